@@ -1,0 +1,44 @@
+"""The edge that is measured: default configuration, one route for each work of the harness.
+
+BENCH_ORIGIN  the port of the origin on 127.0.0.1
+JWT_SECRET    the HS256 secret of the ``/jwt/`` route
+"""
+
+import os
+import time
+
+from edgerouter import Edge, Experiment, Jwt, Response, cache, env
+
+edge = Edge("bench")
+origin = edge.origin("origin", f"http://127.0.0.1:{os.environ.get('BENCH_ORIGIN', '9000')}")
+
+edge.route("/hit/*", to=origin)
+edge.route("/pass/*", to=origin, cache=cache.DISABLED)
+edge.route(
+    "/jwt/*",
+    to=origin,
+    auth=Jwt.hs256(env("JWT_SECRET"), shared=True),
+    experiment=Experiment("home", cookie="ab-variant", variants={"control": 50, "treatment": 50}),
+)
+
+
+@edge.function("/fn/{name}")
+def queued(request, ctx):
+    """JSON from the path and one header, on Python's own thread: the default."""
+    return Response.json({"hello": request.params["name"], "agent": request.headers.get("user-agent")})
+
+
+@edge.function("/fn-inline/{name}", inline=True)
+def inline(request, ctx):
+    """The same on the worker itself: for functions that promise never to wait."""
+    return Response.json({"hello": request.params["name"], "agent": request.headers.get("user-agent")})
+
+
+@edge.function("/spin")
+def spin(request, ctx):
+    """Holds the interpreter for two seconds: cached hits must not notice (P6)."""
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        for _ in range(100_000):
+            pass
+    return Response.json({"spun": True})

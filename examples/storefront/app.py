@@ -1,0 +1,54 @@
+"""The storefront's edge: two replicas, a cached site, an API behind a token, an experiment, functions and hooks.
+
+    edgerouter run examples/storefront/app.py --admin 127.0.0.1:9090
+
+``make demo`` starts it with its two origins. ``STOREFRONT_ORIGINS`` has their URLs, ``JWT_SECRET`` the secret that
+they sign tokens with.
+"""
+
+import os
+
+from edgerouter import Context, Edge, Experiment, Health, Jwt, Request, Response, cache, env
+
+edge = Edge("storefront")
+
+first, second = os.environ.get("STOREFRONT_ORIGINS", "http://127.0.0.1:9001 http://127.0.0.1:9002").split()
+primary = edge.origin("primary", first, health=Health("/healthz"))
+backup = edge.origin("backup", second, health=Health("/healthz"))
+site = edge.group("site", [primary, backup], failover_on={500, 502, 503, 504})
+
+edge.route("/static/*", to=site, cache=cache.OPTIMIZED, compress=True)
+edge.route("/img/*", to=site, cache=cache.OPTIMIZED)
+edge.route(
+    "/api/*",
+    to=site,
+    cache=cache.DISABLED,
+    auth=Jwt.hs256(env("JWT_SECRET"), forward={"userId": "X-User-ID", "role": "X-User-Role"}),
+)
+edge.route("/login", to=site, cache=cache.DISABLED)
+edge.route("/events", to=site, cache=cache.DISABLED)
+edge.route(
+    "/*",
+    to=site,
+    index="index.html",
+    experiment=Experiment("home", cookie="ab-variant", variants={"control": 50, "treatment": 50}),
+)
+
+
+@edge.function("/hello/{name}")
+async def hello(request: Request, ctx: Context) -> Response:
+    """An edge function: no origin is asked."""
+    return Response.json({"hello": request.params["name"], "city": request.geo.city})
+
+
+@edge.on("origin_request", "/product/*")
+def tag(request: Request, ctx: Context) -> None:
+    """Only on a miss: the origin sees that the edge was here."""
+    request.headers["x-edge-function"] = "processed"
+
+
+@edge.on("viewer_response", "/login", inline=True)
+def secure(request: Request, response: Response, ctx: Context) -> None:
+    """What a page with secrets should say, whatever the origin does."""
+    response.headers["cache-control"] = "no-store"
+    response.headers["x-content-type-options"] = "nosniff"

@@ -1,0 +1,156 @@
+"""The demo: two origins and the edge in front of them, until Ctrl-C.
+
+    make demo
+
+``DEMO_PORT`` (8080), ``DEMO_ADMIN_PORT`` (9090), ``DEMO_PRIMARY_PORT`` (9001) and ``DEMO_BACKUP_PORT`` (9002) choose
+the ports; ``DEMO_SECONDS`` ends it by itself. Ctrl-C and SIGTERM end the children first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+HERE = Path(__file__).resolve().parent
+SECRET = "storefront-demo-secret-of-32-bytes!"
+
+
+class StopAsked(Exception):  # noqa: N818  # not an error
+    """A signal asked for the end."""
+
+
+def port(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdigit() or not 0 < int(text) < 65_536:
+        sys.exit(f"error: {name}={text}: must be a port")
+    return int(text)
+
+
+def seconds() -> float | None:
+    text = os.environ.get("DEMO_SECONDS", "")
+    try:
+        return float(text) if text else None
+    except ValueError:
+        sys.exit(f"error: DEMO_SECONDS={text}: must be a number of seconds")
+
+
+def start(*command: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A child in a group of its own, so that Ctrl-C reaches it through this program and in order."""
+    return subprocess.Popen([sys.executable, *command], env=environment, start_new_session=True)
+
+
+def wait_for(number: int, child: subprocess.Popen[bytes], what: str) -> None:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if child.poll() is not None:
+            sys.exit(f"error: {what} ended with code {child.returncode}; see the lines above")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", number), timeout=1):
+            return
+        time.sleep(0.05)
+    sys.exit(f"error: {what} did not answer on port {number} within 20 s")
+
+
+def free(name: str, number: int) -> None:
+    """Says which port is taken before anything starts."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", number))
+        except OSError:
+            sys.exit(f"error: 127.0.0.1:{number} is already in use; stop the other program or set {name}")
+
+
+@contextlib.contextmanager
+def ended(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Ends the children, the last one first, however the block ends."""
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        for child in reversed(children):
+            if child.poll() is None:
+                child.terminate()
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise StopAsked
+
+
+def advice(base: str, admin: str, primary: subprocess.Popen[bytes]) -> str:
+    return f"""
+storefront   {base}/
+admin        {admin}/metrics
+
+Try, in another terminal:
+
+1. a miss, then a hit (look at Cache-Status and Age)
+   curl -si {base}/product/7 | grep -iE '^(HTTP|cache-status|age|x-origin)'
+
+2. no token: 401
+   curl -si {base}/api/me | head -3
+
+3. log in, and the origin is told who asks
+   TOKEN=$(curl -s {base}/login -d '{{"email":"ada@example.com","password":"demo"}}' | cut -d'"' -f4); \\
+   curl -s {base}/api/me -H "Authorization: Bearer $TOKEN"
+
+4. an A/B cookie for a new visitor
+   curl -si {base}/ | grep -i set-cookie
+
+5. failover: end the first origin, the second one answers
+   kill {primary.pid}; curl -si {base}/product/8 | grep -iE '^(HTTP|x-origin)'
+
+Ctrl-C ends the demo.
+"""
+
+
+def main() -> None:
+    edge_port, admin_port = port("DEMO_PORT", 8080), port("DEMO_ADMIN_PORT", 9090)
+    origins = {"primary": port("DEMO_PRIMARY_PORT", 9001), "backup": port("DEMO_BACKUP_PORT", 9002)}
+    bound = seconds()
+    for name, number in (("DEMO_PORT", edge_port), ("DEMO_ADMIN_PORT", admin_port)):
+        free(name, number)
+    for name, number in origins.items():
+        free(f"DEMO_{name.upper()}_PORT", number)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("JWT_SECRET", SECRET)
+    environment["STOREFRONT_ORIGINS"] = " ".join(f"http://127.0.0.1:{number}" for number in origins.values())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    children: list[subprocess.Popen[bytes]] = []
+    with contextlib.suppress(StopAsked), ended(children):
+        for name, number in origins.items():
+            origin = (str(HERE / "origin.py"), "--port", str(number), "--name", name)
+            children.append(start(*origin, environment=environment))
+        for (name, number), child in zip(origins.items(), children, strict=True):
+            wait_for(number, child, f"origin {name}")
+        listen, admin = f"127.0.0.1:{edge_port}", f"127.0.0.1:{admin_port}"
+        command = ("-m", "edgerouter", "run", str(HERE / "app.py"), "--listen", listen, "--admin", admin, "--reload")
+        edge = start(*command, environment=environment)
+        children.append(edge)
+        wait_for(edge_port, edge, "the edge")
+        print(advice(f"http://{listen}", f"http://{admin}", children[0]), flush=True)
+        try:
+            edge.wait(bound)
+        except subprocess.TimeoutExpired:
+            print(f"{bound:g} seconds are over", flush=True)
+        else:
+            sys.exit(f"error: the edge ended with code {edge.returncode}; see the lines above")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""edgerouter: an edge router and CDN node that a Python team owns.
+
+Python configures, Rust serves: an ``Edge`` collects typed, immutable values, compiles them into one plan, and the
+engine (``edgerouter._core``) serves it. Here are the public names; each is defined in the module of its noun, and
+nothing here holds state or does I/O when imported. Decisions live in the Rust core, sockets in the Rust engine.
+"""
+
+from edgerouter import cache
+from edgerouter.cache import CachePolicy, all_except, only
+from edgerouter.edge import Edge
+from edgerouter.errors import (
+    BindingError,
+    CacheError,
+    ConfigError,
+    EdgeError,
+    FunctionError,
+    ListenError,
+    OriginError,
+    Problem,
+)
+from edgerouter.experiments import Experiment
+from edgerouter.functions import Context, Request, Response
+from edgerouter.identity import Jwt
+from edgerouter.origins import Group, Health, Origin
+from edgerouter.plan import Limits
+from edgerouter.plugins import Plugin
+from edgerouter.routes import (
+    ForwardPolicy,
+    HeaderEdits,
+    HeaderPolicy,
+    Redirect,
+    Respond,
+    Rewrite,
+    Route,
+    When,
+)
+from edgerouter.secrets import Secret, env, secret_file
+
+__all__ = [
+    "BindingError",
+    "CacheError",
+    "CachePolicy",
+    "ConfigError",
+    "Context",
+    "Edge",
+    "EdgeError",
+    "Experiment",
+    "ForwardPolicy",
+    "FunctionError",
+    "Group",
+    "HeaderEdits",
+    "HeaderPolicy",
+    "Health",
+    "Jwt",
+    "Limits",
+    "ListenError",
+    "Origin",
+    "OriginError",
+    "Plugin",
+    "Problem",
+    "Redirect",
+    "Request",
+    "Respond",
+    "Response",
+    "Rewrite",
+    "Route",
+    "Secret",
+    "When",
+    "all_except",
+    "cache",
+    "env",
+    "only",
+    "secret_file",
+]

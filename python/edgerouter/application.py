@@ -1,0 +1,195 @@
+"""Finding and running the file that makes the edge.
+
+``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``. Each load runs the Python file
+in a fresh module, with the modules beside it imported anew, so a reload sees what is on the disk. A failed load puts
+the old modules back.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from edgerouter.edge import Edge
+from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.serving import Application
+
+__all__ = ["AppError", "FileApplication"]
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+class AppError(EdgeError):
+    """The application file raised; the message names the user's own line."""
+
+
+class FileApplication(Application):
+    """The application named on the command line."""
+
+    def __init__(self, spec: str, *, folder: Path | None = None) -> None:
+        self._folder = (folder or Path.cwd()).resolve()
+        self._spec = spec
+        self._attribute: str | None = None
+        self._plan_file: Path | None = None
+        self._file: Path
+        self._module: str
+        self._find()
+
+    def load(self) -> Edge:
+        if self._plan_file is not None:
+            return Edge.from_file(self._plan_file)
+        root = str(self._root)
+        if root not in sys.path:
+            sys.path.insert(0, root)
+        before = dict(self._own_modules())
+        for name in before:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        try:
+            return self._edge_of(self._run())
+        except BaseException:
+            for name in [name for name, _ in self._own_modules()]:
+                del sys.modules[name]
+            sys.modules.update(before)
+            raise
+
+    def files(self) -> set[Path]:
+        """The plan file, or the application's file and the modules beside it that it imported."""
+        if self._plan_file is not None:
+            return {self._plan_file}
+        found = {Path(module.__file__).resolve() for _, module in self._own_modules() if module.__file__}
+        return {self._file, *found}
+
+    # -- which file ------------------------------------------------------------------------------------------------
+
+    def _find(self) -> None:
+        name, _, attribute = self._spec.partition(":") if not Path(self._spec).exists() else (self._spec, "", "")
+        self._attribute = attribute or None
+        path = self._folder / name
+        if path.is_dir():
+            path = path / "app.py"
+        if path.suffix.lower() in (".toml", ".json"):
+            if self._attribute:
+                raise ConfigError([Problem("", self._spec, "a plan file has no names in it; leave out what follows :")])
+            if not path.is_file():
+                raise ConfigError([Problem("", name, "no such file; edgerouter init makes a starter project")])
+            self._plan_file = path
+            return
+        if path.suffix != ".py" and not path.exists():
+            with_suffix = path.with_name(path.name + ".py")
+            dotted = self._folder.joinpath(*name.split(".")).with_suffix(".py") if _dotted(name) else with_suffix
+            path = with_suffix if with_suffix.is_file() else dotted
+        if not path.is_file():
+            raise ConfigError([Problem("", name, "no such file; edgerouter init makes a starter project")])
+        self._file = path.resolve()
+        self._module, self._root = self._named(name)
+
+    def _named(self, name: str) -> tuple[str, Path]:
+        """The module's name and the folder that is its import root."""
+        if _dotted(name) and not name.endswith(".py") and "." in name:
+            return name, self._folder
+        stem = self._file.stem
+        taken = sys.modules.get(stem)
+        known = taken is not None or stem in sys.builtin_module_names or stem in sys.stdlib_module_names
+        return (f"_edgerouter_{stem}" if known or not stem.isidentifier() else stem), self._file.parent
+
+    def _own_modules(self) -> Iterator[tuple[str, ModuleType]]:
+        """What was imported from beside the application, environments inside that folder excepted."""
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name == "__main__" or not isinstance(file, str):
+                continue
+            if name == self._module:
+                yield name, module
+                continue
+            path = Path(file)
+            if path.is_relative_to(self._root) and not path.is_relative_to(_PACKAGE):
+                inside = path.relative_to(self._root).parts
+                if not any(part in ("site-packages", "dist-packages") or part.startswith(".") for part in inside):
+                    yield name, module
+
+    # -- running it ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> ModuleType:
+        if "." in self._module:
+            try:
+                importlib.import_module(self._module.rpartition(".")[0])
+            except Exception as error:  # noqa: BLE001  # whatever the user's file raises
+                raise self._explained(error) from None
+        loader = _FreshLoader(self._module, str(self._file))
+        spec = importlib.util.spec_from_loader(self._module, loader, origin=str(self._file))
+        if spec is None:
+            raise ConfigError([Problem("", str(self._file), "cannot be loaded as a Python file")])
+        spec.has_location = True
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[self._module] = module
+        try:
+            loader.exec_module(module)
+        except SystemExit as error:
+            raise AppError(f"{self._shown()}: ended itself with SystemExit({error.code!r})") from None
+        except Exception as error:  # noqa: BLE001  # whatever the user's file raises
+            raise self._explained(error) from None
+        return module
+
+    def _edge_of(self, module: ModuleType) -> Edge:
+        wanted = self._attribute or "edge"
+        found: object = getattr(module, wanted, None)
+        if found is None and self._attribute is None:
+            edges = [value for value in vars(module).values() if isinstance(value, Edge)]
+            found = edges[0] if len(edges) == 1 else None
+        if callable(found) and not isinstance(found, Edge):
+            try:
+                found = found()
+            except Exception as error:  # noqa: BLE001  # whatever the user's file raises
+                raise self._explained(error) from None
+        if not isinstance(found, Edge):
+            got = "there is no such name" if found is None else f"it is a {type(found).__name__}"
+            message = f"must be an Edge ({got}); name another with {self._shown()}:NAME"
+            raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
+        return found
+
+    def _shown(self) -> str:
+        with_folder = self._file
+        return str(with_folder.relative_to(self._folder) if with_folder.is_relative_to(self._folder) else with_folder)
+
+    def _explained(self, error: Exception) -> EdgeError:
+        """The error at the user's own lines: no frames of this library, of the import machinery or of others."""
+        if isinstance(error, SyntaxError) and error.filename:
+            text = f"{self._near(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
+            return AppError("\n".join([text, *([f"    {error.text.strip()}"] if error.text else [])]))
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if self._is_users(frame.filename)]
+        where = f"{self._near(frames[-1].filename)}:{frames[-1].lineno}" if frames else self._shown()
+        if isinstance(error, EdgeError):
+            lines = [f"{where}: {line}" for line in str(error).splitlines()]
+        else:
+            lines = [f"{where}: {type(error).__name__}: {error}"]
+        for frame in frames:
+            place = "" if frame is frames[-1] else f"  ({self._near(frame.filename)}:{frame.lineno})"
+            lines.append(f"    {(frame.line or '').strip()}{place}")
+        return AppError("\n".join(lines))
+
+    def _is_users(self, filename: str) -> bool:
+        path = Path(filename)
+        return (
+            path.is_relative_to(self._root) and not path.is_relative_to(_PACKAGE) and "site-packages" not in path.parts
+        )
+
+    def _near(self, filename: str) -> str:
+        path = Path(filename)
+        return str(path.relative_to(self._folder)) if path.is_relative_to(self._folder) else filename
+
+
+class _FreshLoader(importlib.machinery.SourceFileLoader):
+    """Compiles what is on the disk: a cached ``.pyc`` may be as old as the last second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.get_filename(fullname)), self.path)
+
+
+def _dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))

@@ -1,0 +1,161 @@
+"""Cache policies: what is stored, under which key, and for how long.
+
+``STANDARD``   RFC 9111 to the letter, the whole URL is the key: what a route has when nothing is said
+``OPTIMIZED``  CloudFront's CachingOptimized: no query and no cookies in the key, a day when the origin says nothing
+``DISABLED``   CloudFront's CachingDisabled: every request goes to the origin
+
+Values only: decisions are made by the core, with the same rules that ``edgerouter explain`` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from edgerouter.checks import Check, Value, is_status, listed
+
+__all__ = ["DISABLED", "OPTIMIZED", "STANDARD", "CachePolicy", "Duration", "Names", "Selection", "all_except", "only"]
+
+Duration: TypeAlias = int | float | timedelta
+"""Seconds, or a ``timedelta``."""
+
+
+class Names(Value, frozen=True, kw_only=True):
+    """A choice among names: ``only`` those, or all but ``exclude``. Made with ``only`` and ``all_except``."""
+
+    only: Collection[str] | None = None
+    exclude: Collection[str] | None = msgspec.field(default=None, name="except")
+
+    def _check(self, check: Check) -> None:
+        check.texts("only", optional=True)
+        check.texts("exclude", optional=True)
+        if (self.only is None) == (self.exclude is None):
+            check.fail_secretly("only", "must be given, or except, and not both")
+
+
+Selection: TypeAlias = Literal["all", "none"] | Names | Collection[str] | Mapping[str, Collection[str]]
+"""``"all"``, ``"none"``, a list of names (only those), ``all_except(...)``, or that as ``{"except": [...]}``."""
+
+
+def only(*names: str) -> Names:
+    """Just these names."""
+    return Names(only=names)
+
+
+def all_except(*names: str) -> Names:
+    """Every name but these."""
+    return Names(exclude=names)
+
+
+def check_selection(check: Check, *fields: str, optional: bool = False) -> None:
+    """Stores a list of names as ``Names``; refuses a lone string, which is too easily a misspelt ``"all"``."""
+    for field in fields:
+        value = check.get(field)
+        if (value is None and optional) or isinstance(value, Names):
+            continue
+        if isinstance(value, Mapping):
+            check.instance(field, Names)
+        elif isinstance(value, str):
+            if value not in ("all", "none"):
+                check.fail(field, 'must be "all", "none", a list of names or all_except(...)')
+        elif (items := listed(value)) is None or not all(isinstance(item, str) and item for item in items):
+            check.fail(field, 'must be "all", "none", a list of names or all_except(...)')
+        else:
+            check.keep(field, Names(only=tuple(items)))
+
+
+class CachePolicy(Value, frozen=True, kw_only=True):
+    """How a route's responses are stored and reused.
+
+    Durations are whole seconds (``int``/``float``) or ``timedelta``.
+
+    ``enabled``  ``False``: nothing is stored or served from the store
+    ``ttl``  a lifetime that overrides what the origin says; never makes ``private`` or ``no-store`` storable
+    ``default_ttl``  lifetime when the origin says nothing (RFC 9111 §4.2.2 heuristics when ``None``)
+    ``min_ttl``, ``max_ttl``  bounds on what the origin says; never make ``private`` or ``no-store`` storable
+    ``heuristics``  guess a lifetime from ``Last-Modified`` where neither the origin nor ``default_ttl`` gives one
+    ``stale_while_revalidate``, ``stale_if_error``  used when the origin names none (RFC 5861)
+    ``query``, ``headers``, ``cookies``, ``claims``  what of the request is in the key besides host and path.
+        ``cookies=None`` follows HTTP: cookies go upstream and only ``Vary: Cookie`` tells responses apart
+    ``accept_encoding``  the normalised ``Accept-Encoding`` (br, gzip, identity) is in the key and goes upstream
+    ``set_cookie``  a response with ``Set-Cookie`` is not stored (``"refuse"``) or stored without it (``"strip"``)
+    ``negative_ttl``  lifetime of error statuses where the origin gives none, as in ``{404: 10}``
+    ``request_directives``  honour ``Cache-Control`` and ``Pragma`` of the request
+    ``collapse``  concurrent misses of one key make one request to the origin
+    ``targets``  RFC 9213 targeted fields, most specific first
+
+    Raises ``ConfigError`` at construction when a bound is negative or ``min_ttl > max_ttl``.
+    """
+
+    enabled: bool = True
+    ttl: Duration | None = None
+    default_ttl: Duration | None = None
+    min_ttl: Duration = 0
+    max_ttl: Duration | None = None
+    heuristics: bool = True
+    stale_while_revalidate: Duration | None = None
+    stale_if_error: Duration | None = None
+    query: Selection = "all"
+    headers: Collection[str] = ()
+    cookies: Selection | None = None
+    claims: Collection[str] = ()
+    accept_encoding: bool = False
+    set_cookie: Literal["refuse", "strip"] = "refuse"
+    negative_ttl: Mapping[int, Duration] = {}
+    request_directives: bool = True
+    collapse: bool = True
+    targets: Collection[str] = ("CDN-Cache-Control",)
+
+    def _check(self, check: Check) -> None:
+        check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse")
+        check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
+        check.seconds("stale_while_revalidate", "stale_if_error", optional=True, whole=True)
+        check.seconds("min_ttl", whole=True)
+        least, most = self.min_ttl, self.max_ttl
+        if isinstance(least, (int, float)) and isinstance(most, (int, float)) and least > most:
+            check.fail("min_ttl", f"must be ≤ max_ttl ({most})")
+        check_selection(check, "query")
+        check_selection(check, "cookies", optional=True)
+        check.tokens("headers")
+        check.tokens("targets")
+        check.texts("claims")
+        check.choice("set_cookie", ("refuse", "strip"))
+        self._check_negative(check)
+
+    def _check_negative(self, check: Check) -> None:
+        if not isinstance(self.negative_ttl, Mapping):
+            check.fail("negative_ttl", "must be a mapping of status codes to seconds")
+            return
+        kept: dict[int, int] = {}
+        for status, value in self.negative_ttl.items():
+            seconds = value.total_seconds() if isinstance(value, timedelta) else value
+            if not is_status(status):
+                check.fail("negative_ttl", "must be a status code from 200 to 599", value=status)
+            elif isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds < 0:
+                check.fail(f"negative_ttl[{status}]", "must be ≥ 0 seconds", value=value)
+            elif seconds != int(seconds):
+                check.fail(f"negative_ttl[{status}]", "must be whole seconds", value=value)
+            else:
+                kept[status] = int(seconds)
+        check.keep("negative_ttl", kept)
+
+
+STANDARD = CachePolicy()
+"""RFC 9111 to the letter; the whole URL is the key."""
+
+OPTIMIZED = CachePolicy(
+    default_ttl=86_400,
+    min_ttl=1,
+    max_ttl=31_536_000,
+    query="none",
+    cookies="none",
+    accept_encoding=True,
+    request_directives=False,
+)
+"""The meaning of CloudFront's managed policy CachingOptimized."""
+
+DISABLED = CachePolicy(enabled=False)
+"""The meaning of CloudFront's managed policy CachingDisabled."""

@@ -1,0 +1,265 @@
+"""Validation at construction: every field is looked at, all problems are raised at once.
+
+The policy structs call this in ``__post_init__``, so a wrong type or range fails on the user's own line. What needs
+the whole plan (references, patterns, key material) is judged later by ``Edge.compile``. Checked values are stored
+in the plan's own shape: durations as numbers, collections as tuples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from edgerouter.errors import ConfigError, Problem
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+"""A field name or cookie name (RFC 9110 §5.6.2)."""
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+
+
+class Value(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The base of every policy value: immutable, compared by content, shown without its secrets."""
+
+    def __post_init__(self) -> None:
+        check = Check(self)
+        self._check(check)
+        check.done()
+
+    def _check(self, check: Check) -> None:
+        """Looks at each field; overridden by each kind of value."""
+
+
+V = TypeVar("V", bound=Value)
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a message: short, on one line."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class Check:
+    """Collects the problems of one value."""
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+        self._problems: list[Problem] = []
+
+    def get(self, field: str) -> Any:
+        return getattr(self._value, field)
+
+    def keep(self, field: str, value: object) -> None:
+        """Stores the checked, normalised form. A default stays the very object that the encoder leaves out."""
+        if getattr(self._value, field) != value:
+            msgspec.structs.force_setattr(self._value, field, value)
+
+    def fail(self, field: str, message: str, *, value: object = ...) -> None:
+        found = self.get(field.partition("[")[0]) if value is ... else value
+        self._problems.append(Problem(f"{type(self._value).__name__}.{field}", shown(found), message))
+
+    def fail_secretly(self, field: str, message: str) -> None:
+        self._problems.append(Problem(f"{type(self._value).__name__}.{field}", None, message))
+
+    def done(self) -> None:
+        if self._problems:
+            raise ConfigError(self._problems)
+
+    def seconds(self, *fields: str, optional: bool = False, positive: bool = False, whole: bool = False) -> None:
+        """Durations: ``int``, ``float`` or ``timedelta``, stored as a number of seconds."""
+        for field in fields:
+            value = self.get(field)
+            if value is None and optional:
+                continue
+            number = value.total_seconds() if isinstance(value, timedelta) else value
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                self.fail(field, "must be seconds (int or float) or a timedelta")
+            elif not math.isfinite(number):
+                self.fail(field, "must be finite")
+            elif positive and number <= 0:
+                self.fail(field, "must be > 0 seconds")
+            elif number < 0:
+                self.fail(field, "must be ≥ 0 seconds")
+            elif whole and number != int(number):
+                self.fail(field, "must be whole seconds")
+            else:
+                self.keep(field, int(number) if number == int(number) else float(number))
+
+    def whole(self, *fields: str, least: int = 0, most: int | None = None, optional: bool = False) -> None:
+        for field in fields:
+            value = self.get(field)
+            if value is None and optional:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                self.fail(field, "must be a whole number")
+            elif value < least:
+                self.fail(field, f"must be ≥ {least}")
+            elif most is not None and value > most:
+                self.fail(field, f"must be ≤ {most}")
+
+    def flag(self, *fields: str) -> None:
+        for field in fields:
+            if not isinstance(self.get(field), bool):
+                self.fail(field, "must be True or False")
+
+    def text(self, *fields: str, optional: bool = False, empty: bool = False) -> None:
+        for field in fields:
+            value = self.get(field)
+            if value is None and optional:
+                continue
+            if not isinstance(value, str):
+                self.fail(field, "must be a string")
+            elif not value and not empty:
+                self.fail(field, "must not be empty")
+
+    def path(self, *fields: str, optional: bool = False) -> None:
+        for field in fields:
+            value = self.get(field)
+            if value is None and optional:
+                continue
+            if not isinstance(value, str) or not value.startswith("/"):
+                self.fail(field, "must be a path that starts with /")
+
+    def name(self, *fields: str) -> None:
+        for field in fields:
+            value = self.get(field)
+            if not isinstance(value, str) or not _NAME.match(value):
+                self.fail(field, "must be 1 to 64 letters, digits, - or _")
+
+    def label(self, *fields: str) -> None:
+        """Names of origins and groups: a dot is allowed, too."""
+        for field in fields:
+            value = self.get(field)
+            if not isinstance(value, str) or not _LABEL.match(value):
+                self.fail(field, "must be 1 to 64 letters, digits, -, . or _")
+
+    def token(self, *fields: str, optional: bool = False) -> None:
+        """Names of header fields and cookies."""
+        for field in fields:
+            value = self.get(field)
+            if value is None and optional:
+                continue
+            if not isinstance(value, str) or not _TOKEN.match(value):
+                self.fail(field, "must be a name without spaces or separators (RFC 9110 §5.6.2)")
+
+    def choice(self, field: str, allowed: Collection[object]) -> None:
+        value = self.get(field)
+        if not any(value is one or (type(value) is type(one) and value == one) for one in allowed):
+            self.fail(field, "must be one of " + ", ".join(str(one) for one in allowed))
+
+    def instance(self, field: str, kind: type, *, optional: bool = False) -> None:
+        """A value of that kind; a mapping of the plan's shape is made into one."""
+        value = self.get(field)
+        if isinstance(value, Mapping) and issubclass(kind, Value):
+            value = self.made(field, kind, value)
+            if value is None:
+                return
+            self.keep(field, value)
+        if not (isinstance(value, kind) or (optional and value is None)):
+            article = "an" if kind.__name__[0] in "AEIOU" else "a"
+            self.fail(field, f"must be {article} {kind.__name__}" + (" or None" if optional else ""))
+
+    def made(self, field: str, kind: type[V], mapping: Mapping[str, Any]) -> V | None:
+        """A value from a mapping of the plan's shape, unknown names refused; ``None`` after reporting why not."""
+        names = {known.encode_name: known for known in msgspec.structs.fields(kind)}
+        prefix = f"{type(self._value).__name__}.{field}"
+        before = len(self._problems)
+        for key in mapping:
+            if key not in names:
+                self._problems.append(Problem(f"{prefix}.{key}", None, f"is unknown; known: {', '.join(names)}"))
+        for name, known in names.items():
+            if known.required and name not in mapping:
+                self._problems.append(Problem(f"{prefix}.{name}", None, "must be given"))
+        if len(self._problems) > before:
+            return None
+        try:
+            return kind(**{names[key].name: value for key, value in mapping.items()})
+        except ConfigError as error:
+            for problem in error.problems:
+                self._problems.append(problem._replace(path=f"{prefix}.{problem.path.partition('.')[2]}"))
+            return None
+
+    def texts(
+        self, field: str, *, optional: bool = False, test: Callable[[str], bool] | None = None, must: str = ""
+    ) -> None:
+        """A collection of strings, stored as a tuple; one string stands for itself."""
+        value = self.get(field)
+        if value is None and optional:
+            return
+        items = listed(value)
+        if items is None:
+            self.fail(field, "must be a list of strings")
+            return
+        for index, item in enumerate(items):
+            if not isinstance(item, str) or not item:
+                self.fail(f"{field}[{index}]", "must be a non-empty string", value=item)
+            elif test is not None and not test(item):
+                self.fail(f"{field}[{index}]", must, value=item)
+        self.keep(field, tuple(items))
+
+    def tokens(self, field: str, *, optional: bool = False) -> None:
+        self.texts(field, optional=optional, test=is_token, must="must be a name without spaces or separators")
+
+    def statuses(self, field: str) -> None:
+        """A collection of status codes, stored as a sorted tuple."""
+        items = listed(self.get(field))
+        if items is None:
+            self.fail(field, "must be a list of status codes")
+            return
+        for item in items:
+            if not is_status(item):
+                self.fail(field, "must be status codes from 200 to 599", value=item)
+                return
+        self.keep(field, tuple(sorted(set(items))))
+
+    def headers(self, field: str) -> None:
+        """A mapping of header names to values."""
+        value = self.get(field)
+        if not isinstance(value, Mapping):
+            self.fail(field, "must be a mapping of header names to values")
+            return
+        kept: dict[str, Any] = {}
+        for name, given in value.items():
+            texts = listed(given)
+            if not is_token(name):
+                self.fail(field, "must be a header name (RFC 9110 §5.1)", value=name)
+            elif texts is None or not all(isinstance(text, str) for text in texts):
+                self.fail_secretly(f"{field}[{name!r}]", "must be a string or a list of strings")
+            elif any(c in text for text in texts for c in "\r\n\0"):
+                self.fail_secretly(f"{field}[{name!r}]", "must not contain line breaks")
+            else:
+                kept[name] = given if isinstance(given, str) else tuple(texts)
+        self.keep(field, kept)
+
+    def pairs(self, field: str) -> None:
+        """A mapping of strings to strings."""
+        value = self.get(field)
+        if not isinstance(value, Mapping) or not all(isinstance(i, str) for pair in value.items() for i in pair):
+            self.fail(field, "must be a mapping of strings to strings")
+        else:
+            self.keep(field, dict(value))
+
+
+def listed(value: object) -> list[Any] | None:
+    """The items of a collection; a lone string is one item; ``None`` for anything else."""
+    if isinstance(value, (str, bytes)):
+        return [value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    if isinstance(value, Iterable) and not isinstance(value, Mapping):
+        return list(value)
+    return None
+
+
+def is_token(value: object) -> bool:
+    return isinstance(value, str) and _TOKEN.match(value) is not None
+
+
+def is_status(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 200 <= value <= 599

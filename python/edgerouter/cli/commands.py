@@ -1,0 +1,209 @@
+"""The commands, as typer shows and parses them; what ``run`` does is in ``cli.running``.
+
+Exit codes: 0 done, 1 a configuration or an address was refused, 2 the command line was not understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgerouter.application import FileApplication
+from edgerouter.cli.running import Options, refuse, say, serve
+from edgerouter.errors import ConfigError, EdgeError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="edgerouter",
+    help="An edge router and CDN node: Rust serves, Python decides.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+App = Annotated[
+    str,
+    typer.Argument(
+        metavar="APP",
+        help="app.py, app.py:name, package.module:name, or a plan file (site.toml, site.json).",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+@app.command()
+def run(
+    application: App,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="EDGEROUTER_LISTEN",
+            help="Where to serve; may be repeated.  [default: 127.0.0.1:8080]",
+            show_default=False,
+        ),
+    ] = None,
+    admin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="EDGEROUTER_ADMIN",
+            help="Where to answer /healthz, /readyz and /metrics.",
+            show_default="no admin listener",
+        ),
+    ] = None,
+    admin_token_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar="EDGEROUTER_ADMIN_TOKEN_ENV",
+            help="The environment variable with the Bearer token that the admin listener demands.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, envvar="EDGEROUTER_WORKERS", help="Threads.", show_default="one a core"),
+    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", envvar="EDGEROUTER_RELOAD", help="Reload when a file of the application changes."),
+    ] = False,
+) -> None:
+    """Serve APP until SIGTERM or Ctrl-C, which let requests under way finish.
+
+    SIGHUP (and --reload) read the configuration again and swap it in without losing a request;
+    one that is refused is reported and the old one keeps serving.
+    """
+    options = Options(
+        application=application,
+        listen=listen or [],
+        admin=admin,
+        admin_token_env=admin_token_env,
+        workers=workers,
+        reload=reload,
+    )
+    try:
+        settings = options.settings()
+    except ConfigError as error:
+        reasons = (
+            f"--{problem.path.partition('.')[2]}: {problem.value}: {problem.message}" for problem in error.problems
+        )
+        raise typer.BadParameter("; ".join(reasons)) from None
+    with _mistakes():
+        serve(options, settings)
+
+
+@app.command()
+def check(
+    application: App,
+    as_json: Json = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is advice, too.")] = False,
+) -> None:
+    """Validate APP, print its routes in the order they are matched, and advise.
+
+    All problems are printed, one a line, and the exit code is 1. The table says which routes and phases touch Python.
+    """
+    from edgerouter.cli import lint, show
+
+    with _mistakes(as_json=as_json):
+        edge = _application(application).load()
+        table = edge.compile()
+        advice = lint.advise(edge.to_dict(), table.unreachable)
+    if as_json:
+        show.as_json(
+            {
+                "name": table.name,
+                "problems": [],
+                "routes": table.routes,
+                "unreachable": table.unreachable,
+                "advice": [item._asdict() for item in advice],
+            }
+        )
+    else:
+        show.table(table)
+        show.advice(advice)
+    raise typer.Exit(1 if strict and advice else 0)
+
+
+@app.command()
+def explain(
+    application: App,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, ...", show_default=False)],
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="The URL, or a path on the host localhost.", show_default=False)
+    ],
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="A request header; may be repeated."),
+    ] = None,
+    client: Annotated[str, typer.Option(metavar="IP", help="The address that the request comes from.")] = "127.0.0.1",
+    as_json: Json = False,
+) -> None:
+    """Show what APP would decide about a request, phase by phase, without sending it anywhere."""
+    from edgerouter.cli import show
+
+    headers = []
+    for line in header or ():
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise typer.BadParameter(f"{line!r} is not 'NAME: VALUE'", param_hint="'-H' / '--header'")
+        headers.append((name.strip(), value.strip()))
+    with _mistakes(as_json=as_json):
+        steps = _application(application).load().explain(method.upper(), _whole(url), headers, client=client)
+    if as_json:
+        show.as_json(steps)
+    else:
+        show.steps(steps)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from edgerouter import _core
+
+    say(f"edgerouter {_core.__version__}")
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write it.")] = Path(),
+) -> None:
+    """Write a starter project that runs: an application, a tiny origin, and a README. Overwrites nothing."""
+    from edgerouter.cli import starting
+
+    with _mistakes():
+        for line in starting.write(directory):
+            say(line)
+
+
+@contextmanager
+def _mistakes(*, as_json: bool = False) -> Iterator[None]:
+    """Prints what is wrong, one line each, and exits with 1."""
+    try:
+        yield
+    except EdgeError as error:
+        if as_json and isinstance(error, ConfigError):
+            from edgerouter.cli import show
+
+            show.as_json({"problems": [problem._asdict() for problem in error.problems]})
+        else:
+            refuse(error)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _application(spec: str) -> FileApplication:
+    return FileApplication(spec)
+
+
+def _whole(url: str) -> str:
+    return f"http://localhost{url}" if url.startswith("/") else url

@@ -1,0 +1,130 @@
+"""What ``edgerouter run`` does, and how a plain use of it is parsed without typer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edgerouter import serving
+from edgerouter.application import FileApplication
+from edgerouter.errors import ConfigError, EdgeError
+from edgerouter.secrets import env
+
+__all__ = ["Options", "plain", "refuse", "run", "say", "serve", "warn"]
+
+
+@dataclass
+class Options:
+    """The command line of ``run``."""
+
+    application: str = ""
+    listen: list[str] = field(default_factory=list)
+    admin: str | None = None
+    admin_token_env: str | None = None
+    workers: int | None = None
+    reload: bool = False
+
+    def settings(self) -> serving.Settings:
+        """Raises ``ConfigError`` when an address or a number is not one."""
+        return serving.Settings(
+            listen=[item for given in self.listen for item in given.replace(",", " ").split()] or ["127.0.0.1:8080"],
+            admin=self.admin or None,
+            admin_token=env(self.admin_token_env) if self.admin_token_env else None,
+            workers=self.workers,
+        )
+
+
+def plain(arguments: Sequence[str]) -> Options | None:
+    """The options of a command line that is beyond doubt; ``None`` where typer should explain or complain."""
+    options = Options()
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if not argument.startswith("-") and not options.application:
+            options.application = argument
+        elif argument == "--reload":
+            options.reload = True
+        elif name in ("--listen", "--admin", "--admin-token-env", "--workers"):
+            given = value if equals else next(rest, None)
+            if given is None or not _take(options, name, given):
+                return None
+        else:
+            return None
+    if not options.application or not _take_environment(options):
+        return None
+    try:
+        options.settings()
+    except ConfigError:
+        return None
+    return options
+
+
+def run(options: Options) -> int:
+    """Serves to the end; the exit code."""
+    try:
+        serve(options, options.settings())
+    except EdgeError as error:
+        refuse(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def serve(options: Options, settings: serving.Settings) -> None:
+    application = FileApplication(options.application)
+    serving.serve(application, settings, watch=options.reload, say=say, warn=warn)
+
+
+def refuse(error: EdgeError) -> None:
+    """Prints what is wrong, a line for each problem; indented lines show where."""
+    for line in str(error).splitlines():
+        warn(line if line.startswith(" ") else f"error: {line}")
+
+
+def say(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        # Whoever read this has gone; that is no reason to stop serving.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def warn(line: str) -> None:
+    word, colon, rest = line.partition(":")
+    colour = {"error": "31", "warning": "33"}.get(word)
+    if colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        line = f"\033[1;{colour}m{word}{colon}\033[0m{rest}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def _take(options: Options, name: str, value: str) -> bool:
+    if name == "--listen":
+        options.listen.append(value)
+    elif name == "--workers":
+        if not (value.isascii() and value.isdigit()):
+            return False
+        options.workers = int(value)
+    else:
+        setattr(options, name[2:].replace("-", "_"), value)
+    return True
+
+
+def _take_environment(options: Options) -> bool:
+    """What the command line left open."""
+    for name, attribute in (
+        ("--listen", "listen"),
+        ("--admin", "admin"),
+        ("--admin-token-env", "admin_token_env"),
+        ("--workers", "workers"),
+    ):
+        value = os.environ.get(f"EDGEROUTER_{attribute.upper()}")
+        if value and not getattr(options, attribute) and not _take(options, name, value):
+            return False
+    flag = os.environ.get("EDGEROUTER_RELOAD", "").lower()
+    if flag not in ("", "0", "1", "true", "false", "yes", "no", "on", "off"):
+        return False
+    options.reload = options.reload or flag in ("1", "true", "yes", "on")
+    return True

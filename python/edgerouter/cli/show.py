@@ -1,0 +1,87 @@
+"""Tables and lists for people, JSON for programs. Colour only on a terminal, and never with ``NO_COLOR``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from edgerouter.cli.lint import Advice
+
+if TYPE_CHECKING:
+    from edgerouter import _core
+
+__all__ = ["advice", "as_json", "steps", "table"]
+
+
+def as_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _console() -> Console:
+    """On a pipe lines are as long as they need to be, so that ``grep`` sees whole ones."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=240)
+
+
+def table(plan: _core.PlanTable) -> None:
+    """The routes in the order they are matched."""
+    console = _console()
+    console.print(f"[bold]{escape(plan.name)}[/bold]: {len(plan.routes)} routes, in the order they are matched")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("route", "methods", "to", "viewer", "auth", "experiments", "cache", "python"):
+        grid.add_column(heading, overflow="fold")
+    for route in plan.routes:
+        grid.add_row(
+            escape(str(route.get("label"))),
+            _text(route.get("methods")) or "any",
+            _text(route.get("target")),
+            _text(route.get("viewer")),
+            _text(route.get("auth")) or "-",
+            _text(route.get("experiments")) or "-",
+            _text(route.get("cache")),
+            _python(route) or "-",
+        )
+    console.print(grid)
+
+
+def advice(items: Sequence[Advice]) -> None:
+    """What would be wise to change."""
+    console = _console()
+    for item in items:
+        console.print(f"[yellow]warning[/yellow]: {escape(str(item))}", soft_wrap=True)
+    if not items:
+        console.print("no problems, no warnings")
+
+
+def steps(found: Sequence[Mapping[str, Any]]) -> None:
+    """The decisions about one request."""
+    console = _console()
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("phase", "decision", "reason"):
+        grid.add_column(heading, overflow="fold")
+    for step in found:
+        grid.add_row(*(_text(step.get(name)) for name in ("phase", "decision", "reason")))
+    console.print(grid)
+
+
+def _python(route: Mapping[str, Any]) -> str:
+    """The phases of a route that call Python, and whom."""
+    parts = [f"{phase}: {_text(names)}" for phase, names in (route.get("hooks") or {}).items() if names]
+    if route.get("touches_python") and not parts:
+        parts = ["function"]
+    return ", ".join(parts)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return escape(", ".join(f"{key}={item}" for key, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return escape(", ".join(str(item) for item in value))
+    return escape(str(value))

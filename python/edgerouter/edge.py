@@ -1,0 +1,524 @@
+"""The ``Edge``: collects typed values, asks the core to judge them, and serves the result.
+
+A thin façade. It holds no global state and does no I/O until it is compiled or served; the values it collects are
+in the rooms beside this one, the decisions in the core.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Collection, Mapping, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from edgerouter import plugins, secrets
+from edgerouter.cache import STANDARD, CachePolicy, Duration
+from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.experiments import Experiment
+from edgerouter.identity import Jwt
+from edgerouter.origins import Group, Health, Origin
+from edgerouter.plan import CallableSpec, Called, Limits, Plan
+from edgerouter.plugins import Plugin
+from edgerouter.routes import (
+    UNEDITED,
+    ForwardPolicy,
+    HeaderPolicy,
+    Hook,
+    Phase,
+    Redirect,
+    Respond,
+    Rewrite,
+    Route,
+    ViewerPolicy,
+    When,
+)
+from edgerouter.secrets import Secret
+
+if TYPE_CHECKING:
+    from edgerouter import _core
+    from edgerouter.serving import Server
+
+__all__ = ["Edge"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Edge:
+    """A site's whole policy: origins, routes, hooks and functions.
+
+    ``name``  1 to 64 letters, digits, ``-`` or ``_``; also the distribution id
+    ``limits``  bounds on sizes, times and counts
+    ``trusted_proxies``  networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed
+    ``via``  the pseudonym in ``Via`` and ``Cache-Status``
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        limits: Limits | None = None,
+        trusted_proxies: Collection[str] = (),
+        via: str = "edgerouter",
+    ) -> None:
+        head = Plan(version=1, name=name, limits=limits or Limits(), trusted_proxies=trusted_proxies, via=via)
+        self._head: dict[str, Any] = _data(head)
+        self._base: dict[str, Any] = {}
+        self._origins: dict[str, Origin] = {}
+        self._groups: dict[str, Group] = {}
+        self._routes: list[Route] = []
+        self._hooks: list[Hook] = []
+        self._called: list[Called] = []
+        self._callables: list[Callable[..., Any]] = []
+        self._server: Server | None = None
+
+    @property
+    def name(self) -> str:
+        """The edge's name."""
+        return str(self._head.get("name", ""))
+
+    def __repr__(self) -> str:
+        routes, origins = self._count("routes", self._routes), self._count("origins", self._origins)
+        return f"<Edge {self.name!r}: {routes} routes, {origins} origins>"
+
+    # -- origins ---------------------------------------------------------------------------------------------------
+
+    def origin(
+        self,
+        name: str,
+        url: str,
+        *,
+        host: str = "origin",
+        connect_timeout: Duration = 2.0,
+        first_byte_timeout: Duration = 30.0,
+        between_bytes_timeout: Duration = 30.0,
+        total_timeout: Duration | None = None,
+        max_connections: int = 256,
+        idle_connections: int = 64,
+        idle_timeout: Duration = 60.0,
+        retries: int = 1,
+        headers: Mapping[str, str | Collection[str]] | None = None,
+        health: Health | None = None,
+        tls_server_name: str | None = None,
+        tls_ca: Secret | None = None,
+        tls_verify: bool = True,
+    ) -> Origin:
+        """Declares a server that answers for the edge; see ``Origin`` for the fields."""
+        origin = Origin(
+            name,
+            url,
+            host=host,
+            connect_timeout=connect_timeout,
+            first_byte_timeout=first_byte_timeout,
+            between_bytes_timeout=between_bytes_timeout,
+            total_timeout=total_timeout,
+            max_connections=max_connections,
+            idle_connections=idle_connections,
+            idle_timeout=idle_timeout,
+            retries=retries,
+            headers=headers or {},
+            health=health,
+            tls_server_name=tls_server_name,
+            tls_ca=tls_ca,
+            tls_verify=tls_verify,
+        )
+        self._free(name)
+        self._origins[name] = origin
+        return origin
+
+    def group(
+        self,
+        name: str,
+        members: Collection[Origin | str],
+        *,
+        failover_on: Collection[int] = (500, 502, 503, 504),
+    ) -> Group:
+        """Declares origins in order of preference, the next one asked when one fails; see ``Group``."""
+        group = Group(name, members, failover_on)
+        self._free(name)
+        for member in members:
+            self._known(member)
+        self._groups[name] = group
+        return group
+
+    # -- routes ----------------------------------------------------------------------------------------------------
+
+    def route(
+        self,
+        pattern: str,
+        *,
+        to: Origin | Group | str | None = None,
+        redirect: Redirect | Mapping[str, Any] | str | None = None,
+        respond: Respond | Mapping[str, Any] | str | None = None,
+        host: str | Collection[str] | None = None,
+        methods: Collection[str] | None = None,
+        when: When | Collection[When | Mapping[str, Any]] = (),
+        priority: int = 0,
+        viewer: ViewerPolicy = "allow-all",
+        index: str | None = None,
+        fallback: str | None = None,
+        strip_prefix: str | None = None,
+        add_prefix: str | None = None,
+        rewrite: Rewrite | Mapping[str, Any] | tuple[str, str] | None = None,
+        headers: HeaderPolicy | Mapping[str, Any] | None = None,
+        forward: ForwardPolicy | Mapping[str, Any] | None = None,
+        cache: CachePolicy = STANDARD,
+        auth: Jwt | None = None,
+        experiment: Experiment | Collection[Experiment] = (),
+        errors: Mapping[int, str] | None = None,
+        compress: bool = False,
+    ) -> Route:
+        """Declares a route. Order of precedence: host-specific, exact, longer literal prefix, fewer wildcards, order.
+
+        ``pattern``  ``/path`` or ``host/path``, with ``*``, ``?`` and ``{name}`` parameters
+        ``to``, ``redirect``, ``respond``  who answers: an origin or group, a redirect, or fixed words; exactly one
+        ``host``, ``methods``, ``when``  further conditions; all must hold
+        ``priority``  higher first, before every other rule of precedence
+        ``viewer``  ``"allow-all"``, ``"https-only"`` or ``"redirect-to-https"``
+        ``index``  appended to a path that ends in ``/``
+        ``fallback``  for single-page sites: answers a navigation that the origin does not know, with 200
+        ``strip_prefix``, ``add_prefix``, ``rewrite``  another path for the origin
+        ``headers``  edits of the request to the origin and of the response to the viewer
+        ``forward``  which query parameters, headers and cookies go to the origin
+        ``cache``  how responses are stored and reused
+        ``auth``  the token that a request must bring
+        ``experiment``  one or several experiments
+        ``errors``  pages for error statuses, as in ``{404: "/404.html"}``
+        ``compress``  reserved for compression at the edge
+        """
+        return self._add(
+            lambda: Route(
+                pattern,
+                to=self._known(to) if isinstance(to, (Origin, Group)) else to,
+                redirect={"location": redirect} if isinstance(redirect, str) else redirect,
+                respond={"body": respond} if isinstance(respond, str) else respond,
+                host=host,
+                methods=methods,
+                when=(when,) if isinstance(when, When) else when,
+                priority=priority,
+                viewer=viewer,
+                index=index,
+                fallback=fallback,
+                strip_prefix=strip_prefix,
+                add_prefix=add_prefix,
+                rewrite=dict(zip(("pattern", "to"), rewrite, strict=True)) if isinstance(rewrite, tuple) else rewrite,
+                headers=headers or UNEDITED,
+                forward=forward,
+                cache=cache,
+                auth=auth,
+                experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
+                errors=errors or {},
+                compress=compress,
+            )
+        )
+
+    # -- callables -------------------------------------------------------------------------------------------------
+
+    def function(
+        self,
+        pattern: str,
+        *,
+        host: str | Collection[str] | None = None,
+        methods: Collection[str] | None = None,
+        when: When | Collection[When | Mapping[str, Any]] = (),
+        priority: int = 0,
+        viewer: ViewerPolicy = "allow-all",
+        headers: HeaderPolicy | Mapping[str, Any] | None = None,
+        auth: Jwt | None = None,
+        experiment: Experiment | Collection[Experiment] = (),
+        inline: bool = False,
+        blocking: bool = False,
+        timeout: Duration | None = None,
+    ) -> Callable[[F], F]:
+        """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
+
+        ``inline``  it promises never to block or wait, and is called on the worker itself
+        ``blocking``  it blocks, and is called on a thread pool
+        ``timeout``  seconds it may take; ``Limits.function_timeout`` when ``None``
+        """
+
+        def register(function: F) -> F:
+            called = _called(function, inline=inline, blocking=blocking, timeout=timeout, fail="closed")
+            self._add(
+                lambda: Route(
+                    pattern,
+                    function=len(self._called),
+                    host=host,
+                    methods=methods,
+                    when=(when,) if isinstance(when, When) else when,
+                    priority=priority,
+                    viewer=viewer,
+                    headers=headers or UNEDITED,
+                    auth=auth,
+                    experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
+                )
+            )
+            self._called.append(called)
+            self._callables.append(function)
+            return function
+
+        return register
+
+    def on(
+        self,
+        phase: Phase,
+        pattern: str = "/*",
+        *,
+        host: str | None = None,
+        inline: bool = False,
+        blocking: bool = False,
+        timeout: Duration | None = None,
+        fail: Literal["open", "closed"] = "closed",
+    ) -> Callable[[F], F]:
+        """Declares a hook: it is asked in ``phase`` for every request that matches ``pattern``.
+
+        ``viewer_request`` and ``origin_request`` hooks take ``(request, ctx)``; ``origin_response`` and
+        ``viewer_response`` hooks take ``(request, response, ctx)``. A hook returns nothing to go on, the changed
+        request or response, or in the request phases a ``Response`` to answer now.
+
+        ``fail``  ``"closed"``: a hook that fails costs its request a 502 or 504; ``"open"``: go on without it
+        """
+
+        def register(function: F) -> F:
+            called = _called(function, inline=inline, blocking=blocking, timeout=timeout, fail=fail)
+            self._hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=len(self._called)))
+            self._called.append(called)
+            self._callables.append(function)
+            return function
+
+        return register
+
+    def use(self, plugin: Plugin | str, settings: Mapping[str, object] | None = None) -> Plugin:
+        """Adds a plugin, given as a value or by the name of an installed one with its settings."""
+        if isinstance(plugin, str):
+            plugin = plugins.load(plugin, settings or {})
+        elif not isinstance(plugin, Plugin):
+            raise ConfigError("Edge.use: must be given a Plugin such as MyPlugin(), or the name of an installed one")
+        elif settings:
+            raise ConfigError("Edge.use: settings go with a plugin's name; a Plugin value already has its own")
+        plugin.setup(self)
+        return plugin
+
+    # -- the plan --------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan's data. Secrets by reference stay references; a literal one is in it."""
+        data = {**_plain(self._base), **self._head}
+        for field, own in (
+            ("origins", self._origins.values()),
+            ("groups", self._groups.values()),
+            ("callables", self._called),
+            ("hooks", self._hooks),
+            ("routes", self._routes),
+        ):
+            if own:
+                data[field] = [*data.get(field, ()), *(_data(item) for item in own)]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Edge:
+        """An edge from a plan's data. It is judged as a whole by ``compile``, which names every mistake in it."""
+        if not isinstance(data, Mapping):
+            raise ConfigError("a plan must be a table (mapping) at its top")
+        for field in ("callables", "hooks"):
+            if data.get(field):
+                raise ConfigError([Problem(field, None, "functions and hooks need a Python file; remove them here")])
+        edge = cls.__new__(cls)
+        Edge.__init__(edge, "plan")
+        edge._head = {"version": 1}
+        edge._base = _plain(data)
+        edge._head.update({key: edge._base[key] for key in ("version", "name") if key in edge._base})
+        return edge
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Edge:
+        """An edge from a plan file, TOML or JSON. Its relative secret files are relative to its directory."""
+        import json
+        import tomllib
+
+        file = Path(path)
+        try:
+            text = file.read_bytes().decode()
+            data = tomllib.loads(text) if file.suffix.lower() == ".toml" else json.loads(text)
+        except OSError as error:
+            raise ConfigError([Problem(str(file), None, f"cannot read the plan: {error.strerror or error}")]) from None
+        except UnicodeDecodeError:
+            raise ConfigError([Problem(str(file), None, "is not UTF-8 text")]) from None
+        except ValueError as error:
+            kind = "TOML" if file.suffix.lower() == ".toml" else "JSON"
+            raise ConfigError([Problem(str(file), None, f"is not valid {kind}: {error}")]) from None
+        edge = cls.from_dict(data)
+        secrets.rebase(edge._base, file.resolve().parent)
+        return edge
+
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        """The JSON Schema of the plan's data."""
+        from edgerouter import schema
+
+        return schema.document()
+
+    def encode(self) -> bytes:
+        """The plan as one message, with its secrets read now. Keep it out of logs."""
+        data = self.to_dict()
+        secrets.resolve(data)
+        try:
+            return msgspec.json.encode(data)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the plan cannot be written as JSON: {error}") from None
+
+    def callables(self) -> list[CallableSpec]:
+        """The functions and hooks, in the plan's order."""
+        return [
+            CallableSpec(function, _is_async(function), said.inline, said.blocking, _seconds(said.timeout), said.name)
+            for said, function in zip(self._called, self._callables, strict=True)
+        ]
+
+    def compile(self) -> _core.PlanTable:
+        """Judges the whole and gives the compiled table.
+
+        Raises ``ConfigError`` with every problem.
+        """
+        from edgerouter import _core
+
+        return _core.compile(self.encode())
+
+    def explain(
+        self,
+        method: str,
+        url: str,
+        headers: Collection[tuple[str, str]] = (),
+        *,
+        client: str = "127.0.0.1",
+        now: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """What would be decided about a request, phase by phase, without sending it anywhere."""
+        from edgerouter import _core
+
+        return _core.explain(self.encode(), method, url, list(headers), client, now)
+
+    # -- service ---------------------------------------------------------------------------------------------------
+
+    def serve(
+        self,
+        *,
+        listen: str | Collection[str] = "127.0.0.1:8080",
+        admin: str | None = None,
+        admin_token: Secret | str | None = None,
+        workers: int | None = None,
+    ) -> None:
+        """Serves until SIGTERM or SIGINT (in the main thread), or until another thread calls ``stop``."""
+        from edgerouter import serving
+
+        settings = serving.Settings(listen=listen, admin=admin, admin_token=admin_token, workers=workers)
+        serving.serve(self, settings)
+
+    def start(
+        self,
+        *,
+        listen: str | Collection[str] = "127.0.0.1:8080",
+        admin: str | None = None,
+        admin_token: Secret | str | None = None,
+        workers: int | None = None,
+    ) -> Server:
+        """Serves in the background; the ``Server`` stops it. Returns when connections are accepted."""
+        from edgerouter import serving
+
+        settings = serving.Settings(listen=listen, admin=admin, admin_token=admin_token, workers=workers)
+        return serving.Server.start(self, settings)
+
+    def reload(self) -> int:
+        """Compiles what the edge holds now and swaps it in; returns the new version.
+
+        Raises ``ConfigError`` when the plan is refused; the old one keeps serving.
+        """
+        return self._running().reload(self)
+
+    def stop(self, drain: Duration | None = None) -> bool:
+        """Stops serving; requests under way may finish within ``drain`` seconds. ``True`` when all did."""
+        return self._running().stop(drain)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _running(self) -> Server:
+        if self._server is None:
+            raise EdgeError("the edge is not being served; call serve() or start() first")
+        return self._server
+
+    def _add(self, make: Callable[[], Route]) -> Route:
+        index = self._count("routes", self._routes)
+        try:
+            route = make()
+        except ConfigError as error:
+            raise ConfigError(_within(problem, f"routes[{index}]") for problem in error.problems) from None
+        self._routes.append(route)
+        return route
+
+    def _free(self, name: str) -> None:
+        if name in self._origins or name in self._groups:
+            kind = "origins" if name in self._origins else "groups"
+            raise ConfigError([Problem(kind, name, "this name is already taken by another origin or group")])
+
+    def _known(self, target: Origin | Group | str) -> str:
+        """The name of a target; a value that was made apart is declared by its first use."""
+        if isinstance(target, str):
+            return target
+        declared: Origin | Group | None = self._origins.get(target.name) or self._groups.get(target.name)
+        if declared is None:
+            if isinstance(target, Origin):
+                self._origins[target.name] = target
+            else:
+                self._groups[target.name] = target
+        elif declared != target:
+            raise ConfigError([Problem("to", target.name, "another origin or group of this edge has this name")])
+        return target.name
+
+    def _count(self, field: str, own: Sized) -> int:
+        """How many of a kind there are, those of a plan file first."""
+        base = self._base.get(field)
+        return (len(base) if isinstance(base, list) else 0) + len(own)
+
+
+def _data(value: msgspec.Struct) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(value, str_keys=True)
+    return data
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy in lists and dictionaries, so that nothing of the caller's is changed."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _within(problem: Problem, prefix: str) -> Problem:
+    """``Route.viewer`` becomes ``routes[2].viewer``; what another value says about itself stays as it is."""
+    kind, _, field = problem.path.partition(".")
+    return problem._replace(path=f"{prefix}.{field}") if kind == "Route" else problem
+
+
+def _called(
+    function: Callable[..., Any],
+    *,
+    inline: bool,
+    blocking: bool,
+    timeout: Duration | None,
+    fail: Literal["open", "closed"],
+) -> Called:
+    if not callable(function):
+        raise ConfigError([Problem("callables", repr(function)[:80], "must be callable")])
+    module = getattr(function, "__module__", None) or "?"
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return Called(name=f"{module}.{name}", inline=inline, blocking=blocking, timeout=timeout, fail=fail)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _seconds(value: Duration | None) -> float | None:
+    return None if value is None else float(value)  # type: ignore[arg-type]  # a timedelta became a number when checked

@@ -1,0 +1,14 @@
+"""Hooks and edge functions: what they see (``Request``, ``Response``, ``Context``) and the threads that run them.
+
+The values are views on the core's own; ``runtime`` is the Python side of the queue between workers and callables.
+"""
+
+from __future__ import annotations
+
+from edgerouter._core import Context, Headers, Request, Response
+
+__all__ = ["Context", "Headers", "Request", "Response", "TimeLimit"]
+
+
+class TimeLimit(BaseException):
+    """Raised in a callable that has used up its time. Not an ``Exception``: a broad ``except`` must not swallow it."""

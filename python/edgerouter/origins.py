@@ -1,0 +1,139 @@
+"""Where responses come from: origins, groups of them with failover, and how their health is probed.
+
+Values only; connections, retries and probes are the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
+
+from edgerouter.cache import Duration
+from edgerouter.checks import Check, Value, listed
+from edgerouter.secrets import Secret
+
+__all__ = ["Group", "Health", "Origin"]
+
+
+class _Path(Value, frozen=True):
+    path: str
+
+
+class Health(_Path, frozen=True, kw_only=True):
+    """An active probe: ``GET path`` every ``interval`` seconds.
+
+    ``timeout``  how long one probe may take
+    ``healthy_after``, ``unhealthy_after``  consecutive answers that change the verdict
+    ``status``  the status codes that count as healthy
+    """
+
+    interval: Duration = 10.0
+    timeout: Duration = 2.0
+    healthy_after: int = 2
+    unhealthy_after: int = 3
+    status: Collection[int] = (200,)
+
+    def _check(self, check: Check) -> None:
+        check.path("path")
+        check.seconds("interval", "timeout", positive=True)
+        check.whole("healthy_after", "unhealthy_after", least=1)
+        check.statuses("status")
+        if not self.status:
+            check.fail("status", "must name at least one status, or the origin is never healthy")
+
+
+class _Named(Value, frozen=True):
+    name: str
+
+
+class _NamedUrl(_Named, frozen=True):
+    url: str
+
+
+class Origin(_NamedUrl, frozen=True, kw_only=True):
+    """A server that answers for the edge.
+
+    ``name``  how routes and metrics call it
+    ``url``  ``http`` or ``https``, host, optional port and path prefix
+    ``host``  what ``Host`` says upstream: ``"origin"`` (the URL's), ``"viewer"`` (what the client asked for), or a name
+    ``connect_timeout``, ``first_byte_timeout``, ``between_bytes_timeout``, ``total_timeout``  seconds or ``timedelta``
+    ``max_connections``, ``idle_connections``, ``idle_timeout``  of the pool of each worker
+    ``retries``  extra tries of a replayable request on a connection that failed
+    ``headers``  set on every request to it
+    ``health``  an active probe, or ``None``
+    ``tls_server_name``, ``tls_ca``, ``tls_verify``  how an ``https`` origin is verified; ``tls_ca`` is PEM
+    """
+
+    host: str = "origin"
+    connect_timeout: Duration = 2.0
+    first_byte_timeout: Duration = 30.0
+    between_bytes_timeout: Duration = 30.0
+    total_timeout: Duration | None = None
+    max_connections: int = 256
+    idle_connections: int = 64
+    idle_timeout: Duration = 60.0
+    retries: int = 1
+    headers: Mapping[str, str | Collection[str]] = {}
+    health: Health | None = None
+    tls_server_name: str | None = None
+    tls_ca: Secret | None = None
+    tls_verify: bool = True
+
+    def _check(self, check: Check) -> None:
+        check.label("name")
+        if message := _url_problem(self.url):
+            check.fail("url", message)
+        check.text("host")
+        check.text("tls_server_name", optional=True)
+        check.seconds("connect_timeout", "first_byte_timeout", "between_bytes_timeout", "idle_timeout", positive=True)
+        check.seconds("total_timeout", optional=True, positive=True)
+        check.whole("max_connections", least=1)
+        check.whole("idle_connections")
+        check.whole("retries", most=10)
+        check.headers("headers")
+        check.instance("health", Health, optional=True)
+        check.instance("tls_ca", Secret, optional=True)
+        check.flag("tls_verify")
+
+
+class Group(_Named, frozen=True):
+    """Origins in order of preference: the next one is asked when one fails.
+
+    ``members``  origins or their names, the preferred one first
+    ``failover_on``  statuses that count as a failure besides connection errors and time-outs
+    """
+
+    members: Collection[Origin | str]
+    failover_on: Collection[int] = (500, 502, 503, 504)
+
+    def _check(self, check: Check) -> None:
+        check.label("name")
+        items = listed(self.members)
+        if not items or not all(isinstance(item, (str, Origin)) for item in items):
+            check.fail("members", "must be one or more origins or their names")
+        else:
+            check.keep("members", tuple(item.name if isinstance(item, Origin) else item for item in items))
+        check.statuses("failover_on")
+
+
+def _url_problem(url: object) -> str | None:
+    if not isinstance(url, str):
+        return "must be a URL such as http://127.0.0.1:9000"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "must be a URL such as http://127.0.0.1:9000"
+    if parts.scheme not in ("http", "https"):
+        return "must start with http:// or https://"
+    if not parts.hostname:
+        return "must name a host, as in http://127.0.0.1:9000"
+    if port == 0:
+        return "must not have port 0"
+    if parts.username is not None or parts.password is not None:
+        return "must not hold a user name or password; set a header on the origin instead"
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        return "must not have a query or fragment"
+    if not all(c.isprintable() and c not in ' "<>\\^`{|}' for c in url):
+        return "must not hold spaces or control characters"
+    return None

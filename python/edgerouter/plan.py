@@ -1,0 +1,102 @@
+"""The plan's data: everything that an ``Edge`` collected, in the shape that the core decodes.
+
+The same shape is a plan file (TOML or JSON). The core refuses unknown fields and reports all problems at once;
+here is only the shape and its bounds (DESIGN §11, ``docs/limits.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Literal, NamedTuple
+
+from edgerouter.cache import Duration
+from edgerouter.checks import Check, Value
+from edgerouter.origins import Group, Origin
+from edgerouter.routes import Hook, Route
+
+__all__ = ["CallableSpec", "Called", "Limits", "Plan"]
+
+
+class Limits(Value, frozen=True, kw_only=True):
+    """Bounds on everything that a client, an origin or a hook could make grow. Sizes are bytes, times seconds.
+
+    ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
+    ``largest_object_bytes``  ``None``: a tenth of the memory cache
+    ``coalesce_timeout``  how long followers of a miss wait for its head before they fetch on their own
+    """
+
+    head_bytes: int = 65_536
+    head_fields: int = 100
+    url_bytes: int = 16_384
+    body_bytes: int = 104_857_600
+    replay_bytes: int = 65_536
+    head_timeout: Duration = 10.0
+    idle_timeout: Duration = 75.0
+    body_timeout: Duration = 30.0
+    connections: int = 50_000
+    drain_timeout: Duration = 30.0
+    memory_cache_bytes: int | None = None
+    largest_object_bytes: int | None = None
+    function_queue: int = 1_000
+    function_timeout: Duration = 10.0
+    function_body_bytes: int = 1_048_576
+    token_bytes: int = 8_192
+    remembered_tokens: int = 100_000
+    coalesce_timeout: Duration = 10.0
+
+    def _check(self, check: Check) -> None:
+        check.whole("head_bytes", "head_fields", "url_bytes", "connections", "function_queue", "token_bytes", least=1)
+        check.whole("body_bytes", "replay_bytes", "function_body_bytes", "remembered_tokens")
+        check.whole("memory_cache_bytes", "largest_object_bytes", optional=True)
+        check.seconds("head_timeout", "idle_timeout", "body_timeout", "function_timeout", positive=True)
+        check.seconds("drain_timeout", "coalesce_timeout")
+
+
+class Called(Value, frozen=True, kw_only=True):
+    """What the plan says about a function or hook; the callable itself stays in Python."""
+
+    name: str
+    inline: bool = False
+    blocking: bool = False
+    timeout: Duration | None = None
+    fail: Literal["open", "closed"] = "closed"
+
+    def _check(self, check: Check) -> None:
+        check.text("name")
+        check.flag("inline", "blocking")
+        check.seconds("timeout", optional=True, positive=True)
+        check.choice("fail", ("open", "closed"))
+        if self.inline is True and self.blocking is True:
+            check.fail("inline", "cannot be combined with blocking: an inline callable promises never to wait")
+
+
+class CallableSpec(NamedTuple):
+    """A callable as the function runtime takes it, in the plan's order."""
+
+    callable: Callable[..., Any]
+    is_async: bool
+    inline: bool
+    blocking: bool
+    timeout: float | None
+    name: str
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """The whole."""
+
+    version: Literal[1]
+    name: str
+    limits: Limits = Limits()
+    trusted_proxies: Collection[str] = ()
+    via: str = "edgerouter"
+    origins: Collection[Origin] = ()
+    groups: Collection[Group] = ()
+    callables: Collection[Called] = ()
+    hooks: Collection[Hook] = ()
+    routes: Collection[Route] = ()
+
+    def _check(self, check: Check) -> None:
+        check.name("name")
+        check.token("via")
+        check.texts("trusted_proxies")
+        check.instance("limits", Limits)

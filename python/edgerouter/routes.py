@@ -1,0 +1,267 @@
+"""Routes: which requests, and what happens to them on their way.
+
+A ``Route`` has the shape of the plan's data, so that what is written in Python, in a plan file and in the engine's
+decoder carries the same names. Precedence and matching are the core's (``edgerouter check`` prints the order).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, TypeAlias, get_args
+
+from edgerouter.cache import STANDARD, CachePolicy, Selection, check_selection
+from edgerouter.checks import Check, Value, is_status, is_token, listed
+from edgerouter.experiments import Experiment
+from edgerouter.identity import Jwt
+
+__all__ = [
+    "ForwardPolicy",
+    "HeaderEdits",
+    "HeaderPolicy",
+    "Hook",
+    "Phase",
+    "Redirect",
+    "Respond",
+    "Rewrite",
+    "Route",
+    "ViewerPolicy",
+    "When",
+]
+
+Phase: TypeAlias = Literal["viewer_request", "origin_request", "origin_response", "viewer_response"]
+"""Where a hook is asked; the names are Lambda@Edge's."""
+
+ViewerPolicy: TypeAlias = Literal["allow-all", "https-only", "redirect-to-https"]
+"""What is demanded of the viewer's connection."""
+
+RedirectStatus: TypeAlias = Literal[301, 302, 303, 307, 308]
+
+
+HeaderValues: TypeAlias = Mapping[str, str | Collection[str]]
+"""Header names and their values; a list stands for several fields of that name."""
+
+
+class _Location(Value, frozen=True):
+    location: str
+
+
+class Redirect(_Location, frozen=True, kw_only=True):
+    """Answer with a redirect.
+
+    ``location``  a URL or a path; may hold ``{name}`` parameters of the route's pattern
+    ``query``  append the request's query
+    """
+
+    status: RedirectStatus = 302
+    query: bool = True
+
+    def _check(self, check: Check) -> None:
+        check.text("location")
+        check.choice("status", get_args(RedirectStatus))
+        check.flag("query")
+
+
+class Respond(Value, frozen=True, kw_only=True):
+    """Answer with these fixed words."""
+
+    status: int = 200
+    headers: HeaderValues = {}
+    body: str = ""
+
+    def _check(self, check: Check) -> None:
+        if not is_status(self.status):
+            check.fail("status", "must be a status code from 200 to 599")
+        check.headers("headers")
+        check.text("body", empty=True)
+
+
+class Rewrite(Value, frozen=True):
+    """Another path for the origin: ``Rewrite("/old/{rest:path}", "/new/{rest}")``."""
+
+    pattern: str
+    to: str
+
+    def _check(self, check: Check) -> None:
+        check.path("pattern", "to")
+
+
+class HeaderEdits(Value, frozen=True, kw_only=True):
+    """Edits of a header section: ``remove``, then ``set``, then ``add``."""
+
+    set: HeaderValues = {}
+    add: HeaderValues = {}
+    remove: Collection[str] = ()
+
+    def _check(self, check: Check) -> None:
+        check.headers("set")
+        check.headers("add")
+        check.tokens("remove")
+
+
+class HeaderPolicy(Value, frozen=True, kw_only=True):
+    """Edits of the request that goes to the origin and of the response that goes to the viewer."""
+
+    request: HeaderEdits | Mapping[str, Any] = HeaderEdits()
+    response: HeaderEdits | Mapping[str, Any] = HeaderEdits()
+
+    def _check(self, check: Check) -> None:
+        check.instance("request", HeaderEdits)
+        check.instance("response", HeaderEdits)
+
+
+UNEDITED = HeaderPolicy()
+"""What a route has when nothing is said."""
+
+
+class ForwardPolicy(Value, frozen=True, kw_only=True):
+    """What of the request goes to the origin, apart from what is in the cache key.
+
+    ``None`` leaves a part to the default: the query and cookies of the key (all cookies where the cache policy says
+    nothing about them), and all headers.
+    """
+
+    query: Selection | None = None
+    headers: Selection | None = None
+    cookies: Selection | None = None
+
+    def _check(self, check: Check) -> None:
+        check_selection(check, "query", "headers", "cookies", optional=True)
+
+
+class When(Value, frozen=True, kw_only=True):
+    """A condition besides host, path and method, on one ``header``, ``cookie`` or ``query`` parameter.
+
+    One test each: it ``equals`` a text, ``matches`` a pattern with ``*`` and ``?``, or is ``present`` (the default).
+    """
+
+    header: str | None = None
+    cookie: str | None = None
+    query: str | None = None
+    equals: str | None = None
+    matches: str | None = None
+    present: bool | None = None
+
+    def _check(self, check: Check) -> None:
+        if sum(subject is not None for subject in (self.header, self.cookie, self.query)) != 1:
+            check.fail_secretly("header", "must be given, or cookie, or query: exactly one")
+        tests = sum(test is not None for test in (self.equals, self.matches, self.present))
+        if not tests:
+            check.keep("present", True)
+        elif tests > 1:
+            check.fail_secretly("equals", "cannot be combined with matches or present: one test each")
+        check.token("header", "cookie", optional=True)
+        check.text("query", "matches", optional=True)
+        check.text("equals", optional=True, empty=True)
+        if self.present is not None:
+            check.flag("present")
+
+
+class Hook(Value, frozen=True, kw_only=True):
+    """A hook of the plan: the callable at index ``call`` is asked in ``phase`` where pattern and host match."""
+
+    phase: Phase
+    pattern: str
+    call: int
+    host: str | None = None
+
+    def _check(self, check: Check) -> None:
+        check.choice("phase", get_args(Phase))
+        check.text("pattern")
+        check.text("host", optional=True)
+        check.whole("call")
+
+
+class _Pattern(Value, frozen=True):
+    pattern: str
+
+
+class Route(_Pattern, frozen=True, kw_only=True):
+    """One line of the route table; see ``Edge.route`` for what each field means."""
+
+    host: str | Collection[str] | None = None
+    methods: Collection[str] | None = None
+    when: Collection[When | Mapping[str, Any]] = ()
+    priority: int = 0
+    to: str | None = None
+    function: int | None = None
+    redirect: Redirect | Mapping[str, Any] | None = None
+    respond: Respond | Mapping[str, Any] | None = None
+    viewer: ViewerPolicy = "allow-all"
+    index: str | None = None
+    fallback: str | None = None
+    strip_prefix: str | None = None
+    add_prefix: str | None = None
+    rewrite: Rewrite | Mapping[str, Any] | None = None
+    headers: HeaderPolicy | Mapping[str, Any] = UNEDITED
+    forward: ForwardPolicy | Mapping[str, Any] | None = None
+    cache: CachePolicy = STANDARD
+    auth: Jwt | None = None
+    experiments: Collection[Experiment] = ()
+    errors: Mapping[int, str] = {}
+    compress: bool = False
+
+    def _check(self, check: Check) -> None:
+        check.text("pattern")
+        if isinstance(self.pattern, str) and "/" not in self.pattern:
+            check.fail("pattern", "must be a path such as /static/* or a host and path such as *.example.com/*")
+        if isinstance(self.host, str):
+            check.text("host")
+        else:
+            check.texts("host", optional=True)
+        check.texts("methods", optional=True, test=is_token, must="must be a method such as GET")
+        self._check_when(check)
+        check.whole("priority", least=-(2**31), most=2**31 - 1)
+        self._check_target(check)
+        check.choice("viewer", get_args(ViewerPolicy))
+        check.text("index", optional=True)
+        check.path("fallback", "strip_prefix", "add_prefix", optional=True)
+        check.instance("rewrite", Rewrite, optional=True)
+        check.instance("headers", HeaderPolicy)
+        check.instance("forward", ForwardPolicy, optional=True)
+        check.instance("cache", CachePolicy)
+        check.instance("auth", Jwt, optional=True)
+        self._check_experiments(check)
+        self._check_errors(check)
+        check.flag("compress")
+
+    def _check_when(self, check: Check) -> None:
+        items = listed(self.when)
+        if items is None or not all(isinstance(item, (When, Mapping)) for item in items):
+            check.fail("when", 'must be conditions such as When(cookie="beta")')
+        else:
+            made = [
+                item if isinstance(item, When) else check.made(f"when[{index}]", When, item)
+                for index, item in enumerate(items)
+            ]
+            check.keep("when", tuple(made))
+
+    def _check_target(self, check: Check) -> None:
+        targets = ("to", "function", "redirect", "respond")
+        given = [target for target in targets if check.get(target) is not None]
+        if not given:
+            check.fail_secretly("to", "must be given, or redirect, or respond: a route needs one target")
+        elif len(given) > 1:
+            check.fail_secretly(given[1], f"cannot be combined with {given[0]}: a route has one target")
+        check.text("to", optional=True)
+        check.instance("redirect", Redirect, optional=True)
+        check.instance("respond", Respond, optional=True)
+
+    def _check_experiments(self, check: Check) -> None:
+        items = listed(self.experiments)
+        if items is None or not all(isinstance(item, Experiment) for item in items):
+            check.fail("experiments", "must be an Experiment or a list of them")
+            return
+        for field in ("name", "cookie", "header"):
+            values = [getattr(item, field) for item in items]
+            if len(set(values)) != len(values):
+                check.fail("experiments", f"must differ in {field}", value=", ".join(values))
+
+    def _check_errors(self, check: Check) -> None:
+        if not isinstance(self.errors, Mapping):
+            check.fail("errors", "must be a mapping of status codes to paths")
+            return
+        for status, path in self.errors.items():
+            if not is_status(status) or status < 400:
+                check.fail("errors", "must be an error status from 400 to 599", value=status)
+            elif not isinstance(path, str) or not path.startswith("/"):
+                check.fail(f"errors[{status}]", "must be a path that starts with /", value=path)

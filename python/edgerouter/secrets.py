@@ -1,0 +1,168 @@
+"""Secrets: named in the configuration, read when the plan is compiled, never shown.
+
+``env("NAME")`` and ``secret_file(path)`` read nothing by themselves; ``Edge.compile`` and every reload do, so a
+rotated secret takes effect with a reload. A secret that cannot be read becomes a problem of the plan that names the
+variable or the file, never the value.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from edgerouter.checks import Check, Value
+from edgerouter.errors import ConfigError, Problem
+
+__all__ = ["Secret", "env", "secret_file"]
+
+_LARGEST = 1 << 20
+
+
+class Secret(Value, frozen=True, kw_only=True):
+    """A secret by reference: made with ``env``, ``secret_file`` or ``Secret.literal``. Its ``repr`` hides the value."""
+
+    value: str | None = None
+    base64: str | None = None
+    env: str | None = None
+    file: str | None = None
+
+    @classmethod
+    def literal(cls, value: str | bytes) -> Secret:
+        """A secret that stands in the program itself: for tests and examples."""
+        if isinstance(value, bytes):
+            return cls(**_carried(value))
+        return cls(value=value)
+
+    def _check(self, check: Check) -> None:
+        given = [field for field in ("value", "base64", "env", "file") if check.get(field) is not None]
+        if len(given) != 1:
+            check.fail_secretly("value", "must be given by exactly one of value, base64, env or file")
+        for field in given:
+            value = check.get(field)
+            if not isinstance(value, str) or not value:
+                check.fail_secretly(field, "must be a non-empty string")
+
+    def __repr__(self) -> str:
+        if self.env is not None:
+            return f"env({self.env!r})"
+        if self.file is not None:
+            return f"secret_file({self.file!r})"
+        return "Secret(…)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, value) for name, value in (("env", self.env), ("file", self.file)) if value is not None]
+
+
+def env(name: str) -> Secret:
+    """The secret in the environment variable ``name``, read at start and at every reload."""
+    return Secret(env=name)
+
+
+def secret_file(path: str | os.PathLike[str]) -> Secret:
+    """The secret in a file, read at start and at every reload; one line break at the end is not part of it.
+
+    A relative path is relative to the current directory, in a plan file to that file's directory.
+    """
+    return Secret(file=os.fspath(path))
+
+
+def as_secret(value: Secret | str | bytes) -> Secret:
+    """A literal becomes a ``Secret``, so that no ``repr`` shows it from here on."""
+    return value if isinstance(value, Secret) else Secret.literal(value)
+
+
+def reveal(secret: Secret, place: str) -> str:
+    """The text of a secret that is not part of a plan. Raises ``ConfigError`` that names ``place``."""
+    found = {"value": secret.value, "base64": secret.base64}
+    if secret.env is not None:
+        found = {**_read_env(secret.env, os.environ)}
+    elif secret.file is not None:
+        found = {**_read_file(secret.file)}
+    if problem := found.get("problem"):
+        source = f"environment variable {secret.env}" if secret.env is not None else f"file {secret.file}"
+        raise ConfigError([Problem(place, None, f"{source}: {problem}")])
+    value = found.get("value")
+    if value is None:
+        raise ConfigError([Problem(place, None, "must be text")])
+    return value
+
+
+def resolve(plan: MutableMapping[str, Any], *, environ: Mapping[str, str] | None = None) -> None:
+    """Reads every secret of a plan's data in place.
+
+    One that cannot be read keeps its reference and gains a ``problem``, which the compiler reports at its path.
+    """
+    environment = os.environ if environ is None else environ
+    known: dict[tuple[str, str], dict[str, str]] = {}
+    for holder, field in _places(plan):
+        secret = holder[field]
+        for kind in ("env", "file"):
+            name = secret.get(kind)
+            if isinstance(name, str):
+                key = (kind, name)
+                if key not in known:
+                    known[key] = _read_env(name, environment) if kind == "env" else _read_file(name)
+                holder[field] = known[key]
+
+
+def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:
+    """Makes the relative secret files of a plan file relative to ``folder``."""
+    for holder, field in _places(plan):
+        file = holder[field].get("file")
+        if isinstance(file, str):
+            holder[field] = {**holder[field], "file": str(folder / file)}
+
+
+def _places(plan: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where a plan may hold secrets. Anything of another shape is left for the compiler to refuse."""
+    for origin in _dicts(plan.get("origins")):
+        if isinstance(origin.get("tls_ca"), dict):
+            yield origin, "tls_ca"
+    for route in _dicts(plan.get("routes")):
+        auth = route.get("auth")
+        keys = auth.get("keys") if isinstance(auth, dict) else None
+        if isinstance(keys, dict):
+            for field in ("secret", "pem", "jwks"):
+                if isinstance(keys.get(field), dict):
+                    yield keys, field
+
+
+def _dicts(value: object) -> Iterator[dict[str, Any]]:
+    if isinstance(value, (list, tuple)):
+        yield from (item for item in value if isinstance(item, dict))
+
+
+def _read_env(name: str, environ: Mapping[str, str]) -> dict[str, str]:
+    value = environ.get(name)
+    if value is None:
+        return {"env": name, "problem": "is not set"}
+    if not value:
+        return {"env": name, "problem": "is empty"}
+    return {"value": value}
+
+
+def _read_file(name: str) -> dict[str, str]:
+    try:
+        with Path(name).open("rb") as file:
+            data = file.read(_LARGEST + 1)
+    except OSError as error:
+        return {"file": name, "problem": f"cannot be read: {error.strerror or error}"}
+    if len(data) > _LARGEST:
+        return {"file": name, "problem": f"is larger than {_LARGEST} bytes"}
+    if not data.strip():
+        return {"file": name, "problem": "is empty"}
+    return _carried(data, trim=True)
+
+
+def _carried(data: bytes, *, trim: bool = False) -> dict[str, str]:
+    """Bytes as they travel in JSON."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+    if trim:
+        text = text.removesuffix("\n").removesuffix("\r")
+    return {"value": text}

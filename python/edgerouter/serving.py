@@ -1,0 +1,415 @@
+"""Process life: start, signals, hot reload, drain.
+
+The engine has its own threads. The thread that calls ``serve`` only waits for events (signals, changed files) and
+acts on them one at a time, so a reload and a stop never meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from edgerouter.cache import Duration
+from edgerouter.checks import Check, Value
+from edgerouter.errors import ConfigError, EdgeError, ListenError
+from edgerouter.secrets import Secret, as_secret, reveal
+
+if TYPE_CHECKING:
+    from edgerouter import _core
+    from edgerouter.edge import Edge
+
+__all__ = ["Application", "Server", "Settings", "serve"]
+
+Event: TypeAlias = Literal["stop", "reload", "changed", "stopped"]
+
+
+class Settings(Value, frozen=True, kw_only=True):
+    """Where and with what a plan is served.
+
+    ``listen``  addresses ``HOST:PORT``; port 0 takes a free one
+    ``admin``  the address of the admin listener, ``None`` for none
+    ``admin_token``  demanded as a Bearer token by the admin listener
+    ``workers``  threads that serve; one a core when ``None``
+    """
+
+    listen: str | Collection[str] = ("127.0.0.1:8080",)
+    admin: str | None = None
+    admin_token: Secret | str | None = None
+    workers: int | None = None
+
+    def _check(self, check: Check) -> None:
+        check.texts("listen")
+        if not self.listen:
+            check.fail("listen", "must name at least one address such as 127.0.0.1:8080")
+        with contextlib.suppress(TypeError):
+            for address in self.listen:
+                if isinstance(address, str) and (message := _address_problem(address)):
+                    check.fail("listen", message, value=address)
+        if self.admin is not None and (message := _address_problem(self.admin)):
+            check.fail("admin", message)
+        if self.admin_token is not None:
+            check.keep("admin_token", as_secret(self.admin_token))
+        check.whole("workers", least=1, most=1024, optional=True)
+
+
+class Server:
+    """An edge that is being served. Also a context manager that stops it at the end."""
+
+    def __init__(self, engine: _core.Engine, edge: Edge) -> None:
+        self._engine = engine
+        self._edge = edge
+        self._stopped = threading.Event()
+
+    @classmethod
+    def start(cls, edge: Edge, settings: Settings | None = None) -> Server:
+        """Compiles, binds and serves; returns when connections are accepted.
+
+        Raises ``ConfigError`` with every problem of the plan, or ``ListenError``.
+        """
+        from edgerouter import _core
+
+        settings = settings or Settings()
+        listen = [address for given in settings.listen for address in resolved(given)]
+        admin = None if settings.admin is None else resolved(settings.admin)[0]
+        token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")
+        try:
+            engine = _core.Engine(
+                edge.encode(),
+                edge.callables(),
+                listen=listen,
+                admin=admin,
+                admin_token=token,
+                workers=settings.workers,
+            )
+            engine.start()
+        except OSError as error:
+            raise ListenError(_listen_message(error, [*listen, *([admin] if admin else [])])) from None
+        server = cls(engine, edge)
+        edge._server = server
+        return server
+
+    @property
+    def addresses(self) -> list[str]:
+        """The bound addresses, with the real port where 0 was asked for."""
+        return list(self._engine.addresses)
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs served, as one would type them."""
+        return [f"http://{address}" for address in self.addresses]
+
+    @property
+    def admin_url(self) -> str | None:
+        """The URL of the admin listener."""
+        address = self._engine.admin_address
+        return None if address is None else f"http://{address}"
+
+    def reload(self, edge: Edge) -> int:
+        """Compiles ``edge`` beside the plan that serves and swaps it in; returns the new version.
+
+        Raises ``ConfigError`` when it is refused; the old plan keeps serving.
+        """
+        try:
+            version = self._engine.reload(edge.encode(), edge.callables())
+        except ConfigError as error:
+            self._engine.reload_failed(str(error))
+            raise
+        self._edge._server = None
+        edge._server = self
+        self._edge = edge
+        return version
+
+    def reload_failed(self, reason: str) -> None:
+        """Counts and logs a reload that did not come as far as a plan."""
+        self._engine.reload_failed(reason)
+
+    def metrics(self) -> str:
+        """The metrics in Prometheus' text format."""
+        return self._engine.metrics()
+
+    def stop(self, drain: Duration | None = None) -> bool:
+        """Stops accepting; requests under way may finish within ``drain`` seconds (``Limits.drain_timeout``).
+
+        ``True`` when all of them did.
+        """
+        seconds = drain.total_seconds() if isinstance(drain, timedelta) else drain
+        drained = self._engine.stop(None if seconds is None else float(seconds))
+        self._edge._server = None
+        self._stopped.set()
+        return drained
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until it has been stopped."""
+        return self._stopped.wait(timeout)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._stopped.is_set():
+            self.stop(None if kind is None else 0.0)
+
+
+class Application:
+    """Where an ``Edge`` comes from each time the configuration is read. This one always gives the same edge."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    def load(self) -> Edge:
+        """The edge as the configuration says now. Raises ``EdgeError`` with a message that is fit to print."""
+        return self._edge
+
+    def files(self) -> set[Path]:
+        """The files that a change of which means a reload."""
+        return set()
+
+
+def serve(
+    edge: Edge | Application,
+    settings: Settings | None = None,
+    *,
+    watch: bool = False,
+    say: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> None:
+    """Serves until it is told to stop.
+
+    In the main thread SIGTERM and SIGINT drain (a second one ends at once) and SIGHUP reloads; ``watch`` reloads when
+    a file of the application changes. A configuration that is refused is reported and the old one keeps serving.
+    """
+    application = edge if isinstance(edge, Application) else Application(edge)
+    out = say or _nowhere
+    err = warn or _to_stderr
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    current = application.load()
+    with _signals(events):
+        server = Server.start(current, settings)
+        threading.Thread(target=_tell_when_stopped, args=(server, events), daemon=True).start()
+        for line in announcement(current, server):
+            out(line)
+        _report_origins(current, err)
+        watcher = _Watcher(application, events) if watch else None
+        if watcher is not None:
+            watcher.start()
+        try:
+            while (event := events.get()) in ("reload", "changed"):
+                _reload(server, application, out, err)
+                if watcher is not None:
+                    watcher.renew()
+        finally:
+            if watcher is not None:
+                watcher.close()
+        if event == "stop":
+            out("stopping: requests under way may finish; signal again to end at once")
+            _stop(server, events, err)
+
+
+def announcement(edge: Edge, server: Server) -> list[str]:
+    """What is said at the start."""
+    from edgerouter import _core
+
+    plan = edge.to_dict()
+    counts = [(len(plan.get(field, ())), field[:-1]) for field in ("routes", "origins")]
+    count = ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counts)
+    lines = [f"edgerouter {_core.__version__} serves {edge.name} ({count})"]
+    lines += [f"  {url}" for url in server.urls]
+    if server.admin_url is not None:
+        lines.append(f"  {server.admin_url}  admin: /healthz /readyz /metrics")
+    return lines
+
+
+# -- reload ------------------------------------------------------------------------------------------------------------
+
+
+def _reload(
+    server: Server,
+    application: Application,
+    out: Callable[[str], None],
+    err: Callable[[str], None],
+) -> None:
+    try:
+        edge = application.load()
+    except EdgeError as error:
+        server.reload_failed(str(error))
+        refusal = str(error)
+    else:
+        try:
+            out(f"reloaded: version {server.reload(edge)}")
+            return
+        except ConfigError as error:
+            refusal = str(error)
+    err("error: reload refused; the old configuration keeps serving")
+    for line in refusal.splitlines():
+        err(f"  {line}")
+
+
+class _Watcher:
+    """Turns changes of the application's files into events.
+
+    Directories are watched and not files, because editors replace a file rather than write to it.
+    """
+
+    def __init__(self, application: Application, events: queue.SimpleQueue[Event]) -> None:
+        self._application = application
+        self._events = events
+        self._stop = threading.Event()
+        self._folders: frozenset[Path] = frozenset()
+        self._files: frozenset[Path] = frozenset()
+
+    def start(self) -> None:
+        self._files = frozenset(file.resolve() for file in self._application.files())
+        self._folders = frozenset(file.parent for file in self._files)
+        self._stop = threading.Event()
+        threading.Thread(target=self._run, args=(self._stop,), name="edgerouter-watch", daemon=True).start()
+
+    def renew(self) -> None:
+        """After a reload other files may matter."""
+        files = frozenset(file.resolve() for file in self._application.files())
+        if frozenset(file.parent for file in files) == self._folders:
+            self._files = files
+        else:
+            self.close()
+            self.start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _run(self, stop: threading.Event) -> None:
+        from watchfiles import watch
+
+        def matters(_change: object, path: str) -> bool:
+            return Path(path).resolve() in self._files
+
+        for _changes in watch(
+            *self._folders,
+            watch_filter=matters,
+            stop_event=stop,
+            recursive=False,
+            debounce=400,
+            step=50,
+            rust_timeout=1_000,
+            raise_interrupt=False,
+        ):
+            self._events.put("changed")
+
+
+# -- signals and stop --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _signals(events: queue.SimpleQueue[Event]) -> Iterator[None]:
+    """Signals become events; only the main thread may ask for them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        events.put("reload" if number == getattr(signal, "SIGHUP", None) else "stop")
+
+    numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _tell_when_stopped(server: Server, events: queue.SimpleQueue[Event]) -> None:
+    server.wait()
+    events.put("stopped")
+
+
+def _stop(server: Server, events: queue.SimpleQueue[Event], err: Callable[[str], None]) -> None:
+    """Drains in another thread, so that a second signal can be heard meanwhile."""
+    drained: list[bool] = []
+    stopper = threading.Thread(target=lambda: drained.append(server.stop()), daemon=True)
+    stopper.start()
+    while True:
+        event = events.get()
+        if event == "stopped":
+            break
+        if event == "stop":
+            err("warning: ended at once; requests under way were cut off")
+            sys.stderr.flush()
+            sys.stdout.flush()
+            os._exit(1)
+    stopper.join(timeout=5)
+    if drained == [False]:
+        err("warning: the time to drain was over; requests under way were cut off")
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+
+
+def resolved(address: str) -> list[str]:
+    """``HOST:PORT`` with the host as an IP address, as the engine takes it."""
+    host, _, port = address.rpartition(":")
+    bare = host.strip("[]")
+    try:
+        found = socket.getaddrinfo(bare or "0.0.0.0", int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ListenError(f"{address}: {reason}; give an IP address such as 127.0.0.1:{port}") from None
+    answers = dict.fromkeys(str(info[4][0]) for info in found)
+    return [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in list(answers)[:1]]
+
+
+def _address_problem(address: object) -> str | None:
+    wanted = "must be HOST:PORT such as 127.0.0.1:8080 or [::]:8080"
+    if not isinstance(address, str):
+        return wanted
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        return wanted
+    return wanted if ":" in host and not (host.startswith("[") and host.endswith("]")) else None
+
+
+def _listen_message(error: OSError, addresses: list[str]) -> str:
+    where = addresses[0] if len(addresses) == 1 else " or ".join(addresses)
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is already in use; stop the other program or choose another with --listen"
+    if error.errno == errno.EACCES:
+        return f"{where} may not be listened on by this user; choose a port from 1024 up with --listen"
+    return f"{where}: {error.strerror or error}; choose another with --listen"
+
+
+def _report_origins(edge: Edge, err: Callable[[str], None]) -> None:
+    """Says which origins do not answer, without holding up the start: one may come later."""
+    origins = [(item.get("name"), item.get("url")) for item in edge.to_dict().get("origins", ())]
+    for name, url in origins:
+        threading.Thread(target=_report_origin, args=(str(name), str(url), err), daemon=True).start()
+
+
+def _report_origin(name: str, url: str, err: Callable[[str], None]) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=2).close()
+    except (OSError, ValueError) as error:
+        reason = "no answer within 2 s" if isinstance(error, TimeoutError) else getattr(error, "strerror", None)
+        err(f"warning: origin {name} ({url}) is down: {reason or error}; requests to it fail until it is up")
+
+
+def _nowhere(_line: str) -> None:
+    pass
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,51 @@
+"""A real edge on a free port, for tests of one's own site.
+
+>>> with running(edge) as base_url:          # doctest: +SKIP
+...     assert httpx.get(f"{base_url}/hello/ada").status_code == 200
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from edgerouter.edge import Edge
+from edgerouter.serving import Server, Settings
+
+__all__ = ["Running", "running"]
+
+
+class Running(str):
+    """A running edge. It is its own base URL, so it can be given wherever a URL is wanted."""
+
+    server: Server
+
+    @classmethod
+    def of(cls, server: Server) -> Running:
+        url = cls(server.urls[0])
+        url.server = server
+        return url
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return str(self)
+
+    @property
+    def admin_url(self) -> str:
+        """The URL of the admin listener."""
+        return self.server.admin_url or ""
+
+    def reload(self, edge: Edge) -> int:
+        """Swaps another plan in; returns its version."""
+        return self.server.reload(edge)
+
+
+@contextlib.contextmanager
+def running(edge: Edge, *, workers: int = 1, drain: float = 5.0) -> Iterator[Running]:
+    """Serves ``edge`` on free ports of 127.0.0.1, with an admin listener, and stops it at the end."""
+    server = Server.start(edge, Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", workers=workers))
+    try:
+        yield Running.of(server)
+    finally:
+        server.stop(drain)

@@ -1,0 +1,204 @@
+//! Where a chunked body ends (RFC 9112 §7.1), read more strictly than the parser behind does.
+
+use super::Refusal;
+
+/// Extensions of one chunk, and of a whole body.
+const MOST_EXTENSION: usize = 1 << 10;
+const MOST_EXTENSIONS: usize = 16 << 10;
+/// Bytes of a trailer section.
+const MOST_TRAILER: usize = 8 << 10;
+/// Sixteen digits would be the largest number that fits; fifteen are more than any body.
+const MOST_DIGITS: u8 = 15;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Size {
+        digits: u8,
+    },
+    Extension {
+        quoted: bool,
+        escaped: bool,
+    },
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the start of a trailer line.
+    TrailerStart,
+    TrailerName {
+        first: bool,
+    },
+    TrailerValue,
+    TrailerLf,
+    EndLf,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Chunked {
+    state: State,
+    /// Of the current chunk.
+    left: u64,
+    total: u64,
+    extension: usize,
+    extensions: usize,
+    trailer: usize,
+    name: [u8; 18],
+    name_length: usize,
+}
+
+impl Chunked {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Size { digits: 0 },
+            left: 0,
+            total: 0,
+            extension: 0,
+            extensions: 0,
+            trailer: 0,
+            name: [0; 18],
+            name_length: 0,
+        }
+    }
+
+    /// Follows the body; `Ok(Some(n))`: it ended with the nth byte.
+    pub(super) fn follow(&mut self, bytes: &[u8], most: u64) -> Result<Option<usize>, Refusal> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if self.state == State::Data {
+                let here = (bytes.len() - at) as u64;
+                let now = here.min(self.left);
+                self.left -= now;
+                at += now as usize;
+                if self.left == 0 {
+                    self.state = State::DataCr;
+                }
+                continue;
+            }
+            at += 1;
+            if self.step(byte, most)? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    fn step(&mut self, byte: u8, most: u64) -> Result<bool, Refusal> {
+        let bad = Err(Refusal::BadChunk);
+        self.state = match (self.state, byte) {
+            (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                if digits >= MOST_DIGITS {
+                    return bad;
+                }
+                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+                self.left = self.left * 16 + u64::from(digit);
+                State::Size { digits: digits + 1 }
+            }
+            (State::Size { digits: 1.. }, b'\r') => State::SizeLf,
+            (State::Size { digits: 1.. }, b';') => {
+                self.extension = 0;
+                State::Extension {
+                    quoted: false,
+                    escaped: false,
+                }
+            }
+            (State::Extension { quoted: false, .. }, b'\r') => State::SizeLf,
+            (State::Extension { quoted, escaped }, b'\t' | 0x20..=0x7e | 0x80..) => {
+                self.extension += 1;
+                self.extensions += 1;
+                if self.extension > MOST_EXTENSION || self.extensions > MOST_EXTENSIONS {
+                    return bad;
+                }
+                match byte {
+                    _ if escaped => State::Extension {
+                        quoted,
+                        escaped: false,
+                    },
+                    b'\\' if quoted => State::Extension {
+                        quoted,
+                        escaped: true,
+                    },
+                    b'"' => State::Extension {
+                        quoted: !quoted,
+                        escaped: false,
+                    },
+                    _ => State::Extension {
+                        quoted,
+                        escaped: false,
+                    },
+                }
+            }
+            (State::SizeLf, b'\n') if self.left == 0 => State::TrailerStart,
+            (State::SizeLf, b'\n') => {
+                self.total = self.total.saturating_add(self.left);
+                if self.total > most {
+                    return Err(Refusal::BodyTooLarge);
+                }
+                State::Data
+            }
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size { digits: 0 },
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart, byte) if crate::http::is_token_byte(byte) => {
+                self.name_length = 0;
+                self.note_name(byte)?;
+                State::TrailerName { first: false }
+            }
+            (State::TrailerName { .. }, b':') => {
+                if self.forbidden_name() {
+                    return bad;
+                }
+                State::TrailerValue
+            }
+            (State::TrailerName { .. }, byte) if crate::http::is_token_byte(byte) => {
+                self.note_name(byte)?;
+                State::TrailerName { first: false }
+            }
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => {
+                self.count_trailer()?;
+                State::TrailerValue
+            }
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') => return Ok(true),
+            _ => return bad,
+        };
+        Ok(false)
+    }
+
+    fn count_trailer(&mut self) -> Result<(), Refusal> {
+        self.trailer += 1;
+        if self.trailer > MOST_TRAILER {
+            Err(Refusal::HeadTooLarge)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn note_name(&mut self, byte: u8) -> Result<(), Refusal> {
+        self.count_trailer()?;
+        if let Some(slot) = self.name.get_mut(self.name_length) {
+            *slot = byte;
+        }
+        self.name_length += 1;
+        Ok(())
+    }
+
+    /// Framing, routing and credentials may not come after the content (RFC 9110 §6.5.1).
+    fn forbidden_name(&self) -> bool {
+        let Some(name) = self.name.get(..self.name_length) else {
+            return false;
+        };
+        [
+            "content-length",
+            "transfer-encoding",
+            "host",
+            "connection",
+            "authorization",
+            "cookie",
+            "trailer",
+            "te",
+        ]
+        .iter()
+        .any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes()))
+    }
+}

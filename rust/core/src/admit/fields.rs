@@ -1,0 +1,224 @@
+//! What a client's header section may keep (DESIGN §3, spoofing rule; RFC 9110 §7.6.1).
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
+use smallvec::SmallVec;
+
+use super::{Refusal, guard::is_host};
+use crate::http::list;
+
+/// Fields that the edge sets: a client's own copies are removed before anything reads them.
+const EDGE_FIELDS: [&str; 16] = [
+    "x-user-id",
+    "x-user-role",
+    "x-variant",
+    "x-edge-request-id",
+    "x-geo-country",
+    "x-geo-region",
+    "x-geo-city",
+    "x-geo-latitude",
+    "x-geo-longitude",
+    "x-geo-asn",
+    "x-country-code",
+    "cf-ipcountry",
+    "cf-connecting-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+];
+
+/// Fields that a trusted proxy may set, and nobody else.
+const PROXY_FIELDS: [&str; 8] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded-scheme",
+    "x-real-ip",
+    "forwarded",
+];
+
+/// Removes what only the edge, or only a trusted proxy, may say. Servers behind may read `_` as `-` (CGI does), so the
+/// twins go too.
+pub fn sanitise(headers: &mut HeaderMap, edge_fields: &[HeaderName], trusted_peer: bool) {
+    let mut forged: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    for name in headers.keys() {
+        if is_forged(name.as_str(), edge_fields, trusted_peer) {
+            forged.push(name.clone());
+        }
+    }
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+fn is_forged(name: &str, edge_fields: &[HeaderName], trusted_peer: bool) -> bool {
+    let twin;
+    let plain = if name.contains('_') {
+        twin = name.replace('_', "-");
+        twin.as_str()
+    } else {
+        name
+    };
+    // Names on the lists begin with x-, c, f or t: most fields are done here.
+    let listed = match plain.as_bytes().first() {
+        Some(b'x' | b'c' | b't') => {
+            EDGE_FIELDS.contains(&plain)
+                || plain.starts_with("cloudfront-viewer-")
+                || plain.starts_with("x-geo-")
+        }
+        _ => false,
+    };
+    let proxied =
+        matches!(plain.as_bytes().first(), Some(b'x' | b'f')) && PROXY_FIELDS.contains(&plain);
+    listed
+        || (proxied && (!trusted_peer || name.contains('_')))
+        || edge_fields.iter().any(|field| field.as_str() == plain)
+        // A field with `_` that shadows one that frames or routes.
+        || (name.contains('_') && ["content-length", "transfer-encoding", "host", "authorization", "cookie"].contains(&plain))
+}
+
+/// Fields that end at each hop whether `Connection` names them or not.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "proxy-authenticate",
+];
+
+/// Removes hop-by-hop fields (RFC 9110 §7.6.1): the well-known ones and those that `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: SmallVec<[HeaderName; 4]> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|line| list(line.as_bytes()))
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    let present: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| HOP_BY_HOP.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    for name in present {
+        headers.remove(name);
+    }
+}
+
+/// Whether `Connection` says that `Upgrade` is meant for us.
+pub fn asks_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| list(line.as_bytes()))
+        .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// The host that the request is for, in lower case: the target's own where it names one (RFC 9112 §3.2.2), else `Host`.
+/// An HTTP/1.0 request may name none.
+pub fn authority(head: &mut Parts) -> Result<HeaderValue, Refusal> {
+    let named = match head.uri.authority() {
+        Some(authority) => {
+            HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?
+        }
+        None => match head.headers.get(header::HOST) {
+            Some(host) => host.clone(),
+            None if head.version == Version::HTTP_10 => HeaderValue::from_static("localhost"),
+            None => return Err(Refusal::BadHost),
+        },
+    };
+    if !is_host(named.as_bytes()) {
+        return Err(Refusal::BadHost);
+    }
+    if named.as_bytes().iter().any(u8::is_ascii_uppercase) {
+        return HeaderValue::from_bytes(&named.as_bytes().to_ascii_lowercase())
+            .map_err(|_| Refusal::BadHost);
+    }
+    Ok(named)
+}
+
+/// How much of an authority is the host, without port; a trailing dot does not count.
+pub fn host_length(authority: &HeaderValue) -> usize {
+    let bytes = authority.as_bytes();
+    let end = match bytes.first() {
+        Some(b'[') => memchr::memchr(b']', bytes).map_or(bytes.len(), |at| at + 1),
+        _ => memchr::memchr(b':', bytes).unwrap_or(bytes.len()),
+    };
+    match end.checked_sub(1).and_then(|last| bytes.get(last)) {
+        Some(b'.') if end > 1 => end - 1,
+        _ => end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn headers(names: &[&str]) -> HeaderMap {
+        names
+            .iter()
+            .map(|name| {
+                (
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_static("1"),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn forged_fields_go_and_others_stay() {
+        let own = [HeaderName::from_static("x-team")];
+        let mut some = headers(&[
+            "X-User-Id",
+            "x_user_id",
+            "x-team",
+            "x-forwarded-for",
+            "x-geo-city",
+            "accept",
+            "x-kept",
+        ]);
+        sanitise(&mut some, &own, false);
+        assert_eq!(some, headers(&["accept", "x-kept"]));
+        let mut proxied = headers(&["x-forwarded-for", "x-user-id", "x_forwarded_for"]);
+        sanitise(&mut proxied, &own, true);
+        assert_eq!(proxied, headers(&["x-forwarded-for"]));
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end() {
+        let mut some = headers(&["keep-alive", "te", "x-kept", "x-drop"]);
+        some.insert(
+            header::CONNECTION,
+            HeaderValue::from_static("X-Drop, close"),
+        );
+        strip_hop_by_hop(&mut some);
+        assert_eq!(some, headers(&["x-kept"]));
+    }
+
+    #[test]
+    fn hosts_are_measured() {
+        for (authority, want) in [
+            ("a.b:80", 3),
+            ("a.b", 3),
+            ("a.b.", 3),
+            ("[::1]:80", 5),
+            ("[::1]", 5),
+        ] {
+            assert_eq!(
+                host_length(&HeaderValue::from_static(authority)),
+                want,
+                "{authority}"
+            );
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Admission: which requests are believed, and in which form (phase 2; RFC 9112, RFC 9110 §5–7).
+//!
+//! `guard` judges the bytes of a connection before any parser may see them; `fields` judges what a parsed header
+//! section may keep. Whatever is ambiguous is refused: two programs that read one message differently are how requests
+//! are smuggled.
+
+mod chunked;
+mod fields;
+mod guard;
+
+pub use fields::{asks_upgrade, authority, host_length, sanitise, strip_hop_by_hop};
+pub use guard::{GuardLimits, HeadGuard, Step};
+
+use http::StatusCode;
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// RFC 9112 §3: the request line is not one.
+    BadRequestLine,
+    /// RFC 9110 §9.1.
+    BadMethod,
+    /// Longer than any method.
+    MethodTooLong,
+    /// RFC 9112 §3.2.
+    BadTarget,
+    UrlTooLong,
+    /// RFC 9112 §2.3: not HTTP/1.0 or HTTP/1.1.
+    Version,
+    /// RFC 9112 §2.2: bare CR or LF.
+    BadLineEnd,
+    /// RFC 9110 §5.1, §5.5; RFC 9112 §5.1.
+    BadField,
+    /// RFC 9112 §5.2.
+    Folded,
+    HeadTooLarge,
+    TooManyFields,
+    /// RFC 9110 §7.2: absent, repeated, or no host.
+    BadHost,
+    /// RFC 9112 §6.3.
+    BadContentLength,
+    /// RFC 9112 §6.1.
+    BadTransferEncoding,
+    /// RFC 9112 §6.1: a coding other than chunked.
+    UnknownTransferCoding,
+    /// RFC 9112 §6.3: both framings at once.
+    AmbiguousFraming,
+    BodyTooLarge,
+    /// RFC 9112 §7.1.
+    BadChunk,
+    /// RFC 9110 §10.1.1.
+    Expectation,
+    /// RFC 9110 §9.3.6: this is no forward proxy.
+    Connect,
+    HeadTooSlow,
+}
+
+impl Refusal {
+    pub const ALL: [Self; 21] = [
+        Self::BadRequestLine,
+        Self::BadMethod,
+        Self::MethodTooLong,
+        Self::BadTarget,
+        Self::UrlTooLong,
+        Self::Version,
+        Self::BadLineEnd,
+        Self::BadField,
+        Self::Folded,
+        Self::HeadTooLarge,
+        Self::TooManyFields,
+        Self::BadHost,
+        Self::BadContentLength,
+        Self::BadTransferEncoding,
+        Self::UnknownTransferCoding,
+        Self::AmbiguousFraming,
+        Self::BodyTooLarge,
+        Self::BadChunk,
+        Self::Expectation,
+        Self::Connect,
+        Self::HeadTooSlow,
+    ];
+
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::UrlTooLong => StatusCode::URI_TOO_LONG,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::MethodTooLong | Self::UnknownTransferCoding | Self::Connect => {
+                StatusCode::NOT_IMPLEMENTED
+            }
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// For metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequestLine => "bad-request-line",
+            Self::BadMethod => "bad-method",
+            Self::MethodTooLong => "method-too-long",
+            Self::BadTarget => "bad-target",
+            Self::UrlTooLong => "url-too-long",
+            Self::Version => "version",
+            Self::BadLineEnd => "bad-line-end",
+            Self::BadField => "bad-field",
+            Self::Folded => "folded-field",
+            Self::HeadTooLarge => "head-too-large",
+            Self::TooManyFields => "too-many-fields",
+            Self::BadHost => "bad-host",
+            Self::BadContentLength => "bad-content-length",
+            Self::BadTransferEncoding => "bad-transfer-encoding",
+            Self::UnknownTransferCoding => "unknown-transfer-coding",
+            Self::AmbiguousFraming => "ambiguous-framing",
+            Self::BodyTooLarge => "body-too-large",
+            Self::BadChunk => "bad-chunk",
+            Self::Expectation => "expectation",
+            Self::Connect => "connect",
+            Self::HeadTooSlow => "head-too-slow",
+        }
+    }
+
+    /// For the client: what to mend.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::BadRequestLine => "The request line is malformed.",
+            Self::BadMethod => "The method is no token.",
+            Self::MethodTooLong => "The method is not implemented.",
+            Self::BadTarget => "The request target is malformed.",
+            Self::UrlTooLong => "The URL is too long.",
+            Self::Version => "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
+            Self::BadLineEnd => "Lines end in CR LF, and neither may stand alone.",
+            Self::BadField => "A header field is malformed.",
+            Self::Folded => "Header fields may not be folded over lines.",
+            Self::HeadTooLarge => "The request's head is too large.",
+            Self::TooManyFields => "The request has too many header fields.",
+            Self::BadHost => "The Host field is missing, repeated or malformed.",
+            Self::BadContentLength => "The Content-Length is malformed or repeated.",
+            Self::BadTransferEncoding => "The Transfer-Encoding is malformed.",
+            Self::UnknownTransferCoding => "The only transfer coding taken is chunked.",
+            Self::AmbiguousFraming => "Content-Length and Transfer-Encoding exclude each other.",
+            Self::BodyTooLarge => "The body is too large.",
+            Self::BadChunk => "The chunked body is malformed.",
+            Self::Expectation => "The expectation cannot be met.",
+            Self::Connect => "CONNECT is not offered.",
+            Self::HeadTooSlow => "The request's head did not arrive in time.",
+        }
+    }
+}

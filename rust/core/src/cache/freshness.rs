@@ -1,0 +1,262 @@
+//! Freshness: how old a stored response is and how long it may be used (RFC 9111 §4.2).
+//!
+//! All times are whole seconds since the Unix epoch, given by the caller: nothing here reads a clock.
+
+use http::{HeaderMap, StatusCode, header};
+
+use crate::{
+    http::{cache_control::ResponseDirectives, date, list},
+    plan::CachePolicy,
+};
+
+/// How long a response stays fresh, and which rule said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    pub seconds: u32,
+    pub rule: LifetimeRule,
+    /// §3: the status is cacheable by default, or the response says explicitly that it may be stored.
+    pub may_store: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifetimeRule {
+    /// The policy's `ttl`.
+    Policy,
+    SMaxage,
+    MaxAge,
+    Expires,
+    /// The policy's `negative_ttl` for this status.
+    Negative,
+    /// The policy's `default_ttl`.
+    Default,
+    /// §4.2.2.
+    Heuristic,
+    /// Nothing said: stale from the start.
+    None,
+}
+
+impl LifetimeRule {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy ttl",
+            Self::SMaxage => "s-maxage (RFC 9111 §5.2.2.10)",
+            Self::MaxAge => "max-age (RFC 9111 §5.2.2.1)",
+            Self::Expires => "Expires (RFC 9111 §5.3)",
+            Self::Negative => "policy negative_ttl",
+            Self::Default => "policy default_ttl",
+            Self::Heuristic => "heuristic (RFC 9111 §4.2.2)",
+            Self::None => "no lifetime",
+        }
+    }
+}
+
+/// Heuristically cacheable statuses (RFC 9110 §15.1) but 206, which is not stored whole.
+pub fn heuristic_status(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+    )
+}
+
+/// Final statuses whose caching rules this cache knows (§5.2.2.3).
+pub fn understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200 | 201 | 202 | 203 | 204 | 300 | 301 | 302 | 303 | 307 | 308 | 400..=417 | 421 | 422 | 425 | 426 | 428 | 429 | 431 | 451 | 500..=511
+    )
+}
+
+/// Heuristic lifetimes end here, one week.
+const MOST_HEURISTIC: u64 = 7 * 86_400;
+
+/// The lifetime of a response for a shared cache (§4.2.1). The policy's bounds apply last, and never to what may not be
+/// reused without asking.
+pub fn lifetime(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    policy: &CachePolicy,
+    now: u64,
+) -> Lifetime {
+    let bound = |seconds: u32| {
+        let most = policy.max_ttl.unwrap_or(u32::MAX);
+        seconds.max(policy.min_ttl).min(most)
+    };
+    let explicit = |seconds, rule| Lifetime {
+        seconds: bound(seconds),
+        rule,
+        may_store: true,
+    };
+    if let Some(ttl) = policy.ttl {
+        return Lifetime {
+            seconds: ttl,
+            rule: LifetimeRule::Policy,
+            may_store: true,
+        };
+    }
+    if let Some(seconds) = directives.s_maxage {
+        return explicit(seconds, LifetimeRule::SMaxage);
+    }
+    if let Some(seconds) = directives.max_age {
+        return explicit(seconds, LifetimeRule::MaxAge);
+    }
+    if !directives.targeted && headers.contains_key(header::EXPIRES) {
+        return explicit(expires(headers, now), LifetimeRule::Expires);
+    }
+    if let Some((_, seconds)) = policy.negative_ttl.iter().find(|(of, _)| *of == status) {
+        return explicit(*seconds, LifetimeRule::Negative);
+    }
+    let by_default = heuristic_status(status) || directives.public;
+    if let Some(seconds) = policy.default_ttl
+        && by_default
+        && !status.is_client_error()
+        && !status.is_server_error()
+    {
+        return Lifetime {
+            seconds: bound(seconds),
+            rule: LifetimeRule::Default,
+            may_store: true,
+        };
+    }
+    if policy.heuristics
+        && by_default
+        && let Some(seconds) = heuristic(headers, now)
+    {
+        return Lifetime {
+            seconds: bound(seconds),
+            rule: LifetimeRule::Heuristic,
+            may_store: true,
+        };
+    }
+    let floor = if by_default {
+        policy.min_ttl.min(policy.max_ttl.unwrap_or(u32::MAX))
+    } else {
+        0
+    };
+    Lifetime {
+        seconds: floor,
+        rule: LifetimeRule::None,
+        may_store: by_default,
+    }
+}
+
+/// §5.3: an invalid or repeated date means already expired.
+fn expires(headers: &HeaderMap, now: u64) -> u32 {
+    let mut lines = headers.get_all(header::EXPIRES).iter();
+    let (Some(first), rest) = (lines.next(), lines.next()) else {
+        return 0;
+    };
+    if rest.is_some_and(|rest| rest != first) {
+        return 0;
+    }
+    let Some(expires) = date::parse(first.as_bytes()) else {
+        return 0;
+    };
+    let sent = sent(headers).unwrap_or(now);
+    u32::try_from(expires.saturating_sub(sent)).unwrap_or(u32::MAX)
+}
+
+/// A tenth of the time since the last change.
+fn heuristic(headers: &HeaderMap, now: u64) -> Option<u32> {
+    let modified = date::parse(headers.get(header::LAST_MODIFIED)?.as_bytes())?;
+    let age = sent(headers).unwrap_or(now).checked_sub(modified)?;
+    u32::try_from((age / 10).min(MOST_HEURISTIC)).ok()
+}
+
+fn sent(headers: &HeaderMap) -> Option<u64> {
+    date::parse(headers.get(header::DATE)?.as_bytes())
+}
+
+/// The age of a response when it came in (§4.2.3).
+pub fn initial_age(headers: &HeaderMap, request_time: u64, response_time: u64) -> u32 {
+    let apparent = sent(headers).map_or(0, |sent| response_time.saturating_sub(sent));
+    let delay = response_time.saturating_sub(request_time);
+    let corrected = age_value(headers).saturating_add(delay);
+    u32::try_from(apparent.max(corrected)).unwrap_or(u32::MAX)
+}
+
+/// The first member of the first `Age` line; anything but digits is ignored (§5.1).
+fn age_value(headers: &HeaderMap) -> u64 {
+    let first = headers
+        .get(header::AGE)
+        .and_then(|line| list(line.as_bytes()).next());
+    match first {
+        Some(text) if text.iter().all(u8::is_ascii_digit) => text
+            .iter()
+            .fold(0u64, |n, digit| {
+                n.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+            })
+            .min(1 << 31),
+        _ => 0,
+    }
+}
+
+/// Everything about time that a later request needs of a stored response. Worked out once, on arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    pub lifetime: u32,
+    pub initial_age: u32,
+    pub stored_at: u64,
+    pub stale_while_revalidate: u32,
+    pub stale_if_error: u32,
+    /// Never to be sent stale (§5.2.2.2, §5.2.2.8; s-maxage implies it, §5.2.2.10).
+    pub must_revalidate: bool,
+    /// Never to be sent without asking (§5.2.2.4).
+    pub always_validate: bool,
+}
+
+impl Freshness {
+    /// Seconds since the origin made it.
+    pub fn age(&self, now: u64) -> u64 {
+        u64::from(self.initial_age) + now.saturating_sub(self.stored_at)
+    }
+
+    pub fn fresh(&self, now: u64) -> bool {
+        self.age(now) < u64::from(self.lifetime)
+    }
+
+    /// Seconds for which it stays fresh; negative once it is stale.
+    pub fn ttl(&self, now: u64) -> i64 {
+        i64::from(self.lifetime).saturating_sub(i64::try_from(self.age(now)).unwrap_or(i64::MAX))
+    }
+
+    /// Seconds for which it has been stale.
+    pub fn staleness(&self, now: u64) -> u64 {
+        self.age(now).saturating_sub(u64::from(self.lifetime))
+    }
+}
+
+pub fn freshness(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    policy: &CachePolicy,
+    request_time: u64,
+    response_time: u64,
+) -> (Freshness, LifetimeRule) {
+    let lifetime = lifetime(status, headers, directives, policy, response_time);
+    // s-maxage implies proxy-revalidate (§5.2.2.10), unless the same response names a window for stale use (RFC 5861):
+    // then the origin has said what it wants.
+    let window = directives.stale_while_revalidate.is_some() || directives.stale_if_error.is_some();
+    let must_revalidate = directives.must_revalidate
+        || directives.proxy_revalidate
+        || (directives.s_maxage.is_some() && !window);
+    let stale = |own: Option<u32>, policy: Option<u32>| own.or(policy).unwrap_or(0);
+    let freshness = Freshness {
+        lifetime: lifetime.seconds,
+        // A lifetime that the policy sets counts from when we got the response.
+        initial_age: match lifetime.rule {
+            LifetimeRule::Policy => 0,
+            _ => initial_age(headers, request_time, response_time),
+        },
+        stored_at: response_time,
+        stale_while_revalidate: stale(
+            directives.stale_while_revalidate,
+            policy.stale_while_revalidate,
+        ),
+        stale_if_error: stale(directives.stale_if_error, policy.stale_if_error),
+        must_revalidate,
+        always_validate: directives.no_cache,
+    };
+    (freshness, lifetime.rule)
+}

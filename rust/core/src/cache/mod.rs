@@ -1,0 +1,11 @@
+//! HTTP caching decided purely (RFC 9111, 5861, 8246, 9213).
+//!
+//! `key` and `vary` name a stored response, `storable` and `freshness` judge one on arrival, `decide` judges one
+//! on reuse, `validate` speaks conditional requests (RFC 9110 §13). No store lives here and no clock is read.
+
+pub mod decide;
+pub mod freshness;
+pub mod key;
+pub mod storable;
+pub mod validate;
+pub mod vary;

@@ -1,0 +1,166 @@
+//! Whether a response may be stored (RFC 9111 §3).
+
+use http::{HeaderMap, Method, StatusCode, header};
+
+use super::{freshness, validate};
+use crate::{
+    http::cache_control::{RequestDirectives, ResponseDirectives},
+    plan::{CachePolicy, SetCookiePolicy},
+};
+
+/// What is known of the request's credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorization {
+    None,
+    /// `Authorization` is there, and the origin judges it.
+    Present,
+    /// The edge verified a token. `shared`: responses do not depend on who asks, or the key says who.
+    Verified {
+        shared: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct StoreInput<'a> {
+    pub method: &'a Method,
+    pub request: &'a HeaderMap,
+    pub request_directives: &'a RequestDirectives,
+    pub authorization: Authorization,
+    pub status: StatusCode,
+    pub response: &'a HeaderMap,
+    pub directives: &'a ResponseDirectives,
+    pub policy: &'a CachePolicy,
+    /// Unix seconds.
+    pub now: u64,
+}
+
+/// Why a response is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotStored {
+    /// §3: only GET is understood here.
+    Method,
+    /// The policy does not cache.
+    Disabled,
+    /// §3: interim responses, and final ones that this cache does not understand.
+    Status,
+    /// Part of a representation (§3.3): not stored as a whole.
+    Partial,
+    /// §5.2.1.5.
+    RequestNoStore,
+    /// §5.2.2.5.
+    NoStore,
+    /// §5.2.2.7.
+    Private,
+    /// §3.5.
+    Authorization,
+    /// §4.1.
+    VaryStar,
+    /// §7.3: a personal response.
+    SetCookie,
+    /// Neither a lifetime nor a validator: it could never be reused.
+    NotReusable,
+    TooLarge,
+}
+
+impl NotStored {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Disabled => "disabled",
+            Self::Status => "status",
+            Self::Partial => "partial",
+            Self::RequestNoStore => "request-no-store",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::Authorization => "authorization",
+            Self::VaryStar => "vary-star",
+            Self::SetCookie => "set-cookie",
+            Self::NotReusable => "not-reusable",
+            Self::TooLarge => "too-large",
+        }
+    }
+
+    /// Whether the next response for the same URL will most likely not be stored either.
+    pub fn lasts(self) -> bool {
+        !matches!(self, Self::RequestNoStore | Self::Authorization)
+    }
+}
+
+/// Judges a response to a request that went forward.
+pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStored> {
+    let StoreInput {
+        directives,
+        policy,
+        status,
+        response,
+        ..
+    } = *input;
+    if !policy.enabled {
+        return Err(NotStored::Disabled);
+    }
+    if input.method != Method::GET {
+        return Err(NotStored::Method);
+    }
+    if status == StatusCode::PARTIAL_CONTENT
+        || status == StatusCode::RANGE_NOT_SATISFIABLE
+        || response.contains_key(header::CONTENT_RANGE)
+    {
+        return Err(NotStored::Partial);
+    }
+    if status.is_informational() || status == StatusCode::NOT_MODIFIED {
+        return Err(NotStored::Status);
+    }
+    // must-understand lets a cache that knows the status ignore no-store (§5.2.2.3).
+    let understood = directives.must_understand && freshness::understood(status);
+    if directives.must_understand && !understood {
+        return Err(NotStored::Status);
+    }
+    if directives.no_store && !understood {
+        return Err(NotStored::NoStore);
+    }
+    if input.request_directives.no_store {
+        return Err(NotStored::RequestNoStore);
+    }
+    if directives.private {
+        return Err(NotStored::Private);
+    }
+    match input.authorization {
+        Authorization::None | Authorization::Verified { shared: true } => {}
+        Authorization::Present | Authorization::Verified { shared: false } => {
+            if !(directives.public || directives.must_revalidate || directives.s_maxage.is_some()) {
+                return Err(NotStored::Authorization);
+            }
+        }
+    }
+    if super::vary::of(response) == super::vary::Vary::Star {
+        return Err(NotStored::VaryStar);
+    }
+    let set_aside = directives
+        .unshared_fields()
+        .any(|name| name == header::SET_COOKIE);
+    if policy.set_cookie == SetCookiePolicy::Refuse
+        && response.contains_key(header::SET_COOKIE)
+        && !set_aside
+    {
+        return Err(NotStored::SetCookie);
+    }
+    let lifetime = freshness::lifetime(status, response, directives, policy, input.now);
+    if !lifetime.may_store {
+        return Err(NotStored::Status);
+    }
+    let usable_stale = directives
+        .stale_while_revalidate
+        .or(policy.stale_while_revalidate)
+        .is_some_and(|s| s > 0)
+        || directives
+            .stale_if_error
+            .or(policy.stale_if_error)
+            .is_some_and(|s| s > 0);
+    if (lifetime.seconds == 0 || directives.no_cache)
+        && !validate::has_validator(response)
+        && !usable_stale
+    {
+        return Err(NotStored::NotReusable);
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! Conditional requests on both sides (RFC 9110 §13, RFC 9111 §4.3), and invalidation (§4.4).
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use smallvec::SmallVec;
+
+use crate::http::{date, etag};
+
+/// What the conditions of a request make of a stored response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Send,
+    NotModified,
+    /// 412.
+    Failed,
+}
+
+/// RFC 9110 §13.2.2, for responses that a GET would get with 200; others ignore conditions (§13.2.1).
+pub fn precondition(
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+    stored: &HeaderMap,
+) -> Outcome {
+    if status != StatusCode::OK || !(method == Method::GET || method == Method::HEAD) {
+        return Outcome::Send;
+    }
+    let tag = stored.get(header::ETAG);
+    let modified = || {
+        stored
+            .get(header::LAST_MODIFIED)
+            .and_then(|value| date::parse(value.as_bytes()))
+    };
+    let condition = |name: HeaderName| {
+        request
+            .get(name)
+            .and_then(|value| date::parse(value.as_bytes()))
+    };
+    match etag::if_match(request, tag) {
+        Some(false) => return Outcome::Failed,
+        Some(true) => {}
+        None => {
+            if let (Some(unmodified), Some(modified)) =
+                (condition(header::IF_UNMODIFIED_SINCE), modified())
+                && modified > unmodified
+            {
+                return Outcome::Failed;
+            }
+        }
+    }
+    match etag::if_none_match(request, tag) {
+        Some(true) => Outcome::NotModified,
+        Some(false) => Outcome::Send,
+        None => {
+            let sent = || {
+                stored
+                    .get(header::DATE)
+                    .and_then(|value| date::parse(value.as_bytes()))
+            };
+            match (
+                condition(header::IF_MODIFIED_SINCE),
+                modified().or_else(sent),
+            ) {
+                (Some(since), Some(modified)) if modified <= since => Outcome::NotModified,
+                _ => Outcome::Send,
+            }
+        }
+    }
+}
+
+/// Adds the stored validators to a request (§4.3.1); false when there are none.
+pub fn conditional_headers(stored: &HeaderMap, into: &mut HeaderMap) -> bool {
+    let mut any = false;
+    for (from, to) in [
+        (header::ETAG, header::IF_NONE_MATCH),
+        (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE),
+    ] {
+        if let Some(value) = stored.get(from) {
+            into.insert(to, value.clone());
+            any = true;
+        }
+    }
+    any
+}
+
+pub fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
+}
+
+/// Fields of a 304 that do not replace the stored ones (§3.2): they describe the message or the stored content.
+const KEPT: [HeaderName; 6] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::CONTENT_RANGE,
+    header::TRANSFER_ENCODING,
+    header::VIA,
+];
+
+/// Updates stored fields from a 304 (§3.2, §4.3.4).
+pub fn freshen(stored: &mut HeaderMap, from_304: &HeaderMap) {
+    for name in from_304.keys() {
+        if KEPT.contains(name) {
+            continue;
+        }
+        stored.remove(name);
+        for value in from_304.get_all(name) {
+            stored.append(name.clone(), value.clone());
+        }
+    }
+}
+
+/// Makes the header section of a stored 200 that of a 304 (RFC 9110 §15.4.5): what describes the content goes.
+pub fn not_modified(headers: &mut HeaderMap) {
+    for name in [
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+        header::CONTENT_RANGE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Whether a response to this method makes stored ones out of date (§4.4): unsafe, or unknown, and not in error.
+pub fn invalidates(method: &Method, status: StatusCode) -> bool {
+    let safe = matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    );
+    !safe && (status.is_success() || status.is_redirection())
+}
+
+/// Path and query of `Location` and `Content-Location` on the same host (§4.4).
+pub fn invalidation_targets(
+    host: &str,
+    base_path: &str,
+    response: &HeaderMap,
+) -> SmallVec<[(String, Option<String>); 2]> {
+    [header::LOCATION, header::CONTENT_LOCATION]
+        .iter()
+        .filter_map(|name| response.get(name)?.to_str().ok())
+        .filter_map(|reference| resolve(host, base_path, reference))
+        .collect()
+}
+
+fn resolve(host: &str, base_path: &str, reference: &str) -> Option<(String, Option<String>)> {
+    let absolute = if reference.starts_with('/') && !reference.starts_with("//") {
+        reference.to_owned()
+    } else if reference.contains("://") {
+        let uri: Uri = reference.parse().ok()?;
+        if !uri.host()?.eq_ignore_ascii_case(host) {
+            return None;
+        }
+        uri.path_and_query()?.as_str().to_owned()
+    } else if reference.starts_with("//") {
+        return None;
+    } else {
+        let folder = base_path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        format!("{folder}/{reference}")
+    };
+    let absolute = absolute.split('#').next()?;
+    let (path, query) = match absolute.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (absolute, None),
+    };
+    let path = crate::http::uri::normalise_path(path).ok()?.into_owned();
+    Some((path, query))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_str(value).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn conditions_are_evaluated_in_the_order_of_rfc_9110_section_13_2_2() {
+        let (old, new) = (
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Mon, 07 Nov 1994 08:49:37 GMT",
+        );
+        let stored = headers(&[("etag", "\"a\""), ("last-modified", old)]);
+        for (request, want) in [
+            (headers(&[]), Outcome::Send),
+            (
+                headers(&[("if-none-match", "\"a\""), ("if-modified-since", "x")]),
+                Outcome::NotModified,
+            ),
+            (
+                headers(&[("if-none-match", "\"b\""), ("if-modified-since", new)]),
+                Outcome::Send,
+            ),
+            (headers(&[("if-modified-since", old)]), Outcome::NotModified),
+            (headers(&[("if-match", "\"b\"")]), Outcome::Failed),
+            (headers(&[("if-match", "\"a\"")]), Outcome::Send),
+            (
+                headers(&[("if-unmodified-since", "Sat, 05 Nov 1994 08:49:37 GMT")]),
+                Outcome::Failed,
+            ),
+        ] {
+            assert_eq!(
+                precondition(&Method::GET, &request, StatusCode::OK, &stored),
+                want,
+                "{request:?}"
+            );
+        }
+        let conditional = headers(&[("if-none-match", "*")]);
+        assert_eq!(
+            precondition(&Method::GET, &conditional, StatusCode::NOT_FOUND, &stored),
+            Outcome::Send
+        );
+    }
+
+    #[test]
+    fn targets_of_other_hosts_are_left_alone() {
+        let response = headers(&[("location", "http://h/a?b"), ("content-location", "c")]);
+        let found = invalidation_targets("h", "/x/y", &response);
+        assert_eq!(
+            found.as_slice(),
+            [
+                ("/a".to_owned(), Some("b".to_owned())),
+                ("/x/c".to_owned(), None)
+            ]
+        );
+        assert!(
+            invalidation_targets("h", "/", &headers(&[("location", "http://evil/a")])).is_empty()
+        );
+    }
+}

@@ -1,0 +1,334 @@
+//! Experiments: which variant of a page a visitor sees (DESIGN §9).
+//!
+//! A visitor with a stable id (a verified claim, or a field) is bucketed by a keyed hash, so that every machine and
+//! every version of this program says the same without asking another. Others keep the variant that their cookie
+//! names, or get one by chance.
+//!
+//! # The bucket
+//! Weighted rendezvous: each variant draws a number `u` in (0, 1] for the id, from SipHash-2-4 keyed with experiment,
+//! salt and variant, and the variant with the least `-log2(u) / weight` wins. Its share is its weight over the sum of
+//! the weights, and the order of the variants plays no part. A variant's draws do not depend on the others: raising
+//! one weight only moves visitors *to* that variant, lowering one only *from* it, and a new variant takes from each of
+//! the others what its share demands. Cut points on a line would move more as soon as there are three variants.
+//! The logarithm is computed in integers, so the outcome does not depend on a machine's floating point.
+
+mod bucket;
+
+use std::{fmt, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::{
+    http::cookie,
+    identity::jwt::{Claims, is_token},
+    plan::spec::{ExperimentBy, ExperimentSpec, SubProblem},
+};
+
+use bucket::Draw;
+
+/// How a variant that was just assigned reaches the visitor: with the page, or by a 302 to the same URL.
+pub use crate::plan::spec::ExperimentMode as Mode;
+
+/// Whose id decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// Nobody's: the cookie, or chance.
+    Chance,
+    /// A verified claim.
+    Claim(Arc<str>),
+    /// A request field. The client controls it unless something in front of the edge sets it: it can choose its
+    /// variant by trying ids. Good enough for experiments, never for entitlements.
+    Header(HeaderName),
+}
+
+/// An experiment, compiled.
+#[derive(Debug)]
+pub struct Experiment {
+    pub name: Arc<str>,
+    /// The cookie that keeps the variant.
+    pub cookie: Arc<str>,
+    pub mode: Mode,
+    pub by: By,
+    /// The field that tells the origin.
+    pub header: HeaderName,
+    variants: Vec<Variant>,
+    total: u64,
+}
+
+#[derive(Debug)]
+struct Variant {
+    name: Arc<str>,
+    weight: f64,
+    /// The weight as a whole number; 0 is switched off.
+    share: u64,
+    draw: Draw,
+    value: HeaderValue,
+    set_cookie: HeaderValue,
+}
+
+/// Why a visitor has a variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The stable id decided.
+    Id,
+    /// The visitor's cookie names it.
+    Kept,
+    /// By chance: there was no cookie.
+    New,
+    /// By chance: the cookie named no variant, or one that is switched off.
+    Reassigned,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Kept => "kept",
+            Self::New => "new",
+            Self::Reassigned => "reassigned",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A visitor's variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment<'a> {
+    /// Position among the declared variants: what the experiment's methods take.
+    pub index: usize,
+    pub variant: &'a Arc<str>,
+    /// The visitor's cookie does not say so yet.
+    pub fresh: bool,
+    pub reason: Reason,
+}
+
+impl Experiment {
+    /// Judges a spec.
+    pub fn compile(spec: ExperimentSpec) -> Result<Self, Vec<SubProblem>> {
+        let mut problems: Vec<SubProblem> = Vec::new();
+        let mut add = |path: &str, value: &str, message: &str| {
+            problems.push((path.into(), Some(value.into()), message.into()));
+        };
+        if !is_token(&spec.name) {
+            add("name", &spec.name, "must be letters, digits, - and _");
+        }
+        if !is_token(&spec.cookie) {
+            add(
+                "cookie",
+                &spec.cookie,
+                "must be a cookie name (RFC 6265 §4.1.1)",
+            );
+        }
+        let prefixed = spec.cookie.starts_with("__Secure-") || spec.cookie.starts_with("__Host-");
+        if prefixed && !spec.secure {
+            add(
+                "cookie",
+                &spec.cookie,
+                "browsers keep this prefix only with secure=True",
+            );
+        }
+        if spec.same_site == "None" && !spec.secure {
+            add(
+                "same_site",
+                "None",
+                "needs secure=True, or browsers drop the cookie",
+            );
+        }
+        let by = match &spec.by {
+            ExperimentBy::Cookie => By::Chance,
+            ExperimentBy::Sub => By::Claim(Arc::from("sub")),
+            ExperimentBy::Claim(claim) => By::Claim(Arc::from(claim.as_str())),
+            ExperimentBy::Header(header) => match HeaderName::from_bytes(header.as_bytes()) {
+                Ok(header) => By::Header(header),
+                Err(_) => {
+                    add(
+                        "by",
+                        header,
+                        "must be header: and a header name (RFC 9110 §5.1)",
+                    );
+                    By::Chance
+                }
+            },
+        };
+        let header = HeaderName::from_bytes(spec.header.as_bytes());
+        if header.is_err() {
+            add(
+                "header",
+                &spec.header,
+                "must be a header name (RFC 9110 §5.1)",
+            );
+        }
+        for (i, (name, _)) in spec.variants.iter().enumerate() {
+            if !is_token(name) {
+                let message = "must be letters, digits, - and _: it is a cookie value";
+                add(&format!("variants[{i}]"), name, message);
+            } else if spec.variants.iter().take(i).any(|(other, _)| other == name) {
+                add(&format!("variants[{i}]"), name, "must not be named twice");
+            }
+        }
+        let shares = shares(&spec.variants);
+        let total = shares.iter().sum();
+        if total == 0 {
+            add("variants", "no weight", "must have a weight above 0");
+        }
+        let variants = spec
+            .variants
+            .iter()
+            .zip(shares)
+            .filter_map(|((name, weight), share)| Variant::new(&spec, name, *weight, share))
+            .collect();
+        match header {
+            Ok(header) if problems.is_empty() => Ok(Self {
+                name: Arc::from(spec.name.as_str()),
+                cookie: Arc::from(spec.cookie.as_str()),
+                mode: spec.mode,
+                by,
+                header,
+                variants,
+                total,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The variant of the visitor who sent `headers`. `random` is fresh and uniform; it counts only where nothing
+    /// else decides. The same request, claims and `random` always give the same answer.
+    pub fn assign(
+        &self,
+        headers: &HeaderMap,
+        claims: Option<&Claims>,
+        random: u64,
+    ) -> Assignment<'_> {
+        let (named, has_cookie) = self.cookie_variant(headers);
+        let by_id = self.id(headers, claims).map(|id| self.bucket(id));
+        let (index, reason) = match (by_id, named) {
+            (Some(index), _) => (index, Reason::Id),
+            (None, Some(index)) => (index, Reason::Kept),
+            (None, None) if has_cookie => (self.chance(random), Reason::Reassigned),
+            (None, None) => (self.chance(random), Reason::New),
+        };
+        Assignment {
+            index,
+            // `compile` made sure that there is a variant; the experiment's name is a harmless stand-in.
+            variant: self.variants.get(index).map_or(&self.name, |one| &one.name),
+            fresh: named != Some(index),
+            reason,
+        }
+    }
+
+    /// The variant of a stable id.
+    pub fn bucket(&self, id: &[u8]) -> usize {
+        bucket::choose(self.variants.iter().map(|one| (&one.draw, one.share)), id)
+    }
+
+    /// Names and weights in declared order.
+    pub fn variants(&self) -> impl Iterator<Item = (&Arc<str>, f64)> {
+        self.variants.iter().map(|one| (&one.name, one.weight))
+    }
+
+    /// The name of a variant; empty for an index that is none, as are the next two.
+    pub fn variant(&self, index: usize) -> &str {
+        self.variants.get(index).map_or("", |one| &one.name)
+    }
+
+    /// The variant as the value of [`Experiment::header`].
+    pub fn value(&self, index: usize) -> HeaderValue {
+        self.variants
+            .get(index)
+            .map_or(HeaderValue::from_static(""), |one| one.value.clone())
+    }
+
+    /// The `Set-Cookie` field that keeps the visitor in a variant.
+    pub fn set_cookie(&self, index: usize) -> HeaderValue {
+        self.variants
+            .get(index)
+            .map_or(HeaderValue::from_static(""), |one| one.set_cookie.clone())
+    }
+
+    /// The first variant in use that a cookie names, and whether there is any cookie of the name.
+    fn cookie_variant(&self, headers: &HeaderMap) -> (Option<usize>, bool) {
+        let mut any = false;
+        for (_, value) in cookie::pairs(headers).filter(|(name, _)| *name == &*self.cookie) {
+            any = true;
+            let named = self
+                .variants
+                .iter()
+                .position(|one| &*one.name == value && one.share > 0);
+            if named.is_some() {
+                return (named, true);
+            }
+        }
+        (None, any)
+    }
+
+    fn id<'a>(&self, headers: &'a HeaderMap, claims: Option<&'a Claims>) -> Option<&'a [u8]> {
+        match &self.by {
+            By::Chance => None,
+            By::Claim(name) => claims?.claim(name).map(str::as_bytes),
+            By::Header(name) => headers.get(name).map(HeaderValue::as_bytes),
+        }
+        .filter(|id| !id.is_empty())
+    }
+
+    /// Maps a uniform number onto the weights.
+    fn chance(&self, random: u64) -> usize {
+        let mut left = ((u128::from(random) * u128::from(self.total)) >> 64) as u64;
+        for (index, one) in self.variants.iter().enumerate() {
+            match left.checked_sub(one.share) {
+                Some(rest) => left = rest,
+                None => return index,
+            }
+        }
+        0
+    }
+}
+
+/// Weights as whole numbers. Those that are whole already stay as they are; others are taken to 32 binary digits of the
+/// largest, and never to 0 unless they are 0.
+fn shares(variants: &[(String, f64)]) -> Vec<u64> {
+    const MOST: f64 = (1u64 << 32) as f64;
+    let weights = variants.iter().map(|(_, weight)| *weight);
+    if weights
+        .clone()
+        .all(|weight| weight.fract() == 0.0 && (0.0..=MOST).contains(&weight))
+    {
+        return weights.map(|weight| weight as u64).collect();
+    }
+    let largest = weights.clone().fold(0.0, f64::max);
+    weights
+        .map(|weight| {
+            if weight > 0.0 {
+                ((weight / largest * MOST) as u64).max(1)
+            } else {
+                0
+            }
+        })
+        .collect()
+}
+
+impl Variant {
+    /// `None` for a name that is not a token, which `compile` reports.
+    fn new(spec: &ExperimentSpec, name: &str, weight: f64, share: u64) -> Option<Self> {
+        let secure = if spec.secure { "; Secure" } else { "" };
+        let set_cookie = format!(
+            "{}={name}; Path=/; Max-Age={}; SameSite={}{secure}",
+            spec.cookie, spec.max_age, spec.same_site
+        );
+        Some(Self {
+            name: Arc::from(name),
+            weight,
+            share,
+            draw: Draw::new(&spec.name, &spec.salt, name),
+            value: HeaderValue::from_str(name).ok()?,
+            set_cookie: HeaderValue::from_str(&set_cookie).ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Phases 8 to 13 in words.
+
+use std::fmt::Write as _;
+
+use http::{Method, StatusCode, header};
+
+use super::{Asked, Steps};
+use crate::{
+    cache::key::{self, KeyParts},
+    http::cache_control::RequestDirectives,
+    identity::jwt::Claims,
+    origin::failover::{self, Attempt},
+    plan::{GroupId, Plan, Route, Select, table},
+};
+
+/// Phases 8 and 9; whether the response may be stored at all.
+pub(super) fn look_up(
+    route: &Route,
+    asked: &Asked,
+    path: &str,
+    claims: Option<&Claims>,
+    variants: &[(&str, String)],
+    steps: &mut Steps,
+) -> bool {
+    let policy = &route.cache;
+    if !policy.enabled {
+        steps.add("key", "none", "the route's cache policy is off");
+        return false;
+    }
+    if !matches!(asked.method, Method::GET | Method::HEAD) {
+        steps.add("key", "none", format!("{} passes the cache (RFC 9110 §9.2.3); a success invalidates the URL (RFC 9111 §4.4)", asked.method));
+        return false;
+    }
+    let mut url = Vec::new();
+    key::url(&mut url, &asked.host, path, asked.target.query(), policy);
+    let mut parts: Vec<String> = variants
+        .iter()
+        .map(|(name, variant)| format!("experiment {name}={variant}"))
+        .collect();
+    for claim in &policy.key_claims {
+        parts.push(format!(
+            "claim {claim}={}",
+            claims.and_then(|claims| claims.claim(claim)).unwrap_or("")
+        ));
+    }
+    parts.extend(policy.key_headers.iter().map(|name| {
+        let values: Vec<_> = asked
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        format!("header {name}={}", values.join(", "))
+    }));
+    if let Some(cookies) = &policy.key_cookies
+        && *cookies != Select::None
+    {
+        parts.push(format!("cookies {}", table::select(cookies)));
+    }
+    if policy.accept_encoding {
+        parts.push(format!(
+            "encoding {}",
+            key::normalised_encoding(&asked.headers)
+        ));
+    }
+    parts.extend(route.key_tag.iter().map(|tag| format!("route {tag}")));
+    let mut text = key::describe(&url);
+    if !parts.is_empty() {
+        let _ = write!(text, " and {}", parts.join(", "));
+    }
+    steps.add(
+        "key",
+        text,
+        format!(
+            "query {}; then what Vary of the stored response names",
+            table::select(&policy.key_query)
+        ),
+    );
+    debug_assert!(dimensions_agree(
+        route,
+        asked,
+        claims,
+        variants,
+        parts.is_empty()
+    ));
+    let directives = RequestDirectives::parse(&asked.headers);
+    let own = [
+        ("no-store", directives.no_store),
+        ("no-cache", directives.no_cache),
+        ("only-if-cached", directives.only_if_cached),
+        ("max-age", directives.max_age.is_some()),
+        ("min-fresh", directives.min_fresh.is_some()),
+        ("max-stale", directives.max_stale.is_some()),
+    ];
+    let said: Vec<&str> = own
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| *name)
+        .collect();
+    let reason = match (said.is_empty(), policy.request_directives) {
+        (true, _) => "the request asks for nothing special".to_owned(),
+        (false, true) => format!("the request says {} (RFC 9111 §5.2.1)", said.join(", ")),
+        (false, false) => format!("the request's {} is ignored by the policy", said.join(", ")),
+    };
+    let honoured = policy.request_directives;
+    let decision = match (
+        directives.only_if_cached && honoured,
+        directives.no_cache && honoured,
+    ) {
+        (true, _) => "stored response or 504",
+        (_, true) => "validate what is stored, else fetch",
+        _ => "stored response if it is fresh, else fetch",
+    };
+    steps.add("look up", decision, reason);
+    !(directives.no_store && honoured)
+}
+
+/// Holds the words above to the bytes that serve.
+fn dimensions_agree(
+    route: &Route,
+    asked: &Asked,
+    claims: Option<&Claims>,
+    variants: &[(&str, String)],
+    none: bool,
+) -> bool {
+    let variants: Vec<(&str, &str)> = variants
+        .iter()
+        .map(|(name, variant)| (*name, variant.as_str()))
+        .collect();
+    let claims: Vec<(&str, &str)> = route
+        .cache
+        .key_claims
+        .iter()
+        .map(|name| {
+            (
+                &**name,
+                claims
+                    .and_then(|claims| claims.claim(name))
+                    .unwrap_or_default(),
+            )
+        })
+        .collect();
+    let parts = KeyParts {
+        headers: &asked.headers,
+        policy: &route.cache,
+        variants: &variants,
+        claims: &claims,
+        tag: route.key_tag.as_deref(),
+    };
+    let mut bytes = Vec::new();
+    key::dimensions(&mut bytes, &parts);
+    !none || bytes.is_empty()
+}
+
+pub(super) fn fetch(plan: &Plan, route: &Route, group: GroupId, asked: &Asked, steps: &mut Steps) {
+    let Some(group) = plan.group(group) else {
+        return;
+    };
+    let name = |id| plan.origin(id).map_or("?", |origin| &*origin.name);
+    let mut tried = Vec::new();
+    let mut attempt = Attempt::First;
+    while let Some(id) = failover::next(group, &tried, |_| true, &asked.method, true, attempt) {
+        tried.push(id);
+        attempt = Attempt::Failed { sent: true };
+    }
+    let order: Vec<&str> = tried.iter().map(|id| name(*id)).collect();
+    let mut reason = if order.len() > 1 {
+        let statuses: Vec<String> = group
+            .failover_on
+            .iter()
+            .map(|status: &StatusCode| status.as_u16().to_string())
+            .collect();
+        format!(
+            "the next after no answer or {}, healthy ones first",
+            statuses.join(", ")
+        )
+    } else if group.members.len() > 1 {
+        format!(
+            "{} is not idempotent (RFC 9110 §9.2.2): it is sent once, unless no connection came about",
+            asked.method
+        )
+    } else {
+        "the only member".to_owned()
+    };
+    let forward = &route.forward;
+    let sent = [
+        ("query", &forward.query),
+        ("headers", &forward.headers),
+        ("cookies", &forward.cookies),
+    ];
+    for (what, select) in sent.iter().filter(|(_, select)| **select != Select::All) {
+        let _ = write!(reason, "; {what} sent: {}", table::select(select));
+    }
+    if asked.headers.contains_key(header::RANGE) && route.cache.enabled {
+        reason.push_str("; a range is cut from the stored response where there is one");
+    }
+    steps.add("fetch", order.join(", then "), reason);
+}
+
+pub(super) fn store(route: &Route, verified: bool, stores: bool, steps: &mut Steps) {
+    if !stores {
+        if route.cache.enabled {
+            steps.add("store", "no", "the request's method or no-store forbids it");
+        }
+        return;
+    }
+    let mut reason = table::cache(&route.cache);
+    if let (true, Some(policy)) = (verified, &route.auth) {
+        reason.push_str(if policy.shared {
+            "; shared by everybody, as the token policy says"
+        } else if !route.cache.key_claims.is_empty() {
+            "; shared by those with the same claims"
+        } else {
+            "; behind a token only with public, s-maxage or must-revalidate (RFC 9111 §3.5)"
+        });
+    }
+    steps.add("store", "if the response allows it (RFC 9111 §3)", reason);
+}

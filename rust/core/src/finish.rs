@@ -1,0 +1,98 @@
+//! What a viewer is sent: the last decisions about a response (phase 15), and its preparation for the store.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+
+use crate::{admit, forward, http::range::Range};
+
+/// Prepares an origin's header section to be sent on or stored: hop-by-hop fields end here (RFC 9110 §7.6.1) and
+/// `Via` gains this hop.
+pub fn received(headers: &mut HeaderMap, version: Version, via: &str) {
+    admit::strip_hop_by_hop(headers);
+    forward::append_via(headers, version, via);
+}
+
+/// How a 206 answer is made of a stored response of `length` bytes (RFC 9110 §15.3.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partial {
+    Single(Range),
+    /// `multipart/byteranges`: each part's head and range, then the end.
+    Multi {
+        parts: Vec<(Bytes, Range)>,
+        end: Bytes,
+        length: u64,
+    },
+}
+
+/// Turns the header section of a stored 200 into that of a 206 and says which bytes follow.
+pub fn partial(headers: &mut HeaderMap, ranges: &[Range], length: u64) -> Option<Partial> {
+    match ranges {
+        [] => None,
+        [range] => {
+            headers.insert(
+                header::CONTENT_RANGE,
+                text(&format!("bytes {}-{}/{length}", range.first, range.last))?,
+            );
+            headers.insert(
+                header::CONTENT_LENGTH,
+                HeaderValue::from(range.last - range.first + 1),
+            );
+            Some(Partial::Single(*range))
+        }
+        ranges => {
+            // Random per response would not be safer: the boundary separates bytes of one response for one reader.
+            let boundary = format!("edgerouter-{length:x}-{:x}", ranges.len());
+            let kind = headers.remove(header::CONTENT_TYPE);
+            let kind = kind
+                .as_ref()
+                .map_or(&b"application/octet-stream"[..], HeaderValue::as_bytes);
+            let mut total = 0u64;
+            let mut parts = Vec::with_capacity(ranges.len());
+            for range in ranges {
+                let mut head = Vec::with_capacity(128);
+                head.extend_from_slice(format!("\r\n--{boundary}\r\ncontent-type: ").as_bytes());
+                head.extend_from_slice(kind);
+                let place = format!(
+                    "\r\ncontent-range: bytes {}-{}/{length}\r\n\r\n",
+                    range.first, range.last
+                );
+                head.extend_from_slice(place.as_bytes());
+                total += head.len() as u64 + (range.last - range.first + 1);
+                parts.push((Bytes::from(head), *range));
+            }
+            let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
+            total += end.len() as u64;
+            headers.insert(
+                header::CONTENT_TYPE,
+                text(&format!("multipart/byteranges; boundary={boundary}"))?,
+            );
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(total));
+            Some(Partial::Multi {
+                parts,
+                end,
+                length: total,
+            })
+        }
+    }
+}
+
+/// The header section of a 416 (RFC 9110 §15.5.17).
+pub fn unsatisfiable(length: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(value) = text(&format!("bytes */{length}")) {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    headers
+}
+
+/// Whether a response with this status has no content, whatever its fields say (RFC 9110 §6.4.1).
+pub fn bodiless(status: StatusCode) -> bool {
+    status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+}
+
+fn text(value: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(value).ok()
+}

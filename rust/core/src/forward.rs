@@ -1,0 +1,196 @@
+//! What an origin is asked: the header section of the request that goes upstream (phase 11's input).
+//!
+//! Hop-by-hop fields end here (RFC 9110 §7.6.1), the route's forward policy chooses what of the viewer's request the
+//! origin may see, and the fields that the edge answers for (client address, scheme, host, identity, variant) are set
+//! last, so that nothing before could have forged them. Client-sent copies were removed on admission.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+
+use crate::{
+    http::cookie,
+    plan::{ForwardPolicy, HeaderEdits, Origin, Route, Scheme, Select, UpstreamHost},
+};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields that describe the body or the message itself: a forward policy never drops them.
+const ALWAYS: [HeaderName; 6] = [
+    header::HOST,
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::COOKIE,
+    header::EXPECT,
+];
+
+/// What the edge knows of the viewer when it asks an origin.
+#[derive(Debug, Clone, Copy)]
+pub struct Viewer<'a> {
+    /// The connection's other end: what is appended to `X-Forwarded-For`.
+    pub peer: IpAddr,
+    pub scheme: Scheme,
+    /// `Host` as the viewer sent it, port included.
+    pub authority: &'a HeaderValue,
+    pub version: Version,
+}
+
+/// The part that is the same for every member of a group: policy applied, edge fields set.
+pub fn base(
+    headers: &mut HeaderMap,
+    route: &Route,
+    viewer: Viewer<'_>,
+    edge_set: &[(HeaderName, HeaderValue)],
+    via: &str,
+) {
+    select(headers, &route.forward);
+    if route.cache.enabled && route.cache.accept_encoding {
+        normalise_accept_encoding(headers);
+    }
+    forwarded(headers, viewer);
+    append_via(headers, viewer.version, via);
+    for (name, value) in edge_set {
+        headers.insert(name.clone(), value.clone());
+    }
+    edit(headers, &route.request_headers);
+}
+
+/// The part that differs between origins: `Host` and the origin's own fields.
+pub fn address(headers: &mut HeaderMap, origin: &Origin, viewer_authority: &HeaderValue) {
+    let host = match &origin.upstream_host {
+        UpstreamHost::Origin => HeaderValue::from_str(origin.authority.as_str()).ok(),
+        UpstreamHost::Viewer => Some(viewer_authority.clone()),
+        UpstreamHost::Literal(host) => Some(host.clone()),
+    };
+    if let Some(host) = host {
+        headers.insert(header::HOST, host);
+    }
+    for (name, value) in &origin.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+}
+
+/// Removes what would make the origin answer less than the whole response: the edge answers conditions and ranges
+/// from the response that it stores.
+pub fn unconditional(headers: &mut HeaderMap) {
+    for name in [
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_MATCH,
+        header::IF_UNMODIFIED_SINCE,
+        header::IF_RANGE,
+        header::RANGE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Applies edits: `remove`, then `set`, then `add`.
+pub fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &edits.set {
+        headers.insert(name.clone(), value.clone());
+    }
+    for (name, value) in &edits.add {
+        headers.append(name.clone(), value.clone());
+    }
+}
+
+fn select(headers: &mut HeaderMap, policy: &ForwardPolicy) {
+    if policy.headers != Select::All {
+        let dropped: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| !ALWAYS.contains(name) && !policy.headers.has(name.as_str()))
+            .cloned()
+            .collect();
+        for name in dropped {
+            headers.remove(name);
+        }
+    }
+    match &policy.cookies {
+        Select::All => {}
+        Select::None => {
+            headers.remove(header::COOKIE);
+        }
+        chosen => cookie::retain(headers, |name| chosen.has(name)),
+    }
+}
+
+fn normalise_accept_encoding(headers: &mut HeaderMap) {
+    let encodings = crate::cache::key::normalised_encoding(headers);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encodings));
+}
+
+/// `X-Forwarded-For` gains the peer; whether an earlier value may stand was decided on admission.
+fn forwarded(headers: &mut HeaderMap, viewer: Viewer<'_>) {
+    let peer = address_value(viewer.peer);
+    let chain = match headers.get(&X_FORWARDED_FOR) {
+        None => peer,
+        Some(_) => {
+            let mut chain = Vec::new();
+            for value in headers.get_all(&X_FORWARDED_FOR) {
+                chain.extend_from_slice(value.as_bytes());
+                chain.extend_from_slice(b", ");
+            }
+            chain.extend_from_slice(peer.as_bytes());
+            HeaderValue::from_bytes(&chain).unwrap_or(peer)
+        }
+    };
+    headers.insert(X_FORWARDED_FOR, chain);
+    headers.insert(
+        X_FORWARDED_PROTO,
+        HeaderValue::from_static(match viewer.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }),
+    );
+    headers.insert(X_FORWARDED_HOST, viewer.authority.clone());
+}
+
+fn address_value(address: IpAddr) -> HeaderValue {
+    // The longest textual IPv6 address has 45 characters.
+    let mut text = smallvec::SmallVec::<[u8; 64]>::new();
+    struct Ascii<'a>(&'a mut smallvec::SmallVec<[u8; 64]>);
+    impl std::fmt::Write for Ascii<'_> {
+        fn write_str(&mut self, s: &str) -> std::fmt::Result {
+            self.0.extend_from_slice(s.as_bytes());
+            Ok(())
+        }
+    }
+    let _ = write!(Ascii(&mut text), "{address}");
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// Appends this hop to `Via` (RFC 9110 §7.6.3): protocol version as received, and our pseudonym.
+pub fn append_via(headers: &mut HeaderMap, version: Version, via: &str) {
+    let protocol = match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    };
+    let mut value = Vec::with_capacity(protocol.len() + 1 + via.len());
+    value.extend_from_slice(protocol.as_bytes());
+    value.push(b' ');
+    value.extend_from_slice(via.as_bytes());
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
+        headers.append(header::VIA, value);
+    }
+}
+
+/// Whether the request has already passed this edge: our pseudonym stands in `Via` more than `most` times.
+pub fn loops(headers: &HeaderMap, via: &str, most: usize) -> bool {
+    headers
+        .get_all(header::VIA)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter(|member| member.split_ascii_whitespace().nth(1) == Some(via))
+        .count()
+        > most
+}

@@ -1,0 +1,311 @@
+//! `Cache-Control` on requests and responses (RFC 9111 §5.2), `Pragma` (§5.4), and targeted fields (RFC 9213).
+
+use http::{HeaderMap, HeaderName, header};
+use smallvec::SmallVec;
+
+use super::list;
+
+/// Seconds beyond this count as this (RFC 9111 §1.2.2).
+pub const MOST_SECONDS: u32 = 1 << 31;
+
+/// What a request asks of a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RequestDirectives {
+    pub no_cache: bool,
+    pub no_store: bool,
+    pub only_if_cached: bool,
+    pub no_transform: bool,
+    pub max_age: Option<u32>,
+    pub min_fresh: Option<u32>,
+    /// `Some(None)`: however stale.
+    pub max_stale: Option<Option<u32>>,
+    pub stale_if_error: Option<u32>,
+}
+
+impl RequestDirectives {
+    pub fn parse(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        if !headers.contains_key(header::CACHE_CONTROL) {
+            if headers.contains_key(header::PRAGMA) {
+                let lines = headers.get_all(header::PRAGMA).iter();
+                found.no_cache = lines
+                    .flat_map(|line| list(line.as_bytes()))
+                    .any(|member| member.eq_ignore_ascii_case(b"no-cache"));
+            }
+            return found;
+        }
+        for line in headers.get_all(header::CACHE_CONTROL) {
+            for (name, argument) in directives(line.as_bytes()) {
+                let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+                if is("no-cache") {
+                    found.no_cache = true;
+                } else if is("no-store") {
+                    found.no_store = true;
+                } else if is("only-if-cached") {
+                    found.only_if_cached = true;
+                } else if is("no-transform") {
+                    found.no_transform = true;
+                } else if is("max-age") {
+                    // A number that cannot be read asks for the strictest.
+                    smaller(&mut found.max_age, argument.and_then(seconds).unwrap_or(0));
+                } else if is("min-fresh") {
+                    let asked = argument.and_then(seconds).unwrap_or(MOST_SECONDS);
+                    found.min_fresh = Some(found.min_fresh.map_or(asked, |known| known.max(asked)));
+                } else if is("max-stale") {
+                    match argument {
+                        None => found.max_stale = found.max_stale.or(Some(None)),
+                        Some(argument) => {
+                            if let Some(allowed) = seconds(argument) {
+                                found.max_stale = Some(Some(allowed));
+                            }
+                        }
+                    }
+                } else if is("stale-if-error") {
+                    found.stale_if_error = argument.and_then(seconds);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// What a response allows a shared cache.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResponseDirectives {
+    pub no_store: bool,
+    /// Without field names.
+    pub no_cache: bool,
+    /// Without field names.
+    pub private: bool,
+    pub public: bool,
+    pub must_revalidate: bool,
+    pub proxy_revalidate: bool,
+    pub must_understand: bool,
+    pub immutable: bool,
+    pub no_transform: bool,
+    pub max_age: Option<u32>,
+    pub s_maxage: Option<u32>,
+    pub stale_while_revalidate: Option<u32>,
+    pub stale_if_error: Option<u32>,
+    /// From a targeted field: `Expires` and `Cache-Control` do not count (RFC 9213 §2.2).
+    pub targeted: bool,
+    fields: SmallVec<[HeaderName; 2]>,
+}
+
+impl ResponseDirectives {
+    /// The first of `targets` that is present, valid and not empty speaks alone; otherwise `Cache-Control`.
+    pub fn parse(headers: &HeaderMap, targets: &[HeaderName]) -> Self {
+        for target in targets {
+            if headers.contains_key(target)
+                && let Some(found) = Self::targeted(headers, target)
+            {
+                return found;
+            }
+        }
+        let mut found = Self::default();
+        for line in headers.get_all(header::CACHE_CONTROL) {
+            for (name, argument) in directives(line.as_bytes()) {
+                found.take(name, argument);
+            }
+        }
+        found
+    }
+
+    fn targeted(headers: &HeaderMap, target: &HeaderName) -> Option<Self> {
+        let mut found = Self {
+            targeted: true,
+            ..Self::default()
+        };
+        let mut any = false;
+        for line in headers.get_all(target) {
+            for (name, value) in super::structured::dictionary(line.as_bytes())? {
+                any = true;
+                match value {
+                    super::structured::Bare::True => found.take(name, None),
+                    super::structured::Bare::Integer(text) => found.take(name, Some(text)),
+                    super::structured::Bare::Other => {}
+                }
+            }
+        }
+        any.then_some(found)
+    }
+
+    /// Fields that may not be sent from the store without asking: those that `no-cache="…"` and `private="…"` name.
+    pub fn unshared_fields(&self) -> impl Iterator<Item = &HeaderName> {
+        self.fields.iter()
+    }
+
+    fn take(&mut self, name: &[u8], argument: Option<&[u8]>) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("no-store") {
+            self.no_store = true;
+        } else if is("no-cache") || is("private") {
+            let names: SmallVec<[HeaderName; 2]> = argument
+                .map(|argument| {
+                    list(argument)
+                        .filter_map(|name| HeaderName::from_bytes(name).ok())
+                        .collect()
+                })
+                .unwrap_or_default();
+            if !names.is_empty() {
+                self.fields.extend(names);
+            } else if is("private") {
+                self.private = true;
+            } else {
+                self.no_cache = true;
+            }
+        } else if is("public") {
+            self.public = true;
+        } else if is("must-revalidate") {
+            self.must_revalidate = true;
+        } else if is("proxy-revalidate") {
+            self.proxy_revalidate = true;
+        } else if is("must-understand") {
+            self.must_understand = true;
+        } else if is("immutable") {
+            self.immutable = true;
+        } else if is("no-transform") {
+            self.no_transform = true;
+        } else if is("max-age") {
+            // §4.2.1: a value that cannot be read makes the response stale.
+            smaller(&mut self.max_age, argument.and_then(seconds).unwrap_or(0));
+        } else if is("s-maxage") {
+            smaller(&mut self.s_maxage, argument.and_then(seconds).unwrap_or(0));
+        } else if is("stale-while-revalidate") {
+            smaller(
+                &mut self.stale_while_revalidate,
+                argument.and_then(seconds).unwrap_or(0),
+            );
+        } else if is("stale-if-error") {
+            smaller(
+                &mut self.stale_if_error,
+                argument.and_then(seconds).unwrap_or(0),
+            );
+        }
+    }
+}
+
+fn smaller(known: &mut Option<u32>, found: u32) {
+    *known = Some(known.map_or(found, |known| known.min(found)));
+}
+
+/// delta-seconds (§1.2.2); nothing but digits.
+fn seconds(text: &[u8]) -> Option<u32> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let seconds = text.iter().fold(0u64, |n, digit| {
+        n.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    });
+    Some(
+        u32::try_from(seconds)
+            .unwrap_or(MOST_SECONDS)
+            .min(MOST_SECONDS),
+    )
+}
+
+/// Names and arguments; quotes around an argument are taken off.
+fn directives(line: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    list(line).map(
+        |member| match member.iter().position(|&byte| byte == b'=') {
+            None => (member, None),
+            Some(at) => {
+                let (name, argument) = member.split_at(at);
+                let argument = argument.get(1..).unwrap_or_default();
+                // White space around `=` is not allowed, and a name with it is no name that we know.
+                let bare = argument
+                    .strip_prefix(b"\"")
+                    .and_then(|bare| bare.strip_suffix(b"\""))
+                    .unwrap_or(argument);
+                (name, Some(bare))
+            }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use http::HeaderValue;
+
+    fn response(fields: &[(&'static str, &str)]) -> ResponseDirectives {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        ResponseDirectives::parse(&headers, &[HeaderName::from_static("cdn-cache-control")])
+    }
+
+    #[test]
+    fn numbers_are_read_as_rfc_9111_says() {
+        for (value, want) in [
+            ("max-age=60", Some(60)),
+            ("MAX-AGE=60", Some(60)),
+            ("max-age=\"60\"", Some(60)),
+            ("max-age=60, max-age=30", Some(30)),
+            ("max-age=-1", Some(0)),
+            ("max-age=1.5", Some(0)),
+            ("max-age=", Some(0)),
+            ("max-age", Some(0)),
+            ("max-age=99999999999999", Some(MOST_SECONDS)),
+            ("x=\"max-age=60\"", None),
+            ("x, ,max-age=5", Some(5)),
+            ("max-age =60", None),
+        ] {
+            assert_eq!(
+                response(&[("cache-control", value)]).max_age,
+                want,
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn qualified_forms_set_fields_aside() {
+        let found = response(&[(
+            "cache-control",
+            "no-cache=\"set-cookie, x-a\", private=\"x-b\"",
+        )]);
+        assert!(!found.no_cache && !found.private);
+        let names: Vec<_> = found.unshared_fields().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["set-cookie", "x-a", "x-b"]);
+    }
+
+    #[test]
+    fn a_targeted_field_speaks_alone_when_it_is_valid() {
+        let both = response(&[
+            ("cache-control", "no-store"),
+            ("cdn-cache-control", "max-age=60"),
+        ]);
+        assert_eq!(
+            (both.no_store, both.max_age, both.targeted),
+            (false, Some(60), true)
+        );
+        let broken = response(&[
+            ("cache-control", "no-store"),
+            ("cdn-cache-control", "max-age=60, &"),
+        ]);
+        assert_eq!((broken.no_store, broken.targeted), (true, false));
+        let empty = response(&[("cache-control", "max-age=1"), ("cdn-cache-control", "")]);
+        assert_eq!((empty.max_age, empty.targeted), (Some(1), false));
+    }
+
+    #[test]
+    fn requests_are_read() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("max-stale, min-fresh=5, max-age=0, only-if-cached"),
+        );
+        let found = RequestDirectives::parse(&headers);
+        assert_eq!(found.max_stale, Some(None));
+        assert_eq!(
+            (found.min_fresh, found.max_age, found.only_if_cached),
+            (Some(5), Some(0), true)
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(header::PRAGMA, HeaderValue::from_static("No-Cache"));
+        assert!(RequestDirectives::parse(&headers).no_cache);
+    }
+}

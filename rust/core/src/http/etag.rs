@@ -1,0 +1,108 @@
+//! Entity tags and the conditions on them (RFC 9110 §8.8.3, §13.1).
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::list;
+
+/// An entity tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntityTag<'a> {
+    pub weak: bool,
+    /// Between the quotes.
+    pub opaque: &'a [u8],
+}
+
+impl<'a> EntityTag<'a> {
+    /// Reads one tag; a missing quote is no tag.
+    pub fn parse(value: &'a [u8]) -> Option<Self> {
+        let value = value.trim_ascii();
+        let (weak, quoted) = match value.strip_prefix(b"W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, value),
+        };
+        let opaque = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        (!opaque.contains(&b'"')).then_some(Self { weak, opaque })
+    }
+
+    /// Equal whatever their strength.
+    pub fn weak_eq(&self, other: &EntityTag<'_>) -> bool {
+        self.opaque == other.opaque
+    }
+
+    /// Equal, and both strong.
+    pub fn strong_eq(&self, other: &EntityTag<'_>) -> bool {
+        !self.weak && !other.weak && self.opaque == other.opaque
+    }
+}
+
+/// Whether `If-None-Match` names the stored tag (weak comparison, §13.1.2); `None` without the field.
+pub fn if_none_match(request: &HeaderMap, stored: Option<&HeaderValue>) -> Option<bool> {
+    condition(request, header::IF_NONE_MATCH, stored, |a, b| a.weak_eq(b))
+}
+
+/// Whether `If-Match` names the stored tag (strong comparison, §13.1.1); `None` without the field.
+pub fn if_match(request: &HeaderMap, stored: Option<&HeaderValue>) -> Option<bool> {
+    condition(request, header::IF_MATCH, stored, |a, b| a.strong_eq(b))
+}
+
+fn condition(
+    request: &HeaderMap,
+    name: http::HeaderName,
+    stored: Option<&HeaderValue>,
+    equal: impl Fn(&EntityTag<'_>, &EntityTag<'_>) -> bool,
+) -> Option<bool> {
+    if !request.contains_key(&name) {
+        return None;
+    }
+    let stored = stored.and_then(|value| EntityTag::parse(value.as_bytes()));
+    let mut lines = request.get_all(&name).iter();
+    Some(lines.any(|line| {
+        line.as_bytes().trim_ascii() == b"*"
+            || list(line.as_bytes())
+                .filter_map(EntityTag::parse)
+                .any(|tag| stored.is_some_and(|stored| equal(&tag, &stored)))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn comparison_follows_the_table_of_rfc_9110_section_8_8_3_2() {
+        for (a, b, strong, weak) in [
+            ("W/\"1\"", "W/\"1\"", false, true),
+            ("W/\"1\"", "W/\"2\"", false, false),
+            ("W/\"1\"", "\"1\"", false, true),
+            ("\"1\"", "\"1\"", true, true),
+        ] {
+            let (a, b) = (
+                EntityTag::parse(a.as_bytes()).unwrap(),
+                EntityTag::parse(b.as_bytes()).unwrap(),
+            );
+            assert_eq!((a.strong_eq(&b), a.weak_eq(&b)), (strong, weak));
+        }
+    }
+
+    #[test]
+    fn if_none_match_takes_lists_stars_and_commas_in_tags() {
+        let stored = HeaderValue::from_static("\"a,b\"");
+        for (value, want) in [
+            ("*", true),
+            ("\"a,b\"", true),
+            ("\"x\", W/\"a,b\"", true),
+            ("\"a\", b\"", false),
+            ("a,b", false),
+        ] {
+            let mut request = HeaderMap::new();
+            request.insert(header::IF_NONE_MATCH, HeaderValue::from_str(value).unwrap());
+            assert_eq!(
+                if_none_match(&request, Some(&stored)),
+                Some(want),
+                "{value}"
+            );
+        }
+        assert_eq!(if_none_match(&HeaderMap::new(), Some(&stored)), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Field values by RFC: parsers and writers that know the grammar and nothing else.
+//!
+//! Input is bytes from the network: every function is total, bounded and allocation-shy. What a value means for
+//! caching, routing or identity is decided in those rooms.
+
+pub mod cache_control;
+pub mod cookie;
+pub mod date;
+pub mod etag;
+pub mod range;
+pub mod structured;
+pub mod uri;
+
+/// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
+pub fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The members of a comma-separated list (RFC 9110 §5.6.1): trimmed, empty ones left out, commas inside quoted strings
+/// not counted.
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        loop {
+            let value = rest?;
+            let end = end_of_member(value);
+            let member = value.get(..end).unwrap_or_default().trim_ascii();
+            rest = value.get(end + 1..);
+            if !member.is_empty() {
+                return Some(member);
+            }
+        }
+    })
+}
+
+fn end_of_member(value: &[u8]) -> usize {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, &byte) in value.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => return at,
+            _ => {}
+        }
+    }
+    value.len()
+}

@@ -1,0 +1,171 @@
+//! Byte ranges (RFC 9110 §14).
+
+use http::{HeaderMap, HeaderValue, header};
+use smallvec::SmallVec;
+
+use super::{date, etag::EntityTag, list};
+
+/// Bytes `first..=last` of a representation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub first: u64,
+    pub last: u64,
+}
+
+/// What a `Range` field asks of a representation of known length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RangeRequest {
+    /// Not a field that we follow: the whole is sent (§14.2 lets a server ignore it).
+    None,
+    /// 416.
+    Unsatisfiable,
+    Satisfiable(SmallVec<[Range; 1]>),
+}
+
+/// More ranges than this are an attack on whoever assembles them (§14.2).
+const MOST_RANGES: usize = 16;
+
+/// Reads a `Range` field against a length.
+pub fn parse(value: &HeaderValue, length: u64) -> RangeRequest {
+    let value = value.as_bytes();
+    let Some((unit, set)) = value
+        .iter()
+        .position(|&b| b == b'=')
+        .map(|at| value.split_at(at))
+    else {
+        return RangeRequest::None;
+    };
+    if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") {
+        return RangeRequest::None;
+    }
+    let mut ranges: SmallVec<[Range; 1]> = SmallVec::new();
+    let mut asked = 0usize;
+    for member in list(set.get(1..).unwrap_or_default()) {
+        asked += 1;
+        match one(member, length) {
+            Err(Invalid) => return RangeRequest::None,
+            Ok(Some(range)) => ranges.push(range),
+            Ok(None) => {}
+        }
+        if asked > MOST_RANGES {
+            return RangeRequest::None;
+        }
+    }
+    let wanted: u64 = ranges
+        .iter()
+        .map(|range| range.last - range.first + 1)
+        .sum();
+    match ranges.len() {
+        0 if asked == 0 => RangeRequest::None,
+        0 => RangeRequest::Unsatisfiable,
+        // Overlapping ranges that add up to more than the whole are answered with the whole.
+        2.. if wanted > length => RangeRequest::None,
+        _ => RangeRequest::Satisfiable(ranges),
+    }
+}
+
+struct Invalid;
+
+fn one(member: &[u8], length: u64) -> Result<Option<Range>, Invalid> {
+    let at = member.iter().position(|&b| b == b'-').ok_or(Invalid)?;
+    let (first, last) = (
+        member.get(..at).unwrap_or_default(),
+        member.get(at + 1..).unwrap_or_default(),
+    );
+    let (first, last) = (first.trim_ascii(), last.trim_ascii());
+    if first.is_empty() {
+        let suffix = number(last).ok_or(Invalid)?;
+        if suffix == 0 || length == 0 {
+            return Ok(None);
+        }
+        return Ok(Some(Range {
+            first: length.saturating_sub(suffix),
+            last: length - 1,
+        }));
+    }
+    let first = number(first).ok_or(Invalid)?;
+    let last = if last.is_empty() {
+        u64::MAX
+    } else {
+        number(last).ok_or(Invalid)?
+    };
+    if last < first {
+        return Err(Invalid);
+    }
+    if first >= length {
+        return Ok(None);
+    }
+    Ok(Some(Range {
+        first,
+        last: last.min(length - 1),
+    }))
+}
+
+/// Digits only; a number beyond counting is the largest.
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(text.iter().fold(0u64, |n, digit| {
+        n.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+    }))
+}
+
+/// Whether the ranges may be used: no `If-Range`, or one that names exactly the stored representation (§13.1.5).
+pub fn if_range(request: &HeaderMap, stored: &HeaderMap) -> bool {
+    let Some(condition) = request.get(header::IF_RANGE) else {
+        return true;
+    };
+    if let Some(tag) = EntityTag::parse(condition.as_bytes()) {
+        let stored = stored
+            .get(header::ETAG)
+            .and_then(|value| EntityTag::parse(value.as_bytes()));
+        return stored.is_some_and(|stored| stored.strong_eq(&tag));
+    }
+    let asked = date::parse(condition.as_bytes());
+    let modified = stored
+        .get(header::LAST_MODIFIED)
+        .and_then(|value| date::parse(value.as_bytes()));
+    let sent = stored
+        .get(header::DATE)
+        .and_then(|value| date::parse(value.as_bytes()));
+    // A date is a strong validator only when it lies well before the response (§8.8.2.2).
+    let strong = matches!((modified, sent), (Some(modified), Some(sent)) if sent > modified);
+    asked.is_some() && asked == modified && strong
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_against_the_length() {
+        let some =
+            |first, last| RangeRequest::Satisfiable(smallvec::smallvec![Range { first, last }]);
+        for (value, want) in [
+            ("bytes=0-3", some(0, 3)),
+            ("bytes=-2", some(8, 9)),
+            ("bytes=-20", some(0, 9)),
+            ("bytes=7-", some(7, 9)),
+            ("bytes=5-100", some(5, 9)),
+            ("BYTES = 0-0", some(0, 0)),
+            ("bytes=10-", RangeRequest::Unsatisfiable),
+            ("bytes=-0", RangeRequest::Unsatisfiable),
+            ("bytes=3-1", RangeRequest::None),
+            ("bytes=a-b", RangeRequest::None),
+            ("bytes=", RangeRequest::None),
+            ("items=0-1", RangeRequest::None),
+            ("bytes=0-,0-,0-", RangeRequest::None),
+            ("bytes=0-99999999999999999999999", some(0, 9)),
+        ] {
+            assert_eq!(
+                parse(&HeaderValue::from_str(value).unwrap(), 10),
+                want,
+                "{value}"
+            );
+        }
+        let two = parse(&HeaderValue::from_static("bytes=0-1, 4-5"), 10);
+        assert!(matches!(two, RangeRequest::Satisfiable(ranges) if ranges.len() == 2));
+    }
+}

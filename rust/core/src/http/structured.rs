@@ -1,0 +1,287 @@
+//! Structured fields as far as the edge needs them (RFC 9651): the dictionaries of targeted cache control, and
+//! `Cache-Status` (RFC 9211).
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+/// A dictionary member's value, as targeted cache control uses them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bare<'a> {
+    True,
+    Integer(&'a [u8]),
+    /// Strings, tokens, decimals, false, inner lists: none means anything to a cache.
+    Other,
+}
+
+/// Reads a dictionary; `None` when it is not one, and then the whole field is ignored (RFC 9213 §2.1).
+pub fn dictionary(value: &[u8]) -> Option<Vec<(&[u8], Bare<'_>)>> {
+    let mut members: Vec<(&[u8], Bare<'_>)> = Vec::new();
+    let mut rest = value.trim_ascii();
+    if rest.is_empty() {
+        return Some(members);
+    }
+    loop {
+        let (key, after) = key(rest)?;
+        let (bare, after) = match after.strip_prefix(b"=") {
+            Some(after) => bare_item(after)?,
+            None => (Bare::True, after),
+        };
+        rest = parameters(after)?.trim_ascii_start();
+        members.retain(|(known, _)| *known != key);
+        members.push((key, bare));
+        if rest.is_empty() {
+            return Some(members);
+        }
+        rest = rest.strip_prefix(b",")?.trim_ascii_start();
+        if rest.is_empty() {
+            return None;
+        }
+    }
+}
+
+fn split(text: &[u8], at: usize) -> (&[u8], &[u8]) {
+    text.split_at_checked(at).unwrap_or((text, &[]))
+}
+
+fn key(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let first = *text.first()?;
+    if !(first.is_ascii_lowercase() || first == b'*') {
+        return None;
+    }
+    let is = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.*".contains(b);
+    Some(split(
+        text,
+        text.iter().position(|b| !is(b)).unwrap_or(text.len()),
+    ))
+}
+
+fn bare_item(text: &[u8]) -> Option<(Bare<'_>, &[u8])> {
+    match *text.first()? {
+        b'-' | b'0'..=b'9' => {
+            let end = text
+                .iter()
+                .position(|b| !(b.is_ascii_digit() || b"-.".contains(b)))
+                .unwrap_or(text.len());
+            let (number, rest) = split(text, end);
+            let digits = number.strip_prefix(b"-").unwrap_or(number);
+            if digits.is_empty() || digits.contains(&b'-') {
+                return None;
+            }
+            let whole = !digits.contains(&b'.');
+            if whole && digits.len() > 15 {
+                return None;
+            }
+            Some((
+                if whole {
+                    Bare::Integer(number)
+                } else {
+                    Bare::Other
+                },
+                rest,
+            ))
+        }
+        b'"' => {
+            let mut escaped = false;
+            for (at, &byte) in text.iter().enumerate().skip(1) {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' => escaped = true,
+                    b'"' => return Some((Bare::Other, split(text, at + 1).1)),
+                    0x20..=0x7e => {}
+                    _ => return None,
+                }
+            }
+            None
+        }
+        b'?' => match text.get(1)? {
+            b'1' => Some((Bare::True, split(text, 2).1)),
+            b'0' => Some((Bare::Other, split(text, 2).1)),
+            _ => None,
+        },
+        b'(' => {
+            let end = text.iter().position(|&b| b == b')')?;
+            Some((Bare::Other, split(text, end + 1).1))
+        }
+        first if first.is_ascii_alphabetic() || first == b'*' => {
+            let is = |b: &u8| super::is_token_byte(*b) || b":/".contains(b);
+            let end = text.iter().position(|b| !is(b)).unwrap_or(text.len());
+            Some((Bare::Other, split(text, end).1))
+        }
+        _ => None,
+    }
+}
+
+fn parameters(mut text: &[u8]) -> Option<&[u8]> {
+    while let Some(after) = text.strip_prefix(b";") {
+        let (_, after) = key(after.trim_ascii_start())?;
+        text = match after.strip_prefix(b"=") {
+            Some(after) => bare_item(after)?.1,
+            None => after,
+        };
+    }
+    Some(text)
+}
+
+/// Why a request went forward (RFC 9211 §2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forward {
+    Bypass,
+    Method,
+    UriMiss,
+    VaryMiss,
+    Miss,
+    Request,
+    Stale,
+    Partial,
+}
+
+impl Forward {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+            Self::Partial => "partial",
+        }
+    }
+}
+
+/// A member of `Cache-Status` (RFC 9211 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheStatus<'a> {
+    pub hit: bool,
+    pub forward: Option<Forward>,
+    pub forward_status: Option<u16>,
+    pub ttl: Option<i64>,
+    pub stored: bool,
+    pub collapsed: bool,
+    pub key: Option<&'a str>,
+    pub detail: Option<&'a str>,
+}
+
+/// Writes a member for the cache called `node`.
+pub fn cache_status(node: &str, status: &CacheStatus<'_>) -> HeaderValue {
+    let mut out = Vec::with_capacity(64);
+    token_or_string(&mut out, node);
+    if status.hit {
+        out.extend_from_slice(b"; hit");
+    } else if let Some(forward) = status.forward {
+        out.extend_from_slice(b"; fwd=");
+        out.extend_from_slice(forward.as_str().as_bytes());
+        if let Some(code) = status.forward_status {
+            out.extend_from_slice(b"; fwd-status=");
+            out.extend_from_slice(itoa::Buffer::new().format(code).as_bytes());
+        }
+    }
+    if let Some(ttl) = status.ttl {
+        out.extend_from_slice(b"; ttl=");
+        out.extend_from_slice(itoa::Buffer::new().format(ttl).as_bytes());
+    }
+    if status.stored {
+        out.extend_from_slice(b"; stored");
+    }
+    if status.collapsed {
+        out.extend_from_slice(b"; collapsed");
+    }
+    if let Some(key) = status.key {
+        out.extend_from_slice(b"; key=");
+        string(&mut out, key);
+    }
+    if let Some(detail) = status.detail {
+        out.extend_from_slice(b"; detail=");
+        token_or_string(&mut out, detail);
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(out))
+        .unwrap_or(HeaderValue::from_static("edgerouter"))
+}
+
+/// `node; hit; ttl=N`, the member of most responses.
+pub fn hit(out: &mut Vec<u8>, node: &[u8], ttl: i64) {
+    token_or_string(out, std::str::from_utf8(node).unwrap_or("edgerouter"));
+    out.extend_from_slice(b"; hit; ttl=");
+    out.extend_from_slice(itoa::Buffer::new().format(ttl).as_bytes());
+}
+
+fn token_or_string(out: &mut Vec<u8>, text: &str) {
+    let token = text
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'*')
+        && text
+            .bytes()
+            .all(|b| super::is_token_byte(b) || b":/".contains(&b));
+    if token {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        string(out, text);
+    }
+}
+
+fn string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0x20..=0x7e => out.push(byte),
+            _ => out.push(b'?'),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_written_in_order() {
+        let status = CacheStatus {
+            forward: Some(Forward::UriMiss),
+            forward_status: Some(200),
+            stored: true,
+            detail: Some("a b"),
+            ..CacheStatus::default()
+        };
+        assert_eq!(
+            cache_status("edge", &status),
+            "edge; fwd=uri-miss; fwd-status=200; stored; detail=\"a b\""
+        );
+        let mut out = Vec::new();
+        hit(&mut out, b"edge", 7);
+        assert_eq!(out, b"edge; hit; ttl=7");
+        assert_eq!(
+            cache_status(
+                "1 edge",
+                &CacheStatus {
+                    hit: true,
+                    ..CacheStatus::default()
+                }
+            ),
+            "\"1 edge\"; hit"
+        );
+    }
+
+    #[test]
+    fn dictionaries_are_read_or_refused_whole() {
+        let read = dictionary(b"max-age=60, no-store;x=1 , a=\"x,y\", b=?0, c=tok, max-age=5");
+        let read = read.unwrap_or_default();
+        assert_eq!(read.len(), 5);
+        assert!(read.contains(&(b"max-age", Bare::Integer(b"5"))));
+        assert!(read.contains(&(b"no-store", Bare::True)));
+        for bad in [
+            &b"max-age=60,"[..],
+            b"Max-Age=60",
+            b"a=",
+            b"a=\"x",
+            b"a b",
+            b"a=60 b",
+            b"=1",
+        ] {
+            assert_eq!(dictionary(bad), None, "{bad:?}");
+        }
+    }
+}

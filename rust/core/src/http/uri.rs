@@ -1,0 +1,211 @@
+//! Paths and queries (RFC 3986 §6.2.2): one spelling for each resource before anything is matched, keyed or forwarded.
+
+use std::borrow::Cow;
+
+use crate::plan::Select;
+
+/// Why a path cannot be normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    #[error("a % that is not followed by two hexadecimal digits")]
+    BadEscape,
+    #[error("an encoded NUL or other control character")]
+    Control,
+    #[error("the path does not start with /")]
+    NotAbsolute,
+}
+
+/// Upper-case escapes, unreserved characters decoded, dot segments removed (encoded ones too). A path that is already
+/// so is given back as it is. Idempotent.
+pub fn normalise_path(path: &str) -> Result<Cow<'_, str>, PathError> {
+    if !path.starts_with('/') {
+        return Err(PathError::NotAbsolute);
+    }
+    if !path.contains('%') && !has_dot_segment(path) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let escaped = normalise_escapes(path)?;
+    let clean = if has_dot_segment(&escaped) {
+        remove_dot_segments(&escaped)
+    } else {
+        escaped
+    };
+    Ok(if clean == path {
+        Cow::Borrowed(path)
+    } else {
+        Cow::Owned(clean)
+    })
+}
+
+fn has_dot_segment(path: &str) -> bool {
+    path.contains("/.")
+        && path
+            .split('/')
+            .any(|segment| segment == "." || segment == "..")
+}
+
+fn normalise_escapes(path: &str) -> Result<String, PathError> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| {
+            byte.and_then(|b| char::from(b).to_digit(16))
+                .ok_or(PathError::BadEscape)
+        };
+        let decoded = (digit(bytes.next())? * 16 + digit(bytes.next())?) as u8;
+        if decoded.is_ascii_control() {
+            return Err(PathError::Control);
+        }
+        if decoded.is_ascii_alphanumeric() || b"-._~".contains(&decoded) {
+            out.push(decoded);
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            let nibble = |n: u8| HEX.get(usize::from(n & 15)).copied().unwrap_or(b'0');
+            out.extend_from_slice(&[b'%', nibble(decoded >> 4), nibble(decoded)]);
+        }
+    }
+    String::from_utf8(out).map_err(|_| PathError::BadEscape)
+}
+
+/// RFC 3986 §5.2.4 for absolute paths.
+fn remove_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." if last => kept.push(""),
+            "." => {}
+            ".." => {
+                kept.pop();
+                if last {
+                    kept.push("");
+                }
+            }
+            _ => kept.push(segment),
+        }
+    }
+    let mut out = String::with_capacity(path.len());
+    for segment in kept {
+        out.push('/');
+        out.push_str(segment);
+    }
+    if out.is_empty() {
+        out.push('/');
+    }
+    out
+}
+
+/// Name and raw value of each pair; a pair without `=` has an empty value. Names are as sent, not decoded.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// Appends the chosen pairs, raw and in order, joined by `&`. Names are compared decoded, so no spelling of a name
+/// slips through.
+pub fn select_query(query: &str, select: &Select, out: &mut Vec<u8>) {
+    match select {
+        Select::All => out.extend_from_slice(query.as_bytes()),
+        Select::None => {}
+        Select::Only(_) | Select::Except(_) => {
+            let start = out.len();
+            for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+                let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+                if select.has(&decode(name)) {
+                    if out.len() > start {
+                        out.push(b'&');
+                    }
+                    out.extend_from_slice(pair.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// The decoded value of the first parameter of that name.
+pub fn get_query<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    query_pairs(query)
+        .find(|(known, _)| *known == name || decode(known) == name)
+        .map(|(_, value)| decode(value))
+}
+
+/// Percent and plus decoding as forms use it; invalid escapes stay as they are, invalid UTF-8 becomes U+FFFD.
+pub fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let hex = |offset: usize| {
+            bytes
+                .get(at + offset)
+                .and_then(|&b| char::from(b).to_digit(16))
+        };
+        match (byte, hex(1), hex(2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            (b'+', ..) => {
+                out.push(b' ');
+                at += 1;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_get_one_spelling() {
+        for (path, want) in [
+            ("/a/b", "/a/b"),
+            ("/", "/"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/../../a", "/a"),
+            ("/a/..", "/"),
+            ("/a/.", "/a/"),
+            ("/%7euser", "/~user"),
+            ("/%2f", "/%2F"),
+            ("/a//b", "/a//b"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/a/...", "/a/..."),
+        ] {
+            assert_eq!(normalise_path(path).as_deref(), Ok(want), "{path}");
+        }
+        assert_eq!(normalise_path("/%00"), Err(PathError::Control));
+        assert_eq!(normalise_path("/%zz"), Err(PathError::BadEscape));
+        assert_eq!(normalise_path("/%2"), Err(PathError::BadEscape));
+        assert_eq!(normalise_path("a"), Err(PathError::NotAbsolute));
+    }
+
+    #[test]
+    fn queries_keep_order_and_bytes() {
+        let mut out = Vec::new();
+        select_query(
+            "a=1&b=2&a=%33&%61=4",
+            &Select::Only(vec!["a".into()]),
+            &mut out,
+        );
+        assert_eq!(out, b"a=1&a=%33&%61=4");
+        assert_eq!(get_query("x=1&y=a%20b+c", "y").as_deref(), Some("a b c"));
+    }
+}

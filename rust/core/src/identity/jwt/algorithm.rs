@@ -1,0 +1,133 @@
+//! Signature algorithms by their names in the IANA registry (RFC 7518 §3.1, RFC 8037 §3.1).
+
+use std::{fmt, str::FromStr};
+
+/// An algorithm that the edge verifies. `none` is not one and never will be (RFC 8725 §3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    Hs256,
+    Hs384,
+    Hs512,
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Ps384,
+    Ps512,
+    Es256,
+    Es384,
+    EdDsa,
+}
+
+/// What an algorithm's key is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Secret,
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+impl Family {
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Secret => "a shared secret",
+            Self::Rsa => "an RSA key",
+            Self::P256 => "an EC key on P-256",
+            Self::P384 => "an EC key on P-384",
+            Self::Ed25519 => "an Ed25519 key",
+        }
+    }
+}
+
+impl Algorithm {
+    pub const ALL: [Self; 12] = [
+        Self::Hs256,
+        Self::Hs384,
+        Self::Hs512,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
+
+    /// The name in a token's `alg` (case-sensitive, RFC 7515 §4.1.1).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    pub(crate) fn family(self) -> Family {
+        match self {
+            Self::Hs256 | Self::Hs384 | Self::Hs512 => Family::Secret,
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => {
+                Family::Rsa
+            }
+            Self::Es256 => Family::P256,
+            Self::Es384 => Family::P384,
+            Self::EdDsa => Family::Ed25519,
+        }
+    }
+
+    /// Whether a published key that names no algorithm is for this one. RSA keys could serve six (RFC 8725 §3.1 wants
+    /// one): RS256 is what issuers that leave `alg` out sign with. Secrets are for none.
+    pub(crate) fn is_default(self) -> bool {
+        matches!(self, Self::Rs256 | Self::Es256 | Self::Es384 | Self::EdDsa)
+    }
+
+    /// Bytes of the hash behind an HMAC: the least that its secret should have (RFC 7518 §3.2).
+    pub(crate) fn least_secret(self) -> usize {
+        match self {
+            Self::Hs256 => 32,
+            Self::Hs384 => 48,
+            Self::Hs512 => 64,
+            _ => 0,
+        }
+    }
+
+    /// The exact length of a signature where it does not depend on the key (RFC 7518 §3.4, RFC 8032 §5.1.6).
+    pub(crate) fn signature_bytes(self) -> Option<usize> {
+        match self {
+            Self::Hs256 => Some(32),
+            Self::Hs384 => Some(48),
+            Self::Hs512 | Self::Es256 | Self::EdDsa => Some(64),
+            Self::Es384 => Some(96),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name)
+            .ok_or(())
+    }
+}

@@ -1,0 +1,170 @@
+//! What a verified token says, in the forms in which the edge needs it: worked out once, when the token is verified.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use http::{HeaderName, HeaderValue};
+use serde_json::Number;
+
+use super::json::{Json, Members, member};
+
+/// The claims of a verified token. Immutable, shared by every request that carries the token.
+pub struct Claims {
+    json: Arc<str>,
+    /// Names and values of the claims that have a text form, one after the other.
+    texts: Box<str>,
+    spans: Box<[Span]>,
+    expires: Option<u64>,
+    not_before: Option<u64>,
+    forward: Box<[(HeaderName, HeaderValue)]>,
+}
+
+/// Where in `texts` a name starts, where it ends and its value starts, and where the value ends.
+#[derive(Clone, Copy)]
+struct Span(u32, u32, u32);
+
+/// Claims are about people: a log line shows when they end, not what they are.
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claims")
+            .field("expires", &self.expires)
+            .field("not_before", &self.not_before)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Claims {
+    pub(super) fn new(
+        json: &str,
+        members: &Members<'_>,
+        forward: &[(Arc<str>, HeaderName)],
+        expires: Option<u64>,
+        not_before: Option<u64>,
+    ) -> Self {
+        let mut texts = String::with_capacity(json.len());
+        let mut spans = Vec::with_capacity(members.len());
+        for (name, value) in members {
+            if let Some(value) = text(value) {
+                // A token is bounded far below 4 GiB.
+                let start = texts.len() as u32;
+                texts.push_str(name);
+                let middle = texts.len() as u32;
+                texts.push_str(&value);
+                spans.push(Span(start, middle, texts.len() as u32));
+            }
+        }
+        let mut claims = Self {
+            json: Arc::from(json),
+            texts: texts.into_boxed_str(),
+            spans: spans.into_boxed_slice(),
+            expires,
+            not_before,
+            forward: Box::default(),
+        };
+        claims.forward = forward
+            .iter()
+            .filter_map(|(claim, header)| {
+                // Issuers that have no `userId` name the user in `sub` (RFC 7519 §4.1.2). A `userId` that is there
+                // but has no text form is not replaced: that could make one user another.
+                let stands_in = &**claim == "userId" && member(members, claim).is_none();
+                let value = claims.claim(if stands_in { "sub" } else { claim })?;
+                Some((
+                    header.clone(),
+                    HeaderValue::from_bytes(value.as_bytes()).ok()?,
+                ))
+            })
+            .collect();
+        claims
+    }
+
+    /// The claims as the issuer wrote them.
+    pub fn json(&self) -> &Arc<str> {
+        &self.json
+    }
+
+    /// A claim as text: a string, number or boolean, or an array of strings joined by `,`. `None` where the claim is
+    /// absent, or has no text form that means only one thing: objects, `null`, empty strings, control characters or
+    /// space around it, array members with a comma, numbers beyond what doubles hold exactly.
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        self.spans.iter().find_map(|span| {
+            let found = self.texts.get(span.0 as usize..span.1 as usize)?;
+            (found == name).then(|| self.texts.get(span.1 as usize..span.2 as usize))?
+        })
+    }
+
+    /// Who the token is about (RFC 7519 §4.1.2).
+    pub fn sub(&self) -> Option<&str> {
+        self.claim("sub")
+    }
+
+    /// `exp` in whole seconds, rounded down; the policy's leeway is not in it.
+    pub fn expires(&self) -> Option<u64> {
+        self.expires
+    }
+
+    /// `nbf` in whole seconds, rounded up; the policy's leeway is not in it.
+    pub fn not_before(&self) -> Option<u64> {
+        self.not_before
+    }
+
+    /// Whether the token's own times allow it at `now`: the half of verification that a remembered token repeats.
+    pub fn current(&self, now: u64, leeway: u64) -> bool {
+        self.expires
+            .is_none_or(|exp| now < exp.saturating_add(leeway))
+            && self
+                .not_before
+                .is_none_or(|nbf| now.saturating_add(leeway) >= nbf)
+    }
+
+    /// Fields to set on the request to the origin, by the policy's `forward` map.
+    pub fn forward(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.forward
+    }
+
+    /// Bytes that these claims hold, about: what a bounded memory of them counts.
+    pub fn bytes(&self) -> usize {
+        let forward: usize = self.forward.iter().map(|(_, value)| 64 + value.len()).sum();
+        size_of::<Self>() + self.json.len() + self.texts.len() + size_of_val(&*self.spans) + forward
+    }
+}
+
+/// Doubles are exact up to here; beyond it two numbers may print alike (RFC 8259 §6).
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+fn text<'j>(value: &'j Json<'_>) -> Option<Cow<'j, str>> {
+    let text = match value {
+        Json::String(text) => Cow::Borrowed(&**text),
+        Json::Number(number) => decimal(number)?.into(),
+        Json::Bool(true) => "true".into(),
+        Json::Bool(false) => "false".into(),
+        Json::Array(items) => {
+            let mut joined = String::new();
+            for item in items {
+                let item = item.as_str()?;
+                // A comma inside would let one role be read as two.
+                if item.is_empty() || item.contains(',') || item.trim() != item {
+                    return None;
+                }
+                if !joined.is_empty() {
+                    joined.push(',');
+                }
+                joined.push_str(item);
+            }
+            joined.into()
+        }
+        Json::Null | Json::Object(_) => return None,
+    };
+    // A field value has no control characters and loses the space around it (RFC 9110 §5.5).
+    let plain = !text.is_empty() && !text.chars().any(char::is_control) && text.trim() == text;
+    plain.then_some(text)
+}
+
+fn decimal(number: &Number) -> Option<String> {
+    if let Some(value) = number.as_u64() {
+        return Some(value.to_string());
+    }
+    if let Some(value) = number.as_i64() {
+        return Some(value.to_string());
+    }
+    let value = number.as_f64().filter(|value| value.abs() < EXACT)?;
+    Some(value.to_string())
+}

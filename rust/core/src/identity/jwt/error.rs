@@ -1,0 +1,134 @@
+//! Why a token was refused.
+
+use std::{fmt, sync::Arc};
+
+use super::Algorithm;
+
+/// Why a token was refused. The text is for the log; the visitor gets the status and, where the policy says so, the
+/// words of RFC 6750. Never holds the token or a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// The request, not the token, is at fault (RFC 6750 §3.1, `invalid_request`).
+    #[error("the request's credentials are malformed: {0}")]
+    Request(&'static str),
+    #[error("the token is {got} bytes long; the limit is {limit}")]
+    TooLong { got: usize, limit: usize },
+    #[error("the token is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("the token is not signed (alg \"none\")")]
+    NotSigned,
+    #[error("the token names an algorithm that this edge does not verify")]
+    UnknownAlgorithm,
+    #[error("the token is signed with {got}, which its key is not for")]
+    WrongAlgorithm { got: Algorithm },
+    #[error("the token's header has {0:?}, which is refused")]
+    ForbiddenHeader(&'static str),
+    #[error("the token's header has a \"typ\" that is not that of a JWT")]
+    WrongType,
+    #[error("no key has the id {kid:?}")]
+    UnknownKey { kid: KeyId },
+    /// Nothing to verify with: the edge's trouble, not the visitor's.
+    #[error("there is no usable key")]
+    NoKey,
+    #[error("the signature does not match key {kid:?}")]
+    BadSignature { kid: KeyId },
+    #[error("the claims are malformed: {0}")]
+    BadClaims(&'static str),
+    #[error("the claim {name:?} is missing")]
+    MissingClaim { name: Arc<str> },
+    #[error("the token expired {seconds} s ago")]
+    Expired { seconds: u64 },
+    #[error("the token is not valid for another {seconds} s")]
+    NotYetValid { seconds: u64 },
+    #[error("the token is from another issuer")]
+    WrongIssuer,
+    #[error("the token is for another audience")]
+    WrongAudience,
+}
+
+impl TokenError {
+    /// The reason as a label of metrics and of `Cache-Status`-like fields.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "request",
+            Self::TooLong { .. } => "too_long",
+            Self::Malformed(_) => "malformed",
+            Self::NotSigned => "not_signed",
+            Self::UnknownAlgorithm => "unknown_algorithm",
+            Self::WrongAlgorithm { .. } => "wrong_algorithm",
+            Self::ForbiddenHeader(_) => "forbidden_header",
+            Self::WrongType => "wrong_type",
+            Self::UnknownKey { .. } => "unknown_key",
+            Self::NoKey => "no_key",
+            Self::BadSignature { .. } => "bad_signature",
+            Self::BadClaims(_) => "bad_claims",
+            Self::MissingClaim { .. } => "missing_claim",
+            Self::Expired { .. } => "expired",
+            Self::NotYetValid { .. } => "not_yet_valid",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+        }
+    }
+
+    /// What the visitor may be told (RFC 6750 §3: printable ASCII without `"` and `\`).
+    pub(super) fn description(&self) -> &'static str {
+        match self {
+            Self::Request(_) => "the credentials are malformed",
+            Self::Expired { .. } => "the token has expired",
+            Self::NotYetValid { .. } => "the token is not valid yet",
+            Self::TooLong { .. } | Self::Malformed(_) => "the token is malformed",
+            // Which of the checks failed helps only those who forge.
+            _ => "the token was refused",
+        }
+    }
+}
+
+/// The start of a `kid`, for messages: a client chose it, so it is cut short and shown escaped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyId {
+    bytes: [u8; Self::SHOWN],
+    len: u8,
+    cut: bool,
+    given: bool,
+}
+
+impl KeyId {
+    const SHOWN: usize = 40;
+    /// A token without a `kid`.
+    pub const NONE: Self = Self {
+        bytes: [0; Self::SHOWN],
+        len: 0,
+        cut: false,
+        given: false,
+    };
+
+    pub fn new(kid: Option<&str>) -> Self {
+        let Some(kid) = kid else { return Self::NONE };
+        let mut bytes = [0; Self::SHOWN];
+        let mut len = 0;
+        for (slot, byte) in bytes.iter_mut().zip(kid.bytes()) {
+            *slot = byte;
+            len += 1;
+        }
+        Self {
+            bytes,
+            len,
+            cut: kid.len() > Self::SHOWN,
+            given: true,
+        }
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.given {
+            return f.write_str("(no kid)");
+        }
+        let shown = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        write!(f, "\"{}\"", shown.escape_ascii())?;
+        if self.cut {
+            f.write_str("…")?;
+        }
+        Ok(())
+    }
+}

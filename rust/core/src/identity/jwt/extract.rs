@@ -1,0 +1,114 @@
+//! Where a token stands in a request (RFC 6750 §2.1), and what a request without a good one is answered (§3).
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{JwtPolicy, TokenError};
+use crate::http::cookie;
+
+/// What a request brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extracted<'a> {
+    Absent,
+    /// Credentials that cannot be read one way only; the error is a [`TokenError::Request`].
+    Malformed(TokenError),
+    Token(&'a str),
+}
+
+/// The bearer token of a request, or else the cookie that the policy names.
+///
+/// Another scheme in `Authorization` (`Basic` for the origin, say) is no bearer token and hides no cookie.
+pub fn extract<'a>(policy: &JwtPolicy, headers: &'a HeaderMap) -> Extracted<'a> {
+    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+    match (fields.next(), fields.next()) {
+        (Some(_), Some(_)) => return malformed("more than one Authorization field"),
+        (Some(field), None) => match bearer(field) {
+            Extracted::Absent => {}
+            found => return found,
+        },
+        (None, _) => {}
+    }
+    match &policy.cookie {
+        Some(name) => from_cookie(headers, name),
+        None => Extracted::Absent,
+    }
+}
+
+fn malformed<'a>(reason: &'static str) -> Extracted<'a> {
+    Extracted::Malformed(TokenError::Request(reason))
+}
+
+/// `Bearer 1*SP b64token` (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1).
+fn bearer(field: &HeaderValue) -> Extracted<'_> {
+    const SCHEME: &[u8] = b"Bearer";
+    let value = field.as_bytes().trim_ascii();
+    let (scheme, rest) = value.split_at_checked(SCHEME.len()).unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return Extracted::Absent;
+    }
+    match rest.first() {
+        None => return malformed("a Bearer scheme without a token"),
+        Some(b' ' | b'\t') => {}
+        Some(_) => return Extracted::Absent,
+    }
+    let token = rest.trim_ascii_start();
+    // The grammar of verification is narrower; this much is what makes it one token.
+    match std::str::from_utf8(token) {
+        Ok(token) if token.bytes().all(is_token68) => Extracted::Token(token),
+        _ => malformed("a Bearer token with other characters than a token may have"),
+    }
+}
+
+fn is_token68(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
+}
+
+/// Two cookies of the name with different values are refused: a neighbour domain can set one of its own beside ours
+/// (RFC 6265 §8.6), and nothing says which came first.
+fn from_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Extracted<'a> {
+    let mut found = None;
+    for (_, value) in cookie::pairs(headers).filter(|(other, _)| *other == name) {
+        match found {
+            Some(first) if first != value => {
+                return malformed("two different cookies of the token's name");
+            }
+            _ => found = Some(value),
+        }
+    }
+    // Applications clear a cookie by emptying it.
+    match found {
+        None | Some("") => Extracted::Absent,
+        Some(token) => Extracted::Token(token),
+    }
+}
+
+/// The answer to a request without a good token: the status, and `WWW-Authenticate` where it belongs.
+///
+/// No token: 401 and the bare challenge (RFC 6750 §3.1 wants no error code there). Unreadable credentials: 400 with
+/// `invalid_request`. A refused token: the policy's status, 403 without a challenge (another token of the same user
+/// would not help) or 401 with `invalid_token`. Nothing to verify with: 503, which is the edge's fault and says so.
+pub fn challenge(
+    policy: &JwtPolicy,
+    error: Option<&TokenError>,
+) -> (StatusCode, Option<HeaderValue>) {
+    let (status, code, error) = match error {
+        None => return (StatusCode::UNAUTHORIZED, Some(policy.challenge.clone())),
+        Some(TokenError::NoKey) => return (StatusCode::SERVICE_UNAVAILABLE, None),
+        Some(error @ TokenError::Request(_)) => (StatusCode::BAD_REQUEST, "invalid_request", error),
+        Some(_) if policy.invalid_status != StatusCode::UNAUTHORIZED => {
+            return (policy.invalid_status, None);
+        }
+        Some(error) => (StatusCode::UNAUTHORIZED, "invalid_token", error),
+    };
+    let mut value = policy.challenge.as_bytes().to_vec();
+    for text in [
+        ", error=\"",
+        code,
+        "\", error_description=\"",
+        error.description(),
+        "\"",
+    ] {
+        value.extend_from_slice(text.as_bytes());
+    }
+    let value = HeaderValue::from_bytes(&value).unwrap_or_else(|_| policy.challenge.clone());
+    (status, Some(value))
+}

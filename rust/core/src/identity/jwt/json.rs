@@ -1,0 +1,131 @@
+//! JSON read strictly: an object with two members of one name is refused at every depth.
+//!
+//! RFC 7515 §4 and RFC 7519 §4 let a parser take the last of two, so two programs could read two different tokens
+//! out of the same signed bytes.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Number;
+
+/// Past this many members, duplicates are sought by sorting.
+const FEW: usize = 16;
+
+/// A value that borrows from its text what has no escapes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Json<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    String(Cow<'a, str>),
+    Array(Vec<Json<'a>>),
+    Object(Members<'a>),
+}
+
+pub(crate) type Members<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
+
+impl<'a> Json<'a> {
+    /// The members of a text that is one JSON object and nothing more.
+    pub(crate) fn object(text: &'a [u8]) -> Option<Members<'a>> {
+        // serde_json bounds the depth (128) and refuses trailing characters and numbers beyond f64.
+        match serde_json::from_slice(text) {
+            Ok(Self::Object(members)) => Some(members),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// The value of the member `name`.
+pub(crate) fn member<'o, 'a>(
+    object: &'o [(Cow<'a, str>, Json<'a>)],
+    name: &str,
+) -> Option<&'o Json<'a>> {
+    object.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+}
+
+impl<'de> Deserialize<'de> for Json<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Strict)
+    }
+}
+
+struct Strict;
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Json<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json<'de>, E> {
+        Ok(Json::Number(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Json<'de>, E> {
+        Number::from_f64(value)
+            .map(Json::Number)
+            .ok_or_else(|| E::custom("not finite"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Borrowed(value)))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json<'de>, E> {
+        Ok(Json::String(Cow::Owned(value)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<'de>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+        let mut members: Members<'de> = Vec::with_capacity(8);
+        // A member's name is read as a value too: it is a string.
+        while let Some((Json::String(name), value)) = map.next_entry::<Json<'de>, Json<'de>>()? {
+            if members.len() < FEW && members.iter().any(|(n, _)| *n == name) {
+                return Err(A::Error::custom("duplicate member"));
+            }
+            members.push((name, value));
+        }
+        if members.len() > FEW {
+            let mut names: Vec<&str> = members.iter().map(|(n, _)| &**n).collect();
+            names.sort_unstable();
+            if names.windows(2).any(|pair| pair.first() == pair.last()) {
+                return Err(A::Error::custom("duplicate member"));
+            }
+        }
+        Ok(Json::Object(members))
+    }
+}

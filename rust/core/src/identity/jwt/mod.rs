@@ -1,0 +1,39 @@
+//! Tokens: JSON Web Signatures in compact form that carry claims (RFC 7515, 7519), verified as RFC 8725 asks.
+//!
+//! `policy` judges what a route asks of a token, `pem` and `key` read keys, `extract` finds the token in a request,
+//! `verify` checks it, `claims` keeps what it said. Encrypted tokens (RFC 7516) and signed URLs are not here.
+//! A token never chooses how it is checked: algorithms come with the key, keys come from the policy.
+
+mod algorithm;
+mod claims;
+mod error;
+mod extract;
+mod json;
+mod key;
+mod pem;
+mod policy;
+mod verify;
+
+pub use algorithm::Algorithm;
+pub use claims::Claims;
+pub use error::{KeyId, TokenError};
+pub use extract::{Extracted, challenge, extract};
+pub use key::Key;
+pub(crate) use policy::is_token;
+pub use policy::{JwtPolicy, KeySource};
+pub use verify::verify;
+
+pub(super) use algorithm::Family;
+pub(super) use json::{Json, Members, member};
+pub(super) use key::RSA_BITS;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+/// Decodes base64url as RFC 7515 §2 wants it: no padding, no line breaks, and only the canonical form (RFC 4648
+/// §3.5: unused bits are zero), so that one value has one spelling.
+pub(super) fn base64url(text: &[u8]) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,18 @@
+//! edgerouter-core: the decisions of the edge.
+//!
+//! Everything here is a function of request, plan, stored metadata and *now*: no sockets, no clock, no async
+//! runtime, no Python. So each decision can be tabled against its RFC, fuzzed, simulated, and explained by the
+//! very code that serves. Data flows one way: `http` (fields by RFC) ← `plan`, `cache`, `identity`, `experiment`,
+//! `origin` ← `admit`, `viewer`, `finish`, `explain`, which answer the phases of a request.
+
+pub mod admit;
+pub mod cache;
+pub mod experiment;
+pub mod explain;
+pub mod finish;
+pub mod forward;
+pub mod http;
+pub mod identity;
+pub mod origin;
+pub mod plan;
+pub mod viewer;

@@ -1,0 +1,295 @@
+//! Whether an origin is worth asking: a state machine fed by probes and by the requests themselves.
+//!
+//! ```text
+//! healthy ── failures in a row reach the bound ──▶ unhealthy ── time is up ──▶ half-open
+//!    ▲                                               │  ▲                       │   │
+//!    └──── probes succeed in a row ──────────────────┘  └──── the trial fails ──┘   │
+//!    └──────────────────────────── the trial succeeds ──────────────────────────────┘
+//! ```
+//! With active probes the way back is theirs; without, one request at a time is let through as a trial. Times are
+//! milliseconds of any clock that does not go back, given by the caller.
+
+use crate::plan::HealthCheck;
+
+/// How many of what change the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Failures in a row until unhealthy.
+    pub unhealthy_after: u32,
+    /// Successful probes in a row until healthy again.
+    pub healthy_after: u32,
+    /// Without probes: how long until a trial request, doubled for each failed trial up to eight times.
+    pub trial_after_ms: u64,
+    /// Probes decide about the way back.
+    pub probed: bool,
+}
+
+impl Thresholds {
+    /// Those of an origin with this check, or with none.
+    pub fn of(check: Option<&HealthCheck>) -> Self {
+        match check {
+            Some(check) => Self {
+                unhealthy_after: check.unhealthy_after,
+                healthy_after: check.healthy_after,
+                trial_after_ms: u64::try_from(check.interval.as_millis()).unwrap_or(u64::MAX),
+                probed: true,
+            },
+            None => Self {
+                unhealthy_after: 3,
+                healthy_after: 1,
+                trial_after_ms: 5_000,
+                probed: false,
+            },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Healthy {
+        failures: u32,
+    },
+    Unhealthy {
+        successes: u32,
+        trial_at: u64,
+        trials: u32,
+    },
+    /// One trial request is under way.
+    HalfOpen {
+        since: u64,
+        trials: u32,
+    },
+}
+
+/// A change of state: worth a log line and a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    BecameHealthy,
+    BecameUnhealthy,
+}
+
+/// The health of one origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    state: State,
+}
+
+impl Default for Health {
+    /// Origins are healthy until they show otherwise: a start must not wait for probes.
+    fn default() -> Self {
+        Self {
+            state: State::Healthy { failures: 0 },
+        }
+    }
+}
+
+impl Health {
+    /// Whether the origin is counted among the healthy.
+    pub fn is_healthy(&self) -> bool {
+        matches!(self.state, State::Healthy { .. })
+    }
+
+    /// Whether a request should go there as if it were healthy. Answering yes to an unhealthy one begins its trial: the
+    /// caller then reports how the request went.
+    pub fn admits(&mut self, thresholds: Thresholds, now: u64) -> bool {
+        match self.state {
+            State::Healthy { .. } => true,
+            State::Unhealthy {
+                trial_at, trials, ..
+            } if !thresholds.probed && now >= trial_at => {
+                self.state = State::HalfOpen { since: now, trials };
+                true
+            }
+            // A trial whose end was never reported must not lock the origin out.
+            State::HalfOpen { since, trials }
+                if now.saturating_sub(since) >= pause(thresholds, trials) =>
+            {
+                self.state = State::HalfOpen { since: now, trials };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A request got an answer, whatever its status.
+    pub fn succeeded(&mut self, thresholds: Thresholds) -> Option<Change> {
+        match self.state {
+            State::Healthy { .. } => {
+                self.state = State::Healthy { failures: 0 };
+                None
+            }
+            // Sent there although unhealthy (all were): with probes, they know more.
+            State::Unhealthy { .. } if thresholds.probed => None,
+            State::Unhealthy { .. } | State::HalfOpen { .. } => self.recover(),
+        }
+    }
+
+    /// A request failed by the origin's fault: not connected, reset, too slow, not HTTP.
+    pub fn failed(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
+        self.fall(thresholds, now)
+    }
+
+    /// A probe came back.
+    pub fn probed(&mut self, thresholds: Thresholds, ok: bool, now: u64) -> Option<Change> {
+        match (ok, self.state) {
+            (true, State::Healthy { .. }) => {
+                self.state = State::Healthy { failures: 0 };
+                None
+            }
+            (true, State::HalfOpen { .. }) => self.recover(),
+            (
+                true,
+                State::Unhealthy {
+                    successes,
+                    trial_at,
+                    trials,
+                },
+            ) => {
+                let successes = successes.saturating_add(1);
+                if successes >= thresholds.healthy_after {
+                    return self.recover();
+                }
+                self.state = State::Unhealthy {
+                    successes,
+                    trial_at,
+                    trials,
+                };
+                None
+            }
+            (false, _) => self.fall(thresholds, now),
+        }
+    }
+
+    fn recover(&mut self) -> Option<Change> {
+        *self = Self::default();
+        Some(Change::BecameHealthy)
+    }
+
+    fn fall(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
+        let trial_at = |trials| now.saturating_add(pause(thresholds, trials));
+        match self.state {
+            State::Healthy { failures } => {
+                let failures = failures.saturating_add(1);
+                if failures < thresholds.unhealthy_after {
+                    self.state = State::Healthy { failures };
+                    return None;
+                }
+                self.state = State::Unhealthy {
+                    successes: 0,
+                    trial_at: trial_at(0),
+                    trials: 0,
+                };
+                Some(Change::BecameUnhealthy)
+            }
+            State::Unhealthy {
+                trial_at, trials, ..
+            } => {
+                self.state = State::Unhealthy {
+                    successes: 0,
+                    trial_at,
+                    trials,
+                };
+                None
+            }
+            State::HalfOpen { trials, .. } => {
+                let trials = trials.saturating_add(1);
+                self.state = State::Unhealthy {
+                    successes: 0,
+                    trial_at: trial_at(trials),
+                    trials,
+                };
+                None
+            }
+        }
+    }
+}
+
+fn pause(thresholds: Thresholds, trials: u32) -> u64 {
+    thresholds.trial_after_ms.saturating_mul(1 << trials.min(3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROBED: Thresholds = Thresholds {
+        unhealthy_after: 3,
+        healthy_after: 2,
+        trial_after_ms: 1_000,
+        probed: true,
+    };
+    const ALONE: Thresholds = Thresholds {
+        unhealthy_after: 2,
+        healthy_after: 1,
+        trial_after_ms: 1_000,
+        probed: false,
+    };
+
+    #[test]
+    fn failures_count_only_in_a_row() {
+        let mut health = Health::default();
+        for ok in [false, false, true, false, false] {
+            assert_eq!(health.probed(PROBED, ok, 0), None);
+            assert!(health.is_healthy());
+        }
+        assert_eq!(
+            health.failed(PROBED, 0),
+            Some(Change::BecameUnhealthy),
+            "requests count like probes"
+        );
+        assert!(!health.is_healthy());
+    }
+
+    #[test]
+    fn probes_bring_an_origin_back_after_enough_successes() {
+        let mut health = Health::default();
+        for _ in 0..3 {
+            health.probed(PROBED, false, 0);
+        }
+        assert!(
+            !health.admits(PROBED, 1_000_000),
+            "with probes no request is a trial"
+        );
+        assert_eq!(
+            health.succeeded(PROBED),
+            None,
+            "a request that got through by chance decides nothing"
+        );
+        assert_eq!(health.probed(PROBED, true, 0), None);
+        assert_eq!(
+            health.probed(PROBED, false, 0),
+            None,
+            "a failure starts the count anew"
+        );
+        assert_eq!(health.probed(PROBED, true, 0), None);
+        assert_eq!(health.probed(PROBED, true, 0), Some(Change::BecameHealthy));
+    }
+
+    #[test]
+    fn without_probes_one_request_at_a_time_is_the_trial() {
+        let mut health = Health::default();
+        assert_eq!(health.failed(ALONE, 0), None);
+        assert_eq!(health.failed(ALONE, 0), Some(Change::BecameUnhealthy));
+        assert!(!health.admits(ALONE, 999));
+        assert!(health.admits(ALONE, 1_000));
+        assert!(!health.admits(ALONE, 1_001), "the trial is under way");
+        assert_eq!(health.failed(ALONE, 1_100), None);
+        assert!(
+            !health.admits(ALONE, 3_000),
+            "after a failed trial the pause doubles"
+        );
+        assert!(health.admits(ALONE, 3_100));
+        assert_eq!(health.succeeded(ALONE), Some(Change::BecameHealthy));
+        assert!(health.admits(ALONE, 3_101));
+    }
+
+    #[test]
+    fn a_trial_that_is_never_reported_locks_nobody_out() {
+        let mut health = Health::default();
+        health.failed(ALONE, 0);
+        health.failed(ALONE, 0);
+        assert!(health.admits(ALONE, 1_000));
+        assert!(!health.admits(ALONE, 1_500));
+        assert!(health.admits(ALONE, 2_000));
+    }
+}

@@ -1,0 +1,310 @@
+//! From what Python sent to a plan: what needs the whole is judged here.
+//!
+//! Names are resolved, patterns and policies compiled, hooks handed to the routes they can meet. Judging goes on after
+//! a problem, so that one run tells all of them.
+
+mod fit;
+mod keys;
+mod origins;
+mod paths;
+mod routes;
+mod templates;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+pub use templates::{Piece, Template};
+
+use super::{
+    Callable, CallableId, Group, GroupId, Hook, HostPattern, Origin, OriginId, PathPattern, Plan,
+    Problem, Route, Router,
+    matcher::host::{hosts_cover, hosts_intersect},
+    spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
+};
+
+/// Request fields that only the edge may set, whatever the plan says.
+const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
+
+/// Compiles the plan's JSON; answers every problem there is.
+pub fn compile(json: &[u8]) -> Result<Plan, Vec<Problem>> {
+    let mut problems = Problems::default();
+    match spec::read(json, &mut problems).and_then(|spec| judge(spec, &mut problems)) {
+        Some(plan) if problems.0.is_empty() => Ok(plan),
+        _ => Err(problems.0),
+    }
+}
+
+/// What a route may refer to: the names that `to` may say, the callables, the plan's limits.
+#[derive(Debug)]
+pub(super) struct Names {
+    origins: Vec<Arc<str>>,
+    groups: Vec<Group>,
+    declared: usize,
+    callables: usize,
+    token_bytes: usize,
+}
+
+impl Names {
+    /// The group that a route's `to` names; a lone origin gets one of its own, once.
+    fn group(&mut self, name: &str, path: &str, problems: &mut Problems) -> Option<GroupId> {
+        let declared = self
+            .groups
+            .iter()
+            .take(self.declared)
+            .position(|group| &*group.name == name);
+        let known = declared.or_else(|| {
+            let origin = self.origins.iter().position(|origin| &**origin == name)?;
+            let id = OriginId(index(origin));
+            let own = self
+                .groups
+                .iter()
+                .skip(self.declared)
+                .position(|group| group.members.first() == Some(&id));
+            Some(own.map_or_else(
+                || {
+                    self.groups.push(Group {
+                        name: name.into(),
+                        members: vec![id],
+                        failover_on: Vec::new(),
+                    });
+                    self.groups.len() - 1
+                },
+                |own| self.declared + own,
+            ))
+        });
+        if known.is_none() {
+            let names: Vec<&str> = self
+                .groups
+                .iter()
+                .take(self.declared)
+                .map(|group| &*group.name)
+                .chain(self.origins.iter().map(|name| &**name))
+                .collect();
+            let near = suggestion(nearest(name, &names));
+            let message = match (near.is_empty(), names.is_empty()) {
+                (_, true) => "names no origin or group: the plan has none".to_owned(),
+                (true, _) => format!("names no origin or group; there are {}", names.join(", ")),
+                _ => format!("names no origin or group{near}"),
+            };
+            problems.add(path, Some(format!("{name:?}")), message);
+        }
+        known.map(|known| GroupId(index(known)))
+    }
+
+    fn callable(&self, call: u64, path: &str, problems: &mut Problems) -> Option<CallableId> {
+        match u32::try_from(call) {
+            Ok(id) if (id as usize) < self.callables => Some(CallableId(id)),
+            _ => {
+                problems.add(
+                    path,
+                    Some(call.to_string()),
+                    format!(
+                        "is not the index of a callable; there are {}",
+                        self.callables
+                    ),
+                );
+                None
+            }
+        }
+    }
+}
+
+fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
+    let PlanSpec {
+        name,
+        via,
+        limits,
+        trusted_proxies,
+        origins,
+        groups,
+        callables,
+        hooks,
+        routes,
+    } = spec;
+    let origin_names: Vec<Arc<str>> = origins
+        .iter()
+        .map(|origin| origin.name.as_str().into())
+        .collect();
+    let origins: Vec<Option<Origin>> = origins
+        .into_iter()
+        .enumerate()
+        .map(|(at, origin)| origins::origin(origin, &format!("origins[{at}]"), problems))
+        .collect();
+    origins::names(&origin_names, &groups, problems);
+    let groups: Vec<Group> = groups
+        .into_iter()
+        .enumerate()
+        .map(|(at, group)| origins::group(group, &format!("groups[{at}]"), &origin_names, problems))
+        .collect();
+    let function_timeout = limits.function_timeout;
+    let callables: Vec<Callable> = callables
+        .into_iter()
+        .map(|callable| Callable {
+            name: callable.name.into(),
+            inline: callable.inline,
+            blocking: callable.blocking,
+            timeout: callable.timeout.unwrap_or(function_timeout),
+            fail: callable.fail,
+        })
+        .collect();
+    let mut names = Names {
+        origins: origin_names,
+        declared: groups.len(),
+        groups,
+        callables: callables.len(),
+        token_bytes: limits.token_bytes,
+    };
+    let hooks: Vec<Option<(HookPhase, Hook)>> = hooks
+        .into_iter()
+        .enumerate()
+        .map(|(at, spec)| hook(spec, &format!("hooks[{at}]"), &names, problems))
+        .collect();
+    let mut edge_fields: Vec<HeaderName> = EDGE_FIELDS
+        .into_iter()
+        .map(HeaderName::from_static)
+        .collect();
+    let mut compiled = Vec::with_capacity(routes.len());
+    for (at, spec) in routes.into_iter().enumerate() {
+        let mut fields = Vec::new();
+        let route = routes::route(spec, at, &mut names, &mut fields, problems);
+        for field in fields {
+            if !edge_fields.contains(&field) {
+                edge_fields.push(field);
+            }
+        }
+        compiled.push(route);
+    }
+    if !problems.0.is_empty() {
+        return None;
+    }
+    let mut routes: Vec<Route> = compiled.into_iter().collect::<Option<_>>()?;
+    for route in &mut routes {
+        attach(route, hooks.iter().flatten());
+    }
+    let router = Router::build(&routes);
+    keys::tag(&mut routes, &router);
+    Some(Plan {
+        name: name.into(),
+        via: via.into(),
+        limits,
+        trusted_proxies,
+        origins: origins.into_iter().collect::<Option<_>>()?,
+        groups: names.groups,
+        callables,
+        routes,
+        router,
+        edge_fields,
+    })
+}
+
+fn hook(
+    spec: HookSpec,
+    path: &str,
+    names: &Names,
+    problems: &mut Problems,
+) -> Option<(HookPhase, Hook)> {
+    let mut host = match &spec.host {
+        None => None,
+        Some(text) => host(text, &format!("{path}.host"), problems),
+    };
+    let pattern = spec.pattern.as_deref().and_then(|text| {
+        let (prefix, pattern) = pattern(text, &format!("{path}.pattern"), problems)?;
+        if let Some(prefix) = prefix {
+            if spec.host.is_some() {
+                problems.add(
+                    format!("{path}.pattern"),
+                    Some(format!("{text:?}")),
+                    "names a host, and so does host: give it once",
+                );
+            }
+            host = Some(prefix);
+        }
+        Some(pattern)
+    });
+    let call = spec
+        .call
+        .and_then(|call| names.callable(call, &format!("{path}.call"), problems));
+    Some((
+        spec.phase?,
+        Hook {
+            call: call?,
+            pattern: pattern?,
+            host,
+            always: false,
+        },
+    ))
+}
+
+/// Gives the route the hooks that some request of it could meet.
+fn attach<'h>(route: &mut Route, hooks: impl Iterator<Item = &'h (HookPhase, Hook)>) {
+    for (phase, hook) in hooks {
+        let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
+        if !hosts_intersect(&host, &route.hosts) || !hook.pattern.intersects(&route.path) {
+            continue;
+        }
+        let own = Hook {
+            call: hook.call,
+            pattern: hook.pattern.clone(),
+            host: hook
+                .host
+                .clone()
+                .filter(|_| !hosts_cover(&host, &route.hosts)),
+            always: hook.pattern.covers(&route.path),
+        };
+        match phase {
+            HookPhase::ViewerRequest => route.hooks.viewer_request.push(own),
+            HookPhase::OriginRequest => route.hooks.origin_request.push(own),
+            HookPhase::OriginResponse => route.hooks.origin_response.push(own),
+            HookPhase::ViewerResponse => route.hooks.viewer_response.push(own),
+        }
+    }
+}
+
+/// Splits `host/path` and reads both.
+fn pattern(
+    text: &str,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<(Option<HostPattern>, PathPattern)> {
+    let (own_host, rest) = match text.find('/') {
+        Some(0) => (None, text),
+        Some(slash) => (text.get(..slash), text.get(slash..).unwrap_or_default()),
+        None => (None, text),
+    };
+    if text.contains("://") {
+        problems.add(
+            path,
+            Some(format!("{text:?}")),
+            "must have no scheme: \"/path\" or \"host/path\"",
+        );
+        return None;
+    }
+    let own_host = match own_host {
+        None => None,
+        Some(text) => Some(host(text, path, problems)?),
+    };
+    match PathPattern::parse(rest) {
+        Ok(pattern) => Some((own_host, pattern)),
+        Err(error) => {
+            problems.add(path, Some(format!("{text:?}")), error.to_string());
+            None
+        }
+    }
+}
+
+fn host(text: &str, path: &str, problems: &mut Problems) -> Option<HostPattern> {
+    match HostPattern::parse(text) {
+        Ok(host) => Some(host),
+        Err(error) => {
+            problems.add(path, Some(format!("{text:?}")), error.to_string());
+            None
+        }
+    }
+}
+
+fn index(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,131 @@
+//! Whether the parts of a route go together: target and path, key and forwarding, pages.
+
+use http::uri::PathAndQuery;
+
+use crate::plan::{
+    Select,
+    spec::{Problems, RouteSpec, TargetSpec, join},
+};
+
+/// What only an origin's answer can have, on a route that asks none.
+pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+    let target = match &spec.target {
+        TargetSpec::To(_) | TargetSpec::Broken => return,
+        TargetSpec::Function(_) => "function",
+        TargetSpec::Redirect(_) => "redirect",
+        TargetSpec::Respond { .. } => "respond",
+    };
+    let given = [
+        ("index", spec.index.is_some()),
+        ("fallback", spec.fallback.is_some()),
+        ("strip_prefix", spec.strip_prefix.is_some()),
+        ("add_prefix", spec.add_prefix.is_some()),
+        ("rewrite", spec.rewrite.is_some()),
+        ("forward", spec.forward.is_some()),
+        ("errors", !spec.errors.is_empty()),
+    ];
+    for (name, _) in given.iter().filter(|(_, given)| *given) {
+        problems.add(
+            format!("{path}.{name}"),
+            None,
+            format!("is for routes that go to an origin; this one has {target}"),
+        );
+    }
+}
+
+pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+    if !spec.cache.key_claims.is_empty() && !spec.has_auth {
+        problems.add(
+            format!("{path}.cache.claims"),
+            None,
+            "needs auth on this route: without a token there are no claims",
+        );
+    }
+    for (at, name) in spec.cache.key_headers.iter().enumerate() {
+        let message = match name.as_str() {
+            "cookie" => {
+                "would make every visitor's responses different: choose cookies by name in cache.cookies"
+            }
+            "accept-encoding" => {
+                "has too many spellings: set cache.accept_encoding, which normalises it"
+            }
+            "host" => "is part of every key",
+            "authorization" => {
+                "is different for everybody: verify it with auth and choose cache.claims"
+            }
+            _ => continue,
+        };
+        problems.add(
+            format!("{path}.cache.headers[{at}]"),
+            Some(format!("{:?}", name.as_str())),
+            message,
+        );
+    }
+    let Some(forward) = &spec.forward else { return };
+    if let Some(Select::None) = &forward.query
+        && matches!(&spec.cache.key_query, Select::Only(_))
+    {
+        problems.add(
+            format!("{path}.forward.query"),
+            Some("\"none\"".to_owned()),
+            "withholds from the origin what cache.query makes part of the key: responses could not depend on it",
+        );
+    }
+    if let Some(headers) = &forward.headers {
+        for name in spec
+            .cache
+            .key_headers
+            .iter()
+            .filter(|name| !headers.has(name.as_str()))
+        {
+            problems.add(
+                format!("{path}.forward.headers"),
+                Some(format!("{:?}", name.as_str())),
+                "is part of the key (cache.headers) but withheld from the origin: responses could not depend on it",
+            );
+        }
+    }
+}
+
+pub(super) fn pages(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+    if let Some(index) = &spec.index
+        && (index.is_empty()
+            || index.contains(['/', '?', '#'])
+            || format!("/{index}").parse::<PathAndQuery>().is_err())
+    {
+        problems.add(
+            format!("{path}.index"),
+            Some(format!("{index:?}")),
+            "must be a file name as in \"index.html\"",
+        );
+    }
+    let is_page = |page: &str| {
+        page.starts_with('/') && !page.starts_with("//") && page.parse::<PathAndQuery>().is_ok()
+    };
+    if let Some(page) = &spec.fallback
+        && !is_page(page)
+    {
+        problems.add(
+            format!("{path}.fallback"),
+            Some(format!("{page:?}")),
+            "must be a path that starts with one \"/\"",
+        );
+    }
+    for (status, page) in &spec.errors {
+        let place = join(&format!("{path}.errors"), status.as_str());
+        if !status.is_client_error() && !status.is_server_error() {
+            problems.add(
+                place.clone(),
+                None,
+                "must be the page of an error status (400 to 599)",
+            );
+        }
+        if !is_page(page) {
+            problems.add(
+                place,
+                Some(format!("{page:?}")),
+                "must be a path that starts with one \"/\"",
+            );
+        }
+    }
+}

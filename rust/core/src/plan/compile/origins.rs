@@ -1,0 +1,322 @@
+//! Origins and groups.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, uri::Authority};
+
+use super::index;
+use crate::plan::{
+    Group, Origin, OriginId, OriginTls, Scheme, UpstreamHost,
+    spec::{GroupSpec, OriginSpec, Problems, Secret, nearest, suggestion},
+};
+
+/// Names: there, usable as labels, and one namespace for origins and groups, since `to` may say either.
+pub(super) fn names(origins: &[Arc<str>], groups: &[GroupSpec], problems: &mut Problems) {
+    let mut seen: Vec<(&str, String)> = Vec::new();
+    let all = origins
+        .iter()
+        .enumerate()
+        .map(|(at, name)| (&**name, format!("origins[{at}]")))
+        .chain(
+            groups
+                .iter()
+                .enumerate()
+                .map(|(at, group)| (group.name.as_str(), format!("groups[{at}]"))),
+        );
+    for (name, place) in all {
+        if name.is_empty() {
+            // Absence was reported by the reader; an empty name was not.
+            if !problems
+                .0
+                .iter()
+                .any(|problem| problem.path == format!("{place}.name"))
+            {
+                problems.add(format!("{place}.name"), None, "must not be empty");
+            }
+            continue;
+        }
+        if name.len() > 64
+            || !name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        {
+            problems.add(
+                format!("{place}.name"),
+                Some(format!("{name:?}")),
+                "must be 1 to 64 letters, digits, \"-\", \".\" and \"_\"",
+            );
+        }
+        match seen.iter().find(|(known, _)| *known == name) {
+            Some((_, first)) => {
+                problems.add(
+                    format!("{place}.name"),
+                    Some(format!("{name:?}")),
+                    format!("is the name of {first} already"),
+                );
+            }
+            None => seen.push((name, place)),
+        }
+    }
+}
+
+pub(super) fn group(
+    spec: GroupSpec,
+    path: &str,
+    origins: &[Arc<str>],
+    problems: &mut Problems,
+) -> Group {
+    let mut members = Vec::with_capacity(spec.members.len());
+    for (at, member) in spec.members.iter().enumerate() {
+        let place = format!("{path}.members[{at}]");
+        let Some(origin) = origins.iter().position(|origin| **origin == **member) else {
+            let names: Vec<&str> = origins.iter().map(|name| &**name).collect();
+            problems.add(
+                place,
+                Some(format!("{member:?}")),
+                format!("is not an origin{}", suggestion(nearest(member, &names))),
+            );
+            continue;
+        };
+        let id = OriginId(index(origin));
+        if members.contains(&id) {
+            problems.add(place, Some(format!("{member:?}")), "is a member already");
+        } else {
+            members.push(id);
+        }
+    }
+    Group {
+        name: spec.name.into(),
+        members,
+        failover_on: spec.failover_on,
+    }
+}
+
+pub(super) fn origin(spec: OriginSpec, path: &str, problems: &mut Problems) -> Option<Origin> {
+    let address = address(&spec.url, &format!("{path}.url"), problems);
+    let upstream_host = match spec.host.as_str() {
+        "origin" => Some(UpstreamHost::Origin),
+        "viewer" => Some(UpstreamHost::Viewer),
+        literal => {
+            let value = literal
+                .parse::<Authority>()
+                .ok()
+                .filter(|authority| !authority.as_str().contains('@'));
+            let value = value.and_then(|_| HeaderValue::from_str(literal).ok());
+            if value.is_none() {
+                problems.add(
+                    format!("{path}.host"),
+                    Some(format!("{literal:?}")),
+                    "must be \"origin\", \"viewer\" or a host",
+                );
+            }
+            value.map(UpstreamHost::Literal)
+        }
+    };
+    let ca_pem = match &spec.tls_ca {
+        None => None,
+        Some(secret) => certificates(secret, &format!("{path}.tls_ca"), problems),
+    };
+    if address
+        .as_ref()
+        .is_some_and(|address| address.scheme == Scheme::Http)
+    {
+        let given = [
+            ("tls_ca", spec.tls_ca.is_some()),
+            ("tls_server_name", spec.tls_server_name.is_some()),
+            ("tls_verify", !spec.tls_verify),
+        ];
+        for (name, _) in given.iter().filter(|(_, given)| *given) {
+            problems.add(
+                format!("{path}.{name}"),
+                None,
+                "is for https origins, and this url is http",
+            );
+        }
+    }
+    if let Some(name) = &spec.tls_server_name
+        && !matches!(
+            crate::plan::HostPattern::parse(name),
+            Ok(crate::plan::HostPattern::Exact(_))
+        )
+    {
+        problems.add(
+            format!("{path}.tls_server_name"),
+            Some(format!("{name:?}")),
+            "must be a host name",
+        );
+    }
+    let address = address?;
+    Some(Origin {
+        name: spec.name.into(),
+        scheme: address.scheme,
+        host: address.host,
+        port: address.port,
+        authority: address.authority,
+        path_prefix: address.path_prefix,
+        upstream_host: upstream_host?,
+        connect_timeout: spec.connect_timeout,
+        first_byte_timeout: spec.first_byte_timeout,
+        between_bytes_timeout: spec.between_bytes_timeout,
+        total_timeout: spec.total_timeout,
+        max_connections: spec.max_connections,
+        idle_connections: spec.idle_connections,
+        idle_timeout: spec.idle_timeout,
+        retries: spec.retries,
+        headers: spec.headers,
+        health: spec.health,
+        tls: OriginTls {
+            verify: spec.tls_verify,
+            server_name: spec.tls_server_name.map(Into::into),
+            ca_pem,
+        },
+    })
+}
+
+fn certificates(secret: &Secret, path: &str, problems: &mut Problems) -> Option<Arc<str>> {
+    match std::str::from_utf8(secret.as_bytes()) {
+        Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Some(pem.into()),
+        _ => {
+            problems.add(
+                path,
+                None,
+                "must be certificates in PEM (\"-----BEGIN CERTIFICATE-----\")",
+            );
+            None
+        }
+    }
+}
+
+struct Address {
+    scheme: Scheme,
+    host: Arc<str>,
+    port: u16,
+    authority: Authority,
+    path_prefix: Arc<str>,
+}
+
+/// Reads `scheme://host[:port][/prefix]`.
+fn address(url: &str, path: &str, problems: &mut Problems) -> Option<Address> {
+    if url.is_empty() {
+        if !problems.0.iter().any(|problem| problem.path == path) {
+            problems.add(path, None, "must not be empty");
+        }
+        return None;
+    }
+    let mut wrong = |value: Option<String>, message: &str| {
+        problems.add(path, value, message);
+        None
+    };
+    let shown = Some(format!("{url:?}"));
+    let lower = url.to_ascii_lowercase();
+    let (scheme, rest) = if lower.starts_with("http://") {
+        (Scheme::Http, url.get(7..).unwrap_or_default())
+    } else if lower.starts_with("https://") {
+        (Scheme::Https, url.get(8..).unwrap_or_default())
+    } else if url.contains("://") {
+        return wrong(shown, "must be http or https");
+    } else {
+        return wrong(
+            shown,
+            &format!(
+                "must start with http:// or https://, as in \"http://{}\"",
+                url.trim_start_matches('/')
+            ),
+        );
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, prefix) = rest.split_at(end);
+    if authority.contains('@') {
+        // The value may hold a password.
+        return wrong(
+            None,
+            "must have no user or password: give the origin an authorization header in headers",
+        );
+    }
+    if prefix.contains(['?', '#']) {
+        return wrong(
+            shown,
+            "must have no query and no fragment; a path prefix may stand after the host",
+        );
+    }
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(inside) => {
+            let Some((host, after)) = inside.split_once(']') else {
+                return wrong(shown, "has a \"[\" without \"]\"");
+            };
+            if host.parse::<std::net::Ipv6Addr>().is_err() {
+                return wrong(shown, "has no IPv6 address between \"[\" and \"]\"");
+            }
+            (
+                host,
+                after
+                    .strip_prefix(':')
+                    .or(if after.is_empty() { None } else { Some("?") }),
+            )
+        }
+        None => match authority.split_once(':') {
+            Some((_, port)) if port.contains(':') => {
+                return wrong(
+                    shown,
+                    "must have an IPv6 address in brackets, as in \"http://[::1]:8080\"",
+                );
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let is_name = host.contains(':')
+        || matches!(
+            crate::plan::HostPattern::parse(host),
+            Ok(crate::plan::HostPattern::Exact(_))
+        );
+    if !is_name {
+        return wrong(
+            shown,
+            "must have a host name or address after the scheme; names outside ASCII in their xn-- form",
+        );
+    }
+    let default = match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+    };
+    let port = match port {
+        None => default,
+        Some(text) => match text.parse::<u16>() {
+            Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => port,
+            _ => {
+                return wrong(
+                    shown,
+                    "must have a port from 1 to 65535 after the host, or none",
+                );
+            }
+        },
+    };
+    let prefix = prefix.trim_end_matches('/');
+    if !prefix.is_empty() && prefix.parse::<http::uri::PathAndQuery>().is_err() {
+        return wrong(
+            shown,
+            "has a path prefix with characters that must be percent-encoded",
+        );
+    }
+    let host = host.to_ascii_lowercase();
+    let bracketed = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.clone()
+    };
+    let authority = if port == default {
+        bracketed
+    } else {
+        format!("{bracketed}:{port}")
+    };
+    match authority.parse() {
+        Ok(authority) => Some(Address {
+            scheme,
+            host: host.into(),
+            port,
+            authority,
+            path_prefix: prefix.into(),
+        }),
+        Err(_) => wrong(shown, "has no valid host"),
+    }
+}

@@ -1,0 +1,261 @@
+//! Routes: target, patterns, policies, and whether they go together.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::{
+    Names,
+    fit::{cache_fits, pages, target_fits},
+    host, index,
+    paths::{location, prefix, rewrite},
+    pattern,
+};
+use crate::{
+    experiment::Experiment,
+    identity::jwt::JwtPolicy,
+    plan::{
+        CachePolicy, FixedResponse, ForwardPolicy, Hooks, HostPattern, PathPattern, Route, RouteId,
+        Select, Target,
+        spec::{
+            ExperimentBy, ExperimentSpec, ForwardSpec, Problems, RouteSpec, SubProblem, TargetSpec,
+        },
+    },
+};
+
+/// Judges a route. `fields` gains the request fields that only the edge may set because of it.
+pub(super) fn route(
+    spec: RouteSpec,
+    at: usize,
+    names: &mut Names,
+    fields: &mut Vec<HeaderName>,
+    problems: &mut Problems,
+) -> Option<Route> {
+    let path = format!("routes[{at}]");
+    let (hosts, own) = places(&spec, &path, problems);
+    target_fits(&spec, &path, problems);
+    cache_fits(&spec, &path, problems);
+    pages(&spec, &path, problems);
+    let strip_prefix = prefix(
+        spec.strip_prefix.as_deref(),
+        &format!("{path}.strip_prefix"),
+        problems,
+    );
+    let add_prefix = prefix(
+        spec.add_prefix.as_deref(),
+        &format!("{path}.add_prefix"),
+        problems,
+    );
+    let rewrite = spec
+        .rewrite
+        .as_ref()
+        .and_then(|(from, to)| rewrite(from, to, &format!("{path}.rewrite"), problems));
+    let target = match spec.target {
+        TargetSpec::To(name) => names
+            .group(&name, &format!("{path}.to"), problems)
+            .map(Target::Group),
+        TargetSpec::Function(call) => names
+            .callable(call, &format!("{path}.function"), problems)
+            .map(Target::Function),
+        TargetSpec::Redirect(redirect) => {
+            location(
+                &redirect,
+                own.as_ref(),
+                &format!("{path}.redirect.location"),
+                problems,
+            );
+            Some(Target::Redirect(redirect))
+        }
+        TargetSpec::Respond {
+            status,
+            headers,
+            body,
+        } => Some(Target::Respond(FixedResponse {
+            status,
+            headers,
+            body: bytes::Bytes::from(body),
+        })),
+        TargetSpec::Broken => None,
+    };
+    let auth = spec.auth.and_then(|auth| {
+        let forwarded: Vec<HeaderName> = auth
+            .forward
+            .iter()
+            .filter_map(|(_, field)| HeaderName::from_bytes(field.as_bytes()).ok())
+            .collect();
+        fields.extend(forwarded);
+        match JwtPolicy::compile(auth) {
+            Ok(mut policy) => {
+                policy.token_bytes = names.token_bytes;
+                Some(Arc::new(policy))
+            }
+            Err(found) => {
+                within(&format!("{path}.auth"), found, problems);
+                None
+            }
+        }
+    });
+    let experiments = experiments(spec.experiments, spec.has_auth, &path, fields, problems);
+    let own = own?;
+    let label = label(&hosts, own.as_str());
+    Some(Route {
+        id: RouteId(index(at)),
+        label,
+        hosts: if hosts.contains(&HostPattern::Any) {
+            Vec::new()
+        } else {
+            hosts
+        },
+        path: own,
+        methods: spec.methods,
+        when: spec.when,
+        priority: spec.priority,
+        target: target?,
+        viewer: spec.viewer,
+        index: spec.index.map(Into::into),
+        fallback: spec.fallback.map(Into::into),
+        strip_prefix,
+        add_prefix,
+        rewrite,
+        request_headers: spec.request_headers,
+        response_headers: spec.response_headers,
+        forward: forward(spec.forward, &spec.cache),
+        cache: spec.cache,
+        key_tag: None,
+        auth,
+        experiments,
+        hooks: Hooks::default(),
+        errors: spec
+            .errors
+            .into_iter()
+            .map(|(status, page)| (status, page.into()))
+            .collect(),
+        compress: spec.compress,
+    })
+}
+
+fn label(hosts: &[HostPattern], pattern: &str) -> Arc<str> {
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    format!("{}{pattern}", hosts.join("|")).into()
+}
+
+/// Reports what a room found wrong with its policy.
+fn within(path: &str, found: Vec<SubProblem>, problems: &mut Problems) {
+    for (sub, value, message) in found {
+        let place = match sub.as_str() {
+            "" => path.to_owned(),
+            sub if sub.starts_with('[') => format!("{path}{sub}"),
+            sub => format!("{path}.{sub}"),
+        };
+        problems.add(place, value, message);
+    }
+}
+
+fn places(
+    spec: &RouteSpec,
+    path: &str,
+    problems: &mut Problems,
+) -> (Vec<HostPattern>, Option<PathPattern>) {
+    let mut hosts: Vec<HostPattern> = Vec::new();
+    for (place, text) in &spec.hosts {
+        match host(text, place, problems) {
+            Some(host) if hosts.contains(&host) => {
+                problems.add(place, Some(format!("{text:?}")), "is in the list already")
+            }
+            Some(host) => hosts.push(host),
+            None => {}
+        }
+    }
+    let place = format!("{path}.pattern");
+    let Some(text) = &spec.pattern else {
+        return (hosts, None);
+    };
+    match pattern(text, &place, problems) {
+        None => (hosts, None),
+        Some((None, pattern)) => (hosts, Some(pattern)),
+        Some((Some(own), pattern)) => {
+            if !spec.hosts.is_empty() {
+                problems.add(
+                    place,
+                    Some(format!("{text:?}")),
+                    "names a host, and so does host: give it once",
+                );
+            }
+            (vec![own], Some(pattern))
+        }
+    }
+}
+
+/// What goes upstream. Unsaid: what may change the response is what tells responses apart, and nothing more; without a
+/// cache, everything.
+fn forward(spec: Option<ForwardSpec>, cache: &CachePolicy) -> ForwardPolicy {
+    let spec = spec.unwrap_or_default();
+    let (query, cookies) = if cache.enabled {
+        (
+            cache.key_query.clone(),
+            cache.key_cookies.clone().unwrap_or(Select::All),
+        )
+    } else {
+        (Select::All, Select::All)
+    };
+    ForwardPolicy {
+        query: spec.query.unwrap_or(query),
+        headers: spec.headers.unwrap_or(Select::All),
+        cookies: spec.cookies.unwrap_or(cookies),
+    }
+}
+
+fn experiments(
+    specs: Vec<(usize, ExperimentSpec)>,
+    has_auth: bool,
+    path: &str,
+    fields: &mut Vec<HeaderName>,
+    problems: &mut Problems,
+) -> Vec<Experiment> {
+    let mut seen: Vec<(usize, String, String, String)> = Vec::new();
+    let mut compiled = Vec::with_capacity(specs.len());
+    for (at, spec) in specs {
+        let place = format!("{path}.experiments[{at}]");
+        if matches!(spec.by, ExperimentBy::Sub | ExperimentBy::Claim(_)) && !has_auth {
+            problems.add(
+                format!("{place}.by"),
+                None,
+                "needs auth on this route: without a token there are no claims",
+            );
+        }
+        for (other, name, cookie, header) in &seen {
+            let same = [
+                ("name", &spec.name, name, spec.name == *name),
+                ("cookie", &spec.cookie, cookie, spec.cookie == *cookie),
+                (
+                    "header",
+                    &spec.header,
+                    header,
+                    spec.header.eq_ignore_ascii_case(header),
+                ),
+            ];
+            for (field, value, _, _) in same.iter().filter(|(.., same)| *same) {
+                let message = format!(
+                    "is that of experiments[{other}] too: two experiments of a route would overwrite each other"
+                );
+                problems.add(
+                    format!("{place}.{field}"),
+                    Some(format!("{value:?}")),
+                    message,
+                );
+            }
+        }
+        seen.push((
+            at,
+            spec.name.clone(),
+            spec.cookie.clone(),
+            spec.header.clone(),
+        ));
+        fields.extend(HeaderName::from_bytes(spec.header.as_bytes()).ok());
+        match Experiment::compile(spec) {
+            Ok(experiment) => compiled.push(experiment),
+            Err(found) => within(&place, found, problems),
+        }
+    }
+    compiled
+}

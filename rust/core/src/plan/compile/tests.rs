@@ -1,0 +1,625 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::plan::{CachePolicy, ForwardPolicy, Scheme, Select, Target, UpstreamHost};
+
+fn compiled(plan: &Value) -> Plan {
+    compile(&serde_json::to_vec(plan).unwrap()).unwrap_or_else(|problems| {
+        panic!(
+            "{}",
+            problems
+                .iter()
+                .map(|problem| format!("{problem}\n"))
+                .collect::<String>()
+        )
+    })
+}
+
+fn problems(plan: &Value) -> Vec<String> {
+    compile(&serde_json::to_vec(plan).unwrap())
+        .err()
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// A plan with one origin, and this route to it unless the route says otherwise.
+fn with_route(route: &Value) -> Value {
+    let mut route = route.clone();
+    let has_target = ["to", "function", "redirect", "respond"]
+        .iter()
+        .any(|target| route.get(target).is_some());
+    if !has_target {
+        route["to"] = json!("o");
+    }
+    if route.get("pattern").is_none() {
+        route["pattern"] = json!("/*");
+    }
+    json!({
+        "name": "t",
+        "origins": [{"name": "o", "url": "http://127.0.0.1:9001"}, {"name": "backup", "url": "http://127.0.0.1:9002"}],
+        "callables": [{"name": "app.f"}],
+        "routes": [route],
+    })
+}
+
+fn full() -> Value {
+    serde_json::from_str(include_str!("every_field.json")).unwrap()
+}
+
+#[test]
+fn a_plan_with_every_field_compiles_to_what_it_says() {
+    let plan = compiled(&full());
+    assert_eq!((&*plan.name, plan.trusted_proxies.len()), ("storefront", 2));
+    assert_eq!(plan.limits.coalesce_timeout.as_millis(), 2_500);
+    let [primary, backup] = plan.origins.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        (primary.scheme, &*primary.host, primary.port),
+        (Scheme::Https, "primary.example.com", 443)
+    );
+    assert_eq!(
+        (primary.authority.as_str(), &*primary.path_prefix),
+        ("primary.example.com", "/base")
+    );
+    assert_eq!(primary.upstream_host, UpstreamHost::Viewer);
+    assert_eq!(
+        (
+            &*backup.host,
+            backup.port,
+            backup.authority.as_str(),
+            &*backup.path_prefix
+        ),
+        ("::1", 9001, "[::1]:9001", "")
+    );
+    // The lone origin that two routes name has one group, behind the declared ones.
+    let groups: Vec<(&str, usize)> = plan
+        .groups
+        .iter()
+        .map(|group| (&*group.name, group.members.len()))
+        .collect();
+    assert_eq!(groups, [("site", 2), ("backup", 1)]);
+    assert!(plan.groups[1].failover_on.is_empty());
+    let shop = &plan.routes[0];
+    assert_eq!(
+        &*shop.label,
+        "www.example.com|*.shop.example.com/shop/{rest:path}"
+    );
+    assert_eq!(
+        (shop.strip_prefix.as_deref(), shop.priority, shop.compress),
+        (Some("/shop"), 5, true)
+    );
+    assert_eq!(shop.when.len(), 3);
+    assert_eq!(shop.request_headers.add.len(), 2);
+    assert_eq!(shop.cache.key_headers, ["accept"]);
+    assert_eq!(shop.cache.targets, ["my-cdn-cache-control"]);
+    assert_eq!(shop.forward.headers, Select::Only(vec!["accept".into()]));
+    assert!(
+        shop.auth
+            .as_ref()
+            .is_some_and(|auth| auth.shared && auth.optional)
+    );
+    assert_eq!(
+        shop.auth.as_ref().map(|auth| auth.token_bytes),
+        Some(4_096),
+        "the plan's limit reaches the policy"
+    );
+    assert_eq!(shop.errors[0].0, StatusCode::NOT_FOUND);
+    let hooks = &shop.hooks;
+    assert_eq!(
+        (hooks.viewer_request.len(), hooks.origin_request.len()),
+        (1, 0)
+    );
+    assert!(
+        hooks.viewer_request[0].always && hooks.viewer_request[0].host.is_some(),
+        "one of the route's hosts is another"
+    );
+    assert_eq!(hooks.viewer_response.len(), 1);
+    let last = &plan.routes[4];
+    assert_eq!(
+        (
+            last.hooks.origin_request.len(),
+            last.hooks.origin_response.len()
+        ),
+        (1, 1)
+    );
+    assert!(!last.hooks.origin_request[0].always);
+    let fields: Vec<&str> = plan.edge_fields.iter().map(HeaderName::as_str).collect();
+    assert_eq!(
+        fields,
+        ["x-user-id", "x-user-role", "x-variant", "x-tier", "x-home"]
+    );
+    assert!(matches!(plan.routes[2].target, Target::Redirect(ref redirect) if !redirect.query));
+    assert_eq!(plan.callables[0].timeout.as_secs(), 3);
+    assert_eq!(plan.callables[1].timeout, plan.limits.function_timeout);
+}
+
+#[test]
+fn the_smallest_plan_has_the_documented_defaults() {
+    let plan = compiled(&with_route(&json!({})));
+    let route = &plan.routes[0];
+    assert_eq!(plan.limits, crate::plan::Limits::default());
+    assert_eq!(route.cache, CachePolicy::default());
+    assert_eq!(
+        route.forward,
+        ForwardPolicy {
+            query: Select::All,
+            headers: Select::All,
+            cookies: Select::All
+        }
+    );
+    assert!(route.key_tag.is_none() && route.hosts.is_empty() && route.methods.is_empty());
+}
+
+#[test]
+fn forwarding_unsaid_follows_the_key() {
+    for (cache, query, cookies) in [
+        (json!({}), Select::All, Select::All),
+        (
+            json!({"query": "none", "cookies": "none"}),
+            Select::None,
+            Select::None,
+        ),
+        (
+            json!({"query": {"only": ["a"]}, "cookies": {"only": ["b"]}}),
+            Select::Only(vec!["a".into()]),
+            Select::Only(vec!["b".into()]),
+        ),
+        (
+            json!({"enabled": false, "query": "none"}),
+            Select::All,
+            Select::All,
+        ),
+    ] {
+        let plan = compiled(&with_route(&json!({"cache": cache})));
+        assert_eq!(
+            plan.routes[0].forward,
+            ForwardPolicy {
+                query,
+                headers: Select::All,
+                cookies
+            },
+            "{cache}"
+        );
+    }
+}
+
+#[test]
+fn each_mistake_is_told_at_its_place() {
+    for (route, want) in [
+        (
+            json!({"cache": {"ttl": -5}}),
+            "routes[0].cache.ttl: -5: must be ≥ 0 seconds",
+        ),
+        (
+            json!({"cache": {"ttl": 1.5}}),
+            "routes[0].cache.ttl: 1.5: must be a whole number of seconds",
+        ),
+        (
+            json!({"cache": {"ttl": "60"}}),
+            "routes[0].cache.ttl: \"60\": must be a whole number, not a string",
+        ),
+        (
+            json!({"cache": {"tll": 5}}),
+            "routes[0].cache.tll: is not a field; did you mean ttl?",
+        ),
+        (
+            json!({"cache": {"min_ttl": 10, "max_ttl": 5}}),
+            "routes[0].cache.min_ttl: 10: must be ≤ max_ttl, which is 5",
+        ),
+        (
+            json!({"cache": {"query": "some"}}),
+            "routes[0].cache.query: \"some\": must be \"all\", \"none\", {\"only\": [names]} or {\"except\": [names]}",
+        ),
+        (
+            json!({"cache": {"negative_ttl": {"999": 1}}}),
+            "routes[0].cache.negative_ttl.999: \"999\": must be a status code from 200 to 599",
+        ),
+        (
+            json!({"cache": {"headers": ["Cookie"]}}),
+            "routes[0].cache.headers[0]: \"cookie\": would make",
+        ),
+        (
+            json!({"cache": {"headers": ["a b"]}}),
+            "routes[0].cache.headers[0]: \"a b\": is not a field name",
+        ),
+        (
+            json!({"cache": {"claims": ["role"]}}),
+            "routes[0].cache.claims: needs auth",
+        ),
+        (
+            json!({"viewer": "https_only"}),
+            "routes[0].viewer: \"https_only\": must be one of \"allow-all\", \"https-only\" or \"redirect-to-https\"; did you mean https-only?",
+        ),
+        (
+            json!({"to": "bakcup"}),
+            "routes[0].to: \"bakcup\": names no origin or group; did you mean backup?",
+        ),
+        (
+            json!({"to": "o", "redirect": {"location": "/"}}),
+            "routes[0]: has both to and redirect",
+        ),
+        (json!({"to": null}), "routes[0]: must say who answers"),
+        (
+            json!({"function": 7}),
+            "routes[0].function: 7: is not the index of a callable; there are 1",
+        ),
+        (
+            json!({"function": 0, "rewrite": {"pattern": "/a", "to": "/b"}}),
+            "routes[0].rewrite: is for routes that go to an origin; this one has function",
+        ),
+        (
+            json!({"pattern": "static"}),
+            "routes[0].pattern: \"static\": must start with \"/\"",
+        ),
+        (
+            json!({"pattern": "a.com/x", "host": "b.com"}),
+            "routes[0].pattern: \"a.com/x\": names a host, and so does host",
+        ),
+        (
+            json!({"pattern": "a.com:80/x"}),
+            "routes[0].pattern: \"a.com:80\": must have no port",
+        ),
+        (
+            json!({"pattern": "https://a.com/x"}),
+            "routes[0].pattern: \"https://a.com/x\": must have no scheme",
+        ),
+        (
+            json!({"host": "*a.com"}),
+            "routes[0].host: \"*a.com\": may have \"*\" only",
+        ),
+        (
+            json!({"host": []}),
+            "routes[0].host: []: must name at least one host",
+        ),
+        (
+            json!({"methods": ["get"]}),
+            "routes[0].methods[0]: \"get\": methods are case-sensitive; did you mean GET?",
+        ),
+        (
+            json!({"methods": ["G T"]}),
+            "routes[0].methods[0]: \"G T\": is not a method",
+        ),
+        (
+            json!({"when": [{"header": "a", "cookie": "b", "present": true}]}),
+            "routes[0].when[0]:",
+        ),
+        (
+            json!({"when": [{"header": "a"}]}),
+            "must have exactly one of equals, matches and present",
+        ),
+        (
+            json!({"priority": 1.5}),
+            "routes[0].priority: 1.5: must be a whole number",
+        ),
+        (
+            json!({"pattern": "/{id}", "redirect": {"location": "/x/{di}"}}),
+            "routes[0].redirect.location: \"/x/{di}\": has {di}, which the pattern \"/{id}\" has not; did you mean {id}?",
+        ),
+        (
+            json!({"pattern": "/{a:path}", "redirect": {"location": "/x/{a:path}"}}),
+            "here it is {a}",
+        ),
+        (
+            json!({"redirect": {"location": "example.com"}}),
+            "routes[0].redirect.location: \"example.com\": must be a URL",
+        ),
+        (
+            json!({"redirect": {"location": "/", "status": 200}}),
+            "routes[0].redirect.status: 200: must be 301, 302, 303, 307 or 308",
+        ),
+        (
+            json!({"redirect": {"location": "/a\r\nx: y"}}),
+            "routes[0].redirect.location:",
+        ),
+        (
+            json!({"rewrite": {"pattern": "/a", "to": "/{b}"}}),
+            "routes[0].rewrite.to: \"/{b}\": has {b}, which the pattern \"/a\" has not; it has none",
+        ),
+        (
+            json!({"strip_prefix": "api"}),
+            "routes[0].strip_prefix: \"api\": must be a plain path",
+        ),
+        (
+            json!({"index": "/index.html"}),
+            "routes[0].index: \"/index.html\": must be a file name",
+        ),
+        (
+            json!({"fallback": "index.html"}),
+            "routes[0].fallback: \"index.html\": must be a path",
+        ),
+        (
+            json!({"errors": {"200": "/x"}}),
+            "routes[0].errors.200: must be the page of an error status",
+        ),
+        (
+            json!({"headers": {"response": {"set": {"Connection": "x"}}}}),
+            "routes[0].headers.response.set.Connection: \"Connection\": belongs to the connection",
+        ),
+        (
+            json!({"headers": {"response": {"set": {"x y": "x"}}}}),
+            "routes[0].headers.response.set[\"x y\"]: \"x y\": is not a field name",
+        ),
+        (
+            json!({"headers": {"response": {"set": {"x": "a\nb"}}}}),
+            "routes[0].headers.response.set.x: has a control character",
+        ),
+        (
+            json!({"headers": {"respond": {}}}),
+            "routes[0].headers.respond: is not a field; did you mean response?",
+        ),
+        (
+            json!({"forward": {"headers": "none"}, "cache": {"headers": ["x-a"]}}),
+            "routes[0].forward.headers: \"x-a\": is part of the key",
+        ),
+        (
+            json!({"auth": {"keys": {"kind": "secret", "secret": {"env": "JWT_SECRET", "problem": "is not set"}, "algorithm": "HS256"}}}),
+            "routes[0].auth.keys.secret: environment variable JWT_SECRET: is not set",
+        ),
+        (
+            json!({"auth": {"keys": {"kind": "magic"}}}),
+            "routes[0].auth.keys.kind: must be one of",
+        ),
+        (json!({"auth": {}}), "routes[0].auth.keys: is required"),
+        (
+            json!({"auth": {"keys": {"kind": "secret", "secret": {"value": "s3cr3t"}, "algorithm": "RS256"}}}),
+            "routes[0].auth",
+        ),
+        (
+            json!({"experiments": [{"name": "a", "variants": [["x", -1]]}]}),
+            "routes[0].experiments[0].variants[0]: [\"x\",-1]: must have a weight ≥ 0",
+        ),
+        (
+            json!({"experiments": [{"name": "a", "variants": [["x", 0]]}]}),
+            "routes[0].experiments[0]",
+        ),
+        (
+            json!({"experiments": [{"name": "a", "by": "sub", "variants": [["x", 1], ["y", 1]]}]}),
+            "routes[0].experiments[0].by: needs auth",
+        ),
+        (
+            json!({"experiments": [
+                {"name": "a", "variants": [["x", 1], ["y", 1]]},
+                {"name": "b", "header": "x-b", "variants": [["x", 1], ["y", 1]]},
+            ]}),
+            "routes[0].experiments[1].cookie: \"ab-variant\": is that of experiments[0] too",
+        ),
+        (
+            json!({"respond": {"status": 204, "body": "x"}}),
+            "routes[0].respond.body: must be empty",
+        ),
+        (json!({"buffer": true}), "routes[0].buffer: is not a field"),
+    ] {
+        let got = problems(&with_route(&route));
+        assert!(
+            got.iter()
+                .any(|problem| problem.starts_with(want) || problem.contains(want)),
+            "{route}\nwant {want}\ngot  {got:#?}"
+        );
+        assert!(
+            !got.iter().any(|problem| problem.contains("s3cr3t")),
+            "a secret is shown: {got:?}"
+        );
+    }
+}
+
+#[test]
+fn origins_are_judged_too() {
+    for (origin, want) in [
+        (
+            json!({"url": "127.0.0.1:80"}),
+            "origins[0].url: \"127.0.0.1:80\": must start with http:// or https://, as in \"http://127.0.0.1:80\"",
+        ),
+        (
+            json!({"url": "ftp://x"}),
+            "origins[0].url: \"ftp://x\": must be http or https",
+        ),
+        (
+            json!({"url": "http://u:hunter2@x"}),
+            "origins[0].url: must have no user or password",
+        ),
+        (
+            json!({"url": "http://x/?a"}),
+            "origins[0].url: \"http://x/?a\": must have no query",
+        ),
+        (
+            json!({"url": "http://x:99999"}),
+            "must have a port from 1 to 65535",
+        ),
+        (
+            json!({"url": "http://::1/"}),
+            "must have an IPv6 address in brackets",
+        ),
+        (json!({"url": "http:///x"}), "must have a host name"),
+        (json!({"url": ""}), "origins[0].url: must not be empty"),
+        (
+            json!({"connect_timeout": 0}),
+            "origins[0].connect_timeout: 0: must be > 0 seconds",
+        ),
+        (
+            json!({"connect_timeout": -1}),
+            "origins[0].connect_timeout: -1: must be > 0 seconds",
+        ),
+        (
+            json!({"connect_timeout": 1e300}),
+            "must be ≤ 604800 seconds",
+        ),
+        (
+            json!({"idle_timeout": -1}),
+            "origins[0].idle_timeout: -1: must be ≥ 0 seconds",
+        ),
+        (
+            json!({"retries": 11}),
+            "origins[0].retries: 11: must be ≤ 10",
+        ),
+        (
+            json!({"host": "a b"}),
+            "origins[0].host: \"a b\": must be \"origin\", \"viewer\" or a host",
+        ),
+        (
+            json!({"headers": {"x-key": "hunter2\n"}}),
+            "origins[0].headers.x-key: has a control character",
+        ),
+        (
+            json!({"tls_verify": false}),
+            "origins[0].tls_verify: is for https origins",
+        ),
+        (
+            json!({"health": {"path": "x"}}),
+            "origins[0].health.path: \"x\": must be a path",
+        ),
+        (
+            json!({"health": {"path": "/", "status": [99]}}),
+            "origins[0].health.status[0]: 99: must be a status code",
+        ),
+        (
+            json!({"name": "a b"}),
+            "origins[0].name: \"a b\": must be 1 to 64 letters",
+        ),
+        (
+            json!({"name": "taken"}),
+            "groups[0].name: \"taken\": is the name of origins[0] already",
+        ),
+    ] {
+        let mut whole = json!({"name": "o", "url": "http://x"});
+        for (key, value) in origin.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        let member = whole["name"].clone();
+        let plan = json!({"name": "t", "origins": [whole], "groups": [{"name": "taken", "members": [member]}]});
+        let got = problems(&plan);
+        assert!(
+            got.iter().any(|problem| problem.contains(want)),
+            "{origin}\nwant {want}\ngot  {got:#?}"
+        );
+        assert!(
+            !got.iter().any(|problem| problem.contains("hunter2")),
+            "a secret is shown: {got:?}"
+        );
+    }
+    for (plan, want) in [
+        (json!({"name": "a b"}), "name: \"a b\": must be 1 to 64"),
+        (json!({}), "name: is required"),
+        (json!([]), "must be an object, not a list"),
+        (json!({"name": "t", "version": 2}), "version: 2: must be 1"),
+        (
+            json!({"name": "t", "rutes": []}),
+            "rutes: is not a field; did you mean routes?",
+        ),
+        (
+            json!({"name": "t", "trusted_proxies": ["10.0.0.0/33"]}),
+            "trusted_proxies[0]: \"10.0.0.0/33\": must be an address",
+        ),
+        (
+            json!({"name": "t", "groups": [{"name": "g", "members": []}]}),
+            "groups[0].members: must name at least one origin",
+        ),
+        (
+            json!({"name": "t", "groups": [{"name": "g", "members": ["x"]}]}),
+            "groups[0].members[0]: \"x\": is not an origin",
+        ),
+        (
+            json!({"name": "t", "hooks": [{"phase": "viewer", "pattern": "/*", "call": 0}]}),
+            "hooks[0].call: 0: is not the index of a callable; there are 0",
+        ),
+        (
+            json!({"name": "t", "limits": {"head_bytes": 1}}),
+            "limits.head_bytes: 1: must be ≥ 1024",
+        ),
+    ] {
+        let got = problems(&plan);
+        assert!(
+            got.iter().any(|problem| problem.starts_with(want)),
+            "{plan}\nwant {want}\ngot  {got:#?}"
+        );
+    }
+    assert!(
+        compile(b"{").unwrap_err()[0]
+            .message
+            .starts_with("the plan is not JSON")
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let got = problems(&json!({
+        "name": "t",
+        "origins": [{"name": "o", "url": "x"}, {"name": "o"}],
+        "hooks": [{"phase": "viewer_reqest", "pattern": "/*", "call": 0}],
+        "routes": [
+            {"pattern": "/a", "to": "nowhere", "cache": {"ttl": -1, "min_ttl": "x"}},
+            {"pattern": "b", "to": "o"},
+            7,
+        ],
+    }));
+    assert_eq!(got.len(), 10, "{got:#?}");
+}
+
+#[test]
+fn only_routes_that_could_find_anothers_response_are_tagged() {
+    let tags = |routes: Value| -> Vec<bool> {
+        let mut plan = with_route(&json!({}));
+        plan["routes"] = routes;
+        compiled(&plan)
+            .routes
+            .iter()
+            .map(|route| route.key_tag.is_some())
+            .collect()
+    };
+    // The storefront of DESIGN §12: nothing to tell apart.
+    let storefront = json!([
+        {"pattern": "/static/*", "to": "o"},
+        {"pattern": "/api/*", "to": "o", "cache": {"enabled": false}},
+        {"pattern": "/*", "to": "o", "index": "index.html"},
+    ]);
+    assert_eq!(tags(storefront), [false, false, false]);
+    for (routes, want) in [
+        (
+            json!([{"pattern": "/a/*", "to": "o", "strip_prefix": "/a"}, {"pattern": "/*", "to": "backup"}]),
+            vec![true, false],
+        ),
+        (
+            json!([{"pattern": "/a/*", "to": "o", "strip_prefix": "/a"}]),
+            vec![false],
+        ),
+        (
+            json!([{"pattern": "/a/*", "host": "x.com", "to": "o", "strip_prefix": "/a"}, {"pattern": "/*", "host": "y.com", "to": "backup"}]),
+            vec![false, false],
+        ),
+        (
+            json!([{"pattern": "/a", "to": "o", "when": [{"cookie": "b", "present": true}]}, {"pattern": "/*", "to": "backup"}]),
+            vec![true, false],
+        ),
+        (
+            json!([{"pattern": "/blog/", "to": "o", "index": "index.html"}, {"pattern": "/*", "to": "backup"}]),
+            vec![true, false],
+        ),
+        (
+            json!([{"pattern": "/*.html", "to": "backup"}, {"pattern": "/*", "to": "o", "index": "index.html"}]),
+            vec![false, true],
+        ),
+        (
+            json!([{"pattern": "/b/in*", "to": "backup"}, {"pattern": "/*", "to": "o", "index": "index.html"}]),
+            vec![false, true],
+        ),
+        (
+            json!([{"pattern": "/index.html", "to": "backup"}, {"pattern": "/*", "to": "o", "index": "index.html"}]),
+            vec![false, true],
+        ),
+        (
+            json!([{"pattern": "/app/*", "to": "o", "fallback": "/index.html"}, {"pattern": "/*", "to": "backup"}]),
+            vec![true, false],
+        ),
+        (
+            json!([{"pattern": "/*", "to": "o", "errors": {"404": "/404.html"}}, {"pattern": "/x", "to": "backup"}]),
+            vec![false, false],
+        ),
+    ] {
+        assert_eq!(tags(routes.clone()), want, "{routes}");
+    }
+}

@@ -1,0 +1,430 @@
+//! Path patterns in CloudFront's sense, with named parameters.
+//!
+//! | token         | matches                                                            |
+//! |---------------|--------------------------------------------------------------------|
+//! | `*`           | any run of bytes, also none, also across `/`                       |
+//! | `?`           | exactly one byte of the path as it is on the wire, also `/`        |
+//! | `{name}`      | a non-empty run of bytes without `/`                               |
+//! | `{name:path}` | any run of bytes, also none, also across `/`                       |
+//! | all else      | itself, case-sensitive                                             |
+//!
+//! Paths are compared in the normal form that admission gives them (RFC 3986 §6.2.2), so a pattern's own literals are
+//! brought into the same form: what may not stand in a path is percent-encoded, `%7e` becomes `~`, `%c3` becomes `%C3`.
+//! `?` counts one byte, so it takes three of them to match `%C3`.
+
+use std::{fmt, sync::Arc};
+
+use super::automaton::{Automaton, Class, Element};
+
+/// A pattern may have this many bytes.
+pub const LONGEST: usize = 1_024;
+
+/// What a pattern is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Token {
+    Literal(Box<[u8]>),
+    /// `?`
+    One,
+    /// `*`, `{name:path}`
+    Any(Option<Arc<str>>),
+    /// `{name}`
+    Segment(Arc<str>),
+}
+
+/// How a pattern is tried, cheapest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// No wildcard at all.
+    Exact,
+    /// A literal, then one `*`.
+    Prefix,
+    /// Literals, `?` and `*`.
+    Glob,
+    /// Literals and `{name}`, at most one `*` and that at the end.
+    Segments,
+    /// Everything else.
+    Automaton,
+}
+
+/// A compiled path pattern.
+#[derive(Debug, Clone)]
+pub struct PathPattern {
+    source: Arc<str>,
+    tokens: Box<[Token]>,
+    plan: Plan,
+    wildcards: u32,
+    pub(super) automaton: Automaton,
+}
+
+impl PartialEq for PathPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.tokens == other.tokens
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+/// Why a text is not a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    #[error("must start with \"/\"; to match every path write \"/*\"")]
+    NoSlash,
+    #[error("is {0} bytes long; a pattern may have {LONGEST}")]
+    TooLong(usize),
+    #[error("\"{{\" at byte {0} has no \"}}\"; a literal brace is written %7B")]
+    Unclosed(usize),
+    #[error("\"}}\" at byte {0} has no \"{{\"; a literal brace is written %7D")]
+    Unopened(usize),
+    #[error(
+        "{{{0}}} is not a parameter: write {{name}} for one segment or {{name:path}} for the rest, names being letters, digits and \"_\""
+    )]
+    BadParameter(String),
+    #[error("the parameter {{{0}}} stands twice")]
+    Twice(String),
+    #[error(
+        "two parameters touch: put a literal between {{{0}}} and {{{1}}}, or it is not clear where one ends"
+    )]
+    Touching(String, String),
+    #[error("\"%\" at byte {0} must be followed by two hexadecimal digits")]
+    BadEscape(usize),
+    #[error("\"#\" never reaches a server; leave the fragment out")]
+    Fragment,
+    #[error("a control character at byte {0} can't stand in a path")]
+    Control(usize),
+    #[error(
+        "the segment {0:?} is removed from every path before it is matched, so the pattern would never match"
+    )]
+    DotSegment(String),
+}
+
+impl PathPattern {
+    /// Reads a path pattern.
+    pub fn parse(source: &str) -> Result<Self, PatternError> {
+        if !source.starts_with('/') {
+            return Err(PatternError::NoSlash);
+        }
+        if source.len() > LONGEST {
+            return Err(PatternError::TooLong(source.len()));
+        }
+        if let Some(segment) = source.split('/').find(|segment| dots(segment)) {
+            return Err(PatternError::DotSegment(segment.to_owned()));
+        }
+        Ok(Self::of(source, parse_tokens(source)?))
+    }
+
+    /// A pattern for values that are not paths: `*` and `?` only, nothing is normalised.
+    pub fn glob(source: &str) -> Result<Self, PatternError> {
+        if source.len() > LONGEST {
+            return Err(PatternError::TooLong(source.len()));
+        }
+        let mut tokens = Tokens::default();
+        for byte in source.bytes() {
+            match byte {
+                b'*' => tokens.any(None),
+                b'?' => tokens.one(),
+                byte => tokens.literal.push(byte),
+            }
+        }
+        Ok(Self::of(source, tokens.done()))
+    }
+
+    fn of(source: &str, tokens: Box<[Token]>) -> Self {
+        let plan = plan(&tokens);
+        let wildcards = tokens
+            .iter()
+            .filter(|token| !matches!(token, Token::Literal(_)))
+            .count();
+        Self {
+            source: source.into(),
+            plan,
+            wildcards: u32::try_from(wildcards).unwrap_or(u32::MAX),
+            automaton: Automaton::new(elements(&tokens)),
+            tokens,
+        }
+    }
+
+    /// The pattern as written.
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether the pattern has no wildcard and no parameter.
+    pub fn is_exact(&self) -> bool {
+        self.plan == Plan::Exact
+    }
+
+    /// Whether every path matches.
+    pub fn is_everything(&self) -> bool {
+        self.plan == Plan::Prefix && self.literal_prefix() == b"/"
+    }
+
+    /// The bytes with which every match begins.
+    pub fn literal_prefix(&self) -> &[u8] {
+        match self.tokens.first() {
+            Some(Token::Literal(literal)) => literal,
+            _ => b"",
+        }
+    }
+
+    /// The text after the last `/` of the literal prefix when the pattern is that prefix and one `*`.
+    pub fn prefix_tail(&self) -> Option<&[u8]> {
+        let prefix = self.literal_prefix();
+        (self.plan == Plan::Prefix)
+            .then(|| prefix.rsplit(|byte| *byte == b'/').next().unwrap_or(prefix))
+    }
+
+    /// Whether a match stays one whatever is appended to it.
+    pub fn is_open_ended(&self) -> bool {
+        matches!(self.tokens.last(), Some(Token::Any(_)))
+    }
+
+    /// How many wildcards and parameters there are.
+    pub fn wildcards(&self) -> u32 {
+        self.wildcards
+    }
+
+    /// The names of the parameters, from left to right.
+    pub fn parameters(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.tokens.iter().filter_map(|token| match token {
+            Token::Segment(name) | Token::Any(Some(name)) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// Whether the path matches. Time is linear in the path for a given pattern; nothing is allocated.
+    pub fn matches(&self, path: &str) -> bool {
+        let path = path.as_bytes();
+        match self.plan {
+            Plan::Exact => path == self.literal_prefix(),
+            Plan::Prefix => path.starts_with(self.literal_prefix()),
+            Plan::Glob => super::search::glob(&self.tokens, path),
+            Plan::Segments => super::search::segments(&self.tokens, path),
+            Plan::Automaton => self.automaton.matches(path),
+        }
+    }
+
+    /// The parameters of a path that matches, percent-decoded; bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// Where several divisions are possible, wildcards take as much as they can, the leftmost first.
+    pub fn captures(&self, path: &str) -> Option<Vec<(String, String)>> {
+        Some(
+            self.raw_captures(path)?
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), decoded(value)))
+                .collect(),
+        )
+    }
+
+    /// As [`Self::captures`], as the path has them.
+    pub fn raw_captures<'t>(&self, path: &'t str) -> Option<Vec<(&str, &'t str)>> {
+        let spans = super::search::spans(&self.tokens, path.as_bytes())?;
+        let mut found = Vec::new();
+        for (token, span) in self.tokens.iter().zip(spans) {
+            if let Token::Segment(name) | Token::Any(Some(name)) = token {
+                found.push((&**name, path.get(span).unwrap_or_default()));
+            }
+        }
+        Some(found)
+    }
+
+    /// Whether some path matches both.
+    pub fn intersects(&self, other: &Self) -> bool {
+        self.automaton.intersects(&other.automaton)
+    }
+
+    /// Whether every path that matches `other` certainly matches this one too. May be false for a pair that does.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.automaton.covers(&other.automaton)
+    }
+}
+
+fn plan(tokens: &[Token]) -> Plan {
+    let has_segment = tokens
+        .iter()
+        .any(|token| matches!(token, Token::Segment(_)));
+    let has_one = tokens.contains(&Token::One);
+    match tokens {
+        [] | [Token::Literal(_)] => Plan::Exact,
+        [Token::Literal(_), Token::Any(_)] => Plan::Prefix,
+        _ if !has_segment => Plan::Glob,
+        [head @ .., _] if !has_one && !head.iter().any(|token| matches!(token, Token::Any(_))) => {
+            Plan::Segments
+        }
+        _ => Plan::Automaton,
+    }
+}
+
+fn elements(tokens: &[Token]) -> Vec<Element> {
+    let mut elements = Vec::new();
+    for token in tokens {
+        match token {
+            Token::Literal(literal) => {
+                elements.extend(literal.iter().map(|byte| Element::one(Class::Byte(*byte))))
+            }
+            Token::One => elements.push(Element::one(Class::Any)),
+            Token::Any(_) => elements.push(Element::many(Class::Any)),
+            Token::Segment(_) => elements.extend([
+                Element::one(Class::NotSlash),
+                Element::many(Class::NotSlash),
+            ]),
+        }
+    }
+    elements
+}
+
+/// Collects tokens; neighbouring literals become one.
+#[derive(Debug, Default)]
+struct Tokens {
+    done: Vec<Token>,
+    literal: Vec<u8>,
+}
+
+impl Tokens {
+    fn flush(&mut self) {
+        if !self.literal.is_empty() {
+            self.done.push(Token::Literal(
+                std::mem::take(&mut self.literal).into_boxed_slice(),
+            ));
+        }
+    }
+
+    fn one(&mut self) {
+        self.flush();
+        self.done.push(Token::One);
+    }
+
+    /// Two `*` in a row are one.
+    fn any(&mut self, name: Option<Arc<str>>) {
+        self.flush();
+        if name.is_none() && matches!(self.done.last(), Some(Token::Any(_))) {
+            return;
+        }
+        self.done.push(Token::Any(name));
+    }
+
+    fn done(mut self) -> Box<[Token]> {
+        self.flush();
+        self.done.into_boxed_slice()
+    }
+}
+
+fn parse_tokens(source: &str) -> Result<Box<[Token]>, PatternError> {
+    let bytes = source.as_bytes();
+    let mut tokens = Tokens::default();
+    let mut names: Vec<Arc<str>> = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'*' => tokens.any(None),
+            b'?' => tokens.one(),
+            b'{' => {
+                let rest = source.get(at + 1..).unwrap_or_default();
+                let (inside, _) = rest.split_once('}').ok_or(PatternError::Unclosed(at))?;
+                let (name, kind) = inside
+                    .split_once(':')
+                    .map_or((inside, None), |(name, kind)| (name, Some(kind)));
+                if !is_name(name) || !matches!(kind, None | Some("path")) {
+                    return Err(PatternError::BadParameter(inside.to_owned()));
+                }
+                if names.iter().any(|known| &**known == name) {
+                    return Err(PatternError::Twice(name.to_owned()));
+                }
+                tokens.flush();
+                if let Some(Token::Segment(before) | Token::Any(Some(before))) = tokens.done.last()
+                {
+                    return Err(PatternError::Touching(before.to_string(), name.to_owned()));
+                }
+                let name: Arc<str> = name.into();
+                names.push(Arc::clone(&name));
+                tokens.done.push(if kind.is_some() {
+                    Token::Any(Some(name))
+                } else {
+                    Token::Segment(name)
+                });
+                at += inside.len() + 1;
+            }
+            b'}' => return Err(PatternError::Unopened(at)),
+            b'#' => return Err(PatternError::Fragment),
+            b'%' => {
+                let code = bytes
+                    .get(at + 1..at + 3)
+                    .and_then(hex)
+                    .ok_or(PatternError::BadEscape(at))?;
+                normal(code, true, &mut tokens.literal);
+                at += 2;
+            }
+            0..=0x1f | 0x7f => return Err(PatternError::Control(at)),
+            byte => normal(byte, false, &mut tokens.literal),
+        }
+        at += 1;
+    }
+    Ok(tokens.done())
+}
+
+/// Appends a byte in the form that a normalised path has it in.
+fn normal(byte: u8, escaped: bool, out: &mut Vec<u8>) {
+    let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let forbidden = !byte.is_ascii_graphic() || matches!(byte, b'"' | b'<' | b'>' | b'`');
+    if (escaped && !unreserved) || forbidden {
+        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+        out.push(b'%');
+        out.extend(
+            [byte >> 4, byte & 15]
+                .iter()
+                .filter_map(|digit| DIGITS.get(usize::from(*digit))),
+        );
+    } else {
+        out.push(byte);
+    }
+}
+
+fn dots(segment: &str) -> bool {
+    matches!(
+        segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
+        "." | ".."
+    )
+}
+
+fn is_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    match digits {
+        [high, low] => u8::try_from(value(*high)? * 16 + value(*low)?).ok(),
+        _ => None,
+    }
+}
+
+/// Percent-decodes.
+pub fn decoded(raw: &str) -> String {
+    let bytes = raw.as_bytes();
+    if !bytes.contains(&b'%') {
+        return raw.to_owned();
+    }
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match bytes.get(at + 1..at + 3).and_then(hex) {
+            Some(code) if byte == b'%' => {
+                out.push(code);
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}

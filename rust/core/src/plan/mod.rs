@@ -1,0 +1,457 @@
+//! The plan: a site's whole policy as one immutable value.
+//!
+//! `spec` reads the JSON that Python sends, `compile` judges it and answers a `Plan` or every problem at once,
+//! `matcher` finds the route of a request. The types here are what the engine and the other rooms read;
+//! nothing in them changes after compilation, so a plan is shared by pointer and swapped whole.
+
+pub mod compile;
+pub mod lint;
+pub mod matcher;
+pub mod spec;
+pub mod table;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method, StatusCode, uri::Authority};
+use ipnet::IpNet;
+
+pub use compile::compile;
+pub use matcher::{HostPattern, PathPattern, Router};
+
+use crate::{experiment::Experiment, identity::jwt::JwtPolicy};
+
+/// Position of a route in [`Plan::routes`], in declaration order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u32);
+/// Position of an origin in [`Plan::origins`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OriginId(pub u32);
+/// Position of a group in [`Plan::groups`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub u32);
+/// Position of a Python callable in [`Plan::callables`] and in the table that the Python side keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallableId(pub u32);
+
+/// One thing that is wrong with a plan: where, what was found, what would be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Path of the field, as in `routes[2].cache.ttl`; empty for the plan as a whole.
+    pub path: String,
+    /// The offending value, shortened; `None` where there is none or it is secret.
+    pub value: Option<String>,
+    /// What must hold, and the remedy where it is not obvious.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        if let Some(value) = &self.value {
+            write!(f, "{value}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// A compiled plan.
+#[derive(Debug)]
+pub struct Plan {
+    /// The edge's name, also its distribution id.
+    pub name: Arc<str>,
+    /// Pseudonym in `Via` (RFC 9110 §7.6.3) and `Cache-Status` (RFC 9211 §2).
+    pub via: Arc<str>,
+    pub limits: Limits,
+    /// Peers whose `X-Forwarded-*` fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    pub origins: Vec<Origin>,
+    /// Declared groups, and after them one group of one for each origin that a route names directly.
+    pub groups: Vec<Group>,
+    pub callables: Vec<Callable>,
+    pub routes: Vec<Route>,
+    pub router: Router,
+    /// Request fields that only the edge may set: removed from every client request (DESIGN §3, spoofing rule).
+    /// Contains the names of all JWT `forward` maps and experiment headers besides the built-in list.
+    pub edge_fields: Vec<HeaderName>,
+}
+
+impl Plan {
+    pub fn route(&self, id: RouteId) -> Option<&Route> {
+        self.routes.get(id.0 as usize)
+    }
+    pub fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(id.0 as usize)
+    }
+    pub fn origin(&self, id: OriginId) -> Option<&Origin> {
+        self.origins.get(id.0 as usize)
+    }
+    pub fn callable(&self, id: CallableId) -> Option<&Callable> {
+        self.callables.get(id.0 as usize)
+    }
+}
+
+/// Bounds on everything that a client, an origin or a hook could make grow (DESIGN §11; `docs/limits.md`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    pub head_bytes: usize,
+    pub head_fields: usize,
+    pub url_bytes: usize,
+    pub body_bytes: u64,
+    pub replay_bytes: usize,
+    pub head_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub body_timeout: Duration,
+    pub connections: usize,
+    pub drain_timeout: Duration,
+    /// `None`: a quarter of the machine's memory, at most 4 GiB.
+    pub memory_cache_bytes: Option<u64>,
+    /// `None`: a tenth of the memory cache.
+    pub largest_object_bytes: Option<u64>,
+    pub function_queue: usize,
+    pub function_timeout: Duration,
+    pub function_body_bytes: usize,
+    pub token_bytes: usize,
+    pub remembered_tokens: usize,
+    pub coalesce_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 64 << 10,
+            head_fields: 100,
+            url_bytes: 16 << 10,
+            body_bytes: 100 << 20,
+            replay_bytes: 64 << 10,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+            connections: 50_000,
+            drain_timeout: Duration::from_secs(30),
+            memory_cache_bytes: None,
+            largest_object_bytes: None,
+            function_queue: 1_000,
+            function_timeout: Duration::from_secs(10),
+            function_body_bytes: 1 << 20,
+            token_bytes: 8 << 10,
+            remembered_tokens: 100_000,
+            coalesce_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `http` or `https`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+/// What the `Host` field of a request to an origin says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// The origin's own host and port.
+    Origin,
+    /// The host that the viewer asked for.
+    Viewer,
+    Literal(HeaderValue),
+}
+
+/// A server that answers for the edge.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub name: Arc<str>,
+    pub scheme: Scheme,
+    /// Host without port; IPv6 without brackets.
+    pub host: Arc<str>,
+    pub port: u16,
+    /// What stands in `Host` for [`UpstreamHost::Origin`]: host, and port unless it is the scheme's default.
+    pub authority: Authority,
+    /// Prepended to every path; empty, or starts with `/` and does not end in one.
+    pub path_prefix: Arc<str>,
+    pub upstream_host: UpstreamHost,
+    pub connect_timeout: Duration,
+    pub first_byte_timeout: Duration,
+    pub between_bytes_timeout: Duration,
+    pub total_timeout: Option<Duration>,
+    pub max_connections: usize,
+    pub idle_connections: usize,
+    pub idle_timeout: Duration,
+    pub retries: u8,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub health: Option<HealthCheck>,
+    pub tls: OriginTls,
+}
+
+/// How an `https` origin is verified.
+#[derive(Debug, Clone)]
+pub struct OriginTls {
+    pub verify: bool,
+    pub server_name: Option<Arc<str>>,
+    /// PEM certificates that replace the system's roots.
+    pub ca_pem: Option<Arc<str>>,
+}
+
+/// An active probe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HealthCheck {
+    pub path: Arc<str>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub healthy_after: u32,
+    pub unhealthy_after: u32,
+    pub status: Vec<StatusCode>,
+}
+
+/// Origins in order of preference.
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub name: Arc<str>,
+    pub members: Vec<OriginId>,
+    /// Response statuses after which the next member is asked. Empty for a lone origin.
+    pub failover_on: Vec<StatusCode>,
+}
+
+/// What the Rust side knows about a Python function or hook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Callable {
+    pub name: Arc<str>,
+    pub inline: bool,
+    pub blocking: bool,
+    pub timeout: Duration,
+    pub fail: FailMode,
+}
+
+/// What happens to a request when its hook fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailMode {
+    /// Go on as if the hook had returned nothing.
+    Open,
+    /// Answer 502 (raised) or 504 (too slow).
+    Closed,
+}
+
+/// A hook that may run on a route: it does when `pattern` and `host` match the request.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    pub call: CallableId,
+    pub pattern: PathPattern,
+    pub host: Option<HostPattern>,
+    /// Every request of the route matches: the pattern need not be tried.
+    pub always: bool,
+}
+
+/// The hooks of a route by phase, in declaration order.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    pub viewer_request: Vec<Hook>,
+    pub origin_request: Vec<Hook>,
+    pub origin_response: Vec<Hook>,
+    pub viewer_response: Vec<Hook>,
+}
+
+impl Hooks {
+    pub fn is_empty(&self) -> bool {
+        self.viewer_request.is_empty()
+            && self.origin_request.is_empty()
+            && self.origin_response.is_empty()
+            && self.viewer_response.is_empty()
+    }
+}
+
+/// One line of the route table.
+#[derive(Debug)]
+pub struct Route {
+    pub id: RouteId,
+    /// The pattern as declared, host included: the route's label in metrics, logs and `explain`.
+    pub label: Arc<str>,
+    pub hosts: Vec<HostPattern>,
+    pub path: PathPattern,
+    /// Empty: every method.
+    pub methods: Vec<Method>,
+    pub when: Vec<Condition>,
+    pub priority: i32,
+    pub target: Target,
+    pub viewer: ViewerPolicy,
+    pub index: Option<Arc<str>>,
+    pub fallback: Option<Arc<str>>,
+    pub strip_prefix: Option<Arc<str>>,
+    pub add_prefix: Option<Arc<str>>,
+    pub rewrite: Option<Rewrite>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub forward: ForwardPolicy,
+    pub cache: CachePolicy,
+    /// Part of the cache key where another route could store its own response under the same URL: after a rewrite,
+    /// under a condition, for a page in place of another. `None` where the URL alone tells.
+    pub key_tag: Option<Arc<str>>,
+    pub auth: Option<Arc<JwtPolicy>>,
+    pub experiments: Vec<Experiment>,
+    pub hooks: Hooks,
+    pub errors: Vec<(StatusCode, Arc<str>)>,
+    pub compress: bool,
+}
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub enum Target {
+    Group(GroupId),
+    Function(CallableId),
+    Redirect(Redirect),
+    Respond(FixedResponse),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// May hold `{name}` parameters of the route's pattern.
+    pub location: Arc<str>,
+    pub status: StatusCode,
+    /// Append the request's query.
+    pub query: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct FixedResponse {
+    pub status: StatusCode,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: bytes::Bytes,
+}
+
+#[derive(Debug, Clone)]
+pub struct Rewrite {
+    pub pattern: PathPattern,
+    pub to: Arc<str>,
+}
+
+/// A condition on the request besides host, path and method.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    pub subject: Subject,
+    pub test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    Header(HeaderName),
+    Cookie(Arc<str>),
+    Query(Arc<str>),
+}
+
+#[derive(Debug, Clone)]
+pub enum Test {
+    Present(bool),
+    Equals(Arc<str>),
+    Matches(PathPattern),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewerPolicy {
+    AllowAll,
+    HttpsOnly,
+    RedirectToHttps,
+}
+
+/// Edits of a header section: `remove`, then `set`, then `add`.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderEdits {
+    pub remove: Vec<HeaderName>,
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub add: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderEdits {
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}
+
+/// A choice among names. Header names are lower case; query and cookie names are case-sensitive.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Select {
+    #[default]
+    All,
+    None,
+    Only(Vec<Arc<str>>),
+    Except(Vec<Arc<str>>),
+}
+
+impl Select {
+    /// Whether `name` is chosen.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Only(names) => names.iter().any(|n| &**n == name),
+            Self::Except(names) => !names.iter().any(|n| &**n == name),
+        }
+    }
+}
+
+/// What goes upstream, resolved: `auto` is worked out at compilation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardPolicy {
+    pub query: Select,
+    pub headers: Select,
+    pub cookies: Select,
+}
+
+/// How responses are stored and reused, resolved. Durations in whole seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachePolicy {
+    pub enabled: bool,
+    pub ttl: Option<u32>,
+    pub default_ttl: Option<u32>,
+    pub min_ttl: u32,
+    pub max_ttl: Option<u32>,
+    pub heuristics: bool,
+    pub stale_while_revalidate: Option<u32>,
+    pub stale_if_error: Option<u32>,
+    pub key_query: Select,
+    pub key_headers: Vec<HeaderName>,
+    /// `None`: cookies follow HTTP (they go upstream and only `Vary: Cookie` tells responses apart).
+    pub key_cookies: Option<Select>,
+    pub key_claims: Vec<Arc<str>>,
+    pub accept_encoding: bool,
+    pub set_cookie: SetCookiePolicy,
+    pub negative_ttl: Vec<(StatusCode, u32)>,
+    pub request_directives: bool,
+    pub collapse: bool,
+    pub targets: Vec<HeaderName>,
+}
+
+impl Default for CachePolicy {
+    /// `cache.STANDARD`: RFC 9111 to the letter; the whole URL is the key.
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            ttl: None,
+            default_ttl: None,
+            min_ttl: 0,
+            max_ttl: None,
+            heuristics: true,
+            stale_while_revalidate: None,
+            stale_if_error: None,
+            key_query: Select::All,
+            key_headers: Vec::new(),
+            key_cookies: None,
+            key_claims: Vec::new(),
+            accept_encoding: false,
+            set_cookie: SetCookiePolicy::Refuse,
+            negative_ttl: Vec::new(),
+            request_directives: true,
+            collapse: true,
+            targets: vec![HeaderName::from_static("cdn-cache-control")],
+        }
+    }
+}
+
+/// What storing does with a response that carries `Set-Cookie`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetCookiePolicy {
+    /// Not stored.
+    Refuse,
+    /// Stored without the field.
+    Strip,
+}

@@ -1,0 +1,249 @@
+//! The plan as Python sends it: plain values, read from JSON, not yet judged as a whole.
+//!
+//! The reader knows the type and range of each single field; what needs two fields or the rest of the plan is
+//! `compile`'s. It never stops at the first problem, and no message of it ever holds a secret.
+
+mod headers;
+mod numbers;
+mod policies;
+mod reader;
+mod route;
+mod site;
+mod spelling;
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
+
+use super::{
+    CachePolicy, Condition, FailMode, HeaderEdits, HealthCheck, Limits, Redirect, Select,
+    ViewerPolicy,
+};
+
+pub use reader::{Problems, join};
+pub use site::read;
+pub use spelling::{listed, nearest, suggestion};
+
+/// Something wrong inside a nested policy, told by the room that compiles it.
+///
+/// The path is relative to the policy (`keys.pem`, `variants[1]`); empty for the policy as a whole. The value is
+/// `None` where there is none to show or where it is secret.
+pub type SubProblem = (String, Option<String>, String);
+
+/// A resolved secret. Its text never appears in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Secret {
+    /// The secret's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// `JWT.keys`: where the verification keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwtKeysSpec {
+    /// A shared secret (HS256, HS384, HS512).
+    Secret { secret: Secret, algorithm: String },
+    /// One public key (RS*, PS*, ES*, EdDSA).
+    Pem { pem: Secret, algorithm: String },
+    /// A key set (RFC 7517 §5), as JSON text.
+    Jwks { jwks: Secret },
+    /// A key set fetched by the engine; times in whole seconds.
+    JwksUrl {
+        url: String,
+        refresh: u32,
+        cooldown: u32,
+        max_stale: u32,
+    },
+}
+
+/// `JWT`: how tokens are verified and what is passed on of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtSpec {
+    pub keys: JwtKeysSpec,
+    /// Algorithms accepted of a key set; `None`: whatever each key's own kind says.
+    pub algorithms: Option<Vec<String>>,
+    /// Accepted `iss`; empty: any.
+    pub issuer: Vec<String>,
+    /// Accepted `aud`; empty: any.
+    pub audience: Vec<String>,
+    /// Seconds of tolerance on `exp` and `nbf`.
+    pub leeway: u32,
+    /// Claims that must be there.
+    pub require: Vec<String>,
+    /// Cookie that may carry the token when `Authorization` does not.
+    pub cookie: Option<String>,
+    /// 401 or 403 (checked by the reader).
+    pub invalid_status: u16,
+    pub shared: bool,
+    /// Claim → request field, in declaration order.
+    pub forward: Vec<(String, String)>,
+    pub optional: bool,
+    /// The realm of `WWW-Authenticate`; the plan's name when the plan says nothing.
+    pub realm: String,
+}
+
+/// `EXPERIMENT.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExperimentMode {
+    Cookie,
+    Redirect,
+}
+
+/// `EXPERIMENT.by`: whose identity decides the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExperimentBy {
+    /// The experiment's own cookie, else chance.
+    Cookie,
+    /// The token's subject.
+    Sub,
+    /// The value of a request field.
+    Header(String),
+    /// The value of a claim.
+    Claim(String),
+}
+
+/// `EXPERIMENT`: an A/B test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExperimentSpec {
+    pub name: String,
+    pub cookie: String,
+    /// Name and weight, order kept; each weight is finite and ≥ 0 (checked by the reader).
+    pub variants: Vec<(String, f64)>,
+    pub mode: ExperimentMode,
+    pub by: ExperimentBy,
+    pub salt: String,
+    pub header: String,
+    pub max_age: u32,
+    pub secure: bool,
+    /// `Strict`, `Lax` or `None` (checked by the reader).
+    pub same_site: String,
+}
+
+/// The whole plan. Fields that could not be read have their defaults, and a problem to their name.
+#[derive(Debug)]
+pub struct PlanSpec {
+    pub name: String,
+    pub via: String,
+    pub limits: Limits,
+    pub trusted_proxies: Vec<IpNet>,
+    pub origins: Vec<OriginSpec>,
+    pub groups: Vec<GroupSpec>,
+    pub callables: Vec<CallableSpec>,
+    pub hooks: Vec<HookSpec>,
+    pub routes: Vec<RouteSpec>,
+}
+
+#[derive(Debug)]
+pub struct OriginSpec {
+    pub name: String,
+    pub url: String,
+    /// `origin`, `viewer` or a host.
+    pub host: String,
+    pub connect_timeout: Duration,
+    pub first_byte_timeout: Duration,
+    pub between_bytes_timeout: Duration,
+    pub total_timeout: Option<Duration>,
+    pub max_connections: usize,
+    pub idle_connections: usize,
+    pub idle_timeout: Duration,
+    pub retries: u8,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub health: Option<HealthCheck>,
+    pub tls_server_name: Option<String>,
+    pub tls_ca: Option<Secret>,
+    pub tls_verify: bool,
+}
+
+#[derive(Debug)]
+pub struct GroupSpec {
+    pub name: String,
+    pub members: Vec<String>,
+    pub failover_on: Vec<StatusCode>,
+}
+
+#[derive(Debug)]
+pub struct CallableSpec {
+    pub name: String,
+    pub inline: bool,
+    pub blocking: bool,
+    pub timeout: Option<Duration>,
+    pub fail: FailMode,
+}
+
+/// The four places where a hook may stand, by Lambda@Edge's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookPhase {
+    ViewerRequest,
+    OriginRequest,
+    OriginResponse,
+    ViewerResponse,
+}
+
+#[derive(Debug)]
+pub struct HookSpec {
+    /// `None` where it could not be read.
+    pub phase: Option<HookPhase>,
+    pub pattern: Option<String>,
+    pub host: Option<String>,
+    pub call: Option<u64>,
+}
+
+/// A route's target as declared.
+#[derive(Debug)]
+pub enum TargetSpec {
+    To(String),
+    Function(u64),
+    Redirect(Redirect),
+    Respond {
+        status: StatusCode,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: String,
+    },
+    /// Not readable, missing or given twice: reported already.
+    Broken,
+}
+
+#[derive(Debug)]
+pub struct RouteSpec {
+    pub pattern: Option<String>,
+    pub hosts: Vec<(String, String)>,
+    pub methods: Vec<Method>,
+    pub when: Vec<Condition>,
+    pub priority: i32,
+    pub target: TargetSpec,
+    pub viewer: ViewerPolicy,
+    pub index: Option<String>,
+    pub fallback: Option<String>,
+    pub strip_prefix: Option<String>,
+    pub add_prefix: Option<String>,
+    pub rewrite: Option<(String, String)>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub forward: Option<ForwardSpec>,
+    pub cache: CachePolicy,
+    pub auth: Option<JwtSpec>,
+    /// `auth` was given, readable or not.
+    pub has_auth: bool,
+    /// With the position in the declared list.
+    pub experiments: Vec<(usize, ExperimentSpec)>,
+    pub errors: Vec<(StatusCode, String)>,
+    pub compress: bool,
+}
+
+/// `forward` as declared; `None`: worked out from the key.
+#[derive(Debug, Default)]
+pub struct ForwardSpec {
+    pub query: Option<Select>,
+    pub headers: Option<Select>,
+    pub cookies: Option<Select>,
+}

@@ -1,0 +1,211 @@
+//! Names and values of fields, statuses, methods: single values with a grammar of their own.
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::Value;
+
+use super::reader::{Fields, Problems, shown};
+use crate::plan::{HeaderEdits, Select};
+
+/// Fields that belong to one connection or to the framing of one message (RFC 9110 §7.6.1, RFC 9112 §6): the edge
+/// writes them itself, so a policy may not.
+const CONNECTION: [&str; 10] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+pub(super) fn header_name(path: &str, text: &str, problems: &mut Problems) -> Option<HeaderName> {
+    match HeaderName::from_bytes(text.as_bytes()) {
+        Ok(name) => Some(name),
+        Err(_) => {
+            problems.add(
+                path,
+                Some(format!("{text:?}")),
+                "is not a field name (RFC 9110 §5.1: letters, digits, \"-\" and a few others)",
+            );
+            None
+        }
+    }
+}
+
+/// A field name that a policy may edit.
+pub(super) fn editable_name(path: &str, text: &str, problems: &mut Problems) -> Option<HeaderName> {
+    let name = header_name(path, text, problems)?;
+    if CONNECTION.contains(&name.as_str()) {
+        let message = "belongs to the connection or to the framing (RFC 9110 §7.6.1): the edge writes it, a policy can't";
+        problems.add(path, Some(format!("{text:?}")), message);
+        return None;
+    }
+    Some(name)
+}
+
+/// A field value. It is never shown: it may be a key.
+pub(super) fn header_value(
+    path: &str,
+    value: &Value,
+    problems: &mut Problems,
+) -> Option<HeaderValue> {
+    let Some(text) = value.as_str() else {
+        problems.add(path, None, "must be a string");
+        return None;
+    };
+    match HeaderValue::from_str(text) {
+        Ok(value) if text.trim_matches([' ', '\t']).len() == text.len() => Some(value),
+        Ok(_) => {
+            problems.add(
+                path,
+                None,
+                "must not begin or end with white space (RFC 9110 §5.5)",
+            );
+            None
+        }
+        Err(_) => match HeaderValue::from_bytes(text.as_bytes()) {
+            Ok(value) => Some(value),
+            Err(_) => {
+                problems.add(
+                    path,
+                    None,
+                    "has a control character, which no field value may have (RFC 9110 §5.5)",
+                );
+                None
+            }
+        },
+    }
+}
+
+/// An object of field names and values; a value may be a list.
+pub(super) fn header_map(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    problems: &mut Problems,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut read = Vec::new();
+    for (path, key, value) in fields.map(name, problems) {
+        let Some(name) = editable_name(&path, key, problems) else {
+            continue;
+        };
+        let values: &[Value] = match value {
+            Value::Array(values) => values,
+            one => std::slice::from_ref(one),
+        };
+        for value in values {
+            if let Some(value) = header_value(&path, value, problems) {
+                read.push((name.clone(), value));
+            }
+        }
+    }
+    read
+}
+
+pub(super) fn edits(value: Option<&Value>, path: String, problems: &mut Problems) -> HeaderEdits {
+    let Some(mut fields) = value.and_then(|value| Fields::open(value, path, problems)) else {
+        return HeaderEdits::default();
+    };
+    let set = header_map(&mut fields, "set", problems);
+    let add = header_map(&mut fields, "add", problems);
+    let remove = fields.texts("remove", problems);
+    let remove = remove
+        .iter()
+        .filter_map(|(path, text)| editable_name(path, text, problems))
+        .collect();
+    for (name, _) in set.iter().chain(&add) {
+        if name == http::header::HOST {
+            let message = "is the origin's to choose: set `host` of the origin";
+            problems.add(fields.path.clone(), Some("\"host\"".to_owned()), message);
+        }
+    }
+    fields.end(problems);
+    HeaderEdits { remove, set, add }
+}
+
+pub(super) fn status(path: &str, value: &Value, problems: &mut Problems) -> Option<StatusCode> {
+    let code = value.as_u64().and_then(|code| u16::try_from(code).ok());
+    status_code(path, code, || shown(value), problems)
+}
+
+/// A status as the key of an object.
+pub(super) fn status_key(path: &str, key: &str, problems: &mut Problems) -> Option<StatusCode> {
+    status_code(path, key.parse().ok(), || format!("{key:?}"), problems)
+}
+
+fn status_code(
+    path: &str,
+    code: Option<u16>,
+    shown: impl Fn() -> String,
+    problems: &mut Problems,
+) -> Option<StatusCode> {
+    let status = code
+        .filter(|code| (200..=599).contains(code))
+        .and_then(|code| StatusCode::from_u16(code).ok());
+    if status.is_none() {
+        problems.add(path, Some(shown()), "must be a status code from 200 to 599");
+    }
+    status
+}
+
+/// `SELECT`. `lower`: the names are field names.
+pub(super) fn select(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    default: Select,
+    lower: bool,
+    problems: &mut Problems,
+) -> Select {
+    match fields.raw(name) {
+        None => default,
+        Some(value) => select_of(fields, name, value, lower, problems).unwrap_or(default),
+    }
+}
+
+pub(super) fn select_of(
+    fields: &Fields<'_>,
+    name: &str,
+    value: &Value,
+    lower: bool,
+    problems: &mut Problems,
+) -> Option<Select> {
+    const FORM: &str = "must be \"all\", \"none\", {\"only\": [names]} or {\"except\": [names]}";
+    let map = match value {
+        Value::String(word) if word == "all" => return Some(Select::All),
+        Value::String(word) if word == "none" => return Some(Select::None),
+        Value::Object(map) => map,
+        other => {
+            fields.wrong(name, other, FORM, problems);
+            return None;
+        }
+    };
+    let mut members = map.iter();
+    let (Some((word, list)), None) = (members.next(), members.next()) else {
+        fields.wrong(name, value, FORM, problems);
+        return None;
+    };
+    if !matches!(word.as_str(), "only" | "except") {
+        fields.wrong(name, value, FORM, problems);
+        return None;
+    }
+    let inner = Fields::open(value, fields.at(name), problems)?;
+    let items = inner.list_of(word, list, problems);
+    let mut names = Vec::new();
+    for (path, text) in inner.only_texts(items, problems) {
+        if text.is_empty() {
+            problems.add(path, None, "must not be empty");
+        } else if lower {
+            names.extend(header_name(&path, text, problems).map(|name| name.as_str().into()));
+        } else {
+            names.push(text.into());
+        }
+    }
+    Some(match (word.as_str(), names.is_empty()) {
+        ("only", true) => Select::None,
+        ("only", false) => Select::Only(names),
+        (_, true) => Select::All,
+        (_, false) => Select::Except(names),
+    })
+}

@@ -1,0 +1,160 @@
+//! Numbers: counts, seconds as HTTP counts them, time-outs.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::reader::{Fields, Problems, kind};
+
+impl Fields<'_> {
+    pub(super) fn whole_of(
+        &self,
+        name: &str,
+        value: &Value,
+        least: u64,
+        most: u64,
+        unit: &str,
+        problems: &mut Problems,
+    ) -> Option<u64> {
+        // 30.0 is a whole number too: Python's durations are floats.
+        let whole = value.as_u64().or_else(|| {
+            value
+                .as_f64()
+                .filter(|n| n.fract() == 0.0 && *n >= 0.0 && *n < 9_007_199_254_740_992.0)
+                .map(|n| n as u64)
+        });
+        match (whole, value) {
+            (Some(n), _) if (least..=most).contains(&n) => return Some(n),
+            (_, Value::Number(n)) => {
+                let number = n.as_f64().unwrap_or_default();
+                let message = if number < least as f64 {
+                    format!("must be ≥ {least}{unit}")
+                } else if number > most as f64 {
+                    format!("must be ≤ {most}{unit}")
+                } else {
+                    format!(
+                        "must be a whole number{}{unit}",
+                        if unit.is_empty() { "" } else { " of" }
+                    )
+                };
+                self.wrong(name, value, message, problems);
+            }
+            (_, other) => {
+                self.wrong(
+                    name,
+                    value,
+                    format!("must be a whole number, not {}", kind(other)),
+                    problems,
+                );
+            }
+        }
+        None
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn whole(
+        &mut self,
+        name: &'static str,
+        default: u64,
+        least: u64,
+        most: u64,
+        problems: &mut Problems,
+    ) -> u64 {
+        match self.raw(name) {
+            None => default,
+            Some(value) => self
+                .whole_of(name, value, least, most, "", problems)
+                .unwrap_or(default),
+        }
+    }
+
+    /// Whole seconds, as HTTP counts them (RFC 9111 §1.2.2).
+    pub(super) fn delta(
+        &mut self,
+        name: &'static str,
+        default: u32,
+        problems: &mut Problems,
+    ) -> u32 {
+        match self.raw(name) {
+            None => default,
+            Some(value) => self.delta_of(name, value, problems).unwrap_or(default),
+        }
+    }
+
+    pub(super) fn maybe_delta(
+        &mut self,
+        name: &'static str,
+        default: Option<u32>,
+        problems: &mut Problems,
+    ) -> Option<u32> {
+        match self.raw(name) {
+            None => default,
+            Some(Value::Null) => None,
+            Some(value) => self.delta_of(name, value, problems),
+        }
+    }
+
+    pub(super) fn delta_of(
+        &self,
+        name: &str,
+        value: &Value,
+        problems: &mut Problems,
+    ) -> Option<u32> {
+        const MOST: u64 = i32::MAX as u64;
+        let seconds = self.whole_of(name, value, 0, MOST, " seconds", problems)?;
+        u32::try_from(seconds).ok()
+    }
+
+    /// A time-out in seconds, fractions allowed. `positive`: zero would make it fail always.
+    pub(super) fn timeout(
+        &mut self,
+        name: &'static str,
+        default: Duration,
+        positive: bool,
+        problems: &mut Problems,
+    ) -> Duration {
+        match self.raw(name) {
+            None => default,
+            Some(value) => self
+                .timeout_of(name, value, positive, problems)
+                .unwrap_or(default),
+        }
+    }
+
+    pub(super) fn maybe_timeout(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Option<Duration> {
+        let value = self.some(name)?;
+        self.timeout_of(name, value, true, problems)
+    }
+
+    fn timeout_of(
+        &self,
+        name: &str,
+        value: &Value,
+        positive: bool,
+        problems: &mut Problems,
+    ) -> Option<Duration> {
+        const LONGEST: f64 = 86_400.0 * 7.0;
+        let Value::Number(number) = value else {
+            self.wrong(
+                name,
+                value,
+                format!("must be a number of seconds, not {}", kind(value)),
+                problems,
+            );
+            return None;
+        };
+        let seconds = number.as_f64().unwrap_or(f64::NAN);
+        let message = match seconds {
+            s if s.is_nan() || s > LONGEST => "must be ≤ 604800 seconds (a week)",
+            s if positive && s <= 0.0 => "must be > 0 seconds",
+            s if s < 0.0 => "must be ≥ 0 seconds",
+            s => return Duration::try_from_secs_f64(s).ok(),
+        };
+        self.wrong(name, value, message, problems);
+        None
+    }
+}

@@ -1,0 +1,373 @@
+//! `CACHE`, `JWT`, `EXPERIMENT` and secrets.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
+
+use super::{
+    ExperimentBy, ExperimentMode, ExperimentSpec, JwtKeysSpec, JwtSpec, Secret,
+    headers::{header_name, select, select_of, status_key},
+    reader::{Fields, Problems, shown},
+};
+use crate::plan::{CachePolicy, SetCookiePolicy};
+
+pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> CachePolicy {
+    let standard = CachePolicy::default();
+    let Some(mut fields) = Fields::open(value, path, problems) else {
+        return standard;
+    };
+    let enabled = fields.flag("enabled", standard.enabled, problems);
+    let ttl = fields.maybe_delta("ttl", standard.ttl, problems);
+    let default_ttl = fields.maybe_delta("default_ttl", standard.default_ttl, problems);
+    let min_ttl = fields.delta("min_ttl", standard.min_ttl, problems);
+    let max_ttl = fields.maybe_delta("max_ttl", standard.max_ttl, problems);
+    let heuristics = fields.flag("heuristics", standard.heuristics, problems);
+    let stale_while_revalidate = fields.maybe_delta("stale_while_revalidate", None, problems);
+    let stale_if_error = fields.maybe_delta("stale_if_error", None, problems);
+    let key_query = select(&mut fields, "query", standard.key_query, false, problems);
+    let key_headers = names(&mut fields, "headers", Vec::new(), problems);
+    let key_cookies = match fields.some("cookies") {
+        None => None,
+        Some(value) => select_of(&fields, "cookies", value, false, problems),
+    };
+    let key_claims = fields
+        .texts("claims", problems)
+        .into_iter()
+        .map(|(_, claim)| claim.into())
+        .collect();
+    let accept_encoding = fields.flag("accept_encoding", standard.accept_encoding, problems);
+    let choices = [
+        ("refuse", SetCookiePolicy::Refuse),
+        ("strip", SetCookiePolicy::Strip),
+    ];
+    let set_cookie = fields.choice("set_cookie", &choices, standard.set_cookie, problems);
+    let mut negative_ttl = Vec::new();
+    for (path, key, value) in fields.map("negative_ttl", problems) {
+        let status = status_key(&path, key, problems);
+        let seconds = fields.delta_of(&format!("negative_ttl.{key}"), value, problems);
+        negative_ttl.extend(status.zip(seconds));
+    }
+    let request_directives =
+        fields.flag("request_directives", standard.request_directives, problems);
+    let collapse = fields.flag("collapse", standard.collapse, problems);
+    let targets = names(&mut fields, "targets", standard.targets, problems);
+    if let Some(most) = max_ttl.filter(|most| *most < min_ttl) {
+        problems.add(
+            fields.at("min_ttl"),
+            Some(min_ttl.to_string()),
+            format!("must be ≤ max_ttl, which is {most}"),
+        );
+    }
+    fields.end(problems);
+    CachePolicy {
+        enabled,
+        ttl,
+        default_ttl,
+        min_ttl,
+        max_ttl,
+        heuristics,
+        stale_while_revalidate,
+        stale_if_error,
+        key_query,
+        key_headers,
+        key_cookies,
+        key_claims,
+        accept_encoding,
+        set_cookie,
+        negative_ttl,
+        request_directives,
+        collapse,
+        targets,
+    }
+}
+
+/// A list of field names.
+fn names(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    default: Vec<http::HeaderName>,
+    problems: &mut Problems,
+) -> Vec<http::HeaderName> {
+    match fields.raw(name) {
+        None => default,
+        Some(value) => {
+            let items = fields.list_of(name, value, problems);
+            let texts = fields.only_texts(items, problems);
+            texts
+                .into_iter()
+                .filter_map(|(path, text)| header_name(&path, text, problems))
+                .collect()
+        }
+    }
+}
+
+/// `SECRET`. Nothing of it is ever part of a problem but its own account of why it could not be read.
+pub(super) fn secret(value: &Value, path: String, problems: &mut Problems) -> Option<Secret> {
+    const FORM: &str = "must be a secret: env(\"NAME\"), secret_file(path) or a value";
+    let Some(map) = value.as_object() else {
+        problems.add(path, None, FORM);
+        return None;
+    };
+    let text = |name: &str| map.get(name).and_then(Value::as_str);
+    if let Some(problem) = text("problem") {
+        let source = match (text("env"), text("file")) {
+            (Some(name), _) => format!("environment variable {name}: "),
+            (_, Some(file)) => format!("file {file}: "),
+            _ => String::new(),
+        };
+        problems.add(path, None, format!("{source}{problem}"));
+        return None;
+    }
+    let bytes = match (text("value"), text("base64")) {
+        (Some(value), None) => value.as_bytes().to_vec(),
+        (None, Some(encoded)) => match STANDARD.decode(encoded.trim()) {
+            Ok(bytes) => bytes,
+            Err(_) => {
+                problems.add(path, None, "is not base64 (RFC 4648 §4)");
+                return None;
+            }
+        },
+        _ => {
+            problems.add(path, None, FORM);
+            return None;
+        }
+    };
+    if let Some(unknown) = map
+        .keys()
+        .find(|key| !matches!(key.as_str(), "value" | "base64" | "env" | "file"))
+    {
+        problems.add(
+            path.clone(),
+            None,
+            format!("has the unknown field {unknown:?}"),
+        );
+    }
+    if bytes.is_empty() {
+        problems.add(path, None, "is empty");
+        return None;
+    }
+    Some(Secret(bytes))
+}
+
+pub(super) fn jwt(
+    value: &Value,
+    path: String,
+    realm: &str,
+    problems: &mut Problems,
+) -> Option<JwtSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let keys = fields
+        .required("keys", problems)
+        .and_then(|keys| jwt_keys(keys, fields.at("keys"), problems));
+    let algorithms = fields.some("algorithms").map(|value| {
+        let items = fields.list_of("algorithms", value, problems);
+        fields
+            .only_texts(items, problems)
+            .into_iter()
+            .map(|(_, text)| text.to_owned())
+            .collect::<Vec<_>>()
+    });
+    if let (Some(_), Some(keys)) = (&algorithms, &keys)
+        && !matches!(keys, JwtKeysSpec::Jwks { .. } | JwtKeysSpec::JwksUrl { .. })
+    {
+        problems.add(
+            fields.at("algorithms"),
+            None,
+            "is for key sets: a single key names its own algorithm",
+        );
+    }
+    let issuer = owned(fields.texts("issuer", problems));
+    let audience = owned(fields.texts("audience", problems));
+    let leeway = fields.delta("leeway", 0, problems);
+    let require = match fields.raw("require") {
+        None => vec!["exp".to_owned()],
+        Some(value) => {
+            let items = fields.list_of("require", value, problems);
+            owned(fields.only_texts(items, problems))
+        }
+    };
+    let cookie = fields.text("cookie", problems).map(str::to_owned);
+    let invalid_status = match fields.raw("invalid_status") {
+        None => 403,
+        Some(value) => match value.as_u64() {
+            Some(401) => 401,
+            Some(403) => 403,
+            _ => {
+                fields.wrong("invalid_status", value, "must be 401 or 403", problems);
+                403
+            }
+        },
+    };
+    let shared = fields.flag("shared", false, problems);
+    let forward = match fields.raw("forward") {
+        None => vec![
+            ("userId".to_owned(), "X-User-ID".to_owned()),
+            ("role".to_owned(), "X-User-Role".to_owned()),
+        ],
+        Some(_) => {
+            let mut forward = Vec::new();
+            for (path, claim, field) in fields.map("forward", problems) {
+                match field.as_str() {
+                    Some(field) => forward.push((claim.to_owned(), field.to_owned())),
+                    None => problems.add(path, Some(shown(field)), "must be a field name"),
+                }
+            }
+            forward
+        }
+    };
+    let optional = fields.flag("optional", false, problems);
+    let realm = fields.text("realm", problems).unwrap_or(realm).to_owned();
+    fields.end(problems);
+    Some(JwtSpec {
+        keys: keys?,
+        algorithms,
+        issuer,
+        audience,
+        leeway,
+        require,
+        cookie,
+        invalid_status,
+        shared,
+        forward,
+        optional,
+        realm,
+    })
+}
+
+fn owned(texts: Vec<(String, &str)>) -> Vec<String> {
+    texts.into_iter().map(|(_, text)| text.to_owned()).collect()
+}
+
+#[derive(Clone, Copy)]
+enum KeyKind {
+    Secret,
+    Pem,
+    Jwks,
+    JwksUrl,
+}
+
+fn jwt_keys(value: &Value, path: String, problems: &mut Problems) -> Option<JwtKeysSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    fields.secret = true;
+    let kinds = [
+        ("secret", KeyKind::Secret),
+        ("pem", KeyKind::Pem),
+        ("jwks", KeyKind::Jwks),
+        ("jwks_url", KeyKind::JwksUrl),
+    ];
+    let kind = fields.required("kind", problems)?;
+    let kind = fields.choice_of("kind", kind, &kinds, problems)?;
+    let mut material = |fields: &mut Fields<'_>, name: &'static str| {
+        let value = fields.required(name, problems)?;
+        secret(value, fields.at(name), problems)
+    };
+    let keys = match kind {
+        KeyKind::Secret => {
+            let secret = material(&mut fields, "secret");
+            let algorithm = fields
+                .required_text("algorithm", problems)
+                .map(str::to_owned);
+            secret
+                .zip(algorithm)
+                .map(|(secret, algorithm)| JwtKeysSpec::Secret { secret, algorithm })
+        }
+        KeyKind::Pem => {
+            let pem = material(&mut fields, "pem");
+            let algorithm = fields
+                .required_text("algorithm", problems)
+                .map(str::to_owned);
+            pem.zip(algorithm)
+                .map(|(pem, algorithm)| JwtKeysSpec::Pem { pem, algorithm })
+        }
+        KeyKind::Jwks => material(&mut fields, "jwks").map(|jwks| JwtKeysSpec::Jwks { jwks }),
+        KeyKind::JwksUrl => {
+            let url = fields.required_text("url", problems).map(str::to_owned);
+            let refresh = fields.delta("refresh", 300, problems);
+            let cooldown = fields.delta("cooldown", 30, problems);
+            let max_stale = fields.delta("max_stale", 86_400, problems);
+            url.map(|url| JwtKeysSpec::JwksUrl {
+                url,
+                refresh,
+                cooldown,
+                max_stale,
+            })
+        }
+    };
+    fields.end(problems);
+    keys
+}
+
+pub(super) fn experiment(
+    value: &Value,
+    path: String,
+    problems: &mut Problems,
+) -> Option<ExperimentSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let name = fields.required_text("name", problems).map(str::to_owned);
+    let cookie = fields
+        .text("cookie", problems)
+        .unwrap_or("ab-variant")
+        .to_owned();
+    fields.required("variants", problems)?;
+    let mut variants = Vec::new();
+    for (path, pair) in fields.list("variants", problems) {
+        let read = match pair.as_array().map(Vec::as_slice) {
+            Some([Value::String(name), Value::Number(weight)]) => {
+                weight.as_f64().map(|weight| (name, weight))
+            }
+            _ => None,
+        };
+        match read {
+            Some((name, weight)) if weight >= 0.0 && weight.is_finite() => {
+                variants.push((name.clone(), weight))
+            }
+            Some(_) => problems.add(path, Some(shown(pair)), "must have a weight ≥ 0"),
+            None => problems.add(
+                path,
+                Some(shown(pair)),
+                "must be a pair of a name and a weight",
+            ),
+        }
+    }
+    let modes = [
+        ("cookie", ExperimentMode::Cookie),
+        ("redirect", ExperimentMode::Redirect),
+    ];
+    let mode = fields.choice("mode", &modes, ExperimentMode::Cookie, problems);
+    let by = match fields.text("by", problems) {
+        None => ExperimentBy::Cookie,
+        Some("sub") => ExperimentBy::Sub,
+        Some(text) => match text.split_once(':') {
+            Some(("header", name)) if !name.is_empty() => ExperimentBy::Header(name.to_owned()),
+            Some(("claim", name)) if !name.is_empty() => ExperimentBy::Claim(name.to_owned()),
+            _ => {
+                let message = "must be null, \"sub\", \"header:NAME\" or \"claim:NAME\"";
+                problems.add(fields.at("by"), Some(format!("{text:?}")), message);
+                ExperimentBy::Cookie
+            }
+        },
+    };
+    let salt = fields.text("salt", problems).unwrap_or_default().to_owned();
+    let header = fields
+        .text("header", problems)
+        .unwrap_or("X-Variant")
+        .to_owned();
+    let max_age = fields.delta("max_age", 2_592_000, problems);
+    let secure = fields.flag("secure", false, problems);
+    let same_sites = [("Strict", "Strict"), ("Lax", "Lax"), ("None", "None")];
+    let same_site = fields
+        .choice("same_site", &same_sites, "Lax", problems)
+        .to_owned();
+    fields.end(problems);
+    Some(ExperimentSpec {
+        name: name?,
+        cookie,
+        variants,
+        mode,
+        by,
+        salt,
+        header,
+        max_age,
+        secure,
+        same_site,
+    })
+}

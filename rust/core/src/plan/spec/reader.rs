@@ -1,0 +1,337 @@
+//! Reading JSON with a path in hand: each wrong value becomes a problem, and reading goes on.
+
+use serde_json::{Map, Value};
+
+use super::spelling::{listed, nearest, suggestion};
+use crate::plan::Problem;
+
+/// What was found wrong so far.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    pub fn add(
+        &mut self,
+        path: impl Into<String>,
+        value: Option<String>,
+        message: impl Into<String>,
+    ) {
+        self.0.push(Problem {
+            path: path.into(),
+            value,
+            message: message.into(),
+        });
+    }
+}
+
+/// A value as a message shows it: JSON, shortened.
+pub(super) fn shown(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", text.get(..cut).unwrap_or_default()),
+        None => text,
+    }
+}
+
+/// `path.key`, or `path["key"]` when the key would blur the path.
+pub fn join(path: &str, key: &str) -> String {
+    let plain = !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    match (path.is_empty(), plain) {
+        (true, true) => key.to_owned(),
+        (false, true) => format!("{path}.{key}"),
+        (_, false) => format!("{path}[{key:?}]"),
+    }
+}
+
+/// One JSON object being read. Dropping it without [`Fields::end`] forgets to look for unknown fields.
+#[derive(Debug)]
+pub(super) struct Fields<'v> {
+    pub(super) path: String,
+    map: &'v Map<String, Value>,
+    known: Vec<&'static str>,
+    /// No value below here is ever shown.
+    pub(super) secret: bool,
+}
+
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl<'v> Fields<'v> {
+    pub(super) fn open(
+        value: &'v Value,
+        path: impl Into<String>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let path = path.into();
+        match value {
+            Value::Object(map) => Some(Self {
+                path,
+                map,
+                known: Vec::new(),
+                secret: false,
+            }),
+            other => {
+                problems.add(
+                    path,
+                    None,
+                    format!("must be an object, not {}", kind(other)),
+                );
+                None
+            }
+        }
+    }
+
+    /// The field, `None` when absent.
+    pub(super) fn raw(&mut self, name: &'static str) -> Option<&'v Value> {
+        self.known.push(name);
+        self.map.get(name)
+    }
+
+    /// As [`Self::raw`]; null is absence too.
+    pub(super) fn some(&mut self, name: &'static str) -> Option<&'v Value> {
+        self.raw(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn at(&self, name: &str) -> String {
+        join(&self.path, name)
+    }
+
+    pub(super) fn wrong(
+        &self,
+        name: &str,
+        value: &Value,
+        message: impl Into<String>,
+        problems: &mut Problems,
+    ) {
+        problems.add(self.at(name), (!self.secret).then(|| shown(value)), message);
+    }
+
+    pub(super) fn required(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Option<&'v Value> {
+        let value = self.raw(name);
+        if value.is_none() {
+            problems.add(self.at(name), None, "is required");
+        }
+        value
+    }
+
+    pub(super) fn text_of(
+        &self,
+        name: &str,
+        value: &'v Value,
+        problems: &mut Problems,
+    ) -> Option<&'v str> {
+        if let Value::String(text) = value {
+            return Some(text);
+        }
+        self.wrong(
+            name,
+            value,
+            format!("must be a string, not {}", kind(value)),
+            problems,
+        );
+        None
+    }
+
+    /// An optional string.
+    pub(super) fn text(&mut self, name: &'static str, problems: &mut Problems) -> Option<&'v str> {
+        let value = self.some(name)?;
+        self.text_of(name, value, problems)
+    }
+
+    /// A string that must be there.
+    pub(super) fn required_text(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Option<&'v str> {
+        let value = self.required(name, problems)?;
+        self.text_of(name, value, problems)
+    }
+
+    pub(super) fn flag(
+        &mut self,
+        name: &'static str,
+        default: bool,
+        problems: &mut Problems,
+    ) -> bool {
+        match self.raw(name) {
+            None => default,
+            Some(Value::Bool(flag)) => *flag,
+            Some(other) => {
+                self.wrong(
+                    name,
+                    other,
+                    format!("must be true or false, not {}", kind(other)),
+                    problems,
+                );
+                default
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&str, T)],
+        default: T,
+        problems: &mut Problems,
+    ) -> T {
+        match self.raw(name) {
+            None => default,
+            Some(value) => self
+                .choice_of(name, value, choices, problems)
+                .unwrap_or(default),
+        }
+    }
+
+    pub(super) fn choice_of<T: Copy>(
+        &self,
+        name: &str,
+        value: &Value,
+        choices: &[(&str, T)],
+        problems: &mut Problems,
+    ) -> Option<T> {
+        let found = value
+            .as_str()
+            .and_then(|text| choices.iter().find(|(word, _)| *word == text));
+        if found.is_none() {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            let near = value.as_str().and_then(|text| nearest(text, &words));
+            self.wrong(
+                name,
+                value,
+                format!("must be one of {}{}", listed(&words), suggestion(near)),
+                problems,
+            );
+        }
+        found.map(|(_, choice)| *choice)
+    }
+
+    /// The members of a list, each with its path.
+    pub(super) fn list(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Vec<(String, &'v Value)> {
+        match self.raw(name) {
+            None => Vec::new(),
+            Some(value) => self.list_of(name, value, problems),
+        }
+    }
+
+    pub(super) fn list_of(
+        &self,
+        name: &str,
+        value: &'v Value,
+        problems: &mut Problems,
+    ) -> Vec<(String, &'v Value)> {
+        let path = self.at(name);
+        match value {
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(index, item)| (format!("{path}[{index}]"), item))
+                .collect(),
+            other => {
+                self.wrong(
+                    name,
+                    value,
+                    format!("must be a list, not {}", kind(other)),
+                    problems,
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    /// A list of strings.
+    pub(super) fn texts(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Vec<(String, &'v str)> {
+        let items = self.list(name, problems);
+        self.only_texts(items, problems)
+    }
+
+    pub(super) fn only_texts(
+        &self,
+        items: Vec<(String, &'v Value)>,
+        problems: &mut Problems,
+    ) -> Vec<(String, &'v str)> {
+        let mut texts = Vec::with_capacity(items.len());
+        for (path, item) in items {
+            match item {
+                Value::String(text) => texts.push((path, text.as_str())),
+                other => problems.add(
+                    path,
+                    (!self.secret).then(|| shown(other)),
+                    format!("must be a string, not {}", kind(other)),
+                ),
+            }
+        }
+        texts
+    }
+
+    /// The members of an object that is a map, each with its path.
+    pub(super) fn map(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Vec<(String, &'v str, &'v Value)> {
+        let Some(value) = self.raw(name) else {
+            return Vec::new();
+        };
+        let path = self.at(name);
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, value)| (join(&path, key), key.as_str(), value))
+                .collect(),
+            other => {
+                self.wrong(
+                    name,
+                    value,
+                    format!("must be an object, not {}", kind(other)),
+                    problems,
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reports the fields that nobody asked for.
+    pub(super) fn end(self, problems: &mut Problems) {
+        for name in self.map.keys() {
+            if !self.known.contains(&name.as_str()) {
+                let near = suggestion(nearest(name, &self.known));
+                let message = if near.is_empty() {
+                    format!(
+                        "is not a field; the fields here are {}",
+                        self.known.join(", ")
+                    )
+                } else {
+                    format!("is not a field{near}")
+                };
+                problems.add(self.at(name), None, message);
+            }
+        }
+    }
+}

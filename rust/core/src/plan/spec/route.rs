@@ -1,0 +1,372 @@
+//! `ROUTE`.
+
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::{
+    ForwardSpec, RouteSpec, TargetSpec,
+    headers::{edits, header_map, header_name, select_of, status, status_key},
+    policies::{cache, experiment, jwt},
+    reader::{Fields, Problems, shown},
+};
+use crate::plan::{
+    CachePolicy, Condition, HeaderEdits, PathPattern, Redirect, Subject, Test, ViewerPolicy,
+};
+
+pub(super) fn route(
+    value: &Value,
+    path: String,
+    name: &str,
+    problems: &mut Problems,
+) -> Option<RouteSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let pattern = fields.required_text("pattern", problems).map(str::to_owned);
+    let hosts = hosts(&mut fields, problems);
+    let methods = methods(&mut fields, problems);
+    let when = match fields.some("when") {
+        None => Vec::new(),
+        Some(value) => fields
+            .list_of("when", value, problems)
+            .into_iter()
+            .filter_map(|(path, value)| condition(value, path, problems))
+            .collect(),
+    };
+    let priority = match fields.raw("priority") {
+        None => 0,
+        Some(value) => {
+            let number = value.as_i64().and_then(|n| i32::try_from(n).ok());
+            if number.is_none() {
+                fields.wrong(
+                    "priority",
+                    value,
+                    "must be a whole number from -2147483648 to 2147483647",
+                    problems,
+                );
+            }
+            number.unwrap_or_default()
+        }
+    };
+    let target = target(&mut fields, problems);
+    let viewers = [
+        ("allow-all", ViewerPolicy::AllowAll),
+        ("https-only", ViewerPolicy::HttpsOnly),
+        ("redirect-to-https", ViewerPolicy::RedirectToHttps),
+    ];
+    let viewer = fields.choice("viewer", &viewers, ViewerPolicy::AllowAll, problems);
+    let index = fields.text("index", problems).map(str::to_owned);
+    let fallback = fields.text("fallback", problems).map(str::to_owned);
+    let strip_prefix = fields.text("strip_prefix", problems).map(str::to_owned);
+    let add_prefix = fields.text("add_prefix", problems).map(str::to_owned);
+    let rewrite = fields.some("rewrite").and_then(|value| {
+        let mut inner = Fields::open(value, fields.at("rewrite"), problems)?;
+        let pattern = inner.required_text("pattern", problems).map(str::to_owned);
+        let to = inner.required_text("to", problems).map(str::to_owned);
+        inner.end(problems);
+        pattern.zip(to)
+    });
+    let (request_headers, response_headers) = match fields.some("headers") {
+        None => (HeaderEdits::default(), HeaderEdits::default()),
+        Some(value) => match Fields::open(value, fields.at("headers"), problems) {
+            None => (HeaderEdits::default(), HeaderEdits::default()),
+            Some(mut inner) => {
+                let request = inner.some("request");
+                let response = inner.some("response");
+                let request = edits(request, inner.at("request"), problems);
+                let response = edits(response, inner.at("response"), problems);
+                inner.end(problems);
+                (request, response)
+            }
+        },
+    };
+    let forward = fields
+        .some("forward")
+        .and_then(|value| forward(value, fields.at("forward"), problems));
+    let cache = match fields.some("cache") {
+        None => CachePolicy::default(),
+        Some(value) => cache(value, fields.at("cache"), problems),
+    };
+    let auth = fields.some("auth");
+    let has_auth = auth.is_some();
+    let auth = auth.and_then(|value| jwt(value, fields.at("auth"), name, problems));
+    let experiments = fields
+        .list("experiments", problems)
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, (path, value))| Some((index, experiment(value, path, problems)?)))
+        .collect();
+    let mut errors = Vec::new();
+    for (path, key, page) in fields.map("errors", problems) {
+        let status = status_key(&path, key, problems);
+        match page.as_str() {
+            Some(page) => errors.extend(status.map(|status| (status, page.to_owned()))),
+            None => problems.add(path, Some(shown(page)), "must be a path"),
+        }
+    }
+    let compress = fields.flag("compress", false, problems);
+    fields.end(problems);
+    Some(RouteSpec {
+        pattern,
+        hosts,
+        methods,
+        when,
+        priority,
+        target,
+        viewer,
+        index,
+        fallback,
+        strip_prefix,
+        add_prefix,
+        rewrite,
+        request_headers,
+        response_headers,
+        forward,
+        cache,
+        auth,
+        has_auth,
+        experiments,
+        errors,
+        compress,
+    })
+}
+
+fn hosts(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<(String, String)> {
+    match fields.some("host") {
+        None => Vec::new(),
+        Some(Value::String(host)) => vec![(fields.at("host"), host.clone())],
+        Some(value @ Value::Array(items)) => {
+            if items.is_empty() {
+                fields.wrong(
+                    "host",
+                    value,
+                    "must name at least one host; for every host leave it out",
+                    problems,
+                );
+            }
+            let items = fields.list_of("host", value, problems);
+            fields
+                .only_texts(items, problems)
+                .into_iter()
+                .map(|(path, text)| (path, text.to_owned()))
+                .collect()
+        }
+        Some(value) => {
+            fields.wrong(
+                "host",
+                value,
+                "must be a host, a list of hosts or null",
+                problems,
+            );
+            Vec::new()
+        }
+    }
+}
+
+fn methods(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<Method> {
+    let Some(value) = fields.some("methods") else {
+        return Vec::new();
+    };
+    if value.as_array().is_some_and(Vec::is_empty) {
+        fields.wrong(
+            "methods",
+            value,
+            "must name at least one method; for every method leave it out",
+            problems,
+        );
+    }
+    let items = fields.list_of("methods", value, problems);
+    let mut methods: Vec<Method> = Vec::new();
+    for (path, text) in fields.only_texts(items, problems) {
+        match Method::from_bytes(text.as_bytes()) {
+            Ok(Method::CONNECT) => problems.add(
+                path,
+                Some(shown(&text.into())),
+                "is not for a reverse proxy (RFC 9110 §9.3.6)",
+            ),
+            Ok(method) if text.bytes().any(|byte| byte.is_ascii_lowercase()) => {
+                let upper = text.to_ascii_uppercase();
+                problems.add(
+                    path,
+                    Some(format!("{:?}", method.as_str())),
+                    format!("methods are case-sensitive; did you mean {upper}?"),
+                );
+            }
+            Ok(method) if methods.contains(&method) => {}
+            Ok(method) => methods.push(method),
+            Err(_) => problems.add(
+                path,
+                Some(format!("{text:?}")),
+                "is not a method (RFC 9110 §9.1: a token)",
+            ),
+        }
+    }
+    methods
+}
+
+fn condition(value: &Value, path: String, problems: &mut Problems) -> Option<Condition> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let header = fields.text("header", problems);
+    let cookie = fields.text("cookie", problems);
+    let query = fields.text("query", problems);
+    let subject = match (header, cookie, query) {
+        (Some(name), None, None) => {
+            header_name(&fields.at("header"), name, problems).map(Subject::Header)
+        }
+        (None, Some(name), None) => Some(Subject::Cookie(name.into())),
+        (None, None, Some(name)) => Some(Subject::Query(name.into())),
+        _ => {
+            problems.add(
+                fields.path.clone(),
+                Some(shown(value)),
+                "must name exactly one of header, cookie and query",
+            );
+            None
+        }
+    };
+    let equals = fields.text("equals", problems);
+    let matches = fields.text("matches", problems);
+    let present = fields.some("present");
+    let test = match (equals, matches, present) {
+        (Some(text), None, None) => Some(Test::Equals(text.into())),
+        (None, Some(glob), None) => match PathPattern::glob(glob) {
+            Ok(pattern) => Some(Test::Matches(pattern)),
+            Err(error) => {
+                problems.add(fields.at("matches"), None, error.to_string());
+                None
+            }
+        },
+        (None, None, Some(Value::Bool(present))) => Some(Test::Present(*present)),
+        (None, None, Some(other)) => {
+            fields.wrong("present", other, "must be true or false", problems);
+            None
+        }
+        _ => {
+            problems.add(
+                fields.path.clone(),
+                Some(shown(value)),
+                "must have exactly one of equals, matches and present",
+            );
+            None
+        }
+    };
+    fields.end(problems);
+    Some(Condition {
+        subject: subject?,
+        test: test?,
+    })
+}
+
+fn target(fields: &mut Fields<'_>, problems: &mut Problems) -> TargetSpec {
+    let given = [
+        ("to", fields.some("to")),
+        ("function", fields.some("function")),
+        ("redirect", fields.some("redirect")),
+        ("respond", fields.some("respond")),
+    ];
+    let mut chosen = given
+        .iter()
+        .filter_map(|(name, value)| value.map(|value| (*name, value)));
+    let (first, second) = (chosen.next(), chosen.next());
+    let Some((name, value)) = first else {
+        problems.add(
+            fields.path.clone(),
+            None,
+            "must say who answers: one of to, function, redirect and respond",
+        );
+        return TargetSpec::Broken;
+    };
+    if let Some((other, _)) = second {
+        problems.add(
+            fields.path.clone(),
+            None,
+            format!("has both {name} and {other}: exactly one of them answers"),
+        );
+        return TargetSpec::Broken;
+    }
+    let read = match name {
+        "to" => fields
+            .text_of(name, value, problems)
+            .map(|to| TargetSpec::To(to.to_owned())),
+        "function" => fields
+            .whole_of(name, value, 0, u64::from(u32::MAX), "", problems)
+            .map(TargetSpec::Function),
+        "redirect" => redirect(value, fields.at(name), problems),
+        _ => respond(value, fields.at(name), problems),
+    };
+    read.unwrap_or(TargetSpec::Broken)
+}
+
+fn redirect(value: &Value, path: String, problems: &mut Problems) -> Option<TargetSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let location = fields.required_text("location", problems);
+    let status = match fields.raw("status") {
+        None => Some(StatusCode::FOUND),
+        Some(value) => {
+            let status = value
+                .as_u64()
+                .filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308))
+                .and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
+            if status.is_none() {
+                fields.wrong(
+                    "status",
+                    value,
+                    "must be 301, 302, 303, 307 or 308",
+                    problems,
+                );
+            }
+            status
+        }
+    };
+    let query = fields.flag("query", true, problems);
+    fields.end(problems);
+    Some(TargetSpec::Redirect(Redirect {
+        location: location?.into(),
+        status: status?,
+        query,
+    }))
+}
+
+fn respond(value: &Value, path: String, problems: &mut Problems) -> Option<TargetSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let status = match fields.raw("status") {
+        None => Some(StatusCode::OK),
+        Some(value) => status(&fields.at("status"), value, problems),
+    };
+    let headers = header_map(&mut fields, "headers", problems);
+    let body = fields.text("body", problems).unwrap_or_default().to_owned();
+    if let Some(status) = status
+        && crate::finish::bodiless(status)
+        && !body.is_empty()
+    {
+        problems.add(
+            fields.at("body"),
+            None,
+            format!(
+                "must be empty: a {} has no content (RFC 9110 §6.4.1)",
+                status.as_u16()
+            ),
+        );
+    }
+    fields.end(problems);
+    Some(TargetSpec::Respond {
+        status: status?,
+        headers,
+        body,
+    })
+}
+
+fn forward(value: &Value, path: String, problems: &mut Problems) -> Option<ForwardSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let mut choice = |fields: &mut Fields<'_>, name, lower| {
+        let value = fields.some(name)?;
+        select_of(fields, name, value, lower, problems)
+    };
+    let query = choice(&mut fields, "query", false);
+    let headers = choice(&mut fields, "headers", true);
+    let cookies = choice(&mut fields, "cookies", false);
+    fields.end(problems);
+    Some(ForwardSpec {
+        query,
+        headers,
+        cookies,
+    })
+}

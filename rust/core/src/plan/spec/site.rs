@@ -1,0 +1,374 @@
+//! The plan but its routes: limits, origins, groups, callables, hooks.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::{
+    CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec,
+    headers::{header_map, status},
+    policies::secret,
+    reader::{Fields, Problems},
+    route,
+};
+use crate::plan::{FailMode, HealthCheck, Limits};
+
+const VERSION: u64 = 1;
+
+/// Reads a plan. What cannot be read is a problem; the answer is the rest of it, `None` when there is no object at all.
+pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
+    let value: Value = match serde_json::from_slice(json) {
+        Ok(value) => value,
+        Err(error) => {
+            problems.add("", None, format!("the plan is not JSON: {error}"));
+            return None;
+        }
+    };
+    let mut fields = Fields::open(&value, "", problems)?;
+    if let Some(version) = fields.raw("version")
+        && version.as_u64() != Some(VERSION)
+    {
+        fields.wrong(
+            "version",
+            version,
+            format!("must be {VERSION}: the package and its core are of different releases"),
+            problems,
+        );
+    }
+    let name = fields
+        .required_text("name", problems)
+        .unwrap_or("edge")
+        .to_owned();
+    if !(1..=64).contains(&name.len())
+        || !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    {
+        problems.add(
+            "name",
+            Some(format!("{name:?}")),
+            "must be 1 to 64 letters, digits, \"-\" and \"_\"",
+        );
+    }
+    let limits = fields
+        .raw("limits")
+        .map_or_else(Limits::default, |value| limits(value, problems));
+    let mut trusted_proxies = Vec::new();
+    for (path, text) in fields.texts("trusted_proxies", problems) {
+        let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+        match text.parse::<IpNet>().or_else(|_| address()) {
+            Ok(net) => trusted_proxies.push(net.trunc()),
+            Err(_) => problems.add(
+                path,
+                Some(format!("{text:?}")),
+                "must be an address or a network as in \"10.0.0.0/8\"",
+            ),
+        }
+    }
+    let via = fields
+        .text("via", problems)
+        .unwrap_or("edgerouter")
+        .to_owned();
+    // The pseudonym is a token in Via and in Cache-Status (RFC 9110 §7.6.3, RFC 9211 §2).
+    let is_token = via.starts_with(|c: char| c.is_ascii_alphabetic())
+        && via.len() <= 64
+        && via
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if !is_token {
+        problems.add(
+            "via",
+            Some(format!("{via:?}")),
+            "must begin with a letter and have 1 to 64 letters, digits, \"-\", \".\" and \"_\"",
+        );
+    }
+    let origins = fields
+        .list("origins", problems)
+        .into_iter()
+        .filter_map(|(path, value)| origin(value, path, problems))
+        .collect();
+    let groups = fields
+        .list("groups", problems)
+        .into_iter()
+        .filter_map(|(path, value)| group(value, path, problems))
+        .collect();
+    let callables = fields
+        .list("callables", problems)
+        .into_iter()
+        .filter_map(|(path, value)| callable(value, path, problems))
+        .collect();
+    let hooks = fields
+        .list("hooks", problems)
+        .into_iter()
+        .filter_map(|(path, value)| hook(value, path, problems))
+        .collect();
+    let routes = fields
+        .list("routes", problems)
+        .into_iter()
+        .filter_map(|(path, value)| route::route(value, path, &name, problems))
+        .collect();
+    fields.end(problems);
+    Some(PlanSpec {
+        name,
+        via,
+        limits,
+        trusted_proxies,
+        origins,
+        groups,
+        callables,
+        hooks,
+        routes,
+    })
+}
+
+fn limits(value: &Value, problems: &mut Problems) -> Limits {
+    let own = Limits::default();
+    let Some(mut fields) = Fields::open(value, "limits", problems) else {
+        return own;
+    };
+    let mut size = |fields: &mut Fields<'_>, name, default: usize, least: u64, most: u64| {
+        usize::try_from(fields.whole(name, default as u64, least, most, problems))
+            .unwrap_or(default)
+    };
+    const MIB: u64 = 1 << 20;
+    let head_bytes = size(&mut fields, "head_bytes", own.head_bytes, 1_024, 16 * MIB);
+    let head_fields = size(&mut fields, "head_fields", own.head_fields, 1, 10_000);
+    let url_bytes = size(&mut fields, "url_bytes", own.url_bytes, 64, 65_534);
+    let replay_bytes = size(&mut fields, "replay_bytes", own.replay_bytes, 0, 64 * MIB);
+    let connections = size(&mut fields, "connections", own.connections, 1, 10_000_000);
+    let function_queue = size(
+        &mut fields,
+        "function_queue",
+        own.function_queue,
+        1,
+        1_000_000,
+    );
+    let function_body_bytes = size(
+        &mut fields,
+        "function_body_bytes",
+        own.function_body_bytes,
+        0,
+        1_024 * MIB,
+    );
+    let token_bytes = size(&mut fields, "token_bytes", own.token_bytes, 64, MIB);
+    let remembered_tokens = size(
+        &mut fields,
+        "remembered_tokens",
+        own.remembered_tokens,
+        0,
+        100_000_000,
+    );
+    let body_bytes = fields.whole("body_bytes", own.body_bytes, 0, 1 << 50, problems);
+    let mut bytes = |fields: &mut Fields<'_>, name, least| {
+        let value = fields.some(name)?;
+        fields.whole_of(name, value, least, 1 << 50, " bytes", problems)
+    };
+    let memory_cache_bytes = bytes(&mut fields, "memory_cache_bytes", 0);
+    let largest_object_bytes = bytes(&mut fields, "largest_object_bytes", 0);
+    let read = Limits {
+        head_bytes,
+        head_fields,
+        url_bytes,
+        body_bytes,
+        replay_bytes,
+        head_timeout: fields.timeout("head_timeout", own.head_timeout, true, problems),
+        idle_timeout: fields.timeout("idle_timeout", own.idle_timeout, false, problems),
+        body_timeout: fields.timeout("body_timeout", own.body_timeout, true, problems),
+        connections,
+        drain_timeout: fields.timeout("drain_timeout", own.drain_timeout, false, problems),
+        memory_cache_bytes,
+        largest_object_bytes,
+        function_queue,
+        function_timeout: fields.timeout("function_timeout", own.function_timeout, true, problems),
+        function_body_bytes,
+        token_bytes,
+        remembered_tokens,
+        coalesce_timeout: fields.timeout("coalesce_timeout", own.coalesce_timeout, false, problems),
+    };
+    fields.end(problems);
+    read
+}
+
+fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<OriginSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let seconds = Duration::from_secs;
+    let name = fields
+        .required_text("name", problems)
+        .unwrap_or_default()
+        .to_owned();
+    let url = fields
+        .required_text("url", problems)
+        .unwrap_or_default()
+        .to_owned();
+    let host = fields.text("host", problems).unwrap_or("origin").to_owned();
+    let connect_timeout = fields.timeout("connect_timeout", seconds(2), true, problems);
+    let first_byte_timeout = fields.timeout("first_byte_timeout", seconds(30), true, problems);
+    let between_bytes_timeout =
+        fields.timeout("between_bytes_timeout", seconds(30), true, problems);
+    let total_timeout = fields.maybe_timeout("total_timeout", problems);
+    let max_connections = fields.whole("max_connections", 256, 1, 1_000_000, problems) as usize;
+    let idle_connections = fields.whole("idle_connections", 64, 0, 1_000_000, problems) as usize;
+    let idle_timeout = fields.timeout("idle_timeout", seconds(60), false, problems);
+    let retries = u8::try_from(fields.whole("retries", 1, 0, 10, problems)).unwrap_or(1);
+    let headers = header_map(&mut fields, "headers", problems);
+    let health = fields
+        .some("health")
+        .and_then(|value| health(value, fields.at("health"), problems));
+    let tls_server_name = fields.text("tls_server_name", problems).map(str::to_owned);
+    let tls_ca = fields
+        .some("tls_ca")
+        .and_then(|value| secret(value, fields.at("tls_ca"), problems));
+    let tls_verify = fields.flag("tls_verify", true, problems);
+    fields.end(problems);
+    Some(OriginSpec {
+        name,
+        url,
+        host,
+        connect_timeout,
+        first_byte_timeout,
+        between_bytes_timeout,
+        total_timeout,
+        max_connections,
+        idle_connections,
+        idle_timeout,
+        retries,
+        headers,
+        health,
+        tls_server_name,
+        tls_ca,
+        tls_verify,
+    })
+}
+
+fn health(value: &Value, path: String, problems: &mut Problems) -> Option<HealthCheck> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let probe = fields.required_text("path", problems).unwrap_or("/");
+    if !probe.starts_with('/') || probe.parse::<http::uri::PathAndQuery>().is_err() {
+        problems.add(
+            fields.at("path"),
+            Some(format!("{probe:?}")),
+            "must be a path that starts with \"/\"",
+        );
+    }
+    let interval = fields.timeout("interval", Duration::from_secs(10), true, problems);
+    let timeout = fields.timeout("timeout", Duration::from_secs(2), true, problems);
+    let mut count = |fields: &mut Fields<'_>, name, default| {
+        u32::try_from(fields.whole(name, default, 1, 1_000, problems)).unwrap_or(1)
+    };
+    let healthy_after = count(&mut fields, "healthy_after", 2);
+    let unhealthy_after = count(&mut fields, "unhealthy_after", 3);
+    let status = match fields.raw("status") {
+        None => vec![http::StatusCode::OK],
+        Some(value) => {
+            let items = fields.list_of("status", value, problems);
+            if value.as_array().is_some_and(Vec::is_empty) {
+                problems.add(
+                    fields.at("status"),
+                    None,
+                    "must name at least one status, or the origin is never healthy",
+                );
+            }
+            items
+                .into_iter()
+                .filter_map(|(path, value)| self::status(&path, value, problems))
+                .collect()
+        }
+    };
+    fields.end(problems);
+    Some(HealthCheck {
+        path: probe.into(),
+        interval,
+        timeout,
+        healthy_after,
+        unhealthy_after,
+        status,
+    })
+}
+
+fn group(value: &Value, path: String, problems: &mut Problems) -> Option<GroupSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let name = fields
+        .required_text("name", problems)
+        .unwrap_or_default()
+        .to_owned();
+    let declared = fields.required("members", problems).is_some();
+    let members: Vec<String> = fields
+        .texts("members", problems)
+        .into_iter()
+        .map(|(_, text)| text.to_owned())
+        .collect();
+    if declared && members.is_empty() {
+        problems.add(fields.at("members"), None, "must name at least one origin");
+    }
+    let failover_on = match fields.raw("failover_on") {
+        None => [500, 502, 503, 504]
+            .into_iter()
+            .filter_map(|code| http::StatusCode::from_u16(code).ok())
+            .collect(),
+        Some(value) => fields
+            .list_of("failover_on", value, problems)
+            .into_iter()
+            .filter_map(|(path, value)| status(&path, value, problems))
+            .collect(),
+    };
+    fields.end(problems);
+    Some(GroupSpec {
+        name,
+        members,
+        failover_on,
+    })
+}
+
+fn callable(value: &Value, path: String, problems: &mut Problems) -> Option<CallableSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let name = fields
+        .required_text("name", problems)
+        .unwrap_or_default()
+        .to_owned();
+    let inline = fields.flag("inline", false, problems);
+    let blocking = fields.flag("blocking", false, problems);
+    if inline && blocking {
+        problems.add(
+            fields.at("inline"),
+            Some("true".to_owned()),
+            "can't be together with blocking: it runs on the worker itself",
+        );
+    }
+    let timeout = fields.maybe_timeout("timeout", problems);
+    let modes = [("closed", FailMode::Closed), ("open", FailMode::Open)];
+    let fail = fields.choice("fail", &modes, FailMode::Closed, problems);
+    fields.end(problems);
+    Some(CallableSpec {
+        name,
+        inline,
+        blocking,
+        timeout,
+        fail,
+    })
+}
+
+fn hook(value: &Value, path: String, problems: &mut Problems) -> Option<HookSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let phases = [
+        ("viewer_request", HookPhase::ViewerRequest),
+        ("origin_request", HookPhase::OriginRequest),
+        ("origin_response", HookPhase::OriginResponse),
+        ("viewer_response", HookPhase::ViewerResponse),
+    ];
+    let phase = fields
+        .required("phase", problems)
+        .and_then(|value| fields.choice_of("phase", value, &phases, problems));
+    let pattern = fields.required_text("pattern", problems).map(str::to_owned);
+    let host = fields.text("host", problems).map(str::to_owned);
+    let call = fields.required("call", problems);
+    let call =
+        call.and_then(|value| fields.whole_of("call", value, 0, u64::from(u32::MAX), "", problems));
+    fields.end(problems);
+    Some(HookSpec {
+        phase,
+        pattern,
+        host,
+        call,
+    })
+}

@@ -1,0 +1,219 @@
+//! What the URL that a viewer asked for becomes (phase 4): an https redirect, another place, the path at the origin.
+//!
+//! Everything here ends up in a `Location` that a browser follows or in a path that an origin believes, so what a
+//! client put into a parameter may choose a page but never a host, a header line or a directory above.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
+
+use crate::plan::{
+    Redirect, Route, Scheme, ViewerPolicy,
+    compile::{Piece, Template},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// What the route's https policy says to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Https {
+    Proceed,
+    Redirect,
+    /// 403, as CloudFront answers.
+    Forbid,
+}
+
+pub fn https(policy: ViewerPolicy, scheme: Scheme) -> Https {
+    match (policy, scheme) {
+        (ViewerPolicy::AllowAll, _) | (_, Scheme::Https) => Https::Proceed,
+        (ViewerPolicy::HttpsOnly, Scheme::Http) => Https::Forbid,
+        (ViewerPolicy::RedirectToHttps, Scheme::Http) => Https::Redirect,
+    }
+}
+
+/// 301 where every client repeats the method anyway; else 308, which forbids to change it (RFC 9110 §15.4.9).
+pub fn https_redirect_status(method: &Method) -> StatusCode {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        StatusCode::MOVED_PERMANENTLY
+    } else {
+        StatusCode::PERMANENT_REDIRECT
+    }
+}
+
+/// The same URL over https, on the standard port. `None`: the host can't stand in a field.
+pub fn https_location(host: &str, target: &PathAndQuery) -> Option<HeaderValue> {
+    if host.is_empty() {
+        return None;
+    }
+    let target = target.as_str();
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(format!("https://{host}{slash}{target}")))
+        .ok()
+}
+
+/// A `Location` that names the very URL that was asked for.
+///
+/// A path that begins with `//` would be read as a host (RFC 3986 §4.2), `\` for `/` by browsers: `/.` before it
+/// changes nothing but that.
+pub fn same_url(target: &PathAndQuery) -> Cow<'_, str> {
+    rooted(Cow::Borrowed(target.as_str()))
+}
+
+fn rooted(target: Cow<'_, str>) -> Cow<'_, str> {
+    match target.as_bytes() {
+        [b'/', b'/' | b'\\', ..] => Cow::Owned(format!("/.{target}")),
+        _ => target,
+    }
+}
+
+/// The path at the origin and in the key: prefix off, rewrite, prefix on, index document. Borrowed when it stays.
+pub fn target_path<'p>(route: &Route, path: &'p str) -> Cow<'p, str> {
+    let mut target = Cow::Borrowed(path);
+    if let Some(prefix) = &route.strip_prefix
+        && let Some(rest) = without_prefix(path, prefix)
+    {
+        target = Cow::Borrowed(rest);
+    }
+    if let Some(rewrite) = &route.rewrite
+        && let Some(captured) = rewrite.pattern.raw_captures(&target)
+    {
+        let rewritten = fill(&rewrite.to, &captured);
+        // Pieces of a path may meet to a dot segment that admission never saw: such a path is left alone.
+        if !has_dot_segment(&rewritten) {
+            target = Cow::Owned(rewritten);
+        }
+    }
+    if let Some(prefix) = &route.add_prefix {
+        target = Cow::Owned(format!("{prefix}{target}"));
+    }
+    if let Some(index) = &route.index
+        && target.ends_with('/')
+    {
+        target = Cow::Owned(format!("{target}{index}"));
+    }
+    target
+}
+
+/// Takes a prefix off where a segment ends.
+fn without_prefix<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+    match path.strip_prefix(prefix)? {
+        "" => Some("/"),
+        rest if rest.starts_with('/') => Some(rest),
+        _ => None,
+    }
+}
+
+fn fill(template: &str, captured: &[(&str, &str)]) -> String {
+    let mut filled = String::with_capacity(template.len() + 32);
+    for piece in Template(template).pieces() {
+        match piece {
+            Piece::Text(text) => filled.push_str(text),
+            Piece::Parameter(name) => filled.push_str(value_of(captured, name)),
+        }
+    }
+    filled
+}
+
+fn value_of<'c>(captured: &[(&str, &'c str)], name: &str) -> &'c str {
+    captured
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map_or("", |(_, value)| value)
+}
+
+fn has_dot_segment(path: &str) -> bool {
+    path.split('/').any(|segment| {
+        segment.len() <= 6
+            && matches!(
+                segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
+                "." | ".."
+            )
+    })
+}
+
+/// Where in a URL a template's parameter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Authority,
+    Path,
+    Query,
+}
+
+/// The `Location` of a redirect route. `None`: what the client put into a parameter may not stand where it would.
+pub fn redirect_location(
+    route: &Route,
+    redirect: &Redirect,
+    path: &str,
+    query: Option<&str>,
+) -> Option<HeaderValue> {
+    let mut location = String::with_capacity(redirect.location.len() + path.len());
+    if redirect.location.contains('{') {
+        let captured = route.path.raw_captures(path)?;
+        for piece in Template(&redirect.location).pieces() {
+            match piece {
+                Piece::Text(text) => location.push_str(text),
+                Piece::Parameter(name) => put(&mut location, value_of(&captured, name))?,
+            }
+        }
+        if redirect.location.starts_with('/') && !redirect.location.starts_with("//") {
+            location = rooted(Cow::Owned(location)).into_owned();
+        }
+    } else {
+        location.push_str(&redirect.location);
+    }
+    if let Some(query) = query.filter(|query| redirect.query && !query.is_empty()) {
+        let fragment = location.find('#').map(|at| location.split_off(at));
+        location.push(if location.contains('?') { '&' } else { '?' });
+        location.push_str(query);
+        location.push_str(fragment.as_deref().unwrap_or_default());
+    }
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(location)).ok()
+}
+
+fn part(location: &str) -> Part {
+    let lower = location
+        .split_once("://")
+        .map(|(_, rest)| rest)
+        .or_else(|| location.strip_prefix("//"));
+    match lower {
+        Some(rest) if !rest.contains(['/', '?', '#']) => Part::Authority,
+        _ if location.contains(['?', '#']) => Part::Query,
+        _ => Part::Path,
+    }
+}
+
+/// Appends a parameter's value (as it was in the path: percent-encoded) in a form that stays within its part.
+fn put(location: &mut String, value: &str) -> Option<()> {
+    match part(location) {
+        Part::Authority => {
+            let begins = location.ends_with("//");
+            if !begins && value.starts_with('/') {
+                // "https://host{rest}": the value is the whole path.
+                encoded(location, value, b"\\");
+                return Some(());
+            }
+            // At the beginning a whole name may stand; after that a dot would move on to somebody else's domain.
+            let fits =
+                |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || (begins && byte == b'.');
+            value.bytes().all(fits).then(|| location.push_str(value))
+        }
+        Part::Path => {
+            encoded(location, value, b"\\");
+            Some(())
+        }
+        Part::Query => {
+            encoded(location, value, b"\\&#+");
+            Some(())
+        }
+    }
+}
+
+fn encoded(location: &mut String, value: &str, also: &[u8]) {
+    for c in value.chars() {
+        match u8::try_from(c) {
+            Ok(byte) if also.contains(&byte) => location.push_str(&format!("%{byte:02X}")),
+            _ => location.push(c),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Work that belongs to no request: health probes, key sets by URL. One thread, one event loop.
+
+use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use edgerouter_core::{
+    identity::jwks::MOST_BYTES,
+    plan::{Origin, OriginTls, Scheme, UpstreamHost},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
+use http_body::Body as _;
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::watch,
+    task::spawn_local,
+};
+
+use crate::{
+    identity::jwks_source::Fetch,
+    server::Life,
+    upstream::{RequestBody, UpstreamRequest, Upstreams, health_probe},
+    worker::Shared,
+};
+
+pub fn start(shared: Arc<Shared>, life: watch::Receiver<Life>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("edge-background".to_owned()).spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(run(shared, life)),
+            Err(error) => tracing::error!(%error, "no health probes and no key refresh: the event loop could not be made"),
+        }
+    })
+}
+
+/// Starts the tasks of the plan in service, and again for each plan that follows.
+async fn run(shared: Arc<Shared>, mut life: watch::Receiver<Life>) {
+    let upstreams = Rc::new(Upstreams::new());
+    let mut version = 0;
+    let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
+    let mut seconds = tokio::time::interval(std::time::Duration::from_millis(500));
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => {
+                upstreams.sweep(std::time::Instant::now());
+                let live = shared.live.load_full();
+                if live.version != version {
+                    version = live.version;
+                    for task in tasks.drain(..) {
+                        task.abort();
+                    }
+                    tasks.push(spawn_local(health_probe::run(Rc::clone(&upstreams), Arc::clone(&live), Arc::clone(&shared.health))));
+                    for source in live.keys.sources() {
+                        let fetcher = KeyFetch(Rc::clone(&upstreams));
+                        tasks.push(spawn_local(async move { source.run(fetcher).await }));
+                    }
+                }
+            }
+            changed = life.changed() => {
+                if changed.is_err() || *life.borrow_and_update() == Life::Ended {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Fetches key sets through the engine's own client.
+struct KeyFetch(Rc<Upstreams>);
+
+impl Fetch for KeyFetch {
+    fn get(&self, url: &str) -> Pin<Box<dyn Future<Output = Result<Bytes, String>>>> {
+        let upstreams = Rc::clone(&self.0);
+        let url = url.to_owned();
+        Box::pin(async move {
+            let (origin, path_and_query) =
+                issuer(&url).ok_or_else(|| "the URL is not one of http or https".to_owned())?;
+            let mut headers = HeaderMap::new();
+            let host = HeaderValue::from_str(origin.authority.as_str())
+                .map_err(|error| error.to_string())?;
+            headers.insert(header::HOST, host);
+            headers.insert(
+                header::ACCEPT,
+                HeaderValue::from_static("application/jwk-set+json, application/json"),
+            );
+            headers.insert(header::USER_AGENT, HeaderValue::from_static("edgerouter"));
+            let request = UpstreamRequest {
+                method: Method::GET,
+                path_and_query,
+                headers,
+                body: RequestBody::Empty,
+                upgrade: false,
+            };
+            let response = upstreams
+                .fetch(&origin, request)
+                .await
+                .map_err(|error| error.to_string())?;
+            if response.status != StatusCode::OK {
+                return Err(format!("the issuer answered {}", response.status));
+            }
+            let mut body = response.body;
+            let mut whole = BytesMut::new();
+            while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                let frame = frame.map_err(|error| error.to_string())?;
+                if let Ok(data) = frame.into_data() {
+                    if whole.len() + data.len() > MOST_BYTES {
+                        return Err(format!("the key set is larger than {MOST_BYTES} bytes"));
+                    }
+                    whole.extend_from_slice(&data);
+                }
+            }
+            Ok(whole.freeze())
+        })
+    }
+}
+
+/// The issuer's server as an origin that no plan names.
+fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
+    let uri: Uri = url.parse().ok()?;
+    let authority = uri.authority()?.clone();
+    let (scheme, port) = match uri.scheme_str()? {
+        "http" => (Scheme::Http, 80),
+        "https" => (Scheme::Https, 443),
+        _ => return None,
+    };
+    let timeout = Duration::from_secs(5);
+    let origin = Origin {
+        name: "jwks".into(),
+        scheme,
+        host: authority.host().trim_matches(['[', ']']).into(),
+        port: authority.port_u16().unwrap_or(port),
+        authority,
+        path_prefix: "".into(),
+        upstream_host: UpstreamHost::Origin,
+        connect_timeout: timeout,
+        first_byte_timeout: timeout,
+        between_bytes_timeout: timeout,
+        total_timeout: Some(Duration::from_secs(10)),
+        max_connections: 1,
+        idle_connections: 0,
+        idle_timeout: timeout,
+        retries: 1,
+        headers: Vec::new(),
+        health: None,
+        tls: OriginTls {
+            verify: true,
+            server_name: None,
+            ca_pem: None,
+        },
+    };
+    let path = uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Some((origin, path))
+}

@@ -1,0 +1,279 @@
+//! The body of a response on its way to a viewer: from the store, from an origin, or from a body still arriving.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use smallvec::SmallVec;
+
+use crate::{
+    listen::Conn,
+    store::{arriving::Reader, entry::Chunks},
+    upstream::UpstreamBody,
+};
+
+/// Boxed errors as hyper takes them.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug)]
+pub struct EdgeBody {
+    source: Source,
+    /// Tells the connection that the response is over when this is dropped.
+    _busy: Option<Busy>,
+    account: Option<Box<StreamAccount>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Empty,
+    One(Bytes),
+    Pieces {
+        pieces: smallvec::IntoIter<[Bytes; 1]>,
+        left: u64,
+    },
+    Upstream(Box<UpstreamBody>),
+    Arriving {
+        reader: Reader,
+        length: Option<u64>,
+        sent: u64,
+    },
+}
+
+/// Counts the bytes of a body whose length is not known beforehand, when it is over.
+pub struct StreamAccount {
+    pub bytes: u64,
+    pub done: Option<Box<dyn FnOnce(u64)>>,
+}
+
+impl std::fmt::Debug for StreamAccount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamAccount")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for StreamAccount {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(self.bytes);
+        }
+    }
+}
+
+/// A request of the connection is being answered for as long as this lives.
+#[derive(Debug)]
+pub struct Busy(pub Rc<Conn>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.answered();
+    }
+}
+
+impl EdgeBody {
+    pub fn empty() -> Self {
+        Self::of(Source::Empty)
+    }
+
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::of(if bytes.is_empty() {
+            Source::Empty
+        } else {
+            Source::One(bytes)
+        })
+    }
+
+    /// The stored pieces, shared, not copied.
+    pub fn stored(pieces: &Chunks, length: u64) -> Self {
+        match pieces.as_slice() {
+            [] => Self::empty(),
+            [one] => Self::of(Source::One(one.clone())),
+            _ => Self::of(Source::Pieces {
+                pieces: pieces.clone().into_iter(),
+                left: length,
+            }),
+        }
+    }
+
+    /// Bytes `first..=last` of the stored pieces.
+    pub fn stored_range(pieces: &Chunks, first: u64, last: u64) -> Self {
+        Self::pieces(range_of(pieces, first, last))
+    }
+
+    pub fn pieces(pieces: SmallVec<[Bytes; 1]>) -> Self {
+        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self::of(Source::Pieces {
+            pieces: pieces.into_iter(),
+            left,
+        })
+    }
+
+    pub fn upstream(body: UpstreamBody) -> Self {
+        if body.is_end_stream() {
+            Self::empty()
+        } else {
+            Self::of(Source::Upstream(Box::new(body)))
+        }
+    }
+
+    pub fn arriving(reader: Reader, length: Option<u64>) -> Self {
+        Self::of(Source::Arriving {
+            reader,
+            length,
+            sent: 0,
+        })
+    }
+
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            _busy: None,
+            account: None,
+        }
+    }
+
+    pub fn with_busy(mut self, busy: Busy) -> Self {
+        self._busy = Some(busy);
+        self
+    }
+
+    pub fn on_end(mut self, done: impl FnOnce(u64) + 'static) -> Self {
+        self.account = Some(Box::new(StreamAccount {
+            bytes: 0,
+            done: Some(Box::new(done)),
+        }));
+        self
+    }
+}
+
+/// The pieces that hold bytes `first..=last`, cut to size and shared.
+pub fn range_of(pieces: &Chunks, first: u64, last: u64) -> SmallVec<[Bytes; 1]> {
+    let mut chosen = SmallVec::new();
+    let mut start = 0u64;
+    for piece in pieces {
+        let end = start + piece.len() as u64;
+        let from = first.max(start);
+        let to = (last + 1).min(end);
+        if from < to {
+            chosen.push(piece.slice((from - start) as usize..(to - start) as usize));
+        }
+        start = end;
+    }
+    chosen
+}
+
+impl Body for EdgeBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let polled = match &mut this.source {
+            Source::Empty => Poll::Ready(None),
+            Source::One(_) => match std::mem::replace(&mut this.source, Source::Empty) {
+                Source::One(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                _ => Poll::Ready(None),
+            },
+            Source::Pieces { pieces, left } => Poll::Ready(pieces.next().map(|piece| {
+                *left = left.saturating_sub(piece.len() as u64);
+                Ok(Frame::data(piece))
+            })),
+            Source::Upstream(body) => Pin::new(&mut **body).poll_frame(cx).map_err(Into::into),
+            Source::Arriving { reader, sent, .. } => match reader.poll_next(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Ready(Some(Err(broken))) => Poll::Ready(Some(Err(broken.into()))),
+                Poll::Ready(Some(Ok(piece))) => {
+                    *sent += piece.len() as u64;
+                    Poll::Ready(Some(Ok(Frame::data(piece))))
+                }
+            },
+        };
+        if let (Some(account), Poll::Ready(Some(Ok(frame)))) = (&mut this.account, &polled)
+            && let Some(data) = frame.data_ref()
+        {
+            account.bytes += data.len() as u64;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::One(_) => false,
+            Source::Pieces { left, .. } => *left == 0,
+            Source::Upstream(body) => body.is_end_stream(),
+            Source::Arriving { length, sent, .. } => *length == Some(*sent),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::One(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Pieces { left, .. } => SizeHint::with_exact(*left),
+            Source::Upstream(body) => body.size_hint(),
+            Source::Arriving { length, sent, .. } => length
+                .map_or_else(SizeHint::default, |length| {
+                    SizeHint::with_exact(length.saturating_sub(*sent))
+                }),
+        }
+    }
+}
+
+/// A request's body on its way in, counted: one without a length must not grow without end.
+#[derive(Debug)]
+pub struct Inbound {
+    body: hyper::body::Incoming,
+    left: u64,
+}
+
+impl Inbound {
+    pub fn new(body: hyper::body::Incoming, most: u64) -> Self {
+        Self { body, left: most }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the request body is larger than limits.body_bytes")]
+pub struct BodyTooLarge;
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body)
+            .poll_frame(cx)
+            .map_err(BoxError::from);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => return Poll::Ready(Some(Err(Box::new(BodyTooLarge)))),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,158 @@
+//! The border to functions and hooks: what the engine hands over and what it takes back.
+//!
+//! The engine knows no Python. Whoever runs the callables implements [`Functions`]; the engine awaits the answer on
+//! its own worker and enforces the deadline itself, so a callable that never answers costs its own request only.
+
+use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use edgerouter_core::plan::{CallableId, Scheme};
+use http::{HeaderMap, Method, StatusCode};
+
+/// Where on the path of a request the callable is asked (DESIGN §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    ViewerRequest,
+    OriginRequest,
+    OriginResponse,
+    ViewerResponse,
+    /// A terminal edge function.
+    Function,
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ViewerRequest => "viewer_request",
+            Self::OriginRequest => "origin_request",
+            Self::OriginResponse => "origin_response",
+            Self::ViewerResponse => "viewer_response",
+            Self::Function => "function",
+        }
+    }
+}
+
+/// The request as a callable sees it. `method`, `path`, `query` and `headers` may be edited by the two request phases.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    pub method: Method,
+    pub scheme: Scheme,
+    pub host: Arc<str>,
+    /// Normalised path, percent-encoded, starts with `/`.
+    pub path: String,
+    /// Without the `?`.
+    pub query: Option<String>,
+    pub headers: HeaderMap,
+    pub client: IpAddr,
+    /// Parameters of the route's pattern, percent-decoded.
+    pub params: Vec<(String, String)>,
+    /// Verified claims as JSON text.
+    pub claims: Option<Arc<str>>,
+    /// Experiment name and variant.
+    pub variants: Vec<(Arc<str>, Arc<str>)>,
+    /// Request id, in the log and in error answers.
+    pub id: u64,
+}
+
+/// The response head as the two response phases see and edit it.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+}
+
+/// One call.
+#[derive(Debug)]
+pub struct Invocation {
+    pub call: CallableId,
+    pub phase: Phase,
+    pub request: RequestHead,
+    /// The whole request body for functions (bounded by `limits.function_body_bytes`); empty for hooks.
+    pub body: Bytes,
+    /// Present in the response phases.
+    pub response: Option<ResponseHead>,
+    /// The engine stops waiting after this long; the runner should interrupt the callable then.
+    pub timeout: Duration,
+}
+
+/// A complete answer by a callable.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What a callable decided.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Go on with the heads as they are now (edited or not).
+    Continue {
+        request: RequestHead,
+        response: Option<ResponseHead>,
+    },
+    /// Answer now.
+    Answer(Answer),
+}
+
+/// Why a call gave no verdict.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FunctionError {
+    #[error("the queue of calls is full ({0} waiting)")]
+    QueueFull(usize),
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// `id` is in the answer and in the log line that holds the traceback.
+    #[error("raised {kind}: {message} (error id {id})")]
+    Raised {
+        id: String,
+        kind: String,
+        message: String,
+    },
+    #[error("returned {got}, expected {expected} (error id {id})")]
+    WrongType {
+        id: String,
+        got: String,
+        expected: String,
+    },
+    #[error("the function runtime has stopped")]
+    Gone,
+}
+
+/// The future of a verdict; it lives on the worker that asked.
+pub type Pending = Pin<Box<dyn Future<Output = Result<Verdict, FunctionError>>>>;
+
+/// Runs callables. Shared by all workers.
+pub trait Functions: Send + Sync + fmt::Debug {
+    /// Starts a call. Never blocks: a full queue is an error of the returned future, at once.
+    fn invoke(&self, invocation: Invocation) -> Pending;
+
+    /// Calls waiting or running now, and callables abandoned because they could not be interrupted.
+    fn load(&self) -> FunctionsLoad;
+}
+
+/// How busy the runner is, for `/metrics` and `/readyz`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FunctionsLoad {
+    pub waiting: usize,
+    pub running: usize,
+    pub abandoned: usize,
+    /// False when too many threads had to be abandoned: the process says so on `/readyz`.
+    pub ready: bool,
+}
+
+/// For plans without callables.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoFunctions;
+
+impl Functions for NoFunctions {
+    fn invoke(&self, _invocation: Invocation) -> Pending {
+        Box::pin(std::future::ready(Err(FunctionError::Gone)))
+    }
+    fn load(&self) -> FunctionsLoad {
+        FunctionsLoad {
+            ready: true,
+            ..FunctionsLoad::default()
+        }
+    }
+}

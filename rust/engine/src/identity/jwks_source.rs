@@ -1,0 +1,260 @@
+//! The key set of one URL: fetched in the background, shared by all workers, kept while the issuer is down.
+//!
+//! A request only loads a pointer. One task per source fetches: at the start, when the set is due, and when a token
+//! named an unknown key. A set that cannot be read never replaces one that could; past its time it is dropped, and
+//! then nothing can be verified (503) rather than everything with keys that may have been withdrawn.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use arc_swap::{ArcSwapOption, Guard};
+use bytes::Bytes;
+use edgerouter_core::identity::{
+    jwks::{KeySet, MOST_BYTES},
+    jwt::{JwtPolicy, KeySource},
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+
+/// How long one fetch may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a failed fetch the next waits this long, twice as long after each more, and at most the cooldown.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// What fetches a URL: a GET that answers the content of a 200, at most [`MOST_BYTES`] of it, and otherwise words for
+/// the log.
+pub trait Fetch {
+    fn get(&self, url: &str) -> Pin<Box<dyn Future<Output = Result<Bytes, String>>>>;
+}
+
+/// The keys of one URL.
+#[derive(Debug)]
+pub struct JwksSource {
+    /// Reads what was fetched; its own URL is this source's.
+    policy: Arc<JwtPolicy>,
+    url: Arc<str>,
+    times: Times,
+    keys: ArcSwapOption<KeySet>,
+    none: KeySet,
+    wanted: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Times {
+    refresh: Duration,
+    cooldown: Duration,
+    max_stale: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last_attempt: Option<Instant>,
+    last_success: Option<Instant>,
+    /// In a row.
+    failures: u32,
+    attempts_total: u64,
+    failures_total: u64,
+}
+
+/// How a source does, for `/metrics` and `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStatus {
+    pub url: Arc<str>,
+    /// Usable keys; 0: nothing can be verified.
+    pub keys: usize,
+    /// Since the last good answer of the issuer.
+    pub age: Option<Duration>,
+    pub attempts: u64,
+    pub failures: u64,
+}
+
+impl JwksSource {
+    /// `None` for a policy whose keys came with the plan.
+    pub fn new(policy: Arc<JwtPolicy>) -> Option<Self> {
+        let KeySource::Url {
+            url,
+            refresh,
+            cooldown,
+            max_stale,
+        } = &policy.source
+        else {
+            return None;
+        };
+        let times = Times {
+            refresh: *refresh,
+            cooldown: *cooldown,
+            max_stale: *max_stale,
+        };
+        Some(Self::with_times(Arc::clone(url), times, policy))
+    }
+
+    fn with_times(url: Arc<str>, times: Times, policy: Arc<JwtPolicy>) -> Self {
+        Self {
+            policy,
+            url,
+            times,
+            keys: ArcSwapOption::empty(),
+            none: KeySet::empty(),
+            wanted: Notify::new(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Whether this source's keys are those that `policy` asks for: the same URL, times and algorithms.
+    pub fn serves(&self, policy: &JwtPolicy) -> bool {
+        match &policy.source {
+            KeySource::Static(_) => false,
+            KeySource::Url {
+                url,
+                refresh,
+                cooldown,
+                max_stale,
+            } => {
+                let times = Times {
+                    refresh: *refresh,
+                    cooldown: *cooldown,
+                    max_stale: *max_stale,
+                };
+                *url == self.url
+                    && times == self.times
+                    && policy.algorithms == self.policy.algorithms
+            }
+        }
+    }
+
+    /// The last good keys, unless they are too old.
+    pub fn keys(&self) -> Guard<Option<Arc<KeySet>>> {
+        self.keys.load()
+    }
+
+    pub(super) fn none(&self) -> &KeySet {
+        &self.none
+    }
+
+    /// Asks for a fetch as soon as the cooldown allows one. Any number of calls cause one.
+    pub fn ask(&self) {
+        self.wanted.notify_one();
+    }
+
+    pub fn status(&self) -> SourceStatus {
+        let state = self.state.lock();
+        SourceStatus {
+            url: Arc::clone(&self.url),
+            keys: self.keys.load().as_ref().map_or(0, |keys| keys.len()),
+            age: state.last_success.map(|at| at.elapsed()),
+            attempts: state.attempts_total,
+            failures: state.failures_total,
+        }
+    }
+
+    /// Keeps the keys fresh, for ever. To be run by one task at a time; a later one goes on where this was dropped.
+    pub async fn run(&self, fetch: impl Fetch) {
+        loop {
+            self.wait().await;
+            self.attempt(&fetch).await;
+        }
+    }
+
+    /// Until a fetch is due.
+    async fn wait(&self) {
+        loop {
+            let (due, earliest, expiry) = self.schedule();
+            // Without keys nothing expires; far away stands for never.
+            let expiry = expiry.unwrap_or_else(|| due + Duration::from_secs(3600));
+            tokio::select! {
+                biased;
+                () = sleep_until(due) => return,
+                () = sleep_until(expiry) => self.expire(),
+                () = self.wanted.notified() => {
+                    sleep_until(earliest.min(due)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// When the next fetch is due, when a token may cause one at the earliest, and when the keys are too old.
+    fn schedule(&self) -> (Instant, Instant, Option<Instant>) {
+        let state = self.state.lock();
+        let now = Instant::now();
+        let Some(attempt) = state.last_attempt else {
+            return (now, now, None);
+        };
+        let pause = if state.failures == 0 {
+            self.times.refresh.max(self.times.cooldown)
+        } else {
+            let doubled = FIRST_RETRY.saturating_mul(1 << (state.failures - 1).min(16));
+            doubled.min(self.times.cooldown)
+        };
+        let expiry = self
+            .keys
+            .load()
+            .is_some()
+            .then(|| self.expiry(&state))
+            .flatten();
+        (attempt + pause, attempt + self.times.cooldown, expiry)
+    }
+
+    /// The keys serve until they are due, and `max_stale` after that.
+    fn expiry(&self, state: &State) -> Option<Instant> {
+        let due = state.last_success? + self.times.refresh.max(self.times.cooldown);
+        Some(due + self.times.max_stale)
+    }
+
+    fn expire(&self) {
+        self.keys.store(None);
+        tracing::error!(url = %self.url, "the issuer has been down for too long: its keys are no longer used");
+    }
+
+    async fn attempt(&self, fetch: &impl Fetch) {
+        self.state.lock().last_attempt = Some(Instant::now());
+        let found = match timeout(FETCH_TIMEOUT, fetch.get(&self.url)).await {
+            Ok(Ok(json)) if json.len() > MOST_BYTES => {
+                Err(format!("the answer is longer than {MOST_BYTES} bytes"))
+            }
+            Ok(Ok(json)) => self
+                .policy
+                .read_keys(&json)
+                .map_err(|error| format!("the answer {error}")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(format!("no answer within {FETCH_TIMEOUT:?}")),
+        };
+        let expired = {
+            let mut state = self.state.lock();
+            state.attempts_total += 1;
+            match found {
+                Ok(keys) => {
+                    state.failures = 0;
+                    state.last_success = state.last_attempt;
+                    self.accept(keys);
+                    false
+                }
+                Err(error) => {
+                    state.failures = state.failures.saturating_add(1);
+                    state.failures_total += 1;
+                    tracing::warn!(url = %self.url, %error, "keys could not be fetched; the last good ones stay");
+                    self.keys.load().is_some()
+                        && self.expiry(&state).is_some_and(|at| at <= Instant::now())
+                }
+            }
+        };
+        if expired {
+            self.expire();
+        }
+    }
+
+    /// The same set keeps its pointer, and with it nothing that was remembered is forgotten.
+    fn accept(&self, keys: KeySet) {
+        let before = self.keys.load().as_ref().map(|keys| keys.fingerprint());
+        if before != Some(keys.fingerprint()) {
+            tracing::info!(url = %self.url, keys = keys.len(), "keys fetched");
+            self.keys.store(Some(Arc::new(keys)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Keys and remembered tokens: what the verification of `edgerouter_core` needs from the world around it.
+//!
+//! `jwks_source` keeps the keys of one URL fresh for all workers; `remembered` keeps one worker's verified tokens.
+//! Whether a token is good is decided in the core. Data flows plan → [`KeySources`] → keys for `verify`.
+
+pub mod jwks_source;
+mod remembered;
+
+use std::{ops::Deref, sync::Arc};
+
+use edgerouter_core::{
+    identity::{
+        jwks::KeySet,
+        jwt::{JwtPolicy, TokenError},
+    },
+    plan::Plan,
+};
+
+pub use jwks_source::{Fetch, JwksSource, SourceStatus};
+pub use remembered::Remembered;
+
+/// The key sets that a plan's policies fetch, each once.
+#[derive(Debug, Default)]
+pub struct KeySources {
+    sources: Vec<Arc<JwksSource>>,
+}
+
+/// Keys in use for one verification.
+#[derive(Debug)]
+pub enum Keys<'a> {
+    Static(&'a KeySet),
+    Fetched(arc_swap::Guard<Option<Arc<KeySet>>>, &'a JwksSource),
+}
+
+impl KeySources {
+    /// Sources for a first plan.
+    pub fn of(plan: &Plan) -> Self {
+        Self::succeed(&Self::default(), plan)
+    }
+
+    /// Sources for the plan that follows: those that stay keep their keys, so a reload does not depend on issuers.
+    pub fn succeed(previous: &Self, plan: &Plan) -> Self {
+        let policies = plan.routes.iter().filter_map(|route| route.auth.as_ref());
+        Self::for_policies(previous, policies)
+    }
+
+    fn for_policies<'p>(
+        previous: &Self,
+        policies: impl Iterator<Item = &'p Arc<JwtPolicy>>,
+    ) -> Self {
+        let mut sources: Vec<Arc<JwksSource>> = Vec::new();
+        for policy in policies {
+            if policy.static_keys().is_some() || sources.iter().any(|one| one.serves(policy)) {
+                continue;
+            }
+            let kept = previous.sources.iter().find(|one| one.serves(policy));
+            sources.extend(match kept {
+                Some(kept) => Some(Arc::clone(kept)),
+                None => JwksSource::new(Arc::clone(policy)).map(Arc::new),
+            });
+        }
+        Self { sources }
+    }
+
+    /// The keys of a policy now. `NoKey` while an issuer has not answered yet, or has not for too long.
+    pub fn keys_of<'a>(&'a self, policy: &'a JwtPolicy) -> Result<Keys<'a>, TokenError> {
+        if let Some(keys) = policy.static_keys() {
+            return Ok(Keys::Static(keys));
+        }
+        let source = self.source(policy).ok_or(TokenError::NoKey)?;
+        let keys = source.keys();
+        if keys.is_none() {
+            return Err(TokenError::NoKey);
+        }
+        Ok(Keys::Fetched(keys, source))
+    }
+
+    /// A token names a key that the policy's set lacks: its issuer may have a new one. Returns at once; how often the
+    /// issuer is asked is bounded by the policy's cooldown.
+    pub fn ask_for_more(&self, policy: &JwtPolicy) {
+        if let Some(source) = self.source(policy) {
+            source.ask();
+        }
+    }
+
+    /// Every source, each to be run by one task.
+    pub fn sources(&self) -> impl Iterator<Item = Arc<JwksSource>> {
+        self.sources.iter().map(Arc::clone)
+    }
+
+    fn source(&self, policy: &JwtPolicy) -> Option<&JwksSource> {
+        self.sources
+            .iter()
+            .find(|one| one.serves(policy))
+            .map(|one| &**one)
+    }
+}
+
+impl Deref for Keys<'_> {
+    type Target = KeySet;
+
+    fn deref(&self) -> &KeySet {
+        match self {
+            Self::Static(keys) => keys,
+            Self::Fetched(keys, source) => keys.as_deref().unwrap_or(source.none()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Verified tokens of one worker: a repeat costs a hash, a look-up and a comparison (DESIGN §8).
+//!
+//! An entry holds the token itself. The hash only finds it; what lets a request in is that every byte is the same, so
+//! no collision can forge anything. It also holds what the token was verified for: another policy, or a set of keys
+//! that has changed since, finds nothing. Times are checked on each use.
+//!
+//! Two generations bound it: new entries go to the young one; when that is full it becomes the old one, and what was
+//! the old one is dropped. Entries that are used come back to the young one.
+
+use std::{
+    hash::{BuildHasher, Hash, Hasher},
+    mem,
+    sync::Arc,
+};
+
+use edgerouter_core::identity::{
+    jwks::KeySet,
+    jwt::{Claims, JwtPolicy},
+};
+use hashbrown::HashTable;
+
+/// What an entry may take on average, so that many long tokens count as more of them.
+const AVERAGE_BYTES: usize = 2048;
+
+/// A bounded memory of verified tokens.
+#[derive(Debug)]
+pub struct Remembered {
+    young: Generation,
+    old: Generation,
+    /// Of one generation.
+    most: usize,
+    hasher: foldhash::quality::RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Generation {
+    entries: HashTable<Entry>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: u64,
+    context: Context,
+    token: Token,
+    claims: Arc<Claims>,
+}
+
+/// What a token was verified for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Context {
+    policy: u128,
+    keys: u128,
+}
+
+/// A token's bytes, which never show.
+struct Token(Box<[u8]>);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.token.0.len() + self.claims.bytes()
+    }
+
+    /// The hash is keyed and compared first, so an outsider cannot choose which entry a guess is compared with: the
+    /// time that the last comparison takes tells nothing about a token that the asker does not have.
+    fn is(&self, hash: u64, context: Context, token: &[u8]) -> bool {
+        self.hash == hash && self.context == context && *self.token.0 == *token
+    }
+}
+
+impl Remembered {
+    /// A memory of at most `tokens` tokens; 0 remembers none.
+    pub fn new(tokens: usize) -> Self {
+        Self {
+            young: Generation::default(),
+            old: Generation::default(),
+            most: tokens.div_ceil(2),
+            hasher: foldhash::quality::RandomState::default(),
+        }
+    }
+
+    /// The claims of `token` if it was verified for this policy with these keys and its times still allow it.
+    pub fn get(
+        &mut self,
+        policy: &JwtPolicy,
+        keys: &KeySet,
+        token: &str,
+        now: u64,
+    ) -> Option<Arc<Claims>> {
+        let (hash, context) = self.locate(policy, keys, token);
+        let same = |entry: &Entry| entry.is(hash, context, token.as_bytes());
+        if let Some(entry) = self.young.entries.find(hash, same) {
+            if entry.claims.current(now, policy.leeway) {
+                return Some(Arc::clone(&entry.claims));
+            }
+            self.young.take(hash, same);
+            return None;
+        }
+        let entry = self.old.take(hash, same)?;
+        if !entry.claims.current(now, policy.leeway) {
+            return None;
+        }
+        let claims = Arc::clone(&entry.claims);
+        self.add(entry);
+        Some(claims)
+    }
+
+    /// Remembers a token that was just verified for `policy` with `keys`.
+    pub fn put(&mut self, policy: &JwtPolicy, keys: &KeySet, token: &str, claims: Arc<Claims>) {
+        if self.most == 0 {
+            return;
+        }
+        let (hash, context) = self.locate(policy, keys, token);
+        let same = |entry: &Entry| entry.is(hash, context, token.as_bytes());
+        self.young.take(hash, same);
+        self.old.take(hash, same);
+        self.add(Entry {
+            hash,
+            context,
+            token: Token(token.as_bytes().into()),
+            claims,
+        });
+    }
+
+    /// Tokens remembered now.
+    pub fn len(&self) -> usize {
+        self.young.entries.len() + self.old.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that they take, about.
+    pub fn bytes(&self) -> usize {
+        self.young.bytes + self.old.bytes
+    }
+
+    fn locate(&self, policy: &JwtPolicy, keys: &KeySet, token: &str) -> (u64, Context) {
+        let context = Context {
+            policy: policy.fingerprint(),
+            keys: keys.fingerprint(),
+        };
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(token.as_bytes());
+        // Fingerprints are evenly spread already.
+        (context.policy ^ context.keys).hash(&mut hasher);
+        (hasher.finish(), context)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let full = self.young.entries.len() >= self.most
+            || self.young.bytes + entry.bytes() > self.most.saturating_mul(AVERAGE_BYTES);
+        if full {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.bytes += entry.bytes();
+        self.young
+            .entries
+            .insert_unique(entry.hash, entry, |entry| entry.hash);
+    }
+}
+
+impl Generation {
+    fn take(&mut self, hash: u64, same: impl FnMut(&Entry) -> bool) -> Option<Entry> {
+        let (entry, _) = self.entries.find_entry(hash, same).ok()?.remove();
+        self.bytes -= entry.bytes();
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! edgerouter-engine: sockets, timers and stores around the decisions of `edgerouter_core`.
+//!
+//! Data flows `listen` → `request` → `store` | `upstream` | `functions` → back. The engine knows no Python and makes
+//! no HTTP decision of its own: what may be cached, matched, trusted or retried is asked of the core.
+
+pub mod admin;
+mod background;
+mod body;
+pub mod functions;
+pub mod identity;
+mod listen;
+mod request;
+mod server;
+pub mod store;
+pub mod telemetry;
+pub mod upstream;
+mod worker;
+
+pub use server::{Engine, Settings, StartError};

@@ -1,0 +1,205 @@
+//! What is known of one client connection, and the times it must keep.
+//!
+//! No timer is armed per request: the connection notes when it began to wait, and its worker looks over all of them
+//! once a second (DESIGN §6).
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    task::Waker,
+};
+
+use edgerouter_core::{admit::Refusal, plan::Limits};
+use hyper::upgrade::OnUpgrade;
+
+use super::guarded::Remains;
+use crate::telemetry::Refused;
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// The next request, or the first.
+    Request,
+    /// The rest of a request's head.
+    Head,
+    /// Nothing from the client: a request is being answered.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub struct Conn {
+    pub peer: SocketAddr,
+    pub tls: bool,
+    waiting: Cell<Waiting>,
+    /// Ticks (ms) at which `waiting` began.
+    since: Cell<u64>,
+    /// Ticks at which a read of a body, or a write, began to block.
+    read_blocked: Cell<Option<u64>>,
+    write_blocked: Cell<Option<u64>>,
+    now: Cell<u64>,
+    refusal: Cell<Option<Refusal>>,
+    refused: Cell<bool>,
+    verdict: Cell<Verdict>,
+    waker: RefCell<Option<Waker>>,
+    tunnel: RefCell<Option<OnUpgrade>>,
+    remains: RefCell<Option<Remains>>,
+}
+
+/// What the worker wants of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Live,
+    /// Answer what is being asked, then end.
+    Drain,
+    /// A head took too long: answer 408.
+    HeadTooSlow,
+    End,
+}
+
+impl Conn {
+    pub fn new(peer: SocketAddr, tls: bool, ticks: u64) -> Self {
+        Self {
+            peer,
+            tls,
+            waiting: Cell::new(Waiting::Request),
+            since: Cell::new(ticks),
+            read_blocked: Cell::new(None),
+            write_blocked: Cell::new(None),
+            now: Cell::new(ticks),
+            refusal: Cell::new(None),
+            refused: Cell::new(false),
+            verdict: Cell::new(Verdict::Live),
+            waker: RefCell::new(None),
+            tunnel: RefCell::new(None),
+            remains: RefCell::new(None),
+        }
+    }
+
+    /// A request has come in whole (its head).
+    pub fn asked(&self) {
+        self.waiting.set(Waiting::Nothing);
+    }
+
+    /// Its response is over.
+    pub fn answered(&self) {
+        self.waiting.set(Waiting::Request);
+        self.since.set(self.now.get());
+    }
+
+    /// Bytes of a head that is not complete have come in.
+    pub fn head_begun(&self) {
+        if self.waiting.get() == Waiting::Request {
+            self.waiting.set(Waiting::Head);
+            self.since.set(self.now.get());
+        }
+    }
+
+    pub fn read_blocked(&self, blocked: bool) {
+        self.read_blocked
+            .set(blocked.then(|| self.read_blocked.get().unwrap_or(self.now.get())));
+    }
+
+    pub fn write_blocked(&self, blocked: bool) {
+        self.write_blocked
+            .set(blocked.then(|| self.write_blocked.get().unwrap_or(self.now.get())));
+    }
+
+    /// The next request that hyper sees is to be refused with this.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.refusal.set(Some(refusal));
+        self.refused.set(true);
+    }
+
+    pub fn take_refusal(&self) -> Option<Refusal> {
+        self.refusal.take()
+    }
+
+    /// Whether something of what the client sent was refused: unread bytes may remain, and closing at once would
+    /// destroy the answer on its way.
+    pub fn was_refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    pub fn tunnel_to(&self, upstream: OnUpgrade) {
+        *self.tunnel.borrow_mut() = Some(upstream);
+    }
+
+    pub fn take_tunnel(&self) -> Option<OnUpgrade> {
+        self.tunnel.borrow_mut().take()
+    }
+
+    /// No request is being answered, and the connection is not about to become a tunnel.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.get() != Waiting::Nothing && self.tunnel.borrow().is_none()
+    }
+
+    /// HTTP is over; what follows is with whoever takes this.
+    pub fn leave(&self, remains: Remains) {
+        *self.remains.borrow_mut() = Some(remains);
+    }
+
+    pub fn take_remains(&self) -> Option<Remains> {
+        self.remains.borrow_mut().take()
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.verdict.get()
+    }
+
+    pub fn sentence(&self, verdict: Verdict) {
+        if self.verdict.get() == Verdict::End {
+            return;
+        }
+        self.verdict.set(verdict);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub fn listen(&self, waker: &Waker) {
+        let mut own = self.waker.borrow_mut();
+        match own.as_ref() {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *own = Some(waker.clone()),
+        }
+    }
+
+    /// Once a second: ends what has waited too long.
+    pub fn check(&self, now: u64, limits: &Limits) {
+        self.now.set(now);
+        if self.verdict.get() == Verdict::End {
+            return;
+        }
+        let over = |since: u64, limit: std::time::Duration| {
+            now.saturating_sub(since) > limit.as_millis() as u64
+        };
+        match self.waiting.get() {
+            Waiting::Request if over(self.since.get(), limits.idle_timeout) => {
+                self.sentence(Verdict::End)
+            }
+            Waiting::Head if over(self.since.get(), limits.head_timeout) => {
+                let next = if self.verdict.get() == Verdict::HeadTooSlow {
+                    Verdict::End
+                } else {
+                    Verdict::HeadTooSlow
+                };
+                self.sentence(next);
+            }
+            _ => {}
+        }
+        if [self.read_blocked.get(), self.write_blocked.get()]
+            .into_iter()
+            .flatten()
+            .any(|since| over(since, limits.body_timeout))
+        {
+            self.sentence(Verdict::End);
+        }
+    }
+}
+
+/// For accounts of refused requests.
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Request(refusal)
+    }
+}

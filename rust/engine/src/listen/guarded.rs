@@ -1,0 +1,279 @@
+//! A client's socket with the guard in front: hyper sees only bytes that the guard has let through.
+//!
+//! A refused message is replaced by a tiny request of our own on which the service answers the refusal, so that it is
+//! sent in turn, after the answers to what came before it on the connection.
+
+use std::{
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use edgerouter_core::admit::{HeadGuard, Refusal, Step};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::conn::{Conn, Verdict};
+use crate::worker::Worker;
+
+pub struct Guarded {
+    /// Taken out when this is dropped, for what comes after HTTP.
+    stream: Option<TcpStream>,
+    guard: HeadGuard,
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    /// An incomplete head.
+    held: Vec<u8>,
+    /// Judged bytes that hyper has not taken yet.
+    passed: Vec<u8>,
+    taken: usize,
+    refused: bool,
+}
+
+impl std::fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guarded")
+            .field("peer", &self.conn.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What hyper sees in place of a refused message.
+const IN_ITS_PLACE: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
+
+impl Guarded {
+    pub fn new(stream: TcpStream, guard: HeadGuard, worker: Rc<Worker>, conn: Rc<Conn>) -> Self {
+        Self {
+            stream: Some(stream),
+            guard,
+            worker,
+            conn,
+            held: Vec::new(),
+            passed: Vec::new(),
+            taken: 0,
+            refused: false,
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refused = true;
+        self.held = Vec::new();
+        self.conn.refuse(refusal);
+        self.passed.extend_from_slice(IN_ITS_PLACE);
+    }
+
+    fn take_passed(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {
+        let waiting = self.passed.get(self.taken..).unwrap_or_default();
+        if waiting.is_empty() {
+            return false;
+        }
+        let now = waiting
+            .get(..waiting.len().min(buf.remaining()))
+            .unwrap_or_default();
+        buf.put_slice(now);
+        self.taken += now.len();
+        if self.taken == self.passed.len() {
+            self.passed.clear();
+            self.passed.shrink_to(4096);
+            self.taken = 0;
+        }
+        true
+    }
+
+    /// Judges what has come in. `Ok(true)`: hyper has something to read now.
+    fn judge(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<bool> {
+        let was_in_body = self.guard.in_body();
+        if self.held.is_empty() {
+            match self.guard.inspect(fresh) {
+                Step::Deliver(now) => {
+                    let (now, later) = fresh.split_at_checked(now).unwrap_or((fresh, &[]));
+                    buf.put_slice(now);
+                    self.hold(later);
+                    Ok(!now.is_empty())
+                }
+                Step::Refuse { after, refusal } => {
+                    let before = fresh.get(..after).unwrap_or_default();
+                    buf.put_slice(before);
+                    self.refuse_or_break(refusal, was_in_body && after == 0)?;
+                    Ok(true)
+                }
+            }
+        } else {
+            let mut all = std::mem::take(&mut self.held);
+            all.extend_from_slice(fresh);
+            match self.guard.inspect(&all) {
+                Step::Deliver(now) => {
+                    let (now, later) = all.split_at_checked(now).unwrap_or((&all, &[]));
+                    self.passed.extend_from_slice(now);
+                    let some = !now.is_empty();
+                    if some {
+                        self.hold(later);
+                        self.take_passed(buf);
+                    } else {
+                        self.held = all;
+                        self.conn.head_begun();
+                    }
+                    Ok(some)
+                }
+                Step::Refuse { after, refusal } => {
+                    self.passed
+                        .extend_from_slice(all.get(..after).unwrap_or_default());
+                    self.refuse_or_break(refusal, false)?;
+                    self.take_passed(buf);
+                    Ok(true)
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, incomplete: &[u8]) {
+        if !incomplete.is_empty() {
+            self.held.extend_from_slice(incomplete);
+            self.conn.head_begun();
+        }
+    }
+
+    /// A broken body cannot be answered by a request in its place: the body itself ends in an error.
+    fn refuse_or_break(&mut self, refusal: Refusal, in_body: bool) -> io::Result<()> {
+        if in_body || self.guard.in_body() {
+            self.refused = true;
+            self.conn.refuse(refusal);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, refusal.as_str()));
+        }
+        self.refuse(refusal);
+        Ok(())
+    }
+}
+
+/// What is left of a connection when HTTP on it is over.
+#[derive(Debug)]
+pub struct Remains {
+    pub stream: TcpStream,
+    /// Bytes that came in but that nobody has seen.
+    pub unseen: Vec<u8>,
+    /// The client has not sent all of the last message.
+    pub in_body: bool,
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else {
+            return;
+        };
+        let mut unseen = self.passed.get(self.taken..).unwrap_or_default().to_vec();
+        unseen.append(&mut self.held);
+        self.conn.leave(Remains {
+            stream,
+            unseen,
+            in_body: self.guard.in_body(),
+        });
+    }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl Read for Guarded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            match this.conn.verdict() {
+                Verdict::End => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Verdict::HeadTooSlow if !this.refused => this.refuse(Refusal::HeadTooSlow),
+                _ => {}
+            }
+            if this.take_passed(&mut buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if this.guard.is_upgrading() && this.conn.is_idle() {
+                // The upgrade was declined: what was held back is the next request.
+                this.guard.resume();
+                let held = std::mem::take(&mut this.held);
+                if !held.is_empty() && this.judge(&held, &mut buf)? {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            if this.refused {
+                // Nothing that follows is believed; the connection's own waker ends this.
+                return Poll::Pending;
+            }
+            let worker = Rc::clone(&this.worker);
+            let mut inbox = worker.inbox.borrow_mut();
+            let room = buf.remaining().min(inbox.len());
+            let Some(space) = inbox.get_mut(..room).filter(|space| !space.is_empty()) else {
+                return Poll::Ready(Ok(()));
+            };
+            let mut read = ReadBuf::new(space);
+            let Some(stream) = &mut this.stream else {
+                return Poll::Ready(Err(gone()));
+            };
+            match Pin::new(stream).poll_read(cx, &mut read) {
+                Poll::Pending => {
+                    this.conn.read_blocked(this.guard.in_body());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {}
+            }
+            this.conn.read_blocked(false);
+            let fresh = read.filled();
+            if fresh.is_empty() || this.judge(fresh, &mut buf)? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl Write for Guarded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(gone()));
+        };
+        let polled = Pin::new(stream).poll_write(cx, bytes);
+        self.conn.write_blocked(polled.is_pending());
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(gone()));
+        };
+        let polled = Pin::new(stream).poll_write_vectored(cx, bufs);
+        self.conn.write_blocked(polled.is_pending());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// How the connection ends is decided when HTTP on it is over: what the client still sends may have to be read away,
+    /// or the connection goes on as a tunnel.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

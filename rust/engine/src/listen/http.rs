@@ -1,0 +1,199 @@
+//! Accepting connections and seeing each through: HTTP/1.1 by hyper, then a tunnel or a gentle end.
+
+use std::{future::poll_fn, rc::Rc, sync::atomic::Ordering, task::Poll, time::Duration};
+
+use edgerouter_core::admit::{GuardLimits, HeadGuard};
+use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::spawn_local,
+};
+
+use super::{
+    conn::{Conn, Verdict},
+    guarded::{Guarded, Remains},
+};
+use crate::{request, server::Life, telemetry::Refused, worker::Worker};
+
+/// Accepts until the engine drains, and then what the kernel has already accepted for us.
+pub async fn accept(worker: Rc<Worker>, listener: TcpListener, mut life: watch::Receiver<Life>) {
+    loop {
+        tokio::select! {
+            biased;
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => take(&worker, stream, peer, false),
+                Err(error) => {
+                    // Out of descriptors, most likely: waiting lets connections end.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            changed = life.changed() => {
+                if changed.is_err() || *life.borrow_and_update() != Life::Serving {
+                    break;
+                }
+            }
+        }
+    }
+    // Handshakes that the kernel completed before the socket closes would be reset otherwise.
+    loop {
+        let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+        let Poll::Ready(Ok((stream, peer))) = accepted else {
+            return;
+        };
+        take(&worker, stream, peer, true);
+    }
+}
+
+fn take(worker: &Rc<Worker>, stream: TcpStream, peer: std::net::SocketAddr, draining: bool) {
+    let shared = &worker.shared;
+    let most = worker.live().plan.limits.connections;
+    if shared.connections.fetch_add(1, Ordering::AcqRel) >= most {
+        shared.connections.fetch_sub(1, Ordering::AcqRel);
+        worker.metrics.refused(Refused::TooManyConnections);
+        return;
+    }
+    worker.metrics.accepted();
+    let conn = Rc::new(Conn::new(peer, false, worker.clock.ticks()));
+    if draining {
+        conn.sentence(Verdict::Drain);
+    }
+    let seat = worker.connections.borrow_mut().insert(Rc::clone(&conn));
+    let left = Left {
+        worker: Rc::clone(worker),
+        seat,
+    };
+    spawn_local(async move {
+        see_through(&left.worker, stream, conn).await;
+        drop(left);
+    });
+}
+
+/// Takes a connection out of the accounts when its task ends, however it ends.
+struct Left {
+    worker: Rc<Worker>,
+    seat: usize,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().try_remove(self.seat);
+        self.worker
+            .shared
+            .connections
+            .fetch_sub(1, Ordering::AcqRel);
+        self.worker.metrics.closed();
+    }
+}
+
+async fn see_through(worker: &Rc<Worker>, stream: TcpStream, conn: Rc<Conn>) {
+    let limits = &worker.live().plan.limits;
+    let guard = HeadGuard::new(GuardLimits {
+        head_bytes: limits.head_bytes,
+        head_fields: limits.head_fields,
+        url_bytes: limits.url_bytes,
+        body_bytes: limits.body_bytes,
+    });
+    let io = Guarded::new(stream, guard, Rc::clone(worker), Rc::clone(&conn));
+    let service = {
+        let (worker, conn) = (Rc::clone(worker), Rc::clone(&conn));
+        service_fn(move |request| {
+            conn.asked();
+            request::serve(Rc::clone(&worker), Rc::clone(&conn), request)
+        })
+    };
+    // The guard's bounds are the ones that count; hyper's only need to be no tighter.
+    let http = http1::Builder::new()
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_headers(limits.head_fields + 8)
+        .max_buf_size((limits.head_bytes + (16 << 10)).max(128 << 10))
+        .serve_connection(io, service);
+    let mut http = Box::pin(http);
+    let ended = poll_fn(|cx| {
+        conn.listen(cx.waker());
+        match conn.verdict() {
+            Verdict::End => return Poll::Ready(false),
+            Verdict::Drain => http.as_mut().graceful_shutdown(),
+            Verdict::Live | Verdict::HeadTooSlow => {}
+        }
+        http.as_mut().poll(cx).map(|ended| match ended {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, peer = %conn.peer, "connection ended in an error");
+                conn.was_refused()
+            }
+        })
+    })
+    .await;
+    drop(http);
+    let Some(Remains {
+        mut stream,
+        unseen,
+        in_body,
+    }) = conn.take_remains()
+    else {
+        return;
+    };
+    if !ended {
+        return;
+    }
+    if let Some(upstream) = conn.take_tunnel() {
+        tunnel(&conn, stream, upstream, &unseen).await;
+    } else if conn.was_refused() || in_body {
+        linger(stream).await;
+    } else {
+        let _ = stream.shutdown().await;
+    }
+}
+
+/// How long and how much of what a client still sends is read away, so that the answer it should read is not destroyed
+/// by a reset (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 4 << 20;
+
+async fn linger(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let read_away = async {
+        let mut scrap = vec![0u8; 16 << 10];
+        let mut left = LINGER_BYTES;
+        while let Ok(n) = stream.read(&mut scrap).await {
+            left = left.saturating_sub(n as u64);
+            if n == 0 || left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, read_away).await;
+}
+
+/// Joins client and origin until both have ended. A tunnel may be quiet for as long as both sides wish; sides that are
+/// gone without a word are found by TCP keep-alive.
+async fn tunnel(conn: &Rc<Conn>, mut client: TcpStream, upstream: OnUpgrade, early: &[u8]) {
+    let patience = Duration::from_secs(10);
+    let Ok(Ok(upstream)) = tokio::time::timeout(patience, upstream).await else {
+        return;
+    };
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15));
+    let _ = socket2::SockRef::from(&client).set_tcp_keepalive(&keepalive);
+    let mut upstream = TokioIo::new(upstream);
+    if !early.is_empty() && upstream.write_all(early).await.is_err() {
+        return;
+    }
+    tokio::select! {
+        joined = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {
+            if let Err(error) = joined {
+                tracing::debug!(%error, peer = %conn.peer, "tunnel ended in an error");
+            }
+        }
+        () = poll_fn(|cx| {
+            conn.listen(cx.waker());
+            if conn.verdict() == Verdict::End { Poll::Ready(()) } else { Poll::Pending }
+        }) => {}
+    }
+}

@@ -1,0 +1,8 @@
+//! From sockets to requests: accepting, guarding what comes in, and the life of a connection.
+
+pub mod conn;
+pub mod guarded;
+pub mod http;
+pub mod tcp;
+
+pub use conn::Conn;

@@ -1,0 +1,82 @@
+//! Answers that the edge gives by itself: refusals, redirects, errors.
+//!
+//! Each says in one line of text what is wrong, and never more than the visitor may know.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use crate::body::EdgeBody;
+
+/// A response that ends the path of a request early. Boxed, so that the happy path moves a pointer.
+#[derive(Debug)]
+pub struct Early(pub Box<Response<EdgeBody>>);
+
+impl From<Response<EdgeBody>> for Early {
+    fn from(response: Response<EdgeBody>) -> Self {
+        Self(Box::new(response))
+    }
+}
+
+/// Marks a response as made by the edge, not by an origin: error pages and accounts tell them apart.
+#[derive(Debug, Clone, Copy)]
+pub struct EdgeMade;
+
+/// A plain text answer.
+pub fn text(status: StatusCode, message: &str) -> Response<EdgeBody> {
+    let mut body = Vec::with_capacity(message.len() + 1);
+    body.extend_from_slice(message.as_bytes());
+    body.push(b'\n');
+    let mut response = Response::new(EdgeBody::bytes(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response.extensions_mut().insert(EdgeMade);
+    response
+}
+
+pub fn with(
+    mut response: Response<EdgeBody>,
+    name: HeaderName,
+    value: HeaderValue,
+) -> Response<EdgeBody> {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+pub fn redirect(status: StatusCode, location: HeaderValue) -> Response<EdgeBody> {
+    let mut response = Response::new(EdgeBody::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::LOCATION, location);
+    response.extensions_mut().insert(EdgeMade);
+    response
+}
+
+pub fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> Response<EdgeBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// What a visitor is told when no origin answered.
+pub fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
+    if timed_out {
+        text(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The origin did not answer in time.",
+        )
+    } else {
+        text(
+            StatusCode::BAD_GATEWAY,
+            "The origin could not be reached or answered badly.",
+        )
+    }
+}

@@ -1,0 +1,437 @@
+//! One request and everything that the phases learn about it.
+
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
+
+use edgerouter_core::{
+    admit::{self, Refusal},
+    cache::storable::Authorization,
+    forward::{self, Viewer},
+    http::{structured::Forward, uri},
+    identity::{
+        client_address::{self, Client},
+        jwt::{Claims, JwtPolicy, TokenError},
+    },
+    plan::{Route, RouteId, Target, matcher::Probe},
+    viewer,
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    request::Parts, uri::PathAndQuery,
+};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use super::{
+    answer::{self, Early},
+    origin::Ask,
+};
+use crate::{
+    body::EdgeBody,
+    listen::Conn,
+    telemetry::{Outcome, Refused},
+    upstream::RequestBody,
+    worker::{LocalLive, Worker},
+};
+
+/// A request on its way through the phases.
+pub struct Exchange {
+    pub worker: Rc<Worker>,
+    pub live: Rc<LocalLive>,
+    pub conn: Rc<Conn>,
+    pub started: Instant,
+    /// Unix seconds: the *now* of every decision about this request.
+    pub now: u64,
+    pub head: Parts,
+    pub body: Option<Incoming>,
+    pub has_body: bool,
+    pub wants_upgrade: bool,
+    /// `Host` as the viewer sent it.
+    pub authority: HeaderValue,
+    host_length: usize,
+    /// Path and query as the viewer asked for them, normalised, before any rewrite.
+    pub viewer_path: PathAndQuery,
+    pub client: Client,
+    pub route: Option<RouteId>,
+    pub claims: Option<Arc<Claims>>,
+    pub chosen: SmallVec<[Chosen; 1]>,
+    pub note: Note,
+}
+
+/// An experiment's decision.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen {
+    /// Position in the route's experiments.
+    pub experiment: usize,
+    pub variant: usize,
+    /// The visitor does not carry it yet.
+    pub fresh: bool,
+}
+
+/// What `Cache-Status` and the metrics will say.
+#[derive(Debug)]
+pub struct Note {
+    pub outcome: Outcome,
+    pub hit: bool,
+    pub forward: Option<Forward>,
+    pub forward_status: Option<StatusCode>,
+    pub ttl: Option<i64>,
+    pub stored: bool,
+    pub collapsed: bool,
+    pub detail: Option<&'static str>,
+    /// The field is in the response already.
+    pub written: bool,
+}
+
+impl Exchange {
+    /// Phase 2: what the guard could not judge from the bytes alone.
+    pub fn admit(
+        worker: Rc<Worker>,
+        conn: Rc<Conn>,
+        request: Request<Incoming>,
+        started: Instant,
+    ) -> Result<Self, Early> {
+        let live = worker.live();
+        let (mut head, body) = request.into_parts();
+        let client = client_address::resolve(
+            conn.peer.ip(),
+            &head.headers,
+            &live.plan.trusted_proxies,
+            conn.tls,
+        );
+        admit::sanitise(
+            &mut head.headers,
+            &live.plan.edge_fields,
+            client.trusted_peer,
+        );
+        let authority = match admit::authority(&mut head) {
+            Ok(authority) => authority,
+            Err(refusal) => return Err(refuse(&worker, refusal)),
+        };
+        let viewer_path = match normalised(&head.uri) {
+            Ok(path) => path,
+            Err(()) => return Err(refuse(&worker, Refusal::BadTarget)),
+        };
+        let plain = head.uri.scheme().is_none() && head.uri.path_and_query() == Some(&viewer_path);
+        if !plain {
+            head.uri = Uri::from(viewer_path.clone());
+        }
+        if forward::loops(&head.headers, &live.plan.via, MOST_LOOPS) {
+            let response = answer::text(
+                StatusCode::LOOP_DETECTED,
+                "The request has passed this edge before (Via).",
+            );
+            return Err(response.into());
+        }
+        let has_body = !body.is_end_stream();
+        if let Some(length) = body.size_hint().exact()
+            && length > live.plan.limits.body_bytes
+        {
+            return Err(refuse(&worker, Refusal::BodyTooLarge));
+        }
+        let wants_upgrade =
+            head.headers.contains_key(header::UPGRADE) && admit::asks_upgrade(&head.headers);
+        Ok(Self {
+            now: worker.clock.unix(started),
+            host_length: admit::host_length(&authority),
+            worker,
+            live,
+            conn,
+            started,
+            has_body,
+            wants_upgrade,
+            body: Some(body),
+            authority,
+            viewer_path,
+            client,
+            head,
+            route: None,
+            claims: None,
+            chosen: SmallVec::new(),
+            note: Note {
+                outcome: Outcome::Pass,
+                hit: false,
+                forward: None,
+                forward_status: None,
+                ttl: None,
+                stored: false,
+                collapsed: false,
+                detail: None,
+                written: false,
+            },
+        })
+    }
+
+    /// The host asked for: lower case, without port.
+    pub fn host(&self) -> &str {
+        let authority = self.authority.to_str().unwrap_or_default();
+        authority.get(..self.host_length).unwrap_or(authority)
+    }
+
+    pub fn probe(&self) -> Probe<'_> {
+        Probe {
+            host: self.host(),
+            path: self.head.uri.path(),
+            query: self.head.uri.query(),
+            method: &self.head.method,
+            headers: &self.head.headers,
+        }
+    }
+
+    /// The route that a GET of another path on this host would take.
+    pub fn route_for_get<'l>(
+        &self,
+        live: &'l LocalLive,
+        path: &str,
+        query: Option<&str>,
+    ) -> Option<&'l Route> {
+        let probe = Probe {
+            host: self.host(),
+            path,
+            query,
+            method: &Method::GET,
+            headers: &self.head.headers,
+        };
+        live.plan
+            .route(live.plan.router.find(&live.plan.routes, &probe)?)
+    }
+
+    /// Index document, prefixes, rewrite: from here on the path is the origin's.
+    pub fn rewrite(&mut self, route: &Route) -> Result<(), Early> {
+        let target = match viewer::target_path(route, self.head.uri.path()) {
+            Cow::Borrowed(same) if same.len() == self.head.uri.path().len() => return Ok(()),
+            target => target.into_owned(),
+        };
+        self.set_path(&target)
+    }
+
+    pub fn set_path(&mut self, path: &str) -> Result<(), Early> {
+        let target = match self.head.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_owned(),
+        };
+        match PathAndQuery::try_from(target) {
+            Ok(target) => {
+                self.head.uri = Uri::from(target);
+                Ok(())
+            }
+            Err(_) => {
+                Err(answer::text(StatusCode::BAD_REQUEST, "The URL cannot be rewritten.").into())
+            }
+        }
+    }
+
+    /// Whether the policy of the route makes anything but the URL part of the key.
+    pub fn has_dimensions(&self, route: &Route) -> bool {
+        !self.chosen.is_empty()
+            || !route.cache.key_headers.is_empty()
+            || !route.cache.key_claims.is_empty()
+            || route.cache.accept_encoding
+            || route.key_tag.is_some()
+            || route.cache.key_cookies.is_some()
+    }
+
+    /// Names and variants of the route's experiments.
+    pub fn variants<'r>(&self, route: &'r Route) -> impl Iterator<Item = (&'r str, &'r str)> {
+        self.chosen.iter().filter_map(|chosen| {
+            let experiment = route.experiments.get(chosen.experiment)?;
+            Some((&*experiment.name, experiment.variant(chosen.variant)))
+        })
+    }
+
+    pub fn authorization(&self, route: &Route) -> Authorization {
+        match (&self.claims, &route.auth) {
+            (Some(_), Some(policy)) => Authorization::Verified {
+                shared: policy.shared || !route.cache.key_claims.is_empty(),
+            },
+            _ if self.head.headers.contains_key(header::AUTHORIZATION) => Authorization::Present,
+            _ => Authorization::None,
+        }
+    }
+
+    /// The claims of a token: from memory where it was verified before, by its signature otherwise.
+    pub fn verify(&self, policy: &Arc<JwtPolicy>, token: &str) -> Result<Arc<Claims>, TokenError> {
+        let mut remembered = self.worker.remembered.borrow_mut();
+        let keys = self.live.keys.keys_of(policy)?;
+        if let Some(claims) = remembered.get(policy, &keys, token, self.now) {
+            self.worker.metrics.jwt("remembered");
+            return Ok(claims);
+        }
+        let verified =
+            edgerouter_core::identity::jwt::verify(policy, &keys, token.as_bytes(), self.now);
+        if let Err(error) = &verified
+            && policy.may_be_rotated(error)
+        {
+            self.live.keys.ask_for_more(policy);
+        }
+        let claims = Arc::new(verified?);
+        self.worker.metrics.jwt("verified");
+        remembered.put(policy, &keys, token, Arc::clone(&claims));
+        Ok(claims)
+    }
+
+    /// The request to the route's origins, without its body. `whole`: ask for the whole response, whatever part of it
+    /// the viewer wants.
+    pub fn ask(&self, route: &Route, whole: bool) -> Result<Ask, Early> {
+        let mut headers = self.head.headers.clone();
+        if whole {
+            forward::unconditional(&mut headers);
+        }
+        self.ask_with(route, headers)
+    }
+
+    /// As `ask`, with the request's own header section, which is gone after.
+    pub fn ask_taking(&mut self, route: &Route) -> Result<Ask, Early> {
+        let headers = std::mem::take(&mut self.head.headers);
+        self.ask_with(route, headers)
+    }
+
+    fn ask_with(&self, route: &Route, mut headers: HeaderMap) -> Result<Ask, Early> {
+        let Target::Group(group) = route.target else {
+            return Err(answer::text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "This route has no origin.",
+            )
+            .into());
+        };
+        let upgrade = self
+            .wants_upgrade
+            .then(|| headers.get(header::UPGRADE).cloned())
+            .flatten();
+        admit::strip_hop_by_hop(&mut headers);
+        let viewer = Viewer {
+            peer: self.conn.peer.ip(),
+            scheme: self.client.scheme,
+            authority: &self.authority,
+            version: self.head.version,
+        };
+        forward::base(
+            &mut headers,
+            route,
+            viewer,
+            &self.edge_set(route),
+            &self.live.plan.via,
+        );
+        if let Some(protocol) = upgrade.clone() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol);
+        }
+        Ok(Ask {
+            worker: Rc::clone(&self.worker),
+            live: Rc::clone(&self.live),
+            route: route.id,
+            group,
+            method: self.head.method.clone(),
+            path_and_query: self.upstream_path(route),
+            headers,
+            authority: self.authority.clone(),
+            upgrade: upgrade.is_some(),
+            hooks: self.hook_context(route),
+        })
+    }
+
+    /// Fields that the edge answers for: identity and variants.
+    fn edge_set(&self, route: &Route) -> SmallVec<[(HeaderName, HeaderValue); 4]> {
+        let mut fields = SmallVec::new();
+        if let Some(claims) = &self.claims {
+            fields.extend(claims.forward().iter().cloned());
+        }
+        for chosen in &self.chosen {
+            if let Some(experiment) = route.experiments.get(chosen.experiment) {
+                fields.push((experiment.header.clone(), experiment.value(chosen.variant)));
+            }
+        }
+        fields
+    }
+
+    fn upstream_path(&self, route: &Route) -> PathAndQuery {
+        let own = || {
+            self.head
+                .uri
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/"))
+        };
+        let Some(query) = self.head.uri.query() else {
+            return own();
+        };
+        if route.forward.query == edgerouter_core::plan::Select::All {
+            return own();
+        }
+        let mut target = self.head.uri.path().as_bytes().to_vec();
+        target.push(b'?');
+        let before = target.len();
+        uri::select_query(query, &route.forward.query, &mut target);
+        if target.len() == before {
+            target.pop();
+        }
+        PathAndQuery::from_maybe_shared(bytes::Bytes::from(target)).unwrap_or_else(|_| own())
+    }
+
+    /// The request's body for the origin, counted against the limit.
+    pub fn take_body(&mut self) -> RequestBody {
+        match self.body.take() {
+            Some(body) if !body.is_end_stream() => RequestBody::Stream(Box::pin(
+                crate::body::Inbound::new(body, self.live.plan.limits.body_bytes),
+            )),
+            _ => RequestBody::Empty,
+        }
+    }
+
+    /// Phase 16.
+    pub fn account(&self, response: &mut Response<EdgeBody>) {
+        let micros = self.started.elapsed().as_micros() as u64;
+        let status = response.status();
+        let length = response.body().size_hint().exact();
+        self.worker.metrics.count(
+            self.route,
+            self.note.outcome,
+            status,
+            micros,
+            length.unwrap_or(0),
+        );
+        if length.is_none() {
+            let worker = Rc::clone(&self.worker);
+            let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
+            *response.body_mut() = body.on_end(move |bytes| worker.metrics.bytes_out(bytes));
+        }
+    }
+}
+
+/// How often a request may pass the same edge: once more than never, for origins that call back through it.
+const MOST_LOOPS: usize = 4;
+
+/// The target's path and query, normalised; the very same value when it already was.
+fn normalised(target: &Uri) -> Result<PathAndQuery, ()> {
+    let Some(given) = target.path_and_query() else {
+        return Ok(PathAndQuery::from_static("/"));
+    };
+    if given.as_str() == "*" {
+        return Ok(given.clone());
+    }
+    match uri::normalise_path(given.path()).map_err(|_| ())? {
+        Cow::Borrowed(same) if same.len() == given.path().len() => Ok(given.clone()),
+        path => {
+            let target = match given.query() {
+                Some(query) => format!("{path}?{query}"),
+                None => path.into_owned(),
+            };
+            PathAndQuery::try_from(target).map_err(|_| ())
+        }
+    }
+}
+
+fn refuse(worker: &Worker, refusal: Refusal) -> Early {
+    worker.metrics.refused(Refused::Request(refusal));
+    refused(refusal).into()
+}
+
+/// The answer to a request that may not be believed. The connection ends with it: what follows on it is not trusted.
+pub fn refused(refusal: Refusal) -> Response<EdgeBody> {
+    let response = answer::text(refusal.status(), refusal.as_str());
+    answer::with(
+        response,
+        header::CONNECTION,
+        HeaderValue::from_static("close"),
+    )
+}

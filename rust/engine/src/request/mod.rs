@@ -1,0 +1,320 @@
+//! The path of a request: the one place that knows the order of the phases (DESIGN §3).
+//!
+//! `path` reads from top to bottom, one call a phase; each phase's inside is in its own room. Phases that need only
+//! this worker's memory run without suspending, so a cached hit is answered in the poll that read it.
+
+pub mod answer;
+pub mod cached;
+pub mod exchange;
+pub mod hooks;
+pub mod origin;
+pub mod pages;
+pub mod tunnel;
+
+use std::{convert::Infallible, rc::Rc, time::Instant};
+
+use edgerouter_core::{
+    experiment::Mode,
+    forward,
+    http::structured::{self, CacheStatus},
+    identity::jwt::{self, Extracted},
+    plan::{Route, Target},
+    viewer::{self, Https},
+};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use self::{
+    answer::Early,
+    cached::Found,
+    exchange::{Chosen, Exchange},
+};
+use crate::{
+    body::{Busy, EdgeBody},
+    listen::Conn,
+    telemetry::Outcome,
+    worker::Worker,
+};
+
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Answers one request of a connection.
+pub async fn serve(
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    request: Request<Incoming>,
+) -> Result<Response<EdgeBody>, Infallible> {
+    let started = Instant::now();
+    let busy = Busy(Rc::clone(&conn));
+    if let Some(refusal) = conn.take_refusal() {
+        worker.metrics.refused(refusal);
+        return Ok(exchange::refused(refusal).map(|body| body.with_busy(busy)));
+    }
+    let mut x = match Exchange::admit(worker, conn, request, started) {
+        Ok(x) => x,
+        Err(early) => return Ok(early.0.map(|body| body.with_busy(busy))),
+    };
+    let mut response = match path(&mut x).await {
+        Ok(response) => response,
+        Err(early) => {
+            let mut response = *early.0;
+            x.finish(&mut response);
+            response
+        }
+    };
+    x.account(&mut response);
+    Ok(response.map(|body| body.with_busy(busy)))
+}
+
+/// The phases.
+async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
+    let live = Rc::clone(&x.live);
+    // 2 was admission: here is a Request that may be believed in its framing, Host and path.
+    // 3 route
+    let route = route(x, &live.plan)?;
+    // 4 viewer
+    let early = viewer(x, route);
+    if let Some(early) = early {
+        return Err(early);
+    }
+    // 5 identify
+    identify(x, route)?;
+    // 6 bucket
+    bucket(x, route)?;
+    // 7 viewer_request hook
+    if !route.hooks.viewer_request.is_empty() {
+        Box::pin(hooks::viewer_request(x, route)).await?;
+    }
+    let mut response = match &route.target {
+        Target::Redirect(redirect) => redirected(x, route, redirect)?,
+        Target::Respond(fixed) => answer::of(
+            fixed.status,
+            fixed.headers.iter().cloned().collect(),
+            EdgeBody::bytes(fixed.body.clone()),
+        ),
+        Target::Function(call) => Box::pin(hooks::function(x, *call)).await?,
+        Target::Group(_) => {
+            x.rewrite(route)?;
+            if cached::cacheable(&x.head.method, route) && !x.wants_upgrade {
+                // 8 key, 9 look up
+                match cached::look_up(x, route) {
+                    Found::Answer(response) => response,
+                    // 10 origin_request hook, 11 fetch, 12 origin_response hook, 13 store
+                    Found::Missing(missing) => Box::pin(pages::fetched(x, route, missing)).await?,
+                }
+            } else {
+                Box::pin(pages::passed(x, route)).await?
+            }
+        }
+    };
+    if pages::replaces(x, route, &response) {
+        Box::pin(pages::replace(x, route, &mut response)).await;
+    }
+    // 14 viewer_response hook
+    if !route.hooks.viewer_response.is_empty() {
+        Box::pin(hooks::viewer_response(x, route, &mut response)).await?;
+    }
+    // 15 finish
+    x.finish(&mut response);
+    Ok(response)
+}
+
+fn route<'p>(x: &mut Exchange, plan: &'p edgerouter_core::plan::Plan) -> Result<&'p Route, Early> {
+    let found = plan.router.find(&plan.routes, &x.probe());
+    if let Some(route) = found.and_then(|id| plan.route(id)) {
+        x.route = Some(route.id);
+        return Ok(route);
+    }
+    x.note.outcome = Outcome::Error;
+    let allowed = plan.router.allowed_methods(&plan.routes, &x.probe());
+    if allowed.is_empty() {
+        return Err(answer::text(
+            StatusCode::NOT_FOUND,
+            "No route of this edge matches the request.",
+        )
+        .into());
+    }
+    let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    let response = answer::text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This URL does not take that method.",
+    );
+    let allow = HeaderValue::from_str(&allow.join(", ")).unwrap_or(HeaderValue::from_static("GET"));
+    Err(answer::with(response, header::ALLOW, allow).into())
+}
+
+fn viewer(x: &mut Exchange, route: &Route) -> Option<Early> {
+    match viewer::https(route.viewer, x.client.scheme) {
+        Https::Proceed => None,
+        Https::Forbid => {
+            x.note.outcome = Outcome::Error;
+            Some(answer::text(StatusCode::FORBIDDEN, "This URL is served over HTTPS only.").into())
+        }
+        Https::Redirect => {
+            x.note.outcome = Outcome::Redirect;
+            let location = viewer::https_location(x.host(), &x.viewer_path);
+            let status = viewer::https_redirect_status(&x.head.method);
+            Some(answer::redirect(status, location?).into())
+        }
+    }
+}
+
+fn identify(x: &mut Exchange, route: &Route) -> Result<(), Early> {
+    let Some(policy) = &route.auth else {
+        return Ok(());
+    };
+    let (status, challenge) = match jwt::extract(policy, &x.head.headers) {
+        Extracted::Token(token) => match x.verify(policy, token) {
+            Ok(claims) => {
+                x.claims = Some(claims);
+                return Ok(());
+            }
+            Err(refused) => {
+                x.worker.metrics.jwt(refused.as_str());
+                tracing::debug!(reason = %refused, "token refused");
+                jwt::challenge(policy, Some(&refused))
+            }
+        },
+        Extracted::Absent if policy.optional => return Ok(()),
+        Extracted::Absent => {
+            x.worker.metrics.jwt("absent");
+            jwt::challenge(policy, None)
+        }
+        Extracted::Malformed(reason) => {
+            x.worker.metrics.jwt(reason.as_str());
+            jwt::challenge(policy, Some(&reason))
+        }
+    };
+    x.note.outcome = Outcome::Error;
+    let message = match status {
+        StatusCode::UNAUTHORIZED => "Unauthorized",
+        StatusCode::SERVICE_UNAVAILABLE => "Tokens cannot be verified right now.",
+        _ => "Invalid token",
+    };
+    let mut response = answer::text(status, message);
+    if let Some(challenge) = challenge {
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    Err(response.into())
+}
+
+fn bucket(x: &mut Exchange, route: &Route) -> Result<(), Early> {
+    for (index, experiment) in route.experiments.iter().enumerate() {
+        let assignment = experiment.assign(&x.head.headers, x.claims.as_deref(), x.worker.random());
+        let chosen = Chosen {
+            experiment: index,
+            variant: assignment.index,
+            fresh: assignment.fresh,
+        };
+        if chosen.fresh
+            && experiment.mode == Mode::Redirect
+            && matches!(x.head.method, Method::GET | Method::HEAD)
+            && !loops_without_cookies(x)
+        {
+            x.note.outcome = Outcome::Redirect;
+            let location = HeaderValue::from_str(viewer::same_url(&x.viewer_path).as_ref())
+                .map_err(|_| {
+                    Early::from(answer::text(
+                        StatusCode::BAD_REQUEST,
+                        "The URL cannot be redirected to.",
+                    ))
+                })?;
+            x.chosen.push(chosen);
+            let mut response = answer::redirect(StatusCode::FOUND, location);
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            return Err(response.into());
+        }
+        x.chosen.push(chosen);
+    }
+    Ok(())
+}
+
+/// A visitor that refuses cookies would be redirected for ever: the query of the redirect can't be changed ("the same
+/// URL"), so a fetch that already comes from the very URL is served instead.
+fn loops_without_cookies(x: &Exchange) -> bool {
+    x.head
+        .headers
+        .get(header::REFERER)
+        .and_then(|referer| referer.to_str().ok())
+        .and_then(|referer| referer.split_once("://"))
+        .and_then(|(_, rest)| rest.strip_prefix(x.authority.to_str().unwrap_or_default()))
+        .is_some_and(|path| path == x.viewer_path.as_str())
+        && !x.head.headers.contains_key(header::COOKIE)
+}
+
+fn redirected(
+    x: &mut Exchange,
+    route: &Route,
+    redirect: &edgerouter_core::plan::Redirect,
+) -> Result<Response<EdgeBody>, Early> {
+    x.note.outcome = Outcome::Redirect;
+    let location =
+        viewer::redirect_location(route, redirect, x.head.uri.path(), x.head.uri.query());
+    match location {
+        Some(location) => Ok(answer::redirect(redirect.status, location)),
+        None => Err(answer::text(
+            StatusCode::BAD_REQUEST,
+            "The URL cannot be redirected from.",
+        )
+        .into()),
+    }
+}
+
+impl Exchange {
+    /// Phase 15: what every response gets, wherever it came from.
+    fn finish(&mut self, response: &mut Response<EdgeBody>) {
+        let live = Rc::clone(&self.live);
+        let route = self.route.and_then(|id| live.plan.route(id));
+        let headers = response.headers_mut();
+        if let Some(route) = route {
+            for chosen in &self.chosen {
+                if chosen.fresh
+                    && let Some(experiment) = route.experiments.get(chosen.experiment)
+                {
+                    headers.append(header::SET_COOKIE, experiment.set_cookie(chosen.variant));
+                }
+            }
+            if !route.response_headers.is_empty() {
+                forward::edit(headers, &route.response_headers);
+            }
+        }
+        if !self.note.written
+            && (self.note.forward.is_some() || self.note.hit || self.note.detail.is_some())
+        {
+            let status = CacheStatus {
+                hit: self.note.hit,
+                forward: self.note.forward,
+                forward_status: self.note.forward_status.map(|status| status.as_u16()),
+                ttl: self.note.ttl,
+                stored: self.note.stored,
+                collapsed: self.note.collapsed,
+                key: None,
+                detail: self.note.detail,
+            };
+            headers.append(
+                CACHE_STATUS,
+                structured::cache_status(&live.plan.via, &status),
+            );
+        }
+        if self.head.method == Method::HEAD {
+            let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
+            if !response.headers().contains_key(header::CONTENT_LENGTH)
+                && let Some(length) = http_body::Body::size_hint(&body).exact()
+                && length > 0
+            {
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+        }
+    }
+}

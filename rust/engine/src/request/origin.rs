@@ -1,0 +1,240 @@
+//! Phases 10 to 12: asking the origins of a group, in order, until one answers well enough.
+
+use std::{rc::Rc, time::Instant};
+
+use bytes::Bytes;
+use edgerouter_core::{
+    finish, forward,
+    origin::failover::{self, Attempt},
+    plan::{GroupId, Origin, OriginId, RouteId},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use smallvec::SmallVec;
+
+use super::hooks::{self, HookContext};
+use crate::{
+    functions::Phase,
+    request::answer::Early,
+    upstream::{FetchError, RequestBody, UpstreamBody, UpstreamRequest, UpstreamResponse},
+    worker::{LocalLive, Worker},
+};
+
+/// A request as it goes to a group of origins. It owns what it needs, so that it can outlive the client that caused it.
+pub struct Ask {
+    pub worker: Rc<Worker>,
+    pub live: Rc<LocalLive>,
+    pub route: RouteId,
+    pub group: GroupId,
+    pub method: Method,
+    /// Path and query as the origin gets them, before the origin's own prefix.
+    pub path_and_query: PathAndQuery,
+    /// As prepared by `forward::base`.
+    pub headers: HeaderMap,
+    pub authority: HeaderValue,
+    pub upgrade: bool,
+    pub hooks: Option<Rc<HookContext>>,
+}
+
+/// What an origin answered, ready to be judged.
+pub struct Received {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: ReceivedBody,
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+    pub requested_at: u64,
+    pub received_at: u64,
+}
+
+pub enum ReceivedBody {
+    Upstream(UpstreamBody),
+    /// A hook answered in the origin's place.
+    Whole(Bytes),
+}
+
+/// Nobody answered, or a hook ended it.
+pub enum Unanswered {
+    Failed(FetchError),
+    Early(Early),
+}
+
+impl Ask {
+    /// Whether a request body may be sent again.
+    fn replayable(body: &RequestBody) -> bool {
+        !matches!(body, RequestBody::Stream(_))
+    }
+}
+
+/// Runs phases 10 to 12.
+pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswered> {
+    if let Some(context) = ask.hooks.clone()
+        && !context.origin_request.is_empty()
+        && let Some(answer) = hooks::origin_request(ask, &context)
+            .await
+            .map_err(Unanswered::Early)?
+    {
+        let now = ask.worker.clock.unix_now();
+        return Ok(Received {
+            status: answer.status,
+            headers: answer.headers,
+            body: ReceivedBody::Whole(answer.body),
+            upgrade: None,
+            requested_at: now,
+            received_at: now,
+        });
+    }
+    let mut received = ask_group(ask, body).await.map_err(Unanswered::Failed)?;
+    if let Some(context) = ask.hooks.clone()
+        && !context.origin_response.is_empty()
+    {
+        hooks::response(
+            &ask.worker,
+            &ask.live,
+            &context,
+            Phase::OriginResponse,
+            &mut received,
+        )
+        .await
+        .map_err(Unanswered::Early)?;
+    }
+    Ok(received)
+}
+
+async fn ask_group(ask: &mut Ask, mut body: RequestBody) -> Result<Received, FetchError> {
+    let live = Rc::clone(&ask.live);
+    let Some(group) = live.plan.group(ask.group) else {
+        return Err(FetchError::no_origin());
+    };
+    let mut tried: SmallVec<[OriginId; 4]> = SmallVec::new();
+    let replayable = Ask::replayable(&body);
+    let mut last: Option<Result<Received, FetchError>> = None;
+    loop {
+        let health = |id: OriginId| {
+            live.plan
+                .origin(id)
+                .is_none_or(|origin| ask.worker.shared.health.is_healthy(origin))
+        };
+        let attempt = match &last {
+            None => Attempt::First,
+            Some(Ok(received)) => Attempt::Answered(received.status),
+            Some(Err(error)) => Attempt::Failed { sent: error.sent() },
+        };
+        let Some(next) = failover::next(group, &tried, health, &ask.method, replayable, attempt)
+        else {
+            break;
+        };
+        let Some(origin) = live.plan.origin(next) else {
+            break;
+        };
+        if !tried.is_empty() {
+            ask.worker.metrics.failover(ask.group);
+        }
+        tried.push(next);
+        let more = tried.len() < group.members.len();
+        let this_body = if more {
+            replay(&mut body)
+        } else {
+            std::mem::replace(&mut body, RequestBody::Empty)
+        };
+        last = Some(ask_one(ask, origin, next, this_body, more).await);
+    }
+    last.unwrap_or_else(|| Err(FetchError::no_origin()))
+}
+
+/// A body for this attempt that leaves one for the next where that is possible.
+fn replay(body: &mut RequestBody) -> RequestBody {
+    match body {
+        RequestBody::Empty => RequestBody::Empty,
+        RequestBody::Full(bytes) => RequestBody::Full(bytes.clone()),
+        RequestBody::Stream(_) => std::mem::replace(body, RequestBody::Empty),
+    }
+}
+
+async fn ask_one(
+    ask: &mut Ask,
+    origin: &Origin,
+    id: OriginId,
+    body: RequestBody,
+    more: bool,
+) -> Result<Received, FetchError> {
+    let mut headers = if more {
+        ask.headers.clone()
+    } else {
+        std::mem::take(&mut ask.headers)
+    };
+    forward::address(&mut headers, origin, &ask.authority);
+    let request = UpstreamRequest {
+        method: ask.method.clone(),
+        path_and_query: prefixed(origin, &ask.path_and_query),
+        headers,
+        body,
+        upgrade: ask.upgrade,
+    };
+    let started = Instant::now();
+    let requested_at = ask.worker.clock.unix(started);
+    let fetched = ask.worker.upstreams.fetch(origin, request).await;
+    let ended = Instant::now();
+    ask.worker
+        .metrics
+        .origin(id, outcome(&fetched), ended.duration_since(started));
+    match fetched {
+        Ok(UpstreamResponse {
+            status,
+            version,
+            mut headers,
+            body,
+            upgrade,
+            ..
+        }) => {
+            ask.worker.shared.health.note_success(origin);
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                append_via(&mut headers, version, &ask.live.plan.via);
+            } else {
+                finish::received(&mut headers, version, &ask.live.plan.via);
+            }
+            Ok(Received {
+                status,
+                headers,
+                body: ReceivedBody::Upstream(body),
+                upgrade,
+                requested_at,
+                received_at: ask.worker.clock.unix(ended),
+            })
+        }
+        Err(error) => {
+            if error.is_origins_fault() {
+                ask.worker.shared.health.note_failure(origin);
+            }
+            tracing::warn!(origin = %origin.name, error = %error, "origin request failed");
+            Err(error)
+        }
+    }
+}
+
+fn append_via(headers: &mut HeaderMap, version: Version, via: &str) {
+    forward::append_via(headers, version, via);
+}
+
+fn outcome(fetched: &Result<UpstreamResponse, FetchError>) -> Result<StatusCode, &'static str> {
+    match fetched {
+        Ok(response) => Ok(response.status),
+        Err(error) => Err(error.as_str()),
+    }
+}
+
+fn prefixed(origin: &Origin, path_and_query: &PathAndQuery) -> PathAndQuery {
+    if origin.path_prefix.is_empty() {
+        return path_and_query.clone();
+    }
+    let joined = format!("{}{}", origin.path_prefix, path_and_query);
+    PathAndQuery::try_from(joined).unwrap_or_else(|_| path_and_query.clone())
+}
+
+/// The length that the origin announced.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}

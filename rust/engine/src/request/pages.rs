@@ -1,0 +1,162 @@
+//! The fetch of a request, and the pages that may stand in for its answer: error pages and the single-page fall-back.
+
+use std::rc::Rc;
+
+use edgerouter_core::{
+    http::structured::Forward,
+    plan::{Route, Target},
+};
+use http::{Method, Response, StatusCode, header, uri::PathAndQuery};
+
+use super::{
+    answer::{self, Early},
+    cached::{self, Found, Missing},
+    exchange::Exchange,
+    origin::{self, Unanswered},
+    tunnel,
+};
+use crate::{body::EdgeBody, telemetry::Outcome, upstream::RequestBody};
+
+/// Phases 10 to 13 where the cache may be used.
+pub async fn fetched(
+    x: &mut Exchange,
+    route: &Route,
+    missing: Box<Missing>,
+) -> Result<Response<EdgeBody>, Early> {
+    let body = x.take_body();
+    cached::fetch(x, route, missing, body).await
+}
+
+/// Phases 10 to 12 where it may not: methods other than GET and HEAD, routes without caching, upgrades.
+pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody>, Early> {
+    x.note.outcome = Outcome::Pass;
+    x.note.forward = Some(if route.cache.enabled && !x.wants_upgrade {
+        Forward::Method
+    } else {
+        Forward::Bypass
+    });
+    let body = if x.wants_upgrade {
+        RequestBody::Empty
+    } else {
+        x.take_body()
+    };
+    let keeps_headers =
+        route.fallback.is_some() || !route.errors.is_empty() || x.needs_headers_later(route);
+    let mut ask = if keeps_headers {
+        x.ask(route, false)?
+    } else {
+        x.ask_taking(route)?
+    };
+    match origin::ask(&mut ask, body).await {
+        Ok(mut received) => {
+            x.note.forward_status = Some(received.status);
+            if received.status == StatusCode::SWITCHING_PROTOCOLS {
+                return tunnel::open(x, received);
+            }
+            received.upgrade = None;
+            let response = cached::straight(received);
+            if route_invalidates(x) {
+                let live = Rc::clone(&x.live);
+                cached::invalidate(&Rc::clone(&x.worker), &live, x, &response);
+            }
+            Ok(response)
+        }
+        Err(Unanswered::Early(early)) => Err(early),
+        Err(Unanswered::Failed(error)) => cached::on_failure(x, route, None, &error),
+    }
+}
+
+fn route_invalidates(x: &Exchange) -> bool {
+    !matches!(
+        x.head.method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    )
+}
+
+impl Exchange {
+    /// Whether a later phase reads the request's fields.
+    fn needs_headers_later(&self, route: &Route) -> bool {
+        !route.hooks.viewer_response.is_empty()
+            || !matches!(self.head.method, Method::GET | Method::HEAD)
+    }
+}
+
+/// Whether another page stands in for this answer.
+pub fn replaces(x: &Exchange, route: &Route, response: &Response<EdgeBody>) -> bool {
+    stand_in(x, route, response).is_some()
+}
+
+/// The page for this answer, and the status it is sent with.
+fn stand_in(
+    x: &Exchange,
+    route: &Route,
+    response: &Response<EdgeBody>,
+) -> Option<(PathAndQuery, Option<StatusCode>)> {
+    if !matches!(route.target, Target::Group(_))
+        || !matches!(x.head.method, Method::GET | Method::HEAD)
+    {
+        return None;
+    }
+    let status = response.status();
+    if let Some(fallback) = &route.fallback
+        && matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN)
+        && wants_html(x)
+    {
+        return Some((PathAndQuery::try_from(&**fallback).ok()?, None));
+    }
+    let (_, page) = route.errors.iter().find(|(of, _)| *of == status)?;
+    Some((PathAndQuery::try_from(&**page).ok()?, Some(status)))
+}
+
+fn wants_html(x: &Exchange) -> bool {
+    x.head
+        .headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html"))
+}
+
+/// Puts the page in the answer's place; the answer stays when the page cannot be had.
+pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<EdgeBody>) {
+    let Some((page, status)) = stand_in(x, route, response) else {
+        return;
+    };
+    if x.head.uri.path_and_query() == Some(&page) {
+        return;
+    }
+    x.head.uri = http::Uri::from(page);
+    for conditional in [
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::RANGE,
+    ] {
+        x.head.headers.remove(conditional);
+    }
+    x.note.written = false;
+    let fetched = if cached::cacheable(&x.head.method, route) {
+        match cached::look_up(x, route) {
+            Found::Answer(page) => Ok(page),
+            Found::Missing(missing) => cached::fetch(x, route, missing, RequestBody::Empty).await,
+        }
+    } else {
+        match x.ask(route, true) {
+            Ok(mut ask) => match origin::ask(&mut ask, RequestBody::Empty).await {
+                Ok(received) => Ok(cached::straight(received)),
+                Err(_) => return,
+            },
+            Err(early) => Err(early),
+        }
+    };
+    if let Ok(mut page) = fetched
+        && page.status() == StatusCode::OK
+        && page.extensions().get::<answer::EdgeMade>().is_none()
+    {
+        if let Some(status) = status {
+            *page.status_mut() = status;
+            // The stored page is fresh; the error is not something to keep.
+            page.headers_mut().remove(header::ETAG);
+            page.headers_mut().remove(header::LAST_MODIFIED);
+        }
+        *response = page;
+    }
+}

@@ -1,0 +1,373 @@
+//! Start, reload and stop: the engine as its owner sees it.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use edgerouter_core::plan::Plan;
+use parking_lot::Mutex;
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::watch,
+    task::spawn_local,
+};
+
+use crate::{
+    admin::{self, AdminState},
+    background,
+    functions::Functions,
+    identity::KeySources,
+    listen::{
+        self,
+        conn::Verdict,
+        tcp::{self, BindError},
+    },
+    store::{Flights, MemoryStore},
+    telemetry::{Gauges, Metrics},
+    upstream::HealthBoard,
+    worker::{Live, Shared, Worker},
+};
+
+/// Where the engine listens and how many workers it has. Everything else is in the plan.
+#[derive(Clone)]
+pub struct Settings {
+    pub listen: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub admin_token: Option<String>,
+    /// `None`: one for each core.
+    pub workers: Option<usize>,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("admin", &self.admin)
+            .field("admin_token", &self.admin_token.as_ref().map(|_| "…"))
+            .field("workers", &self.workers)
+            .finish()
+    }
+}
+
+/// Why the engine did not start; one line, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("no address to listen on; give at least one, such as --listen 127.0.0.1:8080")]
+    NoAddress,
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(
+        "the admin listener on {0} can be reached from other machines and needs a token; set one, or use a loopback address such as --admin 127.0.0.1:9090"
+    )]
+    AdminNeedsToken(SocketAddr),
+    #[error("a thread could not be started: {0}; raise the limit on threads or lower --workers")]
+    Thread(std::io::Error),
+    #[error("an event loop could not be made: {0}; raise the limit on open files (ulimit -n)")]
+    Runtime(std::io::Error),
+}
+
+/// How the engine is doing, told to every thread of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    Serving,
+    Draining,
+    Ended,
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    life: watch::Sender<Life>,
+    addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Plans are swapped one at a time.
+    reloading: Mutex<()>,
+}
+
+impl Engine {
+    /// Binds every address, starts the workers, and returns when all of them accept.
+    pub fn start(
+        plan: Plan,
+        functions: Arc<dyn Functions>,
+        settings: Settings,
+    ) -> Result<Self, StartError> {
+        if settings.listen.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        if let Some(admin) = settings.admin
+            && !admin.ip().is_loopback()
+            && settings.admin_token.as_ref().is_none_or(String::is_empty)
+        {
+            return Err(StartError::AdminNeedsToken(admin));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = settings.workers.unwrap_or(cores).clamp(1, 1024);
+        let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for &address in &settings.listen {
+            let bound = tcp::bind(address, workers)?;
+            addresses.extend(bound.first().and_then(|socket| socket.local_addr().ok()));
+            for (socket, worker) in bound.into_iter().zip(&mut sockets) {
+                worker.push(socket);
+            }
+        }
+        let admin_socket = match settings.admin {
+            Some(address) => tcp::bind(address, 1)?.pop(),
+            None => None,
+        };
+        let admin_address = admin_socket
+            .as_ref()
+            .and_then(|socket| socket.local_addr().ok());
+
+        let shared = share(plan, functions, workers);
+        let (life, watched) = watch::channel(Life::Serving);
+        let mut threads = Vec::new();
+        let (ready, started) = mpsc::channel();
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let (shared, life, ready) = (Arc::clone(&shared), watched.clone(), ready.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("edge-{index}"))
+                .spawn(move || work(index, workers, shared, sockets, life, &ready))
+                .map_err(StartError::Thread)?;
+            threads.push(thread);
+        }
+        drop(ready);
+        for _ in 0..workers {
+            if let Ok(Err(error)) = started.recv() {
+                life.send_replace(Life::Ended);
+                return Err(StartError::Runtime(error));
+            }
+        }
+        threads.push(
+            background::start(Arc::clone(&shared), watched.clone()).map_err(StartError::Thread)?,
+        );
+        if let Some(socket) = admin_socket {
+            let state: Arc<dyn AdminState> = Arc::clone(&shared) as Arc<dyn AdminState>;
+            let thread = admin::serve(socket, state, settings.admin_token, watched)
+                .map_err(StartError::Thread)?;
+            threads.push(thread);
+        }
+        tracing::info!(workers, addresses = ?addresses, admin = ?admin_address, "serving");
+        Ok(Self {
+            shared,
+            life,
+            addresses,
+            admin_address,
+            threads: Mutex::new(threads),
+            reloading: Mutex::new(()),
+        })
+    }
+
+    /// Puts a plan in service; requests on their way keep the one they started with. Returns its version.
+    pub fn reload(&self, plan: Plan, functions: Arc<dyn Functions>) -> u64 {
+        let _one = self.reloading.lock();
+        let version = self.shared.version.load(Ordering::Acquire) + 1;
+        let previous = self.shared.live.load_full();
+        let keys = KeySources::succeed(&previous.keys, &plan);
+        self.shared.metrics.plan_changed(&plan, version);
+        self.shared.live.store(Arc::new(Live {
+            plan,
+            functions,
+            version,
+            keys,
+        }));
+        self.shared.version.store(version, Ordering::Release);
+        self.shared.metrics.reload(true);
+        tracing::info!(version, "plan reloaded");
+        version
+    }
+
+    /// Notes that a new plan was refused, and why; the one in service stays.
+    pub fn reload_failed(&self, reason: &str) {
+        self.shared.metrics.reload(false);
+        tracing::error!(reason, "the new plan was refused; the one in service stays");
+    }
+
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    pub fn metrics(&self) -> String {
+        AdminState::metrics(&*self.shared)
+    }
+
+    /// Stops accepting, lets what is being answered finish for at most `drain` (the plan's limit when `None`), and
+    /// ends. True when nothing was cut off.
+    pub fn stop(&self, drain: Option<Duration>) -> bool {
+        let patience = drain.unwrap_or_else(|| self.shared.live.load().plan.limits.drain_timeout);
+        let deadline = Instant::now() + patience;
+        self.shared.draining.store(true, Ordering::Release);
+        self.life.send_if_modified(|life| {
+            let first = *life == Life::Serving;
+            if first {
+                *life = Life::Draining;
+            }
+            first
+        });
+        while self.shared.connections.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let drained = self.shared.connections.load(Ordering::Acquire) == 0;
+        self.life.send_replace(Life::Ended);
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        tracing::info!(drained, "stopped");
+        drained
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.life.send_replace(Life::Ended);
+    }
+}
+
+fn share(plan: Plan, functions: Arc<dyn Functions>, workers: usize) -> Arc<Shared> {
+    let capacity = plan
+        .limits
+        .memory_cache_bytes
+        .unwrap_or_else(default_capacity);
+    let store = MemoryStore::new(capacity, plan.limits.largest_object_bytes);
+    let metrics = Metrics::new(workers, &plan);
+    let keys = KeySources::of(&plan);
+    Arc::new(Shared {
+        store,
+        flights: Flights::new(),
+        health: Arc::new(HealthBoard::new(&plan)),
+        metrics,
+        connections: AtomicUsize::new(0),
+        draining: AtomicBool::new(false),
+        version: AtomicU64::new(1),
+        live: ArcSwap::from_pointee(Live {
+            plan,
+            functions,
+            version: 1,
+            keys,
+        }),
+    })
+}
+
+/// A quarter of the machine's memory, at most 4 GiB (DESIGN §11).
+fn default_capacity() -> u64 {
+    const MOST: u64 = 4 << 30;
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        })
+        .map_or(1 << 30, |kib| kib << 10);
+    (total / 4).min(MOST)
+}
+
+/// The life of one worker thread.
+fn work(
+    index: usize,
+    workers: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<TcpListener>,
+    life: watch::Receiver<Life>,
+    ready: &mpsc::Sender<std::io::Result<()>>,
+) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let worker = Worker::new(index, workers, shared);
+        for socket in sockets {
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(listener) => {
+                    spawn_local(listen::http::accept(
+                        std::rc::Rc::clone(&worker),
+                        listener,
+                        life.clone(),
+                    ));
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            }
+        }
+        let _ = ready.send(Ok(()));
+        tend(&worker, life).await;
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+}
+
+/// The worker's housekeeping, until the engine ends.
+async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => worker.tick(),
+            changed = life.changed() => {
+                let now = if changed.is_err() { Life::Ended } else { *life.borrow_and_update() };
+                match now {
+                    Life::Serving => {}
+                    Life::Draining => {
+                        for (_, conn) in worker.connections.borrow().iter() {
+                            conn.sentence(Verdict::Drain);
+                        }
+                        worker.upstreams.clear();
+                    }
+                    Life::Ended => return,
+                }
+            }
+        }
+    }
+}
+
+impl AdminState for Shared {
+    fn metrics(&self) -> String {
+        let live = self.live.load();
+        self.metrics.render(&Gauges {
+            cache_bytes: self.store.bytes(),
+            cache_capacity: self.store.capacity(),
+            cache_entries: self.store.entries(),
+            cache_evicted: self.store.evicted(),
+            flights: self.flights.len() as u64,
+            connections: self.connections.load(Ordering::Relaxed) as u64,
+            functions: live.functions.load(),
+            plan_version: live.version,
+        })
+    }
+
+    fn readiness(&self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Acquire) {
+            reasons.push("draining: no new connections are taken".to_owned());
+        }
+        if !self.live.load().functions.load().ready {
+            reasons.push("functions: too many callables had to be abandoned".to_owned());
+        }
+        if reasons.is_empty() {
+            Ok(())
+        } else {
+            Err(reasons)
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Request coalescing: concurrent requests for one key meet here, and one of them goes to the origin.
+//!
+//! The fetch itself is a task of its own, so a leader whose client goes away neither stops it nor blocks anybody.
+//! Whatever happens to that task, its `Lead` is dropped, which releases the followers: each then goes on alone.
+
+use std::{hash::BuildHasher, sync::Arc};
+
+use hashbrown::HashMap;
+use http::{HeaderMap, HeaderName, StatusCode};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::sync::watch;
+
+use super::{arriving::Arriving, entry::Entry};
+
+/// What a flight came to, as its followers see it.
+#[derive(Debug, Clone, Default)]
+pub enum Landing {
+    /// Still in the air.
+    #[default]
+    Waiting,
+    /// The head is here, the body is arriving, and both may be shared.
+    Arriving(Arc<ArrivingResponse>),
+    /// A stored response, freshened or found good enough.
+    Stored(Arc<Entry>, Reuse),
+    /// Nothing to share: fetch for yourself.
+    Released,
+}
+
+/// Why a stored response may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// The origin answered 304, or a full response that has just been stored.
+    Revalidated,
+    /// The origin failed and the stored response may stand in (RFC 5861 §4).
+    StaleOnError,
+}
+
+/// A response on its way into the store.
+#[derive(Debug)]
+pub struct ArrivingResponse {
+    pub status: StatusCode,
+    /// As an [`super::Object`]'s headers.
+    pub headers: HeaderMap,
+    pub content_length: Option<u64>,
+    pub initial_age: u32,
+    /// Selecting names, and the secondary key of the request that was sent: a follower may read along only when its
+    /// own request gives the same (RFC 9111 §4.1).
+    pub vary: SmallVec<[HeaderName; 4]>,
+    pub secondary: Box<[u8]>,
+    pub body: Arc<Arriving>,
+}
+
+type Key = Box<[u8]>;
+
+#[derive(Debug)]
+pub struct Flights {
+    shards: Box<[Mutex<HashMap<Key, watch::Receiver<Landing>, foldhash::fast::RandomState>>]>,
+    hasher: foldhash::fast::RandomState,
+}
+
+/// The outcome of asking to fetch.
+#[derive(Debug)]
+pub enum Join {
+    Lead(Lead),
+    Follow(watch::Receiver<Landing>),
+}
+
+/// The duty to fetch. Dropping it releases the followers.
+#[derive(Debug)]
+pub struct Lead {
+    flights: Arc<Flights>,
+    key: Key,
+    landing: watch::Sender<Landing>,
+}
+
+impl Flights {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..16).map(|_| Mutex::new(HashMap::default())).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+        })
+    }
+
+    pub fn join(self: &Arc<Self>, key: &[u8]) -> Join {
+        let mut flights = self.shard(key).lock();
+        if let Some(landing) = flights.get(key) {
+            return Join::Follow(landing.clone());
+        }
+        let (landing, followers) = watch::channel(Landing::Waiting);
+        flights.insert(key.into(), followers);
+        Join::Lead(Lead {
+            flights: Arc::clone(self),
+            key: key.into(),
+            landing,
+        })
+    }
+
+    /// Requests being fetched now.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[allow(clippy::indexing_slicing)] // the remainder is below the length
+    fn shard(
+        &self,
+        key: &[u8],
+    ) -> &Mutex<HashMap<Key, watch::Receiver<Landing>, foldhash::fast::RandomState>> {
+        &self.shards[self.hasher.hash_one(key) as usize % self.shards.len()]
+    }
+}
+
+impl Lead {
+    /// Tells the followers; later joiners of an arriving response read along until the flight ends.
+    pub fn land(&self, landing: Landing) {
+        self.landing.send_replace(landing);
+    }
+
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    pub fn followers(&self) -> usize {
+        // One receiver is the table's own.
+        self.landing.receiver_count().saturating_sub(1)
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.flights.shard(&self.key).lock().remove(&self.key);
+        self.landing.send_if_modified(|landing| {
+            let waiting = matches!(landing, Landing::Waiting);
+            if waiting {
+                *landing = Landing::Released;
+            }
+            waiting
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_lost_leader_releases_its_followers_and_the_key() {
+        let flights = Flights::new();
+        let Join::Lead(lead) = flights.join(b"k") else {
+            panic!("the first leads")
+        };
+        let Join::Follow(follower) = flights.join(b"k") else {
+            panic!("the second follows")
+        };
+        assert!(matches!(*follower.borrow(), Landing::Waiting));
+        drop(lead);
+        assert!(matches!(*follower.borrow(), Landing::Released));
+        assert!(flights.is_empty());
+        assert!(matches!(flights.join(b"k"), Join::Lead(_)));
+    }
+}

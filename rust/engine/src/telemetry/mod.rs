@@ -1,0 +1,189 @@
+//! Counting: what happened, per worker and without sharing, summed when somebody asks.
+//!
+//! `worker` is written by its one worker with plain loads and stores; `render` reads all workers and speaks
+//! Prometheus. Labels come from the plan and from closed sets, never from a request.
+
+mod render;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use edgerouter_core::{admit::Refusal, plan::Plan};
+use parking_lot::Mutex;
+
+pub use worker::WorkerMetrics;
+use worker::{Cells, RouteTable};
+
+use crate::functions::FunctionsLoad;
+
+/// How a response came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Hit,
+    /// Stale, refreshed behind or asked for.
+    Stale,
+    Miss,
+    /// Read along with another request's fetch.
+    Coalesced,
+    Revalidated,
+    StaleOnError,
+    /// Not a matter for the cache.
+    Pass,
+    Function,
+    Redirect,
+    Tunnel,
+    /// The edge's own refusal or failure.
+    Error,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 11] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Miss,
+        Self::Coalesced,
+        Self::Revalidated,
+        Self::StaleOnError,
+        Self::Pass,
+        Self::Function,
+        Self::Redirect,
+        Self::Tunnel,
+        Self::Error,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+            Self::Revalidated => "revalidated",
+            Self::StaleOnError => "stale-on-error",
+            Self::Pass => "pass",
+            Self::Function => "function",
+            Self::Redirect => "redirect",
+            Self::Tunnel => "tunnel",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What was turned away before it had a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refused {
+    Request(Refusal),
+    TooManyConnections,
+}
+
+impl Refused {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request(refusal) => refusal.as_str(),
+            Self::TooManyConnections => "too-many-connections",
+        }
+    }
+}
+
+/// Values that somebody else keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Gauges {
+    pub cache_bytes: u64,
+    pub cache_capacity: u64,
+    pub cache_entries: u64,
+    pub cache_evicted: u64,
+    pub flights: u64,
+    pub connections: u64,
+    pub functions: FunctionsLoad,
+    pub plan_version: u64,
+}
+
+/// A counter outside the hot path: its family, and its labels as they are printed.
+type Rare = BTreeMap<(&'static str, String), u64>;
+
+/// The registry.
+#[derive(Debug)]
+pub struct Metrics {
+    workers: Vec<Arc<Cells>>,
+    /// Tables of plans that are out of service, summed.
+    retired: Mutex<BTreeMap<(Arc<str>, usize, usize), u64>>,
+    names: Mutex<Names>,
+    reloads_ok: AtomicU64,
+    reloads_failed: AtomicU64,
+}
+
+/// Names of the plan in service.
+#[derive(Debug, Default, Clone)]
+struct Names {
+    origins: Vec<Arc<str>>,
+    groups: Vec<Arc<str>>,
+    callables: Vec<Arc<str>>,
+}
+
+impl Names {
+    fn of(plan: &Plan) -> Self {
+        Self {
+            origins: plan
+                .origins
+                .iter()
+                .map(|one| Arc::clone(&one.name))
+                .collect(),
+            groups: plan
+                .groups
+                .iter()
+                .map(|one| Arc::clone(&one.name))
+                .collect(),
+            callables: plan
+                .callables
+                .iter()
+                .map(|one| Arc::clone(&one.name))
+                .collect(),
+        }
+    }
+}
+
+impl Metrics {
+    pub fn new(workers: usize, plan: &Plan) -> Arc<Self> {
+        Arc::new(Self {
+            workers: (0..workers).map(|_| Arc::new(Cells::new(plan))).collect(),
+            retired: Mutex::default(),
+            names: Mutex::new(Names::of(plan)),
+            reloads_ok: AtomicU64::new(0),
+            reloads_failed: AtomicU64::new(0),
+        })
+    }
+
+    /// The counters of one worker, for that worker alone.
+    pub fn worker(self: &Arc<Self>, index: usize) -> WorkerMetrics {
+        let cells = self.workers.get(index).cloned().unwrap_or_default();
+        WorkerMetrics::new(Arc::clone(self), cells)
+    }
+
+    pub fn plan_changed(&self, plan: &Plan, _version: u64) {
+        *self.names.lock() = Names::of(plan);
+    }
+
+    pub fn reload(&self, ok: bool) {
+        let counter = if ok {
+            &self.reloads_ok
+        } else {
+            &self.reloads_failed
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sums a table whose plan is out of service.
+    fn retire(&self, table: &RouteTable) {
+        let mut retired = self.retired.lock();
+        table.each(|label, outcome, class, count| {
+            *retired
+                .entry((Arc::clone(label), outcome, class))
+                .or_default() += count;
+        });
+    }
+}

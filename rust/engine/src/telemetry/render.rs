@@ -1,0 +1,268 @@
+//! Prometheus' text format, version 0.0.4.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Arc, atomic::Ordering},
+};
+
+use super::{
+    Gauges, Metrics, Outcome, Rare,
+    worker::{BUCKETS, Histogram},
+};
+
+/// A label's value, escaped.
+pub(super) fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+const FAMILIES: [(&str, &str, &str); 6] = [
+    (
+        "refused",
+        "edgerouter_refused_total",
+        "Requests and connections turned away before routing, by reason.",
+    ),
+    (
+        "jwt",
+        "edgerouter_jwt_total",
+        "Tokens looked at, by result.",
+    ),
+    (
+        "not_stored",
+        "edgerouter_not_stored_total",
+        "Responses that were not stored, by reason.",
+    ),
+    (
+        "failover",
+        "edgerouter_failover_total",
+        "Requests that went on to the next member of a group.",
+    ),
+    (
+        "origin",
+        "edgerouter_origin_requests_total",
+        "Requests to origins, by result.",
+    ),
+    (
+        "hook",
+        "edgerouter_function_calls_total",
+        "Calls of hooks and functions, by result.",
+    ),
+];
+
+impl Metrics {
+    pub fn render(&self, gauges: &Gauges) -> String {
+        let mut out = String::with_capacity(16 << 10);
+        self.requests(&mut out);
+        self.latencies(&mut out);
+        let sum = |of: fn(&super::worker::Cells) -> u64| {
+            self.workers.iter().map(|cells| of(cells)).sum::<u64>()
+        };
+        let remembered = sum(|cells| cells.remembered.load(Ordering::Relaxed));
+        let mut rare = Rare::new();
+        for cells in &self.workers {
+            for ((family, labels), count) in &*cells.rare.lock() {
+                *rare.entry((family, labels.clone())).or_default() += count;
+            }
+        }
+        if remembered > 0 {
+            *rare
+                .entry(("jwt", "result=\"remembered\"".to_owned()))
+                .or_default() += remembered;
+        }
+        for (family, name, help) in FAMILIES {
+            head(&mut out, name, "counter", help);
+            for ((_, labels), count) in rare.iter().filter(|((of, _), _)| *of == family) {
+                let _ = writeln!(out, "{name}{{{labels}}} {count}");
+            }
+        }
+        for (name, kind, help, value) in [
+            (
+                "edgerouter_response_bytes_total",
+                "counter",
+                "Bytes of bodies sent to viewers.",
+                sum(|c| c.bytes_out.load(Ordering::Relaxed)),
+            ),
+            (
+                "edgerouter_connections_accepted_total",
+                "counter",
+                "Client connections accepted.",
+                sum(|c| c.accepted.load(Ordering::Relaxed)),
+            ),
+            (
+                "edgerouter_connections",
+                "gauge",
+                "Client connections open now.",
+                gauges.connections,
+            ),
+            (
+                "edgerouter_cache_bytes",
+                "gauge",
+                "Bytes in the memory cache.",
+                gauges.cache_bytes,
+            ),
+            (
+                "edgerouter_cache_capacity_bytes",
+                "gauge",
+                "Bytes that the memory cache may hold.",
+                gauges.cache_capacity,
+            ),
+            (
+                "edgerouter_cache_entries",
+                "gauge",
+                "Entries in the memory cache.",
+                gauges.cache_entries,
+            ),
+            (
+                "edgerouter_cache_evicted_total",
+                "counter",
+                "Entries evicted from the memory cache.",
+                gauges.cache_evicted,
+            ),
+            (
+                "edgerouter_fetches_in_flight",
+                "gauge",
+                "Shared fetches going on now.",
+                gauges.flights,
+            ),
+            (
+                "edgerouter_function_calls_waiting",
+                "gauge",
+                "Calls that wait for Python.",
+                gauges.functions.waiting as u64,
+            ),
+            (
+                "edgerouter_function_calls_running",
+                "gauge",
+                "Calls that Python is running.",
+                gauges.functions.running as u64,
+            ),
+            (
+                "edgerouter_function_threads_abandoned",
+                "gauge",
+                "Python threads that could not be interrupted.",
+                gauges.functions.abandoned as u64,
+            ),
+            (
+                "edgerouter_plan_version",
+                "gauge",
+                "Version of the plan in service.",
+                gauges.plan_version,
+            ),
+        ] {
+            head(&mut out, name, kind, help);
+            let _ = writeln!(out, "{name} {value}");
+        }
+        head(
+            &mut out,
+            "edgerouter_reloads_total",
+            "counter",
+            "Reloads of the plan, by result.",
+        );
+        for (result, count) in [("ok", &self.reloads_ok), ("refused", &self.reloads_failed)] {
+            let _ = writeln!(
+                out,
+                "edgerouter_reloads_total{{result=\"{result}\"}} {}",
+                count.load(Ordering::Relaxed)
+            );
+        }
+        out
+    }
+
+    fn requests(&self, out: &mut String) {
+        let mut counts: BTreeMap<(Arc<str>, usize, usize), u64> = self.retired.lock().clone();
+        for cells in &self.workers {
+            let table = Arc::clone(&cells.routes.lock());
+            table.each(|label, outcome, class, count| {
+                *counts
+                    .entry((Arc::clone(label), outcome, class))
+                    .or_default() += count;
+            });
+        }
+        head(
+            out,
+            "edgerouter_requests_total",
+            "counter",
+            "Requests answered, by route, cache outcome and status class.",
+        );
+        for ((label, outcome, class), count) in counts {
+            let outcome = Outcome::ALL
+                .get(outcome)
+                .map_or("", |outcome| outcome.as_str());
+            let _ = writeln!(
+                out,
+                "edgerouter_requests_total{{route=\"{}\",cache=\"{outcome}\",status=\"{}xx\"}} {count}",
+                escaped(&label),
+                class + 1
+            );
+        }
+    }
+
+    fn latencies(&self, out: &mut String) {
+        let name = "edgerouter_request_duration_seconds";
+        head(
+            out,
+            name,
+            "histogram",
+            "Time from a request's head to its response's head, by cache outcome.",
+        );
+        for outcome in Outcome::ALL {
+            let all: Vec<&Histogram> = self
+                .workers
+                .iter()
+                .filter_map(|cells| cells.latency.get(outcome as usize))
+                .collect();
+            histogram(out, name, &format!("cache=\"{}\"", outcome.as_str()), &all);
+        }
+        let name = "edgerouter_origin_duration_seconds";
+        head(
+            out,
+            name,
+            "histogram",
+            "Time from asking an origin to the head of its answer, or its failure.",
+        );
+        let all: Vec<&Histogram> = self
+            .workers
+            .iter()
+            .map(|cells| &cells.origin_latency)
+            .collect();
+        histogram(out, name, "", &all);
+    }
+}
+
+fn histogram(out: &mut String, name: &str, labels: &str, all: &[&Histogram]) {
+    let comma = if labels.is_empty() { "" } else { "," };
+    let mut total = 0;
+    for index in 0..=BUCKETS.len() {
+        total += all
+            .iter()
+            .filter_map(|one| one.buckets.get(index))
+            .map(|cell| cell.load(Ordering::Relaxed))
+            .sum::<u64>();
+        let bound = BUCKETS.get(index).map_or_else(
+            || "+Inf".to_owned(),
+            |&micros| format!("{}", micros as f64 / 1e6),
+        );
+        let _ = writeln!(
+            out,
+            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"
+        );
+    }
+    let micros: u64 = all
+        .iter()
+        .map(|one| one.micros.load(Ordering::Relaxed))
+        .sum();
+    let braces = if labels.is_empty() {
+        String::new()
+    } else {
+        format!("{{{labels}}}")
+    };
+    let _ = writeln!(out, "{name}_sum{braces} {}", micros as f64 / 1e6);
+    let _ = writeln!(out, "{name}_count{braces} {total}");
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}

@@ -1,0 +1,267 @@
+//! The counters of one worker: written by it alone, so no instruction needs to be atomic across cores.
+
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use edgerouter_core::plan::{CallableId, GroupId, OriginId, Plan, RouteId};
+use http::StatusCode;
+use parking_lot::Mutex;
+
+use super::{Metrics, Outcome, Rare, Refused};
+use crate::functions::{FunctionError, Phase};
+
+/// Upper bounds of the latency buckets, in microseconds.
+pub(super) const BUCKETS: [u64; 16] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000, 10_000_000,
+];
+pub(super) const CLASSES: usize = 5;
+const OUTCOMES: usize = Outcome::ALL.len();
+
+/// Latencies of one outcome.
+#[derive(Debug, Default)]
+pub(super) struct Histogram {
+    pub buckets: [AtomicU64; BUCKETS.len() + 1],
+    pub micros: AtomicU64,
+}
+
+impl Histogram {
+    fn note(&self, micros: u64) {
+        let bucket = BUCKETS
+            .iter()
+            .position(|&most| micros <= most)
+            .unwrap_or(BUCKETS.len());
+        if let Some(cell) = self.buckets.get(bucket) {
+            add(cell, 1);
+        }
+        add(&self.micros, micros);
+    }
+}
+
+/// Requests by route, outcome and status class, for one plan.
+#[derive(Debug, Default)]
+pub(super) struct RouteTable {
+    /// Labels of the routes, and after them one for requests without a route.
+    labels: Vec<Arc<str>>,
+    cells: Vec<AtomicU64>,
+}
+
+impl RouteTable {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let labels: Vec<Arc<str>> = plan
+            .routes
+            .iter()
+            .map(|route| Arc::clone(&route.label))
+            .chain([Arc::from("")])
+            .collect();
+        let cells = (0..labels.len() * OUTCOMES * CLASSES)
+            .map(|_| AtomicU64::new(0))
+            .collect();
+        Self { labels, cells }
+    }
+
+    fn cell(
+        &self,
+        route: Option<RouteId>,
+        outcome: Outcome,
+        status: StatusCode,
+    ) -> Option<&AtomicU64> {
+        let none = self.labels.len().checked_sub(1)?;
+        let route = route.map_or(none, |route| (route.0 as usize).min(none));
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES) - 1;
+        self.cells
+            .get((route * OUTCOMES + outcome as usize) * CLASSES + class)
+    }
+
+    /// Label, outcome, class and count of every cell that is not zero.
+    pub(super) fn each(&self, mut visit: impl FnMut(&Arc<str>, usize, usize, u64)) {
+        for (index, cell) in self.cells.iter().enumerate() {
+            let count = cell.load(Ordering::Relaxed);
+            if count > 0
+                && let Some(label) = self.labels.get(index / CLASSES / OUTCOMES)
+            {
+                visit(label, index / CLASSES % OUTCOMES, index % CLASSES, count);
+            }
+        }
+    }
+}
+
+/// What a worker writes and a scrape reads.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    pub routes: Mutex<Arc<RouteTable>>,
+    pub latency: [Histogram; OUTCOMES],
+    pub bytes_out: AtomicU64,
+    pub accepted: AtomicU64,
+    pub closed: AtomicU64,
+    pub remembered: AtomicU64,
+    pub origin_latency: Histogram,
+    pub rare: Mutex<Rare>,
+}
+
+impl Cells {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            routes: Mutex::new(Arc::new(RouteTable::new(plan))),
+            ..Self::default()
+        }
+    }
+}
+
+/// A worker's hand on its counters.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    metrics: Arc<Metrics>,
+    cells: Arc<Cells>,
+    routes: RefCell<Arc<RouteTable>>,
+}
+
+/// One writer: a load and a store, no locked instruction.
+fn add(cell: &AtomicU64, n: u64) {
+    cell.store(
+        cell.load(Ordering::Relaxed).wrapping_add(n),
+        Ordering::Relaxed,
+    );
+}
+
+impl WorkerMetrics {
+    pub(super) fn new(metrics: Arc<Metrics>, cells: Arc<Cells>) -> Self {
+        let routes = RefCell::new(Arc::clone(&cells.routes.lock()));
+        Self {
+            metrics,
+            cells,
+            routes,
+        }
+    }
+
+    /// Phase 16.
+    pub fn count(
+        &self,
+        route: Option<RouteId>,
+        outcome: Outcome,
+        status: StatusCode,
+        micros: u64,
+        bytes: u64,
+    ) {
+        if let Some(cell) = self.routes.borrow().cell(route, outcome, status) {
+            add(cell, 1);
+        }
+        if let Some(histogram) = self.cells.latency.get(outcome as usize) {
+            histogram.note(micros);
+        }
+        add(&self.cells.bytes_out, bytes);
+    }
+
+    /// From now on routes are those of `plan`; what was counted before stays.
+    pub fn plan_changed(&self, plan: &Plan) {
+        let fresh = Arc::new(RouteTable::new(plan));
+        let old = std::mem::replace(&mut *self.cells.routes.lock(), Arc::clone(&fresh));
+        self.metrics.retire(&old);
+        *self.routes.borrow_mut() = fresh;
+    }
+
+    pub fn bytes_out(&self, bytes: u64) {
+        add(&self.cells.bytes_out, bytes);
+    }
+    pub fn accepted(&self) {
+        add(&self.cells.accepted, 1);
+    }
+    pub fn closed(&self) {
+        add(&self.cells.closed, 1);
+    }
+
+    pub fn refused(&self, refused: impl Into<Refused>) {
+        self.rare("refused", format!("reason=\"{}\"", refused.into().as_str()));
+    }
+
+    /// The result of looking at a token.
+    pub fn jwt(&self, result: &'static str) {
+        if result == "remembered" {
+            add(&self.cells.remembered, 1);
+        } else {
+            self.rare("jwt", format!("result=\"{result}\""));
+        }
+    }
+
+    pub fn not_stored(&self, reason: &'static str) {
+        self.rare("not_stored", format!("reason=\"{reason}\""));
+    }
+
+    /// A group had to go on to its next member.
+    pub fn failover(&self, group: GroupId) {
+        let name = self
+            .metrics
+            .names
+            .lock()
+            .groups
+            .get(group.0 as usize)
+            .cloned();
+        self.rare(
+            "failover",
+            format!("group=\"{}\"", name.as_deref().unwrap_or("")),
+        );
+    }
+
+    pub fn origin(
+        &self,
+        origin: OriginId,
+        result: Result<StatusCode, &'static str>,
+        took: Duration,
+    ) {
+        self.cells.origin_latency.note(took.as_micros() as u64);
+        let name = self
+            .metrics
+            .names
+            .lock()
+            .origins
+            .get(origin.0 as usize)
+            .cloned();
+        let result = match result {
+            Ok(status) => format!("{}xx", status.as_u16() / 100),
+            Err(error) => error.to_owned(),
+        };
+        self.rare(
+            "origin",
+            format!(
+                "origin=\"{}\",result=\"{result}\"",
+                name.as_deref().unwrap_or("")
+            ),
+        );
+    }
+
+    pub fn hook(&self, call: CallableId, phase: Phase, error: Option<&FunctionError>) {
+        let name = self
+            .metrics
+            .names
+            .lock()
+            .callables
+            .get(call.0 as usize)
+            .cloned();
+        let result = match error {
+            None => "ok",
+            Some(FunctionError::QueueFull(_)) => "queue-full",
+            Some(FunctionError::TimedOut(_)) => "timeout",
+            Some(FunctionError::Raised { .. }) => "raised",
+            Some(FunctionError::WrongType { .. }) => "wrong-type",
+            Some(FunctionError::Gone) => "gone",
+        };
+        let name = super::render::escaped(name.as_deref().unwrap_or(""));
+        self.rare(
+            "hook",
+            format!(
+                "callable=\"{name}\",phase=\"{}\",result=\"{result}\"",
+                phase.as_str()
+            ),
+        );
+    }
+
+    fn rare(&self, family: &'static str, labels: String) {
+        *self.cells.rare.lock().entry((family, labels)).or_default() += 1;
+    }
+}

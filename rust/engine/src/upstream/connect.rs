@@ -1,0 +1,235 @@
+//! From an origin's name to a connection: addresses, TCP, TLS.
+
+use std::{
+    cell::RefCell,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::plan::{Origin, Scheme};
+use hashbrown::HashMap;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    FetchError,
+    tls::{self, Configs},
+};
+
+/// A connection's bytes.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Addresses of names, kept for a while; a name server that is down does not take the origins with it.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    known: RefCell<HashMap<(Arc<str>, u16), Known>>,
+    pub(super) tls: Configs,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    addresses: Arc<[SocketAddr]>,
+    at: Instant,
+}
+
+const FRESH: Duration = Duration::from_secs(30);
+const STALE: Duration = Duration::from_secs(300);
+const MOST_NAMES: usize = 1024;
+/// How long an address may keep the next one waiting (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+impl Addresses {
+    /// A connection to the origin, within its `connect_timeout` in all.
+    pub(super) async fn connect(&self, origin: &Origin) -> Result<Stream, FetchError> {
+        match tokio::time::timeout(origin.connect_timeout, self.unbounded(origin)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(FetchError::ConnectTimeout(
+                origin.name.to_string(),
+                origin.connect_timeout,
+            )),
+        }
+    }
+
+    async fn unbounded(&self, origin: &Origin) -> Result<Stream, FetchError> {
+        let addresses = self.of(&origin.host, origin.port).await?;
+        let tcp = dial(&addresses)
+            .await
+            .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
+        let _ = tcp.set_nodelay(true);
+        if origin.scheme == Scheme::Http {
+            return Ok(Stream::Plain(tcp));
+        }
+        let failed = |error: String| FetchError::Tls(origin.name.to_string(), error);
+        let config = self.tls.of(&origin.tls).map_err(failed)?;
+        let name = tls::server_name(&origin.host, &origin.tls).map_err(failed)?;
+        let stream = TlsConnector::from(config)
+            .connect(name, tcp)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Stream::Tls(Box::new(stream)))
+    }
+
+    async fn of(&self, host: &Arc<str>, port: u16) -> Result<Arc<[SocketAddr]>, FetchError> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(Arc::from([SocketAddr::new(address, port)]));
+        }
+        let key = (Arc::clone(host), port);
+        let known = self.known.borrow().get(&key).cloned();
+        if let Some(known) = &known
+            && known.at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(&known.addresses));
+        }
+        let found = tokio::net::lookup_host((&**host, port))
+            .await
+            .map(|found| interleaved(found.collect()));
+        match found {
+            Ok(found) if !found.is_empty() => {
+                let addresses: Arc<[SocketAddr]> = found.into();
+                let mut table = self.known.borrow_mut();
+                if table.len() >= MOST_NAMES {
+                    table.clear();
+                }
+                table.insert(
+                    key,
+                    Known {
+                        addresses: Arc::clone(&addresses),
+                        at: Instant::now(),
+                    },
+                );
+                Ok(addresses)
+            }
+            failed => match known {
+                Some(known) if known.at.elapsed() < STALE => Ok(known.addresses),
+                _ => {
+                    let why = failed
+                        .err()
+                        .map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
+                    Err(FetchError::Dns(host.to_string(), why))
+                }
+            },
+        }
+    }
+}
+
+/// Families alternate, as the resolver ordered them (RFC 8305 §4).
+fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut a, mut b): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_6);
+    a.reverse();
+    b.reverse();
+    let mut ordered = Vec::with_capacity(a.len() + b.len());
+    while let Some(next) = a.pop() {
+        ordered.push(next);
+        ordered.extend(b.pop());
+    }
+    b.reverse();
+    ordered.extend(b);
+    ordered
+}
+
+/// The first address that answers; each gets a head start before the next is tried beside it.
+async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    if let [only] = addresses {
+        return TcpStream::connect(only).await;
+    }
+    let mut trying = futures_util::stream::FuturesUnordered::new();
+    let mut left = addresses.iter();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    if let Some(first) = left.next() {
+        trying.push(TcpStream::connect(*first));
+    }
+    loop {
+        use futures_util::StreamExt as _;
+        tokio::select! {
+            done = trying.next() => match done {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => {
+                    last = error;
+                    match left.next() {
+                        Some(next) => trying.push(TcpStream::connect(*next)),
+                        None if trying.is_empty() => return Err(last),
+                        None => {}
+                    }
+                }
+                None => return Err(last),
+            },
+            () = tokio::time::sleep(STAGGER), if left.len() > 0 => {
+                if let Some(next) = left.next() {
+                    trying.push(TcpStream::connect(*next));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! One request to one origin, on a connection of the worker's own.
+
+use std::{cell::RefCell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+
+use edgerouter_core::plan::Origin;
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery,
+};
+use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+
+use super::{
+    FetchError, RequestBody, UpstreamBody,
+    body::{Fault, Outbound},
+    connect::Addresses,
+    pool::{Connected, Link, Pool, Pools, poll_ready},
+};
+
+/// A request as it goes out: fields final, `Host` set.
+#[derive(Debug)]
+pub struct UpstreamRequest {
+    pub method: Method,
+    pub path_and_query: PathAndQuery,
+    pub headers: HeaderMap,
+    pub body: RequestBody,
+    /// Ask for the protocol named in `Upgrade`.
+    pub upgrade: bool,
+}
+
+#[derive(Debug)]
+pub struct UpstreamResponse {
+    pub status: StatusCode,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub body: UpstreamBody,
+    pub upgrade: Option<OnUpgrade>,
+    /// The connection had served before.
+    pub reused: bool,
+}
+
+/// A worker's way to all origins.
+#[derive(Debug, Default)]
+pub struct Upstreams {
+    pools: Pools,
+    addresses: Addresses,
+}
+
+/// Bounds on what an origin may answer with.
+const MOST_FIELDS: usize = 128;
+const MOST_HEAD: usize = 128 << 10;
+
+impl Upstreams {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Closes what has been idle for too long.
+    pub fn sweep(&self, now: Instant) {
+        self.pools.sweep(now);
+    }
+
+    /// Closes everything idle.
+    pub fn clear(&self) {
+        self.pools.clear();
+    }
+
+    pub fn idle(&self) -> usize {
+        self.pools.idle()
+    }
+
+    /// Asks the origin. A request that a kept-alive connection lost is asked again, on a fresh connection, when that is
+    /// safe: when it provably never left, or is idempotent and can be repeated (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+    pub async fn fetch(
+        &self,
+        origin: &Origin,
+        request: UpstreamRequest,
+    ) -> Result<UpstreamResponse, FetchError> {
+        let end = origin
+            .total_timeout
+            .map(|limit| (tokio::time::Instant::now() + limit, limit));
+        match end {
+            None => self.try_all(origin, request, None).await,
+            Some((at, limit)) => {
+                match tokio::time::timeout_at(at, self.try_all(origin, request, end)).await {
+                    Ok(fetched) => fetched,
+                    Err(_) => Err(FetchError::TotalTimeout(origin.name.to_string(), limit)),
+                }
+            }
+        }
+    }
+
+    async fn try_all(
+        &self,
+        origin: &Origin,
+        request: UpstreamRequest,
+        end: Option<(tokio::time::Instant, std::time::Duration)>,
+    ) -> Result<UpstreamResponse, FetchError> {
+        let UpstreamRequest {
+            method,
+            path_and_query,
+            headers,
+            body,
+            upgrade,
+        } = request;
+        let idempotent = matches!(
+            method,
+            Method::GET
+                | Method::HEAD
+                | Method::OPTIONS
+                | Method::TRACE
+                | Method::PUT
+                | Method::DELETE
+        );
+        let fault: Option<Fault> =
+            matches!(body, RequestBody::Stream(_)).then(|| Rc::new(RefCell::new(None)));
+        let again = match &body {
+            RequestBody::Empty => Some(RequestBody::Empty),
+            RequestBody::Full(bytes) => Some(RequestBody::Full(bytes.clone())),
+            RequestBody::Stream(_) => None,
+        };
+        let mut request = Request::new(Outbound {
+            body,
+            fault: fault.clone(),
+        });
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(path_and_query);
+        *request.headers_mut() = headers;
+        let pool = self.pools.of(origin);
+        let mut tries_left = origin.retries;
+        let mut fresh_only = upgrade;
+        loop {
+            let kept = if fresh_only {
+                None
+            } else {
+                poll_fn(|cx| Poll::Ready(pool.take(cx))).await
+            };
+            let reused = kept.is_some();
+            let mut connected = match kept {
+                Some(connected) => connected,
+                None => self.fresh(origin, &pool).await?,
+            };
+            let copy = match &again {
+                Some(body) if reused => Some(copy_of(&request, body)),
+                _ => None,
+            };
+            if upgrade {
+                return upgraded(connected, request, origin).await;
+            }
+            let failure = match send(&mut connected, request, origin).await {
+                Ok(response) => return respond(response, connected, origin, end, reused),
+                Err(failure) => failure,
+            };
+            if let Some(why) = fault.as_ref().and_then(|fault| fault.borrow_mut().take()) {
+                return Err(FetchError::RequestBody(why));
+            }
+            let next = match (failure.unsent, copy) {
+                (Some(unsent), _) => Some(unsent),
+                (None, Some(copy)) if idempotent && reused && failure.before_answer => Some(copy),
+                _ => None,
+            };
+            match next {
+                Some(next) if tries_left > 0 || reused => {
+                    tries_left = tries_left.saturating_sub(1);
+                    // What one kept connection suffered the others may have too: the last try is on a new one.
+                    fresh_only = true;
+                    request = next;
+                }
+                _ => return Err(failure.error),
+            }
+        }
+    }
+
+    async fn fresh(&self, origin: &Origin, pool: &Rc<Pool>) -> Result<Connected, FetchError> {
+        let exhausted =
+            || FetchError::PoolExhausted(origin.max_connections, origin.name.to_string());
+        let seat = match Arc::clone(&pool.seats).try_acquire_owned() {
+            Ok(seat) => seat,
+            Err(_) => {
+                let waiting = Arc::clone(&pool.seats).acquire_owned();
+                // A connection that is given back keeps its seat: look there too while waiting.
+                let deadline = tokio::time::Instant::now() + origin.connect_timeout;
+                tokio::pin!(waiting);
+                loop {
+                    let step = tokio::time::Instant::now() + std::time::Duration::from_millis(5);
+                    match tokio::time::timeout_at(step.min(deadline), &mut waiting).await {
+                        Ok(Ok(seat)) => break seat,
+                        Ok(Err(_)) => return Err(exhausted()),
+                        Err(_) => {
+                            if let Some(connected) = poll_fn(|cx| Poll::Ready(pool.take(cx))).await
+                            {
+                                return Ok(connected);
+                            }
+                            if tokio::time::Instant::now() >= deadline {
+                                return Err(exhausted());
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        let stream = self.addresses.connect(origin).await?;
+        let (sender, driver) = http1::Builder::new()
+            .max_headers(MOST_FIELDS)
+            .max_buf_size(MOST_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
+        let mut link = Link {
+            sender,
+            driver: Box::pin(driver),
+            closed: false,
+            _seat: seat,
+        };
+        if !poll_fn(|cx| poll_ready(&mut link, cx)).await {
+            return Err(FetchError::Reset {
+                origin: origin.name.to_string(),
+                sent: false,
+            });
+        }
+        Ok(Connected::new(link, pool))
+    }
+}
+
+fn copy_of(request: &Request<Outbound>, body: &RequestBody) -> Request<Outbound> {
+    let body = match body {
+        RequestBody::Full(bytes) => RequestBody::Full(bytes.clone()),
+        RequestBody::Empty | RequestBody::Stream(_) => RequestBody::Empty,
+    };
+    let mut copy = Request::new(Outbound { body, fault: None });
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+struct Failure {
+    error: FetchError,
+    /// The request, when it never left.
+    unsent: Option<Request<Outbound>>,
+    before_answer: bool,
+}
+
+/// Sends the request and drives the connection until the head of the answer is here.
+async fn send(
+    connected: &mut Connected,
+    request: Request<Outbound>,
+    origin: &Origin,
+) -> Result<Response<Incoming>, Failure> {
+    let link = &mut connected.link;
+    let answer = link.sender.try_send_request(request);
+    tokio::pin!(answer);
+    let driver = &mut link.driver;
+    let closed = &mut link.closed;
+    let driven = poll_fn(|cx| {
+        if !*closed && driver.as_mut().poll(cx).is_ready() {
+            *closed = true;
+        }
+        answer.as_mut().poll(cx)
+    });
+    let failed = |error, unsent| Failure {
+        error,
+        unsent,
+        before_answer: true,
+    };
+    match tokio::time::timeout(origin.first_byte_timeout, driven).await {
+        Err(_) => Err(failed(
+            FetchError::FirstByteTimeout(origin.name.to_string(), origin.first_byte_timeout),
+            None,
+        )),
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(mut lost)) => {
+            let unsent = lost.take_message();
+            let error = lost.into_error();
+            let origin = origin.name.to_string();
+            if error.is_parse() || error.is_parse_too_large() {
+                let error = FetchError::BadResponse(origin, error.to_string());
+                return Err(Failure {
+                    error,
+                    unsent: None,
+                    before_answer: false,
+                });
+            }
+            let sent = unsent.is_none();
+            Err(failed(FetchError::Reset { origin, sent }, unsent))
+        }
+    }
+}
+
+fn respond(
+    response: Response<Incoming>,
+    connected: Connected,
+    origin: &Origin,
+    end: Option<(tokio::time::Instant, std::time::Duration)>,
+    reused: bool,
+) -> Result<UpstreamResponse, FetchError> {
+    let (head, incoming) = response.into_parts();
+    // RFC 9112 §6.3: both framings at once are an error or an attack.
+    if head.headers.contains_key(header::CONTENT_LENGTH)
+        && head.headers.contains_key(header::TRANSFER_ENCODING)
+    {
+        let why = "it has both Content-Length and Transfer-Encoding".to_owned();
+        return Err(FetchError::BadResponse(origin.name.to_string(), why));
+    }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let why = "it switched protocols without being asked".to_owned();
+        return Err(FetchError::BadResponse(origin.name.to_string(), why));
+    }
+    let body = UpstreamBody::new(incoming, Some(connected), origin.between_bytes_timeout, end);
+    Ok(UpstreamResponse {
+        status: head.status,
+        version: head.version,
+        headers: head.headers,
+        body,
+        upgrade: None,
+        reused,
+    })
+}
+
+/// A request for another protocol: its connection is never used for anything else, and runs by itself.
+async fn upgraded(
+    connected: Connected,
+    request: Request<Outbound>,
+    origin: &Origin,
+) -> Result<UpstreamResponse, FetchError> {
+    let Link {
+        mut sender,
+        driver,
+        _seat,
+        ..
+    } = connected.link;
+    // The connection has not been polled beyond readiness: moving it is sound because it is Unpin.
+    let driver = *Pin::into_inner(driver);
+    tokio::task::spawn_local(async move {
+        let _ = driver.with_upgrades().await;
+        drop(_seat);
+    });
+    let answer =
+        tokio::time::timeout(origin.first_byte_timeout, sender.send_request(request)).await;
+    let response = match answer {
+        Err(_) => {
+            return Err(FetchError::FirstByteTimeout(
+                origin.name.to_string(),
+                origin.first_byte_timeout,
+            ));
+        }
+        Ok(Err(error)) if error.is_parse() => {
+            return Err(FetchError::BadResponse(
+                origin.name.to_string(),
+                error.to_string(),
+            ));
+        }
+        Ok(Err(_)) => {
+            return Err(FetchError::Reset {
+                origin: origin.name.to_string(),
+                sent: true,
+            });
+        }
+        Ok(Ok(response)) => response,
+    };
+    let (mut head, incoming) = response.into_parts();
+    let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS)
+        .then(|| head.extensions.remove::<OnUpgrade>())
+        .flatten();
+    let body = UpstreamBody::new(incoming, None, origin.between_bytes_timeout, None);
+    Ok(UpstreamResponse {
+        status: head.status,
+        version: head.version,
+        headers: head.headers,
+        body,
+        upgrade,
+        reused: false,
+    })
+}

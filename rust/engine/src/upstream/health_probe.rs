@@ -1,0 +1,96 @@
+//! Active probes: a GET of the origin's health path, over and over. An origin without a health check is tried once, by a
+//! connection, so that one that is down at start is named in the log.
+
+use std::{rc::Rc, sync::Arc};
+
+use edgerouter_core::{
+    forward,
+    plan::{HealthCheck, Origin},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+use tokio::task::JoinSet;
+
+use super::{HealthBoard, RequestBody, UpstreamRequest, Upstreams};
+use crate::worker::Live;
+
+/// Probes every origin of a plan until it is dropped.
+pub async fn run(upstreams: Rc<Upstreams>, live: Arc<Live>, board: Arc<HealthBoard>) {
+    let mut probes = JoinSet::new();
+    for index in 0..live.plan.origins.len() {
+        let (upstreams, live, board) =
+            (Rc::clone(&upstreams), Arc::clone(&live), Arc::clone(&board));
+        probes.spawn_local(async move {
+            let Some(origin) = live.plan.origins.get(index) else {
+                return;
+            };
+            match &origin.health {
+                None => {
+                    if let Err(why) = ask(&upstreams, origin, "/", Method::HEAD).await {
+                        tracing::warn!(origin = %origin.name, %why, "origin does not answer");
+                        board.note_failure(origin);
+                    }
+                }
+                Some(health) => keep_probing(&upstreams, origin, health, &board).await,
+            }
+        });
+    }
+    while probes.join_next().await.is_some() {}
+}
+
+async fn keep_probing(
+    upstreams: &Upstreams,
+    origin: &Origin,
+    health: &HealthCheck,
+    board: &HealthBoard,
+) {
+    let mut ticks = tokio::time::interval(health.interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_good = true;
+    loop {
+        ticks.tick().await;
+        let asked = tokio::time::timeout(
+            health.timeout,
+            ask(upstreams, origin, &health.path, Method::GET),
+        )
+        .await;
+        let good = match asked {
+            Ok(Ok(status)) if health.status.is_empty() => status.is_success(),
+            Ok(Ok(status)) => health.status.contains(&status),
+            _ => false,
+        };
+        if was_good && !good {
+            tracing::warn!(origin = %origin.name, path = %health.path, "health probe failed");
+        }
+        was_good = good;
+        board.probed(origin, good);
+    }
+}
+
+async fn ask(
+    upstreams: &Upstreams,
+    origin: &Origin,
+    path: &str,
+    method: Method,
+) -> Result<StatusCode, String> {
+    let mut headers = HeaderMap::new();
+    let authority =
+        HeaderValue::from_str(origin.authority.as_str()).map_err(|error| error.to_string())?;
+    forward::address(&mut headers, origin, &authority);
+    headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static("edgerouter-health"),
+    );
+    let path = format!("{}{path}", origin.path_prefix);
+    let request = UpstreamRequest {
+        method,
+        path_and_query: PathAndQuery::try_from(path).map_err(|error| error.to_string())?,
+        headers,
+        body: RequestBody::Empty,
+        upgrade: false,
+    };
+    let response = upstreams
+        .fetch(origin, request)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(response.status)
+}

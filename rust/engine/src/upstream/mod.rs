@@ -1,0 +1,18 @@
+//! Origins as the engine reaches them: addresses, connections, requests, health.
+//!
+//! One set of connections a worker, without locks. A connection is driven by the request that uses it, not by a task of
+//! its own: that saves two wake-ups on every proxied request.
+
+mod body;
+mod connect;
+mod error;
+mod fetch;
+mod health;
+pub mod health_probe;
+mod pool;
+mod tls;
+
+pub use body::{RequestBody, UpstreamBody};
+pub use error::FetchError;
+pub use fetch::{UpstreamRequest, UpstreamResponse, Upstreams};
+pub use health::HealthBoard;

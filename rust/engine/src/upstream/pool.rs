@@ -1,0 +1,231 @@
+//! Connections that wait for their next request, by origin.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::plan::{Origin, OriginTls, Scheme};
+use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::sync::Semaphore;
+
+use super::{body::Outbound, connect::Stream};
+
+/// What makes two origins the same server: pools survive a reload that does not change these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    scheme: Scheme,
+    host: Arc<str>,
+    port: u16,
+    verify: bool,
+    server_name: Option<Arc<str>>,
+    ca_pem: Option<Arc<str>>,
+}
+
+impl Identity {
+    fn of(origin: &Origin) -> Self {
+        let OriginTls {
+            verify,
+            server_name,
+            ca_pem,
+        } = origin.tls.clone();
+        Self {
+            scheme: origin.scheme,
+            host: Arc::clone(&origin.host),
+            port: origin.port,
+            verify,
+            server_name,
+            ca_pem,
+        }
+    }
+
+    fn is(&self, origin: &Origin) -> bool {
+        self.port == origin.port
+            && self.scheme == origin.scheme
+            && self.host == origin.host
+            && self.verify == origin.tls.verify
+            && self.server_name == origin.tls.server_name
+            && self.ca_pem == origin.tls.ca_pem
+    }
+}
+
+/// The connections to one server.
+#[derive(Debug)]
+pub(super) struct Pool {
+    identity: Identity,
+    name: Arc<str>,
+    idle: RefCell<Vec<Idle>>,
+    most_idle: Cell<usize>,
+    idle_timeout: Cell<Duration>,
+    pub(super) seats: Arc<Semaphore>,
+    last_used: Cell<Instant>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+/// hyper's two halves of one connection.
+pub(super) struct Link {
+    pub(super) sender: SendRequest<Outbound>,
+    pub(super) driver: Pin<Box<Connection<TokioIo<Stream>, Outbound>>>,
+    pub(super) closed: bool,
+    /// The right to be one of `max_connections`.
+    pub(super) _seat: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.closed && self.driver.as_mut().poll(cx).is_ready() {
+            self.closed = true;
+        }
+    }
+}
+
+/// A connection in use.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) link: Link,
+    pub(super) pool: Weak<Pool>,
+    name: Arc<str>,
+}
+
+impl Connected {
+    pub(super) fn new(link: Link, pool: &Rc<Pool>) -> Self {
+        Self {
+            link,
+            pool: Rc::downgrade(pool),
+            name: Arc::clone(&pool.name),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.link.drive(cx);
+    }
+
+    /// To be called when the response is over: another request may use the connection.
+    pub(super) fn give_back(mut self) {
+        let Some(pool) = self.pool.upgrade() else {
+            return;
+        };
+        // The connection learns that its message is over only by being polled.
+        self.link
+            .drive(&mut Context::from_waker(std::task::Waker::noop()));
+        if self.link.closed || self.link.sender.is_closed() {
+            return;
+        }
+        let mut idle = pool.idle.borrow_mut();
+        if idle.len() < pool.most_idle.get() {
+            idle.push(Idle {
+                link: self.link,
+                since: Instant::now(),
+            });
+        }
+    }
+}
+
+impl Pool {
+    /// The idle connection that was used last and still lives.
+    pub(super) fn take(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Connected> {
+        loop {
+            let mut link = self.idle.borrow_mut().pop()?.link;
+            link.drive(cx);
+            if !link.closed && link.sender.is_ready() {
+                return Some(Connected::new(link, self));
+            }
+        }
+    }
+}
+
+/// All pools of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    pools: RefCell<Vec<Rc<Pool>>>,
+}
+
+/// A pool that nobody has used for this long goes.
+const UNUSED: Duration = Duration::from_secs(300);
+
+impl Pools {
+    /// The pool of an origin. Plans have few origins: a search beats a hash.
+    pub(super) fn of(&self, origin: &Origin) -> Rc<Pool> {
+        let mut pools = self.pools.borrow_mut();
+        if let Some(pool) = pools.iter().find(|pool| pool.identity.is(origin)) {
+            return Rc::clone(pool);
+        }
+        let pool = Rc::new(Pool {
+            identity: Identity::of(origin),
+            name: Arc::clone(&origin.name),
+            idle: RefCell::new(Vec::new()),
+            most_idle: Cell::new(origin.idle_connections),
+            idle_timeout: Cell::new(origin.idle_timeout),
+            seats: Arc::new(Semaphore::new(
+                origin.max_connections.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            last_used: Cell::new(Instant::now()),
+        });
+        pools.push(Rc::clone(&pool));
+        pool
+    }
+
+    pub(super) fn sweep(&self, now: Instant) {
+        self.pools.borrow_mut().retain(|pool| {
+            let timeout = pool.idle_timeout.get();
+            let mut idle = pool.idle.borrow_mut();
+            let before = idle.len();
+            idle.retain_mut(|one| {
+                one.link
+                    .drive(&mut Context::from_waker(std::task::Waker::noop()));
+                !one.link.closed && now.saturating_duration_since(one.since) < timeout
+            });
+            let used =
+                before > 0 || Rc::strong_count(pool) > 1 || pool.seats.available_permits() == 0;
+            if used {
+                pool.last_used.set(now);
+            }
+            now.saturating_duration_since(pool.last_used.get()) < UNUSED
+        });
+    }
+
+    pub(super) fn clear(&self) {
+        for pool in &*self.pools.borrow() {
+            pool.idle.borrow_mut().clear();
+        }
+    }
+
+    pub(super) fn idle(&self) -> usize {
+        self.pools
+            .borrow()
+            .iter()
+            .map(|pool| pool.idle.borrow().len())
+            .sum()
+    }
+}
+
+/// For callers that need to poll inside a `poll_fn`.
+pub(super) fn poll_ready(link: &mut Link, cx: &mut Context<'_>) -> Poll<bool> {
+    link.drive(cx);
+    if link.closed {
+        return Poll::Ready(false);
+    }
+    link.sender.poll_ready(cx).map(|ready| ready.is_ok())
+}

@@ -1,0 +1,234 @@
+//! One worker: a thread with its own event loop, its own listeners, its own upstream connections.
+//!
+//! Everything a request needs from its worker is here, unshared and without locks. What all workers share is in
+//! [`Shared`].
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use edgerouter_core::plan::Plan;
+use http::HeaderValue;
+use slab::Slab;
+
+use crate::{
+    functions::Functions,
+    identity::{KeySources, Remembered},
+    listen::Conn,
+    store::{Flights, MemoryStore},
+    telemetry::{Metrics, WorkerMetrics},
+    upstream::{HealthBoard, Upstreams},
+};
+
+/// A plan in service, with what runs its callables and holds its keys: swapped as one.
+#[derive(Debug)]
+pub struct Live {
+    pub plan: Plan,
+    pub functions: Arc<dyn Functions>,
+    pub version: u64,
+    pub keys: KeySources,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    pub live: ArcSwap<Live>,
+    /// Version of `live`: workers compare it on each request instead of touching the pointer's counter.
+    pub version: AtomicU64,
+    pub store: MemoryStore,
+    pub flights: Arc<Flights>,
+    pub health: Arc<HealthBoard>,
+    pub metrics: Arc<Metrics>,
+    pub connections: AtomicUsize,
+    pub draining: AtomicBool,
+}
+
+#[derive(Debug)]
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub upstreams: Rc<Upstreams>,
+    pub metrics: WorkerMetrics,
+    pub clock: Clock,
+    pub values: Values,
+    pub remembered: RefCell<Remembered>,
+    pub connections: RefCell<Slab<Rc<Conn>>>,
+    /// Scratch space for cache keys; borrowed for the length of one look-up.
+    pub key: RefCell<Vec<u8>>,
+    pub random: RefCell<fastrand::Rng>,
+    /// Bytes as they come from a socket, before the guard has judged them.
+    pub inbox: RefCell<Box<[u8]>>,
+    live: RefCell<Rc<LocalLive>>,
+    ids: Cell<u64>,
+}
+
+/// A worker's own handle on the plan: cloning it touches no memory that other cores write.
+#[derive(Debug)]
+pub struct LocalLive(Arc<Live>);
+
+impl std::ops::Deref for LocalLive {
+    type Target = Live;
+    fn deref(&self) -> &Live {
+        &self.0
+    }
+}
+
+impl Worker {
+    pub fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let live = shared.live.load_full();
+        let remembered = live.plan.limits.remembered_tokens.div_ceil(workers.max(1));
+        let mut random = fastrand::Rng::new();
+        let ids = Cell::new(random.u64(..));
+        Rc::new(Self {
+            upstreams: Rc::new(Upstreams::new()),
+            metrics: shared.metrics.worker(index),
+            clock: Clock::new(),
+            values: Values::default(),
+            remembered: RefCell::new(Remembered::new(remembered)),
+            connections: RefCell::new(Slab::new()),
+            key: RefCell::new(Vec::with_capacity(1024)),
+            random: RefCell::new(random),
+            inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),
+            live: RefCell::new(Rc::new(LocalLive(live))),
+            ids,
+            shared,
+        })
+    }
+
+    /// The plan in service now. A request keeps the one it started with.
+    pub fn live(&self) -> Rc<LocalLive> {
+        let live = self.live.borrow();
+        if live.version == self.shared.version.load(Ordering::Acquire) {
+            return Rc::clone(&live);
+        }
+        drop(live);
+        let fresh = Rc::new(LocalLive(self.shared.live.load_full()));
+        *self.live.borrow_mut() = Rc::clone(&fresh);
+        self.metrics.plan_changed(&fresh.plan);
+        self.values.clear();
+        fresh
+    }
+
+    pub fn next_id(&self) -> u64 {
+        let id = self.ids.get().wrapping_add(1);
+        self.ids.set(id);
+        id
+    }
+
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// Once a second: the wall clock, idle connections on both sides.
+    pub fn tick(self: &Rc<Self>) {
+        self.clock.synchronise();
+        let live = self.live();
+        let now = self.clock.ticks();
+        for (_, conn) in self.connections.borrow().iter() {
+            conn.check(now, &live.plan.limits);
+        }
+        self.upstreams.sweep(Instant::now());
+    }
+}
+
+/// How much one read takes from a socket at most.
+const INBOX: usize = 64 << 10;
+
+/// Time for one worker. One reading of the monotonic clock a request; the wall clock follows from it and is set right
+/// once a second.
+#[derive(Debug)]
+pub struct Clock {
+    start: Instant,
+    unix_at_start: Cell<Duration>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let clock = Self {
+            start: Instant::now(),
+            unix_at_start: Cell::new(Duration::ZERO),
+        };
+        clock.synchronise();
+        clock
+    }
+
+    fn synchronise(&self) {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.unix_at_start
+            .set(unix.saturating_sub(self.start.elapsed()));
+    }
+
+    /// Seconds since the Unix epoch at `now`.
+    pub fn unix(&self, now: Instant) -> u64 {
+        (self.unix_at_start.get() + now.duration_since(self.start)).as_secs()
+    }
+
+    pub fn unix_now(&self) -> u64 {
+        self.unix(Instant::now())
+    }
+
+    /// Milliseconds since the worker's start.
+    pub fn ticks(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+}
+
+/// Field values that many responses need, made once: small ages, and `Cache-Status` of hits by seconds to live.
+#[derive(Debug, Default)]
+pub struct Values {
+    ages: RefCell<Vec<Option<HeaderValue>>>,
+    hits: RefCell<Vec<Option<HeaderValue>>>,
+}
+
+const VALUES: usize = 4096;
+
+impl Values {
+    pub fn age(&self, age: u64) -> HeaderValue {
+        Self::nth(&self.ages, age, || HeaderValue::from(age))
+    }
+
+    /// `node; hit; ttl=N`.
+    pub fn hit(&self, node: &str, ttl: u64) -> HeaderValue {
+        Self::nth(&self.hits, ttl, || {
+            let mut value = Vec::with_capacity(32);
+            edgerouter_core::http::structured::hit(
+                &mut value,
+                node.as_bytes(),
+                i64::try_from(ttl).unwrap_or(i64::MAX),
+            );
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(value))
+                .unwrap_or(HeaderValue::from_static("hit"))
+        })
+    }
+
+    /// The pseudonym may change with the plan.
+    pub fn clear(&self) {
+        self.hits.borrow_mut().clear();
+    }
+
+    fn nth(
+        table: &RefCell<Vec<Option<HeaderValue>>>,
+        n: u64,
+        make: impl FnOnce() -> HeaderValue,
+    ) -> HeaderValue {
+        let Some(index) = usize::try_from(n).ok().filter(|&n| n < VALUES) else {
+            return make();
+        };
+        let mut table = table.borrow_mut();
+        if table.len() <= index {
+            table.resize(index + 1, None);
+        }
+        match table.get_mut(index) {
+            Some(slot) => slot.get_or_insert_with(make).clone(),
+            None => make(),
+        }
+    }
+}

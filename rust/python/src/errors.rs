@@ -1,0 +1,31 @@
+//! Rust's errors as the classes of `edgerouter.errors`.
+
+use edgerouter_core::plan::Problem;
+use edgerouter_engine::StartError;
+use pyo3::{prelude::*, types::PyList};
+
+fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("edgerouter.errors")?.getattr(name)
+}
+
+/// `ConfigError` with every problem.
+pub(crate) fn config(py: Python<'_>, problems: &[Problem]) -> PyErr {
+    let made = || {
+        let rows = problems.iter().map(|problem| {
+            (
+                problem.path.as_str(),
+                problem.value.as_deref(),
+                problem.message.as_str(),
+            )
+        });
+        let list = PyList::new(py, rows.collect::<Vec<_>>())?;
+        class(py, "ConfigError")?.call1((list,))
+    };
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// `ListenError` with one line.
+pub(crate) fn start(py: Python<'_>, error: &StartError) -> PyErr {
+    let made = || class(py, "ListenError")?.call1((error.to_string(),));
+    made().map_or_else(|error| error, PyErr::from_value)
+}

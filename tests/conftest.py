@@ -1,0 +1,64 @@
+"""Fixtures that make real things: origins on free ports, an edge in front of them, clients that speak to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, settings
+
+from edgerouter import Edge
+from edgerouter.testing import Running, running
+
+from .origins import Origin
+
+settings.register_profile("edge", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("edge")
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    made = Origin("first")
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def second() -> Iterator[Origin]:
+    made = Origin("second")
+    yield made
+    made.kill()
+
+
+Serve = Callable[[Edge], Running]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """``serve(edge)`` starts it on a free port and stops it after the test."""
+    with ExitStack() as stack:
+        yield lambda edge: stack.enter_context(running(edge))
+
+
+@pytest.fixture
+def client_for() -> Iterator[Callable[[Running], httpx.Client]]:
+    with ExitStack() as stack:
+
+        def make(edge: Running) -> httpx.Client:
+            return stack.enter_context(httpx.Client(base_url=edge.url, timeout=10.0, follow_redirects=False))
+
+        yield make
+
+
+@pytest.fixture
+def site(origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]) -> Callable[..., httpx.Client]:
+    """``site(**route)`` serves one route ``/*`` to ``origin`` and gives a client for it."""
+
+    def make(pattern: str = "/*", **route: object) -> httpx.Client:
+        edge = Edge("test")
+        edge.route(pattern, to=edge.origin("first", origin.url), **route)  # type: ignore[arg-type]
+        return client_for(serve(edge))
+
+    return make

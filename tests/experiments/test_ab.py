@@ -1,0 +1,116 @@
+"""A/B experiments by cookie and by redirect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from edgerouter import Edge, Experiment
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen
+
+Site = Callable[..., httpx.Client]
+
+
+def home(**changes: Any) -> Experiment:
+    settings: dict[str, Any] = {"cookie": "ab-variant", "variants": {"control": 50, "treatment": 50}} | changes
+    return Experiment("home", **settings)
+
+
+def echo_variant(seen: Seen) -> Reply:
+    return Reply(200, {"Cache-Control": "max-age=60"}, seen.get("x-variant") or "none")
+
+
+def test_a_new_visitor_gets_a_variant_and_its_cookie_once(origin: Origin, site: Site) -> None:
+    origin.default = echo_variant
+    client = site(experiment=home())
+    first = client.get("/", headers={"cookie": "other=1"})
+    variant = first.text
+    assert variant in ("control", "treatment")
+    assert first.headers["set-cookie"] == f"ab-variant={variant}; Path=/; Max-Age=2592000; SameSite=Lax"
+    client.cookies.clear()
+    again = client.get("/", headers={"cookie": f"ab-variant={variant}"})
+    assert again.text == variant
+    assert "set-cookie" not in again.headers
+
+
+def test_the_variant_is_part_of_the_key(origin: Origin, site: Site) -> None:
+    origin.default = echo_variant
+    client = site(experiment=home())
+    for variant in ("control", "treatment", "control", "treatment"):
+        client.cookies.clear()
+        assert client.get("/p", headers={"cookie": f"ab-variant={variant}"}).text == variant
+    assert origin.count("/p") == 2
+
+
+def test_a_forged_variant_is_reassigned_and_never_reaches_the_origin(origin: Origin, site: Site) -> None:
+    origin.default = echo_variant
+    client = site(experiment=home())
+    response = client.get("/", headers={"cookie": "ab-variant=evil", "x-variant": "evil"})
+    assert response.text in ("control", "treatment")
+    assert f"ab-variant={response.text};" in response.headers["set-cookie"]
+
+
+def test_weights_hold_and_three_ways_work(origin: Origin, site: Site) -> None:
+    origin.default = echo_variant
+    client = site(experiment=home(variants={"a": 70, "b": 20, "c": 10}))
+    counts: Counter[str] = Counter()
+    for _ in range(1000):
+        client.cookies.clear()
+        counts[client.get("/").text] += 1
+    for variant, weight in (("a", 700), ("b", 200), ("c", 100)):
+        assert abs(counts[variant] - weight) < 75, counts
+
+
+def test_a_variant_switched_off_is_reassigned(origin: Origin, site: Site) -> None:
+    origin.default = echo_variant
+    client = site(experiment=home(variants={"control": 100, "treatment": 0}))
+    response = client.get("/", headers={"cookie": "ab-variant=treatment"})
+    assert response.text == "control"
+    assert "ab-variant=control" in response.headers["set-cookie"]
+
+
+def test_a_stable_id_always_gets_the_same_variant(origin: Origin, site: Site) -> None:
+    origin.default = echo_variant
+    client = site(experiment=home(by="header:X-Visitor"))
+    given: dict[str, set[str]] = {}
+    for _ in range(3):
+        for visitor in range(40):
+            client.cookies.clear()
+            response = client.get("/", headers={"x-visitor": str(visitor)})
+            given.setdefault(str(visitor), set()).add(response.text)
+    assert all(len(variants) == 1 for variants in given.values())
+    assert len({next(iter(v)) for v in given.values()}) == 2
+
+
+def test_redirect_mode_sends_302_to_the_same_url_with_the_cookie(origin: Origin, site: Site) -> None:
+    origin.default = echo_variant
+    client = site(experiment=home(mode="redirect", cookie="variant", variants={"a": 50, "b": 50}))
+    response = client.get("/page?x=1")
+    assert response.status_code == 302
+    assert httpx.URL(str(client.base_url)).join(response.headers["location"]) == httpx.URL(f"{client.base_url}/page?x=1".replace("//page", "/page"))
+    cookie = response.headers["set-cookie"].split(";")[0]
+    client.cookies.clear()
+    followed = client.get("/page?x=1", headers={"cookie": cookie})
+    assert followed.status_code == 200
+    assert followed.text == cookie.split("=")[1]
+
+
+def test_switching_off_takes_effect_at_reload(origin: Origin, serve: Callable[[Edge], Running], client_for: Callable[[Running], httpx.Client]) -> None:
+    origin.default = echo_variant
+
+    def plan(treatment: int) -> Edge:
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("first", origin.url), experiment=home(variants={"control": 50, "treatment": treatment}))
+        return edge
+
+    running = serve(plan(50))
+    client = client_for(running)
+    assert client.get("/", headers={"cookie": "ab-variant=treatment"}).text == "treatment"
+    running.reload(plan(0))
+    client.cookies.clear()
+    assert client.get("/", headers={"cookie": "ab-variant=treatment"}).text == "control"

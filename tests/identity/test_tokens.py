@@ -1,0 +1,261 @@
+"""JWT verification at the edge (RFC 7519, 7515, 7518, 6750), through the socket with real keys."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import jwt as pyjwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from edgerouter import Edge, Jwt, cache
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, wait_until
+
+SECRET = "a-secret-of-more-than-sixty-four-bytes-so-that-every-hmac-is-content-0123456789"
+Client = Callable[[Running], httpx.Client]
+
+
+def b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def token(claims: dict[str, Any] | None = None, header: dict[str, Any] | None = None, secret: str = SECRET) -> str:
+    claims = {"sub": "u1", "role": "admin", "exp": int(time.time()) + 600} if claims is None else claims
+    head = b64(json.dumps({"alg": "HS256", "typ": "JWT", **(header or {})}).encode())
+    body = b64(json.dumps(claims).encode())
+    signature = hmac.new(secret.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
+    return f"{head}.{body}.{b64(signature)}"
+
+
+@pytest.fixture
+def api(origin: Origin, serve: Callable[[Edge], Running], client_for: Client) -> Callable[..., httpx.Client]:
+    origin.default = Reply(200, {}, "private")
+
+    def make(auth: Jwt, **route: Any) -> httpx.Client:
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("first", origin.url), auth=auth, cache=cache.DISABLED, **route)
+        return client_for(serve(edge))
+
+    return make
+
+
+def bearer(value: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {value}"}
+
+
+def test_without_a_token_401_with_a_challenge(origin: Origin, api: Callable[..., httpx.Client]) -> None:
+    response = api(Jwt.hs256(SECRET)).get("/")
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Bearer")
+    assert origin.requests == []
+
+
+def test_a_valid_token_passes_and_its_claims_are_forwarded(origin: Origin, api: Callable[..., httpx.Client]) -> None:
+    client = api(Jwt.hs256(SECRET))
+    forged = {"x-user-id": "evil", "x-user-role": "root"}
+    for _ in range(2):
+        assert client.get("/", headers=bearer(token()) | forged).status_code == 200
+    for seen in origin.requests:
+        assert seen.all("x-user-id") == ["u1"]
+        assert seen.all("x-user-role") == ["admin"]
+
+
+def test_user_id_wins_over_sub(origin: Origin, api: Callable[..., httpx.Client]) -> None:
+    client = api(Jwt.hs256(SECRET))
+    client.get("/", headers=bearer(token({"userId": 42, "sub": "x", "exp": time.time() + 60})))
+    assert origin.requests[0].get("x-user-id") == "42"
+
+
+now = int(time.time())
+GOOD = {"sub": "u1", "exp": now + 3600}
+REFUSED = {
+    "expired": token({"sub": "u1", "exp": now - 10}),
+    "not yet valid": token(GOOD | {"nbf": now + 600}),
+    "without exp": token({"sub": "u1"}),
+    "exp is text": token({"exp": "tomorrow"}),
+    "another secret": token(secret="another-secret-another-secret-another-secret"),
+    "alg none": f"{b64(json.dumps({'alg': 'none'}).encode())}.{b64(json.dumps(GOOD).encode())}.",
+    "alg None, cased": f"{b64(json.dumps({'alg': 'nOnE'}).encode())}.{b64(json.dumps(GOOD).encode())}.",
+    "unknown crit": token(GOOD, {"crit": ["x"], "x": 1}),
+    "embedded jwk": token(GOOD, {"jwk": {"kty": "oct", "k": b64(SECRET.encode())}}),
+    "jku": token(GOOD, {"jku": "https://evil.example/keys"}),
+    "another alg": token(GOOD, {"alg": "HS512"}),
+    "padding": token(GOOD) + "=",
+    "two parts": ".".join(token(GOOD).split(".")[:2]),
+    "four parts": token(GOOD) + ".x",
+    "no json": f"{b64(b'x')}.{b64(b'y')}.{b64(b'z')}",
+    "oversized": token(GOOD | {"x": "y" * 9000}),
+    "a changed claim": "{0}.{1}.{2}".format(
+        token(GOOD).split(".")[0], b64(json.dumps(GOOD | {"role": "root"}).encode()), token(GOOD).split(".")[2]
+    ),
+    "empty": "x",
+}
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_a_token_that_may_not_be_believed_gets_403(origin: Origin, api: Callable[..., httpx.Client], name: str) -> None:
+    client = api(Jwt.hs256(SECRET))
+    assert client.get("/", headers=bearer(REFUSED[name])).status_code == 403, name
+    assert origin.requests == []
+
+
+def test_the_last_character_of_a_signature_cannot_be_varied(origin: Origin, api: Callable[..., httpx.Client]) -> None:
+    """Non-canonical base64url: trailing bits that decode to the same bytes."""
+    client = api(Jwt.hs256(SECRET))
+    good = token(GOOD)
+    assert client.get("/", headers=bearer(good)).status_code == 200
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    twin = good[:-1] + alphabet[alphabet.index(good[-1]) ^ 1]
+    assert client.get("/", headers=bearer(twin)).status_code == 403
+
+
+def test_invalid_status_401_carries_the_rfc_6750_error(api: Callable[..., httpx.Client]) -> None:
+    response = api(Jwt.hs256(SECRET, invalid_status=401)).get("/", headers=bearer(REFUSED["expired"]))
+    assert response.status_code == 401
+    assert 'error="invalid_token"' in response.headers["www-authenticate"]
+
+
+def test_issuer_audience_leeway_and_required_claims(api: Callable[..., httpx.Client]) -> None:
+    client = api(Jwt.hs256(SECRET, issuer="me", audience="you", leeway=30, require=["exp", "sub"]))
+    good = {"iss": "me", "aud": ["else", "you"], "sub": "u", "exp": now - 5}
+    assert client.get("/", headers=bearer(token(good))).status_code == 200
+    for change in ({"iss": "else"}, {"aud": "else"}, {"exp": now - 300}, {"iss": None}, {"sub": None}):
+        claims = {name: value for name, value in (good | change).items() if value is not None}
+        assert client.get("/", headers=bearer(token(claims))).status_code == 403, change
+
+
+def test_the_token_may_come_from_a_cookie(origin: Origin, api: Callable[..., httpx.Client]) -> None:
+    client = api(Jwt.hs256(SECRET, cookie="session"))
+    assert client.get("/", headers={"cookie": f"a=b; session={token()}"}).status_code == 200
+    assert client.get("/", headers={"cookie": "a=b"}).status_code == 401
+    assert origin.requests[0].get("x-user-id") == "u1"
+
+
+def test_a_remembered_token_expires_all_the_same(api: Callable[..., httpx.Client]) -> None:
+    client = api(Jwt.hs256(SECRET))
+    short = token({"sub": "u", "exp": int(time.time()) + 2})
+    assert client.get("/", headers=bearer(short)).status_code == 200
+    wait_until(lambda: client.get("/", headers=bearer(short)).status_code == 403, what="expiry")
+
+
+PRIVATE: dict[str, Any] = {
+    "RS": rsa.generate_private_key(65537, 2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "ES384": ec.generate_private_key(ec.SECP384R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+
+
+def key_for(algorithm: str) -> Any:
+    return PRIVATE["RS" if algorithm[:2] in ("RS", "PS") else algorithm]
+
+
+def pem_of(key: Any) -> str:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return str(key.public_key().public_bytes(serialization.Encoding.PEM, form).decode())
+
+
+ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
+
+
+@pytest.mark.parametrize("algorithm", ASYMMETRIC)
+def test_asymmetric_signatures_by_pem(origin: Origin, api: Callable[..., httpx.Client], algorithm: str) -> None:
+    key = key_for(algorithm)
+    client = api(Jwt.pem(pem_of(key), algorithm=algorithm))
+    good = pyjwt.encode(GOOD, key, algorithm=algorithm)
+    assert client.get("/", headers=bearer(good)).status_code == 200
+    head, body, signature = good.split(".")
+    broken = f"{head}.{body}.{signature[:-4]}{'AAAA' if signature[-4:] != 'AAAA' else 'BBBA'}"
+    assert client.get("/", headers=bearer(broken)).status_code == 403
+    confused = token(GOOD, {"alg": "HS256"}, secret=pem_of(key))
+    assert client.get("/", headers=bearer(confused)).status_code == 403
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_the_longer_hmacs(api: Callable[..., httpx.Client], algorithm: str) -> None:
+    make = {"HS384": Jwt.hs384, "HS512": Jwt.hs512}[algorithm]
+    client = api(make(SECRET))
+    assert client.get("/", headers=bearer(pyjwt.encode(GOOD, SECRET, algorithm=algorithm))).status_code == 200
+    assert client.get("/", headers=bearer(token(GOOD))).status_code == 403
+
+
+def jwks_of(**keys: Any) -> str:
+    made = []
+    for kid, key in keys.items():
+        algorithm = {"RSAPrivateKey": "RS256"}.get(type(key).__name__.lstrip("_"), None)
+        if isinstance(key, rsa.RSAPrivateKey):
+            algorithm = "RS256"
+            data = json.loads(pyjwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
+        elif isinstance(key, ec.EllipticCurvePrivateKey):
+            algorithm = "ES256" if key.curve.name == "secp256r1" else "ES384"
+            data = json.loads(pyjwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
+        else:
+            algorithm = "EdDSA"
+            data = json.loads(pyjwt.algorithms.OKPAlgorithm.to_jwk(key.public_key()))
+        made.append(data | {"kid": kid, "alg": algorithm, "use": "sig"})
+    return json.dumps({"keys": made})
+
+
+def test_keys_from_a_jwks_url_are_fetched_kept_and_refreshed(origin: Origin, second: Origin, api: Callable[..., httpx.Client]) -> None:
+    issuer = second
+    issuer.on("/keys", lambda seen: Reply(200, {}, jwks_of(one=PRIVATE["RS"])))
+    client = api(Jwt.jwks(f"{issuer.url}/keys", cooldown=0.2, refresh=300))
+    one = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+    wait_until(lambda: client.get("/", headers=bearer(one)).status_code == 200, what="the first key set")
+    two = pyjwt.encode(GOOD, PRIVATE["ES256"], algorithm="ES256", headers={"kid": "two"})
+    assert client.get("/", headers=bearer(two)).status_code == 403
+    issuer.on("/keys", lambda seen: Reply(200, {}, jwks_of(one=PRIVATE["RS"], two=PRIVATE["ES256"])))
+    wait_until(lambda: client.get("/", headers=bearer(two)).status_code == 200, what="the rotated key")
+    issuer.kill()
+    three = pyjwt.encode(GOOD | {"sub": "again"}, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+    assert client.get("/", headers=bearer(three)).status_code == 200
+
+
+def test_without_any_usable_key_503_never_401(second: Origin, api: Callable[..., httpx.Client]) -> None:
+    second.kill()
+    client = api(Jwt.jwks(f"{second.url}/keys"))
+    some = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+    response = client.get("/", headers=bearer(some))
+    assert response.status_code == 503
+    assert "retry-after" in response.headers
+
+
+def test_keys_from_a_jwks_file(tmp_path: Any, api: Callable[..., httpx.Client]) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(jwks_of(a=PRIVATE["RS"], b=PRIVATE["EdDSA"]))
+    client = api(Jwt.jwks(str(path)))
+    for kid, key, algorithm in (("a", PRIVATE["RS"], "RS256"), ("b", PRIVATE["EdDSA"], "EdDSA")):
+        good = pyjwt.encode(GOOD, key, algorithm=algorithm, headers={"kid": kid})
+        assert client.get("/", headers=bearer(good)).status_code == 200
+
+
+def test_the_cache_shares_behind_a_token_only_when_told_so(origin: Origin, serve: Callable[[Edge], Running], client_for: Client) -> None:
+    origin.default = Reply(200, {"Cache-Control": "max-age=60"}, "x")
+    edge = Edge("test")
+    first = edge.origin("first", origin.url)
+    edge.route("/own/*", to=first, auth=Jwt.hs256(SECRET))
+    edge.route("/shared/*", to=first, auth=Jwt.hs256(SECRET, shared=True))
+    client = client_for(serve(edge))
+    for path, count in (("/own/a", 2), ("/shared/a", 1)):
+        for user in ("u1", "u2"):
+            assert client.get(path, headers=bearer(token(GOOD | {"sub": user}))).status_code == 200
+        assert origin.count(path) == count
+    assert client.get("/shared/a").status_code == 401
+
+
+def test_no_secret_shows_in_repr_errors_or_the_plan() -> None:
+    auth = Jwt.hs256(SECRET)
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("o", "http://127.0.0.1:1"), auth=auth)
+    for text in (repr(auth), str(auth), repr(edge), json.dumps(edge.to_dict(), default=str)):
+        assert SECRET not in text

@@ -1,0 +1,358 @@
+"""The life of the process: start, bad starts, reload, drain, the admin listener, streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import Edge, cache
+from edgerouter.errors import ConfigError
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen, wait_until
+from ..raw import connect, read_all, responses
+
+Serve = Callable[[Edge], Running]
+Site = Callable[..., httpx.Client]
+
+
+class Process:
+    """``edgerouter run`` as a user starts it."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edgerouter", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "NO_COLOR": "1", **(env or {})},
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        found: list[re.Match[str]] = []
+
+        def look() -> bool:
+            if match := re.search(pattern, self.output):
+                found.append(match)
+            elif self.process.poll() is not None and not self.reader.is_alive():
+                raise AssertionError(f"ended with {self.process.returncode} before {pattern!r}:\n{self.output}")
+            return bool(found)
+
+        wait_until(look, 20, what=repr(pattern))
+        return found[0]
+
+    def end(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(timeout)
+        self.reader.join(5)
+        return code
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
+
+    def make(*arguments: str, env: dict[str, str] | None = None) -> Process:
+        started.append(Process(*arguments, env=env))
+        return started[-1]
+
+    yield make
+    for process in started:
+        if process.process.poll() is None:
+            process.process.kill()
+            process.process.wait(10)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+APP = """
+from edgerouter import Edge
+
+edge = Edge("test")
+edge.route("/*", to=edge.origin("first", "{url}"), headers={{"response": {{"set": {{"X-Version": "{version}"}}}}}})
+"""
+
+
+def write_app(path: Path, url: str, version: int) -> None:
+    path.write_text(APP.format(url=url, version=version))
+
+
+def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(origin: Origin, tmp_path: Path, run: Callable[..., Process]) -> None:
+    origin.default = Reply(200, {}, "x")
+    app = tmp_path / "app.py"
+    write_app(app, origin.url, 1)
+    port = free_port()
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0", "--reload")
+    version = lambda: httpx.get(f"http://127.0.0.1:{port}/").headers.get("x-version")  # noqa: E731
+    wait_until(lambda: reachable(port), 20, "the listener")
+    assert version() == "1"
+    write_app(app, origin.url, 2)
+    wait_until(lambda: version() == "2", 20, "reload by file")
+    app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', to='nowhere')\n")
+    process.wait_for(r"routes\[0\]\.to.*nowhere")
+    assert version() == "2"
+    app.write_text("this is not python")
+    process.wait_for("SyntaxError")
+    assert version() == "2"
+    write_app(app, origin.url, 3)
+    process.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: version() == "3", 20, "reload by SIGHUP")
+    assert process.end() == 0
+
+
+def reachable(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_sigterm_lets_what_is_being_answered_finish(origin: Origin, tmp_path: Path, run: Callable[..., Process]) -> None:
+    go = threading.Event()
+
+    def slow(seen: Seen) -> Reply:
+        go.wait(10)
+        return Reply(200, {}, "finished")
+
+    origin.default = slow
+    app = tmp_path / "app.py"
+    write_app(app, origin.url, 1)
+    port = free_port()
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
+    wait_until(lambda: reachable(port), 20, "the listener")
+    result: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: result.append(httpx.get(f"http://127.0.0.1:{port}/", timeout=20)))
+    thread.start()
+    origin.wait_for(1)
+    process.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not reachable(port), 10, "the end of accepting")
+    go.set()
+    thread.join(10)
+    assert result[0].text == "finished"
+    assert process.process.wait(10) == 0
+
+
+def test_a_busy_port_says_so_in_one_line(origin: Origin, tmp_path: Path, run: Callable[..., Process]) -> None:
+    app = tmp_path / "app.py"
+    write_app(app, origin.url, 1)
+    process = run("run", str(app), "--listen", f"127.0.0.1:{origin.port}", "--admin", "127.0.0.1:0")
+    assert process.process.wait(20) != 0
+    process.reader.join(5)
+    (line,) = [line for line in process.lines if line.strip()]
+    assert f"127.0.0.1:{origin.port} is already in use" in line and "--listen" in line
+
+
+def test_an_unreadable_key_file_and_a_missing_secret_say_so(tmp_path: Path, run: Callable[..., Process]) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        "from edgerouter import Edge, Jwt, env, secret_file\n"
+        "edge = Edge('test')\no = edge.origin('o', 'http://127.0.0.1:1')\n"
+        "edge.route('/a/*', to=o, auth=Jwt.hs256(env('NO_SUCH_SECRET')))\n"
+        f"edge.route('/b/*', to=o, auth=Jwt.pem(secret_file('{tmp_path}/none.pem'), algorithm='RS256'))\n"
+    )
+    process = run("check", str(app))
+    assert process.process.wait(20) == 1
+    process.reader.join(5)
+    assert "NO_SUCH_SECRET" in process.output and "none.pem" in process.output
+    assert "Traceback" not in process.output
+
+
+TEN = {
+    "version": 1,
+    "name": "test",
+    "origins": [{"name": "o", "url": "ftp://x"}, {"name": "o", "url": "http://a"}],
+    "groups": [{"name": "g", "members": ["o", "missing"]}],
+    "routes": [
+        {"pattern": "no-slash", "to": "o"},
+        {"pattern": "/a", "to": "nowhere"},
+        {"pattern": "/b", "to": "o", "cache": {"ttl": -5}},
+        {"pattern": "/c", "to": "o", "viewer": "http-only"},
+        {"pattern": "/d", "to": "o", "experiments": [{"name": "e", "cookie": "c d", "variants": [["a", 0]]}]},
+        {"pattern": "/e", "to": "o", "redirect": {"location": "/x"}},
+        {"pattern": "/f", "to": "o", "colour": "red"},
+        {"pattern": "/g", "to": "o", "cache": {"min_ttl": 9, "max_ttl": 3}},
+    ],
+}
+
+
+def test_ten_mistakes_get_ten_messages(tmp_path: Path, run: Callable[..., Process]) -> None:
+    plan = tmp_path / "site.json"
+    plan.write_text(json.dumps(TEN))
+    process = run("check", str(plan))
+    assert process.process.wait(20) == 1
+    process.reader.join(5)
+    for expected in (
+        r"origins\[0\]\.url: .*ftp", r"origins\[1\]\.name", r"groups\[0\]\.members\[1\]", r"routes\[0\]\.pattern",
+        r"routes\[1\]\.to: .*nowhere", r"routes\[2\]\.cache\.ttl: -5: must be ≥ 0", r"routes\[3\]\.viewer",
+        r"routes\[4\]\.experiments\[0\]\.cookie", r"routes\[5\]", r"routes\[6\]\.colour", r"routes\[7\]\.cache",
+    ):
+        assert re.search(expected, process.output), (expected, process.output)
+
+
+def test_a_refused_plan_raises_with_its_problems() -> None:
+    edge = Edge("test")
+    edge.route("/*", to="nowhere")
+    with pytest.raises(ConfigError) as refused:
+        edge.compile()
+    assert [problem.path for problem in refused.value.problems] == ["routes[0].to"]
+
+
+def test_the_admin_listener(origin: Origin, site: Site, serve: Serve) -> None:
+    origin.default = Reply(200, {"Cache-Control": "max-age=60"}, "x")
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url))
+    running = serve(edge)
+    for _ in range(3):
+        httpx.get(f"{running.url}/page")
+    admin = running.admin_url
+    assert admin
+    assert httpx.get(f"{admin}/healthz").status_code == 200
+    assert httpx.get(f"{admin}/readyz").status_code == 200
+    metrics = httpx.get(f"{admin}/metrics").text
+    hits = re.search(r'edgerouter_requests_total\{[^}]*cache="hit"[^}]*\} (\d+)', metrics)
+    assert hits and hits[1] == "2", metrics
+    assert "# TYPE edgerouter_request_duration_seconds histogram" in metrics
+    assert httpx.get(f"{admin}/metrics", headers={"host": "evil.example"}).status_code in (403, 421)
+    assert httpx.get(f"{admin}/metrics", headers={"origin": "http://evil.example"}).status_code == 403
+    assert httpx.post(f"{admin}/metrics").status_code == 405
+    assert httpx.get(f"{admin}/nothing").status_code == 404
+
+
+def test_server_sent_events_flow_without_waiting_for_the_end(origin: Origin, site: Site) -> None:
+    step = threading.Semaphore(0)
+
+    def events() -> Iterator[bytes]:
+        for number in range(3):
+            yield f"data: {number}\n\n".encode()
+            step.acquire(timeout=10)
+
+    origin.on("/events", lambda seen: Reply(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}, chunks=events()))
+    client = site()
+    with client.stream("GET", "/events") as response:
+        received = []
+        for line in response.iter_lines():
+            if line:
+                received.append(line)
+                step.release()
+    assert received == ["data: 0", "data: 1", "data: 2"]
+
+
+def test_upgrades_become_tunnels(origin: Origin, site: Site) -> None:
+    def websocket(seen: Seen, sock: socket.socket) -> None:
+        assert seen.get("upgrade") == "websocket" and (seen.get("connection") or "").lower() == "upgrade"
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello ")
+        while data := sock.recv(100):
+            sock.sendall(data.upper())
+
+    origin.on("/ws", websocket)
+    client = site()
+    with connect(str(client.base_url)) as sock:
+        sock.sendall(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        received = b""
+        while b"hello " not in received:
+            received += sock.recv(1000)
+        assert received.startswith(b"HTTP/1.1 101")
+        sock.sendall(b"\x00binary\r\n\r\nGET / nonsense")
+        echoed = b""
+        while len(echoed) < 25:
+            echoed += sock.recv(100)
+        assert echoed == b"\x00BINARY\r\n\r\nGET / NONSENSE"
+
+
+def test_large_bodies_stream_both_ways(origin: Origin, site: Site) -> None:
+    blob = os.urandom(1 << 20) * 24
+    origin.on("/big", lambda seen: Reply(200, {}, seen.body))
+    client = site(cache=cache.DISABLED)
+    response = client.post("/big", content=blob, timeout=60)
+    assert response.content == blob
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(blob), 1 << 16):
+            yield blob[start : start + (1 << 16)]
+
+    assert client.post("/big", content=pieces(), timeout=60).content == blob
+
+
+def test_a_slow_head_gets_408(origin: Origin, serve: Serve) -> None:
+    from edgerouter import Limits
+
+    edge = Edge("test", limits=Limits(head_timeout=0.5))
+    edge.route("/*", to=edge.origin("first", origin.url))
+    running = serve(edge)
+    with connect(running.url, 15) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost:")
+        assert [answer.status for answer in responses(read_all(sock))] == [408]
+
+
+def test_expect_continue_is_answered(origin: Origin, site: Site) -> None:
+    origin.default = lambda seen: Reply(200, {}, seen.body)
+    client = site(cache=cache.DISABLED)
+    with connect(str(client.base_url)) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n")
+        first = sock.recv(1000)
+        assert first.startswith(b"HTTP/1.1 100"), first
+        sock.sendall(b"body")
+        rest = first.split(b"\r\n\r\n", 1)[1] + read_all(sock)
+        assert responses(rest)[0].body == b"body"
+
+
+def test_many_reloads_under_load_lose_nothing(origin: Origin, serve: Serve) -> None:
+    origin.default = Reply(200, {"Cache-Control": "max-age=60"}, "x")
+
+    def plan(number: int) -> Edge:
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("first", origin.url), headers={"response": {"set": {"X-Version": str(number)}}})
+        return edge
+
+    running = serve(plan(0))
+    stop = threading.Event()
+    failures: list[Any] = []
+    counts = [0, 0]
+
+    def load(index: int) -> None:
+        with httpx.Client(base_url=running.url) as client:
+            while not stop.is_set():
+                try:
+                    if client.get("/page").status_code != 200:
+                        failures.append("status")
+                except httpx.HTTPError as error:
+                    failures.append(error)
+                counts[index] += 1
+
+    threads = [threading.Thread(target=load, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 30):
+        running.reload(plan(number))
+    wait_until(lambda: min(counts) > 50, 20, "the load")
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    assert failures == []
+    assert httpx.get(f"{running.url}/page").headers["x-version"] == "29"

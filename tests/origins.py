@@ -1,0 +1,220 @@
+"""A real origin for tests: sockets, threads, and answers that a test scripts byte by byte where it wants to."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+
+
+@dataclass
+class Seen:
+    """A request as the origin got it."""
+
+    method: str
+    target: str
+    version: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    raw: bytes
+
+    @property
+    def path(self) -> str:
+        return self.target.split("?", 1)[0]
+
+    def get(self, name: str) -> str | None:
+        values = self.all(name)
+        return values[0] if values else None
+
+    def all(self, name: str) -> list[str]:
+        return [value for known, value in self.headers if known.lower() == name.lower()]
+
+
+@dataclass
+class Reply:
+    """An answer. ``chunks`` streams with chunked framing; ``raw`` is sent as it stands and ends the connection."""
+
+    status: int = 200
+    headers: dict[str, str] | list[tuple[str, str]] = field(default_factory=dict)
+    body: bytes | str = b""
+    chunks: Iterable[bytes] | None = None
+    raw: bytes | None = None
+    date: bool = True
+    close: bool = False
+
+    def fields(self) -> list[tuple[str, str]]:
+        return list(self.headers.items()) if isinstance(self.headers, dict) else list(self.headers)
+
+
+Answer = Reply | Callable[["Seen"], Reply | None] | Callable[["Seen", socket.socket], None]
+
+
+class Origin:
+    """An HTTP/1.1 server on a free port of loopback. Every request is recorded in ``requests``."""
+
+    def __init__(self, name: str = "origin") -> None:
+        self.name = name
+        self.requests: list[Seen] = []
+        self.answers: dict[str, Answer] = {}
+        self.default: Answer = Reply(404, {}, "not here")
+        self.changed = threading.Condition()
+        self.connections: set[socket.socket] = set()
+        self.port = 0
+        self.listener: socket.socket | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def kill(self) -> None:
+        """Stops listening and drops every connection at once."""
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def on(self, path: str, answer: Answer) -> None:
+        self.answers[path] = answer
+
+    def count(self, path: str | None = None) -> int:
+        return sum(1 for seen in list(self.requests) if path is None or seen.path == path)
+
+    def wait_for(self, count: int, path: str | None = None, timeout: float = 10.0) -> None:
+        """Waits until ``count`` requests (for ``path``) have come in."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.count(path) >= count, timeout):
+                raise AssertionError(f"{self.name}: {self.count(path)} requests for {path}, expected {count}")
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.connections.add(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        buffered = b""
+        try:
+            while True:
+                seen, buffered = read_request(connection, buffered)
+                if seen is None:
+                    return
+                with self.changed:
+                    self.requests.append(seen)
+                    self.changed.notify_all()
+                if not self._answer(connection, seen):
+                    return
+        except OSError:
+            pass
+        finally:
+            self.connections.discard(connection)
+            connection.close()
+
+    def _answer(self, connection: socket.socket, seen: Seen) -> bool:
+        answer = self.answers.get(seen.path, self.default)
+        if not isinstance(answer, Reply):
+            takes_socket = answer.__code__.co_argcount - (1 if hasattr(answer, "__self__") else 0) >= 2  # type: ignore[union-attr]
+            if takes_socket:
+                answer(seen, connection)  # type: ignore[call-arg, misc]
+                return False
+            result = answer(seen)  # type: ignore[call-arg, misc]
+            if result is None:
+                return False
+            answer = result
+        return self.send(connection, seen, answer)
+
+    def send(self, connection: socket.socket, seen: Seen, reply: Reply) -> bool:
+        if reply.raw is not None:
+            connection.sendall(reply.raw)
+            return False
+        body = reply.body.encode() if isinstance(reply.body, str) else reply.body
+        lines = [f"HTTP/1.1 {reply.status} {'OK' if reply.status == 200 else 'Status'}"]
+        names = {name.lower() for name, _ in reply.fields()}
+        if reply.date and "date" not in names:
+            lines.append(f"Date: {formatdate(usegmt=True)}")
+        lines.append(f"X-Origin: {self.name}")
+        lines += [f"{name}: {value}" for name, value in reply.fields()]
+        bodiless = reply.status in (204, 304) or reply.status < 200
+        if reply.chunks is not None:
+            lines.append("Transfer-Encoding: chunked")
+        elif not bodiless and "content-length" not in names:
+            lines.append(f"Content-Length: {len(body)}")
+        if reply.close:
+            lines.append("Connection: close")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        if seen.method == "HEAD" or bodiless:
+            connection.sendall(head)
+        elif reply.chunks is not None:
+            connection.sendall(head)
+            for chunk in reply.chunks:
+                if chunk:
+                    connection.sendall(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+            connection.sendall(b"0\r\n\r\n")
+        else:
+            connection.sendall(head + body)
+        return not reply.close
+
+
+def read_request(connection: socket.socket, buffered: bytes) -> tuple[Seen | None, bytes]:
+    while b"\r\n\r\n" not in buffered:
+        more = connection.recv(65536)
+        if not more:
+            return None, b""
+        buffered += more
+    head, _, buffered = buffered.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    method, target, version = lines[0].split(" ")
+    headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
+    lower = {name.lower(): value for name, value in headers}
+    body = b""
+    if "chunked" in lower.get("transfer-encoding", "").lower():
+        while True:
+            while b"\r\n" not in buffered:
+                buffered += more_of(connection)
+            size, _, buffered = buffered.partition(b"\r\n")
+            length = int(size.split(b";")[0], 16)
+            while len(buffered) < length + 2:
+                buffered += more_of(connection)
+            body += buffered[:length]
+            buffered = buffered[length + 2 :]
+            if length == 0:
+                break
+    else:
+        length = int(lower.get("content-length", "0"))
+        while len(buffered) < length:
+            buffered += more_of(connection)
+        body, buffered = buffered[:length], buffered[length:]
+    return Seen(method, target, version, headers, body, head), buffered
+
+
+def more_of(connection: socket.socket) -> bytes:
+    more = connection.recv(65536)
+    if not more:
+        raise ConnectionError("the client went away in the middle of a request")
+    return more
+
+
+def wait_until(true: Callable[[], bool], timeout: float = 10.0, what: str = "the condition") -> None:
+    """Waits for something that has no event of its own; fails loudly when it never comes."""
+    deadline = time.monotonic() + timeout
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {timeout} s")
+        time.sleep(0.005)

@@ -1,0 +1,109 @@
+"""Origin groups: ordered failover, replay, stale as the last resort."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import Edge, cache
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen
+
+Pair = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def pair(origin: Origin, second: Origin, serve: Callable[[Edge], Running], client_for: Callable[[Running], httpx.Client]) -> Pair:
+    origin.default = Reply(200, {}, "from first")
+    second.default = Reply(200, {}, "from second")
+
+    def make(origin_settings: dict[str, Any] | None = None, **route: Any) -> httpx.Client:
+        edge = Edge("test")
+        members = [edge.origin(o.name, o.url, **(origin_settings or {})) for o in (origin, second)]
+        group = edge.group("site", members, failover_on={403, 404, 500, 502, 503, 504})
+        edge.route("/*", to=group, **({"cache": cache.DISABLED} | route))
+        return client_for(serve(edge))
+
+    return make
+
+
+def test_the_second_origin_answers_when_the_first_is_killed(origin: Origin, pair: Pair) -> None:
+    client = pair()
+    assert client.get("/").headers["x-origin"] == "first"
+    origin.kill()
+    for _ in range(5):
+        response = client.get("/")
+        assert (response.status_code, response.headers["x-origin"]) == (200, "second")
+    origin.start()
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 502, 503, 504])
+def test_the_configured_statuses_fail_over(origin: Origin, pair: Pair, status: int) -> None:
+    origin.default = Reply(status, {}, "no")
+    assert pair().get("/").text == "from second"
+
+
+def test_other_statuses_do_not(origin: Origin, second: Origin, pair: Pair) -> None:
+    origin.default = Reply(410, {}, "gone")
+    assert pair().get("/").status_code == 410
+    assert second.requests == []
+
+
+def test_a_slow_first_origin_times_out_to_the_second(origin: Origin, pair: Pair) -> None:
+    def never(seen: Seen, sock: socket.socket) -> None:
+        time.sleep(5)
+
+    origin.default = never
+    started = time.monotonic()
+    assert pair({"first_byte_timeout": 0.3}).get("/").text == "from second"
+    assert time.monotonic() - started < 4
+
+
+def test_a_post_is_not_sent_twice_once_an_origin_may_have_seen_it(origin: Origin, second: Origin, pair: Pair) -> None:
+    def drop(seen: Seen, sock: socket.socket) -> None:
+        sock.close()
+
+    origin.default = drop
+    response = pair().post("/", content=b"order")
+    assert response.status_code == 502
+    assert len(origin.requests) == 1
+    assert second.requests == []
+
+
+def test_a_post_goes_to_the_second_when_the_first_cannot_be_reached(origin: Origin, second: Origin, pair: Pair) -> None:
+    origin.kill()
+    response = pair().post("/", content=b"order")
+    assert (response.status_code, response.text) == (200, "from second")
+    assert second.requests[0].body == b"order"
+
+
+def test_with_all_origins_down_the_last_good_copy_is_served(origin: Origin, second: Origin, pair: Pair) -> None:
+    origin.default = Reply(200, {"Cache-Control": "max-age=0, stale-if-error=600"}, "kept")
+    client = pair(cache=cache.STANDARD)
+    assert client.get("/").text == "kept"
+    origin.kill()
+    second.kill()
+    response = client.get("/")
+    assert (response.status_code, response.text) == (200, "kept")
+    assert client.get("/never-seen").status_code == 502
+
+
+def test_an_origin_that_is_down_at_start_is_no_reason_not_to_start(origin: Origin, pair: Pair) -> None:
+    origin.kill()
+    client = pair()
+    assert client.get("/").text == "from second"
+
+
+def test_a_stale_keep_alive_connection_is_not_an_error(origin: Origin, site: Callable[..., httpx.Client]) -> None:
+    origin.default = Reply(200, {}, "x")
+    client = site(cache=cache.DISABLED)
+    for _ in range(3):
+        assert client.get("/").status_code == 200
+        for connection in list(origin.connections):
+            connection.shutdown(socket.SHUT_RDWR)

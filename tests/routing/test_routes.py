@@ -1,0 +1,177 @@
+"""Routes: matching, precedence, viewer policy, rewrites, header and forward policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import Edge, ForwardPolicy, HeaderPolicy, cache
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen
+from ..raw import exchange, responses
+
+Serve = Callable[[Edge], Running]
+ClientFor = Callable[[Running], httpx.Client]
+Site = Callable[..., httpx.Client]
+
+
+def echo_target(seen: Seen) -> Reply:
+    return Reply(200, {}, seen.target)
+
+
+@pytest.fixture
+def table(origin: Origin, serve: Serve, client_for: ClientFor) -> Callable[..., httpx.Client]:
+    """``table(("/a", {...}), ...)``: each route adds ``X-Route`` with its pattern to the response."""
+    origin.default = echo_target
+
+    def make(*routes: tuple[str, dict[str, Any]]) -> httpx.Client:
+        edge = Edge("test")
+        first = edge.origin("first", origin.url)
+        for number, (pattern, settings) in enumerate(routes):
+            marked = HeaderPolicy(response={"set": {"X-Route": str(number)}})
+            edge.route(pattern, **({"to": first, "cache": cache.DISABLED, "headers": marked} | settings))
+        return client_for(serve(edge))
+
+    return make
+
+
+def test_precedence_does_not_depend_on_declaration_order(table: Callable[..., httpx.Client]) -> None:
+    client = table(("/*", {}), ("/img/*", {}), ("/img/??.png", {}), ("/img/aa.png", {}), ("*.example.com/*", {}), ("www.example.com/*", {}))
+    for host, path, route in (
+        ("x", "/", 0), ("x", "/img/a.gif", 1), ("x", "/img/ab.png", 2), ("x", "/img/abc.png", 1), ("x", "/img/aa.png", 3),
+        ("a.example.com", "/img/aa.png", 4), ("www.example.com", "/", 5), ("WWW.Example.COM:8080", "/", 5), ("example.com", "/", 0),
+    ):
+        assert client.get(path, headers={"host": host}).headers["x-route"] == str(route), (host, path)
+
+
+def test_priority_overrides(table: Callable[..., httpx.Client]) -> None:
+    client = table(("/*", {"priority": 1}), ("/a", {}))
+    assert client.get("/a").headers["x-route"] == "0"
+
+
+def test_conditions_and_methods(table: Callable[..., httpx.Client]) -> None:
+    client = table(
+        ("/c", {"when": [{"header": "x-beta", "equals": "1"}], "priority": 3}),
+        ("/c", {"when": [{"cookie": "who", "matches": "a*"}], "priority": 2}),
+        ("/c", {"when": [{"query": "q", "present": True}], "priority": 1}),
+        ("/c", {"methods": ["GET"]}),
+    )
+    for headers, query, route in (({"x-beta": "1"}, "", 0), ({"cookie": "who=abc"}, "", 1), ({}, "?q", 2), ({}, "", 3)):
+        client.cookies.clear()
+        assert client.get(f"/c{query}", headers=headers).headers["x-route"] == str(route)
+    refused = client.post("/c")
+    assert refused.status_code == 405
+    assert set(refused.headers["allow"].replace(" ", "").split(",")) >= {"GET", "HEAD"}
+    assert client.get("/nowhere").status_code == 404
+
+
+def test_index_fallback_rewrite_and_prefixes(origin: Origin, table: Callable[..., httpx.Client]) -> None:
+    client = table(
+        ("/site/*", {"index": "index.html"}),
+        ("/strip/*", {"strip_prefix": "/strip"}),
+        ("/add/*", {"add_prefix": "/v1"}),
+        ("/old/*", {"rewrite": ("/old/{rest:path}", "/new/{rest}")}),
+        ("/app/*", {"fallback": "/app.html"}),
+    )
+    assert client.get("/site/").text == "/site/index.html"
+    assert client.get("/site/a/?q=1").text == "/site/a/index.html?q=1"
+    assert client.get("/strip/a").text == "/a"
+    assert client.get("/add/a").text == "/v1/add/a"
+    assert client.get("/old/a/b").text == "/new/a/b"
+    origin.on("/app/deep/link", Reply(404, {}, "no"))
+    origin.on("/app.html", Reply(200, {"Content-Type": "text/html"}, "the app"))
+    page = client.get("/app/deep/link", headers={"accept": "text/html"})
+    assert (page.status_code, page.text) == (200, "the app")
+    assert client.get("/app/deep/link", headers={"accept": "image/png"}).status_code == 404
+
+
+def test_redirects(table: Callable[..., httpx.Client]) -> None:
+    client = table(
+        ("/go/{name}", {"to": None, "redirect": "/there/{name}"}),
+        ("/out/{rest:path}", {"to": None, "redirect": {"location": "/{rest}", "status": 308}}),
+    )
+    assert client.get("/go/a?q=1").headers["location"] == "/there/a?q=1"
+    response = client.get("/out//evil.example/")
+    assert response.status_code in (308, 400)
+    assert not response.headers.get("location", "").startswith("//")
+
+
+def test_viewer_policies_and_a_trusted_proxy(origin: Origin, serve: Serve, client_for: ClientFor) -> None:
+    origin.default = echo_target
+    for trusted, expected in (([], (403, 301)), (["127.0.0.0/8"], (200, 200))):
+        edge = Edge("test", trusted_proxies=trusted)
+        first = edge.origin("first", origin.url)
+        edge.route("/only/*", to=first, viewer="https-only")
+        edge.route("/*", to=first, viewer="redirect-to-https")
+        client = client_for(serve(edge))
+        https = {"x-forwarded-proto": "https", "host": "shop.example"}
+        assert (client.get("/only/a", headers=https).status_code, client.get("/a?b=c", headers=https).status_code) == expected
+        plain = client.get("/a?b=c", headers={"host": "shop.example"})
+        assert (plain.status_code, plain.headers["location"]) == (301, "https://shop.example/a?b=c")
+        assert client.post("/a", headers={"host": "shop.example"}).status_code == 308
+        assert client.get("/only/a").status_code == 403
+
+
+def test_header_policies(origin: Origin, site: Site) -> None:
+    origin.default = Reply(200, {"X-Powered-By": "x", "X-Old": "1"}, "x")
+    policy = HeaderPolicy(
+        request={"set": {"X-Set": "1"}, "add": {"X-Add": "2"}, "remove": ["X-Gone"]},
+        response={"set": {"X-Old": "2"}, "add": {"X-New": "3"}, "remove": ["X-Powered-By"]},
+    )
+    client = site(headers=policy)
+    response = client.get("/", headers={"x-gone": "1", "x-set": "client"})
+    seen = origin.requests[0]
+    assert (seen.all("x-set"), seen.get("x-add"), seen.get("x-gone")) == (["1"], "2", None)
+    assert (response.headers["x-old"], response.headers["x-new"]) == ("2", "3")
+    assert "x-powered-by" not in response.headers
+
+
+def test_forward_policies(origin: Origin, site: Site) -> None:
+    origin.default = Reply(200, {}, "x")
+    client = site(
+        cache=cache.DISABLED,
+        forward=ForwardPolicy(query={"only": ["a"]}, cookies={"except": ["secret"]}, headers={"only": ["accept-language"]}),
+    )
+    client.get("/p?a=1&b=2&a=3", headers={"cookie": "secret=1; kept=2", "accept-language": "de", "x-private": "1"})
+    seen = origin.requests[0]
+    assert seen.target == "/p?a=1&a=3"
+    assert seen.get("cookie") == "kept=2"
+    assert (seen.get("accept-language"), seen.get("x-private"), seen.get("user-agent")) == ("de", None, None)
+
+
+def test_error_pages(origin: Origin, site: Site) -> None:
+    origin.on("/oops.html", Reply(200, {"Cache-Control": "max-age=60", "Content-Type": "text/html"}, "a kind page"))
+    origin.on("/broken", Reply(500, {}, "a stack trace"))
+    client = site(errors={404: "/oops.html", 500: "/oops.html"})
+    for path, status in (("/missing", 404), ("/broken", 500)):
+        response = client.get(path)
+        assert (response.status_code, response.text) == (status, "a kind page")
+
+
+def test_the_origin_is_addressed_as_configured(origin: Origin, serve: Serve, client_for: ClientFor) -> None:
+    origin.default = Reply(200, {}, "x")
+    edge = Edge("test")
+    edge.route("/own/*", to=edge.origin("own", origin.url))
+    edge.route("/viewer/*", to=edge.origin("viewer", origin.url, host="viewer"))
+    edge.route("/fixed/*", to=edge.origin("fixed", f"{origin.url}/base", host="fixed.example", headers={"X-Edge-Key": "k"}))
+    client = client_for(serve(edge))
+    for path in ("/own/a", "/viewer/a", "/fixed/a"):
+        client.get(path, headers={"host": "shop.example"})
+    own, viewer, fixed = origin.requests
+    assert own.get("host") == f"127.0.0.1:{origin.port}"
+    assert viewer.get("host") == "shop.example"
+    assert (fixed.get("host"), fixed.target, fixed.get("x-edge-key")) == ("fixed.example", "/base/fixed/a", "k")
+    assert own.get("x-forwarded-host") == "shop.example"
+    assert own.get("via") == "1.1 edgerouter"
+
+
+def test_http_1_0_and_absolute_form_work(origin: Origin, site: Site) -> None:
+    origin.default = echo_target
+    base = str(site().base_url)
+    for data in (b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n", b"GET /a HTTP/1.0\r\n\r\n", b"GET http://a/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):
+        (answer,) = responses(exchange(base, data))
+        assert (answer.status, answer.body) == (200, b"/a"), data
