@@ -209,7 +209,7 @@ def jwks_of(**keys: Any) -> str:
 def test_keys_from_a_jwks_url_are_fetched_kept_and_refreshed(origin: Origin, second: Origin, api: Callable[..., httpx.Client]) -> None:
     issuer = second
     issuer.on("/keys", lambda seen: Reply(200, {}, jwks_of(one=PRIVATE["RS"])))
-    client = api(Jwt.jwks(f"{issuer.url}/keys", cooldown=0.2, refresh=300))
+    client = api(Jwt.jwks(f"{issuer.url}/keys", cooldown=1, refresh=300))
     one = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
     wait_until(lambda: client.get("/", headers=bearer(one)).status_code == 200, what="the first key set")
     two = pyjwt.encode(GOOD, PRIVATE["ES256"], algorithm="ES256", headers={"kid": "two"})

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from edgerouter import _core as core
 
 PIECES = st.sampled_from(["a", "b", "aa", "ab", "/", "*", "?", ".", "-"])
-patterns = st.lists(PIECES, max_size=8).map(lambda pieces: "/" + "".join(pieces))
+# A dot segment never reaches the matcher, so a pattern that holds one is refused.
+patterns = (
+    st.lists(PIECES, max_size=8)
+    .map(lambda pieces: "/" + "".join(pieces))
+    .filter(lambda pattern: not {".", ".."} & set(pattern.split("/")))
+)
 paths = st.lists(st.sampled_from(["a", "b", "/", ".", "-"]), max_size=12).map(lambda pieces: "/" + "".join(pieces))
 
 

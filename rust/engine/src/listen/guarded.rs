@@ -99,7 +99,7 @@ impl Guarded {
                     let before = fresh.get(..after).unwrap_or_default();
                     buf.put_slice(before);
                     self.refuse_or_break(refusal, was_in_body && after == 0)?;
-                    Ok(true)
+                    Ok(!before.is_empty())
                 }
             }
         } else {

@@ -410,7 +410,7 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
     }
 }
 
-async fn collect(x: &Exchange, mut body: Incoming, most: usize) -> Result<Bytes, Early> {
+pub async fn collect(x: &Exchange, mut body: Incoming, most: usize) -> Result<Bytes, Early> {
     let too_large = || {
         let refused = answer::text(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -1,6 +1,12 @@
 //! Phases 10 to 12: asking the origins of a group, in order, until one answers well enough.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use edgerouter_core::{
@@ -9,10 +15,12 @@ use edgerouter_core::{
     plan::{GroupId, Origin, OriginId, RouteId},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 
 use super::hooks::{self, HookContext};
 use crate::{
+    body::BoxError,
     functions::Phase,
     request::answer::Early,
     upstream::{FetchError, RequestBody, UpstreamBody, UpstreamRequest, UpstreamResponse},
@@ -140,12 +148,41 @@ async fn ask_group(ask: &mut Ask, mut body: RequestBody) -> Result<Received, Fet
     last.unwrap_or_else(|| Err(FetchError::no_origin()))
 }
 
-/// A body for this attempt that leaves one for the next where that is possible.
+/// A body for this attempt that leaves one for the next where that is possible: a stream that nobody has read from, as
+/// when no connection came about, is as good as new.
 fn replay(body: &mut RequestBody) -> RequestBody {
     match body {
         RequestBody::Empty => RequestBody::Empty,
         RequestBody::Full(bytes) => RequestBody::Full(bytes.clone()),
-        RequestBody::Stream(_) => std::mem::replace(body, RequestBody::Empty),
+        RequestBody::Stream(_) => match std::mem::replace(body, RequestBody::Empty) {
+            RequestBody::Stream(stream) => {
+                let shared = SharedStream(Rc::new(RefCell::new(stream)));
+                *body = RequestBody::Stream(Box::pin(shared.clone()));
+                RequestBody::Stream(Box::pin(shared))
+            }
+            other => other,
+        },
+    }
+}
+
+/// A request's stream that two attempts hold in turn. `failover::next` makes sure that the second only gets it unread.
+#[derive(Clone)]
+struct SharedStream(Rc<RefCell<Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>>>);
+
+impl Body for SharedStream {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.0.borrow_mut().as_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.borrow().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.borrow().size_hint()
     }
 }
 

@@ -4,14 +4,17 @@ use std::rc::Rc;
 
 use edgerouter_core::{
     http::structured::Forward,
+    origin::failover::is_idempotent,
     plan::{Route, Target},
 };
+use http_body::Body as _;
 use http::{Method, Response, StatusCode, header, uri::PathAndQuery};
 
 use super::{
     answer::{self, Early},
     cached::{self, Found, Missing},
     exchange::Exchange,
+    hooks,
     origin::{self, Unanswered},
     tunnel,
 };
@@ -38,7 +41,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
     let body = if x.wants_upgrade {
         RequestBody::Empty
     } else {
-        x.take_body()
+        x.replayable_body(route).await?
     };
     let keeps_headers =
         route.fallback.is_some() || !route.errors.is_empty() || x.needs_headers_later(route);
@@ -74,6 +77,23 @@ fn route_invalidates(x: &Exchange) -> bool {
 }
 
 impl Exchange {
+    /// The body, whole where another origin may have to be asked with it and it is small enough to keep.
+    async fn replayable_body(&mut self, route: &Route) -> Result<RequestBody, Early> {
+        let most = self.live.plan.limits.replay_bytes;
+        let others = match route.target {
+            Target::Group(group) => self.live.plan.group(group).is_some_and(|group| group.members.len() > 1),
+            _ => false,
+        };
+        let small = self.body.as_ref().and_then(|body| body.size_hint().exact()).is_some_and(|length| length <= most as u64);
+        if !(self.has_body && others && small && is_idempotent(&self.head.method)) {
+            return Ok(self.take_body());
+        }
+        match self.body.take() {
+            Some(body) => hooks::collect(self, body, most).await.map(RequestBody::Full),
+            None => Ok(RequestBody::Empty),
+        }
+    }
+
     /// Whether a later phase reads the request's fields.
     fn needs_headers_later(&self, route: &Route) -> bool {
         !route.hooks.viewer_response.is_empty()

@@ -89,6 +89,11 @@ impl Upstreams {
         }
     }
 
+    /// Whether a connection can be made; nothing is asked on it.
+    pub async fn reach(&self, origin: &Origin) -> Result<(), FetchError> {
+        self.addresses.connect(origin).await.map(drop)
+    }
+
     async fn try_all(
         &self,
         origin: &Origin,

@@ -25,7 +25,7 @@ pub async fn run(upstreams: Rc<Upstreams>, live: Arc<Live>, board: Arc<HealthBoa
             };
             match &origin.health {
                 None => {
-                    if let Err(why) = ask(&upstreams, origin, "/", Method::HEAD).await {
+                    if let Err(why) = upstreams.reach(origin).await {
                         tracing::warn!(origin = %origin.name, %why, "origin does not answer");
                         board.note_failure(origin);
                     }
@@ -50,7 +50,7 @@ async fn keep_probing(
         ticks.tick().await;
         let asked = tokio::time::timeout(
             health.timeout,
-            ask(upstreams, origin, &health.path, Method::GET),
+            ask(upstreams, origin, &health.path),
         )
         .await;
         let good = match asked {
@@ -66,12 +66,7 @@ async fn keep_probing(
     }
 }
 
-async fn ask(
-    upstreams: &Upstreams,
-    origin: &Origin,
-    path: &str,
-    method: Method,
-) -> Result<StatusCode, String> {
+async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<StatusCode, String> {
     let mut headers = HeaderMap::new();
     let authority =
         HeaderValue::from_str(origin.authority.as_str()).map_err(|error| error.to_string())?;
@@ -82,7 +77,7 @@ async fn ask(
     );
     let path = format!("{}{path}", origin.path_prefix);
     let request = UpstreamRequest {
-        method,
+        method: Method::GET,
         path_and_query: PathAndQuery::try_from(path).map_err(|error| error.to_string())?,
         headers,
         body: RequestBody::Empty,
