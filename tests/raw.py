@@ -28,7 +28,10 @@ def connect(base_url: str, timeout: float = 10.0) -> socket.socket:
 
 
 def exchange(base_url: str, data: bytes, timeout: float = 10.0) -> bytes:
-    """Sends bytes and reads until the edge closes; a request that keeps the connection must say ``connection: close``."""
+    """Sends bytes and reads until the edge closes.
+
+    A request that keeps the connection must say ``connection: close``.
+    """
     with connect(base_url, timeout) as sock:
         sock.sendall(data)
         return read_all(sock)

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -196,13 +196,13 @@ def serve(
     err = warn or _to_stderr
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     current = application.load()
+    watcher = _Watcher(application, events) if watch else None
     with _signals(events):
         server = Server.start(current, settings)
         threading.Thread(target=_tell_when_stopped, args=(server, events), daemon=True).start()
         for line in announcement(current, server):
             out(line)
         _report_origins(current, err)
-        watcher = _Watcher(application, events) if watch else None
         if watcher is not None:
             watcher.start()
         try:
@@ -257,6 +257,16 @@ def _reload(
         err(f"  {line}")
 
 
+def _stamps(files: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
+    """What tells one state of the files from another; one that is gone has none."""
+    found = {}
+    for file in files:
+        with contextlib.suppress(OSError):
+            state = file.stat()
+            found[file] = (state.st_mtime_ns, state.st_size, state.st_ino)
+    return found
+
+
 class _Watcher:
     """Turns changes of the application's files into events.
 
@@ -269,6 +279,7 @@ class _Watcher:
         self._stop = threading.Event()
         self._folders: frozenset[Path] = frozenset()
         self._files: frozenset[Path] = frozenset()
+        self._seen = _stamps(file.resolve() for file in application.files())
 
     def start(self) -> None:
         self._files = frozenset(file.resolve() for file in self._application.files())
@@ -283,6 +294,7 @@ class _Watcher:
             self._files = files
         else:
             self.close()
+            self._seen = _stamps(files)
             self.start()
 
     def close(self) -> None:
@@ -291,20 +303,23 @@ class _Watcher:
     def _run(self, stop: threading.Event) -> None:
         from watchfiles import watch
 
-        def matters(_change: object, path: str) -> bool:
-            return Path(path).resolve() in self._files
-
+        # What the files were when they were loaded: a change that came before the watch began is a change too.
+        known = self._seen
         for _changes in watch(
             *self._folders,
-            watch_filter=matters,
+            watch_filter=None,
             stop_event=stop,
             recursive=False,
             debounce=400,
             step=50,
             rust_timeout=1_000,
+            yield_on_timeout=True,
             raise_interrupt=False,
         ):
-            self._events.put("changed")
+            now = _stamps(self._files)
+            if now != known:
+                known = now
+                self._events.put("changed")
 
 
 # -- signals and stop --------------------------------------------------------------------------------------------------

@@ -34,8 +34,16 @@ BAD = [
     (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505, "HTTP/2.0 in text"),
     (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, "HTTP/3.0 in text"),
     (b"GET / HTTX/1.1\r\nHost: a\r\n\r\n", 400, "no HTTP"),
-    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "CL and TE"),
-    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400, "TE and CL"),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "CL and TE",
+    ),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+        400,
+        "TE and CL",
+    ),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400, "two lengths"),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", 400, "a signed length"),
     (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc", 400, "a list of lengths"),
@@ -54,7 +62,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("data", "status", "why"), BAD, ids=[why for _, _, why in BAD])
-def test_a_malformed_request_is_refused_and_never_forwarded(origin: Origin, site: Site, data: bytes, status: int, why: str) -> None:
+def test_a_malformed_request_is_refused_and_never_forwarded(
+    origin: Origin, site: Site, data: bytes, status: int, why: str
+) -> None:
     origin.default = Reply(200, {}, "reached")
     client = site()
     answers = responses(exchange(str(client.base_url), data))
@@ -64,7 +74,9 @@ def test_a_malformed_request_is_refused_and_never_forwarded(origin: Origin, site
 
 
 @pytest.mark.parametrize(("data", "status", "why"), BAD[:20], ids=[why for _, _, why in BAD[:20]])
-def test_the_verdict_does_not_depend_on_how_the_bytes_arrive(origin: Origin, site: Site, data: bytes, status: int, why: str) -> None:
+def test_the_verdict_does_not_depend_on_how_the_bytes_arrive(
+    origin: Origin, site: Site, data: bytes, status: int, why: str
+) -> None:
     client = site()
     with connect(str(client.base_url)) as sock:
         for byte in data:
@@ -87,7 +99,14 @@ def test_answers_to_pipelined_requests_come_before_the_refusal(origin: Origin, s
 
 @pytest.mark.parametrize(
     "body",
-    [b"x\r\nabc\r\n0\r\n\r\n", b"3\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n0\r\n\r\n", b"-1\r\n", b"3;\x00\r\nabc\r\n0\r\n\r\n", b"FFFFFFFFFFFFFFFFF\r\n"],
+    [
+        b"x\r\nabc\r\n0\r\n\r\n",
+        b"3\nabc\r\n0\r\n\r\n",
+        b"3\r\nabcd\r\n0\r\n\r\n",
+        b"-1\r\n",
+        b"3;\x00\r\nabc\r\n0\r\n\r\n",
+        b"FFFFFFFFFFFFFFFFF\r\n",
+    ],
 )
 def test_broken_chunks_end_the_request(origin: Origin, site: Site, body: bytes) -> None:
     origin.default = Reply(200, {}, "reached")
@@ -103,8 +122,14 @@ def test_fields_that_only_the_edge_may_set_do_not_pass(origin: Origin, site: Sit
     origin.default = Reply(200, {}, "x")
     client = site()
     forged = {
-        "x-user-id": "admin", "x-user-role": "root", "x-variant": "b", "x-forwarded-for": "6.6.6.6",
-        "x-forwarded-proto": "https", "x-forwarded-host": "evil", "x_user_id": "admin", "forwarded": "for=6.6.6.6",
+        "x-user-id": "admin",
+        "x-user-role": "root",
+        "x-variant": "b",
+        "x-forwarded-for": "6.6.6.6",
+        "x-forwarded-proto": "https",
+        "x-forwarded-host": "evil",
+        "x_user_id": "admin",
+        "forwarded": "for=6.6.6.6",
     }
     client.get("/", headers=forged)
     seen = origin.requests[0]
@@ -116,7 +141,9 @@ def test_fields_that_only_the_edge_may_set_do_not_pass(origin: Origin, site: Sit
 
 
 def test_hop_by_hop_fields_end_at_the_edge(origin: Origin, site: Site) -> None:
-    origin.on("/", Reply(200, {"Connection": "x-secret", "X-Secret": "1", "Keep-Alive": "timeout=5", "X-Kept": "1"}, "x"))
+    origin.on(
+        "/", Reply(200, {"Connection": "x-secret", "X-Secret": "1", "Keep-Alive": "timeout=5", "X-Kept": "1"}, "x")
+    )
     client = site()
     response = client.get("/", headers={"connection": "x-drop", "x-drop": "1", "x-kept": "1", "proxy-connection": "a"})
     seen = origin.requests[0]
@@ -129,6 +156,12 @@ def test_paths_are_normalised_before_they_are_matched_and_sent(origin: Origin, s
     origin.default = Reply(200, {}, "x")
     client = site()
     base = str(client.base_url)
-    for sent, got in ((b"/a/../b", "/b"), (b"/a/%2e%2e/b", "/b"), (b"/%7euser", "/~user"), (b"/a/./b?x=/../y", "/a/b?x=/../y"), (b"/%2f", "/%2F")):
+    for sent, got in (
+        (b"/a/../b", "/b"),
+        (b"/a/%2e%2e/b", "/b"),
+        (b"/%7euser", "/~user"),
+        (b"/a/./b?x=/../y", "/a/b?x=/../y"),
+        (b"/%2f", "/%2F"),
+    ):
         exchange(base, b"GET " + sent + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert origin.requests[-1].target == got

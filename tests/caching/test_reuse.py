@@ -60,7 +60,9 @@ def test_a_second_request_is_a_hit_with_age_and_via(origin: Origin, site: Site) 
         ({"Cache-Control": "max-age=60", "Age": "100"}, False),
     ],
 )
-def test_a_response_is_reused_without_asking_only_when_it_may(origin: Origin, site: Site, fields: dict[str, str], stored: bool) -> None:
+def test_a_response_is_reused_without_asking_only_when_it_may(
+    origin: Origin, site: Site, fields: dict[str, str], stored: bool
+) -> None:
     origin.on("/r", Reply(200, fields, "body"))
     client = site()
     for _ in range(2):
@@ -79,7 +81,9 @@ def test_a_response_is_reused_without_asking_only_when_it_may(origin: Origin, si
         (206, {"Cache-Control": "max-age=60", "Content-Range": "bytes 0-3/4"}, False),
     ],
 )
-def test_statuses_are_stored_by_their_own_rules(origin: Origin, site: Site, status: int, fields: dict[str, str], stored: bool) -> None:
+def test_statuses_are_stored_by_their_own_rules(
+    origin: Origin, site: Site, status: int, fields: dict[str, str], stored: bool
+) -> None:
     origin.on("/s", Reply(status, fields, "body"))
     client = site()
     for _ in range(2):
@@ -106,7 +110,9 @@ def test_a_stale_response_is_validated_and_freshened_by_304(origin: Origin, site
 
 def test_vary_tells_variants_apart(origin: Origin, site: Site) -> None:
     def answer(seen: Seen) -> Reply:
-        return Reply(200, {"Cache-Control": "max-age=60", "Vary": "Accept-Language"}, seen.get("accept-language") or "none")
+        return Reply(
+            200, {"Cache-Control": "max-age=60", "Vary": "Accept-Language"}, seen.get("accept-language") or "none"
+        )
 
     origin.on("/l", answer)
     client = site()
@@ -129,7 +135,9 @@ def test_conditional_requests_are_answered_from_the_store(origin: Origin, site: 
 
 
 def test_ranges_are_cut_from_the_stored_response(origin: Origin, site: Site) -> None:
-    origin.on("/r", Reply(200, {"Cache-Control": "max-age=60", "ETag": '"a"', "Content-Type": "text/plain"}, "0123456789"))
+    origin.on(
+        "/r", Reply(200, {"Cache-Control": "max-age=60", "ETag": '"a"', "Content-Type": "text/plain"}, "0123456789")
+    )
     client = site()
     client.get("/r")
     for asked, want, place in (
@@ -220,7 +228,9 @@ def test_followers_are_released_when_the_answer_may_not_be_shared(origin: Origin
 
 
 def test_an_incomplete_body_is_never_stored(origin: Origin, site: Site) -> None:
-    origin.on("/cut", Reply(raw=b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100\r\n\r\nonly this"))
+    origin.on(
+        "/cut", Reply(raw=b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100\r\n\r\nonly this")
+    )
     client = site()
     for _ in range(2):
         with pytest.raises(httpx.HTTPError):
@@ -236,7 +246,9 @@ def test_only_if_cached_gets_504_without_asking(origin: Origin, site: Site) -> N
 
 def test_stale_while_revalidate_serves_at_once_and_refreshes_behind(origin: Origin, site: Site) -> None:
     versions = iter(["one", "two", "three"])
-    origin.on("/swr", lambda seen: Reply(200, {"Cache-Control": "max-age=0, stale-while-revalidate=60"}, next(versions)))
+    origin.on(
+        "/swr", lambda seen: Reply(200, {"Cache-Control": "max-age=0, stale-while-revalidate=60"}, next(versions))
+    )
     client = site()
     assert client.get("/swr").text == "one"
     assert client.get("/swr").text == "one"

@@ -92,7 +92,9 @@ def test_redirect_mode_sends_302_to_the_same_url_with_the_cookie(origin: Origin,
     client = site(experiment=home(mode="redirect", cookie="variant", variants={"a": 50, "b": 50}))
     response = client.get("/page?x=1")
     assert response.status_code == 302
-    assert httpx.URL(str(client.base_url)).join(response.headers["location"]) == httpx.URL(f"{client.base_url}/page?x=1".replace("//page", "/page"))
+    assert httpx.URL(str(client.base_url)).join(response.headers["location"]) == httpx.URL(
+        f"{client.base_url}/page?x=1".replace("//page", "/page")
+    )
     cookie = response.headers["set-cookie"].split(";")[0]
     client.cookies.clear()
     followed = client.get("/page?x=1", headers={"cookie": cookie})
@@ -100,12 +102,16 @@ def test_redirect_mode_sends_302_to_the_same_url_with_the_cookie(origin: Origin,
     assert followed.text == cookie.split("=")[1]
 
 
-def test_switching_off_takes_effect_at_reload(origin: Origin, serve: Callable[[Edge], Running], client_for: Callable[[Running], httpx.Client]) -> None:
+def test_switching_off_takes_effect_at_reload(
+    origin: Origin, serve: Callable[[Edge], Running], client_for: Callable[[Running], httpx.Client]
+) -> None:
     origin.default = echo_variant
 
     def plan(treatment: int) -> Edge:
         edge = Edge("test")
-        edge.route("/*", to=edge.origin("first", origin.url), experiment=home(variants={"control": 50, "treatment": treatment}))
+        edge.route(
+            "/*", to=edge.origin("first", origin.url), experiment=home(variants={"control": 50, "treatment": treatment})
+        )
         return edge
 
     running = serve(plan(50))

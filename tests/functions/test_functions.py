@@ -42,7 +42,9 @@ def test_functions_sync_and_async(made: Callable[..., httpx.Client], inline: boo
     def declare(edge: Edge) -> None:
         @edge.function("/sync/{name}", inline=inline)
         def sync(request: Request, ctx: Context) -> Response:
-            return Response.json({"hello": request.params["name"], "q": request.query.get("q")}, headers={"x-made": "1"})
+            return Response.json(
+                {"hello": request.params["name"], "q": request.query.get("q")}, headers={"x-made": "1"}
+            )
 
         @edge.function("/async/{name}", inline=inline)
         async def coroutine(request: Request, ctx: Context) -> Response:
@@ -51,7 +53,11 @@ def test_functions_sync_and_async(made: Callable[..., httpx.Client], inline: boo
 
     client = made(declare)
     response = client.get("/sync/ann%20b?q=1")
-    assert (response.status_code, response.json(), response.headers["x-made"]) == (200, {"hello": "ann b", "q": "1"}, "1")
+    assert (response.status_code, response.json(), response.headers["x-made"]) == (
+        200,
+        {"hello": "ann b", "q": "1"},
+        "1",
+    )
     assert response.headers["content-type"].startswith("application/json")
     response = client.get("/async/bob")
     assert (response.status_code, response.text) == (201, "hi bob")
@@ -63,7 +69,9 @@ def test_a_function_reads_the_body_and_who_asks(made: Callable[..., httpx.Client
         @edge.function("/echo", auth=Jwt.hs256(SECRET))
         def echo(request: Request, ctx: Context) -> Response:
             assert request.claims is not None
-            return Response.json({"body": request.json(), "sub": request.claims["sub"], "method": request.method, "host": request.host})
+            return Response.json(
+                {"body": request.json(), "sub": request.claims["sub"], "method": request.method, "host": request.host}
+            )
 
     client = made(declare)
     response = client.post("/echo", json={"a": [1]}, headers=bearer(token()))
@@ -98,11 +106,22 @@ def test_hooks_change_requests_and_responses_in_their_phases(origin: Origin, mad
 
     client = made(declare)
     first, second = client.get("/h/a"), client.get("/h/a")
-    assert phases == ["viewer_request", "origin_request", "origin_response", "viewer_response", "viewer_request", "viewer_response"]
+    assert phases == [
+        "viewer_request",
+        "origin_request",
+        "origin_response",
+        "viewer_response",
+        "viewer_request",
+        "viewer_response",
+    ]
     seen = origin.requests[0]
     assert (seen.get("x-edge-function"), seen.get("x-from-viewer")) == ("processed", "1")
     for response in (first, second):
-        assert (response.text, response.headers["x-from-origin"], response.headers["x-seen"]) == ("from origin", "2", "3")
+        assert (response.text, response.headers["x-from-origin"], response.headers["x-seen"]) == (
+            "from origin",
+            "2",
+            "3",
+        )
     assert len(origin.requests) == 1
     phases.clear()
     client.get("/other")
@@ -127,7 +146,9 @@ def test_a_hook_may_answer(origin: Origin, made: Callable[..., httpx.Client]) ->
     assert origin.count("/made/a") == 0
 
 
-def test_failures_cost_their_own_request_only(origin: Origin, made: Callable[..., httpx.Client], caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_cost_their_own_request_only(
+    origin: Origin, made: Callable[..., httpx.Client], caplog: pytest.LogCaptureFixture
+) -> None:
     def declare(edge: Edge) -> None:
         @edge.function("/raises")
         def raises(request: Request, ctx: Context) -> Response:

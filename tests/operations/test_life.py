@@ -35,7 +35,10 @@ class Process:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edgerouter", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "NO_COLOR": "1", **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "NO_COLOR": "1", **(env or {})},
         )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -102,7 +105,9 @@ def write_app(path: Path, url: str, version: int) -> None:
     path.write_text(APP.format(url=url, version=version))
 
 
-def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(origin: Origin, tmp_path: Path, run: Callable[..., Process]) -> None:
+def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
+    origin: Origin, tmp_path: Path, run: Callable[..., Process]
+) -> None:
     origin.default = Reply(200, {}, "x")
     app = tmp_path / "app.py"
     write_app(app, origin.url, 1)
@@ -133,7 +138,9 @@ def reachable(port: int) -> bool:
     return True
 
 
-def test_sigterm_lets_what_is_being_answered_finish(origin: Origin, tmp_path: Path, run: Callable[..., Process]) -> None:
+def test_sigterm_lets_what_is_being_answered_finish(
+    origin: Origin, tmp_path: Path, run: Callable[..., Process]
+) -> None:
     go = threading.Event()
 
     def slow(seen: Seen) -> Reply:
@@ -208,9 +215,17 @@ def test_ten_mistakes_get_ten_messages(tmp_path: Path, run: Callable[..., Proces
     assert process.process.wait(20) == 1
     process.reader.join(5)
     for expected in (
-        r"origins\[0\]\.url: .*ftp", r"origins\[1\]\.name", r"groups\[0\]\.members\[1\]", r"routes\[0\]\.pattern",
-        r"routes\[1\]\.to: .*nowhere", r"routes\[2\]\.cache\.ttl: -5: must be ≥ 0", r"routes\[3\]\.viewer",
-        r"routes\[4\]\.experiments\[0\]\.cookie", r"routes\[5\]", r"routes\[6\]\.colour", r"routes\[7\]\.cache",
+        r"origins\[0\]\.url: .*ftp",
+        r"origins\[1\]\.name",
+        r"groups\[0\]\.members\[1\]",
+        r"routes\[0\]\.pattern",
+        r"routes\[1\]\.to: .*nowhere",
+        r"routes\[2\]\.cache\.ttl: -5: must be ≥ 0",
+        r"routes\[3\]\.viewer",
+        r"routes\[4\]\.experiments\[0\]\.cookie",
+        r"routes\[5\]",
+        r"routes\[6\]\.colour",
+        r"routes\[7\]\.cache",
     ):
         assert re.search(expected, process.output), (expected, process.output)
 
@@ -252,7 +267,10 @@ def test_server_sent_events_flow_without_waiting_for_the_end(origin: Origin, sit
             yield f"data: {number}\n\n".encode()
             step.acquire(timeout=10)
 
-    origin.on("/events", lambda seen: Reply(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}, chunks=events()))
+    origin.on(
+        "/events",
+        lambda seen: Reply(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}, chunks=events()),
+    )
     client = site()
     with client.stream("GET", "/events") as response:
         received = []
@@ -314,7 +332,9 @@ def test_expect_continue_is_answered(origin: Origin, site: Site) -> None:
     origin.default = lambda seen: Reply(200, {}, seen.body)
     client = site(cache=cache.DISABLED)
     with connect(str(client.base_url)) as sock:
-        sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n")
+        sock.sendall(
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+        )
         first = sock.recv(1000)
         assert first.startswith(b"HTTP/1.1 100"), first
         sock.sendall(b"body")

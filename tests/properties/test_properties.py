@@ -37,7 +37,9 @@ def test_captures_give_back_what_was_put_in(name: str, rest: str) -> None:
     assert found == ({"name": name, "rest": rest} if rest else found)
 
 
-segments = st.lists(st.one_of(st.sampled_from([".", "..", "a", "b c", "ü", "%41", "%2f", "~"]), st.text(max_size=3)), max_size=6)
+segments = st.lists(
+    st.one_of(st.sampled_from([".", "..", "a", "b c", "ü", "%41", "%2f", "~"]), st.text(max_size=3)), max_size=6
+)
 
 
 @given(segments)
@@ -68,21 +70,29 @@ def test_cookies_and_cache_control_take_any_text(text: str) -> None:
     core.parse_cache_control([line])
 
 
-@given(st.integers(0, 10**12), st.integers(0, 10**12), st.booleans(), st.sampled_from(["max-age", "Max-Age", "MAX-AGE"]))
+@given(
+    st.integers(0, 10**12), st.integers(0, 10**12), st.booleans(), st.sampled_from(["max-age", "Max-Age", "MAX-AGE"])
+)
 def test_of_two_lifetimes_the_smaller_counts(first: int, second: int, quoted: bool, name: str) -> None:
     form = '{}="{}"' if quoted else "{}={}"
     parsed = core.parse_cache_control([form.format(name, first), form.format(name, second)])
-    assert parsed["max_age"] == min(first, second, 2**31 if min(first, second) >= 2**31 else 2**63) or parsed["max_age"] == min(first, second, 2**31)
+    assert parsed["max_age"] == min(first, second, 2**31 if min(first, second) >= 2**31 else 2**63) or parsed[
+        "max_age"
+    ] == min(first, second, 2**31)
 
 
-policies = st.sampled_from([{}, {"query": "none"}, {"query": {"only": ["a"]}}, {"query": {"except": ["a"]}}, {"headers": ["x-a"]}])
+policies = st.sampled_from(
+    [{}, {"query": "none"}, {"query": {"only": ["a"]}}, {"query": {"except": ["a"]}}, {"headers": ["x-a"]}]
+)
 queries = st.lists(st.tuples(st.sampled_from("abc"), st.text(alphabet="12", max_size=2)), max_size=4).map(
     lambda pairs: "&".join(f"{name}={value}" for name, value in pairs)
 )
 
 
 @given(policies, paths, paths, queries, queries, st.text(alphabet="xy", max_size=2), st.text(alphabet="xy", max_size=2))
-def test_keys_are_equal_exactly_when_what_they_are_made_of_is(policy: dict[str, object], path: str, other: str, query: str, other_query: str, header: str, other_header: str) -> None:
+def test_keys_are_equal_exactly_when_what_they_are_made_of_is(
+    policy: dict[str, object], path: str, other: str, query: str, other_query: str, header: str, other_header: str
+) -> None:
     def parts(path: str, query: str, header: str) -> tuple[object, ...]:
         chosen = policy.get("query", "all")
         pairs = [pair for pair in query.split("&") if pair] if query else []

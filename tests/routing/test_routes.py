@@ -40,10 +40,24 @@ def table(origin: Origin, serve: Serve, client_for: ClientFor) -> Callable[..., 
 
 
 def test_precedence_does_not_depend_on_declaration_order(table: Callable[..., httpx.Client]) -> None:
-    client = table(("/*", {}), ("/img/*", {}), ("/img/??.png", {}), ("/img/aa.png", {}), ("*.example.com/*", {}), ("www.example.com/*", {}))
+    client = table(
+        ("/*", {}),
+        ("/img/*", {}),
+        ("/img/??.png", {}),
+        ("/img/aa.png", {}),
+        ("*.example.com/*", {}),
+        ("www.example.com/*", {}),
+    )
     for host, path, route in (
-        ("x", "/", 0), ("x", "/img/a.gif", 1), ("x", "/img/ab.png", 2), ("x", "/img/abc.png", 1), ("x", "/img/aa.png", 3),
-        ("a.example.com", "/img/aa.png", 4), ("www.example.com", "/", 5), ("WWW.Example.COM:8080", "/", 5), ("example.com", "/", 0),
+        ("x", "/", 0),
+        ("x", "/img/a.gif", 1),
+        ("x", "/img/ab.png", 2),
+        ("x", "/img/abc.png", 1),
+        ("x", "/img/aa.png", 3),
+        ("a.example.com", "/img/aa.png", 4),
+        ("www.example.com", "/", 5),
+        ("WWW.Example.COM:8080", "/", 5),
+        ("example.com", "/", 0),
     ):
         assert client.get(path, headers={"host": host}).headers["x-route"] == str(route), (host, path)
 
@@ -109,7 +123,10 @@ def test_viewer_policies_and_a_trusted_proxy(origin: Origin, serve: Serve, clien
         edge.route("/*", to=first, viewer="redirect-to-https")
         client = client_for(serve(edge))
         https = {"x-forwarded-proto": "https", "host": "shop.example"}
-        assert (client.get("/only/a", headers=https).status_code, client.get("/a?b=c", headers=https).status_code) == expected
+        assert (
+            client.get("/only/a", headers=https).status_code,
+            client.get("/a?b=c", headers=https).status_code,
+        ) == expected
         plain = client.get("/a?b=c", headers={"host": "shop.example"})
         assert (plain.status_code, plain.headers["location"]) == (301, "https://shop.example/a?b=c")
         assert client.post("/a", headers={"host": "shop.example"}).status_code == 308
@@ -134,7 +151,9 @@ def test_forward_policies(origin: Origin, site: Site) -> None:
     origin.default = Reply(200, {}, "x")
     client = site(
         cache=cache.DISABLED,
-        forward=ForwardPolicy(query={"only": ["a"]}, cookies={"except": ["secret"]}, headers={"only": ["accept-language"]}),
+        forward=ForwardPolicy(
+            query={"only": ["a"]}, cookies={"except": ["secret"]}, headers={"only": ["accept-language"]}
+        ),
     )
     client.get("/p?a=1&b=2&a=3", headers={"cookie": "secret=1; kept=2", "accept-language": "de", "x-private": "1"})
     seen = origin.requests[0]
@@ -157,7 +176,9 @@ def test_the_origin_is_addressed_as_configured(origin: Origin, serve: Serve, cli
     edge = Edge("test")
     edge.route("/own/*", to=edge.origin("own", origin.url))
     edge.route("/viewer/*", to=edge.origin("viewer", origin.url, host="viewer"))
-    edge.route("/fixed/*", to=edge.origin("fixed", f"{origin.url}/base", host="fixed.example", headers={"X-Edge-Key": "k"}))
+    edge.route(
+        "/fixed/*", to=edge.origin("fixed", f"{origin.url}/base", host="fixed.example", headers={"X-Edge-Key": "k"})
+    )
     client = client_for(serve(edge))
     for path in ("/own/a", "/viewer/a", "/fixed/a"):
         client.get(path, headers={"host": "shop.example"})
@@ -172,6 +193,10 @@ def test_the_origin_is_addressed_as_configured(origin: Origin, serve: Serve, cli
 def test_http_1_0_and_absolute_form_work(origin: Origin, site: Site) -> None:
     origin.default = echo_target
     base = str(site().base_url)
-    for data in (b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n", b"GET /a HTTP/1.0\r\n\r\n", b"GET http://a/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"):
+    for data in (
+        b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n",
+        b"GET /a HTTP/1.0\r\n\r\n",
+        b"GET http://a/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    ):
         (answer,) = responses(exchange(base, data))
         assert (answer.status, answer.body) == (200, b"/a"), data

@@ -98,7 +98,7 @@ def run_sync(call: Call, running: Running) -> None:
     except TimeLimit:
         log.warning("%s (%s) was interrupted after %g s", call.name, call.what, call.timeout)
         call.expire()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever it raises costs its own request only
         fail(call, error)
     else:
         finish(call, result)
@@ -161,7 +161,7 @@ class Loop:
                 call.expire()
         except TimeLimit:
             call.expire()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - as above
             fail(call, error)
         else:
             finish(call, result)

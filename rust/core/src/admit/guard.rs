@@ -379,10 +379,8 @@ impl<'a> Head<'a> {
                 }
                 self.host = Some(value);
             }
-            6 if is(b"expect") => {
-                if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::Expectation);
-                }
+            6 if is(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(Refusal::Expectation);
             }
             7 if is(b"upgrade") => self.upgrade = true,
             10 if is(b"connection") => self.connection(value)?,

@@ -2,8 +2,6 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::list;
-
 /// An entity tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntityTag<'a> {
@@ -58,10 +56,20 @@ fn condition(
     let mut lines = request.get_all(&name).iter();
     Some(lines.any(|line| {
         line.as_bytes().trim_ascii() == b"*"
-            || list(line.as_bytes())
+            || members(line.as_bytes())
                 .filter_map(EntityTag::parse)
                 .any(|tag| stored.is_some_and(|stored| equal(&tag, &stored)))
     }))
+}
+
+/// The members of a list of tags. Unlike in other lists, a backslash in the quotes is a character of the tag and escapes
+/// nothing (RFC 9110 §8.8.3).
+fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    line.split(move |&byte| {
+        quoted ^= byte == b'"';
+        byte == b',' && !quoted
+    })
 }
 
 #[cfg(test)]
@@ -104,5 +112,16 @@ mod tests {
             );
         }
         assert_eq!(if_none_match(&HeaderMap::new(), Some(&stored)), None);
+    }
+
+    #[test]
+    fn a_backslash_in_a_tag_escapes_nothing() {
+        let stored = HeaderValue::from_static(r#""a""#);
+        let mut request = HeaderMap::new();
+        let both = HeaderValue::from_static(r#""a", "b""#);
+        request.insert(header::IF_NONE_MATCH, both.clone());
+        request.insert(header::IF_MATCH, both);
+        assert_eq!(if_none_match(&request, Some(&stored)), Some(true));
+        assert_eq!(if_match(&request, Some(&stored)), Some(true));
     }
 }

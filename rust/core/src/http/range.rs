@@ -51,15 +51,15 @@ pub fn parse(value: &HeaderValue, length: u64) -> RangeRequest {
             return RangeRequest::None;
         }
     }
-    let wanted: u64 = ranges
+    let wanted: u128 = ranges
         .iter()
-        .map(|range| range.last - range.first + 1)
+        .map(|range| u128::from(range.last - range.first + 1))
         .sum();
     match ranges.len() {
         0 if asked == 0 => RangeRequest::None,
         0 => RangeRequest::Unsatisfiable,
         // Overlapping ranges that add up to more than the whole are answered with the whole.
-        2.. if wanted > length => RangeRequest::None,
+        2.. if wanted > u128::from(length) => RangeRequest::None,
         _ => RangeRequest::Satisfiable(ranges),
     }
 }
@@ -165,6 +165,8 @@ mod tests {
                 "{value}"
             );
         }
+        let endless = HeaderValue::from_static("bytes=0-,0-");
+        assert_eq!(parse(&endless, u64::MAX), RangeRequest::None);
         let two = parse(&HeaderValue::from_static("bytes=0-1, 4-5"), 10);
         assert!(matches!(two, RangeRequest::Satisfiable(ranges) if ranges.len() == 2));
     }

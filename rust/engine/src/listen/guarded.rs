@@ -7,6 +7,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
+    sync::LazyLock,
     task::{Context, Poll},
 };
 
@@ -42,8 +43,18 @@ impl std::fmt::Debug for Guarded {
     }
 }
 
-/// What hyper sees in place of a refused message.
-const IN_ITS_PLACE: &[u8] = b"GET / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
+/// What hyper sees in place of a refused message: a request by a method that no client can guess, so that earlier
+/// requests of a pipeline are not mistaken for it.
+static IN_ITS_PLACE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let head = " / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
+    [REFUSED_METHOD.as_bytes(), head.as_bytes()].concat()
+});
+
+/// The method of the request in a refused one's place.
+pub static REFUSED_METHOD: LazyLock<String> = LazyLock::new(|| {
+    let mut random = fastrand::Rng::new();
+    format!("X{:016X}{:08X}", random.u64(..), random.u32(..))
+});
 
 impl Guarded {
     pub fn new(stream: TcpStream, guard: HeadGuard, worker: Rc<Worker>, conn: Rc<Conn>) -> Self {
@@ -63,7 +74,7 @@ impl Guarded {
         self.refused = true;
         self.held = Vec::new();
         self.conn.refuse(refusal);
-        self.passed.extend_from_slice(IN_ITS_PLACE);
+        self.passed.extend_from_slice(&IN_ITS_PLACE);
     }
 
     fn take_passed(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {

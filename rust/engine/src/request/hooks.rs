@@ -441,7 +441,9 @@ pub async fn collect(x: &Exchange, mut body: Incoming, most: usize) -> Result<By
             }
             Ok(None) => return Ok(whole.freeze()),
             Ok(Some(Err(_))) => {
-                return Err(answer::text(StatusCode::BAD_REQUEST, "The body is incomplete.").into());
+                return Err(
+                    answer::text(StatusCode::BAD_REQUEST, "The body is incomplete.").into(),
+                );
             }
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else {

@@ -46,7 +46,10 @@ pub async fn serve(
 ) -> Result<Response<EdgeBody>, Infallible> {
     let started = Instant::now();
     let busy = Busy(Rc::clone(&conn));
-    if let Some(refusal) = conn.take_refusal() {
+    if conn.was_refused()
+        && request.method().as_str() == crate::listen::guarded::REFUSED_METHOD.as_str()
+        && let Some(refusal) = conn.take_refusal()
+    {
         worker.metrics.refused(refusal);
         return Ok(exchange::refused(refusal).map(|body| body.with_busy(busy)));
     }

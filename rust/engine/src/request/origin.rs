@@ -126,8 +126,15 @@ async fn ask_group(ask: &mut Ask, mut body: RequestBody) -> Result<Received, Fet
             Some(Ok(received)) => Attempt::Answered(received.status),
             Some(Err(error)) => Attempt::Failed { sent: error.sent() },
         };
-        let Some(next) = failover::next(group, &tried, health, &ask.method, replayable, attempt)
-        else {
+        let unread = matches!(&last, Some(Err(error)) if !error.sent());
+        let Some(next) = failover::next(
+            group,
+            &tried,
+            health,
+            &ask.method,
+            replayable || unread,
+            attempt,
+        ) else {
             break;
         };
         let Some(origin) = live.plan.origin(next) else {
@@ -173,7 +180,10 @@ impl Body for SharedStream {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.0.borrow_mut().as_mut().poll_frame(cx)
     }
 

@@ -7,8 +7,8 @@ use edgerouter_core::{
     origin::failover::is_idempotent,
     plan::{Route, Target},
 };
-use http_body::Body as _;
 use http::{Method, Response, StatusCode, header, uri::PathAndQuery};
+use http_body::Body as _;
 
 use super::{
     answer::{self, Early},
@@ -81,15 +81,25 @@ impl Exchange {
     async fn replayable_body(&mut self, route: &Route) -> Result<RequestBody, Early> {
         let most = self.live.plan.limits.replay_bytes;
         let others = match route.target {
-            Target::Group(group) => self.live.plan.group(group).is_some_and(|group| group.members.len() > 1),
+            Target::Group(group) => self
+                .live
+                .plan
+                .group(group)
+                .is_some_and(|group| group.members.len() > 1),
             _ => false,
         };
-        let small = self.body.as_ref().and_then(|body| body.size_hint().exact()).is_some_and(|length| length <= most as u64);
+        let small = self
+            .body
+            .as_ref()
+            .and_then(|body| body.size_hint().exact())
+            .is_some_and(|length| length <= most as u64);
         if !(self.has_body && others && small && is_idempotent(&self.head.method)) {
             return Ok(self.take_body());
         }
         match self.body.take() {
-            Some(body) => hooks::collect(self, body, most).await.map(RequestBody::Full),
+            Some(body) => hooks::collect(self, body, most)
+                .await
+                .map(RequestBody::Full),
             None => Ok(RequestBody::Empty),
         }
     }

@@ -48,11 +48,8 @@ async fn keep_probing(
     let mut was_good = true;
     loop {
         ticks.tick().await;
-        let asked = tokio::time::timeout(
-            health.timeout,
-            ask(upstreams, origin, &health.path),
-        )
-        .await;
+        let asked =
+            tokio::time::timeout(health.timeout, ask(upstreams, origin, &health.path)).await;
         let good = match asked {
             Ok(Ok(status)) if health.status.is_empty() => status.is_success(),
             Ok(Ok(status)) => health.status.contains(&status),

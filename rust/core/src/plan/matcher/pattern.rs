@@ -134,10 +134,16 @@ impl PathPattern {
 
     fn of(source: &str, tokens: Box<[Token]>) -> Self {
         let plan = plan(&tokens);
-        let wildcards = tokens
+        // What matches any length is wilder than what matches one piece, and that than what matches one byte.
+        let wildcards: usize = tokens
             .iter()
-            .filter(|token| !matches!(token, Token::Literal(_)))
-            .count();
+            .map(|token| match token {
+                Token::Literal(_) => 0,
+                Token::Any(_) => 1 << 20,
+                Token::Segment(_) => 1 << 10,
+                _ => 1,
+            })
+            .sum();
         Self {
             source: source.into(),
             plan,
@@ -182,7 +188,7 @@ impl PathPattern {
         matches!(self.tokens.last(), Some(Token::Any(_)))
     }
 
-    /// How many wildcards and parameters there are.
+    /// How wild the pattern is: what matches any length weighs most, then parameters, then `?`.
     pub fn wildcards(&self) -> u32 {
         self.wildcards
     }

@@ -1,0 +1,309 @@
+"""The engine and the decisions in Rust; what each class is for is told in ``rust/python/src``."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from logging import Logger
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
+
+__all__ = [
+    "Call",
+    "Context",
+    "Engine",
+    "Headers",
+    "PlanTable",
+    "Request",
+    "Response",
+    "Runner",
+    "__version__",
+    "bucket",
+    "cache_key",
+    "captures",
+    "compile",
+    "explain",
+    "matches",
+    "normalise_path",
+    "parse_cache_control",
+    "parse_cookies",
+]
+
+_T = TypeVar("_T")
+
+_Phase: TypeAlias = Literal["function", "viewer_request", "origin_request", "origin_response", "viewer_response"]
+_Fields: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+_Body: TypeAlias = str | bytes | bytearray | memoryview
+#: Callable, is it async, inline, blocking, time-out in seconds, name.
+_Callable: TypeAlias = tuple[Callable[..., Any], bool, bool, bool, float | None, str]
+
+__version__: str
+
+@type_check_only
+class _CacheControl(TypedDict):
+    max_age: int | None
+    s_maxage: int | None
+    stale_while_revalidate: int | None
+    stale_if_error: int | None
+    no_store: bool
+    no_cache: bool
+    private: bool
+    public: bool
+    must_revalidate: bool
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+@final
+class PlanTable:
+    """A compiled plan, for looking at."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def routes(self) -> list[dict[str, Any]]:
+        """The routes in the order in which they are matched."""
+    @property
+    def unreachable(self) -> list[tuple[str, str]]:
+        """Routes that can never match, each with the one that always comes before."""
+
+def compile(plan: bytes) -> PlanTable:  # noqa: A001
+    """Compiles a plan; raises ``ConfigError`` with every problem."""
+
+def explain(
+    plan: bytes,
+    method: str,
+    url: str,
+    headers: list[tuple[str, str]],
+    client: str | None = None,
+    now: int | None = None,
+) -> list[dict[str, Any]]:
+    """What would happen to a request, phase by phase, without sending it anywhere."""
+
+# -- service -----------------------------------------------------------------------------------------------------------
+
+@final
+class Engine:
+    """A running edge."""
+
+    def __new__(
+        cls,
+        plan: bytes,
+        callables: Iterable[_Callable],
+        *,
+        listen: list[str],
+        admin: str | None = None,
+        admin_token: str | None = None,
+        workers: int | None = None,
+    ) -> Engine:
+        """Compiles; raises ``ConfigError`` with every problem."""
+    def start(self) -> None:
+        """Binds and serves; returns when every worker accepts. Raises ``ListenError``."""
+    def reload(self, plan: bytes, callables: Iterable[_Callable]) -> int:
+        """Puts a new plan in service and returns its version. Raises ``ConfigError``, and then the old one stays."""
+    def reload_failed(self, reason: str) -> None:
+        """Notes in log and metrics that a new plan was refused."""
+    def stop(self, drain: float | None = None) -> bool:
+        """Drains and ends; true when nothing was cut off. Seconds; ``None``: the plan's limit."""
+    @property
+    def addresses(self) -> list[str]:
+        """What it listens on; empty when it is not running."""
+    @property
+    def admin_address(self) -> str | None: ...
+    def metrics(self) -> str:
+        """Prometheus text."""
+
+@final
+class Runner:
+    """The Python side's end of the queue."""
+
+    def fileno(self) -> int:
+        """Readable when calls wait."""
+    def drain(self, most: int) -> list[Call]:
+        """Takes at most ``most`` calls. When some stay, the descriptor stays readable."""
+    def abandoned(self, change: int) -> None:
+        """A thread was left behind (1), or came back after all (-1)."""
+
+@final
+class Call:
+    """One call on the Python side; answered once, by ``finish``, ``fail`` or ``expire``."""
+
+    @property
+    def callable_object(self) -> Callable[..., Any]: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_async(self) -> bool: ...
+    @property
+    def blocking(self) -> bool: ...
+    @property
+    def timeout(self) -> float:
+        """Seconds."""
+    @property
+    def what(self) -> str:
+        """Method and path, for the log."""
+    @property
+    def phase(self) -> _Phase: ...
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+    def arguments(self) -> tuple[Request, Context] | tuple[Request, Response, Context]:
+        """What the callable is to be called with."""
+    def finish(self, result: object, error_id: str) -> str | None:
+        """Answers with what the callable returned; says what is wrong with that when it means nothing."""
+    def fail(self, error_id: str, kind: str, message: str) -> None:
+        """Answers that the callable raised."""
+    def expire(self) -> None:
+        """Answers that it took too long."""
+
+# -- what callables see ------------------------------------------------------------------------------------------------
+
+@final
+class Headers:
+    """Header fields: a mutable mapping whose names do not depend on case."""
+
+    def __getitem__(self, name: str, /) -> str: ...
+    def __setitem__(self, name: str, value: str, /) -> None: ...
+    def __delitem__(self, name: str, /) -> None: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def keys(self) -> list[str]:
+        """Names, each once, in lower case."""
+    def values(self) -> list[str]:
+        """The first value of each name."""
+    def items(self) -> list[tuple[str, str]]:
+        """Name and value of every field, repeated ones repeated."""
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def get(self, name: str, default: _T) -> str | _T: ...
+    def get_all(self, name: str) -> list[str]:
+        """Every value of that name."""
+    def add(self, name: str, value: str) -> None:
+        """Adds a field beside those of the same name."""
+    @overload
+    def pop(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def pop(self, name: str, default: _T) -> str | _T: ...
+
+@final
+@type_check_only
+class Geo:
+    """Where a client is, as far as it is known."""
+
+    @property
+    def country(self) -> str | None: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def city(self) -> str | None: ...
+    @property
+    def latitude(self) -> float | None: ...
+    @property
+    def longitude(self) -> float | None: ...
+
+@final
+class Request:
+    """A request. Alive for as long as its call: ``RuntimeError`` afterwards."""
+
+    path: str
+    #: The query as it was sent, without the ``?``; empty when there is none.
+    query_string: str
+    @property
+    def method(self) -> str: ...
+    @property
+    def scheme(self) -> Literal["http", "https"]: ...
+    @property
+    def host(self) -> str:
+        """Lower case, without port."""
+    @property
+    def query(self) -> dict[str, str]:
+        """Decoded parameters of the query; of repeated ones the first."""
+    @property
+    def url(self) -> str: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def cookies(self) -> dict[str, str]:
+        """Of repeated ones the first."""
+    @property
+    def params(self) -> dict[str, str]:
+        """Parameters of the route's pattern, decoded."""
+    @property
+    def client(self) -> str:
+        """The client's address."""
+    @property
+    def claims(self) -> dict[str, Any] | None:
+        """Verified claims; ``None`` without a token."""
+    @property
+    def variants(self) -> dict[str, str]:
+        """Experiment → variant."""
+    @property
+    def geo(self) -> Geo: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def body(self) -> bytes:
+        """The whole body; hooks see none."""
+    def text(self) -> str:
+        """The body as UTF-8; ``ValueError`` when it is not."""
+    def json(self) -> Any:
+        """The body as JSON; ``ValueError`` when it is not."""
+
+@final
+class Response:
+    """A response: made by a callable, or seen by one in a response phase."""
+
+    #: From 200 to 599.
+    status: int
+    def __new__(cls, body: _Body | None = None, status: int = 200, headers: _Fields | None = None) -> Response: ...
+    @staticmethod
+    def json(value: Any, status: int = 200, headers: _Fields | None = None) -> Response:
+        """Compact JSON in UTF-8."""
+    @staticmethod
+    def text(text: str, status: int = 200, headers: _Fields | None = None) -> Response: ...
+    @staticmethod
+    def html(html: str, status: int = 200, headers: _Fields | None = None) -> Response: ...
+    @staticmethod
+    def redirect(url: str, status: int = 302, headers: _Fields | None = None) -> Response:
+        """301, 302, 303, 307 or 308."""
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def body(self) -> bytes:
+        """``RuntimeError`` while it streams past; set it to replace it."""
+    @body.setter
+    def body(self, body: _Body | None) -> None: ...
+
+@final
+class Context:
+    """What a callable knows about its call."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def phase(self) -> _Phase: ...
+    def remaining(self) -> float:
+        """Seconds left for the call."""
+    @property
+    def log(self) -> Logger:
+        """A logger for functions."""
+
+# -- decisions, for property tests -------------------------------------------------------------------------------------
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a path pattern matches a path; ``ValueError`` for what is no pattern."""
+
+def captures(pattern: str, path: str) -> dict[str, str] | None:
+    """The decoded parameters of a path; ``None`` when the pattern does not match."""
+
+def normalise_path(path: str) -> str:
+    """The one spelling of a path; ``ValueError`` where there is none."""
+
+def cache_key(policy: bytes, host: str, path: str, query: str | None, headers: list[tuple[str, str]]) -> bytes:
+    """The cache key of a request under a policy (the ``cache`` of a route, as JSON)."""
+
+def parse_cookies(field: str) -> list[tuple[str, str]]:
+    """The pairs of a ``Cookie`` line, in order."""
+
+def parse_cache_control(lines: list[str]) -> _CacheControl:
+    """The directives of response ``Cache-Control`` lines."""
+
+def bucket(experiment: bytes, id: str) -> str:  # noqa: A002
+    """The variant of a stable id in an experiment (as JSON, as in a route)."""

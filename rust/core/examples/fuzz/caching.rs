@@ -1,0 +1,147 @@
+//! Caching: keys keep different questions apart, and a response of any fields is judged without a panic.
+
+use edgerouter_core::{
+    cache::{
+        decide, freshness,
+        key::{self as keys, KeyParts},
+        storable::{Authorization, StoreInput, storable},
+        validate, vary as selecting,
+    },
+    http::cache_control::{RequestDirectives, ResponseDirectives},
+    plan::{CachePolicy, Select},
+};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+
+use super::{NOW, head, lines, value};
+
+/// Two URLs of host, path and query; a query that is not there differs from an empty one.
+pub fn key(data: &[u8]) {
+    let text: String = String::from_utf8_lossy(data)
+        .chars()
+        .filter(|c| !c.is_control() || *c == '\n')
+        .collect();
+    let parts = lines(text.as_bytes(), 6);
+    let part = |at: usize| parts.get(at).map(String::as_str);
+    let policy = CachePolicy::default();
+    let of = |from: usize| {
+        let (host, path, query) = (part(from), part(from + 1), part(from + 2));
+        let mut out = Vec::new();
+        keys::url(
+            &mut out,
+            host.unwrap_or(""),
+            path.unwrap_or(""),
+            query,
+            &policy,
+        );
+        assert!(keys::describe(&out).len() <= 3 * out.len());
+        ((host.unwrap_or(""), path.unwrap_or(""), query), out)
+    };
+    let (first, first_key) = of(0);
+    let (second, second_key) = of(3);
+    assert_eq!(
+        first == second,
+        first_key == second_key,
+        "{first:?} and {second:?}"
+    );
+
+    let dimensions = |pairs: &[(&str, &str)], claims: &[(&str, &str)]| {
+        let mut out = Vec::new();
+        let headers = head(data);
+        let policy = CachePolicy {
+            key_headers: vec![HeaderName::from_static("x-a")],
+            key_cookies: Some(Select::All),
+            accept_encoding: true,
+            ..CachePolicy::default()
+        };
+        let parts = KeyParts {
+            headers: &headers,
+            policy: &policy,
+            variants: pairs,
+            claims,
+            tag: part(4),
+        };
+        keys::dimensions(&mut out, &parts);
+        out
+    };
+    let (a, b) = (
+        (part(0).unwrap_or(""), part(1).unwrap_or("")),
+        (part(2).unwrap_or(""), part(3).unwrap_or("")),
+    );
+    assert_eq!(a == b, dimensions(&[a], &[]) == dimensions(&[b], &[]));
+    assert_ne!(dimensions(&[a, b], &[]), dimensions(&[a], &[b]));
+    assert_ne!(dimensions(&[a, b], &[]), dimensions(&[b], &[]));
+    keys::describe(data);
+}
+
+/// A first line that is `Vary`, and the fields of a request.
+pub fn vary(data: &[u8]) {
+    let (first, rest) = data.split_at(data.iter().position(|&b| b == b'\n').unwrap_or(data.len()));
+    let mut response = HeaderMap::new();
+    response.insert(header::VARY, value(first));
+    let request = head(rest);
+    let selecting::Vary::Names(names) = selecting::of(&response) else {
+        return;
+    };
+    assert!(names.is_sorted_by(|a, b| a.as_str() < b.as_str()));
+    let of = |request: &HeaderMap| {
+        let mut out = Vec::new();
+        selecting::secondary(&mut out, &names, request);
+        out
+    };
+    let before = of(&request);
+    // Whether a field is there counts for those that are named, and for no others.
+    let mut other = request.clone();
+    other.insert("x-not-named", value(b"1"));
+    if !names.iter().any(|name| name == "x-not-named") {
+        assert_eq!(of(&other), before);
+    }
+    for name in &names {
+        let mut other = request.clone();
+        if other.remove(name).is_none() {
+            other.insert(name, value(b"another"));
+        }
+        assert_ne!(of(&other), before, "{name} does not count");
+    }
+}
+
+/// A status and fields; the same fields serve as those of the request.
+pub fn response(data: &[u8]) {
+    let status = data
+        .first()
+        .map_or(200, |byte| 200 + u16::from(*byte) * 2 % 400);
+    let status = StatusCode::from_u16(status).unwrap();
+    let headers = head(data);
+    let policy = CachePolicy::default();
+    let directives = ResponseDirectives::parse(&headers, &policy.targets);
+    let asked = RequestDirectives::parse(&headers);
+    let (fresh, _) = freshness::freshness(status, &headers, &directives, &policy, NOW - 1, NOW);
+    for now in [0, NOW, NOW + 60, u64::MAX / 2] {
+        assert_eq!(fresh.fresh(now), fresh.ttl(now) > 0);
+        assert!(!fresh.fresh(now) || fresh.staleness(now) == 0);
+        let _ = decide::may_serve_on_error(&fresh, now);
+    }
+    for authorization in [Authorization::None, Authorization::Present] {
+        let stored = storable(&StoreInput {
+            method: &Method::GET,
+            request: &headers,
+            request_directives: &asked,
+            authorization,
+            status,
+            response: &headers,
+            directives: &directives,
+            policy: &policy,
+            now: NOW,
+        });
+        if stored.is_ok() {
+            assert!(!directives.private && !headers.contains_key(header::SET_COOKIE));
+            assert!(!directives.no_store || directives.must_understand);
+        }
+    }
+    let _ = validate::precondition(&Method::GET, &headers, StatusCode::OK, &headers);
+    for (path, _) in validate::invalidation_targets("a.example", "/a/b", &headers) {
+        assert!(path.starts_with('/'));
+    }
+    let mut freshened = headers.clone();
+    validate::freshen(&mut freshened, &headers);
+    assert_eq!(freshened, headers, "its own 304 changes a response");
+}

@@ -1,0 +1,237 @@
+//! Field values: what is read stays within its bounds, and what is written can be read back.
+
+use edgerouter_core::{
+    finish,
+    http::{
+        cache_control::{MOST_SECONDS, RequestDirectives, ResponseDirectives},
+        cookie as cookies, date as dates,
+        etag::{self as etags, EntityTag},
+        range::{self as ranges, RangeRequest},
+        structured::{Bare, dictionary},
+        uri as uris,
+    },
+    plan::Select,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::{lines, value};
+
+pub fn cache_control(data: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in data.split(|&byte| byte == b'\n').take(8) {
+        headers.append(header::CACHE_CONTROL, value(line));
+    }
+    let seconds = |found: &ResponseDirectives| {
+        [
+            found.max_age,
+            found.s_maxage,
+            found.stale_while_revalidate,
+            found.stale_if_error,
+        ]
+    };
+    let found = ResponseDirectives::parse(&headers, &[]);
+    assert!(
+        seconds(&found)
+            .into_iter()
+            .flatten()
+            .all(|n| n <= MOST_SECONDS)
+    );
+    let asked = RequestDirectives::parse(&headers);
+    assert!(asked.max_age.is_none_or(|n| n <= MOST_SECONDS));
+
+    // A stricter line beside the others always counts.
+    headers.append(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store, max-age=5"),
+    );
+    let stricter = ResponseDirectives::parse(&headers, &[]);
+    assert!(stricter.no_store && stricter.max_age.is_some_and(|n| n <= 5));
+    assert_eq!(stricter.private, found.private);
+    let stricter = RequestDirectives::parse(&headers);
+    assert!(stricter.no_store && stricter.max_age.is_some_and(|n| n <= 5));
+
+    let target = HeaderName::from_static("cdn-cache-control");
+    headers.insert(target.clone(), value(data));
+    let targeted = ResponseDirectives::parse(&headers, &[target]);
+    assert_eq!(
+        targeted.targeted,
+        dictionary(value(data).as_bytes()).is_some_and(|members| !members.is_empty())
+    );
+    assert!(targeted.targeted || targeted.no_store);
+    assert!(targeted.unshared_fields().count() <= data.len() + 8);
+}
+
+pub fn cookie(data: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in data.split(|&byte| byte == b'\n').take(8) {
+        headers.append(header::COOKIE, value(line));
+    }
+    let before: Vec<(String, String)> = owned(&headers);
+    for (name, text) in &before {
+        assert!(!name.is_empty() && !name.contains([';', '=']) && !text.contains(';'));
+        assert!(cookies::get(&headers, name).is_some());
+    }
+    let mut kept = headers.clone();
+    cookies::retain(&mut kept, |_| true);
+    assert_eq!(owned(&kept), before, "rewriting changes what is said");
+    if let Some((name, _)) = before.first() {
+        cookies::remove(&mut headers, name);
+        assert_eq!(cookies::get(&headers, name), None);
+        let others: Vec<_> = before
+            .iter()
+            .filter(|(known, _)| known != name)
+            .cloned()
+            .collect();
+        assert_eq!(owned(&headers), others);
+    }
+    let text = String::from_utf8_lossy(data);
+    assert!(cookies::parse(&text).count() <= data.len());
+}
+
+fn owned(headers: &HeaderMap) -> Vec<(String, String)> {
+    cookies::pairs(headers)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+pub fn date(data: &[u8]) {
+    if let Some(seconds) = dates::parse(data) {
+        assert_eq!(
+            dates::parse(dates::format(seconds).as_bytes()),
+            Some(seconds)
+        );
+    }
+    let seconds = data
+        .iter()
+        .take(8)
+        .fold(0u64, |n, &byte| n << 8 | u64::from(byte));
+    let written = dates::format(seconds);
+    assert_eq!(written.len(), 29);
+    assert_eq!(
+        dates::parse(written.as_bytes()),
+        Some(seconds.min(253_402_300_799))
+    );
+}
+
+pub fn etag(data: &[u8]) {
+    let stored = value(data);
+    let mut request = HeaderMap::new();
+    request.insert(header::IF_NONE_MATCH, stored.clone());
+    request.insert(header::IF_MATCH, stored.clone());
+    // Any text at all is some verdict.
+    for tag in [
+        None,
+        Some(&HeaderValue::from_static("W/\"a\"")),
+        Some(&stored),
+    ] {
+        assert!(etags::if_none_match(&request, tag).is_some());
+        assert!(etags::if_match(&request, tag).is_some());
+    }
+    let Some(tag) = EntityTag::parse(stored.as_bytes()) else {
+        return;
+    };
+    assert!(tag.weak_eq(&tag) && tag.strong_eq(&tag) != tag.weak);
+    // A tag is found wherever it stands in a list.
+    let text = stored.as_bytes().trim_ascii();
+    for list in [
+        text.to_vec(),
+        [b"\"x\", ", text].concat(),
+        [text, b", \"x\""].concat(),
+    ] {
+        request.insert(header::IF_NONE_MATCH, value(&list));
+        request.insert(header::IF_MATCH, value(&list));
+        assert_eq!(etags::if_none_match(&request, Some(&stored)), Some(true));
+        let strong = etags::if_match(&request, Some(&stored)) == Some(true);
+        assert_eq!(strong, !tag.weak);
+    }
+}
+
+pub fn range(data: &[u8]) {
+    let (length, field) = data.split_at(data.len().min(2));
+    let small = length
+        .iter()
+        .fold(0u64, |n, &byte| n << 8 | u64::from(byte));
+    for length in [small, small % 11, u64::MAX] {
+        for field in [value(field), value(data)] {
+            let RangeRequest::Satisfiable(found) = ranges::parse(&field, length) else {
+                continue;
+            };
+            assert!(!found.is_empty() && found.len() <= 16);
+            assert!(
+                found
+                    .iter()
+                    .all(|range| range.first <= range.last && range.last < length)
+            );
+            if length < u64::MAX {
+                let total: u64 = found.iter().map(|range| range.last - range.first + 1).sum();
+                assert!(total <= length);
+                assert!(finish::partial(&mut HeaderMap::new(), &found, length).is_some());
+            }
+        }
+    }
+    let mut request = HeaderMap::new();
+    request.insert(header::IF_RANGE, value(data));
+    assert!(!ranges::if_range(&request, &HeaderMap::new()));
+}
+
+pub fn structured(data: &[u8]) {
+    let Some(members) = dictionary(data) else {
+        return;
+    };
+    for (at, (key, bare)) in members.iter().enumerate() {
+        assert!(
+            key.first()
+                .is_some_and(|b| b.is_ascii_lowercase() || *b == b'*')
+        );
+        assert!(
+            !members.iter().skip(at + 1).any(|(other, _)| other == key),
+            "a key twice"
+        );
+        if let Bare::Integer(digits) = bare {
+            let number: i64 = std::str::from_utf8(digits).unwrap().parse().unwrap();
+            assert!(number.abs() < 1_000_000_000_000_000);
+        }
+    }
+}
+
+pub fn uri(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(once) = uris::normalise_path(&text) {
+        assert_eq!(
+            uris::normalise_path(&once).as_deref(),
+            Ok(&*once),
+            "not idempotent"
+        );
+        assert!(once.starts_with('/'));
+        assert!(
+            !once
+                .split('/')
+                .any(|segment| segment == "." || segment == "..")
+        );
+        assert!(once.len() <= text.len() + 1);
+    }
+    let parts = lines(data, 2);
+    let query = parts.first().map_or("", String::as_str);
+    let name = parts.get(1).map_or("a", String::as_str);
+    // Every pair is chosen by exactly one of a policy and its opposite.
+    let select = |select: Select| {
+        let mut out = Vec::new();
+        uris::select_query(query, &select, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let only = select(Select::Only(vec![name.into()]));
+    let except = select(Select::Except(vec![name.into()]));
+    let pairs = |query: &str| uris::query_pairs(query).count();
+    assert_eq!(pairs(&only) + pairs(&except), pairs(query));
+    assert!(uris::query_pairs(&only).all(|(found, _)| uris::decode(found) == name));
+    assert_eq!(
+        uris::get_query(query, name).is_some(),
+        pairs(&only) > 0 || uris::query_pairs(query).any(|(n, _)| n == name)
+    );
+    assert_eq!(
+        uris::get_query(&except, name),
+        uris::query_pairs(&except)
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| uris::decode(v))
+    );
+}

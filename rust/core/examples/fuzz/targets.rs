@@ -1,0 +1,168 @@
+//! What is fuzzed: for each parser a function that takes any bytes and panics when a promise is broken.
+//!
+//! Shared by the runner for stable toolchains (`../fuzz.rs`) and the cargo-fuzz crate (`/fuzz`). Most promises are
+//! more than "does not panic": two ways to the same answer agree, what is written can be read back, nothing that is
+//! accepted was forged.
+#![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+pub mod admission;
+pub mod caching;
+pub mod corpus;
+pub mod fields;
+pub mod identity;
+pub mod plans;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// A parser under test.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+    /// Inputs that mutation starts from.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "guard",
+        run: admission::guard,
+        seeds: corpus::messages,
+    },
+    Target {
+        name: "chunked",
+        run: admission::chunked,
+        seeds: corpus::chunked,
+    },
+    Target {
+        name: "head_fields",
+        run: admission::head_fields,
+        seeds: corpus::heads,
+    },
+    Target {
+        name: "cache_control",
+        run: fields::cache_control,
+        seeds: corpus::cache_control,
+    },
+    Target {
+        name: "cookie",
+        run: fields::cookie,
+        seeds: corpus::cookies,
+    },
+    Target {
+        name: "date",
+        run: fields::date,
+        seeds: corpus::dates,
+    },
+    Target {
+        name: "etag",
+        run: fields::etag,
+        seeds: corpus::etags,
+    },
+    Target {
+        name: "range",
+        run: fields::range,
+        seeds: corpus::ranges,
+    },
+    Target {
+        name: "structured",
+        run: fields::structured,
+        seeds: corpus::dictionaries,
+    },
+    Target {
+        name: "uri",
+        run: fields::uri,
+        seeds: corpus::paths,
+    },
+    Target {
+        name: "key",
+        run: caching::key,
+        seeds: corpus::urls,
+    },
+    Target {
+        name: "vary",
+        run: caching::vary,
+        seeds: corpus::vary,
+    },
+    Target {
+        name: "response",
+        run: caching::response,
+        seeds: corpus::responses,
+    },
+    Target {
+        name: "jwt",
+        run: identity::jwt,
+        seeds: identity::tokens,
+    },
+    Target {
+        name: "jwt_payload",
+        run: identity::jwt_payload,
+        seeds: corpus::payloads,
+    },
+    Target {
+        name: "jwks",
+        run: identity::jwks,
+        seeds: corpus::key_sets,
+    },
+    Target {
+        name: "client_address",
+        run: identity::client_address,
+        seeds: corpus::forwarded,
+    },
+    Target {
+        name: "path_pattern",
+        run: plans::path_pattern,
+        seeds: corpus::patterns,
+    },
+    Target {
+        name: "plan_json",
+        run: plans::plan_json,
+        seeds: corpus::plans,
+    },
+    Target {
+        name: "explain",
+        run: plans::explain,
+        seeds: corpus::requests,
+    },
+];
+
+/// Seconds since the epoch at which everything happens.
+pub const NOW: u64 = 1_800_000_000;
+
+/// A field value of these bytes; what no value may hold becomes a space.
+fn value(bytes: &[u8]) -> HeaderValue {
+    let bytes: Vec<u8> = bytes
+        .iter()
+        .map(|&byte| if byte.is_ascii_control() { b' ' } else { byte })
+        .collect();
+    HeaderValue::from_bytes(&bytes).expect("no control characters are left")
+}
+
+/// Fields from lines of `name: value`; other lines are left out.
+fn head(bytes: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|&byte| byte == b'\n').take(64) {
+        if let Some(colon) = line.iter().position(|&byte| byte == b':')
+            && let (name, text) = line.split_at(colon)
+            && let Ok(name) = HeaderName::from_bytes(name)
+        {
+            headers.append(name, value(text.get(1..).unwrap_or_default().trim_ascii()));
+        }
+    }
+    headers
+}
+
+/// The lines of an input as text.
+fn lines(bytes: &[u8], most: usize) -> Vec<String> {
+    bytes
+        .splitn(most, |&byte| byte == b'\n')
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .collect()
+}
+
+/// A number that depends on every byte (FNV-1a): choices within a target that the input alone decides.
+fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
