@@ -1,14 +1,17 @@
 """The engine and the decisions in Rust; what each class is for is told in ``rust/python/src``."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from asyncio import Task
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from logging import Logger
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 __all__ = [
-    "Call",
     "Context",
     "Engine",
+    "Geo",
     "Headers",
+    "Interrupt",
+    "Lane",
     "PlanTable",
     "Request",
     "Response",
@@ -19,6 +22,7 @@ __all__ = [
     "captures",
     "compile",
     "explain",
+    "lint",
     "matches",
     "normalise_path",
     "parse_cache_control",
@@ -28,12 +32,20 @@ __all__ = [
 _T = TypeVar("_T")
 
 _Phase: TypeAlias = Literal["function", "viewer_request", "origin_request", "origin_response", "viewer_response"]
-_Fields: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+_Fields: TypeAlias = Mapping[str, str] | Headers | Iterable[tuple[str, str]]
 _Body: TypeAlias = str | bytes | bytearray | memoryview
 #: Callable, is it async, inline, blocking, time-out in seconds, name.
 _Callable: TypeAlias = tuple[Callable[..., Any], bool, bool, bool, float | None, str]
 
 __version__: str
+
+@type_check_only
+class _Lint(TypedDict):
+    route: str
+    level: Literal["warning", "info"]
+    code: str
+    message: str
+    remedy: str
 
 @type_check_only
 class _CacheControl(TypedDict):
@@ -64,6 +76,9 @@ class PlanTable:
 
 def compile(plan: bytes) -> PlanTable:  # noqa: A001
     """Compiles a plan; raises ``ConfigError`` with every problem."""
+
+def lint(plan: bytes) -> list[_Lint]:
+    """The core's advice about a plan that is valid and still dangerous."""
 
 def explain(
     plan: bytes,
@@ -114,42 +129,39 @@ class Runner:
 
     def fileno(self) -> int:
         """Readable when calls wait."""
-    def drain(self, most: int) -> list[Call]:
-        """Takes at most ``most`` calls. When some stay, the descriptor stays readable."""
-    def abandoned(self, change: int) -> None:
-        """A thread was left behind (1), or came back after all (-1)."""
+    def lane(
+        self,
+        create: Callable[[Coroutine[Any, Any, None]], Task[None]],
+        submit: Callable[[Callable[[], None]], object],
+    ) -> Lane:
+        """A lane for this thread's event loop: ``create`` makes a task, ``submit`` hands a call to the pool."""
+    def overdue(self) -> list[Interrupt]:
+        """Threads whose callable is past its time: each is to be interrupted, and told so by ``sent()``."""
+    def load(self) -> tuple[int, int, int]:
+        """Calls waiting, calls running, threads abandoned."""
 
 @final
-class Call:
-    """One call on the Python side; answered once, by ``finish``, ``fail`` or ``expire``."""
+class Lane:
+    """An event loop's way to the queue."""
+
+    def run(self, rung: bool) -> bool:
+        """Takes and starts calls; ``rung``: because the descriptor is readable. True when more wait."""
+    def expired(self) -> list[Task[None]]:
+        """Tasks past their time, to be cancelled. One that goes on all the same comes again."""
+    def stuck(self) -> bool:
+        """Whether this lane is stuck; then another takes its place, and this one takes no more calls."""
+    @property
+    def left(self) -> bool:
+        """Whether its place was taken."""
+
+@final
+class Interrupt:
+    """A thread whose callable is past its time."""
 
     @property
-    def callable_object(self) -> Callable[..., Any]: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_async(self) -> bool: ...
-    @property
-    def blocking(self) -> bool: ...
-    @property
-    def timeout(self) -> float:
-        """Seconds."""
-    @property
-    def what(self) -> str:
-        """Method and path, for the log."""
-    @property
-    def phase(self) -> _Phase: ...
-    @property
-    def over(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-    def arguments(self) -> tuple[Request, Context] | tuple[Request, Response, Context]:
-        """What the callable is to be called with."""
-    def finish(self, result: object, error_id: str) -> str | None:
-        """Answers with what the callable returned; says what is wrong with that when it means nothing."""
-    def fail(self, error_id: str, kind: str, message: str) -> None:
-        """Answers that the callable raised."""
-    def expire(self) -> None:
-        """Answers that it took too long."""
+    def thread(self) -> int: ...
+    def sent(self) -> None:
+        """Must be called, whether it worked or not."""
 
 # -- what callables see ------------------------------------------------------------------------------------------------
 
@@ -177,13 +189,16 @@ class Headers:
         """Every value of that name."""
     def add(self, name: str, value: str) -> None:
         """Adds a field beside those of the same name."""
+    def update(self, fields: _Fields) -> None:
+        """Sets every field of a mapping or of pairs; repeated names in pairs stand beside one another."""
+    def setdefault(self, name: str, default: str) -> str: ...
     @overload
     def pop(self, name: str, default: None = None) -> str | None: ...
     @overload
     def pop(self, name: str, default: _T) -> str | _T: ...
+    def clear(self) -> None: ...
 
 @final
-@type_check_only
 class Geo:
     """Where a client is, as far as it is known."""
 
@@ -202,11 +217,10 @@ class Geo:
 class Request:
     """A request. Alive for as long as its call: ``RuntimeError`` afterwards."""
 
+    method: str
     path: str
     #: The query as it was sent, without the ``?``; empty when there is none.
     query_string: str
-    @property
-    def method(self) -> str: ...
     @property
     def scheme(self) -> Literal["http", "https"]: ...
     @property
@@ -231,6 +245,12 @@ class Request:
     @property
     def claims(self) -> dict[str, Any] | None:
         """Verified claims; ``None`` without a token."""
+    @property
+    def user(self) -> str | None:
+        """Who asks, by the verified token: its ``userId``, or else its ``sub``."""
+    @property
+    def variant(self) -> str | None:
+        """The variant of the route's first experiment; ``None`` without one."""
     @property
     def variants(self) -> dict[str, str]:
         """Experiment → variant."""
@@ -280,7 +300,7 @@ class Context:
     @property
     def phase(self) -> _Phase: ...
     def remaining(self) -> float:
-        """Seconds left for the call."""
+        """Seconds left for the call; its time in the queue counts."""
     @property
     def log(self) -> Logger:
         """A logger for functions."""

@@ -5,9 +5,13 @@ The values are views on the core's own; ``runtime`` is the Python side of the qu
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 from edgerouter._core import Context, Headers, Request, Response
 
 __all__ = ["Context", "Headers", "Request", "Response", "TimeLimit"]
+
+MutableMapping.register(Headers)
 
 
 class TimeLimit(BaseException):

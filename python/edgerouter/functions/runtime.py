@@ -1,35 +1,43 @@
-"""The Python side of the queue: one event loop that takes calls in batches, runs them and answers them.
+"""The Python side of the queue: threads with an event loop that take calls, a pool for blocking ones, and a watchdog.
 
-Sync callables run on the loop's own thread, one at a time; ``blocking=True`` ones on a pool; async ones as tasks. A
-watchdog interrupts a sync callable that is past its time. Where that does not help (it is blocked in C), a fresh
-thread with a fresh loop takes over the queue and the stuck one is left behind and counted.
+What runs a call and answers it is in Rust (``rust/python/src/runner``); here are the threads. Sync callables run on the
+loop's own thread, one at a time; ``blocking=True`` ones on a pool; async ones as tasks. The watchdog interrupts what is
+past its time. Where that does not help (it is blocked in C), a fresh thread with a fresh loop takes over the queue, and
+the stuck one is left behind and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import functools
 import logging
+import queue
 import secrets
+import sys
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgerouter.functions import TimeLimit
 
 if TYPE_CHECKING:
-    from edgerouter._core import Call, Runner
+    from edgerouter._core import Lane, Runner
+
+__all__ = ["Runtime", "call_off", "interrupted", "moved", "report", "settle", "start"]
 
 log = logging.getLogger("edgerouter.functions")
 
-#: Calls taken from the queue at once; between batches the loop looks after its tasks.
-BATCH = 64
-#: Threads for ``blocking=True`` callables.
+#: Threads for ``blocking=True`` callables, not counting those that are stuck.
 POOL = 32
-#: Seconds between two looks of the watchdog, and between an interrupt and giving a thread up.
+#: Seconds between two looks of the watchdog.
 LOOK = 0.05
-GRACE = 1.0
+#: Seconds that ``stop`` waits for a loop, and that a loop which was left behind gives its tasks.
+PATIENCE = 1.0
+
+
+# -- what Rust calls ---------------------------------------------------------------------------------------------------
 
 
 def report(name: str, what: str, happened: str, error: BaseException | None) -> str:
@@ -40,18 +48,30 @@ def report(name: str, what: str, happened: str, error: BaseException | None) -> 
     return identifier
 
 
-def fail(call: Call, error: BaseException) -> None:
-    """Answers a call with what its callable raised."""
-    happened = f"raised {type(error).__name__}"
-    call.fail(report(call.name, call.what, happened, error), type(error).__name__, str(error))
+def interrupted(name: str, what: str, seconds: float) -> None:
+    """Logs that a callable was past its time."""
+    log.warning("%s (%s) was interrupted: its time is %g s", name, what, seconds)
 
 
-def finish(call: Call, result: object) -> None:
-    """Answers a call with what its callable returned."""
-    identifier = secrets.token_hex(6)
-    wrong = call.finish(result, identifier)
-    if wrong is not None:
-        log.error("error id %s: %s (%s) %s", identifier, call.name, call.what, wrong)
+def moved(name: str, why: str) -> None:
+    """Logs that an inline callable broke its promise."""
+    log.warning("%s is not called inline any more, but through the queue: %s", name, why)
+
+
+def settle(foreign: bool) -> int:
+    """Makes this thread a place where callables run; its identity.
+
+    Python keeps a state for each thread, and throws that of a foreign one (a worker's) away after each visit; making it
+    anew costs more than a quick call. Holding it once, and never letting go, keeps it for as long as the thread lives.
+    """
+    if foreign:
+        ctypes.pythonapi.PyGILState_Ensure()
+    return threading.get_ident()
+
+
+def call_off(thread: int) -> None:
+    """Takes back an interrupt that has not arrived."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
 
 
 def interrupt(thread: int) -> None:
@@ -59,49 +79,7 @@ def interrupt(thread: int) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimeLimit))
 
 
-class Running:
-    """A sync callable on some thread, as the watchdog sees it."""
-
-    __slots__ = ("deadline", "interrupted", "lock", "over", "thread")
-
-    def __init__(self, thread: int, seconds: float) -> None:
-        self.thread = thread
-        self.deadline = time.monotonic() + seconds
-        self.interrupted: float | None = None
-        self.over = False
-        self.lock = threading.Lock()
-
-    def end(self) -> None:
-        """No interrupt may come after this: it would hit whatever the thread does next."""
-        with self.lock:
-            self.over = True
-
-    def check(self, now: float) -> bool:
-        """Interrupts when it is time; true when that has not helped."""
-        with self.lock:
-            if self.over or now < self.deadline:
-                return False
-            if self.interrupted is None:
-                self.interrupted = now
-                interrupt(self.thread)
-                return False
-            return now - self.interrupted > GRACE
-
-
-def run_sync(call: Call, running: Running) -> None:
-    """Runs a sync callable to its end or its time limit, and answers."""
-    try:
-        try:
-            result = call.callable_object(*call.arguments())
-        finally:
-            running.end()
-    except TimeLimit:
-        log.warning("%s (%s) was interrupted after %g s", call.name, call.what, call.timeout)
-        call.expire()
-    except BaseException as error:  # noqa: BLE001 - whatever it raises costs its own request only
-        fail(call, error)
-    else:
-        finish(call, result)
+# -- threads -----------------------------------------------------------------------------------------------------------
 
 
 class Loop:
@@ -110,75 +88,110 @@ class Loop:
     def __init__(self, runtime: Runtime, number: int) -> None:
         self.runtime = runtime
         self.loop = asyncio.new_event_loop()
-        self.current: Running | None = None
-        self.left_behind = False
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.lane: Lane | None = None
         self.thread = threading.Thread(target=self.run, name=f"edge-python-{number}", daemon=True)
 
     def run(self) -> None:
+        create = functools.partial(asyncio.Task, loop=self.loop)
+        if sys.version_info >= (3, 12):
+            # What ends without waiting needs no turn of the loop.
+            create = functools.partial(create, eager_start=True)
         asyncio.set_event_loop(self.loop)
-        self.loop.add_reader(self.runtime.runner.fileno(), self.take)
-        self.loop.call_soon(self.take)
+        self.lane = self.runtime.runner.lane(create, self.runtime.pool.submit)
+        self.loop.add_reader(self.runtime.runner.fileno(), self.take, True)
+        self.loop.call_soon(self.take, False)
         try:
-            self.loop.run_forever()
+            self.turn()
         finally:
-            if self.left_behind:
-                # It came back after all; its place is taken.
-                self.runtime.runner.abandoned(-1)
-            self.loop.close()
+            with contextlib.suppress(TimeLimit):
+                self.loop.close()
 
-    def take(self) -> None:
+    def turn(self) -> None:
+        """Turns the loop until it is stopped."""
+        while True:
+            try:
+                self.loop.run_forever()
+            except TimeLimit:
+                # It came while the loop was between two steps: nobody's time is up there.
+                continue
+            return
+
+    def take(self, rung: bool) -> None:
         """Takes a batch and starts all of it."""
-        for call in self.runtime.runner.drain(BATCH):
-            if self.left_behind:
-                # Its place was taken while it was stuck in an earlier call of the batch.
-                call.expire()
-            elif call.is_async:
-                task = self.loop.create_task(self.run_async(call))
-                self.tasks.add(task)
-                task.add_done_callback(self.tasks.discard)
-            elif call.blocking:
-                self.runtime.pool.submit(self.runtime.run_blocking, call)
-            elif not call.over:
-                self.current = Running(threading.get_ident(), call.timeout)
-                try:
-                    run_sync(call, self.current)
-                except TimeLimit:
-                    call.expire()
-                finally:
-                    self.current = None
-        if self.left_behind:
+        lane = self.lane
+        if lane is None:
+            return
+        if lane.run(rung):
+            self.loop.call_soon(self.take, False)
+        if lane.left:
+            # Its place was taken while it was stuck. What it has begun may end.
+            self.loop.remove_reader(self.runtime.runner.fileno())
+            self.end(cancel=False)
+
+    def end(self, *, cancel: bool) -> None:
+        """Ends the loop when its tasks have ended."""
+
+        async def ending() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            if cancel:
+                for task in tasks:
+                    task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=PATIENCE)
+            await self.loop.shutdown_asyncgens()
             self.loop.stop()
 
-    async def run_async(self, call: Call) -> None:
-        try:
-            async with asyncio.timeout(call.timeout):
-                result = await call.callable_object(*call.arguments())
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if isinstance(error, TimeoutError) and not call.over and call.timeout > 0 and error.__cause__ is None:
-                fail(call, error)
-            else:
-                call.expire()
-        except TimeLimit:
-            call.expire()
-        except BaseException as error:  # noqa: BLE001 - as above
-            fail(call, error)
-        else:
-            finish(call, result)
+        self.last = self.loop.create_task(ending())
 
     def stop(self) -> None:
-        """Ends the loop at its next turn."""
-
-        def end() -> None:
-            for task in self.tasks:
-                task.cancel()
-            self.loop.call_soon(self.loop.stop)
-
+        """Cancels what runs and ends the loop, if it can be ended."""
         try:
-            self.loop.call_soon_threadsafe(end)
+            self.loop.call_soon_threadsafe(functools.partial(self.end, cancel=True))
         except RuntimeError:
             return
-        self.thread.join(1.0)
+        self.thread.join(PATIENCE)
+
+
+class Pool:
+    """Threads for callables that block. Daemons, unlike the standard pool's: a stuck one must not keep the process."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.idle = threading.Semaphore(0)
+        self.threads: list[threading.Thread] = []
+
+    def submit(self, call: Callable[[], None]) -> None:
+        """Runs ``call`` on a thread that is idle, on a new one, or on the first that becomes idle. From one thread."""
+        self.calls.put(call)
+        if self.idle.acquire(blocking=False):
+            return
+        _waiting, _running, abandoned = self.runner.load()
+        if len(self.threads) < POOL + abandoned:
+            thread = threading.Thread(target=self.work, name=f"edge-blocking-{len(self.threads) + 1}", daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    def work(self) -> None:
+        while True:
+            try:
+                call = self.calls.get_nowait()
+            except queue.Empty:
+                self.idle.release()
+                call = self.calls.get()
+            if call is None:
+                return
+            call()
+            # What it holds is not needed while this thread waits for the next.
+            del call
+
+    def stop(self) -> None:
+        """Forgets the calls that nobody has begun, and ends the threads that can be ended."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.calls.get_nowait()
+        for _ in self.threads:
+            self.calls.put(None)
 
 
 class Runtime:
@@ -186,64 +199,54 @@ class Runtime:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.pool = ThreadPoolExecutor(POOL, thread_name_prefix="edge-blocking")
-        self.blocking: set[Running] = set()
-        self.blocking_lock = threading.Lock()
-        self.given_up: set[Running] = set()
+        self.pool = Pool(runner)
         self.stopping = threading.Event()
         self.count = 0
+        self.loops: list[Loop] = []
         self.active = self.fresh()
         self.watchdog = threading.Thread(target=self.watch, name="edge-python-watchdog", daemon=True)
         self.watchdog.start()
 
     def fresh(self) -> Loop:
+        """A loop of its own thread, which takes calls from now on."""
         self.count += 1
         loop = Loop(self, self.count)
+        self.loops = [old for old in self.loops if old.thread.is_alive()]
+        self.loops.append(loop)
         loop.thread.start()
         return loop
 
-    def run_blocking(self, call: Call) -> None:
-        if call.over:
-            call.expire()
-            return
-        running = Running(threading.get_ident(), call.timeout)
-        with self.blocking_lock:
-            self.blocking.add(running)
-        try:
-            run_sync(call, running)
-        except TimeLimit:
-            call.expire()
-        finally:
-            with self.blocking_lock:
-                self.blocking.discard(running)
-                if running in self.given_up:
-                    self.given_up.discard(running)
-                    self.runner.abandoned(-1)
-
     def watch(self) -> None:
-        """Interrupts what is past its time, and replaces the loop where that does not help."""
+        """Looks after the time limits until the engine stops."""
         while not self.stopping.wait(LOOK):
-            now = time.monotonic()
-            active = self.active
-            current = active.current
-            if current is not None and current.check(now):
-                active.left_behind = True
-                self.runner.abandoned(1)
-                log.error("a callable could not be interrupted; another thread takes over the queue")
-                self.active = self.fresh()
-            with self.blocking_lock:
-                for running in self.blocking:
-                    if running not in self.given_up and running.check(now):
-                        self.given_up.add(running)
-                        self.runner.abandoned(1)
+            try:
+                self.look()
+            except Exception:
+                log.exception("the watchdog of functions failed; it goes on")
+
+    def look(self) -> None:
+        """Interrupts what is past its time, and replaces the loop where that does not help."""
+        for overdue in self.runner.overdue():
+            interrupt(overdue.thread)
+            overdue.sent()
+        for loop in self.loops:
+            if loop.lane is None:
+                continue
+            for task in loop.lane.expired():
+                with contextlib.suppress(RuntimeError):
+                    loop.loop.call_soon_threadsafe(task.cancel)
+        lane = self.active.lane
+        if lane is not None and lane.stuck():
+            log.error("a callable could not be interrupted; another thread takes over the queue")
+            self.active = self.fresh()
 
     def stop(self) -> None:
         """Ends all threads that can be ended; the others are daemons."""
         self.stopping.set()
         self.active.stop()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool.stop()
 
 
-def start(runner: Any) -> Runtime:
+def start(runner: Runner) -> Runtime:
     """Starts the threads for a runner of the core."""
     return Runtime(runner)

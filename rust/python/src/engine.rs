@@ -1,145 +1,43 @@
 //! The engine and the plan as Python holds them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
-use edgerouter_core::{explain as core_explain, plan};
+use edgerouter_core::plan::Plan;
 use edgerouter_engine::{self as engine, Settings, functions::Functions};
 use parking_lot::Mutex;
-use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
-    prelude::*,
-};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt as _};
 
 use crate::{
     errors,
-    runner::{self, Runner, Table},
+    plan::compiled,
+    runner::{Runner, Table},
 };
-
-/// A compiled plan, for looking at.
-#[pyclass(frozen, module = "edgerouter._core")]
-#[derive(Debug)]
-pub(crate) struct PlanTable {
-    name: String,
-    routes: serde_json::Value,
-    unreachable: Vec<(String, String)>,
-}
-
-#[pymethods]
-impl PlanTable {
-    #[getter]
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The routes in the order in which they are matched.
-    #[getter]
-    fn routes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        loads(py, &self.routes)
-    }
-
-    /// Routes that can never match, each with the one that always comes before.
-    #[getter]
-    fn unreachable(&self) -> Vec<(String, String)> {
-        self.unreachable.clone()
-    }
-}
-
-pub(crate) fn loads<'py>(
-    py: Python<'py>,
-    value: &serde_json::Value,
-) -> PyResult<Bound<'py, PyAny>> {
-    py.import("json")?
-        .call_method1("loads", (value.to_string(),))
-}
-
-fn compiled(py: Python<'_>, plan: &[u8]) -> PyResult<plan::Plan> {
-    py.detach(|| plan::compile(plan))
-        .map_err(|problems| errors::config(py, &problems))
-}
-
-/// Compiles a plan; raises `ConfigError` with every problem.
-#[pyfunction]
-pub(crate) fn compile(py: Python<'_>, plan: &[u8]) -> PyResult<PlanTable> {
-    let plan = compiled(py, plan)?;
-    let rows = plan::table::table(&plan);
-    let label = |id| {
-        plan.route(id)
-            .map_or_else(String::new, |route| route.label.to_string())
-    };
-    Ok(PlanTable {
-        name: plan.name.to_string(),
-        routes: serde_json::to_value(rows)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?,
-        unreachable: plan
-            .router
-            .unreachable(&plan.routes)
-            .into_iter()
-            .map(|(a, b)| (label(a), label(b)))
-            .collect(),
-    })
-}
-
-/// What would happen to a request, phase by phase, without sending it anywhere.
-#[pyfunction]
-#[pyo3(signature = (plan, method, url, headers, client=None, now=None))]
-pub(crate) fn explain<'py>(
-    py: Python<'py>,
-    plan: &[u8],
-    method: &str,
-    url: &str,
-    headers: Vec<(String, String)>,
-    client: Option<&str>,
-    now: Option<u64>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let plan = compiled(py, plan)?;
-    let client = client.unwrap_or("127.0.0.1");
-    let request = core_explain::ExplainRequest {
-        method: method.to_owned(),
-        url: url.to_owned(),
-        headers,
-        client: client
-            .parse()
-            .map_err(|_| PyValueError::new_err(format!("{client:?} is no IP address")))?,
-        scheme: None,
-    };
-    let now = now.unwrap_or_else(|| {
-        std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs()
-    });
-    let steps = core_explain::explain(&plan, &request, now);
-    let steps: Vec<serde_json::Value> = steps
-        .iter()
-        .map(|step| serde_json::json!({"phase": step.phase, "decision": step.decision, "reason": step.reason}))
-        .collect();
-    loads(py, &serde_json::Value::Array(steps))
-}
 
 /// A running edge.
 #[pyclass(frozen, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct Engine {
-    start: Mutex<Option<(plan::Plan, Arc<Table>, Settings)>>,
+    start: Mutex<Option<(Plan, Arc<Table>, Settings)>>,
     running: Mutex<Option<Arc<engine::Engine>>>,
     runner: Py<Runner>,
-    runtime: Mutex<Option<Py<PyAny>>>,
+    /// Python code runs while it is locked: the lock must let go of the interpreter when it waits.
+    runtime: std::sync::Mutex<Option<Py<PyAny>>>,
 }
 
-fn addresses_of(listen: &[String]) -> PyResult<Vec<SocketAddr>> {
-    listen.iter().map(|text| address_of(text)).collect()
-}
-
-fn address_of(text: &str) -> PyResult<SocketAddr> {
-    let named = text
-        .strip_prefix("localhost:")
-        .map(|port| format!("127.0.0.1:{port}"));
-    let text = named.as_deref().unwrap_or(text);
-    let any = text.strip_prefix(':').map(|port| format!("0.0.0.0:{port}"));
-    any.as_deref().unwrap_or(text).parse().map_err(|_| {
-        PyValueError::new_err(format!(
-            "{text:?} is no address to listen on; write IP:PORT, such as 127.0.0.1:8080"
-        ))
+fn address_of(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
+    let spelled = match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {
+        (Some(port), _) => format!("127.0.0.1:{port}"),
+        (None, Some(port)) => format!("0.0.0.0:{port}"),
+        (None, None) => text.to_owned(),
+    };
+    spelled.parse().map_err(|_| {
+        let message =
+            format!("{text:?} is no address to listen on; write IP:PORT, such as 127.0.0.1:8080");
+        errors::listen(py, &message)
     })
 }
 
@@ -158,21 +56,24 @@ impl Engine {
     ) -> PyResult<Self> {
         let plan = compiled(py, plan)?;
         let settings = Settings {
-            listen: addresses_of(&listen)?,
-            admin: admin.as_deref().map(address_of).transpose()?,
+            listen: listen
+                .iter()
+                .map(|text| address_of(py, text))
+                .collect::<PyResult<_>>()?,
+            admin: admin
+                .as_deref()
+                .map(|text| address_of(py, text))
+                .transpose()?,
             admin_token,
             workers,
         };
         let runner = Runner::new(plan.limits.function_queue)?;
-        let table = Arc::new(Table {
-            shared: Arc::clone(&runner.shared),
-            callables: runner::callables(callables)?,
-        });
+        let table = Arc::new(Table::new(&runner.shared, callables)?);
         Ok(Self {
             start: Mutex::new(Some((plan, table, settings))),
             running: Mutex::new(None),
             runner: Py::new(py, runner)?,
-            runtime: Mutex::new(None),
+            runtime: std::sync::Mutex::new(None),
         })
     }
 
@@ -194,7 +95,7 @@ impl Engine {
             }
             Err(error) => {
                 self.end_runtime(py);
-                Err(errors::start(py, &error))
+                Err(errors::listen(py, &error.to_string()))
             }
         }
     }
@@ -204,12 +105,9 @@ impl Engine {
         let plan = compiled(py, plan)?;
         let running = self.engine()?;
         let runner = self.runner.get();
-        runner.bound(plan.limits.function_queue);
-        let table = Arc::new(Table {
-            shared: Arc::clone(&runner.shared),
-            callables: runner::callables(callables)?,
-        });
+        let table = Arc::new(Table::new(&runner.shared, callables)?);
         self.ensure_runtime(py, &table)?;
+        runner.shared.bound(plan.limits.function_queue);
         let functions: Arc<dyn Functions> = table;
         Ok(py.detach(|| running.reload(plan, functions)))
     }
@@ -271,10 +169,13 @@ impl Engine {
             .ok_or_else(|| PyRuntimeError::new_err("the engine is not running"))
     }
 
-    /// Python's threads exist only where there is something to run on them.
+    /// Python's threads exist only where there is something to run on them; a reload keeps them.
     fn ensure_runtime(&self, py: Python<'_>, table: &Table) -> PyResult<()> {
-        let mut runtime = self.runtime.lock();
-        if runtime.is_none() && !table.callables.is_empty() {
+        let mut runtime = self
+            .runtime
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner);
+        if runtime.is_none() && !table.is_empty() {
             let made = py
                 .import("edgerouter.functions.runtime")?
                 .call_method1("start", (&self.runner,))?;
@@ -284,10 +185,16 @@ impl Engine {
     }
 
     fn end_runtime(&self, py: Python<'_>) {
-        self.runner.get().stop();
-        let runtime = self.runtime.lock().take();
-        if let Some(runtime) = runtime {
-            let _ = runtime.call_method0(py, "stop");
+        self.runner.get().shared.stop();
+        let runtime = self
+            .runtime
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(runtime) = runtime
+            && let Err(error) = runtime.call_method0(py, "stop")
+        {
+            error.write_unraisable(py, None);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Rust's errors as the classes of `edgerouter.errors`.
 
 use edgerouter_core::plan::Problem;
-use edgerouter_engine::StartError;
 use pyo3::{prelude::*, types::PyList};
 
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
@@ -24,8 +23,8 @@ pub(crate) fn config(py: Python<'_>, problems: &[Problem]) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
-/// `ListenError` with one line.
-pub(crate) fn start(py: Python<'_>, error: &StartError) -> PyErr {
-    let made = || class(py, "ListenError")?.call1((error.to_string(),));
+/// `ListenError` with one line that holds the remedy.
+pub(crate) fn listen(py: Python<'_>, message: &str) -> PyErr {
+    let made = || class(py, "ListenError")?.call1((message,));
     made().map_or_else(|error| error, PyErr::from_value)
 }

@@ -1,13 +1,19 @@
 //! The module `edgerouter._core`: converts between Python and the engine, and decides nothing.
 //!
-//! `engine` starts and stops, `views` are the request and response that callables see, `runner` carries calls to
-//! Python's own threads and their answers back, `properties` opens pure decisions to property tests.
+//! `engine` starts and stops, `plan` shows what a plan means. `request`, `response`, `headers` and `context` are what
+//! callables see: views on the engine's values. `runner` carries calls to Python's own threads and their answers back.
+//! `properties` opens pure decisions to property tests.
 
+mod context;
 mod engine;
 mod errors;
+mod headers;
+mod json;
+mod plan;
 mod properties;
+mod request;
+mod response;
 mod runner;
-mod views;
 
 use pyo3::prelude::*;
 
@@ -19,14 +25,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<engine::Engine>()?;
-    module.add_class::<engine::PlanTable>()?;
-    module.add_class::<runner::Runner>()?;
-    module.add_class::<runner::Call>()?;
-    module.add_class::<views::Request>()?;
-    module.add_class::<views::Response>()?;
-    module.add_class::<views::Headers>()?;
-    module.add_class::<views::Context>()?;
-    module.add_function(wrap_pyfunction!(engine::compile, module)?)?;
-    module.add_function(wrap_pyfunction!(engine::explain, module)?)?;
+    module.add_class::<request::Request>()?;
+    module.add_class::<request::Geo>()?;
+    module.add_class::<response::Response>()?;
+    module.add_class::<headers::Headers>()?;
+    module.add_class::<context::Context>()?;
+    plan::add(module)?;
+    runner::add(module)?;
     properties::add(module)
 }

@@ -1,0 +1,234 @@
+//! Header fields as Python sees them: a view on the section of a request or response. A field is copied when it is
+//! read, and no lock is held while Python runs.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pyo3::{
+    exceptions::{PyKeyError, PyValueError},
+    prelude::*,
+    types::PyString,
+};
+
+use crate::{request::Request, response::Response};
+
+/// Header fields: a mutable mapping whose names do not depend on case.
+#[pyclass(frozen, mapping, module = "edgerouter")]
+#[derive(Debug)]
+pub(crate) struct Headers {
+    owner: Owner,
+}
+
+#[derive(Debug)]
+enum Owner {
+    Request(Py<Request>),
+    Response(Py<Response>),
+}
+
+pub(crate) fn name_of(name: &str) -> PyResult<HeaderName> {
+    HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| PyValueError::new_err(format!("{name:?} is no field name")))
+}
+
+/// Text outside ASCII is taken for Latin-1, as HTTP always has (RFC 9110 §5.5).
+pub(crate) fn value_of(name: &str, value: &str) -> PyResult<HeaderValue> {
+    let made = if value.is_ascii() {
+        HeaderValue::from_str(value).ok()
+    } else {
+        let latin: Option<Vec<u8>> = value
+            .chars()
+            .map(|c| u8::try_from(u32::from(c)).ok())
+            .collect();
+        latin.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok())
+    };
+    made.ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "the value of {name} may not hold line ends, other control characters or characters beyond Latin-1"
+        ))
+    })
+}
+
+fn text_of(value: &HeaderValue) -> String {
+    value.to_str().map_or_else(
+        |_| value.as_bytes().iter().copied().map(char::from).collect(),
+        str::to_owned,
+    )
+}
+
+/// Puts what Python gives for a header section into `map`. The first of a name replaces what was there, the next ones
+/// stand beside it.
+pub(crate) fn fill(map: &mut HeaderMap, given: &Bound<'_, PyAny>) -> PyResult<()> {
+    let items = if given.hasattr("items")? {
+        given.call_method0("items")?
+    } else {
+        given.clone()
+    };
+    let mut named: Vec<HeaderName> = Vec::new();
+    for item in items.try_iter()? {
+        let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = item?.extract()?;
+        let name = name.to_str()?;
+        let (key, value) = (name_of(name)?, value_of(name, value.to_str()?)?);
+        if named.contains(&key) {
+            map.append(key, value);
+        } else {
+            map.insert(key.clone(), value);
+            named.push(key);
+        }
+    }
+    Ok(())
+}
+
+impl Headers {
+    pub(crate) fn of_request(request: Py<Request>) -> Self {
+        Self {
+            owner: Owner::Request(request),
+        }
+    }
+
+    pub(crate) fn of_response(response: Py<Response>) -> Self {
+        Self {
+            owner: Owner::Response(response),
+        }
+    }
+
+    fn edit<R>(&self, edit: impl FnOnce(&mut HeaderMap) -> R) -> PyResult<R> {
+        match &self.owner {
+            Owner::Request(request) => request.get().edit(|parts| edit(&mut parts.head.headers)),
+            Owner::Response(response) => response.get().edit(|parts| edit(&mut parts.headers)),
+        }
+    }
+
+    fn first(&self, name: &str) -> PyResult<Option<String>> {
+        self.edit(|map| map.get(name).map(text_of))
+    }
+}
+
+#[pymethods]
+impl Headers {
+    fn __getitem__(&self, name: &str) -> PyResult<String> {
+        self.first(name)?
+            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+    }
+
+    fn __setitem__(&self, name: &str, value: &str) -> PyResult<()> {
+        let (name, value) = (name_of(name)?, value_of(name, value)?);
+        self.edit(|map| map.insert(name, value)).map(drop)
+    }
+
+    fn __delitem__(&self, name: &str) -> PyResult<()> {
+        self.edit(|map| map.remove(name))?
+            .map(drop)
+            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+    }
+
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> PyResult<bool> {
+        match name.cast::<PyString>() {
+            Ok(name) => {
+                let name = name.to_str()?;
+                self.edit(|map| map.contains_key(name))
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn __len__(&self) -> PyResult<usize> {
+        self.edit(|map| map.keys_len())
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.keys()?.into_pyobject(py)?.try_iter()?.into_any())
+    }
+
+    fn __repr__(&self) -> String {
+        // Values may be credentials: names only.
+        self.keys().map_or_else(
+            |_| "<Headers of a request that is over>".to_owned(),
+            |names| format!("<Headers {}>", names.join(", ")),
+        )
+    }
+
+    /// Names, each once, in lower case.
+    fn keys(&self) -> PyResult<Vec<String>> {
+        self.edit(|map| map.keys().map(|name| name.as_str().to_owned()).collect())
+    }
+
+    /// The first value of each name.
+    fn values(&self) -> PyResult<Vec<String>> {
+        self.edit(|map| {
+            map.keys()
+                .filter_map(|name| map.get(name))
+                .map(text_of)
+                .collect()
+        })
+    }
+
+    /// Name and value of every field, repeated ones repeated.
+    fn items(&self) -> PyResult<Vec<(String, String)>> {
+        self.edit(|map| {
+            map.iter()
+                .map(|(name, value)| (name.as_str().to_owned(), text_of(value)))
+                .collect()
+        })
+    }
+
+    /// The first value of that name, or the default.
+    #[pyo3(signature = (name, default=None))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(match self.first(name)? {
+            Some(value) => Some(PyString::new(py, &value).into_any()),
+            None => default,
+        })
+    }
+
+    /// Every value of that name.
+    fn get_all(&self, name: &str) -> PyResult<Vec<String>> {
+        self.edit(|map| map.get_all(name).iter().map(text_of).collect())
+    }
+
+    /// Adds a field beside those of the same name.
+    fn add(&self, name: &str, value: &str) -> PyResult<()> {
+        let (name, value) = (name_of(name)?, value_of(name, value)?);
+        self.edit(|map| map.append(name, value)).map(drop)
+    }
+
+    /// Sets every field of a mapping or of pairs; repeated names in pairs stand beside one another.
+    fn update(&self, fields: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut given = HeaderMap::new();
+        fill(&mut given, fields)?;
+        self.edit(|map| {
+            for name in given.keys() {
+                map.remove(name);
+            }
+            for (name, value) in &given {
+                map.append(name.clone(), value.clone());
+            }
+        })
+    }
+
+    /// The first value of that name; the default is set, and returned, when there is none.
+    fn setdefault(&self, name: &str, default: &str) -> PyResult<String> {
+        let (key, value) = (name_of(name)?, value_of(name, default)?);
+        self.edit(|map| text_of(map.entry(key).or_insert(value)))
+    }
+
+    /// Removes every field of that name and returns the first value, or the default.
+    #[pyo3(signature = (name, default=None))]
+    fn pop<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(match self.edit(|map| map.remove(name))? {
+            Some(value) => Some(PyString::new(py, &text_of(&value)).into_any()),
+            None => default,
+        })
+    }
+
+    fn clear(&self) -> PyResult<()> {
+        self.edit(HeaderMap::clear)
+    }
+}

@@ -1,0 +1,64 @@
+//! JSON by Python's fastest encoder at hand: msgspec where it can be imported, the standard library otherwise.
+
+use bytes::Bytes;
+use pyo3::{
+    exceptions::PyValueError,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyBytes, PyDict, PyString},
+};
+
+static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Compact JSON in UTF-8.
+pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    let py = value.py();
+    let dumps = DUMPS.get_or_try_init(py, || match py.import("msgspec.json") {
+        Ok(msgspec) => msgspec.getattr("encode").map(Bound::unbind),
+        Err(_) => {
+            let options = PyDict::new(py);
+            options.set_item("separators", (",", ":"))?;
+            options.set_item("ensure_ascii", false)?;
+            let dumps = py.import("json")?.getattr("dumps")?;
+            let partial = py.import("functools")?.getattr("partial")?;
+            partial.call((dumps,), Some(&options)).map(Bound::unbind)
+        }
+    })?;
+    let text = dumps.bind(py).call1((value,))?;
+    match text.cast::<PyBytes>() {
+        Ok(bytes) => Ok(Bytes::copy_from_slice(bytes.as_bytes())),
+        Err(_) => Ok(Bytes::copy_from_slice(
+            text.cast::<PyString>()?.to_str()?.as_bytes(),
+        )),
+    }
+}
+
+/// `ValueError` when it is no JSON.
+pub(crate) fn decode<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let loads = LOADS.get_or_try_init(py, || match py.import("msgspec.json") {
+        Ok(msgspec) => msgspec.getattr("decode").map(Bound::unbind),
+        Err(_) => py.import("json")?.getattr("loads").map(Bound::unbind),
+    })?;
+    loads
+        .bind(py)
+        .call1((PyBytes::new(py, text),))
+        .map_err(|error| {
+            if error.is_instance_of::<PyValueError>(py)
+                || !error.is_instance_of::<pyo3::exceptions::PyException>(py)
+            {
+                return error;
+            }
+            let clear = PyValueError::new_err(format!("this is no JSON: {}", error.value(py)));
+            clear.set_cause(py, Some(error));
+            clear
+        })
+}
+
+/// What serde holds, as Python's own values.
+pub(crate) fn python<'py>(
+    py: Python<'py>,
+    value: &serde_json::Value,
+) -> PyResult<Bound<'py, PyAny>> {
+    decode(py, value.to_string().as_bytes())
+}

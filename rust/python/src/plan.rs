@@ -1,0 +1,120 @@
+//! What a plan means, for looking at: the table, advice and explanations of the core as Python's own values.
+
+use edgerouter_core::{
+    explain as core_explain,
+    plan::{self, Plan},
+};
+use pyo3::{exceptions::PyValueError, prelude::*};
+
+use crate::{errors, json};
+
+pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PlanTable>()?;
+    module.add_function(wrap_pyfunction!(compile, module)?)?;
+    module.add_function(wrap_pyfunction!(lint, module)?)?;
+    module.add_function(wrap_pyfunction!(explain, module)?)
+}
+
+/// Compiles beside the interpreter: a plan of a thousand routes must not stop Python.
+pub(crate) fn compiled(py: Python<'_>, plan: &[u8]) -> PyResult<Plan> {
+    py.detach(|| plan::compile(plan))
+        .map_err(|problems| errors::config(py, &problems))
+}
+
+/// A compiled plan, for looking at.
+#[pyclass(frozen, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct PlanTable {
+    name: String,
+    routes: serde_json::Value,
+    unreachable: Vec<(String, String)>,
+}
+
+#[pymethods]
+impl PlanTable {
+    #[getter]
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The routes in the order in which they are matched.
+    #[getter]
+    fn routes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json::python(py, &self.routes)
+    }
+
+    /// Routes that can never match, each with the one that always comes before.
+    #[getter]
+    fn unreachable(&self) -> Vec<(String, String)> {
+        self.unreachable.clone()
+    }
+
+    fn __repr__(&self) -> String {
+        let routes = self.routes.as_array().map_or(0, Vec::len);
+        format!("<PlanTable {}: {routes} routes>", self.name)
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// Compiles a plan; raises `ConfigError` with every problem.
+#[pyfunction]
+fn compile(py: Python<'_>, plan: &[u8]) -> PyResult<PlanTable> {
+    let plan = compiled(py, plan)?;
+    Ok(PlanTable {
+        name: plan.name.to_string(),
+        routes: serde_json::to_value(plan::table::table(&plan)).map_err(unreadable)?,
+        unreachable: plan::table::unreachable(&plan)
+            .into_iter()
+            .map(|(label, by)| (label.to_string(), by.to_string()))
+            .collect(),
+    })
+}
+
+/// The core's advice about a plan that is valid and still dangerous.
+#[pyfunction]
+fn lint<'py>(py: Python<'py>, plan: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let plan = compiled(py, plan)?;
+    let found = serde_json::to_value(plan::lint::lint(&plan)).map_err(unreadable)?;
+    json::python(py, &found)
+}
+
+/// What would happen to a request, phase by phase, without sending it anywhere.
+#[pyfunction]
+#[pyo3(signature = (plan, method, url, headers, client=None, now=None))]
+fn explain<'py>(
+    py: Python<'py>,
+    plan: &[u8],
+    method: &str,
+    url: &str,
+    headers: Vec<(String, String)>,
+    client: Option<&str>,
+    now: Option<u64>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let plan = compiled(py, plan)?;
+    let client = client.unwrap_or("127.0.0.1");
+    let request = core_explain::ExplainRequest {
+        method: method.to_owned(),
+        url: url.to_owned(),
+        headers,
+        client: client
+            .parse()
+            .map_err(|_| PyValueError::new_err(format!("{client:?} is no IP address")))?,
+        scheme: None,
+    };
+    let now = now.unwrap_or_else(|| {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs()
+    });
+    let steps = core_explain::explain(&plan, &request, now)
+        .iter()
+        .map(|step| {
+            serde_json::json!({"phase": step.phase, "decision": step.decision, "reason": step.reason})
+        })
+        .collect();
+    json::python(py, &serde_json::Value::Array(steps))
+}

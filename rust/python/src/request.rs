@@ -1,0 +1,292 @@
+//! The request as Python sees it: a view on the engine's value.
+//!
+//! A view is alive for as long as its call. A callable that keeps one gets a clear error afterwards, because the value
+//! has gone on with the request. No lock is held while Python runs or allocates.
+
+use bytes::Bytes;
+use edgerouter_core::{
+    http::{cookie, uri},
+    plan::Scheme,
+};
+use edgerouter_engine::functions::RequestHead;
+use http::Method;
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+
+use crate::{headers::Headers, json};
+
+pub(crate) fn over() -> PyErr {
+    PyRuntimeError::new_err("the request is over: read what you need before the function returns")
+}
+
+/// A request.
+#[pyclass(frozen, module = "edgerouter")]
+#[derive(Debug)]
+pub(crate) struct Request {
+    parts: Mutex<Option<Parts>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) head: RequestHead,
+    pub(crate) body: Bytes,
+}
+
+impl Request {
+    pub(crate) fn new(head: RequestHead, body: Bytes) -> Self {
+        Self {
+            parts: Mutex::new(Some(Parts { head, body })),
+        }
+    }
+
+    /// Takes the value back; the view is dead after.
+    pub(crate) fn take(&self) -> Option<RequestHead> {
+        self.parts.lock().take().map(|parts| parts.head)
+    }
+
+    pub(crate) fn edit<R>(&self, edit: impl FnOnce(&mut Parts) -> R) -> PyResult<R> {
+        self.parts.lock().as_mut().map(edit).ok_or_else(over)
+    }
+
+    /// Method and path, for the log.
+    pub(crate) fn what(&self) -> String {
+        self.edit(|parts| format!("{} {}", parts.head.method, parts.head.path))
+            .unwrap_or_else(|_| "a request that is over".to_owned())
+    }
+}
+
+/// Where a client is, as far as it is known.
+#[pyclass(frozen, get_all, module = "edgerouter")]
+#[derive(Debug, Default)]
+pub(crate) struct Geo {
+    country: Option<String>,
+    region: Option<String>,
+    city: Option<String>,
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+}
+
+/// A dictionary of pairs; of repeated names the first.
+fn first_of<'py, N: AsRef<str>, V: AsRef<str>>(
+    py: Python<'py>,
+    pairs: impl IntoIterator<Item = (N, V)>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let found = PyDict::new(py);
+    for (name, value) in pairs {
+        if !found.contains(name.as_ref())? {
+            found.set_item(name.as_ref(), value.as_ref())?;
+        }
+    }
+    Ok(found)
+}
+
+#[pymethods]
+impl Request {
+    #[getter]
+    fn method(&self) -> PyResult<String> {
+        self.edit(|parts| parts.head.method.as_str().to_owned())
+    }
+
+    #[setter]
+    fn set_method(&self, method: &str) -> PyResult<()> {
+        // A tunnel is not made by a hook (RFC 9110 §9.3.6).
+        let method = Method::from_bytes(method.as_bytes())
+            .ok()
+            .filter(|method| *method != Method::CONNECT)
+            .ok_or_else(|| PyValueError::new_err(format!("{method:?} is no method to ask with")))?;
+        self.edit(|parts| parts.head.method = method)
+    }
+
+    #[getter]
+    fn scheme(&self) -> PyResult<&'static str> {
+        self.edit(|parts| scheme_of(parts.head.scheme))
+    }
+
+    /// Lower case, without port.
+    #[getter]
+    fn host(&self) -> PyResult<String> {
+        self.edit(|parts| parts.head.host.to_string())
+    }
+
+    #[getter]
+    fn path(&self) -> PyResult<String> {
+        self.edit(|parts| parts.head.path.clone())
+    }
+
+    #[setter]
+    fn set_path(&self, path: String) -> PyResult<()> {
+        if !path.starts_with('/')
+            || path.contains(['?', '#'])
+            || path.bytes().any(|b| !b.is_ascii_graphic())
+        {
+            return Err(PyValueError::new_err(format!(
+                "{path:?} is no path: it starts with / and is percent-encoded"
+            )));
+        }
+        self.edit(|parts| parts.head.path = path)
+    }
+
+    /// The query as it was sent, without the `?`; empty when there is none.
+    #[getter]
+    fn query_string(&self) -> PyResult<String> {
+        self.edit(|parts| parts.head.query.clone().unwrap_or_default())
+    }
+
+    #[setter]
+    fn set_query_string(&self, query: String) -> PyResult<()> {
+        if query.contains('#') || query.bytes().any(|b| !b.is_ascii_graphic()) {
+            return Err(PyValueError::new_err(format!(
+                "{query:?} is no query: it is percent-encoded and has no #"
+            )));
+        }
+        self.edit(|parts| parts.head.query = (!query.is_empty()).then_some(query))
+    }
+
+    /// Decoded parameters of the query; of repeated ones the first.
+    #[getter]
+    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let query = self.query_string()?;
+        let pairs =
+            uri::query_pairs(&query).map(|(name, value)| (uri::decode(name), uri::decode(value)));
+        first_of(py, pairs)
+    }
+
+    #[getter]
+    fn url(&self) -> PyResult<String> {
+        self.edit(|parts| {
+            let head = &parts.head;
+            let (mark, query) = match &head.query {
+                Some(query) => ("?", query.as_str()),
+                None => ("", ""),
+            };
+            format!(
+                "{}://{}{}{mark}{query}",
+                scheme_of(head.scheme),
+                head.host,
+                head.path
+            )
+        })
+    }
+
+    #[getter]
+    fn headers(slf: Bound<'_, Self>) -> Headers {
+        Headers::of_request(slf.unbind())
+    }
+
+    /// Of repeated ones the first.
+    #[getter]
+    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let pairs: Vec<(String, String)> = self.edit(|parts| {
+            cookie::pairs(&parts.head.headers)
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        })?;
+        first_of(py, pairs)
+    }
+
+    /// Parameters of the route's pattern, decoded.
+    #[getter]
+    fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        first_of(py, self.edit(|parts| parts.head.params.clone())?)
+    }
+
+    /// The client's address.
+    #[getter]
+    fn client(&self) -> PyResult<String> {
+        self.edit(|parts| parts.head.client.to_string())
+    }
+
+    /// Verified claims; `None` without a token.
+    #[getter]
+    fn claims<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let claims = self.edit(|parts| parts.head.claims.clone())?;
+        claims
+            .map(|claims| json::decode(py, claims.as_bytes()))
+            .transpose()
+    }
+
+    /// Who asks, by the verified token: its `userId`, or else its `sub`.
+    #[getter]
+    fn user(&self) -> PyResult<Option<String>> {
+        let Some(claims) = self.edit(|parts| parts.head.claims.clone())? else {
+            return Ok(None);
+        };
+        let claims: serde_json::Value = serde_json::from_str(&claims).unwrap_or_default();
+        let named = |name| {
+            claims.get(name).and_then(|value| match value {
+                serde_json::Value::String(text) => Some(text.clone()),
+                serde_json::Value::Number(number) => Some(number.to_string()),
+                _ => None,
+            })
+        };
+        Ok(named("userId").or_else(|| named("sub")))
+    }
+
+    /// Experiment → variant.
+    #[getter]
+    fn variants<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        first_of(py, self.edit(|parts| parts.head.variants.clone())?)
+    }
+
+    /// The variant of the route's first experiment; `None` without one.
+    #[getter]
+    fn variant(&self) -> PyResult<Option<String>> {
+        self.edit(|parts| {
+            let (_, variant) = parts.head.variants.first()?;
+            Some(variant.to_string())
+        })
+    }
+
+    #[getter]
+    fn geo(&self) -> Geo {
+        Geo::default()
+    }
+
+    #[getter]
+    fn id(&self) -> PyResult<String> {
+        self.edit(|parts| format!("{:016x}", parts.head.id))
+    }
+
+    /// The whole body; hooks see none.
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let body = self.edit(|parts| parts.body.clone())?;
+        Ok(PyBytes::new(py, &body))
+    }
+
+    /// The body as UTF-8; `ValueError` when it is not.
+    fn text(&self) -> PyResult<String> {
+        let body = self.edit(|parts| parts.body.clone())?;
+        String::from_utf8(body.into()).map_err(|_| PyValueError::new_err("the body is not UTF-8"))
+    }
+
+    /// The body as JSON; `ValueError` when it is not.
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let body = self.edit(|parts| parts.body.clone())?;
+        json::decode(py, &body)
+    }
+
+    fn __repr__(&self) -> String {
+        // The query may hold what is secret.
+        self.edit(|parts| {
+            let head = &parts.head;
+            let scheme = scheme_of(head.scheme);
+            format!(
+                "<Request {} {scheme}://{}{}>",
+                head.method, head.host, head.path
+            )
+        })
+        .unwrap_or_else(|_| "<Request that is over>".to_owned())
+    }
+}
+
+fn scheme_of(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    }
+}

@@ -1,0 +1,320 @@
+//! One call on a Python thread: from the engine's values to the callable's arguments, and from what it returned or
+//! raised to a verdict.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use edgerouter_engine::functions::{
+    Answer, FunctionError, Invocation, Phase, RequestHead, ResponseHead, Verdict,
+};
+use http::StatusCode;
+use parking_lot::Mutex;
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Callable,
+    case::Case,
+    framing::Framing,
+    queue::{Running, Shared},
+    seat::Seat,
+};
+use crate::{
+    context::Context,
+    json,
+    request::Request,
+    response::{self, Parts, Response},
+};
+
+pub(crate) type Settled = Result<Verdict, FunctionError>;
+
+/// A call that waits for Python.
+pub(crate) struct Job {
+    pub(crate) callables: Arc<[Callable]>,
+    pub(crate) index: usize,
+    pub(crate) phase: Phase,
+    pub(crate) timeout: Duration,
+    pub(crate) deadline: Instant,
+    pub(crate) work: Work,
+    pub(crate) answer: oneshot::Sender<Settled>,
+}
+
+/// How far a call has come.
+pub(crate) enum Work {
+    Fresh(Box<Invocation>),
+    /// Its views exist already, and perhaps a coroutine that has begun on another thread.
+    Begun(Views, Option<Py<PyAny>>),
+}
+
+impl Work {
+    pub(crate) fn views(self, py: Python<'_>) -> PyResult<(Views, Option<Py<PyAny>>)> {
+        match self {
+            Self::Fresh(invocation) => Ok((Views::new(py, *invocation)?, None)),
+            Self::Begun(views, coroutine) => Ok((views, coroutine)),
+        }
+    }
+}
+
+impl Job {
+    pub(crate) fn callable(&self) -> Option<&Callable> {
+        self.callables.get(self.index)
+    }
+
+    /// Whether a task has to run it.
+    pub(crate) fn awaits(&self) -> bool {
+        matches!(self.work, Work::Begun(_, Some(_)))
+            || self.callable().is_some_and(|callable| callable.is_async)
+    }
+
+    pub(crate) fn blocks(&self) -> bool {
+        self.callable().is_some_and(|callable| callable.blocking)
+    }
+
+    /// Runs a sync callable to its end or its time limit, and answers. When it gives an awaitable, the rest is a job
+    /// for an event loop.
+    pub(crate) fn run(self, py: Python<'_>, seat: &Seat) -> Option<Self> {
+        let Some(callable) = self.callables.get(self.index) else {
+            let _ = self.answer.send(Err(FunctionError::Gone));
+            return None;
+        };
+        let case = Case {
+            callable,
+            phase: self.phase,
+            timeout: self.timeout,
+        };
+        let views = match self.work.views(py) {
+            Ok((views, _)) => views,
+            Err(error) => {
+                let _ = self.answer.send(Err(case.raised(py, "?", &error)));
+                return None;
+            }
+        };
+        let result = views
+            .arguments(py, callable, self.phase, self.deadline)
+            .and_then(|arguments| {
+                seat.enter(self.deadline);
+                let result = callable.function.bind(py).call1(arguments);
+                seat.leave(py);
+                result
+            });
+        let settled = match result {
+            Ok(result) => match case.settle(&views, &result) {
+                Err(FunctionError::WrongType { .. }) if awaitable(&result) => {
+                    let work = Work::Begun(views, Some(result.unbind()));
+                    return Some(Self { work, ..self });
+                }
+                settled => settled,
+            },
+            Err(error) => Err(case.failed(py, &views, &error)),
+        };
+        views.end();
+        let _ = self.answer.send(case.named(py, settled));
+        None
+    }
+}
+
+fn awaitable(result: &Bound<'_, PyAny>) -> bool {
+    result
+        .hasattr(intern!(result.py(), "__await__"))
+        .unwrap_or(false)
+}
+
+/// A call for a thread of the pool; calling it runs it.
+#[pyclass(frozen, module = "edgerouter._core")]
+pub(crate) struct PoolCall {
+    shared: Arc<Shared>,
+    job: Mutex<Option<Job>>,
+}
+
+impl PoolCall {
+    pub(crate) fn new(shared: Arc<Shared>, job: Job) -> Self {
+        shared.pooled(1);
+        Self {
+            shared,
+            job: Mutex::new(Some(job)),
+        }
+    }
+
+    fn take(&self) -> Option<Job> {
+        let job = self.job.lock().take();
+        if job.is_some() {
+            self.shared.pooled(-1);
+        }
+        job
+    }
+}
+
+#[pymethods]
+impl PoolCall {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(job) = self.take().filter(|job| !job.answer.is_closed()) else {
+            return Ok(());
+        };
+        let _running = Running::new(&self.shared);
+        let seat = Seat::here(py, &self.shared, false)?;
+        if let Some(job) = job.run(py, &seat) {
+            // An awaitable is for an event loop.
+            if let Err((job, error)) = self.shared.push(job) {
+                let _ = job.answer.send(Err(error));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PoolCall {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
+/// What the callable was given.
+#[derive(Debug)]
+pub(crate) struct Views {
+    pub(crate) request: Py<Request>,
+    response: Option<Py<Response>>,
+    /// Of what goes on after a hook: the response where there is one, the request otherwise.
+    framing: Mutex<Option<Framing>>,
+}
+
+impl Views {
+    pub(crate) fn new(py: Python<'_>, invocation: Invocation) -> PyResult<Self> {
+        let framing = match &invocation.response {
+            Some(response) => Some(Framing::of(&response.headers)),
+            None if invocation.phase == Phase::Function => None,
+            None => Some(Framing::of(&invocation.request.headers)),
+        };
+        let request = Py::new(py, Request::new(invocation.request, invocation.body))?;
+        let response = invocation
+            .response
+            .map(|head| Py::new(py, Response::seen(head)))
+            .transpose()?;
+        Ok(Self {
+            request,
+            response,
+            framing: Mutex::new(framing),
+        })
+    }
+
+    pub(crate) fn arguments<'py>(
+        &self,
+        py: Python<'py>,
+        callable: &Callable,
+        phase: Phase,
+        deadline: Instant,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let context = Context::new(Arc::clone(&callable.name), phase, deadline);
+        let context = Py::new(py, context)?;
+        match &self.response {
+            Some(response) => (&self.request, response, context).into_pyobject(py),
+            None => (&self.request, context).into_pyobject(py),
+        }
+    }
+
+    /// Nothing can be read through them from now on.
+    pub(crate) fn end(&self) {
+        drop(self.request.get().take());
+        if let Some(response) = &self.response {
+            drop(response.get().take());
+        }
+    }
+
+    /// Go on with the heads as they are now.
+    fn go_on(&self) -> Result<Verdict, String> {
+        let gone = || "a request that is over".to_owned();
+        let mut request: RequestHead = self.request.get().take().ok_or_else(gone)?;
+        let framing = self.framing.lock().take();
+        let Some(response) = &self.response else {
+            if let Some(framing) = framing {
+                framing.restore(&mut request.headers);
+            }
+            return Ok(Verdict::Continue {
+                request,
+                response: None,
+            });
+        };
+        let mut parts = response.get().take().ok_or_else(gone)?;
+        if let Some(framing) = framing {
+            framing.restore(&mut parts.headers);
+        }
+        Ok(match parts.body {
+            None => Verdict::Continue {
+                request,
+                response: Some(ResponseHead {
+                    status: parts.status,
+                    headers: parts.headers,
+                }),
+            },
+            Some(body) => Verdict::Answer(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body,
+            }),
+        })
+    }
+
+    /// What the callable's result means. `Err`: what was returned that means nothing here.
+    pub(crate) fn verdict(
+        &self,
+        phase: Phase,
+        result: &Bound<'_, PyAny>,
+    ) -> Result<Verdict, String> {
+        let hook = phase != Phase::Function;
+        if let Ok(response) = result.cast::<Response>() {
+            if self.response.as_ref().is_some_and(|seen| response.is(seen)) {
+                return self.go_on();
+            }
+            return response
+                .get()
+                .copy()
+                .map(answer)
+                .ok_or_else(|| "the response of another request".to_owned());
+        }
+        if result.is_none() && hook {
+            return self.go_on();
+        }
+        if result.is(&self.request) && hook {
+            return self.go_on();
+        }
+        if result.is_instance_of::<Request>() {
+            return Err("a Request that it was not given".to_owned());
+        }
+        let named = || {
+            let kind = result.get_type().name();
+            kind.map_or_else(|_| "something".to_owned(), |name| name.to_string())
+        };
+        if hook {
+            return Err(named());
+        }
+        let (body, kind) = if let Ok(text) = result.cast::<PyString>() {
+            let text = text
+                .to_str()
+                .map_err(|_| "a str with lone surrogates".to_owned())?;
+            (Bytes::copy_from_slice(text.as_bytes()), response::TEXT)
+        } else if let Ok(body) = result.cast::<PyBytes>() {
+            (Bytes::copy_from_slice(body.as_bytes()), response::BYTES)
+        } else if result.is_instance_of::<PyDict>() || result.is_instance_of::<PyList>() {
+            let body = json::encode(result)
+                .map_err(|error| format!("a {} that JSON cannot hold ({error})", named()))?;
+            (body, response::JSON)
+        } else {
+            return Err(named());
+        };
+        Ok(answer(Parts::made(StatusCode::OK, body, Some(kind))))
+    }
+}
+
+fn answer(parts: Parts) -> Verdict {
+    Verdict::Answer(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: parts.body.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,117 @@
+//! What a callable's results and failures mean, and what the log is told of them.
+
+use std::time::Duration;
+
+use edgerouter_engine::functions::{FunctionError, Phase};
+use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
+
+use super::{
+    Callable,
+    call::{Settled, Views},
+    runtime,
+};
+
+fn expected(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Function => "a Response, str, bytes, dict or list",
+        Phase::ViewerRequest | Phase::OriginRequest => "None, the request or a Response",
+        Phase::OriginResponse | Phase::ViewerResponse => "None, the response or a Response",
+    }
+}
+
+static TIME_LIMIT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// Whether it is the watchdog's interrupt.
+pub(crate) fn is_time_limit(py: Python<'_>, error: &PyErr) -> bool {
+    TIME_LIMIT
+        .import(py, "edgerouter.functions", "TimeLimit")
+        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+/// A callable in a phase.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    pub(crate) callable: &'a Callable,
+    pub(crate) phase: Phase,
+    pub(crate) timeout: Duration,
+}
+
+impl Case<'_> {
+    /// A wrong type has no id yet: [`Case::named`] gives it one.
+    pub(crate) fn settle(&self, views: &Views, result: &Bound<'_, PyAny>) -> Settled {
+        views
+            .verdict(self.phase, result)
+            .map_err(|got| FunctionError::WrongType {
+                id: views.request.get().what(),
+                got,
+                expected: expected(self.phase).to_owned(),
+            })
+    }
+
+    /// Logs a wrong type under an id, which takes the place of the request's name in it.
+    pub(crate) fn named(&self, py: Python<'_>, settled: Settled) -> Settled {
+        settled.map_err(|error| match error {
+            FunctionError::WrongType { id, got, expected } => {
+                let happened = format!("returned {got}, expected {expected}");
+                FunctionError::WrongType {
+                    id: self.report(py, &id, &happened, None),
+                    got,
+                    expected,
+                }
+            }
+            other => other,
+        })
+    }
+
+    /// What a callable raised: the time limit, or its own failure, which the log explains.
+    pub(crate) fn failed(&self, py: Python<'_>, views: &Views, error: &PyErr) -> FunctionError {
+        let what = views.request.get().what();
+        if is_time_limit(py, error) {
+            return self.timed_out(py, &what);
+        }
+        self.raised(py, &what, error)
+    }
+
+    pub(crate) fn timed_out(&self, py: Python<'_>, what: &str) -> FunctionError {
+        let told = runtime(py).and_then(|runtime| {
+            let seconds = self.timeout.as_secs_f64();
+            runtime.call_method1("interrupted", (&*self.callable.name, what, seconds))
+        });
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+        FunctionError::TimedOut(self.timeout)
+    }
+
+    pub(crate) fn raised(&self, py: Python<'_>, what: &str, error: &PyErr) -> FunctionError {
+        let kind = error
+            .get_type(py)
+            .name()
+            .map_or_else(|_| "Exception".to_owned(), |name| name.to_string());
+        let message = error.value(py).str().map_or_else(
+            |_| String::new(),
+            |text| text.to_string_lossy().into_owned(),
+        );
+        let happened = format!("raised {kind}");
+        FunctionError::Raised {
+            id: self.report(py, what, &happened, Some(error)),
+            kind,
+            message,
+        }
+    }
+
+    /// Logs on the Python side, where the traceback is, and gives the id that the visitor is told.
+    fn report(&self, py: Python<'_>, what: &str, happened: &str, error: Option<&PyErr>) -> String {
+        let error = error.map(|error| error.clone_ref(py).into_value(py));
+        let reported = runtime(py).and_then(|runtime| {
+            let name = &*self.callable.name;
+            runtime
+                .call_method1("report", (name, what, happened, error))?
+                .extract()
+        });
+        reported.unwrap_or_else(|error: PyErr| {
+            error.write_unraisable(py, None);
+            "0".to_owned()
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! Calls on the worker itself, for callables that promise to be quick and never to wait.
+//!
+//! The promise is watched: too many slow calls, or too much waiting for the interpreter, and the callable moves to the
+//! queue for good, with one warning. One that does not come back is interrupted by the watchdog.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use edgerouter_engine::functions::{FunctionError, Invocation};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyStopIteration},
+    intern,
+    prelude::*,
+};
+
+use super::{
+    Callable,
+    call::{Settled, Views, Work},
+    case::Case,
+    queue::Shared,
+    runtime,
+    seat::Seat,
+};
+
+/// A call, or its wait for the interpreter, that takes longer breaks the promise. When most of the last calls did, the
+/// callable moves.
+const QUICK: Duration = Duration::from_millis(1);
+/// Breaking it like this counts several times.
+const SLOW: Duration = Duration::from_millis(50);
+const SLOW_COUNTS: i32 = 4;
+const PATIENCE: i32 = 8;
+/// The worker serves nobody meanwhile: after this long the callable is interrupted, whatever its time limit.
+const MOST: Duration = Duration::from_millis(250);
+
+/// What came of it; or, where it could not end here, the rest as a job for the queue.
+pub(crate) type Inline = Result<Settled, Box<Work>>;
+
+pub(crate) fn call(
+    shared: &Arc<Shared>,
+    callable: &Callable,
+    invocation: Invocation,
+    deadline: Instant,
+) -> Inline {
+    let asked = Instant::now();
+    let called = Python::try_attach(|py| {
+        let started = Instant::now();
+        let case = Case {
+            callable,
+            phase: invocation.phase,
+            timeout: invocation.timeout,
+        };
+        let done = match attached(py, shared, case, invocation, deadline) {
+            Ok(done) => done,
+            Err(error) => Ok(Err(case.raised(py, "?", &error))),
+        };
+        judge(py, callable, started - asked, started.elapsed());
+        done
+    });
+    called.unwrap_or(Ok(Err(FunctionError::Gone)))
+}
+
+fn attached(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    case: Case<'_>,
+    invocation: Invocation,
+    deadline: Instant,
+) -> PyResult<Inline> {
+    let Case {
+        callable, phase, ..
+    } = case;
+    let seat = Seat::here(py, shared, true)?;
+    let views = Views::new(py, invocation)?;
+    let arguments = views.arguments(py, callable, phase, deadline)?;
+    seat.enter(deadline.min(Instant::now() + MOST));
+    let mut result = callable.function.bind(py).call1(arguments);
+    if callable.is_async
+        && let Ok(coroutine) = &result
+    {
+        // One step is all there is; most coroutines that promise not to wait end in it.
+        match coroutine.call_method1(intern!(py, "send"), (py.None(),)) {
+            Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
+                result = stop.value(py).getattr(intern!(py, "value"));
+            }
+            Err(error) => result = Err(error),
+            Ok(yielded) => {
+                seat.leave(py);
+                // A bare yield can go on anywhere; what waits for a loop's future needs that loop.
+                let again = yielded.is_none().then(|| coroutine.clone().unbind());
+                if again.is_none() {
+                    coroutine.call_method0(intern!(py, "close"))?;
+                }
+                demote(py, callable, "it waits");
+                return Ok(Err(Box::new(Work::Begun(views, again))));
+            }
+        }
+    }
+    seat.leave(py);
+    let settled = match result {
+        Ok(result) => case.named(py, case.settle(&views, &result)),
+        Err(error) if callable.is_async && wants_loop(py, &error) => {
+            demote(py, callable, "it needs an event loop");
+            return Ok(Err(Box::new(Work::Begun(views, None))));
+        }
+        Err(error) => Err(case.failed(py, &views, &error)),
+    };
+    views.end();
+    Ok(Ok(settled))
+}
+
+/// What asyncio says where there is no loop.
+fn wants_loop(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyRuntimeError>(py)
+        && error.value(py).to_string() == "no running event loop"
+}
+
+fn judge(py: Python<'_>, callable: &Callable, waited: Duration, took: Duration) {
+    let worst = waited.max(took);
+    if worst <= QUICK {
+        if callable.broken.load(Ordering::Relaxed) > 0 {
+            callable.broken.fetch_sub(1, Ordering::Relaxed);
+        }
+        return;
+    }
+    let counts = if worst > SLOW { SLOW_COUNTS } else { 1 };
+    let broken = callable.broken.fetch_add(counts, Ordering::Relaxed) + counts;
+    if took >= MOST {
+        demote(py, callable, "it did not come back");
+    } else if broken >= PATIENCE {
+        let why = if took > waited {
+            "its calls take longer than 1 ms"
+        } else {
+            "the interpreter is busy with other things"
+        };
+        demote(py, callable, why);
+    }
+}
+
+/// Moves it to the queue for good, and says so once.
+fn demote(py: Python<'_>, callable: &Callable, why: &str) {
+    if !callable.inline.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    let told =
+        runtime(py).and_then(|runtime| runtime.call_method1("moved", (&*callable.name, why)));
+    if let Err(error) = told {
+        error.write_unraisable(py, None);
+    }
+}

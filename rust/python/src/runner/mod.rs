@@ -1,0 +1,142 @@
+//! Carrying calls to Python's own threads and their answers back.
+//!
+//! A worker puts a call into a bounded queue, wakes Python with one byte when nobody is awake, and goes on: it never
+//! waits for the interpreter and touches no Python object. Python's event loop comes to its [`lane::Lane`], which runs
+//! the waiting calls one after the other (`call`), makes a task of each async one (`task`) and hands blocking ones to a
+//! pool. A [`seat::Seat`] tells the watchdog what runs where and until when. `inline` callables are called on the
+//! worker itself until they break their promise to be quick.
+
+mod call;
+mod case;
+mod framing;
+mod inline;
+mod lane;
+mod queue;
+mod seat;
+mod task;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, Ordering},
+    },
+    time::Instant,
+};
+
+use edgerouter_engine::functions::{FunctionError, Functions, FunctionsLoad, Invocation, Pending};
+use pyo3::prelude::*;
+use tokio::sync::oneshot;
+
+use call::{Job, Work};
+pub(crate) use queue::{Runner, Shared};
+
+pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Runner>()?;
+    module.add_class::<lane::Lane>()?;
+    module.add_class::<seat::Interrupt>()
+}
+
+/// The Python half of the runner.
+fn runtime(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import("edgerouter.functions.runtime")
+}
+
+/// A callable of a plan.
+#[derive(Debug)]
+pub(crate) struct Callable {
+    function: Py<PyAny>,
+    is_async: bool,
+    blocking: bool,
+    name: Arc<str>,
+    inline: AtomicBool,
+    /// How far an inline callable has gone in breaking its promise.
+    broken: AtomicI32,
+}
+
+/// The callables of one plan, as the engine calls them.
+#[derive(Debug)]
+pub(crate) struct Table {
+    shared: Arc<Shared>,
+    callables: Arc<[Callable]>,
+}
+
+impl Table {
+    /// Makes the callables of a plan from the tuples that the Python side gives:
+    /// `(callable, is_async, inline, blocking, timeout, name)`. The time-out is the engine's business.
+    pub(crate) fn new(shared: &Arc<Shared>, specs: &Bound<'_, PyAny>) -> PyResult<Self> {
+        type Spec = (Py<PyAny>, bool, bool, bool, Option<f64>, String);
+        let mut callables = Vec::new();
+        for spec in specs.try_iter()? {
+            let (function, is_async, inline, blocking, _, name): Spec = spec?.extract()?;
+            callables.push(Callable {
+                function,
+                is_async,
+                blocking: blocking && !is_async,
+                name: name.into(),
+                inline: AtomicBool::new(inline),
+                broken: AtomicI32::new(0),
+            });
+        }
+        Ok(Self {
+            shared: Arc::clone(shared),
+            callables: callables.into(),
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.callables.is_empty()
+    }
+}
+
+impl Functions for Table {
+    fn invoke(&self, invocation: Invocation) -> Pending {
+        let index = invocation.call.0 as usize;
+        let Some(callable) = self.callables.get(index) else {
+            return ready(Err(FunctionError::Gone));
+        };
+        let (phase, timeout) = (invocation.phase, invocation.timeout);
+        let deadline = Instant::now() + timeout;
+        let work = if callable.inline.load(Ordering::Relaxed) {
+            match inline::call(&self.shared, callable, invocation, deadline) {
+                Ok(verdict) => return ready(verdict),
+                Err(work) => *work,
+            }
+        } else {
+            Work::Fresh(Box::new(invocation))
+        };
+        let (answer, verdict) = oneshot::channel();
+        let job = Job {
+            callables: Arc::clone(&self.callables),
+            index,
+            phase,
+            timeout,
+            deadline,
+            work,
+            answer,
+        };
+        let bell = match self.shared.push(job) {
+            Ok(bell) => bell,
+            Err((_, error)) => return ready(Err(error)),
+        };
+        Box::pin(async move {
+            if let Some(bell) = bell {
+                // What else is ready on this worker comes first: Python wakes up once for all its calls. On a busy
+                // core it would otherwise take turns with the worker, call by call.
+                tokio::task::yield_now().await;
+                drop(bell);
+            }
+            match tokio::time::timeout_at(deadline.into(), verdict).await {
+                Ok(answered) => answered.unwrap_or(Err(FunctionError::Gone)),
+                Err(_) => Err(FunctionError::TimedOut(timeout)),
+            }
+        })
+    }
+
+    fn load(&self) -> FunctionsLoad {
+        self.shared.load()
+    }
+}
+
+fn ready(verdict: Result<edgerouter_engine::functions::Verdict, FunctionError>) -> Pending {
+    Box::pin(std::future::ready(verdict))
+}

@@ -1,0 +1,264 @@
+//! An async call: a coroutine around the callable's own, which an asyncio task drives.
+//!
+//! It sits between the task and the callable for three reasons: each step is watched, so a coroutine that loops
+//! without awaiting is interrupted like a sync callable; the answer goes out in the very step that ends it; and no
+//! failure reaches the task, which would log it a second time.
+
+use std::{sync::Arc, time::Instant};
+
+use edgerouter_engine::functions::{FunctionError, Phase};
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyStopIteration},
+    intern,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyTuple, PyType},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Callable,
+    call::{Job, Settled, Views},
+    case::Case,
+    lane::Track,
+    queue::Running,
+    seat::GRACE,
+};
+
+static CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// The coroutine that a task drives.
+#[pyclass(frozen, module = "edgerouter._core")]
+pub(crate) struct TaskCall {
+    track: Arc<Track>,
+    key: (Instant, u64),
+    state: Mutex<State>,
+}
+
+enum State {
+    Waiting(Box<(Job, Running)>),
+    Going(Arc<Going>),
+    Over,
+}
+
+/// A call between two steps.
+struct Going {
+    callables: Arc<[Callable]>,
+    index: usize,
+    phase: Phase,
+    timeout: std::time::Duration,
+    deadline: Instant,
+    views: Views,
+    coroutine: Py<PyAny>,
+    end: Mutex<Option<(oneshot::Sender<Settled>, Running)>>,
+}
+
+impl Going {
+    fn conclude(&self, settled: Settled) {
+        let end = self.end.lock().take();
+        self.views.end();
+        if let Some((answer, running)) = end {
+            let _ = answer.send(settled);
+            drop(running);
+        }
+    }
+}
+
+enum Step<'py> {
+    Send(Bound<'py, PyAny>),
+    Throw(Bound<'py, PyTuple>),
+}
+
+impl TaskCall {
+    pub(crate) fn new(track: Arc<Track>, key: (Instant, u64), job: Job, running: Running) -> Self {
+        Self {
+            track,
+            key,
+            state: Mutex::new(State::Waiting(Box::new((job, running)))),
+        }
+    }
+
+    pub(crate) fn over(&self) -> bool {
+        matches!(*self.state.lock(), State::Over)
+    }
+
+    fn finish(&self) {
+        *self.state.lock() = State::Over;
+        self.track.forget(self.key);
+    }
+
+    /// The call as it goes on; begins it in the first step.
+    fn going(&self, py: Python<'_>) -> PyResult<Option<Arc<Going>>> {
+        let taken = std::mem::replace(&mut *self.state.lock(), State::Over);
+        let going = match taken {
+            State::Over => return Ok(None),
+            State::Going(going) => going,
+            State::Waiting(waiting) => {
+                let (job, running) = *waiting;
+                match self.begin(py, job, running) {
+                    Some(going) => going,
+                    None => return Ok(None),
+                }
+            }
+        };
+        *self.state.lock() = State::Going(Arc::clone(&going));
+        Ok(Some(going))
+    }
+
+    /// Calls the callable, which only makes its coroutine. `None`: that failed, and was answered.
+    fn begin(&self, py: Python<'_>, job: Job, running: Running) -> Option<Arc<Going>> {
+        let callables = Arc::clone(&job.callables);
+        let Some(callable) = callables.get(job.index) else {
+            let _ = job.answer.send(Err(FunctionError::Gone));
+            return None;
+        };
+        let case = Case {
+            callable,
+            phase: job.phase,
+            timeout: job.timeout,
+        };
+        let (views, begun) = match job.work.views(py) {
+            Ok(views) => views,
+            Err(error) => {
+                let _ = job.answer.send(Err(case.raised(py, "?", &error)));
+                return None;
+            }
+        };
+        let made = match begun {
+            Some(made) => Ok(made.into_bound(py)),
+            None => views
+                .arguments(py, callable, job.phase, job.deadline)
+                .and_then(|arguments| callable.function.bind(py).call1(arguments)),
+        };
+        // What is no coroutine may still be awaitable.
+        let coroutine = made.and_then(|made| {
+            if made.hasattr(intern!(py, "send"))? {
+                Ok(made)
+            } else {
+                made.call_method0(intern!(py, "__await__"))
+            }
+        });
+        match coroutine {
+            Ok(coroutine) => Some(Arc::new(Going {
+                callables: Arc::clone(&callables),
+                index: job.index,
+                phase: job.phase,
+                timeout: job.timeout,
+                deadline: job.deadline,
+                views,
+                coroutine: coroutine.unbind(),
+                end: Mutex::new(Some((job.answer, running))),
+            })),
+            Err(error) => {
+                let failed = case.failed(py, &views, &error);
+                views.end();
+                let _ = job.answer.send(Err(failed));
+                None
+            }
+        }
+    }
+
+    fn step(&self, py: Python<'_>, step: Step<'_>) -> PyResult<Py<PyAny>> {
+        let over = || Err(PyStopIteration::new_err(()));
+        let Some(going) = self.going(py)? else {
+            self.track.forget(self.key);
+            return over();
+        };
+        let Some(callable) = going.callables.get(going.index) else {
+            return over();
+        };
+        let case = Case {
+            callable,
+            phase: going.phase,
+            timeout: going.timeout,
+        };
+        // What it does after its time, when it was told to end, has to be short as well.
+        let now = Instant::now();
+        let limit = if going.deadline > now {
+            going.deadline
+        } else {
+            now + GRACE
+        };
+        let coroutine = going.coroutine.bind(py);
+        self.track.seat.enter(limit);
+        let stepped = match step {
+            Step::Send(value) => coroutine.call_method1(intern!(py, "send"), (value,)),
+            Step::Throw(what) => coroutine.call_method1(intern!(py, "throw"), what),
+        };
+        self.track.seat.leave(py);
+        let error = match stepped {
+            Ok(yielded) => return Ok(yielded.unbind()),
+            Err(error) => error,
+        };
+        let mut passed_on = None;
+        let settled = if error.is_instance_of::<PyStopIteration>(py) {
+            let result = error.value(py).getattr(intern!(py, "value"))?;
+            case.named(py, case.settle(&going.views, &result))
+        } else if cancelled(py, &error) {
+            let told = if self.track.shared.stopped() {
+                FunctionError::Gone
+            } else if Instant::now() >= going.deadline {
+                case.timed_out(py, &going.views.request.get().what())
+            } else {
+                case.failed(py, &going.views, &error)
+            };
+            passed_on = Some(error);
+            Err(told)
+        } else {
+            Err(case.failed(py, &going.views, &error))
+        };
+        going.conclude(settled);
+        self.finish();
+        passed_on.map_or_else(over, Err)
+    }
+}
+
+fn cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    CANCELLED
+        .import(py, "asyncio", "CancelledError")
+        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+#[pymethods]
+impl TaskCall {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.step(py, Step::Send(py.None().into_bound(py)))
+    }
+
+    fn send(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.step(py, Step::Send(value))
+    }
+
+    #[pyo3(signature = (*what))]
+    fn throw(&self, py: Python<'_>, what: Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        self.step(py, Step::Throw(what))
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let state = std::mem::replace(&mut *self.state.lock(), State::Over);
+        self.track.forget(self.key);
+        if let State::Going(going) = state {
+            let closed = going.coroutine.call_method0(py, intern!(py, "close"));
+            going.conclude(Err(FunctionError::Gone));
+            if closed.is_err() {
+                return Err(PyRuntimeError::new_err("the coroutine ignored its end"));
+            }
+        }
+        Ok(())
+    }
+
+    /// For asyncio's own messages.
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        "edge function"
+    }
+}
