@@ -121,7 +121,7 @@ def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
     app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', to='nowhere')\n")
     process.wait_for(r"routes\[0\]\.to.*nowhere")
     assert version() == "2"
-    app.write_text("this is not python")
+    app.write_text("this is (not python")
     process.wait_for("SyntaxError")
     assert version() == "2"
     write_app(app, origin.url, 3)
