@@ -1,0 +1,215 @@
+//! A flight: asks the origin, judges the answer, tells whoever waits. Runs to its end whoever goes away meanwhile.
+
+use std::{rc::Rc, sync::Arc};
+
+use edgerouter_core::{
+    cache::{
+        decide,
+        freshness::{self, Freshness},
+        storable::{self, NotStored, StoreInput},
+        validate,
+        vary::{self, Vary},
+    },
+    http::cache_control::ResponseDirectives,
+};
+use http::{HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::{
+    fetch::{Flown, Question},
+    keep::{for_storing, freshen, remember_unshared, take_in},
+};
+use crate::{
+    request::origin::{self, Ask, Received, Unanswered, content_length},
+    store::{
+        Arriving, Entry, Landing,
+        flight::{ArrivingResponse, Lead, Reuse},
+    },
+    upstream::{FetchError, RequestBody},
+    worker::Worker,
+};
+
+/// The leader's flight. Runs to its end whoever goes away meanwhile.
+pub(super) async fn fly(
+    worker: Rc<Worker>,
+    mut ask: Ask,
+    question: Question,
+    lead: Lead,
+    leader: Option<oneshot::Sender<Flown>>,
+) {
+    let flown = depart(&worker, &mut ask, &question).await;
+    match flown {
+        Departed::Own(received, why) => {
+            if why.lasts() {
+                remember_unshared(&worker, &question);
+            }
+            worker.metrics.not_stored(why.as_str());
+            lead.land(Landing::Released);
+            drop(lead);
+            if let Some(leader) = leader {
+                let _ = leader.send(Flown::Own(received, why));
+            }
+        }
+        Departed::Failed(failure) => {
+            lead.land(Landing::Released);
+            drop(lead);
+            if let Some(leader) = leader {
+                let _ = leader.send(Flown::Failed(failure));
+            }
+        }
+        Departed::Stored(entry, reuse) => {
+            lead.land(Landing::Stored(Arc::clone(&entry), reuse));
+            drop(lead);
+            if let Some(leader) = leader {
+                let _ = leader.send(Flown::Stored(entry, reuse));
+            }
+        }
+        Departed::Storing(arrival) => {
+            let Arrival {
+                arriving, received, ..
+            } = &*arrival;
+            if let (Some(leader), Some(reader)) = (leader, arriving.body.reader()) {
+                let _ = leader.send(Flown::Arriving(Arc::clone(arriving), reader));
+            }
+            lead.land(Landing::Arriving(Arc::clone(arriving)));
+            let _ = received;
+            take_in(&worker, *arrival, &question).await;
+            drop(lead);
+        }
+    }
+}
+
+/// As `fly`, with nobody following.
+pub(super) async fn fly_alone(
+    worker: Rc<Worker>,
+    mut ask: Ask,
+    question: Question,
+    leader: oneshot::Sender<Flown>,
+) {
+    match depart(&worker, &mut ask, &question).await {
+        Departed::Own(received, why) => {
+            worker.metrics.not_stored(why.as_str());
+            let _ = leader.send(Flown::Own(received, why));
+        }
+        Departed::Failed(failure) => {
+            let _ = leader.send(Flown::Failed(failure));
+        }
+        Departed::Stored(entry, reuse) => {
+            let _ = leader.send(Flown::Stored(entry, reuse));
+        }
+        Departed::Storing(arrival) => {
+            if let Some(reader) = arrival.arriving.body.reader() {
+                let _ = leader.send(Flown::Arriving(Arc::clone(&arrival.arriving), reader));
+            }
+            take_in(&worker, *arrival, &question).await;
+        }
+    }
+}
+
+/// What an answer turned out to be.
+pub(super) enum Departed {
+    Own(Received, NotStored),
+    Stored(Arc<Entry>, Reuse),
+    Storing(Box<Arrival>),
+    Failed(Unanswered),
+}
+
+/// A storable answer whose body is still to come.
+pub(super) struct Arrival {
+    pub arriving: Arc<ArrivingResponse>,
+    pub received: Received,
+    pub freshness: Freshness,
+    pub set_aside: SmallVec<[HeaderName; 2]>,
+    pub upstream_status: Option<HeaderValue>,
+}
+
+/// Asks, and judges the answer.
+async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Departed {
+    let live = Rc::clone(&ask.live);
+    let Some(route) = live.plan.route(ask.route) else {
+        return Departed::Failed(Unanswered::Failed(FetchError::no_origin()));
+    };
+    let validating = match question.stale.as_ref().and_then(|entry| entry.object()) {
+        Some(object) => validate::conditional_headers(&object.headers, &mut ask.headers),
+        None => false,
+    };
+    let asked = origin::ask(ask, RequestBody::Empty).await;
+    let stale = question
+        .stale
+        .as_ref()
+        .and_then(|entry| Some((entry, entry.object()?)));
+    let mut received = match asked {
+        Ok(received) => received,
+        Err(Unanswered::Failed(error)) => {
+            if let Some((entry, object)) = stale
+                && decide::may_serve_on_error(&object.freshness, worker.clock.unix_now())
+            {
+                return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
+            }
+            return Departed::Failed(Unanswered::Failed(error));
+        }
+        Err(early) => return Departed::Failed(early),
+    };
+    if let Some((entry, object)) = stale {
+        if received.status == StatusCode::NOT_MODIFIED && validating {
+            return freshen(worker, route, entry, object, &received);
+        }
+        if received.status.is_server_error()
+            && decide::may_serve_on_error(&object.freshness, received.received_at)
+        {
+            return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
+        }
+    }
+    let directives = ResponseDirectives::parse(&received.headers, &route.cache.targets);
+    let input = StoreInput {
+        method: &question.method,
+        request: &question.request,
+        request_directives: &question.directives,
+        authorization: question.authorization,
+        status: received.status,
+        response: &received.headers,
+        directives: &directives,
+        policy: &route.cache,
+        now: received.received_at,
+    };
+    if let Err(why) = storable::storable(&input) {
+        return Departed::Own(received, why);
+    }
+    let announced = content_length(&received.headers);
+    if announced.is_some_and(|length| length > worker.shared.store.largest()) {
+        return Departed::Own(received, NotStored::TooLarge);
+    }
+    let names = match vary::of(&received.headers) {
+        Vary::None => SmallVec::new(),
+        Vary::Names(names) => names,
+        Vary::Star => return Departed::Own(received, NotStored::VaryStar),
+    };
+    let (freshness, _rule) = freshness::freshness(
+        received.status,
+        &received.headers,
+        &directives,
+        &route.cache,
+        received.requested_at,
+        received.received_at,
+    );
+    let mut secondary = Vec::new();
+    vary::secondary(&mut secondary, &names, &question.request);
+    let (headers, set_aside, upstream_status) = for_storing(&mut received.headers, &directives);
+    let arriving = Arc::new(ArrivingResponse {
+        status: received.status,
+        headers,
+        content_length: announced,
+        initial_age: freshness.initial_age,
+        vary: names,
+        secondary: secondary.into_boxed_slice(),
+        body: Arriving::new(),
+    });
+    Departed::Storing(Box::new(Arrival {
+        arriving,
+        received,
+        freshness,
+        set_aside,
+        upstream_status,
+    }))
+}

@@ -1,0 +1,46 @@
+//! What an unsafe request leaves out of date (RFC 9111 §4.4).
+
+use std::rc::Rc;
+
+use edgerouter_core::cache::{key, validate};
+use http::Response;
+use smallvec::SmallVec;
+
+use crate::{
+    body::EdgeBody,
+    request::Exchange,
+    worker::{LocalLive, Worker},
+};
+
+/// What an unsafe request leaves out of date (RFC 9111 §4.4): its own URL, and the same-host ones that the answer
+/// names in `Location` and `Content-Location`.
+pub fn invalidate(
+    worker: &Rc<Worker>,
+    live: &Rc<LocalLive>,
+    x: &Exchange,
+    response: &Response<EdgeBody>,
+) {
+    if !validate::invalidates(&x.head.method, response.status()) {
+        return;
+    }
+    let mut targets: SmallVec<[(String, Option<String>); 3]> = SmallVec::new();
+    targets.push((
+        x.viewer_path.path().to_owned(),
+        x.viewer_path.query().map(str::to_owned),
+    ));
+    targets.extend(validate::invalidation_targets(
+        x.host(),
+        x.viewer_path.path(),
+        response.headers(),
+    ));
+    for (path, query) in targets {
+        // The key of a URL depends on the policy of the route that would serve it.
+        let Some(route) = x.route_for_get(live, &path, query.as_deref()) else {
+            continue;
+        };
+        let target = edgerouter_core::viewer::target_path(route, &path);
+        let mut url = Vec::new();
+        key::url(&mut url, x.host(), &target, query.as_deref(), &route.cache);
+        worker.shared.store.remove(&url);
+    }
+}

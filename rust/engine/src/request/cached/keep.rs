@@ -1,0 +1,218 @@
+//! Phase 13: what of an answer goes into the store, and under which key.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use edgerouter_core::{
+    cache::{freshness, storable::NotStored, validate},
+    finish,
+    http::cache_control::ResponseDirectives,
+    plan::Route,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http_body::Body as _;
+use smallvec::SmallVec;
+
+use super::{
+    fetch::Question,
+    flight::{Arrival, Departed},
+    look_up::variant_key,
+};
+use crate::{
+    request::{
+        CACHE_STATUS,
+        origin::{Received, ReceivedBody},
+    },
+    store::{Content, Entry, Object, Variants, arriving::End, entry, flight::Reuse},
+    worker::Worker,
+};
+
+/// A header section as it is stored and sent: own memory, placeholders in place, `Set-Cookie` and the fields that
+/// `no-cache="…"` and `private="…"` name left out.
+pub(super) fn for_storing(
+    headers: &mut HeaderMap,
+    directives: &ResponseDirectives,
+) -> (HeaderMap, SmallVec<[HeaderName; 2]>, Option<HeaderValue>) {
+    headers.remove(header::SET_COOKIE);
+    let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
+    for name in &set_aside {
+        headers.remove(name);
+    }
+    let upstream_status = headers.remove(CACHE_STATUS);
+    headers.remove(header::AGE);
+    let mut kept = entry::compact(headers);
+    kept.insert(header::AGE, HeaderValue::from_static("0"));
+    kept.insert(CACHE_STATUS, HeaderValue::from_static("hit"));
+    (kept, set_aside, upstream_status)
+}
+
+/// Phase 13: takes the body in while others read it, and stores it when it came whole.
+pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Question) {
+    let Arrival {
+        arriving,
+        received,
+        freshness,
+        set_aside,
+        upstream_status,
+    } = arrival;
+    let body = &arriving.body;
+    let largest = worker.shared.store.largest();
+    let end = match received.body {
+        ReceivedBody::Whole(bytes) => {
+            body.push(bytes);
+            End::Complete
+        }
+        ReceivedBody::Upstream(mut upstream) => loop {
+            let frame =
+                std::future::poll_fn(|cx| std::pin::Pin::new(&mut upstream).poll_frame(cx)).await;
+            match frame {
+                None => break End::Complete,
+                Some(Err(error)) => {
+                    tracing::warn!(error = %error, "the origin stopped in the middle of a body");
+                    break End::Broken;
+                }
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    body.push(data);
+                    if body.length() > largest {
+                        body.stop_keeping();
+                    }
+                }
+            }
+            let room =
+                tokio::time::timeout(STALL, std::future::poll_fn(|cx| body.poll_room(cx))).await;
+            if !matches!(room, Ok(Ok(()))) {
+                break End::Broken;
+            }
+        },
+    };
+    if end == End::Complete
+        && let Some(pieces) = body.pieces()
+    {
+        let length = body.length();
+        let mut headers = arriving.headers.clone();
+        if !headers.contains_key(header::CONTENT_LENGTH) && !finish::bodiless(arriving.status) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let object = Object {
+            status: arriving.status,
+            has_validator: validate::has_validator(&headers),
+            headers,
+            freshness,
+            body: entry::compact_body(pieces, usize::try_from(length).unwrap_or(usize::MAX)),
+            length,
+            upstream_status,
+            set_aside,
+        };
+        keep(worker, question, &arriving.vary, object);
+    } else if end == End::Complete {
+        worker.metrics.not_stored(NotStored::TooLarge.as_str());
+    }
+    // Only now: who finds the flight over must find the entry.
+    body.finish(end);
+}
+
+/// How long the slowest reader may hold up an object that is too large to be stored.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Puts a response under its key: the URL's own when nothing else tells responses apart, a variant's otherwise.
+pub(super) fn keep(
+    worker: &Rc<Worker>,
+    question: &Question,
+    names: &[HeaderName],
+    object: Object,
+) -> Option<Arc<Entry>> {
+    let store = &worker.shared.store;
+    if names.is_empty() && question.dimensions.is_empty() {
+        let entry = Arc::new(Entry::new(&question.url_key, Content::Object(object)));
+        store.insert(Arc::clone(&entry));
+        return Some(entry);
+    }
+    let known = store.peek(&question.url_key);
+    let (names, nonce) = match known.as_ref().map(|entry| &entry.content) {
+        Some(Content::Variants(known)) if names.iter().all(|name| known.names.contains(name)) => {
+            (known.names.clone(), known.nonce)
+        }
+        Some(Content::Variants(known)) => {
+            let mut all = known.names.clone();
+            all.extend(
+                names
+                    .iter()
+                    .filter(|name| !known.names.contains(name))
+                    .cloned(),
+            );
+            (all, worker.random())
+        }
+        _ => (names.iter().cloned().collect(), worker.random()),
+    };
+    let variants = Variants { names, nonce };
+    let mut key = question.url_key.clone();
+    key.extend_from_slice(&question.dimensions);
+    variant_key(&mut key, &variants, &question.request);
+    let is_known = matches!(known.as_ref().map(|e| &e.content), Some(Content::Variants(v)) if v.nonce == nonce);
+    if !is_known {
+        store.insert(Arc::new(Entry::new(
+            &question.url_key,
+            Content::Variants(variants),
+        )));
+    }
+    let entry = Arc::new(Entry::new(&key, Content::Object(object)));
+    store.insert(Arc::clone(&entry));
+    Some(entry)
+}
+
+/// For a while, requests like this one do not wait for one another.
+pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question) {
+    if worker.shared.store.peek(&question.url_key).is_some() {
+        return;
+    }
+    let until = worker.clock.unix_now() + UNSHARED_FOR;
+    worker.shared.store.insert(Arc::new(Entry::new(
+        &question.url_key,
+        Content::Unshared { until },
+    )));
+}
+
+/// Seconds for which an answer that could not be stored switches coalescing off for its URL.
+const UNSHARED_FOR: u64 = 10;
+
+/// A 304 makes the stored response new again (RFC 9111 §4.3.4).
+pub(super) fn freshen(
+    worker: &Rc<Worker>,
+    route: &Route,
+    entry: &Arc<Entry>,
+    object: &Object,
+    received: &Received,
+) -> Departed {
+    let mut headers = object.headers.clone();
+    headers.remove(header::AGE);
+    validate::freshen(&mut headers, &received.headers);
+    let directives = ResponseDirectives::parse(&headers, &route.cache.targets);
+    let (freshness, _rule) = freshness::freshness(
+        object.status,
+        &headers,
+        &directives,
+        &route.cache,
+        received.requested_at,
+        received.received_at,
+    );
+    let (headers, set_aside, _) = for_storing(&mut headers, &directives);
+    let fresh = Object {
+        status: object.status,
+        has_validator: validate::has_validator(&headers),
+        headers,
+        freshness,
+        body: object.body.clone(),
+        length: object.length,
+        upstream_status: object.upstream_status.clone(),
+        set_aside,
+    };
+    let fresh = Arc::new(Entry::new(&entry.key, Content::Object(fresh)));
+    if directives.no_store {
+        worker.shared.store.remove(&entry.key);
+    } else {
+        worker.shared.store.insert(Arc::clone(&fresh));
+    }
+    Departed::Stored(fresh, Reuse::Revalidated)
+}

@@ -1,0 +1,181 @@
+//! Phases 8 and 9: the key, and what the store has under it.
+//!
+//! A response is found in at most two steps: the URL's own key, and where it has variants (by `Vary`, by the policy's
+//! key, by an experiment) the variant's. Dropping the URL's entry makes all of its variants unreachable at once, so
+//! invalidation never walks.
+
+use std::{rc::Rc, sync::Arc};
+
+use edgerouter_core::{
+    cache::{
+        decide::{self, Decision},
+        key::{self, KeyParts},
+        vary,
+    },
+    http::{cache_control::RequestDirectives, structured::Forward},
+    plan::Route,
+};
+use http::{HeaderMap, Method, StatusCode, header};
+use smallvec::SmallVec;
+
+use super::{
+    Found, Missing,
+    fetch::refresh_behind,
+    send::{Served, stored},
+};
+use crate::{
+    request::{Exchange, answer},
+    store::{Content, Variants},
+    telemetry::Outcome,
+};
+
+/// Whether this request may use the cache at all.
+pub fn cacheable(method: &Method, route: &Route) -> bool {
+    route.cache.enabled && (method == Method::GET || method == Method::HEAD)
+}
+
+/// Phases 8 and 9.
+pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
+    let worker = Rc::clone(&x.worker);
+    let directives = if route.cache.request_directives {
+        RequestDirectives::parse(&x.head.headers)
+    } else {
+        RequestDirectives::default()
+    };
+    let mut scratch = worker.key.borrow_mut();
+    scratch.clear();
+    key::url(
+        &mut scratch,
+        x.host(),
+        x.head.uri.path(),
+        x.head.uri.query(),
+        &route.cache,
+    );
+    let url_length = scratch.len();
+    let has_dimensions = dimensions(&mut scratch, x, route);
+    let dimensions_end = scratch.len();
+
+    let mut why = Forward::UriMiss;
+    let mut unshared = false;
+    let mut found = None;
+    if let Some(entry) = worker
+        .shared
+        .store
+        .get(scratch.get(..url_length).unwrap_or_default())
+    {
+        match &entry.content {
+            Content::Object(_) if !has_dimensions => found = Some(entry),
+            Content::Object(_) => why = Forward::VaryMiss,
+            Content::Variants(variants) => {
+                variant_key(&mut scratch, variants, &x.head.headers);
+                why = Forward::VaryMiss;
+                if let Some(entry) = worker.shared.store.get(&scratch) {
+                    match entry.content {
+                        Content::Object(_) => found = Some(entry),
+                        Content::Unshared { until } => unshared = until > x.now,
+                        Content::Variants(_) => {}
+                    }
+                }
+            }
+            Content::Unshared { until } => unshared = *until > x.now,
+        }
+    }
+
+    let mut stale = None;
+    let mut detail = None;
+    if let Some(entry) = found
+        && let Some(object) = entry.object()
+    {
+        match decide::decide(&object.freshness, &directives, &route.cache, x.now) {
+            Decision::Fresh => {
+                return Found::Answer(stored(x, route, &entry, object, Served::Fresh));
+            }
+            Decision::Stale { revalidate } => {
+                let missing = || Missing {
+                    url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
+                    dimensions: scratch
+                        .get(url_length..dimensions_end)
+                        .unwrap_or_default()
+                        .to_vec(),
+                    stale: Some(Arc::clone(&entry)),
+                    why: Forward::Stale,
+                    detail: None,
+                    collapse: true,
+                };
+                if revalidate {
+                    refresh_behind(x, route, missing());
+                }
+                return Found::Answer(stored(x, route, &entry, object, Served::Stale));
+            }
+            Decision::Validate(reason) => {
+                why = reason.forward();
+                detail = Some(reason.as_str());
+                stale = Some(Arc::clone(&entry));
+            }
+        }
+    }
+    if directives.only_if_cached {
+        x.note.detail = Some("only-if-cached");
+        x.note.forward = None;
+        x.note.outcome = Outcome::Error;
+        return Found::Answer(answer::text(
+            StatusCode::GATEWAY_TIMEOUT,
+            "Not in the cache, and the request asked for nothing else (only-if-cached).",
+        ));
+    }
+    // A body would be part of the question, but not of the key.
+    let plain =
+        x.head.method == Method::GET && !x.has_body && !x.head.headers.contains_key(header::RANGE);
+    if !plain {
+        stale = stale.filter(|_| x.head.method == Method::HEAD);
+    }
+    Found::Missing(Box::new(Missing {
+        url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
+        dimensions: scratch
+            .get(url_length..dimensions_end)
+            .unwrap_or_default()
+            .to_vec(),
+        stale,
+        why,
+        detail,
+        collapse: plain && route.cache.collapse && !unshared,
+    }))
+}
+
+/// Appends what the route's policy makes part of the key beyond the URL; false when there is nothing.
+fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) -> bool {
+    if !x.has_dimensions(route) {
+        return false;
+    }
+    let claims: SmallVec<[(&str, &str); 2]> = route
+        .cache
+        .key_claims
+        .iter()
+        .map(|name| {
+            (
+                &**name,
+                x.claims
+                    .as_ref()
+                    .and_then(|claims| claims.claim(name))
+                    .unwrap_or_default(),
+            )
+        })
+        .collect();
+    let variants: SmallVec<[(&str, &str); 2]> = x.variants(route).collect();
+    let parts = KeyParts {
+        headers: &x.head.headers,
+        policy: &route.cache,
+        variants: &variants,
+        claims: &claims,
+        tag: route.key_tag.as_deref(),
+    };
+    key::dimensions(out, &parts);
+    true
+}
+
+/// Extends URL key and dimensions to the key of a variant.
+pub(super) fn variant_key(out: &mut Vec<u8>, variants: &Variants, request: &HeaderMap) {
+    out.push(0);
+    out.extend_from_slice(&variants.nonce.to_le_bytes());
+    vary::secondary(out, &variants.names, request);
+}

@@ -1,0 +1,43 @@
+//! Phases 8 to 13 for requests that may use the cache.
+//!
+//! `look_up` finds a stored response, `send` makes of it what the client gets; where there is none, `fetch` leads or
+//! follows a `flight` to the origin, and `keep` stores what it brings. `invalidate` is for unsafe methods. The rules are
+//! in `edgerouter_core::cache`; here they are applied in order.
+
+mod fetch;
+mod flight;
+mod invalidate;
+mod keep;
+mod look_up;
+mod send;
+
+use std::sync::Arc;
+
+use edgerouter_core::http::structured::Forward;
+use http::Response;
+
+use crate::{body::EdgeBody, store::Entry};
+
+pub use fetch::{fetch, on_failure};
+pub use invalidate::invalidate;
+pub use look_up::{cacheable, look_up};
+pub use send::straight;
+
+/// The outcome of a look-up.
+pub enum Found {
+    Answer(Response<EdgeBody>),
+    /// The origin must be asked.
+    Missing(Box<Missing>),
+}
+
+/// Why the origin is asked, and what for.
+pub struct Missing {
+    pub url_key: Vec<u8>,
+    /// What tells responses for this URL apart besides `Vary`; empty for most routes.
+    pub dimensions: Vec<u8>,
+    pub stale: Option<Arc<Entry>>,
+    pub why: Forward,
+    pub detail: Option<&'static str>,
+    /// Whether concurrent requests may wait for this one.
+    pub collapse: bool,
+}
