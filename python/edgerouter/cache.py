@@ -78,6 +78,11 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``min_ttl``, ``max_ttl``  bounds on what the origin says; never make ``private`` or ``no-store`` storable
     ``heuristics``  guess a lifetime from ``Last-Modified`` where neither the origin nor ``default_ttl`` gives one
     ``stale_while_revalidate``, ``stale_if_error``  used when the origin names none (RFC 5861)
+    ``grace``  how long a stale response is served at once and refreshed behind, whatever window the origin names
+    ``sick_grace``  the same while no origin of the group is healthy, and when the origin fails; ``≥ grace``. Neither
+        ever holds against ``must-revalidate``, ``proxy-revalidate``, ``s-maxage`` or ``no-cache``
+    ``refresh_ahead``  hits refresh a response shortly before it expires, by chance, so that hot ones never expire
+    ``refresh_beta``  how early: 1 suits most, more is earlier
     ``query``, ``headers``, ``cookies``, ``claims``  what of the request is in the key besides host and path.
         ``cookies=None`` follows HTTP: cookies go upstream and only ``Vary: Cookie`` tells responses apart
     ``accept_encoding``  the normalised ``Accept-Encoding`` (br, gzip, identity) is in the key and goes upstream
@@ -98,6 +103,10 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     heuristics: bool = True
     stale_while_revalidate: Duration | None = None
     stale_if_error: Duration | None = None
+    grace: Duration | None = None
+    sick_grace: Duration | None = None
+    refresh_ahead: bool = False
+    refresh_beta: float = 1.0
     query: Selection = "all"
     headers: Collection[str] = ()
     cookies: Selection | None = None
@@ -110,13 +119,17 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     targets: Collection[str] = ("CDN-Cache-Control",)
 
     def _check(self, check: Check) -> None:
-        check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse")
+        check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse", "refresh_ahead")
         check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
-        check.seconds("stale_while_revalidate", "stale_if_error", optional=True, whole=True)
+        check.seconds("stale_while_revalidate", "stale_if_error", "grace", "sick_grace", optional=True, whole=True)
+        check.number("refresh_beta", above=0, most=1_000)
         check.seconds("min_ttl", whole=True)
         least, most = self.min_ttl, self.max_ttl
         if isinstance(least, (int, float)) and isinstance(most, (int, float)) and least > most:
             check.fail("min_ttl", f"must be ≤ max_ttl ({most})")
+        healthy, sick = self.grace, self.sick_grace
+        if isinstance(healthy, (int, float)) and isinstance(sick, (int, float)) and sick < healthy:
+            check.fail("sick_grace", f"must be ≥ grace ({healthy}): a sick origin is waited for longer")
         check_selection(check, "query")
         check_selection(check, "cookies", optional=True)
         check.tokens("headers")

@@ -103,6 +103,16 @@ class Check:
             elif most is not None and value > most:
                 self.fail(field, f"must be ≤ {most}")
 
+    def number(self, *fields: str, above: float, most: float) -> None:
+        for field in fields:
+            value = self.get(field)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+                self.fail(field, "must be a number")
+            elif value <= above:
+                self.fail(field, f"must be > {above}")
+            elif value > most:
+                self.fail(field, f"must be ≤ {most}")
+
     def flag(self, *fields: str) -> None:
         for field in fields:
             if not isinstance(self.get(field), bool):

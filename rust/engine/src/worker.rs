@@ -171,6 +171,11 @@ impl Clock {
         (self.unix_at_start.get() + now.duration_since(self.start)).as_secs()
     }
 
+    /// Milliseconds since the Unix epoch at `now`.
+    pub fn unix_millis(&self, now: Instant) -> u64 {
+        (self.unix_at_start.get() + now.duration_since(self.start)).as_millis() as u64
+    }
+
     pub fn unix_now(&self) -> u64 {
         self.unix(Instant::now())
     }

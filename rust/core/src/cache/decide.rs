@@ -9,12 +9,48 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Fresh,
-    /// Stale, and sent all the same. `revalidate`: refresh it behind (stale-while-revalidate).
-    Stale {
-        revalidate: bool,
-    },
+    /// Stale, and sent all the same.
+    Stale(Allowance),
     /// Ask the origin first.
     Validate(Reason),
+}
+
+/// Which rule lets a stale response be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowance {
+    /// The request takes stale responses (§5.2.1.2).
+    MaxStale,
+    /// RFC 5861 §3.
+    WhileRevalidate,
+    /// The policy's `grace`.
+    Grace,
+    /// The policy's `sick_grace`: no origin of the group is healthy.
+    SickGrace,
+}
+
+impl Allowance {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxStale => "max-stale",
+            Self::WhileRevalidate => "stale-while-revalidate",
+            Self::Grace => "grace",
+            Self::SickGrace => "sick-grace",
+        }
+    }
+
+    /// Whether the response is refreshed behind the back of the client that gets it stale.
+    pub fn revalidates(self) -> bool {
+        self != Self::MaxStale
+    }
+}
+
+/// What is known of the origins that a stale response would be checked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginHealth {
+    /// At least one of them is worth asking.
+    Healthy,
+    /// None of them is.
+    Sick,
 }
 
 /// Why the origin must be asked.
@@ -55,7 +91,8 @@ impl Reason {
 pub fn decide(
     stored: &Freshness,
     request: &RequestDirectives,
-    _policy: &CachePolicy,
+    policy: &CachePolicy,
+    origin: OriginHealth,
     now: u64,
 ) -> Decision {
     if stored.always_validate {
@@ -86,25 +123,40 @@ pub fn decide(
     if let Some(allowed) = asked_stale
         && allowed.is_none_or(|allowed| staleness <= u64::from(allowed))
     {
-        return Decision::Stale { revalidate: false };
+        return Decision::Stale(Allowance::MaxStale);
     }
     // s-maxage implies proxy-revalidate, but an origin that says both wants the window (RFC 5861 §3).
-    if stored.stale_while_revalidate > 0
-        && staleness < u64::from(stored.stale_while_revalidate)
-        && !stored.must_revalidate
-    {
-        return Decision::Stale { revalidate: true };
+    if !stored.must_revalidate {
+        let sick = policy
+            .sick_grace
+            .filter(|_| origin == OriginHealth::Sick)
+            .unwrap_or(0);
+        let windows = [
+            (stored.stale_while_revalidate, Allowance::WhileRevalidate),
+            (policy.grace.unwrap_or(0), Allowance::Grace),
+            (sick, Allowance::SickGrace),
+        ];
+        if let Some((_, allowance)) = windows
+            .into_iter()
+            .find(|(window, _)| staleness < u64::from(*window))
+        {
+            return Decision::Stale(allowance);
+        }
     }
     Decision::Validate(Reason::Expired)
 }
 
-/// Whether a stored response may stand in for an origin that failed (RFC 5861 §4).
-pub fn may_serve_on_error(stored: &Freshness, now: u64) -> bool {
+/// Whether a stored response may stand in for an origin that failed (RFC 5861 §4): an origin that has just failed is a
+/// sick one, so `sick_grace` counts too.
+pub fn may_serve_on_error(stored: &Freshness, policy: &CachePolicy, now: u64) -> bool {
     if stored.always_validate || stored.must_revalidate {
         return false;
     }
-    stored.fresh(now)
-        || stored.staleness(now) <= u64::from(stored.stale_if_error) && stored.stale_if_error > 0
+    let window = stored
+        .stale_if_error
+        .max(policy.sick_grace.unwrap_or(0))
+        .max(policy.grace.unwrap_or(0));
+    stored.fresh(now) || window > 0 && stored.staleness(now) <= u64::from(window)
 }
 
 #[cfg(test)]
@@ -128,7 +180,12 @@ mod tests {
         let policy = CachePolicy::default();
         for (stored, request, at, want) in [
             (STORED, none, 1059, Decision::Fresh),
-            (STORED, none, 1060, Decision::Stale { revalidate: true }),
+            (
+                STORED,
+                none,
+                1060,
+                Decision::Stale(Allowance::WhileRevalidate),
+            ),
             (STORED, none, 1090, expired),
             (
                 Freshness {
@@ -191,7 +248,7 @@ mod tests {
                     ..none
                 },
                 9999,
-                Decision::Stale { revalidate: false },
+                Decision::Stale(Allowance::MaxStale),
             ),
             (
                 STORED,
@@ -200,7 +257,7 @@ mod tests {
                     ..none
                 },
                 1100,
-                Decision::Stale { revalidate: false },
+                Decision::Stale(Allowance::MaxStale),
             ),
             (
                 STORED,
@@ -213,12 +270,97 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                decide(&stored, &request, &policy, at),
+                decide(&stored, &request, &policy, OriginHealth::Healthy, at),
                 want,
                 "{request:?} at {at}"
             );
         }
-        assert!(may_serve_on_error(&STORED, 1160));
-        assert!(!may_serve_on_error(&STORED, 1161));
+        assert!(may_serve_on_error(&STORED, &policy, 1160));
+        assert!(!may_serve_on_error(&STORED, &policy, 1161));
+    }
+
+    #[test]
+    fn grace_is_short_while_the_origin_is_healthy_and_long_while_it_is_sick() {
+        use OriginHealth::{Healthy, Sick};
+        let none = RequestDirectives::default();
+        let policy = CachePolicy {
+            grace: Some(40),
+            sick_grace: Some(3600),
+            ..CachePolicy::default()
+        };
+        let plain = Freshness {
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
+            ..STORED
+        };
+        let strict = Freshness {
+            must_revalidate: true,
+            ..plain
+        };
+        let unusable = Freshness {
+            always_validate: true,
+            ..plain
+        };
+        let stale = Decision::Stale;
+        let expired = Decision::Validate(Reason::Expired);
+        for (stored, request, health, at, want) in [
+            (plain, none, Healthy, 1059, Decision::Fresh),
+            (plain, none, Sick, 1059, Decision::Fresh),
+            (plain, none, Healthy, 1060, stale(Allowance::Grace)),
+            (plain, none, Healthy, 1099, stale(Allowance::Grace)),
+            (plain, none, Healthy, 1100, expired),
+            (plain, none, Sick, 1100, stale(Allowance::SickGrace)),
+            (plain, none, Sick, 4659, stale(Allowance::SickGrace)),
+            (plain, none, Sick, 4660, expired),
+            // RFC 5861 §3: what the origin or the policy names there comes first.
+            (STORED, none, Sick, 1089, stale(Allowance::WhileRevalidate)),
+            (STORED, none, Sick, 1090, stale(Allowance::Grace)),
+            // RFC 9111 §5.2.2.2, §5.2.2.8, §5.2.2.10: no policy is above must-revalidate.
+            (strict, none, Healthy, 1060, expired),
+            (strict, none, Sick, 1060, expired),
+            // §5.2.2.4.
+            (
+                unusable,
+                none,
+                Sick,
+                1060,
+                Decision::Validate(Reason::NoCache),
+            ),
+            // §5.2.1: nor above the request, where the policy lets it speak.
+            (
+                plain,
+                RequestDirectives {
+                    no_cache: true,
+                    ..none
+                },
+                Sick,
+                1060,
+                Decision::Validate(Reason::RequestNoCache),
+            ),
+            (
+                plain,
+                RequestDirectives {
+                    max_age: Some(60),
+                    ..none
+                },
+                Sick,
+                1061,
+                Decision::Validate(Reason::RequestMaxAge),
+            ),
+        ] {
+            assert_eq!(
+                decide(&stored, &request, &policy, health, at),
+                want,
+                "{request:?}, {health:?} at {at}"
+            );
+        }
+        for (stored, at, want) in [
+            (plain, 4660, true),
+            (plain, 4661, false),
+            (strict, 1060, false),
+            (unusable, 1000, false),
+        ] {
+            assert_eq!(may_serve_on_error(&stored, &policy, at), want, "{at}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 pub mod decide;
 pub mod freshness;
 pub mod key;
+pub mod refresh_ahead;
 pub mod storable;
 pub mod validate;
 pub mod vary;

@@ -155,7 +155,8 @@ pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStored> {
         || directives
             .stale_if_error
             .or(policy.stale_if_error)
-            .is_some_and(|s| s > 0);
+            .is_some_and(|s| s > 0)
+        || policy.grace.max(policy.sick_grace).is_some_and(|s| s > 0);
     if (lifetime.seconds == 0 || directives.no_cache)
         && !validate::has_validator(response)
         && !usable_stale

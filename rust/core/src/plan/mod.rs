@@ -398,7 +398,7 @@ pub struct ForwardPolicy {
 }
 
 /// How responses are stored and reused, resolved. Durations in whole seconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CachePolicy {
     pub enabled: bool,
     pub ttl: Option<u32>,
@@ -408,6 +408,12 @@ pub struct CachePolicy {
     pub heuristics: bool,
     pub stale_while_revalidate: Option<u32>,
     pub stale_if_error: Option<u32>,
+    /// How long a stale response is served at once and refreshed behind, whatever the origin says but must-revalidate.
+    pub grace: Option<u32>,
+    /// The same while no origin of the group is healthy.
+    pub sick_grace: Option<u32>,
+    /// Refresh ahead of expiry, by chance: XFetch's beta.
+    pub refresh_ahead: Option<f64>,
     pub key_query: Select,
     pub key_headers: Vec<HeaderName>,
     /// `None`: cookies follow HTTP (they go upstream and only `Vary: Cookie` tells responses apart).
@@ -433,6 +439,9 @@ impl Default for CachePolicy {
             heuristics: true,
             stale_while_revalidate: None,
             stale_if_error: None,
+            grace: None,
+            sick_grace: None,
+            refresh_ahead: None,
             key_query: Select::All,
             key_headers: Vec::new(),
             key_cookies: None,

@@ -157,8 +157,13 @@ pub fn cache(policy: &CachePolicy) -> String {
         ("max", policy.max_ttl),
         ("stale-while-revalidate", policy.stale_while_revalidate),
         ("stale-if-error", policy.stale_if_error),
+        ("grace", policy.grace),
+        ("grace while the origin is sick", policy.sick_grace),
     ] {
         parts.extend(value.map(|seconds| format!("{name} {seconds} s")));
+    }
+    if let Some(beta) = policy.refresh_ahead {
+        parts.push(format!("refresh ahead (beta {beta})"));
     }
     if policy.key_query != Select::All {
         parts.push(format!("query {}", select(&policy.key_query)));

@@ -38,6 +38,10 @@ pub struct Object {
     /// that replacing them on a hit does not make a clone grow.
     pub headers: HeaderMap,
     pub freshness: Freshness,
+    /// Milliseconds that it took to get from the origin.
+    pub took: u32,
+    /// Age in seconds from which on a hit may refresh it ahead of expiry; `u32::MAX`: none does.
+    pub refresh_from: u32,
     pub body: Chunks,
     pub length: u64,
     /// The origin's own `Cache-Status` members, which ours is appended to (RFC 9211 §2).

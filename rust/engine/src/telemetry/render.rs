@@ -19,7 +19,7 @@ pub(super) fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-const FAMILIES: [(&str, &str, &str); 6] = [
+const FAMILIES: [(&str, &str, &str); 7] = [
     (
         "refused",
         "edgerouter_refused_total",
@@ -34,6 +34,11 @@ const FAMILIES: [(&str, &str, &str); 6] = [
         "not_stored",
         "edgerouter_not_stored_total",
         "Responses that were not stored, by reason.",
+    ),
+    (
+        "refresh",
+        "edgerouter_refreshes_total",
+        "Refreshes of stored responses that nobody waited for, by what let them be served meanwhile.",
     ),
     (
         "failover",

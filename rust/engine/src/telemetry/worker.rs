@@ -193,6 +193,11 @@ impl WorkerMetrics {
         self.rare("not_stored", format!("reason=\"{reason}\""));
     }
 
+    /// A stored response is refreshed while nobody waits for it.
+    pub fn refreshed(&self, why: &'static str) {
+        self.rare("refresh", format!("reason=\"{why}\""));
+    }
+
     /// A group had to go on to its next member.
     pub fn failover(&self, group: GroupId) {
         let name = self

@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use edgerouter_core::plan::{Origin, Plan};
+use edgerouter_core::{
+    cache::decide::OriginHealth,
+    plan::{Group, Origin, Plan},
+};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
@@ -71,6 +74,21 @@ impl HealthBoard {
             }
         }
         false
+    }
+
+    /// Whether any member of a group is healthy, as probes and requests have found it.
+    pub fn of_group(&self, plan: &Plan, group: &Group) -> OriginHealth {
+        let healthy = |origin: &Origin| self.flag(origin).healthy.load(Ordering::Relaxed);
+        if members(plan, group).any(healthy) {
+            OriginHealth::Healthy
+        } else {
+            OriginHealth::Sick
+        }
+    }
+
+    /// Whether a request that nobody waits for should go to the group now: a sick one is left alone but for trials.
+    pub fn admits(&self, plan: &Plan, group: &Group) -> bool {
+        members(plan, group).any(|origin| self.is_healthy(origin))
     }
 
     /// A request was answered, whatever the status.
@@ -143,4 +161,8 @@ impl HealthBoard {
             })
             .collect()
     }
+}
+
+fn members<'p>(plan: &'p Plan, group: &'p Group) -> impl Iterator<Item = &'p Origin> {
+    group.members.iter().filter_map(|id| plan.origin(*id))
 }

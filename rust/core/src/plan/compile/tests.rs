@@ -98,6 +98,11 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     assert_eq!(shop.request_headers.add.len(), 2);
     assert_eq!(shop.cache.key_headers, ["accept"]);
     assert_eq!(shop.cache.targets, ["my-cdn-cache-control"]);
+    assert_eq!(
+        (shop.cache.grace, shop.cache.sick_grace),
+        (Some(10), Some(86_400))
+    );
+    assert_eq!(shop.cache.refresh_ahead, Some(1.5));
     assert_eq!(shop.forward.headers, Select::Only(vec!["accept".into()]));
     assert!(
         shop.auth

@@ -68,6 +68,28 @@ impl Fields<'_> {
         }
     }
 
+    /// Any number above one bound and up to another.
+    pub(super) fn number(
+        &mut self,
+        name: &'static str,
+        default: f64,
+        above: f64,
+        most: f64,
+        problems: &mut Problems,
+    ) -> f64 {
+        let Some(value) = self.raw(name) else {
+            return default;
+        };
+        let message = match value.as_f64() {
+            None => format!("must be a number, not {}", kind(value)),
+            Some(number) if number <= above => format!("must be > {above}"),
+            Some(number) if number > most => format!("must be ≤ {most}"),
+            Some(number) => return number,
+        };
+        self.wrong(name, value, message, problems);
+        default
+    }
+
     /// Whole seconds, as HTTP counts them (RFC 9111 §1.2.2).
     pub(super) fn delta(
         &mut self,

@@ -23,6 +23,10 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
     let heuristics = fields.flag("heuristics", standard.heuristics, problems);
     let stale_while_revalidate = fields.maybe_delta("stale_while_revalidate", None, problems);
     let stale_if_error = fields.maybe_delta("stale_if_error", None, problems);
+    let grace = fields.maybe_delta("grace", None, problems);
+    let sick_grace = fields.maybe_delta("sick_grace", None, problems);
+    let refresh_ahead = fields.flag("refresh_ahead", false, problems);
+    let beta = fields.number("refresh_beta", 1.0, 0.0, 1_000.0, problems);
     let key_query = select(&mut fields, "query", standard.key_query, false, problems);
     let key_headers = names(&mut fields, "headers", Vec::new(), problems);
     let key_cookies = match fields.some("cookies") {
@@ -57,6 +61,15 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
             format!("must be ≤ max_ttl, which is {most}"),
         );
     }
+    if let (Some(healthy), Some(sick)) = (grace, sick_grace)
+        && sick < healthy
+    {
+        problems.add(
+            fields.at("sick_grace"),
+            Some(sick.to_string()),
+            format!("must be ≥ grace, which is {healthy}: a sick origin is waited for longer"),
+        );
+    }
     fields.end(problems);
     CachePolicy {
         enabled,
@@ -67,6 +80,9 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         heuristics,
         stale_while_revalidate,
         stale_if_error,
+        grace,
+        sick_grace,
+        refresh_ahead: refresh_ahead.then_some(beta),
         key_query,
         key_headers,
         key_cookies,

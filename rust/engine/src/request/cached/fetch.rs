@@ -9,7 +9,7 @@ use edgerouter_core::{
         vary,
     },
     http::cache_control::RequestDirectives,
-    plan::Route,
+    plan::{Route, Target},
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use tokio::{sync::oneshot, task::spawn_local};
@@ -234,7 +234,7 @@ pub fn on_failure(
     x.now = x.worker.clock.unix_now();
     if let Some(entry) = stale
         && let Some(object) = entry.object()
-        && decide::may_serve_on_error(&object.freshness, x.now)
+        && decide::may_serve_on_error(&object.freshness, &route.cache, x.now)
     {
         return Ok(stored(x, route, &entry, object, Served::StaleOnError));
     }
@@ -243,14 +243,33 @@ pub fn on_failure(
     Ok(answer::origin_failed(error.is_timeout()))
 }
 
-/// Refreshes a stale response behind the back of the client that was just served with it.
-pub(super) fn refresh_behind(x: &Exchange, route: &Route, missing: Missing) {
+/// Refreshes a response behind the back of the client that is served with it: one fetch a key at a time, and none of an
+/// origin that is sick but for its trials. `why` is for the metrics.
+pub(super) fn refresh_behind(
+    x: &Exchange,
+    route: &Route,
+    why: &'static str,
+    missing: impl FnOnce() -> Missing,
+) {
+    let admits = match route.target {
+        Target::Group(group) => x
+            .live
+            .plan
+            .group(group)
+            .is_some_and(|group| x.worker.shared.health.admits(&x.live.plan, group)),
+        _ => false,
+    };
+    if !admits {
+        return;
+    }
+    let missing = missing();
     let mut flight_key = missing.url_key.clone();
     flight_key.extend_from_slice(&missing.dimensions);
     let Join::Lead(lead) = x.worker.shared.flights.join(&flight_key) else {
         return;
     };
     let Ok(ask) = x.ask(route, true) else { return };
+    x.worker.metrics.refreshed(why);
     let mut question = question(x, route, &missing);
     question.method = Method::GET;
     spawn_local(fly(Rc::clone(&x.worker), ask, question, lead, None));

@@ -1,6 +1,6 @@
 //! A flight: asks the origin, judges the answer, tells whoever waits. Runs to its end whoever goes away meanwhile.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     cache::{
@@ -120,6 +120,10 @@ pub(super) struct Arrival {
     pub arriving: Arc<ArrivingResponse>,
     pub received: Received,
     pub freshness: Freshness,
+    /// When the origin was asked.
+    pub started: Instant,
+    /// XFetch's beta, where the route refreshes ahead.
+    pub refresh_ahead: Option<f64>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
     pub upstream_status: Option<HeaderValue>,
 }
@@ -134,6 +138,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         Some(object) => validate::conditional_headers(&object.headers, &mut ask.headers),
         None => false,
     };
+    let started = Instant::now();
     let asked = origin::ask(ask, RequestBody::Empty).await;
     let stale = question
         .stale
@@ -143,7 +148,11 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         Ok(received) => received,
         Err(Unanswered::Failed(error)) => {
             if let Some((entry, object)) = stale
-                && decide::may_serve_on_error(&object.freshness, worker.clock.unix_now())
+                && decide::may_serve_on_error(
+                    &object.freshness,
+                    &route.cache,
+                    worker.clock.unix_now(),
+                )
             {
                 return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
             }
@@ -153,10 +162,10 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
     };
     if let Some((entry, object)) = stale {
         if received.status == StatusCode::NOT_MODIFIED && validating {
-            return freshen(worker, route, entry, object, &received);
+            return freshen(worker, route, entry, object, &received, started.elapsed());
         }
         if received.status.is_server_error()
-            && decide::may_serve_on_error(&object.freshness, received.received_at)
+            && decide::may_serve_on_error(&object.freshness, &route.cache, received.received_at)
         {
             return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
         }
@@ -209,6 +218,8 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         arriving,
         received,
         freshness,
+        started,
+        refresh_ahead: route.cache.refresh_ahead,
         set_aside,
         upstream_status,
     }))

@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use edgerouter_core::{
-    cache::{freshness, storable::NotStored, validate},
+    cache::{freshness, refresh_ahead, storable::NotStored, validate},
     finish,
     http::cache_control::ResponseDirectives,
     plan::Route,
@@ -51,6 +51,8 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
         arriving,
         received,
         freshness,
+        started,
+        refresh_ahead: beta,
         set_aside,
         upstream_status,
     } = arrival;
@@ -95,11 +97,14 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
         if !headers.contains_key(header::CONTENT_LENGTH) && !finish::bodiless(arriving.status) {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
+        let took = millis(started.elapsed());
         let object = Object {
             status: arriving.status,
             has_validator: validate::has_validator(&headers),
             headers,
             freshness,
+            took,
+            refresh_from: refresh_ahead::begins(&freshness, took, beta),
             body: entry::compact_body(pieces, usize::try_from(length).unwrap_or(usize::MAX)),
             length,
             upstream_status,
@@ -184,6 +189,7 @@ pub(super) fn freshen(
     entry: &Arc<Entry>,
     object: &Object,
     received: &Received,
+    took: Duration,
 ) -> Departed {
     let mut headers = object.headers.clone();
     headers.remove(header::AGE);
@@ -198,11 +204,14 @@ pub(super) fn freshen(
         received.received_at,
     );
     let (headers, set_aside, _) = for_storing(&mut headers, &directives);
+    let took = millis(took);
     let fresh = Object {
         status: object.status,
         has_validator: validate::has_validator(&headers),
         headers,
         freshness,
+        took,
+        refresh_from: refresh_ahead::begins(&freshness, took, route.cache.refresh_ahead),
         body: object.body.clone(),
         length: object.length,
         upstream_status: object.upstream_status.clone(),
@@ -215,4 +224,9 @@ pub(super) fn freshen(
         worker.shared.store.insert(Arc::clone(&fresh));
     }
     Departed::Stored(fresh, Reuse::Revalidated)
+}
+
+/// As an object keeps the time that its fetch took.
+fn millis(took: Duration) -> u32 {
+    u32::try_from(took.as_millis()).unwrap_or(u32::MAX)
 }

@@ -8,12 +8,12 @@ use std::{rc::Rc, sync::Arc};
 
 use edgerouter_core::{
     cache::{
-        decide::{self, Decision},
+        decide::{self, Decision, OriginHealth},
         key::{self, KeyParts},
-        vary,
+        refresh_ahead, vary,
     },
     http::{cache_control::RequestDirectives, structured::Forward},
-    plan::Route,
+    plan::{Route, Target},
 };
 use http::{HeaderMap, Method, StatusCode, header};
 use smallvec::SmallVec;
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     request::{Exchange, answer},
-    store::{Content, Variants},
+    store::{Content, Object, Variants},
     telemetry::Outcome,
 };
 
@@ -86,24 +86,31 @@ pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
     if let Some(entry) = found
         && let Some(object) = entry.object()
     {
-        match decide::decide(&object.freshness, &directives, &route.cache, x.now) {
+        let behind = || Missing {
+            url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
+            dimensions: scratch
+                .get(url_length..dimensions_end)
+                .unwrap_or_default()
+                .to_vec(),
+            stale: Some(Arc::clone(&entry)),
+            why: Forward::Stale,
+            detail: None,
+            collapse: true,
+        };
+        let health = origin_health(x, route, object);
+        match decide::decide(&object.freshness, &directives, &route.cache, health, x.now) {
             Decision::Fresh => {
+                if object.freshness.age(x.now) >= u64::from(object.refresh_from)
+                    && refreshes_ahead(x, route, object)
+                {
+                    refresh_behind(x, route, "ahead", behind);
+                }
                 return Found::Answer(stored(x, route, &entry, object, Served::Fresh));
             }
-            Decision::Stale { revalidate } => {
-                let missing = || Missing {
-                    url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
-                    dimensions: scratch
-                        .get(url_length..dimensions_end)
-                        .unwrap_or_default()
-                        .to_vec(),
-                    stale: Some(Arc::clone(&entry)),
-                    why: Forward::Stale,
-                    detail: None,
-                    collapse: true,
-                };
-                if revalidate {
-                    refresh_behind(x, route, missing());
+            Decision::Stale(allowance) => {
+                x.note.detail = Some(allowance.as_str());
+                if allowance.revalidates() {
+                    refresh_behind(x, route, allowance.as_str(), behind);
                 }
                 return Found::Answer(stored(x, route, &entry, object, Served::Stale));
             }
@@ -140,6 +147,32 @@ pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
         detail,
         collapse: plain && route.cache.collapse && !unshared,
     }))
+}
+
+/// Looked at only for what is stale: a fresh response needs no origin.
+fn origin_health(x: &Exchange, route: &Route, object: &Object) -> OriginHealth {
+    let Target::Group(group) = route.target else {
+        return OriginHealth::Healthy;
+    };
+    if route.cache.sick_grace.is_none() || object.freshness.fresh(x.now) {
+        return OriginHealth::Healthy;
+    }
+    x.live
+        .plan
+        .group(group)
+        .map_or(OriginHealth::Healthy, |group| {
+            x.worker.shared.health.of_group(&x.live.plan, group)
+        })
+}
+
+/// Whether this hit is the one that refreshes the response ahead of its expiry.
+fn refreshes_ahead(x: &Exchange, route: &Route, object: &Object) -> bool {
+    let Some(beta) = route.cache.refresh_ahead else {
+        return false;
+    };
+    let now = x.worker.clock.unix_millis(x.started);
+    x.head.method == Method::GET
+        && refresh_ahead::due(&object.freshness, object.took, beta, now, x.worker.random())
 }
 
 /// Appends what the route's policy makes part of the key beyond the URL; false when there is nothing.

@@ -1,0 +1,1 @@
+"""Serving fast: grace, refreshing ahead, prefetching, the service worker."""
