@@ -21,8 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, AdminState},
-    background,
+    admin, background,
     functions::Functions,
     identity::KeySources,
     listen::{
@@ -152,8 +151,7 @@ impl Engine {
             background::start(Arc::clone(&shared), watched.clone()).map_err(StartError::Thread)?,
         );
         if let Some(socket) = admin_socket {
-            let state: Arc<dyn AdminState> = Arc::clone(&shared) as Arc<dyn AdminState>;
-            let thread = admin::serve(socket, state, settings.admin_token, watched)
+            let thread = admin::serve(socket, Arc::clone(&shared), settings.admin_token, watched)
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
@@ -202,7 +200,7 @@ impl Engine {
     }
 
     pub fn metrics(&self) -> String {
-        AdminState::metrics(&*self.shared)
+        self.shared.metrics()
     }
 
     /// Stops accepting, lets what is being answered finish for at most `drain` (the plan's limit when `None`), and
@@ -341,8 +339,8 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
     }
 }
 
-impl AdminState for Shared {
-    fn metrics(&self) -> String {
+impl Shared {
+    pub fn metrics(&self) -> String {
         let live = self.live.load();
         self.metrics.render(&Gauges {
             cache_bytes: self.store.bytes(),
@@ -356,7 +354,8 @@ impl AdminState for Shared {
         })
     }
 
-    fn readiness(&self) -> Result<(), Vec<String>> {
+    /// `Err`: why the process should get no traffic now.
+    pub fn readiness(&self) -> Result<(), Vec<String>> {
         let mut reasons = Vec::new();
         if self.draining.load(Ordering::Acquire) {
             reasons.push("draining: no new connections are taken".to_owned());

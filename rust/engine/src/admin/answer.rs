@@ -1,0 +1,43 @@
+//! Answers of the admin listener: text, JSON, and JSON about what was wrong with a request.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+
+pub type Answer = Response<Full<Bytes>>;
+
+pub fn text(status: StatusCode, body: &str) -> Answer {
+    of(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+pub fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
+    of(status, "application/json", format!("{value}\n"))
+}
+
+/// `{"error": {"field": …, "message": …}}`; `field` is null where the whole request is meant.
+pub fn error(status: StatusCode, field: Option<&str>, message: &str) -> Answer {
+    json(
+        status,
+        &serde_json::json!({"error": {"field": field, "message": message}}),
+    )
+}
+
+pub fn of(status: StatusCode, kind: &'static str, body: String) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    response
+}
+
+pub fn with(mut answer: Answer, name: header::HeaderName, value: &str) -> Answer {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        answer.headers_mut().insert(name, value);
+    }
+    answer
+}

@@ -1,0 +1,249 @@
+//! What the admin listener can be asked: one line an endpoint.
+//!
+//! To add one, write a function that takes the room and the call and gives an answer, and name it in [`ENDPOINTS`].
+//! Guarding, bounds on the body, methods and unknown paths are dealt with before it is called.
+
+use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+
+use super::{
+    answer::{self, Answer},
+    guard::{self, Guard},
+    probes,
+};
+use crate::worker::Shared;
+
+/// The largest request body.
+pub const MOST_BODY: usize = 1 << 20;
+/// The time in which a request body must have come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What endpoints work with.
+#[derive(Debug)]
+pub struct Room {
+    pub shared: Arc<Shared>,
+    pub guard: Guard,
+}
+
+/// A request to an endpoint, whole.
+#[derive(Debug)]
+pub struct Call {
+    pub method: Method,
+    /// The path as it was sent.
+    pub path: String,
+    pub query: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    parameters: SmallVec<[(&'static str, String); 2]>,
+}
+
+impl Call {
+    /// The segment in the place of `{name}`, decoded.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// The decoded value of a query parameter.
+    pub fn query(&self, name: &str) -> Option<String> {
+        edgerouter_core::http::uri::get_query(&self.query, name).map(|value| value.into_owned())
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Result<serde_json::Value, Answer> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            answer::error(
+                StatusCode::BAD_REQUEST,
+                Some("body"),
+                &format!("is not valid JSON: {error}"),
+            )
+        })
+    }
+}
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Everybody who can connect.
+    Open,
+    /// Who knows the token, where one is set.
+    Token,
+}
+
+pub type Later = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// How an endpoint answers.
+#[derive(Clone, Copy)]
+enum Work {
+    Now(fn(&Room, &Call) -> Answer),
+    /// For what takes long enough that others should be served meanwhile.
+    #[allow(dead_code)] // no endpoint of today takes long
+    Later(fn(Rc<Room>, Call) -> Later),
+}
+
+struct Endpoint {
+    method: Method,
+    path: &'static str,
+    access: Access,
+    work: Work,
+}
+
+const fn get(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answer) -> Endpoint {
+    Endpoint {
+        method: Method::GET,
+        path,
+        access,
+        work: Work::Now(work),
+    }
+}
+
+const ENDPOINTS: &[Endpoint] = &[
+    get("/", Access::Token, probes::index),
+    get("/healthz", Access::Open, probes::health),
+    get("/readyz", Access::Token, probes::readiness),
+    get("/metrics", Access::Token, probes::metrics),
+];
+
+impl Room {
+    /// The paths of all endpoints.
+    pub fn paths(&self) -> impl Iterator<Item = &'static str> {
+        ENDPOINTS.iter().map(|endpoint| endpoint.path)
+    }
+}
+
+/// Answers one request.
+pub async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    if let Err(refused) = room.guard.admit(&head.headers) {
+        return refused;
+    }
+    let path = head.uri.path();
+    let mut allowed: Vec<&str> = Vec::new();
+    let mut found = None;
+    for endpoint in ENDPOINTS {
+        let Some(parameters) = captured(endpoint.path, path) else {
+            continue;
+        };
+        let asked = if head.method == Method::HEAD {
+            &Method::GET
+        } else {
+            &head.method
+        };
+        if endpoint.method == *asked {
+            found = Some((endpoint, parameters));
+            break;
+        }
+        allowed.push(endpoint.method.as_str());
+        if endpoint.method == Method::GET {
+            allowed.push("HEAD");
+        }
+    }
+    let Some((endpoint, parameters)) = found else {
+        if allowed.is_empty() {
+            let message = "there is no such endpoint; GET / lists them";
+            return answer::error(StatusCode::NOT_FOUND, Some("path"), message);
+        }
+        let allowed = allowed.join(", ");
+        let message = format!("must be one of {allowed}");
+        let refused = answer::error(StatusCode::METHOD_NOT_ALLOWED, Some("method"), &message);
+        return answer::with(refused, header::ALLOW, &allowed);
+    };
+    if endpoint.access == Access::Token
+        && let Err(refused) = room.guard.check_token(&head.headers)
+    {
+        return refused;
+    }
+    if endpoint.method != Method::GET
+        && let Err(refused) = guard::check_no_form(&head.headers)
+    {
+        return refused;
+    }
+    let body = match whole(body).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
+    };
+    let call = Call {
+        path: path.to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        method: head.method,
+        headers: head.headers,
+        body,
+        parameters,
+    };
+    match endpoint.work {
+        Work::Now(work) => work(&room, &call),
+        Work::Later(work) => work(room, call).await,
+    }
+}
+
+/// The body, within the bounds on its size and time.
+async fn whole(body: Incoming) -> Result<Bytes, Answer> {
+    let refused = |status, message: &str| answer::error(status, Some("body"), message);
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MOST_BODY).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(refused(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("must be at most {MOST_BODY} bytes"),
+        )),
+        Ok(Err(_)) => Err(refused(StatusCode::BAD_REQUEST, "broke off")),
+        Err(_) => Err(refused(
+            StatusCode::REQUEST_TIMEOUT,
+            &format!("must come within {} seconds", BODY_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+/// The parameters of a path that has the form of `pattern`, in which `{name}` stands for one whole segment.
+fn captured(pattern: &'static str, path: &str) -> Option<SmallVec<[(&'static str, String); 2]>> {
+    let mut parameters = SmallVec::new();
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(parameters),
+            (Some(wanted), Some(given)) => {
+                match wanted
+                    .strip_prefix('{')
+                    .and_then(|rest| rest.strip_suffix('}'))
+                {
+                    Some(name) if !given.is_empty() => {
+                        let plain = given.replace('+', "%2B");
+                        let value = edgerouter_core::http::uri::decode(&plain).into_owned();
+                        parameters.push((name, value));
+                    }
+                    None if wanted == given => {}
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_one_whole_segment() {
+        for (pattern, path, want) in [
+            ("/v1/purges", "/v1/purges", Some("")),
+            ("/v1/purges/{id}", "/v1/purges/I1", Some("I1")),
+            ("/v1/purges/{id}", "/v1/purges/a%20b+c", Some("a b+c")),
+            ("/v1/purges/{id}", "/v1/purges/", None),
+            ("/v1/purges/{id}", "/v1/purges", None),
+            ("/v1/purges/{id}", "/v1/purges/a/b", None),
+            ("/v1/purges", "/v1/purges/", None),
+        ] {
+            let got = captured(pattern, path)
+                .map(|found| found.first().map_or(String::new(), |(_, v)| v.clone()));
+            assert_eq!(got.as_deref(), want, "{pattern} {path}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Who may ask the admin listener for something: the right `Host`, no stranger's page, the token where one is set.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, StatusCode, header};
+
+use super::answer::{self, Answer};
+
+/// The custom field that a caller without a JSON body sends to show that it is no HTML form.
+pub const NO_FORM: &str = "x-edgerouter";
+
+#[derive(Debug)]
+pub struct Guard {
+    pub token: Option<String>,
+    pub address: Option<SocketAddr>,
+}
+
+impl Guard {
+    /// Refuses names that a stranger's DNS can point here (DNS rebinding), and pages of other origins.
+    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
+        if !self.host_is_ours(headers) {
+            return Err(answer::error(
+                StatusCode::MISDIRECTED_REQUEST,
+                Some("Host"),
+                "names no address of this listener; use its IP address or localhost",
+            ));
+        }
+        if !origin_is_ours(headers) {
+            return Err(answer::error(
+                StatusCode::FORBIDDEN,
+                Some("Origin"),
+                "requests from other origins are not answered",
+            ));
+        }
+        Ok(())
+    }
+
+    pub fn check_token(&self, headers: &HeaderMap) -> Result<(), Answer> {
+        if self.token_is_right(headers) {
+            return Ok(());
+        }
+        let refused = answer::error(
+            StatusCode::UNAUTHORIZED,
+            Some("Authorization"),
+            "a token is needed: Authorization: Bearer …",
+        );
+        Err(answer::with(
+            refused,
+            header::WWW_AUTHENTICATE,
+            "Bearer realm=\"edgerouter admin\"",
+        ))
+    }
+
+    /// Whether only processes of this machine can connect.
+    pub fn is_loopback(&self) -> bool {
+        self.address.is_some_and(|own| own.ip().is_loopback())
+    }
+
+    fn host_is_ours(&self, headers: &HeaderMap) -> bool {
+        let Some(host) = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+        else {
+            return false;
+        };
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(host, |(name, _)| name);
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|named| {
+                match self.address.map(|address| address.ip()) {
+                    Some(own) if !own.is_unspecified() => {
+                        own == named || (own.is_loopback() && named.is_loopback())
+                    }
+                    _ => true,
+                }
+            })
+    }
+
+    fn token_is_right(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let given = given
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        given.is_some_and(|(_, given)| same(given.trim().as_bytes(), token.as_bytes()))
+    }
+}
+
+/// A browser names the page that asks: only one of the same host and port may.
+fn origin_is_ours(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    match headers.get(header::ORIGIN) {
+        None => true,
+        Some(origin) => origin
+            .to_str()
+            .is_ok_and(|origin| origin == format!("http://{host}")),
+    }
+}
+
+/// A form can send neither a JSON body nor a field of its own; a script that does must ask first (CORS), and gets no
+/// answer here. So a browser that has not learnt `Origin` cannot be made to change anything either.
+pub fn check_no_form(headers: &HeaderMap) -> Result<(), Answer> {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json")
+        || headers.contains_key(NO_FORM)
+        || headers.contains_key(header::AUTHORIZATION)
+    {
+        return Ok(());
+    }
+    Err(answer::error(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Some("Content-Type"),
+        "must be application/json (or send the field X-Edgerouter: 1)",
+    ))
+}
+
+/// Compares in a time that depends on the lengths only.
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
+}

@@ -1,0 +1,56 @@
+"""The admin listener: who may ask, what it answers to a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from edgerouter import Edge
+from edgerouter.serving import Server, Settings
+from edgerouter.testing import running
+
+
+@pytest.fixture
+def admin() -> Iterator[str]:
+    edge = Edge("test")
+    edge.route("/*", respond="x")
+    with running(edge) as served:
+        yield served.admin_url
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    edge = Edge("test")
+    edge.route("/*", respond="x")
+    settings = Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", admin_token="open sesame", workers=1)
+    with Server.start(edge, settings) as server:
+        yield server.admin_url or ""
+
+
+def test_an_unknown_endpoint_and_a_wrong_method_are_explained(admin: str) -> None:
+    unknown = httpx.get(f"{admin}/v1/nothing")
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["field"] == "path"
+    wrong = httpx.delete(f"{admin}/metrics")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
+    assert wrong.json()["error"] == {"field": "method", "message": "must be one of GET, HEAD"}
+    assert httpx.head(f"{admin}/metrics").text == ""
+
+
+def test_a_token_opens_what_it_guards_and_only_the_whole_token_does(guarded: str) -> None:
+    assert httpx.get(f"{guarded}/healthz").status_code == 200
+    for given in (None, "Bearer", "Bearer open", "Bearer open sesame!", "Basic open sesame"):
+        refused = httpx.get(f"{guarded}/metrics", headers={"authorization": given} if given else {})
+        assert refused.status_code == 401, given
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+        assert "sesame" not in refused.text
+    assert httpx.get(f"{guarded}/metrics", headers={"authorization": "bearer open sesame"}).status_code == 200
+
+
+def test_names_and_pages_of_strangers_are_not_answered(admin: str) -> None:
+    assert httpx.get(f"{admin}/healthz", headers={"host": "evil.example"}).status_code == 421
+    assert httpx.get(f"{admin}/healthz", headers={"origin": "http://evil.example"}).status_code == 403
+    assert httpx.get(f"{admin}/healthz", headers={"origin": "null"}).status_code == 403
+    assert httpx.get(f"{admin}/healthz", headers={"origin": admin}).status_code == 200
