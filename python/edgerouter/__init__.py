@@ -35,6 +35,7 @@ from edgerouter.routes import (
     When,
 )
 from edgerouter.secrets import Secret, env, secret_file
+from edgerouter.service_worker import ServiceWorker
 
 __all__ = [
     "BindingError",
@@ -65,6 +66,7 @@ __all__ = [
     "Rewrite",
     "Route",
     "Secret",
+    "ServiceWorker",
     "When",
     "all_except",
     "cache",

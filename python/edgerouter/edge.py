@@ -36,6 +36,7 @@ from edgerouter.routes import (
     When,
 )
 from edgerouter.secrets import Secret
+from edgerouter.service_worker import ServiceWorker
 
 if TYPE_CHECKING:
     from edgerouter import _core
@@ -70,6 +71,7 @@ class Edge:
         self._groups: dict[str, Group] = {}
         self._routes: list[Route] = []
         self._hooks: list[Hook] = []
+        self._service_workers: list[ServiceWorker] = []
         self._called: list[Called] = []
         self._callables: list[Callable[..., Any]] = []
         self._server: Server | None = None
@@ -214,6 +216,42 @@ class Edge:
             )
         )
 
+    # -- latency ---------------------------------------------------------------------------------------------------
+
+    def service_worker(
+        self,
+        path: str = "/sw.js",
+        *,
+        precache: Collection[str] = (),
+        offline: str | None = None,
+        api: Collection[str] = ("/api/*",),
+        scope: str = "/",
+        host: str | None = None,
+        authorized: bool = False,
+        entries: int = 100,
+    ) -> ServiceWorker:
+        """Serves a service worker, made anew with each change of the routes; pages register it by its path.
+
+        ``precache``  paths fetched when it is installed, without cookies; they answer without network
+        ``offline``  the page for a navigation without network; precached, too
+        ``api``  paths (with ``*`` and ``?``) answered from the browser's cache at once and refreshed behind
+        ``scope``  the part of the site that it may control
+        ``authorized``  requests with ``Authorization`` may be answered from the browser's cache, too
+        ``entries``  responses that a browser keeps besides the precached ones
+        """
+        worker = ServiceWorker(
+            path,
+            host=host,
+            scope=scope,
+            precache=precache,
+            offline=offline,
+            api=api,
+            authorized=authorized,
+            entries=entries,
+        )
+        self._service_workers.append(worker)
+        return worker
+
     # -- callables -------------------------------------------------------------------------------------------------
 
     def function(
@@ -312,6 +350,7 @@ class Edge:
             ("callables", self._called),
             ("hooks", self._hooks),
             ("routes", self._routes),
+            ("service_workers", self._service_workers),
         ):
             if own:
                 data[field] = [*data.get(field, ()), *(_data(item) for item in own)]

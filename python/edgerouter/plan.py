@@ -13,6 +13,7 @@ from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value
 from edgerouter.origins import Group, Origin
 from edgerouter.routes import Hook, Route
+from edgerouter.service_worker import ServiceWorker
 
 __all__ = ["CallableSpec", "Called", "Limits", "Plan"]
 
@@ -94,6 +95,7 @@ class Plan(Value, frozen=True, kw_only=True):
     callables: Collection[Called] = ()
     hooks: Collection[Hook] = ()
     routes: Collection[Route] = ()
+    service_workers: Collection[ServiceWorker] = ()
 
     def _check(self, check: Check) -> None:
         check.name("name")

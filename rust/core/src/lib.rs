@@ -15,4 +15,5 @@ pub mod http;
 pub mod identity;
 pub mod origin;
 pub mod plan;
+pub mod service_worker;
 pub mod viewer;

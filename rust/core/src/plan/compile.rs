@@ -8,6 +8,7 @@ mod keys;
 mod origins;
 mod paths;
 mod routes;
+mod service_workers;
 mod templates;
 #[cfg(test)]
 mod tests;
@@ -123,6 +124,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         callables,
         hooks,
         routes,
+        service_workers,
     } = spec;
     let origin_names: Vec<Arc<str>> = origins
         .iter()
@@ -177,6 +179,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         }
         compiled.push(route);
     }
+    service_workers::fit(&service_workers, compiled.iter().flatten(), problems);
     if !problems.0.is_empty() {
         return None;
     }
@@ -197,6 +200,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         routes,
         router,
         edge_fields,
+        marks_personal: !service_workers.is_empty(),
     })
 }
 

@@ -75,6 +75,8 @@ pub struct Plan {
     /// Request fields that only the edge may set: removed from every client request (DESIGN §3, spoofing rule).
     /// Contains the names of all JWT `forward` maps and experiment headers besides the built-in list.
     pub edge_fields: Vec<HeaderName>,
+    /// Responses that set a cookie are marked for the service workers of the site, which cannot see it.
+    pub marks_personal: bool,
 }
 
 impl Plan {

@@ -4,6 +4,7 @@
 //! `compile`'s. It never stops at the first problem, and no message of it ever holds a secret.
 
 mod headers;
+mod latency;
 mod numbers;
 mod policies;
 mod reader;
@@ -20,6 +21,8 @@ use super::{
     CachePolicy, Condition, FailMode, HeaderEdits, HealthCheck, Limits, Redirect, Select,
     ViewerPolicy,
 };
+
+use crate::service_worker::ServiceWorker;
 
 pub use reader::{Problems, join};
 pub use site::read;
@@ -141,6 +144,8 @@ pub struct PlanSpec {
     pub callables: Vec<CallableSpec>,
     pub hooks: Vec<HookSpec>,
     pub routes: Vec<RouteSpec>,
+    /// Their routes are in `routes` already.
+    pub service_workers: Vec<ServiceWorker>,
 }
 
 #[derive(Debug)]

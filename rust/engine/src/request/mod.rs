@@ -14,14 +14,16 @@ pub mod tunnel;
 use std::{convert::Infallible, rc::Rc, time::Instant};
 
 use edgerouter_core::{
+    cache::validate::{self, Outcome as Precondition},
     experiment::Mode,
     forward,
     http::structured::{self, CacheStatus},
     identity::jwt::{self, Extracted},
-    plan::{Route, Target},
+    plan::{FixedResponse, Route, Target},
+    service_worker,
     viewer::{self, Https},
 };
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use self::{
@@ -90,11 +92,7 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
     }
     let mut response = match &route.target {
         Target::Redirect(redirect) => redirected(x, route, redirect)?,
-        Target::Respond(fixed) => answer::of(
-            fixed.status,
-            fixed.headers.iter().cloned().collect(),
-            EdgeBody::bytes(fixed.body.clone()),
-        ),
+        Target::Respond(fixed) => responded(x, fixed),
         Target::Function(call) => Box::pin(hooks::function(x, *call)).await?,
         Target::Group(_) => {
             x.rewrite(route)?;
@@ -272,12 +270,37 @@ fn redirected(
     }
 }
 
+/// Fixed words; a validator among their fields makes them conditional (RFC 9110 §13).
+fn responded(x: &Exchange, fixed: &FixedResponse) -> Response<EdgeBody> {
+    let mut headers: HeaderMap = fixed.headers.iter().cloned().collect();
+    if validate::has_validator(&headers) {
+        match validate::precondition(&x.head.method, &x.head.headers, fixed.status, &headers) {
+            Precondition::Send => {}
+            Precondition::NotModified => {
+                validate::not_modified(&mut headers);
+                return answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty());
+            }
+            Precondition::Failed => {
+                return answer::text(
+                    StatusCode::PRECONDITION_FAILED,
+                    "The condition of the request does not hold.",
+                );
+            }
+        }
+    }
+    answer::of(fixed.status, headers, EdgeBody::bytes(fixed.body.clone()))
+}
+
 impl Exchange {
     /// Phase 15: what every response gets, wherever it came from.
     fn finish(&mut self, response: &mut Response<EdgeBody>) {
         let live = Rc::clone(&self.live);
         let route = self.route.and_then(|id| live.plan.route(id));
         let headers = response.headers_mut();
+        // Before the edge's own cookies: those say which variant a visitor gets, nothing about who it is.
+        if live.plan.marks_personal && headers.contains_key(header::SET_COOKIE) {
+            headers.insert(service_worker::PERSONAL, service_worker::PERSONAL_VALUE);
+        }
         if let Some(route) = route {
             for chosen in &self.chosen {
                 if chosen.fresh

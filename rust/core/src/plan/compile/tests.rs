@@ -134,6 +134,12 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (1, 1)
     );
     assert!(!last.hooks.origin_request[0].always);
+    let worker = &plan.routes[6];
+    assert_eq!(
+        (&*worker.label, plan.marks_personal),
+        ("www.example.com/sw.js", true)
+    );
+    assert!(matches!(&worker.target, Target::Respond(fixed) if fixed.headers.len() == 5));
     let fields: Vec<&str> = plan.edge_fields.iter().map(HeaderName::as_str).collect();
     assert_eq!(
         fields,

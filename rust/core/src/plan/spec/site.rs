@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec,
     headers::{header_map, status},
+    latency,
     policies::secret,
     reader::{Fields, Problems},
     route,
@@ -103,11 +104,19 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         .into_iter()
         .filter_map(|(path, value)| hook(value, path, problems))
         .collect();
-    let routes = fields
+    let mut routes: Vec<_> = fields
         .list("routes", problems)
         .into_iter()
         .filter_map(|(path, value)| route::route(value, path, &name, problems))
         .collect();
+    let service_workers: Vec<_> = fields
+        .list("service_workers", problems)
+        .into_iter()
+        .filter_map(|(path, value)| latency::service_worker(value, path, problems))
+        .collect();
+    for worker in &service_workers {
+        routes.extend(latency::route(worker, &name, &routes, problems));
+    }
     fields.end(problems);
     Some(PlanSpec {
         name,
@@ -119,6 +128,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         callables,
         hooks,
         routes,
+        service_workers,
     })
 }
 

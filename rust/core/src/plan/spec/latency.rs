@@ -1,0 +1,109 @@
+//! `SERVICE_WORKER`: what the edge makes of the route table for browsers.
+
+use serde_json::{Value, json};
+
+use super::{
+    RouteSpec,
+    reader::{Fields, Problems},
+    route,
+};
+use crate::service_worker::ServiceWorker;
+
+/// Paths that a service worker may precache at most: each is a request of every visitor.
+const MOST_PRECACHED: usize = 1_000;
+
+pub(super) fn service_worker(
+    value: &Value,
+    path: String,
+    problems: &mut Problems,
+) -> Option<ServiceWorker> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let own = fields.required_text("path", problems)?.to_owned();
+    let host = fields.text("host", problems).map(str::to_owned);
+    let scope = fields.text("scope", problems).unwrap_or("/").to_owned();
+    let mut paths = |fields: &mut Fields<'_>, name| {
+        let texts = fields.texts(name, problems);
+        let mut read = Vec::with_capacity(texts.len());
+        for (place, text) in texts {
+            if is_local(text) {
+                read.push(text.to_owned());
+            } else {
+                problems.add(place, Some(format!("{text:?}")), LOCAL);
+            }
+        }
+        read
+    };
+    let precache = paths(&mut fields, "precache");
+    let api = paths(&mut fields, "api");
+    let offline = fields.text("offline", problems).map(str::to_owned);
+    for (name, text) in [
+        ("path", Some(&own)),
+        ("scope", Some(&scope)),
+        ("offline", offline.as_ref()),
+    ] {
+        if let Some(text) = text.filter(|text| !is_local(text)) {
+            problems.add(fields.at(name), Some(format!("{text:?}")), LOCAL);
+        }
+    }
+    if own.contains(['*', '?', '{', '}']) {
+        problems.add(
+            fields.at("path"),
+            Some(format!("{own:?}")),
+            "must be one path, without wildcards, parameters and query",
+        );
+    }
+    if precache.len() > MOST_PRECACHED {
+        problems.add(
+            fields.at("precache"),
+            Some(precache.len().to_string()),
+            format!(
+                "must have at most {MOST_PRECACHED} paths: every visitor's browser fetches all"
+            ),
+        );
+    }
+    let authorized = fields.flag("authorized", false, problems);
+    let entries = fields.whole("entries", 100, 0, 10_000, problems);
+    fields.end(problems);
+    Some(ServiceWorker {
+        path: own,
+        host,
+        scope,
+        precache,
+        offline,
+        api,
+        authorized,
+        entries,
+    })
+}
+
+const LOCAL: &str = "must be a path of this site: it starts with one \"/\" and has no spaces";
+
+fn is_local(text: &str) -> bool {
+    text.starts_with('/')
+        && !text.starts_with("//")
+        && !text.contains(['#', '\\'])
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The route that serves the script of a worker to a site with these routes.
+pub(super) fn route(
+    worker: &ServiceWorker,
+    name: &str,
+    routes: &[RouteSpec],
+    problems: &mut Problems,
+) -> Option<RouteSpec> {
+    // Secrets show nothing of themselves here.
+    let (script, version) = worker.script(name, &format!("{routes:?}"));
+    let fields: serde_json::Map<String, Value> = worker
+        .fields(&version)
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
+    let route = json!({
+        "pattern": worker.path,
+        "host": worker.host,
+        "methods": ["GET", "HEAD"],
+        "respond": {"status": 200, "headers": fields, "body": script},
+    });
+    route::route(&route, format!("routes[{}]", routes.len()), name, problems)
+}
