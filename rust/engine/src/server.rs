@@ -29,7 +29,7 @@ use crate::{
         conn::Verdict,
         tcp::{self, BindError},
     },
-    store::{Flights, MemoryStore},
+    store::{Flights, MemoryStore, Store},
     telemetry::{Gauges, Metrics},
     upstream::HealthBoard,
     worker::{Live, Shared, Worker},
@@ -240,7 +240,8 @@ fn share(plan: Plan, functions: Arc<dyn Functions>, workers: usize) -> Arc<Share
         .limits
         .memory_cache_bytes
         .unwrap_or_else(default_capacity);
-    let store = MemoryStore::new(capacity, plan.limits.largest_object_bytes);
+    let memory = MemoryStore::new(capacity, plan.limits.largest_object_bytes);
+    let store = Store::new(memory, None);
     let metrics = Metrics::new(workers, &plan);
     let keys = KeySources::of(&plan);
     Arc::new(Shared {
@@ -343,10 +344,10 @@ impl Shared {
     pub fn metrics(&self) -> String {
         let live = self.live.load();
         self.metrics.render(&Gauges {
-            cache_bytes: self.store.bytes(),
-            cache_capacity: self.store.capacity(),
-            cache_entries: self.store.entries(),
-            cache_evicted: self.store.evicted(),
+            cache_bytes: self.store.memory().bytes(),
+            cache_capacity: self.store.memory().capacity(),
+            cache_entries: self.store.memory().entries(),
+            cache_evicted: self.store.memory().evicted(),
             flights: self.flights.len() as u64,
             connections: self.connections.load(Ordering::Relaxed) as u64,
             functions: live.functions.load(),

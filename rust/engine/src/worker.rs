@@ -22,7 +22,7 @@ use crate::{
     functions::Functions,
     identity::{KeySources, Remembered},
     listen::Conn,
-    store::{Flights, MemoryStore},
+    store::{Flights, Store},
     telemetry::{Metrics, WorkerMetrics},
     upstream::{HealthBoard, Upstreams},
 };
@@ -42,7 +42,7 @@ pub struct Shared {
     pub live: ArcSwap<Live>,
     /// Version of `live`: workers compare it on each request instead of touching the pointer's counter.
     pub version: AtomicU64,
-    pub store: MemoryStore,
+    pub store: Store,
     pub flights: Arc<Flights>,
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,

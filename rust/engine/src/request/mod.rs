@@ -98,7 +98,7 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
             x.rewrite(route)?;
             if cached::cacheable(&x.head.method, route) && !x.wants_upgrade {
                 // 8 key, 9 look up
-                match cached::look_up(x, route) {
+                match cached::look_up(x, route).await {
                     Found::Answer(response) => response,
                     // 10 origin_request hook, 11 fetch, 12 origin_response hook, 13 store
                     Found::Missing(missing) => Box::pin(pages::fetched(x, route, missing)).await?,

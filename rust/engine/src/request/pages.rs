@@ -164,7 +164,7 @@ pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<Ed
     }
     x.note.written = false;
     let fetched = if cached::cacheable(&x.head.method, route) {
-        match cached::look_up(x, route) {
+        match cached::look_up(x, route).await {
             Found::Answer(page) => Ok(page),
             Found::Missing(missing) => cached::fetch(x, route, missing, RequestBody::Empty).await,
         }

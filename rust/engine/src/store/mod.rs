@@ -1,16 +1,21 @@
 //! Where responses are kept, and where requests for the same response meet.
 //!
-//! `entry` is one stored response, `memory` the sharded table of them, `shard` its eviction order, `flight` the
-//! meeting place of concurrent misses, `arriving` a body that is still coming in. What may be stored and reused
+//! `entry` is one stored response, `memory` the sharded table of them, `shard` its eviction order, `disk` what outlives
+//! a restart, `tiers` the two as one store, `flight` the meeting place of concurrent misses, `arriving` a body that is
+//! still coming in. What may be stored and reused
 //! is decided in `edgerouter_core::cache`; nothing here knows the rules.
 
 pub mod arriving;
+pub mod disk;
 pub mod entry;
 pub mod flight;
 pub mod memory;
 mod shard;
+mod tiers;
 
 pub use arriving::Arriving;
+pub use disk::{Disk, Location};
 pub use entry::{Content, Entry, Object, Variants};
 pub use flight::{Flights, Join, Landing};
 pub use memory::MemoryStore;
+pub use tiers::Store;

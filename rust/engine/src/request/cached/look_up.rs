@@ -19,13 +19,14 @@ use http::{HeaderMap, Method, StatusCode, header};
 use smallvec::SmallVec;
 
 use super::{
-    Found, Missing,
+    Found, Missing, OnDisk,
     fetch::refresh_behind,
+    from_disk::{Loaded, from_disk},
     send::{Served, stored},
 };
 use crate::{
     request::{Exchange, answer},
-    store::{Content, Object, Variants},
+    store::{Content, Entry, Object, Store, Variants},
     telemetry::Outcome,
 };
 
@@ -34,8 +35,20 @@ pub fn cacheable(method: &Method, route: &Route) -> bool {
     route.cache.enabled && (method == Method::GET || method == Method::HEAD)
 }
 
-/// Phases 8 and 9.
-pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
+/// Phases 8 and 9. Waits only when memory lacks what the disk has.
+pub async fn look_up(x: &mut Exchange, route: &Route) -> Found {
+    match look_up_with(x, route, &Loaded::default()) {
+        Ok(found) => found,
+        Err(on_disk) => Box::pin(from_disk(x, route, on_disk)).await,
+    }
+}
+
+/// Looks in memory and among what has been read for this request; `Err` with what must be read first.
+pub(super) fn look_up_with(
+    x: &mut Exchange,
+    route: &Route,
+    loaded: &Loaded,
+) -> Result<Found, Box<OnDisk>> {
     let worker = Rc::clone(&x.worker);
     let directives = if route.cache.request_directives {
         RequestDirectives::parse(&x.head.headers)
@@ -58,18 +71,16 @@ pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
     let mut why = Forward::UriMiss;
     let mut unshared = false;
     let mut found = None;
-    if let Some(entry) = worker
-        .shared
-        .store
-        .get(scratch.get(..url_length).unwrap_or_default())
-    {
+    let store = &worker.shared.store;
+    let url_key = scratch.get(..url_length).unwrap_or_default();
+    if let Some(entry) = find(store, loaded, url_key)? {
         match &entry.content {
             Content::Object(_) if !has_dimensions => found = Some(entry),
             Content::Object(_) => why = Forward::VaryMiss,
             Content::Variants(variants) => {
                 variant_key(&mut scratch, variants, &x.head.headers);
                 why = Forward::VaryMiss;
-                if let Some(entry) = worker.shared.store.get(&scratch) {
+                if let Some(entry) = find(store, loaded, &scratch)? {
                     match entry.content {
                         Content::Object(_) => found = Some(entry),
                         Content::Unshared { until } => unshared = until > x.now,
@@ -105,14 +116,26 @@ pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
                 {
                     refresh_behind(x, route, "ahead", behind);
                 }
-                return Found::Answer(stored(x, route, &entry, object, Served::Fresh));
+                return Ok(Found::Answer(stored(
+                    x,
+                    route,
+                    &entry,
+                    object,
+                    Served::Fresh,
+                )));
             }
             Decision::Stale(allowance) => {
                 x.note.detail = Some(allowance.as_str());
                 if allowance.revalidates() {
                     refresh_behind(x, route, allowance.as_str(), behind);
                 }
-                return Found::Answer(stored(x, route, &entry, object, Served::Stale));
+                return Ok(Found::Answer(stored(
+                    x,
+                    route,
+                    &entry,
+                    object,
+                    Served::Stale,
+                )));
             }
             Decision::Validate(reason) => {
                 why = reason.forward();
@@ -125,10 +148,10 @@ pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
         x.note.detail = Some("only-if-cached");
         x.note.forward = None;
         x.note.outcome = Outcome::Error;
-        return Found::Answer(answer::text(
+        return Ok(Found::Answer(answer::text(
             StatusCode::GATEWAY_TIMEOUT,
             "Not in the cache, and the request asked for nothing else (only-if-cached).",
-        ));
+        )));
     }
     // A body would be part of the question, but not of the key.
     let plain =
@@ -136,7 +159,7 @@ pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
     if !plain {
         stale = stale.filter(|_| x.head.method == Method::HEAD);
     }
-    Found::Missing(Box::new(Missing {
+    Ok(Found::Missing(Box::new(Missing {
         url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
         dimensions: scratch
             .get(url_length..dimensions_end)
@@ -146,7 +169,24 @@ pub fn look_up(x: &mut Exchange, route: &Route) -> Found {
         why,
         detail,
         collapse: plain && route.cache.collapse && !unshared,
-    }))
+    })))
+}
+
+/// The entry under `key`; `Err` when it must be read from disk first.
+fn find(store: &Store, loaded: &Loaded, key: &[u8]) -> Result<Option<Arc<Entry>>, Box<OnDisk>> {
+    if let Some(entry) = store.get(key) {
+        return Ok(Some(entry));
+    }
+    if let Some(entry) = loaded.get(key) {
+        return Ok(entry);
+    }
+    match store.find(key) {
+        None => Ok(None),
+        Some(location) => Err(Box::new(OnDisk {
+            key: key.into(),
+            location,
+        })),
+    }
 }
 
 /// Looked at only for what is stale: a fresh response needs no origin.

@@ -1,11 +1,12 @@
 //! Phases 8 to 13 for requests that may use the cache.
 //!
-//! `look_up` finds a stored response, `send` makes of it what the client gets; where there is none, `fetch` leads or
+//! `look_up` finds a stored response (`from_disk` when memory has it no more), `send` makes of it what the client gets; where there is none, `fetch` leads or
 //! follows a `flight` to the origin, and `keep` stores what it brings. `invalidate` is for unsafe methods. The rules are
 //! in `edgerouter_core::cache`; here they are applied in order.
 
 mod fetch;
 mod flight;
+mod from_disk;
 mod invalidate;
 mod keep;
 mod look_up;
@@ -16,7 +17,10 @@ use std::sync::Arc;
 use edgerouter_core::http::structured::Forward;
 use http::Response;
 
-use crate::{body::EdgeBody, store::Entry};
+use crate::{
+    body::EdgeBody,
+    store::{Entry, Location},
+};
 
 pub use fetch::{fetch, on_failure};
 pub use invalidate::invalidate;
@@ -28,6 +32,12 @@ pub enum Found {
     Answer(Response<EdgeBody>),
     /// The origin must be asked.
     Missing(Box<Missing>),
+}
+
+/// An entry that memory lacks and the disk has.
+struct OnDisk {
+    key: Box<[u8]>,
+    location: Location,
 }
 
 /// Why the origin is asked, and what for.

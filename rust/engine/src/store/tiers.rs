@@ -1,0 +1,84 @@
+//! The store as the rest of the engine sees it: memory in front, a disk behind it where one is configured.
+//!
+//! `get` looks in memory only, so a hit costs the same with and without a disk. After a miss `find` asks the disk's
+//! index, which is in memory too; only `load` reads, on threads of its own.
+//!
+//! Order of changes: an insertion and a removal change the disk's index first and memory second, and a load puts what it
+//! read into memory only while the index still points at it. So a response that was removed or replaced never comes
+//! back from the other tier.
+
+use std::sync::Arc;
+
+use super::{
+    disk::{Disk, Location},
+    entry::Entry,
+    memory::MemoryStore,
+};
+
+#[derive(Debug)]
+pub struct Store {
+    memory: MemoryStore,
+    disk: Option<Arc<Disk>>,
+}
+
+impl Store {
+    pub fn new(memory: MemoryStore, disk: Option<Arc<Disk>>) -> Self {
+        Self { memory, disk }
+    }
+
+    /// Looks in memory, and counts as a use.
+    pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        self.memory.get(key)
+    }
+
+    /// Looks in memory without counting as a use.
+    pub fn peek(&self, key: &[u8]) -> Option<Arc<Entry>> {
+        self.memory.peek(key)
+    }
+
+    /// Where the disk has the entry. Reads nothing; `None` at once where there is no disk.
+    pub fn find(&self, key: &[u8]) -> Option<Location> {
+        self.disk.as_ref()?.find(key)
+    }
+
+    /// Reads an entry from the disk into memory. `None` when it is damaged, gone by now, or not to be had in time.
+    /// Concurrent loads of one entry are one.
+    pub async fn load(&self, location: Location, key: &[u8]) -> Option<Arc<Entry>> {
+        self.disk
+            .as_ref()?
+            .load(location, key, |entry| self.memory.insert(entry))
+            .await
+    }
+
+    /// Stores the entry in both tiers; false when it is larger than any entry may be.
+    pub fn insert(&self, entry: Arc<Entry>) -> bool {
+        if let Some(disk) = &self.disk {
+            disk.insert(&entry);
+        }
+        self.memory.insert(entry)
+    }
+
+    /// Removes the entry from both tiers; false when neither had it.
+    pub fn remove(&self, key: &[u8]) -> bool {
+        let on_disk = self.disk.as_ref().is_some_and(|disk| disk.remove(key));
+        self.memory.remove(key) || on_disk
+    }
+
+    /// Visits what is in memory.
+    pub fn for_each(&self, visit: impl FnMut(&Arc<Entry>)) {
+        self.memory.for_each(visit);
+    }
+
+    pub fn memory(&self) -> &MemoryStore {
+        &self.memory
+    }
+
+    pub fn disk(&self) -> Option<&Arc<Disk>> {
+        self.disk.as_ref()
+    }
+
+    /// The largest entry that is stored at all.
+    pub fn largest(&self) -> u64 {
+        self.memory.largest()
+    }
+}
