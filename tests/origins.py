@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import socket
 import threading
 import time
@@ -130,8 +131,7 @@ class Origin:
     def _answer(self, connection: socket.socket, seen: Seen) -> bool:
         answer = self.answers.get(seen.path, self.default)
         if not isinstance(answer, Reply):
-            takes_socket = answer.__code__.co_argcount - (1 if hasattr(answer, "__self__") else 0) >= 2  # type: ignore[union-attr]
-            if takes_socket:
+            if len(inspect.signature(answer).parameters) >= 2:
                 answer(seen, connection)  # type: ignore[call-arg, misc]
                 return False
             result = answer(seen)  # type: ignore[call-arg, misc]

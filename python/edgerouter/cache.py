@@ -90,6 +90,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``negative_ttl``  lifetime of error statuses where the origin gives none, as in ``{404: 10}``
     ``request_directives``  honour ``Cache-Control`` and ``Pragma`` of the request
     ``collapse``  concurrent misses of one key make one request to the origin
+    ``slices``  responses larger than ``Limits.slice_bytes`` are stored in slices, which range requests fill
     ``targets``  RFC 9213 targeted fields, most specific first
 
     Raises ``ConfigError`` at construction when a bound is negative or ``min_ttl > max_ttl``.
@@ -116,10 +117,11 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     negative_ttl: Mapping[int, Duration] = {}
     request_directives: bool = True
     collapse: bool = True
+    slices: bool = True
     targets: Collection[str] = ("CDN-Cache-Control",)
 
     def _check(self, check: Check) -> None:
-        check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse", "refresh_ahead")
+        check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse", "slices", "refresh_ahead")
         check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
         check.seconds("stale_while_revalidate", "stale_if_error", "grace", "sick_grace", optional=True, whole=True)
         check.number("refresh_beta", above=0, most=1_000)

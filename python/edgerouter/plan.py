@@ -24,6 +24,8 @@ class Limits(Value, frozen=True, kw_only=True):
     ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache
     ``coalesce_timeout``  how long followers of a miss wait for its head before they fetch on their own
+    ``slice_bytes``  objects larger than this are stored in slices of this size
+    ``read_ahead_bytes``  how far the fetch of such an object runs ahead of its fastest reader
     """
 
     head_bytes: int = 65_536
@@ -44,10 +46,14 @@ class Limits(Value, frozen=True, kw_only=True):
     token_bytes: int = 8_192
     remembered_tokens: int = 100_000
     coalesce_timeout: Duration = 10.0
+    slice_bytes: int = 1_048_576
+    read_ahead_bytes: int = 8_388_608
 
     def _check(self, check: Check) -> None:
         check.whole("head_bytes", "head_fields", "url_bytes", "connections", "function_queue", "token_bytes", least=1)
         check.whole("body_bytes", "replay_bytes", "function_body_bytes", "remembered_tokens")
+        check.whole("slice_bytes", least=4_096, most=67_108_864)
+        check.whole("read_ahead_bytes", least=65_536, most=1_073_741_824)
         check.whole("memory_cache_bytes", "largest_object_bytes", optional=True)
         check.seconds("head_timeout", "idle_timeout", "body_timeout", "function_timeout", positive=True)
         check.seconds("drain_timeout", "coalesce_timeout")

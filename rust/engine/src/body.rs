@@ -36,11 +36,23 @@ enum Source {
         left: u64,
     },
     Upstream(Box<UpstreamBody>),
+    Streamed(Streamed),
     Arriving {
         reader: Reader,
         length: Option<u64>,
         sent: u64,
+        /// Bytes at the beginning that this viewer did not ask for.
+        skip: u64,
     },
+}
+
+/// A body that is put together while it is sent.
+struct Streamed(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>);
+
+impl std::fmt::Debug for Streamed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Streamed(…)")
+    }
 }
 
 /// Counts the bytes of a body whose length is not known beforehand, when it is over.
@@ -122,11 +134,26 @@ impl EdgeBody {
         }
     }
 
+    pub fn streamed(body: impl Body<Data = Bytes, Error = BoxError> + 'static) -> Self {
+        Self::of(Source::Streamed(Streamed(Box::pin(body))))
+    }
+
     pub fn arriving(reader: Reader, length: Option<u64>) -> Self {
         Self::of(Source::Arriving {
             reader,
             length,
             sent: 0,
+            skip: 0,
+        })
+    }
+
+    /// Bytes `first..=last` of a body that is arriving.
+    pub fn arriving_range(reader: Reader, first: u64, last: u64) -> Self {
+        Self::of(Source::Arriving {
+            reader,
+            length: Some(last - first + 1),
+            sent: 0,
+            skip: first,
         })
     }
 
@@ -188,13 +215,34 @@ impl Body for EdgeBody {
                 Ok(Frame::data(piece))
             })),
             Source::Upstream(body) => Pin::new(&mut **body).poll_frame(cx).map_err(Into::into),
-            Source::Arriving { reader, sent, .. } => match reader.poll_next(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(None) => Poll::Ready(None),
-                Poll::Ready(Some(Err(broken))) => Poll::Ready(Some(Err(broken.into()))),
-                Poll::Ready(Some(Ok(piece))) => {
-                    *sent += piece.len() as u64;
-                    Poll::Ready(Some(Ok(Frame::data(piece))))
+            Source::Streamed(Streamed(body)) => body.as_mut().poll_frame(cx),
+            Source::Arriving {
+                reader,
+                length,
+                sent,
+                skip,
+            } => loop {
+                if *length == Some(*sent) {
+                    break Poll::Ready(None);
+                }
+                match reader.poll_next(cx) {
+                    Poll::Pending => break Poll::Pending,
+                    Poll::Ready(None) => break Poll::Ready(None),
+                    Poll::Ready(Some(Err(broken))) => break Poll::Ready(Some(Err(broken.into()))),
+                    Poll::Ready(Some(Ok(mut piece))) => {
+                        let passed = (piece.len() as u64).min(*skip);
+                        *skip -= passed;
+                        let _ = piece.split_to(usize::try_from(passed).unwrap_or(piece.len()));
+                        if let Some(length) = length {
+                            let left = usize::try_from(*length - *sent).unwrap_or(usize::MAX);
+                            piece.truncate(left);
+                        }
+                        if piece.is_empty() {
+                            continue;
+                        }
+                        *sent += piece.len() as u64;
+                        break Poll::Ready(Some(Ok(Frame::data(piece))));
+                    }
                 }
             },
         };
@@ -212,6 +260,7 @@ impl Body for EdgeBody {
             Source::One(_) => false,
             Source::Pieces { left, .. } => *left == 0,
             Source::Upstream(body) => body.is_end_stream(),
+            Source::Streamed(Streamed(body)) => body.is_end_stream(),
             Source::Arriving { length, sent, .. } => *length == Some(*sent),
         }
     }
@@ -222,6 +271,7 @@ impl Body for EdgeBody {
             Source::One(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Pieces { left, .. } => SizeHint::with_exact(*left),
             Source::Upstream(body) => body.size_hint(),
+            Source::Streamed(Streamed(body)) => body.size_hint(),
             Source::Arriving { length, sent, .. } => length
                 .map_or_else(SizeHint::default, |length| {
                     SizeHint::with_exact(length.saturating_sub(*sent))

@@ -29,7 +29,7 @@ use crate::{
         conn::Verdict,
         tcp::{self, BindError},
     },
-    store::{Flights, MemoryStore, Store},
+    store::{Flights, MemoryStore, Runs, Store},
     telemetry::{Gauges, Metrics},
     upstream::HealthBoard,
     worker::{Live, Shared, Worker},
@@ -247,6 +247,7 @@ fn share(plan: Plan, functions: Arc<dyn Functions>, workers: usize) -> Arc<Share
     Arc::new(Shared {
         store,
         flights: Flights::new(),
+        runs: Runs::new(),
         health: Arc::new(HealthBoard::new(&plan)),
         metrics,
         connections: AtomicUsize::new(0),

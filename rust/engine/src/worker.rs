@@ -22,7 +22,7 @@ use crate::{
     functions::Functions,
     identity::{KeySources, Remembered},
     listen::Conn,
-    store::{Flights, Store},
+    store::{Flights, Runs, Store},
     telemetry::{Metrics, WorkerMetrics},
     upstream::{HealthBoard, Upstreams},
 };
@@ -44,6 +44,8 @@ pub struct Shared {
     pub version: AtomicU64,
     pub store: Store,
     pub flights: Arc<Flights>,
+    /// Large objects that are coming in.
+    pub runs: Arc<Runs>,
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,
     pub connections: AtomicUsize,
@@ -121,6 +123,17 @@ impl Worker {
         id
     }
 
+    /// The size of slices: the plan's, or less where the store would not take an entry of that size. `None` where it
+    /// takes too little for slices to make sense.
+    pub fn slice_bytes(&self, live: &Live) -> Option<u64> {
+        let size = live
+            .plan
+            .limits
+            .slice_bytes
+            .min(self.shared.store.largest() / 2);
+        (size >= LEAST_SLICE).then_some(size)
+    }
+
     pub fn random(&self) -> u64 {
         self.random.borrow_mut().u64(..)
     }
@@ -136,6 +149,9 @@ impl Worker {
         self.upstreams.sweep(Instant::now());
     }
 }
+
+/// Below this a slice costs more to keep than it holds.
+const LEAST_SLICE: u64 = 4 << 10;
 
 /// How much one read takes from a socket at most.
 const INBOX: usize = 64 << 10;

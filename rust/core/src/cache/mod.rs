@@ -7,6 +7,7 @@ pub mod decide;
 pub mod freshness;
 pub mod key;
 pub mod refresh_ahead;
+pub mod slices;
 pub mod storable;
 pub mod validate;
 pub mod vary;

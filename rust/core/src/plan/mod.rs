@@ -117,6 +117,10 @@ pub struct Limits {
     pub token_bytes: usize,
     pub remembered_tokens: usize,
     pub coalesce_timeout: Duration,
+    /// Objects of more than one slice are stored in slices.
+    pub slice_bytes: u64,
+    /// How far the fetch of a large object runs ahead of its fastest reader.
+    pub read_ahead_bytes: u64,
 }
 
 impl Default for Limits {
@@ -140,6 +144,8 @@ impl Default for Limits {
             token_bytes: 8 << 10,
             remembered_tokens: 100_000,
             coalesce_timeout: Duration::from_secs(10),
+            slice_bytes: 1 << 20,
+            read_ahead_bytes: 8 << 20,
         }
     }
 }
@@ -426,6 +432,8 @@ pub struct CachePolicy {
     pub negative_ttl: Vec<(StatusCode, u32)>,
     pub request_directives: bool,
     pub collapse: bool,
+    /// Store large responses in slices, and let range requests fill them.
+    pub slices: bool,
     pub targets: Vec<HeaderName>,
 }
 
@@ -453,6 +461,7 @@ impl Default for CachePolicy {
             negative_ttl: Vec::new(),
             request_directives: true,
             collapse: true,
+            slices: true,
             targets: vec![HeaderName::from_static("cdn-cache-control")],
         }
     }

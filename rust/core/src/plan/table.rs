@@ -201,6 +201,7 @@ pub fn cache(policy: &CachePolicy) -> String {
             policy.request_directives != standard.request_directives,
         ),
         ("no coalescing", policy.collapse != standard.collapse),
+        ("no slices", policy.slices != standard.slices),
     ] {
         if holds {
             parts.push(word.to_owned());

@@ -28,6 +28,7 @@ use crate::{
 };
 
 /// A request as it goes to a group of origins. It owns what it needs, so that it can outlive the client that caused it.
+#[derive(Clone)]
 pub struct Ask {
     pub worker: Rc<Worker>,
     pub live: Rc<LocalLive>,

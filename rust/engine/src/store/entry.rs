@@ -28,6 +28,8 @@ pub enum Content {
     Unshared {
         until: u64,
     },
+    /// Part of a large object's body; found by way of the object only.
+    Slice(Bytes),
 }
 
 /// A response.
@@ -42,14 +44,38 @@ pub struct Object {
     pub took: u32,
     /// Age in seconds from which on a hit may refresh it ahead of expiry; `u32::MAX`: none does.
     pub refresh_from: u32,
+    /// Empty where the body is in slices.
     pub body: Chunks,
+    /// Of the whole body.
     pub length: u64,
+    /// Where the body is kept in entries of its own.
+    pub slices: Option<Slices>,
     /// The origin's own `Cache-Status` members, which ours is appended to (RFC 9211 §2).
     pub upstream_status: Option<HeaderValue>,
     /// Fields named by `no-cache="…"`/`private="…"`: never sent from the store.
     pub set_aside: SmallVec<[HeaderName; 2]>,
     /// Whether the response may be checked with the origin by a conditional request.
     pub has_validator: bool,
+}
+
+/// How a large object's body is cut, and the part of its slices' names that no other object shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slices {
+    pub size: u64,
+    pub nonce: u64,
+}
+
+impl Slices {
+    /// The key of the slice that begins at `index * size`.
+    pub fn key(&self, object: &[u8], index: u64) -> Vec<u8> {
+        let mut key = Vec::with_capacity(object.len() + 17);
+        key.extend_from_slice(object);
+        // No dimension of a key begins with this letter.
+        key.push(b's');
+        key.extend_from_slice(&self.nonce.to_le_bytes());
+        key.extend_from_slice(&index.to_le_bytes());
+        key
+    }
 }
 
 /// A body as it arrived. Nearly always one piece.
@@ -83,7 +109,14 @@ impl Entry {
     pub fn object(&self) -> Option<&Object> {
         match &self.content {
             Content::Object(object) => Some(object),
-            Content::Variants(_) | Content::Unshared { .. } => None,
+            Content::Variants(_) | Content::Unshared { .. } | Content::Slice(_) => None,
+        }
+    }
+
+    pub fn slice(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Slice(bytes) => Some(bytes),
+            _ => None,
         }
     }
 
@@ -118,6 +151,7 @@ impl Content {
             }
             Self::Variants(variants) => variants.names.iter().map(|n| n.as_str().len()).sum(),
             Self::Unshared { .. } => 0,
+            Self::Slice(bytes) => bytes.len(),
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum Reuse {
     Revalidated,
     /// The origin failed and the stored response may stand in (RFC 5861 §4).
     StaleOnError,
+    /// The head is stored and the body is coming in slices; with the origin's status.
+    Cut(StatusCode),
 }
 
 /// A response on its way into the store.

@@ -10,12 +10,14 @@ pub mod disk;
 pub mod entry;
 pub mod flight;
 pub mod memory;
+pub mod run;
 mod shard;
 mod tiers;
 
 pub use arriving::Arriving;
 pub use disk::{Disk, Location};
-pub use entry::{Content, Entry, Object, Variants};
+pub use entry::{Content, Entry, Object, Slices, Variants};
 pub use flight::{Flights, Join, Landing};
 pub use memory::MemoryStore;
+pub use run::Runs;
 pub use tiers::Store;

@@ -19,7 +19,7 @@ pub(super) fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-const FAMILIES: [(&str, &str, &str); 7] = [
+const FAMILIES: [(&str, &str, &str); 8] = [
     (
         "refused",
         "edgerouter_refused_total",
@@ -39,6 +39,11 @@ const FAMILIES: [(&str, &str, &str); 7] = [
         "refresh",
         "edgerouter_refreshes_total",
         "Refreshes of stored responses that nobody waited for, by what let them be served meanwhile.",
+    ),
+    (
+        "slices",
+        "edgerouter_slice_fetches_total",
+        "Fetches of slices of large objects, by how they ended.",
     ),
     (
         "failover",

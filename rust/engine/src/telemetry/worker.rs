@@ -198,6 +198,11 @@ impl WorkerMetrics {
         self.rare("refresh", format!("reason=\"{why}\""));
     }
 
+    /// A fetch of slices of a large object ended.
+    pub fn slices(&self, result: &'static str) {
+        self.rare("slices", format!("result=\"{result}\""));
+    }
+
     /// A group had to go on to its next member.
     pub fn failover(&self, group: GroupId) {
         let name = self

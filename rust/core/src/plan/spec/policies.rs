@@ -53,6 +53,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
     let request_directives =
         fields.flag("request_directives", standard.request_directives, problems);
     let collapse = fields.flag("collapse", standard.collapse, problems);
+    let slices = fields.flag("slices", standard.slices, problems);
     let targets = names(&mut fields, "targets", standard.targets, problems);
     if let Some(most) = max_ttl.filter(|most| *most < min_ttl) {
         problems.add(
@@ -92,6 +93,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         negative_ttl,
         request_directives,
         collapse,
+        slices,
         targets,
     }
 }

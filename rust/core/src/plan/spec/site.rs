@@ -169,6 +169,14 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         0,
         100_000_000,
     );
+    let slice_bytes = fields.whole("slice_bytes", own.slice_bytes, 4 << 10, 64 << 20, problems);
+    let read_ahead_bytes = fields.whole(
+        "read_ahead_bytes",
+        own.read_ahead_bytes,
+        64 << 10,
+        1 << 30,
+        problems,
+    );
     let body_bytes = fields.whole("body_bytes", own.body_bytes, 0, 1 << 50, problems);
     let mut bytes = |fields: &mut Fields<'_>, name, least| {
         let value = fields.some(name)?;
@@ -195,6 +203,8 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         token_bytes,
         remembered_tokens,
         coalesce_timeout: fields.timeout("coalesce_timeout", own.coalesce_timeout, false, problems),
+        slice_bytes,
+        read_ahead_bytes,
     };
     fields.end(problems);
     read

@@ -8,7 +8,7 @@ use edgerouter_core::{
         storable::{Authorization, NotStored},
         vary,
     },
-    http::cache_control::RequestDirectives,
+    http::{cache_control::RequestDirectives, range::Range},
     plan::{Route, Target},
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
@@ -43,6 +43,8 @@ pub(super) enum Flown {
     Arriving(Arc<ArrivingResponse>, Reader),
     Stored(Arc<Entry>, Reuse),
     Failed(Unanswered),
+    /// A part was asked for of what cannot be kept in slices.
+    NotSliceable(&'static str),
 }
 
 /// What is needed to judge an answer after the client's request is gone.
@@ -54,6 +56,8 @@ pub(super) struct Question {
     pub directives: RequestDirectives,
     pub authorization: Authorization,
     pub stale: Option<Arc<Entry>>,
+    /// What the origin is asked for, where that is not the whole.
+    pub slice: Option<Range>,
 }
 
 /// Phases 10 to 13 for a request that may use the cache.
@@ -71,6 +75,10 @@ pub async fn fetch(
     }
     let mut flight_key = missing.url_key.clone();
     flight_key.extend_from_slice(&missing.dimensions);
+    if let Some(slice) = missing.slice {
+        flight_key.push(b'r');
+        flight_key.extend_from_slice(&slice.first.to_le_bytes());
+    }
     match x.worker.shared.flights.join(&flight_key) {
         Join::Lead(lead) => {
             let question = question(x, route, &missing);
@@ -79,6 +87,10 @@ pub async fn fetch(
             let worker = Rc::clone(&x.worker);
             spawn_local(fly(worker, ask, question, lead, Some(landed)));
             match leader.await {
+                Ok(Flown::NotSliceable(why)) => {
+                    x.note.detail = Some(why);
+                    fetch_alone(x, route, missing, body).await
+                }
                 Ok(flown) => arrive(x, route, flown),
                 Err(_) => Err(answer::origin_failed(false).into()),
             }
@@ -112,7 +124,7 @@ pub async fn fetch(
                     Some(object) => {
                         x.note.collapsed = true;
                         let served = match reuse {
-                            Reuse::Revalidated => Served::Collapsed,
+                            Reuse::Revalidated | Reuse::Cut(_) => Served::Collapsed,
                             Reuse::StaleOnError => Served::StaleOnError,
                         };
                         Ok(stored(x, route, &entry, object, served))
@@ -188,6 +200,7 @@ fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
         directives,
         authorization: x.authorization(route),
         stale: missing.stale.clone(),
+        slice: missing.slice,
     }
 }
 
@@ -214,11 +227,17 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
                         Served::Revalidated
                     }
                     Reuse::StaleOnError => Served::StaleOnError,
+                    Reuse::Cut(status) => {
+                        x.note.forward_status = Some(status);
+                        x.note.stored = true;
+                        Served::Cut
+                    }
                 };
                 Ok(stored(x, route, &entry, object, served))
             }
             None => Err(answer::origin_failed(false).into()),
         },
+        Flown::NotSliceable(_) => Err(answer::origin_failed(false).into()),
         Flown::Failed(Unanswered::Early(early)) => Err(early),
         Flown::Failed(Unanswered::Failed(error)) => on_failure(x, route, None, &error),
     }

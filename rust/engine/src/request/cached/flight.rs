@@ -1,29 +1,36 @@
 //! A flight: asks the origin, judges the answer, tells whoever waits. Runs to its end whoever goes away meanwhile.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use edgerouter_core::{
     cache::{
         decide,
         freshness::{self, Freshness},
+        refresh_ahead,
+        slices::{ContentRange, usable, worth_cutting},
         storable::{self, NotStored, StoreInput},
         validate,
         vary::{self, Vary},
     },
-    http::cache_control::ResponseDirectives,
+    http::{cache_control::ResponseDirectives, range::Range},
 };
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{
     fetch::{Flown, Question},
-    keep::{for_storing, freshen, remember_unshared, take_in},
+    keep::{for_storing, freshen, keep, millis, remember_unshared, take_in},
+    slices,
 };
 use crate::{
-    request::origin::{self, Ask, Received, Unanswered, content_length},
+    request::origin::{self, Ask, Received, ReceivedBody, Unanswered, content_length},
     store::{
-        Arriving, Entry, Landing,
+        Arriving, Entry, Landing, Object, Slices,
         flight::{ArrivingResponse, Lead, Reuse},
     },
     upstream::{FetchError, RequestBody},
@@ -65,6 +72,15 @@ pub(super) async fn fly(
                 let _ = leader.send(Flown::Stored(entry, reuse));
             }
         }
+        Departed::NotSliceable(why) => {
+            remember_unshared(&worker, &question);
+            worker.metrics.not_stored(why);
+            lead.land(Landing::Released);
+            drop(lead);
+            if let Some(leader) = leader {
+                let _ = leader.send(Flown::NotSliceable(why));
+            }
+        }
         Departed::Storing(arrival) => {
             let Arrival {
                 arriving, received, ..
@@ -98,6 +114,9 @@ pub(super) async fn fly_alone(
         Departed::Stored(entry, reuse) => {
             let _ = leader.send(Flown::Stored(entry, reuse));
         }
+        Departed::NotSliceable(why) => {
+            let _ = leader.send(Flown::NotSliceable(why));
+        }
         Departed::Storing(arrival) => {
             if let Some(reader) = arrival.arriving.body.reader() {
                 let _ = leader.send(Flown::Arriving(Arc::clone(&arrival.arriving), reader));
@@ -113,6 +132,8 @@ pub(super) enum Departed {
     Stored(Arc<Entry>, Reuse),
     Storing(Box<Arrival>),
     Failed(Unanswered),
+    /// What came of a request for a slice cannot be stored in slices: whoever asked for a part asks for just that.
+    NotSliceable(&'static str),
 }
 
 /// A storable answer whose body is still to come.
@@ -138,6 +159,11 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         Some(object) => validate::conditional_headers(&object.headers, &mut ask.headers),
         None => false,
     };
+    if let Some(slice) = question.slice
+        && let Some(value) = slices::range_value(slice)
+    {
+        ask.headers.insert(header::RANGE, value);
+    }
     let started = Instant::now();
     let asked = origin::ask(ask, RequestBody::Empty).await;
     let stale = question
@@ -170,6 +196,19 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
         }
     }
+    let part = match question.slice {
+        Some(slice) if received.status == StatusCode::PARTIAL_CONTENT => {
+            match usable(slice, received.status, &received.headers) {
+                Ok(part) => Some(part),
+                Err(why) => return Departed::NotSliceable(why.as_str()),
+            }
+        }
+        _ => None,
+    };
+    let origin_status = received.status;
+    if let Some(part) = part {
+        as_whole(&mut received, part);
+    }
     let directives = ResponseDirectives::parse(&received.headers, &route.cache.targets);
     let input = StoreInput {
         method: &question.method,
@@ -183,10 +222,18 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         now: received.received_at,
     };
     if let Err(why) = storable::storable(&input) {
-        return Departed::Own(received, why);
+        return match part {
+            Some(_) => Departed::NotSliceable(why.as_str()),
+            None => Departed::Own(received, why),
+        };
     }
     let announced = content_length(&received.headers);
-    if announced.is_some_and(|length| length > worker.shared.store.largest()) {
+    let cut = worker.slice_bytes(&live).filter(|&size| {
+        route.cache.slices
+            && matches!(received.body, ReceivedBody::Upstream(_))
+            && announced.is_some_and(|length| worth_cutting(&received.headers, length, size))
+    });
+    if cut.is_none() && announced.is_some_and(|length| length > worker.shared.store.largest()) {
         return Departed::Own(received, NotStored::TooLarge);
     }
     let names = match vary::of(&received.headers) {
@@ -202,6 +249,27 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         received.requested_at,
         received.received_at,
     );
+    if let Some(size) = cut {
+        let plan = Cutting {
+            size,
+            came: part.map_or_else(|| everything(announced), |part| part.range),
+            took: started.elapsed(),
+            beta: route.cache.refresh_ahead,
+        };
+        return slice_up(
+            worker,
+            question,
+            received,
+            &directives,
+            freshness,
+            &names,
+            &plan,
+        )
+        .map_or_else(
+            || Departed::Failed(Unanswered::Failed(FetchError::no_origin())),
+            |entry| Departed::Stored(entry, Reuse::Cut(origin_status)),
+        );
+    }
     let mut secondary = Vec::new();
     vary::secondary(&mut secondary, &names, &question.request);
     let (headers, set_aside, upstream_status) = for_storing(&mut received.headers, &directives);
@@ -223,4 +291,78 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         set_aside,
         upstream_status,
     }))
+}
+
+/// A part that may stand for the whole when storing is judged (RFC 9111 §3.4): with its status and length.
+fn as_whole(received: &mut Received, part: ContentRange) {
+    received.status = StatusCode::OK;
+    received.headers.remove(header::CONTENT_RANGE);
+    received
+        .headers
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(part.complete));
+}
+
+fn everything(length: Option<u64>) -> Range {
+    Range {
+        first: 0,
+        last: length.unwrap_or(0).saturating_sub(1),
+    }
+}
+
+/// How a large response is cut.
+struct Cutting {
+    size: u64,
+    /// What of it has come.
+    came: Range,
+    /// Until its head was here: a refresh costs no more, as it asks for the head only.
+    took: Duration,
+    beta: Option<f64>,
+}
+
+/// Stores the head of a large response, and has its body taken in slice by slice.
+fn slice_up(
+    worker: &Rc<Worker>,
+    question: &Question,
+    mut received: Received,
+    directives: &ResponseDirectives,
+    freshness: Freshness,
+    names: &[HeaderName],
+    plan: &Cutting,
+) -> Option<Arc<Entry>> {
+    let length = content_length(&received.headers)?;
+    let ReceivedBody::Upstream(upstream) = received.body else {
+        return None;
+    };
+    let (headers, set_aside, upstream_status) = for_storing(&mut received.headers, directives);
+    let object = Object {
+        status: received.status,
+        took: millis(plan.took),
+        refresh_from: refresh_ahead::begins(&freshness, millis(plan.took), plan.beta),
+        has_validator: true,
+        headers,
+        freshness,
+        body: smallvec::SmallVec::new(),
+        length,
+        slices: Some(Slices {
+            size: plan.size,
+            nonce: worker.random(),
+        }),
+        upstream_status,
+        set_aside,
+    };
+    let entry = keep(worker, question, names, object)?;
+    let cut = entry.object()?.slices?;
+    let ahead = worker.live().plan.limits.read_ahead_bytes;
+    let run = worker
+        .shared
+        .runs
+        .start(cut.nonce, plan.came.first, plan.came.last, ahead);
+    tokio::task::spawn_local(slices::receive(
+        Rc::clone(worker),
+        Arc::clone(&entry),
+        cut,
+        run,
+        upstream,
+    ));
+    Some(entry)
 }

@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use edgerouter_core::{
-    cache::{freshness, refresh_ahead, storable::NotStored, validate},
+    cache::{freshness, refresh_ahead, slices, storable::NotStored, validate},
     finish,
     http::cache_control::ResponseDirectives,
     plan::Route,
@@ -22,7 +22,7 @@ use crate::{
         CACHE_STATUS,
         origin::{Received, ReceivedBody},
     },
-    store::{Content, Entry, Object, Variants, arriving::End, entry, flight::Reuse},
+    store::{Content, Entry, Object, Store, Variants, arriving::End, entry, flight::Reuse},
     worker::Worker,
 };
 
@@ -99,6 +99,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
         }
         let took = millis(started.elapsed());
         let object = Object {
+            slices: None,
             status: arriving.status,
             has_validator: validate::has_validator(&headers),
             headers,
@@ -126,10 +127,11 @@ pub(super) fn keep(
     worker: &Rc<Worker>,
     question: &Question,
     names: &[HeaderName],
-    object: Object,
+    mut object: Object,
 ) -> Option<Arc<Entry>> {
     let store = &worker.shared.store;
     if names.is_empty() && question.dimensions.is_empty() {
+        adopt(store, &question.url_key, &mut object);
         let entry = Arc::new(Entry::new(&question.url_key, Content::Object(object)));
         store.insert(Arc::clone(&entry));
         return Some(entry);
@@ -162,9 +164,27 @@ pub(super) fn keep(
             Content::Variants(variants),
         )));
     }
+    adopt(store, &key, &mut object);
     let entry = Arc::new(Entry::new(&key, Content::Object(object)));
     store.insert(Arc::clone(&entry));
     Some(entry)
+}
+
+/// A large object that is the same as the one stored goes on with its slices.
+fn adopt(store: &Store, key: &[u8], object: &mut Object) {
+    let Some(cut) = &mut object.slices else {
+        return;
+    };
+    let Some(known) = store.peek(key) else { return };
+    if let Some(known) = known.object()
+        && let Some(before) = known.slices
+        && before.size == cut.size
+        && known.length == object.length
+        && let Some(validator) = slices::strong_validator(&known.headers)
+        && Some(validator) == slices::strong_validator(&object.headers)
+    {
+        *cut = before;
+    }
 }
 
 /// For a while, requests like this one do not wait for one another.
@@ -206,6 +226,7 @@ pub(super) fn freshen(
     let (headers, set_aside, _) = for_storing(&mut headers, &directives);
     let took = millis(took);
     let fresh = Object {
+        slices: object.slices,
         status: object.status,
         has_validator: validate::has_validator(&headers),
         headers,
@@ -227,6 +248,6 @@ pub(super) fn freshen(
 }
 
 /// As an object keeps the time that its fetch took.
-fn millis(took: Duration) -> u32 {
+pub(super) fn millis(took: Duration) -> u32 {
     u32::try_from(took.as_millis()).unwrap_or(u32::MAX)
 }

@@ -10,7 +10,7 @@ use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
         key::{self, KeyParts},
-        refresh_ahead, vary,
+        refresh_ahead, slices, vary,
     },
     http::{cache_control::RequestDirectives, structured::Forward},
     plan::{Route, Target},
@@ -84,11 +84,12 @@ pub(super) fn look_up_with(
                     match entry.content {
                         Content::Object(_) => found = Some(entry),
                         Content::Unshared { until } => unshared = until > x.now,
-                        Content::Variants(_) => {}
+                        Content::Variants(_) | Content::Slice(_) => {}
                     }
                 }
             }
             Content::Unshared { until } => unshared = *until > x.now,
+            Content::Slice(_) => {}
         }
     }
 
@@ -106,6 +107,7 @@ pub(super) fn look_up_with(
             stale: Some(Arc::clone(&entry)),
             why: Forward::Stale,
             detail: None,
+            slice: None,
             collapse: true,
         };
         let health = origin_health(x, route, object);
@@ -153,9 +155,16 @@ pub(super) fn look_up_with(
             "Not in the cache, and the request asked for nothing else (only-if-cached).",
         )));
     }
+    let slice = match x.head.headers.get(header::RANGE) {
+        Some(range) if route.cache.slices && x.head.method == Method::GET => worker
+            .slice_bytes(&x.live)
+            .and_then(|size| slices::first_slice(range, size)),
+        _ => None,
+    };
     // A body would be part of the question, but not of the key.
-    let plain =
-        x.head.method == Method::GET && !x.has_body && !x.head.headers.contains_key(header::RANGE);
+    let plain = x.head.method == Method::GET
+        && !x.has_body
+        && (slice.is_some() || !x.head.headers.contains_key(header::RANGE));
     if !plain {
         stale = stale.filter(|_| x.head.method == Method::HEAD);
     }
@@ -165,6 +174,8 @@ pub(super) fn look_up_with(
             .get(url_length..dimensions_end)
             .unwrap_or_default()
             .to_vec(),
+        // What is stale is checked as a whole: its slices stay when it has not changed.
+        slice: slice.filter(|_| stale.is_none()),
         stale,
         why,
         detail,

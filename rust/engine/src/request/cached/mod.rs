@@ -1,7 +1,7 @@
 //! Phases 8 to 13 for requests that may use the cache.
 //!
 //! `look_up` finds a stored response (`from_disk` when memory has it no more), `send` makes of it what the client gets; where there is none, `fetch` leads or
-//! follows a `flight` to the origin, and `keep` stores what it brings. `invalidate` is for unsafe methods. The rules are
+//! follows a `flight` to the origin, and `keep` stores what it brings. `slices` reads and fills large objects. `invalidate` is for unsafe methods. The rules are
 //! in `edgerouter_core::cache`; here they are applied in order.
 
 mod fetch;
@@ -11,10 +11,11 @@ mod invalidate;
 mod keep;
 mod look_up;
 mod send;
+mod slices;
 
 use std::sync::Arc;
 
-use edgerouter_core::http::structured::Forward;
+use edgerouter_core::http::{range::Range, structured::Forward};
 use http::Response;
 
 use crate::{
@@ -48,6 +49,8 @@ pub struct Missing {
     pub stale: Option<Arc<Entry>>,
     pub why: Forward,
     pub detail: Option<&'static str>,
+    /// The slice to begin with, where a part of an unknown response is asked for.
+    pub slice: Option<Range>,
     /// Whether concurrent requests may wait for this one.
     pub collapse: bool,
 }

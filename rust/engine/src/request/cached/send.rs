@@ -5,12 +5,13 @@ use std::sync::Arc;
 use edgerouter_core::{
     cache::validate::{self, Outcome as Precondition},
     finish::{self, Partial},
-    http::range::{self, RangeRequest},
+    http::range::{self, Range, RangeRequest},
     plan::Route,
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use smallvec::SmallVec;
 
+use super::slices::{self, Part};
 use crate::{
     body::{EdgeBody, range_of},
     request::{
@@ -31,6 +32,8 @@ pub enum Served {
     /// Another request brought it.
     Collapsed,
     StaleOnError,
+    /// Just stored in slices, which are still coming in.
+    Cut,
 }
 
 /// A response from the store, with conditions and ranges of the request answered.
@@ -41,7 +44,6 @@ pub fn stored(
     object: &Object,
     served: Served,
 ) -> Response<EdgeBody> {
-    let _ = (entry, route);
     let request = &x.head.headers;
     let age = object.freshness.age(x.now);
     let ttl = object.freshness.ttl(x.now);
@@ -51,6 +53,7 @@ pub fn stored(
         Served::Revalidated => Outcome::Revalidated,
         Served::Collapsed => Outcome::Coalesced,
         Served::StaleOnError => Outcome::StaleOnError,
+        Served::Cut => Outcome::Miss,
     };
     let status_field = match served {
         Served::Fresh | Served::Stale => {
@@ -62,7 +65,7 @@ pub fn stored(
                 None
             }
         }
-        Served::Revalidated | Served::Collapsed | Served::StaleOnError => {
+        Served::Revalidated | Served::Collapsed | Served::StaleOnError | Served::Cut => {
             x.note.ttl = Some(ttl);
             None
         }
@@ -101,54 +104,87 @@ pub fn stored(
     if x.head.method == Method::HEAD {
         return answer::of(object.status, headers, EdgeBody::empty());
     }
-    if object.status == StatusCode::OK
-        && let Some(asked) = request.get(header::RANGE)
-        && range::if_range(request, &object.headers)
-    {
-        match range::parse(asked, object.length) {
-            RangeRequest::None => {}
-            RangeRequest::Unsatisfiable => {
-                let mut refused = finish::unsatisfiable(object.length);
-                for name in [header::AGE, CACHE_STATUS, header::VIA, header::DATE] {
-                    if let Some(value) = headers.remove(&name) {
-                        refused.insert(name, value);
-                    }
+    let ranged = match object.status {
+        StatusCode::OK => ranged(request, &mut headers, &object.headers, object.length),
+        _ => Ranged::Whole,
+    };
+    match ranged {
+        Ranged::Unsatisfiable(refused) => refused,
+        Ranged::Whole => {
+            let body = whole_body(x, route, entry, object);
+            answer::of(object.status, headers, body)
+        }
+        Ranged::Partial(Partial::Single(range)) => {
+            let parts = || [Part::Range(range)].into();
+            let body = slices::body(x, route, entry, object, parts)
+                .unwrap_or_else(|| EdgeBody::stored_range(&object.body, range.first, range.last));
+            answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
+        }
+        Ranged::Partial(Partial::Multi { parts, end, .. }) => {
+            let in_slices = || {
+                parts
+                    .iter()
+                    .flat_map(|(head, range)| [Part::Bytes(head.clone()), Part::Range(*range)])
+                    .chain([Part::Bytes(end.clone())])
+                    .collect()
+            };
+            let body = slices::body(x, route, entry, object, in_slices).unwrap_or_else(|| {
+                let mut pieces = SmallVec::new();
+                for (head, range) in &parts {
+                    pieces.push(head.clone());
+                    pieces.extend(range_of(&object.body, range.first, range.last));
                 }
-                return answer::of(
-                    StatusCode::RANGE_NOT_SATISFIABLE,
-                    refused,
-                    EdgeBody::empty(),
-                );
-            }
-            RangeRequest::Satisfiable(ranges) => {
-                match finish::partial(&mut headers, &ranges, object.length) {
-                    None => {}
-                    Some(Partial::Single(range)) => {
-                        let body = EdgeBody::stored_range(&object.body, range.first, range.last);
-                        return answer::of(StatusCode::PARTIAL_CONTENT, headers, body);
-                    }
-                    Some(Partial::Multi { parts, end, .. }) => {
-                        let mut pieces = SmallVec::new();
-                        for (head, range) in parts {
-                            pieces.push(head);
-                            pieces.extend(range_of(&object.body, range.first, range.last));
-                        }
-                        pieces.push(end);
-                        return answer::of(
-                            StatusCode::PARTIAL_CONTENT,
-                            headers,
-                            EdgeBody::pieces(pieces),
-                        );
-                    }
-                }
-            }
+                pieces.push(end.clone());
+                EdgeBody::pieces(pieces)
+            });
+            answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
     }
-    answer::of(
-        object.status,
-        headers,
-        EdgeBody::stored(&object.body, object.length),
-    )
+}
+
+fn whole_body(x: &Exchange, route: &Route, entry: &Arc<Entry>, object: &Object) -> EdgeBody {
+    let everything = Range {
+        first: 0,
+        last: object.length.saturating_sub(1),
+    };
+    slices::body(x, route, entry, object, || [Part::Range(everything)].into())
+        .unwrap_or_else(|| EdgeBody::stored(&object.body, object.length))
+}
+
+/// What the request's `Range` makes of a response (RFC 9110 §14.2).
+enum Ranged {
+    Whole,
+    Partial(Partial),
+    Unsatisfiable(Response<EdgeBody>),
+}
+
+/// Turns the header section of a 200 into that of a 206 where the request asks for parts.
+fn ranged(request: &HeaderMap, headers: &mut HeaderMap, stored: &HeaderMap, length: u64) -> Ranged {
+    let Some(asked) = request.get(header::RANGE) else {
+        return Ranged::Whole;
+    };
+    if !range::if_range(request, stored) {
+        return Ranged::Whole;
+    }
+    match range::parse(asked, length) {
+        RangeRequest::None => Ranged::Whole,
+        RangeRequest::Unsatisfiable => {
+            let mut refused = finish::unsatisfiable(length);
+            for name in [header::AGE, CACHE_STATUS, header::VIA, header::DATE] {
+                if let Some(value) = headers.remove(&name) {
+                    refused.insert(name, value);
+                }
+            }
+            Ranged::Unsatisfiable(answer::of(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                refused,
+                EdgeBody::empty(),
+            ))
+        }
+        RangeRequest::Satisfiable(ranges) => {
+            finish::partial(headers, &ranges, length).map_or(Ranged::Whole, Ranged::Partial)
+        }
+    }
 }
 
 /// An answer that is not stored, passed on as it comes.
@@ -199,6 +235,26 @@ pub(super) fn read_along(
                 HeaderMap::new(),
                 EdgeBody::empty(),
             );
+        }
+    }
+    if arriving.status == StatusCode::OK
+        && x.head.method == Method::GET
+        && let Some(length) = arriving.content_length
+    {
+        let mut ranged_headers = headers.clone();
+        match ranged(
+            &x.head.headers,
+            &mut ranged_headers,
+            &arriving.headers,
+            length,
+        ) {
+            Ranged::Unsatisfiable(refused) => return refused,
+            Ranged::Partial(Partial::Single(range)) => {
+                let body = EdgeBody::arriving_range(reader, range.first, range.last);
+                return answer::of(StatusCode::PARTIAL_CONTENT, ranged_headers, body);
+            }
+            // Several parts of what is still coming in: the whole is an answer too.
+            Ranged::Partial(Partial::Multi { .. }) | Ranged::Whole => {}
         }
     }
     answer::of(

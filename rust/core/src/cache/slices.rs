@@ -1,0 +1,365 @@
+//! Large responses in slices: which bytes an origin is asked for, and whether what it sent may be put beside what is
+//! stored (RFC 9110 §14, §15.3.7; RFC 9111 §3.4).
+//!
+//! A representation is cut at multiples of the slice size, so that any two requests for overlapping ranges ask for the
+//! same slices. Slices of one representation may come in different responses, at different times and from different
+//! members of a group: only a strong validator says that they are parts of one whole.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::http::{
+    date,
+    etag::EntityTag,
+    range::{self, Range, RangeRequest},
+};
+
+/// A Last-Modified this much older than Date is a strong validator (RFC 9110 §8.8.2.2).
+const STRONG_AFTER: u64 = 60;
+
+/// What identifies the bytes of a representation: a strong entity tag, or a modification date that is strong.
+pub fn strong_validator(headers: &HeaderMap) -> Option<&HeaderValue> {
+    if let Some(value) = headers.get(header::ETAG) {
+        let tag = EntityTag::parse(value.as_bytes())?;
+        return (!tag.weak).then_some(value);
+    }
+    let value = headers.get(header::LAST_MODIFIED)?;
+    let modified = date::parse(value.as_bytes())?;
+    let sent = date::parse(headers.get(header::DATE)?.as_bytes())?;
+    (sent >= modified.saturating_add(STRONG_AFTER)).then_some(value)
+}
+
+/// Whether a complete response of `length` bytes is worth cutting, and may be: it has more than one slice, and the
+/// origin does not refuse ranges.
+pub fn worth_cutting(headers: &HeaderMap, length: u64, slice: u64) -> bool {
+    length > slice && strong_validator(headers).is_some() && !refuses_ranges(headers)
+}
+
+fn refuses_ranges(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT_RANGES)
+        .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"none"))
+}
+
+/// The slice that a range request on an unknown representation begins with. `None`: the field is none that is followed.
+/// Positions counted from the end are not known yet: then the first slice tells the length.
+pub fn first_slice(value: &HeaderValue, slice: u64) -> Option<Range> {
+    let RangeRequest::Satisfiable(ranges) = range::parse(value, u64::MAX) else {
+        return None;
+    };
+    let first = ranges.first()?.first;
+    let from_the_end = first > u64::MAX / 2;
+    Some(slice_at(if from_the_end { 0 } else { first }, slice))
+}
+
+/// The slice that holds `position`.
+pub fn slice_at(position: u64, slice: u64) -> Range {
+    let slice = slice.max(1);
+    let first = position / slice * slice;
+    Range {
+        first,
+        last: first.saturating_add(slice - 1),
+    }
+}
+
+/// The slices from the one at `position` on that hold everything up to `last`, at most `most` of them and none beyond
+/// the end.
+pub fn slices_for(position: u64, last: u64, slice: u64, most: u64, length: u64) -> Range {
+    let first = slice_at(position, slice).first;
+    let wanted = slice_at(last.max(position), slice).last;
+    let allowed = first.saturating_add(slice.saturating_mul(most.max(1)) - 1);
+    Range {
+        first,
+        last: wanted.min(allowed).min(length.saturating_sub(1)),
+    }
+}
+
+/// `bytes FIRST-LAST/COMPLETE` (RFC 9110 §14.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentRange {
+    pub range: Range,
+    pub complete: u64,
+}
+
+impl ContentRange {
+    /// `None` for other units, an unknown complete length, or bounds that contradict each other.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(header::CONTENT_RANGE).iter();
+        let (Some(value), None) = (lines.next(), lines.next()) else {
+            return None;
+        };
+        let text = value.to_str().ok()?.trim();
+        let (unit, rest) = text.split_once(' ')?;
+        let (range, complete) = rest.trim().split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let number = |text: &str| {
+            (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| text.parse::<u64>().ok())
+                .flatten()
+        };
+        let (first, last, complete) = (number(first)?, number(last)?, number(complete)?);
+        (unit.eq_ignore_ascii_case("bytes") && first <= last && last < complete).then_some(Self {
+            range: Range { first, last },
+            complete,
+        })
+    }
+}
+
+/// Why an answer to a request for slices cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// Neither 206 nor 200.
+    Status,
+    /// Other bytes than the ones asked for.
+    OtherRange,
+    /// No strong validator, or several parts.
+    NotCombinable,
+    /// The representation has changed since.
+    Changed,
+}
+
+impl Unusable {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::OtherRange => "other-range",
+            Self::NotCombinable => "not-combinable",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+/// Judges a 206 that answers a request for `asked` on a representation that is not stored: the range that came, and
+/// the complete length.
+pub fn usable(
+    asked: Range,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Result<ContentRange, Unusable> {
+    if status != StatusCode::PARTIAL_CONTENT {
+        return Err(Unusable::Status);
+    }
+    let came = ContentRange::of(headers).ok_or(Unusable::NotCombinable)?;
+    if strong_validator(headers).is_none() {
+        return Err(Unusable::NotCombinable);
+    }
+    let wanted_last = asked.last.min(came.complete - 1);
+    if came.range.first != asked.first || came.range.last != wanted_last {
+        return Err(Unusable::OtherRange);
+    }
+    Ok(came)
+}
+
+/// Judges an answer that should fill a stored representation of `length` bytes: where its bytes begin. A 200 has all
+/// of them, which a server may answer to any range request (§14.2).
+pub fn fills(
+    asked: Range,
+    length: u64,
+    stored: &HeaderMap,
+    status: StatusCode,
+    headers: &HeaderMap,
+    announced: Option<u64>,
+) -> Result<u64, Unusable> {
+    let same = || match (strong_validator(stored), strong_validator(headers)) {
+        (Some(stored), Some(came)) if stored == came => Ok(()),
+        _ => Err(Unusable::Changed),
+    };
+    match status {
+        StatusCode::OK => {
+            same()?;
+            if announced != Some(length) {
+                return Err(Unusable::Changed);
+            }
+            Ok(0)
+        }
+        StatusCode::PARTIAL_CONTENT => {
+            same()?;
+            let came = usable(asked, status, headers)?;
+            if came.complete != length {
+                return Err(Unusable::Changed);
+            }
+            Ok(came.range.first)
+        }
+        _ => Err(Unusable::Status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use http::HeaderName;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_str(value).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_strong_validators_identify_bytes() {
+        let early = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let late = "Sun, 06 Nov 1994 08:50:37 GMT";
+        for (fields, strong) in [
+            (vec![("etag", "\"a\"")], true),
+            (vec![("etag", "W/\"a\"")], false),
+            // A weak tag says that the bytes may differ, whatever the date says.
+            (
+                vec![
+                    ("etag", "W/\"a\""),
+                    ("last-modified", early),
+                    ("date", late),
+                ],
+                false,
+            ),
+            (vec![("last-modified", early), ("date", late)], true),
+            (vec![("last-modified", early), ("date", early)], false),
+            (vec![("last-modified", early)], false),
+            (vec![], false),
+        ] {
+            assert_eq!(
+                strong_validator(&headers(&fields)).is_some(),
+                strong,
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn requests_for_overlapping_ranges_ask_for_the_same_slices() {
+        let first = |value: &'static str| first_slice(&HeaderValue::from_static(value), 100);
+        let range = |first, last| Some(Range { first, last });
+        assert_eq!(first("bytes=0-5"), range(0, 99));
+        assert_eq!(first("bytes=150-"), range(100, 199));
+        assert_eq!(first("bytes=199-500"), range(100, 199));
+        assert_eq!(first("bytes=-5"), range(0, 99));
+        assert_eq!(first("bytes=x"), None);
+        assert_eq!(
+            slices_for(150, 420, 100, 8, 1000),
+            Range {
+                first: 100,
+                last: 499
+            }
+        );
+        assert_eq!(
+            slices_for(150, 999, 100, 2, 1000),
+            Range {
+                first: 100,
+                last: 299
+            }
+        );
+        assert_eq!(
+            slices_for(950, 999, 100, 8, 990),
+            Range {
+                first: 900,
+                last: 989
+            }
+        );
+    }
+
+    #[test]
+    fn content_ranges_are_read_strictly() {
+        let of = |value: &str| ContentRange::of(&headers(&[("content-range", value)]));
+        assert_eq!(
+            of("bytes 0-4/10"),
+            Some(ContentRange {
+                range: Range { first: 0, last: 4 },
+                complete: 10
+            })
+        );
+        for wrong in [
+            "bytes 0-4/*",
+            "bytes */10",
+            "bytes 5-4/10",
+            "bytes 0-10/10",
+            "items 0-4/10",
+            "bytes 0-4",
+            "bytes -4/10",
+            "bytes +0-4/10",
+        ] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+        let twice = [
+            ("content-range", "bytes 0-4/10"),
+            ("content-range", "bytes 0-5/10"),
+        ];
+        let mut two = HeaderMap::new();
+        for (name, value) in twice {
+            two.append(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(ContentRange::of(&two), None);
+    }
+
+    #[test]
+    fn an_answer_fills_only_the_representation_it_belongs_to() {
+        let stored = headers(&[("etag", "\"a\"")]);
+        let asked = Range {
+            first: 100,
+            last: 199,
+        };
+        let part = |tag: &str, range: &str| headers(&[("etag", tag), ("content-range", range)]);
+        let partial = StatusCode::PARTIAL_CONTENT;
+        for (status, answer, announced, want) in [
+            (partial, part("\"a\"", "bytes 100-199/1000"), None, Ok(100)),
+            (
+                partial,
+                part("\"b\"", "bytes 100-199/1000"),
+                None,
+                Err(Unusable::Changed),
+            ),
+            (
+                partial,
+                part("W/\"a\"", "bytes 100-199/1000"),
+                None,
+                Err(Unusable::Changed),
+            ),
+            (
+                partial,
+                part("\"a\"", "bytes 100-199/1001"),
+                None,
+                Err(Unusable::Changed),
+            ),
+            (
+                partial,
+                part("\"a\"", "bytes 0-99/1000"),
+                None,
+                Err(Unusable::OtherRange),
+            ),
+            (
+                StatusCode::OK,
+                headers(&[("etag", "\"a\"")]),
+                Some(1000),
+                Ok(0),
+            ),
+            (
+                StatusCode::OK,
+                headers(&[("etag", "\"a\"")]),
+                Some(999),
+                Err(Unusable::Changed),
+            ),
+            (
+                StatusCode::OK,
+                headers(&[("etag", "\"b\"")]),
+                Some(1000),
+                Err(Unusable::Changed),
+            ),
+            (
+                StatusCode::NOT_FOUND,
+                headers(&[]),
+                Some(0),
+                Err(Unusable::Status),
+            ),
+        ] {
+            assert_eq!(
+                fills(asked, 1000, &stored, status, &answer, announced),
+                want,
+                "{status} {answer:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,342 @@
+"""Large objects through the socket: stored in slices, filled by ranges, read while they arrive."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgerouter import CachePolicy, Edge, Limits
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen, wait_until
+
+SLICE = 4096
+LENGTH = 10 * SLICE + 123
+FILM = random.Random(1).randbytes(LENGTH)
+Serve = Callable[[Edge], Running]
+
+
+@dataclass
+class Film:
+    """An origin's large file, which answers ranges, and can be told not to behave."""
+
+    content: bytes = FILM
+    etag: str | None = '"film-1"'
+    ranges: bool = True
+    fields: dict[str, str] = field(default_factory=lambda: {"Cache-Control": "max-age=60"})
+    asked: list[str | None] = field(default_factory=list)
+
+    def __call__(self, seen: Seen) -> Reply:
+        self.asked.append(seen.get("range"))
+        fields = dict(self.fields, **{"Content-Type": "video/mp4"}, **({"ETag": self.etag} if self.etag else {}))
+        if self.etag and seen.get("if-none-match") == self.etag:
+            return Reply(304, fields)
+        wanted = seen.get("range")
+        if wanted is None or not self.ranges or seen.get("if-range") not in (None, self.etag):
+            return Reply(200, fields, self.content)
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        start = int(first)
+        end = min(int(last or len(self.content) - 1), len(self.content) - 1)
+        if start >= len(self.content):
+            return Reply(416, {"Content-Range": f"bytes */{len(self.content)}"})
+        fields["Content-Range"] = f"bytes {start}-{end}/{len(self.content)}"
+        return Reply(206, fields, self.content[start : end + 1])
+
+
+@pytest.fixture
+def film(origin: Origin) -> Film:
+    film = Film()
+    origin.on("/film", film)
+    return film
+
+
+@pytest.fixture
+def client(origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]) -> httpx.Client:
+    return client_for(serve(edge_for(origin)))
+
+
+def edge_for(origin: Origin, memory: int = 4 << 20, **policy: object) -> Edge:
+    edge = Edge("test", limits=Limits(slice_bytes=SLICE, read_ahead_bytes=1 << 16, memory_cache_bytes=memory))
+    edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy(**policy))  # type: ignore[arg-type]
+    return edge
+
+
+def part(client: httpx.Client, text: str, **headers: str) -> httpx.Response:
+    return client.get("/film", headers={"Range": f"bytes={text}", **headers})
+
+
+def test_a_download_is_stored_in_slices_and_served_from_them(film: Film, client: httpx.Client) -> None:
+    first, second = client.get("/film"), client.get("/film")
+    assert (first.content, second.content) == (FILM, FILM)
+    assert "fwd=uri-miss" in first.headers["cache-status"] and "stored" in first.headers["cache-status"]
+    assert second.headers["cache-status"].startswith("edgerouter; hit")
+    assert second.headers["content-length"] == str(LENGTH)
+    assert film.asked == [None]
+
+
+def test_a_range_of_an_unknown_object_fetches_its_slice_and_no_more(film: Film, client: httpx.Client) -> None:
+    response = part(client, f"{3 * SLICE + 5}-{3 * SLICE + 9}")
+    assert (response.status_code, response.content) == (206, FILM[3 * SLICE + 5 : 3 * SLICE + 10])
+    assert response.headers["content-range"] == f"bytes {3 * SLICE + 5}-{3 * SLICE + 9}/{LENGTH}"
+    assert "stored" in response.headers["cache-status"]
+    assert film.asked == [f"bytes={3 * SLICE}-{4 * SLICE - 1}"]
+    again = part(client, f"{3 * SLICE}-{4 * SLICE - 1}")
+    assert again.content == FILM[3 * SLICE : 4 * SLICE]
+    assert again.headers["cache-status"].startswith("edgerouter; hit")
+    assert len(film.asked) == 1
+
+
+def test_ranges_fill_what_is_missing_and_combine_to_the_whole(film: Film, client: httpx.Client) -> None:
+    part(client, "0-9")
+    part(client, f"{5 * SLICE}-{5 * SLICE + 1}")
+    whole = client.get("/film")
+    assert (whole.status_code, whole.content) == (200, FILM)
+    assert film.asked[:2] == [f"bytes=0-{SLICE - 1}", f"bytes={5 * SLICE}-{6 * SLICE - 1}"]
+    assert None not in film.asked, "what was there already is not asked for as a whole"
+    count = len(film.asked)
+    assert client.get("/film").content == FILM
+    assert len(film.asked) == count
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [("-10", FILM[-10:]), (f"{LENGTH - 3}-", FILM[-3:]), (f"0-{LENGTH * 2}", FILM), ("0-0", FILM[:1])],
+    ids=["suffix", "open", "beyond", "one byte"],
+)
+def test_open_and_suffix_ranges_work_on_unknown_objects(
+    film: Film, client: httpx.Client, text: str, content: bytes
+) -> None:
+    response = part(client, text)
+    assert (response.status_code, response.content) == (206, content)
+
+
+def test_several_ranges_come_as_parts(film: Film, client: httpx.Client) -> None:
+    response = part(client, f"0-4, {4 * SLICE - 2}-{4 * SLICE + 2}")
+    assert response.status_code == 206
+    assert response.headers["content-type"].startswith("multipart/byteranges; boundary=")
+    assert int(response.headers["content-length"]) == len(response.content)
+    for expected in (FILM[:5], FILM[4 * SLICE - 2 : 4 * SLICE + 3]):
+        assert b"\r\n\r\n" + expected + b"\r\n--" in response.content
+
+
+def test_a_range_beyond_the_end_is_416_with_the_length(film: Film, client: httpx.Client) -> None:
+    for _ in range(2):
+        response = part(client, f"{LENGTH}-")
+        assert (response.status_code, response.headers["content-range"]) == (416, f"bytes */{LENGTH}")
+        client.get("/film")
+
+
+def test_if_range_with_another_validator_gets_the_whole(film: Film, client: httpx.Client) -> None:
+    client.get("/film")
+    assert part(client, "0-9", **{"If-Range": '"film-1"'}).content == FILM[:10]
+    other = part(client, "0-9", **{"If-Range": '"film-0"'})
+    assert (other.status_code, other.content) == (200, FILM)
+
+
+def test_conditions_are_answered_from_the_head_alone(film: Film, client: httpx.Client) -> None:
+    part(client, "0-9")
+    assert client.get("/film", headers={"If-None-Match": '"film-1"'}).status_code == 304
+    head = client.head("/film")
+    assert (head.status_code, head.headers["content-length"]) == (200, str(LENGTH))
+    assert len(film.asked) == 1
+
+
+def test_a_small_object_that_a_range_asks_for_is_stored_whole(film: Film, client: httpx.Client) -> None:
+    film.content = b"0123456789"
+    assert part(client, "2-4").content == b"234"
+    assert client.get("/film").content == b"0123456789"
+    assert film.asked == [f"bytes=0-{SLICE - 1}"]
+
+
+def test_an_origin_without_ranges_fills_the_store_all_the_same(film: Film, client: httpx.Client) -> None:
+    film.ranges = False
+    response = part(client, f"{2 * SLICE}-{2 * SLICE + 9}")
+    assert (response.status_code, response.content) == (206, FILM[2 * SLICE : 2 * SLICE + 10])
+    assert client.get("/film").content == FILM
+
+
+@pytest.mark.parametrize("fields", [{"Cache-Control": "no-store"}, {"Cache-Control": "private, max-age=60"}])
+def test_a_part_of_what_may_not_be_stored_is_passed_on(
+    film: Film, client: httpx.Client, fields: dict[str, str]
+) -> None:
+    film.fields = fields
+    for _ in range(2):
+        response = part(client, "5-9")
+        assert (response.status_code, response.content) == (206, FILM[5:10])
+        assert "hit" not in response.headers["cache-status"]
+    assert film.asked[-1] == "bytes=5-9"
+
+
+def test_parts_without_a_strong_validator_are_never_combined(film: Film, client: httpx.Client) -> None:
+    film.etag = 'W/"film-1"'
+    for _ in range(2):
+        assert part(client, "5-9").content == FILM[5:10]
+    assert "hit" not in part(client, "5-9").headers["cache-status"]
+    assert client.get("/film").content == FILM
+
+
+def test_slices_of_two_versions_are_never_mixed(film: Film, client: httpx.Client) -> None:
+    part(client, "0-9")
+    film.content, film.etag = FILM[::-1], '"film-2"'
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.get("/film")
+    response = client.get("/film")
+    assert (response.content, response.headers["etag"]) == (FILM[::-1], '"film-2"')
+
+
+def test_a_validated_object_keeps_its_slices(film: Film, client: httpx.Client) -> None:
+    film.fields = {"Cache-Control": "max-age=0"}
+    client.get("/film")
+    for _ in range(2):
+        response = part(client, "7-8")
+        assert (response.status_code, response.content) == (206, FILM[7:9])
+        assert "fwd-status=304" in response.headers["cache-status"]
+    assert film.asked == [None, None, None]
+
+
+def test_slices_off_means_ranges_are_passed_through(
+    origin: Origin, film: Film, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    client = client_for(serve(edge_for(origin, slices=False)))
+    for _ in range(2):
+        assert part(client, "5-9").content == FILM[5:10]
+    assert film.asked == ["bytes=5-9", "bytes=5-9"]
+
+
+@contextmanager
+def dripping(origin: Origin, path: str) -> Iterator[threading.Semaphore]:
+    """An origin that sends a slice each time the semaphore is released."""
+    drip = threading.Semaphore(0)
+    stopped = threading.Event()
+
+    def answer(seen: Seen, connection: socket.socket) -> None:
+        head = f'HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\nETag: "film-1"\r\nCache-Control: max-age=60\r\n\r\n'
+        connection.sendall(head.encode())
+        for start in range(0, LENGTH, SLICE):
+            drip.acquire()
+            if stopped.is_set():
+                return
+            connection.sendall(FILM[start : start + SLICE])
+
+    origin.on(path, answer)
+    try:
+        yield drip
+    finally:
+        stopped.set()
+        drip.release(LENGTH)
+
+
+def test_readers_follow_an_object_that_is_still_arriving(origin: Origin, client: httpx.Client) -> None:
+    with dripping(origin, "/film") as drip, client.stream("GET", "/film") as first:
+        drip.release()
+        chunks = first.iter_raw()
+        begun = next(chunks)
+        # A second reader and a range join what is coming in; the origin is asked once.
+        with client.stream("GET", "/film") as second:
+            other = second.iter_raw()
+            also = next(other)
+            assert len(begun) > 0 and len(also) > 0
+            drip.release(LENGTH)
+            assert begun + b"".join(chunks) == FILM
+            assert also + b"".join(other) == FILM
+    assert origin.count("/film") == 1
+    assert part(client, "100-199").content == FILM[100:200]
+    assert origin.count("/film") == 1
+
+
+def test_an_origin_that_breaks_off_is_asked_for_the_rest(origin: Origin, film: Film, client: httpx.Client) -> None:
+    def breaks(seen: Seen, connection: socket.socket) -> None:
+        if seen.get("range") is None:
+            head = f'HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\nETag: "film-1"\r\nCache-Control: max-age=60\r\n\r\n'
+            connection.sendall(head.encode() + FILM[: 2 * SLICE + 7])
+        else:
+            origin.send(connection, seen, film(seen))
+
+    origin.on("/film", breaks)
+    assert client.get("/film").content == FILM
+    assert film.asked == [f"bytes={2 * SLICE}-{LENGTH - 1}"]
+
+
+def test_an_origin_that_is_gone_breaks_the_body_and_nothing_else(
+    origin: Origin, film: Film, client: httpx.Client
+) -> None:
+    part(client, "0-9")
+    origin.kill()
+    assert part(client, "10-19").content == FILM[10:20]
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.get("/film")
+
+
+def test_evicted_slices_are_fetched_again(
+    origin: Origin, film: Film, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    # The memory holds about half of the film.
+    client = client_for(serve(edge_for(origin, memory=100_000)))
+    film.content = random.Random(2).randbytes(48 * SLICE)
+    for _ in range(3):
+        assert client.get("/film").content == film.content
+
+
+def test_a_visitor_who_leaves_stops_the_fetch(origin: Origin, serve: Serve) -> None:
+    sent = 0
+    over = threading.Event()
+
+    def endless(seen: Seen, connection: socket.socket) -> None:
+        nonlocal sent
+        head = 'HTTP/1.1 200 OK\r\nContent-Length: 5000000000\r\nETag: "big"\r\nCache-Control: max-age=60\r\n\r\n'
+        try:
+            connection.sendall(head.encode())
+            while True:
+                connection.sendall(b"x" * 65536)
+                sent += 65536
+        except OSError:
+            over.set()
+
+    origin.on("/film", endless)
+    edge = serve(edge_for(origin))
+    with httpx.Client(base_url=edge.url, timeout=10.0) as client, client.stream("GET", "/film") as response:
+        next(response.iter_raw())
+    assert over.wait(10), "the origin's connection was let go"
+    assert sent < 500_000_000
+
+
+def test_many_readers_of_one_slice_make_one_request(origin: Origin, film: Film, client: httpx.Client) -> None:
+    part(client, "0-9")
+    answers: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(part(client, f"{8 * SLICE}-{8 * SLICE + 9}").content))
+        for _ in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(answers) == 50, what="every answer")
+    assert set(answers) == {FILM[8 * SLICE : 8 * SLICE + 10]}
+    assert film.asked.count(f"bytes={8 * SLICE}-{9 * SLICE - 1}") == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, LENGTH + 10), st.integers(0, 3 * SLICE)), max_size=12))
+@settings(max_examples=25)
+def test_any_sequence_of_ranges_gives_the_bytes_of_the_object(ranges: list[tuple[int, int]]) -> None:
+    from edgerouter.testing import running
+
+    origin = Origin()
+    try:
+        origin.on("/film", Film())
+        with running(edge_for(origin, memory=200_000)) as edge, httpx.Client(base_url=edge.url, timeout=10.0) as client:
+            for first, more in ranges:
+                response = part(client, f"{first}-{first + more}")
+                expected = FILM[first : first + more + 1]
+                assert response.status_code == (206 if expected else 416)
+                assert not expected or response.content == expected
+            assert client.get("/film").content == FILM
+    finally:
+        origin.kill()
