@@ -93,12 +93,14 @@ impl HealthBoard {
 
     /// A request was answered, whatever the status.
     pub fn note_success(&self, origin: &Origin) {
+        // Probes know more: a request that gets through must not wipe out what they count.
+        if origin.health.is_some() {
+            return;
+        }
         let flag = self.flag(origin);
         let mut streak = flag.streak.lock();
         streak.bad = 0;
-        if origin.health.is_none() {
-            self.set(&flag, origin, true);
-        }
+        self.set(&flag, origin, true);
     }
 
     /// A request was not answered.
