@@ -24,6 +24,7 @@ from edgerouter.identity import Jwt
 from edgerouter.origins import Group, Health, Origin
 from edgerouter.plan import Limits
 from edgerouter.plugins import Plugin
+from edgerouter.purging import DryRun, Purge
 from edgerouter.routes import (
     ForwardPolicy,
     HeaderEdits,
@@ -43,6 +44,7 @@ __all__ = [
     "CachePolicy",
     "ConfigError",
     "Context",
+    "DryRun",
     "Edge",
     "EdgeError",
     "Experiment",
@@ -59,6 +61,7 @@ __all__ = [
     "OriginError",
     "Plugin",
     "Problem",
+    "Purge",
     "Redirect",
     "Request",
     "Respond",

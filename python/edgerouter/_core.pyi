@@ -122,6 +122,10 @@ class Engine:
     def admin_address(self) -> str | None: ...
     def metrics(self) -> str:
         """Prometheus text."""
+    def purge(self, order: str) -> str:
+        """Orders a purge; JSON in and out as at the admin listener. Raises ``CacheError``."""
+    def purges(self, id: str | None = None) -> str:  # noqa: A002
+        """The remembered purges, or the one of this id, as JSON; ``null`` when there is none."""
 
 @final
 class Runner:

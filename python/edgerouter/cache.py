@@ -92,6 +92,8 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``collapse``  concurrent misses of one key make one request to the origin
     ``slices``  responses larger than ``Limits.slice_bytes`` are stored in slices, which range requests fill
     ``targets``  RFC 9213 targeted fields, most specific first
+    ``tags``  fields of the response with the tags that it can be purged by
+    ``send_tags``  viewers see those fields; otherwise they are removed
 
     Raises ``ConfigError`` at construction when a bound is negative or ``min_ttl > max_ttl``.
     """
@@ -119,6 +121,8 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     collapse: bool = True
     slices: bool = True
     targets: Collection[str] = ("CDN-Cache-Control",)
+    tags: Collection[str] = ("Cache-Tag", "Surrogate-Key")
+    send_tags: bool = False
 
     def _check(self, check: Check) -> None:
         check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse", "slices", "refresh_ahead")
@@ -136,6 +140,8 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         check_selection(check, "cookies", optional=True)
         check.tokens("headers")
         check.tokens("targets")
+        check.tokens("tags")
+        check.flag("send_tags")
         check.texts("claims")
         check.choice("set_cookie", ("refuse", "strip"))
         self._check_negative(check)

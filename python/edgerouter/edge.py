@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Mapping, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
@@ -40,6 +40,7 @@ from edgerouter.service_worker import ServiceWorker
 
 if TYPE_CHECKING:
     from edgerouter import _core
+    from edgerouter.purging import DryRun, Purge
     from edgerouter.serving import Server
 
 __all__ = ["Edge"]
@@ -478,6 +479,56 @@ class Edge:
     def stop(self, drain: Duration | None = None) -> bool:
         """Stops serving; requests under way may finish within ``drain`` seconds. ``True`` when all did."""
         return self._running().stop(drain)
+
+    @overload
+    def purge(
+        self,
+        urls: Collection[str] = ...,
+        *,
+        paths: Collection[str] = ...,
+        hosts: Collection[str] = ...,
+        tags: Collection[str] = ...,
+        everything: bool = ...,
+        soft: bool = ...,
+        reference: str | None = ...,
+        dry_run: Literal[False] = ...,
+    ) -> Purge: ...
+
+    @overload
+    def purge(
+        self,
+        urls: Collection[str] = ...,
+        *,
+        paths: Collection[str] = ...,
+        hosts: Collection[str] = ...,
+        tags: Collection[str] = ...,
+        everything: bool = ...,
+        soft: bool = ...,
+        reference: str | None = ...,
+        dry_run: Literal[True],
+    ) -> DryRun: ...
+
+    def purge(
+        self,
+        urls: Collection[str] = (),
+        *,
+        paths: Collection[str] = (),
+        hosts: Collection[str] = (),
+        tags: Collection[str] = (),
+        everything: bool = False,
+        soft: bool = False,
+        reference: str | None = None,
+        dry_run: bool = False,
+    ) -> Purge | DryRun:
+        """Invalidates what the running edge has stored; see ``Server.purge``."""
+        server = self._running()
+        if dry_run:
+            return server.purge(
+                urls, paths=paths, hosts=hosts, tags=tags, everything=everything, soft=soft, dry_run=True
+            )
+        return server.purge(
+            urls, paths=paths, hosts=hosts, tags=tags, everything=everything, soft=soft, reference=reference
+        )
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ mod body;
 pub mod functions;
 pub mod identity;
 mod listen;
+pub mod purge;
 mod request;
 mod server;
 pub mod store;

@@ -29,6 +29,7 @@ use crate::{
         conn::Verdict,
         tcp::{self, BindError},
     },
+    purge::{self, Purges},
     store::{Flights, MemoryStore, Runs, Store},
     telemetry::{Gauges, Metrics},
     upstream::HealthBoard,
@@ -150,6 +151,10 @@ impl Engine {
         threads.push(
             background::start(Arc::clone(&shared), watched.clone()).map_err(StartError::Thread)?,
         );
+        threads.push(
+            purge::sweep::start(Arc::clone(&shared), watched.clone())
+                .map_err(StartError::Thread)?,
+        );
         if let Some(socket) = admin_socket {
             let thread = admin::serve(socket, Arc::clone(&shared), settings.admin_token, watched)
                 .map_err(StartError::Thread)?;
@@ -203,6 +208,19 @@ impl Engine {
         self.shared.metrics()
     }
 
+    /// Orders a purge, given and answered as the admin endpoint's JSON. Effective for every request from the return on.
+    pub fn purge(&self, order: &serde_json::Value) -> Result<serde_json::Value, purge::Refused> {
+        purge::orders::place(&self.shared, order)
+    }
+
+    /// The purge with this id, or all that are remembered, as the admin endpoint's JSON.
+    pub fn purges(&self, id: Option<&str>) -> Option<serde_json::Value> {
+        match id {
+            Some(id) => Some(self.shared.purges.find(id)?.to_json()),
+            None => Some(purge::orders::list(&self.shared)),
+        }
+    }
+
     /// Stops accepting, lets what is being answered finish for at most `drain` (the plan's limit when `None`), and
     /// ends. True when nothing was cut off.
     pub fn stop(&self, drain: Option<Duration>) -> bool {
@@ -221,6 +239,7 @@ impl Engine {
         }
         let drained = self.shared.connections.load(Ordering::Acquire) == 0;
         self.life.send_replace(Life::Ended);
+        self.shared.purges.wake();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
@@ -232,6 +251,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.life.send_replace(Life::Ended);
+        self.shared.purges.wake();
     }
 }
 
@@ -248,6 +268,7 @@ fn share(plan: Plan, functions: Arc<dyn Functions>, workers: usize) -> Arc<Share
         store,
         flights: Flights::new(),
         runs: Runs::new(),
+        purges: Purges::new(),
         health: Arc::new(HealthBoard::new(&plan)),
         metrics,
         connections: AtomicUsize::new(0),
@@ -344,7 +365,7 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
 impl Shared {
     pub fn metrics(&self) -> String {
         let live = self.live.load();
-        self.metrics.render(&Gauges {
+        let mut text = self.metrics.render(&Gauges {
             cache_bytes: self.store.memory().bytes(),
             cache_capacity: self.store.memory().capacity(),
             cache_entries: self.store.memory().entries(),
@@ -353,7 +374,9 @@ impl Shared {
             connections: self.connections.load(Ordering::Relaxed) as u64,
             functions: live.functions.load(),
             plan_version: live.version,
-        })
+        });
+        self.purges.render(&mut text);
+        text
     }
 
     /// `Err`: why the process should get no traffic now.

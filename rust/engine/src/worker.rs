@@ -22,6 +22,7 @@ use crate::{
     functions::Functions,
     identity::{KeySources, Remembered},
     listen::Conn,
+    purge::Purges,
     store::{Flights, Runs, Store},
     telemetry::{Metrics, WorkerMetrics},
     upstream::{HealthBoard, Upstreams},
@@ -46,6 +47,7 @@ pub struct Shared {
     pub flights: Arc<Flights>,
     /// Large objects that are coming in.
     pub runs: Arc<Runs>,
+    pub purges: Arc<Purges>,
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,
     pub connections: AtomicUsize,

@@ -154,6 +154,29 @@ impl Engine {
             .map(|address| address.to_string())
     }
 
+    /// Orders a purge; JSON in and out as at the admin listener. Raises `CacheError`.
+    fn purge(&self, py: Python<'_>, order: &str) -> PyResult<String> {
+        let running = self.engine()?;
+        let placed = py.detach(|| {
+            let order = serde_json::from_str(order).map_err(|error| error.to_string())?;
+            let placed = running.purge(&order).map_err(|error| error.to_string())?;
+            Ok::<_, String>(placed.to_string())
+        });
+        placed.map_err(|message| errors::cache(py, &message))
+    }
+
+    /// The remembered purges, or the one of this id, as JSON; `null` when there is none.
+    #[pyo3(signature = (id=None))]
+    fn purges(&self, py: Python<'_>, id: Option<&str>) -> PyResult<String> {
+        let running = self.engine()?;
+        Ok(py.detach(|| {
+            running
+                .purges(id)
+                .unwrap_or(serde_json::Value::Null)
+                .to_string()
+        }))
+    }
+
     /// Prometheus text.
     fn metrics(&self, py: Python<'_>) -> PyResult<String> {
         let running = self.engine()?;

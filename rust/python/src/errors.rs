@@ -28,3 +28,9 @@ pub(crate) fn listen(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "ListenError")?.call1((message,));
     made().map_or_else(|error| error, PyErr::from_value)
 }
+
+/// `CacheError` with one line that holds the remedy.
+pub(crate) fn cache(py: Python<'_>, message: &str) -> PyErr {
+    let made = || class(py, "CacheError")?.call1((message,));
+    made().map_or_else(|error| error, PyErr::from_value)
+}

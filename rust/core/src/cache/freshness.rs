@@ -220,6 +220,15 @@ impl Freshness {
         i64::from(self.lifetime).saturating_sub(i64::try_from(self.age(now)).unwrap_or(i64::MAX))
     }
 
+    /// Stale from `at` on, where it would have been fresh for longer.
+    pub fn softened(self, at: u64) -> Self {
+        let age = u32::try_from(self.age(at)).unwrap_or(u32::MAX);
+        Self {
+            lifetime: self.lifetime.min(age),
+            ..self
+        }
+    }
+
     /// Seconds for which it has been stale.
     pub fn staleness(&self, now: u64) -> u64 {
         self.age(now).saturating_sub(u64::from(self.lifetime))

@@ -127,6 +127,14 @@ pub fn normalised_encoding(headers: &HeaderMap) -> &'static str {
     }
 }
 
+/// Host, path and selected query of a key that [`url`] began.
+pub fn url_parts(key: &[u8]) -> Option<(&str, &str, Option<&str>)> {
+    let mut parts = key.splitn(4, |&b| b == END);
+    let mut next = || std::str::from_utf8(parts.next()?).ok();
+    let (host, path, query) = (next()?, next()?, next()?);
+    Some((host, path, query.strip_prefix('?')))
+}
+
 /// A key for people: host, path and query, and how much more there is.
 pub fn describe(key: &[u8]) -> String {
     let mut parts = key.splitn(4, |&b| b == END);

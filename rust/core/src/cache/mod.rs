@@ -1,13 +1,15 @@
 //! HTTP caching decided purely (RFC 9111, 5861, 8246, 9213).
 //!
 //! `key` and `vary` name a stored response, `storable` and `freshness` judge one on arrival, `decide` judges one
-//! on reuse, `validate` speaks conditional requests (RFC 9110 §13). No store lives here and no clock is read.
+//! on reuse, `validate` speaks conditional requests (RFC 9110 §13), `purge` and `tags` say what was invalidated. No store lives here and no clock is read.
 
 pub mod decide;
 pub mod freshness;
 pub mod key;
+pub mod purge;
 pub mod refresh_ahead;
 pub mod slices;
 pub mod storable;
+pub mod tags;
 pub mod validate;
 pub mod vary;

@@ -435,6 +435,10 @@ pub struct CachePolicy {
     /// Store large responses in slices, and let range requests fill them.
     pub slices: bool,
     pub targets: Vec<HeaderName>,
+    /// Fields that name the tags of a response.
+    pub tags: Vec<HeaderName>,
+    /// Viewers see those fields.
+    pub send_tags: bool,
 }
 
 impl Default for CachePolicy {
@@ -463,6 +467,11 @@ impl Default for CachePolicy {
             collapse: true,
             slices: true,
             targets: vec![HeaderName::from_static("cdn-cache-control")],
+            tags: vec![
+                HeaderName::from_static("cache-tag"),
+                HeaderName::from_static("surrogate-key"),
+            ],
+            send_tags: false,
         }
     }
 }

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::{
     answer::{self, Answer},
     guard::{self, Guard},
-    probes,
+    probes, purges,
 };
 use crate::worker::Shared;
 
@@ -104,11 +104,23 @@ const fn get(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answe
     }
 }
 
+const fn post(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answer) -> Endpoint {
+    Endpoint {
+        method: Method::POST,
+        path,
+        access,
+        work: Work::Now(work),
+    }
+}
+
 const ENDPOINTS: &[Endpoint] = &[
     get("/", Access::Token, probes::index),
     get("/healthz", Access::Open, probes::health),
     get("/readyz", Access::Token, probes::readiness),
     get("/metrics", Access::Token, probes::metrics),
+    get("/v1/purges", Access::Token, purges::list),
+    get("/v1/purges/{id}", Access::Token, purges::one),
+    post("/v1/purges", Access::Token, purges::order),
 ];
 
 impl Room {

@@ -12,6 +12,7 @@ mod answer;
 mod endpoints;
 mod guard;
 mod probes;
+mod purges;
 
 use std::{
     convert::Infallible, net::TcpListener, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration,

@@ -57,6 +57,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
                 return tunnel::open(x, received);
             }
             received.upgrade = None;
+            cached::take_tags(route, &mut received.headers);
             let response = cached::straight(received);
             if route_invalidates(x) {
                 let live = Rc::clone(&x.live);
@@ -171,7 +172,10 @@ pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<Ed
     } else {
         match x.ask(route, true) {
             Ok(mut ask) => match origin::ask(&mut ask, RequestBody::Empty).await {
-                Ok(received) => Ok(cached::straight(received)),
+                Ok(mut received) => {
+                    cached::take_tags(route, &mut received.headers);
+                    Ok(cached::straight(received))
+                }
                 Err(_) => return,
             },
             Err(early) => Err(early),

@@ -1,6 +1,6 @@
 //! One stored response, immutable, ready to be sent.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use edgerouter_core::cache::freshness::Freshness;
@@ -12,10 +12,24 @@ use smallvec::SmallVec;
 pub struct Entry {
     pub key: Box<[u8]>,
     pub content: Content,
+    pub birth: Birth,
+    /// All purges up to this number are known not to concern it, for requests like the one it was stored for.
+    cleared: AtomicU64,
     /// Bytes that this entry is charged for: itself, key, fields and body.
     pub size: u64,
     /// Uses since it was last passed by the eviction hand, saturating at [`Entry::MOST_USES`].
     uses: AtomicU8,
+}
+
+/// What purges are compared with.
+#[derive(Debug, Clone, Default)]
+pub struct Birth {
+    /// The newest purge when the fetch departed that brought it.
+    pub born: u64,
+    /// The path that the viewer asked for, where it is not the one in the key.
+    pub viewer: Option<Box<str>>,
+    /// As `edgerouter_core::cache::tags` gives them.
+    pub tags: Box<[u64]>,
 }
 
 #[derive(Debug)]
@@ -96,11 +110,22 @@ impl Entry {
     /// Uses beyond this make no difference to eviction; below it a hit writes to the entry.
     pub const MOST_USES: u8 = 3;
 
-    pub fn new(key: &[u8], content: Content) -> Self {
-        let size = (size_of::<Self>() + 2 * size_of::<usize>() + key.len() + content.heap()) as u64;
+    /// What no purge concerns: what is under the key is not a response.
+    pub fn marker(key: &[u8], content: Content) -> Self {
+        Self::new(key, content, Birth::default())
+    }
+
+    pub fn new(key: &[u8], content: Content, birth: Birth) -> Self {
+        let purging = birth.tags.len() * size_of::<u64>()
+            + birth.viewer.as_ref().map_or(0, |viewer| viewer.len());
+        let size =
+            (size_of::<Self>() + 2 * size_of::<usize>() + key.len() + content.heap() + purging)
+                as u64;
         Self {
             key: key.into(),
             content,
+            cleared: AtomicU64::new(birth.born),
+            birth,
             size,
             uses: AtomicU8::new(0),
         }
@@ -118,6 +143,37 @@ impl Entry {
             Content::Slice(bytes) => Some(bytes),
             _ => None,
         }
+    }
+
+    pub fn cleared(&self) -> u64 {
+        self.cleared.load(Ordering::Relaxed)
+    }
+
+    /// Notes that no purge up to `sequence` concerns it.
+    pub fn clear(&self, sequence: u64) {
+        self.cleared.fetch_max(sequence, Ordering::Relaxed);
+    }
+
+    /// The same response, stale from `at` on; `None` when it is so already.
+    pub fn softened(&self, at: u64) -> Option<Self> {
+        let object = self.object()?;
+        let freshness = object.freshness.softened(at);
+        if freshness == object.freshness {
+            return None;
+        }
+        let softened = Object {
+            freshness,
+            refresh_from: u32::MAX,
+            headers: object.headers.clone(),
+            body: object.body.clone(),
+            upstream_status: object.upstream_status.clone(),
+            set_aside: object.set_aside.clone(),
+            ..*object
+        };
+        let entry = Self::new(&self.key, Content::Object(softened), self.birth.clone());
+        entry.set_uses(self.uses());
+        entry.clear(self.cleared());
+        Some(entry)
     }
 
     /// Notes a use. A hot entry is only read, so cores do not fight for its cache line.

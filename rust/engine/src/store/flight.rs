@@ -3,7 +3,13 @@
 //! The fetch itself is a task of its own, so a leader whose client goes away neither stops it nor blocks anybody.
 //! Whatever happens to that task, its `Lead` is dropped, which releases the followers: each then goes on alone.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -55,10 +61,20 @@ pub struct ArrivingResponse {
 
 type Key = Box<[u8]>;
 
+/// One fetch that is under way.
+#[derive(Debug)]
+struct Flight {
+    landing: watch::Receiver<Landing>,
+    id: u64,
+    /// The newest purge when it departed.
+    born: u64,
+}
+
 #[derive(Debug)]
 pub struct Flights {
-    shards: Box<[Mutex<HashMap<Key, watch::Receiver<Landing>, foldhash::fast::RandomState>>]>,
+    shards: Box<[Mutex<HashMap<Key, Flight, foldhash::fast::RandomState>>]>,
     hasher: foldhash::fast::RandomState,
+    ids: AtomicU64,
 }
 
 /// The outcome of asking to fetch.
@@ -73,6 +89,7 @@ pub enum Join {
 pub struct Lead {
     flights: Arc<Flights>,
     key: Key,
+    id: u64,
     landing: watch::Sender<Landing>,
 }
 
@@ -81,19 +98,36 @@ impl Flights {
         Arc::new(Self {
             shards: (0..16).map(|_| Mutex::new(HashMap::default())).collect(),
             hasher: foldhash::fast::RandomState::default(),
+            ids: AtomicU64::new(0),
         })
     }
 
-    pub fn join(self: &Arc<Self>, key: &[u8]) -> Join {
+    /// Follows the flight for `key`, or leads one that departs at `born`. A flight that departed before a purge which
+    /// may concern it (`outdated`, asked with the number at its departure) goes on for those who follow already.
+    pub fn join(
+        self: &Arc<Self>,
+        key: &[u8],
+        born: u64,
+        outdated: impl FnOnce(u64) -> bool,
+    ) -> Join {
         let mut flights = self.shard(key).lock();
-        if let Some(landing) = flights.get(key) {
-            return Join::Follow(landing.clone());
+        if let Some(flight) = flights.get(key)
+            && (flight.born >= born || !outdated(flight.born))
+        {
+            return Join::Follow(flight.landing.clone());
         }
         let (landing, followers) = watch::channel(Landing::Waiting);
-        flights.insert(key.into(), followers);
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let flight = Flight {
+            landing: followers,
+            id,
+            born,
+        };
+        flights.insert(key.into(), flight);
         Join::Lead(Lead {
             flights: Arc::clone(self),
             key: key.into(),
+            id,
             landing,
         })
     }
@@ -108,10 +142,7 @@ impl Flights {
     }
 
     #[allow(clippy::indexing_slicing)] // the remainder is below the length
-    fn shard(
-        &self,
-        key: &[u8],
-    ) -> &Mutex<HashMap<Key, watch::Receiver<Landing>, foldhash::fast::RandomState>> {
+    fn shard(&self, key: &[u8]) -> &Mutex<HashMap<Key, Flight, foldhash::fast::RandomState>> {
         &self.shards[self.hasher.hash_one(key) as usize % self.shards.len()]
     }
 }
@@ -134,7 +165,15 @@ impl Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.flights.shard(&self.key).lock().remove(&self.key);
+        let mut flights = self.flights.shard(&self.key).lock();
+        // A later flight may have taken the place of one that a purge outdated.
+        if flights
+            .get(&self.key)
+            .is_some_and(|flight| flight.id == self.id)
+        {
+            flights.remove(&self.key);
+        }
+        drop(flights);
         self.landing.send_if_modified(|landing| {
             let waiting = matches!(landing, Landing::Waiting);
             if waiting {
@@ -153,16 +192,35 @@ mod tests {
     #[test]
     fn a_lost_leader_releases_its_followers_and_the_key() {
         let flights = Flights::new();
-        let Join::Lead(lead) = flights.join(b"k") else {
+        let Join::Lead(lead) = flights.join(b"k", 0, |_| false) else {
             panic!("the first leads")
         };
-        let Join::Follow(follower) = flights.join(b"k") else {
+        let Join::Follow(follower) = flights.join(b"k", 0, |_| false) else {
             panic!("the second follows")
         };
         assert!(matches!(*follower.borrow(), Landing::Waiting));
         drop(lead);
         assert!(matches!(*follower.borrow(), Landing::Released));
         assert!(flights.is_empty());
-        assert!(matches!(flights.join(b"k"), Join::Lead(_)));
+        assert!(matches!(flights.join(b"k", 0, |_| false), Join::Lead(_)));
+    }
+
+    #[test]
+    fn an_outdated_flight_gets_no_more_followers_and_ends_without_harm() {
+        let flights = Flights::new();
+        let Join::Lead(old) = flights.join(b"k", 1, |_| false) else {
+            panic!("the first leads")
+        };
+        assert!(matches!(flights.join(b"k", 2, |_| false), Join::Follow(_)));
+        let Join::Lead(new) = flights.join(b"k", 2, |born| born < 2) else {
+            panic!("it departed before the purge")
+        };
+        drop(old);
+        assert!(matches!(
+            flights.join(b"k", 2, |born| born < 2),
+            Join::Follow(_)
+        ));
+        drop(new);
+        assert!(flights.is_empty());
     }
 }

@@ -34,6 +34,13 @@ pub struct MemoryStore {
     evicted: AtomicU64,
 }
 
+/// Where a walk through the store has come to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Step {
+    shard: usize,
+    slot: usize,
+}
+
 impl MemoryStore {
     /// A store of at most `capacity` bytes, in which no entry is larger than `largest` (`None`: a tenth).
     pub fn new(capacity: u64, largest: Option<u64>) -> Self {
@@ -97,6 +104,62 @@ impl MemoryStore {
         change.removed > 0
     }
 
+    /// Removes this very entry; false when it is no longer there.
+    pub fn remove_same(&self, entry: &Arc<Entry>) -> bool {
+        let (hash, Some(shard)) = self.locate(&entry.key) else {
+            return false;
+        };
+        let mut shard = shard.write();
+        if !shard
+            .get(hash, &entry.key)
+            .is_some_and(|known| Arc::ptr_eq(known, entry))
+        {
+            return false;
+        }
+        let change = shard.remove(hash, &entry.key);
+        drop(shard);
+        self.count(change);
+        change.removed > 0
+    }
+
+    /// Puts an entry in the place of another; false when that is no longer there.
+    pub fn replace(&self, old: &Arc<Entry>, new: Arc<Entry>) -> bool {
+        let (hash, Some(shard)) = self.locate(&old.key) else {
+            return false;
+        };
+        let share = self.capacity / self.shards.len() as u64;
+        let mut shard = shard.write();
+        if !shard
+            .get(hash, &old.key)
+            .is_some_and(|known| Arc::ptr_eq(known, old))
+        {
+            return false;
+        }
+        let change = shard.insert(hash, new, share);
+        drop(shard);
+        self.count(change);
+        true
+    }
+
+    /// A walk in small steps, each of which holds one lock for as long as it takes to copy `most` pointers. What is
+    /// stored meanwhile may be left out.
+    pub fn step(&self, at: Step, most: usize, found: &mut Vec<Arc<Entry>>) -> Option<Step> {
+        let shard = self.shards.get(at.shard)?.read();
+        let more = shard.slots(at.slot, most, found);
+        drop(shard);
+        Some(if more {
+            Step {
+                slot: at.slot + most,
+                ..at
+            }
+        } else {
+            Step {
+                shard: at.shard + 1,
+                slot: 0,
+            }
+        })
+    }
+
     fn count(&self, change: Change) {
         self.bytes
             .fetch_add(change.added.wrapping_sub(change.removed), Ordering::Relaxed);
@@ -135,7 +198,10 @@ mod tests {
     use crate::store::entry::Content;
 
     fn entry(key: &str) -> Arc<Entry> {
-        Arc::new(Entry::new(key.as_bytes(), Content::Unshared { until: 0 }))
+        Arc::new(Entry::marker(
+            key.as_bytes(),
+            Content::Unshared { until: 0 },
+        ))
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod tiers;
 
 pub use arriving::Arriving;
 pub use disk::{Disk, Location};
-pub use entry::{Content, Entry, Object, Slices, Variants};
+pub use entry::{Birth, Content, Entry, Object, Slices, Variants};
 pub use flight::{Flights, Join, Landing};
 pub use memory::MemoryStore;
 pub use run::Runs;

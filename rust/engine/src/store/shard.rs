@@ -118,6 +118,18 @@ impl Shard {
         self.nodes.iter().filter_map(|node| node.entry.as_ref())
     }
 
+    /// Copies what is in `most` slots from `from` on; false when there are no more behind.
+    pub(super) fn slots(&self, from: usize, most: usize, found: &mut Vec<Arc<Entry>>) -> bool {
+        let slots = self.nodes.get(from..).unwrap_or_default();
+        found.extend(
+            slots
+                .iter()
+                .take(most)
+                .filter_map(|node| node.entry.clone()),
+        );
+        slots.len() > most
+    }
+
     fn is(&self, index: u32, hash: u64, key: &[u8]) -> bool {
         self.nodes.get(index as usize).is_some_and(|node| {
             node.hash == hash && node.entry.as_ref().is_some_and(|entry| *entry.key == *key)

@@ -64,6 +64,23 @@ impl Store {
         self.memory.remove(key) || on_disk
     }
 
+    /// Removes this very entry; false when memory does not have it.
+    pub fn remove_same(&self, entry: &Arc<Entry>) -> bool {
+        let removed = self.memory.remove_same(entry);
+        // A newer one in memory means that the disk has that one too.
+        if let Some(disk) = &self.disk
+            && self.memory.peek(&entry.key).is_none()
+        {
+            disk.remove(&entry.key);
+        }
+        removed
+    }
+
+    /// Puts another state of an entry in its place in memory; false when that is no longer there.
+    pub fn replace(&self, old: &Arc<Entry>, new: Arc<Entry>) -> bool {
+        self.memory.replace(old, new)
+    }
+
     /// Visits what is in memory.
     pub fn for_each(&self, visit: impl FnMut(&Arc<Entry>)) {
         self.memory.for_each(visit);

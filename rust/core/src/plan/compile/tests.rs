@@ -98,6 +98,8 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     assert_eq!(shop.request_headers.add.len(), 2);
     assert_eq!(shop.cache.key_headers, ["accept"]);
     assert_eq!(shop.cache.targets, ["my-cdn-cache-control"]);
+    assert_eq!(shop.cache.tags, ["x-tags"]);
+    assert!(shop.cache.send_tags);
     assert_eq!(
         (shop.cache.grace, shop.cache.sick_grace),
         (Some(10), Some(86_400))

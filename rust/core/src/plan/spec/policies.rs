@@ -55,6 +55,8 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
     let collapse = fields.flag("collapse", standard.collapse, problems);
     let slices = fields.flag("slices", standard.slices, problems);
     let targets = names(&mut fields, "targets", standard.targets, problems);
+    let tags = names(&mut fields, "tags", standard.tags, problems);
+    let send_tags = fields.flag("send_tags", false, problems);
     if let Some(most) = max_ttl.filter(|most| *most < min_ttl) {
         problems.add(
             fields.at("min_ttl"),
@@ -95,6 +97,8 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         collapse,
         slices,
         targets,
+        tags,
+        send_tags,
     }
 }
 

@@ -17,7 +17,9 @@ use tokio::{sync::oneshot, task::spawn_local};
 use super::{
     Missing,
     flight::{fly, fly_alone},
+    keep::take_tags,
     look_up::variant_key,
+    purged::asked,
     send::{Served, read_along, stored, straight},
 };
 use crate::{
@@ -58,6 +60,10 @@ pub(super) struct Question {
     pub stale: Option<Arc<Entry>>,
     /// What the origin is asked for, where that is not the whole.
     pub slice: Option<Range>,
+    /// The newest purge before the fetch departs.
+    pub born: u64,
+    /// The path that the viewer asked for, where it is not the one in the key.
+    pub viewer: Option<Box<str>>,
 }
 
 /// Phases 10 to 13 for a request that may use the cache.
@@ -79,7 +85,7 @@ pub async fn fetch(
         flight_key.push(b'r');
         flight_key.extend_from_slice(&slice.first.to_le_bytes());
     }
-    match x.worker.shared.flights.join(&flight_key) {
+    match join(x, &flight_key, &missing.url_key) {
         Join::Lead(lead) => {
             let question = question(x, route, &missing);
             let ask = x.ask(route, true)?;
@@ -139,6 +145,17 @@ pub async fn fetch(
     }
 }
 
+/// Follows a flight, unless a purge has come since it departed.
+fn join(x: &Exchange, flight_key: &[u8], url_key: &[u8]) -> Join {
+    let purges = &x.worker.shared.purges;
+    x.worker
+        .shared
+        .flights
+        .join(flight_key, purges.newest(), |born| {
+            purges.outdates(born, url_key, asked(x))
+        })
+}
+
 /// Whether a follower's own request selects this entry.
 fn suits(x: &Exchange, entry: &Entry, missing: &Missing) -> bool {
     if *entry.key == *missing.url_key {
@@ -179,6 +196,8 @@ async fn fetch_alone(
     match origin::ask(&mut ask, body).await {
         Ok(received) => {
             x.note.forward_status = Some(received.status);
+            let mut received = received;
+            take_tags(route, &mut received.headers);
             Ok(straight(received))
         }
         Err(Unanswered::Early(early)) => Err(early),
@@ -201,6 +220,8 @@ fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
         authorization: x.authorization(route),
         stale: missing.stale.clone(),
         slice: missing.slice,
+        born: x.worker.shared.purges.newest(),
+        viewer: (x.viewer_path.path() != x.head.uri.path()).then(|| x.viewer_path.path().into()),
     }
 }
 
@@ -284,7 +305,7 @@ pub(super) fn refresh_behind(
     let missing = missing();
     let mut flight_key = missing.url_key.clone();
     flight_key.extend_from_slice(&missing.dimensions);
-    let Join::Lead(lead) = x.worker.shared.flights.join(&flight_key) else {
+    let Join::Lead(lead) = join(x, &flight_key, &missing.url_key) else {
         return;
     };
     let Ok(ask) = x.ask(route, true) else { return };

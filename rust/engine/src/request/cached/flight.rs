@@ -24,13 +24,13 @@ use tokio::sync::oneshot;
 
 use super::{
     fetch::{Flown, Question},
-    keep::{for_storing, freshen, keep, millis, remember_unshared, take_in},
+    keep::{for_storing, freshen, keep, millis, remember_unshared, take_in, take_tags},
     slices,
 };
 use crate::{
     request::origin::{self, Ask, Received, ReceivedBody, Unanswered, content_length},
     store::{
-        Arriving, Entry, Landing, Object, Slices,
+        Arriving, Birth, Entry, Landing, Object, Slices,
         flight::{ArrivingResponse, Lead, Reuse},
     },
     upstream::{FetchError, RequestBody},
@@ -147,6 +147,7 @@ pub(super) struct Arrival {
     pub refresh_ahead: Option<f64>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
     pub upstream_status: Option<HeaderValue>,
+    pub birth: Birth,
 }
 
 /// Asks, and judges the answer.
@@ -186,9 +187,26 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         }
         Err(early) => return Departed::Failed(early),
     };
+    let tags = take_tags(route, &mut received.headers);
+    let mut birth = Birth {
+        born: question.born,
+        viewer: question.viewer.clone(),
+        tags,
+    };
     if let Some((entry, object)) = stale {
         if received.status == StatusCode::NOT_MODIFIED && validating {
-            return freshen(worker, route, entry, object, &received, started.elapsed());
+            if birth.tags.is_empty() {
+                birth.tags.clone_from(&entry.birth.tags);
+            }
+            return freshen(
+                worker,
+                route,
+                entry,
+                object,
+                &received,
+                started.elapsed(),
+                birth,
+            );
         }
         if received.status.is_server_error()
             && decide::may_serve_on_error(&object.freshness, &route.cache, received.received_at)
@@ -264,6 +282,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             freshness,
             &names,
             &plan,
+            birth,
         )
         .map_or_else(
             || Departed::Failed(Unanswered::Failed(FetchError::no_origin())),
@@ -290,6 +309,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         refresh_ahead: route.cache.refresh_ahead,
         set_aside,
         upstream_status,
+        birth,
     }))
 }
 
@@ -320,6 +340,7 @@ struct Cutting {
 }
 
 /// Stores the head of a large response, and has its body taken in slice by slice.
+#[allow(clippy::too_many_arguments)] // one caller, which has them at hand
 fn slice_up(
     worker: &Rc<Worker>,
     question: &Question,
@@ -328,6 +349,7 @@ fn slice_up(
     freshness: Freshness,
     names: &[HeaderName],
     plan: &Cutting,
+    birth: Birth,
 ) -> Option<Arc<Entry>> {
     let length = content_length(&received.headers)?;
     let ReceivedBody::Upstream(upstream) = received.body else {
@@ -350,7 +372,7 @@ fn slice_up(
         upstream_status,
         set_aside,
     };
-    let entry = keep(worker, question, names, object)?;
+    let entry = keep(worker, question, names, object, birth)?;
     let cut = entry.object()?.slices?;
     let ahead = worker.live().plan.limits.read_ahead_bytes;
     let run = worker

@@ -3,7 +3,13 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use edgerouter_core::{
-    cache::{freshness, refresh_ahead, slices, storable::NotStored, validate},
+    cache::{
+        freshness,
+        purge::{Subject, Verdict},
+        refresh_ahead, slices,
+        storable::NotStored,
+        tags, validate,
+    },
     finish,
     http::cache_control::ResponseDirectives,
     plan::Route,
@@ -22,7 +28,7 @@ use crate::{
         CACHE_STATUS,
         origin::{Received, ReceivedBody},
     },
-    store::{Content, Entry, Object, Store, Variants, arriving::End, entry, flight::Reuse},
+    store::{Birth, Content, Entry, Object, Variants, arriving::End, entry, flight::Reuse},
     worker::Worker,
 };
 
@@ -45,6 +51,18 @@ pub(super) fn for_storing(
     (kept, set_aside, upstream_status)
 }
 
+/// The tags of an answer; viewers do not see them unless the policy says so.
+pub fn take_tags(route: &Route, headers: &mut HeaderMap) -> Box<[u64]> {
+    let policy = &route.cache;
+    let tags = tags::of(headers, &policy.tags);
+    if !policy.send_tags {
+        for name in &policy.tags {
+            headers.remove(name);
+        }
+    }
+    tags
+}
+
 /// Phase 13: takes the body in while others read it, and stores it when it came whole.
 pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Question) {
     let Arrival {
@@ -55,6 +73,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
         refresh_ahead: beta,
         set_aside,
         upstream_status,
+        birth,
     } = arrival;
     let body = &arriving.body;
     let largest = worker.shared.store.largest();
@@ -111,7 +130,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
             upstream_status,
             set_aside,
         };
-        keep(worker, question, &arriving.vary, object);
+        keep(worker, question, &arriving.vary, object, birth);
     } else if end == End::Complete {
         worker.metrics.not_stored(NotStored::TooLarge.as_str());
     }
@@ -128,11 +147,16 @@ pub(super) fn keep(
     question: &Question,
     names: &[HeaderName],
     mut object: Object,
+    birth: Birth,
 ) -> Option<Arc<Entry>> {
     let store = &worker.shared.store;
     if names.is_empty() && question.dimensions.is_empty() {
-        adopt(store, &question.url_key, &mut object);
-        let entry = Arc::new(Entry::new(&question.url_key, Content::Object(object)));
+        adopt(worker, &question.url_key, &mut object);
+        let entry = Arc::new(Entry::new(
+            &question.url_key,
+            Content::Object(object),
+            birth,
+        ));
         store.insert(Arc::clone(&entry));
         return Some(entry);
     }
@@ -159,23 +183,32 @@ pub(super) fn keep(
     variant_key(&mut key, &variants, &question.request);
     let is_known = matches!(known.as_ref().map(|e| &e.content), Some(Content::Variants(v)) if v.nonce == nonce);
     if !is_known {
-        store.insert(Arc::new(Entry::new(
+        store.insert(Arc::new(Entry::marker(
             &question.url_key,
             Content::Variants(variants),
         )));
     }
-    adopt(store, &key, &mut object);
-    let entry = Arc::new(Entry::new(&key, Content::Object(object)));
+    adopt(worker, &key, &mut object);
+    let entry = Arc::new(Entry::new(&key, Content::Object(object), birth));
     store.insert(Arc::clone(&entry));
     Some(entry)
 }
 
 /// A large object that is the same as the one stored goes on with its slices.
-fn adopt(store: &Store, key: &[u8], object: &mut Object) {
+fn adopt(worker: &Worker, key: &[u8], object: &mut Object) {
     let Some(cut) = &mut object.slices else {
         return;
     };
-    let Some(known) = store.peek(key) else { return };
+    let Some(known) = worker.shared.store.peek(key) else {
+        return;
+    };
+    // What was purged may be wrong under the right name.
+    let birth = &known.birth;
+    if let Some(subject) = Subject::of(key, birth.viewer.as_deref(), &birth.tags)
+        && worker.shared.purges.judge(&subject, birth.born) == Verdict::Gone
+    {
+        return;
+    }
     if let Some(known) = known.object()
         && let Some(before) = known.slices
         && before.size == cut.size
@@ -193,7 +226,7 @@ pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question) {
         return;
     }
     let until = worker.clock.unix_now() + UNSHARED_FOR;
-    worker.shared.store.insert(Arc::new(Entry::new(
+    worker.shared.store.insert(Arc::new(Entry::marker(
         &question.url_key,
         Content::Unshared { until },
     )));
@@ -210,6 +243,7 @@ pub(super) fn freshen(
     object: &Object,
     received: &Received,
     took: Duration,
+    birth: Birth,
 ) -> Departed {
     let mut headers = object.headers.clone();
     headers.remove(header::AGE);
@@ -238,7 +272,7 @@ pub(super) fn freshen(
         upstream_status: object.upstream_status.clone(),
         set_aside,
     };
-    let fresh = Arc::new(Entry::new(&entry.key, Content::Object(fresh)));
+    let fresh = Arc::new(Entry::new(&entry.key, Content::Object(fresh), birth));
     if directives.no_store {
         worker.shared.store.remove(&entry.key);
     } else {

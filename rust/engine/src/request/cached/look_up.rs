@@ -22,6 +22,7 @@ use super::{
     Found, Missing, OnDisk,
     fetch::refresh_behind,
     from_disk::{Loaded, from_disk},
+    purged::unpurged,
     send::{Served, stored},
 };
 use crate::{
@@ -95,6 +96,12 @@ pub(super) fn look_up_with(
 
     let mut stale = None;
     let mut detail = None;
+    if let Some(entry) = found.take() {
+        found = unpurged(x, entry);
+        if found.is_none() {
+            (why, detail) = (Forward::UriMiss, Some("purged"));
+        }
+    }
     if let Some(entry) = found
         && let Some(object) = entry.object()
     {

@@ -1,7 +1,9 @@
 //! Phases 8 to 13 for requests that may use the cache.
 //!
-//! `look_up` finds a stored response (`from_disk` when memory has it no more), `send` makes of it what the client gets; where there is none, `fetch` leads or
-//! follows a `flight` to the origin, and `keep` stores what it brings. `slices` reads and fills large objects. `invalidate` is for unsafe methods. The rules are
+//! `look_up` finds a stored response (`from_disk` when memory has it no more), `send` makes of it what the client gets;
+//! where there is none, `fetch` leads or follows a `flight` to the origin, and `keep` stores what it brings. `slices`
+//! reads and fills large objects. `purged` sorts out what an operator invalidated, `invalidate` what unsafe methods did.
+//! The rules are
 //! in `edgerouter_core::cache`; here they are applied in order.
 
 mod fetch;
@@ -10,6 +12,7 @@ mod from_disk;
 mod invalidate;
 mod keep;
 mod look_up;
+mod purged;
 mod send;
 mod slices;
 
@@ -25,6 +28,7 @@ use crate::{
 
 pub use fetch::{fetch, on_failure};
 pub use invalidate::invalidate;
+pub use keep::take_tags;
 pub use look_up::{cacheable, look_up};
 pub use send::straight;
 

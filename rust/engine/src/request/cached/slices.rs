@@ -386,7 +386,7 @@ async fn pump(
         let start = cutter.position;
         for (index, slice) in cutter.take(&data) {
             let key = cut.key(&entry.key, index);
-            let slice = Entry::new(&key, Content::Slice(slice));
+            let slice = Entry::new(&key, Content::Slice(slice), entry.birth.clone());
             worker.shared.store.insert(Arc::new(slice));
         }
         let passed = run.first().saturating_sub(start).min(data.len() as u64);

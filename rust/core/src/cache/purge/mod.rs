@@ -1,0 +1,16 @@
+//! Invalidation decided purely: what a purge names, and whether it concerns a stored response.
+//!
+//! `order` reads what somebody asks for, `scope` is what a purge can name, `pattern` the wildcards, `register` compares a
+//! stored response with all purges since it was fetched, `log` is how purges are written down. Nothing here walks a
+//! store: a purge is a few marks in tables, and a look-up compares one number with the newest mark.
+
+pub mod log;
+pub mod order;
+pub mod pattern;
+pub mod register;
+pub mod scope;
+
+pub use order::{Mistake, Order};
+pub use pattern::Pattern;
+pub use register::{Register, Verdict};
+pub use scope::{Matcher, Scope, Subject};

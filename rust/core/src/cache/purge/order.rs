@@ -1,0 +1,372 @@
+//! What somebody asks to be purged: read strictly, with the field and the remedy where it is wrong.
+
+use http::Uri;
+use serde_json::{Map, Value};
+
+use super::{Scope, pattern::MOST_WILDCARDS};
+use crate::http::uri::normalise_path;
+
+/// Things that one purge may name.
+pub const MOST_SCOPES: usize = 10_000;
+/// CloudFront's bound on a path, and ours on every text of a purge.
+pub const MOST_TEXT: usize = 4_000;
+pub const MOST_REFERENCE: usize = 128;
+
+/// A purge as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Order {
+    pub scopes: Vec<Scope>,
+    /// Stale from now on instead of gone.
+    pub soft: bool,
+    /// The caller's own name for it: the same name again is the same purge.
+    pub reference: Option<String>,
+    /// Only count what it would concern.
+    pub dry_run: bool,
+}
+
+/// What is wrong with an order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct Mistake {
+    pub field: String,
+    pub message: String,
+}
+
+fn mistake<T>(field: impl Into<String>, message: impl Into<String>) -> Result<T, Mistake> {
+    Err(Mistake {
+        field: field.into(),
+        message: message.into(),
+    })
+}
+
+const FIELDS: [&str; 8] = [
+    "urls",
+    "paths",
+    "hosts",
+    "tags",
+    "everything",
+    "soft",
+    "dry_run",
+    "reference",
+];
+
+impl Order {
+    pub fn read(value: &Value) -> Result<Self, Mistake> {
+        let Value::Object(fields) = value else {
+            return mistake(
+                "body",
+                "must be an object such as {\"urls\": [\"https://…/\"]}",
+            );
+        };
+        if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            let shown: String = unknown.chars().take(64).collect();
+            return mistake(shown, format!("is not a field; use {}", FIELDS.join(", ")));
+        }
+        let mut scopes = Vec::new();
+        for (field, read) in [
+            ("urls", url as fn(&str) -> Result<Scope, String>),
+            ("paths", path),
+            ("hosts", |text| host(text).map(Scope::Host)),
+            ("tags", tag),
+        ] {
+            for (index, text) in texts(fields, field)?.into_iter().enumerate() {
+                let scope = read(text).or_else(|message| {
+                    mistake(format!("{field}[{index}]"), format!("{text:?}: {message}"))
+                })?;
+                scopes.push(scope);
+            }
+        }
+        if flag(fields, "everything")? {
+            scopes.push(Scope::Everything);
+        }
+        if scopes.is_empty() {
+            return mistake(
+                "urls",
+                "name something: urls, paths, hosts, tags or everything",
+            );
+        }
+        if scopes.len() > MOST_SCOPES {
+            let message = format!("one purge names at most {MOST_SCOPES} things; make it several");
+            return mistake("urls", message);
+        }
+        Ok(Self {
+            scopes,
+            soft: flag(fields, "soft")?,
+            dry_run: flag(fields, "dry_run")?,
+            reference: reference(fields)?,
+        })
+    }
+}
+
+fn flag(fields: &Map<String, Value>, field: &str) -> Result<bool, Mistake> {
+    match fields.get(field) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(value)) => Ok(*value),
+        Some(_) => mistake(field, "must be true or false"),
+    }
+}
+
+fn reference(fields: &Map<String, Value>) -> Result<Option<String>, Mistake> {
+    match fields.get("reference") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => match reference_problem(text) {
+            None => Ok(Some(text.clone())),
+            Some(message) => mistake("reference", message),
+        },
+        Some(_) => mistake("reference", "must be a text"),
+    }
+}
+
+/// Why a text is no caller reference.
+pub fn reference_problem(text: &str) -> Option<String> {
+    (text.is_empty() || text.len() > MOST_REFERENCE || text.chars().any(char::is_control))
+        .then(|| format!("must be 1 to {MOST_REFERENCE} bytes without control characters"))
+}
+
+fn texts<'v>(fields: &'v Map<String, Value>, field: &str) -> Result<Vec<&'v str>, Mistake> {
+    match fields.get(field) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(values)) => values
+            .iter()
+            .enumerate()
+            .map(|(index, value)| match value {
+                Value::String(text) => Ok(text.as_str()),
+                _ => mistake(format!("{field}[{index}]"), "must be a text"),
+            })
+            .collect(),
+        Some(_) => mistake(field, "must be a list of texts"),
+    }
+}
+
+fn bounded(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    if text.len() > MOST_TEXT {
+        return Err(format!("must be at most {MOST_TEXT} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must hold no control characters".to_owned());
+    }
+    Ok(())
+}
+
+/// `https://host/path?query`: what a viewer asks for. The scheme and the port are not part of a stored response's name.
+fn url(text: &str) -> Result<Scope, String> {
+    bounded(text)?;
+    let rest = text
+        .split_once("://")
+        .filter(|(scheme, _)| {
+            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+        })
+        .map(|(_, rest)| rest);
+    let Some(rest) = rest else {
+        return Err(
+            "must begin with http:// or https://; for a path on every host use paths".to_owned(),
+        );
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at(end);
+    if authority.contains('@') {
+        return Err("must hold no user name".to_owned());
+    }
+    let host = host(authority)?;
+    let target = if target.starts_with('/') {
+        target.to_owned()
+    } else {
+        format!("/{target}")
+    };
+    let (path, query) = split(&target)?;
+    // A star is a character of a URL like others.
+    Ok(Scope::Url {
+        host: Some(host),
+        path,
+        query,
+    })
+}
+
+/// `/path` on every host, or `host/path`; `*` stands for any characters.
+pub fn path(text: &str) -> Result<Scope, String> {
+    bounded(text)?;
+    let (host, target) = match text.find('/') {
+        Some(0) => (None, text),
+        Some(at) => {
+            let (name, target) = text.split_at(at);
+            (Some(self::host(name)?), target)
+        }
+        None => return Err("must start with / (or be HOST/path)".to_owned()),
+    };
+    let (path, query) = split(target)?;
+    if !target.contains('*') {
+        return Ok(Scope::Url { host, path, query });
+    }
+    if target.matches('*').count() > MOST_WILDCARDS {
+        return Err(format!("must hold at most {MOST_WILDCARDS} wildcards"));
+    }
+    let pattern = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    Ok(Scope::Path { host, pattern })
+}
+
+/// Path and query as the edge spells them.
+fn split(target: &str) -> Result<(String, Option<String>), String> {
+    let target = target.split('#').next().unwrap_or_default();
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let path = normalise_path(&encoded(path))
+        .map_err(|error| error.to_string())?
+        .into_owned();
+    Ok((path, query.map(encoded)))
+}
+
+/// Characters that cannot stand in a URL are given their escapes, as a browser does.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !b"\"<>`".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// Lower case, without port.
+fn host(text: &str) -> Result<String, String> {
+    bounded(text)?;
+    if text.contains('*') {
+        return Err("a host is named without wildcards".to_owned());
+    }
+    let authority = text.to_ascii_lowercase();
+    let uri: Uri = format!("http://{authority}/")
+        .parse()
+        .map_err(|_| "is no host name or address".to_owned())?;
+    match uri.authority() {
+        Some(parsed) if !parsed.as_str().contains('@') && !parsed.host().is_empty() => {
+            Ok(parsed.host().trim_end_matches('.').to_owned())
+        }
+        _ => Err("is no host name or address".to_owned()),
+    }
+}
+
+fn tag(text: &str) -> Result<Scope, String> {
+    bounded(text)?;
+    if text.contains([' ', ',']) {
+        return Err("a tag holds no space or comma; give several tags as several".to_owned());
+    }
+    Ok(Scope::Tag(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn of(host: Option<&str>, path: &str, query: Option<&str>) -> Scope {
+        Scope::Url {
+            host: host.map(str::to_owned),
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn urls_and_paths_get_the_edges_spelling() {
+        for (text, want) in [
+            (
+                "https://Example.COM:8443/a?b=C#d",
+                of(Some("example.com"), "/a", Some("b=C")),
+            ),
+            ("http://example.com", of(Some("example.com"), "/", None)),
+            (
+                "http://example.com?x",
+                of(Some("example.com"), "/", Some("x")),
+            ),
+            (
+                "http://example.com/%7euser/%c3%a9",
+                of(Some("example.com"), "/~user/%C3%A9", None),
+            ),
+            (
+                "http://example.com/é ü",
+                of(Some("example.com"), "/%C3%A9%20%C3%BC", None),
+            ),
+            (
+                "http://example.com/a/../b",
+                of(Some("example.com"), "/b", None),
+            ),
+            ("http://[::1]:80/", of(Some("[::1]"), "/", None)),
+            (
+                "http://example.com/a*b",
+                of(Some("example.com"), "/a*b", None),
+            ),
+        ] {
+            assert_eq!(url(text), Ok(want), "{text}");
+        }
+        let wild = |host: Option<&str>, pattern: &str| Scope::Path {
+            host: host.map(str::to_owned),
+            pattern: pattern.to_owned(),
+        };
+        for (text, want) in [
+            ("/a", of(None, "/a", None)),
+            ("/a?x=1", of(None, "/a", Some("x=1"))),
+            ("/a/*.css", wild(None, "/a/*.css")),
+            ("shop.example/a*", wild(Some("shop.example"), "/a*")),
+            ("/a?x=*", wild(None, "/a?x=*")),
+            ("/*", wild(None, "/*")),
+        ] {
+            assert_eq!(path(text), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (order, field) in [
+            (json!([]), "body"),
+            (json!({}), "urls"),
+            (json!({"everything": false}), "urls"),
+            (json!({"everything": 1}), "everything"),
+            (json!({"urls": "http://a/"}), "urls"),
+            (json!({"urls": ["http://a/", 1]}), "urls[1]"),
+            (json!({"urls": ["/a"]}), "urls[0]"),
+            (json!({"urls": ["ftp://a/"]}), "urls[0]"),
+            (json!({"urls": ["http://"]}), "urls[0]"),
+            (json!({"urls": ["http://u@a/"]}), "urls[0]"),
+            (json!({"urls": ["http://a/%zz"]}), "urls[0]"),
+            (json!({"paths": ["a"]}), "paths[0]"),
+            (json!({"paths": [""]}), "paths[0]"),
+            (json!({"paths": ["/a\u{0}"]}), "paths[0]"),
+            (
+                json!({"paths": ["/".to_owned() + &"*a".repeat(17)]}),
+                "paths[0]",
+            ),
+            (json!({"hosts": ["*.example"]}), "hosts[0]"),
+            (json!({"hosts": ["a b"]}), "hosts[0]"),
+            (json!({"tags": ["a b"]}), "tags[0]"),
+            (json!({"tags": ["x".repeat(4001)]}), "tags[0]"),
+            (json!({"tags": ["a"], "soft": "yes"}), "soft"),
+            (json!({"tags": ["a"], "reference": ""}), "reference"),
+            (json!({"tags": ["a"], "hard": true}), "hard"),
+        ] {
+            assert_eq!(Order::read(&order).unwrap_err().field, field, "{order}");
+        }
+    }
+
+    #[test]
+    fn an_order_is_read_whole() {
+        let order = Order::read(&json!({
+            "urls": ["http://a/"], "paths": ["/x*"], "hosts": ["B"], "tags": ["t"],
+            "everything": true, "soft": true, "dry_run": true, "reference": "r",
+        }))
+        .unwrap();
+        let kinds: Vec<&str> = order.scopes.iter().map(Scope::kind).collect();
+        assert_eq!(kinds, ["url", "path", "host", "tag", "everything"]);
+        assert!(order.soft && order.dry_run);
+        assert_eq!(order.reference.as_deref(), Some("r"));
+    }
+}

@@ -1,0 +1,382 @@
+//! The marks that purges left, and what they say about a stored response.
+//!
+//! Each purge has a sequence number, larger than all before. A response remembers the newest number at the moment its
+//! fetch departed, so one that was asked for before a purge and stored after it is purged too. The tables are bounded:
+//! when they are full the oldest marks go, and a response from before them counts as purged, which costs a fetch and is
+//! never wrong.
+
+use hashbrown::HashMap;
+
+use super::{Matcher, Pattern, Subject};
+
+/// Marks of URLs, hosts and tags together.
+pub const MOST_MARKS: usize = 65_536;
+/// Patterns, each of which is compared in turn.
+pub const MOST_PATTERNS: usize = 1_000;
+
+/// What purges say about a stored response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Untouched,
+    /// Stale since then (Unix seconds).
+    Soft {
+        at: u64,
+    },
+    Gone,
+}
+
+/// The newest purges of one thing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    hard: u64,
+    soft: u64,
+    soft_at: u64,
+}
+
+impl Mark {
+    fn note(&mut self, sequence: u64, soft: bool, at: u64) {
+        if soft {
+            (self.soft, self.soft_at) = (sequence, at);
+        } else {
+            self.hard = sequence;
+        }
+    }
+
+    fn newest(self) -> u64 {
+        self.hard.max(self.soft)
+    }
+}
+
+type Table<K> = HashMap<K, Mark, foldhash::fast::RandomState>;
+
+#[derive(Debug, Default)]
+pub struct Register {
+    newest: u64,
+    /// Marks up to this number may have been dropped.
+    floor: u64,
+    everything: Mark,
+    urls: Table<u64>,
+    hosts: Table<Box<str>>,
+    tags: Table<u64>,
+    patterns: Vec<(u64, bool, u64, Option<Box<str>>, Pattern)>,
+    newest_tag: u64,
+}
+
+impl Register {
+    /// A register whose purges will be newer than `newest`.
+    pub fn new(newest: u64) -> Self {
+        Self {
+            newest,
+            ..Self::default()
+        }
+    }
+
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Responses from before this number, of which nothing better is known, count as purged.
+    pub fn raise_floor(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+        self.newest = self.newest.max(floor);
+    }
+
+    pub fn marks(&self) -> usize {
+        self.urls.len() + self.hosts.len() + self.tags.len() + self.patterns.len()
+    }
+
+    /// Puts a purge down. `at`: Unix seconds.
+    pub fn add(&mut self, sequence: u64, soft: bool, at: u64, matcher: &Matcher) {
+        self.newest = self.newest.max(sequence);
+        if matcher.everything {
+            self.everything.note(sequence, soft, at);
+        }
+        for &url in &matcher.urls {
+            self.urls.entry(url).or_default().note(sequence, soft, at);
+        }
+        for host in &matcher.hosts {
+            self.hosts
+                .entry(host.clone())
+                .or_default()
+                .note(sequence, soft, at);
+        }
+        for &tag in &matcher.tags {
+            self.tags.entry(tag).or_default().note(sequence, soft, at);
+            self.newest_tag = sequence;
+        }
+        for (host, pattern) in &matcher.patterns {
+            self.patterns.retain(|(_, was_soft, _, of, known)| {
+                (soft && !was_soft) || of != host || known != pattern
+            });
+            self.patterns
+                .push((sequence, soft, at, host.clone(), pattern.clone()));
+        }
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        if self.patterns.len() > MOST_PATTERNS {
+            let kept = MOST_PATTERNS / 4 * 3;
+            for (sequence, ..) in self.patterns.drain(..self.patterns.len() - kept) {
+                self.floor = self.floor.max(sequence);
+            }
+        }
+        let marks = self.urls.len() + self.hosts.len() + self.tags.len();
+        if marks <= MOST_MARKS {
+            return;
+        }
+        let mut ages: Vec<u64> = (self.urls.values().chain(self.tags.values()))
+            .chain(self.hosts.values())
+            .map(|mark| mark.newest())
+            .collect();
+        let (_, &mut oldest_kept, _) = ages.select_nth_unstable(marks - MOST_MARKS / 4 * 3);
+        // Marks of one purge have one number: they go together.
+        self.urls.retain(|_, mark| mark.newest() > oldest_kept);
+        self.tags.retain(|_, mark| mark.newest() > oldest_kept);
+        self.hosts.retain(|_, mark| mark.newest() > oldest_kept);
+        self.floor = self.floor.max(oldest_kept);
+    }
+
+    /// What the purges after `since` say about a response.
+    pub fn judge(&self, subject: &Subject<'_>, since: u64) -> Verdict {
+        if since >= self.newest {
+            return Verdict::Untouched;
+        }
+        if since < self.floor || self.everything.hard > since {
+            return Verdict::Gone;
+        }
+        let mut soft = None;
+        let mut note = |mark: &Mark| {
+            if mark.soft > since {
+                soft = Some(soft.map_or(mark.soft_at, |at: u64| at.min(mark.soft_at)));
+            }
+            mark.hard > since
+        };
+        if note(&self.everything)
+            || (!self.hosts.is_empty() && self.hosts.get(subject.host).is_some_and(&mut note))
+        {
+            return Verdict::Gone;
+        }
+        if !self.urls.is_empty()
+            && subject.any_url(|hash| self.urls.get(&hash).is_some_and(&mut note))
+        {
+            return Verdict::Gone;
+        }
+        if self.newest_tag > since {
+            let any = crate::cache::tags::has_any(subject.tags);
+            let gone = if any {
+                self.tags.values().any(&mut note)
+            } else {
+                subject
+                    .tags
+                    .iter()
+                    .any(|tag| self.tags.get(tag).is_some_and(&mut note))
+            };
+            if gone {
+                return Verdict::Gone;
+            }
+        }
+        for (sequence, is_soft, at, host, pattern) in self.patterns.iter().rev() {
+            if *sequence <= since {
+                break;
+            }
+            if subject.fits(host.as_deref(), pattern) {
+                if !is_soft {
+                    return Verdict::Gone;
+                }
+                soft = Some(soft.map_or(*at, |known| known.min(*at)));
+            }
+        }
+        soft.map_or(Verdict::Untouched, |at| Verdict::Soft { at })
+    }
+
+    /// Whether a fetch that departed at `since` may bring what a purge after it means. Its tags are not known yet, so any
+    /// tag purge counts.
+    pub fn concerns_flight(&self, subject: &Subject<'_>, since: u64) -> bool {
+        since < self.newest
+            && (self.newest_tag > since || self.judge(subject, since) != Verdict::Untouched)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{
+        purge::{Scope, scope::url_hash},
+        tags,
+    };
+
+    fn subject<'a>(
+        host: &'a str,
+        path: &'a str,
+        query: Option<&'a str>,
+        tags: &'a [u64],
+    ) -> Subject<'a> {
+        Subject {
+            host,
+            path,
+            query,
+            viewer: None,
+            asked: None,
+            tags,
+        }
+    }
+
+    fn matcher(scopes: &[Scope]) -> Matcher {
+        let keys: Vec<u64> = scopes
+            .iter()
+            .filter_map(|scope| match scope {
+                Scope::Url { host, path, query } => Some(url_hash(
+                    host.as_deref().unwrap_or_default(),
+                    path,
+                    query.as_deref(),
+                )),
+                _ => None,
+            })
+            .collect();
+        Matcher::new(scopes, &keys)
+    }
+
+    fn url(host: Option<&str>, path: &str, query: Option<&str>) -> Scope {
+        Scope::Url {
+            host: host.map(str::to_owned),
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_purge_concerns_what_it_names_and_nothing_else() {
+        let tags = [tags::hash(b"shoes")];
+        let item = subject("a.example", "/img/1.png", Some("w=1"), &tags);
+        let path = |host: Option<&str>, pattern: &str| Scope::Path {
+            host: host.map(str::to_owned),
+            pattern: pattern.to_owned(),
+        };
+        for (scope, want) in [
+            (url(Some("a.example"), "/img/1.png", Some("w=1")), true),
+            (url(None, "/img/1.png", Some("w=1")), true),
+            (url(None, "/img/1.png", Some("%77=%31")), true),
+            (url(Some("a.example"), "/img/1.png", None), false),
+            (url(Some("a.example"), "/img/1.PNG", Some("w=1")), false),
+            (url(Some("b.example"), "/img/1.png", Some("w=1")), false),
+            (path(None, "/img/*.png"), true),
+            (path(Some("a.example"), "/img/*"), true),
+            (path(Some("b.example"), "/img/*"), false),
+            (path(None, "/css/*"), false),
+            (path(None, "/*"), true),
+            (path(Some("b.example"), "/*"), false),
+            (Scope::Host("a.example".to_owned()), true),
+            (Scope::Host("b.example".to_owned()), false),
+            (Scope::Tag("shoes".to_owned()), true),
+            (Scope::Tag("Shoes".to_owned()), false),
+            (Scope::Everything, true),
+        ] {
+            let matcher = matcher(std::slice::from_ref(&scope));
+            assert_eq!(matcher.matches(&item), want, "{scope:?}");
+            let mut register = Register::new(10);
+            register.add(11, false, 100, &matcher);
+            let (gone, kept) = (Verdict::Gone, Verdict::Untouched);
+            assert_eq!(
+                register.judge(&item, 10),
+                if want { gone } else { kept },
+                "{scope:?}"
+            );
+            assert_eq!(register.judge(&item, 11), kept, "fetched after: {scope:?}");
+            let mut register = Register::new(10);
+            register.add(11, true, 100, &matcher);
+            let soft = Verdict::Soft { at: 100 };
+            assert_eq!(
+                register.judge(&item, 10),
+                if want { soft } else { kept },
+                "{scope:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_response_is_named_by_what_its_viewers_ask_for() {
+        let aliased = Subject {
+            viewer: Some("/"),
+            asked: Some(("/home", Some("x"))),
+            ..subject("h", "/index.html", None, &[])
+        };
+        for (path, query, want) in [
+            ("/", None, true),
+            ("/index.html", None, true),
+            ("/home", Some("x"), true),
+            ("/home", None, false),
+        ] {
+            let matcher = matcher(&[url(Some("h"), path, query)]);
+            assert_eq!(matcher.matches(&aliased), want, "{path} {query:?}");
+        }
+    }
+
+    #[test]
+    fn hard_wins_over_soft_and_the_first_soft_counts() {
+        let item = subject("h", "/a", None, &[]);
+        let all = matcher(&[Scope::Everything]);
+        let one = matcher(&[url(None, "/a", None)]);
+        let mut register = Register::new(0);
+        register.add(1, true, 100, &one);
+        register.add(2, true, 200, &all);
+        assert_eq!(register.judge(&item, 0), Verdict::Soft { at: 100 });
+        assert_eq!(register.judge(&item, 1), Verdict::Soft { at: 200 });
+        register.add(3, false, 300, &one);
+        assert_eq!(register.judge(&item, 2), Verdict::Gone);
+        register.add(4, true, 400, &one);
+        assert_eq!(register.judge(&item, 2), Verdict::Gone);
+        assert_eq!(register.judge(&item, 3), Verdict::Soft { at: 400 });
+        let pattern = matcher(&[Scope::Path {
+            host: None,
+            pattern: "/a*".to_owned(),
+        }]);
+        register.add(5, false, 500, &pattern);
+        register.add(6, true, 600, &pattern);
+        assert_eq!(register.judge(&item, 4), Verdict::Gone);
+    }
+
+    #[test]
+    fn full_tables_forget_towards_purged() {
+        let item = subject("h", "/a", None, &[]);
+        let mut register = Register::new(0);
+        for n in 1..=MOST_MARKS as u64 + 1 {
+            let mut matcher = Matcher::default();
+            matcher.urls.insert(n);
+            register.add(n, false, 0, &matcher);
+        }
+        assert!(register.marks() <= MOST_MARKS);
+        assert_eq!(register.judge(&item, 0), Verdict::Gone);
+        assert_eq!(register.judge(&item, MOST_MARKS as u64), Verdict::Untouched);
+        let mut register = Register::new(0);
+        for n in 1..=MOST_PATTERNS as u64 + 1 {
+            let pattern = format!("/{n}/*");
+            register.add(
+                n,
+                false,
+                0,
+                &matcher(&[Scope::Path {
+                    host: None,
+                    pattern,
+                }]),
+            );
+        }
+        assert!(register.marks() <= MOST_PATTERNS);
+        assert_eq!(register.judge(&item, 0), Verdict::Gone);
+        assert_eq!(
+            register.judge(&item, MOST_PATTERNS as u64),
+            Verdict::Untouched
+        );
+    }
+
+    #[test]
+    fn a_flight_is_concerned_by_every_tag_purge() {
+        let item = subject("h", "/a", None, &[]);
+        let mut register = Register::new(0);
+        register.add(1, false, 0, &matcher(&[Scope::Tag("t".to_owned())]));
+        assert!(register.concerns_flight(&item, 0));
+        assert!(!register.concerns_flight(&item, 1));
+        register.add(2, false, 0, &matcher(&[url(None, "/b", None)]));
+        assert!(!register.concerns_flight(&item, 1));
+    }
+}

@@ -1,0 +1,240 @@
+//! What a purge names, and whether it names a stored response.
+
+use std::borrow::Cow;
+
+use hashbrown::HashSet;
+use serde::{Deserialize, Serialize};
+
+use super::Pattern;
+use crate::{
+    cache::{key, tags},
+    http::uri,
+    plan::Plan,
+    viewer,
+};
+
+/// One thing that a purge names. Hosts are lower case without port, paths normalised, `host: None` means every host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    Url {
+        host: Option<String>,
+        path: String,
+        query: Option<String>,
+    },
+    Path {
+        host: Option<String>,
+        pattern: String,
+    },
+    Host(String),
+    Tag(String),
+    Everything,
+}
+
+impl Scope {
+    /// For labels of metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Url { .. } => "url",
+            Self::Path { .. } => "path",
+            Self::Host(_) => "host",
+            Self::Tag(_) => "tag",
+            Self::Everything => "everything",
+        }
+    }
+}
+
+/// A stored response as purges see it, and the request that found it where there is one.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    pub host: &'a str,
+    /// The path in the key: after the route's rewriting.
+    pub path: &'a str,
+    /// The query in the key: what the policy selected.
+    pub query: Option<&'a str>,
+    /// The path that the viewer asked for when it was stored, where it is another.
+    pub viewer: Option<&'a str>,
+    /// Path and query of the request that asks for it now.
+    pub asked: Option<(&'a str, Option<&'a str>)>,
+    pub tags: &'a [u64],
+}
+
+impl<'a> Subject<'a> {
+    /// From the key of a URL or of one of its variants.
+    pub fn of(key: &'a [u8], viewer: Option<&'a str>, tags: &'a [u64]) -> Option<Self> {
+        let (host, path, query) = key::url_parts(key)?;
+        Some(Self {
+            host,
+            path,
+            query,
+            viewer,
+            asked: None,
+            tags,
+        })
+    }
+
+    /// Every spelling of its path and query: as stored, as it was asked for then, as it is asked for now.
+    fn spellings(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let own = (self.path, self.query);
+        let viewer = self.viewer.map(|path| (path, self.query));
+        let asked = self
+            .asked
+            .filter(|asked| *asked != own && Some(*asked) != viewer);
+        [Some(own), viewer, asked].into_iter().flatten()
+    }
+
+    pub(super) fn any_url(&self, mut has: impl FnMut(u64) -> bool) -> bool {
+        self.spellings().any(|(path, query)| {
+            has(url_hash(self.host, path, query)) || has(url_hash("", path, query))
+        })
+    }
+
+    pub(super) fn fits(&self, host: Option<&str>, pattern: &Pattern) -> bool {
+        host.is_none_or(|host| host == self.host)
+            && self
+                .spellings()
+                .any(|(path, query)| pattern.matches(path, query))
+    }
+}
+
+/// The hash under which a URL is marked; `host` is empty for every host. Spellings of a query that differ in
+/// percent-encoding only are one here.
+pub fn url_hash(host: &str, path: &str, query: Option<&str>) -> u64 {
+    let mut text = Vec::with_capacity(host.len() + path.len() + query.map_or(0, str::len) + 2);
+    text.extend_from_slice(host.as_bytes());
+    text.push(0);
+    text.extend_from_slice(path.as_bytes());
+    if let Some(query) = query {
+        text.push(b'?');
+        match same_query(query) {
+            Cow::Borrowed(query) => text.extend_from_slice(query.as_bytes()),
+            Cow::Owned(query) => text.extend_from_slice(query.as_bytes()),
+        }
+    }
+    tags::hash(&text)
+}
+
+/// Escapes of unreserved characters decoded, the others in upper case; broken ones stay as they are.
+fn same_query(query: &str) -> Cow<'_, str> {
+    if !query.contains('%') {
+        return Cow::Borrowed(query);
+    }
+    let mut out = String::with_capacity(query.len());
+    let mut rest = query;
+    while let Some(at) = rest.find('%') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let code = from
+            .get(1..3)
+            .filter(|code| code.bytes().all(|b| b.is_ascii_hexdigit()));
+        let Some(code) = code else {
+            out.push('%');
+            rest = from.get(1..).unwrap_or_default();
+            continue;
+        };
+        match u8::from_str_radix(code, 16) {
+            Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                out.push(char::from(byte));
+            }
+            _ => {
+                out.push('%');
+                out.push_str(&code.to_ascii_uppercase());
+            }
+        }
+        rest = from.get(3..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// The scopes of one purge, ready to be compared.
+#[derive(Debug, Clone, Default)]
+pub struct Matcher {
+    pub urls: HashSet<u64, foldhash::fast::RandomState>,
+    pub patterns: Vec<(Option<Box<str>>, Pattern)>,
+    pub hosts: HashSet<Box<str>, foldhash::fast::RandomState>,
+    pub tags: HashSet<u64, foldhash::fast::RandomState>,
+    pub everything: bool,
+}
+
+impl Matcher {
+    /// `keys` are the URLs' hashes as [`url_hashes`] gave them for the plan in service when the purge was made.
+    pub fn new(scopes: &[Scope], keys: &[u64]) -> Self {
+        let mut matcher = Self::default();
+        matcher.urls.extend(keys);
+        for scope in scopes {
+            match scope {
+                Scope::Url { .. } => {}
+                Scope::Path { host, pattern } => {
+                    let pattern = Pattern::new(pattern);
+                    if !pattern.is_everything() {
+                        matcher
+                            .patterns
+                            .push((host.as_deref().map(Box::from), pattern));
+                    } else if let Some(host) = host {
+                        matcher.hosts.insert(host.as_str().into());
+                    } else {
+                        matcher.everything = true;
+                    }
+                }
+                Scope::Host(host) => {
+                    matcher.hosts.insert(host.as_str().into());
+                }
+                Scope::Tag(tag) => {
+                    matcher.tags.insert(tags::hash(tag.as_bytes()));
+                }
+                Scope::Everything => matcher.everything = true,
+            }
+        }
+        matcher
+    }
+
+    pub fn matches(&self, subject: &Subject<'_>) -> bool {
+        self.everything
+            || (!self.urls.is_empty() && subject.any_url(|hash| self.urls.contains(&hash)))
+            || (!self.hosts.is_empty() && self.hosts.contains(subject.host))
+            || (!self.tags.is_empty()
+                && (tags::has_any(subject.tags)
+                    || subject.tags.iter().any(|tag| self.tags.contains(tag))))
+            || self
+                .patterns
+                .iter()
+                .any(|(host, pattern)| subject.fits(host.as_deref(), pattern))
+    }
+}
+
+/// The hashes of every key under which a URL of the scopes may be stored: a purge names what a viewer sees, the key is
+/// what the route makes of it. Which route answers may depend on more than the URL (conditions, cookies), so every
+/// route that the path can reach counts: one too many costs a fetch at most.
+pub fn url_hashes(scopes: &[Scope], plan: &Plan) -> Vec<u64> {
+    let mut hashes = Vec::new();
+    for scope in scopes {
+        let Scope::Url { host, path, query } = scope else {
+            continue;
+        };
+        let host = host.as_deref().unwrap_or_default();
+        let query = query.as_deref();
+        hashes.push(url_hash(host, path, query));
+        for route in &plan.routes {
+            if !route.path.matches(path) {
+                continue;
+            }
+            let target = viewer::target_path(route, path);
+            let mut selected = Vec::new();
+            let selected = match query {
+                Some(query) => {
+                    uri::select_query(query, &route.cache.key_query, &mut selected);
+                    std::str::from_utf8(&selected).ok().filter(|selected| {
+                        !selected.is_empty() || route.cache.key_query == crate::plan::Select::All
+                    })
+                }
+                None => None,
+            };
+            hashes.push(url_hash(host, path, selected));
+            hashes.push(url_hash(host, &target, selected));
+        }
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes
+}

@@ -1,0 +1,81 @@
+//! Purges as the admin endpoint, Python and the command line speak of them: JSON in, JSON out.
+
+use edgerouter_core::cache::purge::{Matcher, Order, Scope, scope};
+use serde_json::{Value, json};
+
+use super::{Purge, Refused, sweep};
+use crate::worker::Shared;
+
+/// Reads, checks and places an order; a dry run is answered with what it would match.
+pub(crate) fn place(shared: &Shared, order: &Value) -> Result<Value, Refused> {
+    let order = Order::read(order)?;
+    let live = shared.live.load();
+    if order.dry_run {
+        let keys = scope::url_hashes(&order.scopes, &live.plan);
+        let census = sweep::census(shared.store.memory(), &Matcher::new(&order.scopes, &keys));
+        return Ok(json!({
+            "dry_run": true,
+            "matched": {"objects": census.objects, "bytes": census.bytes},
+            "sample": census.sample,
+            "warning": nothing(census.objects),
+        }));
+    }
+    let (purge, new) = shared.purges.order(order, &live.plan)?;
+    let mut answer = purge.to_json();
+    if let Value::Object(fields) = &mut answer {
+        fields.insert("new".to_owned(), Value::Bool(new));
+    }
+    Ok(answer)
+}
+
+pub(crate) fn list(shared: &Shared) -> Value {
+    let purges: Vec<Value> = shared.purges.list().iter().map(|p| p.to_json()).collect();
+    json!({"purges": purges})
+}
+
+fn nothing(objects: u64) -> Option<&'static str> {
+    (objects == 0).then_some("nothing in the store matched: check spelling, host and query")
+}
+
+impl Purge {
+    pub fn status(&self) -> &'static str {
+        if self.completed() {
+            "Completed"
+        } else {
+            "InProgress"
+        }
+    }
+
+    pub fn to_json(&self) -> Value {
+        let completed = self.completed();
+        json!({
+            "id": self.id,
+            "status": self.status(),
+            "created": self.created as f64 / 1000.0,
+            "soft": self.soft,
+            "scopes": self.scopes.iter().map(describe).collect::<Vec<_>>(),
+            "reference": self.reference,
+            "matched": {"objects": self.objects(), "bytes": self.bytes()},
+            "warning": if completed { nothing(self.objects()) } else { None },
+        })
+    }
+}
+
+/// `url: host/path?query`, `tag: name`: for people.
+fn describe(scope: &Scope) -> Value {
+    let text = match scope {
+        Scope::Url { host, path, query } => {
+            let host = host.as_deref().unwrap_or_default();
+            match query {
+                Some(query) => format!("{host}{path}?{query}"),
+                None => format!("{host}{path}"),
+            }
+        }
+        Scope::Path { host, pattern } => {
+            format!("{}{pattern}", host.as_deref().unwrap_or_default())
+        }
+        Scope::Host(name) | Scope::Tag(name) => name.clone(),
+        Scope::Everything => "*".to_owned(),
+    };
+    json!({"kind": scope.kind(), "value": text})
+}

@@ -1,0 +1,69 @@
+//! Phase 9: a stored response that a purge named is not found, or found stale.
+
+use std::sync::Arc;
+
+use edgerouter_core::cache::purge::{Subject, Verdict};
+
+use crate::{request::Exchange, store::Entry};
+
+/// Path and query as the viewer asks for them.
+pub(super) fn asked(x: &Exchange) -> (&str, Option<&str>) {
+    (x.viewer_path.path(), x.viewer_path.query())
+}
+
+/// The entry as the purges left it; `None`: gone. Costs one comparison where no purge came since its fetch departed.
+pub(super) fn unpurged(x: &Exchange, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    let newest = x.worker.shared.purges.newest();
+    if entry.birth.born >= newest {
+        return Some(entry);
+    }
+    judged(x, entry, newest)
+}
+
+#[cold]
+fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
+    let shared = &x.worker.shared;
+    // What the sweep cleared is cleared for the URLs that lead here by the same name; a request that comes by another
+    // one (a rewrite, an error page) is compared anew, with that name.
+    let stored_for = entry.birth.viewer.as_deref();
+    let same = x.viewer_path.path() == stored_for.unwrap_or(x.head.uri.path());
+    let since = if same {
+        entry.cleared()
+    } else {
+        entry.birth.born
+    };
+    if since >= newest {
+        return Some(entry);
+    }
+    let Some(mut subject) = Subject::of(&entry.key, stored_for, &entry.birth.tags) else {
+        return Some(entry);
+    };
+    subject.asked = Some(asked(x));
+    match shared.purges.judge(&subject, since) {
+        Verdict::Untouched => {
+            if same {
+                entry.clear(newest);
+            }
+            Some(entry)
+        }
+        Verdict::Soft { at } => {
+            let Some(softened) = entry.softened(at) else {
+                return Some(entry);
+            };
+            let softened = Arc::new(softened);
+            if same {
+                softened.clear(newest);
+            }
+            if shared.store.replace(&entry, Arc::clone(&softened)) {
+                shared.purges.count(&subject, entry.birth.born, &entry);
+            }
+            Some(softened)
+        }
+        Verdict::Gone => {
+            if shared.store.remove_same(&entry) {
+                shared.purges.count(&subject, entry.birth.born, &entry);
+            }
+            None
+        }
+    }
+}
