@@ -125,7 +125,9 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     send_tags: bool = False
 
     def _check(self, check: Check) -> None:
-        check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse", "slices", "refresh_ahead")
+        check.flag(
+            "enabled", "heuristics", "accept_encoding", "request_directives", "collapse", "slices", "refresh_ahead"
+        )
         check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
         check.seconds("stale_while_revalidate", "stale_if_error", "grace", "sick_grace", optional=True, whole=True)
         check.number("refresh_beta", above=0, most=1_000)
