@@ -28,6 +28,11 @@ edge.route(
 edge.route("/login", to=site, cache=cache.DISABLED)
 edge.route("/events", to=site, cache=cache.DISABLED)
 edge.route(
+    "/offer",
+    to=site,
+    experiment=Experiment("offer", cookie="offer", mode="redirect", variants={"control": 90, "treatment": 10}),
+)
+edge.route(
     "/*",
     to=site,
     index="index.html",

@@ -92,27 +92,30 @@ def stop(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def advice(base: str, admin: str, primary: subprocess.Popen[bytes]) -> str:
+    app = os.path.relpath(HERE / "app.py")
     return f"""
 storefront   {base}/
 admin        {admin}/metrics
 
 Try, in another terminal:
 
-1. a miss, then a hit (look at Cache-Status and Age)
-   curl -si {base}/product/7 | grep -iE '^(HTTP|cache-status|age|x-origin)'
+1. a miss, then a hit with its Age
+   for i in 1 2; do curl -si {base}/product/7 | grep -iE '^(HTTP|cache-status|age|x-origin)'; done
 
-2. no token: 401
-   curl -si {base}/api/me | head -3
+2. no token: 401; a bad one: 403
+   for token in '' 'Bearer x.y.z'; do curl -si {base}/api/me -H "Authorization: $token" | head -1; done
 
-3. log in, and the origin is told who asks
-   TOKEN=$(curl -s {base}/login -d '{{"email":"ada@example.com","password":"demo"}}' | cut -d'"' -f4); \\
-   curl -s {base}/api/me -H "Authorization: Bearer $TOKEN"
+3. log in: 200, and the origin is told who asks
+   curl -s {base}/api/me -H "Authorization: Bearer $(curl -s {base}/login -d 'email=ada@example.com' | cut -d'"' -f4)"
 
-4. an A/B cookie for a new visitor
-   curl -si {base}/ | grep -i set-cookie
+4. A/B: a cookie with the page, or a redirect that sets it
+   for path in / /offer; do curl -si {base}$path | grep -iE '^(HTTP|location|set-cookie)'; done
 
 5. failover: end the first origin, the second one answers
    kill {primary.pid}; curl -si {base}/product/8 | grep -iE '^(HTTP|x-origin)'
+
+Edit {app} while this runs: what is right is taken over at once,
+what is wrong is refused with its place, and the old configuration keeps serving.
 
 Ctrl-C ends the demo.
 """

@@ -99,6 +99,12 @@ def home(variant: str) -> Reply:
     return page("Storefront", f' data-variant="{variant}"', body, caching="max-age=30")
 
 
+@functools.cache
+def offer(variant: str) -> Reply:
+    text = {"control": "Two for the price of two.", "treatment": "Three for the price of two."}[variant]
+    return page("Offer", f' data-variant="{variant}"', f"<p>{text}</p>", caching="max-age=30")
+
+
 @functools.lru_cache(maxsize=2 * PRODUCTS)
 def product(number: int, variant: str) -> Reply:
     text = " ".join(f"Product {number} comes in size {size}." for size in range(1, 40))
@@ -187,6 +193,8 @@ async def answer(request: Request) -> Reply:
     path = request.path
     if path in ("/", "/index.html"):
         return home(variant_of(request))
+    if path == "/offer":
+        return offer(variant_of(request))
     if path.startswith("/product/"):
         number = number_of(path.removeprefix("/product/"))
         return product(number, variant_of(request)) if number else missing()

@@ -40,10 +40,11 @@ _Callable: TypeAlias = tuple[Callable[..., Any], bool, bool, bool, float | None,
 __version__: str
 
 @type_check_only
-class _Lint(TypedDict):
+class Lint(TypedDict):
+    path: str
     route: str
     level: Literal["warning", "info"]
-    code: str
+    rule: str
     message: str
     remedy: str
 
@@ -77,7 +78,7 @@ class PlanTable:
 def compile(plan: bytes) -> PlanTable:  # noqa: A001
     """Compiles a plan; raises ``ConfigError`` with every problem."""
 
-def lint(plan: bytes) -> list[_Lint]:
+def lint(plan: bytes) -> list[Lint]:
     """The core's advice about a plan that is valid and still dangerous."""
 
 def explain(

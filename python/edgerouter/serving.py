@@ -285,7 +285,6 @@ def serve(
         threading.Thread(target=_tell_when_stopped, args=(server, events), daemon=True).start()
         for line in announcement(current, server):
             out(line)
-        _report_origins(current, err)
         if watcher is not None:
             watcher.start()
         try:
@@ -484,25 +483,6 @@ def _listen_message(error: OSError, addresses: list[str]) -> str:
     if error.errno == errno.EACCES:
         return f"{where} may not be listened on by this user; choose a port from 1024 up with --listen"
     return f"{where}: {error.strerror or error}; choose another with --listen"
-
-
-def _report_origins(edge: Edge, err: Callable[[str], None]) -> None:
-    """Says which origins do not answer, without holding up the start: one may come later."""
-    origins = [(item.get("name"), item.get("url")) for item in edge.to_dict().get("origins", ())]
-    for name, url in origins:
-        threading.Thread(target=_report_origin, args=(str(name), str(url), err), daemon=True).start()
-
-
-def _report_origin(name: str, url: str, err: Callable[[str], None]) -> None:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        socket.create_connection((parts.hostname or "", port), timeout=2).close()
-    except (OSError, ValueError) as error:
-        reason = "no answer within 2 s" if isinstance(error, TimeoutError) else getattr(error, "strerror", None)
-        err(f"warning: origin {name} ({url}) is down: {reason or error}; requests to it fail until it is up")
 
 
 def _nowhere(_line: str) -> None:

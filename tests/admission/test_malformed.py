@@ -7,6 +7,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from edgerouter import Context, Edge, Jwt, Request, Response, cache
+from edgerouter.testing import Running
+
 from ..origins import Origin, Reply
 from ..raw import connect, exchange, read_all, responses
 
@@ -58,6 +61,42 @@ BAD = [
     (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431, "many fields"),
     (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 70000 + b"\r\n\r\n", 431, "a large head"),
     (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501, "CONNECT"),
+    (b"TRACE / HTTP/1.1\r\nHost: a\r\nCookie: secret=1\r\n\r\n", 501, "TRACE"),
+    (b"A" * 100 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 501, "a method longer than any"),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "the preface of HTTP/2"),
+    (b"GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505, "HTTP/0.9 with a version"),
+    (b"GET /\r\n", 400, "HTTP/0.9"),
+    (b"GET / http/1.1\r\nHost: a\r\n\r\n", 400, "HTTP in lower case"),
+    (b"GET / HTTP/1.10\r\nHost: a\r\n\r\n", 400, "a minor version of two digits"),
+    (b"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "a tab in the request line"),
+    (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "asterisk-form of another method"),
+    (b"GET /a\\b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "a backslash"),
+    (b"GET /a%0d%0ab HTTP/1.1\r\nHost: a\r\n\r\n", 400, "an encoded line end"),
+    (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "another scheme"),
+    (b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "userinfo in the target"),
+    (b"GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n", 400, "a port beyond ports"),
+    (b"GET / HTTP/1.1\r\nHost: a,b\r\n\r\n", 400, "a list in Host"),
+    (b"GET / HTTP/1.1\r\nHost: a%00b\r\n\r\n", 400, "an escape in Host"),
+    (b"GET / HTTP/1.1\r\nHost: a'(b)\r\n\r\n", 400, "punctuation in Host"),
+    (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400, "a first field that is folded"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nfoo\r\n\r\n", 400, "a field without colon"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nfo\x00o: 1\r\n\r\n", 400, "NUL in a name"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x07\r\n\r\n", 400, "a control character in a value"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 3\r\n\r\nabc", 400, "CL by hop"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400, "the same length twice"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x3\r\n\r\nabc", 400, "a length in hexadecimal"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\nabc", 400, "an empty length"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400, "TE, space, colon"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400, "TE after VT"),
+    (b'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "chunked"\r\n\r\n0\r\n\r\n', 400, "TE in quotes"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n", 400, "TE with a parameter"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\nContent-Length: 0\r\n\r\n", 400, "an empty TE"),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", 501, "TE identity"),
+    (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        400,
+        "TE in two fields",
+    ),
 ]
 
 
@@ -97,25 +136,72 @@ def test_answers_to_pipelined_requests_come_before_the_refusal(origin: Origin, s
     assert [seen.target for seen in origin.requests] == ["/good", "/good"]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"x\r\nabc\r\n0\r\n\r\n",
-        b"3\nabc\r\n0\r\n\r\n",
-        b"3\r\nabcd\r\n0\r\n\r\n",
-        b"-1\r\n",
-        b"3;\x00\r\nabc\r\n0\r\n\r\n",
-        b"FFFFFFFFFFFFFFFFF\r\n",
-    ],
-)
-def test_broken_chunks_end_the_request(origin: Origin, site: Site, body: bytes) -> None:
+CHUNKS = [
+    (b"x\r\nabc\r\n0\r\n\r\n", 400, "no number"),
+    (b"3\nabc\r\n0\r\n\r\n", 400, "bare LF"),
+    (b"3\r\nabcd\r\n0\r\n\r\n", 400, "longer than it says"),
+    (b"-1\r\n", 400, "a negative size"),
+    (b"0x3\r\nabc\r\n0\r\n\r\n", 400, "0x"),
+    (b"1_0\r\nabc\r\n0\r\n\r\n", 400, "an underscore"),
+    (b"3 \r\nabc\r\n0\r\n\r\n", 400, "a space after the size"),
+    (b"3;\x00\r\nabc\r\n0\r\n\r\n", 400, "NUL in an extension"),
+    (b"3;a\nb\r\nabc\r\n0\r\n\r\n", 400, "bare LF in an extension"),
+    (b"3;" + b"a" * 5000 + b"\r\nabc\r\n0\r\n\r\n", 400, "an endless extension"),
+    (b"FFFFFFFFFFFFFFFFF\r\n", 400, "a size beyond counting"),
+    (b"10000000000000003\r\nabc\r\n0\r\n\r\n", 400, "a size that wraps around"),
+    (b"3\r\nabc\r\n0\r\nContent-Length: 1\r\n\r\n", 400, "framing in a trailer"),
+    (b"3\r\nabc\r\n0\r\nX : 1\r\n\r\n", 400, "a malformed trailer"),
+    (b"FFFFFFF0\r\n", 413, "more than the limit"),
+]
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(("body", "status", "why"), CHUNKS, ids=[why for _, _, why in CHUNKS])
+def test_broken_chunks_that_come_with_the_head_never_reach_an_origin(
+    origin: Origin, site: Site, body: bytes, status: int, why: str
+) -> None:
     origin.default = Reply(200, {}, "reached")
     client = site()
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-    answers = responses(exchange(str(client.base_url), head + body + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"))
-    assert all(answer.status == 400 for answer in answers)
-    assert len(answers) <= 1
-    assert all(seen.target != "/smuggled" for seen in origin.requests)
+    answers = responses(exchange(str(client.base_url), CHUNKED + body + SMUGGLED))
+    assert [answer.status for answer in answers] == [status], why
+    assert origin.requests == []
+
+
+@pytest.mark.parametrize(("body", "status", "why"), CHUNKS, ids=[why for _, _, why in CHUNKS])
+def test_broken_chunks_that_come_later_end_the_request(
+    origin: Origin, site: Site, body: bytes, status: int, why: str
+) -> None:
+    origin.default = Reply(200, {}, "reached")
+    client = site()
+    with connect(str(client.base_url)) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+        first = b""
+        while b"\r\n\r\n" not in first:
+            first += sock.recv(1000)
+        assert first.startswith(b"HTTP/1.1 100"), first
+        sock.sendall(b"1\r\na\r\n" + body + SMUGGLED)
+        answers = responses(read_all(sock))
+    assert [answer.status for answer in answers] == [status], why
+    assert origin.requests == []
+
+
+def test_a_refused_body_says_why_to_a_function_that_waits_for_it(
+    origin: Origin, serve: Callable[[Edge], Running]
+) -> None:
+    edge = Edge("test")
+
+    @edge.function("/f")
+    def function(request: Request, ctx: Context) -> Response:
+        return Response(request.body)
+
+    running = serve(edge)
+    with connect(running.url) as sock:
+        sock.sendall(b"POST /f HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert sock.recv(1000).startswith(b"HTTP/1.1 100")
+        sock.sendall(b"zz\r\n")
+        (answer,) = responses(read_all(sock))
+    assert (answer.status, answer.body) == (400, b"The chunked body is malformed. (bad-chunk)\n")
 
 
 def test_fields_that_only_the_edge_may_set_do_not_pass(origin: Origin, site: Site) -> None:
@@ -131,9 +217,10 @@ def test_fields_that_only_the_edge_may_set_do_not_pass(origin: Origin, site: Sit
         "x_user_id": "admin",
         "forwarded": "for=6.6.6.6",
     }
-    client.get("/", headers=forged)
+    urls = ("x-original-url", "x-rewrite-url", "x-forwarded-prefix", "x-host")
+    client.get("/", headers=forged | dict.fromkeys(urls, "/admin"))
     seen = origin.requests[0]
-    for name in ("x-user-id", "x-user-role", "x-variant", "x_user_id", "forwarded"):
+    for name in ("x-user-id", "x-user-role", "x-variant", "x_user_id", "forwarded", *urls):
         assert seen.get(name) is None, name
     assert seen.get("x-forwarded-for") == "127.0.0.1"
     assert seen.get("x-forwarded-proto") == "http"
@@ -165,3 +252,106 @@ def test_paths_are_normalised_before_they_are_matched_and_sent(origin: Origin, s
     ):
         exchange(base, b"GET " + sent + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert origin.requests[-1].target == got
+
+
+def test_the_server_itself_is_asked_with_an_asterisk(origin: Origin, site: Site) -> None:
+    client = site()
+    data = b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    (answer,) = responses(exchange(str(client.base_url), data))
+    assert answer.status == 204
+    assert origin.requests == []
+
+
+def test_a_length_is_sent_on_without_leading_zeros(origin: Origin, site: Site) -> None:
+    origin.default = lambda seen: Reply(200, {}, seen.body)
+    client = site(cache=cache.DISABLED)
+    data = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0010\r\nConnection: close\r\n\r\n0123456789"
+    (answer,) = responses(exchange(str(client.base_url), data))
+    assert answer.body == b"0123456789"
+    assert origin.requests[0].all("content-length") == ["10"]
+
+
+def test_a_get_with_a_body_goes_past_the_cache_whole(origin: Origin, site: Site) -> None:
+    """What the body asks for is in no key; and a body that is announced must be sent."""
+    origin.default = lambda seen: Reply(200, {"Cache-Control": "max-age=60"}, seen.body or b"plain")
+    client = site()
+    for body in (b"one", b"two"):
+        assert client.request("GET", "/", content=body).content == body
+    assert [client.get("/").content for _ in range(2)] == [b"plain", b"plain"]
+    assert client.request("GET", "/", content=b"three").content == b"three"
+    assert len(origin.requests) == 4
+
+
+def test_a_head_with_a_body_leaves_the_connection_in_step(origin: Origin, site: Site) -> None:
+    origin.default = lambda seen: Reply(200, {}, seen.target)
+    client = site()
+    data = (
+        b"HEAD /a HTTP/1.1\r\nHost: a\r\nContent-Length: 24\r\n\r\nGET /smuggled HTTP/1.1\r\n"
+        b"GET /b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    )
+    received = exchange(str(client.base_url), data)
+    assert received.count(b"HTTP/1.1 200") == 2 and received.endswith(b"/b")
+    assert [seen.target for seen in origin.requests] == ["/a", "/b"]
+
+
+def test_a_method_override_does_not_choose_what_is_stored(origin: Origin, site: Site) -> None:
+    origin.default = lambda seen: Reply(
+        200, {"Cache-Control": "max-age=60"}, seen.get("x-http-method-override") or "GET"
+    )
+    client = site()
+    assert client.get("/", headers={"x-http-method-override": "HEAD"}).text == "GET"
+    assert client.post("/", headers={"x-http-method-override": "PATCH"}).text == "PATCH"
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2"])
+def test_no_tunnel_is_made_of_another_http(origin: Origin, site: Site, protocol: str) -> None:
+    origin.default = Reply(200, {}, "plain")
+    client = site()
+    data = (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n"
+        + f"Upgrade: {protocol}\r\n\r\n".encode()
+        + b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    )
+    answers = responses(exchange(str(client.base_url), data))
+    assert [answer.status for answer in answers] == [200, 200]
+    for seen in origin.requests:
+        assert seen.get("upgrade") is None and seen.get("http2-settings") is None
+
+
+def test_a_post_gets_no_tunnel(origin: Origin, site: Site) -> None:
+    origin.default = Reply(raw=b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+    client = site()
+    data = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n"
+    with connect(str(client.base_url)) as sock:
+        sock.sendall(data)
+        assert sock.recv(1000).startswith(b"HTTP/1.1 502")
+    assert origin.requests[0].get("upgrade") is None
+
+
+def test_a_path_that_lenient_servers_read_as_a_guarded_one_is_refused(
+    origin: Origin, serve: Callable[[Edge], Running]
+) -> None:
+    origin.default = lambda seen: Reply(200, {}, seen.target)
+    edge = Edge("test")
+    first = edge.origin("first", origin.url)
+    edge.route("/*", to=first)
+    edge.route("/api/*", to=first, auth=Jwt.hs256("0123456789abcdef0123456789abcdef"))
+    base = serve(edge).url
+    for path, status in (
+        ("/api/me", 401),
+        ("//api/me", 400),
+        ("/%2Fapi/me", 400),
+        ("/x/..%2Fapi/me", 400),
+        ("/x%252F..%252Fapi/me", 400),
+        ("/;a=b/api/me", 400),
+        ("/x/..;/api/me", 400),
+        ("/x//y", 200),
+        ("/x%2Fy;z", 200),
+        ("/https://example.com/", 200),
+    ):
+        data = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+        (answer,) = responses(exchange(base, data))
+        assert answer.status == status, path
+        if status == 200:
+            assert answer.body.decode() == path
+    assert len(origin.requests) == 3

@@ -105,18 +105,19 @@ def run(
 def check(
     application: App,
     as_json: Json = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there is advice, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are warnings, too.")] = False,
 ) -> None:
     """Validate APP, print its routes in the order they are matched, and advise.
 
     All problems are printed, one a line, and the exit code is 1. The table says which routes and phases touch Python.
     """
-    from edgerouter.cli import lint, show
+    from edgerouter import _core
+    from edgerouter.cli import show
 
     with _mistakes(as_json=as_json):
-        edge = _application(application).load()
-        table = edge.compile()
-        advice = lint.advise(edge.to_dict(), table.unreachable)
+        plan = _application(application).load().encode()
+        table = _core.compile(plan)
+        advice = _core.lint(plan)
     if as_json:
         show.as_json(
             {
@@ -124,13 +125,14 @@ def check(
                 "problems": [],
                 "routes": table.routes,
                 "unreachable": table.unreachable,
-                "advice": [item._asdict() for item in advice],
+                "advice": advice,
             }
         )
     else:
         show.table(table)
         show.advice(advice)
-    raise typer.Exit(1 if strict and advice else 0)
+    warned = any(item["level"] == "warning" for item in advice)
+    raise typer.Exit(1 if strict and warned else 0)
 
 
 @app.command()

@@ -10,8 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgerouter.cli.lint import Advice
-
 if TYPE_CHECKING:
     from edgerouter import _core
 
@@ -49,12 +47,14 @@ def table(plan: _core.PlanTable) -> None:
     console.print(grid)
 
 
-def advice(items: Sequence[Advice]) -> None:
+def advice(items: Sequence[_core.Lint]) -> None:
     """What would be wise to change."""
     console = _console()
     for item in items:
-        console.print(f"[yellow]warning[/yellow]: {escape(str(item))}", soft_wrap=True)
-    if not items:
+        word = "[yellow]warning[/yellow]" if item["level"] == "warning" else "[cyan]note[/cyan]"
+        text = f"{item['path']} {item['route']}: {item['message']}; {item['remedy']} [{item['rule']}]"
+        console.print(f"{word}: {escape(text)}", soft_wrap=True)
+    if not any(item["level"] == "warning" for item in items):
         console.print("no problems, no warnings")
 
 

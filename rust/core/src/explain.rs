@@ -208,6 +208,16 @@ fn route<'p>(plan: &'p Plan, asked: &Asked, steps: &mut Steps) -> Option<&'p Rou
             _ => steps.end(PHASE, "404", "no route has this host and path"),
         };
     };
+    if let Some(guarded) = crate::admit::evades(plan, route, &probe) {
+        return steps.end(
+            PHASE,
+            "400",
+            format!(
+                "{} matches, but a lenient server would read the path as one of {}, whose guard it would go round",
+                route.label, guarded.label
+            ),
+        );
+    }
     let mut reason = String::new();
     for (id, verdict) in &candidates {
         match verdict {

@@ -6,7 +6,7 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 use crate::{
     http::cookie,
@@ -18,13 +18,12 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Fields that describe the body or the message itself: a forward policy never drops them.
-const ALWAYS: [HeaderName; 6] = [
+const ALWAYS: [HeaderName; 5] = [
     header::HOST,
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::CONTENT_ENCODING,
     header::COOKIE,
-    header::EXPECT,
 ];
 
 /// What the edge knows of the viewer when it asks an origin.
@@ -47,6 +46,8 @@ pub fn base(
     via: &str,
 ) {
     select(headers, &route.forward);
+    // The edge itself asks for the content when the origin is ready for it (RFC 9110 §10.1.1).
+    headers.remove(header::EXPECT);
     if route.cache.enabled && route.cache.accept_encoding {
         normalise_accept_encoding(headers);
     }
@@ -85,6 +86,25 @@ pub fn unconditional(headers: &mut HeaderMap) {
         header::RANGE,
     ] {
         headers.remove(name);
+    }
+}
+
+/// Removes what would make the origin answer another method than the one whose response is stored, unless the route
+/// asks for the field by name or has it in its key.
+pub fn without_overrides(headers: &mut HeaderMap, route: &Route, method: &Method) {
+    const OVERRIDES: [HeaderName; 3] = [
+        HeaderName::from_static("x-http-method"),
+        HeaderName::from_static("x-http-method-override"),
+        HeaderName::from_static("x-method-override"),
+    ];
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return;
+    }
+    for name in OVERRIDES {
+        let chosen = matches!(&route.forward.headers, Select::Only(names) if names.iter().any(|chosen| **chosen == *name.as_str()));
+        if !chosen && !route.cache.key_headers.contains(&name) {
+            headers.remove(name);
+        }
     }
 }
 

@@ -160,7 +160,7 @@ impl Engine {
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
-        tracing::info!(workers, addresses = ?addresses, admin = ?admin_address, "serving");
+        tracing::debug!(workers, addresses = ?addresses, admin = ?admin_address, "serving");
         Ok(Self {
             shared,
             life,
@@ -186,14 +186,15 @@ impl Engine {
         }));
         self.shared.version.store(version, Ordering::Release);
         self.shared.metrics.reload(true);
-        tracing::info!(version, "plan reloaded");
+        tracing::debug!(version, "plan reloaded");
         version
     }
 
     /// Notes that a new plan was refused, and why; the one in service stays.
     pub fn reload_failed(&self, reason: &str) {
         self.shared.metrics.reload(false);
-        tracing::error!(reason, "the new plan was refused; the one in service stays");
+        // Whoever asked for the reload is told as well, and prints it.
+        tracing::debug!(reason, "the new plan was refused; the one in service stays");
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -243,7 +244,7 @@ impl Engine {
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
-        tracing::info!(drained, "stopped");
+        tracing::debug!(drained, "stopped");
         drained
     }
 }
@@ -374,6 +375,12 @@ impl Shared {
             connections: self.connections.load(Ordering::Relaxed) as u64,
             functions: live.functions.load(),
             plan_version: live.version,
+            origins: live
+                .plan
+                .origins
+                .iter()
+                .map(|origin| self.health.state(origin))
+                .collect(),
         });
         self.purges.render(&mut text);
         text

@@ -1,6 +1,6 @@
 //! What a client's header section may keep (DESIGN §3, spoofing rule; RFC 9110 §7.6.1).
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 use smallvec::SmallVec;
 
 use super::{Refusal, guard::is_host};
@@ -26,17 +26,19 @@ const EDGE_FIELDS: [&str; 16] = [
     "x-cluster-client-ip",
 ];
 
-/// Fields that a trusted proxy may set, and nobody else.
-const PROXY_FIELDS: [&str; 8] = [
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-forwarded-scheme",
-    "x-real-ip",
-    "forwarded",
-];
+/// Fields that a trusted proxy may set, and nobody else: where a request came from, and what its URL was before the
+/// proxy changed it. Frameworks believe them (`X-Original-URL` routes past a path rule), so do caches' poisoners.
+fn is_proxy_field(name: &str) -> bool {
+    const NAMES: [&str; 6] = [
+        "forwarded",
+        "front-end-https",
+        "x-host",
+        "x-real-ip",
+        "x-rewrite-url",
+        "x-url-scheme",
+    ];
+    name.starts_with("x-forwarded-") || name.starts_with("x-original-") || NAMES.contains(&name)
+}
 
 /// Removes what only the edge, or only a trusted proxy, may say. Servers behind may read `_` as `-` (CGI does), so the
 /// twins go too.
@@ -69,8 +71,7 @@ fn is_forged(name: &str, edge_fields: &[HeaderName], trusted_peer: bool) -> bool
         }
         _ => false,
     };
-    let proxied =
-        matches!(plain.as_bytes().first(), Some(b'x' | b'f')) && PROXY_FIELDS.contains(&plain);
+    let proxied = matches!(plain.as_bytes().first(), Some(b'x' | b'f')) && is_proxy_field(plain);
     listed
         || (proxied && (!trusted_peer || name.contains('_')))
         || edge_fields.iter().any(|field| field.as_str() == plain)
@@ -113,13 +114,54 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether `Connection` says that `Upgrade` is meant for us.
-pub fn asks_upgrade(headers: &HeaderMap) -> bool {
-    headers
+/// Writes a length without the leading zeros that its grammar allows (RFC 9110 §8.6): a server that takes them for an
+/// octal number would count another body.
+pub fn plain_length(headers: &mut HeaderMap) {
+    let Some(value) = headers.get(header::CONTENT_LENGTH) else {
+        return;
+    };
+    if let [b'0', rest @ ..] = value.as_bytes()
+        && !rest.is_empty()
+    {
+        let digits = rest.iter().skip_while(|digit| **digit == b'0');
+        let mut plain: SmallVec<[u8; 20]> = digits.copied().collect();
+        if plain.is_empty() {
+            plain.push(b'0');
+        }
+        if let Ok(plain) = HeaderValue::from_bytes(&plain) {
+            headers.insert(header::CONTENT_LENGTH, plain);
+        }
+    }
+}
+
+/// The protocol that a request asks to go over to (RFC 9110 §7.8), where a tunnel may be made of it: asked by a GET
+/// without content, as WebSocket does (RFC 6455 §4.1), and not another HTTP or TLS, whose requests would pass none of
+/// our phases (`h2c` is how access rules are gone round). What is not offered is no upgrade: the request goes on as if
+/// it had not asked.
+pub fn upgrade(head: &Parts, has_body: bool) -> Option<&HeaderValue> {
+    const HTTP: [&[u8]; 5] = [b"h2c", b"h2", b"h3", b"http", b"tls"];
+    if head.method != Method::GET || head.version != Version::HTTP_11 || has_body {
+        return None;
+    }
+    let mut lines = head.headers.get_all(header::UPGRADE).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    let mut protocols = list(line.as_bytes())
+        .filter_map(|member| member.split(|&byte| byte == b'/').next())
+        .map(<[u8]>::trim_ascii)
+        .peekable();
+    protocols.peek()?;
+    let of_http = |name: &[u8]| HTTP.iter().any(|http| http.eq_ignore_ascii_case(name));
+    if protocols.any(of_http) {
+        return None;
+    }
+    head.headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|line| list(line.as_bytes()))
         .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        .then_some(line)
 }
 
 /// The host that the request is for, in lower case: the target's own where it names one (RFC 9112 §3.2.2), else `Host`.
@@ -183,6 +225,9 @@ mod tests {
             "x_user_id",
             "x-team",
             "x-forwarded-for",
+            "x-forwarded-prefix",
+            "X-Original-URL",
+            "x-rewrite-url",
             "x-geo-city",
             "accept",
             "x-kept",
@@ -192,6 +237,44 @@ mod tests {
         let mut proxied = headers(&["x-forwarded-for", "x-user-id", "x_forwarded_for"]);
         sanitise(&mut proxied, &own, true);
         assert_eq!(proxied, headers(&["x-forwarded-for"]));
+    }
+
+    #[test]
+    fn only_other_protocols_than_http_get_a_tunnel() {
+        for (method, upgrade, connection, body, want) in [
+            ("GET", "websocket", "Upgrade", false, true),
+            ("GET", "my-protocol/2", "keep-alive, upgrade", false, true),
+            ("GET", "websocket", "keep-alive", false, false),
+            ("POST", "websocket", "Upgrade", false, false),
+            ("GET", "websocket", "Upgrade", true, false),
+            ("GET", "h2c", "Upgrade, HTTP2-Settings", false, false),
+            ("GET", "websocket, H2C", "Upgrade", false, false),
+            ("GET", "HTTP/2.0", "Upgrade", false, false),
+            ("GET", "TLS/1.0", "Upgrade", false, false),
+            ("GET", "", "Upgrade", false, false),
+        ] {
+            let (mut head, ()) = http::Request::new(()).into_parts();
+            head.method = method.parse().unwrap();
+            head.headers
+                .insert(header::UPGRADE, upgrade.parse().unwrap());
+            head.headers
+                .insert(header::CONNECTION, connection.parse().unwrap());
+            assert_eq!(
+                super::upgrade(&head, body).is_some(),
+                want,
+                "{method} {upgrade}"
+            );
+        }
+    }
+
+    #[test]
+    fn lengths_are_written_plainly() {
+        for (length, want) in [("0", "0"), ("000", "0"), ("007", "7"), ("70", "70")] {
+            let mut some = HeaderMap::new();
+            some.insert(header::CONTENT_LENGTH, length.parse().unwrap());
+            plain_length(&mut some);
+            assert_eq!(some.get(header::CONTENT_LENGTH).unwrap(), want, "{length}");
+        }
     }
 
     #[test]

@@ -69,6 +69,8 @@ impl HeadGuard {
     /// Judges what has come in: the undelivered rest of last time, and what is new.
     pub fn inspect(&mut self, bytes: &[u8]) -> Step {
         let mut passed = 0;
+        // Where the message began whose body is being followed, while nobody has seen any of it.
+        let mut begun = None;
         loop {
             let rest = bytes.get(passed..).unwrap_or_default();
             if rest.is_empty() {
@@ -90,8 +92,11 @@ impl HeadGuard {
                     }
                     Ok(None) => return Step::Deliver(bytes.len()),
                     Err(refusal) => {
+                        if begun.is_some() {
+                            self.state = State::Head;
+                        }
                         return Step::Refuse {
-                            after: passed,
+                            after: begun.unwrap_or(passed),
                             refusal,
                         };
                     }
@@ -99,6 +104,7 @@ impl HeadGuard {
                 State::Upgrading => return Step::Deliver(passed),
                 State::Head => match self.head(rest) {
                     Ok(Some((length, framing))) => {
+                        begun = Some(passed);
                         passed += length;
                         self.searched = 0;
                         self.state = match framing {
@@ -260,6 +266,9 @@ fn request_line<'a>(line: &'a [u8], limits: &GuardLimits) -> Result<RequestLine<
     };
     if method == b"CONNECT" {
         return Err(Refusal::Connect);
+    }
+    if method == b"TRACE" {
+        return Err(Refusal::Trace);
     }
     let authority = match target {
         [b'/', ..] => None,
@@ -468,7 +477,8 @@ fn length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one.
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one. The grammar of RFC 3986
+/// allows escapes and punctuation in names, DNS does not, and origins print `Host` into pages: so no.
 pub(super) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
         Some(b'[') => {
@@ -490,10 +500,13 @@ pub(super) fn is_host(value: &[u8]) -> bool {
     };
     let good_port = match port {
         [] | [b':'] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => {
+            digits.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok())
+        }
         _ => false,
     };
-    let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+=".contains(byte);
+    let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     good_port && !host.is_empty() && host.len() <= 255 && host.iter().all(good)
 }
 
@@ -580,6 +593,9 @@ mod tests {
             (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Expectation),
             (b"GET a HTTP/1.1\r\nHost: a\r\n\r\n", BadTarget),
             (b"GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", BadTarget),
+            (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", Trace),
+            (b"GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n", BadHost),
+            (b"GET / HTTP/1.1\r\nHost: a%00b\r\n\r\n", BadHost),
         ] {
             for step in [whole(message), split(message)] {
                 assert!(
@@ -596,6 +612,26 @@ mod tests {
         let good = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let both = [&good[..], b"x\r\n\r\n"].concat();
         assert!(matches!(whole(&both), Step::Refuse { after, .. } if after == good.len()));
+    }
+
+    /// What nobody has seen any of can be refused as a whole, body and all.
+    #[test]
+    fn a_broken_body_takes_its_head_with_it_where_it_can() {
+        let good = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let bad = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcX";
+        let mut guard = HeadGuard::new(LIMITS);
+        let step = guard.inspect(&[&good[..], bad].concat());
+        assert!(matches!(step, Step::Refuse { after, .. } if after == good.len()));
+        assert!(!guard.in_body());
+        let mut guard = HeadGuard::new(LIMITS);
+        let head = bad.len() - 7;
+        assert_eq!(
+            guard.inspect(bad.get(..head).unwrap_or_default()),
+            Step::Deliver(head)
+        );
+        let step = guard.inspect(bad.get(head..).unwrap_or_default());
+        assert!(matches!(step, Step::Refuse { after: 0, .. }));
+        assert!(guard.in_body());
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Admission: which requests are believed, and in which form (phase 2; RFC 9112, RFC 9110 §5–7).
 //!
 //! `guard` judges the bytes of a connection before any parser may see them; `fields` judges what a parsed header
-//! section may keep. Whatever is ambiguous is refused: two programs that read one message differently are how requests
+//! section may keep, `evasion` whether the path could be read as another one. Whatever is ambiguous is refused: two programs that read one message differently are how requests
 //! are smuggled.
 
 mod chunked;
+mod evasion;
 mod fields;
 mod guard;
 
-pub use fields::{asks_upgrade, authority, host_length, sanitise, strip_hop_by_hop};
+pub use evasion::evades;
+pub use fields::{authority, host_length, plain_length, sanitise, strip_hop_by_hop, upgrade};
 pub use guard::{GuardLimits, HeadGuard, Step};
 
 use http::StatusCode;
@@ -24,6 +26,8 @@ pub enum Refusal {
     MethodTooLong,
     /// RFC 9112 §3.2.
     BadTarget,
+    /// A lenient server would read the path as one behind a guard that the request does not meet.
+    AmbiguousPath,
     UrlTooLong,
     /// RFC 9112 §2.3: not HTTP/1.0 or HTTP/1.1.
     Version,
@@ -52,15 +56,18 @@ pub enum Refusal {
     Expectation,
     /// RFC 9110 §9.3.6: this is no forward proxy.
     Connect,
+    /// RFC 9110 §9.3.8: it would echo credentials.
+    Trace,
     HeadTooSlow,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequestLine,
         Self::BadMethod,
         Self::MethodTooLong,
         Self::BadTarget,
+        Self::AmbiguousPath,
         Self::UrlTooLong,
         Self::Version,
         Self::BadLineEnd,
@@ -77,6 +84,7 @@ impl Refusal {
         Self::BadChunk,
         Self::Expectation,
         Self::Connect,
+        Self::Trace,
         Self::HeadTooSlow,
     ];
 
@@ -85,7 +93,7 @@ impl Refusal {
             Self::UrlTooLong => StatusCode::URI_TOO_LONG,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::HeadTooLarge | Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::MethodTooLong | Self::UnknownTransferCoding | Self::Connect => {
+            Self::MethodTooLong | Self::UnknownTransferCoding | Self::Connect | Self::Trace => {
                 StatusCode::NOT_IMPLEMENTED
             }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -102,6 +110,7 @@ impl Refusal {
             Self::BadMethod => "bad-method",
             Self::MethodTooLong => "method-too-long",
             Self::BadTarget => "bad-target",
+            Self::AmbiguousPath => "ambiguous-path",
             Self::UrlTooLong => "url-too-long",
             Self::Version => "version",
             Self::BadLineEnd => "bad-line-end",
@@ -118,6 +127,7 @@ impl Refusal {
             Self::BadChunk => "bad-chunk",
             Self::Expectation => "expectation",
             Self::Connect => "connect",
+            Self::Trace => "trace",
             Self::HeadTooSlow => "head-too-slow",
         }
     }
@@ -129,6 +139,7 @@ impl Refusal {
             Self::BadMethod => "The method is no token.",
             Self::MethodTooLong => "The method is not implemented.",
             Self::BadTarget => "The request target is malformed.",
+            Self::AmbiguousPath => "The path can be read in two ways, and one of them is guarded.",
             Self::UrlTooLong => "The URL is too long.",
             Self::Version => "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
             Self::BadLineEnd => "Lines end in CR LF, and neither may stand alone.",
@@ -145,6 +156,7 @@ impl Refusal {
             Self::BadChunk => "The chunked body is malformed.",
             Self::Expectation => "The expectation cannot be met.",
             Self::Connect => "CONNECT is not offered.",
+            Self::Trace => "TRACE is not offered.",
             Self::HeadTooSlow => "The request's head did not arrive in time.",
         }
     }

@@ -1,14 +1,12 @@
 //! What a plan may do and probably should not: valid, and still dangerous.
 //!
 //! Nothing here stops a plan. Each rule fires only where the plan says something unusual, names the danger and the way
-//! out.
-
-use std::sync::Arc;
+//! out. `docs/cli.md` lists the rules.
 
 use serde::Serialize;
 
 use super::{
-    Plan, Route, Select, SetCookiePolicy, Target, ViewerPolicy,
+    OriginId, Plan, Route, Select, SetCookiePolicy, Target, ViewerPolicy,
     compile::{Piece, Template},
     table,
 };
@@ -24,106 +22,110 @@ pub enum Level {
 /// A piece of advice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lint {
+    /// The route's place in the declaration, as in `routes[2]`.
+    pub path: String,
     /// The route's label.
     pub route: String,
     pub level: Level,
-    /// A word for the rule, to search for or to silence.
-    pub code: &'static str,
+    /// A word for the rule, to search for.
+    pub rule: &'static str,
     pub message: String,
     pub remedy: &'static str,
 }
 
 /// All advice about a plan, in declaration order of its routes.
 pub fn lint(plan: &Plan) -> Vec<Lint> {
+    let unreachable = plan.router.unreachable(&plan.routes);
     let mut found = Vec::new();
-    let unreachable: Vec<(Arc<str>, Arc<str>)> = table::unreachable(plan);
-    for (label, by) in unreachable {
-        found.push(Lint {
-            route: label.to_string(),
-            level: Level::Warning,
-            code: "unreachable",
-            message: format!("can never match: {by} takes all its requests"),
-            remedy: "remove it, or give it a higher priority",
-        });
-    }
     for route in &plan.routes {
-        let mut add = |level, code, message: String, remedy| {
-            found.push(Lint {
-                route: route.label.to_string(),
-                level,
-                code,
-                message,
-                remedy,
-            });
+        let mut advice = Advice {
+            route,
+            found: &mut found,
         };
-        if route.cache.enabled && matches!(route.target, Target::Group(_)) {
-            caching(route, &mut add);
-        }
-        if let Target::Redirect(redirect) = &route.target
-            && free_host(&redirect.location)
+        if let Some((_, by)) = unreachable.iter().find(|(id, _)| *id == route.id)
+            && let Some(by) = plan.route(*by)
         {
-            let message = format!("the request chooses the host of {}", redirect.location);
-            add(
-                Level::Warning,
-                "open-redirect",
-                message,
-                "write the host out, and use parameters after it",
+            advice.warn(
+                "unreachable",
+                format!("can never match: {} takes all its requests", by.label),
+                "remove it, or give it a higher priority",
             );
         }
-        if let Some(policy) = &route.auth {
-            if route.viewer == ViewerPolicy::AllowAll {
-                let message = "tokens may travel over plain http".to_owned();
-                add(
-                    Level::Info,
-                    "auth-without-https",
-                    message,
-                    "set viewer=\"https-only\"",
-                );
+        if let Target::Group(group) = route.target {
+            if route.cache.enabled {
+                unkeyed(&mut advice);
+                cookies(&mut advice);
+                shared_identity(&mut advice);
             }
-            if let Some((got, want)) = policy.weak_secret() {
-                let message = format!(
-                    "the token's secret has {got} bytes, its algorithm wants {want} (RFC 7518 §3.2)"
-                );
-                add(
-                    Level::Warning,
-                    "weak-secret",
-                    message,
-                    "use a longer random secret: a short one can be guessed from one token",
-                );
-            }
+            let members = plan.group(group).map(|group| group.members.as_slice());
+            unverified(plan, members.unwrap_or_default(), &mut advice);
         }
+        redirect(&mut advice);
+        https(plan, &mut advice);
+        secret(&mut advice);
     }
     found
 }
 
-fn caching(route: &Route, add: &mut impl FnMut(Level, &'static str, String, &'static str)) {
-    let (cache, forward) = (&route.cache, &route.forward);
+/// Collects what is said about one route.
+struct Advice<'a> {
+    route: &'a Route,
+    found: &'a mut Vec<Lint>,
+}
+
+impl Advice<'_> {
+    fn warn(&mut self, rule: &'static str, message: impl Into<String>, remedy: &'static str) {
+        self.say(Level::Warning, rule, message.into(), remedy);
+    }
+
+    fn note(&mut self, rule: &'static str, message: impl Into<String>, remedy: &'static str) {
+        self.say(Level::Info, rule, message.into(), remedy);
+    }
+
+    fn say(&mut self, level: Level, rule: &'static str, message: String, remedy: &'static str) {
+        self.found.push(Lint {
+            path: format!("routes[{}]", self.route.id.0),
+            route: self.route.label.to_string(),
+            level,
+            rule,
+            message,
+            remedy,
+        });
+    }
+}
+
+/// Fields by which frameworks change the URL or the method.
+const REWRITING: [&str; 6] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-forwarded-prefix",
+    "x-host",
+    "x-forwarded-scheme",
+];
+
+/// Cache poisoning: what the origin may answer by and the key does not tell apart.
+fn unkeyed(advice: &mut Advice<'_>) {
+    const RULE: &str = "cache-poisoning";
+    let (cache, forward) = (&advice.route.cache, &advice.route.forward);
     if !covers(&cache.key_query, &forward.query) {
-        add(
-            Level::Warning,
-            "unkeyed-query",
-            format!(
-                "query parameters go to the origin ({}) that are not in the key ({}): one visitor can choose what all get",
-                table::select(&forward.query),
-                table::select(&cache.key_query)
-            ),
-            "forward no more than cache.query",
+        let message = format!(
+            "query parameters go to the origin ({}) that are not in the key ({}): one visitor can choose what all get",
+            table::select(&forward.query),
+            table::select(&cache.key_query)
         );
+        advice.warn(RULE, message, "forward no more than cache.query");
     }
     // Without a choice of cookies the origin's own Vary: Cookie tells responses apart.
     if let Some(key) = &cache.key_cookies
         && !covers(key, &forward.cookies)
     {
-        add(
-            Level::Warning,
-            "unkeyed-cookies",
-            format!(
-                "cookies go to the origin ({}) that are not in the key ({}): a page made for one visitor may be given to others",
-                table::select(&forward.cookies),
-                table::select(key)
-            ),
-            "forward no more than cache.cookies",
+        let message = format!(
+            "cookies go to the origin ({}) that are not in the key ({}): a page made for one visitor may be given to others",
+            table::select(&forward.cookies),
+            table::select(key)
         );
+        advice.warn(RULE, message, "forward no more than cache.cookies");
     }
     if let Select::Only(names) = &forward.headers {
         let unkeyed: Vec<&str> = names
@@ -139,57 +141,118 @@ fn caching(route: &Route, add: &mut impl FnMut(Level, &'static str, String, &'st
                 "{} go to the origin, origins answer by them, and they are not in the key",
                 unkeyed.join(", ")
             );
-            add(
-                Level::Warning,
-                "unkeyed-headers",
+            advice.warn(
+                RULE,
                 message,
                 "add them to cache.headers, or don't forward them",
             );
         }
     }
-    if cache.set_cookie == SetCookiePolicy::Strip
-        && forward.cookies != Select::None
-        && cache.key_cookies.is_none()
-    {
-        let message = "responses that set cookies are stored, though they were made with a visitor's own cookies".to_owned();
-        add(
-            Level::Warning,
-            "stripped-set-cookie",
-            message,
+}
+
+/// Responses that were made with a visitor's cookies and are stored for everybody.
+fn cookies(advice: &mut Advice<'_>) {
+    const RULE: &str = "set-cookie";
+    let cache = &advice.route.cache;
+    if advice.route.forward.cookies == Select::None || cache.key_cookies.is_some() {
+        return;
+    }
+    if cache.set_cookie == SetCookiePolicy::Strip {
+        advice.warn(
+            RULE,
+            "responses that set cookies are stored, though they were made with a visitor's own cookies",
             "send no cookies (cookies=\"none\"), or refuse such responses",
         );
     }
-    if let Some(policy) = &route.auth {
-        if policy.shared && !policy.forward.is_empty() && cache.key_claims.is_empty() {
-            let message =
-                "responses are shared by everybody, and the origin is told who asks".to_owned();
-            add(
-                Level::Warning,
-                "shared-identity",
-                message,
-                "forward no claims (forward={}), or put them in the key (cache.claims)",
+    if cache.ttl.is_some() || cache.min_ttl > 60 {
+        advice.warn(
+            RULE,
+            "a lifetime is forced on responses although all cookies go to the origin, and they are in the key only where it says Vary: Cookie",
+            "set cache.cookies to \"none\" or to a list",
+        );
+    }
+}
+
+fn shared_identity(advice: &mut Advice<'_>) {
+    let Some(policy) = &advice.route.auth else {
+        return;
+    };
+    if !advice.route.cache.key_claims.is_empty() {
+        return;
+    }
+    if policy.shared && !policy.forward.is_empty() {
+        advice.warn(
+            "shared-identity",
+            "responses are shared by everybody, and the origin is told who asks",
+            "forward no claims (forward={}), or put them in the key (cache.claims)",
+        );
+    } else if !policy.shared {
+        advice.note(
+            "auth-not-shared",
+            "the cache is on, but responses behind a token are not stored unless the origin allows it (RFC 9111 §3.5)",
+            "say cache.DISABLED if that is meant, shared=True if responses depend on nobody, or choose cache.claims",
+        );
+    }
+}
+
+fn unverified(plan: &Plan, members: &[OriginId], advice: &mut Advice<'_>) {
+    for origin in members.iter().filter_map(|id| plan.origin(*id)) {
+        if !origin.tls.verify {
+            let message = format!(
+                "the certificate of origin {} is not verified (tls_verify=False): whoever sits between can read and change everything",
+                origin.name
             );
-        } else if !policy.shared && cache.key_claims.is_empty() {
-            let message = "the cache is on, but responses behind a token are not stored unless the origin allows it (RFC 9111 §3.5)";
-            add(
-                Level::Info,
-                "auth-not-shared",
-                message.to_owned(),
-                "say cache.DISABLED if that is meant, shared=True if responses depend on nobody, or choose cache.claims",
-            );
+            advice.warn("tls", message, "give the origin's CA as tls_ca instead");
         }
     }
 }
 
-/// Fields by which frameworks change the URL or the method.
-const REWRITING: [&str; 6] = [
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method-override",
-    "x-forwarded-prefix",
-    "x-host",
-    "x-forwarded-scheme",
-];
+fn redirect(advice: &mut Advice<'_>) {
+    if let Target::Redirect(redirect) = &advice.route.target
+        && free_host(&redirect.location)
+    {
+        advice.warn(
+            "open-redirect",
+            format!("the request chooses the host of {}", redirect.location),
+            "write the host out, and use parameters after it",
+        );
+    }
+}
+
+fn https(plan: &Plan, advice: &mut Advice<'_>) {
+    if advice.route.viewer != ViewerPolicy::AllowAll {
+        if plan.trusted_proxies.is_empty() {
+            let message = format!(
+                "viewer={:?} can only be met behind a proxy that ends TLS, and none is trusted to say so: no request gets through",
+                table::viewer(advice.route.viewer)
+            );
+            advice.warn("https", message, "name the proxy in trusted_proxies");
+        }
+    } else if advice.route.auth.is_some() {
+        advice.note(
+            "auth-without-https",
+            "tokens may travel over plain http",
+            "set viewer=\"https-only\"",
+        );
+    }
+}
+
+fn secret(advice: &mut Advice<'_>) {
+    if let Some((got, want)) = advice
+        .route
+        .auth
+        .as_ref()
+        .and_then(|policy| policy.weak_secret())
+    {
+        advice.warn(
+            "weak-secret",
+            format!(
+                "the token's secret has {got} bytes, its algorithm wants {want} (RFC 7518 §3.2)"
+            ),
+            "use a longer random secret: a short one can be guessed from one token",
+        );
+    }
+}
 
 /// Whether everything that `sent` chooses is chosen by `key`.
 fn covers(key: &Select, sent: &Select) -> bool {
@@ -203,16 +266,31 @@ fn covers(key: &Select, sent: &Select) -> bool {
     }
 }
 
-/// Whether a parameter stands where the location's host begins.
+/// Whether parameters choose whose host a location names. They may name one below a domain that is written out.
 fn free_host(location: &str) -> bool {
-    let mut before = String::new();
-    for piece in Template(location).pieces() {
+    let Some(at) = location.find("//") else {
+        return false;
+    };
+    let (scheme, rest) = location.split_at(at + 2);
+    if !matches!(scheme, "//" | "http://" | "https://") {
+        return false;
+    }
+    let mut last = None;
+    for piece in Template(rest).pieces() {
         match piece {
-            Piece::Text(text) => before.push_str(text),
-            Piece::Parameter(_) => return before.ends_with("//"),
+            Piece::Text(text) => {
+                let host = text.split(['/', '?', '#']).next().unwrap_or(text);
+                if last.is_some() {
+                    last = Some(host);
+                }
+                if host.len() < text.len() {
+                    break;
+                }
+            }
+            Piece::Parameter(_) => last = Some(""),
         }
     }
-    false
+    last.is_some_and(|after| !after.starts_with('.') || after.len() < 2)
 }
 
 #[cfg(test)]
@@ -224,18 +302,22 @@ mod tests {
     use super::*;
     use crate::plan::compile;
 
-    fn codes(routes: &Value) -> Vec<&'static str> {
-        let plan =
-            json!({"name": "t", "origins": [{"name": "o", "url": "http://x"}], "routes": routes});
+    fn rules(routes: &Value) -> Vec<&'static str> {
+        let plan = json!({
+            "name": "t",
+            "trusted_proxies": ["10.0.0.0/8"],
+            "origins": [{"name": "o", "url": "http://x"}, {"name": "u", "url": "https://x", "tls_verify": false}],
+            "routes": routes,
+        });
         let plan = compile(&serde_json::to_vec(&plan).unwrap())
             .unwrap_or_else(|problems| panic!("{problems:?}"));
-        lint(&plan).iter().map(|lint| lint.code).collect()
+        lint(&plan).iter().map(|lint| lint.rule).collect()
     }
 
     #[test]
     fn a_plain_site_gets_no_advice() {
         assert!(
-            codes(&json!([
+            rules(&json!([
                 {"pattern": "/static/*", "to": "o", "cache": {"query": "none", "cookies": "none"}},
                 {"pattern": "/*", "to": "o", "index": "index.html"},
             ]))
@@ -255,7 +337,7 @@ mod tests {
         for (route, want) in [
             (
                 json!({"to": "o", "cache": {"query": "none"}, "forward": {"query": "all"}}),
-                vec!["unkeyed-query"],
+                vec!["cache-poisoning"],
             ),
             (
                 json!({"to": "o", "cache": {"query": {"only": ["a", "b"]}}, "forward": {"query": {"only": ["a"]}}}),
@@ -263,19 +345,19 @@ mod tests {
             ),
             (
                 json!({"to": "o", "cache": {"query": {"except": ["utm"]}}, "forward": {"query": "all"}}),
-                vec!["unkeyed-query"],
+                vec!["cache-poisoning"],
             ),
             (
                 json!({"to": "o", "cache": {"cookies": "none"}, "forward": {"cookies": "all"}}),
-                vec!["unkeyed-cookies"],
+                vec!["cache-poisoning"],
             ),
             (
                 json!({"to": "o", "forward": {"headers": {"only": ["X-Original-URL"]}}}),
-                vec!["unkeyed-headers"],
+                vec!["cache-poisoning"],
             ),
             (
                 json!({"to": "o", "cache": {"set_cookie": "strip"}}),
-                vec!["stripped-set-cookie"],
+                vec!["set-cookie"],
             ),
             (
                 json!({"to": "o", "cache": {"set_cookie": "strip", "cookies": "none"}}),
@@ -289,6 +371,20 @@ mod tests {
                 json!({"redirect": {"location": "https://x/{host}"}, "pattern": "/{host}"}),
                 vec![],
             ),
+            (
+                json!({"to": "o", "cache": {"set_cookie": "strip", "cookies": {"only": ["a"]}}}),
+                vec![],
+            ),
+            (json!({"to": "o", "cache": {"ttl": 60}}), vec!["set-cookie"]),
+            (
+                json!({"to": "o", "cache": {"min_ttl": 3600}}),
+                vec!["set-cookie"],
+            ),
+            (
+                json!({"to": "o", "cache": {"ttl": 60, "cookies": "none"}}),
+                vec![],
+            ),
+            (json!({"to": "u"}), vec!["tls"]),
             (
                 json!({"to": "o", "auth": auth(json!({}))}),
                 vec!["auth-not-shared", "auth-without-https"],
@@ -310,11 +406,48 @@ mod tests {
             for (key, value) in route.as_object().unwrap() {
                 whole[key] = value.clone();
             }
-            assert_eq!(codes(&json!([whole])), want, "{route}");
+            assert_eq!(rules(&json!([whole])), want, "{route}");
         }
         assert_eq!(
-            codes(&json!([{"pattern": "/*", "to": "o"}, {"pattern": "/*", "to": "o"}])),
+            rules(&json!([{"pattern": "/*", "to": "o"}, {"pattern": "/*", "to": "o"}])),
             ["unreachable"]
         );
+    }
+
+    #[test]
+    fn https_needs_somebody_who_speaks_it() {
+        let plan = json!({
+            "name": "t",
+            "origins": [{"name": "o", "url": "http://x"}],
+            "routes": [{"pattern": "/*", "to": "o", "viewer": "https-only"}],
+        });
+        let plan = compile(&serde_json::to_vec(&plan).unwrap()).unwrap();
+        let found = lint(&plan);
+        let [only] = found.as_slice() else {
+            panic!("{found:?}")
+        };
+        assert_eq!(
+            (only.path.as_str(), only.rule, only.level),
+            ("routes[0]", "https", Level::Warning)
+        );
+    }
+
+    #[test]
+    fn a_request_may_choose_a_page_or_a_name_below_a_domain_but_no_domain() {
+        for (location, free) in [
+            ("/{a}", false),
+            ("/there?next=https://{a}/", false),
+            ("https://x.example/{a}", false),
+            ("https://{a}.example.com/", false),
+            ("https://x.example", false),
+            ("https://{a}/", true),
+            ("//{a}", true),
+            ("https://{a}example.com/", true),
+            ("https://x.{a}/", true),
+            ("https://x.{a}", true),
+            ("https://{a}.", true),
+        ] {
+            assert_eq!(free_host(location), free, "{location}");
+        }
     }
 }

@@ -124,13 +124,13 @@ impl Exchange {
             return Err(response.into());
         }
         let has_body = !body.is_end_stream();
+        admit::plain_length(&mut head.headers);
         if let Some(length) = body.size_hint().exact()
             && length > live.plan.limits.body_bytes
         {
             return Err(refuse(&worker, Refusal::BodyTooLarge));
         }
-        let wants_upgrade =
-            head.headers.contains_key(header::UPGRADE) && admit::asks_upgrade(&head.headers);
+        let wants_upgrade = admit::upgrade(&head, has_body).is_some();
         Ok(Self {
             now: worker.clock.unix(started),
             host_length: admit::host_length(&authority),
@@ -312,6 +312,9 @@ impl Exchange {
             &self.edge_set(route),
             &self.live.plan.via,
         );
+        if route.cache.enabled && !self.wants_upgrade {
+            forward::without_overrides(&mut headers, route, &self.head.method);
+        }
         if let Some(protocol) = upgrade.clone() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
@@ -421,14 +424,26 @@ fn normalised(target: &Uri) -> Result<PathAndQuery, ()> {
     }
 }
 
-fn refuse(worker: &Worker, refusal: Refusal) -> Early {
+pub fn refuse(worker: &Worker, refusal: Refusal) -> Early {
     worker.metrics.refused(Refused::Request(refusal));
     refused(refusal).into()
 }
 
+/// The answer to a request whose body broke off or turned out to be malformed.
+pub fn broken_body(x: &mut Exchange) -> Early {
+    x.note.outcome = Outcome::Error;
+    refuse(
+        &x.worker,
+        x.conn.take_refusal().unwrap_or(Refusal::BadChunk),
+    )
+}
+
 /// The answer to a request that may not be believed. The connection ends with it: what follows on it is not trusted.
 pub fn refused(refusal: Refusal) -> Response<EdgeBody> {
-    let response = answer::text(refusal.status(), refusal.as_str());
+    let response = answer::text(
+        refusal.status(),
+        &format!("{} ({})", refusal.message(), refusal.as_str()),
+    );
     answer::with(
         response,
         header::CONNECTION,

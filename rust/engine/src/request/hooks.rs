@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::{
     answer::{self, Early},
-    exchange::Exchange,
+    exchange::{self, Exchange},
     origin::{Ask, Received, ReceivedBody},
 };
 use crate::{
@@ -410,7 +410,7 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
     }
 }
 
-pub async fn collect(x: &Exchange, mut body: Incoming, most: usize) -> Result<Bytes, Early> {
+pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Result<Bytes, Early> {
     let too_large = || {
         let refused = answer::text(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -440,11 +440,7 @@ pub async fn collect(x: &Exchange, mut body: Incoming, most: usize) -> Result<By
                 .into());
             }
             Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(Err(_))) => {
-                return Err(
-                    answer::text(StatusCode::BAD_REQUEST, "The body is incomplete.").into(),
-                );
-            }
+            Ok(Some(Err(_))) => return Err(exchange::broken_body(x)),
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else {
                     continue;

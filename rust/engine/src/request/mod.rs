@@ -14,6 +14,7 @@ pub mod tunnel;
 use std::{convert::Infallible, rc::Rc, time::Instant};
 
 use edgerouter_core::{
+    admit::{self, Refusal},
     cache::validate::{self, Outcome as Precondition},
     experiment::Mode,
     forward,
@@ -75,6 +76,14 @@ pub async fn serve(
 async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
     let live = Rc::clone(&x.live);
     // 2 was admission: here is a Request that may be believed in its framing, Host and path.
+    if x.viewer_path.as_str() == "*" {
+        // Asks about the server, which is us (RFC 9110 §9.3.7).
+        return Ok(answer::of(
+            StatusCode::NO_CONTENT,
+            HeaderMap::new(),
+            EdgeBody::empty(),
+        ));
+    }
     // 3 route
     let route = route(x, &live.plan)?;
     // 4 viewer
@@ -96,7 +105,9 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
         Target::Function(call) => Box::pin(hooks::function(x, *call)).await?,
         Target::Group(_) => {
             x.rewrite(route)?;
-            if cached::cacheable(&x.head.method, route) && !x.wants_upgrade {
+            // What a body asks for is not in the key.
+            let plain = !x.wants_upgrade && !x.has_body;
+            if cached::cacheable(&x.head.method, route) && plain {
                 // 8 key, 9 look up
                 match cached::look_up(x, route).await {
                     Found::Answer(response) => response,
@@ -123,6 +134,9 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
 fn route<'p>(x: &mut Exchange, plan: &'p edgerouter_core::plan::Plan) -> Result<&'p Route, Early> {
     let found = plan.router.find(&plan.routes, &x.probe());
     if let Some(route) = found.and_then(|id| plan.route(id)) {
+        if admit::evades(plan, route, &x.probe()).is_some() {
+            return Err(exchange::refuse(&x.worker, Refusal::AmbiguousPath));
+        }
         x.route = Some(route.id);
         return Ok(route);
     }

@@ -13,12 +13,16 @@ use http_body::Body as _;
 use super::{
     answer::{self, Early},
     cached::{self, Found, Missing},
-    exchange::Exchange,
+    exchange::{self, Exchange},
     hooks,
     origin::{self, Unanswered},
     tunnel,
 };
-use crate::{body::EdgeBody, telemetry::Outcome, upstream::RequestBody};
+use crate::{
+    body::EdgeBody,
+    telemetry::Outcome,
+    upstream::{FetchError, RequestBody},
+};
 
 /// Phases 10 to 13 where the cache may be used.
 pub async fn fetched(
@@ -33,7 +37,8 @@ pub async fn fetched(
 /// Phases 10 to 12 where it may not: methods other than GET and HEAD, routes without caching, upgrades.
 pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody>, Early> {
     x.note.outcome = Outcome::Pass;
-    x.note.forward = Some(if route.cache.enabled && !x.wants_upgrade {
+    let by_method = !matches!(x.head.method, Method::GET | Method::HEAD);
+    x.note.forward = Some(if route.cache.enabled && by_method {
         Forward::Method
     } else {
         Forward::Bypass
@@ -66,6 +71,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
             Ok(response)
         }
         Err(Unanswered::Early(early)) => Err(early),
+        Err(Unanswered::Failed(FetchError::RequestBody(_))) => Err(exchange::broken_body(x)),
         Err(Unanswered::Failed(error)) => cached::on_failure(x, route, None, &error),
     }
 }

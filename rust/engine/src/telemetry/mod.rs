@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 pub use worker::WorkerMetrics;
 use worker::{Cells, RouteTable};
 
-use crate::functions::FunctionsLoad;
+use crate::{functions::FunctionsLoad, upstream::OriginState};
 
 /// How a response came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -91,7 +91,7 @@ impl Refused {
 }
 
 /// Values that somebody else keeps.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Gauges {
     pub cache_bytes: u64,
     pub cache_capacity: u64,
@@ -101,6 +101,7 @@ pub struct Gauges {
     pub connections: u64,
     pub functions: FunctionsLoad,
     pub plan_version: u64,
+    pub origins: Vec<OriginState>,
 }
 
 /// A counter outside the hot path: its family, and its labels as they are printed.

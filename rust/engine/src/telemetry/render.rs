@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use crate::upstream::OriginState;
+
 use super::{
     Gauges, Metrics, Outcome, Rare,
     worker::{BUCKETS, Histogram},
@@ -164,6 +166,25 @@ impl Metrics {
         ] {
             head(&mut out, name, kind, help);
             let _ = writeln!(out, "{name} {value}");
+        }
+        type Of = fn(&OriginState) -> bool;
+        for (name, help, of) in [
+            (
+                "edgerouter_origin_up",
+                "Whether the last probe of an origin, or the last request to it, was answered.",
+                (|state| state.up) as Of,
+            ),
+            (
+                "edgerouter_origin_healthy",
+                "Whether an origin is asked in its turn: 0 where it has failed too often, and is asked last.",
+                |state| state.healthy,
+            ),
+        ] {
+            head(&mut out, name, "gauge", help);
+            for state in &gauges.origins {
+                let origin = escaped(&state.name);
+                let _ = writeln!(out, "{name}{{origin=\"{origin}\"}} {}", u8::from(of(state)));
+            }
         }
         head(
             &mut out,

@@ -149,22 +149,28 @@ impl HealthBoard {
         }
     }
 
-    /// Host, port and health of every origin known.
-    pub fn all(&self) -> Vec<(Arc<str>, u16, bool)> {
-        let origins = self.origins.read();
-        origins
-            .iter()
-            .map(|((host, port), flag)| {
-                (
-                    Arc::clone(host),
-                    *port,
-                    flag.healthy.load(Ordering::Relaxed),
-                )
-            })
-            .collect()
+    /// What is known of an origin, for `/metrics`.
+    pub fn state(&self, origin: &Origin) -> OriginState {
+        let flag = self.flag(origin);
+        let up = flag.streak.lock().bad == 0;
+        OriginState {
+            name: Arc::clone(&origin.name),
+            up,
+            healthy: flag.healthy.load(Ordering::Relaxed),
+        }
     }
 }
 
 fn members<'p>(plan: &'p Plan, group: &'p Group) -> impl Iterator<Item = &'p Origin> {
     group.members.iter().filter_map(|id| plan.origin(*id))
+}
+
+/// How an origin does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginState {
+    pub name: Arc<str>,
+    /// The last probe or request was answered.
+    pub up: bool,
+    /// It is asked in its turn, not last.
+    pub healthy: bool,
 }

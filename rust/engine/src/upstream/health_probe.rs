@@ -26,7 +26,7 @@ pub async fn run(upstreams: Rc<Upstreams>, live: Arc<Live>, board: Arc<HealthBoa
             match &origin.health {
                 None => {
                     if let Err(why) = upstreams.reach(origin).await {
-                        tracing::warn!(origin = %origin.name, %why, "origin does not answer");
+                        tracing::warn!(origin = %origin.name, %why, "origin is down; requests to it fail until it is up");
                         board.note_failure(origin);
                     }
                 }
@@ -50,13 +50,19 @@ async fn keep_probing(
         ticks.tick().await;
         let asked =
             tokio::time::timeout(health.timeout, ask(upstreams, origin, &health.path)).await;
-        let good = match asked {
-            Ok(Ok(status)) if health.status.is_empty() => status.is_success(),
-            Ok(Ok(status)) => health.status.contains(&status),
-            _ => false,
+        let (good, why) = match asked {
+            Ok(Ok(status)) if health.status.is_empty() => {
+                (status.is_success(), format!("it answered {status}"))
+            }
+            Ok(Ok(status)) => (
+                health.status.contains(&status),
+                format!("it answered {status}"),
+            ),
+            Ok(Err(why)) => (false, why),
+            Err(_) => (false, format!("no answer within {:?}", health.timeout)),
         };
         if was_good && !good {
-            tracing::warn!(origin = %origin.name, path = %health.path, "health probe failed");
+            tracing::warn!(origin = %origin.name, path = %health.path, %why, "origin is down: its health probe failed");
         }
         was_good = good;
         board.probed(origin, good);

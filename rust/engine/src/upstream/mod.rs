@@ -15,4 +15,4 @@ mod tls;
 pub use body::{RequestBody, UpstreamBody};
 pub use error::FetchError;
 pub use fetch::{UpstreamRequest, UpstreamResponse, Upstreams};
-pub use health::HealthBoard;
+pub use health::{HealthBoard, OriginState};

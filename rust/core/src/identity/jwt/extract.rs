@@ -9,7 +9,7 @@ use crate::http::cookie;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extracted<'a> {
     Absent,
-    /// Credentials that cannot be read one way only; the error is a [`TokenError::Request`].
+    /// Credentials that cannot be read one way only ([`TokenError::Request`]), or that are no token.
     Malformed(TokenError),
     Token(&'a str),
 }
@@ -45,16 +45,17 @@ fn bearer(field: &HeaderValue) -> Extracted<'_> {
     if !scheme.eq_ignore_ascii_case(SCHEME) {
         return Extracted::Absent;
     }
-    match rest.first() {
-        None => return malformed("a Bearer scheme without a token"),
-        Some(b' ' | b'\t') => {}
-        Some(_) => return Extracted::Absent,
+    // Without a token after it the scheme brings no credentials: as if it were not there.
+    if !matches!(rest.first(), Some(b' ' | b'\t')) {
+        return Extracted::Absent;
     }
     let token = rest.trim_ascii_start();
     // The grammar of verification is narrower; this much is what makes it one token.
     match std::str::from_utf8(token) {
         Ok(token) if token.bytes().all(is_token68) => Extracted::Token(token),
-        _ => malformed("a Bearer token with other characters than a token may have"),
+        _ => Extracted::Malformed(TokenError::Malformed(
+            "it has other characters than a token may have",
+        )),
     }
 }
 

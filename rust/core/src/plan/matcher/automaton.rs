@@ -54,7 +54,7 @@ impl Element {
     }
 }
 
-/// A set of states. A pattern of [`super::pattern::LONGEST`] bytes has at most as many elements, and one state more.
+/// A set of states. A pattern has at most [`super::pattern::LONGEST`] elements, and one state more.
 #[derive(Clone, Copy)]
 struct States([u64; WORDS]);
 

@@ -16,7 +16,7 @@ use std::{fmt, sync::Arc};
 
 use super::automaton::{Automaton, Class, Element};
 
-/// A pattern may have this many bytes.
+/// A pattern may have this many bytes, as written and percent-encoded.
 pub const LONGEST: usize = 1_024;
 
 /// What a pattern is made of.
@@ -75,6 +75,10 @@ pub enum PatternError {
     NoSlash,
     #[error("is {0} bytes long; a pattern may have {LONGEST}")]
     TooLong(usize),
+    #[error(
+        "is {0} bytes long once it is percent-encoded, as paths are on the wire; a pattern may have {LONGEST}"
+    )]
+    TooLongEncoded(usize),
     #[error("\"{{\" at byte {0} has no \"}}\"; a literal brace is written %7B")]
     Unclosed(usize),
     #[error("\"}}\" at byte {0} has no \"{{\"; a literal brace is written %7D")]
@@ -113,7 +117,7 @@ impl PathPattern {
         if let Some(segment) = source.split('/').find(|segment| dots(segment)) {
             return Err(PatternError::DotSegment(segment.to_owned()));
         }
-        Ok(Self::of(source, parse_tokens(source)?))
+        Self::of(source, parse_tokens(source)?)
     }
 
     /// A pattern for values that are not paths: `*` and `?` only, nothing is normalised.
@@ -129,10 +133,15 @@ impl PathPattern {
                 byte => tokens.literal.push(byte),
             }
         }
-        Ok(Self::of(source, tokens.done()))
+        Self::of(source, tokens.done())
     }
 
-    fn of(source: &str, tokens: Box<[Token]>) -> Self {
+    fn of(source: &str, tokens: Box<[Token]>) -> Result<Self, PatternError> {
+        let elements = elements(&tokens);
+        // The automaton has a state for each; encoding makes three of one byte.
+        if elements.len() > LONGEST {
+            return Err(PatternError::TooLongEncoded(elements.len()));
+        }
         let plan = plan(&tokens);
         // What matches any length is wilder than what matches one piece, and that than what matches one byte.
         let wildcards: usize = tokens
@@ -144,13 +153,13 @@ impl PathPattern {
                 _ => 1,
             })
             .sum();
-        Self {
+        Ok(Self {
             source: source.into(),
             plan,
             wildcards: u32::try_from(wildcards).unwrap_or(u32::MAX),
-            automaton: Automaton::new(elements(&tokens)),
+            automaton: Automaton::new(elements),
             tokens,
-        }
+        })
     }
 
     /// The pattern as written.

@@ -599,3 +599,26 @@ fn ten_thousand_routes_match_fast() {
     println!("{each:?} a match");
     assert!(each.as_nanos() < 3_000, "{each:?}");
 }
+
+#[test]
+fn a_pattern_is_as_long_as_its_encoding() {
+    use super::pattern::{LONGEST, PatternError};
+    // "é" has two bytes, and six on the wire.
+    for (count, fits) in [(170, true), (171, false), (500, false)] {
+        let text = format!("/{}*", "é".repeat(count));
+        let path = format!("/{}x", "%C3%A9".repeat(count));
+        match PathPattern::parse(&text) {
+            Ok(pattern) => assert!(fits && pattern.matches(&path), "{count}"),
+            Err(error) => {
+                assert_eq!(error, PatternError::TooLongEncoded(2 + 6 * count));
+                assert!(!fits, "{count}");
+            }
+        }
+    }
+    let longest = format!("/{{a}}{}*", "x".repeat(LONGEST - 5));
+    assert!(
+        PathPattern::parse(&longest)
+            .unwrap()
+            .matches(&format!("/b{}", "x".repeat(LONGEST - 5)))
+    );
+}

@@ -1,0 +1,159 @@
+//! Paths that a server behind may read as others than we do, and so round a guard of ours.
+//!
+//! `//api/me`, `/x%2F..%2Fapi/me` and `/;v=1/api/me` are not below `/api/`, and many servers take them for `/api/me`:
+//! they merge slashes, decode `%2F`, drop path parameters, or decode twice. Changing such a path would break those for
+//! whom it is right; so it is left alone, unless the lenient reading leads to a token or a hook that the strict one
+//! does not meet.
+
+use std::borrow::Cow;
+
+use crate::{
+    http::uri::normalise_path,
+    plan::{Plan, Route, matcher::Probe},
+};
+
+/// The route that a lenient server's reading of the path would take, where its guard is not that of `route`.
+pub fn evades<'p>(plan: &'p Plan, route: &Route, probe: &Probe<'_>) -> Option<&'p Route> {
+    let path = lenient(probe.path)?;
+    let other = Probe {
+        path: &path,
+        ..*probe
+    };
+    let other = plan
+        .router
+        .find(&plan.routes, &other)
+        .and_then(|id| plan.route(id))?;
+    let token = other.auth.is_some() && other.id != route.id;
+    let hooked = || {
+        other.hooks.viewer_request.iter().any(|hook| {
+            let here = hook
+                .host
+                .as_ref()
+                .is_none_or(|host| host.matches(probe.host));
+            let there = hook.always || hook.pattern.matches(&path);
+            here && there && !hook.pattern.matches(probe.path)
+        })
+    };
+    (token || hooked()).then_some(other)
+}
+
+/// How often an escape may hide another.
+const MOST_ROUNDS: usize = 3;
+
+/// The most lenient reading of a normalised path; `None` where there is only one.
+fn lenient(path: &str) -> Option<String> {
+    if memchr::memchr3(b'%', b';', b'\\', path.as_bytes()).is_none() && !path.contains("//") {
+        return None;
+    }
+    let mut read = Cow::Borrowed(path);
+    for _ in 0..MOST_ROUNDS {
+        let next = decoded(&read);
+        if next == read {
+            break;
+        }
+        // What is no escape any more would be taken as it stands.
+        read = match normalise_path(&next) {
+            Ok(normal) => Cow::Owned(normal.into_owned()),
+            Err(_) => break,
+        };
+    }
+    let mut merged = String::with_capacity(read.len());
+    for segment in read.split('/').skip(1) {
+        let name = segment.split(';').next().unwrap_or_default();
+        if !name.is_empty() {
+            merged.push('/');
+            merged.push_str(name);
+        }
+    }
+    if merged.is_empty() || read.ends_with('/') {
+        merged.push('/');
+    }
+    let merged = match normalise_path(&merged) {
+        Ok(normal) => normal.into_owned(),
+        Err(_) => merged,
+    };
+    (merged != path).then_some(merged)
+}
+
+/// Decodes the delimiters of a path, and the escape of an escape.
+fn decoded(path: &str) -> String {
+    path.replace("%2F", "/")
+        .replace("%5C", "/")
+        .replace('\\', "/")
+        .replace("%3B", ";")
+        .replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::{HeaderMap, Method};
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::compile;
+
+    #[test]
+    fn lenient_readings() {
+        for (path, want) in [
+            ("/a/b", None),
+            ("/a%20b", None),
+            ("/caf%C3%A9", None),
+            ("//api/me", Some("/api/me")),
+            ("/x%2F..%2Fapi/me", Some("/api/me")),
+            ("/x%252F..%252Fapi/me", Some("/api/me")),
+            ("/x%5C..%5Capi", Some("/api")),
+            ("/;v=1/api/me", Some("/api/me")),
+            ("/x/..;/api", Some("/api")),
+            ("/x%3By/z", Some("/x/z")),
+            ("/a//", Some("/a/")),
+            ("//", Some("/")),
+            ("/100%25", None),
+        ] {
+            assert_eq!(lenient(path).as_deref(), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_guard_is_not_gone_round() {
+        let plan = compile(
+            &serde_json::to_vec(&json!({
+                "name": "t",
+                "origins": [{"name": "o", "url": "http://x"}],
+                "callables": [{"name": "f"}],
+                "hooks": [{"phase": "viewer_request", "pattern": "/admin/*", "call": 0}],
+                "routes": [
+                    {"pattern": "/*", "to": "o"},
+                    {"pattern": "/admin/own/*", "to": "o"},
+                    {"pattern": "/api/*", "to": "o", "auth": {"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}}},
+                ],
+            }))
+            .unwrap(),
+        )
+        .unwrap();
+        let headers = HeaderMap::new();
+        for (path, refused) in [
+            ("/page//x", false),
+            ("/page", false),
+            ("/api/me", false),
+            ("/api//me", false),
+            ("//api/me", true),
+            ("/x%2F..%2Fapi%2Fme", true),
+            ("/admin/x", false),
+            ("//admin/x", true),
+            ("/admin//own/x", false),
+            ("//admin/own/x", true),
+        ] {
+            let probe = Probe {
+                host: "h",
+                path,
+                query: None,
+                method: &Method::GET,
+                headers: &headers,
+            };
+            let route = plan.router.find(&plan.routes, &probe).unwrap();
+            let found = evades(&plan, plan.route(route).unwrap(), &probe);
+            assert_eq!(found.is_some(), refused, "{path}");
+        }
+    }
+}
