@@ -101,8 +101,9 @@ class Program:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seconds", type=int, default=int(os.environ.get("LOADTEST_SECONDS", "60")))
-    parser.add_argument("--users", type=int, default=int(os.environ.get("LOADTEST_USERS", "50")))
+    # A default that is text is read as if it had been typed, and refused in the same words.
+    parser.add_argument("--seconds", type=positive, default=os.environ.get("LOADTEST_SECONDS", "60"))
+    parser.add_argument("--users", type=positive, default=os.environ.get("LOADTEST_USERS", "50"))
     parser.add_argument("--host", help="visit a demo that already runs here; nothing is started, killed or reloaded")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -119,6 +120,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("loadtest: stopped", file=sys.stderr)
         return 130
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number ≥ 1")
+    return int(text)
 
 
 def start_and_visit(options: argparse.Namespace) -> int:
@@ -215,7 +222,7 @@ def print_metrics(url: str) -> None:
     except OSError as error:
         print(f"loadtest: no metrics: {error}")
         return
-    wanted = ("cache", "reload", "plan", "origin_failover", "jwt")
+    wanted = ("cache", "reload", "plan", "failover", "jwt")
     for line in lines:
         if (
             not line.startswith("#")

@@ -132,9 +132,28 @@ class FileApplication(Application):
             loader.exec_module(module)
         except SystemExit as error:
             raise AppError(f"{self._shown()}: ended itself with SystemExit({error.code!r})") from None
+        except ConfigError as error:
+            raise self._all(error, importlib.util.module_from_spec(spec)) from None
         except Exception as error:  # noqa: BLE001  # whatever the user's file raises
             raise self._explained(error) from None
         return module
+
+    def _all(self, first: ConfigError, module: ModuleType) -> EdgeError:
+        """Every mistake of the file; ``module`` is a fresh one to find them in."""
+        from edgerouter import mistakes
+
+        sys.modules[self._module] = module
+        try:
+            refused = list(mistakes.statements(self._file, module))
+        except (Exception, SystemExit):  # noqa: BLE001  # the second run is for more messages, and may bring none
+            refused = []
+        if not refused:
+            return self._explained(first)
+        texts = [str(self._explained(error)) for error, _ in refused]
+        wanted = getattr(module, self._attribute or "edge", None)
+        if isinstance(wanted, Edge) and (rest := mistakes.whole(wanted, refused)):
+            texts.append(str(rest))
+        return AppError("\n".join(dict.fromkeys(texts)))
 
     def _edge_of(self, module: ModuleType) -> Edge:
         wanted = self._attribute or "edge"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -47,6 +48,8 @@ __all__ = ["Edge"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_PACKAGE = str(Path(__file__).resolve().parent) + os.sep
+
 
 class Edge:
     """A site's whole policy: origins, routes, hooks and functions.
@@ -76,6 +79,8 @@ class Edge:
         self._called: list[Called] = []
         self._callables: list[Callable[..., Any]] = []
         self._server: Server | None = None
+        # The user's own lines, by the path of what they declared.
+        self._lines: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -128,6 +133,7 @@ class Edge:
             tls_verify=tls_verify,
         )
         self._free(name)
+        self._note("origins", self._origins)
         self._origins[name] = origin
         return origin
 
@@ -143,6 +149,7 @@ class Edge:
         self._free(name)
         for member in members:
             self._known(member)
+        self._note("groups", self._groups)
         self._groups[name] = group
         return group
 
@@ -322,6 +329,7 @@ class Edge:
 
         def register(function: F) -> F:
             called = _called(function, inline=inline, blocking=blocking, timeout=timeout, fail=fail)
+            self._note("hooks", self._hooks)
             self._hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=len(self._called)))
             self._called.append(called)
             self._callables.append(function)
@@ -423,7 +431,10 @@ class Edge:
         """
         from edgerouter import _core
 
-        return _core.compile(self.encode())
+        try:
+            return _core.compile(self.encode())
+        except ConfigError as error:
+            raise self._placed(error) from None
 
     def explain(
         self,
@@ -437,7 +448,10 @@ class Edge:
         """What would be decided about a request, phase by phase, without sending it anywhere."""
         from edgerouter import _core
 
-        return _core.explain(self.encode(), method, url, list(headers), client, now)
+        try:
+            return _core.explain(self.encode(), method, url, list(headers), client, now)
+        except ConfigError as error:
+            raise self._placed(error) from None
 
     # -- service ---------------------------------------------------------------------------------------------------
 
@@ -543,8 +557,23 @@ class Edge:
             route = make()
         except ConfigError as error:
             raise ConfigError(_within(problem, f"routes[{index}]") for problem in error.problems) from None
+        self._note("routes", self._routes)
         self._routes.append(route)
         return route
+
+    def _note(self, field: str, own: Sized) -> None:
+        """Remembers the user's line that declares the next value of a kind."""
+        frame = sys._getframe(2)
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+            frame = frame.f_back
+        self._lines[f"{field}[{self._count(field, own)}]"] = f"{_near(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+    def _placed(self, error: ConfigError) -> ConfigError:
+        """The same problems, each with the line of what it is about."""
+        return ConfigError(
+            problem._replace(place=problem.place or self._lines.get(problem.path.partition(".")[0]))
+            for problem in error.problems
+        )
 
     def _free(self, name: str) -> None:
         if name in self._origins or name in self._groups:
@@ -569,6 +598,12 @@ class Edge:
         """How many of a kind there are, those of a plan file first."""
         base = self._base.get(field)
         return (len(base) if isinstance(base, list) else 0) + len(own)
+
+
+def _near(file: str) -> str:
+    """A file's name as one would type it from here."""
+    here = str(Path.cwd()) + os.sep
+    return file.removeprefix(here)
 
 
 def _data(value: msgspec.Struct) -> dict[str, Any]:

@@ -27,14 +27,16 @@ class Problem(NamedTuple):
     ``path``     where, as in ``routes[2].cache.ttl``; empty for the whole
     ``value``    what was found, shortened; ``None`` where there is nothing to show or it is secret
     ``message``  what must hold, and the remedy where it is not obvious
+    ``place``    the line that said so, as in ``app.py:14``, where one is known
     """
 
     path: str
     value: str | None
     message: str
+    place: str | None = None
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.path, self.value, self.message) if part)
+        return ": ".join(part for part in (self.place, self.path, self.value, self.message) if part)
 
 
 class EdgeError(Exception):

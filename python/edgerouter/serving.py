@@ -101,6 +101,8 @@ class Server:
                 workers=settings.workers,
             )
             engine.start()
+        except ConfigError as error:
+            raise edge._placed(error) from None
         except OSError as error:
             raise ListenError(_listen_message(error, [*listen, *([admin] if admin else [])])) from None
         server = cls(engine, edge)
@@ -132,7 +134,7 @@ class Server:
             version = self._engine.reload(edge.encode(), edge.callables())
         except ConfigError as error:
             self._engine.reload_failed(str(error))
-            raise
+            raise edge._placed(error) from None
         self._edge._server = None
         edge._server = self
         self._edge = edge

@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from edgerouter import Context, Edge, Jwt, Limits, Plugin, Request, Response, cache
+from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
 from ..identity.test_tokens import SECRET, bearer, token
@@ -274,6 +276,72 @@ def test_a_plugin_bundles_hooks_and_settings(origin: Origin, made: Callable[...,
 
     client = made(lambda edge: edge.use(Stamp("ok")))
     assert client.get("/a").headers["x-stamp"] == "ok"
+
+
+PACKAGE = """from edgerouter import Context, Plugin, Request, Response
+
+
+class Badge(Plugin):
+    pattern = "/shop/*"
+
+    def __init__(self, colour: str = "grey") -> None:
+        self.colour = colour
+
+    def viewer_response(self, request: Request, response: Response, ctx: Context) -> None:
+        response.headers["x-badge"] = self.colour
+"""
+
+
+def test_an_installed_plugin_is_used_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Callable[..., httpx.Client]
+) -> None:
+    information = tmp_path / "badges-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: badges\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(
+        "[edgerouter.plugins]\nbadge = badges:Badge\nbroken = badges:PACKAGE\n"
+    )
+    (tmp_path / "badges.py").write_text(PACKAGE + "\n\nPACKAGE = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    client = made(lambda edge: edge.use("badge", {"colour": "blue"}))
+    assert client.get("/shop/a").headers["x-badge"] == "blue"
+    assert "x-badge" not in client.get("/other").headers
+    with pytest.raises(ConfigError, match="no such plugin; known: badge, broken"):
+        Edge("test").use("bagde")
+    with pytest.raises(ConfigError, match="not a subclass of"):
+        Edge("test").use("broken")
+
+
+def test_a_hook_cannot_change_where_a_message_ends(origin: Origin, made: Callable[..., httpx.Client]) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("viewer_response", "/*")
+        def respond(request: Request, response: Response, ctx: Context) -> None:
+            response.headers["content-length"] = "1"
+            response.headers["transfer-encoding"] = "chunked"
+            response.headers["connection"] = "upgrade"
+
+        @edge.on("origin_request", "/*")
+        def ask(request: Request, ctx: Context) -> None:
+            request.headers["transfer-encoding"] = "chunked"
+            request.headers["content-length"] = "7"
+
+    client = made(declare)
+    for _ in range(2):
+        assert client.get("/a").text == "from origin"
+    assert origin.requests[0].get("transfer-encoding") is None and origin.requests[0].get("content-length") is None
+
+
+@pytest.mark.parametrize("wrong", [42, object(), "text", {"a": 1}, ("a",)])
+def test_a_hook_that_returns_another_type_costs_502(made: Callable[..., httpx.Client], wrong: Any) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("viewer_request", "/wrong")
+        def hook(request: Request, ctx: Context) -> Any:
+            return wrong
+
+    client = made(declare)
+    response = client.get("/wrong")
+    assert response.status_code == 502 and "error id" in response.text
+    assert client.get("/right").status_code == 200
 
 
 def test_hooks_change_at_reload(origin: Origin, serve: Serve, client_for: ClientFor) -> None:

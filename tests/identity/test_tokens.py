@@ -119,6 +119,24 @@ def test_the_last_character_of_a_signature_cannot_be_varied(origin: Origin, api:
     assert client.get("/", headers=bearer(twin)).status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([("authorization", "Bearer")], 401),
+        ([("authorization", "Basic YTpi")], 401),
+        ([("authorization", "Bearer a b")], 403),
+        ([("authorization", "Bearer {}")], 403),
+        ([("authorization", f"Bearer {token(GOOD)}, Bearer x")], 403),
+        ([("authorization", f"Bearer {token(GOOD)}"), ("authorization", f"Bearer {token(GOOD)}")], 400),
+        ([("authorization", f"bEaReR   {token(GOOD)}")], 200),
+    ],
+)
+def test_credentials_in_every_form(
+    api: Callable[..., httpx.Client], fields: list[tuple[str, str]], status: int
+) -> None:
+    assert api(Jwt.hs256(SECRET)).get("/", headers=fields).status_code == status
+
+
 def test_invalid_status_401_carries_the_rfc_6750_error(api: Callable[..., httpx.Client]) -> None:
     response = api(Jwt.hs256(SECRET, invalid_status=401)).get("/", headers=bearer(REFUSED["expired"]))
     assert response.status_code == 401
@@ -230,6 +248,36 @@ def test_without_any_usable_key_503_never_401(second: Origin, api: Callable[...,
     response = client.get("/", headers=bearer(some))
     assert response.status_code == 503
     assert "retry-after" in response.headers
+
+
+def test_tokens_with_unknown_keys_cannot_make_the_edge_ask_the_issuer_often(
+    second: Origin, api: Callable[..., httpx.Client]
+) -> None:
+    second.on("/keys", lambda seen: Reply(200, {}, jwks_of(one=PRIVATE["RS"])))
+    client = api(Jwt.jwks(f"{second.url}/keys", cooldown=60, refresh=300))
+    one = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+    wait_until(lambda: client.get("/", headers=bearer(one)).status_code == 200, what="the first key set")
+    asked = second.count("/keys")
+    for number in range(50):
+        forged = pyjwt.encode(GOOD, PRIVATE["ES256"], algorithm="ES256", headers={"kid": f"k{number}"})
+        assert client.get("/", headers=bearer(forged)).status_code == 403
+    assert client.get("/", headers=bearer(one)).status_code == 200
+    assert second.count("/keys") == asked
+
+
+def test_the_last_good_keys_stay_when_the_issuer_answers_nonsense(
+    second: Origin, api: Callable[..., httpx.Client]
+) -> None:
+    second.on("/keys", lambda seen: Reply(200, {}, jwks_of(one=PRIVATE["RS"])))
+    client = api(Jwt.jwks(f"{second.url}/keys", cooldown=1, refresh=1))
+    one = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+    wait_until(lambda: client.get("/", headers=bearer(one)).status_code == 200, what="the first key set")
+    for answer in (Reply(500, {}, "no"), Reply(200, {}, "{}"), Reply(200, {}, "x" * 300_000)):
+        second.on("/keys", answer)
+        asked = second.count("/keys")
+        wait_until(lambda asked=asked: second.count("/keys") > asked, 20, "the next attempt")  # type: ignore[misc]
+        fresh = pyjwt.encode(GOOD | {"n": asked}, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
+        assert client.get("/", headers=bearer(fresh)).status_code == 200
 
 
 def test_keys_from_a_jwks_file(tmp_path: Any, api: Callable[..., httpx.Client]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Edge, cache
+from edgerouter import Edge, Health, cache
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
@@ -230,6 +232,82 @@ def test_ten_mistakes_get_ten_messages(tmp_path: Path, run: Callable[..., Proces
         assert re.search(expected, process.output), (expected, process.output)
 
 
+TEN_IN_PYTHON = """from __future__ import annotations
+
+from edgerouter import CachePolicy, Edge, Experiment, Jwt, env, secret_file
+
+edge = Edge("test")
+site = edge.origin("site", "http://127.0.0.1:9000")
+spare = edge.origin("spare", "http://127.0.0.1:9001", connect_timeout=-1)
+edge.group("all", ["site", "spare"])
+edge.route("no-slash", to=site)
+edge.route("/b", to="stie")
+edge.route("/c", to=site, cache=CachePolicy(ttl=-5))
+edge.route("/d", to=site, viewer="http-only")
+edge.route("/e", to=site, auth=Jwt.hs256(env("NO_SUCH_SECRET")))
+edge.route("/f", to=site, auth=Jwt.pem(secret_file("none.pem"), "RS256"))
+edge.route("/g/{a}{b}", to=site)
+edge.route("/h", to=spare)
+edge.route("/i/{n}", redirect="/{m}")
+edge.route("/j", to=site, experiment=Experiment("e", cookie="c d", variants={"a": 1}))
+
+
+@edge.function("k")
+def function(request, ctx):
+    return "never"
+"""
+
+
+def test_ten_mistakes_of_a_python_file_get_ten_messages_with_their_lines(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(TEN_IN_PYTHON)
+    for command in (["check"], ["run", "--listen", "127.0.0.1:0"]):
+        process = run(command[0], str(app), *command[1:])
+        assert process.process.wait(20) == 1
+        process.reader.join(5)
+        messages = [line for line in process.lines if line.startswith("error: ")]
+        for line, expected in (
+            (7, r"Origin\.connect_timeout: -1: must be > 0 seconds"),
+            (9, r'routes\[0\]\.pattern: "no-slash": must be'),
+            (10, r'routes\[1\]\.to: "stie": .*did you mean "site"'),
+            (11, r"CachePolicy\.ttl: -5: must be ≥ 0 seconds"),
+            (12, r'routes\[3\]\.viewer: "http-only": must be one of'),
+            (13, r"routes\[4\]\.auth\.keys\.secret: .*NO_SUCH_SECRET"),
+            (14, r"routes\[5\]\.auth\.keys\.pem: .*none\.pem"),
+            (15, r"routes\[6\]\.pattern: .*two parameters touch"),
+            (17, r"routes\[8\]\.redirect\.location: .*m"),
+            (18, r'Experiment\.cookie: "c d": must be'),
+            (21, r'routes\[10\]\.pattern: "k": must be'),
+        ):
+            found = [message for message in messages if re.search(rf"app\.py:{line}: {expected}", message)]
+            assert len(found) == 1, (expected, process.output)
+        assert len(messages) == 11, process.output
+        assert "Traceback" not in process.output
+
+
+def test_a_name_that_is_missing_for_another_reason_is_no_mistake_of_the_plan(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', to=nowhere)\n")
+    process = run("check", str(app))
+    assert process.process.wait(20) == 1
+    process.reader.join(5)
+    assert re.search(r"app\.py:3: NameError: name 'nowhere' is not defined", process.output)
+
+
+def test_a_plan_that_is_refused_while_running_names_the_line(origin: Origin, serve: Serve) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url))
+    running = serve(edge)
+    edge.route("/a", to="nowhere")
+    with pytest.raises(ConfigError, match=r"test_life\.py:\d+: routes\[1\]\.to: \"nowhere\""):
+        running.reload(edge)
+    assert httpx.get(f"{running.url}/").status_code == 404
+
+
 def test_a_refused_plan_raises_with_its_problems() -> None:
     edge = Edge("test")
     edge.route("/*", to="nowhere")
@@ -257,6 +335,25 @@ def test_the_admin_listener(origin: Origin, site: Site, serve: Serve) -> None:
     assert httpx.get(f"{admin}/metrics", headers={"origin": "http://evil.example"}).status_code == 403
     assert httpx.post(f"{admin}/metrics").status_code == 405
     assert httpx.get(f"{admin}/nothing").status_code == 404
+
+
+def test_metrics_say_which_origin_is_down_from_the_start(origin: Origin, second: Origin, serve: Serve) -> None:
+    origin.default = Reply(200, {}, "x")
+    second.kill()
+    edge = Edge("test")
+    first = edge.origin("first", origin.url, health=Health("/healthz", interval=0.1))
+    edge.route("/*", to=edge.group("site", [first, edge.origin("second", second.url)]))
+    running = serve(edge)
+
+    def says(line: str) -> bool:
+        return line in httpx.get(f"{running.admin_url}/metrics").text.splitlines()
+
+    wait_until(lambda: says('edgerouter_origin_up{origin="second"} 0'), what="the first attempt to reach it")
+    assert says('edgerouter_origin_up{origin="first"} 1')
+    origin.kill()
+    wait_until(lambda: says('edgerouter_origin_healthy{origin="first"} 0'), what="the probes' verdict")
+    origin.start()
+    wait_until(lambda: says('edgerouter_origin_healthy{origin="first"} 1'), what="its return")
 
 
 def test_server_sent_events_flow_without_waiting_for_the_end(origin: Origin, site: Site) -> None:
@@ -315,6 +412,48 @@ def test_large_bodies_stream_both_ways(origin: Origin, site: Site) -> None:
             yield blob[start : start + (1 << 16)]
 
     assert client.post("/big", content=pieces(), timeout=60).content == blob
+
+
+def test_neither_side_sends_more_than_the_other_takes(origin: Origin, serve: Serve) -> None:
+    """Back-pressure: what nobody reads stays where it is, apart from what the sockets hold."""
+    most = 32 << 20
+    sent = [0]
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(2 * most >> 16):
+            sent[0] += 1 << 16
+            yield bytes(1 << 16)
+
+    def unread(seen: Seen) -> Reply:
+        return Reply(200, {"Cache-Control": "no-store"}, chunks=pieces())
+
+    origin.on("/down", unread)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        edge = Edge("test")
+        edge.route("/down", to=edge.origin("first", origin.url))
+        edge.route("/up", to=edge.origin("deaf", f"http://127.0.0.1:{deaf.getsockname()[1]}"), cache=cache.DISABLED)
+        running = serve(edge)
+        with connect(running.url) as down, connect(running.url) as up:
+            down.sendall(b"GET /down HTTP/1.1\r\nHost: a\r\n\r\n")
+            up.sendall(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (2 * most))
+            up.settimeout(1)
+            assert sent_before_it_blocks(up, most) < most
+            wait_until(lambda: stands_still(sent), 20, "the origin's pause")
+            assert 0 < sent[0] < most
+
+
+def sent_before_it_blocks(sock: socket.socket, most: int) -> int:
+    sent = 0
+    with contextlib.suppress(TimeoutError):
+        while sent < most:
+            sent += sock.send(bytes(1 << 16))
+    return sent
+
+
+def stands_still(count: list[int]) -> bool:
+    before = count[0]
+    time.sleep(0.5)
+    return count[0] == before
 
 
 def test_a_slow_head_gets_408(origin: Origin, serve: Serve) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Edge, ForwardPolicy, HeaderPolicy, cache
+from edgerouter import Context, Edge, ForwardPolicy, HeaderPolicy, Request, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
@@ -200,3 +200,51 @@ def test_http_1_0_and_absolute_form_work(origin: Origin, site: Site) -> None:
     ):
         (answer,) = responses(exchange(base, data))
         assert (answer.status, answer.body) == (200, b"/a"), data
+
+
+@pytest.mark.parametrize(
+    ("trusted", "sent", "client", "chain", "proto"),
+    [
+        ((), "6.6.6.6", "127.0.0.1", "127.0.0.1", "http"),
+        (("10.0.0.0/8",), "6.6.6.6", "127.0.0.1", "127.0.0.1", "http"),
+        (("127.0.0.0/8",), "6.6.6.6", "6.6.6.6", "6.6.6.6, 127.0.0.1", "https"),
+        (
+            ("127.0.0.0/8", "10.0.0.0/8"),
+            "6.6.6.6, 7.7.7.7, 10.0.0.1",
+            "7.7.7.7",
+            "6.6.6.6, 7.7.7.7, 10.0.0.1, 127.0.0.1",
+            "https",
+        ),
+        (("127.0.0.0/8",), "2001:db8::1", "2001:db8::1", "2001:db8::1, 127.0.0.1", "https"),
+        (("127.0.0.0/8",), "unknown", "127.0.0.1", "unknown, 127.0.0.1", "https"),
+    ],
+)
+def test_only_trusted_proxies_say_who_asks_and_how(
+    origin: Origin, serve: Serve, trusted: tuple[str, ...], sent: str, client: str, chain: str, proto: str
+) -> None:
+    origin.default = Reply(200, {}, "x")
+    edge = Edge("test", trusted_proxies=trusted)
+    edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+
+    @edge.on("viewer_request", "/*")
+    def note(request: Request, ctx: Context) -> None:
+        request.headers["x-client"] = f"{request.client} {request.scheme}"
+
+    base = serve(edge).url
+    httpx.get(f"{base}/", headers={"x-forwarded-for": sent, "x-forwarded-proto": "https", "x-forwarded-host": "other"})
+    seen = origin.requests[0]
+    assert seen.get("x-client") == f"{client} {proto}"
+    assert seen.all("x-forwarded-for") == [chain]
+    assert seen.all("x-forwarded-proto") == [proto]
+
+
+def test_a_parameter_never_leads_to_another_host(table: Callable[..., httpx.Client]) -> None:
+    client = table(("/go/{rest:path}", {"to": None, "redirect": "/{rest}", "cache": cache.STANDARD}))
+    base = str(client.base_url)
+    for sent, location in (
+        (b"/go/a", "/a"),
+        (b"/go//evil.example", "/.//evil.example"),
+        (b"/go/%5Cevil.example", "/%5Cevil.example"),
+    ):
+        data = b"GET " + sent + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        assert responses(exchange(base, data))[0].get("location") == location

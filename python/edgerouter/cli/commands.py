@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a configuration or an address was refused, 2 the command l
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 
 from edgerouter.application import FileApplication
 from edgerouter.cli.running import Options, refuse, say, serve
-from edgerouter.errors import ConfigError, EdgeError
+from edgerouter.errors import ConfigError, EdgeError, Problem
 
 __all__ = ["app"]
 
@@ -115,9 +116,9 @@ def check(
     from edgerouter.cli import show
 
     with _mistakes(as_json=as_json):
-        plan = _application(application).load().encode()
-        table = _core.compile(plan)
-        advice = _core.lint(plan)
+        edge = _application(application).load()
+        table = edge.compile()
+        advice = _core.lint(edge.encode())
     if as_json:
         show.as_json(
             {
@@ -158,6 +159,10 @@ def explain(
         if not colon or not name.strip():
             raise typer.BadParameter(f"{line!r} is not 'NAME: VALUE'", param_hint="'-H' / '--header'")
         headers.append((name.strip(), value.strip()))
+    try:
+        ipaddress.ip_address(client)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--client'") from None
     with _mistakes(as_json=as_json):
         steps = _application(application).load().explain(method.upper(), _whole(url), headers, client=client)
     if as_json:
@@ -192,10 +197,12 @@ def _mistakes(*, as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except EdgeError as error:
-        if as_json and isinstance(error, ConfigError):
+        if as_json:
             from edgerouter.cli import show
 
-            show.as_json({"problems": [problem._asdict() for problem in error.problems]})
+            lines = (line for line in str(error).splitlines() if not line.startswith(" "))
+            found = error.problems if isinstance(error, ConfigError) else [Problem("", None, line) for line in lines]
+            show.as_json({"problems": [problem._asdict() for problem in found]})
         else:
             refuse(error)
         raise typer.Exit(1) from None

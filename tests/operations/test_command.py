@@ -1,0 +1,164 @@
+"""The command line: what it says, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APP = """
+from edgerouter import CachePolicy, Context, Edge, Experiment, ForwardPolicy, Jwt, Request, Response, cache
+
+SECRET = "0123456789abcdef0123456789abcdef"
+edge = Edge("shop")
+site = edge.origin("site", "http://127.0.0.1:9000")
+bare = edge.origin("bare", "https://127.0.0.1:9443", tls_verify=False)
+edge.route("/static/*", to=site, cache=cache.OPTIMIZED)
+edge.route("/poisoned/*", to=site, cache=CachePolicy(query="none"), forward=ForwardPolicy(query="all"))
+edge.route("/cookies/*", to=site, cache=CachePolicy(set_cookie="strip"))
+edge.route("/forced/*", to=site, cache=CachePolicy(ttl=60))
+edge.route("/go/{host}", redirect="https://{host}/")
+edge.route("/secure/*", to=site, viewer="https-only")
+edge.route("/api/*", to=site, cache=cache.DISABLED, auth=Jwt.hs256("short"))
+edge.route("/shared/*", to=site, auth=Jwt.hs256(SECRET, shared=True))
+edge.route("/bare/*", to=bare)
+edge.route("/*", to=site, experiment=Experiment("home", cookie="ab", variants={"a": 1, "b": 1}))
+edge.route("/never", to=site, priority=-1)
+
+
+@edge.function("/hello/{name}")
+def hello(request: Request, ctx: Context) -> Response:
+    return Response("hello")
+
+
+@edge.on("origin_request", "/static/*")
+def tag(request: Request, ctx: Context) -> None:
+    pass
+"""
+
+
+def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgerouter", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **env},
+    )
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> str:
+    file = tmp_path / "app.py"
+    file.write_text(APP)
+    return str(file)
+
+
+def test_check_prints_the_order_of_the_routes_and_who_touches_python(app: str) -> None:
+    done = command("check", app)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    at = {pattern: number for number, line in enumerate(lines) for pattern in [line.split(" ")[0]]}
+    assert at["/static/*"] < at["/*"] and at["/hello/{name}"] < at["/*"] < at["/never"]
+    assert "origin_request: app.tag" in lines[at["/static/*"]]
+    assert "function app.hello" in lines[at["/hello/{name}"]]
+    assert "jwt" in lines[at["/api/*"]] and "home (a 1, b 1)" in lines[at["/*"]]
+
+
+def test_check_advises_on_what_is_dangerous(app: str) -> None:
+    done = command("check", "--json", app)
+    found = {(item["route"], item["rule"], item["level"]) for item in json.loads(done.stdout)["advice"]}
+    assert found == {
+        ("/poisoned/*", "cache-poisoning", "warning"),
+        ("/cookies/*", "set-cookie", "warning"),
+        ("/forced/*", "set-cookie", "warning"),
+        ("/go/{host}", "open-redirect", "warning"),
+        ("/secure/*", "https", "warning"),
+        ("/api/*", "weak-secret", "warning"),
+        ("/api/*", "auth-without-https", "info"),
+        ("/shared/*", "shared-identity", "warning"),
+        ("/shared/*", "auth-without-https", "info"),
+        ("/bare/*", "tls", "warning"),
+        ("/never", "unreachable", "warning"),
+    }
+    assert command("check", "--strict", app).returncode == 1
+    text = command("check", app).stdout
+    assert "warning: routes[4] /go/{host}: the request chooses the host" in text and "[open-redirect]" in text
+
+
+def test_check_has_nothing_to_say_about_a_plain_site(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("from edgerouter import Edge\nedge = Edge('t')\nedge.route('/*', to=edge.origin('o', 'http://a'))\n")
+    done = command("check", "--strict", str(app))
+    assert done.returncode == 0 and "no problems, no warnings" in done.stdout
+
+
+def test_problems_are_json_when_json_is_asked_for(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("from edgerouter import Edge\nedge = Edge('t')\nedge.route('x', to='o')\nedge.route('/', to='o')\n")
+    done = command("check", "--json", str(app))
+    assert done.returncode == 1 and done.stderr == ""
+    messages = [problem["message"] for problem in json.loads(done.stdout)["problems"]]
+    assert len(messages) == 2 and "app.py:3: routes[0].pattern" in messages[0] and "routes[1].to" in messages[1]
+
+
+def test_explain_tells_each_phase_and_sends_nothing(app: str) -> None:
+    done = command("explain", app, "GET", "/static/a.css?v=1", "-H", "X-User-ID: me", "--json")
+    steps = {step["phase"]: step for step in json.loads(done.stdout)}
+    assert list(steps) == ["admit", "route", "viewer", "key", "look up", "origin_request", "fetch", "store"]
+    assert "x-user-id" in steps["admit"]["reason"]
+    assert steps["route"]["decision"] == "/static/*" and "literal prefix is longer" in steps["route"]["reason"]
+    assert "v=1" not in steps["key"]["decision"]
+    done = command("explain", app, "GET", "/api/me", "--json")
+    assert [(step["phase"], step["decision"]) for step in json.loads(done.stdout)][-1] == ("identify", "401")
+    done = command("explain", app, "GET", "//api/me", "--json")
+    assert [(step["phase"], step["decision"]) for step in json.loads(done.stdout)][-1] == ("route", "400")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["check"],
+        ["run", "app.py", "--workers", "none"],
+        ["run", "app.py", "--listen", "nowhere"],
+        ["explain", "app.py", "GET", "/", "-H", "no colon"],
+        ["explain", "app.py", "GET", "/", "--client", "nobody"],
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_2(arguments: list[str]) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["run", "check", "explain", "init", "version"])
+def test_every_command_has_help(name: str) -> None:
+    done = command(name, "--help", COLUMNS="100")
+    assert done.returncode == 0 and "Usage:" in done.stdout
+
+
+def test_no_colour_goes_into_a_pipe(app: str) -> None:
+    for done in (command("check", app), command("explain", app, "GET", "/"), command("check", "missing.py")):
+        assert "\x1b[" not in done.stdout + done.stderr
+
+
+def test_a_started_project_is_sound_and_overwrites_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    assert command("init", str(folder)).returncode == 0
+    done = command("check", "--strict", str(folder / "app.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "app.py").write_text("mine")
+    done = command("init", str(folder))
+    assert done.returncode == 1 and "already there" in done.stderr
+    assert (folder / "app.py").read_text() == "mine"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    from importlib.metadata import version
+
+    assert command("version").stdout == f"edgerouter {version('edgerouter')}\n"
