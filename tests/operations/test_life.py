@@ -271,7 +271,7 @@ def test_ten_mistakes_of_a_python_file_get_ten_messages_with_their_lines(
         for line, expected in (
             (7, r"Origin\.connect_timeout: -1: must be > 0 seconds"),
             (9, r'routes\[0\]\.pattern: "no-slash": must be'),
-            (10, r'routes\[1\]\.to: "stie": .*did you mean "site"'),
+            (10, r'routes\[1\]\.to: "stie": .*did you mean site'),
             (11, r"CachePolicy\.ttl: -5: must be ≥ 0 seconds"),
             (12, r'routes\[3\]\.viewer: "http-only": must be one of'),
             (13, r"routes\[4\]\.auth\.keys\.secret: .*NO_SUCH_SECRET"),
