@@ -7,7 +7,6 @@ acts on them one at a time, so a reload and a stop never meet.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import queue
 import signal
@@ -103,8 +102,6 @@ class Server:
             engine.start()
         except ConfigError as error:
             raise edge._placed(error) from None
-        except OSError as error:
-            raise ListenError(_listen_message(error, [*listen, *([admin] if admin else [])])) from None
         server = cls(engine, edge)
         edge._server = server
         return server
@@ -476,15 +473,6 @@ def _address_problem(address: object) -> str | None:
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         return wanted
     return wanted if ":" in host and not (host.startswith("[") and host.endswith("]")) else None
-
-
-def _listen_message(error: OSError, addresses: list[str]) -> str:
-    where = addresses[0] if len(addresses) == 1 else " or ".join(addresses)
-    if error.errno == errno.EADDRINUSE:
-        return f"{where} is already in use; stop the other program or choose another with --listen"
-    if error.errno == errno.EACCES:
-        return f"{where} may not be listened on by this user; choose a port from 1024 up with --listen"
-    return f"{where}: {error.strerror or error}; choose another with --listen"
 
 
 def _nowhere(_line: str) -> None:

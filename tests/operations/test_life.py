@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from edgerouter import Edge, Health, cache
-from edgerouter.errors import ConfigError
+from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen, wait_until
@@ -175,6 +175,11 @@ def test_a_busy_port_says_so_in_one_line(origin: Origin, tmp_path: Path, run: Ca
     process.reader.join(5)
     (line,) = [line for line in process.lines if line.strip()]
     assert f"127.0.0.1:{origin.port} is already in use" in line and "--listen" in line
+    process = run("run", str(app), "--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{origin.port}")
+    assert process.process.wait(20) != 0
+    process.reader.join(5)
+    (line,) = [line for line in process.lines if line.strip()]
+    assert f"127.0.0.1:{origin.port} is already in use" in line and "--admin" in line
 
 
 def test_an_unreadable_key_file_and_a_missing_secret_say_so(tmp_path: Path, run: Callable[..., Process]) -> None:
@@ -296,6 +301,23 @@ def test_a_name_that_is_missing_for_another_reason_is_no_mistake_of_the_plan(
     assert process.process.wait(20) == 1
     process.reader.join(5)
     assert re.search(r"app\.py:3: NameError: name 'nowhere' is not defined", process.output)
+
+
+def test_an_edge_in_a_program_starts_reloads_and_stops(origin: Origin) -> None:
+    origin.default = Reply(200, {}, "x")
+    edge = Edge("test")
+    with pytest.raises(EdgeError, match="not being served"):
+        edge.reload()
+    edge.route("/*", to=edge.origin("first", origin.url))
+    server = edge.start(listen="127.0.0.1:0")
+    (url,) = server.urls
+    assert httpx.get(f"{url}/new").text == "x"
+    edge.route("/new", respond="new")
+    assert edge.reload() == 2
+    assert httpx.get(f"{url}/new").text == "new"
+    assert edge.stop(drain=1e300)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
 
 
 def test_a_plan_that_is_refused_while_running_names_the_line(origin: Origin, serve: Serve) -> None:

@@ -115,14 +115,14 @@ impl Engine {
         let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
         for &address in &settings.listen {
-            let bound = tcp::bind(address, workers)?;
+            let bound = tcp::bind(address, workers, "--listen")?;
             addresses.extend(bound.first().and_then(|socket| socket.local_addr().ok()));
             for (socket, worker) in bound.into_iter().zip(&mut sockets) {
                 worker.push(socket);
             }
         }
         let admin_socket = match settings.admin {
-            Some(address) => tcp::bind(address, 1)?.pop(),
+            Some(address) => tcp::bind(address, 1, "--admin")?.pop(),
             None => None,
         };
         let admin_address = admin_socket

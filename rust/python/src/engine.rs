@@ -123,9 +123,7 @@ impl Engine {
     #[pyo3(signature = (drain=None))]
     fn stop(&self, py: Python<'_>, drain: Option<f64>) -> PyResult<bool> {
         let running = self.running.lock().take();
-        let drain = drain
-            .filter(|seconds| seconds.is_finite())
-            .map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
+        let drain = drain.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
         let drained = running.is_none_or(|running| py.detach(|| running.stop(drain)));
         self.end_runtime(py);
         Ok(drained)

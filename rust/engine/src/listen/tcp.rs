@@ -11,9 +11,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error(
-        "{address} is already in use; stop the other program or choose another address with --listen"
+        "{address} is already in use; stop the other program or choose another address with {option}"
     )]
-    InUse { address: SocketAddr },
+    InUse {
+        address: SocketAddr,
+        option: &'static str,
+    },
     #[error(
         "{address} may not be listened on ({source}); ports below 1024 need CAP_NET_BIND_SERVICE: choose one above, or grant it"
     )]
@@ -31,9 +34,9 @@ pub enum BindError {
 }
 
 impl BindError {
-    fn new(address: SocketAddr, source: io::Error) -> Self {
+    fn new(address: SocketAddr, option: &'static str, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::AddrInUse => Self::InUse { address, option },
             io::ErrorKind::PermissionDenied => Self::Forbidden { address, source },
             io::ErrorKind::AddrNotAvailable => Self::NotHere { address },
             _ => Self::Other { address, source },
@@ -43,9 +46,14 @@ impl BindError {
 
 const BACKLOG: i32 = 4096;
 
-/// `count` listening sockets on `address`; all on the same port when it asks for any (0).
-pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, BindError> {
-    let fail = |source| BindError::new(address, source);
+/// `count` listening sockets on `address`, which `option` of the command line chooses; all on the same port when it asks
+/// for any (0).
+pub fn bind(
+    address: SocketAddr,
+    count: usize,
+    option: &'static str,
+) -> Result<Vec<TcpListener>, BindError> {
+    let fail = |source| BindError::new(address, option, source);
     // With SO_REUSEPORT a second edge on the same port would silently take half of the connections: ask first, without.
     // The listening socket is needed for that, as a bound one that does not listen is in nobody's way.
     let probe = open(address, false).map_err(fail)?;
@@ -83,8 +91,11 @@ mod tests {
 
     #[test]
     fn a_busy_port_is_refused_even_when_its_owner_shares_it() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let first = bind("127.0.0.1:0".parse().unwrap(), 2, "--listen").unwrap();
         let address = first.first().unwrap().local_addr().unwrap();
-        assert!(matches!(bind(address, 1), Err(BindError::InUse { .. })));
+        assert!(matches!(
+            bind(address, 1, "--listen"),
+            Err(BindError::InUse { .. })
+        ));
     }
 }

@@ -135,7 +135,13 @@ async fn invoke(
 fn failed(live: &LocalLive, call: CallableId, error: &FunctionError) -> Option<Early> {
     let callable = live.plan.callable(call);
     let name = callable.map_or("?", |callable| &*callable.name);
-    tracing::warn!(callable = name, %error, "a function or hook failed");
+    match error {
+        // Its own side has logged it, with the traceback.
+        FunctionError::Raised { .. } | FunctionError::WrongType { .. } => {
+            tracing::debug!(callable = name, %error, "a function or hook failed");
+        }
+        _ => tracing::warn!(callable = name, %error, "a function or hook failed"),
+    }
     if callable.is_some_and(|callable| callable.fail == FailMode::Open) {
         return None;
     }

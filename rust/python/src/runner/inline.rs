@@ -49,7 +49,7 @@ pub(crate) fn call(
         let case = Case {
             callable,
             phase: invocation.phase,
-            timeout: invocation.timeout,
+            timeout: invocation.timeout.min(MOST),
         };
         let done = match attached(py, shared, case, invocation, deadline) {
             Ok(done) => done,
