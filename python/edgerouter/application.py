@@ -132,13 +132,13 @@ class FileApplication(Application):
             loader.exec_module(module)
         except SystemExit as error:
             raise AppError(f"{self._shown()}: ended itself with SystemExit({error.code!r})") from None
-        except ConfigError as error:
+        except (ConfigError, TypeError) as error:
             raise self._all(error, importlib.util.module_from_spec(spec)) from None
         except Exception as error:  # noqa: BLE001  # whatever the user's file raises
             raise self._explained(error) from None
         return module
 
-    def _all(self, first: ConfigError, module: ModuleType) -> EdgeError:
+    def _all(self, first: Exception, module: ModuleType) -> EdgeError:
         """Every mistake of the file; ``module`` is a fresh one to find them in."""
         from edgerouter import mistakes
 

@@ -213,7 +213,9 @@ class Edge:
                 fallback=fallback,
                 strip_prefix=strip_prefix,
                 add_prefix=add_prefix,
-                rewrite=dict(zip(("pattern", "to"), rewrite, strict=True)) if isinstance(rewrite, tuple) else rewrite,
+                rewrite=dict(zip(("pattern", "to"), rewrite, strict=True))
+                if isinstance(rewrite, tuple) and len(rewrite) == 2
+                else rewrite,
                 headers=headers or UNEDITED,
                 forward=forward,
                 cache=cache,
@@ -286,6 +288,7 @@ class Edge:
         """
 
         def register(function: F) -> F:
+            _takes(function, "request", "ctx")
             called = _called(function, inline=inline, blocking=blocking, timeout=timeout, fail="closed")
             self._add(
                 lambda: Route(
@@ -328,6 +331,7 @@ class Edge:
         """
 
         def register(function: F) -> F:
+            _takes(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
             called = _called(function, inline=inline, blocking=blocking, timeout=timeout, fail=fail)
             self._note("hooks", self._hooks)
             self._hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=len(self._called)))
@@ -639,6 +643,18 @@ def _called(
     module = getattr(function, "__module__", None) or "?"
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return Called(name=f"{module}.{name}", inline=inline, blocking=blocking, timeout=timeout, fail=fail)
+
+
+def _takes(function: Callable[..., Any], *arguments: str) -> None:
+    """Refuses what could not be called with these arguments, as far as that can be known."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except ValueError:
+        return
+    except TypeError as error:
+        if callable(function):
+            name = getattr(function, "__qualname__", repr(function)[:80])
+            raise ConfigError([Problem("callables", name, f"must take ({', '.join(arguments)}): {error}")]) from None
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -63,8 +63,12 @@ class KeySource(Value, frozen=True, kw_only=True):
             check.choice("algorithm", get_args(Hmac if self.kind == "secret" else Asymmetric))
         for field in ("secret", "pem", "jwks"):
             check.instance(field, Secret, optional=True)
-        if self.kind == "jwks_url" and not (self.url or "").startswith(("http://", "https://")):
-            check.fail("url", "must be an http or https URL")
+        if self.kind == "jwks_url":
+            url = self.url or ""
+            if "@" in url.partition("://")[2].partition("/")[0]:
+                check.fail_secretly("url", "must not hold a user name or password")
+            elif not url.startswith(("http://", "https://")):
+                check.fail("url", "must be an http or https URL")
 
 
 class Jwt(Value, frozen=True, kw_only=True):

@@ -19,7 +19,8 @@ from edgerouter.errors import ConfigError
 
 __all__ = ["Refused", "statements", "whole"]
 
-Refused: TypeAlias = tuple[ConfigError, ast.stmt]
+#: A field that does not exist is a ``TypeError``.
+Refused: TypeAlias = tuple[ConfigError | TypeError, ast.stmt]
 
 
 def statements(file: Path, module: ModuleType) -> Iterator[Refused]:
@@ -39,7 +40,7 @@ def statements(file: Path, module: ModuleType) -> Iterator[Refused]:
         try:
             exec(code, vars(module))  # noqa: S102  # the user's own file
             continue
-        except ConfigError as error:
+        except (ConfigError, TypeError) as error:
             yield error, statement
         except NameError as error:
             if error.name not in lost:

@@ -312,6 +312,15 @@ def test_an_installed_plugin_is_used_by_its_name(
         Edge("test").use("broken")
 
 
+def test_a_callable_that_cannot_take_what_it_is_given_is_refused_at_once() -> None:
+    edge = Edge("test")
+    with pytest.raises(ConfigError, match=r"must take \(request, ctx\)"):
+        edge.function("/f")(lambda: "no arguments")
+    with pytest.raises(ConfigError, match=r"must take \(request, response, ctx\)"):
+        edge.on("viewer_response", "/*")(lambda request, ctx: None)
+    edge.function("/f")(lambda *arguments: "any")
+
+
 def test_a_hook_cannot_change_where_a_message_ends(origin: Origin, made: Callable[..., httpx.Client]) -> None:
     def declare(edge: Edge) -> None:
         @edge.on("viewer_response", "/*")

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from edgerouter import Edge, Jwt, cache
+from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, wait_until
@@ -311,3 +312,6 @@ def test_no_secret_shows_in_repr_errors_or_the_plan() -> None:
     edge.route("/*", to=edge.origin("o", "http://127.0.0.1:1"), auth=auth)
     for text in (repr(auth), str(auth), repr(edge)):
         assert SECRET not in text
+    with pytest.raises(ConfigError) as refused:
+        Jwt.jwks("https://user:pass@issuer.example/keys")
+    assert "pass" not in str(refused.value).replace("password", "")

@@ -255,6 +255,7 @@ edge.route("/g/{a}{b}", to=site)
 edge.route("/h", to=spare)
 edge.route("/i/{n}", redirect="/{m}")
 edge.route("/j", to=site, experiment=Experiment("e", cookie="c d", variants={"a": 1}))
+edge.route("/l", to=site, colour="red")
 
 
 @edge.function("k")
@@ -284,11 +285,12 @@ def test_ten_mistakes_of_a_python_file_get_ten_messages_with_their_lines(
             (15, r"routes\[6\]\.pattern: .*two parameters touch"),
             (17, r"routes\[8\]\.redirect\.location: .*m"),
             (18, r'Experiment\.cookie: "c d": must be'),
-            (21, r'routes\[10\]\.pattern: "k": must be'),
+            (19, r"TypeError: .*unexpected keyword argument 'colour'"),
+            (22, r'routes\[11\]\.pattern: "k": must be'),
         ):
             found = [message for message in messages if re.search(rf"app\.py:{line}: {expected}", message)]
             assert len(found) == 1, (expected, process.output)
-        assert len(messages) == 11, process.output
+        assert len(messages) == 12, process.output
         assert "Traceback" not in process.output
 
 
