@@ -42,7 +42,7 @@ const MOST_ROUNDS: usize = 3;
 
 /// The most lenient reading of a normalised path; `None` where there is only one.
 fn lenient(path: &str) -> Option<String> {
-    if memchr::memchr3(b'%', b';', b'\\', path.as_bytes()).is_none() && !path.contains("//") {
+    if is_plain(path) {
         return None;
     }
     let mut read = Cow::Borrowed(path);
@@ -73,6 +73,16 @@ fn lenient(path: &str) -> Option<String> {
         Err(_) => merged,
     };
     (merged != path).then_some(merged)
+}
+
+/// Whether there is nothing to read leniently: what nearly every path is, so one pass must do.
+fn is_plain(path: &str) -> bool {
+    let mut before = 0;
+    path.bytes().all(|byte| {
+        let twice = byte == b'/' && before == b'/';
+        before = byte;
+        !twice && !matches!(byte, b'%' | b';' | b'\\')
+    })
 }
 
 /// Decodes the delimiters of a path, and the escape of an escape.
