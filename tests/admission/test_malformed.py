@@ -303,6 +303,19 @@ def test_a_method_override_does_not_choose_what_is_stored(origin: Origin, site: 
     assert client.post("/", headers={"x-http-method-override": "PATCH"}).text == "PATCH"
 
 
+def test_a_trusted_proxy_cannot_choose_what_is_stored_under_another_url(
+    origin: Origin, serve: Callable[[Edge], Running]
+) -> None:
+    origin.default = lambda seen: Reply(200, {"Cache-Control": "max-age=60"}, seen.get("x-original-url") or "none")
+    edge = Edge("test", trusted_proxies=["127.0.0.0/8"])
+    first = edge.origin("first", origin.url)
+    edge.route("/*", to=first)
+    edge.route("/passed/*", to=first, cache=cache.DISABLED)
+    base = serve(edge).url
+    for path, text in (("/a", "none"), ("/passed/a", "/admin")):
+        assert httpx.get(f"{base}{path}", headers={"x-original-url": "/admin"}).text == text
+
+
 @pytest.mark.parametrize("protocol", ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.2"])
 def test_no_tunnel_is_made_of_another_http(origin: Origin, site: Site, protocol: str) -> None:
     origin.default = Reply(200, {}, "plain")

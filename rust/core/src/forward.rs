@@ -89,20 +89,31 @@ pub fn unconditional(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what would make the origin answer another method than the one whose response is stored, unless the route
-/// asks for the field by name or has it in its key.
-pub fn without_overrides(headers: &mut HeaderMap, route: &Route, method: &Method) {
-    const OVERRIDES: [HeaderName; 3] = [
-        HeaderName::from_static("x-http-method"),
-        HeaderName::from_static("x-http-method-override"),
-        HeaderName::from_static("x-method-override"),
-    ];
+/// Fields by which frameworks change the URL or the method that a request is for.
+pub const REWRITING: [HeaderName; 9] = [
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+];
+
+/// Removes what would make the origin answer for another URL or method than the one whose response is stored, unless
+/// the route asks for the field by name or has it in its key. Proxies in front hand on what a client sent, so that goes
+/// for theirs, too.
+pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method) {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return;
     }
-    for name in OVERRIDES {
-        let chosen = matches!(&route.forward.headers, Select::Only(names) if names.iter().any(|chosen| **chosen == *name.as_str()));
-        if !chosen && !route.cache.key_headers.contains(&name) {
+    for name in REWRITING {
+        if headers.contains_key(&name)
+            && !route.cache.key_headers.contains(&name)
+            && !matches!(&route.forward.headers, Select::Only(names) if names.iter().any(|chosen| **chosen == *name.as_str()))
+        {
             headers.remove(name);
         }
     }

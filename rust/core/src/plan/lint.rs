@@ -5,6 +5,8 @@
 
 use serde::Serialize;
 
+use crate::forward;
+
 use super::{
     OriginId, Plan, Route, Select, SetCookiePolicy, Target, ViewerPolicy,
     compile::{Piece, Template},
@@ -94,46 +96,36 @@ impl Advice<'_> {
     }
 }
 
-/// Fields by which frameworks change the URL or the method.
-const REWRITING: [&str; 6] = [
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method-override",
-    "x-forwarded-prefix",
-    "x-host",
-    "x-forwarded-scheme",
-];
-
 /// Cache poisoning: what the origin may answer by and the key does not tell apart.
 fn unkeyed(advice: &mut Advice<'_>) {
     const RULE: &str = "cache-poisoning";
-    let (cache, forward) = (&advice.route.cache, &advice.route.forward);
-    if !covers(&cache.key_query, &forward.query) {
+    let (cache, sent) = (&advice.route.cache, &advice.route.forward);
+    if !covers(&cache.key_query, &sent.query) {
         let message = format!(
             "query parameters go to the origin ({}) that are not in the key ({}): one visitor can choose what all get",
-            table::select(&forward.query),
+            table::select(&sent.query),
             table::select(&cache.key_query)
         );
         advice.warn(RULE, message, "forward no more than cache.query");
     }
     // Without a choice of cookies the origin's own Vary: Cookie tells responses apart.
     if let Some(key) = &cache.key_cookies
-        && !covers(key, &forward.cookies)
+        && !covers(key, &sent.cookies)
     {
         let message = format!(
             "cookies go to the origin ({}) that are not in the key ({}): a page made for one visitor may be given to others",
-            table::select(&forward.cookies),
+            table::select(&sent.cookies),
             table::select(key)
         );
         advice.warn(RULE, message, "forward no more than cache.cookies");
     }
-    if let Select::Only(names) = &forward.headers {
+    if let Select::Only(names) = &sent.headers {
         let unkeyed: Vec<&str> = names
             .iter()
             .map(|name| &**name)
             .filter(|name| {
-                REWRITING.contains(name)
-                    && !cache.key_headers.iter().any(|key| key.as_str() == *name)
+                let is = |other: &http::HeaderName| other.as_str() == *name;
+                forward::REWRITING.iter().any(is) && !cache.key_headers.iter().any(is)
             })
             .collect();
         if !unkeyed.is_empty() {

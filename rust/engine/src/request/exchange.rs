@@ -313,7 +313,7 @@ impl Exchange {
             &self.live.plan.via,
         );
         if route.cache.enabled && !self.wants_upgrade {
-            forward::without_overrides(&mut headers, route, &self.head.method);
+            forward::without_rewriting(&mut headers, route, &self.head.method);
         }
         if let Some(protocol) = upgrade.clone() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
