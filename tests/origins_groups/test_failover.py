@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Edge, cache
+from edgerouter import Edge, Health, cache
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply, Seen
+from ..origins import Origin, Reply, Seen, wait_until
 
 Pair = Callable[..., httpx.Client]
 
@@ -111,3 +111,24 @@ def test_a_stale_keep_alive_connection_is_not_an_error(origin: Origin, site: Cal
         for connection in list(origin.connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_origin_that_says_it_is_sick_is_passed_over_though_it_answers(
+    origin: Origin,
+    second: Origin,
+    serve: Callable[[Edge], Running],
+    client_for: Callable[[Running], httpx.Client],
+) -> None:
+    """Answered requests between two probes do not hide that the probes fail."""
+    for one in (origin, second):
+        one.default = Reply(200, {"X-Origin": one.name}, "x")
+    edge = Edge("test")
+    health = Health("/healthz", interval=0.1, unhealthy_after=3)
+    members = [edge.origin(one.name, one.url, health=health) for one in (origin, second)]
+    edge.route("/*", to=edge.group("site", members), cache=cache.DISABLED)
+    client = client_for(serve(edge))
+    assert client.get("/").headers["x-origin"] == "first"
+    origin.on("/healthz", Reply(503))
+    wait_until(lambda: client.get("/").headers["x-origin"] == "second", what="the probes' verdict")
+    origin.on("/healthz", Reply(200))
+    wait_until(lambda: client.get("/").headers["x-origin"] == "first", what="its return")
