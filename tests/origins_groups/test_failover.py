@@ -38,7 +38,7 @@ def pair(
 
 def test_the_second_origin_answers_when_the_first_is_killed(origin: Origin, pair: Pair) -> None:
     client = pair()
-    assert client.get("/").headers["x-origin"] == "first"
+    assert client.get("/").headers["x-from"] == "first"
     origin.kill()
     for _ in range(5):
         response = client.get("/")
@@ -121,14 +121,14 @@ def test_an_origin_that_says_it_is_sick_is_passed_over_though_it_answers(
 ) -> None:
     """Answered requests between two probes do not hide that the probes fail."""
     for one in (origin, second):
-        one.default = Reply(200, {"X-Origin": one.name}, "x")
+        one.default = Reply(200, {"X-From": one.name}, "x")
     edge = Edge("test")
     health = Health("/healthz", interval=0.1, unhealthy_after=3)
     members = [edge.origin(one.name, one.url, health=health) for one in (origin, second)]
     edge.route("/*", to=edge.group("site", members), cache=cache.DISABLED)
     client = client_for(serve(edge))
-    assert client.get("/").headers["x-origin"] == "first"
+    assert client.get("/").headers["x-from"] == "first"
     origin.on("/healthz", Reply(503))
-    wait_until(lambda: client.get("/").headers["x-origin"] == "second", what="the probes' verdict")
+    wait_until(lambda: client.get("/").headers["x-from"] == "second", what="the probes' verdict")
     origin.on("/healthz", Reply(200))
-    wait_until(lambda: client.get("/").headers["x-origin"] == "first", what="its return")
+    wait_until(lambda: client.get("/").headers["x-from"] == "first", what="its return")
