@@ -38,7 +38,7 @@ def pair(
 
 def test_the_second_origin_answers_when_the_first_is_killed(origin: Origin, pair: Pair) -> None:
     client = pair()
-    assert client.get("/").headers["x-from"] == "first"
+    assert client.get("/").headers["x-origin"] == "first"
     origin.kill()
     for _ in range(5):
         response = client.get("/")
