@@ -1,7 +1,9 @@
 /* The origin behind every server: fast enough not to be the bottleneck of the proxying work.
  *
  *   GET …1k       1 KiB          GET …100k    100 KiB
+ *   GET …/sized/KEY/BYTES        so many bytes, at most 1 MiB
  *   GET /count    the number of requests answered so far, /count itself not counted
+ *   GET /counts   the same, and the bytes of their bodies
  *   anything else 404
  *
  * The count is how the harness proves that a "hit" never reached the origin and a "pass" always did.
@@ -24,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SMALL = 1024, LARGE = 102400, EVENTS = 256, CONNECTIONS = 8192, HEAD = 16384 };
+enum { SMALL = 1024, LARGE = 102400, LARGEST = 1 << 20, EVENTS = 256, CONNECTIONS = 8192, HEAD = 16384 };
 
 struct connection {
     size_t got;                 /* bytes of the request head read so far */
@@ -34,8 +36,8 @@ struct connection {
 };
 
 static struct connection *connections[CONNECTIONS];
-static char body[LARGE];
-static unsigned long long answered;
+static char body[LARGEST];
+static unsigned long long answered, sent;
 static int poll_fd;
 
 static void die(const char *what) {
@@ -68,7 +70,7 @@ static void wait_for(int fd, unsigned int what) {
 
 /* Writes what it can. 1: all written, 0: the rest waits for room in the socket, -1: lost. */
 static int answer(int fd, struct connection *c) {
-    char head[512], number[32];
+    char head[512], number[64];
     const char *from = body, *end = memchr(c->head, '\n', c->got), *space = memchr(c->head, ' ', (size_t)(end - c->head));
     const char *target = space ? space + 1 : end, *stop = memchr(target, ' ', (size_t)(end - target));
     size_t length = 0, size = stop ? (size_t)(stop - target) : 0;
@@ -77,11 +79,18 @@ static int answer(int fd, struct connection *c) {
         length = (size_t)snprintf(number, sizeof number, "%llu", answered);
         from = number;
         reuse = "no-store";
+    } else if (size == 7 && memcmp(target, "/counts", 7) == 0) {
+        length = (size_t)snprintf(number, sizeof number, "%llu %llu", answered, sent);
+        from = number;
+        reuse = "no-store";
     } else {
         answered++;
-        if (size >= 4 && memcmp(stop - 4, "100k", 4) == 0) length = LARGE;
+        const char *sized = memmem(target, size, "/sized/", 7);
+        const char *bytes = sized ? memchr(sized + 7, '/', (size_t)(stop - sized - 7)) : NULL;
+        if (bytes && (length = strtoul(bytes + 1, NULL, 10)) <= LARGEST) sent += length;
+        else if (size >= 4 && memcmp(stop - 4, "100k", 4) == 0) length = LARGE;
         else if (size >= 2 && memcmp(stop - 2, "1k", 2) == 0) length = SMALL;
-        else status = "404 Not Found", reuse = "no-store";
+        else length = 0, status = "404 Not Found", reuse = "no-store";
     }
     int n = snprintf(head, sizeof head,
                      "HTTP/1.1 %s\r\ncontent-type: text/plain\r\ncontent-length: %zu\r\ncache-control: %s\r\n"
@@ -128,7 +137,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    for (int i = 0; i < LARGE; i++) body[i] = (char)('a' + i % 26);
+    for (int i = 0; i < LARGEST; i++) body[i] = (char)('a' + i % 26);
     int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (listener < 0) die("socket");
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);

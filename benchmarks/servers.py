@@ -267,9 +267,13 @@ def compile_c(name: str) -> Path:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise BenchError(f"no C compiler for {source.name}; run {INSTALL}")
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [compiler, "-O2", "-o", str(target), str(source)], capture_output=True, text=True, timeout=60, check=False
+        [compiler, "-O2", "-pthread", "-o", str(target), str(source)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if done.returncode != 0:
         raise BenchError(f"{compiler} refused {source.name}:\n{done.stderr}")

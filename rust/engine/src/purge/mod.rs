@@ -196,7 +196,7 @@ impl Purges {
     /// Counts a response that was found purged, for those purges that mean it and are not completed.
     pub fn count(&self, subject: &Subject<'_>, born: u64, entry: &Entry) {
         // Slices are bytes of an object that is counted itself.
-        let (objects, size) = (u64::from(entry.object().is_some()), entry.size);
+        let (objects, size) = (u64::from(entry.is_object()), entry.size());
         let mut desk = self.desk.lock();
         let mut matched = false;
         for purge in desk.pending() {

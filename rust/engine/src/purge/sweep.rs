@@ -13,7 +13,7 @@ use super::{Purge, Purges};
 use crate::{
     server::Life,
     store::{
-        Content, Entry, Store,
+        Entry, Store, View,
         memory::{MemoryStore, Step},
     },
     worker::Shared,
@@ -82,8 +82,7 @@ fn apply(purges: &Purges, store: &Store, entry: &Arc<Entry>, newest: u64) {
     if !purgeable(entry) || entry.cleared() >= newest {
         return;
     }
-    let birth = &entry.birth;
-    let Some(subject) = Subject::of(&entry.key, birth.viewer.as_deref(), &birth.tags) else {
+    let Some(subject) = Subject::of(entry.key(), entry.viewer(), entry.tags()) else {
         return;
     };
     let done = match purges.judge(&subject, entry.cleared()) {
@@ -104,13 +103,13 @@ fn apply(purges: &Purges, store: &Store, entry: &Arc<Entry>, newest: u64) {
         },
     };
     if done {
-        purges.count(&subject, birth.born, entry);
+        purges.count(&subject, entry.born(), entry);
     }
 }
 
 /// Responses, and the slices of large ones.
 fn purgeable(entry: &Entry) -> bool {
-    matches!(entry.content, Content::Object(_) | Content::Slice(_))
+    matches!(entry.view(), View::Object | View::Slice(_))
 }
 
 /// What a purge would match, without doing it.
@@ -131,20 +130,19 @@ pub(crate) fn census(store: &MemoryStore, matcher: &Matcher) -> Census {
     while let Some(here) = at {
         at = store.step(here, STEP, &mut found);
         for entry in found.drain(..) {
-            let birth = &entry.birth;
-            let subject = Subject::of(&entry.key, birth.viewer.as_deref(), &birth.tags);
+            let subject = Subject::of(entry.key(), entry.viewer(), entry.tags());
             if !purgeable(&entry) || !subject.is_some_and(|s| matcher.matches(&s)) {
                 continue;
             }
-            census.bytes += entry.size;
-            if entry.object().is_none() {
+            census.bytes += entry.size();
+            if !entry.is_object() {
                 continue;
             }
             census.objects += 1;
             if census.sample.len() < SAMPLE {
                 census
                     .sample
-                    .push(edgerouter_core::cache::key::describe(&entry.key));
+                    .push(edgerouter_core::cache::key::describe(entry.key()));
             }
         }
     }

@@ -1,24 +1,65 @@
-//! One stored response, immutable, ready to be sent.
+//! One stored response, immutable and packed: what a hit needs is worked out, what memory could do without is gone.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use edgerouter_core::cache::freshness::Freshness;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
+use super::{fields, thawed};
+
 /// What the store keeps under a key.
+///
+/// A million small responses must not cost more than their bytes and a few hundred more each, so this is an `Arc`, two
+/// exact allocations (key with fields, body) and no third but for what few responses have.
 #[derive(Debug)]
 pub struct Entry {
-    pub key: Box<[u8]>,
-    pub content: Content,
-    pub birth: Birth,
+    /// The key, then the fields as [`fields::pack`] writes them.
+    text: Box<[u8]>,
+    /// The body, unless it is in pieces.
+    body: Box<[u8]>,
+    extra: Option<Box<Extra>>,
+    /// As in [`Birth`].
+    born: u64,
     /// All purges up to this number are known not to concern it, for requests like the one it was stored for.
     cleared: AtomicU64,
-    /// Bytes that this entry is charged for: itself, key, fields and body.
-    pub size: u64,
+    /// The parts of a [`Freshness`], whose flags are among `flags`. Of an [`Content::Unshared`] the time `until`.
+    stored_at: u64,
+    lifetime: u32,
+    initial_age: u32,
+    stale_while_revalidate: u32,
+    stale_if_error: u32,
+    took: u32,
+    refresh_from: u32,
+    key_length: u32,
+    status: StatusCode,
+    flags: u8,
     /// Uses since it was last passed by the eviction hand, saturating at [`Entry::MOST_USES`].
     uses: AtomicU8,
+}
+
+const OBJECT: u8 = 1;
+const HAS_VALIDATOR: u8 = 2;
+const MUST_REVALIDATE: u8 = 4;
+const ALWAYS_VALIDATE: u8 = 8;
+const SLICE: u8 = 16;
+
+/// What few responses have.
+#[derive(Debug, Default)]
+struct Extra {
+    /// Of a body that is not small; of a slice the one that it is.
+    pieces: Box<[Bytes]>,
+    /// With the length of the whole body.
+    slices: Option<(Slices, u64)>,
+    upstream_status: Option<Box<HeaderValue>>,
+    set_aside: Box<[HeaderName]>,
+    variants: Option<Box<Variants>>,
+    viewer: Option<Box<str>>,
+    tags: Box<[u64]>,
 }
 
 /// What purges are compared with.
@@ -32,6 +73,7 @@ pub struct Birth {
     pub tags: Box<[u64]>,
 }
 
+/// What an entry is made of.
 #[derive(Debug)]
 pub enum Content {
     Object(Object),
@@ -46,19 +88,28 @@ pub enum Content {
     Slice(Bytes),
 }
 
-/// A response.
+/// What an entry is, without unpacking it.
+#[derive(Debug, Clone, Copy)]
+pub enum View<'a> {
+    Object,
+    Variants(&'a Variants),
+    Unshared { until: u64 },
+    Slice(&'a Bytes),
+}
+
+/// A response, unpacked. Values and body share the memory of the entry that it comes from.
 #[derive(Debug)]
 pub struct Object {
     pub status: StatusCode,
-    /// As it will be sent: hop-by-hop fields gone, `Via` appended, `Age` and `Cache-Status` present as placeholders so
-    /// that replacing them on a hit does not make a clone grow.
+    /// As it will be sent: hop-by-hop fields gone, `Via` appended. `Age` and `Cache-Status` are not stored; out of an
+    /// entry they come as placeholders, so that setting them does not make the map grow.
     pub headers: HeaderMap,
     pub freshness: Freshness,
     /// Milliseconds that it took to get from the origin.
     pub took: u32,
     /// Age in seconds from which on a hit may refresh it ahead of expiry; `u32::MAX`: none does.
     pub refresh_from: u32,
-    /// Empty where the body is in slices.
+    /// On the way into an entry as [`compact_body`] makes it. Empty where the body is in slices.
     pub body: Chunks,
     /// Of the whole body.
     pub length: u64,
@@ -103,8 +154,10 @@ pub struct Variants {
     pub nonce: u64,
 }
 
-/// What a map entry of a `HeaderMap` costs besides its text: name, value, hash and links, and its share of the index.
-const FIELD_OVERHEAD: usize = 112;
+/// Bodies up to this are one allocation of the entry, longer ones are pieces that entries can share.
+const SMALL: usize = 16 << 10;
+/// The longest piece.
+const PIECE: usize = 256 << 10;
 
 impl Entry {
     /// Uses beyond this make no difference to eviction; below it a hit writes to the entry.
@@ -116,32 +169,109 @@ impl Entry {
     }
 
     pub fn new(key: &[u8], content: Content, birth: Birth) -> Self {
-        let purging = birth.tags.len() * size_of::<u64>()
-            + birth.viewer.as_ref().map_or(0, |viewer| viewer.len());
-        let size =
-            (size_of::<Self>() + 2 * size_of::<usize>() + key.len() + content.heap() + purging)
-                as u64;
-        Self {
-            key: key.into(),
-            content,
+        let mut entry = Self {
+            text: Box::default(),
+            body: Box::default(),
+            extra: None,
+            born: birth.born,
             cleared: AtomicU64::new(birth.born),
-            birth,
-            size,
+            stored_at: 0,
+            lifetime: 0,
+            initial_age: 0,
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
+            took: 0,
+            refresh_from: u32::MAX,
+            key_length: key.len() as u32,
+            status: StatusCode::OK,
+            flags: 0,
             uses: AtomicU8::new(0),
+        };
+        let mut text = Vec::from(key);
+        let mut extra = Extra {
+            viewer: birth.viewer,
+            tags: birth.tags,
+            ..Extra::default()
+        };
+        match content {
+            Content::Object(object) => {
+                fields::pack(&object.headers, &mut text);
+                let freshness = &object.freshness;
+                entry.status = object.status;
+                entry.stored_at = freshness.stored_at;
+                entry.lifetime = freshness.lifetime;
+                entry.initial_age = freshness.initial_age;
+                entry.stale_while_revalidate = freshness.stale_while_revalidate;
+                entry.stale_if_error = freshness.stale_if_error;
+                entry.took = object.took;
+                entry.refresh_from = object.refresh_from;
+                entry.flags = OBJECT
+                    | flag(HAS_VALIDATOR, object.has_validator)
+                    | flag(MUST_REVALIDATE, freshness.must_revalidate)
+                    | flag(ALWAYS_VALIDATE, freshness.always_validate);
+                extra.slices = object.slices.map(|slices| (slices, object.length));
+                extra.upstream_status = object
+                    .upstream_status
+                    .as_ref()
+                    .and_then(own_value)
+                    .map(Box::new);
+                extra.set_aside = object.set_aside.into_vec().into_boxed_slice();
+                if object.body.iter().map(Bytes::len).sum::<usize>() <= SMALL {
+                    entry.body = object.body.concat().into_boxed_slice();
+                } else {
+                    extra.pieces = object.body.into_vec().into_boxed_slice();
+                }
+            }
+            Content::Variants(variants) => {
+                extra.variants = Some(Box::new(variants));
+            }
+            Content::Unshared { until } => {
+                entry.stored_at = until;
+            }
+            Content::Slice(bytes) => {
+                entry.flags = SLICE;
+                extra.pieces = Box::new([bytes]);
+            }
         }
+        if !extra.is_empty() {
+            entry.extra = Some(Box::new(extra));
+        }
+        // A copy of exactly its length, as growing left room.
+        entry.text = text.as_slice().into();
+        entry
     }
 
-    pub fn object(&self) -> Option<&Object> {
-        match &self.content {
-            Content::Object(object) => Some(object),
-            Content::Variants(_) | Content::Unshared { .. } | Content::Slice(_) => None,
-        }
+    pub fn key(&self) -> &[u8] {
+        self.text
+            .get(..self.key_length as usize)
+            .unwrap_or_default()
     }
 
-    pub fn slice(&self) -> Option<&Bytes> {
-        match &self.content {
-            Content::Slice(bytes) => Some(bytes),
-            _ => None,
+    /// The packed header section.
+    pub(super) fn fields(&self) -> &[u8] {
+        self.text
+            .get(self.key_length as usize..)
+            .unwrap_or_default()
+    }
+
+    pub fn born(&self) -> u64 {
+        self.born
+    }
+
+    /// The path that the viewer asked for, where it is not the one in the key.
+    pub fn viewer(&self) -> Option<&str> {
+        self.extra.as_ref()?.viewer.as_deref()
+    }
+
+    pub fn tags(&self) -> &[u64] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.tags)
+    }
+
+    pub fn birth(&self) -> Birth {
+        Birth {
+            born: self.born,
+            viewer: self.viewer().map(Box::from),
+            tags: self.tags().into(),
         }
     }
 
@@ -155,25 +285,105 @@ impl Entry {
     }
 
     /// The same response, stale from `at` on; `None` when it is so already.
-    pub fn softened(&self, at: u64) -> Option<Self> {
-        let object = self.object()?;
-        let freshness = object.freshness.softened(at);
-        if freshness == object.freshness {
+    pub fn softened(self: &Arc<Self>, at: u64) -> Option<Self> {
+        let known = self.freshness()?;
+        let freshness = known.softened(at);
+        if freshness == known {
             return None;
         }
         let softened = Object {
             freshness,
             refresh_from: u32::MAX,
-            headers: object.headers.clone(),
-            body: object.body.clone(),
-            upstream_status: object.upstream_status.clone(),
-            set_aside: object.set_aside.clone(),
-            ..*object
+            ..self.object()?
         };
-        let entry = Self::new(&self.key, Content::Object(softened), self.birth.clone());
+        let entry = Self::new(self.key(), Content::Object(softened), self.birth());
         entry.set_uses(self.uses());
         entry.clear(self.cleared());
         Some(entry)
+    }
+
+    /// Bytes that this entry is charged for: everything that it makes the process hold.
+    pub fn size(&self) -> u64 {
+        let own = allocated(size_of::<Self>() + 2 * size_of::<usize>());
+        let extra = self.extra.as_deref().map_or(0, Extra::allocated);
+        (own + allocated(self.text.len()) + allocated(self.body.len()) + extra + INDEX) as u64
+    }
+
+    pub fn view(&self) -> View<'_> {
+        if self.is_object() {
+            return View::Object;
+        }
+        if let Some(bytes) = self.slice() {
+            return View::Slice(bytes);
+        }
+        match self.extra.as_ref().and_then(|e| e.variants.as_ref()) {
+            Some(variants) => View::Variants(variants),
+            None => View::Unshared {
+                until: self.stored_at,
+            },
+        }
+    }
+
+    /// The times of a stored response; `None` when this is none.
+    pub fn freshness(&self) -> Option<Freshness> {
+        self.is_object().then(|| Freshness {
+            lifetime: self.lifetime,
+            initial_age: self.initial_age,
+            stored_at: self.stored_at,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_if_error: self.stale_if_error,
+            must_revalidate: self.is(MUST_REVALIDATE),
+            always_validate: self.is(ALWAYS_VALIDATE),
+        })
+    }
+
+    pub fn slice(&self) -> Option<&Bytes> {
+        let extra = self.extra.as_ref().filter(|_| self.is(SLICE))?;
+        extra.pieces.first()
+    }
+
+    pub fn is_object(&self) -> bool {
+        self.is(OBJECT)
+    }
+
+    fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The response, ready to be sent; nothing of it is copied but its fields' places.
+    pub fn object(self: &Arc<Self>) -> Option<Object> {
+        let freshness = self.freshness()?;
+        let headers = thawed::headers(self)
+            .unwrap_or_else(|| fields::unpack(&Bytes::from_owner(Fields(Arc::clone(self)))));
+        let mut object = Object {
+            status: self.status,
+            headers,
+            freshness,
+            took: self.took,
+            refresh_from: self.refresh_from,
+            body: Chunks::new(),
+            length: self.body.len() as u64,
+            slices: None,
+            upstream_status: None,
+            set_aside: SmallVec::new(),
+            has_validator: self.is(HAS_VALIDATOR),
+        };
+        if !self.body.is_empty() {
+            object.body.push(Bytes::from_owner(Body(Arc::clone(self))));
+        }
+        if let Some(extra) = &self.extra {
+            object.upstream_status = extra.upstream_status.as_deref().cloned();
+            object.set_aside = SmallVec::from(&*extra.set_aside);
+            if !extra.pieces.is_empty() {
+                object.body = Chunks::from(&*extra.pieces);
+                object.length = extra.pieces.iter().map(|piece| piece.len() as u64).sum();
+            }
+            if let Some((slices, length)) = extra.slices {
+                object.slices = Some(slices);
+                object.length = length;
+            }
+        }
+        Some(object)
     }
 
     /// Notes a use. A hot entry is only read, so cores do not fight for its cache line.
@@ -193,71 +403,105 @@ impl Entry {
     }
 }
 
-impl Content {
-    fn heap(&self) -> usize {
-        match self {
-            Self::Object(object) => {
-                let fields: usize = object
-                    .headers
-                    .iter()
-                    .map(|(name, value)| FIELD_OVERHEAD + name.as_str().len() + value.len())
-                    .sum();
-                let body: usize = object.body.iter().map(Bytes::len).sum();
-                fields + body + object.body.len().saturating_sub(1) * size_of::<Bytes>()
-            }
-            Self::Variants(variants) => variants.names.iter().map(|n| n.as_str().len()).sum(),
-            Self::Unshared { .. } => 0,
-            Self::Slice(bytes) => bytes.len(),
-        }
+fn flag(flag: u8, set: bool) -> u8 {
+    if set { flag } else { 0 }
+}
+
+impl Extra {
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+            && self.upstream_status.is_none()
+            && self.set_aside.is_empty()
+            && self.variants.is_none()
+            && self.viewer.is_none()
+            && self.tags.is_empty()
+            && self.slices.is_none()
+    }
+
+    fn allocated(&self) -> usize {
+        let pieces: usize = self
+            .pieces
+            .iter()
+            .map(|piece| allocated(piece.len()) + SHARED)
+            .sum();
+        let names = self
+            .set_aside
+            .iter()
+            .chain(self.variants.iter().flat_map(|variants| &variants.names))
+            .map(|name| allocated(name.as_str().len()) + SHARED)
+            .sum::<usize>();
+        let status = self.upstream_status.as_ref().map_or(0, |value| {
+            allocated(value.len()) + SHARED + allocated(size_of::<HeaderValue>())
+        });
+        let variants = self
+            .variants
+            .as_ref()
+            .map_or(0, |_| allocated(size_of::<Variants>()));
+        allocated(size_of::<Self>())
+            + allocated(self.pieces.len() * size_of::<Bytes>())
+            + pieces
+            + names
+            + status
+            + variants
+            + self
+                .viewer
+                .as_ref()
+                .map_or(0, |viewer| allocated(viewer.len()))
+            + allocated(self.tags.len() * size_of::<u64>())
+            + allocated(self.set_aside.len() * size_of::<HeaderName>())
     }
 }
 
-/// Copies every value into one allocation of exactly their length. Values parsed from the wire are slices of the
-/// connection's read buffer: keeping them would keep that buffer, which no accounting would see.
-pub fn compact(headers: &HeaderMap) -> HeaderMap {
-    let total = headers.values().map(HeaderValue::len).sum();
-    let mut text = Vec::with_capacity(total);
-    for value in headers.values() {
-        text.extend_from_slice(value.as_bytes());
+/// What `Bytes` allocates to count those who share it.
+const SHARED: usize = 32;
+/// What an entry takes in the table and in the queue of its shard, and its share of the ghosts.
+const INDEX: usize = 64;
+
+/// What an allocation of `length` bytes takes: the allocator rounds up to one of four sizes for each power of two.
+fn allocated(length: usize) -> usize {
+    match length {
+        0 => 0,
+        1..=64 => length.next_multiple_of(16),
+        _ => length.next_multiple_of(1 << ((length - 1).ilog2() - 2)),
     }
-    let text = Bytes::from(text);
-    let mut compacted = HeaderMap::with_capacity(headers.len() + 2);
-    let mut start = 0;
-    for (name, value) in headers {
-        let end = start + value.len();
-        let slice = text.slice(start..end);
-        // The bytes were a header value a moment ago, so they are one still.
-        if let Ok(mut copied) = HeaderValue::from_maybe_shared(slice) {
-            copied.set_sensitive(value.is_sensitive());
-            compacted.append(own_name(name), copied);
-        }
-        start = end;
-    }
-    compacted
 }
 
-/// A name with its own text: a custom name parsed from the wire may share the read buffer too.
-fn own_name(name: &HeaderName) -> HeaderName {
-    HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone())
+/// The fields of an entry, as memory that header values share.
+struct Fields(Arc<Entry>);
+
+impl AsRef<[u8]> for Fields {
+    fn as_ref(&self) -> &[u8] {
+        self.0.fields()
+    }
 }
 
-/// Joins a body of many pieces into one of exactly its length; a single piece that wastes little is kept as it is.
+/// The body of an entry, as memory that responses share.
+struct Body(Arc<Entry>);
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.body
+    }
+}
+
+/// A value with its own text: one parsed from the wire is a slice of the connection's read buffer, and keeping it would
+/// keep that buffer, which no accounting would see.
+fn own_value(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).ok()
+}
+
+/// A body of memory of its own, in pieces that waste little of what the allocator gives. A small one is left as it is,
+/// as its entry copies it.
 pub fn compact_body(pieces: Vec<Bytes>, length: usize) -> Chunks {
+    if length <= SMALL {
+        return pieces
+            .into_iter()
+            .filter(|piece| !piece.is_empty())
+            .collect();
+    }
     let mut chunks = Chunks::new();
-    if length == 0 {
-        return chunks;
-    }
-    const PIECE: usize = 256 << 10;
-    if length <= PIECE {
-        let mut whole = Vec::with_capacity(length);
-        for piece in &pieces {
-            whole.extend_from_slice(piece);
-        }
-        chunks.push(Bytes::from(whole));
-        return chunks;
-    }
     let mut rest = length;
-    let mut current = Vec::with_capacity(rest.min(PIECE));
+    let mut current = Vec::with_capacity(next_piece(rest));
     for piece in &pieces {
         let mut piece = piece.as_ref();
         while !piece.is_empty() {
@@ -267,7 +511,7 @@ pub fn compact_body(pieces: Vec<Bytes>, length: usize) -> Chunks {
             piece = later;
             if current.len() == current.capacity() {
                 rest -= current.len();
-                let full = std::mem::replace(&mut current, Vec::with_capacity(rest.min(PIECE)));
+                let full = std::mem::replace(&mut current, Vec::with_capacity(next_piece(rest)));
                 chunks.push(Bytes::from(full));
             }
         }
@@ -278,35 +522,156 @@ pub fn compact_body(pieces: Vec<Bytes>, length: usize) -> Chunks {
     chunks
 }
 
+/// How long the next piece of a body is of which `rest` bytes are left: all, unless rounding that up would waste more
+/// than a sixteenth; then as much as fits a size of the allocator's.
+fn next_piece(rest: usize) -> usize {
+    let whole = rest.min(PIECE);
+    if whole <= SMALL || allocated(whole) - whole <= whole / 16 {
+        return whole;
+    }
+    whole - whole % (1 << ((whole - 1).ilog2() - 2))
+}
+
+#[cfg(test)]
+impl Entry {
+    /// A response without a body.
+    pub(super) fn sample(headers: HeaderMap) -> Object {
+        Object {
+            status: StatusCode::NOT_FOUND,
+            headers,
+            freshness: Freshness {
+                lifetime: 60,
+                initial_age: 1,
+                stored_at: 1_000_000,
+                stale_while_revalidate: 5,
+                stale_if_error: 6,
+                must_revalidate: true,
+                always_validate: false,
+            },
+            took: 7,
+            refresh_from: 8,
+            body: Chunks::new(),
+            length: 0,
+            slices: None,
+            upstream_status: None,
+            set_aside: SmallVec::new(),
+            has_validator: true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[test]
-    fn a_compacted_body_is_the_same_bytes() {
-        for length in [0usize, 1, 1000, 256 << 10, (256 << 10) + 1, 700_000] {
-            let whole: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
-            let pieces: Vec<Bytes> = whole.chunks(1009).map(Bytes::copy_from_slice).collect();
-            let chunks = compact_body(pieces, length);
-            let joined: Vec<u8> = chunks.iter().flat_map(|c| c.iter().copied()).collect();
-            assert_eq!(joined, whole);
+    fn object(headers: &HeaderMap, body: &[u8]) -> Object {
+        let pieces = body.chunks(1009).map(Bytes::copy_from_slice).collect();
+        Object {
+            body: compact_body(pieces, body.len()),
+            length: body.len() as u64,
+            ..Entry::sample(headers.clone())
         }
     }
 
     #[test]
-    fn compacted_fields_keep_order_and_repeats() {
+    fn what_was_stored_comes_out_again() {
         let mut headers = HeaderMap::new();
         headers.append("x-one", HeaderValue::from_static("1"));
         headers.append("x-two", HeaderValue::from_static("2"));
         headers.append("x-one", HeaderValue::from_static("3"));
-        let compacted = compact(&headers);
-        assert_eq!(compacted, headers);
-        let all: Vec<_> = compacted
-            .get_all("x-one")
-            .iter()
-            .map(|v| v.to_str().unwrap())
-            .collect();
-        assert_eq!(all, ["1", "3"]);
+        for length in [
+            0usize,
+            1,
+            1000,
+            SMALL,
+            SMALL + 1,
+            20_500,
+            100 << 10,
+            PIECE,
+            PIECE + 1,
+            700_000,
+        ] {
+            let body: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
+            let mut stored = object(&headers, &body);
+            stored.set_aside.push(http::header::EXPIRES);
+            stored.upstream_status = Some(HeaderValue::from_static("shield; hit"));
+            let birth = Birth {
+                born: 5,
+                viewer: Some("/seen".into()),
+                tags: [1, 2].into(),
+            };
+            let entry = Arc::new(Entry::new(b"key", Content::Object(stored), birth));
+            assert_eq!(entry.key(), b"key");
+            assert!(matches!(entry.view(), View::Object));
+            let back = entry.object().unwrap();
+            assert_eq!(back.body.concat(), body);
+            assert_eq!(back.length, length as u64);
+            assert!(
+                headers.iter().all(|(name, value)| back
+                    .headers
+                    .get_all(name)
+                    .iter()
+                    .any(|v| v == value))
+            );
+            assert_eq!(back.status, StatusCode::NOT_FOUND);
+            assert_eq!(back.freshness, entry.freshness().unwrap());
+            assert_eq!(back.freshness.stale_if_error, 6);
+            assert_eq!(back.upstream_status.unwrap(), "shield; hit");
+            assert_eq!(back.set_aside.as_slice(), [http::header::EXPIRES]);
+            assert!(back.has_validator);
+            let softened = Arc::new(entry.softened(1_000_010).unwrap());
+            assert_eq!(softened.object().unwrap().body.concat(), body);
+            for entry in [&entry, &softened] {
+                assert_eq!((entry.born(), entry.cleared()), (5, 5));
+                assert_eq!(entry.viewer(), Some("/seen"));
+                assert_eq!(entry.tags(), [1, 2]);
+            }
+            assert_eq!((back.took, back.refresh_from), (7, 8));
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_no_response_has_no_object() {
+        let nonce = 7;
+        let names = SmallVec::from_iter([http::header::ACCEPT]);
+        let variants = Content::Variants(Variants { names, nonce });
+        let entry = Arc::new(Entry::marker(b"key", variants));
+        assert!(matches!(entry.view(), View::Variants(found) if found.nonce == 7));
+        assert!(entry.object().is_none() && entry.freshness().is_none());
+        let slice = Content::Slice(Bytes::from_static(b"part"));
+        let entry = Arc::new(Entry::marker(b"key", slice));
+        assert_eq!(entry.slice().unwrap(), "part");
+        assert!(matches!(entry.view(), View::Slice(_)));
+        assert!(entry.object().is_none() && entry.freshness().is_none());
+        let entry = Arc::new(Entry::marker(b"key", Content::Unshared { until: 9 }));
+        assert!(matches!(entry.view(), View::Unshared { until: 9 }));
+        assert!(entry.object().is_none() && entry.freshness().is_none());
+    }
+
+    #[test]
+    fn a_small_response_costs_its_bytes_and_little_more() {
+        let mut headers = HeaderMap::new();
+        headers.append("content-type", HeaderValue::from_static("text/plain"));
+        headers.append("content-length", HeaderValue::from_static("1024"));
+        headers.append("etag", HeaderValue::from_static("\"0123456789abcdef\""));
+        let entry = Entry::new(
+            b"https example.com /one",
+            Content::Object(object(&headers, &[0; 1024])),
+            Birth::default(),
+        );
+        assert!(entry.size() <= 1024 + 300, "{}", entry.size());
+        assert!(size_of::<Entry>() <= 96, "{}", size_of::<Entry>());
+    }
+
+    #[test]
+    fn pieces_of_a_large_body_waste_little() {
+        for length in (SMALL + 1..1 << 20).step_by(1009) {
+            let chunks = compact_body(vec![Bytes::from(vec![0; length])], length);
+            assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), length);
+            let taken: usize = chunks.iter().map(|piece| allocated(piece.len())).sum();
+            assert!(taken - length <= length / 16 + 4096, "{length}: {taken}");
+            assert!(chunks.len() <= length / PIECE + 3);
+        }
     }
 }

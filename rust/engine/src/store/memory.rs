@@ -7,7 +7,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -15,13 +15,15 @@ use parking_lot::RwLock;
 
 use super::{
     entry::Entry,
-    shard::{Change, Shard},
+    shard::{Gone, Shard},
 };
 
-/// Shards: enough that two cores rarely meet in one, few enough that each holds large objects.
+/// Shards: enough that two cores rarely meet in one.
 const MOST_SHARDS: u64 = 64;
-/// A shard below this could not hold an object of ordinary size.
+/// In a shard of less, chance would decide how many entries it gets.
 const LEAST_SHARD_BYTES: u64 = 4 << 20;
+/// Evictions under one lock.
+const TURN: usize = 32;
 
 #[derive(Debug)]
 pub struct MemoryStore {
@@ -30,7 +32,7 @@ pub struct MemoryStore {
     capacity: u64,
     largest: u64,
     bytes: AtomicU64,
-    entries: AtomicI64,
+    entries: AtomicUsize,
     evicted: AtomicU64,
 }
 
@@ -45,9 +47,7 @@ impl MemoryStore {
     /// A store of at most `capacity` bytes, in which no entry is larger than `largest` (`None`: a tenth).
     pub fn new(capacity: u64, largest: Option<u64>) -> Self {
         let largest = largest.unwrap_or(capacity / 10).min(capacity);
-        // A shard must hold the largest object, and a few of them, or its share of the bytes could not be used.
-        let shards =
-            (capacity / LEAST_SHARD_BYTES.max(largest.saturating_mul(2))).clamp(1, MOST_SHARDS);
+        let shards = (capacity / LEAST_SHARD_BYTES).clamp(1, MOST_SHARDS);
         let shards = 1 << shards.ilog2();
         Self {
             shards: (0..shards).map(|_| RwLock::new(Shard::default())).collect(),
@@ -55,90 +55,92 @@ impl MemoryStore {
             capacity,
             largest,
             bytes: AtomicU64::new(0),
-            entries: AtomicI64::new(0),
+            entries: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
         }
     }
 
-    fn locate(&self, key: &[u8]) -> (u64, Option<&RwLock<Shard>>) {
+    /// What a shard knows of the hash of `key`, and the number of its shard.
+    fn locate(&self, key: &[u8]) -> (u32, usize) {
         let hash = self.hasher.hash_one(key);
-        // The table uses the low and the top seven bits: take the shard from between.
-        let shard = (hash >> 40) as usize & (self.shards.len() - 1);
-        (hash, self.shards.get(shard))
+        (hash as u32, (hash >> 40) as usize & (self.shards.len() - 1))
     }
 
     pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
-        let (hash, shard) = self.locate(key);
-        let entry = shard?.read().get(hash, key)?.clone();
+        let entry = self.peek(key)?;
         entry.touch();
         Some(entry)
     }
 
     /// Looks without counting as a use.
     pub fn peek(&self, key: &[u8]) -> Option<Arc<Entry>> {
-        let (hash, shard) = self.locate(key);
-        shard?.read().get(hash, key).cloned()
+        let (hash, at) = self.locate(key);
+        self.shards.get(at)?.read().get(hash, key).cloned()
     }
 
-    /// Stores the entry; false when it is larger than any entry may be.
+    /// Stores the entry; false when it is larger than any entry may be (and what it would have replaced is gone, as it
+    /// is out of date).
     pub fn insert(&self, entry: Arc<Entry>) -> bool {
-        if entry.size > self.largest {
-            self.remove(&entry.key);
+        let size = entry.size();
+        if size > self.largest {
+            self.remove(entry.key());
             return false;
         }
-        let (hash, Some(shard)) = self.locate(&entry.key) else {
+        let (hash, at) = self.locate(entry.key());
+        let Some(shard) = self.shards.get(at) else {
             return false;
         };
-        let share = self.capacity / self.shards.len() as u64;
-        let change = shard.write().insert(hash, entry, share);
-        self.count(change);
+        // Counted first: what is counted is never less than what is there.
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        let replaced = shard.write().insert(hash, entry);
+        self.leave(replaced.as_slice());
+        self.make_room(at);
         true
     }
 
     pub fn remove(&self, key: &[u8]) -> bool {
-        let (hash, Some(shard)) = self.locate(key) else {
-            return false;
-        };
-        let change = shard.write().remove(hash, key);
-        self.count(change);
-        change.removed > 0
+        let (hash, at) = self.locate(key);
+        let removed = self
+            .shards
+            .get(at)
+            .and_then(|shard| shard.write().remove(hash, key));
+        self.leave(removed.as_slice());
+        removed.is_some()
     }
 
     /// Removes this very entry; false when it is no longer there.
     pub fn remove_same(&self, entry: &Arc<Entry>) -> bool {
-        let (hash, Some(shard)) = self.locate(&entry.key) else {
-            return false;
-        };
-        let mut shard = shard.write();
-        if !shard
-            .get(hash, &entry.key)
-            .is_some_and(|known| Arc::ptr_eq(known, entry))
-        {
-            return false;
-        }
-        let change = shard.remove(hash, &entry.key);
-        drop(shard);
-        self.count(change);
-        change.removed > 0
+        let (hash, at) = self.locate(entry.key());
+        let removed = self.shards.get(at).and_then(|shard| {
+            let mut shard = shard.write();
+            let known = shard.get(hash, entry.key())?;
+            if !Arc::ptr_eq(known, entry) {
+                return None;
+            }
+            shard.remove(hash, entry.key())
+        });
+        self.leave(removed.as_slice());
+        removed.is_some()
     }
 
     /// Puts an entry in the place of another; false when that is no longer there.
     pub fn replace(&self, old: &Arc<Entry>, new: Arc<Entry>) -> bool {
-        let (hash, Some(shard)) = self.locate(&old.key) else {
-            return false;
-        };
-        let share = self.capacity / self.shards.len() as u64;
-        let mut shard = shard.write();
-        if !shard
-            .get(hash, &old.key)
-            .is_some_and(|known| Arc::ptr_eq(known, old))
-        {
-            return false;
-        }
-        let change = shard.insert(hash, new, share);
-        drop(shard);
-        self.count(change);
-        true
+        let size = new.size();
+        let (hash, at) = self.locate(old.key());
+        let replaced = self.shards.get(at).and_then(|shard| {
+            let mut shard = shard.write();
+            let known = shard.get(hash, old.key())?;
+            if !Arc::ptr_eq(known, old) {
+                return None;
+            }
+            self.entries.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(size, Ordering::Relaxed);
+            shard.insert(hash, new)
+        });
+        self.leave(replaced.as_slice());
+        self.make_room(at);
+        replaced.is_some()
     }
 
     /// A walk in small steps, each of which holds one lock for as long as it takes to copy `most` pointers. What is
@@ -160,13 +162,37 @@ impl MemoryStore {
         })
     }
 
-    fn count(&self, change: Change) {
-        self.bytes
-            .fetch_add(change.added.wrapping_sub(change.removed), Ordering::Relaxed);
-        self.entries
-            .fetch_add(change.entries_added, Ordering::Relaxed);
-        self.evicted
-            .fetch_add(change.evicted_entries, Ordering::Relaxed);
+    fn leave(&self, entries: &[Arc<Entry>]) {
+        let bytes: u64 = entries.iter().map(|entry| entry.size()).sum();
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.entries.fetch_sub(entries.len(), Ordering::Relaxed);
+    }
+
+    /// Evicts until the bound holds, from shard `at` on. The bytes are bounded for all shards together, so that a large
+    /// object may be larger than a shard's share; what is kept equal is their number of entries, as that is what hashing
+    /// makes equal: so the shards evict at the pace of one queue for all.
+    fn make_room(&self, mut at: usize) {
+        let mut idle = 0;
+        while self.bytes() > self.capacity && idle < 2 * self.shards.len() {
+            let fair = self.entries.load(Ordering::Relaxed) / self.shards.len();
+            let mut gone = Gone::new();
+            if let Some(shard) = self.shards.get(at) {
+                let over = self.bytes().saturating_sub(self.capacity);
+                let mut freed = 0;
+                let mut shard = shard.write();
+                while freed < over
+                    && gone.len() < TURN
+                    && shard.len() >= fair
+                    && shard.evict(&mut gone)
+                {
+                    freed += gone.last().map_or(0, |entry| entry.size());
+                }
+            }
+            idle = if gone.is_empty() { idle + 1 } else { 0 };
+            self.leave(&gone);
+            self.evicted.fetch_add(gone.len() as u64, Ordering::Relaxed);
+            at = (at + 1) % self.shards.len();
+        }
     }
 
     pub fn for_each(&self, mut visit: impl FnMut(&Arc<Entry>)) {
@@ -185,7 +211,7 @@ impl MemoryStore {
         self.bytes.load(Ordering::Relaxed)
     }
     pub fn entries(&self) -> u64 {
-        self.entries.load(Ordering::Relaxed).max(0) as u64
+        self.entries.load(Ordering::Relaxed) as u64
     }
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
@@ -206,14 +232,14 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_and_counted_exactly() {
-        let one = entry("key-000000").size;
+        let one = entry("key-000000").size();
         let store = MemoryStore::new(one * 100, Some(one * 2));
         for i in 0..10_000 {
             store.insert(entry(&format!("key-{i:06}")));
             assert!(store.bytes() <= store.capacity());
         }
         let mut sum = 0;
-        store.for_each(|e| sum += e.size);
+        store.for_each(|e| sum += e.size());
         assert_eq!(store.bytes(), sum);
         assert_eq!(store.entries() * one, sum);
         assert!(sum > one * 90, "the capacity is used");
@@ -221,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_scan_does_not_evict_what_is_used() {
-        let one = entry("key-000000").size;
+        let one = entry("key-000000").size();
         let store = MemoryStore::new(one * 100, Some(one * 2));
         let hot: Vec<String> = (0..50).map(|i| format!("hot-{i:06}")).collect();
         for key in &hot {
@@ -243,6 +269,32 @@ mod tests {
     }
 
     #[test]
+    fn an_object_larger_than_a_shard_has_room_and_leaves_the_others_theirs() {
+        let store = MemoryStore::new(256 << 20, None);
+        assert_eq!(store.shards.len(), 64);
+        let large = |key: &str, length: usize| {
+            let mut object = Entry::sample(http::HeaderMap::new());
+            object.body.push(bytes::Bytes::from(vec![0; length]));
+            Arc::new(Entry::marker(key.as_bytes(), Content::Object(object)))
+        };
+        for round in 0..3 {
+            for i in 0..4000 {
+                store.insert(large(&format!("{round} {i}"), 64 << 10));
+            }
+            assert!(store.insert(large(&format!("large {round}"), 20 << 20)));
+            assert!(store.peek(format!("large {round}").as_bytes()).is_some());
+            assert!(store.bytes() <= store.capacity());
+            assert!(store.bytes() > store.capacity() * 9 / 10);
+        }
+        let lengths: Vec<usize> = store.shards.iter().map(|s| s.read().len()).collect();
+        let mean = lengths.iter().sum::<usize>() / lengths.len();
+        assert!(
+            lengths.iter().all(|&n| n >= mean / 2 && n <= mean * 2),
+            "{lengths:?}"
+        );
+    }
+
+    #[test]
     fn removal_and_replacement_keep_the_account() {
         let store = MemoryStore::new(1 << 20, None);
         store.insert(entry("a"));
@@ -256,7 +308,7 @@ mod tests {
             store.remove(format!("{}", (round + 3) % 7).as_bytes());
         }
         let mut sum = 0;
-        store.for_each(|e| sum += e.size);
+        store.for_each(|e| sum += e.size());
         assert_eq!(store.bytes(), sum);
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! New entries wait in a small queue; what is used while there moves to the main queue, what is not leaves and is
 //! remembered for a while as a ghost, so that a scan passes through a tenth of the memory and a second visit soon
-//! after goes straight to main. Queues hold slots with a generation: removal leaves a dead slot behind that is
-//! dropped when the hand reaches it, so nothing is ever searched.
+//! after goes straight to main. Queues are lists through the nodes, so removal leaves nothing behind.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
-use super::entry::Entry;
+use super::{entry::Entry, ghosts::Ghosts};
+
+/// No node.
+const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Queue {
@@ -20,98 +23,109 @@ enum Queue {
 #[derive(Debug)]
 struct Node {
     entry: Option<Arc<Entry>>,
-    hash: u64,
-    generation: u32,
+    /// Half of the hash: enough to place the node in a larger table.
+    hash: u32,
+    /// Towards the newest. Of a free node: the next free one.
+    newer: u32,
+    older: u32,
     queue: Queue,
 }
 
+/// A list of nodes in the order of their arrival.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
-    index: u32,
-    generation: u32,
+struct List {
+    oldest: u32,
+    newest: u32,
+    bytes: u64,
 }
 
-#[derive(Debug, Default)]
+impl Default for List {
+    fn default() -> Self {
+        Self {
+            oldest: NONE,
+            newest: NONE,
+            bytes: 0,
+        }
+    }
+}
+
+#[derive(Debug)]
 pub(super) struct Shard {
     table: HashTable<u32>,
     nodes: Vec<Node>,
-    free: Vec<u32>,
-    small: VecDeque<Slot>,
-    main: VecDeque<Slot>,
+    free: u32,
+    small: List,
+    main: List,
     ghosts: Ghosts,
-    small_bytes: u64,
-    main_bytes: u64,
 }
 
-/// What one change did to the counts of the whole store.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Change {
-    pub added: u64,
-    pub removed: u64,
-    pub evicted_entries: u64,
-    pub entries_added: i64,
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            table: HashTable::new(),
+            nodes: Vec::new(),
+            free: NONE,
+            small: List::default(),
+            main: List::default(),
+            ghosts: Ghosts::default(),
+        }
+    }
+}
+
+/// What has left a shard, to be dropped when its lock is free again.
+pub(super) type Gone = SmallVec<[Arc<Entry>; 8]>;
+
+/// What the table is given of a hash: it takes places from the low bits and tags from the highest.
+fn spread(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
 }
 
 impl Shard {
-    pub(super) fn get(&self, hash: u64, key: &[u8]) -> Option<&Arc<Entry>> {
-        let index = self.table.find(hash, |&i| self.is(i, hash, key))?;
-        self.nodes.get(*index as usize)?.entry.as_ref()
+    /// `hash` is the lower half of the key's.
+    pub(super) fn get(&self, hash: u32, key: &[u8]) -> Option<&Arc<Entry>> {
+        let index = self.find(hash, key)?;
+        self.nodes.get(index as usize)?.entry.as_ref()
     }
 
-    /// Stores `entry`, in place of one with the same key, and evicts down to `capacity` bytes. An entry over the
-    /// capacity is refused (and what it would have replaced is gone, as it is out of date).
-    pub(super) fn insert(&mut self, hash: u64, entry: Arc<Entry>, capacity: u64) -> Change {
-        let mut change = Change::default();
-        if entry.size > capacity {
-            return self.remove(hash, &entry.key);
-        }
-        change.added = entry.size;
-        if let Some(&index) = self.table.find(hash, |&i| self.is(i, hash, &entry.key)) {
-            if let Some(node) = self.nodes.get_mut(index as usize) {
-                let queue = node.queue;
-                let size = entry.size;
-                if let Some(old) = node.entry.replace(entry) {
-                    if let Some(new) = &node.entry {
-                        new.set_uses(old.uses());
-                    }
-                    change.removed = old.size;
-                    self.charge(queue, size, old.size);
-                }
+    /// Puts `entry` in place of one with the same key, which is given back.
+    pub(super) fn insert(&mut self, hash: u32, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        let size = entry.size();
+        if let Some(index) = self.find(hash, entry.key()) {
+            let node = self.nodes.get_mut(index as usize)?;
+            if let Some(old) = &node.entry {
+                entry.set_uses(old.uses());
             }
-        } else {
-            let queue = if self.ghosts.take(hash) {
-                Queue::Main
-            } else {
-                Queue::Small
-            };
-            self.charge(queue, entry.size, 0);
-            let slot = self.place(Node {
-                entry: Some(entry),
-                hash,
-                generation: 0,
-                queue,
-            });
-            self.table.insert_unique(hash, slot.index, |&i| {
-                self.nodes.get(i as usize).map_or(0, |node| node.hash)
-            });
-            self.queue_mut(queue).push_back(slot);
-            self.tidy(queue);
-            change.entries_added = 1;
+            let old = node.entry.replace(entry);
+            let queue = node.queue;
+            let list = self.list(queue);
+            list.bytes += size;
+            if let Some(old) = &old {
+                list.bytes = list.bytes.saturating_sub(old.size());
+            }
+            return old;
         }
-        self.evict(capacity, &mut change);
-        change
+        let queue = if self.ghosts.take(hash) {
+            Queue::Main
+        } else {
+            Queue::Small
+        };
+        let index = self.place(entry, hash, queue);
+        self.append(index, queue, size);
+        let nodes = &self.nodes;
+        self.table.insert_unique(spread(hash), index, |&i| {
+            nodes.get(i as usize).map_or(0, |node| spread(node.hash))
+        });
+        None
     }
 
-    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Change {
-        let mut change = Change::default();
-        let Some(&index) = self.table.find(hash, |&i| self.is(i, hash, key)) else {
-            return change;
-        };
-        if let Some(entry) = self.unlink(index) {
-            change.removed = entry.size;
-            change.entries_added = -1;
-        }
-        change
+    pub(super) fn remove(&mut self, hash: u32, key: &[u8]) -> Option<Arc<Entry>> {
+        let index = self.find(hash, key)?;
+        self.unlink(index);
+        self.release(index)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
@@ -130,172 +144,129 @@ impl Shard {
         slots.len() > most
     }
 
-    fn is(&self, index: u32, hash: u64, key: &[u8]) -> bool {
-        self.nodes.get(index as usize).is_some_and(|node| {
-            node.hash == hash && node.entry.as_ref().is_some_and(|entry| *entry.key == *key)
-        })
+    /// Moves the hand until one entry has left; false when there is none.
+    pub(super) fn evict(&mut self, gone: &mut Gone) -> bool {
+        loop {
+            let from_small = self.main.oldest == NONE
+                || (self.small.oldest != NONE
+                    && self.small.bytes > (self.small.bytes + self.main.bytes) / 10);
+            let queue = if from_small {
+                Queue::Small
+            } else {
+                Queue::Main
+            };
+            let index = self.list(queue).oldest;
+            let Some(entry) = self
+                .nodes
+                .get(index as usize)
+                .and_then(|n| n.entry.as_ref())
+            else {
+                return false;
+            };
+            let uses = entry.uses();
+            let size = entry.size();
+            if uses > 0 {
+                entry.set_uses(if from_small { 0 } else { uses - 1 });
+                self.unlink(index);
+                self.append(index, Queue::Main, size);
+                continue;
+            }
+            self.unlink(index);
+            if from_small && let Some(node) = self.nodes.get(index as usize) {
+                self.ghosts.add(node.hash, self.table.len());
+            }
+            gone.extend(self.release(index));
+            return true;
+        }
     }
 
-    fn bytes(&self) -> u64 {
-        self.small_bytes + self.main_bytes
+    fn find(&self, hash: u32, key: &[u8]) -> Option<u32> {
+        self.table
+            .find(spread(hash), |&i| {
+                self.nodes.get(i as usize).is_some_and(|node| {
+                    node.hash == hash && node.entry.as_ref().is_some_and(|e| e.key() == key)
+                })
+            })
+            .copied()
     }
 
-    fn queue_mut(&mut self, queue: Queue) -> &mut VecDeque<Slot> {
+    fn list(&mut self, queue: Queue) -> &mut List {
         match queue {
             Queue::Small => &mut self.small,
             Queue::Main => &mut self.main,
         }
     }
 
-    fn charge(&mut self, queue: Queue, added: u64, removed: u64) {
-        let bytes = match queue {
-            Queue::Small => &mut self.small_bytes,
-            Queue::Main => &mut self.main_bytes,
+    /// A node outside the lists.
+    fn place(&mut self, entry: Arc<Entry>, hash: u32, queue: Queue) -> u32 {
+        let index = self.free;
+        let node = Node {
+            entry: Some(entry),
+            hash,
+            newer: NONE,
+            older: NONE,
+            queue,
         };
-        *bytes = (*bytes + added).saturating_sub(removed);
-    }
-
-    fn place(&mut self, mut node: Node) -> Slot {
-        if let Some(index) = self.free.pop()
-            && let Some(old) = self.nodes.get_mut(index as usize)
-        {
-            node.generation = old.generation.wrapping_add(1);
-            let generation = node.generation;
+        if let Some(old) = self.nodes.get_mut(index as usize) {
+            self.free = old.newer;
             *old = node;
-            return Slot { index, generation };
+            return index;
         }
-        let index = self.nodes.len() as u32;
+        if self.nodes.len() == self.nodes.capacity() {
+            // A quarter at a time: doubling would leave half of it empty.
+            self.nodes.reserve_exact(self.nodes.len() / 4 + 16);
+        }
         self.nodes.push(node);
-        Slot {
-            index,
-            generation: 0,
-        }
+        (self.nodes.len() - 1) as u32
     }
 
-    /// Takes a node out of table and account; its queue slot dies by generation or emptiness.
-    fn unlink(&mut self, index: u32) -> Option<Arc<Entry>> {
+    /// Takes a node outside the lists out of the table.
+    fn release(&mut self, index: u32) -> Option<Arc<Entry>> {
         let node = self.nodes.get_mut(index as usize)?;
-        let entry = node.entry.take()?;
-        let (hash, queue) = (node.hash, node.queue);
-        if let Ok(found) = self.table.find_entry(hash, |&i| i == index) {
+        let entry = node.entry.take();
+        node.newer = self.free;
+        self.free = index;
+        if let Ok(found) = self.table.find_entry(spread(node.hash), |&i| i == index) {
             found.remove();
         }
-        self.free.push(index);
-        self.charge(queue, 0, entry.size);
-        Some(entry)
+        entry
     }
 
-    fn live(&self, slot: Slot) -> Option<&Arc<Entry>> {
-        let node = self.nodes.get(slot.index as usize)?;
-        if node.generation == slot.generation {
-            node.entry.as_ref()
-        } else {
-            None
+    fn append(&mut self, index: u32, queue: Queue, size: u64) {
+        let list = self.list(queue);
+        let before = std::mem::replace(&mut list.newest, index);
+        list.bytes += size;
+        if before == NONE {
+            list.oldest = index;
+        } else if let Some(node) = self.nodes.get_mut(before as usize) {
+            node.newer = index;
+        }
+        if let Some(node) = self.nodes.get_mut(index as usize) {
+            node.queue = queue;
+            node.older = before;
+            node.newer = NONE;
         }
     }
 
-    fn evict(&mut self, capacity: u64, change: &mut Change) {
-        while self.bytes() > capacity {
-            let from_small = self.small_bytes > capacity / 10 || self.main.is_empty();
-            let Some(slot) = self
-                .queue_mut(if from_small {
-                    Queue::Small
-                } else {
-                    Queue::Main
-                })
-                .pop_front()
-            else {
-                if self.small.is_empty() && self.main.is_empty() {
-                    break;
-                }
-                // The chosen queue held dead slots only: take from the other one.
-                let Some(slot) = self.small.pop_front().or_else(|| self.main.pop_front()) else {
-                    break;
-                };
-                self.pass(slot, change);
-                continue;
-            };
-            self.pass(slot, change);
-        }
-    }
-
-    /// Drops dead slots once they are the majority, so that removals cannot make a queue grow without end.
-    fn tidy(&mut self, queue: Queue) {
-        let most = 2 * self.table.len() + 64;
-        if self.queue_mut(queue).len() <= most {
-            return;
-        }
-        let mut slots = std::mem::take(self.queue_mut(queue));
-        slots.retain(|&slot| self.live(slot).is_some());
-        *self.queue_mut(queue) = slots;
-    }
-
-    /// The hand passes one slot: it stays (in main) or leaves.
-    fn pass(&mut self, slot: Slot, change: &mut Change) {
-        let Some(entry) = self.live(slot) else { return };
-        let (uses, size) = (entry.uses(), entry.size);
-        let Some(queue) = self.nodes.get(slot.index as usize).map(|node| node.queue) else {
+    fn unlink(&mut self, index: u32) {
+        let Some(node) = self.nodes.get(index as usize) else {
             return;
         };
-        match (queue, uses) {
-            (Queue::Small, 0) | (Queue::Main, 0) => {
-                let hash = self
-                    .nodes
-                    .get(slot.index as usize)
-                    .map_or(0, |node| node.hash);
-                self.unlink(slot.index);
-                if queue == Queue::Small {
-                    let most = self.table.len().max(64);
-                    self.ghosts.add(hash, most);
-                }
-                change.removed += size;
-                change.evicted_entries += 1;
-                change.entries_added -= 1;
-            }
-            (Queue::Small, _) => {
-                entry.set_uses(0);
-                self.charge(Queue::Small, 0, size);
-                self.charge(Queue::Main, size, 0);
-                if let Some(node) = self.nodes.get_mut(slot.index as usize) {
-                    node.queue = Queue::Main;
-                }
-                self.main.push_back(slot);
-            }
-            (Queue::Main, uses) => {
-                entry.set_uses(uses - 1);
-                self.main.push_back(slot);
-            }
+        let (newer, older, queue) = (node.newer, node.older, node.queue);
+        let size = node.entry.as_ref().map_or(0, |entry| entry.size());
+        if let Some(node) = self.nodes.get_mut(newer as usize) {
+            node.older = older;
         }
-    }
-}
-
-/// Hashes of entries that left the small queue unused, newest last, as many as the shard has entries.
-#[derive(Debug, Default)]
-struct Ghosts {
-    order: VecDeque<u64>,
-    present: HashTable<u64>,
-}
-
-impl Ghosts {
-    fn add(&mut self, hash: u64, most: usize) {
-        if self.present.find(hash, |&h| h == hash).is_none() {
-            self.present.insert_unique(hash, hash, |&h| h);
+        if let Some(node) = self.nodes.get_mut(older as usize) {
+            node.newer = newer;
         }
-        self.order.push_back(hash);
-        while self.order.len() > most {
-            if let Some(old) = self.order.pop_front() {
-                self.take(old);
-            }
+        let list = self.list(queue);
+        list.bytes = list.bytes.saturating_sub(size);
+        if list.oldest == index {
+            list.oldest = newer;
         }
-    }
-
-    fn take(&mut self, hash: u64) -> bool {
-        match self.present.find_entry(hash, |&h| h == hash) {
-            Ok(found) => {
-                found.remove();
-                true
-            }
-            Err(_) => false,
+        if list.newest == index {
+            list.newest = older;
         }
     }
 }

@@ -69,9 +69,9 @@ impl Store {
         let removed = self.memory.remove_same(entry);
         // A newer one in memory means that the disk has that one too.
         if let Some(disk) = &self.disk
-            && self.memory.peek(&entry.key).is_none()
+            && self.memory.peek(entry.key()).is_none()
         {
-            disk.remove(&entry.key);
+            disk.remove(entry.key());
         }
         removed
     }

@@ -30,7 +30,7 @@ use crate::{
         origin::{self, Received, Unanswered},
     },
     store::{
-        Content, Entry, Join, Landing,
+        Entry, Join, Landing, View,
         arriving::Reader,
         flight::{ArrivingResponse, Reuse},
     },
@@ -158,19 +158,19 @@ fn join(x: &Exchange, flight_key: &[u8], url_key: &[u8]) -> Join {
 
 /// Whether a follower's own request selects this entry.
 fn suits(x: &Exchange, entry: &Entry, missing: &Missing) -> bool {
-    if *entry.key == *missing.url_key {
+    if *entry.key() == *missing.url_key {
         return true;
     }
     let Some(parent) = x.worker.shared.store.peek(&missing.url_key) else {
         return false;
     };
-    let Content::Variants(variants) = &parent.content else {
+    let View::Variants(variants) = parent.view() else {
         return false;
     };
     let mut own = missing.url_key.clone();
     own.extend_from_slice(&missing.dimensions);
     variant_key(&mut own, variants, &x.head.headers);
-    *entry.key == *own
+    *entry.key() == *own
 }
 
 /// Without company: the answer is streamed to this client, and stored on the side when it may be.

@@ -170,16 +170,12 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
     let stale = question
         .stale
         .as_ref()
-        .and_then(|entry| Some((entry, entry.object()?)));
+        .and_then(|entry| Some((entry, entry.freshness()?)));
     let mut received = match asked {
         Ok(received) => received,
         Err(Unanswered::Failed(error)) => {
-            if let Some((entry, object)) = stale
-                && decide::may_serve_on_error(
-                    &object.freshness,
-                    &route.cache,
-                    worker.clock.unix_now(),
-                )
+            if let Some((entry, freshness)) = stale
+                && decide::may_serve_on_error(&freshness, &route.cache, worker.clock.unix_now())
             {
                 return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
             }
@@ -193,10 +189,13 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         viewer: question.viewer.clone(),
         tags,
     };
-    if let Some((entry, object)) = stale {
-        if received.status == StatusCode::NOT_MODIFIED && validating {
+    if let Some((entry, freshness)) = stale {
+        if received.status == StatusCode::NOT_MODIFIED
+            && validating
+            && let Some(object) = entry.object()
+        {
             if birth.tags.is_empty() {
-                birth.tags.clone_from(&entry.birth.tags);
+                birth.tags = entry.tags().into();
             }
             return freshen(
                 worker,
@@ -209,7 +208,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             );
         }
         if received.status.is_server_error()
-            && decide::may_serve_on_error(&object.freshness, &route.cache, received.received_at)
+            && decide::may_serve_on_error(&freshness, &route.cache, received.received_at)
         {
             return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
         }

@@ -28,12 +28,12 @@ use crate::{
         CACHE_STATUS,
         origin::{Received, ReceivedBody},
     },
-    store::{Birth, Content, Entry, Object, Variants, arriving::End, entry, flight::Reuse},
+    store::{Birth, Content, Entry, Object, Variants, View, arriving::End, entry, flight::Reuse},
     worker::Worker,
 };
 
-/// A header section as it is stored and sent: own memory, placeholders in place, `Set-Cookie` and the fields that
-/// `no-cache="…"` and `private="…"` name left out.
+/// Takes a header section as it is stored and sent: `Set-Cookie` and the fields that `no-cache="…"` and `private="…"`
+/// name left out.
 pub(super) fn for_storing(
     headers: &mut HeaderMap,
     directives: &ResponseDirectives,
@@ -45,10 +45,7 @@ pub(super) fn for_storing(
     }
     let upstream_status = headers.remove(CACHE_STATUS);
     headers.remove(header::AGE);
-    let mut kept = entry::compact(headers);
-    kept.insert(header::AGE, HeaderValue::from_static("0"));
-    kept.insert(CACHE_STATUS, HeaderValue::from_static("hit"));
-    (kept, set_aside, upstream_status)
+    (std::mem::take(headers), set_aside, upstream_status)
 }
 
 /// The tags of an answer; viewers do not see them unless the policy says so.
@@ -161,11 +158,11 @@ pub(super) fn keep(
         return Some(entry);
     }
     let known = store.peek(&question.url_key);
-    let (names, nonce) = match known.as_ref().map(|entry| &entry.content) {
-        Some(Content::Variants(known)) if names.iter().all(|name| known.names.contains(name)) => {
+    let (names, nonce) = match known.as_ref().map(|entry| entry.view()) {
+        Some(View::Variants(known)) if names.iter().all(|name| known.names.contains(name)) => {
             (known.names.clone(), known.nonce)
         }
-        Some(Content::Variants(known)) => {
+        Some(View::Variants(known)) => {
             let mut all = known.names.clone();
             all.extend(
                 names
@@ -181,7 +178,8 @@ pub(super) fn keep(
     let mut key = question.url_key.clone();
     key.extend_from_slice(&question.dimensions);
     variant_key(&mut key, &variants, &question.request);
-    let is_known = matches!(known.as_ref().map(|e| &e.content), Some(Content::Variants(v)) if v.nonce == nonce);
+    let is_known =
+        matches!(known.as_ref().map(|e| e.view()), Some(View::Variants(v)) if v.nonce == nonce);
     if !is_known {
         store.insert(Arc::new(Entry::marker(
             &question.url_key,
@@ -203,7 +201,7 @@ fn adopt(worker: &Worker, key: &[u8], object: &mut Object) {
         return;
     };
     // What was purged may be wrong under the right name.
-    let birth = &known.birth;
+    let birth = &known.birth();
     if let Some(subject) = Subject::of(key, birth.viewer.as_deref(), &birth.tags)
         && worker.shared.purges.judge(&subject, birth.born) == Verdict::Gone
     {
@@ -240,12 +238,12 @@ pub(super) fn freshen(
     worker: &Rc<Worker>,
     route: &Route,
     entry: &Arc<Entry>,
-    object: &Object,
+    object: Object,
     received: &Received,
     took: Duration,
     birth: Birth,
 ) -> Departed {
-    let mut headers = object.headers.clone();
+    let mut headers = object.headers;
     headers.remove(header::AGE);
     validate::freshen(&mut headers, &received.headers);
     let directives = ResponseDirectives::parse(&headers, &route.cache.targets);
@@ -267,14 +265,14 @@ pub(super) fn freshen(
         freshness,
         took,
         refresh_from: refresh_ahead::begins(&freshness, took, route.cache.refresh_ahead),
-        body: object.body.clone(),
+        body: object.body,
         length: object.length,
-        upstream_status: object.upstream_status.clone(),
+        upstream_status: object.upstream_status,
         set_aside,
     };
-    let fresh = Arc::new(Entry::new(&entry.key, Content::Object(fresh), birth));
+    let fresh = Arc::new(Entry::new(entry.key(), Content::Object(fresh), birth));
     if directives.no_store {
-        worker.shared.store.remove(&entry.key);
+        worker.shared.store.remove(entry.key());
     } else {
         worker.shared.store.insert(Arc::clone(&fresh));
     }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     request::{Exchange, answer},
-    store::{Content, Entry, Object, Store, Variants},
+    store::{Entry, Object, Store, Variants, View},
     telemetry::Outcome,
 };
 
@@ -75,22 +75,22 @@ pub(super) fn look_up_with(
     let store = &worker.shared.store;
     let url_key = scratch.get(..url_length).unwrap_or_default();
     if let Some(entry) = find(store, loaded, url_key)? {
-        match &entry.content {
-            Content::Object(_) if !has_dimensions => found = Some(entry),
-            Content::Object(_) => why = Forward::VaryMiss,
-            Content::Variants(variants) => {
+        match entry.view() {
+            View::Object if !has_dimensions => found = Some(entry),
+            View::Object => why = Forward::VaryMiss,
+            View::Variants(variants) => {
                 variant_key(&mut scratch, variants, &x.head.headers);
                 why = Forward::VaryMiss;
                 if let Some(entry) = find(store, loaded, &scratch)? {
-                    match entry.content {
-                        Content::Object(_) => found = Some(entry),
-                        Content::Unshared { until } => unshared = until > x.now,
-                        Content::Variants(_) | Content::Slice(_) => {}
+                    match entry.view() {
+                        View::Object => found = Some(entry),
+                        View::Unshared { until } => unshared = until > x.now,
+                        View::Variants(_) | View::Slice(_) => {}
                     }
                 }
             }
-            Content::Unshared { until } => unshared = *until > x.now,
-            Content::Slice(_) => {}
+            View::Unshared { until } => unshared = until > x.now,
+            View::Slice(_) => {}
         }
     }
 
@@ -117,11 +117,11 @@ pub(super) fn look_up_with(
             slice: None,
             collapse: true,
         };
-        let health = origin_health(x, route, object);
+        let health = origin_health(x, route, &object);
         match decide::decide(&object.freshness, &directives, &route.cache, health, x.now) {
             Decision::Fresh => {
                 if object.freshness.age(x.now) >= u64::from(object.refresh_from)
-                    && refreshes_ahead(x, route, object)
+                    && refreshes_ahead(x, route, &object)
                 {
                     refresh_behind(x, route, "ahead", behind);
                 }

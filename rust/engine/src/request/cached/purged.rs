@@ -14,7 +14,7 @@ pub(super) fn asked(x: &Exchange) -> (&str, Option<&str>) {
 /// The entry as the purges left it; `None`: gone. Costs one comparison where no purge came since its fetch departed.
 pub(super) fn unpurged(x: &Exchange, entry: Arc<Entry>) -> Option<Arc<Entry>> {
     let newest = x.worker.shared.purges.newest();
-    if entry.birth.born >= newest {
+    if entry.born() >= newest {
         return Some(entry);
     }
     judged(x, entry, newest)
@@ -25,17 +25,13 @@ fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
     let shared = &x.worker.shared;
     // What the sweep cleared is cleared for the URLs that lead here by the same name; a request that comes by another
     // one (a rewrite, an error page) is compared anew, with that name.
-    let stored_for = entry.birth.viewer.as_deref();
+    let stored_for = entry.viewer();
     let same = x.viewer_path.path() == stored_for.unwrap_or(x.head.uri.path());
-    let since = if same {
-        entry.cleared()
-    } else {
-        entry.birth.born
-    };
+    let since = if same { entry.cleared() } else { entry.born() };
     if since >= newest {
         return Some(entry);
     }
-    let Some(mut subject) = Subject::of(&entry.key, stored_for, &entry.birth.tags) else {
+    let Some(mut subject) = Subject::of(entry.key(), stored_for, entry.tags()) else {
         return Some(entry);
     };
     subject.asked = Some(asked(x));
@@ -55,13 +51,13 @@ fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
                 softened.clear(newest);
             }
             if shared.store.replace(&entry, Arc::clone(&softened)) {
-                shared.purges.count(&subject, entry.birth.born, &entry);
+                shared.purges.count(&subject, entry.born(), &entry);
             }
             Some(softened)
         }
         Verdict::Gone => {
             if shared.store.remove_same(&entry) {
-                shared.purges.count(&subject, entry.birth.born, &entry);
+                shared.purges.count(&subject, entry.born(), &entry);
             }
             None
         }

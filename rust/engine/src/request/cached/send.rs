@@ -41,7 +41,7 @@ pub fn stored(
     x: &mut Exchange,
     route: &Route,
     entry: &Arc<Entry>,
-    object: &Object,
+    mut object: Object,
     served: Served,
 ) -> Response<EdgeBody> {
     let request = &x.head.headers;
@@ -70,23 +70,23 @@ pub fn stored(
             None
         }
     };
-    let mut headers = object.headers.clone();
+    let mut headers = std::mem::take(&mut object.headers);
     headers.insert(header::AGE, x.worker.values.age(age));
     match status_field {
         Some(value) => {
             headers.insert(CACHE_STATUS, value);
             x.note.written = true;
         }
-        None => match &object.upstream_status {
+        None => match object.upstream_status.take() {
             Some(upstream) => {
-                headers.insert(CACHE_STATUS, upstream.clone());
+                headers.insert(CACHE_STATUS, upstream);
             }
             None => {
                 headers.remove(CACHE_STATUS);
             }
         },
     }
-    match validate::precondition(&x.head.method, request, object.status, &object.headers) {
+    match validate::precondition(&x.head.method, request, object.status, &headers) {
         Precondition::Send => {}
         Precondition::NotModified => {
             validate::not_modified(&mut headers);
@@ -105,18 +105,18 @@ pub fn stored(
         return answer::of(object.status, headers, EdgeBody::empty());
     }
     let ranged = match object.status {
-        StatusCode::OK => ranged(request, &mut headers, &object.headers, object.length),
+        StatusCode::OK => ranged(request, &mut headers, object.length),
         _ => Ranged::Whole,
     };
     match ranged {
         Ranged::Unsatisfiable(refused) => refused,
         Ranged::Whole => {
-            let body = whole_body(x, route, entry, object);
+            let body = whole_body(x, route, entry, &object);
             answer::of(object.status, headers, body)
         }
         Ranged::Partial(Partial::Single(range)) => {
             let parts = || [Part::Range(range)].into();
-            let body = slices::body(x, route, entry, object, parts)
+            let body = slices::body(x, route, entry, &object, parts)
                 .unwrap_or_else(|| EdgeBody::stored_range(&object.body, range.first, range.last));
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
@@ -128,7 +128,7 @@ pub fn stored(
                     .chain([Part::Bytes(end.clone())])
                     .collect()
             };
-            let body = slices::body(x, route, entry, object, in_slices).unwrap_or_else(|| {
+            let body = slices::body(x, route, entry, &object, in_slices).unwrap_or_else(|| {
                 let mut pieces = SmallVec::new();
                 for (head, range) in &parts {
                     pieces.push(head.clone());
@@ -159,11 +159,11 @@ enum Ranged {
 }
 
 /// Turns the header section of a 200 into that of a 206 where the request asks for parts.
-fn ranged(request: &HeaderMap, headers: &mut HeaderMap, stored: &HeaderMap, length: u64) -> Ranged {
+fn ranged(request: &HeaderMap, headers: &mut HeaderMap, length: u64) -> Ranged {
     let Some(asked) = request.get(header::RANGE) else {
         return Ranged::Whole;
     };
-    if !range::if_range(request, stored) {
+    if !range::if_range(request, headers) {
         return Ranged::Whole;
     }
     match range::parse(asked, length) {
@@ -242,12 +242,7 @@ pub(super) fn read_along(
         && let Some(length) = arriving.content_length
     {
         let mut ranged_headers = headers.clone();
-        match ranged(
-            &x.head.headers,
-            &mut ranged_headers,
-            &arriving.headers,
-            length,
-        ) {
+        match ranged(&x.head.headers, &mut ranged_headers, length) {
             Ranged::Unsatisfiable(refused) => return refused,
             Ranged::Partial(Partial::Single(range)) => {
                 let body = EdgeBody::arriving_range(reader, range.first, range.last);

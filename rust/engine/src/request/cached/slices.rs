@@ -141,7 +141,7 @@ impl SlicedBody {
         let shared = &self.worker.shared;
         let key = self
             .cut
-            .key(&self.entry.key, range.first / self.cut.size.max(1));
+            .key(self.entry.key(), range.first / self.cut.size.max(1));
         if let Some(entry) = shared.store.get(&key)
             && let Some(slice) = entry.slice()
             && let Some(bytes) = self.of_slice(slice, range)
@@ -287,7 +287,7 @@ async fn fill(worker: Rc<Worker>, mut ask: Ask, entry: Arc<Entry>, cut: Slices, 
     };
     if end == End::Changed {
         // What is stored is out of date, and cannot be completed any more.
-        worker.shared.store.remove(&entry.key);
+        worker.shared.store.remove(entry.key());
     }
     over(&worker, cut, &run, end);
 }
@@ -318,7 +318,7 @@ fn over(worker: &Worker, cut: Slices, run: &Arc<Run>, end: End) {
 }
 
 /// The answer to a request for the run's bytes, and where it begins.
-async fn asked(ask: &mut Ask, entry: &Entry, run: &Run) -> Result<(UpstreamBody, u64), End> {
+async fn asked(ask: &mut Ask, entry: &Arc<Entry>, run: &Run) -> Result<(UpstreamBody, u64), End> {
     let object = entry.object().ok_or(End::Broken)?;
     let range = Range {
         first: run.first(),
@@ -355,7 +355,7 @@ async fn asked(ask: &mut Ask, entry: &Entry, run: &Run) -> Result<(UpstreamBody,
 async fn pump(
     worker: &Worker,
     run: &Run,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     cut: Slices,
     mut upstream: UpstreamBody,
     begins: u64,
@@ -385,8 +385,8 @@ async fn pump(
         };
         let start = cutter.position;
         for (index, slice) in cutter.take(&data) {
-            let key = cut.key(&entry.key, index);
-            let slice = Entry::new(&key, Content::Slice(slice), entry.birth.clone());
+            let key = cut.key(entry.key(), index);
+            let slice = Entry::new(&key, Content::Slice(slice), entry.birth());
             worker.shared.store.insert(Arc::new(slice));
         }
         let passed = run.first().saturating_sub(start).min(data.len() as u64);
