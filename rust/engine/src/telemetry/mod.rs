@@ -104,8 +104,8 @@ pub struct Gauges {
     pub origins: Vec<OriginState>,
 }
 
-/// A counter outside the hot path: its family, and its labels as they are printed.
-type Rare = BTreeMap<(&'static str, String), u64>;
+/// Counters by family, and labels as they are printed. Each is written by one worker.
+type Rare = BTreeMap<(&'static str, String), Arc<AtomicU64>>;
 
 /// The registry.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::{
 use crate::upstream::OriginState;
 
 use super::{
-    Gauges, Metrics, Outcome, Rare,
+    Gauges, Metrics, Outcome,
     worker::{BUCKETS, Histogram},
 };
 
@@ -73,10 +73,10 @@ impl Metrics {
             self.workers.iter().map(|cells| of(cells)).sum::<u64>()
         };
         let remembered = sum(|cells| cells.remembered.load(Ordering::Relaxed));
-        let mut rare = Rare::new();
+        let mut rare: BTreeMap<(&'static str, String), u64> = BTreeMap::new();
         for cells in &self.workers {
             for ((family, labels), count) in &*cells.rare.lock() {
-                *rare.entry((family, labels.clone())).or_default() += count;
+                *rare.entry((family, labels.clone())).or_default() += count.load(Ordering::Relaxed);
             }
         }
         if remembered > 0 {

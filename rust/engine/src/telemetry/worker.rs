@@ -10,6 +10,7 @@ use std::{
 };
 
 use edgerouter_core::plan::{CallableId, GroupId, OriginId, Plan, RouteId};
+use hashbrown::HashMap;
 use http::StatusCode;
 use parking_lot::Mutex;
 
@@ -120,7 +121,12 @@ pub struct WorkerMetrics {
     metrics: Arc<Metrics>,
     cells: Arc<Cells>,
     routes: RefCell<Arc<RouteTable>>,
+    /// This worker's cells of what is counted with many requests, for the plan in service.
+    often: RefCell<HashMap<Often, Arc<AtomicU64>, foldhash::fast::RandomState>>,
 }
+
+/// Family, position in the plan, result, and phase where there is one.
+type Often = (&'static str, u32, &'static str, &'static str);
 
 /// One writer: a load and a store, no locked instruction.
 fn add(cell: &AtomicU64, n: u64) {
@@ -137,6 +143,7 @@ impl WorkerMetrics {
             metrics,
             cells,
             routes,
+            often: RefCell::default(),
         }
     }
 
@@ -164,6 +171,7 @@ impl WorkerMetrics {
         let old = std::mem::replace(&mut *self.cells.routes.lock(), Arc::clone(&fresh));
         self.metrics.retire(&old);
         *self.routes.borrow_mut() = fresh;
+        self.often.borrow_mut().clear();
     }
 
     pub fn bytes_out(&self, bytes: u64) {
@@ -225,34 +233,19 @@ impl WorkerMetrics {
         took: Duration,
     ) {
         self.cells.origin_latency.note(took.as_micros() as u64);
-        let name = self
-            .metrics
-            .names
-            .lock()
-            .origins
-            .get(origin.0 as usize)
-            .cloned();
         let result = match result {
-            Ok(status) => format!("{}xx", status.as_u16() / 100),
-            Err(error) => error.to_owned(),
+            Ok(status) => class(status),
+            Err(error) => error,
         };
-        self.rare(
-            "origin",
-            format!(
-                "origin=\"{}\",result=\"{result}\"",
-                name.as_deref().unwrap_or("")
-            ),
-        );
+        self.often(("origin", origin.0, result, ""), || {
+            let names = self.metrics.names.lock();
+            let name = names.origins.get(origin.0 as usize);
+            let name = super::render::escaped(name.map_or("", |name| name));
+            format!("origin=\"{name}\",result=\"{result}\"")
+        });
     }
 
     pub fn hook(&self, call: CallableId, phase: Phase, error: Option<&FunctionError>) {
-        let name = self
-            .metrics
-            .names
-            .lock()
-            .callables
-            .get(call.0 as usize)
-            .cloned();
         let result = match error {
             None => "ok",
             Some(FunctionError::QueueFull(_)) => "queue-full",
@@ -261,17 +254,40 @@ impl WorkerMetrics {
             Some(FunctionError::WrongType { .. }) => "wrong-type",
             Some(FunctionError::Gone) => "gone",
         };
-        let name = super::render::escaped(name.as_deref().unwrap_or(""));
-        self.rare(
-            "hook",
-            format!(
-                "callable=\"{name}\",phase=\"{}\",result=\"{result}\"",
-                phase.as_str()
-            ),
-        );
+        self.often(("hook", call.0, result, phase.as_str()), || {
+            let names = self.metrics.names.lock();
+            let name = names.callables.get(call.0 as usize);
+            let name = super::render::escaped(name.map_or("", |name| name));
+            let phase = phase.as_str();
+            format!("callable=\"{name}\",phase=\"{phase}\",result=\"{result}\"")
+        });
+    }
+
+    /// Counts what happens with many requests: its labels are made once.
+    fn often(&self, key: Often, labels: impl FnOnce() -> String) {
+        let mut often = self.often.borrow_mut();
+        let cell = often
+            .entry(key)
+            .or_insert_with(|| self.cell(key.0, labels()));
+        add(cell, 1);
+    }
+
+    fn cell(&self, family: &'static str, labels: String) -> Arc<AtomicU64> {
+        let mut rare = self.cells.rare.lock();
+        Arc::clone(rare.entry((family, labels)).or_default())
     }
 
     fn rare(&self, family: &'static str, labels: String) {
-        *self.cells.rare.lock().entry((family, labels)).or_default() += 1;
+        add(&self.cell(family, labels), 1);
+    }
+}
+
+fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
     }
 }
