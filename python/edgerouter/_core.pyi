@@ -123,6 +123,8 @@ class Engine:
     def admin_address(self) -> str | None: ...
     def metrics(self) -> str:
         """Prometheus text."""
+    def admin_keys(self, keys: list[tuple[str, str]]) -> None:
+        """The access keys of CloudFront clients and their secrets; before ``start``."""
     def purge(self, order: str) -> str:
         """Orders a purge; JSON in and out as at the admin listener. Raises ``CacheError``."""
     def purges(self, id: str | None = None) -> str:  # noqa: A002

@@ -465,12 +465,15 @@ class Edge:
         listen: str | Collection[str] = "127.0.0.1:8080",
         admin: str | None = None,
         admin_token: Secret | str | None = None,
+        admin_keys: Mapping[str, Secret | str] | None = None,
         workers: int | None = None,
     ) -> None:
         """Serves until SIGTERM or SIGINT (in the main thread), or until another thread calls ``stop``."""
         from edgerouter import serving
 
-        settings = serving.Settings(listen=listen, admin=admin, admin_token=admin_token, workers=workers)
+        settings = serving.Settings(
+            listen=listen, admin=admin, admin_token=admin_token, admin_keys=admin_keys or {}, workers=workers
+        )
         serving.serve(self, settings)
 
     def start(
@@ -479,12 +482,15 @@ class Edge:
         listen: str | Collection[str] = "127.0.0.1:8080",
         admin: str | None = None,
         admin_token: Secret | str | None = None,
+        admin_keys: Mapping[str, Secret | str] | None = None,
         workers: int | None = None,
     ) -> Server:
         """Serves in the background; the ``Server`` stops it. Returns when connections are accepted."""
         from edgerouter import serving
 
-        settings = serving.Settings(listen=listen, admin=admin, admin_token=admin_token, workers=workers)
+        settings = serving.Settings(
+            listen=listen, admin=admin, admin_token=admin_token, admin_keys=admin_keys or {}, workers=workers
+        )
         return serving.Server.start(self, settings)
 
     def reload(self) -> int:

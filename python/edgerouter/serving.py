@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -43,12 +43,14 @@ class Settings(Value, frozen=True, kw_only=True):
     ``listen``  addresses ``HOST:PORT``; port 0 takes a free one
     ``admin``  the address of the admin listener, ``None`` for none
     ``admin_token``  demanded as a Bearer token by the admin listener
+    ``admin_keys``  access keys of the CloudFront-compatible calls and their secrets
     ``workers``  threads that serve; one a core when ``None``
     """
 
     listen: str | Collection[str] = ("127.0.0.1:8080",)
     admin: str | None = None
     admin_token: Secret | str | None = None
+    admin_keys: Mapping[str, Secret | str] = {}
     workers: int | None = None
 
     def _check(self, check: Check) -> None:
@@ -63,6 +65,10 @@ class Settings(Value, frozen=True, kw_only=True):
             check.fail("admin", message)
         if self.admin_token is not None:
             check.keep("admin_token", as_secret(self.admin_token))
+        if not isinstance(self.admin_keys, Mapping) or not all(isinstance(k, str) and k for k in self.admin_keys):
+            check.fail_secretly("admin_keys", "must be a mapping of access keys to secrets")
+        else:
+            check.keep("admin_keys", {key: as_secret(secret) for key, secret in self.admin_keys.items()})
         check.whole("workers", least=1, most=1024, optional=True)
 
 
@@ -90,6 +96,7 @@ class Server:
         listen = [address for given in settings.listen for address in resolved(given)]
         admin = None if settings.admin is None else resolved(settings.admin)[0]
         token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")
+        keys = [(key, reveal(as_secret(secret), f"admin_keys[{key}]")) for key, secret in settings.admin_keys.items()]
         try:
             engine = _core.Engine(
                 edge.encode(),
@@ -99,6 +106,7 @@ class Server:
                 admin_token=token,
                 workers=settings.workers,
             )
+            engine.admin_keys(keys)
             engine.start()
         except ConfigError as error:
             raise edge._placed(error) from None

@@ -69,6 +69,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    admin_key_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=NAME",
+            envvar="EDGEROUTER_ADMIN_KEY_ENV",
+            help="An access key for CloudFront clients, and the variable with its secret; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=1024, envvar="EDGEROUTER_WORKERS", help="Threads.", show_default="one a core"),
@@ -88,6 +97,7 @@ def run(
         listen=listen or [],
         admin=admin,
         admin_token_env=admin_token_env,
+        admin_key_env=admin_key_env or [],
         workers=workers,
         reload=reload,
     )
@@ -177,6 +187,69 @@ def version() -> None:
     from edgerouter import _core
 
     say(f"edgerouter {_core.__version__}")
+
+
+@app.command()
+def purge(
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[URL]...", help="Whole URLs, as viewers see them.", show_default=False),
+    ] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option("--path", metavar="[HOST]/PATH", help="A path; * stands for any characters. May be repeated."),
+    ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option("--host", metavar="HOST", help="Everything of a host. May be repeated.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="By Cache-Tag or Surrogate-Key. May be repeated."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
+    soft: Annotated[bool, typer.Option("--soft", help="Stale instead of gone.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, and show a sample.")] = False,
+    reference: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Your name for it: the same again is the same purge.")
+    ] = None,
+    admin: Annotated[
+        str, typer.Option(metavar="URL", envvar="EDGEROUTER_ADMIN", help="The admin listener of the running edge.")
+    ] = "http://127.0.0.1:9090",
+    token_env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            envvar="EDGEROUTER_ADMIN_TOKEN_ENV",
+            help="The environment variable with the admin listener's token.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the counts.")] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Purge what a running edge has stored, and follow it until it is completed.
+
+    It is in effect for every request from the first line on. Exit codes: 0 done (a warning when nothing matched),
+    1 the edge refused or did not answer, 2 the command line was not understood.
+    """
+    from edgerouter.cli import purging
+    from edgerouter.secrets import env, reveal
+
+    if not (urls or path or host or tag or everything):
+        raise typer.BadParameter("name something: URLs, --path, --host, --tag or --all")
+    order = {
+        "urls": urls or [],
+        "paths": path or [],
+        "hosts": host or [],
+        "tags": tag or [],
+        "everything": everything,
+        "soft": soft,
+        "dry_run": dry_run,
+        "reference": reference,
+    }
+    with _mistakes(as_json=as_json):
+        token = reveal(env(token_env), "--token-env") if token_env else None
+        purging.run(purging.Admin(admin, token), order, wait=wait, as_json=as_json)
 
 
 @app.command()

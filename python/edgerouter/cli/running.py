@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from edgerouter import serving
 from edgerouter.application import FileApplication
-from edgerouter.errors import ConfigError, EdgeError
-from edgerouter.secrets import env
+from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.secrets import Secret, env
 
 __all__ = ["Options", "plain", "refuse", "run", "say", "serve", "warn"]
 
@@ -23,6 +23,7 @@ class Options:
     listen: list[str] = field(default_factory=list)
     admin: str | None = None
     admin_token_env: str | None = None
+    admin_key_env: list[str] = field(default_factory=list)
     workers: int | None = None
     reload: bool = False
 
@@ -32,8 +33,17 @@ class Options:
             listen=[item for given in self.listen for item in given.replace(",", " ").split()] or ["127.0.0.1:8080"],
             admin=self.admin or None,
             admin_token=env(self.admin_token_env) if self.admin_token_env else None,
+            admin_keys=dict(_key_env(given) for given in self.admin_key_env),
             workers=self.workers,
         )
+
+
+def _key_env(given: str) -> tuple[str, Secret]:
+    """``AKID=NAME``: an access key, and the variable with its secret."""
+    key, equals, name = given.partition("=")
+    if not (key and equals and name):
+        raise ConfigError([Problem("Settings.admin_key_env", given, "must be KEY=NAME, a key and a variable")])
+    return key, env(name)
 
 
 def plain(arguments: Sequence[str]) -> Options | None:
@@ -123,6 +133,7 @@ def _take_environment(options: Options) -> bool:
         value = os.environ.get(f"EDGEROUTER_{attribute.upper()}")
         if value and not getattr(options, attribute) and not _take(options, name, value):
             return False
+    options.admin_key_env = options.admin_key_env or os.environ.get("EDGEROUTER_ADMIN_KEY_ENV", "").split()
     flag = os.environ.get("EDGEROUTER_RELOAD", "").lower()
     if flag not in ("", "0", "1", "true", "false", "yes", "no", "on", "off"):
         return False

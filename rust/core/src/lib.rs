@@ -7,6 +7,7 @@
 
 pub mod admit;
 pub mod cache;
+pub mod cloudfront;
 pub mod experiment;
 pub mod explain;
 pub mod finish;

@@ -42,6 +42,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     pub admin: Option<SocketAddr>,
     pub admin_token: Option<String>,
+    /// Access keys and secrets of the CloudFront-compatible calls.
+    pub admin_keys: Vec<(String, String)>,
     /// `None`: one for each core.
     pub workers: Option<usize>,
 }
@@ -52,6 +54,7 @@ impl std::fmt::Debug for Settings {
             .field("listen", &self.listen)
             .field("admin", &self.admin)
             .field("admin_token", &self.admin_token.as_ref().map(|_| "…"))
+            .field("admin_keys", &self.admin_keys.len())
             .field("workers", &self.workers)
             .finish()
     }
@@ -156,7 +159,11 @@ impl Engine {
                 .map_err(StartError::Thread)?,
         );
         if let Some(socket) = admin_socket {
-            let thread = admin::serve(socket, Arc::clone(&shared), settings.admin_token, watched)
+            let credentials = admin::Credentials {
+                token: settings.admin_token.filter(|token| !token.is_empty()),
+                keys: settings.admin_keys,
+            };
+            let thread = admin::serve(socket, Arc::clone(&shared), credentials, watched)
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }

@@ -56,6 +56,7 @@ impl Engine {
     ) -> PyResult<Self> {
         let plan = compiled(py, plan)?;
         let settings = Settings {
+            admin_keys: Vec::new(),
             listen: listen
                 .iter()
                 .map(|text| address_of(py, text))
@@ -150,6 +151,13 @@ impl Engine {
             .as_ref()?
             .admin_address()
             .map(|address| address.to_string())
+    }
+
+    /// The access keys of CloudFront clients and their secrets; before `start`.
+    fn admin_keys(&self, keys: Vec<(String, String)>) {
+        if let Some((_, _, settings)) = self.start.lock().as_mut() {
+            settings.admin_keys = keys;
+        }
     }
 
     /// Orders a purge; JSON in and out as at the admin listener. Raises `CacheError`.

@@ -5,6 +5,8 @@
 //! accepted was forged.
 #![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+pub mod purging;
+
 pub mod admission;
 pub mod caching;
 pub mod corpus;
@@ -108,6 +110,26 @@ pub const TARGETS: &[Target] = &[
         name: "client_address",
         run: identity::client_address,
         seeds: corpus::forwarded,
+    },
+    Target {
+        name: "purge_path",
+        run: purging::purge_path,
+        seeds: purging::paths,
+    },
+    Target {
+        name: "purge_order",
+        run: purging::purge_order,
+        seeds: purging::orders,
+    },
+    Target {
+        name: "purge_log",
+        run: purging::purge_log,
+        seeds: purging::logs,
+    },
+    Target {
+        name: "cloudfront_xml",
+        run: purging::cloudfront_xml,
+        seeds: purging::batches,
     },
     Target {
         name: "path_pattern",

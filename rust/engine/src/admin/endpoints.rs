@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::{
     answer::{self, Answer},
     guard::{self, Guard},
-    probes, purges,
+    invalidations, probes, purges,
 };
 use crate::worker::Shared;
 
@@ -75,6 +75,8 @@ enum Access {
     Open,
     /// Who knows the token, where one is set.
     Token,
+    /// Who signs with a key; the endpoint checks that and answers in its own format.
+    Signed,
 }
 
 pub type Later = Pin<Box<dyn Future<Output = Answer>>>;
@@ -118,6 +120,9 @@ const ENDPOINTS: &[Endpoint] = &[
     get("/healthz", Access::Open, probes::health),
     get("/readyz", Access::Token, probes::readiness),
     get("/metrics", Access::Token, probes::metrics),
+    get(invalidations::LIST, Access::Signed, invalidations::list),
+    post(invalidations::LIST, Access::Signed, invalidations::create),
+    get(invalidations::ONE, Access::Signed, invalidations::get),
     get("/v1/purges", Access::Token, purges::list),
     get("/v1/purges/{id}", Access::Token, purges::one),
     post("/v1/purges", Access::Token, purges::order),
@@ -173,12 +178,16 @@ pub async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer {
         return refused;
     }
     if endpoint.method != Method::GET
+        && endpoint.access != Access::Signed
         && let Err(refused) = guard::check_no_form(&head.headers)
     {
         return refused;
     }
     let body = match whole(body).await {
         Ok(body) => body,
+        Err(refused) if endpoint.access == Access::Signed => {
+            return invalidations::unread(refused.status());
+        }
         Err(refused) => return refused,
     };
     let call = Call {

@@ -9,9 +9,25 @@ use super::answer::{self, Answer};
 /// The custom field that a caller without a JSON body sends to show that it is no HTML form.
 pub const NO_FORM: &str = "x-edgerouter";
 
+/// What callers prove themselves with.
+pub struct Credentials {
+    pub token: Option<String>,
+    /// Access keys and their secrets.
+    pub keys: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("keys", &self.keys.len())
+            .finish()
+    }
+}
+
 #[derive(Debug)]
 pub struct Guard {
-    pub token: Option<String>,
+    pub credentials: Credentials,
     pub address: Option<SocketAddr>,
 }
 
@@ -80,7 +96,7 @@ impl Guard {
     }
 
     fn token_is_right(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else {
+        let Some(token) = &self.credentials.token else {
             return true;
         };
         let given = headers

@@ -5,12 +5,12 @@
 //! anything (DNS rebinding, forms). Outside loopback a token is required. `endpoints` is the table of what can be asked,
 //! `answer` how it is answered; the rooms beside them are the endpoints themselves.
 
-#![allow(dead_code)] // the endpoints that change something are still to come
 #![allow(clippy::result_large_err)] // a refusal is an answer, and is moved once
 
 mod answer;
 mod endpoints;
 mod guard;
+mod invalidations;
 mod probes;
 mod purges;
 
@@ -26,6 +26,7 @@ use tokio::{
     task::spawn_local,
 };
 
+pub(crate) use self::guard::Credentials;
 use self::{endpoints::Room, guard::Guard};
 use crate::{server::Life, worker::Shared};
 
@@ -37,7 +38,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
-    token: Option<String>,
+    credentials: Credentials,
     life: watch::Receiver<Life>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
@@ -48,7 +49,7 @@ pub(crate) fn serve(
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => {
-                    if let Err(error) = runtime.block_on(run(listener, shared, token, life)) {
+                    if let Err(error) = runtime.block_on(run(listener, shared, credentials, life)) {
                         tracing::error!(%error, "the admin listener failed");
                     }
                 }
@@ -62,14 +63,14 @@ pub(crate) fn serve(
 async fn run(
     listener: TcpListener,
     shared: Arc<Shared>,
-    token: Option<String>,
+    credentials: Credentials,
     mut life: watch::Receiver<Life>,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let room = Rc::new(Room {
         shared,
         guard: Guard {
-            token: token.filter(|token| !token.is_empty()),
+            credentials,
             address: listener.local_addr().ok(),
         },
     });

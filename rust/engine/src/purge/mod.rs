@@ -54,6 +54,8 @@ pub struct Purge {
     pub created: u64,
     pub soft: bool,
     pub scopes: Vec<Scope>,
+    /// Each scope as the caller spelled it.
+    pub given: Vec<String>,
     pub reference: Option<String>,
     matcher: Matcher,
     objects: AtomicU64,
@@ -164,6 +166,7 @@ impl Purges {
             soft: order.soft,
             matcher: Matcher::new(&order.scopes, &keys),
             scopes: order.scopes,
+            given: order.given,
             reference: order.reference,
             objects: AtomicU64::new(0),
             bytes: AtomicU64::new(0),

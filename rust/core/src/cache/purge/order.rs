@@ -16,6 +16,8 @@ pub const MOST_REFERENCE: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Order {
     pub scopes: Vec<Scope>,
+    /// Each scope as the caller spelled it.
+    pub given: Vec<String>,
     /// Stale from now on instead of gone.
     pub soft: bool,
     /// The caller's own name for it: the same name again is the same purge.
@@ -62,7 +64,7 @@ impl Order {
             let shown: String = unknown.chars().take(64).collect();
             return mistake(shown, format!("is not a field; use {}", FIELDS.join(", ")));
         }
-        let mut scopes = Vec::new();
+        let (mut scopes, mut given) = (Vec::new(), Vec::new());
         for (field, read) in [
             ("urls", url as fn(&str) -> Result<Scope, String>),
             ("paths", path),
@@ -74,10 +76,12 @@ impl Order {
                     mistake(format!("{field}[{index}]"), format!("{text:?}: {message}"))
                 })?;
                 scopes.push(scope);
+                given.push(text.to_owned());
             }
         }
         if flag(fields, "everything")? {
             scopes.push(Scope::Everything);
+            given.push("/*".to_owned());
         }
         if scopes.is_empty() {
             return mistake(
@@ -91,6 +95,7 @@ impl Order {
         }
         Ok(Self {
             scopes,
+            given,
             soft: flag(fields, "soft")?,
             dry_run: flag(fields, "dry_run")?,
             reference: reference(fields)?,

@@ -1,0 +1,185 @@
+//! CloudFront's calls about invalidations, for clients such as an unmodified boto3. The distribution is the edge's name.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use edgerouter_core::cloudfront::{
+    invalidation::{self, ApiError, Invalidation},
+    sigv4::{self, Signed},
+};
+use http::{StatusCode, header};
+
+use super::{
+    answer::{self, Answer},
+    endpoints::{Call, MOST_BODY, Room},
+};
+use crate::purge::{Purge, Refused};
+
+pub const LIST: &str = "/2020-05-31/distribution/{distribution}/invalidation";
+pub const ONE: &str = "/2020-05-31/distribution/{distribution}/invalidation/{id}";
+
+/// Invalidations on one page at most, and when nothing is said.
+const MOST_ITEMS: usize = 100;
+
+pub fn create(room: &Room, call: &Call) -> Answer {
+    respond(|| {
+        admit(room, call)?;
+        let order = invalidation::read_batch(&call.body)?;
+        let live = room.shared.live.load();
+        let (purge, _new) = room
+            .shared
+            .purges
+            .order(order, &live.plan)
+            .map_err(refused)?;
+        let created = xml(StatusCode::CREATED, told(&purge).to_xml());
+        let location = format!("{}/{}", call.path, purge.id);
+        Ok(answer::with(created, header::LOCATION, &location))
+    })
+}
+
+pub fn get(room: &Room, call: &Call) -> Answer {
+    respond(|| {
+        admit(room, call)?;
+        let purge = room.shared.purges.find(call.parameter("id"));
+        let purge = purge.ok_or_else(|| {
+            let message = "The specified invalidation does not exist.";
+            ApiError::new("NoSuchInvalidation", 404, message)
+        })?;
+        Ok(xml(StatusCode::OK, told(&purge).to_xml()))
+    })
+}
+
+pub fn list(room: &Room, call: &Call) -> Answer {
+    respond(|| {
+        admit(room, call)?;
+        let most = match call.query("MaxItems").filter(|most| !most.is_empty()) {
+            None => MOST_ITEMS,
+            Some(most) => most
+                .parse::<usize>()
+                .ok()
+                .filter(|most| *most > 0)
+                .map(|most| most.min(MOST_ITEMS))
+                .ok_or_else(|| {
+                    let message = format!("MaxItems: {most:?}: must be a whole number above 0");
+                    ApiError::new("InvalidArgument", 400, message)
+                })?,
+        };
+        let all = room.shared.purges.list();
+        let marker = call.query("Marker").unwrap_or_default();
+        let from = match &*marker {
+            "" => 0,
+            marker => all
+                .iter()
+                .position(|purge| purge.id == marker)
+                .ok_or_else(|| {
+                    let message = "Marker: is not the NextMarker of a list";
+                    ApiError::new("InvalidArgument", 400, message)
+                })?,
+        };
+        let rest = all.get(from..).unwrap_or_default();
+        let page: Vec<Invalidation<'_>> = rest.iter().take(most).map(|p| told(p)).collect();
+        let next = rest.get(most).map(|purge| &*purge.id);
+        let body = invalidation::list_xml(&page, &marker, next, most);
+        Ok(xml(StatusCode::OK, body))
+    })
+}
+
+/// The answer to a body that could not be taken.
+pub fn unread(status: StatusCode) -> Answer {
+    let error = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
+            "BatchTooLarge",
+            413,
+            format!("The invalidation batch is larger than {MOST_BODY} bytes."),
+        ),
+        _ => ApiError::new(
+            "InvalidArgument",
+            400,
+            "The body broke off or came too slowly.",
+        ),
+    };
+    wrong(&error)
+}
+
+/// The signature, then the distribution: a stranger learns no names.
+fn admit(room: &Room, call: &Call) -> Result<(), ApiError> {
+    let denied = |message: &str| Err(ApiError::new("AccessDenied", 403, message));
+    let (guard, credentials) = (&room.guard, &room.guard.credentials);
+    if credentials.keys.is_empty() {
+        if !guard.is_loopback() || credentials.token.is_some() {
+            return denied(
+                "No access keys are configured, and without them this is for loopback without a token only.",
+            );
+        }
+        // Whoever signs, with whatever key: but a form of a web page cannot.
+        if let Err(error) = sigv4::is_signed(&call.headers) {
+            return denied(&error.to_string());
+        }
+    } else {
+        let signed = Signed {
+            method: &call.method,
+            path: &call.path,
+            query: &call.query,
+            headers: &call.headers,
+            body: &call.body,
+        };
+        let secret_of = |wanted: &str| {
+            let found = credentials.keys.iter().find(|(key, _)| key == wanted);
+            found.map(|(_, secret)| secret.as_str())
+        };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        if let Err(error) = sigv4::verify(&signed, secret_of, now) {
+            return denied(&error.to_string());
+        }
+    }
+    if call.parameter("distribution") != &*room.shared.live.load().plan.name {
+        return Err(ApiError::new(
+            "NoSuchDistribution",
+            404,
+            "The specified distribution does not exist; it is the edge's name.",
+        ));
+    }
+    Ok(())
+}
+
+fn refused(refused: Refused) -> ApiError {
+    match refused {
+        Refused::TooMany(_) => {
+            ApiError::new("TooManyInvalidationsInProgress", 400, refused.to_string())
+        }
+        Refused::ReferenceTaken(..) => ApiError::new(
+            "InvalidArgument",
+            400,
+            "This caller reference was given to another batch of this distribution before.",
+        ),
+        Refused::Mistake(mistake) => mistake.into(),
+    }
+}
+
+fn told(purge: &Purge) -> Invalidation<'_> {
+    Invalidation {
+        id: &purge.id,
+        status: purge.status(),
+        created: purge.created,
+        paths: &purge.given,
+        reference: purge.reference.as_deref().unwrap_or(&purge.id),
+    }
+}
+
+fn respond(work: impl FnOnce() -> Result<Answer, ApiError>) -> Answer {
+    work().unwrap_or_else(|error| wrong(&error))
+}
+
+fn wrong(error: &ApiError) -> Answer {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+    answer::with(xml(status, error.to_xml(&id)), REQUEST_ID, &id)
+}
+
+const REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-amzn-requestid");
+
+fn xml(status: StatusCode, body: String) -> Answer {
+    answer::of(status, "text/xml", body)
+}
