@@ -23,10 +23,12 @@ from edgerouter.identity import Jwt
 from edgerouter.origins import Group, Health, Origin
 from edgerouter.plan import CallableSpec, Called, Limits, Plan
 from edgerouter.plugins import Plugin
+from edgerouter.prefetch import Prefetch
 from edgerouter.routes import (
     UNEDITED,
     ForwardPolicy,
     HeaderPolicy,
+    HeaderValues,
     Hook,
     Phase,
     Redirect,
@@ -76,6 +78,7 @@ class Edge:
         self._routes: list[Route] = []
         self._hooks: list[Hook] = []
         self._service_workers: list[ServiceWorker] = []
+        self._prefetch: list[Prefetch] = []
         self._called: list[Called] = []
         self._callables: list[Callable[..., Any]] = []
         self._server: Server | None = None
@@ -228,6 +231,30 @@ class Edge:
 
     # -- latency ---------------------------------------------------------------------------------------------------
 
+    def prefetch(
+        self,
+        urls: Collection[str],
+        *,
+        every: Duration | None = None,
+        on_start: bool = True,
+        host: str | None = None,
+        scheme: Literal["http", "https"] = "https",
+        headers: HeaderValues | None = None,
+    ) -> Prefetch:
+        """Fetches URLs before anybody asks, through the routes, keys and hooks of a visitor's request.
+
+        ``urls``  paths, or whole URLs as visitors ask for them
+        ``every``  seconds between the rounds, a tenth more or less; what is stored and stays fresh until the next
+            round is left alone
+        ``on_start``  at the start, and after each reload
+        ``host``  the host of paths; when ``None``, the one host that the routes name
+        ``scheme``  of paths, as the origin is told in ``X-Forwarded-Proto``
+        ``headers``  request fields besides ``Accept``, ``Accept-Encoding``, ``User-Agent`` and ``Sec-Purpose``
+        """
+        listed = Prefetch(urls, every=every, on_start=on_start, host=host, scheme=scheme, headers=headers or {})
+        self._prefetch.append(listed)
+        return listed
+
     def service_worker(
         self,
         path: str = "/sw.js",
@@ -364,6 +391,7 @@ class Edge:
             ("hooks", self._hooks),
             ("routes", self._routes),
             ("service_workers", self._service_workers),
+            ("prefetch", self._prefetch),
         ):
             if own:
                 data[field] = [*data.get(field, ()), *(_data(item) for item in own)]

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value
 from edgerouter.origins import Group, Origin
+from edgerouter.prefetch import Prefetch
 from edgerouter.routes import Hook, Route
 from edgerouter.service_worker import ServiceWorker
 
@@ -48,14 +49,18 @@ class Limits(Value, frozen=True, kw_only=True):
     coalesce_timeout: Duration = 10.0
     slice_bytes: int = 1_048_576
     read_ahead_bytes: int = 8_388_608
+    prefetch_concurrency: int = 4
+    prefetch_timeout: Duration = 60.0
 
     def _check(self, check: Check) -> None:
         check.whole("head_bytes", "head_fields", "url_bytes", "connections", "function_queue", "token_bytes", least=1)
+        check.whole("prefetch_concurrency", least=1)
         check.whole("body_bytes", "replay_bytes", "function_body_bytes", "remembered_tokens")
         check.whole("slice_bytes", least=4_096, most=67_108_864)
         check.whole("read_ahead_bytes", least=65_536, most=1_073_741_824)
         check.whole("memory_cache_bytes", "largest_object_bytes", optional=True)
         check.seconds("head_timeout", "idle_timeout", "body_timeout", "function_timeout", positive=True)
+        check.seconds("prefetch_timeout", positive=True)
         check.seconds("drain_timeout", "coalesce_timeout")
 
 
@@ -102,6 +107,7 @@ class Plan(Value, frozen=True, kw_only=True):
     hooks: Collection[Hook] = ()
     routes: Collection[Route] = ()
     service_workers: Collection[ServiceWorker] = ()
+    prefetch: Collection[Prefetch] = ()
 
     def _check(self, check: Check) -> None:
         check.name("name")

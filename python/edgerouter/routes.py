@@ -18,6 +18,7 @@ __all__ = [
     "ForwardPolicy",
     "HeaderEdits",
     "HeaderPolicy",
+    "HeaderValues",
     "Hook",
     "Phase",
     "Redirect",

@@ -1,4 +1,4 @@
-//! Work that belongs to no request: health probes, key sets by URL. One thread, one event loop.
+//! Work that belongs to no request: health probes, key sets by URL, prefetching. One thread, one event loop.
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -17,31 +17,37 @@ use tokio::{
 
 use crate::{
     identity::jwks_source::Fetch,
+    prefetch::schedule,
     server::Life,
     upstream::{RequestBody, UpstreamRequest, Upstreams, health_probe},
-    worker::Shared,
+    worker::{Shared, Worker},
 };
 
-pub fn start(shared: Arc<Shared>, life: watch::Receiver<Life>) -> std::io::Result<JoinHandle<()>> {
+pub fn start(
+    workers: usize,
+    shared: Arc<Shared>,
+    life: watch::Receiver<Life>,
+) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("edge-background".to_owned()).spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(shared, life)),
-            Err(error) => tracing::error!(%error, "no health probes and no key refresh: the event loop could not be made"),
+            Ok(runtime) => runtime.block_on(run(workers, shared, life)),
+            Err(error) => tracing::error!(%error, "no health probes, no key refresh and no prefetching: the event loop could not be made"),
         }
     })
 }
 
 /// Starts the tasks of the plan in service, and again for each plan that follows.
-async fn run(shared: Arc<Shared>, mut life: watch::Receiver<Life>) {
-    let upstreams = Rc::new(Upstreams::new());
+async fn run(workers: usize, shared: Arc<Shared>, mut life: watch::Receiver<Life>) {
+    let worker = Worker::new(workers, workers, Arc::clone(&shared));
+    let upstreams = Rc::clone(&worker.upstreams);
     let mut version = 0;
     let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
     let mut seconds = tokio::time::interval(std::time::Duration::from_millis(500));
     loop {
         tokio::select! {
             _ = seconds.tick() => {
-                upstreams.sweep(std::time::Instant::now());
+                worker.tick();
                 let live = shared.live.load_full();
                 if live.version != version {
                     version = live.version;
@@ -49,6 +55,9 @@ async fn run(shared: Arc<Shared>, mut life: watch::Receiver<Life>) {
                         task.abort();
                     }
                     tasks.push(spawn_local(health_probe::run(Rc::clone(&upstreams), Arc::clone(&live), Arc::clone(&shared.health))));
+                    if !live.plan.prefetch.is_empty() {
+                        tasks.push(spawn_local(schedule::run(Rc::clone(&worker), Arc::clone(&live))));
+                    }
                     for source in live.keys.sources() {
                         let fetcher = KeyFetch(Rc::clone(&upstreams));
                         tasks.push(spawn_local(async move { source.run(fetcher).await }));

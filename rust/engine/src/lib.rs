@@ -9,6 +9,7 @@ mod body;
 pub mod functions;
 pub mod identity;
 mod listen;
+mod prefetch;
 pub mod purge;
 mod request;
 mod server;

@@ -152,7 +152,8 @@ impl Engine {
             }
         }
         threads.push(
-            background::start(Arc::clone(&shared), watched.clone()).map_err(StartError::Thread)?,
+            background::start(workers, Arc::clone(&shared), watched.clone())
+                .map_err(StartError::Thread)?,
         );
         threads.push(
             purge::sweep::start(Arc::clone(&shared), watched.clone())
@@ -270,7 +271,8 @@ fn share(plan: Plan, functions: Arc<dyn Functions>, workers: usize) -> Arc<Share
         .unwrap_or_else(default_capacity);
     let memory = MemoryStore::new(capacity, plan.limits.largest_object_bytes);
     let store = Store::new(memory, None);
-    let metrics = Metrics::new(workers, &plan);
+    // One more than serve: the background has a worker of its own.
+    let metrics = Metrics::new(workers + 1, &plan);
     let keys = KeySources::of(&plan);
     Arc::new(Shared {
         store,

@@ -7,6 +7,7 @@ mod fit;
 mod keys;
 mod origins;
 mod paths;
+mod prefetch;
 mod routes;
 mod service_workers;
 mod templates;
@@ -125,6 +126,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         hooks,
         routes,
         service_workers,
+        prefetch,
     } = spec;
     let origin_names: Vec<Arc<str>> = origins
         .iter()
@@ -189,6 +191,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
     }
     let router = Router::build(&routes);
     keys::tag(&mut routes, &router);
+    let prefetch = prefetch::lists(prefetch, &routes, &router, problems);
     Some(Plan {
         name: name.into(),
         via: via.into(),
@@ -201,6 +204,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         router,
         edge_fields,
         marks_personal: !service_workers.is_empty(),
+        prefetch,
     })
 }
 

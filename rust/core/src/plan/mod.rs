@@ -12,7 +12,10 @@ pub mod table;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, uri::Authority};
+use http::{
+    HeaderName, HeaderValue, Method, StatusCode,
+    uri::{Authority, PathAndQuery},
+};
 use ipnet::IpNet;
 
 pub use compile::compile;
@@ -77,6 +80,7 @@ pub struct Plan {
     pub edge_fields: Vec<HeaderName>,
     /// Responses that set a cookie are marked for the service workers of the site, which cannot see it.
     pub marks_personal: bool,
+    pub prefetch: Vec<Prefetch>,
 }
 
 impl Plan {
@@ -121,6 +125,8 @@ pub struct Limits {
     pub slice_bytes: u64,
     /// How far the fetch of a large object runs ahead of its fastest reader.
     pub read_ahead_bytes: u64,
+    pub prefetch_concurrency: usize,
+    pub prefetch_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -146,6 +152,8 @@ impl Default for Limits {
             coalesce_timeout: Duration::from_secs(10),
             slice_bytes: 1 << 20,
             read_ahead_bytes: 8 << 20,
+            prefetch_concurrency: 4,
+            prefetch_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -211,6 +219,25 @@ pub struct HealthCheck {
     pub healthy_after: u32,
     pub unhealthy_after: u32,
     pub status: Vec<StatusCode>,
+}
+
+/// URLs that the edge asks of itself, so that visitors find their answers stored.
+#[derive(Debug, Clone)]
+pub struct Prefetch {
+    pub targets: Vec<PrefetchTarget>,
+    pub every: Option<Duration>,
+    /// At the start and after a reload.
+    pub on_start: bool,
+    /// Request fields besides those that every such request has.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// One URL as visitors ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrefetchTarget {
+    pub scheme: Scheme,
+    pub authority: HeaderValue,
+    pub path_and_query: PathAndQuery,
 }
 
 /// Origins in order of preference.

@@ -18,7 +18,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{
-    CachePolicy, Condition, FailMode, HeaderEdits, HealthCheck, Limits, Redirect, Select,
+    CachePolicy, Condition, FailMode, HeaderEdits, HealthCheck, Limits, Redirect, Scheme, Select,
     ViewerPolicy,
 };
 
@@ -146,6 +146,18 @@ pub struct PlanSpec {
     pub routes: Vec<RouteSpec>,
     /// Their routes are in `routes` already.
     pub service_workers: Vec<ServiceWorker>,
+    pub prefetch: Vec<PrefetchSpec>,
+}
+
+/// A list of URLs to prefetch as declared.
+#[derive(Debug)]
+pub struct PrefetchSpec {
+    pub urls: Vec<(String, String)>,
+    pub every: Option<Duration>,
+    pub on_start: bool,
+    pub host: Option<String>,
+    pub scheme: Scheme,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Debug)]

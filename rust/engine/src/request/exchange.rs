@@ -54,6 +54,8 @@ pub struct Exchange {
     pub client: Client,
     pub route: Option<RouteId>,
     pub claims: Option<Arc<Claims>>,
+    /// Seconds for which a stored response must stay fresh to answer; only requests of the edge's own ask for it.
+    pub fresh_for: Option<u32>,
     pub chosen: SmallVec<[Chosen; 1]>,
     pub note: Note,
 }
@@ -91,8 +93,28 @@ impl Exchange {
         request: Request<Incoming>,
         started: Instant,
     ) -> Result<Self, Early> {
+        let (head, body) = request.into_parts();
+        Self::admit_head(worker, conn, head, Some(body), started)
+    }
+
+    /// As `admit`, for a request that the edge makes of itself.
+    pub fn admit_own(
+        worker: Rc<Worker>,
+        conn: Rc<Conn>,
+        head: Parts,
+        started: Instant,
+    ) -> Result<Self, Early> {
+        Self::admit_head(worker, conn, head, None, started)
+    }
+
+    fn admit_head(
+        worker: Rc<Worker>,
+        conn: Rc<Conn>,
+        mut head: Parts,
+        body: Option<Incoming>,
+        started: Instant,
+    ) -> Result<Self, Early> {
         let live = worker.live();
-        let (mut head, body) = request.into_parts();
         let client = client_address::resolve(
             conn.peer.ip(),
             &head.headers,
@@ -123,9 +145,9 @@ impl Exchange {
             );
             return Err(response.into());
         }
-        let has_body = !body.is_end_stream();
+        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
         admit::plain_length(&mut head.headers);
-        if let Some(length) = body.size_hint().exact()
+        if let Some(length) = body.as_ref().and_then(|body| body.size_hint().exact())
             && length > live.plan.limits.body_bytes
         {
             return Err(refuse(&worker, Refusal::BodyTooLarge));
@@ -140,13 +162,14 @@ impl Exchange {
             started,
             has_body,
             wants_upgrade,
-            body: Some(body),
+            body,
             authority,
             viewer_path,
             client,
             head,
             route: None,
             claims: None,
+            fresh_for: None,
             chosen: SmallVec::new(),
             note: Note {
                 outcome: Outcome::Pass,

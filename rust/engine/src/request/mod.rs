@@ -8,6 +8,7 @@ pub mod cached;
 pub mod exchange;
 pub mod hooks;
 pub mod origin;
+pub mod own;
 pub mod pages;
 pub mod tunnel;
 

@@ -21,7 +21,7 @@ pub(super) fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-const FAMILIES: [(&str, &str, &str); 8] = [
+const FAMILIES: [(&str, &str, &str); 9] = [
     (
         "refused",
         "edgerouter_refused_total",
@@ -46,6 +46,11 @@ const FAMILIES: [(&str, &str, &str); 8] = [
         "slices",
         "edgerouter_slice_fetches_total",
         "Fetches of slices of large objects, by how they ended.",
+    ),
+    (
+        "prefetch",
+        "edgerouter_prefetches_total",
+        "Fetches that nobody had asked for, by what wanted them and by result.",
     ),
     (
         "failover",

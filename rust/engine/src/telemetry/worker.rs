@@ -211,6 +211,14 @@ impl WorkerMetrics {
         self.rare("slices", format!("result=\"{result}\""));
     }
 
+    /// Something was fetched that nobody had asked for.
+    pub fn prefetched(&self, source: &'static str, result: &'static str) {
+        self.rare(
+            "prefetch",
+            format!("source=\"{source}\",result=\"{result}\""),
+        );
+    }
+
     /// A group had to go on to its next member.
     pub fn failover(&self, group: GroupId) {
         let name = self

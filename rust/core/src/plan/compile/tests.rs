@@ -136,6 +136,37 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (1, 1)
     );
     assert!(!last.hooks.origin_request[0].always);
+    let list = &plan.prefetch[0];
+    let urls: Vec<(Scheme, &str, &str)> = list
+        .targets
+        .iter()
+        .map(|target| {
+            (
+                target.scheme,
+                target.authority.to_str().unwrap(),
+                target.path_and_query.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        urls,
+        [
+            (Scheme::Https, "www.example.com", "/b/popular?page=1"),
+            (Scheme::Http, "other.example.com:8080", "/b/config")
+        ]
+    );
+    assert_eq!(
+        (list.every.map(|every| every.as_secs()), list.on_start),
+        (Some(60), false)
+    );
+    assert_eq!(
+        (
+            list.headers.len(),
+            plan.limits.prefetch_concurrency,
+            plan.limits.prefetch_timeout.as_secs()
+        ),
+        (1, 8, 20)
+    );
     let worker = &plan.routes[6];
     assert_eq!(
         (&*worker.label, plan.marks_personal),

@@ -1,13 +1,16 @@
-//! `SERVICE_WORKER`: what the edge makes of the route table for browsers.
+//! `SERVICE_WORKER` and `PREFETCH`: what is fetched before anybody asks.
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{
-    RouteSpec,
+    PrefetchSpec, RouteSpec,
+    headers::header_map,
     reader::{Fields, Problems},
     route,
 };
-use crate::service_worker::ServiceWorker;
+use crate::{plan::Scheme, service_worker::ServiceWorker};
 
 /// Paths that a service worker may precache at most: each is a request of every visitor.
 const MOST_PRECACHED: usize = 1_000;
@@ -106,4 +109,42 @@ pub(super) fn route(
         "respond": {"status": 200, "headers": fields, "body": script},
     });
     route::route(&route, format!("routes[{}]", routes.len()), name, problems)
+}
+
+/// Rounds of a prefetch list are at least this far apart.
+const LEAST_EVERY: Duration = Duration::from_millis(100);
+
+pub(super) fn prefetch(
+    value: &Value,
+    path: String,
+    problems: &mut Problems,
+) -> Option<PrefetchSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let urls = fields
+        .texts("urls", problems)
+        .into_iter()
+        .map(|(path, url)| (path, url.to_owned()))
+        .collect();
+    let every = fields.maybe_timeout("every", problems);
+    if let Some(every) = every.filter(|every| *every < LEAST_EVERY) {
+        problems.add(
+            fields.at("every"),
+            Some(every.as_secs_f64().to_string()),
+            "must be ≥ 0.1 seconds",
+        );
+    }
+    let on_start = fields.flag("on_start", true, problems);
+    let host = fields.text("host", problems).map(str::to_owned);
+    let schemes = [("http", Scheme::Http), ("https", Scheme::Https)];
+    let scheme = fields.choice("scheme", &schemes, Scheme::Https, problems);
+    let headers = header_map(&mut fields, "headers", problems);
+    fields.end(problems);
+    Some(PrefetchSpec {
+        urls,
+        every,
+        on_start,
+        host,
+        scheme,
+        headers,
+    })
 }

@@ -117,6 +117,11 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
     for worker in &service_workers {
         routes.extend(latency::route(worker, &name, &routes, problems));
     }
+    let prefetch = fields
+        .list("prefetch", problems)
+        .into_iter()
+        .filter_map(|(path, value)| latency::prefetch(value, path, problems))
+        .collect();
     fields.end(problems);
     Some(PlanSpec {
         name,
@@ -129,6 +134,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         hooks,
         routes,
         service_workers,
+        prefetch,
     })
 }
 
@@ -169,6 +175,13 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         0,
         100_000_000,
     );
+    let prefetch_concurrency = size(
+        &mut fields,
+        "prefetch_concurrency",
+        own.prefetch_concurrency,
+        1,
+        1_000,
+    );
     let slice_bytes = fields.whole("slice_bytes", own.slice_bytes, 4 << 10, 64 << 20, problems);
     let read_ahead_bytes = fields.whole(
         "read_ahead_bytes",
@@ -205,6 +218,8 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         coalesce_timeout: fields.timeout("coalesce_timeout", own.coalesce_timeout, false, problems),
         slice_bytes,
         read_ahead_bytes,
+        prefetch_concurrency,
+        prefetch_timeout: fields.timeout("prefetch_timeout", own.prefetch_timeout, true, problems),
     };
     fields.end(problems);
     read

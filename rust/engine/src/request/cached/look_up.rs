@@ -51,11 +51,14 @@ pub(super) fn look_up_with(
     loaded: &Loaded,
 ) -> Result<Found, Box<OnDisk>> {
     let worker = Rc::clone(&x.worker);
-    let directives = if route.cache.request_directives {
+    let mut directives = if route.cache.request_directives {
         RequestDirectives::parse(&x.head.headers)
     } else {
         RequestDirectives::default()
     };
+    if x.fresh_for.is_some() {
+        directives.min_fresh = x.fresh_for;
+    }
     let mut scratch = worker.key.borrow_mut();
     scratch.clear();
     key::url(

@@ -1,0 +1,6 @@
+//! Fetching before anybody asks, away from the workers: one event loop with a worker of its own.
+//!
+//! `schedule` goes through the lists of the plan. What is fetched goes through the very path of a visitor's request
+//! (`request::own`), so it finds the same route, key and hooks.
+
+pub mod schedule;

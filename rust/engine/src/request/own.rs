@@ -1,0 +1,109 @@
+//! A request that the edge makes of itself, so that a visitor finds its answer stored: the same phases, no client.
+
+use std::{future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
+
+use edgerouter_core::plan::{PrefetchTarget, Scheme};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body::Body as _;
+
+use super::{Exchange, path};
+use crate::{listen::Conn, telemetry::Outcome, worker::Worker};
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefetched {
+    /// It was stored already, and fresh for long enough.
+    Fresh,
+    Stored {
+        bytes: u64,
+    },
+    /// The origin confirmed what was stored.
+    Revalidated,
+    /// Answered well, and not to be stored.
+    NotStored {
+        bytes: u64,
+    },
+    /// No answer, an error, or one cut off; with the status where there was one.
+    Failed(Option<StatusCode>),
+}
+
+impl Prefetched {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Stored { .. } => "stored",
+            Self::Revalidated => "revalidated",
+            Self::NotStored { .. } => "not-stored",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Fields of such a request besides `Host`; the list's own come last and win.
+const FIELDS: [(HeaderName, HeaderValue); 4] = [
+    (header::ACCEPT, HeaderValue::from_static("*/*")),
+    (
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("gzip, deflate, br, zstd"),
+    ),
+    (
+        header::USER_AGENT,
+        HeaderValue::from_static("edgerouter-prefetch"),
+    ),
+    (
+        HeaderName::from_static("sec-purpose"),
+        HeaderValue::from_static("prefetch"),
+    ),
+];
+
+/// Asks, and takes the whole answer in. `fresh_for`: seconds for which what is stored must stay fresh to be left alone.
+pub async fn prefetch(
+    worker: &Rc<Worker>,
+    target: &PrefetchTarget,
+    headers: &[(HeaderName, HeaderValue)],
+    fresh_for: Option<u32>,
+) -> Prefetched {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = Uri::from(target.path_and_query.clone());
+    let fields = request.headers_mut();
+    fields.insert(header::HOST, target.authority.clone());
+    for (name, value) in FIELDS.iter().chain(headers) {
+        fields.insert(name.clone(), value.clone());
+    }
+    let conn = Rc::new(Conn::new(
+        SocketAddr::from(([127, 0, 0, 1], 0)),
+        target.scheme == Scheme::Https,
+        worker.clock.ticks(),
+    ));
+    let (head, ()) = request.into_parts();
+    let mut x = match Exchange::admit_own(Rc::clone(worker), conn, head, Instant::now()) {
+        Ok(x) => x,
+        Err(early) => return Prefetched::Failed(Some(early.0.status())),
+    };
+    x.fresh_for = fresh_for;
+    let response = match path(&mut x).await {
+        Ok(response) => response,
+        Err(early) => return Prefetched::Failed(Some(early.0.status())),
+    };
+    let status = response.status();
+    let mut body = response.into_body();
+    let mut bytes = 0;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        match frame {
+            Ok(frame) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Err(_) => return Prefetched::Failed(Some(status)),
+        }
+    }
+    if status.is_client_error() || status.is_server_error() {
+        return Prefetched::Failed(Some(status));
+    }
+    match x.note.outcome {
+        Outcome::StaleOnError | Outcome::Error => Prefetched::Failed(None),
+        Outcome::Revalidated => Prefetched::Revalidated,
+        Outcome::Hit | Outcome::Stale => Prefetched::Fresh,
+        Outcome::Coalesced => Prefetched::Stored { bytes },
+        _ if x.note.stored => Prefetched::Stored { bytes },
+        _ => Prefetched::NotStored { bytes },
+    }
+}
