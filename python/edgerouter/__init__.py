@@ -24,7 +24,7 @@ from edgerouter.identity import Jwt
 from edgerouter.origins import Group, Health, Origin
 from edgerouter.plan import Limits
 from edgerouter.plugins import Plugin
-from edgerouter.prefetch import Prefetch
+from edgerouter.prefetch import Predict, Prefetch
 from edgerouter.purging import DryRun, Purge
 from edgerouter.routes import (
     ForwardPolicy,
@@ -61,6 +61,7 @@ __all__ = [
     "Origin",
     "OriginError",
     "Plugin",
+    "Predict",
     "Prefetch",
     "Problem",
     "Purge",

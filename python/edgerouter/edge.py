@@ -23,7 +23,7 @@ from edgerouter.identity import Jwt
 from edgerouter.origins import Group, Health, Origin
 from edgerouter.plan import CallableSpec, Called, Limits, Plan
 from edgerouter.plugins import Plugin
-from edgerouter.prefetch import Prefetch
+from edgerouter.prefetch import Predict, Prefetch
 from edgerouter.routes import (
     UNEDITED,
     ForwardPolicy,
@@ -182,6 +182,7 @@ class Edge:
         experiment: Experiment | Collection[Experiment] = (),
         errors: Mapping[int, str] | None = None,
         compress: bool = False,
+        predict: Predict | None = None,
     ) -> Route:
         """Declares a route. Order of precedence: host-specific, exact, longer literal prefix, fewer wildcards, order.
 
@@ -200,6 +201,7 @@ class Edge:
         ``experiment``  one or several experiments
         ``errors``  pages for error statuses, as in ``{404: "/404.html"}``
         ``compress``  reserved for compression at the edge
+        ``predict``  fetch the pages that visitors will most likely ask for next
         """
         return self._add(
             lambda: Route(
@@ -226,6 +228,7 @@ class Edge:
                 experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                 errors=errors or {},
                 compress=compress,
+                predict=predict,
             )
         )
 

@@ -51,10 +51,13 @@ class Limits(Value, frozen=True, kw_only=True):
     read_ahead_bytes: int = 8_388_608
     prefetch_concurrency: int = 4
     prefetch_timeout: Duration = 60.0
+    predict_pages: int = 10_000
+    predict_visitors: int = 50_000
 
     def _check(self, check: Check) -> None:
         check.whole("head_bytes", "head_fields", "url_bytes", "connections", "function_queue", "token_bytes", least=1)
         check.whole("prefetch_concurrency", least=1)
+        check.whole("predict_pages", "predict_visitors", least=2)
         check.whole("body_bytes", "replay_bytes", "function_body_bytes", "remembered_tokens")
         check.whole("slice_bytes", least=4_096, most=67_108_864)
         check.whole("read_ahead_bytes", least=65_536, most=1_073_741_824)

@@ -13,6 +13,7 @@ from edgerouter.cache import STANDARD, CachePolicy, Selection, check_selection
 from edgerouter.checks import Check, Value, is_status, is_token, listed
 from edgerouter.experiments import Experiment
 from edgerouter.identity import Jwt
+from edgerouter.prefetch import Predict
 
 __all__ = [
     "ForwardPolicy",
@@ -200,6 +201,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
     experiments: Collection[Experiment] = ()
     errors: Mapping[int, str] = {}
     compress: bool = False
+    predict: Predict | None = None
 
     def _check(self, check: Check) -> None:
         check.text("pattern")
@@ -224,6 +226,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
         self._check_experiments(check)
         self._check_errors(check)
         check.flag("compress")
+        check.instance("predict", Predict, optional=True)
 
     def _check_when(self, check: Check) -> None:
         items = listed(self.when)

@@ -16,5 +16,6 @@ pub mod http;
 pub mod identity;
 pub mod origin;
 pub mod plan;
+pub mod predict;
 pub mod service_worker;
 pub mod viewer;

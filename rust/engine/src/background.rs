@@ -11,13 +11,16 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::PathAnd
 use http_body::Body as _;
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::watch,
+    sync::{mpsc, watch},
     task::spawn_local,
 };
 
 use crate::{
     identity::jwks_source::Fetch,
-    prefetch::schedule,
+    prefetch::{
+        predicted::{self, Navigation},
+        schedule,
+    },
     server::Life,
     upstream::{RequestBody, UpstreamRequest, Upstreams, health_probe},
     worker::{Shared, Worker},
@@ -26,21 +29,28 @@ use crate::{
 pub fn start(
     workers: usize,
     shared: Arc<Shared>,
+    told: mpsc::Receiver<Navigation>,
     life: watch::Receiver<Life>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("edge-background".to_owned()).spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(workers, shared, life)),
-            Err(error) => tracing::error!(%error, "no health probes, no key refresh and no prefetching: the event loop could not be made"),
+            Ok(runtime) => runtime.block_on(run(workers, shared, told, life)),
+            Err(error) => tracing::error!(%error, "no health probes, no key refresh, no prefetching: the event loop could not be made"),
         }
     })
 }
 
 /// Starts the tasks of the plan in service, and again for each plan that follows.
-async fn run(workers: usize, shared: Arc<Shared>, mut life: watch::Receiver<Life>) {
+async fn run(
+    workers: usize,
+    shared: Arc<Shared>,
+    told: mpsc::Receiver<Navigation>,
+    mut life: watch::Receiver<Life>,
+) {
     let worker = Worker::new(workers, workers, Arc::clone(&shared));
     let upstreams = Rc::clone(&worker.upstreams);
+    spawn_local(predicted::run(Rc::clone(&worker), told));
     let mut version = 0;
     let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
     let mut seconds = tokio::time::interval(std::time::Duration::from_millis(500));

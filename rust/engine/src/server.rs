@@ -1,11 +1,12 @@
 //! Start, reload and stop: the engine as its owner sees it.
 
 use std::{
+    hash::RandomState,
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc,
+        mpsc as signals,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -16,7 +17,7 @@ use edgerouter_core::plan::Plan;
 use parking_lot::Mutex;
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::watch,
+    sync::{mpsc, watch},
     task::spawn_local,
 };
 
@@ -29,6 +30,7 @@ use crate::{
         conn::Verdict,
         tcp::{self, BindError},
     },
+    prefetch::predicted::{Navigation, QUEUE},
     purge::{self, Purges},
     store::{Flights, MemoryStore, Runs, Store},
     telemetry::{Gauges, Metrics},
@@ -132,10 +134,11 @@ impl Engine {
             .as_ref()
             .and_then(|socket| socket.local_addr().ok());
 
-        let shared = share(plan, functions, workers);
+        let (navigations, told) = mpsc::channel(QUEUE);
+        let shared = share(plan, functions, workers, navigations);
         let (life, watched) = watch::channel(Life::Serving);
         let mut threads = Vec::new();
-        let (ready, started) = mpsc::channel();
+        let (ready, started) = signals::channel();
         for (index, sockets) in sockets.into_iter().enumerate() {
             let (shared, life, ready) = (Arc::clone(&shared), watched.clone(), ready.clone());
             let thread = std::thread::Builder::new()
@@ -152,7 +155,7 @@ impl Engine {
             }
         }
         threads.push(
-            background::start(workers, Arc::clone(&shared), watched.clone())
+            background::start(workers, Arc::clone(&shared), told, watched.clone())
                 .map_err(StartError::Thread)?,
         );
         threads.push(
@@ -264,7 +267,12 @@ impl Drop for Engine {
     }
 }
 
-fn share(plan: Plan, functions: Arc<dyn Functions>, workers: usize) -> Arc<Shared> {
+fn share(
+    plan: Plan,
+    functions: Arc<dyn Functions>,
+    workers: usize,
+    navigations: mpsc::Sender<Navigation>,
+) -> Arc<Shared> {
     let capacity = plan
         .limits
         .memory_cache_bytes
@@ -278,6 +286,8 @@ fn share(plan: Plan, functions: Arc<dyn Functions>, workers: usize) -> Arc<Share
         store,
         flights: Flights::new(),
         runs: Runs::new(),
+        navigations,
+        visitors: RandomState::new(),
         purges: Purges::new(),
         health: Arc::new(HealthBoard::new(&plan)),
         metrics,
@@ -313,7 +323,7 @@ fn work(
     shared: Arc<Shared>,
     sockets: Vec<TcpListener>,
     life: watch::Receiver<Life>,
-    ready: &mpsc::Sender<std::io::Result<()>>,
+    ready: &signals::Sender<std::io::Result<()>>,
 ) {
     let runtime = Builder::new_current_thread()
         .enable_all()

@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    hash::RandomState,
     rc::Rc,
     sync::{
         Arc,
@@ -17,11 +18,13 @@ use arc_swap::ArcSwap;
 use edgerouter_core::plan::Plan;
 use http::HeaderValue;
 use slab::Slab;
+use tokio::sync::mpsc;
 
 use crate::{
     functions::Functions,
     identity::{KeySources, Remembered},
     listen::Conn,
+    prefetch::predicted::Navigation,
     purge::Purges,
     store::{Flights, Runs, Store},
     telemetry::{Metrics, WorkerMetrics},
@@ -47,6 +50,10 @@ pub struct Shared {
     pub flights: Arc<Flights>,
     /// Large objects that are coming in.
     pub runs: Arc<Runs>,
+    /// To the next-page model; full: dropped.
+    pub navigations: mpsc::Sender<Navigation>,
+    /// The key under which visitors become numbers, new with each process.
+    pub visitors: RandomState,
     pub purges: Arc<Purges>,
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,

@@ -191,6 +191,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
     }
     let router = Router::build(&routes);
     keys::tag(&mut routes, &router);
+    let predicts = routes.iter().any(|route| route.predict.is_some());
     let prefetch = prefetch::lists(prefetch, &routes, &router, problems);
     Some(Plan {
         name: name.into(),
@@ -205,6 +206,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         edge_fields,
         marks_personal: !service_workers.is_empty(),
         prefetch,
+        predicts,
     })
 }
 

@@ -81,6 +81,8 @@ pub struct Plan {
     /// Responses that set a cookie are marked for the service workers of the site, which cannot see it.
     pub marks_personal: bool,
     pub prefetch: Vec<Prefetch>,
+    /// At least one route predicts.
+    pub predicts: bool,
 }
 
 impl Plan {
@@ -127,6 +129,8 @@ pub struct Limits {
     pub read_ahead_bytes: u64,
     pub prefetch_concurrency: usize,
     pub prefetch_timeout: Duration,
+    pub predict_pages: usize,
+    pub predict_visitors: usize,
 }
 
 impl Default for Limits {
@@ -154,6 +158,8 @@ impl Default for Limits {
             read_ahead_bytes: 8 << 20,
             prefetch_concurrency: 4,
             prefetch_timeout: Duration::from_secs(60),
+            predict_pages: 10_000,
+            predict_visitors: 50_000,
         }
     }
 }
@@ -230,6 +236,21 @@ pub struct Prefetch {
     pub on_start: bool,
     /// Request fields besides those that every such request has.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Whether and how far the pages that a visitor will ask for next are guessed and fetched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predict {
+    /// The part of the visitors of a page that must have gone on to the next.
+    pub confidence: f64,
+    /// How many they must have been.
+    pub support: u32,
+    /// Pages fetched for one navigation.
+    pub pages: usize,
+    pub requests_per_minute: u32,
+    pub bytes_per_minute: u64,
+    /// The part of the visitors that is learnt from.
+    pub sample: f64,
 }
 
 /// One URL as visitors ask for it.
@@ -327,6 +348,7 @@ pub struct Route {
     pub hooks: Hooks,
     pub errors: Vec<(StatusCode, Arc<str>)>,
     pub compress: bool,
+    pub predict: Option<Predict>,
 }
 
 /// Who answers.

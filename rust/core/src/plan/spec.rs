@@ -18,8 +18,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{
-    CachePolicy, Condition, FailMode, HeaderEdits, HealthCheck, Limits, Redirect, Scheme, Select,
-    ViewerPolicy,
+    CachePolicy, Condition, FailMode, HeaderEdits, HealthCheck, Limits, Predict, Redirect, Scheme,
+    Select, ViewerPolicy,
 };
 
 use crate::service_worker::ServiceWorker;
@@ -255,6 +255,7 @@ pub struct RouteSpec {
     pub experiments: Vec<(usize, ExperimentSpec)>,
     pub errors: Vec<(StatusCode, String)>,
     pub compress: bool,
+    pub predict: Option<Predict>,
 }
 
 /// `forward` as declared; `None`: worked out from the key.

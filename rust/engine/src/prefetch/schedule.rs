@@ -1,6 +1,11 @@
 //! The plan's lists of URLs: on start, and over and over.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use edgerouter_core::plan::Prefetch;
 use hashbrown::HashSet;
@@ -63,6 +68,9 @@ async fn round(
 ) {
     let mut fetches = JoinSet::new();
     for (place, target) in list.targets.iter().enumerate() {
+        if worker.shared.draining.load(Ordering::Relaxed) {
+            return;
+        }
         let Ok(permit) = Arc::clone(gate).acquire_owned().await else {
             return;
         };

@@ -416,6 +416,9 @@ impl Exchange {
             micros,
             length.unwrap_or(0),
         );
+        if self.live.plan.predicts {
+            self.tell_of_navigation(response);
+        }
         if length.is_none() {
             let worker = Rc::clone(&self.worker);
             let body = std::mem::replace(response.body_mut(), EdgeBody::empty());

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod cached;
 pub mod exchange;
 pub mod hooks;
+mod navigation;
 pub mod origin;
 pub mod own;
 pub mod pages;

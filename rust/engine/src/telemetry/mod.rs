@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use edgerouter_core::{admit::Refusal, plan::Plan};
+use edgerouter_core::{admit::Refusal, plan::Plan, predict::Ledger};
 use parking_lot::Mutex;
 
 pub use worker::WorkerMetrics;
@@ -116,6 +116,18 @@ pub struct Metrics {
     names: Mutex<Names>,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
+    predictions: Predictions,
+}
+
+/// Accounts of the next-page model.
+#[derive(Debug, Default)]
+struct Predictions {
+    learnt: AtomicU64,
+    dropped: AtomicU64,
+    fetched: AtomicU64,
+    used: AtomicU64,
+    wasted: AtomicU64,
+    wasted_bytes: AtomicU64,
 }
 
 /// Names of the plan in service.
@@ -156,6 +168,7 @@ impl Metrics {
             names: Mutex::new(Names::of(plan)),
             reloads_ok: AtomicU64::new(0),
             reloads_failed: AtomicU64::new(0),
+            predictions: Predictions::default(),
         })
     }
 
@@ -176,6 +189,29 @@ impl Metrics {
             &self.reloads_failed
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A navigation was told to the next-page model, or dropped as too many wait.
+    pub fn navigation(&self, told: bool) {
+        let counter = if told {
+            &self.predictions.learnt
+        } else {
+            &self.predictions.dropped
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How the guesses of the next-page model do.
+    pub fn predicted(&self, ledger: &Ledger) {
+        let own = &self.predictions;
+        for (cell, value) in [
+            (&own.fetched, ledger.fetched),
+            (&own.used, ledger.used),
+            (&own.wasted, ledger.wasted),
+            (&own.wasted_bytes, ledger.wasted_bytes),
+        ] {
+            cell.store(value, Ordering::Relaxed);
+        }
     }
 
     /// Sums a table whose plan is out of service.

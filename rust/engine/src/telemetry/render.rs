@@ -172,6 +172,7 @@ impl Metrics {
             head(&mut out, name, kind, help);
             let _ = writeln!(out, "{name} {value}");
         }
+        self.predictions(&mut out);
         type Of = fn(&OriginState) -> bool;
         for (name, help, of) in [
             (
@@ -205,6 +206,51 @@ impl Metrics {
             );
         }
         out
+    }
+
+    fn predictions(&self, out: &mut String) {
+        let own = &self.predictions;
+        let (used, wasted) = (
+            own.used.load(Ordering::Relaxed),
+            own.wasted.load(Ordering::Relaxed),
+        );
+        let name = "edgerouter_predict_navigations_total";
+        head(
+            out,
+            name,
+            "counter",
+            "Navigations that the next-page model was told of, or that it had no time for.",
+        );
+        for (result, cell) in [("learnt", &own.learnt), ("dropped", &own.dropped)] {
+            let count = cell.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
+        }
+        let name = "edgerouter_predict_pages_total";
+        head(
+            out,
+            name,
+            "counter",
+            "Pages fetched as the likely next ones, and what became of them: used by a visitor in time, or wasted.",
+        );
+        let fetched = own.fetched.load(Ordering::Relaxed);
+        for (result, count) in [("fetched", fetched), ("used", used), ("wasted", wasted)] {
+            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
+        }
+        let name = "edgerouter_predict_wasted_bytes_total";
+        head(out, name, "counter", "Bytes of the wasted ones.");
+        let _ = writeln!(out, "{name} {}", own.wasted_bytes.load(Ordering::Relaxed));
+        let name = "edgerouter_predict_precision";
+        head(
+            out,
+            name,
+            "gauge",
+            "The part of the judged guesses that was used; not a number before the first.",
+        );
+        let precision = match used + wasted {
+            0 => "NaN".to_owned(),
+            all => format!("{}", used as f64 / all as f64),
+        };
+        let _ = writeln!(out, "{name} {precision}");
     }
 
     fn requests(&self, out: &mut String) {

@@ -87,6 +87,23 @@ pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) 
     }
 }
 
+/// Guesses are fetched as anybody's request and kept for everybody.
+pub(super) fn predict_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+    if spec.predict.is_none() {
+        return;
+    }
+    let message = if !matches!(spec.target, TargetSpec::To(_) | TargetSpec::Broken) {
+        "is for routes that go to an origin"
+    } else if spec.has_auth {
+        "is for pages that anybody may see: this route demands a token (auth)"
+    } else if !spec.cache.enabled {
+        "needs a route that stores: its cache is off"
+    } else {
+        return;
+    };
+    problems.add(format!("{path}.predict"), None, message);
+}
+
 pub(super) fn pages(spec: &RouteSpec, path: &str, problems: &mut Problems) {
     if let Some(index) = &spec.index
         && (index.is_empty()

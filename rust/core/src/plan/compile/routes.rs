@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::{
     Names,
-    fit::{cache_fits, pages, target_fits},
+    fit::{cache_fits, pages, predict_fits, target_fits},
     host, index,
     paths::{location, prefix, rewrite},
     pattern,
@@ -35,6 +35,7 @@ pub(super) fn route(
     let (hosts, own) = places(&spec, &path, problems);
     target_fits(&spec, &path, problems);
     cache_fits(&spec, &path, problems);
+    predict_fits(&spec, &path, problems);
     pages(&spec, &path, problems);
     let strip_prefix = prefix(
         spec.strip_prefix.as_deref(),
@@ -131,6 +132,7 @@ pub(super) fn route(
             .map(|(status, page)| (status, page.into()))
             .collect(),
         compress: spec.compress,
+        predict: spec.predict,
     })
 }
 

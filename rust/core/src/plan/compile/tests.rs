@@ -167,6 +167,25 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         ),
         (1, 8, 20)
     );
+    assert_eq!(
+        plan.routes[5].predict,
+        Some(crate::plan::Predict {
+            confidence: 0.4,
+            support: 5,
+            pages: 3,
+            requests_per_minute: 30,
+            bytes_per_minute: 1 << 20,
+            sample: 0.5,
+        })
+    );
+    assert_eq!(
+        (
+            plan.predicts,
+            plan.limits.predict_pages,
+            plan.limits.predict_visitors
+        ),
+        (true, 1_000, 5_000)
+    );
     let worker = &plan.routes[6];
     assert_eq!(
         (&*worker.label, plan.marks_personal),

@@ -1,4 +1,4 @@
-//! `SERVICE_WORKER` and `PREFETCH`: what is fetched before anybody asks.
+//! `SERVICE_WORKER`, `PREFETCH` and `PREDICT`: what is fetched before anybody asks.
 
 use std::time::Duration;
 
@@ -10,7 +10,10 @@ use super::{
     reader::{Fields, Problems},
     route,
 };
-use crate::{plan::Scheme, service_worker::ServiceWorker};
+use crate::{
+    plan::{Predict, Scheme},
+    service_worker::ServiceWorker,
+};
 
 /// Paths that a service worker may precache at most: each is a request of every visitor.
 const MOST_PRECACHED: usize = 1_000;
@@ -146,5 +149,24 @@ pub(super) fn prefetch(
         host,
         scheme,
         headers,
+    })
+}
+
+pub(super) fn predict(value: &Value, path: String, problems: &mut Problems) -> Option<Predict> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let confidence = fields.number("confidence", 0.5, 0.0, 1.0, problems);
+    let support = fields.whole("support", 3, 1, 1_000, problems);
+    let pages = fields.whole("pages", 2, 1, 10, problems);
+    let requests = fields.whole("requests_per_minute", 60, 0, 1_000_000, problems);
+    let bytes_per_minute = fields.whole("bytes_per_minute", 10 << 20, 0, 1 << 50, problems);
+    let sample = fields.number("sample", 1.0, 0.0, 1.0, problems);
+    fields.end(problems);
+    Some(Predict {
+        confidence,
+        support: u32::try_from(support).ok()?,
+        pages: usize::try_from(pages).ok()?,
+        requests_per_minute: u32::try_from(requests).ok()?,
+        bytes_per_minute,
+        sample,
     })
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{
     ForwardSpec, RouteSpec, TargetSpec,
     headers::{edits, header_map, header_name, select_of, status, status_key},
+    latency,
     policies::{cache, experiment, jwt},
     reader::{Fields, Problems, shown},
 };
@@ -103,6 +104,9 @@ pub(super) fn route(
         }
     }
     let compress = fields.flag("compress", false, problems);
+    let predict = fields
+        .some("predict")
+        .and_then(|value| latency::predict(value, fields.at("predict"), problems));
     fields.end(problems);
     Some(RouteSpec {
         pattern,
@@ -126,6 +130,7 @@ pub(super) fn route(
         experiments,
         errors,
         compress,
+        predict,
     })
 }
 

@@ -182,6 +182,20 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         1,
         1_000,
     );
+    let predict_pages = size(
+        &mut fields,
+        "predict_pages",
+        own.predict_pages,
+        2,
+        10_000_000,
+    );
+    let predict_visitors = size(
+        &mut fields,
+        "predict_visitors",
+        own.predict_visitors,
+        2,
+        100_000_000,
+    );
     let slice_bytes = fields.whole("slice_bytes", own.slice_bytes, 4 << 10, 64 << 20, problems);
     let read_ahead_bytes = fields.whole(
         "read_ahead_bytes",
@@ -219,6 +233,8 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         slice_bytes,
         read_ahead_bytes,
         prefetch_concurrency,
+        predict_pages,
+        predict_visitors,
         prefetch_timeout: fields.timeout("prefetch_timeout", own.prefetch_timeout, true, problems),
     };
     fields.end(problems);

@@ -1,0 +1,131 @@
+//! What a visitor will most likely ask for next, learnt from what visitors ask for one after another.
+//!
+//! `model` counts which page follows which (a Markov chain of the first order), `budget` bounds what guessing may cost,
+//! `ledger` keeps account of whether it was worth it. Visitors and pages come as numbers: who asks is never known here.
+//! Every structure has a bound; times are Unix seconds given by the caller.
+
+mod budget;
+mod generations;
+mod ledger;
+mod model;
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+
+pub use budget::Budget;
+pub use generations::Generations;
+pub use ledger::Ledger;
+pub use model::{Bounds, Likely, Model};
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+const PURPOSES: [HeaderName; 3] = [
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("x-moz"),
+];
+
+/// Whether somebody went to a page: what a browser loads with it, or guesses by itself, says nothing of the next one.
+pub fn is_navigation(
+    method: &Method,
+    request: &HeaderMap,
+    status: StatusCode,
+    response: &HeaderMap,
+) -> bool {
+    if method != Method::GET || status != StatusCode::OK {
+        return false;
+    }
+    let has = |headers: &HeaderMap, name: &HeaderName, text: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.to_ascii_lowercase().contains(text))
+    };
+    if PURPOSES.iter().any(|name| has(request, name, "prefetch")) {
+        return false;
+    }
+    let wanted = match request.get(SEC_FETCH_MODE) {
+        Some(mode) => {
+            mode == "navigate"
+                && request
+                    .get(SEC_FETCH_DEST)
+                    .is_none_or(|dest| dest == "document")
+        }
+        None => has(request, &header::ACCEPT, "text/html"),
+    };
+    wanted
+        && (has(response, &header::CONTENT_TYPE, "text/html")
+            || has(response, &header::CONTENT_TYPE, "application/xhtml+xml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_going_to_a_page_is_a_navigation() {
+        let html = [("content-type", "text/html; charset=utf-8")];
+        let browser = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+        for (request, response, status, want) in [
+            (vec![browser], html, 200, true),
+            (vec![("accept", "*/*")], html, 200, false),
+            (vec![], html, 200, false),
+            (
+                vec![
+                    ("sec-fetch-mode", "navigate"),
+                    ("sec-fetch-dest", "document"),
+                ],
+                html,
+                200,
+                true,
+            ),
+            (
+                vec![
+                    ("sec-fetch-mode", "navigate"),
+                    ("sec-fetch-dest", "iframe"),
+                    browser,
+                ],
+                html,
+                200,
+                false,
+            ),
+            (vec![("sec-fetch-mode", "cors"), browser], html, 200, false),
+            (
+                vec![browser, ("sec-purpose", "prefetch;prerender")],
+                html,
+                200,
+                false,
+            ),
+            (vec![browser, ("purpose", "prefetch")], html, 200, false),
+            (vec![browser], html, 404, false),
+            (
+                vec![browser],
+                [("content-type", "application/json")],
+                200,
+                false,
+            ),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap_or_default();
+            let (request, response) = (fields(&request), fields(&response));
+            assert_eq!(
+                is_navigation(&Method::GET, &request, status, &response),
+                want,
+                "{request:?} {status}"
+            );
+            assert!(!is_navigation(&Method::POST, &request, status, &response));
+        }
+    }
+}

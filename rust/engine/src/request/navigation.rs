@@ -1,0 +1,71 @@
+//! Phase 16, the next-page model: who went where, for routes that predict.
+
+use std::hash::BuildHasher;
+
+use edgerouter_core::{
+    plan::{PrefetchTarget, Select},
+    predict,
+};
+use http::{Response, header, uri::PathAndQuery};
+use http_body::Body as _;
+
+use super::Exchange;
+use crate::{body::EdgeBody, prefetch::predicted::Navigation, telemetry::Outcome};
+
+impl Exchange {
+    /// Tells the model of a navigation. Only of what anybody may be sent, and never with a query, which may be somebody's
+    /// own; of the visitor it learns a number that means nothing outside this process.
+    pub(super) fn tell_of_navigation(&self, response: &Response<EdgeBody>) {
+        let Some(route) = self.route.and_then(|id| self.live.plan.route(id)) else {
+            return;
+        };
+        let Some(policy) = &route.predict else { return };
+        let headers = &self.head.headers;
+        let (method, status) = (&self.head.method, response.status());
+        if !self.is_shared() || !predict::is_navigation(method, headers, status, response.headers())
+        {
+            return;
+        }
+        if self.viewer_path.query().is_some() && route.cache.key_query != Select::None {
+            return;
+        }
+        let agent = headers
+            .get(header::USER_AGENT)
+            .map(|agent| agent.as_bytes());
+        let visitor = self
+            .worker
+            .shared
+            .visitors
+            .hash_one((self.client.address, agent));
+        if (visitor >> 11) as f64 / (1_u64 << 53) as f64 >= policy.sample {
+            return;
+        }
+        let Ok(path_and_query) = PathAndQuery::try_from(self.viewer_path.path()) else {
+            return;
+        };
+        let navigation = Navigation {
+            visitor,
+            target: PrefetchTarget {
+                scheme: self.client.scheme,
+                authority: self.authority.clone(),
+                path_and_query,
+            },
+            bytes: response.body().size_hint().exact().unwrap_or(0),
+            found: matches!(
+                self.note.outcome,
+                Outcome::Hit | Outcome::Stale | Outcome::Coalesced
+            ),
+        };
+        let told = self.worker.shared.navigations.try_send(navigation).is_ok();
+        self.worker.shared.metrics.navigation(told);
+    }
+
+    /// Whether the answer came from the store or went into it.
+    fn is_shared(&self) -> bool {
+        self.note.stored
+            || matches!(
+                self.note.outcome,
+                Outcome::Hit | Outcome::Stale | Outcome::Coalesced | Outcome::Revalidated
+            )
+    }
+}
