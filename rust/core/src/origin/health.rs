@@ -37,7 +37,7 @@ impl Thresholds {
             None => Self {
                 unhealthy_after: 3,
                 healthy_after: 1,
-                trial_after_ms: 5_000,
+                trial_after_ms: 2_000,
                 probed: false,
             },
         }
@@ -111,9 +111,16 @@ impl Health {
         }
     }
 
+    /// Whether what was asked of it last was answered.
+    pub fn is_spotless(&self) -> bool {
+        matches!(self.state, State::Healthy { failures: 0 })
+    }
+
     /// A request got an answer, whatever its status.
     pub fn succeeded(&mut self, thresholds: Thresholds) -> Option<Change> {
         match self.state {
+            // Probes ask for more than an answer: a request that gets one must not wipe out what they count.
+            State::Healthy { .. } if thresholds.probed => None,
             State::Healthy { .. } => {
                 self.state = State::Healthy { failures: 0 };
                 None
@@ -238,6 +245,15 @@ mod tests {
             "requests count like probes"
         );
         assert!(!health.is_healthy());
+    }
+
+    #[test]
+    fn answered_requests_do_not_hide_failing_probes() {
+        let mut health = Health::default();
+        for change in [None, None, Some(Change::BecameUnhealthy)] {
+            assert_eq!(health.succeeded(PROBED), None);
+            assert_eq!(health.probed(PROBED, false, 0), change);
+        }
     }
 
     #[test]

@@ -1,44 +1,44 @@
 //! Who is healthy: one flag an origin, read on every request to a group, written by probes and by what requests meet.
+//! What makes an origin healthy or not is decided in `edgerouter_core::origin::health`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use edgerouter_core::{
     cache::decide::OriginHealth,
+    origin::health::{Change, Health, Thresholds},
     plan::{Group, Origin, Plan},
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
-/// All origins' health, by name and address: a reload that keeps an origin keeps its health.
-#[derive(Debug, Default)]
+/// All origins' health, by address: a reload that keeps an origin keeps its health.
+#[derive(Debug)]
 pub struct HealthBoard {
     origins: RwLock<HashMap<(Arc<str>, u16), Arc<Flag>>>,
+    /// The states' clock counts from here.
+    began: Instant,
 }
 
 #[derive(Debug)]
 struct Flag {
+    /// Copies of what `health` says, for those who only look.
     healthy: AtomicBool,
-    streak: Mutex<Streak>,
+    spotless: AtomicBool,
+    health: Mutex<Health>,
 }
-
-#[derive(Debug, Default)]
-struct Streak {
-    good: u32,
-    bad: u32,
-    /// When a failing origin without probes is tried again.
-    retry_at: Option<std::time::Instant>,
-}
-
-/// Failures of requests in a row after which an origin is passed over, and for how long.
-const PASSIVE_FAILURES: u32 = 3;
-const PASSIVE_REST: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl HealthBoard {
     pub fn new(plan: &Plan) -> Self {
-        let board = Self::default();
+        let board = Self {
+            origins: RwLock::default(),
+            began: Instant::now(),
+        };
         for origin in &plan.origins {
             board.flag(origin);
         }
@@ -53,27 +53,25 @@ impl HealthBoard {
         let fresh = || {
             Arc::new(Flag {
                 healthy: AtomicBool::new(true),
-                streak: Mutex::default(),
+                spotless: AtomicBool::new(true),
+                health: Mutex::default(),
             })
         };
         Arc::clone(self.origins.write().entry(key).or_insert_with(fresh))
     }
 
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a request should go to the origin in its turn: a healthy one, or one whose trial this request is.
     pub fn is_healthy(&self, origin: &Origin) -> bool {
         let flag = self.flag(origin);
         if flag.healthy.load(Ordering::Relaxed) {
             return true;
         }
-        // Without probes somebody has to find out: one request at a time, after a rest.
-        if origin.health.is_none() {
-            let mut streak = flag.streak.lock();
-            let now = std::time::Instant::now();
-            if streak.retry_at.is_none_or(|at| now >= at) {
-                streak.retry_at = Some(now + PASSIVE_REST);
-                return true;
-            }
-        }
-        false
+        let thresholds = Thresholds::of(origin.health.as_ref());
+        flag.health.lock().admits(thresholds, self.now())
     }
 
     /// Whether any member of a group is healthy, as probes and requests have found it.
@@ -93,70 +91,55 @@ impl HealthBoard {
 
     /// A request was answered, whatever the status.
     pub fn note_success(&self, origin: &Origin) {
-        // Probes know more: a request that gets through must not wipe out what they count.
-        if origin.health.is_some() {
+        let flag = self.flag(origin);
+        if flag.healthy.load(Ordering::Relaxed) && flag.spotless.load(Ordering::Relaxed) {
             return;
         }
-        let flag = self.flag(origin);
-        let mut streak = flag.streak.lock();
-        streak.bad = 0;
-        self.set(&flag, origin, true);
+        let thresholds = Thresholds::of(origin.health.as_ref());
+        flag.change(origin, |health| health.succeeded(thresholds));
     }
 
     /// A request was not answered.
     pub fn note_failure(&self, origin: &Origin) {
-        let flag = self.flag(origin);
-        let mut streak = flag.streak.lock();
-        streak.good = 0;
-        streak.bad = streak.bad.saturating_add(1);
-        let limit = origin
-            .health
-            .as_ref()
-            .map_or(PASSIVE_FAILURES, |health| health.unhealthy_after);
-        if streak.bad >= limit {
-            streak.retry_at = Some(std::time::Instant::now() + PASSIVE_REST);
-            self.set(&flag, origin, false);
-        }
+        let thresholds = Thresholds::of(origin.health.as_ref());
+        let now = self.now();
+        self.flag(origin)
+            .change(origin, |health| health.failed(thresholds, now));
     }
 
     /// A probe came back.
     pub fn probed(&self, origin: &Origin, good: bool) {
-        let Some(health) = &origin.health else { return };
-        let flag = self.flag(origin);
-        let mut streak = flag.streak.lock();
-        if good {
-            streak.bad = 0;
-            streak.good = streak.good.saturating_add(1);
-            if streak.good >= health.healthy_after {
-                self.set(&flag, origin, true);
-            }
-        } else {
-            streak.good = 0;
-            streak.bad = streak.bad.saturating_add(1);
-            if streak.bad >= health.unhealthy_after {
-                self.set(&flag, origin, false);
-            }
-        }
-    }
-
-    fn set(&self, flag: &Flag, origin: &Origin, healthy: bool) {
-        if flag.healthy.swap(healthy, Ordering::Relaxed) != healthy {
-            if healthy {
-                tracing::info!(origin = %origin.name, "origin is healthy again");
-            } else {
-                tracing::warn!(origin = %origin.name, "origin is unhealthy");
-            }
-        }
+        let thresholds = Thresholds::of(origin.health.as_ref());
+        let now = self.now();
+        self.flag(origin)
+            .change(origin, |health| health.probed(thresholds, good, now));
     }
 
     /// What is known of an origin, for `/metrics`.
     pub fn state(&self, origin: &Origin) -> OriginState {
         let flag = self.flag(origin);
-        let up = flag.streak.lock().bad == 0;
         OriginState {
             name: Arc::clone(&origin.name),
-            up,
+            up: flag.spotless.load(Ordering::Relaxed),
             healthy: flag.healthy.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Flag {
+    fn change(&self, origin: &Origin, event: impl FnOnce(&mut Health) -> Option<Change>) {
+        let mut health = self.health.lock();
+        let change = event(&mut health);
+        self.healthy.store(health.is_healthy(), Ordering::Relaxed);
+        self.spotless.store(health.is_spotless(), Ordering::Relaxed);
+        match change {
+            Some(Change::BecameHealthy) => {
+                tracing::info!(origin = %origin.name, "origin is healthy again");
+            }
+            Some(Change::BecameUnhealthy) => {
+                tracing::warn!(origin = %origin.name, "origin is unhealthy");
+            }
+            None => {}
         }
     }
 }
