@@ -99,8 +99,8 @@ admin        {admin}/metrics
 
 Try, in another terminal:
 
-1. a miss, then a hit with its Age
-   for i in 1 2; do curl -si {base}/product/7 | grep -iE '^(HTTP|cache-status|age|x-origin)'; done
+1. a miss, then a hit with its Age (for a visitor of one variant: each variant has its own copy)
+   for i in 1 2; do curl -si {base}/product/7 -b ab-variant=control | grep -iE '^(HTTP|cache-status|age|x-origin)'; done
 
 2. no token: 401; a bad one: 403
    for token in '' 'Bearer x.y.z'; do curl -si {base}/api/me -H "Authorization: $token" | head -1; done
