@@ -106,12 +106,15 @@ class Engine:
         admin: str | None = None,
         admin_token: str | None = None,
         workers: int | None = None,
+        test_clock: bool = False,
     ) -> Engine:
         """Compiles; raises ``ConfigError`` with every problem."""
     def start(self) -> None:
         """Binds and serves; returns when every worker accepts. Raises ``ListenError``."""
     def reload(self, plan: bytes, callables: Iterable[_Callable]) -> int:
         """Puts a new plan in service and returns its version. Raises ``ConfigError``, and then the old one stays."""
+    def shift_clock(self, seconds: int) -> None:
+        """Moves the wall clock. Raises ``RuntimeError`` unless it was made with ``test_clock``."""
     def reload_failed(self, reason: str) -> None:
         """Notes in log and metrics that a new plan was refused."""
     def stop(self, drain: float | None = None) -> bool:

@@ -91,9 +91,10 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``request_directives``  honour ``Cache-Control`` and ``Pragma`` of the request
     ``collapse``  concurrent misses of one key make one request to the origin
     ``slices``  responses larger than ``Limits.slice_bytes`` are stored in slices, which range requests fill
-    ``targets``  RFC 9213 targeted fields, most specific first
+    ``targets``  targeted fields (RFC 9213) and ``Surrogate-Control``, most specific first
     ``tags``  fields of the response with the tags that it can be purged by
     ``send_tags``  viewers see those fields; otherwise they are removed
+    ``status_key``  ``Cache-Status`` shows the key, for debugging: it says which URL and how many bytes of variant
 
     Raises ``ConfigError`` at construction when a bound is negative or ``min_ttl > max_ttl``.
     """
@@ -120,14 +121,14 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     request_directives: bool = True
     collapse: bool = True
     slices: bool = True
-    targets: Collection[str] = ("CDN-Cache-Control",)
+    targets: Collection[str] = ("CDN-Cache-Control", "Surrogate-Control")
     tags: Collection[str] = ("Cache-Tag", "Surrogate-Key")
     send_tags: bool = False
+    status_key: bool = False
 
     def _check(self, check: Check) -> None:
-        check.flag(
-            "enabled", "heuristics", "accept_encoding", "request_directives", "collapse", "slices", "refresh_ahead"
-        )
+        check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse")
+        check.flag("slices", "refresh_ahead", "status_key")
         check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
         check.seconds("stale_while_revalidate", "stale_if_error", "grace", "sick_grace", optional=True, whole=True)
         check.number("refresh_beta", above=0, most=1_000)

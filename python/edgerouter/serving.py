@@ -85,8 +85,10 @@ class Server:
         self._stopped = threading.Event()
 
     @classmethod
-    def start(cls, edge: Edge, settings: Settings | None = None) -> Server:
+    def start(cls, edge: Edge, settings: Settings | None = None, *, test_clock: bool = False) -> Server:
         """Compiles, binds and serves; returns when connections are accepted.
+
+        ``test_clock`` is for ``edgerouter.testing``: the wall clock can be moved.
 
         Raises ``ConfigError`` with every problem of the plan, or ``ListenError``.
         """
@@ -105,6 +107,7 @@ class Server:
                 admin=admin,
                 admin_token=token,
                 workers=settings.workers,
+                test_clock=test_clock,
             )
             engine.admin_keys(keys)
             engine.start()

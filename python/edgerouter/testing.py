@@ -36,6 +36,13 @@ class Running(str):
         """The URL of the admin listener."""
         return self.server.admin_url or ""
 
+    def set_clock(self, seconds: int) -> None:
+        """Moves the wall clock of the edge to ``seconds`` from the real one, from the next request on.
+
+        Ages, lifetimes and tokens follow it; time-outs do not.
+        """
+        self.server._engine.shift_clock(seconds)
+
     def reload(self, edge: Edge) -> int:
         """Swaps another plan in; returns its version."""
         return self.server.reload(edge)
@@ -44,7 +51,8 @@ class Running(str):
 @contextlib.contextmanager
 def running(edge: Edge, *, workers: int = 1, drain: float = 5.0) -> Iterator[Running]:
     """Serves ``edge`` on free ports of 127.0.0.1, with an admin listener, and stops it at the end."""
-    server = Server.start(edge, Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", workers=workers))
+    settings = Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", workers=workers)
+    server = Server.start(edge, settings, test_clock=True)
     try:
         yield Running.of(server)
     finally:

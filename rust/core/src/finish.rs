@@ -3,13 +3,26 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
-use crate::{admit, forward, http::range::Range};
+use crate::{
+    admit, forward,
+    http::{date, range::Range},
+};
 
 /// Prepares an origin's header section to be sent on or stored: hop-by-hop fields end here (RFC 9110 §7.6.1) and
 /// `Via` gains this hop.
 pub fn received(headers: &mut HeaderMap, version: Version, via: &str) {
     admit::strip_hop_by_hop(headers);
     forward::append_via(headers, version, via);
+}
+
+/// A response without a date, or with one that cannot be read, was made when it came (RFC 9110 §6.6.1).
+pub fn date(headers: &mut HeaderMap, received_at: u64) {
+    let known = headers
+        .get(header::DATE)
+        .is_some_and(|value| date::parse(value.as_bytes()).is_some());
+    if !known {
+        headers.insert(header::DATE, date::format(received_at));
+    }
 }
 
 /// How a 206 answer is made of a stored response of `length` bytes (RFC 9110 §15.3.7).
@@ -62,6 +75,7 @@ pub fn partial(headers: &mut HeaderMap, ranges: &[Range], length: u64) -> Option
             }
             let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
             total += end.len() as u64;
+            headers.remove(header::CONTENT_RANGE);
             headers.insert(
                 header::CONTENT_TYPE,
                 text(&format!("multipart/byteranges; boundary={boundary}"))?,

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
         mpsc as signals,
     },
     thread::JoinHandle,
@@ -48,6 +48,8 @@ pub struct Settings {
     pub admin_keys: Vec<(String, String)>,
     /// `None`: one for each core.
     pub workers: Option<usize>,
+    /// Tests may move the wall clock.
+    pub test_clock: bool,
 }
 
 impl std::fmt::Debug for Settings {
@@ -58,6 +60,7 @@ impl std::fmt::Debug for Settings {
             .field("admin_token", &self.admin_token.as_ref().map(|_| "…"))
             .field("admin_keys", &self.admin_keys.len())
             .field("workers", &self.workers)
+            .field("test_clock", &self.test_clock)
             .finish()
     }
 }
@@ -135,7 +138,7 @@ impl Engine {
             .and_then(|socket| socket.local_addr().ok());
 
         let (navigations, told) = mpsc::channel(QUEUE);
-        let shared = share(plan, functions, workers, navigations);
+        let shared = share(plan, functions, workers, settings.test_clock, navigations);
         let (life, watched) = watch::channel(Life::Serving);
         let mut threads = Vec::new();
         let (ready, started) = signals::channel();
@@ -185,8 +188,8 @@ impl Engine {
     /// Puts a plan in service; requests on their way keep the one they started with. Returns its version.
     pub fn reload(&self, plan: Plan, functions: Arc<dyn Functions>) -> u64 {
         let _one = self.reloading.lock();
-        let version = self.shared.version.load(Ordering::Acquire) + 1;
         let previous = self.shared.live.load_full();
+        let version = previous.version + 1;
         let keys = KeySources::succeed(&previous.keys, &plan);
         self.shared.metrics.plan_changed(&plan, version);
         self.shared.live.store(Arc::new(Live {
@@ -195,10 +198,21 @@ impl Engine {
             version,
             keys,
         }));
-        self.shared.version.store(version, Ordering::Release);
+        self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         self.shared.metrics.reload(true);
         tracing::debug!(version, "plan reloaded");
         version
+    }
+
+    /// Moves the wall clock of every decision to `seconds` from the real one, from the next request on. False, and nothing
+    /// moves, unless the engine was started for tests.
+    pub fn shift_clock(&self, seconds: i64) -> bool {
+        let Some(shift) = &self.shared.test_clock else {
+            return false;
+        };
+        shift.store(seconds, Ordering::Release);
+        self.shared.epoch.fetch_add(1, Ordering::AcqRel);
+        true
     }
 
     /// Notes that a new plan was refused, and why; the one in service stays.
@@ -271,6 +285,7 @@ fn share(
     plan: Plan,
     functions: Arc<dyn Functions>,
     workers: usize,
+    test_clock: bool,
     navigations: mpsc::Sender<Navigation>,
 ) -> Arc<Shared> {
     let capacity = plan
@@ -293,7 +308,8 @@ fn share(
         metrics,
         connections: AtomicUsize::new(0),
         draining: AtomicBool::new(false),
-        version: AtomicU64::new(1),
+        epoch: AtomicU64::new(0),
+        test_clock: test_clock.then(AtomicI64::default),
         live: ArcSwap::from_pointee(Live {
             plan,
             functions,

@@ -9,7 +9,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -44,8 +44,11 @@ pub struct Live {
 #[derive(Debug)]
 pub struct Shared {
     pub live: ArcSwap<Live>,
-    /// Version of `live`: workers compare it on each request instead of touching the pointer's counter.
-    pub version: AtomicU64,
+    /// Changes with `live`, and when the test clock is moved: workers compare it on each request instead of touching the
+    /// pointer's counter.
+    pub epoch: AtomicU64,
+    /// Seconds that tests have moved the wall clock by. Only an engine that was started for tests has it.
+    pub test_clock: Option<AtomicI64>,
     pub store: Store,
     pub flights: Arc<Flights>,
     /// Large objects that are coming in.
@@ -79,19 +82,32 @@ pub struct Worker {
     ids: Cell<u64>,
 }
 
+impl Shared {
+    /// What the wall clock is set forward by.
+    fn clock_shift(&self) -> i64 {
+        self.test_clock
+            .as_ref()
+            .map_or(0, |shift| shift.load(Ordering::Acquire))
+    }
+}
+
 /// A worker's own handle on the plan: cloning it touches no memory that other cores write.
 #[derive(Debug)]
-pub struct LocalLive(Arc<Live>);
+pub struct LocalLive {
+    live: Arc<Live>,
+    epoch: u64,
+}
 
 impl std::ops::Deref for LocalLive {
     type Target = Live;
     fn deref(&self) -> &Live {
-        &self.0
+        &self.live
     }
 }
 
 impl Worker {
     pub fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let epoch = shared.epoch.load(Ordering::Acquire);
         let live = shared.live.load_full();
         let remembered = live.plan.limits.remembered_tokens.div_ceil(workers.max(1));
         let mut random = fastrand::Rng::new();
@@ -99,14 +115,14 @@ impl Worker {
         Rc::new(Self {
             upstreams: Rc::new(Upstreams::new()),
             metrics: shared.metrics.worker(index),
-            clock: Clock::new(),
+            clock: Clock::new(shared.clock_shift()),
             values: Values::default(),
             remembered: RefCell::new(Remembered::new(remembered)),
             connections: RefCell::new(Slab::new()),
             key: RefCell::new(Vec::with_capacity(1024)),
             random: RefCell::new(random),
             inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),
-            live: RefCell::new(Rc::new(LocalLive(live))),
+            live: RefCell::new(Rc::new(LocalLive { live, epoch })),
             ids,
             shared,
         })
@@ -115,14 +131,22 @@ impl Worker {
     /// The plan in service now. A request keeps the one it started with.
     pub fn live(&self) -> Rc<LocalLive> {
         let live = self.live.borrow();
-        if live.version == self.shared.version.load(Ordering::Acquire) {
+        let epoch = self.shared.epoch.load(Ordering::Acquire);
+        if live.epoch == epoch {
             return Rc::clone(&live);
         }
+        let before = live.version;
         drop(live);
-        let fresh = Rc::new(LocalLive(self.shared.live.load_full()));
+        let fresh = Rc::new(LocalLive {
+            live: self.shared.live.load_full(),
+            epoch,
+        });
         *self.live.borrow_mut() = Rc::clone(&fresh);
-        self.metrics.plan_changed(&fresh.plan);
-        self.values.clear();
+        if fresh.version != before {
+            self.metrics.plan_changed(&fresh.plan);
+            self.values.clear();
+        }
+        self.clock.synchronise(self.shared.clock_shift());
         fresh
     }
 
@@ -149,7 +173,7 @@ impl Worker {
 
     /// Once a second: the wall clock, idle connections on both sides.
     pub fn tick(self: &Rc<Self>) {
-        self.clock.synchronise();
+        self.clock.synchronise(self.shared.clock_shift());
         let live = self.live();
         let now = self.clock.ticks();
         for (_, conn) in self.connections.borrow().iter() {
@@ -174,19 +198,25 @@ pub struct Clock {
 }
 
 impl Clock {
-    fn new() -> Self {
+    fn new(shift: i64) -> Self {
         let clock = Self {
             start: Instant::now(),
             unix_at_start: Cell::new(Duration::ZERO),
         };
-        clock.synchronise();
+        clock.synchronise(shift);
         clock
     }
 
-    fn synchronise(&self) {
+    fn synchronise(&self, shift: i64) {
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
+        let by = Duration::from_secs(shift.unsigned_abs());
+        let unix = if shift < 0 {
+            unix.saturating_sub(by)
+        } else {
+            unix.saturating_add(by)
+        };
         self.unix_at_start
             .set(unix.saturating_sub(self.start.elapsed()));
     }

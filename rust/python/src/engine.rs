@@ -44,7 +44,8 @@ fn address_of(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None))]
+    #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None, test_clock=false))]
+    #[allow(clippy::too_many_arguments)] // keywords on Python's side
     fn create(
         py: Python<'_>,
         plan: &[u8],
@@ -53,6 +54,7 @@ impl Engine {
         admin: Option<String>,
         admin_token: Option<String>,
         workers: Option<usize>,
+        test_clock: bool,
     ) -> PyResult<Self> {
         let plan = compiled(py, plan)?;
         let settings = Settings {
@@ -67,6 +69,7 @@ impl Engine {
                 .transpose()?,
             admin_token,
             workers,
+            test_clock,
         };
         let runner = Runner::new(plan.limits.function_queue)?;
         let table = Arc::new(Table::new(&runner.shared, callables)?);
@@ -111,6 +114,18 @@ impl Engine {
         runner.shared.bound(plan.limits.function_queue);
         let functions: Arc<dyn Functions> = table;
         Ok(py.detach(|| running.reload(plan, functions)))
+    }
+
+    /// Moves the wall clock to `seconds` from the real one. Raises `RuntimeError` unless it was made with `test_clock`.
+    fn shift_clock(&self, py: Python<'_>, seconds: i64) -> PyResult<()> {
+        let running = self.engine()?;
+        if py.detach(|| running.shift_clock(seconds)) {
+            Ok(())
+        } else {
+            Err(PyRuntimeError::new_err(
+                "only an engine that edgerouter.testing started has a clock that can be moved",
+            ))
+        }
     }
 
     /// Notes in log and metrics that a new plan was refused.

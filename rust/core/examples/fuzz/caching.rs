@@ -85,7 +85,7 @@ pub fn vary(data: &[u8]) {
     assert!(names.is_sorted_by(|a, b| a.as_str() < b.as_str()));
     let of = |request: &HeaderMap| {
         let mut out = Vec::new();
-        selecting::secondary(&mut out, &names, request);
+        selecting::secondary(&mut out, &names, request, false);
         out
     };
     let before = of(&request);
@@ -118,7 +118,7 @@ pub fn response(data: &[u8]) {
     for now in [0, NOW, NOW + 60, u64::MAX / 2] {
         assert_eq!(fresh.fresh(now), fresh.ttl(now) > 0);
         assert!(!fresh.fresh(now) || fresh.staleness(now) == 0);
-        let _ = decide::may_serve_on_error(&fresh, &policy, now);
+        let _ = decide::may_serve_on_error(&fresh, &asked, &policy, now);
     }
     for authorization in [Authorization::None, Authorization::Present] {
         let stored = storable(&StoreInput {

@@ -1,5 +1,7 @@
 //! Whether a stored response answers a request (RFC 9111 §4, §5.2.1; RFC 5861).
 
+use http::StatusCode;
+
 use super::freshness::Freshness;
 use crate::{
     http::{cache_control::RequestDirectives, structured::Forward},
@@ -103,7 +105,14 @@ pub fn decide(
     }
     let age = stored.age(now);
     let asked_stale = request.max_stale.filter(|_| !stored.must_revalidate);
-    if request.max_age.is_some_and(|most| age > u64::from(most)) && asked_stale.is_none() {
+    // max-age lowers the lifetime for this request, and max-stale goes beyond that one (§5.2.1.1).
+    if let Some(most) = request.max_age
+        && age > u64::from(most)
+        && !(stored.immutable && stored.fresh(now))
+        && asked_stale.is_none_or(|allowed| {
+            allowed.is_some_and(|allowed| age - u64::from(most) > u64::from(allowed))
+        })
+    {
         return Decision::Validate(Reason::RequestMaxAge);
     }
     if stored.fresh(now) {
@@ -146,17 +155,28 @@ pub fn decide(
     Decision::Validate(Reason::Expired)
 }
 
-/// Whether a stored response may stand in for an origin that failed (RFC 5861 §4): an origin that has just failed is a
-/// sick one, so `sick_grace` counts too.
-pub fn may_serve_on_error(stored: &Freshness, policy: &CachePolicy, now: u64) -> bool {
+/// Whether a stored response may stand in for an origin that failed (RFC 5861 §4): the response's own window counts, the
+/// one that the request allows, and, as an origin that has just failed is a sick one, the policy's `sick_grace`.
+pub fn may_serve_on_error(
+    stored: &Freshness,
+    request: &RequestDirectives,
+    policy: &CachePolicy,
+    now: u64,
+) -> bool {
     if stored.always_validate || stored.must_revalidate {
         return false;
     }
     let window = stored
         .stale_if_error
+        .max(request.stale_if_error.unwrap_or(0))
         .max(policy.sick_grace.unwrap_or(0))
         .max(policy.grace.unwrap_or(0));
     stored.fresh(now) || window > 0 && stored.staleness(now) <= u64::from(window)
+}
+
+/// Whether an answer counts as a failure of the origin (RFC 5861 §4).
+pub fn is_error(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 #[cfg(test)]
@@ -171,6 +191,7 @@ mod tests {
         stale_if_error: 100,
         must_revalidate: false,
         always_validate: false,
+        immutable: false,
     };
 
     #[test]
@@ -275,8 +296,42 @@ mod tests {
                 "{request:?} at {at}"
             );
         }
-        assert!(may_serve_on_error(&STORED, &policy, 1160));
-        assert!(!may_serve_on_error(&STORED, &policy, 1161));
+        assert!(may_serve_on_error(&STORED, &none, &policy, 1160));
+        assert!(!may_serve_on_error(&STORED, &none, &policy, 1161));
+        let soft = RequestDirectives {
+            max_age: Some(0),
+            ..none
+        };
+        let immutable = Freshness {
+            immutable: true,
+            ..STORED
+        };
+        assert_eq!(
+            decide(&immutable, &soft, &policy, OriginHealth::Healthy, 1059),
+            Decision::Fresh
+        );
+        assert_eq!(
+            decide(&immutable, &soft, &policy, OriginHealth::Healthy, 1060),
+            Decision::Validate(Reason::RequestMaxAge)
+        );
+        let longer = RequestDirectives {
+            max_stale: Some(Some(10)),
+            ..soft
+        };
+        assert_eq!(
+            decide(&STORED, &longer, &policy, OriginHealth::Healthy, 1010),
+            Decision::Fresh
+        );
+        assert_eq!(
+            decide(&STORED, &longer, &policy, OriginHealth::Healthy, 1011),
+            Decision::Validate(Reason::RequestMaxAge)
+        );
+        let patient = RequestDirectives {
+            stale_if_error: Some(200),
+            ..none
+        };
+        assert!(may_serve_on_error(&STORED, &patient, &policy, 1260));
+        assert!(!may_serve_on_error(&STORED, &patient, &policy, 1261));
     }
 
     #[test]
@@ -360,7 +415,11 @@ mod tests {
             (strict, 1060, false),
             (unusable, 1000, false),
         ] {
-            assert_eq!(may_serve_on_error(&stored, &policy, at), want, "{at}");
+            assert_eq!(
+                may_serve_on_error(&stored, &none, &policy, at),
+                want,
+                "{at}"
+            );
         }
     }
 }

@@ -203,6 +203,8 @@ pub struct Freshness {
     pub must_revalidate: bool,
     /// Never to be sent without asking (§5.2.2.4).
     pub always_validate: bool,
+    /// While it is fresh a reload does not ask for it anew (RFC 8246 §2).
+    pub immutable: bool,
 }
 
 impl Freshness {
@@ -213,6 +215,12 @@ impl Freshness {
 
     pub fn fresh(&self, now: u64) -> bool {
         self.age(now) < u64::from(self.lifetime)
+    }
+
+    /// Whether one answer can ever serve more requests than the one it was fetched for: there is a time in which it may be
+    /// used without asking.
+    pub fn shares(&self) -> bool {
+        !self.always_validate && (self.lifetime > 0 || self.stale_while_revalidate > 0)
     }
 
     /// Seconds for which it stays fresh; negative once it is stale.
@@ -266,6 +274,7 @@ pub fn freshness(
         stale_if_error: stale(directives.stale_if_error, policy.stale_if_error),
         must_revalidate,
         always_validate: directives.no_cache,
+        immutable: directives.immutable,
     };
     (freshness, lifetime.rule)
 }

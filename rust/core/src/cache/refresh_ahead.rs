@@ -47,6 +47,7 @@ mod tests {
         stale_if_error: 0,
         must_revalidate: false,
         always_validate: false,
+        immutable: false,
     };
     /// 1000 + 100 - 10, in milliseconds.
     const EXPIRY: u64 = 1_090_000;

@@ -101,10 +101,8 @@ pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStored> {
     if input.method != Method::GET {
         return Err(NotStored::Method);
     }
-    if status == StatusCode::PARTIAL_CONTENT
-        || status == StatusCode::RANGE_NOT_SATISFIABLE
-        || response.contains_key(header::CONTENT_RANGE)
-    {
+    // Content-Range means nothing on other statuses (RFC 9110 §14.4).
+    if status == StatusCode::PARTIAL_CONTENT || status == StatusCode::RANGE_NOT_SATISFIABLE {
         return Err(NotStored::Partial);
     }
     if status.is_informational() || status == StatusCode::NOT_MODIFIED {

@@ -3,7 +3,10 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use smallvec::SmallVec;
 
-use crate::http::{date, etag};
+use crate::http::{
+    date,
+    etag::{self, EntityTag},
+};
 
 /// What the conditions of a request make of a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,19 +85,75 @@ pub fn conditional_headers(stored: &HeaderMap, into: &mut HeaderMap) -> bool {
     any
 }
 
+/// Whether a request has conditions of its own.
+pub fn is_conditional(request: &HeaderMap) -> bool {
+    [
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_MATCH,
+        header::IF_UNMODIFIED_SINCE,
+    ]
+    .iter()
+    .any(|name| request.contains_key(name))
+}
+
 pub fn has_validator(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
 }
 
-/// Fields of a 304 that do not replace the stored ones (§3.2): they describe the message or the stored content.
-const KEPT: [HeaderName; 6] = [
+/// Fields of a 304 that do not replace the stored ones (§3.2): they describe the message, or how to read the stored
+/// bytes.
+const KEPT: [HeaderName; 5] = [
     header::CONTENT_LENGTH,
     header::CONTENT_ENCODING,
-    header::CONTENT_TYPE,
     header::CONTENT_RANGE,
     header::TRANSFER_ENCODING,
     header::VIA,
 ];
+
+/// Whether a 304 is about this stored response (§4.3.4): one with a strong validator of its own is about a response with
+/// the same one, and about no other.
+pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
+    let tag = |headers: &'_ HeaderMap| headers.get(header::ETAG).cloned();
+    let Some(new) = tag(from_304) else {
+        return true;
+    };
+    let Some(parsed) = EntityTag::parse(new.as_bytes()) else {
+        return true;
+    };
+    match tag(stored) {
+        None => parsed.weak,
+        Some(stored) => match EntityTag::parse(stored.as_bytes()) {
+            // The tag that we asked with: weakly the same is the origin's word that it still fits.
+            Some(stored) => parsed.weak || stored.weak_eq(&parsed),
+            None => true,
+        },
+    }
+}
+
+/// What a 200 to HEAD says about the stored GET (RFC 9111 §4.3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadEffect {
+    /// It is the same representation: its fields are updated.
+    Update,
+    /// It is another one: the stored response is out of date.
+    Outdate,
+    /// Nothing tells: without a validator in common an equal length proves nothing.
+    Leave,
+}
+
+pub fn head_effect(stored: &HeaderMap, from_head: &HeaderMap) -> HeadEffect {
+    let mut effect = HeadEffect::Leave;
+    for name in [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH] {
+        match (stored.get(&name), from_head.get(&name)) {
+            (Some(stored), Some(new)) if stored != new => return HeadEffect::Outdate,
+            (None, Some(_)) if name != header::CONTENT_LENGTH => return HeadEffect::Outdate,
+            (Some(_), Some(_)) if name != header::CONTENT_LENGTH => effect = HeadEffect::Update,
+            _ => {}
+        }
+    }
+    effect
+}
 
 /// Updates stored fields from a 304 (§3.2, §4.3.4).
 pub fn freshen(stored: &mut HeaderMap, from_304: &HeaderMap) {
@@ -145,7 +204,9 @@ pub fn invalidation_targets(
 }
 
 fn resolve(host: &str, base_path: &str, reference: &str) -> Option<(String, Option<String>)> {
-    let absolute = if reference.starts_with('/') && !reference.starts_with("//") {
+    let absolute = if reference.is_empty() || reference.starts_with(['?', '#']) {
+        format!("{base_path}{reference}")
+    } else if reference.starts_with('/') && !reference.starts_with("//") {
         reference.to_owned()
     } else if reference.contains("://") {
         let uri: Uri = reference.parse().ok()?;
@@ -222,6 +283,49 @@ mod tests {
             precondition(&Method::GET, &conditional, StatusCode::NOT_FOUND, &stored),
             Outcome::Send
         );
+    }
+
+    #[test]
+    fn a_304_with_another_strong_tag_is_about_another_response() {
+        for (stored, new, want) in [
+            (&[("etag", "\"a\"")][..], &[("etag", "\"a\"")][..], true),
+            (&[("etag", "\"a\"")], &[("etag", "\"b\"")], false),
+            (&[("etag", "\"a\"")], &[], true),
+            (&[("etag", "W/\"a\"")], &[("etag", "W/\"b\"")], true),
+            (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], true),
+            (&[("last-modified", "x")], &[("etag", "\"a\"")], false),
+            (&[("last-modified", "x")], &[("etag", "W/\"a\"")], true),
+            (&[("etag", "bare")], &[("etag", "bare")], true),
+        ] {
+            assert_eq!(selects(&headers(stored), &headers(new)), want, "{new:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_response_says_what_its_validators_say() {
+        use HeadEffect::{Leave, Outdate, Update};
+        for (stored, new, want) in [
+            (&[("etag", "\"a\"")][..], &[("etag", "\"a\"")][..], Update),
+            (&[("etag", "\"a\"")], &[("x-new", "1")], Leave),
+            (&[("etag", "\"a\"")], &[("etag", "\"b\"")], Outdate),
+            (&[], &[("etag", "\"b\"")], Outdate),
+            (
+                &[("content-length", "5")],
+                &[("content-length", "5")],
+                Leave,
+            ),
+            (
+                &[("content-length", "5")],
+                &[("content-length", "6")],
+                Outdate,
+            ),
+        ] {
+            assert_eq!(
+                head_effect(&headers(stored), &headers(new)),
+                want,
+                "{new:?}"
+            );
+        }
     }
 
     #[test]

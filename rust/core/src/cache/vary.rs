@@ -35,15 +35,27 @@ pub fn of(response: &HeaderMap) -> Vary {
     Vary::Names(names)
 }
 
-/// Appends the selecting fields of a request, normalised: lines joined, white space around members dropped, and
-/// `Accept-Encoding` reduced to what the edge tells apart. An absent field differs from an empty one.
-pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap) {
+/// Appends the selecting fields of a request, normalised where the meaning stays the same (§4.1): lines joined, white
+/// space around members dropped, `Accept-Encoding` and `Accept-Language` in lower case, codings sorted. `reduced`: what
+/// goes to the origin is `Accept-Encoding` reduced to what the edge tells apart, so that is what counts. An absent field
+/// differs from an empty one.
+pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, reduced: bool) {
     for name in names {
         if name == header::ACCEPT_ENCODING {
-            if request.contains_key(name) {
+            if reduced {
                 out.push(1);
                 out.extend_from_slice(normalised_encoding(request).as_bytes());
+            } else if request.contains_key(name) {
+                out.push(1);
+                weighted(out, name, request, true);
             }
+            out.push(0);
+            continue;
+        }
+        if name == header::ACCEPT_LANGUAGE && request.contains_key(name) {
+            out.push(1);
+            // Servers may take the order of equal weights as a preference (RFC 9110 §12.5.4): it stays.
+            weighted(out, name, request, false);
             out.push(0);
             continue;
         }
@@ -61,6 +73,39 @@ pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap) {
         }
         // A field value holds no NUL.
         out.push(0);
+    }
+}
+
+/// Appends the members of a list of weighted tokens in lower case, without white space and without weights of 1.
+fn weighted(out: &mut Vec<u8>, name: &HeaderName, request: &HeaderMap, sort: bool) {
+    let mut members: SmallVec<[SmallVec<[u8; 16]>; 8]> = request
+        .get_all(name)
+        .iter()
+        .flat_map(|line| list(line.as_bytes()))
+        .map(|member| {
+            let mut text: SmallVec<[u8; 16]> = member
+                .iter()
+                .filter(|byte| !byte.is_ascii_whitespace())
+                .map(u8::to_ascii_lowercase)
+                .collect();
+            for one in [&b";q=1.000"[..], b";q=1.00", b";q=1.0", b";q=1"] {
+                if text.ends_with(one) {
+                    text.truncate(text.len() - one.len());
+                    break;
+                }
+            }
+            text
+        })
+        .collect();
+    if sort {
+        members.sort_unstable();
+        members.dedup();
+    }
+    for (at, member) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(member);
     }
 }
 
@@ -92,12 +137,31 @@ mod tests {
         let names = [HeaderName::from_static("x-a")];
         let key = |fields: &[(&'static str, &str)]| {
             let mut out = Vec::new();
-            secondary(&mut out, &names, &request(fields));
+            secondary(&mut out, &names, &request(fields), false);
             out
         };
         assert_eq!(key(&[("x-a", "1,2")]), key(&[("x-a", "1 , 2")]));
         assert_eq!(key(&[("x-a", "1"), ("x-a", "2")]), key(&[("x-a", "1, 2")]));
         assert_ne!(key(&[("x-a", "1")]), key(&[("x-a", "2")]));
         assert_ne!(key(&[]), key(&[("x-a", "")]));
+    }
+
+    #[test]
+    fn encodings_and_languages_are_told_apart_by_meaning() {
+        let names = [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE];
+        let key = |field: &'static str, value: &str, reduced| {
+            let mut out = Vec::new();
+            secondary(&mut out, &names, &request(&[(field, value)]), reduced);
+            out
+        };
+        let encoding = |value| key("accept-encoding", value, false);
+        assert_eq!(encoding("gzip, br"), encoding("BR;q=1.0 ,gzip"));
+        assert_ne!(encoding("gzip, zstd"), encoding("gzip"));
+        assert_ne!(encoding("gzip;q=0"), encoding("gzip"));
+        let reduced = |value| key("accept-encoding", value, true);
+        assert_eq!(reduced("gzip, zstd"), reduced("gzip"));
+        let language = |value| key("accept-language", value, false);
+        assert_eq!(language("en, de"), language("eN,De"));
+        assert_ne!(language("en, de"), language("de, en"));
     }
 }

@@ -1,9 +1,12 @@
-//! `Cache-Control` on requests and responses (RFC 9111 §5.2), `Pragma` (§5.4), and targeted fields (RFC 9213).
+//! `Cache-Control` on requests and responses (RFC 9111 §5.2), `Pragma` (§5.4), targeted fields (RFC 9213), and
+//! `Surrogate-Control` (Edge Architecture Specification §2.2).
 
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
 use super::list;
+
+const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
 /// Seconds beyond this count as this (RFC 9111 §1.2.2).
 pub const MOST_SECONDS: u32 = 1 << 31;
@@ -54,14 +57,16 @@ impl RequestDirectives {
                 } else if is("max-stale") {
                     match argument {
                         None => found.max_stale = found.max_stale.or(Some(None)),
+                        // Of several the strictest; one that cannot be read allows nothing.
                         Some(argument) => {
-                            if let Some(allowed) = seconds(argument) {
-                                found.max_stale = Some(Some(allowed));
-                            }
+                            let allowed = seconds(argument).unwrap_or(0);
+                            let known = found.max_stale.flatten().unwrap_or(allowed);
+                            found.max_stale = Some(Some(allowed.min(known)));
                         }
                     }
                 } else if is("stale-if-error") {
-                    found.stale_if_error = argument.and_then(seconds);
+                    let allowed = argument.and_then(seconds).unwrap_or(0);
+                    smaller(&mut found.stale_if_error, allowed);
                 }
             }
         }
@@ -96,10 +101,15 @@ impl ResponseDirectives {
     /// The first of `targets` that is present, valid and not empty speaks alone; otherwise `Cache-Control`.
     pub fn parse(headers: &HeaderMap, targets: &[HeaderName]) -> Self {
         for target in targets {
-            if headers.contains_key(target)
-                && let Some(found) = Self::targeted(headers, target)
-            {
-                return found;
+            if headers.contains_key(target) {
+                let found = if *target == SURROGATE_CONTROL {
+                    Self::surrogate(headers, target)
+                } else {
+                    Self::targeted(headers, target)
+                };
+                if let Some(found) = found {
+                    return found;
+                }
             }
         }
         let mut found = Self::default();
@@ -124,6 +134,29 @@ impl ResponseDirectives {
                     super::structured::Bare::True => found.take(name, None),
                     super::structured::Bare::Integer(text) => found.take(name, Some(text)),
                     super::structured::Bare::Other => {}
+                }
+            }
+        }
+        any.then_some(found)
+    }
+
+    /// As `Cache-Control` is written, but for `max-age=N+M`: M more seconds for which it may be served stale.
+    fn surrogate(headers: &HeaderMap, target: &HeaderName) -> Option<Self> {
+        let mut found = Self {
+            targeted: true,
+            ..Self::default()
+        };
+        let mut any = false;
+        for line in headers.get_all(target) {
+            for (name, argument) in directives(line.as_bytes()) {
+                any = true;
+                let plus = argument.and_then(|text| text.iter().position(|&byte| byte == b'+'));
+                match (argument, plus) {
+                    (Some(text), Some(plus)) if name.eq_ignore_ascii_case(b"max-age") => {
+                        found.take(name, text.get(..plus));
+                        found.take(b"stale-while-revalidate", text.get(plus + 1..));
+                    }
+                    _ => found.take(name, argument),
                 }
             }
         }
@@ -292,6 +325,22 @@ mod tests {
     }
 
     #[test]
+    fn surrogate_control_is_read_in_its_own_way() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("cache-control", "no-store"),
+            ("surrogate-control", "Max-Age=60+30, content=\"ESI/1.0\""),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let found = ResponseDirectives::parse(&headers, &[SURROGATE_CONTROL]);
+        assert_eq!(
+            (found.no_store, found.max_age, found.stale_while_revalidate),
+            (false, Some(60), Some(30))
+        );
+    }
+
+    #[test]
     fn requests_are_read() {
         let mut headers = HeaderMap::new();
         headers.insert(
@@ -307,5 +356,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::PRAGMA, HeaderValue::from_static("No-Cache"));
         assert!(RequestDirectives::parse(&headers).no_cache);
+        for (value, want) in [
+            ("max-stale=30, max-stale=10", Some(Some(10))),
+            ("max-stale, max-stale=10", Some(Some(10))),
+            ("max-stale=x", Some(Some(0))),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(value));
+            let found = RequestDirectives::parse(&headers);
+            assert_eq!(found.max_stale, want, "{value}");
+        }
     }
 }

@@ -5,10 +5,33 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderValue;
 
 /// Seconds since the Unix epoch; `None` for what is no HTTP date, or lies before the epoch.
+///
+/// The grammar is kept to the letter but for the case of letters, which nobody can misread.
 pub fn parse(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?.trim();
-    let time = httpdate::parse_http_date(text).ok()?;
+    let time = httpdate::parse_http_date(text)
+        .or_else(|_| httpdate::parse_http_date(&recased(text)))
+        .ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// Words begin with a capital, and `GMT` is all capitals.
+fn recased(text: &str) -> String {
+    // The longest form, RFC 850's with a Wednesday, has 33 characters: what is longer is no date whatever its case.
+    let mut inside = false;
+    let cased: String = text
+        .chars()
+        .take(40)
+        .map(|c| {
+            let first = !std::mem::replace(&mut inside, c.is_ascii_alphabetic());
+            if first {
+                c.to_ascii_uppercase()
+            } else {
+                c.to_ascii_lowercase()
+            }
+        })
+        .collect();
+    cased.replace("Gmt", "GMT")
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`. Seconds beyond the year 9999 are written as its end.
@@ -29,6 +52,7 @@ mod tests {
             "Sun, 06 Nov 1994 08:49:37 GMT",
             "Sunday, 06-Nov-94 08:49:37 GMT",
             "Sun Nov  6 08:49:37 1994",
+            "SUN, 06 nov 1994 08:49:37 gMT",
         ] {
             assert_eq!(parse(text.as_bytes()), Some(784_111_777), "{text}");
         }
@@ -38,6 +62,13 @@ mod tests {
             "",
             "tomorrow",
             "Sun, 32 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 UTC",
+            "Sun, 06 Nov 94 08:49:37 GMT",
+            "Sun 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06  Nov  1994 08:49:37 GMT",
+            "Sun, 06-Nov-1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08.49.37 GMT",
+            "Sun, 06 Nov 1994 8:49:37 GMT",
             "\u{e9}",
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");

@@ -488,6 +488,8 @@ pub struct CachePolicy {
     pub tags: Vec<HeaderName>,
     /// Viewers see those fields.
     pub send_tags: bool,
+    /// `Cache-Status` shows the key.
+    pub status_key: bool,
 }
 
 impl Default for CachePolicy {
@@ -515,12 +517,16 @@ impl Default for CachePolicy {
             request_directives: true,
             collapse: true,
             slices: true,
-            targets: vec![HeaderName::from_static("cdn-cache-control")],
+            targets: vec![
+                HeaderName::from_static("cdn-cache-control"),
+                HeaderName::from_static("surrogate-control"),
+            ],
             tags: vec![
                 HeaderName::from_static("cache-tag"),
                 HeaderName::from_static("surrogate-key"),
             ],
             send_tags: false,
+            status_key: false,
         }
     }
 }

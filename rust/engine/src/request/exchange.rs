@@ -80,7 +80,10 @@ pub struct Note {
     pub ttl: Option<i64>,
     pub stored: bool,
     pub collapsed: bool,
+    /// Why the store did not give the response.
     pub detail: Option<&'static str>,
+    /// The key, where the policy shows it.
+    pub key: Option<Box<str>>,
     /// The field is in the response already.
     pub written: bool,
 }
@@ -180,6 +183,7 @@ impl Exchange {
                 stored: false,
                 collapsed: false,
                 detail: None,
+                key: None,
                 written: false,
             },
         })
@@ -418,6 +422,11 @@ impl Exchange {
         );
         if self.live.plan.predicts {
             self.tell_of_navigation(response);
+        }
+        if !self.note.hit
+            && let Some(reason) = self.note.detail
+        {
+            self.worker.metrics.forwarded(reason);
         }
         if length.is_none() {
             let worker = Rc::clone(&self.worker);

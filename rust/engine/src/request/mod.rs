@@ -339,7 +339,7 @@ impl Exchange {
                 ttl: self.note.ttl,
                 stored: self.note.stored,
                 collapsed: self.note.collapsed,
-                key: None,
+                key: self.note.key.as_deref(),
                 detail: self.note.detail,
             };
             headers.append(

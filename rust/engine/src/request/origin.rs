@@ -239,13 +239,15 @@ async fn ask_one(
             } else {
                 finish::received(&mut headers, version, &ask.live.plan.via);
             }
+            let received_at = ask.worker.clock.unix(ended);
+            finish::date(&mut headers, received_at);
             Ok(Received {
                 status,
                 headers,
                 body: ReceivedBody::Upstream(body),
                 upgrade,
                 requested_at,
-                received_at: ask.worker.clock.unix(ended),
+                received_at,
             })
         }
         Err(error) => {

@@ -38,11 +38,17 @@ pub async fn fetched(
 pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody>, Early> {
     x.note.outcome = Outcome::Pass;
     let by_method = !matches!(x.head.method, Method::GET | Method::HEAD);
-    x.note.forward = Some(if route.cache.enabled && by_method {
-        Forward::Method
+    let (forward, why) = if !route.cache.enabled {
+        (Forward::Bypass, "disabled")
+    } else if x.wants_upgrade {
+        (Forward::Bypass, "upgrade")
+    } else if !by_method {
+        (Forward::Bypass, "request-body")
     } else {
-        Forward::Bypass
-    });
+        (Forward::Method, "method")
+    };
+    x.note.forward = Some(forward);
+    x.note.detail = Some(why);
     let body = if x.wants_upgrade {
         RequestBody::Empty
     } else {

@@ -139,6 +139,16 @@ impl Arriving {
     }
 }
 
+/// The writer's place: when it is given up before the end, the readers learn that nothing more comes.
+#[derive(Debug)]
+pub struct Writing<'a>(pub &'a Arriving);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.finish(End::Broken);
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NobodyReads;
 

@@ -47,6 +47,7 @@ const HAS_VALIDATOR: u8 = 2;
 const MUST_REVALIDATE: u8 = 4;
 const ALWAYS_VALIDATE: u8 = 8;
 const SLICE: u8 = 16;
+const IMMUTABLE: u8 = 32;
 
 /// What few responses have.
 #[derive(Debug, Default)]
@@ -208,7 +209,8 @@ impl Entry {
                 entry.flags = OBJECT
                     | flag(HAS_VALIDATOR, object.has_validator)
                     | flag(MUST_REVALIDATE, freshness.must_revalidate)
-                    | flag(ALWAYS_VALIDATE, freshness.always_validate);
+                    | flag(ALWAYS_VALIDATE, freshness.always_validate)
+                    | flag(IMMUTABLE, freshness.immutable);
                 extra.slices = object.slices.map(|slices| (slices, object.length));
                 extra.upstream_status = object
                     .upstream_status
@@ -334,6 +336,7 @@ impl Entry {
             stale_if_error: self.stale_if_error,
             must_revalidate: self.is(MUST_REVALIDATE),
             always_validate: self.is(ALWAYS_VALIDATE),
+            immutable: self.is(IMMUTABLE),
         })
     }
 
@@ -547,6 +550,7 @@ impl Entry {
                 stale_if_error: 6,
                 must_revalidate: true,
                 always_validate: false,
+                immutable: true,
             },
             took: 7,
             refresh_from: 8,

@@ -1,7 +1,8 @@
 //! Request coalescing: concurrent requests for one key meet here, and one of them goes to the origin.
 //!
 //! The fetch itself is a task of its own, so a leader whose client goes away neither stops it nor blocks anybody.
-//! Whatever happens to that task, its `Lead` is dropped, which releases the followers: each then goes on alone.
+//! Whatever happens to that task, its `Lead` is dropped, which wakes the followers: where nothing is known yet, the next of
+//! them leads.
 
 use std::{
     hash::BuildHasher,
@@ -11,13 +12,15 @@ use std::{
     },
 };
 
+use edgerouter_core::cache::freshness::Freshness;
 use hashbrown::HashMap;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::{arriving::Arriving, entry::Entry};
+use crate::upstream::FetchError;
 
 /// What a flight came to, as its followers see it.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +34,10 @@ pub enum Landing {
     Stored(Arc<Entry>, Reuse),
     /// Nothing to share: fetch for yourself.
     Released,
+    /// The leader was lost, or its answer said nothing about the others': the next one leads.
+    Lost,
+    /// No origin answered.
+    Failed(FetchError),
 }
 
 /// Why a stored response may be sent.
@@ -51,7 +58,9 @@ pub struct ArrivingResponse {
     /// As an [`super::Object`]'s headers.
     pub headers: HeaderMap,
     pub content_length: Option<u64>,
-    pub initial_age: u32,
+    pub freshness: Freshness,
+    /// As an [`super::Object`]'s.
+    pub upstream_status: Option<HeaderValue>,
     /// Selecting names, and the secondary key of the request that was sent: a follower may read along only when its
     /// own request gives the same (RFC 9111 §4.1).
     pub vary: SmallVec<[HeaderName; 4]>,
@@ -84,7 +93,7 @@ pub enum Join {
     Follow(watch::Receiver<Landing>),
 }
 
-/// The duty to fetch. Dropping it releases the followers.
+/// The duty to fetch. Dropping it without an answer makes the next follower lead.
 #[derive(Debug)]
 pub struct Lead {
     flights: Arc<Flights>,
@@ -177,7 +186,7 @@ impl Drop for Lead {
         self.landing.send_if_modified(|landing| {
             let waiting = matches!(landing, Landing::Waiting);
             if waiting {
-                *landing = Landing::Released;
+                *landing = Landing::Lost;
             }
             waiting
         });
@@ -190,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_leader_releases_its_followers_and_the_key() {
+    fn a_lost_leader_hands_the_lead_to_the_next() {
         let flights = Flights::new();
         let Join::Lead(lead) = flights.join(b"k", 0, |_| false) else {
             panic!("the first leads")
@@ -200,7 +209,7 @@ mod tests {
         };
         assert!(matches!(*follower.borrow(), Landing::Waiting));
         drop(lead);
-        assert!(matches!(*follower.borrow(), Landing::Released));
+        assert!(matches!(*follower.borrow(), Landing::Lost));
         assert!(flights.is_empty());
         assert!(matches!(flights.join(b"k", 0, |_| false), Join::Lead(_)));
     }

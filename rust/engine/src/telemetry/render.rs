@@ -21,7 +21,7 @@ pub(super) fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-const FAMILIES: [(&str, &str, &str); 9] = [
+const FAMILIES: [(&str, &str, &str); 10] = [
     (
         "refused",
         "edgerouter_refused_total",
@@ -51,6 +51,11 @@ const FAMILIES: [(&str, &str, &str); 9] = [
         "prefetch",
         "edgerouter_prefetches_total",
         "Fetches that nobody had asked for, by what wanted them and by result.",
+    ),
+    (
+        "forwarded",
+        "edgerouter_cache_forwarded_total",
+        "Responses that were not served from the cache, by the reason that Cache-Status gives as detail.",
     ),
     (
         "failover",

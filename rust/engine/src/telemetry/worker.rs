@@ -219,6 +219,11 @@ impl WorkerMetrics {
         );
     }
 
+    /// A response that the store did not give, and why.
+    pub fn forwarded(&self, reason: &'static str) {
+        self.rare("forwarded", format!("reason=\"{reason}\""));
+    }
+
     /// A group had to go on to its next member.
     pub fn failover(&self, group: GroupId) {
         let name = self

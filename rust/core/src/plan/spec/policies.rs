@@ -57,6 +57,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
     let targets = names(&mut fields, "targets", standard.targets, problems);
     let tags = names(&mut fields, "tags", standard.tags, problems);
     let send_tags = fields.flag("send_tags", false, problems);
+    let status_key = fields.flag("status_key", standard.status_key, problems);
     if let Some(most) = max_ttl.filter(|most| *most < min_ttl) {
         problems.add(
             fields.at("min_ttl"),
@@ -99,6 +100,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         targets,
         tags,
         send_tags,
+        status_key,
     }
 }
 

@@ -1,26 +1,34 @@
 //! Phases 10 to 13 as the client sees them: it leads a flight, follows one, or goes alone.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use edgerouter_core::{
     cache::{
-        decide,
+        decide::{self, Decision, OriginHealth},
+        freshness::Freshness,
         storable::{Authorization, NotStored},
-        vary,
+        validate, vary,
     },
     http::{cache_control::RequestDirectives, range::Range},
     plan::{Route, Target},
 };
-use http::{HeaderMap, Method, Response, StatusCode, header};
-use tokio::{sync::oneshot, task::spawn_local};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use tokio::{
+    sync::{oneshot, watch},
+    task::spawn_local,
+};
 
 use super::{
     Missing,
     flight::{fly, fly_alone},
-    keep::take_tags,
+    keep::{head_effects, take_tags},
     look_up::variant_key,
-    purged::asked,
-    send::{Served, read_along, stored, straight},
+    purged::{asked, unpurged},
+    send::{Served, as_asked, read_along, stored, straight},
 };
 use crate::{
     body::EdgeBody,
@@ -32,7 +40,7 @@ use crate::{
     store::{
         Entry, Join, Landing, View,
         arriving::Reader,
-        flight::{ArrivingResponse, Reuse},
+        flight::{ArrivingResponse, Lead, Reuse},
     },
     telemetry::Outcome,
     upstream::{FetchError, RequestBody},
@@ -55,6 +63,8 @@ pub(super) struct Question {
     pub dimensions: Vec<u8>,
     pub request: HeaderMap,
     pub method: Method,
+    /// As for `vary::secondary`.
+    pub reduced: bool,
     pub directives: RequestDirectives,
     pub authorization: Authorization,
     pub stale: Option<Arc<Entry>>,
@@ -64,85 +74,208 @@ pub(super) struct Question {
     pub born: u64,
     /// The path that the viewer asked for, where it is not the one in the key.
     pub viewer: Option<Box<str>>,
+    /// How long the slowest reader may hold up an object that is too large to be stored.
+    pub stall: Duration,
 }
 
 /// Phases 10 to 13 for a request that may use the cache.
 pub async fn fetch(
     x: &mut Exchange,
     route: &Route,
-    missing: Box<Missing>,
+    mut missing: Box<Missing>,
     body: RequestBody,
 ) -> Result<Response<EdgeBody>, Early> {
     x.note.forward = Some(missing.why);
-    x.note.detail = missing.detail;
+    x.note.detail = Some(missing.detail);
     x.note.outcome = Outcome::Miss;
-    if !missing.collapse {
-        return fetch_alone(x, route, missing, body).await;
-    }
-    let mut flight_key = missing.url_key.clone();
-    flight_key.extend_from_slice(&missing.dimensions);
-    if let Some(slice) = missing.slice {
-        flight_key.push(b'r');
-        flight_key.extend_from_slice(&slice.first.to_le_bytes());
-    }
-    match join(x, &flight_key, &missing.url_key) {
-        Join::Lead(lead) => {
-            let question = question(x, route, &missing);
-            let ask = x.ask(route, true)?;
-            let (landed, leader) = oneshot::channel();
-            let worker = Rc::clone(&x.worker);
-            spawn_local(fly(worker, ask, question, lead, Some(landed)));
-            match leader.await {
-                Ok(Flown::NotSliceable(why)) => {
-                    x.note.detail = Some(why);
-                    fetch_alone(x, route, missing, body).await
-                }
-                Ok(flown) => arrive(x, route, flown),
-                Err(_) => Err(answer::origin_failed(false).into()),
-            }
-        }
-        Join::Follow(mut landing) => {
-            let patience = x.live.plan.limits.coalesce_timeout;
-            let landed = tokio::time::timeout(
-                patience,
-                landing.wait_for(|l| !matches!(l, Landing::Waiting)),
-            )
-            .await;
-            let landed = match landed {
-                Ok(Ok(landed)) => landed.clone(),
-                _ => Landing::Released,
-            };
-            match landed {
-                Landing::Arriving(arriving) => {
-                    let mut secondary = Vec::new();
-                    vary::secondary(&mut secondary, &arriving.vary, &x.head.headers);
-                    if *secondary == *arriving.secondary
-                        && let Some(reader) = arriving.body.reader()
-                    {
-                        x.note.collapsed = true;
-                        x.note.outcome = Outcome::Coalesced;
-                        return Ok(read_along(x, &arriving, reader));
-                    }
-                    fetch_alone(x, route, missing, body).await
-                }
-                Landing::Stored(entry, reuse) if suits(x, &entry, &missing) => match entry.object()
+    let deadline = Instant::now() + x.live.plan.limits.coalesce_timeout;
+    while missing.collapse {
+        match join(x, &missing.flight, &missing.url_key) {
+            Join::Lead(lead) => {
+                // Another worker's flight may have landed between the look-up and now.
+                if let Some(entry) = arrived_meanwhile(x, route, &missing)
+                    && let Some(object) = entry.object()
                 {
-                    Some(object) => {
-                        x.note.collapsed = true;
-                        let served = match reuse {
-                            Reuse::Revalidated | Reuse::Cut(_) => Served::Collapsed,
-                            Reuse::StaleOnError => Served::StaleOnError,
-                        };
-                        Ok(stored(x, route, &entry, object, served))
-                    }
-                    None => fetch_alone(x, route, missing, body).await,
-                },
-                Landing::Stored(..) | Landing::Waiting | Landing::Released => {
-                    fetch_alone(x, route, missing, body).await
+                    x.note.collapsed = true;
+                    return Ok(stored(x, route, &entry, object, Served::Collapsed));
+                }
+                match self::lead(x, route, &missing, lead).await? {
+                    Some(response) => return Ok(response),
+                    None => break,
                 }
             }
+            Join::Follow(landing) => match follow(x, route, &missing, landing, deadline).await? {
+                Followed::Answer(response) => return Ok(response),
+                Followed::Lead => {}
+                Followed::Split(flight) => missing.flight = flight,
+                Followed::Alone => break,
+            },
         }
     }
+    fetch_alone(x, route, missing, body).await
+}
+
+/// Starts a flight and takes what it brings; `None` when the request has to be made alone.
+async fn lead(
+    x: &mut Exchange,
+    route: &Route,
+    missing: &Missing,
+    lead: Lead,
+) -> Result<Option<Response<EdgeBody>>, Early> {
+    let question = question(x, route, missing);
+    let ask = x.ask(route, true)?;
+    let (landed, leader) = oneshot::channel();
+    spawn_local(fly(Rc::clone(&x.worker), ask, question, lead, Some(landed)));
+    match leader.await {
+        // Where the answer cannot be cut, a part is asked for by itself.
+        Ok(Flown::NotSliceable(why)) => {
+            x.note.detail = Some(why);
+            Ok(None)
+        }
+        Ok(flown) => arrive(x, route, flown).map(Some),
+        Err(_) => Err(answer::origin_failed(false).into()),
+    }
+}
+
+/// What following a flight came to.
+enum Followed {
+    Answer(Response<EdgeBody>),
+    /// Nobody leads any more: this request may.
+    Lead,
+    /// The answer is for requests that differ from this one in what `Vary` names: those that agree with it meet here.
+    Split(Vec<u8>),
+    /// The answer is nobody else's, or the time to wait is over.
+    Alone,
+}
+
+async fn follow(
+    x: &mut Exchange,
+    route: &Route,
+    missing: &Missing,
+    mut landing: watch::Receiver<Landing>,
+    deadline: Instant,
+) -> Result<Followed, Early> {
+    let landed = tokio::time::timeout_at(
+        deadline.into(),
+        landing.wait_for(|landing| !matches!(landing, Landing::Waiting)),
+    )
+    .await;
+    let landed = match landed {
+        Ok(Ok(landed)) => landed.clone(),
+        // The sender is gone without a word: as good as lost.
+        Ok(Err(_)) => Landing::Lost,
+        Err(_) => Landing::Released,
+    };
+    x.now = x.worker.clock.unix_now();
+    match landed {
+        Landing::Arriving(arriving) => {
+            let reduced = route.cache.accept_encoding;
+            let mut secondary = Vec::new();
+            vary::secondary(&mut secondary, &arriving.vary, &x.head.headers, reduced);
+            if *secondary != *arriving.secondary {
+                return Ok(Followed::Split(split(missing, &arriving.vary, &secondary)));
+            }
+            if may_share(x, route, &arriving.freshness)
+                && let Some(reader) = arriving.body.reader()
+            {
+                x.note.collapsed = true;
+                x.note.outcome = Outcome::Coalesced;
+                return Ok(Followed::Answer(read_along(x, &arriving, reader)));
+            }
+            Ok(Followed::Alone)
+        }
+        Landing::Stored(entry, reuse) => {
+            let Some(object) = entry.object() else {
+                return Ok(Followed::Alone);
+            };
+            let served = match reuse {
+                Reuse::Revalidated | Reuse::Cut(_) if may_share(x, route, &object.freshness) => {
+                    Served::Collapsed
+                }
+                Reuse::StaleOnError
+                    if decide::may_serve_on_error(
+                        &object.freshness,
+                        &directives(x, route),
+                        &route.cache,
+                        x.now,
+                    ) =>
+                {
+                    Served::StaleOnError
+                }
+                _ => return Ok(Followed::Alone),
+            };
+            if !suits(x, route, &entry, missing) {
+                return Ok(Followed::Alone);
+            }
+            x.note.collapsed = true;
+            Ok(Followed::Answer(stored(x, route, &entry, object, served)))
+        }
+        Landing::Failed(error) => {
+            x.note.collapsed = true;
+            on_failure(x, route, missing.stale.clone(), &error).map(Followed::Answer)
+        }
+        Landing::Lost => Ok(Followed::Lead),
+        Landing::Waiting | Landing::Released => Ok(Followed::Alone),
+    }
+}
+
+/// Whether an answer that somebody else asked for may be reused for this request (RFC 9111 §4).
+fn may_share(x: &Exchange, route: &Route, freshness: &Freshness) -> bool {
+    !matches!(
+        decide::decide(
+            freshness,
+            &directives(x, route),
+            &route.cache,
+            OriginHealth::Healthy,
+            x.now
+        ),
+        Decision::Validate(_)
+    )
+}
+
+fn directives(x: &Exchange, route: &Route) -> RequestDirectives {
+    if route.cache.request_directives {
+        RequestDirectives::parse(&x.head.headers)
+    } else {
+        RequestDirectives::default()
+    }
+}
+
+/// Where requests meet that agree in what `Vary` names.
+fn split(missing: &Missing, names: &[HeaderName], secondary: &[u8]) -> Vec<u8> {
+    let mut flight = missing.url_key.clone();
+    flight.extend_from_slice(&missing.dimensions);
+    for name in names {
+        flight.push(b'\n');
+        flight.extend_from_slice(name.as_str().as_bytes());
+    }
+    flight.push(0);
+    flight.extend_from_slice(secondary);
+    flight
+}
+
+/// What this request may use and did not find when it was looked up.
+fn arrived_meanwhile(x: &Exchange, route: &Route, missing: &Missing) -> Option<Arc<Entry>> {
+    let store = &x.worker.shared.store;
+    let parent = store.peek(&missing.url_key)?;
+    let entry = match parent.view() {
+        View::Object if missing.dimensions.is_empty() => Arc::clone(&parent),
+        View::Variants(variants) => {
+            let mut key = missing.url_key.clone();
+            key.extend_from_slice(&missing.dimensions);
+            let reduced = route.cache.accept_encoding;
+            variant_key(&mut key, variants, &x.head.headers, reduced);
+            store.peek(&key)?
+        }
+        View::Object | View::Unshared { .. } | View::Slice(_) => return None,
+    };
+    let known = missing.stale.as_ref();
+    let new = known.is_none_or(|stale| !Arc::ptr_eq(stale, &entry));
+    if !new {
+        return None;
+    }
+    let entry = unpurged(x, entry)?;
+    may_share(x, route, &entry.freshness()?).then_some(entry)
 }
 
 /// Follows a flight, unless a purge has come since it departed.
@@ -157,7 +290,7 @@ fn join(x: &Exchange, flight_key: &[u8], url_key: &[u8]) -> Join {
 }
 
 /// Whether a follower's own request selects this entry.
-fn suits(x: &Exchange, entry: &Entry, missing: &Missing) -> bool {
+fn suits(x: &Exchange, route: &Route, entry: &Entry, missing: &Missing) -> bool {
     if *entry.key() == *missing.url_key {
         return true;
     }
@@ -169,7 +302,8 @@ fn suits(x: &Exchange, entry: &Entry, missing: &Missing) -> bool {
     };
     let mut own = missing.url_key.clone();
     own.extend_from_slice(&missing.dimensions);
-    variant_key(&mut own, variants, &x.head.headers);
+    let reduced = route.cache.accept_encoding;
+    variant_key(&mut own, variants, &x.head.headers, reduced);
     *entry.key() == *own
 }
 
@@ -181,8 +315,13 @@ async fn fetch_alone(
     body: RequestBody,
 ) -> Result<Response<EdgeBody>, Early> {
     let question = question(x, route, &missing);
-    let whole =
-        x.head.method == Method::GET && !x.has_body && !x.head.headers.contains_key(header::RANGE);
+    // Where answers are not stored anyway, the origin had better judge the client's own conditions.
+    let own_conditions = missing.unshared && validate::is_conditional(&x.head.headers);
+    let whole = x.head.method == Method::GET
+        && !x.has_body
+        // A part of what is stale and stored whole is cut from what the validation brings.
+        && (!x.head.headers.contains_key(header::RANGE) || question.stale.is_some())
+        && !own_conditions;
     let mut ask = x.ask(route, whole)?;
     if whole {
         let (landed, leader) = oneshot::channel();
@@ -198,6 +337,14 @@ async fn fetch_alone(
             x.note.forward_status = Some(received.status);
             let mut received = received;
             take_tags(route, &mut received.headers);
+            if x.head.method == Method::HEAD {
+                head_effects(&x.worker, route, &question, &received);
+            }
+            if decide::is_error(received.status)
+                && let Some(stale) = stand_in(x, route, question.stale)
+            {
+                return Ok(stale);
+            }
             Ok(straight(received))
         }
         Err(Unanswered::Early(early)) => Err(early),
@@ -206,22 +353,19 @@ async fn fetch_alone(
 }
 
 fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
-    let directives = if route.cache.request_directives {
-        RequestDirectives::parse(&x.head.headers)
-    } else {
-        RequestDirectives::default()
-    };
     Question {
         url_key: missing.url_key.clone(),
         dimensions: missing.dimensions.clone(),
         request: x.head.headers.clone(),
         method: x.head.method.clone(),
-        directives,
+        reduced: route.cache.accept_encoding,
+        directives: directives(x, route),
         authorization: x.authorization(route),
         stale: missing.stale.clone(),
         slice: missing.slice,
         born: x.worker.shared.purges.newest(),
         viewer: (x.viewer_path.path() != x.head.uri.path()).then(|| x.viewer_path.path().into()),
+        stall: x.live.plan.limits.body_timeout,
     }
 }
 
@@ -232,7 +376,7 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
             x.note.forward_status = Some(received.status);
             x.note.stored = false;
             x.note.detail = Some(why.as_str());
-            Ok(straight(received))
+            Ok(as_asked(x, received))
         }
         Flown::Arriving(arriving, reader) => {
             x.note.forward_status = Some(arriving.status);
@@ -271,16 +415,30 @@ pub fn on_failure(
     stale: Option<Arc<Entry>>,
     error: &FetchError,
 ) -> Result<Response<EdgeBody>, Early> {
-    x.now = x.worker.clock.unix_now();
-    if let Some(entry) = stale
-        && let Some(object) = entry.object()
-        && decide::may_serve_on_error(&object.freshness, &route.cache, x.now)
-    {
-        return Ok(stored(x, route, &entry, object, Served::StaleOnError));
+    if let Some(stale) = stand_in(x, route, stale) {
+        return Ok(stale);
     }
     x.note.outcome = Outcome::Error;
     x.note.detail = Some(error.as_str());
     Ok(answer::origin_failed(error.is_timeout()))
+}
+
+/// The stored response in place of an origin that failed, where it may be.
+fn stand_in(
+    x: &mut Exchange,
+    route: &Route,
+    stale: Option<Arc<Entry>>,
+) -> Option<Response<EdgeBody>> {
+    x.now = x.worker.clock.unix_now();
+    let entry = stale?;
+    let object = entry.object()?;
+    let may = decide::may_serve_on_error(
+        &object.freshness,
+        &directives(x, route),
+        &route.cache,
+        x.now,
+    );
+    may.then(|| stored(x, route, &entry, object, Served::StaleOnError))
 }
 
 /// Refreshes a response behind the back of the client that is served with it: one fetch a key at a time, and none of an
@@ -303,9 +461,7 @@ pub(super) fn refresh_behind(
         return;
     }
     let missing = missing();
-    let mut flight_key = missing.url_key.clone();
-    flight_key.extend_from_slice(&missing.dimensions);
-    let Join::Lead(lead) = join(x, &flight_key, &missing.url_key) else {
+    let Join::Lead(lead) = join(x, &missing.flight, &missing.url_key) else {
         return;
     };
     let Ok(ask) = x.ask(route, true) else { return };

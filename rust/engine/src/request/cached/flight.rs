@@ -18,7 +18,7 @@ use edgerouter_core::{
     },
     http::{cache_control::ResponseDirectives, range::Range},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -52,14 +52,24 @@ pub(super) async fn fly(
                 remember_unshared(&worker, &question);
             }
             worker.metrics.not_stored(why.as_str());
-            lead.land(Landing::Released);
+            // What only this request's own words forbid says nothing about the others: the next one leads.
+            let own = why == NotStored::RequestNoStore;
+            lead.land(if own {
+                Landing::Lost
+            } else {
+                Landing::Released
+            });
             drop(lead);
             if let Some(leader) = leader {
                 let _ = leader.send(Flown::Own(received, why));
             }
         }
         Departed::Failed(failure) => {
-            lead.land(Landing::Released);
+            // One failure is enough to know: a stampede would not make the origin better.
+            lead.land(match &failure {
+                Unanswered::Failed(error) => Landing::Failed(error.clone()),
+                Unanswered::Early(_) => Landing::Released,
+            });
             drop(lead);
             if let Some(leader) = leader {
                 let _ = leader.send(Flown::Failed(failure));
@@ -82,14 +92,11 @@ pub(super) async fn fly(
             }
         }
         Departed::Storing(arrival) => {
-            let Arrival {
-                arriving, received, ..
-            } = &*arrival;
+            let arriving = &arrival.arriving;
             if let (Some(leader), Some(reader)) = (leader, arriving.body.reader()) {
                 let _ = leader.send(Flown::Arriving(Arc::clone(arriving), reader));
             }
             lead.land(Landing::Arriving(Arc::clone(arriving)));
-            let _ = received;
             take_in(&worker, *arrival, &question).await;
             drop(lead);
         }
@@ -140,13 +147,11 @@ pub(super) enum Departed {
 pub(super) struct Arrival {
     pub arriving: Arc<ArrivingResponse>,
     pub received: Received,
-    pub freshness: Freshness,
     /// When the origin was asked.
     pub started: Instant,
     /// XFetch's beta, where the route refreshes ahead.
     pub refresh_ahead: Option<f64>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
-    pub upstream_status: Option<HeaderValue>,
     pub birth: Birth,
 }
 
@@ -157,7 +162,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         return Departed::Failed(Unanswered::Failed(FetchError::no_origin()));
     };
     let validating = match question.stale.as_ref().and_then(|entry| entry.object()) {
-        Some(object) => validate::conditional_headers(&object.headers, &mut ask.headers),
+        Some(object) => validate::has_validator(&object.headers),
         None => false,
     };
     if let Some(slice) = question.slice
@@ -166,7 +171,37 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         ask.headers.insert(header::RANGE, value);
     }
     let started = Instant::now();
-    let asked = origin::ask(ask, RequestBody::Empty).await;
+    let unconditional = if validating {
+        ask.headers.clone()
+    } else {
+        HeaderMap::new()
+    };
+    if let Some(object) = question.stale.as_ref().and_then(|entry| entry.object()) {
+        validate::conditional_headers(&object.headers, &mut ask.headers);
+    }
+    let mut asked = origin::ask(ask, RequestBody::Empty).await;
+    if let Ok(received) = &asked
+        && received.status == StatusCode::NOT_MODIFIED
+    {
+        let about_ours = match question.stale.as_ref().and_then(|entry| entry.object()) {
+            Some(object) => validating && validate::selects(&object.headers, &received.headers),
+            None => false,
+        };
+        if validating && !about_ours {
+            // Not modified, but not what we have: only the whole response helps (§4.3.3).
+            ask.headers = unconditional;
+            asked = origin::ask(ask, RequestBody::Empty).await;
+        }
+        if let Ok(received) = &asked
+            && received.status == StatusCode::NOT_MODIFIED
+            && !about_ours
+        {
+            asked = Err(Unanswered::Failed(FetchError::BadResponse(
+                "the origin".to_owned(),
+                "304 to a request without conditions".to_owned(),
+            )));
+        }
+    }
     let stale = question
         .stale
         .as_ref()
@@ -175,7 +210,12 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         Ok(received) => received,
         Err(Unanswered::Failed(error)) => {
             if let Some((entry, freshness)) = stale
-                && decide::may_serve_on_error(&freshness, &route.cache, worker.clock.unix_now())
+                && decide::may_serve_on_error(
+                    &freshness,
+                    &question.directives,
+                    &route.cache,
+                    worker.clock.unix_now(),
+                )
             {
                 return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
             }
@@ -200,6 +240,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             return freshen(
                 worker,
                 route,
+                question,
                 entry,
                 object,
                 &received,
@@ -207,8 +248,13 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
                 birth,
             );
         }
-        if received.status.is_server_error()
-            && decide::may_serve_on_error(&freshness, &route.cache, received.received_at)
+        if decide::is_error(received.status)
+            && decide::may_serve_on_error(
+                &freshness,
+                &question.directives,
+                &route.cache,
+                received.received_at,
+            )
         {
             return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
         }
@@ -289,13 +335,14 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         );
     }
     let mut secondary = Vec::new();
-    vary::secondary(&mut secondary, &names, &question.request);
+    vary::secondary(&mut secondary, &names, &question.request, question.reduced);
     let (headers, set_aside, upstream_status) = for_storing(&mut received.headers, &directives);
     let arriving = Arc::new(ArrivingResponse {
         status: received.status,
         headers,
         content_length: announced,
-        initial_age: freshness.initial_age,
+        freshness,
+        upstream_status,
         vary: names,
         secondary: secondary.into_boxed_slice(),
         body: Arriving::new(),
@@ -303,11 +350,9 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
     Departed::Storing(Box::new(Arrival {
         arriving,
         received,
-        freshness,
         started,
         refresh_ahead: route.cache.refresh_ahead,
         set_aside,
-        upstream_status,
         birth,
     }))
 }

@@ -7,14 +7,18 @@ use edgerouter_core::{
         freshness,
         purge::{Subject, Verdict},
         refresh_ahead, slices,
-        storable::NotStored,
-        tags, validate,
+        storable::{self, NotStored, StoreInput},
+        tags,
+        validate::{self, HeadEffect},
     },
     finish,
-    http::cache_control::ResponseDirectives,
+    http::{
+        cache_control::{RequestDirectives, ResponseDirectives},
+        date,
+    },
     plan::Route,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
 use smallvec::SmallVec;
 
@@ -28,9 +32,17 @@ use crate::{
         CACHE_STATUS,
         origin::{Received, ReceivedBody},
     },
-    store::{Birth, Content, Entry, Object, Variants, View, arriving::End, entry, flight::Reuse},
+    store::{
+        Birth, Content, Entry, Object, Variants, View,
+        arriving::{End, Writing},
+        entry,
+        flight::Reuse,
+    },
     worker::Worker,
 };
+
+/// For one hop only (RFC 9111 §3.1).
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// Takes a header section as it is stored and sent: `Set-Cookie` and the fields that `no-cache="…"` and `private="…"`
 /// name left out.
@@ -38,12 +50,19 @@ pub(super) fn for_storing(
     headers: &mut HeaderMap,
     directives: &ResponseDirectives,
 ) -> (HeaderMap, SmallVec<[HeaderName; 2]>, Option<HeaderValue>) {
-    headers.remove(header::SET_COOKIE);
+    for name in [
+        header::SET_COOKIE,
+        PROXY_AUTHENTICATION_INFO,
+        header::PROXY_AUTHORIZATION,
+    ] {
+        headers.remove(name);
+    }
     let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
     for name in &set_aside {
         headers.remove(name);
     }
-    let upstream_status = headers.remove(CACHE_STATUS);
+    let upstream_status = joined(headers, CACHE_STATUS);
+    headers.remove(CACHE_STATUS);
     headers.remove(header::AGE);
     (std::mem::take(headers), set_aside, upstream_status)
 }
@@ -60,19 +79,33 @@ pub fn take_tags(route: &Route, headers: &mut HeaderMap) -> Box<[u64]> {
     tags
 }
 
+/// All lines of a list as one.
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next()?;
+    let Some(second) = lines.next() else {
+        return Some(first.clone());
+    };
+    let mut whole = first.as_bytes().to_vec();
+    for line in std::iter::once(second).chain(lines) {
+        whole.extend_from_slice(b", ");
+        whole.extend_from_slice(line.as_bytes());
+    }
+    HeaderValue::from_bytes(&whole).ok()
+}
+
 /// Phase 13: takes the body in while others read it, and stores it when it came whole.
 pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Question) {
     let Arrival {
         arriving,
         received,
-        freshness,
         started,
         refresh_ahead: beta,
         set_aside,
-        upstream_status,
         birth,
     } = arrival;
     let body = &arriving.body;
+    let _writing = Writing(body);
     let largest = worker.shared.store.largest();
     let end = match received.body {
         ReceivedBody::Whole(bytes) => {
@@ -98,8 +131,11 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
                     }
                 }
             }
-            let room =
-                tokio::time::timeout(STALL, std::future::poll_fn(|cx| body.poll_room(cx))).await;
+            let room = tokio::time::timeout(
+                question.stall,
+                std::future::poll_fn(|cx| body.poll_room(cx)),
+            )
+            .await;
             if !matches!(room, Ok(Ok(()))) {
                 break End::Broken;
             }
@@ -119,12 +155,12 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
             status: arriving.status,
             has_validator: validate::has_validator(&headers),
             headers,
-            freshness,
+            freshness: arriving.freshness,
             took,
-            refresh_from: refresh_ahead::begins(&freshness, took, beta),
+            refresh_from: refresh_ahead::begins(&arriving.freshness, took, beta),
             body: entry::compact_body(pieces, usize::try_from(length).unwrap_or(usize::MAX)),
             length,
-            upstream_status,
+            upstream_status: arriving.upstream_status.clone(),
             set_aside,
         };
         keep(worker, question, &arriving.vary, object, birth);
@@ -134,9 +170,6 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
     // Only now: who finds the flight over must find the entry.
     body.finish(end);
 }
-
-/// How long the slowest reader may hold up an object that is too large to be stored.
-const STALL: Duration = Duration::from_secs(30);
 
 /// Puts a response under its key: the URL's own when nothing else tells responses apart, a variant's otherwise.
 pub(super) fn keep(
@@ -148,6 +181,9 @@ pub(super) fn keep(
 ) -> Option<Arc<Entry>> {
     let store = &worker.shared.store;
     if names.is_empty() && question.dimensions.is_empty() {
+        if let Some(newer) = newer(worker, &question.url_key, &object) {
+            return Some(newer);
+        }
         adopt(worker, &question.url_key, &mut object);
         let entry = Arc::new(Entry::new(
             &question.url_key,
@@ -177,7 +213,7 @@ pub(super) fn keep(
     let variants = Variants { names, nonce };
     let mut key = question.url_key.clone();
     key.extend_from_slice(&question.dimensions);
-    variant_key(&mut key, &variants, &question.request);
+    variant_key(&mut key, &variants, &question.request, question.reduced);
     let is_known =
         matches!(known.as_ref().map(|e| e.view()), Some(View::Variants(v)) if v.nonce == nonce);
     if !is_known {
@@ -185,6 +221,9 @@ pub(super) fn keep(
             &question.url_key,
             Content::Variants(variants),
         )));
+    }
+    if let Some(newer) = newer(worker, &key, &object) {
+        return Some(newer);
     }
     adopt(worker, &key, &mut object);
     let entry = Arc::new(Entry::new(&key, Content::Object(object), birth));
@@ -218,6 +257,22 @@ fn adopt(worker: &Worker, key: &[u8], object: &mut Object) {
     }
 }
 
+/// What is stored, where it is fresh and its `Date` says that it was made later: answers may overtake one another, and the
+/// most recent one is to be used (RFC 9111 §4).
+fn newer(worker: &Rc<Worker>, key: &[u8], object: &Object) -> Option<Arc<Entry>> {
+    let known = worker.shared.store.peek(key)?;
+    // A purge since may have ended it.
+    if known.born() < worker.shared.purges.newest() {
+        return None;
+    }
+    let freshness = known.freshness()?;
+    let made = |object: &Object| date::parse(object.headers.get(header::DATE)?.as_bytes());
+    let keeps = freshness.fresh(worker.clock.unix_now())
+        && !freshness.always_validate
+        && made(&known.object()?)? > made(object)?;
+    keeps.then_some(known)
+}
+
 /// For a while, requests like this one do not wait for one another.
 pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question) {
     if worker.shared.store.peek(&question.url_key).is_some() {
@@ -233,10 +288,12 @@ pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question) {
 /// Seconds for which an answer that could not be stored switches coalescing off for its URL.
 const UNSHARED_FOR: u64 = 10;
 
-/// A 304 makes the stored response new again (RFC 9111 §4.3.4).
+/// A 304 makes the stored response new again (RFC 9111 §4.3.4), unless it says that it may not be kept any longer.
+#[allow(clippy::too_many_arguments)] // each is a part of the one question: what does this 304 make of that entry
 pub(super) fn freshen(
     worker: &Rc<Worker>,
     route: &Route,
+    question: &Question,
     entry: &Arc<Entry>,
     object: Object,
     received: &Received,
@@ -245,6 +302,7 @@ pub(super) fn freshen(
 ) -> Departed {
     let mut headers = object.headers;
     headers.remove(header::AGE);
+    headers.remove(CACHE_STATUS);
     validate::freshen(&mut headers, &received.headers);
     let directives = ResponseDirectives::parse(&headers, &route.cache.targets);
     let (freshness, _rule) = freshness::freshness(
@@ -255,6 +313,19 @@ pub(super) fn freshen(
         received.requested_at,
         received.received_at,
     );
+    // A cookie of the 304 is not kept, which the policy was asked about when the response was stored.
+    headers.remove(header::SET_COOKIE);
+    let storable = storable::storable(&StoreInput {
+        method: &Method::GET,
+        request: &question.request,
+        request_directives: &RequestDirectives::default(),
+        authorization: question.authorization,
+        status: object.status,
+        response: &headers,
+        directives: &directives,
+        policy: &route.cache,
+        now: received.received_at,
+    });
     let (headers, set_aside, _) = for_storing(&mut headers, &directives);
     let took = millis(took);
     let fresh = Object {
@@ -271,10 +342,16 @@ pub(super) fn freshen(
         set_aside,
     };
     let fresh = Arc::new(Entry::new(entry.key(), Content::Object(fresh), birth));
-    if directives.no_store {
-        worker.shared.store.remove(entry.key());
-    } else {
-        worker.shared.store.insert(Arc::clone(&fresh));
+    match storable {
+        // What this request brought may not be kept, and says nothing against what was kept before.
+        Ok(()) if question.directives.no_store => {}
+        Ok(()) => {
+            worker.shared.store.insert(Arc::clone(&fresh));
+        }
+        Err(why) => {
+            worker.metrics.not_stored(why.as_str());
+            worker.shared.store.remove(entry.key());
+        }
     }
     Departed::Stored(fresh, Reuse::Revalidated)
 }
@@ -282,4 +359,35 @@ pub(super) fn freshen(
 /// As an object keeps the time that its fetch took.
 pub(super) fn millis(took: Duration) -> u32 {
     u32::try_from(took.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// What a 200 to HEAD says about the stored GET (RFC 9111 §4.3.5): it is made new, or out of date.
+pub(super) fn head_effects(
+    worker: &Rc<Worker>,
+    route: &Route,
+    question: &Question,
+    received: &Received,
+) {
+    let Some(entry) = &question.stale else { return };
+    let Some(object) = entry.object() else { return };
+    if received.status != StatusCode::OK || object.status != StatusCode::OK {
+        return;
+    }
+    match validate::head_effect(&object.headers, &received.headers) {
+        HeadEffect::Update => {
+            let took = Duration::from_millis(u64::from(object.took));
+            let birth = Birth {
+                born: question.born,
+                viewer: question.viewer.clone(),
+                tags: entry.tags().into(),
+            };
+            freshen(
+                worker, route, question, entry, object, received, took, birth,
+            );
+        }
+        HeadEffect::Outdate => {
+            worker.shared.store.remove(entry.key());
+        }
+        HeadEffect::Leave => {}
+    }
 }

@@ -10,7 +10,9 @@ use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
         key::{self, KeyParts},
-        refresh_ahead, slices, vary,
+        refresh_ahead, slices,
+        storable::Authorization,
+        vary,
     },
     http::{cache_control::RequestDirectives, structured::Forward},
     plan::{Route, Target},
@@ -72,7 +74,11 @@ pub(super) fn look_up_with(
     let has_dimensions = dimensions(&mut scratch, x, route);
     let dimensions_end = scratch.len();
 
-    let mut why = Forward::UriMiss;
+    if route.cache.status_key {
+        x.note.key = Some(key::describe(&scratch).into_boxed_str());
+    }
+
+    let (mut why, mut detail) = (Forward::UriMiss, "absent");
     let mut unshared = false;
     let mut found = None;
     let store = &worker.shared.store;
@@ -80,10 +86,15 @@ pub(super) fn look_up_with(
     if let Some(entry) = find(store, loaded, url_key)? {
         match entry.view() {
             View::Object if !has_dimensions => found = Some(entry),
-            View::Object => why = Forward::VaryMiss,
+            View::Object => (why, detail) = (Forward::VaryMiss, "variant-absent"),
             View::Variants(variants) => {
-                variant_key(&mut scratch, variants, &x.head.headers);
-                why = Forward::VaryMiss;
+                variant_key(
+                    &mut scratch,
+                    variants,
+                    &x.head.headers,
+                    route.cache.accept_encoding,
+                );
+                (why, detail) = (Forward::VaryMiss, "variant-absent");
                 if let Some(entry) = find(store, loaded, &scratch)? {
                     match entry.view() {
                         View::Object => found = Some(entry),
@@ -97,28 +108,34 @@ pub(super) fn look_up_with(
         }
     }
 
+    let missing = |stale, why, detail, collapse, unshared| Missing {
+        url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
+        dimensions: scratch
+            .get(url_length..dimensions_end)
+            .unwrap_or_default()
+            .to_vec(),
+        flight: scratch.to_vec(),
+        stale,
+        why,
+        detail,
+        slice: None,
+        collapse,
+        unshared,
+    };
+    let mut shares = true;
     let mut stale = None;
-    let mut detail = None;
     if let Some(entry) = found.take() {
         found = unpurged(x, entry);
         if found.is_none() {
-            (why, detail) = (Forward::UriMiss, Some("purged"));
+            (why, detail) = (Forward::UriMiss, "purged");
         }
     }
     if let Some(entry) = found
         && let Some(object) = entry.object()
     {
-        let behind = || Missing {
-            url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
-            dimensions: scratch
-                .get(url_length..dimensions_end)
-                .unwrap_or_default()
-                .to_vec(),
-            stale: Some(Arc::clone(&entry)),
-            why: Forward::Stale,
-            detail: None,
-            slice: None,
-            collapse: true,
+        let behind = || {
+            let stale = Some(Arc::clone(&entry));
+            missing(stale, Forward::Stale, "expired", true, unshared)
         };
         let health = origin_health(x, route, &object);
         match decide::decide(&object.freshness, &directives, &route.cache, health, x.now) {
@@ -150,8 +167,9 @@ pub(super) fn look_up_with(
                 )));
             }
             Decision::Validate(reason) => {
-                why = reason.forward();
-                detail = Some(reason.as_str());
+                (why, detail) = (reason.forward(), reason.as_str());
+                shares =
+                    object.freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
                 stale = Some(Arc::clone(&entry));
             }
         }
@@ -178,19 +196,25 @@ pub(super) fn look_up_with(
     if !plain {
         stale = stale.filter(|_| x.head.method == Method::HEAD);
     }
-    Ok(Found::Missing(Box::new(Missing {
-        url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
-        dimensions: scratch
-            .get(url_length..dimensions_end)
-            .unwrap_or_default()
-            .to_vec(),
-        // What is stale is checked as a whole: its slices stay when it has not changed.
-        slice: slice.filter(|_| stale.is_none()),
-        stale,
-        why,
-        detail,
-        collapse: plain && route.cache.collapse && !unshared,
-    })))
+    // Who demands an answer of its own, and who asks for what each has to ask for anew, would only wait in vain.
+    let alone = directives.no_cache || directives.no_store || unshared || !shares;
+    let collapse = plain && route.cache.collapse && !alone;
+    // What is stale is checked as a whole: its slices stay when it has not changed.
+    let slice = slice.filter(|_| stale.is_none());
+    let mut missing = missing(stale, why, detail, collapse, unshared);
+    if let Some(slice) = slice {
+        missing.flight.push(b'r');
+        missing.flight.extend_from_slice(&slice.first.to_le_bytes());
+        missing.slice = Some(slice);
+    }
+    if matches!(
+        x.authorization(route),
+        Authorization::Present | Authorization::Verified { shared: false }
+    ) {
+        // Its answer may turn out to be nobody else's.
+        missing.flight.extend_from_slice(b"\0authorized");
+    }
+    Ok(Found::Missing(Box::new(missing)))
 }
 
 /// The entry under `key`; `Err` when it must be read from disk first.
@@ -267,9 +291,14 @@ fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) -> bool {
     true
 }
 
-/// Extends URL key and dimensions to the key of a variant.
-pub(super) fn variant_key(out: &mut Vec<u8>, variants: &Variants, request: &HeaderMap) {
+/// Extends URL key and dimensions to the key of a variant. `reduced` as for [`vary::secondary`].
+pub(super) fn variant_key(
+    out: &mut Vec<u8>,
+    variants: &Variants,
+    request: &HeaderMap,
+    reduced: bool,
+) {
     out.push(0);
     out.extend_from_slice(&variants.nonce.to_le_bytes());
-    vary::secondary(out, &variants.names, request);
+    vary::secondary(out, &variants.names, request, reduced);
 }

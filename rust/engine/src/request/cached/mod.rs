@@ -50,11 +50,16 @@ pub struct Missing {
     pub url_key: Vec<u8>,
     /// What tells responses for this URL apart besides `Vary`; empty for most routes.
     pub dimensions: Vec<u8>,
+    /// What concurrent requests meet under: those that it tells apart cannot share an answer.
+    pub flight: Vec<u8>,
     pub stale: Option<Arc<Entry>>,
     pub why: Forward,
-    pub detail: Option<&'static str>,
+    /// Why the store cannot answer.
+    pub detail: &'static str,
     /// The slice to begin with, where a part of an unknown response is asked for.
     pub slice: Option<Range>,
     /// Whether concurrent requests may wait for this one.
     pub collapse: bool,
+    /// The last answer for this URL could not be stored.
+    pub unshared: bool,
 }

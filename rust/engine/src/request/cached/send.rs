@@ -58,7 +58,7 @@ pub fn stored(
     let status_field = match served {
         Served::Fresh | Served::Stale => {
             x.note.hit = true;
-            if ttl >= 0 && object.upstream_status.is_none() {
+            if ttl >= 0 && object.upstream_status.is_none() && x.note.key.is_none() {
                 Some(x.worker.values.hit(&x.live.plan.via, ttl.unsigned_abs()))
             } else {
                 x.note.ttl = Some(ttl);
@@ -66,6 +66,9 @@ pub fn stored(
             }
         }
         Served::Revalidated | Served::Collapsed | Served::StaleOnError | Served::Cut => {
+            if served == Served::StaleOnError {
+                x.note.detail = Some("stale-if-error");
+            }
             x.note.ttl = Some(ttl);
             None
         }
@@ -187,6 +190,24 @@ fn ranged(request: &HeaderMap, headers: &mut HeaderMap, length: u64) -> Ranged {
     }
 }
 
+/// An answer that is not stored, to a request whose conditions were not sent on: they are judged here.
+pub fn as_asked(x: &Exchange, received: Received) -> Response<EdgeBody> {
+    let (request, headers) = (&x.head.headers, &received.headers);
+    match validate::precondition(&x.head.method, request, received.status, headers) {
+        Precondition::Send => straight(received),
+        Precondition::NotModified => {
+            let mut headers = received.headers;
+            validate::not_modified(&mut headers);
+            answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty())
+        }
+        Precondition::Failed => answer::of(
+            StatusCode::PRECONDITION_FAILED,
+            HeaderMap::new(),
+            EdgeBody::empty(),
+        ),
+    }
+}
+
 /// An answer that is not stored, passed on as it comes.
 pub fn straight(received: Received) -> Response<EdgeBody> {
     let Received {
@@ -209,15 +230,15 @@ pub(super) fn read_along(
     reader: Reader,
 ) -> Response<EdgeBody> {
     let mut headers = arriving.headers.clone();
-    if arriving.initial_age > 0 {
-        headers.insert(
-            header::AGE,
-            x.worker.values.age(u64::from(arriving.initial_age)),
-        );
-    } else {
-        headers.remove(header::AGE);
-    }
-    headers.remove(CACHE_STATUS);
+    match arriving.freshness.age(x.worker.clock.unix_now()) {
+        0 => headers.remove(header::AGE),
+        age => headers.insert(header::AGE, x.worker.values.age(age)),
+    };
+    x.note.ttl = Some(arriving.freshness.ttl(x.worker.clock.unix_now()));
+    match &arriving.upstream_status {
+        Some(upstream) => headers.insert(CACHE_STATUS, upstream.clone()),
+        None => headers.remove(CACHE_STATUS),
+    };
     match validate::precondition(
         &x.head.method,
         &x.head.headers,

@@ -1,0 +1,155 @@
+"""Origins that fail in the middle: the client sees a broken message, and nothing is stored."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from threading import Event
+
+import httpx
+import pytest
+
+from edgerouter import CachePolicy, Edge
+
+from ..conftest import Serve
+from ..origins import Origin, Reply, Seen
+from ..raw import connect, read_all
+from .conftest import Cached, status_of
+
+HEAD = b'HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: "a"\r\n'
+
+
+def closes(data: bytes) -> Callable[[Seen, socket.socket], None]:
+    def answer(seen: Seen, connection: socket.socket) -> None:
+        connection.sendall(data)
+
+    return answer
+
+
+def resets(data: bytes) -> Callable[[Seen, socket.socket], None]:
+    def answer(seen: Seen, connection: socket.socket) -> None:
+        connection.sendall(data)
+        # Closing with unsent linger time is a reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    return answer
+
+
+BROKEN = {
+    "stops before its length": closes(HEAD + b"Content-Length: 100\r\n\r\nonly this"),
+    "stops before the first byte": closes(HEAD + b"Content-Length: 100\r\n\r\n"),
+    "resets in the body": resets(HEAD + b"Content-Length: 100\r\n\r\nonly this"),
+    "stops between chunks": closes(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+    "stops in a chunk": closes(HEAD + b"Transfer-Encoding: chunked\r\n\r\n50\r\nhello"),
+    "stops before the last chunk ends": closes(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"),
+    "garbles a chunk": closes(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloXX\r\n0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_body_is_never_sent_as_a_whole_one_nor_stored(cached: Cached, how: str) -> None:
+    path = cached.path()
+    cached.origin.on(path, BROKEN[how])
+    for _ in range(2):
+        with pytest.raises(httpx.HTTPError):
+            cached.get(path)
+    assert cached.origin.count(path) == 2
+    cached.origin.on(path, Reply(200, {"Cache-Control": "max-age=60"}, "whole"))
+    for _ in range(2):
+        assert cached.get(path).text == "whole"
+    assert cached.origin.count(path) == 3
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_body_ends_without_an_end_on_the_wire(cached: Cached, how: str) -> None:
+    path = cached.path()
+    cached.origin.on(path, BROKEN[how])
+    with connect(cached.edge.url) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head, _, body = read_all(sock).partition(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 200"):
+        assert not body.endswith(b"0\r\n\r\n")
+        assert b"content-length: 100" in head.lower() or b"transfer-encoding: chunked" in head.lower()
+        assert len(body) < 100
+    else:
+        assert not head or head.startswith(b"HTTP/1.1 502")
+
+
+def test_a_broken_refresh_leaves_the_stored_response_alone(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": "max-age=10, stale-while-revalidate=1000"}, "good")
+    cached.get(path)
+    cached.origin.on(path, BROKEN["stops before its length"])
+    cached.at(20)
+    assert cached.get(path).text == "good"
+    cached.origin.wait_for(2, path)
+    assert cached.get(path).text == "good"
+
+
+def test_more_bytes_than_announced_are_not_part_of_the_message(cached: Cached) -> None:
+    path = cached.path()
+    cached.origin.on(path, closes(HEAD + b"Content-Length: 5\r\n\r\nhello and more\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"))
+    for _ in range(2):
+        assert cached.get(path).text == "hello"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\nCache-Control: max-age=60\r\n\r\nhello!",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\nCache-Control: max-age=60\r\n\r\nhello",
+        b"",
+    ],
+)
+def test_what_is_no_response_is_a_bad_gateway_and_not_stored(cached: Cached, raw: bytes) -> None:
+    path = cached.path()
+    cached.origin.on(path, Reply(raw=raw))
+    for _ in range(2):
+        assert cached.get(path).status_code == 502
+    cached.origin.on(path, Reply(200, {"Cache-Control": "max-age=60"}, "whole"))
+    assert cached.get(path).text == "whole"
+
+
+def test_an_origin_that_trickles_is_cut_off_and_all_readers_learn_it(origin: Origin, serve: Serve) -> None:
+    go = Event()
+
+    def trickles(seen: Seen, connection: socket.socket) -> None:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n01234")
+        go.wait(20)
+
+    origin.on("/trickle", trickles)
+    edge = Edge("test")
+    to = edge.origin("first", origin.url, between_bytes_timeout=0.5)
+    edge.route("/*", to=to, cache=CachePolicy())
+    served = serve(edge)
+    try:
+        with (
+            httpx.Client(base_url=served.url) as client,
+            client.stream("GET", "/trickle") as first,
+            client.stream("GET", "/trickle") as second,
+        ):
+            for response in (first, second):
+                with pytest.raises(httpx.HTTPError):
+                    response.read()
+        assert origin.count("/trickle") == 1
+    finally:
+        go.set()
+    origin.on("/trickle", Reply(200, {"Cache-Control": "max-age=60"}, "whole"))
+    assert httpx.get(f"{served.url}/trickle").text == "whole"
+
+
+def test_an_origin_that_is_slow_to_begin_times_out(origin: Origin, serve: Serve) -> None:
+    go = Event()
+
+    def silent(seen: Seen) -> None:
+        go.wait(20)
+
+    origin.on("/slow", silent)
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url, first_byte_timeout=0.3), cache=CachePolicy())
+    response = httpx.get(f"{serve(edge).url}/slow")
+    go.set()
+    assert response.status_code == 504
+    assert "detail=first-byte-timeout" in status_of(response)

@@ -1,0 +1,99 @@
+"""What an unsafe request leaves out of date (RFC 9111 §4.4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..origins import Reply, Seen
+from .conftest import Cached
+
+FRESH = {"Cache-Control": "max-age=600"}
+
+
+def site(cached: Cached, path: str, status: int = 200, **fields: str) -> None:
+    def answer(seen: Seen) -> Reply:
+        if seen.method == "GET":
+            return Reply(200, {**FRESH, "Vary": "Foo"}, "x")
+        return Reply(status, {name.replace("_", "-"): value for name, value in fields.items()}, "done")
+
+    cached.origin.on(path, answer)
+
+
+def gets(cached: Cached, path: str) -> int:
+    return sum(seen.method == "GET" and seen.path == path for seen in cached.origin.requests)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH"])
+def test_a_success_ends_every_stored_variant_of_the_url(cached: Cached, method: str) -> None:
+    path = cached.path()
+    site(cached, path)
+    for foo in ("1", "2"):
+        cached.get(path, foo=foo)
+    cached.client.request(method, path, content=b"x")
+    for foo in ("1", "2"):
+        cached.get(path, foo=foo)
+    assert gets(cached, path) == 4
+
+
+@pytest.mark.parametrize("status", [204, 303])
+def test_a_redirection_or_an_empty_answer_is_a_success(cached: Cached, status: int) -> None:
+    path = cached.path()
+    site(cached, path, status)
+    cached.get(path)
+    cached.client.post(path)
+    cached.get(path)
+    assert gets(cached, path) == 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 503])
+def test_a_failure_leaves_what_is_stored(cached: Cached, status: int) -> None:
+    path = cached.path()
+    site(cached, path, status)
+    cached.get(path)
+    cached.client.post(path)
+    cached.get(path)
+    assert gets(cached, path) == 1
+
+
+def test_safe_methods_leave_what_is_stored(cached: Cached) -> None:
+    path = cached.path()
+    site(cached, path)
+    cached.get(path)
+    cached.client.options(path)
+    cached.client.head(path)
+    cached.get(path)
+    assert gets(cached, path) == 1
+
+
+@pytest.mark.parametrize("field", ["Location", "Content_Location"])
+def test_urls_that_the_answer_names_on_the_same_host_are_ended_too(cached: Cached, field: str) -> None:
+    host = cached.edge.url
+    for reference, ends in (
+        ("/named", True),
+        ("named", True),
+        ("./x/../named", True),
+        (f"{host}/named", True),
+        ("/named#part", True),
+        ("http://elsewhere.example/named", False),
+        ("//elsewhere.example/named", False),
+        ("/named?other=1", False),
+        ("http://[bad", False),
+    ):
+        site(cached, "/named")
+        site(cached, "/change", 201, **{field: reference})
+        cached.get("/named")
+        before = gets(cached, "/named")
+        cached.client.post("/change")
+        cached.get("/named")
+        assert gets(cached, "/named") == before + ends, reference
+
+
+def test_a_query_names_the_url_it_belongs_to(cached: Cached) -> None:
+    site(cached, "/list")
+    site(cached, "/list", 200, Content_Location="?page=2")
+    for _ in range(2):
+        cached.get("/list?page=2")
+    assert gets(cached, "/list") == 1
+    cached.client.post("/list")
+    cached.get("/list?page=2")
+    assert gets(cached, "/list") == 2

@@ -1,0 +1,244 @@
+"""Conditional requests on both sides (RFC 9111 §4.3, RFC 9110 §13)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from ..origins import Reply, Seen
+from .conftest import Cached, date, status_of, validating
+
+FRESH = {"Cache-Control": "max-age=60"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "matches"),
+    [
+        ('"a"', '"a"', True),
+        ('"a"', 'W/"a"', True),
+        ('W/"a"', '"a"', True),
+        ('W/"a"', 'W/"a"', True),
+        ('"a"', '"a", "b", "c"', True),
+        ('"a"', '"b", "a", "c"', True),
+        ('"a"', '"b","c",W/"a"', True),
+        ('"a,b"', '"x", "a,b"', True),
+        ('"a"', "*", True),
+        ('"a"', '"b"', False),
+        ('"a"', '"A"', False),
+        ('"a"', "a", False),
+        ('"a"', '"a', False),
+        ('"a,b"', '"a", "b"', False),
+        ('"caf\xe9"', '"caf\xe9"', True),
+    ],
+)
+def test_if_none_match_is_compared_weakly_with_what_is_stored(
+    cached: Cached, stored: str, asked: str, matches: bool
+) -> None:
+    path = cached.answer({**FRESH, "ETag": stored, "Content-Type": "text/plain"}, "content")
+    cached.get(path)
+    response = cached.client.get(path, headers=[(b"if-none-match", asked.encode("latin-1"))])
+    assert response.status_code == (304 if matches else 200)
+    assert response.text == ("" if matches else "content")
+    assert (b"etag", stored.encode("latin-1")) in [(k.lower(), v) for k, v in response.headers.raw]
+    assert cached.origin.count(path) == 1
+
+
+def test_tags_on_several_lines_are_one_list(cached: Cached) -> None:
+    path = cached.answer({**FRESH, "ETag": '"b"'})
+    cached.get(path)
+    lines = [("if-none-match", '"a"'), ("if-none-match", '"b"')]
+    assert cached.client.get(path, headers=lines).status_code == 304
+
+
+def test_if_modified_since_is_judged_by_last_modified_or_date(cached: Cached) -> None:
+    now = time.time()
+    modified = {**FRESH, "Last-Modified": date(now - 3000), "Date": date(now)}
+    rfc850 = time.strftime("%A, %d-%b-%y %H:%M:%S GMT", time.gmtime(now - 3000))
+    for fields, since, status in (
+        (modified, date(now - 3000), 304),
+        (modified, date(now - 2000), 304),
+        (modified, date(now - 4000), 200),
+        (modified, rfc850, 304),
+        (modified, "yesterday", 200),
+        ({**FRESH, "Date": date(now)}, date(now + 10), 304),
+        ({**FRESH, "Date": date(now)}, date(now - 10), 200),
+    ):
+        path = cached.answer(fields)
+        cached.get(path)
+        response = cached.get(path, if_modified_since=since)
+        assert (response.status_code, cached.origin.count(path)) == (status, 1), (fields, since)
+
+
+def test_if_none_match_is_preferred_to_if_modified_since(cached: Cached) -> None:
+    now = time.time()
+    path = cached.answer({**FRESH, "ETag": '"a"', "Last-Modified": date(now - 5000)})
+    cached.get(path)
+    assert cached.get(path, if_none_match='"a"', if_modified_since=date(now - 9000)).status_code == 304
+    assert cached.get(path, if_none_match='"b"', if_modified_since=date(now)).status_code == 200
+
+
+def test_conditions_do_not_apply_to_other_statuses(cached: Cached) -> None:
+    path = cached.answer({**FRESH, "ETag": '"a"'}, status=404)
+    cached.get(path)
+    assert cached.get(path, if_none_match='"a"').status_code == 404
+
+
+def test_a_condition_that_misses_fetches_the_whole_and_is_answered_from_it(cached: Cached) -> None:
+    path = cached.answer({**FRESH, "ETag": '"a"'}, "content")
+    first = cached.get(path, if_none_match='"a"')
+    assert (first.status_code, first.text) == (304, "")
+    assert cached.origin.requests[0].get("if-none-match") is None
+    assert cached.get(path).text == "content"
+    assert cached.origin.count(path) == 1
+
+
+def test_a_condition_on_what_may_not_be_stored_is_answered_all_the_same(cached: Cached) -> None:
+    path = cached.path()
+    cached.origin.on(path, validating('"a"', Cache_Control="private"))
+    assert cached.get(path, if_none_match='"a"').status_code == 304
+    assert cached.get(path, if_none_match='"b"').text == "content"
+    assert cached.get(path, if_none_match='"a"').status_code == 304
+    assert cached.origin.requests[-1].get("if-none-match") == '"a"', "the origin judges it"
+    assert cached.get(path).text == "content"
+
+
+def test_a_stale_response_is_validated_by_every_validator_it_has(cached: Cached) -> None:
+    now = time.time()
+    for fields in (
+        {"ETag": '"a"'},
+        {"ETag": 'W/"a"'},
+        {"Last-Modified": date(now - 1000)},
+        {"ETag": '"a"', "Last-Modified": date(now - 1000)},
+    ):
+        path = cached.answer({"Cache-Control": "max-age=10", **fields}, "content")
+        cached.at(0)
+        cached.get(path)
+        cached.origin.on(path, Reply(304, {"Cache-Control": "max-age=10", **fields}))
+        cached.at(11)
+        response = cached.get(path)
+        assert (response.status_code, response.text) == (200, "content")
+        asked = cached.origin.requests[-1]
+        assert asked.get("if-none-match") == fields.get("ETag")
+        assert asked.get("if-modified-since") == fields.get("Last-Modified")
+        assert "fwd-status=304" in status_of(response)
+
+
+def test_a_client_s_condition_on_a_stale_response_is_answered_after_validation(cached: Cached) -> None:
+    path = cached.path()
+    cached.origin.on(path, validating('"a"', Cache_Control="max-age=10"))
+    cached.get(path)
+    cached.at(11)
+    assert cached.get(path, if_none_match='"a"').status_code == 304
+    cached.at(22)
+    assert cached.get(path, if_none_match='"old"').text == "content"
+    assert [seen.get("if-none-match") for seen in cached.origin.requests] == [None, '"a"', '"a"']
+
+
+def test_a_304_updates_the_stored_fields_but_those_that_describe_the_stored_bytes(cached: Cached) -> None:
+    path = cached.answer(
+        {"Cache-Control": "max-age=1", "ETag": '"a"', "X-A": "old", "X-Kept": "1", "Content-Type": "text/plain"},
+        "12345",
+    )
+    cached.get(path)
+    update = [
+        ("Cache-Control", "max-age=3600"),
+        ("ETag", '"a"'),
+        ("X-A", "new"),
+        ("X-A", "newer"),
+        ("Content-Foo", "1"),
+        ("Content-Type", "text/html"),
+        ("Content-Encoding", "gzip"),
+        ("Content-Length", "10"),
+        ("Set-Cookie", "a=b"),
+    ]
+    cached.origin.on(path, Reply(304, update))
+    cached.at(10)
+    for response in (cached.get(path), cached.get(path)):
+        assert (response.status_code, response.text) == (200, "12345")
+        headers = response.headers
+        assert headers["x-a"] == "new, newer"
+        assert (headers["x-kept"], headers["content-foo"], headers["content-type"]) == ("1", "1", "text/html")
+        assert (headers["content-length"], headers["cache-control"]) == ("5", "max-age=3600")
+        assert "content-encoding" not in headers and "set-cookie" not in headers
+    assert cached.origin.count(path) == 2
+
+
+@pytest.mark.parametrize("now_says", ["no-store", "private"])
+def test_a_304_that_forbids_keeping_ends_the_stored_response(cached: Cached, now_says: str) -> None:
+    path = cached.answer({"Cache-Control": "max-age=1", "ETag": '"a"'}, "content")
+    cached.get(path)
+    cached.origin.on(path, Reply(304, {"Cache-Control": f"{now_says}, max-age=60", "ETag": '"a"'}))
+    cached.at(10)
+    assert cached.get(path).text == "content"
+    cached.origin.on(path, Reply(200, FRESH, "new"))
+    assert cached.get(path).text == "new"
+
+
+def test_a_304_about_another_response_is_not_believed(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": "max-age=1", "ETag": '"a"'}, "old")
+    cached.get(path)
+
+    def confused(seen: Seen) -> Reply:
+        if seen.get("if-none-match"):
+            return Reply(304, {"ETag": '"b"', **FRESH})
+        return Reply(200, {"ETag": '"b"', **FRESH}, "new")
+
+    cached.origin.on(path, confused)
+    cached.at(10)
+    assert cached.get(path).text == "new"
+    assert cached.get(path, if_none_match='"b"').status_code == 304
+    assert cached.origin.count(path) == 3
+
+
+def test_a_304_that_nobody_asked_for_is_no_answer(cached: Cached) -> None:
+    path = cached.path()
+    cached.origin.on(path, Reply(304, {"ETag": '"a"', **FRESH}))
+    assert cached.get(path).status_code == 502
+
+
+def test_a_full_answer_to_a_validation_replaces_the_stored_response(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": "max-age=1", "ETag": '"a"', "X-Old": "1"}, "old")
+    cached.get(path)
+    cached.origin.on(path, Reply(200, {**FRESH, "ETag": '"b"'}, "new"))
+    cached.at(10)
+    for _ in range(2):
+        response = cached.get(path)
+        assert response.text == "new" and "x-old" not in response.headers
+    assert cached.origin.count(path) == 2
+
+
+def test_a_head_response_makes_the_stored_get_new(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": "max-age=10", "ETag": '"a"', "X-A": "1", "X-B": "1"}, "content")
+    cached.get(path)
+    cached.origin.on(path, Reply(200, {"Cache-Control": "max-age=1000", "ETag": '"a"', "X-A": "2"}, "content"))
+    cached.at(11)
+    assert cached.client.head(path).headers["x-a"] == "2"
+    assert [seen.method for seen in cached.origin.requests] == ["GET", "HEAD"]
+    response = cached.get(path)
+    assert (response.text, response.headers["x-a"], response.headers["x-b"]) == ("content", "2", "1")
+    assert cached.origin.count(path) == 2
+
+
+@pytest.mark.parametrize("change", [{"ETag": '"b"'}, {"Content-Length": "8"}])
+def test_a_head_response_that_differs_ends_the_stored_get(cached: Cached, change: dict[str, str]) -> None:
+    path = cached.answer({"Cache-Control": "max-age=60", "ETag": '"a"'}, "content")
+    cached.get(path)
+    cached.origin.on(path, Reply(200, {"Cache-Control": "max-age=60", "ETag": '"a"', **change}, "content2"))
+    cached.client.head(path, headers={"cache-control": "no-cache"})
+    assert cached.get(path).text == "content2"
+
+
+def test_if_match_and_if_unmodified_since_are_judged_by_the_fresh_response(cached: Cached) -> None:
+    now = time.time()
+    path = cached.answer({**FRESH, "ETag": '"a"', "Last-Modified": date(now - 1000)})
+    cached.get(path)
+    for headers, status in (
+        ({"if-match": '"a"'}, 200),
+        ({"if-match": "*"}, 200),
+        ({"if-match": 'W/"a"'}, 412),
+        ({"if-match": '"b"'}, 412),
+        ({"if-unmodified-since": date(now - 2000)}, 412),
+        ({"if-unmodified-since": date(now)}, 200),
+    ):
+        assert cached.client.get(path, headers=headers).status_code == status, headers
