@@ -19,7 +19,7 @@ from edgerouter.errors import (
     Problem,
 )
 from edgerouter.experiments import Experiment
-from edgerouter.functions import Context, Request, Response
+from edgerouter.functions import AsyncContext, Context, Request, Response
 from edgerouter.identity import Jwt
 from edgerouter.origins import Group, Health, Origin
 from edgerouter.plan import Limits
@@ -40,6 +40,7 @@ from edgerouter.secrets import Secret, env, secret_file
 from edgerouter.service_worker import ServiceWorker
 
 __all__ = [
+    "AsyncContext",
     "BindingError",
     "CacheError",
     "CachePolicy",

@@ -1,11 +1,16 @@
 """The engine and the decisions in Rust; what each class is for is told in ``rust/python/src``."""
 
 from asyncio import Task
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from logging import Logger
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 __all__ = [
+    "AsyncCache",
+    "AsyncContext",
+    "BackgroundCall",
+    "Cache",
+    "Caches",
     "Context",
     "Engine",
     "Geo",
@@ -145,10 +150,24 @@ class Runner:
         submit: Callable[[Callable[[], None]], object],
     ) -> Lane:
         """A lane for this thread's event loop: ``create`` makes a task, ``submit`` hands a call to the pool."""
+    def background(self, start: Callable[[BackgroundCall, bool], None]) -> None:
+        """``start(call, awaited)`` goes on with what ``wait_until`` was given."""
     def overdue(self) -> list[Interrupt]:
         """Threads whose callable is past its time: each is to be interrupted, and told so by ``sent()``."""
     def load(self) -> tuple[int, int, int]:
         """Calls waiting, calls running, threads abandoned."""
+
+@final
+class BackgroundCall(Coroutine[Any, Any, None]):
+    """What ``wait_until`` goes on with: a coroutine for a task, or a call for a thread."""
+
+    def __call__(self) -> None: ...
+    def remaining(self) -> float:
+        """Seconds that are left."""
+    def __await__(self) -> Generator[Any, Any]: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, *what: Any) -> Any: ...
+    def close(self) -> None: ...
 
 @final
 class Lane:
@@ -231,6 +250,8 @@ class Request:
     path: str
     #: The query as it was sent, without the ``?``; empty when there is none.
     query_string: str
+    def __new__(cls, url: str, method: str = "GET", headers: _Fields | None = None) -> Request:
+        """A request of a callable's own, to ask a cache with; ``CacheError`` unless ``url`` is absolute."""
     @property
     def scheme(self) -> Literal["http", "https"]: ...
     @property
@@ -301,9 +322,8 @@ class Response:
     @body.setter
     def body(self, body: _Body | None) -> None: ...
 
-@final
 class Context:
-    """What a callable knows about its call."""
+    """What a callable knows about its call, and what it may use besides. Async callables get an ``AsyncContext``."""
 
     @property
     def name(self) -> str: ...
@@ -314,6 +334,75 @@ class Context:
     @property
     def log(self) -> Logger:
         """A logger for functions."""
+    @property
+    def cache(self) -> Cache:
+        """The cache of functions. No route is served from it, and it is not filled by any."""
+    @property
+    def caches(self) -> Caches:
+        """Caches by name, each apart from all others."""
+    def wait_until(self, work: Awaitable[object] | Callable[[], object]) -> bool:
+        """Goes on with ``work`` after the response, for ``limits.background_timeout`` at most.
+
+        A callable runs on a thread of its own. ``False``, after a line in the log, when ``limits.background_tasks`` go
+        on already. A failure is logged under an id and costs the visitor nothing.
+        """
+
+@final
+class AsyncContext(Context):
+    """The context of an async callable: what waits for others is awaited."""
+
+    @property
+    def cache(self) -> AsyncCache: ...  # type: ignore[override]
+    @property
+    def caches(self) -> AsyncCaches: ...  # type: ignore[override]
+
+@final
+class Cache:
+    """A cache of functions, with the semantics of Cloudflare Workers. ``CacheError`` for what cannot be asked of it."""
+
+    @property
+    def name(self) -> str: ...
+    def match(self, request: Request | str, *, ignore_method: bool = False) -> Response | None:
+        """The stored response while it is fresh.
+
+        Answers the request's conditions (304) and ranges (206). ``None`` for another method than GET, unless
+        ``ignore_method``.
+        """
+    def put(self, request: Request | str, response: Response) -> bool:
+        """Stores a response for as long as it says itself.
+
+        ``False`` when it forbids that. ``CacheError`` for another method than GET, a 206 and ``Vary: *``.
+        """
+    def delete(self, request: Request | str, *, ignore_method: bool = False) -> bool:
+        """Forgets a URL with all its variants; whether something was stored."""
+
+@final
+class AsyncCache:
+    """``Cache``, to be awaited. An operation takes place when it is called; awaiting it gives its result."""
+
+    @property
+    def name(self) -> str: ...
+    def match(self, request: Request | str, *, ignore_method: bool = False) -> Awaitable[Response | None]: ...
+    def put(self, request: Request | str, response: Response) -> Awaitable[bool]: ...
+    def delete(self, request: Request | str, *, ignore_method: bool = False) -> Awaitable[bool]: ...
+
+@final
+class Caches:
+    """Caches by name, at most ``limits.named_caches``."""
+
+    @property
+    def default(self) -> Cache:
+        """What ``ctx.cache`` is."""
+    def open(self, name: str) -> Cache:
+        """A cache apart from all others; made when it is asked for first. ``CacheError`` for one name too many."""
+
+@type_check_only
+class AsyncCaches:
+    """``Caches``, to be awaited."""
+
+    @property
+    def default(self) -> AsyncCache: ...
+    def open(self, name: str) -> Awaitable[AsyncCache]: ...
 
 # -- decisions, for property tests -------------------------------------------------------------------------------------
 

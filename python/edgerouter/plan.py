@@ -24,6 +24,8 @@ class Limits(Value, frozen=True, kw_only=True):
 
     ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache
+    ``background_tasks``, ``background_timeout``  how much ``ctx.wait_until`` goes on with at a time, and how long
+    ``named_caches``  how many caches functions may open by name
     ``coalesce_timeout``  how long followers of a miss wait for its head before they fetch on their own
     ``slice_bytes``  objects larger than this are stored in slices of this size
     ``read_ahead_bytes``  how far the fetch of such an object runs ahead of its fastest reader
@@ -44,6 +46,9 @@ class Limits(Value, frozen=True, kw_only=True):
     function_queue: int = 1_000
     function_timeout: Duration = 10.0
     function_body_bytes: int = 1_048_576
+    background_tasks: int = 1_000
+    background_timeout: Duration = 30.0
+    named_caches: int = 32
     token_bytes: int = 8_192
     remembered_tokens: int = 100_000
     coalesce_timeout: Duration = 10.0
@@ -61,9 +66,11 @@ class Limits(Value, frozen=True, kw_only=True):
         check.whole("body_bytes", "replay_bytes", "function_body_bytes", "remembered_tokens")
         check.whole("slice_bytes", least=4_096, most=67_108_864)
         check.whole("read_ahead_bytes", least=65_536, most=1_073_741_824)
+        check.whole("background_tasks", "named_caches")
         check.whole("memory_cache_bytes", "largest_object_bytes", optional=True)
         check.seconds("head_timeout", "idle_timeout", "body_timeout", "function_timeout", positive=True)
         check.seconds("prefetch_timeout", positive=True)
+        check.seconds("background_timeout", positive=True)
         check.seconds("drain_timeout", "coalesce_timeout")
 
 

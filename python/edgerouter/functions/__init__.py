@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from edgerouter._core import Context, Headers, Request, Response
+from edgerouter._core import AsyncCache, AsyncContext, Cache, Context, Headers, Request, Response
 
-__all__ = ["Context", "Headers", "Request", "Response", "TimeLimit"]
+__all__ = ["AsyncCache", "AsyncContext", "Cache", "Context", "Headers", "Request", "Response", "TimeLimit"]
 
 MutableMapping.register(Headers)
 

@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING
 from edgerouter.functions import TimeLimit
 
 if TYPE_CHECKING:
-    from edgerouter._core import Lane, Runner
+    from edgerouter._core import BackgroundCall, Lane, Runner
 
-__all__ = ["Runtime", "call_off", "interrupted", "moved", "report", "settle", "start"]
+__all__ = ["Runtime", "call_off", "crowded", "interrupted", "moved", "report", "settle", "start"]
 
 log = logging.getLogger("edgerouter.functions")
 
 #: Threads for ``blocking=True`` callables, not counting those that are stuck.
 POOL = 32
+#: Threads for plain callables that ``wait_until`` was given: few, so that they get in nobody's way.
+ASIDE = 8
 #: Seconds between two looks of the watchdog.
 LOOK = 0.05
 #: Seconds that ``stop`` waits for a loop, and that a loop which was left behind gives its tasks.
@@ -51,6 +53,11 @@ def report(name: str, what: str, happened: str, error: BaseException | None) -> 
 def interrupted(name: str, what: str, seconds: float) -> None:
     """Logs that a callable was past its time."""
     log.warning("%s (%s) was interrupted: its time is %g s", name, what, seconds)
+
+
+def crowded(name: str) -> None:
+    """Logs that ``wait_until`` took no more."""
+    log.warning("%s: wait_until refused: as many go on already as limits.background_tasks allows", name)
 
 
 def moved(name: str, why: str) -> None:
@@ -155,8 +162,10 @@ class Loop:
 class Pool:
     """Threads for callables that block. Daemons, unlike the standard pool's: a stuck one must not keep the process."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, most: int = POOL, name: str = "blocking") -> None:
         self.runner = runner
+        self.most = most
+        self.name = name
         self.calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.idle = threading.Semaphore(0)
         self.threads: list[threading.Thread] = []
@@ -167,8 +176,9 @@ class Pool:
         if self.idle.acquire(blocking=False):
             return
         _waiting, _running, abandoned = self.runner.load()
-        if len(self.threads) < POOL + abandoned:
-            thread = threading.Thread(target=self.work, name=f"edge-blocking-{len(self.threads) + 1}", daemon=True)
+        if len(self.threads) < self.most + abandoned:
+            name = f"edge-{self.name}-{len(self.threads) + 1}"
+            thread = threading.Thread(target=self.work, name=name, daemon=True)
             self.threads.append(thread)
             thread.start()
 
@@ -200,10 +210,15 @@ class Runtime:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.pool = Pool(runner)
+        self.aside = Pool(runner, ASIDE, "background")
+        self.aside_lock = threading.Lock()
+        #: Of what ``wait_until`` was given: its task, and when that must end.
+        self.timers: dict[asyncio.Task[None], asyncio.TimerHandle] = {}
         self.stopping = threading.Event()
         self.count = 0
         self.loops: list[Loop] = []
         self.active = self.fresh()
+        runner.background(self.background)
         self.watchdog = threading.Thread(target=self.watch, name="edge-python-watchdog", daemon=True)
         self.watchdog.start()
 
@@ -215,6 +230,36 @@ class Runtime:
         self.loops.append(loop)
         loop.thread.start()
         return loop
+
+    def background(self, call: BackgroundCall, awaited: bool) -> None:
+        """Goes on with what ``wait_until`` was given: on the loop that calls this, or else on the one in service."""
+        if not awaited:
+            with self.aside_lock:
+                self.aside.submit(call)
+            return
+        running = asyncio._get_running_loop()
+        if running is not None and any(loop.loop is running for loop in self.loops):
+            self.begin(running, call)
+            return
+        try:
+            self.active.loop.call_soon_threadsafe(self.begin, self.active.loop, call)
+        except RuntimeError:
+            call.close()
+
+    def begin(self, loop: asyncio.AbstractEventLoop, call: BackgroundCall) -> None:
+        """Makes it a task that ends in time. It begins in the next turn of the loop: what answers comes first."""
+        task = asyncio.Task(call, loop=loop)
+
+        def expire() -> None:
+            task.cancel()
+            # One that goes on all the same is told again.
+            self.timers[task] = loop.call_later(PATIENCE, expire)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self.timers.pop(task).cancel()
+
+        self.timers[task] = loop.call_later(call.remaining(), expire)
+        task.add_done_callback(done)
 
     def watch(self) -> None:
         """Looks after the time limits until the engine stops."""
@@ -245,6 +290,7 @@ class Runtime:
         self.stopping.set()
         self.active.stop()
         self.pool.stop()
+        self.aside.stop()
 
 
 def start(runner: Runner) -> Runtime:

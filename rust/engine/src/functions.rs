@@ -9,6 +9,8 @@ use bytes::Bytes;
 use edgerouter_core::plan::{CallableId, Scheme};
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::function_cache::FunctionCaches;
+
 /// Where on the path of a request the callable is asked (DESIGN §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -73,6 +75,7 @@ pub struct Invocation {
     pub response: Option<ResponseHead>,
     /// The engine stops waiting after this long; the runner should interrupt the callable then.
     pub timeout: Duration,
+    pub caches: FunctionCaches,
 }
 
 /// A complete answer by a callable.
@@ -139,6 +142,18 @@ pub struct FunctionsLoad {
     pub abandoned: usize,
     /// False when too many threads had to be abandoned: the process says so on `/readyz`.
     pub ready: bool,
+    pub background: BackgroundLoad,
+}
+
+/// What goes on after responses (`wait_until`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackgroundLoad {
+    pub running: usize,
+    pub finished: u64,
+    pub failed: u64,
+    pub timed_out: u64,
+    /// More than `limits.background_tasks` at a time.
+    pub refused: u64,
 }
 
 /// For plans without callables.

@@ -6,6 +6,7 @@
 mod admin;
 mod background;
 mod body;
+pub mod function_cache;
 pub mod functions;
 pub mod identity;
 mod listen;

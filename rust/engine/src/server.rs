@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    admin, background,
+    admin, background, function_cache,
     functions::Functions,
     identity::KeySources,
     listen::{
@@ -230,6 +230,11 @@ impl Engine {
         self.admin_address
     }
 
+    /// How long a stop waits when it is not told.
+    pub fn drain_timeout(&self) -> Duration {
+        self.shared.live.load().plan.limits.drain_timeout
+    }
+
     pub fn metrics(&self) -> String {
         self.shared.metrics()
     }
@@ -250,7 +255,7 @@ impl Engine {
     /// Stops accepting, lets what is being answered finish for at most `drain` (the plan's limit when `None`), and
     /// ends. True when nothing was cut off.
     pub fn stop(&self, drain: Option<Duration>) -> bool {
-        let patience = drain.unwrap_or_else(|| self.shared.live.load().plan.limits.drain_timeout);
+        let patience = drain.unwrap_or_else(|| self.drain_timeout());
         let deadline = Instant::now() + patience;
         self.shared.draining.store(true, Ordering::Release);
         self.life.send_if_modified(|life| {
@@ -304,6 +309,7 @@ fn share(
         navigations,
         visitors: RandomState::new(),
         purges: Purges::new(),
+        function_caches: function_cache::Registry::default(),
         health: Arc::new(HealthBoard::new(&plan)),
         metrics,
         connections: AtomicUsize::new(0),
@@ -409,6 +415,7 @@ impl Shared {
             flights: self.flights.len() as u64,
             connections: self.connections.load(Ordering::Relaxed) as u64,
             functions: live.functions.load(),
+            function_caches: self.function_caches.counts(),
             plan_version: live.version,
             origins: live
                 .plan

@@ -21,6 +21,7 @@ use slab::Slab;
 use tokio::sync::mpsc;
 
 use crate::{
+    function_cache,
     functions::Functions,
     identity::{KeySources, Remembered},
     listen::Conn,
@@ -58,6 +59,7 @@ pub struct Shared {
     /// The key under which visitors become numbers, new with each process.
     pub visitors: RandomState,
     pub purges: Arc<Purges>,
+    pub function_caches: function_cache::Registry,
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,
     pub connections: AtomicUsize,

@@ -1,26 +1,50 @@
-//! What a callable knows about its own call.
+//! What a callable knows about its own call, and what it may use besides.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use edgerouter_engine::functions::Phase;
+use edgerouter_engine::{function_cache::FunctionCaches, functions::Phase};
 use pyo3::prelude::*;
 
+use crate::{
+    cache::{self, Caches},
+    runner::{Caller, wait_until},
+};
+
 /// What a callable knows about its call.
-#[pyclass(frozen, module = "edgerouter")]
+#[pyclass(frozen, subclass, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct Context {
-    name: Arc<str>,
+    caller: Caller,
     phase: Phase,
     deadline: Instant,
+    caches: FunctionCaches,
 }
 
+/// The same for an async callable, which awaits what others call.
+#[pyclass(frozen, extends = Context, module = "edgerouter")]
+#[derive(Debug)]
+pub(crate) struct AsyncContext;
+
 impl Context {
-    pub(crate) fn new(name: Arc<str>, phase: Phase, deadline: Instant) -> Self {
-        Self {
-            name,
+    pub(crate) fn of(
+        py: Python<'_>,
+        caller: Caller,
+        phase: Phase,
+        deadline: Instant,
+        caches: FunctionCaches,
+    ) -> PyResult<Bound<'_, Self>> {
+        let awaits = caller.awaits;
+        let context = Self {
+            caller,
             phase,
             deadline,
+            caches,
+        };
+        if awaits {
+            let made = PyClassInitializer::from(context).add_subclass(AsyncContext);
+            return Ok(Bound::new(py, made)?.into_super());
         }
+        Bound::new(py, context)
     }
 }
 
@@ -28,7 +52,7 @@ impl Context {
 impl Context {
     #[getter]
     fn name(&self) -> &str {
-        &self.name
+        &self.caller.name
     }
 
     #[getter]
@@ -48,11 +72,29 @@ impl Context {
     fn log<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         py.import("logging")?.call_method1(
             "getLogger",
-            (format!("edgerouter.functions.{}", self.name),),
+            (format!("edgerouter.functions.{}", self.caller.name),),
         )
     }
 
+    /// The cache of functions.
+    #[getter]
+    fn cache(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        cache::default(py, &self.caches, self.caller.awaits)
+    }
+
+    /// Caches by name.
+    #[getter]
+    fn caches(&self) -> Caches {
+        Caches::new(self.caches.clone(), self.caller.awaits)
+    }
+
+    /// Goes on with an awaitable, or with a callable on a thread of its own, after the response; false when too many
+    /// go on already.
+    fn wait_until(&self, work: &Bound<'_, PyAny>) -> PyResult<bool> {
+        wait_until(&self.caller.shared, &self.caller.name, work)
+    }
+
     fn __repr__(&self) -> String {
-        format!("<Context {} {}>", self.name, self.phase.as_str())
+        format!("<Context {} {}>", self.caller.name, self.phase.as_str())
     }
 }

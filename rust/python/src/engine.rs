@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use edgerouter_core::plan::Plan;
@@ -72,6 +72,7 @@ impl Engine {
             test_clock,
         };
         let runner = Runner::new(plan.limits.function_queue)?;
+        runner.shared.background.bound(&plan.limits);
         let table = Arc::new(Table::new(&runner.shared, callables)?);
         Ok(Self {
             start: Mutex::new(Some((plan, table, settings))),
@@ -112,6 +113,7 @@ impl Engine {
         let table = Arc::new(Table::new(&runner.shared, callables)?);
         self.ensure_runtime(py, &table)?;
         runner.shared.bound(plan.limits.function_queue);
+        runner.shared.background.bound(&plan.limits);
         let functions: Arc<dyn Functions> = table;
         Ok(py.detach(|| running.reload(plan, functions)))
     }
@@ -140,7 +142,16 @@ impl Engine {
     fn stop(&self, py: Python<'_>, drain: Option<f64>) -> PyResult<bool> {
         let running = self.running.lock().take();
         let drain = drain.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-        let drained = running.is_none_or(|running| py.detach(|| running.stop(drain)));
+        let background = &self.runner.get().shared.background;
+        let drained = running.is_none_or(|running| {
+            py.detach(|| {
+                let began = Instant::now();
+                let patience = drain.unwrap_or_else(|| running.drain_timeout());
+                let drained = running.stop(drain);
+                // What goes on after responses shares the time.
+                background.drain(patience.saturating_sub(began.elapsed())) && drained
+            })
+        });
         self.end_runtime(py);
         Ok(drained)
     }
@@ -240,6 +251,7 @@ impl Engine {
         {
             error.write_unraisable(py, None);
         }
+        self.runner.get().shared.background.attach(None);
     }
 }
 

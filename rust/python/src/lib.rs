@@ -1,9 +1,10 @@
 //! The module `edgerouter._core`: converts between Python and the engine, and decides nothing.
 //!
-//! `engine` starts and stops, `plan` shows what a plan means. `request`, `response`, `headers` and `context` are what
-//! callables see: views on the engine's values. `runner` carries calls to Python's own threads and their answers back.
+//! `engine` starts and stops, `plan` shows what a plan means. `request`, `response`, `headers`, `cache` and `context` are
+//! what callables see: views on the engine's values. `runner` carries calls to Python's own threads and their answers back.
 //! `properties` opens pure decisions to property tests.
 
+mod cache;
 mod context;
 mod engine;
 mod errors;
@@ -30,6 +31,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<response::Response>()?;
     module.add_class::<headers::Headers>()?;
     module.add_class::<context::Context>()?;
+    module.add_class::<context::AsyncContext>()?;
+    module.add_class::<cache::Cache>()?;
+    module.add_class::<cache::AsyncCache>()?;
+    module.add_class::<cache::Caches>()?;
     plan::add(module)?;
     runner::add(module)?;
     properties::add(module)

@@ -3,13 +3,16 @@
 //! A view is alive for as long as its call. A callable that keeps one gets a clear error afterwards, because the value
 //! has gone on with the request. No lock is held while Python runs or allocates.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use bytes::Bytes;
 use edgerouter_core::{
+    cache::api::Place,
     http::{cookie, uri},
     plan::Scheme,
 };
 use edgerouter_engine::functions::RequestHead;
-use http::Method;
+use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -17,7 +20,11 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
-use crate::{headers::Headers, json};
+use crate::{
+    errors,
+    headers::{self, Headers},
+    json,
+};
 
 pub(crate) fn over() -> PyErr {
     PyRuntimeError::new_err("the request is over: read what you need before the function returns")
@@ -86,6 +93,43 @@ fn first_of<'py, N: AsRef<str>, V: AsRef<str>>(
 
 #[pymethods]
 impl Request {
+    /// A request of a callable's own, to ask a cache with.
+    #[new]
+    #[pyo3(signature = (url, method="GET", headers=None))]
+    fn create(
+        py: Python<'_>,
+        url: &str,
+        method: &str,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let place =
+            Place::parse(url).map_err(|error| errors::cache(py, &format!("{url:?}: {error}")))?;
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| PyValueError::new_err(format!("{method:?} is no method")))?;
+        let mut fields = HeaderMap::new();
+        if let Some(given) = headers {
+            headers::fill(&mut fields, given)?;
+        }
+        let host = match place.port {
+            Some(port) => format!("{}:{port}", place.host),
+            None => place.host,
+        };
+        let head = RequestHead {
+            method,
+            scheme: place.scheme,
+            host: host.into(),
+            path: place.path,
+            query: place.query,
+            headers: fields,
+            client: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            params: Vec::new(),
+            claims: None,
+            variants: Vec::new(),
+            id: 0,
+        };
+        Ok(Self::new(head, Bytes::new()))
+    }
+
     #[getter]
     fn method(&self) -> PyResult<String> {
         self.edit(|parts| parts.head.method.as_str().to_owned())

@@ -94,6 +94,12 @@ impl Parts {
 }
 
 impl Response {
+    pub(crate) fn of(parts: Parts) -> Self {
+        Self {
+            parts: Mutex::new(Some(parts)),
+        }
+    }
+
     pub(crate) fn seen(head: ResponseHead) -> Self {
         Self {
             parts: Mutex::new(Some(Parts {

@@ -81,7 +81,10 @@ pub fn dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
     }
 }
 
-fn pair(out: &mut Vec<u8>, kind: u8, name: &[u8], value: &[u8]) {
+/// The kind of dimension that marks what a function stored by itself. No route's key has it.
+pub const FUNCTION: u8 = b'n';
+
+pub(super) fn pair(out: &mut Vec<u8>, kind: u8, name: &[u8], value: &[u8]) {
     out.push(kind);
     for text in [name, value] {
         // Fields are bounded by the head, which is far below four GiB.

@@ -1,8 +1,10 @@
 //! HTTP caching decided purely (RFC 9111, 5861, 8246, 9213).
 //!
 //! `key` and `vary` name a stored response, `storable` and `freshness` judge one on arrival, `decide` judges one
-//! on reuse, `validate` speaks conditional requests (RFC 9110 §13), `purge` and `tags` say what was invalidated. No store lives here and no clock is read.
+//! on reuse, `validate` speaks conditional requests (RFC 9110 §13), `purge` and `tags` say what was invalidated, `api`
+//! applies it all for functions. No store lives here and no clock is read.
 
+pub mod api;
 pub mod decide;
 pub mod freshness;
 pub mod key;

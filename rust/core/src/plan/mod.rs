@@ -120,6 +120,11 @@ pub struct Limits {
     pub function_queue: usize,
     pub function_timeout: Duration,
     pub function_body_bytes: usize,
+    /// What `wait_until` goes on with after the response.
+    pub background_tasks: usize,
+    pub background_timeout: Duration,
+    /// Caches that functions open by name.
+    pub named_caches: usize,
     pub token_bytes: usize,
     pub remembered_tokens: usize,
     pub coalesce_timeout: Duration,
@@ -151,6 +156,9 @@ impl Default for Limits {
             function_queue: 1_000,
             function_timeout: Duration::from_secs(10),
             function_body_bytes: 1 << 20,
+            background_tasks: 1_000,
+            background_timeout: Duration::from_secs(30),
+            named_caches: 32,
             token_bytes: 8 << 10,
             remembered_tokens: 100_000,
             coalesce_timeout: Duration::from_secs(10),

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     body::EdgeBody,
+    function_cache::FunctionCaches,
     functions::{Answer, FunctionError, Invocation, Phase, RequestHead, ResponseHead, Verdict},
     telemetry::Outcome,
     worker::{LocalLive, Worker},
@@ -122,6 +123,7 @@ async fn invoke(
         body,
         response,
         timeout,
+        caches: FunctionCaches::of(&worker.shared),
     };
     let verdict = match tokio::time::timeout(timeout, live.functions.invoke(invocation)).await {
         Ok(verdict) => verdict,

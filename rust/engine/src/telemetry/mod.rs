@@ -100,6 +100,8 @@ pub struct Gauges {
     pub flights: u64,
     pub connections: u64,
     pub functions: FunctionsLoad,
+    /// Operation, result and count.
+    pub function_caches: [(&'static str, &'static str, u64); 7],
     pub plan_version: u64,
     pub origins: Vec<OriginState>,
 }

@@ -168,6 +168,12 @@ impl Metrics {
                 gauges.functions.abandoned as u64,
             ),
             (
+                "edgerouter_background_tasks_running",
+                "gauge",
+                "Things that wait_until goes on with.",
+                gauges.functions.background.running as u64,
+            ),
+            (
                 "edgerouter_plan_version",
                 "gauge",
                 "Version of the plan in service.",
@@ -197,6 +203,7 @@ impl Metrics {
                 let _ = writeln!(out, "{name}{{origin=\"{origin}\"}} {}", u8::from(of(state)));
             }
         }
+        self::functions(&mut out, gauges);
         head(
             &mut out,
             "edgerouter_reloads_total",
@@ -316,6 +323,39 @@ impl Metrics {
             .map(|cells| &cells.origin_latency)
             .collect();
         histogram(out, name, "", &all);
+    }
+}
+
+/// What functions do besides answering.
+fn functions(out: &mut String, gauges: &Gauges) {
+    let name = "edgerouter_function_cache_total";
+    head(
+        out,
+        name,
+        "counter",
+        "Operations on the caches of functions, by result.",
+    );
+    for (operation, result, count) in gauges.function_caches {
+        let _ = writeln!(
+            out,
+            "{name}{{operation=\"{operation}\",result=\"{result}\"}} {count}"
+        );
+    }
+    let name = "edgerouter_background_tasks_total";
+    head(
+        out,
+        name,
+        "counter",
+        "Things that wait_until was given, by how they ended.",
+    );
+    let background = gauges.functions.background;
+    for (result, count) in [
+        ("ok", background.finished),
+        ("failed", background.failed),
+        ("timed-out", background.timed_out),
+        ("refused", background.refused),
+    ] {
+        let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
     }
 }
 

@@ -7,8 +7,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_engine::functions::{
-    Answer, FunctionError, Invocation, Phase, RequestHead, ResponseHead, Verdict,
+use edgerouter_engine::{
+    function_cache::FunctionCaches,
+    functions::{Answer, FunctionError, Invocation, Phase, RequestHead, ResponseHead, Verdict},
 };
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -182,6 +183,7 @@ pub(crate) struct Views {
     response: Option<Py<Response>>,
     /// Of what goes on after a hook: the response where there is one, the request otherwise.
     framing: Mutex<Option<Framing>>,
+    caches: FunctionCaches,
 }
 
 impl Views {
@@ -200,6 +202,7 @@ impl Views {
             request,
             response,
             framing: Mutex::new(framing),
+            caches: invocation.caches,
         })
     }
 
@@ -210,8 +213,7 @@ impl Views {
         phase: Phase,
         deadline: Instant,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let context = Context::new(Arc::clone(&callable.name), phase, deadline);
-        let context = Py::new(py, context)?;
+        let context = Context::of(py, callable.into(), phase, deadline, self.caches.clone())?;
         match &self.response {
             Some(response) => (&self.request, response, context).into_pyobject(py),
             None => (&self.request, context).into_pyobject(py),

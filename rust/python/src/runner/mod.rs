@@ -6,6 +6,7 @@
 //! pool. A [`seat::Seat`] tells the watchdog what runs where and until when. `inline` callables are called on the
 //! worker itself until they break their promise to be quick.
 
+mod background;
 mod call;
 mod case;
 mod framing;
@@ -27,12 +28,14 @@ use edgerouter_engine::functions::{FunctionError, Functions, FunctionsLoad, Invo
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
+pub(crate) use background::wait_until;
 use call::{Job, Work};
 pub(crate) use queue::{Runner, Shared};
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Runner>()?;
     module.add_class::<lane::Lane>()?;
+    module.add_class::<background::BackgroundCall>()?;
     module.add_class::<seat::Interrupt>()
 }
 
@@ -48,9 +51,28 @@ pub(crate) struct Callable {
     is_async: bool,
     blocking: bool,
     name: Arc<str>,
+    shared: Arc<Shared>,
     inline: AtomicBool,
     /// How far an inline callable has gone in breaking its promise.
     broken: AtomicI32,
+}
+
+/// What a context keeps of its callable.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) name: Arc<str>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) awaits: bool,
+}
+
+impl From<&Callable> for Caller {
+    fn from(callable: &Callable) -> Self {
+        Self {
+            name: Arc::clone(&callable.name),
+            shared: Arc::clone(&callable.shared),
+            awaits: callable.is_async,
+        }
+    }
 }
 
 /// The callables of one plan, as the engine calls them.
@@ -73,6 +95,7 @@ impl Table {
                 is_async,
                 blocking: blocking && !is_async,
                 name: name.into(),
+                shared: Arc::clone(shared),
                 inline: AtomicBool::new(inline),
                 broken: AtomicI32::new(0),
             });

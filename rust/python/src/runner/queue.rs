@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use super::{
+    background::Background,
     call::Job,
     lane::Lane,
     seat::{Interrupt, Seat},
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     abandoned: AtomicUsize,
     stopped: AtomicBool,
     pub(crate) seats: Mutex<Vec<Weak<Seat>>>,
+    pub(crate) background: Background,
 }
 
 impl std::fmt::Debug for Shared {
@@ -69,6 +71,7 @@ impl Shared {
             abandoned: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             seats: Mutex::default(),
+            background: Background::default(),
         }))
     }
 
@@ -175,6 +178,7 @@ impl Shared {
             running: self.running.load(Ordering::Relaxed),
             abandoned,
             ready: abandoned <= MOST_ABANDONED,
+            background: self.background.load(),
         }
     }
 
@@ -248,6 +252,11 @@ impl Runner {
     /// the pool.
     fn lane(&self, py: Python<'_>, create: Py<PyAny>, submit: Py<PyAny>) -> PyResult<Lane> {
         Lane::new(py, &self.shared, create, submit)
+    }
+
+    /// `start(call, awaited)` goes on with what `wait_until` was given.
+    fn background(&self, start: Py<PyAny>) {
+        self.shared.background.attach(Some(start));
     }
 
     /// Threads whose callable is past its time: each is to be interrupted, and told so by `sent()`.

@@ -214,7 +214,7 @@ impl TaskCall {
     }
 }
 
-fn cancelled(py: Python<'_>, error: &PyErr) -> bool {
+pub(super) fn cancelled(py: Python<'_>, error: &PyErr) -> bool {
     CANCELLED
         .import(py, "asyncio", "CancelledError")
         .is_ok_and(|class| error.matches(py, class).unwrap_or(false))

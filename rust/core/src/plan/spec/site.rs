@@ -167,6 +167,14 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         0,
         1_024 * MIB,
     );
+    let background_tasks = size(
+        &mut fields,
+        "background_tasks",
+        own.background_tasks,
+        0,
+        1_000_000,
+    );
+    let named_caches = size(&mut fields, "named_caches", own.named_caches, 0, 10_000);
     let token_bytes = size(&mut fields, "token_bytes", own.token_bytes, 64, MIB);
     let remembered_tokens = size(
         &mut fields,
@@ -227,6 +235,14 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         function_queue,
         function_timeout: fields.timeout("function_timeout", own.function_timeout, true, problems),
         function_body_bytes,
+        background_tasks,
+        background_timeout: fields.timeout(
+            "background_timeout",
+            own.background_timeout,
+            true,
+            problems,
+        ),
+        named_caches,
         token_bytes,
         remembered_tokens,
         coalesce_timeout: fields.timeout("coalesce_timeout", own.coalesce_timeout, false, problems),

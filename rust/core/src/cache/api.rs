@@ -1,0 +1,535 @@
+//! The cache that functions use themselves: `match`, `put` and `delete` as Cloudflare Workers define them, decided by
+//! the rules that serve routes (RFC 9111).
+//!
+//! What a function stores has a key of its own kind: the URL, then a mark that no route's key can have. So nothing that
+//! a function does can change what a route serves.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use smallvec::SmallVec;
+
+use super::{
+    decide::{self, Decision, OriginHealth},
+    freshness::{self, Freshness, LifetimeRule},
+    key,
+    storable::{self, Authorization, NotStored, StoreInput},
+    validate::{self, Outcome},
+    vary::{self, Vary},
+};
+use crate::{
+    admit,
+    finish::{self, Partial},
+    http::{
+        cache_control::{RequestDirectives, ResponseDirectives},
+        date,
+        range::{self, Range, RangeRequest},
+        uri,
+    },
+    plan::{CachePolicy, Scheme},
+};
+
+/// The name of the cache that `ctx.cache` is.
+pub const DEFAULT: &str = "default";
+/// Bytes in a cache's name.
+pub const LONGEST_NAME: usize = 64;
+/// Bytes in a URL.
+pub const LONGEST_URL: usize = 16 << 10;
+
+/// An absolute URL in its one spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub scheme: Scheme,
+    /// Lower case.
+    pub host: String,
+    /// Where it is not the scheme's own.
+    pub port: Option<u16>,
+    /// Normalised (RFC 3986 §6.2.2).
+    pub path: String,
+    pub query: Option<String>,
+}
+
+/// Why a text names no place in a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    #[error("it must be absolute, as in https://www.example.com/path")]
+    NotAbsolute,
+    #[error("its scheme must be http or https")]
+    Scheme,
+    #[error("a user name or password must not be part of it")]
+    UserInfo,
+    #[error("its path has an invalid escape")]
+    Path,
+    #[error("it may be {LONGEST_URL} bytes long, and is {0}")]
+    TooLong(usize),
+}
+
+impl Place {
+    /// A fragment is left out: it never leaves the client (RFC 9110 §4.2.5).
+    pub fn parse(url: &str) -> Result<Self, PlaceError> {
+        if url.len() > LONGEST_URL {
+            return Err(PlaceError::TooLong(url.len()));
+        }
+        let url: Uri = url.parse().map_err(|_| PlaceError::NotAbsolute)?;
+        let scheme = match url.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            Some(_) => return Err(PlaceError::Scheme),
+            None => return Err(PlaceError::NotAbsolute),
+        };
+        let authority = url.authority().ok_or(PlaceError::NotAbsolute)?;
+        if authority.as_str().contains('@') {
+            return Err(PlaceError::UserInfo);
+        }
+        if authority.host().is_empty() {
+            return Err(PlaceError::NotAbsolute);
+        }
+        Self::new(
+            scheme,
+            authority.host(),
+            authority.port_u16(),
+            url.path(),
+            url.query(),
+        )
+    }
+
+    pub fn new(
+        scheme: Scheme,
+        host: &str,
+        port: Option<u16>,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Self, PlaceError> {
+        let own = match scheme {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        };
+        let path = uri::normalise_path(path).map_err(|_| PlaceError::Path)?;
+        Ok(Self {
+            scheme,
+            host: host.to_ascii_lowercase(),
+            port: port.filter(|port| *port != own),
+            path: path.into_owned(),
+            query: query.map(str::to_owned),
+        })
+    }
+
+    /// The key in a cache of that name. It begins like a route's key for the URL, so that what is said of hosts and
+    /// paths holds for it too, and goes on with a mark that no route's key has.
+    pub fn key(&self, cache: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.host.len() + self.path.len() + cache.len() + 48);
+        // The standing policy: the whole query counts.
+        key::url(
+            &mut out,
+            &self.host,
+            &self.path,
+            self.query.as_deref(),
+            &CachePolicy::default(),
+        );
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let own = match self.port {
+            Some(port) => format!("{scheme}:{port}"),
+            None => scheme.to_owned(),
+        };
+        key::pair(&mut out, key::FUNCTION, cache.as_bytes(), own.as_bytes());
+        out
+    }
+}
+
+/// Why a cache cannot have that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("a cache's name is not empty")]
+    Empty,
+    #[error("a cache's name has at most {LONGEST_NAME} bytes, not {0}")]
+    TooLong(usize),
+    #[error("a cache's name holds no control characters")]
+    Control,
+}
+
+pub fn name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        Err(NameError::Empty)
+    } else if name.len() > LONGEST_NAME {
+        Err(NameError::TooLong(name.len()))
+    } else if name.chars().any(char::is_control) {
+        Err(NameError::Control)
+    } else {
+        Ok(())
+    }
+}
+
+/// The policy of these caches: RFC 9111 for a shared cache, and where a response says nothing about its lifetime, the
+/// one that Workers give its status.
+pub fn policy() -> CachePolicy {
+    const MOVED: u32 = 20 * 60;
+    const GONE: u32 = 3 * 60;
+    CachePolicy {
+        default_ttl: Some(2 * 60 * 60),
+        heuristics: false,
+        stale_while_revalidate: None,
+        stale_if_error: None,
+        negative_ttl: vec![
+            (StatusCode::FOUND, MOVED),
+            (StatusCode::SEE_OTHER, MOVED),
+            (StatusCode::NOT_FOUND, GONE),
+            (StatusCode::GONE, GONE),
+        ],
+        ..CachePolicy::default()
+    }
+}
+
+/// A response that no cache can take: a mistake of the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("put: the request's method is {0}; only responses to GET can be stored")]
+    Method(Method),
+    #[error("put: a 206 is a part of a response; store the whole one, match() cuts ranges from it")]
+    Partial,
+    #[error(
+        "put: the response says Vary: *, so it could never be matched; name the fields instead"
+    )]
+    VaryStar,
+}
+
+/// A response as it is stored.
+#[derive(Debug)]
+pub struct Kept {
+    /// `Set-Cookie`, what concerns one connection, and fields that `private="…"` or `no-cache="…"` name left out.
+    pub headers: HeaderMap,
+    pub freshness: Freshness,
+    pub rule: LifetimeRule,
+    /// What selects among variants, sorted.
+    pub vary: SmallVec<[HeaderName; 4]>,
+    pub set_aside: SmallVec<[HeaderName; 2]>,
+}
+
+/// Judges what `put` was given. `Err` is the caller's mistake; `Ok(Err(…))` a response that says itself that it should
+/// not be stored, or could never be matched.
+pub fn put(
+    method: &Method,
+    status: StatusCode,
+    mut headers: HeaderMap,
+    length: u64,
+    policy: &CachePolicy,
+    now: u64,
+) -> Result<Result<Kept, NotStored>, Refused> {
+    if method != Method::GET {
+        return Err(Refused::Method(method.clone()));
+    }
+    if status == StatusCode::PARTIAL_CONTENT {
+        return Err(Refused::Partial);
+    }
+    let names = match vary::of(&headers) {
+        Vary::Star => return Err(Refused::VaryStar),
+        Vary::None => SmallVec::new(),
+        Vary::Names(names) => names,
+    };
+    let directives = ResponseDirectives::parse(&headers, &policy.targets);
+    let input = StoreInput {
+        method,
+        request: &HeaderMap::new(),
+        request_directives: &RequestDirectives::default(),
+        // The function has seen who asks, and decided to share the response.
+        authorization: Authorization::None,
+        status,
+        response: &headers,
+        directives: &directives,
+        policy,
+        now,
+    };
+    if let Err(why) = storable::storable(&input) {
+        return Ok(Err(why));
+    }
+    let (freshness, rule) = freshness::freshness(status, &headers, &directives, policy, now, now);
+    // Nobody validates here, so only what is fresh for a while is of use.
+    if !reusable(&freshness, policy, now) {
+        return Ok(Err(NotStored::NotReusable));
+    }
+    admit::strip_hop_by_hop(&mut headers);
+    let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
+    for name in set_aside.iter().chain([&header::SET_COOKIE, &header::AGE]) {
+        headers.remove(name);
+    }
+    if !headers.contains_key(header::DATE) {
+        // Later ages count from it.
+        headers.insert(header::DATE, date::format(now));
+    }
+    if !finish::bodiless(status) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(Ok(Kept {
+        headers,
+        freshness,
+        rule,
+        vary: names,
+        set_aside,
+    }))
+}
+
+/// Whether `match` may answer with it: only while it is fresh. As in Workers, stale responses are not for functions.
+pub fn reusable(stored: &Freshness, policy: &CachePolicy, now: u64) -> bool {
+    // No origin is behind it, healthy or not.
+    let none = OriginHealth::Healthy;
+    decide::decide(stored, &RequestDirectives::default(), policy, none, now) == Decision::Fresh
+}
+
+/// What `match` makes of a stored response.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub content: Content,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Content {
+    Empty,
+    Whole,
+    Range(Range),
+    /// `multipart/byteranges`.
+    Parts {
+        parts: Vec<(Bytes, Range)>,
+        end: Bytes,
+    },
+}
+
+/// Answers the request's conditions (RFC 9110 §13) and ranges (§14) from a stored response.
+pub fn reply(
+    request: &HeaderMap,
+    status: StatusCode,
+    stored: &HeaderMap,
+    length: u64,
+    age: u64,
+) -> Reply {
+    let mut headers = stored.clone();
+    headers.insert(header::AGE, HeaderValue::from(age));
+    let empty = |status, headers| Reply {
+        status,
+        headers,
+        content: Content::Empty,
+    };
+    match validate::precondition(&Method::GET, request, status, stored) {
+        Outcome::Send => {}
+        Outcome::NotModified => {
+            validate::not_modified(&mut headers);
+            return empty(StatusCode::NOT_MODIFIED, headers);
+        }
+        Outcome::Failed => return empty(StatusCode::PRECONDITION_FAILED, HeaderMap::new()),
+    }
+    let asked = request
+        .get(header::RANGE)
+        .filter(|_| status == StatusCode::OK && range::if_range(request, stored));
+    match asked.map(|asked| range::parse(asked, length)) {
+        None | Some(RangeRequest::None) => {}
+        Some(RangeRequest::Unsatisfiable) => {
+            return empty(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                finish::unsatisfiable(length),
+            );
+        }
+        Some(RangeRequest::Satisfiable(ranges)) => {
+            let content = match finish::partial(&mut headers, &ranges, length) {
+                None => None,
+                Some(Partial::Single(range)) => Some(Content::Range(range)),
+                Some(Partial::Multi { parts, end, .. }) => Some(Content::Parts { parts, end }),
+            };
+            if let Some(content) = content {
+                return Reply {
+                    status: StatusCode::PARTIAL_CONTENT,
+                    headers,
+                    content,
+                };
+            }
+        }
+    }
+    let content = if finish::bodiless(status) {
+        Content::Empty
+    } else {
+        Content::Whole
+    };
+    Reply {
+        status,
+        headers,
+        content,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000;
+
+    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn put_at(
+        status: u16,
+        lines: &[(&'static str, &str)],
+    ) -> Result<Result<Kept, NotStored>, Refused> {
+        let status = StatusCode::from_u16(status).unwrap();
+        put(&Method::GET, status, fields(lines), 5, &policy(), NOW)
+    }
+
+    #[test]
+    fn a_url_has_one_key_in_each_cache() {
+        let key = |url: &str, cache: &str| Place::parse(url).unwrap().key(cache);
+        let one = key("https://WWW.example.com:443/a/../b?x=1#part", "default");
+        assert_eq!(one, key("https://www.example.com/b?x=1", "default"));
+        for (url, cache) in [
+            ("http://www.example.com/b?x=1", "default"),
+            ("https://www.example.com:8443/b?x=1", "default"),
+            ("https://www.example.com/b?x=2", "default"),
+            ("https://www.example.com/b?x=1", "other"),
+        ] {
+            assert_ne!(one, key(url, cache), "{url} in {cache}");
+        }
+        for (url, why) in [
+            ("/a", PlaceError::NotAbsolute),
+            ("a", PlaceError::NotAbsolute),
+            ("ftp://h/a", PlaceError::Scheme),
+            ("https://me:pw@h/a", PlaceError::UserInfo),
+            ("https://h/%zz", PlaceError::Path),
+        ] {
+            assert_eq!(Place::parse(url), Err(why), "{url}");
+        }
+    }
+
+    #[test]
+    fn no_key_of_a_function_is_a_key_of_a_route() {
+        let place = Place::parse("http://h/a").unwrap();
+        let mut route = Vec::new();
+        key::url(&mut route, "h", "/a", None, &CachePolicy::default());
+        let own = place.key("default");
+        assert!(own.starts_with(&route), "it is found by host and path");
+        // A route's key ends there, or goes on with a dimension of another kind or the zero before a variant's nonce.
+        assert_eq!(own.get(route.len()), Some(&key::FUNCTION));
+        assert!(!b"vchket\0".contains(&key::FUNCTION));
+    }
+
+    #[test]
+    fn put_honours_what_the_response_says_of_itself() {
+        for (status, lines, want) in [
+            (200, &[("cache-control", "max-age=60")][..], Ok(60)),
+            (200, &[("cache-control", "s-maxage=10, max-age=60")], Ok(10)),
+            (200, &[], Ok(7200)),
+            (404, &[], Ok(180)),
+            (302, &[], Ok(1200)),
+            (500, &[], Err(NotStored::Status)),
+            (
+                304,
+                &[("cache-control", "max-age=60")],
+                Err(NotStored::Status),
+            ),
+            (
+                200,
+                &[("cache-control", "no-store")],
+                Err(NotStored::NoStore),
+            ),
+            (
+                200,
+                &[("cache-control", "private")],
+                Err(NotStored::Private),
+            ),
+            (
+                200,
+                &[("cache-control", "max-age=0")],
+                Err(NotStored::NotReusable),
+            ),
+            (
+                200,
+                &[("cache-control", "max-age=0"), ("etag", "\"a\"")],
+                Err(NotStored::NotReusable),
+            ),
+            (
+                200,
+                &[("cache-control", "no-cache"), ("etag", "\"a\"")],
+                Err(NotStored::NotReusable),
+            ),
+            (
+                200,
+                &[("cache-control", "max-age=60"), ("age", "60")],
+                Err(NotStored::NotReusable),
+            ),
+            (
+                200,
+                &[("set-cookie", "a=b"), ("cache-control", "max-age=60")],
+                Err(NotStored::SetCookie),
+            ),
+            (
+                200,
+                &[
+                    ("set-cookie", "a=b"),
+                    ("cache-control", "private=\"Set-Cookie\", max-age=60"),
+                ],
+                Ok(60),
+            ),
+        ] {
+            let got = put_at(status, lines).unwrap();
+            assert_eq!(
+                got.map(|kept| kept.freshness.lifetime),
+                want,
+                "{status} {lines:?}"
+            );
+        }
+        let kept = put_at(
+            200,
+            &[
+                ("set-cookie", "a=b"),
+                ("cache-control", "private=Set-Cookie"),
+            ],
+        );
+        assert!(!kept.unwrap().unwrap().headers.contains_key("set-cookie"));
+    }
+
+    #[test]
+    fn put_refuses_what_could_never_be_matched() {
+        assert_eq!(put_at(206, &[]).unwrap_err(), Refused::Partial);
+        assert_eq!(
+            put_at(200, &[("vary", "accept, *")]).unwrap_err(),
+            Refused::VaryStar
+        );
+        let posted = put(
+            &Method::POST,
+            StatusCode::OK,
+            HeaderMap::new(),
+            0,
+            &policy(),
+            NOW,
+        );
+        assert_eq!(posted.unwrap_err(), Refused::Method(Method::POST));
+    }
+
+    #[test]
+    fn conditions_and_ranges_are_answered_from_what_is_stored() {
+        let stored = fields(&[("etag", "\"a\""), ("content-type", "text/plain")]);
+        let answer = |lines: &[(&'static str, &str)]| {
+            let reply = reply(&fields(lines), StatusCode::OK, &stored, 10, 3);
+            (reply.status.as_u16(), reply.content)
+        };
+        assert_eq!(answer(&[]), (200, Content::Whole));
+        assert_eq!(
+            answer(&[("if-none-match", "W/\"a\"")]),
+            (304, Content::Empty)
+        );
+        assert_eq!(answer(&[("if-none-match", "\"b\"")]), (200, Content::Whole));
+        assert_eq!(
+            answer(&[("range", "bytes=2-4")]),
+            (206, Content::Range(Range { first: 2, last: 4 }))
+        );
+        assert_eq!(answer(&[("range", "bytes=20-")]), (416, Content::Empty));
+        assert_eq!(
+            answer(&[("range", "bytes=2-4"), ("if-range", "\"b\"")]),
+            (200, Content::Whole)
+        );
+    }
+}
