@@ -93,6 +93,7 @@ def explain(
     headers: list[tuple[str, str]],
     client: str | None = None,
     now: int | None = None,
+    response: tuple[int, list[tuple[str, str]]] | None = None,
 ) -> list[dict[str, Any]]:
     """What would happen to a request, phase by phase, without sending it anywhere."""
 

@@ -479,12 +479,17 @@ class Edge:
         *,
         client: str = "127.0.0.1",
         now: int | None = None,
+        response: tuple[int, Collection[tuple[str, str]]] | None = None,
     ) -> list[dict[str, Any]]:
-        """What would be decided about a request, phase by phase, without sending it anywhere."""
+        """What would be decided about a request, phase by phase, without sending it anywhere.
+
+        With ``response`` (status and headers that an origin might give): what would become of it in the cache.
+        """
         from edgerouter import _core
 
+        answer = None if response is None else (response[0], list(response[1]))
         try:
-            return _core.explain(self.encode(), method, url, list(headers), client, now)
+            return _core.explain(self.encode(), method, url, list(headers), client, now, answer)
         except ConfigError as error:
             raise self._placed(error) from None
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from edgerouter.application import FileApplication
+from edgerouter.cli import cached
 from edgerouter.cli.running import Options, refuse, say, serve
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(cached.app, name="cache")
 
 App = Annotated[
     str,
@@ -158,27 +161,105 @@ def explain(
         typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="A request header; may be repeated."),
     ] = None,
     client: Annotated[str, typer.Option(metavar="IP", help="The address that the request comes from.")] = "127.0.0.1",
+    response_status: Annotated[
+        int | None,
+        typer.Option(min=200, max=599, help="An origin's answer: its status.", show_default="200 with its headers"),
+    ] = None,
+    response_header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: VALUE'", help="An origin's answer: a header; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what APP would decide about a request, phase by phase, without sending it anywhere."""
+    """Show what APP would decide about a request, phase by phase, without sending it anywhere.
+
+    With an origin's answer: whether it would be stored, for how long and by which rule, and what comes after that.
+    """
     from edgerouter.cli import show
 
-    headers = []
-    for line in header or ():
-        name, colon, value = line.partition(":")
-        if not colon or not name.strip():
-            raise typer.BadParameter(f"{line!r} is not 'NAME: VALUE'", param_hint="'-H' / '--header'")
-        headers.append((name.strip(), value.strip()))
+    headers = _fields(header, "'-H' / '--header'")
+    answer = None
+    if response_status is not None or response_header:
+        answer = (response_status or 200, _fields(response_header, "'--response-header'"))
     try:
         ipaddress.ip_address(client)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="'--client'") from None
     with _mistakes(as_json=as_json):
-        steps = _application(application).load().explain(method.upper(), _whole(url), headers, client=client)
+        edge = _application(application).load()
+        steps = edge.explain(method.upper(), _whole(url), headers, client=client, response=answer)
     if as_json:
         show.as_json(steps)
     else:
         show.steps(steps)
+
+
+@app.command()
+def warm(
+    urls: Annotated[
+        list[str] | None, typer.Argument(metavar="[URL]...", help="URLs, or paths of --edge.", show_default=False)
+    ] = None,
+    edge: Annotated[
+        str, typer.Option(metavar="URL", help="Where the edge serves; every URL is asked for there.")
+    ] = "http://127.0.0.1:8080",
+    sitemap: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL|FILE", help="A sitemap or an index of them, packed or not. A URL is read through the edge."
+        ),
+    ] = None,
+    listed: Annotated[
+        list[str] | None, typer.Option("--list", metavar="FILE", help="A URL or path a line; # begins a comment.")
+    ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="An access log (common or combined format); what is asked for most comes first."
+        ),
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first so many.", show_default="all")] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="A header to ask with; may be repeated."),
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="So many at a time.")] = 8,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, help="At most so many a second.", show_default="no limit")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each.")] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Ask the edge for URLs, so that the next visitor finds them in the cache.
+
+    What is fresh already is a hit and costs the origin nothing, so a run that broke off is gone on with by running it
+    again. The exit code is 1 when a URL got no answer, or one of 400 and more.
+    """
+    from itertools import chain, islice
+
+    from edgerouter.cli import show, warming
+    from edgerouter.cli import urls as sources
+
+    with _mistakes():
+        asked = warming.Edge(edge, _fields(header, "'-H' / '--header'"), timeout)
+        given = chain(
+            urls or (),
+            *(sources.sitemap(place, asked.fetch) for place in sitemap or ()),
+            *(sources.from_list(place) for place in listed or ()),
+            *(sources.from_log(place) for place in log or ()),
+        )
+        found = list(islice(sources.absolute(given, asked.url), top))
+        if not (urls or sitemap or listed or log):
+            raise typer.BadParameter("give URLs, --sitemap, --list or --log")
+        tally = warming.warm(found, asked, concurrency=concurrency, rate=rate)
+    if as_json:
+        show.as_json(tally.as_dict())
+    else:
+        for failure in tally.failures:
+            refuse(EdgeError(failure))
+        show.tally(tally.as_dict())
+    if tally.interrupted:
+        raise typer.Exit(130)
+    raise typer.Exit(1 if tally.counts["error"] else 0)
 
 
 @app.command()
@@ -281,6 +362,16 @@ def _mistakes(*, as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _fields(lines: list[str] | None, option: str) -> list[tuple[str, str]]:
+    fields = []
+    for line in lines or ():
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            raise typer.BadParameter(f"{line!r} is not 'NAME: VALUE'", param_hint=option)
+        fields.append((name.strip(), value.strip()))
+    return fields
 
 
 def _application(spec: str) -> FileApplication:

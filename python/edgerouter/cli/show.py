@@ -13,23 +13,23 @@ from rich.table import Table
 if TYPE_CHECKING:
     from edgerouter import _core
 
-__all__ = ["advice", "as_json", "steps", "table"]
+__all__ = ["advice", "as_json", "console", "steps", "table", "tally"]
 
 
 def as_json(value: object) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def _console() -> Console:
+def console() -> Console:
     """On a pipe lines are as long as they need to be, so that ``grep`` sees whole ones."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=240)
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=240)
 
 
 def table(plan: _core.PlanTable) -> None:
     """The routes in the order they are matched."""
-    console = _console()
-    console.print(f"[bold]{escape(plan.name)}[/bold]: {len(plan.routes)} routes, in the order they are matched")
+    screen = console()
+    screen.print(f"[bold]{escape(plan.name)}[/bold]: {len(plan.routes)} routes, in the order they are matched")
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("route", "methods", "to", "viewer", "auth", "experiments", "cache", "python"):
         grid.add_column(heading, overflow="fold")
@@ -44,29 +44,36 @@ def table(plan: _core.PlanTable) -> None:
             _text(route.get("cache")),
             _python(route) or "-",
         )
-    console.print(grid)
+    screen.print(grid)
 
 
 def advice(items: Sequence[_core.Lint]) -> None:
     """What would be wise to change."""
-    console = _console()
+    screen = console()
     for item in items:
         word = "[yellow]warning[/yellow]" if item["level"] == "warning" else "[cyan]note[/cyan]"
         text = f"{item['path']} {item['route']}: {item['message']}; {item['remedy']} [{item['rule']}]"
-        console.print(f"{word}: {escape(text)}", soft_wrap=True)
+        screen.print(f"{word}: {escape(text)}", soft_wrap=True)
     if not any(item["level"] == "warning" for item in items):
-        console.print("no problems, no warnings")
+        screen.print("no problems, no warnings")
 
 
 def steps(found: Sequence[Mapping[str, Any]]) -> None:
     """The decisions about one request."""
-    console = _console()
+    screen = console()
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("phase", "decision", "reason"):
         grid.add_column(heading, overflow="fold")
     for step in found:
         grid.add_row(*(_text(step.get(name)) for name in ("phase", "decision", "reason")))
-    console.print(grid)
+    screen.print(grid)
+
+
+def tally(found: Mapping[str, Any]) -> None:
+    """What came of asking for many URLs."""
+    parts = [f"{found[name]} {name}" for name in ("hits", "misses", "passes", "errors")]
+    state = "broken off: " if found["interrupted"] else ""
+    console().print(f"{state}{found['urls']} URLs in {found['seconds']:.1f} s: {', '.join(parts)}")
 
 
 def _python(route: Mapping[str, Any]) -> str:

@@ -4,22 +4,25 @@
 
 mod admission;
 mod caching;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod visitor;
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use http::{HeaderMap, Method, uri::PathAndQuery};
+use http::{HeaderMap, Method, header, uri::PathAndQuery};
 use serde::Serialize;
 
+pub use self::stored::ExplainResponse;
 use self::{
     admission::admitted,
     caching::{fetch, look_up, store},
     visitor::{bucket, identify},
 };
 use crate::{
-    identity::client_address::Client,
+    cache::{key, storable::Authorization},
+    identity::{client_address::Client, jwt::Claims},
     plan::{
         Hook, Plan, Route, RouteId, Scheme, Target,
         matcher::{Probe, Verdict},
@@ -39,6 +42,8 @@ pub struct ExplainRequest {
     pub client: IpAddr,
     /// Of the connection, where the URL does not say it.
     pub scheme: Option<Scheme>,
+    /// What an origin might answer.
+    pub response: Option<ExplainResponse>,
 }
 
 /// One decision.
@@ -78,6 +83,56 @@ impl Steps {
     ) -> Option<T> {
         self.add(phase, decision, reason);
         None
+    }
+}
+
+/// What a request asks the store for, where its route has a cache.
+#[derive(Debug, Clone)]
+pub struct Question {
+    pub route: RouteId,
+    /// The key of the URL.
+    pub url_key: Vec<u8>,
+    /// What the route's policy adds to it.
+    pub dimensions: Vec<u8>,
+    /// As the origin and the store see them.
+    pub headers: HeaderMap,
+}
+
+/// The key that a request has; `None` where no cache is asked, which [`explain`] gives the reason for.
+pub fn question(plan: &Plan, request: &ExplainRequest, now: u64) -> Option<Question> {
+    let mut steps = Steps(Vec::new());
+    let asked = admitted(plan, request, &mut steps)?;
+    let route = route(plan, &asked, &mut steps)?;
+    https(route, &asked, &mut steps)?;
+    let claims = identify(route, &asked, now, &mut steps)?;
+    let variants = bucket(route, &asked, claims.as_ref(), &mut steps);
+    if !route.cache.enabled || !matches!(route.target, Target::Group(_)) {
+        return None;
+    }
+    let path = viewer::target_path(route, asked.target.path());
+    let mut url_key = Vec::new();
+    key::url(
+        &mut url_key,
+        &asked.host,
+        &path,
+        asked.target.query(),
+        &route.cache,
+    );
+    Some(Question {
+        route: route.id,
+        url_key,
+        dimensions: caching::dimensions(route, &asked, claims.as_ref(), &variants),
+        headers: asked.headers,
+    })
+}
+
+fn authorization(route: &Route, asked: &Asked, claims: Option<&Claims>) -> Authorization {
+    match (claims, &route.auth) {
+        (Some(_), Some(policy)) => Authorization::Verified {
+            shared: policy.shared || !route.cache.key_claims.is_empty(),
+        },
+        _ if asked.headers.contains_key(header::AUTHORIZATION) => Authorization::Present,
+        _ => Authorization::None,
     }
 }
 
@@ -129,7 +184,13 @@ fn walk(plan: &Plan, request: &ExplainRequest, now: u64, steps: &mut Steps) -> O
                 &asked,
                 steps,
             );
-            store(route, claims.is_some(), stores, steps);
+            match &request.response {
+                Some(given) if stores => {
+                    let authorization = authorization(route, &asked, claims.as_ref());
+                    stored::response(route, &asked, authorization, given, now, steps);
+                }
+                _ => store(route, claims.is_some(), stores, steps),
+            }
         }
         Target::Function(call) => steps.add(
             "function",

@@ -18,7 +18,7 @@ use edgerouter_core::{
         api::{self, Content as Answered, NameError, Place, Refused},
         purge::{Subject, Verdict},
         storable::NotStored,
-        tags, validate, vary,
+        tags, validate,
     },
     plan::CachePolicy,
 };
@@ -28,8 +28,9 @@ use parking_lot::Mutex;
 use crate::{
     body::range_of,
     functions::Answer,
+    request::CACHE_STATUS,
     store::{
-        Content, Entry, Object, Variants,
+        Content, Entry, Object, Variants, View,
         entry::{self, Birth},
     },
     worker::Shared,
@@ -141,7 +142,7 @@ impl FunctionCaches {
         let found = stored(&shared, &place.key(cache), request).and_then(|entry| {
             let object = entry.object()?;
             api::reusable(&object.freshness, &registry.policy, now)
-                .then(|| answer(object, request, now))
+                .then(|| answer(&object, request, now))
         });
         let count = if found.is_some() {
             &registry.counts.hits
@@ -229,14 +230,14 @@ fn now() -> u64 {
 fn stored(shared: &Shared, key: &[u8], request: &HeaderMap) -> Option<Arc<Entry>> {
     let memory = shared.store.memory();
     let found = memory.get(key)?;
-    let found = match &found.content {
-        Content::Object(_) => found,
-        Content::Variants(variants) => memory.get(&variant(key, variants, request))?,
-        Content::Unshared { .. } | Content::Slice(_) => return None,
+    let found = match found.view() {
+        View::Object => found,
+        View::Variants(variants) => memory.get(&variant(key, variants, request))?,
+        View::Unshared { .. } | View::Slice(_) => return None,
     };
     let newest = shared.purges.newest();
     if found.cleared() < newest {
-        let subject = Subject::of(&found.key, None, &found.birth.tags)?;
+        let subject = Subject::of(found.key(), None, found.tags())?;
         if shared.purges.judge(&subject, found.cleared()) != Verdict::Untouched {
             return None;
         }
@@ -247,9 +248,7 @@ fn stored(shared: &Shared, key: &[u8], request: &HeaderMap) -> Option<Arc<Entry>
 
 fn variant(key: &[u8], variants: &Variants, request: &HeaderMap) -> Vec<u8> {
     let mut key = key.to_vec();
-    key.push(0);
-    key.extend_from_slice(&variants.nonce.to_le_bytes());
-    vary::secondary(&mut key, &variants.names, request);
+    variants.select(&mut key, request);
     key
 }
 
@@ -281,7 +280,7 @@ fn keep(
     let object = Object {
         status,
         has_validator: validate::has_validator(&headers),
-        headers: entry::compact(&headers),
+        headers,
         freshness,
         took: 0,
         refresh_from: u32::MAX,
@@ -296,8 +295,8 @@ fn keep(
         return shared.store.memory().insert(Arc::new(entry));
     }
     let known = shared.store.memory().peek(key);
-    let variants = match known.as_ref().map(|entry| &entry.content) {
-        Some(Content::Variants(known)) if names.iter().all(|name| known.names.contains(name)) => {
+    let variants = match known.as_ref().map(|entry| entry.view()) {
+        Some(View::Variants(known)) if names.iter().all(|name| known.names.contains(name)) => {
             Variants {
                 names: known.names.clone(),
                 nonce: known.nonce,
@@ -333,7 +332,7 @@ fn keep(
 fn answer(object: &Object, request: &HeaderMap, now: u64) -> Answer {
     let api::Reply {
         status,
-        headers,
+        mut headers,
         content,
     } = api::reply(
         request,
@@ -342,6 +341,8 @@ fn answer(object: &Object, request: &HeaderMap, now: u64) -> Answer {
         object.length,
         object.freshness.age(now),
     );
+    // The placeholder that a route would fill in.
+    headers.remove(CACHE_STATUS);
     let body = match content {
         Answered::Empty => Bytes::new(),
         Answered::Whole => joined(object.body.iter().cloned()),

@@ -9,6 +9,7 @@ mod body;
 pub mod function_cache;
 pub mod functions;
 pub mod identity;
+mod inspect;
 mod listen;
 mod prefetch;
 pub mod purge;

@@ -23,12 +23,6 @@ pub(crate) fn config(py: Python<'_>, problems: &[Problem]) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
-/// `CacheError` with one line that holds the remedy.
-pub(crate) fn cache(py: Python<'_>, message: &str) -> PyErr {
-    let made = || class(py, "CacheError")?.call1((message,));
-    made().map_or_else(|error| error, PyErr::from_value)
-}
-
 /// `ListenError` with one line that holds the remedy.
 pub(crate) fn listen(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "ListenError")?.call1((message,));

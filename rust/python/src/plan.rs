@@ -1,12 +1,17 @@
 //! What a plan means, for looking at: the table, advice and explanations of the core as Python's own values.
 
 use edgerouter_core::{
-    explain as core_explain,
+    explain::{self as core_explain, ExplainResponse},
     plan::{self, Plan},
 };
+use http::{HeaderMap, StatusCode};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-use crate::{errors, json};
+use crate::{
+    errors,
+    headers::{name_of, value_of},
+    json,
+};
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PlanTable>()?;
@@ -81,9 +86,21 @@ fn lint<'py>(py: Python<'py>, plan: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     json::python(py, &found)
 }
 
+/// A status and fields that an origin might answer with.
+fn response_of((status, fields): (u16, Vec<(String, String)>)) -> PyResult<ExplainResponse> {
+    let status = StatusCode::from_u16(status)
+        .map_err(|_| PyValueError::new_err(format!("{status} is no status")))?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &fields {
+        headers.append(name_of(name)?, value_of(name, value)?);
+    }
+    Ok(ExplainResponse { status, headers })
+}
+
 /// What would happen to a request, phase by phase, without sending it anywhere.
 #[pyfunction]
-#[pyo3(signature = (plan, method, url, headers, client=None, now=None))]
+#[pyo3(signature = (plan, method, url, headers, client=None, now=None, response=None))]
+#[allow(clippy::too_many_arguments)] // they are keywords to Python
 fn explain<'py>(
     py: Python<'py>,
     plan: &[u8],
@@ -92,6 +109,7 @@ fn explain<'py>(
     headers: Vec<(String, String)>,
     client: Option<&str>,
     now: Option<u64>,
+    response: Option<(u16, Vec<(String, String)>)>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let plan = compiled(py, plan)?;
     let client = client.unwrap_or("127.0.0.1");
@@ -103,6 +121,7 @@ fn explain<'py>(
             .parse()
             .map_err(|_| PyValueError::new_err(format!("{client:?} is no IP address")))?,
         scheme: None,
+        response: response.map(response_of).transpose()?,
     };
     let now = now.unwrap_or_else(|| {
         std::time::SystemTime::now()

@@ -2,8 +2,10 @@
 
 use edgerouter_core::{
     cache::{
+        api::Place,
         decide, freshness,
         key::{self as keys, KeyParts},
+        keyed::Keyed,
         storable::{Authorization, StoreInput, storable},
         validate, vary as selecting,
     },
@@ -16,6 +18,13 @@ use super::{NOW, head, lines, value};
 
 /// Two URLs of host, path and query; a query that is not there differs from an empty one.
 pub fn key(data: &[u8]) {
+    // What is no key is not read, whatever it is; what a function may store under is read back.
+    let _ = Keyed::read(data);
+    if let Ok(place) = Place::parse(&String::from_utf8_lossy(data)) {
+        let keyed = Keyed::read(&place.key("default")).unwrap();
+        assert_eq!((&keyed.host, &keyed.path), (&place.host, &place.path));
+        assert_eq!(keyed.query, place.query);
+    }
     let text: String = String::from_utf8_lossy(data)
         .chars()
         .filter(|c| !c.is_control() || *c == '\n')

@@ -3,9 +3,10 @@
 use std::sync::LazyLock;
 
 use edgerouter_core::{
-    explain::{self as explaining, ExplainRequest},
+    explain::{self as explaining, ExplainRequest, ExplainResponse},
     plan::{self, PathPattern, Plan, lint, table},
 };
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{NOW, lines};
 
@@ -71,15 +72,25 @@ fn request(text: &str) -> ExplainRequest {
     let mut lines = text.split('\n');
     let first = lines.next().unwrap_or_default();
     let (method, url) = first.split_once(' ').unwrap_or(("GET", first));
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect();
+    let answer = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
+        .collect::<Vec<(HeaderName, HeaderValue)>>();
     ExplainRequest {
         method: method.to_owned(),
         url: url.to_owned(),
-        headers: lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-            .collect(),
+        headers,
         client: [127, 0, 0, 1].into(),
         scheme: None,
+        // The same fields as an origin's answer.
+        response: Some(ExplainResponse {
+            status: StatusCode::OK,
+            headers: answer.into_iter().collect(),
+        }),
     }
 }
 

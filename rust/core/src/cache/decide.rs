@@ -182,9 +182,11 @@ pub fn is_error(status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::freshness::LifetimeRule;
 
     const STORED: Freshness = Freshness {
         lifetime: 60,
+        rule: LifetimeRule::MaxAge,
         initial_age: 0,
         stored_at: 1000,
         stale_while_revalidate: 30,

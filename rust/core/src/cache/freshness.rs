@@ -195,6 +195,8 @@ fn age_value(headers: &HeaderMap) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
     pub lifetime: u32,
+    /// Which rule gave the lifetime.
+    pub rule: LifetimeRule,
     pub initial_age: u32,
     pub stored_at: u64,
     pub stale_while_revalidate: u32,
@@ -261,6 +263,7 @@ pub fn freshness(
     let stale = |own: Option<u32>, policy: Option<u32>| own.or(policy).unwrap_or(0);
     let freshness = Freshness {
         lifetime: lifetime.seconds,
+        rule: lifetime.rule,
         // A lifetime that the policy sets counts from when we got the response.
         initial_age: match lifetime.rule {
             LifetimeRule::Policy => 0,

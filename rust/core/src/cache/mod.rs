@@ -1,6 +1,6 @@
 //! HTTP caching decided purely (RFC 9111, 5861, 8246, 9213).
 //!
-//! `key` and `vary` name a stored response, `storable` and `freshness` judge one on arrival, `decide` judges one
+//! `key` and `vary` name a stored response, `keyed` reads the name back, `storable` and `freshness` judge one on arrival, `decide` judges one
 //! on reuse, `validate` speaks conditional requests (RFC 9110 §13), `purge` and `tags` say what was invalidated, `api`
 //! applies it all for functions. No store lives here and no clock is read.
 
@@ -8,6 +8,7 @@ pub mod api;
 pub mod decide;
 pub mod freshness;
 pub mod key;
+pub mod keyed;
 pub mod purge;
 pub mod refresh_ahead;
 pub mod slices;

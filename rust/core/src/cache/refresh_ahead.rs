@@ -38,9 +38,11 @@ pub fn due(freshness: &Freshness, took_ms: u32, beta: f64, now_ms: u64, random: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::freshness::LifetimeRule;
 
     const STORED: Freshness = Freshness {
         lifetime: 100,
+        rule: LifetimeRule::MaxAge,
         initial_age: 10,
         stored_at: 1_000,
         stale_while_revalidate: 0,

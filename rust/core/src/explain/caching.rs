@@ -76,13 +76,8 @@ pub(super) fn look_up(
             table::select(&policy.key_query)
         ),
     );
-    debug_assert!(dimensions_agree(
-        route,
-        asked,
-        claims,
-        variants,
-        parts.is_empty()
-    ));
+    // Holds the words to the bytes that serve.
+    debug_assert!(!parts.is_empty() || dimensions(route, asked, claims, variants).is_empty());
     let directives = RequestDirectives::parse(&asked.headers);
     let own = [
         ("no-store", directives.no_store),
@@ -115,14 +110,13 @@ pub(super) fn look_up(
     !(directives.no_store && honoured)
 }
 
-/// Holds the words above to the bytes that serve.
-fn dimensions_agree(
+/// What the route's policy adds to the key of the URL, as bytes.
+pub(super) fn dimensions(
     route: &Route,
     asked: &Asked,
     claims: Option<&Claims>,
     variants: &[(&str, String)],
-    none: bool,
-) -> bool {
+) -> Vec<u8> {
     let variants: Vec<(&str, &str)> = variants
         .iter()
         .map(|(name, variant)| (*name, variant.as_str()))
@@ -149,7 +143,7 @@ fn dimensions_agree(
     };
     let mut bytes = Vec::new();
     key::dimensions(&mut bytes, &parts);
-    !none || bytes.is_empty()
+    bytes
 }
 
 pub(super) fn fetch(plan: &Plan, route: &Route, group: GroupId, asked: &Asked, steps: &mut Steps) {

@@ -38,6 +38,7 @@ fn told(method: &str, url: &str, headers: &[(&str, &str)]) -> String {
             .collect(),
         client: "127.0.0.1".parse().unwrap(),
         scheme: None,
+        response: None,
     };
     explain(&plan(), &request, 1_800_000_000)
         .iter()
@@ -179,6 +180,7 @@ fn missing_routes_and_methods_are_told() {
             headers: Vec::new(),
             client: "::1".parse().unwrap(),
             scheme: None,
+            response: None,
         };
         explain(&plan, &request, 0).pop().unwrap()
     };

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::{
     answer::{self, Answer},
+    cache,
     guard::{self, Guard},
     invalidations, probes, purges,
 };
@@ -86,7 +87,6 @@ pub type Later = Pin<Box<dyn Future<Output = Answer>>>;
 enum Work {
     Now(fn(&Room, &Call) -> Answer),
     /// For what takes long enough that others should be served meanwhile.
-    #[allow(dead_code)] // no endpoint of today takes long
     Later(fn(Rc<Room>, Call) -> Later),
 }
 
@@ -115,6 +115,16 @@ const fn post(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answ
     }
 }
 
+/// For reading what takes a while.
+const fn later(path: &'static str, work: fn(Rc<Room>, Call) -> Later) -> Endpoint {
+    Endpoint {
+        method: Method::GET,
+        path,
+        access: Access::Token,
+        work: Work::Later(work),
+    }
+}
+
 const ENDPOINTS: &[Endpoint] = &[
     get("/", Access::Token, probes::index),
     get("/healthz", Access::Open, probes::health),
@@ -126,6 +136,9 @@ const ENDPOINTS: &[Endpoint] = &[
     get("/v1/purges", Access::Token, purges::list),
     get("/v1/purges/{id}", Access::Token, purges::one),
     post("/v1/purges", Access::Token, purges::order),
+    later("/v1/cache/stats", cache::stats),
+    later("/v1/cache/entries", cache::entries),
+    later("/v1/cache/entry", cache::entry),
 ];
 
 impl Room {

@@ -8,6 +8,7 @@
 #![allow(clippy::result_large_err)] // a refusal is an answer, and is moved once
 
 mod answer;
+mod cache;
 mod endpoints;
 mod guard;
 mod invalidations;

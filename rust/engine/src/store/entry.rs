@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::cache::freshness::Freshness;
+use edgerouter_core::cache::{
+    freshness::{Freshness, LifetimeRule},
+    vary,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
@@ -30,6 +33,7 @@ pub struct Entry {
     /// The parts of a [`Freshness`], whose flags are among `flags`. Of an [`Content::Unshared`] the time `until`.
     stored_at: u64,
     lifetime: u32,
+    rule: LifetimeRule,
     initial_age: u32,
     stale_while_revalidate: u32,
     stale_if_error: u32,
@@ -155,6 +159,15 @@ pub struct Variants {
     pub nonce: u64,
 }
 
+impl Variants {
+    /// Extends the key of a URL and its dimensions to that of the variant which a request selects.
+    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap) {
+        key.push(0);
+        key.extend_from_slice(&self.nonce.to_le_bytes());
+        vary::secondary(key, &self.names, request);
+    }
+}
+
 /// Bodies up to this are one allocation of the entry, longer ones are pieces that entries can share.
 const SMALL: usize = 16 << 10;
 /// The longest piece.
@@ -178,6 +191,7 @@ impl Entry {
             cleared: AtomicU64::new(birth.born),
             stored_at: 0,
             lifetime: 0,
+            rule: LifetimeRule::None,
             initial_age: 0,
             stale_while_revalidate: 0,
             stale_if_error: 0,
@@ -201,6 +215,7 @@ impl Entry {
                 entry.status = object.status;
                 entry.stored_at = freshness.stored_at;
                 entry.lifetime = freshness.lifetime;
+                entry.rule = freshness.rule;
                 entry.initial_age = freshness.initial_age;
                 entry.stale_while_revalidate = freshness.stale_while_revalidate;
                 entry.stale_if_error = freshness.stale_if_error;
@@ -330,6 +345,7 @@ impl Entry {
     pub fn freshness(&self) -> Option<Freshness> {
         self.is_object().then(|| Freshness {
             lifetime: self.lifetime,
+            rule: self.rule,
             initial_age: self.initial_age,
             stored_at: self.stored_at,
             stale_while_revalidate: self.stale_while_revalidate,
@@ -544,6 +560,7 @@ impl Entry {
             headers,
             freshness: Freshness {
                 lifetime: 60,
+                rule: LifetimeRule::MaxAge,
                 initial_age: 1,
                 stored_at: 1_000_000,
                 stale_while_revalidate: 5,

@@ -4,7 +4,9 @@
 //! seeded at start.
 
 use std::{
+    fmt,
     hash::BuildHasher,
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -41,6 +43,41 @@ pub struct MemoryStore {
 pub struct Step {
     shard: usize,
     slot: usize,
+}
+
+/// A place in the store, from which a walk goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cursor {
+    shard: usize,
+    place: usize,
+}
+
+impl Cursor {
+    /// The place behind it.
+    pub fn after(self) -> Self {
+        Self {
+            place: self.place.saturating_add(1),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.shard, self.place)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (shard, place) = text.split_once('.').ok_or(())?;
+        Ok(Self {
+            shard: shard.parse().map_err(drop)?,
+            place: place.parse().map_err(drop)?,
+        })
+    }
 }
 
 impl MemoryStore {
@@ -193,6 +230,32 @@ impl MemoryStore {
             self.evicted.fetch_add(gone.len() as u64, Ordering::Relaxed);
             at = (at + 1) % self.shards.len();
         }
+    }
+
+    /// Collects the entries of the next `most` places from `cursor` on, under one lock; where to go on, `None` at the
+    /// end. Entries that come, go or move meanwhile may be seen or not; all others are seen once.
+    pub fn page(
+        &self,
+        cursor: Cursor,
+        most: usize,
+        into: &mut Vec<(Cursor, Arc<Entry>)>,
+    ) -> Option<Cursor> {
+        let shard = self.shards.get(cursor.shard)?.read();
+        let Some(places) = shard.places(cursor.place, most) else {
+            return Some(Cursor {
+                shard: cursor.shard + 1,
+                place: 0,
+            })
+            .filter(|next| next.shard < self.shards.len());
+        };
+        let mut last = cursor;
+        for (place, entry) in places {
+            last.place = place;
+            if let Some(entry) = entry {
+                into.push((last, Arc::clone(entry)));
+            }
+        }
+        Some(last.after())
     }
 
     pub fn for_each(&self, mut visit: impl FnMut(&Arc<Entry>)) {

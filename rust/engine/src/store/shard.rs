@@ -128,6 +128,23 @@ impl Shard {
         self.table.len()
     }
 
+    /// At most `most` places from `from` on: each with its number, and the entry where there is one. `None` past the
+    /// last place.
+    pub(super) fn places(
+        &self,
+        from: usize,
+        most: usize,
+    ) -> Option<impl Iterator<Item = (usize, Option<&Arc<Entry>>)>> {
+        let places = self.nodes.get(from..).filter(|rest| !rest.is_empty())?;
+        Some(
+            places
+                .iter()
+                .take(most)
+                .enumerate()
+                .map(move |(at, node)| (from + at, node.entry.as_ref())),
+        )
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.nodes.iter().filter_map(|node| node.entry.as_ref())
     }

@@ -1,0 +1,99 @@
+"""Asking a running edge through its admin listener."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any
+from urllib.parse import urlencode, urlsplit
+
+import typer
+
+from edgerouter.errors import ConfigError, EdgeError, Problem
+
+__all__ = ["Admin", "AdminError", "Where", "Whose"]
+
+#: The largest answer that is read, and how long each step may take.
+MOST_BYTES = 64 << 20
+TIMEOUT = 30.0
+
+Where = Annotated[
+    str,
+    typer.Option(
+        "--admin", metavar="HOST:PORT", envvar="EDGEROUTER_ADMIN", help="The admin listener of the running edge."
+    ),
+]
+Whose = Annotated[
+    str | None,
+    typer.Option(
+        "--admin-token-env",
+        metavar="NAME",
+        envvar="EDGEROUTER_ADMIN_TOKEN_ENV",
+        help="The environment variable with its Bearer token.",
+        show_default=False,
+    ),
+]
+
+
+class AdminError(EdgeError):
+    """The admin listener cannot be asked, or refused."""
+
+
+class Admin:
+    """The admin listener at an address (``HOST:PORT`` or ``http://HOST:PORT``)."""
+
+    def __init__(self, address: str, token_env: str | None = None) -> None:
+        try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port, parts = None, None, urlsplit("http://")
+        if not host or port is None or parts.scheme != "http" or parts.path not in ("", "/"):
+            raise ConfigError([Problem("--admin", repr(address), "must be HOST:PORT, such as 127.0.0.1:9090")])
+        self.host, self.port = host, port
+        self.token: str | None = None
+        if token_env:
+            self.token = os.environ.get(token_env)
+            if not self.token:
+                raise ConfigError(
+                    [Problem("--admin-token-env", repr(token_env), "this environment variable is not set")]
+                )
+
+    def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+        """What ``GET path`` answers; ``AdminError`` where it does not."""
+        where = f"{self.host}:{self.port}"
+        fields = {"Accept": "application/json"}
+        if self.token:
+            fields["Authorization"] = f"Bearer {self.token}"
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
+        try:
+            connection.request("GET", f"{path}?{urlencode(query)}" if query else path, headers=fields)
+            response = connection.getresponse()
+            content = response.read(MOST_BYTES + 1)
+        except TimeoutError:
+            raise AdminError(f"{where}: the admin listener gave no answer in {TIMEOUT:g} s") from None
+        except ConnectionRefusedError:
+            raise AdminError(
+                f"{where}: nothing listens here; start the edge with --admin {where}, or name its admin listener"
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise AdminError(f"{where}: {reason}") from None
+        finally:
+            connection.close()
+        if response.status == 401:
+            raise AdminError(f"{where}: a token is needed, and the right one; name its variable with --admin-token-env")
+        try:
+            answer = json.loads(content) if len(content) <= MOST_BYTES else None
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise AdminError(
+                f"{where}: answered {response.status} and nothing to go on with: is it an edge's admin listener?"
+            )
+        if response.status >= 400:
+            told = answer.get("error") or {}
+            raise AdminError(": ".join(str(told[part]) for part in ("field", "message") if told.get(part)) or where)
+        return answer

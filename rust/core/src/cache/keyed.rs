@@ -1,0 +1,225 @@
+//! A stored response's key read back, for people: what `key`, `vary` and `api` put into it.
+//!
+//! What tells visitors apart may be personal or secret (cookies, claims, credentials): it is named, and not shown.
+
+use http::HeaderName;
+
+use super::key::FUNCTION;
+
+/// A key, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyed {
+    pub host: String,
+    pub path: String,
+    /// As far as it counts.
+    pub query: Option<String>,
+    /// The function's cache and the URL's scheme (with its port), where a function stored it by itself.
+    pub function: Option<(String, String)>,
+    /// What tells responses for the URL apart by the route's policy: `experiment home=control`.
+    pub dimensions: Vec<String>,
+    /// Bytes of the key of the URL alone, under which its variants are named.
+    pub url: usize,
+    /// Of a variant: the nonce of its siblings, and the values of the fields that select it, in their order.
+    pub variant: Option<(u64, Vec<Option<String>>)>,
+}
+
+impl Keyed {
+    pub fn read(key: &[u8]) -> Option<Self> {
+        let mut rest = key;
+        let host = text(until_zero(&mut rest)?);
+        let path = text(until_zero(&mut rest)?);
+        let query = until_zero(&mut rest)?;
+        let query = query.strip_prefix(b"?").map(text);
+        let mut url = key.len() - rest.len();
+        let mut function = None;
+        let mut dimensions = Vec::new();
+        while let Some((&kind, after)) = rest.split_first().filter(|(kind, _)| **kind != 0) {
+            rest = after;
+            let (name, value) = (text(counted(&mut rest)?), text(counted(&mut rest)?));
+            if kind == FUNCTION {
+                url = key.len() - rest.len();
+                function = Some((name, value));
+                continue;
+            }
+            dimensions.push(match kind {
+                b'v' => format!("experiment {name}={value}"),
+                b'c' => format!("claim {name}=…"),
+                b'k' => format!("cookie {name}=…"),
+                b'h' => format!("header {name}={}", shown(&name, &value)),
+                b'e' => format!("encoding {value}"),
+                b't' => format!("route {value}"),
+                _ => format!("{}: {name}={value}", char::from(kind)),
+            });
+        }
+        let mut variant = None;
+        if let Some((_, after)) = rest.split_first() {
+            let (nonce, mut after) = after.split_first_chunk::<8>()?;
+            let mut values = Vec::new();
+            while let Some(value) = until_zero(&mut after) {
+                values.push(value.strip_prefix(&[1]).map(text));
+            }
+            variant = Some((u64::from_le_bytes(*nonce), values));
+        }
+        Some(Self {
+            host,
+            path,
+            query,
+            function,
+            dimensions,
+            url,
+            variant,
+        })
+    }
+
+    /// Host, path and query.
+    pub fn address(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}{}?{query}", self.host, self.path),
+            None => format!("{}{}", self.host, self.path),
+        }
+    }
+
+    /// The fields that select this variant, with `names` from the entry that names its siblings.
+    pub fn selected_by(&self, names: &[HeaderName]) -> Vec<String> {
+        let values = self.variant.iter().flat_map(|(_, values)| values);
+        names
+            .iter()
+            .zip(values)
+            .map(|(name, value)| match value {
+                Some(value) => format!("{name}: {}", shown(name.as_str(), value)),
+                None => format!("no {name}"),
+            })
+            .collect()
+    }
+}
+
+/// Whether a field's value is for the visitor and the origin alone.
+pub fn personal(name: &str) -> bool {
+    const FIELDS: [&str; 6] = [
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "set-cookie",
+        "x-api-key",
+        "x-auth-token",
+    ];
+    FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field))
+}
+
+fn shown<'a>(name: &str, value: &'a str) -> &'a str {
+    if personal(name) { "…" } else { value }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn until_zero<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let end = rest.iter().position(|&b| b == 0)?;
+    let (found, after) = rest.split_at(end);
+    *rest = after.get(1..)?;
+    Some(found)
+}
+
+fn counted<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (found, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::{HeaderMap, HeaderValue, header};
+
+    use super::*;
+    use crate::{
+        cache::{
+            api::Place,
+            key::{self, KeyParts},
+            vary,
+        },
+        plan::{CachePolicy, Select},
+    };
+
+    #[test]
+    fn a_key_is_read_back_to_what_it_was_made_of() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("accept-language", "de"),
+            ("cookie", "session=secret"),
+            ("x-plan", "gold"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let policy = CachePolicy {
+            key_headers: vec![HeaderName::from_static("x-plan")],
+            key_cookies: Some(Select::All),
+            ..CachePolicy::default()
+        };
+        let mut bytes = Vec::new();
+        key::url(&mut bytes, "h", "/a", Some("x=1"), &policy);
+        let url = bytes.len();
+        key::dimensions(
+            &mut bytes,
+            &KeyParts {
+                headers: &headers,
+                policy: &policy,
+                variants: &[("home", "control")],
+                claims: &[("sub", "u1")],
+                tag: None,
+            },
+        );
+        bytes.push(0);
+        bytes.extend_from_slice(&7u64.to_le_bytes());
+        let names = [
+            header::ACCEPT_LANGUAGE,
+            header::COOKIE,
+            header::ACCEPT_ENCODING,
+        ];
+        vary::secondary(&mut bytes, &names, &headers);
+
+        let keyed = Keyed::read(&bytes).unwrap();
+        assert_eq!((keyed.address().as_str(), keyed.url), ("h/a?x=1", url));
+        assert_eq!(
+            keyed.dimensions,
+            [
+                "experiment home=control",
+                "claim sub=…",
+                "header x-plan=gold",
+                "cookie session=…"
+            ]
+        );
+        assert_eq!(keyed.variant.as_ref().unwrap().0, 7);
+        assert_eq!(
+            keyed.selected_by(&names),
+            ["accept-language: de", "cookie: …", "no accept-encoding"]
+        );
+    }
+
+    #[test]
+    fn a_functions_key_names_its_cache() {
+        let key = Place::parse("https://h:8443/a").unwrap().key("own");
+        let keyed = Keyed::read(&key).unwrap();
+        assert_eq!(
+            keyed.function,
+            Some(("own".to_owned(), "https:8443".to_owned()))
+        );
+        assert_eq!((keyed.url, keyed.variant), (key.len(), None));
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_read() {
+        for bytes in [
+            &b""[..],
+            b"h",
+            b"h\0/a",
+            b"h\0/a\0\0v\xff\xff\xff\xff",
+            b"h\0/a\0\0\0short",
+        ] {
+            assert_eq!(Keyed::read(bytes), None, "{bytes:?}");
+        }
+    }
+}

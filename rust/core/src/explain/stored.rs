@@ -1,0 +1,180 @@
+//! What would become of a response: whether it is stored, for how long it is fresh and why, and what it is good for
+//! after that. By the functions that serve.
+
+use http::{HeaderMap, Method, StatusCode};
+
+use super::{Asked, Steps};
+use crate::{
+    cache::{
+        decide::{self, Decision, OriginHealth},
+        freshness::{self, Freshness},
+        storable::{self, Authorization, NotStored, StoreInput},
+        validate,
+        vary::{self, Vary},
+    },
+    http::cache_control::{RequestDirectives, ResponseDirectives},
+    plan::Route,
+};
+
+/// A response that an origin might give.
+#[derive(Debug, Clone)]
+pub struct ExplainResponse {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+}
+
+/// Which rule keeps a response from being stored.
+pub fn section(why: NotStored) -> &'static str {
+    match why {
+        NotStored::Method | NotStored::Status => "RFC 9111 §3",
+        NotStored::Disabled => "the route's cache policy",
+        NotStored::Partial => "RFC 9111 §3.3",
+        NotStored::RequestNoStore => "RFC 9111 §5.2.1.5",
+        NotStored::NoStore => "RFC 9111 §5.2.2.5",
+        NotStored::Private => "RFC 9111 §5.2.2.7",
+        NotStored::Authorization => "RFC 9111 §3.5",
+        NotStored::VaryStar => "RFC 9111 §4.1",
+        NotStored::SetCookie => "RFC 9111 §7.3, and set_cookie of the policy",
+        NotStored::NotReusable => {
+            "no lifetime, no validator and no window for stale use: it could never be used"
+        }
+        NotStored::TooLarge => "limits.largest_object_bytes",
+    }
+}
+
+pub(super) fn response(
+    route: &Route,
+    asked: &Asked,
+    authorization: Authorization,
+    response: &ExplainResponse,
+    now: u64,
+    steps: &mut Steps,
+) {
+    let policy = &route.cache;
+    let ExplainResponse { status, headers } = response;
+    let request = if policy.request_directives {
+        RequestDirectives::parse(&asked.headers)
+    } else {
+        RequestDirectives::default()
+    };
+    let directives = ResponseDirectives::parse(headers, &policy.targets);
+    // A HEAD is answered from what a GET stored.
+    let judged = storable::storable(&StoreInput {
+        method: &Method::GET,
+        request: &asked.headers,
+        request_directives: &request,
+        authorization,
+        status: *status,
+        response: headers,
+        directives: &directives,
+        policy,
+        now,
+    });
+    if let Err(why) = judged {
+        steps.add("store", format!("no: {}", why.as_str()), section(why));
+        return;
+    }
+    let (freshness, rule) = freshness::freshness(*status, headers, &directives, policy, now, now);
+    let mut reason = "status, directives and credentials allow it (RFC 9111 §3)".to_owned();
+    if let Vary::Names(names) = vary::of(headers) {
+        let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+        reason = format!(
+            "{reason}; under {} of the request (RFC 9111 §4.1)",
+            names.join(", ")
+        );
+    }
+    steps.add("store", "yes", reason);
+    let age = match freshness.initial_age {
+        0 => String::new(),
+        age => format!(", of which {age} s are over (RFC 9111 §4.2.3)"),
+    };
+    steps.add(
+        "lifetime",
+        format!("{} s{age}", freshness.lifetime),
+        rule.as_str(),
+    );
+    later(
+        &freshness,
+        &request,
+        route,
+        validate::has_validator(headers),
+        now,
+        steps,
+    );
+}
+
+/// What the same request gets while it is fresh, and after that.
+fn later(
+    stored: &Freshness,
+    request: &RequestDirectives,
+    route: &Route,
+    has_validator: bool,
+    now: u64,
+    steps: &mut Steps,
+) {
+    let at = |now| {
+        let healthy = OriginHealth::Healthy;
+        let decision = decide::decide(stored, request, &route.cache, healthy, now);
+        words(decision, has_validator)
+    };
+    let (decision, reason) = at(now);
+    steps.add("hit", decision, reason);
+    let left = u64::try_from(stored.ttl(now)).unwrap_or(0);
+    if left > 0 {
+        let (decision, reason) = at(now + left);
+        steps.add("stale", format!("after {left} s: {decision}"), reason);
+    }
+    let over = now + left;
+    let (decision, reason) = if !decide::may_serve_on_error(stored, &route.cache, over) {
+        let forbidden = stored.must_revalidate || stored.always_validate;
+        let why = if forbidden {
+            "must-revalidate, no-cache or s-maxage forbids stale use (RFC 9111 §4.2.4)"
+        } else {
+            "neither the response nor the policy allows stale use (RFC 9111 §4.2.4)"
+        };
+        ("the failure".to_owned(), why.to_owned())
+    } else if stored.stale_if_error > 0 {
+        let window = stored.stale_if_error;
+        (
+            format!("the stored response, stale, for {window} s"),
+            "stale-if-error (RFC 5861 §4)".to_owned(),
+        )
+    } else {
+        let why = "grace or sick_grace of the route's cache policy";
+        ("the stored response, stale".to_owned(), why.to_owned())
+    };
+    steps.add("origin fails", decision, reason);
+}
+
+fn words(decision: Decision, has_validator: bool) -> (String, String) {
+    match decision {
+        Decision::Fresh => (
+            "the stored response".to_owned(),
+            "it is fresh (RFC 9111 §4.2)".to_owned(),
+        ),
+        Decision::Stale(allowance) => {
+            let behind = if allowance.revalidates() {
+                ", refreshed behind"
+            } else {
+                ""
+            };
+            let section = match allowance.as_str() {
+                "max-stale" => "RFC 9111 §5.2.1.2",
+                "stale-while-revalidate" => "RFC 5861 §3",
+                _ => "the route's cache policy",
+            };
+            (
+                format!("the stored response, stale{behind}"),
+                format!("{} ({section})", allowance.as_str()),
+            )
+        }
+        Decision::Validate(reason) => {
+            let how = if has_validator {
+                "asks the origin whether it still holds (RFC 9111 §4.3.1)"
+            } else {
+                "asks the origin anew: there is no ETag or Last-Modified"
+            };
+            (how.to_owned(), reason.as_str().to_owned())
+        }
+    }
+}

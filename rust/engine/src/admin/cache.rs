@@ -1,0 +1,147 @@
+//! What is stored: `/v1/cache/stats`, `/v1/cache/entries`, `/v1/cache/entry`.
+
+use std::{net::IpAddr, rc::Rc};
+
+use edgerouter_core::{
+    explain::ExplainRequest,
+    http::uri::{decode, query_pairs},
+};
+use http::StatusCode;
+use serde_json::json;
+
+use super::{
+    answer::{self, Answer},
+    endpoints::{Call, Later, Room},
+};
+use crate::{
+    inspect::{self, Filter},
+    store::memory::Cursor,
+};
+
+const LIMIT: usize = 100;
+const MOST: usize = 1_000;
+
+fn wrong(field: &str, message: &str) -> Answer {
+    answer::error(StatusCode::BAD_REQUEST, Some(field), message)
+}
+
+/// The first parameter that the endpoint does not know.
+fn unknown(call: &Call, known: &[&str]) -> Option<Answer> {
+    query_pairs(&call.query)
+        .map(|(name, _)| decode(name).into_owned())
+        .find(|name| !known.contains(&name.as_str()))
+        .map(|name| {
+            wrong(
+                &name,
+                &format!("is unknown here; known are {}", known.join(", ")),
+            )
+        })
+}
+
+pub fn stats(room: Rc<Room>, call: Call) -> Later {
+    Box::pin(async move {
+        if let Some(refused) = unknown(&call, &[]) {
+            return refused;
+        }
+        answer::json(StatusCode::OK, &inspect::stats(&room.shared).await)
+    })
+}
+
+pub fn entries(room: Rc<Room>, call: Call) -> Later {
+    Box::pin(async move {
+        match listed(&call) {
+            Err(refused) => refused,
+            Ok((filter, limit, cursor)) => {
+                let (entries, rest) = inspect::list(&room.shared, &filter, limit, cursor).await;
+                let next = rest.map(|cursor| cursor.to_string());
+                answer::json(StatusCode::OK, &json!({"entries": entries, "next": next}))
+            }
+        }
+    })
+}
+
+fn listed(call: &Call) -> Result<(Filter, usize, Cursor), Answer> {
+    if let Some(refused) = unknown(call, &["host", "prefix", "tag", "limit", "cursor"]) {
+        return Err(refused);
+    }
+    let prefix = call.query("prefix");
+    if prefix
+        .as_ref()
+        .is_some_and(|prefix| !prefix.starts_with('/'))
+    {
+        return Err(wrong("prefix", "is of a path, so it must start with /"));
+    }
+    let limit = match call.query("limit") {
+        None => LIMIT,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MOST).contains(limit))
+            .ok_or_else(|| {
+                wrong(
+                    "limit",
+                    &format!("{text:?} must be a whole number from 1 to {MOST}"),
+                )
+            })?,
+    };
+    let cursor = match call.query("cursor") {
+        None => Cursor::default(),
+        Some(text) => text
+            .parse()
+            .map_err(|()| wrong("cursor", "must be the \"next\" of an answer"))?,
+    };
+    let filter = Filter {
+        host: call.query("host").map(|host| host.to_ascii_lowercase()),
+        prefix,
+        tag: call.query("tag"),
+        key: None,
+    };
+    Ok((filter, limit, cursor))
+}
+
+pub fn entry(room: Rc<Room>, call: Call) -> Later {
+    Box::pin(async move {
+        match asked(&call) {
+            Err(refused) => refused,
+            Ok(request) => {
+                answer::json(StatusCode::OK, &inspect::find(&room.shared, &request).await)
+            }
+        }
+    })
+}
+
+fn asked(call: &Call) -> Result<ExplainRequest, Answer> {
+    if let Some(refused) = unknown(call, &["url", "header", "client"]) {
+        return Err(refused);
+    }
+    let url = call.query("url").ok_or_else(|| {
+        wrong(
+            "url",
+            "is missing: the URL to look for, as in ?url=https://www.example.com/a",
+        )
+    })?;
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(wrong(
+            "url",
+            "must be absolute, as in https://www.example.com/a",
+        ));
+    }
+    let client = match call.query("client") {
+        None => IpAddr::from([127, 0, 0, 1]),
+        Some(text) => text
+            .parse()
+            .map_err(|_| wrong("client", &format!("{text:?} is no IP address")))?,
+    };
+    let lines: Vec<String> = query_pairs(&call.query)
+        .filter(|(name, _)| *name == "header")
+        .map(|(_, value)| decode(value).into_owned())
+        .collect();
+    Ok(ExplainRequest {
+        method: "GET".to_owned(),
+        url,
+        headers: inspect::fields(&lines).map_err(|message| wrong("header", &message))?,
+        client,
+        scheme: None,
+        response: None,
+    })
+}

@@ -1,0 +1,382 @@
+//! What is in the store, and why: read for an operator, a few entries at a time, never in the way of a hit.
+//!
+//! A walk takes a shard's lock for a few hundred entries and lets others run in between; an answer has a bound on
+//! entries and on time, and says where to go on.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use edgerouter_core::{
+    cache::{
+        decide::{self, Decision, OriginHealth},
+        keyed::Keyed,
+        purge::{Subject, Verdict},
+        tags,
+    },
+    explain::{self, ExplainRequest, Question},
+    http::cache_control::RequestDirectives,
+};
+use http::header;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    store::{Entry, Object, View, memory::Cursor},
+    worker::Shared,
+};
+
+/// Entries looked at under one lock.
+const STEP: usize = 256;
+/// An answer that is not complete by then says where to go on.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Hosts that `stats` tells apart.
+const MOST_HOSTS: usize = 1_000;
+/// Hosts that it tells.
+const TOP_HOSTS: usize = 20;
+/// Stored responses that are told for one URL.
+const MOST_OF_ONE: usize = 100;
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+/// Visits entries from `cursor` on until `visit` has enough (false) or the time is over; where to go on.
+async fn walk(
+    shared: &Shared,
+    mut cursor: Cursor,
+    mut visit: impl FnMut(&Arc<Entry>) -> bool,
+) -> Option<Cursor> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut some = Vec::with_capacity(STEP);
+    loop {
+        some.clear();
+        let next = shared.store.memory().page(cursor, STEP, &mut some);
+        for (at, entry) in &some {
+            if !visit(entry) {
+                return Some(at.after());
+            }
+        }
+        cursor = next?;
+        if Instant::now() > deadline {
+            return Some(cursor);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The store in numbers.
+pub async fn stats(shared: &Shared) -> Value {
+    let now = now();
+    let mut counted = Counted::default();
+    let rest = walk(shared, Cursor::default(), |entry| {
+        counted.note(entry, now);
+        true
+    })
+    .await;
+    let memory = shared.store.memory();
+    let mut hosts: Vec<(String, (u64, u64))> = counted.hosts.into_iter().collect();
+    hosts.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
+    hosts.truncate(TOP_HOSTS);
+    json!({
+        "memory": {
+            "bytes": memory.bytes(),
+            "capacity": memory.capacity(),
+            "largest_object": memory.largest(),
+            "entries": memory.entries(),
+            "evicted": memory.evicted(),
+        },
+        "responses": counted.responses,
+        "body_bytes": counted.body_bytes,
+        "fresh": counted.fresh,
+        "stale": counted.responses - counted.fresh,
+        "urls_with_variants": counted.parents,
+        "not_shareable": counted.unshared,
+        "slices": counted.slices,
+        "by_functions": counted.functions,
+        "by_lifetime_rule": counted.rules,
+        "by_status": counted.statuses,
+        "hosts": hosts
+            .into_iter()
+            .map(|(host, (responses, bytes))| json!({"host": host, "responses": responses, "bytes": bytes}))
+            .collect::<Vec<_>>(),
+        "fetches_in_flight": shared.flights.len(),
+        // False: the store is so large that counting it took too long, and the counts of responses are of a part.
+        "complete": rest.is_none(),
+    })
+}
+
+#[derive(Default)]
+struct Counted {
+    responses: u64,
+    body_bytes: u64,
+    fresh: u64,
+    parents: u64,
+    unshared: u64,
+    slices: u64,
+    functions: u64,
+    rules: BTreeMap<&'static str, u64>,
+    statuses: BTreeMap<String, u64>,
+    hosts: BTreeMap<String, (u64, u64)>,
+}
+
+impl Counted {
+    fn note(&mut self, entry: &Arc<Entry>, now: u64) {
+        let object = match entry.view() {
+            View::Object => entry.object(),
+            View::Variants(_) => return self.parents += 1,
+            View::Unshared { .. } => return self.unshared += 1,
+            View::Slice(_) => return self.slices += 1,
+        };
+        let Some(object) = object else { return };
+        self.responses += 1;
+        self.body_bytes += object.length;
+        self.fresh += u64::from(object.freshness.fresh(now));
+        *self
+            .rules
+            .entry(object.freshness.rule.as_str())
+            .or_default() += 1;
+        *self
+            .statuses
+            .entry(object.status.as_str().to_owned())
+            .or_default() += 1;
+        let Some(keyed) = Keyed::read(entry.key()) else {
+            return;
+        };
+        self.functions += u64::from(keyed.function.is_some());
+        if self.hosts.len() < MOST_HOSTS || self.hosts.contains_key(&keyed.host) {
+            let (responses, bytes) = self.hosts.entry(keyed.host).or_default();
+            *responses += 1;
+            *bytes += entry.size();
+        }
+    }
+}
+
+/// Which entries are meant.
+#[derive(Debug, Default)]
+pub struct Filter {
+    pub host: Option<String>,
+    /// Of the path.
+    pub prefix: Option<String>,
+    pub tag: Option<String>,
+    /// The whole key of a URL: it and what begins with it.
+    pub key: Option<Vec<u8>>,
+}
+
+impl Filter {
+    fn takes(&self, entry: &Entry, keyed: &Keyed) -> bool {
+        self.host.as_ref().is_none_or(|host| *host == keyed.host)
+            && self
+                .prefix
+                .as_ref()
+                .is_none_or(|prefix| keyed.path.starts_with(prefix.as_str()))
+            && self
+                .tag
+                .as_ref()
+                .is_none_or(|tag| tags::has(entry.tags(), tags::hash(tag.as_bytes())))
+            && self
+                .key
+                .as_ref()
+                .is_none_or(|key| entry.key().starts_with(key))
+    }
+}
+
+/// Stored responses that can be reached, at most `limit`, and where to go on.
+pub async fn list(
+    shared: &Shared,
+    filter: &Filter,
+    limit: usize,
+    cursor: Cursor,
+) -> (Vec<Value>, Option<Cursor>) {
+    let now = now();
+    let mut found = Vec::new();
+    let rest = walk(shared, cursor, |entry| {
+        if let Some(object) = entry.object()
+            && let Some(keyed) = Keyed::read(entry.key())
+            && filter.takes(entry, &keyed)
+            && let Some(described) = describe(shared, entry, &object, &keyed, now)
+        {
+            found.push(described);
+        }
+        found.len() < limit
+    })
+    .await;
+    (found, rest)
+}
+
+/// Tags that a purge would find it by. Only their hashes are kept.
+fn tagged(entry: &Entry) -> Vec<String> {
+    let tags = entry.tags().iter();
+    tags.map(|hash| format!("#{hash:016x}")).collect()
+}
+
+/// What the purges say of it.
+fn verdict(shared: &Shared, entry: &Entry) -> Verdict {
+    if entry.cleared() >= shared.purges.newest() {
+        return Verdict::Untouched;
+    }
+    Subject::of(entry.key(), entry.viewer(), entry.tags()).map_or(Verdict::Untouched, |subject| {
+        shared.purges.judge(&subject, entry.cleared())
+    })
+}
+
+/// An entry for people; `None` when nothing leads to it any more.
+fn describe(
+    shared: &Shared,
+    entry: &Arc<Entry>,
+    object: &Object,
+    keyed: &Keyed,
+    now: u64,
+) -> Option<Value> {
+    let mut variant = keyed.dimensions.clone();
+    if let Some((nonce, _)) = &keyed.variant {
+        let parent = shared.store.peek(entry.key().get(..keyed.url)?)?;
+        match parent.view() {
+            View::Variants(siblings) if siblings.nonce == *nonce => {
+                variant.extend(keyed.selected_by(&siblings.names));
+            }
+            _ => return None,
+        }
+    }
+    // A soft purge that the sweep has not come to yet: as a look-up would find it.
+    let softened = match verdict(shared, entry) {
+        Verdict::Untouched => None,
+        Verdict::Gone => return None,
+        Verdict::Soft { at } => entry.softened(at),
+    };
+    let freshness = softened.as_ref().and_then(Entry::freshness);
+    let freshness = freshness.unwrap_or(object.freshness);
+    let mut told = Map::new();
+    let mut tell = |name: &str, value: Value| {
+        told.insert(name.to_owned(), value);
+    };
+    tell("url", keyed.address().into());
+    tell("host", keyed.host.as_str().into());
+    tell("path", keyed.path.as_str().into());
+    tell("query", keyed.query.as_deref().into());
+    tell("variant", variant.into());
+    let function = keyed
+        .function
+        .as_ref()
+        .map(|(cache, scheme)| json!({"cache": cache, "scheme": scheme}));
+    tell("function", function.into());
+    tell("status", object.status.as_u16().into());
+    tell("bytes", entry.size().into());
+    tell("length", object.length.into());
+    tell("stored_at", freshness.stored_at.into());
+    tell("age", freshness.age(now).into());
+    tell("lifetime", freshness.lifetime.into());
+    tell("ttl", freshness.ttl(now).into());
+    tell("fresh", freshness.fresh(now).into());
+    tell("why", freshness.rule.as_str().into());
+    tell(
+        "stale_while_revalidate",
+        freshness.stale_while_revalidate.into(),
+    );
+    tell("stale_if_error", freshness.stale_if_error.into());
+    tell("must_revalidate", freshness.must_revalidate.into());
+    tell("always_validate", freshness.always_validate.into());
+    tell("tags", tagged(entry).into());
+    tell("uses", entry.uses().into());
+    tell("sliced", object.slices.is_some().into());
+    let on_disk = shared.store.find(entry.key()).is_some();
+    let tiers = if on_disk { "memory, disk" } else { "memory" };
+    tell("tier", tiers.into());
+    for name in [
+        header::CACHE_CONTROL,
+        header::EXPIRES,
+        header::ETAG,
+        header::LAST_MODIFIED,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::VARY,
+    ] {
+        let value = object
+            .headers
+            .get(&name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        tell(&name.as_str().replace('-', "_"), value.into());
+    }
+    Some(Value::Object(told))
+}
+
+/// What a request would find: the decisions, what is selected, and all that is stored for its URL.
+pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
+    let now = now();
+    let live = shared.live.load_full();
+    let steps = explain::explain(&live.plan, request, now);
+    let question = explain::question(&live.plan, request, now);
+    let Some(question) = question else {
+        // An edge without a cache for it: the steps say why.
+        return json!({"key": null, "found": null, "decision": null, "stored": [], "complete": true, "steps": steps});
+    };
+    let selected =
+        selected(shared, &question).filter(|entry| verdict(shared, entry) != Verdict::Gone);
+    let described = selected.as_ref().and_then(|entry| {
+        let (object, keyed) = (entry.object()?, Keyed::read(entry.key())?);
+        describe(shared, entry, &object, &keyed, now)
+    });
+    let decision = selected
+        .as_ref()
+        .and_then(|entry| entry.object())
+        .zip(live.plan.route(question.route))
+        .map_or("miss", |(object, route)| {
+            let policy = &route.cache;
+            let directives = if policy.request_directives {
+                RequestDirectives::parse(&question.headers)
+            } else {
+                RequestDirectives::default()
+            };
+            let healthy = OriginHealth::Healthy;
+            match decide::decide(&object.freshness, &directives, policy, healthy, now) {
+                Decision::Fresh => "hit",
+                Decision::Stale(allowance) => allowance.as_str(),
+                Decision::Validate(reason) => reason.as_str(),
+            }
+        });
+    let filter = Filter {
+        key: Some(question.url_key.clone()),
+        ..Filter::default()
+    };
+    let (stored, rest) = list(shared, &filter, MOST_OF_ONE, Cursor::default()).await;
+    json!({
+        "key": Keyed::read(&question.url_key).map(|keyed| keyed.address()),
+        "found": described,
+        "decision": decision,
+        "stored": stored,
+        "complete": rest.is_none(),
+        "steps": steps,
+    })
+}
+
+/// At most two steps, as for a request that is served.
+fn selected(shared: &Shared, question: &Question) -> Option<Arc<Entry>> {
+    let found = shared.store.peek(&question.url_key)?;
+    match found.view() {
+        View::Object => question.dimensions.is_empty().then_some(found),
+        View::Variants(variants) => {
+            let mut key = question.url_key.clone();
+            key.extend_from_slice(&question.dimensions);
+            variants.select(&mut key, &question.headers);
+            shared.store.peek(&key)
+        }
+        View::Unshared { .. } | View::Slice(_) => None,
+    }
+}
+
+/// Fields of a request that an operator gives as `Name: value`.
+pub fn fields(lines: &[String]) -> Result<Vec<(String, String)>, String> {
+    lines
+        .iter()
+        .map(|line| {
+            line.split_once(':')
+                .filter(|(name, _)| !name.trim().is_empty())
+                .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+                .ok_or_else(|| format!("{line:?} is not 'NAME: VALUE'"))
+        })
+        .collect()
+}
