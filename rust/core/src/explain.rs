@@ -96,6 +96,8 @@ pub struct Question {
     pub dimensions: Vec<u8>,
     /// As the origin and the store see them.
     pub headers: HeaderMap,
+    /// As for [`crate::cache::vary::secondary`].
+    pub reduced: bool,
 }
 
 /// The key that a request has; `None` where no cache is asked, which [`explain`] gives the reason for.
@@ -123,6 +125,7 @@ pub fn question(plan: &Plan, request: &ExplainRequest, now: u64) -> Option<Quest
         url_key,
         dimensions: caching::dimensions(route, &asked, claims.as_ref(), &variants),
         headers: asked.headers,
+        reduced: route.cache.accept_encoding,
     })
 }
 

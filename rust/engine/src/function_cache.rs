@@ -248,7 +248,7 @@ fn stored(shared: &Shared, key: &[u8], request: &HeaderMap) -> Option<Arc<Entry>
 
 fn variant(key: &[u8], variants: &Variants, request: &HeaderMap) -> Vec<u8> {
     let mut key = key.to_vec();
-    variants.select(&mut key, request);
+    variants.select(&mut key, request, false);
     key
 }
 

@@ -361,7 +361,7 @@ fn selected(shared: &Shared, question: &Question) -> Option<Arc<Entry>> {
         View::Variants(variants) => {
             let mut key = question.url_key.clone();
             key.extend_from_slice(&question.dimensions);
-            variants.select(&mut key, &question.headers);
+            variants.select(&mut key, &question.headers, question.reduced);
             shared.store.peek(&key)
         }
         View::Unshared { .. } | View::Slice(_) => None,

@@ -179,7 +179,7 @@ mod tests {
             header::COOKIE,
             header::ACCEPT_ENCODING,
         ];
-        vary::secondary(&mut bytes, &names, &headers);
+        vary::secondary(&mut bytes, &names, &headers, false);
 
         let keyed = Keyed::read(&bytes).unwrap();
         assert_eq!((keyed.address().as_str(), keyed.url), ("h/a?x=1", url));

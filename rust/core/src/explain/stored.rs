@@ -125,7 +125,7 @@ fn later(
         steps.add("stale", format!("after {left} s: {decision}"), reason);
     }
     let over = now + left;
-    let (decision, reason) = if !decide::may_serve_on_error(stored, &route.cache, over) {
+    let (decision, reason) = if !decide::may_serve_on_error(stored, request, &route.cache, over) {
         let forbidden = stored.must_revalidate || stored.always_validate;
         let why = if forbidden {
             "must-revalidate, no-cache or s-maxage forbids stale use (RFC 9111 §4.2.4)"

@@ -160,11 +160,12 @@ pub struct Variants {
 }
 
 impl Variants {
-    /// Extends the key of a URL and its dimensions to that of the variant which a request selects.
-    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap) {
+    /// Extends the key of a URL and its dimensions to that of the variant which a request selects. `reduced` as for
+    /// [`vary::secondary`].
+    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap, reduced: bool) {
         key.push(0);
         key.extend_from_slice(&self.nonce.to_le_bytes());
-        vary::secondary(key, &self.names, request);
+        vary::secondary(key, &self.names, request, reduced);
     }
 }
 

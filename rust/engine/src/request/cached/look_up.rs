@@ -12,7 +12,6 @@ use edgerouter_core::{
         key::{self, KeyParts},
         refresh_ahead, slices,
         storable::Authorization,
-        vary,
     },
     http::{cache_control::RequestDirectives, structured::Forward},
     plan::{Route, Target},
@@ -298,7 +297,5 @@ pub(super) fn variant_key(
     request: &HeaderMap,
     reduced: bool,
 ) {
-    out.push(0);
-    out.extend_from_slice(&variants.nonce.to_le_bytes());
-    vary::secondary(out, &variants.names, request, reduced);
+    variants.select(out, request, reduced);
 }
