@@ -38,6 +38,7 @@ from edgerouter.routes import (
 )
 from edgerouter.secrets import Secret, env, secret_file
 from edgerouter.service_worker import ServiceWorker
+from edgerouter.storage import DiskCache
 
 __all__ = [
     "AsyncContext",
@@ -46,6 +47,7 @@ __all__ = [
     "CachePolicy",
     "ConfigError",
     "Context",
+    "DiskCache",
     "DryRun",
     "Edge",
     "EdgeError",

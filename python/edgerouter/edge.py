@@ -40,6 +40,7 @@ from edgerouter.routes import (
 )
 from edgerouter.secrets import Secret
 from edgerouter.service_worker import ServiceWorker
+from edgerouter.storage import DiskCache
 
 if TYPE_CHECKING:
     from edgerouter import _core
@@ -58,6 +59,7 @@ class Edge:
 
     ``name``  1 to 64 letters, digits, ``-`` or ``_``; also the distribution id
     ``limits``  bounds on sizes, times and counts
+    ``disk_cache``  where responses outlive a restart; ``None``: they are kept in memory only
     ``trusted_proxies``  networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed
     ``via``  the pseudonym in ``Via`` and ``Cache-Status``
     """
@@ -67,10 +69,18 @@ class Edge:
         name: str,
         *,
         limits: Limits | None = None,
+        disk_cache: DiskCache | None = None,
         trusted_proxies: Collection[str] = (),
         via: str = "edgerouter",
     ) -> None:
-        head = Plan(version=1, name=name, limits=limits or Limits(), trusted_proxies=trusted_proxies, via=via)
+        head = Plan(
+            version=1,
+            name=name,
+            limits=limits or Limits(),
+            disk_cache=disk_cache,
+            trusted_proxies=trusted_proxies,
+            via=via,
+        )
         self._head: dict[str, Any] = _data(head)
         self._base: dict[str, Any] = {}
         self._origins: dict[str, Origin] = {}

@@ -15,6 +15,7 @@ from edgerouter.origins import Group, Origin
 from edgerouter.prefetch import Prefetch
 from edgerouter.routes import Hook, Route
 from edgerouter.service_worker import ServiceWorker
+from edgerouter.storage import DiskCache
 
 __all__ = ["CallableSpec", "Called", "Limits", "Plan"]
 
@@ -109,6 +110,7 @@ class Plan(Value, frozen=True, kw_only=True):
     version: Literal[1]
     name: str
     limits: Limits = Limits()
+    disk_cache: DiskCache | None = None
     trusted_proxies: Collection[str] = ()
     via: str = "edgerouter"
     origins: Collection[Origin] = ()
@@ -124,3 +126,4 @@ class Plan(Value, frozen=True, kw_only=True):
         check.token("via")
         check.texts("trusted_proxies")
         check.instance("limits", Limits)
+        check.instance("disk_cache", DiskCache, optional=True)

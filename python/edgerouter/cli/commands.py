@@ -125,13 +125,26 @@ def check(
 
     All problems are printed, one a line, and the exit code is 1. The table says which routes and phases touch Python.
     """
-    from edgerouter import _core
+    from edgerouter import _core, storage
     from edgerouter.cli import show
 
     with _mistakes(as_json=as_json):
         edge = _application(application).load()
         table = edge.compile()
+        if (problem := storage.problem(edge.to_dict())) is not None:
+            raise ConfigError([problem])
         advice = _core.lint(edge.encode())
+        if (shortage := storage.shortage(edge.to_dict())) is not None:
+            advice.append(
+                {
+                    "path": "disk_cache.size",
+                    "route": "",
+                    "rule": "disk-space",
+                    "level": "warning",
+                    "message": shortage,
+                    "remedy": "lower size, or make room",
+                }
+            )
     if as_json:
         show.as_json(
             {

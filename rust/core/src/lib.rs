@@ -17,5 +17,6 @@ pub mod identity;
 pub mod origin;
 pub mod plan;
 pub mod predict;
+pub mod record;
 pub mod service_worker;
 pub mod viewer;

@@ -32,7 +32,7 @@ use crate::{
     },
     prefetch::predicted::{Navigation, QUEUE},
     purge::{self, Purges},
-    store::{Flights, MemoryStore, Runs, Store},
+    store::{Disk, Flights, MemoryStore, Runs, Store, disk::FolderError},
     telemetry::{Gauges, Metrics},
     upstream::HealthBoard,
     worker::{Live, Shared, Worker},
@@ -76,6 +76,8 @@ pub enum StartError {
         "the admin listener on {0} can be reached from other machines and needs a token; set one, or use a loopback address such as --admin 127.0.0.1:9090"
     )]
     AdminNeedsToken(SocketAddr),
+    #[error(transparent)]
+    Disk(#[from] FolderError),
     #[error("a thread could not be started: {0}; raise the limit on threads or lower --workers")]
     Thread(std::io::Error),
     #[error("an event loop could not be made: {0}; raise the limit on open files (ulimit -n)")]
@@ -138,7 +140,7 @@ impl Engine {
             .and_then(|socket| socket.local_addr().ok());
 
         let (navigations, told) = mpsc::channel(QUEUE);
-        let shared = share(plan, functions, workers, settings.test_clock, navigations);
+        let shared = share(plan, functions, workers, settings.test_clock, navigations)?;
         let (life, watched) = watch::channel(Life::Serving);
         let mut threads = Vec::new();
         let (ready, started) = signals::channel();
@@ -222,6 +224,11 @@ impl Engine {
         tracing::debug!(reason, "the new plan was refused; the one in service stays");
     }
 
+    /// Whether the plan's disk tier is the one that is open: a reload cannot give it another.
+    pub fn keeps_disk(&self, plan: &Plan) -> bool {
+        self.shared.live.load().plan.disk_cache == plan.disk_cache
+    }
+
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
     }
@@ -274,6 +281,9 @@ impl Engine {
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
+        if let Some(disk) = self.shared.store.disk() {
+            disk.close();
+        }
         tracing::debug!(drained, "stopped");
         drained
     }
@@ -292,17 +302,22 @@ fn share(
     workers: usize,
     test_clock: bool,
     navigations: mpsc::Sender<Navigation>,
-) -> Arc<Shared> {
+) -> Result<Arc<Shared>, StartError> {
     let capacity = plan
         .limits
         .memory_cache_bytes
         .unwrap_or_else(default_capacity);
     let memory = MemoryStore::new(capacity, plan.limits.largest_object_bytes);
-    let store = Store::new(memory, None);
+    let memory = Arc::new(memory);
+    let disk = match &plan.disk_cache {
+        Some(disk) => Some(Arc::new(Disk::open(disk.into(), Arc::clone(&memory))?)),
+        None => None,
+    };
+    let store = Store::new(memory, disk);
     // One more than serve: the background has a worker of its own.
     let metrics = Metrics::new(workers + 1, &plan);
     let keys = KeySources::of(&plan);
-    Arc::new(Shared {
+    Ok(Arc::new(Shared {
         store,
         flights: Flights::new(),
         runs: Runs::new(),
@@ -322,7 +337,7 @@ fn share(
             version: 1,
             keys,
         }),
-    })
+    }))
 }
 
 /// A quarter of the machine's memory, at most 4 GiB (DESIGN §11).
@@ -412,6 +427,7 @@ impl Shared {
             cache_capacity: self.store.memory().capacity(),
             cache_entries: self.store.memory().entries(),
             cache_evicted: self.store.memory().evicted(),
+            disk: self.store.disk().map(|disk| disk.figures()),
             flights: self.flights.len() as u64,
             connections: self.connections.load(Ordering::Relaxed) as u64,
             functions: live.functions.load(),

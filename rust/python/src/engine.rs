@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::plan::Plan;
-use edgerouter_engine::{self as engine, Settings, functions::Functions};
+use edgerouter_core::plan::{Plan, Problem};
+use edgerouter_engine::{self as engine, Settings, StartError, functions::Functions};
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt as _};
 
@@ -100,7 +100,10 @@ impl Engine {
             }
             Err(error) => {
                 self.end_runtime(py);
-                Err(errors::listen(py, &error.to_string()))
+                match error {
+                    StartError::Disk(_) => Err(errors::plain_config(py, &error.to_string())),
+                    _ => Err(errors::listen(py, &error.to_string())),
+                }
             }
         }
     }
@@ -109,6 +112,15 @@ impl Engine {
     fn reload(&self, py: Python<'_>, plan: &[u8], callables: &Bound<'_, PyAny>) -> PyResult<u64> {
         let plan = compiled(py, plan)?;
         let running = self.engine()?;
+        if !running.keeps_disk(&plan) {
+            let problem = Problem {
+                path: "disk_cache".to_owned(),
+                value: None,
+                message: "cannot change while the edge serves; put back what it was, or stop and start the edge"
+                    .to_owned(),
+            };
+            return Err(errors::config(py, &[problem]));
+        }
         let runner = self.runner.get();
         let table = Arc::new(Table::new(&runner.shared, callables)?);
         self.ensure_runtime(py, &table)?;

@@ -23,6 +23,12 @@ pub(crate) fn config(py: Python<'_>, problems: &[Problem]) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// `ConfigError` with one line that names the field and holds the remedy.
+pub(crate) fn plain_config(py: Python<'_>, message: &str) -> PyErr {
+    let made = || class(py, "ConfigError")?.call1((message,));
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
 /// `ListenError` with one line that holds the remedy.
 pub(crate) fn listen(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "ListenError")?.call1((message,));

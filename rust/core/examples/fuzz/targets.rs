@@ -13,6 +13,7 @@ pub mod corpus;
 pub mod fields;
 pub mod identity;
 pub mod plans;
+pub mod records;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -90,6 +91,16 @@ pub const TARGETS: &[Target] = &[
         name: "response",
         run: caching::response,
         seeds: corpus::responses,
+    },
+    Target {
+        name: "record",
+        run: records::record,
+        seeds: records::records,
+    },
+    Target {
+        name: "sidecar",
+        run: records::sidecar,
+        seeds: records::sidecars,
     },
     Target {
         name: "jwt",

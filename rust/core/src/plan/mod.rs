@@ -10,7 +10,7 @@ pub mod matcher;
 pub mod spec;
 pub mod table;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
@@ -67,6 +67,8 @@ pub struct Plan {
     /// Pseudonym in `Via` (RFC 9110 §7.6.3) and `Cache-Status` (RFC 9211 §2).
     pub via: Arc<str>,
     pub limits: Limits,
+    /// The cache's second tier; `None`: memory only.
+    pub disk_cache: Option<DiskCache>,
     /// Peers whose `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     pub origins: Vec<Origin>,
@@ -98,6 +100,18 @@ impl Plan {
     pub fn callable(&self, id: CallableId) -> Option<&Callable> {
         self.callables.get(id.0 as usize)
     }
+}
+
+/// Where responses outlive a restart (`docs/storage.md`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskCache {
+    pub path: PathBuf,
+    /// Bytes of all files together.
+    pub size: u64,
+    /// `None`: a 128th of the size.
+    pub segment_bytes: Option<u64>,
+    /// Bytes that may wait to be written.
+    pub queue_bytes: u64,
 }
 
 /// Bounds on everything that a client, an origin or a hook could make grow (DESIGN §11; `docs/limits.md`).

@@ -18,8 +18,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{
-    CachePolicy, Condition, FailMode, HeaderEdits, HealthCheck, Limits, Predict, Redirect, Scheme,
-    Select, ViewerPolicy,
+    CachePolicy, Condition, DiskCache, FailMode, HeaderEdits, HealthCheck, Limits, Predict,
+    Redirect, Scheme, Select, ViewerPolicy,
 };
 
 use crate::service_worker::ServiceWorker;
@@ -138,6 +138,7 @@ pub struct PlanSpec {
     pub name: String,
     pub via: String,
     pub limits: Limits,
+    pub disk_cache: Option<DiskCache>,
     pub trusted_proxies: Vec<IpNet>,
     pub origins: Vec<OriginSpec>,
     pub groups: Vec<GroupSpec>,

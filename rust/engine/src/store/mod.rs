@@ -19,7 +19,7 @@ mod thawed;
 mod tiers;
 
 pub use arriving::Arriving;
-pub use disk::{Disk, Location};
+pub use disk::{Disk, DiskFigures, Location};
 pub use entry::{Birth, Content, Entry, Object, Slices, Variants, View};
 pub use flight::{Flights, Join, Landing};
 pub use memory::MemoryStore;

@@ -17,12 +17,12 @@ use super::{
 
 #[derive(Debug)]
 pub struct Store {
-    memory: MemoryStore,
+    memory: Arc<MemoryStore>,
     disk: Option<Arc<Disk>>,
 }
 
 impl Store {
-    pub fn new(memory: MemoryStore, disk: Option<Arc<Disk>>) -> Self {
+    pub fn new(memory: Arc<MemoryStore>, disk: Option<Arc<Disk>>) -> Self {
         Self { memory, disk }
     }
 
@@ -44,10 +44,7 @@ impl Store {
     /// Reads an entry from the disk into memory. `None` when it is damaged, gone by now, or not to be had in time.
     /// Concurrent loads of one entry are one.
     pub async fn load(&self, location: Location, key: &[u8]) -> Option<Arc<Entry>> {
-        self.disk
-            .as_ref()?
-            .load(location, key, |entry| self.memory.insert(entry))
-            .await
+        self.disk.as_ref()?.load(location, key).await
     }
 
     /// Stores the entry in both tiers; false when it is larger than any entry may be.

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 pub use worker::WorkerMetrics;
 use worker::{Cells, RouteTable};
 
-use crate::{functions::FunctionsLoad, upstream::OriginState};
+use crate::{functions::FunctionsLoad, store::DiskFigures, upstream::OriginState};
 
 /// How a response came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +97,7 @@ pub struct Gauges {
     pub cache_capacity: u64,
     pub cache_entries: u64,
     pub cache_evicted: u64,
+    pub disk: Option<DiskFigures>,
     pub flights: u64,
     pub connections: u64,
     pub functions: FunctionsLoad,

@@ -12,6 +12,7 @@ use super::{
     Gauges, Metrics, Outcome,
     worker::{BUCKETS, Histogram},
 };
+use crate::store::DiskFigures;
 
 /// A label's value, escaped.
 pub(super) fn escaped(value: &str) -> String {
@@ -204,6 +205,9 @@ impl Metrics {
             }
         }
         self::functions(&mut out, gauges);
+        if let Some(disk) = &gauges.disk {
+            disk_figures(&mut out, disk);
+        }
         head(
             &mut out,
             "edgerouter_reloads_total",
@@ -356,6 +360,105 @@ fn functions(out: &mut String, gauges: &Gauges) {
         ("refused", background.refused),
     ] {
         let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
+    }
+}
+
+fn disk_figures(out: &mut String, disk: &DiskFigures) {
+    for (name, kind, help, value) in [
+        (
+            "capacity_bytes",
+            "gauge",
+            "Bytes that the disk cache may take.",
+            disk.capacity,
+        ),
+        (
+            "bytes",
+            "gauge",
+            "Bytes of all files of the disk cache.",
+            disk.bytes,
+        ),
+        (
+            "entries",
+            "gauge",
+            "Entries in the disk cache.",
+            disk.entries,
+        ),
+        (
+            "entry_bytes",
+            "gauge",
+            "Bytes of the records of these entries.",
+            disk.entry_bytes,
+        ),
+        (
+            "segments",
+            "gauge",
+            "Segment files of the disk cache.",
+            disk.segments,
+        ),
+        (
+            "waiting_bytes",
+            "gauge",
+            "Bytes of entries that wait to be written.",
+            disk.waiting_bytes,
+        ),
+        (
+            "failing",
+            "gauge",
+            "1 while the disk cache cannot be written.",
+            u64::from(disk.failing),
+        ),
+        (
+            "hits_total",
+            "counter",
+            "Entries read from disk.",
+            disk.hits,
+        ),
+        (
+            "unread_total",
+            "counter",
+            "Look-ups that did not wait for the disk, as too many reads were waiting or one took too long.",
+            disk.unread,
+        ),
+        (
+            "damaged_total",
+            "counter",
+            "Records that were damaged, and dropped.",
+            disk.damaged,
+        ),
+        (
+            "written_total",
+            "counter",
+            "Entries written to disk.",
+            disk.written,
+        ),
+        (
+            "written_bytes_total",
+            "counter",
+            "Bytes of entries written to disk.",
+            disk.written_bytes,
+        ),
+        (
+            "dropped_total",
+            "counter",
+            "Entries kept in memory only, as the queue was full, the disk could not be written, or they were too large for it.",
+            disk.dropped,
+        ),
+        (
+            "evicted_total",
+            "counter",
+            "Entries evicted from the disk cache.",
+            disk.evicted,
+        ),
+        (
+            "errors_total",
+            "counter",
+            "Failures to write to the disk cache.",
+            disk.errors,
+        ),
+    ] {
+        let name = format!("edgerouter_disk_{name}");
+        head(out, &name, kind, help);
+        let _ = writeln!(out, "{name} {value}");
     }
 }
 

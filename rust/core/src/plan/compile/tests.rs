@@ -56,6 +56,12 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     let plan = compiled(&full());
     assert_eq!((&*plan.name, plan.trusted_proxies.len()), ("storefront", 2));
     assert_eq!(plan.limits.coalesce_timeout.as_millis(), 2_500);
+    let disk = plan.disk_cache.unwrap();
+    assert_eq!(disk.path.to_str(), Some("/var/cache/edgerouter"));
+    assert_eq!(
+        (disk.size, disk.segment_bytes, disk.queue_bytes),
+        (20 << 30, Some(64 << 20), 16 << 20)
+    );
     let [primary, backup] = plan.origins.as_slice() else {
         panic!()
     };

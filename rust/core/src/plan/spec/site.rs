@@ -13,7 +13,7 @@ use super::{
     reader::{Fields, Problems},
     route,
 };
-use crate::plan::{FailMode, HealthCheck, Limits};
+use crate::plan::{DiskCache, FailMode, HealthCheck, Limits};
 
 const VERSION: u64 = 1;
 
@@ -55,6 +55,9 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
     let limits = fields
         .raw("limits")
         .map_or_else(Limits::default, |value| limits(value, problems));
+    let disk_cache = fields
+        .some("disk_cache")
+        .and_then(|value| disk_cache(value, problems));
     let mut trusted_proxies = Vec::new();
     for (path, text) in fields.texts("trusted_proxies", problems) {
         let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
@@ -127,6 +130,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         name,
         via,
         limits,
+        disk_cache,
         trusted_proxies,
         origins,
         groups,
@@ -255,6 +259,43 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
     };
     fields.end(problems);
     read
+}
+
+fn disk_cache(value: &Value, problems: &mut Problems) -> Option<DiskCache> {
+    const LEAST: u64 = 1 << 20;
+    const MOST: u64 = 1 << 44;
+    let mut fields = Fields::open(value, "disk_cache", problems)?;
+    let path = fields.required_text("path", problems);
+    if let Some(path) = path
+        && (path.is_empty() || path.contains('\0'))
+    {
+        problems.add(
+            fields.at("path"),
+            Some(format!("{path:?}")),
+            "must be a directory, such as \"/var/cache/edgerouter\"",
+        );
+    }
+    let size = fields
+        .required("size", problems)
+        .and_then(|value| fields.whole_of("size", value, LEAST, MOST, " bytes", problems));
+    let segment_bytes = fields.some("segment_bytes").and_then(|value| {
+        fields.whole_of(
+            "segment_bytes",
+            value,
+            64 << 10,
+            1 << 30,
+            " bytes",
+            problems,
+        )
+    });
+    let queue_bytes = fields.whole("queue_bytes", 32 << 20, 1 << 16, 1 << 36, problems);
+    fields.end(problems);
+    Some(DiskCache {
+        path: path?.into(),
+        size: size?,
+        segment_bytes,
+        queue_bytes,
+    })
 }
 
 fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<OriginSpec> {

@@ -1,37 +1,431 @@
-//! The disk tier.
+//! The disk tier: what outlives a restart, and what memory has no room for.
+//!
+//! Records are appended to segment files by one thread (`writer`) that takes changes from a bounded `queue`; a few others
+//! read (`readers`). What is where is known in memory (`index`), so a look costs no I/O, and no worker ever does any.
+//! `segment` is the files, `folder` their directory and what a start finds in it, `form` entries as records; the bytes of
+//! records are `edgerouter_core::record`'s. The oldest segment leaves when there is no room, and what was used since it
+//! was written gets a second chance.
+//!
+//! Whatever happens to process or disk, what is served was checked against its checksum and its whole key, and a record
+//! that was removed or replaced stays so: of two records of one key the later one holds, also at the next start.
 
-use std::sync::Arc;
+mod folder;
+mod form;
+mod index;
+mod queue;
+mod readers;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use super::entry::Entry;
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Instant,
+};
 
+use edgerouter_core::{
+    plan::DiskCache,
+    record::{self, Kind, sidecar::Contents},
+};
+use parking_lot::{Mutex, RwLock};
+
+pub use folder::FolderError;
+use folder::{Folder, Sealed};
+use index::{Found, Index, Pending, Slot};
+use queue::Queue;
+use readers::Readers;
+use segment::Segment;
+
+use super::{entry::Entry, memory::MemoryStore};
+
+/// Where the disk tier is and how large it may become.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSettings {
+    pub path: PathBuf,
+    /// Bytes of all files together.
+    pub size: u64,
+    /// Bytes of a segment; `None`: a 128th of the whole.
+    pub segment: Option<u64>,
+    /// Bytes that may wait to be written.
+    pub queue: u64,
+}
+
+impl From<&DiskCache> for DiskSettings {
+    fn from(plan: &DiskCache) -> Self {
+        Self {
+            path: plan.path.clone(),
+            size: plan.size,
+            segment: plan.segment_bytes,
+            queue: plan.queue_bytes,
+        }
+    }
+}
+
+impl DiskSettings {
+    const LEAST_SEGMENT: u64 = 64 << 10;
+    const MOST_SEGMENT: u64 = 1 << 30;
+
+    /// A 128th, so that giving a segment up leaves the tier filled to more than 98 %.
+    fn segment_bytes(&self) -> u64 {
+        self.segment
+            .unwrap_or(self.size / 128)
+            .clamp(Self::LEAST_SEGMENT, Self::MOST_SEGMENT)
+            .min(self.size)
+    }
+
+    /// The longest record: a tenth of the whole.
+    fn longest(&self) -> u64 {
+        (self.size / 10).min(Self::MOST_SEGMENT)
+    }
+}
+
+/// The disk tier. Dropping it writes what waits and lets go of the directory.
 #[derive(Debug)]
 pub struct Disk {
-    _private: (),
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Where the disk has an entry.
 #[derive(Debug, Clone)]
-pub struct Location {
-    _private: (),
+pub struct Location(Found);
+
+/// What is known of an entry on disk without reading it.
+#[derive(Debug, Clone, Copy)]
+pub struct Meta<'a> {
+    pub key: &'a [u8],
+    pub tags: &'a [u8],
+    pub born: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// Figures of the disk tier.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DiskFigures {
+    pub capacity: u64,
+    /// Of all files.
+    pub bytes: u64,
+    pub entries: u64,
+    /// Of the records of these entries.
+    pub entry_bytes: u64,
+    pub segments: u64,
+    pub waiting_bytes: u64,
+    pub failing: bool,
+    pub hits: u64,
+    pub unread: u64,
+    pub damaged: u64,
+    pub written: u64,
+    pub written_bytes: u64,
+    pub dropped: u64,
+    pub evicted: u64,
+    pub errors: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    hits: AtomicU64,
+    /// Look-ups that went to the origin because reading would have taken too long.
+    unread: AtomicU64,
+    damaged: AtomicU64,
+    written: AtomicU64,
+    written_bytes: AtomicU64,
+    /// Entries that were not written: the queue was full, or the disk was.
+    dropped: AtomicU64,
+    evicted: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// What the threads share.
+#[derive(Debug)]
+struct Inner {
+    settings: DiskSettings,
+    folder: Folder,
+    memory: Arc<MemoryStore>,
+    index: Index,
+    queue: Queue,
+    readers: Readers,
+    /// Full segments, oldest first.
+    sealed: RwLock<BTreeMap<u32, Sealed>>,
+    /// The segment that is being written, and its contents so far.
+    active: Mutex<Option<(Arc<Segment>, Contents)>>,
+    /// Of all files.
+    bytes: AtomicU64,
+    tickets: AtomicU64,
+    failing: AtomicBool,
+    counters: Counters,
+}
+
+impl Inner {
+    /// The active one first: one that is being sealed is in both places for a moment, never in none.
+    fn segment(&self, id: u32) -> Option<Arc<Segment>> {
+        if let Some((segment, _)) = &*self.active.lock()
+            && segment.id == id
+        {
+            return Some(Arc::clone(segment));
+        }
+        let sealed = self.sealed.read();
+        Some(Arc::clone(&sealed.get(&id)?.segment))
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        record::key_hash(self.folder.seed, key)
+    }
 }
 
 impl Disk {
-    pub(super) fn find(&self, _key: &[u8]) -> Option<Location> {
-        None
+    /// Takes the directory, reads back what is in it and starts the threads.
+    pub fn open(settings: DiskSettings, memory: Arc<MemoryStore>) -> Result<Self, FolderError> {
+        let started = Instant::now();
+        let folder = Folder::open(&settings.path)?;
+        let index = Index::default();
+        let unusable = |error| FolderError::Unusable {
+            path: settings.path.clone(),
+            error,
+        };
+        let found = folder::recover(&folder, &index).map_err(unusable)?;
+        let (entries, entry_bytes) = index.held();
+        tracing::info!(
+            path = %settings.path.display(),
+            entries,
+            entry_bytes,
+            segments = found.segments.len(),
+            scanned = found.scanned,
+            millis = started.elapsed().as_millis() as u64,
+            "the disk cache is open"
+        );
+        let bytes = found.segments.values().map(|sealed| sealed.bytes).sum();
+        let inner = Arc::new(Inner {
+            queue: Queue::new(settings.queue),
+            settings: settings.clone(),
+            folder,
+            memory,
+            index,
+            readers: Readers::default(),
+            sealed: RwLock::new(found.segments),
+            active: Mutex::new(None),
+            bytes: AtomicU64::new(bytes),
+            tickets: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            counters: Counters::default(),
+        });
+        let mut threads = Vec::new();
+        let mut spawn = |name: String, life: Box<dyn FnOnce() + Send>| {
+            threads.push(std::thread::Builder::new().name(name).spawn(life)?);
+            Ok(())
+        };
+        let writer =
+            writer::Writer::new(Arc::clone(&inner), found.next_sequence, found.next_segment);
+        let mut started: io::Result<()> =
+            spawn("edge-disk-write".to_owned(), Box::new(move || writer.run()));
+        for number in 0..readers::READERS {
+            let inner = Arc::clone(&inner);
+            started = started.and_then(|()| {
+                let name = format!("edge-disk-read-{number}");
+                spawn(name, Box::new(move || readers::run(&inner)))
+            });
+        }
+        let disk = Self {
+            inner,
+            threads: Mutex::new(threads),
+        };
+        started.map_err(unusable)?;
+        Ok(disk)
     }
 
-    pub(super) async fn load(
-        &self,
-        _location: Location,
-        _key: &[u8],
-        _promote: impl Fn(Arc<Entry>) -> bool,
-    ) -> Option<Arc<Entry>> {
-        None
+    pub(super) fn find(&self, key: &[u8]) -> Option<Location> {
+        self.inner.index.find(self.inner.hash(key)).map(Location)
     }
 
-    pub(super) fn insert(&self, _entry: &Arc<Entry>) {}
+    /// Reads an entry and puts it into memory.
+    pub(super) async fn load(&self, location: Location, key: &[u8]) -> Option<Arc<Entry>> {
+        match location.0 {
+            Found::Pending(entry) => {
+                if *entry.key != *key {
+                    return None;
+                }
+                readers::promote_pending(&self.inner, self.inner.hash(key), &entry);
+                Some(entry)
+            }
+            Found::Stored(slot) => readers::load(&self.inner, slot, key).await,
+        }
+    }
 
-    pub(super) fn remove(&self, _key: &[u8]) -> bool {
-        false
+    /// Sends an entry to the disk. Where it does not get there, what was there before is gone all the same.
+    pub(super) fn insert(&self, entry: &Arc<Entry>) {
+        if form::kind(&entry.content).is_none() {
+            return;
+        }
+        let inner = &*self.inner;
+        let hash = inner.hash(&entry.key);
+        let ticket = inner.tickets.fetch_add(1, Ordering::Relaxed);
+        let fits = entry.size <= inner.settings.longest() && !inner.failing.load(Ordering::Relaxed);
+        let mut place = inner.index.lock(hash);
+        let stored = place.take();
+        let waiting = place.take_pending();
+        let before = stored.is_some() || waiting.is_some();
+        let over = stored.or(waiting.and_then(|pending| pending.over));
+        if fits && inner.queue.put(hash, ticket, entry.size) {
+            place.set_pending(Pending {
+                ticket,
+                entry: Arc::clone(entry),
+                over,
+            });
+        } else {
+            inner.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            if before {
+                inner.queue.remove(hash, over);
+            }
+        }
+    }
+
+    /// Removes an entry; false when the disk did not have it.
+    pub(super) fn remove(&self, key: &[u8]) -> bool {
+        self.remove_if(self.inner.hash(key), |_| true).is_some()
+    }
+
+    /// Removes what is under a hash if `matches` its slot (`None` for what is still to be written), and says what it was
+    /// large.
+    fn remove_if(&self, hash: u64, matches: impl Fn(Option<&Slot>) -> bool) -> Option<u64> {
+        let inner = &*self.inner;
+        let mut place = inner.index.lock(hash);
+        let slot = place.slot();
+        if (slot.is_none() && place.pending().is_none()) || !matches(slot.as_ref()) {
+            return None;
+        }
+        let stored = place.take();
+        let waiting = place.take_pending();
+        let bytes = match (&stored, &waiting) {
+            (Some(slot), _) => slot.length(),
+            (None, Some(pending)) => pending.entry.size,
+            (None, None) => 0,
+        };
+        inner
+            .queue
+            .remove(hash, stored.or(waiting.and_then(|pending| pending.over)));
+        Some(bytes)
+    }
+
+    /// Visits what is known of every entry on disk, or on its way there. Reads the sidecars: not for a worker.
+    pub fn scan(&self, mut visit: impl FnMut(&Meta<'_>)) {
+        self.scan_slots(|meta, _, _| visit(meta));
+    }
+
+    /// Removes every entry that `matches`, and says how many these were and how many bytes they had. Reads the sidecars:
+    /// not for a worker. Memory is not touched.
+    pub fn remove_where(&self, mut matches: impl FnMut(&Meta<'_>) -> bool) -> (u64, u64) {
+        let (mut entries, mut bytes) = (0, 0);
+        self.scan_slots(|meta, hash, seen| {
+            if !matches(meta) {
+                return;
+            }
+            let same = |slot: Option<&Slot>| match (seen, slot) {
+                (Some(seen), Some(slot)) => slot.is(seen),
+                (None, slot) => slot.is_none(),
+                (Some(_), None) => false,
+            };
+            if let Some(removed) = self.remove_if(hash, same) {
+                entries += 1;
+                bytes += removed;
+            }
+        });
+        (entries, bytes)
+    }
+
+    fn scan_slots(&self, mut visit: impl FnMut(&Meta<'_>, u64, Option<&Slot>)) {
+        let inner = &*self.inner;
+        for entry in inner.index.pending() {
+            let meta = Meta {
+                key: &entry.key,
+                tags: &[],
+                born: 0,
+                bytes: entry.size,
+            };
+            visit(&meta, inner.hash(&entry.key), None);
+        }
+        let mut each = |id: u32, contents: &Contents| {
+            for line in contents.lines() {
+                if matches!(line.kind, Kind::REMOVED | Kind::PROBE) {
+                    continue;
+                }
+                let slot = Slot::new(line.hash, id, line.offset, u64::from(line.length));
+                if !inner.index.lock(line.hash).points_at(&slot) {
+                    continue;
+                }
+                let Ok((key, tags)) = contents.names(line) else {
+                    continue;
+                };
+                let meta = Meta {
+                    key,
+                    tags,
+                    born: line.born,
+                    bytes: slot.length(),
+                };
+                visit(&meta, line.hash, Some(&slot));
+            }
+        };
+        let mut ids: Vec<u32> = inner.sealed.read().keys().copied().collect();
+        let active = inner
+            .active
+            .lock()
+            .as_ref()
+            .map(|(segment, contents)| (segment.id, contents.clone()));
+        if let Some((id, contents)) = active {
+            each(id, &contents);
+            ids.retain(|&sealed| sealed != id);
+        }
+        for id in ids {
+            if let Ok(contents) = writer::contents(inner, id) {
+                each(id, &contents);
+            }
+        }
+    }
+
+    pub fn figures(&self) -> DiskFigures {
+        let inner = &*self.inner;
+        let (entries, entry_bytes) = inner.index.held();
+        let counters = &inner.counters;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DiskFigures {
+            capacity: inner.settings.size,
+            bytes: of(&inner.bytes),
+            entries,
+            entry_bytes,
+            segments: inner.sealed.read().len() as u64 + u64::from(inner.active.lock().is_some()),
+            waiting_bytes: inner.queue.bytes(),
+            failing: inner.failing.load(Ordering::Relaxed),
+            hits: of(&counters.hits),
+            unread: of(&counters.unread),
+            damaged: of(&counters.damaged),
+            written: of(&counters.written),
+            written_bytes: of(&counters.written_bytes),
+            dropped: of(&counters.dropped),
+            evicted: of(&counters.evicted),
+            errors: of(&counters.errors),
+        }
+    }
+
+    /// Writes what waits, seals the segment, and lets go of the directory.
+    pub fn close(&self) {
+        self.inner.queue.end();
+        self.inner.readers.end();
+        for thread in self.threads.lock().drain(..) {
+            let _ = thread.join();
+        }
+        let _ = self.inner.folder.lock.unlock();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -1,0 +1,79 @@
+"""The disk tier of the cache, as an ``Edge`` declares it, and whether this machine can have it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgerouter.checks import Check, Value
+from edgerouter.errors import Problem
+
+__all__ = ["DiskCache", "problem", "shortage"]
+
+
+class DiskCache(Value, frozen=True):
+    """Where responses outlive a restart, and what memory has no room for is kept.
+
+    ``path``  a directory of this edge's own; made when it is not there
+    ``size``  bytes of all files together
+    ``segment_bytes``  size of one file; ``None``: a 128th of ``size``, from 64 KiB to 1 GiB
+    ``queue_bytes``  responses that wait to be written; past it they are kept in memory only
+    """
+
+    path: str
+    size: int
+    segment_bytes: int | None = None
+    queue_bytes: int = 33_554_432
+
+    def _check(self, check: Check) -> None:
+        if isinstance(self.path, os.PathLike):
+            check.keep("path", os.fspath(self.path))
+        check.text("path")
+        if isinstance(self.path, str) and "\0" in self.path:
+            check.fail("path", "must be a directory, such as /var/cache/edgerouter")
+        check.whole("size", least=1 << 20, most=1 << 44)
+        check.whole("segment_bytes", least=65_536, most=1 << 30, optional=True)
+        check.whole("queue_bytes", least=65_536, most=1 << 36)
+
+
+def problem(plan: Mapping[str, Any]) -> Problem | None:
+    """Why this user cannot have the plan's disk tier on this machine. Makes nothing."""
+    disk = plan.get("disk_cache")
+    if not disk:
+        return None
+    path = Path(disk["path"])
+    there = _nearest(path)
+    if not there.is_dir():
+        message = f"{there} is not a directory; choose another path"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        message = f"this user cannot write in {there}; change its owner, or choose another path"
+    else:
+        return None
+    return Problem("disk_cache.path", repr(str(path)), message)
+
+
+def shortage(plan: Mapping[str, Any]) -> str | None:
+    """What to do where the file system has less room than the disk tier may take."""
+    disk = plan.get("disk_cache")
+    if not disk:
+        return None
+    path = Path(disk["path"])
+    own = sum(file.stat().st_size for file in path.glob("*.seg")) if path.is_dir() else 0
+    room = shutil.disk_usage(_nearest(path)).free + own
+    if room >= disk["size"]:
+        return None
+    return (
+        f"the file system has room for {room:,} bytes, and size says {disk['size']:,}: once it is full new responses are "
+        "kept in memory only"
+    )
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or what is there of the way to it."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

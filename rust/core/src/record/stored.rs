@@ -1,0 +1,288 @@
+//! The inside of records: the head of a response, the list of what selects among variants.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
+
+use super::{Damage, Take};
+use crate::cache::freshness::Freshness;
+
+/// Everything about a stored response but its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredHead {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub freshness: Freshness,
+    pub took: u32,
+    pub refresh_from: u32,
+    pub upstream_status: Option<HeaderValue>,
+    pub set_aside: SmallVec<[HeaderName; 2]>,
+    pub has_validator: bool,
+    pub cut: Option<Cut>,
+}
+
+/// A body that is kept in records of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    pub size: u64,
+    pub nonce: u64,
+    /// Of the whole body.
+    pub length: u64,
+}
+
+const MUST_REVALIDATE: u8 = 1;
+const ALWAYS_VALIDATE: u8 = 2;
+const HAS_VALIDATOR: u8 = 4;
+const HAS_UPSTREAM_STATUS: u8 = 8;
+const IS_CUT: u8 = 16;
+
+/// A stored head, borrowed from where it is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadRef<'a> {
+    pub status: StatusCode,
+    pub headers: &'a HeaderMap,
+    pub freshness: &'a Freshness,
+    pub took: u32,
+    pub refresh_from: u32,
+    pub upstream_status: Option<&'a HeaderValue>,
+    pub set_aside: &'a [HeaderName],
+    pub has_validator: bool,
+    pub cut: Option<Cut>,
+}
+
+/// Appends a head. `None` when a name or a list is too long for its length field.
+pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
+    let Freshness {
+        lifetime,
+        initial_age,
+        stored_at,
+        stale_while_revalidate,
+        stale_if_error,
+        must_revalidate,
+        always_validate,
+    } = *head.freshness;
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    out.extend_from_slice(&head.status.as_u16().to_le_bytes());
+    out.push(
+        flag(must_revalidate, MUST_REVALIDATE)
+            | flag(always_validate, ALWAYS_VALIDATE)
+            | flag(head.has_validator, HAS_VALIDATOR)
+            | flag(head.upstream_status.is_some(), HAS_UPSTREAM_STATUS)
+            | flag(head.cut.is_some(), IS_CUT),
+    );
+    out.extend_from_slice(&stored_at.to_le_bytes());
+    for seconds in [
+        lifetime,
+        initial_age,
+        stale_while_revalidate,
+        stale_if_error,
+        head.took,
+        head.refresh_from,
+    ] {
+        out.extend_from_slice(&seconds.to_le_bytes());
+    }
+    if let Some(cut) = head.cut {
+        for number in [cut.size, cut.nonce, cut.length] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+    if let Some(value) = head.upstream_status {
+        long(out, value.as_bytes())?;
+    }
+    count(out, head.set_aside.len())?;
+    for name in head.set_aside {
+        short(out, name.as_str().as_bytes())?;
+    }
+    count(out, head.headers.len())?;
+    for (name, value) in head.headers {
+        short(out, name.as_str().as_bytes())?;
+        long(out, value.as_bytes())?;
+    }
+    Some(())
+}
+
+/// Reads what `write_head` wrote. Field values share one allocation of their own length.
+pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
+    let mut from = Take(bytes);
+    let status = StatusCode::from_u16(from.u16()?).map_err(|_| Damage::Content)?;
+    let flags = from.u8()?;
+    let stored_at = from.u64()?;
+    let freshness = Freshness {
+        stored_at,
+        lifetime: from.u32()?,
+        initial_age: from.u32()?,
+        stale_while_revalidate: from.u32()?,
+        stale_if_error: from.u32()?,
+        must_revalidate: flags & MUST_REVALIDATE != 0,
+        always_validate: flags & ALWAYS_VALIDATE != 0,
+    };
+    let (took, refresh_from) = (from.u32()?, from.u32()?);
+    let cut = if flags & IS_CUT != 0 {
+        Some(Cut {
+            size: from.u64()?,
+            nonce: from.u64()?,
+            length: from.u64()?,
+        })
+    } else {
+        None
+    };
+    let upstream_status = if flags & HAS_UPSTREAM_STATUS != 0 {
+        Some(HeaderValue::from_bytes(from.long()?).map_err(|_| Damage::Content)?)
+    } else {
+        None
+    };
+    let mut set_aside = SmallVec::new();
+    for _ in 0..from.u16()? {
+        set_aside.push(name(from.short()?)?);
+    }
+    let fields = usize::from(from.u16()?);
+    let text = Bytes::copy_from_slice(from.0);
+    let whole = from.0.len();
+    let mut headers = HeaderMap::try_with_capacity(fields).map_err(|_| Damage::Lengths)?;
+    for _ in 0..fields {
+        let name = name(from.short()?)?;
+        let value = from.long()?;
+        let end = whole - from.0.len();
+        let value = HeaderValue::from_maybe_shared(text.slice(end - value.len()..end))
+            .map_err(|_| Damage::Content)?;
+        headers
+            .try_append(name, value)
+            .map_err(|_| Damage::Lengths)?;
+    }
+    from.end()?;
+    Ok(StoredHead {
+        status,
+        headers,
+        freshness,
+        took,
+        refresh_from,
+        upstream_status,
+        set_aside,
+        has_validator: flags & HAS_VALIDATOR != 0,
+        cut,
+    })
+}
+
+/// Appends the names and the nonce of a variants' list.
+pub fn write_variants(out: &mut Vec<u8>, names: &[HeaderName], nonce: u64) -> Option<()> {
+    out.extend_from_slice(&nonce.to_le_bytes());
+    count(out, names.len())?;
+    for name in names {
+        short(out, name.as_str().as_bytes())?;
+    }
+    Some(())
+}
+
+pub fn read_variants(bytes: &[u8]) -> Result<(SmallVec<[HeaderName; 4]>, u64), Damage> {
+    let mut from = Take(bytes);
+    let nonce = from.u64()?;
+    let mut names = SmallVec::new();
+    for _ in 0..from.u16()? {
+        names.push(name(from.short()?)?);
+    }
+    from.end()?;
+    Ok((names, nonce))
+}
+
+fn name(bytes: &[u8]) -> Result<HeaderName, Damage> {
+    HeaderName::from_bytes(bytes).map_err(|_| Damage::Content)
+}
+
+fn count(out: &mut Vec<u8>, number: usize) -> Option<()> {
+    out.extend_from_slice(&u16::try_from(number).ok()?.to_le_bytes());
+    Some(())
+}
+
+fn short(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
+    count(out, bytes.len())?;
+    out.extend_from_slice(bytes);
+    Some(())
+}
+
+fn long(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
+    out.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_le_bytes());
+    out.extend_from_slice(bytes);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use http::header;
+
+    use super::*;
+
+    fn head() -> StoredHead {
+        let mut headers = HeaderMap::new();
+        headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        headers.append("x-many", HeaderValue::from_static("1"));
+        headers.append("x-many", HeaderValue::from_static("2"));
+        headers.append("x-empty", HeaderValue::from_static(""));
+        headers.append("x-latin", HeaderValue::from_bytes(b"\xfc").unwrap());
+        StoredHead {
+            status: StatusCode::NOT_FOUND,
+            headers,
+            freshness: Freshness {
+                lifetime: 60,
+                initial_age: 3,
+                stored_at: 1_700_000_000,
+                stale_while_revalidate: 30,
+                stale_if_error: u32::MAX,
+                must_revalidate: true,
+                always_validate: false,
+            },
+            took: 12,
+            refresh_from: 50,
+            upstream_status: Some(HeaderValue::from_static("far; hit")),
+            set_aside: SmallVec::from_iter([header::SET_COOKIE]),
+            has_validator: true,
+            cut: Some(Cut {
+                size: 1 << 20,
+                nonce: 3,
+                length: 5 << 30,
+            }),
+        }
+    }
+
+    fn written(head: &StoredHead) -> Vec<u8> {
+        let mut out = Vec::new();
+        let head = HeadRef {
+            status: head.status,
+            headers: &head.headers,
+            freshness: &head.freshness,
+            took: head.took,
+            refresh_from: head.refresh_from,
+            upstream_status: head.upstream_status.as_ref(),
+            set_aside: &head.set_aside,
+            has_validator: head.has_validator,
+            cut: head.cut,
+        };
+        write_head(&mut out, &head).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_head_reads_as_it_was_written() {
+        let head = head();
+        assert_eq!(read_head(&written(&head)).unwrap(), head);
+    }
+
+    #[test]
+    fn a_head_cut_short_or_with_more_behind_it_is_refused() {
+        let bytes = written(&head());
+        for length in 0..bytes.len() {
+            assert!(read_head(&bytes[..length]).is_err(), "{length}");
+        }
+        let longer = [&bytes[..], b"x"].concat();
+        assert_eq!(read_head(&longer), Err(Damage::Lengths));
+    }
+
+    #[test]
+    fn variants_read_as_they_were_written() {
+        let names = [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE];
+        let mut out = Vec::new();
+        write_variants(&mut out, &names, 99).unwrap();
+        let (read, nonce) = read_variants(&out).unwrap();
+        assert_eq!((&read[..], nonce), (&names[..], 99));
+    }
+}

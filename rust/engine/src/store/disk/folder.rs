@@ -1,0 +1,234 @@
+//! The directory of a disk tier: who may use it, and what a start finds there.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use edgerouter_core::record::{Kind, checksum, sidecar::Line};
+use hashbrown::HashSet;
+
+use super::{
+    index::{Index, Slot},
+    segment::{Segment, parse_name, private, read_lines, segment_path, sidecar_path},
+};
+
+/// Why a directory cannot be used; one line, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error(
+        "disk_cache.path: {0:?}: another process uses this directory; stop it, or give each edge a directory of its own"
+    )]
+    Locked(PathBuf),
+    #[error(
+        "disk_cache.path: {path:?}: {error}; give a directory that this user can create and write"
+    )]
+    Unusable { path: PathBuf, error: io::Error },
+}
+
+/// A directory that is ours until `lock` is dropped.
+#[derive(Debug)]
+pub struct Folder {
+    pub path: PathBuf,
+    pub lock: File,
+    /// Seeds every checksum and key hash: what another cache wrote, or a body that looks like a record, is none of ours.
+    pub seed: u64,
+}
+
+const LOCK: &str = "lock";
+const SEED: &str = "seed";
+const SEED_MAGIC: &[u8; 8] = b"edgedisk";
+
+impl Folder {
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let unusable = |error| FolderError::Unusable {
+            path: path.to_owned(),
+            error,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(unusable)?;
+        let lock = private_or_new(&path.join(LOCK)).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(FolderError::Locked(path.to_owned()));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+        let seed = match read_seed(&path.join(SEED)) {
+            Some(seed) => seed,
+            None => {
+                // Without its seed nothing that is here can be checked.
+                for (id, _) in list(path).map_err(unusable)? {
+                    remove(path, id);
+                }
+                write_seed(path).map_err(unusable)?
+            }
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            lock,
+            seed,
+        })
+    }
+}
+
+fn private_or_new(path: &Path) -> io::Result<File> {
+    match private(path, true) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => private(path, false),
+        opened => opened,
+    }
+}
+
+fn read_seed(path: &Path) -> Option<u64> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .ok()?
+        .take(64)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    let (magic, rest) = bytes.split_first_chunk::<8>()?;
+    let (seed, rest) = rest.split_first_chunk::<8>()?;
+    let sum = u64::from_le_bytes(rest.try_into().ok()?);
+    (magic == SEED_MAGIC && sum == checksum(0, seed)).then(|| u64::from_le_bytes(*seed))
+}
+
+fn write_seed(folder: &Path) -> io::Result<u64> {
+    let mut random = fastrand::Rng::new();
+    let seed = random.u64(..);
+    let new = folder.join("seed.new");
+    let _ = fs::remove_file(&new);
+    let mut file = private(&new, true)?;
+    file.write_all(SEED_MAGIC)?;
+    file.write_all(&seed.to_le_bytes())?;
+    file.write_all(&checksum(0, &seed.to_le_bytes()).to_le_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, folder.join(SEED))?;
+    Ok(seed)
+}
+
+/// The segments that are there, oldest first, with their lengths. Sidecars without a segment are swept away.
+fn list(folder: &Path) -> io::Result<BTreeMap<u32, u64>> {
+    let mut segments = BTreeMap::new();
+    let mut sidecars = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_name().to_str().and_then(parse_name) {
+            Some((id, false)) => {
+                segments.insert(id, entry.metadata()?.len());
+            }
+            Some((id, true)) => sidecars.push(id),
+            None => {}
+        }
+    }
+    for id in sidecars {
+        if !segments.contains_key(&id) {
+            let _ = fs::remove_file(sidecar_path(folder, id));
+        }
+    }
+    Ok(segments)
+}
+
+/// Removes a segment's files. What cannot be removed is found by the next start.
+pub fn remove(folder: &Path, id: u32) -> bool {
+    let gone = fs::remove_file(segment_path(folder, id));
+    let _ = fs::remove_file(sidecar_path(folder, id));
+    gone.is_ok()
+}
+
+/// A full segment.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    pub segment: Arc<Segment>,
+    /// Of the segment and its sidecar.
+    pub bytes: u64,
+}
+
+/// What a start found.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    pub segments: BTreeMap<u32, Sealed>,
+    pub next_sequence: u64,
+    pub newest_born: u64,
+    pub next_segment: u32,
+    /// Segments that had to be scanned.
+    pub scanned: usize,
+}
+
+/// Reads back what is there: sidecars where there are good ones, the segments themselves otherwise. Newest first, and the
+/// first word on a key is the last: a removal or a newer record hides every older one.
+pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
+    let mut found = Recovered::default();
+    let mut removed: HashSet<u64, foldhash::fast::RandomState> = HashSet::default();
+    for (id, length) in list(&folder.path)?.into_iter().rev() {
+        found.next_segment = found.next_segment.max(id.saturating_add(1));
+        let segment = Segment::open(&folder.path, id)?;
+        let (lines, bytes) = match read_lines(&folder.path, id, folder.seed, length) {
+            Ok((lines, sidecar)) => (lines, length + sidecar),
+            Err(_) => {
+                found.scanned += 1;
+                let (contents, end) = segment.scan(folder.seed)?;
+                if contents.lines().is_empty() {
+                    remove(&folder.path, id);
+                    continue;
+                }
+                segment.file.set_len(end)?;
+                let sidecar = contents.write(folder.seed, end);
+                let written = write_sidecar(&folder.path, id, &sidecar);
+                (
+                    contents.lines().to_vec(),
+                    end + written.map_or(0, |()| sidecar.len() as u64),
+                )
+            }
+        };
+        for line in lines.iter().rev() {
+            found.next_sequence = found.next_sequence.max(line.sequence + 1);
+            found.newest_born = found.newest_born.max(line.born);
+            take(line, id, index, &mut removed);
+        }
+        let segment = Arc::new(segment);
+        found.segments.insert(id, Sealed { segment, bytes });
+    }
+    Ok(found)
+}
+
+fn take(
+    line: &Line,
+    segment: u32,
+    index: &Index,
+    removed: &mut HashSet<u64, foldhash::fast::RandomState>,
+) {
+    match line.kind {
+        Kind::PROBE => {}
+        Kind::REMOVED => {
+            if index.lock(line.hash).slot().is_none() {
+                removed.insert(line.hash);
+            }
+        }
+        _ => {
+            let mut place = index.lock(line.hash);
+            if place.slot().is_none() && !removed.contains(&line.hash) {
+                let length = u64::from(line.length);
+                place.put(Slot::new(line.hash, segment, line.offset, length));
+            }
+        }
+    }
+}
+
+/// Writes a sidecar; a half written one is removed, and would be refused.
+pub fn write_sidecar(folder: &Path, id: u32, bytes: &[u8]) -> io::Result<()> {
+    let path = sidecar_path(folder, id);
+    let _ = fs::remove_file(&path);
+    let written = private(&path, true).and_then(|mut file| file.write_all(bytes));
+    if written.is_err() {
+        let _ = fs::remove_file(&path);
+    }
+    written
+}

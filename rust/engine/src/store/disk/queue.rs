@@ -1,0 +1,107 @@
+//! The way from the workers to the writer: bounded in bytes and number, never waited for.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::index::Slot;
+
+/// A change of the disk, in the order in which the index saw it.
+#[derive(Debug)]
+pub enum Change {
+    /// The pending entry of this hash, if it still is the one with this ticket.
+    Put { hash: u64, ticket: u64, size: u64 },
+    /// Nothing is stored under this hash any more; the record that was there, where it is known.
+    Remove { hash: u64, over: Option<Slot> },
+}
+
+#[derive(Debug)]
+pub struct Queue {
+    state: Mutex<State>,
+    filled: Condvar,
+    most_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    changes: VecDeque<Change>,
+    /// Of changes that wait or are being made.
+    bytes: u64,
+    puts: usize,
+    ended: bool,
+}
+
+/// Entries that may wait, however small they are.
+const MOST_PUTS: usize = 65_536;
+
+/// What the writer takes at once.
+const BATCH: usize = 512;
+
+impl Queue {
+    pub fn new(most_bytes: u64) -> Self {
+        Self {
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            most_bytes,
+        }
+    }
+
+    /// What a removal that waits is counted as.
+    pub const REMOVAL_BYTES: u64 = size_of::<Change>() as u64;
+
+    /// False when there is no room for an entry of this size.
+    pub fn put(&self, hash: u64, ticket: u64, size: u64) -> bool {
+        let mut state = self.state.lock();
+        if state.ended || state.puts >= MOST_PUTS || state.bytes + size > self.most_bytes {
+            return false;
+        }
+        state.bytes += size;
+        state.puts += 1;
+        state.changes.push_back(Change::Put { hash, ticket, size });
+        self.filled.notify_one();
+        true
+    }
+
+    /// Always has room: it is sent only for what the index had, so there are no more of them than entries.
+    pub fn remove(&self, hash: u64, over: Option<Slot>) {
+        let mut state = self.state.lock();
+        state.bytes += Self::REMOVAL_BYTES;
+        state.changes.push_back(Change::Remove { hash, over });
+        self.filled.notify_one();
+    }
+
+    /// Waits for changes, at most `patience`. `None` when all is done and nothing more will come.
+    pub fn take(&self, patience: Duration) -> Option<Vec<Change>> {
+        let until = Instant::now() + patience;
+        let mut state = self.state.lock();
+        while state.changes.is_empty() {
+            if state.ended {
+                return None;
+            }
+            if self.filled.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        let number = state.changes.len().min(BATCH);
+        Some(state.changes.drain(..number).collect())
+    }
+
+    /// The writer has finished with changes: their bytes are free.
+    pub fn done(&self, bytes: u64, puts: usize) {
+        let mut state = self.state.lock();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        state.puts = state.puts.saturating_sub(puts);
+    }
+
+    pub fn end(&self) {
+        self.state.lock().ended = true;
+        self.filled.notify_all();
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.state.lock().bytes
+    }
+}

@@ -1,0 +1,186 @@
+//! Reading from disk: a few threads, a bounded queue, one read for all who want the same entry.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hashbrown::{HashMap, hash_map};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::{
+    Inner, form,
+    index::{Pending, Slot},
+};
+use crate::store::Entry;
+
+/// Threads that read. The page cache answers most reads in microseconds; the others wait for the device, which likes a
+/// few at a time.
+pub const READERS: usize = 4;
+
+/// Reads that may wait; beyond that a look-up goes to the origin.
+const MOST_WAITING: usize = 4_096;
+
+/// A request does not wait longer for its read, and goes to the origin.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Waiter = oneshot::Sender<Option<Arc<Entry>>>;
+
+#[derive(Debug, Default)]
+pub struct Readers {
+    state: Mutex<State>,
+    filled: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    /// By where the record is: who looks after a replacement must not get what was there before.
+    waiting: HashMap<(u32, u32), Vec<Waiter>, foldhash::fast::RandomState>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Job {
+    slot: Slot,
+    key: Box<[u8]>,
+}
+
+impl Readers {
+    /// Asks for a record; the answer comes by the receiver, `None` when there is no room for another read.
+    fn ask(&self, slot: Slot, key: &[u8]) -> Option<oneshot::Receiver<Option<Arc<Entry>>>> {
+        let (answer, answered) = oneshot::channel();
+        let mut state = self.state.lock();
+        if state.ended {
+            return None;
+        }
+        let full = state.jobs.len() >= MOST_WAITING;
+        match state.waiting.entry((slot.segment, slot.offset)) {
+            hash_map::Entry::Occupied(mut reading) => {
+                reading.get_mut().push(answer);
+                return Some(answered);
+            }
+            hash_map::Entry::Vacant(_) if full => return None,
+            hash_map::Entry::Vacant(first) => {
+                first.insert(vec![answer]);
+            }
+        }
+        state.jobs.push_back(Job {
+            slot,
+            key: key.into(),
+        });
+        self.filled.notify_one();
+        Some(answered)
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            if state.ended {
+                return None;
+            }
+            self.filled.wait(&mut state);
+        }
+    }
+
+    fn answer(&self, slot: &Slot, entry: Option<&Arc<Entry>>) {
+        let waiters = self
+            .state
+            .lock()
+            .waiting
+            .remove(&(slot.segment, slot.offset));
+        for waiter in waiters.into_iter().flatten() {
+            let _ = waiter.send(entry.cloned());
+        }
+    }
+
+    pub fn end(&self) {
+        let mut state = self.state.lock();
+        state.ended = true;
+        state.jobs.clear();
+        state.waiting.clear();
+        self.filled.notify_all();
+    }
+}
+
+/// The life of a thread that reads.
+pub fn run(inner: &Inner) {
+    while let Some(job) = inner.readers.next() {
+        let entry = read(inner, &job);
+        inner.readers.answer(&job.slot, entry.as_ref());
+    }
+}
+
+/// Waits for an entry to be read.
+pub async fn load(inner: &Inner, slot: Slot, key: &[u8]) -> Option<Arc<Entry>> {
+    let Some(answered) = inner.readers.ask(slot, key) else {
+        inner.counters.unread.fetch_add(1, Ordering::Relaxed);
+        return None;
+    };
+    let entry = match tokio::time::timeout(PATIENCE, answered).await {
+        Ok(entry) => entry.ok().flatten()?,
+        Err(_) => {
+            inner.counters.unread.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+    };
+    // Another key of the same hash may have been read instead.
+    (*entry.key == *key).then_some(entry)
+}
+
+fn read(inner: &Inner, job: &Job) -> Option<Arc<Entry>> {
+    let slot = &job.slot;
+    // A segment that is gone by now took its slots with it.
+    let segment = inner.segment(slot.segment)?;
+    let read = segment
+        .read(slot.offset, slot.length())
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| {
+            form::read(inner.folder.seed, &Bytes::from(bytes), &job.key)
+                .map_err(|damage| damage.to_string())
+        });
+    match read {
+        Ok(Some(entry)) => {
+            inner.counters.hits.fetch_add(1, Ordering::Relaxed);
+            Some(promote(inner, slot, Arc::new(entry)))
+        }
+        Ok(None) => None,
+        Err(error) => {
+            tracing::debug!(%error, segment = slot.segment, offset = slot.offset, "a damaged record is dropped from the disk cache");
+            let mut place = inner.index.lock(slot.hash());
+            if place.points_at(slot) {
+                place.take();
+                inner.counters.damaged.fetch_add(1, Ordering::Relaxed);
+            }
+            None
+        }
+    }
+}
+
+/// Puts an entry into memory, unless it was removed or replaced while it was being read: the index says so, and cannot
+/// change in between.
+fn promote(inner: &Inner, slot: &Slot, entry: Arc<Entry>) -> Arc<Entry> {
+    let mut place = inner.index.lock(slot.hash());
+    if place.points_at(slot) {
+        place.touch();
+        inner.memory.insert(Arc::clone(&entry));
+    }
+    entry
+}
+
+/// An entry that is still to be written goes back into memory as it is.
+pub fn promote_pending(inner: &Inner, hash: u64, entry: &Arc<Entry>) {
+    let place = inner.index.lock(hash);
+    if place
+        .pending()
+        .is_some_and(|Pending { entry: own, .. }| Arc::ptr_eq(own, entry))
+    {
+        inner.memory.insert(Arc::clone(entry));
+    }
+}
