@@ -60,6 +60,11 @@ pub fn record(data: &[u8]) {
         stored::write_head(&mut again, &head_ref).unwrap();
         assert_eq!(stored::read_head(&again).unwrap(), head);
     }
+    if let Ok((viewer, tags)) = stored::read_birth(data) {
+        let mut again = Vec::new();
+        stored::write_birth(&mut again, viewer, &tags).unwrap();
+        assert_eq!(again, data);
+    }
     if let Ok((names, nonce)) = stored::read_variants(data) {
         let mut again = Vec::new();
         stored::write_variants(&mut again, &names, nonce).unwrap();

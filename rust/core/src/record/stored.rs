@@ -184,6 +184,35 @@ pub fn read_variants(bytes: &[u8]) -> Result<(SmallVec<[HeaderName; 4]>, u64), D
     Ok((names, nonce))
 }
 
+/// Appends what purges are compared with: the path that the viewer asked for, where it is not the key's, and the tags.
+pub fn write_birth(out: &mut Vec<u8>, viewer: Option<&str>, tags: &[u64]) -> Option<()> {
+    out.push(u8::from(viewer.is_some()));
+    if let Some(viewer) = viewer {
+        long(out, viewer.as_bytes())?;
+    }
+    for tag in tags {
+        out.extend_from_slice(&tag.to_le_bytes());
+    }
+    Some(())
+}
+
+pub fn read_birth(bytes: &[u8]) -> Result<(Option<&str>, Box<[u64]>), Damage> {
+    let mut from = Take(bytes);
+    let viewer = match from.u8()? {
+        0 => None,
+        1 => Some(std::str::from_utf8(from.long()?).map_err(|_| Damage::Content)?),
+        _ => return Err(Damage::Content),
+    };
+    let (tags, rest) = from.0.as_chunks::<8>();
+    if !rest.is_empty() {
+        return Err(Damage::Lengths);
+    }
+    Ok((
+        viewer,
+        tags.iter().map(|tag| u64::from_le_bytes(*tag)).collect(),
+    ))
+}
+
 fn name(bytes: &[u8]) -> Result<HeaderName, Damage> {
     HeaderName::from_bytes(bytes).map_err(|_| Damage::Content)
 }
@@ -275,6 +304,17 @@ mod tests {
         }
         let longer = [&bytes[..], b"x"].concat();
         assert_eq!(read_head(&longer), Err(Damage::Lengths));
+    }
+
+    #[test]
+    fn a_birth_reads_as_it_was_written() {
+        for (viewer, tags) in [(None, &[][..]), (Some("/a"), &[1, u64::MAX][..])] {
+            let mut out = Vec::new();
+            write_birth(&mut out, viewer, tags).unwrap();
+            let (read, read_tags) = read_birth(&out).unwrap();
+            assert_eq!((read, &*read_tags), (viewer, tags));
+            assert!(read_birth(&out[..out.len() - 1]).is_err());
+        }
     }
 
     #[test]

@@ -198,8 +198,12 @@ impl Purges {
 
     /// Counts a response that was found purged, for those purges that mean it and are not completed.
     pub fn count(&self, subject: &Subject<'_>, born: u64, entry: &Entry) {
-        // Slices are bytes of an object that is counted itself.
-        let (objects, size) = (u64::from(entry.is_object()), entry.size());
+        self.count_one(subject, born, entry.is_object(), entry.size());
+    }
+
+    /// As `count`, for what is known by its description only. Slices are bytes of an object that is counted itself.
+    pub fn count_one(&self, subject: &Subject<'_>, born: u64, is_object: bool, size: u64) {
+        let objects = u64::from(is_object);
         let mut desk = self.desk.lock();
         let mut matched = false;
         for purge in desk.pending() {

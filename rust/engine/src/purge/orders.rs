@@ -12,7 +12,7 @@ pub(crate) fn place(shared: &Shared, order: &Value) -> Result<Value, Refused> {
     let live = shared.live.load();
     if order.dry_run {
         let keys = scope::url_hashes(&order.scopes, &live.plan);
-        let census = sweep::census(shared.store.memory(), &Matcher::new(&order.scopes, &keys));
+        let census = sweep::census(&shared.store, &Matcher::new(&order.scopes, &keys));
         return Ok(json!({
             "dry_run": true,
             "matched": {"objects": census.objects, "bytes": census.bytes},

@@ -6,7 +6,10 @@
 
 use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
-use edgerouter_core::cache::purge::{Matcher, Subject, Verdict};
+use edgerouter_core::{
+    cache::purge::{Matcher, Subject, Verdict},
+    record::Kind,
+};
 use tokio::sync::watch;
 
 use super::{Purge, Purges};
@@ -14,7 +17,8 @@ use crate::{
     server::Life,
     store::{
         Entry, Store, View,
-        memory::{MemoryStore, Step},
+        disk::{Disk, Meta},
+        memory::Step,
     },
     worker::Shared,
 };
@@ -70,12 +74,38 @@ fn sweep(shared: &Shared, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
             }
         }
     }
+    if let Some(disk) = shared.store.disk() {
+        sweep_disk(purges, &shared.store, disk);
+    }
     for purge in pending {
         purge
             .completed
             .store(true, std::sync::atomic::Ordering::Release);
         tracing::info!(id = %purge.id, objects = purge.objects(), bytes = purge.bytes(), "purge completed");
     }
+}
+
+/// What the disk alone has. There a response that becomes stale leaves like one that is gone: writing it once more would
+/// cost more than asking for it does.
+fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk) {
+    disk.remove_where(|meta| {
+        let Some(subject) = on_disk_only(store, meta) else {
+            return false;
+        };
+        let named = !matches!(purges.judge(&subject, meta.born), Verdict::Untouched);
+        if named {
+            purges.count_one(&subject, meta.born, meta.kind == Kind::OBJECT, meta.bytes);
+        }
+        named
+    });
+}
+
+/// What purges know of a response or a slice that memory does not have.
+fn on_disk_only<'a>(store: &Store, meta: &'a Meta<'_>) -> Option<Subject<'a>> {
+    if !matches!(meta.kind, Kind::OBJECT | Kind::SLICE) || store.peek(meta.key).is_some() {
+        return None;
+    }
+    Subject::of(meta.key, meta.viewer, meta.tags)
 }
 
 fn apply(purges: &Purges, store: &Store, entry: &Arc<Entry>, newest: u64) {
@@ -123,28 +153,39 @@ pub struct Census {
 
 const SAMPLE: usize = 20;
 
-pub(crate) fn census(store: &MemoryStore, matcher: &Matcher) -> Census {
+pub(crate) fn census(store: &Store, matcher: &Matcher) -> Census {
     let mut census = Census::default();
     let mut at = Some(Step::default());
     let mut found = Vec::with_capacity(STEP);
     while let Some(here) = at {
-        at = store.step(here, STEP, &mut found);
+        at = store.memory().step(here, STEP, &mut found);
         for entry in found.drain(..) {
             let subject = Subject::of(entry.key(), entry.viewer(), entry.tags());
             if !purgeable(&entry) || !subject.is_some_and(|s| matcher.matches(&s)) {
                 continue;
             }
-            census.bytes += entry.size();
-            if !entry.is_object() {
-                continue;
-            }
-            census.objects += 1;
-            if census.sample.len() < SAMPLE {
-                census
-                    .sample
-                    .push(edgerouter_core::cache::key::describe(entry.key()));
-            }
+            census.add(entry.key(), entry.is_object(), entry.size());
         }
     }
+    if let Some(disk) = store.disk() {
+        disk.scan(|meta| {
+            if on_disk_only(store, meta).is_some_and(|s| matcher.matches(&s)) {
+                census.add(meta.key, meta.kind == Kind::OBJECT, meta.bytes);
+            }
+        });
+    }
     census
+}
+
+impl Census {
+    fn add(&mut self, key: &[u8], is_object: bool, bytes: u64) {
+        self.bytes += bytes;
+        if !is_object {
+            return;
+        }
+        self.objects += 1;
+        if self.sample.len() < SAMPLE {
+            self.sample.push(edgerouter_core::cache::key::describe(key));
+        }
+    }
 }

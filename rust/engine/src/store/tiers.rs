@@ -73,9 +73,13 @@ impl Store {
         removed
     }
 
-    /// Puts another state of an entry in its place in memory; false when that is no longer there.
+    /// Puts another state of an entry in its place; false when that is no longer there.
     pub fn replace(&self, old: &Arc<Entry>, new: Arc<Entry>) -> bool {
-        self.memory.replace(old, new)
+        let replaced = self.memory.replace(old, Arc::clone(&new));
+        if replaced && let Some(disk) = &self.disk {
+            disk.insert(&new);
+        }
+        replaced
     }
 
     /// Visits what is in memory.

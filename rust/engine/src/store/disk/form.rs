@@ -1,5 +1,7 @@
 //! Entries as records, and records as entries.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use edgerouter_core::record::{
     Damage, Kind, Record,
@@ -7,36 +9,28 @@ use edgerouter_core::record::{
     stored::{self, Cut, HeadRef},
 };
 
-use crate::store::{Content, Entry, Object, Slices, Variants, entry::Chunks};
-
-/// Bodies up to this are copied out of what was read, so that nothing but them is kept; beyond it the few bytes in front
-/// of the body are worth less than the copy.
-const COPIED: usize = 64 << 10;
+use crate::store::{
+    Birth, Content, Entry, Object, Slices, Variants, View,
+    entry::{Chunks, compact_body},
+};
 
 /// The kind of an entry's record; `None` for what is not worth writing.
-pub fn kind(content: &Content) -> Option<Kind> {
-    match content {
-        Content::Object(_) => Some(Kind::OBJECT),
-        Content::Variants(_) => Some(Kind::VARIANTS),
-        Content::Slice(_) => Some(Kind::SLICE),
-        Content::Unshared { .. } => None,
+pub fn kind(entry: &Entry) -> Option<Kind> {
+    match entry.view() {
+        View::Object => Some(Kind::OBJECT),
+        View::Variants(_) => Some(Kind::VARIANTS),
+        View::Slice(_) => Some(Kind::SLICE),
+        View::Unshared { .. } => None,
     }
 }
 
-/// The pieces of an entry's body.
-pub fn body(content: &Content) -> &[Bytes] {
-    match content {
-        Content::Object(object) => &object.body,
-        Content::Slice(bytes) => std::slice::from_ref(bytes),
-        Content::Variants(_) | Content::Unshared { .. } => &[],
-    }
-}
-
-/// Appends everything of an entry's record but body and zeros. `None` when it cannot be written as a record.
-pub fn write(out: &mut Vec<u8>, seed: u64, entry: &Entry, label: Label) -> Option<()> {
+/// Appends an entry's record but for the zeros behind it. `None` when it cannot be written as a record.
+pub fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Label) -> Option<()> {
     let mut head = Vec::with_capacity(512);
-    match &entry.content {
-        Content::Object(object) => {
+    let mut body = Chunks::new();
+    match entry.view() {
+        View::Object => {
+            let object = entry.object()?;
             let head_ref = HeadRef {
                 status: object.status,
                 headers: &object.headers,
@@ -53,15 +47,22 @@ pub fn write(out: &mut Vec<u8>, seed: u64, entry: &Entry, label: Label) -> Optio
                 }),
             };
             stored::write_head(&mut head, &head_ref)?;
+            body = object.body;
         }
-        Content::Variants(variants) => {
+        View::Variants(variants) => {
             stored::write_variants(&mut head, &variants.names, variants.nonce)?;
         }
-        Content::Slice(_) => {}
-        Content::Unshared { .. } => return None,
+        View::Slice(bytes) => body.push(bytes.clone()),
+        View::Unshared { .. } => return None,
     }
-    let pieces = body(&entry.content).iter().map(|piece| &piece[..]);
-    frame::write_front(out, seed, label, (&entry.key, &[], &head), pieces)
+    let mut birth = Vec::new();
+    stored::write_birth(&mut birth, entry.viewer(), entry.tags())?;
+    let pieces = body.iter().map(|piece| &piece[..]);
+    frame::write_front(out, seed, label, (entry.key(), &birth, &head), pieces)?;
+    for piece in &body {
+        out.extend_from_slice(piece);
+    }
+    Some(())
 }
 
 /// Reads the entry of `key` from a record's bytes. `Ok(None)` when the record is another key's, was removed in place, or
@@ -89,31 +90,21 @@ pub fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>, Damag
                     size: cut.size,
                     nonce: cut.nonce,
                 }),
-                body: chunks(body, bytes),
+                body: compact_body(vec![bytes.slice_ref(body)], body.len()),
             })
         }
         Kind::VARIANTS => {
             let (names, nonce) = stored::read_variants(front.head)?;
             Content::Variants(Variants { names, nonce })
         }
-        Kind::SLICE => Content::Slice(own(body, bytes)),
+        Kind::SLICE => Content::Slice(Bytes::copy_from_slice(body)),
         _ => return Ok(None),
     };
-    Ok(Some(Entry::new(key, content)))
-}
-
-fn chunks(body: &[u8], record: &Bytes) -> Chunks {
-    let mut chunks = Chunks::new();
-    if !body.is_empty() {
-        chunks.push(own(body, record));
-    }
-    chunks
-}
-
-fn own(body: &[u8], record: &Bytes) -> Bytes {
-    if body.len() <= COPIED {
-        Bytes::copy_from_slice(body)
-    } else {
-        record.slice_ref(body)
-    }
+    let (viewer, tags) = stored::read_birth(front.tags)?;
+    let birth = Birth {
+        born: front.label.born,
+        viewer: viewer.map(Into::into),
+        tags,
+    };
+    Ok(Some(Entry::new(key, content, birth)))
 }

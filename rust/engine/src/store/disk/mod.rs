@@ -33,7 +33,7 @@ use std::{
 
 use edgerouter_core::{
     plan::DiskCache,
-    record::{self, Kind, sidecar::Contents},
+    record::{self, Kind, sidecar::Contents, stored},
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -101,9 +101,12 @@ pub struct Location(Found);
 /// What is known of an entry on disk without reading it.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta<'a> {
+    pub kind: Kind,
     pub key: &'a [u8],
-    pub tags: &'a [u8],
     pub born: u64,
+    /// The path that the viewer asked for, where it is not the one in the key.
+    pub viewer: Option<&'a str>,
+    pub tags: &'a [u64],
     /// Bytes on disk.
     pub bytes: u64,
 }
@@ -249,7 +252,7 @@ impl Disk {
     pub(super) async fn load(&self, location: Location, key: &[u8]) -> Option<Arc<Entry>> {
         match location.0 {
             Found::Pending(entry) => {
-                if *entry.key != *key {
+                if entry.key() != key {
                     return None;
                 }
                 readers::promote_pending(&self.inner, self.inner.hash(key), &entry);
@@ -261,19 +264,20 @@ impl Disk {
 
     /// Sends an entry to the disk. Where it does not get there, what was there before is gone all the same.
     pub(super) fn insert(&self, entry: &Arc<Entry>) {
-        if form::kind(&entry.content).is_none() {
+        if form::kind(entry).is_none() {
             return;
         }
         let inner = &*self.inner;
-        let hash = inner.hash(&entry.key);
+        let hash = inner.hash(entry.key());
         let ticket = inner.tickets.fetch_add(1, Ordering::Relaxed);
-        let fits = entry.size <= inner.settings.longest() && !inner.failing.load(Ordering::Relaxed);
+        let fits =
+            entry.size() <= inner.settings.longest() && !inner.failing.load(Ordering::Relaxed);
         let mut place = inner.index.lock(hash);
         let stored = place.take();
         let waiting = place.take_pending();
         let before = stored.is_some() || waiting.is_some();
         let over = stored.or(waiting.and_then(|pending| pending.over));
-        if fits && inner.queue.put(hash, ticket, entry.size) {
+        if fits && inner.queue.put(hash, ticket, entry.size()) {
             place.set_pending(Pending {
                 ticket,
                 entry: Arc::clone(entry),
@@ -305,7 +309,7 @@ impl Disk {
         let waiting = place.take_pending();
         let bytes = match (&stored, &waiting) {
             (Some(slot), _) => slot.length(),
-            (None, Some(pending)) => pending.entry.size,
+            (None, Some(pending)) => pending.entry.size(),
             (None, None) => 0,
         };
         inner
@@ -343,13 +347,18 @@ impl Disk {
     fn scan_slots(&self, mut visit: impl FnMut(&Meta<'_>, u64, Option<&Slot>)) {
         let inner = &*self.inner;
         for entry in inner.index.pending() {
-            let meta = Meta {
-                key: &entry.key,
-                tags: &[],
-                born: 0,
-                bytes: entry.size,
+            let Some(kind) = form::kind(&entry) else {
+                continue;
             };
-            visit(&meta, inner.hash(&entry.key), None);
+            let meta = Meta {
+                kind,
+                key: entry.key(),
+                born: entry.born(),
+                viewer: entry.viewer(),
+                tags: entry.tags(),
+                bytes: entry.size(),
+            };
+            visit(&meta, inner.hash(entry.key()), None);
         }
         let mut each = |id: u32, contents: &Contents| {
             for line in contents.lines() {
@@ -363,10 +372,15 @@ impl Disk {
                 let Ok((key, tags)) = contents.names(line) else {
                     continue;
                 };
+                let Ok((viewer, tags)) = stored::read_birth(tags) else {
+                    continue;
+                };
                 let meta = Meta {
+                    kind: line.kind,
                     key,
-                    tags,
                     born: line.born,
+                    viewer,
+                    tags: &tags,
                     bytes: slot.length(),
                 };
                 visit(&meta, line.hash, Some(&slot));

@@ -131,7 +131,7 @@ pub async fn load(inner: &Inner, slot: Slot, key: &[u8]) -> Option<Arc<Entry>> {
         }
     };
     // Another key of the same hash may have been read instead.
-    (*entry.key == *key).then_some(entry)
+    (entry.key() == key).then_some(entry)
 }
 
 fn read(inner: &Inner, job: &Job) -> Option<Arc<Entry>> {

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Disk, DiskFigures, DiskSettings, FolderError, segment};
-use crate::store::{Content, Entry, MemoryStore, Object, Store, Variants};
+use crate::store::{Birth, Content, Entry, MemoryStore, Object, Store, Variants, View};
 
 /// A directory that is removed at the end.
 struct Temporary(PathBuf);
@@ -96,7 +96,12 @@ fn object(key: &str, body: &[u8]) -> Arc<Entry> {
         set_aside: SmallVec::new(),
         has_validator: false,
     });
-    Arc::new(Entry::new(key.as_bytes(), content))
+    let birth = Birth {
+        born: 9,
+        viewer: Some("/asked".into()),
+        tags: Box::new([1, 2]),
+    };
+    Arc::new(Entry::new(key.as_bytes(), content, birth))
 }
 
 fn body_of(seed: usize) -> Vec<u8> {
@@ -114,7 +119,7 @@ fn load(store: &Store, key: &str) -> Option<Arc<Entry>> {
     runtime.block_on(store.load(location, key.as_bytes()))
 }
 
-fn body(entry: &Entry) -> Vec<u8> {
+fn body(entry: &Arc<Entry>) -> Vec<u8> {
     entry.object().unwrap().body.concat()
 }
 
@@ -142,9 +147,9 @@ fn what_was_stored_is_there_after_a_restart() {
         names: smallvec![http::header::ACCEPT_ENCODING],
         nonce: 77,
     };
-    store.insert(Arc::new(Entry::new(b"v", Content::Variants(variants))));
+    store.insert(Arc::new(Entry::marker(b"v", Content::Variants(variants))));
     let slice = Bytes::from(vec![7; 100_000]);
-    store.insert(Arc::new(Entry::new(b"s", Content::Slice(slice.clone()))));
+    store.insert(Arc::new(Entry::marker(b"s", Content::Slice(slice.clone()))));
     drop(store);
     let store = open(&folder.0, 8 << 20);
     assert_eq!(figures(&store).entries, 102);
@@ -153,9 +158,14 @@ fn what_was_stored_is_there_after_a_restart() {
         let entry = load(&store, &key).unwrap();
         assert_eq!(body(&entry), body_of(i));
         assert_eq!(entry.object().unwrap().headers["x-key"], key);
+        let Birth { born, viewer, tags } = entry.birth();
+        assert_eq!(
+            (born, viewer.as_deref(), &tags[..]),
+            (9, Some("/asked"), &[1, 2][..])
+        );
     }
     let entry = load(&store, "v").unwrap();
-    let Content::Variants(read) = &entry.content else {
+    let View::Variants(read) = entry.view() else {
         panic!("{entry:?}")
     };
     assert_eq!(

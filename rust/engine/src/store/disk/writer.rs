@@ -182,13 +182,13 @@ impl Writer {
             ticket,
             over: pending.over,
         };
-        let Some(kind) = form::kind(&pending.entry.content) else {
+        let Some(kind) = form::kind(&pending.entry) else {
             return;
         };
         let label = Label {
             kind,
             sequence: self.next_sequence(),
-            born: 0,
+            born: pending.entry.born(),
             hash,
         };
         if self.failing.is_some() {
@@ -203,9 +203,6 @@ impl Writer {
                 self.remove(hash, pending.over);
             }
             return;
-        }
-        for piece in form::body(&pending.entry.content) {
-            self.batch.buffer.extend_from_slice(piece);
         }
         self.batch.close(label, offset, what);
     }
