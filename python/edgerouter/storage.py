@@ -66,8 +66,8 @@ def shortage(plan: Mapping[str, Any]) -> str | None:
     if room >= disk["size"]:
         return None
     return (
-        f"the file system has room for {room:,} bytes, and size says {disk['size']:,}: once it is full new responses are "
-        "kept in memory only"
+        f"the file system has room for {room:,} bytes, and size says {disk['size']:,}: once it is full new "
+        "responses are kept in memory only"
     )
 
 
