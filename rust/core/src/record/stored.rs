@@ -35,6 +35,7 @@ const ALWAYS_VALIDATE: u8 = 2;
 const HAS_VALIDATOR: u8 = 4;
 const HAS_UPSTREAM_STATUS: u8 = 8;
 const IS_CUT: u8 = 16;
+const IMMUTABLE: u8 = 32;
 
 /// A stored head, borrowed from where it is kept.
 #[derive(Debug, Clone, Copy)]
@@ -60,12 +61,14 @@ pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
         stale_if_error,
         must_revalidate,
         always_validate,
+        immutable,
     } = *head.freshness;
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     out.extend_from_slice(&head.status.as_u16().to_le_bytes());
     out.push(
         flag(must_revalidate, MUST_REVALIDATE)
             | flag(always_validate, ALWAYS_VALIDATE)
+            | flag(immutable, IMMUTABLE)
             | flag(head.has_validator, HAS_VALIDATOR)
             | flag(head.upstream_status.is_some(), HAS_UPSTREAM_STATUS)
             | flag(head.cut.is_some(), IS_CUT),
@@ -115,6 +118,7 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
         stale_if_error: from.u32()?,
         must_revalidate: flags & MUST_REVALIDATE != 0,
         always_validate: flags & ALWAYS_VALIDATE != 0,
+        immutable: flags & IMMUTABLE != 0,
     };
     let (took, refresh_from) = (from.u32()?, from.u32()?);
     let cut = if flags & IS_CUT != 0 {
@@ -259,6 +263,7 @@ mod tests {
                 stale_if_error: u32::MAX,
                 must_revalidate: true,
                 always_validate: false,
+                immutable: true,
             },
             took: 12,
             refresh_from: 50,

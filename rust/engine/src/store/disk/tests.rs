@@ -82,6 +82,7 @@ fn object(key: &str, body: &[u8]) -> Arc<Entry> {
         stale_if_error: 0,
         must_revalidate: false,
         always_validate: false,
+        immutable: false,
     };
     let content = Content::Object(Object {
         status: StatusCode::OK,
