@@ -124,7 +124,7 @@ pub fn records() -> Vec<Vec<u8>> {
     let mut variants = Vec::new();
     let names = [HeaderName::from_static("accept-encoding")];
     stored::write_variants(&mut variants, &names, 9).unwrap();
-    let mut head = vec![200, 0, 0];
+    let mut head = vec![200, 0, 0, 0];
     head.extend_from_slice(&[1; 32]);
     head.extend_from_slice(&[0, 0, 1, 0, 4, 0]);
     head.extend_from_slice(b"x-ab\x02\0\0\0ok");

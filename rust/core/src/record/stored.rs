@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::{Damage, Take};
-use crate::cache::freshness::Freshness;
+use crate::cache::freshness::{Freshness, LifetimeRule};
 
 /// Everything about a stored response but its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,18 @@ pub struct Cut {
     /// Of the whole body.
     pub length: u64,
 }
+
+/// By the number that stands for each.
+const RULES: [LifetimeRule; 8] = [
+    LifetimeRule::None,
+    LifetimeRule::Policy,
+    LifetimeRule::SMaxage,
+    LifetimeRule::MaxAge,
+    LifetimeRule::Expires,
+    LifetimeRule::Negative,
+    LifetimeRule::Default,
+    LifetimeRule::Heuristic,
+];
 
 const MUST_REVALIDATE: u8 = 1;
 const ALWAYS_VALIDATE: u8 = 2;
@@ -55,6 +67,7 @@ pub struct HeadRef<'a> {
 pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
     let Freshness {
         lifetime,
+        rule,
         initial_age,
         stored_at,
         stale_while_revalidate,
@@ -73,6 +86,8 @@ pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
             | flag(head.upstream_status.is_some(), HAS_UPSTREAM_STATUS)
             | flag(head.cut.is_some(), IS_CUT),
     );
+    let rule = RULES.iter().position(|known| *known == rule)?;
+    out.push(u8::try_from(rule).ok()?);
     out.extend_from_slice(&stored_at.to_le_bytes());
     for seconds in [
         lifetime,
@@ -109,9 +124,12 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
     let mut from = Take(bytes);
     let status = StatusCode::from_u16(from.u16()?).map_err(|_| Damage::Content)?;
     let flags = from.u8()?;
+    let rule = usize::from(from.u8()?);
+    let rule = *RULES.get(rule).ok_or(Damage::Content)?;
     let stored_at = from.u64()?;
     let freshness = Freshness {
         stored_at,
+        rule,
         lifetime: from.u32()?,
         initial_age: from.u32()?,
         stale_while_revalidate: from.u32()?,
@@ -257,6 +275,7 @@ mod tests {
             headers,
             freshness: Freshness {
                 lifetime: 60,
+                rule: LifetimeRule::Heuristic,
                 initial_age: 3,
                 stored_at: 1_700_000_000,
                 stale_while_revalidate: 30,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::cache::freshness::Freshness;
+use edgerouter_core::cache::freshness::{Freshness, LifetimeRule};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::{SmallVec, smallvec};
 
@@ -76,6 +76,7 @@ fn object(key: &str, body: &[u8]) -> Arc<Entry> {
     headers.insert("x-key", HeaderValue::from_str(key).unwrap());
     let freshness = Freshness {
         lifetime: 60,
+        rule: LifetimeRule::MaxAge,
         initial_age: 0,
         stored_at: 1_700_000_000,
         stale_while_revalidate: 0,
