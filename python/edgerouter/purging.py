@@ -35,7 +35,8 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
     ``status``  ``"InProgress"`` until the store has been walked and counted, then ``"Completed"``
     ``created``  seconds since the epoch
     ``matched``  what it concerned; final once it is completed
-    ``warning``  says so when a completed purge matched nothing
+    ``durable``  ``False`` when the disk cache had no room to write it down: a restart may bring back what it purged
+    ``warning``  says so when a completed purge matched nothing, or one is not durable
     ``new``  ``False`` when the same reference had ordered it before
     """
 
@@ -47,6 +48,7 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
     reference: str | None
     matched: Matched
     warning: str | None
+    durable: bool = True
     new: bool = False
 
     @property

@@ -281,6 +281,7 @@ impl Engine {
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
+        self.shared.purges.close();
         if let Some(disk) = self.shared.store.disk() {
             disk.close();
         }
@@ -313,6 +314,7 @@ fn share(
         Some(disk) => Some(Arc::new(Disk::open(disk.into(), Arc::clone(&memory))?)),
         None => None,
     };
+    let purges = Purges::open(disk.as_deref())?;
     let store = Store::new(memory, disk);
     // One more than serve: the background has a worker of its own.
     let metrics = Metrics::new(workers + 1, &plan);
@@ -323,7 +325,7 @@ fn share(
         runs: Runs::new(),
         navigations,
         visitors: RandomState::new(),
-        purges: Purges::new(),
+        purges,
         function_caches: function_cache::Registry::default(),
         health: Arc::new(HealthBoard::new(&plan)),
         metrics,

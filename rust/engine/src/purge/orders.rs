@@ -46,8 +46,16 @@ impl Purge {
         }
     }
 
+    fn warning(&self) -> Option<&'static str> {
+        if !self.durable() {
+            return Some(
+                "in effect, but the disk has no room to write it down: a restart now may bring back what it purged",
+            );
+        }
+        self.completed().then(|| nothing(self.objects())).flatten()
+    }
+
     pub fn to_json(&self) -> Value {
-        let completed = self.completed();
         json!({
             "id": self.id,
             "status": self.status(),
@@ -56,7 +64,8 @@ impl Purge {
             "scopes": self.scopes.iter().map(describe).collect::<Vec<_>>(),
             "reference": self.reference,
             "matched": {"objects": self.objects(), "bytes": self.bytes()},
-            "warning": if completed { nothing(self.objects()) } else { None },
+            "durable": self.durable(),
+            "warning": self.warning(),
         })
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn start(
             let ended = || *life.borrow() == Life::Ended || life.has_changed().is_err();
             while !ended() {
                 let pending = wait(&shared.purges);
+                shared.purges.settle();
                 if !pending.is_empty() {
                     sweep(&shared, &pending, &ended);
                 }
@@ -78,9 +79,7 @@ fn sweep(shared: &Shared, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
         sweep_disk(purges, &shared.store, disk);
     }
     for purge in pending {
-        purge
-            .completed
-            .store(true, std::sync::atomic::Ordering::Release);
+        purges.complete(purge);
         tracing::info!(id = %purge.id, objects = purge.objects(), bytes = purge.bytes(), "purge completed");
     }
 }

@@ -1,12 +1,23 @@
-//! Purges as they are written down beside the disk cache: frames of length, checksum and JSON, one after another.
+//! Purges as they are written down beside the disk cache: frames of length, checksums and JSON, one after another.
 //!
-//! A frame that reaches beyond the end of the file, or is the last and damaged, is a write that was cut off: that purge
-//! was never acknowledged. Damage before the end means that purges are lost, and the reader says so.
+//! A frame that reaches beyond the end of the file is a write that was cut off: that purge was never acknowledged. The
+//! length has a checksum of its own, so that a damaged one is no such frame. Anything else that does not match means that
+//! purges may be lost, and the reader says so.
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
 use crate::cache::tags;
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Line {
+    Ordered(Record),
+    Completed(Completion),
+    /// Purges up to this number may be forgotten: what is older counts as purged.
+    Floor(u64),
+}
 
 /// A purge as it is logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +27,19 @@ pub struct Record {
     pub created: u64,
     pub soft: bool,
     pub scopes: Vec<Scope>,
+    /// Each scope as the caller spelled it.
+    pub given: Vec<String>,
     /// Hashes of the URLs' keys.
     pub keys: Vec<u64>,
     pub reference: Option<String>,
+}
+
+/// The sweep behind a purge has ended, and this is what it matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    pub sequence: u64,
+    pub objects: u64,
+    pub bytes: u64,
 }
 
 /// How a log ends.
@@ -27,53 +48,117 @@ pub enum End {
     Whole,
     /// The last write was cut off.
     Torn,
-    /// Something before the end is damaged.
+    /// Something is damaged, and what stands behind it cannot be read.
     Damaged,
 }
 
-const HEAD: usize = 12;
+/// Length, its checksum, the payload's checksum.
+const HEAD: usize = 16;
 
-/// Appends a record's frame.
-pub fn encode(record: &Record, out: &mut Vec<u8>) {
-    let payload = serde_json::to_vec(record).unwrap_or_default();
+/// Appends a line's frame.
+pub fn encode(line: &Line, out: &mut Vec<u8>) {
+    let payload = serde_json::to_vec(line).unwrap_or_default();
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&checksum(length, &payload).to_le_bytes());
+    out.extend_from_slice(&length_sum(length).to_le_bytes());
+    out.extend_from_slice(&tags::hash(&payload).to_le_bytes());
     out.extend_from_slice(&payload);
 }
 
-fn checksum(length: u32, payload: &[u8]) -> u64 {
-    tags::hash(payload) ^ tags::hash(&length.to_le_bytes())
+fn length_sum(length: u32) -> u32 {
+    tags::hash(&length.to_le_bytes()) as u32
 }
 
-/// The records up to the end or the first damage, and the length of what is good.
-pub fn decode(bytes: &[u8]) -> (Vec<Record>, usize, End) {
-    let mut records = Vec::new();
+/// The lines up to the end or the first damage, and the length of what is good.
+pub fn decode(bytes: &[u8]) -> (Vec<Line>, usize, End) {
+    let mut lines = Vec::new();
     let mut at = 0;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         if rest.is_empty() {
-            return (records, at, End::Whole);
+            return (lines, at, End::Whole);
         }
-        let Some((head, after)) = rest.split_at_checked(HEAD) else {
-            return (records, at, End::Torn);
+        let Some((length, after)) = rest.split_first_chunk::<4>() else {
+            return (lines, at, End::Torn);
         };
-        let (length, sum) = head.split_at(4);
-        let length = length.try_into().map_or(0, u32::from_le_bytes);
-        let sum = sum.try_into().map_or(0, u64::from_le_bytes);
+        let Some((own_sum, after)) = after.split_first_chunk::<4>() else {
+            return (lines, at, End::Torn);
+        };
+        let length = u32::from_le_bytes(*length);
+        if u32::from_le_bytes(*own_sum) != length_sum(length) {
+            return (lines, at, End::Damaged);
+        }
+        let Some((sum, after)) = after.split_first_chunk::<8>() else {
+            return (lines, at, End::Torn);
+        };
         let size = usize::try_from(length).unwrap_or(usize::MAX);
         let Some(payload) = after.get(..size) else {
-            return (records, at, End::Torn);
+            return (lines, at, End::Torn);
         };
-        let record = (checksum(length, payload) == sum)
-            .then(|| serde_json::from_slice::<Record>(payload).ok())
+        let line = (tags::hash(payload) == u64::from_le_bytes(*sum))
+            .then(|| serde_json::from_slice::<Line>(payload).ok())
             .flatten();
-        let Some(record) = record else {
-            let last = after.len() == size;
-            return (records, at, if last { End::Torn } else { End::Damaged });
+        let Some(line) = line else {
+            return (lines, at, End::Damaged);
         };
-        records.push(record);
+        lines.push(line);
         at += HEAD + size;
+    }
+}
+
+/// What a log holds, in the order of the purges.
+#[derive(Debug, Default)]
+pub struct Contents {
+    pub records: Vec<Record>,
+    pub completions: HashMap<u64, Completion, foldhash::fast::RandomState>,
+    pub floor: u64,
+}
+
+impl Contents {
+    pub fn of(lines: Vec<Line>) -> Self {
+        let mut contents = Self::default();
+        for line in lines {
+            match line {
+                Line::Ordered(record) => contents.records.push(record),
+                Line::Completed(completion) => {
+                    contents.completions.insert(completion.sequence, completion);
+                }
+                Line::Floor(floor) => contents.floor = contents.floor.max(floor),
+            }
+        }
+        contents
+    }
+
+    /// The same log without what nobody needs: of the purges up to `oldest`, the birth of the oldest response that is
+    /// stored, only the newest `remembered` are kept. At most `most` bytes of purges: those that have no room, and are
+    /// not the newest, raise the floor.
+    pub fn compacted(&self, oldest: u64, remembered: usize, most: usize) -> Vec<u8> {
+        let mut floor = self.floor;
+        let mut bytes = 0;
+        let mut frames = Vec::new();
+        for (age, record) in self.records.iter().rev().enumerate() {
+            if record.sequence <= oldest && age >= remembered {
+                continue;
+            }
+            let mut frame = Vec::new();
+            encode(&Line::Ordered(record.clone()), &mut frame);
+            if let Some(completion) = self.completions.get(&record.sequence) {
+                encode(&Line::Completed(*completion), &mut frame);
+            }
+            bytes += frame.len();
+            if bytes > most && age > 0 {
+                floor = floor.max(record.sequence);
+                break;
+            }
+            frames.push(frame);
+        }
+        let mut out = Vec::new();
+        if floor > oldest {
+            encode(&Line::Floor(floor), &mut out);
+        }
+        frames.reverse();
+        out.extend(frames.into_iter().flatten());
+        out
     }
 }
 
@@ -87,31 +172,43 @@ mod tests {
             created: 1,
             soft: sequence.is_multiple_of(2),
             scopes: vec![Scope::Everything, Scope::Tag("é".to_owned())],
+            given: vec!["/*".to_owned(), "é".to_owned()],
             keys: vec![7, u64::MAX],
             reference: Some("r".to_owned()),
         }
     }
 
+    fn completion(sequence: u64) -> Completion {
+        Completion {
+            sequence,
+            objects: 3,
+            bytes: 4,
+        }
+    }
+
     #[test]
-    fn every_cut_and_every_flipped_bit_is_noticed() {
+    fn a_cut_is_a_torn_write_and_every_flipped_bit_is_damage() {
         let mut whole = Vec::new();
         let mut starts = Vec::new();
-        let records: Vec<Record> = (1..4).map(record).collect();
-        for record in &records {
+        let lines = [
+            Line::Ordered(record(1)),
+            Line::Completed(completion(1)),
+            Line::Floor(1),
+            Line::Ordered(record(2)),
+        ];
+        for line in &lines {
             starts.push(whole.len());
-            encode(record, &mut whole);
+            encode(line, &mut whole);
         }
-        assert_eq!(decode(&whole), (records.clone(), whole.len(), End::Whole));
+        assert_eq!(decode(&whole), (lines.to_vec(), whole.len(), End::Whole));
         for cut in 0..whole.len() {
             let (read, good, end) = decode(whole.get(..cut).unwrap_or_default());
             let complete = starts.iter().skip(1).filter(|&&start| start <= cut).count();
             assert_eq!(read.len(), complete, "cut at {cut}");
             assert!(good <= cut);
-            assert_eq!(
-                end == End::Whole,
-                cut == 0 || starts.contains(&cut),
-                "cut at {cut}"
-            );
+            let boundary = starts.contains(&cut);
+            let want = if boundary { End::Whole } else { End::Torn };
+            assert_eq!(end, want, "cut at {cut}");
         }
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
@@ -119,8 +216,43 @@ mod tests {
                 *byte ^= 1 << (bit % 8);
             }
             let (read, _, end) = decode(&flipped);
-            assert!(read.len() < records.len() && end != End::Whole, "bit {bit}");
-            assert!(records.starts_with(&read), "bit {bit}");
+            assert_eq!(end, End::Damaged, "bit {bit}");
+            assert!(lines.starts_with(&read), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn compaction_forgets_what_concerns_nothing_and_raises_the_floor_for_what_has_no_room() {
+        let contents = |floor| Contents {
+            records: (1..=5).map(record).collect(),
+            completions: [(2, completion(2)), (5, completion(5))]
+                .into_iter()
+                .collect(),
+            floor,
+        };
+        let kept = |bytes: &[u8]| {
+            let (lines, _, end) = decode(bytes);
+            assert_eq!(end, End::Whole);
+            let contents = Contents::of(lines);
+            let numbers: Vec<u64> = contents.records.iter().map(|r| r.sequence).collect();
+            (numbers, contents.floor, contents.completions.len())
+        };
+        let most = usize::MAX;
+        let all = contents(0).compacted(0, 0, most);
+        assert_eq!(kept(&all), (vec![1, 2, 3, 4, 5], 0, 2));
+        let one = all.len() / 5;
+        for (oldest, remembered, most, floor, want) in [
+            (3, 0, most, 0, (vec![4, 5], 0, 1)),
+            (3, 3, most, 0, (vec![3, 4, 5], 0, 1)),
+            (9, 0, most, 7, (vec![], 0, 0)),
+            (9, 1, most, 7, (vec![5], 0, 1)),
+            (0, 0, most, 7, (vec![1, 2, 3, 4, 5], 7, 2)),
+            (0, 0, 2 * one + one / 2, 0, (vec![4, 5], 3, 1)),
+            (3, 5, 2 * one + one / 2, 0, (vec![4, 5], 0, 1)),
+            (0, 0, 1, 0, (vec![5], 4, 1)),
+        ] {
+            let bytes = contents(floor).compacted(oldest, remembered, most);
+            assert_eq!(kept(&bytes), want, "{oldest} {remembered} {most} {floor}");
         }
     }
 }

@@ -80,7 +80,8 @@ impl Folder {
     }
 }
 
-fn private_or_new(path: &Path) -> io::Result<File> {
+/// A file that only its owner may read, made where it is not there.
+pub fn private_or_new(path: &Path) -> io::Result<File> {
     match private(path, true) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => private(path, false),
         opened => opened,
@@ -157,6 +158,8 @@ pub struct Recovered {
     pub segments: BTreeMap<u32, Sealed>,
     pub next_sequence: u64,
     pub newest_born: u64,
+    /// `u64::MAX` when nothing is there.
+    pub oldest_born: u64,
     pub next_segment: u32,
     /// Segments that had to be scanned.
     pub scanned: usize,
@@ -165,7 +168,10 @@ pub struct Recovered {
 /// Reads back what is there: sidecars where there are good ones, the segments themselves otherwise. Newest first, and the
 /// first word on a key is the last: a removal or a newer record hides every older one.
 pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
-    let mut found = Recovered::default();
+    let mut found = Recovered {
+        oldest_born: u64::MAX,
+        ..Recovered::default()
+    };
     let mut removed: HashSet<u64, foldhash::fast::RandomState> = HashSet::default();
     for (id, length) in list(&folder.path)?.into_iter().rev() {
         found.next_segment = found.next_segment.max(id.saturating_add(1));
@@ -190,7 +196,10 @@ pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
         };
         for line in lines.iter().rev() {
             found.next_sequence = found.next_sequence.max(line.sequence + 1);
-            found.newest_born = found.newest_born.max(line.born);
+            if !matches!(line.kind, Kind::PROBE | Kind::REMOVED) {
+                found.newest_born = found.newest_born.max(line.born);
+                found.oldest_born = found.oldest_born.min(line.born);
+            }
             take(line, id, index, &mut removed);
         }
         let segment = Arc::new(segment);

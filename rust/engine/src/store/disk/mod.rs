@@ -22,7 +22,7 @@ mod writer;
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -37,8 +37,8 @@ use edgerouter_core::{
 };
 use parking_lot::{Mutex, RwLock};
 
-pub use folder::FolderError;
 use folder::{Folder, Sealed};
+pub use folder::{FolderError, private_or_new};
 use index::{Found, Index, Pending, Slot};
 use queue::Queue;
 use readers::Readers;
@@ -165,6 +165,8 @@ struct Inner {
     tickets: AtomicU64,
     failing: AtomicBool,
     counters: Counters,
+    /// Births of what the start found: the oldest, the newest.
+    births: (u64, u64),
 }
 
 impl Inner {
@@ -219,6 +221,7 @@ impl Disk {
             tickets: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             counters: Counters::default(),
+            births: (found.oldest_born, found.newest_born),
         });
         let mut threads = Vec::new();
         let mut spawn = |name: String, life: Box<dyn FnOnce() + Send>| {
@@ -242,6 +245,25 @@ impl Disk {
         };
         started.map_err(unusable)?;
         Ok(disk)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.inner.folder.path
+    }
+
+    /// Bytes that all files together may have.
+    pub fn size(&self) -> u64 {
+        self.inner.settings.size
+    }
+
+    /// Nothing that the start found was born before; `u64::MAX` when it found nothing.
+    pub fn oldest_born(&self) -> u64 {
+        self.inner.births.0
+    }
+
+    /// Nothing that the start found was born later.
+    pub fn newest_born(&self) -> u64 {
+        self.inner.births.1
     }
 
     pub(super) fn find(&self, key: &[u8]) -> Option<Location> {

@@ -1,0 +1,181 @@
+//! The log of purges in the disk cache's directory: a purge is on disk before it is acknowledged.
+//!
+//! Appended to and synced by whoever orders, never by a worker. A start reads it back before the first request. What
+//! cannot be written now is owed, and written as soon as there is room again.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use edgerouter_core::cache::purge::log::{self, Contents, End, Line, Record};
+
+use super::MOST_REMEMBERED;
+use crate::store::disk::{Disk, FolderError, private_or_new};
+
+const NAME: &str = "purges.log";
+const NEW: &str = "purges.new";
+const LEAST: u64 = 1 << 20;
+const MOST: u64 = 64 << 20;
+
+#[derive(Debug)]
+pub(super) struct Log {
+    folder: PathBuf,
+    file: File,
+    /// Up to here the file is as it should be.
+    length: u64,
+    /// Behind `length` there may be the beginning of a line that could not be written.
+    dirty: bool,
+    /// Lines that could not be written yet.
+    owed: Vec<u8>,
+    /// Bytes above which the oldest purges are given up.
+    most: u64,
+}
+
+/// What a start finds.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub contents: Contents,
+    /// Purges may be lost.
+    pub damaged: bool,
+}
+
+impl Log {
+    /// `newest`: a number above everything that is stored or was purged, given what the log says.
+    pub fn open(
+        disk: &Disk,
+        newest: impl FnOnce(&Contents) -> u64,
+    ) -> Result<(Self, Replay), FolderError> {
+        let unusable = |error| FolderError::Unusable {
+            path: disk.path().to_owned(),
+            error,
+        };
+        let (mut log, bytes) =
+            Self::read(disk.path(), (disk.size() / 64).clamp(LEAST, MOST)).map_err(unusable)?;
+        let (lines, good, end) = log::decode(&bytes);
+        let mut contents = Contents::of(lines);
+        let damaged = end == End::Damaged;
+        match end {
+            End::Whole => {}
+            End::Torn => {
+                log.length = good as u64;
+                log.dirty = true;
+            }
+            // Not cut off: as long as the damage stands there, every start knows of it.
+            End::Damaged => contents.floor = newest(&contents),
+        }
+        let oldest = disk.oldest_born();
+        let compacted = contents.compacted(oldest, MOST_REMEMBERED, log.most as usize);
+        if (damaged || compacted.len() < good)
+            && let Err(error) = log.replace(&compacted)
+        {
+            tracing::warn!(%error, path = %disk.path().display(), "the log of purges could not be rewritten; it is used as it is");
+        }
+        Ok((log, Replay { contents, damaged }))
+    }
+
+    fn read(folder: &Path, most: u64) -> io::Result<(Self, Vec<u8>)> {
+        let mut file = private_or_new(&folder.join(NAME))?;
+        File::open(folder)?.sync_all()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let log = Self {
+            folder: folder.to_owned(),
+            file,
+            length: bytes.len() as u64,
+            dirty: false,
+            owed: Vec::new(),
+            most,
+        };
+        Ok((log, bytes))
+    }
+
+    /// Writes a purge, and everything that is owed, to the disk itself. What cannot be written is owed.
+    pub fn order(&mut self, record: &Record) -> io::Result<()> {
+        log::encode(&Line::Ordered(record.clone()), &mut self.owed);
+        if self.owed.len() as u64 > self.most {
+            self.owed.clear();
+            log::encode(&Line::Floor(record.sequence), &mut self.owed);
+        }
+        self.settle()
+    }
+
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Writes what is owed.
+    pub fn settle(&mut self) -> io::Result<()> {
+        let owed = std::mem::take(&mut self.owed);
+        let written = self.write(&owed).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            self.owed = owed;
+            self.dirty = true;
+            return Err(error);
+        }
+        self.length += owed.len() as u64;
+        if self.length > self.most {
+            self.shrink();
+        }
+        Ok(())
+    }
+
+    /// Writes a line that may be lost.
+    pub fn note(&mut self, line: &Line) {
+        let mut bytes = Vec::new();
+        log::encode(line, &mut bytes);
+        match self.write(&bytes) {
+            Ok(()) => self.length += bytes.len() as u64,
+            Err(_) => self.dirty = true,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.dirty {
+            self.file.set_len(self.length)?;
+            self.dirty = false;
+        }
+        self.file.write_all_at(bytes, self.length)
+    }
+
+    /// Gives the oldest half up. A fetch that is under way may still bring what is older than any purge, so the floor
+    /// rises for every one.
+    fn shrink(&mut self) {
+        let rewritten = fs::read(self.folder.join(NAME)).and_then(|bytes| {
+            let (lines, _, end) = log::decode(&bytes);
+            if end != End::Whole {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.replace(&Contents::of(lines).compacted(0, 0, self.most as usize / 2))
+        });
+        if let Err(error) = rewritten {
+            tracing::warn!(%error, path = %self.folder.display(), "the log of purges could not be rewritten; it is used as it is");
+        }
+    }
+
+    /// Puts another file in the place of this one, at once and durably.
+    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let new = self.folder.join(NEW);
+        let _ = fs::remove_file(&new);
+        let written = private_or_new(&new).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&new, self.folder.join(NAME))?;
+            Ok(file)
+        });
+        match written {
+            Ok(file) => {
+                self.file = file;
+                self.length = bytes.len() as u64;
+                self.dirty = false;
+                File::open(&self.folder)?.sync_all()
+            }
+            Err(error) => {
+                let _ = fs::remove_file(&new);
+                Err(error)
+            }
+        }
+    }
+}
