@@ -138,6 +138,27 @@ def test_what_memory_has_no_room_for_comes_from_disk(stored: Origin, serving: Ca
         assert metric(edge.server.metrics(), "hits_total") > 150
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_purge_reaches_what_only_the_disk_has_and_outlives_a_restart(
+    soft: bool, stored: Origin, serving: Callable[..., Any]
+) -> None:
+    paths = [f"/{area}/{number}" for area in ("a", "b") for number in range(150)]
+    with serving(memory=64 << 10) as (client, edge):
+        for path in paths:
+            client.get(path)
+        settled(edge.server.metrics)
+        assert edge.server.purge(paths=["/a/*"], dry_run=True).matched.objects == 150
+        purge = edge.server.purge(paths=["/a/*"], soft=soft)
+        wait_until(lambda: edge.server.find_purge(purge.id).completed, what="the purge")
+        assert edge.server.find_purge(purge.id).matched.objects == 150
+        settled(edge.server.metrics)
+    count = stored.count()
+    with serving(memory=64 << 10) as (client, _):
+        for path in paths:
+            assert client.get(path).content == body_of(path)
+        assert stored.count() - count == 150, "what was purged, and nothing else, was asked for again"
+
+
 def test_both_sizes_are_held(stored: Origin, serving: Callable[..., Any], tmp_path: Path) -> None:
     size = 4 * MIB
     stored.on("/big", Reply(200, {"Cache-Control": "max-age=3600"}, "x" * 16_000))
