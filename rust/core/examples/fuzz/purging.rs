@@ -122,10 +122,11 @@ pub fn logs() -> Vec<Vec<u8>> {
             created: 1,
             soft: false,
             scopes: vec![Scope::Everything],
+            given: vec!["everything".to_owned()],
             keys: vec![1],
             reference: None,
         };
-        log::encode(&record, &mut whole);
+        log::encode(&log::Line::Ordered(record), &mut whole);
     }
     vec![whole]
 }
