@@ -36,6 +36,18 @@ pub enum LifetimeRule {
 }
 
 impl LifetimeRule {
+    /// In the order of declaration: a rule's place is its number.
+    pub const ALL: [Self; 8] = [
+        Self::Policy,
+        Self::SMaxage,
+        Self::MaxAge,
+        Self::Expires,
+        Self::Negative,
+        Self::Default,
+        Self::Heuristic,
+        Self::None,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "policy ttl",

@@ -33,18 +33,22 @@ pub struct Entry {
     /// The parts of a [`Freshness`], whose flags are among `flags`. Of an [`Content::Unshared`] the time `until`.
     stored_at: u64,
     lifetime: u32,
-    rule: LifetimeRule,
     initial_age: u32,
     stale_while_revalidate: u32,
     stale_if_error: u32,
     took: u32,
     refresh_from: u32,
-    key_length: u32,
+    /// The key's length, and above it the number of the rule that gave the lifetime: a byte of its own would cost 16.
+    key_length_and_rule: u32,
     status: StatusCode,
     flags: u8,
     /// Uses since it was last passed by the eviction hand, saturating at [`Entry::MOST_USES`].
     uses: AtomicU8,
 }
+
+/// No request's head is as long as this.
+const KEY_LENGTH: u32 = (1 << RULE_SHIFT) - 1;
+const RULE_SHIFT: u32 = 29;
 
 const OBJECT: u8 = 1;
 const HAS_VALIDATOR: u8 = 2;
@@ -192,13 +196,12 @@ impl Entry {
             cleared: AtomicU64::new(birth.born),
             stored_at: 0,
             lifetime: 0,
-            rule: LifetimeRule::None,
             initial_age: 0,
             stale_while_revalidate: 0,
             stale_if_error: 0,
             took: 0,
             refresh_from: u32::MAX,
-            key_length: key.len() as u32,
+            key_length_and_rule: key.len() as u32 & KEY_LENGTH,
             status: StatusCode::OK,
             flags: 0,
             uses: AtomicU8::new(0),
@@ -216,7 +219,7 @@ impl Entry {
                 entry.status = object.status;
                 entry.stored_at = freshness.stored_at;
                 entry.lifetime = freshness.lifetime;
-                entry.rule = freshness.rule;
+                entry.key_length_and_rule |= (freshness.rule as u32) << RULE_SHIFT;
                 entry.initial_age = freshness.initial_age;
                 entry.stale_while_revalidate = freshness.stale_while_revalidate;
                 entry.stale_if_error = freshness.stale_if_error;
@@ -260,16 +263,24 @@ impl Entry {
     }
 
     pub fn key(&self) -> &[u8] {
-        self.text
-            .get(..self.key_length as usize)
-            .unwrap_or_default()
+        self.text.get(..self.key_length()).unwrap_or_default()
+    }
+
+    fn key_length(&self) -> usize {
+        (self.key_length_and_rule & KEY_LENGTH) as usize
+    }
+
+    fn rule(&self) -> LifetimeRule {
+        let number = (self.key_length_and_rule >> RULE_SHIFT) as usize;
+        LifetimeRule::ALL
+            .get(number)
+            .copied()
+            .unwrap_or(LifetimeRule::None)
     }
 
     /// The packed header section.
     pub(super) fn fields(&self) -> &[u8] {
-        self.text
-            .get(self.key_length as usize..)
-            .unwrap_or_default()
+        self.text.get(self.key_length()..).unwrap_or_default()
     }
 
     pub fn born(&self) -> u64 {
@@ -346,7 +357,7 @@ impl Entry {
     pub fn freshness(&self) -> Option<Freshness> {
         self.is_object().then(|| Freshness {
             lifetime: self.lifetime,
-            rule: self.rule,
+            rule: self.rule(),
             initial_age: self.initial_age,
             stored_at: self.stored_at,
             stale_while_revalidate: self.stale_while_revalidate,
