@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::{
     listen::Conn,
-    store::{arriving::Reader, entry::Chunks},
+    store::{Chunks, arriving::Reader},
     upstream::UpstreamBody,
 };
 

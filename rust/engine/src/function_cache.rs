@@ -29,10 +29,7 @@ use crate::{
     body::range_of,
     functions::Answer,
     request::CACHE_STATUS,
-    store::{
-        Content, Entry, Object, Variants, View,
-        entry::{self, Birth},
-    },
+    store::{Birth, Content, Entry, Object, Variants, View, compact_body},
     worker::Shared,
 };
 
@@ -284,7 +281,7 @@ fn keep(
         freshness,
         took: 0,
         refresh_from: u32::MAX,
-        body: entry::compact_body(vec![body], usize::try_from(length).unwrap_or(usize::MAX)),
+        body: compact_body(vec![body], usize::try_from(length).unwrap_or(usize::MAX)),
         length,
         slices: None,
         upstream_status: None,

@@ -6,14 +6,17 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::cache::{
-    freshness::{Freshness, LifetimeRule},
-    vary,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use edgerouter_core::cache::freshness::{Freshness, LifetimeRule};
+use http::StatusCode;
 use smallvec::SmallVec;
 
-use super::{fields, thawed};
+use super::{
+    content::{Birth, Content, Object, View},
+    extra::{Extra, own_value},
+    fields,
+    pieces::{Chunks, SMALL, allocated},
+    thawed,
+};
 
 /// What the store keeps under a key.
 ///
@@ -56,127 +59,6 @@ const MUST_REVALIDATE: u8 = 4;
 const ALWAYS_VALIDATE: u8 = 8;
 const SLICE: u8 = 16;
 const IMMUTABLE: u8 = 32;
-
-/// What few responses have.
-#[derive(Debug, Default)]
-struct Extra {
-    /// Of a body that is not small; of a slice the one that it is.
-    pieces: Box<[Bytes]>,
-    /// With the length of the whole body.
-    slices: Option<(Slices, u64)>,
-    upstream_status: Option<Box<HeaderValue>>,
-    set_aside: Box<[HeaderName]>,
-    variants: Option<Box<Variants>>,
-    viewer: Option<Box<str>>,
-    tags: Box<[u64]>,
-}
-
-/// What purges are compared with.
-#[derive(Debug, Clone, Default)]
-pub struct Birth {
-    /// The newest purge when the fetch departed that brought it.
-    pub born: u64,
-    /// The path that the viewer asked for, where it is not the one in the key.
-    pub viewer: Option<Box<str>>,
-    /// As `edgerouter_core::cache::tags` gives them.
-    pub tags: Box<[u64]>,
-}
-
-/// What an entry is made of.
-#[derive(Debug)]
-pub enum Content {
-    Object(Object),
-    /// The primary key has variants; the response itself is stored under the secondary key.
-    Variants(Variants),
-    /// The last response under this key could not be stored: until `until` (Unix seconds) requests are not collapsed,
-    /// as waiting for one another would serialise them for nothing.
-    Unshared {
-        until: u64,
-    },
-    /// Part of a large object's body; found by way of the object only.
-    Slice(Bytes),
-}
-
-/// What an entry is, without unpacking it.
-#[derive(Debug, Clone, Copy)]
-pub enum View<'a> {
-    Object,
-    Variants(&'a Variants),
-    Unshared { until: u64 },
-    Slice(&'a Bytes),
-}
-
-/// A response, unpacked. Values and body share the memory of the entry that it comes from.
-#[derive(Debug)]
-pub struct Object {
-    pub status: StatusCode,
-    /// As it will be sent: hop-by-hop fields gone, `Via` appended. `Age` and `Cache-Status` are not stored; out of an
-    /// entry they come as placeholders, so that setting them does not make the map grow.
-    pub headers: HeaderMap,
-    pub freshness: Freshness,
-    /// Milliseconds that it took to get from the origin.
-    pub took: u32,
-    /// Age in seconds from which on a hit may refresh it ahead of expiry; `u32::MAX`: none does.
-    pub refresh_from: u32,
-    /// On the way into an entry as [`compact_body`] makes it. Empty where the body is in slices.
-    pub body: Chunks,
-    /// Of the whole body.
-    pub length: u64,
-    /// Where the body is kept in entries of its own.
-    pub slices: Option<Slices>,
-    /// The origin's own `Cache-Status` members, which ours is appended to (RFC 9211 §2).
-    pub upstream_status: Option<HeaderValue>,
-    /// Fields named by `no-cache="…"`/`private="…"`: never sent from the store.
-    pub set_aside: SmallVec<[HeaderName; 2]>,
-    /// Whether the response may be checked with the origin by a conditional request.
-    pub has_validator: bool,
-}
-
-/// How a large object's body is cut, and the part of its slices' names that no other object shares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slices {
-    pub size: u64,
-    pub nonce: u64,
-}
-
-impl Slices {
-    /// The key of the slice that begins at `index * size`.
-    pub fn key(&self, object: &[u8], index: u64) -> Vec<u8> {
-        let mut key = Vec::with_capacity(object.len() + 17);
-        key.extend_from_slice(object);
-        // No dimension of a key begins with this letter.
-        key.push(b's');
-        key.extend_from_slice(&self.nonce.to_le_bytes());
-        key.extend_from_slice(&index.to_le_bytes());
-        key
-    }
-}
-
-/// A body as it arrived. Nearly always one piece.
-pub type Chunks = SmallVec<[Bytes; 1]>;
-
-/// The names that select among variants (RFC 9111 §4.1), and a nonce that is part of every variant's key: a new
-/// nonce makes all variants of before unreachable at once.
-#[derive(Debug)]
-pub struct Variants {
-    pub names: SmallVec<[HeaderName; 4]>,
-    pub nonce: u64,
-}
-
-impl Variants {
-    /// Extends the key of a URL and its dimensions to that of the variant which a request selects. `reduced` as for
-    /// [`vary::secondary`].
-    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap, reduced: bool) {
-        key.push(0);
-        key.extend_from_slice(&self.nonce.to_le_bytes());
-        vary::secondary(key, &self.names, request, reduced);
-    }
-}
-
-/// Bodies up to this are one allocation of the entry, longer ones are pieces that entries can share.
-const SMALL: usize = 16 << 10;
-/// The longest piece.
-const PIECE: usize = 256 << 10;
 
 impl Entry {
     /// Uses beyond this make no difference to eviction; below it a hit writes to the entry.
@@ -438,64 +320,9 @@ fn flag(flag: u8, set: bool) -> u8 {
     if set { flag } else { 0 }
 }
 
-impl Extra {
-    fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-            && self.upstream_status.is_none()
-            && self.set_aside.is_empty()
-            && self.variants.is_none()
-            && self.viewer.is_none()
-            && self.tags.is_empty()
-            && self.slices.is_none()
-    }
-
-    fn allocated(&self) -> usize {
-        let pieces: usize = self
-            .pieces
-            .iter()
-            .map(|piece| allocated(piece.len()) + SHARED)
-            .sum();
-        let names = self
-            .set_aside
-            .iter()
-            .chain(self.variants.iter().flat_map(|variants| &variants.names))
-            .map(|name| allocated(name.as_str().len()) + SHARED)
-            .sum::<usize>();
-        let status = self.upstream_status.as_ref().map_or(0, |value| {
-            allocated(value.len()) + SHARED + allocated(size_of::<HeaderValue>())
-        });
-        let variants = self
-            .variants
-            .as_ref()
-            .map_or(0, |_| allocated(size_of::<Variants>()));
-        allocated(size_of::<Self>())
-            + allocated(self.pieces.len() * size_of::<Bytes>())
-            + pieces
-            + names
-            + status
-            + variants
-            + self
-                .viewer
-                .as_ref()
-                .map_or(0, |viewer| allocated(viewer.len()))
-            + allocated(self.tags.len() * size_of::<u64>())
-            + allocated(self.set_aside.len() * size_of::<HeaderName>())
-    }
-}
-
-/// What `Bytes` allocates to count those who share it.
-const SHARED: usize = 32;
-/// What an entry takes in the table and in the queue of its shard, and its share of the ghosts.
-const INDEX: usize = 64;
-
-/// What an allocation of `length` bytes takes: the allocator rounds up to one of four sizes for each power of two.
-fn allocated(length: usize) -> usize {
-    match length {
-        0 => 0,
-        1..=64 => length.next_multiple_of(16),
-        _ => length.next_multiple_of(1 << ((length - 1).ilog2() - 2)),
-    }
-}
+/// What an entry takes in the table and in the queue of its shard, and its share of the ghosts: 33 to 49 bytes, as all of
+/// them grow in steps.
+pub(super) const INDEX: usize = 42;
 
 /// The fields of an entry, as memory that header values share.
 struct Fields(Arc<Entry>);
@@ -515,95 +342,23 @@ impl AsRef<[u8]> for Body {
     }
 }
 
-/// A value with its own text: one parsed from the wire is a slice of the connection's read buffer, and keeping it would
-/// keep that buffer, which no accounting would see.
-fn own_value(value: &HeaderValue) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(value.as_bytes()).ok()
-}
-
-/// A body of memory of its own, in pieces that waste little of what the allocator gives. A small one is left as it is,
-/// as its entry copies it.
-pub fn compact_body(pieces: Vec<Bytes>, length: usize) -> Chunks {
-    if length <= SMALL {
-        return pieces
-            .into_iter()
-            .filter(|piece| !piece.is_empty())
-            .collect();
-    }
-    let mut chunks = Chunks::new();
-    let mut rest = length;
-    let mut current = Vec::with_capacity(next_piece(rest));
-    for piece in &pieces {
-        let mut piece = piece.as_ref();
-        while !piece.is_empty() {
-            let room = current.capacity() - current.len();
-            let (now, later) = piece.split_at(room.min(piece.len()));
-            current.extend_from_slice(now);
-            piece = later;
-            if current.len() == current.capacity() {
-                rest -= current.len();
-                let full = std::mem::replace(&mut current, Vec::with_capacity(next_piece(rest)));
-                chunks.push(Bytes::from(full));
-            }
-        }
-    }
-    if !current.is_empty() {
-        chunks.push(Bytes::from(current));
-    }
-    chunks
-}
-
-/// How long the next piece of a body is of which `rest` bytes are left: all, unless rounding that up would waste more
-/// than a sixteenth; then as much as fits a size of the allocator's.
-fn next_piece(rest: usize) -> usize {
-    let whole = rest.min(PIECE);
-    if whole <= SMALL || allocated(whole) - whole <= whole / 16 {
-        return whole;
-    }
-    whole - whole % (1 << ((whole - 1).ilog2() - 2))
-}
-
-#[cfg(test)]
-impl Entry {
-    /// A response without a body.
-    pub(super) fn sample(headers: HeaderMap) -> Object {
-        Object {
-            status: StatusCode::NOT_FOUND,
-            headers,
-            freshness: Freshness {
-                lifetime: 60,
-                rule: LifetimeRule::MaxAge,
-                initial_age: 1,
-                stored_at: 1_000_000,
-                stale_while_revalidate: 5,
-                stale_if_error: 6,
-                must_revalidate: true,
-                always_validate: false,
-                immutable: true,
-            },
-            took: 7,
-            refresh_from: 8,
-            body: Chunks::new(),
-            length: 0,
-            slices: None,
-            upstream_status: None,
-            set_aside: SmallVec::new(),
-            has_validator: true,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use http::{HeaderMap, HeaderValue};
+
     use super::*;
+    use crate::store::{
+        Variants,
+        pieces::{PIECE, compact_body},
+    };
 
     fn object(headers: &HeaderMap, body: &[u8]) -> Object {
         let pieces = body.chunks(1009).map(Bytes::copy_from_slice).collect();
         Object {
             body: compact_body(pieces, body.len()),
             length: body.len() as u64,
-            ..Entry::sample(headers.clone())
+            ..Object::sample(headers.clone())
         }
     }
 
@@ -695,16 +450,5 @@ mod tests {
         );
         assert!(entry.size() <= 1024 + 300, "{}", entry.size());
         assert!(size_of::<Entry>() <= 96, "{}", size_of::<Entry>());
-    }
-
-    #[test]
-    fn pieces_of_a_large_body_waste_little() {
-        for length in (SMALL + 1..1 << 20).step_by(1009) {
-            let chunks = compact_body(vec![Bytes::from(vec![0; length])], length);
-            assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), length);
-            let taken: usize = chunks.iter().map(|piece| allocated(piece.len())).sum();
-            assert!(taken - length <= length / 16 + 4096, "{length}: {taken}");
-            assert!(chunks.len() <= length / PIECE + 3);
-        }
     }
 }

@@ -45,6 +45,11 @@ impl Ghosts {
         self.rows.get_mut(hash as usize & mask)
     }
 
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.rows.capacity() * size_of::<[u32; ROW]>()
+    }
+
     fn grow(&mut self) {
         let rows = (self.rows.len() * 2).max(64 / ROW);
         let old = std::mem::replace(&mut self.rows, vec![[EMPTY; ROW]; rows]);

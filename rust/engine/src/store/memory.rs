@@ -284,7 +284,7 @@ impl MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::entry::Content;
+    use crate::store::{Content, Object};
 
     fn entry(key: &str) -> Arc<Entry> {
         Arc::new(Entry::marker(
@@ -336,7 +336,7 @@ mod tests {
         let store = MemoryStore::new(256 << 20, None);
         assert_eq!(store.shards.len(), 64);
         let large = |key: &str, length: usize| {
-            let mut object = Entry::sample(http::HeaderMap::new());
+            let mut object = Object::sample(http::HeaderMap::new());
             object.body.push(bytes::Bytes::from(vec![0; length]));
             Arc::new(Entry::marker(key.as_bytes(), Content::Object(object)))
         };

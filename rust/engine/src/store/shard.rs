@@ -287,3 +287,44 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Content, entry::INDEX};
+
+    #[test]
+    fn what_an_entry_is_charged_for_its_places_is_what_they_take() {
+        let mut shard = Shard::default();
+        let mut gone = Gone::new();
+        let (mut sum, mut looks) = (0, 0);
+        for i in 1..=100_000u32 {
+            let hash = i.wrapping_mul(0x9e37_79b9);
+            let key = i.to_le_bytes();
+            let marker = Content::Unshared { until: 0 };
+            shard.insert(hash, Arc::new(Entry::marker(&key, marker)));
+            if i % 5 == 0 {
+                shard.evict(&mut gone);
+                gone.clear();
+            }
+            if i >= 10_000 && i % 100 == 0 {
+                let taken = shard.nodes.capacity() * size_of::<Node>()
+                    + shard.table.allocation_size()
+                    + shard.ghosts.allocated();
+                let each = taken / shard.len();
+                assert!(
+                    each.abs_diff(INDEX) <= INDEX / 4,
+                    "{each} of {}",
+                    shard.len()
+                );
+                sum += each;
+                looks += 1;
+            }
+        }
+        assert!(
+            (sum / looks).abs_diff(INDEX) <= 3,
+            "{} on average",
+            sum / looks
+        );
+    }
+}

@@ -56,7 +56,7 @@ pub(super) fn headers(entry: &Arc<Entry>) -> Option<HeaderMap> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::store::entry::{Birth, Content};
+    use crate::store::{Birth, Content, Object};
 
     #[test]
     fn an_entry_gets_its_own_headers_however_many_share_its_place() {
@@ -65,7 +65,7 @@ mod tests {
             headers.insert("x-number", i.into());
             Arc::new(Entry::new(
                 b"key",
-                Content::Object(Entry::sample(headers)),
+                Content::Object(Object::sample(headers)),
                 Birth::default(),
             ))
         };
@@ -87,7 +87,7 @@ mod tests {
         let headers = HeaderMap::new();
         let entry = Arc::new(Entry::new(
             b"key",
-            Content::Object(Entry::sample(headers)),
+            Content::Object(Object::sample(headers)),
             Birth::default(),
         ));
         for _ in 0..3 {

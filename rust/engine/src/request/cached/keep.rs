@@ -35,7 +35,7 @@ use crate::{
     store::{
         Birth, Content, Entry, Object, Variants, View,
         arriving::{End, Writing},
-        entry,
+        compact_body,
         flight::Reuse,
     },
     worker::Worker,
@@ -158,7 +158,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
             freshness: arriving.freshness,
             took,
             refresh_from: refresh_ahead::begins(&arriving.freshness, took, beta),
-            body: entry::compact_body(pieces, usize::try_from(length).unwrap_or(usize::MAX)),
+            body: compact_body(pieces, usize::try_from(length).unwrap_or(usize::MAX)),
             length,
             upstream_status: arriving.upstream_status.clone(),
             set_aside,

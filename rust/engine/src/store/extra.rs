@@ -1,0 +1,75 @@
+//! What few entries have, kept apart so that the others do not pay for it.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+use super::{
+    content::{Slices, Variants},
+    pieces::{SHARED, allocated},
+};
+
+/// What few responses have.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
+    /// Of a body that is not small; of a slice the one that it is.
+    pub pieces: Box<[Bytes]>,
+    /// With the length of the whole body.
+    pub slices: Option<(Slices, u64)>,
+    pub upstream_status: Option<Box<HeaderValue>>,
+    pub set_aside: Box<[HeaderName]>,
+    pub variants: Option<Box<Variants>>,
+    pub viewer: Option<Box<str>>,
+    pub tags: Box<[u64]>,
+}
+
+impl Extra {
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+            && self.upstream_status.is_none()
+            && self.set_aside.is_empty()
+            && self.variants.is_none()
+            && self.viewer.is_none()
+            && self.tags.is_empty()
+            && self.slices.is_none()
+    }
+
+    /// Bytes that it makes the process hold.
+    pub fn allocated(&self) -> usize {
+        let pieces: usize = self
+            .pieces
+            .iter()
+            .map(|piece| allocated(piece.len()) + SHARED)
+            .sum();
+        let names = self
+            .set_aside
+            .iter()
+            .chain(self.variants.iter().flat_map(|variants| &variants.names))
+            .map(|name| allocated(name.as_str().len()) + SHARED)
+            .sum::<usize>();
+        let status = self.upstream_status.as_ref().map_or(0, |value| {
+            allocated(value.len()) + SHARED + allocated(size_of::<HeaderValue>())
+        });
+        let variants = self
+            .variants
+            .as_ref()
+            .map_or(0, |_| allocated(size_of::<Variants>()));
+        allocated(size_of::<Self>())
+            + allocated(self.pieces.len() * size_of::<Bytes>())
+            + pieces
+            + names
+            + status
+            + variants
+            + self
+                .viewer
+                .as_ref()
+                .map_or(0, |viewer| allocated(viewer.len()))
+            + allocated(self.tags.len() * size_of::<u64>())
+            + allocated(self.set_aside.len() * size_of::<HeaderName>())
+    }
+}
+
+/// A value with its own text: one parsed from the wire is a slice of the connection's read buffer, and keeping it would
+/// keep that buffer, which no accounting would see.
+pub(super) fn own_value(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes()).ok()
+}

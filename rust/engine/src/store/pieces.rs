@@ -1,0 +1,82 @@
+//! The bytes of bodies, in allocations that waste little of what the allocator gives, and what an allocation takes.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// A body as it arrived. Nearly always one piece.
+pub type Chunks = SmallVec<[Bytes; 1]>;
+
+/// Bodies up to this are one allocation of the entry, longer ones are pieces that entries can share.
+pub(super) const SMALL: usize = 16 << 10;
+/// The longest piece.
+pub(super) const PIECE: usize = 64 << 10;
+
+/// What `Bytes` allocates to count those who share it.
+pub(super) const SHARED: usize = 32;
+
+/// What an allocation of `length` bytes takes: the allocator rounds up to one of four sizes for each power of two.
+pub(super) fn allocated(length: usize) -> usize {
+    match length {
+        0 => 0,
+        1..=64 => length.next_multiple_of(16),
+        _ => length.next_multiple_of(1 << ((length - 1).ilog2() - 2)),
+    }
+}
+
+/// A body of memory of its own, in pieces that waste little of what the allocator gives. A small one is left as it is,
+/// as its entry copies it.
+pub fn compact_body(pieces: Vec<Bytes>, length: usize) -> Chunks {
+    if length <= SMALL {
+        return pieces
+            .into_iter()
+            .filter(|piece| !piece.is_empty())
+            .collect();
+    }
+    let mut chunks = Chunks::new();
+    let mut rest = length;
+    let mut current = Vec::with_capacity(next_piece(rest));
+    for piece in &pieces {
+        let mut piece = piece.as_ref();
+        while !piece.is_empty() {
+            let room = current.capacity() - current.len();
+            let (now, later) = piece.split_at(room.min(piece.len()));
+            current.extend_from_slice(now);
+            piece = later;
+            if current.len() == current.capacity() {
+                rest -= current.len();
+                let full = std::mem::replace(&mut current, Vec::with_capacity(next_piece(rest)));
+                chunks.push(Bytes::from(full));
+            }
+        }
+    }
+    if !current.is_empty() {
+        chunks.push(Bytes::from(current));
+    }
+    chunks
+}
+
+/// How long the next piece of a body is of which `rest` bytes are left: all, unless rounding that up would waste more
+/// than a sixteenth; then as much as fits a size of the allocator's.
+fn next_piece(rest: usize) -> usize {
+    let whole = rest.min(PIECE);
+    if whole <= SMALL || allocated(whole) - whole <= whole / 16 {
+        return whole;
+    }
+    whole - whole % (1 << ((whole - 1).ilog2() - 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_a_large_body_waste_little() {
+        for length in (SMALL + 1..1 << 20).step_by(1009) {
+            let chunks = compact_body(vec![Bytes::from(vec![0; length])], length);
+            assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), length);
+            let taken: usize = chunks.iter().map(|piece| allocated(piece.len())).sum();
+            assert!(taken - length <= length / 16 + 4096, "{length}: {taken}");
+            assert!(chunks.len() <= length / PIECE + 3);
+        }
+    }
+}
