@@ -40,7 +40,7 @@ from edgerouter.routes import (
 )
 from edgerouter.secrets import Secret
 from edgerouter.service_worker import ServiceWorker
-from edgerouter.storage import DiskCache
+from edgerouter.storage import DiskCache, Sizes
 
 if TYPE_CHECKING:
     from edgerouter import _core
@@ -601,6 +601,11 @@ class Edge:
         )
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _sized(self, sizes: Sizes) -> Edge:
+        """This edge, with its store as the command line says."""
+        self._head.update(sizes.over(self.to_dict()))
+        return self
 
     def _running(self) -> Server:
         if self._server is None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgerouter.checks import Check, Value
-from edgerouter.errors import Problem
+from edgerouter.errors import ConfigError, Problem
 
-__all__ = ["DiskCache", "problem", "shortage"]
+__all__ = ["DiskCache", "Sizes", "problem", "shortage", "size"]
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_UNITS |= {f"{unit}IB": factor for unit, factor in _UNITS.items() if unit} | {"B": 1}
+_UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([KMGT]?I?B?)", re.IGNORECASE | re.ASCII)
 
 
 class DiskCache(Value, frozen=True):
@@ -37,6 +44,41 @@ class DiskCache(Value, frozen=True):
         check.whole("size", least=1 << 20, most=1 << 44)
         check.whole("segment_bytes", least=65_536, most=1 << 30, optional=True)
         check.whole("queue_bytes", least=65_536, most=1 << 36)
+
+
+def size(text: str) -> int:
+    """Bytes, from a number and a unit: ``10GiB``, ``512M`` (1,024 times 1,024 each), ``20GB`` (a thousand)."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or found[2].upper() not in _UNITS:
+        raise ValueError("must be bytes, or a number with a unit such as 10GiB or 512MiB")
+    return int(Decimal(found[1]) * _UNITS[found[2].upper()])
+
+
+class Sizes(NamedTuple):
+    """Where and how much is stored, as the command line says it of any application."""
+
+    disk_cache: str | None = None
+    disk_cache_size: int | None = None
+    memory_cache_size: int | None = None
+
+    def over(self, plan: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of the plan that this replaces. Raises ``ConfigError`` with the option and the remedy."""
+        fields: dict[str, Any] = {}
+        if self.memory_cache_size is not None:
+            fields["limits"] = {**(plan.get("limits") or {}), "memory_cache_bytes": self.memory_cache_size}
+        if self.disk_cache is not None or self.disk_cache_size is not None:
+            disk = dict(plan.get("disk_cache") or {})
+            if self.disk_cache is not None:
+                disk["path"] = self.disk_cache
+            if self.disk_cache_size is not None:
+                disk["size"] = self.disk_cache_size
+            if "path" not in disk:
+                raise ConfigError([Problem("--disk-cache", None, "must be given with --disk-cache-size: a directory")])
+            if "size" not in disk:
+                message = "must be given with --disk-cache, such as --disk-cache-size 10GiB"
+                raise ConfigError([Problem("--disk-cache-size", None, message)])
+            fields["disk_cache"] = disk
+        return fields
 
 
 def problem(plan: Mapping[str, Any]) -> Problem | None:

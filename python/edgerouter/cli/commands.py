@@ -85,6 +85,33 @@ def run(
         int | None,
         typer.Option(min=1, max=1024, envvar="EDGEROUTER_WORKERS", help="Threads.", show_default="one a core"),
     ] = None,
+    disk_cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="EDGEROUTER_DISK_CACHE",
+            help="Keep responses in this directory, too, so that they outlive a restart.",
+            show_default="as APP says",
+        ),
+    ] = None,
+    disk_cache_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            envvar="EDGEROUTER_DISK_CACHE_SIZE",
+            help="What it may take: 10GiB, 512MiB or bytes.",
+            show_default="as APP says",
+        ),
+    ] = None,
+    memory_cache_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            envvar="EDGEROUTER_MEMORY_CACHE_SIZE",
+            help="What the cache in memory may take.",
+            show_default="as APP says, or a quarter of the memory, at most 4GiB",
+        ),
+    ] = None,
     reload: Annotated[
         bool,
         typer.Option("--reload", envvar="EDGEROUTER_RELOAD", help="Reload when a file of the application changes."),
@@ -102,13 +129,18 @@ def run(
         admin_token_env=admin_token_env,
         admin_key_env=admin_key_env or [],
         workers=workers,
+        disk_cache=disk_cache,
+        disk_cache_size=disk_cache_size,
+        memory_cache_size=memory_cache_size,
         reload=reload,
     )
     try:
         settings = options.settings()
+        options.sizes()
     except ConfigError as error:
         reasons = (
-            f"--{problem.path.partition('.')[2]}: {problem.value}: {problem.message}" for problem in error.problems
+            f"--{problem.path.partition('.')[2].replace('_', '-')}: {problem.value}: {problem.message}"
+            for problem in error.problems
         )
         raise typer.BadParameter("; ".join(reasons)) from None
     with _mistakes():

@@ -7,12 +7,25 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgerouter import serving
+from edgerouter import serving, storage
 from edgerouter.application import FileApplication
+from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.secrets import Secret, env
 
 __all__ = ["Options", "plain", "refuse", "run", "say", "serve", "warn"]
+
+
+#: Options that ``plain`` understands, each with one value; variables have the same names.
+_WITH_VALUE = (
+    "--listen",
+    "--admin",
+    "--admin-token-env",
+    "--workers",
+    "--disk-cache",
+    "--disk-cache-size",
+    "--memory-cache-size",
+)
 
 
 @dataclass
@@ -25,7 +38,18 @@ class Options:
     admin_token_env: str | None = None
     admin_key_env: list[str] = field(default_factory=list)
     workers: int | None = None
+    disk_cache: str | None = None
+    disk_cache_size: str | None = None
+    memory_cache_size: str | None = None
     reload: bool = False
+
+    def sizes(self) -> storage.Sizes:
+        """Raises ``ConfigError`` when a size is not one."""
+        return storage.Sizes(
+            disk_cache=self.disk_cache or None,
+            disk_cache_size=_size("disk_cache_size", self.disk_cache_size, least=1 << 20),
+            memory_cache_size=_size("memory_cache_size", self.memory_cache_size),
+        )
 
     def settings(self) -> serving.Settings:
         """Raises ``ConfigError`` when an address or a number is not one."""
@@ -36,6 +60,19 @@ class Options:
             admin_keys=dict(_key_env(given) for given in self.admin_key_env),
             workers=self.workers,
         )
+
+
+def _size(option: str, given: str | None, *, least: int = 0) -> int | None:
+    if not given:
+        return None
+    path = f"Settings.{option}"
+    try:
+        bytes_ = storage.size(given)
+    except ValueError as error:
+        raise ConfigError([Problem(path, repr(given), str(error))]) from None
+    if bytes_ < least:
+        raise ConfigError([Problem(path, repr(given), f"must be at least {least:,} bytes")])
+    return bytes_
 
 
 def _key_env(given: str) -> tuple[str, Secret]:
@@ -56,7 +93,7 @@ def plain(arguments: Sequence[str]) -> Options | None:
             options.application = argument
         elif argument == "--reload":
             options.reload = True
-        elif name in ("--listen", "--admin", "--admin-token-env", "--workers"):
+        elif name in _WITH_VALUE:
             given = value if equals else next(rest, None)
             if given is None or not _take(options, name, given):
                 return None
@@ -66,6 +103,7 @@ def plain(arguments: Sequence[str]) -> Options | None:
         return None
     try:
         options.settings()
+        options.sizes()
     except ConfigError:
         return None
     return options
@@ -83,8 +121,19 @@ def run(options: Options) -> int:
     return 0
 
 
+class _Sized(FileApplication):
+    """An application whose store is as the command line says, at the start and after each reload."""
+
+    def __init__(self, spec: str, sizes: storage.Sizes) -> None:
+        super().__init__(spec)
+        self._sizes = sizes
+
+    def load(self) -> Edge:
+        return super().load()._sized(self._sizes)
+
+
 def serve(options: Options, settings: serving.Settings) -> None:
-    application = FileApplication(options.application)
+    application = _Sized(options.application, options.sizes())
     serving.serve(application, settings, watch=options.reload, say=say, warn=warn)
 
 
@@ -124,12 +173,8 @@ def _take(options: Options, name: str, value: str) -> bool:
 
 def _take_environment(options: Options) -> bool:
     """What the command line left open."""
-    for name, attribute in (
-        ("--listen", "listen"),
-        ("--admin", "admin"),
-        ("--admin-token-env", "admin_token_env"),
-        ("--workers", "workers"),
-    ):
+    for name in _WITH_VALUE:
+        attribute = name[2:].replace("-", "_")
         value = os.environ.get(f"EDGEROUTER_{attribute.upper()}")
         if value and not getattr(options, attribute) and not _take(options, name, value):
             return False
