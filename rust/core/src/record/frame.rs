@@ -143,7 +143,8 @@ impl<'a> Front<'a> {
         }
         Ok(Self {
             label,
-            dead: state == DEAD,
+            // Any other value is a damaged one of these two: in doubt it is gone.
+            dead: state != 0,
             key,
             tags,
             head,

@@ -67,6 +67,11 @@ impl Contents {
         Some(())
     }
 
+    /// Leaves the first `number` records out.
+    pub fn leave_out(&mut self, number: usize) {
+        self.lines.drain(..number.min(self.lines.len()));
+    }
+
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }

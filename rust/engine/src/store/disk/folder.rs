@@ -14,7 +14,7 @@ use hashbrown::HashSet;
 
 use super::{
     index::{Index, Slot},
-    segment::{Segment, parse_name, private, read_lines, segment_path, sidecar_path},
+    segment::{Scan, Segment, parse_name, private, read_lines, segment_path, sidecar_path},
 };
 
 /// Why a directory cannot be used; one line, with the remedy.
@@ -163,38 +163,48 @@ pub struct Recovered {
     pub next_segment: u32,
     /// Segments that had to be scanned.
     pub scanned: usize,
+    /// Bytes of segments that were given up because of damage.
+    pub given_up: u64,
 }
 
 /// Reads back what is there: sidecars where there are good ones, the segments themselves otherwise. Newest first, and the
 /// first word on a key is the last: a removal or a newer record hides every older one.
+///
+/// Where a segment without a good sidecar is damaged, what cannot be read may have been such a word on any older record.
+/// So everything older is given up: a fetch too many, never an answer that was replaced or removed.
 pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
     let mut found = Recovered {
         oldest_born: u64::MAX,
         ..Recovered::default()
     };
     let mut removed: HashSet<u64, foldhash::fast::RandomState> = HashSet::default();
+    let mut sure = true;
     for (id, length) in list(&folder.path)?.into_iter().rev() {
         found.next_segment = found.next_segment.max(id.saturating_add(1));
-        let segment = Segment::open(&folder.path, id)?;
-        let (lines, bytes) = match read_lines(&folder.path, id, folder.seed, length) {
-            Ok((lines, sidecar)) => (lines, length + sidecar),
-            Err(_) => {
-                found.scanned += 1;
-                let (contents, end) = segment.scan(folder.seed)?;
-                if contents.lines().is_empty() {
-                    remove(&folder.path, id);
-                    continue;
-                }
-                segment.file.set_len(end)?;
-                let sidecar = contents.write(folder.seed, end);
-                let written = write_sidecar(&folder.path, id, &sidecar);
-                (
-                    contents.lines().to_vec(),
-                    end + written.map_or(0, |()| sidecar.len() as u64),
-                )
+        if !sure {
+            found.given_up += length;
+            remove(&folder.path, id);
+            continue;
+        }
+        let read = match read_back(folder, id, length) {
+            Ok(read) => read,
+            // Too many open files, or another user's: that says nothing of the disk.
+            Err(error) if !is_damage(&error) => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, path = %folder.path.display(), segment = id, "a segment of the disk cache cannot be read");
+                found.given_up += length;
+                remove(&folder.path, id);
+                sure = false;
+                continue;
             }
         };
-        for line in lines.iter().rev() {
+        found.scanned += usize::from(read.scanned);
+        sure = !read.damaged;
+        let Some(sealed) = read.sealed else {
+            remove(&folder.path, id);
+            continue;
+        };
+        for line in read.lines.iter().rev() {
             found.next_sequence = found.next_sequence.max(line.sequence + 1);
             if !matches!(line.kind, Kind::PROBE | Kind::REMOVED) {
                 found.newest_born = found.newest_born.max(line.born);
@@ -202,10 +212,74 @@ pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
             }
             take(line, id, index, &mut removed);
         }
-        let segment = Arc::new(segment);
-        found.segments.insert(id, Sealed { segment, bytes });
+        found.segments.insert(id, sealed);
+    }
+    if !sure {
+        tracing::error!(
+            path = %folder.path.display(),
+            given_up = found.given_up,
+            "the disk cache is damaged where nothing else says what was removed; everything older is given up"
+        );
     }
     Ok(found)
+}
+
+/// Whether an error means that the file is broken, and not that it cannot be had now.
+fn is_damage(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    use io::ErrorKind::{InvalidData, IsADirectory, NotFound, UnexpectedEof};
+    error.raw_os_error() == Some(EIO)
+        || matches!(
+            error.kind(),
+            InvalidData | IsADirectory | NotFound | UnexpectedEof
+        )
+}
+
+/// What a start reads of one segment.
+struct ReadBack {
+    /// `None`: nothing of it is worth keeping.
+    sealed: Option<Sealed>,
+    lines: Vec<Line>,
+    scanned: bool,
+    damaged: bool,
+}
+
+fn read_back(folder: &Folder, id: u32, length: u64) -> io::Result<ReadBack> {
+    let segment = Segment::open(&folder.path, id)?;
+    if let Ok((lines, sidecar)) = read_lines(&folder.path, id, folder.seed, length) {
+        return Ok(ReadBack {
+            sealed: Some(Sealed {
+                segment: Arc::new(segment),
+                bytes: length + sidecar,
+            }),
+            lines,
+            scanned: false,
+            damaged: false,
+        });
+    }
+    let Scan {
+        mut contents,
+        end,
+        damaged,
+        sure_from,
+    } = segment.scan(folder.seed)?;
+    contents.leave_out(sure_from);
+    let mut read = ReadBack {
+        sealed: None,
+        lines: contents.lines().to_vec(),
+        scanned: true,
+        damaged,
+    };
+    if !read.lines.is_empty() {
+        segment.file.set_len(end)?;
+        let sidecar = contents.write(folder.seed, end);
+        let written = write_sidecar(&folder.path, id, &sidecar);
+        read.sealed = Some(Sealed {
+            segment: Arc::new(segment),
+            bytes: end + written.map_or(0, |()| sidecar.len() as u64),
+        });
+    }
+    Ok(read)
 }
 
 fn take(

@@ -59,6 +59,8 @@ pub fn private(path: &Path, make: bool) -> io::Result<File> {
 
 impl Segment {
     pub fn create(folder: &Path, id: u32) -> io::Result<Self> {
+        // One that could not be removed with its segment is none of this one's.
+        let _ = std::fs::remove_file(sidecar_path(folder, id));
         let file = private(&segment_path(folder, id), true)?;
         Ok(Self { id, file })
     }
@@ -76,23 +78,76 @@ impl Segment {
     }
 
     /// Reads every record's beginning, for want of a sidecar. What is torn or damaged is left out; the search goes on
-    /// behind it. Gives the contents and where the last whole record ends.
-    pub fn scan(&self, seed: u64) -> io::Result<(Contents, u64)> {
+    /// behind it.
+    pub fn scan(&self, seed: u64) -> io::Result<Scan> {
         let length = self.file.metadata()?.len();
         let mut window = Window::new(&self.file);
-        let mut contents = Contents::default();
-        let (mut at, mut end) = (0, 0);
+        let mut scan = Scan::default();
+        let mut at = 0;
         while at + FRONT_BYTES as u64 <= length {
-            match record_at(&mut window, &mut contents, seed, at, length)? {
+            match record_at(&mut window, &mut scan.contents, seed, at, length)? {
                 Some(record) => {
+                    if at > scan.end {
+                        scan.sure_from = scan.contents.lines().len() - 1;
+                        scan.damaged = true;
+                    }
                     at += record;
-                    end = at;
+                    scan.end = at;
                 }
                 None => at += ALIGNMENT as u64,
             }
         }
-        Ok((contents, end))
+        // A write that was cut off ends with the file. What stands there whole and cannot be read is damaged.
+        if !scan.damaged_tail(&mut window, seed, length)? {
+            return Ok(scan);
+        }
+        scan.sure_from = scan.contents.lines().len();
+        scan.damaged = true;
+        Ok(scan)
     }
+}
+
+/// What a segment without a sidecar holds.
+#[derive(Debug, Default)]
+pub struct Scan {
+    pub contents: Contents,
+    /// Where the last whole record ends.
+    pub end: u64,
+    /// Something before a whole record, or a whole record, cannot be read.
+    pub damaged: bool,
+    /// Lines before this one stand before the last damage: what was damaged may have removed or replaced them.
+    pub sure_from: usize,
+}
+
+impl Scan {
+    /// Whether something that was once whole stands behind the last whole record.
+    fn damaged_tail(&self, window: &mut Window<'_>, seed: u64, length: u64) -> io::Result<bool> {
+        let rest = length.saturating_sub(self.end);
+        if rest < FRONT_BYTES as u64 {
+            return Ok(false);
+        }
+        let fixed = window.get(self.end, FRONT_BYTES)?;
+        if ends_in_zeros(fixed) {
+            return Ok(false);
+        }
+        let Ok(front) = Front::length(fixed) else {
+            return Ok(true);
+        };
+        // So long that the file ends in it: cut off.
+        if front > rest {
+            return Ok(false);
+        }
+        if front > MOST_FRONT {
+            return Ok(true);
+        }
+        let front = window.get(self.end, front as usize)?;
+        Ok(!ends_in_zeros(front) && Front::read(seed, front).is_err())
+    }
+}
+
+/// A probe for room, or what a power failure leaves of a write: no record begins so.
+fn ends_in_zeros(front: &[u8]) -> bool {
+    front.iter().rev().take(16).all(|byte| *byte == 0)
 }
 
 /// Notes the whole record at `at`, if there is one, and gives its length.
@@ -178,8 +233,8 @@ pub fn read_sidecar(folder: &Path, id: u32, seed: u64) -> io::Result<(sidecar::H
     Contents::read(seed, &bytes).map_err(damaged)
 }
 
-/// The lines of a sidecar, without the names, and what the sidecar is long. `Err` too when it is not this segment's as
-/// it is now.
+/// The lines of a sidecar, without the names, and what the sidecar is long. Where the segment was cut off, what stood
+/// behind is gone; what it removed or replaced stays so.
 pub fn read_lines(
     folder: &Path,
     id: u32,
@@ -192,12 +247,17 @@ pub fn read_lines(
     file.read_exact_at(&mut fixed, 0)?;
     let head = sidecar::Head::read(seed, &fixed).map_err(damaged)?;
     let whole = (sidecar::FIXED_BYTES + head.lines_bytes) as u64 + head.names_bytes;
-    if whole != length || head.segment_bytes != segment_bytes {
+    if whole != length {
         return Err(damaged(Damage::Lengths));
     }
     let mut bytes = vec![0; head.lines_bytes];
     file.read_exact_at(&mut bytes, sidecar::FIXED_BYTES as u64)?;
-    let lines = head.lines(seed, &bytes).map_err(damaged)?.collect();
+    let mut lines: Vec<Line> = head.lines(seed, &bytes).map_err(damaged)?.collect();
+    for line in &mut lines {
+        if u64::from(line.offset) + u64::from(line.length) > segment_bytes {
+            line.kind = Kind::REMOVED;
+        }
+    }
     Ok((lines, length))
 }
 

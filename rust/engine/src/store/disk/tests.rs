@@ -11,7 +11,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::cache::freshness::{Freshness, LifetimeRule};
+use edgerouter_core::{
+    cache::freshness::{Freshness, LifetimeRule},
+    record::frame::{DEAD, FRONT_BYTES, STATE_AT},
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::{SmallVec, smallvec};
 
@@ -399,6 +402,146 @@ fn a_scan_sees_what_is_there_and_remove_where_takes_it() {
     let store = open(&folder.0, 8 << 20);
     assert_eq!(seen(store.disk().unwrap()).len(), 188);
     assert!(store.find(b"key-12").is_none());
+}
+
+/// The byte at which a key's newest record begins in a segment's file.
+fn place_of(bytes: &[u8], key: &str) -> usize {
+    let begins = |at: usize| bytes[at..].starts_with(b"edR1");
+    (0..bytes.len() - FRONT_BYTES)
+        .rev()
+        .find(|&at| begins(at) && bytes[at + FRONT_BYTES..].starts_with(key.as_bytes()))
+        .unwrap()
+}
+
+#[test]
+fn a_damaged_removal_or_replacement_brings_nothing_older_back() {
+    for (victim, whole_sidecar) in [("removal", false), ("other", false), ("other", true)] {
+        let folder = Temporary::new();
+        let store = open(&folder.0, 8 << 20);
+        for name in ["removed", "replaced", "kept"] {
+            store.insert(object(name, name.as_bytes()));
+        }
+        settle(&store);
+        drop(store);
+        // Another segment: what it says hides what the first one has.
+        let store = open(&folder.0, 8 << 20);
+        store.remove(b"removed");
+        store.insert(object("replaced", b"another body"));
+        store.insert(object("other", b"x"));
+        store.insert(object("last", b"y"));
+        settle(&store);
+        drop(store);
+        let segment = folder.files("seg").pop().unwrap();
+        let sidecar = folder.files("idx").pop().unwrap();
+        let mut bytes = fs::read(&segment).unwrap();
+        // The removal has no key, and comes first.
+        let at = if victim == "removal" {
+            0
+        } else {
+            place_of(&bytes, victim)
+        };
+        bytes[at + 40] ^= 1;
+        fs::write(&segment, &bytes).unwrap();
+        if !whole_sidecar {
+            fs::remove_file(&sidecar).unwrap();
+        }
+        for _ in 0..2 {
+            let store = open(&folder.0, 8 << 20);
+            assert!(
+                load(&store, "removed").is_none(),
+                "{victim} {whole_sidecar}"
+            );
+            let replaced = load(&store, "replaced");
+            if let Some(entry) = &replaced {
+                assert_eq!(body(entry), b"another body");
+            }
+            assert!(
+                load(&store, "last").is_some(),
+                "what is behind the damage is sure"
+            );
+            // With a whole sidecar nothing is in doubt.
+            assert_eq!(load(&store, "kept").is_some(), whole_sidecar);
+            assert_eq!(replaced.is_some(), whole_sidecar || victim == "removal");
+            assert!(load(&store, "other").is_none() || victim == "removal");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_was_cut_off_costs_nothing_older() {
+    let folder = Temporary::new();
+    let store = open(&folder.0, 8 << 20);
+    for i in 0..20 {
+        store.insert(object(&format!("key-{i}"), &body_of(i)));
+    }
+    settle(&store);
+    drop(store);
+    let (segment, sidecar) = (
+        folder.files("seg").pop().unwrap(),
+        folder.files("idx").pop().unwrap(),
+    );
+    let whole = fs::read(&segment).unwrap();
+    let last = place_of(&whole, "key-19");
+    for cut in (last..whole.len()).step_by(7) {
+        let _ = fs::remove_file(&sidecar);
+        fs::write(&segment, &whole[..cut]).unwrap();
+        let store = open(&folder.0, 8 << 20);
+        assert_eq!(
+            figures(&store).entries,
+            19,
+            "cut at {cut} of {}",
+            whole.len()
+        );
+    }
+    // What a probe, or a power failure, leaves behind.
+    for cut in [last, last + 8, last + 60, last + 100] {
+        let _ = fs::remove_file(&sidecar);
+        fs::write(&segment, [&whole[..cut], &[0; 5_000]].concat()).unwrap();
+        assert_eq!(
+            figures(&open(&folder.0, 8 << 20)).entries,
+            19,
+            "zeros from {cut}"
+        );
+    }
+}
+
+#[test]
+fn a_segment_that_was_cut_off_under_its_sidecar_hides_what_it_hid() {
+    let folder = Temporary::new();
+    let store = open(&folder.0, 8 << 20);
+    store.insert(object("replaced", b"old"));
+    store.insert(object("kept", b"kept"));
+    settle(&store);
+    drop(store);
+    let store = open(&folder.0, 8 << 20);
+    store.insert(object("first", b"first"));
+    store.insert(object("replaced", b"new"));
+    settle(&store);
+    drop(store);
+    let segment = folder.files("seg").pop().unwrap();
+    let bytes = fs::read(&segment).unwrap();
+    fs::write(&segment, &bytes[..place_of(&bytes, "replaced") + 20]).unwrap();
+    let store = open(&folder.0, 8 << 20);
+    assert!(load(&store, "replaced").is_none());
+    assert!(load(&store, "kept").is_some() && load(&store, "first").is_some());
+}
+
+#[test]
+fn a_record_that_was_removed_in_place_stays_so_whatever_bit_of_that_flips() {
+    let folder = Temporary::new();
+    let store = open(&folder.0, 8 << 20);
+    store.insert(object("key", b"body"));
+    settle(&store);
+    drop(store);
+    let segment = folder.files("seg").pop().unwrap();
+    let whole = fs::read(&segment).unwrap();
+    for bit in 0..8 {
+        let mut dead = whole.clone();
+        dead[STATE_AT as usize] = DEAD ^ (1 << bit);
+        fs::write(&segment, dead).unwrap();
+        let store = open(&folder.0, 8 << 20);
+        assert!(load(&store, "key").is_none(), "bit {bit}");
+    }
 }
 
 #[test]

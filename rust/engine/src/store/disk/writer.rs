@@ -397,9 +397,9 @@ impl Writer {
 
     /// Contents again as what has been written, after an append that failed.
     fn recount(&mut self, segment: &Segment) -> io::Result<()> {
-        let (contents, _) = segment.scan(self.inner.folder.seed)?;
+        let scan = segment.scan(self.inner.folder.seed)?;
         if let Some((_, own)) = &mut *self.inner.active.lock() {
-            *own = contents;
+            *own = scan.contents;
         }
         Ok(())
     }
@@ -608,7 +608,7 @@ pub(super) fn contents(inner: &Inner, id: u32) -> io::Result<Contents> {
         Ok((_, contents)) => Ok(contents),
         Err(_) => {
             let segment = inner.segment(id).ok_or(io::ErrorKind::NotFound)?;
-            Ok(segment.scan(folder.seed)?.0)
+            Ok(segment.scan(folder.seed)?.contents)
         }
     }
 }
