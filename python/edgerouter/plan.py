@@ -30,6 +30,11 @@ class Limits(Value, frozen=True, kw_only=True):
     ``coalesce_timeout``  how long followers of a miss wait for its head before they fetch on their own
     ``slice_bytes``  objects larger than this are stored in slices of this size
     ``read_ahead_bytes``  how far the fetch of such an object runs ahead of its fastest reader
+    ``purge_scopes``, ``purges_in_progress``  things that one purge may name, and all that are not completed
+    ``purges_remembered``  completed purges that can be asked about, and whose references are known
+    ``purge_marks``, ``purge_patterns``  URLs, hosts and tags, and path patterns, that are compared at look-up; past
+        them what is stored from before the oldest counts as purged
+    ``purge_log_bytes``  of the log beside the disk cache; ``None``: a 64th of its size, from 1 MiB to 64 MiB
     """
 
     head_bytes: int = 65_536
@@ -59,6 +64,12 @@ class Limits(Value, frozen=True, kw_only=True):
     prefetch_timeout: Duration = 60.0
     predict_pages: int = 10_000
     predict_visitors: int = 50_000
+    purge_scopes: int = 10_000
+    purges_in_progress: int = 3_000
+    purges_remembered: int = 1_000
+    purge_marks: int = 65_536
+    purge_patterns: int = 1_000
+    purge_log_bytes: int | None = None
 
     def _check(self, check: Check) -> None:
         check.whole("head_bytes", "head_fields", "url_bytes", "connections", "function_queue", "token_bytes", least=1)
@@ -69,6 +80,9 @@ class Limits(Value, frozen=True, kw_only=True):
         check.whole("read_ahead_bytes", least=65_536, most=1_073_741_824)
         check.whole("background_tasks", "named_caches")
         check.whole("memory_cache_bytes", "largest_object_bytes", optional=True)
+        check.whole("purge_scopes", "purges_in_progress", "purges_remembered", least=1, most=1_000_000)
+        check.whole("purge_marks", "purge_patterns", least=4, most=1_000_000)
+        check.whole("purge_log_bytes", least=65_536, optional=True)
         check.seconds("head_timeout", "idle_timeout", "body_timeout", "function_timeout", positive=True)
         check.seconds("prefetch_timeout", positive=True)
         check.seconds("background_timeout", positive=True)

@@ -14,10 +14,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from edgerouter import Edge
+from edgerouter import CachePolicy, Edge
 from edgerouter.serving import Server, Settings
 
-from .conftest import Shop
+from .conftest import MakeShop, Shop
 
 
 def client(url: str, key: str = "AKIDANY", secret: str = "whatever") -> Any:
@@ -103,6 +103,7 @@ def test_invalidations_are_listed_in_pages(shop: Shop) -> None:
     page = cloudfront.list_invalidations(DistributionId="shop", MaxItems="2")["InvalidationList"]
     assert [item["Id"] for item in page["Items"]] == ids[:2]
     assert (page["MaxItems"], page["Quantity"], page["IsTruncated"]) == (2, 2, True)
+    assert page["NextMarker"] == ids[1], "it is the last id of the page"
     following = cloudfront.list_invalidations(DistributionId="shop", MaxItems="2", Marker=page["NextMarker"])
     assert [item["Id"] for item in following["InvalidationList"]["Items"]] == ids[2:4]
     pages = cloudfront.get_paginator("list_invalidations").paginate(
@@ -114,6 +115,74 @@ def test_invalidations_are_listed_in_pages(shop: Shop) -> None:
             "InvalidArgument",
             400,
         )
+
+
+def test_a_page_goes_on_where_it_left_off_although_the_marker_is_forgotten(shop: Shop) -> None:
+    cloudfront = client(shop.admin)
+
+    def create(reference: str) -> str:
+        asked = batch("/a", reference=reference)
+        made = cloudfront.create_invalidation(DistributionId="shop", InvalidationBatch=asked)["Invalidation"]
+        return str(made["Id"])
+
+    ids = [create(str(number)) for number in range(4)]
+    page = cloudfront.list_invalidations(DistributionId="shop", MaxItems="2")["InvalidationList"]
+    # One more meanwhile moves nothing.
+    create("new")
+    rest = cloudfront.list_invalidations(DistributionId="shop", Marker=page["NextMarker"])["InvalidationList"]
+    assert [item["Id"] for item in rest["Items"]] == [ids[1], ids[0]]
+    assert (rest["Marker"], rest["IsTruncated"], "NextMarker" in rest) == (page["NextMarker"], False, False)
+    older = "I" + "0" * 13
+    assert cloudfront.list_invalidations(DistributionId="shop", Marker=older)["InvalidationList"]["Quantity"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "gone"),
+    [
+        ("/*", {"/images/1.png", "/images/a/2.png", "/a", "/a?x=1", "/a?x=2", "/b c", "/é"}),
+        ("/images/*", {"/images/1.png", "/images/a/2.png"}),
+        ("/images*", {"/images/1.png", "/images/a/2.png"}),
+        ("/a*", {"/a", "/a?x=1", "/a?x=2"}),
+        ("/a", {"/a"}),
+        ("/a?x=1", {"/a?x=1"}),
+        ("/a?x=*", {"/a?x=1", "/a?x=2"}),
+        ("/a?*", {"/a?x=1", "/a?x=2"}),
+        ("/%61", {"/a"}),
+        ("/b%20c", {"/b c"}),
+        ("/b c", {"/b c"}),
+        ("/%C3%A9", {"/é"}),
+        ("/%c3%a9", {"/é"}),
+        ("/é", {"/é"}),
+        ("/A", set()),
+        ("/images/", set()),
+    ],
+)
+def test_a_path_means_what_cloudfront_takes_it_to_mean(make_shop: MakeShop, path: str, gone: set[str]) -> None:
+    shop = make_shop(lambda edge, first: edge.route("/*", to=first, cache=CachePolicy(query="all")))
+    everything = ["/images/1.png", "/images/a/2.png", "/a", "/a?x=1", "/a?x=2", "/b c", "/é"]
+    shop.fill(*everything)
+    asked = batch(path)
+    cloudfront = client(shop.admin)
+    made = cloudfront.create_invalidation(DistributionId="shop", InvalidationBatch=asked)["Invalidation"]
+    assert made["InvalidationBatch"] == asked, "the path comes back as it was spelled"
+    assert {name for name in everything if not shop.hit(name)} == gone
+
+
+def test_a_reference_may_be_used_again_for_the_same_paths_only(shop: Shop) -> None:
+    cloudfront = client(shop.admin)
+
+    def create(*paths: str) -> Any:
+        asked = batch(*paths, reference="deploy")
+        return cloudfront.create_invalidation(DistributionId="shop", InvalidationBatch=asked)["Invalidation"]
+
+    first = create("/a", "/b")
+    shop.fill("/a")
+    again = create("/a", "/b")
+    assert (again["Id"], again["CreateTime"]) == (first["Id"], first["CreateTime"])
+    assert shop.hit("/a"), "it is not done twice"
+    for other in (("/a",), ("/a", "/c"), ("/a", "/b", "/c")):
+        assert code_of(lambda other=other: create(*other)) == ("InvalidArgument", 400)  # type: ignore[misc]
+    assert len(shop.served.server.purges()) == 1
 
 
 def test_mistakes_have_cloudfronts_names(shop: Shop) -> None:

@@ -159,6 +159,40 @@ def test_a_purge_reaches_what_only_the_disk_has_and_outlives_a_restart(
         assert stored.count() - count == 150, "what was purged, and nothing else, was asked for again"
 
 
+def test_a_soft_purge_makes_stale_what_only_the_disk_has_also_after_a_restart(
+    stored: Origin, serving: Callable[..., Any]
+) -> None:
+    def answer(seen: Seen) -> Reply:
+        fields = {"Cache-Control": "max-age=3600, stale-while-revalidate=3600", "ETag": '"v"'}
+        if seen.get("if-none-match") == '"v"':
+            return Reply(304, fields)
+        return Reply(200, fields, body_of(seen.path))
+
+    stored.default = answer
+    paths = [f"/{number}" for number in range(120)]
+
+    def is_stale(client: httpx.Client, path: str) -> None:
+        count = stored.count()
+        answer = client.get(path)
+        status = answer.headers["cache-status"]
+        assert answer.content == body_of(path)
+        assert re.search(r"; hit; ttl=-\d+", status) or "; hit; ttl=0" in status, status
+        wait_until(lambda: stored.count() == count + 1, what="it is validated behind")
+
+    with serving(memory=64 << 10) as (client, edge):
+        for path in paths:
+            client.get(path)
+        settled(edge.server.metrics)
+        purge = edge.server.purge(paths=["/*"], soft=True)
+        wait_until(lambda: edge.server.find_purge(purge.id).completed, what="the purge")
+        assert edge.server.find_purge(purge.id).matched.objects == len(paths)
+        assert metric(edge.server.metrics(), "entries") == len(paths)
+        is_stale(client, "/0")
+    with serving(memory=64 << 10) as (client, _):
+        is_stale(client, "/1")
+        wait_until(lambda: "; hit; ttl=3" in client.get("/1").headers["cache-status"], what="it is fresh again")
+
+
 def test_both_sizes_are_held(stored: Origin, serving: Callable[..., Any], tmp_path: Path) -> None:
     size = 4 * MIB
     stored.on("/big", Reply(200, {"Cache-Control": "max-age=3600"}, "x" * 16_000))

@@ -314,7 +314,7 @@ fn share(
         Some(disk) => Some(Arc::new(Disk::open(disk.into(), Arc::clone(&memory))?)),
         None => None,
     };
-    let purges = Purges::open(disk.as_deref())?;
+    let purges = Purges::open(disk.as_deref(), &plan.limits)?;
     let store = Store::new(memory, disk);
     // One more than serve: the background has a worker of its own.
     let metrics = Metrics::new(workers + 1, &plan);

@@ -150,6 +150,18 @@ pub struct Limits {
     pub prefetch_timeout: Duration,
     pub predict_pages: usize,
     pub predict_visitors: usize,
+    /// Things that one purge may name.
+    pub purge_scopes: usize,
+    /// Things named by purges that are not completed yet.
+    pub purges_in_progress: usize,
+    /// Completed purges that are remembered with their counts, and by their references.
+    pub purges_remembered: usize,
+    /// Marks of URLs, hosts and tags together.
+    pub purge_marks: usize,
+    /// Path patterns, each of which is compared in turn.
+    pub purge_patterns: usize,
+    /// `None`: a 64th of the disk cache, from 1 MiB to 64 MiB.
+    pub purge_log_bytes: Option<u64>,
 }
 
 impl Default for Limits {
@@ -182,6 +194,12 @@ impl Default for Limits {
             prefetch_timeout: Duration::from_secs(60),
             predict_pages: 10_000,
             predict_visitors: 50_000,
+            purge_scopes: 10_000,
+            purges_in_progress: 3_000,
+            purges_remembered: 1_000,
+            purge_marks: 65_536,
+            purge_patterns: 1_000,
+            purge_log_bytes: None,
         }
     }
 }

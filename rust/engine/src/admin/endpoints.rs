@@ -29,6 +29,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Room {
     pub shared: Arc<Shared>,
     pub guard: Guard,
+    /// Walks through the whole store, of which there is one at a time.
+    pub walks: tokio::sync::Semaphore,
 }
 
 /// A request to an endpoint, whole.
@@ -106,23 +108,27 @@ const fn get(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answe
     }
 }
 
-const fn post(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answer) -> Endpoint {
+/// For what takes a while.
+const fn later(
+    method: Method,
+    path: &'static str,
+    access: Access,
+    work: fn(Rc<Room>, Call) -> Later,
+) -> Endpoint {
     Endpoint {
-        method: Method::POST,
+        method,
         path,
         access,
-        work: Work::Now(work),
+        work: Work::Later(work),
     }
 }
 
-/// For reading what takes a while.
-const fn later(path: &'static str, work: fn(Rc<Room>, Call) -> Later) -> Endpoint {
-    Endpoint {
-        method: Method::GET,
-        path,
-        access: Access::Token,
-        work: Work::Later(work),
-    }
+const fn slow_get(path: &'static str, work: fn(Rc<Room>, Call) -> Later) -> Endpoint {
+    later(Method::GET, path, Access::Token, work)
+}
+
+const fn post(path: &'static str, access: Access, work: fn(Rc<Room>, Call) -> Later) -> Endpoint {
+    later(Method::POST, path, access, work)
 }
 
 const ENDPOINTS: &[Endpoint] = &[
@@ -133,15 +139,23 @@ const ENDPOINTS: &[Endpoint] = &[
     get(invalidations::LIST, Access::Signed, invalidations::list),
     post(invalidations::LIST, Access::Signed, invalidations::create),
     get(invalidations::ONE, Access::Signed, invalidations::get),
-    get("/v1/purges", Access::Token, purges::list),
+    slow_get("/v1/purges", purges::list),
     get("/v1/purges/{id}", Access::Token, purges::one),
     post("/v1/purges", Access::Token, purges::order),
-    later("/v1/cache/stats", cache::stats),
-    later("/v1/cache/entries", cache::entries),
-    later("/v1/cache/entry", cache::entry),
+    slow_get("/v1/cache/stats", cache::stats),
+    slow_get("/v1/cache/entries", cache::entries),
+    slow_get("/v1/cache/entry", cache::entry),
 ];
 
 impl Room {
+    /// Runs on a thread for what waits for a disk or takes long, so that others are answered meanwhile.
+    pub async fn aside(&self, work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+            let message = "the work broke off; see the log";
+            answer::error(StatusCode::INTERNAL_SERVER_ERROR, None, message)
+        })
+    }
+
     /// The paths of all endpoints.
     pub fn paths(&self) -> impl Iterator<Item = &'static str> {
         ENDPOINTS.iter().map(|endpoint| endpoint.path)

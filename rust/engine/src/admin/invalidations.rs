@@ -1,6 +1,10 @@
 //! CloudFront's calls about invalidations, for clients such as an unmodified boto3. The distribution is the edge's name.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use edgerouter_core::cloudfront::{
     invalidation::{self, ApiError, Invalidation},
@@ -10,9 +14,12 @@ use http::{StatusCode, header};
 
 use super::{
     answer::{self, Answer},
-    endpoints::{Call, MOST_BODY, Room},
+    endpoints::{Call, Later, MOST_BODY, Room},
 };
-use crate::purge::{Purge, Refused};
+use crate::{
+    purge::{self, Purge, Refused},
+    worker::Shared,
+};
 
 pub const LIST: &str = "/2020-05-31/distribution/{distribution}/invalidation";
 pub const ONE: &str = "/2020-05-31/distribution/{distribution}/invalidation/{id}";
@@ -20,20 +27,24 @@ pub const ONE: &str = "/2020-05-31/distribution/{distribution}/invalidation/{id}
 /// Invalidations on one page at most, and when nothing is said.
 const MOST_ITEMS: usize = 100;
 
-pub fn create(room: &Room, call: &Call) -> Answer {
-    respond(|| {
-        admit(room, call)?;
-        let order = invalidation::read_batch(&call.body)?;
-        let live = room.shared.live.load();
-        let (purge, _new) = room
-            .shared
-            .purges
-            .order(order, &live.plan)
-            .map_err(refused)?;
-        let created = xml(StatusCode::CREATED, told(&purge).to_xml());
-        let location = format!("{}/{}", call.path, purge.id);
-        Ok(answer::with(created, header::LOCATION, &location))
+pub fn create(room: Rc<Room>, call: Call) -> Later {
+    Box::pin(async move {
+        if let Err(error) = admit(&room, &call) {
+            return wrong(&error);
+        }
+        let shared = Arc::clone(&room.shared);
+        room.aside(move || respond(|| ordered(&shared, &call)))
+            .await
     })
+}
+
+fn ordered(shared: &Shared, call: &Call) -> Result<Answer, ApiError> {
+    let order = invalidation::read_batch(&call.body)?;
+    let live = shared.live.load_full();
+    let (purge, _new) = shared.purges.order(order, &live.plan).map_err(refused)?;
+    let created = xml(StatusCode::CREATED, told(&purge).to_xml());
+    let location = format!("{}/{}", call.path, purge.id);
+    Ok(answer::with(created, header::LOCATION, &location))
 }
 
 pub fn get(room: &Room, call: &Call) -> Answer {
@@ -65,19 +76,21 @@ pub fn list(room: &Room, call: &Call) -> Answer {
         };
         let all = room.shared.purges.list();
         let marker = call.query("Marker").unwrap_or_default();
+        // The last id of the page before, as CloudFront's. Ids grow, so it need not be remembered any more.
         let from = match &*marker {
             "" => 0,
-            marker => all
-                .iter()
-                .position(|purge| purge.id == marker)
-                .ok_or_else(|| {
-                    let message = "Marker: is not the NextMarker of a list";
-                    ApiError::new("InvalidArgument", 400, message)
-                })?,
+            marker if purge::is_id(marker) => all.partition_point(|purge| &*purge.id >= marker),
+            _ => {
+                let message = "Marker: is not the NextMarker of a list";
+                return Err(ApiError::new("InvalidArgument", 400, message));
+            }
         };
         let rest = all.get(from..).unwrap_or_default();
         let page: Vec<Invalidation<'_>> = rest.iter().take(most).map(|p| told(p)).collect();
-        let next = rest.get(most).map(|purge| &*purge.id);
+        let next = page
+            .last()
+            .filter(|_| rest.len() > most)
+            .map(|last| last.id);
         let body = invalidation::list_xml(&page, &marker, next, most);
         Ok(xml(StatusCode::OK, body))
     })
@@ -146,7 +159,7 @@ fn admit(room: &Room, call: &Call) -> Result<(), ApiError> {
 
 fn refused(refused: Refused) -> ApiError {
     match refused {
-        Refused::TooMany(_) => {
+        Refused::TooMany { .. } => {
             ApiError::new("TooManyInvalidationsInProgress", 400, refused.to_string())
         }
         Refused::ReferenceTaken(..) => ApiError::new(

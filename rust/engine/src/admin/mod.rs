@@ -1,6 +1,6 @@
 //! The admin listener: health, metrics and what an operator may change, apart from the traffic.
 //!
-//! One thread, small bounds. `guard` says who may ask: only requests whose `Host` is an address of this machine or
+//! One thread, and a few for what waits for a disk; small bounds. `guard` says who may ask: only requests whose `Host` is an address of this machine or
 //! `localhost`, and none that a web page of another origin sends, so a browser cannot be made to read or change
 //! anything (DNS rebinding, forms). Outside loopback a token is required. `endpoints` is the table of what can be asked,
 //! `answer` how it is answered; the rooms beside them are the endpoints themselves.
@@ -32,6 +32,8 @@ use self::{endpoints::Room, guard::Guard};
 use crate::{server::Life, worker::Shared};
 
 const MOST_CONNECTIONS: usize = 64;
+/// Threads for what waits for a disk; as many calls as there are connections may wait for one of them.
+const THREADS_ASIDE: usize = 4;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -47,12 +49,16 @@ pub(crate) fn serve(
         .spawn(move || {
             let runtime = Builder::new_current_thread()
                 .enable_all()
+                .max_blocking_threads(THREADS_ASIDE)
+                .thread_name("edge-admin-aside")
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => {
                     if let Err(error) = runtime.block_on(run(listener, shared, credentials, life)) {
                         tracing::error!(%error, "the admin listener failed");
                     }
+                    // A disk may hang: that is no reason not to end.
+                    runtime.shutdown_timeout(Duration::from_secs(5));
                 }
                 Err(error) => {
                     tracing::error!(%error, "no admin listener: the event loop could not be made")
@@ -74,6 +80,7 @@ async fn run(
             credentials,
             address: listener.local_addr().ok(),
         },
+        walks: Semaphore::new(1),
     });
     let seats = Rc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {

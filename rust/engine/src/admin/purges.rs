@@ -1,49 +1,64 @@
 //! Purges: order, list, follow.
 
+use std::{rc::Rc, sync::Arc};
+
 use http::StatusCode;
+use serde_json::Value;
 
 use super::{
     answer::{self, Answer},
-    endpoints::{Call, Room},
+    endpoints::{Call, Later, Room},
 };
 use crate::purge::{Refused, orders};
 
-pub fn order(room: &Room, call: &Call) -> Answer {
-    let order = match call.json() {
-        Ok(order) => order,
-        Err(refused) => return refused,
-    };
-    match orders::place(&room.shared, &order) {
+pub fn order(room: Rc<Room>, call: Call) -> Later {
+    Box::pin(async move {
+        let order = match call.json() {
+            Ok(order) => order,
+            Err(refused) => return refused,
+        };
+        let shared = Arc::clone(&room.shared);
+        if order.get("dry_run") == Some(&Value::Bool(true)) {
+            // One walk at a time: several would not be faster, and others want the threads.
+            let _turn = room.walks.acquire().await;
+            room.aside(move || placed(orders::place(&shared, &order)))
+                .await
+        } else {
+            room.aside(move || placed(orders::place(&shared, &order)))
+                .await
+        }
+    })
+}
+
+fn placed(placed: Result<Value, Refused>) -> Answer {
+    match placed {
         Ok(placed) => {
-            let status = match placed.get("new").and_then(serde_json::Value::as_bool) {
+            let status = match placed.get("new").and_then(Value::as_bool) {
                 Some(true) => StatusCode::CREATED,
                 _ => StatusCode::OK,
             };
             answer::json(status, &placed)
         }
         Err(refused) => {
+            let text = refused.to_string();
             let (status, field, message) = match refused {
                 Refused::Mistake(mistake) => {
                     (StatusCode::BAD_REQUEST, mistake.field, mistake.message)
                 }
-                Refused::ReferenceTaken(..) => (
-                    StatusCode::CONFLICT,
-                    "reference".to_owned(),
-                    refused.to_string(),
-                ),
-                Refused::TooMany(_) => (
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "urls".to_owned(),
-                    refused.to_string(),
-                ),
+                Refused::ReferenceTaken(..) => (StatusCode::CONFLICT, "reference".to_owned(), text),
+                Refused::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "urls".to_owned(), text),
             };
             answer::error(status, Some(&field), &message)
         }
     }
 }
 
-pub fn list(room: &Room, _call: &Call) -> Answer {
-    answer::json(StatusCode::OK, &orders::list(&room.shared))
+pub fn list(room: Rc<Room>, _call: Call) -> Later {
+    Box::pin(async move {
+        let shared = Arc::clone(&room.shared);
+        room.aside(move || answer::json(StatusCode::OK, &orders::list(&shared)))
+            .await
+    })
 }
 
 pub fn one(room: &Room, call: &Call) -> Answer {

@@ -10,9 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edgerouter_core::cache::purge::log::{self, Contents, End, Line, Record};
+use edgerouter_core::{
+    cache::purge::log::{self, Contents, End, Line, Record},
+    plan::Limits,
+};
 
-use super::MOST_REMEMBERED;
 use crate::store::disk::{Disk, FolderError, private_or_new};
 
 const NAME: &str = "purges.log";
@@ -30,6 +32,8 @@ pub(super) struct Log {
     dirty: bool,
     /// Lines that could not be written yet.
     owed: Vec<u8>,
+    /// Bytes of everything that the disk cache may store.
+    disk_size: u64,
     /// Bytes above which the oldest purges are given up.
     most: u64,
 }
@@ -46,14 +50,15 @@ impl Log {
     /// `newest`: a number above everything that is stored or was purged, given what the log says.
     pub fn open(
         disk: &Disk,
+        limits: &Limits,
         newest: impl FnOnce(&Contents) -> u64,
     ) -> Result<(Self, Replay), FolderError> {
         let unusable = |error| FolderError::Unusable {
             path: disk.path().to_owned(),
             error,
         };
-        let (mut log, bytes) =
-            Self::read(disk.path(), (disk.size() / 64).clamp(LEAST, MOST)).map_err(unusable)?;
+        let (mut log, bytes) = Self::read(disk.path(), disk.size()).map_err(unusable)?;
+        log.bound(limits);
         let (lines, good, end) = log::decode(&bytes);
         let mut contents = Contents::of(lines);
         let damaged = end == End::Damaged;
@@ -67,7 +72,7 @@ impl Log {
             End::Damaged => contents.floor = newest(&contents),
         }
         let oldest = disk.oldest_born();
-        let compacted = contents.compacted(oldest, MOST_REMEMBERED, log.most as usize);
+        let compacted = contents.compacted(oldest, limits.purges_remembered, log.most as usize);
         if (damaged || compacted.len() < good)
             && let Err(error) = log.replace(&compacted)
         {
@@ -76,7 +81,7 @@ impl Log {
         Ok((log, Replay { contents, damaged }))
     }
 
-    fn read(folder: &Path, most: u64) -> io::Result<(Self, Vec<u8>)> {
+    fn read(folder: &Path, disk_size: u64) -> io::Result<(Self, Vec<u8>)> {
         let mut file = private_or_new(&folder.join(NAME))?;
         File::open(folder)?.sync_all()?;
         let mut bytes = Vec::new();
@@ -87,9 +92,16 @@ impl Log {
             length: bytes.len() as u64,
             dirty: false,
             owed: Vec::new(),
-            most,
+            disk_size,
+            most: MOST,
         };
         Ok((log, bytes))
+    }
+
+    /// Takes the bound that the plan in service has.
+    pub fn bound(&mut self, limits: &Limits) {
+        let by_size = (self.disk_size / 64).clamp(LEAST, MOST);
+        self.most = limits.purge_log_bytes.unwrap_or(by_size);
     }
 
     /// Writes a purge, and everything that is owed, to the disk itself. What cannot be written is owed.
@@ -145,7 +157,8 @@ impl Log {
     fn shrink(&mut self) {
         let rewritten = fs::read(self.folder.join(NAME)).and_then(|bytes| {
             let (lines, _, end) = log::decode(&bytes);
-            if end != End::Whole {
+            // Another file in its place is not this log.
+            if end != End::Whole || bytes.len() as u64 != self.length {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             self.replace(&Contents::of(lines).compacted(0, 0, self.most as usize / 2))

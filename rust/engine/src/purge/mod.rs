@@ -1,42 +1,36 @@
 //! Purges at work: what an operator ordered, and how far the store has been cleared of it.
 //!
 //! Acknowledging one is a few marks in `edgerouter_core`'s register, whatever is stored: from then on every look-up
-//! compares. `orders` places them and answers in JSON, `sweep` walks the store in small steps behind, frees what is gone
+//! compares. `orders` places them and answers in JSON, `history` is what is known of each, `sweep` walks the store in small steps behind, frees what is gone
 //! and counts, `log` keeps them on disk where responses are kept there. Nothing here knows HTTP.
 
+mod history;
 mod log;
 pub mod orders;
 pub mod sweep;
 
 use std::{
-    collections::VecDeque,
-    fmt::Write as _,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use edgerouter_core::{
     cache::purge::{
-        Matcher, Mistake, Order, Register, Scope, Subject, Verdict,
+        Bounds, Matcher, Mistake, Order, Register, Subject, Verdict,
         log::{Completion, Contents, Line, Record},
-        scope,
+        order, scope,
     },
-    plan::Plan,
+    plan::{Limits, Plan},
 };
+use history::History;
+pub use history::{Purge, is_id};
 use log::Log;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::store::{Disk, Entry, disk::FolderError};
-
-/// Things named by purges that are not completed yet.
-pub const MOST_IN_PROGRESS: usize = 3_000;
-/// Completed purges that are remembered with their counts, and by their references.
-pub const MOST_REMEMBERED: usize = 1_000;
-
-const KINDS: [&str; 5] = ["url", "path", "host", "tag", "everything"];
 
 /// Why a purge was not ordered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,69 +40,9 @@ pub enum Refused {
     #[error("reference: {0:?}: was given to another purge, {1}; choose another reference")]
     ReferenceTaken(String, String),
     #[error(
-        "urls: {0} things are being purged now and at most {MOST_IN_PROGRESS} may be; try again soon"
+        "urls: {named} things would be purged at a time and at most {most} may be (limits.purges_in_progress); try again soon"
     )]
-    TooMany(usize),
-}
-
-/// One purge.
-#[derive(Debug)]
-pub struct Purge {
-    pub id: String,
-    pub sequence: u64,
-    /// Unix milliseconds.
-    pub created: u64,
-    pub soft: bool,
-    pub scopes: Vec<Scope>,
-    /// Each scope as the caller spelled it.
-    pub given: Vec<String>,
-    pub reference: Option<String>,
-    matcher: Matcher,
-    objects: AtomicU64,
-    bytes: AtomicU64,
-    completed: AtomicBool,
-    durable: AtomicBool,
-}
-
-impl Purge {
-    /// From its record, and from what is known of its end.
-    fn new(record: Record, matcher: Matcher, completion: Option<&Completion>) -> Self {
-        Self {
-            id: id(record.sequence),
-            sequence: record.sequence,
-            created: record.created,
-            soft: record.soft,
-            matcher,
-            scopes: record.scopes,
-            given: record.given,
-            reference: record.reference,
-            objects: AtomicU64::new(completion.map_or(0, |done| done.objects)),
-            bytes: AtomicU64::new(completion.map_or(0, |done| done.bytes)),
-            completed: AtomicBool::new(completion.is_some()),
-            durable: AtomicBool::new(true),
-        }
-    }
-
-    /// False while the disk cache has responses that a restart would bring back.
-    pub fn durable(&self) -> bool {
-        self.durable.load(Ordering::Relaxed)
-    }
-
-    pub fn completed(&self) -> bool {
-        self.completed.load(Ordering::Acquire)
-    }
-
-    pub fn objects(&self) -> u64 {
-        self.objects.load(Ordering::Relaxed)
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    fn is_like(&self, order: &Order) -> bool {
-        self.soft == order.soft && self.scopes == order.scopes
-    }
+    TooMany { named: usize, most: usize },
 }
 
 /// All purges.
@@ -124,35 +58,16 @@ pub struct Purges {
     work: Condvar,
 }
 
-/// Purges as they were ordered, oldest first.
 #[derive(Debug, Default)]
 struct Desk {
-    history: VecDeque<Arc<Purge>>,
-    ordered: [u64; KINDS.len()],
-    matched_objects: u64,
-    matched_bytes: u64,
+    history: History,
     /// The sweep is to look again, or to end.
     rung: bool,
 }
 
-impl Desk {
-    fn push(&mut self, purge: Arc<Purge>) {
-        self.history.push_back(purge);
-        while self.history.len() > MOST_REMEMBERED
-            && self.history.front().is_some_and(|purge| purge.completed())
-        {
-            self.history.pop_front();
-        }
-    }
-
-    fn pending(&self) -> impl Iterator<Item = &Arc<Purge>> {
-        self.history.iter().filter(|purge| !purge.completed())
-    }
-}
-
 impl Purges {
     /// With what the disk's log says, where there is a disk.
-    pub fn open(disk: Option<&Disk>) -> Result<Arc<Self>, FolderError> {
+    pub fn open(disk: Option<&Disk>, limits: &Limits) -> Result<Arc<Self>, FolderError> {
         let now = micros();
         let Some(disk) = disk else {
             return Ok(Arc::new(Self::of(
@@ -171,7 +86,7 @@ impl Purges {
                     .saturating_add(1),
             )
         };
-        let (log, replay) = Log::open(disk, above)?;
+        let (log, replay) = Log::open(disk, limits, above)?;
         if replay.damaged {
             tracing::error!(path = %disk.path().display(), "the log of purges is damaged; everything that is stored on disk counts as purged");
         }
@@ -182,9 +97,10 @@ impl Purges {
         for record in contents.records.drain(..) {
             let matcher = Matcher::new(&record.scopes, &record.keys);
             let at = record.created / 1_000;
-            register.add(record.sequence, record.soft, at, &matcher);
+            register.add(record.sequence, record.soft, at, &matcher, limits.into());
             let completion = contents.completions.get(&record.sequence);
-            desk.push(Arc::new(Purge::new(record, matcher, completion)));
+            let purge = Arc::new(Purge::new(record, matcher, completion));
+            desk.history.push(purge, limits.purges_remembered);
         }
         desk.rung = true;
         Ok(Arc::new(Self::of(register, Some(log), desk)))
@@ -221,9 +137,11 @@ impl Purges {
 
     /// Orders a purge; true when it is new, false when the same reference ordered the same before.
     pub fn order(&self, order: Order, plan: &Plan) -> Result<(Arc<Purge>, bool), Refused> {
+        let limits = &plan.limits;
+        order::bounded_number(&order, limits.purge_scopes)?;
         let keys = scope::url_hashes(&order.scopes, plan);
         let mut log = self.log.lock();
-        if let Some(known) = self.known(&order)? {
+        if let Some(known) = self.known(&order, limits.purges_in_progress)? {
             return Ok((known, false));
         }
         // Numbers are times, so that they go on growing after a restart that remembers nothing.
@@ -240,28 +158,27 @@ impl Purges {
         };
         // On disk first: what is acknowledged holds, whatever happens next.
         let durable = match &mut *log {
-            Some(log) => self.write(log, |log| log.order(&record)),
+            Some(log) => {
+                log.bound(limits);
+                self.write(log, |log| log.order(&record))
+            }
             None => true,
         };
         let purge = Purge::new(record, matcher, None);
-        purge.durable.store(durable, Ordering::Relaxed);
+        purge.is_durable(durable);
         let purge = Arc::new(purge);
         self.register.write().add(
             purge.sequence,
             purge.soft,
             purge.created / 1_000,
             &purge.matcher,
+            Bounds::from(limits),
         );
         self.newest.store(purge.sequence, Ordering::SeqCst);
         let mut desk = self.desk.lock();
-        for scope in &purge.scopes {
-            if let Some(at) = KINDS.iter().position(|kind| *kind == scope.kind())
-                && let Some(ordered) = desk.ordered.get_mut(at)
-            {
-                *ordered += 1;
-            }
-        }
-        desk.push(Arc::clone(&purge));
+        desk.history.note_kinds(&purge.scopes);
+        desk.history
+            .push(Arc::clone(&purge), limits.purges_remembered);
         desk.rung = true;
         drop(desk);
         drop(log);
@@ -271,12 +188,12 @@ impl Purges {
     }
 
     /// The purge that the same reference ordered before; an error where it is another, or there is no room for one more.
-    fn known(&self, order: &Order) -> Result<Option<Arc<Purge>>, Refused> {
+    fn known(&self, order: &Order, most: usize) -> Result<Option<Arc<Purge>>, Refused> {
         let desk = self.desk.lock();
         if let Some(reference) = &order.reference
             && let Some(known) = desk
                 .history
-                .iter()
+                .all()
                 .find(|purge| purge.reference.as_ref() == Some(reference))
         {
             if known.is_like(order) {
@@ -284,9 +201,10 @@ impl Purges {
             }
             return Err(Refused::ReferenceTaken(reference.clone(), known.id.clone()));
         }
-        let waiting: usize = desk.pending().map(|purge| purge.scopes.len()).sum();
-        if waiting + order.scopes.len() > MOST_IN_PROGRESS {
-            return Err(Refused::TooMany(waiting + order.scopes.len()));
+        let waiting = desk.history.pending().map(|purge| purge.scopes.len());
+        let named = waiting.sum::<usize>() + order.scopes.len();
+        if named > most {
+            return Err(Refused::TooMany { named, most });
         }
         Ok(None)
     }
@@ -297,8 +215,8 @@ impl Purges {
         match write(log) {
             Ok(()) => {
                 if owed {
-                    for purge in &self.desk.lock().history {
-                        purge.durable.store(true, Ordering::Relaxed);
+                    for purge in self.desk.lock().history.all() {
+                        purge.is_durable(true);
                     }
                     tracing::info!("purges can be written to disk again, and all of them are");
                 }
@@ -332,7 +250,7 @@ impl Purges {
                 bytes: purge.bytes(),
             }));
         }
-        purge.completed.store(true, Ordering::Release);
+        purge.complete();
     }
 
     /// Lets go of the log, before the disk's directory becomes another's.
@@ -349,28 +267,18 @@ impl Purges {
     pub fn count_one(&self, subject: &Subject<'_>, born: u64, is_object: bool, size: u64) {
         let objects = u64::from(is_object);
         let mut desk = self.desk.lock();
-        let mut matched = false;
-        for purge in desk.pending() {
-            if purge.sequence > born && purge.matcher.matches(subject) {
-                purge.objects.fetch_add(objects, Ordering::Relaxed);
-                purge.bytes.fetch_add(size, Ordering::Relaxed);
-                matched = true;
-            }
-        }
-        if matched {
-            desk.matched_objects += objects;
-            desk.matched_bytes += size;
-        }
+        desk.history
+            .count(born, objects, size, |matcher| matcher.matches(subject));
     }
 
     pub fn find(&self, id: &str) -> Option<Arc<Purge>> {
         let desk = self.desk.lock();
-        desk.history.iter().find(|purge| purge.id == id).cloned()
+        desk.history.all().find(|purge| purge.id == id).cloned()
     }
 
     /// All that are remembered, newest first.
     pub fn list(&self) -> Vec<Arc<Purge>> {
-        self.desk.lock().history.iter().rev().cloned().collect()
+        self.desk.lock().history.all().cloned().collect()
     }
 
     /// Makes the sweep look at once whether there is work or an end.
@@ -379,53 +287,10 @@ impl Purges {
         self.work.notify_all();
     }
 
-    /// Purges by kind, those in progress, and what they matched, in Prometheus' text format.
+    /// Metrics in Prometheus' text format.
     pub fn render(&self, out: &mut String) {
-        let desk = self.desk.lock();
-        let name = "edgerouter_purges_total";
-        let _ = writeln!(out, "# HELP {name} Things that purges named, by kind.");
-        let _ = writeln!(out, "# TYPE {name} counter");
-        for (kind, count) in KINDS.iter().zip(desk.ordered) {
-            let _ = writeln!(out, "{name}{{scope=\"{kind}\"}} {count}");
-        }
-        let in_progress = desk.pending().count() as u64;
-        let not_durable = desk.history.iter().filter(|purge| !purge.durable()).count() as u64;
-        for (name, kind, help, value) in [
-            (
-                "edgerouter_purges_in_progress",
-                "gauge",
-                "Purges in effect whose sweep through the store has not ended.",
-                in_progress,
-            ),
-            (
-                "edgerouter_purge_matched_objects_total",
-                "counter",
-                "Stored responses that purges matched.",
-                desk.matched_objects,
-            ),
-            (
-                "edgerouter_purge_matched_bytes_total",
-                "counter",
-                "Bytes of stored responses that purges matched.",
-                desk.matched_bytes,
-            ),
-            (
-                "edgerouter_purges_not_durable",
-                "gauge",
-                "Purges in effect that the disk has not taken.",
-                not_durable,
-            ),
-            (
-                "edgerouter_purge_log_errors_total",
-                "counter",
-                "Failed attempts to write purges to disk.",
-                self.log_errors.load(Ordering::Relaxed),
-            ),
-        ] {
-            let _ = writeln!(out, "# HELP {name} {help}");
-            let _ = writeln!(out, "# TYPE {name} {kind}");
-            let _ = writeln!(out, "{name} {value}");
-        }
+        let log_errors = self.log_errors.load(Ordering::Relaxed);
+        self.desk.lock().history.render(log_errors, out);
     }
 }
 
@@ -434,16 +299,4 @@ fn micros() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// `I` and the number in base 36: as short as CloudFront's, unique, and in order of time.
-fn id(sequence: u64) -> String {
-    let mut digits = Vec::new();
-    let mut rest = sequence;
-    while rest > 0 {
-        digits.extend(char::from_digit((rest % 36) as u32, 36));
-        rest /= 36;
-    }
-    let number: String = digits.iter().rev().map(char::to_ascii_uppercase).collect();
-    format!("I{number:0>13}")
 }

@@ -1,16 +1,18 @@
 //! Purges as the admin endpoint, Python and the command line speak of them: JSON in, JSON out.
 
-use edgerouter_core::cache::purge::{Matcher, Order, Scope, scope};
+use edgerouter_core::cache::purge::{Matcher, Order, Scope, order, scope};
 use serde_json::{Value, json};
 
 use super::{Purge, Refused, sweep};
 use crate::worker::Shared;
 
-/// Reads, checks and places an order; a dry run is answered with what it would match.
-pub(crate) fn place(shared: &Shared, order: &Value) -> Result<Value, Refused> {
-    let order = Order::read(order)?;
-    let live = shared.live.load();
+/// Reads, checks and places an order; a dry run is answered with what it would match. Writes to the disk, or walks the
+/// store: not for a thread that others wait for.
+pub(crate) fn place(shared: &Shared, asked: &Value) -> Result<Value, Refused> {
+    let order = Order::read(asked)?;
+    let live = shared.live.load_full();
     if order.dry_run {
+        order::bounded_number(&order, live.plan.limits.purge_scopes)?;
         let keys = scope::url_hashes(&order.scopes, &live.plan);
         let census = sweep::census(&shared.store, &Matcher::new(&order.scopes, &keys));
         return Ok(json!({

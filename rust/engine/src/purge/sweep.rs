@@ -53,7 +53,7 @@ fn wait(purges: &Purges) -> Vec<Arc<Purge>> {
         purges.work.wait_for(&mut desk, Duration::from_secs(1));
     }
     desk.rung = false;
-    desk.pending().cloned().collect()
+    desk.history.pending().cloned().collect()
 }
 
 fn sweep(shared: &Shared, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
@@ -84,18 +84,18 @@ fn sweep(shared: &Shared, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
     }
 }
 
-/// What the disk alone has. There a response that becomes stale leaves like one that is gone: writing it once more would
-/// cost more than asking for it does.
+/// What the disk alone has. What is gone leaves. What is stale stays as it is, because writing it once more would cost more
+/// than comparing it with the purge when it is read.
 fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk) {
     disk.remove_where(|meta| {
         let Some(subject) = on_disk_only(store, meta) else {
             return false;
         };
-        let named = !matches!(purges.judge(&subject, meta.born), Verdict::Untouched);
-        if named {
+        let verdict = purges.judge(&subject, meta.born);
+        if verdict != Verdict::Untouched {
             purges.count_one(&subject, meta.born, meta.kind == Kind::OBJECT, meta.bytes);
         }
-        named
+        verdict == Verdict::Gone
     });
 }
 

@@ -6,8 +6,6 @@ use serde_json::{Map, Value};
 use super::{Scope, pattern::MOST_WILDCARDS};
 use crate::http::uri::normalise_path;
 
-/// Things that one purge may name.
-pub const MOST_SCOPES: usize = 10_000;
 /// CloudFront's bound on a path, and ours on every text of a purge.
 pub const MOST_TEXT: usize = 4_000;
 pub const MOST_REFERENCE: usize = 128;
@@ -89,10 +87,6 @@ impl Order {
                 "name something: urls, paths, hosts, tags or everything",
             );
         }
-        if scopes.len() > MOST_SCOPES {
-            let message = format!("one purge names at most {MOST_SCOPES} things; make it several");
-            return mistake("urls", message);
-        }
         Ok(Self {
             scopes,
             given,
@@ -101,6 +95,18 @@ impl Order {
             reference: reference(fields)?,
         })
     }
+}
+
+/// Refuses an order that names more than `most` things.
+pub fn bounded_number(order: &Order, most: usize) -> Result<(), Mistake> {
+    let named = order.scopes.len();
+    if named <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "{named} things are named and one purge may name {most} (limits.purge_scopes); make it several"
+    );
+    mistake("urls", message)
 }
 
 fn flag(fields: &Map<String, Value>, field: &str) -> Result<bool, Mistake> {

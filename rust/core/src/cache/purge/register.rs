@@ -8,11 +8,25 @@
 use hashbrown::HashMap;
 
 use super::{Matcher, Pattern, Subject};
+use crate::plan::Limits;
 
-/// Marks of URLs, hosts and tags together.
-pub const MOST_MARKS: usize = 65_536;
-/// Patterns, each of which is compared in turn.
-pub const MOST_PATTERNS: usize = 1_000;
+/// How many marks are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Of URLs, hosts and tags together.
+    pub marks: usize,
+    /// Path patterns, each of which is compared in turn.
+    pub patterns: usize,
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            marks: limits.purge_marks,
+            patterns: limits.purge_patterns,
+        }
+    }
+}
 
 /// What purges say about a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +99,8 @@ impl Register {
         self.urls.len() + self.hosts.len() + self.tags.len() + self.patterns.len()
     }
 
-    /// Puts a purge down. `at`: Unix seconds.
-    pub fn add(&mut self, sequence: u64, soft: bool, at: u64, matcher: &Matcher) {
+    /// Puts a purge down, and forgets the oldest where there are more than `bounds` allows. `at`: Unix seconds.
+    pub fn add(&mut self, sequence: u64, soft: bool, at: u64, matcher: &Matcher, bounds: Bounds) {
         self.newest = self.newest.max(sequence);
         if matcher.everything {
             self.everything.note(sequence, soft, at);
@@ -111,25 +125,25 @@ impl Register {
             self.patterns
                 .push((sequence, soft, at, host.clone(), pattern.clone()));
         }
-        self.bound();
+        self.bound(bounds);
     }
 
-    fn bound(&mut self) {
-        if self.patterns.len() > MOST_PATTERNS {
-            let kept = MOST_PATTERNS / 4 * 3;
+    fn bound(&mut self, most: Bounds) {
+        if self.patterns.len() > most.patterns {
+            let kept = most.patterns / 4 * 3;
             for (sequence, ..) in self.patterns.drain(..self.patterns.len() - kept) {
                 self.floor = self.floor.max(sequence);
             }
         }
         let marks = self.urls.len() + self.hosts.len() + self.tags.len();
-        if marks <= MOST_MARKS {
+        if marks <= most.marks {
             return;
         }
         let mut ages: Vec<u64> = (self.urls.values().chain(self.tags.values()))
             .chain(self.hosts.values())
             .map(|mark| mark.newest())
             .collect();
-        let (_, &mut oldest_kept, _) = ages.select_nth_unstable(marks - MOST_MARKS / 4 * 3);
+        let (_, &mut oldest_kept, _) = ages.select_nth_unstable(marks - most.marks / 4 * 3);
         // Marks of one purge have one number: they go together.
         self.urls.retain(|_, mark| mark.newest() > oldest_kept);
         self.tags.retain(|_, mark| mark.newest() > oldest_kept);
@@ -201,6 +215,11 @@ impl Register {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        marks: 4_000,
+        patterns: 100,
+    };
     use crate::cache::{
         purge::{Scope, scope::url_hash},
         tags,
@@ -275,7 +294,7 @@ mod tests {
             let matcher = matcher(std::slice::from_ref(&scope));
             assert_eq!(matcher.matches(&item), want, "{scope:?}");
             let mut register = Register::new(10);
-            register.add(11, false, 100, &matcher);
+            register.add(11, false, 100, &matcher, BOUNDS);
             let (gone, kept) = (Verdict::Gone, Verdict::Untouched);
             assert_eq!(
                 register.judge(&item, 10),
@@ -284,7 +303,7 @@ mod tests {
             );
             assert_eq!(register.judge(&item, 11), kept, "fetched after: {scope:?}");
             let mut register = Register::new(10);
-            register.add(11, true, 100, &matcher);
+            register.add(11, true, 100, &matcher, BOUNDS);
             let soft = Verdict::Soft { at: 100 };
             assert_eq!(
                 register.judge(&item, 10),
@@ -318,21 +337,21 @@ mod tests {
         let all = matcher(&[Scope::Everything]);
         let one = matcher(&[url(None, "/a", None)]);
         let mut register = Register::new(0);
-        register.add(1, true, 100, &one);
-        register.add(2, true, 200, &all);
+        register.add(1, true, 100, &one, BOUNDS);
+        register.add(2, true, 200, &all, BOUNDS);
         assert_eq!(register.judge(&item, 0), Verdict::Soft { at: 100 });
         assert_eq!(register.judge(&item, 1), Verdict::Soft { at: 200 });
-        register.add(3, false, 300, &one);
+        register.add(3, false, 300, &one, BOUNDS);
         assert_eq!(register.judge(&item, 2), Verdict::Gone);
-        register.add(4, true, 400, &one);
+        register.add(4, true, 400, &one, BOUNDS);
         assert_eq!(register.judge(&item, 2), Verdict::Gone);
         assert_eq!(register.judge(&item, 3), Verdict::Soft { at: 400 });
         let pattern = matcher(&[Scope::Path {
             host: None,
             pattern: "/a*".to_owned(),
         }]);
-        register.add(5, false, 500, &pattern);
-        register.add(6, true, 600, &pattern);
+        register.add(5, false, 500, &pattern, BOUNDS);
+        register.add(6, true, 600, &pattern, BOUNDS);
         assert_eq!(register.judge(&item, 4), Verdict::Gone);
     }
 
@@ -340,16 +359,19 @@ mod tests {
     fn full_tables_forget_towards_purged() {
         let item = subject("h", "/a", None, &[]);
         let mut register = Register::new(0);
-        for n in 1..=MOST_MARKS as u64 + 1 {
+        for n in 1..=BOUNDS.marks as u64 + 1 {
             let mut matcher = Matcher::default();
             matcher.urls.insert(n);
-            register.add(n, false, 0, &matcher);
+            register.add(n, false, 0, &matcher, BOUNDS);
         }
-        assert!(register.marks() <= MOST_MARKS);
+        assert!(register.marks() <= BOUNDS.marks);
         assert_eq!(register.judge(&item, 0), Verdict::Gone);
-        assert_eq!(register.judge(&item, MOST_MARKS as u64), Verdict::Untouched);
+        assert_eq!(
+            register.judge(&item, BOUNDS.marks as u64),
+            Verdict::Untouched
+        );
         let mut register = Register::new(0);
-        for n in 1..=MOST_PATTERNS as u64 + 1 {
+        for n in 1..=BOUNDS.patterns as u64 + 1 {
             let pattern = format!("/{n}/*");
             register.add(
                 n,
@@ -359,12 +381,13 @@ mod tests {
                     host: None,
                     pattern,
                 }]),
+                BOUNDS,
             );
         }
-        assert!(register.marks() <= MOST_PATTERNS);
+        assert!(register.marks() <= BOUNDS.patterns);
         assert_eq!(register.judge(&item, 0), Verdict::Gone);
         assert_eq!(
-            register.judge(&item, MOST_PATTERNS as u64),
+            register.judge(&item, BOUNDS.patterns as u64),
             Verdict::Untouched
         );
     }
@@ -373,10 +396,10 @@ mod tests {
     fn a_flight_is_concerned_by_every_tag_purge() {
         let item = subject("h", "/a", None, &[]);
         let mut register = Register::new(0);
-        register.add(1, false, 0, &matcher(&[Scope::Tag("t".to_owned())]));
+        register.add(1, false, 0, &matcher(&[Scope::Tag("t".to_owned())]), BOUNDS);
         assert!(register.concerns_flight(&item, 0));
         assert!(!register.concerns_flight(&item, 1));
-        register.add(2, false, 0, &matcher(&[url(None, "/b", None)]));
+        register.add(2, false, 0, &matcher(&[url(None, "/b", None)]), BOUNDS);
         assert!(!register.concerns_flight(&item, 1));
     }
 }

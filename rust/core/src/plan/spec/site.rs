@@ -208,6 +208,12 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         2,
         100_000_000,
     );
+    let mut purging = |name, default, least| size(&mut fields, name, default, least, 1_000_000);
+    let purge_scopes = purging("purge_scopes", own.purge_scopes, 1);
+    let purges_in_progress = purging("purges_in_progress", own.purges_in_progress, 1);
+    let purges_remembered = purging("purges_remembered", own.purges_remembered, 1);
+    let purge_marks = purging("purge_marks", own.purge_marks, 4);
+    let purge_patterns = purging("purge_patterns", own.purge_patterns, 4);
     let slice_bytes = fields.whole("slice_bytes", own.slice_bytes, 4 << 10, 64 << 20, problems);
     let read_ahead_bytes = fields.whole(
         "read_ahead_bytes",
@@ -222,6 +228,7 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         fields.whole_of(name, value, least, 1 << 50, " bytes", problems)
     };
     let memory_cache_bytes = bytes(&mut fields, "memory_cache_bytes", 0);
+    let purge_log_bytes = bytes(&mut fields, "purge_log_bytes", 64 << 10);
     let largest_object_bytes = bytes(&mut fields, "largest_object_bytes", 0);
     let read = Limits {
         head_bytes,
@@ -256,6 +263,12 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         predict_pages,
         predict_visitors,
         prefetch_timeout: fields.timeout("prefetch_timeout", own.prefetch_timeout, true, problems),
+        purge_scopes,
+        purges_in_progress,
+        purges_remembered,
+        purge_marks,
+        purge_patterns,
+        purge_log_bytes,
     };
     fields.end(problems);
     read

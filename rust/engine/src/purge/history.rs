@@ -1,0 +1,224 @@
+//! What is known of each purge: what it names, how far it is, what it matched; and all that are remembered.
+
+use std::{
+    collections::VecDeque,
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use edgerouter_core::cache::purge::{
+    Matcher, Order, Scope,
+    log::{Completion, Record},
+};
+
+const KINDS: [&str; 5] = ["url", "path", "host", "tag", "everything"];
+
+/// Bytes of what remembered purges name.
+const MOST_TEXT: usize = 64 << 20;
+
+/// One purge.
+#[derive(Debug)]
+pub struct Purge {
+    pub id: String,
+    pub sequence: u64,
+    /// Unix milliseconds.
+    pub created: u64,
+    pub soft: bool,
+    pub scopes: Vec<Scope>,
+    /// Each scope as the caller spelled it.
+    pub given: Vec<String>,
+    pub reference: Option<String>,
+    pub(super) matcher: Matcher,
+    objects: AtomicU64,
+    bytes: AtomicU64,
+    completed: AtomicBool,
+    durable: AtomicBool,
+}
+
+impl Purge {
+    /// From its record, and from what is known of its end.
+    pub(super) fn new(record: Record, matcher: Matcher, completion: Option<&Completion>) -> Self {
+        Self {
+            id: id(record.sequence),
+            sequence: record.sequence,
+            created: record.created,
+            soft: record.soft,
+            matcher,
+            scopes: record.scopes,
+            given: record.given,
+            reference: record.reference,
+            objects: AtomicU64::new(completion.map_or(0, |done| done.objects)),
+            bytes: AtomicU64::new(completion.map_or(0, |done| done.bytes)),
+            completed: AtomicBool::new(completion.is_some()),
+            durable: AtomicBool::new(true),
+        }
+    }
+
+    /// False while the disk cache has responses that a restart would bring back.
+    pub fn durable(&self) -> bool {
+        self.durable.load(Ordering::Relaxed)
+    }
+
+    pub fn completed(&self) -> bool {
+        self.completed.load(Ordering::Acquire)
+    }
+
+    pub fn objects(&self) -> u64 {
+        self.objects.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_durable(&self, durable: bool) {
+        self.durable.store(durable, Ordering::Relaxed);
+    }
+
+    pub(super) fn complete(&self) {
+        self.completed.store(true, Ordering::Release);
+    }
+
+    /// Bytes of what it names, twice: as it was spelled and as it was understood.
+    fn text(&self) -> usize {
+        self.given
+            .iter()
+            .map(|given| 2 * (given.len() + size_of::<Scope>()))
+            .sum()
+    }
+
+    /// Whether the order is for the same.
+    pub(super) fn is_like(&self, order: &Order) -> bool {
+        self.soft == order.soft && self.scopes == order.scopes
+    }
+}
+
+/// Purges as they were ordered, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    purges: VecDeque<Arc<Purge>>,
+    /// Of what these name.
+    text: usize,
+    ordered: [u64; KINDS.len()],
+    matched_objects: u64,
+    matched_bytes: u64,
+}
+
+impl History {
+    /// Takes one more, and forgets the oldest completed ones where more than `most` are there.
+    pub fn push(&mut self, purge: Arc<Purge>, most: usize) {
+        self.text += purge.text();
+        self.purges.push_back(purge);
+        while (self.purges.len() > most || self.text > MOST_TEXT)
+            && self.purges.len() > 1
+            && self.purges.front().is_some_and(|purge| purge.completed())
+        {
+            self.text -= self.purges.pop_front().map_or(0, |purge| purge.text());
+        }
+    }
+
+    pub fn note_kinds(&mut self, scopes: &[Scope]) {
+        for scope in scopes {
+            if let Some(at) = KINDS.iter().position(|kind| *kind == scope.kind())
+                && let Some(ordered) = self.ordered.get_mut(at)
+            {
+                *ordered += 1;
+            }
+        }
+    }
+
+    pub fn pending(&self) -> impl Iterator<Item = &Arc<Purge>> {
+        self.purges.iter().filter(|purge| !purge.completed())
+    }
+
+    /// Newest first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Purge>> {
+        self.purges.iter().rev()
+    }
+
+    /// Counts a match for those purges that are not completed, came after `born`, and mean it.
+    pub fn count(&mut self, born: u64, objects: u64, bytes: u64, means: impl Fn(&Matcher) -> bool) {
+        let mut matched = false;
+        for purge in self.pending() {
+            if purge.sequence > born && means(&purge.matcher) {
+                purge.objects.fetch_add(objects, Ordering::Relaxed);
+                purge.bytes.fetch_add(bytes, Ordering::Relaxed);
+                matched = true;
+            }
+        }
+        if matched {
+            self.matched_objects += objects;
+            self.matched_bytes += bytes;
+        }
+    }
+
+    /// Purges by kind, those in progress, and what they matched, in Prometheus' text format.
+    pub fn render(&self, log_errors: u64, out: &mut String) {
+        let name = "edgerouter_purges_total";
+        let _ = writeln!(out, "# HELP {name} Things that purges named, by kind.");
+        let _ = writeln!(out, "# TYPE {name} counter");
+        for (kind, count) in KINDS.iter().zip(self.ordered) {
+            let _ = writeln!(out, "{name}{{scope=\"{kind}\"}} {count}");
+        }
+        for (name, kind, help, value) in [
+            (
+                "edgerouter_purges_in_progress",
+                "gauge",
+                "Purges in effect whose sweep through the store has not ended.",
+                self.pending().count() as u64,
+            ),
+            (
+                "edgerouter_purge_matched_objects_total",
+                "counter",
+                "Stored responses that purges matched.",
+                self.matched_objects,
+            ),
+            (
+                "edgerouter_purge_matched_bytes_total",
+                "counter",
+                "Bytes of stored responses that purges matched.",
+                self.matched_bytes,
+            ),
+            (
+                "edgerouter_purges_not_durable",
+                "gauge",
+                "Purges in effect that the disk has not taken.",
+                self.all().filter(|purge| !purge.durable()).count() as u64,
+            ),
+            (
+                "edgerouter_purge_log_errors_total",
+                "counter",
+                "Failed attempts to write purges to disk.",
+                log_errors,
+            ),
+        ] {
+            let _ = writeln!(out, "# HELP {name} {help}");
+            let _ = writeln!(out, "# TYPE {name} {kind}");
+            let _ = writeln!(out, "{name} {value}");
+        }
+    }
+}
+
+/// `I` and the number in base 36: as short as CloudFront's, unique, and in order of time.
+fn id(sequence: u64) -> String {
+    let mut digits = Vec::new();
+    let mut rest = sequence;
+    while rest > 0 {
+        digits.extend(char::from_digit((rest % 36) as u32, 36));
+        rest /= 36;
+    }
+    let number: String = digits.iter().rev().map(char::to_ascii_uppercase).collect();
+    format!("I{number:0>13}")
+}
+
+/// Whether a text has the form of an id.
+pub fn is_id(text: &str) -> bool {
+    text.len() == 14
+        && text.starts_with('I')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+}
