@@ -24,6 +24,7 @@ class Load:
     p99: float
     problems: tuple[str, ...] = ()
     lost: int = 0
+    p999: float = 0.0
 
 
 def wrk(core: int, port: int, path: str, seconds: float, headers: Mapping[str, str], connections: int = 64) -> Load:
@@ -61,14 +62,20 @@ def paced(
     command = [str(program), str(port), path, f"{rate:.0f}", f"{seconds:g}", "64"]
     if realtime:
         command = ["chrt", "-f", "1", *command]
-    seen = json.loads(_run(pinned(core, command), seconds))
+    return read_paced(_run(pinned(core, command), seconds), seconds)
+
+
+def read_paced(out: str, seconds: float = 0.0) -> Load:
+    """What ``paced`` printed."""
+    seen = json.loads(out)
     problems = []
     if seen["errors"]:
         problems.append(f"{seen['errors']} connections failed")
-    if seen["answered"] < seen["asked"]:
-        problems.append(f"{seen['asked'] - seen['answered']} of {seen['asked']} requests were not answered in time")
     lost = seen["asked"] - seen["answered"]
-    return Load(seen["answered"], seen["answered"] / seconds, seen["p50"], seen["p99"], tuple(problems), lost)
+    if lost > 0:
+        problems.append(f"{lost} of {seen['asked']} requests were not answered in time")
+    rate = seen["answered"] / seconds if seconds else 0.0
+    return Load(seen["answered"], rate, seen["p50"], seen["p99"], tuple(problems), lost, seen["p999"])
 
 
 def _run(command: list[str], seconds: float) -> str:

@@ -98,11 +98,11 @@ def measure(
 ) -> list[Isolation]:
     """Both placements, quiet and spinning rounds interleaved."""
     core, generator_core = cores
-    worker, rate = _find_worker(child, port, generator_core)
+    worker, rate = find_worker(child, port, generator_core, PATH, SHARE)
     found = []
     for placement in ("all threads on the worker's core", "the function on another core"):
         apart = placement.startswith("the function")
-        realtime = apart and _may_be_realtime()
+        realtime = apart and may_be_realtime()
         seen: dict[bool, list[generator.Load]] = {False: [], True: []}
         problems: list[str] = []
         spins = lost = 0
@@ -111,7 +111,7 @@ def measure(
                 for _attempt in range(3):
                     stolen = sum(machine.stolen_seconds(each) for each in cores)
                     with Spinner(port) if spinning else _Nothing() as spinner:
-                        _place(child, worker, core, generator_core if apart else core)
+                        place(child, worker, core, generator_core if apart else core)
                         load = generator.paced(program, generator_core, port, PATH, rate, seconds, realtime=realtime)
                         stolen = sum(machine.stolen_seconds(each) for each in cores) - stolen
                     if isinstance(spinner, Spinner):
@@ -146,7 +146,7 @@ def measure(
                 tuple(dict.fromkeys(problems)),
             )
         )
-    _place(child, worker, core, core)
+    place(child, worker, core, core)
     return found
 
 
@@ -158,18 +158,19 @@ class _Nothing:
         return None
 
 
-def _find_worker(child: Child, port: int, generator_core: int) -> tuple[int, float]:
-    """The thread that serves hits is the one that a burst of them keeps busy; and 70 % of what it can do."""
+def find_worker(child: Child, port: int, generator_core: int, path: str, share: float) -> tuple[int, float]:
+    """The thread that serves hits is the one that a burst of them keeps busy; and a share of what it can do."""
     pid = child.pid
     before = threads(pid)
-    load = generator.wrk(generator_core, port, PATH, 2, {})
+    load = generator.wrk(generator_core, port, path, 2, {})
     spent = {thread: cpu - before.get(thread, 0.0) for thread, cpu in threads(pid).items()}
     if not spent:
         raise BenchError("the server has no threads")
-    return max(spent, key=lambda thread: spent[thread]), load.per_second * SHARE
+    return max(spent, key=lambda thread: spent[thread]), load.per_second * share
 
 
-def _place(child: Child, worker: int, core: int, others: int) -> None:
+def place(child: Child, worker: int, core: int, others: int) -> None:
+    """Pins the worker to one core and every other thread to another."""
     for thread in threads(child.pid):
         try:
             os.sched_setaffinity(thread, {core if thread == worker else others})
@@ -177,5 +178,5 @@ def _place(child: Child, worker: int, core: int, others: int) -> None:
             continue
 
 
-def _may_be_realtime() -> bool:
+def may_be_realtime() -> bool:
     return os.geteuid() == 0

@@ -2,6 +2,7 @@
  *
  *   GET …1k       1 KiB          GET …100k    100 KiB
  *   GET …/sized/KEY/BYTES        so many bytes, at most 1 MiB
+ *   GET …/tagged/KEY/BYTES       the same with Cache-Tag: tag-N, N being KEY modulo 100
  *   GET /count    the number of requests answered so far, /count itself not counted
  *   GET /counts   the same, and the bytes of their bodies
  *   anything else 404
@@ -70,7 +71,7 @@ static void wait_for(int fd, unsigned int what) {
 
 /* Writes what it can. 1: all written, 0: the rest waits for room in the socket, -1: lost. */
 static int answer(int fd, struct connection *c) {
-    char head[512], number[64];
+    char head[512], number[64], tag[48] = "";
     const char *from = body, *end = memchr(c->head, '\n', c->got), *space = memchr(c->head, ' ', (size_t)(end - c->head));
     const char *target = space ? space + 1 : end, *stop = memchr(target, ' ', (size_t)(end - target));
     size_t length = 0, size = stop ? (size_t)(stop - target) : 0;
@@ -85,17 +86,22 @@ static int answer(int fd, struct connection *c) {
         reuse = "no-store";
     } else {
         answered++;
-        const char *sized = memmem(target, size, "/sized/", 7);
-        const char *bytes = sized ? memchr(sized + 7, '/', (size_t)(stop - sized - 7)) : NULL;
+        const char *key = memmem(target, size, "/sized/", 7);
+        if (key) key += 7;
+        else if ((key = memmem(target, size, "/tagged/", 8))) {
+            key += 8;
+            snprintf(tag, sizeof tag, "cache-tag: tag-%lu\r\n", strtoul(key, NULL, 10) % 100);
+        }
+        const char *bytes = key ? memchr(key, '/', (size_t)(stop - key)) : NULL;
         if (bytes && (length = strtoul(bytes + 1, NULL, 10)) <= LARGEST) sent += length;
         else if (size >= 4 && memcmp(stop - 4, "100k", 4) == 0) length = LARGE;
         else if (size >= 2 && memcmp(stop - 2, "1k", 2) == 0) length = SMALL;
         else length = 0, status = "404 Not Found", reuse = "no-store";
     }
     int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %s\r\ncontent-type: text/plain\r\ncontent-length: %zu\r\ncache-control: %s\r\n"
+                     "HTTP/1.1 %s\r\ncontent-type: text/plain\r\ncontent-length: %zu\r\ncache-control: %s\r\n%s"
                      "etag: \"bench-%zu\"\r\ndate: %s\r\nlast-modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n",
-                     status, length, reuse, length, date());
+                     status, length, reuse, tag, length, date());
     struct iovec parts[2] = {{head, (size_t)n}, {(void *)from, length}};
     ssize_t wrote = writev(fd, parts, 2);
     if (wrote < n) return -1; /* a head that does not fit into an empty socket buffer: the peer is gone */

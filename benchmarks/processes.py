@@ -89,6 +89,12 @@ class Child:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def kill(self) -> None:
+        """SIGKILL to the whole session, at once: what a crash is."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
     def wait_until_listening(self, port: int, patience: float = 20.0) -> None:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:

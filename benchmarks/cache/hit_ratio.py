@@ -6,22 +6,14 @@ object is a miss for everybody, so no policy reaches 100 %.
 
 from __future__ import annotations
 
-import json
-import struct
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
-from benchmarks import servers, works
-from benchmarks.cache import policies, traces
+from benchmarks import works
+from benchmarks.cache import policies, stage, traces
 from benchmarks.cache.peers import Cache, resident
-from benchmarks.processes import BenchError, Child, free_port, pinned
-from benchmarks.servers import Place
+from benchmarks.cache.stage import origin_counts, running
 
-CONNECTIONS = 4
 ATTEMPTS = 4
 
 
@@ -62,55 +54,14 @@ def replayed(cache: Cache, trace: policies.Trace, total: int, cores: tuple[int, 
 def replay(cache: Cache, trace: policies.Trace, total: int, cores: tuple[int, int]) -> Ratio:
     """One run from an empty cache."""
     with running(cache, cores) as (child, place):
-        file = place.scratch / "trace"
-        file.write_bytes(b"".join(struct.pack("<II", key, size) for key, size in trace))
         works.get(cache.server.port, "/hit/sized/0/1", {})
         empty = resident(child)
         asked, sent = origin_counts(place.origin)
-        command = [str(servers.compile_c("cache/replay")), str(cache.server.port), str(file), str(CONNECTIONS)]
-        done = subprocess.run(pinned(cores[1], command), capture_output=True, text=True, timeout=600, check=False)
-        if done.returncode != 0:
-            raise BenchError(f"replay against {cache.name}: {done.stderr.strip()}")
-        seen = json.loads(done.stdout)
-        if seen["wrong"]:
-            raise BenchError(f"{cache.name} gave {seen['wrong']} wrong answers of {seen['requests']}")
+        seen = stage.replay(cache.server.port, trace, place, cores[1])
         asked_after, sent_after = origin_counts(place.origin)
-        hits = 1 - (asked_after - asked) / seen["requests"]
+        hits = 1 - (asked_after - asked) / seen.requests
         hit_bytes = 1 - (sent_after - sent) / total
         return Ratio(cache.name, 100 * hits, 100 * hit_bytes, cache.held(child, place), resident(child) - empty)
-
-
-def origin_counts(port: int) -> tuple[int, int]:
-    answers, sent = works.get(port, "/counts", {}).body.split()
-    return int(answers), int(sent)
-
-
-class running:  # noqa: N801
-    """The origin and one cache, listening; both stopped at the end."""
-
-    def __init__(self, cache: Cache, cores: tuple[int, int]) -> None:
-        self.cache = cache
-        self.cores = cores
-        self.stack = ExitStack()
-
-    def __enter__(self) -> tuple[Child, Place]:
-        with ExitStack() as stack:
-            memory = Path("/dev/shm")
-            parent = memory if memory.is_dir() else None
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgerouter-cache-", dir=parent)))
-            scratch.chmod(0o755)
-            port = free_port()
-            command = [str(servers.compile_c("origin")), str(port)]
-            origin = stack.enter_context(Child("origin", command, self.cores[1], scratch / "origin.log"))
-            origin.wait_until_listening(port)
-            place = Place(self.cores[0], scratch, port, "")
-            child = stack.enter_context(self.cache.child(place))
-            child.wait_until_listening(self.cache.server.port)
-            self.stack = stack.pop_all()
-        return child, place
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
 
 
 def table(found: dict[traces.Shape, list[Ratio]], capacity: int, requests: int) -> list[str]:

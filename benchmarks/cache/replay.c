@@ -1,10 +1,11 @@
 /* Replays a trace of requests against a cache: the client of the hit-ratio benchmark.
  *
- *   replay PORT TRACE CONNECTIONS
+ *   replay PORT TRACE CONNECTIONS [KIND]
  *
  * TRACE is a file of pairs of 32-bit little-endian numbers: a key and the size of its object. Each connection is a
  * thread that takes the next request of the trace when the last one is answered, so the order is the trace's but for as
- * many requests as there are connections. An answer must be a 200 of the right Content-Length. Prints one line of JSON.
+ * many requests as there are connections. KIND is what the origin makes of them: sized (the default) or tagged. An answer
+ * must be a 200 of the right Content-Length. Prints one line of JSON; latencies are in µs.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 64, READ = 262144 };
+enum { MOST = 64, READ = 262144, CELLS = 1 << 20 };
 
 struct request {
     uint32_t key, size;
@@ -31,11 +32,26 @@ static struct request *trace;
 static size_t requests;
 static atomic_size_t next_request, wrong;
 static atomic_ullong bytes;
+static atomic_uint histogram[CELLS]; /* one cell per µs, the last one for all that is longer */
+static const char *kind = "sized";
 static int port;
 
 static void die(const char *what) {
     perror(what);
     exit(1);
+}
+
+static long long now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
+}
+
+static unsigned percentile(double share) {
+    unsigned long long sum = 0, want = (unsigned long long)((double)(requests - wrong) * share);
+    for (unsigned i = 0; i < CELLS; i++)
+        if ((sum += histogram[i]) > want) return i;
+    return CELLS;
 }
 
 static int open_connection(void) {
@@ -51,7 +67,7 @@ static int open_connection(void) {
 /* Whether the answer was the right one, read to its end. */
 static int ask(int fd, struct request r, char *buffer) {
     char head[160];
-    int n = snprintf(head, sizeof head, "GET /hit/sized/%u/%u HTTP/1.1\r\nhost: bench.example\r\n\r\n", r.key, r.size);
+    int n = snprintf(head, sizeof head, "GET /hit/%s/%u/%u HTTP/1.1\r\nhost: bench.example\r\n\r\n", kind, r.key, r.size);
     if (write(fd, head, (size_t)n) != n) return 0;
     size_t got = 0;
     char *end = NULL;
@@ -82,7 +98,10 @@ static void *work(void *unused) {
     for (;;) {
         size_t number = atomic_fetch_add(&next_request, 1);
         if (number >= requests) break;
+        long long from = now();
         if (ask(fd, trace[number], buffer)) {
+            long long took = now() - from;
+            atomic_fetch_add(&histogram[took < CELLS - 1 ? took : CELLS - 1], 1);
             atomic_fetch_add(&bytes, trace[number].size);
             continue;
         }
@@ -96,9 +115,10 @@ static void *work(void *unused) {
 }
 
 int main(int argc, char **argv) {
-    int threads = argc == 4 ? atoi(argv[3]) : 0;
+    int threads = argc == 4 || argc == 5 ? atoi(argv[3]) : 0;
+    if (argc == 5) kind = argv[4];
     if (threads < 1 || threads > MOST) {
-        fprintf(stderr, "usage: replay PORT TRACE CONNECTIONS (1 to %d)\n", MOST);
+        fprintf(stderr, "usage: replay PORT TRACE CONNECTIONS (1 to %d) [KIND]\n", MOST);
         return 2;
     }
     port = atoi(argv[1]);
@@ -108,14 +128,13 @@ int main(int argc, char **argv) {
     requests = (size_t)about.st_size / sizeof *trace;
     trace = malloc((size_t)about.st_size + 1);
     if (!trace || fread(trace, sizeof *trace, requests, file) != requests) die(argv[2]);
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
+    long long from = now();
     pthread_t started[MOST];
     for (int i = 0; i < threads; i++)
         if (pthread_create(&started[i], NULL, work, NULL)) die("pthread_create");
     for (int i = 0; i < threads; i++) pthread_join(started[i], NULL);
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    printf("{\"requests\": %zu, \"wrong\": %zu, \"bytes\": %llu, \"seconds\": %.3f}\n", requests, (size_t)wrong,
-           (unsigned long long)bytes, (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9);
+    double seconds = (double)(now() - from) / 1e6;
+    printf("{\"requests\": %zu, \"wrong\": %zu, \"bytes\": %llu, \"seconds\": %.3f, \"p50\": %u, \"p99\": %u, \"p999\": %u}\n",
+           requests, (size_t)wrong, (unsigned long long)bytes, seconds, percentile(.50), percentile(.99), percentile(.999));
     return 0;
 }
