@@ -1,10 +1,15 @@
 //! The walk behind a purge: frees what is gone, makes stale what is soft, counts both, clears the rest.
 //!
-//! A thread of its own, in steps of a few hundred entries, each of which holds one shard's lock for as long as it takes
+//! A thread of its own, in steps of a few dozen entries, each of which holds one shard's lock for as long as it takes
 //! to copy pointers. All purges that are waiting share one walk. What it has not reached yet, look-ups compare
-//! themselves, so nothing waits for it.
+//! themselves, so nothing waits for it, and it takes at most half of a core: a worker on the same core would have to wait
+//! until the scheduler takes that core from a thread that never rests.
 
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use edgerouter_core::{
     cache::purge::{Matcher, Subject, Verdict},
@@ -24,9 +29,27 @@ use crate::{
 };
 
 /// Slots of a shard that one step looks at.
-const STEP: usize = 256;
-/// The store's own work goes first: after each so many steps the thread lets others run.
-const BREATH: usize = 16;
+const STEP: usize = 64;
+/// What is worked without a rest: as long as a hit may be delayed.
+const STRETCH: Duration = Duration::from_micros(200);
+
+/// Rests as long as it has worked, again and again; not for the time in which something else had the core.
+struct Pace(Instant);
+
+impl Pace {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// To be called after little pieces of work.
+    fn rest(&mut self) {
+        let worked = self.0.elapsed();
+        if worked >= STRETCH {
+            std::thread::sleep(worked.min(2 * STRETCH));
+            self.0 = Instant::now();
+        }
+    }
+}
 
 pub(crate) fn start(
     shared: Arc<Shared>,
@@ -61,22 +84,19 @@ fn sweep(shared: &Shared, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
     let newest = purges.newest();
     let mut at = Some(Step::default());
     let mut found = Vec::with_capacity(STEP);
-    let mut steps = 0usize;
+    let mut pace = Pace::new();
     while let Some(here) = at {
         at = shared.store.memory().step(here, STEP, &mut found);
         for entry in found.drain(..) {
             apply(purges, &shared.store, &entry, newest);
         }
-        steps += 1;
-        if steps.is_multiple_of(BREATH) {
-            std::thread::yield_now();
-            if ended() {
-                return;
-            }
+        pace.rest();
+        if ended() {
+            return;
         }
     }
     if let Some(disk) = shared.store.disk() {
-        sweep_disk(purges, &shared.store, disk);
+        sweep_disk(purges, &shared.store, disk, &mut pace);
     }
     for purge in pending {
         purges.complete(purge);
@@ -86,8 +106,9 @@ fn sweep(shared: &Shared, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
 
 /// What the disk alone has. What is gone leaves. What is stale stays as it is, because writing it once more would cost more
 /// than comparing it with the purge when it is read.
-fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk) {
+fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk, pace: &mut Pace) {
     disk.remove_where(|meta| {
+        pace.rest();
         let Some(subject) = on_disk_only(store, meta) else {
             return false;
         };
