@@ -194,10 +194,11 @@ def arc(trace: Trace, capacity: int) -> Hits:
     return Hits(hits, hit_bytes)
 
 
-def w_tinylfu(trace: Trace, capacity: int, window: float = 0.01) -> Hits:
+def w_tinylfu(trace: Trace, capacity: int, window: float = 0.01, power: float = 1.0) -> Hits:
     """Einziger et al., ACM ToS 2017: a window of 1 %, a segmented LRU behind it, exact counts halved now and then.
 
     An arrival must have been used more often than all those together that make room for it (Einziger et al., 2022).
+    With another ``power`` n of them count n to that power times their mean: 0 makes size count for nothing.
     """
     uses: dict[int, int] = {}
     noted = 0
@@ -252,7 +253,7 @@ def w_tinylfu(trace: Trace, capacity: int, window: float = 0.01) -> Hits:
                     victims.append(victim)
                     freed += victim_list[victim]
                     weight += uses.get(victim, 0)
-            if uses.get(candidate, 0) > weight:
+            if uses.get(candidate, 0) > weight * len(victims) ** (power - 1):
                 for victim in victims:
                     used[where[victim]] -= lists[where[victim]].pop(victim)
                     del where[victim]
