@@ -95,9 +95,9 @@ def test_named_fields_are_left_out_of_what_is_stored(cached: Cached, directive: 
         ("X-Three", "3"),
     ]
     path = cached.answer(fields)
-    cached.get(path)
-    stored = cached.get(path)
+    first, stored = cached.get(path), cached.get(path)
     assert cached.origin.count(path) == 1
+    assert [first.headers.get(name) for name in ("x-one", "x-two", "x-three")] == ["1", "2", "3"]
     assert "x-one" not in stored.headers and "x-two" not in stored.headers
     assert stored.headers["x-three"] == "3"
 
@@ -105,9 +105,24 @@ def test_named_fields_are_left_out_of_what_is_stored(cached: Cached, directive: 
 def test_a_cookie_that_is_named_private_does_not_forbid_storing_the_rest(cached: Cached) -> None:
     fields = {"Cache-Control": 'private="set-cookie", max-age=60', "Set-Cookie": "a=b"}
     path = cached.answer(fields)
-    cached.get(path)
+    assert cached.get(path).headers["set-cookie"] == "a=b"
     assert "set-cookie" not in cached.get(path).headers
     assert cached.origin.count(path) == 1
+
+
+def test_a_validation_brings_named_fields_to_the_client_that_caused_it_and_to_nobody_else(cached: Cached) -> None:
+    fields = {"Cache-Control": 'max-age=60, no-cache="X-One, Content-Length, Age"', "X-One": "new"}
+    path = cached.path()
+    cached.origin.on(path, validating('"1"', **fields))
+    cached.get(path)
+    assert "x-one" not in cached.get(path, range="bytes=0-1").headers
+    cached.origin.on(path, validating('"1"', **fields, Date=date(time.time() + 100)))
+    cached.at(100)
+    part = cached.get(path, range="bytes=0-1")
+    assert (part.status_code, part.content, part.headers["x-one"]) == (206, b"co", "new")
+    assert part.headers["content-length"] == "2"
+    assert "x-one" not in cached.get(path).headers
+    assert cached.origin.count(path) == 2
 
 
 def test_stale_if_error_of_either_side_lets_the_stored_response_stand_in(cached: Cached) -> None:

@@ -4,34 +4,147 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderValue;
 
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const LONG_DAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
 /// Seconds since the Unix epoch; `None` for what is no HTTP date, or lies before the epoch.
 ///
-/// The grammar is kept to the letter but for the case of letters, which nobody can misread.
+/// The grammar is kept to the letter, but neither the case of letters, which nobody can misread, nor the name of the
+/// day, which the rest of the date says anyway, makes a date invalid.
 pub fn parse(value: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(value).ok()?.trim();
-    let time = httpdate::parse_http_date(text)
-        .or_else(|_| httpdate::parse_http_date(&recased(text)))
-        .ok()?;
-    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    let text = Text(value.trim_ascii());
+    fixed(text)
+        .or_else(|| rfc850(text))
+        .or_else(|| asctime(text))
 }
 
-/// Words begin with a capital, and `GMT` is all capitals.
-fn recased(text: &str) -> String {
-    // The longest form, RFC 850's with a Wednesday, has 33 characters: what is longer is no date whatever its case.
-    let mut inside = false;
-    let cased: String = text
-        .chars()
-        .take(40)
-        .map(|c| {
-            let first = !std::mem::replace(&mut inside, c.is_ascii_alphabetic());
-            if first {
-                c.to_ascii_uppercase()
-            } else {
-                c.to_ascii_lowercase()
-            }
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn fixed(mut text: Text<'_>) -> Option<u64> {
+    text.one_of(&DAYS)?;
+    text.literal(", ")?;
+    let day = text.digits(2)?;
+    text.literal(" ")?;
+    let month = text.one_of(&MONTHS)?;
+    text.literal(" ")?;
+    let year = text.digits(4)?;
+    text.literal(" ")?;
+    let time = text.time()?;
+    text.literal(" GMT")?;
+    text.end()?;
+    seconds(year, month, day, time)
+}
+
+/// `Sunday, 06-Nov-94 08:49:37 GMT`.
+fn rfc850(mut text: Text<'_>) -> Option<u64> {
+    text.one_of(&LONG_DAYS)?;
+    text.literal(", ")?;
+    let day = text.digits(2)?;
+    text.literal("-")?;
+    let month = text.one_of(&MONTHS)?;
+    text.literal("-")?;
+    let year = text.digits(2)?;
+    text.literal(" ")?;
+    let time = text.time()?;
+    text.literal(" GMT")?;
+    text.end()?;
+    // No date before the epoch means anything here, so those years are the next century's.
+    seconds(year + if year < 70 { 2000 } else { 1900 }, month, day, time)
+}
+
+/// `Sun Nov  6 08:49:37 1994`.
+fn asctime(mut text: Text<'_>) -> Option<u64> {
+    text.one_of(&DAYS)?;
+    text.literal(" ")?;
+    let month = text.one_of(&MONTHS)?;
+    text.literal(" ")?;
+    let day = match text.literal(" ") {
+        Some(()) => text.digits(1)?,
+        None => text.digits(2)?,
+    };
+    text.literal(" ")?;
+    let time = text.time()?;
+    text.literal(" ")?;
+    let year = text.digits(4)?;
+    text.end()?;
+    seconds(year, month, day, time)
+}
+
+/// What of a date has not been read yet.
+#[derive(Clone, Copy)]
+struct Text<'a>(&'a [u8]);
+
+impl Text<'_> {
+    fn literal(&mut self, expected: &str) -> Option<()> {
+        let (found, rest) = self.0.split_at_checked(expected.len())?;
+        found
+            .eq_ignore_ascii_case(expected.as_bytes())
+            .then(|| self.0 = rest)
+    }
+
+    /// The place of the name that comes next.
+    fn one_of(&mut self, names: &[&str]) -> Option<u64> {
+        let place = names.iter().position(|name| self.literal(name).is_some())?;
+        u64::try_from(place).ok()
+    }
+
+    fn digits(&mut self, count: usize) -> Option<u64> {
+        let (found, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        found.iter().try_fold(0, |number, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| number * 10 + u64::from(digit - b'0'))
         })
-        .collect();
-    cased.replace("Gmt", "GMT")
+    }
+
+    /// `08:49:37`, in seconds; `60` is a leap second.
+    fn time(&mut self) -> Option<u64> {
+        let hour = self.digits(2)?;
+        self.literal(":")?;
+        let minute = self.digits(2)?;
+        self.literal(":")?;
+        let second = self.digits(2)?;
+        (hour < 24 && minute < 60 && second <= 60).then_some((hour * 60 + minute) * 60 + second)
+    }
+
+    fn end(self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}
+
+/// `month` counts from 0, `day` from 1.
+fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let length = match month {
+        1 => 28 + u64::from(leap),
+        3 | 5 | 8 | 10 => 30,
+        _ => 31,
+    };
+    if year < 1970 || day == 0 || day > length {
+        return None;
+    }
+    // Years are counted from March on, so that the leap day is the last of its year.
+    let (year, month) = if month < 2 {
+        (year - 1, month + 10)
+    } else {
+        (year, month - 2)
+    };
+    let before = year * 365 + year / 4 - year / 100 + year / 400;
+    let days = before + (month * 153 + 2) / 5 + day - 1;
+    // From the first of March of the year 0 to the epoch.
+    const TO_EPOCH: u64 = 719_468;
+    Some((days - TO_EPOCH) * 86_400 + time)
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`. Seconds beyond the year 9999 are written as its end.
@@ -53,6 +166,8 @@ mod tests {
             "Sunday, 06-Nov-94 08:49:37 GMT",
             "Sun Nov  6 08:49:37 1994",
             "SUN, 06 nov 1994 08:49:37 gMT",
+            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Thu Nov  6 08:49:37 1994",
         ] {
             assert_eq!(parse(text.as_bytes()), Some(784_111_777), "{text}");
         }
@@ -70,9 +185,26 @@ mod tests {
             "Sun, 06 Nov 1994 08.49.37 GMT",
             "Sun, 06 Nov 1994 8:49:37 GMT",
             "\u{e9}",
+            "Sun, 06 Nov 1969 08:49:37 GMT",
+            "Sun, 29 Feb 2023 08:49:37 GMT",
+            "Sun, 00 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 24:49:37 GMT",
+            "Sun, 06 Nov 1994 08:60:37 GMT",
+            "Sun, 06 Nov 1994 08:49:61 GMT",
+            "Sun, 06 Nov 1994 08:49:37 GMT+1",
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(format(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same_time() {
+        // Every day of four centuries, each at another time of day.
+        for day in 0..146_097u64 {
+            let time = day * 86_400 + day * 7919 % 86_400;
+            assert_eq!(parse(format(time).as_bytes()), Some(time));
+        }
+        assert_eq!(parse(b"Sat, 31 Dec 2016 23:59:60 GMT"), Some(1_483_228_800));
     }
 }

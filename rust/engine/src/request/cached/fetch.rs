@@ -50,8 +50,9 @@ use crate::{
 pub(super) enum Flown {
     /// Not to be shared: the leader alone gets it.
     Own(Received, NotStored),
-    Arriving(Arc<ArrivingResponse>, Reader),
-    Stored(Arc<Entry>, Reuse),
+    /// With the fields that only the leader gets.
+    Arriving(Arc<ArrivingResponse>, Reader, HeaderMap),
+    Stored(Arc<Entry>, Reuse, HeaderMap),
     Failed(Unanswered),
     /// A part was asked for of what cannot be kept in slices.
     NotSliceable(&'static str),
@@ -378,12 +379,12 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
             x.note.detail = Some(why.as_str());
             Ok(as_asked(x, received))
         }
-        Flown::Arriving(arriving, reader) => {
+        Flown::Arriving(arriving, reader, aside) => {
             x.note.forward_status = Some(arriving.status);
             x.note.stored = true;
-            Ok(read_along(x, &arriving, reader))
+            Ok(with_aside(read_along(x, &arriving, reader), aside))
         }
-        Flown::Stored(entry, reuse) => match entry.object() {
+        Flown::Stored(entry, reuse, aside) => match entry.object() {
             Some(object) => {
                 let served = match reuse {
                     Reuse::Revalidated => {
@@ -398,7 +399,7 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
                         Served::Cut
                     }
                 };
-                Ok(stored(x, route, &entry, object, served))
+                Ok(with_aside(stored(x, route, &entry, object, served), aside))
             }
             None => Err(answer::origin_failed(false).into()),
         },
@@ -406,6 +407,14 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
         Flown::Failed(Unanswered::Early(early)) => Err(early),
         Flown::Failed(Unanswered::Failed(error)) => on_failure(x, route, None, &error),
     }
+}
+
+/// Gives the client whose request brought a response what is kept from all others.
+fn with_aside(mut response: Response<EdgeBody>, aside: HeaderMap) -> Response<EdgeBody> {
+    if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().extend(aside);
+    }
+    response
 }
 
 /// The last good copy, where it may stand in (RFC 5861 §4), or the news that nobody answered.

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use super::{
     fetch::{Flown, Question},
-    keep::{for_storing, freshen, keep, millis, remember_unshared, take_in, take_tags},
+    keep::{ForStoring, for_storing, freshen, keep, millis, remember_unshared, take_in, take_tags},
     slices,
 };
 use crate::{
@@ -75,11 +75,11 @@ pub(super) async fn fly(
                 let _ = leader.send(Flown::Failed(failure));
             }
         }
-        Departed::Stored(entry, reuse) => {
+        Departed::Stored(entry, reuse, aside) => {
             lead.land(Landing::Stored(Arc::clone(&entry), reuse));
             drop(lead);
             if let Some(leader) = leader {
-                let _ = leader.send(Flown::Stored(entry, reuse));
+                let _ = leader.send(Flown::Stored(entry, reuse, aside));
             }
         }
         Departed::NotSliceable(why) => {
@@ -91,10 +91,11 @@ pub(super) async fn fly(
                 let _ = leader.send(Flown::NotSliceable(why));
             }
         }
-        Departed::Storing(arrival) => {
+        Departed::Storing(mut arrival) => {
+            let aside = std::mem::take(&mut arrival.aside);
             let arriving = &arrival.arriving;
             if let (Some(leader), Some(reader)) = (leader, arriving.body.reader()) {
-                let _ = leader.send(Flown::Arriving(Arc::clone(arriving), reader));
+                let _ = leader.send(Flown::Arriving(Arc::clone(arriving), reader, aside));
             }
             lead.land(Landing::Arriving(Arc::clone(arriving)));
             take_in(&worker, *arrival, &question).await;
@@ -118,15 +119,17 @@ pub(super) async fn fly_alone(
         Departed::Failed(failure) => {
             let _ = leader.send(Flown::Failed(failure));
         }
-        Departed::Stored(entry, reuse) => {
-            let _ = leader.send(Flown::Stored(entry, reuse));
+        Departed::Stored(entry, reuse, aside) => {
+            let _ = leader.send(Flown::Stored(entry, reuse, aside));
         }
         Departed::NotSliceable(why) => {
             let _ = leader.send(Flown::NotSliceable(why));
         }
-        Departed::Storing(arrival) => {
+        Departed::Storing(mut arrival) => {
+            let aside = std::mem::take(&mut arrival.aside);
             if let Some(reader) = arrival.arriving.body.reader() {
-                let _ = leader.send(Flown::Arriving(Arc::clone(&arrival.arriving), reader));
+                let arriving = Arc::clone(&arrival.arriving);
+                let _ = leader.send(Flown::Arriving(arriving, reader, aside));
             }
             take_in(&worker, *arrival, &question).await;
         }
@@ -136,7 +139,8 @@ pub(super) async fn fly_alone(
 /// What an answer turned out to be.
 pub(super) enum Departed {
     Own(Received, NotStored),
-    Stored(Arc<Entry>, Reuse),
+    /// With what only the client gets whose request brought it.
+    Stored(Arc<Entry>, Reuse, HeaderMap),
     Storing(Box<Arrival>),
     Failed(Unanswered),
     /// What came of a request for a slice cannot be stored in slices: whoever asked for a part asks for just that.
@@ -152,6 +156,8 @@ pub(super) struct Arrival {
     /// XFetch's beta, where the route refreshes ahead.
     pub refresh_ahead: Option<f64>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
+    /// What is set aside, for the client whose request brought it.
+    pub aside: HeaderMap,
     pub birth: Birth,
 }
 
@@ -217,7 +223,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
                     worker.clock.unix_now(),
                 )
             {
-                return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
+                return stands_in(entry);
             }
             return Departed::Failed(Unanswered::Failed(error));
         }
@@ -256,7 +262,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
                 received.received_at,
             )
         {
-            return Departed::Stored(Arc::clone(entry), Reuse::StaleOnError);
+            return stands_in(entry);
         }
     }
     let part = match question.slice {
@@ -331,12 +337,17 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         )
         .map_or_else(
             || Departed::Failed(Unanswered::Failed(FetchError::no_origin())),
-            |entry| Departed::Stored(entry, Reuse::Cut(origin_status)),
+            |(entry, aside)| Departed::Stored(entry, Reuse::Cut(origin_status), aside),
         );
     }
     let mut secondary = Vec::new();
     vary::secondary(&mut secondary, &names, &question.request, question.reduced);
-    let (headers, set_aside, upstream_status) = for_storing(&mut received.headers, &directives);
+    let ForStoring {
+        headers,
+        set_aside,
+        aside,
+        upstream_status,
+    } = for_storing(&mut received.headers, &directives);
     let arriving = Arc::new(ArrivingResponse {
         status: received.status,
         headers,
@@ -353,8 +364,14 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         started,
         refresh_ahead: route.cache.refresh_ahead,
         set_aside,
+        aside,
         birth,
     }))
+}
+
+/// The stored response in place of an origin that failed.
+fn stands_in(entry: &Arc<Entry>) -> Departed {
+    Departed::Stored(Arc::clone(entry), Reuse::StaleOnError, HeaderMap::new())
 }
 
 /// A part that may stand for the whole when storing is judged (RFC 9111 §3.4): with its status and length.
@@ -394,12 +411,17 @@ fn slice_up(
     names: &[HeaderName],
     plan: &Cutting,
     birth: Birth,
-) -> Option<Arc<Entry>> {
+) -> Option<(Arc<Entry>, HeaderMap)> {
     let length = content_length(&received.headers)?;
     let ReceivedBody::Upstream(upstream) = received.body else {
         return None;
     };
-    let (headers, set_aside, upstream_status) = for_storing(&mut received.headers, directives);
+    let ForStoring {
+        headers,
+        set_aside,
+        aside,
+        upstream_status,
+    } = for_storing(&mut received.headers, directives);
     let object = Object {
         status: received.status,
         took: millis(plan.took),
@@ -430,5 +452,5 @@ fn slice_up(
         run,
         upstream,
     ));
-    Some(entry)
+    Some((entry, aside))
 }

@@ -16,7 +16,7 @@ use edgerouter_core::{
         cache_control::{RequestDirectives, ResponseDirectives},
         date,
     },
-    plan::Route,
+    plan::{Route, SetCookiePolicy},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
@@ -44,12 +44,29 @@ use crate::{
 /// For one hop only (RFC 9111 §3.1).
 const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
-/// Takes a header section as it is stored and sent: `Set-Cookie` and the fields that `no-cache="…"` and `private="…"`
-/// name left out.
-pub(super) fn for_storing(
-    headers: &mut HeaderMap,
-    directives: &ResponseDirectives,
-) -> (HeaderMap, SmallVec<[HeaderName; 2]>, Option<HeaderValue>) {
+/// A header section as it is stored, and sent from the store.
+pub(super) struct ForStoring {
+    pub headers: HeaderMap,
+    /// The fields that `no-cache="…"` and `private="…"` name are left out …
+    pub set_aside: SmallVec<[HeaderName; 2]>,
+    /// … but for the client whose request brought them (RFC 9111 §5.2.2.4, §5.2.2.7).
+    pub aside: HeaderMap,
+    pub upstream_status: Option<HeaderValue>,
+}
+
+/// Takes a header section as it is stored: without `Set-Cookie` and what is set aside.
+pub(super) fn for_storing(headers: &mut HeaderMap, directives: &ResponseDirectives) -> ForStoring {
+    let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
+    let mut aside = HeaderMap::new();
+    for name in &set_aside {
+        // What frames a message is made anew for each.
+        if *name != header::CONTENT_LENGTH && *name != header::CONTENT_RANGE {
+            for line in headers.get_all(name) {
+                aside.append(name.clone(), line.clone());
+            }
+        }
+        headers.remove(name);
+    }
     for name in [
         header::SET_COOKIE,
         PROXY_AUTHENTICATION_INFO,
@@ -57,14 +74,17 @@ pub(super) fn for_storing(
     ] {
         headers.remove(name);
     }
-    let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
-    for name in &set_aside {
-        headers.remove(name);
-    }
     let upstream_status = joined(headers, CACHE_STATUS);
-    headers.remove(CACHE_STATUS);
-    headers.remove(header::AGE);
-    (std::mem::take(headers), set_aside, upstream_status)
+    for name in [CACHE_STATUS, header::AGE] {
+        headers.remove(&name);
+        aside.remove(name);
+    }
+    ForStoring {
+        headers: std::mem::take(headers),
+        set_aside,
+        aside,
+        upstream_status,
+    }
 }
 
 /// The tags of an answer; viewers do not see them unless the policy says so.
@@ -103,6 +123,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
         refresh_ahead: beta,
         set_aside,
         birth,
+        aside: _,
     } = arrival;
     let body = &arriving.body;
     let _writing = Writing(body);
@@ -313,7 +334,8 @@ pub(super) fn freshen(
         received.requested_at,
         received.received_at,
     );
-    // A cookie of the 304 is not kept, which the policy was asked about when the response was stored.
+    // A cookie of the 304 is for the client that asked, and not kept: the policy was asked about cookies when the
+    // response was stored.
     headers.remove(header::SET_COOKIE);
     let storable = storable::storable(&StoreInput {
         method: &Method::GET,
@@ -326,7 +348,17 @@ pub(super) fn freshen(
         policy: &route.cache,
         now: received.received_at,
     });
-    let (headers, set_aside, _) = for_storing(&mut headers, &directives);
+    let ForStoring {
+        headers,
+        set_aside,
+        mut aside,
+        ..
+    } = for_storing(&mut headers, &directives);
+    if route.cache.set_cookie == SetCookiePolicy::Refuse {
+        for cookie in received.headers.get_all(header::SET_COOKIE) {
+            aside.append(header::SET_COOKIE, cookie.clone());
+        }
+    }
     let took = millis(took);
     let fresh = Object {
         slices: object.slices,
@@ -353,7 +385,7 @@ pub(super) fn freshen(
             worker.shared.store.remove(entry.key());
         }
     }
-    Departed::Stored(fresh, Reuse::Revalidated)
+    Departed::Stored(fresh, Reuse::Revalidated, aside)
 }
 
 /// As an object keeps the time that its fetch took.
