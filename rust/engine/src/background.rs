@@ -108,6 +108,7 @@ impl Fetch for KeyFetch {
                 headers,
                 body: RequestBody::Empty,
                 upgrade: false,
+                interims: None,
             };
             let response = upstreams
                 .fetch(&origin, request)

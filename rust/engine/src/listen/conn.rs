@@ -10,9 +10,13 @@ use std::{
 };
 
 use edgerouter_core::{admit::Refusal, plan::Limits};
+use http::{HeaderMap, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
-use super::guarded::Remains;
+use super::{
+    guarded::Remains,
+    interim::{Interims, Ticket},
+};
 use crate::telemetry::Refused;
 
 /// What a connection waits for.
@@ -43,6 +47,7 @@ pub struct Conn {
     waker: RefCell<Option<Waker>>,
     tunnel: RefCell<Option<OnUpgrade>>,
     remains: RefCell<Option<Remains>>,
+    pub interims: Interims,
 }
 
 /// What the worker wants of the connection.
@@ -72,12 +77,23 @@ impl Conn {
             waker: RefCell::new(None),
             tunnel: RefCell::new(None),
             remains: RefCell::new(None),
+            interims: Interims::new(),
         }
     }
 
     /// A request has come in whole (its head).
-    pub fn asked(&self) {
+    pub fn asked(&self, version: Version) {
         self.waiting.set(Waiting::Nothing);
+        self.interims.asked(version);
+    }
+
+    /// Sends an interim response to the request that `ticket` was given for, unless it is too late or too much.
+    pub fn send_interim(&self, ticket: Ticket, status: StatusCode, headers: &HeaderMap) -> bool {
+        let sent = self.interims.add(ticket, status, headers);
+        if sent && let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+        sent
     }
 
     /// Its response is over.

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::LazyLock,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use edgerouter_core::admit::{HeadGuard, Refusal, Step};
@@ -33,6 +33,11 @@ pub struct Guarded {
     passed: Vec<u8>,
     taken: usize,
     refused: bool,
+    /// Interim responses of which the first byte may be written already.
+    interim: Vec<u8>,
+    interim_written: usize,
+    /// Bytes of hyper's have been written, or were to be, since it last was done with all it had.
+    within: bool,
 }
 
 impl std::fmt::Debug for Guarded {
@@ -67,7 +72,48 @@ impl Guarded {
             passed: Vec::new(),
             taken: 0,
             refused: false,
+            interim: Vec::new(),
+            interim_written: 0,
+            within: false,
         }
+    }
+
+    /// Writes what of the interim responses is to come before hyper's next bytes, or, in their absence, now.
+    fn poll_interims(&mut self, cx: &mut Context<'_>, bytes_follow: bool) -> Poll<io::Result<()>> {
+        if self.conn.interims.some() {
+            let more = if bytes_follow {
+                self.conn.interims.before_final(!self.within)
+            } else {
+                self.conn.interims.after_all()
+            };
+            self.interim.extend(more.into_iter().flatten());
+        }
+        while let Some(rest) = self.interim.get(self.interim_written..)
+            && !rest.is_empty()
+        {
+            let Some(stream) = &mut self.stream else {
+                return Poll::Ready(Err(gone()));
+            };
+            match Pin::new(stream).poll_write(cx, rest) {
+                Poll::Pending => {
+                    self.conn.write_blocked(true);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.interim_written += written,
+            }
+        }
+        if self.interim_written > 0 {
+            self.conn.write_blocked(false);
+            self.interim = Vec::new();
+            self.interim_written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn has_interims(&self) -> bool {
+        self.conn.interims.some() || !self.interim.is_empty()
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -250,6 +296,10 @@ impl Write for Guarded {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.has_interims() {
+            ready!(self.poll_interims(cx, true))?;
+        }
+        self.within = true;
         let Some(stream) = &mut self.stream else {
             return Poll::Ready(Err(gone()));
         };
@@ -263,6 +313,10 @@ impl Write for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.has_interims() {
+            ready!(self.poll_interims(cx, true))?;
+        }
+        self.within = true;
         let Some(stream) = &mut self.stream else {
             return Poll::Ready(Err(gone()));
         };
@@ -275,7 +329,12 @@ impl Write for Guarded {
         true
     }
 
+    /// hyper comes here with nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_interims() {
+            ready!(self.poll_interims(cx, false))?;
+        }
+        self.within = false;
         match &mut self.stream {
             Some(stream) => Pin::new(stream).poll_flush(cx),
             None => Poll::Ready(Ok(())),

@@ -3,7 +3,9 @@
 use std::{future::poll_fn, rc::Rc, sync::atomic::Ordering, task::Poll, time::Duration};
 
 use edgerouter_core::admit::{GuardLimits, HeadGuard};
-use hyper::{server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper::{
+    Request, body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -100,8 +102,8 @@ async fn see_through(worker: &Rc<Worker>, stream: TcpStream, conn: Rc<Conn>) {
     let io = Guarded::new(stream, guard, Rc::clone(worker), Rc::clone(&conn));
     let service = {
         let (worker, conn) = (Rc::clone(worker), Rc::clone(&conn));
-        service_fn(move |request| {
-            conn.asked();
+        service_fn(move |request: Request<Incoming>| {
+            conn.asked(request.version());
             request::serve(Rc::clone(&worker), Rc::clone(&conn), request)
         })
     };

@@ -3,6 +3,7 @@
 pub mod conn;
 pub mod guarded;
 pub mod http;
+pub mod interim;
 pub mod tcp;
 
 pub use conn::Conn;

@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 
 use super::{
     answer::{self, Early},
-    origin::Ask,
+    origin::{Ask, Waits},
 };
 use crate::{
     body::EdgeBody,
@@ -357,6 +357,10 @@ impl Exchange {
             authority: self.authority.clone(),
             upgrade: upgrade.is_some(),
             hooks: self.hook_context(route),
+            waits: self.conn.interims.ticket().map(|ticket| Waits {
+                conn: Rc::clone(&self.conn),
+                ticket,
+            }),
         })
     }
 

@@ -71,6 +71,7 @@ pub async fn serve(
         }
     };
     x.account(&mut response);
+    x.conn.interims.answered();
     Ok(response.map(|body| body.with_busy(busy)))
 }
 

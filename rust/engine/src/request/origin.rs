@@ -22,8 +22,11 @@ use super::hooks::{self, HookContext};
 use crate::{
     body::BoxError,
     functions::Phase,
-    request::answer::Early,
-    upstream::{FetchError, RequestBody, UpstreamBody, UpstreamRequest, UpstreamResponse},
+    listen::{Conn, interim::Ticket},
+    request::{answer::Early, cached::take_tags},
+    upstream::{
+        FetchError, HearInterims, RequestBody, UpstreamBody, UpstreamRequest, UpstreamResponse,
+    },
     worker::{LocalLive, Worker},
 };
 
@@ -42,6 +45,35 @@ pub struct Ask {
     pub authority: HeaderValue,
     pub upgrade: bool,
     pub hooks: Option<Rc<HookContext>>,
+    /// The client that waits for the answer, where it may be told of interim ones.
+    pub waits: Option<Waits>,
+}
+
+/// A client that waits for the final response to one of its requests.
+#[derive(Clone)]
+pub struct Waits {
+    pub conn: Rc<Conn>,
+    pub ticket: Ticket,
+}
+
+impl Waits {
+    /// Has interim responses passed on (RFC 9110 §15.2): as this route's responses are, without fields of one hop or of
+    /// a content that they do not have.
+    fn hear(self, ask: &Ask) -> HearInterims {
+        let (worker, live, route) = (Rc::clone(&ask.worker), Rc::clone(&ask.live), ask.route);
+        HearInterims(Rc::new(move |status, version, mut headers| {
+            finish::received(&mut headers, version, &live.plan.via);
+            headers.remove(header::CONTENT_LENGTH);
+            if let Some(route) = live.plan.route(route) {
+                take_tags(route, &mut headers);
+                for name in &route.response_headers.remove {
+                    headers.remove(name);
+                }
+            }
+            let sent = self.conn.send_interim(self.ticket, status, &headers);
+            worker.metrics.interim(sent);
+        }))
+    }
 }
 
 /// What an origin answered, ready to be judged.
@@ -216,6 +248,7 @@ async fn ask_one(
         headers,
         body,
         upgrade: ask.upgrade,
+        interims: ask.waits.clone().map(|waits| waits.hear(ask)),
     };
     let started = Instant::now();
     let requested_at = ask.worker.clock.unix(started);

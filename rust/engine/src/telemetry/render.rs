@@ -22,7 +22,7 @@ pub(super) fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-const FAMILIES: [(&str, &str, &str); 10] = [
+const FAMILIES: [(&str, &str, &str); 11] = [
     (
         "refused",
         "edgerouter_refused_total",
@@ -42,6 +42,11 @@ const FAMILIES: [(&str, &str, &str); 10] = [
         "refresh",
         "edgerouter_refreshes_total",
         "Refreshes of stored responses that nobody waited for, by what let them be served meanwhile.",
+    ),
+    (
+        "interim_responses",
+        "edgerouter_interim_responses_total",
+        "Interim responses (1xx) of origins, by whether they could be passed on to the client.",
     ),
     (
         "slices",

@@ -206,6 +206,12 @@ impl WorkerMetrics {
         self.rare("refresh", format!("reason=\"{why}\""));
     }
 
+    /// An origin sent an interim response; whether it was passed on.
+    pub fn interim(&self, sent: bool) {
+        let result = if sent { "passed" } else { "dropped" };
+        self.rare("interim_responses", format!("result=\"{result}\""));
+    }
+
     /// A fetch of slices of a large object ended.
     pub fn slices(&self, result: &'static str) {
         self.rare("slices", format!("result=\"{result}\""));

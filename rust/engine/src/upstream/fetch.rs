@@ -8,6 +8,7 @@ use http::{
 };
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 
 use super::{
     FetchError, RequestBody, UpstreamBody,
@@ -25,6 +26,47 @@ pub struct UpstreamRequest {
     pub body: RequestBody,
     /// Ask for the protocol named in `Upgrade`.
     pub upgrade: bool,
+    /// Who wants to know of interim responses (1xx) while they come.
+    pub interims: Option<HearInterims>,
+}
+
+/// Called on the worker that asks, before the final response is there.
+#[derive(Clone)]
+pub struct HearInterims(pub Rc<dyn Fn(StatusCode, Version, HeaderMap)>);
+
+impl std::fmt::Debug for HearInterims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HearInterims")
+    }
+}
+
+/// Interim responses that hyper has read and nobody has heard of. hyper wants to be able to tell them to any thread.
+type Unheard = Arc<Mutex<Vec<(StatusCode, Version, HeaderMap)>>>;
+
+/// Interim responses taken in at a time; more of them in one piece are a flood.
+const MOST_UNHEARD: usize = 32;
+
+impl HearInterims {
+    /// Has hyper collect them.
+    fn listen(request: &mut Request<Outbound>) -> Unheard {
+        let unheard = Unheard::default();
+        let to = Arc::clone(&unheard);
+        hyper::ext::on_informational(request, move |response| {
+            let mut unheard = to.lock();
+            if unheard.len() < MOST_UNHEARD {
+                let headers = response.headers().clone();
+                unheard.push((response.status(), response.version(), headers));
+            }
+        });
+        unheard
+    }
+
+    fn tell(&self, unheard: &Unheard) {
+        let heard = std::mem::take(&mut *unheard.lock());
+        for (status, version, headers) in heard {
+            (self.0)(status, version, headers);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -106,6 +148,7 @@ impl Upstreams {
             headers,
             body,
             upgrade,
+            interims,
         } = request;
         let idempotent = matches!(
             method,
@@ -130,6 +173,15 @@ impl Upstreams {
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(path_and_query);
         *request.headers_mut() = headers;
+        let hears = interims.map(|hear| {
+            let unheard = HearInterims::listen(&mut request);
+            (hear, unheard)
+        });
+        let tell = || {
+            if let Some((hear, unheard)) = &hears {
+                hear.tell(unheard);
+            }
+        };
         let pool = self.pools.of(origin);
         let mut tries_left = origin.retries;
         let mut fresh_only = upgrade;
@@ -149,9 +201,11 @@ impl Upstreams {
                 _ => None,
             };
             if upgrade {
-                return upgraded(connected, request, origin).await;
+                let answer = upgraded(connected, request, origin).await;
+                tell();
+                return answer;
             }
-            let failure = match send(&mut connected, request, origin).await {
+            let failure = match send(&mut connected, request, origin, &tell).await {
                 Ok(response) => return respond(response, connected, origin, end, reused),
                 Err(failure) => failure,
             };
@@ -235,6 +289,7 @@ fn copy_of(request: &Request<Outbound>, body: &RequestBody) -> Request<Outbound>
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
     copy
 }
 
@@ -250,6 +305,7 @@ async fn send(
     connected: &mut Connected,
     request: Request<Outbound>,
     origin: &Origin,
+    tell: &impl Fn(),
 ) -> Result<Response<Incoming>, Failure> {
     let link = &mut connected.link;
     let answer = link.sender.try_send_request(request);
@@ -260,6 +316,7 @@ async fn send(
         if !*closed && driver.as_mut().poll(cx).is_ready() {
             *closed = true;
         }
+        tell();
         answer.as_mut().poll(cx)
     });
     let failed = |error, unsent| Failure {

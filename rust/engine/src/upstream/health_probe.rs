@@ -85,6 +85,7 @@ async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<Statu
         headers,
         body: RequestBody::Empty,
         upgrade: false,
+        interims: None,
     };
     let response = upstreams
         .fetch(origin, request)

@@ -14,5 +14,5 @@ mod tls;
 
 pub use body::{RequestBody, UpstreamBody};
 pub use error::FetchError;
-pub use fetch::{UpstreamRequest, UpstreamResponse, Upstreams};
+pub use fetch::{HearInterims, UpstreamRequest, UpstreamResponse, Upstreams};
 pub use health::{HealthBoard, OriginState};

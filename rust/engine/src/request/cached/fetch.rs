@@ -473,7 +473,10 @@ pub(super) fn refresh_behind(
     let Join::Lead(lead) = join(x, &missing.flight, &missing.url_key) else {
         return;
     };
-    let Ok(ask) = x.ask(route, true) else { return };
+    let Ok(mut ask) = x.ask(route, true) else {
+        return;
+    };
+    ask.waits = None;
     x.worker.metrics.refreshed(why);
     let mut question = question(x, route, &missing);
     question.method = Method::GET;
