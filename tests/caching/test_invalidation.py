@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from ..origins import Reply, Seen
@@ -97,3 +100,53 @@ def test_a_query_names_the_url_it_belongs_to(cached: Cached) -> None:
     cached.client.post("/list")
     cached.get("/list?page=2")
     assert gets(cached, "/list") == 2
+
+
+def test_an_answer_that_was_asked_for_before_an_unsafe_request_succeeded_is_not_kept(cached: Cached) -> None:
+    path = cached.path()
+    state = {"now": "old"}
+    goes_on = threading.Event()
+
+    def answer(seen: Seen) -> Reply:
+        if seen.method == "POST":
+            state["now"] = "new"
+            return Reply(200, {}, "done")
+        told = state["now"]
+        if told == "old":
+            assert goes_on.wait(10)
+        return Reply(200, FRESH, told)
+
+    cached.origin.on(path, answer)
+    with ThreadPoolExecutor() as pool:
+        early = pool.submit(cached.get, path)
+        cached.origin.wait_for(1, path)
+        cached.client.post(path)
+        # Nor does anybody who comes later wait for it.
+        assert cached.get(path).text == "new"
+        goes_on.set()
+        assert early.result().text == "old"
+    assert cached.get(path).text == "new"
+    assert gets(cached, path) == 2
+
+
+def test_an_answer_of_before_is_not_kept_where_nothing_newer_is_stored(cached: Cached) -> None:
+    path = cached.path()
+    goes_on = threading.Event()
+    told: list[str] = []
+
+    def answer(seen: Seen) -> Reply:
+        if seen.method == "DELETE":
+            return Reply(204)
+        told.append(seen.method)
+        assert goes_on.wait(10)
+        return Reply(200, {**FRESH, "Vary": "Foo", "ETag": f'"{len(told)}"'}, str(len(told)))
+
+    cached.origin.on(path, answer)
+    with ThreadPoolExecutor() as pool:
+        early = pool.submit(cached.get, path)
+        cached.origin.wait_for(1, path)
+        assert cached.client.delete(path).status_code == 204
+        goes_on.set()
+        assert early.result().text == "1"
+    assert cached.get(path).text == "2"
+    assert cached.get(path).text == "2"

@@ -32,7 +32,7 @@ use crate::{
     },
     prefetch::predicted::{Navigation, QUEUE},
     purge::{self, Purges},
-    store::{Disk, Flights, MemoryStore, Runs, Store, disk::FolderError},
+    store::{Disk, Flights, Invalidations, MemoryStore, Runs, Store, disk::FolderError},
     telemetry::{Gauges, Metrics},
     upstream::HealthBoard,
     worker::{Live, Shared, Worker},
@@ -322,6 +322,7 @@ fn share(
     Ok(Arc::new(Shared {
         store,
         flights: Flights::new(),
+        invalidations: Invalidations::default(),
         runs: Runs::new(),
         navigations,
         visitors: RandomState::new(),

@@ -27,7 +27,7 @@ use crate::{
     listen::Conn,
     prefetch::predicted::Navigation,
     purge::Purges,
-    store::{Flights, Runs, Store},
+    store::{Flights, Invalidations, Runs, Store},
     telemetry::{Metrics, WorkerMetrics},
     upstream::{HealthBoard, Upstreams},
 };
@@ -52,6 +52,7 @@ pub struct Shared {
     pub test_clock: Option<AtomicI64>,
     pub store: Store,
     pub flights: Arc<Flights>,
+    pub invalidations: Invalidations,
     /// Large objects that are coming in.
     pub runs: Arc<Runs>,
     /// To the next-page model; full: dropped.

@@ -75,8 +75,16 @@ type Key = Box<[u8]>;
 struct Flight {
     landing: watch::Receiver<Landing>,
     id: u64,
-    /// The newest purge when it departed.
-    born: u64,
+    departed: Departure,
+}
+
+/// What had made stored responses invalid when a fetch departed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Departure {
+    /// The newest purge.
+    pub purge: u64,
+    /// The newest invalidation by an unsafe request.
+    pub invalidation: u64,
 }
 
 #[derive(Debug)]
@@ -111,17 +119,17 @@ impl Flights {
         })
     }
 
-    /// Follows the flight for `key`, or leads one that departs at `born`. A flight that departed before a purge which
-    /// may concern it (`outdated`, asked with the number at its departure) goes on for those who follow already.
+    /// Follows the flight for `key`, or leads one that departs `now`. A flight that departed before something which may
+    /// concern it (`outdated`, asked with its departure) goes on for those who follow already.
     pub fn join(
         self: &Arc<Self>,
         key: &[u8],
-        born: u64,
-        outdated: impl FnOnce(u64) -> bool,
+        now: Departure,
+        outdated: impl FnOnce(Departure) -> bool,
     ) -> Join {
         let mut flights = self.shard(key).lock();
         if let Some(flight) = flights.get(key)
-            && (flight.born >= born || !outdated(flight.born))
+            && (flight.departed == now || !outdated(flight.departed))
         {
             return Join::Follow(flight.landing.clone());
         }
@@ -130,7 +138,7 @@ impl Flights {
         let flight = Flight {
             landing: followers,
             id,
-            born,
+            departed: now,
         };
         flights.insert(key.into(), flight);
         Join::Lead(Lead {
@@ -198,35 +206,48 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
+    fn at(purge: u64) -> Departure {
+        Departure {
+            purge,
+            invalidation: 0,
+        }
+    }
+
     #[test]
     fn a_lost_leader_hands_the_lead_to_the_next() {
         let flights = Flights::new();
-        let Join::Lead(lead) = flights.join(b"k", 0, |_| false) else {
+        let Join::Lead(lead) = flights.join(b"k", at(0), |_| false) else {
             panic!("the first leads")
         };
-        let Join::Follow(follower) = flights.join(b"k", 0, |_| false) else {
+        let Join::Follow(follower) = flights.join(b"k", at(0), |_| false) else {
             panic!("the second follows")
         };
         assert!(matches!(*follower.borrow(), Landing::Waiting));
         drop(lead);
         assert!(matches!(*follower.borrow(), Landing::Lost));
         assert!(flights.is_empty());
-        assert!(matches!(flights.join(b"k", 0, |_| false), Join::Lead(_)));
+        assert!(matches!(
+            flights.join(b"k", at(0), |_| false),
+            Join::Lead(_)
+        ));
     }
 
     #[test]
     fn an_outdated_flight_gets_no_more_followers_and_ends_without_harm() {
         let flights = Flights::new();
-        let Join::Lead(old) = flights.join(b"k", 1, |_| false) else {
+        let Join::Lead(old) = flights.join(b"k", at(1), |_| false) else {
             panic!("the first leads")
         };
-        assert!(matches!(flights.join(b"k", 2, |_| false), Join::Follow(_)));
-        let Join::Lead(new) = flights.join(b"k", 2, |born| born < 2) else {
+        assert!(matches!(
+            flights.join(b"k", at(2), |_| false),
+            Join::Follow(_)
+        ));
+        let Join::Lead(new) = flights.join(b"k", at(2), |then| then.purge < 2) else {
             panic!("it departed before the purge")
         };
         drop(old);
         assert!(matches!(
-            flights.join(b"k", 2, |born| born < 2),
+            flights.join(b"k", at(2), |then| then.purge < 2),
             Join::Follow(_)
         ));
         drop(new);

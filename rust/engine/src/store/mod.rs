@@ -3,7 +3,8 @@
 //! `entry` is one stored response, `content` what it is made of, `extra` what few have, `pieces` the memory of bodies,
 //! `fields` its packed header section, `thawed` those sections that are sent most, `memory` the sharded table of entries,
 //! `shard` its eviction order, `ghosts` what that remembers of what has left, `disk` what outlives a restart, `tiers` the
-//! two as one store, `flight` the meeting place of concurrent misses, `arriving` a body that is still coming in. What may
+//! two as one store, `flight` the meeting place of concurrent misses, `invalidations` what their answers must know of, `arriving` a body that
+//! is still coming in. What may
 //! be stored and reused is decided in `edgerouter_core::cache`; nothing here knows the rules.
 
 pub mod arriving;
@@ -14,6 +15,7 @@ mod extra;
 mod fields;
 pub mod flight;
 mod ghosts;
+pub mod invalidations;
 pub mod memory;
 pub mod pieces;
 pub mod run;
@@ -26,6 +28,7 @@ pub use content::{Birth, Content, Object, Slices, Variants, View};
 pub use disk::{Disk, DiskFigures, Location};
 pub use entry::Entry;
 pub use flight::{Flights, Join, Landing};
+pub use invalidations::Invalidations;
 pub use memory::MemoryStore;
 pub use pieces::{Chunks, compact_body};
 pub use run::Runs;

@@ -40,7 +40,7 @@ use crate::{
     store::{
         Entry, Join, Landing, View,
         arriving::Reader,
-        flight::{ArrivingResponse, Lead, Reuse},
+        flight::{ArrivingResponse, Departure, Lead, Reuse},
     },
     telemetry::Outcome,
     upstream::{FetchError, RequestBody},
@@ -71,8 +71,8 @@ pub(super) struct Question {
     pub stale: Option<Arc<Entry>>,
     /// What the origin is asked for, where that is not the whole.
     pub slice: Option<Range>,
-    /// The newest purge before the fetch departs.
-    pub born: u64,
+    /// What had happened to stored responses before the fetch departs.
+    pub departs: Departure,
     /// The path that the viewer asked for, where it is not the one in the key.
     pub viewer: Option<Box<str>>,
     /// How long the slowest reader may hold up an object that is too large to be stored.
@@ -279,15 +279,20 @@ fn arrived_meanwhile(x: &Exchange, route: &Route, missing: &Missing) -> Option<A
     may_share(x, route, &entry.freshness()?).then_some(entry)
 }
 
-/// Follows a flight, unless a purge has come since it departed.
+/// Follows a flight, unless a purge or an unsafe request has come since it departed.
 fn join(x: &Exchange, flight_key: &[u8], url_key: &[u8]) -> Join {
-    let purges = &x.worker.shared.purges;
-    x.worker
-        .shared
-        .flights
-        .join(flight_key, purges.newest(), |born| {
-            purges.outdates(born, url_key, asked(x))
-        })
+    let shared = &x.worker.shared;
+    shared.flights.join(flight_key, departure(x), |then| {
+        shared.purges.outdates(then.purge, url_key, asked(x))
+            || shared.invalidations.outdate(url_key, then.invalidation)
+    })
+}
+
+fn departure(x: &Exchange) -> Departure {
+    Departure {
+        purge: x.worker.shared.purges.newest(),
+        invalidation: x.worker.shared.invalidations.newest(),
+    }
 }
 
 /// Whether a follower's own request selects this entry.
@@ -364,7 +369,7 @@ fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
         authorization: x.authorization(route),
         stale: missing.stale.clone(),
         slice: missing.slice,
-        born: x.worker.shared.purges.newest(),
+        departs: departure(x),
         viewer: (x.viewer_path.path() != x.head.uri.path()).then(|| x.viewer_path.path().into()),
         stall: x.live.plan.limits.body_timeout,
     }

@@ -231,7 +231,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
     };
     let tags = take_tags(route, &mut received.headers);
     let mut birth = Birth {
-        born: question.born,
+        born: question.departs.purge,
         viewer: question.viewer.clone(),
         tags,
     };

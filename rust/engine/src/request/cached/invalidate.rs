@@ -41,6 +41,7 @@ pub fn invalidate(
         let target = edgerouter_core::viewer::target_path(route, &path);
         let mut url = Vec::new();
         key::url(&mut url, x.host(), &target, query.as_deref(), &route.cache);
+        worker.shared.invalidations.mark(&url);
         worker.shared.store.remove(&url);
     }
 }

@@ -211,7 +211,7 @@ pub(super) fn keep(
             Content::Object(object),
             birth,
         ));
-        store.insert(Arc::clone(&entry));
+        put(worker, question, &entry);
         return Some(entry);
     }
     let known = store.peek(&question.url_key);
@@ -248,8 +248,23 @@ pub(super) fn keep(
     }
     adopt(worker, &key, &mut object);
     let entry = Arc::new(Entry::new(&key, Content::Object(object), birth));
-    store.insert(Arc::clone(&entry));
+    put(worker, question, &entry);
     Some(entry)
+}
+
+/// Stores what was asked for after the last unsafe request to its URL. Looked at again once it is stored: so it is either
+/// found out of date here, or there for the unsafe request to remove.
+fn put(worker: &Worker, question: &Question, entry: &Arc<Entry>) {
+    let shared = &worker.shared;
+    let departed = question.departs.invalidation;
+    let outdated = || shared.invalidations.outdate(&question.url_key, departed);
+    if outdated() {
+        return;
+    }
+    shared.store.insert(Arc::clone(entry));
+    if outdated() {
+        shared.store.remove_same(entry);
+    }
 }
 
 /// A large object that is the same as the one stored goes on with its slices.
@@ -378,7 +393,7 @@ pub(super) fn freshen(
         // What this request brought may not be kept, and says nothing against what was kept before.
         Ok(()) if question.directives.no_store => {}
         Ok(()) => {
-            worker.shared.store.insert(Arc::clone(&fresh));
+            put(worker, question, &fresh);
         }
         Err(why) => {
             worker.metrics.not_stored(why.as_str());
@@ -409,7 +424,7 @@ pub(super) fn head_effects(
         HeadEffect::Update => {
             let took = Duration::from_millis(u64::from(object.took));
             let birth = Birth {
-                born: question.born,
+                born: question.departs.purge,
                 viewer: question.viewer.clone(),
                 tags: entry.tags().into(),
             };
