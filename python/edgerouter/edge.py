@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ from edgerouter.origins import Group, Health, Origin
 from edgerouter.plan import CallableSpec, Called, Limits, Plan
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
+from edgerouter.purging import Purging
 from edgerouter.routes import (
     UNEDITED,
     ForwardPolicy,
@@ -44,7 +45,6 @@ from edgerouter.storage import DiskCache, Sizes
 
 if TYPE_CHECKING:
     from edgerouter import _core
-    from edgerouter.purging import DryRun, Purge
     from edgerouter.serving import Server
 
 __all__ = ["Edge"]
@@ -54,7 +54,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 
 
-class Edge:
+class Edge(Purging):
     """A site's whole policy: origins, routes, hooks and functions.
 
     ``name``  1 to 64 letters, digits, ``-`` or ``_``; also the distribution id
@@ -550,55 +550,11 @@ class Edge:
         """Stops serving; requests under way may finish within ``drain`` seconds. ``True`` when all did."""
         return self._running().stop(drain)
 
-    @overload
-    def purge(
-        self,
-        urls: Collection[str] = ...,
-        *,
-        paths: Collection[str] = ...,
-        hosts: Collection[str] = ...,
-        tags: Collection[str] = ...,
-        everything: bool = ...,
-        soft: bool = ...,
-        reference: str | None = ...,
-        dry_run: Literal[False] = ...,
-    ) -> Purge: ...
+    def _order(self, order: str) -> str:
+        return self._running()._order(order)
 
-    @overload
-    def purge(
-        self,
-        urls: Collection[str] = ...,
-        *,
-        paths: Collection[str] = ...,
-        hosts: Collection[str] = ...,
-        tags: Collection[str] = ...,
-        everything: bool = ...,
-        soft: bool = ...,
-        reference: str | None = ...,
-        dry_run: Literal[True],
-    ) -> DryRun: ...
-
-    def purge(
-        self,
-        urls: Collection[str] = (),
-        *,
-        paths: Collection[str] = (),
-        hosts: Collection[str] = (),
-        tags: Collection[str] = (),
-        everything: bool = False,
-        soft: bool = False,
-        reference: str | None = None,
-        dry_run: bool = False,
-    ) -> Purge | DryRun:
-        """Invalidates what the running edge has stored; see ``Server.purge``."""
-        server = self._running()
-        if dry_run:
-            return server.purge(
-                urls, paths=paths, hosts=hosts, tags=tags, everything=everything, soft=soft, dry_run=True
-            )
-        return server.purge(
-            urls, paths=paths, hosts=hosts, tags=tags, everything=everything, soft=soft, reference=reference
-        )
+    def _ordered(self, id: str | None = None) -> str:  # noqa: A002
+        return self._running()._ordered(id)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

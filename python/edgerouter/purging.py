@@ -1,18 +1,18 @@
-"""Purges: what was ordered, how far it is, and what it matched.
+"""Purges: how they are ordered, how far they are, and what they matched.
 
-``Server.purge`` and ``Edge.purge`` give these; the values are what the engine said at that moment.
+``Purging`` is what ``Server`` and ``Edge`` have in common; the values are what the engine said at that moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Literal, overload
 
 import msgspec
 
 from edgerouter.errors import CacheError
 
-__all__ = ["DryRun", "Matched", "Purge", "Scope"]
+__all__ = ["DryRun", "Matched", "Purge", "Purging", "Scope"]
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -89,3 +89,94 @@ def order(
         return msgspec.json.encode(body).decode()
     except TypeError as error:
         raise CacheError(f"purge: {error}") from None
+
+
+class _Purges(msgspec.Struct):
+    purges: list[Purge]
+
+
+class Purging:
+    """Purges of a running edge."""
+
+    def _order(self, order: str) -> str:
+        """The engine's answer to an order; both JSON."""
+        raise NotImplementedError
+
+    def _ordered(self, id: str | None = None) -> str:  # noqa: A002
+        """The purge of this id, or all that are remembered, as JSON."""
+        raise NotImplementedError
+
+    @overload
+    def purge(
+        self,
+        urls: Collection[str] = ...,
+        *,
+        paths: Collection[str] = ...,
+        hosts: Collection[str] = ...,
+        tags: Collection[str] = ...,
+        everything: bool = ...,
+        soft: bool = ...,
+        reference: str | None = ...,
+        dry_run: Literal[False] = ...,
+    ) -> Purge: ...
+
+    @overload
+    def purge(
+        self,
+        urls: Collection[str] = ...,
+        *,
+        paths: Collection[str] = ...,
+        hosts: Collection[str] = ...,
+        tags: Collection[str] = ...,
+        everything: bool = ...,
+        soft: bool = ...,
+        reference: str | None = ...,
+        dry_run: Literal[True],
+    ) -> DryRun: ...
+
+    def purge(
+        self,
+        urls: Collection[str] = (),
+        *,
+        paths: Collection[str] = (),
+        hosts: Collection[str] = (),
+        tags: Collection[str] = (),
+        everything: bool = False,
+        soft: bool = False,
+        reference: str | None = None,
+        dry_run: bool = False,
+    ) -> Purge | DryRun:
+        """Invalidates what is stored; in effect for every request from the return on.
+
+        ``urls``  whole URLs as viewers see them
+        ``paths``  paths on every host, or ``host/path``; ``*`` stands for any characters
+        ``hosts``, ``tags``, ``everything``  by host, by ``Cache-Tag`` or ``Surrogate-Key``, or all
+        ``soft``  stale instead of gone: stale-while-revalidate and stale-if-error still serve it
+        ``reference``  the caller's name for it; the same one again gives the same purge
+        ``dry_run``  only count, and give a sample
+
+        Raises ``CacheError`` with the field and the remedy.
+        """
+        text = order(
+            urls=urls,
+            paths=paths,
+            hosts=hosts,
+            tags=tags,
+            everything=everything,
+            soft=soft,
+            dry_run=dry_run,
+            reference=reference,
+        )
+        answer = self._order(text)
+        if dry_run:
+            return msgspec.json.decode(answer, type=DryRun)
+        return msgspec.json.decode(answer, type=Purge)
+
+    def purges(self) -> list[Purge]:
+        """The purges that are remembered, newest first."""
+        return msgspec.json.decode(self._ordered(), type=_Purges).purges
+
+    def find_purge(self, id: str) -> Purge | None:  # noqa: A002
+        """The purge of this id as it is now."""
+        answer = self._ordered(id)
+        return None if answer == "null" else msgspec.json.decode(answer, type=Purge)

@@ -17,15 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import msgspec
-
-from edgerouter import purging
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value
 from edgerouter.errors import ConfigError, EdgeError, ListenError
-from edgerouter.purging import DryRun, Purge
+from edgerouter.purging import Purging
 from edgerouter.secrets import Secret, as_secret, reveal
 
 if TYPE_CHECKING:
@@ -72,11 +69,7 @@ class Settings(Value, frozen=True, kw_only=True):
         check.whole("workers", least=1, most=1024, optional=True)
 
 
-class _Purges(msgspec.Struct):
-    purges: list[Purge]
-
-
-class Server:
+class Server(Purging):
     """An edge that is being served. Also a context manager that stops it at the end."""
 
     def __init__(self, engine: _core.Engine, edge: Edge) -> None:
@@ -156,80 +149,11 @@ class Server:
         """The metrics in Prometheus' text format."""
         return self._engine.metrics()
 
-    @overload
-    def purge(
-        self,
-        urls: Collection[str] = ...,
-        *,
-        paths: Collection[str] = ...,
-        hosts: Collection[str] = ...,
-        tags: Collection[str] = ...,
-        everything: bool = ...,
-        soft: bool = ...,
-        reference: str | None = ...,
-        dry_run: Literal[False] = ...,
-    ) -> Purge: ...
+    def _order(self, order: str) -> str:
+        return self._engine.purge(order)
 
-    @overload
-    def purge(
-        self,
-        urls: Collection[str] = ...,
-        *,
-        paths: Collection[str] = ...,
-        hosts: Collection[str] = ...,
-        tags: Collection[str] = ...,
-        everything: bool = ...,
-        soft: bool = ...,
-        reference: str | None = ...,
-        dry_run: Literal[True],
-    ) -> DryRun: ...
-
-    def purge(
-        self,
-        urls: Collection[str] = (),
-        *,
-        paths: Collection[str] = (),
-        hosts: Collection[str] = (),
-        tags: Collection[str] = (),
-        everything: bool = False,
-        soft: bool = False,
-        reference: str | None = None,
-        dry_run: bool = False,
-    ) -> Purge | DryRun:
-        """Invalidates what is stored; in effect for every request from the return on.
-
-        ``urls``  whole URLs as viewers see them
-        ``paths``  paths on every host, or ``host/path``; ``*`` stands for any characters
-        ``hosts``, ``tags``, ``everything``  by host, by ``Cache-Tag`` or ``Surrogate-Key``, or all
-        ``soft``  stale instead of gone: stale-while-revalidate and stale-if-error still serve it
-        ``reference``  the caller's name for it; the same one again gives the same purge
-        ``dry_run``  only count, and give a sample
-
-        Raises ``CacheError`` with the field and the remedy.
-        """
-        text = purging.order(
-            urls=urls,
-            paths=paths,
-            hosts=hosts,
-            tags=tags,
-            everything=everything,
-            soft=soft,
-            dry_run=dry_run,
-            reference=reference,
-        )
-        answer = self._engine.purge(text)
-        if dry_run:
-            return msgspec.json.decode(answer, type=DryRun)
-        return msgspec.json.decode(answer, type=Purge)
-
-    def purges(self) -> list[Purge]:
-        """The purges that are remembered, newest first."""
-        return msgspec.json.decode(self._engine.purges(), type=_Purges).purges
-
-    def find_purge(self, id: str) -> Purge | None:  # noqa: A002
-        """The purge of this id as it is now."""
-        answer = self._engine.purges(id)
-        return None if answer == "null" else msgspec.json.decode(answer, type=Purge)
+    def _ordered(self, id: str | None = None) -> str:  # noqa: A002
+        return self._engine.purges(id)
 
     def stop(self, drain: Duration | None = None) -> bool:
         """Stops accepting; requests under way may finish within ``drain`` seconds (``Limits.drain_timeout``).

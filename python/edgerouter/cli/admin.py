@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -29,6 +29,7 @@ Whose = Annotated[
     str | None,
     typer.Option(
         "--admin-token-env",
+        "--token-env",
         metavar="NAME",
         envvar="EDGEROUTER_ADMIN_TOKEN_ENV",
         help="The environment variable with its Bearer token.",
@@ -42,17 +43,19 @@ class AdminError(EdgeError):
 
 
 class Admin:
-    """The admin listener at an address (``HOST:PORT`` or ``http://HOST:PORT``)."""
+    """The admin listener at an address: ``HOST:PORT``, or a URL with http or https."""
 
     def __init__(self, address: str, token_env: str | None = None) -> None:
         try:
             parts = urlsplit(address if "://" in address else f"http://{address}")
             host, port = parts.hostname, parts.port
         except ValueError:
-            host, port, parts = None, None, urlsplit("http://")
-        if not host or port is None or parts.scheme != "http" or parts.path not in ("", "/"):
+            host, port, parts = None, None, urlsplit("")
+        if port is None and parts.scheme == "https":
+            port = 443
+        if not host or port is None or parts.scheme not in ("http", "https") or parts.path not in ("", "/"):
             raise ConfigError([Problem("--admin", repr(address), "must be HOST:PORT, such as 127.0.0.1:9090")])
-        self.host, self.port = host, port
+        self.host, self.port, self.secure = host, port, parts.scheme == "https"
         self.token: str | None = None
         if token_env:
             self.token = os.environ.get(token_env)
@@ -63,13 +66,24 @@ class Admin:
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
         """What ``GET path`` answers; ``AdminError`` where it does not."""
+        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        """What ``POST path`` answers; ``AdminError`` where it does not."""
+        return self._ask("POST", path, json.dumps(body).encode())
+
+    def _ask(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
         where = f"{self.host}:{self.port}"
         fields = {"Accept": "application/json"}
+        if body is not None:
+            fields["Content-Type"] = "application/json"
         if self.token:
             fields["Authorization"] = f"Bearer {self.token}"
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
+        # No proxy of the environment leads to a listener that is beside us.
+        kind = http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
+        connection = kind(self.host, self.port, timeout=TIMEOUT)
         try:
-            connection.request("GET", f"{path}?{urlencode(query)}" if query else path, headers=fields)
+            connection.request(method, target, body, fields)
             response = connection.getresponse()
             content = response.read(MOST_BYTES + 1)
         except TimeoutError:
@@ -90,10 +104,14 @@ class Admin:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise AdminError(
-                f"{where}: answered {response.status} and nothing to go on with: is it an edge's admin listener?"
-            )
+            raise self.stranger(response.status)
         if response.status >= 400:
             told = answer.get("error") or {}
             raise AdminError(": ".join(str(told[part]) for part in ("field", "message") if told.get(part)) or where)
         return answer
+
+    def stranger(self, status: int) -> AdminError:
+        """What answers here does not speak as an admin listener does."""
+        return AdminError(
+            f"{self.host}:{self.port}: answered {status} and nothing to go on with: is it an edge's admin listener?"
+        )

@@ -15,6 +15,7 @@ import typer
 
 from edgerouter.application import FileApplication
 from edgerouter.cli import cached
+from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.running import Options, refuse, say, serve
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
@@ -338,18 +339,8 @@ def purge(
     reference: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Your name for it: the same again is the same purge.")
     ] = None,
-    admin: Annotated[
-        str, typer.Option(metavar="URL", envvar="EDGEROUTER_ADMIN", help="The admin listener of the running edge.")
-    ] = "http://127.0.0.1:9090",
-    token_env: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            envvar="EDGEROUTER_ADMIN_TOKEN_ENV",
-            help="The environment variable with the admin listener's token.",
-            show_default=False,
-        ),
-    ] = None,
+    admin: Where = "127.0.0.1:9090",
+    admin_token_env: Whose = None,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for the counts.")] = 60.0,
     as_json: Json = False,
 ) -> None:
@@ -359,7 +350,6 @@ def purge(
     1 the edge refused or did not answer, 2 the command line was not understood.
     """
     from edgerouter.cli import purging
-    from edgerouter.secrets import env, reveal
 
     if not (urls or path or host or tag or everything):
         raise typer.BadParameter("name something: URLs, --path, --host, --tag or --all")
@@ -374,8 +364,7 @@ def purge(
         "reference": reference,
     }
     with _mistakes(as_json=as_json):
-        token = reveal(env(token_env), "--token-env") if token_env else None
-        purging.run(purging.Admin(admin, token), order, wait=wait, as_json=as_json)
+        purging.run(Admin(admin, admin_token_env), order, wait=wait, as_json=as_json)
 
 
 @app.command()

@@ -4,72 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from edgerouter.cli.admin import Admin
 from edgerouter.cli.running import say, warn
-from edgerouter.errors import CacheError
 from edgerouter.purging import DryRun, Matched, Purge
 
-__all__ = ["Admin", "run"]
+__all__ = ["run"]
 
-_PATIENCE = 10.0
-"""Seconds for one call."""
-_MOST_ANSWER = 16 << 20
-
-
-class Admin:
-    """The admin listener of a running edge."""
-
-    def __init__(self, address: str, token: str | None = None) -> None:
-        self.url = (address if "://" in address else f"http://{address}").rstrip("/")
-        if not self.url.lower().startswith(("http://", "https://")):
-            raise CacheError(f"--admin: {address}: must be a URL with http or https, or HOST:PORT")
-        self._token = token
-        # The admin listener is beside us: no proxy of the environment leads there.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> bytes:
-        """The answer's body. Raises ``CacheError`` with the listener's own words, or why there are none."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        try:
-            data = None if body is None else json.dumps(body).encode()
-            request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310
-            with self._opener.open(request, timeout=_PATIENCE) as answer:
-                text: bytes = answer.read(_MOST_ANSWER)
-                return text
-        except urllib.error.HTTPError as error:
-            raise CacheError(_words(error)) from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise CacheError(f"--admin: {self.url}: {reason}; is the edge running with --admin?") from None
-
-
-def _words(error: urllib.error.HTTPError) -> str:
-    try:
-        said = json.loads(error.read(65536))["error"]
-        field, message = said["field"], said["message"]
-    except (ValueError, KeyError, TypeError, OSError):
-        return f"the admin listener answered {error.code} {error.reason}"
-    hint = "; name the token's variable with --token-env" if error.code == 401 else ""
-    return f"{field}: {message}{hint}" if field else f"{message}{hint}"
+T = TypeVar("T")
 
 
 def run(admin: Admin, order: Mapping[str, object], *, wait: float, as_json: bool) -> None:
-    """Orders the purge and waits ``wait`` seconds for its counts. Raises ``CacheError``."""
+    """Orders the purge and waits ``wait`` seconds for its counts. Raises ``AdminError``."""
     if order.get("dry_run"):
-        _show_dry(admin.call("POST", "/v1/purges", order), as_json=as_json)
+        _show_dry(_read(admin, admin.post("/v1/purges", order), DryRun), as_json=as_json)
         return
-    purge = _purge(admin.call("POST", "/v1/purges", order))
+    purge = _read(admin, admin.post("/v1/purges", order), Purge)
     if not as_json and wait > 0:
         say(f"{purge.id}: in effect for every request from now on")
     purge = _follow(admin, purge, wait, quiet=as_json)
@@ -98,17 +55,13 @@ def _follow(admin: Admin, purge: Purge, wait: float, *, quiet: bool) -> Purge:
         while not purge.completed and time.monotonic() < deadline:
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 1.5, 0.5)
-            purge = _purge(admin.call("GET", f"/v1/purges/{purge.id}"))
+            purge = _read(admin, admin.get(f"/v1/purges/{purge.id}"), Purge)
             if progress is not None and task is not None:
                 progress.update(task, description=f"purging: {_count(purge.matched)}")
     return purge
 
 
-def _show_dry(answer: bytes, *, as_json: bool) -> None:
-    try:
-        dry = msgspec.json.decode(answer, type=DryRun)
-    except msgspec.DecodeError:
-        raise CacheError("--admin: what answers there is no admin listener of edgerouter") from None
+def _show_dry(dry: DryRun, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps(msgspec.to_builtins(dry)))
     else:
@@ -119,11 +72,11 @@ def _show_dry(answer: bytes, *, as_json: bool) -> None:
         warn(f"warning: {dry.warning}")
 
 
-def _purge(answer: bytes) -> Purge:
+def _read(admin: Admin, answer: Mapping[str, Any], kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(answer, type=Purge)
-    except msgspec.DecodeError:
-        raise CacheError("--admin: what answers there is no admin listener of edgerouter") from None
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError:
+        raise admin.stranger(200) from None
 
 
 def _count(matched: Matched) -> str:
