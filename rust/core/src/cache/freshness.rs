@@ -20,6 +20,8 @@ pub struct Lifetime {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LifetimeRule {
+    /// Nothing said: stale from the start.
+    None,
     /// The policy's `ttl`.
     Policy,
     SMaxage,
@@ -31,13 +33,13 @@ pub enum LifetimeRule {
     Default,
     /// §4.2.2.
     Heuristic,
-    /// Nothing said: stale from the start.
-    None,
 }
 
 impl LifetimeRule {
-    /// In the order of declaration: a rule's place is its number.
+    /// In the order of declaration. A rule's place is the number that stands for it in stored responses, on disk too: new
+    /// ones come last.
     pub const ALL: [Self; 8] = [
+        Self::None,
         Self::Policy,
         Self::SMaxage,
         Self::MaxAge,
@@ -45,8 +47,16 @@ impl LifetimeRule {
         Self::Negative,
         Self::Default,
         Self::Heuristic,
-        Self::None,
     ];
+
+    /// The number that stands for it.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {

@@ -30,18 +30,6 @@ pub struct Cut {
     pub length: u64,
 }
 
-/// By the number that stands for each.
-const RULES: [LifetimeRule; 8] = [
-    LifetimeRule::None,
-    LifetimeRule::Policy,
-    LifetimeRule::SMaxage,
-    LifetimeRule::MaxAge,
-    LifetimeRule::Expires,
-    LifetimeRule::Negative,
-    LifetimeRule::Default,
-    LifetimeRule::Heuristic,
-];
-
 const MUST_REVALIDATE: u8 = 1;
 const ALWAYS_VALIDATE: u8 = 2;
 const HAS_VALIDATOR: u8 = 4;
@@ -86,8 +74,7 @@ pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
             | flag(head.upstream_status.is_some(), HAS_UPSTREAM_STATUS)
             | flag(head.cut.is_some(), IS_CUT),
     );
-    let rule = RULES.iter().position(|known| *known == rule)?;
-    out.push(u8::try_from(rule).ok()?);
+    out.push(rule.number());
     out.extend_from_slice(&stored_at.to_le_bytes());
     for seconds in [
         lifetime,
@@ -124,8 +111,7 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
     let mut from = Take(bytes);
     let status = StatusCode::from_u16(from.u16()?).map_err(|_| Damage::Content)?;
     let flags = from.u8()?;
-    let rule = usize::from(from.u8()?);
-    let rule = *RULES.get(rule).ok_or(Damage::Content)?;
+    let rule = LifetimeRule::of_number(from.u8()?).ok_or(Damage::Content)?;
     let stored_at = from.u64()?;
     let freshness = Freshness {
         stored_at,
@@ -318,6 +304,32 @@ mod tests {
     fn a_head_reads_as_it_was_written() {
         let head = head();
         assert_eq!(read_head(&written(&head)).unwrap(), head);
+    }
+
+    /// The numbers are on disks: changing one means another version of the records.
+    #[test]
+    fn the_numbers_of_the_rules_are_what_they_always_were() {
+        let rules = [
+            LifetimeRule::None,
+            LifetimeRule::Policy,
+            LifetimeRule::SMaxage,
+            LifetimeRule::MaxAge,
+            LifetimeRule::Expires,
+            LifetimeRule::Negative,
+            LifetimeRule::Default,
+            LifetimeRule::Heuristic,
+        ];
+        assert_eq!(rules, LifetimeRule::ALL);
+        for (number, rule) in (0..).zip(rules) {
+            assert_eq!(
+                (rule.number(), LifetimeRule::of_number(number)),
+                (number, Some(rule))
+            );
+            let mut head = head();
+            head.freshness.rule = rule;
+            assert_eq!(written(&head)[3], number, "{rule:?}");
+        }
+        assert_eq!(LifetimeRule::of_number(8), None);
     }
 
     #[test]
