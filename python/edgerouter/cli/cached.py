@@ -55,6 +55,7 @@ def stats(admin: Where = "127.0.0.1:9090", admin_token_env: Whose = None, as_jso
         ("by functions", found["by_functions"]),
         ("evicted so far", memory["evicted"]),
         ("largest object", size(memory["largest_object"])),
+        ("disk", _disk(found["disk"])),
         ("fetches going on", found["fetches_in_flight"]),
     ):
         grid.add_row(name, str(value))
@@ -71,6 +72,14 @@ def stats(admin: Where = "127.0.0.1:9090", admin_token_env: Whose = None, as_jso
             grid.add_row(escape(host["host"]), str(host["responses"]), size(host["bytes"]))
         console.print(grid)
     return None
+
+
+def _disk(disk: Mapping[str, Any] | None) -> str:
+    if disk is None:
+        return "none"
+    taken = f"{size(disk['bytes'])} of {size(disk['capacity'])} ({share(disk['bytes'], disk['capacity'])})"
+    failing = "; it cannot be written" if disk["failing"] else ""
+    return f"{taken}, {disk['entries']} entries{failing}"
 
 
 def _counts(heading: str, counts: Mapping[str, int]) -> None:
@@ -115,7 +124,7 @@ def entries(
     if as_json:
         return show.as_json(answer)
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("url", "variant", "status", "bytes", "age", "left", "why", "tags", "uses"):
+    for heading in ("url", "variant", "status", "bytes", "age", "left", "why", "tags", "uses", "tier"):
         grid.add_column(heading, overflow="fold", justify="right" if heading in ("bytes", "age", "left") else "left")
     for entry in answer["entries"]:
         grid.add_row(*_row(entry))
@@ -139,6 +148,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
         escape(entry["why"]),
         escape(", ".join(entry["tags"])) or "-",
         str(entry["uses"]),
+        entry["tier"],
     )
 
 
@@ -181,7 +191,7 @@ def _print(found: Mapping[str, Any]) -> None:
     if others:
         console.print("stored for it as well:" if chosen else "stored for it, for other requests:")
         grid = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("url", "variant", "status", "bytes", "age", "left", "why", "tags", "uses"):
+        for heading in ("url", "variant", "status", "bytes", "age", "left", "why", "tags", "uses", "tier"):
             grid.add_column(heading, overflow="fold")
         for entry in others:
             grid.add_row(*_row(entry))
@@ -224,8 +234,8 @@ def _details(entry: Entry) -> None:
 def size(count: int) -> str:
     """Bytes for people."""
     amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if amount < 1024 or unit == "TiB":
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     raise AssertionError

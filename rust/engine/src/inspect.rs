@@ -1,10 +1,13 @@
 //! What is in the store, and why: read for an operator, a few entries at a time, never in the way of a hit.
 //!
 //! A walk takes a shard's lock for a few hundred entries and lets others run in between; an answer has a bound on
-//! entries and on time, and says where to go on.
+//! entries and on time, and says where to go on. What only the disk has comes after what memory has; its sidecars and
+//! heads are read on a thread for that.
 
 use std::{
     collections::BTreeMap,
+    fmt,
+    str::FromStr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -23,7 +26,11 @@ use http::header;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    store::{Entry, Object, View, memory::Cursor},
+    store::{
+        Entry, View,
+        disk::{DiskCursor, Told},
+        memory,
+    },
     worker::Shared,
 };
 
@@ -45,13 +52,46 @@ fn now() -> u64 {
         .as_secs()
 }
 
-/// Visits entries from `cursor` on until `visit` has enough (false) or the time is over; where to go on.
+/// A place in the store from which a walk goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cursor {
+    Memory(memory::Cursor),
+    Disk(DiskCursor),
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self::Memory(memory::Cursor::default())
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(cursor) => write!(f, "{cursor}"),
+            Self::Disk(cursor) => write!(f, "disk.{cursor}"),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.strip_prefix("disk.") {
+            Some(rest) => rest.parse().map(Self::Disk),
+            None => text.parse().map(Self::Memory),
+        }
+    }
+}
+
+/// Visits entries in memory from `cursor` on until `visit` has enough (false) or the time is over; where to go on.
 async fn walk(
     shared: &Shared,
-    mut cursor: Cursor,
+    mut cursor: memory::Cursor,
+    deadline: Instant,
     mut visit: impl FnMut(&Arc<Entry>) -> bool,
-) -> Option<Cursor> {
-    let deadline = Instant::now() + PATIENCE;
+) -> Option<memory::Cursor> {
     let mut some = Vec::with_capacity(STEP);
     loop {
         some.clear();
@@ -73,7 +113,8 @@ async fn walk(
 pub async fn stats(shared: &Shared) -> Value {
     let now = now();
     let mut counted = Counted::default();
-    let rest = walk(shared, Cursor::default(), |entry| {
+    let deadline = Instant::now() + PATIENCE;
+    let rest = walk(shared, memory::Cursor::default(), deadline, |entry| {
         counted.note(entry, now);
         true
     })
@@ -90,6 +131,16 @@ pub async fn stats(shared: &Shared) -> Value {
             "entries": memory.entries(),
             "evicted": memory.evicted(),
         },
+        "disk": shared.store.disk().map(|disk| {
+            let figures = disk.figures();
+            json!({
+                "bytes": figures.bytes,
+                "capacity": figures.capacity,
+                "entries": figures.entries,
+                "evicted": figures.evicted,
+                "failing": figures.failing,
+            })
+        }),
         "responses": counted.responses,
         "body_bytes": counted.body_bytes,
         "fresh": counted.fresh,
@@ -157,7 +208,7 @@ impl Counted {
 }
 
 /// Which entries are meant.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Filter {
     pub host: Option<String>,
     /// Of the path.
@@ -168,7 +219,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, entry: &Entry, keyed: &Keyed) -> bool {
+    fn takes(&self, key: &[u8], own_tags: &[u64], keyed: &Keyed) -> bool {
         self.host.as_ref().is_none_or(|host| *host == keyed.host)
             && self
                 .prefix
@@ -177,11 +228,8 @@ impl Filter {
             && self
                 .tag
                 .as_ref()
-                .is_none_or(|tag| tags::has(entry.tags(), tags::hash(tag.as_bytes())))
-            && self
-                .key
-                .as_ref()
-                .is_none_or(|key| entry.key().starts_with(key))
+                .is_none_or(|tag| tags::has(own_tags, tags::hash(tag.as_bytes())))
+            && self.key.as_ref().is_none_or(|own| key.starts_with(own))
     }
 }
 
@@ -193,19 +241,80 @@ pub async fn list(
     cursor: Cursor,
 ) -> (Vec<Value>, Option<Cursor>) {
     let now = now();
+    let deadline = Instant::now() + PATIENCE;
     let mut found = Vec::new();
-    let rest = walk(shared, cursor, |entry| {
-        if let Some(object) = entry.object()
-            && let Some(keyed) = Keyed::read(entry.key())
-            && filter.takes(entry, &keyed)
-            && let Some(described) = describe(shared, entry, &object, &keyed, now)
-        {
-            found.push(described);
+    let from = match cursor {
+        Cursor::Disk(from) => from,
+        Cursor::Memory(from) => {
+            let rest = walk(shared, from, deadline, |entry| {
+                if entry.is_object()
+                    && let Some(keyed) = Keyed::read(entry.key())
+                    && filter.takes(entry.key(), entry.tags(), &keyed)
+                {
+                    found.push(Arc::clone(entry));
+                }
+                found.len() < limit
+            })
+            .await;
+            if let Some(rest) = rest {
+                return (
+                    all_described(shared, found, now).await,
+                    Some(Cursor::Memory(rest)),
+                );
+            }
+            DiskCursor::default()
         }
-        found.len() < limit
-    })
-    .await;
-    (found, rest)
+    };
+    let more = limit.saturating_sub(found.len());
+    let mut described = all_described(shared, found, now).await;
+    let (on_disk, rest) = on_disk(shared, filter, more, from, deadline).await;
+    for told in on_disk {
+        if let Some(Value::Object(mut entry)) = describe(shared, &told.entry, now).await {
+            entry.insert("bytes".to_owned(), told.bytes.into());
+            if entry.get("sliced") == Some(&Value::Bool(false)) {
+                entry.insert("length".to_owned(), told.body_bytes.into());
+            }
+            entry.insert("tier".to_owned(), "disk".into());
+            described.push(entry.into());
+        }
+    }
+    (described, rest.map(Cursor::Disk))
+}
+
+async fn all_described(shared: &Shared, entries: Vec<Arc<Entry>>, now: u64) -> Vec<Value> {
+    let mut described = Vec::with_capacity(entries.len());
+    for entry in entries {
+        described.extend(describe(shared, &entry, now).await);
+    }
+    described
+}
+
+/// What only the disk has, read on a thread for that.
+async fn on_disk(
+    shared: &Shared,
+    filter: &Filter,
+    most: usize,
+    from: DiskCursor,
+    deadline: Instant,
+) -> (Vec<Told>, Option<DiskCursor>) {
+    let Some(disk) = shared.store.disk().map(Arc::clone) else {
+        return (Vec::new(), None);
+    };
+    let filter = filter.clone();
+    let walked = tokio::task::spawn_blocking(move || {
+        disk.page(from, most, deadline, |meta| {
+            Keyed::read(meta.key).is_some_and(|keyed| filter.takes(meta.key, meta.tags, &keyed))
+        })
+    });
+    walked.await.unwrap_or_default()
+}
+
+/// What is under a key, in whichever tier.
+async fn anywhere(shared: &Shared, key: &[u8]) -> Option<Arc<Entry>> {
+    match shared.store.peek(key) {
+        Some(entry) => Some(entry),
+        None => shared.store.load(shared.store.find(key)?, key).await,
+    }
 }
 
 /// Tags that a purge would find it by. Only their hashes are kept.
@@ -224,17 +333,12 @@ fn verdict(shared: &Shared, entry: &Entry) -> Verdict {
     })
 }
 
-/// An entry for people; `None` when nothing leads to it any more.
-fn describe(
-    shared: &Shared,
-    entry: &Arc<Entry>,
-    object: &Object,
-    keyed: &Keyed,
-    now: u64,
-) -> Option<Value> {
+/// An entry for people; `None` when it is no response, or nothing leads to it any more.
+async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value> {
+    let (object, keyed) = (entry.object()?, Keyed::read(entry.key())?);
     let mut variant = keyed.dimensions.clone();
     if let Some((nonce, _)) = &keyed.variant {
-        let parent = shared.store.peek(entry.key().get(..keyed.url)?)?;
+        let parent = anywhere(shared, entry.key().get(..keyed.url)?).await?;
         match parent.view() {
             View::Variants(siblings) if siblings.nonce == *nonce => {
                 variant.extend(keyed.selected_by(&siblings.names));
@@ -314,12 +418,13 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
         // An edge without a cache for it: the steps say why.
         return json!({"key": null, "found": null, "decision": null, "stored": [], "complete": true, "steps": steps});
     };
-    let selected =
-        selected(shared, &question).filter(|entry| verdict(shared, entry) != Verdict::Gone);
-    let described = selected.as_ref().and_then(|entry| {
-        let (object, keyed) = (entry.object()?, Keyed::read(entry.key())?);
-        describe(shared, entry, &object, &keyed, now)
-    });
+    let selected = selected(shared, &question)
+        .await
+        .filter(|entry| verdict(shared, entry) != Verdict::Gone);
+    let described = match &selected {
+        Some(entry) => describe(shared, entry, now).await,
+        None => None,
+    };
     let decision = selected
         .as_ref()
         .and_then(|entry| entry.object())
@@ -354,15 +459,15 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
 }
 
 /// At most two steps, as for a request that is served.
-fn selected(shared: &Shared, question: &Question) -> Option<Arc<Entry>> {
-    let found = shared.store.peek(&question.url_key)?;
+async fn selected(shared: &Shared, question: &Question) -> Option<Arc<Entry>> {
+    let found = anywhere(shared, &question.url_key).await?;
     match found.view() {
         View::Object => question.dimensions.is_empty().then_some(found),
         View::Variants(variants) => {
             let mut key = question.url_key.clone();
             key.extend_from_slice(&question.dimensions);
             variants.select(&mut key, &question.headers, question.reduced);
-            shared.store.peek(&key)
+            anywhere(shared, &key).await
         }
         View::Unshared { .. } | View::Slice(_) => None,
     }

@@ -13,10 +13,7 @@ use super::{
     answer::{self, Answer},
     endpoints::{Call, Later, Room},
 };
-use crate::{
-    inspect::{self, Filter},
-    store::memory::Cursor,
-};
+use crate::inspect::{self, Cursor, Filter};
 
 const LIMIT: usize = 100;
 const MOST: usize = 1_000;

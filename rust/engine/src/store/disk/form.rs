@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgerouter_core::record::{
-    Damage, Kind, Record,
+    Damage, Front, Kind, Record,
     frame::{self, Label},
     stored::{self, Cut, HeadRef},
 };
@@ -62,6 +62,51 @@ pub fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Label) -> 
     Some(())
 }
 
+/// Bytes of a record up to its body, from the first of them.
+pub fn front_bytes(bytes: &[u8]) -> Option<u64> {
+    Front::length(bytes).ok()
+}
+
+/// Reads the response of `key` without its body, and what that is long.
+pub fn read_head(seed: u64, bytes: &[u8], key: &[u8]) -> Option<(Entry, u64)> {
+    let front = Front::read(seed, bytes).ok()?;
+    if front.dead || front.key != key || front.label.kind != Kind::OBJECT {
+        return None;
+    }
+    let object = object(&front, Chunks::new(), u64::from(front.body_length)).ok()?;
+    let entry = Entry::new(key, Content::Object(object), birth(&front).ok()?);
+    Some((entry, u64::from(front.body_length)))
+}
+
+fn object(front: &Front<'_>, body: Chunks, body_bytes: u64) -> Result<Object, Damage> {
+    let head = stored::read_head(front.head)?;
+    Ok(Object {
+        status: head.status,
+        headers: head.headers,
+        freshness: head.freshness,
+        took: head.took,
+        refresh_from: head.refresh_from,
+        length: head.cut.map_or(body_bytes, |cut| cut.length),
+        upstream_status: head.upstream_status,
+        set_aside: head.set_aside,
+        has_validator: head.has_validator,
+        slices: head.cut.map(|cut| Slices {
+            size: cut.size,
+            nonce: cut.nonce,
+        }),
+        body,
+    })
+}
+
+fn birth(front: &Front<'_>) -> Result<Birth, Damage> {
+    let (viewer, tags) = stored::read_birth(front.tags)?;
+    Ok(Birth {
+        born: front.label.born,
+        viewer: viewer.map(Into::into),
+        tags,
+    })
+}
+
 /// Reads the entry of `key` from a record's bytes. `Ok(None)` when the record is another key's, was removed in place, or
 /// is of a kind that this release does not know.
 pub fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>, Damage> {
@@ -71,24 +116,8 @@ pub fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>, Damag
     }
     let content = match front.label.kind {
         Kind::OBJECT => {
-            let head = stored::read_head(front.head)?;
-            let length = head.cut.map_or(body.len() as u64, |cut| cut.length);
-            Content::Object(Object {
-                status: head.status,
-                headers: head.headers,
-                freshness: head.freshness,
-                took: head.took,
-                refresh_from: head.refresh_from,
-                length,
-                upstream_status: head.upstream_status,
-                set_aside: head.set_aside,
-                has_validator: head.has_validator,
-                slices: head.cut.map(|cut| Slices {
-                    size: cut.size,
-                    nonce: cut.nonce,
-                }),
-                body: compact_body(vec![bytes.slice_ref(body)], body.len()),
-            })
+            let pieces = compact_body(vec![bytes.slice_ref(body)], body.len());
+            Content::Object(object(&front, pieces, body.len() as u64)?)
         }
         Kind::VARIANTS => {
             let (names, nonce) = stored::read_variants(front.head)?;
@@ -97,11 +126,5 @@ pub fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>, Damag
         Kind::SLICE => Content::Slice(Bytes::copy_from_slice(body)),
         _ => return Ok(None),
     };
-    let (viewer, tags) = stored::read_birth(front.tags)?;
-    let birth = Birth {
-        born: front.label.born,
-        viewer: viewer.map(Into::into),
-        tags,
-    };
-    Ok(Some(Entry::new(key, content, birth)))
+    Ok(Some(Entry::new(key, content, birth(&front)?)))
 }

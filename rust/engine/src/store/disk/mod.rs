@@ -3,7 +3,7 @@
 //! Records are appended to segment files by one thread (`writer`) that takes changes from a bounded `queue`; a few others
 //! read (`readers`). What is where is known in memory (`index`), so a look costs no I/O, and no worker ever does any.
 //! `segment` is the files, `folder` their directory and what a start finds in it, `form` entries as records; the bytes of
-//! records are `edgerouter_core::record`'s. The oldest segment leaves when there is no room, and what was used since it
+//! records are `edgerouter_core::record`'s. `walk` goes through all that is there. The oldest segment leaves when there is no room, and what was used since it
 //! was written gets a second chance.
 //!
 //! Whatever happens to process or disk, what is served was checked against its checksum and its whole key, and a record
@@ -17,6 +17,7 @@ mod readers;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod writer;
 
 use std::{
@@ -33,7 +34,7 @@ use std::{
 
 use edgerouter_core::{
     plan::DiskCache,
-    record::{self, Kind, sidecar::Contents, stored},
+    record::{self, sidecar::Contents},
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -43,6 +44,7 @@ use index::{Found, Index, Pending, Slot};
 use queue::Queue;
 use readers::Readers;
 use segment::Segment;
+pub use walk::{DiskCursor, Meta, Told};
 
 use super::{entry::Entry, memory::MemoryStore};
 
@@ -97,19 +99,6 @@ pub struct Disk {
 /// Where the disk has an entry.
 #[derive(Debug, Clone)]
 pub struct Location(Found);
-
-/// What is known of an entry on disk without reading it.
-#[derive(Debug, Clone, Copy)]
-pub struct Meta<'a> {
-    pub kind: Kind,
-    pub key: &'a [u8],
-    pub born: u64,
-    /// The path that the viewer asked for, where it is not the one in the key.
-    pub viewer: Option<&'a str>,
-    pub tags: &'a [u64],
-    /// Bytes on disk.
-    pub bytes: u64,
-}
 
 /// Figures of the disk tier.
 #[derive(Debug, Clone, Copy, Default)]
@@ -338,91 +327,6 @@ impl Disk {
             .queue
             .remove(hash, stored.or(waiting.and_then(|pending| pending.over)));
         Some(bytes)
-    }
-
-    /// Visits what is known of every entry on disk, or on its way there. Reads the sidecars: not for a worker.
-    pub fn scan(&self, mut visit: impl FnMut(&Meta<'_>)) {
-        self.scan_slots(|meta, _, _| visit(meta));
-    }
-
-    /// Removes every entry that `matches`, and says how many these were and how many bytes they had. Reads the sidecars:
-    /// not for a worker. Memory is not touched.
-    pub fn remove_where(&self, mut matches: impl FnMut(&Meta<'_>) -> bool) -> (u64, u64) {
-        let (mut entries, mut bytes) = (0, 0);
-        self.scan_slots(|meta, hash, seen| {
-            if !matches(meta) {
-                return;
-            }
-            let same = |slot: Option<&Slot>| match (seen, slot) {
-                (Some(seen), Some(slot)) => slot.is(seen),
-                (None, slot) => slot.is_none(),
-                (Some(_), None) => false,
-            };
-            if let Some(removed) = self.remove_if(hash, same) {
-                entries += 1;
-                bytes += removed;
-            }
-        });
-        (entries, bytes)
-    }
-
-    fn scan_slots(&self, mut visit: impl FnMut(&Meta<'_>, u64, Option<&Slot>)) {
-        let inner = &*self.inner;
-        for entry in inner.index.pending() {
-            let Some(kind) = form::kind(&entry) else {
-                continue;
-            };
-            let meta = Meta {
-                kind,
-                key: entry.key(),
-                born: entry.born(),
-                viewer: entry.viewer(),
-                tags: entry.tags(),
-                bytes: entry.size(),
-            };
-            visit(&meta, inner.hash(entry.key()), None);
-        }
-        let mut each = |id: u32, contents: &Contents| {
-            for line in contents.lines() {
-                if matches!(line.kind, Kind::REMOVED | Kind::PROBE) {
-                    continue;
-                }
-                let slot = Slot::new(line.hash, id, line.offset, u64::from(line.length));
-                if !inner.index.lock(line.hash).points_at(&slot) {
-                    continue;
-                }
-                let Ok((key, tags)) = contents.names(line) else {
-                    continue;
-                };
-                let Ok((viewer, tags)) = stored::read_birth(tags) else {
-                    continue;
-                };
-                let meta = Meta {
-                    kind: line.kind,
-                    key,
-                    born: line.born,
-                    viewer,
-                    tags: &tags,
-                    bytes: slot.length(),
-                };
-                visit(&meta, line.hash, Some(&slot));
-            }
-        };
-        let mut ids: Vec<u32> = inner.sealed.read().keys().copied().collect();
-        let active = inner
-            .active
-            .lock()
-            .as_ref()
-            .map(|(segment, contents)| (segment.id, contents.clone()));
-        if let Some((id, contents)) = active {
-            each(id, &contents);
-            ids.retain(|&sealed| sealed != id);
-        }
-        for id in ids {
-            if let Ok(contents) = writer::contents(inner, id) {
-                each(id, &contents);
-            }
-        }
     }
 
     pub fn figures(&self) -> DiskFigures {
