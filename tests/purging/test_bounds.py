@@ -108,7 +108,7 @@ def test_past_a_bound_what_is_older_counts_as_purged(origin: Origin, tmp_path: P
         for number in range(60):
             served.server.purge(paths=[f"/x{number}/{'y' * 1_000}*"])
             assert log.stat().st_size <= bound.get("purge_log_bytes", 1 << 20) + 3_000
-        completed(served)
+            completed(served)
         assert hit(client, "/a"), "it was compared with all of them"
     with running(edge) as served, httpx.Client(base_url=served.url) as client:
         assert not hit(client, "/a"), "the purges since it was stored are not all known any more"
