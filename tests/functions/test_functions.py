@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 import time
@@ -64,6 +65,23 @@ def test_functions_sync_and_async(made: Callable[..., httpx.Client], inline: boo
     response = client.get("/async/bob")
     assert (response.status_code, response.text) == (201, "hi bob")
     assert client.get("/else").text == "from origin"
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_threads_that_run_callables_let_those_that_serve_go_first(
+    made: Callable[..., httpx.Client], blocking: bool
+) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.function("/nice", blocking=blocking)
+        def nice(request: Request, ctx: Context) -> Response:
+            threads = {
+                int(thread.name): os.getpriority(os.PRIO_PROCESS, int(thread.name))
+                for thread in Path("/proc/self/task").iterdir()
+            }
+            return Response.json({"here": threads[threading.get_native_id()], "least": min(threads.values())})
+
+    answer = made(declare).get("/nice").json()
+    assert answer["here"] == min(answer["least"] + 10, 19)
 
 
 def test_a_function_reads_the_body_and_who_asks(made: Callable[..., httpx.Client]) -> None:

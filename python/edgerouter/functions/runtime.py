@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import functools
 import logging
+import os
 import queue
 import secrets
 import sys
@@ -35,6 +36,8 @@ POOL = 32
 ASIDE = 8
 #: Seconds between two looks of the watchdog.
 LOOK = 0.05
+#: How much nicer than the workers the threads are that run callables (``setpriority(2)``).
+NICE = 10
 #: Seconds that ``stop`` waits for a loop, and that a loop which was left behind gives its tasks.
 PATIENCE = 1.0
 
@@ -86,6 +89,18 @@ def interrupt(thread: int) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimeLimit))
 
 
+def give_way() -> None:
+    """Lets the workers go before this thread where both want the same core: a visitor who needs no Python never waits.
+
+    Linux has a niceness for each thread; elsewhere it is the whole process's, and stays as it is.
+    """
+    if sys.platform == "linux":
+        # The process's, not this thread's own, which may be inherited from one that gives way already.
+        usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + NICE)
+
+
 # -- threads -----------------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +114,7 @@ class Loop:
         self.thread = threading.Thread(target=self.run, name=f"edge-python-{number}", daemon=True)
 
     def run(self) -> None:
+        give_way()
         create = functools.partial(asyncio.Task, loop=self.loop)
         if sys.version_info >= (3, 12):
             # What ends without waiting needs no turn of the loop.
@@ -183,6 +199,7 @@ class Pool:
             thread.start()
 
     def work(self) -> None:
+        give_way()
         while True:
             try:
                 call = self.calls.get_nowait()
