@@ -4,15 +4,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 
 use crate::{
-    admit, forward,
-    http::{date, range::Range},
+    admit,
+    http::{date, range::Range, via::Via},
 };
 
 /// Prepares an origin's header section to be sent on or stored: hop-by-hop fields end here (RFC 9110 §7.6.1) and
 /// `Via` gains this hop.
-pub fn received(headers: &mut HeaderMap, version: Version, via: &str) {
+pub fn received(headers: &mut HeaderMap, version: Version, via: &Via) {
     admit::strip_hop_by_hop(headers);
-    forward::append_via(headers, version, via);
+    via.append(headers, version);
 }
 
 /// A response without a date, or with one that cannot be read, was made when it came (RFC 9110 §6.6.1).

@@ -9,7 +9,7 @@ use std::{fmt::Write as _, net::IpAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 use crate::{
-    http::cookie,
+    http::{cookie, via::Via},
     plan::{ForwardPolicy, HeaderEdits, Origin, Route, Scheme, Select, UpstreamHost},
 };
 
@@ -29,8 +29,8 @@ const ALWAYS: [HeaderName; 5] = [
 /// What the edge knows of the viewer when it asks an origin.
 #[derive(Debug, Clone, Copy)]
 pub struct Viewer<'a> {
-    /// The connection's other end: what is appended to `X-Forwarded-For`.
-    pub peer: IpAddr,
+    /// The connection's other end (`address_value`): what is appended to `X-Forwarded-For`.
+    pub peer: &'a HeaderValue,
     pub scheme: Scheme,
     /// `Host` as the viewer sent it, port included.
     pub authority: &'a HeaderValue,
@@ -43,7 +43,7 @@ pub fn base(
     route: &Route,
     viewer: Viewer<'_>,
     edge_set: &[(HeaderName, HeaderValue)],
-    via: &str,
+    via: &Via,
 ) {
     select(headers, &route.forward);
     // The edge itself asks for the content when the origin is ready for it (RFC 9110 §10.1.1).
@@ -52,7 +52,7 @@ pub fn base(
         normalise_accept_encoding(headers);
     }
     forwarded(headers, viewer);
-    append_via(headers, viewer.version, via);
+    via.append(headers, viewer.version);
     for (name, value) in edge_set {
         headers.insert(name.clone(), value.clone());
     }
@@ -159,9 +159,9 @@ fn normalise_accept_encoding(headers: &mut HeaderMap) {
 
 /// `X-Forwarded-For` gains the peer; whether an earlier value may stand was decided on admission.
 fn forwarded(headers: &mut HeaderMap, viewer: Viewer<'_>) {
-    let peer = address_value(viewer.peer);
+    let peer = viewer.peer;
     let chain = match headers.get(&X_FORWARDED_FOR) {
-        None => peer,
+        None => peer.clone(),
         Some(_) => {
             let mut chain = Vec::new();
             for value in headers.get_all(&X_FORWARDED_FOR) {
@@ -169,7 +169,7 @@ fn forwarded(headers: &mut HeaderMap, viewer: Viewer<'_>) {
                 chain.extend_from_slice(b", ");
             }
             chain.extend_from_slice(peer.as_bytes());
-            HeaderValue::from_bytes(&chain).unwrap_or(peer)
+            HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.clone())
         }
     };
     headers.insert(X_FORWARDED_FOR, chain);
@@ -183,7 +183,8 @@ fn forwarded(headers: &mut HeaderMap, viewer: Viewer<'_>) {
     headers.insert(X_FORWARDED_HOST, viewer.authority.clone());
 }
 
-fn address_value(address: IpAddr) -> HeaderValue {
+/// An address as it stands in a field.
+pub fn address_value(address: IpAddr) -> HeaderValue {
     // The longest textual IPv6 address has 45 characters.
     let mut text = smallvec::SmallVec::<[u8; 64]>::new();
     struct Ascii<'a>(&'a mut smallvec::SmallVec<[u8; 64]>);
@@ -195,33 +196,4 @@ fn address_value(address: IpAddr) -> HeaderValue {
     }
     let _ = write!(Ascii(&mut text), "{address}");
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("unknown"))
-}
-
-/// Appends this hop to `Via` (RFC 9110 §7.6.3): protocol version as received, and our pseudonym.
-pub fn append_via(headers: &mut HeaderMap, version: Version, via: &str) {
-    let protocol = match version {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
-    };
-    let mut value = Vec::with_capacity(protocol.len() + 1 + via.len());
-    value.extend_from_slice(protocol.as_bytes());
-    value.push(b' ');
-    value.extend_from_slice(via.as_bytes());
-    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(value)) {
-        headers.append(header::VIA, value);
-    }
-}
-
-/// Whether the request has already passed this edge: our pseudonym stands in `Via` more than `most` times.
-pub fn loops(headers: &HeaderMap, via: &str, most: usize) -> bool {
-    headers
-        .get_all(header::VIA)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter(|member| member.split_ascii_whitespace().nth(1) == Some(via))
-        .count()
-        > most
 }

@@ -15,7 +15,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edgerouter_core::plan::Plan;
+use edgerouter_core::{
+    http::structured::{self, CacheStatus},
+    plan::Plan,
+};
+use hashbrown::HashMap;
 use http::HeaderValue;
 use slab::Slab;
 use tokio::sync::mpsc;
@@ -244,11 +248,13 @@ impl Clock {
     }
 }
 
-/// Field values that many responses need, made once: small ages, and `Cache-Status` of hits by seconds to live.
+/// Field values that many responses need, made once: small ages, `Cache-Status` of hits by seconds to live, and of what
+/// was forwarded by all that it says.
 #[derive(Debug, Default)]
 pub struct Values {
     ages: RefCell<Vec<Option<HeaderValue>>>,
     hits: RefCell<Vec<Option<HeaderValue>>>,
+    forwards: RefCell<HashMap<CacheStatus, HeaderValue>>,
 }
 
 const VALUES: usize = 4096;
@@ -272,9 +278,27 @@ impl Values {
         })
     }
 
+    /// The member for any response. What can hardly come again (a time to live, a key) is made each time.
+    pub fn cache_status(&self, node: &str, status: &CacheStatus, key: Option<&str>) -> HeaderValue {
+        let make = || structured::cache_status(node, status, key);
+        if status.ttl.is_some() || key.is_some() {
+            return make();
+        }
+        let mut forwards = self.forwards.borrow_mut();
+        if let Some(known) = forwards.get(status) {
+            return known.clone();
+        }
+        let made = make();
+        if forwards.len() < VALUES {
+            forwards.insert(*status, made.clone());
+        }
+        made
+    }
+
     /// The pseudonym may change with the plan.
     pub fn clear(&self) {
         self.hits.borrow_mut().clear();
+        self.forwards.borrow_mut().clear();
     }
 
     fn nth(

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery};
 
 use super::{Asked, ExplainRequest, Steps};
 use crate::{
-    admit, forward,
+    admit,
     http::uri,
     identity::client_address,
     plan::{Plan, Scheme},
@@ -99,7 +99,7 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
         );
     }
     steps.add(PHASE, format!("{method} {host}{target}"), reason);
-    if forward::loops(&headers, &plan.via, 4) {
+    if plan.via.loops(&headers, 4) {
         return steps.end(
             PHASE,
             "508",

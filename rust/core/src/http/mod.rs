@@ -10,6 +10,7 @@ pub mod etag;
 pub mod range;
 pub mod structured;
 pub mod uri;
+pub mod via;
 
 /// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
 pub fn is_token_byte(byte: u8) -> bool {

@@ -150,21 +150,20 @@ impl Forward {
     }
 }
 
-/// A member of `Cache-Status` (RFC 9211 §2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CacheStatus<'a> {
+/// A member of `Cache-Status` (RFC 9211 §2), but for the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct CacheStatus {
     pub hit: bool,
     pub forward: Option<Forward>,
     pub forward_status: Option<u16>,
     pub ttl: Option<i64>,
     pub stored: bool,
     pub collapsed: bool,
-    pub key: Option<&'a str>,
-    pub detail: Option<&'a str>,
+    pub detail: Option<&'static str>,
 }
 
-/// Writes a member for the cache called `node`.
-pub fn cache_status(node: &str, status: &CacheStatus<'_>) -> HeaderValue {
+/// Writes a member for the cache called `node`, with the key where the policy shows it.
+pub fn cache_status(node: &str, status: &CacheStatus, key: Option<&str>) -> HeaderValue {
     let mut out = Vec::with_capacity(64);
     token_or_string(&mut out, node);
     if status.hit {
@@ -187,7 +186,7 @@ pub fn cache_status(node: &str, status: &CacheStatus<'_>) -> HeaderValue {
     if status.collapsed {
         out.extend_from_slice(b"; collapsed");
     }
-    if let Some(key) = status.key {
+    if let Some(key) = key {
         out.extend_from_slice(b"; key=");
         string(&mut out, key);
     }
@@ -247,7 +246,7 @@ mod tests {
             ..CacheStatus::default()
         };
         assert_eq!(
-            cache_status("edge", &status),
+            cache_status("edge", &status, None),
             "edge; fwd=uri-miss; fwd-status=200; stored; detail=\"a b\""
         );
         let mut out = Vec::new();
@@ -259,7 +258,8 @@ mod tests {
                 &CacheStatus {
                     hit: true,
                     ..CacheStatus::default()
-                }
+                },
+                None
             ),
             "\"1 edge\"; hit"
         );

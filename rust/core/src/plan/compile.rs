@@ -26,6 +26,7 @@ use super::{
     matcher::host::{hosts_cover, hosts_intersect},
     spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
 };
+use crate::http::via::Via;
 
 /// Request fields that only the edge may set, whatever the plan says.
 const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
@@ -129,6 +130,14 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         service_workers,
         prefetch,
     } = spec;
+    let hop = Via::new(&via);
+    if hop.is_none() {
+        problems.add(
+            "via",
+            Some(format!("{via:?}")),
+            "is no token (RFC 9110 §5.6.2)",
+        );
+    }
     let origin_names: Vec<Arc<str>> = origins
         .iter()
         .map(|origin| origin.name.as_str().into())
@@ -196,7 +205,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
     let prefetch = prefetch::lists(prefetch, &routes, &router, problems);
     Some(Plan {
         name: name.into(),
-        via: via.into(),
+        via: hop?,
         limits,
         disk_cache,
         trusted_proxies,

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 pub use compile::compile;
 pub use matcher::{HostPattern, PathPattern, Router};
 
-use crate::{experiment::Experiment, identity::jwt::JwtPolicy};
+use crate::{experiment::Experiment, http::via::Via, identity::jwt::JwtPolicy};
 
 /// Position of a route in [`Plan::routes`], in declaration order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,7 +65,7 @@ pub struct Plan {
     /// The edge's name, also its distribution id.
     pub name: Arc<str>,
     /// Pseudonym in `Via` (RFC 9110 §7.6.3) and `Cache-Status` (RFC 9211 §2).
-    pub via: Arc<str>,
+    pub via: Via,
     pub limits: Limits,
     /// The cache's second tier; `None`: memory only.
     pub disk_cache: Option<DiskCache>,

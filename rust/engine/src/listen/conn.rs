@@ -4,13 +4,13 @@
 //! once a second (DESIGN §6).
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     task::Waker,
 };
 
-use edgerouter_core::{admit::Refusal, plan::Limits};
-use http::{HeaderMap, StatusCode, Version};
+use edgerouter_core::{admit::Refusal, forward, plan::Limits};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 use super::{
@@ -34,6 +34,7 @@ pub enum Waiting {
 pub struct Conn {
     pub peer: SocketAddr,
     pub tls: bool,
+    address: OnceCell<HeaderValue>,
     waiting: Cell<Waiting>,
     /// Ticks (ms) at which `waiting` began.
     since: Cell<u64>,
@@ -66,6 +67,7 @@ impl Conn {
         Self {
             peer,
             tls,
+            address: OnceCell::new(),
             waiting: Cell::new(Waiting::Request),
             since: Cell::new(ticks),
             read_blocked: Cell::new(None),
@@ -79,6 +81,12 @@ impl Conn {
             remains: RefCell::new(None),
             interims: Interims::new(),
         }
+    }
+
+    /// The other end's address as it stands in fields.
+    pub fn address(&self) -> &HeaderValue {
+        self.address
+            .get_or_init(|| forward::address_value(self.peer.ip()))
     }
 
     /// A request has come in whole (its head).

@@ -141,7 +141,7 @@ impl Exchange {
         if !plain {
             head.uri = Uri::from(viewer_path.clone());
         }
-        if forward::loops(&head.headers, &live.plan.via, MOST_LOOPS) {
+        if live.plan.via.loops(&head.headers, MOST_LOOPS) {
             let response = answer::text(
                 StatusCode::LOOP_DETECTED,
                 "The request has passed this edge before (Via).",
@@ -327,7 +327,7 @@ impl Exchange {
             .flatten();
         admit::strip_hop_by_hop(&mut headers);
         let viewer = Viewer {
-            peer: self.conn.peer.ip(),
+            peer: self.conn.address(),
             scheme: self.client.scheme,
             authority: &self.authority,
             version: self.head.version,

@@ -20,7 +20,7 @@ use edgerouter_core::{
     cache::validate::{self, Outcome as Precondition},
     experiment::Mode,
     forward,
-    http::structured::{self, CacheStatus},
+    http::structured::CacheStatus,
     identity::jwt::{self, Extracted},
     plan::{FixedResponse, Route, Target},
     service_worker,
@@ -340,13 +340,14 @@ impl Exchange {
                 ttl: self.note.ttl,
                 stored: self.note.stored,
                 collapsed: self.note.collapsed,
-                key: self.note.key.as_deref(),
                 detail: self.note.detail,
             };
-            headers.append(
-                CACHE_STATUS,
-                structured::cache_status(&live.plan.via, &status),
+            let field = self.worker.values.cache_status(
+                live.plan.via.pseudonym(),
+                &status,
+                self.note.key.as_deref(),
             );
+            headers.append(CACHE_STATUS, field);
         }
         if self.head.method == Method::HEAD {
             let body = std::mem::replace(response.body_mut(), EdgeBody::empty());

@@ -14,7 +14,7 @@ use edgerouter_core::{
     origin::failover::{self, Attempt},
     plan::{GroupId, Origin, OriginId, RouteId},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 
@@ -268,7 +268,7 @@ async fn ask_one(
         }) => {
             ask.worker.shared.health.note_success(origin);
             if status == StatusCode::SWITCHING_PROTOCOLS {
-                append_via(&mut headers, version, &ask.live.plan.via);
+                ask.live.plan.via.append(&mut headers, version);
             } else {
                 finish::received(&mut headers, version, &ask.live.plan.via);
             }
@@ -291,10 +291,6 @@ async fn ask_one(
             Err(error)
         }
     }
-}
-
-fn append_via(headers: &mut HeaderMap, version: Version, via: &str) {
-    forward::append_via(headers, version, via);
 }
 
 fn outcome(fetched: &Result<UpstreamResponse, FetchError>) -> Result<StatusCode, &'static str> {

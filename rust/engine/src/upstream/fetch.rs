@@ -1,6 +1,6 @@
 //! One request to one origin, on a connection of the worker's own.
 
-use std::{cell::RefCell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{cell::RefCell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::plan::Origin;
 use http::{
@@ -186,11 +186,7 @@ impl Upstreams {
         let mut tries_left = origin.retries;
         let mut fresh_only = upgrade;
         loop {
-            let kept = if fresh_only {
-                None
-            } else {
-                poll_fn(|cx| Poll::Ready(pool.take(cx))).await
-            };
+            let kept = if fresh_only { None } else { pool.take() };
             let reused = kept.is_some();
             let mut connected = match kept {
                 Some(connected) => connected,
@@ -245,8 +241,7 @@ impl Upstreams {
                         Ok(Ok(seat)) => break seat,
                         Ok(Err(_)) => return Err(exhausted()),
                         Err(_) => {
-                            if let Some(connected) = poll_fn(|cx| Poll::Ready(pool.take(cx))).await
-                            {
+                            if let Some(connected) = pool.take() {
                                 return Ok(connected);
                             }
                             if tokio::time::Instant::now() >= deadline {
@@ -266,8 +261,7 @@ impl Upstreams {
             .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
         let mut link = Link {
             sender,
-            driver: Box::pin(driver),
-            closed: false,
+            driver: Some(Box::pin(driver)),
             _seat: seat,
         };
         if !poll_fn(|cx| poll_ready(&mut link, cx)).await {
@@ -310,12 +304,8 @@ async fn send(
     let link = &mut connected.link;
     let answer = link.sender.try_send_request(request);
     tokio::pin!(answer);
-    let driver = &mut link.driver;
-    let closed = &mut link.closed;
     let driven = poll_fn(|cx| {
-        if !*closed && driver.as_mut().poll(cx).is_ready() {
-            *closed = true;
-        }
+        link.drive(cx);
         tell();
         answer.as_mut().poll(cx)
     });
@@ -390,6 +380,12 @@ async fn upgraded(
         _seat,
         ..
     } = connected.link;
+    let Some(driver) = driver else {
+        return Err(FetchError::Reset {
+            origin: origin.name.to_string(),
+            sent: false,
+        });
+    };
     // The connection has not been polled beyond readiness: moving it is sound because it is Unpin.
     let driver = *Pin::into_inner(driver);
     tokio::task::spawn_local(async move {

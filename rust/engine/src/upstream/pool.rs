@@ -75,8 +75,8 @@ struct Idle {
 /// hyper's two halves of one connection.
 pub(super) struct Link {
     pub(super) sender: SendRequest<Outbound>,
-    pub(super) driver: Pin<Box<Connection<TokioIo<Stream>, Outbound>>>,
-    pub(super) closed: bool,
+    /// `None` once the connection has closed: with it goes what still waits to be sent, so that its sender learns of it.
+    pub(super) driver: Option<Pin<Box<Connection<TokioIo<Stream>, Outbound>>>>,
     /// The right to be one of `max_connections`.
     pub(super) _seat: tokio::sync::OwnedSemaphorePermit,
 }
@@ -84,16 +84,22 @@ pub(super) struct Link {
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Link")
-            .field("closed", &self.closed)
+            .field("closed", &self.is_closed())
             .finish_non_exhaustive()
     }
 }
 
 impl Link {
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.closed && self.driver.as_mut().poll(cx).is_ready() {
-            self.closed = true;
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(cx).is_ready()
+        {
+            self.driver = None;
         }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.driver.is_none()
     }
 }
 
@@ -127,10 +133,12 @@ impl Connected {
         let Some(pool) = self.pool.upgrade() else {
             return;
         };
-        // The connection learns that its message is over only by being polled.
-        self.link
-            .drive(&mut Context::from_waker(std::task::Waker::noop()));
-        if self.link.closed || self.link.sender.is_closed() {
+        // The connection learns that its message is over only by being polled; mostly it was, by the body's last read.
+        if !self.link.sender.is_ready() {
+            self.link
+                .drive(&mut Context::from_waker(std::task::Waker::noop()));
+        }
+        if self.link.is_closed() || self.link.sender.is_closed() {
             return;
         }
         let mut idle = pool.idle.borrow_mut();
@@ -144,12 +152,12 @@ impl Connected {
 }
 
 impl Pool {
-    /// The idle connection that was used last and still lives.
-    pub(super) fn take(self: &Rc<Self>, cx: &mut Context<'_>) -> Option<Connected> {
+    /// The idle connection that was used last, and was ready for another request when it was looked at last. Whether the
+    /// origin has closed it meanwhile shows when the request is sent: one that never left is sent again elsewhere.
+    pub(super) fn take(self: &Rc<Self>) -> Option<Connected> {
         loop {
-            let mut link = self.idle.borrow_mut().pop()?.link;
-            link.drive(cx);
-            if !link.closed && link.sender.is_ready() {
+            let link = self.idle.borrow_mut().pop()?.link;
+            if !link.is_closed() && link.sender.is_ready() {
                 return Some(Connected::new(link, self));
             }
         }
@@ -195,7 +203,7 @@ impl Pools {
             idle.retain_mut(|one| {
                 one.link
                     .drive(&mut Context::from_waker(std::task::Waker::noop()));
-                !one.link.closed && now.saturating_duration_since(one.since) < timeout
+                !one.link.is_closed() && now.saturating_duration_since(one.since) < timeout
             });
             let used =
                 before > 0 || Rc::strong_count(pool) > 1 || pool.seats.available_permits() == 0;
@@ -224,7 +232,7 @@ impl Pools {
 /// For callers that need to poll inside a `poll_fn`.
 pub(super) fn poll_ready(link: &mut Link, cx: &mut Context<'_>) -> Poll<bool> {
     link.drive(cx);
-    if link.closed {
+    if link.is_closed() {
         return Poll::Ready(false);
     }
     link.sender.poll_ready(cx).map(|ready| ready.is_ok())

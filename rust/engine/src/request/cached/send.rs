@@ -59,7 +59,11 @@ pub fn stored(
         Served::Fresh | Served::Stale => {
             x.note.hit = true;
             if ttl >= 0 && object.upstream_status.is_none() && x.note.key.is_none() {
-                Some(x.worker.values.hit(&x.live.plan.via, ttl.unsigned_abs()))
+                Some(
+                    x.worker
+                        .values
+                        .hit(x.live.plan.via.pseudonym(), ttl.unsigned_abs()),
+                )
             } else {
                 x.note.ttl = Some(ttl);
                 None
