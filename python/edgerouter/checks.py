@@ -7,10 +7,12 @@ in the plan's own shape: durations as numbers, collections as tuples.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,7 +26,32 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
-class Value(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class _Kind(msgspec.StructMeta):
+    """Tells of a field that does not exist, or is missing, as of any other mistake: by name, with the remedy."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except TypeError:
+            if problems := list(_misnamed(self, len(args), kwargs)):
+                raise ConfigError(problems) from None
+            raise
+
+
+def _misnamed(kind: type, given: int, named: Collection[str]) -> Iterator[Problem]:
+    fields = inspect.signature(kind).parameters
+    for name in named:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, 1)
+            remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
+            yield Problem(f"{kind.__name__}.{name}", None, f"no such field; {remedy}")
+    for place, (name, field) in enumerate(fields.items()):
+        passed = name in named or (place < given and field.kind is not field.KEYWORD_ONLY)
+        if field.default is field.empty and not passed:
+            yield Problem(f"{kind.__name__}.{name}", None, "is missing")
+
+
+class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The base of every policy value: immutable, compared by content, shown without its secrets."""
 
     def __post_init__(self) -> None:

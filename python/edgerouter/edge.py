@@ -265,6 +265,7 @@ class Edge(Purging):
         ``headers``  request fields besides ``Accept``, ``Accept-Encoding``, ``User-Agent`` and ``Sec-Purpose``
         """
         listed = Prefetch(urls, every=every, on_start=on_start, host=host, scheme=scheme, headers=headers or {})
+        self._note("prefetch", self._prefetch)
         self._prefetch.append(listed)
         return listed
 
@@ -299,6 +300,7 @@ class Edge(Purging):
             authorized=authorized,
             entries=entries,
         )
+        self._note("service_workers", self._service_workers)
         self._service_workers.append(worker)
         return worker
 

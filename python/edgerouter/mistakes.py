@@ -19,7 +19,7 @@ from edgerouter.errors import ConfigError
 
 __all__ = ["Refused", "statements", "whole"]
 
-#: A field that does not exist is a ``TypeError``.
+#: An argument that a method does not have is a ``TypeError``.
 Refused: TypeAlias = tuple[ConfigError | TypeError, ast.stmt]
 
 

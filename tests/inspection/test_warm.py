@@ -212,3 +212,10 @@ def test_a_rate_spreads_the_requests(warm: Warm) -> None:
 def test_a_mistake_is_told_with_its_remedy(arguments: tuple[str, ...], code: int, reason: str) -> None:
     done = run(*arguments)
     assert done.returncode == code and reason in done.stderr, done.stderr
+
+
+def test_a_bad_line_of_a_list_is_told_with_its_number(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("# these\n/a\nno url here\n/b\n")
+    done = run("--list", str(tmp_path / "list.txt"))
+    assert done.returncode == 1
+    assert "list.txt: line 3: 'no url here' is no URL to ask for" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,3 +163,27 @@ def test_the_version_is_that_of_the_distribution() -> None:
     from importlib.metadata import version
 
     assert command("version").stdout == f"edgerouter {version('edgerouter')}\n"
+    assert command("--version").stdout == f"edgerouter {version('edgerouter')}\n"
+
+
+def test_explain_wants_a_path_or_a_url(app: str) -> None:
+    done = command("explain", app, "GET", "a")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "'a' is neither a path nor a URL" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("CachePolicy(tll=5)", r"CachePolicy\.tll: no such field; did you mean ttl\?"),
+        ("When(colour='red')", r"When\.colour: no such field; there are header, "),
+        ("DiskCache('/tmp')", r"DiskCache\.size: is missing"),
+        ("edge.prefetch(['/a'], host='a b')", r"prefetch\[0\].*"),
+    ],
+)
+def test_a_mistake_in_the_name_of_a_field_is_told_with_its_line(tmp_path: Path, statement: str, reason: str) -> None:
+    file = tmp_path / "app.py"
+    file.write_text(f"from edgerouter import *\nedge = Edge('shop')\nedge.route('/*', respond='x')\n{statement}\n")
+    done = command("check", str(file))
+    assert done.returncode == 1
+    assert re.search(rf"^error: \S*app\.py:4: {reason}", done.stderr, re.MULTILINE), done.stderr

@@ -21,6 +21,13 @@ from edgerouter.errors import ConfigError, EdgeError, Problem
 
 __all__ = ["app"]
 
+
+def _show_version(wanted: bool | None) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="edgerouter",
     help="An edge router and CDN node: Rust serves, Python decides.",
@@ -31,6 +38,17 @@ app = typer.Typer(
 )
 
 app.add_typer(cached.app, name="cache")
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool | None,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.", show_default=False),
+    ] = None,
+) -> None:
+    """An edge router and CDN node: Rust serves, Python decides."""
+
 
 App = Annotated[
     str,
@@ -223,6 +241,7 @@ def explain(
     """
     from edgerouter.cli import show
 
+    target = _whole(url)
     headers = _fields(header, "'-H' / '--header'")
     answer = None
     if response_status is not None or response_header:
@@ -233,7 +252,7 @@ def explain(
         raise typer.BadParameter(str(error), param_hint="'--client'") from None
     with _mistakes(as_json=as_json):
         edge = _application(application).load()
-        steps = edge.explain(method.upper(), _whole(url), headers, client=client, response=answer)
+        steps = edge.explain(method.upper(), target, headers, client=client, response=answer)
     if as_json:
         show.as_json(steps)
     else:
@@ -413,4 +432,8 @@ def _application(spec: str) -> FileApplication:
 
 
 def _whole(url: str) -> str:
-    return f"http://localhost{url}" if url.startswith("/") else url
+    if url.startswith("/"):
+        return f"http://localhost{url}"
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{url!r} is neither a path nor a URL of http or https", param_hint="'URL'")
+    return url

@@ -52,7 +52,8 @@ def advice(items: Sequence[_core.Lint]) -> None:
     screen = console()
     for item in items:
         word = "[yellow]warning[/yellow]" if item["level"] == "warning" else "[cyan]note[/cyan]"
-        text = f"{item['path']} {item['route']}: {item['message']}; {item['remedy']} [{item['rule']}]"
+        where = " ".join(part for part in (item["path"], item["route"]) if part)
+        text = f"{where}: {item['message']}; {item['remedy']} [{item['rule']}]"
         screen.print(f"{word}: {escape(text)}", soft_wrap=True)
     if not any(item["level"] == "warning" for item in items):
         screen.print("no problems, no warnings")

@@ -158,9 +158,11 @@ class _Reader:
 
 def from_list(place: str) -> Iterator[str]:
     """One URL or path a line; blank lines and those that begin with ``#`` say nothing."""
-    for line in _lines(place):
+    for number, line in enumerate(_lines(place), 1):
         text = line.strip()
         if text and not text.startswith("#"):
+            if not _is_askable(text):
+                raise SourceError(f"{place}: line {number}: {_no_url(text)}")
             yield text
 
 
@@ -212,19 +214,29 @@ def absolute(given: Iterable[str], base: str) -> Iterator[str]:
     for text in given:
         url = urljoin(base, text) if text.startswith("/") and not text.startswith("//") else text
         url = url.partition("#")[0]
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
-            _ = parts.port
-        except ValueError:
-            usable = False
-        if not usable or len(url) > MOST_URL or any(c <= " " or c > "~" for c in url):
-            shown = text if len(text) <= 100 else f"{text[:100]}..."
-            raise SourceError(
-                f"{shown!r} is no URL to ask for: http://host/path, https://host/path or /path, percent-encoded"
-            )
+        if not _is_askable(url):
+            raise SourceError(_no_url(text))
         if url not in seen:
             if len(seen) >= MOST_URLS:
                 return
             seen.add(url)
             yield url
+
+
+def _is_askable(text: str) -> bool:
+    """Whether it is a URL or a path that can stand in a request."""
+    if len(text) > MOST_URL or any(c <= " " or c > "~" for c in text):
+        return False
+    if text.startswith("/") and not text.startswith("//"):
+        return True
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+
+
+def _no_url(text: str) -> str:
+    shown = text if len(text) <= 100 else f"{text[:100]}..."
+    return f"{shown!r} is no URL to ask for: http://host/path, https://host/path or /path, percent-encoded"
