@@ -11,7 +11,7 @@ import pytest
 from ..operations.test_command import command
 from ..operations.test_life import Process
 from ..origins import Origin, Reply
-from .test_disk import metric
+from .conftest import metric
 
 PLAIN = """
 from edgerouter import Edge

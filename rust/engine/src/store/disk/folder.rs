@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -80,6 +80,28 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// Whether what the path leads to is still the directory that was locked. One that was removed, or put in its place,
+    /// is another's: nothing is written or removed there.
+    pub fn check(&self) -> io::Result<()> {
+        let identity = |data: fs::Metadata| (data.dev(), data.ino());
+        let own = self.lock.metadata().map(identity);
+        let there = fs::metadata(self.path.join(LOCK)).map(identity);
+        if own.is_ok_and(|own| there.is_ok_and(|there| own == there)) {
+            return Ok(());
+        }
+        let message = "the directory was removed or replaced; start the edge again to begin anew";
+        Err(io::Error::new(io::ErrorKind::NotFound, message))
+    }
+
+    /// Removes a segment's files.
+    pub fn remove(&self, id: u32) {
+        if self.check().is_ok() {
+            remove(&self.path, id);
+        }
+    }
+}
+
 /// A file that only its owner may read, made where it is not there.
 pub fn private_or_new(path: &Path) -> io::Result<File> {
     match private(path, true) {
@@ -138,7 +160,7 @@ fn list(folder: &Path) -> io::Result<BTreeMap<u32, u64>> {
 }
 
 /// Removes a segment's files. What cannot be removed is found by the next start.
-pub fn remove(folder: &Path, id: u32) -> bool {
+fn remove(folder: &Path, id: u32) -> bool {
     let gone = fs::remove_file(segment_path(folder, id));
     let _ = fs::remove_file(sidecar_path(folder, id));
     gone.is_ok()

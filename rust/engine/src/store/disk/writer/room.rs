@@ -40,6 +40,7 @@ impl Writer {
             self.seal()?;
         }
         if self.inner.active.lock().is_none() {
+            self.inner.folder.check()?;
             let segment = Segment::create(&self.inner.folder.path, self.next_segment)?;
             let contents = Contents::default();
             self.inner
@@ -66,9 +67,10 @@ impl Writer {
             inner
                 .bytes
                 .fetch_sub(sidecar.len() as u64, Ordering::Relaxed);
-            folder::remove(&inner.folder.path, segment.id);
+            inner.folder.remove(segment.id);
             return Ok(());
         }
+        inner.folder.check()?;
         folder::write_sidecar(&inner.folder.path, segment.id, &sidecar)?;
         let id = segment.id;
         let bytes = self.end + sidecar.len() as u64;
@@ -113,7 +115,7 @@ impl Writer {
         }
         inner.sealed.write().remove(&id);
         inner.index.forget(id);
-        folder::remove(&inner.folder.path, id);
+        inner.folder.remove(id);
         inner.bytes.fetch_sub(sealed.bytes, Ordering::Relaxed);
         moved
     }

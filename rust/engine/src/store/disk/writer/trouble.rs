@@ -10,7 +10,7 @@ use std::{
 use edgerouter_core::record::frame::{DEAD, STATE_AT};
 
 use super::Writer;
-use crate::store::disk::{folder, index::Slot, segment::Segment};
+use crate::store::disk::{index::Slot, segment::Segment};
 
 /// A probe must find room for this, so that the tier does not come back for the last free block.
 const PROBE: usize = 256 << 10;
@@ -51,7 +51,7 @@ impl Writer {
             .copied()
             .chain(self.next_segment.checked_sub(1));
         for id in ids {
-            folder::remove(&inner.folder.path, id);
+            inner.folder.remove(id);
         }
         inner.bytes.store(0, Ordering::Relaxed);
     }
