@@ -60,7 +60,11 @@ impl Order {
         };
         if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             let shown: String = unknown.chars().take(64).collect();
-            return mistake(shown, format!("is not a field; use {}", FIELDS.join(", ")));
+            let known = FIELDS.join(", ");
+            return match &*shown {
+                "" => mistake("body", format!("has a field without a name; use {known}")),
+                _ => mistake(shown, format!("is not a field; use {known}")),
+            };
         }
         let (mut scopes, mut given) = (Vec::new(), Vec::new());
         for (field, read) in [
@@ -363,6 +367,7 @@ mod tests {
             (json!({"tags": ["a"], "soft": "yes"}), "soft"),
             (json!({"tags": ["a"], "reference": ""}), "reference"),
             (json!({"tags": ["a"], "hard": true}), "hard"),
+            (json!({"tags": ["a"], "": true}), "body"),
         ] {
             assert_eq!(Order::read(&order).unwrap_err().field, field, "{order}");
         }
