@@ -26,6 +26,7 @@ MEMORY = 64 << 20
 DISK = 4 << 30
 HOST = {"host": "bench.example"}
 PATIENCE = 30.0
+FILLS = 3
 SAMPLE = 500  # objects that must be there after a start
 LATE = 20_000  # requests that are under way when the process is killed
 
@@ -48,8 +49,12 @@ def measure(python: str, stored: int, rounds: int, folder: Path, cores: tuple[in
     with stage.origin(cores) as place:
         with cache.child(place) as child:
             child.wait_until_listening(cache.server.port)
-            stage.fill(cache.server.port, range(stored), place, cores[1])
-            settle(cache, stored)
+            for _ in range(FILLS):  # what found no room in the writer's queue is asked for again
+                stage.fill(cache.server.port, range(stored), place, cores[1])
+                if settled(cache) >= stored:
+                    break
+            else:
+                raise BenchError(f"not all of {stored} objects are on disk")
         for _ in range(rounds):
             for start in starts:
                 if "page cache" in start.after:
@@ -65,16 +70,14 @@ def measure(python: str, stored: int, rounds: int, folder: Path, cores: tuple[in
     return starts
 
 
-def settle(cache: EdgerouterCache, stored: int) -> None:
-    """Waits until everything is written."""
+def settled(cache: EdgerouterCache) -> int:
+    """Objects on disk once everything is written."""
     deadline = time.monotonic() + PATIENCE
     while cache.metric("edgerouter_disk_waiting_bytes"):
         if time.monotonic() > deadline:
             raise BenchError("the disk cache does not come to an end with writing")
         time.sleep(0.05)
-    there = cache.metric("edgerouter_disk_entries")
-    if there < stored:
-        raise BenchError(f"{there} of {stored} objects are on disk")
+    return cache.metric("edgerouter_disk_entries")
 
 
 def first_hit(cache: EdgerouterCache, place: Place, child: Child) -> None:

@@ -96,7 +96,7 @@ def _memory(python: str, quick: bool, folder: Path, cores: tuple[int, int], _: s
 def _purge(python: str, quick: bool, folder: Path, cores: tuple[int, int], _: str | None) -> None:
     sizes = {1_000: 2, 20_000: 1} if quick else {1_000: 5, 100_000: 3, 1_000_000: 1}
     show(purge.cost_table(purge.costs(python, sizes, cores)))
-    show(purge.latency_table(purge.latency(python, 50_000 if quick else 1_000_000, 1 if quick else 3, cores)))
+    show(purge.latency_table(purge.latency(python, 50_000 if quick else 1_000_000, 1 if quick else 2, cores)))
 
 
 def _restart(python: str, quick: bool, folder: Path, cores: tuple[int, int], _: str | None) -> None:
@@ -105,7 +105,7 @@ def _restart(python: str, quick: bool, folder: Path, cores: tuple[int, int], _: 
 
 
 def _disk(python: str, quick: bool, folder: Path, cores: tuple[int, int], _: str | None) -> None:
-    bytes_, requests, rounds = (64 << 20, 5_000, 1) if quick else (256 << 20, 40_000, 3)
+    bytes_, requests, rounds = (64 << 20, 5_000, 1) if quick else (256 << 20, 25_000, 3)
     show(
         disk.table(disk.measure(python, bytes_, requests, rounds, folder, cores, tell), bytes_, requests, folder.parent)
     )
