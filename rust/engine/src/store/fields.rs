@@ -3,11 +3,13 @@
 //! A `HeaderMap` of ten fields takes 1.5 KiB besides its text, so a million small responses would be more map than
 //! response. But nearly all of them have the same names in the same order, and the same value of some of them. So those
 //! are kept once, as a map with empty places for other values, and a packed section is the number of that map and the
-//! other values. Unpacking copies the map, which is three times as quick as making one, and fills the places.
+//! other values. Unpacking copies the map, which is three times as quick as making one, and fills the places. Dates are
+//! five bytes instead of 29.
 
 use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
+use edgerouter_core::http::date;
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use parking_lot::RwLock;
@@ -45,6 +47,9 @@ static NUMBERS: LazyLock<RwLock<HashMap<Box<[u8]>, usize>>> = LazyLock::new(RwLo
 /// The number that says that each value's name stands before it.
 const SPELT: usize = 0;
 
+/// Stands where the length of a value and one stands, and before the seconds of a date.
+const DATE: usize = 0;
+
 /// Set on every hit, so not packed; a map has places for them, because it would have to grow otherwise.
 fn is_place(name: &HeaderName) -> bool {
     *name == header::AGE || *name == CACHE_STATUS
@@ -69,9 +74,23 @@ pub(super) fn pack(headers: &HeaderMap, out: &mut Vec<u8>) {
             put(out, name.as_str().len());
             out.extend_from_slice(name.as_str().as_bytes());
         }
-        put(out, value.len());
-        out.extend_from_slice(value.as_bytes());
+        if let Some(seconds) = date_in(name, value) {
+            put(out, DATE);
+            put(out, seconds);
+        } else {
+            put(out, value.len() + 1);
+            out.extend_from_slice(value.as_bytes());
+        }
     }
+}
+
+/// A date that comes out again to the letter.
+fn date_in(name: &HeaderName, value: &HeaderValue) -> Option<usize> {
+    if ![header::DATE, header::LAST_MODIFIED, header::EXPIRES].contains(name) {
+        return None;
+    }
+    let seconds = date::parse(value.as_bytes())?;
+    (date::format(seconds) == *value).then_some(seconds as usize)
 }
 
 /// The header section that was packed into `text`, and places for `Age` and `Cache-Status`. Values share `text`'s
@@ -174,19 +193,22 @@ struct Rest<'a> {
 
 impl Rest<'_> {
     fn field(&mut self) -> Option<(HeaderName, HeaderValue)> {
-        let name = self.piece()?;
+        let length = self.number()?;
+        let name = self.piece(length)?;
         let name = HeaderName::from_lowercase(self.text.get(name)?).ok()?;
         Some((name, self.value()?))
     }
 
     fn value(&mut self) -> Option<HeaderValue> {
-        let value = self.piece()?;
+        let value = match self.number()?.checked_sub(1) {
+            Some(length) => self.piece(length)?,
+            None => return Some(date::format(self.number()? as u64)),
+        };
         HeaderValue::from_maybe_shared(self.text.slice(value)).ok()
     }
 
-    /// Where the next piece of text is, its length being written before it.
-    fn piece(&mut self) -> Option<std::ops::Range<usize>> {
-        let length = self.number()?;
+    /// Where the next so many bytes are.
+    fn piece(&mut self, length: usize) -> Option<std::ops::Range<usize>> {
         let start = self.at;
         let end = start.checked_add(length)?;
         if end > self.text.len() {
@@ -252,6 +274,9 @@ mod tests {
             ("x-one", "2".to_owned()),
             ("x-long", "v".repeat(70_000)),
             ("x-one", "3".to_owned()),
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
+            ("expires", "0".to_owned()),
+            ("last-modified", "Sunday, 06-Nov-94 08:49:37 GMT".to_owned()),
             ("etag", "\"caf\u{e9}\"".to_owned()),
         ] {
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -270,6 +295,25 @@ mod tests {
             assert_eq!(list(&back), list(&headers));
             let (name, _) = list(&headers).pop().unwrap();
             headers.remove(name);
+        }
+    }
+
+    #[test]
+    fn dates_are_five_bytes_and_a_mark() {
+        let mut headers = HeaderMap::new();
+        let length = |headers: &HeaderMap| {
+            let mut text = Vec::new();
+            pack(headers, &mut text);
+            text.len()
+        };
+        let before = length(&headers);
+        for (count, name) in [header::DATE, header::EXPIRES, header::LAST_MODIFIED]
+            .into_iter()
+            .enumerate()
+        {
+            headers.insert(name, date::format(1_780_000_000 + count as u64));
+            assert_eq!(length(&headers), before + 6 * (count + 1));
+            assert_eq!(round(&headers), headers);
         }
     }
 
@@ -314,7 +358,7 @@ mod tests {
     fn text_that_was_cut_short_is_no_panic() {
         let mut text = Vec::new();
         pack(&sample(), &mut text);
-        for end in 0..40 {
+        for end in 0..60 {
             assert!(unpack(&Bytes::copy_from_slice(&text[..end])).len() <= sample().len() + 2);
         }
     }
