@@ -1,7 +1,8 @@
 //! The log of purges in the disk cache's directory: a purge is on disk before it is acknowledged.
 //!
 //! Appended to and synced by whoever orders, never by a worker. A start reads it back before the first request. What
-//! cannot be written now is owed, and written as soon as there is room again.
+//! cannot be written now is owed, and written as soon as there is room again. A file beside it keeps some room for that:
+//! where the disk is full, it makes way.
 
 use std::{
     fs::{self, File},
@@ -19,6 +20,9 @@ use crate::store::disk::{Disk, FolderError, private_or_new};
 
 const NAME: &str = "purges.log";
 const NEW: &str = "purges.new";
+const RESERVE: &str = "purges.reserve";
+/// Room for some hundred purges; less where the cache is small, so that its size is held.
+const RESERVED: u64 = 256 << 10;
 const LEAST: u64 = 1 << 20;
 const MOST: u64 = 64 << 20;
 
@@ -32,6 +36,8 @@ pub(super) struct Log {
     dirty: bool,
     /// Lines that could not be written yet.
     owed: Vec<u8>,
+    /// The reserve has made way, or could not be made.
+    bare: bool,
     /// Bytes of everything that the disk cache may store.
     disk_size: u64,
     /// Bytes above which the oldest purges are given up.
@@ -59,6 +65,7 @@ impl Log {
         };
         let (mut log, bytes) = Self::read(disk.path(), disk.size()).map_err(unusable)?;
         log.bound(limits);
+        log.keep_room();
         let (lines, good, end) = log::decode(&bytes);
         let mut contents = Contents::of(lines);
         let damaged = end == End::Damaged;
@@ -92,6 +99,7 @@ impl Log {
             length: bytes.len() as u64,
             dirty: false,
             owed: Vec::new(),
+            bare: true,
             disk_size,
             most: MOST,
         };
@@ -121,17 +129,57 @@ impl Log {
     /// Writes what is owed.
     pub fn settle(&mut self) -> io::Result<()> {
         let owed = std::mem::take(&mut self.owed);
-        let written = self.write(&owed).and_then(|()| self.file.sync_data());
+        let mut written = self.append(&owed);
+        if written.is_err() && self.make_way() {
+            written = self.append(&owed);
+        }
         if let Err(error) = written {
             self.owed = owed;
-            self.dirty = true;
             return Err(error);
         }
         self.length += owed.len() as u64;
+        if self.bare {
+            self.keep_room();
+        }
         if self.length > self.most {
             self.shrink();
         }
         Ok(())
+    }
+
+    /// Writes to the disk itself, but does not count it.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.write(bytes).and_then(|()| self.file.sync_data());
+        self.dirty |= written.is_err();
+        written
+    }
+
+    /// Keeps room for when the disk is full.
+    fn keep_room(&mut self) {
+        let path = self.folder.join(RESERVE);
+        let size = RESERVED.min(self.disk_size / 256);
+        if fs::metadata(&path).is_ok_and(|kept| kept.len() == size) {
+            self.bare = false;
+            return;
+        }
+        // Bytes that no file system stores as nothing.
+        let mut bytes = vec![0; size as usize];
+        fastrand::fill(&mut bytes);
+        let kept = private_or_new(&path).and_then(|file| {
+            file.set_len(0)?;
+            file.write_all_at(&bytes, 0)?;
+            file.sync_data()
+        });
+        self.bare = kept.is_err();
+        if self.bare {
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    /// Lets the reserve go; false when there was none.
+    fn make_way(&mut self) -> bool {
+        self.bare = true;
+        fs::remove_file(self.folder.join(RESERVE)).is_ok()
     }
 
     /// Writes a line that may be lost.
