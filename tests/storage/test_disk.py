@@ -119,6 +119,7 @@ def test_a_soft_purge_makes_stale_what_only_the_disk_has_also_after_a_restart(
         purge = edge.server.purge(paths=["/*"], soft=True)
         wait_until(lambda: edge.server.find_purge(purge.id).completed, what="the purge")
         assert edge.server.find_purge(purge.id).matched.objects == len(paths)
+        settled(edge.server.metrics)
         assert metric(edge.server.metrics(), "entries") == len(paths)
         is_stale(client, "/0")
     with serving(memory=64 << 10) as (client, _):
