@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import threading
@@ -44,8 +45,8 @@ class Film:
         if wanted is None or not self.ranges or seen.get("if-range") not in (None, self.etag):
             return Reply(200, fields, self.content)
         first, _, last = wanted.removeprefix("bytes=").partition("-")
-        start = int(first)
-        end = min(int(last or len(self.content) - 1), len(self.content) - 1)
+        start = int(first) if first else max(len(self.content) - int(last), 0)
+        end = min(int(last if first and last else len(self.content) - 1), len(self.content) - 1)
         if start >= len(self.content):
             return Reply(416, {"Content-Range": f"bytes */{len(self.content)}"})
         fields["Content-Range"] = f"bytes {start}-{end}/{len(self.content)}"
@@ -173,7 +174,52 @@ def test_a_part_of_what_may_not_be_stored_is_passed_on(
         response = part(client, "5-9")
         assert (response.status_code, response.content) == (206, FILM[5:10])
         assert "hit" not in response.headers["cache-status"]
-    assert film.asked[-1] == "bytes=5-9"
+        assert response.headers["content-length"] == "5"
+    # The slice that came first held what was asked for: nothing is asked for twice.
+    assert film.asked == [f"bytes=0-{SLICE - 1}", "bytes=5-9"]
+
+
+def test_more_than_came_of_what_is_not_stored_is_asked_for_by_itself(film: Film, client: httpx.Client) -> None:
+    film.fields = {"Cache-Control": "no-store"}
+    assert part(client, f"5-{SLICE}").content == FILM[5 : SLICE + 1]
+    assert film.asked == [f"bytes=0-{SLICE - 1}", f"bytes=5-{SLICE}"]
+
+
+def test_the_end_of_an_unknown_object_is_asked_for_as_such(film: Film, client: httpx.Client) -> None:
+    response = part(client, "-5")
+    assert (response.status_code, response.content) == (206, FILM[-5:])
+    assert response.headers["content-range"] == f"bytes {LENGTH - 5}-{LENGTH - 1}/{LENGTH}"
+    assert film.asked == [f"bytes=-{SLICE}"]
+    # What came whole of it is stored: the last slice, which has 123 bytes.
+    assert part(client, f"{10 * SLICE}-").content == FILM[10 * SLICE :]
+    assert len(film.asked) == 1
+    assert client.get("/film").content == FILM
+
+
+def test_the_end_of_a_small_object_brings_all_of_it(film: Film, client: httpx.Client) -> None:
+    film.content = b"0123456789"
+    assert part(client, "-3").content == b"789"
+    assert client.get("/film").content == b"0123456789"
+    assert film.asked == [f"bytes=-{SLICE}"]
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"])
+def test_a_part_that_is_shorter_than_it_says_is_not_stored(origin: Origin, client: httpx.Client, framing: str) -> None:
+    head = f'HTTP/1.1 206 Part\r\nContent-Range: bytes 0-9/10\r\nETag: "a"\r\nCache-Control: max-age=60\r\n{framing}\r\n'
+    body = "01234" if "Length" in framing else "5\r\n01234\r\n0\r\n\r\n"
+    origin.on("/odd", Reply(raw=(head + body).encode()))
+    with contextlib.suppress(httpx.RemoteProtocolError):
+        client.get("/odd", headers={"Range": "bytes=0-3"})
+    origin.on("/odd", Reply(200, {"ETag": '"a"', "Cache-Control": "max-age=60"}, "0123456789"))
+    assert client.get("/odd").content == b"0123456789"
+
+
+def test_a_part_from_an_origin_that_denies_having_any_is_not_taken_for_the_whole(
+    film: Film, client: httpx.Client
+) -> None:
+    film.fields = {"Cache-Control": "max-age=60", "Accept-Ranges": "none"}
+    assert part(client, f"{SLICE}-{SLICE + 9}").content == FILM[SLICE : SLICE + 10]
+    assert client.get("/film").content == FILM
 
 
 def test_parts_without_a_strong_validator_are_never_combined(film: Film, client: httpx.Client) -> None:

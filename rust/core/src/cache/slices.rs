@@ -40,15 +40,68 @@ fn refuses_ranges(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"none"))
 }
 
-/// The slice that a range request on an unknown representation begins with. `None`: the field is none that is followed.
-/// Positions counted from the end are not known yet: then the first slice tells the length.
-pub fn first_slice(value: &HeaderValue, slice: u64) -> Option<Range> {
+/// What an origin is asked for first of a representation that is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    Slice(Range),
+    /// So many bytes before the end: where they begin is not known.
+    Suffix(u64),
+}
+
+impl First {
+    /// As `Range` says it.
+    pub fn value(self) -> Option<HeaderValue> {
+        let text = match self {
+            Self::Slice(range) => format!("bytes={}-{}", range.first, range.last),
+            Self::Suffix(bytes) => format!("bytes=-{bytes}"),
+        };
+        HeaderValue::from_str(&text).ok()
+    }
+
+    /// What that is of a representation of this length.
+    fn of(self, complete: u64) -> Range {
+        let end = complete.saturating_sub(1);
+        match self {
+            Self::Slice(range) => Range {
+                first: range.first,
+                last: range.last.min(end),
+            },
+            Self::Suffix(bytes) => Range {
+                first: complete.saturating_sub(bytes),
+                last: end,
+            },
+        }
+    }
+}
+
+/// What a range request on an unknown representation begins with. `None`: the field is none that is followed. Where
+/// several ranges begin from the end, the first slice tells the length.
+pub fn first(value: &HeaderValue, slice: u64) -> Option<First> {
     let RangeRequest::Satisfiable(ranges) = range::parse(value, u64::MAX) else {
         return None;
     };
     let first = ranges.first()?.first;
     let from_the_end = first > u64::MAX / 2;
-    Some(slice_at(if from_the_end { 0 } else { first }, slice))
+    Some(match ranges.as_slice() {
+        // A slice of it at least: that is all of what is small, and costs no more.
+        [_] if from_the_end => First::Suffix(slice.max(u64::MAX - first)),
+        _ => First::Slice(slice_at(if from_the_end { 0 } else { first }, slice)),
+    })
+}
+
+/// The one range that a client gets of a part which is not stored: the whole of it is in the part, and nothing else is
+/// asked for. `Err`: none of what is asked for exists, in a representation of this length.
+pub fn within(value: &HeaderValue, part: &ContentRange) -> Option<Result<Range, u64>> {
+    match range::parse(value, part.complete) {
+        RangeRequest::Unsatisfiable => Some(Err(part.complete)),
+        RangeRequest::Satisfiable(ranges) => match ranges.as_slice() {
+            [range] if part.range.first <= range.first && range.last <= part.range.last => {
+                Some(Ok(*range))
+            }
+            _ => None,
+        },
+        RangeRequest::None => None,
+    }
 }
 
 /// The slice that holds `position`.
@@ -81,6 +134,14 @@ pub struct ContentRange {
 }
 
 impl ContentRange {
+    pub fn is_all(&self) -> bool {
+        self.range.first == 0 && self.range.last + 1 == self.complete
+    }
+
+    pub fn length(&self) -> u64 {
+        self.range.last - self.range.first + 1
+    }
+
     /// `None` for other units, an unknown complete length, or bounds that contradict each other.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(header::CONTENT_RANGE).iter();
@@ -131,7 +192,7 @@ impl Unusable {
 /// Judges a 206 that answers a request for `asked` on a representation that is not stored: the range that came, and
 /// the complete length.
 pub fn usable(
-    asked: Range,
+    asked: First,
     status: StatusCode,
     headers: &HeaderMap,
 ) -> Result<ContentRange, Unusable> {
@@ -142,8 +203,11 @@ pub fn usable(
     if strong_validator(headers).is_none() {
         return Err(Unusable::NotCombinable);
     }
-    let wanted_last = asked.last.min(came.complete - 1);
-    if came.range.first != asked.first || came.range.last != wanted_last {
+    let lies = |length: &HeaderValue| length.as_bytes() != came.length().to_string().as_bytes();
+    if headers.get(header::CONTENT_LENGTH).is_some_and(lies) {
+        return Err(Unusable::NotCombinable);
+    }
+    if came.range != asked.of(came.complete) {
         return Err(Unusable::OtherRange);
     }
     Ok(came)
@@ -173,7 +237,7 @@ pub fn fills(
         }
         StatusCode::PARTIAL_CONTENT => {
             same()?;
-            let came = usable(asked, status, headers)?;
+            let came = usable(First::Slice(asked), status, headers)?;
             if came.complete != length {
                 return Err(Unusable::Changed);
             }
@@ -232,12 +296,15 @@ mod tests {
 
     #[test]
     fn requests_for_overlapping_ranges_ask_for_the_same_slices() {
-        let first = |value: &'static str| first_slice(&HeaderValue::from_static(value), 100);
-        let range = |first, last| Some(Range { first, last });
+        let first = |value: &'static str| first(&HeaderValue::from_static(value), 100);
+        let range = |first, last| Some(First::Slice(Range { first, last }));
         assert_eq!(first("bytes=0-5"), range(0, 99));
         assert_eq!(first("bytes=150-"), range(100, 199));
         assert_eq!(first("bytes=199-500"), range(100, 199));
-        assert_eq!(first("bytes=-5"), range(0, 99));
+        assert_eq!(first("bytes=-5"), Some(First::Suffix(100)));
+        assert_eq!(first("bytes=-500"), Some(First::Suffix(500)));
+        assert_eq!(first("bytes=-5, 200-300"), range(0, 99));
+        assert_eq!(first("bytes=-0"), None);
         assert_eq!(first("bytes=x"), None);
         assert_eq!(
             slices_for(150, 420, 100, 8, 1000),
@@ -260,6 +327,52 @@ mod tests {
                 last: 989
             }
         );
+    }
+
+    #[test]
+    fn a_part_that_is_not_stored_answers_what_lies_within_it() {
+        let part = ContentRange {
+            range: Range {
+                first: 100,
+                last: 199,
+            },
+            complete: 1000,
+        };
+        for (asked, want) in [
+            ("bytes=110-119", Some(Ok((110, 119)))),
+            ("bytes=100-199", Some(Ok((100, 199)))),
+            ("bytes=100-200", None),
+            ("bytes=99-199", None),
+            ("bytes=110-", None),
+            ("bytes=110-119, 130-139", None),
+            ("bytes=-5", None),
+            ("bytes=1000-", Some(Err(1000))),
+            ("items=1", None),
+        ] {
+            let range = |(first, last)| Range { first, last };
+            assert_eq!(
+                within(&HeaderValue::from_static(asked), &part),
+                want.map(|found: Result<_, u64>| found.map(range)),
+                "{asked}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_asked_from_the_end_is_placed_by_the_length_that_came() {
+        let tail = |range| headers(&[("etag", "\"a\""), ("content-range", range)]);
+        let judge = |bytes, range| {
+            let came = usable(
+                First::Suffix(bytes),
+                StatusCode::PARTIAL_CONTENT,
+                &tail(range),
+            );
+            came.map(|part| (part.range.first, part.range.last))
+        };
+        assert_eq!(judge(5, "bytes 95-99/100"), Ok((95, 99)));
+        assert_eq!(judge(500, "bytes 0-99/100"), Ok((0, 99)));
+        assert_eq!(judge(5, "bytes 94-99/100"), Err(Unusable::OtherRange));
+        assert_eq!(judge(5, "bytes 0-4/100"), Err(Unusable::OtherRange));
     }
 
     #[test]

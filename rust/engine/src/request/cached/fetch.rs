@@ -10,10 +10,11 @@ use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
         freshness::Freshness,
+        slices::{ContentRange, First},
         storable::{Authorization, NotStored},
         validate, vary,
     },
-    http::{cache_control::RequestDirectives, range::Range},
+    http::cache_control::RequestDirectives,
     plan::{Route, Target},
 };
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
@@ -28,7 +29,7 @@ use super::{
     keep::{head_effects, take_tags},
     look_up::variant_key,
     purged::{asked, unpurged},
-    send::{Served, as_asked, read_along, stored, straight},
+    send::{Served, as_asked, part_of, read_along, stored, straight},
 };
 use crate::{
     body::EdgeBody,
@@ -54,8 +55,8 @@ pub(super) enum Flown {
     Arriving(Arc<ArrivingResponse>, Reader, HeaderMap),
     Stored(Arc<Entry>, Reuse, HeaderMap),
     Failed(Unanswered),
-    /// A part was asked for of what cannot be kept in slices.
-    NotSliceable(&'static str),
+    /// A part was asked for of what cannot be kept in slices, and this came.
+    NotSliceable(&'static str, Option<(Received, ContentRange)>),
 }
 
 /// What is needed to judge an answer after the client's request is gone.
@@ -70,7 +71,7 @@ pub(super) struct Question {
     pub authorization: Authorization,
     pub stale: Option<Arc<Entry>>,
     /// What the origin is asked for, where that is not the whole.
-    pub slice: Option<Range>,
+    pub slice: Option<First>,
     /// What had happened to stored responses before the fetch departs.
     pub departs: Departure,
     /// The path that the viewer asked for, where it is not the one in the key.
@@ -128,10 +129,11 @@ async fn lead(
     let (landed, leader) = oneshot::channel();
     spawn_local(fly(Rc::clone(&x.worker), ask, question, lead, Some(landed)));
     match leader.await {
-        // Where the answer cannot be cut, a part is asked for by itself.
-        Ok(Flown::NotSliceable(why)) => {
+        Ok(Flown::NotSliceable(why, came)) => {
             x.note.detail = Some(why);
-            Ok(None)
+            x.note.forward_status = came.as_ref().map(|(received, _)| received.status);
+            // Where what came does not hold all that is asked for, that is asked for by itself.
+            Ok(came.and_then(|(received, part)| part_of(x, received, &part)))
         }
         Ok(flown) => arrive(x, route, flown).map(Some),
         Err(_) => Err(answer::origin_failed(false).into()),
@@ -408,7 +410,7 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
             }
             None => Err(answer::origin_failed(false).into()),
         },
-        Flown::NotSliceable(_) => Err(answer::origin_failed(false).into()),
+        Flown::NotSliceable(..) => Err(answer::origin_failed(false).into()),
         Flown::Failed(Unanswered::Early(early)) => Err(early),
         Flown::Failed(Unanswered::Failed(error)) => on_failure(x, route, None, &error),
     }

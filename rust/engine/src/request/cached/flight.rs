@@ -82,13 +82,13 @@ pub(super) async fn fly(
                 let _ = leader.send(Flown::Stored(entry, reuse, aside));
             }
         }
-        Departed::NotSliceable(why) => {
+        Departed::NotSliceable(why, came) => {
             remember_unshared(&worker, &question);
             worker.metrics.not_stored(why);
             lead.land(Landing::Released);
             drop(lead);
             if let Some(leader) = leader {
-                let _ = leader.send(Flown::NotSliceable(why));
+                let _ = leader.send(Flown::NotSliceable(why, came));
             }
         }
         Departed::Storing(mut arrival) => {
@@ -122,8 +122,8 @@ pub(super) async fn fly_alone(
         Departed::Stored(entry, reuse, aside) => {
             let _ = leader.send(Flown::Stored(entry, reuse, aside));
         }
-        Departed::NotSliceable(why) => {
-            let _ = leader.send(Flown::NotSliceable(why));
+        Departed::NotSliceable(why, came) => {
+            let _ = leader.send(Flown::NotSliceable(why, came));
         }
         Departed::Storing(mut arrival) => {
             let aside = std::mem::take(&mut arrival.aside);
@@ -143,8 +143,8 @@ pub(super) enum Departed {
     Stored(Arc<Entry>, Reuse, HeaderMap),
     Storing(Box<Arrival>),
     Failed(Unanswered),
-    /// What came of a request for a slice cannot be stored in slices: whoever asked for a part asks for just that.
-    NotSliceable(&'static str),
+    /// What came of a request for a slice cannot be stored in slices.
+    NotSliceable(&'static str, Option<(Received, ContentRange)>),
 }
 
 /// A storable answer whose body is still to come.
@@ -172,7 +172,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         None => false,
     };
     if let Some(slice) = question.slice
-        && let Some(value) = slices::range_value(slice)
+        && let Some(value) = slice.value()
     {
         ask.headers.insert(header::RANGE, value);
     }
@@ -265,43 +265,67 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             return stands_in(entry);
         }
     }
+    let unsliced = |received: Received, why: &'static str| {
+        let part = ContentRange::of(&received.headers).filter(|part| {
+            let announced = content_length(&received.headers);
+            announced.is_none_or(|length| length == part.length())
+        });
+        Departed::NotSliceable(why, part.map(|part| (received, part)))
+    };
     let part = match question.slice {
         Some(slice) if received.status == StatusCode::PARTIAL_CONTENT => {
             match usable(slice, received.status, &received.headers) {
                 Ok(part) => Some(part),
-                Err(why) => return Departed::NotSliceable(why.as_str()),
+                Err(why) => return unsliced(received, why.as_str()),
             }
         }
         _ => None,
     };
-    let origin_status = received.status;
-    if let Some(part) = part {
-        as_whole(&mut received, part);
-    }
-    let directives = ResponseDirectives::parse(&received.headers, &route.cache.targets);
-    let input = StoreInput {
-        method: &question.method,
-        request: &question.request,
-        request_directives: &question.directives,
-        authorization: question.authorization,
-        status: received.status,
-        response: &received.headers,
-        directives: &directives,
-        policy: &route.cache,
-        now: received.received_at,
+    let size = worker
+        .slice_bytes(&live)
+        .filter(|_| route.cache.slices && matches!(received.body, ReceivedBody::Upstream(_)));
+    let cut = |headers: &HeaderMap, length: Option<u64>| {
+        size.filter(|&size| length.is_some_and(|length| worth_cutting(headers, length, size)))
     };
-    if let Err(why) = storable::storable(&input) {
+    // Only slices hold a part: what is not worth cutting has come whole, or is not stored.
+    if let Some(part) = part
+        && !part.is_all()
+        && cut(&received.headers, Some(part.complete)).is_none()
+    {
+        return unsliced(received, NotStored::Partial.as_str());
+    }
+    let origin_status = received.status;
+    let directives = ResponseDirectives::parse(&received.headers, &route.cache.targets);
+    let judged = |received: &Received, status| {
+        storable::storable(&StoreInput {
+            method: &question.method,
+            request: &question.request,
+            request_directives: &question.directives,
+            authorization: question.authorization,
+            status,
+            response: &received.headers,
+            directives: &directives,
+            policy: &route.cache,
+            now: received.received_at,
+        })
+    };
+    // A part is judged as the whole that it is of (RFC 9111 §3.4).
+    let status = if part.is_some() {
+        StatusCode::OK
+    } else {
+        received.status
+    };
+    if let Err(why) = judged(&received, status) {
         return match part {
-            Some(_) => Departed::NotSliceable(why.as_str()),
+            Some(_) => unsliced(received, why.as_str()),
             None => Departed::Own(received, why),
         };
     }
+    if let Some(part) = part {
+        as_whole(&mut received, part);
+    }
     let announced = content_length(&received.headers);
-    let cut = worker.slice_bytes(&live).filter(|&size| {
-        route.cache.slices
-            && matches!(received.body, ReceivedBody::Upstream(_))
-            && announced.is_some_and(|length| worth_cutting(&received.headers, length, size))
-    });
+    let cut = cut(&received.headers, announced);
     if cut.is_none() && announced.is_some_and(|length| length > worker.shared.store.largest()) {
         return Departed::Own(received, NotStored::TooLarge);
     }
@@ -374,7 +398,7 @@ fn stands_in(entry: &Arc<Entry>) -> Departed {
     Departed::Stored(Arc::clone(entry), Reuse::StaleOnError, HeaderMap::new())
 }
 
-/// A part that may stand for the whole when storing is judged (RFC 9111 §3.4): with its status and length.
+/// A part takes the status and the length of the whole that it is of.
 fn as_whole(received: &mut Received, part: ContentRange) {
     received.status = StatusCode::OK;
     received.headers.remove(header::CONTENT_RANGE);

@@ -162,6 +162,12 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
             }
         },
     };
+    // A part that says it is all of the response may turn out to be less.
+    let short = arriving.status == StatusCode::OK
+        && arriving
+            .content_length
+            .is_some_and(|length| length != body.length());
+    let end = if short { End::Broken } else { end };
     if end == End::Complete
         && let Some(pieces) = body.pieces()
     {

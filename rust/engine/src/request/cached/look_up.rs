@@ -10,7 +10,8 @@ use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
         key::{self, KeyParts},
-        refresh_ahead, slices,
+        refresh_ahead,
+        slices::{self, First},
         storable::Authorization,
     },
     http::{cache_control::RequestDirectives, structured::Forward},
@@ -185,7 +186,7 @@ pub(super) fn look_up_with(
     let slice = match x.head.headers.get(header::RANGE) {
         Some(range) if route.cache.slices && x.head.method == Method::GET => worker
             .slice_bytes(&x.live)
-            .and_then(|size| slices::first_slice(range, size)),
+            .and_then(|size| slices::first(range, size)),
         _ => None,
     };
     // A body would be part of the question, but not of the key.
@@ -202,8 +203,12 @@ pub(super) fn look_up_with(
     let slice = slice.filter(|_| stale.is_none());
     let mut missing = missing(stale, why, detail, collapse, unshared);
     if let Some(slice) = slice {
-        missing.flight.push(b'r');
-        missing.flight.extend_from_slice(&slice.first.to_le_bytes());
+        let (kind, place) = match slice {
+            First::Slice(range) => (b'r', range.first),
+            First::Suffix(bytes) => (b's', bytes),
+        };
+        missing.flight.push(kind);
+        missing.flight.extend_from_slice(&place.to_le_bytes());
         missing.slice = Some(slice);
     }
     if matches!(

@@ -18,7 +18,7 @@ mod slices;
 
 use std::sync::Arc;
 
-use edgerouter_core::http::{range::Range, structured::Forward};
+use edgerouter_core::{cache::slices::First, http::structured::Forward};
 use http::Response;
 
 use crate::{
@@ -57,7 +57,7 @@ pub struct Missing {
     /// Why the store cannot answer.
     pub detail: &'static str,
     /// The slice to begin with, where a part of an unknown response is asked for.
-    pub slice: Option<Range>,
+    pub slice: Option<First>,
     /// Whether concurrent requests may wait for this one.
     pub collapse: bool,
     /// The last answer for this URL could not be stored.

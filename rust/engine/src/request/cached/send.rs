@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use edgerouter_core::{
-    cache::validate::{self, Outcome as Precondition},
+    cache::{
+        slices::{self as cache_slices, ContentRange},
+        validate::{self, Outcome as Precondition},
+    },
     finish::{self, Partial},
     http::range::{self, Range, RangeRequest},
     plan::Route,
@@ -11,7 +14,7 @@ use edgerouter_core::{
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use smallvec::SmallVec;
 
-use super::slices::{self, Part};
+use super::slices::{self, Excerpt, Part};
 use crate::{
     body::{EdgeBody, range_of},
     request::{
@@ -210,6 +213,59 @@ pub fn as_asked(x: &Exchange, received: Received) -> Response<EdgeBody> {
             EdgeBody::empty(),
         ),
     }
+}
+
+/// What a client asked for of a part that came and is not stored; `None` when the part does not hold all of it.
+pub(super) fn part_of(
+    x: &Exchange,
+    received: Received,
+    part: &ContentRange,
+) -> Option<Response<EdgeBody>> {
+    let asked = x.head.headers.get(header::RANGE)?;
+    // Whether the parts of another representation are wanted is for the origin to say.
+    if x.head.headers.contains_key(header::IF_RANGE) {
+        return None;
+    }
+    let found = cache_slices::within(asked, part)?;
+    let ReceivedBody::Upstream(body) = received.body else {
+        return None;
+    };
+    let mut headers = received.headers;
+    match validate::precondition(&x.head.method, &x.head.headers, StatusCode::OK, &headers) {
+        Precondition::Send => {}
+        Precondition::NotModified => {
+            validate::not_modified(&mut headers);
+            return Some(answer::of(
+                StatusCode::NOT_MODIFIED,
+                headers,
+                EdgeBody::empty(),
+            ));
+        }
+        Precondition::Failed => {
+            return Some(answer::of(
+                StatusCode::PRECONDITION_FAILED,
+                HeaderMap::new(),
+                EdgeBody::empty(),
+            ));
+        }
+    }
+    Some(match found {
+        Ok(range) => {
+            finish::partial(&mut headers, &[range], part.complete)?;
+            let skip = range.first - part.range.first;
+            let body = Excerpt::new(body, skip, range.last - range.first + 1);
+            answer::of(
+                StatusCode::PARTIAL_CONTENT,
+                headers,
+                EdgeBody::streamed(body),
+            )
+        }
+        Err(length) => answer::of(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            finish::unsatisfiable(length),
+            EdgeBody::empty(),
+        ),
+    })
 }
 
 /// An answer that is not stored, passed on as it comes.

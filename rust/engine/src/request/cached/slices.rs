@@ -11,17 +11,17 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use edgerouter_core::{
-    cache::slices::{self, Unusable},
+    cache::slices::{self, First, Unusable},
     http::{etag::EntityTag, range::Range},
     plan::Route,
 };
-use http::{HeaderValue, header};
+use http::header;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::spawn_local;
 
@@ -274,9 +274,61 @@ impl Body for SlicedBody {
     }
 }
 
-/// `bytes=FIRST-LAST`.
-pub(super) fn range_value(range: Range) -> Option<HeaderValue> {
-    HeaderValue::from_str(&format!("bytes={}-{}", range.first, range.last)).ok()
+/// Some bytes out of an origin's response.
+pub(super) struct Excerpt {
+    body: UpstreamBody,
+    skip: u64,
+    left: u64,
+}
+
+impl Excerpt {
+    pub(super) fn new(body: UpstreamBody, skip: u64, length: u64) -> Self {
+        Self {
+            body,
+            skip,
+            left: length,
+        }
+    }
+}
+
+impl Body for Excerpt {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        while this.left > 0 {
+            let mut data = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                None => return Poll::Ready(Some(Err(Interrupted::Origin.into()))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue,
+                },
+            };
+            let length = data.len() as u64;
+            let passed = this.skip.min(length);
+            this.skip -= passed;
+            data.advance(usize::try_from(passed).unwrap_or(usize::MAX));
+            data.truncate(usize::try_from(this.left).unwrap_or(usize::MAX));
+            if !data.is_empty() {
+                this.left -= data.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
 }
 
 /// Asks the origin for the slices of a run.
@@ -324,8 +376,10 @@ async fn asked(ask: &mut Ask, entry: &Arc<Entry>, run: &Run) -> Result<(Upstream
         first: run.first(),
         last: run.last(),
     };
-    ask.headers
-        .insert(header::RANGE, range_value(range).ok_or(End::Broken)?);
+    ask.headers.insert(
+        header::RANGE,
+        First::Slice(range).value().ok_or(End::Broken)?,
+    );
     // With another representation behind the tag the origin sends that one whole, which says so at once.
     if let Some(tag) = object.headers.get(header::ETAG)
         && EntityTag::parse(tag.as_bytes()).is_some()
