@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ..origins import Reply
+from ..origins import Reply, Seen
 from ..raw import connect, responses
 from .conftest import Cached, MakeCached, status_of
 
@@ -23,11 +23,28 @@ def test_a_response_to_an_authorized_request_is_shared_only_when_it_says_so(cach
     assert cached.reuses(FRESH, authorization="Basic eDp5"), "a public response serves the authorized too"
 
 
-def test_a_post_never_answers_a_get(cached: Cached) -> None:
-    path = cached.answer({**FRESH, "Content-Location": ""})
-    cached.client.post(path, content=b"x")
-    cached.get(path)
-    assert [seen.method for seen in cached.origin.requests] == ["POST", "GET"]
+def test_a_post_does_not_answer_a_get_by_itself(cached: Cached) -> None:
+    for fields in (FRESH, {"Content-Location": ""}, {**FRESH, "Content-Location": "/other"}):
+        path = cached.answer(fields)
+        cached.client.post(path, content=b"x")
+        cached.get(path)
+        assert [seen.method for seen in cached.origin.requests if seen.path == path] == ["POST", "GET"]
+
+
+def test_a_post_answers_a_get_when_it_says_for_how_long_it_is_what_the_url_stands_for(cached: Cached) -> None:
+    path = cached.path()
+
+    def answer(seen: Seen) -> Reply:
+        return Reply(200, {**FRESH, "Content-Location": path, "X-Method": seen.method}, seen.body or b"empty")
+
+    cached.origin.on(path, answer)
+    for body in (b"first", b"second"):
+        assert cached.client.post(path, content=body).content == body
+        for _ in range(2):
+            got = cached.get(path)
+            assert (got.content, got.headers["x-method"]) == (body, "POST")
+    # Never the other way round: each POST reaches the origin.
+    assert [seen.method for seen in cached.origin.requests if seen.path == path] == ["POST", "POST"]
 
 
 def test_a_get_with_a_body_is_neither_stored_nor_answered_with_anothers_range(cached: Cached) -> None:

@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use smallvec::SmallVec;
 
 use crate::http::{
+    cache_control::ResponseDirectives,
     date,
     etag::{self, EntityTag},
 };
@@ -203,6 +204,31 @@ pub fn invalidation_targets(
         .collect()
 }
 
+/// Whether the answer to a POST is also what a GET of the same URL gets (RFC 9110 §9.3.3): `Content-Location` says that
+/// it is of that URL, and its lifetime is explicit.
+pub fn represents_target(
+    host: &str,
+    target: (&str, Option<&str>),
+    status: StatusCode,
+    response: &HeaderMap,
+    directives: &ResponseDirectives,
+) -> bool {
+    let explicit = directives.max_age.is_some()
+        || directives.s_maxage.is_some()
+        || (!directives.targeted && response.contains_key(header::EXPIRES));
+    let mut lines = response.get_all(header::CONTENT_LOCATION).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    let Ok(reference) = line.to_str() else {
+        return false;
+    };
+    let same = reference.trim().is_empty()
+        || resolve(host, target.0, reference.trim())
+            .is_some_and(|(path, query)| (path.as_str(), query.as_deref()) == target);
+    status == StatusCode::OK && explicit && same
+}
+
 fn resolve(host: &str, base_path: &str, reference: &str) -> Option<(String, Option<String>)> {
     let absolute = if reference.is_empty() || reference.starts_with(['?', '#']) {
         format!("{base_path}{reference}")
@@ -325,6 +351,29 @@ mod tests {
                 want,
                 "{new:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_post_speaks_for_its_url_only_where_it_says_so() {
+        let fresh = ("cache-control", "max-age=60");
+        for (fields, want) in [
+            (&[fresh, ("content-location", "/a/b?q")][..], true),
+            (&[fresh, ("content-location", "")], true),
+            (&[fresh, ("content-location", "b?q")], true),
+            (&[fresh, ("content-location", "http://h/a/b?q")], true),
+            (&[("expires", "x"), ("content-location", "/a/b?q")], true),
+            (&[fresh, ("content-location", "/a/b")], false),
+            (&[fresh, ("content-location", "http://other/a/b?q")], false),
+            (&[fresh], false),
+            (&[("content-location", "/a/b?q")], false),
+        ] {
+            let fields = headers(fields);
+            let directives = ResponseDirectives::parse(&fields, &[]);
+            let target = ("/a/b", Some("q"));
+            let judge = |status| represents_target("h", target, status, &fields, &directives);
+            assert_eq!(judge(StatusCode::OK), want, "{fields:?}");
+            assert!(!judge(StatusCode::CREATED));
         }
     }
 

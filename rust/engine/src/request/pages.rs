@@ -1,7 +1,5 @@
 //! The fetch of a request, and the pages that may stand in for its answer: error pages and the single-page fall-back.
 
-use std::rc::Rc;
-
 use edgerouter_core::{
     http::structured::Forward,
     origin::failover::is_idempotent,
@@ -54,8 +52,9 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
     } else {
         x.replayable_body(route).await?
     };
-    let keeps_headers =
-        route.fallback.is_some() || !route.errors.is_empty() || x.needs_headers_later(route);
+    let keeps_headers = route.fallback.is_some() || !route.errors.is_empty() || x.needs_headers_later(route)
+        // They may select the response that a POST leaves for its URL.
+        || (route.cache.enabled && x.head.method == Method::POST);
     let mut ask = if keeps_headers {
         x.ask(route, false)?
     } else {
@@ -68,13 +67,15 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
                 return tunnel::open(x, received);
             }
             received.upgrade = None;
-            cached::take_tags(route, &mut received.headers);
-            let response = cached::straight(received);
             if route_invalidates(x) {
-                let live = Rc::clone(&x.live);
-                cached::invalidate(&Rc::clone(&x.worker), &live, x, &response);
+                let (status, headers) = (received.status, &received.headers);
+                cached::invalidate(&x.worker, &x.live, x, status, headers);
             }
-            Ok(response)
+            if cached::represents(x, route, &received) {
+                return Ok(cached::take_posted(x, route, received));
+            }
+            cached::take_tags(route, &mut received.headers);
+            Ok(cached::straight(received))
         }
         Err(Unanswered::Early(early)) => Err(early),
         Err(Unanswered::Failed(FetchError::RequestBody(_))) => Err(exchange::broken_body(x)),

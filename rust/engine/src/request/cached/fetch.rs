@@ -290,7 +290,7 @@ fn join(x: &Exchange, flight_key: &[u8], url_key: &[u8]) -> Join {
     })
 }
 
-fn departure(x: &Exchange) -> Departure {
+pub(super) fn departure(x: &Exchange) -> Departure {
     Departure {
         purge: x.worker.shared.purges.newest(),
         invalidation: x.worker.shared.invalidations.newest(),
@@ -417,7 +417,7 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
 }
 
 /// Gives the client whose request brought a response what is kept from all others.
-fn with_aside(mut response: Response<EdgeBody>, aside: HeaderMap) -> Response<EdgeBody> {
+pub(super) fn with_aside(mut response: Response<EdgeBody>, aside: HeaderMap) -> Response<EdgeBody> {
     if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().extend(aside);
     }

@@ -17,6 +17,7 @@ use edgerouter_core::{
         vary::{self, Vary},
     },
     http::{cache_control::ResponseDirectives, range::Range},
+    plan::Route,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use smallvec::SmallVec;
@@ -265,6 +266,18 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             return stands_in(entry);
         }
     }
+    judge(worker, route, question, received, started, birth)
+}
+
+/// What of an answer that is no 304 can be stored, and how.
+pub(super) fn judge(
+    worker: &Rc<Worker>,
+    route: &Route,
+    question: &Question,
+    mut received: Received,
+    started: Instant,
+    birth: Birth,
+) -> Departed {
     let unsliced = |received: Received, why: &'static str| {
         let part = ContentRange::of(&received.headers).filter(|part| {
             let announced = content_length(&received.headers);
@@ -282,7 +295,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         _ => None,
     };
     let size = worker
-        .slice_bytes(&live)
+        .slice_bytes(&worker.live())
         .filter(|_| route.cache.slices && matches!(received.body, ReceivedBody::Upstream(_)));
     let cut = |headers: &HeaderMap, length: Option<u64>| {
         size.filter(|&size| length.is_some_and(|length| worth_cutting(headers, length, size)))

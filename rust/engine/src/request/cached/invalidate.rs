@@ -3,11 +3,10 @@
 use std::rc::Rc;
 
 use edgerouter_core::cache::{key, validate};
-use http::Response;
+use http::{HeaderMap, StatusCode};
 use smallvec::SmallVec;
 
 use crate::{
-    body::EdgeBody,
     request::Exchange,
     worker::{LocalLive, Worker},
 };
@@ -18,9 +17,10 @@ pub fn invalidate(
     worker: &Rc<Worker>,
     live: &Rc<LocalLive>,
     x: &Exchange,
-    response: &Response<EdgeBody>,
+    status: StatusCode,
+    headers: &HeaderMap,
 ) {
-    if !validate::invalidates(&x.head.method, response.status()) {
+    if !validate::invalidates(&x.head.method, status) {
         return;
     }
     let mut targets: SmallVec<[(String, Option<String>); 3]> = SmallVec::new();
@@ -31,7 +31,7 @@ pub fn invalidate(
     targets.extend(validate::invalidation_targets(
         x.host(),
         x.viewer_path.path(),
-        response.headers(),
+        headers,
     ));
     for (path, query) in targets {
         // The key of a URL depends on the policy of the route that would serve it.

@@ -265,7 +265,7 @@ fn refreshes_ahead(x: &Exchange, route: &Route, object: &Object) -> bool {
 }
 
 /// Appends what the route's policy makes part of the key beyond the URL; false when there is nothing.
-fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) -> bool {
+pub(super) fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) -> bool {
     if !x.has_dimensions(route) {
         return false;
     }

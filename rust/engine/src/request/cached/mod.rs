@@ -2,7 +2,8 @@
 //!
 //! `look_up` finds a stored response (`from_disk` when memory has it no more), `send` makes of it what the client gets;
 //! where there is none, `fetch` leads or follows a `flight` to the origin, and `keep` stores what it brings. `slices`
-//! reads and fills large objects. `purged` sorts out what an operator invalidated, `invalidate` what unsafe methods did.
+//! reads and fills large objects. `purged` sorts out what an operator invalidated, `invalidate` what unsafe methods did, and
+//! `posted` stores what a POST says about its own URL.
 //! The rules are
 //! in `edgerouter_core::cache`; here they are applied in order.
 
@@ -12,6 +13,7 @@ mod from_disk;
 mod invalidate;
 mod keep;
 mod look_up;
+mod posted;
 mod purged;
 mod send;
 mod slices;
@@ -30,6 +32,7 @@ pub use fetch::{fetch, on_failure};
 pub use invalidate::invalidate;
 pub use keep::take_tags;
 pub use look_up::{cacheable, look_up};
+pub use posted::{represents, take_posted};
 pub use send::straight;
 
 /// The outcome of a look-up.
