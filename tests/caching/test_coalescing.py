@@ -106,6 +106,30 @@ def test_nobody_gets_an_answer_that_is_for_another(cached: Cached, fields: dict[
     assert cached.origin.count(path) == 12
 
 
+@pytest.mark.parametrize("field", [("Cache-Control", "private, max-age=60"), ("Vary", "X-Who")])
+def test_a_304_that_takes_a_response_from_the_others_is_for_the_client_that_asked(
+    cached: Cached, field: tuple[str, str]
+) -> None:
+    path = cached.answer({"Cache-Control": "max-age=1", "ETag": '"a"'}, "old")
+    httpx.get(cached.edge.url + path)
+    now = [("Cache-Control", "max-age=60"), field]
+
+    def answer(seen: Seen) -> Reply:
+        if seen.get("if-none-match") == '"a"':
+            return Reply(304, [*now, ("ETag", '"a"')])
+        return Reply(200, now, seen.get("x-who") or "")
+
+    gate = Gate(answer)
+    cached.origin.on(path, gate)
+    cached.at(10)
+    with waiting(cached, path, [{"x-who": "1"}, {"x-who": "2"}, {"x-who": "3"}]) as futures:
+        gate.open.set()
+        for future in futures:
+            assert "collapsed" not in status_of(future.result(20))
+        assert futures[0].result().text == "old"
+    assert cached.get(path, x_who="4").text == "4"
+
+
 def test_vary_that_comes_late_splits_the_followers_into_those_that_agree(cached: Cached) -> None:
     path = cached.path()
     gate = Gate(lambda seen: Reply(200, {**FRESH, "Vary": "X-Who"}, seen.get("x-who") or ""))

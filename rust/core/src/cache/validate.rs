@@ -112,8 +112,8 @@ const KEPT: [HeaderName; 5] = [
     header::VIA,
 ];
 
-/// Whether a 304 is about this stored response (§4.3.4): one with a strong validator of its own is about a response with
-/// the same one, and about no other.
+/// Whether a 304 is about this stored response (§4.3.4): one with an entity tag is about a response with the same one,
+/// and about no other.
 pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
     let tag = |headers: &'_ HeaderMap| headers.get(header::ETAG).cloned();
     let Some(new) = tag(from_304) else {
@@ -126,7 +126,7 @@ pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
         None => parsed.weak,
         Some(stored) => match EntityTag::parse(stored.as_bytes()) {
             // The tag that we asked with: weakly the same is the origin's word that it still fits.
-            Some(stored) => parsed.weak || stored.weak_eq(&parsed),
+            Some(stored) => stored.weak_eq(&parsed),
             None => true,
         },
     }
@@ -312,12 +312,15 @@ mod tests {
     }
 
     #[test]
-    fn a_304_with_another_strong_tag_is_about_another_response() {
+    fn a_304_with_another_tag_is_about_another_response() {
         for (stored, new, want) in [
             (&[("etag", "\"a\"")][..], &[("etag", "\"a\"")][..], true),
             (&[("etag", "\"a\"")], &[("etag", "\"b\"")], false),
             (&[("etag", "\"a\"")], &[], true),
-            (&[("etag", "W/\"a\"")], &[("etag", "W/\"b\"")], true),
+            (&[("etag", "W/\"a\"")], &[("etag", "W/\"a\"")], true),
+            (&[("etag", "W/\"a\"")], &[("etag", "W/\"b\"")], false),
+            (&[("etag", "\"a\"")], &[("etag", "W/\"b\"")], false),
+            (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true),
             (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], true),
             (&[("last-modified", "x")], &[("etag", "\"a\"")], false),
             (&[("last-modified", "x")], &[("etag", "W/\"a\"")], true),

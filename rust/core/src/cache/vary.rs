@@ -35,6 +35,15 @@ pub fn of(response: &HeaderMap) -> Vary {
     Vary::Names(names)
 }
 
+/// Fields that are no lists: white space and commas in them mean what they mean.
+const NO_LISTS: [HeaderName; 5] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::ORIGIN,
+    header::REFERER,
+    header::USER_AGENT,
+];
+
 /// Appends the selecting fields of a request, normalised where the meaning stays the same (§4.1): lines joined, white
 /// space around members dropped, `Accept-Encoding` and `Accept-Language` in lower case, codings sorted. `reduced`: what
 /// goes to the origin is `Accept-Encoding` reduced to what the edge tells apart, so that is what counts. An absent field
@@ -56,6 +65,14 @@ pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, r
             out.push(1);
             // Servers may take the order of equal weights as a preference (RFC 9110 §12.5.4): it stays.
             weighted(out, name, request, false);
+            out.push(0);
+            continue;
+        }
+        if NO_LISTS.contains(name) {
+            for line in request.get_all(name) {
+                out.push(1);
+                out.extend_from_slice(line.as_bytes());
+            }
             out.push(0);
             continue;
         }
@@ -144,6 +161,19 @@ mod tests {
         assert_eq!(key(&[("x-a", "1"), ("x-a", "2")]), key(&[("x-a", "1, 2")]));
         assert_ne!(key(&[("x-a", "1")]), key(&[("x-a", "2")]));
         assert_ne!(key(&[]), key(&[("x-a", "")]));
+    }
+
+    #[test]
+    fn what_is_no_list_is_compared_as_it_stands() {
+        let key = |value: &str| {
+            let mut out = Vec::new();
+            let names = [header::COOKIE];
+            secondary(&mut out, &names, &request(&[("cookie", value)]), false);
+            out
+        };
+        assert_eq!(key("a=1,2"), key("a=1,2"));
+        assert_ne!(key("a=1,2"), key("a=1, 2"));
+        assert_ne!(key("a=,1"), key("a=1"));
     }
 
     #[test]

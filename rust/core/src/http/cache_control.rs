@@ -4,7 +4,10 @@
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
-use super::list;
+use super::{
+    list,
+    structured::{self, Bare},
+};
 
 const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
@@ -126,18 +129,22 @@ impl ResponseDirectives {
             targeted: true,
             ..Self::default()
         };
-        let mut any = false;
+        // All lines are one dictionary, in which the last of several members of a name counts (RFC 9651 §4.2).
+        let mut members: Vec<(&[u8], Bare<'_>)> = Vec::new();
         for line in headers.get_all(target) {
-            for (name, value) in super::structured::dictionary(line.as_bytes())? {
-                any = true;
-                match value {
-                    super::structured::Bare::True => found.take(name, None),
-                    super::structured::Bare::Integer(text) => found.take(name, Some(text)),
-                    super::structured::Bare::Other => {}
-                }
+            for (name, value) in structured::dictionary(line.as_bytes())? {
+                members.retain(|(known, _)| *known != name);
+                members.push((name, value));
             }
         }
-        any.then_some(found)
+        for &(name, value) in &members {
+            match value {
+                Bare::True => found.take(name, None),
+                Bare::Integer(text) => found.take(name, Some(text)),
+                Bare::Other => {}
+            }
+        }
+        (!members.is_empty()).then_some(found)
     }
 
     /// As `Cache-Control` is written, but for `max-age=N+M`: M more seconds for which it may be served stale.
@@ -320,6 +327,11 @@ mod tests {
             ("cdn-cache-control", "max-age=60, &"),
         ]);
         assert_eq!((broken.no_store, broken.targeted), (true, false));
+        let lines = response(&[
+            ("cdn-cache-control", "max-age=1, max-age=2"),
+            ("cdn-cache-control", "max-age=60"),
+        ]);
+        assert_eq!(lines.max_age, Some(60));
         let empty = response(&[("cache-control", "max-age=1"), ("cdn-cache-control", "")]);
         assert_eq!((empty.max_age, empty.targeted), (Some(1), false));
     }

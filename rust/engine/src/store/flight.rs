@@ -45,6 +45,8 @@ pub enum Landing {
 pub enum Reuse {
     /// The origin answered 304, or a full response that has just been stored.
     Revalidated,
+    /// As `Revalidated`, for the client that asked only: the 304 says that the response is not for others as it is.
+    RevalidatedForOne,
     /// The origin failed and the stored response may stand in (RFC 5861 §4).
     StaleOnError,
     /// The head is stored and the body is coming in slices; with the origin's status.

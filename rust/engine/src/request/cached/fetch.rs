@@ -394,6 +394,10 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
         Flown::Stored(entry, reuse, aside) => match entry.object() {
             Some(object) => {
                 let served = match reuse {
+                    Reuse::RevalidatedForOne => {
+                        x.note.forward_status = Some(StatusCode::NOT_MODIFIED);
+                        Served::Revalidated
+                    }
                     Reuse::Revalidated => {
                         x.note.forward_status = Some(StatusCode::NOT_MODIFIED);
                         x.note.stored = true;

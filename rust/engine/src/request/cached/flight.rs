@@ -77,7 +77,10 @@ pub(super) async fn fly(
             }
         }
         Departed::Stored(entry, reuse, aside) => {
-            lead.land(Landing::Stored(Arc::clone(&entry), reuse));
+            lead.land(match reuse {
+                Reuse::RevalidatedForOne => Landing::Released,
+                _ => Landing::Stored(Arc::clone(&entry), reuse),
+            });
             drop(lead);
             if let Some(leader) = leader {
                 let _ = leader.send(Flown::Stored(entry, reuse, aside));

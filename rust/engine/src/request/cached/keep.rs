@@ -10,6 +10,7 @@ use edgerouter_core::{
         storable::{self, NotStored, StoreInput},
         tags,
         validate::{self, HeadEffect},
+        vary,
     },
     finish,
     http::{
@@ -345,7 +346,9 @@ pub(super) fn freshen(
     let mut headers = object.headers;
     headers.remove(header::AGE);
     headers.remove(CACHE_STATUS);
+    let before = vary::of(&headers);
     validate::freshen(&mut headers, &received.headers);
+    let varies = vary::of(&headers);
     let directives = ResponseDirectives::parse(&headers, &route.cache.targets);
     let (freshness, _rule) = freshness::freshness(
         object.status,
@@ -395,18 +398,25 @@ pub(super) fn freshen(
         set_aside,
     };
     let fresh = Arc::new(Entry::new(entry.key(), Content::Object(fresh), birth));
-    match storable {
+    let reuse = match storable {
+        // Where it is stored says what it used to vary by.
+        Ok(()) if varies != before => {
+            worker.shared.store.remove(entry.key());
+            Reuse::RevalidatedForOne
+        }
         // What this request brought may not be kept, and says nothing against what was kept before.
-        Ok(()) if question.directives.no_store => {}
+        Ok(()) if question.directives.no_store => Reuse::Revalidated,
         Ok(()) => {
             put(worker, question, &fresh);
+            Reuse::Revalidated
         }
         Err(why) => {
             worker.metrics.not_stored(why.as_str());
             worker.shared.store.remove(entry.key());
+            Reuse::RevalidatedForOne
         }
-    }
-    Departed::Stored(fresh, Reuse::Revalidated, aside)
+    };
+    Departed::Stored(fresh, reuse, aside)
 }
 
 /// As an object keeps the time that its fetch took.
