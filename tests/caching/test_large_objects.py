@@ -205,7 +205,9 @@ def test_the_end_of_a_small_object_brings_all_of_it(film: Film, client: httpx.Cl
 
 @pytest.mark.parametrize("framing", ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"])
 def test_a_part_that_is_shorter_than_it_says_is_not_stored(origin: Origin, client: httpx.Client, framing: str) -> None:
-    head = f'HTTP/1.1 206 Part\r\nContent-Range: bytes 0-9/10\r\nETag: "a"\r\nCache-Control: max-age=60\r\n{framing}\r\n'
+    head = (
+        f'HTTP/1.1 206 Part\r\nContent-Range: bytes 0-9/10\r\nETag: "a"\r\nCache-Control: max-age=60\r\n{framing}\r\n'
+    )
     body = "01234" if "Length" in framing else "5\r\n01234\r\n0\r\n\r\n"
     origin.on("/odd", Reply(raw=(head + body).encode()))
     with contextlib.suppress(httpx.RemoteProtocolError):
