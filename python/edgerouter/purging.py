@@ -60,7 +60,7 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a purge would match now; nothing was purged.
 
-    ``sample``  some of the responses, as ``host/path?query``
+    ``sample``  some of the responses, as URLs
     """
 
     matched: Matched

@@ -103,4 +103,4 @@ def test_the_key_is_shown_where_the_policy_says_so(make_cached: MakeCached, cach
     showing = make_cached(status_key=True)
     for _ in range(2):
         said = parameters(showing.get(path + "?q=1"))
-        assert said["key"] == f'"127.0.0.1{path}?q=1"'
+        assert said["key"] == f'"{showing.edge.url}{path}?q=1"'

@@ -73,6 +73,16 @@ def test_several_ranges_come_as_parts_in_the_order_asked(cached: Cached) -> None
     assert len(response.content) == int(response.headers["content-length"])
 
 
+def test_the_boundary_between_parts_cannot_be_known_beforehand(cached: Cached) -> None:
+    path = stored(cached)
+    kinds = {cached.get(path, range="bytes=0-1,4-5").headers["content-type"] for _ in range(20)}
+    boundaries = [kind.partition("; boundary=")[2] for kind in kinds]
+    assert len(boundaries) == 20, "each is another"
+    numbers = [int(boundary, 16) for boundary in boundaries]
+    assert all(len(boundary) == 32 for boundary in boundaries)
+    assert len({abs(a - b) >> 64 for a in numbers for b in numbers}) > 100, "and they are spread out"
+
+
 def test_if_range_takes_the_very_same_representation_only(cached: Cached) -> None:
     now = time.time()
     modified = date(now - 1000)

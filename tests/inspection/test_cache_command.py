@@ -86,7 +86,7 @@ def test_an_entry_says_why_it_is_there_and_for_how_long(served: Running) -> None
     assert entry["why"] == "s-maxage (RFC 9111 §5.2.2.10)"
     assert (entry["lifetime"], entry["fresh"], entry["etag"]) == (600, True, '"v1"')
     assert entry["age"] + entry["ttl"] == 600
-    assert (entry["url"], entry["status"], entry["length"]) == ("127.0.0.1/plain", 200, 5)
+    assert (entry["url"], entry["status"], entry["length"]) == (f"{served.url}/plain", 200, 5)
     assert (entry["variant"], entry["function"], entry["uses"], entry["tier"]) == ([], None, 1, "memory")
     assert entry["bytes"] > 5
 
@@ -125,19 +125,19 @@ def test_what_is_invalidated_is_not_listed_any_more(served: Running, origin: Ori
 
 
 def test_a_url_is_looked_up_as_a_request_for_it_would_be(served: Running) -> None:
-    plain = asked(served, "entry", url="http://127.0.0.1/plain")
-    assert (plain["key"], plain["decision"], plain["found"]["lifetime"]) == ("127.0.0.1/plain", "hit", 600)
-    validated = asked(served, "entry", url="http://127.0.0.1/plain", header="Cache-Control: no-cache")
+    plain = asked(served, "entry", url=f"{served.url}/plain")
+    assert (plain["key"], plain["decision"], plain["found"]["lifetime"]) == (f"{served.url}/plain", "hit", 600)
+    validated = asked(served, "entry", url=f"{served.url}/plain", header="Cache-Control: no-cache")
     assert validated["decision"] == "request-no-cache"
     german = asked(
-        served, "entry", url="http://127.0.0.1/vary", header=["Accept-Language: de", "Cookie: session=secret"]
+        served, "entry", url=f"{served.url}/vary", header=["Accept-Language: de", "Cookie: session=secret"]
     )
     assert german["found"]["variant"][0] == "accept-language: de" and len(german["stored"]) == 2
-    other = asked(served, "entry", url="http://127.0.0.1/vary", header="Accept-Language: it")
+    other = asked(served, "entry", url=f"{served.url}/vary", header="Accept-Language: it")
     assert (other["decision"], other["found"], len(other["stored"])) == ("miss", None, 2)
-    variant = asked(served, "entry", url="http://127.0.0.1/home", header="Cookie: home=a")
+    variant = asked(served, "entry", url=f"{served.url}/home", header="Cookie: home=a")
     assert variant["found"]["variant"] == ["experiment home=a"]
-    never = asked(served, "entry", url="http://127.0.0.1/never")
+    never = asked(served, "entry", url=f"{served.url}/never")
     assert never["key"] is None and any(step["phase"] == "key" for step in never["steps"])
 
 
@@ -172,7 +172,7 @@ def test_the_command_prints_tables_and_json(served: Running) -> None:
     assert stats.returncode == 0, stats.stderr
     assert "6 (6 fresh, 0 stale)" in stats.stdout and "s-maxage (RFC 9111 §5.2.2.10)" in stats.stdout
     listed = command("cache", "ls", *admin, "--prefix", "/plain")
-    assert listed.returncode == 0 and "127.0.0.1/plain" in listed.stdout and "\x1b" not in listed.stdout
+    assert listed.returncode == 0 and f"{served.url}/plain" in listed.stdout and "\x1b" not in listed.stdout
     machine = json.loads(command("cache", "ls", *admin, "--limit", "2", "--json").stdout)
     assert (len(machine["entries"]), machine["more"]) == (2, True)
     got = command("cache", "get", *admin, "http://127.0.0.1/vary", "-H", "Accept-Language: de")

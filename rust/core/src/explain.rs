@@ -21,7 +21,10 @@ use self::{
     visitor::{bucket, identify},
 };
 use crate::{
-    cache::{key, storable::Authorization},
+    cache::{
+        key::{self, Base},
+        storable::Authorization,
+    },
     identity::{client_address::Client, jwt::Claims},
     plan::{
         Hook, Plan, Route, RouteId, Scheme, Target,
@@ -115,7 +118,7 @@ pub fn question(plan: &Plan, request: &ExplainRequest, now: u64) -> Option<Quest
     let mut url_key = Vec::new();
     key::url(
         &mut url_key,
-        &asked.host,
+        asked.base(),
         &path,
         asked.target.query(),
         &route.cache,
@@ -143,9 +146,20 @@ fn authorization(route: &Route, asked: &Asked, claims: Option<&Claims>) -> Autho
 struct Asked {
     method: Method,
     host: String,
+    port: Option<u16>,
     target: PathAndQuery,
     headers: HeaderMap,
     client: Client,
+}
+
+impl Asked {
+    fn base(&self) -> Base<'_> {
+        Base {
+            scheme: self.client.scheme,
+            host: &self.host,
+            port: self.port,
+        }
+    }
 }
 
 fn walk(plan: &Plan, request: &ExplainRequest, now: u64, steps: &mut Steps) -> Option<()> {

@@ -37,8 +37,15 @@ pub enum Partial {
     },
 }
 
-/// Turns the header section of a stored 200 into that of a 206 and says which bytes follow.
-pub fn partial(headers: &mut HeaderMap, ranges: &[Range], length: u64) -> Option<Partial> {
+/// Turns the header section of a stored 200 into that of a 206 and says which bytes follow. `random` comes from a generator
+/// that nobody can foretell: a boundary that can be known beforehand may be written into the content, which then forges
+/// parts (RFC 2046 §5.1.1 forbids it there).
+pub fn partial(
+    headers: &mut HeaderMap,
+    ranges: &[Range],
+    length: u64,
+    random: u128,
+) -> Option<Partial> {
     match ranges {
         [] => None,
         [range] => {
@@ -53,8 +60,7 @@ pub fn partial(headers: &mut HeaderMap, ranges: &[Range], length: u64) -> Option
             Some(Partial::Single(*range))
         }
         ranges => {
-            // Random per response would not be safer: the boundary separates bytes of one response for one reader.
-            let boundary = format!("edgerouter-{length:x}-{:x}", ranges.len());
+            let boundary = format!("{random:032x}");
             let kind = headers.remove(header::CONTENT_TYPE);
             let kind = kind
                 .as_ref()

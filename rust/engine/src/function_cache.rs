@@ -139,7 +139,7 @@ impl FunctionCaches {
         let found = stored(&shared, &place.key(cache), request).and_then(|entry| {
             let object = entry.object()?;
             api::reusable(&object.freshness, &registry.policy, now)
-                .then(|| answer(&object, request, now))
+                .then(|| answer(&shared, &object, request, now))
         });
         let count = if found.is_some() {
             &registry.counts.hits
@@ -326,7 +326,7 @@ fn keep(
     shared.store.memory().insert(Arc::new(entry))
 }
 
-fn answer(object: &Object, request: &HeaderMap, now: u64) -> Answer {
+fn answer(shared: &Shared, object: &Object, request: &HeaderMap, now: u64) -> Answer {
     let api::Reply {
         status,
         mut headers,
@@ -337,6 +337,7 @@ fn answer(object: &Object, request: &HeaderMap, now: u64) -> Answer {
         &object.headers,
         object.length,
         object.freshness.age(now),
+        shared.unguessable(),
     );
     // The placeholder that a route would fill in.
     headers.remove(CACHE_STATUS);

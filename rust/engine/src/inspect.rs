@@ -359,14 +359,16 @@ async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value
         told.insert(name.to_owned(), value);
     };
     tell("url", keyed.address().into());
+    tell("scheme", keyed.scheme.as_str().into());
     tell("host", keyed.host.as_str().into());
+    tell("port", keyed.port.into());
     tell("path", keyed.path.as_str().into());
     tell("query", keyed.query.as_deref().into());
     tell("variant", variant.into());
     let function = keyed
         .function
         .as_ref()
-        .map(|(cache, scheme)| json!({"cache": cache, "scheme": scheme}));
+        .map(|cache| json!({"cache": cache, "scheme": keyed.scheme.as_str()}));
     tell("function", function.into());
     tell("status", object.status.as_u16().into());
     tell("bytes", entry.size().into());

@@ -35,7 +35,7 @@ use crate::{
     store::{Disk, Flights, Invalidations, MemoryStore, Runs, Store, disk::FolderError},
     telemetry::{Gauges, Metrics},
     upstream::HealthBoard,
-    worker::{Live, Shared, Worker},
+    worker::{Live, Secret, Shared, Worker},
 };
 
 /// Where the engine listens and how many workers it has. Everything else is in the plan.
@@ -326,6 +326,7 @@ fn share(
         runs: Runs::new(),
         navigations,
         visitors: RandomState::new(),
+        secret: Secret::default(),
         purges,
         function_caches: function_cache::Registry::default(),
         health: Arc::new(HealthBoard::new(&plan)),

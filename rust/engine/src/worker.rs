@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    hash::RandomState,
+    hash::{BuildHasher as _, RandomState},
     rc::Rc,
     sync::{
         Arc,
@@ -63,6 +63,7 @@ pub struct Shared {
     pub navigations: mpsc::Sender<Navigation>,
     /// The key under which visitors become numbers, new with each process.
     pub visitors: RandomState,
+    pub secret: Secret,
     pub purges: Arc<Purges>,
     pub function_caches: function_cache::Registry,
     pub health: Arc<HealthBoard>,
@@ -89,7 +90,22 @@ pub struct Worker {
     ids: Cell<u64>,
 }
 
+/// Numbers that nobody outside can foretell: a count, hashed under keys that the operating system gave.
+#[derive(Debug, Default)]
+pub struct Secret {
+    keys: [RandomState; 2],
+    drawn: AtomicU64,
+}
+
 impl Shared {
+    pub fn unguessable(&self) -> u128 {
+        let Secret { keys, drawn } = &self.secret;
+        let drawn = drawn.fetch_add(1, Ordering::Relaxed);
+        keys.iter().fold(0, |number, key| {
+            number << 64 | u128::from(key.hash_one(drawn))
+        })
+    }
+
     /// What the wall clock is set forward by.
     fn clock_shift(&self) -> i64 {
         self.test_clock

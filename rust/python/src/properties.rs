@@ -3,7 +3,7 @@
 use edgerouter_core::{
     cache::key::{self, KeyParts},
     http::{cache_control::ResponseDirectives, cookie, uri},
-    plan::{self, PathPattern, Plan},
+    plan::{self, PathPattern, Plan, Scheme},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
@@ -77,7 +77,12 @@ fn cache_key(
         map.append(name, value);
     }
     let mut out = Vec::new();
-    key::url(&mut out, host, path, query, policy);
+    let base = key::Base {
+        scheme: Scheme::Https,
+        host,
+        port: None,
+    };
+    key::url(&mut out, base, path, query, policy);
     key::dimensions(
         &mut out,
         &KeyParts {

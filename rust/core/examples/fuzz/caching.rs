@@ -4,13 +4,13 @@ use edgerouter_core::{
     cache::{
         api::Place,
         decide, freshness,
-        key::{self as keys, KeyParts},
+        key::{self as keys, Base, KeyParts},
         keyed::Keyed,
         storable::{Authorization, StoreInput, storable},
         validate, vary as selecting,
     },
     http::cache_control::{RequestDirectives, ResponseDirectives},
-    plan::{CachePolicy, Select},
+    plan::{CachePolicy, Scheme, Select},
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
@@ -37,12 +37,16 @@ pub fn key(data: &[u8]) {
         let mut out = Vec::new();
         keys::url(
             &mut out,
-            host.unwrap_or(""),
+            Base {
+                scheme: Scheme::Https,
+                host: host.unwrap_or(""),
+                port: None,
+            },
             path.unwrap_or(""),
             query,
             &policy,
         );
-        assert!(keys::describe(&out).len() <= 3 * out.len());
+        assert!(keys::describe(&out).len() <= 3 * out.len() + 16);
         ((host.unwrap_or(""), path.unwrap_or(""), query), out)
     };
     let (first, first_key) = of(0);

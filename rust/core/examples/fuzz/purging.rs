@@ -27,6 +27,7 @@ pub fn purge_path(data: &[u8]) {
         }
         let subject = Subject {
             host: "h",
+            port: 80,
             path: path.map_or("/", String::as_str),
             query: None,
             viewer: None,

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request:
 use smallvec::SmallVec;
 
 use super::{Refusal, guard::is_host};
-use crate::http::list;
+use crate::{http::list, plan::Scheme};
 
 /// Fields that the edge sets: a client's own copies are removed before anything reads them.
 const EDGE_FIELDS: [&str; 16] = [
@@ -164,9 +164,10 @@ pub fn upgrade(head: &Parts, has_body: bool) -> Option<&HeaderValue> {
         .then_some(line)
 }
 
-/// The host that the request is for, in lower case: the target's own where it names one (RFC 9112 §3.2.2), else `Host`.
-/// An HTTP/1.0 request may name none.
-pub fn authority(head: &mut Parts) -> Result<HeaderValue, Refusal> {
+/// Host and port that the request is for: the target's own where it names them (RFC 9112 §3.2.2), else `Host`. An HTTP/1.0
+/// request may name none. All spellings of one authority become one (RFC 3986 §6.2.2.1, §6.2.3), lower case without a dot at
+/// the end and without the scheme's own port: what the cache takes for the same, the origin must not see apart.
+pub fn authority(head: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Refusal> {
     let named = match head.uri.authority() {
         Some(authority) => {
             HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?
@@ -180,11 +181,34 @@ pub fn authority(head: &mut Parts) -> Result<HeaderValue, Refusal> {
     if !is_host(named.as_bytes()) {
         return Err(Refusal::BadHost);
     }
-    if named.as_bytes().iter().any(u8::is_ascii_uppercase) {
-        return HeaderValue::from_bytes(&named.as_bytes().to_ascii_lowercase())
-            .map_err(|_| Refusal::BadHost);
+    let bytes = named.as_bytes();
+    let (host, after) = bytes
+        .split_at_checked(host_length(&named))
+        .unwrap_or((bytes, &[]));
+    let port = port(&named).filter(|port| *port != scheme.port());
+    let plain = match (after, port) {
+        ([], _) => true,
+        ([b':', digits @ ..], Some(_)) => digits == b"0" || digits.first() != Some(&b'0'),
+        _ => false,
+    };
+    if plain && !host.iter().any(u8::is_ascii_uppercase) {
+        return Ok(named);
     }
-    Ok(named)
+    let mut spelled = host.to_ascii_lowercase();
+    if let Some(port) = port {
+        spelled.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    HeaderValue::from_bytes(&spelled).map_err(|_| Refusal::BadHost)
+}
+
+/// The port that an authority names.
+pub fn port(authority: &HeaderValue) -> Option<u16> {
+    let bytes = authority.as_bytes();
+    let host = host_length(authority);
+    let after = bytes.get(host..)?;
+    let digits = after.strip_prefix(b".").unwrap_or(after);
+    let digits = digits.strip_prefix(b":")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// How much of an authority is the host, without port; a trailing dot does not count.
@@ -286,6 +310,38 @@ mod tests {
         );
         strip_hop_by_hop(&mut some);
         assert_eq!(some, headers(&["x-kept"]));
+    }
+
+    #[test]
+    fn an_authority_has_one_spelling() {
+        use Scheme::{Http, Https};
+        for (scheme, host, want, port) in [
+            (Http, "a.example", "a.example", None),
+            (Http, "A.Example.:80", "a.example", None),
+            (Http, "a.example:", "a.example", None),
+            (Http, "a.example.:", "a.example", None),
+            (Http, "a.example:080", "a.example", None),
+            (Http, "a.example:08080", "a.example:8080", Some(8080)),
+            (Http, "a.example.:443", "a.example:443", Some(443)),
+            (Https, "a.example:443", "a.example", None),
+            (Https, "a.example:80", "a.example:80", Some(80)),
+            (Https, "[::A]:443", "[::a]", None),
+            (Https, "[::1]:0", "[::1]:0", Some(0)),
+        ] {
+            let (mut head, ()) = http::Request::new(()).into_parts();
+            head.headers.insert(header::HOST, host.parse().unwrap());
+            let found = authority(&mut head, scheme).unwrap();
+            assert_eq!(
+                (&found, super::port(&found)),
+                (&HeaderValue::from_static(want), port),
+                "{host}"
+            );
+        }
+        for host in ["a:65536", "a:x", "a:-1", "a:+1", "a:80:80", ":80"] {
+            let (mut head, ()) = http::Request::new(()).into_parts();
+            head.headers.insert(header::HOST, host.parse().unwrap());
+            assert_eq!(authority(&mut head, Http), Err(Refusal::BadHost), "{host}");
+        }
     }
 
     #[test]

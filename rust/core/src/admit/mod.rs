@@ -10,7 +10,7 @@ mod fields;
 mod guard;
 
 pub use evasion::evades;
-pub use fields::{authority, host_length, plain_length, sanitise, strip_hop_by_hop, upgrade};
+pub use fields::{authority, host_length, plain_length, port, sanitise, strip_hop_by_hop, upgrade};
 pub use guard::{GuardLimits, HeadGuard, Step};
 
 use http::StatusCode;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::{
     decide::{self, Decision, OriginHealth},
     freshness::{self, Freshness, LifetimeRule},
-    key,
+    key::{self, Base},
     storable::{self, Authorization, NotStored, StoreInput},
     validate::{self, Outcome},
     vary::{self, Vary},
@@ -99,15 +99,11 @@ impl Place {
         path: &str,
         query: Option<&str>,
     ) -> Result<Self, PlaceError> {
-        let own = match scheme {
-            Scheme::Http => 80,
-            Scheme::Https => 443,
-        };
         let path = uri::normalise_path(path).map_err(|_| PlaceError::Path)?;
         Ok(Self {
             scheme,
             host: host.to_ascii_lowercase(),
-            port: port.filter(|port| *port != own),
+            port: port.filter(|port| *port != scheme.port()),
             path: path.into_owned(),
             query: query.map(str::to_owned),
         })
@@ -120,20 +116,16 @@ impl Place {
         // The standing policy: the whole query counts.
         key::url(
             &mut out,
-            &self.host,
+            Base {
+                scheme: self.scheme,
+                host: &self.host,
+                port: self.port,
+            },
             &self.path,
             self.query.as_deref(),
             &CachePolicy::default(),
         );
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
-        let own = match self.port {
-            Some(port) => format!("{scheme}:{port}"),
-            None => scheme.to_owned(),
-        };
-        key::pair(&mut out, key::FUNCTION, cache.as_bytes(), own.as_bytes());
+        key::pair(&mut out, key::FUNCTION, cache.as_bytes(), b"");
         out
     }
 }
@@ -296,13 +288,15 @@ pub enum Content {
     },
 }
 
-/// Answers the request's conditions (RFC 9110 §13) and ranges (§14) from a stored response.
+/// Answers the request's conditions (RFC 9110 §13) and ranges (§14) from a stored response. `random` as for
+/// [`finish::partial`].
 pub fn reply(
     request: &HeaderMap,
     status: StatusCode,
     stored: &HeaderMap,
     length: u64,
     age: u64,
+    random: u128,
 ) -> Reply {
     let mut headers = stored.clone();
     headers.insert(header::AGE, HeaderValue::from(age));
@@ -331,7 +325,7 @@ pub fn reply(
             );
         }
         Some(RangeRequest::Satisfiable(ranges)) => {
-            let content = match finish::partial(&mut headers, &ranges, length) {
+            let content = match finish::partial(&mut headers, &ranges, length, random) {
                 None => None,
                 Some(Partial::Single(range)) => Some(Content::Range(range)),
                 Some(Partial::Multi { parts, end, .. }) => Some(Content::Parts { parts, end }),
@@ -408,7 +402,12 @@ mod tests {
     fn no_key_of_a_function_is_a_key_of_a_route() {
         let place = Place::parse("http://h/a").unwrap();
         let mut route = Vec::new();
-        key::url(&mut route, "h", "/a", None, &CachePolicy::default());
+        let base = Base {
+            scheme: Scheme::Http,
+            host: "h",
+            port: None,
+        };
+        key::url(&mut route, base, "/a", None, &CachePolicy::default());
         let own = place.key("default");
         assert!(own.starts_with(&route), "it is found by host and path");
         // A route's key ends there, or goes on with a dimension of another kind or the zero before a variant's nonce.
@@ -513,7 +512,7 @@ mod tests {
     fn conditions_and_ranges_are_answered_from_what_is_stored() {
         let stored = fields(&[("etag", "\"a\""), ("content-type", "text/plain")]);
         let answer = |lines: &[(&'static str, &str)]| {
-            let reply = reply(&fields(lines), StatusCode::OK, &stored, 10, 3);
+            let reply = reply(&fields(lines), StatusCode::OK, &stored, 10, 3, 7);
             (reply.status.as_u16(), reply.content)
         };
         assert_eq!(answer(&[]), (200, Content::Whole));

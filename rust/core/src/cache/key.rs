@@ -1,5 +1,9 @@
 //! The name of a stored response (RFC 9111 §2): the URL, and what the route's policy makes part of it.
 //!
+//! A URL's key is host, base, path and query, each ended by a zero byte. The base is what scheme and port add to the host:
+//! nothing for `http` with its own port, `s` for `https`, then the port where it is another. Two URLs share a key where
+//! they are equivalent (RFC 3986 §6.2.2, §6.2.3), and only there (RFC 9110 §4.2.3).
+//!
 //! Parts are separated by bytes that cannot occur in them (a host, a normalised path and a query hold no control
 //! characters), and values that could hold anything are preceded by their length. So no two questions share a key.
 
@@ -7,15 +11,38 @@ use http::{HeaderMap, header};
 
 use crate::{
     http::{cookie, list, uri},
-    plan::{CachePolicy, Select},
+    plan::{CachePolicy, Scheme, Select},
 };
 
-/// Ends the host, the path and the query.
+/// Ends the host, the base, the path and the query.
 const END: u8 = 0;
 
-/// Appends the key of a URL. `host` is lower case without port, `path` normalised.
-pub fn url(out: &mut Vec<u8>, host: &str, path: &str, query: Option<&str>, policy: &CachePolicy) {
-    out.extend_from_slice(host.as_bytes());
+/// Where a URL points: what comes before its path (RFC 9110 §4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base<'a> {
+    pub scheme: Scheme,
+    /// Lower case, without port.
+    pub host: &'a str,
+    /// Where it is not the scheme's own.
+    pub port: Option<u16>,
+}
+
+/// Appends the key of a URL. `path` is normalised.
+pub fn url(
+    out: &mut Vec<u8>,
+    base: Base<'_>,
+    path: &str,
+    query: Option<&str>,
+    policy: &CachePolicy,
+) {
+    out.extend_from_slice(base.host.as_bytes());
+    out.push(END);
+    if base.scheme == Scheme::Https {
+        out.push(b's');
+    }
+    if let Some(port) = base.port {
+        digits(out, port);
+    }
     out.push(END);
     out.extend_from_slice(path.as_bytes());
     out.push(END);
@@ -29,6 +56,17 @@ pub fn url(out: &mut Vec<u8>, host: &str, path: &str, query: Option<&str>, polic
         }
     }
     out.push(END);
+}
+
+fn digits(out: &mut Vec<u8>, port: u16) {
+    let mut any = false;
+    for unit in [10_000, 1_000, 100, 10, 1] {
+        let digit = port / unit % 10;
+        any |= digit != 0 || unit == 1;
+        if any {
+            out.push(b'0' + digit as u8);
+        }
+    }
 }
 
 /// What tells responses for one URL apart besides `Vary`.
@@ -130,24 +168,56 @@ pub fn normalised_encoding(headers: &HeaderMap) -> &'static str {
     }
 }
 
-/// Host, path and selected query of a key that [`url`] began.
-pub fn url_parts(key: &[u8]) -> Option<(&str, &str, Option<&str>)> {
-    let mut parts = key.splitn(4, |&b| b == END);
+/// Base, path and selected query of a key that [`url`] began.
+pub fn url_parts(key: &[u8]) -> Option<(Base<'_>, &str, Option<&str>)> {
+    let mut parts = key.splitn(5, |&b| b == END);
     let mut next = || std::str::from_utf8(parts.next()?).ok();
-    let (host, path, query) = (next()?, next()?, next()?);
-    Some((host, path, query.strip_prefix('?')))
+    let (host, base, path, query) = (next()?, next()?, next()?, next()?);
+    Some((base_of(host, base)?, path, query.strip_prefix('?')))
 }
 
-/// A key for people: host, path and query, and how much more there is.
+pub(super) fn base_of<'a>(host: &'a str, base: &str) -> Option<Base<'a>> {
+    let (scheme, port) = match base.strip_prefix('s') {
+        Some(port) => (Scheme::Https, port),
+        None => (Scheme::Http, base),
+    };
+    let port = match port {
+        "" => None,
+        port => Some(port.parse().ok()?),
+    };
+    Some(Base { scheme, host, port })
+}
+
+/// A key for people: the URL, and how much more there is.
 pub fn describe(key: &[u8]) -> String {
-    let mut parts = key.splitn(4, |&b| b == END);
-    let mut text = String::new();
-    for _ in 0..3 {
-        text.push_str(&String::from_utf8_lossy(parts.next().unwrap_or_default()));
+    let Some((base, path, query)) = url_parts(key) else {
+        return String::from_utf8_lossy(key).into_owned();
+    };
+    let mut text = format!("{base}{path}");
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
     }
-    match parts.next().map_or(0, <[u8]>::len) {
+    match key.splitn(5, |&b| b == END).nth(4).map_or(0, <[u8]>::len) {
         0 => text,
         more => format!("{text} (+{more} bytes of variant)"),
+    }
+}
+
+impl Base<'_> {
+    /// The port, also where it is the scheme's own.
+    pub fn effective_port(&self) -> u16 {
+        self.port.unwrap_or(self.scheme.port())
+    }
+}
+
+impl std::fmt::Display for Base<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.host)?;
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -157,11 +227,35 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
+    #[test]
+    fn scheme_and_port_are_part_of_a_url_and_read_back() {
+        let policy = CachePolicy::default();
+        let mut keys = Vec::new();
+        for scheme in [Scheme::Http, Scheme::Https] {
+            for port in [None, Some(0), Some(9), Some(80), Some(8080), Some(u16::MAX)] {
+                let base = Base {
+                    scheme,
+                    host: "[::1]",
+                    port,
+                };
+                let mut key = Vec::new();
+                url(&mut key, base, "/a", Some("b"), &policy);
+                assert_eq!(url_parts(&key), Some((base, "/a", Some("b"))));
+                assert!(!keys.contains(&key), "{base}");
+                keys.push(key);
+            }
+        }
+    }
+
     fn key(path: &str, query: Option<&str>, select: Select) -> Vec<u8> {
         let mut out = Vec::new();
         url(
             &mut out,
-            "h",
+            Base {
+                scheme: Scheme::Http,
+                host: "h",
+                port: None,
+            },
             path,
             query,
             &CachePolicy {
@@ -195,7 +289,7 @@ mod tests {
             key("/a", Some("b=1&x=2"), only.clone()),
             key("/a", Some("x=2"), only)
         );
-        assert_eq!(describe(&key("/a", Some("b"), Select::All)), "h/a?b");
+        assert_eq!(describe(&key("/a", Some("b"), Select::All)), "http://h/a?b");
     }
 
     #[test]

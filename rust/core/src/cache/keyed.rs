@@ -4,17 +4,21 @@
 
 use http::HeaderName;
 
-use super::key::FUNCTION;
+use super::key::{Base, FUNCTION, base_of};
+use crate::plan::Scheme;
 
 /// A key, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyed {
+    pub scheme: Scheme,
     pub host: String,
+    /// Where it is not the scheme's own.
+    pub port: Option<u16>,
     pub path: String,
     /// As far as it counts.
     pub query: Option<String>,
-    /// The function's cache and the URL's scheme (with its port), where a function stored it by itself.
-    pub function: Option<(String, String)>,
+    /// The function's cache, where a function stored it by itself.
+    pub function: Option<String>,
     /// What tells responses for the URL apart by the route's policy: `experiment home=control`.
     pub dimensions: Vec<String>,
     /// Bytes of the key of the URL alone, under which its variants are named.
@@ -27,6 +31,8 @@ impl Keyed {
     pub fn read(key: &[u8]) -> Option<Self> {
         let mut rest = key;
         let host = text(until_zero(&mut rest)?);
+        let base = std::str::from_utf8(until_zero(&mut rest)?).ok()?;
+        let Base { scheme, port, .. } = base_of("", base)?;
         let path = text(until_zero(&mut rest)?);
         let query = until_zero(&mut rest)?;
         let query = query.strip_prefix(b"?").map(text);
@@ -38,7 +44,7 @@ impl Keyed {
             let (name, value) = (text(counted(&mut rest)?), text(counted(&mut rest)?));
             if kind == FUNCTION {
                 url = key.len() - rest.len();
-                function = Some((name, value));
+                function = Some(name);
                 continue;
             }
             dimensions.push(match kind {
@@ -61,7 +67,9 @@ impl Keyed {
             variant = Some((u64::from_le_bytes(*nonce), values));
         }
         Some(Self {
+            scheme,
             host,
+            port,
             path,
             query,
             function,
@@ -71,11 +79,16 @@ impl Keyed {
         })
     }
 
-    /// Host, path and query.
+    /// The URL, with what of the query counts.
     pub fn address(&self) -> String {
+        let base = Base {
+            scheme: self.scheme,
+            host: &self.host,
+            port: self.port,
+        };
         match &self.query {
-            Some(query) => format!("{}{}?{query}", self.host, self.path),
-            None => format!("{}{}", self.host, self.path),
+            Some(query) => format!("{base}{}?{query}", self.path),
+            None => format!("{base}{}", self.path),
         }
     }
 
@@ -160,7 +173,12 @@ mod tests {
             ..CachePolicy::default()
         };
         let mut bytes = Vec::new();
-        key::url(&mut bytes, "h", "/a", Some("x=1"), &policy);
+        let base = Base {
+            scheme: Scheme::Https,
+            host: "h",
+            port: Some(8443),
+        };
+        key::url(&mut bytes, base, "/a", Some("x=1"), &policy);
         let url = bytes.len();
         key::dimensions(
             &mut bytes,
@@ -182,7 +200,10 @@ mod tests {
         vary::secondary(&mut bytes, &names, &headers, false);
 
         let keyed = Keyed::read(&bytes).unwrap();
-        assert_eq!((keyed.address().as_str(), keyed.url), ("h/a?x=1", url));
+        assert_eq!(
+            (keyed.address().as_str(), keyed.url),
+            ("https://h:8443/a?x=1", url)
+        );
         assert_eq!(
             keyed.dimensions,
             [
@@ -203,10 +224,7 @@ mod tests {
     fn a_functions_key_names_its_cache() {
         let key = Place::parse("https://h:8443/a").unwrap().key("own");
         let keyed = Keyed::read(&key).unwrap();
-        assert_eq!(
-            keyed.function,
-            Some(("own".to_owned(), "https:8443".to_owned()))
-        );
+        assert_eq!(keyed.function, Some("own".to_owned()));
         assert_eq!((keyed.url, keyed.variant), (key.len(), None));
     }
 

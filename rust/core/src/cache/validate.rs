@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use smallvec::SmallVec;
 
+use super::{api::Place, key::Base};
 use crate::http::{
     cache_control::ResponseDirectives,
     date,
@@ -191,23 +192,23 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     !safe && (status.is_success() || status.is_redirection())
 }
 
-/// Path and query of `Location` and `Content-Location` on the same host (§4.4).
+/// Path and query of `Location` and `Content-Location` where they have the same scheme, host and port (§4.4).
 pub fn invalidation_targets(
-    host: &str,
+    base: Base<'_>,
     base_path: &str,
     response: &HeaderMap,
 ) -> SmallVec<[(String, Option<String>); 2]> {
     [header::LOCATION, header::CONTENT_LOCATION]
         .iter()
         .filter_map(|name| response.get(name)?.to_str().ok())
-        .filter_map(|reference| resolve(host, base_path, reference))
+        .filter_map(|reference| resolve(base, base_path, reference))
         .collect()
 }
 
 /// Whether the answer to a POST is also what a GET of the same URL gets (RFC 9110 §9.3.3): `Content-Location` says that
 /// it is of that URL, and its lifetime is explicit.
 pub fn represents_target(
-    host: &str,
+    base: Base<'_>,
     target: (&str, Option<&str>),
     status: StatusCode,
     response: &HeaderMap,
@@ -224,19 +225,22 @@ pub fn represents_target(
         return false;
     };
     let same = reference.trim().is_empty()
-        || resolve(host, target.0, reference.trim())
+        || resolve(base, target.0, reference.trim())
             .is_some_and(|(path, query)| (path.as_str(), query.as_deref()) == target);
     status == StatusCode::OK && explicit && same
 }
 
-fn resolve(host: &str, base_path: &str, reference: &str) -> Option<(String, Option<String>)> {
+fn resolve(base: Base<'_>, base_path: &str, reference: &str) -> Option<(String, Option<String>)> {
     let absolute = if reference.is_empty() || reference.starts_with(['?', '#']) {
         format!("{base_path}{reference}")
     } else if reference.starts_with('/') && !reference.starts_with("//") {
         reference.to_owned()
     } else if reference.contains("://") {
         let uri: Uri = reference.parse().ok()?;
-        if !uri.host()?.eq_ignore_ascii_case(host) {
+        let named = Place::parse(reference).ok()?;
+        let same =
+            (named.scheme, named.host.as_str(), named.port) == (base.scheme, base.host, base.port);
+        if !same {
             return None;
         }
         uri.path_and_query()?.as_str().to_owned()
@@ -259,6 +263,7 @@ fn resolve(host: &str, base_path: &str, reference: &str) -> Option<(String, Opti
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::plan::Scheme;
     use http::HeaderValue;
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -374,7 +379,12 @@ mod tests {
             let fields = headers(fields);
             let directives = ResponseDirectives::parse(&fields, &[]);
             let target = ("/a/b", Some("q"));
-            let judge = |status| represents_target("h", target, status, &fields, &directives);
+            let base = Base {
+                scheme: Scheme::Http,
+                host: "h",
+                port: None,
+            };
+            let judge = |status| represents_target(base, target, status, &fields, &directives);
             assert_eq!(judge(StatusCode::OK), want, "{fields:?}");
             assert!(!judge(StatusCode::CREATED));
         }
@@ -382,8 +392,13 @@ mod tests {
 
     #[test]
     fn targets_of_other_hosts_are_left_alone() {
-        let response = headers(&[("location", "http://h/a?b"), ("content-location", "c")]);
-        let found = invalidation_targets("h", "/x/y", &response);
+        let base = Base {
+            scheme: Scheme::Http,
+            host: "h",
+            port: None,
+        };
+        let response = headers(&[("location", "http://h:80/a?b"), ("content-location", "c")]);
+        let found = invalidation_targets(base, "/x/y", &response);
         assert_eq!(
             found.as_slice(),
             [
@@ -391,8 +406,12 @@ mod tests {
                 ("/x/c".to_owned(), None)
             ]
         );
-        assert!(
-            invalidation_targets("h", "/", &headers(&[("location", "http://evil/a")])).is_empty()
-        );
+        for other in ["http://evil/a", "https://h/a", "http://h:8080/a", "//h/a"] {
+            let response = headers(&[("location", other)]);
+            assert!(
+                invalidation_targets(base, "/", &response).is_empty(),
+                "{other}"
+            );
+        }
     }
 }

@@ -48,7 +48,8 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.uri = url.clone();
     head.headers = headers;
-    let Ok(authority) = admit::authority(&mut head) else {
+    let client = client_address::resolve(request.client, &head.headers, &plan.trusted_proxies, tls);
+    let Ok(authority) = admit::authority(&mut head, client.scheme) else {
         return bad(steps, "no usable Host (RFC 9110 §7.2)");
     };
     let mut headers = head.headers;
@@ -58,7 +59,6 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
         .and_then(|text| text.get(..admit::host_length(&authority)))
         .unwrap_or_default()
         .to_owned();
-    let client = client_address::resolve(request.client, &headers, &plan.trusted_proxies, tls);
     let before: Vec<HeaderName> = headers.keys().cloned().collect();
     admit::sanitise(&mut headers, &plan.edge_fields, client.trusted_peer);
     let Ok(path) = uri::normalise_path(url.path()) else {
@@ -109,6 +109,7 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
     Some(Asked {
         method,
         host,
+        port: admit::port(&authority),
         target,
         headers,
         client,

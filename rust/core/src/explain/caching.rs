@@ -32,7 +32,7 @@ pub(super) fn look_up(
         return false;
     }
     let mut url = Vec::new();
-    key::url(&mut url, &asked.host, path, asked.target.query(), policy);
+    key::url(&mut url, asked.base(), path, asked.target.query(), policy);
     let mut parts: Vec<String> = variants
         .iter()
         .map(|(name, variant)| format!("experiment {name}={variant}"))

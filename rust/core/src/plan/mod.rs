@@ -211,6 +211,23 @@ pub enum Scheme {
     Https,
 }
 
+impl Scheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// RFC 9110 §4.2.1, §4.2.2.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
 /// What the `Host` field of a request to an origin says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamHost {

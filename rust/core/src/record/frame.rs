@@ -22,7 +22,7 @@ pub const STATE_AT: u64 = 6;
 pub const DEAD: u8 = 0xdd;
 
 const MAGIC: [u8; 4] = *b"edR1";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a record says. Kinds that a release does not know are passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub const FIXED_BYTES: usize = 56;
 pub const LINE_BYTES: usize = 40;
 
 const MAGIC: [u8; 4] = *b"edX1";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A record as its segment's sidecar knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     admit::{self, Refusal},
-    cache::storable::Authorization,
+    cache::{key::Base, storable::Authorization},
     forward::{self, Viewer},
     http::{structured::Forward, uri},
     identity::{
@@ -46,7 +46,7 @@ pub struct Exchange {
     pub body: Option<Incoming>,
     pub has_body: bool,
     pub wants_upgrade: bool,
-    /// `Host` as the viewer sent it.
+    /// The host that the viewer asked for and its port, in their one spelling.
     pub authority: HeaderValue,
     host_length: usize,
     /// Path and query as the viewer asked for them, normalised, before any rewrite.
@@ -129,7 +129,7 @@ impl Exchange {
             &live.plan.edge_fields,
             client.trusted_peer,
         );
-        let authority = match admit::authority(&mut head) {
+        let authority = match admit::authority(&mut head, client.scheme) {
             Ok(authority) => authority,
             Err(refusal) => return Err(refuse(&worker, refusal)),
         };
@@ -193,6 +193,15 @@ impl Exchange {
     pub fn host(&self) -> &str {
         let authority = self.authority.to_str().unwrap_or_default();
         authority.get(..self.host_length).unwrap_or(authority)
+    }
+
+    /// Where the URL points that the viewer asked for.
+    pub fn base(&self) -> Base<'_> {
+        Base {
+            scheme: self.client.scheme,
+            host: self.host(),
+            port: admit::port(&self.authority),
+        }
     }
 
     pub fn probe(&self) -> Probe<'_> {

@@ -4,7 +4,7 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::{Scope, pattern::MOST_WILDCARDS};
-use crate::http::uri::normalise_path;
+use crate::{http::uri::normalise_path, plan::Scheme};
 
 /// CloudFront's bound on a path, and ours on every text of a purge.
 pub const MOST_TEXT: usize = 4_000;
@@ -166,16 +166,17 @@ fn bounded(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `https://host/path?query`: what a viewer asks for. The scheme and the port are not part of a stored response's name.
+/// `https://host/path?query`: what a viewer asks for. It means the URL by either scheme and at every port, unless it names
+/// a port that is not its scheme's own.
 fn url(text: &str) -> Result<Scope, String> {
     bounded(text)?;
-    let rest = text
-        .split_once("://")
-        .filter(|(scheme, _)| {
-            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
-        })
-        .map(|(_, rest)| rest);
-    let Some(rest) = rest else {
+    let named = text.split_once("://").and_then(|(scheme, rest)| {
+        [Scheme::Http, Scheme::Https]
+            .into_iter()
+            .find(|known| scheme.eq_ignore_ascii_case(known.as_str()))
+            .map(|scheme| (scheme, rest))
+    });
+    let Some((scheme, rest)) = named else {
         return Err(
             "must begin with http:// or https://; for a path on every host use paths".to_owned(),
         );
@@ -185,7 +186,10 @@ fn url(text: &str) -> Result<Scope, String> {
     if authority.contains('@') {
         return Err("must hold no user name".to_owned());
     }
-    let host = host(authority)?;
+    let mut host = host(authority)?;
+    if let Some(port) = port(authority)?.filter(|port| *port != scheme.port()) {
+        host = format!("{host}:{port}");
+    }
     let target = if target.starts_with('/') {
         target.to_owned()
     } else {
@@ -251,6 +255,20 @@ fn encoded(text: &str) -> String {
     out
 }
 
+/// The port that an authority names; an empty one is none (RFC 3986 §6.2.3).
+fn port(authority: &str) -> Result<Option<u16>, String> {
+    let after = authority
+        .rsplit_once(']')
+        .map_or(authority, |(_, rest)| rest);
+    match after.split_once(':') {
+        None | Some((_, "")) => Ok(None),
+        Some((_, port)) => match port.parse() {
+            Ok(number) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(number)),
+            _ => Err("its port must be a number from 0 to 65535".to_owned()),
+        },
+    }
+}
+
 /// Lower case, without port.
 fn host(text: &str) -> Result<String, String> {
     bounded(text)?;
@@ -296,8 +314,12 @@ mod tests {
         for (text, want) in [
             (
                 "https://Example.COM:8443/a?b=C#d",
-                of(Some("example.com"), "/a", Some("b=C")),
+                of(Some("example.com:8443"), "/a", Some("b=C")),
             ),
+            ("http://h:80/", of(Some("h"), "/", None)),
+            ("https://h:/", of(Some("h"), "/", None)),
+            ("http://h:443/", of(Some("h:443"), "/", None)),
+            ("http://[::1]:8080/", of(Some("[::1]:8080"), "/", None)),
             ("http://example.com", of(Some("example.com"), "/", None)),
             (
                 "http://example.com?x",

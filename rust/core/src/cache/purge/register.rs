@@ -233,6 +233,7 @@ mod tests {
     ) -> Subject<'a> {
         Subject {
             host,
+            port: 443,
             path,
             query,
             viewer: None,
@@ -274,6 +275,11 @@ mod tests {
         };
         for (scope, want) in [
             (url(Some("a.example"), "/img/1.png", Some("w=1")), true),
+            (url(Some("a.example:443"), "/img/1.png", Some("w=1")), true),
+            (
+                url(Some("a.example:8443"), "/img/1.png", Some("w=1")),
+                false,
+            ),
             (url(None, "/img/1.png", Some("w=1")), true),
             (url(None, "/img/1.png", Some("%77=%31")), true),
             (url(Some("a.example"), "/img/1.png", None), false),

@@ -13,7 +13,8 @@ use crate::{
     viewer,
 };
 
-/// One thing that a purge names. Hosts are lower case without port, paths normalised, `host: None` means every host.
+/// One thing that a purge names, whatever the scheme. Hosts are lower case, paths normalised, `host: None` means every
+/// host. A host names every port of it, but that of a URL with a port of its own (`h:8080`) that one only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
@@ -48,6 +49,8 @@ impl Scope {
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     pub host: &'a str,
+    /// Also where it is the scheme's own.
+    pub port: u16,
     /// The path in the key: after the route's rewriting.
     pub path: &'a str,
     /// The query in the key: what the policy selected.
@@ -62,9 +65,10 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// From the key of a URL or of one of its variants.
     pub fn of(key: &'a [u8], viewer: Option<&'a str>, tags: &'a [u64]) -> Option<Self> {
-        let (host, path, query) = key::url_parts(key)?;
+        let (base, path, query) = key::url_parts(key)?;
         Some(Self {
-            host,
+            host: base.host,
+            port: base.effective_port(),
             path,
             query,
             viewer,
@@ -84,8 +88,11 @@ impl<'a> Subject<'a> {
     }
 
     pub(super) fn any_url(&self, mut has: impl FnMut(u64) -> bool) -> bool {
+        let with_port = format!("{}:{}", self.host, self.port);
         self.spellings().any(|(path, query)| {
-            has(url_hash(self.host, path, query)) || has(url_hash("", path, query))
+            [self.host, "", &with_port]
+                .iter()
+                .any(|host| has(url_hash(host, path, query)))
         })
     }
 
@@ -97,7 +104,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The hash under which a URL is marked; `host` is empty for every host. Spellings of a query that differ in
+/// The hash under which a URL is marked; `host` is empty for every host, and `host:port` for one port of it. Spellings of a query that differ in
 /// percent-encoding only are one here.
 pub fn url_hash(host: &str, path: &str, query: Option<&str>) -> u64 {
     let mut text = Vec::with_capacity(host.len() + path.len() + query.map_or(0, str::len) + 2);

@@ -11,8 +11,8 @@ use crate::{
     worker::{LocalLive, Worker},
 };
 
-/// What an unsafe request leaves out of date (RFC 9111 §4.4): its own URL, and the same-host ones that the answer
-/// names in `Location` and `Content-Location`.
+/// What an unsafe request leaves out of date (RFC 9111 §4.4): its own URL, and those of the same origin that the
+/// answer names in `Location` and `Content-Location`.
 pub fn invalidate(
     worker: &Rc<Worker>,
     live: &Rc<LocalLive>,
@@ -29,7 +29,7 @@ pub fn invalidate(
         x.viewer_path.query().map(str::to_owned),
     ));
     targets.extend(validate::invalidation_targets(
-        x.host(),
+        x.base(),
         x.viewer_path.path(),
         headers,
     ));
@@ -40,7 +40,7 @@ pub fn invalidate(
         };
         let target = edgerouter_core::viewer::target_path(route, &path);
         let mut url = Vec::new();
-        key::url(&mut url, x.host(), &target, query.as_deref(), &route.cache);
+        key::url(&mut url, x.base(), &target, query.as_deref(), &route.cache);
         worker.shared.invalidations.mark(&url);
         worker.shared.store.remove(&url);
     }

@@ -65,7 +65,7 @@ pub(super) fn look_up_with(
     scratch.clear();
     key::url(
         &mut scratch,
-        x.host(),
+        x.base(),
         x.head.uri.path(),
         x.head.uri.query(),
         &route.cache,

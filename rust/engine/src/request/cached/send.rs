@@ -115,7 +115,7 @@ pub fn stored(
         return answer::of(object.status, headers, EdgeBody::empty());
     }
     let ranged = match object.status {
-        StatusCode::OK => ranged(request, &mut headers, object.length),
+        StatusCode::OK => ranged(x, &mut headers, object.length),
         _ => Ranged::Whole,
     };
     match ranged {
@@ -169,7 +169,8 @@ enum Ranged {
 }
 
 /// Turns the header section of a 200 into that of a 206 where the request asks for parts.
-fn ranged(request: &HeaderMap, headers: &mut HeaderMap, length: u64) -> Ranged {
+fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
+    let request = &x.head.headers;
     let Some(asked) = request.get(header::RANGE) else {
         return Ranged::Whole;
     };
@@ -192,7 +193,8 @@ fn ranged(request: &HeaderMap, headers: &mut HeaderMap, length: u64) -> Ranged {
             ))
         }
         RangeRequest::Satisfiable(ranges) => {
-            finish::partial(headers, &ranges, length).map_or(Ranged::Whole, Ranged::Partial)
+            let random = x.worker.shared.unguessable();
+            finish::partial(headers, &ranges, length, random).map_or(Ranged::Whole, Ranged::Partial)
         }
     }
 }
@@ -323,7 +325,7 @@ pub(super) fn read_along(
         && let Some(length) = arriving.content_length
     {
         let mut ranged_headers = headers.clone();
-        match ranged(&x.head.headers, &mut ranged_headers, length) {
+        match ranged(x, &mut ranged_headers, length) {
             Ranged::Unsatisfiable(refused) => return refused,
             Ranged::Partial(Partial::Single(range)) => {
                 let body = EdgeBody::arriving_range(reader, range.first, range.last);
