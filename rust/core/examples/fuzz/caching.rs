@@ -151,7 +151,12 @@ pub fn response(data: &[u8]) {
         }
     }
     let _ = validate::precondition(&Method::GET, &headers, StatusCode::OK, &headers);
-    for (path, _) in validate::invalidation_targets("a.example", "/a/b", &headers) {
+    let base = Base {
+        scheme: Scheme::Https,
+        host: "a.example",
+        port: None,
+    };
+    for (path, _) in validate::invalidation_targets(base, "/a/b", &headers) {
         assert!(path.starts_with('/'));
     }
     let mut freshened = headers.clone();
