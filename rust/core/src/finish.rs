@@ -1,7 +1,7 @@
 //! What a viewer is sent: the last decisions about a response (phase 15), and its preparation for the store.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
 use crate::{
     admit,
@@ -104,6 +104,26 @@ pub fn unsatisfiable(length: u64) -> HeaderMap {
     }
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     headers
+}
+
+/// Makes the header section of a response that of a 412 (RFC 9110 §15.5.13): what says where the answer came from, and what
+/// the condition was held against.
+pub fn condition_failed(headers: &mut HeaderMap) {
+    let kept = [
+        header::AGE,
+        HeaderName::from_static("cache-status"),
+        header::DATE,
+        header::ETAG,
+        header::LAST_MODIFIED,
+        header::VIA,
+    ];
+    let mut fields = HeaderMap::with_capacity(kept.len());
+    for name in kept {
+        for value in headers.get_all(&name) {
+            fields.append(name.clone(), value.clone());
+        }
+    }
+    *headers = fields;
 }
 
 /// Whether a response with this status has no content, whatever its fields say (RFC 9110 §6.4.1).

@@ -28,6 +28,8 @@ pub enum Allowance {
     Grace,
     /// The policy's `sick_grace`: no origin of the group is healthy.
     SickGrace,
+    /// RFC 5861 §4, of the response, of the policy or of the request: the origin has just failed.
+    IfError,
 }
 
 impl Allowance {
@@ -37,6 +39,7 @@ impl Allowance {
             Self::WhileRevalidate => "stale-while-revalidate",
             Self::Grace => "grace",
             Self::SickGrace => "sick-grace",
+            Self::IfError => "stale-if-error",
         }
     }
 
@@ -155,23 +158,39 @@ pub fn decide(
     Decision::Validate(Reason::Expired)
 }
 
-/// Whether a stored response may stand in for an origin that failed (RFC 5861 §4): the response's own window counts, the
-/// one that the request allows, and, as an origin that has just failed is a sick one, the policy's `sick_grace`.
-pub fn may_serve_on_error(
+/// Which rule lets a stored response stand in for an origin that failed (RFC 5861 §4): the window that the request allows,
+/// the response's own, and, as an origin that has just failed is a sick one, the policy's `sick_grace`.
+///
+/// That holds "regardless of other freshness information": a request's `max-age` and `min-fresh` say how fresh an answer it
+/// would like, and the alternative here is none. Its `no-cache` is no matter of freshness: like that of a response it
+/// refuses what was not validated (RFC 9111 §5.2.1.4), unless the request itself takes it on an error.
+pub fn on_error(
     stored: &Freshness,
     request: &RequestDirectives,
     policy: &CachePolicy,
     now: u64,
-) -> bool {
+) -> Option<Allowance> {
     if stored.always_validate || stored.must_revalidate {
-        return false;
+        return None;
     }
-    let window = stored
-        .stale_if_error
-        .max(request.stale_if_error.unwrap_or(0))
-        .max(policy.sick_grace.unwrap_or(0))
-        .max(policy.grace.unwrap_or(0));
-    stored.fresh(now) || window > 0 && stored.staleness(now) <= u64::from(window)
+    let within = |window: u32| window > 0 && stored.staleness(now) <= u64::from(window);
+    if request.stale_if_error.is_some_and(within) {
+        return Some(Allowance::IfError);
+    }
+    if request.no_cache {
+        return None;
+    }
+    if stored.fresh(now) {
+        return Some(Allowance::IfError);
+    }
+    [
+        (stored.stale_if_error, Allowance::IfError),
+        (policy.grace.unwrap_or(0), Allowance::Grace),
+        (policy.sick_grace.unwrap_or(0), Allowance::SickGrace),
+    ]
+    .into_iter()
+    .find(|(window, _)| within(*window))
+    .map(|(_, allowance)| allowance)
 }
 
 /// Whether an answer counts as a failure of the origin (RFC 5861 §4).
@@ -298,8 +317,9 @@ mod tests {
                 "{request:?} at {at}"
             );
         }
-        assert!(may_serve_on_error(&STORED, &none, &policy, 1160));
-        assert!(!may_serve_on_error(&STORED, &none, &policy, 1161));
+        let if_error = Some(Allowance::IfError);
+        assert_eq!(on_error(&STORED, &none, &policy, 1160), if_error);
+        assert_eq!(on_error(&STORED, &none, &policy, 1161), None);
         let soft = RequestDirectives {
             max_age: Some(0),
             ..none
@@ -332,8 +352,39 @@ mod tests {
             stale_if_error: Some(200),
             ..none
         };
-        assert!(may_serve_on_error(&STORED, &patient, &policy, 1260));
-        assert!(!may_serve_on_error(&STORED, &patient, &policy, 1261));
+        assert_eq!(on_error(&STORED, &patient, &policy, 1260), if_error);
+        assert_eq!(on_error(&STORED, &patient, &policy, 1261), None);
+        // RFC 5861 §4: "regardless of other freshness information"; RFC 9111 §5.2.1.4 is none.
+        for (request, want) in [
+            (soft, if_error),
+            (
+                RequestDirectives {
+                    min_fresh: Some(5),
+                    ..none
+                },
+                if_error,
+            ),
+            (
+                RequestDirectives {
+                    no_cache: true,
+                    ..none
+                },
+                None,
+            ),
+            (
+                RequestDirectives {
+                    no_cache: true,
+                    ..patient
+                },
+                if_error,
+            ),
+        ] {
+            assert_eq!(
+                on_error(&STORED, &request, &policy, 1100),
+                want,
+                "{request:?}"
+            );
+        }
     }
 
     #[test]
@@ -412,16 +463,15 @@ mod tests {
             );
         }
         for (stored, at, want) in [
-            (plain, 4660, true),
-            (plain, 4661, false),
-            (strict, 1060, false),
-            (unusable, 1000, false),
+            (plain, 1059, Some(Allowance::IfError)),
+            (plain, 1100, Some(Allowance::Grace)),
+            (plain, 1101, Some(Allowance::SickGrace)),
+            (plain, 4660, Some(Allowance::SickGrace)),
+            (plain, 4661, None),
+            (strict, 1060, None),
+            (unusable, 1000, None),
         ] {
-            assert_eq!(
-                may_serve_on_error(&stored, &none, &policy, at),
-                want,
-                "{at}"
-            );
+            assert_eq!(on_error(&stored, &none, &policy, at), want, "{at}");
         }
     }
 }

@@ -109,12 +109,19 @@ pub fn lifetime(
         rule,
         may_store: true,
     };
+    let negative = policy.negative_ttl.iter().find(|(of, _)| *of == status);
     if let Some(ttl) = policy.ttl {
-        return Lifetime {
-            seconds: ttl,
-            rule: LifetimeRule::Policy,
-            may_store: true,
-        };
+        if let Some((_, seconds)) = negative {
+            return explicit(*seconds, LifetimeRule::Negative);
+        }
+        // What an origin says in distress is not what somebody meant to be kept: its own word counts there.
+        if !status.is_server_error() {
+            return Lifetime {
+                seconds: ttl,
+                rule: LifetimeRule::Policy,
+                may_store: true,
+            };
+        }
     }
     if let Some(seconds) = directives.s_maxage {
         return explicit(seconds, LifetimeRule::SMaxage);
@@ -125,7 +132,7 @@ pub fn lifetime(
     if !directives.targeted && headers.contains_key(header::EXPIRES) {
         return explicit(expires(headers, now), LifetimeRule::Expires);
     }
-    if let Some((_, seconds)) = policy.negative_ttl.iter().find(|(of, _)| *of == status) {
+    if let Some((_, seconds)) = negative {
         return explicit(*seconds, LifetimeRule::Negative);
     }
     let by_default = heuristic_status(status) || directives.public;

@@ -80,6 +80,22 @@ impl NotStored {
         }
     }
 
+    /// Whether what is stored is out of date when a validation brings an answer with this status that is not stored: a whole
+    /// answer says that nothing stored fits (§4.3.3), unless only this request kept it from being stored, or it says nothing
+    /// about the resource.
+    pub fn outdates(self, status: StatusCode) -> bool {
+        let own = matches!(
+            self,
+            Self::RequestNoStore | Self::Authorization | Self::Method | Self::Disabled
+        );
+        let says = match status {
+            StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => false,
+            StatusCode::NOT_FOUND | StatusCode::GONE => true,
+            _ => status.is_success() || status.is_redirection(),
+        };
+        says && !own
+    }
+
     /// Whether the next response for the same URL will most likely not be stored either.
     pub fn lasts(self) -> bool {
         !matches!(self, Self::RequestNoStore | Self::Authorization)

@@ -113,23 +113,30 @@ const KEPT: [HeaderName; 5] = [
     header::VIA,
 ];
 
-/// Whether a 304 is about this stored response (§4.3.4): one with an entity tag is about a response with the same one,
-/// and about no other.
+/// Whether a 304 is about this stored response (§4.3.4): one with a validator is about a response with the same one, weak
+/// or strong, and about no other. The tag counts before the date; a 304 without either answers the question that was asked.
 pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
-    let tag = |headers: &'_ HeaderMap| headers.get(header::ETAG).cloned();
-    let Some(new) = tag(from_304) else {
-        return true;
-    };
-    let Some(parsed) = EntityTag::parse(new.as_bytes()) else {
-        return true;
-    };
-    match tag(stored) {
-        None => parsed.weak,
-        Some(stored) => match EntityTag::parse(stored.as_bytes()) {
-            // The tag that we asked with: weakly the same is the origin's word that it still fits.
-            Some(stored) => stored.weak_eq(&parsed),
-            None => true,
-        },
+    if let Some(new) = from_304.get(header::ETAG) {
+        let Some(known) = stored.get(header::ETAG) else {
+            return false;
+        };
+        let parsed = (
+            EntityTag::parse(known.as_bytes()),
+            EntityTag::parse(new.as_bytes()),
+        );
+        return match parsed {
+            // Weakly the same as what we asked with is the origin's word that it still fits.
+            (Some(known), Some(new)) => known.weak_eq(&new),
+            _ => known == new,
+        };
+    }
+    match from_304.get(header::LAST_MODIFIED) {
+        None => true,
+        Some(new) => stored.get(header::LAST_MODIFIED).is_some_and(|known| {
+            known == new
+                || date::parse(known.as_bytes())
+                    .is_some_and(|at| date::parse(new.as_bytes()) == Some(at))
+        }),
     }
 }
 
@@ -317,18 +324,28 @@ mod tests {
     }
 
     #[test]
-    fn a_304_with_another_tag_is_about_another_response() {
+    fn a_304_with_another_validator_is_about_another_response() {
         for (stored, new, want) in [
             (&[("etag", "\"a\"")][..], &[("etag", "\"a\"")][..], true),
             (&[("etag", "\"a\"")], &[("etag", "\"b\"")], false),
             (&[("etag", "\"a\"")], &[], true),
-            (&[("etag", "W/\"a\"")], &[("etag", "W/\"a\"")], true),
             (&[("etag", "W/\"a\"")], &[("etag", "W/\"b\"")], false),
-            (&[("etag", "\"a\"")], &[("etag", "W/\"b\"")], false),
+            (&[("etag", "W/\"a\"")], &[("etag", "W/\"a\"")], true),
             (&[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true),
+            (&[("etag", "\"a\"")], &[("etag", "W/\"b\"")], false),
             (&[("etag", "W/\"a\"")], &[("etag", "\"a\"")], true),
             (&[("last-modified", "x")], &[("etag", "\"a\"")], false),
-            (&[("last-modified", "x")], &[("etag", "W/\"a\"")], true),
+            (&[("last-modified", "x")], &[("etag", "W/\"a\"")], false),
+            (&[("etag", "bare")], &[("etag", "other")], false),
+            (&[("last-modified", "x")], &[], true),
+            (&[("last-modified", "x")], &[("last-modified", "x")], true),
+            (&[("last-modified", "x")], &[("last-modified", "y")], false),
+            (
+                &[("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")],
+                &[("last-modified", "Sunday, 06-Nov-94 08:49:37 GMT")],
+                true,
+            ),
+            (&[("etag", "\"a\"")], &[("last-modified", "y")], false),
             (&[("etag", "bare")], &[("etag", "bare")], true),
         ] {
             assert_eq!(selects(&headers(stored), &headers(new)), want, "{new:?}");

@@ -125,10 +125,12 @@ fn later(
         steps.add("stale", format!("after {left} s: {decision}"), reason);
     }
     let over = now + left;
-    let (decision, reason) = if !decide::may_serve_on_error(stored, request, &route.cache, over) {
+    let (decision, reason) = if decide::on_error(stored, request, &route.cache, over).is_none() {
         let forbidden = stored.must_revalidate || stored.always_validate;
         let why = if forbidden {
             "must-revalidate, no-cache or s-maxage forbids stale use (RFC 9111 §4.2.4)"
+        } else if request.no_cache {
+            "the request's no-cache refuses what was not validated (RFC 9111 §5.2.1.4)"
         } else {
             "neither the response nor the policy allows stale use (RFC 9111 §4.2.4)"
         };

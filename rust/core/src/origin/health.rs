@@ -47,7 +47,10 @@ impl Thresholds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Healthy {
+        /// Of probes, and of requests that got no answer.
         failures: u32,
+        /// Requests in a row that were answered with an error.
+        errors: u32,
     },
     Unhealthy {
         successes: u32,
@@ -55,10 +58,7 @@ enum State {
         trials: u32,
     },
     /// One trial request is under way.
-    HalfOpen {
-        since: u64,
-        trials: u32,
-    },
+    HalfOpen { since: u64, trials: u32 },
 }
 
 /// A change of state: worth a log line and a metric.
@@ -78,7 +78,10 @@ impl Default for Health {
     /// Origins are healthy until they show otherwise: a start must not wait for probes.
     fn default() -> Self {
         Self {
-            state: State::Healthy { failures: 0 },
+            state: State::Healthy {
+                failures: 0,
+                errors: 0,
+            },
         }
     }
 }
@@ -111,23 +114,39 @@ impl Health {
         }
     }
 
-    /// Whether what was asked of it last was answered.
+    /// Whether what was asked of it last was answered, and with no error.
     pub fn is_spotless(&self) -> bool {
-        matches!(self.state, State::Healthy { failures: 0 })
+        *self == Self::default()
     }
 
-    /// A request got an answer, whatever its status.
+    /// A request got an answer that is no error of the origin's.
     pub fn succeeded(&mut self, thresholds: Thresholds) -> Option<Change> {
         match self.state {
             // Probes ask for more than an answer: a request that gets one must not wipe out what they count.
-            State::Healthy { .. } if thresholds.probed => None,
-            State::Healthy { .. } => {
-                self.state = State::Healthy { failures: 0 };
+            State::Healthy { failures, .. } => {
+                let failures = if thresholds.probed { failures } else { 0 };
+                self.state = State::Healthy {
+                    failures,
+                    errors: 0,
+                };
                 None
             }
             // Sent there although unhealthy (all were): with probes, they know more.
             State::Unhealthy { .. } if thresholds.probed => None,
             State::Unhealthy { .. } | State::HalfOpen { .. } => self.recover(),
+        }
+    }
+
+    /// A request was answered with 500, 502, 503 or 504. One bad URL is no bad origin: only errors in a row count, and any
+    /// other answer ends the row.
+    pub fn erred(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
+        match self.state {
+            State::Healthy { failures, errors } => {
+                self.count(thresholds, now, failures, errors.saturating_add(1))
+            }
+            // With probes the way back is theirs.
+            State::Unhealthy { .. } | State::HalfOpen { .. } if thresholds.probed => None,
+            State::Unhealthy { .. } | State::HalfOpen { .. } => self.fall(thresholds, now),
         }
     }
 
@@ -140,7 +159,7 @@ impl Health {
     pub fn probed(&mut self, thresholds: Thresholds, ok: bool, now: u64) -> Option<Change> {
         match (ok, self.state) {
             (true, State::Healthy { .. }) => {
-                self.state = State::Healthy { failures: 0 };
+                *self = Self::default();
                 None
             }
             (true, State::HalfOpen { .. }) => self.recover(),
@@ -172,21 +191,31 @@ impl Health {
         Some(Change::BecameHealthy)
     }
 
+    /// Unhealthy once there is enough of both.
+    fn count(
+        &mut self,
+        thresholds: Thresholds,
+        now: u64,
+        failures: u32,
+        errors: u32,
+    ) -> Option<Change> {
+        if failures.saturating_add(errors) < thresholds.unhealthy_after {
+            self.state = State::Healthy { failures, errors };
+            return None;
+        }
+        self.state = State::Unhealthy {
+            successes: 0,
+            trial_at: now.saturating_add(pause(thresholds, 0)),
+            trials: 0,
+        };
+        Some(Change::BecameUnhealthy)
+    }
+
     fn fall(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
         let trial_at = |trials| now.saturating_add(pause(thresholds, trials));
         match self.state {
-            State::Healthy { failures } => {
-                let failures = failures.saturating_add(1);
-                if failures < thresholds.unhealthy_after {
-                    self.state = State::Healthy { failures };
-                    return None;
-                }
-                self.state = State::Unhealthy {
-                    successes: 0,
-                    trial_at: trial_at(0),
-                    trials: 0,
-                };
-                Some(Change::BecameUnhealthy)
+            State::Healthy { failures, errors } => {
+                self.count(thresholds, now, failures.saturating_add(1), errors)
             }
             State::Unhealthy {
                 trial_at, trials, ..
@@ -254,6 +283,44 @@ mod tests {
             assert_eq!(health.succeeded(PROBED), None);
             assert_eq!(health.probed(PROBED, false, 0), change);
         }
+    }
+
+    #[test]
+    fn errors_count_only_in_a_row_and_a_trial_that_errs_has_failed() {
+        for thresholds in [PROBED, Thresholds::of(None)] {
+            let mut health = Health::default();
+            for _ in 0..5 {
+                assert_eq!(health.erred(thresholds, 0), None);
+                assert_eq!(health.erred(thresholds, 0), None);
+                assert!(!health.is_spotless());
+                assert_eq!(health.succeeded(thresholds), None, "the row ends");
+                assert!(health.is_spotless());
+            }
+            assert_eq!(health.erred(thresholds, 0), None);
+            assert_eq!(health.failed(thresholds, 0), None);
+            let change = health.erred(thresholds, 0);
+            assert_eq!(change, Some(Change::BecameUnhealthy), "{thresholds:?}");
+        }
+        let mut health = Health::default();
+        health.erred(ALONE, 0);
+        health.erred(ALONE, 0);
+        assert!(health.admits(ALONE, 1_000));
+        assert_eq!(health.erred(ALONE, 1_100), None);
+        assert!(!health.admits(ALONE, 3_000), "the pause doubles");
+        assert!(health.admits(ALONE, 3_100));
+        assert_eq!(health.succeeded(ALONE), Some(Change::BecameHealthy));
+        let mut health = Health::default();
+        for _ in 0..3 {
+            health.probed(PROBED, false, 0);
+        }
+        health.probed(PROBED, true, 0);
+        assert_eq!(health.erred(PROBED, 0), None);
+        let back = health.probed(PROBED, true, 0);
+        assert_eq!(
+            back,
+            Some(Change::BecameHealthy),
+            "the way back is the probes'"
+        );
     }
 
     #[test]

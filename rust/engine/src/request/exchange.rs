@@ -88,6 +88,16 @@ pub struct Note {
     pub written: bool,
 }
 
+impl Note {
+    /// What the cache or an origin had given is not what is sent.
+    pub fn replaced(&mut self, detail: &'static str) {
+        self.hit = false;
+        self.ttl = None;
+        self.written = false;
+        self.detail = Some(detail);
+    }
+}
+
 impl Exchange {
     /// Phase 2: what the guard could not judge from the bytes alone.
     pub fn admit(

@@ -203,11 +203,13 @@ pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early
             }
             Ok(Verdict::Answer(answer)) => {
                 x.note.outcome = Outcome::Function;
+                x.note.detail = Some("hook");
                 return Err(answered(answer).into());
             }
             Err(error) => {
                 if let Some(early) = failed(&live, call, &error) {
                     x.note.outcome = Outcome::Error;
+                    x.note.detail = Some("hook-failed");
                     return Err(early);
                 }
             }
@@ -368,10 +370,14 @@ pub async fn viewer_response(
                     *response.headers_mut() = changed.headers;
                 }
             }
-            Ok(Verdict::Answer(answer)) => *response = answered(answer),
+            Ok(Verdict::Answer(answer)) => {
+                *response = answered(answer);
+                x.note.replaced("hook");
+            }
             Err(error) => {
                 if let Some(early) = failed(&live, call, &error) {
                     x.note.outcome = Outcome::Error;
+                    x.note.replaced("hook-failed");
                     return Err(early);
                 }
             }
@@ -388,6 +394,7 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
         return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, "This route is gone.").into());
     };
     x.note.outcome = Outcome::Function;
+    x.note.detail = Some("function");
     let body = match x.body.take() {
         Some(body) if x.has_body => collect(x, body, live.plan.limits.function_body_bytes).await?,
         _ => Bytes::new(),
@@ -404,13 +411,17 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
     .await
     {
         Ok(Verdict::Answer(answer)) => Ok(answered(answer)),
-        Ok(Verdict::Continue { .. }) => Err(answer::text(
-            StatusCode::BAD_GATEWAY,
-            "The function returned no response.",
-        )
-        .into()),
+        Ok(Verdict::Continue { .. }) => {
+            x.note.detail = Some("function-failed");
+            Err(answer::text(
+                StatusCode::BAD_GATEWAY,
+                "The function returned no response.",
+            )
+            .into())
+        }
         Err(error) => {
             x.note.outcome = Outcome::Error;
+            x.note.detail = Some("function-failed");
             Err(failed(&live, call, &error).unwrap_or_else(|| {
                 answer::text(StatusCode::BAD_GATEWAY, "The function failed.").into()
             }))

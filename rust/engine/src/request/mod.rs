@@ -81,11 +81,9 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
     // 2 was admission: here is a Request that may be believed in its framing, Host and path.
     if x.viewer_path.as_str() == "*" {
         // Asks about the server, which is us (RFC 9110 §9.3.7).
-        return Ok(answer::of(
-            StatusCode::NO_CONTENT,
-            HeaderMap::new(),
-            EdgeBody::empty(),
-        ));
+        x.note.detail = Some("options");
+        let response = answer::of(StatusCode::NO_CONTENT, HeaderMap::new(), EdgeBody::empty());
+        return Err(response.into());
     }
     // 3 route
     let route = route(x, &live.plan)?;
@@ -146,12 +144,14 @@ fn route<'p>(x: &mut Exchange, plan: &'p edgerouter_core::plan::Plan) -> Result<
     x.note.outcome = Outcome::Error;
     let allowed = plan.router.allowed_methods(&plan.routes, &x.probe());
     if allowed.is_empty() {
+        x.note.detail = Some("no-route");
         return Err(answer::text(
             StatusCode::NOT_FOUND,
             "No route of this edge matches the request.",
         )
         .into());
     }
+    x.note.detail = Some("method-not-allowed");
     let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
     let response = answer::text(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -166,10 +166,12 @@ fn viewer(x: &mut Exchange, route: &Route) -> Option<Early> {
         Https::Proceed => None,
         Https::Forbid => {
             x.note.outcome = Outcome::Error;
+            x.note.detail = Some("https-only");
             Some(answer::text(StatusCode::FORBIDDEN, "This URL is served over HTTPS only.").into())
         }
         Https::Redirect => {
             x.note.outcome = Outcome::Redirect;
+            x.note.detail = Some("redirect");
             let location = viewer::https_location(x.host(), &x.viewer_path);
             let status = viewer::https_redirect_status(&x.head.method);
             Some(answer::redirect(status, location?).into())
@@ -204,6 +206,7 @@ fn identify(x: &mut Exchange, route: &Route) -> Result<(), Early> {
         }
     };
     x.note.outcome = Outcome::Error;
+    x.note.detail = Some("unauthorized");
     let message = match status {
         StatusCode::UNAUTHORIZED => "Unauthorized",
         StatusCode::SERVICE_UNAVAILABLE => "Tokens cannot be verified right now.",
@@ -237,6 +240,7 @@ fn bucket(x: &mut Exchange, route: &Route) -> Result<(), Early> {
             && !loops_without_cookies(x)
         {
             x.note.outcome = Outcome::Redirect;
+            x.note.detail = Some("redirect");
             let location = HeaderValue::from_str(viewer::same_url(&x.viewer_path).as_ref())
                 .map_err(|_| {
                     Early::from(answer::text(
@@ -275,6 +279,7 @@ fn redirected(
     redirect: &edgerouter_core::plan::Redirect,
 ) -> Result<Response<EdgeBody>, Early> {
     x.note.outcome = Outcome::Redirect;
+    x.note.detail = Some("redirect");
     let location =
         viewer::redirect_location(route, redirect, x.head.uri.path(), x.head.uri.query());
     match location {
@@ -288,7 +293,8 @@ fn redirected(
 }
 
 /// Fixed words; a validator among their fields makes them conditional (RFC 9110 §13).
-fn responded(x: &Exchange, fixed: &FixedResponse) -> Response<EdgeBody> {
+fn responded(x: &mut Exchange, fixed: &FixedResponse) -> Response<EdgeBody> {
+    x.note.detail = Some("fixed");
     let mut headers: HeaderMap = fixed.headers.iter().cloned().collect();
     if validate::has_validator(&headers) {
         match validate::precondition(&x.head.method, &x.head.headers, fixed.status, &headers) {

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
+    cache::decide,
     finish, forward,
     origin::failover::{self, Attempt},
     plan::{GroupId, Origin, OriginId, RouteId},
@@ -266,7 +267,11 @@ async fn ask_one(
             upgrade,
             ..
         }) => {
-            ask.worker.shared.health.note_success(origin);
+            if decide::is_error(status) {
+                ask.worker.shared.health.note_error(origin);
+            } else {
+                ask.worker.shared.health.note_success(origin);
+            }
             if status == StatusCode::SWITCHING_PROTOCOLS {
                 ask.live.plan.via.append(&mut headers, version);
             } else {

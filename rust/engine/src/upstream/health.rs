@@ -89,7 +89,7 @@ impl HealthBoard {
         members(plan, group).any(|origin| self.is_healthy(origin))
     }
 
-    /// A request was answered, whatever the status.
+    /// A request was answered, and not with an error.
     pub fn note_success(&self, origin: &Origin) {
         let flag = self.flag(origin);
         if flag.healthy.load(Ordering::Relaxed) && flag.spotless.load(Ordering::Relaxed) {
@@ -97,6 +97,14 @@ impl HealthBoard {
         }
         let thresholds = Thresholds::of(origin.health.as_ref());
         flag.change(origin, |health| health.succeeded(thresholds));
+    }
+
+    /// A request was answered with an error.
+    pub fn note_error(&self, origin: &Origin) {
+        let thresholds = Thresholds::of(origin.health.as_ref());
+        let now = self.now();
+        self.flag(origin)
+            .change(origin, |health| health.erred(thresholds, now));
     }
 
     /// A request was not answered.
@@ -152,7 +160,7 @@ fn members<'p>(plan: &'p Plan, group: &'p Group) -> impl Iterator<Item = &'p Ori
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginState {
     pub name: Arc<str>,
-    /// The last probe or request was answered.
+    /// The last probe or request was answered, and with no error.
     pub up: bool,
     /// It is asked in its turn, not last.
     pub healthy: bool,

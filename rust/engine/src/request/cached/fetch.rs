@@ -195,15 +195,15 @@ async fn follow(
                 Reuse::Revalidated | Reuse::Cut(_) if may_share(x, route, &object.freshness) => {
                     Served::Collapsed
                 }
-                Reuse::StaleOnError
-                    if decide::may_serve_on_error(
-                        &object.freshness,
-                        &directives(x, route),
-                        &route.cache,
-                        x.now,
-                    ) =>
-                {
-                    Served::StaleOnError
+                Reuse::StaleOnError(_, status) => {
+                    let own = directives(x, route);
+                    let Some(allowance) =
+                        decide::on_error(&object.freshness, &own, &route.cache, x.now)
+                    else {
+                        return Ok(Followed::Alone);
+                    };
+                    x.note.forward_status = status;
+                    Served::StaleOnError(allowance)
                 }
                 _ => return Ok(Followed::Alone),
             };
@@ -403,7 +403,10 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
                         x.note.stored = true;
                         Served::Revalidated
                     }
-                    Reuse::StaleOnError => Served::StaleOnError,
+                    Reuse::StaleOnError(allowance, status) => {
+                        x.note.forward_status = status;
+                        Served::StaleOnError(allowance)
+                    }
                     Reuse::Cut(status) => {
                         x.note.forward_status = Some(status);
                         x.note.stored = true;
@@ -452,13 +455,14 @@ fn stand_in(
     x.now = x.worker.clock.unix_now();
     let entry = stale?;
     let object = entry.object()?;
-    let may = decide::may_serve_on_error(
+    let allowance = decide::on_error(
         &object.freshness,
         &directives(x, route),
         &route.cache,
         x.now,
-    );
-    may.then(|| stored(x, route, &entry, object, Served::StaleOnError))
+    )?;
+    let served = Served::StaleOnError(allowance);
+    Some(stored(x, route, &entry, object, served))
 }
 
 /// Refreshes a response behind the back of the client that is served with it: one fetch a key at a time, and none of an

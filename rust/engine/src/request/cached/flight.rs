@@ -8,7 +8,7 @@ use std::{
 
 use edgerouter_core::{
     cache::{
-        decide,
+        decide::{self, Allowance},
         freshness::{self, Freshness},
         refresh_ahead,
         slices::{ContentRange, usable, worth_cutting},
@@ -25,7 +25,10 @@ use tokio::sync::oneshot;
 
 use super::{
     fetch::{Flown, Question},
-    keep::{ForStoring, for_storing, freshen, keep, millis, remember_unshared, take_in, take_tags},
+    keep::{
+        ForStoring, for_storing, freshen, keep, millis, outdate, remember_unshared, take_in,
+        take_tags,
+    },
     slices,
 };
 use crate::{
@@ -49,6 +52,7 @@ pub(super) async fn fly(
     let flown = depart(&worker, &mut ask, &question).await;
     match flown {
         Departed::Own(received, why) => {
+            outdate(&worker, &question, &received, why);
             if why.lasts() {
                 remember_unshared(&worker, &question);
             }
@@ -117,6 +121,7 @@ pub(super) async fn fly_alone(
 ) {
     match depart(&worker, &mut ask, &question).await {
         Departed::Own(received, why) => {
+            outdate(&worker, &question, &received, why);
             worker.metrics.not_stored(why.as_str());
             let _ = leader.send(Flown::Own(received, why));
         }
@@ -220,14 +225,14 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         Ok(received) => received,
         Err(Unanswered::Failed(error)) => {
             if let Some((entry, freshness)) = stale
-                && decide::may_serve_on_error(
+                && let Some(allowance) = decide::on_error(
                     &freshness,
                     &question.directives,
                     &route.cache,
                     worker.clock.unix_now(),
                 )
             {
-                return stands_in(entry);
+                return stands_in(entry, allowance, None);
             }
             return Departed::Failed(Unanswered::Failed(error));
         }
@@ -259,14 +264,14 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             );
         }
         if decide::is_error(received.status)
-            && decide::may_serve_on_error(
+            && let Some(allowance) = decide::on_error(
                 &freshness,
                 &question.directives,
                 &route.cache,
                 received.received_at,
             )
         {
-            return stands_in(entry);
+            return stands_in(entry, allowance, Some(received.status));
         }
     }
     judge(worker, route, question, received, started, birth)
@@ -410,8 +415,9 @@ pub(super) fn judge(
 }
 
 /// The stored response in place of an origin that failed.
-fn stands_in(entry: &Arc<Entry>) -> Departed {
-    Departed::Stored(Arc::clone(entry), Reuse::StaleOnError, HeaderMap::new())
+fn stands_in(entry: &Arc<Entry>, allowance: Allowance, status: Option<StatusCode>) -> Departed {
+    let reuse = Reuse::StaleOnError(allowance, status);
+    Departed::Stored(Arc::clone(entry), reuse, HeaderMap::new())
 }
 
 /// A part takes the status and the length of the whole that it is of.

@@ -221,7 +221,8 @@ pub(super) fn keep(
         put(worker, question, &entry);
         return Some(entry);
     }
-    let known = store.peek(&question.url_key);
+    // Variants are found under no list that a purge named: it would say that they may be there still.
+    let known = (store.peek(&question.url_key)).filter(|known| !is_purged(worker, known));
     let (names, nonce) = match known.as_ref().map(|entry| entry.view()) {
         Some(View::Variants(known)) if names.iter().all(|name| known.names.contains(name)) => {
             (known.names.clone(), known.nonce)
@@ -245,9 +246,15 @@ pub(super) fn keep(
     let is_known =
         matches!(known.as_ref().map(|e| e.view()), Some(View::Variants(v)) if v.nonce == nonce);
     if !is_known {
-        store.insert(Arc::new(Entry::marker(
+        let birth = Birth {
+            born: birth.born,
+            viewer: birth.viewer.clone(),
+            ..Birth::default()
+        };
+        store.insert(Arc::new(Entry::new(
             &question.url_key,
             Content::Variants(variants),
+            birth,
         )));
     }
     if let Some(newer) = newer(worker, &key, &object) {
@@ -279,16 +286,11 @@ fn adopt(worker: &Worker, key: &[u8], object: &mut Object) {
     let Some(cut) = &mut object.slices else {
         return;
     };
-    let Some(known) = worker.shared.store.peek(key) else {
+    // What was purged may be wrong under the right name.
+    let known = worker.shared.store.peek(key);
+    let Some(known) = known.filter(|known| !is_purged(worker, known)) else {
         return;
     };
-    // What was purged may be wrong under the right name.
-    let birth = &known.birth();
-    if let Some(subject) = Subject::of(key, birth.viewer.as_deref(), &birth.tags)
-        && worker.shared.purges.judge(&subject, birth.born) == Verdict::Gone
-    {
-        return;
-    }
     if let Some(known) = known.object()
         && let Some(before) = known.slices
         && before.size == cut.size
@@ -298,6 +300,14 @@ fn adopt(worker: &Worker, key: &[u8], object: &mut Object) {
     {
         *cut = before;
     }
+}
+
+fn is_purged(worker: &Worker, entry: &Entry) -> bool {
+    let birth = &entry.birth();
+    birth.born < worker.shared.purges.newest()
+        && Subject::of(entry.key(), birth.viewer.as_deref(), &birth.tags).is_some_and(|subject| {
+            worker.shared.purges.judge(&subject, birth.born) == Verdict::Gone
+        })
 }
 
 /// What is stored, where it is fresh and its `Date` says that it was made later: answers may overtake one another, and the
@@ -314,6 +324,21 @@ fn newer(worker: &Rc<Worker>, key: &[u8], object: &Object) -> Option<Arc<Entry>>
         && !freshness.always_validate
         && made(&known.object()?)? > made(object)?;
     keeps.then_some(known)
+}
+
+/// A whole answer to a validation that may not be stored ends what was stored: it would come back on the next error, or
+/// while it is refreshed.
+pub(super) fn outdate(
+    worker: &Rc<Worker>,
+    question: &Question,
+    received: &Received,
+    why: NotStored,
+) {
+    if let Some(stale) = &question.stale
+        && why.outdates(received.status)
+    {
+        worker.shared.store.remove_same(stale);
+    }
 }
 
 /// For a while, requests like this one do not wait for one another.

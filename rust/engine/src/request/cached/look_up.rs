@@ -95,12 +95,17 @@ pub(super) fn look_up_with(
                     route.cache.accept_encoding,
                 );
                 (why, detail) = (Forward::VaryMiss, "variant-absent");
-                if let Some(entry) = find(store, loaded, &scratch)? {
-                    match entry.view() {
-                        View::Object => found = Some(entry),
+                match find(store, loaded, &scratch)? {
+                    Some(variant) => match variant.view() {
+                        View::Object => found = Some(variant),
                         View::Unshared { until } => unshared = until > x.now,
                         View::Variants(_) | View::Slice(_) => {}
+                    },
+                    // The sweep has been here: what is gone is the URL, not only this variant of it.
+                    None if unpurged(x, Arc::clone(&entry)).is_none() => {
+                        (why, detail) = (Forward::UriMiss, "purged");
                     }
+                    None => {}
                 }
             }
             View::Unshared { until } => unshared = until > x.now,

@@ -44,7 +44,7 @@ pub fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
     };
     small
         && validate::represents_target(
-            x.host(),
+            x.base(),
             (path, query),
             received.status,
             &received.headers,

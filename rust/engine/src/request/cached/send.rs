@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use edgerouter_core::{
     cache::{
+        decide::Allowance,
         slices::{self as cache_slices, ContentRange},
         validate::{self, Outcome as Precondition},
     },
@@ -34,7 +35,7 @@ pub enum Served {
     Revalidated,
     /// Another request brought it.
     Collapsed,
-    StaleOnError,
+    StaleOnError(Allowance),
     /// Just stored in slices, which are still coming in.
     Cut,
 }
@@ -55,13 +56,14 @@ pub fn stored(
         Served::Stale => Outcome::Stale,
         Served::Revalidated => Outcome::Revalidated,
         Served::Collapsed => Outcome::Coalesced,
-        Served::StaleOnError => Outcome::StaleOnError,
+        Served::StaleOnError(_) => Outcome::StaleOnError,
         Served::Cut => Outcome::Miss,
     };
     let status_field = match served {
         Served::Fresh | Served::Stale => {
             x.note.hit = true;
-            if ttl >= 0 && object.upstream_status.is_none() && x.note.key.is_none() {
+            let plain = served == Served::Fresh && ttl >= 0;
+            if plain && object.upstream_status.is_none() && x.note.key.is_none() {
                 Some(
                     x.worker
                         .values
@@ -72,9 +74,9 @@ pub fn stored(
                 None
             }
         }
-        Served::Revalidated | Served::Collapsed | Served::StaleOnError | Served::Cut => {
-            if served == Served::StaleOnError {
-                x.note.detail = Some("stale-if-error");
+        Served::Revalidated | Served::Collapsed | Served::StaleOnError(_) | Served::Cut => {
+            if let Served::StaleOnError(allowance) = served {
+                x.note.detail = Some(allowance.as_str());
             }
             x.note.ttl = Some(ttl);
             None
@@ -103,12 +105,7 @@ pub fn stored(
             return answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty());
         }
         Precondition::Failed => {
-            headers.remove(header::CONTENT_LENGTH);
-            return answer::of(
-                StatusCode::PRECONDITION_FAILED,
-                HeaderMap::new(),
-                EdgeBody::empty(),
-            );
+            return failed(headers);
         }
     }
     if x.head.method == Method::HEAD {
@@ -150,6 +147,11 @@ pub fn stored(
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
     }
+}
+
+fn failed(mut headers: HeaderMap) -> Response<EdgeBody> {
+    finish::condition_failed(&mut headers);
+    answer::of(StatusCode::PRECONDITION_FAILED, headers, EdgeBody::empty())
 }
 
 fn whole_body(x: &Exchange, route: &Route, entry: &Arc<Entry>, object: &Object) -> EdgeBody {
@@ -209,11 +211,7 @@ pub fn as_asked(x: &Exchange, received: Received) -> Response<EdgeBody> {
             validate::not_modified(&mut headers);
             answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty())
         }
-        Precondition::Failed => answer::of(
-            StatusCode::PRECONDITION_FAILED,
-            HeaderMap::new(),
-            EdgeBody::empty(),
-        ),
+        Precondition::Failed => failed(received.headers),
     }
 }
 
@@ -313,11 +311,7 @@ pub(super) fn read_along(
             return answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty());
         }
         Precondition::Failed => {
-            return answer::of(
-                StatusCode::PRECONDITION_FAILED,
-                HeaderMap::new(),
-                EdgeBody::empty(),
-            );
+            return failed(headers);
         }
     }
     if arriving.status == StatusCode::OK
