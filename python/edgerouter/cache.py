@@ -73,7 +73,8 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     Durations are whole seconds (``int``/``float``) or ``timedelta``.
 
     ``enabled``  ``False``: nothing is stored or served from the store
-    ``ttl``  a lifetime that overrides what the origin says; never makes ``private`` or ``no-store`` storable
+    ``ttl``  a lifetime that overrides what the origin says; never makes ``private`` or ``no-store`` storable, and never
+        counts for statuses of ``negative_ttl`` and for 5xx
     ``default_ttl``  lifetime when the origin says nothing (RFC 9111 §4.2.2 heuristics when ``None``)
     ``min_ttl``, ``max_ttl``  bounds on what the origin says; never make ``private`` or ``no-store`` storable
     ``heuristics``  guess a lifetime from ``Last-Modified`` where neither the origin nor ``default_ttl`` gives one
@@ -87,7 +88,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         ``cookies=None`` follows HTTP: cookies go upstream and only ``Vary: Cookie`` tells responses apart
     ``accept_encoding``  the normalised ``Accept-Encoding`` (br, gzip, identity) is in the key and goes upstream
     ``set_cookie``  a response with ``Set-Cookie`` is not stored (``"refuse"``) or stored without it (``"strip"``)
-    ``negative_ttl``  lifetime of error statuses where the origin gives none, as in ``{404: 10}``
+    ``negative_ttl``  lifetime of error statuses where the origin gives none or ``ttl`` overrides it: ``{404: 10}``
     ``request_directives``  honour ``Cache-Control`` and ``Pragma`` of the request
     ``collapse``  concurrent misses of one key make one request to the origin
     ``slices``  responses larger than ``Limits.slice_bytes`` are stored in slices, which range requests fill

@@ -5,6 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from edgerouter import Context, Edge, Jwt, Request, Response, plain
+from edgerouter.testing import running
+
+from ..origins import Origin, Reply
 from .conftest import Cached, MakeCached, status_of
 
 FRESH = {"Cache-Control": "max-age=60"}
@@ -104,3 +108,79 @@ def test_the_key_is_shown_where_the_policy_says_so(make_cached: MakeCached, cach
     for _ in range(2):
         said = parameters(showing.get(path + "?q=1"))
         assert said["key"] == f'"{showing.edge.url}{path}?q=1"'
+
+
+def test_a_stale_answer_on_an_error_says_which_status_and_which_rule(make_cached: MakeCached) -> None:
+    for policy, own, detail in (
+        ({"sick_grace": 600}, "max-age=10", "sick-grace"),
+        ({"grace": 5, "sick_grace": 600}, "max-age=10", "sick-grace"),
+        ({"sick_grace": 600}, "max-age=10, stale-if-error=100", "stale-if-error"),
+    ):
+        cached = make_cached(**policy)
+        path = cached.answer({"Cache-Control": own}, "good")
+        cached.get(path)
+        cached.origin.on(path, Reply(503, {}, "bad"))
+        cached.at(30)
+        said = parameters(cached.get(path))
+        assert (said["fwd"], said["fwd-status"], said["detail"]) == ("stale", "503", detail)
+
+
+def test_an_answer_that_is_just_stale_says_by_which_rule(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": "max-age=0, stale-while-revalidate=600"})
+    cached.get(path)
+    cached.at(0)
+    said = parameters(cached.get(path))
+    assert "hit" in said and said["detail"] == "stale-while-revalidate"
+
+
+def test_what_the_edge_made_says_so_and_is_counted(origin: Origin) -> None:
+    edge = Edge("edgerouter")
+    site = edge.origin("first", origin.url)
+    edge.route("/old", redirect="/new")
+    edge.route("/fixed", respond="hi")
+    edge.route("/secure", to=site, viewer="https-only")
+    edge.route("/upgrade", to=site, viewer="redirect-to-https")
+    edge.route("/token", to=site, auth=Jwt.hs256(plain("x" * 40)))
+    edge.route("/get", to=site, methods=["GET"])
+    edge.route("/hook", to=site)
+    edge.route("/late", to=site)
+    edge.service_worker("/sw.js")
+
+    @edge.function("/function")
+    def function(request: Request, ctx: Context) -> str:
+        return "made"
+
+    @edge.function("/broken")
+    def broken(request: Request, ctx: Context) -> str:
+        raise ValueError("no")
+
+    @edge.on("viewer_request", "/hook")
+    def hook(request: Request, ctx: Context) -> Response:
+        return Response("hooked")
+
+    @edge.on("viewer_response", "/late")
+    def late(response: Response, ctx: Context) -> Response:
+        return Response("other")
+
+    with running(edge) as served:
+        for method, path, status, detail in (
+            ("GET", "/old", 302, "redirect"),
+            ("GET", "/fixed", 200, "fixed"),
+            ("GET", "/sw.js", 200, "fixed"),
+            ("GET", "/secure", 403, "https-only"),
+            ("GET", "/upgrade", 301, "redirect"),
+            ("GET", "/token", 401, "unauthorized"),
+            ("GET", "/nowhere", 404, "no-route"),
+            ("POST", "/get", 405, "method-not-allowed"),
+            ("GET", "/function", 200, "function"),
+            ("GET", "/broken", 502, "function-failed"),
+            ("GET", "/hook", 200, "hook"),
+        ):
+            response = httpx.request(method, served.url + path, follow_redirects=False)
+            assert response.status_code == status, path
+            assert response.headers["cache-status"] == f"edgerouter; detail={detail}", path
+        late_answer = httpx.get(served.url + "/late")
+        assert late_answer.text == "other" and "detail=hook" in late_answer.headers["cache-status"]
+        metrics = httpx.get(served.admin_url + "/metrics").text
+        assert 'edgerouter_cache_forwarded_total{reason="function"} 1' in metrics
+        assert 'edgerouter_cache_forwarded_total{reason="no-route"} 1' in metrics

@@ -145,6 +145,21 @@ def test_stale_if_error_of_either_side_lets_the_stored_response_stand_in(cached:
             assert "detail=stale-if-error" in status_of(response)
 
 
+def test_what_a_request_wants_fresh_may_be_stale_on_an_error_but_not_what_it_wants_validated(cached: Cached) -> None:
+    for asked, status in (
+        ("max-age=0", 200),
+        ("min-fresh=5", 200),
+        ("no-cache", 503),
+        ("no-cache, stale-if-error=600", 200),
+    ):
+        path = cached.answer({"Cache-Control": "max-age=10, stale-if-error=100"}, "good")
+        cached.at(0)
+        cached.get(path)
+        cached.origin.on(path, Reply(503, {}, "bad"))
+        cached.at(20)
+        assert cached.get(path, cache_control=asked).status_code == status, asked
+
+
 def test_an_answer_that_is_no_failure_of_the_origin_replaces_the_stored_one(cached: Cached) -> None:
     path = cached.answer({"Cache-Control": "max-age=0, stale-if-error=600"}, "good")
     cached.get(path)

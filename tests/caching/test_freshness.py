@@ -178,6 +178,19 @@ def test_errors_are_kept_for_the_policys_negative_lifetime(make_cached: MakeCach
     assert not cached.reuses({"Cache-Control": "no-store"}, status=404)
 
 
+def test_a_forced_lifetime_leaves_failures_to_their_own(make_cached: MakeCached) -> None:
+    cached = make_cached(ttl=300, negative_ttl={404: 10, 503: 5})
+    assert cached.reuses({"Cache-Control": "max-age=1"}, after=290)
+    assert cached.reuses({}, status=404, after=8)
+    assert not cached.reuses({}, status=404, after=11)
+    assert cached.reuses({"Cache-Control": "max-age=100"}, status=503, after=3)
+    assert not cached.reuses({"Cache-Control": "max-age=100"}, status=503, after=6)
+    assert not cached.reuses({}, status=500)
+    assert cached.reuses({"Cache-Control": "max-age=20"}, status=500, after=18), "what the origin itself says of it"
+    assert not cached.reuses({"Cache-Control": "max-age=20"}, status=500, after=21)
+    assert cached.reuses({}, status=410, after=290)
+
+
 def test_the_policys_bounds_hold_what_the_origin_says(make_cached: MakeCached) -> None:
     cached = make_cached(min_ttl=10, max_ttl=100)
     assert cached.reuses({"Cache-Control": "max-age=1"}, after=8)

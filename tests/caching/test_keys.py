@@ -1,4 +1,4 @@
-"""What is one URL and what is another (RFC 9110 §4.2.3, RFC 3986 §6.2): nobody gets what an origin said to another one."""
+"""What is one URL and what is another (RFC 9110 §4.2.3, RFC 3986 §6.2): nobody gets an answer to another one."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_spellings_of_one_authority_are_one_url_and_reach_the_origin_alike(
     assert len({seen.get("host") for seen in origin.requests}) == 1
 
 
-@pytest.mark.parametrize("host", ["shop.example:65536", "shop.example:x", "shop.example:-1", "shop.example:80:80", ":80"])
+@pytest.mark.parametrize(
+    "host", ["shop.example:65536", "shop.example:x", "shop.example:-1", "shop.example:80:80", ":80"]
+)
 def test_a_port_that_is_none_is_refused(served: Running, origin: Origin, host: str) -> None:
     data = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     assert responses(exchange(served.url, data))[0].status == 400

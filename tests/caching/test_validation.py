@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ..origins import Reply, Seen
+from ..origins import Reply, Seen, wait_until
 from .conftest import Cached, date, status_of, validating
 
 FRESH = {"Cache-Control": "max-age=60"}
@@ -176,13 +176,30 @@ def test_a_304_that_forbids_keeping_ends_the_stored_response(cached: Cached, now
     assert cached.get(path).text == "new"
 
 
-def test_a_304_about_another_response_is_not_believed(cached: Cached) -> None:
-    path = cached.answer({"Cache-Control": "max-age=1", "ETag": '"a"'}, "old")
+MODIFIED = date(784111777)
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"ETag": '"a"'}, {"ETag": '"b"'}),
+        ({"ETag": 'W/"a"'}, {"ETag": 'W/"b"'}),
+        ({"ETag": '"a"'}, {"ETag": 'W/"b"'}),
+        ({"Last-Modified": MODIFIED}, {"ETag": 'W/"b"'}),
+        ({"Last-Modified": MODIFIED}, {"Last-Modified": date(784111778)}),
+        ({"ETag": '"a"', "Last-Modified": MODIFIED}, {"Last-Modified": date(784111778)}),
+    ],
+    ids=str,
+)
+def test_a_304_about_another_response_is_not_believed(
+    cached: Cached, known: dict[str, str], said: dict[str, str]
+) -> None:
+    path = cached.answer({"Cache-Control": "max-age=1", **known}, "old")
     cached.get(path)
 
     def confused(seen: Seen) -> Reply:
-        if seen.get("if-none-match"):
-            return Reply(304, {"ETag": '"b"', **FRESH})
+        if seen.get("if-none-match") or seen.get("if-modified-since"):
+            return Reply(304, {**said, **FRESH})
         return Reply(200, {"ETag": '"b"', **FRESH}, "new")
 
     cached.origin.on(path, confused)
@@ -243,3 +260,65 @@ def test_if_match_and_if_unmodified_since_are_judged_by_the_fresh_response(cache
         ({"if-unmodified-since": date(now)}, 200),
     ):
         assert cached.client.get(path, headers=headers).status_code == status, headers
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"ETag": 'W/"a"'}, {"ETag": 'W/"a"'}),
+        ({"ETag": '"a"'}, {"ETag": 'W/"a"'}),
+        ({"Last-Modified": MODIFIED}, {"Last-Modified": MODIFIED}),
+        ({"ETag": '"a"'}, {}),
+    ],
+    ids=str,
+)
+def test_a_304_about_the_stored_response_makes_it_new(
+    cached: Cached, known: dict[str, str], said: dict[str, str]
+) -> None:
+    path = cached.answer({"Cache-Control": "max-age=1", **known}, "good")
+    cached.get(path)
+    cached.origin.on(path, Reply(304, {**said, **FRESH}))
+    cached.at(10)
+    assert cached.get(path).text == "good"
+    assert "; hit" in status_of(cached.get(path))
+    assert cached.origin.count(path) == 2
+
+
+@pytest.mark.parametrize("fields", [{"Cache-Control": "no-store"}, {"Cache-Control": "private"}, {"Set-Cookie": "a=b"}])
+def test_a_whole_answer_that_is_not_stored_ends_what_was(cached: Cached, fields: dict[str, str]) -> None:
+    path = cached.answer({"Cache-Control": "max-age=1, stale-if-error=600", "ETag": '"a"'}, "old")
+    cached.get(path)
+    cached.origin.on(path, Reply(200, fields, "new"))
+    cached.at(10)
+    assert cached.get(path).text == "new"
+    cached.origin.on(path, Reply(503, {}, "down"))
+    assert (cached.get(path).status_code, cached.get(path).text) == (503, "down")
+
+
+def test_a_refresh_that_may_not_be_stored_ends_what_was(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": "max-age=1, stale-while-revalidate=600"}, "old")
+    cached.get(path)
+    cached.origin.on(path, Reply(200, {"Cache-Control": "no-store"}, "new"))
+    cached.at(10)
+    assert cached.get(path).text == "old", "while it is refreshed"
+    wait_until(lambda: cached.get(path).text == "new", what="the end of the old one")
+    assert {cached.get(path).text for _ in range(3)} == {"new"}
+
+
+def test_a_request_that_forbids_storing_leaves_what_is_stored(cached: Cached) -> None:
+    path = cached.answer({"Cache-Control": "max-age=60"}, "old")
+    cached.get(path)
+    cached.origin.on(path, Reply(200, FRESH, "new"))
+    assert cached.get(path, cache_control="no-store, no-cache").text == "new"
+    assert cached.get(path).text == "old"
+
+
+def test_a_condition_that_fails_says_where_the_answer_came_from(cached: Cached) -> None:
+    path = cached.answer({**FRESH, "ETag": '"a"', "Content-Type": "text/plain"})
+    for status in ("fwd=uri-miss", "hit"):
+        failed = cached.get(path, if_match='"b"')
+        assert failed.status_code == 412 and failed.content == b""
+        assert status in status_of(failed)
+        assert failed.headers["etag"] == '"a"' and "via" in failed.headers and "date" in failed.headers
+        assert "content-type" not in failed.headers and "cache-control" not in failed.headers
+    assert "age" in failed.headers

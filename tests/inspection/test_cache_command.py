@@ -129,9 +129,7 @@ def test_a_url_is_looked_up_as_a_request_for_it_would_be(served: Running) -> Non
     assert (plain["key"], plain["decision"], plain["found"]["lifetime"]) == (f"{served.url}/plain", "hit", 600)
     validated = asked(served, "entry", url=f"{served.url}/plain", header="Cache-Control: no-cache")
     assert validated["decision"] == "request-no-cache"
-    german = asked(
-        served, "entry", url=f"{served.url}/vary", header=["Accept-Language: de", "Cookie: session=secret"]
-    )
+    german = asked(served, "entry", url=f"{served.url}/vary", header=["Accept-Language: de", "Cookie: session=secret"])
     assert german["found"]["variant"][0] == "accept-language: de" and len(german["stored"]) == 2
     other = asked(served, "entry", url=f"{served.url}/vary", header="Accept-Language: it")
     assert (other["decision"], other["found"], len(other["stored"])) == ("miss", None, 2)

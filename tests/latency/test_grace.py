@@ -130,6 +130,38 @@ def test_a_killed_origin_is_found_sick_by_the_requests_that_fail(
     wait_until(lambda: client.get("/page").text == "back", what="the trial that finds the origin healthy")
 
 
+def test_an_origin_that_answers_errors_is_found_sick_and_nobody_waits_for_more_of_them(
+    origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    origin.on("/page", Reply(200, aged(100), "good"))
+    client = client_for(serve(sick_site(origin)))
+    assert client.get("/page").text == "good"
+    origin.on("/page", Reply(503, {}, "down"))
+    for _ in range(3):
+        asked_first = client.get("/page")
+        assert asked_first.text == "good" and "fwd=stale; fwd-status=503" in status_of(asked_first)
+    for _ in range(5):
+        at_once = client.get("/page")
+        assert at_once.text == "good" and status_of(at_once).startswith("edgerouter; hit")
+    assert origin.count("/page") == 4, "until the trial, two seconds later"
+    origin.on("/page", Reply(200, aged(0), "back"))
+    wait_until(lambda: client.get("/page").text == "back", what="the trial that finds the origin healthy")
+
+
+def test_one_bad_url_does_not_make_an_origin_sick(
+    origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    origin.on("/page", Reply(200, aged(100), "good"))
+    origin.on("/bad", Reply(500, {}, "bug"))
+    origin.on("/other", Reply(404, {"Cache-Control": "no-store"}, "none"))
+    client = client_for(serve(sick_site(origin)))
+    client.get("/page")
+    for _ in range(3):
+        for path in ("/bad", "/bad", "/other"):
+            client.get(path)
+    assert "fwd=stale; fwd-status=200" in status_of(client.get("/page")), "it is asked first, as a healthy one"
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_an_error_of_the_origin_is_covered_by_the_long_grace(origin: Origin, site: Site, status: int) -> None:
     origin.on("/page", Reply(200, aged(100), "good"))

@@ -220,3 +220,18 @@ def test_every_purge_is_counted_in_the_metrics(shop: Shop) -> None:
         "edgerouter_purge_matched_objects_total 2",
     ):
         assert line in metrics.splitlines(), line
+
+
+@pytest.mark.parametrize("what", [{"urls": ["http://shop.example/v"]}, {"paths": ["/v*"]}, {"hosts": ["shop.example"]}])
+def test_a_purged_url_with_variants_is_a_miss_of_the_url(make_shop: MakeShop, what: dict[str, Any]) -> None:
+    shop = make_shop(headers={"Vary": "X-Device"})
+    for device in ("a", "b"):
+        shop.get("/v", x_device=device)
+        assert shop.hit("/v", x_device=device)
+    shop.completed(shop.purge(**what) if "urls" not in what else shop.purge(*what["urls"]))
+    first = shop.get("/v", x_device="a").headers["cache-status"]
+    assert "fwd=uri-miss" in first and "detail=purged" in first
+    new = shop.get("/v", x_device="c").headers["cache-status"]
+    assert "fwd=vary-miss" in new and "detail=variant-absent" in new, "of the variants since the purge"
+    assert shop.hit("/v", x_device="a") and shop.hit("/v", x_device="c")
+    assert not shop.hit("/v", x_device="b") and shop.hit("/v", x_device="b")

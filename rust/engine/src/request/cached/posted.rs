@@ -60,7 +60,7 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
     let uri = &x.head.uri;
     key::url(
         &mut url_key,
-        x.host(),
+        x.base(),
         uri.path(),
         uri.query(),
         &route.cache,

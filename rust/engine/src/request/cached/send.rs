@@ -251,7 +251,7 @@ pub(super) fn part_of(
     }
     Some(match found {
         Ok(range) => {
-            finish::partial(&mut headers, &[range], part.complete)?;
+            finish::partial(&mut headers, &[range], part.complete, x.worker.shared.unguessable())?;
             let skip = range.first - part.range.first;
             let body = Excerpt::new(body, skip, range.last - range.first + 1);
             answer::of(
