@@ -126,7 +126,7 @@ def test_a_stale_answer_on_an_error_says_which_status_and_which_rule(make_cached
 
 
 def test_an_answer_that_is_just_stale_says_by_which_rule(cached: Cached) -> None:
-    path = cached.answer({"Cache-Control": "max-age=0, stale-while-revalidate=600"})
+    path = cached.answer({"Cache-Control": "max-age=0, stale-while-revalidate=600", "ETag": '"a"'})
     cached.get(path)
     cached.at(0)
     said = parameters(cached.get(path))
@@ -159,7 +159,7 @@ def test_what_the_edge_made_says_so_and_is_counted(origin: Origin) -> None:
         return Response("hooked")
 
     @edge.on("viewer_response", "/late")
-    def late(response: Response, ctx: Context) -> Response:
+    def late(request: Request, response: Response, ctx: Context) -> Response:
         return Response("other")
 
     with running(edge) as served:
