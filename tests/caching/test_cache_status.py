@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from edgerouter import Context, Edge, Jwt, Request, Response, plain
+from edgerouter import Context, Edge, Jwt, Request, Response
 from edgerouter.testing import running
 
 from ..origins import Origin, Reply
@@ -140,7 +140,7 @@ def test_what_the_edge_made_says_so_and_is_counted(origin: Origin) -> None:
     edge.route("/fixed", respond="hi")
     edge.route("/secure", to=site, viewer="https-only")
     edge.route("/upgrade", to=site, viewer="redirect-to-https")
-    edge.route("/token", to=site, auth=Jwt.hs256(plain("x" * 40)))
+    edge.route("/token", to=site, auth=Jwt.hs256("x" * 40))
     edge.route("/get", to=site, methods=["GET"])
     edge.route("/hook", to=site)
     edge.route("/late", to=site)

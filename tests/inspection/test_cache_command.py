@@ -173,9 +173,9 @@ def test_the_command_prints_tables_and_json(served: Running) -> None:
     assert listed.returncode == 0 and f"{served.url}/plain" in listed.stdout and "\x1b" not in listed.stdout
     machine = json.loads(command("cache", "ls", *admin, "--limit", "2", "--json").stdout)
     assert (len(machine["entries"]), machine["more"]) == (2, True)
-    got = command("cache", "get", *admin, "http://127.0.0.1/vary", "-H", "Accept-Language: de")
+    got = command("cache", "get", *admin, f"{served.url}/vary", "-H", "Accept-Language: de")
     assert got.returncode == 0 and "for other requests" in got.stdout
-    details = command("cache", "get", *admin, "http://127.0.0.1/plain").stdout
+    details = command("cache", "get", *admin, f"{served.url}/plain").stdout
     assert "by s-maxage (RFC 9111 §5.2.2.10)" in details and '"v1"' in details
 
 

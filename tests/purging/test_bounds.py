@@ -103,14 +103,14 @@ def test_past_a_bound_what_is_older_counts_as_purged(origin: Origin, tmp_path: P
     """Wrong towards a fetch, never towards an old answer."""
     edge = edge_for(origin, tmp_path / "cache", **bound)
     log = tmp_path / "cache" / "purges.log"
-    with running(edge) as served, httpx.Client(base_url=served.url) as client:
+    with running(edge) as served, httpx.Client(base_url=served.url, headers={"Host": "shop.example"}) as client:
         client.get("/a")
         for number in range(60):
             served.server.purge(paths=[f"/x{number}/{'y' * 1_000}*"])
             assert log.stat().st_size <= bound.get("purge_log_bytes", 1 << 20) + 3_000
             completed(served)
         assert hit(client, "/a"), "it was compared with all of them"
-    with running(edge) as served, httpx.Client(base_url=served.url) as client:
+    with running(edge) as served, httpx.Client(base_url=served.url, headers={"Host": "shop.example"}) as client:
         assert not hit(client, "/a"), "the purges since it was stored are not all known any more"
         assert hit(client, "/a")
 
@@ -156,7 +156,10 @@ class Asked(threading.Thread):
 
 def test_health_and_metrics_are_answered_while_dry_runs_walk_the_store(origin: Origin, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    with running(edge_for(origin, folder)) as served, httpx.Client(base_url=served.url) as client:
+    with (
+        running(edge_for(origin, folder)) as served,
+        httpx.Client(base_url=served.url, headers={"Host": "shop.example"}) as client,
+    ):
         for number in range(400):
             client.get(f"/{number}")
         wait_until(lambda: bool(list(folder.glob("*.idx"))), what="a full segment")

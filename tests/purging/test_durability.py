@@ -41,7 +41,8 @@ class Place:
         self.process.end(signal.SIGKILL)
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(self.url + path, headers=headers, timeout=20)
+        # The port changes with each start, and would be part of the URL.
+        return httpx.get(self.url + path, headers={"host": "127.0.0.1", **headers}, timeout=20)
 
     def stored(self, path: str) -> bool:
         return self.get(path, **{"cache-control": "only-if-cached"}).status_code == 200

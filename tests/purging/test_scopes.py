@@ -19,7 +19,7 @@ ALL = ["/", "/static/css/a.css", "/static/css/deep/b.css?v=1", "/static/js/a.js"
     ("what", "gone"),
     [
         ({"urls": ["http://shop.example/"]}, ["/"]),
-        ({"urls": ["https://SHOP.example:444/page?x=1"]}, ["/page?x=1"]),
+        ({"urls": ["https://SHOP.example:443/page?x=1"]}, ["/page?x=1"]),
         ({"urls": ["https://shop.example/page"]}, []),
         ({"urls": ["https://other.example/"]}, []),
         ({"paths": ["/page?x=1"]}, ["/page?x=1"]),

@@ -19,6 +19,8 @@ from ..operations.test_life import Process
 from ..origins import Origin, Reply, Seen, wait_until
 
 MIB = 1 << 20
+# The port of the edge changes when it starts again, and would be part of the URLs.
+HOST = {"Host": "site.example"}
 ONLY_STORED = {"Cache-Control": "only-if-cached"}
 
 
@@ -74,7 +76,7 @@ def serving(stored: Origin, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
         def __enter__(self) -> tuple[httpx.Client, Running]:
             edge = self.context.__enter__()
-            self.client = httpx.Client(base_url=edge.url, timeout=20)
+            self.client = httpx.Client(base_url=edge.url, headers=HOST, timeout=20)
             return self.client, edge
 
         def __exit__(self, *raised: Any) -> None:
@@ -106,7 +108,7 @@ class Edges:
     def start(self) -> tuple[httpx.Client, Callable[[], str]]:
         self.process = Process("run", str(self.app), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
         found = self.process.wait_for(r"(http://[^ ]+)\n +(http://[^ ]+)  admin")
-        client = httpx.Client(base_url=found[1], timeout=20)
+        client = httpx.Client(base_url=found[1], headers=HOST, timeout=20)
         return client, lambda: httpx.get(f"{found[2]}/metrics", timeout=20).text
 
     def kill(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ..operations.test_command import command
 from ..operations.test_life import Process
 from ..origins import Origin, Reply
-from .conftest import metric
+from .conftest import HOST, metric
 
 PLAIN = """
 from edgerouter import Edge
@@ -70,7 +70,7 @@ def test_the_command_line_gives_any_application_a_disk_that_outlives_a_restart(s
     options = ("--disk-cache", str(folder), "--disk-cache-size=16MiB", "--memory-cache-size", "2M")
     for _ in range(2):
         site.start(*options)
-        assert httpx.get(f"{site.url}/a").text == "/a"
+        assert httpx.get(f"{site.url}/a", headers=HOST).text == "/a"
         assert metric(site.metrics(), "capacity_bytes") == 16 * MIB
         assert site.memory() == 2 * MIB
         site.end()
@@ -99,7 +99,7 @@ def test_a_plan_file_takes_them_too(site: Site) -> None:
         '[[routes]]\npattern = "/*"\nto = "first"\n'
     )
     site.start("--disk-cache", str(site.folder / "cache"), "--disk-cache-size", "4MiB")
-    assert httpx.get(f"{site.url}/a").text == "/a"
+    assert httpx.get(f"{site.url}/a", headers=HOST).text == "/a"
     assert metric(site.metrics(), "capacity_bytes") == 4 * MIB
 
 

@@ -58,7 +58,7 @@ fn each_decision_is_told_with_its_reason() {
                 "route: /* (the only",
                 "bucket: home: any (by chance",
                 "viewer: / becomes /index.html",
-                "key: h/index.html and experiment home=any",
+                "key: https://h/index.html and experiment home=any",
                 "look up: stored response if it is fresh",
                 "fetch: primary, then backup",
                 "store: if the response",
@@ -85,7 +85,7 @@ fn each_decision_is_told_with_its_reason() {
                 "GET h/static/a~b?c",
                 "removed, since only the edge may set them: x-user-id",
                 "route: /static/* (before /* because its literal prefix is longer",
-                "key: h/static/a~b and encoding br",
+                "key: https://h/static/a~b and encoding br",
             ],
         ),
         (
