@@ -21,8 +21,9 @@ patient = CachePolicy(grace=10, sick_grace=timedelta(days=1), refresh_ahead=True
 edge.route("/api/*", to=origin, cache=patient)
 edge.route("/*", to=origin, cache=patient, predict=Predict(confidence=0.5))
 
-# Stored before the first visitor asks, and kept so. The host is the one that visitors ask for.
-edge.prefetch(["/", "/api/popular", "/api/config"], every=30, host="127.0.0.1", scheme="http")
+# Stored before the first visitor asks, and kept so. Scheme, host and port are those that visitors ask for.
+site = "http://127.0.0.1:8080"
+edge.prefetch([f"{site}/", f"{site}/api/popular", f"{site}/api/config"], every=30)
 
 # The pages register it with navigator.serviceWorker.register("/sw.js").
 edge.service_worker("/sw.js", precache=["/app.css"], offline="/offline.html", api=["/api/*"])

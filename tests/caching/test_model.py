@@ -132,8 +132,8 @@ def may_use(stored: Stored, asked: dict[str, int | None], age: float) -> bool:
 
 
 def may_stand_in(stored: Stored, asked: dict[str, int | None], age: float) -> bool:
-    """RFC 5861 §4."""
-    if "no-cache" in stored.says or stored.strict:
+    """RFC 5861 §4, RFC 9111 §5.2.1.4."""
+    if "no-cache" in stored.says or "no-cache" in asked or stored.strict:
         return False
     window = max(stored.says.get("stale-if-error") or 0, asked.get("stale-if-error") or 0)
     return age < stored.lifetime or (window > 0 and age - stored.lifetime <= window)
@@ -290,6 +290,9 @@ class Cache(RuleBasedStateMachine):
             new = Stored(resource, resource.body(who), who, tag, now)
             same = [old for old in self.kept[path] if old.resource.varies and resource.varies and old.who != who]
             self.kept[path] = [*same, new]
+        elif stored is not None and ("no-store" not in asked or "no-store" in parsed(resource.control)):
+            # RFC 9111 §4.3.3: nothing that is stored fits.
+            self.kept[path].remove(stored)
 
     def head(
         self,

@@ -28,7 +28,7 @@ def test_the_example_answers_from_the_cache_at_once(monkeypatch: pytest.MonkeyPa
         with running(runpy.run_path(str(EXAMPLE / "app.py"))["edge"]) as edge:
             stored = '{source="list",result="stored"}'
             wait_until(lambda: metric(edge, "edgerouter_prefetches_total", stored) == 3, what="the prefetched list")
-            popular = httpx.get(f"{edge}/api/popular")
+            popular = httpx.get(f"{edge}/api/popular", headers={"Host": "127.0.0.1:8080"})
             assert popular.json() == ["one", "two", "three"] and status_of(popular).startswith("edgerouter; hit")
             assert "/offline.html" in httpx.get(f"{edge}/sw.js").text
             assert "serviceWorker" in httpx.get(f"{edge}/").text
