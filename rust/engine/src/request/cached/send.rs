@@ -241,17 +241,16 @@ pub(super) fn part_of(
                 EdgeBody::empty(),
             ));
         }
-        Precondition::Failed => {
-            return Some(answer::of(
-                StatusCode::PRECONDITION_FAILED,
-                HeaderMap::new(),
-                EdgeBody::empty(),
-            ));
-        }
+        Precondition::Failed => return Some(failed(headers)),
     }
     Some(match found {
         Ok(range) => {
-            finish::partial(&mut headers, &[range], part.complete, x.worker.shared.unguessable())?;
+            finish::partial(
+                &mut headers,
+                &[range],
+                part.complete,
+                x.worker.shared.unguessable(),
+            )?;
             let skip = range.first - part.range.first;
             let body = Excerpt::new(body, skip, range.last - range.first + 1);
             answer::of(
