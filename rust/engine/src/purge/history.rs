@@ -139,10 +139,12 @@ impl History {
         self.purges.iter().rev()
     }
 
-    /// Counts a match for those purges that are not completed, came after `born`, and mean it.
+    /// Counts a match for those purges that came after `born`, mean it, and have not counted it: a completed soft one may
+    /// have. A completed hard one has not, or it would be gone: the walk ended between a removal and its count.
     pub fn count(&mut self, born: u64, objects: u64, bytes: u64, means: impl Fn(&Matcher) -> bool) {
         let mut matched = false;
-        for purge in self.pending() {
+        let open = |purge: &&Arc<Purge>| !(purge.soft && purge.completed());
+        for purge in self.purges.iter().filter(open) {
             if purge.sequence > born && means(&purge.matcher) {
                 purge.objects.fetch_add(objects, Ordering::Relaxed);
                 purge.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -258,7 +258,7 @@ impl Purges {
         *self.log.lock() = None;
     }
 
-    /// Counts a response that was found purged, for those purges that mean it and are not completed.
+    /// Counts a response that was found purged, and taken out for it, for the purges that mean it.
     pub fn count(&self, subject: &Subject<'_>, born: u64, entry: &Entry) {
         self.count_one(subject, born, entry.is_object(), entry.size());
     }
