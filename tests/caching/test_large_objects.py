@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerouter import CachePolicy, Edge, Limits
-from edgerouter.testing import Running
+from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen, wait_until
 
@@ -61,8 +62,13 @@ def film(origin: Origin) -> Film:
 
 
 @pytest.fixture
-def client(origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]) -> httpx.Client:
-    return client_for(serve(edge_for(origin)))
+def edge(origin: Origin, serve: Serve) -> Running:
+    return serve(edge_for(origin))
+
+
+@pytest.fixture
+def client(edge: Running, client_for: Callable[[Running], httpx.Client]) -> httpx.Client:
+    return client_for(edge)
 
 
 def edge_for(origin: Origin, memory: int = 4 << 20, **policy: object) -> Edge:
@@ -232,6 +238,79 @@ def test_parts_without_a_strong_validator_are_never_combined(film: Film, client:
     assert client.get("/film").content == FILM
 
 
+def said(response: httpx.Response) -> list[str]:
+    """Our member of Cache-Status without the time to live."""
+    return [part for part in response.headers["cache-status"].split("; ") if not part.startswith("ttl=")]
+
+
+def test_a_range_that_is_fetched_is_no_hit(film: Film, edge: Running, client: httpx.Client) -> None:
+    part(client, "0-9")
+    fetched = part(client, f"{5 * SLICE}-{5 * SLICE + 9}")
+    assert fetched.content == FILM[5 * SLICE : 5 * SLICE + 10]
+    assert said(fetched) == ["edgerouter", "fwd=partial", "fwd-status=206", "stored", "detail=slice-absent"]
+    # What it begins with is here, and what it goes on with is not.
+    partly = part(client, f"5-{2 * SLICE}")
+    assert partly.content == FILM[5 : 2 * SLICE + 1]
+    assert said(partly) == ["edgerouter", "fwd=partial", "detail=slice-absent"]
+    assert said(part(client, f"5-{2 * SLICE}")) == ["edgerouter", "hit"]
+    text = httpx.get(f"{edge.admin_url}/metrics").text
+    assert 'edgerouter_cache_forwarded_total{reason="slice-absent"} 2' in text
+    outcomes = re.findall(r'^edgerouter_requests_total\{.*cache="(\w+)".*\} (\d+)$', text, re.MULTILINE)
+    assert sorted(outcomes) == [("hit", "1"), ("miss", "3")]
+
+
+def test_a_request_for_nothing_but_the_head_is_a_hit_whatever_is_missing(film: Film, client: httpx.Client) -> None:
+    part(client, "0-9")
+    assert said(client.head("/film")) == ["edgerouter", "hit"]
+    assert said(client.get("/film", headers={"If-None-Match": '"film-1"'})) == ["edgerouter", "hit"]
+    assert len(film.asked) == 1
+
+
+def test_only_if_cached_is_not_answered_with_what_is_missing(film: Film, client: httpx.Client) -> None:
+    part(client, f"{2 * SLICE}-{2 * SLICE + 9}")
+    for text in ("0-9", f"{2 * SLICE}-{3 * SLICE}"):
+        assert part(client, text, **{"Cache-Control": "only-if-cached"}).status_code == 504
+    assert part(client, f"{2 * SLICE}-{2 * SLICE + 9}", **{"Cache-Control": "only-if-cached"}).status_code == 206
+    assert len(film.asked) == 1
+
+
+def test_an_object_that_has_changed_is_fetched_anew_when_its_first_bytes_are_missing(
+    film: Film, client: httpx.Client
+) -> None:
+    part(client, "0-9")
+    film.content, film.etag = FILM[::-1], '"film-2"'
+    response = part(client, f"{5 * SLICE}-{5 * SLICE + 9}")
+    assert (response.status_code, response.headers["etag"]) == (206, '"film-2"')
+    assert response.content == FILM[::-1][5 * SLICE : 5 * SLICE + 10]
+    assert "detail=changed" in said(response) and "stored" in said(response)
+    whole = client.get("/film")
+    assert (whole.content, whole.headers["etag"]) == (FILM[::-1], '"film-2"')
+
+
+def test_everybody_who_waits_for_a_slice_of_a_changed_object_gets_the_new_one(film: Film, client: httpx.Client) -> None:
+    part(client, "0-9")
+    film.content, film.etag = FILM[::-1], '"film-2"'
+    answers: list[httpx.Response] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(part(client, f"{5 * SLICE}-{5 * SLICE + 9}"))) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(answers) == 20, what="every answer")
+    assert {(r.status_code, r.content) for r in answers} == {(206, FILM[::-1][5 * SLICE : 5 * SLICE + 10])}
+
+
+def test_what_the_origin_says_instead_of_a_slice_goes_to_the_client(
+    origin: Origin, film: Film, client: httpx.Client
+) -> None:
+    part(client, "0-9")
+    origin.on("/film", Reply(403, {}, "no more"))
+    response = part(client, f"{5 * SLICE}-{5 * SLICE + 9}")
+    assert (response.status_code, response.text) == (403, "no more")
+    assert "detail=slice-refused" in said(response)
+    assert part(client, "0-9").content == FILM[:10], "what is stored still is"
+
+
 def test_slices_of_two_versions_are_never_mixed(film: Film, client: httpx.Client) -> None:
     part(client, "0-9")
     film.content, film.etag = FILM[::-1], '"film-2"'
@@ -320,6 +399,9 @@ def test_an_origin_that_is_gone_breaks_the_body_and_nothing_else(
     part(client, "0-9")
     origin.kill()
     assert part(client, "10-19").content == FILM[10:20]
+    missing = part(client, f"{SLICE}-{SLICE + 9}")
+    assert missing.status_code == 502
+    assert said(missing) == ["edgerouter", "fwd=partial", "detail=connect"]
     with pytest.raises(httpx.RemoteProtocolError):
         client.get("/film")
 
@@ -332,6 +414,105 @@ def test_evicted_slices_are_fetched_again(
     film.content = random.Random(2).randbytes(48 * SLICE)
     for _ in range(3):
         assert client.get("/film").content == film.content
+
+
+def test_an_object_larger_than_the_memory_costs_one_fetch(
+    origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    client = client_for(serve(edge_for(origin, memory=100_000)))
+    for number in range(8):
+        film = Film(random.Random(number).randbytes(48 * SLICE))
+        origin.on(f"/{number}", film)
+        assert client.get(f"/{number}").content == film.content
+        assert film.asked == [None]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_arriving_is_not_asked_for_again(origin: Origin, workers: int) -> None:
+    length = 400 * SLICE + 77
+    content = random.Random(3).randbytes(length)
+    moved = threading.Condition()
+    sent, received = 0, 0
+    ranges: list[str | None] = []
+
+    def in_step(seen: Seen, connection: socket.socket) -> None:
+        """Sends a little more than what the first reader has."""
+        nonlocal sent
+        wanted = seen.get("range")
+        ranges.append(wanted)
+        fields = b'ETag: "film-1"\r\nCache-Control: max-age=60\r\n'
+        if wanted is None:
+            head, piece = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % length, content
+        else:
+            first, last = (int(bound) for bound in wanted.removeprefix("bytes=").split("-"))
+            piece = content[first : last + 1]
+            head = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n"
+            head = head % (first, last, length, len(piece))
+        connection.sendall(head + fields + b"\r\n")
+        for start in range(0, len(piece), 1000):
+            with moved:
+                if wanted is None:
+                    assert moved.wait_for(lambda start=start: start < received + 3 * SLICE, 20)
+                sent += len(piece[start : start + 1000])
+            connection.sendall(piece[start : start + 1000])
+
+    origin.on("/film", in_step)
+    with running(edge_for(origin, memory=16 << 20), workers=workers) as edge:
+        bodies: list[bytes] = []
+
+        def read(leads: bool) -> None:
+            nonlocal received
+            body = b""
+            with httpx.stream("GET", f"{edge.url}/film", timeout=30.0) as response:
+                for chunk in response.iter_raw():
+                    body += chunk
+                    if leads:
+                        with moved:
+                            received = len(body)
+                            moved.notify_all()
+            bodies.append(body)
+
+        threads = [threading.Thread(target=read, args=(True,))]
+        threads[0].start()
+        for number in range(1, 12):
+            with moved:
+                assert moved.wait_for(lambda number=number: received >= number * length // 14, 20)
+            threads.append(threading.Thread(target=read, args=(False,)))
+            threads[-1].start()
+            if number == 2:
+                jump = httpx.get(f"{edge.url}/film", headers={"Range": f"bytes={length - 9}-"})
+                assert jump.content == content[-9:]
+        wait_until(lambda: len(bodies) == len(threads), 30, what="every reader is through")
+        assert set(bodies) == {content}
+    assert ranges[0] is None
+    assert ranges[1:] == [f"bytes={400 * SLICE}-{length - 1}"]
+    assert sent == length + 77, "each byte once, and the slice that was jumped to"
+
+
+def test_readers_at_many_places_share_what_each_fetches(origin: Origin, film: Film) -> None:
+    film.content = random.Random(4).randbytes(200 * SLICE)
+    with (
+        running(edge_for(origin, memory=16 << 20), workers=2) as edge,
+        httpx.Client(base_url=edge.url, timeout=20.0) as client,
+    ):
+        part(client, "0-9")
+        answers: list[tuple[int, bytes]] = []
+
+        def read(first: int) -> None:
+            response = httpx.get(f"{edge.url}/film", headers={"Range": f"bytes={first}-"}, timeout=20.0)
+            answers.append((first, response.content))
+
+        threads = [threading.Thread(target=read, args=(number * 17 * SLICE + 5,)) for number in range(12)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(answers) == len(threads), 20, what="every reader is through")
+        assert all(content == film.content[first:] for first, content in answers)
+    slices: list[int] = []
+    for asked in film.asked:
+        assert asked is not None
+        first, last = (int(bound) for bound in asked.removeprefix("bytes=").split("-"))
+        slices += range(first // SLICE, last // SLICE + 1)
+    assert sorted(slices) == list(range(200)), "each slice was asked for once"
 
 
 def test_a_visitor_who_leaves_stops_the_fetch(origin: Origin, serve: Serve) -> None:
@@ -374,8 +555,6 @@ def test_many_readers_of_one_slice_make_one_request(origin: Origin, film: Film, 
 @given(st.lists(st.tuples(st.integers(0, LENGTH + 10), st.integers(0, 3 * SLICE)), max_size=12))
 @settings(max_examples=25)
 def test_any_sequence_of_ranges_gives_the_bytes_of_the_object(ranges: list[tuple[int, int]]) -> None:
-    from edgerouter.testing import running
-
     origin = Origin()
     try:
         origin.on("/film", Film())

@@ -25,6 +25,8 @@ pub struct EdgeBody {
     /// Tells the connection that the response is over when this is dropped.
     _busy: Option<Busy>,
     account: Option<Box<StreamAccount>>,
+    /// Why it ends early; told once what came before it is on its way.
+    broken: Option<Box<BoxError>>,
 }
 
 #[derive(Debug)]
@@ -162,6 +164,7 @@ impl EdgeBody {
             source,
             _busy: None,
             account: None,
+            broken: None,
         }
     }
 
@@ -204,6 +207,10 @@ impl Body for EdgeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            this.source = Source::Empty;
+            return Poll::Ready(Some(Err(*error)));
+        }
         let polled = match &mut this.source {
             Source::Empty => Poll::Ready(None),
             Source::One(_) => match std::mem::replace(&mut this.source, Source::Empty) {
@@ -246,6 +253,13 @@ impl Body for EdgeBody {
                 }
             },
         };
+        // At an error hyper drops the connection with whatever it has not written yet, the head of the response included.
+        // A turn without anything new makes it write that first.
+        if let Poll::Ready(Some(Err(error))) = polled {
+            this.broken = Some(Box::new(error));
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if let (Some(account), Poll::Ready(Some(Ok(frame)))) = (&mut this.account, &polled)
             && let Some(data) = frame.data_ref()
         {

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -30,6 +30,12 @@ use crate::{
     },
     worker::{LocalLive, Worker},
 };
+
+/// A short body is taken in before its response's head is passed on, for at most this long: an origin that breaks off in
+/// it has not answered, and the next one may. A head is never delayed for longer than its body would have taken anyway.
+const HOLD: Duration = Duration::from_millis(50);
+/// What is larger is passed on as it comes.
+const HOLD_BYTES: u64 = 64 << 10;
 
 /// A request as it goes to a group of origins. It owns what it needs, so that it can outlive the client that caused it.
 #[derive(Clone)]
@@ -253,8 +259,17 @@ async fn ask_one(
     };
     let started = Instant::now();
     let requested_at = ask.worker.clock.unix(started);
-    let fetched = ask.worker.upstreams.fetch(origin, request).await;
+    let mut fetched = ask.worker.upstreams.fetch(origin, request).await;
     let ended = Instant::now();
+    if ask.method == Method::GET
+        && let Ok(response) = &mut fetched
+    {
+        // What is larger than a slice can be resumed where it broke off.
+        let most = HOLD_BYTES.min(ask.live.plan.limits.slice_bytes);
+        if let Err(error) = response.body.hold(most, HOLD).await {
+            fetched = Err(error);
+        }
+    }
     ask.worker
         .metrics
         .origin(id, outcome(&fetched), ended.duration_since(started));

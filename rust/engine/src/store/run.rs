@@ -1,9 +1,10 @@
 //! A stretch of a large object on its way in, read by many as it arrives.
 //!
 //! One writer appends; completed slices go into the store besides. Readers are at their own positions: those near the
-//! front take what has just come in, those further behind take the slices from the store. The writer runs ahead of the
-//! fastest reader by a bounded number of bytes only, so that a visitor who pauses a film does not make the edge fetch
-//! the rest of it.
+//! front take what has just come in, those further behind take the slices from the store. Whatever a run has let go is in
+//! the store, and whoever finds a slice in neither looks once more under the lock that new runs are started under: so no
+//! byte that is here or coming is asked for again. The writer runs ahead of the fastest reader by a bounded number of bytes
+//! only, so that a visitor who pauses a film does not make the edge fetch the rest of it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,7 +13,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::{cache::slices, http::range::Range};
+use http::StatusCode;
 use parking_lot::Mutex;
+
+use crate::upstream::FetchError;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +30,18 @@ pub enum End {
     Broken,
     /// The origin has another representation by now.
     Changed,
+}
+
+/// What the origin's answer to a run's request was.
+#[derive(Debug, Clone)]
+pub enum Begun {
+    /// The bytes that were asked for, with this status.
+    Coming(StatusCode),
+    /// Another representation.
+    Changed,
+    /// Neither.
+    Refused,
+    Failed(FetchError),
 }
 
 #[derive(Debug)]
@@ -40,6 +57,9 @@ struct State {
     /// What has come in lately, in order and without gaps; the last piece ends at `arrived`.
     pieces: VecDeque<Piece>,
     arrived: u64,
+    /// What is before it is in the store, as far as the store keeps it.
+    stored: u64,
+    begun: Option<Begun>,
     end: Option<End>,
     seats: Vec<Seat>,
     had_readers: bool,
@@ -78,6 +98,8 @@ impl Run {
             state: Mutex::new(State {
                 pieces: VecDeque::new(),
                 arrived: first,
+                stored: first,
+                begun: None,
                 end: None,
                 seats: Vec::new(),
                 had_readers: false,
@@ -95,12 +117,20 @@ impl Run {
         self.last
     }
 
-    /// Appends what comes next and wakes the readers.
-    pub fn push(&self, bytes: Bytes) {
+    /// Tells what the answer is, before any of its body.
+    pub fn begin(&self, begun: Begun) {
+        let mut state = self.state.lock();
+        state.begun.get_or_insert(begun);
+        state.wake_readers();
+    }
+
+    /// Appends what comes next and wakes the readers. What comes before `stored` is in the store.
+    pub fn push(&self, bytes: Bytes, stored: u64) {
+        let mut state = self.state.lock();
+        state.stored = stored;
         if bytes.is_empty() {
             return;
         }
-        let mut state = self.state.lock();
         let start = state.arrived;
         state.arrived += bytes.len() as u64;
         state.pieces.push_back(Piece { start, bytes });
@@ -130,15 +160,15 @@ impl Run {
         Poll::Pending
     }
 
-    /// A reader at `position`, when the run has what is there or is at most `reach` bytes away from it.
-    fn reader(self: &Arc<Self>, position: u64, reach: u64) -> Option<Reader> {
+    /// A reader at the first byte, of a run that has just been started.
+    pub fn first_reader(self: &Arc<Self>) -> Option<Reader> {
+        self.reader(self.first)
+    }
+
+    /// A reader at `position`, when the run has what is there or will soon.
+    fn reader(self: &Arc<Self>, position: u64) -> Option<Reader> {
         let mut state = self.state.lock();
-        let start = state.start();
-        if state.end.is_some()
-            || position > self.last
-            || position < start
-            || position > state.arrived.saturating_add(reach)
-        {
+        if !self.reaches(&state, position) {
             return None;
         }
         let id = state.next_id;
@@ -154,6 +184,24 @@ impl Run {
             id,
         })
     }
+
+    /// Whether it has what is at `position`, or will when its writer has taken one more look ahead.
+    fn reaches(&self, state: &State, position: u64) -> bool {
+        state.end.is_none()
+            && position <= self.last
+            && position >= state.start()
+            && position <= state.arrived.saturating_add(self.ahead)
+    }
+
+    /// What will have come when it is over, where its answer is here already.
+    fn promises(&self) -> Option<Range> {
+        let state = self.state.lock();
+        let coming = matches!(state.begun, Some(Begun::Coming(_))) && state.end.is_none();
+        coming.then(|| Range {
+            first: state.start(),
+            last: self.last,
+        })
+    }
 }
 
 impl State {
@@ -164,6 +212,12 @@ impl State {
             .map_or(self.arrived, |piece| piece.start)
     }
 
+    fn wait(&mut self, id: u64, cx: &Context<'_>) {
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.id == id) {
+            seat.waker = Some(cx.waker().clone());
+        }
+    }
+
     fn wake_readers(&mut self) {
         for seat in &mut self.seats {
             if let Some(waker) = seat.waker.take() {
@@ -172,12 +226,14 @@ impl State {
         }
     }
 
-    /// Drops what every reader has passed, and what only readers far behind would need: they have the store.
+    /// Drops what every reader has passed, and what only readers far behind would need: they have the store. What is not
+    /// in the store yet stays, for a reader that comes.
     fn trim(&mut self, most: u64) {
         let slowest = self.seats.iter().map(|seat| seat.position).min();
         while let Some(piece) = self.pieces.front() {
             let passed = slowest.is_some_and(|slowest| piece.end() <= slowest);
-            if !passed && self.arrived - piece.start <= most.saturating_mul(2) {
+            let far_behind = self.arrived - piece.start > most.saturating_mul(2);
+            if piece.end() > self.stored || !(passed || far_behind) {
                 break;
             }
             self.pieces.pop_front();
@@ -189,8 +245,8 @@ impl State {
 #[derive(Debug)]
 pub enum Next {
     Bytes(Bytes),
-    /// The window has moved on: the store has it, or nobody.
-    Behind,
+    /// The window has moved on, or never comes there: the store has it, or nobody.
+    Elsewhere,
     Over(End),
 }
 
@@ -201,18 +257,36 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// What the run's answer is, once it is here.
+    pub fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Begun> {
+        let mut state = self.run.state.lock();
+        match (&state.begun, state.end) {
+            (Some(begun), _) => return Poll::Ready(begun.clone()),
+            (None, Some(_)) => return Poll::Ready(Begun::Failed(FetchError::no_origin())),
+            (None, None) => {}
+        }
+        state.wait(self.id, cx);
+        Poll::Pending
+    }
+
+    /// Whether the run's answer is here.
+    pub fn has_begun(&self) -> bool {
+        matches!(self.run.state.lock().begun, Some(Begun::Coming(_)))
+    }
+
     /// What is at `position`, once it is here.
     pub fn poll_at(&mut self, position: u64, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = self.run.state.lock();
         let Some(seat) = state.seats.iter_mut().find(|seat| seat.id == self.id) else {
-            return Poll::Ready(Next::Behind);
+            return Poll::Ready(Next::Elsewhere);
         };
         seat.position = position;
         if let Some(writer) = state.writer.take() {
             writer.wake();
         }
-        if position < state.start() {
-            return Poll::Ready(Next::Behind);
+        let reach = state.arrived.saturating_add(self.run.ahead);
+        if position < state.start() || position > self.run.last || position > reach {
+            return Poll::Ready(Next::Elsewhere);
         }
         let at = state
             .pieces
@@ -225,9 +299,7 @@ impl Reader {
         if let Some(end) = state.end {
             return Poll::Ready(Next::Over(end));
         }
-        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.id == self.id) {
-            seat.waker = Some(cx.waker().clone());
-        }
+        state.wait(self.id, cx);
         Poll::Pending
     }
 }
@@ -248,13 +320,25 @@ pub struct Runs {
     by_object: Mutex<HashMap<u64, Vec<Weak<Run>>>>,
 }
 
-/// The outcome of asking for bytes that the store lacks.
+/// A reader's claim on bytes that it did not find.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    pub position: u64,
+    /// What of the object is to be asked for, in whole slices.
+    pub wanted: Range,
+    pub slice: u64,
+    pub ahead: u64,
+}
+
+/// The outcome of a claim.
 #[derive(Debug)]
-pub enum Joined {
+pub enum Claimed {
     /// They are coming.
     Reader(Reader),
-    /// Nobody fetches them yet: whoever gets this must, and has the first reader.
-    Started(Arc<Run>, Option<Reader>),
+    /// They are in the store by now.
+    Stored,
+    /// Nobody fetches them yet: whoever gets this must.
+    Started(Arc<Run>),
 }
 
 impl Runs {
@@ -264,35 +348,49 @@ impl Runs {
 
     /// A reader of a run that has `position` or soon will.
     pub fn join(&self, nonce: u64, position: u64) -> Option<Reader> {
-        let runs = self.by_object.lock();
-        runs.get(&nonce)?
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find_map(|run| run.reader(position, run.ahead))
+        reader(self.by_object.lock().get(&nonce)?, position)
     }
 
-    /// Joins a run, or starts one of `first..=last`, in one step: two that ask at once start one.
-    pub fn join_or_start(
-        &self,
-        nonce: u64,
-        position: u64,
-        first: u64,
-        last: u64,
-        ahead: u64,
-    ) -> Joined {
+    /// What the runs of an object will bring, as far as their answers are here.
+    pub fn coming(&self, nonce: u64) -> Vec<Range> {
+        let runs = self.by_object.lock();
+        let of_object = runs.get(&nonce).into_iter().flatten();
+        of_object
+            .filter_map(|run| run.upgrade()?.promises())
+            .collect()
+    }
+
+    /// Joins a run or starts one, in one step: two that claim the same at once, on whatever workers, start one. A run ends
+    /// before the first slice that `stored` knows, or that another run has in hand.
+    pub fn claim(&self, nonce: u64, claim: Claim, stored: impl Fn(u64) -> bool) -> Claimed {
         let mut runs = self.by_object.lock();
         let of_object = runs.entry(nonce).or_default();
-        let found = of_object
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find_map(|run| run.reader(position, run.ahead));
-        if let Some(reader) = found {
-            return Joined::Reader(reader);
+        if let Some(reader) = reader(of_object, claim.position) {
+            return Claimed::Reader(reader);
         }
-        let run = Run::new(first, last, ahead);
+        // Only now: what a run had let go before that is found here.
+        let slice = claim.slice.max(1);
+        if stored(claim.position / slice) {
+            if of_object.is_empty() {
+                runs.remove(&nonce);
+            }
+            return Claimed::Stored;
+        }
+        let Range { first, mut last } = claim.wanted;
+        let mut next = slices::slice_at(claim.position, slice)
+            .last
+            .saturating_add(1);
+        while next <= last {
+            let in_hand = |run: Arc<Run>| run.reaches(&run.state.lock(), next);
+            if stored(next / slice) || of_object.iter().filter_map(Weak::upgrade).any(in_hand) {
+                last = next - 1;
+                break;
+            }
+            next = next.saturating_add(slice);
+        }
+        let run = Run::new(first, last, claim.ahead);
         of_object.push(Arc::downgrade(&run));
-        let reader = run.reader(position, u64::MAX);
-        Joined::Started(run, reader)
+        Claimed::Started(run)
     }
 
     /// A run that nobody reads yet.
@@ -328,6 +426,12 @@ impl Runs {
     }
 }
 
+fn reader(runs: &[Weak<Run>], position: u64) -> Option<Reader> {
+    runs.iter()
+        .filter_map(Weak::upgrade)
+        .find_map(|run| run.reader(position))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -350,7 +454,7 @@ mod tests {
         let run = runs.start(1, 100, 199, 50);
         let mut reader = runs.join(1, 100).unwrap();
         assert!(reader.poll_at(100, &mut context()).is_pending());
-        run.push(Bytes::from_static(b"abcdef"));
+        run.push(Bytes::from_static(b"abcdef"), 100);
         assert_eq!(bytes(&mut reader, 100), "abcdef");
         assert_eq!(bytes(&mut reader, 104), "ef");
         assert!(reader.poll_at(106, &mut context()).is_pending());
@@ -370,39 +474,119 @@ mod tests {
         let run = runs.start(1, 0, 999, 10);
         let mut fast = runs.join(1, 0).unwrap();
         let mut slow = runs.join(1, 0).unwrap();
-        run.push(Bytes::from(vec![b'x'; 10]));
+        run.push(Bytes::from(vec![b'x'; 10]), 10);
         assert!(run.poll_room(&mut context()).is_pending());
         assert_eq!(bytes(&mut fast, 0).len(), 10);
         let _ = fast.poll_at(10, &mut context());
         assert!(run.poll_room(&mut context()).is_ready());
         for at in 1..4 {
-            run.push(Bytes::from(vec![b'x'; 10]));
+            run.push(Bytes::from(vec![b'x'; 10]), at * 10 + 10);
             let _ = fast.poll_at(at * 10 + 10, &mut context());
         }
         assert!(matches!(
             slow.poll_at(0, &mut context()),
-            Poll::Ready(Next::Behind)
+            Poll::Ready(Next::Elsewhere)
         ));
         drop((fast, slow));
         assert_eq!(run.poll_room(&mut context()), Poll::Ready(Err(NobodyReads)));
     }
 
     #[test]
-    fn two_that_ask_at_once_start_one_run() {
+    fn what_is_not_stored_yet_waits_for_a_second_reader() {
         let runs = Runs::new();
-        assert!(matches!(
-            runs.join_or_start(1, 5, 0, 9, 10),
-            Joined::Started(..)
-        ));
-        // The first was dropped with its run, so the next one starts again.
-        let Joined::Started(run, reader) = runs.join_or_start(1, 5, 0, 9, 2) else {
+        let run = runs.start(1, 0, 999, 50);
+        let mut first = runs.join(1, 0).unwrap();
+        for at in 0..5 {
+            // A slice of a hundred bytes is half here: the store has nothing of it.
+            run.push(Bytes::from(vec![b'x'; 10]), 0);
+            assert_eq!(bytes(&mut first, at * 10).len(), 10);
+            let _ = first.poll_at(at * 10 + 10, &mut context());
+        }
+        assert!(runs.join(1, 0).is_some());
+        run.push(Bytes::from(vec![b'x'; 50]), 100);
+        let _ = first.poll_at(100, &mut context());
+        run.push(Bytes::from(vec![b'x'; 10]), 100);
+        assert!(runs.join(1, 0).is_none(), "the store has it by now");
+        assert!(runs.join(1, 100).is_some());
+    }
+
+    fn claim(position: u64, first: u64, last: u64) -> Claim {
+        Claim {
+            position,
+            wanted: Range { first, last },
+            slice: 10,
+            ahead: 20,
+        }
+    }
+
+    #[test]
+    fn two_that_claim_at_once_start_one_run() {
+        let runs = Runs::new();
+        let nothing = |_| false;
+        let Claimed::Started(run) = runs.claim(1, claim(5, 0, 9), nothing) else {
             panic!("nobody fetches")
         };
-        assert!(reader.is_some(), "who starts it waits for its position");
-        run.push(Bytes::from_static(b"abcde"));
         assert!(matches!(
-            runs.join_or_start(1, 6, 0, 9, 2),
-            Joined::Reader(_)
+            runs.claim(1, claim(5, 0, 9), nothing),
+            Claimed::Reader(_)
+        ));
+        // Dropped with its run, so the next one starts again.
+        drop(run);
+        let Claimed::Started(run) = runs.claim(1, claim(5, 0, 9), nothing) else {
+            panic!("nobody fetches")
+        };
+        run.push(Bytes::from_static(b"abcde"), 0);
+        assert!(matches!(
+            runs.claim(1, claim(6, 0, 9), nothing),
+            Claimed::Reader(_)
+        ));
+    }
+
+    #[test]
+    fn what_came_into_the_store_meanwhile_is_not_claimed() {
+        let runs = Runs::new();
+        let third = |index| index == 3;
+        assert!(matches!(
+            runs.claim(1, claim(35, 30, 59), third),
+            Claimed::Stored
+        ));
+        assert!(runs.is_empty());
+    }
+
+    #[test]
+    fn a_run_ends_where_the_store_or_another_run_goes_on() {
+        let runs = Runs::new();
+        let bounds = |claimed: Claimed| match claimed {
+            Claimed::Started(run) => (run.first(), run.last(), run),
+            other => panic!("{other:?}"),
+        };
+        let (first, last, _one) = bounds(runs.claim(1, claim(60, 60, 99), |_| false));
+        assert_eq!((first, last), (60, 99));
+        let (first, last, _two) = bounds(runs.claim(1, claim(31, 30, 99), |_| false));
+        assert_eq!((first, last), (30, 59), "the other begins there");
+        let (first, last, _three) = bounds(runs.claim(1, claim(0, 0, 99), |index| index == 2));
+        assert_eq!((first, last), (0, 19), "that is stored");
+    }
+
+    #[test]
+    fn readers_wait_for_the_answer_and_hear_that_there_is_none() {
+        let runs = Runs::new();
+        let run = runs.start(1, 0, 99, 50);
+        let mut reader = run.first_reader().unwrap();
+        assert!(reader.poll_begun(&mut context()).is_pending());
+        assert!(runs.coming(1).is_empty(), "it may still be another version");
+        run.begin(Begun::Coming(StatusCode::PARTIAL_CONTENT));
+        assert!(matches!(
+            reader.poll_begun(&mut context()),
+            Poll::Ready(Begun::Coming(StatusCode::PARTIAL_CONTENT))
+        ));
+        assert_eq!(runs.coming(1), [Range { first: 0, last: 99 }]);
+        let lost = runs.start(2, 0, 99, 50);
+        let mut reader = lost.first_reader().unwrap();
+        lost.finish(End::Broken);
+        assert!(matches!(
+            reader.poll_begun(&mut context()),
+            Poll::Ready(Begun::Failed(_))
         ));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
+    future::poll_fn,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -96,6 +98,8 @@ pub struct UpstreamBody {
     total: Option<(Instant, Duration)>,
     /// Armed only while nothing comes.
     timer: Option<Pin<Box<Sleep>>>,
+    /// What was taken in before anybody read.
+    held: VecDeque<Frame<Bytes>>,
 }
 
 impl std::fmt::Debug for UpstreamBody {
@@ -119,11 +123,30 @@ impl UpstreamBody {
             between,
             total,
             timer: None,
+            held: VecDeque::new(),
         };
         if body.incoming.is_end_stream() {
             body.give_back();
         }
         body
+    }
+
+    /// Takes in a body of at most `most` bytes before anybody is told of its response, for at most `patience`. `Err` when
+    /// it breaks off meanwhile: then another origin may still answer.
+    pub async fn hold(&mut self, most: u64, patience: Duration) -> Result<(), FetchError> {
+        match self.incoming.size_hint().exact() {
+            Some(length) if length > 0 && length <= most => {}
+            _ => return Ok(()),
+        }
+        let whole = async {
+            while let Some(frame) = poll_fn(|cx| self.poll_incoming(cx)).await {
+                self.held.push_back(frame?);
+            }
+            Ok(())
+        };
+        tokio::time::timeout(patience, whole)
+            .await
+            .unwrap_or(Ok(()))
     }
 
     fn name(&self) -> String {
@@ -135,6 +158,45 @@ impl UpstreamBody {
     fn give_back(&mut self) {
         if let Some(connected) = self.connected.take() {
             connected.give_back();
+        }
+    }
+
+    fn poll_incoming(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
+        for turn in 0..2 {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.timer = None;
+                    if self.incoming.is_end_stream() {
+                        self.give_back();
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Poll::Ready(None) => {
+                    self.give_back();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let error = FetchError::BodyAborted(self.name(), error.to_string());
+                    self.connected = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Pending if turn == 0 => {
+                    if let Some(connected) = &mut self.connected {
+                        connected.drive(cx);
+                    }
+                }
+                Poll::Pending => {}
+            }
+        }
+        match self.timed_out(cx) {
+            Some(error) => {
+                self.connected = None;
+                Poll::Ready(Some(Err(error)))
+            }
+            None => Poll::Pending,
         }
     }
 
@@ -166,47 +228,29 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
-        let this = &mut *self;
-        for turn in 0..2 {
-            match Pin::new(&mut this.incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    this.timer = None;
-                    if this.incoming.is_end_stream() {
-                        this.give_back();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                Poll::Ready(None) => {
-                    this.give_back();
-                    return Poll::Ready(None);
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    let error = FetchError::BodyAborted(this.name(), error.to_string());
-                    this.connected = None;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                Poll::Pending if turn == 0 => {
-                    if let Some(connected) = &mut this.connected {
-                        connected.drive(cx);
-                    }
-                }
-                Poll::Pending => {}
-            }
-        }
-        match this.timed_out(cx) {
-            Some(error) => {
-                this.connected = None;
-                Poll::Ready(Some(Err(error)))
-            }
-            None => Poll::Pending,
+        match self.held.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.poll_incoming(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.held.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let mut hint = self.incoming.size_hint();
+        let held: usize = self
+            .held
+            .iter()
+            .filter_map(Frame::data_ref)
+            .map(Bytes::len)
+            .sum();
+        let held = held as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint.set_lower(hint.lower().saturating_add(held));
+        hint
     }
 }

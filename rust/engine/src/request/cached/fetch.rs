@@ -14,7 +14,7 @@ use edgerouter_core::{
         storable::{Authorization, NotStored},
         validate, vary,
     },
-    http::cache_control::RequestDirectives,
+    http::{cache_control::RequestDirectives, range::Range, structured::Forward},
     plan::{Route, Target},
 };
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
@@ -24,12 +24,13 @@ use tokio::{
 };
 
 use super::{
-    Missing,
-    flight::{fly, fly_alone},
+    Held, Missing,
+    flight::{Cut, fly, fly_alone},
     keep::{head_effects, take_tags},
     look_up::variant_key,
     purged::{asked, unpurged},
     send::{Served, as_asked, part_of, read_along, stored, straight},
+    slices::{self, Begin, Fetched},
 };
 use crate::{
     body::EdgeBody,
@@ -42,6 +43,7 @@ use crate::{
         Entry, Join, Landing, View,
         arriving::Reader,
         flight::{ArrivingResponse, Departure, Lead, Reuse},
+        run,
     },
     telemetry::Outcome,
     upstream::{FetchError, RequestBody},
@@ -54,6 +56,8 @@ pub(super) enum Flown {
     /// With the fields that only the leader gets.
     Arriving(Arc<ArrivingResponse>, Reader, HeaderMap),
     Stored(Arc<Entry>, Reuse, HeaderMap),
+    /// The reader keeps what comes in until it is sent.
+    Cut(Cut, Option<run::Reader>),
     Failed(Unanswered),
     /// A part was asked for of what cannot be kept in slices, and this came.
     NotSliceable(&'static str, Option<(Received, ContentRange)>),
@@ -90,6 +94,11 @@ pub async fn fetch(
     x.note.forward = Some(missing.why);
     x.note.detail = Some(missing.detail);
     x.note.outcome = Outcome::Miss;
+    if let Some(held) = missing.held.take()
+        && let Some(response) = fill(x, route, &mut missing, held).await?
+    {
+        return Ok(response);
+    }
     let deadline = Instant::now() + x.live.plan.limits.coalesce_timeout;
     while missing.collapse {
         match join(x, &missing.flight, &missing.url_key) {
@@ -99,7 +108,8 @@ pub async fn fetch(
                     && let Some(object) = entry.object()
                 {
                     x.note.collapsed = true;
-                    return Ok(stored(x, route, &entry, object, Served::Collapsed));
+                    let served = Served::Collapsed;
+                    return Ok(stored(x, route, &entry, object, served, Begin::Anywhere));
                 }
                 match self::lead(x, route, &missing, lead).await? {
                     Some(response) => return Ok(response),
@@ -115,6 +125,43 @@ pub async fn fetch(
         }
     }
     fetch_alone(x, route, missing, body).await
+}
+
+/// Has what is stored completed; `None` where that cannot be done and the request is a miss.
+async fn fill(
+    x: &mut Exchange,
+    route: &Route,
+    missing: &mut Missing,
+    held: Held,
+) -> Result<Option<Response<EdgeBody>>, Early> {
+    let Held { entry, lacking } = held;
+    let Some(object) = entry.object() else {
+        return Ok(None);
+    };
+    let fetched = slices::first(x, route, &entry, &object, lacking).await?;
+    x.now = x.worker.clock.unix_now();
+    let (served, begin) = match fetched {
+        Fetched::Own(begin, status) => {
+            x.note.forward_status = Some(status);
+            x.note.stored = true;
+            (Served::Filled, begin)
+        }
+        Fetched::Shared(begin) => (Served::Joined, begin),
+        Fetched::Changed => {
+            // It is out of the store: what there is now comes as for anybody who asks first.
+            (missing.why, missing.detail) = (Forward::UriMiss, "changed");
+            (x.note.forward, x.note.detail) = (Some(missing.why), Some(missing.detail));
+            return Ok(None);
+        }
+        Fetched::Refused => {
+            // Whatever the origin means by it, it may say to this client.
+            x.note.detail = Some("slice-refused");
+            missing.collapse = false;
+            return Ok(None);
+        }
+        Fetched::Failed(error) => return on_failure(x, route, None, &error).map(Some),
+    };
+    Ok(Some(stored(x, route, &entry, object, served, begin)))
 }
 
 /// Starts a flight and takes what it brings; `None` when the request has to be made alone.
@@ -211,7 +258,8 @@ async fn follow(
                 return Ok(Followed::Alone);
             }
             x.note.collapsed = true;
-            Ok(Followed::Answer(stored(x, route, &entry, object, served)))
+            let response = stored(x, route, &entry, object, served, Begin::Anywhere);
+            Ok(Followed::Answer(response))
         }
         Landing::Failed(error) => {
             x.note.collapsed = true;
@@ -398,6 +446,7 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
                         x.note.forward_status = Some(StatusCode::NOT_MODIFIED);
                         Served::Revalidated
                     }
+                    Reuse::Cut(_) => Served::Cut,
                     Reuse::Revalidated => {
                         x.note.forward_status = Some(StatusCode::NOT_MODIFIED);
                         x.note.stored = true;
@@ -407,13 +456,19 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
                         x.note.forward_status = status;
                         Served::StaleOnError(allowance)
                     }
-                    Reuse::Cut(status) => {
-                        x.note.forward_status = Some(status);
-                        x.note.stored = true;
-                        Served::Cut
-                    }
                 };
-                Ok(with_aside(stored(x, route, &entry, object, served), aside))
+                let response = stored(x, route, &entry, object, served, Begin::Anywhere);
+                Ok(with_aside(response, aside))
+            }
+            None => Err(answer::origin_failed(false).into()),
+        },
+        Flown::Cut(cut, reader) => match cut.entry.object() {
+            Some(object) => {
+                x.note.forward_status = Some(cut.status);
+                x.note.stored = true;
+                let begin = reader.map_or(Begin::Anywhere, Begin::Run);
+                let response = stored(x, route, &cut.entry, object, Served::Cut, begin);
+                Ok(with_aside(response, cut.aside))
             }
             None => Err(answer::origin_failed(false).into()),
         },
@@ -462,7 +517,7 @@ fn stand_in(
         x.now,
     )?;
     let served = Served::StaleOnError(allowance);
-    Some(stored(x, route, &entry, object, served))
+    Some(stored(x, route, &entry, object, served, Begin::Anywhere))
 }
 
 /// Refreshes a response behind the back of the client that is served with it: one fetch a key at a time, and none of an

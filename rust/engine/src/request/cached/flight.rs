@@ -11,7 +11,7 @@ use edgerouter_core::{
         decide::{self, Allowance},
         freshness::{self, Freshness},
         refresh_ahead,
-        slices::{ContentRange, usable, worth_cutting},
+        slices::{ContentRange, strong_validator, usable, worth_cutting},
         storable::{self, NotStored, StoreInput},
         validate,
         vary::{self, Vary},
@@ -36,6 +36,7 @@ use crate::{
     store::{
         Arriving, Birth, Entry, Landing, Object, Slices,
         flight::{ArrivingResponse, Lead, Reuse},
+        run::{self, Begun, Run},
     },
     upstream::{FetchError, RequestBody},
     worker::Worker,
@@ -90,6 +91,15 @@ pub(super) async fn fly(
                 let _ = leader.send(Flown::Stored(entry, reuse, aside));
             }
         }
+        Departed::Cut(cut) => {
+            let reader = leader.as_ref().and_then(|_| cut.reader());
+            let reuse = Reuse::Cut(cut.status);
+            lead.land(Landing::Stored(Arc::clone(&cut.entry), reuse));
+            drop(lead);
+            if let Some(leader) = leader {
+                let _ = leader.send(Flown::Cut(cut, reader));
+            }
+        }
         Departed::NotSliceable(why, came) => {
             remember_unshared(&worker, &question);
             worker.metrics.not_stored(why);
@@ -131,6 +141,10 @@ pub(super) async fn fly_alone(
         Departed::Stored(entry, reuse, aside) => {
             let _ = leader.send(Flown::Stored(entry, reuse, aside));
         }
+        Departed::Cut(cut) => {
+            let reader = cut.reader();
+            let _ = leader.send(Flown::Cut(cut, reader));
+        }
         Departed::NotSliceable(why, came) => {
             let _ = leader.send(Flown::NotSliceable(why, came));
         }
@@ -150,10 +164,29 @@ pub(super) enum Departed {
     Own(Received, NotStored),
     /// With what only the client gets whose request brought it.
     Stored(Arc<Entry>, Reuse, HeaderMap),
+    Cut(Cut),
     Storing(Box<Arrival>),
     Failed(Unanswered),
     /// What came of a request for a slice cannot be stored in slices.
     NotSliceable(&'static str, Option<(Received, ContentRange)>),
+}
+
+/// A large response, stored in slices that are coming in.
+pub(super) struct Cut {
+    pub entry: Arc<Entry>,
+    /// The origin's.
+    pub status: StatusCode,
+    /// What only the client gets whose request brought it.
+    pub aside: HeaderMap,
+    /// `None` where a newer response was stored already.
+    run: Option<Arc<Run>>,
+}
+
+impl Cut {
+    /// From the first byte, as long as none has come.
+    fn reader(&self) -> Option<run::Reader> {
+        self.run.as_ref()?.first_reader()
+    }
 }
 
 /// A storable answer whose body is still to come.
@@ -369,6 +402,7 @@ pub(super) fn judge(
             came: part.map_or_else(|| everything(announced), |part| part.range),
             took: started.elapsed(),
             beta: route.cache.refresh_ahead,
+            status: origin_status,
         };
         return slice_up(
             worker,
@@ -382,7 +416,7 @@ pub(super) fn judge(
         )
         .map_or_else(
             || Departed::Failed(Unanswered::Failed(FetchError::no_origin())),
-            |(entry, aside)| Departed::Stored(entry, Reuse::Cut(origin_status), aside),
+            Departed::Cut,
         );
     }
     let mut secondary = Vec::new();
@@ -444,6 +478,8 @@ struct Cutting {
     /// Until its head was here: a refresh costs no more, as it asks for the head only.
     took: Duration,
     beta: Option<f64>,
+    /// The origin's.
+    status: StatusCode,
 }
 
 /// Stores the head of a large response, and has its body taken in slice by slice.
@@ -457,7 +493,7 @@ fn slice_up(
     names: &[HeaderName],
     plan: &Cutting,
     birth: Birth,
-) -> Option<(Arc<Entry>, HeaderMap)> {
+) -> Option<Cut> {
     let length = content_length(&received.headers)?;
     let ReceivedBody::Upstream(upstream) = received.body else {
         return None;
@@ -468,6 +504,7 @@ fn slice_up(
         aside,
         upstream_status,
     } = for_storing(&mut received.headers, directives);
+    let validator = strong_validator(&headers).cloned();
     let object = Object {
         status: received.status,
         took: millis(plan.took),
@@ -485,18 +522,32 @@ fn slice_up(
         set_aside,
     };
     let entry = keep(worker, question, names, object, birth)?;
-    let cut = entry.object()?.slices?;
+    let kept = entry.object()?;
+    let of_run = |run| Cut {
+        entry: Arc::clone(&entry),
+        status: plan.status,
+        aside,
+        run,
+    };
+    let Some(cut) = kept
+        .slices
+        .filter(|_| kept.length == length && strong_validator(&kept.headers) == validator.as_ref())
+    else {
+        // A newer one that another flight has brought: these bytes are not part of it.
+        return Some(of_run(None));
+    };
     let ahead = worker.live().plan.limits.read_ahead_bytes;
     let run = worker
         .shared
         .runs
         .start(cut.nonce, plan.came.first, plan.came.last, ahead);
+    run.begin(Begun::Coming(plan.status));
     tokio::task::spawn_local(slices::receive(
         Rc::clone(worker),
         Arc::clone(&entry),
         cut,
-        run,
+        Arc::clone(&run),
         upstream,
     ));
-    Some((entry, aside))
+    Some(of_run(Some(run)))
 }

@@ -21,11 +21,12 @@ use http::{HeaderMap, Method, StatusCode, header};
 use smallvec::SmallVec;
 
 use super::{
-    Found, Missing, OnDisk,
+    Found, Held, Missing, OnDisk,
     fetch::refresh_behind,
     from_disk::{Loaded, from_disk},
     purged::unpurged,
     send::{Served, stored},
+    slices::{Coverage, coverage},
 };
 use crate::{
     request::{Exchange, answer},
@@ -123,10 +124,12 @@ pub(super) fn look_up_with(
         stale,
         why,
         detail,
+        held: None,
         slice: None,
         collapse,
         unshared,
     };
+    let mut held = None;
     let mut shares = true;
     let mut stale = None;
     if let Some(entry) = found.take() {
@@ -143,40 +146,55 @@ pub(super) fn look_up_with(
             missing(stale, Forward::Stale, "expired", true, unshared)
         };
         let health = origin_health(x, route, &object);
-        match decide::decide(&object.freshness, &directives, &route.cache, health, x.now) {
+        let decision = decide::decide(&object.freshness, &directives, &route.cache, health, x.now);
+        let coverage = match decision {
+            Decision::Validate(_) => None,
+            _ => Some(coverage(x, &entry, &object, |key| {
+                find(store, loaded, key)
+            })?),
+        };
+        let served = match decision {
             Decision::Fresh => {
                 if object.freshness.age(x.now) >= u64::from(object.refresh_from)
                     && refreshes_ahead(x, route, &object)
                 {
                     refresh_behind(x, route, "ahead", behind);
                 }
-                return Ok(Found::Answer(stored(
-                    x,
-                    route,
-                    &entry,
-                    object,
-                    Served::Fresh,
-                )));
+                Served::Fresh
             }
             Decision::Stale(allowance) => {
                 x.note.detail = Some(allowance.as_str());
                 if allowance.revalidates() {
                     refresh_behind(x, route, allowance.as_str(), behind);
                 }
-                return Ok(Found::Answer(stored(
-                    x,
-                    route,
-                    &entry,
-                    object,
-                    Served::Stale,
-                )));
+                Served::Stale
             }
             Decision::Validate(reason) => {
                 (why, detail) = (reason.forward(), reason.as_str());
                 shares =
                     object.freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
                 stale = Some(Arc::clone(&entry));
+                Served::Stale
             }
+        };
+        let begin = match coverage {
+            None => None,
+            Some(Coverage::Whole(begin)) => Some((served, begin)),
+            Some(Coverage::Coming(begin)) => Some((Served::Joined, begin)),
+            Some(Coverage::Partly(_)) if directives.only_if_cached => None,
+            Some(Coverage::Partly(begin)) => Some((Served::Filled, begin)),
+            Some(Coverage::Lacking(lacking)) => {
+                (why, detail) = (Forward::Partial, "slice-absent");
+                held = Some(Held {
+                    entry: Arc::clone(&entry),
+                    lacking,
+                });
+                None
+            }
+        };
+        if let Some((served, begin)) = begin {
+            let response = stored(x, route, &entry, object, served, begin);
+            return Ok(Found::Answer(response));
         }
     }
     if directives.only_if_cached {
@@ -207,6 +225,7 @@ pub(super) fn look_up_with(
     // What is stale is checked as a whole: its slices stay when it has not changed.
     let slice = slice.filter(|_| stale.is_none());
     let mut missing = missing(stale, why, detail, collapse, unshared);
+    missing.held = held;
     if let Some(slice) = slice {
         let (kind, place) = match slice {
             First::Slice(range) => (b'r', range.first),

@@ -48,6 +48,12 @@ struct OnDisk {
     location: Location,
 }
 
+/// A stored response that lacks the first bytes of what is asked for.
+pub struct Held {
+    entry: Arc<Entry>,
+    lacking: Range,
+}
+
 /// Why the origin is asked, and what for.
 pub struct Missing {
     pub url_key: Vec<u8>,
@@ -59,6 +65,8 @@ pub struct Missing {
     pub why: Forward,
     /// Why the store cannot answer.
     pub detail: &'static str,
+    /// What is stored but for its first slice, which is fetched before anything is sent.
+    pub held: Option<Held>,
     /// The slice to begin with, where a part of an unknown response is asked for.
     pub slice: Option<First>,
     /// Whether concurrent requests may wait for this one.

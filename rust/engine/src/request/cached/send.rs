@@ -9,13 +9,16 @@ use edgerouter_core::{
         validate::{self, Outcome as Precondition},
     },
     finish::{self, Partial},
-    http::range::{self, Range, RangeRequest},
+    http::{
+        range::{self, Range, RangeRequest},
+        structured::Forward,
+    },
     plan::Route,
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use smallvec::SmallVec;
 
-use super::slices::{self, Excerpt, Part};
+use super::slices::{self, Begin, Excerpt, Part};
 use crate::{
     body::{EdgeBody, range_of},
     request::{
@@ -38,6 +41,10 @@ pub enum Served {
     StaleOnError(Allowance),
     /// Just stored in slices, which are still coming in.
     Cut,
+    /// Stored but for some slices, which are fetched for this request.
+    Filled,
+    /// Stored but for some slices, which are coming in for another request.
+    Joined,
 }
 
 /// A response from the store, with conditions and ranges of the request answered.
@@ -47,6 +54,7 @@ pub fn stored(
     entry: &Arc<Entry>,
     mut object: Object,
     served: Served,
+    begin: Begin,
 ) -> Response<EdgeBody> {
     let request = &x.head.headers;
     let age = object.freshness.age(x.now);
@@ -55,9 +63,9 @@ pub fn stored(
         Served::Fresh => Outcome::Hit,
         Served::Stale => Outcome::Stale,
         Served::Revalidated => Outcome::Revalidated,
-        Served::Collapsed => Outcome::Coalesced,
+        Served::Collapsed | Served::Joined => Outcome::Coalesced,
         Served::StaleOnError(_) => Outcome::StaleOnError,
-        Served::Cut => Outcome::Miss,
+        Served::Cut | Served::Filled => Outcome::Miss,
     };
     let status_field = match served {
         Served::Fresh | Served::Stale => {
@@ -74,7 +82,12 @@ pub fn stored(
                 None
             }
         }
-        Served::Revalidated | Served::Collapsed | Served::StaleOnError(_) | Served::Cut => {
+        _ => {
+            if matches!(served, Served::Filled | Served::Joined) {
+                x.note.forward = Some(Forward::Partial);
+                x.note.detail = Some("slice-absent");
+                x.note.collapsed = served == Served::Joined;
+            }
             if let Served::StaleOnError(allowance) = served {
                 x.note.detail = Some(allowance.as_str());
             }
@@ -118,12 +131,12 @@ pub fn stored(
     match ranged {
         Ranged::Unsatisfiable(refused) => refused,
         Ranged::Whole => {
-            let body = whole_body(x, route, entry, &object);
+            let body = whole_body(x, route, entry, &object, begin);
             answer::of(object.status, headers, body)
         }
         Ranged::Partial(Partial::Single(range)) => {
             let parts = || [Part::Range(range)].into();
-            let body = slices::body(x, route, entry, &object, parts)
+            let body = slices::body(x, route, entry, &object, begin, parts)
                 .unwrap_or_else(|| EdgeBody::stored_range(&object.body, range.first, range.last));
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
@@ -135,15 +148,16 @@ pub fn stored(
                     .chain([Part::Bytes(end.clone())])
                     .collect()
             };
-            let body = slices::body(x, route, entry, &object, in_slices).unwrap_or_else(|| {
-                let mut pieces = SmallVec::new();
-                for (head, range) in &parts {
-                    pieces.push(head.clone());
-                    pieces.extend(range_of(&object.body, range.first, range.last));
-                }
-                pieces.push(end.clone());
-                EdgeBody::pieces(pieces)
-            });
+            let body =
+                slices::body(x, route, entry, &object, begin, in_slices).unwrap_or_else(|| {
+                    let mut pieces = SmallVec::new();
+                    for (head, range) in &parts {
+                        pieces.push(head.clone());
+                        pieces.extend(range_of(&object.body, range.first, range.last));
+                    }
+                    pieces.push(end.clone());
+                    EdgeBody::pieces(pieces)
+                });
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
     }
@@ -154,13 +168,43 @@ fn failed(mut headers: HeaderMap) -> Response<EdgeBody> {
     answer::of(StatusCode::PRECONDITION_FAILED, headers, EdgeBody::empty())
 }
 
-fn whole_body(x: &Exchange, route: &Route, entry: &Arc<Entry>, object: &Object) -> EdgeBody {
-    let everything = Range {
+fn whole_body(
+    x: &Exchange,
+    route: &Route,
+    entry: &Arc<Entry>,
+    object: &Object,
+    begin: Begin,
+) -> EdgeBody {
+    let parts = || [Part::Range(everything(object))].into();
+    slices::body(x, route, entry, object, begin, parts)
+        .unwrap_or_else(|| EdgeBody::stored(&object.body, object.length))
+}
+
+fn everything(object: &Object) -> Range {
+    Range {
         first: 0,
         last: object.length.saturating_sub(1),
-    };
-    slices::body(x, route, entry, object, || [Part::Range(everything)].into())
-        .unwrap_or_else(|| EdgeBody::stored(&object.body, object.length))
+    }
+}
+
+/// The bytes of a stored response that a request needs: none for its head alone.
+pub(super) fn needed(
+    method: &Method,
+    request: &HeaderMap,
+    object: &Object,
+) -> SmallVec<[Range; 1]> {
+    let sends = validate::precondition(method, request, object.status, &object.headers);
+    if method == Method::HEAD || sends != Precondition::Send {
+        return SmallVec::new();
+    }
+    let asked = request
+        .get(header::RANGE)
+        .filter(|_| object.status == StatusCode::OK && range::if_range(request, &object.headers));
+    match asked.map(|asked| range::parse(asked, object.length)) {
+        Some(RangeRequest::Satisfiable(ranges)) => ranges,
+        Some(RangeRequest::Unsatisfiable) => SmallVec::new(),
+        Some(RangeRequest::None) | None => [everything(object)].into(),
+    }
 }
 
 /// What the request's `Range` makes of a response (RFC 9110 §14.2).

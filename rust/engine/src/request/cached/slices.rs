@@ -21,21 +21,24 @@ use edgerouter_core::{
     http::{etag::EntityTag, range::Range},
     plan::Route,
 };
-use http::header;
+use http::{StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use smallvec::SmallVec;
 use tokio::task::spawn_local;
 
+use super::send::needed;
 use crate::{
     body::{BoxError, EdgeBody},
     request::{
         Exchange,
-        origin::{self, Ask, ReceivedBody, content_length},
+        answer::Early,
+        origin::{self, Ask, ReceivedBody, Unanswered, content_length},
     },
     store::{
-        Content, Entry, Object, Slices,
-        run::{End, Joined, Next, NobodyReads, Reader, Run},
+        Content, Entry, Object, Slices, Store,
+        run::{Begun, Claim, Claimed, End, Next, NobodyReads, Reader, Run},
     },
-    upstream::{RequestBody, UpstreamBody},
+    upstream::{FetchError, RequestBody, UpstreamBody},
     worker::Worker,
 };
 
@@ -43,6 +46,8 @@ use crate::{
 const MOST_SLICES: u64 = 16;
 /// Times in a row that a reader's next byte may fail to come before its client is told.
 const MOST_FAILURES: u8 = 2;
+/// Slices of one response that are looked for before its head is sent.
+const MOST_LOOKED: u64 = 4096;
 /// How long a run waits for its readers before it lets its origin connection go.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -52,12 +57,131 @@ pub(super) enum Part {
     Range(Range),
 }
 
+/// Where a body's first bytes are.
+#[derive(Debug)]
+pub(super) enum Begin {
+    /// Wherever they will be found.
+    Anywhere,
+    Slice(Arc<Entry>),
+    Run(Reader),
+}
+
+/// How much is here of what a request asks for, before its response's head is sent.
+pub(super) enum Coverage {
+    Whole(Begin),
+    /// What is not here is on its way, for somebody else.
+    Coming(Begin),
+    /// Something behind the beginning has to be fetched.
+    Partly(Begin),
+    /// This has to be fetched before anything can be sent.
+    Lacking(Range),
+}
+
+/// Looks for the slices that a request needs. `find` looks for the first of them wherever it may be.
+pub(super) fn coverage<E>(
+    x: &Exchange,
+    entry: &Entry,
+    object: &Object,
+    find: impl FnOnce(&[u8]) -> Result<Option<Arc<Entry>>, E>,
+) -> Result<Coverage, E> {
+    let ranges = match object.slices {
+        Some(_) => needed(&x.head.method, &x.head.headers, object),
+        None => SmallVec::new(),
+    };
+    let (Some(cut), Some(&first)) = (object.slices, ranges.first()) else {
+        return Ok(Coverage::Whole(Begin::Anywhere));
+    };
+    let shared = &x.worker.shared;
+    let size = cut.size.max(1);
+    let begin = match find(&cut.key(entry.key(), first.first / size))? {
+        Some(slice) if slice.slice().is_some() => Begin::Slice(slice),
+        _ => match shared.runs.join(cut.nonce, first.first) {
+            Some(reader) if reader.has_begun() => Begin::Run(reader),
+            _ => return Ok(Coverage::Lacking(first)),
+        },
+    };
+    let mut coming = None;
+    let mut whole = matches!(begin, Begin::Slice(_));
+    let slices = ranges
+        .iter()
+        .flat_map(|range| range.first / size..=range.last / size);
+    for index in slices.skip(1).take(MOST_LOOKED as usize) {
+        if stored(&shared.store, entry, cut, index) {
+            continue;
+        }
+        whole = false;
+        let position = index * size;
+        let coming = coming.get_or_insert_with(|| shared.runs.coming(cut.nonce));
+        let is_coming = |run: &Range| (run.first..=run.last).contains(&position);
+        // What a run has brought since is in the store.
+        if !coming.iter().any(is_coming) && !stored(&shared.store, entry, cut, index) {
+            return Ok(Coverage::Partly(begin));
+        }
+    }
+    Ok(if whole {
+        Coverage::Whole(begin)
+    } else {
+        Coverage::Coming(begin)
+    })
+}
+
+fn stored(store: &Store, entry: &Entry, cut: Slices, index: u64) -> bool {
+    let key = cut.key(entry.key(), index);
+    store.peek(&key).is_some() || store.find(&key).is_some()
+}
+
+/// What came of fetching the first bytes.
+pub(super) enum Fetched {
+    /// By this request, with the origin's status.
+    Own(Begin, StatusCode),
+    /// By another one.
+    Shared(Begin),
+    /// There is another representation by now.
+    Changed,
+    /// The origin answered something else.
+    Refused,
+    Failed(FetchError),
+}
+
+/// Has the first bytes of a response fetched. Nothing of it has been sent: whatever the origin answers can be acted on.
+pub(super) async fn first(
+    x: &Exchange,
+    route: &Route,
+    entry: &Arc<Entry>,
+    object: &Object,
+    lacking: Range,
+) -> Result<Fetched, Early> {
+    let Some(cut) = object.slices else {
+        return Ok(Fetched::Refused);
+    };
+    let filler = Filler {
+        worker: Rc::clone(&x.worker),
+        ask: x.ask(route, true)?,
+        entry: Arc::clone(entry),
+        cut,
+        length: object.length,
+    };
+    let (mut reader, own) = match filler.fill(lacking, false) {
+        Filling::Stored => return Ok(Fetched::Shared(Begin::Anywhere)),
+        Filling::Joined(reader) => (reader, false),
+        Filling::Started(reader) => (reader, true),
+    };
+    Ok(match poll_fn(|cx| reader.poll_begun(cx)).await {
+        Begun::Coming(status) if own => Fetched::Own(Begin::Run(reader), status),
+        Begun::Coming(_) => Fetched::Shared(Begin::Run(reader)),
+        Begun::Changed => Fetched::Changed,
+        Begun::Refused => Fetched::Refused,
+        Begun::Failed(error) => Fetched::Failed(error),
+    })
+}
+
 /// A response's body of these parts of an object; `None` for one that is not in slices.
 pub(super) fn body(
     x: &Exchange,
     route: &Route,
     entry: &Arc<Entry>,
     object: &Object,
+    begin: Begin,
     parts: impl FnOnce() -> VecDeque<Part>,
 ) -> Option<EdgeBody> {
     let cut = object.slices?;
@@ -65,14 +189,16 @@ pub(super) fn body(
     let parts = parts();
     let left = parts.iter().map(Part::length).sum();
     Some(EdgeBody::streamed(SlicedBody {
-        worker: Rc::clone(&x.worker),
-        ask,
-        entry: Arc::clone(entry),
-        cut,
-        length: object.length,
+        filler: Filler {
+            worker: Rc::clone(&x.worker),
+            ask,
+            entry: Arc::clone(entry),
+            cut,
+            length: object.length,
+        },
         parts,
         left,
-        source: Source::None,
+        source: begin.into(),
         failures: 0,
     }))
 }
@@ -87,12 +213,7 @@ impl Part {
 }
 
 struct SlicedBody {
-    worker: Rc<Worker>,
-    /// How the origin is asked for what is missing.
-    ask: Ask,
-    entry: Arc<Entry>,
-    cut: Slices,
-    length: u64,
+    filler: Filler,
     parts: VecDeque<Part>,
     left: u64,
     source: Source,
@@ -102,8 +223,72 @@ struct SlicedBody {
 /// Where the next bytes come from.
 enum Source {
     None,
+    Slice(Arc<Entry>),
     Run(Reader),
     Disk(Pin<Box<dyn Future<Output = Option<Arc<Entry>>>>>),
+}
+
+impl From<Begin> for Source {
+    fn from(begin: Begin) -> Self {
+        match begin {
+            Begin::Anywhere => Self::None,
+            Begin::Slice(entry) => Self::Slice(entry),
+            Begin::Run(reader) => Self::Run(reader),
+        }
+    }
+}
+
+/// What is needed to fetch slices of an object.
+struct Filler {
+    worker: Rc<Worker>,
+    /// How the origin is asked for what is missing.
+    ask: Ask,
+    entry: Arc<Entry>,
+    cut: Slices,
+    length: u64,
+}
+
+enum Filling {
+    Stored,
+    Joined(Reader),
+    Started(Reader),
+}
+
+impl Filler {
+    fn key(&self, position: u64) -> Vec<u8> {
+        let index = position / self.cut.size.max(1);
+        self.cut.key(self.entry.key(), index)
+    }
+
+    /// Has the origin asked for what is missing, unless somebody has it asked already. `disk`: whether the first slice may
+    /// still be on disk, where nobody has looked.
+    fn fill(&self, range: Range, disk: bool) -> Filling {
+        let size = self.cut.size.max(1);
+        let shared = &self.worker.shared;
+        let claim = Claim {
+            position: range.first,
+            wanted: slices::slices_for(range.first, range.last, size, MOST_SLICES, self.length),
+            slice: size,
+            ahead: self.ask.live.plan.limits.read_ahead_bytes,
+        };
+        let known = |index| {
+            if index == range.first / size && !disk {
+                shared.store.peek(&self.key(range.first)).is_some()
+            } else {
+                stored(&shared.store, &self.entry, self.cut, index)
+            }
+        };
+        match shared.runs.claim(self.cut.nonce, claim, known) {
+            Claimed::Reader(reader) => Filling::Joined(reader),
+            Claimed::Stored => Filling::Stored,
+            Claimed::Started(run) => {
+                let reader = run.first_reader();
+                let (worker, ask) = (Rc::clone(&self.worker), self.ask.clone());
+                spawn_local(fill(worker, ask, Arc::clone(&self.entry), self.cut, run));
+                reader.map_or(Filling::Stored, Filling::Started)
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, thiserror::Error)]
@@ -130,25 +315,25 @@ impl SlicedBody {
 
     /// What a slice holds of the range from `position` on.
     fn of_slice(&self, slice: &Bytes, range: Range) -> Option<Bytes> {
-        let start = slices::slice_at(range.first, self.cut.size).first;
+        let start = slices::slice_at(range.first, self.filler.cut.size).first;
         let from = usize::try_from(range.first - start).ok()?;
         let most = usize::try_from(range.last - range.first + 1).unwrap_or(usize::MAX);
         (from < slice.len()).then(|| slice.slice(from..slice.len().min(from.saturating_add(most))))
     }
 
-    /// Finds a source for `position`; a slice in memory is had at once.
+    /// Finds a source for the range's first byte; a slice in memory is had at once.
     fn find(&mut self, range: Range) -> Option<Bytes> {
-        let shared = &self.worker.shared;
-        let key = self
-            .cut
-            .key(self.entry.key(), range.first / self.cut.size.max(1));
-        if let Some(entry) = shared.store.get(&key)
-            && let Some(slice) = entry.slice()
-            && let Some(bytes) = self.of_slice(slice, range)
-        {
-            return Some(bytes);
+        let shared = &self.filler.worker.shared;
+        let key = self.filler.key(range.first);
+        if let Some(entry) = shared.store.get(&key) {
+            let bytes = entry.slice().and_then(|slice| self.of_slice(slice, range));
+            if bytes.is_some() {
+                return bytes;
+            }
+            // None of ours, whatever it is: it would be found again and again.
+            shared.store.remove(&key);
         }
-        if let Some(reader) = shared.runs.join(self.cut.nonce, range.first) {
+        if let Some(reader) = shared.runs.join(self.filler.cut.nonce, range.first) {
             self.source = Source::Run(reader);
             return None;
         }
@@ -159,34 +344,14 @@ impl SlicedBody {
             ));
             return None;
         }
-        self.source = Source::Run(self.fill(range));
+        self.source = self.filled(range, true);
         None
     }
 
-    /// Has the origin asked for what is missing, unless somebody has it asked already.
-    fn fill(&self, range: Range) -> Reader {
-        let size = self.cut.size;
-        let wanted = slices::slices_for(range.first, range.last, size, MOST_SLICES, self.length);
-        let ahead = self.ask.live.plan.limits.read_ahead_bytes;
-        let shared = &self.worker.shared;
-        loop {
-            match shared.runs.join_or_start(
-                self.cut.nonce,
-                range.first,
-                wanted.first,
-                wanted.last,
-                ahead,
-            ) {
-                Joined::Reader(reader) => return reader,
-                Joined::Started(run, reader) => {
-                    let (worker, ask) = (Rc::clone(&self.worker), self.ask.clone());
-                    let (entry, cut) = (Arc::clone(&self.entry), self.cut);
-                    spawn_local(fill(worker, ask, entry, cut, run));
-                    if let Some(reader) = reader {
-                        return reader;
-                    }
-                }
-            }
+    fn filled(&self, range: Range, disk: bool) -> Source {
+        match self.filler.fill(range, disk) {
+            Filling::Stored => Source::None,
+            Filling::Joined(reader) | Filling::Started(reader) => Source::Run(reader),
         }
     }
 
@@ -225,6 +390,11 @@ impl Body for SlicedBody {
             };
             let found = match &mut this.source {
                 Source::None => this.find(range),
+                Source::Slice(entry) => {
+                    let entry = Arc::clone(entry);
+                    this.source = Source::None;
+                    entry.slice().and_then(|slice| this.of_slice(slice, range))
+                }
                 Source::Run(reader) => match reader.poll_at(range.first, cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Next::Bytes(mut bytes)) => {
@@ -232,7 +402,7 @@ impl Body for SlicedBody {
                         bytes.truncate(most.unwrap_or(usize::MAX));
                         Some(bytes)
                     }
-                    Poll::Ready(Next::Behind) => {
+                    Poll::Ready(Next::Elsewhere) => {
                         this.source = Source::None;
                         None
                     }
@@ -250,7 +420,7 @@ impl Body for SlicedBody {
                             .and_then(|slice| this.of_slice(slice, range));
                         this.source = match bytes {
                             Some(_) => Source::None,
-                            None => Source::Run(this.fill(range)),
+                            None => this.filled(range, false),
                         };
                         bytes
                     }
@@ -333,15 +503,31 @@ impl Body for Excerpt {
 
 /// Asks the origin for the slices of a run.
 async fn fill(worker: Rc<Worker>, mut ask: Ask, entry: Arc<Entry>, cut: Slices, run: Arc<Run>) {
-    let end = match asked(&mut ask, &entry, &run).await {
-        Ok((upstream, begins)) => pump(&worker, &run, &entry, cut, upstream, begins).await,
-        Err(end) => end,
-    };
-    if end == End::Changed {
+    let mut writing = Writing::new(&worker, cut, &run);
+    let answer = asked(&mut ask, &entry, &run).await;
+    if matches!(answer, Err(Begun::Changed)) {
         // What is stored is out of date, and cannot be completed any more.
-        worker.shared.store.remove(entry.key());
+        remove(&worker, &entry, cut);
+        writing.end = End::Changed;
     }
-    over(&worker, cut, &run, end);
+    match answer {
+        Ok((status, upstream, begins)) => {
+            run.begin(Begun::Coming(status));
+            writing.end = pump(&worker, &run, &entry, cut, upstream, begins).await;
+        }
+        Err(begun) => run.begin(begun),
+    }
+}
+
+/// Removes an object, unless another one has taken its place.
+fn remove(worker: &Worker, entry: &Entry, cut: Slices) {
+    let store = &worker.shared.store;
+    let current = store.peek(entry.key());
+    let same = current
+        .is_none_or(|current| current.object().and_then(|object| object.slices) == Some(cut));
+    if same {
+        store.remove(entry.key());
+    }
 }
 
 /// A run that begins with an answer that is already here.
@@ -352,33 +538,58 @@ pub(super) async fn receive(
     run: Arc<Run>,
     upstream: UpstreamBody,
 ) {
+    let mut writing = Writing::new(&worker, cut, &run);
     let begins = run.first();
-    let end = pump(&worker, &run, &entry, cut, upstream, begins).await;
-    over(&worker, cut, &run, end);
+    writing.end = pump(&worker, &run, &entry, cut, upstream, begins).await;
 }
 
-fn over(worker: &Worker, cut: Slices, run: &Arc<Run>, end: End) {
-    worker.metrics.slices(match end {
-        End::Complete => "complete",
-        End::Stopped => "stopped",
-        End::Broken => "broken",
-        End::Changed => "changed",
-    });
-    // Only then is nobody told to wait for it who could not find its slices.
-    worker.shared.runs.end(cut.nonce, run);
-    run.finish(end);
+/// The writer's place: when it is given up, whichever way, the readers learn that nothing more comes.
+struct Writing<'a> {
+    worker: &'a Worker,
+    cut: Slices,
+    run: &'a Arc<Run>,
+    end: End,
 }
 
-/// The answer to a request for the run's bytes, and where it begins.
-async fn asked(ask: &mut Ask, entry: &Arc<Entry>, run: &Run) -> Result<(UpstreamBody, u64), End> {
-    let object = entry.object().ok_or(End::Broken)?;
+impl<'a> Writing<'a> {
+    fn new(worker: &'a Worker, cut: Slices, run: &'a Arc<Run>) -> Self {
+        Self {
+            worker,
+            cut,
+            run,
+            end: End::Broken,
+        }
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.worker.metrics.slices(match self.end {
+            End::Complete => "complete",
+            End::Stopped => "stopped",
+            End::Broken => "broken",
+            End::Changed => "changed",
+        });
+        // Only then is nobody told to wait for it who could not find its slices.
+        self.worker.shared.runs.end(self.cut.nonce, self.run);
+        self.run.finish(self.end);
+    }
+}
+
+/// The answer to a request for the run's bytes: its status, its body, and where that begins.
+async fn asked(
+    ask: &mut Ask,
+    entry: &Arc<Entry>,
+    run: &Run,
+) -> Result<(StatusCode, UpstreamBody, u64), Begun> {
+    let object = entry.object().ok_or(Begun::Refused)?;
     let range = Range {
         first: run.first(),
         last: run.last(),
     };
     ask.headers.insert(
         header::RANGE,
-        First::Slice(range).value().ok_or(End::Broken)?,
+        First::Slice(range).value().ok_or(Begun::Refused)?,
     );
     // With another representation behind the tag the origin sends that one whole, which says so at once.
     if let Some(tag) = object.headers.get(header::ETAG)
@@ -386,9 +597,13 @@ async fn asked(ask: &mut Ask, entry: &Arc<Entry>, run: &Run) -> Result<(Upstream
     {
         ask.headers.insert(header::IF_RANGE, tag.clone());
     }
-    let Ok(received) = origin::ask(ask, RequestBody::Empty).await else {
-        return Err(End::Broken);
-    };
+    let received =
+        origin::ask(ask, RequestBody::Empty)
+            .await
+            .map_err(|unanswered| match unanswered {
+                Unanswered::Failed(error) => Begun::Failed(error),
+                Unanswered::Early(_) => Begun::Refused,
+            })?;
     let announced = content_length(&received.headers);
     let begins = slices::fills(
         range,
@@ -399,9 +614,9 @@ async fn asked(ask: &mut Ask, entry: &Arc<Entry>, run: &Run) -> Result<(Upstream
         announced,
     );
     match (begins, received.body) {
-        (Ok(begins), ReceivedBody::Upstream(body)) => Ok((body, begins)),
-        (Err(Unusable::Changed), _) => Err(End::Changed),
-        _ => Err(End::Broken),
+        (Ok(begins), ReceivedBody::Upstream(body)) => Ok((received.status, body, begins)),
+        (Err(Unusable::Changed), _) => Err(Begun::Changed),
+        _ => Err(Begun::Refused),
     }
 }
 
@@ -438,15 +653,21 @@ async fn pump(
             },
         };
         let start = cutter.position;
-        for (index, slice) in cutter.take(&data) {
+        let complete = cutter.take(&data);
+        let cut_off = !complete.is_empty() && cutter.between();
+        for (index, slice) in complete {
             let key = cut.key(entry.key(), index);
             let slice = Entry::new(&key, Content::Slice(slice), entry.birth());
             worker.shared.store.insert(Arc::new(slice));
         }
         let passed = run.first().saturating_sub(start).min(data.len() as u64);
-        run.push(data.slice(usize::try_from(passed).unwrap_or(data.len())..));
+        let passed = usize::try_from(passed).unwrap_or(data.len());
+        run.push(data.slice(passed..), cutter.stored());
         if cutter.position > run.last() {
             return End::Complete;
+        }
+        if cut_off && met(worker, run, entry, cut, cutter.position) {
+            return End::Stopped;
         }
         let room = tokio::time::timeout(STALL, poll_fn(|cx| run.poll_room(cx))).await;
         match room {
@@ -456,6 +677,16 @@ async fn pump(
             Ok(Err(NobodyReads)) | Err(_) => return End::Stopped,
         }
     }
+}
+
+/// Whether a long stretch of what comes next is stored already, which readers that jumped ahead have fetched: to ask for
+/// what is behind it is cheaper than to go through it once more.
+fn met(worker: &Worker, run: &Run, entry: &Entry, cut: Slices, position: u64) -> bool {
+    let size = cut.size.max(1);
+    let next = position / size;
+    let last = next.saturating_add(MOST_SLICES - 1);
+    last <= run.last() / size
+        && (next..=last).all(|index| stored(&worker.shared.store, entry, cut, index))
 }
 
 /// Cuts a stream at the slices' bounds. A slice whose beginning did not come is left out.
@@ -474,6 +705,11 @@ impl Cutter {
             position: begins,
             current: Vec::new(),
         }
+    }
+
+    /// Everything before it has been cut off.
+    fn stored(&self) -> u64 {
+        self.position - self.current.len() as u64
     }
 
     /// Whether no slice is half here.
