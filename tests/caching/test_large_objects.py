@@ -330,6 +330,33 @@ def test_a_validated_object_keeps_its_slices(film: Film, client: httpx.Client) -
     assert film.asked == [None, None, None]
 
 
+def test_a_validated_object_that_lacks_slices_is_filled_before_its_head(
+    origin: Origin, film: Film, client: httpx.Client
+) -> None:
+    film.fields = {"Cache-Control": "max-age=0"}
+    part(client, "0-9")
+    filled = part(client, f"{SLICE}-{SLICE + 9}")
+    assert filled.content == FILM[SLICE : SLICE + 10]
+    assert said(filled) == ["edgerouter", "fwd=partial", "fwd-status=206", "stored", "detail=slice-absent"]
+
+    def unchanged_but_gone(seen: Seen) -> Reply:
+        return film(seen) if seen.get("if-none-match") else Reply(raw=b"")
+
+    origin.on("/film", unchanged_but_gone)
+    assert part(client, f"{3 * SLICE}-{3 * SLICE + 9}").status_code == 502
+
+
+def test_an_object_that_lacks_slices_does_not_stand_in_for_its_origin(
+    origin: Origin, film: Film, client: httpx.Client
+) -> None:
+    film.fields = {"Cache-Control": "max-age=0, stale-if-error=1000"}
+    part(client, "0-9")
+    origin.kill()
+    assert part(client, "0-9").content == FILM[:10]
+    for text in (f"{SLICE}-{SLICE + 9}", f"5-{SLICE}"):
+        assert part(client, text).status_code == 502
+
+
 def test_slices_off_means_ranges_are_passed_through(
     origin: Origin, film: Film, serve: Serve, client_for: Callable[[Running], httpx.Client]
 ) -> None:

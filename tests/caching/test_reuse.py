@@ -231,7 +231,7 @@ def test_followers_are_released_when_the_answer_may_not_be_shared(origin: Origin
 
 def test_an_incomplete_body_is_never_stored(origin: Origin, site: Site) -> None:
     origin.on(
-        "/cut", Reply(raw=b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100\r\n\r\nonly this")
+        "/cut", Reply(raw=b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 100000\r\n\r\nonly this")
     )
     client = site()
     for _ in range(2):

@@ -30,10 +30,12 @@ def body_of(path: str, version: int = 0) -> bytes:
     return f"{path} {version} ".encode() + seed * (1 + seed[0] % 64)
 
 
-def edge_for(origin: Origin, folder: Path, *, size: int = 64 * MIB, memory: int = 64 * MIB, **disk: Any) -> Edge:
+def edge_for(
+    origin: Origin, folder: Path, *, size: int = 64 * MIB, memory: int = 64 * MIB, slice_bytes: int = MIB, **disk: Any
+) -> Edge:
     edge = Edge(
         "test",
-        limits=Limits(memory_cache_bytes=memory, largest_object_bytes=min(memory // 2, MIB)),
+        limits=Limits(memory_cache_bytes=memory, largest_object_bytes=min(memory // 2, MIB), slice_bytes=slice_bytes),
         disk_cache=DiskCache(str(folder), size, **disk),
     )
     edge.route("/*", to=edge.origin("first", origin.url))

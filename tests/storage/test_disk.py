@@ -166,6 +166,43 @@ def test_flipped_bits_and_broken_sidecars_are_never_served(
         assert metric(edge.server.metrics(), "damaged_total") + metric(edge.server.metrics(), "entries") > 0
 
 
+def test_a_damaged_slice_of_an_object_that_has_changed_is_not_missed(
+    stored: Origin, serving: Callable[..., Any], tmp_path: Path
+) -> None:
+    old, new = os.urandom(10 * 4096), os.urandom(10 * 4096)
+    content, tag = old, '"old"'
+
+    def film(seen: Seen) -> Reply:
+        fields = {"Cache-Control": "max-age=3600", "ETag": tag}
+        wanted = seen.get("range")
+        if wanted is None or seen.get("if-range") not in (None, tag):
+            return Reply(200, fields, content)
+        first, last = (int(bound) for bound in wanted.removeprefix("bytes=").split("-"))
+        fields["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        return Reply(206, fields, content[first : last + 1])
+
+    stored.on("/film", film)
+    with serving(slice_bytes=4096) as (client, _):
+        assert client.get("/film").content == old
+    damaged = 0
+    for file in (tmp_path / "cache").iterdir():
+        data = bytearray(file.read_bytes())
+        at = data.find(old[4 * 4096 : 4 * 4096 + 64])
+        if at >= 0:
+            data[at] ^= 1
+            file.write_bytes(data)
+            damaged += 1
+    assert damaged == 1
+    content, tag = new, '"new"'
+    with serving(slice_bytes=4096) as (client, _):
+        kept = client.get("/film", headers={"Range": "bytes=0-9"})
+        assert (kept.content, kept.headers["etag"]) == (old[:10], '"old"')
+        response = client.get("/film", headers={"Range": f"bytes={4 * 4096}-{4 * 4096 + 9}"})
+        assert (response.status_code, response.headers["etag"]) == (206, '"new"')
+        assert response.content == new[4 * 4096 : 4 * 4096 + 10]
+        assert client.get("/film").content == new
+
+
 def test_two_edges_never_share_a_directory(stored: Origin, serving: Callable[..., Any], tmp_path: Path) -> None:
     with (
         serving() as (client, _),

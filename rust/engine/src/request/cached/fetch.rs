@@ -30,7 +30,7 @@ use super::{
     look_up::variant_key,
     purged::{asked, unpurged},
     send::{Served, as_asked, part_of, read_along, stored, straight},
-    slices::{self, Begin, Fetched},
+    slices::{self, Begin, Coverage, Fetched},
 };
 use crate::{
     body::EdgeBody,
@@ -40,7 +40,7 @@ use crate::{
         origin::{self, Received, Unanswered},
     },
     store::{
-        Entry, Join, Landing, View,
+        Entry, Join, Landing, Object, View,
         arriving::Reader,
         flight::{ArrivingResponse, Departure, Lead, Reuse},
         run,
@@ -94,10 +94,22 @@ pub async fn fetch(
     x.note.forward = Some(missing.why);
     x.note.detail = Some(missing.detail);
     x.note.outcome = Outcome::Miss;
-    if let Some(held) = missing.held.take()
-        && let Some(response) = fill(x, route, &mut missing, held).await?
+    if let Some(Held { entry, lacking }) = missing.held.take()
+        && let Some(object) = entry.object()
     {
-        return Ok(response);
+        match fill(x, route, &entry, object, lacking).await? {
+            Filled::Answer(response) => return Ok(response),
+            Filled::Changed => {
+                // It is out of the store: what there is now comes as for anybody who asks first.
+                (missing.why, missing.detail) = (Forward::UriMiss, "changed");
+                (x.note.forward, x.note.detail) = (Some(missing.why), Some(missing.detail));
+            }
+            Filled::Refused => {
+                // Whatever the origin means by it, it may say to this client.
+                x.note.detail = Some("slice-refused");
+                missing.collapse = false;
+            }
+        }
     }
     let deadline = Instant::now() + x.live.plan.limits.coalesce_timeout;
     while missing.collapse {
@@ -127,18 +139,22 @@ pub async fn fetch(
     fetch_alone(x, route, missing, body).await
 }
 
-/// Has what is stored completed; `None` where that cannot be done and the request is a miss.
+/// What came of a stored response that lacked its first bytes.
+enum Filled {
+    Answer(Response<EdgeBody>),
+    Changed,
+    Refused,
+}
+
+/// Has the first bytes of a stored response fetched before its head is sent.
 async fn fill(
     x: &mut Exchange,
     route: &Route,
-    missing: &mut Missing,
-    held: Held,
-) -> Result<Option<Response<EdgeBody>>, Early> {
-    let Held { entry, lacking } = held;
-    let Some(object) = entry.object() else {
-        return Ok(None);
-    };
-    let fetched = slices::first(x, route, &entry, &object, lacking).await?;
+    entry: &Arc<Entry>,
+    object: Object,
+    lacking: Range,
+) -> Result<Filled, Early> {
+    let fetched = slices::first(x, route, entry, &object, lacking).await?;
     x.now = x.worker.clock.unix_now();
     let (served, begin) = match fetched {
         Fetched::Own(begin, status) => {
@@ -147,21 +163,14 @@ async fn fill(
             (Served::Filled, begin)
         }
         Fetched::Shared(begin) => (Served::Joined, begin),
-        Fetched::Changed => {
-            // It is out of the store: what there is now comes as for anybody who asks first.
-            (missing.why, missing.detail) = (Forward::UriMiss, "changed");
-            (x.note.forward, x.note.detail) = (Some(missing.why), Some(missing.detail));
-            return Ok(None);
+        Fetched::Changed => return Ok(Filled::Changed),
+        Fetched::Refused => return Ok(Filled::Refused),
+        Fetched::Failed(error) => {
+            return on_failure(x, route, None, &error).map(Filled::Answer);
         }
-        Fetched::Refused => {
-            // Whatever the origin means by it, it may say to this client.
-            x.note.detail = Some("slice-refused");
-            missing.collapse = false;
-            return Ok(None);
-        }
-        Fetched::Failed(error) => return on_failure(x, route, None, &error).map(Some),
     };
-    Ok(Some(stored(x, route, &entry, object, served, begin)))
+    let response = stored(x, route, entry, object, served, begin);
+    Ok(Filled::Answer(response))
 }
 
 /// Starts a flight and takes what it brings; `None` when the request has to be made alone.
@@ -182,7 +191,7 @@ async fn lead(
             // Where what came does not hold all that is asked for, that is asked for by itself.
             Ok(came.and_then(|(received, part)| part_of(x, received, &part)))
         }
-        Ok(flown) => arrive(x, route, flown).map(Some),
+        Ok(flown) => arrive(x, route, flown).await.map(Some),
         Err(_) => Err(answer::origin_failed(false).into()),
     }
 }
@@ -384,7 +393,7 @@ async fn fetch_alone(
         let worker = Rc::clone(&x.worker);
         spawn_local(fly_alone(worker, ask, question, landed));
         return match leader.await {
-            Ok(flown) => arrive(x, route, flown),
+            Ok(flown) => arrive(x, route, flown).await,
             Err(_) => Err(answer::origin_failed(false).into()),
         };
     }
@@ -426,7 +435,11 @@ fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
 }
 
 /// The leader's view of what its flight brought.
-fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<EdgeBody>, Early> {
+async fn arrive(
+    x: &mut Exchange,
+    route: &Route,
+    flown: Flown,
+) -> Result<Response<EdgeBody>, Early> {
     match flown {
         Flown::Own(received, why) => {
             x.note.forward_status = Some(received.status);
@@ -457,7 +470,23 @@ fn arrive(x: &mut Exchange, route: &Route, flown: Flown) -> Result<Response<Edge
                         Served::StaleOnError(allowance)
                     }
                 };
-                let response = stored(x, route, &entry, object, served, Begin::Anywhere);
+                let response = match slices::at_hand(x, &entry, &object) {
+                    Coverage::Lacking(_) | Coverage::Partly(_)
+                        if matches!(served, Served::StaleOnError(_)) =>
+                    {
+                        x.note.outcome = Outcome::Error;
+                        answer::origin_failed(false)
+                    }
+                    Coverage::Lacking(lacking) => {
+                        match fill(x, route, &entry, object, lacking).await? {
+                            Filled::Answer(response) => response,
+                            Filled::Changed | Filled::Refused => answer::origin_failed(false),
+                        }
+                    }
+                    Coverage::Whole(begin) | Coverage::Coming(begin) | Coverage::Partly(begin) => {
+                        stored(x, route, &entry, object, served, begin)
+                    }
+                };
                 Ok(with_aside(response, aside))
             }
             None => Err(answer::origin_failed(false).into()),
@@ -516,8 +545,14 @@ fn stand_in(
         &route.cache,
         x.now,
     )?;
-    let served = Served::StaleOnError(allowance);
-    Some(stored(x, route, &entry, object, served, Begin::Anywhere))
+    // What would break off in the middle is no stand-in.
+    match slices::at_hand(x, &entry, &object) {
+        Coverage::Whole(begin) | Coverage::Coming(begin) => {
+            let served = Served::StaleOnError(allowance);
+            Some(stored(x, route, &entry, object, served, begin))
+        }
+        Coverage::Partly(_) | Coverage::Lacking(_) => None,
+    }
 }
 
 /// Refreshes a response behind the back of the client that is served with it: one fetch a key at a time, and none of an

@@ -26,7 +26,7 @@ use super::{
     from_disk::{Loaded, from_disk},
     purged::unpurged,
     send::{Served, stored},
-    slices::{Coverage, coverage},
+    slices::{Begin, Coverage, coverage},
 };
 use crate::{
     request::{Exchange, answer},
@@ -150,7 +150,7 @@ pub(super) fn look_up_with(
         let coverage = match decision {
             Decision::Validate(_) => None,
             _ => Some(coverage(x, &entry, &object, |key| {
-                find(store, loaded, key)
+                find(store, loaded, key).map(|slice| slice.map(Begin::Slice))
             })?),
         };
         let served = match decision {

@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
@@ -77,12 +78,25 @@ pub(super) enum Coverage {
     Lacking(Range),
 }
 
+/// As `coverage`, for a response that is to be sent without another look at the disk.
+pub(super) fn at_hand(x: &Exchange, entry: &Entry, object: &Object) -> Coverage {
+    let store = &x.worker.shared.store;
+    let find = |key: &[u8]| -> Result<_, Infallible> {
+        let slice = store.get(key).map(Begin::Slice);
+        Ok(slice.or_else(|| store.find(key).map(|_| Begin::Anywhere)))
+    };
+    match coverage(x, entry, object, find) {
+        Ok(coverage) => coverage,
+        Err(never) => match never {},
+    }
+}
+
 /// Looks for the slices that a request needs. `find` looks for the first of them wherever it may be.
 pub(super) fn coverage<E>(
     x: &Exchange,
     entry: &Entry,
     object: &Object,
-    find: impl FnOnce(&[u8]) -> Result<Option<Arc<Entry>>, E>,
+    find: impl FnOnce(&[u8]) -> Result<Option<Begin>, E>,
 ) -> Result<Coverage, E> {
     let ranges = match object.slices {
         Some(_) => needed(&x.head.method, &x.head.headers, object),
@@ -94,14 +108,14 @@ pub(super) fn coverage<E>(
     let shared = &x.worker.shared;
     let size = cut.size.max(1);
     let begin = match find(&cut.key(entry.key(), first.first / size))? {
-        Some(slice) if slice.slice().is_some() => Begin::Slice(slice),
-        _ => match shared.runs.join(cut.nonce, first.first) {
+        Some(begin) => begin,
+        None => match shared.runs.join(cut.nonce, first.first) {
             Some(reader) if reader.has_begun() => Begin::Run(reader),
             _ => return Ok(Coverage::Lacking(first)),
         },
     };
     let mut coming = None;
-    let mut whole = matches!(begin, Begin::Slice(_));
+    let mut whole = !matches!(begin, Begin::Run(_));
     let slices = ranges
         .iter()
         .flat_map(|range| range.first / size..=range.last / size);
