@@ -454,66 +454,102 @@ def test_an_object_larger_than_the_memory_costs_one_fetch(
         assert film.asked == [None]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_is_arriving_is_not_asked_for_again(origin: Origin, workers: int) -> None:
-    length = 400 * SLICE + 77
-    content = random.Random(3).randbytes(length)
-    moved = threading.Condition()
-    sent, received = 0, 0
-    ranges: list[str | None] = []
+class InStep:
+    """An origin that sends the whole of an object only a little further than its first reader has come."""
 
-    def in_step(seen: Seen, connection: socket.socket) -> None:
-        """Sends a little more than what the first reader has."""
-        nonlocal sent
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.moved = threading.Condition()
+        self.received = 0
+        self.sent = 0
+        self.ranges: list[str | None] = []
+
+    def __call__(self, seen: Seen, connection: socket.socket) -> None:
         wanted = seen.get("range")
-        ranges.append(wanted)
+        self.ranges.append(wanted)
+        length = len(self.content)
         fields = b'ETag: "film-1"\r\nCache-Control: max-age=60\r\n'
         if wanted is None:
-            head, piece = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % length, content
+            head, piece = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % length, self.content
         else:
             first, last = (int(bound) for bound in wanted.removeprefix("bytes=").split("-"))
-            piece = content[first : last + 1]
+            piece = self.content[first : last + 1]
             head = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %d-%d/%d\r\nContent-Length: %d\r\n"
             head = head % (first, last, length, len(piece))
         connection.sendall(head + fields + b"\r\n")
         for start in range(0, len(piece), 1000):
-            with moved:
+            with self.moved:
                 if wanted is None:
-                    assert moved.wait_for(lambda start=start: start < received + 3 * SLICE, 20)
-                sent += len(piece[start : start + 1000])
+                    assert self.moved.wait_for(lambda start=start: start < self.received + 3 * SLICE, 20)
+                self.sent += len(piece[start : start + 1000])
             connection.sendall(piece[start : start + 1000])
 
-    origin.on("/film", in_step)
+    def read(self, edge: Running, most: int | None = None) -> bytes:
+        """Reads the object as the first reader, who stops at ``most`` until ``go_on``."""
+        body = b""
+        with httpx.stream("GET", f"{edge.url}/film", timeout=30.0) as response:
+            for chunk in response.iter_raw():
+                body += chunk
+                with self.moved:
+                    self.received = len(body)
+                    self.moved.notify_all()
+                    if most is not None:
+                        assert self.moved.wait_for(lambda: self.received < most or self.free, 20)
+        return body
+
+    free = False
+
+    def go_on(self) -> None:
+        with self.moved:
+            self.free = True
+            self.moved.notify_all()
+
+    def wait_for(self, received: int) -> None:
+        with self.moved:
+            assert self.moved.wait_for(lambda: self.received >= received, 20)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_arriving_is_not_asked_for_again(origin: Origin, workers: int) -> None:
+    length = 400 * SLICE + 77
+    content = random.Random(3).randbytes(length)
+    film = InStep(content)
+    origin.on("/film", film)
     with running(edge_for(origin, memory=16 << 20), workers=workers) as edge:
         bodies: list[bytes] = []
-
-        def read(leads: bool) -> None:
-            nonlocal received
-            body = b""
-            with httpx.stream("GET", f"{edge.url}/film", timeout=30.0) as response:
-                for chunk in response.iter_raw():
-                    body += chunk
-                    if leads:
-                        with moved:
-                            received = len(body)
-                            moved.notify_all()
-            bodies.append(body)
-
-        threads = [threading.Thread(target=read, args=(True,))]
+        threads = [threading.Thread(target=lambda: bodies.append(film.read(edge)))]
         threads[0].start()
         for number in range(1, 12):
-            with moved:
-                assert moved.wait_for(lambda number=number: received >= number * length // 14, 20)
-            threads.append(threading.Thread(target=read, args=(False,)))
-            threads[-1].start()
+            film.wait_for(number * length // 14)
+            read = threading.Thread(target=lambda: bodies.append(httpx.get(f"{edge.url}/film", timeout=30.0).content))
+            threads.append(read)
+            read.start()
             if number == 2:
                 jump = httpx.get(f"{edge.url}/film", headers={"Range": f"bytes={length - 9}-"})
                 assert jump.content == content[-9:]
         wait_until(lambda: len(bodies) == len(threads), 30, what="every reader is through")
         assert set(bodies) == {content}
-    assert ranges[0] is None
-    assert ranges[1:] == [f"bytes={400 * SLICE}-{length - 1}"]
-    assert sent == length + 77, "each byte once, and the slice that was jumped to"
+    assert film.ranges == [None, f"bytes={400 * SLICE}-{length - 1}"]
+    assert film.sent == length + 77, "each byte once, and the slice that was jumped to"
+
+
+def test_a_download_does_not_go_through_a_long_stretch_that_is_stored(origin: Origin) -> None:
+    length = 400 * SLICE
+    content = random.Random(5).randbytes(length)
+    film = InStep(content)
+    origin.on("/film", film)
+    with running(edge_for(origin, memory=16 << 20)) as edge:
+        bodies: list[bytes] = []
+        first = threading.Thread(target=lambda: bodies.append(film.read(edge, 5 * SLICE)))
+        first.start()
+        film.wait_for(5 * SLICE)
+        jump = httpx.get(f"{edge.url}/film", headers={"Range": f"bytes={100 * SLICE}-{300 * SLICE - 1}"})
+        assert jump.content == content[100 * SLICE : 300 * SLICE]
+        film.go_on()
+        wait_until(lambda: bool(bodies), 30, what="the download is through")
+        assert bodies == [content]
+    assert f"bytes={300 * SLICE}-{316 * SLICE - 1}" in film.ranges, "the rest is asked for behind it"
+    assert film.sent < length + 20 * SLICE
 
 
 def test_readers_at_many_places_share_what_each_fetches(origin: Origin, film: Film) -> None:
