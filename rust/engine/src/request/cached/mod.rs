@@ -20,7 +20,10 @@ mod slices;
 
 use std::sync::Arc;
 
-use edgerouter_core::{cache::slices::First, http::structured::Forward};
+use edgerouter_core::{
+    cache::slices::First,
+    http::{range::Range, structured::Forward},
+};
 use http::Response;
 
 use crate::{

@@ -107,8 +107,9 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
             x.worker.metrics.not_stored(why.as_str());
             straight(received)
         }
-        Departed::Stored(..) | Departed::NotSliceable(..) | Departed::Failed(_) => {
-            answer::origin_failed(false)
-        }
+        Departed::Stored(..)
+        | Departed::Cut(_)
+        | Departed::NotSliceable(..)
+        | Departed::Failed(_) => answer::origin_failed(false),
     }
 }

@@ -668,7 +668,7 @@ async fn pump(
         };
         let start = cutter.position;
         let complete = cutter.take(&data);
-        let cut_off = !complete.is_empty() && cutter.between();
+        let cut_off = !complete.is_empty();
         for (index, slice) in complete {
             let key = cut.key(entry.key(), index);
             let slice = Entry::new(&key, Content::Slice(slice), entry.birth());
