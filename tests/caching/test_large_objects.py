@@ -517,7 +517,7 @@ def test_what_is_arriving_is_not_asked_for_again(origin: Origin, workers: int) -
     origin.on("/film", film)
     with running(edge_for(origin, memory=16 << 20), workers=workers) as edge:
         bodies: list[bytes] = []
-        threads = [threading.Thread(target=lambda: bodies.append(film.read(edge)))]
+        threads = [threading.Thread(target=lambda: bodies.append(film.read(edge, 3 * length // 14)))]
         threads[0].start()
         for number in range(1, 12):
             film.wait_for(number * length // 14)
@@ -527,6 +527,7 @@ def test_what_is_arriving_is_not_asked_for_again(origin: Origin, workers: int) -
             if number == 2:
                 jump = httpx.get(f"{edge.url}/film", headers={"Range": f"bytes={length - 9}-"})
                 assert jump.content == content[-9:]
+                film.go_on()
         wait_until(lambda: len(bodies) == len(threads), 30, what="every reader is through")
         assert set(bodies) == {content}
     assert film.ranges == [None, f"bytes={400 * SLICE}-{length - 1}"]
