@@ -35,7 +35,9 @@ const MOST_CONNECTIONS: usize = 64;
 /// Threads for what waits for a disk; as many calls as there are connections may wait for one of them.
 const THREADS_ASIDE: usize = 4;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection's age at which it is given up.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+const LAST_ANSWER: Duration = Duration::from_secs(30);
 
 /// Serves until the engine has ended.
 pub(crate) fn serve(
@@ -103,7 +105,13 @@ async fn run(
                         .max_headers(64)
                         .max_buf_size(16 << 10)
                         .serve_connection(TokioIo::new(stream), service);
-                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+                    tokio::pin!(connection);
+                    let lived = tokio::time::timeout(CONNECTION_TIMEOUT, &mut connection).await;
+                    if lived.is_err() {
+                        // What is being asked is answered first, and told that it is the last.
+                        connection.as_mut().graceful_shutdown();
+                        let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
+                    }
                 });
             }
             changed = life.changed() => {

@@ -2,8 +2,8 @@
 //!
 //! A thread of its own, in steps of a few dozen entries, each of which holds one shard's lock for as long as it takes
 //! to copy pointers. All purges that are waiting share one walk. What it has not reached yet, look-ups compare
-//! themselves, so nothing waits for it, and it takes at most half of a core: a worker on the same core would have to wait
-//! until the scheduler takes that core from a thread that never rests.
+//! themselves, so nothing waits for it, and it takes at most a fifth of a core: a worker on the same core, busy for half of
+//! its time, would otherwise fall behind for as long as the walk lasts.
 
 use std::{
     sync::Arc,
@@ -33,7 +33,10 @@ const STEP: usize = 64;
 /// What is worked without a rest: as long as a hit may be delayed.
 const STRETCH: Duration = Duration::from_micros(200);
 
-/// Rests as long as it has worked, again and again; not for the time in which something else had the core.
+/// Times as long as it has worked that the walk rests.
+const REST: u32 = 4;
+
+/// Rests after work, again and again; not for the time in which something else had the core.
 struct Pace(Instant);
 
 impl Pace {
@@ -45,7 +48,7 @@ impl Pace {
     fn rest(&mut self) {
         let worked = self.0.elapsed();
         if worked >= STRETCH {
-            std::thread::sleep(worked.min(2 * STRETCH));
+            std::thread::sleep(REST * worked.min(2 * STRETCH));
             self.0 = Instant::now();
         }
     }
