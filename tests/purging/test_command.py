@@ -62,6 +62,11 @@ def test_json_is_for_programs_and_a_reference_makes_it_one_purge(shop: Shop) -> 
     purge = json.loads(once.stdout)
     assert purge["status"] == "Completed" and purge["soft"] and purge["matched"]["objects"] == 1
     assert json.loads(again.stdout)["id"] == purge["id"]
+    assert (purge["new"], json.loads(again.stdout)["new"]) == (True, False)
+    shop.fill("/b")
+    said = command("--all", "--soft", "--reference", "r", "--admin", shop.admin).stdout
+    assert "this reference ordered it before, at 2" in said and "in effect for every request" not in said
+    assert shop.hit("/b")
 
 
 def test_mistakes_have_their_own_exit_codes(shop: Shop) -> None:

@@ -27,7 +27,10 @@ def run(admin: Admin, order: Mapping[str, object], *, wait: float, as_json: bool
         _show_dry(_read(admin, admin.post("/v1/purges", order), DryRun), as_json=as_json)
         return
     purge = _read(admin, admin.post("/v1/purges", order), Purge)
-    if not as_json and wait > 0:
+    if not as_json and not purge.new:
+        at = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(purge.created))
+        say(f"{purge.id}: this reference ordered it before, at {at}; nothing more is purged")
+    elif not as_json and wait > 0:
         say(f"{purge.id}: in effect for every request from now on")
     purge = _follow(admin, purge, wait, quiet=as_json)
     if as_json:
@@ -55,7 +58,8 @@ def _follow(admin: Admin, purge: Purge, wait: float, *, quiet: bool) -> Purge:
         while not purge.completed and time.monotonic() < deadline:
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 1.5, 0.5)
-            purge = _read(admin, admin.get(f"/v1/purges/{purge.id}"), Purge)
+            now = _read(admin, admin.get(f"/v1/purges/{purge.id}"), Purge)
+            purge = msgspec.structs.replace(now, new=purge.new)
             if progress is not None and task is not None:
                 progress.update(task, description=f"purging: {_count(purge.matched)}")
     return purge

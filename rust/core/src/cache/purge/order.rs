@@ -275,6 +275,11 @@ fn host(text: &str) -> Result<String, String> {
     if text.contains('*') {
         return Err("a host is named without wildcards".to_owned());
     }
+    // What comes after a host is no part of one: to leave it out would purge more than was named.
+    if text.contains(['/', '?', '#']) {
+        return Err("is more than a host; name a part of a host with paths or urls".to_owned());
+    }
+    port(text)?;
     let authority = text.to_ascii_lowercase();
     let uri: Uri = format!("http://{authority}/")
         .parse()
@@ -384,6 +389,11 @@ mod tests {
             ),
             (json!({"hosts": ["*.example"]}), "hosts[0]"),
             (json!({"hosts": ["a b"]}), "hosts[0]"),
+            (json!({"hosts": ["shop.example/static"]}), "hosts[0]"),
+            (json!({"hosts": ["http://shop.example"]}), "hosts[0]"),
+            (json!({"hosts": ["shop.example?x"]}), "hosts[0]"),
+            (json!({"hosts": ["shop.example#x"]}), "hosts[0]"),
+            (json!({"hosts": ["shop.example:99999"]}), "hosts[0]"),
             (json!({"tags": ["a b"]}), "tags[0]"),
             (json!({"tags": ["x".repeat(4001)]}), "tags[0]"),
             (json!({"tags": ["a"], "soft": "yes"}), "soft"),
