@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 _Phase: TypeAlias = Literal["function", "viewer_request", "origin_request", "origin_response", "viewer_response"]
 _Fields: TypeAlias = Mapping[str, str] | Headers | Iterable[tuple[str, str]]
 _Body: TypeAlias = str | bytes | bytearray | memoryview
-#: Callable, is it async, inline, blocking, time-out in seconds, name.
+#: Callable, is it async, inline, serial, time-out in seconds, name.
 _Callable: TypeAlias = tuple[Callable[..., Any], bool, bool, bool, float | None, str]
 
 __version__: str
@@ -145,12 +145,14 @@ class Runner:
 
     def fileno(self) -> int:
         """Readable when calls wait."""
-    def lane(
-        self,
-        create: Callable[[Coroutine[Any, Any, None]], Task[None]],
-        submit: Callable[[Callable[[], None]], object],
-    ) -> Lane:
-        """A lane for this thread's event loop: ``create`` makes a task, ``submit`` hands a call to the pool."""
+    def lane(self, create: Callable[[Coroutine[Any, Any, None]], Task[None]]) -> Lane:
+        """A lane for this thread's event loop: ``create`` makes a task."""
+    def work(self, serial: bool) -> None:
+        """Runs plain calls on this thread until it is not needed any more; ``serial``: those that run one at a time."""
+    def watch(self, seconds: float) -> list[bool]:
+        """Waits until threads are wanted, for ``seconds`` at most. Each item: whether it is the one of serial calls."""
+    def not_started(self, serial: bool) -> None:
+        """A thread that was wanted could not be started."""
     def background(self, start: Callable[[BackgroundCall, bool], None]) -> None:
         """``start(call, awaited)`` goes on with what ``wait_until`` was given."""
     def overdue(self) -> list[Interrupt]:
@@ -330,6 +332,9 @@ class Context:
     def name(self) -> str: ...
     @property
     def phase(self) -> _Phase: ...
+    @property
+    def request_id(self) -> str:
+        """The id of its request, as ``request.id``."""
     def remaining(self) -> float:
         """Seconds left for the call; its time in the queue counts."""
     @property

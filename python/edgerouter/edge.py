@@ -319,19 +319,25 @@ class Edge(Purging):
         auth: Jwt | None = None,
         experiment: Experiment | Collection[Experiment] = (),
         inline: bool = False,
+        serial: bool = False,
         blocking: bool = False,
         timeout: Duration | None = None,
     ) -> Callable[[F], F]:
         """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
 
+        A plain ``def`` runs on a thread, and may run several times at once; an ``async def`` on the event loop.
+
         ``inline``  it promises never to block or wait, and is called on the worker itself
-        ``blocking``  it blocks, and is called on a thread pool
+        ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
+        ``blocking``  does nothing any more, and the log says so
         ``timeout``  seconds it may take; ``Limits.function_timeout`` when ``None``
         """
 
+        _decorates("function", pattern, '@edge.function("/hello/{name}")')
+
         def register(function: F) -> F:
             _takes(function, "request", "ctx")
-            called = _called(function, inline=inline, blocking=blocking, timeout=timeout, fail="closed")
+            called = _called(function, inline, serial, blocking, timeout, "closed")
             self._add(
                 lambda: Route(
                     pattern,
@@ -359,6 +365,7 @@ class Edge(Purging):
         *,
         host: str | None = None,
         inline: bool = False,
+        serial: bool = False,
         blocking: bool = False,
         timeout: Duration | None = None,
         fail: Literal["open", "closed"] = "closed",
@@ -372,9 +379,11 @@ class Edge(Purging):
         ``fail``  ``"closed"``: a hook that fails costs its request a 502 or 504; ``"open"``: go on without it
         """
 
+        _decorates("on", phase, '@edge.on("viewer_request", "/*")')
+
         def register(function: F) -> F:
             _takes(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
-            called = _called(function, inline=inline, blocking=blocking, timeout=timeout, fail=fail)
+            called = _called(function, inline, serial, blocking, timeout, fail)
             self._note("hooks", self._hooks)
             self._hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=len(self._called)))
             self._called.append(called)
@@ -467,7 +476,7 @@ class Edge(Purging):
     def callables(self) -> list[CallableSpec]:
         """The functions and hooks, in the plan's order."""
         return [
-            CallableSpec(function, _is_async(function), said.inline, said.blocking, _seconds(said.timeout), said.name)
+            CallableSpec(function, _is_async(function), said.inline, said.serial, _seconds(said.timeout), said.name)
             for said, function in zip(self._called, self._callables, strict=True)
         ]
 
@@ -647,8 +656,8 @@ def _within(problem: Problem, prefix: str) -> Problem:
 
 def _called(
     function: Callable[..., Any],
-    *,
     inline: bool,
+    serial: bool,
     blocking: bool,
     timeout: Duration | None,
     fail: Literal["open", "closed"],
@@ -656,8 +665,33 @@ def _called(
     if not callable(function):
         raise ConfigError([Problem("callables", repr(function)[:80], "must be callable")])
     module = getattr(function, "__module__", None) or "?"
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return Called(name=f"{module}.{name}", inline=inline, blocking=blocking, timeout=timeout, fail=fail)
+    name = f"{module}.{getattr(function, '__qualname__', None) or type(function).__qualname__}"
+    _contradicts(function, name, serial=serial, blocking=blocking)
+    return Called(name=name, inline=inline, serial=serial, blocking=blocking, timeout=timeout, fail=fail)
+
+
+def _contradicts(function: Callable[..., Any], name: str, *, serial: bool, blocking: bool) -> None:
+    """Refuses what the callable cannot be, whatever was said of it."""
+    kinds = (function, type(function).__call__)
+    if any(inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
+        message = "is a generator, and responses are not streamed from functions yet; return the whole body instead"
+        raise ConfigError([Problem("callables", name, message)])
+    if not _is_async(function):
+        return
+    for said, keyword in ((blocking, "blocking"), (serial, "serial")):
+        if said is True:
+            message = (
+                f"is async, which {keyword}=True contradicts: it runs on the event loop; remove {keyword}=True, or "
+            )
+            message += "write a plain def"
+            raise ConfigError([Problem("callables", name, message)])
+
+
+def _decorates(name: str, pattern: object, example: str) -> None:
+    """Refuses ``@edge.function`` where ``@edge.function("/path")`` is meant."""
+    if callable(pattern):
+        what = getattr(pattern, "__qualname__", repr(pattern)[:80])
+        raise ConfigError([Problem(f"Edge.{name}", what, f"the decorator needs parentheses: write {example}")])
 
 
 def _takes(function: Callable[..., Any], *arguments: str) -> None:

@@ -25,6 +25,8 @@ class Limits(Value, frozen=True, kw_only=True):
 
     ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache
+    ``function_queue``  calls that wait for a thread or the event loop, and tasks of the event loop
+    ``function_threads``  threads that run plain callables; ``None``: one for each core and 4 more, at most 32
     ``background_tasks``, ``background_timeout``  how much ``ctx.wait_until`` goes on with at a time, and how long
     ``named_caches``  how many caches functions may open by name
     ``coalesce_timeout``  how long followers of a miss wait for its head before they fetch on their own
@@ -50,6 +52,7 @@ class Limits(Value, frozen=True, kw_only=True):
     memory_cache_bytes: int | None = None
     largest_object_bytes: int | None = None
     function_queue: int = 1_000
+    function_threads: int | None = None
     function_timeout: Duration = 10.0
     function_body_bytes: int = 1_048_576
     background_tasks: int = 1_000
@@ -73,6 +76,7 @@ class Limits(Value, frozen=True, kw_only=True):
 
     def _check(self, check: Check) -> None:
         check.whole("head_bytes", "head_fields", "url_bytes", "connections", "function_queue", "token_bytes", least=1)
+        check.whole("function_threads", least=1, most=1_000, optional=True)
         check.whole("prefetch_concurrency", least=1)
         check.whole("predict_pages", "predict_visitors", least=2)
         check.whole("body_bytes", "replay_bytes", "function_body_bytes", "remembered_tokens")
@@ -95,16 +99,19 @@ class Called(Value, frozen=True, kw_only=True):
     name: str
     inline: bool = False
     blocking: bool = False
+    serial: bool = False
     timeout: Duration | None = None
     fail: Literal["open", "closed"] = "closed"
 
     def _check(self, check: Check) -> None:
         check.text("name")
-        check.flag("inline", "blocking")
+        check.flag("inline", "blocking", "serial")
         check.seconds("timeout", optional=True, positive=True)
         check.choice("fail", ("open", "closed"))
         if self.inline is True and self.blocking is True:
             check.fail("inline", "cannot be combined with blocking: an inline callable promises never to wait")
+        if self.inline is True and self.serial is True:
+            check.fail("inline", "cannot be combined with serial: an inline callable runs on the thread that serves")
 
 
 class CallableSpec(NamedTuple):
@@ -113,7 +120,7 @@ class CallableSpec(NamedTuple):
     callable: Callable[..., Any]
     is_async: bool
     inline: bool
-    blocking: bool
+    serial: bool
     timeout: float | None
     name: str
 

@@ -37,8 +37,10 @@ class Plugin:
     """What happens to a request when a hook of this plugin fails."""
     inline: bool = False
     """The hooks promise never to block or wait and are called on the worker itself."""
+    serial: bool = False
+    """Plain hooks that must not run beside themselves or another serial callable: all run on one thread."""
     blocking: bool = False
-    """The hooks block and are called on a thread pool."""
+    """Does nothing any more: plain hooks run on threads anyway."""
     timeout: float | None = None
     """Seconds a hook may take; the edge's ``function_timeout`` when ``None``."""
 
@@ -53,6 +55,7 @@ class Plugin:
                     self.pattern,
                     host=self.host,
                     inline=self.inline,
+                    serial=self.serial,
                     blocking=self.blocking,
                     timeout=self.timeout,
                     fail=self.fail,

@@ -7,6 +7,7 @@ acts on them one at a time, so a reload and a stop never meet.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from edgerouter.edge import Edge
 
 __all__ = ["Application", "Server", "Settings", "serve"]
+
+log = logging.getLogger("edgerouter.functions")
 
 Event: TypeAlias = Literal["stop", "reload", "changed", "stopped"]
 
@@ -92,6 +95,7 @@ class Server(Purging):
         admin = None if settings.admin is None else resolved(settings.admin)[0]
         token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")
         keys = [(key, reveal(as_secret(secret), f"admin_keys[{key}]")) for key, secret in settings.admin_keys.items()]
+        _tell_of_blocking(edge)
         try:
             engine = _core.Engine(
                 edge.encode(),
@@ -131,6 +135,7 @@ class Server(Purging):
 
         Raises ``ConfigError`` when it is refused; the old plan keeps serving.
         """
+        _tell_of_blocking(edge)
         try:
             version = self._engine.reload(edge.encode(), edge.callables())
         except ConfigError as error:
@@ -178,6 +183,23 @@ class Server(Purging):
     ) -> None:
         if not self._stopped.is_set():
             self.stop(None if kind is None else 0.0)
+
+
+def _tell_of_blocking(edge: Edge) -> None:
+    """Says, once in the life of the process, that ``blocking=True`` does nothing any more."""
+    global _told_of_blocking
+    names = [called.name for called in edge._called if called.blocking]
+    if names and not _told_of_blocking:
+        _told_of_blocking = True
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        log.warning(
+            "blocking=True of %s%s does nothing any more: plain functions always run on threads; remove it",
+            names[0],
+            others,
+        )
+
+
+_told_of_blocking = False
 
 
 class Application:

@@ -1,9 +1,9 @@
-"""The Python side of the queue: threads with an event loop that take calls, a pool for blocking ones, and a watchdog.
+"""The Python side of the queue: a thread with an event loop, threads for plain callables, and a watchdog.
 
-What runs a call and answers it is in Rust (``rust/python/src/runner``); here are the threads. Sync callables run on the
-loop's own thread, one at a time; ``blocking=True`` ones on a pool; async ones as tasks. The watchdog interrupts what is
-past its time. Where that does not help (it is blocked in C), a fresh thread with a fresh loop takes over the queue, and
-the stuck one is left behind and counted.
+What runs a call and answers it is in Rust (``rust/python/src/runner``); here are the threads. Async callables are tasks
+of the event loop; plain ones never run there, but on threads that take them from the queue themselves. The watchdog
+starts those threads when they are wanted, and interrupts what is past its time. Where that does not help (it is blocked
+in C), a fresh thread takes over, and the stuck one is left behind and counted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import queue
 import secrets
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,10 @@ from edgerouter.functions import TimeLimit
 if TYPE_CHECKING:
     from edgerouter._core import BackgroundCall, Lane, Runner
 
-__all__ = ["Runtime", "call_off", "crowded", "interrupted", "moved", "report", "settle", "start"]
+__all__ = ["Runtime", "call_off", "crowded", "held", "interrupted", "moved", "report", "settle", "start"]
 
 log = logging.getLogger("edgerouter.functions")
 
-#: Threads for ``blocking=True`` callables, not counting those that are stuck.
-POOL = 32
 #: Threads for plain callables that ``wait_until`` was given: few, so that they get in nobody's way.
 ASIDE = 8
 #: Seconds between two looks of the watchdog.
@@ -66,6 +65,16 @@ def crowded(name: str) -> None:
 def moved(name: str, why: str) -> None:
     """Logs that an inline callable broke its promise."""
     log.warning("%s is not called inline any more, but through the queue: %s", name, why)
+
+
+def held(name: str, seconds: float) -> None:
+    """Logs that an async callable kept the event loop from all others."""
+    log.warning(
+        "%s held the event loop for %.0f ms, and every other async call waited; make it a plain def, which runs on a "
+        "thread, or put what blocks into await asyncio.to_thread(...). This is said once",
+        name,
+        seconds * 1000,
+    )
 
 
 def settle(foreign: bool) -> int:
@@ -120,7 +129,7 @@ class Loop:
             # What ends without waiting needs no turn of the loop.
             create = functools.partial(create, eager_start=True)
         asyncio.set_event_loop(self.loop)
-        self.lane = self.runtime.runner.lane(create, self.runtime.pool.submit)
+        self.lane = self.runtime.runner.lane(create)
         self.loop.add_reader(self.runtime.runner.fileno(), self.take, True)
         self.loop.call_soon(self.take, False)
         try:
@@ -176,9 +185,11 @@ class Loop:
 
 
 class Pool:
-    """Threads for callables that block. Daemons, unlike the standard pool's: a stuck one must not keep the process."""
+    """Threads for what ``wait_until`` was given. Daemons, unlike the standard pool's: a stuck one must not keep the
+    process.
+    """
 
-    def __init__(self, runner: Runner, most: int = POOL, name: str = "blocking") -> None:
+    def __init__(self, runner: Runner, most: int, name: str) -> None:
         self.runner = runner
         self.most = most
         self.name = name
@@ -226,13 +237,13 @@ class Runtime:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.pool = Pool(runner)
         self.aside = Pool(runner, ASIDE, "background")
         self.aside_lock = threading.Lock()
         #: Of what ``wait_until`` was given: its task, and when that must end.
         self.timers: dict[asyncio.Task[None], asyncio.TimerHandle] = {}
         self.stopping = threading.Event()
         self.count = 0
+        self.workers = 0
         self.loops: list[Loop] = []
         self.active = self.fresh()
         runner.background(self.background)
@@ -247,6 +258,28 @@ class Runtime:
         self.loops.append(loop)
         loop.thread.start()
         return loop
+
+    def worker(self, serial: bool) -> None:
+        """A thread that takes plain calls from the queue."""
+        self.workers += 1
+        name = "edge-serial" if serial else "edge-function"
+        thread = threading.Thread(target=self.work, args=(serial,), name=f"{name}-{self.workers}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self.runner.not_started(serial)
+            log.error("a thread for functions could not be started (%s); the calls wait for the others", error)
+
+    def work(self, serial: bool) -> None:
+        """Takes plain calls until the engine stops, or until there are more threads than the plan allows."""
+        give_way()
+        while True:
+            try:
+                self.runner.work(serial)
+            except TimeLimit:
+                # It came between two calls: nobody's time is up there.
+                continue
+            return
 
     def background(self, call: BackgroundCall, awaited: bool) -> None:
         """Goes on with what ``wait_until`` was given: on the loop that calls this, or else on the one in service."""
@@ -279,10 +312,15 @@ class Runtime:
         task.add_done_callback(done)
 
     def watch(self) -> None:
-        """Looks after the time limits until the engine stops."""
-        while not self.stopping.wait(LOOK):
+        """Starts threads that are wanted, and looks after the time limits, until the engine stops."""
+        looked = time.monotonic()
+        while not self.stopping.is_set():
             try:
-                self.look()
+                for serial in self.runner.watch(LOOK):
+                    self.worker(serial)
+                if time.monotonic() - looked >= LOOK:
+                    looked = time.monotonic()
+                    self.look()
             except Exception:
                 log.exception("the watchdog of functions failed; it goes on")
 
@@ -306,7 +344,6 @@ class Runtime:
         """Ends all threads that can be ended; the others are daemons."""
         self.stopping.set()
         self.active.stop()
-        self.pool.stop()
         self.aside.stop()
 
 

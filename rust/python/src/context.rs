@@ -17,6 +17,8 @@ pub(crate) struct Context {
     caller: Caller,
     phase: Phase,
     deadline: Instant,
+    /// The request's id.
+    request: u64,
     caches: FunctionCaches,
 }
 
@@ -31,6 +33,7 @@ impl Context {
         caller: Caller,
         phase: Phase,
         deadline: Instant,
+        request: u64,
         caches: FunctionCaches,
     ) -> PyResult<Bound<'_, Self>> {
         let awaits = caller.awaits;
@@ -38,6 +41,7 @@ impl Context {
             caller,
             phase,
             deadline,
+            request,
             caches,
         };
         if awaits {
@@ -58,6 +62,12 @@ impl Context {
     #[getter]
     fn phase(&self) -> &'static str {
         self.phase.as_str()
+    }
+
+    /// The id of its request, as `request.id`.
+    #[getter]
+    fn request_id(&self) -> String {
+        format!("{:016x}", self.request)
     }
 
     /// Seconds left for the call; its time in the queue counts.

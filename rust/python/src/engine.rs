@@ -71,8 +71,7 @@ impl Engine {
             workers,
             test_clock,
         };
-        let runner = Runner::new(plan.limits.function_queue)?;
-        runner.shared.background.bound(&plan.limits);
+        let runner = Runner::new(&plan.limits)?;
         let table = Arc::new(Table::new(&runner.shared, callables)?);
         Ok(Self {
             start: Mutex::new(Some((plan, table, settings))),
@@ -124,8 +123,7 @@ impl Engine {
         let runner = self.runner.get();
         let table = Arc::new(Table::new(&runner.shared, callables)?);
         self.ensure_runtime(py, &table)?;
-        runner.shared.bound(plan.limits.function_queue);
-        runner.shared.background.bound(&plan.limits);
+        runner.shared.bound(&plan.limits);
         let functions: Arc<dyn Functions> = table;
         Ok(py.detach(|| running.reload(plan, functions)))
     }

@@ -59,6 +59,11 @@ impl Request {
         self.parts.lock().as_mut().map(edit).ok_or_else(over)
     }
 
+    /// Its id; 0 when it is over.
+    pub(crate) fn number(&self) -> u64 {
+        self.edit(|parts| parts.head.id).unwrap_or(0)
+    }
+
     /// Method and path, for the log.
     pub(crate) fn what(&self) -> String {
         self.edit(|parts| format!("{} {}", parts.head.method, parts.head.path))

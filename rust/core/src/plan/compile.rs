@@ -160,6 +160,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
             name: callable.name.into(),
             inline: callable.inline,
             blocking: callable.blocking,
+            serial: callable.serial,
             timeout: callable.timeout.unwrap_or(function_timeout),
             fail: callable.fail,
         })

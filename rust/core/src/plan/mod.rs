@@ -132,6 +132,8 @@ pub struct Limits {
     /// `None`: a tenth of the memory cache.
     pub largest_object_bytes: Option<u64>,
     pub function_queue: usize,
+    /// Threads that run plain callables; `None`: one for each core and 4 more, at most 32.
+    pub function_threads: Option<usize>,
     pub function_timeout: Duration,
     pub function_body_bytes: usize,
     /// What `wait_until` goes on with after the response.
@@ -180,6 +182,7 @@ impl Default for Limits {
             memory_cache_bytes: None,
             largest_object_bytes: None,
             function_queue: 1_000,
+            function_threads: None,
             function_timeout: Duration::from_secs(10),
             function_body_bytes: 1 << 20,
             background_tasks: 1_000,
@@ -332,7 +335,10 @@ pub struct Group {
 pub struct Callable {
     pub name: Arc<str>,
     pub inline: bool,
+    /// Accepted from older plans; plain callables run on threads anyway.
     pub blocking: bool,
+    /// One at a time, on one thread, together with all others that say so.
+    pub serial: bool,
     pub timeout: Duration,
     pub fail: FailMode,
 }

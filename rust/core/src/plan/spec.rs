@@ -194,6 +194,7 @@ pub struct CallableSpec {
     pub name: String,
     pub inline: bool,
     pub blocking: bool,
+    pub serial: bool,
     pub timeout: Option<Duration>,
     pub fail: FailMode,
 }

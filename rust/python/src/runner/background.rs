@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,9 +22,11 @@ use pyo3::{
 };
 
 use super::{
+    HOLD,
     case::is_time_limit,
+    held_loop,
     queue::Shared,
-    runtime,
+    runtime, scope,
     seat::{GRACE, Seat},
     task::cancelled,
 };
@@ -138,6 +140,8 @@ pub(crate) fn wait_until(
         timeout,
         deadline: Instant::now() + timeout,
         work: Mutex::new(Some(work.clone().unbind())),
+        scope: scope::copy(py)?.unbind(),
+        warned: AtomicBool::new(false),
         coroutine: Mutex::new(None),
         place: Mutex::new(Some(Place(Arc::clone(shared)))),
         shared: Arc::clone(shared),
@@ -167,6 +171,10 @@ pub(crate) struct BackgroundCall {
     timeout: Duration,
     deadline: Instant,
     work: Mutex<Option<Py<PyAny>>>,
+    /// The context of the call that gave it; a task copies it by itself.
+    scope: Py<PyAny>,
+    /// It was told once that it held the event loop.
+    warned: AtomicBool,
     /// Once it has begun.
     coroutine: Mutex<Option<Py<PyAny>>>,
     place: Mutex<Option<Place>>,
@@ -242,10 +250,15 @@ impl BackgroundCall {
         let stepped = match self.going(py) {
             Ok(None) => return Err(over()),
             Ok(Some(coroutine)) => {
-                let seat = Seat::here(py, &self.shared, false)?;
+                let seat = Seat::here(py, &self.shared, false, None)?;
+                let now = Instant::now();
                 seat.enter(self.limit());
                 let stepped = advance(&coroutine);
                 seat.leave(py);
+                let held = now.elapsed();
+                if held > HOLD && !self.warned.swap(true, Ordering::Relaxed) {
+                    held_loop(py, &self.name, held);
+                }
                 stepped
             }
             Err(error) => Err(error),
@@ -291,9 +304,12 @@ impl BackgroundCall {
         let Some(work) = this.work.lock().take() else {
             return Ok(());
         };
-        let seat = Seat::here(py, &this.shared, false)?;
+        let seat = Seat::here(py, &this.shared, false, None)?;
         seat.enter(this.limit());
-        let result = work.bind(py).call0();
+        let result = this
+            .scope
+            .bind(py)
+            .call_method1(intern!(py, "run"), (work,));
         seat.leave(py);
         match result {
             Ok(result) if result.hasattr(intern!(py, "__await__"))? => {

@@ -16,17 +16,11 @@ use parking_lot::Mutex;
 use pyo3::{
     intern,
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
+    types::{PyBytes, PyDict, PyList, PyString},
 };
 use tokio::sync::oneshot;
 
-use super::{
-    Callable,
-    case::Case,
-    framing::Framing,
-    queue::{Running, Shared},
-    seat::Seat,
-};
+use super::{Callable, case::Case, framing::Framing, pool::Kind, scope, seat::Seat};
 use crate::{
     context::Context,
     json,
@@ -74,8 +68,19 @@ impl Job {
             || self.callable().is_some_and(|callable| callable.is_async)
     }
 
-    pub(crate) fn blocks(&self) -> bool {
-        self.callable().is_some_and(|callable| callable.blocking)
+    pub(crate) fn kind(&self) -> Kind {
+        if self.awaits() {
+            Kind::Loop
+        } else if self.callable().is_some_and(|callable| callable.serial) {
+            Kind::Serial
+        } else {
+            Kind::Plain
+        }
+    }
+
+    /// How long ago it was asked for.
+    pub(crate) fn waited(&self, now: Instant) -> Duration {
+        (now + self.timeout).saturating_duration_since(self.deadline)
     }
 
     /// Runs a sync callable to its end or its time limit, and answers. When it gives an awaitable, the rest is a job
@@ -98,10 +103,11 @@ impl Job {
             }
         };
         let result = views
-            .arguments(py, callable, self.phase, self.deadline)
-            .and_then(|arguments| {
+            .context(py, callable, self.phase, self.deadline)
+            .and_then(|context| {
+                let scope = scope::of(&context)?;
                 seat.enter(self.deadline);
-                let result = callable.function.bind(py).call1(arguments);
+                let result = views.call_in(&scope, callable, &context);
                 seat.leave(py);
                 result
             });
@@ -125,55 +131,6 @@ fn awaitable(result: &Bound<'_, PyAny>) -> bool {
     result
         .hasattr(intern!(result.py(), "__await__"))
         .unwrap_or(false)
-}
-
-/// A call for a thread of the pool; calling it runs it.
-#[pyclass(frozen, module = "edgerouter._core")]
-pub(crate) struct PoolCall {
-    shared: Arc<Shared>,
-    job: Mutex<Option<Job>>,
-}
-
-impl PoolCall {
-    pub(crate) fn new(shared: Arc<Shared>, job: Job) -> Self {
-        shared.pooled(1);
-        Self {
-            shared,
-            job: Mutex::new(Some(job)),
-        }
-    }
-
-    fn take(&self) -> Option<Job> {
-        let job = self.job.lock().take();
-        if job.is_some() {
-            self.shared.pooled(-1);
-        }
-        job
-    }
-}
-
-#[pymethods]
-impl PoolCall {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(job) = self.take().filter(|job| !job.answer.is_closed()) else {
-            return Ok(());
-        };
-        let _running = Running::new(&self.shared);
-        let seat = Seat::here(py, &self.shared, false)?;
-        if let Some(job) = job.run(py, &seat) {
-            // An awaitable is for an event loop.
-            if let Err((job, error)) = self.shared.push(job) {
-                let _ = job.answer.send(Err(error));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for PoolCall {
-    fn drop(&mut self) {
-        self.take();
-    }
 }
 
 /// What the callable was given.
@@ -206,17 +163,49 @@ impl Views {
         })
     }
 
-    pub(crate) fn arguments<'py>(
+    pub(crate) fn context<'py>(
         &self,
         py: Python<'py>,
         callable: &Callable,
         phase: Phase,
         deadline: Instant,
-    ) -> PyResult<Bound<'py, PyTuple>> {
-        let context = Context::of(py, callable.into(), phase, deadline, self.caches.clone())?;
+    ) -> PyResult<Bound<'py, Context>> {
+        let request = self.request.get().number();
+        Context::of(
+            py,
+            callable.into(),
+            phase,
+            deadline,
+            request,
+            self.caches.clone(),
+        )
+    }
+
+    /// Calls the callable in this thread's context.
+    pub(crate) fn call<'py>(
+        &self,
+        callable: &Callable,
+        context: &Bound<'py, Context>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let function = callable.function.bind(context.py());
         match &self.response {
-            Some(response) => (&self.request, response, context).into_pyobject(py),
-            None => (&self.request, context).into_pyobject(py),
+            Some(response) => function.call1((&self.request, response, context)),
+            None => function.call1((&self.request, context)),
+        }
+    }
+
+    /// Calls the callable in a copy of a context.
+    pub(crate) fn call_in<'py>(
+        &self,
+        scope: &Bound<'py, PyAny>,
+        callable: &Callable,
+        context: &Bound<'py, Context>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let run = intern!(context.py(), "run");
+        let function = &callable.function;
+        match &self.response {
+            Some(response) => scope.call_method1(run, (function, &self.request, response, context)),
+            None => scope.call_method1(run, (function, &self.request, context)),
         }
     }
 

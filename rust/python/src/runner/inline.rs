@@ -20,7 +20,7 @@ use super::{
     call::{Settled, Views, Work},
     case::Case,
     queue::Shared,
-    runtime,
+    runtime, scope,
     seat::Seat,
 };
 
@@ -71,16 +71,20 @@ fn attached(
     let Case {
         callable, phase, ..
     } = case;
-    let seat = Seat::here(py, shared, true)?;
+    let seat = Seat::here(py, shared, true, None)?;
     let views = Views::new(py, invocation)?;
-    let arguments = views.arguments(py, callable, phase, deadline)?;
+    let context = views.context(py, callable, phase, deadline)?;
+    let scope = scope::of(&context)?;
     seat.enter(deadline.min(Instant::now() + MOST));
-    let mut result = callable.function.bind(py).call1(arguments);
+    let mut result = views.call_in(&scope, callable, &context);
     if callable.is_async
         && let Ok(coroutine) = &result
     {
         // One step is all there is; most coroutines that promise not to wait end in it.
-        match coroutine.call_method1(intern!(py, "send"), (py.None(),)) {
+        let send = coroutine.getattr(intern!(py, "send"));
+        let stepped =
+            send.and_then(|send| scope.call_method1(intern!(py, "run"), (send, py.None())));
+        match stepped {
             Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
                 result = stop.value(py).getattr(intern!(py, "value"));
             }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use super::{
-    call::{Job, PoolCall},
+    call::Job,
     queue::{Running, Shared},
     seat::{GRACE, Seat},
     task::TaskCall,
@@ -59,54 +59,36 @@ impl Track {
 pub(crate) struct Lane {
     track: Arc<Track>,
     create: Py<PyAny>,
-    submit: Py<PyAny>,
 }
 
 impl Lane {
-    pub(crate) fn new(
-        py: Python<'_>,
-        shared: &Arc<Shared>,
-        create: Py<PyAny>,
-        submit: Py<PyAny>,
-    ) -> PyResult<Self> {
+    pub(crate) fn new(py: Python<'_>, shared: &Arc<Shared>, create: Py<PyAny>) -> PyResult<Self> {
         Ok(Self {
             track: Arc::new(Track {
                 shared: Arc::clone(shared),
-                seat: Seat::here(py, shared, false)?,
+                seat: Seat::here(py, shared, false, None)?,
                 tasks: Mutex::default(),
                 numbers: AtomicU64::new(0),
                 last_here: Mutex::new(Instant::now()),
                 left: AtomicBool::new(false),
             }),
             create,
-            submit,
         })
     }
 
     fn start(&self, py: Python<'_>, job: Job) -> PyResult<()> {
-        let shared = &self.track.shared;
-        if job.awaits() {
-            let running = Running::new(shared);
-            let key = (
-                job.deadline,
-                self.track.numbers.fetch_add(1, Ordering::Relaxed),
-            );
-            let call = Py::new(
-                py,
-                TaskCall::new(Arc::clone(&self.track), key, job, running),
-            )?;
-            let task = self.create.call1(py, (&call,))?;
-            if !call.get().over() {
-                self.track.tasks.lock().insert(key, task);
-            }
-        } else if job.blocks() {
-            self.submit
-                .call1(py, (PoolCall::new(Arc::clone(shared), job),))?;
-        } else {
-            let _running = Running::new(shared);
-            if let Some(job) = job.run(py, &self.track.seat) {
-                return self.start(py, job);
-            }
+        let running = Running::new(&self.track.shared);
+        let key = (
+            job.deadline,
+            self.track.numbers.fetch_add(1, Ordering::Relaxed),
+        );
+        let call = Py::new(
+            py,
+            TaskCall::new(Arc::clone(&self.track), key, job, running),
+        )?;
+        let task = self.create.call1(py, (&call,))?;
+        if !call.get().over() {
+            self.track.tasks.lock().insert(key, task);
         }
         Ok(())
     }

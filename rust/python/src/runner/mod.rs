@@ -1,9 +1,9 @@
 //! Carrying calls to Python's own threads and their answers back.
 //!
-//! A worker puts a call into a bounded queue, wakes Python with one byte when nobody is awake, and goes on: it never
-//! waits for the interpreter and touches no Python object. Python's event loop comes to its [`lane::Lane`], which runs
-//! the waiting calls one after the other (`call`), makes a task of each async one (`task`) and hands blocking ones to a
-//! pool. A [`seat::Seat`] tells the watchdog what runs where and until when. `inline` callables are called on the
+//! A worker puts a call into a bounded queue, wakes a Python thread when none is awake, and goes on: it never waits for
+//! the interpreter and touches no Python object. Python's event loop comes to its [`lane::Lane`], which makes a task of
+//! each async call (`task`); threads of a [`pool::Pool`] take plain ones (`call`), each in a context of its own
+//! (`scope`). A [`seat::Seat`] tells the watchdog what runs where and until when. `inline` callables are called on the
 //! worker itself until they break their promise to be quick.
 
 mod background;
@@ -12,7 +12,9 @@ mod case;
 mod framing;
 mod inline;
 mod lane;
+mod pool;
 mod queue;
+mod scope;
 mod seat;
 mod task;
 
@@ -21,7 +23,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use edgerouter_engine::functions::{FunctionError, Functions, FunctionsLoad, Invocation, Pending};
@@ -30,6 +32,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use background::wait_until;
 use call::{Job, Work};
+use pool::{Kind, PATIENCE};
 pub(crate) use queue::{Runner, Shared};
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -49,12 +52,37 @@ fn runtime(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 pub(crate) struct Callable {
     function: Py<PyAny>,
     is_async: bool,
-    blocking: bool,
+    /// One at a time, on one thread.
+    serial: bool,
     name: Arc<str>,
     shared: Arc<Shared>,
     inline: AtomicBool,
     /// How far an inline callable has gone in breaking its promise.
     broken: AtomicI32,
+    /// It was told once that it held the event loop.
+    warned: AtomicBool,
+}
+
+/// A step that holds the event loop for longer is worth a warning.
+const HOLD: Duration = Duration::from_millis(50);
+
+impl Callable {
+    /// Warns once when a step of it held the event loop for too long: every other async call waited meanwhile.
+    fn held_loop(&self, py: Python<'_>, since: Instant) {
+        let held = since.elapsed();
+        if held <= HOLD || self.warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        held_loop(py, &self.name, held);
+    }
+}
+
+fn held_loop(py: Python<'_>, name: &str, held: Duration) {
+    let told =
+        runtime(py).and_then(|runtime| runtime.call_method1("held", (name, held.as_secs_f64())));
+    if let Err(error) = told {
+        error.write_unraisable(py, None);
+    }
 }
 
 /// What a context keeps of its callable.
@@ -84,20 +112,21 @@ pub(crate) struct Table {
 
 impl Table {
     /// Makes the callables of a plan from the tuples that the Python side gives:
-    /// `(callable, is_async, inline, blocking, timeout, name)`. The time-out is the engine's business.
+    /// `(callable, is_async, inline, serial, timeout, name)`. The time-out is the engine's business.
     pub(crate) fn new(shared: &Arc<Shared>, specs: &Bound<'_, PyAny>) -> PyResult<Self> {
         type Spec = (Py<PyAny>, bool, bool, bool, Option<f64>, String);
         let mut callables = Vec::new();
         for spec in specs.try_iter()? {
-            let (function, is_async, inline, blocking, _, name): Spec = spec?.extract()?;
+            let (function, is_async, inline, serial, _, name): Spec = spec?.extract()?;
             callables.push(Callable {
                 function,
                 is_async,
-                blocking: blocking && !is_async,
+                serial,
                 name: name.into(),
                 shared: Arc::clone(shared),
                 inline: AtomicBool::new(inline),
                 broken: AtomicI32::new(0),
+                warned: AtomicBool::new(false),
             });
         }
         Ok(Self {
@@ -127,7 +156,7 @@ impl Functions for Table {
         } else {
             Work::Fresh(Box::new(invocation))
         };
-        let (answer, verdict) = oneshot::channel();
+        let (answer, mut verdict) = oneshot::channel();
         let job = Job {
             callables: Arc::clone(&self.callables),
             index,
@@ -137,6 +166,8 @@ impl Functions for Table {
             work,
             answer,
         };
+        let kind = job.kind();
+        let shared = Arc::clone(&self.shared);
         let bell = match self.shared.push(job) {
             Ok(bell) => bell,
             Err((_, error)) => return ready(Err(error)),
@@ -147,6 +178,14 @@ impl Functions for Table {
                 // core it would otherwise take turns with the worker, call by call.
                 tokio::task::yield_now().await;
                 drop(bell);
+            }
+            if kind == Kind::Plain {
+                let patience = Instant::now() + PATIENCE;
+                match tokio::time::timeout_at(patience.into(), &mut verdict).await {
+                    Ok(answered) => return answered.unwrap_or(Err(FunctionError::Gone)),
+                    // The threads that are awake may all be in slow calls.
+                    Err(_) => shared.nudge(kind),
+                }
             }
             match tokio::time::timeout_at(deadline.into(), verdict).await {
                 Ok(answered) => answered.unwrap_or(Err(FunctionError::Gone)),

@@ -1,4 +1,5 @@
-//! The bounded queue between workers and Python, and the counts that `/metrics` and `/readyz` tell.
+//! The bounded queues between workers and Python, and the counts that `/metrics` and `/readyz` tell: one for the event
+//! loop, which runs what is awaited, and one for each [`Pool`] of threads, which run plain calls.
 
 use std::{
     collections::VecDeque,
@@ -11,14 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgerouter_core::plan::Limits;
 use edgerouter_engine::functions::{FunctionError, FunctionsLoad};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 
 use super::{
     background::Background,
     call::Job,
     lane::Lane,
+    pool::{Bed, Kind, Next, Pool, Summons},
     seat::{Interrupt, Seat},
 };
 
@@ -27,8 +30,12 @@ const MOST_ABANDONED: usize = 8;
 
 /// What workers and Python threads share.
 pub(crate) struct Shared {
+    /// Of the event loop.
     queue: Mutex<VecDeque<Job>>,
-    /// Bound on calls that wait, and on calls that run: async ones may be many.
+    queued: AtomicUsize,
+    plain: Pool,
+    serial: Pool,
+    /// Bound on calls that wait, wherever, and on tasks of the event loop.
     most: AtomicUsize,
     /// Python has been woken, or is at the queue.
     awake: AtomicBool,
@@ -36,9 +43,11 @@ pub(crate) struct Shared {
     held: AtomicBool,
     bell: UnixStream,
     ear: UnixStream,
+    /// Tasks of the event loop.
     running: AtomicUsize,
-    /// Calls that wait for a thread of the pool.
-    pooled: AtomicUsize,
+    /// Threads to be started, told to the watchdog.
+    wanted: Mutex<Vec<Kind>>,
+    called: Condvar,
     abandoned: AtomicUsize,
     stopped: AtomicBool,
     pub(crate) seats: Mutex<Vec<Weak<Seat>>>,
@@ -55,19 +64,23 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    fn new(most: usize) -> std::io::Result<Arc<Self>> {
+    fn new(limits: &Limits) -> std::io::Result<Arc<Self>> {
         let (bell, ear) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ear.set_nonblocking(true)?;
         Ok(Arc::new(Self {
             queue: Mutex::default(),
-            most: AtomicUsize::new(most.max(1)),
+            queued: AtomicUsize::new(0),
+            plain: Pool::new(threads(limits)),
+            serial: Pool::new(1),
+            most: AtomicUsize::new(limits.function_queue.max(1)),
             awake: AtomicBool::new(false),
             held: AtomicBool::new(false),
             bell,
             ear,
             running: AtomicUsize::new(0),
-            pooled: AtomicUsize::new(0),
+            wanted: Mutex::default(),
+            called: Condvar::new(),
             abandoned: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             seats: Mutex::default(),
@@ -75,7 +88,7 @@ impl Shared {
         }))
     }
 
-    /// Puts a call into the queue; gives it back when the queue takes none. Never waits for Python.
+    /// Puts a call into its queue; gives it back when the queue takes none. Never waits for Python.
     ///
     /// With a [`Bell`] the caller has to wake Python, at a time of its choice.
     pub(crate) fn push(
@@ -83,22 +96,78 @@ impl Shared {
         job: Job,
     ) -> Result<Option<Bell>, (Box<Job>, FunctionError)> {
         let most = self.most.load(Ordering::Relaxed);
-        let most_here = most.saturating_sub(self.pooled.load(Ordering::Relaxed));
+        if self.waiting() >= most {
+            // Calls whose client was told that it took too long are not worth running.
+            self.forget_closed();
+            if self.waiting() >= most {
+                return Err((Box::new(job), FunctionError::QueueFull(most)));
+            }
+        }
+        if let Some(pool) = self.pool(job.kind()) {
+            let kind = job.kind();
+            return match pool.push(job) {
+                Ok(Summons::None) => Ok(None),
+                Ok(Summons::Wake(bed)) => Ok(Some(Bell::Thread(bed))),
+                Ok(Summons::Start) => Ok(Some(Bell::Start(Arc::clone(self), kind))),
+                Err(job) => Err((job, FunctionError::Gone)),
+            };
+        }
         let mut queue = self.queue.lock();
         if self.stopped() {
             return Err((Box::new(job), FunctionError::Gone));
         }
-        // Calls whose client was told that it took too long are not worth running.
-        if queue.len() >= most_here {
-            queue.retain(|job| !job.answer.is_closed());
-        }
-        if queue.len() >= most_here {
-            return Err((Box::new(job), FunctionError::QueueFull(most)));
-        }
         queue.push_back(job);
+        self.queued.store(queue.len(), Ordering::Relaxed);
         drop(queue);
         let asleep = !self.awake.swap(true, Ordering::AcqRel);
-        Ok(asleep.then(|| Bell(Arc::clone(self))))
+        Ok(asleep.then(|| Bell::Loop(Arc::clone(self))))
+    }
+
+    fn forget_closed(&self) {
+        self.plain.forget_closed();
+        self.serial.forget_closed();
+        let mut queue = self.queue.lock();
+        let (closed, open): (VecDeque<Job>, _) = std::mem::take(&mut *queue)
+            .into_iter()
+            .partition(|job| job.answer.is_closed());
+        *queue = open;
+        self.queued.store(queue.len(), Ordering::Relaxed);
+        drop(queue);
+        // May free Python objects.
+        drop(closed);
+    }
+
+    fn waiting(&self) -> usize {
+        self.queued.load(Ordering::Relaxed) + self.plain.waiting() + self.serial.waiting()
+    }
+
+    pub(crate) fn pool(&self, kind: Kind) -> Option<&Pool> {
+        match kind {
+            Kind::Loop => None,
+            Kind::Plain => Some(&self.plain),
+            Kind::Serial => Some(&self.serial),
+        }
+    }
+
+    /// A call of this kind has waited for a while: a further thread takes it.
+    pub(crate) fn nudge(&self, kind: Kind) {
+        if let Some(pool) = self.pool(kind) {
+            self.follow(kind, pool.nudge());
+        }
+    }
+
+    pub(crate) fn follow(&self, kind: Kind, summons: Summons) {
+        match summons {
+            Summons::None => {}
+            Summons::Wake(bed) => bed.wake(),
+            Summons::Start => self.start(kind),
+        }
+    }
+
+    /// Has the watchdog start a thread.
+    fn start(&self, kind: Kind) {
+        self.wanted.lock().push(kind);
+        self.called.notify_one();
     }
 
     fn ring(&self) {
@@ -111,7 +180,7 @@ impl Shared {
         let _ = (&self.ear).read(&mut rung);
     }
 
-    /// The next call that somebody waits for. `None`: Python may sleep.
+    /// The next call for the event loop that somebody waits for. `None`: it may sleep.
     pub(crate) fn next(&self) -> Option<Job> {
         loop {
             if self.running.load(Ordering::Acquire) >= self.most.load(Ordering::Relaxed) {
@@ -123,7 +192,12 @@ impl Shared {
                     return None;
                 }
             }
-            let found = self.queue.lock().pop_front();
+            let found = {
+                let mut queue = self.queue.lock();
+                let found = queue.pop_front();
+                self.queued.store(queue.len(), Ordering::Relaxed);
+                found
+            };
             match found {
                 Some(job) if job.answer.is_closed() => {}
                 Some(job) => return Some(job),
@@ -138,20 +212,11 @@ impl Shared {
         }
     }
 
-    /// Seconds that the first call has waited.
+    /// How long the first call for the event loop has waited.
     pub(crate) fn waited(&self, now: Instant) -> Option<Duration> {
         let queue = self.queue.lock();
         let first = queue.iter().find(|job| !job.answer.is_closed())?;
-        Some((now + first.timeout).saturating_duration_since(first.deadline))
-    }
-
-    /// Counts calls that wait for a thread of the pool.
-    pub(crate) fn pooled(&self, change: isize) {
-        let _ = self
-            .pooled
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |pooled| {
-                pooled.checked_add_signed(change)
-            });
+        Some(first.waited(now))
     }
 
     pub(crate) fn holding(&self) -> bool {
@@ -163,50 +228,78 @@ impl Shared {
     }
 
     /// Counts threads that were left behind, or came back after all.
-    pub(crate) fn gave_up(&self, change: isize) {
+    pub(crate) fn gave_up(&self, kind: Option<Kind>, change: isize) {
         let _ = self
             .abandoned
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |abandoned| {
                 abandoned.checked_add_signed(change)
             });
+        if let Some(kind) = kind
+            && let Some(pool) = self.pool(kind)
+        {
+            self.follow(kind, pool.gave_up(change));
+        }
     }
 
     pub(crate) fn load(&self) -> FunctionsLoad {
         let abandoned = self.abandoned.load(Ordering::Acquire);
         FunctionsLoad {
-            waiting: self.queue.lock().len() + self.pooled.load(Ordering::Relaxed),
-            running: self.running.load(Ordering::Relaxed),
+            waiting: self.waiting(),
+            running: self.running.load(Ordering::Relaxed)
+                + self.plain.running()
+                + self.serial.running(),
             abandoned,
             ready: abandoned <= MOST_ABANDONED,
             background: self.background.load(),
         }
     }
 
-    pub(crate) fn bound(&self, most: usize) {
-        self.most.store(most.max(1), Ordering::Relaxed);
+    pub(crate) fn bound(&self, limits: &Limits) {
+        self.most
+            .store(limits.function_queue.max(1), Ordering::Relaxed);
+        self.plain.bound(threads(limits));
+        self.background.bound(limits);
     }
 
     pub(crate) fn stop(&self) {
         let mut queue = self.queue.lock();
         self.stopped.store(true, Ordering::Release);
         let left = std::mem::take(&mut *queue);
+        self.queued.store(0, Ordering::Relaxed);
         drop(queue);
-        // Their workers are told by the drop; it may free Python objects, so not under the lock.
-        drop(left);
+        // Their workers are told by the drop; it may free Python objects, so not under a lock.
+        drop((left, self.plain.stop(), self.serial.stop()));
+        self.called.notify_all();
     }
+}
+
+/// Threads for plain calls.
+fn threads(limits: &Limits) -> usize {
+    limits.function_threads.unwrap_or_else(|| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        (cores + 4).min(32)
+    })
 }
 
 /// Wakes Python when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Bell(Arc<Shared>);
+pub(crate) enum Bell {
+    Loop(Arc<Shared>),
+    Thread(Arc<Bed>),
+    Start(Arc<Shared>, Kind),
+}
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.0.ring();
+        match self {
+            Self::Loop(shared) => shared.ring(),
+            Self::Thread(bed) => bed.wake(),
+            Self::Start(shared, kind) => shared.start(*kind),
+        }
     }
 }
 
-/// A call that counts as running, for as long as this lives.
+/// A task that counts as running, for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Running(Arc<Shared>);
 
@@ -234,10 +327,10 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(most: usize) -> PyResult<Self> {
-        Ok(Self {
-            shared: Shared::new(most)?,
-        })
+    pub(crate) fn new(limits: &Limits) -> PyResult<Self> {
+        let shared = Shared::new(limits)?;
+        shared.background.bound(limits);
+        Ok(Self { shared })
     }
 }
 
@@ -248,10 +341,65 @@ impl Runner {
         self.shared.ear.as_raw_fd()
     }
 
-    /// A lane for the event loop of this very thread. `create(coroutine)` makes a task, `submit(call)` hands a call to
-    /// the pool.
-    fn lane(&self, py: Python<'_>, create: Py<PyAny>, submit: Py<PyAny>) -> PyResult<Lane> {
-        Lane::new(py, &self.shared, create, submit)
+    /// A lane for the event loop of this very thread. `create(coroutine)` makes a task.
+    fn lane(&self, py: Python<'_>, create: Py<PyAny>) -> PyResult<Lane> {
+        Lane::new(py, &self.shared, create)
+    }
+
+    /// Runs plain calls on this very thread until it is not needed any more; `serial`: those that run one at a time.
+    fn work(&self, py: Python<'_>, serial: bool) -> PyResult<()> {
+        let kind = if serial { Kind::Serial } else { Kind::Plain };
+        let shared = &self.shared;
+        let Some(pool) = shared.pool(kind) else {
+            return Ok(());
+        };
+        let bed = pool.join();
+        let worked = Seat::here(py, shared, false, Some(kind)).map(|seat| {
+            loop {
+                let (job, summons) = match pool.next(&bed) {
+                    Next::Take(job, summons) => (job, summons),
+                    Next::Park => {
+                        py.detach(|| bed.park());
+                        continue;
+                    }
+                    Next::End(summons) => return shared.follow(kind, summons),
+                };
+                shared.follow(kind, summons);
+                let running = pool.run();
+                let rest = job.run(py, &seat);
+                drop(running);
+                // An awaitable is for an event loop.
+                if let Some(job) = rest
+                    && let Err((job, error)) = shared.push(job)
+                {
+                    let _ = job.answer.send(Err(error));
+                }
+            }
+        });
+        shared.follow(kind, pool.leave(&bed));
+        worked
+    }
+
+    /// Waits until threads are wanted, for `seconds` at most. Each item: whether it is the one of serial calls.
+    fn watch(&self, py: Python<'_>, seconds: f64) -> Vec<bool> {
+        let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let shared = &self.shared;
+        let wanted = py.detach(|| {
+            let mut wanted = shared.wanted.lock();
+            if wanted.is_empty() {
+                let _ = shared.called.wait_for(&mut wanted, patience);
+            }
+            std::mem::take(&mut *wanted)
+        });
+        wanted.iter().map(|kind| *kind == Kind::Serial).collect()
+    }
+
+    /// A thread that was wanted could not be started.
+    fn not_started(&self, serial: bool) {
+        let kind = if serial { Kind::Serial } else { Kind::Plain };
+        if let Some(pool) = self.shared.pool(kind) {
+            pool.not_started();
+        }
     }
 
     /// `start(call, awaited)` goes on with what `wait_until` was given.

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::{queue::Shared, runtime};
+use super::{pool::Kind, queue::Shared, runtime};
 
 /// How long an interrupted callable may take to end before its thread is given up.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ pub(crate) struct Seat {
     shared: Weak<Shared>,
     /// `threading.get_ident()`.
     thread: u64,
+    /// The pool that the thread belongs to.
+    pool: Option<Kind>,
     now: Mutex<Now>,
 }
 
@@ -45,7 +47,12 @@ thread_local! {
 
 impl Seat {
     /// The seat of this thread, made when it is asked for first; `foreign`: Python has not started the thread.
-    pub(crate) fn here(py: Python<'_>, shared: &Arc<Shared>, foreign: bool) -> PyResult<Arc<Self>> {
+    pub(crate) fn here(
+        py: Python<'_>,
+        shared: &Arc<Shared>,
+        foreign: bool,
+        pool: Option<Kind>,
+    ) -> PyResult<Arc<Self>> {
         let found = HERE.with_borrow(|seat| {
             seat.clone()
                 .filter(|seat| std::ptr::eq(seat.shared.as_ptr(), Arc::as_ptr(shared)))
@@ -57,6 +64,7 @@ impl Seat {
         let seat = Arc::new(Self {
             shared: Arc::downgrade(shared),
             thread,
+            pool,
             now: Mutex::default(),
         });
         let mut seats = shared.seats.lock();
@@ -91,7 +99,7 @@ impl Seat {
         if left.abandoned
             && let Some(shared) = self.shared.upgrade()
         {
-            shared.gave_up(-1);
+            shared.gave_up(self.pool, -1);
         }
     }
 
@@ -107,7 +115,7 @@ impl Seat {
         if now.first.is_some_and(|first| first + GRACE <= at) && !now.abandoned {
             now.abandoned = true;
             if let Some(shared) = self.shared.upgrade() {
-                shared.gave_up(1);
+                shared.gave_up(self.pool, 1);
             }
         }
         now.sending = true;

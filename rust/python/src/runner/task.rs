@@ -23,6 +23,7 @@ use super::{
     case::Case,
     lane::Track,
     queue::Running,
+    scope,
     seat::GRACE,
 };
 
@@ -128,8 +129,11 @@ impl TaskCall {
         let made = match begun {
             Some(made) => Ok(made.into_bound(py)),
             None => views
-                .arguments(py, callable, job.phase, job.deadline)
-                .and_then(|arguments| callable.function.bind(py).call1(arguments)),
+                .context(py, callable, job.phase, job.deadline)
+                .and_then(|context| {
+                    scope::enter(&context)?;
+                    views.call(callable, &context)
+                }),
         };
         // What is no coroutine may still be awaitable.
         let coroutine = made.and_then(|made| {
@@ -187,6 +191,7 @@ impl TaskCall {
             Step::Throw(what) => coroutine.call_method1(intern!(py, "throw"), what),
         };
         self.track.seat.leave(py);
+        callable.held_loop(py, now);
         let error = match stepped {
             Ok(yielded) => return Ok(yielded.unbind()),
             Err(error) => error,

@@ -56,6 +56,8 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     let plan = compiled(&full());
     assert_eq!((&*plan.name, plan.trusted_proxies.len()), ("storefront", 2));
     assert_eq!(plan.limits.coalesce_timeout.as_millis(), 2_500);
+    assert_eq!(plan.limits.function_threads, Some(16));
+    assert!(plan.callables[0].serial && !plan.callables[1].serial);
     let disk = plan.disk_cache.unwrap();
     assert_eq!(disk.path.to_str(), Some("/var/cache/edgerouter"));
     assert_eq!(

@@ -223,6 +223,10 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         problems,
     );
     let body_bytes = fields.whole("body_bytes", own.body_bytes, 0, 1 << 50, problems);
+    let function_threads = fields.some("function_threads").and_then(|value| {
+        let threads = fields.whole_of("function_threads", value, 1, 1_000, " threads", problems);
+        threads.and_then(|threads| usize::try_from(threads).ok())
+    });
     let mut bytes = |fields: &mut Fields<'_>, name, least| {
         let value = fields.some(name)?;
         fields.whole_of(name, value, least, 1 << 50, " bytes", problems)
@@ -244,6 +248,7 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         memory_cache_bytes,
         largest_object_bytes,
         function_queue,
+        function_threads,
         function_timeout: fields.timeout("function_timeout", own.function_timeout, true, problems),
         function_body_bytes,
         background_tasks,
@@ -449,12 +454,15 @@ fn callable(value: &Value, path: String, problems: &mut Problems) -> Option<Call
         .to_owned();
     let inline = fields.flag("inline", false, problems);
     let blocking = fields.flag("blocking", false, problems);
-    if inline && blocking {
-        problems.add(
-            fields.at("inline"),
-            Some("true".to_owned()),
-            "can't be together with blocking: it runs on the worker itself",
-        );
+    let serial = fields.flag("serial", false, problems);
+    for (set, other) in [(blocking, "blocking"), (serial, "serial")] {
+        if inline && set {
+            problems.add(
+                fields.at("inline"),
+                Some("true".to_owned()),
+                format!("can't be together with {other}: it runs on the worker itself"),
+            );
+        }
     }
     let timeout = fields.maybe_timeout("timeout", problems);
     let modes = [("closed", FailMode::Closed), ("open", FailMode::Open)];
@@ -464,6 +472,7 @@ fn callable(value: &Value, path: String, problems: &mut Problems) -> Option<Call
         name,
         inline,
         blocking,
+        serial,
         timeout,
         fail,
     })

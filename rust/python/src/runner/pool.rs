@@ -1,0 +1,342 @@
+//! Threads without an event loop, which take plain calls from a queue of their own.
+//!
+//! One thread is enough for as long as it keeps up: every switch between threads costs more than a quick call. It is the
+//! pool's *leader* and takes calls as they come. A call that has waited for [`PATIENCE`] makes a further thread the
+//! leader, a parked one or a new one; the old one goes on with what has waited that long, and parks when nothing has.
+//! Nobody here starts a thread or touches Python under the lock: workers come here too.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::Thread,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::call::Job;
+
+/// How long a call waits before a further thread is woken for it.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Where a call runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// On an event loop.
+    Loop,
+    /// On any thread of the pool.
+    Plain,
+    /// One at a time, on one thread.
+    Serial,
+}
+
+/// A thread of a pool, as others wake it.
+#[derive(Debug)]
+pub(crate) struct Bed {
+    number: u64,
+    thread: Thread,
+    woken: AtomicBool,
+}
+
+impl Bed {
+    /// Waits to be woken. Not while attached to the interpreter.
+    pub(crate) fn park(&self) {
+        while !self.woken.swap(false, Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+/// How a waiting call gets a thread.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Summons {
+    /// One that has been woken will come to it, or all are busy.
+    None,
+    Wake(Arc<Bed>),
+    /// A thread has to be started.
+    Start,
+}
+
+/// What a thread does next.
+pub(crate) enum Next {
+    Take(Box<Job>, Summons),
+    Park,
+    End(Summons),
+}
+
+#[derive(Debug)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    waiting: AtomicUsize,
+    running: AtomicUsize,
+}
+
+struct State {
+    waiting: VecDeque<Job>,
+    parked: Vec<Arc<Bed>>,
+    leader: Option<Leader>,
+    /// A thread has been asked for and has not come yet.
+    starting: bool,
+    most: usize,
+    threads: usize,
+    /// Threads that are stuck and counted as lost.
+    abandoned: usize,
+    numbers: u64,
+    stopped: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Leader {
+    number: u64,
+    /// It has taken a call since it was woken.
+    came: bool,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("waiting", &self.waiting.len())
+            .field("parked", &self.parked.len())
+            .field("threads", &self.threads)
+            .field("abandoned", &self.abandoned)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// A further thread, unless one is on its way. It leads from now on.
+    fn further(&mut self) -> Summons {
+        if self.starting || self.leader.is_some_and(|leader| !leader.came) || self.stopped {
+            return Summons::None;
+        }
+        if let Some(bed) = self.parked.pop() {
+            self.leader = Some(Leader {
+                number: bed.number,
+                came: false,
+            });
+            return Summons::Wake(bed);
+        }
+        if self.threads < self.most + self.abandoned {
+            self.starting = true;
+            return Summons::Start;
+        }
+        Summons::None
+    }
+
+    fn has_waited(&self, now: Instant) -> bool {
+        self.waiting
+            .front()
+            .is_some_and(|job| job.waited(now) >= PATIENCE)
+    }
+
+    fn leads(&self, bed: &Bed) -> bool {
+        self.leader
+            .is_some_and(|leader| leader.number == bed.number)
+    }
+
+    fn resign(&mut self, bed: &Bed) {
+        if self.leads(bed) {
+            self.leader = None;
+        }
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                parked: Vec::new(),
+                leader: None,
+                starting: false,
+                most: most.max(1),
+                threads: 0,
+                abandoned: 0,
+                numbers: 0,
+                stopped: false,
+            }),
+            waiting: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn bound(&self, most: usize) {
+        self.state.lock().most = most.max(1);
+    }
+
+    /// Adds a call; gives it back when the pool has stopped.
+    pub(crate) fn push(&self, job: Job) -> Result<Summons, Box<Job>> {
+        let mut state = self.state.lock();
+        if state.stopped {
+            return Err(Box::new(job));
+        }
+        state.waiting.push_back(job);
+        self.waiting.store(state.waiting.len(), Ordering::Relaxed);
+        if state.leader.is_some() {
+            return Ok(Summons::None);
+        }
+        Ok(state.further())
+    }
+
+    /// A call has waited for [`PATIENCE`]: a further thread takes it, if it still waits.
+    pub(crate) fn nudge(&self) -> Summons {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        if state.has_waited(now) {
+            return state.further();
+        }
+        Summons::None
+    }
+
+    /// A new thread comes to the pool.
+    pub(crate) fn join(&self) -> Arc<Bed> {
+        let mut state = self.state.lock();
+        state.starting = false;
+        state.threads += 1;
+        state.numbers += 1;
+        let number = state.numbers;
+        state.leader = Some(Leader {
+            number,
+            came: false,
+        });
+        Arc::new(Bed {
+            number,
+            thread: std::thread::current(),
+            woken: AtomicBool::new(false),
+        })
+    }
+
+    /// A thread leaves for good. A call that waits gets another one.
+    pub(crate) fn leave(&self, bed: &Bed) -> Summons {
+        let mut state = self.state.lock();
+        state.threads = state.threads.saturating_sub(1);
+        state.resign(bed);
+        if state.waiting.is_empty() {
+            Summons::None
+        } else {
+            state.further()
+        }
+    }
+
+    /// The thread that was asked for could not be started; the next call that waits too long asks again.
+    pub(crate) fn not_started(&self) {
+        self.state.lock().starting = false;
+    }
+
+    /// What a thread does next: calls whose client has been answered already are passed over.
+    pub(crate) fn next(&self, bed: &Arc<Bed>) -> Next {
+        let mut forgotten = Vec::new();
+        let mut state = self.state.lock();
+        while state
+            .waiting
+            .front()
+            .is_some_and(|job| job.answer.is_closed())
+        {
+            forgotten.extend(state.waiting.pop_front());
+        }
+        let next = Self::next_of(&mut state, bed);
+        self.waiting.store(state.waiting.len(), Ordering::Relaxed);
+        drop(state);
+        // May free Python objects.
+        drop(forgotten);
+        next
+    }
+
+    fn next_of(state: &mut State, bed: &Arc<Bed>) -> Next {
+        let leads = state.leads(bed);
+        if state.stopped || state.threads > state.most + state.abandoned {
+            state.resign(bed);
+            let waits = !state.waiting.is_empty();
+            return Next::End(if waits {
+                state.further()
+            } else {
+                Summons::None
+            });
+        }
+        let takes = leads || state.leader.is_none() || state.has_waited(Instant::now());
+        if takes && let Some(job) = state.waiting.pop_front() {
+            if leads || state.leader.is_none() {
+                state.leader = Some(Leader {
+                    number: bed.number,
+                    came: true,
+                });
+            }
+            let late = !state.waiting.is_empty() && state.has_waited(Instant::now());
+            let summons = if late { state.further() } else { Summons::None };
+            return Next::Take(Box::new(job), summons);
+        }
+        state.resign(bed);
+        state.parked.push(Arc::clone(bed));
+        Next::Park
+    }
+
+    /// Drops calls whose client has been answered already: they are not worth their place.
+    pub(crate) fn forget_closed(&self) {
+        let mut forgotten = VecDeque::new();
+        let mut state = self.state.lock();
+        for job in std::mem::take(&mut state.waiting) {
+            if job.answer.is_closed() {
+                forgotten.push_back(job);
+            } else {
+                state.waiting.push_back(job);
+            }
+        }
+        self.waiting.store(state.waiting.len(), Ordering::Relaxed);
+        drop(state);
+        drop(forgotten);
+    }
+
+    /// Counts threads that are stuck, or came back after all.
+    pub(crate) fn gave_up(&self, change: isize) -> Summons {
+        let mut state = self.state.lock();
+        state.abandoned = state.abandoned.saturating_add_signed(change);
+        if change > 0 && !state.waiting.is_empty() {
+            return state.further();
+        }
+        Summons::None
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Counts a call as running while the guard lives.
+    pub(crate) fn run(&self) -> Ran<'_> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Ran(self)
+    }
+
+    /// Takes no more, ends its threads, and gives back what waits: dropping it may free Python objects.
+    pub(crate) fn stop(&self) -> VecDeque<Job> {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        self.waiting.store(0, Ordering::Relaxed);
+        for bed in state.parked.drain(..) {
+            bed.wake();
+        }
+        std::mem::take(&mut state.waiting)
+    }
+}
+
+/// See [`Pool::run`].
+#[derive(Debug)]
+pub(crate) struct Ran<'p>(&'p Pool);
+
+impl Drop for Ran<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
