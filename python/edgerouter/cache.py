@@ -82,6 +82,8 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``grace``  how long a stale response is served at once and refreshed behind, whatever window the origin names
     ``sick_grace``  the same while no origin of the group is healthy, and when the origin fails; ``≥ grace``. Neither
         ever holds against ``must-revalidate``, ``proxy-revalidate``, ``s-maxage`` or ``no-cache``
+    ``stale_when_disconnected``  how long past its expiry a response is served while no origin can be reached (RFC 9111
+        §4.2.4); 0 switches it off. The origin's ``stale-if-error``, ``stale_if_error`` and ``sick_grace`` win over it
     ``refresh_ahead``  hits refresh a response shortly before it expires, by chance, so that hot ones never expire
     ``refresh_beta``  how early: 1 suits most, more is earlier
     ``query``, ``headers``, ``cookies``, ``claims``  what of the request is in the key besides host and path.
@@ -110,6 +112,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     stale_if_error: Duration | None = None
     grace: Duration | None = None
     sick_grace: Duration | None = None
+    stale_when_disconnected: Duration = 86_400
     refresh_ahead: bool = False
     refresh_beta: float = 1.0
     query: Selection = "all"
@@ -133,13 +136,16 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
         check.seconds("stale_while_revalidate", "stale_if_error", "grace", "sick_grace", optional=True, whole=True)
         check.number("refresh_beta", above=0, most=1_000)
-        check.seconds("min_ttl", whole=True)
+        check.seconds("min_ttl", "stale_when_disconnected", whole=True)
         least, most = self.min_ttl, self.max_ttl
         if isinstance(least, (int, float)) and isinstance(most, (int, float)) and least > most:
             check.fail("min_ttl", f"must be ≤ max_ttl ({most})")
         healthy, sick = self.grace, self.sick_grace
         if isinstance(healthy, (int, float)) and isinstance(sick, (int, float)) and sick < healthy:
             check.fail("sick_grace", f"must be ≥ grace ({healthy}): a sick origin is waited for longer")
+        winner = "stale_if_error" if self.stale_if_error is not None else "sick_grace" if sick is not None else None
+        if winner and self.stale_when_disconnected not in (0, timedelta(0), 86_400, timedelta(days=1)):
+            check.fail("stale_when_disconnected", f"has no effect beside {winner}, which wins: leave one of them out")
         check_selection(check, "query")
         check_selection(check, "cookies", optional=True)
         check.tokens("headers")

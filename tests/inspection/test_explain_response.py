@@ -77,6 +77,25 @@ def test_what_comes_after_is_told_for_hits_stale_ones_and_failures() -> None:
     assert strict["origin fails"][0] == "the failure" and "must-revalidate" in strict["origin fails"][1]
     kept = told(200, DATE, ("Cache-Control", "max-age=60"), cache=CachePolicy(sick_grace=600))
     assert "sick_grace" in kept["origin fails"][1]
+    assert kept["no origin answers"] == ("as when it fails", "the same rule holds")
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy", "served", "why"),
+    [
+        (("Cache-Control", "max-age=60"), {}, True, "RFC 9111 §4.2.4"),
+        (("Cache-Control", "max-age=60"), {"stale_when_disconnected": 0}, False, "stale_when_disconnected=0"),
+        (("Cache-Control", "max-age=60"), {"stale_if_error": 0}, False, "stale_if_error"),
+        (("Cache-Control", "max-age=60, stale-if-error=0"), {}, False, "its own stale-if-error"),
+        (("Cache-Control", "max-age=60, must-revalidate"), {}, False, "must-revalidate"),
+    ],
+)
+def test_it_says_what_is_served_while_no_origin_can_be_reached(
+    fields: tuple[str, str], policy: dict[str, int], served: bool, why: str
+) -> None:
+    found = told(200, DATE, fields, ("ETag", '"a"'), cache=CachePolicy(**policy))["no origin answers"]
+    assert (found[0] == "the stored response, stale, for 86400 s") == served
+    assert (found[0] == "the failure") != served and why in found[1]
 
 
 def test_the_request_has_a_say() -> None:

@@ -30,6 +30,8 @@ pub enum Allowance {
     SickGrace,
     /// RFC 5861 §4, of the response, of the policy or of the request: the origin has just failed.
     IfError,
+    /// The policy's `stale_when_disconnected`: no origin can be reached (RFC 9111 §4.2.4).
+    Disconnected,
 }
 
 impl Allowance {
@@ -40,6 +42,7 @@ impl Allowance {
             Self::Grace => "grace",
             Self::SickGrace => "sick-grace",
             Self::IfError => "stale-if-error",
+            Self::Disconnected => "disconnected",
         }
     }
 
@@ -56,6 +59,15 @@ pub enum OriginHealth {
     Healthy,
     /// None of them is.
     Sick,
+}
+
+/// How the origins failed that a stale response would be checked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// One of them answered, with an error or with what is no HTTP, or a bound of the edge's own kept the request from them.
+    Error,
+    /// None of them answered: refused, reset, closed without an answer, timed out, or known to be unhealthy.
+    Disconnected,
 }
 
 /// Why the origin must be asked.
@@ -161,6 +173,9 @@ pub fn decide(
 /// Which rule lets a stored response stand in for an origin that failed (RFC 5861 §4): the window that the request allows,
 /// the response's own, and, as an origin that has just failed is a sick one, the policy's `sick_grace`.
 ///
+/// Where none of them was given, a cache that is disconnected may send stale responses all the same (RFC 9111 §4.2.4), for as
+/// long as the policy's `stale_when_disconnected` says. An answer of an origin, a 503 too, is no disconnection.
+///
 /// That holds "regardless of other freshness information": a request's `max-age` and `min-fresh` say how fresh an answer it
 /// would like, and the alternative here is none. Its `no-cache` is no matter of freshness: like that of a response it
 /// refuses what was not validated (RFC 9111 §5.2.1.4), unless the request itself takes it on an error.
@@ -168,6 +183,7 @@ pub fn on_error(
     stored: &Freshness,
     request: &RequestDirectives,
     policy: &CachePolicy,
+    failure: Failure,
     now: u64,
 ) -> Option<Allowance> {
     if stored.always_validate || stored.must_revalidate {
@@ -187,10 +203,25 @@ pub fn on_error(
         (stored.stale_if_error, Allowance::IfError),
         (policy.grace.unwrap_or(0), Allowance::Grace),
         (policy.sick_grace.unwrap_or(0), Allowance::SickGrace),
+        (
+            when_disconnected(stored, policy, failure),
+            Allowance::Disconnected,
+        ),
     ]
     .into_iter()
     .find(|(window, _)| within(*window))
     .map(|(_, allowance)| allowance)
+}
+
+/// The window of the default for disconnected caches; none where the response, or the policy, said how long a stale response
+/// stands in for its origin: 0 is such a word, too.
+fn when_disconnected(stored: &Freshness, policy: &CachePolicy, failure: Failure) -> u32 {
+    let told = policy.stale_if_error.is_some() || policy.sick_grace.is_some();
+    if failure == Failure::Disconnected && stored.when_disconnected && !told {
+        policy.stale_when_disconnected
+    } else {
+        0
+    }
 }
 
 /// Whether an answer counts as a failure of the origin (RFC 5861 §4).
@@ -213,6 +244,7 @@ mod tests {
         must_revalidate: false,
         always_validate: false,
         immutable: false,
+        when_disconnected: false,
     };
 
     #[test]
@@ -318,8 +350,14 @@ mod tests {
             );
         }
         let if_error = Some(Allowance::IfError);
-        assert_eq!(on_error(&STORED, &none, &policy, 1160), if_error);
-        assert_eq!(on_error(&STORED, &none, &policy, 1161), None);
+        assert_eq!(
+            on_error(&STORED, &none, &policy, Failure::Error, 1160),
+            if_error
+        );
+        assert_eq!(
+            on_error(&STORED, &none, &policy, Failure::Error, 1161),
+            None
+        );
         let soft = RequestDirectives {
             max_age: Some(0),
             ..none
@@ -352,8 +390,14 @@ mod tests {
             stale_if_error: Some(200),
             ..none
         };
-        assert_eq!(on_error(&STORED, &patient, &policy, 1260), if_error);
-        assert_eq!(on_error(&STORED, &patient, &policy, 1261), None);
+        assert_eq!(
+            on_error(&STORED, &patient, &policy, Failure::Error, 1260),
+            if_error
+        );
+        assert_eq!(
+            on_error(&STORED, &patient, &policy, Failure::Error, 1261),
+            None
+        );
         // RFC 5861 §4: "regardless of other freshness information"; RFC 9111 §5.2.1.4 is none.
         for (request, want) in [
             (soft, if_error),
@@ -380,7 +424,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                on_error(&STORED, &request, &policy, 1100),
+                on_error(&STORED, &request, &policy, Failure::Error, 1100),
                 want,
                 "{request:?}"
             );
@@ -471,7 +515,160 @@ mod tests {
             (strict, 1060, None),
             (unusable, 1000, None),
         ] {
-            assert_eq!(on_error(&stored, &none, &policy, at), want, "{at}");
+            assert_eq!(
+                on_error(&stored, &none, &policy, Failure::Error, at),
+                want,
+                "{at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_disconnected_cache_may_send_what_nothing_forbids() {
+        let none = RequestDirectives::default();
+        let policy = CachePolicy::default();
+        let plain = Freshness {
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
+            when_disconnected: true,
+            ..STORED
+        };
+        let disconnected = Some(Allowance::Disconnected);
+        let day = 86_400;
+        for (stored, request, policy, failure, at, want) in [
+            (
+                plain,
+                none,
+                &policy,
+                Failure::Disconnected,
+                1060,
+                disconnected,
+            ),
+            (
+                plain,
+                none,
+                &policy,
+                Failure::Disconnected,
+                1060 + day,
+                disconnected,
+            ),
+            (
+                plain,
+                none,
+                &policy,
+                Failure::Disconnected,
+                1061 + day,
+                None,
+            ),
+            // RFC 9111 §4.2.4: an answer, of whatever status, is no disconnection.
+            (plain, none, &policy, Failure::Error, 1060, None),
+            // §5.2.2.2, §5.2.2.8, §5.2.2.10 and §5.2.2.4.
+            (
+                Freshness {
+                    must_revalidate: true,
+                    ..plain
+                },
+                none,
+                &policy,
+                Failure::Disconnected,
+                1060,
+                None,
+            ),
+            (
+                Freshness {
+                    always_validate: true,
+                    ..plain
+                },
+                none,
+                &policy,
+                Failure::Disconnected,
+                1060,
+                None,
+            ),
+            // The origin's own word, 0 included, and the statuses that do not stand in.
+            (
+                Freshness {
+                    when_disconnected: false,
+                    ..plain
+                },
+                none,
+                &policy,
+                Failure::Disconnected,
+                1060,
+                None,
+            ),
+            // §5.2.1.4.
+            (
+                plain,
+                RequestDirectives {
+                    no_cache: true,
+                    ..none
+                },
+                &policy,
+                Failure::Disconnected,
+                1060,
+                None,
+            ),
+            // A wish for something fresher is none against the only answer that there is.
+            (
+                plain,
+                RequestDirectives {
+                    max_age: Some(0),
+                    min_fresh: Some(10),
+                    ..none
+                },
+                &policy,
+                Failure::Disconnected,
+                1060,
+                disconnected,
+            ),
+            (
+                plain,
+                none,
+                &CachePolicy {
+                    stale_when_disconnected: 0,
+                    ..CachePolicy::default()
+                },
+                Failure::Disconnected,
+                1060,
+                None,
+            ),
+            (
+                plain,
+                none,
+                &CachePolicy {
+                    stale_if_error: Some(0),
+                    ..CachePolicy::default()
+                },
+                Failure::Disconnected,
+                1060,
+                None,
+            ),
+            (
+                plain,
+                none,
+                &CachePolicy {
+                    sick_grace: Some(10),
+                    ..CachePolicy::default()
+                },
+                Failure::Disconnected,
+                1071,
+                None,
+            ),
+            (
+                plain,
+                none,
+                &CachePolicy {
+                    grace: Some(10),
+                    ..CachePolicy::default()
+                },
+                Failure::Disconnected,
+                1071,
+                disconnected,
+            ),
+        ] {
+            let got = on_error(&stored, &request, policy, failure, at);
+            assert_eq!(got, want, "{stored:?}, {request:?}, {failure:?} at {at}");
         }
     }
 }

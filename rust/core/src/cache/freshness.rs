@@ -236,6 +236,8 @@ pub struct Freshness {
     pub always_validate: bool,
     /// While it is fresh a reload does not ask for it anew (RFC 8246 §2).
     pub immutable: bool,
+    /// Nothing in the response stands against its stale use while no origin can be reached (§4.2.4).
+    pub when_disconnected: bool,
 }
 
 impl Freshness {
@@ -307,6 +309,31 @@ pub fn freshness(
         must_revalidate,
         always_validate: directives.no_cache,
         immutable: directives.immutable,
+        when_disconnected: !must_revalidate && when_disconnected(status, lifetime, directives),
     };
     (freshness, lifetime.rule)
+}
+
+/// Whether a response may be sent stale while no origin can be reached, where nobody said for how long (§4.2.4): no
+/// directive forbids it, the origin's own stale-if-error (0 included) does not say otherwise, and somebody meant it to be
+/// used without asking. A response that nobody ever gave a lifetime was checked for each of its visitors; it may be the page of one
+/// of them.
+fn when_disconnected(
+    status: StatusCode,
+    lifetime: Lifetime,
+    directives: &ResponseDirectives,
+) -> bool {
+    let told =
+        directives.no_cache || directives.s_maxage.is_some() || directives.stale_if_error.is_some();
+    let rule = lifetime.rule;
+    !told
+        && match status.as_u16() {
+            200..=399 => lifetime.seconds > 0 || rule != LifetimeRule::None,
+            // An error is worth keeping only where its lifetime was meant for it.
+            404 | 410 => matches!(
+                rule,
+                LifetimeRule::MaxAge | LifetimeRule::Expires | LifetimeRule::Negative
+            ),
+            _ => false,
+        }
 }

@@ -50,6 +50,7 @@ mod tests {
         must_revalidate: false,
         always_validate: false,
         immutable: false,
+        when_disconnected: false,
     };
     /// 1000 + 100 - 10, in milliseconds.
     const EXPIRY: u64 = 1_090_000;

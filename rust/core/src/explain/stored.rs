@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::{Asked, Steps};
 use crate::{
     cache::{
-        decide::{self, Decision, OriginHealth},
+        decide::{self, Allowance, Decision, Failure, OriginHealth},
         freshness::{self, Freshness},
         storable::{self, Authorization, NotStored, StoreInput},
         validate,
@@ -125,7 +125,8 @@ fn later(
         steps.add("stale", format!("after {left} s: {decision}"), reason);
     }
     let over = now + left;
-    let (decision, reason) = if decide::on_error(stored, request, &route.cache, over).is_none() {
+    let on_error = |failure| decide::on_error(stored, request, &route.cache, failure, over);
+    let (decision, reason) = if on_error(Failure::Error).is_none() {
         let forbidden = stored.must_revalidate || stored.always_validate;
         let why = if forbidden {
             "must-revalidate, no-cache or s-maxage forbids stale use (RFC 9111 §4.2.4)"
@@ -146,6 +147,34 @@ fn later(
         ("the stored response, stale".to_owned(), why.to_owned())
     };
     steps.add("origin fails", decision, reason);
+    let (decision, reason) = match on_error(Failure::Disconnected) {
+        Some(Allowance::Disconnected) => (
+            format!(
+                "the stored response, stale, for {} s",
+                route.cache.stale_when_disconnected
+            ),
+            "stale_when_disconnected of the route's cache policy (RFC 9111 §4.2.4)",
+        ),
+        Some(_) => ("as when it fails".to_owned(), "the same rule holds"),
+        None => ("the failure".to_owned(), not_disconnected(stored, route)),
+    };
+    steps.add("no origin answers", decision, reason);
+}
+
+/// Why a response is not sent stale while no origin can be reached.
+fn not_disconnected(stored: &Freshness, route: &Route) -> &'static str {
+    let policy = &route.cache;
+    if stored.must_revalidate || stored.always_validate {
+        "must-revalidate, no-cache or s-maxage forbids stale use (RFC 9111 §4.2.4)"
+    } else if policy.stale_if_error.is_some() || policy.sick_grace.is_some() {
+        "stale_if_error or sick_grace of the route's cache policy says how long it stands in"
+    } else if policy.stale_when_disconnected == 0 {
+        "stale_when_disconnected=0 of the route's cache policy"
+    } else if stored.when_disconnected {
+        "the request's no-cache refuses what was not validated (RFC 9111 §5.2.1.4)"
+    } else {
+        "its own stale-if-error, its status, or that nothing gave it a lifetime"
+    }
 }
 
 fn words(decision: Decision, has_validator: bool) -> (String, String) {

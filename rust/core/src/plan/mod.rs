@@ -532,6 +532,9 @@ pub struct CachePolicy {
     pub grace: Option<u32>,
     /// The same while no origin of the group is healthy.
     pub sick_grace: Option<u32>,
+    /// How long past its expiry a response is sent while no origin can be reached, where neither response nor policy says
+    /// how long it stands in for a failed one (RFC 9111 §4.2.4). 0: not at all.
+    pub stale_when_disconnected: u32,
     /// Refresh ahead of expiry, by chance: XFetch's beta.
     pub refresh_ahead: Option<f64>,
     pub key_query: Select,
@@ -555,6 +558,9 @@ pub struct CachePolicy {
     pub status_key: bool,
 }
 
+/// In seconds.
+const DAY: u32 = 86_400;
+
 impl Default for CachePolicy {
     /// `cache.STANDARD`: RFC 9111 to the letter; the whole URL is the key.
     fn default() -> Self {
@@ -569,6 +575,7 @@ impl Default for CachePolicy {
             stale_if_error: None,
             grace: None,
             sick_grace: None,
+            stale_when_disconnected: DAY,
             refresh_ahead: None,
             key_query: Select::All,
             key_headers: Vec::new(),

@@ -159,6 +159,11 @@ pub fn cache(policy: &CachePolicy) -> String {
         ("stale-if-error", policy.stale_if_error),
         ("grace", policy.grace),
         ("grace while the origin is sick", policy.sick_grace),
+        (
+            "stale while disconnected",
+            Some(policy.stale_when_disconnected)
+                .filter(|seconds| *seconds != standard.stale_when_disconnected),
+        ),
     ] {
         parts.extend(value.map(|seconds| format!("{name} {seconds} s")));
     }

@@ -36,6 +36,7 @@ const HAS_VALIDATOR: u8 = 4;
 const HAS_UPSTREAM_STATUS: u8 = 8;
 const IS_CUT: u8 = 16;
 const IMMUTABLE: u8 = 32;
+const WHEN_DISCONNECTED: u8 = 64;
 
 /// A stored head, borrowed from where it is kept.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +64,7 @@ pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
         must_revalidate,
         always_validate,
         immutable,
+        when_disconnected,
     } = *head.freshness;
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     out.extend_from_slice(&head.status.as_u16().to_le_bytes());
@@ -70,6 +72,7 @@ pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
         flag(must_revalidate, MUST_REVALIDATE)
             | flag(always_validate, ALWAYS_VALIDATE)
             | flag(immutable, IMMUTABLE)
+            | flag(when_disconnected, WHEN_DISCONNECTED)
             | flag(head.has_validator, HAS_VALIDATOR)
             | flag(head.upstream_status.is_some(), HAS_UPSTREAM_STATUS)
             | flag(head.cut.is_some(), IS_CUT),
@@ -123,6 +126,7 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
         must_revalidate: flags & MUST_REVALIDATE != 0,
         always_validate: flags & ALWAYS_VALIDATE != 0,
         immutable: flags & IMMUTABLE != 0,
+        when_disconnected: flags & WHEN_DISCONNECTED != 0,
     };
     let (took, refresh_from) = (from.u32()?, from.u32()?);
     let cut = if flags & IS_CUT != 0 {
@@ -269,6 +273,7 @@ mod tests {
                 must_revalidate: true,
                 always_validate: false,
                 immutable: true,
+                when_disconnected: true,
             },
             took: 12,
             refresh_from: 50,

@@ -155,6 +155,7 @@ async fn ask_group(ask: &mut Ask, mut body: RequestBody) -> Result<Received, Fet
     let mut tried: SmallVec<[OriginId; 4]> = SmallVec::new();
     let replayable = Ask::replayable(&body);
     let mut last: Option<Result<Received, FetchError>> = None;
+    let mut reached = false;
     loop {
         let health = |id: OriginId| {
             live.plan
@@ -190,9 +191,27 @@ async fn ask_group(ask: &mut Ask, mut body: RequestBody) -> Result<Received, Fet
         } else {
             std::mem::replace(&mut body, RequestBody::Empty)
         };
-        last = Some(ask_one(ask, origin, next, this_body, more).await);
+        let asked = ask_one(ask, origin, next, this_body, more).await;
+        reached |= !matches!(&asked, Err(error) if error.is_disconnection());
+        last = Some(asked);
     }
-    last.unwrap_or_else(|| Err(FetchError::no_origin()))
+    let all_asked = |id: &OriginId| {
+        tried.contains(id)
+            || live
+                .plan
+                .origin(*id)
+                .is_some_and(|origin| !ask.worker.shared.health.is_known_healthy(origin))
+    };
+    match last {
+        // The edge is disconnected where no member is left that may be there (RFC 9111 §4.2.4).
+        Some(Err(error))
+            if error.is_disconnection() && (reached || !group.members.iter().all(all_asked)) =>
+        {
+            Err(FetchError::LastOfGroup(Box::new(error)))
+        }
+        Some(ended) => ended,
+        None => Err(FetchError::no_origin()),
+    }
 }
 
 /// A body for this attempt that leaves one for the next where that is possible: a stream that nobody has read from, as

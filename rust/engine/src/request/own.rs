@@ -99,7 +99,7 @@ pub async fn prefetch(
         return Prefetched::Failed(Some(status));
     }
     match x.note.outcome {
-        Outcome::StaleOnError | Outcome::Error => Prefetched::Failed(None),
+        Outcome::StaleOnError | Outcome::Disconnected | Outcome::Error => Prefetched::Failed(None),
         Outcome::Revalidated => Prefetched::Revalidated,
         Outcome::Hit | Outcome::Stale => Prefetched::Fresh,
         Outcome::Coalesced => Prefetched::Stored { bytes },

@@ -123,6 +123,7 @@ impl Object {
                 must_revalidate: true,
                 always_validate: false,
                 immutable: true,
+                when_disconnected: true,
             },
             took: 7,
             refresh_from: 8,

@@ -59,6 +59,7 @@ const MUST_REVALIDATE: u8 = 4;
 const ALWAYS_VALIDATE: u8 = 8;
 const SLICE: u8 = 16;
 const IMMUTABLE: u8 = 32;
+const WHEN_DISCONNECTED: u8 = 64;
 
 impl Entry {
     /// Uses beyond this make no difference to eviction; below it a hit writes to the entry.
@@ -111,7 +112,8 @@ impl Entry {
                     | flag(HAS_VALIDATOR, object.has_validator)
                     | flag(MUST_REVALIDATE, freshness.must_revalidate)
                     | flag(ALWAYS_VALIDATE, freshness.always_validate)
-                    | flag(IMMUTABLE, freshness.immutable);
+                    | flag(IMMUTABLE, freshness.immutable)
+                    | flag(WHEN_DISCONNECTED, freshness.when_disconnected);
                 extra.slices = object.slices.map(|slices| (slices, object.length));
                 extra.upstream_status = object
                     .upstream_status
@@ -247,6 +249,7 @@ impl Entry {
             must_revalidate: self.is(MUST_REVALIDATE),
             always_validate: self.is(ALWAYS_VALIDATE),
             immutable: self.is(IMMUTABLE),
+            when_disconnected: self.is(WHEN_DISCONNECTED),
         })
     }
 

@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use edgerouter_core::cache::{decide::Allowance, freshness::Freshness};
+use edgerouter_core::cache::{
+    decide::{Allowance, Failure},
+    freshness::Freshness,
+};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
@@ -47,8 +50,8 @@ pub enum Reuse {
     Revalidated,
     /// As `Revalidated`, for the client that asked only: the 304 says that the response is not for others as it is.
     RevalidatedForOne,
-    /// The origin failed and the stored response may stand in (RFC 5861 §4): by this rule, after this status if any.
-    StaleOnError(Allowance, Option<StatusCode>),
+    /// The origin failed so and the stored response may stand in (RFC 5861 §4): by this rule, after this status if any.
+    StaleOnError(Allowance, Failure, Option<StatusCode>),
     /// The head is stored and the body is coming in slices; with the origin's status.
     Cut(StatusCode),
 }

@@ -33,6 +33,8 @@ pub enum Outcome {
     Coalesced,
     Revalidated,
     StaleOnError,
+    /// Stale, as no origin could be reached.
+    Disconnected,
     /// Not a matter for the cache.
     Pass,
     Function,
@@ -43,13 +45,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Hit,
         Self::Stale,
         Self::Miss,
         Self::Coalesced,
         Self::Revalidated,
         Self::StaleOnError,
+        Self::Disconnected,
         Self::Pass,
         Self::Function,
         Self::Redirect,
@@ -65,6 +68,7 @@ impl Outcome {
             Self::Coalesced => "coalesced",
             Self::Revalidated => "revalidated",
             Self::StaleOnError => "stale-on-error",
+            Self::Disconnected => "disconnected",
             Self::Pass => "pass",
             Self::Function => "function",
             Self::Redirect => "redirect",

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use edgerouter_core::cache::decide::Failure;
+
 /// What went wrong, and whether the request may have been acted on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
@@ -32,6 +34,9 @@ pub enum FetchError {
     BodyAborted(String, String),
     #[error("the request's own body broke off: {0}")]
     RequestBody(String),
+    /// How the last member of a group failed, where another one answered or was kept from it by the edge's own bounds.
+    #[error(transparent)]
+    LastOfGroup(Box<FetchError>),
 }
 
 impl FetchError {
@@ -55,10 +60,14 @@ impl FetchError {
             Self::BadResponse(..) => "bad-response",
             Self::BodyAborted(..) => "body-aborted",
             Self::RequestBody(_) => "request-body",
+            Self::LastOfGroup(last) => last.as_str(),
         }
     }
 
     pub fn is_timeout(&self) -> bool {
+        if let Self::LastOfGroup(last) = self {
+            return last.is_timeout();
+        }
         matches!(
             self,
             Self::ConnectTimeout(..)
@@ -78,12 +87,46 @@ impl FetchError {
             | Self::Tls(..)
             | Self::PoolExhausted(..) => false,
             Self::Reset { sent, .. } => *sent,
+            Self::LastOfGroup(last) => last.sent(),
             _ => true,
+        }
+    }
+
+    /// Whether the origin could not be reached, or did not answer (RFC 9111 §4.2.4). A bound of the edge's own says nothing
+    /// about the origin, and an answer that is no HTTP is one.
+    pub fn is_disconnection(&self) -> bool {
+        match self {
+            Self::Dns(..)
+            | Self::Connect(..)
+            | Self::ConnectTimeout(..)
+            | Self::Tls(..)
+            | Self::FirstByteTimeout(..)
+            | Self::BetweenBytesTimeout(..)
+            | Self::TotalTimeout(..)
+            | Self::Reset { .. }
+            | Self::BodyAborted(..) => true,
+            Self::NoOrigin
+            | Self::PoolExhausted(..)
+            | Self::BadResponse(..)
+            | Self::RequestBody(_)
+            | Self::LastOfGroup(_) => false,
+        }
+    }
+
+    /// What it lets a stored response do.
+    pub fn failure(&self) -> Failure {
+        if self.is_disconnection() {
+            Failure::Disconnected
+        } else {
+            Failure::Error
         }
     }
 
     /// Whether it says something about the origin's health.
     pub fn is_origins_fault(&self) -> bool {
+        if let Self::LastOfGroup(last) = self {
+            return last.is_origins_fault();
+        }
         !matches!(
             self,
             Self::RequestBody(_) | Self::PoolExhausted(..) | Self::NoOrigin

@@ -74,10 +74,14 @@ impl HealthBoard {
         flag.health.lock().admits(thresholds, self.now())
     }
 
+    /// What probes and requests have found, without beginning a trial.
+    pub fn is_known_healthy(&self, origin: &Origin) -> bool {
+        self.flag(origin).healthy.load(Ordering::Relaxed)
+    }
+
     /// Whether any member of a group is healthy, as probes and requests have found it.
     pub fn of_group(&self, plan: &Plan, group: &Group) -> OriginHealth {
-        let healthy = |origin: &Origin| self.flag(origin).healthy.load(Ordering::Relaxed);
-        if members(plan, group).any(healthy) {
+        if members(plan, group).any(|origin| self.is_known_healthy(origin)) {
             OriginHealth::Healthy
         } else {
             OriginHealth::Sick

@@ -112,6 +112,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (shop.cache.grace, shop.cache.sick_grace),
         (Some(10), Some(86_400))
     );
+    assert_eq!(shop.cache.stale_when_disconnected, 0);
     assert_eq!(shop.cache.refresh_ahead, Some(1.5));
     assert!(shop.cache.status_key);
     assert_eq!(shop.forward.headers, Select::Only(vec!["accept".into()]));

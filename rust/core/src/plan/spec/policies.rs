@@ -25,6 +25,11 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
     let stale_if_error = fields.maybe_delta("stale_if_error", None, problems);
     let grace = fields.maybe_delta("grace", None, problems);
     let sick_grace = fields.maybe_delta("sick_grace", None, problems);
+    let stale_when_disconnected = fields.delta(
+        "stale_when_disconnected",
+        standard.stale_when_disconnected,
+        problems,
+    );
     let refresh_ahead = fields.flag("refresh_ahead", false, problems);
     let beta = fields.number("refresh_beta", 1.0, 0.0, 1_000.0, problems);
     let key_query = select(&mut fields, "query", standard.key_query, false, problems);
@@ -74,6 +79,20 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
             format!("must be ≥ grace, which is {healthy}: a sick origin is waited for longer"),
         );
     }
+    let winner = match (stale_if_error, sick_grace) {
+        (Some(_), _) => Some("stale_if_error"),
+        (None, Some(_)) => Some("sick_grace"),
+        (None, None) => None,
+    };
+    if let Some(winner) = winner
+        && ![0, standard.stale_when_disconnected].contains(&stale_when_disconnected)
+    {
+        problems.add(
+            fields.at("stale_when_disconnected"),
+            Some(stale_when_disconnected.to_string()),
+            format!("has no effect beside {winner}, which wins over it: leave one of them out"),
+        );
+    }
     fields.end(problems);
     CachePolicy {
         enabled,
@@ -86,6 +105,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         stale_if_error,
         grace,
         sick_grace,
+        stale_when_disconnected,
         refresh_ahead: refresh_ahead.then_some(beta),
         key_query,
         key_headers,

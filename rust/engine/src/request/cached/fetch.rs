@@ -8,7 +8,7 @@ use std::{
 
 use edgerouter_core::{
     cache::{
-        decide::{self, Decision, OriginHealth},
+        decide::{self, Allowance, Decision, Failure, OriginHealth},
         freshness::Freshness,
         slices::{ContentRange, First},
         storable::{Authorization, NotStored},
@@ -251,10 +251,10 @@ async fn follow(
                 Reuse::Revalidated | Reuse::Cut(_) if may_share(x, route, &object.freshness) => {
                     Served::Collapsed
                 }
-                Reuse::StaleOnError(_, status) => {
+                Reuse::StaleOnError(_, failure, status) => {
                     let own = directives(x, route);
                     let Some(allowance) =
-                        decide::on_error(&object.freshness, &own, &route.cache, x.now)
+                        decide::on_error(&object.freshness, &own, &route.cache, failure, x.now)
                     else {
                         return Ok(Followed::Alone);
                     };
@@ -272,7 +272,7 @@ async fn follow(
         }
         Landing::Failed(error) => {
             x.note.collapsed = true;
-            on_failure(x, route, missing.stale.clone(), &error).map(Followed::Answer)
+            on_failure(x, route, missing.last_good(), &error).map(Followed::Answer)
         }
         Landing::Lost => Ok(Followed::Lead),
         Landing::Waiting | Landing::Released => Ok(Followed::Alone),
@@ -406,14 +406,14 @@ async fn fetch_alone(
                 head_effects(&x.worker, route, &question, &received);
             }
             if decide::is_error(received.status)
-                && let Some(stale) = stand_in(x, route, question.stale)
+                && let Some(stale) = stand_in(x, route, missing.last_good(), Failure::Error)
             {
                 return Ok(stale);
             }
             Ok(straight(received))
         }
         Err(Unanswered::Early(early)) => Err(early),
-        Err(Unanswered::Failed(error)) => on_failure(x, route, question.stale, &error),
+        Err(Unanswered::Failed(error)) => on_failure(x, route, missing.last_good(), &error),
     }
 }
 
@@ -465,14 +465,13 @@ async fn arrive(
                         x.note.stored = true;
                         Served::Revalidated
                     }
-                    Reuse::StaleOnError(allowance, status) => {
+                    Reuse::StaleOnError(allowance, _, status) => {
                         x.note.forward_status = status;
                         Served::StaleOnError(allowance)
                     }
                 };
                 let response = match slices::at_hand(x, &entry, &object) {
-                    Coverage::Lacking(_) | Coverage::Partly(_)
-                        if matches!(served, Served::StaleOnError(_)) =>
+                    coverage if matches!(served, Served::StaleOnError(allowance) if !stands(&coverage, allowance)) =>
                     {
                         x.note.outcome = Outcome::Error;
                         answer::origin_failed(false)
@@ -515,14 +514,31 @@ pub(super) fn with_aside(mut response: Response<EdgeBody>, aside: HeaderMap) -> 
     response
 }
 
-/// The last good copy, where it may stand in (RFC 5861 §4), or the news that nobody answered.
+/// A stored response that may stand in for its origin, as it was looked up.
+pub struct LastGood {
+    entry: Arc<Entry>,
+    url_key: Vec<u8>,
+    since: Departure,
+}
+
+impl Missing {
+    fn last_good(&self) -> Option<LastGood> {
+        Some(LastGood {
+            entry: Arc::clone(self.stale.as_ref()?),
+            url_key: self.url_key.clone(),
+            since: self.since,
+        })
+    }
+}
+
+/// The last good copy, where it may stand in (RFC 5861 §4, RFC 9111 §4.2.4), or the news that nobody answered.
 pub fn on_failure(
     x: &mut Exchange,
     route: &Route,
-    stale: Option<Arc<Entry>>,
+    stale: Option<LastGood>,
     error: &FetchError,
 ) -> Result<Response<EdgeBody>, Early> {
-    if let Some(stale) = stand_in(x, route, stale) {
+    if let Some(stale) = stand_in(x, route, stale, error.failure()) {
         return Ok(stale);
     }
     x.note.outcome = Outcome::Error;
@@ -534,24 +550,47 @@ pub fn on_failure(
 fn stand_in(
     x: &mut Exchange,
     route: &Route,
-    stale: Option<Arc<Entry>>,
+    stale: Option<LastGood>,
+    failure: Failure,
 ) -> Option<Response<EdgeBody>> {
     x.now = x.worker.clock.unix_now();
-    let entry = stale?;
+    let LastGood {
+        entry,
+        url_key,
+        since,
+    } = stale?;
+    let invalidations = &x.worker.shared.invalidations;
+    // RFC 9111 §4.4: what an unsafe request has invalidated meanwhile is no answer any more, and nor is what was purged.
+    if invalidations.outdate(&url_key, since.invalidation) {
+        return None;
+    }
+    let entry = unpurged(x, entry)?;
     let object = entry.object()?;
     let allowance = decide::on_error(
         &object.freshness,
         &directives(x, route),
         &route.cache,
+        failure,
         x.now,
     )?;
     // What would break off in the middle is no stand-in.
     match slices::at_hand(x, &entry, &object) {
+        coverage if !stands(&coverage, allowance) => None,
         Coverage::Whole(begin) | Coverage::Coming(begin) => {
             let served = Served::StaleOnError(allowance);
             Some(stored(x, route, &entry, object, served, begin))
         }
         Coverage::Partly(_) | Coverage::Lacking(_) => None,
+    }
+}
+
+/// Whether enough of a stored response is here for it to stand in for its origin: all that is asked for. What is still on its way
+/// from an origin that cannot be reached does not count.
+fn stands(coverage: &Coverage, allowance: Allowance) -> bool {
+    match coverage {
+        Coverage::Whole(_) => true,
+        Coverage::Coming(_) => allowance != Allowance::Disconnected,
+        Coverage::Partly(_) | Coverage::Lacking(_) => false,
     }
 }
 

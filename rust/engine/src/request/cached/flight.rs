@@ -8,7 +8,7 @@ use std::{
 
 use edgerouter_core::{
     cache::{
-        decide::{self, Allowance},
+        decide::{self, Allowance, Failure},
         freshness::{self, Freshness},
         refresh_ahead,
         slices::{ContentRange, strong_validator, usable, worth_cutting},
@@ -29,6 +29,7 @@ use super::{
         ForStoring, for_storing, freshen, keep, millis, outdate, remember_unshared, take_in,
         take_tags,
     },
+    purged::gone,
     slices,
 };
 use crate::{
@@ -254,6 +255,12 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         .stale
         .as_ref()
         .and_then(|entry| Some((entry, entry.freshness()?)));
+    // RFC 9111 §4.4, and purges: what was invalidated while the origin was asked does not stand in for it.
+    let invalidated = |entry: &Entry| {
+        let invalidations = &worker.shared.invalidations;
+        gone(worker, entry)
+            || invalidations.outdate(&question.url_key, question.departs.invalidation)
+    };
     let mut received = match asked {
         Ok(received) => received,
         Err(Unanswered::Failed(error)) => {
@@ -262,10 +269,12 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
                     &freshness,
                     &question.directives,
                     &route.cache,
+                    error.failure(),
                     worker.clock.unix_now(),
                 )
+                && !invalidated(entry)
             {
-                return stands_in(entry, allowance, None);
+                return stands_in(entry, allowance, error.failure(), None);
             }
             return Departed::Failed(Unanswered::Failed(error));
         }
@@ -301,10 +310,12 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
                 &freshness,
                 &question.directives,
                 &route.cache,
+                Failure::Error,
                 received.received_at,
             )
+            && !invalidated(entry)
         {
-            return stands_in(entry, allowance, Some(received.status));
+            return stands_in(entry, allowance, Failure::Error, Some(received.status));
         }
     }
     judge(worker, route, question, received, started, birth)
@@ -449,8 +460,13 @@ pub(super) fn judge(
 }
 
 /// The stored response in place of an origin that failed.
-fn stands_in(entry: &Arc<Entry>, allowance: Allowance, status: Option<StatusCode>) -> Departed {
-    let reuse = Reuse::StaleOnError(allowance, status);
+fn stands_in(
+    entry: &Arc<Entry>,
+    allowance: Allowance,
+    failure: Failure,
+    status: Option<StatusCode>,
+) -> Departed {
+    let reuse = Reuse::StaleOnError(allowance, failure, status);
     Departed::Stored(Arc::clone(entry), reuse, HeaderMap::new())
 }
 

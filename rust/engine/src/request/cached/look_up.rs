@@ -22,7 +22,7 @@ use smallvec::SmallVec;
 
 use super::{
     Found, Held, Missing, OnDisk,
-    fetch::refresh_behind,
+    fetch::{departure, refresh_behind},
     from_disk::{Loaded, from_disk},
     purged::unpurged,
     send::{Served, stored},
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     request::{Exchange, answer},
-    store::{Entry, Object, Store, Variants, View},
+    store::{Entry, Object, Store, Variants, View, flight::Departure},
     telemetry::Outcome,
 };
 
@@ -122,6 +122,7 @@ pub(super) fn look_up_with(
             .to_vec(),
         flight: scratch.to_vec(),
         stale,
+        since: Departure::default(),
         why,
         detail,
         held: None,
@@ -226,6 +227,7 @@ pub(super) fn look_up_with(
     let slice = slice.filter(|_| stale.is_none());
     let mut missing = missing(stale, why, detail, collapse, unshared);
     missing.held = held;
+    missing.since = departure(x);
     if let Some(slice) = slice {
         let (kind, place) = match slice {
             First::Slice(range) => (b'r', range.first),

@@ -28,7 +28,7 @@ use http::Response;
 
 use crate::{
     body::EdgeBody,
-    store::{Entry, Location},
+    store::{Entry, Location, flight::Departure},
 };
 
 pub use fetch::{fetch, on_failure};
@@ -65,6 +65,8 @@ pub struct Missing {
     /// What concurrent requests meet under: those that it tells apart cannot share an answer.
     pub flight: Vec<u8>,
     pub stale: Option<Arc<Entry>>,
+    /// What had made stored responses invalid when `stale` was found.
+    pub since: Departure,
     pub why: Forward,
     /// Why the store cannot answer.
     pub detail: &'static str,

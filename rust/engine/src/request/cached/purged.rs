@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edgerouter_core::cache::purge::{Subject, Verdict};
 
-use crate::{request::Exchange, store::Entry};
+use crate::{request::Exchange, store::Entry, worker::Worker};
 
 /// Path and query as the viewer asks for them.
 pub(super) fn asked(x: &Exchange) -> (&str, Option<&str>) {
@@ -18,6 +18,14 @@ pub(super) fn unpurged(x: &Exchange, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         return Some(entry);
     }
     judged(x, entry, newest)
+}
+
+/// Whether a purge other than a soft one has come for an entry since it was found: it may not stand in for its origin either.
+pub(super) fn gone(worker: &Worker, entry: &Entry) -> bool {
+    let purges = &worker.shared.purges;
+    entry.cleared() < purges.newest()
+        && Subject::of(entry.key(), entry.viewer(), entry.tags())
+            .is_some_and(|subject| matches!(purges.judge(&subject, entry.cleared()), Verdict::Gone))
 }
 
 #[cold]

@@ -64,6 +64,7 @@ pub fn stored(
         Served::Stale => Outcome::Stale,
         Served::Revalidated => Outcome::Revalidated,
         Served::Collapsed | Served::Joined => Outcome::Coalesced,
+        Served::StaleOnError(Allowance::Disconnected) => Outcome::Disconnected,
         Served::StaleOnError(_) => Outcome::StaleOnError,
         Served::Cut | Served::Filled => Outcome::Miss,
     };
@@ -90,6 +91,12 @@ pub fn stored(
             }
             if let Served::StaleOnError(allowance) = served {
                 x.note.detail = Some(allowance.as_str());
+                if allowance == Allowance::Disconnected {
+                    // Nobody was there that the request could have been forwarded to (RFC 9211 §2.1).
+                    x.note.hit = true;
+                    x.note.forward = None;
+                    x.note.collapsed = false;
+                }
             }
             x.note.ttl = Some(ttl);
             None

@@ -87,6 +87,7 @@ fn object(key: &str, body: &[u8]) -> Arc<Entry> {
         must_revalidate: false,
         always_validate: false,
         immutable: false,
+        when_disconnected: false,
     };
     let content = Content::Object(Object {
         status: StatusCode::OK,
