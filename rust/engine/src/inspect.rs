@@ -15,6 +15,7 @@ use std::{
 use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
+        key,
         keyed::Keyed,
         purge::{Subject, Verdict},
         tags,
@@ -27,7 +28,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     store::{
-        Entry, View,
+        Descent, Entry, View,
         disk::{DiskCursor, Told},
         memory,
     },
@@ -42,6 +43,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MOST_HOSTS: usize = 1_000;
 /// Hosts that it tells.
 const TOP_HOSTS: usize = 20;
+/// What a nonce adds to a key, with the byte before it.
+const NONCE: usize = 9;
 /// Stored responses that are told for one URL.
 const MOST_OF_ONE: usize = 100;
 
@@ -337,9 +340,15 @@ fn verdict(shared: &Shared, entry: &Entry) -> Verdict {
 async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value> {
     let (object, keyed) = (entry.object()?, Keyed::read(entry.key())?);
     let mut variant = keyed.dimensions.clone();
+    let mut parent = entry.key().get(..keyed.url)?;
+    if let Some((end, nonce)) = keyed.among {
+        let known = anywhere(shared, entry.key().get(..=keyed.url)?).await?;
+        matches!(known.view(), View::Variants(siblings) if siblings.nonce == nonce).then_some(())?;
+        parent = entry.key().get(..end + NONCE)?;
+    }
     if let Some((nonce, _)) = &keyed.variant {
-        let parent = anywhere(shared, entry.key().get(..keyed.url)?).await?;
-        match parent.view() {
+        let known = anywhere(shared, parent).await?;
+        match known.view() {
             View::Variants(siblings) if siblings.nonce == *nonce => {
                 variant.extend(keyed.selected_by(&siblings.names));
             }
@@ -460,19 +469,17 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
     })
 }
 
-/// At most two steps, as for a request that is served.
+/// The way that a request takes that is served.
 async fn selected(shared: &Shared, question: &Question) -> Option<Arc<Entry>> {
-    let found = anywhere(shared, &question.url_key).await?;
-    match found.view() {
-        View::Object => question.dimensions.is_empty().then_some(found),
-        View::Variants(variants) => {
-            let mut key = question.url_key.clone();
-            key.extend_from_slice(&question.dimensions);
-            variants.select(&mut key, &question.headers, question.reduced);
-            anywhere(shared, &key).await
-        }
-        View::Unshared { .. } | View::Slice(_) => None,
+    let url = question.url_key.len();
+    let mut key = question.url_key.clone();
+    key.extend_from_slice(&question.dimensions);
+    let mut descent = Descent::new(key.len() > url, &question.headers, question.reduced);
+    let mut entry = anywhere(shared, key::parent(&key, url)).await?;
+    while descent.descend(entry.view(), &mut key) {
+        entry = anywhere(shared, &key).await?;
     }
+    entry.is_object().then_some(entry)
 }
 
 /// Fields of a request that an operator gives as `Name: value`.

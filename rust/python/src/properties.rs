@@ -90,6 +90,8 @@ fn cache_key(
             policy,
             variants: &[],
             claims: &[],
+            edge_set: &[],
+            hooked: &[],
             tag: None,
         },
     );

@@ -71,6 +71,8 @@ pub fn key(data: &[u8]) {
             policy: &policy,
             variants: pairs,
             claims,
+            edge_set: &[],
+            hooked: &[],
             tag: part(4),
         };
         keys::dimensions(&mut out, &parts);

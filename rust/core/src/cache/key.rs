@@ -7,7 +7,7 @@
 //! Parts are separated by bytes that cannot occur in them (a host, a normalised path and a query hold no control
 //! characters), and values that could hold anything are preceded by their length. So no two questions share a key.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     http::{cookie, list, uri},
@@ -69,20 +69,49 @@ fn digits(out: &mut Vec<u8>, port: u16) {
     }
 }
 
-/// What tells responses for one URL apart besides `Vary`.
+/// Stands between the key of a URL and its dimensions. Up to and with it, it is the key of the entry that leads to the
+/// responses of the URL that dimensions tell apart; a response without any is stored under the URL's own key. So a
+/// request that has none of the cookies, fields and claims that its route keys by finds what another such request stored
+/// (absent matches absent, RFC 9111 §4.1), and neither kind displaces the other.
+pub const DIMENSIONS: u8 = b'd';
+
+/// The key of the entry that leads to the responses of a URL: of the URL itself, or where `key` has dimensions behind the
+/// first `url` bytes, of those that dimensions tell apart.
+pub fn parent(key: &[u8], url: usize) -> &[u8] {
+    key.get(..=url).unwrap_or(key)
+}
+
+/// Everything besides the URL that the key of a request sees: what tells responses for one URL apart besides `Vary`. Each
+/// part may be absent, empty or there twice, and each of that is another key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyParts<'a> {
+    /// As they go upstream: what the viewer sent, as viewer hooks changed it.
     pub headers: &'a HeaderMap,
     pub policy: &'a CachePolicy,
     /// Experiment and variant.
     pub variants: &'a [(&'a str, &'a str)],
+    /// With a text form; those that the token lacks are left out.
     pub claims: &'a [(&'a str, &'a str)],
+    /// Request fields that the edge sets from what it verified, where they depend on more than `claims`.
+    pub edge_set: &'a [(HeaderName, HeaderValue)],
+    /// Fields that hooks set, changed or removed before the key was made, sorted, each once: their values are those of
+    /// `headers`.
+    pub hooked: &'a [HeaderName],
     /// Of routes that share a URL with others by conditions.
     pub tag: Option<&'a str>,
 }
 
-/// Appends the dimensions.
+/// Appends the dimensions; nothing where there are none.
 pub fn dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
+    let start = out.len();
+    out.push(DIMENSIONS);
+    all_dimensions(out, parts);
+    if out.len() == start + 1 {
+        out.truncate(start);
+    }
+}
+
+fn all_dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
     for (experiment, variant) in parts.variants {
         pair(out, b'v', experiment.as_bytes(), variant.as_bytes());
     }
@@ -113,6 +142,17 @@ pub fn dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
             b"",
             normalised_encoding(parts.headers).as_bytes(),
         );
+    }
+    for (name, value) in parts.edge_set {
+        pair(out, b'i', name.as_str().as_bytes(), value.as_bytes());
+    }
+    for name in parts.hooked {
+        if !parts.headers.contains_key(name) {
+            pair(out, b'r', name.as_str().as_bytes(), b"");
+        }
+        for value in parts.headers.get_all(name) {
+            pair(out, b'f', name.as_str().as_bytes(), value.as_bytes());
+        }
     }
     if let Some(tag) = parts.tag {
         pair(out, b't', b"", tag.as_bytes());
@@ -225,7 +265,6 @@ impl std::fmt::Display for Base<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn scheme_and_port_are_part_of_a_url_and_read_back() {
@@ -305,6 +344,8 @@ mod tests {
                     policy: &policy,
                     variants,
                     claims: &[],
+                    edge_set: &[],
+                    hooked: &[],
                     tag: None,
                 },
             );

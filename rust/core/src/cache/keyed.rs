@@ -4,7 +4,7 @@
 
 use http::HeaderName;
 
-use super::key::{Base, FUNCTION, base_of};
+use super::key::{Base, DIMENSIONS, FUNCTION, base_of};
 use crate::plan::Scheme;
 
 /// A key, read.
@@ -23,6 +23,8 @@ pub struct Keyed {
     pub dimensions: Vec<String>,
     /// Bytes of the key of the URL alone, under which its variants are named.
     pub url: usize,
+    /// Where dimensions tell responses apart: bytes of the key with them, and the nonce of all that have any.
+    pub among: Option<(usize, u64)>,
     /// Of a variant: the nonce of its siblings, and the values of the fields that select it, in their order.
     pub variant: Option<(u64, Vec<Option<String>>)>,
 }
@@ -39,6 +41,8 @@ impl Keyed {
         let mut url = key.len() - rest.len();
         let mut function = None;
         let mut dimensions = Vec::new();
+        let mut among = None;
+        rest = rest.strip_prefix(&[DIMENSIONS]).unwrap_or(rest);
         while let Some((&kind, after)) = rest.split_first().filter(|(kind, _)| **kind != 0) {
             rest = after;
             let (name, value) = (text(counted(&mut rest)?), text(counted(&mut rest)?));
@@ -50,12 +54,22 @@ impl Keyed {
             dimensions.push(match kind {
                 b'v' => format!("experiment {name}={value}"),
                 b'c' => format!("claim {name}=…"),
+                b'i' => format!("identity {name}=…"),
+                b'f' => format!("hook {name}={}", shown(&name, &value)),
+                b'r' => format!("hook without {name}"),
                 b'k' => format!("cookie {name}=…"),
                 b'h' => format!("header {name}={}", shown(&name, &value)),
                 b'e' => format!("encoding {value}"),
                 b't' => format!("route {value}"),
                 _ => format!("{}: {name}={value}", char::from(kind)),
             });
+        }
+        if !dimensions.is_empty()
+            && let Some((_, after)) = rest.split_first()
+        {
+            let (nonce, after) = after.split_first_chunk::<8>()?;
+            among = Some((key.len() - rest.len(), u64::from_le_bytes(*nonce)));
+            rest = after;
         }
         let mut variant = None;
         if let Some((_, after)) = rest.split_first() {
@@ -75,6 +89,7 @@ impl Keyed {
             function,
             dimensions,
             url,
+            among,
             variant,
         })
     }
@@ -187,11 +202,16 @@ mod tests {
                 policy: &policy,
                 variants: &[("home", "control")],
                 claims: &[("sub", "u1")],
+                edge_set: &[],
+                hooked: &[],
                 tag: None,
             },
         );
-        bytes.push(0);
-        bytes.extend_from_slice(&7u64.to_le_bytes());
+        let with_dimensions = bytes.len();
+        for nonce in [9u64, 7] {
+            bytes.push(0);
+            bytes.extend_from_slice(&nonce.to_le_bytes());
+        }
         let names = [
             header::ACCEPT_LANGUAGE,
             header::COOKIE,
@@ -213,6 +233,7 @@ mod tests {
                 "cookie session=…"
             ]
         );
+        assert_eq!(keyed.among, Some((with_dimensions, 9)));
         assert_eq!(keyed.variant.as_ref().unwrap().0, 7);
         assert_eq!(
             keyed.selected_by(&names),

@@ -125,20 +125,15 @@ pub(super) fn dimensions(
         .cache
         .key_claims
         .iter()
-        .map(|name| {
-            (
-                &**name,
-                claims
-                    .and_then(|claims| claims.claim(name))
-                    .unwrap_or_default(),
-            )
-        })
+        .filter_map(|name| Some((&**name, claims?.claim(name)?)))
         .collect();
     let parts = KeyParts {
         headers: &asked.headers,
         policy: &route.cache,
         variants: &variants,
         claims: &claims,
+        edge_set: &[],
+        hooked: &[],
         tag: route.key_tag.as_deref(),
     };
     let mut bytes = Vec::new();

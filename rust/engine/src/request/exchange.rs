@@ -11,7 +11,7 @@ use edgerouter_core::{
         client_address::{self, Client},
         jwt::{Claims, JwtPolicy, TokenError},
     },
-    plan::{Route, RouteId, Target, matcher::Probe},
+    plan::{Route, RouteId, Select, Target, matcher::Probe},
     viewer,
 };
 use http::{
@@ -57,6 +57,8 @@ pub struct Exchange {
     /// Seconds for which a stored response must stay fresh to answer; only requests of the edge's own ask for it.
     pub fresh_for: Option<u32>,
     pub chosen: SmallVec<[Chosen; 1]>,
+    /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
+    pub hooked: Vec<HeaderName>,
     pub note: Note,
 }
 
@@ -184,6 +186,7 @@ impl Exchange {
             claims: None,
             fresh_for: None,
             chosen: SmallVec::new(),
+            hooked: Vec::new(),
             note: Note {
                 outcome: Outcome::Pass,
                 hit: false,
@@ -267,14 +270,15 @@ impl Exchange {
         }
     }
 
-    /// Whether the policy of the route makes anything but the URL part of the key.
+    /// Whether anything but the URL may be part of the key.
     pub fn has_dimensions(&self, route: &Route) -> bool {
         !self.chosen.is_empty()
             || !route.cache.key_headers.is_empty()
             || !route.cache.key_claims.is_empty()
             || route.cache.accept_encoding
             || route.key_tag.is_some()
-            || route.cache.key_cookies.is_some()
+            || !matches!(route.cache.key_cookies, None | Some(Select::None))
+            || !self.hooked.is_empty()
     }
 
     /// Names and variants of the route's experiments.
@@ -408,7 +412,7 @@ impl Exchange {
         let Some(query) = self.head.uri.query() else {
             return own();
         };
-        if route.forward.query == edgerouter_core::plan::Select::All {
+        if route.forward.query == Select::All {
             return own();
         }
         let mut target = self.head.uri.path().as_bytes().to_vec();

@@ -89,7 +89,8 @@ impl Slices {
 }
 
 /// The names that select among variants (RFC 9111 §4.1), and a nonce that is part of every variant's key: a new
-/// nonce makes all variants of before unreachable at once.
+/// nonce makes all variants of before unreachable at once. What leads to the responses that dimensions tell apart has no
+/// names.
 #[derive(Debug)]
 pub struct Variants {
     pub names: SmallVec<[HeaderName; 4]>,
@@ -103,6 +104,40 @@ impl Variants {
         key.push(0);
         key.extend_from_slice(&self.nonce.to_le_bytes());
         vary::secondary(key, &self.names, request, reduced);
+    }
+}
+
+/// The way from a URL to the response that a request selects: at most one entry that leads to the responses with
+/// dimensions, and one that names the selecting fields of `Vary`.
+#[derive(Debug)]
+pub struct Descent<'a> {
+    request: &'a HeaderMap,
+    reduced: bool,
+    hops: u8,
+}
+
+impl<'a> Descent<'a> {
+    /// `reduced` as for [`vary::secondary`].
+    pub fn new(has_dimensions: bool, request: &'a HeaderMap, reduced: bool) -> Self {
+        Self {
+            request,
+            reduced,
+            hops: if has_dimensions { 2 } else { 1 },
+        }
+    }
+
+    /// Extends `key`, which begins as the key of a URL with its dimensions, to what `view` leads to; false where it leads
+    /// to nothing.
+    pub fn descend(&mut self, view: View<'_>, key: &mut Vec<u8>) -> bool {
+        let View::Variants(variants) = view else {
+            return false;
+        };
+        let Some(hops) = self.hops.checked_sub(1) else {
+            return false;
+        };
+        self.hops = hops;
+        variants.select(key, self.request, self.reduced);
+        true
     }
 }
 

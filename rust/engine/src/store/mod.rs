@@ -24,7 +24,7 @@ mod thawed;
 mod tiers;
 
 pub use arriving::Arriving;
-pub use content::{Birth, Content, Object, Slices, Variants, View};
+pub use content::{Birth, Content, Descent, Object, Slices, Variants, View};
 pub use disk::{Disk, DiskFigures, Location};
 pub use entry::Entry;
 pub use flight::{Flights, Join, Landing};

@@ -10,6 +10,7 @@ use edgerouter_core::{
     cache::{
         decide::{self, Allowance, Decision, Failure, OriginHealth},
         freshness::Freshness,
+        key,
         slices::{ContentRange, First},
         storable::{Authorization, NotStored},
         validate, vary,
@@ -27,7 +28,6 @@ use super::{
     Held, Missing,
     flight::{Cut, fly, fly_alone},
     keep::{head_effects, take_tags},
-    look_up::variant_key,
     purged::{asked, unpurged},
     send::{Served, as_asked, part_of, read_along, stored, straight},
     slices::{self, Begin, Coverage, Fetched},
@@ -40,7 +40,7 @@ use crate::{
         origin::{self, Received, Unanswered},
     },
     store::{
-        Entry, Join, Landing, Object, View,
+        Descent, Entry, Join, Landing, Object,
         arriving::Reader,
         flight::{ArrivingResponse, Departure, Lead, Reuse},
         run,
@@ -316,19 +316,7 @@ fn split(missing: &Missing, names: &[HeaderName], secondary: &[u8]) -> Vec<u8> {
 
 /// What this request may use and did not find when it was looked up.
 fn arrived_meanwhile(x: &Exchange, route: &Route, missing: &Missing) -> Option<Arc<Entry>> {
-    let store = &x.worker.shared.store;
-    let parent = store.peek(&missing.url_key)?;
-    let entry = match parent.view() {
-        View::Object if missing.dimensions.is_empty() => Arc::clone(&parent),
-        View::Variants(variants) => {
-            let mut key = missing.url_key.clone();
-            key.extend_from_slice(&missing.dimensions);
-            let reduced = route.cache.accept_encoding;
-            variant_key(&mut key, variants, &x.head.headers, reduced);
-            store.peek(&key)?
-        }
-        View::Object | View::Unshared { .. } | View::Slice(_) => return None,
-    };
+    let entry = selected(x, route, missing)?;
     let known = missing.stale.as_ref();
     let new = known.is_none_or(|stale| !Arc::ptr_eq(stale, &entry));
     if !new {
@@ -359,17 +347,22 @@ fn suits(x: &Exchange, route: &Route, entry: &Entry, missing: &Missing) -> bool 
     if *entry.key() == *missing.url_key {
         return true;
     }
-    let Some(parent) = x.worker.shared.store.peek(&missing.url_key) else {
-        return false;
-    };
-    let View::Variants(variants) = parent.view() else {
-        return false;
-    };
-    let mut own = missing.url_key.clone();
-    own.extend_from_slice(&missing.dimensions);
+    selected(x, route, missing).is_some_and(|own| *own.key() == *entry.key())
+}
+
+/// The stored response that a request selects.
+fn selected(x: &Exchange, route: &Route, missing: &Missing) -> Option<Arc<Entry>> {
+    let store = &x.worker.shared.store;
+    let url = missing.url_key.len();
+    let mut key = missing.url_key.clone();
+    key.extend_from_slice(&missing.dimensions);
     let reduced = route.cache.accept_encoding;
-    variant_key(&mut own, variants, &x.head.headers, reduced);
-    *entry.key() == *own
+    let mut descent = Descent::new(key.len() > url, &x.head.headers, reduced);
+    let mut entry = store.peek(key::parent(&key, url))?;
+    while descent.descend(entry.view(), &mut key) {
+        entry = store.peek(&key)?;
+    }
+    entry.is_object().then_some(entry)
 }
 
 /// Without company: the answer is streamed to this client, and stored on the side when it may be.

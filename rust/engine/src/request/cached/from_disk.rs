@@ -13,9 +13,9 @@ use crate::{request::Exchange, store::Entry};
 #[derive(Default)]
 pub(super) struct Loaded(SmallVec<[(Box<[u8]>, Option<Arc<Entry>>); 2]>);
 
-/// The URL's entry and a variant's. What a request would read beyond that is being replaced as fast as it is read, and
-/// counts as missing.
-const MOST_READS: usize = 3;
+/// The entries that lead to a response, the response and its first slice. What a request would read beyond that is being
+/// replaced as fast as it is read, and counts as missing.
+const MOST_READS: usize = 4;
 
 impl Loaded {
     /// `Some(None)` when the disk was asked in vain, or has been asked enough.

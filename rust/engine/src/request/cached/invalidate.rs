@@ -43,5 +43,7 @@ pub fn invalidate(
         key::url(&mut url, x.base(), &target, query.as_deref(), &route.cache);
         worker.shared.invalidations.mark(&url);
         worker.shared.store.remove(&url);
+        url.push(key::DIMENSIONS);
+        worker.shared.store.remove(&url);
     }
 }

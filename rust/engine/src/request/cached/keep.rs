@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use edgerouter_core::{
     cache::{
-        freshness,
+        freshness, key,
         purge::{Subject, Verdict},
         refresh_ahead, slices,
         storable::{self, NotStored, StoreInput},
@@ -26,7 +26,6 @@ use smallvec::SmallVec;
 use super::{
     fetch::Question,
     flight::{Arrival, Departed},
-    look_up::variant_key,
 };
 use crate::{
     request::{
@@ -199,7 +198,8 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
     body.finish(end);
 }
 
-/// Puts a response under its key: the URL's own when nothing else tells responses apart, a variant's otherwise.
+/// Puts a response under its key: the URL's own when nothing else tells responses apart. With dimensions it goes below the
+/// entry that leads to those, and with selecting fields below one that names them.
 pub(super) fn keep(
     worker: &Rc<Worker>,
     question: &Question,
@@ -207,55 +207,16 @@ pub(super) fn keep(
     mut object: Object,
     birth: Birth,
 ) -> Option<Arc<Entry>> {
-    let store = &worker.shared.store;
-    if names.is_empty() && question.dimensions.is_empty() {
-        if let Some(newer) = newer(worker, &question.url_key, &object) {
-            return Some(newer);
-        }
-        adopt(worker, &question.url_key, &mut object);
-        let entry = Arc::new(Entry::new(
-            &question.url_key,
-            Content::Object(object),
-            birth,
-        ));
-        put(worker, question, &entry);
-        return Some(entry);
-    }
-    // Variants are found under no list that a purge named: it would say that they may be there still.
-    let known = (store.peek(&question.url_key)).filter(|known| !is_purged(worker, known));
-    let (names, nonce) = match known.as_ref().map(|entry| entry.view()) {
-        Some(View::Variants(known)) if names.iter().all(|name| known.names.contains(name)) => {
-            (known.names.clone(), known.nonce)
-        }
-        Some(View::Variants(known)) => {
-            let mut all = known.names.clone();
-            all.extend(
-                names
-                    .iter()
-                    .filter(|name| !known.names.contains(name))
-                    .cloned(),
-            );
-            (all, worker.random())
-        }
-        _ => (names.iter().cloned().collect(), worker.random()),
-    };
-    let variants = Variants { names, nonce };
     let mut key = question.url_key.clone();
     key.extend_from_slice(&question.dimensions);
-    variant_key(&mut key, &variants, &question.request, question.reduced);
-    let is_known =
-        matches!(known.as_ref().map(|e| e.view()), Some(View::Variants(v)) if v.nonce == nonce);
-    if !is_known {
-        let birth = Birth {
-            born: birth.born,
-            viewer: birth.viewer.clone(),
-            ..Birth::default()
-        };
-        store.insert(Arc::new(Entry::new(
-            &question.url_key,
-            Content::Variants(variants),
-            birth,
-        )));
+    if !question.dimensions.is_empty() {
+        let parent = key::parent(&key, question.url_key.len()).to_vec();
+        lead(worker, question, &parent, &[], &birth).select(&mut key, &question.request, false);
+    }
+    if !names.is_empty() {
+        let parent = key.clone();
+        let variants = lead(worker, question, &parent, names, &birth);
+        variants.select(&mut key, &question.request, question.reduced);
     }
     if let Some(newer) = newer(worker, &key, &object) {
         return Some(newer);
@@ -264,6 +225,42 @@ pub(super) fn keep(
     let entry = Arc::new(Entry::new(&key, Content::Object(object), birth));
     put(worker, question, &entry);
     Some(entry)
+}
+
+/// The entry of `parent` that leads to variants by these names and those that it has already; a new one where it has fewer.
+fn lead(
+    worker: &Rc<Worker>,
+    question: &Question,
+    parent: &[u8],
+    names: &[HeaderName],
+    birth: &Birth,
+) -> Variants {
+    let store = &worker.shared.store;
+    // Variants are found under no list that a purge named: it would say that they may be there still.
+    let known = (store.peek(parent)).filter(|known| !is_purged(worker, known));
+    let mut all: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    if let Some(View::Variants(known)) = known.as_ref().map(|entry| entry.view()) {
+        all.clone_from(&known.names);
+        if names.iter().all(|name| all.contains(name)) {
+            return Variants {
+                names: all,
+                nonce: known.nonce,
+            };
+        }
+    }
+    let more = names.iter().filter(|name| !all.contains(name)).cloned();
+    let more: SmallVec<[HeaderName; 4]> = more.collect();
+    all.extend(more);
+    let nonce = worker.random();
+    let birth = Birth {
+        born: birth.born,
+        viewer: birth.viewer.clone(),
+        ..Birth::default()
+    };
+    let variants = |names| Variants { names, nonce };
+    let entry = Entry::new(parent, Content::Variants(variants(all.clone())), birth);
+    put(worker, question, &Arc::new(entry));
+    variants(all)
 }
 
 /// Stores what was asked for after the last unsafe request to its URL. Looked at again once it is stored: so it is either
@@ -343,14 +340,17 @@ pub(super) fn outdate(
 
 /// For a while, requests like this one do not wait for one another.
 pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question) {
-    if worker.shared.store.peek(&question.url_key).is_some() {
+    let mut key = question.url_key.clone();
+    key.extend_from_slice(&question.dimensions);
+    let parent = key::parent(&key, question.url_key.len());
+    if worker.shared.store.peek(parent).is_some() {
         return;
     }
     let until = worker.clock.unix_now() + UNSHARED_FOR;
-    worker.shared.store.insert(Arc::new(Entry::marker(
-        &question.url_key,
-        Content::Unshared { until },
-    )));
+    worker
+        .shared
+        .store
+        .insert(Arc::new(Entry::marker(parent, Content::Unshared { until })));
 }
 
 /// Seconds for which an answer that could not be stored switches coalescing off for its URL.

@@ -1,8 +1,8 @@
 //! Phases 8 and 9: the key, and what the store has under it.
 //!
-//! A response is found in at most two steps: the URL's own key, and where it has variants (by `Vary`, by the policy's
-//! key, by an experiment) the variant's. Dropping the URL's entry makes all of its variants unreachable at once, so
-//! invalidation never walks.
+//! A response is found under the URL's own key; where requests have dimensions (by the policy's key, by an experiment, by
+//! hooks) under that of the URL with them, which an entry leads to; and where it has variants by `Vary` one step below.
+//! Dropping the one or two entries that a URL has makes all of them unreachable at once, so invalidation never walks.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -17,7 +17,7 @@ use edgerouter_core::{
     http::{cache_control::RequestDirectives, structured::Forward},
     plan::{Route, Target},
 };
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use smallvec::SmallVec;
 
 use super::{
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     request::{Exchange, answer},
-    store::{Entry, Object, Store, Variants, View, flight::Departure},
+    store::{Descent, Entry, Object, Store, View, flight::Departure},
     telemetry::Outcome,
 };
 
@@ -72,8 +72,9 @@ pub(super) fn look_up_with(
         &route.cache,
     );
     let url_length = scratch.len();
-    let has_dimensions = dimensions(&mut scratch, x, route);
+    dimensions(&mut scratch, x, route);
     let dimensions_end = scratch.len();
+    let has_dimensions = dimensions_end > url_length;
 
     if route.cache.status_key {
         x.note.key = Some(key::describe(&scratch).into_boxed_str());
@@ -83,35 +84,34 @@ pub(super) fn look_up_with(
     let mut unshared = false;
     let mut found = None;
     let store = &worker.shared.store;
-    let url_key = scratch.get(..url_length).unwrap_or_default();
-    if let Some(entry) = find(store, loaded, url_key)? {
+    let mut descent = Descent::new(has_dimensions, &x.head.headers, route.cache.accept_encoding);
+    let mut next = find(store, loaded, key::parent(&scratch, url_length))?;
+    let mut above: Option<Arc<Entry>> = None;
+    while let Some(entry) = next {
         match entry.view() {
-            View::Object if !has_dimensions => found = Some(entry),
-            View::Object => (why, detail) = (Forward::VaryMiss, "variant-absent"),
-            View::Variants(variants) => {
-                variant_key(
-                    &mut scratch,
-                    variants,
-                    &x.head.headers,
-                    route.cache.accept_encoding,
-                );
-                (why, detail) = (Forward::VaryMiss, "variant-absent");
-                match find(store, loaded, &scratch)? {
-                    Some(variant) => match variant.view() {
-                        View::Object => found = Some(variant),
-                        View::Unshared { until } => unshared = until > x.now,
-                        View::Variants(_) | View::Slice(_) => {}
-                    },
-                    // The sweep has been here: what is gone is the URL, not only this variant of it.
-                    None if unpurged(x, Arc::clone(&entry)).is_none() => {
-                        (why, detail) = (Forward::UriMiss, "purged");
-                    }
-                    None => {}
-                }
+            View::Object => {
+                found = Some(entry);
+                break;
             }
-            View::Unshared { until } => unshared = until > x.now,
-            View::Slice(_) => {}
+            View::Unshared { until } => {
+                unshared = until > x.now;
+                break;
+            }
+            view => {
+                if !descent.descend(view, &mut scratch) {
+                    break;
+                }
+                (why, detail) = (Forward::VaryMiss, "variant-absent");
+            }
         }
+        next = find(store, loaded, &scratch)?;
+        above = next.is_none().then_some(entry);
+    }
+    // The sweep has been here: what is gone is the URL, not only this variant of it.
+    if let Some(above) = above
+        && unpurged(x, above).is_none()
+    {
+        (why, detail) = (Forward::UriMiss, "purged");
     }
 
     let missing = |stale, why, detail, collapse, unshared| Missing {
@@ -290,24 +290,16 @@ fn refreshes_ahead(x: &Exchange, route: &Route, object: &Object) -> bool {
         && refresh_ahead::due(&object.freshness, object.took, beta, now, x.worker.random())
 }
 
-/// Appends what the route's policy makes part of the key beyond the URL; false when there is nothing.
-pub(super) fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) -> bool {
+/// Appends what this request adds to the key of its URL, if anything.
+pub(super) fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) {
     if !x.has_dimensions(route) {
-        return false;
+        return;
     }
     let claims: SmallVec<[(&str, &str); 2]> = route
         .cache
         .key_claims
         .iter()
-        .map(|name| {
-            (
-                &**name,
-                x.claims
-                    .as_ref()
-                    .and_then(|claims| claims.claim(name))
-                    .unwrap_or_default(),
-            )
-        })
+        .filter_map(|name| Some((&**name, x.claims.as_ref()?.claim(name)?)))
         .collect();
     let variants: SmallVec<[(&str, &str); 2]> = x.variants(route).collect();
     let parts = KeyParts {
@@ -315,18 +307,9 @@ pub(super) fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) -> bool
         policy: &route.cache,
         variants: &variants,
         claims: &claims,
+        edge_set: &[],
+        hooked: &x.hooked,
         tag: route.key_tag.as_deref(),
     };
     key::dimensions(out, &parts);
-    true
-}
-
-/// Extends URL key and dimensions to the key of a variant. `reduced` as for [`vary::secondary`].
-pub(super) fn variant_key(
-    out: &mut Vec<u8>,
-    variants: &Variants,
-    request: &HeaderMap,
-    reduced: bool,
-) {
-    variants.select(out, request, reduced);
 }
