@@ -112,6 +112,7 @@ class Engine:
         admin: str | None = None,
         admin_token: str | None = None,
         workers: int | None = None,
+        descriptors: int | None = None,
         test_clock: bool = False,
     ) -> Engine:
         """Compiles; raises ``ConfigError`` with every problem."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value
+from edgerouter.descriptors import raise_limit
 from edgerouter.errors import ConfigError, EdgeError, ListenError
 from edgerouter.purging import Purging
 from edgerouter.secrets import Secret, as_secret, reveal
@@ -104,6 +105,7 @@ class Server(Purging):
                 admin=admin,
                 admin_token=token,
                 workers=settings.workers,
+                descriptors=raise_limit(),
                 test_clock=test_clock,
             )
             engine.admin_keys(keys)

@@ -33,10 +33,10 @@ Site = Callable[..., httpx.Client]
 class Process:
     """``edgerouter run`` as a user starts it."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, by: tuple[str, ...] = ()) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edgerouter", *arguments],
+            [*by, sys.executable, "-m", "edgerouter", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

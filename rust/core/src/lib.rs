@@ -6,6 +6,7 @@
 //! `origin` ← `admit`, `viewer`, `finish`, `explain`, which answer the phases of a request.
 
 pub mod admit;
+pub mod bounds;
 pub mod cache;
 pub mod cloudfront;
 pub mod experiment;

@@ -29,6 +29,7 @@ use crate::{
         self,
         conn::Verdict,
         tcp::{self, BindError},
+        tight::{self, Tight},
     },
     prefetch::predicted::{Navigation, QUEUE},
     purge::{self, Purges},
@@ -48,6 +49,8 @@ pub struct Settings {
     pub admin_keys: Vec<(String, String)>,
     /// `None`: one for each core.
     pub workers: Option<usize>,
+    /// Files and sockets that the process may have open (`RLIMIT_NOFILE`).
+    pub descriptors: Option<u64>,
     /// Tests may move the wall clock.
     pub test_clock: bool,
 }
@@ -60,6 +63,7 @@ impl std::fmt::Debug for Settings {
             .field("admin_token", &self.admin_token.as_ref().map(|_| "…"))
             .field("admin_keys", &self.admin_keys.len())
             .field("workers", &self.workers)
+            .field("descriptors", &self.descriptors)
             .field("test_clock", &self.test_clock)
             .finish()
     }
@@ -140,7 +144,7 @@ impl Engine {
             .and_then(|socket| socket.local_addr().ok());
 
         let (navigations, told) = mpsc::channel(QUEUE);
-        let shared = share(plan, functions, workers, settings.test_clock, navigations)?;
+        let shared = share(plan, functions, workers, &settings, navigations)?;
         let (life, watched) = watch::channel(Life::Serving);
         let mut threads = Vec::new();
         let (ready, started) = signals::channel();
@@ -193,12 +197,14 @@ impl Engine {
         let previous = self.shared.live.load_full();
         let version = previous.version + 1;
         let keys = KeySources::succeed(&previous.keys, &plan);
+        let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
         self.shared.metrics.plan_changed(&plan, version);
         self.shared.live.store(Arc::new(Live {
             plan,
             functions,
             version,
             keys,
+            connections,
         }));
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         self.shared.metrics.reload(true);
@@ -301,9 +307,13 @@ fn share(
     plan: Plan,
     functions: Arc<dyn Functions>,
     workers: usize,
-    test_clock: bool,
+    settings: &Settings,
     navigations: mpsc::Sender<Navigation>,
 ) -> Result<Arc<Shared>, StartError> {
+    // Before the disk tier opens files of its own, which are reckoned with apart.
+    let descriptors = settings
+        .descriptors
+        .map(|limit| tight::descriptors(limit, workers));
     let capacity = plan
         .limits
         .memory_cache_bytes
@@ -319,6 +329,7 @@ fn share(
     // One more than serve: the background has a worker of its own.
     let metrics = Metrics::new(workers + 1, &plan);
     let keys = KeySources::of(&plan);
+    let connections = tight::fit(descriptors, &plan, None);
     Ok(Arc::new(Shared {
         store,
         flights: Flights::new(),
@@ -332,14 +343,17 @@ fn share(
         health: Arc::new(HealthBoard::new(&plan)),
         metrics,
         connections: AtomicUsize::new(0),
+        descriptors,
+        tight: (0..workers).map(|_| Tight::default()).collect(),
         draining: AtomicBool::new(false),
         epoch: AtomicU64::new(0),
-        test_clock: test_clock.then(AtomicI64::default),
+        test_clock: settings.test_clock.then(AtomicI64::default),
         live: ArcSwap::from_pointee(Live {
             plan,
             functions,
             version: 1,
             keys,
+            connections,
         }),
     }))
 }
@@ -406,6 +420,7 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
     loop {
         tokio::select! {
             _ = seconds.tick() => worker.tick(),
+            () = tight::asked(worker) => {}
             changed = life.changed() => {
                 let now = if changed.is_err() { Life::Ended } else { *life.borrow_and_update() };
                 match now {

@@ -16,6 +16,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edgerouter_core::{
+    bounds::descriptors::Descriptors,
     http::structured::{self, CacheStatus},
     plan::Plan,
 };
@@ -28,7 +29,10 @@ use crate::{
     function_cache,
     functions::Functions,
     identity::{KeySources, Remembered},
-    listen::Conn,
+    listen::{
+        Conn,
+        tight::{Idlest, Tight},
+    },
     prefetch::predicted::Navigation,
     purge::Purges,
     store::{Flights, Invalidations, Runs, Store},
@@ -43,6 +47,8 @@ pub struct Live {
     pub functions: Arc<dyn Functions>,
     pub version: u64,
     pub keys: KeySources,
+    /// Client connections: those of the plan, as far as the process has descriptors for them.
+    pub connections: usize,
 }
 
 /// What all workers share.
@@ -69,6 +75,10 @@ pub struct Shared {
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,
     pub connections: AtomicUsize,
+    /// `None` where the limit of the process is not known.
+    pub descriptors: Option<Descriptors>,
+    /// For each worker, that others need a connection of its own to give way.
+    pub tight: Box<[Tight]>,
     pub draining: AtomicBool,
 }
 
@@ -81,6 +91,8 @@ pub struct Worker {
     pub values: Values,
     pub remembered: RefCell<Remembered>,
     pub connections: RefCell<Slab<Rc<Conn>>>,
+    pub(crate) idlest: RefCell<Idlest>,
+    pub(crate) index: usize,
     /// Scratch space for cache keys; borrowed for the length of one look-up.
     pub key: RefCell<Vec<u8>>,
     pub random: RefCell<fastrand::Rng>,
@@ -142,6 +154,8 @@ impl Worker {
             values: Values::default(),
             remembered: RefCell::new(Remembered::new(remembered)),
             connections: RefCell::new(Slab::new()),
+            idlest: RefCell::default(),
+            index,
             key: RefCell::new(Vec::with_capacity(1024)),
             random: RefCell::new(random),
             inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),

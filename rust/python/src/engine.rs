@@ -44,7 +44,7 @@ fn address_of(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None, test_clock=false))]
+    #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None, descriptors=None, test_clock=false))]
     #[allow(clippy::too_many_arguments)] // keywords on Python's side
     fn create(
         py: Python<'_>,
@@ -54,6 +54,7 @@ impl Engine {
         admin: Option<String>,
         admin_token: Option<String>,
         workers: Option<usize>,
+        descriptors: Option<u64>,
         test_clock: bool,
     ) -> PyResult<Self> {
         let plan = compiled(py, plan)?;
@@ -69,6 +70,7 @@ impl Engine {
                 .transpose()?,
             admin_token,
             workers,
+            descriptors,
             test_clock,
         };
         let runner = Runner::new(&plan.limits)?;

@@ -157,6 +157,12 @@ impl Conn {
         self.waiting.get() != Waiting::Nothing && self.tunnel.borrow().is_none()
     }
 
+    /// When it began to wait for a request or the rest of its head; `None` while one is being answered.
+    pub fn idle_since(&self) -> Option<u64> {
+        let live = matches!(self.verdict.get(), Verdict::Live | Verdict::HeadTooSlow);
+        (live && self.is_idle()).then(|| self.since.get())
+    }
+
     /// HTTP is over; what follows is with whoever takes this.
     pub fn leave(&self, remains: Remains) {
         *self.remains.borrow_mut() = Some(remains);

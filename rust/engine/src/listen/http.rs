@@ -17,21 +17,26 @@ use tokio::{
 use super::{
     conn::{Conn, Verdict},
     guarded::{Guarded, Remains},
+    tight::{self, Spare},
 };
 use crate::{request, server::Life, telemetry::Refused, worker::Worker};
 
 /// Accepts until the engine drains, and then what the kernel has already accepted for us.
 pub async fn accept(worker: Rc<Worker>, listener: TcpListener, mut life: watch::Receiver<Life>) {
+    let mut spare = Spare::new();
     loop {
         tokio::select! {
             biased;
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => take(&worker, stream, peer, false),
-                Err(error) => {
-                    // Out of descriptors, most likely: waiting lets connections end.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok((stream, peer)) => {
+                    if take(&worker, stream, peer, false) == Taken::InPlaceOfAnother {
+                        // The other one closes before the next one is accepted.
+                        tokio::task::yield_now().await;
+                    }
                 }
+                Err(error) if tight::exhausted(&error) => spare.refuse_one(&worker, &listener, &error).await,
+                // It was closed before it was accepted; the next one may be well.
+                Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
             },
             changed = life.changed() => {
                 if changed.is_err() || *life.borrow_and_update() != Life::Serving {
@@ -50,13 +55,28 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener, mut life: watch::
     }
 }
 
-fn take(worker: &Rc<Worker>, stream: TcpStream, peer: std::net::SocketAddr, draining: bool) {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Beside,
+    InPlaceOfAnother,
+    No,
+}
+
+fn take(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: std::net::SocketAddr,
+    draining: bool,
+) -> Taken {
     let shared = &worker.shared;
-    let most = worker.live().plan.limits.connections;
-    if shared.connections.fetch_add(1, Ordering::AcqRel) >= most {
+    let most = worker.live().connections;
+    let others = shared.connections.fetch_add(1, Ordering::AcqRel);
+    let full = others >= most;
+    // An idle one of this worker, or soon of another: the new one may have a request.
+    if full && !tight::give_way(worker, others - most) {
         shared.connections.fetch_sub(1, Ordering::AcqRel);
         worker.metrics.refused(Refused::TooManyConnections);
-        return;
+        return Taken::No;
     }
     worker.metrics.accepted();
     let conn = Rc::new(Conn::new(peer, false, worker.clock.ticks()));
@@ -72,6 +92,11 @@ fn take(worker: &Rc<Worker>, stream: TcpStream, peer: std::net::SocketAddr, drai
         see_through(&left.worker, stream, conn).await;
         drop(left);
     });
+    if full {
+        Taken::InPlaceOfAnother
+    } else {
+        Taken::Beside
+    }
 }
 
 /// Takes a connection out of the accounts when its task ends, however it ends.

@@ -5,5 +5,6 @@ pub mod guarded;
 pub mod http;
 pub mod interim;
 pub mod tcp;
+pub mod tight;
 
 pub use conn::Conn;

@@ -22,11 +22,16 @@ pub(super) fn escaped(value: &str) -> String {
         .replace('\n', "\\n")
 }
 
-const FAMILIES: [(&str, &str, &str); 11] = [
+const FAMILIES: [(&str, &str, &str); 12] = [
     (
         "refused",
         "edgerouter_refused_total",
         "Requests and connections turned away before routing, by reason.",
+    ),
+    (
+        "gave_way",
+        "edgerouter_connections_gave_way_total",
+        "Idle connections that were ended so that a new one had room.",
     ),
     (
         "jwt",

@@ -188,6 +188,11 @@ impl WorkerMetrics {
         self.rare("refused", format!("reason=\"{}\"", refused.into().as_str()));
     }
 
+    /// An idle connection was ended so that a new one had room.
+    pub fn gave_way(&self) {
+        self.rare("gave_way", String::new());
+    }
+
     /// The result of looking at a token.
     pub fn jwt(&self, result: &'static str) {
         if result == "remembered" {

@@ -1,0 +1,127 @@
+//! How the file descriptors of the process are shared out (setrlimit(2), `RLIMIT_NOFILE`).
+
+use crate::plan::Plan;
+
+/// For the admin listener's connections and what its answers open, and for log files, name look-ups and what Python code
+/// opens.
+const ADMIN: u64 = 72;
+const PYTHON: u64 = 64;
+/// Of each event loop: its epoll instance, its waker, and the sockets that it has accepted but not counted yet.
+const A_LOOP: u64 = 12;
+/// Connections that are always allowed: with fewer an edge would be no edge.
+const LEAST: u64 = 16;
+
+/// What of the process's descriptors is spoken for, as far as it is known at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptors {
+    /// The soft limit.
+    pub limit: u64,
+    /// Those open before the first connection.
+    pub open: u64,
+    /// Event loops.
+    pub loops: u64,
+}
+
+impl Descriptors {
+    /// The client connections that fit, of those that `plan` wants.
+    pub fn connections(&self, plan: &Plan) -> usize {
+        let left = self.limit.saturating_sub(self.reserve(plan)).max(LEAST);
+        plan.limits
+            .connections
+            .min(usize::try_from(left).unwrap_or(usize::MAX))
+    }
+
+    /// What is kept for everything but client connections.
+    pub fn reserve(&self, plan: &Plan) -> u64 {
+        let loops = self.loops.saturating_mul(A_LOOP);
+        let disk = plan.disk_cache.as_ref().map_or(0, |disk| {
+            let segment = disk.segment_bytes.unwrap_or(disk.size / 128);
+            let segment = segment.clamp(64 << 10, 1 << 30);
+            // Each segment has a file that stays open and a sidecar that is read at times.
+            disk.size.div_ceil(segment).saturating_add(8)
+        });
+        [self.open, ADMIN, PYTHON, loops, disk, self.origins(plan)]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Origins get what they may use at most, up to a quarter of all.
+    fn origins(&self, plan: &Plan) -> u64 {
+        let most = plan
+            .origins
+            .iter()
+            .map(|origin| origin.max_connections as u64)
+            .fold(0, u64::saturating_add)
+            .saturating_mul(self.loops);
+        most.min(self.limit / 4)
+    }
+}
+
+/// Which of the connections that wait for a request give way first: the `most` that have waited longest, from the longest
+/// on. Each is given with the time at which it began to wait.
+pub fn longest_idle<T>(mut idle: Vec<(u64, T)>, most: usize) -> Vec<T> {
+    if idle.len() > most && most > 0 {
+        idle.select_nth_unstable_by_key(most - 1, |(since, _)| *since);
+    }
+    idle.truncate(most);
+    idle.sort_by_key(|(since, _)| *since);
+    idle.into_iter().map(|(_, one)| one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::plan::compile;
+
+    fn plan(more: &str) -> Plan {
+        let json = format!(r#"{{"version":1,"name":"test"{more}}}"#);
+        compile(json.as_bytes()).unwrap()
+    }
+
+    fn descriptors(limit: u64) -> Descriptors {
+        Descriptors {
+            limit,
+            open: 40,
+            loops: 4,
+        }
+    }
+
+    #[test]
+    fn connections_fit_beside_what_else_needs_descriptors() {
+        let origin = r#","origins":[{"name":"a","url":"http://a.example"}]"#;
+        let disk = r#","disk_cache":{"path":"/d","size":134217728,"segment_bytes":1048576}"#;
+        let wanted = r#","limits":{"connections":100}"#;
+        // open + admin + Python + loops: 40 + 72 + 64 + 48.
+        for (more, limit, connections) in [
+            ("", 1_048_576, 50_000),
+            ("", 1_024, 800),
+            (wanted, 1_024, 100),
+            // 256 for each loop, but no more than a quarter.
+            (origin, 1_024, 800 - 256),
+            (origin, 65_536, 50_000),
+            (disk, 1_024, 800 - 136),
+            ("", 230, 16),
+            ("", 0, 16),
+        ] {
+            let fits = descriptors(limit).connections(&plan(more));
+            assert_eq!(fits, connections, "{more} {limit}");
+        }
+    }
+
+    #[test]
+    fn those_that_waited_longest_come_first() {
+        for (idle, most, first) in [
+            (vec![], 3, vec![]),
+            (vec![(5, 'a')], 0, vec![]),
+            (
+                vec![(5, 'a'), (2, 'b'), (9, 'c'), (1, 'd')],
+                2,
+                vec!['d', 'b'],
+            ),
+            (vec![(5, 'a'), (2, 'b')], 9, vec!['b', 'a']),
+        ] {
+            assert_eq!(longest_idle(idle, most), first);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! When connections or descriptors run out: the connection that has been idle longest gives way to the new one.
+//!
+//! A worker ends connections of its own; where it has none that are idle, it asks the others. No connection is left in the
+//! kernel's queue: one for which nothing gives way is accepted and closed, and counted.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    future::poll_fn,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::{
+    bounds::descriptors::{self, Descriptors},
+    plan::Plan,
+};
+use tokio::{net::TcpListener, sync::Notify};
+
+use super::conn::Verdict;
+use crate::{telemetry::Refused, worker::Worker};
+
+/// New connections that wait for another worker to end one, beyond the bound.
+const WAITING: usize = 32;
+/// Idle connections that one look at all of them finds, at least; a sixteenth of them otherwise.
+const FOUND: usize = 16;
+
+/// The connections that give way next, by what one look at all of them found.
+#[derive(Debug, Default)]
+pub(crate) struct Idlest {
+    /// Seat, and since when it was idle.
+    found: VecDeque<(usize, u64)>,
+    /// When an error was logged last.
+    said: Option<Instant>,
+}
+
+/// What other workers want of one.
+#[derive(Debug, Default)]
+pub struct Tight {
+    /// Whatever the count of connections says: descriptors have run out.
+    descriptors: AtomicBool,
+    told: Notify,
+}
+
+/// What of the process's descriptors is taken before the first connection.
+pub fn descriptors(limit: u64, workers: usize) -> Descriptors {
+    let open = std::fs::read_dir("/proc/self/fd").map_or(64, Iterator::count);
+    Descriptors {
+        limit,
+        open: open as u64,
+        // The background, the admin listener and Python have loops of their own.
+        loops: workers as u64 + 3,
+    }
+}
+
+/// The connections that a plan gets. Says so where it is less than it wants; `before`: what was said already.
+pub fn fit(descriptors: Option<Descriptors>, plan: &Plan, before: Option<&Plan>) -> usize {
+    let wanted = plan.limits.connections;
+    let Some(descriptors) = descriptors else {
+        return wanted;
+    };
+    let fits = descriptors.connections(plan);
+    if fits < wanted && before.is_none_or(|before| descriptors.connections(before) != fits) {
+        tracing::warn!(
+            "limits.connections is {wanted}, but the limit on open files of this process ({}) leaves room for {fits}: \
+             raise its hard limit (ulimit -Hn, LimitNOFILE=), or lower limits.connections",
+            descriptors.limit,
+        );
+    }
+    fits
+}
+
+/// Whether an error says that the process or the machine has no more descriptors or memory for sockets.
+pub fn exhausted(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM.
+    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+}
+
+/// Makes an idle connection end so that another can take its place: one of this worker's, or else one of the others',
+/// as long as not too many (`beyond`) wait for that already.
+pub fn give_way(worker: &Worker, beyond: usize) -> bool {
+    if end_idlest(worker) {
+        return true;
+    }
+    if beyond >= WAITING {
+        return false;
+    }
+    ask_others(worker, false)
+}
+
+/// False when there is no other worker.
+fn ask_others(worker: &Worker, descriptors: bool) -> bool {
+    let mut asked = false;
+    for (index, other) in worker.shared.tight.iter().enumerate() {
+        if index != worker.index {
+            other.descriptors.fetch_or(descriptors, Ordering::AcqRel);
+            other.told.notify_one();
+            asked = true;
+        }
+    }
+    asked
+}
+
+/// Ends the connection of this worker that has been idle longest. False when none is.
+fn end_idlest(worker: &Worker) -> bool {
+    let mut idlest = worker.idlest.borrow_mut();
+    let connections = worker.connections.borrow();
+    for look in 0..2 {
+        while let Some((seat, since)) = idlest.found.pop_front() {
+            // It may have got a request meanwhile, or another one its seat.
+            if let Some(conn) = connections.get(seat)
+                && conn.idle_since() == Some(since)
+            {
+                conn.sentence(Verdict::End);
+                worker.metrics.gave_way();
+                return true;
+            }
+        }
+        if look == 0 {
+            let idle: Vec<_> = connections
+                .iter()
+                .filter_map(|(seat, conn)| conn.idle_since().map(|since| (since, (seat, since))))
+                .collect();
+            let most = FOUND.max(idle.len() / 16);
+            idlest.found = descriptors::longest_idle(idle, most).into();
+        }
+    }
+    false
+}
+
+/// Answers other workers that need room, whenever they ask.
+pub async fn asked(worker: &Worker) {
+    let Some(own) = worker.shared.tight.get(worker.index) else {
+        return std::future::pending().await;
+    };
+    own.told.notified().await;
+    let most = worker.live().connections;
+    let over = || worker.shared.connections.load(Ordering::Acquire) > most;
+    while (own.descriptors.swap(false, Ordering::AcqRel) || over()) && end_idlest(worker) {
+        // It counts until its task has run.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A descriptor in hand, so that there is one for a connection that has to be refused.
+pub struct Spare(Option<File>);
+
+impl Spare {
+    pub fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// Makes room where a connection could not be accepted, or accepts and closes it.
+    pub async fn refuse_one(&mut self, worker: &Worker, listener: &TcpListener, error: &io::Error) {
+        say(worker, error);
+        if end_idlest(worker) {
+            // Its descriptor is free once its task has run.
+            tokio::task::yield_now().await;
+            return;
+        }
+        ask_others(worker, true);
+        if self.0.take().is_some() {
+            let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+            if let Poll::Ready(Ok((stream, _))) = accepted {
+                drop(stream);
+                worker.metrics.refused(Refused::TooManyConnections);
+            }
+        } else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.0 = File::open("/dev/null").ok();
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Once a minute at most: the workers have other things to do.
+fn say(worker: &Worker, error: &io::Error) {
+    let mut idlest = worker.idlest.borrow_mut();
+    let now = Instant::now();
+    if idlest
+        .said
+        .is_none_or(|said| now.duration_since(said) >= Duration::from_secs(60))
+    {
+        idlest.said = Some(now);
+        tracing::warn!(
+            %error,
+            "no descriptor for a new connection: idle ones give way; raise the limit on open files (ulimit -n)"
+        );
+    }
+}
