@@ -9,7 +9,9 @@ from edgerouter import cache
 from edgerouter.cache import CachePolicy, all_except, only
 from edgerouter.edge import Edge
 from edgerouter.errors import (
+    Abort,
     BindingError,
+    BodyError,
     CacheError,
     ConfigError,
     EdgeError,
@@ -41,8 +43,10 @@ from edgerouter.service_worker import ServiceWorker
 from edgerouter.storage import DiskCache
 
 __all__ = [
+    "Abort",
     "AsyncContext",
     "BindingError",
+    "BodyError",
     "CacheError",
     "CachePolicy",
     "ConfigError",

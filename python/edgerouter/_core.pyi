@@ -114,8 +114,12 @@ class Engine:
         workers: int | None = None,
         descriptors: int | None = None,
         test_clock: bool = False,
+        traces: bool = False,
     ) -> Engine:
-        """Compiles; raises ``ConfigError`` with every problem."""
+        """Compiles; raises ``ConfigError`` with every problem.
+
+        ``traces``: error pages show clients on this machine the traceback.
+        """
     def start(self) -> None:
         """Binds and serves; returns when every worker accepts. Raises ``ListenError``."""
     def reload(self, plan: bytes, callables: Iterable[_Callable]) -> int:
@@ -297,9 +301,9 @@ class Request:
     def body(self) -> bytes:
         """The whole body; hooks see none."""
     def text(self) -> str:
-        """The body as UTF-8; ``ValueError`` when it is not."""
+        """The body as UTF-8; ``BodyError``, a ``ValueError`` that is answered with 400, when it is not."""
     def json(self) -> Any:
-        """The body as JSON; ``ValueError`` when it is not."""
+        """The body as JSON; ``BodyError``, a ``ValueError`` that is answered with 400, when it is not."""
 
 @final
 class Response:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
@@ -19,6 +19,7 @@ from edgerouter import plugins, secrets
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.experiments import Experiment
+from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.identity import Jwt
 from edgerouter.origins import Group, Health, Origin
 from edgerouter.plan import CallableSpec, Called, Limits, Plan
@@ -322,11 +323,14 @@ class Edge(Purging):
         serial: bool = False,
         blocking: bool = False,
         timeout: Duration | None = None,
-    ) -> Callable[[F], F]:
+    ) -> FunctionDecorator:
         """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
 
-        A plain ``def`` runs on a thread, and may run several times at once; an ``async def`` on the event loop.
+        A function returns a ``Response``, text, bytes, or a dictionary or list that JSON can hold. An async one gets an
+        ``AsyncContext``. A plain
+        ``def`` runs on a thread, and may run several times at once; an ``async def`` on the event loop.
 
+        ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``experiment``  see ``route``
         ``inline``  it promises never to block or wait, and is called on the worker itself
         ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
         ``blocking``  does nothing any more, and the log says so
@@ -358,6 +362,45 @@ class Edge(Purging):
 
         return register
 
+    @overload
+    def on(
+        self,
+        phase: Literal["viewer_request", "origin_request"],
+        pattern: str = ...,
+        *,
+        host: str | None = ...,
+        inline: bool = ...,
+        serial: bool = ...,
+        blocking: bool = ...,
+        timeout: Duration | None = ...,
+        fail: Literal["open", "closed"] = ...,
+    ) -> RequestHookDecorator: ...
+    @overload
+    def on(
+        self,
+        phase: Literal["origin_response", "viewer_response"],
+        pattern: str = ...,
+        *,
+        host: str | None = ...,
+        inline: bool = ...,
+        serial: bool = ...,
+        blocking: bool = ...,
+        timeout: Duration | None = ...,
+        fail: Literal["open", "closed"] = ...,
+    ) -> ResponseHookDecorator: ...
+    @overload
+    def on(
+        self,
+        phase: Phase,
+        pattern: str = ...,
+        *,
+        host: str | None = ...,
+        inline: bool = ...,
+        serial: bool = ...,
+        blocking: bool = ...,
+        timeout: Duration | None = ...,
+        fail: Literal["open", "closed"] = ...,
+    ) -> Callable[[F], F]: ...
     def on(
         self,
         phase: Phase,
@@ -369,13 +412,15 @@ class Edge(Purging):
         blocking: bool = False,
         timeout: Duration | None = None,
         fail: Literal["open", "closed"] = "closed",
-    ) -> Callable[[F], F]:
+    ) -> RequestHookDecorator | ResponseHookDecorator | Callable[[F], F]:
         """Declares a hook: it is asked in ``phase`` for every request that matches ``pattern``.
 
         ``viewer_request`` and ``origin_request`` hooks take ``(request, ctx)``; ``origin_response`` and
         ``viewer_response`` hooks take ``(request, response, ctx)``. A hook returns nothing to go on, the changed
-        request or response, or in the request phases a ``Response`` to answer now.
+        request or response, or in the request phases a ``Response`` to answer now. Async hooks get an ``AsyncContext``.
 
+        ``host``  the one host on which it runs; ``None``: any
+        ``inline``, ``serial``, ``blocking``, ``timeout``  as for ``function``
         ``fail``  ``"closed"``: a hook that fails costs its request a 502 or 504; ``"open"``: go on without it
         """
 

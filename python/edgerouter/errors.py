@@ -6,11 +6,13 @@ not for a mistake in a configuration.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 __all__ = [
+    "Abort",
     "BindingError",
+    "BodyError",
     "CacheError",
     "ConfigError",
     "EdgeError",
@@ -77,3 +79,39 @@ class FunctionError(EdgeError):
 
 class BindingError(EdgeError):
     """Something bound to the edge (a key-value store, a database) is not usable."""
+
+
+class Abort(Exception):  # noqa: N818  # the name that people know
+    """Raised in a hook or function to answer with an error status: ``raise Abort(404, "there is no such book")``.
+
+    The client gets the detail as text, HTML or JSON (RFC 9457), by its ``Accept``; it is escaped as that needs. In a
+    request phase it answers at once, in a response phase it takes the response's place. It is no failure: nothing is
+    logged, and ``fail="open"`` does not pass over it.
+    """
+
+    status: int
+    """From 400 to 599."""
+    detail: str
+    """What the client is told; the status in words when empty."""
+    headers: Mapping[str, str] | None
+    """Fields besides the media type, such as ``{"Retry-After": "60"}``."""
+
+    def __init__(self, status: int, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
+        if not isinstance(status, int) or not 400 <= status <= 599:
+            raise ValueError(f"Abort: {status!r} is no error status: from 400 to 599; for others return a Response")
+        if not isinstance(detail, str):
+            raise TypeError(f"Abort: detail must be a str, not {type(detail).__name__}")
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.detail}".rstrip()
+
+
+class BodyError(Abort, ValueError):
+    """The body of a request is not what was read from it. Answered with 400 unless it is caught."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(400, detail)

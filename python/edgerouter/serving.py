@@ -7,6 +7,7 @@ acts on them one at a time, so a reload and a stop never meet.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import os
 import queue
@@ -46,6 +47,8 @@ class Settings(Value, frozen=True, kw_only=True):
     ``admin_token``  demanded as a Bearer token by the admin listener
     ``admin_keys``  access keys of the CloudFront-compatible calls and their secrets
     ``workers``  threads that serve; one a core when ``None``
+    ``debug_errors``  the error pages of functions show the traceback to clients on this machine, wherever it listens;
+        ``serve(watch=True)`` does so by itself where it listens on loopback addresses only
     """
 
     listen: str | Collection[str] = ("127.0.0.1:8080",)
@@ -53,6 +56,7 @@ class Settings(Value, frozen=True, kw_only=True):
     admin_token: Secret | str | None = None
     admin_keys: Mapping[str, Secret | str] = {}
     workers: int | None = None
+    debug_errors: bool = False
 
     def _check(self, check: Check) -> None:
         check.texts("listen")
@@ -71,6 +75,7 @@ class Settings(Value, frozen=True, kw_only=True):
         else:
             check.keep("admin_keys", {key: as_secret(secret) for key, secret in self.admin_keys.items()})
         check.whole("workers", least=1, most=1024, optional=True)
+        check.flag("debug_errors")
 
 
 class Server(Purging):
@@ -82,10 +87,13 @@ class Server(Purging):
         self._stopped = threading.Event()
 
     @classmethod
-    def start(cls, edge: Edge, settings: Settings | None = None, *, test_clock: bool = False) -> Server:
+    def start(
+        cls, edge: Edge, settings: Settings | None = None, *, test_clock: bool = False, watched: bool = False
+    ) -> Server:
         """Compiles, binds and serves; returns when connections are accepted.
 
         ``test_clock`` is for ``edgerouter.testing``: the wall clock can be moved.
+        ``watched``  somebody works on the application: error pages show the traceback, as ``debug_errors`` says.
 
         Raises ``ConfigError`` with every problem of the plan, or ``ListenError``.
         """
@@ -107,6 +115,8 @@ class Server(Purging):
                 workers=settings.workers,
                 descriptors=raise_limit(),
                 test_clock=test_clock,
+                # Behind a proxy, a tunnel or a container's network every client may look like one on this machine.
+                traces=settings.debug_errors or (watched and all(map(_is_loopback, [*listen, *filter(None, [admin])]))),
             )
             engine.admin_keys(keys)
             engine.start()
@@ -239,7 +249,7 @@ def serve(
     current = application.load()
     watcher = _Watcher(application, events) if watch else None
     with _signals(events):
-        server = Server.start(current, settings)
+        server = Server.start(current, settings, watched=watch)
         threading.Thread(target=_tell_when_stopped, args=(server, events), daemon=True).start()
         for line in announcement(current, server):
             out(line)
@@ -422,6 +432,11 @@ def resolved(address: str) -> list[str]:
         raise ListenError(f"{address}: {reason}; give an IP address such as 127.0.0.1:{port}") from None
     answers = dict.fromkeys(str(info[4][0]) for info in found)
     return [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in list(answers)[:1]]
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether only this machine reaches a resolved address."""
+    return ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
 
 
 def _address_problem(address: object) -> str | None:

@@ -135,6 +135,15 @@ def run(
         bool,
         typer.Option("--reload", envvar="EDGEROUTER_RELOAD", help="Reload when a file of the application changes."),
     ] = False,
+    debug_errors: Annotated[
+        bool,
+        typer.Option(
+            "--debug-errors",
+            envvar="EDGEROUTER_DEBUG_ERRORS",
+            help="Show clients on this machine the traceback of a function that fails, wherever the edge listens; "
+            "--reload does so where it listens on loopback only.",
+        ),
+    ] = False,
 ) -> None:
     """Serve APP until SIGTERM or Ctrl-C, which let requests under way finish.
 
@@ -152,6 +161,7 @@ def run(
         disk_cache_size=disk_cache_size,
         memory_cache_size=memory_cache_size,
         reload=reload,
+        debug_errors=debug_errors,
     )
     try:
         settings = options.settings()

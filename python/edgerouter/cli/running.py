@@ -26,6 +26,8 @@ _WITH_VALUE = (
     "--disk-cache-size",
     "--memory-cache-size",
 )
+#: Options without a value.
+_FLAGS = ("--reload", "--debug-errors")
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Options:
     disk_cache_size: str | None = None
     memory_cache_size: str | None = None
     reload: bool = False
+    debug_errors: bool = False
 
     def sizes(self) -> storage.Sizes:
         """Raises ``ConfigError`` when a size is not one."""
@@ -59,6 +62,7 @@ class Options:
             admin_token=env(self.admin_token_env) if self.admin_token_env else None,
             admin_keys=dict(_key_env(given) for given in self.admin_key_env),
             workers=self.workers,
+            debug_errors=self.debug_errors,
         )
 
 
@@ -91,8 +95,8 @@ def plain(arguments: Sequence[str]) -> Options | None:
         name, equals, value = argument.partition("=")
         if not argument.startswith("-") and not options.application:
             options.application = argument
-        elif argument == "--reload":
-            options.reload = True
+        elif argument in _FLAGS:
+            setattr(options, argument[2:].replace("-", "_"), True)
         elif name in _WITH_VALUE:
             given = value if equals else next(rest, None)
             if given is None or not _take(options, name, given):
@@ -179,8 +183,11 @@ def _take_environment(options: Options) -> bool:
         if value and not getattr(options, attribute) and not _take(options, name, value):
             return False
     options.admin_key_env = options.admin_key_env or os.environ.get("EDGEROUTER_ADMIN_KEY_ENV", "").split()
-    flag = os.environ.get("EDGEROUTER_RELOAD", "").lower()
-    if flag not in ("", "0", "1", "true", "false", "yes", "no", "on", "off"):
-        return False
-    options.reload = options.reload or flag in ("1", "true", "yes", "on")
+    for name in _FLAGS:
+        attribute = name[2:].replace("-", "_")
+        flag = os.environ.get(f"EDGEROUTER_{attribute.upper()}", "").lower()
+        if flag not in ("", "0", "1", "true", "false", "yes", "no", "on", "off"):
+            return False
+        if flag in ("1", "true", "yes", "on"):
+            setattr(options, attribute, True)
     return True

@@ -19,6 +19,7 @@ import secrets
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from edgerouter.functions import TimeLimit
 if TYPE_CHECKING:
     from edgerouter._core import BackgroundCall, Lane, Runner
 
-__all__ = ["Runtime", "call_off", "crowded", "held", "interrupted", "moved", "report", "settle", "start"]
+__all__ = ["Runtime", "call_off", "crowded", "held", "interrupted", "moved", "report", "settle", "start", "traced"]
 
 log = logging.getLogger("edgerouter.functions")
 
@@ -50,6 +51,11 @@ def report(name: str, what: str, happened: str, error: BaseException | None) -> 
     trace = (type(error), error, error.__traceback__) if error is not None else None
     log.error("error id %s: %s (%s) %s", identifier, name, what, happened, exc_info=trace)
     return identifier
+
+
+def traced(error: BaseException) -> str:
+    """The traceback of what a callable raised, as developers are shown it."""
+    return "".join(traceback.format_exception(error))
 
 
 def interrupted(name: str, what: str, seconds: float) -> None:

@@ -111,12 +111,15 @@ pub enum FunctionError {
         id: String,
         kind: String,
         message: String,
+        /// The traceback, where developers are shown it.
+        trace: Option<Arc<str>>,
     },
     #[error("returned {got}, expected {expected} (error id {id})")]
     WrongType {
         id: String,
         got: String,
         expected: String,
+        trace: Option<Arc<str>>,
     },
     #[error("the function runtime has stopped")]
     Gone,

@@ -44,7 +44,7 @@ fn address_of(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None, descriptors=None, test_clock=false))]
+    #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None, descriptors=None, test_clock=false, traces=false))]
     #[allow(clippy::too_many_arguments)] // keywords on Python's side
     fn create(
         py: Python<'_>,
@@ -56,6 +56,7 @@ impl Engine {
         workers: Option<usize>,
         descriptors: Option<u64>,
         test_clock: bool,
+        traces: bool,
     ) -> PyResult<Self> {
         let plan = compiled(py, plan)?;
         let settings = Settings {
@@ -74,6 +75,7 @@ impl Engine {
             test_clock,
         };
         let runner = Runner::new(&plan.limits)?;
+        runner.shared.show_traces(traces);
         let table = Arc::new(Table::new(&runner.shared, callables)?);
         Ok(Self {
             start: Mutex::new(Some((plan, table, settings))),

@@ -29,6 +29,12 @@ pub(crate) fn plain_config(py: Python<'_>, message: &str) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// `BodyError` with one line for the client.
+pub(crate) fn body(py: Python<'_>, message: &str) -> PyErr {
+    let made = || class(py, "BodyError")?.call1((message,));
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
 /// `ListenError` with one line that holds the remedy.
 pub(crate) fn listen(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "ListenError")?.call1((message,));

@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use pyo3::{
-    exceptions::PyValueError,
+    exceptions::{PyException, PyMemoryError, PyValueError},
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyString},
 };
+
+use crate::errors;
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -44,8 +46,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, P
         .bind(py)
         .call1((PyBytes::new(py, text),))
         .map_err(|error| {
-            if error.is_instance_of::<PyValueError>(py)
-                || !error.is_instance_of::<pyo3::exceptions::PyException>(py)
+            if error.is_instance_of::<PyValueError>(py) || !error.is_instance_of::<PyException>(py)
             {
                 return error;
             }
@@ -53,6 +54,19 @@ pub(crate) fn decode<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, P
             clear.set_cause(py, Some(error));
             clear
         })
+}
+
+/// A failure to decode a request's body, as the client's mistake that it is.
+pub(crate) fn of_body(py: Python<'_>, error: PyErr) -> PyErr {
+    // Nested too deep is the client's doing, too; no memory is not.
+    if !error.is_instance_of::<PyException>(py) || error.is_instance_of::<PyMemoryError>(py) {
+        return error;
+    }
+    let cause = error.cause(py);
+    let reason = cause.as_ref().unwrap_or(&error).value(py).to_string();
+    let clear = errors::body(py, &format!("The body is not valid JSON: {reason}"));
+    clear.set_cause(py, Some(error));
+    clear
 }
 
 /// What serde holds, as Python's own values.

@@ -307,16 +307,17 @@ impl Request {
         Ok(PyBytes::new(py, &body))
     }
 
-    /// The body as UTF-8; `ValueError` when it is not.
-    fn text(&self) -> PyResult<String> {
+    /// The body as UTF-8; `BodyError`, which is answered with 400, when it is not.
+    fn text(&self, py: Python<'_>) -> PyResult<String> {
         let body = self.edit(|parts| parts.body.clone())?;
-        String::from_utf8(body.into()).map_err(|_| PyValueError::new_err("the body is not UTF-8"))
+        let text = String::from_utf8(body.into());
+        text.map_err(|_| errors::body(py, "The body is not UTF-8 text."))
     }
 
-    /// The body as JSON; `ValueError` when it is not.
+    /// The body as JSON; `BodyError`, which is answered with 400, when it is not.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let body = self.edit(|parts| parts.body.clone())?;
-        json::decode(py, &body)
+        json::decode(py, &body).map_err(|error| json::of_body(py, error))
     }
 
     fn __repr__(&self) -> String {

@@ -2,7 +2,10 @@
 //!
 //! Each says in one line of text what is wrong, and never more than the visitor may know.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use edgerouter_core::http::problem;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::body::EdgeBody;
@@ -20,6 +23,27 @@ impl From<Response<EdgeBody>> for Early {
 /// Marks a response as made by the edge, not by an origin: error pages and accounts tell them apart.
 #[derive(Debug, Clone, Copy)]
 pub struct EdgeMade;
+
+/// What went wrong in a function, for developers: an answer that holds it shows it to a client on this machine.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    pub message: String,
+    pub trace: Arc<str>,
+}
+
+impl Trace {
+    /// Puts the trace in the body, in the media type that the request prefers.
+    pub fn show(&self, response: &mut Response<EdgeBody>, request: &HeaderMap) {
+        let accept = request.get_all(header::ACCEPT).iter();
+        let lines = accept.filter_map(|line| line.to_str().ok());
+        let page = problem::page(lines, response.status(), &self.message, Some(&self.trace));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(page.media_type),
+        );
+        *response.body_mut() = EdgeBody::bytes(Bytes::from(page.body));
+    }
+}
 
 /// A plain text answer.
 pub fn text(status: StatusCode, message: &str) -> Response<EdgeBody> {

@@ -202,6 +202,14 @@ impl Exchange {
         })
     }
 
+    /// Whether the client is on this machine: its connection, and what a trusted proxy says of it.
+    pub fn client_is_local(&self) -> bool {
+        let addresses = [self.conn.peer.ip(), self.client.address];
+        addresses
+            .iter()
+            .all(|address| address.to_canonical().is_loopback())
+    }
+
     /// The host asked for: lower case, without port.
     pub fn host(&self) -> &str {
         let authority = self.authority.to_str().unwrap_or_default();

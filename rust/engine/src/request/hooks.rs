@@ -168,10 +168,19 @@ fn failed(live: &LocalLive, call: CallableId, error: &FunctionError) -> Option<E
             &format!("The function failed (error id {id})."),
         ),
     };
-    if let FunctionError::Raised { id, .. } | FunctionError::WrongType { id, .. } = error
-        && let Ok(id) = HeaderValue::from_str(id)
+    if let FunctionError::Raised { id, trace, .. } | FunctionError::WrongType { id, trace, .. } =
+        error
     {
-        response.headers_mut().insert("x-error-id", id);
+        if let Ok(id) = HeaderValue::from_str(id) {
+            response.headers_mut().insert("x-error-id", id);
+        }
+        if let Some(trace) = trace {
+            let trace = answer::Trace {
+                message: format!("The function failed (error id {id})."),
+                trace: Arc::clone(trace),
+            };
+            response.extensions_mut().insert(trace);
+        }
     }
     Some(response.into())
 }

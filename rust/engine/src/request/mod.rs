@@ -66,6 +66,11 @@ pub async fn serve(
         Ok(response) => response,
         Err(early) => {
             let mut response = *early.0;
+            if let Some(trace) = response.extensions_mut().remove::<answer::Trace>()
+                && x.client_is_local()
+            {
+                trace.show(&mut response, &x.head.headers);
+            }
             x.finish(&mut response);
             response
         }

@@ -119,7 +119,7 @@ impl Job {
                 }
                 settled => settled,
             },
-            Err(error) => Err(case.failed(py, &views, &error)),
+            Err(error) => case.ended(py, &views, &error),
         };
         views.end();
         let _ = self.answer.send(case.named(py, settled));

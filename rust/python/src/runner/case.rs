@@ -1,12 +1,12 @@
 //! What a callable's results and failures mean, and what the log is told of them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use edgerouter_engine::functions::{FunctionError, Phase};
+use edgerouter_engine::functions::{FunctionError, Phase, Verdict};
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::{
-    Callable,
+    Callable, abort,
     call::{Settled, Views},
     runtime,
 };
@@ -45,22 +45,36 @@ impl Case<'_> {
                 id: views.request.get().what(),
                 got,
                 expected: expected(self.phase).to_owned(),
+                trace: None,
             })
     }
 
     /// Logs a wrong type under an id, which takes the place of the request's name in it.
     pub(crate) fn named(&self, py: Python<'_>, settled: Settled) -> Settled {
         settled.map_err(|error| match error {
-            FunctionError::WrongType { id, got, expected } => {
+            FunctionError::WrongType {
+                id, got, expected, ..
+            } => {
                 let happened = format!("returned {got}, expected {expected}");
                 FunctionError::WrongType {
                     id: self.report(py, &id, &happened, None),
+                    trace: self
+                        .traces()
+                        .then(|| format!("{} {happened}", self.callable.name).into()),
                     got,
                     expected,
                 }
             }
             other => other,
         })
+    }
+
+    /// What came of a callable that raised: the answer that it chose, or an error.
+    pub(crate) fn ended(&self, py: Python<'_>, views: &Views, error: &PyErr) -> Settled {
+        match abort::answer(py, views, error) {
+            Some(answer) => Ok(Verdict::Answer(answer)),
+            None => Err(self.failed(py, views, error)),
+        }
     }
 
     /// What a callable raised: the time limit, or its own failure, which the log explains.
@@ -97,7 +111,24 @@ impl Case<'_> {
             id: self.report(py, what, &happened, Some(error)),
             kind,
             message,
+            trace: self.trace(py, error),
         }
+    }
+
+    /// Whether developers are shown what went wrong.
+    fn traces(&self) -> bool {
+        self.callable.shared.traces()
+    }
+
+    fn trace(&self, py: Python<'_>, error: &PyErr) -> Option<Arc<str>> {
+        if !self.traces() {
+            return None;
+        }
+        let error = error.clone_ref(py).into_value(py);
+        let text: String = runtime(py)
+            .and_then(|runtime| runtime.call_method1("traced", (error,))?.extract())
+            .ok()?;
+        Some(text.into())
     }
 
     /// Logs on the Python side, where the traceback is, and gives the id that the visitor is told.

@@ -108,7 +108,7 @@ fn attached(
             demote(py, callable, "it needs an event loop");
             return Ok(Err(Box::new(Work::Begun(views, None))));
         }
-        Err(error) => Err(case.failed(py, &views, &error)),
+        Err(error) => case.ended(py, &views, &error),
     };
     views.end();
     Ok(Ok(settled))

@@ -6,6 +6,7 @@
 //! (`scope`). A [`seat::Seat`] tells the watchdog what runs where and until when. `inline` callables are called on the
 //! worker itself until they break their promise to be quick.
 
+mod abort;
 mod background;
 mod call;
 mod case;

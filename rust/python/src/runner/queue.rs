@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     called: Condvar,
     abandoned: AtomicUsize,
     stopped: AtomicBool,
+    /// Failures bring their traceback, for developers.
+    traces: AtomicBool,
     pub(crate) seats: Mutex<Vec<Weak<Seat>>>,
     pub(crate) background: Background,
 }
@@ -83,6 +85,7 @@ impl Shared {
             called: Condvar::new(),
             abandoned: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
+            traces: AtomicBool::new(false),
             seats: Mutex::default(),
             background: Background::default(),
         }))
@@ -221,6 +224,14 @@ impl Shared {
 
     pub(crate) fn holding(&self) -> bool {
         self.held.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn show_traces(&self, show: bool) {
+        self.traces.store(show, Ordering::Relaxed);
+    }
+
+    pub(crate) fn traces(&self) -> bool {
+        self.traces.load(Ordering::Relaxed)
     }
 
     pub(crate) fn stopped(&self) -> bool {

@@ -155,9 +155,9 @@ impl TaskCall {
                 end: Mutex::new(Some((job.answer, running))),
             })),
             Err(error) => {
-                let failed = case.failed(py, &views, &error);
+                let ended = case.ended(py, &views, &error);
                 views.end();
-                let _ = job.answer.send(Err(failed));
+                let _ = job.answer.send(ended);
                 None
             }
         }
@@ -211,7 +211,7 @@ impl TaskCall {
             passed_on = Some(error);
             Err(told)
         } else {
-            Err(case.failed(py, &going.views, &error))
+            case.ended(py, &going.views, &error)
         };
         going.conclude(settled);
         self.finish();

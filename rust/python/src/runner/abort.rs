@@ -1,0 +1,54 @@
+//! `raise Abort(status, detail)`: an answer that a callable chose, not a failure of it.
+
+use bytes::Bytes;
+use edgerouter_core::http::problem;
+use edgerouter_engine::functions::Answer;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyType};
+
+use super::call::Views;
+use crate::headers;
+
+static ABORT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// The answer that an `Abort` stands for; `None` for any other exception, and for one whose values were spoilt.
+pub(crate) fn answer(py: Python<'_>, views: &Views, error: &PyErr) -> Option<Answer> {
+    let class = ABORT.import(py, "edgerouter.errors", "Abort").ok()?;
+    if !error.matches(py, class).unwrap_or(false) {
+        return None;
+    }
+    made(views, error.value(py)).ok()
+}
+
+fn made(views: &Views, abort: &Bound<'_, PyAny>) -> PyResult<Answer> {
+    let py = abort.py();
+    let status: u16 = abort.getattr(intern!(py, "status"))?.extract()?;
+    let status = StatusCode::from_u16(status)
+        .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
+    let detail: String = abort.getattr(intern!(py, "detail"))?.extract()?;
+    let page = views.request.get().edit(|parts| {
+        let accept = parts.head.headers.get_all(header::ACCEPT);
+        let lines = accept.iter().filter_map(|line| line.to_str().ok());
+        problem::page(lines, status, &detail, None)
+    })?;
+    let mut fields = HeaderMap::new();
+    fields.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(page.media_type),
+    );
+    // The text is for this client, in the type that it prefers.
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    let given = abort.getattr(intern!(py, "headers"))?;
+    if !given.is_none() {
+        headers::fill(&mut fields, &given)?;
+    }
+    Ok(Answer {
+        status,
+        headers: fields,
+        body: Bytes::from(page.body),
+    })
+}
