@@ -23,6 +23,8 @@ __all__ = ["CallableSpec", "Called", "Limits", "Plan"]
 class Limits(Value, frozen=True, kw_only=True):
     """Bounds on everything that a client, an origin or a hook could make grow. Sizes are bytes, times seconds.
 
+    ``head_bytes``, ``head_fields``  of a request's head; past them 431
+    ``origin_head_bytes``, ``origin_head_fields``  of a response's head; past them the origin has answered badly (502)
     ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache
     ``function_queue``  calls that wait for a thread or the event loop, and tasks of the event loop
@@ -41,6 +43,8 @@ class Limits(Value, frozen=True, kw_only=True):
 
     head_bytes: int = 65_536
     head_fields: int = 100
+    origin_head_bytes: int = 262_144
+    origin_head_fields: int = 1_000
     url_bytes: int = 16_384
     body_bytes: int = 104_857_600
     replay_bytes: int = 65_536
@@ -75,6 +79,8 @@ class Limits(Value, frozen=True, kw_only=True):
     purge_log_bytes: int | None = None
 
     def _check(self, check: Check) -> None:
+        check.whole("origin_head_bytes", least=1_024, most=16_777_216)
+        check.whole("origin_head_fields", least=1, most=10_000)
         check.whole("head_bytes", "head_fields", "url_bytes", "connections", "function_queue", "token_bytes", least=1)
         check.whole("function_threads", least=1, most=1_000, optional=True)
         check.whole("prefetch_concurrency", least=1)

@@ -1,8 +1,9 @@
 //! What a viewer is sent: the last decisions about a response (phase 15), and its preparation for the store.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
+pub use crate::http::framing::fit::bodiless;
 use crate::{
     admit,
     http::{date, range::Range, via::Via},
@@ -124,13 +125,6 @@ pub fn condition_failed(headers: &mut HeaderMap) {
         }
     }
     *headers = fields;
-}
-
-/// Whether a response with this status has no content, whatever its fields say (RFC 9110 §6.4.1).
-pub fn bodiless(status: StatusCode) -> bool {
-    status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
 }
 
 fn text(value: &str) -> Option<HeaderValue> {

@@ -4,6 +4,7 @@ use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
+    http::framing::head::HeadLimits,
     identity::jwks::MOST_BYTES,
     plan::{Origin, OriginTls, Scheme, UpstreamHost},
 };
@@ -159,6 +160,7 @@ fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
         idle_connections: 0,
         idle_timeout: timeout,
         retries: 1,
+        head_limits: HeadLimits::default(),
         headers: Vec::new(),
         health: None,
         tls: OriginTls {

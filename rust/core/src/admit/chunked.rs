@@ -1,4 +1,4 @@
-//! Where a chunked body ends (RFC 9112 §7.1), read more strictly than the parser behind does.
+//! Where a chunked body ends (RFC 9112 §7.1), read more strictly than the parser behind does; of origins, as they write.
 
 use super::Refusal;
 
@@ -19,6 +19,8 @@ enum State {
         quoted: bool,
         escaped: bool,
     },
+    /// White space after a size.
+    Padding,
     SizeLf,
     Data,
     DataCr,
@@ -34,7 +36,8 @@ enum State {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Chunked {
+pub(crate) struct Chunked {
+    lenient: bool,
     state: State,
     /// Of the current chunk.
     left: u64,
@@ -47,8 +50,10 @@ pub(super) struct Chunked {
 }
 
 impl Chunked {
-    pub(super) fn new() -> Self {
+    /// Of a client's request.
+    pub(crate) fn new() -> Self {
         Self {
+            lenient: false,
             state: State::Size { digits: 0 },
             left: 0,
             total: 0,
@@ -61,7 +66,16 @@ impl Chunked {
     }
 
     /// Follows the body; `Ok(Some(n))`: it ended with the nth byte.
-    pub(super) fn follow(&mut self, bytes: &[u8], most: u64) -> Result<Option<usize>, Refusal> {
+    /// Of an origin's response: a size may be padded with spaces, and no trailer name makes the content invalid (those that
+    /// may not come late are dropped later).
+    pub(crate) fn of_response() -> Self {
+        Self {
+            lenient: true,
+            ..Self::new()
+        }
+    }
+
+    pub(crate) fn follow(&mut self, bytes: &[u8], most: u64) -> Result<Option<usize>, Refusal> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if self.state == State::Data {
@@ -94,13 +108,21 @@ impl Chunked {
                 State::Size { digits: digits + 1 }
             }
             (State::Size { digits: 1.. }, b'\r') => State::SizeLf,
-            (State::Size { digits: 1.. }, b';') => {
+            (State::Size { digits: 1.. } | State::Padding, b';') => {
                 self.extension = 0;
                 State::Extension {
                     quoted: false,
                     escaped: false,
                 }
             }
+            (State::Size { digits: 1.. } | State::Padding, b' ' | b'\t') if self.lenient => {
+                self.extension += 1;
+                if self.extension > MOST_EXTENSION {
+                    return bad;
+                }
+                State::Padding
+            }
+            (State::Padding, b'\r') => State::SizeLf,
             (State::Extension { quoted: false, .. }, b'\r') => State::SizeLf,
             (State::Extension { quoted, escaped }, b'\t' | 0x20..=0x7e | 0x80..) => {
                 self.extension += 1;
@@ -136,7 +158,10 @@ impl Chunked {
                 State::Data
             }
             (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { digits: 0 },
+            (State::DataLf, b'\n') => {
+                self.extension = 0;
+                State::Size { digits: 0 }
+            }
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::TrailerStart, byte) if crate::http::is_token_byte(byte) => {
                 self.name_length = 0;
@@ -144,7 +169,7 @@ impl Chunked {
                 State::TrailerName { first: false }
             }
             (State::TrailerName { .. }, b':') => {
-                if self.forbidden_name() {
+                if !self.lenient && self.forbidden_name() {
                     return bad;
                 }
                 State::TrailerValue

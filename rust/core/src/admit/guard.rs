@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use super::{Refusal, chunked::Chunked};
+use super::{Chunked, Refusal};
 use crate::http::is_token_byte;
 
 /// Bounds on a request (DESIGN §11).

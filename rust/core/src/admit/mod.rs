@@ -9,6 +9,7 @@ mod evasion;
 mod fields;
 mod guard;
 
+pub(crate) use chunked::Chunked;
 pub use evasion::evades;
 pub use fields::{authority, host_length, plain_length, port, sanitise, strip_hop_by_hop, upgrade};
 pub use guard::{GuardLimits, HeadGuard, Step};

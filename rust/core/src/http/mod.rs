@@ -7,6 +7,7 @@ pub mod cache_control;
 pub mod cookie;
 pub mod date;
 pub mod etag;
+pub mod framing;
 pub mod problem;
 pub mod range;
 pub mod structured;

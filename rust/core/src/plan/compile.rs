@@ -26,7 +26,7 @@ use super::{
     matcher::host::{hosts_cover, hosts_intersect},
     spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
 };
-use crate::http::via::Via;
+use crate::http::{framing::head::HeadLimits, via::Via};
 
 /// Request fields that only the edge may set, whatever the plan says.
 const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
@@ -142,10 +142,16 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         .iter()
         .map(|origin| origin.name.as_str().into())
         .collect();
+    let head_limits = HeadLimits {
+        bytes: limits.origin_head_bytes,
+        fields: limits.origin_head_fields,
+    };
     let origins: Vec<Option<Origin>> = origins
         .into_iter()
         .enumerate()
-        .map(|(at, origin)| origins::origin(origin, &format!("origins[{at}]"), problems))
+        .map(|(at, origin)| {
+            origins::origin(origin, head_limits, &format!("origins[{at}]"), problems)
+        })
         .collect();
     origins::names(&origin_names, &groups, problems);
     let groups: Vec<Group> = groups

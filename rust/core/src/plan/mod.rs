@@ -21,7 +21,11 @@ use ipnet::IpNet;
 pub use compile::compile;
 pub use matcher::{HostPattern, PathPattern, Router};
 
-use crate::{experiment::Experiment, http::via::Via, identity::jwt::JwtPolicy};
+use crate::{
+    experiment::Experiment,
+    http::{framing::head::HeadLimits, via::Via},
+    identity::jwt::JwtPolicy,
+};
 
 /// Position of a route in [`Plan::routes`], in declaration order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,6 +123,9 @@ pub struct DiskCache {
 pub struct Limits {
     pub head_bytes: usize,
     pub head_fields: usize,
+    /// Of a response's head from an origin.
+    pub origin_head_bytes: usize,
+    pub origin_head_fields: usize,
     pub url_bytes: usize,
     pub body_bytes: u64,
     pub replay_bytes: usize,
@@ -171,6 +178,8 @@ impl Default for Limits {
         Self {
             head_bytes: 64 << 10,
             head_fields: 100,
+            origin_head_bytes: 256 << 10,
+            origin_head_fields: 1_000,
             url_bytes: 16 << 10,
             body_bytes: 100 << 20,
             replay_bytes: 64 << 10,
@@ -262,6 +271,8 @@ pub struct Origin {
     pub idle_connections: usize,
     pub idle_timeout: Duration,
     pub retries: u8,
+    /// The plan's limits on the head of a response.
+    pub head_limits: HeadLimits,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub health: Option<HealthCheck>,
     pub tls: OriginTls,

@@ -20,7 +20,10 @@ use edgerouter_core::{
     cache::validate::{self, Outcome as Precondition},
     experiment::Mode,
     forward,
-    http::structured::CacheStatus,
+    http::{
+        framing::fit::{self, Fit},
+        structured::CacheStatus,
+    },
     identity::jwt::{self, Extracted},
     plan::{FixedResponse, Route, Target},
     service_worker,
@@ -75,6 +78,11 @@ pub async fn serve(
             response
         }
     };
+    if response.status().canonical_reason().is_none() {
+        // A reason is for people and may be empty (RFC 9112 §4); hyper would make one up.
+        let none = hyper::ext::ReasonPhrase::from_static(b"");
+        response.extensions_mut().insert(none);
+    }
     x.account(&mut response);
     x.conn.interims.answered();
     Ok(response.map(|body| body.with_busy(busy)))
@@ -360,7 +368,16 @@ impl Exchange {
             );
             headers.append(CACHE_STATUS, field);
         }
-        if self.head.method == Method::HEAD {
+        let to_head = self.head.method == Method::HEAD;
+        let status = response.status();
+        // The edge made the head of a 101 itself (`tunnel::open`).
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            let known = http_body::Body::size_hint(response.body()).exact();
+            if fit::fit(status, response.headers_mut(), known, to_head) == Fit::NoContent {
+                *response.body_mut() = EdgeBody::empty();
+            }
+        }
+        if to_head {
             let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
             if !response.headers().contains_key(header::CONTENT_LENGTH)
                 && let Some(length) = http_body::Body::size_hint(&body).exact()

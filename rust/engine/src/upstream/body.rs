@@ -100,6 +100,8 @@ pub struct UpstreamBody {
     timer: Option<Pin<Box<Sleep>>>,
     /// What was taken in before anybody read.
     held: VecDeque<Frame<Bytes>>,
+    /// There is content that is not passed on.
+    dropped: bool,
 }
 
 impl std::fmt::Debug for UpstreamBody {
@@ -124,6 +126,7 @@ impl UpstreamBody {
             total,
             timer: None,
             held: VecDeque::new(),
+            dropped: false,
         };
         if body.incoming.is_end_stream() {
             body.give_back();
@@ -147,6 +150,28 @@ impl UpstreamBody {
         tokio::time::timeout(patience, whole)
             .await
             .unwrap_or(Ok(()))
+    }
+
+    /// Reads the content and drops it, so that the connection can be used again; past `most` bytes, or when more takes too
+    /// long, the connection goes.
+    pub(super) async fn drop_content(&mut self, most: u64) {
+        let patience = self.between;
+        let _ = tokio::time::timeout(patience, self.read_away(most)).await;
+        self.connected = None;
+        self.dropped = true;
+    }
+
+    async fn read_away(&mut self, most: u64) {
+        let mut left = most;
+        while let Some(frame) = poll_fn(|cx| self.poll_incoming(cx)).await {
+            let length = frame.map_or(u64::MAX, |frame| {
+                frame.data_ref().map_or(0, |data| data.len() as u64)
+            });
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
     }
 
     fn name(&self) -> String {
@@ -228,6 +253,9 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
+        if self.dropped {
+            return Poll::Ready(None);
+        }
         match self.held.pop_front() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
             None => self.poll_incoming(cx),
@@ -235,10 +263,13 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && self.incoming.is_end_stream()
+        self.dropped || self.held.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.dropped {
+            return SizeHint::with_exact(0);
+        }
         let mut hint = self.incoming.size_hint();
         let held: usize = self
             .held

@@ -2,19 +2,16 @@
 
 use std::{cell::RefCell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Instant};
 
-use edgerouter_core::plan::Origin;
-use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery,
-};
+use edgerouter_core::{http::framing::Question, plan::Origin};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
 
 use super::{
     FetchError, RequestBody, UpstreamBody,
     body::{Fault, Outbound},
     connect::Addresses,
     pool::{Connected, Link, Pool, Pools, poll_ready},
+    responses::{Answering, Responses},
 };
 
 /// A request as it goes out: fields final, `Host` set.
@@ -40,31 +37,11 @@ impl std::fmt::Debug for HearInterims {
     }
 }
 
-/// Interim responses that hyper has read and nobody has heard of. hyper wants to be able to tell them to any thread.
-type Unheard = Arc<Mutex<Vec<(StatusCode, Version, HeaderMap)>>>;
-
-/// Interim responses taken in at a time; more of them in one piece are a flood.
-const MOST_UNHEARD: usize = 32;
-
 impl HearInterims {
-    /// Has hyper collect them.
-    fn listen(request: &mut Request<Outbound>) -> Unheard {
-        let unheard = Unheard::default();
-        let to = Arc::clone(&unheard);
-        hyper::ext::on_informational(request, move |response| {
-            let mut unheard = to.lock();
-            if unheard.len() < MOST_UNHEARD {
-                let headers = response.headers().clone();
-                unheard.push((response.status(), response.version(), headers));
-            }
-        });
-        unheard
-    }
-
-    fn tell(&self, unheard: &Unheard) {
-        let heard = std::mem::take(&mut *unheard.lock());
-        for (status, version, headers) in heard {
-            (self.0)(status, version, headers);
+    /// Interim responses that have come in on a connection and nobody has heard of.
+    fn tell(&self, responses: &Responses) {
+        for head in responses.interims() {
+            (self.0)(head.status, head.version, head.headers);
         }
     }
 }
@@ -87,9 +64,10 @@ pub struct Upstreams {
     addresses: Addresses,
 }
 
-/// Bounds on what an origin may answer with.
-const MOST_FIELDS: usize = 128;
-const MOST_HEAD: usize = 128 << 10;
+/// Content that hyper reads at a time.
+const READ_BYTES: usize = 128 << 10;
+/// Content of a 205 that is read and dropped, so that its connection can be used again.
+const MOST_DROPPED: u64 = 64 << 10;
 
 impl Upstreams {
     pub fn new() -> Self {
@@ -173,13 +151,13 @@ impl Upstreams {
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(path_and_query);
         *request.headers_mut() = headers;
-        let hears = interims.map(|hear| {
-            let unheard = HearInterims::listen(&mut request);
-            (hear, unheard)
-        });
-        let tell = || {
-            if let Some((hear, unheard)) = &hears {
-                hear.tell(unheard);
+        let question = Question {
+            head: request.method() == Method::HEAD,
+            upgrade,
+        };
+        let tell = |responses: &Responses| {
+            if let Some(hear) = &interims {
+                hear.tell(responses);
             }
         };
         let pool = self.pools.of(origin);
@@ -196,13 +174,18 @@ impl Upstreams {
                 Some(body) if reused => Some(copy_of(&request, body)),
                 _ => None,
             };
+            connected
+                .link
+                .responses
+                .expect(question, origin.head_limits);
             if upgrade {
+                let responses = connected.link.responses.clone();
                 let answer = upgraded(connected, request, origin).await;
-                tell();
+                tell(&responses);
                 return answer;
             }
             let failure = match send(&mut connected, request, origin, &tell).await {
-                Ok(response) => return respond(response, connected, origin, end, reused),
+                Ok(response) => return respond(response, connected, origin, end, reused).await,
                 Err(failure) => failure,
             };
             if let Some(why) = fault.as_ref().and_then(|fault| fault.borrow_mut().take()) {
@@ -253,15 +236,16 @@ impl Upstreams {
             }
         };
         let stream = self.addresses.connect(origin).await?;
+        let responses = Responses::default();
         let (sender, driver) = http1::Builder::new()
-            .max_headers(MOST_FIELDS)
-            .max_buf_size(MOST_HEAD)
-            .handshake(TokioIo::new(stream))
+            .max_buf_size(READ_BYTES)
+            .handshake(Answering::new(stream, responses.clone()))
             .await
             .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
         let mut link = Link {
             sender,
             driver: Some(Box::pin(driver)),
+            responses,
             _seat: seat,
         };
         if !poll_fn(|cx| poll_ready(&mut link, cx)).await {
@@ -299,14 +283,14 @@ async fn send(
     connected: &mut Connected,
     request: Request<Outbound>,
     origin: &Origin,
-    tell: &impl Fn(),
+    tell: &impl Fn(&Responses),
 ) -> Result<Response<Incoming>, Failure> {
     let link = &mut connected.link;
     let answer = link.sender.try_send_request(request);
     tokio::pin!(answer);
     let driven = poll_fn(|cx| {
         link.drive(cx);
-        tell();
+        tell(&link.responses);
         answer.as_mut().poll(cx)
     });
     let failed = |error, unsent| Failure {
@@ -322,10 +306,11 @@ async fn send(
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut lost)) => {
             let unsent = lost.take_message();
-            let error = lost.into_error();
             let origin = origin.name.to_string();
-            if error.is_parse() || error.is_parse_too_large() {
-                let error = FetchError::BadResponse(origin, error.to_string());
+            if let Some(bad) = link.responses.bad()
+                && unsent.is_none()
+            {
+                let error = FetchError::BadResponse(origin, bad.to_string());
                 return Err(Failure {
                     error,
                     unsent: None,
@@ -338,26 +323,26 @@ async fn send(
     }
 }
 
-fn respond(
+/// The response whose head has been read; `None` when the connection did not tell of one.
+async fn respond(
     response: Response<Incoming>,
     connected: Connected,
     origin: &Origin,
     end: Option<(tokio::time::Instant, std::time::Duration)>,
     reused: bool,
 ) -> Result<UpstreamResponse, FetchError> {
-    let (head, incoming) = response.into_parts();
-    // RFC 9112 §6.3: both framings at once are an error or an attack.
-    if head.headers.contains_key(header::CONTENT_LENGTH)
-        && head.headers.contains_key(header::TRANSFER_ENCODING)
-    {
-        let why = "it has both Content-Length and Transfer-Encoding".to_owned();
-        return Err(FetchError::BadResponse(origin.name.to_string(), why));
+    let Some(head) = connected.link.responses.head() else {
+        return Err(FetchError::Reset {
+            origin: origin.name.to_string(),
+            sent: true,
+        });
+    };
+    let incoming = response.into_body();
+    let mut body = UpstreamBody::new(incoming, Some(connected), origin.between_bytes_timeout, end);
+    if head.status == StatusCode::RESET_CONTENT {
+        // It is framed as any response and has no content all the same (RFC 9110 §15.3.6).
+        body.drop_content(MOST_DROPPED).await;
     }
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let why = "it switched protocols without being asked".to_owned();
-        return Err(FetchError::BadResponse(origin.name.to_string(), why));
-    }
-    let body = UpstreamBody::new(incoming, Some(connected), origin.between_bytes_timeout, end);
     Ok(UpstreamResponse {
         status: head.status,
         version: head.version,
@@ -377,8 +362,8 @@ async fn upgraded(
     let Link {
         mut sender,
         driver,
+        responses,
         _seat,
-        ..
     } = connected.link;
     let Some(driver) = driver else {
         return Err(FetchError::Reset {
@@ -401,10 +386,12 @@ async fn upgraded(
                 origin.first_byte_timeout,
             ));
         }
-        Ok(Err(error)) if error.is_parse() => {
+        Ok(Err(_)) if responses.bad().is_some() => {
             return Err(FetchError::BadResponse(
                 origin.name.to_string(),
-                error.to_string(),
+                responses
+                    .bad()
+                    .map_or_else(String::new, |bad| bad.to_string()),
             ));
         }
         Ok(Err(_)) => {
@@ -415,9 +402,15 @@ async fn upgraded(
         }
         Ok(Ok(response)) => response,
     };
-    let (mut head, incoming) = response.into_parts();
+    let (mut known, incoming) = response.into_parts();
+    let Some(head) = responses.head() else {
+        return Err(FetchError::Reset {
+            origin: origin.name.to_string(),
+            sent: true,
+        });
+    };
     let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS)
-        .then(|| head.extensions.remove::<OnUpgrade>())
+        .then(|| known.extensions.remove::<OnUpgrade>())
         .flatten();
     let body = UpstreamBody::new(incoming, None, origin.between_bytes_timeout, None);
     Ok(UpstreamResponse {

@@ -10,6 +10,7 @@ mod fetch;
 mod health;
 pub mod health_probe;
 mod pool;
+mod responses;
 mod tls;
 
 pub use body::{RequestBody, UpstreamBody};

@@ -11,10 +11,12 @@ use std::{
 
 use edgerouter_core::plan::{Origin, OriginTls, Scheme};
 use hyper::client::conn::http1::{Connection, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::sync::Semaphore;
 
-use super::{body::Outbound, connect::Stream};
+use super::{
+    body::Outbound,
+    responses::{Answering, Responses},
+};
 
 /// What makes two origins the same server: pools survive a reload that does not change these.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +78,9 @@ struct Idle {
 pub(super) struct Link {
     pub(super) sender: SendRequest<Outbound>,
     /// `None` once the connection has closed: with it goes what still waits to be sent, so that its sender learns of it.
-    pub(super) driver: Option<Pin<Box<Connection<TokioIo<Stream>, Outbound>>>>,
+    pub(super) driver: Option<Pin<Box<Connection<Answering, Outbound>>>>,
+    /// What the edge has read on it of heads.
+    pub(super) responses: Responses,
     /// The right to be one of `max_connections`.
     pub(super) _seat: tokio::sync::OwnedSemaphorePermit,
 }

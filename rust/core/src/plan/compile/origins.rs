@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, uri::Authority};
 
 use super::index;
+use crate::http::framing::head::HeadLimits;
 use crate::plan::{
     Group, Origin, OriginId, OriginTls, Scheme, UpstreamHost,
     spec::{GroupSpec, OriginSpec, Problems, Secret, nearest, suggestion},
@@ -91,7 +92,12 @@ pub(super) fn group(
     }
 }
 
-pub(super) fn origin(spec: OriginSpec, path: &str, problems: &mut Problems) -> Option<Origin> {
+pub(super) fn origin(
+    spec: OriginSpec,
+    head_limits: HeadLimits,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Origin> {
     let address = address(&spec.url, &format!("{path}.url"), problems);
     let upstream_host = match spec.host.as_str() {
         "origin" => Some(UpstreamHost::Origin),
@@ -162,6 +168,7 @@ pub(super) fn origin(spec: OriginSpec, path: &str, problems: &mut Problems) -> O
         idle_connections: spec.idle_connections,
         idle_timeout: spec.idle_timeout,
         retries: spec.retries,
+        head_limits,
         headers: spec.headers,
         health: spec.health,
         tls: OriginTls {

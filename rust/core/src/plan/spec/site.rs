@@ -154,6 +154,20 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
     const MIB: u64 = 1 << 20;
     let head_bytes = size(&mut fields, "head_bytes", own.head_bytes, 1_024, 16 * MIB);
     let head_fields = size(&mut fields, "head_fields", own.head_fields, 1, 10_000);
+    let origin_head_bytes = size(
+        &mut fields,
+        "origin_head_bytes",
+        own.origin_head_bytes,
+        1_024,
+        16 * MIB,
+    );
+    let origin_head_fields = size(
+        &mut fields,
+        "origin_head_fields",
+        own.origin_head_fields,
+        1,
+        10_000,
+    );
     let url_bytes = size(&mut fields, "url_bytes", own.url_bytes, 64, 65_534);
     let replay_bytes = size(&mut fields, "replay_bytes", own.replay_bytes, 0, 64 * MIB);
     let connections = size(&mut fields, "connections", own.connections, 1, 10_000_000);
@@ -237,6 +251,8 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
     let read = Limits {
         head_bytes,
         head_fields,
+        origin_head_bytes,
+        origin_head_fields,
         url_bytes,
         body_bytes,
         replay_bytes,

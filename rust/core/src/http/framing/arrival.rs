@@ -1,0 +1,221 @@
+//! The responses of one connection, followed on its raw bytes: which belong to a head, which to the content, and which to
+//! nothing that was asked for.
+
+use super::{
+    Content, Question,
+    head::{self, BadResponse, HeadLimits, ResponseHead},
+};
+use crate::admit::Chunked;
+
+/// What is to come next on a connection to an origin.
+#[derive(Debug)]
+enum State {
+    /// Nothing: no request waits for a response.
+    Idle,
+    Head(Question),
+    Length(u64),
+    Chunked(Box<Chunked>),
+    UntilClose,
+    Tunnel,
+}
+
+#[derive(Debug)]
+pub struct Arrival {
+    limits: HeadLimits,
+    state: State,
+    /// So much of an incomplete head has been searched for its end.
+    searched: usize,
+}
+
+impl Default for Arrival {
+    fn default() -> Self {
+        Self {
+            limits: HeadLimits::default(),
+            state: State::Idle,
+            searched: 0,
+        }
+    }
+}
+
+/// A head that has come in.
+#[derive(Debug)]
+pub enum Head {
+    /// 1xx: the final response is still to come.
+    Interim(ResponseHead),
+    Final(ResponseHead),
+}
+
+/// How much of the bytes that come next can be told beforehand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// A head, to be shown to `head` as it grows.
+    Head,
+    /// Content, to be shown to `content`.
+    Framed,
+    /// So many bytes of content; they may pass unseen, to be told to `passed`.
+    Plain(u64),
+    /// Nothing: bytes that come are a fault.
+    Nothing,
+}
+
+impl Arrival {
+    /// A request is being sent.
+    pub fn expect(&mut self, question: Question, limits: HeadLimits) {
+        self.limits = limits;
+        self.searched = 0;
+        self.state = State::Head(question);
+    }
+
+    pub fn expected(&self) -> Expected {
+        match &self.state {
+            State::Idle => Expected::Nothing,
+            State::Head(_) => Expected::Head,
+            State::Length(left) => Expected::Plain(*left),
+            State::Chunked(_) => Expected::Framed,
+            State::UntilClose | State::Tunnel => Expected::Plain(u64::MAX),
+        }
+    }
+
+    /// Reads a head at the start of `bytes`, all that is here since the last one; tells its length. `None` while it is
+    /// incomplete.
+    pub fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Head)>, BadResponse> {
+        let State::Head(question) = self.state else {
+            return Ok(None);
+        };
+        let Some((length, head)) = head::read(bytes, self.searched, question, self.limits)? else {
+            self.searched = bytes.len();
+            return Ok(None);
+        };
+        self.searched = 0;
+        self.state = match head.framing.content {
+            Content::None if head.status.is_informational() => {
+                return Ok(Some((length, Head::Interim(head))));
+            }
+            Content::None | Content::Length(0) => State::Idle,
+            Content::Length(length) => State::Length(length),
+            Content::Chunked => State::Chunked(Box::new(Chunked::of_response())),
+            Content::UntilClose => State::UntilClose,
+            Content::Tunnel => State::Tunnel,
+        };
+        Ok(Some((length, Head::Final(head))))
+    }
+
+    /// How many of these bytes belong to the response; any that follow are surplus.
+    pub fn content(&mut self, bytes: &[u8]) -> Result<usize, BadResponse> {
+        match &mut self.state {
+            State::Idle | State::Head(_) => Ok(0),
+            State::UntilClose | State::Tunnel => Ok(bytes.len()),
+            State::Length(left) => {
+                let now = (bytes.len() as u64).min(*left) as usize;
+                self.passed(now as u64);
+                Ok(now)
+            }
+            State::Chunked(chunked) => match chunked.follow(bytes, u64::MAX) {
+                Ok(None) => Ok(bytes.len()),
+                Ok(Some(end)) => {
+                    self.state = State::Idle;
+                    Ok(end)
+                }
+                Err(_) => Err(BadResponse::Chunk),
+            },
+        }
+    }
+
+    /// So many bytes of plain content have gone by.
+    pub fn passed(&mut self, count: u64) {
+        if let State::Length(left) = &mut self.state {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                self.state = State::Idle;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Follows a connection whose bytes come in pieces of `step`: statuses, content, and what is left over.
+    fn follow(question: Question, bytes: &[u8], step: usize) -> Result<String, BadResponse> {
+        let mut arrival = Arrival::default();
+        arrival.expect(question, HeadLimits::default());
+        let mut seen = String::new();
+        let mut held = Vec::new();
+        for piece in bytes.chunks(step) {
+            held.extend_from_slice(piece);
+            while arrival.expected() == Expected::Head {
+                let Some((length, head)) = arrival.head(&held)? else {
+                    break;
+                };
+                held.drain(..length);
+                match head {
+                    Head::Interim(head) => seen += &format!("({}) ", head.status.as_u16()),
+                    Head::Final(head) => seen += &format!("{} ", head.status.as_u16()),
+                }
+            }
+            if arrival.expected() != Expected::Head {
+                let count = arrival.content(&held)?;
+                seen += &String::from_utf8_lossy(&held[..count]);
+                held.drain(..count);
+            }
+        }
+        let end = match arrival.expected() {
+            Expected::Nothing => "",
+            _ => "…",
+        };
+        Ok(format!("{seen}{end}[{}]", String::from_utf8_lossy(&held)))
+    }
+
+    #[test]
+    fn every_byte_has_one_place_however_the_bytes_come() {
+        let get = Question::default();
+        let head = Question { head: true, ..get };
+        let upgrade = Question {
+            upgrade: true,
+            ..get
+        };
+        for (question, text, want) in [
+            (
+                get,
+                "HTTP/1.1 200 OK\nContent-Length: 3\n\nabcHTTP",
+                "200 abc[HTTP]",
+            ),
+            (
+                get,
+                "HTTP/1.1 204 No\nContent-Length: 3\n\nabc",
+                "204 [abc]",
+            ),
+            (
+                get,
+                "HTTP/1.1 304 No\nContent-Length: 3\n\nabc",
+                "304 [abc]",
+            ),
+            (
+                head,
+                "HTTP/1.1 200 OK\nContent-Length: 3\n\nabc",
+                "200 [abc]",
+            ),
+            (get, "HTTP/1.1 200 OK\n\nabc", "200 abc…[]"),
+            (
+                get,
+                "HTTP/1.1 103 Early\n\nHTTP/1.1 204 No\n\n",
+                "(103) 204 []",
+            ),
+            (upgrade, "HTTP/1.1 101 Go\n\nabc", "101 abc…[]"),
+            (
+                get,
+                "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n1  \r\nx\r\n0\r\na: 1\r\n\r\nsurplus",
+                "200 1  \r\nx\r\n0\r\na: 1\r\n\r\n[surplus]",
+            ),
+        ] {
+            for step in 1..=text.len() {
+                let got = follow(question, text.as_bytes(), step);
+                assert_eq!(got.as_deref(), Ok(want), "{text:?} by {step}");
+            }
+        }
+        let bad = "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\nx";
+        assert_eq!(follow(get, bad.as_bytes(), 1), Err(BadResponse::Chunk));
+    }
+}

@@ -1,0 +1,85 @@
+//! The final head of a response, made fit for its status: which have no content, and what their Content-Length may say.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+/// What is done with the content of a response on its way to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It is sent as it is.
+    Content,
+    /// The response has none, whatever it was made of.
+    NoContent,
+}
+
+/// Whether a response with this status has no content, whatever its fields say (RFC 9110 §6.4.1).
+pub fn bodiless(status: StatusCode) -> bool {
+    status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+}
+
+/// Makes the head fit. `known`: the length of the content, where that is known; not of a response to HEAD, whose length is
+/// that of the content which a GET would get.
+pub fn fit(status: StatusCode, headers: &mut HeaderMap, known: Option<u64>, to_head: bool) -> Fit {
+    // The connection is framed by whoever writes the message (RFC 9112 §6.1).
+    headers.remove(header::TRANSFER_ENCODING);
+    match status {
+        // No Content-Length may stand in a 204 (RFC 9110 §8.6); that of a 304 is optional.
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {
+            headers.remove(header::CONTENT_LENGTH);
+            Fit::NoContent
+        }
+        // RFC 9110 §15.3.6
+        StatusCode::RESET_CONTENT => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            Fit::NoContent
+        }
+        _ => {
+            if !to_head && let Some(known) = known {
+                let told = headers.get(header::CONTENT_LENGTH);
+                let mut digits = itoa::Buffer::new();
+                if told.is_some_and(|told| told.as_bytes() != digits.format(known).as_bytes()) {
+                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(known));
+                }
+            }
+            Fit::Content
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn heads_fit_their_status() {
+        for (status, told, known, to_head, length, fit_as) in [
+            (200, Some("5"), Some(5), false, Some("5"), Fit::Content),
+            (200, Some("9"), Some(5), false, Some("5"), Fit::Content),
+            (200, None, Some(5), false, None, Fit::Content),
+            (200, Some("5"), None, false, Some("5"), Fit::Content),
+            (200, Some("5"), Some(0), true, Some("5"), Fit::Content),
+            (204, Some("5"), Some(5), false, None, Fit::NoContent),
+            (204, Some("0"), Some(0), false, None, Fit::NoContent),
+            (205, Some("5"), Some(5), false, Some("0"), Fit::NoContent),
+            (205, None, None, false, Some("0"), Fit::NoContent),
+            (205, None, None, true, Some("0"), Fit::NoContent),
+            (304, Some("5"), Some(0), false, None, Fit::NoContent),
+            (416, Some("5"), Some(0), false, Some("0"), Fit::Content),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(told) = told {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static(told));
+            }
+            let chunked = HeaderValue::from_static("chunked");
+            headers.insert(header::TRANSFER_ENCODING, chunked);
+            let status = StatusCode::from_u16(status).unwrap();
+            let got = fit(status, &mut headers, known, to_head);
+            let left = headers.get(header::CONTENT_LENGTH);
+            let left = left.map(|length| length.to_str().unwrap());
+            assert_eq!((left, got), (length, fit_as), "{status} {told:?}");
+            assert!(!headers.contains_key(header::TRANSFER_ENCODING));
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! A response's head from its bytes (RFC 9112 §4, §5), read as a proxy has to: white space before a colon is removed,
+//! folded lines are unfolded, and one length stands for all.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use memchr::memchr;
+
+use super::{BadFraming, Framing, FramingFields, Question, response, trimmed};
+
+/// Bounds on a response's head (`Limits.origin_head_bytes`, `Limits.origin_head_fields`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    pub bytes: usize,
+    pub fields: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 256 << 10,
+            fields: 1_000,
+        }
+    }
+}
+
+/// Why bytes of an origin are no response. The text is for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadResponse {
+    #[error("it does not begin with a status line of HTTP/1")]
+    StatusLine,
+    #[error("line {0} of its head is no field")]
+    Field(usize),
+    #[error("its head is longer than {0} bytes (limits.origin_head_bytes)")]
+    TooLarge(usize),
+    #[error("its head has more than {0} fields (limits.origin_head_fields)")]
+    TooManyFields(usize),
+    #[error(transparent)]
+    Framing(#[from] BadFraming),
+    #[error("its chunked content is malformed")]
+    Chunk,
+    #[error("bytes follow its end")]
+    Surplus,
+}
+
+/// A response's head, with one canonical Content-Length at most and no Transfer-Encoding: what framed the message on this
+/// connection is in `framing`.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    pub version: Version,
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub framing: Framing,
+}
+
+/// Empty lines before a status line that are forgiven, in bytes.
+const MOST_EMPTY: usize = 4;
+
+/// Reads a whole head at the start of `bytes` and tells its length; `None` while it is incomplete. `searched`: so many
+/// bytes were searched for its end before.
+pub fn read(
+    bytes: &[u8],
+    searched: usize,
+    question: Question,
+    limits: HeadLimits,
+) -> Result<Option<(usize, ResponseHead)>, BadResponse> {
+    let empty = bytes
+        .iter()
+        .take(MOST_EMPTY)
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count();
+    let text = bytes.get(empty..).unwrap_or_default();
+    let Some(length) = end(text, searched.saturating_sub(empty + 3)) else {
+        if text.len() > limits.bytes {
+            return Err(BadResponse::TooLarge(limits.bytes));
+        }
+        early(text)?;
+        return Ok(None);
+    };
+    if length > limits.bytes {
+        return Err(BadResponse::TooLarge(limits.bytes));
+    }
+    let head = Bytes::copy_from_slice(text.get(..length).unwrap_or_default());
+    Ok(Some((empty + length, parse(&head, question, limits)?)))
+}
+
+/// The length of the head: up to the first empty line. A bare LF ends a line as well (RFC 9112 §2.2).
+fn end(text: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let at = from + memchr(b'\n', text.get(from..)?)?;
+        match text.get(at + 1..) {
+            Some([b'\n', ..]) => return Some(at + 2),
+            Some([b'\r', b'\n', ..]) => return Some(at + 3),
+            _ => from = at + 1,
+        }
+    }
+}
+
+/// Refuses what cannot become a response before its end is known: a server of another protocol may never send one.
+fn early(text: &[u8]) -> Result<(), BadResponse> {
+    let known = b"HTTP/1.".iter().zip(text);
+    if known.into_iter().any(|(want, got)| want != got) {
+        return Err(BadResponse::StatusLine);
+    }
+    Ok(())
+}
+
+fn parse(
+    head: &Bytes,
+    question: Question,
+    limits: HeadLimits,
+) -> Result<ResponseHead, BadResponse> {
+    let mut lines = Lines(head);
+    let (version, status) = status_line(lines.next().unwrap_or_default())?;
+    let mut fields = Fields {
+        head,
+        limits,
+        headers: HeaderMap::with_capacity(24),
+        count: 0,
+        open: None,
+    };
+    // Lines of the head are counted from 1, the status line included.
+    for (line, number) in lines.zip(2..) {
+        if line.is_empty() {
+            break;
+        }
+        fields.line(line, BadResponse::Field(number))?;
+    }
+    let mut headers = fields.done()?;
+    let framing = framed(question, version, status, &mut headers)?;
+    Ok(ResponseHead {
+        version,
+        status,
+        headers,
+        framing,
+    })
+}
+
+/// The lines of a head without what ends them.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = memchr(b'\n', self.0)?;
+        let line = self.0.get(..end)?;
+        self.0 = self.0.get(end + 1..).unwrap_or_default();
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+/// `HTTP/1.x SP 3DIGIT [ SP reason ]` (RFC 9112 §4); a minor version that is not known is read as the highest that is
+/// (RFC 9110 §2.5).
+fn status_line(line: &[u8]) -> Result<(Version, StatusCode), BadResponse> {
+    let (minor, code, reason) = match line {
+        [
+            b'H',
+            b'T',
+            b'T',
+            b'P',
+            b'/',
+            b'1',
+            b'.',
+            minor,
+            b' ',
+            a,
+            b,
+            c,
+            reason @ ..,
+        ] => (*minor, [*a, *b, *c], reason),
+        _ => return Err(BadResponse::StatusLine),
+    };
+    let version = match minor {
+        b'0' => Version::HTTP_10,
+        b'1'..=b'9' => Version::HTTP_11,
+        _ => return Err(BadResponse::StatusLine),
+    };
+    let separated = matches!(reason.first(), None | Some(b' '));
+    if !separated || !reason.iter().all(|&byte| is_value_byte(byte)) {
+        return Err(BadResponse::StatusLine);
+    }
+    let status = StatusCode::from_bytes(&code).map_err(|_| BadResponse::StatusLine)?;
+    Ok((version, status))
+}
+
+fn is_value_byte(byte: u8) -> bool {
+    byte >= 0x20 && byte != 0x7f || byte == b'\t'
+}
+
+/// A header section that is being read.
+struct Fields<'a> {
+    head: &'a Bytes,
+    limits: HeadLimits,
+    headers: HeaderMap,
+    count: usize,
+    /// The last field, to which a folded line may still belong.
+    open: Option<(HeaderName, Cow<'a, [u8]>, BadResponse)>,
+}
+
+impl<'a> Fields<'a> {
+    fn line(&mut self, line: &'a [u8], bad: BadResponse) -> Result<(), BadResponse> {
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            // obs-fold: a proxy refuses it or puts a space in its place (RFC 9112 §5.2). Before the first field there is
+            // nothing to fold (§2.2).
+            let (_, value, _) = self.open.as_mut().ok_or(bad)?;
+            let more = trimmed(line);
+            if !more.is_empty() {
+                let value = value.to_mut();
+                if !value.is_empty() {
+                    value.push(b' ');
+                }
+                value.extend_from_slice(more);
+            }
+            return Ok(());
+        }
+        self.close()?;
+        self.count += 1;
+        if self.count > self.limits.fields {
+            return Err(BadResponse::TooManyFields(self.limits.fields));
+        }
+        let colon = memchr(b':', line).ok_or(bad)?;
+        // White space before the colon is removed from a response (RFC 9112 §5.1).
+        let name = trimmed(line.get(..colon).unwrap_or_default());
+        let name = HeaderName::from_bytes(name).map_err(|_| bad)?;
+        let value = trimmed(line.get(colon + 1..).unwrap_or_default());
+        self.open = Some((name, Cow::Borrowed(value), bad));
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), BadResponse> {
+        let Some((name, value, bad)) = self.open.take() else {
+            return Ok(());
+        };
+        let value = match value {
+            Cow::Borrowed(value) => HeaderValue::from_maybe_shared(self.head.slice_ref(value)),
+            Cow::Owned(value) => HeaderValue::from_bytes(&value),
+        };
+        let value = value.map_err(|_| bad)?;
+        self.headers
+            .try_append(name, value)
+            .map_err(|_| BadResponse::TooManyFields(self.limits.fields))?;
+        Ok(())
+    }
+
+    fn done(mut self) -> Result<HeaderMap, BadResponse> {
+        self.close()?;
+        Ok(self.headers)
+    }
+}
+
+/// Takes the framing fields out of a head and puts the one length in that may go on.
+fn framed(
+    question: Question,
+    version: Version,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+) -> Result<Framing, BadFraming> {
+    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let fields = FramingFields {
+        lengths: lines(header::CONTENT_LENGTH).collect(),
+        codings: lines(header::TRANSFER_ENCODING).collect(),
+        connection: lines(header::CONNECTION).collect(),
+    };
+    let http_11 = version == Version::HTTP_11;
+    let framing = response(question, http_11, status.as_u16(), &fields)?;
+    let coded = !fields.codings.is_empty();
+    drop(fields);
+    if coded {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    match framing.length {
+        Some(length) => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+        None => drop(headers.remove(header::CONTENT_LENGTH)),
+    }
+    Ok(framing)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const GET: Question = Question {
+        head: false,
+        upgrade: false,
+    };
+
+    fn limits(bytes: usize, fields: usize) -> HeadLimits {
+        HeadLimits { bytes, fields }
+    }
+
+    fn whole(text: &str) -> Result<ResponseHead, BadResponse> {
+        let read = read(text.as_bytes(), 0, GET, limits(400, 6))?;
+        let (length, head) = read.ok_or(BadResponse::StatusLine)?;
+        assert_eq!(length, text.len(), "{text:?}");
+        Ok(head)
+    }
+
+    fn fields(text: &str) -> Result<Vec<String>, BadResponse> {
+        let head = whole(&format!("HTTP/1.1 200 OK\r\n{text}\r\n"))?;
+        let lines = head.headers.iter();
+        Ok(lines
+            .map(|(name, value)| format!("{name}={}", value.to_str().unwrap()))
+            .collect())
+    }
+
+    #[test]
+    fn status_lines_are_those_of_http_1() {
+        for (line, want) in [
+            ("HTTP/1.1 200 OK", Some((Version::HTTP_11, 200))),
+            ("HTTP/1.0 404 Not Found", Some((Version::HTTP_10, 404))),
+            ("HTTP/1.1 200 ", Some((Version::HTTP_11, 200))),
+            ("HTTP/1.1 200", Some((Version::HTTP_11, 200))),
+            ("HTTP/1.1 999 Request denied", Some((Version::HTTP_11, 999))),
+            ("HTTP/1.1 200 \u{e9}t\u{e9}", Some((Version::HTTP_11, 200))),
+            ("HTTP/1.2 200 OK", Some((Version::HTTP_11, 200))), // RFC 9110 §2.5
+            ("HTTP/2.0 200 OK", None),
+            ("HTTP/1.1 20 OK", None),
+            ("HTTP/1.1 2000 OK", None),
+            ("HTTP/1.1 099 OK", None),
+            ("HTTP/1.1 2x0 OK", None),
+            ("HTTP/1.1  200 OK", None),
+            ("HTTP/1.1 200 O\u{7f}K", None),
+            ("http/1.1 200 OK", None),
+            ("ICY 200 OK", None),
+            ("", None),
+        ] {
+            let read = whole(&format!("{line}\r\n\r\n"));
+            let got = read.map(|head| (head.version, head.status.as_u16()));
+            assert_eq!(got.ok(), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn fields_are_read_as_rfc_9112_section_5_says() {
+        for (text, want) in [
+            ("A: 1\r\n", Some(vec!["a=1"])),
+            ("A:1\r\nB:\t 2 \t\r\n", Some(vec!["a=1", "b=2"])),
+            ("A:\r\n", Some(vec!["a="])),
+            ("A : 1\r\nB\t: 2\r\n", Some(vec!["a=1", "b=2"])), // §5.1
+            (
+                "A: 1\r\n  2\r\n\t3\r\nB: 4\r\n",
+                Some(vec!["a=1 2 3", "b=4"]),
+            ), // §5.2
+            ("A:\r\n 1\r\n", Some(vec!["a=1"])),
+            ("A: 1\nB: 2\n", Some(vec!["a=1", "b=2"])), // §2.2
+            ("A: 1\r\nA: 2\r\n", Some(vec!["a=1", "a=2"])),
+            (" A: 1\r\n", None), // §2.2
+            ("A 1\r\n", None),
+            (": 1\r\n", None),
+            (" : 1\r\n", None),
+            ("A B: 1\r\n", None),
+            ("A: 1\r2\r\n", None),
+            ("A: 1\u{0}\r\n", None),
+            ("A: 1\r\n \u{0}\r\n", None),
+        ] {
+            let want = want.map(|lines| lines.into_iter().map(str::to_owned).collect());
+            assert_eq!(fields(text).ok(), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn framing_fields_leave_one_length_or_none() {
+        for (text, want) in [
+            ("Content-Length: 2, 2\r\n", vec!["content-length=2"]),
+            (
+                "Content-Length: 02\r\ncontent-length : 2\r\n",
+                vec!["content-length=2"],
+            ),
+            ("Transfer-Encoding: chunked\r\n", vec![]),
+            (
+                "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                vec![],
+            ),
+        ] {
+            assert_eq!(fields(text).unwrap(), want, "{text:?}");
+        }
+        assert_eq!(
+            fields("Content-Length: 2\r\nContent-Length: 3\r\n"),
+            Err(BadResponse::Framing(BadFraming::DifferingLengths))
+        );
+    }
+
+    #[test]
+    fn a_head_is_bounded_while_it_comes_in() {
+        let head = b"HTTP/1.1 200 OK\r\na: 1\r\n\r\nrest";
+        for end in 0..head.len() - 4 {
+            let got = read(&head[..end], 0, GET, limits(26, 1)).unwrap();
+            assert!(got.is_none(), "{end}");
+        }
+        let (length, _) = read(head, 20, GET, limits(26, 1)).unwrap().unwrap();
+        assert_eq!(length, head.len() - 4);
+        assert_eq!(
+            read(head, 0, GET, limits(24, 1)).unwrap_err(),
+            BadResponse::TooLarge(24)
+        );
+        assert_eq!(
+            read(head, 0, GET, limits(26, 0)).unwrap_err(),
+            BadResponse::TooManyFields(0)
+        );
+        let (length, _) = read(b"\r\nHTTP/1.1 200 OK\r\n\r\n", 0, GET, limits(26, 0))
+            .unwrap()
+            .unwrap();
+        assert_eq!(length, 21);
+        for never in ["SSH-2.0-OpenSSH_9.2\r\n", "\u{15}", "HTTP/2"] {
+            assert_eq!(
+                read(never.as_bytes(), 0, GET, limits(26, 0)).unwrap_err(),
+                BadResponse::StatusLine
+            );
+        }
+    }
+}

@@ -1,0 +1,265 @@
+"""Heads of origins' responses: what frames them is read one way, and no byte is taken for another response's."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from edgerouter import CachePolicy, ConfigError, Edge, Limits, cache
+
+from ..conftest import Serve
+from ..origins import Origin, Reply, Seen, read_request
+from ..raw import RawResponse, exchange, responses
+
+STORED = CachePolicy(default_ttl=60)
+
+
+def asked(url: str, path: str, method: str = "GET", version: str = "HTTP/1.1") -> RawResponse:
+    data = exchange(url, f"{method} {path} {version}\r\nHost: a.example\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = data.partition(b"\r\n\r\n")
+    if method == "HEAD":
+        assert body == b""
+        data = head.replace(b"ontent-", b"ontent_") + b"\r\n\r\n"
+        found = responses(data)[0]
+        found.headers = [(name.replace("_", "-"), value) for name, value in found.headers]
+        return found
+    return responses(data)[0]
+
+
+def lengths(response: RawResponse) -> list[str]:
+    return [value for name, value in response.headers if name.lower() == "content-length"]
+
+
+class Scripted:
+    """An origin that answers every request of a connection with the same bytes and counts the connections."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.connections = 0
+
+    def on(self, path: str, head: str, body: bytes = b"", *, close: bool = False) -> None:
+        data = head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body
+
+        def answer(seen: Seen, connection: socket.socket) -> None:
+            self.connections += 1
+            buffered = b""
+            while True:
+                connection.sendall(data)
+                if close:
+                    return
+                again, buffered = read_request(connection, buffered)
+                if again is None:
+                    return
+                self.origin.requests.append(again)
+
+        self.origin.on(path, answer)
+
+
+@pytest.fixture
+def scripted(origin: Origin) -> Scripted:
+    return Scripted(origin)
+
+
+@pytest.fixture(params=[STORED, cache.DISABLED], ids=["stored", "passed"])
+def edge_url(request: pytest.FixtureRequest, origin: Origin, serve: Serve) -> str:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), cache=request.param)
+    return serve(edge).url
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Length: 2, 2",
+        "Content-Length: 2\nContent-Length: 2",
+        "Content-Length: 002",
+        "Content-Length : 2",
+        "Content-Length:\t2 \nContent-Length: 02,2",
+    ],
+)
+def test_equal_lengths_become_one(fields: str, scripted: Scripted, edge_url: str) -> None:
+    scripted.on("/", f"HTTP/1.1 200 OK\n{fields}", b"ok")
+    for _ in range(2):
+        response = asked(edge_url, "/")
+        assert (response.status, response.body, lengths(response)) == (200, b"ok", ["2"])
+
+
+@pytest.mark.parametrize("fields", ["Content-Length: 2, 2", "Content-Length: 2\nContent-Length: 2"])
+def test_equal_lengths_become_one_for_head_as_well(fields: str, scripted: Scripted, edge_url: str) -> None:
+    scripted.on("/", f"HTTP/1.1 200 OK\n{fields}")
+    response = asked(edge_url, "/", "HEAD")
+    assert (response.status, lengths(response)) == (200, ["2"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Length: 2, 3",
+        "Content-Length: 2\nContent-Length: 3",
+        "Content-Length: two",
+        "Content-Length: -2",
+        "Content-Length: 2,",
+        "Content-Length:",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: gzip\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: identity\nContent-Length: 2",
+        "Transfer-Encoding: gzip",
+        "A B: 1\nContent-Length: 2",
+        "no colon\nContent-Length: 2",
+        " leading: 1\nContent-Length: 2",
+        ": 1\nContent-Length: 2",
+    ],
+)
+def test_what_cannot_be_read_one_way_is_502_and_not_stored(fields: str, scripted: Scripted, edge_url: str) -> None:
+    scripted.on("/", f"HTTP/1.1 200 OK\n{fields}", b"2\r\nok\r\n0\r\n\r\n")
+    for count in (1, 2):
+        assert asked(edge_url, "/").status == 502
+        assert scripted.origin.count("/") == count
+
+
+def test_a_bad_length_is_502_for_head(scripted: Scripted, edge_url: str) -> None:
+    scripted.on("/", "HTTP/1.1 200 OK\nContent-Length: 2\nContent-Length: 3")
+    assert asked(edge_url, "/", "HEAD").status == 502
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1 200 OK\nContent-Length: 100\nTransfer-Encoding: chunked",
+        "HTTP/1.0 200 OK\nTransfer-Encoding: chunked\nConnection: keep-alive",
+        "HTTP/1.0 200 OK\nContent-Length: 100\nTransfer-Encoding: Chunked\nConnection: keep-alive",
+    ],
+)
+def test_a_suspect_coding_drops_the_length_and_the_connection(head: str, scripted: Scripted, serve: Serve) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", scripted.origin.url), cache=cache.DISABLED)
+    url = serve(edge).url
+    scripted.on("/", head, b"2\r\nok\r\n0\r\n\r\n")
+    for count in (1, 2):
+        response = asked(url, "/")
+        assert (response.status, response.body, lengths(response)) == (200, b"ok", [])
+        assert scripted.connections == count
+
+
+def test_white_space_before_a_colon_is_removed_and_folds_are_unfolded(scripted: Scripted, edge_url: str) -> None:
+    scripted.on("/", "HTTP/1.1 200 OK\nX-One : 1\nX-Two\t:2\nX-Three: a\n  b\n\tc\nContent-Length : 2", b"ok")
+    for _ in range(2):
+        response = asked(edge_url, "/")
+        assert [response.get(name) for name in ("x-one", "x-two", "x-three")] == ["1", "2", "a b c"]
+        assert response.body == b"ok"
+
+
+def test_a_head_of_many_fields_passes_and_is_stored(scripted: Scripted, edge_url: str) -> None:
+    fields = "\n".join(f"X-Field-{number}: {number}" for number in range(900))
+    scripted.on("/", f"HTTP/1.1 200 OK\nContent-Length: 2\n{fields}", b"ok")
+    for _ in range(2):
+        response = asked(edge_url, "/")
+        assert (response.status, response.get("x-field-899"), response.body) == (200, "899", b"ok")
+
+
+def test_heads_of_origins_are_bounded_by_the_limits(scripted: Scripted, serve: Serve) -> None:
+    edge = Edge("test", limits=Limits(origin_head_bytes=2_000, origin_head_fields=10))
+    edge.route("/*", to=edge.origin("first", scripted.origin.url))
+    url = serve(edge).url
+    for path, fields, status in (
+        ("/ten", "\n".join(f"X-{number}: 1" for number in range(9)), 200),
+        ("/eleven", "\n".join(f"X-{number}: 1" for number in range(10)), 502),
+        ("/short", "X: " + "x" * 1_800, 200),
+        ("/long", "X: " + "x" * 2_000, 502),
+        ("/endless", "X: " + "x" * 1_000_000, 502),
+    ):
+        scripted.on(path, f"HTTP/1.1 200 OK\nContent-Length: 2\n{fields}", b"ok", close=True)
+        assert asked(url, path).status == status, path
+    with pytest.raises(ConfigError, match=r"Limits\.origin_head_bytes: 5: must be"):
+        Limits(origin_head_bytes=5)
+    with pytest.raises(ConfigError, match=r"Limits\.origin_head_fields: 0: must be"):
+        Limits(origin_head_fields=0)
+
+
+@pytest.mark.parametrize("start", ["HTTP/2.0 200 OK", "ICY 200 OK", "HTTP/1.1 20 OK", "SSH-2.0-x", "\x15\x03\x01"])
+def test_no_response_of_http_1_is_502(start: str, scripted: Scripted, edge_url: str) -> None:
+    scripted.on("/", f"{start}\nContent-Length: 2", b"ok")
+    assert asked(edge_url, "/").status == 502
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("HTTP/1.1 204 No Content\nContent-Length: 2", 204),
+        ("HTTP/1.1 204 No Content\nTransfer-Encoding: chunked", 204),
+        ("HTTP/1.1 304 Not Modified\nContent-Length: 2", 304),
+    ],
+)
+def test_statuses_without_content_have_none_and_what_follows_closes(
+    head: str, status: int, method: str, scripted: Scripted, serve: Serve
+) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", scripted.origin.url), cache=cache.DISABLED)
+    url = serve(edge).url
+    forged = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+    scripted.on("/", head, forged)
+    for count in (1, 2, 3):
+        response = asked(url, "/", method)
+        assert (response.status, response.body, lengths(response)) == (status, b"", [])
+        assert scripted.connections == count
+
+
+def test_bytes_after_an_answer_to_head_close_the_connection(scripted: Scripted, serve: Serve) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", scripted.origin.url), cache=cache.DISABLED)
+    url = serve(edge).url
+    scripted.on("/", "HTTP/1.1 200 OK\nContent-Length: 43", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+    for count in (1, 2, 3):
+        response = asked(url, "/", "HEAD")
+        assert (response.status, lengths(response)) == (200, ["43"])
+        assert scripted.connections == count
+
+
+def test_a_205_is_framed_as_any_response_and_its_content_is_dropped(scripted: Scripted, serve: Serve) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", scripted.origin.url), cache=cache.DISABLED)
+    url = serve(edge).url
+    scripted.on("/", "HTTP/1.1 205 Reset Content\nContent-Length: 4", b"oops")
+    for _ in range(3):
+        response = asked(url, "/")
+        assert (response.status, response.body, lengths(response)) == (205, b"", ["0"])
+    assert scripted.connections == 1
+
+
+def test_a_response_until_close_ends_with_the_connection(scripted: Scripted, edge_url: str) -> None:
+    scripted.on("/", "HTTP/1.1 200 OK", b"until the end", close=True)
+    assert asked(edge_url, "/").body == b"until the end"
+
+
+def test_kept_connections_are_used_again(scripted: Scripted, serve: Serve) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", scripted.origin.url), cache=cache.DISABLED)
+    url = serve(edge).url
+    scripted.on("/", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked", b"2 \r\nok\r\n0\r\n\r\n")
+    for _ in range(5):
+        assert asked(url, "/").body == b"ok"
+    assert scripted.connections == 1
+
+
+def test_an_unknown_status_gets_no_made_up_reason(scripted: Scripted, serve: Serve) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", scripted.origin.url), cache=cache.DISABLED)
+    url = serve(edge).url
+    scripted.on("/", "HTTP/1.1 299 Whatever\nContent-Length: 2", b"ok")
+    data = exchange(url, b"GET / HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")
+    assert data.startswith(b"HTTP/1.1 299 \r\n")
+
+
+def test_large_bodies_arrive_whole_however_they_are_framed(origin: Origin, site: Callable[..., httpx.Client]) -> None:
+    body = bytes(range(256)) * 20_000
+    origin.on("/length", Reply(200, {}, body))
+    origin.on("/chunked", Reply(200, {}, chunks=[body[at : at + 70_001] for at in range(0, len(body), 70_001)]))
+    client = site(cache=cache.DISABLED)
+    for path in ("/length", "/chunked"):
+        for _ in range(2):
+            assert client.get(path).content == body
