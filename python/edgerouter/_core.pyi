@@ -21,17 +21,20 @@ __all__ = [
     "Request",
     "Response",
     "Runner",
+    "SignalWatch",
     "__version__",
     "bucket",
     "cache_key",
     "captures",
     "compile",
     "explain",
+    "flush_streams",
     "lint",
     "matches",
     "normalise_path",
     "parse_cache_control",
     "parse_cookies",
+    "write_stream",
 ]
 
 _T = TypeVar("_T")
@@ -137,6 +140,8 @@ class Engine:
     def admin_address(self) -> str | None: ...
     def metrics(self) -> str:
         """Prometheus text."""
+    def watch_signals(self) -> SignalWatch:
+        """Watches for signals to stop while Python is busy; for ``signal.set_wakeup_fd``."""
     def admin_keys(self, keys: list[tuple[str, str]]) -> None:
         """The access keys of CloudFront clients and their secrets; before ``start``."""
     def purge(self, order: str) -> str:
@@ -414,6 +419,23 @@ class AsyncCaches:
     @property
     def default(self) -> AsyncCache: ...
     def open(self, name: str) -> Awaitable[AsyncCache]: ...
+
+# -- what is printed, and signals --------------------------------------------------------------------------------------
+
+@final
+class SignalWatch:
+    """Obeys a signal to stop when Python cannot."""
+
+    def fileno(self) -> int: ...
+    def heard(self) -> None:
+        """Python stops what it serves by itself."""
+    def close(self) -> None: ...
+
+def write_stream(error: bool, text: bytes) -> bool:
+    """Queues text for standard output or standard error; false when it was dropped."""
+
+def flush_streams() -> None:
+    """Waits for what is queued, as long as the readers take it."""
 
 # -- decisions, for property tests -------------------------------------------------------------------------------------
 

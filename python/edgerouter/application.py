@@ -7,6 +7,7 @@ the old modules back.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import sys
@@ -17,7 +18,7 @@ from types import CodeType, ModuleType
 
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
-from edgerouter.serving import Application
+from edgerouter.serving import Application, Stopping
 
 __all__ = ["AppError", "FileApplication"]
 
@@ -119,7 +120,9 @@ class FileApplication(Application):
         if "." in self._module:
             try:
                 importlib.import_module(self._module.rpartition(".")[0])
-            except Exception as error:  # noqa: BLE001  # whatever the user's file raises
+            except (KeyboardInterrupt, Stopping):
+                raise
+            except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
                 raise self._explained(error) from None
         loader = _FreshLoader(self._module, str(self._file))
         spec = importlib.util.spec_from_loader(self._module, loader, origin=str(self._file))
@@ -134,7 +137,9 @@ class FileApplication(Application):
             raise AppError(f"{self._shown()}: ended itself with SystemExit({error.code!r})") from None
         except (ConfigError, TypeError) as error:
             raise self._all(error, importlib.util.module_from_spec(spec)) from None
-        except Exception as error:  # noqa: BLE001  # whatever the user's file raises
+        except (KeyboardInterrupt, Stopping):
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
             raise self._explained(error) from None
         return module
 
@@ -145,7 +150,9 @@ class FileApplication(Application):
         sys.modules[self._module] = module
         try:
             refused = list(mistakes.statements(self._file, module))
-        except (Exception, SystemExit):  # noqa: BLE001  # the second run is for more messages, and may bring none
+        except Stopping:
+            raise
+        except BaseException:  # noqa: BLE001  # the second run is for more messages, and may bring none
             refused = []
         if not refused:
             return self._explained(first)
@@ -164,7 +171,9 @@ class FileApplication(Application):
         if callable(found) and not isinstance(found, Edge):
             try:
                 found = found()
-            except Exception as error:  # noqa: BLE001  # whatever the user's file raises
+            except (KeyboardInterrupt, Stopping):
+                raise
+            except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
                 raise self._explained(error) from None
         if not isinstance(found, Edge):
             got = "there is no such name" if found is None else f"it is a {type(found).__name__}"
@@ -176,7 +185,13 @@ class FileApplication(Application):
         with_folder = self._file
         return str(with_folder.relative_to(self._folder) if with_folder.is_relative_to(self._folder) else with_folder)
 
-    def _explained(self, error: Exception) -> EdgeError:
+    def refusal(self, error: BaseException) -> str:
+        if not isinstance(error, EdgeError):
+            with contextlib.suppress(Exception):
+                return str(self._explained(error))
+        return super().refusal(error)
+
+    def _explained(self, error: BaseException) -> EdgeError:
         """The error at the user's own lines: no frames of this library, of the import machinery or of others."""
         if isinstance(error, SyntaxError) and error.filename:
             text = f"{self._near(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
@@ -186,7 +201,7 @@ class FileApplication(Application):
         if isinstance(error, EdgeError):
             lines = [f"{where}: {line}" for line in str(error).splitlines()]
         else:
-            lines = [f"{where}: {type(error).__name__}: {error}"]
+            lines = [f"{where}: {super().refusal(error)}"]
         for frame in frames:
             place = "" if frame is frames[-1] else f"  ({self._near(frame.filename)}:{frame.lineno})"
             lines.append(f"    {(frame.line or '').strip()}{place}")

@@ -30,6 +30,8 @@ class Limits(Value, frozen=True, kw_only=True):
     ``function_queue``  calls that wait for a thread or the event loop, and tasks of the event loop
     ``function_threads``  threads that run plain callables; ``None``: one for each core and 4 more, at most 32
     ``background_tasks``, ``background_timeout``  how much ``ctx.wait_until`` goes on with at a time, and how long
+    ``log_queue_bytes``  of lines that wait for the reader of a log, such as standard error; more are dropped, counted
+    ``log_lines``  lines of the edge's own log in a second; more are left out and counted
     ``named_caches``  how many caches functions may open by name
     ``coalesce_timeout``  how long followers of a miss wait for its head before they fetch on their own
     ``slice_bytes``  objects larger than this are stored in slices of this size
@@ -62,6 +64,8 @@ class Limits(Value, frozen=True, kw_only=True):
     background_tasks: int = 1_000
     background_timeout: Duration = 30.0
     named_caches: int = 32
+    log_queue_bytes: int = 1_048_576
+    log_lines: int = 1_000
     token_bytes: int = 8_192
     remembered_tokens: int = 100_000
     coalesce_timeout: Duration = 10.0
@@ -88,6 +92,8 @@ class Limits(Value, frozen=True, kw_only=True):
         check.whole("body_bytes", "replay_bytes", "function_body_bytes", "remembered_tokens")
         check.whole("slice_bytes", least=4_096, most=67_108_864)
         check.whole("read_ahead_bytes", least=65_536, most=1_073_741_824)
+        check.whole("log_queue_bytes", least=65_536, most=1_073_741_824)
+        check.whole("log_lines", least=1, most=1_000_000)
         check.whole("background_tasks", "named_caches")
         check.whole("memory_cache_bytes", "largest_object_bytes", optional=True)
         check.whole("purge_scopes", "purges_in_progress", "purges_remembered", least=1, most=1_000_000)

@@ -19,8 +19,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from edgerouter import logs
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value
 from edgerouter.descriptors import raise_limit
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from edgerouter import _core
     from edgerouter.edge import Edge
 
-__all__ = ["Application", "Server", "Settings", "serve"]
+__all__ = ["Application", "Server", "Settings", "Stopping", "serve"]
 
 log = logging.getLogger("edgerouter.functions")
 
@@ -228,6 +229,14 @@ class Application:
         """The files that a change of which means a reload."""
         return set()
 
+    def refusal(self, error: BaseException) -> str:
+        """What there is to print about an error of ``load``; it never raises itself."""
+        try:
+            text = str(error)
+        except BaseException:  # noqa: BLE001  # a class of the user's own
+            text = ""
+        return text if isinstance(error, EdgeError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
 
 def serve(
     edge: Edge | Application,
@@ -243,29 +252,41 @@ def serve(
     a file of the application changes. A configuration that is refused is reported and the old one keeps serving.
     """
     application = edge if isinstance(edge, Application) else Application(edge)
-    out = say or _nowhere
-    err = warn or _to_stderr
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    with logs.queued():
+        _serve(application, settings, watch, _safe(say or _nowhere), _safe(warn or _to_stderr))
+
+
+def _serve(
+    application: Application,
+    settings: Settings | None,
+    watch: bool,
+    out: Callable[[str], None],
+    err: Callable[[str], None],
+) -> None:
+    signals = _Signals()
+    events = signals.events
     current = application.load()
-    watcher = _Watcher(application, events) if watch else None
-    with _signals(events):
+    watcher = _Watcher(application, events, err) if watch else None
+    with signals:
         server = Server.start(current, settings, watched=watch)
+        signals.guard(server)
         threading.Thread(target=_tell_when_stopped, args=(server, events), daemon=True).start()
         for line in announcement(current, server):
             out(line)
         if watcher is not None:
             watcher.start()
         try:
-            while (event := events.get()) in ("reload", "changed"):
-                _reload(server, application, out, err)
+            while (event := signals.next()) in ("reload", "changed"):
+                _reload(server, application, signals, out, err)
                 if watcher is not None:
                     watcher.renew()
         finally:
             if watcher is not None:
                 watcher.close()
+        signals.heard()
         if event == "stop":
             out("stopping: requests under way may finish; signal again to end at once")
-            _stop(server, events, err)
+            _stop(server, signals, err)
 
 
 def announcement(edge: Edge, server: Server) -> list[str]:
@@ -288,20 +309,29 @@ def announcement(edge: Edge, server: Server) -> list[str]:
 def _reload(
     server: Server,
     application: Application,
+    signals: _Signals,
     out: Callable[[str], None],
     err: Callable[[str], None],
 ) -> None:
+    """Reads the configuration again. Nothing that it raises ends the process: the old one keeps serving."""
     try:
-        edge = application.load()
-    except EdgeError as error:
-        server.reload_failed(str(error))
+        with signals.interrupting():
+            edge = application.load()
+            version = server.reload(edge)
+    except Stopping:
+        return
+    except ConfigError as error:
         refusal = str(error)
+    except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
+        refusal = application.refusal(error)
+        with contextlib.suppress(Exception):
+            server.reload_failed(refusal)
     else:
-        try:
-            out(f"reloaded: version {server.reload(edge)}")
-            return
-        except ConfigError as error:
-            refusal = str(error)
+        out(f"reloaded: version {version}")
+        return
+    finally:
+        # The file may have taken them.
+        signals.take()
     err("error: reload refused; the old configuration keeps serving")
     for line in refusal.splitlines():
         err(f"  {line}")
@@ -323,23 +353,24 @@ class _Watcher:
     Directories are watched and not files, because editors replace a file rather than write to it.
     """
 
-    def __init__(self, application: Application, events: queue.SimpleQueue[Event]) -> None:
+    def __init__(self, application: Application, events: queue.SimpleQueue[Event], err: Callable[[str], None]) -> None:
         self._application = application
         self._events = events
+        self._err = err
         self._stop = threading.Event()
         self._folders: frozenset[Path] = frozenset()
         self._files: frozenset[Path] = frozenset()
-        self._seen = _stamps(file.resolve() for file in application.files())
+        self._seen = _stamps(_resolved(application.files()))
 
     def start(self) -> None:
-        self._files = frozenset(file.resolve() for file in self._application.files())
+        self._files = _resolved(self._application.files())
         self._folders = frozenset(file.parent for file in self._files)
         self._stop = threading.Event()
         threading.Thread(target=self._run, args=(self._stop,), name="edgerouter-watch", daemon=True).start()
 
     def renew(self) -> None:
         """After a reload other files may matter."""
-        files = frozenset(file.resolve() for file in self._application.files())
+        files = _resolved(self._application.files())
         if frozenset(file.parent for file in files) == self._folders:
             self._files = files
         else:
@@ -351,6 +382,12 @@ class _Watcher:
         self._stop.set()
 
     def _run(self, stop: threading.Event) -> None:
+        try:
+            self._watch(stop)
+        except Exception as error:  # noqa: BLE001  # no reason to stop serving
+            self._err(f"warning: files are not watched any more ({error}); SIGHUP reloads, too")
+
+    def _watch(self, stop: threading.Event) -> None:
         from watchfiles import watch
 
         # What the files were when they were loaded: a change that came before the watch began is a change too.
@@ -372,26 +409,93 @@ class _Watcher:
                 self._events.put("changed")
 
 
+def _resolved(files: Iterable[Path]) -> frozenset[Path]:
+    """The real paths; one that cannot be found out stays as it is."""
+    found = set()
+    for file in files:
+        try:
+            found.add(file.resolve())
+        except (OSError, RuntimeError):
+            found.add(file)
+    return frozenset(found)
+
+
 # -- signals and stop --------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _signals(events: queue.SimpleQueue[Event]) -> Iterator[None]:
-    """Signals become events; only the main thread may ask for them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class Stopping(BaseException):
+    """Raised in a reload that a signal to stop interrupts."""
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        events.put("reload" if number == getattr(signal, "SIGHUP", None) else "stop")
 
-    numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    before = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+class _Signals:
+    """Signals become events; only the main thread may ask for them.
+
+    While the configuration is read the main thread runs the user's file. A signal to stop interrupts that, and where it
+    cannot be interrupted (blocked in C, or it catches everything) ``SignalWatch`` stops the process without Python.
+    """
+
+    def __init__(self) -> None:
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._mine = threading.current_thread() is threading.main_thread()
+        self._interrupting = False
+        self._before: dict[int, Any] = {}
+        self._watch: _core.SignalWatch | None = None
+        self._wakeup = -1
+
+    def __enter__(self) -> _Signals:
+        if self._mine:
+            numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+            self._before = {number: signal.getsignal(number) for number in numbers}
+            self.take()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if self._watch is not None:
+            signal.set_wakeup_fd(self._wakeup)
+            self._watch.close()
+
+    def take(self) -> None:
+        """Makes the handlers ours (again)."""
+        for number in self._before:
+            signal.signal(number, self._on_signal)
+        if self._watch is not None:
+            signal.set_wakeup_fd(self._watch.fileno(), warn_on_full_buffer=False)
+
+    def guard(self, server: Server) -> None:
+        """From now on signals are obeyed even while Python cannot act on them."""
+        if self._mine:
+            self._watch = server._engine.watch_signals()
+            self._wakeup = signal.set_wakeup_fd(self._watch.fileno(), warn_on_full_buffer=False)
+
+    def heard(self) -> None:
+        """Python is stopping by itself."""
+        if self._watch is not None:
+            self._watch.heard()
+
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """A signal to stop raises ``Stopping`` meanwhile."""
+        self._interrupting = True
+        try:
+            yield
+        finally:
+            self._interrupting = False
+
+    def next(self) -> Event:
+        """The next event. Waits in short steps: a signal between the look and the wait would only be noticed after it."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self.events.get(timeout=0.5)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == getattr(signal, "SIGHUP", None):
+            self.events.put("reload")
+            return
+        self.events.put("stop")
+        if self._interrupting:
+            raise Stopping
 
 
 def _tell_when_stopped(server: Server, events: queue.SimpleQueue[Event]) -> None:
@@ -399,19 +503,18 @@ def _tell_when_stopped(server: Server, events: queue.SimpleQueue[Event]) -> None
     events.put("stopped")
 
 
-def _stop(server: Server, events: queue.SimpleQueue[Event], err: Callable[[str], None]) -> None:
+def _stop(server: Server, signals: _Signals, err: Callable[[str], None]) -> None:
     """Drains in another thread, so that a second signal can be heard meanwhile."""
     drained: list[bool] = []
     stopper = threading.Thread(target=lambda: drained.append(server.stop()), daemon=True)
     stopper.start()
     while True:
-        event = events.get()
+        event = signals.next()
         if event == "stopped":
             break
         if event == "stop":
             err("warning: ended at once; requests under way were cut off")
-            sys.stderr.flush()
-            sys.stdout.flush()
+            _flush()
             os._exit(1)
     stopper.join(timeout=5)
     if drained == [False]:
@@ -451,6 +554,25 @@ def _address_problem(address: object) -> str | None:
 
 def _nowhere(_line: str) -> None:
     pass
+
+
+def _safe(printing: Callable[[str], None]) -> Callable[[str], None]:
+    """Prints without ever raising: a stream that is closed, gone or full is no reason to stop serving."""
+
+    def safely(line: str) -> None:
+        with contextlib.suppress(Exception):
+            printing(line)
+
+    return safely
+
+
+def _flush() -> None:
+    from edgerouter import _core
+
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    _core.flush_streams()
 
 
 def _to_stderr(line: str) -> None:

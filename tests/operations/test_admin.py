@@ -11,6 +11,8 @@ from edgerouter import Edge
 from edgerouter.serving import Server, Settings
 from edgerouter.testing import running
 
+from ..raw import connect
+
 
 @pytest.fixture
 def admin() -> Iterator[str]:
@@ -54,3 +56,16 @@ def test_names_and_pages_of_strangers_are_not_answered(admin: str) -> None:
     assert httpx.get(f"{admin}/healthz", headers={"origin": "http://evil.example"}).status_code == 403
     assert httpx.get(f"{admin}/healthz", headers={"origin": "null"}).status_code == 403
     assert httpx.get(f"{admin}/healthz", headers={"origin": admin}).status_code == 200
+
+
+def test_healthz_answers_whatever_silent_connections_do(admin: str) -> None:
+    silent = [connect(admin) for _ in range(80)]
+    for number, sock in enumerate(silent):
+        if number % 3 == 1:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\n")
+    try:
+        for path in ("/healthz", "/readyz", "/metrics") * 5:
+            assert httpx.get(f"{admin}{path}", timeout=5).status_code == 200
+    finally:
+        for sock in silent:
+            sock.close()

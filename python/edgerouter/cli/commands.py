@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from edgerouter import logs
 from edgerouter.application import FileApplication
 from edgerouter.cli import cached
 from edgerouter.cli.admin import Admin, Where, Whose
@@ -172,7 +173,8 @@ def run(
             for problem in error.problems
         )
         raise typer.BadParameter("; ".join(reasons)) from None
-    with _mistakes():
+    logs.keep_standard_descriptors()
+    with logs.queued(), _mistakes():
         serve(options, settings)
 
 

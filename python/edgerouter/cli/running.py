@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from edgerouter import serving, storage
+from edgerouter import logs, serving, storage
 from edgerouter.application import FileApplication
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
@@ -115,14 +115,16 @@ def plain(arguments: Sequence[str]) -> Options | None:
 
 def run(options: Options) -> int:
     """Serves to the end; the exit code."""
-    try:
-        serve(options, options.settings())
-    except EdgeError as error:
-        refuse(error)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    logs.keep_standard_descriptors()
+    with logs.queued():
+        try:
+            serve(options, options.settings())
+        except EdgeError as error:
+            refuse(error)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        return 0
 
 
 class _Sized(FileApplication):
@@ -158,6 +160,8 @@ def say(line: str) -> None:
 def warn(line: str) -> None:
     word, colon, rest = line.partition(":")
     colour = {"error": "31", "warning": "33"}.get(word)
+    if sys.stderr is None:
+        return
     if colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         line = f"\033[1;{colour}m{word}{colon}\033[0m{rest}"
     print(line, file=sys.stderr, flush=True)

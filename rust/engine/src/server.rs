@@ -265,11 +265,8 @@ impl Engine {
         }
     }
 
-    /// Stops accepting, lets what is being answered finish for at most `drain` (the plan's limit when `None`), and
-    /// ends. True when nothing was cut off.
-    pub fn stop(&self, drain: Option<Duration>) -> bool {
-        let patience = drain.unwrap_or_else(|| self.drain_timeout());
-        let deadline = Instant::now() + patience;
+    /// Stops accepting; what is being answered goes on. Needs nobody but the engine's own threads.
+    pub fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
         self.life.send_if_modified(|life| {
             let first = *life == Life::Serving;
@@ -278,6 +275,19 @@ impl Engine {
             }
             first
         });
+    }
+
+    /// Whether clients are connected.
+    pub fn is_busy(&self) -> bool {
+        self.shared.connections.load(Ordering::Acquire) > 0
+    }
+
+    /// Stops accepting, lets what is being answered finish for at most `drain` (the plan's limit when `None`), and
+    /// ends. True when nothing was cut off.
+    pub fn stop(&self, drain: Option<Duration>) -> bool {
+        let patience = drain.unwrap_or_else(|| self.drain_timeout());
+        let deadline = Instant::now() + patience;
+        self.drain();
         while self.shared.connections.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -460,6 +470,7 @@ impl Shared {
                 .collect(),
         });
         self.purges.render(&mut text);
+        crate::telemetry::log::render(&mut text);
         text
     }
 

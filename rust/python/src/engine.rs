@@ -13,6 +13,7 @@ use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt as _};
 
 use crate::{
     errors,
+    output::SignalWatch,
     plan::compiled,
     runner::{Runner, Table},
 };
@@ -223,6 +224,11 @@ impl Engine {
         }))
     }
 
+    /// Watches for signals to stop while Python is busy; given to `signal.set_wakeup_fd`.
+    fn watch_signals(&self) -> PyResult<SignalWatch> {
+        Ok(SignalWatch::start(&self.engine()?)?)
+    }
+
     /// Prometheus text.
     fn metrics(&self, py: Python<'_>) -> PyResult<String> {
         let running = self.engine()?;
@@ -272,18 +278,10 @@ impl Engine {
 /// Sends the engine's log to standard error, once.
 fn log() {
     use std::io::IsTerminal as _;
-    use tracing_subscriber::{EnvFilter, fmt};
-    let filter =
-        EnvFilter::try_from_env("EDGEROUTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("EDGEROUTER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colours = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
         && std::io::stderr().is_terminal();
-    let builder = fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours)
-        .with_target(false);
-    let _ = match std::env::var("EDGEROUTER_LOG_FORMAT") {
-        Ok(format) if format == "json" => builder.json().try_init(),
-        _ => builder.compact().try_init(),
-    };
+    let json = std::env::var("EDGEROUTER_LOG_FORMAT").is_ok_and(|format| format == "json");
+    engine::telemetry::log::start(filter, engine::telemetry::log::Look { json, colours });
 }

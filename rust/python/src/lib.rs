@@ -2,7 +2,7 @@
 //!
 //! `engine` starts and stops, `plan` shows what a plan means. `request`, `response`, `headers`, `cache` and `context` are
 //! what callables see: views on the engine's values. `runner` carries calls to Python's own threads and their answers back.
-//! `properties` opens pure decisions to property tests.
+//! `output` carries what is printed, and signals. `properties` opens pure decisions to property tests.
 
 mod cache;
 mod context;
@@ -10,6 +10,7 @@ mod engine;
 mod errors;
 mod headers;
 mod json;
+mod output;
 mod plan;
 mod properties;
 mod request;
@@ -35,6 +36,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cache::Cache>()?;
     module.add_class::<cache::AsyncCache>()?;
     module.add_class::<cache::Caches>()?;
+    output::add(module)?;
     plan::add(module)?;
     runner::add(module)?;
     properties::add(module)

@@ -147,6 +147,10 @@ pub struct Limits {
     pub background_tasks: usize,
     pub background_timeout: Duration,
     /// Caches that functions open by name.
+    /// Bytes of lines that wait for the reader of a log.
+    pub log_queue_bytes: usize,
+    /// Lines of the edge's own log in a second.
+    pub log_lines: u32,
     pub named_caches: usize,
     pub token_bytes: usize,
     pub remembered_tokens: usize,
@@ -196,6 +200,8 @@ impl Default for Limits {
             function_body_bytes: 1 << 20,
             background_tasks: 1_000,
             background_timeout: Duration::from_secs(30),
+            log_queue_bytes: 1 << 20,
+            log_lines: 1_000,
             named_caches: 32,
             token_bytes: 8 << 10,
             remembered_tokens: 100_000,

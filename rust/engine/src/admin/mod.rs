@@ -1,6 +1,6 @@
 //! The admin listener: health, metrics and what an operator may change, apart from the traffic.
 //!
-//! One thread, and a few for what waits for a disk; small bounds. `guard` says who may ask: only requests whose `Host` is an address of this machine or
+//! One thread, and a few for what waits for a disk; small bounds (`connections`). `guard` says who may ask: only requests whose `Host` is an address of this machine or
 //! `localhost`, and none that a web page of another origin sends, so a browser cannot be made to read or change
 //! anything (DNS rebinding, forms). Outside loopback a token is required. `endpoints` is the table of what can be asked,
 //! `answer` how it is answered; the rooms beside them are the endpoints themselves.
@@ -9,6 +9,7 @@
 
 mod answer;
 mod cache;
+mod connections;
 mod endpoints;
 mod guard;
 mod invalidations;
@@ -22,16 +23,20 @@ use std::{
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    net::TcpStream,
     runtime::{Builder, LocalOptions},
     sync::{Semaphore, watch},
     task::spawn_local,
 };
 
 pub(crate) use self::guard::Credentials;
-use self::{endpoints::Room, guard::Guard};
+use self::{
+    connections::{Connections, Seat},
+    endpoints::Room,
+    guard::Guard,
+};
 use crate::{server::Life, worker::Shared};
 
-const MOST_CONNECTIONS: usize = 64;
 /// Threads for what waits for a disk; as many calls as there are connections may wait for one of them.
 const THREADS_ASIDE: usize = 4;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,7 +89,7 @@ async fn run(
         },
         walks: Semaphore::new(1),
     });
-    let seats = Rc::new(Semaphore::new(MOST_CONNECTIONS));
+    let connections = Rc::new(Connections::default());
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -92,27 +97,10 @@ async fn run(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
-                let (room, seats) = (Rc::clone(&room), Rc::clone(&seats));
-                spawn_local(async move {
-                    let Ok(_seat) = seats.try_acquire() else { return };
-                    let service = service_fn(move |request| {
-                        let room = Rc::clone(&room);
-                        async move { Ok::<_, Infallible>(endpoints::answer(room, request).await) }
-                    });
-                    let connection = http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEAD_TIMEOUT)
-                        .max_headers(64)
-                        .max_buf_size(16 << 10)
-                        .serve_connection(TokioIo::new(stream), service);
-                    tokio::pin!(connection);
-                    let lived = tokio::time::timeout(CONNECTION_TIMEOUT, &mut connection).await;
-                    if lived.is_err() {
-                        // What is being asked is answered first, and told that it is the last.
-                        connection.as_mut().graceful_shutdown();
-                        let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
-                    }
-                });
+                let Some(seat) = Connections::enter(&connections) else {
+                    continue;
+                };
+                spawn_local(serve_connection(Rc::clone(&room), stream, seat));
             }
             changed = life.changed() => {
                 if changed.is_err() || *life.borrow_and_update() == Life::Ended {
@@ -120,5 +108,35 @@ async fn run(
                 }
             }
         }
+    }
+}
+
+async fn serve_connection(room: Rc<Room>, stream: TcpStream, seat: Seat) {
+    let seat = Rc::new(seat);
+    let service = {
+        let seat = Rc::clone(&seat);
+        service_fn(move |request| {
+            let (room, seat) = (Rc::clone(&room), Rc::clone(&seat));
+            async move {
+                let _answering = seat.answering();
+                Ok::<_, Infallible>(endpoints::answer(room, request).await)
+            }
+        })
+    };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(64)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let lived = tokio::select! {
+        lived = tokio::time::timeout(CONNECTION_TIMEOUT, &mut connection) => lived.is_ok(),
+        () = seat.evicted() => true,
+    };
+    if !lived {
+        // What is being asked is answered first, and told that it is the last.
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
     }
 }

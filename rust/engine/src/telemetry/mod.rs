@@ -3,6 +3,7 @@
 //! `worker` is written by its one worker with plain loads and stores; `render` reads all workers and speaks
 //! Prometheus. Labels come from the plan and from closed sets, never from a request.
 
+pub mod log;
 mod render;
 mod worker;
 
@@ -169,6 +170,7 @@ impl Names {
 
 impl Metrics {
     pub fn new(workers: usize, plan: &Plan) -> Arc<Self> {
+        log::bound(&plan.limits);
         Arc::new(Self {
             workers: (0..workers).map(|_| Arc::new(Cells::new(plan))).collect(),
             retired: Mutex::default(),
@@ -187,6 +189,7 @@ impl Metrics {
 
     pub fn plan_changed(&self, plan: &Plan, _version: u64) {
         *self.names.lock() = Names::of(plan);
+        log::bound(&plan.limits);
     }
 
     pub fn reload(&self, ok: bool) {

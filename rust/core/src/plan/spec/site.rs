@@ -192,6 +192,20 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         0,
         1_000_000,
     );
+    let log_queue_bytes = size(
+        &mut fields,
+        "log_queue_bytes",
+        own.log_queue_bytes,
+        64 << 10,
+        1_024 * MIB,
+    );
+    let log_lines = size(
+        &mut fields,
+        "log_lines",
+        own.log_lines as usize,
+        1,
+        1_000_000,
+    );
     let named_caches = size(&mut fields, "named_caches", own.named_caches, 0, 10_000);
     let token_bytes = size(&mut fields, "token_bytes", own.token_bytes, 64, MIB);
     let remembered_tokens = size(
@@ -274,6 +288,8 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
             true,
             problems,
         ),
+        log_queue_bytes,
+        log_lines: u32::try_from(log_lines).unwrap_or(own.log_lines),
         named_caches,
         token_bytes,
         remembered_tokens,

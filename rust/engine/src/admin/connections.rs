@@ -1,0 +1,154 @@
+//! Connections to the admin listener: few, and none that is silent keeps another out.
+//!
+//! Health checks come while an operator's tools hold connections, or somebody opens many and says nothing. So a new one is
+//! always let in: the one that has been without a request the longest gives way. Where every one of them is being answered
+//! (reports that wait for a disk), some more are let in, so that `/healthz` is not among those that wait.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+/// Connections beside each other, and those besides that are let in while all are being answered.
+const MOST: usize = 64;
+const RESERVE: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    seats: RefCell<Slab<Rc<State>>>,
+    /// Grows with each event; the smallest is the oldest.
+    time: Cell<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Requests being answered.
+    answering: Cell<usize>,
+    silent_since: Cell<u64>,
+    evicted: Notify,
+}
+
+impl Connections {
+    /// A place for a new connection; `None` when everybody else is being answered, the reserve included.
+    pub fn enter(this: &Rc<Self>) -> Option<Seat> {
+        let state = Rc::new(State::default());
+        state.silent_since.set(this.next());
+        let mut seats = this.seats.borrow_mut();
+        if seats.len() >= MOST {
+            let longest = seats
+                .iter()
+                .filter(|(_, state)| state.answering.get() == 0)
+                .min_by_key(|(_, state)| state.silent_since.get())
+                .map(|(number, _)| number);
+            match longest {
+                Some(number) => seats.remove(number).evicted.notify_one(),
+                None if seats.len() >= MOST + RESERVE => return None,
+                None => {}
+            }
+        }
+        let number = seats.insert(Rc::clone(&state));
+        drop(seats);
+        Some(Seat {
+            connections: Rc::clone(this),
+            state,
+            number,
+        })
+    }
+
+    fn next(&self) -> u64 {
+        self.time.set(self.time.get() + 1);
+        self.time.get()
+    }
+}
+
+/// A connection's place, given back when it ends.
+#[derive(Debug)]
+pub(super) struct Seat {
+    connections: Rc<Connections>,
+    state: Rc<State>,
+    number: usize,
+}
+
+impl Seat {
+    /// Resolves when the place is taken away.
+    pub async fn evicted(&self) {
+        self.state.evicted.notified().await;
+    }
+
+    /// Holds the place for as long as a request is being answered.
+    pub fn answering(&self) -> Answering<'_> {
+        self.state.answering.set(self.state.answering.get() + 1);
+        Answering(self)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.connections.seats.borrow_mut();
+        // The number of one that was evicted may be another's by now.
+        if seats
+            .get(self.number)
+            .is_some_and(|state| Rc::ptr_eq(state, &self.state))
+        {
+            seats.remove(self.number);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Answering<'a>(&'a Seat);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        let state = &self.0.state;
+        state.answering.set(state.answering.get().saturating_sub(1));
+        state.silent_since.set(self.0.connections.next());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::future::Future as _;
+
+    use super::*;
+
+    fn is_evicted(seat: &Seat) -> bool {
+        let future = std::pin::pin!(seat.evicted());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        future.poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn the_longest_silent_one_gives_way_and_never_one_that_is_being_answered() {
+        let all = Rc::new(Connections::default());
+        let seats: Vec<Seat> = (0..MOST)
+            .map(|_| Connections::enter(&all).unwrap())
+            .collect();
+        let busy = seats[0].answering();
+        let _newest = Connections::enter(&all).unwrap();
+        assert!(!is_evicted(&seats[0]) && is_evicted(&seats[1]) && !is_evicted(&seats[2]));
+        drop(busy);
+        let _newer = Connections::enter(&all).unwrap();
+        assert!(!is_evicted(&seats[0]) && is_evicted(&seats[2]));
+    }
+
+    #[test]
+    fn while_all_are_being_answered_a_reserve_is_let_in() {
+        let all = Rc::new(Connections::default());
+        let seats: Vec<Seat> = (0..MOST + RESERVE)
+            .map(|_| {
+                let seat = Connections::enter(&all).unwrap();
+                std::mem::forget(seat.answering());
+                seat
+            })
+            .collect();
+        assert!(Connections::enter(&all).is_none());
+        drop(seats);
+        assert!(Connections::enter(&all).is_some());
+    }
+}

@@ -1,0 +1,153 @@
+//! Lines that leave the process: the edge's own log, what Python prints, the access log.
+//!
+//! Nobody who writes a line waits for its reader. `output` is a bounded queue of bytes and a thread for each descriptor;
+//! what does not fit is dropped and counted. `sums` keeps repeated lines of one origin to one a second and bounds the
+//! log as a whole. Readiness, signals and the drain depend on none of it.
+
+mod output;
+mod sums;
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use edgerouter_core::plan::Limits;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _};
+
+pub use self::output::{Output, Sink};
+use self::sums::{SUMS, Sums};
+
+/// The two streams that every process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+static STDOUT: OnceLock<Output> = OnceLock::new();
+static STDERR: OnceLock<Output> = OnceLock::new();
+
+/// The queue in front of a standard stream; its thread starts with the first use.
+pub fn stream(which: Stream) -> &'static Output {
+    match which {
+        Stream::Stdout => {
+            STDOUT.get_or_init(|| Output::new("stdout", Sink::Stdout, capacity(), || {}))
+        }
+        Stream::Stderr => {
+            STDERR.get_or_init(|| Output::new("stderr", Sink::Stderr, capacity(), sums::tick))
+        }
+    }
+}
+
+/// Bytes that may wait in the queue of a stream that starts now.
+static CAPACITY: AtomicUsize = AtomicUsize::new(output::CAPACITY);
+
+fn capacity() -> usize {
+    CAPACITY.load(Ordering::Relaxed)
+}
+
+/// Those that are used.
+fn streams() -> impl Iterator<Item = &'static Output> {
+    [STDOUT.get(), STDERR.get()].into_iter().flatten()
+}
+
+/// How the edge's own log looks.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    pub json: bool,
+    pub colours: bool,
+}
+
+/// Sends the log of the process to standard error, through the queue. Panics go the same way: the standard hook writes
+/// to the descriptor itself, and would hold a worker for as long as nobody reads. Only the first call has an effect.
+pub fn start(filter: EnvFilter, look: Look) {
+    stream(Stream::Stderr);
+    let builder = tracing_subscriber::fmt::layer()
+        .with_writer(Lines)
+        .with_ansi(look.colours)
+        .with_target(false);
+    let registry = tracing_subscriber::registry().with(filter).with(Sums);
+    let first = if look.json {
+        tracing::subscriber::set_global_default(registry.with(builder.json())).is_ok()
+    } else {
+        tracing::subscriber::set_global_default(registry.with(builder.compact())).is_ok()
+    };
+    if first {
+        std::panic::set_hook(Box::new(|info| {
+            let place = info.location().map(ToString::to_string).unwrap_or_default();
+            let message = info
+                .payload()
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| info.payload().downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("no message");
+            tracing::error!(place, message, "a thread of the edge panicked");
+        }));
+    }
+}
+
+/// Gives what is queued for the standard streams a moment: while it gets shorter, but no longer than that.
+pub fn flush() {
+    streams().for_each(Output::flush);
+}
+
+/// The bounds of the plan in service.
+pub(crate) fn bound(limits: &Limits) {
+    CAPACITY.store(limits.log_queue_bytes, Ordering::Relaxed);
+    streams().for_each(|output| output.bound(limits.log_queue_bytes));
+    SUMS.lock().most = limits.log_lines;
+}
+
+/// Writes lines to standard error through the queue.
+#[derive(Debug, Clone, Copy)]
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        stream(Stream::Stderr).push(line);
+        Ok(line.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+    fn make_writer(&self) -> Self {
+        Self
+    }
+}
+
+/// What became of lines, in Prometheus' text format.
+pub(crate) fn render(out: &mut String) {
+    let name = "edgerouter_log_dropped_total";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Log lines that were dropped, by log and reason.\n# TYPE {name} counter"
+    );
+    for output in streams() {
+        for (reason, count) in output.dropped() {
+            let _ = writeln!(
+                out,
+                "{name}{{log=\"{}\",reason=\"{reason}\"}} {count}",
+                output.name()
+            );
+        }
+    }
+    let (summed, over) = {
+        let sums = SUMS.lock();
+        (sums.summed, sums.over)
+    };
+    let _ = writeln!(out, "{name}{{log=\"stderr\",reason=\"rate\"}} {over}");
+    let name = "edgerouter_log_summed_total";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Log lines that were counted in another one instead of written.\n# TYPE {name} counter\n{name} {summed}"
+    );
+}

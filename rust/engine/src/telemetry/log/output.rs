@@ -1,0 +1,261 @@
+//! A bounded queue of bytes in front of a descriptor, and the thread that empties it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Bytes that wait in a queue before a plan says otherwise (`Limits.log_queue_bytes`).
+pub(super) const CAPACITY: usize = 1 << 20;
+/// How long `flush` waits for a reader that takes nothing, and at most.
+const STILL: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Pause before a descriptor that does not block is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
+/// How often the thread looks at what repeats while there is nothing to write.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Where the bytes go.
+#[derive(Debug)]
+pub enum Sink {
+    Stdout,
+    Stderr,
+    /// Appended to, made when it is not there, opened again on demand.
+    File {
+        path: PathBuf,
+        file: File,
+    },
+}
+
+impl Sink {
+    /// A file to append to.
+    pub fn file(path: PathBuf) -> io::Result<Self> {
+        let file = open(&path)?;
+        Ok(Self::File { path, file })
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Self::File { path, file } = self {
+            *file = open(path)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                let written = stdout.write(bytes)?;
+                stdout.flush()?;
+                Ok(written)
+            }
+            Self::Stderr => io::stderr().lock().write(bytes),
+            Self::File { file, .. } => file.write(bytes),
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// The queue of one log. Clones are hands on the same one.
+#[derive(Debug, Clone)]
+pub struct Output {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: &'static str,
+    capacity: AtomicUsize,
+    queue: Mutex<Queue>,
+    /// There is something to do for the thread.
+    filled: Condvar,
+    /// The thread has got on.
+    emptied: Condvar,
+    full: AtomicU64,
+    failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    /// Taken by the thread and not written yet.
+    under_way: usize,
+    /// Dropped since the last line that says so.
+    dropped: u64,
+    reopen: bool,
+    closed: bool,
+    /// The thread sleeps until it is woken.
+    asleep: bool,
+}
+
+impl Output {
+    /// Starts the thread. `tick` is called once a second, and never while a write is stuck.
+    pub fn new(name: &'static str, sink: Sink, capacity: usize, tick: fn()) -> Self {
+        let inner = Arc::new(Inner {
+            name,
+            capacity: AtomicUsize::new(capacity),
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            full: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        });
+        let own = Arc::clone(&inner);
+        let started = std::thread::Builder::new()
+            .name(format!("edge-log-{name}"))
+            .spawn(move || own.run(sink, tick));
+        if started.is_err() {
+            // Without a thread nothing is ever written, and nothing waits for it.
+            inner.queue.lock().closed = true;
+        }
+        Self { inner }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.inner.name
+    }
+
+    /// Bytes that may wait.
+    pub fn bound(&self, bytes: usize) {
+        self.inner.capacity.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Queues whole lines; false, and they are counted, when there is no room. Never waits.
+    pub fn push(&self, lines: &[u8]) -> bool {
+        let mut queue = self.inner.queue.lock();
+        let room = self.inner.capacity.load(Ordering::Relaxed);
+        if queue.closed || queue.bytes.len() + queue.under_way + lines.len() > room {
+            let count = lines.iter().filter(|&&byte| byte == b'\n').count().max(1) as u64;
+            queue.dropped += count;
+            self.inner.full.fetch_add(count, Ordering::Relaxed);
+            return false;
+        }
+        queue.bytes.extend_from_slice(lines);
+        let asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if asleep {
+            self.inner.filled.notify_one();
+        }
+        true
+    }
+
+    /// Opens a file again by its name, after what is queued now.
+    pub fn reopen(&self) {
+        let mut queue = self.inner.queue.lock();
+        queue.reopen = true;
+        queue.asleep = false;
+        self.inner.filled.notify_one();
+    }
+
+    /// Waits until everything is written, as long as the reader takes something.
+    pub fn flush(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut queue = self.inner.queue.lock();
+        loop {
+            let left = queue.bytes.len() + queue.under_way;
+            if left == 0 || Instant::now() >= deadline {
+                return;
+            }
+            let still = self.inner.emptied.wait_for(&mut queue, STILL).timed_out();
+            if still && queue.bytes.len() + queue.under_way >= left {
+                return;
+            }
+        }
+    }
+
+    /// Ends the thread when what is queued is written.
+    pub fn close(&self) {
+        let mut queue = self.inner.queue.lock();
+        queue.closed = true;
+        self.inner.filled.notify_one();
+    }
+
+    /// Reasons, and how many lines were dropped for each.
+    pub fn dropped(&self) -> [(&'static str, u64); 2] {
+        [
+            ("full", self.inner.full.load(Ordering::Relaxed)),
+            ("failed", self.inner.failed.load(Ordering::Relaxed)),
+        ]
+    }
+}
+
+impl Inner {
+    fn run(&self, mut sink: Sink, tick: fn()) {
+        let mut batch = Vec::new();
+        let mut ticked = Instant::now();
+        loop {
+            let mut queue = self.queue.lock();
+            while queue.bytes.is_empty() && queue.dropped == 0 && !queue.reopen {
+                if queue.closed {
+                    return;
+                }
+                queue.asleep = true;
+                let timed_out = self.filled.wait_for(&mut queue, TICK).timed_out();
+                queue.asleep = false;
+                if timed_out {
+                    break;
+                }
+            }
+            batch.clear();
+            std::mem::swap(&mut batch, &mut queue.bytes);
+            queue.under_way = batch.len();
+            let dropped = std::mem::take(&mut queue.dropped);
+            let reopen = std::mem::take(&mut queue.reopen);
+            drop(queue);
+            self.write(&mut sink, &batch);
+            if dropped > 0 {
+                tracing::warn!(
+                    log = self.name,
+                    lines = dropped,
+                    "lines were dropped: a log is not taken as fast as it grows"
+                );
+            }
+            if reopen && let Err(error) = sink.reopen() {
+                tracing::error!(%error, log = self.name, "a log could not be opened again; the old file is used");
+            }
+            // A burst is no reason to hold its memory for ever.
+            if batch.capacity() > CAPACITY {
+                batch = Vec::new();
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                tick();
+            }
+        }
+    }
+
+    /// Writes all of it, or counts what could not be written. Errors of the reader are no errors of the edge.
+    fn write(&self, sink: &mut Sink, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match sink.write(bytes) {
+                Ok(0) => break,
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    let mut queue = self.queue.lock();
+                    queue.under_way = queue.under_way.saturating_sub(count);
+                    self.emptied.notify_all();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(AGAIN),
+                Err(_) => break,
+            }
+        }
+        if !bytes.is_empty() {
+            let lost = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.failed.fetch_add(lost.max(1), Ordering::Relaxed);
+        }
+        self.queue.lock().under_way = 0;
+        self.emptied.notify_all();
+    }
+}
