@@ -484,7 +484,7 @@ class _Signals:
             self._interrupting = False
 
     def next(self) -> Event:
-        """The next event. Waits in short steps: a signal between the look and the wait would only be noticed after it."""
+        """The next event. Looks again and again: a signal just before the wait would only be noticed after it."""
         while True:
             with contextlib.suppress(queue.Empty):
                 return self.events.get(timeout=0.5)
