@@ -2,6 +2,7 @@
 #
 # .venv        the package in place (maturin develop, dev profile) with all tools: tests, lint, types
 # build/venv   the release wheel as a user has it: demo, benchmark, load test
+# dist         the wheel and the source distribution to give away
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ export PYTHON
 export CARGO_TERM_COLOR ?= auto
 
 .DELETE_ON_ERROR:
-.PHONY: help tools build release demo test fmt loadtest bench clean
+.PHONY: help tools build release wheels demo test fmt loadtest bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -28,6 +29,9 @@ test: ## everything that CI runs
 build: $(VENV)/.built ## .venv with the package built in place and all tools
 
 release: $(RELEASE)/.built ## the release wheel in build/wheels, installed in build/venv
+
+wheels: $(VENV)/.made ## dist/: an abi3 wheel for glibc 2.28 and later, and an sdist; both are installed and tried
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/make-wheels dist
 
 fmt: build ## format everything
 	cargo fmt --all

@@ -1,0 +1,42 @@
+"""The page on metrics names every family that a scrape has, with its type and labels, and no other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+
+from edgerouter import DiskCache, Edge
+from edgerouter.testing import running
+
+from ..origins import Origin, Reply
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+ROW = re.compile(r"^\| `(edgerouter_\w+)` \| (counter|gauge|histogram) \| (.*?) \|", re.MULTILINE)
+
+
+def documented() -> dict[str, tuple[str, set[str]]]:
+    return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in ROW.findall(PAGE.read_text())}
+
+
+def test_the_page_and_a_scrape_agree_on_families_types_and_labels(origin: Origin, tmp_path: Path) -> None:
+    edge = Edge("test", disk_cache=DiskCache(tmp_path / "cache", size=64<<20))
+    edge.route("/*", to=edge.origin("site", origin.url))
+
+    @edge.function("/made")
+    def made(request: object, ctx: object) -> str:
+        return "made"
+
+    origin.default = Reply(200, {"cache-control": "max-age=60"}, "x")
+    with running(edge) as served:
+        for path in ("/a", "/a", "/made"):
+            assert httpx.get(served.url + path).status_code == 200
+        scrape = httpx.get(f"{served.admin_url}/metrics").text
+    types = dict(re.findall(r"^# TYPE (edgerouter_\w+) (\w+)$", scrape, re.MULTILINE))
+    page = documented()
+    assert {name: kind for name, (kind, _) in page.items()} == types
+    for name, labels in re.findall(r"^(edgerouter_\w+)\{(.*?)\} ", scrape, re.MULTILINE):
+        family = name if name in types else re.sub(r"_(bucket|sum|count)$", "", name)
+        seen = set(re.findall(r'(\w+)="', labels)) - {"le"}
+        assert seen <= page[family][1], (family, seen)
