@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from edgerouter import Edge
+from edgerouter.application import FileApplication
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
@@ -36,7 +37,7 @@ def cook(
             recipe = recipe.replace(written, real)
         file = tmp_path / "app.py"
         file.write_text(recipe)
-        served = serve(Edge.from_file(file))
+        served = serve(FileApplication(str(file)).load())
         return httpx.Client(base_url=served.url, headers={"x-admin": served.admin_url}, timeout=10.0)
 
     return make
@@ -52,9 +53,7 @@ def test_there_are_ten_recipes_and_each_has_a_test() -> None:
     assert tested == set(RECIPES)
 
 
-def test_assets_stay_for_a_year_and_pages_are_served_stale_while_they_are_refreshed(
-    cook: Cook, origin: Origin
-) -> None:
+def test_assets_stay_for_a_year_and_pages_are_served_stale_while_they_are_refreshed(cook: Cook, origin: Origin) -> None:
     origin.default = Reply(200, {}, "made")
     client = cook("Assets for a year, pages for a minute")
     for path in ("/assets/app.3f9a.js", "/page"):

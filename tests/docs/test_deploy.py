@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgerouter import Edge, Limits
+from edgerouter import Limits
+from edgerouter.application import FileApplication
 from edgerouter.testing import running
 
 from ..origins import Origin, Reply
@@ -50,7 +51,7 @@ def test_the_application_of_the_deployment_serves_the_site_that_it_is_given(
 ) -> None:
     monkeypatch.setenv("ORIGIN", origin.url)
     origin.default = Reply(200, {"cache-control": "max-age=60"}, "the site")
-    with running(Edge.from_file(ROOT / "examples" / "production" / "app.py")) as url:
+    with running(FileApplication(str(ROOT / "examples" / "production" / "app.py")).load()) as url:
         assert httpx.get(f"{url}/static/a.css").text == "the site"
         assert httpx.get(f"{url}/").text == "the site"
         assert "; hit" in httpx.get(f"{url}/").headers["cache-status"]
