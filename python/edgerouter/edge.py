@@ -157,9 +157,10 @@ class Edge(Purging):
         members: Collection[Origin | str],
         *,
         failover_on: Collection[int] = (500, 502, 503, 504),
+        deadline: Duration | None = None,
     ) -> Group:
         """Declares origins in order of preference, the next one asked when one fails; see ``Group``."""
-        group = Group(name, members, failover_on)
+        group = Group(name, members, failover_on, deadline)
         self._free(name)
         for member in members:
             self._known(member)

@@ -101,10 +101,14 @@ class Group(_Named, frozen=True):
 
     ``members``  origins or their names, the preferred one first
     ``failover_on``  statuses that count as a failure besides connection errors and time-outs
+    ``deadline``  seconds (or ``timedelta``) for all attempts of a request together, until an answer begins, then 504; a
+    request's own upload does not count. ``None``: the first member's ``connect_timeout`` and ``first_byte_timeout`` and
+    five seconds
     """
 
     members: Collection[Origin | str]
     failover_on: Collection[int] = (500, 502, 503, 504)
+    deadline: Duration | None = None
 
     def _check(self, check: Check) -> None:
         check.label("name")
@@ -114,6 +118,7 @@ class Group(_Named, frozen=True):
         else:
             check.keep("members", tuple(item.name if isinstance(item, Origin) else item for item in items))
         check.statuses("failover_on")
+        check.seconds("deadline", optional=True, positive=True)
 
 
 def _url_problem(url: object) -> str | None:

@@ -103,16 +103,16 @@ impl Fetch for KeyFetch {
                 HeaderValue::from_static("application/jwk-set+json, application/json"),
             );
             headers.insert(header::USER_AGENT, HeaderValue::from_static("edgerouter"));
-            let request = UpstreamRequest {
+            let request = || UpstreamRequest {
                 method: Method::GET,
-                path_and_query,
-                headers,
+                path_and_query: path_and_query.clone(),
+                headers: headers.clone(),
                 body: RequestBody::Empty,
                 upgrade: false,
                 interims: None,
             };
             let response = upstreams
-                .fetch(&origin, request)
+                .fetch_own(&origin, request)
                 .await
                 .map_err(|error| error.to_string())?;
             if response.status != StatusCode::OK {

@@ -60,10 +60,11 @@ pub enum Refusal {
     /// RFC 9110 §9.3.8: it would echo credentials.
     Trace,
     HeadTooSlow,
+    BodyTooSlow,
 }
 
 impl Refusal {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequestLine,
         Self::BadMethod,
         Self::MethodTooLong,
@@ -87,6 +88,7 @@ impl Refusal {
         Self::Connect,
         Self::Trace,
         Self::HeadTooSlow,
+        Self::BodyTooSlow,
     ];
 
     pub fn status(self) -> StatusCode {
@@ -99,7 +101,7 @@ impl Refusal {
             }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTooSlow | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -130,6 +132,7 @@ impl Refusal {
             Self::Connect => "connect",
             Self::Trace => "trace",
             Self::HeadTooSlow => "head-too-slow",
+            Self::BodyTooSlow => "body-too-slow",
         }
     }
 
@@ -159,6 +162,7 @@ impl Refusal {
             Self::Connect => "CONNECT is not offered.",
             Self::Trace => "TRACE is not offered.",
             Self::HeadTooSlow => "The request's head did not arrive in time.",
+            Self::BodyTooSlow => "The request's body did not arrive in time.",
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     cache::key::{self, KeyParts},
     http::cache_control::RequestDirectives,
     identity::jwt::Claims,
-    origin::failover::{self, Attempt},
+    origin::attempts,
     plan::{GroupId, Plan, Route, Select, table},
 };
 
@@ -146,13 +146,8 @@ pub(super) fn fetch(plan: &Plan, route: &Route, group: GroupId, asked: &Asked, s
         return;
     };
     let name = |id| plan.origin(id).map_or("?", |origin| &*origin.name);
-    let mut tried = Vec::new();
-    let mut attempt = Attempt::First;
-    while let Some(id) = failover::next(group, &tried, |_| true, &asked.method, true, attempt) {
-        tried.push(id);
-        attempt = Attempt::Failed { sent: true };
-    }
-    let order: Vec<&str> = tried.iter().map(|id| name(*id)).collect();
+    let asked_in_turn = attempts::order(group, &asked.method);
+    let order: Vec<&str> = asked_in_turn.iter().map(|id| name(*id)).collect();
     let mut reason = if order.len() > 1 {
         let statuses: Vec<String> = group
             .failover_on
@@ -160,8 +155,9 @@ pub(super) fn fetch(plan: &Plan, route: &Route, group: GroupId, asked: &Asked, s
             .map(|status: &StatusCode| status.as_u16().to_string())
             .collect();
         format!(
-            "the next after no answer or {}, healthy ones first",
-            statuses.join(", ")
+            "the next after no answer or {}, healthy ones first, for {} s in all",
+            statuses.join(", "),
+            plan.deadline(group).as_secs_f64()
         )
     } else if group.members.len() > 1 {
         format!(

@@ -1,4 +1,4 @@
-//! Choosing among origins: health state, failover, retry. Pure state machines; the engine feeds them events.
+//! Which origin is asked, and whether it is well: the machine of a request's attempts, and the health of origins.
 
-pub mod failover;
+pub mod attempts;
 pub mod health;

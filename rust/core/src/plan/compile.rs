@@ -72,6 +72,7 @@ impl Names {
                         name: name.into(),
                         members: vec![id],
                         failover_on: Vec::new(),
+                        deadline: None,
                     });
                     self.groups.len() - 1
                 },

@@ -104,6 +104,20 @@ impl Plan {
     pub fn callable(&self, id: CallableId) -> Option<&Callable> {
         self.callables.get(id.0 as usize)
     }
+    /// The time for all attempts at a group: what its policy says, or what its first member may take and a little for
+    /// the others.
+    pub fn deadline(&self, group: &Group) -> Duration {
+        const OTHERS: Duration = Duration::from_secs(5);
+        let first = group.members.first().and_then(|id| self.origin(*id));
+        group.deadline.unwrap_or_else(|| {
+            first.map_or(OTHERS, |origin| {
+                origin
+                    .connect_timeout
+                    .saturating_add(origin.first_byte_timeout)
+                    .saturating_add(OTHERS)
+            })
+        })
+    }
 }
 
 /// Where responses outlive a restart (`docs/storage.md`).
@@ -345,6 +359,8 @@ pub struct Group {
     pub members: Vec<OriginId>,
     /// Response statuses after which the next member is asked. Empty for a lone origin.
     pub failover_on: Vec<StatusCode>,
+    /// The time for all attempts of one request until an answer begins; `None`: see [`Plan::deadline`].
+    pub deadline: Option<Duration>,
 }
 
 /// What the Rust side knows about a Python function or hook.

@@ -187,6 +187,7 @@ pub struct GroupSpec {
     pub name: String,
     pub members: Vec<String>,
     pub failover_on: Vec<StatusCode>,
+    pub deadline: Option<Duration>,
 }
 
 #[derive(Debug)]

@@ -59,6 +59,8 @@ pub enum Verdict {
     Drain,
     /// A head took too long: answer 408.
     HeadTooSlow,
+    /// The rest of a body does not come: answer 408.
+    BodyTooSlow,
     End,
 }
 
@@ -217,12 +219,26 @@ impl Conn {
             }
             _ => {}
         }
-        if [self.read_blocked.get(), self.write_blocked.get()]
-            .into_iter()
-            .flatten()
-            .any(|since| over(since, limits.body_timeout))
-        {
+        let stalled = |blocked: &Cell<Option<u64>>| {
+            blocked
+                .get()
+                .is_some_and(|since| over(since, limits.body_timeout))
+        };
+        if stalled(&self.write_blocked) {
             self.sentence(Verdict::End);
+        } else if stalled(&self.read_blocked) {
+            // A request that stalls is the client's doing and is answered so (RFC 9110 §15.5.9); after that, or where an answer
+            // is under way already, the connection ends.
+            let first = self.waiting.get() == Waiting::Nothing
+                && self.verdict.get() != Verdict::BodyTooSlow;
+            if first {
+                self.read_blocked.set(Some(now));
+            }
+            self.sentence(if first {
+                Verdict::BodyTooSlow
+            } else {
+                Verdict::End
+            });
         }
     }
 }

@@ -246,6 +246,12 @@ impl Read for Guarded {
             match this.conn.verdict() {
                 Verdict::End => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                 Verdict::HeadTooSlow if !this.refused => this.refuse(Refusal::HeadTooSlow),
+                Verdict::BodyTooSlow if !this.refused && this.guard.in_body() => {
+                    this.refused = true;
+                    this.conn.refuse(Refusal::BodyTooSlow);
+                    this.conn.read_blocked(false);
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
                 _ => {}
             }
             if this.take_passed(&mut buf) {

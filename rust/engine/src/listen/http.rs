@@ -145,7 +145,7 @@ async fn see_through(worker: &Rc<Worker>, stream: TcpStream, conn: Rc<Conn>) {
         match conn.verdict() {
             Verdict::End => return Poll::Ready(false),
             Verdict::Drain => http.as_mut().graceful_shutdown(),
-            Verdict::Live | Verdict::HeadTooSlow => {}
+            Verdict::Live | Verdict::HeadTooSlow | Verdict::BodyTooSlow => {}
         }
         http.as_mut().poll(cx).map(|ended| match ended {
             Ok(()) => true,

@@ -436,8 +436,9 @@ impl Exchange {
     /// The request's body for the origin, counted against the limit.
     pub fn take_body(&mut self) -> RequestBody {
         match self.body.take() {
-            Some(body) if !body.is_end_stream() => RequestBody::Stream(Box::pin(
-                crate::body::Inbound::new(body, self.live.plan.limits.body_bytes),
+            Some(body) if !body.is_end_stream() => RequestBody::stream(crate::body::Inbound::new(
+                body,
+                self.live.plan.limits.body_bytes,
             )),
             _ => RequestBody::Empty,
         }

@@ -1,10 +1,10 @@
 //! Phases 10 to 12: asking the origins of a group, in order, until one answers well enough.
 
 use std::{
-    cell::RefCell,
+    future::poll_fn,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -12,21 +12,21 @@ use bytes::Bytes;
 use edgerouter_core::{
     cache::decide,
     finish, forward,
-    origin::failover::{self, Attempt},
-    plan::{GroupId, Origin, OriginId, RouteId},
+    origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
+    plan::{GroupId, Origin, OriginId, Plan, RouteId},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
-use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
+use tokio::time::Sleep;
 
 use super::hooks::{self, HookContext};
 use crate::{
-    body::BoxError,
     functions::Phase,
     listen::{Conn, interim::Ticket},
     request::{answer::Early, cached::take_tags},
     upstream::{
-        FetchError, HearInterims, RequestBody, UpstreamBody, UpstreamRequest, UpstreamResponse,
+        FetchError, HealthBoard, HearInterims, RequestBody, Turn, Unavailable, UpstreamBody,
+        UpstreamRequest, UpstreamResponse,
     },
     worker::{LocalLive, Worker},
 };
@@ -101,15 +101,8 @@ pub enum ReceivedBody {
 
 /// Nobody answered, or a hook ended it.
 pub enum Unanswered {
-    Failed(FetchError),
+    Failed(Unavailable),
     Early(Early),
-}
-
-impl Ask {
-    /// Whether a request body may be sent again.
-    fn replayable(body: &RequestBody) -> bool {
-        !matches!(body, RequestBody::Stream(_))
-    }
 }
 
 /// Runs phases 10 to 12.
@@ -147,126 +140,203 @@ pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswere
     Ok(received)
 }
 
-async fn ask_group(ask: &mut Ask, mut body: RequestBody) -> Result<Received, FetchError> {
+/// What the machine of attempts may know of the members.
+struct Known<'a> {
+    live: &'a LocalLive,
+    board: &'a HealthBoard,
+}
+
+impl Members for Known<'_> {
+    fn admits(&self, origin: OriginId) -> bool {
+        let origin = self.live.plan.origin(origin);
+        origin.is_none_or(|origin| self.board.is_healthy(origin))
+    }
+
+    fn is_healthy(&self, origin: OriginId) -> bool {
+        let origin = self.live.plan.origin(origin);
+        origin.is_none_or(|origin| self.board.knows_healthy(origin))
+    }
+
+    fn retries(&self, origin: OriginId) -> u8 {
+        let origin = self.live.plan.origin(origin);
+        origin.map_or(0, |origin| origin.retries)
+    }
+}
+
+/// Follows the steps of `edgerouter_core::origin::attempts` until an answer is taken or none can be had.
+async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Received, Unavailable> {
     let live = Rc::clone(&ask.live);
-    let Some(group) = live.plan.group(ask.group) else {
-        return Err(FetchError::no_origin());
+    let plan = &live.plan;
+    let Some(group) = plan.group(ask.group) else {
+        return Err(FetchError::no_origin().into());
     };
-    let mut tried: SmallVec<[OriginId; 4]> = SmallVec::new();
-    let replayable = Ask::replayable(&body);
-    let mut last: Option<Result<Received, FetchError>> = None;
-    let mut reached = false;
+    let board = &ask.worker.shared.health;
+    let known = Known { live: &live, board };
+    let mut attempts = Attempts::new(group, &ask.method, body.replayable());
+    let mut asked = Asked::default();
+    let mut due: Option<Pin<Box<Sleep>>> = None;
+    let limit = plan.deadline(group);
+    let deadline = over(&body, limit);
+    tokio::pin!(deadline);
+    let mut last = None;
+    let mut held: Option<(OriginId, Received)> = None;
+    // Members whose verdict would be news.
+    let mut trusted: SmallVec<[OriginId; 2]> = SmallVec::new();
+    let mut event = Event::Ready;
     loop {
-        let health = |id: OriginId| {
-            live.plan
-                .origin(id)
-                .is_none_or(|origin| ask.worker.shared.health.is_healthy(origin))
-        };
-        let attempt = match &last {
-            None => Attempt::First,
-            Some(Ok(received)) => Attempt::Answered(received.status),
-            Some(Err(error)) => Attempt::Failed { sent: error.sent() },
-        };
-        let unread = matches!(&last, Some(Err(error)) if !error.sent());
-        let Some(next) = failover::next(
-            group,
-            &tried,
-            health,
-            &ask.method,
-            replayable || unread,
-            attempt,
-        ) else {
-            break;
-        };
-        let Some(origin) = live.plan.origin(next) else {
-            break;
-        };
-        if !tried.is_empty() {
-            ask.worker.metrics.failover(ask.group);
-        }
-        tried.push(next);
-        let more = tried.len() < group.members.len();
-        let this_body = if more {
-            replay(&mut body)
-        } else {
-            std::mem::replace(&mut body, RequestBody::Empty)
-        };
-        let asked = ask_one(ask, origin, next, this_body, more).await;
-        reached |= !matches!(&asked, Err(error) if error.is_disconnection());
-        last = Some(asked);
-    }
-    let all_asked = |id: &OriginId| {
-        tried.contains(id)
-            || live
-                .plan
-                .origin(*id)
-                .is_some_and(|origin| !ask.worker.shared.health.is_known_healthy(origin))
-    };
-    match last {
-        // The edge is disconnected where no member is left that may be there (RFC 9111 §4.2.4).
-        Some(Err(error))
-            if error.is_disconnection() && (reached || !group.members.iter().all(all_asked)) =>
-        {
-            Err(FetchError::LastOfGroup(Box::new(error)))
-        }
-        Some(ended) => ended,
-        None => Err(FetchError::no_origin()),
-    }
-}
-
-/// A body for this attempt that leaves one for the next where that is possible: a stream that nobody has read from, as
-/// when no connection came about, is as good as new.
-fn replay(body: &mut RequestBody) -> RequestBody {
-    match body {
-        RequestBody::Empty => RequestBody::Empty,
-        RequestBody::Full(bytes) => RequestBody::Full(bytes.clone()),
-        RequestBody::Stream(_) => match std::mem::replace(body, RequestBody::Empty) {
-            RequestBody::Stream(stream) => {
-                let shared = SharedStream(Rc::new(RefCell::new(stream)));
-                *body = RequestBody::Stream(Box::pin(shared.clone()));
-                RequestBody::Stream(Box::pin(shared))
+        match attempts.next(event, &known) {
+            Step::Ask { origin: id, fresh } => {
+                let Some(origin) = plan.origin(id) else {
+                    return Err(FetchError::no_origin().into());
+                };
+                if !matches!(event, Event::Ready) && !fresh {
+                    ask.worker.metrics.failover(ask.group);
+                }
+                if board.knows_healthy(origin) {
+                    trusted.push(id);
+                }
+                asked.add(id, ask_one(ask, origin, id, body.clone(), fresh));
             }
-            other => other,
-        },
+            Step::AskAfter(delay) => due = Some(Box::pin(tokio::time::sleep(delay))),
+            Step::Wait => {}
+            Step::Take(id) => {
+                let answer = held.take().filter(|(by, _)| *by == id);
+                let answer = answer.ok_or_else(FetchError::no_origin)?;
+                return Ok(answer.1);
+            }
+            Step::GiveUp(GiveUp { why, disconnected }) => {
+                let error = match (why, last) {
+                    (Why::Deadline, _) => FetchError::Deadline(group.name.to_string(), limit),
+                    (_, last) => last.unwrap_or_else(FetchError::no_origin),
+                };
+                if why == Why::Deadline {
+                    asked.give_up(plan, board);
+                    tracing::warn!(group = %group.name, error = %error, "no origin answered in time");
+                }
+                return Err(Unavailable {
+                    error,
+                    disconnected,
+                });
+            }
+        }
+        event = tokio::select! {
+            biased;
+            (id, ended) = asked.ended() => {
+                trusted.retain(|trusted| *trusted != id);
+                match ended {
+                    Ok(received) => {
+                        let status = received.status;
+                        held = Some((id, received));
+                        Event::Answered(id, status)
+                    }
+                    Err(error) => {
+                        let failure = error.ended();
+                        last = Some(error);
+                        Event::Failed(id, failure)
+                    }
+                }
+            }
+            id = condemned(plan, board, &trusted), if attempts.heeds_health() => {
+                trusted.retain(|trusted| *trusted != id);
+                Event::Unhealthy(id)
+            }
+            () = async { if let Some(due) = &mut due { due.await } }, if due.is_some() => {
+                due = None;
+                Event::Due
+            }
+            () = &mut deadline => Event::Deadline,
+        };
     }
 }
 
-/// A request's stream that two attempts hold in turn. `failover::next` makes sure that the second only gets it unread.
-#[derive(Clone)]
-struct SharedStream(Rc<RefCell<Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>>>);
-
-impl Body for SharedStream {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        self.0.borrow_mut().as_mut().poll_frame(cx)
+/// Ends when the time for all attempts is over, which does not run while the client still sends its request.
+async fn over(body: &RequestBody, limit: Duration) {
+    if let RequestBody::Stream(stream) = body {
+        loop {
+            match stream.turn() {
+                Turn::Whole(since) => return tokio::time::sleep_until(since + limit).await,
+                Turn::Client | Turn::Origin(_) => tokio::time::sleep(limit).await,
+            }
+        }
     }
+    tokio::time::sleep(limit).await;
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.0.borrow().is_end_stream()
-    }
+/// The first of these origins that is found unhealthy.
+async fn condemned(plan: &Plan, board: &HealthBoard, trusted: &[OriginId]) -> OriginId {
+    board
+        .verdict(|| {
+            let mut members = trusted.iter().copied();
+            members.find(|id| {
+                plan.origin(*id)
+                    .is_some_and(|origin| !board.knows_healthy(origin))
+            })
+        })
+        .await
+}
 
-    fn size_hint(&self) -> SizeHint {
-        self.0.borrow().size_hint()
+/// The attempts that are under way.
+struct Asked<F> {
+    attempts: SmallVec<[Attempt<F>; 2]>,
+}
+
+struct Attempt<F> {
+    origin: OriginId,
+    since: Instant,
+    answer: Pin<Box<F>>,
+}
+
+impl<F> Default for Asked<F> {
+    fn default() -> Self {
+        Self {
+            attempts: SmallVec::new(),
+        }
     }
 }
 
+impl<F: Future> Asked<F> {
+    fn add(&mut self, origin: OriginId, answer: F) {
+        self.attempts.push(Attempt {
+            origin,
+            since: Instant::now(),
+            answer: Box::pin(answer),
+        });
+    }
+
+    /// The deadline is over. It says something about members that had more than the time to connect.
+    fn give_up(&self, plan: &Plan, board: &HealthBoard) {
+        for attempt in &self.attempts {
+            if let Some(origin) = plan.origin(attempt.origin)
+                && attempt.since.elapsed() > origin.connect_timeout
+            {
+                board.note_failure(origin);
+            }
+        }
+    }
+
+    /// The first that ends.
+    async fn ended(&mut self) -> (OriginId, F::Output) {
+        poll_fn(|cx| {
+            for at in 0..self.attempts.len() {
+                if let Some(attempt) = self.attempts.get_mut(at)
+                    && let Poll::Ready(ended) = attempt.answer.as_mut().poll(cx)
+                {
+                    return Poll::Ready((self.attempts.remove(at).origin, ended));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
 async fn ask_one(
-    ask: &mut Ask,
+    ask: &Ask,
     origin: &Origin,
     id: OriginId,
     body: RequestBody,
-    more: bool,
+    fresh: bool,
 ) -> Result<Received, FetchError> {
-    let mut headers = if more {
-        ask.headers.clone()
-    } else {
-        std::mem::take(&mut ask.headers)
-    };
+    let mut headers = ask.headers.clone();
     forward::address(&mut headers, origin, &ask.authority);
     let request = UpstreamRequest {
         method: ask.method.clone(),
@@ -278,7 +348,7 @@ async fn ask_one(
     };
     let started = Instant::now();
     let requested_at = ask.worker.clock.unix(started);
-    let mut fetched = ask.worker.upstreams.fetch(origin, request).await;
+    let mut fetched = ask.worker.upstreams.fetch(origin, request, fresh).await;
     let ended = Instant::now();
     if ask.method == Method::GET
         && let Ok(response) = &mut fetched
@@ -288,6 +358,16 @@ async fn ask_one(
         if let Err(error) = response.body.hold(most, HOLD).await {
             fetched = Err(error);
         }
+    }
+    // A kept connection that the origin closed just then is no failure: the request is repeated on a new one.
+    if let Err(
+        error @ FetchError::Reset {
+            kept: true, sent, ..
+        },
+    ) = &fetched
+        && (!sent || is_idempotent(&ask.method))
+    {
+        return Err(error.clone());
     }
     ask.worker
         .metrics
@@ -299,7 +379,6 @@ async fn ask_one(
             mut headers,
             body,
             upgrade,
-            ..
         }) => {
             if decide::is_error(status) {
                 ask.worker.shared.health.note_error(origin);

@@ -2,7 +2,7 @@
 
 use edgerouter_core::{
     http::structured::Forward,
-    origin::failover::is_idempotent,
+    origin::attempts::is_idempotent,
     plan::{Route, Target},
 };
 use http::{Method, Response, StatusCode, header, uri::PathAndQuery};
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     body::EdgeBody,
     telemetry::Outcome,
-    upstream::{FetchError, RequestBody},
+    upstream::{FetchError, RequestBody, Unavailable},
 };
 
 /// Phases 10 to 13 where the cache may be used.
@@ -50,7 +50,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
     let body = if x.wants_upgrade {
         RequestBody::Empty
     } else {
-        x.replayable_body(route).await?
+        x.replayable_body().await?
     };
     let keeps_headers = route.fallback.is_some() || !route.errors.is_empty() || x.needs_headers_later(route)
         // They may select the response that a POST leaves for its URL.
@@ -78,7 +78,10 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
             Ok(cached::straight(received))
         }
         Err(Unanswered::Early(early)) => Err(early),
-        Err(Unanswered::Failed(FetchError::RequestBody(_))) => Err(exchange::broken_body(x)),
+        Err(Unanswered::Failed(Unavailable {
+            error: FetchError::RequestBody(_),
+            ..
+        })) => Err(exchange::broken_body(x)),
         Err(Unanswered::Failed(error)) => cached::on_failure(x, route, None, &error),
     }
 }
@@ -91,23 +94,16 @@ fn route_invalidates(x: &Exchange) -> bool {
 }
 
 impl Exchange {
-    /// The body, whole where another origin may have to be asked with it and it is small enough to keep.
-    async fn replayable_body(&mut self, route: &Route) -> Result<RequestBody, Early> {
+    /// The body, whole where the request may have to be sent again, to another origin or after a kept connection closed,
+    /// and it is small enough to keep.
+    async fn replayable_body(&mut self) -> Result<RequestBody, Early> {
         let most = self.live.plan.limits.replay_bytes;
-        let others = match route.target {
-            Target::Group(group) => self
-                .live
-                .plan
-                .group(group)
-                .is_some_and(|group| group.members.len() > 1),
-            _ => false,
-        };
         let small = self
             .body
             .as_ref()
             .and_then(|body| body.size_hint().exact())
             .is_some_and(|length| length <= most as u64);
-        if !(self.has_body && others && small && is_idempotent(&self.head.method)) {
+        if !(self.has_body && small && is_idempotent(&self.head.method)) {
             return Ok(self.take_body());
         }
         match self.body.take() {

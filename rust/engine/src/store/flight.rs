@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use edgerouter_core::cache::{
@@ -23,7 +24,7 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::{arriving::Arriving, entry::Entry};
-use crate::upstream::FetchError;
+use crate::upstream::Unavailable;
 
 /// What a flight came to, as its followers see it.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +41,7 @@ pub enum Landing {
     /// The leader was lost, or its answer said nothing about the others': the next one leads.
     Lost,
     /// No origin answered.
-    Failed(FetchError),
+    Failed(Unavailable),
 }
 
 /// Why a stored response may be sent.
@@ -74,6 +75,7 @@ pub struct ArrivingResponse {
 }
 
 type Key = Box<[u8]>;
+type Table = HashMap<Key, Flight, foldhash::fast::RandomState>;
 
 /// One fetch that is under way.
 #[derive(Debug)]
@@ -81,6 +83,7 @@ struct Flight {
     landing: watch::Receiver<Landing>,
     id: u64,
     departed: Departure,
+    since: Instant,
 }
 
 /// What had made stored responses invalid when a fetch departed.
@@ -94,16 +97,56 @@ pub struct Departure {
 
 #[derive(Debug)]
 pub struct Flights {
-    shards: Box<[Mutex<HashMap<Key, Flight, foldhash::fast::RandomState>>]>,
+    shards: Box<[Mutex<Table>]>,
     hasher: foldhash::fast::RandomState,
     ids: AtomicU64,
+    paces: Paces,
+}
+
+/// When keys last had a new leader, where origins are spared. Keys that meet in a slot wait for each other.
+#[derive(Debug)]
+struct Paces {
+    /// Milliseconds since `began`, plus one; 0: never.
+    slots: Box<[AtomicU64]>,
+    began: Instant,
+}
+
+const PACES: usize = 1024;
+/// One new leader a key in this time.
+const PACE: u64 = 1_000;
+
+impl Paces {
+    fn new() -> Self {
+        Self {
+            slots: (0..PACES).map(|_| AtomicU64::new(0)).collect(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Takes the turn of a key, or says how long it is until the next.
+    #[allow(clippy::indexing_slicing)] // the remainder is below the length
+    fn turn(&self, hash: u64) -> Result<(), Duration> {
+        let slot = &self.slots[hash as usize % self.slots.len()];
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let last = slot.load(Ordering::Relaxed);
+        let passed = now.saturating_sub(last);
+        if last != 0 && passed < PACE {
+            return Err(Duration::from_millis(PACE - passed));
+        }
+        slot.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+            .map(drop)
+            .map_err(|_| Duration::from_millis(PACE))
+    }
 }
 
 /// The outcome of asking to fetch.
 #[derive(Debug)]
 pub enum Join {
     Lead(Lead),
-    Follow(watch::Receiver<Landing>),
+    /// With the time at which the flight departed.
+    Follow(watch::Receiver<Landing>, Instant),
+    /// The origin is spared: the next may lead after this long.
+    Wait(Duration),
 }
 
 /// The duty to fetch. Dropping it without an answer makes the next follower lead.
@@ -121,37 +164,55 @@ impl Flights {
             shards: (0..16).map(|_| Mutex::new(HashMap::default())).collect(),
             hasher: foldhash::fast::RandomState::default(),
             ids: AtomicU64::new(0),
+            paces: Paces::new(),
         })
     }
 
     /// Follows the flight for `key`, or leads one that departs `now`. A flight that departed before something which may
-    /// concern it (`outdated`, asked with its departure) goes on for those who follow already.
+    /// concern it (`outdated`, asked with its departure) goes on for those who follow already. `spare`: the origin is not
+    /// well, and has at most one new leader a key and second.
     pub fn join(
         self: &Arc<Self>,
         key: &[u8],
         now: Departure,
         outdated: impl FnOnce(Departure) -> bool,
+        spare: bool,
     ) -> Join {
         let mut flights = self.shard(key).lock();
         if let Some(flight) = flights.get(key)
             && (flight.departed == now || !outdated(flight.departed))
         {
-            return Join::Follow(flight.landing.clone());
+            return Join::Follow(flight.landing.clone(), flight.since);
         }
+        if spare && let Err(wait) = self.paces.turn(self.hasher.hash_one(key)) {
+            return Join::Wait(wait);
+        }
+        Join::Lead(self.depart(&mut flights, key, now))
+    }
+
+    /// Leads a new flight for a key whose last one takes too long: one request a second may.
+    pub fn take_over(self: &Arc<Self>, key: &[u8], now: Departure) -> Option<Lead> {
+        self.paces.turn(self.hasher.hash_one(key)).ok()?;
+        let mut flights = self.shard(key).lock();
+        Some(self.depart(&mut flights, key, now))
+    }
+
+    fn depart(self: &Arc<Self>, flights: &mut Table, key: &[u8], now: Departure) -> Lead {
         let (landing, followers) = watch::channel(Landing::Waiting);
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let flight = Flight {
             landing: followers,
             id,
             departed: now,
+            since: Instant::now(),
         };
         flights.insert(key.into(), flight);
-        Join::Lead(Lead {
+        Lead {
             flights: Arc::clone(self),
             key: key.into(),
             id,
             landing,
-        })
+        }
     }
 
     /// Requests being fetched now.
@@ -164,7 +225,7 @@ impl Flights {
     }
 
     #[allow(clippy::indexing_slicing)] // the remainder is below the length
-    fn shard(&self, key: &[u8]) -> &Mutex<HashMap<Key, Flight, foldhash::fast::RandomState>> {
+    fn shard(&self, key: &[u8]) -> &Mutex<Table> {
         &self.shards[self.hasher.hash_one(key) as usize % self.shards.len()]
     }
 }
@@ -221,10 +282,10 @@ mod tests {
     #[test]
     fn a_lost_leader_hands_the_lead_to_the_next() {
         let flights = Flights::new();
-        let Join::Lead(lead) = flights.join(b"k", at(0), |_| false) else {
+        let Join::Lead(lead) = flights.join(b"k", at(0), |_| false, false) else {
             panic!("the first leads")
         };
-        let Join::Follow(follower) = flights.join(b"k", at(0), |_| false) else {
+        let Join::Follow(follower, _) = flights.join(b"k", at(0), |_| false, false) else {
             panic!("the second follows")
         };
         assert!(matches!(*follower.borrow(), Landing::Waiting));
@@ -232,7 +293,7 @@ mod tests {
         assert!(matches!(*follower.borrow(), Landing::Lost));
         assert!(flights.is_empty());
         assert!(matches!(
-            flights.join(b"k", at(0), |_| false),
+            flights.join(b"k", at(0), |_| false, false),
             Join::Lead(_)
         ));
     }
@@ -240,21 +301,56 @@ mod tests {
     #[test]
     fn an_outdated_flight_gets_no_more_followers_and_ends_without_harm() {
         let flights = Flights::new();
-        let Join::Lead(old) = flights.join(b"k", at(1), |_| false) else {
+        let Join::Lead(old) = flights.join(b"k", at(1), |_| false, false) else {
             panic!("the first leads")
         };
         assert!(matches!(
-            flights.join(b"k", at(2), |_| false),
-            Join::Follow(_)
+            flights.join(b"k", at(2), |_| false, false),
+            Join::Follow(..)
         ));
-        let Join::Lead(new) = flights.join(b"k", at(2), |then| then.purge < 2) else {
+        let Join::Lead(new) = flights.join(b"k", at(2), |then| then.purge < 2, false) else {
             panic!("it departed before the purge")
         };
         drop(old);
         assert!(matches!(
-            flights.join(b"k", at(2), |then| then.purge < 2),
-            Join::Follow(_)
+            flights.join(b"k", at(2), |then| then.purge < 2, false),
+            Join::Follow(..)
         ));
+        drop(new);
+        assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn an_origin_that_is_spared_has_one_new_leader_a_key_and_second() {
+        let flights = Flights::new();
+        let join = |key: &[u8]| flights.join(key, at(0), |_| false, true);
+        let Join::Lead(lead) = join(b"k") else {
+            panic!("the first leads")
+        };
+        assert!(matches!(join(b"k"), Join::Follow(..)));
+        assert!(
+            flights.take_over(b"k", at(0)).is_none(),
+            "not within the second"
+        );
+        drop(lead);
+        assert!(matches!(join(b"k"), Join::Wait(_)));
+        assert!(matches!(
+            flights.join(b"k", at(0), |_| false, false),
+            Join::Lead(_)
+        ));
+    }
+
+    #[test]
+    fn a_flight_that_was_taken_over_ends_without_harm() {
+        let flights = Flights::new();
+        let Join::Lead(old) = flights.join(b"k", at(0), |_| false, false) else {
+            panic!("the first leads")
+        };
+        let Some(new) = flights.take_over(b"k", at(0)) else {
+            panic!("nobody took it over yet")
+        };
+        drop(old);
+        assert_eq!(flights.len(), 1);
         drop(new);
         assert!(flights.is_empty());
     }

@@ -17,7 +17,7 @@ use edgerouter_core::{cache::slices, http::range::Range};
 use http::StatusCode;
 use parking_lot::Mutex;
 
-use crate::upstream::FetchError;
+use crate::upstream::{FetchError, Unavailable};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Begun {
     Changed,
     /// Neither.
     Refused,
-    Failed(FetchError),
+    Failed(Unavailable),
 }
 
 #[derive(Debug)]
@@ -262,7 +262,7 @@ impl Reader {
         let mut state = self.run.state.lock();
         match (&state.begun, state.end) {
             (Some(begun), _) => return Poll::Ready(begun.clone()),
-            (None, Some(_)) => return Poll::Ready(Begun::Failed(FetchError::no_origin())),
+            (None, Some(_)) => return Poll::Ready(Begun::Failed(FetchError::no_origin().into())),
             (None, None) => {}
         }
         state.wait(self.id, cx);

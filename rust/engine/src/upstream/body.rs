@@ -1,7 +1,7 @@
 //! Bodies to and from an origin.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
     pin::Pin,
@@ -18,12 +18,13 @@ use tokio::time::{Instant, Sleep};
 use super::{FetchError, pool::Connected};
 use crate::body::BoxError;
 
-/// A request's body.
+/// A request's body. Attempts in turn, or beside each other where it can be sent again, hold the same.
+#[derive(Clone)]
 pub enum RequestBody {
     Empty,
     /// Can be sent again.
     Full(Bytes),
-    Stream(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
+    Stream(RequestStream),
 }
 
 impl std::fmt::Debug for RequestBody {
@@ -36,14 +37,76 @@ impl std::fmt::Debug for RequestBody {
     }
 }
 
-/// Notes that a stream was the request's own fault, which hyper's error does not tell.
-pub(super) type Fault = Rc<RefCell<Option<String>>>;
+impl RequestBody {
+    pub fn stream(body: impl Body<Data = Bytes, Error = BoxError> + 'static) -> Self {
+        Self::Stream(RequestStream(Rc::new(Streaming {
+            body: RefCell::new(Box::pin(body)),
+            turn: Cell::new(Turn::Origin(Instant::now())),
+            fault: RefCell::new(None),
+        })))
+    }
+
+    /// Whether it can be sent any number of times.
+    pub fn replayable(&self) -> bool {
+        !matches!(self, Self::Stream(_))
+    }
+}
+
+/// A request's body that is read from the client while it is sent.
+#[derive(Clone)]
+pub struct RequestStream(Rc<Streaming>);
+
+impl std::fmt::Debug for RequestStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("RequestStream").field(&self.turn()).finish()
+    }
+}
+
+struct Streaming {
+    body: RefCell<Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>>,
+    turn: Cell<Turn>,
+    /// Why it broke off, which hyper's error does not tell.
+    fault: RefCell<Option<String>>,
+}
+
+/// Whose turn it is while a request is being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing more has come from the client: its own time-out runs, and nobody else's.
+    Client,
+    /// The origin has had a piece to take since then.
+    Origin(Instant),
+    /// The request was sent whole at that time (RFC 9110 §15.6.5: only now the origin can be late).
+    Whole(Instant),
+}
+
+impl RequestStream {
+    pub fn turn(&self) -> Turn {
+        self.0.turn.get()
+    }
+
+    /// Why the client's request broke off, if it did.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.0.fault.borrow_mut().take()
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut body = self.0.body.borrow_mut();
+        let polled = body.as_mut().poll_frame(cx);
+        self.0.turn.set(match &polled {
+            Poll::Pending => Turn::Client,
+            Poll::Ready(Some(Ok(_))) if !body.is_end_stream() => Turn::Origin(Instant::now()),
+            Poll::Ready(_) => Turn::Whole(Instant::now()),
+        });
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            *self.0.fault.borrow_mut() = Some(error.to_string());
+        }
+        polled
+    }
+}
 
 /// A request's body as hyper takes it.
-pub(super) struct Outbound {
-    pub(super) body: RequestBody,
-    pub(super) fault: Option<Fault>,
-}
+pub(super) struct Outbound(pub(super) RequestBody);
 
 impl Body for Outbound {
     type Data = Bytes;
@@ -53,38 +116,31 @@ impl Body for Outbound {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        match &mut this.body {
+        match &mut self.0 {
             RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Full(_) => match std::mem::replace(&mut this.body, RequestBody::Empty) {
+            RequestBody::Full(_) => match std::mem::replace(&mut self.0, RequestBody::Empty) {
                 RequestBody::Full(bytes) if !bytes.is_empty() => {
                     Poll::Ready(Some(Ok(Frame::data(bytes))))
                 }
                 _ => Poll::Ready(None),
             },
-            RequestBody::Stream(stream) => {
-                let polled = stream.as_mut().poll_frame(cx);
-                if let (Poll::Ready(Some(Err(error))), Some(fault)) = (&polled, &this.fault) {
-                    *fault.borrow_mut() = Some(error.to_string());
-                }
-                polled
-            }
+            RequestBody::Stream(stream) => stream.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
+        match &self.0 {
             RequestBody::Empty => true,
             RequestBody::Full(bytes) => bytes.is_empty(),
-            RequestBody::Stream(stream) => stream.is_end_stream(),
+            RequestBody::Stream(stream) => stream.0.body.borrow().is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
+        match &self.0 {
             RequestBody::Empty => SizeHint::with_exact(0),
             RequestBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            RequestBody::Stream(stream) => stream.size_hint(),
+            RequestBody::Stream(stream) => stream.0.body.borrow().size_hint(),
         }
     }
 }

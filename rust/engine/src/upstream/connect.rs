@@ -5,7 +5,10 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -25,9 +28,51 @@ use super::{
 
 /// A connection's bytes.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    wire: Wire,
+    /// A write has failed: the connection serves no further request.
+    broken: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+enum Wire {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            broken: Arc::default(),
+        }
+    }
+
+    /// Becomes true when a write fails.
+    pub(super) fn broken(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.broken)
+    }
+
+    /// An origin that answers early closes the connection while it is still being sent to, and its answer waits to be
+    /// read: a write that fails is for the next read to judge (RFC 9112 §9.5).
+    fn written(&self, polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match polled {
+            Poll::Ready(Err(error)) if is_closed(&error) => {
+                self.broken.store(true, Ordering::Relaxed);
+                Poll::Ready(Ok(length))
+            }
+            polled => polled,
+        }
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+    )
 }
 
 impl AsyncRead for Stream {
@@ -36,9 +81,9 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -49,10 +94,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        let this = self.get_mut();
+        if this.broken.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(bytes.len()));
         }
+        let polled = match &mut this.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        };
+        this.written(polled, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -60,30 +110,41 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        let this = self.get_mut();
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if this.broken.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(length));
         }
+        let polled = match &mut this.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        this.written(polled, length)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.wire {
+            Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        let this = self.get_mut();
+        if this.broken.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
         }
+        let polled = match &mut this.wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        this.written(polled.map_ok(|()| 0), 0).map_ok(|_| ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().wire {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -126,7 +187,7 @@ impl Addresses {
             .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
         let _ = tcp.set_nodelay(true);
         if origin.scheme == Scheme::Http {
-            return Ok(Stream::Plain(tcp));
+            return Ok(Stream::new(Wire::Plain(tcp)));
         }
         let failed = |error: String| FetchError::Tls(origin.name.to_string(), error);
         let config = self.tls.of(&origin.tls).map_err(failed)?;
@@ -135,7 +196,7 @@ impl Addresses {
             .connect(name, tcp)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Stream::Tls(Box::new(stream)))
+        Ok(Stream::new(Wire::Tls(Box::new(stream))))
     }
 
     async fn of(&self, host: &Arc<str>, port: u16) -> Result<Arc<[SocketAddr]>, FetchError> {

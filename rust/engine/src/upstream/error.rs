@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgerouter_core::cache::decide::Failure;
+use edgerouter_core::{cache::decide, origin::attempts::Failure};
 
 /// What went wrong, and whether the request may have been acted on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,18 +25,55 @@ pub enum FetchError {
     BetweenBytesTimeout(String, Duration),
     #[error("{0} took longer than {1:?} in all")]
     TotalTimeout(String, Duration),
-    /// `sent`: the request may have reached the origin.
+    /// `sent`: the request may have reached the origin. `kept`: the connection had served before.
     #[error("{origin} closed the connection before it answered")]
-    Reset { origin: String, sent: bool },
+    Reset {
+        origin: String,
+        sent: bool,
+        kept: bool,
+    },
     #[error("{0} answered what is no HTTP response: {1}")]
     BadResponse(String, String),
     #[error("{0} stopped in the middle of the body: {1}")]
     BodyAborted(String, String),
     #[error("the request's own body broke off: {0}")]
     RequestBody(String),
-    /// How the last member of a group failed, where another one answered or was kept from it by the edge's own bounds.
-    #[error(transparent)]
-    LastOfGroup(Box<FetchError>),
+    #[error("no origin of {0} answered within {1:?}")]
+    Deadline(String, Duration),
+    #[error("every origin of {0} is unhealthy")]
+    Unhealthy(String),
+}
+
+/// No origin of a group gave an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Unavailable {
+    /// How the last attempt ended.
+    pub error: FetchError,
+    /// Every member was refused, reset, closed without an answer or timed out, or is known to be unhealthy: the edge is
+    /// disconnected (RFC 9111 §4.2.4). Neither a bound of the edge's own nor an answer of whatever status counts.
+    pub disconnected: bool,
+}
+
+impl Unavailable {
+    /// What it lets a stored response do.
+    pub fn failure(&self) -> decide::Failure {
+        if self.disconnected {
+            decide::Failure::Disconnected
+        } else {
+            decide::Failure::Error
+        }
+    }
+}
+
+impl From<FetchError> for Unavailable {
+    /// The failure of a group of which nothing else is known.
+    fn from(error: FetchError) -> Self {
+        Self {
+            disconnected: error.ended().disconnected(),
+            error,
+        }
+    }
 }
 
 impl FetchError {
@@ -60,76 +97,45 @@ impl FetchError {
             Self::BadResponse(..) => "bad-response",
             Self::BodyAborted(..) => "body-aborted",
             Self::RequestBody(_) => "request-body",
-            Self::LastOfGroup(last) => last.as_str(),
+            Self::Deadline(..) => "deadline",
+            Self::Unhealthy(_) => "unhealthy",
         }
     }
 
     pub fn is_timeout(&self) -> bool {
-        if let Self::LastOfGroup(last) = self {
-            return last.is_timeout();
-        }
         matches!(
             self,
             Self::ConnectTimeout(..)
                 | Self::FirstByteTimeout(..)
                 | Self::BetweenBytesTimeout(..)
                 | Self::TotalTimeout(..)
+                | Self::Deadline(..)
         )
     }
 
-    /// Whether the origin may have acted on the request.
-    pub fn sent(&self) -> bool {
+    /// As the machine of attempts sees it.
+    pub fn ended(&self) -> Failure {
         match self {
-            Self::NoOrigin
-            | Self::Dns(..)
-            | Self::Connect(..)
-            | Self::ConnectTimeout(..)
-            | Self::Tls(..)
-            | Self::PoolExhausted(..) => false,
-            Self::Reset { sent, .. } => *sent,
-            Self::LastOfGroup(last) => last.sent(),
-            _ => true,
-        }
-    }
-
-    /// Whether the origin could not be reached, or did not answer (RFC 9111 §4.2.4). A bound of the edge's own says nothing
-    /// about the origin, and an answer that is no HTTP is one.
-    pub fn is_disconnection(&self) -> bool {
-        match self {
-            Self::Dns(..)
-            | Self::Connect(..)
-            | Self::ConnectTimeout(..)
-            | Self::Tls(..)
-            | Self::FirstByteTimeout(..)
+            Self::NoOrigin | Self::PoolExhausted(..) => Failure::Bound,
+            Self::Dns(..) | Self::Connect(..) | Self::Tls(..) => Failure::Unreachable,
+            Self::ConnectTimeout(..) => Failure::TimedOut { sent: false },
+            Self::FirstByteTimeout(..)
             | Self::BetweenBytesTimeout(..)
             | Self::TotalTimeout(..)
-            | Self::Reset { .. }
-            | Self::BodyAborted(..) => true,
-            Self::NoOrigin
-            | Self::PoolExhausted(..)
-            | Self::BadResponse(..)
-            | Self::RequestBody(_)
-            | Self::LastOfGroup(_) => false,
-        }
-    }
-
-    /// What it lets a stored response do.
-    pub fn failure(&self) -> Failure {
-        if self.is_disconnection() {
-            Failure::Disconnected
-        } else {
-            Failure::Error
+            | Self::Deadline(..)
+            | Self::Unhealthy(_) => Failure::TimedOut { sent: true },
+            Self::Reset { sent, kept, .. } => Failure::Closed {
+                kept: *kept,
+                sent: *sent,
+            },
+            Self::BadResponse(..) => Failure::Malformed,
+            Self::BodyAborted(..) => Failure::BrokeOff,
+            Self::RequestBody(_) => Failure::Request,
         }
     }
 
     /// Whether it says something about the origin's health.
     pub fn is_origins_fault(&self) -> bool {
-        if let Self::LastOfGroup(last) = self {
-            return last.is_origins_fault();
-        }
-        !matches!(
-            self,
-            Self::RequestBody(_) | Self::PoolExhausted(..) | Self::NoOrigin
-        )
+        !matches!(self.ended(), Failure::Request | Failure::Bound)
     }
 }

@@ -1,14 +1,14 @@
 //! One request to one origin, on a connection of the worker's own.
 
-use std::{cell::RefCell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Instant};
+use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use edgerouter_core::{http::framing::Question, plan::Origin};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 
 use super::{
-    FetchError, RequestBody, UpstreamBody,
-    body::{Fault, Outbound},
+    FetchError, RequestBody, RequestStream, UpstreamBody,
+    body::{Outbound, Turn},
     connect::Addresses,
     pool::{Connected, Link, Pool, Pools, poll_ready},
     responses::{Answering, Responses},
@@ -53,8 +53,6 @@ pub struct UpstreamResponse {
     pub headers: HeaderMap,
     pub body: UpstreamBody,
     pub upgrade: Option<OnUpgrade>,
-    /// The connection had served before.
-    pub reused: bool,
 }
 
 /// A worker's way to all origins.
@@ -88,24 +86,38 @@ impl Upstreams {
         self.pools.idle()
     }
 
-    /// Asks the origin. A request that a kept-alive connection lost is asked again, on a fresh connection, when that is
-    /// safe: when it provably never left, or is idempotent and can be repeated (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+    /// One attempt at an origin. `fresh`: on a new connection. Whether and where to try again is for
+    /// `edgerouter_core::origin::attempts` to say.
     pub async fn fetch(
         &self,
         origin: &Origin,
         request: UpstreamRequest,
+        fresh: bool,
     ) -> Result<UpstreamResponse, FetchError> {
         let end = origin
             .total_timeout
             .map(|limit| (tokio::time::Instant::now() + limit, limit));
         match end {
-            None => self.try_all(origin, request, None).await,
+            None => self.attempt(origin, request, fresh, None).await,
             Some((at, limit)) => {
-                match tokio::time::timeout_at(at, self.try_all(origin, request, end)).await {
+                let attempt = self.attempt(origin, request, fresh, end);
+                match tokio::time::timeout_at(at, attempt).await {
                     Ok(fetched) => fetched,
                     Err(_) => Err(FetchError::TotalTimeout(origin.name.to_string(), limit)),
                 }
             }
+        }
+    }
+
+    /// A GET of the edge's own, made again when the origin closed a kept connection just as it left (RFC 9112 §9.3.1).
+    pub async fn fetch_own(
+        &self,
+        origin: &Origin,
+        request: impl Fn() -> UpstreamRequest,
+    ) -> Result<UpstreamResponse, FetchError> {
+        match self.fetch(origin, request(), false).await {
+            Err(FetchError::Reset { kept: true, .. }) => self.fetch(origin, request(), true).await,
+            fetched => fetched,
         }
     }
 
@@ -114,10 +126,11 @@ impl Upstreams {
         self.addresses.connect(origin).await.map(drop)
     }
 
-    async fn try_all(
+    async fn attempt(
         &self,
         origin: &Origin,
         request: UpstreamRequest,
+        fresh: bool,
         end: Option<(tokio::time::Instant, std::time::Duration)>,
     ) -> Result<UpstreamResponse, FetchError> {
         let UpstreamRequest {
@@ -128,26 +141,11 @@ impl Upstreams {
             upgrade,
             interims,
         } = request;
-        let idempotent = matches!(
-            method,
-            Method::GET
-                | Method::HEAD
-                | Method::OPTIONS
-                | Method::TRACE
-                | Method::PUT
-                | Method::DELETE
-        );
-        let fault: Option<Fault> =
-            matches!(body, RequestBody::Stream(_)).then(|| Rc::new(RefCell::new(None)));
-        let again = match &body {
-            RequestBody::Empty => Some(RequestBody::Empty),
-            RequestBody::Full(bytes) => Some(RequestBody::Full(bytes.clone())),
-            RequestBody::Stream(_) => None,
+        let stream = match &body {
+            RequestBody::Stream(stream) => Some(stream.clone()),
+            RequestBody::Empty | RequestBody::Full(_) => None,
         };
-        let mut request = Request::new(Outbound {
-            body,
-            fault: fault.clone(),
-        });
+        let mut request = Request::new(Outbound(body));
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(path_and_query);
         *request.headers_mut() = headers;
@@ -161,50 +159,28 @@ impl Upstreams {
             }
         };
         let pool = self.pools.of(origin);
-        let mut tries_left = origin.retries;
-        let mut fresh_only = upgrade;
-        loop {
-            let kept = if fresh_only { None } else { pool.take() };
-            let reused = kept.is_some();
-            let mut connected = match kept {
-                Some(connected) => connected,
-                None => self.fresh(origin, &pool).await?,
-            };
-            let copy = match &again {
-                Some(body) if reused => Some(copy_of(&request, body)),
-                _ => None,
-            };
-            connected
-                .link
-                .responses
-                .expect(question, origin.head_limits);
-            if upgrade {
-                let responses = connected.link.responses.clone();
-                let answer = upgraded(connected, request, origin).await;
-                tell(&responses);
-                return answer;
-            }
-            let failure = match send(&mut connected, request, origin, &tell).await {
-                Ok(response) => return respond(response, connected, origin, end, reused).await,
-                Err(failure) => failure,
-            };
-            if let Some(why) = fault.as_ref().and_then(|fault| fault.borrow_mut().take()) {
-                return Err(FetchError::RequestBody(why));
-            }
-            let next = match (failure.unsent, copy) {
-                (Some(unsent), _) => Some(unsent),
-                (None, Some(copy)) if idempotent && reused && failure.before_answer => Some(copy),
-                _ => None,
-            };
-            match next {
-                Some(next) if tries_left > 0 || reused => {
-                    tries_left = tries_left.saturating_sub(1);
-                    // What one kept connection suffered the others may have too: the last try is on a new one.
-                    fresh_only = true;
-                    request = next;
-                }
-                _ => return Err(failure.error),
-            }
+        let kept = if fresh || upgrade { None } else { pool.take() };
+        let mut connected = match kept {
+            Some(connected) => connected,
+            None => self.fresh(origin, &pool).await?,
+        };
+        connected
+            .link
+            .responses
+            .expect(question, origin.head_limits);
+        if upgrade {
+            let responses = connected.link.responses.clone();
+            let answer = upgraded(connected, request, origin).await;
+            tell(&responses);
+            return answer;
+        }
+        connected.sending.clone_from(&stream);
+        match send(&mut connected, request, origin, stream.as_ref(), &tell).await {
+            Ok(response) => respond(response, connected, origin, end).await,
+            Err(error) => match stream.and_then(|stream| stream.fault()) {
+                Some(why) => Err(FetchError::RequestBody(why)),
+                None => Err(error),
+            },
         }
     }
 
@@ -237,6 +213,7 @@ impl Upstreams {
         };
         let stream = self.addresses.connect(origin).await?;
         let responses = Responses::default();
+        let broken = stream.broken();
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(READ_BYTES)
             .handshake(Answering::new(stream, responses.clone()))
@@ -246,79 +223,63 @@ impl Upstreams {
             sender,
             driver: Some(Box::pin(driver)),
             responses,
+            broken,
             _seat: seat,
         };
         if !poll_fn(|cx| poll_ready(&mut link, cx)).await {
             return Err(FetchError::Reset {
                 origin: origin.name.to_string(),
                 sent: false,
+                kept: false,
             });
         }
-        Ok(Connected::new(link, pool))
+        Ok(Connected::new(link, pool, false))
     }
 }
 
-fn copy_of(request: &Request<Outbound>, body: &RequestBody) -> Request<Outbound> {
-    let body = match body {
-        RequestBody::Full(bytes) => RequestBody::Full(bytes.clone()),
-        RequestBody::Empty | RequestBody::Stream(_) => RequestBody::Empty,
-    };
-    let mut copy = Request::new(Outbound { body, fault: None });
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.extensions_mut() = request.extensions().clone();
-    copy
-}
-
-struct Failure {
-    error: FetchError,
-    /// The request, when it never left.
-    unsent: Option<Request<Outbound>>,
-    before_answer: bool,
-}
-
-/// Sends the request and drives the connection until the head of the answer is here.
+/// Sends the request and drives the connection until the head of the answer is here. An origin may answer before it has
+/// seen all of the request; it is late only once it has (RFC 9110 §15.6.5), or when it takes nothing more of it.
 async fn send(
     connected: &mut Connected,
     request: Request<Outbound>,
     origin: &Origin,
+    stream: Option<&RequestStream>,
     tell: &impl Fn(&Responses),
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<Incoming>, FetchError> {
+    let kept = connected.kept;
     let link = &mut connected.link;
     let answer = link.sender.try_send_request(request);
-    tokio::pin!(answer);
+    let limit = origin.first_byte_timeout;
+    let timer = tokio::time::sleep(limit);
+    tokio::pin!(answer, timer);
     let driven = poll_fn(|cx| {
         link.drive(cx);
         tell(&link.responses);
-        answer.as_mut().poll(cx)
-    });
-    let failed = |error, unsent| Failure {
-        error,
-        unsent,
-        before_answer: true,
-    };
-    match tokio::time::timeout(origin.first_byte_timeout, driven).await {
-        Err(_) => Err(failed(
-            FetchError::FirstByteTimeout(origin.name.to_string(), origin.first_byte_timeout),
-            None,
-        )),
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(mut lost)) => {
-            let unsent = lost.take_message();
-            let origin = origin.name.to_string();
-            if let Some(bad) = link.responses.bad()
-                && unsent.is_none()
-            {
-                let error = FetchError::BadResponse(origin, bad.to_string());
-                return Err(Failure {
-                    error,
-                    unsent: None,
-                    before_answer: false,
-                });
+        if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answered));
+        }
+        if let Some(stream) = stream {
+            match stream.turn() {
+                Turn::Client => return Poll::Pending,
+                Turn::Origin(since) | Turn::Whole(since) => {
+                    if timer.deadline() != since + limit {
+                        timer.as_mut().reset(since + limit);
+                    }
+                }
             }
-            let sent = unsent.is_none();
-            Err(failed(FetchError::Reset { origin, sent }, unsent))
+        }
+        timer.as_mut().poll(cx).map(|()| None)
+    });
+    match driven.await {
+        None => Err(FetchError::FirstByteTimeout(origin.name.to_string(), limit)),
+        Some(Ok(response)) => Ok(response),
+        Some(Err(mut lost)) => {
+            let sent = lost.take_message().is_none();
+            let origin = origin.name.to_string();
+            Err(match link.responses.bad().filter(|_| sent) {
+                Some(bad) => FetchError::BadResponse(origin, bad.to_string()),
+                None => FetchError::Reset { origin, sent, kept },
+            })
         }
     }
 }
@@ -329,12 +290,12 @@ async fn respond(
     connected: Connected,
     origin: &Origin,
     end: Option<(tokio::time::Instant, std::time::Duration)>,
-    reused: bool,
 ) -> Result<UpstreamResponse, FetchError> {
     let Some(head) = connected.link.responses.head() else {
         return Err(FetchError::Reset {
             origin: origin.name.to_string(),
             sent: true,
+            kept: false,
         });
     };
     let incoming = response.into_body();
@@ -349,7 +310,6 @@ async fn respond(
         headers: head.headers,
         body,
         upgrade: None,
-        reused,
     })
 }
 
@@ -364,11 +324,13 @@ async fn upgraded(
         driver,
         responses,
         _seat,
+        ..
     } = connected.link;
     let Some(driver) = driver else {
         return Err(FetchError::Reset {
             origin: origin.name.to_string(),
             sent: false,
+            kept: false,
         });
     };
     // The connection has not been polled beyond readiness: moving it is sound because it is Unpin.
@@ -398,6 +360,7 @@ async fn upgraded(
             return Err(FetchError::Reset {
                 origin: origin.name.to_string(),
                 sent: true,
+                kept: false,
             });
         }
         Ok(Ok(response)) => response,
@@ -407,6 +370,7 @@ async fn upgraded(
         return Err(FetchError::Reset {
             origin: origin.name.to_string(),
             sent: true,
+            kept: false,
         });
     };
     let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS)
@@ -419,6 +383,5 @@ async fn upgraded(
         headers: head.headers,
         body,
         upgrade,
-        reused: false,
     })
 }

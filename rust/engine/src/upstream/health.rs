@@ -4,9 +4,9 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use edgerouter_core::{
@@ -16,6 +16,7 @@ use edgerouter_core::{
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 /// All origins' health, by address: a reload that keeps an origin keeps its health.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct HealthBoard {
     origins: RwLock<HashMap<(Arc<str>, u16), Arc<Flag>>>,
     /// The states' clock counts from here.
     began: Instant,
+    /// Told whenever an origin is found unhealthy.
+    verdicts: Notify,
 }
 
 #[derive(Debug)]
@@ -30,6 +33,8 @@ struct Flag {
     /// Copies of what `health` says, for those who only look.
     healthy: AtomicBool,
     spotless: AtomicBool,
+    /// When it was found unhealthy last, on the board's clock.
+    fell: AtomicU64,
     health: Mutex<Health>,
 }
 
@@ -38,6 +43,7 @@ impl HealthBoard {
         let board = Self {
             origins: RwLock::default(),
             began: Instant::now(),
+            verdicts: Notify::new(),
         };
         for origin in &plan.origins {
             board.flag(origin);
@@ -54,6 +60,7 @@ impl HealthBoard {
             Arc::new(Flag {
                 healthy: AtomicBool::new(true),
                 spotless: AtomicBool::new(true),
+                fell: AtomicU64::new(0),
                 health: Mutex::default(),
             })
         };
@@ -74,18 +81,49 @@ impl HealthBoard {
         flag.health.lock().admits(thresholds, self.now())
     }
 
-    /// What probes and requests have found, without beginning a trial.
-    pub fn is_known_healthy(&self, origin: &Origin) -> bool {
+    /// Whether the origin is counted among the healthy; asking changes nothing.
+    pub fn knows_healthy(&self, origin: &Origin) -> bool {
         self.flag(origin).healthy.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `found` finds something, which it is asked for now and whenever an origin is found unhealthy.
+    pub async fn verdict<T>(&self, mut found: impl FnMut() -> Option<T>) -> T {
+        loop {
+            let told = self.verdicts.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if let Some(found) = found() {
+                return found;
+            }
+            told.await;
+        }
+    }
+
+    fn change(&self, origin: &Origin, event: impl FnOnce(&mut Health) -> Option<Change>) {
+        let flag = self.flag(origin);
+        if flag.change(origin, event) == Some(Change::BecameUnhealthy) {
+            flag.fell.store(self.now(), Ordering::Relaxed);
+            self.verdicts.notify_waiters();
+        }
     }
 
     /// Whether any member of a group is healthy, as probes and requests have found it.
     pub fn of_group(&self, plan: &Plan, group: &Group) -> OriginHealth {
-        if members(plan, group).any(|origin| self.is_known_healthy(origin)) {
+        if members(plan, group).any(|origin| self.knows_healthy(origin)) {
             OriginHealth::Healthy
         } else {
             OriginHealth::Sick
         }
+    }
+
+    /// Waits until no member of a group is healthy, and says since when.
+    pub async fn sick(&self, plan: &Plan, group: &Group) -> Instant {
+        let fell = || {
+            let sick = self.of_group(plan, group) == OriginHealth::Sick;
+            let fell = |origin| self.flag(origin).fell.load(Ordering::Relaxed);
+            sick.then(|| members(plan, group).map(fell).max().unwrap_or(0))
+        };
+        self.began + Duration::from_millis(self.verdict(fell).await)
     }
 
     /// Whether a request that nobody waits for should go to the group now: a sick one is left alone but for trials.
@@ -100,31 +138,28 @@ impl HealthBoard {
             return;
         }
         let thresholds = Thresholds::of(origin.health.as_ref());
-        flag.change(origin, |health| health.succeeded(thresholds));
+        self.change(origin, |health| health.succeeded(thresholds));
     }
 
     /// A request was answered with an error.
     pub fn note_error(&self, origin: &Origin) {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
-        self.flag(origin)
-            .change(origin, |health| health.erred(thresholds, now));
+        self.change(origin, |health| health.erred(thresholds, now));
     }
 
     /// A request was not answered.
     pub fn note_failure(&self, origin: &Origin) {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
-        self.flag(origin)
-            .change(origin, |health| health.failed(thresholds, now));
+        self.change(origin, |health| health.failed(thresholds, now));
     }
 
     /// A probe came back.
     pub fn probed(&self, origin: &Origin, good: bool) {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
-        self.flag(origin)
-            .change(origin, |health| health.probed(thresholds, good, now));
+        self.change(origin, |health| health.probed(thresholds, good, now));
     }
 
     /// What is known of an origin, for `/metrics`.
@@ -139,7 +174,11 @@ impl HealthBoard {
 }
 
 impl Flag {
-    fn change(&self, origin: &Origin, event: impl FnOnce(&mut Health) -> Option<Change>) {
+    fn change(
+        &self,
+        origin: &Origin,
+        event: impl FnOnce(&mut Health) -> Option<Change>,
+    ) -> Option<Change> {
         let mut health = self.health.lock();
         let change = event(&mut health);
         self.healthy.store(health.is_healthy(), Ordering::Relaxed);
@@ -153,6 +192,7 @@ impl Flag {
             }
             None => {}
         }
+        change
     }
 }
 

@@ -79,16 +79,17 @@ async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<Statu
         HeaderValue::from_static("edgerouter-health"),
     );
     let path = format!("{}{path}", origin.path_prefix);
-    let request = UpstreamRequest {
+    let path_and_query = PathAndQuery::try_from(path).map_err(|error| error.to_string())?;
+    let request = || UpstreamRequest {
         method: Method::GET,
-        path_and_query: PathAndQuery::try_from(path).map_err(|error| error.to_string())?,
-        headers,
+        path_and_query: path_and_query.clone(),
+        headers: headers.clone(),
         body: RequestBody::Empty,
         upgrade: false,
         interims: None,
     };
     let response = upstreams
-        .fetch(origin, request)
+        .fetch_own(origin, request)
         .await
         .map_err(|error| error.to_string())?;
     Ok(response.status)

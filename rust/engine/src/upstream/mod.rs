@@ -13,7 +13,7 @@ mod pool;
 mod responses;
 mod tls;
 
-pub use body::{RequestBody, UpstreamBody};
-pub use error::FetchError;
+pub use body::{RequestBody, RequestStream, Turn, UpstreamBody};
+pub use error::{FetchError, Unavailable};
 pub use fetch::{HearInterims, UpstreamRequest, UpstreamResponse, Upstreams};
 pub use health::{HealthBoard, OriginState};

@@ -4,7 +4,10 @@ use std::{
     cell::{Cell, RefCell},
     pin::Pin,
     rc::{Rc, Weak},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -14,6 +17,7 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use tokio::sync::Semaphore;
 
 use super::{
+    RequestStream, Turn,
     body::Outbound,
     responses::{Answering, Responses},
 };
@@ -81,6 +85,8 @@ pub(super) struct Link {
     pub(super) driver: Option<Pin<Box<Connection<Answering, Outbound>>>>,
     /// What the edge has read on it of heads.
     pub(super) responses: Responses,
+    /// A write on it has failed.
+    pub(super) broken: Arc<AtomicBool>,
     /// The right to be one of `max_connections`.
     pub(super) _seat: tokio::sync::OwnedSemaphorePermit,
 }
@@ -103,7 +109,7 @@ impl Link {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.driver.is_none()
+        self.driver.is_none() || self.broken.load(Ordering::Relaxed)
     }
 }
 
@@ -112,13 +118,19 @@ impl Link {
 pub(super) struct Connected {
     pub(super) link: Link,
     pub(super) pool: Weak<Pool>,
+    /// It has served before.
+    pub(super) kept: bool,
+    /// The request's body, where it is still read while it is sent.
+    pub(super) sending: Option<RequestStream>,
     name: Arc<str>,
 }
 
 impl Connected {
-    pub(super) fn new(link: Link, pool: &Rc<Pool>) -> Self {
+    pub(super) fn new(link: Link, pool: &Rc<Pool>, kept: bool) -> Self {
         Self {
             link,
+            kept,
+            sending: None,
             pool: Rc::downgrade(pool),
             name: Arc::clone(&pool.name),
         }
@@ -137,6 +149,11 @@ impl Connected {
         let Some(pool) = self.pool.upgrade() else {
             return;
         };
+        // The answer came before the end of the request: what is left of that is sent to nobody (RFC 9112 §9.5).
+        let whole = |stream: &RequestStream| matches!(stream.turn(), Turn::Whole(_));
+        if !self.sending.as_ref().is_none_or(whole) {
+            return;
+        }
         // The connection learns that its message is over only by being polled; mostly it was, by the body's last read.
         if !self.link.sender.is_ready() {
             self.link
@@ -162,7 +179,7 @@ impl Pool {
         loop {
             let link = self.idle.borrow_mut().pop()?.link;
             if !link.is_closed() && link.sender.is_ready() {
-                return Some(Connected::new(link, self));
+                return Some(Connected::new(link, self, true));
             }
         }
     }

@@ -89,6 +89,7 @@ pub(super) fn group(
         name: spec.name.into(),
         members,
         failover_on: spec.failover_on,
+        deadline: spec.deadline,
     }
 }
 

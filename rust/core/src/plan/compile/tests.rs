@@ -58,7 +58,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     assert_eq!(plan.limits.coalesce_timeout.as_millis(), 2_500);
     assert_eq!(plan.limits.function_threads, Some(16));
     assert!(plan.callables[0].serial && !plan.callables[1].serial);
-    let disk = plan.disk_cache.unwrap();
+    let disk = plan.disk_cache.as_ref().unwrap();
     assert_eq!(disk.path.to_str(), Some("/var/cache/edgerouter"));
     assert_eq!(
         (disk.size, disk.segment_bytes, disk.queue_bytes),
@@ -93,6 +93,9 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         .collect();
     assert_eq!(groups, [("site", 2), ("backup", 1)]);
     assert!(plan.groups[1].failover_on.is_empty());
+    let deadlines =
+        [&plan.groups[0], &plan.groups[1]].map(|group| plan.deadline(group).as_millis());
+    assert_eq!(deadlines, [12_500, 37_000], "said, and worked out");
     let shop = &plan.routes[0];
     assert_eq!(
         &*shop.label,

@@ -470,11 +470,13 @@ fn group(value: &Value, path: String, problems: &mut Problems) -> Option<GroupSp
             .filter_map(|(path, value)| status(&path, value, problems))
             .collect(),
     };
+    let deadline = fields.maybe_timeout("deadline", problems);
     fields.end(problems);
     Some(GroupSpec {
         name,
         members,
         failover_on,
+        deadline,
     })
 }
 

@@ -16,7 +16,7 @@ use edgerouter_core::{
         validate, vary,
     },
     http::{cache_control::RequestDirectives, range::Range, structured::Forward},
-    plan::{Route, Target},
+    plan::{Group, Route, Target},
 };
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use tokio::{
@@ -46,7 +46,7 @@ use crate::{
         run,
     },
     telemetry::Outcome,
-    upstream::{FetchError, RequestBody},
+    upstream::{FetchError, RequestBody, Unavailable},
 };
 
 /// What a flight brought its leader.
@@ -111,9 +111,17 @@ pub async fn fetch(
             }
         }
     }
-    let deadline = Instant::now() + x.live.plan.limits.coalesce_timeout;
+    let began = Instant::now();
+    let patience = x.live.plan.limits.coalesce_timeout;
+    let (end, limit, group_name) = last_moment(x, route, began);
+    let mut until = (began + patience).min(end);
+    let mut took_over = None;
     while missing.collapse {
-        match join(x, &missing.flight, &missing.url_key) {
+        let joined = match took_over.take() {
+            Some(lead) => Join::Lead(lead),
+            None => join(x, route, &missing.flight, &missing.url_key),
+        };
+        match joined {
             Join::Lead(lead) => {
                 // Another worker's flight may have landed between the look-up and now.
                 if let Some(entry) = arrived_meanwhile(x, route, &missing)
@@ -128,15 +136,131 @@ pub async fn fetch(
                     None => break,
                 }
             }
-            Join::Follow(landing) => match follow(x, route, &missing, landing, deadline).await? {
-                Followed::Answer(response) => return Ok(response),
-                Followed::Lead => {}
-                Followed::Split(flight) => missing.flight = flight,
-                Followed::Alone => break,
-            },
+            Join::Follow(landing, since) => {
+                match follow(x, route, &missing, landing, since, until).await? {
+                    Followed::Answer(response) => return Ok(response),
+                    Followed::Lead => {}
+                    Followed::Split(flight) => missing.flight = flight,
+                    Followed::Alone => break,
+                    // No time to wait is given: each request goes for itself.
+                    Followed::Late if patience.is_zero() => break,
+                    Followed::Late => {
+                        if Instant::now() >= end {
+                            let error = FetchError::Deadline(group_name.to_string(), limit);
+                            return on_failure(x, route, missing.last_good(), &error.into());
+                        }
+                        x.note.collapsed = true;
+                        if let Some(stale) = stand_in(x, route, missing.last_good(), Failure::Error)
+                        {
+                            return Ok(stale);
+                        }
+                        x.note.collapsed = false;
+                        took_over = x
+                            .worker
+                            .shared
+                            .flights
+                            .take_over(&missing.flight, departure(x));
+                        until = (Instant::now() + RETRY).min(end);
+                    }
+                }
+            }
+            Join::Wait(wait) => {
+                if let Some(stale) = stand_in(x, route, missing.last_good(), Failure::Disconnected)
+                {
+                    return Ok(stale);
+                }
+                let now = Instant::now();
+                if now >= end {
+                    let error = FetchError::Deadline(group_name.to_string(), limit);
+                    return on_failure(x, route, missing.last_good(), &error.into());
+                }
+                tokio::time::sleep_until((now + wait).min(end).into()).await;
+                x.now = x.worker.clock.unix_now();
+            }
+        }
+        if let Some(entry) = arrived_meanwhile(x, route, &missing)
+            && took_over.is_none()
+            && let Some(object) = entry.object()
+        {
+            x.note.collapsed = true;
+            return Ok(stored(
+                x,
+                route,
+                &entry,
+                object,
+                Served::Collapsed,
+                Begin::Anywhere,
+            ));
         }
     }
     fetch_alone(x, route, missing, body).await
+}
+
+/// How long a stored response that an error allows is held back once no origin is healthy: what is on its way may still
+/// come.
+const SHORT_WAIT: Duration = Duration::from_millis(250);
+/// How often a request that has waited for `coalesce_timeout` asks whether it may lead.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// When a request that follows others gives up, and how long that is after it began.
+fn last_moment(x: &Exchange, route: &Route, began: Instant) -> (Instant, Duration, Arc<str>) {
+    let group = group_of(x, route);
+    let limit = group.map_or(Duration::ZERO, |group| x.live.plan.deadline(group));
+    let name = group.map_or_else(|| Arc::from(""), |group| Arc::clone(&group.name));
+    (began + limit, limit, name)
+}
+
+fn group_of<'x>(x: &'x Exchange, route: &Route) -> Option<&'x Group> {
+    match route.target {
+        Target::Group(group) => x.live.plan.group(group),
+        _ => None,
+    }
+}
+
+/// Waits for what a flight brings. `None`: no origin is healthy, and the stored response that their failure would allow
+/// need not wait any longer.
+async fn patiently<T>(
+    x: &Exchange,
+    route: &Route,
+    stale: Option<&Arc<Entry>>,
+    since: Instant,
+    brings: impl Future<Output = T>,
+) -> Option<T> {
+    let allowed = stale.is_some_and(|entry| {
+        entry.object().is_some_and(|object| {
+            let own = directives(x, route);
+            let (freshness, failure) = (&object.freshness, Failure::Disconnected);
+            decide::on_error(freshness, &own, &route.cache, failure, x.now)
+                .is_some_and(|allowance| stands(&slices::at_hand(x, entry, &object), allowance))
+        })
+    });
+    let Some(group) = group_of(x, route).filter(|_| allowed) else {
+        return Some(brings.await);
+    };
+    let board = &x.worker.shared.health;
+    tokio::select! {
+        biased;
+        brought = brings => Some(brought),
+        () = async {
+            let sick = board.sick(&x.live.plan, group).await;
+            tokio::time::sleep_until((sick.max(since) + SHORT_WAIT).into()).await;
+        } => None,
+    }
+}
+
+/// The stored response because no origin is healthy.
+fn unhealthy(
+    x: &mut Exchange,
+    route: &Route,
+    stale: Option<LastGood>,
+) -> Result<Response<EdgeBody>, Early> {
+    let name = group_of(x, route).map_or_else(String::new, |group| group.name.to_string());
+    let failed = Unavailable {
+        error: FetchError::Unhealthy(name),
+        disconnected: true,
+    };
+    x.now = x.worker.clock.unix_now();
+    on_failure(x, route, stale, &failed)
 }
 
 /// What came of a stored response that lacked its first bytes.
@@ -184,7 +308,11 @@ async fn lead(
     let ask = x.ask(route, true)?;
     let (landed, leader) = oneshot::channel();
     spawn_local(fly(Rc::clone(&x.worker), ask, question, lead, Some(landed)));
-    match leader.await {
+    let stale = missing.stale.as_ref();
+    let Some(landed) = patiently(x, route, stale, Instant::now(), leader).await else {
+        return unhealthy(x, route, missing.last_good()).map(Some);
+    };
+    match landed {
         Ok(Flown::NotSliceable(why, came)) => {
             x.note.detail = Some(why);
             x.note.forward_status = came.as_ref().map(|(received, _)| received.status);
@@ -203,8 +331,10 @@ enum Followed {
     Lead,
     /// The answer is for requests that differ from this one in what `Vary` names: those that agree with it meet here.
     Split(Vec<u8>),
-    /// The answer is nobody else's, or the time to wait is over.
+    /// The answer is nobody else's.
     Alone,
+    /// The time to wait is over.
+    Late,
 }
 
 async fn follow(
@@ -212,18 +342,22 @@ async fn follow(
     route: &Route,
     missing: &Missing,
     mut landing: watch::Receiver<Landing>,
-    deadline: Instant,
+    since: Instant,
+    until: Instant,
 ) -> Result<Followed, Early> {
-    let landed = tokio::time::timeout_at(
-        deadline.into(),
+    let lands = tokio::time::timeout_at(
+        until.into(),
         landing.wait_for(|landing| !matches!(landing, Landing::Waiting)),
-    )
-    .await;
-    let landed = match landed {
-        Ok(Ok(landed)) => landed.clone(),
+    );
+    let landed = match patiently(x, route, missing.stale.as_ref(), since, lands).await {
+        None => {
+            x.note.collapsed = true;
+            return unhealthy(x, route, missing.last_good()).map(Followed::Answer);
+        }
+        Some(Err(_)) => return Ok(Followed::Late),
+        Some(Ok(Ok(landed))) => landed.clone(),
         // The sender is gone without a word: as good as lost.
-        Ok(Err(_)) => Landing::Lost,
-        Err(_) => Landing::Released,
+        Some(Ok(Err(_))) => Landing::Lost,
     };
     x.now = x.worker.clock.unix_now();
     match landed {
@@ -327,12 +461,18 @@ fn arrived_meanwhile(x: &Exchange, route: &Route, missing: &Missing) -> Option<A
 }
 
 /// Follows a flight, unless a purge or an unsafe request has come since it departed.
-fn join(x: &Exchange, flight_key: &[u8], url_key: &[u8]) -> Join {
+fn join(x: &Exchange, route: &Route, flight_key: &[u8], url_key: &[u8]) -> Join {
     let shared = &x.worker.shared;
-    shared.flights.join(flight_key, departure(x), |then| {
+    let sick = group_of(x, route)
+        .map(|group| shared.health.of_group(&x.live.plan, group) == OriginHealth::Sick);
+    let outdated = |then: Departure| {
         shared.purges.outdates(then.purge, url_key, asked(x))
             || shared.invalidations.outdate(url_key, then.invalidation)
-    })
+    };
+    let spare = sick.unwrap_or(false);
+    shared
+        .flights
+        .join(flight_key, departure(x), outdated, spare)
 }
 
 pub(super) fn departure(x: &Exchange) -> Departure {
@@ -384,8 +524,13 @@ async fn fetch_alone(
     if whole {
         let (landed, leader) = oneshot::channel();
         let worker = Rc::clone(&x.worker);
+        let stale = question.stale.clone();
         spawn_local(fly_alone(worker, ask, question, landed));
-        return match leader.await {
+        let landed = patiently(x, route, stale.as_ref(), Instant::now(), leader).await;
+        let Some(landed) = landed else {
+            return unhealthy(x, route, missing.last_good());
+        };
+        return match landed {
             Ok(flown) => arrive(x, route, flown).await,
             Err(_) => Err(answer::origin_failed(false).into()),
         };
@@ -529,14 +674,14 @@ pub fn on_failure(
     x: &mut Exchange,
     route: &Route,
     stale: Option<LastGood>,
-    error: &FetchError,
+    failed: &Unavailable,
 ) -> Result<Response<EdgeBody>, Early> {
-    if let Some(stale) = stand_in(x, route, stale, error.failure()) {
+    if let Some(stale) = stand_in(x, route, stale, failed.failure()) {
         return Ok(stale);
     }
     x.note.outcome = Outcome::Error;
-    x.note.detail = Some(error.as_str());
-    Ok(answer::origin_failed(error.is_timeout()))
+    x.note.detail = Some(failed.error.as_str());
+    Ok(answer::origin_failed(failed.error.is_timeout()))
 }
 
 /// The stored response in place of an origin that failed, where it may be.
@@ -607,7 +752,7 @@ pub(super) fn refresh_behind(
         return;
     }
     let missing = missing();
-    let Join::Lead(lead) = join(x, &missing.flight, &missing.url_key) else {
+    let Join::Lead(lead) = join(x, route, &missing.flight, &missing.url_key) else {
         return;
     };
     let Ok(mut ask) = x.ask(route, true) else {

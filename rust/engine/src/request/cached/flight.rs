@@ -208,7 +208,7 @@ pub(super) struct Arrival {
 async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Departed {
     let live = Rc::clone(&ask.live);
     let Some(route) = live.plan.route(ask.route) else {
-        return Departed::Failed(Unanswered::Failed(FetchError::no_origin()));
+        return Departed::Failed(Unanswered::Failed(FetchError::no_origin().into()));
     };
     let validating = match question.stale.as_ref().and_then(|entry| entry.object()) {
         Some(object) => validate::has_validator(&object.headers),
@@ -245,10 +245,9 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             && received.status == StatusCode::NOT_MODIFIED
             && !about_ours
         {
-            asked = Err(Unanswered::Failed(FetchError::BadResponse(
-                "the origin".to_owned(),
-                "304 to a request without conditions".to_owned(),
-            )));
+            let why = "304 to a request without conditions".to_owned();
+            let error = FetchError::BadResponse("the origin".to_owned(), why);
+            asked = Err(Unanswered::Failed(error.into()));
         }
     }
     let stale = question
@@ -426,7 +425,7 @@ pub(super) fn judge(
             birth,
         )
         .map_or_else(
-            || Departed::Failed(Unanswered::Failed(FetchError::no_origin())),
+            || Departed::Failed(Unanswered::Failed(FetchError::no_origin().into())),
             Departed::Cut,
         );
     }

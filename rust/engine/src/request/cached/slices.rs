@@ -39,7 +39,7 @@ use crate::{
         Content, Entry, Object, Slices, Store,
         run::{Begun, Claim, Claimed, End, Next, NobodyReads, Reader, Run},
     },
-    upstream::{FetchError, RequestBody, UpstreamBody},
+    upstream::{RequestBody, Unavailable, UpstreamBody},
     worker::Worker,
 };
 
@@ -154,7 +154,7 @@ pub(super) enum Fetched {
     Changed,
     /// The origin answered something else.
     Refused,
-    Failed(FetchError),
+    Failed(Unavailable),
 }
 
 /// Has the first bytes of a response fetched. Nothing of it has been sent: whatever the origin answers can be acted on.

@@ -1,0 +1,377 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::cell::RefCell;
+
+use super::{Event::*, *};
+
+const A: OriginId = OriginId(0);
+const B: OriginId = OriginId(1);
+const C: OriginId = OriginId(2);
+
+/// Members that are unhealthy, from the start or by a verdict, and how often what has not left is sent again.
+struct Known {
+    sick: RefCell<Vec<OriginId>>,
+    retries: u8,
+}
+
+impl Members for Known {
+    fn admits(&self, origin: OriginId) -> bool {
+        self.is_healthy(origin)
+    }
+    fn is_healthy(&self, origin: OriginId) -> bool {
+        !self.sick.borrow().contains(&origin)
+    }
+    fn retries(&self, _: OriginId) -> u8 {
+        self.retries
+    }
+}
+
+fn known(sick: &[OriginId], retries: u8) -> Known {
+    Known {
+        sick: RefCell::new(sick.to_vec()),
+        retries,
+    }
+}
+
+fn well() -> Known {
+    known(&[], 0)
+}
+
+fn group(members: &[OriginId]) -> Group {
+    Group {
+        name: "site".into(),
+        members: members.to_vec(),
+        failover_on: vec![StatusCode::SERVICE_UNAVAILABLE, StatusCode::NOT_FOUND],
+        deadline: None,
+    }
+}
+
+fn ask(origin: OriginId) -> Step {
+    Step::Ask {
+        origin,
+        fresh: false,
+    }
+}
+
+fn again(origin: OriginId) -> Step {
+    Step::Ask {
+        origin,
+        fresh: true,
+    }
+}
+
+fn give_up(why: Why, disconnected: bool) -> Step {
+    Step::GiveUp(GiveUp { why, disconnected })
+}
+
+const TIMED_OUT: Failure = Failure::TimedOut { sent: true };
+const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+
+fn closed(kept: bool, sent: bool) -> Failure {
+    Failure::Closed { kept, sent }
+}
+
+/// What follows each of the events, from the first request on.
+fn run(
+    members: &[OriginId],
+    method: Method,
+    replayable: bool,
+    known: &Known,
+    script: &[(Event, Step)],
+) {
+    let group = group(members);
+    let mut attempts = Attempts::new(&group, &method, replayable);
+    for (at, (event, want)) in script.iter().enumerate() {
+        if let Unhealthy(origin) = event {
+            known.sick.borrow_mut().push(*origin);
+        }
+        let got = attempts.next(*event, known);
+        assert_eq!(
+            got, *want,
+            "{method} replayable={replayable} {at}: {event:?}"
+        );
+    }
+}
+
+#[test]
+fn the_next_member_is_asked_only_where_repeating_is_safe() {
+    let (get, put, post) = (Method::GET, Method::PUT, Method::POST);
+    for (method, replayable, event, want) in [
+        (
+            get.clone(),
+            true,
+            Answered(A, StatusCode::OK),
+            Step::Take(A),
+        ),
+        (
+            get.clone(),
+            true,
+            Answered(A, StatusCode::INTERNAL_SERVER_ERROR),
+            Step::Take(A),
+        ),
+        (get.clone(), true, Answered(A, UNAVAILABLE), ask(B)),
+        (put.clone(), true, Answered(A, UNAVAILABLE), ask(B)),
+        (put.clone(), false, Answered(A, UNAVAILABLE), Step::Take(A)),
+        (post.clone(), true, Answered(A, UNAVAILABLE), Step::Take(A)),
+        (get.clone(), true, Failed(A, TIMED_OUT), ask(B)),
+        (put.clone(), true, Failed(A, TIMED_OUT), ask(B)),
+        (
+            put.clone(),
+            false,
+            Failed(A, TIMED_OUT),
+            give_up(Why::NotReplayable, false),
+        ),
+        (
+            post.clone(),
+            true,
+            Failed(A, TIMED_OUT),
+            give_up(Why::NotIdempotent, false),
+        ),
+        // What has not left goes elsewhere, whatever it is.
+        (post.clone(), false, Failed(A, Failure::Unreachable), ask(B)),
+        (post.clone(), false, Failed(A, Failure::Bound), ask(B)),
+        (
+            post.clone(),
+            false,
+            Failed(A, Failure::TimedOut { sent: false }),
+            ask(B),
+        ),
+        (get.clone(), true, Failed(A, Failure::Malformed), ask(B)),
+        (get.clone(), true, Failed(A, Failure::BrokeOff), ask(B)),
+        (
+            get.clone(),
+            true,
+            Failed(A, Failure::Request),
+            give_up(Why::Request, false),
+        ),
+    ] {
+        let script = [(Ready, ask(A)), (event, want)];
+        run(&[A, B], method, replayable, &well(), &script);
+    }
+}
+
+#[test]
+fn the_same_member_is_asked_again_only_after_a_connection_that_closed_before_an_answer() {
+    let (get, put, post) = (Method::GET, Method::PUT, Method::POST);
+    for (method, replayable, retries, failure, want) in [
+        (get.clone(), true, 0, closed(true, true), again(A)),
+        (put.clone(), true, 0, closed(true, true), again(A)),
+        (Method::DELETE, true, 0, closed(true, true), again(A)),
+        (
+            put.clone(),
+            false,
+            0,
+            closed(true, true),
+            give_up(Why::NotReplayable, false),
+        ),
+        (
+            post.clone(),
+            true,
+            0,
+            closed(true, true),
+            give_up(Why::NotIdempotent, false),
+        ),
+        (post.clone(), false, 0, closed(true, false), again(A)),
+        // A new connection that fails says something about the member.
+        (get.clone(), true, 9, closed(false, true), ask(B)),
+        (get.clone(), true, 0, closed(false, false), ask(B)),
+        (post.clone(), false, 1, closed(false, false), again(A)),
+        // A time-out would be doubled, and so would the load of what is slow already.
+        (get.clone(), true, 9, TIMED_OUT, ask(B)),
+        (get.clone(), true, 9, Failure::Malformed, ask(B)),
+    ] {
+        let script = [(Ready, ask(A)), (Failed(A, failure), want)];
+        run(&[A, B], method, replayable, &known(&[], retries), &script);
+    }
+    let script = [
+        (Ready, ask(A)),
+        (Failed(A, closed(true, true)), again(A)),
+        (Failed(A, closed(false, true)), ask(B)),
+        (Failed(B, closed(true, true)), again(B)),
+        (
+            Failed(B, closed(false, true)),
+            give_up(Why::Exhausted, true),
+        ),
+    ];
+    run(&[A, B], get, true, &well(), &script);
+}
+
+#[test]
+fn healthy_members_come_first_and_dead_ones_last() {
+    let script = [
+        (Ready, ask(C)),
+        (Failed(C, Failure::Unreachable), ask(A)),
+        (Failed(A, Failure::Unreachable), ask(B)),
+        (
+            Failed(B, Failure::Unreachable),
+            give_up(Why::Exhausted, true),
+        ),
+    ];
+    run(&[A, B, C], Method::GET, true, &known(&[A, B], 0), &script);
+}
+
+#[test]
+fn a_verdict_asks_the_next_member_beside_and_the_first_answer_wins() {
+    let script = [
+        (Ready, ask(A)),
+        (Unhealthy(C), Step::Wait),
+        (Unhealthy(A), ask(B)),
+        (Unhealthy(A), Step::Wait),
+        (Answered(A, StatusCode::OK), Step::Take(A)),
+    ];
+    run(&[A, B], Method::GET, true, &well(), &script);
+    let script = [
+        (Ready, ask(A)),
+        (Unhealthy(A), ask(B)),
+        (Failed(A, TIMED_OUT), Step::Wait),
+        (Answered(B, StatusCode::OK), Step::Take(B)),
+    ];
+    run(&[A, B], Method::GET, true, &well(), &script);
+    // One that fails beside another that is suspect makes room for the next.
+    let script = [
+        (Ready, ask(A)),
+        (Unhealthy(A), ask(B)),
+        (Failed(B, Failure::Unreachable), ask(C)),
+        (Failed(C, Failure::Unreachable), Step::Wait),
+        (Failed(A, TIMED_OUT), give_up(Why::Exhausted, true)),
+    ];
+    run(&[A, B, C], Method::GET, true, &well(), &script);
+    // An answer to fail over on waits for the other, and is better than none.
+    let script = [
+        (Ready, ask(A)),
+        (Unhealthy(A), ask(B)),
+        (Answered(B, UNAVAILABLE), Step::Wait),
+        (Failed(A, TIMED_OUT), Step::Take(B)),
+    ];
+    run(&[A, B], Method::GET, true, &well(), &script);
+    for (method, replayable) in [(Method::POST, true), (Method::PUT, false)] {
+        let script = [(Ready, ask(A)), (Unhealthy(A), Step::Wait)];
+        run(&[A, B], method, replayable, &well(), &script);
+    }
+    run(
+        &[A],
+        Method::GET,
+        true,
+        &well(),
+        &[(Ready, ask(A)), (Unhealthy(A), Step::Wait)],
+    );
+}
+
+#[test]
+fn a_member_that_is_no_better_is_asked_beside_after_a_while() {
+    let later = Step::AskAfter(BESIDE_UNHEALTHY);
+    let sick = known(&[B], 0);
+    let script = [
+        (Ready, ask(A)),
+        (Unhealthy(A), later),
+        (Due, ask(B)),
+        (Due, Step::Wait),
+        (Deadline, give_up(Why::Deadline, true)),
+    ];
+    run(&[A, B], Method::GET, true, &sick, &script);
+    let sick = known(&[B], 0);
+    let script = [
+        (Ready, ask(A)),
+        (Unhealthy(A), later),
+        (Failed(A, Failure::Unreachable), ask(B)),
+        (Due, Step::Wait),
+    ];
+    run(&[A, B], Method::GET, true, &sick, &script);
+}
+
+#[test]
+fn disconnected_is_only_what_lost_every_member() {
+    for (members, members_known, events, disconnected) in [
+        (&[A][..], well(), &[Failure::Unreachable][..], true),
+        (&[A], well(), &[closed(false, true)], true),
+        (&[A], well(), &[TIMED_OUT], true),
+        (&[A], well(), &[Failure::BrokeOff], true),
+        (&[A], well(), &[Failure::Bound], false),
+        (&[A], well(), &[Failure::Malformed], false),
+        (&[A, B], well(), &[Failure::Unreachable, TIMED_OUT], true),
+        (
+            &[A, B],
+            well(),
+            &[Failure::Unreachable, Failure::Bound],
+            false,
+        ),
+    ] {
+        let group = group(members);
+        let mut attempts = Attempts::new(&group, &Method::GET, true);
+        let mut step = attempts.next(Ready, &members_known);
+        for failure in events {
+            let Step::Ask { origin, .. } = step else {
+                panic!("{step:?}")
+            };
+            step = attempts.next(Failed(origin, *failure), &members_known);
+        }
+        assert_eq!(step, give_up(Why::Exhausted, disconnected), "{events:?}");
+    }
+    // At the deadline a member that nobody asked counts when it is known to be unhealthy.
+    for (members_known, disconnected) in [(well(), false), (known(&[B], 0), true)] {
+        let script = [
+            (Ready, ask(A)),
+            (Deadline, give_up(Why::Deadline, disconnected)),
+        ];
+        run(&[A, B], Method::GET, true, &members_known, &script);
+    }
+    let script = [
+        (Ready, ask(A)),
+        (Answered(A, UNAVAILABLE), ask(B)),
+        (Failed(B, Failure::Unreachable), Step::Take(A)),
+    ];
+    run(&[A, B], Method::GET, true, &well(), &script);
+    run(
+        &[],
+        Method::GET,
+        true,
+        &well(),
+        &[(Ready, give_up(Why::NoMember, false))],
+    );
+}
+
+#[test]
+fn whatever_happens_no_member_is_asked_without_end() {
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut draw = |most: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % most
+    };
+    let group = group(&[A, B, C]);
+    for _ in 0..2_000 {
+        let known = known(&[B], 2);
+        let mut attempts = Attempts::new(&group, &Method::GET, true);
+        let mut asked: Vec<OriginId> = Vec::new();
+        let mut total = 0;
+        let mut event = Ready;
+        loop {
+            match attempts.next(event, &known) {
+                Step::Ask { origin, .. } => {
+                    assert!(!asked.contains(&origin), "asked twice at a time");
+                    asked.push(origin);
+                    total += 1;
+                }
+                Step::Take(_) | Step::GiveUp(_) => break,
+                Step::Wait | Step::AskAfter(_) => {}
+            }
+            assert!(
+                !asked.is_empty(),
+                "nothing is under way and nothing is tried"
+            );
+            let at = usize::try_from(draw(asked.len() as u64)).unwrap();
+            event = match draw(4) {
+                0 => Unhealthy(asked[at]),
+                1 => Due,
+                2 => Answered(asked.swap_remove(at), UNAVAILABLE),
+                _ => {
+                    let failures = [closed(true, true), closed(false, false), TIMED_OUT];
+                    let failure = failures[usize::try_from(draw(3)).unwrap()];
+                    Failed(asked.swap_remove(at), failure)
+                }
+            };
+        }
+        assert!(total <= 3 * 4, "{total}");
+    }
+}

@@ -1,0 +1,206 @@
+"""The attempts of one request: what is asked again, where, for how long, and whose time runs meanwhile."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import Edge, Limits, cache
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen
+from ..raw import connect, read_all, responses
+
+Serve = Callable[[Edge], Running]
+ClientFor = Callable[[Running], httpx.Client]
+
+
+class Gate:
+    """An answer that does not come until the test lets it."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+
+    def __call__(self, seen: Seen) -> Reply | None:
+        self.opened.wait(60)
+        return None
+
+
+@pytest.fixture
+def frozen() -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+@pytest.fixture
+def lone(origin: Origin, serve: Serve) -> Callable[..., Running]:
+    """One origin without a group; settings are the origin's, limits the edge's."""
+
+    def make(limits: Limits | None = None, **settings: Any) -> Running:
+        edge = Edge("test", limits=limits) if limits else Edge("test")
+        edge.route("/*", to=edge.origin("first", origin.url, **settings), cache=cache.DISABLED)
+        return serve(edge)
+
+    return make
+
+
+def drop(seen: Seen, sock: socket.socket) -> None:
+    sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_time_out_is_not_repeated_at_the_member_that_was_too_slow(
+    origin: Origin, second: Origin, frozen: Gate, serve: Serve, client_for: ClientFor
+) -> None:
+    edge = Edge("test")
+    members = [edge.origin(one.name, one.url, first_byte_timeout=0.4) for one in (origin, second)]
+    edge.route("/*", to=edge.group("site", members), cache=cache.DISABLED)
+    origin.default = second.default = Reply(200, {}, "here")
+    client = client_for(serve(edge))
+    assert client.get("/").headers["x-origin"] == "first"  # and the connection is kept
+    origin.on("/slow", frozen)
+    assert client.get("/slow").headers["x-origin"] == "second"
+    assert origin.count("/slow") == 1
+
+
+def test_a_group_s_deadline_bounds_all_attempts_together(
+    origin: Origin, second: Origin, frozen: Gate, serve: Serve, client_for: ClientFor
+) -> None:
+    edge = Edge("test")
+    members = [edge.origin(one.name, one.url) for one in (origin, second)]
+    edge.route("/*", to=edge.group("site", members, deadline=0.5), cache=cache.DISABLED)
+    origin.default = second.default = frozen
+    response = client_for(serve(edge)).get("/")
+    assert (response.status_code, "detail=deadline" in response.headers["cache-status"]) == (504, True)
+
+
+def test_a_passed_over_answer_is_better_than_none(
+    origin: Origin, second: Origin, serve: Serve, client_for: ClientFor
+) -> None:
+    edge = Edge("test")
+    members = [edge.origin(one.name, one.url) for one in (origin, second)]
+    edge.route("/*", to=edge.group("site", members, failover_on={404}), cache=cache.DISABLED)
+    origin.default = Reply(404, {}, "not here")
+    second.kill()
+    response = client_for(serve(edge)).get("/")
+    assert (response.status_code, response.text) == (404, "not here")
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "times"), [("PUT", 200, 2), ("DELETE", 200, 2), ("GET", 200, 2), ("POST", 502, 1)]
+)
+def test_what_may_be_repeated_is_sent_again_when_a_kept_connection_closes_unanswered(
+    origin: Origin, lone: Callable[..., Running], client_for: ClientFor, method: str, status: int, times: int
+) -> None:
+    """RFC 9110 §9.2.2: the origin may have acted on a POST."""
+    client = client_for(lone())
+    origin.default = Reply(200, {}, "kept")
+    assert client.get("/").status_code == 200
+    bodies: list[bytes] = []
+
+    def once(seen: Seen) -> Reply | None:
+        bodies.append(seen.body)
+        return Reply(200, {}, "done") if len(bodies) > 1 else None
+
+    origin.on("/thing", once)
+    content = None if method == "GET" else b"the whole body"
+    response = client.request(method, "/thing", content=content)
+    assert response.status_code == status
+    assert bodies == [content or b""] * times
+
+
+def test_a_new_connection_that_is_reset_is_not_tried_again(
+    origin: Origin, lone: Callable[..., Running], client_for: ClientFor
+) -> None:
+    origin.default = drop
+    assert client_for(lone()).get("/").status_code == 502
+    assert len(origin.requests) == 1
+
+
+def healthy(edge: Running) -> bool:
+    return 'edgerouter_origin_healthy{origin="first"} 1' in httpx.get(f"{edge.admin_url}/metrics").text
+
+
+def test_the_origin_s_time_begins_when_the_request_has_been_sent_whole(
+    origin: Origin, lone: Callable[..., Running]
+) -> None:
+    """RFC 9110 §15.6.5: an upload takes as long as its client takes."""
+    origin.default = Reply(200, {}, "stored")
+    edge = lone(first_byte_timeout=0.3)
+    for _ in range(3):
+        with connect(edge.url) as sock:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhello")
+            assert not select.select([sock], [], [], 0.8)[0], "nothing is said while the client is still sending"
+            sock.sendall(b"world")
+            assert responses(read_all(sock))[0].status == 200
+    assert healthy(edge)
+
+
+def test_an_origin_that_has_the_whole_upload_is_late_like_any_other(
+    origin: Origin, lone: Callable[..., Running], frozen: Gate
+) -> None:
+    origin.default = frozen
+    with connect(lone(first_byte_timeout=0.3).url) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\nConnection: close\r\n\r\nhelloworld")
+        assert responses(read_all(sock))[0].status == 504
+    origin.wait_for(1)
+
+
+def test_a_client_that_stalls_in_its_upload_is_told_408_and_the_origin_is_not_blamed(
+    origin: Origin, lone: Callable[..., Running], client_for: ClientFor
+) -> None:
+    origin.default = Reply(200, {}, "fine")
+    edge = lone(Limits(body_timeout=0.5), first_byte_timeout=0.2)
+    with ExitStack() as stack:
+        stalled = [stack.enter_context(connect(edge.url)) for _ in range(4)]
+        for sock in stalled:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello")
+        for sock in stalled:
+            answer = responses(read_all(sock))[0]
+            assert (answer.status, answer.get("connection")) == (408, "close")
+    assert healthy(edge)
+    assert client_for(edge).get("/").text == "fine"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_an_origin_that_answers_before_it_has_read_an_upload_is_heard_at_once(serve: Serve, reset: bool) -> None:
+    """RFC 9112 §9.5. With ``reset`` it closes with bytes unread, so that what is sent next fails."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            sock, _ = listener.accept()
+            received = b""
+            while b"\r\n\r\n" not in received or (reset and len(received) < 100_000):
+                received += sock.recv(4096)
+            sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+            if reset:
+                sock.close()
+            else:
+                sock.shutdown(socket.SHUT_WR)
+                while sock.recv(65536):
+                    pass
+                sock.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("early", f"http://127.0.0.1:{listener.getsockname()[1]}"), cache=cache.DISABLED)
+        with connect(serve(edge).url) as sock:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000000\r\n\r\n")
+            if reset:
+                sock.sendall(bytes(1_000_000))
+            started = time.monotonic()
+            received = b""
+            while not received.endswith(b"big"):
+                more = sock.recv(4096)
+                assert more, received
+                received += more
+            assert received.startswith(b"HTTP/1.1 413 ")
+            assert time.monotonic() - started < 5

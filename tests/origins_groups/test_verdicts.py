@@ -1,0 +1,131 @@
+"""An origin that is found unhealthy while requests wait for it: nobody waits longer than somebody who comes later."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from edgerouter import CachePolicy, Edge, Health, Limits, cache
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen
+
+Serve = Callable[[Edge], Running]
+ClientFor = Callable[[Running], httpx.Client]
+
+HEALTH = Health("/healthz", interval=0.1, timeout=0.2, unhealthy_after=2)
+
+
+class Freezing:
+    """An origin that answers until it freezes: then requests and probes wait until the test is over."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.frozen = False
+        self.over = threading.Event()
+        self.origin = origin
+        origin.default = self
+
+    def __call__(self, seen: Seen) -> Reply | None:
+        if self.frozen:
+            self.over.wait(60)
+            return None
+        if seen.path == "/healthz":
+            return Reply(200)
+        return Reply(200, {"Cache-Control": "max-age=1, stale-if-error=600", "X-From": self.origin.name}, "page")
+
+
+@pytest.fixture
+def freezing(origin: Origin) -> Iterator[Freezing]:
+    made = Freezing(origin)
+    yield made
+    made.over.set()
+
+
+def test_the_next_member_is_asked_beside_one_that_is_found_unhealthy(
+    freezing: Freezing, second: Origin, serve: Serve, client_for: ClientFor
+) -> None:
+    second.default = Reply(200, {"X-From": "second"}, "page")
+    edge = Edge("test")
+    members = [edge.origin(one.name, one.url, health=HEALTH) for one in (freezing.origin, second)]
+    edge.route("/*", to=edge.group("site", members), cache=cache.DISABLED)
+    client = client_for(serve(edge))
+    assert client.get("/").headers["x-from"] == "first"
+    freezing.frozen = True
+    started = time.monotonic()
+    assert client.get("/waits").headers["x-from"] == "second"
+    assert time.monotonic() - started < 8, "not the first member's 30 s"
+    assert freezing.origin.count("/waits") == 1
+
+
+def test_clients_of_a_hot_page_get_the_stale_copy_soon_after_the_verdict(
+    freezing: Freezing, serve: Serve, client_for: ClientFor
+) -> None:
+    """Leader and followers alike; the origin is asked for the page once a second at most."""
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", freezing.origin.url, health=HEALTH))
+    running = serve(edge)
+    client = client_for(running)
+    assert client.get("/hot").text == "page"
+    running.set_clock(10)
+    freezing.frozen = True
+    started = time.monotonic()
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: client.get("/hot"), range(20)))
+    assert time.monotonic() - started < 8, "not the coalescing time-out, nor the origin's"
+    assert {answer.text for answer in answers} == {"page"}
+    assert all("detail=stale-if-error" in answer.headers["cache-status"] for answer in answers)
+    assert freezing.origin.count("/hot") == 2
+    # Now that the verdict is old, nobody waits; a flight is under way and followed.
+    started = time.monotonic()
+    assert all(client.get("/hot").text == "page" for _ in range(20))
+    assert time.monotonic() - started < 5
+    assert freezing.origin.count("/hot") <= 3
+
+
+def test_an_origin_that_is_back_freshens_what_was_sent_stale(
+    freezing: Freezing, serve: Serve, client_for: ClientFor
+) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", freezing.origin.url, health=HEALTH), cache=CachePolicy())
+    running = serve(edge)
+    client = client_for(running)
+    client.get("/hot")
+    running.set_clock(10)
+    freezing.frozen = True
+    assert "stale-if-error" in client.get("/hot").headers["cache-status"]
+    freezing.frozen = False
+    freezing.over.set()
+    deadline = time.monotonic() + 10
+    while "stale-if-error" in (status := client.get("/hot").headers["cache-status"]):
+        assert time.monotonic() < deadline, status
+
+
+def test_after_the_time_to_wait_one_request_a_second_asks_again(
+    origin: Origin, serve: Serve, client_for: ClientFor
+) -> None:
+    """A healthy origin of which one answer never comes: ten followers are not ten requests."""
+    over = threading.Event()
+
+    def first_hangs(seen: Seen) -> Reply | None:
+        if origin.count("/page") == 1:
+            over.wait(60)
+            return None
+        return Reply(200, {"Cache-Control": "max-age=60"}, "page")
+
+    origin.on("/page", first_hangs)
+    edge = Edge("test", limits=Limits(coalesce_timeout=0.5))
+    edge.route("/*", to=edge.origin("first", origin.url))
+    client = client_for(serve(edge))
+    with ThreadPoolExecutor(11) as pool:
+        leader = pool.submit(client.get, "/page")
+        origin.wait_for(1, "/page")
+        answers = list(pool.map(lambda _: client.get("/page"), range(10)))
+        assert {answer.text for answer in answers} == {"page"}
+        assert origin.count("/page") == 2
+        over.set()
+        leader.result()
