@@ -8,7 +8,7 @@ they sign tokens with.
 
 import os
 
-from edgerouter import Context, Edge, Experiment, Health, Jwt, Request, Response, cache, env
+from edgerouter import AsyncContext, Context, Edge, Experiment, Health, Jwt, Request, Response, cache, env
 
 edge = Edge("storefront")
 
@@ -41,7 +41,7 @@ edge.route(
 
 
 @edge.function("/hello/{name}")
-async def hello(request: Request, ctx: Context) -> Response:
+async def hello(request: Request, ctx: AsyncContext) -> Response:
     """An edge function: no origin is asked."""
     return Response.json({"hello": request.params["name"], "city": request.geo.city})
 

@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from logging import Logger
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
+from typing_extensions import disjoint_base
+
 __all__ = [
     "AsyncCache",
     "AsyncContext",
     "BackgroundCall",
     "Cache",
     "Caches",
+    "CallContext",
     "Context",
     "Engine",
     "Geo",
@@ -30,6 +33,8 @@ __all__ = [
     "explain",
     "flush_streams",
     "lint",
+    "log",
+    "log_level",
     "matches",
     "normalise_path",
     "parse_cache_control",
@@ -193,6 +198,9 @@ class Lane:
     def stuck(self) -> bool:
         """Whether this lane is stuck; then another takes its place, and this one takes no more calls."""
     @property
+    def busy(self) -> bool:
+        """Whether a callable is in one of its steps."""
+    @property
     def left(self) -> bool:
         """Whether its place was taken."""
 
@@ -204,6 +212,19 @@ class Interrupt:
     def thread(self) -> int: ...
     def sent(self) -> None:
         """Must be called, whether it worked or not."""
+
+def log(
+    level: int,
+    logger: str,
+    message: str,
+    function: str | None = None,
+    request: str | None = None,
+    trace: str | None = None,
+) -> None:
+    """Writes a record of ``logging`` to the edge's log."""
+
+def log_level() -> int:
+    """The least level, as in ``logging``, of what functions log and the edge's log takes."""
 
 # -- what callables see ------------------------------------------------------------------------------------------------
 
@@ -233,40 +254,50 @@ class Headers:
         """Adds a field beside those of the same name."""
     def update(self, fields: _Fields) -> None:
         """Sets every field of a mapping or of pairs; repeated names in pairs stand beside one another."""
-    def setdefault(self, name: str, default: str) -> str: ...
+    def setdefault(self, name: str, default: str) -> str:
+        """The first value of that name; sets it first where there is none."""
     @overload
     def pop(self, name: str, default: None = None) -> str | None: ...
     @overload
     def pop(self, name: str, default: _T) -> str | _T: ...
-    def clear(self) -> None: ...
+    def clear(self) -> None:
+        """Removes every field."""
 
 @final
 class Geo:
     """Where a client is, as far as it is known."""
 
     @property
-    def country(self) -> str | None: ...
+    def country(self) -> str | None:
+        """ISO 3166-1 code, as ``"DE"``."""
     @property
-    def region(self) -> str | None: ...
+    def region(self) -> str | None:
+        """ISO 3166-2 code of the subdivision, without the country."""
     @property
-    def city(self) -> str | None: ...
+    def city(self) -> str | None:
+        """Its English name."""
     @property
-    def latitude(self) -> float | None: ...
+    def latitude(self) -> float | None:
+        """Degrees."""
     @property
-    def longitude(self) -> float | None: ...
+    def longitude(self) -> float | None:
+        """Degrees."""
 
 @final
 class Request:
     """A request. Alive for as long as its call: ``RuntimeError`` afterwards."""
 
     method: str
+    """As it was sent; hooks of the request phases may change it."""
     path: str
-    #: The query as it was sent, without the ``?``; empty when there is none.
+    """Normalised and percent-encoded, without the query; hooks of the request phases may change it."""
     query_string: str
+    """The query as it was sent, without the ``?``; empty when there is none."""
     def __new__(cls, url: str, method: str = "GET", headers: _Fields | None = None) -> Request:
         """A request of a callable's own, to ask a cache with; ``CacheError`` unless ``url`` is absolute."""
     @property
-    def scheme(self) -> Literal["http", "https"]: ...
+    def scheme(self) -> Literal["http", "https"]:
+        """As the client asked, behind trusted proxies too."""
     @property
     def host(self) -> str:
         """Lower case, without port."""
@@ -274,9 +305,11 @@ class Request:
     def query(self) -> dict[str, str]:
         """Decoded parameters of the query; of repeated ones the first."""
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """Scheme, host, path and query."""
     @property
-    def headers(self) -> Headers: ...
+    def headers(self) -> Headers:
+        """Its header fields; hooks of the request phases may change them."""
     @property
     def cookies(self) -> dict[str, str]:
         """Of repeated ones the first."""
@@ -299,9 +332,11 @@ class Request:
     def variants(self) -> dict[str, str]:
         """Experiment → variant."""
     @property
-    def geo(self) -> Geo: ...
+    def geo(self) -> Geo:
+        """Where the client is, as far as it is known."""
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Its name in logs and error answers."""
     @property
     def body(self) -> bytes:
         """The whole body; hooks see none."""
@@ -314,34 +349,40 @@ class Request:
 class Response:
     """A response: made by a callable, or seen by one in a response phase."""
 
-    #: From 200 to 599.
     status: int
+    """From 200 to 599."""
     def __new__(cls, body: _Body | None = None, status: int = 200, headers: _Fields | None = None) -> Response: ...
     @staticmethod
     def json(value: Any, status: int = 200, headers: _Fields | None = None) -> Response:
         """Compact JSON in UTF-8."""
     @staticmethod
-    def text(text: str, status: int = 200, headers: _Fields | None = None) -> Response: ...
+    def text(text: str, status: int = 200, headers: _Fields | None = None) -> Response:
+        """Text in UTF-8."""
     @staticmethod
-    def html(html: str, status: int = 200, headers: _Fields | None = None) -> Response: ...
+    def html(html: str, status: int = 200, headers: _Fields | None = None) -> Response:
+        """HTML in UTF-8."""
     @staticmethod
     def redirect(url: str, status: int = 302, headers: _Fields | None = None) -> Response:
         """301, 302, 303, 307 or 308."""
     @property
-    def headers(self) -> Headers: ...
+    def headers(self) -> Headers:
+        """Its header fields; they may be changed."""
     @property
     def body(self) -> bytes:
         """``RuntimeError`` while it streams past; set it to replace it."""
     @body.setter
     def body(self, body: _Body | None) -> None: ...
 
-class Context:
-    """What a callable knows about its call, and what it may use besides. Async callables get an ``AsyncContext``."""
+@disjoint_base
+class CallContext:
+    """What a callable knows about its call, async or not."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The callable's name, as ``app.page``."""
     @property
-    def phase(self) -> _Phase: ...
+    def phase(self) -> _Phase:
+        """The phase in which it is called; ``"function"`` for a function."""
     @property
     def request_id(self) -> str:
         """The id of its request, as ``request.id``."""
@@ -349,13 +390,7 @@ class Context:
         """Seconds left for the call; its time in the queue counts."""
     @property
     def log(self) -> Logger:
-        """A logger for functions."""
-    @property
-    def cache(self) -> Cache:
-        """The cache of functions. No route is served from it, and it is not filled by any."""
-    @property
-    def caches(self) -> Caches:
-        """Caches by name, each apart from all others."""
+        """A logger with the callable's name; what it writes is in the edge's log, with function and request id."""
     def wait_until(self, work: Awaitable[object] | Callable[[], object]) -> bool:
         """Goes on with ``work`` after the response, for ``limits.background_timeout`` at most.
 
@@ -364,20 +399,34 @@ class Context:
         """
 
 @final
-class AsyncContext(Context):
+class Context(CallContext):
+    """What a plain callable knows about its call, and what it may use besides. Async ones get an ``AsyncContext``."""
+
+    @property
+    def cache(self) -> Cache:
+        """The cache of functions. No route is served from it, and it is not filled by any."""
+    @property
+    def caches(self) -> Caches:
+        """Caches by name, each apart from all others."""
+
+@final
+class AsyncContext(CallContext):
     """The context of an async callable: what waits for others is awaited."""
 
     @property
-    def cache(self) -> AsyncCache: ...  # type: ignore[override]
+    def cache(self) -> AsyncCache:
+        """The cache of functions, to be awaited. No route is served from it, and it is not filled by any."""
     @property
-    def caches(self) -> AsyncCaches: ...  # type: ignore[override]
+    def caches(self) -> AsyncCaches:
+        """Caches by name, each apart from all others, to be awaited."""
 
 @final
 class Cache:
     """A cache of functions, with the semantics of Cloudflare Workers. ``CacheError`` for what cannot be asked of it."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name that it was opened by."""
     def match(self, request: Request | str, *, ignore_method: bool = False) -> Response | None:
         """The stored response while it is fresh.
 
@@ -397,10 +446,14 @@ class AsyncCache:
     """``Cache``, to be awaited. An operation takes place when it is called; awaiting it gives its result."""
 
     @property
-    def name(self) -> str: ...
-    def match(self, request: Request | str, *, ignore_method: bool = False) -> Awaitable[Response | None]: ...
-    def put(self, request: Request | str, response: Response) -> Awaitable[bool]: ...
-    def delete(self, request: Request | str, *, ignore_method: bool = False) -> Awaitable[bool]: ...
+    def name(self) -> str:
+        """The name that it was opened by."""
+    def match(self, request: Request | str, *, ignore_method: bool = False) -> Awaitable[Response | None]:
+        """As ``Cache.match``."""
+    def put(self, request: Request | str, response: Response) -> Awaitable[bool]:
+        """As ``Cache.put``."""
+    def delete(self, request: Request | str, *, ignore_method: bool = False) -> Awaitable[bool]:
+        """As ``Cache.delete``."""
 
 @final
 class Caches:

@@ -285,6 +285,7 @@ class Edge(Purging):
     ) -> ServiceWorker:
         """Serves a service worker, made anew with each change of the routes; pages register it by its path.
 
+        ``path``, ``host``  where pages find it; ``None``: on any host
         ``precache``  paths fetched when it is installed, without cookies; they answer without network
         ``offline``  the page for a navigation without network; precached, too
         ``api``  paths (with ``*`` and ``?``) answered from the browser's cache at once and refreshed behind

@@ -25,6 +25,7 @@ class _Named(Value, frozen=True):
 class Experiment(_Named, frozen=True, kw_only=True):
     """Splits a route's visitors among variants.
 
+    ``name``  1 to 64 letters, digits, ``-`` or ``_``; moving a visitor's variant to another name draws it anew
     ``variants``  names and weights, as in ``{"control": 50, "treatment": 50}``; a weight of 0 switches one off
     ``cookie``  where the visitor's variant is kept
     ``mode``  ``"cookie"``: set on the response when absent; ``"redirect"``: a 302 to the same URL that sets it

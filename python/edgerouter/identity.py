@@ -76,6 +76,7 @@ class Jwt(Value, frozen=True, kw_only=True):
 
     Made by ``Jwt.hs256``, ``hs384``, ``hs512``, ``pem`` or ``jwks``.
 
+    ``keys``  what verifies tokens; set by the constructors above
     ``issuer``, ``audience``  accepted values of ``iss`` and ``aud``; empty: not looked at
     ``leeway``  seconds of clock difference that ``exp`` and ``nbf`` allow
     ``require``  claims that must be present

@@ -22,6 +22,7 @@ class _Path(Value, frozen=True):
 class Health(_Path, frozen=True, kw_only=True):
     """An active probe: ``GET path`` every ``interval`` seconds.
 
+    ``path``  what is asked for
     ``timeout``  how long one probe may take
     ``healthy_after``, ``unhealthy_after``  consecutive answers that change the verdict
     ``status``  the status codes that count as healthy
@@ -99,6 +100,7 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
 class Group(_Named, frozen=True):
     """Origins in order of preference: the next one is asked when one fails.
 
+    ``name``  by which routes and plan files refer to it
     ``members``  origins or their names, the preferred one first
     ``failover_on``  statuses that count as a failure besides connection errors and time-outs
     ``deadline``  seconds (or ``timedelta``) for all attempts of a request together, until an answer begins, then 504; a

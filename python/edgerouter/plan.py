@@ -23,12 +23,21 @@ __all__ = ["CallableSpec", "Called", "Limits", "Plan"]
 class Limits(Value, frozen=True, kw_only=True):
     """Bounds on everything that a client, an origin or a hook could make grow. Sizes are bytes, times seconds.
 
-    ``head_bytes``, ``head_fields``  of a request's head; past them 431
+    ``head_bytes``, ``head_fields``, ``url_bytes``  the most of a request's head (431) and URL (414)
     ``origin_head_bytes``, ``origin_head_fields``  of a response's head; past them the origin has answered badly (502)
+    ``body_bytes``, ``replay_bytes``  of a request's body: the most that is passed on (413), that is kept for failover
+    ``head_timeout``, ``idle_timeout``, ``body_timeout``  for a head to arrive, between requests, for a body to move on
+    ``connections``  of clients, at a time
+    ``drain_timeout``  for requests under way when the edge stops
     ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache
     ``function_queue``  calls that wait for a thread or the event loop, and tasks of the event loop
     ``function_threads``  threads that run plain callables; ``None``: one for each core and 4 more, at most 32
+    ``function_timeout``  for one call, its time in the queue included
+    ``function_body_bytes``  the largest request body that a function is given (413)
+    ``token_bytes``, ``remembered_tokens``  the largest token, and how many verified ones are remembered
+    ``prefetch_concurrency``, ``prefetch_timeout``  how many prefetches go on at a time, and how long each
+    ``predict_pages``, ``predict_visitors``  that the next-page model remembers
     ``background_tasks``, ``background_timeout``  how much ``ctx.wait_until`` goes on with at a time, and how long
     ``log_queue_bytes``  of lines that wait for the reader of a log, such as standard error; more are dropped, counted
     ``log_lines``  lines of the edge's own log in a second; more are left out and counted

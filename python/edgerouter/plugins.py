@@ -45,6 +45,7 @@ class Plugin:
     """Seconds a hook may take; the edge's ``function_timeout`` when ``None``."""
 
     phases: ClassVar[tuple[Phase, ...]] = get_args(Phase)
+    """The phases in which a method of a plugin is a hook: all."""
 
     def setup(self, edge: Edge) -> None:
         """Registers the overridden hook methods. Call ``super().setup(edge)`` when you override this."""

@@ -32,6 +32,10 @@ class Matched(msgspec.Struct, frozen=True):
 class Purge(msgspec.Struct, frozen=True, kw_only=True):
     """A purge. It is in effect for every request from the moment that it was given back.
 
+    ``id``  by which it can be asked about
+    ``soft``  stale instead of gone: what it names is validated at the origin, and may be served stale meanwhile
+    ``scopes``  what it names
+    ``reference``  the caller's own name for it: a second order with the same one is the first again
     ``status``  ``"InProgress"`` until the store has been walked and counted, then ``"Completed"``
     ``created``  seconds since the epoch
     ``matched``  what it concerned; final once it is completed
@@ -60,7 +64,9 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a purge would match now; nothing was purged.
 
+    ``matched``  what the purge would concern
     ``sample``  some of the responses, as URLs
+    ``warning``  says so when it would match nothing
     """
 
     matched: Matched

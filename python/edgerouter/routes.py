@@ -50,6 +50,7 @@ class _Location(Value, frozen=True):
 class Redirect(_Location, frozen=True, kw_only=True):
     """Answer with a redirect.
 
+    ``status``  301, 302, 303, 307 or 308
     ``location``  a URL or a path; may hold ``{name}`` parameters of the route's pattern
     ``query``  append the request's query
     """
@@ -64,7 +65,12 @@ class Redirect(_Location, frozen=True, kw_only=True):
 
 
 class Respond(Value, frozen=True, kw_only=True):
-    """Answer with these fixed words."""
+    """Answer with these fixed words.
+
+    ``status``  from 200 to 599
+    ``headers``  fields of the response
+    ``body``  text, sent as UTF-8
+    """
 
     status: int = 200
     headers: HeaderValues = {}
@@ -78,7 +84,11 @@ class Respond(Value, frozen=True, kw_only=True):
 
 
 class Rewrite(Value, frozen=True):
-    """Another path for the origin: ``Rewrite("/old/{rest:path}", "/new/{rest}")``."""
+    """Another path for the origin: ``Rewrite("/old/{rest:path}", "/new/{rest}")``.
+
+    ``pattern``  the paths that are rewritten; its ``{name}`` parameters may stand in ``to``
+    ``to``  the path that the origin is asked for
+    """
 
     pattern: str
     to: str
@@ -101,7 +111,11 @@ class HeaderEdits(Value, frozen=True, kw_only=True):
 
 
 class HeaderPolicy(Value, frozen=True, kw_only=True):
-    """Edits of the request that goes to the origin and of the response that goes to the viewer."""
+    """Edits of header sections.
+
+    ``request``  of the request that goes to the origin
+    ``response``  of the response that goes to the viewer
+    """
 
     request: HeaderEdits | Mapping[str, Any] = HeaderEdits()
     response: HeaderEdits | Mapping[str, Any] = HeaderEdits()
@@ -120,6 +134,8 @@ class ForwardPolicy(Value, frozen=True, kw_only=True):
 
     ``None`` leaves a part to the default: the query and cookies of the key (all cookies where the cache policy says
     nothing about them), and all headers.
+
+    ``query``, ``headers``, ``cookies``  ``"all"``, ``"none"``, a list of names, or ``all_except(...)``
     """
 
     query: Selection | None = None
@@ -178,7 +194,11 @@ class _Pattern(Value, frozen=True):
 
 
 class Route(_Pattern, frozen=True, kw_only=True):
-    """One line of the route table; see ``Edge.route`` for what each field means."""
+    """One line of the route table; see ``Edge.route`` for what each field means.
+
+    ``function``  the place of an edge function among the callables, instead of ``to``, ``redirect`` or ``respond``
+    ``experiments``  as ``experiment`` of ``Edge.route``
+    """
 
     host: str | Collection[str] | None = None
     methods: Collection[str] | None = None

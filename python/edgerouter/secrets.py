@@ -22,7 +22,11 @@ _LARGEST = 1 << 20
 
 
 class Secret(Value, frozen=True, kw_only=True):
-    """A secret by reference: made with ``env``, ``secret_file`` or ``Secret.literal``. Its ``repr`` hides the value."""
+    """A secret by reference: made with ``env``, ``secret_file`` or ``Secret.literal``. Its ``repr`` hides the value.
+
+    ``env``, ``file``  the variable or the file that holds it
+    ``value``, ``base64``  the secret itself, as text or as bytes in Base64
+    """
 
     value: str | None = None
     base64: str | None = None

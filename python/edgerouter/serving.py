@@ -105,7 +105,6 @@ class Server(Purging):
         admin = None if settings.admin is None else resolved(settings.admin)[0]
         token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")
         keys = [(key, reveal(as_secret(secret), f"admin_keys[{key}]")) for key, secret in settings.admin_keys.items()]
-        _tell_of_blocking(edge)
         try:
             engine = _core.Engine(
                 edge.encode(),
@@ -123,6 +122,7 @@ class Server(Purging):
             engine.start()
         except ConfigError as error:
             raise edge._placed(error) from None
+        _tell_of_blocking(edge)
         server = cls(engine, edge)
         edge._server = server
         return server
@@ -148,12 +148,12 @@ class Server(Purging):
 
         Raises ``ConfigError`` when it is refused; the old plan keeps serving.
         """
-        _tell_of_blocking(edge)
         try:
             version = self._engine.reload(edge.encode(), edge.callables())
         except ConfigError as error:
             self._engine.reload_failed(str(error))
             raise edge._placed(error) from None
+        _tell_of_blocking(edge)
         self._edge._server = None
         edge._server = self
         self._edge = edge

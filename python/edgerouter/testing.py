@@ -19,9 +19,11 @@ class Running(str):
     """A running edge. It is its own base URL, so it can be given wherever a URL is wanted."""
 
     server: Server
+    """The server of the edge."""
 
     @classmethod
     def of(cls, server: Server) -> Running:
+        """The running edge of a server."""
         url = cls(server.urls[0])
         url.server = server
         return url

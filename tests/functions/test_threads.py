@@ -319,6 +319,33 @@ def test_one_warning_names_the_callable_that_holds_the_event_loop(
     assert not any("plain held" in line for line in lines)
 
 
+def test_a_task_of_the_programs_own_that_holds_the_event_loop_is_named(
+    serve: Serve, client_for: ClientFor, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = Edge("test")
+    tasks: list[asyncio.Task[None]] = []
+
+    async def computes() -> None:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and not named():
+            time.sleep(0.01)
+
+    def named() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records]
+        return [line for line in lines if "computes" in line and "held the event loop" in line]
+
+    @edge.function("/")
+    async def function(request: Request, ctx: AsyncContext) -> str:
+        tasks.append(asyncio.get_running_loop().create_task(computes()))
+        return "begun"
+
+    client = client_for(serve(edge))
+    assert client.get("/").text == "begun"
+    assert client.get("/", timeout=PATIENCE).text == "begun"
+    (line,) = named()
+    assert "test_threads.py" in line
+
+
 def test_blocking_is_accepted_and_says_once_that_it_does_nothing(
     serve: Serve, client_for: ClientFor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,14 +21,29 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextvars import Context
+from pathlib import Path
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
-from edgerouter.functions import TimeLimit
+from edgerouter.functions import TimeLimit, logs
 
 if TYPE_CHECKING:
     from edgerouter._core import BackgroundCall, Lane, Runner
 
-__all__ = ["Runtime", "call_off", "crowded", "held", "interrupted", "moved", "report", "settle", "start", "traced"]
+__all__ = [
+    "Runtime",
+    "call_off",
+    "crowded",
+    "held",
+    "interrupted",
+    "moved",
+    "report",
+    "settle",
+    "start",
+    "traced",
+    "within",
+]
 
 log = logging.getLogger("edgerouter.functions")
 
@@ -38,6 +53,8 @@ ASIDE = 8
 LOOK = 0.05
 #: How much nicer than the workers the threads are that run callables (``setpriority(2)``).
 NICE = 10
+_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
+_ASYNCIO = str(Path(asyncio.__file__).resolve().parent) + os.sep
 #: Seconds that ``stop`` waits for a loop, and that a loop which was left behind gives its tasks.
 PATIENCE = 1.0
 
@@ -45,12 +62,18 @@ PATIENCE = 1.0
 # -- what Rust calls ---------------------------------------------------------------------------------------------------
 
 
-def report(name: str, what: str, happened: str, error: BaseException | None) -> str:
+def report(name: str, what: str, happened: str, error: BaseException | None, request: str | None = None) -> str:
     """Logs a failure with its traceback under a new id, which is what the visitor is told."""
     identifier = secrets.token_hex(6)
     trace = (type(error), error, error.__traceback__) if error is not None else None
-    log.error("error id %s: %s (%s) %s", identifier, name, what, happened, exc_info=trace)
+    extra = logs.about(name, request)
+    log.error("error id %s: %s (%s) %s", identifier, name, what, happened, exc_info=trace, extra=extra)
     return identifier
+
+
+def within(scope: Context, what: str, *arguments: object) -> object:
+    """Calls one of these in the context of the call that it is about."""
+    return scope.run(globals()[what], *arguments)
 
 
 def traced(error: BaseException) -> str:
@@ -58,9 +81,10 @@ def traced(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def interrupted(name: str, what: str, seconds: float) -> None:
+def interrupted(name: str, what: str, seconds: float, request: str | None = None) -> None:
     """Logs that a callable was past its time."""
-    log.warning("%s (%s) was interrupted: its time is %g s", name, what, seconds)
+    extra = logs.about(name, request)
+    log.warning("%s (%s) was interrupted: its time is %g s", name, what, seconds, extra=extra)
 
 
 def crowded(name: str) -> None:
@@ -76,8 +100,8 @@ def moved(name: str, why: str) -> None:
 def held(name: str, seconds: float) -> None:
     """Logs that an async callable kept the event loop from all others."""
     log.warning(
-        "%s held the event loop for %.0f ms, and every other async call waited; make it a plain def, which runs on a "
-        "thread, or put what blocks into await asyncio.to_thread(...). This is said once",
+        "%s held the event loop for %.0f ms or more, and every other async call waited; make it a plain def, which "
+        "runs on a thread, or put what blocks into await asyncio.to_thread(...). This is said once",
         name,
         seconds * 1000,
     )
@@ -126,6 +150,10 @@ class Loop:
         self.runtime = runtime
         self.loop = asyncio.new_event_loop()
         self.lane: Lane | None = None
+        #: Turns that the watchdog has asked for, how many there must be at its next look, and what it saw at the last.
+        self.beats = 0
+        self.expected: int | None = None
+        self.seen: CodeType | None = None
         self.thread = threading.Thread(target=self.run, name=f"edge-python-{number}", daemon=True)
 
     def run(self) -> None:
@@ -165,6 +193,36 @@ class Loop:
             # Its place was taken while it was stuck. What it has begun may end.
             self.loop.remove_reader(self.runtime.runner.fileno())
             self.end(cancel=False)
+
+    def beat(self) -> None:
+        """Says that the loop turns."""
+        self.beats += 1
+
+    def holder(self) -> FrameType | None:
+        """What has kept the loop from turning since the last look, apart from callables, which are watched exactly.
+
+        A task of the program's own, or a callback: its outermost frame.
+        """
+        expected, self.expected = self.expected, None
+        before, self.seen = self.seen, None
+        if self.lane is None or self.lane.busy or self.thread.ident is None:
+            return None
+        self.expected = self.beats + 1
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.beat)
+        if expected is None or self.beats >= expected:
+            return None
+        frame = sys._current_frames().get(self.thread.ident)
+        outermost = None
+        while frame is not None and frame.f_code is not Loop.turn.__code__:
+            if not frame.f_code.co_filename.startswith((_ASYNCIO, _PACKAGE)):
+                outermost = frame
+            frame = frame.f_back
+        if outermost is None:
+            return None
+        # One look may find what is innocent, of many that are quick; it must be the same twice.
+        self.seen = outermost.f_code
+        return outermost if before is self.seen else None
 
     def end(self, *, cancel: bool) -> None:
         """Ends the loop when its tasks have ended."""
@@ -247,9 +305,12 @@ class Runtime:
         self.aside_lock = threading.Lock()
         #: Of what ``wait_until`` was given: its task, and when that must end.
         self.timers: dict[asyncio.Task[None], asyncio.TimerHandle] = {}
+        logs.install()
         self.stopping = threading.Event()
         self.count = 0
         self.workers = 0
+        #: What was named for holding the event loop.
+        self.told: set[CodeType] = set()
         self.loops: list[Loop] = []
         self.active = self.fresh()
         runner.background(self.background)
@@ -341,6 +402,12 @@ class Runtime:
             for task in loop.lane.expired():
                 with contextlib.suppress(RuntimeError):
                     loop.loop.call_soon_threadsafe(task.cancel)
+        holder = self.active.holder()
+        if holder is not None and holder.f_code not in self.told:
+            self.told.add(holder.f_code)
+            code = holder.f_code
+            name = f"{holder.f_globals.get('__name__', '?')}.{code.co_qualname} ({code.co_filename}:{holder.f_lineno})"
+            held(name, LOOK)
         lane = self.active.lane
         if lane is not None and lane.stuck():
             log.error("a callable could not be interrupted; another thread takes over the queue")
@@ -351,6 +418,7 @@ class Runtime:
         self.stopping.set()
         self.active.stop()
         self.aside.stop()
+        logs.uninstall()
 
 
 def start(runner: Runner) -> Runtime:

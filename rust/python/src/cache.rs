@@ -187,6 +187,7 @@ pub(crate) struct Cache {
 
 #[pymethods]
 impl Cache {
+    /// The name that it was opened by.
     #[getter]
     fn name(&self) -> &str {
         &self.store.name
@@ -238,17 +239,20 @@ pub(crate) struct AsyncCache {
 
 #[pymethods]
 impl AsyncCache {
+    /// The name that it was opened by.
     #[getter]
     fn name(&self) -> &str {
         &self.store.name
     }
 
+    /// As `Cache.match`.
     #[pyo3(signature = (request, *, ignore_method=false))]
     fn r#match(&self, py: Python<'_>, request: &Bound<'_, PyAny>, ignore_method: bool) -> Settled {
         let found = self.store.find(py, request, ignore_method);
         Settled::of(py, found)
     }
 
+    /// As `Cache.put`.
     fn put(
         &self,
         py: Python<'_>,
@@ -258,6 +262,7 @@ impl AsyncCache {
         Settled::of(py, self.store.put(py, request, response))
     }
 
+    /// As `Cache.delete`.
     #[pyo3(signature = (request, *, ignore_method=false))]
     fn delete(&self, py: Python<'_>, request: &Bound<'_, PyAny>, ignore_method: bool) -> Settled {
         Settled::of(py, self.store.delete(py, request, ignore_method))

@@ -7,13 +7,14 @@ use pyo3::prelude::*;
 
 use crate::{
     cache::{self, Caches},
+    request,
     runner::{Caller, wait_until},
 };
 
-/// What a callable knows about its call.
-#[pyclass(frozen, subclass, module = "edgerouter")]
+/// What a callable knows about its call, async or not.
+#[pyclass(frozen, subclass, module = "edgerouter._core")]
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct CallContext {
     caller: Caller,
     phase: Phase,
     deadline: Instant,
@@ -22,12 +23,17 @@ pub(crate) struct Context {
     caches: FunctionCaches,
 }
 
-/// The same for an async callable, which awaits what others call.
-#[pyclass(frozen, extends = Context, module = "edgerouter")]
+/// Of a plain callable.
+#[pyclass(frozen, extends = CallContext, module = "edgerouter")]
+#[derive(Debug)]
+pub(crate) struct Context;
+
+/// Of an async callable, which awaits what others call.
+#[pyclass(frozen, extends = CallContext, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct AsyncContext;
 
-impl Context {
+impl CallContext {
     pub(crate) fn of(
         py: Python<'_>,
         caller: Caller,
@@ -37,28 +43,59 @@ impl Context {
         caches: FunctionCaches,
     ) -> PyResult<Bound<'_, Self>> {
         let awaits = caller.awaits;
-        let context = Self {
+        let made = PyClassInitializer::from(Self {
             caller,
             phase,
             deadline,
             request,
             caches,
-        };
+        });
         if awaits {
-            let made = PyClassInitializer::from(context).add_subclass(AsyncContext);
-            return Ok(Bound::new(py, made)?.into_super());
+            return Ok(Bound::new(py, made.add_subclass(AsyncContext))?.into_super());
         }
-        Bound::new(py, context)
+        Ok(Bound::new(py, made.add_subclass(Context))?.into_super())
     }
 }
 
 #[pymethods]
 impl Context {
+    /// The cache of functions. No route is served from it, and it is not filled by any.
+    #[getter]
+    fn cache(slf: PyRef<'_, Self>) -> PyResult<Py<PyAny>> {
+        cache::default(slf.py(), &slf.as_super().caches, false)
+    }
+
+    /// Caches by name, each apart from all others.
+    #[getter]
+    fn caches(slf: PyRef<'_, Self>) -> Caches {
+        Caches::new(slf.as_super().caches.clone(), false)
+    }
+}
+
+#[pymethods]
+impl AsyncContext {
+    /// The cache of functions, to be awaited. No route is served from it, and it is not filled by any.
+    #[getter]
+    fn cache(slf: PyRef<'_, Self>) -> PyResult<Py<PyAny>> {
+        cache::default(slf.py(), &slf.as_super().caches, true)
+    }
+
+    /// Caches by name, each apart from all others, to be awaited.
+    #[getter]
+    fn caches(slf: PyRef<'_, Self>) -> Caches {
+        Caches::new(slf.as_super().caches.clone(), true)
+    }
+}
+
+#[pymethods]
+impl CallContext {
+    /// The callable's name, as `app.page`.
     #[getter]
     fn name(&self) -> &str {
         &self.caller.name
     }
 
+    /// The phase in which it is called; "function" for a function.
     #[getter]
     fn phase(&self) -> &'static str {
         self.phase.as_str()
@@ -67,7 +104,7 @@ impl Context {
     /// The id of its request, as `request.id`.
     #[getter]
     fn request_id(&self) -> String {
-        format!("{:016x}", self.request)
+        request::id(self.request)
     }
 
     /// Seconds left for the call; its time in the queue counts.
@@ -77,25 +114,13 @@ impl Context {
             .as_secs_f64()
     }
 
-    /// A logger for functions.
+    /// A logger with the callable's name; what it writes is in the edge's log, with function and request id.
     #[getter]
     fn log<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         py.import("logging")?.call_method1(
             "getLogger",
             (format!("edgerouter.functions.{}", self.caller.name),),
         )
-    }
-
-    /// The cache of functions.
-    #[getter]
-    fn cache(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        cache::default(py, &self.caches, self.caller.awaits)
-    }
-
-    /// Caches by name.
-    #[getter]
-    fn caches(&self) -> Caches {
-        Caches::new(self.caches.clone(), self.caller.awaits)
     }
 
     /// Goes on with an awaitable, or with a callable on a thread of its own, after the response; false when too many
@@ -105,6 +130,11 @@ impl Context {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Context {} {}>", self.caller.name, self.phase.as_str())
+        let kind = if self.caller.awaits {
+            "AsyncContext"
+        } else {
+            "Context"
+        };
+        format!("<{kind} {} {}>", self.caller.name, self.phase.as_str())
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt as _};
 
 use crate::{
-    errors,
+    errors, logs,
     output::SignalWatch,
     plan::compiled,
     runner::{Runner, Table},
@@ -93,7 +93,7 @@ impl Engine {
                 "this engine was started before; make a new one",
             ));
         };
-        log();
+        log(py)?;
         self.ensure_runtime(py, &table)?;
         let functions: Arc<dyn Functions> = table;
         let started = py.detach(|| engine::Engine::start(plan, functions, settings));
@@ -276,12 +276,11 @@ impl Engine {
 }
 
 /// Sends the engine's log to standard error, once.
-fn log() {
+fn log(py: Python<'_>) -> PyResult<()> {
     use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_from_env("EDGEROUTER_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let logs::Wanted { filter, json } = logs::wanted(py)?;
     let colours = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
         && std::io::stderr().is_terminal();
-    let json = std::env::var("EDGEROUTER_LOG_FORMAT").is_ok_and(|format| format == "json");
     engine::telemetry::log::start(filter, engine::telemetry::log::Look { json, colours });
+    Ok(())
 }

@@ -228,6 +228,7 @@ impl Headers {
         })
     }
 
+    /// Removes every field.
     fn clear(&self) -> PyResult<()> {
         self.edit(HeaderMap::clear)
     }

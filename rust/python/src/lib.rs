@@ -10,6 +10,7 @@ mod engine;
 mod errors;
 mod headers;
 mod json;
+mod logs;
 mod output;
 mod plan;
 mod properties;
@@ -31,12 +32,14 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<request::Geo>()?;
     module.add_class::<response::Response>()?;
     module.add_class::<headers::Headers>()?;
+    module.add_class::<context::CallContext>()?;
     module.add_class::<context::Context>()?;
     module.add_class::<context::AsyncContext>()?;
     module.add_class::<cache::Cache>()?;
     module.add_class::<cache::AsyncCache>()?;
     module.add_class::<cache::Caches>()?;
     output::add(module)?;
+    logs::add(module)?;
     plan::add(module)?;
     runner::add(module)?;
     properties::add(module)

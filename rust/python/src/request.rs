@@ -71,14 +71,24 @@ impl Request {
     }
 }
 
+/// A request's id as Python and the log have it.
+pub(crate) fn id(number: u64) -> String {
+    format!("{number:016x}")
+}
+
 /// Where a client is, as far as it is known.
 #[pyclass(frozen, get_all, module = "edgerouter")]
 #[derive(Debug, Default)]
 pub(crate) struct Geo {
+    /// ISO 3166-1 code, as "DE".
     country: Option<String>,
+    /// ISO 3166-2 code of the subdivision, without the country.
     region: Option<String>,
+    /// Its English name.
     city: Option<String>,
+    /// Degrees.
     latitude: Option<f64>,
+    /// Degrees.
     longitude: Option<f64>,
 }
 
@@ -135,6 +145,7 @@ impl Request {
         Ok(Self::new(head, Bytes::new()))
     }
 
+    /// As it was sent; hooks of the request phases may change it.
     #[getter]
     fn method(&self) -> PyResult<String> {
         self.edit(|parts| parts.head.method.as_str().to_owned())
@@ -150,6 +161,7 @@ impl Request {
         self.edit(|parts| parts.head.method = method)
     }
 
+    /// As the client asked, behind trusted proxies too.
     #[getter]
     fn scheme(&self) -> PyResult<&'static str> {
         self.edit(|parts| scheme_of(parts.head.scheme))
@@ -161,6 +173,7 @@ impl Request {
         self.edit(|parts| parts.head.host.to_string())
     }
 
+    /// Normalised and percent-encoded, without the query; hooks of the request phases may change it.
     #[getter]
     fn path(&self) -> PyResult<String> {
         self.edit(|parts| parts.head.path.clone())
@@ -204,6 +217,7 @@ impl Request {
         first_of(py, pairs)
     }
 
+    /// Scheme, host, path and query.
     #[getter]
     fn url(&self) -> PyResult<String> {
         self.edit(|parts| {
@@ -221,6 +235,7 @@ impl Request {
         })
     }
 
+    /// Its header fields; hooks of the request phases may change them.
     #[getter]
     fn headers(slf: Bound<'_, Self>) -> Headers {
         Headers::of_request(slf.unbind())
@@ -290,14 +305,16 @@ impl Request {
         })
     }
 
+    /// Where the client is, as far as it is known.
     #[getter]
     fn geo(&self) -> Geo {
         Geo::default()
     }
 
+    /// Its name in logs and error answers.
     #[getter]
     fn id(&self) -> PyResult<String> {
-        self.edit(|parts| format!("{:016x}", parts.head.id))
+        self.edit(|parts| id(parts.head.id))
     }
 
     /// The whole body; hooks see none.

@@ -149,12 +149,14 @@ impl Response {
         Parts::made(status_of(status)?, json::encode(value)?, Some(JSON)).with(headers)
     }
 
+    /// Text in UTF-8.
     #[staticmethod]
     #[pyo3(signature = (text, status=200, headers=None))]
     fn text(text: String, status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         Parts::made(status_of(status)?, Bytes::from(text), Some(TEXT)).with(headers)
     }
 
+    /// HTML in UTF-8.
     #[staticmethod]
     #[pyo3(signature = (html, status=200, headers=None))]
     fn html(html: String, status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
@@ -176,6 +178,7 @@ impl Response {
         made.with(headers)
     }
 
+    /// From 200 to 599.
     #[getter]
     fn status(&self) -> PyResult<u16> {
         self.edit(|parts| parts.status.as_u16())
@@ -187,11 +190,13 @@ impl Response {
         self.edit(|parts| parts.status = status)
     }
 
+    /// Its header fields; they may be changed.
     #[getter]
     fn headers(slf: Bound<'_, Self>) -> Headers {
         Headers::of_response(slf.unbind())
     }
 
+    /// `RuntimeError` while it streams past; set it to replace it.
     #[getter]
     fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         match self.edit(|parts| parts.body.clone())? {

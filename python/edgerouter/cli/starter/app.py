@@ -1,6 +1,6 @@
 """The edge. Run it with: edgerouter run app.py --reload"""
 
-from edgerouter import Context, Edge, Health, Request, Response, cache
+from edgerouter import AsyncContext, Context, Edge, Health, Request, Response, cache
 
 edge = Edge("starter")
 
@@ -12,7 +12,7 @@ edge.route("/*", to=site)
 
 
 @edge.function("/hello/{name}")
-async def hello(request: Request, ctx: Context) -> Response:
+async def hello(request: Request, ctx: AsyncContext) -> Response:
     """Answered at the edge, without an origin."""
     return Response.json({"hello": request.params["name"]})
 

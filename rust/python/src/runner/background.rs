@@ -191,7 +191,12 @@ impl BackgroundCall {
             None => &background.finished,
             Some(error) if self.out_of_time(py, error) => {
                 let seconds = self.timeout.as_secs_f64();
-                log(py, "interrupted", (&*self.name, "wait_until", seconds));
+                // In the context of the call that gave it: the log names that call's request.
+                let scope = self.scope.bind(py);
+                log(
+                    py,
+                    (scope, "interrupted", &*self.name, "wait_until", seconds),
+                );
                 &background.timed_out
             }
             Some(error) => {
@@ -201,7 +206,11 @@ impl BackgroundCall {
                     .map_or_else(|_| "Exception".to_owned(), |name| name.to_string());
                 let raised = error.clone_ref(py).into_value(py);
                 let happened = format!("raised {kind}");
-                log(py, "report", (&*self.name, "wait_until", happened, raised));
+                let scope = self.scope.bind(py);
+                log(
+                    py,
+                    (scope, "report", &*self.name, "wait_until", happened, raised),
+                );
                 &background.failed
             }
         };
@@ -279,11 +288,11 @@ impl BackgroundCall {
     }
 }
 
-fn log<'py, A>(py: Python<'py>, what: &str, arguments: A)
+fn log<'py, A>(py: Python<'py>, arguments: A)
 where
     A: pyo3::call::PyCallArgs<'py>,
 {
-    let told = runtime(py).and_then(|runtime| runtime.call_method1(what, arguments));
+    let told = runtime(py).and_then(|runtime| runtime.call_method1("within", arguments));
     if let Err(error) = told {
         error.write_unraisable(py, None);
     }
@@ -334,6 +343,7 @@ impl BackgroundCall {
         self.send(py, py.None().into_bound(py))
     }
 
+    #[pyo3(signature = (value, /))]
     fn send(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.step(py, |coroutine| {
             // What an __await__ gave may be a plain iterator.

@@ -22,9 +22,9 @@ use tokio::sync::oneshot;
 
 use super::{Callable, case::Case, framing::Framing, pool::Kind, scope, seat::Seat};
 use crate::{
-    context::Context,
+    context::CallContext,
     json,
-    request::Request,
+    request::{self, Request},
     response::{self, Parts, Response},
 };
 
@@ -98,7 +98,7 @@ impl Job {
         let views = match self.work.views(py) {
             Ok((views, _)) => views,
             Err(error) => {
-                let _ = self.answer.send(Err(case.raised(py, "?", &error)));
+                let _ = self.answer.send(Err(case.raised(py, None, &error)));
                 return None;
             }
         };
@@ -121,8 +121,9 @@ impl Job {
             },
             Err(error) => case.ended(py, &views, &error),
         };
+        let settled = case.named(py, &views, settled);
         views.end();
-        let _ = self.answer.send(case.named(py, settled));
+        let _ = self.answer.send(settled);
         None
     }
 }
@@ -169,9 +170,9 @@ impl Views {
         callable: &Callable,
         phase: Phase,
         deadline: Instant,
-    ) -> PyResult<Bound<'py, Context>> {
+    ) -> PyResult<Bound<'py, CallContext>> {
         let request = self.request.get().number();
-        Context::of(
+        CallContext::of(
             py,
             callable.into(),
             phase,
@@ -185,7 +186,7 @@ impl Views {
     pub(crate) fn call<'py>(
         &self,
         callable: &Callable,
-        context: &Bound<'py, Context>,
+        context: &Bound<'py, CallContext>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = callable.function.bind(context.py());
         match &self.response {
@@ -199,7 +200,7 @@ impl Views {
         &self,
         scope: &Bound<'py, PyAny>,
         callable: &Callable,
-        context: &Bound<'py, Context>,
+        context: &Bound<'py, CallContext>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let run = intern!(context.py(), "run");
         let function = &callable.function;
@@ -207,6 +208,12 @@ impl Views {
             Some(response) => scope.call_method1(run, (function, &self.request, response, context)),
             None => scope.call_method1(run, (function, &self.request, context)),
         }
+    }
+
+    /// The request's id as `request.id` gives it; `None` when the request is over.
+    pub(crate) fn request_id(&self) -> Option<String> {
+        let number = self.request.get().number();
+        (number != 0).then(|| request::id(number))
     }
 
     /// Nothing can be read through them from now on.

@@ -50,14 +50,14 @@ impl Case<'_> {
     }
 
     /// Logs a wrong type under an id, which takes the place of the request's name in it.
-    pub(crate) fn named(&self, py: Python<'_>, settled: Settled) -> Settled {
+    pub(crate) fn named(&self, py: Python<'_>, views: &Views, settled: Settled) -> Settled {
         settled.map_err(|error| match error {
             FunctionError::WrongType {
                 id, got, expected, ..
             } => {
                 let happened = format!("returned {got}, expected {expected}");
                 FunctionError::WrongType {
-                    id: self.report(py, &id, &happened, None),
+                    id: self.report(py, &id, &happened, None, views.request_id()),
                     trace: self
                         .traces()
                         .then(|| format!("{} {happened}", self.callable.name).into()),
@@ -79,17 +79,18 @@ impl Case<'_> {
 
     /// What a callable raised: the time limit, or its own failure, which the log explains.
     pub(crate) fn failed(&self, py: Python<'_>, views: &Views, error: &PyErr) -> FunctionError {
-        let what = views.request.get().what();
         if is_time_limit(py, error) {
-            return self.timed_out(py, &what);
+            return self.timed_out(py, views);
         }
-        self.raised(py, &what, error)
+        self.raised(py, Some(views), error)
     }
 
-    pub(crate) fn timed_out(&self, py: Python<'_>, what: &str) -> FunctionError {
+    pub(crate) fn timed_out(&self, py: Python<'_>, views: &Views) -> FunctionError {
+        let what = views.request.get().what();
         let told = runtime(py).and_then(|runtime| {
             let seconds = self.timeout.as_secs_f64();
-            runtime.call_method1("interrupted", (&*self.callable.name, what, seconds))
+            let name = &*self.callable.name;
+            runtime.call_method1("interrupted", (name, what, seconds, views.request_id()))
         });
         if let Err(error) = told {
             error.write_unraisable(py, None);
@@ -97,7 +98,15 @@ impl Case<'_> {
         FunctionError::TimedOut(self.timeout)
     }
 
-    pub(crate) fn raised(&self, py: Python<'_>, what: &str, error: &PyErr) -> FunctionError {
+    /// A failure of its own; without views: before it could be called.
+    pub(crate) fn raised(
+        &self,
+        py: Python<'_>,
+        views: Option<&Views>,
+        error: &PyErr,
+    ) -> FunctionError {
+        let what = views.map_or_else(|| "?".to_owned(), |views| views.request.get().what());
+        let request = views.and_then(Views::request_id);
         let kind = error
             .get_type(py)
             .name()
@@ -108,7 +117,7 @@ impl Case<'_> {
         );
         let happened = format!("raised {kind}");
         FunctionError::Raised {
-            id: self.report(py, what, &happened, Some(error)),
+            id: self.report(py, &what, &happened, Some(error), request),
             kind,
             message,
             trace: self.trace(py, error),
@@ -132,12 +141,19 @@ impl Case<'_> {
     }
 
     /// Logs on the Python side, where the traceback is, and gives the id that the visitor is told.
-    fn report(&self, py: Python<'_>, what: &str, happened: &str, error: Option<&PyErr>) -> String {
+    fn report(
+        &self,
+        py: Python<'_>,
+        what: &str,
+        happened: &str,
+        error: Option<&PyErr>,
+        request: Option<String>,
+    ) -> String {
         let error = error.map(|error| error.clone_ref(py).into_value(py));
         let reported = runtime(py).and_then(|runtime| {
             let name = &*self.callable.name;
             runtime
-                .call_method1("report", (name, what, happened, error))?
+                .call_method1("report", (name, what, happened, error, request))?
                 .extract()
         });
         reported.unwrap_or_else(|error: PyErr| {

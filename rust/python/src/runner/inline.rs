@@ -53,7 +53,7 @@ pub(crate) fn call(
         };
         let done = match attached(py, shared, case, invocation, deadline) {
             Ok(done) => done,
-            Err(error) => Ok(Err(case.raised(py, "?", &error))),
+            Err(error) => Ok(Err(case.raised(py, None, &error))),
         };
         judge(py, callable, started - asked, started.elapsed());
         done
@@ -103,7 +103,7 @@ fn attached(
     }
     seat.leave(py);
     let settled = match result {
-        Ok(result) => case.named(py, case.settle(&views, &result)),
+        Ok(result) => case.named(py, &views, case.settle(&views, &result)),
         Err(error) if callable.is_async && wants_loop(py, &error) => {
             demote(py, callable, "it needs an event loop");
             return Ok(Err(Box::new(Work::Begun(views, None))));

@@ -155,6 +155,12 @@ impl Lane {
         stuck
     }
 
+    /// Whether a callable is in one of its steps.
+    #[getter]
+    fn busy(&self) -> bool {
+        self.track.seat.taken()
+    }
+
     /// Whether its place was taken.
     #[getter]
     fn left(&self) -> bool {

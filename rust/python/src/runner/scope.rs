@@ -5,7 +5,7 @@
 
 use pyo3::{intern, prelude::*, sync::PyOnceLock};
 
-use crate::context::Context;
+use crate::context::CallContext;
 
 static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -27,7 +27,7 @@ pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 }
 
 /// A copy of this thread's context for one call.
-pub(crate) fn of<'py>(call: &Bound<'py, Context>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn of<'py>(call: &Bound<'py, CallContext>) -> PyResult<Bound<'py, PyAny>> {
     let py = call.py();
     let scope = copy(py)?;
     scope.call_method1(intern!(py, "run"), (setter(py)?, call))?;
@@ -35,6 +35,6 @@ pub(crate) fn of<'py>(call: &Bound<'py, Context>) -> PyResult<Bound<'py, PyAny>>
 }
 
 /// Names the call in the context that this thread is in: a task has a copy of its own.
-pub(crate) fn enter(call: &Bound<'_, Context>) -> PyResult<()> {
+pub(crate) fn enter(call: &Bound<'_, CallContext>) -> PyResult<()> {
     setter(call.py())?.call1((call,)).map(drop)
 }

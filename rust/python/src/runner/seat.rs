@@ -124,6 +124,10 @@ impl Seat {
         })
     }
 
+    pub(crate) fn taken(&self) -> bool {
+        self.now.lock().deadline.is_some()
+    }
+
     pub(crate) fn abandoned(&self) -> bool {
         self.now.lock().abandoned
     }

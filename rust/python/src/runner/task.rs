@@ -122,7 +122,7 @@ impl TaskCall {
         let (views, begun) = match job.work.views(py) {
             Ok(views) => views,
             Err(error) => {
-                let _ = job.answer.send(Err(case.raised(py, "?", &error)));
+                let _ = job.answer.send(Err(case.raised(py, None, &error)));
                 return None;
             }
         };
@@ -199,12 +199,12 @@ impl TaskCall {
         let mut passed_on = None;
         let settled = if error.is_instance_of::<PyStopIteration>(py) {
             let result = error.value(py).getattr(intern!(py, "value"))?;
-            case.named(py, case.settle(&going.views, &result))
+            case.named(py, &going.views, case.settle(&going.views, &result))
         } else if cancelled(py, &error) {
             let told = if self.track.shared.stopped() {
                 FunctionError::Gone
             } else if Instant::now() >= going.deadline {
-                case.timed_out(py, &going.views.request.get().what())
+                case.timed_out(py, &going.views)
             } else {
                 case.failed(py, &going.views, &error)
             };
@@ -239,6 +239,7 @@ impl TaskCall {
         self.step(py, Step::Send(py.None().into_bound(py)))
     }
 
+    #[pyo3(signature = (value, /))]
     fn send(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.step(py, Step::Send(value))
     }
