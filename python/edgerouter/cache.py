@@ -94,6 +94,8 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``request_directives``  honour ``Cache-Control`` and ``Pragma`` of the request
     ``collapse``  concurrent misses of one key make one request to the origin
     ``slices``  responses larger than ``Limits.slice_bytes`` are stored in slices, which range requests fill
+    ``fill``  when range requests fill slices of an object that is not stored: from the ``"second"`` request within 10
+        minutes on, from the ``"first"``, or ``"never"``; those that don't get what they ask for, and store nothing
     ``targets``  targeted fields (RFC 9213) and ``Surrogate-Control``, most specific first
     ``tags``  fields of the response with the tags that it can be purged by
     ``send_tags``  viewers see those fields; otherwise they are removed
@@ -125,6 +127,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     request_directives: bool = True
     collapse: bool = True
     slices: bool = True
+    fill: Literal["second", "first", "never"] = "second"
     targets: Collection[str] = ("CDN-Cache-Control", "Surrogate-Control")
     tags: Collection[str] = ("Cache-Tag", "Surrogate-Key")
     send_tags: bool = False
@@ -153,6 +156,9 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         check.tokens("tags")
         check.flag("send_tags")
         check.texts("claims")
+        check.choice("fill", ("second", "first", "never"))
+        if self.slices is False and self.fill != "second":
+            check.fail("fill", "has no effect with slices=False: leave one of them out")
         check.choice("set_cookie", ("refuse", "strip"))
         self._check_negative(check)
 
@@ -185,6 +191,7 @@ OPTIMIZED = CachePolicy(
     cookies="none",
     accept_encoding=True,
     request_directives=False,
+    fill="first",
 )
 """The meaning of CloudFront's managed policy CachingOptimized."""
 

@@ -255,23 +255,24 @@ class Check:
                 return
         self.keep(field, tuple(sorted(set(items))))
 
-    def headers(self, field: str) -> None:
-        """A mapping of header names to values."""
+    def headers(self, field: str, *, also: type[Value] | None = None) -> None:
+        """A mapping of header names to values; ``also`` is what may stand for a text."""
         value = self.get(field)
         if not isinstance(value, Mapping):
             self.fail(field, "must be a mapping of header names to values")
             return
         kept: dict[str, Any] = {}
         for name, given in value.items():
-            texts = listed(given)
+            kinds = (str,) if also is None else (str, also)
+            texts = [given] if isinstance(given, kinds) else listed(given)
             if not is_token(name):
                 self.fail(field, "must be a header name (RFC 9110 §5.1)", value=name)
-            elif texts is None or not all(isinstance(text, str) for text in texts):
+            elif texts is None or not all(isinstance(text, kinds) for text in texts):
                 self.fail_secretly(f"{field}[{name!r}]", "must be a string or a list of strings")
-            elif any(c in text for text in texts for c in "\r\n\0"):
+            elif any(c in text for text in texts if isinstance(text, str) for c in "\r\n\0"):
                 self.fail_secretly(f"{field}[{name!r}]", "must not contain line breaks")
             else:
-                kept[name] = given if isinstance(given, str) else tuple(texts)
+                kept[name] = given if isinstance(given, kinds) else tuple(texts)
         self.keep(field, kept)
 
     def pairs(self, field: str) -> None:

@@ -121,11 +121,12 @@ class Edge(Purging):
         idle_connections: int = 64,
         idle_timeout: Duration = 60.0,
         retries: int = 1,
-        headers: Mapping[str, str | Collection[str]] | None = None,
+        headers: Mapping[str, str | Secret | Collection[str | Secret]] | None = None,
         health: Health | None = None,
         tls_server_name: str | None = None,
         tls_ca: Secret | None = None,
         tls_verify: bool = True,
+        rewrite_urls: bool = True,
     ) -> Origin:
         """Declares a server that answers for the edge; see ``Origin`` for the fields."""
         origin = Origin(
@@ -145,6 +146,7 @@ class Edge(Purging):
             tls_server_name=tls_server_name,
             tls_ca=tls_ca,
             tls_verify=tls_verify,
+            rewrite_urls=rewrite_urls,
         )
         self._free(name)
         self._note("origins", self._origins)

@@ -55,13 +55,16 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     """A server that answers for the edge.
 
     ``name``  how routes and metrics call it
-    ``url``  ``http`` or ``https``, host, optional port and path prefix
+    ``url``  ``http`` or ``https``, host, optional port and path prefix; or a unix socket, with an optional prefix:
+        ``unix:/run/app.sock``, ``unix:/run/app.sock:/prefix``
     ``host``  what ``Host`` says upstream: ``"origin"`` (the URL's), ``"viewer"`` (what the client asked for), or a name
     ``connect_timeout``, ``first_byte_timeout``, ``between_bytes_timeout``, ``total_timeout``  seconds or ``timedelta``
     ``max_connections``, ``idle_connections``, ``idle_timeout``  of the pool of each worker
     ``retries``  extra tries of a replayable request on a connection that failed
-    ``headers``  set on every request to it
+    ``headers``  set on every request to it; a value may be a secret: ``env("NAME")``, ``secret_file(path)``
     ``health``  an active probe, or ``None``
+    ``rewrite_urls``  in its answers, ``Location``, ``Content-Location``, ``Refresh`` and the ``Domain`` and ``Path`` of
+        cookies that name its own host or prefix name the viewer's instead
     ``tls_server_name``, ``tls_ca``, ``tls_verify``  how an ``https`` origin is verified; ``tls_ca`` is PEM
     """
 
@@ -74,11 +77,12 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     idle_connections: int = 64
     idle_timeout: Duration = 60.0
     retries: int = 1
-    headers: Mapping[str, str | Collection[str]] = {}
+    headers: Mapping[str, str | Secret | Collection[str | Secret]] = {}
     health: Health | None = None
     tls_server_name: str | None = None
     tls_ca: Secret | None = None
     tls_verify: bool = True
+    rewrite_urls: bool = True
 
     def _check(self, check: Check) -> None:
         check.label("name")
@@ -91,10 +95,10 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
         check.whole("max_connections", least=1)
         check.whole("idle_connections")
         check.whole("retries", most=10)
-        check.headers("headers")
+        check.headers("headers", also=Secret)
         check.instance("health", Health, optional=True)
         check.instance("tls_ca", Secret, optional=True)
-        check.flag("tls_verify")
+        check.flag("tls_verify", "rewrite_urls")
 
 
 class Group(_Named, frozen=True):
@@ -126,13 +130,15 @@ class Group(_Named, frozen=True):
 def _url_problem(url: object) -> str | None:
     if not isinstance(url, str):
         return "must be a URL such as http://127.0.0.1:9000"
+    if url.lower().startswith(("unix:/", "unix//", "http://unix:/")):
+        return _socket_problem(url)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return "must be a URL such as http://127.0.0.1:9000"
     if parts.scheme not in ("http", "https"):
-        return "must start with http:// or https://"
+        return "must start with http:// or https://, or be a unix socket, as in unix:/run/app.sock"
     if not parts.hostname:
         return "must name a host, as in http://127.0.0.1:9000"
     if port == 0:
@@ -143,4 +149,16 @@ def _url_problem(url: object) -> str | None:
         return "must not have a query or fragment"
     if not all(c.isprintable() and c not in ' "<>\\^`{|}' for c in url):
         return "must not hold spaces or control characters"
+    return None
+
+
+def _socket_problem(url: str) -> str | None:
+    start = next(start for start in ("unix:", "unix/", "http://unix:") if url.lower().startswith(start + "/"))
+    path, _, prefix = url[len(start) :].partition(":")
+    if path.endswith("/") or not url.isprintable():
+        return "must name a socket after unix:, as in unix:/run/app.sock"
+    if len(path.encode()) > 107:
+        return "has a path of more than 107 bytes, which is the most that a socket can have"
+    if prefix and (not prefix.startswith("/") or any(c in ' "<>?#\\^`{|}' for c in prefix)):
+        return 'may have a path prefix after the socket and a ":", as in unix:/run/app.sock:/prefix'
     return None

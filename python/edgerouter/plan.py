@@ -44,6 +44,8 @@ class Limits(Value, frozen=True, kw_only=True):
     ``named_caches``  how many caches functions may open by name
     ``coalesce_timeout``  how long followers of a miss wait for its head before they fetch on their own
     ``slice_bytes``  objects larger than this are stored in slices of this size
+    ``fill_bytes``  what range requests of one client address (IPv6: /64) may have origins send a minute beyond 16 times
+        what it takes itself
     ``read_ahead_bytes``  how far the fetch of such an object runs ahead of its fastest reader
     ``purge_scopes``, ``purges_in_progress``  things that one purge may name, and all that are not completed
     ``purges_remembered``  completed purges that can be asked about, and whose references are known
@@ -79,6 +81,7 @@ class Limits(Value, frozen=True, kw_only=True):
     remembered_tokens: int = 100_000
     coalesce_timeout: Duration = 10.0
     slice_bytes: int = 1_048_576
+    fill_bytes: int = 8_388_608
     read_ahead_bytes: int = 8_388_608
     prefetch_concurrency: int = 4
     prefetch_timeout: Duration = 60.0
@@ -104,6 +107,7 @@ class Limits(Value, frozen=True, kw_only=True):
         check.whole("log_queue_bytes", least=65_536, most=1_073_741_824)
         check.whole("log_lines", least=1, most=1_000_000)
         check.whole("background_tasks", "named_caches")
+        check.whole("fill_bytes", most=1_099_511_627_776)
         check.whole("memory_cache_bytes", "largest_object_bytes", optional=True)
         check.whole("purge_scopes", "purges_in_progress", "purges_remembered", least=1, most=1_000_000)
         check.whole("purge_marks", "purge_patterns", least=4, most=1_000_000)

@@ -120,11 +120,18 @@ def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:
             holder[field] = {**holder[field], "file": str(folder / file)}
 
 
-def _places(plan: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Where a plan may hold secrets. Anything of another shape is left for the compiler to refuse."""
     for origin in _dicts(plan.get("origins")):
         if isinstance(origin.get("tls_ca"), dict):
             yield origin, "tls_ca"
+        headers = origin.get("headers")
+        for values in _dicts([headers]):
+            for name, value in values.items():
+                if isinstance(value, dict):
+                    yield values, name
+                elif isinstance(value, list):
+                    yield from ((value, at) for at, item in enumerate(value) if isinstance(item, dict))
     for route in _dicts(plan.get("routes")):
         auth = route.get("auth")
         keys = auth.get("keys") if isinstance(auth, dict) else None

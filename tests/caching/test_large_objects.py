@@ -73,6 +73,8 @@ def client(edge: Running, client_for: Callable[[Running], httpx.Client]) -> http
 
 def edge_for(origin: Origin, memory: int = 4 << 20, **policy: object) -> Edge:
     edge = Edge("test", limits=Limits(slice_bytes=SLICE, read_ahead_bytes=1 << 16, memory_cache_bytes=memory))
+    if policy.get("slices", True):
+        policy.setdefault("fill", "first")
     edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy(**policy))  # type: ignore[arg-type]
     return edge
 

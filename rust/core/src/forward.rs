@@ -16,6 +16,7 @@ use crate::{
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Fields that describe the body or the message itself: a forward policy never drops them.
 const ALWAYS: [HeaderName; 5] = [
@@ -69,8 +70,11 @@ pub fn address(headers: &mut HeaderMap, origin: &Origin, viewer_authority: &Head
     if let Some(host) = host {
         headers.insert(header::HOST, host);
     }
+    for (name, _) in &origin.headers {
+        headers.remove(name);
+    }
     for (name, value) in &origin.headers {
-        headers.insert(name.clone(), value.clone());
+        headers.append(name.clone(), value.clone());
     }
 }
 
@@ -116,6 +120,26 @@ pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method
         {
             headers.remove(name);
         }
+    }
+}
+
+/// Tells the origin the prefix that was taken off the path, below that of a trusted proxy where it names one.
+pub fn prefix(headers: &mut HeaderMap, route: &Route) {
+    let Some(stripped) = &route.strip_prefix else {
+        return;
+    };
+    let mut whole = match headers.get(&X_FORWARDED_PREFIX) {
+        Some(outer) if outer.as_bytes().starts_with(b"/") => {
+            outer.as_bytes().trim_ascii_end().to_vec()
+        }
+        _ => Vec::new(),
+    };
+    while whole.last() == Some(&b'/') {
+        whole.pop();
+    }
+    whole.extend_from_slice(stripped.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&whole) {
+        headers.insert(X_FORWARDED_PREFIX, value);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod forward;
 pub mod http;
 pub mod identity;
 pub mod origin;
+pub mod outward;
 pub mod plan;
 pub mod predict;
 pub mod record;

@@ -168,6 +168,8 @@ fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
             server_name: None,
             ca_pem: None,
         },
+        socket: None,
+        rewrite_urls: false,
     };
     let path = uri
         .path_and_query()

@@ -35,7 +35,7 @@ use crate::{
     },
     prefetch::predicted::Navigation,
     purge::Purges,
-    store::{Flights, Invalidations, Runs, Store},
+    store::{Fills, Flights, Invalidations, Runs, Store},
     telemetry::{Metrics, WorkerMetrics},
     upstream::{HealthBoard, Upstreams},
 };
@@ -63,6 +63,7 @@ pub struct Shared {
     pub store: Store,
     pub flights: Arc<Flights>,
     pub invalidations: Invalidations,
+    pub fills: Fills,
     /// Large objects that are coming in.
     pub runs: Arc<Runs>,
     /// To the next-page model; full: dropped.

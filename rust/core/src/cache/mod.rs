@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod decide;
+pub mod fill;
 pub mod freshness;
 pub mod key;
 pub mod keyed;

@@ -10,7 +10,12 @@ pub mod matcher;
 pub mod spec;
 pub mod table;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
@@ -22,6 +27,7 @@ pub use compile::compile;
 pub use matcher::{HostPattern, PathPattern, Router};
 
 use crate::{
+    cache::fill::Fill,
     experiment::Experiment,
     http::{framing::head::HeadLimits, via::Via},
     identity::jwt::JwtPolicy,
@@ -171,6 +177,8 @@ pub struct Limits {
     pub coalesce_timeout: Duration,
     /// Objects of more than one slice are stored in slices.
     pub slice_bytes: u64,
+    /// Bytes a minute that range requests of one address may have fetched beyond a multiple of what it takes.
+    pub fill_bytes: u64,
     /// How far the fetch of a large object runs ahead of its fastest reader.
     pub read_ahead_bytes: u64,
     pub prefetch_concurrency: usize,
@@ -221,6 +229,7 @@ impl Default for Limits {
             remembered_tokens: 100_000,
             coalesce_timeout: Duration::from_secs(10),
             slice_bytes: 1 << 20,
+            fill_bytes: 8 << 20,
             read_ahead_bytes: 8 << 20,
             prefetch_concurrency: 4,
             prefetch_timeout: Duration::from_secs(60),
@@ -275,9 +284,12 @@ pub enum UpstreamHost {
 pub struct Origin {
     pub name: Arc<str>,
     pub scheme: Scheme,
-    /// Host without port; IPv6 without brackets.
+    /// Host without port; IPv6 without brackets. Of a unix socket `unix:` and its path.
     pub host: Arc<str>,
+    /// 0 for a unix socket.
     pub port: u16,
+    /// Where it listens, when that is no address.
+    pub socket: Option<Arc<Path>>,
     /// What stands in `Host` for [`UpstreamHost::Origin`]: host, and port unless it is the scheme's default.
     pub authority: Authority,
     /// Prepended to every path; empty, or starts with `/` and does not end in one.
@@ -296,6 +308,8 @@ pub struct Origin {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub health: Option<HealthCheck>,
     pub tls: OriginTls,
+    /// Its own URLs become the viewer's in what it answers.
+    pub rewrite_urls: bool,
 }
 
 /// How an `https` origin is verified.
@@ -582,6 +596,8 @@ pub struct CachePolicy {
     pub collapse: bool,
     /// Store large responses in slices, and let range requests fill them.
     pub slices: bool,
+    /// Which range requests do.
+    pub fill: Fill,
     pub targets: Vec<HeaderName>,
     /// Fields that name the tags of a response.
     pub tags: Vec<HeaderName>,
@@ -620,6 +636,7 @@ impl Default for CachePolicy {
             request_directives: true,
             collapse: true,
             slices: true,
+            fill: Fill::Second,
             targets: vec![
                 HeaderName::from_static("cdn-cache-control"),
                 HeaderName::from_static("surrogate-control"),

@@ -180,6 +180,7 @@ pub struct OriginSpec {
     pub tls_server_name: Option<String>,
     pub tls_ca: Option<Secret>,
     pub tls_verify: bool,
+    pub rewrite_urls: bool,
 }
 
 #[derive(Debug)]

@@ -170,6 +170,9 @@ pub fn cache(policy: &CachePolicy) -> String {
     if let Some(beta) = policy.refresh_ahead {
         parts.push(format!("refresh ahead (beta {beta})"));
     }
+    if policy.fill != standard.fill {
+        parts.push(format!("fill {}", policy.fill.as_str()));
+    }
     if policy.key_query != Select::All {
         parts.push(format!("query {}", select(&policy.key_query)));
     }

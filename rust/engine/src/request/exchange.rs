@@ -373,6 +373,7 @@ impl Exchange {
         if route.cache.enabled && !self.wants_upgrade {
             forward::without_rewriting(&mut headers, route, &self.head.method);
         }
+        forward::prefix(&mut headers, route);
         if let Some(protocol) = upgrade.clone() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
@@ -386,6 +387,7 @@ impl Exchange {
             path_and_query: self.upstream_path(route),
             headers,
             authority: self.authority.clone(),
+            scheme: self.client.scheme,
             upgrade: upgrade.is_some(),
             hooks: self.hook_context(route),
             waits: self.conn.interims.ticket().map(|ticket| Waits {

@@ -13,7 +13,8 @@ use edgerouter_core::{
     cache::decide,
     finish, forward,
     origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
-    plan::{GroupId, Origin, OriginId, Plan, RouteId},
+    outward::Outward,
+    plan::{GroupId, Origin, OriginId, Plan, RouteId, Scheme},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 use smallvec::SmallVec;
@@ -50,6 +51,7 @@ pub struct Ask {
     /// As prepared by `forward::base`.
     pub headers: HeaderMap,
     pub authority: HeaderValue,
+    pub scheme: Scheme,
     pub upgrade: bool,
     pub hooks: Option<Rc<HookContext>>,
     /// The client that waits for the answer, where it may be told of interim ones.
@@ -91,6 +93,8 @@ pub struct Received {
     pub upgrade: Option<hyper::upgrade::OnUpgrade>,
     pub requested_at: u64,
     pub received_at: u64,
+    /// `Location` and `Content-Location` as the origin wrote them, where they were rewritten.
+    pub own: HeaderMap,
 }
 
 pub enum ReceivedBody {
@@ -121,6 +125,7 @@ pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswere
             upgrade: None,
             requested_at: now,
             received_at: now,
+            own: HeaderMap::new(),
         });
     }
     let mut received = ask_group(ask, body).await.map_err(Unanswered::Failed)?;
@@ -392,6 +397,15 @@ async fn ask_one(
             }
             let received_at = ask.worker.clock.unix(ended);
             finish::date(&mut headers, received_at);
+            let mut own = HeaderMap::new();
+            if let Some(outward) = ask
+                .live
+                .plan
+                .route(ask.route)
+                .and_then(|route| Outward::new(origin, route, &ask.authority, ask.scheme))
+            {
+                outward.apply(&mut headers, &mut own);
+            }
             Ok(Received {
                 status,
                 headers,
@@ -399,6 +413,7 @@ async fn ask_one(
                 upgrade,
                 requested_at,
                 received_at,
+                own,
             })
         }
         Err(error) => {

@@ -69,7 +69,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
             received.upgrade = None;
             if route_invalidates(x) {
                 let (status, headers) = (received.status, &received.headers);
-                cached::invalidate(&x.worker, &x.live, x, status, headers);
+                cached::invalidate(&x.worker, &x.live, x, status, [headers, &received.own]);
             }
             if cached::represents(x, route, &received) {
                 return Ok(cached::take_posted(x, route, received));

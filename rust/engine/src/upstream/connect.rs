@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     io,
     net::{IpAddr, SocketAddr},
+    path::Path,
     pin::Pin,
     sync::{
         Arc,
@@ -17,7 +18,7 @@ use edgerouter_core::plan::{Origin, Scheme};
 use hashbrown::HashMap;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -37,6 +38,7 @@ pub(super) struct Stream {
 #[derive(Debug)]
 enum Wire {
     Plain(TcpStream),
+    Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -83,6 +85,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match &mut self.get_mut().wire {
             Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -100,6 +103,7 @@ impl AsyncWrite for Stream {
         }
         let polled = match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Wire::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Wire::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
         this.written(polled, bytes.len())
@@ -117,6 +121,7 @@ impl AsyncWrite for Stream {
         }
         let polled = match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Wire::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         this.written(polled, length)
@@ -125,6 +130,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match &self.wire {
             Wire::Plain(stream) => stream.is_write_vectored(),
+            Wire::Unix(stream) => stream.is_write_vectored(),
             Wire::Tls(stream) => stream.is_write_vectored(),
         }
     }
@@ -136,6 +142,7 @@ impl AsyncWrite for Stream {
         }
         let polled = match &mut this.wire {
             Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
         };
         this.written(polled.map_ok(|()| 0), 0).map_ok(|_| ())
@@ -144,6 +151,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().wire {
             Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
@@ -165,6 +173,8 @@ struct Known {
 const FRESH: Duration = Duration::from_secs(30);
 const STALE: Duration = Duration::from_secs(300);
 const MOST_NAMES: usize = 1024;
+/// How long until a unix socket with a full backlog is tried again.
+const FULL_BACKLOG: Duration = Duration::from_millis(5);
 /// How long an address may keep the next one waiting (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
 
@@ -181,6 +191,12 @@ impl Addresses {
     }
 
     async fn unbounded(&self, origin: &Origin) -> Result<Stream, FetchError> {
+        if let Some(path) = &origin.socket {
+            return socket(path)
+                .await
+                .map(|stream| Stream::new(Wire::Unix(stream)))
+                .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()));
+        }
         let addresses = self.of(&origin.host, origin.port).await?;
         let tcp = dial(&addresses)
             .await
@@ -258,6 +274,18 @@ fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     b.reverse();
     ordered.extend(b);
     ordered
+}
+
+/// A full backlog of a unix socket is told at once, where TCP would wait: it is tried again until there is room.
+async fn socket(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(FULL_BACKLOG).await;
+            }
+            connected => return connected,
+        }
+    }
 }
 
 /// The first address that answers; each gets a head start before the next is tried beside it.

@@ -1,6 +1,6 @@
 //! Origins and groups.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use http::{HeaderValue, uri::Authority};
 
@@ -172,6 +172,8 @@ pub(super) fn origin(
         head_limits,
         headers: spec.headers,
         health: spec.health,
+        socket: address.socket,
+        rewrite_urls: spec.rewrite_urls,
         tls: OriginTls {
             verify: spec.tls_verify,
             server_name: spec.tls_server_name.map(Into::into),
@@ -200,6 +202,55 @@ struct Address {
     port: u16,
     authority: Authority,
     path_prefix: Arc<str>,
+    socket: Option<Arc<Path>>,
+}
+
+/// How a unix socket is written: as in nginx, without `http://` or with it, and as in Caddy.
+const SOCKETS: [&str; 3] = ["unix:/", "http://unix:/", "unix//"];
+
+/// The longest path that fits an address of a socket (`sun_path`), without the zero at its end.
+const MOST_SOCKET_PATH: usize = 107;
+
+/// Reads `unix:/run/app.sock[:/prefix]`; `None`: it is no socket.
+fn socket(url: &str) -> Option<Result<Address, &'static str>> {
+    let start = SOCKETS.iter().find(|start| {
+        url.get(..start.len())
+            .is_some_and(|own| own.eq_ignore_ascii_case(start))
+    })?;
+    let rest = url.get(start.len() - 1..)?;
+    let (path, prefix) = match rest.split_once(':') {
+        Some((path, prefix)) => (path, prefix),
+        None => (rest, ""),
+    };
+    let prefix = prefix.trim_end_matches('/');
+    if path.ends_with('/') || path.bytes().any(|byte| byte == 0) {
+        return Some(Err(
+            "must name a socket after unix:, as in \"unix:/run/app.sock\"",
+        ));
+    }
+    if path.len() > MOST_SOCKET_PATH {
+        return Some(Err(
+            "has a path of more than 107 bytes, which is the most that a socket can have",
+        ));
+    }
+    if !prefix.is_empty()
+        && (!prefix.starts_with('/')
+            || prefix.contains(['?', '#'])
+            || prefix.parse::<http::uri::PathAndQuery>().is_err())
+    {
+        return Some(Err(
+            "may have a path prefix after the socket and a \":\", as in \"unix:/run/app.sock:/prefix\"",
+        ));
+    }
+    Some(Ok(Address {
+        scheme: Scheme::Http,
+        host: format!("unix:{path}").into(),
+        port: 0,
+        // A socket has no name of its own: servers behind expect this one.
+        authority: Authority::from_static("localhost"),
+        path_prefix: prefix.into(),
+        socket: Some(Path::new(path).into()),
+    }))
 }
 
 /// Reads `scheme://host[:port][/prefix]`.
@@ -215,6 +266,11 @@ fn address(url: &str, path: &str, problems: &mut Problems) -> Option<Address> {
         None
     };
     let shown = Some(format!("{url:?}"));
+    match socket(url) {
+        None => {}
+        Some(Ok(address)) => return Some(address),
+        Some(Err(message)) => return wrong(shown, message),
+    }
     let lower = url.to_ascii_lowercase();
     let (scheme, rest) = if lower.starts_with("http://") {
         (Scheme::Http, url.get(7..).unwrap_or_default())
@@ -324,6 +380,7 @@ fn address(url: &str, path: &str, problems: &mut Problems) -> Option<Address> {
             port,
             authority,
             path_prefix: prefix.into(),
+            socket: None,
         }),
         Err(_) => wrong(shown, "has no valid host"),
     }

@@ -3,7 +3,10 @@
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::reader::{Fields, Problems, shown};
+use super::{
+    policies::secret,
+    reader::{Fields, Problems, shown},
+};
 use crate::plan::{HeaderEdits, Select};
 
 /// Fields that belong to one connection or to the framing of one message (RFC 9110 §7.6.1, RFC 9112 §6): the edge
@@ -86,6 +89,48 @@ pub(super) fn header_map(
     name: &'static str,
     problems: &mut Problems,
 ) -> Vec<(HeaderName, HeaderValue)> {
+    header_map_with(fields, name, |_, _, _| None, problems)
+}
+
+/// As `header_map`, where a value may also be a secret.
+pub(super) fn secret_header_map(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    problems: &mut Problems,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let secret = |path: &str, value: &Value, problems: &mut Problems| {
+        value
+            .is_object()
+            .then(|| secret_value(path, value, problems))
+    };
+    header_map_with(fields, name, secret, problems)
+}
+
+/// Never printed, whatever prints the fields.
+fn secret_value(path: &str, value: &Value, problems: &mut Problems) -> Option<HeaderValue> {
+    let secret = secret(value, path.to_owned(), problems)?;
+    match HeaderValue::from_bytes(secret.as_bytes()) {
+        Ok(mut value) => {
+            value.set_sensitive(true);
+            Some(value)
+        }
+        Err(_) => {
+            problems.add(
+                path,
+                None,
+                "is a secret that no header field can hold: it has line breaks",
+            );
+            None
+        }
+    }
+}
+
+fn header_map_with(
+    fields: &mut Fields<'_>,
+    name: &'static str,
+    other: impl Fn(&str, &Value, &mut Problems) -> Option<Option<HeaderValue>>,
+    problems: &mut Problems,
+) -> Vec<(HeaderName, HeaderValue)> {
     let mut read = Vec::new();
     for (path, key, value) in fields.map(name, problems) {
         let Some(name) = editable_name(&path, key, problems) else {
@@ -96,7 +141,9 @@ pub(super) fn header_map(
             one => std::slice::from_ref(one),
         };
         for value in values {
-            if let Some(value) = header_value(&path, value, problems) {
+            let value = other(&path, value, problems)
+                .unwrap_or_else(|| header_value(&path, value, problems));
+            if let Some(value) = value {
                 read.push((name.clone(), value));
             }
         }

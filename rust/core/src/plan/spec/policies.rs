@@ -8,7 +8,10 @@ use super::{
     headers::{header_name, select, select_of, status_key},
     reader::{Fields, Problems, shown},
 };
-use crate::plan::{CachePolicy, SetCookiePolicy};
+use crate::{
+    cache::fill::Fill,
+    plan::{CachePolicy, SetCookiePolicy},
+};
 
 pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> CachePolicy {
     let standard = CachePolicy::default();
@@ -59,6 +62,15 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         fields.flag("request_directives", standard.request_directives, problems);
     let collapse = fields.flag("collapse", standard.collapse, problems);
     let slices = fields.flag("slices", standard.slices, problems);
+    let fills = [Fill::Second, Fill::First, Fill::Never].map(|fill| (fill.as_str(), fill));
+    let fill = fields.choice("fill", &fills, standard.fill, problems);
+    if !slices && fill != standard.fill {
+        problems.add(
+            fields.at("fill"),
+            Some(format!("{:?}", fill.as_str())),
+            "has no effect where slices is false: leave one of them out",
+        );
+    }
     let targets = names(&mut fields, "targets", standard.targets, problems);
     let tags = names(&mut fields, "tags", standard.tags, problems);
     let send_tags = fields.flag("send_tags", false, problems);
@@ -117,6 +129,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         request_directives,
         collapse,
         slices,
+        fill,
         targets,
         tags,
         send_tags,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec,
-    headers::{header_map, status},
+    headers::{secret_header_map, status},
     latency,
     policies::secret,
     reader::{Fields, Problems},
@@ -243,6 +243,7 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
     let purge_marks = purging("purge_marks", own.purge_marks, 4);
     let purge_patterns = purging("purge_patterns", own.purge_patterns, 4);
     let slice_bytes = fields.whole("slice_bytes", own.slice_bytes, 4 << 10, 64 << 20, problems);
+    let fill_bytes = fields.whole("fill_bytes", own.fill_bytes, 0, 1 << 40, problems);
     let read_ahead_bytes = fields.whole(
         "read_ahead_bytes",
         own.read_ahead_bytes,
@@ -295,6 +296,7 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         remembered_tokens,
         coalesce_timeout: fields.timeout("coalesce_timeout", own.coalesce_timeout, false, problems),
         slice_bytes,
+        fill_bytes,
         read_ahead_bytes,
         prefetch_concurrency,
         predict_pages,
@@ -369,7 +371,7 @@ fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<Origin
     let idle_connections = fields.whole("idle_connections", 64, 0, 1_000_000, problems) as usize;
     let idle_timeout = fields.timeout("idle_timeout", seconds(60), false, problems);
     let retries = u8::try_from(fields.whole("retries", 1, 0, 10, problems)).unwrap_or(1);
-    let headers = header_map(&mut fields, "headers", problems);
+    let headers = secret_header_map(&mut fields, "headers", problems);
     let health = fields
         .some("health")
         .and_then(|value| health(value, fields.at("health"), problems));
@@ -378,6 +380,7 @@ fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<Origin
         .some("tls_ca")
         .and_then(|value| secret(value, fields.at("tls_ca"), problems));
     let tls_verify = fields.flag("tls_verify", true, problems);
+    let rewrite_urls = fields.flag("rewrite_urls", true, problems);
     fields.end(problems);
     Some(OriginSpec {
         name,
@@ -396,6 +399,7 @@ fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<Origin
         tls_server_name,
         tls_ca,
         tls_verify,
+        rewrite_urls,
     })
 }
 

@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// What an unsafe request leaves out of date (RFC 9111 §4.4): its own URL, and those of the same origin that the
-/// answer names in `Location` and `Content-Location`.
+/// answer names in `Location` and `Content-Location`, as the viewer gets them and as the origin wrote them.
 pub fn invalidate(
     worker: &Rc<Worker>,
     live: &Rc<LocalLive>,
     x: &Exchange,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: [&HeaderMap; 2],
 ) {
     if !validate::invalidates(&x.head.method, status) {
         return;
@@ -28,11 +28,10 @@ pub fn invalidate(
         x.viewer_path.path().to_owned(),
         x.viewer_path.query().map(str::to_owned),
     ));
-    targets.extend(validate::invalidation_targets(
-        x.base(),
-        x.viewer_path.path(),
-        headers,
-    ));
+    for headers in headers {
+        let named = validate::invalidation_targets(x.base(), x.viewer_path.path(), headers);
+        targets.extend(named);
+    }
     for (path, query) in targets {
         // The key of a URL depends on the policy of the route that would serve it.
         let Some(route) = x.route_for_get(live, &path, query.as_deref()) else {

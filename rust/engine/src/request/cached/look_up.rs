@@ -9,6 +9,7 @@ use std::{rc::Rc, sync::Arc};
 use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
+        fill::{self, Fill, NotFilled},
         key::{self, KeyParts},
         refresh_ahead,
         slices::{self, First},
@@ -131,6 +132,7 @@ pub(super) fn look_up_with(
         unshared,
     };
     let mut held = None;
+    let mut not_filled = None;
     let mut shares = true;
     let mut stale = None;
     if let Some(entry) = found.take() {
@@ -178,8 +180,18 @@ pub(super) fn look_up_with(
                 Served::Stale
             }
         };
+        // What is not here is fetched only where this request may have slices filled.
+        if let Some(Coverage::Partly(_) | Coverage::Lacking(_)) = coverage
+            && let Err(reason) = fills(x, route.cache.fill, || true)
+        {
+            not_filled = Some(reason);
+        }
         let begin = match coverage {
             None => None,
+            Some(Coverage::Partly(_) | Coverage::Lacking(_)) if not_filled.is_some() => {
+                why = Forward::Partial;
+                None
+            }
             Some(Coverage::Whole(begin)) => Some((served, begin)),
             Some(Coverage::Coming(begin)) => Some((Served::Joined, begin)),
             Some(Coverage::Partly(_)) if directives.only_if_cached => None,
@@ -208,11 +220,33 @@ pub(super) fn look_up_with(
         )));
     }
     let slice = match x.head.headers.get(header::RANGE) {
-        Some(range) if route.cache.slices && x.head.method == Method::GET => worker
-            .slice_bytes(&x.live)
-            .and_then(|size| slices::first(range, size)),
+        Some(range)
+            if route.cache.slices && x.head.method == Method::GET && not_filled.is_none() =>
+        {
+            worker
+                .slice_bytes(&x.live)
+                .and_then(|size| slices::first(range, size))
+        }
         _ => None,
     };
+    // For what is held that has been decided. What is stale is checked as a whole whatever the policy says of parts, and may
+    // turn out to be another object.
+    let slice = slice.filter(|_| {
+        let of_stale = stale.as_ref().map(|_| Fill::First);
+        let filled = if held.is_some() {
+            Ok(())
+        } else {
+            let url_key = scratch.get(..url_length).unwrap_or_default();
+            fills(x, of_stale.unwrap_or(route.cache.fill), || {
+                worker.shared.fills.seen(url_key, x.now)
+            })
+        };
+        not_filled = filled.err();
+        filled.is_ok()
+    });
+    if let Some(reason) = not_filled {
+        detail = reason.as_str();
+    }
     // A body would be part of the question, but not of the key.
     let plain = x.head.method == Method::GET
         && !x.has_body
@@ -262,6 +296,19 @@ fn find(store: &Store, loaded: &Loaded, key: &[u8]) -> Result<Option<Arc<Entry>>
             location,
         })),
     }
+}
+
+/// Whether the slices that this request needs are fetched and stored. Whoever asks for the whole takes all of them.
+fn fills(x: &Exchange, fill: Fill, again: impl FnOnce() -> bool) -> Result<(), NotFilled> {
+    if !x.head.headers.contains_key(header::RANGE) {
+        return Ok(());
+    }
+    let bytes = x.worker.slice_bytes(&x.live).unwrap_or(0);
+    let grant = x.live.plan.limits.fill_bytes;
+    let fills = &x.worker.shared.fills;
+    fill::decide(fill, again, || {
+        fills.fetch(x.client.address, bytes, grant, x.now)
+    })
 }
 
 /// Looked at only for what is stale: a fresh response needs no origin.

@@ -144,6 +144,7 @@ pub fn stored(
         Ranged::Partial(Partial::Single(range)) => {
             let parts = || [Part::Range(range)].into();
             let body = slices::body(x, route, entry, &object, begin, parts)
+                .map(|body| taken(x, body))
                 .unwrap_or_else(|| EdgeBody::stored_range(&object.body, range.first, range.last));
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
@@ -155,8 +156,9 @@ pub fn stored(
                     .chain([Part::Bytes(end.clone())])
                     .collect()
             };
-            let body =
-                slices::body(x, route, entry, &object, begin, in_slices).unwrap_or_else(|| {
+            let body = slices::body(x, route, entry, &object, begin, in_slices)
+                .map(|body| taken(x, body))
+                .unwrap_or_else(|| {
                     let mut pieces = SmallVec::new();
                     for (head, range) in &parts {
                         pieces.push(head.clone());
@@ -185,6 +187,12 @@ fn whole_body(
     let parts = || [Part::Range(everything(object))].into();
     slices::body(x, route, entry, object, begin, parts)
         .unwrap_or_else(|| EdgeBody::stored(&object.body, object.length))
+}
+
+/// Puts what is sent of a range to the account of the client, which pays for what it may have fetched.
+fn taken(x: &Exchange, body: EdgeBody) -> EdgeBody {
+    let (shared, client, now) = (Arc::clone(&x.worker.shared), x.client.address, x.now);
+    body.on_end(move |bytes| shared.fills.sent(client, bytes, now))
 }
 
 fn everything(object: &Object) -> Range {

@@ -1,0 +1,317 @@
+//! What an origin says of its own URLs, as the viewer knows them: the inner host and prefix become the outer ones in
+//! `Location`, `Content-Location`, `Refresh` and in the `Domain` and `Path` of cookies (RFC 9110 §10.2.2, §8.7; RFC 6265
+//! §4.1.2.3, §4.1.2.4).
+//!
+//! An origin that is reached under another name or path than the viewer's writes its own into redirects. Whatever is not
+//! recognisably its own is left as it is: a URL of another host, a path outside the prefix that it is reached under, and one
+//! that it has mapped itself (as `X-Forwarded-Prefix` lets it). Paths that a pattern rewrote have no way back, only hosts do.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::{
+    admit,
+    plan::{Origin, Route, Scheme, UpstreamHost},
+};
+
+const REFRESH: HeaderName = HeaderName::from_static("refresh");
+
+/// The inner names of one origin on one route, and the outer ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Outward<'a> {
+    /// Names that the origin may call itself by; none where it is told the viewer's.
+    inner: [&'a str; 2],
+    inner_scheme: Scheme,
+    outer: &'a str,
+    outer_host: &'a str,
+    outer_scheme: Scheme,
+    /// In front of every path at the origin, outermost first.
+    added: [&'a str; 2],
+    /// In front of every path that the viewer asks for.
+    stripped: &'a str,
+    /// Whether paths can be mapped at all.
+    paths: bool,
+}
+
+impl<'a> Outward<'a> {
+    /// `None` where the origin's names are the viewer's, or the origin's settings leave them as they are.
+    pub fn new(
+        origin: &'a Origin,
+        route: &'a Route,
+        authority: &'a HeaderValue,
+        scheme: Scheme,
+    ) -> Option<Self> {
+        if !origin.rewrite_urls {
+            return None;
+        }
+        let outer = authority.to_str().ok()?;
+        let own = origin.authority.as_str();
+        let inner = match &origin.upstream_host {
+            UpstreamHost::Viewer => ["", ""],
+            UpstreamHost::Origin => [own, ""],
+            UpstreamHost::Literal(host) => [host.to_str().unwrap_or_default(), own],
+        };
+        let inner = inner.map(|name| {
+            if name.eq_ignore_ascii_case(outer) {
+                ""
+            } else {
+                name
+            }
+        });
+        let added = [
+            &*origin.path_prefix,
+            route.add_prefix.as_deref().unwrap_or_default(),
+        ];
+        let stripped = route.strip_prefix.as_deref().unwrap_or_default();
+        let paths = route.rewrite.is_none() && (!stripped.is_empty() || added != ["", ""]);
+        if inner == ["", ""] && !paths {
+            return None;
+        }
+        let host = outer.get(..admit::host_length(authority)).unwrap_or(outer);
+        Some(Self {
+            inner,
+            inner_scheme: origin.scheme,
+            outer,
+            outer_host: host,
+            outer_scheme: scheme,
+            added,
+            stripped,
+            paths,
+        })
+    }
+
+    /// Rewrites what a response says of its origin's URLs. `own`: whatever of `Location` and `Content-Location` is replaced.
+    pub fn apply(&self, headers: &mut HeaderMap, own: &mut HeaderMap) {
+        for name in [header::LOCATION, header::CONTENT_LOCATION] {
+            let header::Entry::Occupied(mut lines) = headers.entry(name.clone()) else {
+                continue;
+            };
+            for line in lines.iter_mut() {
+                if let Some(outer) = line.to_str().ok().and_then(|url| self.url(url))
+                    && let Ok(outer) = HeaderValue::from_str(&outer)
+                {
+                    own.append(name.clone(), std::mem::replace(line, outer));
+                }
+            }
+        }
+        if let header::Entry::Occupied(mut lines) = headers.entry(REFRESH) {
+            for line in lines.iter_mut() {
+                if let Some(outer) = line.to_str().ok().and_then(|value| self.refresh(value))
+                    && let Ok(outer) = HeaderValue::from_str(&outer)
+                {
+                    *line = outer;
+                }
+            }
+        }
+        if let header::Entry::Occupied(mut lines) = headers.entry(header::SET_COOKIE) {
+            for line in lines.iter_mut() {
+                if let Some(outer) = self.cookie(line.as_bytes())
+                    && let Ok(outer) = HeaderValue::from_bytes(&outer)
+                {
+                    *line = outer;
+                }
+            }
+        }
+    }
+
+    /// The viewer's form of a URL reference; `None` where it stays.
+    fn url(&self, reference: &str) -> Option<String> {
+        let reference = reference.trim_matches([' ', '\t']);
+        let (scheme, after) = match reference.strip_prefix("//") {
+            // A reference without a scheme has that of the request, which the origin saw as its own (RFC 3986 §4.2).
+            Some(after) => (None, after),
+            None => match reference.split_once("://") {
+                Some((scheme, after)) if scheme.eq_ignore_ascii_case("http") => {
+                    (Some(Scheme::Http), after)
+                }
+                Some((scheme, after)) if scheme.eq_ignore_ascii_case("https") => {
+                    (Some(Scheme::Https), after)
+                }
+                _ => return self.reference(reference),
+            },
+        };
+        let end = after.find(['/', '?', '#', '\\']).unwrap_or(after.len());
+        let (authority, rest) = after.split_at_checked(end)?;
+        if !self.is_inner(authority, scheme.unwrap_or(self.inner_scheme)) {
+            return None;
+        }
+        let (path, rest) = rest.split_at_checked(rest.find(['?', '#']).unwrap_or(rest.len()))?;
+        let path = match self.path(if path.is_empty() { "/" } else { path }) {
+            Mapped::Stays if path.is_empty() => Cow::Borrowed(""),
+            Mapped::Stays => Cow::Borrowed(path),
+            Mapped::To(outer) => Cow::Owned(outer),
+            // The viewer cannot reach it by any URL.
+            Mapped::Outside => return None,
+        };
+        Some(match scheme {
+            None => format!("//{}{path}{rest}", self.outer),
+            // The scheme that the origin was asked by stands for the viewer's; another one is meant, as in a redirect to https,
+            // whose port is its own.
+            Some(scheme) if scheme == self.inner_scheme || scheme == self.outer_scheme => {
+                format!(
+                    "{}://{}{path}{rest}",
+                    self.outer_scheme.as_str(),
+                    self.outer
+                )
+            }
+            Some(scheme) => format!("{}://{}{path}{rest}", scheme.as_str(), self.outer_host),
+        })
+    }
+
+    /// A reference without an authority. Only a path from the root can be mapped; any other is relative to the viewer's URL.
+    fn reference(&self, reference: &str) -> Option<String> {
+        if !reference.starts_with('/') {
+            return None;
+        }
+        let end = reference.find(['?', '#']).unwrap_or(reference.len());
+        let (path, rest) = reference.split_at_checked(end)?;
+        match self.path(path) {
+            // What is left of a path must not be read as a host (RFC 3986 §4.2), nor `\` as `/`, as browsers do.
+            Mapped::To(outer) if outer.starts_with("//") || outer.starts_with("/\\") => {
+                Some(format!("/.{outer}{rest}"))
+            }
+            Mapped::To(outer) => Some(format!("{outer}{rest}")),
+            Mapped::Stays | Mapped::Outside => None,
+        }
+    }
+
+    /// `5; url=/next` (HTML, "shared declarative refresh steps"; no RFC has it).
+    fn refresh(&self, value: &str) -> Option<String> {
+        let at = value.find([';', ','])? + 1;
+        let (before, after) = value.split_at_checked(at)?;
+        let target = after.trim_start();
+        let rest = match target.get(..3) {
+            Some(name) if name.eq_ignore_ascii_case("url") => target.get(3..)?.trim_start(),
+            _ => return None,
+        };
+        let url = rest.strip_prefix('=')?.trim_start();
+        let (quote, url) = match url.as_bytes().first() {
+            Some(b'"') => ("\"", url.get(1..)?),
+            Some(b'\'') => ("'", url.get(1..)?),
+            _ => ("", url),
+        };
+        let end = if quote.is_empty() {
+            url.trim_end().len()
+        } else {
+            url.find(quote).unwrap_or(url.len())
+        };
+        let outer = self.url(url.get(..end)?)?;
+        Some(format!("{before} url={quote}{outer}{quote}"))
+    }
+
+    /// A cookie whose attributes name the inner host or path; `None` where it stays.
+    fn cookie(&self, line: &[u8]) -> Option<Vec<u8>> {
+        let mut parts = line.split(|&byte| byte == b';');
+        let pair = parts.next()?;
+        let name = pair.trim_ascii_start();
+        let prefixed = |prefix: &[u8]| {
+            name.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        // Their names promise what the attributes are; a browser drops them when these are others (RFC 6265bis §4.1.3).
+        if prefixed(b"__Host-") || prefixed(b"__Secure-") {
+            return None;
+        }
+        let mut out = pair.to_vec();
+        let mut changed = false;
+        for part in parts {
+            let (name, value) = match part.iter().position(|&byte| byte == b'=') {
+                Some(at) => (part.get(..at)?, part.get(at + 1..)?),
+                None => (part, &b""[..]),
+            };
+            let (name, value) = (name.trim_ascii(), value.trim_ascii());
+            if name.eq_ignore_ascii_case(b"domain") && self.is_inner_domain(value) {
+                changed = true;
+                continue;
+            }
+            out.push(b';');
+            let path = std::str::from_utf8(value)
+                .ok()
+                .filter(|path| name.eq_ignore_ascii_case(b"path") && path.starts_with('/'));
+            match path.map(|path| self.path(path)) {
+                Some(Mapped::To(outer)) => {
+                    changed = true;
+                    // `/shop/` would not be sent to `/shop` (RFC 6265 §5.1.4).
+                    let outer = match outer.strip_suffix('/') {
+                        Some(shorter)
+                            if !shorter.is_empty() && (value == b"/" || !value.ends_with(b"/")) =>
+                        {
+                            shorter
+                        }
+                        _ => &outer,
+                    };
+                    out.extend_from_slice(b" Path=");
+                    out.extend_from_slice(outer.as_bytes());
+                }
+                _ => out.extend_from_slice(part),
+            }
+        }
+        changed.then_some(out)
+    }
+
+    fn is_inner(&self, authority: &str, scheme: Scheme) -> bool {
+        let default = format!(":{}", scheme.port());
+        let authority = authority.strip_suffix(&default).unwrap_or(authority);
+        self.inner
+            .iter()
+            .any(|inner| !inner.is_empty() && inner.eq_ignore_ascii_case(authority))
+    }
+
+    fn is_inner_domain(&self, domain: &[u8]) -> bool {
+        let domain = domain.strip_prefix(b".").unwrap_or(domain);
+        self.inner
+            .iter()
+            .filter(|inner| !inner.is_empty())
+            .any(|inner| {
+                let host = match inner.rsplit_once(':') {
+                    Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+                    _ => inner,
+                };
+                // One host with two names of its own, of which the viewer knows one.
+                host.as_bytes().eq_ignore_ascii_case(domain)
+                    && !host.eq_ignore_ascii_case(self.outer_host)
+            })
+    }
+
+    /// The viewer's path for one at the origin: the prefixes that were put before it go, the one that was taken off returns.
+    fn path(&self, path: &str) -> Mapped {
+        if !self.paths {
+            return Mapped::Stays;
+        }
+        let mut rest = path;
+        for prefix in self.added.iter().filter(|prefix| !prefix.is_empty()) {
+            match below(rest, prefix) {
+                Some(after) => rest = after,
+                // The origin may have mapped it already.
+                None if !self.stripped.is_empty() && below(path, self.stripped).is_some() => {
+                    return Mapped::Stays;
+                }
+                None => return Mapped::Outside,
+            }
+        }
+        if self.stripped.is_empty() {
+            return Mapped::To(rest.to_owned());
+        }
+        if self.added == ["", ""] && below(path, self.stripped).is_some() {
+            return Mapped::Stays;
+        }
+        Mapped::To(format!("{}{rest}", self.stripped))
+    }
+}
+
+enum Mapped {
+    Stays,
+    To(String),
+    /// No URL of the viewer leads there.
+    Outside,
+}
+
+/// What follows a prefix that ends where a segment does.
+fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
+    match path.strip_prefix(prefix)? {
+        "" => Some("/"),
+        rest if rest.starts_with('/') => Some(rest),
+        _ => None,
+    }
+}
