@@ -33,6 +33,7 @@ from edgerouter.routes import (
     HeaderValues,
     Hook,
     Phase,
+    Preflight,
     Redirect,
     Respond,
     Rewrite,
@@ -193,6 +194,7 @@ class Edge(Purging):
         forward: ForwardPolicy | Mapping[str, Any] | None = None,
         cache: CachePolicy = STANDARD,
         auth: Jwt | None = None,
+        preflight: Preflight = "token",
         experiment: Experiment | Collection[Experiment] = (),
         errors: Mapping[int, str] | None = None,
         compress: bool = False,
@@ -212,6 +214,8 @@ class Edge(Purging):
         ``forward``  which query parameters, headers and cookies go to the origin
         ``cache``  how responses are stored and reused
         ``auth``  the token that a request must bring
+        ``preflight``  ``"origin"``: OPTIONS with ``Origin`` and ``Access-Control-Request-Method`` goes to the origin
+            without a token, cookies and identity; ``"token"``: it is refused without one
         ``experiment``  one or several experiments
         ``errors``  pages for error statuses, as in ``{404: "/404.html"}``
         ``compress``  reserved for compression at the edge
@@ -239,6 +243,7 @@ class Edge(Purging):
                 forward=forward,
                 cache=cache,
                 auth=auth,
+                preflight=preflight,
                 experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                 errors=errors or {},
                 compress=compress,

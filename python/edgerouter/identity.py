@@ -19,9 +19,11 @@ from edgerouter.secrets import Secret, as_secret, secret_file
 __all__ = ["Algorithm", "Demands", "Jwt", "KeySource"]
 
 Hmac: TypeAlias = Literal["HS256", "HS384", "HS512"]
-Asymmetric: TypeAlias = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
+Asymmetric: TypeAlias = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 Algorithm: TypeAlias = Literal[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
 
 FORWARD: Mapping[str, str] = {"userId": "X-User-ID", "role": "X-User-Role"}

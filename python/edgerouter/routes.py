@@ -35,6 +35,8 @@ Phase: TypeAlias = Literal["viewer_request", "origin_request", "origin_response"
 
 ViewerPolicy: TypeAlias = Literal["allow-all", "https-only", "redirect-to-https"]
 """What is demanded of the viewer's connection."""
+Preflight: TypeAlias = Literal["token", "origin"]
+"""Whether a CORS preflight needs a token like any request, or goes to the origin without identity."""
 
 RedirectStatus: TypeAlias = Literal[301, 302, 303, 307, 308]
 
@@ -218,6 +220,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
     forward: ForwardPolicy | Mapping[str, Any] | None = None
     cache: CachePolicy = STANDARD
     auth: Jwt | None = None
+    preflight: Preflight = "token"
     experiments: Collection[Experiment] = ()
     errors: Mapping[int, str] = {}
     compress: bool = False
@@ -243,6 +246,9 @@ class Route(_Pattern, frozen=True, kw_only=True):
         check.instance("forward", ForwardPolicy, optional=True)
         check.instance("cache", CachePolicy)
         check.instance("auth", Jwt, optional=True)
+        check.choice("preflight", get_args(Preflight))
+        if self.preflight == "origin" and self.auth is None:
+            check.fail("preflight", "does nothing without auth: a preflight goes to the origin anyway")
         self._check_experiments(check)
         self._check_errors(check)
         check.flag("compress")

@@ -130,8 +130,9 @@ def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
             for name, value in values.items():
                 if isinstance(value, dict):
                     yield values, name
-                elif isinstance(value, list):
-                    yield from ((value, at) for at, item in enumerate(value) if isinstance(item, dict))
+                elif isinstance(value, (list, tuple)):
+                    values[name] = items = list(value)
+                    yield from ((items, at) for at, item in enumerate(items) if isinstance(item, dict))
     for route in _dicts(plan.get("routes")):
         auth = route.get("auth")
         keys = auth.get("keys") if isinstance(auth, dict) else None

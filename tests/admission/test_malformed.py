@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from edgerouter import Context, Edge, Jwt, Request, Response, cache
+from edgerouter import Context, Edge, Jwt, Request, Respond, Response, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply
@@ -368,3 +368,28 @@ def test_a_path_that_lenient_servers_read_as_a_guarded_one_is_refused(
         if status == 200:
             assert answer.body.decode() == path
     assert len(origin.requests) == 3
+
+
+def test_a_path_that_lenient_servers_read_as_a_blocked_one_is_refused(
+    origin: Origin, serve: Callable[[Edge], Running]
+) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url))
+    edge.route("/admin/*", respond=Respond(status=403, body="no"))
+    edge.route("/old/*", redirect="/new/")
+    base = serve(edge).url
+    for path, status in (
+        ("/admin/x", 403),
+        ("//admin/x", 400),
+        ("/;/admin/x", 400),
+        ("/%2Fadmin/x", 400),
+        ("/x/..;/admin/x", 400),
+        ("/admin//x", 403),
+        ("/old/x", 302),
+        ("//old/x", 400),
+        ("/x//y", 404),
+    ):
+        data = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+        (answer,) = responses(exchange(base, data))
+        assert answer.status == status, path
+    assert [seen.target for seen in origin.requests] == ["/x//y"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import jwt as pyjwt
+import pytest
 
-from edgerouter import Edge, Experiment
+from edgerouter import Edge, Experiment, Jwt
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
@@ -120,3 +123,42 @@ def test_switching_off_takes_effect_at_reload(
     running.reload(plan(0))
     client.cookies.clear()
     assert client.get("/", headers={"cookie": "ab-variant=treatment"}).text == "control"
+
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("fields", "settings", "vary"),
+    [
+        ({}, {}, ["cookie"]),
+        ({"Vary": "Accept"}, {}, ["Accept", "cookie"]),
+        ({"Vary": "accept, COOKIE"}, {}, ["accept, COOKIE"]),
+        ({}, {"by": "header:X-Visitor"}, ["x-visitor"]),
+    ],
+)
+def test_caches_behind_are_told_what_chose_the_variant(
+    origin: Origin, site: Site, fields: dict[str, str], settings: dict[str, Any], vary: list[str]
+) -> None:
+    origin.default = Reply(200, {"Cache-Control": "max-age=60", **fields}, "page")
+    client = site(experiment=home(**settings))
+    headers = {"cookie": "ab-variant=control", "x-visitor": "1", "accept": "*/*"}
+    for _ in range(2):
+        assert client.get("/", headers=headers).headers.get_list("vary") == vary
+    assert origin.count() == 1, "no stored field selects by it"
+    # Another cookie with the same variant is the same stored response.
+    client.get("/", headers={**headers, "cookie": "ab-variant=control; other=1"})
+    assert origin.count() == (2 if "COOKIE" in str(fields) else 1)
+
+
+def test_what_a_claim_chose_is_private_behind(origin: Origin, site: Site) -> None:
+    origin.default = Reply(
+        200, {"Cache-Control": "public, max-age=60, s-maxage=90", "CDN-Cache-Control": "max-age=99"}, "page"
+    )
+    client = site(experiment=home(by="sub"), auth=Jwt.hs256(SECRET, shared=True))
+    token = pyjwt.encode({"sub": "u", "exp": int(time.time()) + 60}, SECRET, algorithm="HS256")
+    for _ in range(2):
+        response = client.get("/", headers={"authorization": f"Bearer {token}"})
+        assert response.headers["cache-control"] == "max-age=60, private"
+        assert "cdn-cache-control" not in response.headers
+    assert origin.count() == 1

@@ -171,6 +171,7 @@ PRIVATE: dict[str, Any] = {
     "RS": rsa.generate_private_key(65537, 2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
     "ES384": ec.generate_private_key(ec.SECP384R1()),
+    "ES512": ec.generate_private_key(ec.SECP521R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate(),
 }
 
@@ -184,7 +185,7 @@ def pem_of(key: Any) -> str:
     return str(key.public_key().public_bytes(serialization.Encoding.PEM, form).decode())
 
 
-ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
+ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
@@ -216,7 +217,7 @@ def jwks_of(**keys: Any) -> str:
             algorithm = "RS256"
             data = json.loads(pyjwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
         elif isinstance(key, ec.EllipticCurvePrivateKey):
-            algorithm = "ES256" if key.curve.name == "secp256r1" else "ES384"
+            algorithm = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}[key.curve.name]
             data = json.loads(pyjwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
         else:
             algorithm = "EdDSA"
@@ -240,6 +241,16 @@ def test_keys_from_a_jwks_url_are_fetched_kept_and_refreshed(
     issuer.kill()
     three = pyjwt.encode(GOOD | {"sub": "again"}, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
     assert client.get("/", headers=bearer(three)).status_code == 200
+
+
+def test_es512_by_key_set(second: Origin, api: Callable[..., httpx.Client]) -> None:
+    second.on("/keys", lambda seen: Reply(200, {}, jwks_of(big=PRIVATE["ES512"])))
+    client = api(Jwt.jwks(f"{second.url}/keys", cooldown=1))
+    big = pyjwt.encode(GOOD, PRIVATE["ES512"], algorithm="ES512", headers={"kid": "big"})
+    wait_until(lambda: client.get("/", headers=bearer(big)).status_code == 200, what="the key set")
+    other = ec.generate_private_key(ec.SECP521R1())
+    forged = pyjwt.encode(GOOD, other, algorithm="ES512", headers={"kid": "big"})
+    assert client.get("/", headers=bearer(forged)).status_code == 403
 
 
 def test_without_any_usable_key_503_never_401(second: Origin, api: Callable[..., httpx.Client]) -> None:

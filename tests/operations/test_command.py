@@ -81,8 +81,10 @@ def test_check_advises_on_what_is_dangerous(app: str) -> None:
         ("/secure/*", "https", "warning"),
         ("/api/*", "weak-secret", "warning"),
         ("/api/*", "auth-without-https", "info"),
+        ("/api/*", "preflight", "info"),
         ("/shared/*", "shared-identity", "warning"),
         ("/shared/*", "auth-without-https", "info"),
+        ("/shared/*", "preflight", "info"),
         ("/bare/*", "tls", "warning"),
         ("/never", "unreachable", "warning"),
     }

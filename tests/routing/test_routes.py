@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Context, Edge, ForwardPolicy, HeaderPolicy, Request, cache
+from edgerouter import Context, Edge, ForwardPolicy, HeaderPolicy, Request, Response, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
@@ -129,6 +129,9 @@ def test_viewer_policies_and_a_trusted_proxy(origin: Origin, serve: Serve, clien
         ) == expected
         plain = client.get("/a?b=c", headers={"host": "shop.example"})
         assert (plain.status_code, plain.headers["location"]) == (301, "https://shop.example/a?b=c")
+        for port, kept in (("80", ""), ("443", ""), ("8443", ":8443")):
+            response = client.get("/a", headers={"host": f"shop.example:{port}"})
+            assert response.headers["location"] == f"https://shop.example{kept}/a", "RFC 6797 §8.3"
         assert client.post("/a", headers={"host": "shop.example"}).status_code == 308
         assert client.get("/only/a").status_code == 403
 
@@ -236,6 +239,7 @@ def test_only_trusted_proxies_say_who_asks_and_how(
     assert seen.get("x-client") == f"{client} {proto}"
     assert seen.all("x-forwarded-for") == [chain]
     assert seen.all("x-forwarded-proto") == [proto]
+    assert seen.all("x-forwarded-host") == ["other" if proto == "https" else httpx.URL(base).netloc.decode()]
 
 
 def test_a_parameter_never_leads_to_another_host(table: Callable[..., httpx.Client]) -> None:
@@ -248,3 +252,44 @@ def test_a_parameter_never_leads_to_another_host(table: Callable[..., httpx.Clie
     ):
         data = b"GET " + sent + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         assert responses(exchange(base, data))[0].get("location") == location
+
+
+def test_the_host_that_a_trusted_proxy_was_asked_for_goes_on_and_is_in_the_key(
+    origin: Origin, serve: Serve, client_for: ClientFor
+) -> None:
+    def echo(seen: Seen) -> Reply:
+        host = seen.get("x-forwarded-host")
+        return Reply(200, {"Cache-Control": "max-age=60", "Content-Location": f"http://inner/{host}"}, str(host))
+
+    origin.default = echo
+    edge = Edge("test", trusted_proxies=["127.0.0.0/8"])
+    edge.route("/*", to=edge.origin("first", origin.url, host="inner"))
+    client = client_for(serve(edge))
+    for _ in range(2):
+        for said, seen in (
+            ("a.example", "a.example"),
+            ("B.Example:80", "b.example"),
+            ("c.example:8080", "c.example:8080"),
+            ("evil, d.example", "d.example"),
+            ("not a host", "edge.example"),
+        ):
+            response = client.get("/page", headers={"host": "edge.example", "x-forwarded-host": said})
+            assert response.text == seen
+            assert response.headers["content-location"] == f"http://{seen}/{seen}"
+    assert origin.count() == 5
+
+
+def test_the_url_of_a_request_keeps_its_port(origin: Origin, serve: Serve, client_for: ClientFor) -> None:
+    edge = Edge("test")
+
+    @edge.function("/url")
+    def url(request: Request, ctx: Context) -> Response:
+        return Response.text(f"{request.url} {request.host}")
+
+    client = client_for(serve(edge))
+    for host, seen in (
+        ("shop.example:8443", "http://shop.example:8443/url?a=b shop.example"),
+        ("shop.example:80", "http://shop.example/url?a=b shop.example"),
+        ("[::1]:8080", "http://[::1]:8080/url?a=b [::1]"),
+    ):
+        assert client.get("/url?a=b", headers={"host": host}).text == seen

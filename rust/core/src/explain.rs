@@ -146,6 +146,9 @@ fn authorization(route: &Route, asked: &Asked, claims: Option<&Claims>) -> Autho
 struct Asked {
     method: Method,
     host: String,
+    /// The host that the viewer asked for, of a trusted proxy where there is one.
+    outer: String,
+    /// Its port.
     port: Option<u16>,
     target: PathAndQuery,
     headers: HeaderMap,
@@ -156,7 +159,7 @@ impl Asked {
     fn base(&self) -> Base<'_> {
         Base {
             scheme: self.client.scheme,
-            host: &self.host,
+            host: &self.outer,
             port: self.port,
         }
     }
@@ -372,7 +375,9 @@ fn https(route: &Route, asked: &Asked, steps: &mut Steps) -> Option<()> {
         ),
         Https::Redirect => {
             let status = viewer::https_redirect_status(&asked.method).as_u16();
-            let location = viewer::https_location(&asked.host, &asked.target);
+            let port = asked.port.map(|port| format!(":{port}"));
+            let authority = format!("{}{}", asked.outer, port.unwrap_or_default());
+            let location = viewer::https_location(&authority, &asked.target);
             let location = location
                 .as_ref()
                 .map(|value| String::from_utf8_lossy(value.as_bytes()))

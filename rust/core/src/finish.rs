@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 pub use crate::http::framing::fit::bodiless;
 use crate::{
     admit,
-    http::{date, range::Range, via::Via},
+    experiment::{By, Experiment},
+    http::{date, list, range::Range, via::Via},
 };
 
 /// Prepares an origin's header section to be sent on or stored: hop-by-hop fields end here (RFC 9110 §7.6.1) and
@@ -14,6 +15,66 @@ use crate::{
 pub fn received(headers: &mut HeaderMap, version: Version, via: &Via) {
     admit::strip_hop_by_hop(headers);
     via.append(headers, version);
+}
+
+/// Tells caches behind this one what an experiment chose a response by (RFC 9110 §12.5.5): the cookie, or a field. What a
+/// verified claim chose is for its holder alone (RFC 9111 §5.2.2.7). Never part of what is stored here: the key has the
+/// variant itself.
+pub fn experiments<'e>(
+    headers: &mut HeaderMap,
+    experiments: impl Iterator<Item = &'e Experiment>,
+    targets: &[HeaderName],
+) {
+    for experiment in experiments {
+        match &experiment.by {
+            By::Chance => vary(headers, &header::COOKIE),
+            By::Header(name) => vary(headers, name),
+            By::Claim(_) => private(headers, targets),
+        }
+    }
+}
+
+fn vary(headers: &mut HeaderMap, name: &HeaderName) {
+    let named = headers
+        .get_all(header::VARY)
+        .iter()
+        .flat_map(|line| list(line.as_bytes()))
+        .any(|member| member == b"*" || member.eq_ignore_ascii_case(name.as_str().as_bytes()));
+    if !named {
+        headers.append(header::VARY, HeaderValue::from(name.clone()));
+    }
+}
+
+/// Fields for caches between speak alone where they understand them (RFC 9213 §2.1), so they go.
+fn private(headers: &mut HeaderMap, targets: &[HeaderName]) {
+    let of_cdns = [
+        HeaderName::from_static("cdn-cache-control"),
+        HeaderName::from_static("surrogate-control"),
+    ];
+    for name in targets.iter().chain(&of_cdns) {
+        headers.remove(name);
+    }
+    let mut kept: Vec<u8> = Vec::new();
+    for line in headers.get_all(header::CACHE_CONTROL) {
+        for member in list(line.as_bytes()) {
+            let name = member
+                .split(|&byte| byte == b'=')
+                .next()
+                .unwrap_or_default();
+            // `private="field"` would leave the rest to everybody.
+            if [&b"public"[..], b"s-maxage", b"private"]
+                .iter()
+                .any(|shared| name.trim_ascii().eq_ignore_ascii_case(shared))
+            {
+                continue;
+            }
+            kept.extend_from_slice(member);
+            kept.extend_from_slice(b", ");
+        }
+    }
+    kept.extend_from_slice(b"private");
+    let value = HeaderValue::from_bytes(&kept).unwrap_or(HeaderValue::from_static("private"));
+    headers.insert(header::CACHE_CONTROL, value);
 }
 
 /// A response without a date, or with one that cannot be read, was made when it came (RFC 9110 §6.6.1).

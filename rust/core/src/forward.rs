@@ -106,6 +106,16 @@ pub const REWRITING: [HeaderName; 9] = [
     HeaderName::from_static("x-rewrite-url"),
 ];
 
+/// Makes a preflight that was let through without a token what it says it is: credentials are nobody's, and no field turns it
+/// into another method or URL.
+pub fn preflight(headers: &mut HeaderMap) {
+    headers.remove(header::AUTHORIZATION);
+    headers.remove(header::COOKIE);
+    for name in REWRITING {
+        headers.remove(name);
+    }
+}
+
 /// Removes what would make the origin answer for another URL or method than the one whose response is stored, unless
 /// the route asks for the field by name or has it in its key. Proxies in front hand on what a client sent, so that goes
 /// for theirs, too.

@@ -20,7 +20,7 @@ const REFRESH: HeaderName = HeaderName::from_static("refresh");
 /// The inner names of one origin on one route, and the outer ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Outward<'a> {
-    /// Names that the origin may call itself by; none where it is told the viewer's.
+    /// Names that the origin may call itself by and the viewer does not.
     inner: [&'a str; 2],
     inner_scheme: Scheme,
     outer: &'a str,
@@ -35,20 +35,22 @@ pub struct Outward<'a> {
 }
 
 impl<'a> Outward<'a> {
-    /// `None` where the origin's names are the viewer's, or the origin's settings leave them as they are.
+    /// `sent` is the host that the edge was asked for, `viewer` the one that the viewer asked for. `None` where the origin's
+    /// names are the viewer's, or the origin's settings leave them as they are.
     pub fn new(
         origin: &'a Origin,
         route: &'a Route,
-        authority: &'a HeaderValue,
+        sent: &'a HeaderValue,
+        viewer: &'a HeaderValue,
         scheme: Scheme,
     ) -> Option<Self> {
         if !origin.rewrite_urls {
             return None;
         }
-        let outer = authority.to_str().ok()?;
+        let outer = viewer.to_str().ok()?;
         let own = origin.authority.as_str();
         let inner = match &origin.upstream_host {
-            UpstreamHost::Viewer => ["", ""],
+            UpstreamHost::Viewer => [sent.to_str().unwrap_or_default(), ""],
             UpstreamHost::Origin => [own, ""],
             UpstreamHost::Literal(host) => [host.to_str().unwrap_or_default(), own],
         };
@@ -68,7 +70,7 @@ impl<'a> Outward<'a> {
         if inner == ["", ""] && !paths {
             return None;
         }
-        let host = outer.get(..admit::host_length(authority)).unwrap_or(outer);
+        let host = outer.get(..admit::host_length(viewer)).unwrap_or(outer);
         Some(Self {
             inner,
             inner_scheme: origin.scheme,

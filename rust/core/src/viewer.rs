@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 
 use crate::plan::{
     Redirect, Route, Scheme, ViewerPolicy,
@@ -32,6 +32,15 @@ pub fn https(policy: ViewerPolicy, scheme: Scheme) -> Https {
     }
 }
 
+/// Whether a request asks if a cross-origin one may be sent (Fetch §4.8, "CORS-preflight fetch"). One that carries content is
+/// none: browsers send none with it.
+pub fn is_preflight(method: &Method, headers: &HeaderMap, has_body: bool) -> bool {
+    *method == Method::OPTIONS
+        && !has_body
+        && headers.contains_key(header::ORIGIN)
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
 /// 301 where every client repeats the method anyway; else 308, which forbids to change it (RFC 9110 §15.4.9).
 pub fn https_redirect_status(method: &Method) -> StatusCode {
     if matches!(*method, Method::GET | Method::HEAD) {
@@ -41,8 +50,10 @@ pub fn https_redirect_status(method: &Method) -> StatusCode {
     }
 }
 
-/// The same URL over https, on the standard port. `None`: the host can't stand in a field.
-pub fn https_location(host: &str, target: &PathAndQuery) -> Option<HeaderValue> {
+/// The same URL over https. A port other than that of http is kept, as browsers keep it when they turn to https by themselves
+/// (RFC 6797 §8.3). `None`: the host can't stand in a field.
+pub fn https_location(authority: &str, target: &PathAndQuery) -> Option<HeaderValue> {
+    let host = authority.strip_suffix(":443").unwrap_or(authority);
     if host.is_empty() {
         return None;
     }

@@ -40,6 +40,8 @@ pub struct RequestHead {
     pub method: Method,
     pub scheme: Scheme,
     pub host: Arc<str>,
+    /// Where it is not the scheme's own.
+    pub port: Option<u16>,
     /// Normalised path, percent-encoded, starts with `/`.
     pub path: String,
     /// Without the `?`.

@@ -39,12 +39,8 @@ impl Asked {
     fn of(py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<Self> {
         if let Ok(request) = given.cast::<Request>() {
             let head = request.get().edit(|parts| parts.head.clone())?;
-            // One that a callable made may have a port.
-            let (host, port) = match head.host.rsplit_once(':') {
-                Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-                _ => (&*head.host, None),
-            };
-            let place = Place::new(head.scheme, host, port, &head.path, head.query.as_deref());
+            let (host, query) = (&*head.host, head.query.as_deref());
+            let place = Place::new(head.scheme, host, head.port, &head.path, query);
             return Ok(Self {
                 place: place.map_err(|error| errors::cache(py, &error.to_string()))?,
                 method: head.method,

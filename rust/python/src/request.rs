@@ -125,14 +125,11 @@ impl Request {
         if let Some(given) = headers {
             headers::fill(&mut fields, given)?;
         }
-        let host = match place.port {
-            Some(port) => format!("{}:{port}", place.host),
-            None => place.host,
-        };
         let head = RequestHead {
             method,
             scheme: place.scheme,
-            host: host.into(),
+            host: place.host.into(),
+            port: place.port,
             path: place.path,
             query: place.query,
             headers: fields,
@@ -227,9 +224,10 @@ impl Request {
                 None => ("", ""),
             };
             format!(
-                "{}://{}{}{mark}{query}",
+                "{}://{}{}{}{mark}{query}",
                 scheme_of(head.scheme),
                 head.host,
+                head.port.map(|port| format!(":{port}")).unwrap_or_default(),
                 head.path
             )
         })

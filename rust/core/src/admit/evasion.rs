@@ -2,14 +2,14 @@
 //!
 //! `//api/me`, `/x%2F..%2Fapi/me` and `/;v=1/api/me` are not below `/api/`, and many servers take them for `/api/me`:
 //! they merge slashes, decode `%2F`, drop path parameters, or decode twice. Changing such a path would break those for
-//! whom it is right; so it is left alone, unless the lenient reading leads to a token or a hook that the strict one
-//! does not meet.
+//! whom it is right; so it is left alone, unless the lenient reading leads to a token, a hook, a redirect or a fixed response
+//! that the strict one does not meet: the latter two keep viewers from what an origin has there.
 
 use std::borrow::Cow;
 
 use crate::{
     http::uri::normalise_path,
-    plan::{Plan, Route, matcher::Probe},
+    plan::{Plan, Route, Target, matcher::Probe},
 };
 
 /// The route that a lenient server's reading of the path would take, where its guard is not that of `route`.
@@ -23,18 +23,25 @@ pub fn evades<'p>(plan: &'p Plan, route: &Route, probe: &Probe<'_>) -> Option<&'
         .router
         .find(&plan.routes, &other)
         .and_then(|id| plan.route(id))?;
-    let token = other.auth.is_some() && other.id != route.id;
-    let hooked = || {
-        other.hooks.viewer_request.iter().any(|hook| {
-            let here = hook
-                .host
-                .as_ref()
-                .is_none_or(|host| host.matches(probe.host));
-            let there = hook.always || hook.pattern.matches(&path);
-            here && there && !hook.pattern.matches(probe.path)
-        })
-    };
-    (token || hooked()).then_some(other)
+    if other.id == route.id {
+        return hooked(other, probe, &path).then_some(other);
+    }
+    let blocks = matches!(other.target, Target::Redirect(_) | Target::Respond(_))
+        // A fixed answer here is no way round another one.
+        && !matches!(route.target, Target::Redirect(_) | Target::Respond(_));
+    (other.auth.is_some() || blocks || hooked(other, probe, &path)).then_some(other)
+}
+
+/// Whether a hook that runs for the lenient reading does not run for the strict one.
+fn hooked(other: &Route, probe: &Probe<'_>, lenient: &str) -> bool {
+    other.hooks.viewer_request.iter().any(|hook| {
+        let here = hook
+            .host
+            .as_ref()
+            .is_none_or(|host| host.matches(probe.host));
+        let there = hook.always || hook.pattern.matches(lenient);
+        here && there && !hook.pattern.matches(probe.path)
+    })
 }
 
 /// How often an escape may hide another.
@@ -135,6 +142,9 @@ mod tests {
                 "routes": [
                     {"pattern": "/*", "to": "o"},
                     {"pattern": "/admin/own/*", "to": "o"},
+                    {"pattern": "/shut/*", "respond": {"status": 403, "body": "no"}},
+                    {"pattern": "/old/*", "redirect": {"location": "/new"}},
+                    {"pattern": "/new/*", "redirect": {"location": "/newer"}},
                     {"pattern": "/api/*", "to": "o", "auth": {"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}}},
                 ],
             }))
@@ -153,6 +163,13 @@ mod tests {
             ("//admin/x", true),
             ("/admin//own/x", false),
             ("//admin/own/x", true),
+            ("/shut/x", false),
+            ("//shut/x", true),
+            ("/;/shut/x", true),
+            ("/x%2F..%2Fshut/x", true),
+            ("/shut//x", false),
+            ("//old/x", true),
+            ("/new/..%2Fold/x", false),
         ] {
             let probe = Probe {
                 host: "h",

@@ -178,8 +178,21 @@ pub fn authority(head: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Refusa
             None => return Err(Refusal::BadHost),
         },
     };
+    spelled(named, scheme).ok_or(Refusal::BadHost)
+}
+
+/// Host and port that the viewer asked a trusted proxy for, where it says so in one way: as it says the scheme, in the last
+/// member.
+pub fn forwarded_host(headers: &HeaderMap, scheme: Scheme) -> Option<HeaderValue> {
+    let line = headers.get_all("x-forwarded-host").iter().next_back()?;
+    let last = line.as_bytes().rsplit(|&byte| byte == b',').next()?;
+    spelled(HeaderValue::from_bytes(last.trim_ascii()).ok()?, scheme)
+}
+
+/// An authority in its one spelling; `None`: it is none.
+fn spelled(named: HeaderValue, scheme: Scheme) -> Option<HeaderValue> {
     if !is_host(named.as_bytes()) {
-        return Err(Refusal::BadHost);
+        return None;
     }
     let bytes = named.as_bytes();
     let (host, after) = bytes
@@ -192,13 +205,13 @@ pub fn authority(head: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Refusa
         _ => false,
     };
     if plain && !host.iter().any(u8::is_ascii_uppercase) {
-        return Ok(named);
+        return Some(named);
     }
     let mut spelled = host.to_ascii_lowercase();
     if let Some(port) = port {
         spelled.extend_from_slice(format!(":{port}").as_bytes());
     }
-    HeaderValue::from_bytes(&spelled).map_err(|_| Refusal::BadHost)
+    HeaderValue::from_bytes(&spelled).ok()
 }
 
 /// The port that an authority names.

@@ -11,7 +11,9 @@ mod guard;
 
 pub(crate) use chunked::Chunked;
 pub use evasion::evades;
-pub use fields::{authority, host_length, plain_length, port, sanitise, strip_hop_by_hop, upgrade};
+pub use fields::{
+    authority, forwarded_host, host_length, plain_length, port, sanitise, strip_hop_by_hop, upgrade,
+};
 pub use guard::{GuardLimits, HeadGuard, Step};
 
 use http::StatusCode;

@@ -53,12 +53,20 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
         return bad(steps, "no usable Host (RFC 9110 §7.2)");
     };
     let mut headers = head.headers;
-    let host: String = authority
-        .to_str()
-        .ok()
-        .and_then(|text| text.get(..admit::host_length(&authority)))
-        .unwrap_or_default()
-        .to_owned();
+    let outer = client
+        .trusted_peer
+        .then(|| admit::forwarded_host(&headers, client.scheme))
+        .flatten()
+        .unwrap_or_else(|| authority.clone());
+    let host_of = |authority: &HeaderValue| -> String {
+        authority
+            .to_str()
+            .ok()
+            .and_then(|text| text.get(..admit::host_length(authority)))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let host = host_of(&authority);
     let before: Vec<HeaderName> = headers.keys().cloned().collect();
     admit::sanitise(&mut headers, &plan.edge_fields, client.trusted_peer);
     let Ok(path) = uri::normalise_path(url.path()) else {
@@ -109,7 +117,8 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
     Some(Asked {
         method,
         host,
-        port: admit::port(&authority),
+        outer: host_of(&outer),
+        port: admit::port(&outer),
         target,
         headers,
         client,

@@ -3,7 +3,8 @@
 use super::{Asked, Steps};
 use crate::{
     identity::jwt::{self, Claims, Extracted, TokenError},
-    plan::Route,
+    plan::{Preflight, Route},
+    viewer,
 };
 
 /// The claims where there are any; `None` ends the request.
@@ -17,6 +18,16 @@ pub(super) fn identify(
     let Some(policy) = &route.auth else {
         return Some(None);
     };
+    if route.preflight == Preflight::Origin
+        && viewer::is_preflight(&asked.method, &asked.headers, false)
+    {
+        steps.add(
+            PHASE,
+            "nobody",
+            "it is a preflight, and the route's preflight=\"origin\" lets it through without a token",
+        );
+        return Some(None);
+    }
     let refused = |steps: &mut Steps, error: Option<&TokenError>| {
         let (status, _) = jwt::challenge(policy, error);
         let reason = error.map_or_else(

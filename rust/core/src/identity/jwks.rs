@@ -154,6 +154,7 @@ fn read(jwk: &Members<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key>) {
         (Some("RSA"), _) => Family::Rsa,
         (Some("EC"), Some("P-256")) => Family::P256,
         (Some("EC"), Some("P-384")) => Family::P384,
+        (Some("EC"), Some("P-521")) => Family::P521,
         (Some("OKP"), Some("Ed25519")) => Family::Ed25519,
         _ => return,
     };
@@ -181,6 +182,7 @@ fn read(jwk: &Members<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key>) {
             Family::Rsa => rsa(algorithm, bytes("n"), bytes("e")),
             Family::P256 => point(algorithm, 32, bytes("x"), bytes("y")),
             Family::P384 => point(algorithm, 48, bytes("x"), bytes("y")),
+            Family::P521 => point(algorithm, 66, bytes("x"), bytes("y")),
             Family::Ed25519 => bytes("x")
                 .filter(|x| x.len() == 32)
                 .and_then(|x| Key::public(algorithm, &x)),

@@ -3,12 +3,13 @@
 //! Nothing here stops a plan. Each rule fires only where the plan says something unusual, names the danger and the way
 //! out. `docs/cli.md` lists the rules.
 
+use http::Method;
 use serde::Serialize;
 
 use crate::forward;
 
 use super::{
-    OriginId, Plan, Route, Select, SetCookiePolicy, Target, ViewerPolicy,
+    OriginId, Plan, Preflight, Route, Select, SetCookiePolicy, Target, ViewerPolicy,
     compile::{Piece, Template},
     table,
 };
@@ -65,6 +66,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         redirect(&mut advice);
         https(plan, &mut advice);
         secret(&mut advice);
+        preflight(&mut advice);
     }
     found
 }
@@ -246,6 +248,24 @@ fn secret(advice: &mut Advice<'_>) {
     }
 }
 
+/// Pages of other origins ask before they send a token, without one (Fetch §4.8).
+fn preflight(advice: &mut Advice<'_>) {
+    let route = advice.route;
+    let demands = route.auth.as_ref().is_some_and(|policy| !policy.optional);
+    let takes_options = route.methods.is_empty() || route.methods.contains(&Method::OPTIONS);
+    if demands
+        && takes_options
+        && route.preflight == Preflight::Token
+        && matches!(route.target, Target::Group(_))
+    {
+        advice.note(
+            "preflight",
+            "CORS preflights have no token and are refused: pages of other origins cannot call it",
+            "preflight=\"origin\" lets the origin answer them; leave it if only pages of this site call it",
+        );
+    }
+}
+
 /// Whether everything that `sent` chooses is chosen by `key`.
 fn covers(key: &Select, sent: &Select) -> bool {
     match (key, sent) {
@@ -379,18 +399,22 @@ mod tests {
             (json!({"to": "u"}), vec!["tls"]),
             (
                 json!({"to": "o", "auth": auth(json!({}))}),
-                vec!["auth-not-shared", "auth-without-https"],
+                vec!["auth-not-shared", "auth-without-https", "preflight"],
             ),
             (
                 json!({"to": "o", "viewer": "https-only", "auth": auth(json!({"shared": true}))}),
-                vec!["shared-identity"],
+                vec!["shared-identity", "preflight"],
             ),
             (
                 json!({"to": "o", "viewer": "https-only", "auth": auth(json!({})), "cache": {"claims": ["userId"]}}),
-                vec![],
+                vec!["preflight"],
             ),
             (
                 json!({"to": "o", "viewer": "https-only", "auth": auth(json!({})), "cache": {"enabled": false}}),
+                vec!["preflight"],
+            ),
+            (
+                json!({"to": "o", "viewer": "https-only", "preflight": "origin", "auth": auth(json!({})), "cache": {"enabled": false}}),
                 vec![],
             ),
         ] {

@@ -454,6 +454,7 @@ pub struct Route {
     /// under a condition, for a page in place of another. `None` where the URL alone tells.
     pub key_tag: Option<Arc<str>>,
     pub auth: Option<Arc<JwtPolicy>>,
+    pub preflight: Preflight,
     pub experiments: Vec<Experiment>,
     pub hooks: Hooks,
     pub errors: Vec<(StatusCode, Arc<str>)>,
@@ -518,6 +519,16 @@ pub enum ViewerPolicy {
     AllowAll,
     HttpsOnly,
     RedirectToHttps,
+}
+
+/// Whether a CORS preflight, which never has a token (Fetch §4.8), needs one on a route that demands it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preflight {
+    /// As any request: it is refused.
+    #[default]
+    Token,
+    /// It goes to the origin, without identity.
+    Origin,
 }
 
 /// Edits of a header section: `remove`, then `set`, then `add`.

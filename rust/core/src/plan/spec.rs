@@ -19,7 +19,7 @@ use ipnet::IpNet;
 
 use super::{
     CachePolicy, Condition, DiskCache, FailMode, HeaderEdits, HealthCheck, Limits, Predict,
-    Redirect, Scheme, Select, ViewerPolicy,
+    Preflight, Redirect, Scheme, Select, ViewerPolicy,
 };
 
 use crate::service_worker::ServiceWorker;
@@ -253,6 +253,7 @@ pub struct RouteSpec {
     pub forward: Option<ForwardSpec>,
     pub cache: CachePolicy,
     pub auth: Option<JwtSpec>,
+    pub preflight: Preflight,
     /// `auth` was given, readable or not.
     pub has_auth: bool,
     /// With the position in the declared list.

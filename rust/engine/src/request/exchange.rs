@@ -49,6 +49,8 @@ pub struct Exchange {
     /// The host that the viewer asked for and its port, in their one spelling.
     pub authority: HeaderValue,
     host_length: usize,
+    /// What a trusted proxy says that the viewer asked it for, where that is another host.
+    outer: Option<HeaderValue>,
     /// Path and query as the viewer asked for them, normalised, before any rewrite.
     pub viewer_path: PathAndQuery,
     pub client: Client,
@@ -145,6 +147,11 @@ impl Exchange {
             Ok(authority) => authority,
             Err(refusal) => return Err(refuse(&worker, refusal)),
         };
+        let outer = client
+            .trusted_peer
+            .then(|| admit::forwarded_host(&head.headers, client.scheme))
+            .flatten()
+            .filter(|outer| *outer != authority);
         let viewer_path = match normalised(&head.uri) {
             Ok(path) => path,
             Err(()) => return Err(refuse(&worker, Refusal::BadTarget)),
@@ -171,6 +178,7 @@ impl Exchange {
         Ok(Self {
             now: worker.clock.unix(started),
             host_length: admit::host_length(&authority),
+            outer,
             worker,
             live,
             conn,
@@ -218,11 +226,28 @@ impl Exchange {
 
     /// Where the URL points that the viewer asked for.
     pub fn base(&self) -> Base<'_> {
-        Base {
-            scheme: self.client.scheme,
-            host: self.host(),
-            port: admit::port(&self.authority),
+        let scheme = self.client.scheme;
+        match &self.outer {
+            None => Base {
+                scheme,
+                host: self.host(),
+                port: admit::port(&self.authority),
+            },
+            Some(outer) => Base {
+                scheme,
+                host: outer
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.get(..admit::host_length(outer)))
+                    .unwrap_or_default(),
+                port: admit::port(outer),
+            },
         }
+    }
+
+    /// Host and port in the URL that the viewer asked for, of a trusted proxy where there is one.
+    pub fn outer(&self) -> &HeaderValue {
+        self.outer.as_ref().unwrap_or(&self.authority)
     }
 
     pub fn probe(&self) -> Probe<'_> {
@@ -360,7 +385,7 @@ impl Exchange {
         let viewer = Viewer {
             peer: self.conn.address(),
             scheme: self.client.scheme,
-            authority: &self.authority,
+            authority: self.outer(),
             version: self.head.version,
         };
         forward::base(
@@ -387,6 +412,7 @@ impl Exchange {
             path_and_query: self.upstream_path(route),
             headers,
             authority: self.authority.clone(),
+            outer: self.outer().clone(),
             scheme: self.client.scheme,
             upgrade: upgrade.is_some(),
             hooks: self.hook_context(route),

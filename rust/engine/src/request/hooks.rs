@@ -3,7 +3,10 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use edgerouter_core::plan::{CallableId, FailMode, Hook, Route, Scheme};
+use edgerouter_core::{
+    admit,
+    plan::{CallableId, FailMode, Hook, Route, Scheme},
+};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -27,6 +30,7 @@ pub struct HookContext {
     pub origin_request: Vec<CallableId>,
     pub origin_response: Vec<CallableId>,
     host: Arc<str>,
+    port: Option<u16>,
     scheme: Scheme,
     client: std::net::IpAddr,
     params: Vec<(String, String)>,
@@ -52,6 +56,7 @@ impl Exchange {
             origin_request,
             origin_response,
             host: head.host,
+            port: head.port,
             scheme: head.scheme,
             client: head.client,
             params: head.params,
@@ -83,6 +88,7 @@ impl Exchange {
             method: self.head.method.clone(),
             scheme: self.client.scheme,
             host: self.host().into(),
+            port: admit::port(&self.authority),
             path: self.head.uri.path().to_owned(),
             query: self.head.uri.query().map(str::to_owned),
             headers: self.head.headers.clone(),
@@ -290,6 +296,7 @@ impl HookContext {
             method: self.method.clone(),
             scheme: self.scheme,
             host: Arc::clone(&self.host),
+            port: self.port,
             path: self.path.clone(),
             query: self.query.clone(),
             headers: self.request_headers.clone(),

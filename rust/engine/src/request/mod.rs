@@ -19,13 +19,13 @@ use edgerouter_core::{
     admit::{self, Refusal},
     cache::validate::{self, Outcome as Precondition},
     experiment::Mode,
-    forward,
+    finish, forward,
     http::{
         framing::fit::{self, Fit},
         structured::CacheStatus,
     },
     identity::jwt::{self, Extracted},
-    plan::{FixedResponse, Route, Target},
+    plan::{FixedResponse, Preflight, Route, Target},
     service_worker,
     viewer::{self, Https},
 };
@@ -185,7 +185,8 @@ fn viewer(x: &mut Exchange, route: &Route) -> Option<Early> {
         Https::Redirect => {
             x.note.outcome = Outcome::Redirect;
             x.note.detail = Some("redirect");
-            let location = viewer::https_location(x.host(), &x.viewer_path);
+            let authority = x.outer().to_str().unwrap_or_default();
+            let location = viewer::https_location(authority, &x.viewer_path);
             let status = viewer::https_redirect_status(&x.head.method);
             Some(answer::redirect(status, location?).into())
         }
@@ -196,6 +197,13 @@ fn identify(x: &mut Exchange, route: &Route) -> Result<(), Early> {
     let Some(policy) = &route.auth else {
         return Ok(());
     };
+    if route.preflight == Preflight::Origin
+        && viewer::is_preflight(&x.head.method, &x.head.headers, x.has_body)
+    {
+        // Nobody has asked for it to be another method, or to know whose it is.
+        forward::preflight(&mut x.head.headers);
+        return Ok(());
+    }
     let (status, challenge) = match jwt::extract(policy, &x.head.headers) {
         Extracted::Token(token) => match x.verify(policy, token) {
             Ok(claims) => {
@@ -347,6 +355,13 @@ impl Exchange {
             }
             if !route.response_headers.is_empty() {
                 forward::edit(headers, &route.response_headers);
+            }
+            if !self.chosen.is_empty() {
+                let experiments = self
+                    .chosen
+                    .iter()
+                    .filter_map(|chosen| route.experiments.get(chosen.experiment));
+                finish::experiments(headers, experiments, &route.cache.targets);
             }
         }
         if !self.note.written

@@ -51,6 +51,8 @@ pub struct Ask {
     /// As prepared by `forward::base`.
     pub headers: HeaderMap,
     pub authority: HeaderValue,
+    /// Host and port as the viewer asked for them, of a trusted proxy where there is one.
+    pub outer: HeaderValue,
     pub scheme: Scheme,
     pub upgrade: bool,
     pub hooks: Option<Rc<HookContext>>,
@@ -398,12 +400,9 @@ async fn ask_one(
             let received_at = ask.worker.clock.unix(ended);
             finish::date(&mut headers, received_at);
             let mut own = HeaderMap::new();
-            if let Some(outward) = ask
-                .live
-                .plan
-                .route(ask.route)
-                .and_then(|route| Outward::new(origin, route, &ask.authority, ask.scheme))
-            {
+            if let Some(outward) = ask.live.plan.route(ask.route).and_then(|route| {
+                Outward::new(origin, route, &ask.authority, &ask.outer, ask.scheme)
+            }) {
                 outward.apply(&mut headers, &mut own);
             }
             Ok(Received {

@@ -81,6 +81,10 @@ fn each_kind_of_key_verifies() {
             ec_jwk("P-384", PAIRS.p384.public_key().as_ref(), ""),
             Algorithm::Es384,
         ),
+        (
+            ec_jwk("P-521", PAIRS.p521.public_key().as_ref(), ""),
+            Algorithm::Es512,
+        ),
         (ed_jwk(""), Algorithm::EdDsa),
     ] {
         let keys = read(&[jwk], None).unwrap();

@@ -16,6 +16,7 @@ pub enum Algorithm {
     Ps512,
     Es256,
     Es384,
+    Es512,
     EdDsa,
 }
 
@@ -26,6 +27,7 @@ pub(crate) enum Family {
     Rsa,
     P256,
     P384,
+    P521,
     Ed25519,
 }
 
@@ -36,13 +38,14 @@ impl Family {
             Self::Rsa => "an RSA key",
             Self::P256 => "an EC key on P-256",
             Self::P384 => "an EC key on P-384",
+            Self::P521 => "an EC key on P-521",
             Self::Ed25519 => "an Ed25519 key",
         }
     }
 }
 
 impl Algorithm {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Hs256,
         Self::Hs384,
         Self::Hs512,
@@ -54,6 +57,7 @@ impl Algorithm {
         Self::Ps512,
         Self::Es256,
         Self::Es384,
+        Self::Es512,
         Self::EdDsa,
     ];
 
@@ -71,6 +75,7 @@ impl Algorithm {
             Self::Ps512 => "PS512",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -83,6 +88,8 @@ impl Algorithm {
             }
             Self::Es256 => Family::P256,
             Self::Es384 => Family::P384,
+            // 521 bits, not 512 (RFC 7518 §3.4).
+            Self::Es512 => Family::P521,
             Self::EdDsa => Family::Ed25519,
         }
     }
@@ -90,7 +97,10 @@ impl Algorithm {
     /// Whether a published key that names no algorithm is for this one. RSA keys could serve six (RFC 8725 §3.1 wants
     /// one): RS256 is what issuers that leave `alg` out sign with. Secrets are for none.
     pub(crate) fn is_default(self) -> bool {
-        matches!(self, Self::Rs256 | Self::Es256 | Self::Es384 | Self::EdDsa)
+        matches!(
+            self,
+            Self::Rs256 | Self::Es256 | Self::Es384 | Self::Es512 | Self::EdDsa
+        )
     }
 
     /// Bytes of the hash behind an HMAC: the least that its secret should have (RFC 7518 §3.2).
@@ -110,6 +120,7 @@ impl Algorithm {
             Self::Hs384 => Some(48),
             Self::Hs512 | Self::Es256 | Self::EdDsa => Some(64),
             Self::Es384 => Some(96),
+            Self::Es512 => Some(132),
             _ => None,
         }
     }

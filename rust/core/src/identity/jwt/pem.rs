@@ -15,7 +15,7 @@ pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(Key, Vec<u8>), Str
     let (label, der) = block(pem)?;
     let found = match label {
         "PUBLIC KEY" => family(&der).ok_or(
-            "is a public key of a kind that is not supported: take RSA, EC on P-256 or P-384, or Ed25519",
+            "is a public key of a kind that is not supported: take RSA, EC on P-256, P-384 or P-521, or Ed25519",
         )?,
         "RSA PUBLIC KEY" => Found::of(Family::Rsa, &der),
         "CERTIFICATE" => {
@@ -102,6 +102,7 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// What a SubjectPublicKeyInfo holds: SEQUENCE { SEQUENCE { OID, parameters }, BIT STRING }.
@@ -125,6 +126,7 @@ fn family(der: &[u8]) -> Option<Found<'_>> {
         EC => match element(parameters, 0x06)? {
             (P256, []) => Family::P256,
             (P384, []) => Family::P384,
+            (P521, []) => Family::P521,
             _ => return None,
         },
         _ => return None,

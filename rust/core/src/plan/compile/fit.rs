@@ -1,9 +1,9 @@
 //! Whether the parts of a route go together: target and path, key and forwarding, pages.
 
-use http::uri::PathAndQuery;
+use http::{Method, uri::PathAndQuery};
 
 use crate::plan::{
-    Select,
+    Preflight, Select,
     spec::{Problems, RouteSpec, TargetSpec, join},
 };
 
@@ -31,6 +31,24 @@ pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &mut Problems)
             format!("is for routes that go to an origin; this one has {target}"),
         );
     }
+}
+
+/// A preflight that goes to the origin needs one, a token that it is spared, and a method that reaches the route.
+pub(super) fn preflight_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+    if spec.preflight == Preflight::Token {
+        return;
+    }
+    let methods = &spec.methods;
+    let message = if !spec.has_auth {
+        "does nothing without auth: a preflight goes to the origin anyway"
+    } else if !matches!(spec.target, TargetSpec::To(_) | TargetSpec::Broken) {
+        "is for routes that go to an origin"
+    } else if !methods.is_empty() && !methods.contains(&Method::OPTIONS) {
+        "does nothing without OPTIONS among the methods of the route"
+    } else {
+        return;
+    };
+    problems.add(format!("{path}.preflight"), None, message);
 }
 
 pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {

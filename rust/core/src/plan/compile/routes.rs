@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::{
     Names,
-    fit::{cache_fits, pages, predict_fits, target_fits},
+    fit::{cache_fits, pages, predict_fits, preflight_fits, target_fits},
     host, index,
     paths::{location, prefix, rewrite},
     pattern,
@@ -35,6 +35,7 @@ pub(super) fn route(
     let (hosts, own) = places(&spec, &path, problems);
     target_fits(&spec, &path, problems);
     cache_fits(&spec, &path, problems);
+    preflight_fits(&spec, &path, problems);
     predict_fits(&spec, &path, problems);
     pages(&spec, &path, problems);
     let strip_prefix = prefix(
@@ -124,6 +125,7 @@ pub(super) fn route(
         cache: spec.cache,
         key_tag: None,
         auth,
+        preflight: spec.preflight,
         experiments,
         hooks: Hooks::default(),
         errors: spec

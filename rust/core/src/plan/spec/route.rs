@@ -11,7 +11,8 @@ use super::{
     reader::{Fields, Problems, shown},
 };
 use crate::plan::{
-    CachePolicy, Condition, HeaderEdits, PathPattern, Redirect, Subject, Test, ViewerPolicy,
+    CachePolicy, Condition, HeaderEdits, PathPattern, Preflight, Redirect, Subject, Test,
+    ViewerPolicy,
 };
 
 pub(super) fn route(
@@ -89,6 +90,8 @@ pub(super) fn route(
     let auth = fields.some("auth");
     let has_auth = auth.is_some();
     let auth = auth.and_then(|value| jwt(value, fields.at("auth"), name, problems));
+    let preflights = [("token", Preflight::Token), ("origin", Preflight::Origin)];
+    let preflight = fields.choice("preflight", &preflights, Preflight::Token, problems);
     let experiments = fields
         .list("experiments", problems)
         .into_iter()
@@ -126,6 +129,7 @@ pub(super) fn route(
         forward,
         cache,
         auth,
+        preflight,
         has_auth,
         experiments,
         errors,

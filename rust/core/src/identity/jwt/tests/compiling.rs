@@ -143,6 +143,7 @@ fn a_pem_that_will_not_do_is_told_from_one_that_will() {
         (Algorithm::Rs384, pkcs1.clone(), ""),
         (Algorithm::Es256, PAIRS.pem(Algorithm::Es256), ""),
         (Algorithm::Es384, PAIRS.pem(Algorithm::Es384), ""),
+        (Algorithm::Es512, PAIRS.pem(Algorithm::Es512), ""),
         (Algorithm::EdDsa, PAIRS.pem(Algorithm::EdDsa), ""),
         (
             Algorithm::Es256,
@@ -197,7 +198,7 @@ fn a_pem_that_will_not_do_is_told_from_one_that_will() {
         (
             Algorithm::Rs256,
             armour("PUBLIC KEY", b"x"),
-            "is a public key of a kind that is not supported: take RSA, EC on P-256 or P-384, or Ed25519",
+            "is a public key of a kind that is not supported: take RSA, EC on P-256, P-384 or P-521, or Ed25519",
         ),
         (
             Algorithm::Rs256,

@@ -14,9 +14,9 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa,
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
-        Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
-        RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512,
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+        ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
+        RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512,
     },
 };
 use base64::{
@@ -36,6 +36,7 @@ pub(crate) struct Pairs {
     pub(crate) rsa: rsa::KeyPair,
     pub(crate) p256: EcdsaKeyPair,
     pub(crate) p384: EcdsaKeyPair,
+    pub(crate) p521: EcdsaKeyPair,
     pub(crate) ed: Ed25519KeyPair,
 }
 
@@ -47,6 +48,7 @@ impl Pairs {
             rsa: rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap(),
             p256: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
             p384: EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(),
+            p521: EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING).unwrap(),
             ed: Ed25519KeyPair::generate().unwrap(),
         }
     }
@@ -77,6 +79,7 @@ impl Pairs {
             Algorithm::Ps512 => rsa(&RSA_PSS_SHA512),
             Algorithm::Es256 => self.p256.sign(&random, message).unwrap().as_ref().to_vec(),
             Algorithm::Es384 => self.p384.sign(&random, message).unwrap().as_ref().to_vec(),
+            Algorithm::Es512 => self.p521.sign(&random, message).unwrap().as_ref().to_vec(),
             Algorithm::EdDsa => self.ed.sign(message).as_ref().to_vec(),
         }
     }
@@ -86,6 +89,7 @@ impl Pairs {
         let der: PublicKeyX509Der<'_> = match algorithm {
             Algorithm::Es256 => self.p256.public_key().as_der().unwrap(),
             Algorithm::Es384 => self.p384.public_key().as_der().unwrap(),
+            Algorithm::Es512 => self.p521.public_key().as_der().unwrap(),
             Algorithm::EdDsa => self.ed.public_key().as_der().unwrap(),
             _ => self.rsa.public_key().as_der().unwrap(),
         };
