@@ -133,3 +133,21 @@ def test_the_command_takes_an_origins_answer(tmp_path: Path) -> None:
     assert done.returncode == 0 and "s-maxage (RFC 9111 §5.2.2.10)" in done.stdout, done.stderr
     assert explain("--response-header", "nonsense").returncode == 2
     assert explain("--response-status", "99").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("fill", "decision"), [("second", "a second request fills"), ("first", "fills slices"), ("never", "what it asks")]
+)
+def test_it_says_what_a_range_fills(fill: str, decision: str) -> None:
+    cache = CachePolicy(fill=fill)  # type: ignore[arg-type]
+    found = told(200, DATE, headers=[("Range", "bytes=0-0")], cache=cache)["range"]
+    assert decision in found[0] and f'fill="{fill}"' in found[1]
+    assert "range" not in told(200, DATE, cache=cache)
+
+
+def test_it_says_that_a_preflight_goes_through() -> None:
+    asks = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "PUT")]
+    auth = Jwt.hs256(SECRET)
+    assert told(200, headers=asks, method="OPTIONS", auth=auth)["identify"][0] == "401"
+    found = told(200, headers=asks, method="OPTIONS", auth=auth, preflight="origin")["identify"]
+    assert found[0] == "nobody" and "preflight" in found[1]

@@ -188,5 +188,10 @@ def test_the_origin_is_told_the_prefix(origin: Origin, shop: Site, policy: Cache
     client.get("/shop/a", headers={"X-Forwarded-Prefix": "/forged"})
     assert origin.requests[0].target == "/a"
     assert origin.requests[0].all("x-forwarded-prefix") == ["/shop"]
+    edited = shop(
+        "/shop/*", strip_prefix="/shop", cache=policy, headers={"request": {"set": {"X-Forwarded-Prefix": "/own"}}}
+    )
+    edited.get("/shop/b")
+    assert origin.requests.pop(1).all("x-forwarded-prefix") == ["/own"]
     shop(cache=policy).get("/a")
     assert origin.requests[1].all("x-forwarded-prefix") == []

@@ -188,7 +188,15 @@ fn walk(plan: &Plan, request: &ExplainRequest, now: u64, steps: &mut Steps) -> O
                     "strip_prefix, rewrite, add_prefix and index, in this order",
                 );
             }
-            let stores = look_up(route, &asked, &path, claims.as_ref(), &variants, steps);
+            let stores = look_up(
+                plan,
+                route,
+                &asked,
+                &path,
+                claims.as_ref(),
+                &variants,
+                steps,
+            );
             hooks(
                 plan,
                 "origin_request",

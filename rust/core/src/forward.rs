@@ -126,6 +126,8 @@ pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method
     for name in REWRITING {
         if headers.contains_key(&name)
             && !route.cache.key_headers.contains(&name)
+            // The same for every request of the route.
+            && !route.request_headers.set.iter().any(|(set, _)| *set == name)
             && !matches!(&route.forward.headers, Select::Only(names) if names.iter().any(|chosen| **chosen == *name.as_str()))
         {
             headers.remove(name);
@@ -135,7 +137,14 @@ pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method
 
 /// Tells the origin the prefix that was taken off the path, below that of a trusted proxy where it names one.
 pub fn prefix(headers: &mut HeaderMap, route: &Route) {
-    let Some(stripped) = &route.strip_prefix else {
+    let edits = &route.request_headers;
+    let edited = edits.remove.contains(&X_FORWARDED_PREFIX)
+        || edits
+            .set
+            .iter()
+            .chain(&edits.add)
+            .any(|(name, _)| *name == X_FORWARDED_PREFIX);
+    let Some(stripped) = route.strip_prefix.as_ref().filter(|_| !edited) else {
         return;
     };
     let mut whole = match headers.get(&X_FORWARDED_PREFIX) {

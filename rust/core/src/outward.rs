@@ -317,3 +317,99 @@ fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::compile;
+
+    /// `Location` as the viewer gets it, from an origin at `http://app.internal/app` behind `/shop/*`.
+    fn seen(said: &[u8]) -> HeaderMap {
+        let plan = compile(
+            &serde_json::to_vec(&json!({
+                "name": "t",
+                "origins": [{"name": "o", "url": "http://app.internal/app"}],
+                "routes": [{"pattern": "/shop/*", "to": "o", "strip_prefix": "/shop"}],
+            }))
+            .unwrap(),
+        )
+        .unwrap();
+        let viewer = HeaderValue::from_static("shop.example:8443");
+        let outward = Outward::new(
+            plan.origins.first().unwrap(),
+            plan.routes.first().unwrap(),
+            &viewer,
+            &viewer,
+            Scheme::Https,
+        )
+        .unwrap();
+        let mut headers = HeaderMap::new();
+        for name in [header::LOCATION, REFRESH, header::SET_COOKIE] {
+            headers.insert(name, HeaderValue::from_bytes(said).unwrap());
+        }
+        outward.apply(&mut headers, &mut HeaderMap::new());
+        headers
+    }
+
+    #[test]
+    fn what_is_recognisably_its_own_is_the_viewers() {
+        for (said, want) in [
+            ("/app", "/shop/"),
+            ("/app/a?b#c", "/shop/a?b#c"),
+            (
+                "http://app.internal/app/a",
+                "https://shop.example:8443/shop/a",
+            ),
+            (
+                "https://app.internal/app/a",
+                "https://shop.example:8443/shop/a",
+            ),
+            ("//app.internal/app/a", "//shop.example:8443/shop/a"),
+            ("http://app.internal/a", "http://app.internal/a"),
+            ("http://app.internal", "http://app.internal"),
+            (
+                "http://app.internal.:80/app/",
+                "http://app.internal.:80/app/",
+            ),
+            ("ftp://app.internal/app/a", "ftp://app.internal/app/a"),
+            ("/shop/a", "/shop/a"),
+            ("/other", "/other"),
+        ] {
+            assert_eq!(
+                seen(said.as_bytes()).get(header::LOCATION).unwrap(),
+                want,
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_it_says_no_path_becomes_a_host() {
+        for said in [
+            &b"/app//evil.example"[..],
+            b"/app/\\evil.example",
+            b"/app\\evil.example",
+            b"//",
+            b"///evil.example",
+            b"http://",
+            b"http:///app/x",
+            b"http://app.internal\\@evil.example/app/",
+            b"5;url=",
+            b"5;url='",
+            b"url=/app",
+            b";;;Path=;Domain",
+            b"a=b;Path=/app//evil;Domain=.",
+            b"\xff; Path=/app; Domain=app.internal",
+            b"",
+        ] {
+            let headers = seen(said);
+            let location = headers.get(header::LOCATION).unwrap().as_bytes();
+            let moved = location != said;
+            let as_host = location.starts_with(b"//") || location.starts_with(b"/\\");
+            assert!(!(moved && as_host), "{location:?}");
+        }
+    }
+}

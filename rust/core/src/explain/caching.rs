@@ -6,7 +6,10 @@ use http::{Method, StatusCode, header};
 
 use super::{Asked, Steps};
 use crate::{
-    cache::key::{self, KeyParts},
+    cache::{
+        fill::{FACTOR, Fill},
+        key::{self, KeyParts},
+    },
     http::cache_control::RequestDirectives,
     identity::jwt::Claims,
     origin::attempts,
@@ -15,6 +18,7 @@ use crate::{
 
 /// Phases 8 and 9; whether the response may be stored at all.
 pub(super) fn look_up(
+    plan: &Plan,
     route: &Route,
     asked: &Asked,
     path: &str,
@@ -107,6 +111,22 @@ pub(super) fn look_up(
         _ => "stored response if it is fresh, else fetch",
     };
     steps.add("look up", decision, reason);
+    if policy.slices && asked.method == Method::GET && asked.headers.contains_key(header::RANGE) {
+        let decision = match policy.fill {
+            Fill::Second => {
+                "of a large object that is not stored, what it asks for; a second request fills slices"
+            }
+            Fill::First => "fills slices of a large object that is not stored",
+            Fill::Never => "of what is not stored, what it asks for",
+        };
+        let bound = plan.limits.fill_bytes;
+        let reason = format!(
+            "fill={:?} of the route's cache policy; one address has no more fetched a minute than {FACTOR} times what it \
+             takes and {bound} bytes",
+            policy.fill.as_str()
+        );
+        steps.add("range", decision, reason);
+    }
     !(directives.no_store && honoured)
 }
 
