@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -111,11 +112,11 @@ class Process:
 
 
 @contextmanager
-def run(folder: Path, app: str = APP, **environment: str) -> Iterator[Process]:
+def run(folder: Path, app: str = APP, options: tuple[str, ...] = (), **environment: str) -> Iterator[Process]:
     (folder / "app.py").write_text(app)
     variables = {name: value for name, value in os.environ.items() if not name.startswith("EDGEROUTER_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgerouter", "run", "app.py", "--listen", "127.0.0.1:0"],
+        [sys.executable, "-m", "edgerouter", "run", "app.py", "--listen", "127.0.0.1:0", *options],
         cwd=folder,
         env=variables | environment,
         stdout=subprocess.PIPE,
@@ -242,6 +243,18 @@ def test_an_unknown_level_or_format_is_refused(tmp_path: Path, environment: dict
     ((name, value),) = environment.items()
     assert ran.returncode == 1
     assert ran.stderr.startswith(f'error: {name}: "{value}": must be ')
+
+
+def test_a_watched_application_is_not_told_of_every_change(tmp_path: Path) -> None:
+    with run(tmp_path, options=("--reload",)) as edge:
+        assert len(edge.get("/says").text) == 16
+        (tmp_path / "other.txt").write_text("a change that means nothing")
+        (tmp_path / "app.py").write_text(APP.replace("return ctx.request_id", "return 'changed'"))
+        until = time.monotonic() + 20
+        while edge.get("/says").text != "changed":
+            assert time.monotonic() < until, edge.errors
+        edge.line("from the module")
+    assert not [line for line in edge.errors if "watchfiles" in line or "change detected" in line]
 
 
 def test_a_program_with_handlers_of_its_own_keeps_them(tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ def install() -> None:
         root = logging.getLogger()
         if _installed is not None or root.handlers:
             return
+        # It tells of every change, and writing that into a file beside the application is the next one.
+        watcher = logging.getLogger("watchfiles")
+        if watcher.level == logging.NOTSET:
+            watcher.setLevel(logging.WARNING)
         _installed = Handler()
         _level_before = root.level
         root.addHandler(_installed)
