@@ -336,7 +336,8 @@ def test_a_task_of_the_programs_own_that_holds_the_event_loop_is_named(
 
     @edge.function("/")
     async def function(request: Request, ctx: AsyncContext) -> str:
-        tasks.append(asyncio.get_running_loop().create_task(computes()))
+        if not tasks:
+            tasks.append(asyncio.get_running_loop().create_task(computes()))
         return "begun"
 
     client = client_for(serve(edge))

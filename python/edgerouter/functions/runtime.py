@@ -201,11 +201,17 @@ class Loop:
     def holder(self) -> FrameType | None:
         """What has kept the loop from turning since the last look, apart from callables, which are watched exactly.
 
-        A task of the program's own, or a callback: its outermost frame.
+        A task of the program's own, or a callback while there are tasks: its outermost frame.
         """
         expected, self.expected = self.expected, None
         before, self.seen = self.seen, None
         if self.lane is None or self.lane.busy or self.thread.ident is None:
+            return None
+        # An idle loop is left to sleep. What the set of tasks looks like while it changes does not matter.
+        tasks = None
+        with contextlib.suppress(RuntimeError):
+            tasks = asyncio.all_tasks(self.loop)
+        if not tasks:
             return None
         self.expected = self.beats + 1
         with contextlib.suppress(RuntimeError):
