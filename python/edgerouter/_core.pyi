@@ -256,6 +256,8 @@ class Headers:
         """Sets every field of a mapping or of pairs; repeated names in pairs stand beside one another."""
     def setdefault(self, name: str, default: str) -> str:
         """The first value of that name; sets it first where there is none."""
+    def discard(self, name: str) -> None:
+        """Removes every field of that name, if there is one. Unlike ``pop`` and ``in`` it reads nothing."""
     @overload
     def pop(self, name: str, default: None = None) -> str | None: ...
     @overload
@@ -302,7 +304,7 @@ class Request:
     def host(self) -> str:
         """Lower case, without port."""
     @property
-    def query(self) -> dict[str, str]:
+    def query(self) -> Mapping[str, str]:
         """Decoded parameters of the query; of repeated ones the first."""
     @property
     def url(self) -> str:
@@ -311,7 +313,7 @@ class Request:
     def headers(self) -> Headers:
         """Its header fields; hooks of the request phases may change them."""
     @property
-    def cookies(self) -> dict[str, str]:
+    def cookies(self) -> Mapping[str, str]:
         """Of repeated ones the first."""
     @property
     def params(self) -> dict[str, str]:
@@ -320,7 +322,7 @@ class Request:
     def client(self) -> str:
         """The client's address."""
     @property
-    def claims(self) -> dict[str, Any] | None:
+    def claims(self) -> Mapping[str, Any] | None:
         """Verified claims; ``None`` without a token."""
     @property
     def user(self) -> str | None:
@@ -386,6 +388,8 @@ class CallContext:
     @property
     def request_id(self) -> str:
         """The id of its request, as ``request.id``."""
+    @property
+    def _request_id(self) -> str: ...
     def remaining(self) -> float:
         """Seconds left for the call; its time in the queue counts."""
     @property

@@ -421,6 +421,7 @@ class Edge(Purging):
         blocking: bool = False,
         timeout: Duration | None = None,
         fail: Literal["open", "closed"] = "closed",
+        varies: Collection[str] | None = None,
     ) -> RequestHookDecorator | ResponseHookDecorator | Callable[[F], F]:
         """Declares a hook: it is asked in ``phase`` for every request that matches ``pattern``.
 
@@ -428,9 +429,16 @@ class Edge(Purging):
         ``viewer_response`` hooks take ``(request, response, ctx)``. A hook returns nothing to go on, the changed
         request or response, or in the request phases a ``Response`` to answer now. Async hooks get an ``AsyncContext``.
 
+        A stored response is given only to requests that agree in everything that hooks had a part in: the fields that a
+        ``viewer_request`` hook sets or removes are part of the key, and a field or cookie that an ``origin_request`` or
+        ``origin_response`` hook reads selects, as ``Vary`` would.
+
         ``host``  the one host on which it runs; ``None``: any
         ``inline``, ``serial``, ``blocking``, ``timeout``  as for ``function``
-        ``fail``  ``"closed"``: a hook that fails costs its request a 502 or 504; ``"open"``: go on without it
+        ``fail``  ``"closed"``: a hook that fails costs its request a 502 or 504; ``"open"``: go on without it, and
+        store nothing of that request
+        ``varies``  for the origin phases: the request fields (``"x-country"``) and cookies (``"cookie:variant"``) that
+        the hook's effect depends on, in place of what it is seen to read; ``[]``: on nothing of the request
         """
 
         _decorates("on", phase, '@edge.on("viewer_request", "/*")')
@@ -439,7 +447,8 @@ class Edge(Purging):
             _takes(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
             called = _called(function, inline, serial, blocking, timeout, fail)
             self._note("hooks", self._hooks)
-            self._hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=len(self._called)))
+            call = len(self._called)
+            self._hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=call, varies=varies))
             self._called.append(called)
             self._callables.append(function)
             return function

@@ -176,6 +176,10 @@ class When(Value, frozen=True, kw_only=True):
             check.flag("present")
 
 
+def _varies(name: str) -> bool:
+    return name != "*" and is_token(name.removeprefix("cookie:"))
+
+
 class Hook(Value, frozen=True, kw_only=True):
     """A hook of the plan: the callable at index ``call`` is asked in ``phase`` where pattern and host match."""
 
@@ -183,12 +187,16 @@ class Hook(Value, frozen=True, kw_only=True):
     pattern: str
     call: int
     host: str | None = None
+    varies: Collection[str] | None = None
 
     def _check(self, check: Check) -> None:
         check.choice("phase", get_args(Phase))
         check.text("pattern")
         check.text("host", optional=True)
         check.whole("call")
+        check.texts("varies", optional=True, test=_varies, must="must be the name of a request field, or cookie:NAME")
+        if self.varies is not None and str(self.phase).startswith("viewer_"):
+            check.fail("varies", "is for origin_request and origin_response hooks; remove it")
 
 
 class _Pattern(Value, frozen=True):

@@ -37,7 +37,7 @@ class Handler(logging.Handler):
             call = CURRENT.get(None)
             said: tuple[str | None, str | None] = getattr(record, "edge_call", (None, None))
             function = said[0] or (call.name if call is not None else None)
-            request = said[1] or (call.request_id if call is not None else None)
+            request = said[1] or (call._request_id if call is not None else None)
             trace = None
             if record.exc_info:
                 trace = _plain.formatException(record.exc_info)

@@ -126,7 +126,7 @@ pub fn question(plan: &Plan, request: &ExplainRequest, now: u64) -> Option<Quest
     Some(Question {
         route: route.id,
         url_key,
-        dimensions: caching::dimensions(route, &asked, claims.as_ref(), &variants),
+        dimensions: caching::dimensions(plan, route, &asked, claims.as_ref(), &variants),
         headers: asked.headers,
         reduced: route.cache.accept_encoding,
     })

@@ -1,7 +1,7 @@
 //! What a viewer is sent: the last decisions about a response (phase 15), and its preparation for the store.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
 pub use crate::http::framing::fit::bodiless;
 use crate::{
@@ -75,6 +75,46 @@ fn private(headers: &mut HeaderMap, targets: &[HeaderName]) {
     kept.extend_from_slice(b"private");
     let value = HeaderValue::from_bytes(&kept).unwrap_or(HeaderValue::from_static("private"));
     headers.insert(header::CACHE_CONTROL, value);
+}
+
+/// Fields that describe the content, or a part of it, and nothing else: they mean nothing beside other content (RFC 9110
+/// §8.4, §8.6, §8.8, §14.3, §14.4; RFC 9530; RFC 3230; RFC 1864).
+const OF_THE_CONTENT: [HeaderName; 10] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_ENCODING,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::ACCEPT_RANGES,
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+/// Fits a head to content that a hook gave it: a part, or the refusal of one, becomes the whole, and what was said of the
+/// content before goes, but for the fields that the hook `set` itself.
+pub fn replaced(
+    status: &mut StatusCode,
+    headers: &mut HeaderMap,
+    set: impl Fn(&HeaderName) -> bool,
+) {
+    whole(status);
+    for name in &OF_THE_CONTENT {
+        if !set(name) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Content that a hook made is whole, and ranges are cut from it afterwards.
+pub fn whole(status: &mut StatusCode) {
+    if matches!(
+        *status,
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE
+    ) {
+        *status = StatusCode::OK;
+    }
 }
 
 /// A response without a date, or with one that cannot be read, was made when it came (RFC 9110 §6.6.1).
@@ -190,4 +230,26 @@ pub fn condition_failed(headers: &mut HeaderMap) {
 
 fn text(value: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn other_content_keeps_nothing_that_was_said_of_the_old() {
+        for (status, want) in [(200, 200), (206, 200), (416, 200), (404, 404), (203, 203)] {
+            let mut headers = HeaderMap::new();
+            for name in OF_THE_CONTENT.into_iter().chain([header::CONTENT_TYPE]) {
+                headers.insert(name, HeaderValue::from_static("old"));
+            }
+            headers.insert(header::ETAG, HeaderValue::from_static("\"own\""));
+            let mut status = StatusCode::from_u16(status).unwrap_or_default();
+            replaced(&mut status, &mut headers, |name| *name == header::ETAG);
+            assert_eq!(status.as_u16(), want);
+            assert_eq!(headers.len(), 2);
+            assert_eq!(headers[header::ETAG], "\"own\"");
+        }
+    }
 }

@@ -186,6 +186,11 @@ fn select(headers: &mut HeaderMap, policy: &ForwardPolicy) {
             headers.remove(name);
         }
     }
+    cookies(headers, policy);
+}
+
+/// Keeps the cookies that the origin may see.
+pub fn cookies(headers: &mut HeaderMap, policy: &ForwardPolicy) {
     match &policy.cookies {
         Select::All => {}
         Select::None => {

@@ -34,6 +34,9 @@ impl Phase {
     }
 }
 
+/// The place where the views on a request note what a hook reads and writes of it.
+pub type Notes = parking_lot::Mutex<edgerouter_core::cache::hooked::Reads>;
+
 /// The request as a callable sees it. `method`, `path`, `query` and `headers` may be edited by the two request phases.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
@@ -56,6 +59,8 @@ pub struct RequestHead {
     pub variants: Vec<(Arc<str>, Arc<str>)>,
     /// Request id, in the log and in error answers.
     pub id: u64,
+    /// `None` where nothing that is stored depends on it.
+    pub notes: Option<Arc<Notes>>,
 }
 
 /// The response head as the two response phases see and edit it.

@@ -35,6 +35,7 @@ use crate::{
     },
     prefetch::predicted::Navigation,
     purge::Purges,
+    request::hooks::Watched,
     store::{Fills, Flights, Invalidations, Runs, Store},
     telemetry::{Metrics, WorkerMetrics},
     upstream::{HealthBoard, Upstreams},
@@ -73,6 +74,8 @@ pub struct Shared {
     pub secret: Secret,
     pub purges: Arc<Purges>,
     pub function_caches: function_cache::Registry,
+    /// What hooks make part of the key.
+    pub watched: Watched,
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,
     pub connections: AtomicUsize,

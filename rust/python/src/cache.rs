@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use edgerouter_core::cache::{
     api::{self, Place},
+    hooked::Reads,
     storable::NotStored,
 };
 use edgerouter_engine::{
@@ -38,7 +39,11 @@ struct Asked {
 impl Asked {
     fn of(py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<Self> {
         if let Ok(request) = given.cast::<Request>() {
-            let head = request.get().edit(|parts| parts.head.clone())?;
+            let head = request.get().edit(|parts| {
+                // The answer depends on the fields that its Vary names, whichever they are.
+                parts.note(Reads::all_fields);
+                parts.head.clone()
+            })?;
             let (host, query) = (&*head.host, head.query.as_deref());
             let place = Place::new(head.scheme, host, head.port, &head.path, query);
             return Ok(Self {
@@ -102,6 +107,7 @@ impl Store {
             status: found.status,
             headers: found.headers,
             body: Some(found.body),
+            wrote: None,
         };
         Py::new(py, Response::of(parts)).map(Some)
     }
@@ -123,6 +129,7 @@ impl Store {
             status,
             headers,
             body,
+            ..
         } = response.get().edit(|parts| parts.clone())?;
         let Some(body) = body else {
             return Err(errors::cache(

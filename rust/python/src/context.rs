@@ -1,8 +1,11 @@
 //! What a callable knows about its own call, and what it may use besides.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use edgerouter_engine::{function_cache::FunctionCaches, functions::Phase};
+use edgerouter_engine::{
+    function_cache::FunctionCaches,
+    functions::{Notes, Phase},
+};
 use pyo3::prelude::*;
 
 use crate::{
@@ -20,6 +23,8 @@ pub(crate) struct CallContext {
     deadline: Instant,
     /// The request's id.
     request: u64,
+    /// Where reading the id is noted, as on the request itself.
+    notes: Option<Arc<Notes>>,
     caches: FunctionCaches,
 }
 
@@ -39,7 +44,7 @@ impl CallContext {
         caller: Caller,
         phase: Phase,
         deadline: Instant,
-        request: u64,
+        (request, notes): (u64, Option<Arc<Notes>>),
         caches: FunctionCaches,
     ) -> PyResult<Bound<'_, Self>> {
         let awaits = caller.awaits;
@@ -48,6 +53,7 @@ impl CallContext {
             phase,
             deadline,
             request,
+            notes,
             caches,
         });
         if awaits {
@@ -104,6 +110,15 @@ impl CallContext {
     /// The id of its request, as `request.id`.
     #[getter]
     fn request_id(&self) -> String {
+        if let Some(notes) = &self.notes {
+            notes.lock().personal = true;
+        }
+        request::id(self.request)
+    }
+
+    /// The same for the log, which nothing that is stored depends on.
+    #[getter]
+    fn _request_id(&self) -> String {
         request::id(self.request)
     }
 

@@ -1,6 +1,7 @@
 //! Header fields as Python sees them: a view on the section of a request or response. A field is copied when it is
 //! read, and no lock is held while Python runs.
 
+use edgerouter_core::cache::hooked::Reads;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::{
     exceptions::{PyKeyError, PyValueError},
@@ -89,15 +90,36 @@ impl Headers {
         }
     }
 
-    fn edit<R>(&self, edit: impl FnOnce(&mut HeaderMap) -> R) -> PyResult<R> {
+    /// `note` says what this reads or writes.
+    fn edit<R>(
+        &self,
+        note: impl FnOnce(&mut Reads),
+        edit: impl FnOnce(&mut HeaderMap) -> R,
+    ) -> PyResult<R> {
         match &self.owner {
-            Owner::Request(request) => request.get().edit(|parts| edit(&mut parts.head.headers)),
-            Owner::Response(response) => response.get().edit(|parts| edit(&mut parts.headers)),
+            Owner::Request(request) => request.get().edit(|parts| {
+                parts.note(note);
+                edit(&mut parts.head.headers)
+            }),
+            Owner::Response(response) => response.get().edit(|parts| {
+                if let Some(wrote) = &mut parts.wrote {
+                    note(wrote);
+                }
+                edit(&mut parts.headers)
+            }),
         }
     }
 
     fn first(&self, name: &str) -> PyResult<Option<String>> {
-        self.edit(|map| map.get(name).map(text_of))
+        self.edit(|reads| reads.field(name), |map| map.get(name).map(text_of))
+    }
+}
+
+/// Notes a field that is read and written at once.
+fn take(reads: &mut Reads, name: &str) {
+    reads.field(name);
+    if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+        reads.wrote(&name);
     }
 }
 
@@ -110,11 +132,15 @@ impl Headers {
 
     fn __setitem__(&self, name: &str, value: &str) -> PyResult<()> {
         let (name, value) = (name_of(name)?, value_of(name, value)?);
-        self.edit(|map| map.insert(name, value)).map(drop)
+        self.edit(
+            |reads| reads.wrote(&name),
+            |map| map.insert(name.clone(), value),
+        )
+        .map(drop)
     }
 
     fn __delitem__(&self, name: &str) -> PyResult<()> {
-        self.edit(|map| map.remove(name))?
+        self.edit(|reads| take(reads, name), |map| map.remove(name))?
             .map(drop)
             .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
     }
@@ -123,14 +149,14 @@ impl Headers {
         match name.cast::<PyString>() {
             Ok(name) => {
                 let name = name.to_str()?;
-                self.edit(|map| map.contains_key(name))
+                self.edit(|reads| reads.field(name), |map| map.contains_key(name))
             }
             Err(_) => Ok(false),
         }
     }
 
     fn __len__(&self) -> PyResult<usize> {
-        self.edit(|map| map.keys_len())
+        self.edit(Reads::all_fields, |map| map.keys_len())
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -147,12 +173,14 @@ impl Headers {
 
     /// Names, each once, in lower case.
     fn keys(&self) -> PyResult<Vec<String>> {
-        self.edit(|map| map.keys().map(|name| name.as_str().to_owned()).collect())
+        self.edit(Reads::all_fields, |map| {
+            map.keys().map(|name| name.as_str().to_owned()).collect()
+        })
     }
 
     /// The first value of each name.
     fn values(&self) -> PyResult<Vec<String>> {
-        self.edit(|map| {
+        self.edit(Reads::all_fields, |map| {
             map.keys()
                 .filter_map(|name| map.get(name))
                 .map(text_of)
@@ -162,7 +190,7 @@ impl Headers {
 
     /// Name and value of every field, repeated ones repeated.
     fn items(&self) -> PyResult<Vec<(String, String)>> {
-        self.edit(|map| {
+        self.edit(Reads::all_fields, |map| {
             map.iter()
                 .map(|(name, value)| (name.as_str().to_owned(), text_of(value)))
                 .collect()
@@ -185,20 +213,32 @@ impl Headers {
 
     /// Every value of that name.
     fn get_all(&self, name: &str) -> PyResult<Vec<String>> {
-        self.edit(|map| map.get_all(name).iter().map(text_of).collect())
+        self.edit(
+            |reads| reads.field(name),
+            |map| map.get_all(name).iter().map(text_of).collect(),
+        )
     }
 
     /// Adds a field beside those of the same name.
     fn add(&self, name: &str, value: &str) -> PyResult<()> {
         let (name, value) = (name_of(name)?, value_of(name, value)?);
-        self.edit(|map| map.append(name, value)).map(drop)
+        self.edit(
+            |reads| {
+                // The values beside it are the client's own.
+                reads.field(name.as_str());
+                reads.wrote(&name);
+            },
+            |map| map.append(name.clone(), value),
+        )
+        .map(drop)
     }
 
     /// Sets every field of a mapping or of pairs; repeated names in pairs stand beside one another.
     fn update(&self, fields: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut given = HeaderMap::new();
         fill(&mut given, fields)?;
-        self.edit(|map| {
+        let wrote = |reads: &mut Reads| given.keys().for_each(|name| reads.wrote(name));
+        self.edit(wrote, |map| {
             for name in given.keys() {
                 map.remove(name);
             }
@@ -211,7 +251,10 @@ impl Headers {
     /// The first value of that name; the default is set, and returned, when there is none.
     fn setdefault(&self, name: &str, default: &str) -> PyResult<String> {
         let (key, value) = (name_of(name)?, value_of(name, default)?);
-        self.edit(|map| text_of(map.entry(key).or_insert(value)))
+        self.edit(
+            |reads| take(reads, name),
+            |map| text_of(map.entry(key).or_insert(value)),
+        )
     }
 
     /// Removes every field of that name and returns the first value, or the default.
@@ -222,14 +265,23 @@ impl Headers {
         name: &str,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(match self.edit(|map| map.remove(name))? {
-            Some(value) => Some(PyString::new(py, &text_of(&value)).into_any()),
-            None => default,
-        })
+        Ok(
+            match self.edit(|reads| take(reads, name), |map| map.remove(name))? {
+                Some(value) => Some(PyString::new(py, &text_of(&value)).into_any()),
+                None => default,
+            },
+        )
+    }
+
+    /// Removes every field of that name, if there is one, and does not say whether there was.
+    fn discard(&self, name: &str) -> PyResult<()> {
+        let name = name_of(name)?;
+        self.edit(|reads| reads.wrote(&name), |map| map.remove(&name))
+            .map(drop)
     }
 
     /// Removes every field.
     fn clear(&self) -> PyResult<()> {
-        self.edit(HeaderMap::clear)
+        self.edit(Reads::clear, HeaderMap::clear)
     }
 }

@@ -8,7 +8,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyString},
 };
 
-use crate::errors;
+use crate::{errors, values};
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -17,9 +17,17 @@ static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     let py = value.py();
     let dumps = DUMPS.get_or_try_init(py, || match py.import("msgspec.json") {
-        Ok(msgspec) => msgspec.getattr("encode").map(Bound::unbind),
+        Ok(msgspec) => {
+            let options = PyDict::new(py);
+            options.set_item("enc_hook", wrap_pyfunction!(values::plain, py)?)?;
+            let partial = py.import("functools")?.getattr("partial")?;
+            partial
+                .call((msgspec.getattr("encode")?,), Some(&options))
+                .map(Bound::unbind)
+        }
         Err(_) => {
             let options = PyDict::new(py);
+            options.set_item("default", wrap_pyfunction!(values::plain, py)?)?;
             options.set_item("separators", (",", ":"))?;
             options.set_item("ensure_ascii", false)?;
             let dumps = py.import("json")?.getattr("dumps")?;

@@ -1,6 +1,6 @@
 //! The module `edgerouter._core`: converts between Python and the engine, and decides nothing.
 //!
-//! `engine` starts and stops, `plan` shows what a plan means. `request`, `response`, `headers`, `cache` and `context` are
+//! `engine` starts and stops, `plan` shows what a plan means. `request`, `response`, `headers`, `values`, `cache` and `context` are
 //! what callables see: views on the engine's values. `runner` carries calls to Python's own threads and their answers back.
 //! `output` carries what is printed, and signals. `properties` opens pure decisions to property tests.
 
@@ -17,6 +17,7 @@ mod properties;
 mod request;
 mod response;
 mod runner;
+mod values;
 
 use pyo3::prelude::*;
 
@@ -32,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<request::Geo>()?;
     module.add_class::<response::Response>()?;
     module.add_class::<headers::Headers>()?;
+    values::register(module.py())?;
     module.add_class::<context::CallContext>()?;
     module.add_class::<context::Context>()?;
     module.add_class::<context::AsyncContext>()?;

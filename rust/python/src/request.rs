@@ -3,15 +3,18 @@
 //! A view is alive for as long as its call. A callable that keeps one gets a clear error afterwards, because the value
 //! has gone on with the request. No lock is held while Python runs or allocates.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use edgerouter_core::{
-    cache::api::Place,
+    cache::{api::Place, hooked::Reads},
     http::{cookie, uri},
     plan::Scheme,
 };
-use edgerouter_engine::functions::RequestHead;
+use edgerouter_engine::functions::{Notes, RequestHead};
 use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use pyo3::{
@@ -24,6 +27,7 @@ use crate::{
     errors,
     headers::{self, Headers},
     json,
+    values::{Kind, Values},
 };
 
 pub(crate) fn over() -> PyErr {
@@ -41,6 +45,15 @@ pub(crate) struct Request {
 pub(crate) struct Parts {
     pub(crate) head: RequestHead,
     pub(crate) body: Bytes,
+}
+
+impl Parts {
+    /// Notes what the callable reads or writes, where what is stored depends on it.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut Reads)) {
+        if let Some(notes) = &self.head.notes {
+            note(&mut notes.lock());
+        }
+    }
 }
 
 impl Request {
@@ -62,6 +75,11 @@ impl Request {
     /// Its id; 0 when it is over.
     pub(crate) fn number(&self) -> u64 {
         self.edit(|parts| parts.head.id).unwrap_or(0)
+    }
+
+    /// Where what a hook reads is noted.
+    pub(crate) fn notes(&self) -> Option<Arc<Notes>> {
+        self.edit(|parts| parts.head.notes.clone()).ok().flatten()
     }
 
     /// Method and path, for the log.
@@ -138,6 +156,7 @@ impl Request {
             claims: None,
             variants: Vec::new(),
             id: 0,
+            notes: None,
         };
         Ok(Self::new(head, Bytes::new()))
     }
@@ -192,7 +211,10 @@ impl Request {
     /// The query as it was sent, without the `?`; empty when there is none.
     #[getter]
     fn query_string(&self) -> PyResult<String> {
-        self.edit(|parts| parts.head.query.clone().unwrap_or_default())
+        self.edit(|parts| {
+            parts.note(|reads| reads.query.all = true);
+            parts.head.query.clone().unwrap_or_default()
+        })
     }
 
     #[setter]
@@ -207,17 +229,21 @@ impl Request {
 
     /// Decoded parameters of the query; of repeated ones the first.
     #[getter]
-    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let query = self.query_string()?;
+    fn query(&self, py: Python<'_>) -> PyResult<Values> {
+        let (query, notes) = self.edit(|parts| {
+            let query = parts.head.query.clone().unwrap_or_default();
+            (query, parts.head.notes.clone())
+        })?;
         let pairs =
             uri::query_pairs(&query).map(|(name, value)| (uri::decode(name), uri::decode(value)));
-        first_of(py, pairs)
+        Ok(Values::new(Kind::Query, first_of(py, pairs)?, notes))
     }
 
     /// Scheme, host, path and query.
     #[getter]
     fn url(&self) -> PyResult<String> {
         self.edit(|parts| {
+            parts.note(|reads| reads.query.all = true);
             let head = &parts.head;
             let (mark, query) = match &head.query {
                 Some(query) => ("?", query.as_str()),
@@ -241,51 +267,75 @@ impl Request {
 
     /// Of repeated ones the first.
     #[getter]
-    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let pairs: Vec<(String, String)> = self.edit(|parts| {
-            cookie::pairs(&parts.head.headers)
+    fn cookies(&self, py: Python<'_>) -> PyResult<Values> {
+        let (pairs, notes) = self.edit(|parts| {
+            let pairs: Vec<(String, String)> = cookie::pairs(&parts.head.headers)
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect()
+                .collect();
+            (pairs, parts.head.notes.clone())
         })?;
-        first_of(py, pairs)
+        Ok(Values::new(Kind::Cookies, first_of(py, pairs)?, notes))
     }
 
     /// Parameters of the route's pattern, decoded.
     #[getter]
     fn params<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        first_of(py, self.edit(|parts| parts.head.params.clone())?)
+        let params = self.edit(|parts| {
+            parts.note(|reads| reads.params = true);
+            parts.head.params.clone()
+        })?;
+        first_of(py, params)
     }
 
     /// The client's address.
     #[getter]
     fn client(&self) -> PyResult<String> {
-        self.edit(|parts| parts.head.client.to_string())
+        self.edit(|parts| {
+            parts.note(|reads| reads.personal = true);
+            parts.head.client.to_string()
+        })
     }
 
     /// Verified claims; `None` without a token.
     #[getter]
-    fn claims<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let claims = self.edit(|parts| parts.head.claims.clone())?;
-        claims
-            .map(|claims| json::decode(py, claims.as_bytes()))
-            .transpose()
+    fn claims(&self, py: Python<'_>) -> PyResult<Option<Values>> {
+        let (claims, notes) = self.edit(|parts| {
+            parts.note(|reads| reads.token = true);
+            (parts.head.claims.clone(), parts.head.notes.clone())
+        })?;
+        let Some(claims) = claims else {
+            return Ok(None);
+        };
+        let claims = json::decode(py, claims.as_bytes())?.cast_into::<PyDict>()?;
+        Ok(Some(Values::new(Kind::Claims, claims, notes)))
     }
 
     /// Who asks, by the verified token: its `userId`, or else its `sub`.
     #[getter]
     fn user(&self) -> PyResult<Option<String>> {
-        let Some(claims) = self.edit(|parts| parts.head.claims.clone())? else {
+        let (claims, notes) = self.edit(|parts| {
+            parts.note(|reads| reads.token = true);
+            (parts.head.claims.clone(), parts.head.notes.clone())
+        })?;
+        let Some(claims) = claims else {
             return Ok(None);
         };
         let claims: serde_json::Value = serde_json::from_str(&claims).unwrap_or_default();
         let named = |name| {
-            claims.get(name).and_then(|value| match value {
+            let found = claims.get(name).and_then(|value| match value {
                 serde_json::Value::String(text) => Some(text.clone()),
                 serde_json::Value::Number(number) => Some(number.to_string()),
                 _ => None,
-            })
+            })?;
+            Some((name, found))
         };
-        Ok(named("userId").or_else(|| named("sub")))
+        let found = named("userId").or_else(|| named("sub"));
+        if let Some(notes) = notes {
+            // The subject of a token is who it is about, whatever else it says (RFC 7519 §4.1.2).
+            let name = found.as_ref().map_or("sub", |(name, _)| name);
+            notes.lock().claims.note(name);
+        }
+        Ok(found.map(|(_, found)| found))
     }
 
     /// Experiment → variant.
@@ -305,14 +355,18 @@ impl Request {
 
     /// Where the client is, as far as it is known.
     #[getter]
-    fn geo(&self) -> Geo {
-        Geo::default()
+    fn geo(&self) -> PyResult<Geo> {
+        self.edit(|parts| parts.note(|reads| reads.personal = true))?;
+        Ok(Geo::default())
     }
 
     /// Its name in logs and error answers.
     #[getter]
     fn id(&self) -> PyResult<String> {
-        self.edit(|parts| id(parts.head.id))
+        self.edit(|parts| {
+            parts.note(|reads| reads.personal = true);
+            id(parts.head.id)
+        })
     }
 
     /// The whole body; hooks see none.

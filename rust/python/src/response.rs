@@ -4,6 +4,7 @@
 //! be kept and returned again, so it is copied when it is answered with.
 
 use bytes::Bytes;
+use edgerouter_core::cache::hooked::Reads;
 use edgerouter_engine::functions::ResponseHead;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
@@ -32,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) headers: HeaderMap,
     /// `None`: the body of what is seen streams past, and was not replaced.
     pub(crate) body: Option<Bytes>,
+    /// Of one that passes: the fields that the callable wrote.
+    pub(crate) wrote: Option<Box<Reads>>,
 }
 
 fn status_of(status: u16) -> PyResult<StatusCode> {
@@ -80,6 +83,7 @@ impl Parts {
             status,
             headers,
             body: Some(body),
+            wrote: None,
         }
     }
 
@@ -106,6 +110,7 @@ impl Response {
                 status: head.status,
                 headers: head.headers,
                 body: None,
+                wrote: Some(Box::default()),
             })),
         }
     }

@@ -4,7 +4,10 @@
 
 use http::HeaderName;
 
-use super::key::{Base, DIMENSIONS, FUNCTION, base_of};
+use super::{
+    key::{Base, DIMENSIONS, FUNCTION, base_of},
+    vary,
+};
 use crate::plan::Scheme;
 
 /// A key, read.
@@ -60,7 +63,7 @@ impl Keyed {
                 b'k' => format!("cookie {name}=…"),
                 b'h' => format!("header {name}={}", shown(&name, &value)),
                 b'e' => format!("encoding {value}"),
-                b't' => format!("route {value}"),
+                b't' => format!("route {}", value.trim().replace('\n', ", ")),
                 _ => format!("{}: {name}={value}", char::from(kind)),
             });
         }
@@ -113,9 +116,11 @@ impl Keyed {
         names
             .iter()
             .zip(values)
-            .map(|(name, value)| match value {
-                Some(value) => format!("{name}: {}", shown(name.as_str(), value)),
-                None => format!("no {name}"),
+            .map(|(name, value)| match (vary::cookie_of(name), value) {
+                (Some(cookie), Some(_)) => format!("cookie {cookie}=…"),
+                (Some(cookie), None) => format!("no cookie {cookie}"),
+                (None, Some(value)) => format!("{name}: {}", shown(name.as_str(), value)),
+                (None, None) => format!("no {name}"),
             })
             .collect()
     }
@@ -167,7 +172,6 @@ mod tests {
         cache::{
             api::Place,
             key::{self, KeyParts},
-            vary,
         },
         plan::{CachePolicy, Select},
     };

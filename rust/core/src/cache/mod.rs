@@ -2,12 +2,15 @@
 //!
 //! `key` and `vary` name a stored response, `keyed` reads the name back, `storable` and `freshness` judge one on arrival, `decide` judges one
 //! on reuse, `validate` speaks conditional requests (RFC 9110 §13), `purge` and `tags` say what was invalidated, `api`
-//! applies it all for functions. No store lives here and no clock is read.
+//! applies it all for functions, `hooked` says which requests may share
+//! what hooks had a part in, and `distinct` counts what they set. No store lives here and no clock is read.
 
 pub mod api;
 pub mod decide;
+pub mod distinct;
 pub mod fill;
 pub mod freshness;
+pub mod hooked;
 pub mod key;
 pub mod keyed;
 pub mod purge;

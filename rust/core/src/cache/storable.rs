@@ -60,6 +60,10 @@ pub enum NotStored {
     /// Neither a lifetime nor a validator: it could never be reused.
     NotReusable,
     TooLarge,
+    /// A hook made it depend on something that no later request could be compared with.
+    Hook,
+    /// A hook failed open: the response is not what the hook would have made of it.
+    HookFailed,
 }
 
 impl NotStored {
@@ -77,6 +81,8 @@ impl NotStored {
             Self::SetCookie => "set-cookie",
             Self::NotReusable => "not-reusable",
             Self::TooLarge => "too-large",
+            Self::Hook => "hook",
+            Self::HookFailed => "hook-failed",
         }
     }
 
@@ -86,7 +92,12 @@ impl NotStored {
     pub fn outdates(self, status: StatusCode) -> bool {
         let own = matches!(
             self,
-            Self::RequestNoStore | Self::Authorization | Self::Method | Self::Disabled
+            Self::RequestNoStore
+                | Self::Authorization
+                | Self::Method
+                | Self::Disabled
+                | Self::Hook
+                | Self::HookFailed
         );
         let says = match status {
             StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED => false,
@@ -98,7 +109,10 @@ impl NotStored {
 
     /// Whether the next response for the same URL will most likely not be stored either.
     pub fn lasts(self) -> bool {
-        !matches!(self, Self::RequestNoStore | Self::Authorization)
+        !matches!(
+            self,
+            Self::RequestNoStore | Self::Authorization | Self::HookFailed
+        )
     }
 }
 

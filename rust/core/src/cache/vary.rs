@@ -1,10 +1,13 @@
 //! Which request fields select a response (RFC 9111 §4.1, RFC 9110 §12.5.5).
+//!
+//! A hook may have read a single cookie: among the selecting names it stands as `cookie|` and the hexadecimal digits of
+//! its name ([`cookie`]), which no field is called.
 
 use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
 use super::key::normalised_encoding;
-use crate::http::list;
+use crate::http::{cookie as cookies, list};
 
 /// A response's `Vary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +25,9 @@ pub fn of(response: &HeaderMap) -> Vary {
     for line in response.get_all(header::VARY) {
         for member in list(line.as_bytes()) {
             match HeaderName::from_bytes(member) {
-                Ok(name) if member != b"*" => names.push(name),
+                Ok(name) if member != b"*" && !name.as_str().starts_with(ONE_COOKIE) => {
+                    names.push(name);
+                }
                 _ => return Vary::Star,
             }
         }
@@ -33,6 +38,37 @@ pub fn of(response: &HeaderMap) -> Vary {
     names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     names.dedup();
     Vary::Names(names)
+}
+
+/// Begins the selecting name of a single cookie.
+const ONE_COOKIE: &str = "cookie|";
+
+/// The selecting name of one cookie. A name beyond what a field name holds is selected by with the whole field.
+pub fn cookie(name: &str) -> HeaderName {
+    let mut text = String::with_capacity(ONE_COOKIE.len() + name.len() * 2);
+    text.push_str(ONE_COOKIE);
+    for byte in name.bytes() {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(digit), 16));
+        }
+    }
+    HeaderName::from_bytes(text.as_bytes()).unwrap_or(header::COOKIE)
+}
+
+/// The cookie that a selecting name stands for.
+pub fn cookie_of(name: &HeaderName) -> Option<String> {
+    let digits = name.as_str().strip_prefix(ONE_COOKIE)?.as_bytes();
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return None;
+    };
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|&[high, low]| {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            u8::try_from(digit(high)? << 4 | digit(low)?).ok()
+        })
+        .collect();
+    String::from_utf8(bytes?).ok()
 }
 
 /// Fields that are no lists: white space and commas in them mean what they mean.
@@ -65,6 +101,14 @@ pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, r
             out.push(1);
             // Servers may take the order of equal weights as a preference (RFC 9110 §12.5.4): it stays.
             weighted(out, name, request, false);
+            out.push(0);
+            continue;
+        }
+        if let Some(one) = cookie_of(name) {
+            for (_, value) in cookies::pairs(request).filter(|(name, _)| *name == one) {
+                out.push(1);
+                out.extend_from_slice(value.as_bytes());
+            }
             out.push(0);
             continue;
         }
@@ -174,6 +218,36 @@ mod tests {
         assert_eq!(key("a=1,2"), key("a=1,2"));
         assert_ne!(key("a=1,2"), key("a=1, 2"));
         assert_ne!(key("a=,1"), key("a=1"));
+    }
+
+    #[test]
+    fn a_single_cookie_selects_by_its_own_values() {
+        let name = cookie("Variant");
+        assert_eq!(cookie_of(&name).as_deref(), Some("Variant"));
+        assert_eq!(cookie_of(&header::COOKIE), None);
+        assert_eq!(of(&request(&[("vary", name.as_str())])), Vary::Star);
+        let key = |lines: &[&str]| {
+            let fields: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
+            let mut out = Vec::new();
+            secondary(
+                &mut out,
+                std::slice::from_ref(&name),
+                &request(&fields),
+                false,
+            );
+            out
+        };
+        assert_eq!(key(&["Variant=a; x=1"]), key(&["y=2", "Variant=a"]));
+        for other in [
+            &[][..],
+            &["Variant="],
+            &["Variant=b"],
+            &["variant=a"],
+            &["Variant=a; Variant=b"],
+        ] {
+            assert_ne!(key(&["Variant=a"]), key(other), "{other:?}");
+        }
+        assert_ne!(key(&[]), key(&["Variant="]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::{Asked, Steps};
 use crate::{
     cache::{
         fill::{FACTOR, Fill},
+        hooked,
         key::{self, KeyParts},
     },
     http::cache_control::RequestDirectives,
@@ -68,6 +69,15 @@ pub(super) fn look_up(
         ));
     }
     parts.extend(route.key_tag.iter().map(|tag| format!("route {tag}")));
+    parts.extend(hooked::origin_hooks(
+        plan,
+        route,
+        &asked.host,
+        asked.target.path(),
+    ));
+    if !route.hooks.viewer_request.is_empty() {
+        parts.push("the fields that viewer_request hooks set or remove".to_owned());
+    }
     let mut text = key::describe(&url);
     if !parts.is_empty() {
         let _ = write!(text, " and {}", parts.join(", "));
@@ -76,12 +86,17 @@ pub(super) fn look_up(
         "key",
         text,
         format!(
-            "query {}; then what Vary of the stored response names",
-            table::select(&policy.key_query)
+            "query {}; then what Vary of the stored response names{}",
+            table::select(&policy.key_query),
+            if route.hooks.origin_request.is_empty() && route.hooks.origin_response.is_empty() {
+                ""
+            } else {
+                ", and what its hooks read"
+            }
         ),
     );
     // Holds the words to the bytes that serve.
-    debug_assert!(!parts.is_empty() || dimensions(route, asked, claims, variants).is_empty());
+    debug_assert!(!parts.is_empty() || dimensions(plan, route, asked, claims, variants).is_empty());
     let directives = RequestDirectives::parse(&asked.headers);
     let own = [
         ("no-store", directives.no_store),
@@ -132,6 +147,7 @@ pub(super) fn look_up(
 
 /// What the route's policy adds to the key of the URL, as bytes.
 pub(super) fn dimensions(
+    plan: &Plan,
     route: &Route,
     asked: &Asked,
     claims: Option<&Claims>,
@@ -147,6 +163,8 @@ pub(super) fn dimensions(
         .iter()
         .filter_map(|name| Some((&**name, claims?.claim(name)?)))
         .collect();
+    let hooks = hooked::origin_hooks(plan, route, &asked.host, asked.target.path());
+    let tag = hooked::tag(route, &hooks);
     let parts = KeyParts {
         headers: &asked.headers,
         policy: &route.cache,
@@ -154,7 +172,7 @@ pub(super) fn dimensions(
         claims: &claims,
         edge_set: &[],
         hooked: &[],
-        tag: route.key_tag.as_deref(),
+        tag: tag.as_deref(),
     };
     let mut bytes = Vec::new();
     key::dimensions(&mut bytes, &parts);

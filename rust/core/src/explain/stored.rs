@@ -39,6 +39,8 @@ pub fn section(why: NotStored) -> &'static str {
             "no lifetime, no validator and no window for stale use: it could never be used"
         }
         NotStored::TooLarge => "limits.largest_object_bytes",
+        NotStored::Hook => "a hook read something that no later request could be compared with",
+        NotStored::HookFailed => "a hook failed open",
     }
 }
 

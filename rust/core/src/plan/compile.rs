@@ -26,7 +26,10 @@ use super::{
     matcher::host::{hosts_cover, hosts_intersect},
     spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
 };
-use crate::http::{framing::head::HeadLimits, via::Via};
+use crate::{
+    cache::vary,
+    http::{framing::head::HeadLimits, via::Via},
+};
 
 /// Request fields that only the edge may set, whatever the plan says.
 const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
@@ -256,6 +259,7 @@ fn hook(
     let call = spec
         .call
         .and_then(|call| names.callable(call, &format!("{path}.call"), problems));
+    let varies = varies(&spec, path, problems);
     Some((
         spec.phase?,
         Hook {
@@ -263,8 +267,49 @@ fn hook(
             pattern: pattern?,
             host,
             always: false,
+            varies,
         },
     ))
+}
+
+/// What a hook says that its effect depends on: names of fields, and of cookies as `cookie:NAME`.
+fn varies(spec: &HookSpec, path: &str, problems: &mut Problems) -> Option<Arc<[HeaderName]>> {
+    let given = spec.varies.as_ref()?;
+    if matches!(
+        spec.phase,
+        Some(HookPhase::ViewerRequest | HookPhase::ViewerResponse)
+    ) {
+        problems.add(
+            format!("{path}.varies"),
+            None,
+            "is for origin_request and origin_response: what a viewer_request hook sets is part of the key by itself, \
+             and a viewer_response hook runs on every response; remove it",
+        );
+    }
+    let mut names = Vec::with_capacity(given.len());
+    for (at, text) in given.iter().enumerate() {
+        let name = match text.strip_prefix("cookie:") {
+            Some(cookie) => Some(cookie)
+                .filter(|cookie| !cookie.is_empty() && cookie.bytes().all(is_cookie_name))
+                .map(vary::cookie),
+            None => HeaderName::from_bytes(text.as_bytes())
+                .ok()
+                .filter(|name| name.as_str() != "*" && vary::cookie_of(name).is_none()),
+        };
+        match name {
+            Some(name) => names.push(name),
+            None => problems.add(
+                format!("{path}.varies[{at}]"),
+                Some(format!("{text:?}")),
+                "must be the name of a request field, or cookie:NAME",
+            ),
+        }
+    }
+    Some(names.into())
+}
+
+fn is_cookie_name(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b',' | b'"')
 }
 
 /// Gives the route the hooks that some request of it could meet.
@@ -282,6 +327,7 @@ fn attach<'h>(route: &mut Route, hooks: impl Iterator<Item = &'h (HookPhase, Hoo
                 .clone()
                 .filter(|_| !hosts_cover(&host, &route.hosts)),
             always: hook.pattern.covers(&route.path),
+            varies: hook.varies.clone(),
         };
         match phase {
             HookPhase::ViewerRequest => route.hooks.viewer_request.push(own),

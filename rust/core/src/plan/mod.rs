@@ -407,6 +407,17 @@ pub struct Hook {
     pub host: Option<HostPattern>,
     /// Every request of the route matches: the pattern need not be tried.
     pub always: bool,
+    /// The selecting names that the declaration gives in place of what the hook is seen to read; cookies as
+    /// [`crate::cache::vary::cookie`] names them.
+    pub varies: Option<Arc<[HeaderName]>>,
+}
+
+impl Hook {
+    /// Whether it runs for a request of its route. `path`: as the viewer asked.
+    pub fn runs(&self, host: &str, path: &str) -> bool {
+        self.host.as_ref().is_none_or(|own| own.matches(host))
+            && (self.always || self.pattern.matches(path))
+    }
 }
 
 /// The hooks of a route by phase, in declaration order.

@@ -217,6 +217,7 @@ pub struct HookSpec {
     pub pattern: Option<String>,
     pub host: Option<String>,
     pub call: Option<u64>,
+    pub varies: Option<Vec<String>>,
 }
 
 /// A route's target as declared.

@@ -4,7 +4,11 @@ use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     admit::{self, Refusal},
-    cache::{key::Base, storable::Authorization},
+    cache::{
+        hooked::Written,
+        key::Base,
+        storable::{Authorization, NotStored},
+    },
     forward::{self, Viewer},
     http::{structured::Forward, uri},
     identity::{
@@ -56,6 +60,8 @@ pub struct Exchange {
     pub client: Client,
     pub route: Option<RouteId>,
     pub claims: Option<Arc<Claims>>,
+    /// What `viewer_request` hooks did; `None` before them, and where there are none.
+    pub written: Option<Rc<Written>>,
     /// Seconds for which a stored response must stay fresh to answer; only requests of the edge's own ask for it.
     pub fresh_for: Option<u32>,
     pub chosen: SmallVec<[Chosen; 1]>,
@@ -192,6 +198,7 @@ impl Exchange {
             head,
             route: None,
             claims: None,
+            written: None,
             fresh_for: None,
             chosen: SmallVec::new(),
             hooked: Vec::new(),
@@ -312,6 +319,13 @@ impl Exchange {
             || route.key_tag.is_some()
             || !matches!(route.cache.key_cookies, None | Some(Select::None))
             || !self.hooked.is_empty()
+            || !route.hooks.origin_request.is_empty()
+            || !route.hooks.origin_response.is_empty()
+    }
+
+    /// Why no response to this request may be stored, whatever it says.
+    pub fn forbidden(&self) -> Option<NotStored> {
+        self.written.as_ref()?.forbids()
     }
 
     /// Names and variants of the route's experiments.
@@ -377,6 +391,8 @@ impl Exchange {
             )
             .into());
         };
+        let path_and_query = self.upstream_path(route);
+        let hooks = self.hook_context(route, path_and_query.query(), &headers);
         let upgrade = self
             .wants_upgrade
             .then(|| headers.get(header::UPGRADE).cloned())
@@ -409,13 +425,13 @@ impl Exchange {
             route: route.id,
             group,
             method: self.head.method.clone(),
-            path_and_query: self.upstream_path(route),
+            path_and_query,
             headers,
             authority: self.authority.clone(),
             outer: self.outer().clone(),
             scheme: self.client.scheme,
             upgrade: upgrade.is_some(),
-            hooks: self.hook_context(route),
+            hooks,
             waits: self.conn.interims.ticket().map(|ticket| Waits {
                 conn: Rc::clone(&self.conn),
                 ticket,

@@ -1,15 +1,30 @@
 //! Phases 7, 10, 12, 14 and edge functions: handing a request to a callable and taking its verdict.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
     admit,
+    cache::{
+        distinct::{Distinct, MOST_VALUES},
+        hooked::{self, Facts, Part, Reads, Written},
+        storable::NotStored,
+    },
+    finish, forward,
+    identity::jwt::Claims,
     plan::{CallableId, FailMode, Hook, Route, Scheme},
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
 use super::{
     answer::{self, Early},
@@ -19,7 +34,9 @@ use super::{
 use crate::{
     body::EdgeBody,
     function_cache::FunctionCaches,
-    functions::{Answer, FunctionError, Invocation, Phase, RequestHead, ResponseHead, Verdict},
+    functions::{
+        Answer, FunctionError, Invocation, Notes, Phase, RequestHead, ResponseHead, Verdict,
+    },
     telemetry::Outcome,
     worker::{LocalLive, Worker},
 };
@@ -27,8 +44,16 @@ use crate::{
 /// What the hooks of the origin phases are told of a request; it outlives the client with the fetch.
 #[derive(Debug)]
 pub struct HookContext {
-    pub origin_request: Vec<CallableId>,
-    pub origin_response: Vec<CallableId>,
+    pub origin_request: Vec<Due>,
+    pub origin_response: Vec<Due>,
+    /// The fields that `viewer_request` hooks wrote.
+    written: Option<Rc<Written>>,
+    /// The claims as a key sees them.
+    verified: Option<Arc<Claims>>,
+    /// Whether the path in the key says what the parameters of the route's pattern are.
+    params_keyed: bool,
+    /// Whether what the hooks read matters to what is stored.
+    judged: bool,
     host: Arc<str>,
     port: Option<u16>,
     scheme: Scheme,
@@ -43,18 +68,67 @@ pub struct HookContext {
     request_headers: HeaderMap,
 }
 
+/// A hook that runs for a request.
+#[derive(Debug, Clone)]
+pub struct Due {
+    pub call: CallableId,
+    varies: Option<Arc<[HeaderName]>>,
+}
+
 impl Exchange {
-    /// `None` when no hook of the origin phases runs for this request.
-    pub fn hook_context(&self, route: &Route) -> Option<Rc<HookContext>> {
+    /// Whether a hook of `hooks` runs for this request.
+    pub fn runs_any(&self, hooks: &[Hook]) -> bool {
+        hooks.iter().any(|hook| self.runs(hook))
+    }
+
+    fn runs(&self, hook: &Hook) -> bool {
+        hook.runs(self.host(), self.viewer_path.path())
+    }
+
+    /// The names of the hooks of the origin phases that run for this request.
+    pub fn origin_hooks(&self, route: &Route) -> Vec<String> {
+        hooked::origin_hooks(&self.live.plan, route, self.host(), self.viewer_path.path())
+    }
+
+    /// Whether every request that shares this one's key has the same parameters of the route's pattern: nothing but
+    /// prefixes may have changed the path.
+    fn params_keyed(&self, route: &Route) -> bool {
+        let path = self.head.uri.path();
+        route.rewrite.is_none()
+            && route.hooks.viewer_request.is_empty()
+            && route.fallback.is_none()
+            && route.errors.iter().all(|(_, page)| **page != *path)
+            && route
+                .index
+                .as_ref()
+                .is_none_or(|index| !path.ends_with(&**index))
+    }
+
+    /// `None` when no hook of the origin phases runs for this request. `headers`: the request's own.
+    pub fn hook_context(
+        &self,
+        route: &Route,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Option<Rc<HookContext>> {
         let origin_request = self.matching(&route.hooks.origin_request);
         let origin_response = self.matching(&route.hooks.origin_response);
         if origin_request.is_empty() && origin_response.is_empty() {
             return None;
         }
-        let head = self.request_head(route);
+        let mut headers = headers.clone();
+        if route.cache.enabled {
+            // What is stored depends on no other cookies than those that go upstream.
+            forward::cookies(&mut headers, &route.forward);
+        }
+        let head = self.request_head(route, headers);
         Some(Rc::new(HookContext {
             origin_request,
             origin_response,
+            written: self.written.clone(),
+            verified: self.claims.clone(),
+            params_keyed: self.params_keyed(route),
+            judged: route.cache.enabled,
             host: head.host,
             port: head.port,
             scheme: head.scheme,
@@ -65,25 +139,24 @@ impl Exchange {
             id: head.id,
             method: head.method,
             path: head.path,
-            query: head.query,
+            // The parameters that the origin gets: there are no others for what is stored.
+            query: query.map(str::to_owned),
             request_headers: head.headers,
         }))
     }
 
-    fn matching(&self, hooks: &[Hook]) -> Vec<CallableId> {
+    fn matching(&self, hooks: &[Hook]) -> Vec<Due> {
         hooks
             .iter()
-            .filter(|hook| {
-                hook.host
-                    .as_ref()
-                    .is_none_or(|host| host.matches(self.host()))
-                    && (hook.always || hook.pattern.matches(self.viewer_path.path()))
+            .filter(|hook| self.runs(hook))
+            .map(|hook| Due {
+                call: hook.call,
+                varies: hook.varies.clone(),
             })
-            .map(|hook| hook.call)
             .collect()
     }
 
-    fn request_head(&self, route: &Route) -> RequestHead {
+    fn request_head(&self, route: &Route, headers: HeaderMap) -> RequestHead {
         RequestHead {
             method: self.head.method.clone(),
             scheme: self.client.scheme,
@@ -91,7 +164,7 @@ impl Exchange {
             port: admit::port(&self.authority),
             path: self.head.uri.path().to_owned(),
             query: self.head.uri.query().map(str::to_owned),
-            headers: self.head.headers.clone(),
+            headers,
             client: self.client.address,
             params: route
                 .path
@@ -103,6 +176,7 @@ impl Exchange {
                 .map(|(name, variant)| (name.into(), variant.into()))
                 .collect(),
             id: self.worker.next_id(),
+            notes: None,
         }
     }
 }
@@ -194,8 +268,11 @@ fn failed(live: &LocalLive, call: CallableId, error: &FunctionError) -> Option<E
 /// Phase 7.
 pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early> {
     let live = Rc::clone(&x.live);
-    for call in x.matching(&route.hooks.viewer_request) {
-        let head = x.request_head(route);
+    let mut written = Written::default();
+    for Due { call, .. } in x.matching(&route.hooks.viewer_request) {
+        let mut head = x.request_head(route, x.head.headers.clone());
+        let notes = Arc::<Notes>::default();
+        head.notes = route.cache.enabled.then(|| Arc::clone(&notes));
         match invoke(
             &x.worker,
             &live,
@@ -214,7 +291,8 @@ pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early
                     x.head.uri = http::Uri::from(target(&request.path, request.query.as_deref())?);
                 }
                 x.head.method = request.method;
-                x.head.headers = request.headers;
+                let before = std::mem::replace(&mut x.head.headers, request.headers);
+                written.by(call, &notes.lock(), &before, &x.head.headers);
             }
             Ok(Verdict::Answer(answer)) => {
                 x.note.outcome = Outcome::Function;
@@ -227,10 +305,70 @@ pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early
                     x.note.detail = Some("hook-failed");
                     return Err(early);
                 }
+                written.failed_open = true;
             }
         }
     }
+    watch(x, &written);
+    x.hooked = written.names();
+    x.written = Some(Rc::new(written));
     Ok(())
+}
+
+/// Fields of hooks whose values are counted.
+const MOST_WATCHED: usize = 256;
+
+/// The values that `viewer_request` hooks give fields, by the hook's name and the field's: one that is another for every
+/// request would let the cache store everything and find nothing.
+#[derive(Debug, Default)]
+pub struct Watched(Mutex<HashMap<(Arc<str>, HeaderName), Distinct>>);
+
+/// Counts the values that hooks set, and warns once of a field that has too many.
+fn watch(x: &Exchange, written: &Written) {
+    for (call, field) in &written.fields {
+        let Some(callable) = x.live.plan.callable(*call) else {
+            continue;
+        };
+        let mut hasher = DefaultHasher::new();
+        for value in x.head.headers.get_all(field) {
+            value.as_bytes().hash(&mut hasher);
+        }
+        let tells = {
+            let mut watched = x.worker.shared.watched.0.lock();
+            let full = watched.len() >= MOST_WATCHED;
+            let key = (Arc::clone(&callable.name), field.clone());
+            match watched.entry(key) {
+                Entry::Vacant(_) if full => false,
+                entry => entry.or_default().note(hasher.finish(), x.now),
+            }
+        };
+        if tells {
+            tracing::warn!(
+                hook = &*callable.name,
+                field = field.as_str(),
+                "more than {MOST_VALUES} different values in a minute are part of the cache key, and none was a hit: \
+                 set a field with few values, or turn the cache of this route off"
+            );
+        }
+    }
+}
+
+/// Notes that a response was found by what these hooks set.
+pub fn found(x: &Exchange) {
+    let Some(written) = &x.written else { return };
+    for (call, field) in &written.fields {
+        if let Some(callable) = x.live.plan.callable(*call)
+            && let Some(distinct) = x
+                .worker
+                .shared
+                .watched
+                .0
+                .lock()
+                .get_mut(&(Arc::clone(&callable.name), field.clone()))
+        {
+            distinct.hit(x.now);
+        }
+    }
 }
 
 fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Early> {
@@ -251,18 +389,28 @@ fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Early> {
 }
 
 /// Phase 10: `Some` when a hook answered in the origin's place.
-pub async fn origin_request(ask: &mut Ask, context: &HookContext) -> Result<Option<Answer>, Early> {
+pub async fn origin_request(
+    ask: &mut Ask,
+    context: &HookContext,
+    part: &mut Part,
+) -> Result<Option<Answer>, Early> {
     let live = Rc::clone(&ask.live);
-    for &call in &context.origin_request {
+    let method = ask.method.clone();
+    let shown = ask.headers.clone();
+    let mut reads = Reads::default();
+    for due in &context.origin_request {
+        let notes = Arc::new(Notes::new(reads.next()));
+        let call = due.call;
         let head = RequestHead {
             method: ask.method.clone(),
             path: ask.path_and_query.path().to_owned(),
             query: ask.path_and_query.query().map(str::to_owned),
             headers: std::mem::take(&mut ask.headers),
+            notes: context.judged.then(|| Arc::clone(&notes)),
             ..context.head()
         };
         let kept = head.headers.clone();
-        match invoke(
+        let verdict = invoke(
             &ask.worker,
             &live,
             call,
@@ -271,8 +419,10 @@ pub async fn origin_request(ask: &mut Ask, context: &HookContext) -> Result<Opti
             Bytes::new(),
             None,
         )
-        .await
-        {
+        .await;
+        reads = notes.lock().clone();
+        context.judge(ask, due, &reads, &shown, part);
+        match verdict {
             Ok(Verdict::Continue { request, .. }) => {
                 ask.path_and_query = target(&request.path, request.query.as_deref())?;
                 ask.method = request.method;
@@ -284,13 +434,56 @@ pub async fn origin_request(ask: &mut Ask, context: &HookContext) -> Result<Opti
                 if let Some(early) = failed(&live, call, &error) {
                     return Err(early);
                 }
+                part.forbid(NotStored::HookFailed);
             }
         }
+    }
+    if ask.method != method {
+        // The key is that of the method which was looked up.
+        part.forbid(NotStored::Hook);
     }
     Ok(None)
 }
 
 impl HookContext {
+    /// Judges what a hook read, or takes what its declaration says instead.
+    fn judge(&self, ask: &Ask, due: &Due, reads: &Reads, shown: &HeaderMap, part: &mut Part) {
+        if !self.judged {
+            return;
+        }
+        if let Some(names) = &due.varies {
+            part.select(names.iter().cloned());
+            return;
+        }
+        let Some(route) = ask.live.plan.route(ask.route) else {
+            return;
+        };
+        let identity: Vec<HeaderName> = route
+            .auth
+            .iter()
+            .flat_map(|policy| policy.forward_names().cloned())
+            .collect();
+        let experiments: Vec<HeaderName> = route
+            .experiments
+            .iter()
+            .map(|experiment| experiment.header.clone())
+            .collect();
+        Facts {
+            policy: &route.cache,
+            forward_query: &route.forward.query,
+            edits: &route.request_headers,
+            written: self.written.as_deref(),
+            viewer: &self.request_headers,
+            shown,
+            identity: &identity,
+            experiments: &experiments,
+            anonymous: route.auth.as_ref().is_none_or(|policy| policy.optional),
+            params: self.params_keyed,
+            claims: self.verified.as_deref(),
+        }
+        .judge(reads, part);
+    }
+
     fn head(&self) -> RequestHead {
         RequestHead {
             method: self.method.clone(),
@@ -305,54 +498,92 @@ impl HookContext {
             claims: self.claims.clone(),
             variants: self.variants.clone(),
             id: self.id,
+            notes: None,
         }
     }
 }
 
 /// Phase 12.
-pub async fn response(
-    worker: &Rc<Worker>,
-    live: &Rc<LocalLive>,
+pub async fn origin_response(
+    ask: &Ask,
     context: &HookContext,
-    phase: Phase,
     received: &mut Received,
 ) -> Result<(), Early> {
-    for &call in &context.origin_response {
+    let live = &ask.live;
+    let mut shown = context.request_headers.clone();
+    // Conditions and ranges are the edge's to judge: what the hook makes is for all.
+    forward::unconditional(&mut shown);
+    for due in &context.origin_response {
+        let notes = Arc::<Notes>::default();
+        let call = due.call;
+        let request = RequestHead {
+            headers: shown.clone(),
+            notes: context.judged.then(|| Arc::clone(&notes)),
+            ..context.head()
+        };
         let head = ResponseHead {
             status: received.status,
             headers: received.headers.clone(),
         };
-        match invoke(
-            worker,
+        let verdict = invoke(
+            &ask.worker,
             live,
             call,
-            phase,
-            context.head(),
+            Phase::OriginResponse,
+            request,
             Bytes::new(),
             Some(head),
         )
-        .await
-        {
+        .await;
+        let reads = notes.lock().clone();
+        context.judge(ask, due, &reads, &shown, &mut received.hooked);
+        match verdict {
             Ok(Verdict::Continue { response, .. }) => {
                 if let Some(response) = response {
                     received.status = response.status;
                     received.headers = response.headers;
                 }
             }
+            Ok(Verdict::Answer(_)) if received.status == StatusCode::NOT_MODIFIED => {
+                return Err(no_content(ask, call));
+            }
             Ok(Verdict::Answer(answer)) => {
                 received.status = answer.status;
+                finish::whole(&mut received.status);
                 received.headers = answer.headers;
-                received.headers.remove(header::CONTENT_LENGTH);
+                received.headers.remove(header::TRANSFER_ENCODING);
+                let length = HeaderValue::from(answer.body.len());
+                received.headers.insert(header::CONTENT_LENGTH, length);
                 received.body = ReceivedBody::Whole(answer.body);
             }
             Err(error) => {
                 if let Some(early) = failed(live, call, &error) {
                     return Err(early);
                 }
+                received.hooked.forbid(NotStored::HookFailed);
             }
         }
     }
     Ok(())
+}
+
+/// A 304 makes the content that is stored fresh again (RFC 9111 §4.3.4): there is none that a hook could replace.
+fn no_content(ask: &Ask, call: CallableId) -> Early {
+    let id = format!("{:016x}", ask.worker.next_id());
+    let name = ask.live.plan.callable(call);
+    tracing::error!(
+        callable = name.map_or("?", |callable| &*callable.name),
+        id,
+        "the hook set a body on a 304, which has none: leave it alone when response.status is 304"
+    );
+    let response = answer::text(
+        StatusCode::BAD_GATEWAY,
+        &format!("The function failed (error id {id})."),
+    );
+    match HeaderValue::from_str(&id) {
+        Ok(id) => answer::with(response, HeaderName::from_static("x-error-id"), id).into(),
+        Err(_) => response.into(),
+    }
 }
 
 /// Phase 14.
@@ -362,7 +593,7 @@ pub async fn viewer_response(
     response: &mut Response<EdgeBody>,
 ) -> Result<(), Early> {
     let live = Rc::clone(&x.live);
-    for call in x.matching(&route.hooks.viewer_response) {
+    for Due { call, .. } in x.matching(&route.hooks.viewer_response) {
         let head = ResponseHead {
             status: response.status(),
             headers: response.headers().clone(),
@@ -372,7 +603,7 @@ pub async fn viewer_response(
             &live,
             call,
             Phase::ViewerResponse,
-            x.request_head(route),
+            x.request_head(route, x.head.headers.clone()),
             Bytes::new(),
             Some(head),
         )
@@ -388,6 +619,7 @@ pub async fn viewer_response(
             }
             Ok(Verdict::Answer(answer)) => {
                 *response = answered(answer);
+                finish::whole(response.status_mut());
                 x.note.replaced("hook");
             }
             Err(error) => {
@@ -420,7 +652,7 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
         &live,
         call,
         Phase::Function,
-        x.request_head(route),
+        x.request_head(route, x.head.headers.clone()),
         body,
         None,
     )

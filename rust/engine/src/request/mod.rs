@@ -124,7 +124,12 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
             if cached::cacheable(&x.head.method, route) && plain {
                 // 8 key, 9 look up
                 match cached::look_up(x, route).await {
-                    Found::Answer(response) => response,
+                    Found::Answer(response) => {
+                        if x.note.hit && x.written.is_some() {
+                            hooks::found(x);
+                        }
+                        response
+                    }
                     // 10 origin_request hook, 11 fetch, 12 origin_response hook, 13 store
                     Found::Missing(missing) => Box::pin(pages::fetched(x, route, missing)).await?,
                 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
-    cache::decide,
+    cache::{decide, hooked::Part},
     finish, forward,
     origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
     outward::Outward,
@@ -22,7 +22,6 @@ use tokio::time::Sleep;
 
 use super::hooks::{self, HookContext};
 use crate::{
-    functions::Phase,
     listen::{Conn, interim::Ticket},
     request::{answer::Early, cached::take_tags},
     upstream::{
@@ -97,6 +96,8 @@ pub struct Received {
     pub received_at: u64,
     /// `Location` and `Content-Location` as the origin wrote them, where they were rewritten.
     pub own: HeaderMap,
+    /// The hooks' part in it.
+    pub hooked: Part,
 }
 
 pub enum ReceivedBody {
@@ -113,9 +114,10 @@ pub enum Unanswered {
 
 /// Runs phases 10 to 12.
 pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswered> {
+    let mut hooked = Part::default();
     if let Some(context) = ask.hooks.clone()
         && !context.origin_request.is_empty()
-        && let Some(answer) = hooks::origin_request(ask, &context)
+        && let Some(answer) = hooks::origin_request(ask, &context, &mut hooked)
             .await
             .map_err(Unanswered::Early)?
     {
@@ -128,21 +130,17 @@ pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswere
             requested_at: now,
             received_at: now,
             own: HeaderMap::new(),
+            hooked,
         });
     }
     let mut received = ask_group(ask, body).await.map_err(Unanswered::Failed)?;
+    received.hooked = hooked;
     if let Some(context) = ask.hooks.clone()
         && !context.origin_response.is_empty()
     {
-        hooks::response(
-            &ask.worker,
-            &ask.live,
-            &context,
-            Phase::OriginResponse,
-            &mut received,
-        )
-        .await
-        .map_err(Unanswered::Early)?;
+        hooks::origin_response(ask, &context, &mut received)
+            .await
+            .map_err(Unanswered::Early)?;
     }
     Ok(received)
 }
@@ -413,6 +411,7 @@ async fn ask_one(
                 requested_at,
                 received_at,
                 own,
+                hooked: Part::default(),
             })
         }
         Err(error) => {

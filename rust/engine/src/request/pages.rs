@@ -52,11 +52,17 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
     } else {
         x.replayable_body().await?
     };
+    // Such a hook is shown the whole response; the conditions of other methods are the origin's to judge.
+    let hooked = matches!(x.head.method, Method::GET | Method::HEAD)
+        && !x.wants_upgrade
+        && x.runs_any(&route.hooks.origin_response);
     let keeps_headers = route.fallback.is_some() || !route.errors.is_empty() || x.needs_headers_later(route)
+        // They are judged once what a hook makes of the response is known.
+        || hooked
         // They may select the response that a POST leaves for its URL.
         || (route.cache.enabled && x.head.method == Method::POST);
     let mut ask = if keeps_headers {
-        x.ask(route, false)?
+        x.ask(route, hooked)?
     } else {
         x.ask_taking(route)?
     };
@@ -75,7 +81,11 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
                 return Ok(cached::take_posted(x, route, received));
             }
             cached::take_tags(route, &mut received.headers);
-            Ok(cached::straight(received))
+            Ok(if hooked {
+                cached::as_asked(x, received)
+            } else {
+                cached::straight(received)
+            })
         }
         Err(Unanswered::Early(early)) => Err(early),
         Err(Unanswered::Failed(Unavailable {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::finish;
 use edgerouter_engine::{
     function_cache::FunctionCaches,
     functions::{Answer, FunctionError, Invocation, Phase, RequestHead, ResponseHead, Verdict},
@@ -171,7 +172,8 @@ impl Views {
         phase: Phase,
         deadline: Instant,
     ) -> PyResult<Bound<'py, CallContext>> {
-        let request = self.request.get().number();
+        let request = self.request.get();
+        let request = (request.number(), request.notes());
         CallContext::of(
             py,
             callable.into(),
@@ -250,11 +252,17 @@ impl Views {
                     headers: parts.headers,
                 }),
             },
-            Some(body) => Verdict::Answer(Answer {
-                status: parts.status,
-                headers: parts.headers,
-                body,
-            }),
+            Some(body) => {
+                let wrote = parts.wrote.take().unwrap_or_default();
+                finish::replaced(&mut parts.status, &mut parts.headers, |name| {
+                    wrote.cleared || wrote.written.contains(name)
+                });
+                Verdict::Answer(Answer {
+                    status: parts.status,
+                    headers: parts.headers,
+                    body,
+                })
+            }
         })
     }
 

@@ -532,11 +532,17 @@ fn hook(value: &Value, path: String, problems: &mut Problems) -> Option<HookSpec
     let call = fields.required("call", problems);
     let call =
         call.and_then(|value| fields.whole_of("call", value, 0, u64::from(u32::MAX), "", problems));
+    let varies = fields.some("varies").map(|value| {
+        let items = fields.list_of("varies", value, problems);
+        let texts = fields.only_texts(items, problems);
+        texts.into_iter().map(|(_, text)| text.to_owned()).collect()
+    });
     fields.end(problems);
     Some(HookSpec {
         phase,
         pattern,
         host,
         call,
+        varies,
     })
 }

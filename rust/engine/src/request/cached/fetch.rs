@@ -73,6 +73,8 @@ pub(super) struct Question {
     pub reduced: bool,
     pub directives: RequestDirectives,
     pub authorization: Authorization,
+    /// Why nothing may be stored, whatever the answer says.
+    pub forbidden: Option<NotStored>,
     pub stale: Option<Arc<Entry>>,
     /// What the origin is asked for, where that is not the whole.
     pub slice: Option<First>,
@@ -515,12 +517,14 @@ async fn fetch_alone(
     let question = question(x, route, &missing);
     // Where answers are not stored anyway, the origin had better judge the client's own conditions.
     let own_conditions = missing.unshared && validate::is_conditional(&x.head.headers);
+    let hooked = x.runs_any(&route.hooks.origin_response);
     let whole = x.head.method == Method::GET
         && !x.has_body
         // A part of what is stale and stored whole is cut from what the validation brings.
-        && (!x.head.headers.contains_key(header::RANGE) || question.stale.is_some())
-        && !own_conditions;
-    let mut ask = x.ask(route, whole)?;
+        && (hooked
+            || ((!x.head.headers.contains_key(header::RANGE) || question.stale.is_some())
+                && !own_conditions));
+    let mut ask = x.ask(route, whole || hooked)?;
     if whole {
         let (landed, leader) = oneshot::channel();
         let worker = Rc::clone(&x.worker);
@@ -548,7 +552,11 @@ async fn fetch_alone(
             {
                 return Ok(stale);
             }
-            Ok(straight(received))
+            Ok(if hooked {
+                as_asked(x, received)
+            } else {
+                straight(received)
+            })
         }
         Err(Unanswered::Early(early)) => Err(early),
         Err(Unanswered::Failed(error)) => on_failure(x, route, missing.last_good(), &error),
@@ -564,6 +572,7 @@ fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
         reduced: route.cache.accept_encoding,
         directives: directives(x, route),
         authorization: x.authorization(route),
+        forbidden: x.forbidden(),
         stale: missing.stale.clone(),
         slice: missing.slice,
         departs: departure(x),
@@ -748,7 +757,8 @@ pub(super) fn refresh_behind(
             .is_some_and(|group| x.worker.shared.health.admits(&x.live.plan, group)),
         _ => false,
     };
-    if !admits {
+    // Nothing would come of it that may be stored.
+    if !admits || x.forbidden().is_some() {
         return;
     }
     let missing = missing();
@@ -759,6 +769,7 @@ pub(super) fn refresh_behind(
         return;
     };
     ask.waits = None;
+    ask.method = Method::GET;
     x.worker.metrics.refreshed(why);
     let mut question = question(x, route, &missing);
     question.method = Method::GET;

@@ -379,7 +379,8 @@ pub(super) fn judge(
     } else {
         received.status
     };
-    if let Err(why) = judged(&received, status) {
+    let forbidden = question.forbidden.or(received.hooked.forbids);
+    if let Err(why) = judged(&received, status).and_then(|()| forbidden.map_or(Ok(()), Err)) {
         return match part {
             Some(_) => unsliced(received, why.as_str()),
             None => Departed::Own(received, why),
@@ -393,11 +394,12 @@ pub(super) fn judge(
     if cut.is_none() && announced.is_some_and(|length| length > worker.shared.store.largest()) {
         return Departed::Own(received, NotStored::TooLarge);
     }
-    let names = match vary::of(&received.headers) {
+    let mut names = match vary::of(&received.headers) {
         Vary::None => SmallVec::new(),
         Vary::Names(names) => names,
         Vary::Star => return Departed::Own(received, NotStored::VaryStar),
     };
+    received.hooked.join(&mut names);
     let (freshness, _rule) = freshness::freshness(
         received.status,
         &received.headers,

@@ -4,7 +4,9 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use edgerouter_core::{
     cache::{
-        freshness, key,
+        freshness,
+        hooked::Part,
+        key,
         purge::{Subject, Verdict},
         refresh_ahead, slices,
         storable::{self, NotStored, StoreInput},
@@ -33,7 +35,7 @@ use crate::{
         origin::{Received, ReceivedBody},
     },
     store::{
-        Birth, Content, Entry, Object, Variants, View,
+        Birth, Content, Descent, Entry, Object, Variants, View,
         arriving::{End, Writing},
         compact_body,
         flight::Reuse,
@@ -423,9 +425,12 @@ pub(super) fn freshen(
         set_aside,
     };
     let fresh = Arc::new(Entry::new(entry.key(), Content::Object(fresh), birth));
-    let reuse = match storable {
+    let forbidden = question.forbidden.or(received.hooked.forbids);
+    let reuse = match storable.and_then(|()| forbidden.map_or(Ok(()), Err)) {
+        // Nothing that a hook should have had a part in is stored, and nothing is said against what is.
+        Err(NotStored::HookFailed) => Reuse::RevalidatedForOne,
         // Where it is stored says what it used to vary by.
-        Ok(()) if varies != before => {
+        Ok(()) if varies != before || !selected_by(worker, question, entry, &received.hooked) => {
             worker.shared.store.remove(entry.key());
             Reuse::RevalidatedForOne
         }
@@ -444,6 +449,31 @@ pub(super) fn freshen(
     Departed::Stored(fresh, reuse, aside)
 }
 
+/// Whether the key of a stored response sees everything that the hooks read this time.
+fn selected_by(worker: &Worker, question: &Question, entry: &Entry, part: &Part) -> bool {
+    if part.selects.is_empty() {
+        return true;
+    }
+    let store = &worker.shared.store;
+    let url = question.url_key.len();
+    let mut key = question.url_key.clone();
+    key.extend_from_slice(&question.dimensions);
+    let mut descent = Descent::new(key.len() > url, &question.request, question.reduced);
+    let mut next = store.peek(key::parent(&key, url));
+    let mut names: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    while let Some(at) = next {
+        if let View::Variants(known) = at.view() {
+            names.clone_from(&known.names);
+        }
+        if !descent.descend(at.view(), &mut key) {
+            return *at.key() == *entry.key()
+                && part.selects.iter().all(|name| names.contains(name));
+        }
+        next = store.peek(&key);
+    }
+    false
+}
+
 /// As an object keeps the time that its fetch took.
 pub(super) fn millis(took: Duration) -> u32 {
     u32::try_from(took.as_millis()).unwrap_or(u32::MAX)
@@ -458,6 +488,11 @@ pub(super) fn head_effects(
 ) {
     let Some(entry) = &question.stale else { return };
     let Some(object) = entry.object() else { return };
+    // Without what a hook would have made of it, it says nothing about what is stored.
+    let forbidden = question.forbidden.or(received.hooked.forbids);
+    if forbidden == Some(NotStored::HookFailed) {
+        return;
+    }
     if received.status != StatusCode::OK || object.status != StatusCode::OK {
         return;
     }

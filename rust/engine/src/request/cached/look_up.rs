@@ -10,6 +10,7 @@ use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
         fill::{self, Fill, NotFilled},
+        hooked,
         key::{self, KeyParts},
         refresh_ahead,
         slices::{self, First},
@@ -219,9 +220,14 @@ pub(super) fn look_up_with(
             "Not in the cache, and the request asked for nothing else (only-if-cached).",
         )));
     }
+    // A hook of that phase is shown the whole response, and so is what is asked for.
+    let whole = x.runs_any(&route.hooks.origin_response);
     let slice = match x.head.headers.get(header::RANGE) {
         Some(range)
-            if route.cache.slices && x.head.method == Method::GET && not_filled.is_none() =>
+            if route.cache.slices
+                && !whole
+                && x.head.method == Method::GET
+                && not_filled.is_none() =>
         {
             worker
                 .slice_bytes(&x.live)
@@ -250,12 +256,16 @@ pub(super) fn look_up_with(
     // A body would be part of the question, but not of the key.
     let plain = x.head.method == Method::GET
         && !x.has_body
-        && (slice.is_some() || !x.head.headers.contains_key(header::RANGE));
+        && (slice.is_some() || whole || !x.head.headers.contains_key(header::RANGE));
     if !plain {
         stale = stale.filter(|_| x.head.method == Method::HEAD);
     }
     // Who demands an answer of its own, and who asks for what each has to ask for anew, would only wait in vain.
-    let alone = directives.no_cache || directives.no_store || unshared || !shares;
+    let alone = directives.no_cache
+        || directives.no_store
+        || unshared
+        || !shares
+        || x.forbidden().is_some();
     let collapse = plain && route.cache.collapse && !alone;
     // What is stale is checked as a whole: its slices stay when it has not changed.
     let slice = slice.filter(|_| stale.is_none());
@@ -349,6 +359,8 @@ pub(super) fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) {
         .filter_map(|name| Some((&**name, x.claims.as_ref()?.claim(name)?)))
         .collect();
     let variants: SmallVec<[(&str, &str); 2]> = x.variants(route).collect();
+    let hooks = x.origin_hooks(route);
+    let tag = hooked::tag(route, &hooks);
     let parts = KeyParts {
         headers: &x.head.headers,
         policy: &route.cache,
@@ -356,7 +368,7 @@ pub(super) fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) {
         claims: &claims,
         edge_set: &[],
         hooked: &x.hooked,
-        tag: route.key_tag.as_deref(),
+        tag: tag.as_deref(),
     };
     key::dimensions(out, &parts);
 }

@@ -36,7 +36,7 @@ pub use invalidate::invalidate;
 pub use keep::take_tags;
 pub use look_up::{cacheable, look_up};
 pub use posted::{represents, take_posted};
-pub use send::straight;
+pub use send::{as_asked, straight};
 
 /// The outcome of a look-up.
 pub enum Found {

@@ -79,6 +79,7 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
             RequestDirectives::default()
         },
         authorization: x.authorization(route),
+        forbidden: x.forbidden(),
         stale: None,
         slice: None,
         // After the invalidation that the POST itself was.

@@ -23,7 +23,7 @@ use crate::{
     body::{EdgeBody, range_of},
     request::{
         CACHE_STATUS, Exchange, answer,
-        origin::{Received, ReceivedBody},
+        origin::{Received, ReceivedBody, content_length},
     },
     store::{Entry, Object, arriving::Reader, flight::ArrivingResponse},
     telemetry::Outcome,
@@ -260,11 +260,43 @@ fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
     }
 }
 
-/// An answer that is not stored, to a request whose conditions were not sent on: they are judged here.
+/// An answer that is not stored, to a request whose conditions and range were not sent on: they are judged here. What has
+/// several parts, or no length that is known, is sent whole (RFC 9110 §14.2).
 pub fn as_asked(x: &Exchange, received: Received) -> Response<EdgeBody> {
     let (request, headers) = (&x.head.headers, &received.headers);
     match validate::precondition(&x.head.method, request, received.status, headers) {
-        Precondition::Send => straight(received),
+        Precondition::Send => {
+            let length = match &received.body {
+                ReceivedBody::Whole(bytes) => Some(bytes.len() as u64),
+                ReceivedBody::Upstream(_) => content_length(headers),
+            };
+            let part = received.status == StatusCode::OK && x.head.method == Method::GET;
+            let mut headers = headers.clone();
+            match length
+                .filter(|_| part)
+                .map(|length| ranged(x, &mut headers, length))
+            {
+                Some(Ranged::Unsatisfiable(refused)) => refused,
+                Some(Ranged::Partial(Partial::Single(range))) => {
+                    let length = range.last - range.first + 1;
+                    let body = match received.body {
+                        ReceivedBody::Whole(bytes) => {
+                            let first = usize::try_from(range.first).unwrap_or(usize::MAX);
+                            let end = usize::try_from(range.last + 1).unwrap_or(usize::MAX);
+                            let end = end.min(bytes.len());
+                            EdgeBody::bytes(bytes.slice(first.min(end)..end))
+                        }
+                        ReceivedBody::Upstream(body) => {
+                            EdgeBody::streamed(Excerpt::new(body, range.first, length))
+                        }
+                    };
+                    answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
+                }
+                Some(Ranged::Partial(Partial::Multi { .. }) | Ranged::Whole) | None => {
+                    straight(received)
+                }
+            }
+        }
         Precondition::NotModified => {
             let mut headers = received.headers;
             validate::not_modified(&mut headers);

@@ -170,7 +170,7 @@ pub(super) async fn first(
     };
     let filler = Filler {
         worker: Rc::clone(&x.worker),
-        ask: x.ask(route, true)?,
+        ask: ask_for_parts(x, route)?,
         entry: Arc::clone(entry),
         cut,
         length: object.length,
@@ -189,6 +189,17 @@ pub(super) async fn first(
     })
 }
 
+/// How the origin is asked for parts of a stored response. Its head has been through the hooks that are shown responses.
+fn ask_for_parts(x: &Exchange, route: &Route) -> Result<Ask, Early> {
+    let mut ask = x.ask(route, true)?;
+    if let Some(context) = &mut ask.hooks
+        && let Some(context) = Rc::get_mut(context)
+    {
+        context.origin_response.clear();
+    }
+    Ok(ask)
+}
+
 /// A response's body of these parts of an object; `None` for one that is not in slices.
 pub(super) fn body(
     x: &Exchange,
@@ -199,7 +210,7 @@ pub(super) fn body(
     parts: impl FnOnce() -> VecDeque<Part>,
 ) -> Option<EdgeBody> {
     let cut = object.slices?;
-    let ask = x.ask(route, true).ok()?;
+    let ask = ask_for_parts(x, route).ok()?;
     let parts = parts();
     let left = parts.iter().map(Part::length).sum();
     Some(EdgeBody::streamed(SlicedBody {
@@ -618,6 +629,10 @@ async fn asked(
                 Unanswered::Failed(error) => Begun::Failed(error),
                 Unanswered::Early(_) => Begun::Refused,
             })?;
+    if received.hooked.forbids.is_some() {
+        // Another part of another response, for all that is known.
+        return Err(Begun::Refused);
+    }
     let announced = content_length(&received.headers);
     let begins = slices::fills(
         range,

@@ -1,0 +1,406 @@
+//! Responses that hooks had a part in: which requests may share them.
+//!
+//! A `viewer_request` hook runs before the key, so the fields that it wrote are part of the key ([`Written`]). A hook of
+//! the origin phases runs after the look-up: it may not make a stored response depend on something that the look-up
+//! cannot see. So every field, cookie, parameter and claim that it read is noted ([`Reads`]), and [`Facts::judge`] decides
+//! what the stored response is selected by, as the origin's own `Vary` would select it (RFC 9111 §4.1), or that it is not
+//! stored.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, header};
+use smallvec::SmallVec;
+
+use super::{storable::NotStored, vary};
+use crate::{
+    identity::jwt::Claims,
+    plan::{CachePolicy, CallableId, HeaderEdits, Plan, Route, Select},
+};
+
+/// Names that one request's hooks may read before they count as having read everything.
+const MOST_NAMES: usize = 64;
+
+/// Parts of a request that were read: some by their names, or all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    pub all: bool,
+    pub names: SmallVec<[Box<str>; 2]>,
+}
+
+impl Names {
+    pub fn note(&mut self, name: &str) {
+        if self.all || self.names.iter().any(|known| **known == *name) {
+            return;
+        }
+        if self.names.len() >= MOST_NAMES {
+            self.all = true;
+            return;
+        }
+        self.names.push(name.into());
+    }
+
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.names.is_empty()
+    }
+}
+
+/// The parts of a request that the hooks of one phase read and wrote.
+#[derive(Debug, Clone, Default)]
+pub struct Reads {
+    /// In lower case.
+    pub fields: Names,
+    pub cookies: Names,
+    pub query: Names,
+    /// By name; `all`: the whole token, or whether there is one.
+    pub claims: Names,
+    /// Whether there was a token at all.
+    pub token: bool,
+    /// The parameters of the route's pattern.
+    pub params: bool,
+    /// Something that belongs to one request alone: the client's address or place, the request's id.
+    pub personal: bool,
+    /// Fields that were written: reading them afterwards reads nothing of the client's.
+    pub written: SmallVec<[HeaderName; 4]>,
+    /// Every field was removed, and those that are there now were set afterwards.
+    pub cleared: bool,
+}
+
+impl Reads {
+    pub fn field(&mut self, name: &str) {
+        let own = self.cleared
+            || self
+                .written
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known.as_str()));
+        if own {
+            return;
+        }
+        if name.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.fields.note(&name.to_ascii_lowercase());
+        } else {
+            self.fields.note(name);
+        }
+    }
+
+    /// Every field was read, or how many there are.
+    pub fn all_fields(&mut self) {
+        if !self.cleared {
+            self.fields.all = true;
+        }
+    }
+
+    pub fn cookie(&mut self, name: &str) {
+        if !self.owns_cookies() {
+            self.cookies.note(name);
+        }
+    }
+
+    pub fn all_cookies(&mut self) {
+        self.field(header::COOKIE.as_str());
+    }
+
+    fn owns_cookies(&self) -> bool {
+        self.cleared || self.written.contains(&header::COOKIE)
+    }
+
+    pub fn wrote(&mut self, name: &HeaderName) {
+        if !self.written.contains(name) {
+            self.written.push(name.clone());
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.cleared = true;
+    }
+
+    /// For the next hook of the same phase, which sees the fields that this one wrote.
+    pub fn next(&self) -> Self {
+        Self {
+            written: self.written.clone(),
+            cleared: self.cleared,
+            ..Self::default()
+        }
+    }
+}
+
+/// The fields that `viewer_request` hooks wrote, and whether one of these hooks failed open.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Each once, with the hook that wrote it first.
+    pub fields: SmallVec<[(CallableId, HeaderName); 2]>,
+    pub cleared: bool,
+    /// The request goes on without what a hook would have done to it.
+    pub failed_open: bool,
+}
+
+impl Written {
+    /// Adds what one hook wrote. `before` and `after`: the header sections that it was given and has left.
+    pub fn by(&mut self, call: CallableId, reads: &Reads, before: &HeaderMap, after: &HeaderMap) {
+        if reads.cleared {
+            self.cleared = true;
+            for name in before.keys().chain(after.keys()) {
+                self.add(call, name);
+            }
+        }
+        for name in &reads.written {
+            self.add(call, name);
+        }
+    }
+
+    fn add(&mut self, call: CallableId, name: &HeaderName) {
+        if self.fields.iter().all(|(_, known)| known != name) {
+            self.fields.push((call, name.clone()));
+        }
+    }
+
+    pub fn wrote(&self, name: &str) -> bool {
+        self.cleared || self.fields.iter().any(|(_, known)| known == name)
+    }
+
+    /// The names, sorted, each once.
+    pub fn names(&self) -> Vec<HeaderName> {
+        let mut names: Vec<HeaderName> = self.fields.iter().map(|(_, name)| name.clone()).collect();
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names
+    }
+
+    /// Whether anything about these hooks keeps the response of this request from being stored.
+    pub fn forbids(&self) -> Option<NotStored> {
+        self.failed_open.then_some(NotStored::HookFailed)
+    }
+}
+
+/// The names of the hooks of the origin phases that run for a request, each after its phase. `path`: as the viewer asked.
+pub fn origin_hooks(plan: &Plan, route: &Route, host: &str, path: &str) -> Vec<String> {
+    let phases = [
+        ("origin_request", &route.hooks.origin_request),
+        ("origin_response", &route.hooks.origin_response),
+    ];
+    let mut names = Vec::new();
+    for (phase, hooks) in phases {
+        for hook in hooks.iter().filter(|hook| hook.runs(host, path)) {
+            let callable = plan.callable(hook.call);
+            let name = callable.map_or("?", |callable| &*callable.name);
+            names.push(format!("{phase} {name}"));
+        }
+    }
+    names
+}
+
+/// The tag of a route's keys with the hooks of the origin phases that run for a request: another set of hooks makes another
+/// response, on a route that shares the URL, after a rewrite, and after a reload.
+pub fn tag<'r>(route: &'r Route, hooks: &[String]) -> Option<Cow<'r, str>> {
+    if hooks.is_empty() {
+        return route.key_tag.as_deref().map(Cow::Borrowed);
+    }
+    let own = route.key_tag.as_deref().unwrap_or_default();
+    Some(format!("{own}\n{}\n{}", route.label, hooks.join(",")).into())
+}
+
+/// The hooks' part in a response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The response is selected by these besides the origin's `Vary`; cookies as [`vary::cookie`] names them.
+    pub selects: SmallVec<[HeaderName; 4]>,
+    /// Why it may not be stored at all.
+    pub forbids: Option<NotStored>,
+}
+
+impl Part {
+    pub fn forbid(&mut self, why: NotStored) {
+        self.forbids.get_or_insert(why);
+    }
+
+    pub fn select(&mut self, names: impl IntoIterator<Item = HeaderName>) {
+        for name in names {
+            if !self.selects.contains(&name) {
+                self.selects.push(name);
+            }
+        }
+    }
+
+    /// The names that select the stored response: the origin's and these, each once.
+    pub fn join(&self, names: &mut SmallVec<[HeaderName; 4]>) {
+        for name in &self.selects {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    }
+}
+
+/// What is known of a request when its hooks' reads are judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub policy: &'a CachePolicy,
+    /// What of the query goes to the origin, and to hooks of its phases.
+    pub forward_query: &'a Select,
+    pub written: Option<&'a Written>,
+    /// The request's fields as variants are selected by them.
+    pub viewer: &'a HeaderMap,
+    /// The fields that the hooks were shown.
+    pub shown: &'a HeaderMap,
+    /// The route's own edits of what is sent.
+    pub edits: &'a HeaderEdits,
+    /// Names of fields by which the edge tells the origin of a verified token.
+    pub identity: &'a [HeaderName],
+    /// Names of fields by which the edge tells the origin of variants, which are in the key.
+    pub experiments: &'a [HeaderName],
+    /// Whether requests come to the route without a token, too.
+    pub anonymous: bool,
+    /// Whether the key's path says what the parameters of the route's pattern are.
+    pub params: bool,
+    /// Of the verified token.
+    pub claims: Option<&'a Claims>,
+}
+
+/// Fields of the message and of conditions, which the edge answers or sets itself: on the way to the origin they say
+/// nothing of the client.
+const OF_THE_EDGE: [HeaderName; 8] = [
+    header::HOST,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::RANGE,
+    header::CONTENT_LENGTH,
+];
+
+/// Fields that tell where a request came from: of the client, or of a proxy between.
+fn tells_the_client(name: &str) -> bool {
+    const NAMES: [&str; 12] = [
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "cf-ipcountry",
+        "x-country-code",
+        "traceparent",
+        "tracestate",
+    ];
+    NAMES.contains(&name)
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("x-geo-")
+        || name.starts_with("cloudfront-viewer-")
+        || name == "x-edge-request-id"
+}
+
+impl Facts<'_> {
+    /// What the reads make of the stored response.
+    pub fn judge(&self, reads: &Reads, part: &mut Part) {
+        let query_keyed = if reads.query.all {
+            covers(&self.policy.key_query, self.forward_query)
+        } else {
+            reads
+                .query
+                .names
+                .iter()
+                .all(|name| self.policy.key_query.has(name) || !self.forward_query.has(name))
+        };
+        let claims_keyed = !reads.claims.all
+            && reads
+                .claims
+                .names
+                .iter()
+                .all(|name| self.claim_is_keyed(name));
+        let token_keyed = !reads.token || !self.anonymous || !self.policy.key_claims.is_empty();
+        if reads.personal
+            || reads.fields.all
+            || !query_keyed
+            || !claims_keyed
+            || !token_keyed
+            || (reads.params && !self.params)
+        {
+            part.forbid(NotStored::Hook);
+        }
+        for name in &reads.fields.names {
+            match self.field(name) {
+                Ok(Some(name)) => part.select([name]),
+                Ok(None) => {}
+                Err(why) => part.forbid(why),
+            }
+        }
+        if reads.cookies.all {
+            part.select([header::COOKIE]);
+        }
+        for name in &reads.cookies.names {
+            let keyed = self
+                .policy
+                .key_cookies
+                .as_ref()
+                .is_some_and(|select| select.has(name))
+                || self.written.is_some_and(|written| written.wrote("cookie"));
+            if !keyed {
+                part.select([vary::cookie(name)]);
+            }
+        }
+    }
+
+    fn claim_is_keyed(&self, name: &str) -> bool {
+        // A key holds the text of a claim: one that has none looks there like one that is absent.
+        self.policy.key_claims.iter().any(|known| **known == *name)
+            && self
+                .claims
+                .is_none_or(|claims| claims.claim(name).is_some())
+    }
+
+    /// The name by which a field that was read selects; `None` where the key has it, or where it is the same for all.
+    fn field(&self, name: &str) -> Result<Option<HeaderName>, NotStored> {
+        let Ok(field) = HeaderName::from_bytes(name.as_bytes()) else {
+            // No request has it.
+            return Ok(None);
+        };
+        let keyed = self.policy.key_headers.contains(&field)
+            || self.written.is_some_and(|written| written.wrote(name))
+            || (field == header::ACCEPT_ENCODING && self.policy.accept_encoding)
+            || self.experiments.contains(&field)
+            || self.edits.set.iter().any(|(known, _)| *known == field);
+        if keyed || OF_THE_EDGE.contains(&field) {
+            return Ok(None);
+        }
+        if self.identity.contains(&field) || tells_the_client(name) {
+            return Err(NotStored::Hook);
+        }
+        let same = self
+            .viewer
+            .get_all(&field)
+            .iter()
+            .eq(self.shown.get_all(&field).iter());
+        // What is shown of cookies and codings follows from the client's own; what is not shown is so for everybody.
+        let follows = same
+            || field == header::COOKIE
+            || field == header::ACCEPT_ENCODING
+            || field == header::ACCEPT_LANGUAGE
+            || !self.shown.contains_key(&field);
+        if follows {
+            Ok(Some(field))
+        } else {
+            Err(NotStored::Hook)
+        }
+    }
+}
+
+/// Whether every parameter that `sent` chooses is chosen by `key`, too.
+fn covers(key: &Select, sent: &Select) -> bool {
+    match (key, sent) {
+        (Select::All, _) | (_, Select::None) => true,
+        (Select::Except(left_out), Select::Except(_)) => {
+            left_out.iter().all(|name| !sent.has(name))
+        }
+        (Select::Only(_) | Select::None, Select::Only(names)) => {
+            names.iter().all(|name| key.has(name))
+        }
+        (Select::Except(_), Select::Only(names)) => names
+            .iter()
+            .all(|name| !name.contains('*') && key.has(name)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Parts of a request by name – parameters of its query, cookies, claims – that note which of them a hook reads.
+
+use std::sync::Arc;
+
+use edgerouter_core::cache::hooked::Reads;
+use edgerouter_engine::functions::Notes;
+use pyo3::{
+    exceptions::{PyKeyError, PyTypeError},
+    prelude::*,
+    types::{PyDict, PyString},
+};
+
+/// Kinds of parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Query,
+    Cookies,
+    Claims,
+}
+
+/// A mapping that cannot be changed. Reading all of it, or how much there is, counts as reading everything of its kind.
+#[pyclass(frozen, mapping, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct Values {
+    kind: Kind,
+    found: Py<PyDict>,
+    notes: Option<Arc<Notes>>,
+}
+
+impl Values {
+    pub(crate) fn new(kind: Kind, found: Bound<'_, PyDict>, notes: Option<Arc<Notes>>) -> Self {
+        Self {
+            kind,
+            found: found.unbind(),
+            notes,
+        }
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Reads)) {
+        if let Some(notes) = &self.notes {
+            note(&mut notes.lock());
+        }
+    }
+
+    fn read(&self, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        // Nothing else is the name of anything here.
+        if self.notes.is_some()
+            && let Ok(name) = name.cast::<PyString>()
+        {
+            let name = name.to_str()?;
+            self.note(|reads| match self.kind {
+                Kind::Query => reads.query.note(name),
+                Kind::Cookies => reads.cookie(name),
+                Kind::Claims => reads.claims.note(name),
+            });
+        }
+        Ok(())
+    }
+
+    fn all<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
+        self.note(|reads| match self.kind {
+            Kind::Query => reads.query.all = true,
+            Kind::Cookies => reads.all_cookies(),
+            Kind::Claims => reads.claims.all = true,
+        });
+        self.found.bind(py).clone()
+    }
+}
+
+#[pymethods]
+impl Values {
+    fn __getitem__<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.read(name)?;
+        self.found
+            .bind(name.py())
+            .get_item(name)?
+            .ok_or_else(|| PyKeyError::new_err(name.clone().unbind()))
+    }
+
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.read(name)?;
+        self.found.bind(name.py()).contains(name)
+    }
+
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.all(py).len()
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Ok(self.all(py).try_iter()?.into_any())
+    }
+
+    fn __eq__<'py>(&self, py: Python<'py>, other: &Bound<'py, PyAny>) -> PyResult<bool> {
+        let own = self.all(py);
+        match other.cast::<Self>() {
+            Ok(other) => own.eq(other.get().all(py)),
+            Err(_) => own.eq(other),
+        }
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        // Values may be credentials: names only.
+        let names: Vec<String> = self.all(py).keys().extract()?;
+        Ok(format!("<Values {}>", names.join(", ")))
+    }
+
+    /// The value of that name, or the default.
+    #[pyo3(signature = (name, default=None))]
+    fn get<'py>(
+        &self,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.read(name)?;
+        Ok(self.found.bind(name.py()).get_item(name)?.or(default))
+    }
+
+    fn keys<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.all(py).keys().into_any()
+    }
+
+    fn values<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.all(py).values().into_any()
+    }
+
+    fn items<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.all(py).items().into_any()
+    }
+}
+
+/// For encoders: a dictionary of what is not one, and `TypeError` for what is not of this room.
+#[pyfunction]
+pub(crate) fn plain<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    match value.cast::<Values>() {
+        Ok(values) => values.get().all(value.py()).copy(),
+        Err(_) => Err(PyTypeError::new_err(format!(
+            "Encoding objects of type {} is unsupported",
+            value.get_type().name()?
+        ))),
+    }
+}
+
+/// Makes these mappings what `isinstance(value, Mapping)` says they are.
+pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
+    py.import("collections.abc")?
+        .getattr("Mapping")?
+        .call_method1("register", (py.get_type::<Values>(),))
+        .map(drop)
+}

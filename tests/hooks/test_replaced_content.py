@@ -1,0 +1,151 @@
+"""A hook that sets a body: nothing that was said of the old content goes with the new (RFC 9110 §8.4, §8.8, §14.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import CachePolicy, Context, Edge, Request, Response, cache
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen
+
+Made = Callable[..., httpx.Client]
+OLD = {
+    "Content-Encoding": "gzip",
+    "ETag": '"old"',
+    "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
+    "Accept-Ranges": "bytes",
+    "Digest": "sha-256=old",
+    "Content-Digest": "sha-256=:old:",
+    "Repr-Digest": "sha-256=:old:",
+    "Content-MD5": "old",
+    "Cache-Control": "max-age=60",
+    "X-Kept": "1",
+}
+NEW = "0123456789"
+
+
+@pytest.fixture
+def made(origin: Origin, serve: Callable[[Edge], Running], client_for: Callable[[Running], httpx.Client]) -> Made:
+    """``made(hook, phase, **route)``: an edge whose hook makes the responses of an origin that says ``OLD``."""
+    origin.default = lambda seen: Reply(200, OLD, "the old content")
+
+    def make(hook: Callable[..., Any], phase: Any = "origin_response", **route: Any) -> httpx.Client:
+        edge = Edge("test")
+        edge.on(phase, "/*")(hook)
+        edge.route("/*", to=edge.origin("first", origin.url), **route)
+        return client_for(serve(edge))
+
+    return make
+
+
+def sets(request: Request, response: Response, ctx: Context) -> None:
+    response.body = NEW
+
+
+@pytest.mark.parametrize("phase", ["origin_response", "viewer_response"])
+@pytest.mark.parametrize("policy", [cache.STANDARD, cache.DISABLED])
+def test_fields_of_the_old_content_go(made: Made, phase: str, policy: CachePolicy) -> None:
+    client = made(sets, phase, cache=policy)
+    for _ in range(2):
+        response = client.get("/page")
+        assert (response.status_code, response.text) == (200, NEW)
+        assert response.headers["content-length"] == "10" and response.headers["x-kept"] == "1"
+        for name in OLD:
+            if name not in ("Cache-Control", "X-Kept"):
+                assert name not in response.headers, name
+
+
+@pytest.mark.parametrize("first", ["fields", "body"])
+def test_fields_that_the_call_itself_set_stay_in_whatever_order(made: Made, first: str) -> None:
+    def hook(request: Request, response: Response, ctx: Context) -> None:
+        if first == "body":
+            response.body = NEW
+        response.headers["etag"] = '"old"'
+        response.headers["content-encoding"] = "identity"
+        if first == "fields":
+            response.body = NEW
+
+    client = made(hook)
+    for _ in range(2):
+        response = client.get("/page")
+        assert (response.text, response.headers["etag"]) == (NEW, '"old"')
+        assert response.headers["content-encoding"] == "identity" and "last-modified" not in response.headers
+
+
+@pytest.mark.parametrize("policy", [cache.STANDARD, cache.DISABLED])
+def test_the_origin_is_asked_for_the_whole_and_the_client_gets_its_part(
+    made: Made, origin: Origin, policy: CachePolicy
+) -> None:
+    def hook(request: Request, response: Response, ctx: Context) -> None:
+        response.body = NEW
+        response.headers["etag"] = '"new"'
+
+    client = made(hook, cache=policy)
+    for _ in range(2):
+        part = client.get("/page", headers={"range": "bytes=2-4", "if-range": '"new"'})
+        assert (part.status_code, part.text) == (206, "234")
+        assert part.headers["content-range"] == "bytes 2-4/10"
+        whole = client.get("/page", headers={"range": "bytes=2-4", "if-range": '"old"'})
+        assert (whole.status_code, whole.text) == (200, NEW)
+        assert client.get("/page", headers={"range": "bytes=20-"}).status_code == 416
+        assert client.get("/page", headers={"if-none-match": '"new"'}).status_code == 304
+        assert client.get("/page", headers={"if-none-match": '"old"'}).text == NEW
+        assert client.get("/page", headers={"if-match": '"old"'}).status_code == 412
+    for name in ("range", "if-range", "if-none-match", "if-match"):
+        assert all(seen.get(name) is None for seen in origin.requests), name
+
+
+def test_a_hook_that_leaves_the_body_alone_still_gives_parts(made: Made, origin: Origin) -> None:
+    def hook(request: Request, response: Response, ctx: Context) -> None:
+        response.headers["x-made"] = str(response.status)
+
+    for policy in (cache.STANDARD, cache.DISABLED):
+        client = made(hook, cache=policy)
+        origin.default = Reply(200, {"Cache-Control": "max-age=60"}, "the old content")
+        for _ in range(2):
+            part = client.get("/page", headers={"range": "bytes=4-6"})
+            assert (part.status_code, part.content, part.headers["x-made"]) == (206, b"old", "200")
+
+
+def test_a_part_or_its_refusal_that_the_origin_sent_unasked_becomes_the_whole(made: Made, origin: Origin) -> None:
+    client = made(sets)
+    origin.on("/part", Reply(206, {"Content-Range": "bytes 0-3/100"}, "part"))
+    origin.on("/none", Reply(416, {"Content-Range": "bytes */100"}, ""))
+    origin.on("/lost", Reply(404, {}, "lost"))
+    for path, status in (("/part", 200), ("/none", 200), ("/lost", 404)):
+        response = client.get(path)
+        assert (response.status_code, response.text) == (status, NEW), path
+        assert "content-range" not in response.headers
+
+
+def test_a_body_on_the_304_of_a_validation_is_an_error(made: Made, origin: Origin) -> None:
+    def answer(seen: Seen) -> Reply:
+        if seen.get("if-none-match"):
+            return Reply(304, {"ETag": '"1"'})
+        return Reply(200, {"ETag": '"1"', "Cache-Control": "max-age=0"}, "content")
+
+    origin.default = answer
+
+    def hook(request: Request, response: Response, ctx: Context) -> None:
+        if response.status == 304:
+            response.body = NEW
+
+    client = made(hook)
+    assert client.get("/page").text == "content"
+    response = client.get("/page")
+    assert (response.status_code, len(response.headers["x-error-id"])) == (502, 16)
+    assert response.headers["x-error-id"] in response.text
+
+
+def test_head_runs_the_hook_and_sends_no_body(made: Made, origin: Origin) -> None:
+    for policy in (cache.STANDARD, cache.DISABLED):
+        client = made(sets, cache=policy)
+        response = client.head("/page")
+        assert (response.status_code, response.content) == (200, b"")
+        assert "etag" not in response.headers and response.headers["content-length"] == "10"
+        assert client.get("/page").text == NEW

@@ -1,0 +1,529 @@
+"""Hooks and the shared cache: what a hook makes of one visitor's request is never another visitor's."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import CachePolicy, Context, Edge, ForwardPolicy, Jwt, Request, Response
+from edgerouter.errors import ConfigError
+from edgerouter.testing import Running
+
+from ..identity.test_tokens import SECRET, bearer, token
+from ..operations.test_life import free_port
+from ..origins import Origin, Reply, Seen, wait_until
+
+Serve = Callable[[Edge], Running]
+Made = Callable[..., httpx.Client]
+
+
+def echo(seen: Seen) -> Reply:
+    """The field that the hooks of these tests set, and how often the origin was asked."""
+    return Reply(200, {"Cache-Control": "max-age=60"}, f"variant {seen.get('x-hooked')}")
+
+
+@pytest.fixture
+def made(origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]) -> Made:
+    """``made(declare, **route)`` calls ``declare(edge)`` on an edge with ``/*`` to the origin, and serves it."""
+    origin.default = echo
+
+    def make(declare: Callable[[Edge], Any], **route: Any) -> httpx.Client:
+        edge = Edge("test")
+        declare(edge)
+        edge.route("/*", to=edge.origin("first", origin.url), **route)
+        return client_for(serve(edge))
+
+    return make
+
+
+def status(response: httpx.Response) -> str:
+    """The edge's own member of ``Cache-Status``, without its name."""
+    return response.headers["cache-status"].split(";", 1)[1].strip()
+
+
+def is_hit(response: httpx.Response) -> bool:
+    return status(response).startswith("hit")
+
+
+def article(edge: Edge) -> None:
+    """The A/B hook of the reference article, as it stands there but for the language."""
+
+    def parse_cookies(field: str | None) -> dict[str, str]:
+        pairs = (pair.strip().partition("=") for pair in (field or "").split(";"))
+        return {name: value for name, _, value in pairs}
+
+    @edge.on("origin_request", "/*")
+    def handler(request: Request, ctx: Context) -> Response | None:
+        request.headers["x-edge-function"] = "processed"
+        cookies = parse_cookies(request.headers.get("cookie"))
+        if not cookies.get("variant"):
+            response = Response(status=302, headers={"location": request.path})
+            response.headers["set-cookie"] = "variant=a; Path=/; Max-Age=2592000"
+            return response
+        request.headers["x-hooked"] = cookies["variant"]
+        return None
+
+
+def test_the_articles_hook_gives_a_to_a_and_b_to_b(made: Made, origin: Origin) -> None:
+    client = made(article)
+    for _ in range(2):
+        for variant in ("a", "b"):
+            response = client.get("/page", headers={"cookie": f"variant={variant}"})
+            assert response.text == f"variant {variant}"
+    assert is_hit(response)
+    assert client.get("/page").status_code == 302
+    assert len(origin.requests) == 2
+
+
+def test_a_constant_hook_keeps_the_response_a_hit_for_all(made: Made, origin: Origin) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("origin_request", "/*")
+        def constant(request: Request, ctx: Context) -> None:
+            request.headers["x-hooked"] = "constant"
+            request.headers.discard("cookie")
+            request.headers.update({"x-more": "1"})
+            ctx.log.warning("a line in the log reads nothing")
+
+    client = made(declare)
+    client.get("/page", headers={"cookie": "who=1", "user-agent": "one"})
+    other = client.get("/page", headers={"cookie": "who=2", "user-agent": "two"})
+    assert (other.text, is_hit(other), len(origin.requests)) == ("variant constant", True, 1)
+
+
+@pytest.mark.parametrize("read", ["cookies", "get", "field"])
+def test_a_cookie_or_field_that_a_hook_reads_selects(made: Made, origin: Origin, read: str) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("origin_request", "/*")
+        def reads(request: Request, ctx: Context) -> None:
+            if read == "field":
+                found = request.headers.get("x-plan", "-")
+            elif read == "get":
+                found = request.cookies.get("variant", "-")
+            else:
+                try:
+                    found = request.cookies["variant"]
+                except KeyError:
+                    found = "-"
+            request.headers["x-hooked"] = found
+
+    client = made(declare)
+    questions: list[dict[str, str]] = [{"cookie": f"variant={value}", "x-plan": value} for value in ("a", "b", "")]
+    for question in (*questions, {}):
+        want = f"variant {question['x-plan'] if question else '-'}"
+        first = client.get("/page", headers=question)
+        second = client.get("/page", headers={**question, "user-agent": "another"})
+        assert (first.text.strip(), is_hit(first)) == (want.strip(), False)
+        assert (second.text.strip(), is_hit(second)) == (want.strip(), True)
+    if read != "field":
+        # Other cookies were not read.
+        assert is_hit(client.get("/page", headers={"cookie": "other=1; variant=a"}))
+    assert len(origin.requests) == 4
+
+
+@pytest.mark.parametrize("phase", ["origin_request", "origin_response"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("client", lambda request: request.client),
+        ("id", lambda request: request.id),
+        ("geo", lambda request: request.geo.country),
+        ("every field", lambda request: sorted(request.headers)),
+        ("how many fields", lambda request: len(request.headers)),
+        ("the chain of addresses", lambda request: request.headers.get("x-forwarded-for")),
+        ("the token", lambda request: request.claims),
+        ("the id of the context", None),
+    ],
+)
+def test_what_nothing_later_can_be_compared_with_is_not_stored(
+    made: Made, origin: Origin, phase: Any, name: str, read: Callable[[Request], object] | None
+) -> None:
+    def declare(edge: Edge) -> None:
+        if phase == "origin_request":
+
+            @edge.on("origin_request", "/*")
+            def asks(request: Request, ctx: Context) -> None:
+                ctx.log.debug("reads nothing")
+                request.headers["x-hooked"] = str(read(request) if read else ctx.request_id)[:20]
+
+        else:
+
+            @edge.on("origin_response", "/*")
+            def answers(request: Request, response: Response, ctx: Context) -> None:
+                response.headers["x-hooked"] = str(read(request) if read else ctx.request_id)[:20]
+
+    client = made(declare)
+    for _ in range(2):
+        response = client.get("/page")
+        assert "hit" not in status(response)
+    assert "detail=hook" in status(response), name
+    assert len(origin.requests) == 2
+
+
+def test_a_response_hook_selects_by_what_it_reads_too(made: Made, origin: Origin) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("origin_response", "/*")
+        def stamp(request: Request, response: Response, ctx: Context) -> None:
+            response.headers["x-for"] = request.cookies.get("variant", "-")
+
+    client = made(declare)
+    for _ in range(2):
+        for variant in ("a", "b"):
+            response = client.get("/page", headers={"cookie": f"variant={variant}"})
+            assert response.headers["x-for"] == variant
+    assert is_hit(response)
+
+
+def test_fields_that_a_viewer_hook_sets_or_removes_are_part_of_the_key(made: Made, origin: Origin) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("viewer_request", "/*")
+        def mark(request: Request, ctx: Context) -> None:
+            if (variant := request.cookies.get("variant")) is not None:
+                request.headers["x-hooked"] = variant
+            else:
+                request.headers.discard("x-hooked")
+
+    client = made(declare)
+    for _ in range(2):
+        for variant in ("a", "b", "", None):
+            headers = {} if variant is None else {"cookie": f"variant={variant}"}
+            response = client.get("/page", headers={**headers, "x-hooked": "forged"})
+            assert response.text.strip() == f"variant {variant}".strip()
+    assert is_hit(response)
+    assert len(origin.requests) == 4
+
+
+def test_a_path_that_a_viewer_hook_sets_is_the_one_that_is_keyed(made: Made, origin: Origin) -> None:
+    origin.default = lambda seen: Reply(200, {"Cache-Control": "max-age=60"}, seen.target)
+
+    def declare(edge: Edge) -> None:
+        @edge.on("viewer_request", "/*")
+        def move(request: Request, ctx: Context) -> None:
+            request.path = f"/{request.cookies.get('variant', 'none')}{request.path}"
+            request.query_string = "from=hook"
+
+    client = made(declare)
+    for _ in range(2):
+        for variant in ("a", "b"):
+            response = client.get("/page?own=1", headers={"cookie": f"variant={variant}"})
+            assert response.text == f"/{variant}/page?from=hook"
+    assert is_hit(response)
+
+
+@pytest.mark.parametrize("phase", ["viewer_request", "origin_request", "origin_response"])
+def test_a_request_on_which_a_hook_failed_open_is_not_stored(made: Made, origin: Origin, phase: Any) -> None:
+    def declare(edge: Edge) -> None:
+        if phase == "origin_response":
+
+            @edge.on("origin_response", "/*", fail="open")
+            def answers(request: Request, response: Response, ctx: Context) -> None:
+                if "x-fail" in request.headers:
+                    raise RuntimeError("on purpose")
+
+        else:
+
+            @edge.on(phase, "/*", fail="open")
+            def asks(request: Request, ctx: Context) -> None:
+                if "x-fail" in request.headers:
+                    raise RuntimeError("on purpose")
+                request.headers["x-hooked"] = "marked"
+
+    client = made(declare)
+    for _ in range(2):
+        failed = client.get("/page", headers={"x-fail": "1"})
+        assert "stored" not in status(failed)
+        assert "detail=hook-failed" in status(failed)
+        assert failed.text == ("variant None")
+    good = client.get("/page")
+    assert good.text == ("variant None" if phase == "origin_response" else "variant marked")
+    assert "stored" in status(good)
+    assert is_hit(client.get("/page"))
+
+
+def test_varies_is_taken_in_place_of_what_is_read(made: Made, origin: Origin) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("origin_request", "/nothing", varies=[])
+        def looks(request: Request, ctx: Context) -> None:
+            str(request.client)
+
+        @edge.on("origin_request", "/by", varies=["x-plan", "cookie:variant"])
+        def by(request: Request, ctx: Context) -> None:
+            fields = dict(request.headers)
+            request.headers["x-hooked"] = f"{fields.get('x-plan')} {request.cookies.get('variant')}"
+
+    client = made(declare)
+    client.get("/nothing", headers={"user-agent": "one"})
+    assert is_hit(client.get("/nothing", headers={"user-agent": "two"}))
+    for _ in range(2):
+        for plan, variant in (("p", "a"), ("p", "b"), ("q", "a")):
+            response = client.get("/by", headers={"x-plan": plan, "cookie": f"variant={variant}; x=1"})
+            assert response.text == f"variant {plan} {variant}"
+    assert is_hit(response)
+
+
+@pytest.mark.parametrize(
+    ("phase", "varies", "problem"),
+    [
+        ("viewer_request", ["x-a"], "varies"),
+        ("viewer_response", [], "varies"),
+        ("origin_request", ["*"], "varies[0]"),
+        ("origin_request", ["x-a", "cookie:"], "varies[1]"),
+        ("origin_response", ["a b"], "varies[0]"),
+        ("origin_request", [1], "varies[0]"),
+    ],
+)
+def test_varies_that_means_nothing_is_refused_where_it_is_written(phase: Any, varies: Any, problem: str) -> None:
+    with pytest.raises(ConfigError, match="varies") as raised:
+        Edge("test").on(phase, "/*", varies=varies)(
+            (lambda request, ctx: None) if phase.endswith("request") else (lambda request, response, ctx: None)
+        )
+    assert problem in str(raised.value)
+
+
+def test_a_claim_that_the_key_has_may_be_read_and_another_may_not(made: Made, origin: Origin) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("origin_request", "/*")
+        def reads(request: Request, ctx: Context) -> None:
+            assert request.claims is not None
+            name = "sub" if request.path == "/sub" else "role"
+            request.headers["x-hooked"] = str(request.claims.get(name))
+
+    auth = Jwt.hs256(SECRET)
+    client = made(declare, auth=auth, cache=CachePolicy(claims=["sub"]))
+    for _ in range(2):
+        for sub in ("u1", "u2"):
+            response = client.get("/sub", headers=bearer(token({"sub": sub, "role": "r", "exp": 4102444800})))
+            assert response.text == f"variant {sub}"
+    assert is_hit(response)
+    for role in ("r1", "r2"):
+        response = client.get("/role", headers=bearer(token({"sub": "u", "role": role, "exp": 4102444800})))
+        assert response.text == f"variant {role}"
+        assert "detail=hook" in status(response)
+
+
+def test_a_parameter_that_the_key_has_may_be_read_and_others_are_not_seen(made: Made, origin: Origin) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("origin_response", "/*")
+        def reads(request: Request, response: Response, ctx: Context) -> None:
+            response.headers["x-saw"] = request.query_string
+
+    client = made(declare, cache=CachePolicy(query=["page"]), forward=ForwardPolicy(query=["page"]))
+    first = client.get("/list?page=1&session=s1")
+    second = client.get("/list?page=1&session=s2")
+    assert (first.headers["x-saw"], second.headers["x-saw"]) == ("page=1", "page=1")
+    assert is_hit(second)
+
+
+def test_requests_that_wait_for_one_another_get_only_what_is_theirs(made: Made, origin: Origin) -> None:
+    client = made(article)
+    variants = ["a", "b", "c", "d"] * 8
+
+    def ask(variant: str) -> str:
+        return client.get("/together", headers={"cookie": f"variant={variant}"}).text
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, variants))
+    assert answers == [f"variant {variant}" for variant in variants]
+
+
+def test_a_validation_that_a_hook_had_another_part_in_leaves_nothing_stored(made: Made, origin: Origin) -> None:
+    reading = {"on": False}
+
+    def answer(seen: Seen) -> Reply:
+        if seen.get("if-none-match"):
+            return Reply(304, {"ETag": '"1"', "Cache-Control": "max-age=0"})
+        return Reply(200, {"ETag": '"1"', "Cache-Control": "max-age=0"}, f"variant {seen.get('x-hooked')}")
+
+    origin.default = answer
+
+    def declare(edge: Edge) -> None:
+        @edge.on("origin_request", "/*")
+        def sometimes(request: Request, ctx: Context) -> None:
+            request.headers["x-hooked"] = request.cookies.get("variant", "-") if reading["on"] else "constant"
+
+    client = made(declare)
+    assert client.get("/page").text == "variant constant"
+    assert "fwd-status=304" in status(client.get("/page"))
+    reading["on"] = True
+    client.get("/page", headers={"cookie": "variant=a"})
+    assert client.get("/page", headers={"cookie": "variant=b"}).text == "variant b"
+
+
+def test_a_stale_response_is_refreshed_behind_for_the_visitors_that_it_is_for(made: Made, origin: Origin) -> None:
+    def answer(seen: Seen) -> Reply:
+        return Reply(
+            200,
+            {"Cache-Control": "max-age=0, stale-while-revalidate=60", "X-Count": str(len(origin.requests))},
+            f"variant {seen.get('x-hooked')}",
+        )
+
+    origin.default = answer
+
+    def declare(edge: Edge) -> None:
+        @edge.on("viewer_request", "/viewer")
+        @edge.on("origin_request", "/origin")
+        def mark(request: Request, ctx: Context) -> None:
+            request.headers["x-hooked"] = request.cookies.get("variant", "-")
+
+    client = made(declare)
+    for path in ("/viewer", "/origin"):
+        for turn in range(6):
+            for variant in ("a", "b"):
+                response = client.get(path, headers={"cookie": f"variant={variant}"})
+                assert response.text == f"variant {variant}", (path, turn)
+        assert is_hit(response)
+
+
+def test_routes_that_share_a_url_do_not_share_what_only_one_has_a_hook_for(made: Made, origin: Origin) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.on("origin_request", "/hooked/*")
+        def mark(request: Request, ctx: Context) -> None:
+            request.headers["x-hooked"] = "yes"
+
+        edge.route("/hooked/*", to=edge.origin("same", origin.url), strip_prefix="/hooked")
+
+    client = made(declare)
+    assert client.get("/hooked/page").text == "variant yes"
+    assert client.get("/page").text == "variant None"
+    assert client.get("/hooked/page").text == "variant yes"
+
+
+def test_parts_of_a_request_are_mappings_that_show_names_only(made: Made, origin: Origin) -> None:
+    seen: list[object] = []
+
+    def declare(edge: Edge) -> None:
+        @edge.function("/look")
+        def look(request: Request, ctx: Context) -> Response:
+            seen.append(isinstance(request.query, Mapping))
+            seen.append(request.query == {"a": "1"})
+            seen.append({**request.cookies})
+            seen.append(repr(request.cookies))
+            return Response.json({"query": request.query, "cookies": dict(request.cookies)})
+
+    client = made(declare)
+    response = client.get("/look?a=1&a=2", headers={"cookie": "secret=s"})
+    assert response.json() == {"query": {"a": "1"}, "cookies": {"secret": "s"}}
+    assert seen == [True, True, {"secret": "s"}, "<Values secret>"]
+
+
+def test_a_reload_keeps_what_was_selected_and_does_not_mix_it_with_what_another_hook_made(
+    origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    origin.default = echo
+
+    def plan(hooks: Callable[[Edge], object]) -> Edge:
+        edge = Edge("test")
+        hooks(edge)
+        edge.route("/*", to=edge.origin("first", origin.url))
+        return edge
+
+    running = serve(plan(lambda edge: None))
+    client = client_for(running)
+    assert client.get("/page", headers={"cookie": "variant=a"}).text == "variant None"
+    running.reload(plan(article))
+    for _ in range(2):
+        for variant in ("a", "b"):
+            assert client.get("/page", headers={"cookie": f"variant={variant}"}).text == f"variant {variant}"
+    running.reload(plan(article))
+    for variant in ("a", "b"):
+        response = client.get("/page", headers={"cookie": f"variant={variant}"})
+        assert (response.text, is_hit(response)) == (f"variant {variant}", True)
+    running.reload(plan(lambda edge: None))
+    assert client.get("/page", headers={"cookie": "variant=b"}).text == "variant None"
+
+
+def test_a_prefetch_stores_for_the_visitors_that_its_hooks_make_it_for(
+    origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    origin.default = echo
+    edge = Edge("test")
+
+    @edge.on("viewer_request", "/viewer")
+    @edge.on("origin_request", "/origin")
+    def mark(request: Request, ctx: Context) -> None:
+        request.headers["x-hooked"] = request.cookies.get("variant", "-")
+
+    edge.route("/*", to=edge.origin("first", origin.url))
+    edge.prefetch(["/viewer", "/origin"], host="127.0.0.1", scheme="http")
+    running = serve(edge)
+    origin.wait_for(2)
+    client = client_for(running)
+    host = {"host": "127.0.0.1"}
+    for path in ("/viewer", "/origin"):
+        wait_until(lambda path=path: is_hit(client.get(path, headers=host)), what="the prefetched response")  # type: ignore[misc]
+        assert client.get(path, headers=host).text == "variant -"
+        assert client.get(path, headers={**host, "cookie": "variant=b"}).text == "variant b"
+        assert client.get(path, headers=host).text == "variant -"
+
+
+def test_a_field_with_another_value_for_every_request_is_warned_of_once(tmp_path: Path, origin: Origin) -> None:
+    origin.default = echo
+    app = tmp_path / "app.py"
+    app.write_text(
+        "from edgerouter import Edge\n"
+        "edge = Edge('test')\n"
+        f"edge.route('/*', to=edge.origin('first', {origin.url!r}))\n"
+        "@edge.on('viewer_request', '/*')\n"
+        "def number(request, ctx):\n"
+        "    request.headers['x-hooked'] = request.headers.get('x-n', '')\n"
+        "    request.headers['x-constant'] = '1'\n"
+    )
+    port = free_port()
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgerouter", "run", str(app), "--listen", f"127.0.0.1:{port}"],
+            stderr=out,
+            stdout=out,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/page"
+        wait_until(lambda: answers(url), what="the edge")
+        with httpx.Client() as client:
+
+            def warned() -> bool:
+                # The minute may turn in the middle.
+                for _ in range(1_200):
+                    client.get(url, headers={"x-n": str(next(numbers))})
+                return "different values in a minute" in log.read_text()
+
+            numbers = itertools.count()
+            wait_until(warned, 60, "the warning")
+            warned()
+        lines = [line for line in log.read_text().splitlines() if "different values in a minute" in line]
+        assert len(lines) == 1 and "number" in lines[0] and "x-hooked" in lines[0]
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, headers={"x-n": str(uuid.uuid4())}).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_what_hooks_had_a_part_in_is_looked_up_and_named_like_all_else(
+    made: Made, origin: Origin, serve: Serve
+) -> None:
+    origin.default = echo
+    edge = Edge("test")
+    article(edge)
+    edge.route("/*", to=edge.origin("first", origin.url))
+    running = serve(edge)
+    httpx.get(f"{running.url}/page", headers={"cookie": "variant=a"})
+    asked = {"url": f"{running.url}/page", "header": "Cookie: variant=a"}
+    told = httpx.get(f"{running.admin_url}/v1/cache/entry", params=asked).json()
+    route, cookie = told["found"]["variant"]
+    assert route.startswith("route /*, origin_request ") and route.endswith("handler") and cookie == "cookie: …"
+    missing = httpx.get(f"{running.admin_url}/v1/cache/entry", params={**asked, "header": "Cookie: variant=b"}).json()
+    assert missing["found"] is None
