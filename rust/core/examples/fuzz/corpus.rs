@@ -126,6 +126,18 @@ pub fn cookies() -> Vec<Vec<u8>> {
     ])
 }
 
+pub fn inner_urls() -> Vec<Vec<u8>> {
+    all(&[
+        b"http://app.internal/app/next?a=b#c",
+        b"/app//evil.example",
+        b"/app\\evil.example",
+        b"//app.internal:80/app",
+        b"5; url='http://app.internal/app/x'",
+        b"a=b; Domain=.app.internal; Path=/app/x; Secure",
+        b"__Host-a=b; Path=/app",
+    ])
+}
+
 pub fn dates() -> Vec<Vec<u8>> {
     all(&[
         b"Sun, 06 Nov 1994 08:49:37 GMT",

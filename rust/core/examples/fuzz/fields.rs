@@ -1,5 +1,7 @@
 //! Field values: what is read stays within its bounds, and what is written can be read back.
 
+use std::sync::LazyLock;
+
 use edgerouter_core::{
     finish,
     http::{
@@ -10,7 +12,8 @@ use edgerouter_core::{
         structured::{Bare, dictionary},
         uri as uris,
     },
-    plan::Select,
+    outward::Outward,
+    plan::{Plan, Scheme, Select, compile},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -59,6 +62,50 @@ pub fn cache_control(data: &[u8]) {
     );
     assert!(targeted.targeted || targeted.no_store);
     assert!(targeted.unshared_fields().count() <= data.len() + 8);
+}
+
+/// An origin at `http://app.internal/app` behind `/shop/*`.
+static SHOP: LazyLock<Plan> = LazyLock::new(|| {
+    let plan = br#"{
+        "name": "t",
+        "origins": [{"name": "o", "url": "http://app.internal/app"}],
+        "routes": [{"pattern": "/shop/*", "to": "o", "strip_prefix": "/shop"}]
+    }"#;
+    compile(plan).unwrap_or_else(|problems| panic!("{problems:?}"))
+});
+
+pub fn outward(data: &[u8]) {
+    let viewer = HeaderValue::from_static("shop.example");
+    let (origin, route) = (SHOP.origins.first().unwrap(), SHOP.routes.first().unwrap());
+    let outward = Outward::new(origin, route, &viewer, &viewer, Scheme::Https).unwrap();
+    let said = value(data);
+    let mut headers = HeaderMap::new();
+    for name in ["location", "content-location", "refresh", "set-cookie"] {
+        headers.insert(HeaderName::from_static(name), said.clone());
+    }
+    let mut own = HeaderMap::new();
+    outward.apply(&mut headers, &mut own);
+    let seen = headers.get(header::LOCATION).unwrap();
+    assert_eq!(own.contains_key(header::LOCATION), *seen != said);
+    if *seen != said {
+        let seen = seen.as_bytes();
+        let ours = [
+            &b"https://shop.example"[..],
+            b"http://shop.example",
+            b"//shop.example",
+        ];
+        let after = ours.iter().find_map(|start| seen.strip_prefix(*start));
+        // Of the viewer's host, or a path that nobody reads as a host.
+        assert!(
+            after.map_or(
+                seen.starts_with(b"/") && !seen.starts_with(b"//") && !seen.starts_with(b"/\\"),
+                |rest| rest.first().is_none_or(|byte| b"/?#\\".contains(byte)),
+            ),
+            "{said:?} became {seen:?}"
+        );
+    }
+    let cookies = headers.get_all(header::SET_COOKIE).iter();
+    assert_eq!(cookies.count(), 1);
 }
 
 pub fn cookie(data: &[u8]) {

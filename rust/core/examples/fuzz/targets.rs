@@ -53,6 +53,11 @@ pub const TARGETS: &[Target] = &[
         seeds: corpus::cookies,
     },
     Target {
+        name: "outward",
+        run: fields::outward,
+        seeds: corpus::inner_urls,
+    },
+    Target {
         name: "date",
         run: fields::date,
         seeds: corpus::dates,
