@@ -22,6 +22,7 @@ class Seen:
     headers: list[tuple[str, str]]
     body: bytes
     raw: bytes
+    trailers: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def path(self) -> str:
@@ -184,24 +185,33 @@ def read_request(connection: socket.socket, buffered: bytes) -> tuple[Seen | Non
     headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:])]
     lower = {name.lower(): value for name, value in headers}
     body = b""
+    trailers = []
     if "chunked" in lower.get("transfer-encoding", "").lower():
         while True:
             while b"\r\n" not in buffered:
                 buffered += more_of(connection)
             size, _, buffered = buffered.partition(b"\r\n")
             length = int(size.split(b";")[0], 16)
+            if length == 0:
+                break
             while len(buffered) < length + 2:
                 buffered += more_of(connection)
             body += buffered[:length]
             buffered = buffered[length + 2 :]
-            if length == 0:
+        while True:
+            while b"\r\n" not in buffered:
+                buffered += more_of(connection)
+            line, _, buffered = buffered.partition(b"\r\n")
+            if not line:
                 break
+            name, _, value = line.decode("latin-1").partition(":")
+            trailers.append((name, value.strip()))
     else:
         length = int(lower.get("content-length", "0"))
         while len(buffered) < length:
             buffered += more_of(connection)
         body, buffered = buffered[:length], buffered[length:]
-    return Seen(method, target, version, headers, body, head), buffered
+    return Seen(method, target, version, headers, body, head, trailers), buffered
 
 
 def more_of(connection: socket.socket) -> bytes:

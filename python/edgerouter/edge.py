@@ -63,6 +63,8 @@ class Edge(Purging):
     ``limits``  bounds on sizes, times and counts
     ``disk_cache``  where responses outlive a restart; ``None``: they are kept in memory only
     ``trusted_proxies``  networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed
+    ``trusted_proxy_fields``  fields with which these proxies say who a client is (``CF-Connecting-IP``,
+        ``CloudFront-Viewer-*``, …), which are removed otherwise (``docs/request-fields.md``)
     ``via``  the pseudonym in ``Via`` and ``Cache-Status``
     """
 
@@ -73,6 +75,7 @@ class Edge(Purging):
         limits: Limits | None = None,
         disk_cache: DiskCache | None = None,
         trusted_proxies: Collection[str] = (),
+        trusted_proxy_fields: Collection[str] = (),
         via: str = "edgerouter",
     ) -> None:
         head = Plan(
@@ -81,6 +84,7 @@ class Edge(Purging):
             limits=limits or Limits(),
             disk_cache=disk_cache,
             trusted_proxies=trusted_proxies,
+            trusted_proxy_fields=trusted_proxy_fields,
             via=via,
         )
         self._head: dict[str, Any] = _data(head)
@@ -116,6 +120,7 @@ class Edge(Purging):
         host: str = "origin",
         connect_timeout: Duration = 2.0,
         first_byte_timeout: Duration = 30.0,
+        expect_timeout: Duration = 1.0,
         between_bytes_timeout: Duration = 30.0,
         total_timeout: Duration | None = None,
         max_connections: int = 256,
@@ -136,6 +141,7 @@ class Edge(Purging):
             host=host,
             connect_timeout=connect_timeout,
             first_byte_timeout=first_byte_timeout,
+            expect_timeout=expect_timeout,
             between_bytes_timeout=between_bytes_timeout,
             total_timeout=total_timeout,
             max_connections=max_connections,

@@ -59,6 +59,8 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
         ``unix:/run/app.sock``, ``unix:/run/app.sock:/prefix``
     ``host``  what ``Host`` says upstream: ``"origin"`` (the URL's), ``"viewer"`` (what the client asked for), or a name
     ``connect_timeout``, ``first_byte_timeout``, ``between_bytes_timeout``, ``total_timeout``  seconds or ``timedelta``
+    ``expect_timeout``  how long the content of a request with ``Expect: 100-continue`` waits for the origin's 100
+        (RFC 9110 §10.1.1)
     ``max_connections``, ``idle_connections``, ``idle_timeout``  of the pool of each worker
     ``retries``  extra tries of a replayable request on a connection that failed
     ``headers``  set on every request to it; a value may be a secret: ``env("NAME")``, ``secret_file(path)``
@@ -71,6 +73,7 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     host: str = "origin"
     connect_timeout: Duration = 2.0
     first_byte_timeout: Duration = 30.0
+    expect_timeout: Duration = 1.0
     between_bytes_timeout: Duration = 30.0
     total_timeout: Duration | None = None
     max_connections: int = 256
@@ -91,6 +94,7 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
         check.text("host")
         check.text("tls_server_name", optional=True)
         check.seconds("connect_timeout", "first_byte_timeout", "between_bytes_timeout", "idle_timeout", positive=True)
+        check.seconds("expect_timeout")
         check.seconds("total_timeout", optional=True, positive=True)
         check.whole("max_connections", least=1)
         check.whole("idle_connections")

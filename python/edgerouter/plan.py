@@ -29,6 +29,7 @@ class Limits(Value, frozen=True, kw_only=True):
     ``head_timeout``, ``idle_timeout``, ``body_timeout``  for a head to arrive, between requests, for a body to move on
     ``connections``  of clients, at a time
     ``drain_timeout``  for requests under way when the edge stops
+    ``tunnel_idle``, ``event_idle``  how long a tunnel (WebSocket, …) or an event stream may be silent
     ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache
     ``function_queue``  calls that wait for a thread or the event loop, and tasks of the event loop
@@ -64,6 +65,8 @@ class Limits(Value, frozen=True, kw_only=True):
     head_timeout: Duration = 10.0
     idle_timeout: Duration = 75.0
     body_timeout: Duration = 30.0
+    tunnel_idle: Duration = 3_600.0
+    event_idle: Duration = 3_600.0
     connections: int = 50_000
     drain_timeout: Duration = 30.0
     memory_cache_bytes: int | None = None
@@ -112,6 +115,7 @@ class Limits(Value, frozen=True, kw_only=True):
         check.whole("purge_scopes", "purges_in_progress", "purges_remembered", least=1, most=1_000_000)
         check.whole("purge_marks", "purge_patterns", least=4, most=1_000_000)
         check.whole("purge_log_bytes", least=65_536, optional=True)
+        check.seconds("tunnel_idle", "event_idle", positive=True)
         check.seconds("head_timeout", "idle_timeout", "body_timeout", "function_timeout", positive=True)
         check.seconds("prefetch_timeout", positive=True)
         check.seconds("background_timeout", positive=True)
@@ -158,6 +162,7 @@ class Plan(Value, frozen=True, kw_only=True):
     limits: Limits = Limits()
     disk_cache: DiskCache | None = None
     trusted_proxies: Collection[str] = ()
+    trusted_proxy_fields: Collection[str] = ()
     via: str = "edgerouter"
     origins: Collection[Origin] = ()
     groups: Collection[Group] = ()
@@ -171,5 +176,6 @@ class Plan(Value, frozen=True, kw_only=True):
         check.name("name")
         check.token("via")
         check.texts("trusted_proxies")
+        check.texts("trusted_proxy_fields")
         check.instance("limits", Limits)
         check.instance("disk_cache", DiskCache, optional=True)

@@ -9,6 +9,7 @@ use std::{fmt::Write as _, net::IpAddr};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 use crate::{
+    admit,
     http::{cookie, via::Via},
     plan::{ForwardPolicy, HeaderEdits, Origin, Route, Scheme, Select, UpstreamHost},
 };
@@ -47,7 +48,7 @@ pub fn base(
     via: &Via,
 ) {
     select(headers, &route.forward);
-    // The edge itself asks for the content when the origin is ready for it (RFC 9110 §10.1.1).
+    // An expectation is met hop by hop: whoever sends the request puts it back (RFC 9110 §10.1.1).
     headers.remove(header::EXPECT);
     if route.cache.enabled && route.cache.accept_encoding {
         normalise_accept_encoding(headers);
@@ -58,6 +59,9 @@ pub fn base(
         headers.insert(name.clone(), value.clone());
     }
     edit(headers, &route.request_headers);
+    for name in route.request_headers.names() {
+        admit::without_twins(headers, name);
+    }
 }
 
 /// The part that differs between origins: `Host` and the origin's own fields.
@@ -75,6 +79,7 @@ pub fn address(headers: &mut HeaderMap, origin: &Origin, viewer_authority: &Head
     }
     for (name, value) in &origin.headers {
         headers.append(name.clone(), value.clone());
+        admit::without_twins(headers, name);
     }
 }
 

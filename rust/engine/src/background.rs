@@ -110,6 +110,7 @@ impl Fetch for KeyFetch {
                 body: RequestBody::Empty,
                 upgrade: false,
                 interims: None,
+                expects: false,
             };
             let response = upstreams
                 .fetch_own(&origin, request)
@@ -154,6 +155,7 @@ fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
         upstream_host: UpstreamHost::Origin,
         connect_timeout: timeout,
         first_byte_timeout: timeout,
+        expect_timeout: timeout,
         between_bytes_timeout: timeout,
         total_timeout: Some(Duration::from_secs(10)),
         max_connections: 1,
@@ -161,6 +163,7 @@ fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
         idle_timeout: timeout,
         retries: 1,
         head_limits: HeadLimits::default(),
+        event_idle: timeout,
         headers: Vec::new(),
         health: None,
         tls: OriginTls {

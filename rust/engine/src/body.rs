@@ -168,6 +168,11 @@ impl EdgeBody {
         }
     }
 
+    /// Whether trailers may follow the content: only those of an origin's chunked response do.
+    pub fn may_end_in_trailers(&self) -> bool {
+        matches!(&self.source, Source::Upstream(body) if body.size_hint().exact().is_none())
+    }
+
     pub fn with_busy(mut self, busy: Busy) -> Self {
         self._busy = Some(busy);
         self

@@ -62,17 +62,48 @@ pub(crate) fn fill(map: &mut HeaderMap, given: &Bound<'_, PyAny>) -> PyResult<()
     } else {
         given.clone()
     };
-    let mut named: Vec<HeaderName> = Vec::new();
+    let mut given = HeaderMap::new();
     for item in items.try_iter()? {
         let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = item?.extract()?;
         let name = name.to_str()?;
         let (key, value) = (name_of(name)?, value_of(name, value.to_str()?)?);
-        if named.contains(&key) {
-            map.append(key, value);
-        } else {
-            map.insert(key.clone(), value);
-            named.push(key);
-        }
+        append(&mut given, key, value)?;
+    }
+    replace(map, &given)
+}
+
+/// Fields that one header section may have: a `HeaderMap` panics at 24,577 names, and the edge adds some of its own.
+const MOST_FIELDS: usize = 10_000;
+
+fn too_many() -> PyErr {
+    PyValueError::new_err(format!("a head has at most {MOST_FIELDS} fields"))
+}
+
+fn append(map: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> PyResult<()> {
+    if map.len() >= MOST_FIELDS {
+        return Err(too_many());
+    }
+    map.try_append(name, value)
+        .map(drop)
+        .map_err(|_| too_many())
+}
+
+fn insert(map: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> PyResult<()> {
+    if map.len() >= MOST_FIELDS && !map.contains_key(&name) {
+        return Err(too_many());
+    }
+    map.try_insert(name, value)
+        .map(drop)
+        .map_err(|_| too_many())
+}
+
+/// Puts fields in the place of those with the same names.
+fn replace(map: &mut HeaderMap, given: &HeaderMap) -> PyResult<()> {
+    for name in given.keys() {
+        map.remove(name);
+    }
+    for (name, value) in given {
+        append(map, name.clone(), value.clone())?;
     }
     Ok(())
 }
@@ -134,9 +165,8 @@ impl Headers {
         let (name, value) = (name_of(name)?, value_of(name, value)?);
         self.edit(
             |reads| reads.wrote(&name),
-            |map| map.insert(name.clone(), value),
-        )
-        .map(drop)
+            |map| insert(map, name.clone(), value),
+        )?
     }
 
     fn __delitem__(&self, name: &str) -> PyResult<()> {
@@ -228,9 +258,8 @@ impl Headers {
                 reads.field(name.as_str());
                 reads.wrote(&name);
             },
-            |map| map.append(name.clone(), value),
-        )
-        .map(drop)
+            |map| append(map, name.clone(), value),
+        )?
     }
 
     /// Sets every field of a mapping or of pairs; repeated names in pairs stand beside one another.
@@ -238,14 +267,7 @@ impl Headers {
         let mut given = HeaderMap::new();
         fill(&mut given, fields)?;
         let wrote = |reads: &mut Reads| given.keys().for_each(|name| reads.wrote(name));
-        self.edit(wrote, |map| {
-            for name in given.keys() {
-                map.remove(name);
-            }
-            for (name, value) in &given {
-                map.append(name.clone(), value.clone());
-            }
-        })
+        self.edit(wrote, |map| replace(map, &given))?
     }
 
     /// The first value of that name; the default is set, and returned, when there is none.
@@ -253,8 +275,13 @@ impl Headers {
         let (key, value) = (name_of(name)?, value_of(name, default)?);
         self.edit(
             |reads| take(reads, name),
-            |map| text_of(map.entry(key).or_insert(value)),
-        )
+            |map| {
+                if !map.contains_key(&key) {
+                    insert(map, key.clone(), value)?;
+                }
+                Ok(map.get(&key).map(text_of).unwrap_or_default())
+            },
+        )?
     }
 
     /// Removes every field of that name and returns the first value, or the default.

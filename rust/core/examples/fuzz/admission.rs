@@ -1,6 +1,6 @@
 //! Admission: the verdict may not depend on how the bytes arrive, and a body ends where the RFC says.
 
-use edgerouter_core::admit::{GuardLimits, HeadGuard, Refusal, Step, sanitise, strip_hop_by_hop};
+use edgerouter_core::admit::{GuardLimits, HeadGuard, Refusal, Sanitiser, Step, strip_hop_by_hop};
 use http::HeaderName;
 
 use super::{digest, head};
@@ -158,7 +158,12 @@ pub fn head_fields(data: &[u8]) {
     let own = [HeaderName::from_static("x-user-id")];
     for trusted in [false, true] {
         let mut headers = head(data);
-        sanitise(&mut headers, &own, trusted);
+        let rule = Sanitiser {
+            edge_fields: &own,
+            proxy_fields: &[],
+            trusted_peer: trusted,
+        };
+        rule.clean(&mut headers);
         assert!(!headers.contains_key("x-user-id") && !headers.contains_key("x_user_id"));
         assert!(trusted || !headers.contains_key("x-forwarded-for"));
         strip_hop_by_hop(&mut headers);

@@ -14,6 +14,7 @@ pub mod fields;
 pub mod identity;
 pub mod plans;
 pub mod records;
+pub mod responses;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -36,6 +37,11 @@ pub const TARGETS: &[Target] = &[
         name: "chunked",
         run: admission::chunked,
         seeds: corpus::chunked,
+    },
+    Target {
+        name: "responses",
+        run: responses::responses,
+        seeds: responses::seeds,
     },
     Target {
         name: "head_fields",

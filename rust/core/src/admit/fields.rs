@@ -6,79 +6,6 @@ use smallvec::SmallVec;
 use super::{Refusal, guard::is_host};
 use crate::{http::list, plan::Scheme};
 
-/// Fields that the edge sets: a client's own copies are removed before anything reads them.
-const EDGE_FIELDS: [&str; 16] = [
-    "x-user-id",
-    "x-user-role",
-    "x-variant",
-    "x-edge-request-id",
-    "x-geo-country",
-    "x-geo-region",
-    "x-geo-city",
-    "x-geo-latitude",
-    "x-geo-longitude",
-    "x-geo-asn",
-    "x-country-code",
-    "cf-ipcountry",
-    "cf-connecting-ip",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-];
-
-/// Fields that a trusted proxy may set, and nobody else: where a request came from, and what its URL was before the
-/// proxy changed it. Frameworks believe them (`X-Original-URL` routes past a path rule), so do caches' poisoners.
-fn is_proxy_field(name: &str) -> bool {
-    const NAMES: [&str; 6] = [
-        "forwarded",
-        "front-end-https",
-        "x-host",
-        "x-real-ip",
-        "x-rewrite-url",
-        "x-url-scheme",
-    ];
-    name.starts_with("x-forwarded-") || name.starts_with("x-original-") || NAMES.contains(&name)
-}
-
-/// Removes what only the edge, or only a trusted proxy, may say. Servers behind may read `_` as `-` (CGI does), so the
-/// twins go too.
-pub fn sanitise(headers: &mut HeaderMap, edge_fields: &[HeaderName], trusted_peer: bool) {
-    let mut forged: SmallVec<[HeaderName; 4]> = SmallVec::new();
-    for name in headers.keys() {
-        if is_forged(name.as_str(), edge_fields, trusted_peer) {
-            forged.push(name.clone());
-        }
-    }
-    for name in forged {
-        headers.remove(name);
-    }
-}
-
-fn is_forged(name: &str, edge_fields: &[HeaderName], trusted_peer: bool) -> bool {
-    let twin;
-    let plain = if name.contains('_') {
-        twin = name.replace('_', "-");
-        twin.as_str()
-    } else {
-        name
-    };
-    // Names on the lists begin with x-, c, f or t: most fields are done here.
-    let listed = match plain.as_bytes().first() {
-        Some(b'x' | b'c' | b't') => {
-            EDGE_FIELDS.contains(&plain)
-                || plain.starts_with("cloudfront-viewer-")
-                || plain.starts_with("x-geo-")
-        }
-        _ => false,
-    };
-    let proxied = matches!(plain.as_bytes().first(), Some(b'x' | b'f')) && is_proxy_field(plain);
-    listed
-        || (proxied && (!trusted_peer || name.contains('_')))
-        || edge_fields.iter().any(|field| field.as_str() == plain)
-        // A field with `_` that shadows one that frames or routes.
-        || (name.contains('_') && ["content-length", "transfer-encoding", "host", "authorization", "cookie"].contains(&plain))
-}
-
 /// Fields that end at each hop whether `Connection` names them or not.
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
@@ -112,6 +39,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in present {
         headers.remove(name);
     }
+}
+
+/// Whether the client says that it takes trailers (RFC 9110 §10.1.4).
+pub fn accepts_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TE)
+        .iter()
+        .flat_map(|line| list(line.as_bytes()))
+        .any(|member| member.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Writes a length without the leading zeros that its grammar allows (RFC 9110 §8.6): a server that takes them for an
@@ -252,28 +188,6 @@ mod tests {
                 )
             })
             .collect()
-    }
-
-    #[test]
-    fn forged_fields_go_and_others_stay() {
-        let own = [HeaderName::from_static("x-team")];
-        let mut some = headers(&[
-            "X-User-Id",
-            "x_user_id",
-            "x-team",
-            "x-forwarded-for",
-            "x-forwarded-prefix",
-            "X-Original-URL",
-            "x-rewrite-url",
-            "x-geo-city",
-            "accept",
-            "x-kept",
-        ]);
-        sanitise(&mut some, &own, false);
-        assert_eq!(some, headers(&["accept", "x-kept"]));
-        let mut proxied = headers(&["x-forwarded-for", "x-user-id", "x_forwarded_for"]);
-        sanitise(&mut proxied, &own, true);
-        assert_eq!(proxied, headers(&["x-forwarded-for"]));
     }
 
     #[test]

@@ -275,7 +275,13 @@ fn request_line<'a>(line: &'a [u8], limits: &GuardLimits) -> Result<RequestLine<
         b"*" if method == b"OPTIONS" => None,
         _ => Some(absolute(target).ok_or(Refusal::BadTarget)?),
     };
-    if target.iter().any(|&byte| !is_target_byte(byte)) {
+    let (path, query) = match memchr(b'?', target) {
+        Some(at) => target.split_at_checked(at).unwrap_or((target, &[])),
+        None => (target, &[][..]),
+    };
+    if !path.iter().all(|&byte| is_path_byte(byte))
+        || !query.iter().all(|&byte| is_query_byte(byte))
+    {
         return Err(Refusal::BadTarget);
     }
     Ok(RequestLine {
@@ -299,10 +305,16 @@ fn absolute(target: &[u8]) -> Option<&[u8]> {
     rest.get(..end)
 }
 
-/// What may stand in a target: visible ASCII without a fragment. Brackets, braces and the like are not of RFC 3986 but
-/// are sent by browsers and harm nobody; quotes, angle brackets and backslashes do.
-fn is_target_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"#\"<>\\^`".contains(&byte)
+/// What may stand in a path, or an authority before it: visible ASCII without a fragment. Brackets, braces and the like are
+/// not of RFC 3986 but are sent by browsers and harm nobody; quotes, angle brackets and backslashes do.
+fn is_path_byte(byte: u8) -> bool {
+    is_query_byte(byte) && !b"\\^`".contains(&byte)
+}
+
+/// What may stand in a query: all that browsers send as it is (the query percent-encode set of the WHATWG URL standard has
+/// controls, space and these four).
+fn is_query_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"#\"<>".contains(&byte)
 }
 
 /// What the fields of a head say about framing.

@@ -8,13 +8,19 @@ mod chunked;
 mod evasion;
 mod fields;
 mod guard;
+mod sanitise;
 
 pub(crate) use chunked::Chunked;
 pub use evasion::evades;
 pub use fields::{
-    authority, forwarded_host, host_length, plain_length, port, sanitise, strip_hop_by_hop, upgrade,
+    accepts_trailers, authority, forwarded_host, host_length, plain_length, port, strip_hop_by_hop,
+    upgrade,
 };
 pub use guard::{GuardLimits, HeadGuard, Step};
+pub use sanitise::{
+    NAMED, NAMED_PREFIX, Sanitiser, is_named, is_twin_of_any, keep_only, late, trailers,
+    without_twins, without_twins_of_changes,
+};
 
 use http::StatusCode;
 

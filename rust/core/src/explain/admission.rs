@@ -68,7 +68,7 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
     };
     let host = host_of(&authority);
     let before: Vec<HeaderName> = headers.keys().cloned().collect();
-    admit::sanitise(&mut headers, &plan.edge_fields, client.trusted_peer);
+    plan.sanitiser(client.trusted_peer).clean(&mut headers);
     let Ok(path) = uri::normalise_path(url.path()) else {
         return bad(steps, "the path has an invalid escape (RFC 3986 §2.1)");
     };

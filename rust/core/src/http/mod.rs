@@ -19,6 +19,14 @@ pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
+/// Whether a Content-Type is that of an event stream, which may be silent for as long as nothing happens.
+pub fn is_event_stream(content_type: &[u8]) -> bool {
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    content_type
+        .get(..end)
+        .is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+}
+
 /// The members of a comma-separated list (RFC 9110 §5.6.1): trimmed, empty ones left out, commas inside quoted strings
 /// not counted.
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {

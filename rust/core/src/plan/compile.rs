@@ -26,10 +26,7 @@ use super::{
     matcher::host::{hosts_cover, hosts_intersect},
     spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
 };
-use crate::{
-    cache::vary,
-    http::{framing::head::HeadLimits, via::Via},
-};
+use crate::{cache::vary, http::via::Via};
 
 /// Request fields that only the edge may set, whatever the plan says.
 const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
@@ -126,6 +123,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         limits,
         disk_cache,
         trusted_proxies,
+        trusted_proxy_fields,
         origins,
         groups,
         callables,
@@ -146,16 +144,10 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         .iter()
         .map(|origin| origin.name.as_str().into())
         .collect();
-    let head_limits = HeadLimits {
-        bytes: limits.origin_head_bytes,
-        fields: limits.origin_head_fields,
-    };
     let origins: Vec<Option<Origin>> = origins
         .into_iter()
         .enumerate()
-        .map(|(at, origin)| {
-            origins::origin(origin, head_limits, &format!("origins[{at}]"), problems)
-        })
+        .map(|(at, origin)| origins::origin(origin, &limits, &format!("origins[{at}]"), problems))
         .collect();
     origins::names(&origin_names, &groups, problems);
     let groups: Vec<Group> = groups
@@ -220,6 +212,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         limits,
         disk_cache,
         trusted_proxies,
+        trusted_proxy_fields,
         origins: origins.into_iter().collect::<Option<_>>()?,
         groups: names.groups,
         callables,

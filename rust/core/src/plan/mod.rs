@@ -27,6 +27,7 @@ pub use compile::compile;
 pub use matcher::{HostPattern, PathPattern, Router};
 
 use crate::{
+    admit::Sanitiser,
     cache::fill::Fill,
     experiment::Experiment,
     http::{framing::head::HeadLimits, via::Via},
@@ -81,6 +82,8 @@ pub struct Plan {
     pub disk_cache: Option<DiskCache>,
     /// Peers whose `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Fields of `admit::NAMED` that they set, in lower case.
+    pub trusted_proxy_fields: Vec<Box<str>>,
     pub origins: Vec<Origin>,
     /// Declared groups, and after them one group of one for each origin that a route names directly.
     pub groups: Vec<Group>,
@@ -107,6 +110,15 @@ impl Plan {
     pub fn origin(&self, id: OriginId) -> Option<&Origin> {
         self.origins.get(id.0 as usize)
     }
+    /// The rule for the fields of one client's request.
+    pub fn sanitiser(&self, trusted_peer: bool) -> Sanitiser<'_> {
+        Sanitiser {
+            edge_fields: &self.edge_fields,
+            proxy_fields: &self.trusted_proxy_fields,
+            trusted_peer,
+        }
+    }
+
     pub fn callable(&self, id: CallableId) -> Option<&Callable> {
         self.callables.get(id.0 as usize)
     }
@@ -152,6 +164,9 @@ pub struct Limits {
     pub head_timeout: Duration,
     pub idle_timeout: Duration,
     pub body_timeout: Duration,
+    /// How long a tunnel, or an event stream of an origin, may be silent.
+    pub tunnel_idle: Duration,
+    pub event_idle: Duration,
     pub connections: usize,
     pub drain_timeout: Duration,
     /// `None`: a quarter of the machine's memory, at most 4 GiB.
@@ -212,6 +227,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
+            tunnel_idle: Duration::from_secs(3_600),
+            event_idle: Duration::from_secs(3_600),
             connections: 50_000,
             drain_timeout: Duration::from_secs(30),
             memory_cache_bytes: None,
@@ -297,6 +314,8 @@ pub struct Origin {
     pub upstream_host: UpstreamHost,
     pub connect_timeout: Duration,
     pub first_byte_timeout: Duration,
+    /// How long content waits for the origin's 100.
+    pub expect_timeout: Duration,
     pub between_bytes_timeout: Duration,
     pub total_timeout: Option<Duration>,
     pub max_connections: usize,
@@ -305,6 +324,8 @@ pub struct Origin {
     pub retries: u8,
     /// The plan's limits on the head of a response.
     pub head_limits: HeadLimits,
+    /// The plan's bound on the silence of an event stream.
+    pub event_idle: Duration,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub health: Option<HealthCheck>,
     pub tls: OriginTls,
@@ -553,6 +574,12 @@ pub struct HeaderEdits {
 impl HeaderEdits {
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+
+    /// Every field that they remove, set or add.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        let given = self.set.iter().chain(&self.add);
+        self.remove.iter().chain(given.map(|(name, _)| name))
     }
 }
 

@@ -3,10 +3,7 @@
 use std::{future::poll_fn, rc::Rc, sync::atomic::Ordering, task::Poll, time::Duration};
 
 use edgerouter_core::admit::{GuardLimits, HeadGuard};
-use hyper::{
-    Request, body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade,
-};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -18,6 +15,7 @@ use super::{
     conn::{Conn, Verdict},
     guarded::{Guarded, Remains},
     tight::{self, Spare},
+    tunnel,
 };
 use crate::{request, server::Life, telemetry::Refused, worker::Worker};
 
@@ -169,7 +167,8 @@ async fn see_through(worker: &Rc<Worker>, stream: TcpStream, conn: Rc<Conn>) {
         return;
     }
     if let Some(upstream) = conn.take_tunnel() {
-        tunnel(&conn, stream, upstream, &unseen).await;
+        let idle = worker.live().plan.limits.tunnel_idle;
+        tunnel::join(&conn, stream, upstream, &unseen, idle).await;
     } else if conn.was_refused() || in_body {
         linger(stream).await;
     } else {
@@ -179,15 +178,16 @@ async fn see_through(worker: &Rc<Worker>, stream: TcpStream, conn: Rc<Conn>) {
 
 /// How long and how much of what a client still sends is read away, so that the answer it should read is not destroyed
 /// by a reset (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: u64 = 4 << 20;
+const LINGER: Duration = Duration::from_secs(10);
+const LINGER_QUIET: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 256 << 20;
 
 async fn linger(mut stream: TcpStream) {
     let _ = stream.shutdown().await;
     let read_away = async {
         let mut scrap = vec![0u8; 16 << 10];
         let mut left = LINGER_BYTES;
-        while let Ok(n) = stream.read(&mut scrap).await {
+        while let Ok(Ok(n)) = tokio::time::timeout(LINGER_QUIET, stream.read(&mut scrap)).await {
             left = left.saturating_sub(n as u64);
             if n == 0 || left == 0 {
                 break;
@@ -195,32 +195,4 @@ async fn linger(mut stream: TcpStream) {
         }
     };
     let _ = tokio::time::timeout(LINGER, read_away).await;
-}
-
-/// Joins client and origin until both have ended. A tunnel may be quiet for as long as both sides wish; sides that are
-/// gone without a word are found by TCP keep-alive.
-async fn tunnel(conn: &Rc<Conn>, mut client: TcpStream, upstream: OnUpgrade, early: &[u8]) {
-    let patience = Duration::from_secs(10);
-    let Ok(Ok(upstream)) = tokio::time::timeout(patience, upstream).await else {
-        return;
-    };
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15));
-    let _ = socket2::SockRef::from(&client).set_tcp_keepalive(&keepalive);
-    let mut upstream = TokioIo::new(upstream);
-    if !early.is_empty() && upstream.write_all(early).await.is_err() {
-        return;
-    }
-    tokio::select! {
-        joined = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {
-            if let Err(error) = joined {
-                tracing::debug!(%error, peer = %conn.peer, "tunnel ended in an error");
-            }
-        }
-        () = poll_fn(|cx| {
-            conn.listen(cx.waker());
-            if conn.verdict() == Verdict::End { Poll::Ready(()) } else { Poll::Pending }
-        }) => {}
-    }
 }

@@ -6,5 +6,6 @@ pub mod http;
 pub mod interim;
 pub mod tcp;
 pub mod tight;
+mod tunnel;
 
 pub use conn::Conn;

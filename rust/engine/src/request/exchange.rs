@@ -19,8 +19,8 @@ use edgerouter_core::{
     viewer,
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
-    request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header, request::Parts, uri::PathAndQuery,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -50,6 +50,10 @@ pub struct Exchange {
     pub body: Option<Incoming>,
     pub has_body: bool,
     pub wants_upgrade: bool,
+    /// The client waits for a 100 before it sends its content. One of HTTP/1.0 cannot (RFC 9110 §10.1.1).
+    pub expects: bool,
+    /// The client takes trailers (RFC 9110 §6.5.1, §10.1.4).
+    pub wants_trailers: bool,
     /// The host that the viewer asked for and its port, in their one spelling.
     pub authority: HeaderValue,
     host_length: usize,
@@ -144,11 +148,9 @@ impl Exchange {
             &live.plan.trusted_proxies,
             conn.tls,
         );
-        admit::sanitise(
-            &mut head.headers,
-            &live.plan.edge_fields,
-            client.trusted_peer,
-        );
+        live.plan
+            .sanitiser(client.trusted_peer)
+            .clean(&mut head.headers);
         let authority = match admit::authority(&mut head, client.scheme) {
             Ok(authority) => authority,
             Err(refusal) => return Err(refuse(&worker, refusal)),
@@ -181,6 +183,11 @@ impl Exchange {
             return Err(refuse(&worker, Refusal::BodyTooLarge));
         }
         let wants_upgrade = admit::upgrade(&head, has_body).is_some();
+        let expects = has_body
+            && head.version == Version::HTTP_11
+            && head.headers.contains_key(header::EXPECT);
+        let wants_trailers =
+            head.version == Version::HTTP_11 && admit::accepts_trailers(&head.headers);
         Ok(Self {
             now: worker.clock.unix(started),
             host_length: admit::host_length(&authority),
@@ -191,6 +198,8 @@ impl Exchange {
             started,
             has_body,
             wants_upgrade,
+            expects,
+            wants_trailers,
             body,
             authority,
             viewer_path,
@@ -415,6 +424,12 @@ impl Exchange {
             forward::without_rewriting(&mut headers, route, &self.head.method);
         }
         forward::prefix(&mut headers, route);
+        let sanitiser = self.live.plan.sanitiser(self.client.trusted_peer);
+        admit::trailers(&mut headers, |name| {
+            !sanitiser.forbids(name)
+                && route.forward.headers.has(name)
+                && !admit::is_twin_of_any(name, route.request_headers.names())
+        });
         if let Some(protocol) = upgrade.clone() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
@@ -431,6 +446,7 @@ impl Exchange {
             outer: self.outer().clone(),
             scheme: self.client.scheme,
             upgrade: upgrade.is_some(),
+            expects: self.expects,
             hooks,
             waits: self.conn.interims.ticket().map(|ticket| Waits {
                 conn: Rc::clone(&self.conn),

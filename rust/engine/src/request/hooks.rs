@@ -290,9 +290,10 @@ pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early
                 if changed {
                     x.head.uri = http::Uri::from(target(&request.path, request.query.as_deref())?);
                 }
-                x.head.method = request.method;
                 let before = std::mem::replace(&mut x.head.headers, request.headers);
+                x.head.method = request.method;
                 written.by(call, &notes.lock(), &before, &x.head.headers);
+                admit::without_twins_of_changes(&before, &mut x.head.headers);
             }
             Ok(Verdict::Answer(answer)) => {
                 x.note.outcome = Outcome::Function;
@@ -427,6 +428,7 @@ pub async fn origin_request(
                 ask.path_and_query = target(&request.path, request.query.as_deref())?;
                 ask.method = request.method;
                 ask.headers = request.headers;
+                admit::without_twins_of_changes(&kept, &mut ask.headers);
             }
             Ok(Verdict::Answer(answer)) => return Ok(Some(answer)),
             Err(error) => {

@@ -29,7 +29,9 @@ use edgerouter_core::{
     service_worker,
     viewer::{self, Https},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
 use hyper::body::Incoming;
 
 use self::{
@@ -340,6 +342,13 @@ fn responded(x: &mut Exchange, fixed: &FixedResponse) -> Response<EdgeBody> {
     answer::of(fixed.status, headers, EdgeBody::bytes(fixed.body.clone()))
 }
 
+fn has_length(response: &Response<EdgeBody>) -> bool {
+    http_body::Body::size_hint(response.body())
+        .exact()
+        .is_some()
+        || response.headers().contains_key(header::CONTENT_LENGTH)
+}
+
 impl Exchange {
     /// Phase 15: what every response gets, wherever it came from.
     fn finish(&mut self, response: &mut Response<EdgeBody>) {
@@ -396,6 +405,17 @@ impl Exchange {
             if fit::fit(status, response.headers_mut(), known, to_head) == Fit::NoContent {
                 *response.body_mut() = EdgeBody::empty();
             }
+        }
+        // A field that announces trailers goes where none can follow (RFC 9110 §6.6.2).
+        if response.headers().contains_key(header::TRAILER)
+            && !(self.wants_trailers && response.body().may_end_in_trailers())
+        {
+            response.headers_mut().remove(header::TRAILER);
+        }
+        if self.head.version == Version::HTTP_10 && !to_head && !has_length(response) {
+            // Only the end of the connection can end it, so that no other request may follow (RFC 9112 §6.3, §9.3): a
+            // response of HTTP/1.0 gets no keep-alive.
+            *response.version_mut() = Version::HTTP_10;
         }
         if to_head {
             let body = std::mem::replace(response.body_mut(), EdgeBody::empty());

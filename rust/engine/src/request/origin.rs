@@ -54,6 +54,8 @@ pub struct Ask {
     pub outer: HeaderValue,
     pub scheme: Scheme,
     pub upgrade: bool,
+    /// The client waits for a 100 before it sends the content (RFC 9110 §10.1.1).
+    pub expects: bool,
     pub hooks: Option<Rc<HookContext>>,
     /// The client that waits for the answer, where it may be told of interim ones.
     pub waits: Option<Waits>,
@@ -350,6 +352,7 @@ async fn ask_one(
         body,
         upgrade: ask.upgrade,
         interims: ask.waits.clone().map(|waits| waits.hear(ask)),
+        expects: ask.expects,
     };
     let started = Instant::now();
     let requested_at = ask.worker.clock.unix(started);

@@ -113,7 +113,8 @@ impl Exchange {
             .as_ref()
             .and_then(|body| body.size_hint().exact())
             .is_some_and(|length| length <= most as u64);
-        if !(self.has_body && small && is_idempotent(&self.head.method)) {
+        // A client that waits for a 100 sends nothing until an origin wants the content.
+        if self.expects || !(self.has_body && small && is_idempotent(&self.head.method)) {
             return Ok(self.take_body());
         }
         match self.body.take() {

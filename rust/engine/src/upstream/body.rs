@@ -6,16 +6,18 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use edgerouter_core::admit;
+use http::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{FetchError, pool::Connected};
+use super::{FetchError, pool::Connected, responses::Responses};
 use crate::body::BoxError;
 
 /// A request's body. Attempts in turn, or beside each other where it can be sent again, hold the same.
@@ -106,7 +108,19 @@ impl RequestStream {
 }
 
 /// A request's body as hyper takes it.
-pub(super) struct Outbound(pub(super) RequestBody);
+pub(super) struct Outbound {
+    pub(super) body: RequestBody,
+    /// The trailers that may be sent.
+    pub(super) trailers: Vec<HeaderName>,
+    /// What has to happen before the content is read.
+    pub(super) gate: Option<Gate>,
+}
+
+/// The content of a request with `Expect: 100-continue` waits for the origin's 100, or for so long (RFC 9110 §10.1.1).
+pub(super) struct Gate {
+    pub(super) responses: Responses,
+    pub(super) timer: Pin<Box<Sleep>>,
+}
 
 impl Body for Outbound {
     type Data = Bytes;
@@ -116,20 +130,36 @@ impl Body for Outbound {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
+        let this = &mut *self;
+        if let Some(gate) = &mut this.gate {
+            // The connection is driven by the same task: the 100 has been read when this is polled after it.
+            if !gate.responses.continued() {
+                ready!(gate.timer.as_mut().poll(cx));
+            }
+            this.gate = None;
+        }
+        match &mut this.body {
             RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Full(_) => match std::mem::replace(&mut self.0, RequestBody::Empty) {
+            RequestBody::Full(_) => match std::mem::replace(&mut this.body, RequestBody::Empty) {
                 RequestBody::Full(bytes) if !bytes.is_empty() => {
                     Poll::Ready(Some(Ok(Frame::data(bytes))))
                 }
                 _ => Poll::Ready(None),
             },
-            RequestBody::Stream(stream) => stream.poll(cx),
+            RequestBody::Stream(stream) => {
+                stream.poll(cx).map_ok(|frame| match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        admit::keep_only(&mut trailers, &this.trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                })
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.body {
             RequestBody::Empty => true,
             RequestBody::Full(bytes) => bytes.is_empty(),
             RequestBody::Stream(stream) => stream.0.body.borrow().is_end_stream(),
@@ -137,7 +167,7 @@ impl Body for Outbound {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.body {
             RequestBody::Empty => SizeHint::with_exact(0),
             RequestBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             RequestBody::Stream(stream) => stream.0.body.borrow().size_hint(),
@@ -248,8 +278,11 @@ impl UpstreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
         for turn in 0..2 {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
+                Poll::Ready(Some(Ok(mut frame))) => {
                     self.timer = None;
+                    if let Some(trailers) = frame.trailers_mut() {
+                        admit::late(trailers);
+                    }
                     if self.incoming.is_end_stream() {
                         self.give_back();
                     }

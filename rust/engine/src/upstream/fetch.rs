@@ -2,13 +2,20 @@
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
-use edgerouter_core::{http::framing::Question, plan::Origin};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
+use edgerouter_core::{
+    admit,
+    http::{framing::Question, is_event_stream},
+    plan::Origin,
+};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    uri::PathAndQuery,
+};
 use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
 
 use super::{
     FetchError, RequestBody, RequestStream, UpstreamBody,
-    body::{Outbound, Turn},
+    body::{Gate, Outbound, Turn},
     connect::Addresses,
     pool::{Connected, Link, Pool, Pools, poll_ready},
     responses::{Answering, Responses},
@@ -25,6 +32,8 @@ pub struct UpstreamRequest {
     pub upgrade: bool,
     /// Who wants to know of interim responses (1xx) while they come.
     pub interims: Option<HearInterims>,
+    /// The client waits for a 100 before it sends the content.
+    pub expects: bool,
 }
 
 /// Called on the worker that asks, before the final response is there.
@@ -136,16 +145,29 @@ impl Upstreams {
         let UpstreamRequest {
             method,
             path_and_query,
-            headers,
+            mut headers,
             body,
             upgrade,
             interims,
+            expects,
         } = request;
         let stream = match &body {
             RequestBody::Stream(stream) => Some(stream.clone()),
             RequestBody::Empty | RequestBody::Full(_) => None,
         };
-        let mut request = Request::new(Outbound(body));
+        let trailers = admit::trailers(&mut headers, |_| stream.is_some());
+        let pool = self.pools.of(origin);
+        // A server of HTTP/1.0 knows no expectation (RFC 9110 §10.1.1): the content is asked for at once.
+        let expects = expects && stream.is_some() && !pool.http_10.get();
+        if expects {
+            let expectation = HeaderValue::from_static("100-continue");
+            headers.insert(header::EXPECT, expectation);
+        }
+        let mut request = Request::new(Outbound {
+            body,
+            trailers,
+            gate: None,
+        });
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(path_and_query);
         *request.headers_mut() = headers;
@@ -158,7 +180,6 @@ impl Upstreams {
                 hear.tell(responses);
             }
         };
-        let pool = self.pools.of(origin);
         let kept = if fresh || upgrade { None } else { pool.take() };
         let mut connected = match kept {
             Some(connected) => connected,
@@ -168,6 +189,14 @@ impl Upstreams {
             .link
             .responses
             .expect(question, origin.head_limits);
+        if expects {
+            let timer = tokio::time::sleep(origin.expect_timeout);
+            connected.link.responses.gate();
+            request.body_mut().gate = Some(Gate {
+                responses: connected.link.responses.clone(),
+                timer: Box::pin(timer),
+            });
+        }
         if upgrade {
             let responses = connected.link.responses.clone();
             let answer = upgraded(connected, request, origin).await;
@@ -298,8 +327,16 @@ async fn respond(
             kept: false,
         });
     };
+    if let Some(pool) = connected.pool.upgrade() {
+        pool.http_10.set(head.version == Version::HTTP_10);
+    }
     let incoming = response.into_body();
-    let mut body = UpstreamBody::new(incoming, Some(connected), origin.between_bytes_timeout, end);
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    let between = match kind {
+        Some(kind) if is_event_stream(kind.as_bytes()) => origin.event_idle,
+        _ => origin.between_bytes_timeout,
+    };
+    let mut body = UpstreamBody::new(incoming, Some(connected), between, end);
     if head.status == StatusCode::RESET_CONTENT {
         // It is framed as any response and has no content all the same (RFC 9110 §15.3.6).
         body.drop_content(MOST_DROPPED).await;

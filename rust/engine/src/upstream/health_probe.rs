@@ -87,6 +87,7 @@ async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<Statu
         body: RequestBody::Empty,
         upgrade: false,
         interims: None,
+        expects: false,
     };
     let response = upstreams
         .fetch_own(origin, request)

@@ -70,6 +70,8 @@ pub(super) struct Pool {
     idle_timeout: Cell<Duration>,
     pub(super) seats: Arc<Semaphore>,
     last_used: Cell<Instant>,
+    /// Its last response was of HTTP/1.0.
+    pub(super) http_10: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -159,7 +161,7 @@ impl Connected {
             self.link
                 .drive(&mut Context::from_waker(std::task::Waker::noop()));
         }
-        if self.link.is_closed() || self.link.sender.is_closed() {
+        if self.link.is_closed() || !self.link.sender.is_ready() {
             return;
         }
         let mut idle = pool.idle.borrow_mut();
@@ -211,6 +213,7 @@ impl Pools {
                 origin.max_connections.clamp(1, Semaphore::MAX_PERMITS),
             )),
             last_used: Cell::new(Instant::now()),
+            http_10: Cell::new(false),
         });
         pools.push(Rc::clone(&pool));
         pool

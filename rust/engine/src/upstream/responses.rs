@@ -17,6 +17,7 @@ use edgerouter_core::http::framing::{
     arrival::{Arrival, Expected, Head},
     head::{BadResponse, HeadLimits, ResponseHead},
 };
+use http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -64,6 +65,10 @@ pub(super) struct Exchanged {
     interims: Vec<ResponseHead>,
     head: Option<ResponseHead>,
     bad: Option<BadResponse>,
+    /// The content waits for the origin's 100, which the edge requested then, so that the client gets one when it is read.
+    /// Any other 100 is passed on (RFC 9110 §15.2).
+    gated: bool,
+    continued: bool,
 }
 
 /// The sender's side.
@@ -88,6 +93,16 @@ impl Responses {
     /// Interim responses that nobody has been told of.
     pub(super) fn interims(&self) -> Vec<ResponseHead> {
         std::mem::take(&mut self.0.lock().interims)
+    }
+
+    /// The request has an expectation. To be called after `expect`.
+    pub(super) fn gate(&self) {
+        self.0.lock().gated = true;
+    }
+
+    /// Whether the origin has asked for the content of a request with an expectation.
+    pub(super) fn continued(&self) -> bool {
+        self.0.lock().continued
     }
 
     /// Why hyper saw the connection break.
@@ -171,7 +186,9 @@ impl Answering {
                     match head {
                         Head::Interim(head) => {
                             let mut exchanged = self.responses.0.lock();
-                            if exchanged.interims.len() < MOST_INTERIMS {
+                            if head.status == StatusCode::CONTINUE && exchanged.gated {
+                                exchanged.continued = true;
+                            } else if exchanged.interims.len() < MOST_INTERIMS {
                                 exchanged.interims.push(head);
                             }
                         }

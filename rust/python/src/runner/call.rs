@@ -12,7 +12,7 @@ use edgerouter_engine::{
     function_cache::FunctionCaches,
     functions::{Answer, FunctionError, Invocation, Phase, RequestHead, ResponseHead, Verdict},
 };
-use http::StatusCode;
+use http::{Method, StatusCode, header};
 use parking_lot::Mutex;
 use pyo3::{
     intern,
@@ -143,6 +143,8 @@ pub(crate) struct Views {
     /// Of what goes on after a hook: the response where there is one, the request otherwise.
     framing: Mutex<Option<Framing>>,
     caches: FunctionCaches,
+    /// A 304 may answer: the request has a condition that leads to one, or the response that a hook sees is one.
+    may_be_unmodified: bool,
 }
 
 impl Views {
@@ -151,6 +153,10 @@ impl Views {
             Some(response) => Some(Framing::of(&response.headers)),
             None if invocation.phase == Phase::Function => None,
             None => Some(Framing::of(&invocation.request.headers)),
+        };
+        let may_be_unmodified = match &invocation.response {
+            Some(response) if response.status == StatusCode::NOT_MODIFIED => true,
+            _ => may_be_unmodified(&invocation.request),
         };
         let request = Py::new(py, Request::new(invocation.request, invocation.body))?;
         let response = invocation
@@ -162,6 +168,7 @@ impl Views {
             response,
             framing: Mutex::new(framing),
             caches: invocation.caches,
+            may_be_unmodified,
         })
     }
 
@@ -272,6 +279,19 @@ impl Views {
         phase: Phase,
         result: &Bound<'_, PyAny>,
     ) -> Result<Verdict, String> {
+        let verdict = self.meaning(phase, result)?;
+        let status = match &verdict {
+            Verdict::Answer(answer) => Some(answer.status),
+            Verdict::Continue { response, .. } => response.as_ref().map(|head| head.status),
+        };
+        // A client that has nothing stored can do nothing with it (RFC 9110 §15.4.5).
+        if status == Some(StatusCode::NOT_MODIFIED) && !self.may_be_unmodified {
+            return Err("a 304 to a request without If-None-Match or If-Modified-Since".to_owned());
+        }
+        Ok(verdict)
+    }
+
+    fn meaning(&self, phase: Phase, result: &Bound<'_, PyAny>) -> Result<Verdict, String> {
         let hook = phase != Phase::Function;
         if let Ok(response) = result.cast::<Response>() {
             if self.response.as_ref().is_some_and(|seen| response.is(seen)) {
@@ -315,6 +335,13 @@ impl Views {
         };
         Ok(answer(Parts::made(StatusCode::OK, body, Some(kind))))
     }
+}
+
+/// Whether the conditions of a request can be answered by a 304 (RFC 9110 §13.1.2, §13.1.3).
+fn may_be_unmodified(request: &RequestHead) -> bool {
+    matches!(request.method, Method::GET | Method::HEAD)
+        && (request.headers.contains_key(header::IF_NONE_MATCH)
+            || request.headers.contains_key(header::IF_MODIFIED_SINCE))
 }
 
 fn answer(parts: Parts) -> Verdict {

@@ -7,7 +7,7 @@ use http::{HeaderValue, uri::Authority};
 use super::index;
 use crate::http::framing::head::HeadLimits;
 use crate::plan::{
-    Group, Origin, OriginId, OriginTls, Scheme, UpstreamHost,
+    Group, Limits, Origin, OriginId, OriginTls, Scheme, UpstreamHost,
     spec::{GroupSpec, OriginSpec, Problems, Secret, nearest, suggestion},
 };
 
@@ -95,7 +95,7 @@ pub(super) fn group(
 
 pub(super) fn origin(
     spec: OriginSpec,
-    head_limits: HeadLimits,
+    limits: &Limits,
     path: &str,
     problems: &mut Problems,
 ) -> Option<Origin> {
@@ -163,13 +163,18 @@ pub(super) fn origin(
         upstream_host: upstream_host?,
         connect_timeout: spec.connect_timeout,
         first_byte_timeout: spec.first_byte_timeout,
+        expect_timeout: spec.expect_timeout,
         between_bytes_timeout: spec.between_bytes_timeout,
         total_timeout: spec.total_timeout,
         max_connections: spec.max_connections,
         idle_connections: spec.idle_connections,
         idle_timeout: spec.idle_timeout,
         retries: spec.retries,
-        head_limits,
+        head_limits: HeadLimits {
+            bytes: limits.origin_head_bytes,
+            fields: limits.origin_head_fields,
+        },
+        event_idle: limits.event_idle,
         headers: spec.headers,
         health: spec.health,
         socket: address.socket,

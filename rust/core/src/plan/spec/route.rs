@@ -343,7 +343,7 @@ fn respond(value: &Value, path: String, problems: &mut Problems) -> Option<Targe
     let headers = header_map(&mut fields, "headers", problems);
     let body = fields.text("body", problems).unwrap_or_default().to_owned();
     if let Some(status) = status
-        && crate::finish::bodiless(status)
+        && (crate::finish::bodiless(status) || status == StatusCode::RESET_CONTENT)
         && !body.is_empty()
     {
         problems.add(

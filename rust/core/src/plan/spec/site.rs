@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -13,6 +14,7 @@ use super::{
     reader::{Fields, Problems},
     route,
 };
+use crate::admit;
 use crate::plan::{DiskCache, FailMode, HealthCheck, Limits};
 
 const VERSION: u64 = 1;
@@ -68,6 +70,27 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
                 Some(format!("{text:?}")),
                 "must be an address or a network as in \"10.0.0.0/8\"",
             ),
+        }
+    }
+    let mut trusted_proxy_fields: Vec<Box<str>> = Vec::new();
+    for (path, text) in fields.texts("trusted_proxy_fields", problems) {
+        let name = text.to_ascii_lowercase();
+        let known = match name.strip_suffix('*') {
+            Some(prefix) => prefix == admit::NAMED_PREFIX,
+            None => admit::is_named(&name) && HeaderName::from_bytes(name.as_bytes()).is_ok(),
+        };
+        if !known {
+            let names = admit::NAMED.join(", ");
+            problems.add(
+                path,
+                Some(format!("{text:?}")),
+                format!("must be one of {names}, cloudfront-viewer-*: other fields pass without"),
+            );
+        } else if trusted_proxies.is_empty() {
+            let why = "does nothing: name the proxy in trusted_proxies";
+            problems.add(path, Some(format!("{text:?}")), why);
+        } else {
+            trusted_proxy_fields.push(name.into());
         }
     }
     let via = fields
@@ -132,6 +155,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         limits,
         disk_cache,
         trusted_proxies,
+        trusted_proxy_fields,
         origins,
         groups,
         callables,
@@ -274,6 +298,8 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         head_timeout: fields.timeout("head_timeout", own.head_timeout, true, problems),
         idle_timeout: fields.timeout("idle_timeout", own.idle_timeout, false, problems),
         body_timeout: fields.timeout("body_timeout", own.body_timeout, true, problems),
+        tunnel_idle: fields.timeout("tunnel_idle", own.tunnel_idle, true, problems),
+        event_idle: fields.timeout("event_idle", own.event_idle, true, problems),
         connections,
         drain_timeout: fields.timeout("drain_timeout", own.drain_timeout, false, problems),
         memory_cache_bytes,
@@ -364,6 +390,7 @@ fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<Origin
     let host = fields.text("host", problems).unwrap_or("origin").to_owned();
     let connect_timeout = fields.timeout("connect_timeout", seconds(2), true, problems);
     let first_byte_timeout = fields.timeout("first_byte_timeout", seconds(30), true, problems);
+    let expect_timeout = fields.timeout("expect_timeout", seconds(1), false, problems);
     let between_bytes_timeout =
         fields.timeout("between_bytes_timeout", seconds(30), true, problems);
     let total_timeout = fields.maybe_timeout("total_timeout", problems);
@@ -388,6 +415,7 @@ fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<Origin
         host,
         connect_timeout,
         first_byte_timeout,
+        expect_timeout,
         between_bytes_timeout,
         total_timeout,
         max_connections,

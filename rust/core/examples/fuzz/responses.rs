@@ -1,0 +1,71 @@
+//! Responses of origins: what is read may not depend on how the bytes arrive, and a head that is believed has one framing.
+
+use edgerouter_core::http::framing::{
+    Question,
+    arrival::{Arrival, Expected, Head},
+    head::HeadLimits,
+};
+use http::header;
+
+const LIMITS: HeadLimits = HeadLimits {
+    bytes: 400,
+    fields: 6,
+};
+
+/// Statuses, fields and content of a connection whose bytes come in pieces; `None`: they are refused.
+fn follow(question: Question, data: &[u8], piece: usize) -> Option<(String, usize)> {
+    let mut arrival = Arrival::default();
+    arrival.expect(question, LIMITS);
+    let mut seen = String::new();
+    let (mut read, mut arrived) = (0, 0);
+    while arrived < data.len() {
+        arrived = data.len().min(arrived + piece);
+        while arrival.expected() == Expected::Head {
+            let held = data.get(read..arrived).unwrap_or_default();
+            let Some((length, head)) = arrival.head(held).ok()? else {
+                break;
+            };
+            assert!(length <= held.len(), "reads more than there is");
+            read += length;
+            let (Head::Interim(head) | Head::Final(head)) = head;
+            assert!(!head.headers.contains_key(header::TRANSFER_ENCODING));
+            let lengths = head.headers.get_all(header::CONTENT_LENGTH).iter().count();
+            assert_eq!(lengths, usize::from(head.framing.length.is_some()));
+            seen += &format!("{} {:?} {:?};", head.status, head.headers, head.framing);
+        }
+        if arrival.expected() != Expected::Head {
+            let held = data.get(read..arrived).unwrap_or_default();
+            read += arrival.content(held).ok()?;
+        }
+    }
+    Some((seen, read))
+}
+
+pub fn responses(data: &[u8]) {
+    let Some((&how, data)) = data.split_first() else {
+        return;
+    };
+    let question = Question {
+        head: how & 1 == 1,
+        upgrade: how & 2 == 2,
+    };
+    let whole = follow(question, data, data.len().max(1));
+    for piece in [1, 7, 64] {
+        assert_eq!(follow(question, data, piece), whole, "in pieces of {piece}");
+    }
+}
+
+pub fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for text in [
+        "0HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\nA : 1\r\n b\r\n\r\nabcrest",
+        "1HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+        "2HTTP/1.1 101 Go\r\nUpgrade: x\r\n\r\nany",
+        "0HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
+        "0HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3 ;a=\"b\"\r\nabc\r\n0\r\nT: 1\r\n\r\n",
+        "0HTTP/1.1 200\r\nConnection: close\r\n\r\nuntil the end",
+    ] {
+        seeds.push(text.as_bytes().to_vec());
+    }
+    seeds
+}

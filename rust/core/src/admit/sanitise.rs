@@ -1,0 +1,466 @@
+//! Which fields of a client's request are taken off before anything reads them, wherever they stand: in the head, or
+//! behind the content as trailers. `docs/request-fields.md` has the table.
+//!
+//! Servers behind may read `_` as `-` (RFC 3875 §4.1.18 makes both `_`), so names are compared as if they were one: the
+//! twin of a field that somebody else than the client set goes as well.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, header};
+use smallvec::SmallVec;
+
+use crate::http::{is_token_byte, list};
+
+/// Fields of the edge's own.
+const EDGE_FIELDS: [&str; 11] = [
+    "x-user-id",
+    "x-user-role",
+    "x-variant",
+    "x-edge-request-id",
+    "x-country-code",
+    "x-geo-country",
+    "x-geo-region",
+    "x-geo-city",
+    "x-geo-latitude",
+    "x-geo-longitude",
+    "x-geo-asn",
+];
+const EDGE_PREFIX: &str = "x-geo-";
+
+/// Fields by which servers in front say who a client is, and `Proxy`, which scripts take for their own proxy's address
+/// (httpoxy). They come from a trusted proxy, and only where the plan names them (`trusted_proxy_fields`).
+pub const NAMED: [&str; 10] = [
+    "cf-connecting-ip",
+    "cf-ipcountry",
+    "client-ip",
+    "fastly-client-ip",
+    "proxy",
+    "remote-user",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-remote-user",
+];
+pub const NAMED_PREFIX: &str = "cloudfront-viewer-";
+
+/// Fields that a trusted proxy may set, and nobody else: where a request came from, and what its URL was before the
+/// proxy changed it. Frameworks believe them (`X-Original-URL` routes past a path rule), so do caches' poisoners.
+const PROXY: [&str; 6] = [
+    "forwarded",
+    "front-end-https",
+    "x-host",
+    "x-real-ip",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+const PROXY_PREFIXES: [&str; 2] = ["x-forwarded-", "x-original-"];
+
+/// Fields that frame, route or identify: only their own spelling is believed.
+const PLAIN_ONLY: [&str; 8] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// A name that the plan lets trusted proxies set: one of `NAMED`, one that begins as `NAMED_PREFIX` does, or all of those
+/// (`cloudfront-viewer-*`).
+pub fn is_named(name: &str) -> bool {
+    NAMED.contains(&name) || name.starts_with(NAMED_PREFIX)
+}
+
+/// The name with `-` for each `_`.
+fn plain(name: &str) -> Cow<'_, str> {
+    if name.contains('_') {
+        Cow::Owned(name.replace('_', "-"))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// The rule for every field of one client's request.
+#[derive(Debug, Clone, Copy)]
+pub struct Sanitiser<'a> {
+    /// Fields that the plan has the edge set: of tokens and experiments.
+    pub edge_fields: &'a [HeaderName],
+    /// Fields of `NAMED` that trusted proxies set, in lower case.
+    pub proxy_fields: &'a [Box<str>],
+    /// The request came from a trusted proxy.
+    pub trusted_peer: bool,
+}
+
+impl Sanitiser<'_> {
+    /// Whether a client's copy of the field goes. `name` is in lower case.
+    pub fn forbids(&self, name: &str) -> bool {
+        let plain = plain(name);
+        let plain: &str = &plain;
+        let twin = name.contains('_');
+        let from_proxy = self.trusted_peer && !twin;
+        // The first byte rules most fields out.
+        let listed = match plain.as_bytes().first() {
+            Some(b'x') => {
+                EDGE_FIELDS.contains(&plain)
+                    || plain.starts_with(EDGE_PREFIX)
+                    || (NAMED.contains(&plain) && !(from_proxy && self.is_let_through(plain)))
+                    || (is_proxy_field(plain) && !from_proxy)
+            }
+            Some(b'c' | b'f' | b'p' | b'r' | b't') => {
+                (is_named(plain) && !(from_proxy && self.is_let_through(plain)))
+                    || (is_proxy_field(plain) && !from_proxy)
+            }
+            _ => false,
+        };
+        listed
+            || self
+                .edge_fields
+                .iter()
+                .any(|field| same(field.as_str(), plain))
+            || (twin && PLAIN_ONLY.contains(&plain))
+    }
+
+    fn is_let_through(&self, plain: &str) -> bool {
+        self.proxy_fields
+            .iter()
+            .any(|field| match field.strip_suffix('*') {
+                Some(prefix) => plain.starts_with(prefix),
+                None => **field == *plain,
+            })
+    }
+
+    /// Takes off all that `forbids` names.
+    pub fn clean(&self, headers: &mut HeaderMap) {
+        let mut forged: SmallVec<[HeaderName; 4]> = SmallVec::new();
+        for name in headers.keys() {
+            if self.forbids(name.as_str()) {
+                forged.push(name.clone());
+            }
+        }
+        for name in forged {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_proxy_field(plain: &str) -> bool {
+    PROXY.contains(&plain)
+        || PROXY_PREFIXES
+            .iter()
+            .any(|prefix| plain.starts_with(prefix))
+}
+
+/// Whether two names are one to a server that reads `_` as `-`.
+fn same(a: &str, b: &str) -> bool {
+    let byte = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    a.len() == b.len() && a.bytes().map(byte).eq(b.bytes().map(byte))
+}
+
+/// Whether `name` is one of `names`, or another spelling of one.
+pub fn is_twin_of_any<'a>(name: &str, names: impl IntoIterator<Item = &'a HeaderName>) -> bool {
+    names.into_iter().any(|known| same(known.as_str(), name))
+}
+
+/// Takes off the other spellings of a field that was just set or removed for the client; of one that was removed only those
+/// with `_`, which nobody names on purpose.
+pub fn without_twins(headers: &mut HeaderMap, name: &HeaderName) {
+    let some = headers.contains_key(name);
+    let twins: SmallVec<[HeaderName; 2]> = headers
+        .keys()
+        .filter(|known| *known != name && same(known.as_str(), name.as_str()))
+        .filter(|known| some || known.as_str().contains('_'))
+        .cloned()
+        .collect();
+    for twin in twins {
+        headers.remove(twin);
+    }
+}
+
+/// After a hook: takes off the client's spellings of what the hook set, changed or removed. `before`: the fields that it was
+/// given.
+pub fn without_twins_of_changes(before: &HeaderMap, after: &mut HeaderMap) {
+    let ambiguous = |headers: &HeaderMap| headers.keys().any(|name| name.as_str().contains('_'));
+    if !ambiguous(before) && !ambiguous(after) {
+        return;
+    }
+    let changed: SmallVec<[HeaderName; 4]> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|name| !before.get_all(*name).iter().eq(after.get_all(*name).iter()))
+        .cloned()
+        .collect();
+    for name in &changed {
+        let some = after.contains_key(name);
+        let twins: SmallVec<[HeaderName; 2]> = after
+            .keys()
+            .filter(|known| !changed.contains(known) && same(known.as_str(), name.as_str()))
+            .filter(|known| some || known.as_str().contains('_'))
+            .cloned()
+            .collect();
+        for twin in twins {
+            after.remove(twin);
+        }
+    }
+}
+
+/// Fields that must not stand behind the content: they frame, route, authenticate, or steer what is done before the content
+/// is read (RFC 9110 §6.5.1).
+fn may_be_late(name: &str) -> bool {
+    const EARLY: [&str; 38] = [
+        "age",
+        "authentication-info",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "host",
+        "keep-alive",
+        "location",
+        "max-forwards",
+        "pragma",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "via",
+        "warning",
+        "www-authenticate",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+    ];
+    !EARLY.contains(&&*plain(name))
+}
+
+/// The trailers that a request announces and may have (RFC 9110 §6.6.2): rewrites `Trailer` to name those, and drops it
+/// where none is left. `kept`: whether the route lets the field upstream at all. No trailer repeats a field of the head, in
+/// whatever spelling: one that the edge set could be overridden by it.
+pub fn trailers(headers: &mut HeaderMap, kept: impl Fn(&str) -> bool) -> Vec<HeaderName> {
+    if !headers.contains_key(header::TRAILER) {
+        return Vec::new();
+    }
+    let mut names: Vec<HeaderName> = Vec::new();
+    let announced = headers.get_all(header::TRAILER).iter();
+    for member in announced.flat_map(|line| list(line.as_bytes())) {
+        if !member.iter().all(|&byte| is_token_byte(byte)) {
+            continue;
+        }
+        let Ok(name) = HeaderName::from_bytes(member) else {
+            continue;
+        };
+        let text = name.as_str();
+        if names.len() < MOST_TRAILERS
+            && may_be_late(text)
+            && kept(text)
+            && !names.iter().any(|known| same(known.as_str(), text))
+            && !headers.keys().any(|known| same(known.as_str(), text))
+        {
+            names.push(name);
+        }
+    }
+    let text: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
+    match http::HeaderValue::from_str(&text.join(", ")) {
+        Ok(value) if !names.is_empty() => drop(headers.insert(header::TRAILER, value)),
+        _ => drop(headers.remove(header::TRAILER)),
+    }
+    names
+}
+
+/// Takes off the trailers that are not among `names`.
+pub fn keep_only(trailers: &mut HeaderMap, names: &[HeaderName]) {
+    let others: SmallVec<[HeaderName; 2]> = trailers
+        .keys()
+        .filter(|name| !names.contains(name))
+        .cloned()
+        .collect();
+    for name in others {
+        trailers.remove(name);
+    }
+}
+
+/// Trailer fields that one request passes on.
+const MOST_TRAILERS: usize = 32;
+
+/// Takes off a response's trailers that may not come late, whatever announced them.
+pub fn late(trailers: &mut HeaderMap) {
+    let early: SmallVec<[HeaderName; 2]> = trailers
+        .keys()
+        .filter(|name| !may_be_late(name.as_str()))
+        .cloned()
+        .collect();
+    for name in early {
+        trailers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(names: &[&str]) -> HeaderMap {
+        names
+            .iter()
+            .map(|name| {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                (name, HeaderValue::from_static("1"))
+            })
+            .collect()
+    }
+
+    /// The rows of the table in docs: `| field, field | client | trusted proxy |`.
+    fn rows() -> Vec<(String, bool, bool)> {
+        let page = include_str!("../../../../docs/request-fields.md");
+        let rows = page.lines().filter_map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, fields, client, proxy, ..] = cells.as_slice() else {
+                return None;
+            };
+            fields.starts_with('`').then(|| {
+                fields
+                    .split(',')
+                    .map(|field| {
+                        let name = field.trim().trim_matches('`').replace('*', "anything");
+                        (name.to_lowercase(), *client == "passes", *proxy == "passes")
+                    })
+                    .collect::<Vec<_>>()
+            })
+        });
+        rows.flatten().collect()
+    }
+
+    #[test]
+    fn the_table_in_the_docs_is_true() {
+        let rows = rows();
+        let edge = [HeaderName::from_static("x-team")];
+        for (name, client, proxy) in &rows {
+            for (trusted_peer, passes) in [(false, client), (true, proxy)] {
+                let rule = Sanitiser {
+                    edge_fields: &edge,
+                    proxy_fields: &[],
+                    trusted_peer,
+                };
+                assert_eq!(!rule.forbids(name), *passes, "{name} {trusted_peer}");
+                if !client {
+                    assert!(
+                        rule.forbids(&name.replace('-', "_")) || !name.contains('-'),
+                        "{name}"
+                    );
+                }
+            }
+        }
+        // And whole.
+        let lists = EDGE_FIELDS.iter().chain(&NAMED).chain(&PROXY);
+        for name in lists {
+            let prefixed = name.starts_with(EDGE_PREFIX);
+            assert!(
+                prefixed || rows.iter().any(|(row, ..)| row == name),
+                "{name} is not in the docs"
+            );
+        }
+        for prefix in PROXY_PREFIXES.iter().chain([&EDGE_PREFIX, &NAMED_PREFIX]) {
+            let name = format!("{prefix}anything");
+            assert!(
+                rows.iter().any(|(row, ..)| *row == name),
+                "{prefix}* is not in the docs"
+            );
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_sets_what_the_plan_names() {
+        let named = ["cf-ipcountry".into(), "cloudfront-viewer-*".into()];
+        for (trusted_peer, name, forbidden) in [
+            (true, "cf-ipcountry", false),
+            (true, "cf_ipcountry", true),
+            (true, "cloudfront-viewer-country", false),
+            (true, "cf-connecting-ip", true),
+            (false, "cf-ipcountry", true),
+            (true, "x-user-id", true),
+            (true, "x-forwarded-for", false),
+            (true, "x_forwarded_for", true),
+        ] {
+            let rule = Sanitiser {
+                edge_fields: &[],
+                proxy_fields: &named,
+                trusted_peer,
+            };
+            assert_eq!(rule.forbids(name), forbidden, "{trusted_peer} {name}");
+        }
+    }
+
+    #[test]
+    fn the_client_s_twins_of_a_set_field_go() {
+        for (set, given, left) in [
+            (
+                "x-api-key",
+                &["x-api-key", "x_api_key", "x-api_key"][..],
+                &["x-api-key"][..],
+            ),
+            ("x_api_key", &["x_api_key", "x-api-key"], &["x_api_key"]),
+            (
+                "x-api-key",
+                &["x_api_keys", "y_api_key"],
+                &["x_api_keys", "y_api_key"],
+            ),
+        ] {
+            let mut some = headers(given);
+            without_twins(&mut some, &HeaderName::from_bytes(set.as_bytes()).unwrap());
+            assert_eq!(some, headers(left), "{set}");
+        }
+        let mut removed = headers(&["x_debug", "x-debug-id"]);
+        without_twins(&mut removed, &HeaderName::from_static("x-debug"));
+        assert_eq!(removed, headers(&["x-debug-id"]));
+        let before = headers(&[
+            "x_token", "x-gone", "x_gone", "x_kept", "x-plain", "x_plain",
+        ]);
+        let mut after = headers(&["x_token", "x-token", "x_gone", "x_kept", "x-plain"]);
+        without_twins_of_changes(&before, &mut after);
+        assert_eq!(after, headers(&["x-token", "x_kept", "x-plain"]));
+    }
+
+    #[test]
+    fn trailers_that_may_come_are_those_announced_and_new() {
+        for (announced, want) in [
+            ("x-sum, X-Sum, x_sum", "x-sum"),
+            ("content-length, host, authorization, x-sum", "x-sum"),
+            ("x-known, x_known", ""),
+            ("x-refused", ""),
+            ("not a token, x-sum", "x-sum"),
+            ("", ""),
+        ] {
+            let mut head = headers(&["x-known"]);
+            head.insert(header::TRAILER, announced.parse().unwrap());
+            let names = trailers(&mut head, |name| name != "x-refused");
+            let left = head
+                .get(header::TRAILER)
+                .map_or("", |value| value.to_str().unwrap());
+            assert_eq!(
+                (left, names.len()),
+                (want, usize::from(!want.is_empty())),
+                "{announced}"
+            );
+        }
+    }
+}

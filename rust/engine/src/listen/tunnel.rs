@@ -1,0 +1,114 @@
+//! A tunnel between client and origin, after HTTP between them is over (RFC 9110 §7.8).
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+
+use super::conn::{Conn, Verdict};
+
+/// Joins the two until both have ended, or nothing has passed for `idle`. Sides that are gone without a word are found by TCP
+/// keep-alive before that.
+pub(super) async fn join(
+    conn: &Rc<Conn>,
+    client: TcpStream,
+    upstream: OnUpgrade,
+    early: &[u8],
+    idle: Duration,
+) {
+    let patience = Duration::from_secs(10);
+    let Ok(Ok(upstream)) = tokio::time::timeout(patience, upstream).await else {
+        return;
+    };
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15));
+    let _ = socket2::SockRef::from(&client).set_tcp_keepalive(&keepalive);
+    let last = Cell::new(Instant::now());
+    let mut client = Noted {
+        stream: client,
+        last: &last,
+    };
+    let mut upstream = Noted {
+        stream: TokioIo::new(upstream),
+        last: &last,
+    };
+    if !early.is_empty() && upstream.write_all(early).await.is_err() {
+        return;
+    }
+    let silence = async {
+        loop {
+            let until = last.get() + idle;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    };
+    tokio::select! {
+        joined = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {
+            if let Err(error) = joined {
+                tracing::debug!(%error, peer = %conn.peer, "tunnel ended in an error");
+            }
+        }
+        () = silence => {
+            tracing::debug!(?idle, peer = %conn.peer, "tunnel was silent for too long");
+        }
+        () = poll_fn(|cx| {
+            conn.listen(cx.waker());
+            if conn.verdict() == Verdict::End { Poll::Ready(()) } else { Poll::Pending }
+        }) => {}
+    }
+}
+
+/// One side of a tunnel; notes when bytes last came from it.
+struct Noted<'a, S> {
+    stream: S,
+    last: &'a Cell<Instant>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Noted<'_, S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            this.last.set(Instant::now());
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Noted<'_, S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

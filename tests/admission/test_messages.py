@@ -1,0 +1,270 @@
+"""Where a message ends and what a client may send: targets, uploads that are answered early, HTTP/1.0, silence."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from edgerouter import Context, Edge, Limits, Request, Response, cache
+
+from ..conftest import Serve
+from ..origins import Origin, Reply, Seen
+from ..raw import RawResponse, connect, exchange, read_all, responses
+
+Site = Callable[..., httpx.Client]
+QUERY = "!$%&'()*+,-./:;=?@[\\]^_`{|}~"
+
+
+def upload(url: str, path: str, size: int) -> RawResponse:
+    with connect(url, timeout=60) as sock:
+        sock.sendall(f"POST {path} HTTP/1.1\r\nHost: a.example\r\nContent-Length: {size}\r\n\r\n".encode())
+        for _ in range(size >> 20):
+            sock.sendall(b"x" * (1 << 20))
+        (answer,) = responses(read_all(sock))
+    return answer
+
+
+def got(url: str, target: str, version: str = "HTTP/1.1", fields: str = "") -> bytes:
+    return exchange(url, f"GET {target} {version}\r\nHost: a.example\r\nConnection: close\r\n{fields}\r\n".encode())
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_query_passes_all_that_browsers_send_raw(stored: bool, origin: Origin, site: Site) -> None:
+    origin.default = Reply(200, {}, "x")
+    url = str(site(cache=cache.STANDARD if stored else cache.DISABLED).base_url)
+    for target in (f"/a?q={QUERY}", f"http://a.example/a?q={QUERY}"):
+        assert responses(got(url, target))[0].status == 200
+    assert {seen.target for seen in origin.requests} == {f"/a?q={QUERY}"}
+
+
+@pytest.mark.parametrize("byte", ["\\", "^", "`", '"', "<", ">"])
+def test_a_path_refuses_what_it_refused(byte: str, origin: Origin, site: Site) -> None:
+    url = str(site().base_url)
+    assert responses(got(url, f"/a{byte}b"))[0].status == 400
+    assert origin.requests == []
+
+
+@pytest.mark.parametrize("byte", ['"', "<", ">", "#", "\x7f", "\x01"])
+def test_a_query_refuses_what_browsers_encode(byte: str, origin: Origin, site: Site) -> None:
+    url = str(site().base_url)
+    assert responses(got(url, f"/a?{byte}"))[0].status == 400
+    assert origin.requests == []
+
+
+def test_http_1_0_keeps_the_connection_only_with_a_length(origin: Origin, site: Site) -> None:
+    origin.on("/length", Reply(200, {}, "content"))
+    origin.on("/chunked", Reply(200, {}, chunks=[b"con", b"tent"]))
+    url = str(site(cache=cache.DISABLED).base_url)
+    keep = b"GET /%s HTTP/1.0\r\nHost: a.example\r\nConnection: keep-alive\r\n\r\n"
+    with connect(url) as sock:
+        sock.sendall(keep % b"length" + keep % b"chunked")
+        data = read_all(sock)
+    first, _, second = data.partition(b"\r\n\r\ncontent")
+    assert b"connection: keep-alive" in first.lower() and b"content-length: 7" in first.lower()
+    head, _, body = second.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200 ")
+    assert b"keep-alive" not in head.lower() and b"transfer-encoding" not in head.lower()
+    assert body == b"content"
+
+
+def test_an_upload_that_an_origin_answers_early_ends_at_once(serve: Serve) -> None:
+    """The origin answers after the head, keeps the connection and reads no more."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            if connection.recv(1000):
+                connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+                over.wait(60)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    edge = Edge("test")
+    origin = edge.origin("first", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    edge.route("/*", to=origin, cache=cache.DISABLED)
+    began = time.monotonic()
+    answered = upload(serve(edge).url, "/", 48 << 20)
+    took = time.monotonic() - began
+    over.set()
+    listener.close()
+    assert (answered.status, answered.body) == (413, b"big")
+    # In steps of a second, 48 MiB took longer than the minute after which the rest was given up.
+    assert took < 20
+
+
+@pytest.mark.parametrize("path", ["/fixed", "/nothing"])
+def test_an_upload_that_nobody_reads_ends_at_once(path: str, serve: Serve) -> None:
+    edge = Edge("test")
+    edge.route("/fixed", respond="no")
+    answer = upload(serve(edge).url, path, 32 << 20)
+    assert answer.status == (200 if path == "/fixed" else 404)
+
+
+def test_a_silent_tunnel_ends_and_a_busy_one_goes_on(origin: Origin, serve: Serve) -> None:
+    def echo(seen: Seen, sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
+        while data := sock.recv(100):
+            sock.sendall(data)
+
+    origin.on("/", echo)
+    edge = Edge("test", limits=Limits(tunnel_idle=1.0))
+    edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+    with connect(serve(edge).url) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += sock.recv(1000)
+        began = time.monotonic()
+        while time.monotonic() - began < 2:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            time.sleep(0.1)
+        assert sock.recv(1) == b""
+
+
+def test_an_event_stream_may_be_silent_for_longer_than_other_bodies(origin: Origin, serve: Serve) -> None:
+    def stream(seen: Seen, sock: socket.socket) -> None:
+        kind = "text/event-stream; charset=utf-8" if seen.path == "/events" else "text/plain"
+        sock.sendall(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\ndata: 1\n\n".encode())
+        time.sleep(1)
+        sock.sendall(b"data: 2\n\n")
+
+    origin.default = stream
+    edge = Edge("test")
+    first = edge.origin("first", origin.url, between_bytes_timeout=0.3)
+    edge.route("/*", to=first, cache=cache.DISABLED)
+    client = httpx.Client(base_url=serve(edge).url)
+    assert client.get("/events").text == "data: 1\n\ndata: 2\n\n"
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.get("/other")
+
+
+def test_a_silent_event_stream_has_a_bound(origin: Origin, serve: Serve) -> None:
+    def stream(seen: Seen, sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        sock.recv(1)
+
+    origin.default = stream
+    edge = Edge("test", limits=Limits(event_idle=0.3))
+    edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(serve(edge).url + "/")
+
+
+def made(serve: Serve, declare: Callable[[Edge], None]) -> httpx.Client:
+    edge = Edge("test")
+    declare(edge)
+    return httpx.Client(base_url=serve(edge).url)
+
+
+def test_a_function_answers_304_only_to_a_condition(serve: Serve) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.function("/f")
+        def function(request: Request, ctx: Context) -> Response:
+            return Response("dropped", status=304, headers={"ETag": '"a"'})
+
+    client = made(serve, declare)
+    bad = client.get("/f")
+    assert bad.status_code == 502 and bad.headers["x-error-id"] in bad.text
+    assert client.post("/f", headers={"If-None-Match": '"a"'}).status_code == 502
+    good = client.get("/f", headers={"If-None-Match": '"a"'})
+    assert (good.status_code, good.content, "content-length" in good.headers) == (304, b"", False)
+    assert client.get("/f", headers={"If-Modified-Since": "Thu, 01 Jan 2026 00:00:00 GMT"}).status_code == 304
+
+
+@pytest.mark.parametrize("status", [100, 101, 103, 199])
+def test_a_function_that_returns_an_interim_status_is_an_error(status: int, serve: Serve) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.function("/f")
+        def function(request: Request, ctx: Context) -> Response:
+            return Response("x", status=status)
+
+    bad = made(serve, declare).get("/f")
+    assert bad.status_code == 502 and bad.headers["x-error-id"] in bad.text
+
+
+@pytest.mark.parametrize(("status", "length"), [(204, None), (205, "0")])
+def test_functions_and_hooks_send_no_content_where_none_may_be(
+    status: int, length: str | None, origin: Origin, serve: Serve
+) -> None:
+    origin.default = Reply(200, {}, "content of the origin")
+
+    def declare(edge: Edge) -> None:
+        edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+
+        @edge.function("/f")
+        def function(request: Request, ctx: Context) -> Response:
+            return Response("dropped", status=status)
+
+        @edge.on("viewer_response", "/viewer")
+        def viewer(request: Request, response: Response, ctx: Context) -> None:
+            response.status = status
+
+        @edge.on("origin_response", "/origin")
+        def late(request: Request, response: Response, ctx: Context) -> None:
+            response.status = status
+
+    client = made(serve, declare)
+    for path in ("/f", "/viewer", "/origin"):
+        for _ in range(2):
+            response = client.get(path)
+            assert (response.status_code, response.content) == (status, b""), path
+            assert response.headers.get("content-length") == length, path
+
+
+def test_a_status_that_gains_content_is_framed_anew(origin: Origin, serve: Serve) -> None:
+    origin.default = Reply(204, {})
+
+    def declare(edge: Edge) -> None:
+        edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+
+        @edge.on("viewer_response", "/*")
+        def viewer(request: Request, response: Response, ctx: Context) -> None:
+            response.status = 200
+
+    response = made(serve, declare).get("/")
+    assert (response.status_code, response.headers["content-length"]) == (200, "0")
+
+
+def test_too_many_fields_of_a_function_are_an_error(serve: Serve) -> None:
+    def declare(edge: Edge) -> None:
+        @edge.function("/given")
+        def given(request: Request, ctx: Context) -> Response:
+            return Response("x", headers={f"x-{number}": "1" for number in range(32_768)})
+
+        @edge.function("/set")
+        def put(request: Request, ctx: Context) -> Response:
+            response = Response("x")
+            for number in range(32_768):
+                response.headers[f"x-{number}"] = "1"
+            return response
+
+        @edge.function("/added")
+        def added(request: Request, ctx: Context) -> Response:
+            response = Response("x")
+            for _ in range(32_768):
+                response.headers.add("x-one", "1")
+            return response
+
+        @edge.function("/fine")
+        def fine(request: Request, ctx: Context) -> Response:
+            return Response("fine")
+
+    client = made(serve, declare)
+    for path in ("/given", "/set", "/added"):
+        bad = client.get(path)
+        assert bad.status_code == 502 and bad.headers["x-error-id"] in bad.text, path
+    assert client.get("/fine").text == "fine"
