@@ -1,10 +1,10 @@
 //! Whether an origin is worth asking: a state machine fed by probes and by the requests themselves.
 //!
 //! ```text
-//! healthy ── failures in a row reach the bound ──▶ unhealthy ── time is up ──▶ half-open
-//!    ▲                                               │  ▲                       │   │
-//!    └──── probes succeed in a row ──────────────────┘  └──── the trial fails ──┘   │
-//!    └──────────────────────────── the trial succeeds ──────────────────────────────┘
+//! healthy ── probes fail in a row, or too many requests do ──▶ unhealthy ── time is up ──▶ half-open
+//!    ▲                                                          │  ▲                       │   │
+//!    └──── probes succeed in a row ─────────────────────────────┘  └──── the trial fails ──┘   │
+//!    └─────────────────────────────────────── the trial succeeds ──────────────────────────────┘
 //! ```
 //! With active probes the way back is theirs; without, one request at a time is let through as a trial. Times are
 //! milliseconds of any clock that does not go back, given by the caller.
@@ -14,7 +14,7 @@ use crate::plan::HealthCheck;
 /// How many of what change the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Failures in a row until unhealthy.
+    /// Failed probes in a row until unhealthy; without probes, failed requests in the window.
     pub unhealthy_after: u32,
     /// Successful probes in a row until healthy again.
     pub healthy_after: u32,
@@ -47,10 +47,10 @@ impl Thresholds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Healthy {
-        /// Of probes, and of requests that got no answer.
+        /// Of probes, in a row.
         failures: u32,
-        /// Requests in a row that were answered with an error.
-        errors: u32,
+        /// Whether the last request was answered, and with no error.
+        answered: bool,
     },
     Unhealthy {
         successes: u32,
@@ -72,6 +72,66 @@ pub enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     state: State,
+    window: Window,
+}
+
+/// How requests went lately: in slots of ten seconds, the youngest of which is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Window {
+    slots: [Slot; SLOTS],
+    /// Number of the youngest slot.
+    youngest: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Slot {
+    good: u32,
+    bad: u32,
+}
+
+const SLOTS: usize = 6;
+const SLOT_MS: u64 = 10_000;
+/// From so many requests in the window on, half of them decide; of fewer, all must have failed.
+const MANY: u32 = 20;
+
+/// The slot of the window that a time falls in: requests that were answered may be counted by it and told later.
+pub fn slot(now: u64) -> u64 {
+    now / SLOT_MS
+}
+
+impl Window {
+    fn add(&mut self, slot: u64, good: u32, bad: u32) {
+        let passed = slot.saturating_sub(self.youngest);
+        if passed > 0 {
+            self.slots
+                .rotate_right(usize::try_from(passed).unwrap_or(SLOTS).min(SLOTS));
+            for old in self
+                .slots
+                .iter_mut()
+                .take(usize::try_from(passed).unwrap_or(SLOTS))
+            {
+                *old = Slot::default();
+            }
+            self.youngest = slot;
+        }
+        // What is told late belongs to a slot of its time, or to none any more.
+        let back = usize::try_from(self.youngest.saturating_sub(slot)).unwrap_or(SLOTS);
+        if let Some(slot) = self.slots.get_mut(back) {
+            slot.good = slot.good.saturating_add(good);
+            slot.bad = slot.bad.saturating_add(bad);
+        }
+    }
+
+    /// Whether what requests met is reason enough. One bad URL is no bad origin: among many requests half must fail,
+    /// among few all, and at least `unhealthy_after`. With probes few requests decide nothing: the probes are asking anyway.
+    fn condemns(&self, thresholds: Thresholds) -> bool {
+        let sum = |of: fn(&Slot) -> u32| self.slots.iter().map(of).fold(0u32, u32::saturating_add);
+        let (good, bad) = (sum(|slot| slot.good), sum(|slot| slot.bad));
+        if good.saturating_add(bad) >= MANY {
+            return bad >= good && bad >= thresholds.unhealthy_after;
+        }
+        !thresholds.probed && good == 0 && bad >= thresholds.unhealthy_after
+    }
 }
 
 impl Default for Health {
@@ -80,8 +140,9 @@ impl Default for Health {
         Self {
             state: State::Healthy {
                 failures: 0,
-                errors: 0,
+                answered: true,
             },
+            window: Window::default(),
         }
     }
 }
@@ -116,10 +177,19 @@ impl Health {
 
     /// Whether what was asked of it last was answered, and with no error.
     pub fn is_spotless(&self) -> bool {
-        *self == Self::default()
+        let spotless = State::Healthy {
+            failures: 0,
+            answered: true,
+        };
+        self.state == spotless
     }
 
-    /// A request got an answer that is no error of the origin's.
+    /// So many requests got answers, in this [`slot`], that are no errors of the origin's.
+    pub fn answered(&mut self, slot: u64, count: u32) {
+        self.window.add(slot, count, 0);
+    }
+
+    /// A request got an answer that is no error of the origin's: what follows from it besides its part in the rate.
     pub fn succeeded(&mut self, thresholds: Thresholds) -> Option<Change> {
         match self.state {
             // Probes ask for more than an answer: a request that gets one must not wipe out what they count.
@@ -127,7 +197,7 @@ impl Health {
                 let failures = if thresholds.probed { failures } else { 0 };
                 self.state = State::Healthy {
                     failures,
-                    errors: 0,
+                    answered: true,
                 };
                 None
             }
@@ -137,12 +207,28 @@ impl Health {
         }
     }
 
-    /// A request was answered with 500, 502, 503 or 504. One bad URL is no bad origin: only errors in a row count, and any
-    /// other answer ends the row.
+    /// A request was answered with 500, 502, 503 or 504.
     pub fn erred(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
+        self.went_wrong(thresholds, now)
+    }
+
+    /// A request failed by the origin's fault: not connected, reset, too slow, not HTTP.
+    pub fn failed(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
+        self.went_wrong(thresholds, now)
+    }
+
+    fn went_wrong(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
+        self.window.add(slot(now), 0, 1);
         match self.state {
-            State::Healthy { failures, errors } => {
-                self.count(thresholds, now, failures, errors.saturating_add(1))
+            State::Healthy { .. } if self.window.condemns(thresholds) => {
+                self.condemn(thresholds, now)
+            }
+            State::Healthy { failures, .. } => {
+                self.state = State::Healthy {
+                    failures,
+                    answered: false,
+                };
+                None
             }
             // With probes the way back is theirs.
             State::Unhealthy { .. } | State::HalfOpen { .. } if thresholds.probed => None,
@@ -150,16 +236,11 @@ impl Health {
         }
     }
 
-    /// A request failed by the origin's fault: not connected, reset, too slow, not HTTP.
-    pub fn failed(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
-        self.fall(thresholds, now)
-    }
-
     /// A probe came back.
     pub fn probed(&mut self, thresholds: Thresholds, ok: bool, now: u64) -> Option<Change> {
         match (ok, self.state) {
             (true, State::Healthy { .. }) => {
-                *self = Self::default();
+                self.state = Self::default().state;
                 None
             }
             (true, State::HalfOpen { .. }) => self.recover(),
@@ -191,18 +272,7 @@ impl Health {
         Some(Change::BecameHealthy)
     }
 
-    /// Unhealthy once there is enough of both.
-    fn count(
-        &mut self,
-        thresholds: Thresholds,
-        now: u64,
-        failures: u32,
-        errors: u32,
-    ) -> Option<Change> {
-        if failures.saturating_add(errors) < thresholds.unhealthy_after {
-            self.state = State::Healthy { failures, errors };
-            return None;
-        }
+    fn condemn(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
         self.state = State::Unhealthy {
             successes: 0,
             trial_at: now.saturating_add(pause(thresholds, 0)),
@@ -214,8 +284,13 @@ impl Health {
     fn fall(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
         let trial_at = |trials| now.saturating_add(pause(thresholds, trials));
         match self.state {
-            State::Healthy { failures, errors } => {
-                self.count(thresholds, now, failures.saturating_add(1), errors)
+            State::Healthy { failures, answered } => {
+                let failures = failures.saturating_add(1);
+                if failures >= thresholds.unhealthy_after {
+                    return self.condemn(thresholds, now);
+                }
+                self.state = State::Healthy { failures, answered };
+                None
             }
             State::Unhealthy {
                 trial_at, trials, ..
@@ -262,18 +337,68 @@ mod tests {
     };
 
     #[test]
-    fn failures_count_only_in_a_row() {
+    fn failed_probes_count_only_in_a_row() {
         let mut health = Health::default();
         for ok in [false, false, true, false, false] {
             assert_eq!(health.probed(PROBED, ok, 0), None);
             assert!(health.is_healthy());
         }
-        assert_eq!(
-            health.failed(PROBED, 0),
-            Some(Change::BecameUnhealthy),
-            "requests count like probes"
-        );
+        let change = health.probed(PROBED, false, 0);
+        assert_eq!(change, Some(Change::BecameUnhealthy));
         assert!(!health.is_healthy());
+    }
+
+    #[test]
+    fn requests_are_judged_by_their_rate_in_the_window() {
+        let out = Some(Change::BecameUnhealthy);
+        for (thresholds, good, bad, want) in [
+            // Few: all must have failed, and with probes they decide nothing.
+            (ALONE, 0, 2, out),
+            (ALONE, 1, 2, None),
+            (ALONE, 1, 15, None),
+            (PROBED, 0, 3, None),
+            (PROBED, 0, 19, None),
+            // Many: half of them.
+            (PROBED, 0, 20, out),
+            (PROBED, 10, 10, out),
+            (ALONE, 10, 10, out),
+            (PROBED, 1000, 999, None),
+            (ALONE, 1000, 999, None),
+        ] {
+            let mut health = Health::default();
+            health.answered(slot(5_000), good);
+            let mut last = None;
+            for _ in 0..bad {
+                last = last.or(health.failed(thresholds, 5_000));
+            }
+            assert_eq!(last, want, "{good} good, {bad} bad, {thresholds:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_a_minute_counts_no_more() {
+        let mut health = Health::default();
+        assert_eq!(health.failed(ALONE, 0), None);
+        assert_eq!(health.failed(ALONE, 61_000), None);
+        assert_eq!(health.erred(ALONE, 119_000), Some(Change::BecameUnhealthy));
+        let mut health = Health::default();
+        health.answered(slot(0), 10_000);
+        health.failed(ALONE, 70_000);
+        let change = health.failed(ALONE, 70_000);
+        assert_eq!(
+            change,
+            Some(Change::BecameUnhealthy),
+            "yesterday's good days"
+        );
+        // Told late, of a time that the window knows, and of one that it has forgotten.
+        let mut health = Health::default();
+        health.failed(ALONE, 100_000);
+        health.answered(slot(1_000), 1);
+        assert_eq!(health.failed(ALONE, 100_000), Some(Change::BecameUnhealthy));
+        let mut health = Health::default();
+        health.failed(ALONE, 100_000);
+        health.answered(slot(80_000), 1);
+        assert_eq!(health.failed(ALONE, 100_000), None);
     }
 
     #[test]
@@ -286,21 +411,12 @@ mod tests {
     }
 
     #[test]
-    fn errors_count_only_in_a_row_and_a_trial_that_errs_has_failed() {
-        for thresholds in [PROBED, Thresholds::of(None)] {
-            let mut health = Health::default();
-            for _ in 0..5 {
-                assert_eq!(health.erred(thresholds, 0), None);
-                assert_eq!(health.erred(thresholds, 0), None);
-                assert!(!health.is_spotless());
-                assert_eq!(health.succeeded(thresholds), None, "the row ends");
-                assert!(health.is_spotless());
-            }
-            assert_eq!(health.erred(thresholds, 0), None);
-            assert_eq!(health.failed(thresholds, 0), None);
-            let change = health.erred(thresholds, 0);
-            assert_eq!(change, Some(Change::BecameUnhealthy), "{thresholds:?}");
-        }
+    fn a_trial_that_errs_has_failed() {
+        let mut health = Health::default();
+        assert_eq!(health.erred(ALONE, 0), None);
+        assert!(!health.is_spotless());
+        assert_eq!(health.succeeded(ALONE), None);
+        assert!(health.is_spotless());
         let mut health = Health::default();
         health.erred(ALONE, 0);
         health.erred(ALONE, 0);

@@ -2,3 +2,4 @@
 
 pub mod attempts;
 pub mod health;
+pub mod retry_after;

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-use super::{arriving::Arriving, entry::Entry};
+use super::{arriving::Arriving, busy::Busy, entry::Entry};
 use crate::upstream::Unavailable;
 
 /// What a flight came to, as its followers see it.
@@ -101,6 +101,7 @@ pub struct Flights {
     hasher: foldhash::fast::RandomState,
     ids: AtomicU64,
     paces: Paces,
+    busy: Busy,
 }
 
 /// When keys last had a new leader, where origins are spared. Keys that meet in a slot wait for each other.
@@ -165,6 +166,7 @@ impl Flights {
             hasher: foldhash::fast::RandomState::default(),
             ids: AtomicU64::new(0),
             paces: Paces::new(),
+            busy: Busy::default(),
         })
     }
 
@@ -213,6 +215,18 @@ impl Flights {
             id,
             landing,
         }
+    }
+
+    /// The origin said 503 and when to ask again (`edgerouter_core::origin::retry_after`).
+    pub fn spare(&self, url: &[u8], dimensions: &[u8], pause: Duration, retry_after: HeaderValue) {
+        let key = self.hasher.hash_one((url, dimensions));
+        self.busy.spare(key, pause, retry_after);
+    }
+
+    /// The `Retry-After` of a key whose origin is to be spared now.
+    pub fn retry_after(&self, url: &[u8], dimensions: &[u8]) -> Option<HeaderValue> {
+        self.busy
+            .retry_after(|| self.hasher.hash_one((url, dimensions)))
     }
 
     /// Requests being fetched now.

@@ -8,6 +8,7 @@
 //! be stored and reused is decided in `edgerouter_core::cache`; nothing here knows the rules.
 
 pub mod arriving;
+mod busy;
 pub mod content;
 pub mod disk;
 pub mod entry;

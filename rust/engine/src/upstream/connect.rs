@@ -1,7 +1,6 @@
 //! From an origin's name to a connection: addresses, TCP, TLS.
 
 use std::{
-    cell::RefCell,
     io,
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -11,11 +10,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use edgerouter_core::plan::{Origin, Scheme};
-use hashbrown::HashMap;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -24,6 +22,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     FetchError,
+    names::NAMES,
     tls::{self, Configs},
 };
 
@@ -157,22 +156,12 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Addresses of names, kept for a while; a name server that is down does not take the origins with it.
+/// The way to origins: their addresses and what TLS needs.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
-    known: RefCell<HashMap<(Arc<str>, u16), Known>>,
     pub(super) tls: Configs,
 }
 
-#[derive(Debug, Clone)]
-struct Known {
-    addresses: Arc<[SocketAddr]>,
-    at: Instant,
-}
-
-const FRESH: Duration = Duration::from_secs(30);
-const STALE: Duration = Duration::from_secs(300);
-const MOST_NAMES: usize = 1024;
 /// How long until a unix socket with a full backlog is tried again.
 const FULL_BACKLOG: Duration = Duration::from_millis(5);
 /// How long an address may keep the next one waiting (RFC 8305 §5).
@@ -219,61 +208,9 @@ impl Addresses {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Arc::from([SocketAddr::new(address, port)]));
         }
-        let key = (Arc::clone(host), port);
-        let known = self.known.borrow().get(&key).cloned();
-        if let Some(known) = &known
-            && known.at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(&known.addresses));
-        }
-        let found = tokio::net::lookup_host((&**host, port))
-            .await
-            .map(|found| interleaved(found.collect()));
-        match found {
-            Ok(found) if !found.is_empty() => {
-                let addresses: Arc<[SocketAddr]> = found.into();
-                let mut table = self.known.borrow_mut();
-                if table.len() >= MOST_NAMES {
-                    table.clear();
-                }
-                table.insert(
-                    key,
-                    Known {
-                        addresses: Arc::clone(&addresses),
-                        at: Instant::now(),
-                    },
-                );
-                Ok(addresses)
-            }
-            failed => match known {
-                Some(known) if known.at.elapsed() < STALE => Ok(known.addresses),
-                _ => {
-                    let why = failed
-                        .err()
-                        .map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
-                    Err(FetchError::Dns(host.to_string(), why))
-                }
-            },
-        }
+        let found = NAMES.of(host, port).await;
+        found.map_err(|why| FetchError::Dns(host.to_string(), why))
     }
-}
-
-/// Families alternate, as the resolver ordered them (RFC 8305 §4).
-fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_6 = found.first().is_some_and(SocketAddr::is_ipv6);
-    let (mut a, mut b): (Vec<_>, Vec<_>) = found
-        .into_iter()
-        .partition(|address| address.is_ipv6() == first_is_6);
-    a.reverse();
-    b.reverse();
-    let mut ordered = Vec::with_capacity(a.len() + b.len());
-    while let Some(next) = a.pop() {
-        ordered.push(next);
-        ordered.extend(b.pop());
-    }
-    b.reverse();
-    ordered.extend(b);
-    ordered
 }
 
 /// A full backlog of a unix socket is told at once, where TCP would wait: it is tried again until there is room.

@@ -4,14 +4,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use edgerouter_core::{
     cache::decide::OriginHealth,
-    origin::health::{Change, Health, Thresholds},
+    origin::health::{self, Change, Health, Thresholds},
     plan::{Group, Origin, Plan},
 };
 use hashbrown::HashMap;
@@ -33,6 +33,9 @@ struct Flag {
     /// Copies of what `health` says, for those who only look.
     healthy: AtomicBool,
     spotless: AtomicBool,
+    /// Requests answered without an error in the slot of the window of which `slot` is the number, not told yet.
+    good: AtomicU32,
+    slot: AtomicU64,
     /// When it was found unhealthy last, on the board's clock.
     fell: AtomicU64,
     health: Mutex<Health>,
@@ -60,6 +63,8 @@ impl HealthBoard {
             Arc::new(Flag {
                 healthy: AtomicBool::new(true),
                 spotless: AtomicBool::new(true),
+                good: AtomicU32::new(0),
+                slot: AtomicU64::new(0),
                 fell: AtomicU64::new(0),
                 health: Mutex::default(),
             })
@@ -134,6 +139,14 @@ impl HealthBoard {
     /// A request was answered, and not with an error.
     pub fn note_success(&self, origin: &Origin) {
         let flag = self.flag(origin);
+        let slot = health::slot(self.now());
+        if flag.slot.load(Ordering::Relaxed) != slot {
+            // The slot before is over: its count is told under its number.
+            let mut health = flag.health.lock();
+            let before = flag.slot.swap(slot, Ordering::Relaxed);
+            health.answered(before, flag.good.swap(0, Ordering::Relaxed));
+        }
+        flag.good.fetch_add(1, Ordering::Relaxed);
         if flag.healthy.load(Ordering::Relaxed) && flag.spotless.load(Ordering::Relaxed) {
             return;
         }
@@ -180,6 +193,8 @@ impl Flag {
         event: impl FnOnce(&mut Health) -> Option<Change>,
     ) -> Option<Change> {
         let mut health = self.health.lock();
+        let good = self.good.swap(0, Ordering::Relaxed);
+        health.answered(self.slot.load(Ordering::Relaxed), good);
         let change = event(&mut health);
         self.healthy.store(health.is_healthy(), Ordering::Relaxed);
         self.spotless.store(health.is_spotless(), Ordering::Relaxed);

@@ -9,6 +9,7 @@ mod error;
 mod fetch;
 mod health;
 pub mod health_probe;
+mod names;
 mod pool;
 mod responses;
 mod tls;

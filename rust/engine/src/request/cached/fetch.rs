@@ -16,6 +16,7 @@ use edgerouter_core::{
         validate, vary,
     },
     http::{cache_control::RequestDirectives, range::Range, structured::Forward},
+    origin::retry_after,
     plan::{Group, Route, Target},
 };
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
@@ -47,6 +48,7 @@ use crate::{
     },
     telemetry::Outcome,
     upstream::{FetchError, RequestBody, Unavailable},
+    worker::Worker,
 };
 
 /// What a flight brought its leader.
@@ -118,6 +120,9 @@ pub async fn fetch(
     let (end, limit, group_name) = last_moment(x, route, began);
     let mut until = (began + patience).min(end);
     let mut took_over = None;
+    if let Some(answer) = spared(x, route, &missing) {
+        return answer;
+    }
     while missing.collapse {
         let joined = match took_over.take() {
             Some(lead) => Join::Lead(lead),
@@ -195,7 +200,32 @@ pub async fn fetch(
             ));
         }
     }
+    if let Some(answer) = spared(x, route, &missing) {
+        return answer;
+    }
     fetch_alone(x, route, missing, body).await
+}
+
+/// The answer while the `Retry-After` of a 503 on this key runs: a stale response that an error allows, or the edge's own
+/// 503, which has nothing of the origin's but when to ask again.
+fn spared(
+    x: &mut Exchange,
+    route: &Route,
+    missing: &Missing,
+) -> Option<Result<Response<EdgeBody>, Early>> {
+    let flights = &x.worker.shared.flights;
+    let retry_after = flights.retry_after(&missing.url_key, &missing.dimensions)?;
+    if let Some(stale) = stand_in(x, route, missing.last_good(), Failure::Error) {
+        return Some(Ok(stale));
+    }
+    x.note.outcome = Outcome::Error;
+    x.note.forward = None;
+    x.note.detail = Some("origin-busy");
+    let busy = answer::text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The origin is busy. Try again a little later.",
+    );
+    Some(Ok(answer::with(busy, header::RETRY_AFTER, retry_after)))
 }
 
 /// How long a stored response that an error allows is held back once no origin is healthy: what is on its way may still
@@ -547,6 +577,7 @@ async fn fetch_alone(
             if x.head.method == Method::HEAD {
                 head_effects(&x.worker, route, &question, &received);
             }
+            spare(&x.worker, &question, &received);
             if decide::is_error(received.status)
                 && let Some(stale) = stand_in(x, route, missing.last_good(), Failure::Error)
             {
@@ -560,6 +591,15 @@ async fn fetch_alone(
         }
         Err(Unanswered::Early(early)) => Err(early),
         Err(Unanswered::Failed(error)) => on_failure(x, route, missing.last_good(), &error),
+    }
+}
+
+/// Notes that the origin wants to be spared.
+pub(super) fn spare(worker: &Worker, question: &Question, received: &Received) {
+    let now = received.received_at;
+    if let Some((pause, field)) = retry_after::pause(received.status, &received.headers, now) {
+        let flights = &worker.shared.flights;
+        flights.spare(&question.url_key, &question.dimensions, pause, field);
     }
 }
 
@@ -762,6 +802,11 @@ pub(super) fn refresh_behind(
         return;
     }
     let missing = missing();
+    let flights = &x.worker.shared.flights;
+    let busy = flights.retry_after(&missing.url_key, &missing.dimensions);
+    if busy.is_some() {
+        return;
+    }
     let Join::Lead(lead) = join(x, route, &missing.flight, &missing.url_key) else {
         return;
     };

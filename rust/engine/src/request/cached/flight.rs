@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{
-    fetch::{Flown, Question},
+    fetch::{Flown, Question, spare},
     keep::{
         ForStoring, for_storing, freshen, keep, millis, outdate, remember_unshared, take_in,
         take_tags,
@@ -279,6 +279,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         }
         Err(early) => return Departed::Failed(early),
     };
+    spare(worker, question, &received);
     let tags = take_tags(route, &mut received.headers);
     let mut birth = Birth {
         born: question.departs.purge,

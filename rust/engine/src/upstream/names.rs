@@ -1,0 +1,376 @@
+//! Addresses of origins' names. A name server that is silent, or down, takes no origin with it: what it said last serves at
+//! once while one look-up per name goes on behind, on a few threads of its own.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use hashbrown::HashMap;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+/// How long an address is used before the name is looked up again, behind.
+const FRESH: Duration = Duration::from_secs(30);
+/// How long the last address serves while look-ups fail.
+const KEPT: Duration = Duration::from_secs(86_400);
+/// How long a failed look-up is remembered.
+const FAILED: Duration = Duration::from_secs(2);
+const MOST_NAMES: usize = 1024;
+/// Look-ups at a time: a silent name server holds each for as long as the system's resolver waits.
+const MOST_THREADS: usize = 16;
+
+/// The names of this process: its workers share what they know and the threads that find it out.
+pub(super) static NAMES: LazyLock<Names> = LazyLock::new(|| {
+    Names::new(Arc::new(|host: &str, port| {
+        (host, port).to_socket_addrs().map(Iterator::collect)
+    }))
+});
+
+type LookUp = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+type Name = (Arc<str>, u16);
+
+#[derive(Clone)]
+pub(super) struct Names {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    look_up: LookUp,
+    table: Mutex<Table>,
+    /// There is something in `wanted`.
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct Table {
+    known: HashMap<Name, Known>,
+    wanted: VecDeque<Name>,
+    threads: usize,
+    idle: usize,
+}
+
+struct Known {
+    addresses: Option<Found>,
+    failed: Option<(Instant, Arc<str>)>,
+    looking: bool,
+    /// Told when a look-up ends.
+    told: Arc<Notify>,
+}
+
+#[derive(Clone)]
+struct Found {
+    addresses: Arc<[SocketAddr]>,
+    at: Instant,
+}
+
+/// What is known now.
+enum State {
+    Addresses(Arc<[SocketAddr]>),
+    Failed(Arc<str>),
+    Wait(Arc<Notify>),
+}
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Names").finish_non_exhaustive()
+    }
+}
+
+impl Names {
+    fn new(look_up: LookUp) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                look_up,
+                table: Mutex::default(),
+                work: Condvar::new(),
+            }),
+        }
+    }
+
+    /// The addresses of a name: at once where any are known; otherwise when its look-up ends, which others share.
+    pub(super) async fn of(&self, host: &Arc<str>, port: u16) -> Result<Arc<[SocketAddr]>, String> {
+        let name = (Arc::clone(host), port);
+        loop {
+            let told = match self.now(&name, Instant::now()) {
+                State::Addresses(addresses) => return Ok(addresses),
+                State::Failed(why) => return Err(why.to_string()),
+                State::Wait(told) => told,
+            };
+            let told = told.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            // It may have ended since.
+            match self.now(&name, Instant::now()) {
+                State::Addresses(addresses) => return Ok(addresses),
+                State::Failed(why) => return Err(why.to_string()),
+                State::Wait(_) => told.await,
+            }
+        }
+    }
+
+    fn now(&self, name: &Name, now: Instant) -> State {
+        let mut table = self.shared.table.lock();
+        if !table.known.contains_key(name) {
+            table.make_room();
+        }
+        let known = table.known.entry(name.clone()).or_insert_with(|| Known {
+            addresses: None,
+            failed: None,
+            looking: false,
+            told: Arc::default(),
+        });
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let found = known
+            .addresses
+            .clone()
+            .filter(|found| since(found.at) < KEPT);
+        let failed = known
+            .failed
+            .clone()
+            .filter(|(at, _)| since(*at) < FAILED)
+            .map(|(_, why)| why);
+        let fresh = found.as_ref().is_some_and(|found| since(found.at) < FRESH);
+        let state = match (found, &failed) {
+            (Some(found), _) => State::Addresses(found.addresses),
+            (None, Some(why)) if !known.looking => State::Failed(Arc::clone(why)),
+            (None, _) => State::Wait(Arc::clone(&known.told)),
+        };
+        if !fresh && failed.is_none() && !known.looking {
+            known.looking = true;
+            table.wanted.push_back(name.clone());
+            self.wake(&mut table);
+        }
+        state
+    }
+
+    /// Has a thread look at what is wanted: one that is idle, or a further one while there are few.
+    fn wake(&self, table: &mut Table) {
+        if table.idle >= table.wanted.len() {
+            self.shared.work.notify_one();
+            return;
+        }
+        if table.threads >= MOST_THREADS {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new()
+            .name(format!("edge-names-{}", table.threads))
+            .spawn(move || shared.run());
+        match thread {
+            Ok(_) => table.threads += 1,
+            // A thread that is there already will come to it; with none, the waiting requests time out and ask again.
+            Err(error) => tracing::warn!(%error, "no thread to look names up could be started"),
+        }
+    }
+}
+
+impl Table {
+    /// A name that nobody looks up now gives way to a new one.
+    fn make_room(&mut self) {
+        if self.known.len() < MOST_NAMES {
+            return;
+        }
+        let oldest = self
+            .known
+            .iter()
+            .filter(|(_, known)| !known.looking)
+            .min_by_key(|(_, known)| known.addresses.as_ref().map(|found| found.at))
+            .map(|(name, _)| name.clone());
+        if let Some(name) = oldest {
+            self.known.remove(&name);
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut table = self.table.lock();
+        loop {
+            let Some(name) = table.wanted.pop_front() else {
+                table.idle += 1;
+                self.work.wait(&mut table);
+                table.idle -= 1;
+                continue;
+            };
+            drop(table);
+            let found = (self.look_up)(&name.0, name.1);
+            table = self.table.lock();
+            if let Some(known) = table.known.get_mut(&name) {
+                known.take(&name.0, found, Instant::now());
+            }
+        }
+    }
+}
+
+impl Known {
+    fn take(&mut self, host: &str, found: io::Result<Vec<SocketAddr>>, now: Instant) {
+        self.looking = false;
+        let why = match found {
+            Ok(found) if !found.is_empty() => {
+                self.addresses = Some(Found {
+                    addresses: interleaved(found).into(),
+                    at: now,
+                });
+                self.failed = None;
+                self.told.notify_waiters();
+                return;
+            }
+            Ok(_) => "it has no address".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if self.addresses.is_some() {
+            tracing::warn!(
+                host,
+                why,
+                "a name cannot be looked up; its last address is used"
+            );
+        }
+        self.failed = Some((now, why.into()));
+        self.told.notify_waiters();
+    }
+}
+
+/// Families alternate, as the resolver ordered them (RFC 8305 §4).
+fn interleaved(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut a, mut b): (Vec<_>, Vec<_>) = found
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_6);
+    a.reverse();
+    b.reverse();
+    let mut ordered = Vec::with_capacity(a.len() + b.len());
+    while let Some(next) = a.pop() {
+        ordered.push(next);
+        ordered.extend(b.pop());
+    }
+    b.reverse();
+    ordered.extend(b);
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const ADDRESS: &str = "192.0.2.1:80";
+
+    /// A name server that answers `answers` times and is silent from then on, until `end` is dropped.
+    struct Silent {
+        names: Names,
+        asked: Arc<AtomicUsize>,
+        _end: std::sync::mpsc::Sender<()>,
+    }
+
+    fn silent_after(answers: usize) -> Silent {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ended = Mutex::new(ended);
+        let count = Arc::clone(&asked);
+        let names = Names::new(Arc::new(move |_: &str, _| {
+            if count.fetch_add(1, Ordering::SeqCst) < answers {
+                return Ok(vec![ADDRESS.parse().unwrap()]);
+            }
+            // Each look-up but the first waits for the one before it: all of them are silent.
+            let _ = ended.lock().recv();
+            Err(io::Error::from(io::ErrorKind::TimedOut))
+        }));
+        Silent {
+            names,
+            asked,
+            _end: end,
+        }
+    }
+
+    fn age(names: &Names, by: Duration) {
+        for known in names.shared.table.lock().known.values_mut() {
+            if let Some(found) = &mut known.addresses {
+                found.at = found.at.checked_sub(by).unwrap();
+            }
+            if let Some((at, _)) = &mut known.failed {
+                *at = at.checked_sub(by).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_address_serves_at_once_while_a_silent_server_is_asked_once() {
+        let Silent {
+            names,
+            asked,
+            _end: end,
+        } = silent_after(1);
+        let host: Arc<str> = "origin.test".into();
+        assert_eq!(names.of(&host, 80).await.unwrap().len(), 1);
+        age(&names, FRESH);
+        for _ in 0..120 {
+            let at_once = names.now(&(Arc::clone(&host), 80), Instant::now());
+            assert!(matches!(at_once, State::Addresses(_)));
+        }
+        while asked.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(names.shared.table.lock().threads, 1);
+        drop(end);
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn threads_are_few_however_many_names_wait() {
+        let Silent {
+            names,
+            asked: _asked,
+            _end: end,
+        } = silent_after(0);
+        for at in 0..100 {
+            let host: Arc<str> = format!("{at}.test").into();
+            assert!(matches!(
+                names.now(&(host, 80), Instant::now()),
+                State::Wait(_)
+            ));
+        }
+        assert_eq!(names.shared.table.lock().threads, MOST_THREADS);
+        drop(end);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_remembered_for_a_while() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let names = Names::new(Arc::new(move |_: &str, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Err(io::Error::other("no such name"))
+        }));
+        let host: Arc<str> = "nowhere.test".into();
+        for _ in 0..5 {
+            assert_eq!(names.of(&host, 80).await.unwrap_err(), "no such name");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        age(&names, FAILED);
+        assert!(names.of(&host, 80).await.is_err());
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let mut table = Table::default();
+        for at in 0..MOST_NAMES {
+            let known = Known {
+                addresses: None,
+                failed: None,
+                looking: false,
+                told: Arc::default(),
+            };
+            table.known.insert((at.to_string().into(), 80), known);
+        }
+        table.make_room();
+        assert_eq!(table.known.len(), MOST_NAMES - 1);
+    }
+}
