@@ -25,6 +25,7 @@ class Health(_Path, frozen=True, kw_only=True):
     ``path``  what is asked for
     ``timeout``  how long one probe may take
     ``healthy_after``, ``unhealthy_after``  consecutive answers that change the verdict
+    Requests change it only where half of at least twenty in a minute failed
     ``status``  the status codes that count as healthy
     """
 

@@ -67,6 +67,7 @@ class Limits(Value, frozen=True, kw_only=True):
     body_timeout: Duration = 30.0
     tunnel_idle: Duration = 3_600.0
     event_idle: Duration = 3_600.0
+    half_close_timeout: Duration = 10.0
     connections: int = 50_000
     drain_timeout: Duration = 30.0
     memory_cache_bytes: int | None = None
@@ -117,6 +118,7 @@ class Limits(Value, frozen=True, kw_only=True):
         check.whole("purge_log_bytes", least=65_536, optional=True)
         check.seconds("tunnel_idle", "event_idle", positive=True)
         check.seconds("head_timeout", "idle_timeout", "body_timeout", "function_timeout", positive=True)
+        check.seconds("half_close_timeout", positive=True)
         check.seconds("prefetch_timeout", positive=True)
         check.seconds("background_timeout", positive=True)
         check.seconds("drain_timeout", "coalesce_timeout")

@@ -111,6 +111,7 @@ impl Fetch for KeyFetch {
                 upgrade: false,
                 interims: None,
                 expects: false,
+                wanted: None,
             };
             let response = upstreams
                 .fetch_own(&origin, request)

@@ -49,8 +49,8 @@ enum State {
     Healthy {
         /// Of probes, in a row.
         failures: u32,
-        /// Whether the last request was answered, and with no error.
-        answered: bool,
+        /// Of requests, since the last one that was answered with no error.
+        row: u32,
     },
     Unhealthy {
         successes: u32,
@@ -91,7 +91,7 @@ struct Slot {
 
 const SLOTS: usize = 6;
 const SLOT_MS: u64 = 10_000;
-/// From so many requests in the window on, half of them decide; of fewer, all must have failed.
+/// From so many requests in the window on, half of them decide.
 const MANY: u32 = 20;
 
 /// The slot of the window that a time falls in: requests that were answered may be counted by it and told later.
@@ -122,15 +122,16 @@ impl Window {
         }
     }
 
-    /// Whether what requests met is reason enough. One bad URL is no bad origin: among many requests half must fail,
-    /// among few all, and at least `unhealthy_after`. With probes few requests decide nothing: the probes are asking anyway.
-    fn condemns(&self, thresholds: Thresholds) -> bool {
+    /// Whether what requests met is reason enough: half of many, or enough in a row. With probes few requests decide nothing,
+    /// so that one bad URL makes no bad origin: the probes are asking anyway.
+    fn condemns(&self, thresholds: Thresholds, row: u32) -> bool {
         let sum = |of: fn(&Slot) -> u32| self.slots.iter().map(of).fold(0u32, u32::saturating_add);
         let (good, bad) = (sum(|slot| slot.good), sum(|slot| slot.bad));
-        if good.saturating_add(bad) >= MANY {
-            return bad >= good && bad >= thresholds.unhealthy_after;
+        if bad < thresholds.unhealthy_after {
+            return false;
         }
-        !thresholds.probed && good == 0 && bad >= thresholds.unhealthy_after
+        let many = good.saturating_add(bad) >= MANY;
+        many && bad >= good || !thresholds.probed && row >= thresholds.unhealthy_after
     }
 }
 
@@ -140,7 +141,7 @@ impl Default for Health {
         Self {
             state: State::Healthy {
                 failures: 0,
-                answered: true,
+                row: 0,
             },
             window: Window::default(),
         }
@@ -179,7 +180,7 @@ impl Health {
     pub fn is_spotless(&self) -> bool {
         let spotless = State::Healthy {
             failures: 0,
-            answered: true,
+            row: 0,
         };
         self.state == spotless
     }
@@ -195,10 +196,7 @@ impl Health {
             // Probes ask for more than an answer: a request that gets one must not wipe out what they count.
             State::Healthy { failures, .. } => {
                 let failures = if thresholds.probed { failures } else { 0 };
-                self.state = State::Healthy {
-                    failures,
-                    answered: true,
-                };
+                self.state = State::Healthy { failures, row: 0 };
                 None
             }
             // Sent there although unhealthy (all were): with probes, they know more.
@@ -220,14 +218,12 @@ impl Health {
     fn went_wrong(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
         self.window.add(slot(now), 0, 1);
         match self.state {
-            State::Healthy { .. } if self.window.condemns(thresholds) => {
-                self.condemn(thresholds, now)
-            }
-            State::Healthy { failures, .. } => {
-                self.state = State::Healthy {
-                    failures,
-                    answered: false,
-                };
+            State::Healthy { failures, row } => {
+                let row = row.saturating_add(1);
+                if self.window.condemns(thresholds, row) {
+                    return self.condemn(thresholds, now);
+                }
+                self.state = State::Healthy { failures, row };
                 None
             }
             // With probes the way back is theirs.
@@ -284,12 +280,12 @@ impl Health {
     fn fall(&mut self, thresholds: Thresholds, now: u64) -> Option<Change> {
         let trial_at = |trials| now.saturating_add(pause(thresholds, trials));
         match self.state {
-            State::Healthy { failures, answered } => {
+            State::Healthy { failures, row } => {
                 let failures = failures.saturating_add(1);
                 if failures >= thresholds.unhealthy_after {
                     return self.condemn(thresholds, now);
                 }
-                self.state = State::Healthy { failures, answered };
+                self.state = State::Healthy { failures, row };
                 None
             }
             State::Unhealthy {
@@ -352,18 +348,16 @@ mod tests {
     fn requests_are_judged_by_their_rate_in_the_window() {
         let out = Some(Change::BecameUnhealthy);
         for (thresholds, good, bad, want) in [
-            // Few: all must have failed, and with probes they decide nothing.
-            (ALONE, 0, 2, out),
-            (ALONE, 1, 2, None),
-            (ALONE, 1, 15, None),
+            // Few: so many in a row, and with probes they decide nothing.
+            (ALONE, 0, 1, None),
+            (ALONE, 1, 2, out),
             (PROBED, 0, 3, None),
             (PROBED, 0, 19, None),
             // Many: half of them.
             (PROBED, 0, 20, out),
             (PROBED, 10, 10, out),
-            (ALONE, 10, 10, out),
             (PROBED, 1000, 999, None),
-            (ALONE, 1000, 999, None),
+            (ALONE, 1000, 1, None),
         ] {
             let mut health = Health::default();
             health.answered(slot(5_000), good);
@@ -391,14 +385,22 @@ mod tests {
             "yesterday's good days"
         );
         // Told late, of a time that the window knows, and of one that it has forgotten.
+        for (told, want) in [(80_000, None), (1_000, Some(Change::BecameUnhealthy))] {
+            let mut health = Health::default();
+            let mut last = None;
+            for at in 0..20 {
+                last = last.or(health.failed(PROBED, 100_000));
+                if at == 0 {
+                    health.answered(slot(told), 21);
+                }
+            }
+            assert_eq!(last, want, "{told}");
+        }
         let mut health = Health::default();
-        health.failed(ALONE, 100_000);
-        health.answered(slot(1_000), 1);
-        assert_eq!(health.failed(ALONE, 100_000), Some(Change::BecameUnhealthy));
-        let mut health = Health::default();
-        health.failed(ALONE, 100_000);
-        health.answered(slot(80_000), 1);
-        assert_eq!(health.failed(ALONE, 100_000), None);
+        for _ in 0..9 {
+            assert_eq!(health.erred(ALONE, 0), None);
+            assert_eq!(health.succeeded(ALONE), None, "the row ends");
+        }
     }
 
     #[test]

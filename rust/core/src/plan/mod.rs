@@ -167,6 +167,8 @@ pub struct Limits {
     /// How long a tunnel, or an event stream of an origin, may be silent.
     pub tunnel_idle: Duration,
     pub event_idle: Duration,
+    /// How long a request goes on whose client has sent the end of its bytes, while nothing of the answer is sent.
+    pub half_close_timeout: Duration,
     pub connections: usize,
     pub drain_timeout: Duration,
     /// `None`: a quarter of the machine's memory, at most 4 GiB.
@@ -229,6 +231,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             tunnel_idle: Duration::from_secs(3_600),
             event_idle: Duration::from_secs(3_600),
+            half_close_timeout: Duration::from_secs(10),
             connections: 50_000,
             drain_timeout: Duration::from_secs(30),
             memory_cache_bytes: None,

@@ -38,6 +38,8 @@ pub struct Conn {
     waiting: Cell<Waiting>,
     /// Ticks (ms) at which `waiting` began.
     since: Cell<u64>,
+    /// Ticks at which the client closed its side, or was last written to after that.
+    half_closed: Cell<Option<u64>>,
     /// Ticks at which a read of a body, or a write, began to block.
     read_blocked: Cell<Option<u64>>,
     write_blocked: Cell<Option<u64>>,
@@ -72,6 +74,7 @@ impl Conn {
             address: OnceCell::new(),
             waiting: Cell::new(Waiting::Request),
             since: Cell::new(ticks),
+            half_closed: Cell::new(None),
             read_blocked: Cell::new(None),
             write_blocked: Cell::new(None),
             now: Cell::new(ticks),
@@ -125,7 +128,24 @@ impl Conn {
             .set(blocked.then(|| self.read_blocked.get().unwrap_or(self.now.get())));
     }
 
+    /// A request is being answered.
+    pub fn is_answering(&self) -> bool {
+        self.waiting.get() == Waiting::Nothing
+    }
+
+    /// The client has sent the end of its bytes. It may still read (RFC 9112 §9.6), or be gone.
+    pub fn half_close(&self) {
+        self.half_closed.set(Some(self.now.get()));
+    }
+
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed.get().is_some()
+    }
+
     pub fn write_blocked(&self, blocked: bool) {
+        if !blocked && self.half_closed.get().is_some() {
+            self.half_close();
+        }
         self.write_blocked
             .set(blocked.then(|| self.write_blocked.get().unwrap_or(self.now.get())));
     }
@@ -218,6 +238,10 @@ impl Conn {
                 self.sentence(next);
             }
             _ => {}
+        }
+        let left = self.half_closed.get().filter(|_| self.is_answering());
+        if left.is_some_and(|since| over(since, limits.half_close_timeout)) {
+            self.sentence(Verdict::End);
         }
         let stalled = |blocked: &Cell<Option<u64>>| {
             blocked

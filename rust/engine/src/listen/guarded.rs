@@ -21,6 +21,9 @@ use tokio::{
 use super::conn::{Conn, Verdict};
 use crate::worker::Worker;
 
+/// Bytes taken in behind a request that is being answered.
+const MOST_BEHIND: usize = 16 << 10;
+
 pub struct Guarded {
     /// Taken out when this is dropped, for what comes after HTTP.
     stream: Option<TcpStream>,
@@ -29,6 +32,9 @@ pub struct Guarded {
     conn: Rc<Conn>,
     /// An incomplete head.
     held: Vec<u8>,
+    /// Bytes that came behind a request which is being answered, not judged yet, and whether they end there.
+    behind: Vec<u8>,
+    ended: bool,
     /// Judged bytes that hyper has not taken yet.
     passed: Vec<u8>,
     taken: usize,
@@ -69,6 +75,8 @@ impl Guarded {
             worker,
             conn,
             held: Vec::new(),
+            behind: Vec::new(),
+            ended: false,
             passed: Vec::new(),
             taken: 0,
             refused: false,
@@ -110,6 +118,37 @@ impl Guarded {
             self.interim_written = 0;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// While a request is answered nobody reads from its client: looks for its end, or a reset, behind whatever it has
+    /// sent already. A reset ends the connection with what is done for it.
+    fn look_behind(&mut self, cx: &mut Context<'_>) {
+        while !self.ended
+            && self.conn.is_answering()
+            && !self.refused
+            && !self.guard.in_body()
+            && !self.guard.is_upgrading()
+            && self.behind.len() < MOST_BEHIND
+        {
+            let worker = Rc::clone(&self.worker);
+            let Ok(mut inbox) = worker.inbox.try_borrow_mut() else {
+                return;
+            };
+            let room = (MOST_BEHIND - self.behind.len()).min(inbox.len());
+            let (Some(space), Some(stream)) = (inbox.get_mut(..room), &mut self.stream) else {
+                return;
+            };
+            let mut read = ReadBuf::new(space);
+            match Pin::new(stream).poll_read(cx, &mut read) {
+                Poll::Pending => return,
+                Poll::Ready(Err(_)) => return self.conn.sentence(Verdict::End),
+                Poll::Ready(Ok(())) if read.filled().is_empty() => {
+                    self.ended = true;
+                    self.conn.half_close();
+                }
+                Poll::Ready(Ok(())) => self.behind.extend_from_slice(read.filled()),
+            }
+        }
     }
 
     fn has_interims(&self) -> bool {
@@ -223,6 +262,7 @@ impl Drop for Guarded {
         };
         let mut unseen = self.passed.get(self.taken..).unwrap_or_default().to_vec();
         unseen.append(&mut self.held);
+        unseen.append(&mut self.behind);
         self.conn.leave(Remains {
             stream,
             unseen,
@@ -276,10 +316,25 @@ impl Read for Guarded {
                 return Poll::Ready(Ok(()));
             };
             let mut read = ReadBuf::new(space);
+            if !this.behind.is_empty() {
+                let now = this.behind.len().min(read.remaining());
+                read.put_slice(this.behind.get(..now).unwrap_or_default());
+                this.behind.drain(..now);
+                if this.behind.is_empty() {
+                    this.behind = Vec::new();
+                }
+            } else if this.ended {
+                return Poll::Ready(Ok(()));
+            }
             let Some(stream) = &mut this.stream else {
                 return Poll::Ready(Err(gone()));
             };
-            match Pin::new(stream).poll_read(cx, &mut read) {
+            let polled = if read.filled().is_empty() {
+                Pin::new(stream).poll_read(cx, &mut read)
+            } else {
+                Poll::Ready(Ok(()))
+            };
+            match polled {
                 Poll::Pending => {
                     this.conn.read_blocked(this.guard.in_body());
                     return Poll::Pending;
@@ -341,10 +396,12 @@ impl Write for Guarded {
             ready!(self.poll_interims(cx, false))?;
         }
         self.within = false;
-        match &mut self.stream {
+        let flushed = match &mut self.stream {
             Some(stream) => Pin::new(stream).poll_flush(cx),
             None => Poll::Ready(Ok(())),
-        }
+        };
+        self.look_behind(cx);
+        flushed
     }
 
     /// How the connection ends is decided when HTTP on it is over: what the client still sends may have to be read away,

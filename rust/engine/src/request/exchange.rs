@@ -34,7 +34,7 @@ use crate::{
     body::EdgeBody,
     listen::Conn,
     telemetry::{Outcome, Refused},
-    upstream::RequestBody,
+    upstream::{RequestBody, Wanted},
     worker::{LocalLive, Worker},
 };
 
@@ -386,6 +386,12 @@ impl Exchange {
         self.ask_with(route, headers)
     }
 
+    /// The client still waits for the answer, as far as can be seen. One that has closed its side only may.
+    pub fn wanted(&self) -> Wanted {
+        let conn = Rc::clone(&self.conn);
+        Wanted::new(move || !conn.is_half_closed())
+    }
+
     /// As `ask`, with the request's own header section, which is gone after.
     pub fn ask_taking(&mut self, route: &Route) -> Result<Ask, Early> {
         let headers = std::mem::take(&mut self.head.headers);
@@ -452,6 +458,7 @@ impl Exchange {
                 conn: Rc::clone(&self.conn),
                 ticket,
             }),
+            wanted: None,
         })
     }
 

@@ -26,7 +26,7 @@ use crate::{
     request::{answer::Early, cached::take_tags},
     upstream::{
         FetchError, HealthBoard, HearInterims, RequestBody, Turn, Unavailable, UpstreamBody,
-        UpstreamRequest, UpstreamResponse,
+        UpstreamRequest, UpstreamResponse, Wanted,
     },
     worker::{LocalLive, Worker},
 };
@@ -59,6 +59,8 @@ pub struct Ask {
     pub hooks: Option<Rc<HookContext>>,
     /// The client that waits for the answer, where it may be told of interim ones.
     pub waits: Option<Waits>,
+    /// Whether anybody still waits for the answer, where that may end before the answer comes.
+    pub wanted: Option<Wanted>,
 }
 
 /// A client that waits for the final response to one of its requests.
@@ -353,6 +355,7 @@ async fn ask_one(
         upgrade: ask.upgrade,
         interims: ask.waits.clone().map(|waits| waits.hear(ask)),
         expects: ask.expects,
+        wanted: ask.wanted.clone(),
     };
     let started = Instant::now();
     let requested_at = ask.worker.clock.unix(started);

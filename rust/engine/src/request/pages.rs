@@ -66,6 +66,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
     } else {
         x.ask_taking(route)?
     };
+    ask.wanted = Some(x.wanted());
     match origin::ask(&mut ask, body).await {
         Ok(mut received) => {
             x.note.forward_status = Some(received.status);

@@ -250,6 +250,13 @@ impl Lead {
         self.landing.send_replace(landing);
     }
 
+    /// Whether anybody follows, now and later.
+    pub fn followed(&self) -> impl Fn() -> bool + 'static {
+        let landing = self.landing.clone();
+        // One receiver is the table's own.
+        move || landing.receiver_count() > 1
+    }
+
     pub fn key(&self) -> &[u8] {
         &self.key
     }

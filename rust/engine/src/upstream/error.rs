@@ -40,6 +40,9 @@ pub enum FetchError {
     RequestBody(String),
     #[error("no origin of {0} answered within {1:?}")]
     Deadline(String, Duration),
+    /// Nobody waits for the answer, and others wait for the connection.
+    #[error("a connection to {0} was given to a request that somebody waits for")]
+    GaveWay(String),
     #[error("every origin of {0} is unhealthy")]
     Unhealthy(String),
 }
@@ -98,6 +101,7 @@ impl FetchError {
             Self::BodyAborted(..) => "body-aborted",
             Self::RequestBody(_) => "request-body",
             Self::Deadline(..) => "deadline",
+            Self::GaveWay(_) => "gave-way",
             Self::Unhealthy(_) => "unhealthy",
         }
     }
@@ -130,7 +134,7 @@ impl FetchError {
             },
             Self::BadResponse(..) => Failure::Malformed,
             Self::BodyAborted(..) => Failure::BrokeOff,
-            Self::RequestBody(_) => Failure::Request,
+            Self::RequestBody(_) | Self::GaveWay(_) => Failure::Request,
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     connect::Addresses,
     pool::{Connected, Link, Pool, Pools, poll_ready},
     responses::{Answering, Responses},
+    wanted::Wanted,
 };
 
 /// A request as it goes out: fields final, `Host` set.
@@ -34,6 +35,8 @@ pub struct UpstreamRequest {
     pub interims: Option<HearInterims>,
     /// The client waits for a 100 before it sends the content.
     pub expects: bool,
+    /// Whether anybody still waits for the answer; `None`: always.
+    pub wanted: Option<Wanted>,
 }
 
 /// Called on the worker that asks, before the final response is there.
@@ -75,6 +78,9 @@ pub struct Upstreams {
 const READ_BYTES: usize = 128 << 10;
 /// Content of a 205 that is read and dropped, so that its connection can be used again.
 const MOST_DROPPED: u64 = 64 << 10;
+
+/// A request that waits for a connection takes one from requests that nobody waits for once in so many looks.
+const TURNS: u32 = 10;
 
 impl Upstreams {
     pub fn new() -> Self {
@@ -150,6 +156,7 @@ impl Upstreams {
             upgrade,
             interims,
             expects,
+            wanted,
         } = request;
         let stream = match &body {
             RequestBody::Stream(stream) => Some(stream.clone()),
@@ -183,7 +190,7 @@ impl Upstreams {
         let kept = if fresh || upgrade { None } else { pool.take() };
         let mut connected = match kept {
             Some(connected) => connected,
-            None => self.fresh(origin, &pool).await?,
+            None => self.fresh(origin, &pool, wanted.as_ref()).await?,
         };
         connected
             .link
@@ -204,7 +211,22 @@ impl Upstreams {
             return answer;
         }
         connected.sending.clone_from(&stream);
-        match send(&mut connected, request, origin, stream.as_ref(), &tell).await {
+        let holder = wanted.map(|wanted| pool.holders.hold(wanted));
+        let sent = {
+            let sent = send(&mut connected, request, origin, stream.as_ref(), &tell);
+            tokio::pin!(sent);
+            poll_fn(|cx| {
+                if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
+                    return Poll::Ready(sent);
+                }
+                let gave_way = || Err(FetchError::GaveWay(origin.name.to_string()));
+                holder.as_ref().map_or(Poll::Pending, |holder| {
+                    holder.poll_revoked(cx).map(|()| gave_way())
+                })
+            })
+            .await
+        };
+        match sent {
             Ok(response) => respond(response, connected, origin, end).await,
             Err(error) => match stream.and_then(|stream| stream.fault()) {
                 Some(why) => Err(FetchError::RequestBody(why)),
@@ -213,7 +235,12 @@ impl Upstreams {
         }
     }
 
-    async fn fresh(&self, origin: &Origin, pool: &Rc<Pool>) -> Result<Connected, FetchError> {
+    async fn fresh(
+        &self,
+        origin: &Origin,
+        pool: &Rc<Pool>,
+        wanted: Option<&Wanted>,
+    ) -> Result<Connected, FetchError> {
         let exhausted =
             || FetchError::PoolExhausted(origin.max_connections, origin.name.to_string());
         let seat = match Arc::clone(&pool.seats).try_acquire_owned() {
@@ -223,7 +250,23 @@ impl Upstreams {
                 // A connection that is given back keeps its seat: look there too while waiting.
                 let deadline = tokio::time::Instant::now() + origin.connect_timeout;
                 tokio::pin!(waiting);
+                let somebody_waits = || wanted.is_none_or(Wanted::still);
+                let mut counted = None;
+                let mut turns = 0u32;
                 loop {
+                    if somebody_waits() {
+                        counted.get_or_insert_with(|| pool.holders.wait());
+                        // The place that was given up goes to the first who waits, who may not be this one.
+                        if turns.is_multiple_of(TURNS) {
+                            pool.holders.revoke_one();
+                        }
+                        turns = turns.wrapping_add(1);
+                    } else {
+                        counted = None;
+                        if pool.holders.anybody_waits() {
+                            return Err(FetchError::GaveWay(origin.name.to_string()));
+                        }
+                    }
                     let step = tokio::time::Instant::now() + std::time::Duration::from_millis(5);
                     match tokio::time::timeout_at(step.min(deadline), &mut waiting).await {
                         Ok(Ok(seat)) => break seat,

@@ -88,6 +88,7 @@ async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<Statu
         upgrade: false,
         interims: None,
         expects: false,
+        wanted: None,
     };
     let response = upstreams
         .fetch_own(origin, request)

@@ -13,8 +13,10 @@ mod names;
 mod pool;
 mod responses;
 mod tls;
+mod wanted;
 
 pub use body::{RequestBody, RequestStream, Turn, UpstreamBody};
 pub use error::{FetchError, Unavailable};
 pub use fetch::{HearInterims, UpstreamRequest, UpstreamResponse, Upstreams};
 pub use health::{HealthBoard, OriginState};
+pub use wanted::Wanted;

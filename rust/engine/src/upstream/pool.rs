@@ -20,6 +20,7 @@ use super::{
     RequestStream, Turn,
     body::Outbound,
     responses::{Answering, Responses},
+    wanted::Holders,
 };
 
 /// What makes two origins the same server: pools survive a reload that does not change these.
@@ -69,6 +70,7 @@ pub(super) struct Pool {
     most_idle: Cell<usize>,
     idle_timeout: Cell<Duration>,
     pub(super) seats: Arc<Semaphore>,
+    pub(super) holders: Holders,
     last_used: Cell<Instant>,
     /// Its last response was of HTTP/1.0.
     pub(super) http_10: Cell<bool>,
@@ -212,6 +214,7 @@ impl Pools {
             seats: Arc::new(Semaphore::new(
                 origin.max_connections.clamp(1, Semaphore::MAX_PERMITS),
             )),
+            holders: Holders::default(),
             last_used: Cell::new(Instant::now()),
             http_10: Cell::new(false),
         });

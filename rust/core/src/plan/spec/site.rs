@@ -300,6 +300,12 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         body_timeout: fields.timeout("body_timeout", own.body_timeout, true, problems),
         tunnel_idle: fields.timeout("tunnel_idle", own.tunnel_idle, true, problems),
         event_idle: fields.timeout("event_idle", own.event_idle, true, problems),
+        half_close_timeout: fields.timeout(
+            "half_close_timeout",
+            own.half_close_timeout,
+            true,
+            problems,
+        ),
         connections,
         drain_timeout: fields.timeout("drain_timeout", own.drain_timeout, false, problems),
         memory_cache_bytes,

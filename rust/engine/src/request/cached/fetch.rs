@@ -1,7 +1,7 @@
 //! Phases 10 to 13 as the client sees them: it leads a flight, follows one, or goes alone.
 
 use std::{
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     body::EdgeBody,
+    listen::Conn,
     request::{
         Exchange,
         answer::{self, Early},
@@ -47,7 +48,7 @@ use crate::{
         run,
     },
     telemetry::Outcome,
-    upstream::{FetchError, RequestBody, Unavailable},
+    upstream::{FetchError, RequestBody, Unavailable, Wanted},
     worker::Worker,
 };
 
@@ -337,8 +338,11 @@ async fn lead(
     lead: Lead,
 ) -> Result<Option<Response<EdgeBody>>, Early> {
     let question = question(x, route, missing);
-    let ask = x.ask(route, true)?;
+    let mut ask = x.ask(route, true)?;
     let (landed, leader) = oneshot::channel();
+    let waits = waits(x);
+    let (own, followed) = (Rc::downgrade(&waits), lead.followed());
+    ask.wanted = Some(Wanted::new(move || followed() || still(&own)));
     spawn_local(fly(Rc::clone(&x.worker), ask, question, lead, Some(landed)));
     let stale = missing.stale.as_ref();
     let Some(landed) = patiently(x, route, stale, Instant::now(), leader).await else {
@@ -354,6 +358,19 @@ async fn lead(
         Ok(flown) => arrive(x, route, flown).await.map(Some),
         Err(_) => Err(answer::origin_failed(false).into()),
     }
+}
+
+/// Kept while a client waits for its own flight.
+struct Waits(Rc<Conn>);
+
+fn waits(x: &Exchange) -> Rc<Waits> {
+    Rc::new(Waits(Rc::clone(&x.conn)))
+}
+
+fn still(waits: &Weak<Waits>) -> bool {
+    waits
+        .upgrade()
+        .is_some_and(|waits| !waits.0.is_half_closed())
 }
 
 /// What following a flight came to.
@@ -557,6 +574,9 @@ async fn fetch_alone(
     let mut ask = x.ask(route, whole || hooked)?;
     if whole {
         let (landed, leader) = oneshot::channel();
+        let waits = waits(x);
+        let own = Rc::downgrade(&waits);
+        ask.wanted = Some(Wanted::new(move || still(&own)));
         let worker = Rc::clone(&x.worker);
         let stale = question.stale.clone();
         spawn_local(fly_alone(worker, ask, question, landed));
@@ -569,6 +589,7 @@ async fn fetch_alone(
             Err(_) => Err(answer::origin_failed(false).into()),
         };
     }
+    ask.wanted = Some(x.wanted());
     match origin::ask(&mut ask, body).await {
         Ok(received) => {
             x.note.forward_status = Some(received.status);

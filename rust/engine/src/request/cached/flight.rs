@@ -39,7 +39,7 @@ use crate::{
         flight::{ArrivingResponse, Lead, Reuse},
         run::{self, Begun, Run},
     },
-    upstream::{FetchError, RequestBody},
+    upstream::{FetchError, RequestBody, Unavailable},
     worker::Worker,
 };
 
@@ -74,6 +74,11 @@ pub(super) async fn fly(
         Departed::Failed(failure) => {
             // One failure is enough to know: a stampede would not make the origin better.
             lead.land(match &failure {
+                // It gave way while nobody followed: one who follows since then leads.
+                Unanswered::Failed(Unavailable {
+                    error: FetchError::GaveWay(_),
+                    ..
+                }) => Landing::Lost,
                 Unanswered::Failed(error) => Landing::Failed(error.clone()),
                 Unanswered::Early(_) => Landing::Released,
             });

@@ -1,0 +1,125 @@
+"""Clients that are gone keep no place at an origin; those that only have sent all they have keep theirs."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from edgerouter import Edge, Limits, cache
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen, wait_until
+from ..raw import connect, read_all, responses
+
+Serve = Callable[[Edge], Running]
+ClientFor = Callable[[Running], httpx.Client]
+
+
+@pytest.fixture
+def slow(origin: Origin) -> Iterator[threading.Event]:
+    """``/slow`` is answered once the event is set."""
+    answer = threading.Event()
+
+    def wait(seen: Seen) -> Reply:
+        answer.wait(60)
+        return Reply(200, {}, "at last")
+
+    origin.default = Reply(200, {}, "quick")
+    origin.on("/slow", wait)
+    yield answer
+    answer.set()
+
+
+@pytest.fixture
+def edge(origin: Origin, serve: Serve) -> Callable[..., Running]:
+    def make(limits: Limits | None = None, seats: int = 2, **route: object) -> Running:
+        edge = Edge("test", limits=limits) if limits else Edge("test")
+        to = edge.origin("first", origin.url, max_connections=seats, connect_timeout=5)
+        edge.route("/*", to=to, **({"cache": cache.DISABLED} | route))  # type: ignore[arg-type]
+        return serve(edge)
+
+    return make
+
+
+SLOW = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+NEXT = b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@pytest.mark.parametrize("behind", [b"", NEXT * 3])
+def test_a_reset_ends_what_was_being_fetched_for_nobody_else(
+    origin: Origin, slow: threading.Event, edge: Callable[..., Running], behind: bytes
+) -> None:
+    sock = connect(edge().url)
+    sock.sendall(SLOW)
+    origin.wait_for(1, "/slow")
+    sock.sendall(behind)
+    upstream = next(iter(origin.connections))
+    reset(sock)
+    upstream.settimeout(5)
+    assert upstream.recv(1) == b"", "the connection to the origin ends while it is still busy"
+
+
+def test_a_client_that_has_sent_all_it_has_gets_its_whole_answer(
+    origin: Origin, slow: threading.Event, edge: Callable[..., Running]
+) -> None:
+    with connect(edge().url) as sock:
+        sock.sendall(SLOW + NEXT)
+        sock.shutdown(socket.SHUT_WR)
+        origin.wait_for(1, "/slow")
+        slow.set()
+        assert [answer.body for answer in responses(read_all(sock))] == [b"at last", b"quick"]
+
+
+@pytest.mark.parametrize("route", [{"cache": cache.DISABLED}, {"cache": cache.STANDARD}])
+def test_a_new_request_does_not_wait_behind_abandoned_ones(
+    origin: Origin, slow: threading.Event, edge: Callable[..., Running], client_for: ClientFor, route: dict[str, object]
+) -> None:
+    running = edge(seats=4, **route)
+    for at in range(20):
+        origin.on(f"/slow/{at}", origin.answers["/slow"])
+        sock = connect(running.url)
+        sock.sendall(b"GET /slow/%d HTTP/1.1\r\nHost: a\r\n\r\n" % at)
+        sock.close()
+    wait_until(lambda: len(origin.requests) >= 4, what="the seats to be taken")
+    started = time.monotonic()
+    assert client_for(running).get("/quick").text == "quick"
+    assert time.monotonic() - started < 3, "not the 5 s that a seat is waited for"
+
+
+def test_requests_that_are_waited_for_keep_their_seats(
+    origin: Origin, slow: threading.Event, edge: Callable[..., Running]
+) -> None:
+    running = edge(seats=2)
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connect(running.url)) for _ in range(2)]
+        for sock in waiting:
+            sock.sendall(SLOW)
+        origin.wait_for(2, "/slow")
+        other = stack.enter_context(connect(running.url))
+        other.sendall(NEXT)
+        slow.set()
+        for sock, text in [*((sock, b"at last") for sock in waiting), (other, b"quick")]:
+            sock.shutdown(socket.SHUT_WR)
+            assert responses(read_all(sock))[0].body == text
+
+
+def test_a_half_closed_request_ends_after_its_time(
+    origin: Origin, slow: threading.Event, edge: Callable[..., Running]
+) -> None:
+    with connect(edge(Limits(half_close_timeout=1)).url) as sock:
+        sock.sendall(SLOW)
+        origin.wait_for(1, "/slow")
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock) == b""
