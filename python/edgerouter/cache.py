@@ -37,7 +37,10 @@ class Names(Value, frozen=True, kw_only=True):
 
 
 Selection: TypeAlias = Literal["all", "none"] | Names | Collection[str] | Mapping[str, Collection[str]]
-"""``"all"``, ``"none"``, a list of names (only those), ``all_except(...)``, or that as ``{"except": [...]}``."""
+"""``"all"``, ``"none"``, a list of names (only those), ``all_except(...)``, or that as ``{"except": [...]}``.
+
+Where the names are of query parameters or cookies, one that ends in ``*`` stands for all that begin so.
+"""
 
 
 def only(*names: str) -> Names:
@@ -50,10 +53,16 @@ def all_except(*names: str) -> Names:
     return Names(exclude=names)
 
 
-def check_selection(check: Check, *fields: str, optional: bool = False) -> None:
-    """Stores a list of names as ``Names``; refuses a lone string, which is too easily a misspelt ``"all"``."""
+def check_selection(check: Check, *fields: str, optional: bool = False, starred: bool = True) -> None:
+    """Stores a list of names as ``Names``; refuses a lone string, which is too easily a misspelt ``"all"``.
+
+    ``starred``: a name may end in ``*``.
+    """
     for field in fields:
         value = check.get(field)
+        for name in _named(value):
+            if message := check_star(name, starred):
+                check.fail(field, message, value=name)
         if (value is None and optional) or isinstance(value, Names):
             continue
         if isinstance(value, Mapping):
@@ -65,6 +74,28 @@ def check_selection(check: Check, *fields: str, optional: bool = False) -> None:
             check.fail(field, 'must be "all", "none", a list of names or all_except(...)')
         else:
             check.keep(field, Names(only=tuple(items)))
+
+
+def _named(value: object) -> list[str]:
+    """The names of a selection, as far as it is one."""
+    if isinstance(value, Names):
+        given: object = value.only if value.only is not None else value.exclude
+    elif isinstance(value, Mapping):
+        given = next(iter(value.values()), ())
+    else:
+        given = value
+    return [name for name in listed(given) or () if isinstance(name, str)]
+
+
+def check_star(name: str, starred: bool = True) -> str | None:
+    """Why a name may not have its ``*``."""
+    if "*" not in name:
+        return None
+    if not starred:
+        return "a * stands for more names only at the end of those of query parameters and cookies"
+    if name == "*":
+        return 'stands for every name: write "all" or "none"'
+    return None if name.index("*") == len(name) - 1 else "a * stands for more names only at the end"
 
 
 class CachePolicy(Value, frozen=True, kw_only=True):
@@ -88,8 +119,13 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``refresh_beta``  how early: 1 suits most, more is earlier
     ``query``, ``headers``, ``cookies``, ``claims``  what of the request is in the key besides host and path.
         ``cookies=None`` follows HTTP: cookies go upstream and only ``Vary: Cookie`` tells responses apart
+    ``sort_query``  the query is sorted by name, those of one name in their order, in the key and upstream; ``None``:
+        where ``query`` is a list or ``all_except``
     ``accept_encoding``  the normalised ``Accept-Encoding`` (br, gzip, identity) is in the key and goes upstream
-    ``set_cookie``  a response with ``Set-Cookie`` is not stored (``"refuse"``) or stored without it (``"strip"``)
+    ``normalise``  ``["accept-language"]``: the field goes upstream, and counts, in one spelling: lower case, by weight
+        and then by name
+    ``set_cookie``  a response with ``Set-Cookie`` is not stored (``"refuse"``), stored without it (``"strip"``) or
+        stored with it (``"store"``), which RFC 9111 §7.3 allows: everybody gets one visitor's cookie
     ``negative_ttl``  lifetime of error statuses where the origin gives none or ``ttl`` overrides it: ``{404: 10}``
     ``request_directives``  honour ``Cache-Control`` and ``Pragma`` of the request
     ``collapse``  concurrent misses of one key make one request to the origin
@@ -118,11 +154,13 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     refresh_ahead: bool = False
     refresh_beta: float = 1.0
     query: Selection = "all"
+    sort_query: bool | None = None
     headers: Collection[str] = ()
     cookies: Selection | None = None
     claims: Collection[str] = ()
     accept_encoding: bool = False
-    set_cookie: Literal["refuse", "strip"] = "refuse"
+    normalise: Collection[Literal["accept-language"]] = ()
+    set_cookie: Literal["refuse", "strip", "store"] = "refuse"
     negative_ttl: Mapping[int, Duration] = {}
     request_directives: bool = True
     collapse: bool = True
@@ -159,7 +197,18 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         check.choice("fill", ("second", "first", "never"))
         if self.slices is False and self.fill != "second":
             check.fail("fill", "has no effect with slices=False: leave one of them out")
-        check.choice("set_cookie", ("refuse", "strip"))
+        for field in ("headers", "claims", "targets", "tags"):
+            for name in _named(check.get(field)):
+                if message := check_star(name, starred=False):
+                    check.fail(field, message, value=name)
+        check.choice("set_cookie", ("refuse", "strip", "store"))
+        if self.sort_query is not None:
+            check.flag("sort_query")
+        check.texts("normalise")
+        for name in listed(check.get("normalise")) or ():
+            if name != "accept-language":
+                remedy = 'must be "accept-language"; Accept-Encoding is normalised by accept_encoding'
+                check.fail("normalise", remedy, value=name)
         self._check_negative(check)
 
     def _check_negative(self, check: Check) -> None:

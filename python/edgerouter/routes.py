@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
-from edgerouter.cache import STANDARD, CachePolicy, Selection, check_selection
+from edgerouter.cache import STANDARD, CachePolicy, Selection, check_selection, check_star
 from edgerouter.checks import Check, Value, is_status, is_token, listed
 from edgerouter.experiments import Experiment
 from edgerouter.identity import Jwt
@@ -138,14 +138,34 @@ class ForwardPolicy(Value, frozen=True, kw_only=True):
     nothing about them), and all headers.
 
     ``query``, ``headers``, ``cookies``  ``"all"``, ``"none"``, a list of names, or ``all_except(...)``
+    ``unkeyed``  what goes to the origin and responses do not depend on, although it is not in the key: a field's name,
+        ``"query:NAME"``, ``"cookie:NAME"`` (both may end in ``*``) or ``"claim:NAME"``. Other requests get the response
+        that was made with it. A request with a query parameter or cookie that goes upstream and is neither in the key
+        nor here passes the cache
     """
 
     query: Selection | None = None
     headers: Selection | None = None
     cookies: Selection | None = None
+    unkeyed: Collection[str] = ()
 
     def _check(self, check: Check) -> None:
-        check_selection(check, "query", "headers", "cookies", optional=True)
+        check_selection(check, "query", "cookies", optional=True)
+        check_selection(check, "headers", optional=True, starred=False)
+        check.texts("unkeyed")
+        for text in listed(self.unkeyed) or ():
+            kind, colon, name = text.partition(":") if isinstance(text, str) else ("", "", "")
+            if not colon:
+                plain = is_token(text) and "*" not in text
+                message = None if plain else 'must be the name of a field, "query:NAME", "cookie:NAME" or "claim:NAME"'
+            elif kind in ("query", "cookie"):
+                message = check_star(name) if name else "needs a name"
+            elif kind == "claim":
+                message = None if name else "needs a name"
+            else:
+                message = 'must be the name of a field, "query:NAME", "cookie:NAME" or "claim:NAME"'
+            if message:
+                check.fail("unkeyed", message, value=text)
 
 
 class When(Value, frozen=True, kw_only=True):

@@ -253,12 +253,13 @@ impl Experiment {
     /// The first variant in use that a cookie names, and whether there is any cookie of the name.
     fn cookie_variant(&self, headers: &HeaderMap) -> (Option<usize>, bool) {
         let mut any = false;
-        for (_, value) in cookie::pairs(headers).filter(|(name, _)| *name == &*self.cookie) {
+        for (_, value) in cookie::pairs(headers).filter(|(name, _)| *name == self.cookie.as_bytes())
+        {
             any = true;
             let named = self
                 .variants
                 .iter()
-                .position(|one| &*one.name == value && one.share > 0);
+                .position(|one| one.name.as_bytes() == value && one.share > 0);
             if named.is_some() {
                 return (named, true);
             }

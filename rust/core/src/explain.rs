@@ -100,7 +100,7 @@ pub struct Question {
     /// As the origin and the store see them.
     pub headers: HeaderMap,
     /// As for [`crate::cache::vary::secondary`].
-    pub reduced: bool,
+    pub reduced: crate::cache::vary::Reduced,
 }
 
 /// The key that a request has; `None` where no cache is asked, which [`explain`] gives the reason for.
@@ -112,6 +112,10 @@ pub fn question(plan: &Plan, request: &ExplainRequest, now: u64) -> Option<Quest
     let claims = identify(route, &asked, now, &mut steps)?;
     let variants = bucket(route, &asked, claims.as_ref(), &mut steps);
     if !route.cache.enabled || !matches!(route.target, Target::Group(_)) {
+        return None;
+    }
+    let sees = crate::cache::agreement::Sees { route, hooked: &[] };
+    if sees.stray(&asked.headers, asked.target.query()).is_some() {
         return None;
     }
     let path = viewer::target_path(route, asked.target.path());
@@ -128,7 +132,7 @@ pub fn question(plan: &Plan, request: &ExplainRequest, now: u64) -> Option<Quest
         url_key,
         dimensions: caching::dimensions(plan, route, &asked, claims.as_ref(), &variants),
         headers: asked.headers,
-        reduced: route.cache.accept_encoding,
+        reduced: route.cache.reduced(),
     })
 }
 

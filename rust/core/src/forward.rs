@@ -47,11 +47,16 @@ pub fn base(
     edge_set: &[(HeaderName, HeaderValue)],
     via: &Via,
 ) {
-    select(headers, &route.forward);
+    // One spelling of what the key sees: pieces of `Cookie` that are no cookies are not in it.
+    let one_spelling = route.cache.enabled && route.cache.key_cookies.is_some();
+    select(headers, &route.forward, one_spelling);
     // An expectation is met hop by hop: whoever sends the request puts it back (RFC 9110 §10.1.1).
     headers.remove(header::EXPECT);
     if route.cache.enabled && route.cache.accept_encoding {
         normalise_accept_encoding(headers);
+    }
+    if route.cache.enabled && route.cache.accept_language {
+        normalise_accept_language(headers);
     }
     forwarded(headers, viewer);
     via.append(headers, viewer.version);
@@ -123,7 +128,7 @@ pub fn preflight(headers: &mut HeaderMap) {
 
 /// Removes what would make the origin answer for another URL or method than the one whose response is stored, unless
 /// the route asks for the field by name or has it in its key. Proxies in front hand on what a client sent, so that goes
-/// for theirs, too.
+/// for theirs, too. A field that is asked for and not keyed makes the request pass the cache (`cache::agreement`).
 pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method) {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return;
@@ -180,7 +185,7 @@ pub fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
     }
 }
 
-fn select(headers: &mut HeaderMap, policy: &ForwardPolicy) {
+fn select(headers: &mut HeaderMap, policy: &ForwardPolicy, one_spelling: bool) {
     if policy.headers != Select::All {
         let dropped: Vec<HeaderName> = headers
             .keys()
@@ -191,17 +196,28 @@ fn select(headers: &mut HeaderMap, policy: &ForwardPolicy) {
             headers.remove(name);
         }
     }
-    cookies(headers, policy);
+    keep_cookies(headers, policy, one_spelling);
 }
 
 /// Keeps the cookies that the origin may see.
-pub fn cookies(headers: &mut HeaderMap, policy: &ForwardPolicy) {
+pub fn cookies(headers: &mut HeaderMap, route: &Route) {
+    let one_spelling = route.cache.enabled && route.cache.key_cookies.is_some();
+    keep_cookies(headers, &route.forward, one_spelling);
+}
+
+fn keep_cookies(headers: &mut HeaderMap, policy: &ForwardPolicy, one_spelling: bool) {
     match &policy.cookies {
-        Select::All => {}
+        Select::All if !one_spelling => {}
         Select::None => {
             headers.remove(header::COOKIE);
         }
         chosen => cookie::retain(headers, |name| chosen.has(name)),
+    }
+}
+
+fn normalise_accept_language(headers: &mut HeaderMap) {
+    if let Some(value) = crate::cache::vary::normalised_language(headers) {
+        headers.insert(header::ACCEPT_LANGUAGE, value);
     }
 }
 

@@ -19,6 +19,7 @@ use edgerouter_core::{
         purge::{Subject, Verdict},
         storable::NotStored,
         tags, validate,
+        vary::Reduced,
     },
     plan::CachePolicy,
 };
@@ -245,7 +246,7 @@ fn stored(shared: &Shared, key: &[u8], request: &HeaderMap) -> Option<Arc<Entry>
 
 fn variant(key: &[u8], variants: &Variants, request: &HeaderMap) -> Vec<u8> {
     let mut key = key.to_vec();
-    variants.select(&mut key, request, false);
+    variants.select(&mut key, request, Reduced::default());
     key
 }
 

@@ -48,10 +48,12 @@ pub(crate) fn value_of(name: &str, value: &str) -> PyResult<HeaderValue> {
 }
 
 fn text_of(value: &HeaderValue) -> String {
-    value.to_str().map_or_else(
-        |_| value.as_bytes().iter().copied().map(char::from).collect(),
-        str::to_owned,
-    )
+    latin_1(value.as_bytes())
+}
+
+/// Bytes of a field as text (RFC 9110 §5.5).
+pub(crate) fn latin_1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
 }
 
 /// Puts what Python gives for a header section into `map`. The first of a name replaces what was there, the next ones

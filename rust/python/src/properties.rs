@@ -100,8 +100,9 @@ fn cache_key(
 
 #[pyfunction]
 fn parse_cookies(field: &str) -> Vec<(String, String)> {
-    cookie::parse(field)
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    cookie::parse(field.as_bytes())
+        .map(|(name, value)| (text(name), text(value)))
         .collect()
 }
 

@@ -25,7 +25,7 @@ use pyo3::{
 
 use crate::{
     errors,
-    headers::{self, Headers},
+    headers::{self, Headers, latin_1},
     json,
     values::{Kind, Values},
 };
@@ -265,12 +265,12 @@ impl Request {
         Headers::of_request(slf.unbind())
     }
 
-    /// Of repeated ones the first.
+    /// Of repeated ones the first. Bytes outside ASCII are taken for Latin-1, as in `headers`.
     #[getter]
     fn cookies(&self, py: Python<'_>) -> PyResult<Values> {
         let (pairs, notes) = self.edit(|parts| {
             let pairs: Vec<(String, String)> = cookie::pairs(&parts.head.headers)
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .map(|(name, value)| (latin_1(name), latin_1(value)))
                 .collect();
             (pairs, parts.head.notes.clone())
         })?;

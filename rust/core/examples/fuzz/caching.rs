@@ -100,7 +100,7 @@ pub fn vary(data: &[u8]) {
     assert!(names.is_sorted_by(|a, b| a.as_str() < b.as_str()));
     let of = |request: &HeaderMap| {
         let mut out = Vec::new();
-        selecting::secondary(&mut out, &names, request, false);
+        selecting::secondary(&mut out, &names, request, selecting::Reduced::default());
         out
     };
     let before = of(&request);

@@ -113,29 +113,33 @@ pub fn cookie(data: &[u8]) {
     for line in data.split(|&byte| byte == b'\n').take(8) {
         headers.append(header::COOKIE, value(line));
     }
-    let before: Vec<(String, String)> = owned(&headers);
+    let before: Vec<(Vec<u8>, Vec<u8>)> = owned(&headers);
     for (name, text) in &before {
-        assert!(!name.is_empty() && !name.contains([';', '=']) && !text.contains(';'));
-        assert!(cookies::get(&headers, name).is_some());
+        assert!(!name.is_empty() && !name.iter().any(|byte| b";=".contains(byte)));
+        assert!(!text.contains(&b';'));
+        if let Ok(name) = std::str::from_utf8(name) {
+            assert!(cookies::get(&headers, name).is_some());
+        }
     }
     let mut kept = headers.clone();
     cookies::retain(&mut kept, |_| true);
     assert_eq!(owned(&kept), before, "rewriting changes what is said");
-    if let Some((name, _)) = before.first() {
+    if let Some((name, _)) = before.first()
+        && let Ok(name) = std::str::from_utf8(name)
+    {
         cookies::remove(&mut headers, name);
         assert_eq!(cookies::get(&headers, name), None);
         let others: Vec<_> = before
             .iter()
-            .filter(|(known, _)| known != name)
+            .filter(|(known, _)| known != name.as_bytes())
             .cloned()
             .collect();
         assert_eq!(owned(&headers), others);
     }
-    let text = String::from_utf8_lossy(data);
-    assert!(cookies::parse(&text).count() <= data.len());
+    assert!(cookies::parse(data).count() <= data.len());
 }
 
-fn owned(headers: &HeaderMap) -> Vec<(String, String)> {
+fn owned(headers: &HeaderMap) -> Vec<(Vec<u8>, Vec<u8>)> {
     cookies::pairs(headers)
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
@@ -263,7 +267,7 @@ pub fn uri(data: &[u8]) {
     // Every pair is chosen by exactly one of a policy and its opposite.
     let select = |select: Select| {
         let mut out = Vec::new();
-        uris::select_query(query, &select, &mut out);
+        uris::select_query(query, &select, data.len() % 2 == 0, &mut out);
         String::from_utf8(out).unwrap()
     };
     let only = select(Select::Only(vec![name.into()]));

@@ -293,15 +293,14 @@ fn tells_the_client(name: &str) -> bool {
 impl Facts<'_> {
     /// What the reads make of the stored response.
     pub fn judge(&self, reads: &Reads, part: &mut Part) {
-        let query_keyed = if reads.query.all {
-            covers(&self.policy.key_query, self.forward_query)
-        } else {
-            reads
-                .query
-                .names
-                .iter()
-                .all(|name| self.policy.key_query.has(name) || !self.forward_query.has(name))
-        };
+        let query_keyed =
+            if reads.query.all {
+                self.policy.key_query.covers(self.forward_query)
+            } else {
+                reads.query.names.iter().all(|name| {
+                    self.policy.key_query.has(&**name) || !self.forward_query.has(&**name)
+                })
+            };
         let claims_keyed = !reads.claims.all
             && reads
                 .claims
@@ -333,7 +332,7 @@ impl Facts<'_> {
                 .policy
                 .key_cookies
                 .as_ref()
-                .is_some_and(|select| select.has(name))
+                .is_some_and(|select| select.has(latin_1(name)))
                 || self.written.is_some_and(|written| written.wrote("cookie"));
             if !keyed {
                 part.select([vary::cookie(name)]);
@@ -385,21 +384,10 @@ impl Facts<'_> {
     }
 }
 
-/// Whether every parameter that `sent` chooses is chosen by `key`, too.
-fn covers(key: &Select, sent: &Select) -> bool {
-    match (key, sent) {
-        (Select::All, _) | (_, Select::None) => true,
-        (Select::Except(left_out), Select::Except(_)) => {
-            left_out.iter().all(|name| !sent.has(name))
-        }
-        (Select::Only(_) | Select::None, Select::Only(names)) => {
-            names.iter().all(|name| key.has(name))
-        }
-        (Select::Except(_), Select::Only(names)) => names
-            .iter()
-            .all(|name| !name.contains('*') && key.has(name)),
-        _ => false,
-    }
+/// The bytes of a name that Python knows as Latin-1. No cookie has a character beyond that.
+fn latin_1(name: &str) -> Vec<u8> {
+    let bytes = name.chars().map(|c| u8::try_from(u32::from(c)));
+    bytes.map(|byte| byte.unwrap_or(b'?')).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::vary::normalised_language;
 use crate::{
     http::{cookie, list, uri},
     plan::{CachePolicy, Scheme, Select},
@@ -49,9 +50,10 @@ pub fn url(
     if let Some(query) = query {
         let start = out.len();
         out.push(b'?');
-        uri::select_query(query, &policy.key_query, out);
-        // `/a?` and `/a` are different URLs, but only when the whole query counts.
-        if out.len() == start + 1 && policy.key_query != Select::All {
+        uri::select_query(query, &policy.key_query, policy.sort_query, out);
+        // `/a?` and `/a` are different URLs, but only when the whole query counts as it is.
+        let raw = policy.key_query == Select::All && !policy.sort_query;
+        if out.len() == start + 1 && !raw {
             out.pop();
         }
     }
@@ -119,6 +121,13 @@ fn all_dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
         pair(out, b'c', claim.as_bytes(), value.as_bytes());
     }
     for name in &parts.policy.key_headers {
+        if parts.policy.accept_language
+            && name == header::ACCEPT_LANGUAGE
+            && let Some(value) = normalised_language(parts.headers)
+        {
+            pair(out, b'h', name.as_str().as_bytes(), value.as_bytes());
+            continue;
+        }
         for value in parts.headers.get_all(name) {
             pair(
                 out,
@@ -132,7 +141,7 @@ fn all_dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
         && *select != Select::None
     {
         for (name, value) in cookie::pairs(parts.headers).filter(|(name, _)| select.has(name)) {
-            pair(out, b'k', name.as_bytes(), value.as_bytes());
+            pair(out, b'k', name, value);
         }
     }
     if parts.policy.accept_encoding {

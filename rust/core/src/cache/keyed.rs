@@ -221,7 +221,7 @@ mod tests {
             header::COOKIE,
             header::ACCEPT_ENCODING,
         ];
-        vary::secondary(&mut bytes, &names, &headers, false);
+        vary::secondary(&mut bytes, &names, &headers, vary::Reduced::default());
 
         let keyed = Keyed::read(&bytes).unwrap();
         assert_eq!(

@@ -3,11 +3,11 @@
 //! A hook may have read a single cookie: among the selecting names it stands as `cookie|` and the hexadecimal digits of
 //! its name ([`cookie`]), which no field is called.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use smallvec::SmallVec;
 
 use super::key::normalised_encoding;
-use crate::http::{cookie as cookies, list};
+use crate::http::{cookie as cookies, list, members};
 
 /// A response's `Vary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +80,86 @@ const NO_LISTS: [HeaderName; 5] = [
     header::USER_AGENT,
 ];
 
+/// Fields that go to the origin reduced to what the edge tells apart, so that this is what counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reduced {
+    /// `Accept-Encoding`, to `br`, `gzip` and `identity`.
+    pub encoding: bool,
+    /// `Accept-Language`, to one spelling of each meaning.
+    pub language: bool,
+}
+
+/// `Accept-Language` in one spelling: lower case, without white space, by weight and then by name. `None` where there is
+/// none, or a weight is none (RFC 9110 §12.4.2): that goes on as it is.
+pub fn normalised_language(request: &HeaderMap) -> Option<HeaderValue> {
+    if !request.contains_key(header::ACCEPT_LANGUAGE) {
+        return None;
+    }
+    let mut ranges: SmallVec<[(u16, SmallVec<[u8; 16]>); 8]> = SmallVec::new();
+    let lines = request.get_all(header::ACCEPT_LANGUAGE).iter();
+    for member in lines.flat_map(|line| list(line.as_bytes())) {
+        let mut parts = member.splitn(2, |&byte| byte == b';');
+        let range = parts.next()?.trim_ascii().to_ascii_lowercase();
+        let weight = match parts.next() {
+            None => 1_000,
+            Some(weight) => thousandths(weight.trim_ascii())?,
+        };
+        ranges.push((weight, range.into()));
+    }
+    ranges.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    ranges.dedup();
+    let mut out = Vec::new();
+    for (weight, range) in &ranges {
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(range);
+        if *weight < 1_000 {
+            let text = format!("{:03}", weight);
+            out.extend_from_slice(b";q=0.");
+            out.extend_from_slice(match text.trim_end_matches('0') {
+                "" => &b"0"[..],
+                digits => digits.as_bytes(),
+            });
+        }
+    }
+    HeaderValue::from_bytes(&out).ok()
+}
+
+/// `q=` and a weight, in thousandths (RFC 9110 §12.4.2).
+fn thousandths(parameter: &[u8]) -> Option<u16> {
+    let (name, value) = parameter.split_first_chunk::<2>()?;
+    if !name.eq_ignore_ascii_case(b"q=") {
+        return None;
+    }
+    let (whole, fraction) = match value {
+        [whole] | [whole, b'.'] => (*whole, &[][..]),
+        [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (*whole, fraction),
+        _ => return None,
+    };
+    let mut weight = match whole {
+        b'0' => 0,
+        b'1' => 1_000,
+        _ => return None,
+    };
+    let mut unit = 100;
+    for digit in fraction {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        weight += u16::from(digit - b'0') * unit;
+        unit /= 10;
+    }
+    (weight <= 1_000).then_some(weight)
+}
+
 /// Appends the selecting fields of a request, normalised where the meaning stays the same (§4.1): lines joined, white
-/// space around members dropped, `Accept-Encoding` and `Accept-Language` in lower case, codings sorted. `reduced`: what
-/// goes to the origin is `Accept-Encoding` reduced to what the edge tells apart, so that is what counts. An absent field
+/// space around members dropped, `Accept-Encoding` and `Accept-Language` in lower case, codings sorted. An absent field
 /// differs from an empty one.
-pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, reduced: bool) {
+pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, reduced: Reduced) {
     for name in names {
         if name == header::ACCEPT_ENCODING {
-            if reduced {
+            if reduced.encoding {
                 out.push(1);
                 out.extend_from_slice(normalised_encoding(request).as_bytes());
             } else if request.contains_key(name) {
@@ -99,15 +171,20 @@ pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, r
         }
         if name == header::ACCEPT_LANGUAGE && request.contains_key(name) {
             out.push(1);
-            // Servers may take the order of equal weights as a preference (RFC 9110 §12.5.4): it stays.
-            weighted(out, name, request, false);
+            match normalised_language(request).filter(|_| reduced.language) {
+                Some(value) => out.extend_from_slice(value.as_bytes()),
+                // Servers may take the order of equal weights as a preference (RFC 9110 §12.5.4): it stays.
+                None => weighted(out, name, request, false),
+            }
             out.push(0);
             continue;
         }
         if let Some(one) = cookie_of(name) {
-            for (_, value) in cookies::pairs(request).filter(|(name, _)| *name == one) {
+            // Hooks know names as Latin-1.
+            let same = |name: &[u8]| one.chars().eq(name.iter().copied().map(char::from));
+            for (_, value) in cookies::pairs(request).filter(|(name, _)| same(name)) {
                 out.push(1);
-                out.extend_from_slice(value.as_bytes());
+                out.extend_from_slice(value);
             }
             out.push(0);
             continue;
@@ -124,7 +201,7 @@ pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, r
         if lines.peek().is_some() {
             out.push(1);
             let mut first = true;
-            for member in lines.flat_map(|line| list(line.as_bytes())) {
+            for member in lines.flat_map(|line| members(line.as_bytes())) {
                 if !first {
                     out.push(b',');
                 }
@@ -174,7 +251,6 @@ fn weighted(out: &mut Vec<u8>, name: &HeaderName, request: &HeaderMap, sort: boo
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use http::HeaderValue;
 
     fn request(fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -198,12 +274,14 @@ mod tests {
         let names = [HeaderName::from_static("x-a")];
         let key = |fields: &[(&'static str, &str)]| {
             let mut out = Vec::new();
-            secondary(&mut out, &names, &request(fields), false);
+            secondary(&mut out, &names, &request(fields), Reduced::default());
             out
         };
         assert_eq!(key(&[("x-a", "1,2")]), key(&[("x-a", "1 , 2")]));
         assert_eq!(key(&[("x-a", "1"), ("x-a", "2")]), key(&[("x-a", "1, 2")]));
         assert_ne!(key(&[("x-a", "1")]), key(&[("x-a", "2")]));
+        // An empty member is none in a list, but not every field is one.
+        assert_ne!(key(&[("x-a", "1"), ("x-a", "")]), key(&[("x-a", "1")]));
         assert_ne!(key(&[]), key(&[("x-a", "")]));
     }
 
@@ -212,7 +290,12 @@ mod tests {
         let key = |value: &str| {
             let mut out = Vec::new();
             let names = [header::COOKIE];
-            secondary(&mut out, &names, &request(&[("cookie", value)]), false);
+            secondary(
+                &mut out,
+                &names,
+                &request(&[("cookie", value)]),
+                Reduced::default(),
+            );
             out
         };
         assert_eq!(key("a=1,2"), key("a=1,2"));
@@ -233,7 +316,7 @@ mod tests {
                 &mut out,
                 std::slice::from_ref(&name),
                 &request(&fields),
-                false,
+                Reduced::default(),
             );
             out
         };
@@ -253,8 +336,12 @@ mod tests {
     #[test]
     fn encodings_and_languages_are_told_apart_by_meaning() {
         let names = [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE];
-        let key = |field: &'static str, value: &str, reduced| {
+        let key = |field: &'static str, value: &str, reduced: bool| {
             let mut out = Vec::new();
+            let reduced = Reduced {
+                encoding: reduced,
+                language: reduced,
+            };
             secondary(&mut out, &names, &request(&[(field, value)]), reduced);
             out
         };
@@ -267,5 +354,27 @@ mod tests {
         let language = |value| key("accept-language", value, false);
         assert_eq!(language("en, de"), language("eN,De"));
         assert_ne!(language("en, de"), language("de, en"));
+        let reduced = |value| key("accept-language", value, true);
+        assert_eq!(reduced("en, de"), reduced("DE ,en;q=1.0"));
+        assert_ne!(reduced("en, de;q=0.9"), reduced("de, en;q=0.9"));
+    }
+    #[test]
+    fn languages_have_one_spelling() {
+        for (value, want) in [
+            ("en, de", Some("de,en")),
+            (
+                "de;q=0.800,en-GB ; Q=0.9, *;q=0",
+                Some("en-gb;q=0.9,de;q=0.8,*;q=0.0"),
+            ),
+            ("en, EN;q=1", Some("en")),
+            ("en;q=0.05", Some("en;q=0.05")),
+            ("", Some("")),
+            ("en;q=1.5", None),
+            ("en;level=1", None),
+        ] {
+            let found = normalised_language(&request(&[("accept-language", value)]));
+            assert_eq!(found.as_ref().map(|v| v.to_str().unwrap()), want, "{value}");
+        }
+        assert_eq!(normalised_language(&request(&[])), None);
     }
 }

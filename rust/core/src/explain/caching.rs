@@ -7,6 +7,7 @@ use http::{Method, StatusCode, header};
 use super::{Asked, Steps};
 use crate::{
     cache::{
+        agreement::Sees,
         fill::{FACTOR, Fill},
         hooked,
         key::{self, KeyParts},
@@ -36,6 +37,14 @@ pub(super) fn look_up(
         steps.add("key", "none", format!("{} passes the cache (RFC 9110 §9.2.3); a success invalidates the URL (RFC 9111 §4.4)", asked.method));
         return false;
     }
+    let sees = Sees { route, hooked: &[] };
+    if let Some(stray) = sees.stray(&asked.headers, asked.target.query()) {
+        let reason = format!(
+            "{stray} goes to the origin and is not in the key: put it there, forward it no more, or declare it in forward.unkeyed"
+        );
+        steps.add("key", "none", reason);
+        return false;
+    }
     let mut url = Vec::new();
     key::url(&mut url, asked.base(), path, asked.target.query(), policy);
     let mut parts: Vec<String> = variants
@@ -48,6 +57,12 @@ pub(super) fn look_up(
             claims.and_then(|claims| claims.claim(claim)).unwrap_or("")
         ));
     }
+    let identity = sees.identity(claims);
+    parts.extend(
+        identity
+            .iter()
+            .map(|(name, _)| format!("identity {name}=…")),
+    );
     parts.extend(policy.key_headers.iter().map(|name| {
         let values: Vec<_> = asked
             .headers
@@ -157,6 +172,8 @@ pub(super) fn dimensions(
         .iter()
         .map(|(name, variant)| (*name, variant.as_str()))
         .collect();
+    let sees = Sees { route, hooked: &[] };
+    let identity = sees.identity(claims);
     let claims: Vec<(&str, &str)> = route
         .cache
         .key_claims
@@ -170,7 +187,7 @@ pub(super) fn dimensions(
         policy: &route.cache,
         variants: &variants,
         claims: &claims,
-        edge_set: &[],
+        edge_set: &identity,
         hooked: &[],
         tag: tag.as_deref(),
     };

@@ -1,52 +1,63 @@
 //! The `Cookie` field (RFC 6265 §4.2, §5.4): pairs as they were sent, in order, without allocation.
+//!
+//! A line is octets split at `;` (RFC 6265 §4.2.2; a field value may hold bytes from 0x80 up, RFC 9110 §5.5): one cookie
+//! that is no text hides no other.
 
 use http::{HeaderMap, HeaderValue, header};
 
 /// The value of the first cookie of that name; surrounding double quotes are part of it.
-pub fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     pairs(headers)
-        .find(|(known, _)| *known == name)
+        .find(|(known, _)| *known == name.as_bytes())
         .map(|(_, value)| value)
 }
 
-/// All pairs of all lines. Pairs without `=`, and lines that are not ASCII, are left out.
-pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+/// All pairs of all lines. Pieces without `=` or without a name are no cookies (RFC 6265 §4.2.1) and left out.
+pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers
         .get_all(header::COOKIE)
         .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(parse)
+        .flat_map(|line| parse(line.as_bytes()))
 }
 
 /// The pairs of one line.
-pub fn parse(line: &str) -> impl Iterator<Item = (&str, &str)> {
-    line.split(';').filter_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        let name = name.trim_matches([' ', '\t']);
-        (!name.is_empty()).then(|| (name, value.trim_matches([' ', '\t'])))
+pub fn parse(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    line.split(|&byte| byte == b';').filter_map(|pair| {
+        let at = pair.iter().position(|&byte| byte == b'=')?;
+        let (name, value) = (pair.get(..at)?, pair.get(at + 1..)?);
+        let name = trim(name);
+        (!name.is_empty()).then(|| (name, trim(value)))
     })
+}
+
+/// Without the spaces and tabs around it.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
 }
 
 /// Takes one cookie out of the request.
 pub fn remove(headers: &mut HeaderMap, name: &str) {
-    retain(headers, |known| known != name);
+    retain(headers, |known| known != name.as_bytes());
 }
 
-/// Keeps the chosen cookies, as one line; the field goes when none is left.
-pub fn retain(headers: &mut HeaderMap, keep: impl Fn(&str) -> bool) {
+/// Keeps the chosen cookies, as one line in one spelling; the field goes when none is left.
+pub fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     if !headers.contains_key(header::COOKIE) {
         return;
     }
-    let mut line = String::new();
+    let mut line = Vec::new();
     for (name, value) in pairs(headers).filter(|(name, _)| keep(name)) {
         if !line.is_empty() {
-            line.push_str("; ");
+            line.extend_from_slice(b"; ");
         }
-        line.push_str(name);
-        line.push('=');
-        line.push_str(value);
+        line.extend_from_slice(name);
+        line.push(b'=');
+        line.extend_from_slice(value);
     }
-    match HeaderValue::from_str(&line) {
+    match HeaderValue::from_bytes(&line) {
         Ok(value) if !line.is_empty() => {
             headers.insert(header::COOKIE, value);
         }
@@ -61,28 +72,44 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn headers(lines: &[&str]) -> HeaderMap {
+    fn headers(lines: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(header::COOKIE, HeaderValue::from_str(line).unwrap());
+            headers.append(header::COOKIE, HeaderValue::from_bytes(line).unwrap());
         }
         headers
     }
 
     #[test]
     fn the_first_of_a_name_counts_and_names_are_whole() {
-        let headers = headers(&["xab-variant=no; ab-variant=a; ab-variant=b", "c=d=e; f; =g"]);
-        assert_eq!(get(&headers, "ab-variant"), Some("a"));
-        assert_eq!(get(&headers, "c"), Some("d=e"));
+        let headers = headers(&[
+            b"xab-variant=no; ab-variant=a; ab-variant=b",
+            b"c=d=e; f; =g",
+        ]);
+        assert_eq!(get(&headers, "ab-variant"), Some(&b"a"[..]));
+        assert_eq!(get(&headers, "c"), Some(&b"d=e"[..]));
         assert_eq!(get(&headers, "f"), None);
         assert_eq!(pairs(&headers).count(), 4);
     }
 
     #[test]
+    fn a_cookie_that_is_no_text_hides_no_other() {
+        let headers = headers(&[b"a=1; b=\xe4\xff; \xfc=2;c=3"]);
+        let all: Vec<_> = pairs(&headers).collect();
+        let want: [(&[u8], &[u8]); 4] = [
+            (b"a", b"1"),
+            (b"b", b"\xe4\xff"),
+            (b"\xfc", b"2"),
+            (b"c", b"3"),
+        ];
+        assert_eq!(all, want);
+    }
+
+    #[test]
     fn retaining_keeps_order_and_drops_an_empty_field() {
-        let mut some = headers(&["a=1; b=2", "c=3"]);
-        retain(&mut some, |name| name != "b");
-        assert_eq!(some.get(header::COOKIE).unwrap(), "a=1; c=3");
+        let mut some = headers(&[b"a=1;  b=2 ;; x", b"c=\xe4"]);
+        retain(&mut some, |name| name != b"b");
+        assert_eq!(some.get(header::COOKIE).unwrap().as_bytes(), b"a=1; c=\xe4");
         retain(&mut some, |_| false);
         assert!(!some.contains_key(header::COOKIE));
     }

@@ -30,17 +30,17 @@ pub fn is_event_stream(content_type: &[u8]) -> bool {
 /// The members of a comma-separated list (RFC 9110 §5.6.1): trimmed, empty ones left out, commas inside quoted strings
 /// not counted.
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    members(value).filter(|member| !member.is_empty())
+}
+
+/// As `list`, with the empty members: what they mean depends on the field.
+pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
-        loop {
-            let value = rest?;
-            let end = end_of_member(value);
-            let member = value.get(..end).unwrap_or_default().trim_ascii();
-            rest = value.get(end + 1..);
-            if !member.is_empty() {
-                return Some(member);
-            }
-        }
+        let value = rest?;
+        let end = end_of_member(value);
+        rest = value.get(end + 1..);
+        Some(value.get(..end).unwrap_or_default().trim_ascii())
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::plan::Select;
 
 /// Why a path cannot be normalised.
@@ -108,24 +110,32 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Appends the chosen pairs, raw and in order, joined by `&`. Names are compared decoded, so no spelling of a name
-/// slips through.
-pub fn select_query(query: &str, select: &Select, out: &mut Vec<u8>) {
-    match select {
-        Select::All => out.extend_from_slice(query.as_bytes()),
-        Select::None => {}
-        Select::Only(_) | Select::Except(_) => {
-            let start = out.len();
-            for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-                let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-                if select.has(&decode(name)) {
-                    if out.len() > start {
-                        out.push(b'&');
-                    }
-                    out.extend_from_slice(pair.as_bytes());
-                }
-            }
+/// Appends the chosen pairs, raw and joined by `&`: in order, or `sorted` by name, those of one name in their order. Names
+/// are compared decoded, so no spelling of a name slips through.
+pub fn select_query(query: &str, select: &Select, sorted: bool, out: &mut Vec<u8>) {
+    if *select == Select::All && !sorted {
+        out.extend_from_slice(query.as_bytes());
+        return;
+    }
+    let pairs = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            (
+                decode(pair.split_once('=').map_or(pair, |(name, _)| name)),
+                pair,
+            )
+        })
+        .filter(|(name, _)| select.has(&**name));
+    let mut chosen: SmallVec<[(Cow<'_, str>, &str); 8]> = pairs.collect();
+    if sorted {
+        chosen.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+    for (at, (_, pair)) in chosen.iter().enumerate() {
+        if at > 0 {
+            out.push(b'&');
         }
+        out.extend_from_slice(pair.as_bytes());
     }
 }
 
@@ -203,9 +213,13 @@ mod tests {
         select_query(
             "a=1&b=2&a=%33&%61=4",
             &Select::Only(vec!["a".into()]),
+            false,
             &mut out,
         );
         assert_eq!(out, b"a=1&a=%33&%61=4");
+        out.clear();
+        select_query("b=2&&a=1&%61=0&B=3&a", &Select::All, true, &mut out);
+        assert_eq!(out, b"B=3&a=1&%61=0&a&b=2");
         assert_eq!(get_query("x=1&y=a%20b+c", "y").as_deref(), Some("a b c"));
     }
 }

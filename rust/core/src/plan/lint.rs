@@ -98,28 +98,32 @@ impl Advice<'_> {
     }
 }
 
-/// Cache poisoning: what the origin may answer by and the key does not tell apart.
+/// What the origin may answer by and the key does not tell apart: it keeps requests from the cache.
 fn unkeyed(advice: &mut Advice<'_>) {
     const RULE: &str = "cache-poisoning";
     let (cache, sent) = (&advice.route.cache, &advice.route.forward);
-    if !covers(&cache.key_query, &sent.query) {
+    if !cache
+        .key_query
+        .with(&sent.unkeyed.query)
+        .covers(&sent.query)
+    {
         let message = format!(
-            "query parameters go to the origin ({}) that are not in the key ({}): one visitor can choose what all get",
+            "query parameters go to the origin ({}) that are not in the key ({}): requests that carry them pass the cache",
             table::select(&sent.query),
             table::select(&cache.key_query)
         );
-        advice.warn(RULE, message, "forward no more than cache.query");
+        advice.warn(RULE, message, "forward no more than cache.query, or declare in forward.unkeyed those that responses do not depend on");
     }
     // Without a choice of cookies the origin's own Vary: Cookie tells responses apart.
     if let Some(key) = &cache.key_cookies
-        && !covers(key, &sent.cookies)
+        && !key.with(&sent.unkeyed.cookies).covers(&sent.cookies)
     {
         let message = format!(
-            "cookies go to the origin ({}) that are not in the key ({}): a page made for one visitor may be given to others",
+            "cookies go to the origin ({}) that are not in the key ({}): requests that carry them pass the cache",
             table::select(&sent.cookies),
             table::select(key)
         );
-        advice.warn(RULE, message, "forward no more than cache.cookies");
+        advice.warn(RULE, message, "forward no more than cache.cookies, or declare in forward.unkeyed those that responses do not depend on");
     }
     if let Select::Only(names) = &sent.headers {
         let unkeyed: Vec<&str> = names
@@ -127,12 +131,14 @@ fn unkeyed(advice: &mut Advice<'_>) {
             .map(|name| &**name)
             .filter(|name| {
                 let is = |other: &http::HeaderName| other.as_str() == *name;
-                forward::REWRITING.iter().any(is) && !cache.key_headers.iter().any(is)
+                forward::REWRITING.iter().any(is)
+                    && !cache.key_headers.iter().any(is)
+                    && !sent.unkeyed.fields.iter().any(is)
             })
             .collect();
         if !unkeyed.is_empty() {
             let message = format!(
-                "{} go to the origin, origins answer by them, and they are not in the key",
+                "{} go to the origin, origins answer by them, and they are not in the key: requests that carry them pass the cache",
                 unkeyed.join(", ")
             );
             advice.warn(
@@ -148,6 +154,13 @@ fn unkeyed(advice: &mut Advice<'_>) {
 fn cookies(advice: &mut Advice<'_>) {
     const RULE: &str = "set-cookie";
     let cache = &advice.route.cache;
+    if cache.set_cookie == SetCookiePolicy::Store {
+        advice.warn(
+            RULE,
+            "responses are stored with their cookies: everybody gets the cookie of the visitor whose request brought them",
+            "use set_cookie=\"strip\" or \"refuse\", unless these cookies are the same for everybody",
+        );
+    }
     if advice.route.forward.cookies == Select::None || cache.key_cookies.is_some() {
         return;
     }
@@ -263,18 +276,6 @@ fn preflight(advice: &mut Advice<'_>) {
             "CORS preflights have no token and are refused: pages of other origins cannot call it",
             "preflight=\"origin\" lets the origin answer them; leave it if only pages of this site call it",
         );
-    }
-}
-
-/// Whether everything that `sent` chooses is chosen by `key`.
-fn covers(key: &Select, sent: &Select) -> bool {
-    match (key, sent) {
-        (Select::All, _) | (_, Select::None) => true,
-        (key, Select::Only(names)) => names.iter().all(|name| key.has(name)),
-        (Select::Except(left_out), Select::Except(not_sent)) => {
-            left_out.iter().all(|name| not_sent.contains(name))
-        }
-        _ => false,
     }
 }
 

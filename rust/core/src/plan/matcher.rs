@@ -380,10 +380,17 @@ fn holds(condition: &Condition, probe: &Probe<'_>) -> bool {
                 }),
             }
         }
-        Subject::Cookie(name) => judge(
+        Subject::Cookie(name) => match (
             &condition.test,
             crate::http::cookie::get(probe.headers, name),
-        ),
+        ) {
+            // Bytes that are no text are there, and equal to no text.
+            (Test::Present(wanted), value) => value.is_some() == *wanted,
+            (test, value) => judge(
+                test,
+                value.and_then(|value| std::str::from_utf8(value).ok()),
+            ),
+        },
         Subject::Query(name) => {
             let value = probe
                 .query

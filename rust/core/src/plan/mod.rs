@@ -7,6 +7,7 @@
 pub mod compile;
 pub mod lint;
 pub mod matcher;
+pub mod select;
 pub mod spec;
 pub mod table;
 
@@ -25,10 +26,11 @@ use ipnet::IpNet;
 
 pub use compile::compile;
 pub use matcher::{HostPattern, PathPattern, Router};
+pub use select::Select;
 
 use crate::{
     admit::Sanitiser,
-    cache::fill::Fill,
+    cache::{fill::Fill, vary::Reduced},
     experiment::Experiment,
     http::{framing::head::HeadLimits, via::Via},
     identity::jwt::JwtPolicy,
@@ -586,34 +588,25 @@ impl HeaderEdits {
     }
 }
 
-/// A choice among names. Header names are lower case; query and cookie names are case-sensitive.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Select {
-    #[default]
-    All,
-    None,
-    Only(Vec<Arc<str>>),
-    Except(Vec<Arc<str>>),
-}
-
-impl Select {
-    /// Whether `name` is chosen.
-    pub fn has(&self, name: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::None => false,
-            Self::Only(names) => names.iter().any(|n| &**n == name),
-            Self::Except(names) => !names.iter().any(|n| &**n == name),
-        }
-    }
-}
-
 /// What goes upstream, resolved: `auto` is worked out at compilation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardPolicy {
     pub query: Select,
     pub headers: Select,
     pub cookies: Select,
+    pub unkeyed: Unkeyed,
+    /// Something may go upstream that neither the key nor `Vary` tells apart, and that is not `unkeyed`: requests that
+    /// carry such a thing pass the cache.
+    pub strays: bool,
+}
+
+/// What goes upstream and is declared not to select responses. Names of query parameters and cookies may end in `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unkeyed {
+    pub fields: Vec<HeaderName>,
+    pub query: Vec<Arc<str>>,
+    pub cookies: Vec<Arc<str>>,
+    pub claims: Vec<Arc<str>>,
 }
 
 /// How responses are stored and reused, resolved. Durations in whole seconds.
@@ -637,11 +630,15 @@ pub struct CachePolicy {
     /// Refresh ahead of expiry, by chance: XFetch's beta.
     pub refresh_ahead: Option<f64>,
     pub key_query: Select,
+    /// The query is sorted by name, in the key and upstream.
+    pub sort_query: bool,
     pub key_headers: Vec<HeaderName>,
     /// `None`: cookies follow HTTP (they go upstream and only `Vary: Cookie` tells responses apart).
     pub key_cookies: Option<Select>,
     pub key_claims: Vec<Arc<str>>,
     pub accept_encoding: bool,
+    /// `Accept-Language` goes upstream, and counts where `Vary` names it, in one spelling of each meaning.
+    pub accept_language: bool,
     pub set_cookie: SetCookiePolicy,
     pub negative_ttl: Vec<(StatusCode, u32)>,
     pub request_directives: bool,
@@ -662,6 +659,16 @@ pub struct CachePolicy {
 /// In seconds.
 const DAY: u32 = 86_400;
 
+impl CachePolicy {
+    /// The request fields that go upstream reduced.
+    pub fn reduced(&self) -> Reduced {
+        Reduced {
+            encoding: self.accept_encoding,
+            language: self.accept_language,
+        }
+    }
+}
+
 impl Default for CachePolicy {
     /// `cache.STANDARD`: RFC 9111 to the letter; the whole URL is the key.
     fn default() -> Self {
@@ -679,10 +686,12 @@ impl Default for CachePolicy {
             stale_when_disconnected: DAY,
             refresh_ahead: None,
             key_query: Select::All,
+            sort_query: false,
             key_headers: Vec::new(),
             key_cookies: None,
             key_claims: Vec::new(),
             accept_encoding: false,
+            accept_language: false,
             set_cookie: SetCookiePolicy::Refuse,
             negative_ttl: Vec::new(),
             request_directives: true,
@@ -710,4 +719,6 @@ pub enum SetCookiePolicy {
     Refuse,
     /// Stored without the field.
     Strip,
+    /// Stored with the field, as RFC 9111 has it (§7.3 only warns).
+    Store,
 }

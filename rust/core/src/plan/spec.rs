@@ -272,4 +272,15 @@ pub struct ForwardSpec {
     pub query: Option<Select>,
     pub headers: Option<Select>,
     pub cookies: Option<Select>,
+    /// With the place of each.
+    pub unkeyed: Vec<(String, UnkeyedSpec)>,
+}
+
+/// One member of `forward.unkeyed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnkeyedSpec {
+    Field(HeaderName),
+    Query(String),
+    Cookie(String),
+    Claim(String),
 }

@@ -199,6 +199,12 @@ pub fn cache(policy: &CachePolicy) -> String {
     }
     for (word, holds) in [
         ("encoding in key", policy.accept_encoding),
+        ("query sorted", policy.sort_query),
+        ("languages normalised", policy.accept_language),
+        (
+            "stores Set-Cookie",
+            policy.set_cookie == SetCookiePolicy::Store,
+        ),
         (
             "strips Set-Cookie",
             policy.set_cookie == SetCookiePolicy::Strip,

@@ -5,6 +5,7 @@ use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
 use edgerouter_core::{
     admit::{self, Refusal},
     cache::{
+        agreement::Sees,
         hooked::Written,
         key::Base,
         storable::{Authorization, NotStored},
@@ -328,6 +329,7 @@ impl Exchange {
             || route.key_tag.is_some()
             || !matches!(route.cache.key_cookies, None | Some(Select::None))
             || !self.hooked.is_empty()
+            || self.claims.is_some()
             || !route.hooks.origin_request.is_empty()
             || !route.hooks.origin_response.is_empty()
     }
@@ -335,6 +337,22 @@ impl Exchange {
     /// Why no response to this request may be stored, whatever it says.
     pub fn forbidden(&self) -> Option<NotStored> {
         self.written.as_ref()?.forbids()
+    }
+
+    /// Everything that the key sees of this request.
+    pub fn sees<'a>(&'a self, route: &'a Route) -> Sees<'a> {
+        Sees {
+            route,
+            hooked: &self.hooked,
+        }
+    }
+
+    /// Whether nothing goes upstream that would make the request pass the cache.
+    pub fn agrees(&self, route: &Route) -> bool {
+        let stray = self
+            .sees(route)
+            .stray(&self.head.headers, self.head.uri.query());
+        stray.is_none()
     }
 
     /// Names and variants of the route's experiments.
@@ -466,7 +484,11 @@ impl Exchange {
     fn edge_set(&self, route: &Route) -> SmallVec<[(HeaderName, HeaderValue); 4]> {
         let mut fields = SmallVec::new();
         if let Some(claims) = &self.claims {
-            fields.extend(claims.forward().iter().cloned());
+            let storable = super::cached::cacheable(&self.head.method, route);
+            let sees = self.sees(route);
+            let told = claims.forward().iter();
+            let told = told.filter(|one| !storable || sees.may_tell(one));
+            fields.extend(told.map(|one| (one.field.clone(), one.value.clone())));
         }
         for chosen in &self.chosen {
             if let Some(experiment) = route.experiments.get(chosen.experiment) {
@@ -487,13 +509,14 @@ impl Exchange {
         let Some(query) = self.head.uri.query() else {
             return own();
         };
-        if route.forward.query == Select::All {
+        let sorted = route.cache.enabled && route.cache.sort_query;
+        if route.forward.query == Select::All && !sorted {
             return own();
         }
         let mut target = self.head.uri.path().as_bytes().to_vec();
         target.push(b'?');
         let before = target.len();
-        uri::select_query(query, &route.forward.query, &mut target);
+        uri::select_query(query, &route.forward.query, sorted, &mut target);
         if target.len() == before {
             target.pop();
         }

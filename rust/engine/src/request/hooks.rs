@@ -119,7 +119,7 @@ impl Exchange {
         let mut headers = headers.clone();
         if route.cache.enabled {
             // What is stored depends on no other cookies than those that go upstream.
-            forward::cookies(&mut headers, &route.forward);
+            forward::cookies(&mut headers, route);
         }
         let head = self.request_head(route, headers);
         Some(Rc::new(HookContext {

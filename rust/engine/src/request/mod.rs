@@ -123,7 +123,7 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
             x.rewrite(route)?;
             // What a body asks for is not in the key.
             let plain = !x.wants_upgrade && !x.has_body;
-            if cached::cacheable(&x.head.method, route) && plain {
+            if cached::cacheable(&x.head.method, route) && plain && x.agrees(route) {
                 // 8 key, 9 look up
                 match cached::look_up(x, route).await {
                     Found::Answer(response) => {

@@ -1,6 +1,7 @@
 //! The fetch of a request, and the pages that may stand in for its answer: error pages and the single-page fall-back.
 
 use edgerouter_core::{
+    cache::agreement::Stray,
     http::structured::Forward,
     origin::attempts::is_idempotent,
     plan::{Route, Target},
@@ -40,8 +41,10 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
         (Forward::Bypass, "disabled")
     } else if x.wants_upgrade {
         (Forward::Bypass, "upgrade")
-    } else if !by_method {
+    } else if !by_method && x.has_body {
         (Forward::Bypass, "request-body")
+    } else if !by_method {
+        (Forward::Bypass, Stray::REASON)
     } else {
         (Forward::Method, "method")
     };
@@ -185,7 +188,7 @@ pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<Ed
         x.head.headers.remove(conditional);
     }
     x.note.written = false;
-    let fetched = if cached::cacheable(&x.head.method, route) {
+    let fetched = if cached::cacheable(&x.head.method, route) && x.agrees(route) {
         match cached::look_up(x, route).await {
             Found::Answer(page) => Ok(page),
             Found::Missing(missing) => cached::fetch(x, route, missing, RequestBody::Empty).await,

@@ -100,7 +100,7 @@ pub struct Variants {
 impl Variants {
     /// Extends the key of a URL and its dimensions to that of the variant which a request selects. `reduced` as for
     /// [`vary::secondary`].
-    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap, reduced: bool) {
+    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap, reduced: vary::Reduced) {
         key.push(0);
         key.extend_from_slice(&self.nonce.to_le_bytes());
         vary::secondary(key, &self.names, request, reduced);
@@ -112,13 +112,13 @@ impl Variants {
 #[derive(Debug)]
 pub struct Descent<'a> {
     request: &'a HeaderMap,
-    reduced: bool,
+    reduced: vary::Reduced,
     hops: u8,
 }
 
 impl<'a> Descent<'a> {
     /// `reduced` as for [`vary::secondary`].
-    pub fn new(has_dimensions: bool, request: &'a HeaderMap, reduced: bool) -> Self {
+    pub fn new(has_dimensions: bool, request: &'a HeaderMap, reduced: vary::Reduced) -> Self {
         Self {
             request,
             reduced,

@@ -230,9 +230,11 @@ pub fn url_hashes(scopes: &[Scope], plan: &Plan) -> Vec<u64> {
             let mut selected = Vec::new();
             let selected = match query {
                 Some(query) => {
-                    uri::select_query(query, &route.cache.key_query, &mut selected);
+                    let cache = &route.cache;
+                    uri::select_query(query, &cache.key_query, cache.sort_query, &mut selected);
                     std::str::from_utf8(&selected).ok().filter(|selected| {
-                        !selected.is_empty() || route.cache.key_query == crate::plan::Select::All
+                        !selected.is_empty()
+                            || (cache.key_query == crate::plan::Select::All && !cache.sort_query)
                     })
                 }
                 None => None,

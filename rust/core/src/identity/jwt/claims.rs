@@ -15,7 +15,16 @@ pub struct Claims {
     spans: Box<[Span]>,
     expires: Option<u64>,
     not_before: Option<u64>,
-    forward: Box<[(HeaderName, HeaderValue)]>,
+    forward: Box<[Forwarded]>,
+}
+
+/// A request field that tells the origin of a claim.
+#[derive(Debug, Clone)]
+pub struct Forwarded {
+    /// Where the value is from: `sub` where that stands in for `userId`.
+    pub claim: Arc<str>,
+    pub field: HeaderName,
+    pub value: HeaderValue,
 }
 
 /// Where in `texts` a name starts, where it ends and its value starts, and where the value ends.
@@ -66,11 +75,17 @@ impl Claims {
                 // Issuers that have no `userId` name the user in `sub` (RFC 7519 §4.1.2). A `userId` that is there
                 // but has no text form is not replaced: that could make one user another.
                 let stands_in = &**claim == "userId" && member(members, claim).is_none();
-                let value = claims.claim(if stands_in { "sub" } else { claim })?;
-                Some((
-                    header.clone(),
-                    HeaderValue::from_bytes(value.as_bytes()).ok()?,
-                ))
+                let claim = if stands_in {
+                    "sub".into()
+                } else {
+                    Arc::clone(claim)
+                };
+                let value = claims.claim(&claim)?;
+                Some(Forwarded {
+                    field: header.clone(),
+                    value: HeaderValue::from_bytes(value.as_bytes()).ok()?,
+                    claim,
+                })
             })
             .collect();
         claims
@@ -116,13 +131,13 @@ impl Claims {
     }
 
     /// Fields to set on the request to the origin, by the policy's `forward` map.
-    pub fn forward(&self) -> &[(HeaderName, HeaderValue)] {
+    pub fn forward(&self) -> &[Forwarded] {
         &self.forward
     }
 
     /// Bytes that these claims hold, about: what a bounded memory of them counts.
     pub fn bytes(&self) -> usize {
-        let forward: usize = self.forward.iter().map(|(_, value)| 64 + value.len()).sum();
+        let forward: usize = self.forward.iter().map(|one| 96 + one.value.len()).sum();
         size_of::<Self>() + self.json.len() + self.texts.len() + size_of_val(&*self.spans) + forward
     }
 }

@@ -37,6 +37,11 @@ fn malformed<'a>(reason: &'static str) -> Extracted<'a> {
     Extracted::Malformed(TokenError::Request(reason))
 }
 
+/// Credentials where a token belongs, that are none.
+const NO_TOKEN: Extracted<'static> = Extracted::Malformed(TokenError::Malformed(
+    "it has other characters than a token may have",
+));
+
 /// `Bearer 1*SP b64token` (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1).
 fn bearer(field: &HeaderValue) -> Extracted<'_> {
     const SCHEME: &[u8] = b"Bearer";
@@ -53,9 +58,7 @@ fn bearer(field: &HeaderValue) -> Extracted<'_> {
     // The grammar of verification is narrower; this much is what makes it one token.
     match std::str::from_utf8(token) {
         Ok(token) if token.bytes().all(is_token68) => Extracted::Token(token),
-        _ => Extracted::Malformed(TokenError::Malformed(
-            "it has other characters than a token may have",
-        )),
+        _ => NO_TOKEN,
     }
 }
 
@@ -67,7 +70,7 @@ fn is_token68(byte: u8) -> bool {
 /// (RFC 6265 §8.6), and nothing says which came first.
 fn from_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Extracted<'a> {
     let mut found = None;
-    for (_, value) in cookie::pairs(headers).filter(|(other, _)| *other == name) {
+    for (_, value) in cookie::pairs(headers).filter(|(other, _)| *other == name.as_bytes()) {
         match found {
             Some(first) if first != value => {
                 return malformed("two different cookies of the token's name");
@@ -77,8 +80,8 @@ fn from_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Extracted<'a> {
     }
     // Applications clear a cookie by emptying it.
     match found {
-        None | Some("") => Extracted::Absent,
-        Some(token) => Extracted::Token(token),
+        None | Some(b"") => Extracted::Absent,
+        Some(token) => std::str::from_utf8(token).map_or(NO_TOKEN, Extracted::Token),
     }
 }
 

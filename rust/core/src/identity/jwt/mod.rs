@@ -15,7 +15,7 @@ mod policy;
 mod verify;
 
 pub use algorithm::Algorithm;
-pub use claims::Claims;
+pub use claims::{Claims, Forwarded};
 pub use error::{KeyId, TokenError};
 pub use extract::{Extracted, challenge, extract};
 pub use key::Key;

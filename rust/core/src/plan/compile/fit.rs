@@ -4,7 +4,7 @@ use http::{Method, uri::PathAndQuery};
 
 use crate::plan::{
     Preflight, Select,
-    spec::{Problems, RouteSpec, TargetSpec, join},
+    spec::{ForwardSpec, Problems, RouteSpec, TargetSpec, UnkeyedSpec, join},
 };
 
 /// What only an origin's answer can have, on a route that asks none.
@@ -80,6 +80,11 @@ pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) 
         );
     }
     let Some(forward) = &spec.forward else { return };
+    for (place, unkeyed) in &forward.unkeyed {
+        if let Some(message) = no_unkeyed(spec, forward, unkeyed) {
+            problems.add(place, None, message);
+        }
+    }
     if let Some(Select::None) = &forward.query
         && matches!(&spec.cache.key_query, Select::Only(_))
     {
@@ -102,6 +107,56 @@ pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) 
                 "is part of the key (cache.headers) but withheld from the origin: responses could not depend on it",
             );
         }
+    }
+}
+
+/// Why a declaration that something does not select responses would do nothing, or contradict another.
+fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) -> Option<String> {
+    let cache = &spec.cache;
+    if !cache.enabled {
+        return Some("is for routes that store responses: this one's cache is off".to_owned());
+    }
+    let keyed = |part: &str| {
+        Some(format!(
+            "is in the key already, by cache.{part}: drop one of the two"
+        ))
+    };
+    let withheld = |part: &str| {
+        Some(format!(
+            "does not go to the origin, by forward.{part}: drop one of the two"
+        ))
+    };
+    match unkeyed {
+        UnkeyedSpec::Field(name) if *name == http::header::COOKIE => Some(
+            "would give one visitor's page to all: declare cookies by name, as \"cookie:NAME\""
+                .to_owned(),
+        ),
+        UnkeyedSpec::Field(name) if cache.key_headers.contains(name) => keyed("headers"),
+        UnkeyedSpec::Field(name)
+            if (forward.headers.as_ref()).is_some_and(|sent| !sent.has(name.as_str())) =>
+        {
+            withheld("headers")
+        }
+        UnkeyedSpec::Field(_) => None,
+        UnkeyedSpec::Query(name) if cache.key_query.has(name) => keyed("query"),
+        UnkeyedSpec::Query(name) => (forward.query.as_ref())
+            .is_some_and(|sent| !sent.has(name))
+            .then(|| withheld("query"))?,
+        UnkeyedSpec::Cookie(name) => match &cache.key_cookies {
+            None => Some(
+                "cookies follow HTTP here and are in no key: choose some in cache.cookies first"
+                    .to_owned(),
+            ),
+            Some(key) if key.has(name) => keyed("cookies"),
+            Some(_) => (forward.cookies.as_ref())
+                .is_some_and(|sent| !sent.has(name))
+                .then(|| withheld("cookies"))?,
+        },
+        UnkeyedSpec::Claim(name) if cache.key_claims.iter().any(|claim| **claim == **name) => {
+            keyed("claims")
+        }
+        UnkeyedSpec::Claim(_) => (!spec.has_auth)
+            .then(|| "needs auth on this route: without a token there are no claims".to_owned()),
     }
 }
 

@@ -13,12 +13,14 @@ use super::{
 };
 use crate::{
     experiment::Experiment,
+    forward::REWRITING,
     identity::jwt::JwtPolicy,
     plan::{
         CachePolicy, FixedResponse, ForwardPolicy, Hooks, HostPattern, PathPattern, Route, RouteId,
-        Select, Target,
+        Select, Target, Unkeyed,
         spec::{
             ExperimentBy, ExperimentSpec, ForwardSpec, Problems, RouteSpec, SubProblem, TargetSpec,
+            UnkeyedSpec,
         },
     },
 };
@@ -190,23 +192,50 @@ fn places(
     }
 }
 
-/// What goes upstream. Unsaid: what may change the response is what tells responses apart, and nothing more; without a
-/// cache, everything.
+/// What goes upstream. Unsaid: what may change the response is what tells responses apart, and what is declared not to;
+/// without a cache, everything.
 fn forward(spec: Option<ForwardSpec>, cache: &CachePolicy) -> ForwardPolicy {
     let spec = spec.unwrap_or_default();
-    let (query, cookies) = if cache.enabled {
-        (
-            cache.key_query.clone(),
-            cache.key_cookies.clone().unwrap_or(Select::All),
-        )
-    } else {
-        (Select::All, Select::All)
-    };
-    ForwardPolicy {
-        query: spec.query.unwrap_or(query),
-        headers: spec.headers.unwrap_or(Select::All),
-        cookies: spec.cookies.unwrap_or(cookies),
+    let (has_query, has_cookies) = (spec.query.is_some(), spec.cookies.is_some());
+    let mut unkeyed = Unkeyed::default();
+    for (_, one) in spec.unkeyed {
+        match one {
+            UnkeyedSpec::Field(name) => unkeyed.fields.push(name),
+            UnkeyedSpec::Query(name) => unkeyed.query.push(name.into()),
+            UnkeyedSpec::Cookie(name) => unkeyed.cookies.push(name.into()),
+            UnkeyedSpec::Claim(name) => unkeyed.claims.push(name.into()),
+        }
     }
+    // May go upstream with a request whose response may be stored.
+    let query = cache.key_query.with(&unkeyed.query);
+    let cookies = match &cache.key_cookies {
+        None => Select::All,
+        Some(key) => key.with(&unkeyed.cookies),
+    };
+    let mut policy = ForwardPolicy {
+        query: spec.query.unwrap_or(Select::All),
+        headers: spec.headers.unwrap_or(Select::All),
+        cookies: spec.cookies.unwrap_or(Select::All),
+        unkeyed,
+        strays: false,
+    };
+    if !cache.enabled {
+        return policy;
+    }
+    if !has_query {
+        policy.query = query.clone();
+    }
+    if !has_cookies {
+        policy.cookies = cookies.clone();
+    }
+    policy.strays = !query.covers(&policy.query)
+        || !cookies.covers(&policy.cookies)
+        || REWRITING.iter().any(|name| {
+            matches!(&policy.headers, Select::Only(names) if names.iter().any(|one| **one == *name.as_str()))
+                && !cache.key_headers.contains(name)
+                && !policy.unkeyed.fields.contains(name)
+        });
+    policy
 }
 
 fn experiments(

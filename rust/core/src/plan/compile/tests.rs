@@ -226,7 +226,9 @@ fn the_smallest_plan_has_the_documented_defaults() {
         ForwardPolicy {
             query: Select::All,
             headers: Select::All,
-            cookies: Select::All
+            cookies: Select::All,
+            unkeyed: Default::default(),
+            strays: false,
         }
     );
     assert!(route.key_tag.is_none() && route.hosts.is_empty() && route.methods.is_empty());
@@ -258,7 +260,9 @@ fn forwarding_unsaid_follows_the_key() {
             ForwardPolicy {
                 query,
                 headers: Select::All,
-                cookies
+                cookies,
+                unkeyed: Default::default(),
+                strays: false,
             },
             "{cache}"
         );

@@ -25,6 +25,9 @@ const CONNECTION: [&str; 10] = [
 ];
 
 pub(super) fn header_name(path: &str, text: &str, problems: &mut Problems) -> Option<HeaderName> {
+    if !unstarred(path, text, problems) {
+        return None;
+    }
     match HeaderName::from_bytes(text.as_bytes()) {
         Ok(name) => Some(name),
         Err(_) => {
@@ -197,6 +200,30 @@ fn status_code(
     status
 }
 
+/// Whether a name is meant as it is.
+pub(super) fn unstarred(path: &str, text: &str, problems: &mut Problems) -> bool {
+    if text.contains('*') {
+        let message = "has a *, which stands for more names only at the end of those of query parameters and cookies";
+        problems.add(path, Some(format!("{text:?}")), message);
+        return false;
+    }
+    true
+}
+
+/// Whether a name of query parameters or cookies is one; a `*` at its end stands for any rest.
+pub(super) fn starred(path: &str, text: &str, problems: &mut Problems) -> bool {
+    let message = match text.strip_suffix('*').unwrap_or(text) {
+        "" if text.is_empty() => "must not be empty",
+        "" => "stands for every name: write \"all\" or \"none\"",
+        start if start.contains('*') => {
+            "has a * before its end: it stands for more names only at the end"
+        }
+        _ => return true,
+    };
+    problems.add(path, Some(format!("{text:?}")), message);
+    false
+}
+
 /// `SELECT`. `lower`: the names are field names.
 pub(super) fn select(
     fields: &mut Fields<'_>,
@@ -241,11 +268,9 @@ pub(super) fn select_of(
     let items = inner.list_of(word, list, problems);
     let mut names = Vec::new();
     for (path, text) in inner.only_texts(items, problems) {
-        if text.is_empty() {
-            problems.add(path, None, "must not be empty");
-        } else if lower {
+        if lower {
             names.extend(header_name(&path, text, problems).map(|name| name.as_str().into()));
-        } else {
+        } else if starred(&path, text, problems) {
             names.push(text.into());
         }
     }

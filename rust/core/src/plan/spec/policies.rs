@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use super::{
     ExperimentBy, ExperimentMode, ExperimentSpec, JwtKeysSpec, JwtSpec, Secret,
-    headers::{header_name, select, select_of, status_key},
+    headers::{header_name, select, select_of, status_key, unstarred},
     reader::{Fields, Problems, shown},
 };
 use crate::{
     cache::fill::Fill,
-    plan::{CachePolicy, SetCookiePolicy},
+    plan::{CachePolicy, Select, SetCookiePolicy},
 };
 
 pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> CachePolicy {
@@ -36,6 +36,11 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
     let refresh_ahead = fields.flag("refresh_ahead", false, problems);
     let beta = fields.number("refresh_beta", 1.0, 0.0, 1_000.0, problems);
     let key_query = select(&mut fields, "query", standard.key_query, false, problems);
+    let listed = matches!(key_query, Select::Only(_) | Select::Except(_));
+    let sort_query = match fields.some("sort_query") {
+        None => listed,
+        Some(_) => fields.flag("sort_query", listed, problems),
+    };
     let key_headers = names(&mut fields, "headers", Vec::new(), problems);
     let key_cookies = match fields.some("cookies") {
         None => None,
@@ -44,13 +49,25 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
     let key_claims = fields
         .texts("claims", problems)
         .into_iter()
+        .filter(|(path, claim)| unstarred(path, claim, problems))
         .map(|(_, claim)| claim.into())
         .collect();
     let accept_encoding = fields.flag("accept_encoding", standard.accept_encoding, problems);
     let choices = [
         ("refuse", SetCookiePolicy::Refuse),
         ("strip", SetCookiePolicy::Strip),
+        ("store", SetCookiePolicy::Store),
     ];
+    let mut accept_language = false;
+    for (path, text) in fields.texts("normalise", problems) {
+        if text.eq_ignore_ascii_case("accept-language") {
+            accept_language = true;
+        } else {
+            let message =
+                "must be \"accept-language\"; Accept-Encoding is normalised by accept_encoding";
+            problems.add(path, Some(format!("{text:?}")), message);
+        }
+    }
     let set_cookie = fields.choice("set_cookie", &choices, standard.set_cookie, problems);
     let mut negative_ttl = Vec::new();
     for (path, key, value) in fields.map("negative_ttl", problems) {
@@ -120,10 +137,12 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         stale_when_disconnected,
         refresh_ahead: refresh_ahead.then_some(beta),
         key_query,
+        sort_query,
         key_headers,
         key_cookies,
         key_claims,
         accept_encoding,
+        accept_language,
         set_cookie,
         negative_ttl,
         request_directives,

@@ -4,8 +4,8 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{
-    ForwardSpec, RouteSpec, TargetSpec,
-    headers::{edits, header_map, header_name, select_of, status, status_key},
+    ForwardSpec, RouteSpec, TargetSpec, UnkeyedSpec,
+    headers::{edits, header_map, header_name, select_of, starred, status, status_key},
     latency,
     policies::{cache, experiment, jwt},
     reader::{Fields, Problems, shown},
@@ -372,10 +372,37 @@ fn forward(value: &Value, path: String, problems: &mut Problems) -> Option<Forwa
     let query = choice(&mut fields, "query", false);
     let headers = choice(&mut fields, "headers", true);
     let cookies = choice(&mut fields, "cookies", false);
+    let unkeyed = fields
+        .texts("unkeyed", problems)
+        .into_iter()
+        .filter_map(|(path, text)| {
+            let spec = unkeyed(&path, text, problems)?;
+            Some((path, spec))
+        })
+        .collect();
     fields.end(problems);
     Some(ForwardSpec {
         query,
         headers,
         cookies,
+        unkeyed,
     })
+}
+
+/// `NAME` of a field, `query:NAME`, `cookie:NAME` or `claim:NAME`.
+fn unkeyed(path: &str, text: &str, problems: &mut Problems) -> Option<UnkeyedSpec> {
+    let Some((kind, name)) = text.split_once(':') else {
+        return header_name(path, text, problems).map(UnkeyedSpec::Field);
+    };
+    match kind {
+        "query" => starred(path, name, problems).then(|| UnkeyedSpec::Query(name.to_owned())),
+        "cookie" => starred(path, name, problems).then(|| UnkeyedSpec::Cookie(name.to_owned())),
+        "claim" if !name.is_empty() => Some(UnkeyedSpec::Claim(name.to_owned())),
+        _ => {
+            let message =
+                "must be the name of a field, \"query:NAME\", \"cookie:NAME\" or \"claim:NAME\"";
+            problems.add(path, Some(format!("{text:?}")), message);
+            None
+        }
+    }
 }

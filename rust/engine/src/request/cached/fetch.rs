@@ -70,10 +70,12 @@ pub(super) enum Flown {
 pub(super) struct Question {
     pub url_key: Vec<u8>,
     pub dimensions: Vec<u8>,
+    /// Fields that viewer hooks changed: the key sees them.
+    pub hooked: Vec<HeaderName>,
     pub request: HeaderMap,
     pub method: Method,
     /// As for `vary::secondary`.
-    pub reduced: bool,
+    pub reduced: vary::Reduced,
     pub directives: RequestDirectives,
     pub authorization: Authorization,
     /// Why nothing may be stored, whatever the answer says.
@@ -411,7 +413,7 @@ async fn follow(
     x.now = x.worker.clock.unix_now();
     match landed {
         Landing::Arriving(arriving) => {
-            let reduced = route.cache.accept_encoding;
+            let reduced = route.cache.reduced();
             let mut secondary = Vec::new();
             vary::secondary(&mut secondary, &arriving.vary, &x.head.headers, reduced);
             if *secondary != *arriving.secondary {
@@ -545,7 +547,7 @@ fn selected(x: &Exchange, route: &Route, missing: &Missing) -> Option<Arc<Entry>
     let url = missing.url_key.len();
     let mut key = missing.url_key.clone();
     key.extend_from_slice(&missing.dimensions);
-    let reduced = route.cache.accept_encoding;
+    let reduced = route.cache.reduced();
     let mut descent = Descent::new(key.len() > url, &x.head.headers, reduced);
     let mut entry = store.peek(key::parent(&key, url))?;
     while descent.descend(entry.view(), &mut key) {
@@ -628,9 +630,10 @@ fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
     Question {
         url_key: missing.url_key.clone(),
         dimensions: missing.dimensions.clone(),
+        hooked: x.hooked.clone(),
         request: x.head.headers.clone(),
         method: x.head.method.clone(),
-        reduced: route.cache.accept_encoding,
+        reduced: route.cache.reduced(),
         directives: directives(x, route),
         authorization: x.authorization(route),
         forbidden: x.forbidden(),

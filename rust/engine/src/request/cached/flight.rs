@@ -8,6 +8,7 @@ use std::{
 
 use edgerouter_core::{
     cache::{
+        agreement::Sees,
         decide::{self, Allowance, Failure},
         freshness::{self, Freshness},
         refresh_ahead,
@@ -402,7 +403,11 @@ pub(super) fn judge(
     }
     let mut names = match vary::of(&received.headers) {
         Vary::None => SmallVec::new(),
-        Vary::Names(names) => names,
+        Vary::Names(mut names) => {
+            let hooked = &question.hooked;
+            Sees { route, hooked }.selecting(&mut names);
+            names
+        }
         Vary::Star => return Departed::Own(received, NotStored::VaryStar),
     };
     received.hooked.join(&mut names);
@@ -424,6 +429,7 @@ pub(super) fn judge(
         };
         return slice_up(
             worker,
+            route,
             question,
             received,
             &directives,
@@ -444,7 +450,7 @@ pub(super) fn judge(
         set_aside,
         aside,
         upstream_status,
-    } = for_storing(&mut received.headers, &directives);
+    } = for_storing(&mut received.headers, &directives, &route.cache);
     let arriving = Arc::new(ArrivingResponse {
         status: received.status,
         headers,
@@ -509,6 +515,7 @@ struct Cutting {
 #[allow(clippy::too_many_arguments)] // one caller, which has them at hand
 fn slice_up(
     worker: &Rc<Worker>,
+    route: &Route,
     question: &Question,
     mut received: Received,
     directives: &ResponseDirectives,
@@ -526,7 +533,7 @@ fn slice_up(
         set_aside,
         aside,
         upstream_status,
-    } = for_storing(&mut received.headers, directives);
+    } = for_storing(&mut received.headers, directives, &route.cache);
     let validator = strong_validator(&headers).cloned();
     let object = Object {
         status: received.status,

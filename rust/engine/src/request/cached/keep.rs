@@ -19,7 +19,7 @@ use edgerouter_core::{
         cache_control::{RequestDirectives, ResponseDirectives},
         date,
     },
-    plan::{Route, SetCookiePolicy},
+    plan::{CachePolicy, Route, SetCookiePolicy},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
@@ -56,8 +56,12 @@ pub(super) struct ForStoring {
     pub upstream_status: Option<HeaderValue>,
 }
 
-/// Takes a header section as it is stored: without `Set-Cookie` and what is set aside.
-pub(super) fn for_storing(headers: &mut HeaderMap, directives: &ResponseDirectives) -> ForStoring {
+/// Takes a header section as it is stored: without what is set aside, and without `Set-Cookie` unless the policy keeps it.
+pub(super) fn for_storing(
+    headers: &mut HeaderMap,
+    directives: &ResponseDirectives,
+    policy: &CachePolicy,
+) -> ForStoring {
     let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
     let mut aside = HeaderMap::new();
     for name in &set_aside {
@@ -69,11 +73,10 @@ pub(super) fn for_storing(headers: &mut HeaderMap, directives: &ResponseDirectiv
         }
         headers.remove(name);
     }
-    for name in [
-        header::SET_COOKIE,
-        PROXY_AUTHENTICATION_INFO,
-        header::PROXY_AUTHORIZATION,
-    ] {
+    if policy.set_cookie != SetCookiePolicy::Store {
+        headers.remove(header::SET_COOKIE);
+    }
+    for name in [PROXY_AUTHENTICATION_INFO, header::PROXY_AUTHORIZATION] {
         headers.remove(name);
     }
     let upstream_status = joined(headers, CACHE_STATUS);
@@ -213,7 +216,11 @@ pub(super) fn keep(
     key.extend_from_slice(&question.dimensions);
     if !question.dimensions.is_empty() {
         let parent = key::parent(&key, question.url_key.len()).to_vec();
-        lead(worker, question, &parent, &[], &birth).select(&mut key, &question.request, false);
+        lead(worker, question, &parent, &[], &birth).select(
+            &mut key,
+            &question.request,
+            question.reduced,
+        );
     }
     if !names.is_empty() {
         let parent = key.clone();
@@ -387,7 +394,9 @@ pub(super) fn freshen(
     );
     // A cookie of the 304 is for the client that asked, and not kept: the policy was asked about cookies when the
     // response was stored.
-    headers.remove(header::SET_COOKIE);
+    if route.cache.set_cookie != SetCookiePolicy::Store {
+        headers.remove(header::SET_COOKIE);
+    }
     let storable = storable::storable(&StoreInput {
         method: &Method::GET,
         request: &question.request,
@@ -404,7 +413,7 @@ pub(super) fn freshen(
         set_aside,
         mut aside,
         ..
-    } = for_storing(&mut headers, &directives);
+    } = for_storing(&mut headers, &directives, &route.cache);
     if route.cache.set_cookie == SetCookiePolicy::Refuse {
         for cookie in received.headers.get_all(header::SET_COOKIE) {
             aside.append(header::SET_COOKIE, cookie.clone());

@@ -86,7 +86,7 @@ pub(super) fn look_up_with(
     let mut unshared = false;
     let mut found = None;
     let store = &worker.shared.store;
-    let mut descent = Descent::new(has_dimensions, &x.head.headers, route.cache.accept_encoding);
+    let mut descent = Descent::new(has_dimensions, &x.head.headers, route.cache.reduced());
     let mut next = find(store, loaded, key::parent(&scratch, url_length))?;
     let mut above: Option<Arc<Entry>> = None;
     while let Some(entry) = next {
@@ -366,7 +366,7 @@ pub(super) fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) {
         policy: &route.cache,
         variants: &variants,
         claims: &claims,
-        edge_set: &[],
+        edge_set: &x.sees(route).identity(x.claims.as_deref()),
         hooked: &x.hooked,
         tag: tag.as_deref(),
     };

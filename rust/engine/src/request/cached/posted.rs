@@ -43,6 +43,8 @@ pub fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
         _ => true,
     };
     small
+        && x.sees(route)
+            .posted(&x.head.headers, x.head.uri.query(), x.claims.as_deref())
         && validate::represents_target(
             x.base(),
             (path, query),
@@ -70,9 +72,10 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
     let question = Question {
         url_key,
         dimensions: extra,
+        hooked: x.hooked.clone(),
         request: x.head.headers.clone(),
         method: Method::GET,
-        reduced: route.cache.accept_encoding,
+        reduced: route.cache.reduced(),
         directives: if route.cache.request_directives {
             RequestDirectives::parse(&x.head.headers)
         } else {

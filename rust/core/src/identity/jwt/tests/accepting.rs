@@ -205,8 +205,9 @@ fn claims_become_fields() {
         let fields: Vec<String> = found
             .forward()
             .iter()
-            .map(|(name, value)| {
-                format!("{name}: {}", std::str::from_utf8(value.as_bytes()).unwrap())
+            .map(|one| {
+                let value = std::str::from_utf8(one.value.as_bytes()).unwrap();
+                format!("{}: {value}", one.field)
             })
             .collect();
         assert_eq!(fields.join(", "), want, "{claims}");
