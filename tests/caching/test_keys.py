@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from edgerouter import Edge
+from edgerouter import CachePolicy, Edge
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen
@@ -133,3 +133,16 @@ def test_an_unsafe_request_ends_what_is_stored_for_its_own_origin_only(served: R
     httpx.post(served.url + "/w", headers={"Host": "h:8080"})
     assert not hit(get(served, "/w", "h:8080"))
     assert hit(get(served, "/w", "h")) and hit(get(served, "/w", "h", "https"))
+
+
+def test_a_field_that_connection_names_is_in_no_key_as_it_does_not_go_on(origin: Origin) -> None:
+    origin.default = lambda seen: Reply(200, {**LIFE, "Vary": "X-Vary"}, f"{seen.get('x-plan')} {seen.get('x-vary')}")
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy(headers=["x-plan"]))
+    fields = {"x-plan": "gold", "x-vary": "1"}
+    with running(edge) as served:
+        hidden = httpx.get(f"{served.url}/page", headers={**fields, "connection": "x-plan, X-Vary, keep-alive"})
+        assert hidden.text == "None None"
+        assert httpx.get(f"{served.url}/page", headers=fields).text == "gold 1"
+        assert httpx.get(f"{served.url}/page").text == "None None"
+    assert origin.count() == 2

@@ -18,6 +18,38 @@ const HOP_BY_HOP: [&str; 8] = [
     "proxy-authenticate",
 ];
 
+/// Removes the fields that `Connection` names, before anything reads them: they do not go on (RFC 9110 §7.6.1), so a key, a
+/// hook or `Vary` that saw them would store one client's response under another's field. The fields that frame the message
+/// or lead to a tunnel stay until it does.
+pub(super) fn strip_named(headers: &mut HeaderMap) {
+    let plain = |line: &HeaderValue| {
+        let line = line.as_bytes();
+        line.eq_ignore_ascii_case(b"keep-alive") || line.eq_ignore_ascii_case(b"close")
+    };
+    if headers.get_all(header::CONNECTION).iter().all(plain) {
+        return;
+    }
+    const STAY: [&str; 7] = [
+        "connection",
+        "content-length",
+        "host",
+        "http2-settings",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let named: SmallVec<[HeaderName; 4]> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| list(line.as_bytes()))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter(|name| !STAY.contains(&name.as_str()))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
 /// Removes hop-by-hop fields (RFC 9110 §7.6.1): the well-known ones and those that `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {

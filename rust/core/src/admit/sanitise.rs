@@ -131,8 +131,9 @@ impl Sanitiser<'_> {
             })
     }
 
-    /// Takes off all that `forbids` names.
+    /// Takes off all that `forbids` names, and what does not go on.
     pub fn clean(&self, headers: &mut HeaderMap) {
+        super::fields::strip_named(headers);
         let mut forged: SmallVec<[HeaderName; 4]> = SmallVec::new();
         for name in headers.keys() {
             if self.forbids(name.as_str()) {
