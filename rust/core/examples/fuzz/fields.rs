@@ -267,7 +267,7 @@ pub fn uri(data: &[u8]) {
     // Every pair is chosen by exactly one of a policy and its opposite.
     let select = |select: Select| {
         let mut out = Vec::new();
-        uris::select_query(query, &select, data.len() % 2 == 0, &mut out);
+        uris::select_query(query, &select, data.len().is_multiple_of(2), &mut out);
         String::from_utf8(out).unwrap()
     };
     let only = select(Select::Only(vec![name.into()]));
