@@ -6,6 +6,7 @@ nothing here holds state or does I/O when imported. Decisions live in the Rust c
 """
 
 from edgerouter import cache
+from edgerouter.access_log import AccessLog
 from edgerouter.cache import CachePolicy, all_except, only
 from edgerouter.edge import Edge
 from edgerouter.errors import (
@@ -44,6 +45,7 @@ from edgerouter.storage import DiskCache
 
 __all__ = [
     "Abort",
+    "AccessLog",
     "AsyncContext",
     "BindingError",
     "BodyError",

@@ -3,7 +3,7 @@
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from logging import Logger
-from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import disjoint_base
 
@@ -60,6 +60,7 @@ class Lint(TypedDict):
     rule: str
     message: str
     remedy: str
+    place: NotRequired[str]
 
 @type_check_only
 class _CacheControl(TypedDict):
@@ -145,6 +146,12 @@ class Engine:
     def admin_address(self) -> str | None: ...
     def metrics(self) -> str:
         """Prometheus text."""
+    def access_log(
+        self, path: str | None, form: Literal["combined", "json", "short"], *, colours: bool = False
+    ) -> None:
+        """Writes a line for each request to a file, or to standard output; before ``start``."""
+    def reopen_logs(self) -> None:
+        """Opens log files again by their names."""
     def watch_signals(self) -> SignalWatch:
         """Watches for signals to stop while Python is busy; for ``signal.set_wakeup_fd``."""
     def admin_keys(self, keys: list[tuple[str, str]]) -> None:

@@ -12,13 +12,13 @@ import importlib.machinery
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
-from edgerouter.serving import Application, Stopping
+from edgerouter.serving import Application, Stopping, while_loading
 
 __all__ = ["AppError", "FileApplication"]
 
@@ -26,7 +26,11 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 class AppError(EdgeError):
-    """The application file raised; the message names the user's own line."""
+    """The application file raised; ``problems`` has each mistake, with the user's own line."""
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (Problem("", None, message.splitlines()[0] if message else ""),)
 
 
 class FileApplication(Application):
@@ -37,6 +41,7 @@ class FileApplication(Application):
         self._spec = spec
         self._attribute: str | None = None
         self._plan_file: Path | None = None
+        self._tried: frozenset[Path] = frozenset()
         self._file: Path
         self._module: str
         self._find()
@@ -51,9 +56,13 @@ class FileApplication(Application):
         for name in before:
             del sys.modules[name]
         importlib.invalidate_caches()
+        self._tried = frozenset()
         try:
-            return self._edge_of(self._run())
+            with while_loading():
+                return self._edge_of(self._run())
         except BaseException:
+            # A mistake may be in any of them: a change of each is worth another try.
+            self._tried = frozenset(Path(m.__file__) for _, m in self._own_modules() if m.__file__)
             for name in [name for name, _ in self._own_modules()]:
                 del sys.modules[name]
             sys.modules.update(before)
@@ -64,7 +73,7 @@ class FileApplication(Application):
         if self._plan_file is not None:
             return {self._plan_file}
         found = {Path(module.__file__).resolve() for _, module in self._own_modules() if module.__file__}
-        return {self._file, *found}
+        return {self._file, *found, *self._tried}
 
     # -- which file ------------------------------------------------------------------------------------------------
 
@@ -156,18 +165,28 @@ class FileApplication(Application):
             refused = []
         if not refused:
             return self._explained(first)
-        texts = [str(self._explained(error)) for error, _ in refused]
+        explained = [self._explained(error) for error, _ in refused]
+        texts = [str(error) for error in explained]
+        problems = [problem for error in explained if isinstance(error, AppError) for problem in error.problems]
         wanted = getattr(module, self._attribute or "edge", None)
         if isinstance(wanted, Edge) and (rest := mistakes.whole(wanted, refused)):
             texts.append(str(rest))
-        return AppError("\n".join(dict.fromkeys(texts)))
+            problems += rest.problems
+        return AppError("\n".join(dict.fromkeys(texts)), dict.fromkeys(problems))
 
     def _edge_of(self, module: ModuleType) -> Edge:
         wanted = self._attribute or "edge"
         found: object = getattr(module, wanted, None)
         if found is None and self._attribute is None:
             edges = [value for value in vars(module).values() if isinstance(value, Edge)]
+            edges = list({id(edge): edge for edge in edges}.values())
             found = edges[0] if len(edges) == 1 else None
+            if len(edges) > 1:
+                names = [name for name, value in vars(module).items() if isinstance(value, Edge)]
+                message = (
+                    f"there are {len(edges)} edges: {', '.join(names)}; say which one, as in {self._shown()}:{names[0]}"
+                )
+                raise ConfigError([Problem(self._shown(), None, message)])
         if callable(found) and not isinstance(found, Edge):
             try:
                 found = found()
@@ -195,7 +214,10 @@ class FileApplication(Application):
         """The error at the user's own lines: no frames of this library, of the import machinery or of others."""
         if isinstance(error, SyntaxError) and error.filename:
             text = f"{self._near(error.filename)}:{error.lineno}: {type(error).__name__}: {error.msg}"
-            return AppError("\n".join([text, *([f"    {error.text.strip()}"] if error.text else [])]))
+            problem = Problem(
+                "", None, f"{type(error).__name__}: {error.msg}", f"{self._near(error.filename)}:{error.lineno}"
+            )
+            return AppError("\n".join([text, *([f"    {error.text.strip()}"] if error.text else [])]), [problem])
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if self._is_users(frame.filename)]
         where = f"{self._near(frames[-1].filename)}:{frames[-1].lineno}" if frames else self._shown()
         if isinstance(error, EdgeError):
@@ -205,7 +227,8 @@ class FileApplication(Application):
         for frame in frames:
             place = "" if frame is frames[-1] else f"  ({self._near(frame.filename)}:{frame.lineno})"
             lines.append(f"    {(frame.line or '').strip()}{place}")
-        return AppError("\n".join(lines))
+        given = error.problems if isinstance(error, ConfigError) else [Problem("", None, super().refusal(error))]
+        return AppError("\n".join(lines), (problem._replace(place=problem.place or where) for problem in given))
 
     def _is_users(self, filename: str) -> bool:
         path = Path(filename)

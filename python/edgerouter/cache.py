@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -139,6 +139,8 @@ class CachePolicy(Value, frozen=True, kw_only=True):
 
     Raises ``ConfigError`` at construction when a bound is negative or ``min_ttl > max_ttl``.
     """
+
+    _remedy: ClassVar[str] = "to switch the cache off, write cache=cache.DISABLED"
 
     enabled: bool = True
     ttl: Duration | None = None

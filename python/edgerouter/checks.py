@@ -8,13 +8,15 @@ in the plan's own shape: durations as numbers, collections as tuples.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from decimal import Decimal
+from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
@@ -24,6 +26,23 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 """A field name or cookie name (RFC 9110 §5.6.2)."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_UNITS |= {f"{unit}IB": factor for unit, factor in _UNITS.items() if unit} | {"B": 1}
+_UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([KMGT]?I?B?)", re.IGNORECASE | re.ASCII)
+
+Size: TypeAlias = int | str
+"""Bytes, or a number with a unit: ``"1GB"``, ``"512MiB"``."""
+
+
+def size(text: str) -> int:
+    """Bytes, from a number and a unit: ``10GiB``, ``512M`` (1,024 times 1,024 each), ``20GB`` (a thousand)."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or found[2].upper() not in _UNITS:
+        raise ValueError("must be bytes, or a number with a unit such as 10GiB or 512MiB")
+    return int(Decimal(found[1]) * _UNITS[found[2].upper()])
 
 
 class _Kind(msgspec.StructMeta):
@@ -54,6 +73,9 @@ def _misnamed(kind: type, given: int, named: Collection[str]) -> Iterator[Proble
 class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The base of every policy value: immutable, compared by content, shown without its secrets."""
 
+    #: What to write instead of a value of another kind.
+    _remedy: ClassVar[str] = ""
+
     def __post_init__(self) -> None:
         check = Check(self)
         self._check(check)
@@ -64,6 +86,33 @@ class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, fo
 
 
 V = TypeVar("V", bound=Value)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def helpful(method: Callable[P, R]) -> Callable[P, R]:
+    """Tells of an argument that a method does not have, with the one that was probably meant."""
+
+    @functools.wraps(method)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except TypeError as error:
+            trace = error.__traceback__
+            if trace is None or trace.tb_next is not None:
+                raise
+            parameters = [name for name in inspect.signature(method).parameters if name != "self"]
+            unknown = [name for name in kwargs if name not in parameters]
+            if not unknown:
+                raise
+            problems = []
+            for name in unknown:
+                near = difflib.get_close_matches(name, parameters, 1)
+                remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
+                problems.append(Problem(f"{method.__qualname__}.{name}", None, f"no such argument; {remedy}"))
+            raise ConfigError(problems) from None
+
+    return called
 
 
 def shown(value: object) -> str:
@@ -123,6 +172,13 @@ class Check:
             value = self.get(field)
             if value is None and optional:
                 continue
+            if isinstance(value, str) and (field.endswith("_bytes") or field in ("size", "bytes_per_minute")):
+                try:
+                    value = size(value)
+                except ValueError as error:
+                    self.fail(field, str(error))
+                    continue
+                self.keep(field, value)
             if isinstance(value, bool) or not isinstance(value, int):
                 self.fail(field, "must be a whole number")
             elif value < least:
@@ -200,7 +256,8 @@ class Check:
             self.keep(field, value)
         if not (isinstance(value, kind) or (optional and value is None)):
             article = "an" if kind.__name__[0] in "AEIOU" else "a"
-            self.fail(field, f"must be {article} {kind.__name__}" + (" or None" if optional else ""))
+            remedy = f"; {kind._remedy}" if issubclass(kind, Value) and kind._remedy else ""
+            self.fail(field, f"must be {article} {kind.__name__}" + (" or None" if optional else "") + remedy)
 
     def made(self, field: str, kind: type[V], mapping: Mapping[str, Any]) -> V | None:
         """A value from a mapping of the plan's shape, unknown names refused; ``None`` after reporting why not."""

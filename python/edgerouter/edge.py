@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import msgspec
 
 from edgerouter import plugins, secrets
+from edgerouter.access_log import AccessLog
 from edgerouter.cache import STANDARD, CachePolicy, Duration
+from edgerouter.checks import helpful
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
@@ -66,8 +68,10 @@ class Edge(Purging):
     ``trusted_proxy_fields``  fields with which these proxies say who a client is (``CF-Connecting-IP``,
         ``CloudFront-Viewer-*``, …), which are removed otherwise (``docs/request-fields.md``)
     ``via``  the pseudonym in ``Via`` and ``Cache-Status``
+    ``access_log``  what lines of the access log show of a request
     """
 
+    @helpful
     def __init__(
         self,
         name: str,
@@ -77,6 +81,7 @@ class Edge(Purging):
         trusted_proxies: Collection[str] = (),
         trusted_proxy_fields: Collection[str] = (),
         via: str = "edgerouter",
+        access_log: AccessLog | None = None,
     ) -> None:
         head = Plan(
             version=1,
@@ -86,6 +91,7 @@ class Edge(Purging):
             trusted_proxies=trusted_proxies,
             trusted_proxy_fields=trusted_proxy_fields,
             via=via,
+            access_log=access_log,
         )
         self._head: dict[str, Any] = _data(head)
         self._base: dict[str, Any] = {}
@@ -112,6 +118,7 @@ class Edge(Purging):
 
     # -- origins ---------------------------------------------------------------------------------------------------
 
+    @helpful
     def origin(
         self,
         name: str,
@@ -160,6 +167,7 @@ class Edge(Purging):
         self._origins[name] = origin
         return origin
 
+    @helpful
     def group(
         self,
         name: str,
@@ -179,6 +187,7 @@ class Edge(Purging):
 
     # -- routes ----------------------------------------------------------------------------------------------------
 
+    @helpful
     def route(
         self,
         pattern: str,
@@ -259,6 +268,7 @@ class Edge(Purging):
 
     # -- latency ---------------------------------------------------------------------------------------------------
 
+    @helpful
     def prefetch(
         self,
         urls: Collection[str],
@@ -284,6 +294,7 @@ class Edge(Purging):
         self._prefetch.append(listed)
         return listed
 
+    @helpful
     def service_worker(
         self,
         path: str = "/sw.js",
@@ -522,7 +533,11 @@ class Edge(Purging):
         except ValueError as error:
             kind = "TOML" if file.suffix.lower() == ".toml" else "JSON"
             raise ConfigError([Problem(str(file), None, f"is not valid {kind}: {error}")]) from None
-        edge = cls.from_dict(data)
+        try:
+            edge = cls.from_dict(data)
+        except ConfigError as error:
+            raise _at(file, text, error) from None
+        edge._lines = _lines_of(file, text)
         secrets.rebase(edge._base, file.resolve().parent)
         return edge
 
@@ -594,13 +609,18 @@ class Edge(Purging):
         admin_keys: Mapping[str, Secret | str] | None = None,
         workers: int | None = None,
     ) -> None:
-        """Serves until SIGTERM or SIGINT (in the main thread), or until another thread calls ``stop``."""
+        """Serves until SIGTERM or SIGINT (in the main thread), or until another thread calls ``stop``.
+
+        Prints where it serves. Refused while ``edgerouter`` loads the file that calls it.
+        """
         from edgerouter import serving
+
+        _not_while_loading("serve")
 
         settings = serving.Settings(
             listen=listen, admin=admin, admin_token=admin_token, admin_keys=admin_keys or {}, workers=workers
         )
-        serving.serve(self, settings)
+        serving.serve(self, settings, say=serving.to_stdout)
 
     def start(
         self,
@@ -613,6 +633,8 @@ class Edge(Purging):
     ) -> Server:
         """Serves in the background; the ``Server`` stops it. Returns when connections are accepted."""
         from edgerouter import serving
+
+        _not_while_loading("start")
 
         settings = serving.Settings(
             listen=listen, admin=admin, admin_token=admin_token, admin_keys=admin_keys or {}, workers=workers
@@ -668,9 +690,12 @@ class Edge(Purging):
     def _placed(self, error: ConfigError) -> ConfigError:
         """The same problems, each with the line of what it is about."""
         return ConfigError(
-            problem._replace(place=problem.place or self._lines.get(problem.path.partition(".")[0]))
-            for problem in error.problems
+            problem._replace(place=problem.place or _nearest(self._lines, problem.path)) for problem in error.problems
         )
+
+    def _place(self, path: str) -> str | None:
+        """The user's line of what a path of the plan names, where it is known."""
+        return _nearest(self._lines, path)
 
     def _free(self, name: str) -> None:
         if name in self._origins or name in self._groups:
@@ -695,6 +720,39 @@ class Edge(Purging):
         """How many of a kind there are, those of a plan file first."""
         base = self._base.get(field)
         return (len(base) if isinstance(base, list) else 0) + len(own)
+
+
+def _not_while_loading(method: str) -> None:
+    """``edgerouter run`` loads the file again for each reload: what it serves must not depend on that."""
+    from edgerouter import serving
+
+    if serving.loading():
+        message = (
+            "is called while edgerouter loads this file, and edgerouter serves the edge itself; "
+            'put the call under if __name__ == "__main__":'
+        )
+        raise ConfigError([Problem(f"Edge.{method}", None, message)])
+
+
+def _lines_of(file: Path, text: str) -> dict[str, str]:
+    from edgerouter import places
+
+    found = places.of_toml(text) if file.suffix.lower() == ".toml" else places.of_json(text)
+    return {path: f"{_near(str(file))}:{line}" for path, line in found.items()}
+
+
+def _at(file: Path, text: str, error: ConfigError) -> ConfigError:
+    lines = _lines_of(file, text)
+    return ConfigError(problem._replace(place=_nearest(lines, problem.path)) for problem in error.problems)
+
+
+def _nearest(lines: Mapping[str, str], path: str) -> str | None:
+    """The line of what a path names, or of the nearest thing around it that has one."""
+    while path:
+        if path in lines:
+            return lines[path]
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return None
 
 
 def _near(file: str) -> str:

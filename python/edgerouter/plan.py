@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Literal, NamedTuple
 
+from edgerouter.access_log import AccessLog
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value
+from edgerouter.checks import Check, Size, Value
 from edgerouter.origins import Group, Origin
 from edgerouter.prefetch import Prefetch
 from edgerouter.routes import Hook, Route
@@ -21,7 +22,9 @@ __all__ = ["CallableSpec", "Called", "Limits", "Plan"]
 
 
 class Limits(Value, frozen=True, kw_only=True):
-    """Bounds on everything that a client, an origin or a hook could make grow. Sizes are bytes, times seconds.
+    """Bounds on everything that a client, an origin or a hook could make grow.
+
+    Sizes are bytes, or text such as ``"1GB"``; times are seconds.
 
     ``head_bytes``, ``head_fields``, ``url_bytes``  the most of a request's head (431) and URL (414)
     ``origin_head_bytes``, ``origin_head_fields``  of a response's head; past them the origin has answered badly (502)
@@ -55,13 +58,13 @@ class Limits(Value, frozen=True, kw_only=True):
     ``purge_log_bytes``  of the log beside the disk cache; ``None``: a 64th of its size, from 1 MiB to 64 MiB
     """
 
-    head_bytes: int = 65_536
+    head_bytes: Size = 65_536
     head_fields: int = 100
-    origin_head_bytes: int = 262_144
+    origin_head_bytes: Size = 262_144
     origin_head_fields: int = 1_000
-    url_bytes: int = 16_384
-    body_bytes: int = 104_857_600
-    replay_bytes: int = 65_536
+    url_bytes: Size = 16_384
+    body_bytes: Size = 104_857_600
+    replay_bytes: Size = 65_536
     head_timeout: Duration = 10.0
     idle_timeout: Duration = 75.0
     body_timeout: Duration = 30.0
@@ -70,23 +73,23 @@ class Limits(Value, frozen=True, kw_only=True):
     half_close_timeout: Duration = 10.0
     connections: int = 50_000
     drain_timeout: Duration = 30.0
-    memory_cache_bytes: int | None = None
-    largest_object_bytes: int | None = None
+    memory_cache_bytes: Size | None = None
+    largest_object_bytes: Size | None = None
     function_queue: int = 1_000
     function_threads: int | None = None
     function_timeout: Duration = 10.0
-    function_body_bytes: int = 1_048_576
+    function_body_bytes: Size = 1_048_576
     background_tasks: int = 1_000
     background_timeout: Duration = 30.0
     named_caches: int = 32
-    log_queue_bytes: int = 1_048_576
+    log_queue_bytes: Size = 1_048_576
     log_lines: int = 1_000
-    token_bytes: int = 8_192
+    token_bytes: Size = 8_192
     remembered_tokens: int = 100_000
     coalesce_timeout: Duration = 10.0
-    slice_bytes: int = 1_048_576
-    fill_bytes: int = 8_388_608
-    read_ahead_bytes: int = 8_388_608
+    slice_bytes: Size = 1_048_576
+    fill_bytes: Size = 8_388_608
+    read_ahead_bytes: Size = 8_388_608
     prefetch_concurrency: int = 4
     prefetch_timeout: Duration = 60.0
     predict_pages: int = 10_000
@@ -96,7 +99,7 @@ class Limits(Value, frozen=True, kw_only=True):
     purges_remembered: int = 1_000
     purge_marks: int = 65_536
     purge_patterns: int = 1_000
-    purge_log_bytes: int | None = None
+    purge_log_bytes: Size | None = None
 
     def _check(self, check: Check) -> None:
         check.whole("origin_head_bytes", least=1_024, most=16_777_216)
@@ -166,6 +169,7 @@ class Plan(Value, frozen=True, kw_only=True):
     trusted_proxies: Collection[str] = ()
     trusted_proxy_fields: Collection[str] = ()
     via: str = "edgerouter"
+    access_log: AccessLog | None = None
     origins: Collection[Origin] = ()
     groups: Collection[Group] = ()
     callables: Collection[Called] = ()
@@ -180,4 +184,5 @@ class Plan(Value, frozen=True, kw_only=True):
         check.texts("trusted_proxies")
         check.texts("trusted_proxy_fields")
         check.instance("limits", Limits)
+        check.instance("access_log", AccessLog, optional=True)
         check.instance("disk_cache", DiskCache, optional=True)

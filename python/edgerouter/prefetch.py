@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value
+from edgerouter.checks import Check, Size, Value
 
 __all__ = ["Predict", "Prefetch"]
 
@@ -51,7 +51,7 @@ class Predict(Value, frozen=True, kw_only=True):
     support: int = 3
     pages: int = 2
     requests_per_minute: int = 60
-    bytes_per_minute: int = 10_485_760
+    bytes_per_minute: Size = 10_485_760
     sample: float = 1.0
 
     def _check(self, check: Check) -> None:

@@ -25,7 +25,7 @@ from edgerouter import logs
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value
 from edgerouter.descriptors import raise_limit
-from edgerouter.errors import ConfigError, EdgeError, ListenError
+from edgerouter.errors import ConfigError, EdgeError, ListenError, Problem
 from edgerouter.purging import Purging
 from edgerouter.secrets import Secret, as_secret, reveal
 
@@ -37,7 +37,7 @@ __all__ = ["Application", "Server", "Settings", "Stopping", "serve"]
 
 log = logging.getLogger("edgerouter.functions")
 
-Event: TypeAlias = Literal["stop", "reload", "changed", "stopped"]
+Event: TypeAlias = Literal["stop", "reload", "changed", "stopped", "reopen"]
 
 
 class Settings(Value, frozen=True, kw_only=True):
@@ -48,6 +48,8 @@ class Settings(Value, frozen=True, kw_only=True):
     ``admin_token``  demanded as a Bearer token by the admin listener
     ``admin_keys``  access keys of the CloudFront-compatible calls and their secrets
     ``workers``  threads that serve; one a core when ``None``
+    ``access_log``  a file that gets a line for each request, ``"-"`` for standard output, ``None`` for none
+    ``access_log_format``  ``"combined"`` as other servers write it and more fields, ``"json"``, or ``"short"``
     ``debug_errors``  the error pages of functions show the traceback to clients on this machine, wherever it listens;
         ``serve(watch=True)`` does so by itself where it listens on loopback addresses only
     """
@@ -58,6 +60,8 @@ class Settings(Value, frozen=True, kw_only=True):
     admin_keys: Mapping[str, Secret | str] = {}
     workers: int | None = None
     debug_errors: bool = False
+    access_log: str | None = None
+    access_log_format: Literal["combined", "json", "short"] = "combined"
 
     def _check(self, check: Check) -> None:
         check.texts("listen")
@@ -76,6 +80,8 @@ class Settings(Value, frozen=True, kw_only=True):
         else:
             check.keep("admin_keys", {key: as_secret(secret) for key, secret in self.admin_keys.items()})
         check.whole("workers", least=1, most=1024, optional=True)
+        check.text("access_log", optional=True)
+        check.choice("access_log_format", ("combined", "json", "short"))
         check.flag("debug_errors")
 
 
@@ -119,6 +125,7 @@ class Server(Purging):
                 traces=settings.debug_errors or (watched and all(map(_is_loopback, [*listen, *filter(None, [admin])]))),
             )
             engine.admin_keys(keys)
+            _open_access_log(engine, settings, watched=watched)
             engine.start()
         except ConfigError as error:
             raise edge._placed(error) from None
@@ -158,6 +165,10 @@ class Server(Purging):
         edge._server = self
         self._edge = edge
         return version
+
+    def reopen_logs(self) -> None:
+        """Opens log files again by their names, after they were moved away."""
+        self._engine.reopen_logs()
 
     def reload_failed(self, reason: str) -> None:
         """Counts and logs a reload that did not come as far as a plan."""
@@ -265,18 +276,31 @@ def _serve(
 ) -> None:
     signals = _Signals()
     events = signals.events
-    current = application.load()
     watcher = _Watcher(application, events, err) if watch else None
+    current: Edge | EdgeError
+    try:
+        current = application.load()
+    except EdgeError as error:
+        if watcher is None:
+            raise
+        current = error
     with signals:
-        server = Server.start(current, settings, watched=watch)
+        started = _begin(current, application, settings, signals, watcher, err)
+        if started is None:
+            return
+        current, server = started
         signals.guard(server)
         threading.Thread(target=_tell_when_stopped, args=(server, events), daemon=True).start()
         for line in announcement(current, server):
             out(line)
         if watcher is not None:
-            watcher.start()
+            watcher.renew()
         try:
-            while (event := signals.next()) in ("reload", "changed"):
+            while (event := signals.next()) in ("reload", "changed", "reopen"):
+                if event != "changed":
+                    server.reopen_logs()
+                if event == "reopen":
+                    continue
                 _reload(server, application, signals, out, err)
                 if watcher is not None:
                     watcher.renew()
@@ -287,6 +311,59 @@ def _serve(
         if event == "stop":
             out("stopping: requests under way may finish; signal again to end at once")
             _stop(server, signals, err)
+
+
+def _begin(
+    found: Edge | EdgeError,
+    application: Application,
+    settings: Settings | None,
+    signals: _Signals,
+    watcher: _Watcher | None,
+    err: Callable[[str], None],
+) -> tuple[Edge, Server] | None:
+    """Starts; where files are watched, one that is broken may be mended. ``None``: told to stop before that."""
+    while True:
+        try:
+            if isinstance(found, EdgeError):
+                raise found
+            return found, Server.start(found, settings, watched=watcher is not None)
+        except ListenError:
+            raise
+        except EdgeError as error:
+            if watcher is None:
+                raise
+            for line in str(error).splitlines():
+                err(line if line.startswith(" ") else f"error: {line}")
+        err("nothing is served yet: waiting for the file to be mended")
+        watcher.renew()
+        if signals.next() == "stop":
+            watcher.close()
+            return None
+        try:
+            with signals.interrupting():
+                found = application.load()
+        except Stopping:
+            watcher.close()
+            return None
+        except EdgeError as error:
+            found = error
+        except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
+            found = EdgeError(application.refusal(error))
+
+
+def _open_access_log(engine: _core.Engine, settings: Settings, *, watched: bool) -> None:
+    """Somebody who works on an application sees a short line for each request."""
+    place = settings.access_log
+    if place is None:
+        if watched:
+            stdout = sys.stdout
+            colours = stdout is not None and stdout.isatty() and not os.environ.get("NO_COLOR")
+            engine.access_log(None, "short", colours=colours)
+        return
+    try:
+        engine.access_log(None if place == "-" else place, settings.access_log_format)
+    except OSError as error:
+        raise ConfigError([Problem("Settings.access_log", place, error.strerror or str(error))]) from None
 
 
 def announcement(edge: Edge, server: Server) -> list[str]:
@@ -360,9 +437,11 @@ class _Watcher:
         self._stop = threading.Event()
         self._folders: frozenset[Path] = frozenset()
         self._files: frozenset[Path] = frozenset()
+        self._started = False
         self._seen = _stamps(_resolved(application.files()))
 
     def start(self) -> None:
+        self._started = True
         self._files = _resolved(self._application.files())
         self._folders = frozenset(file.parent for file in self._files)
         self._stop = threading.Event()
@@ -371,11 +450,12 @@ class _Watcher:
     def renew(self) -> None:
         """After a reload other files may matter."""
         files = _resolved(self._application.files())
-        if frozenset(file.parent for file in files) == self._folders:
+        if self._started and frozenset(file.parent for file in files) == self._folders:
             self._files = files
         else:
-            self.close()
-            self._seen = _stamps(files)
+            if self._started:
+                self.close()
+                self._seen = _stamps(files)
             self.start()
 
     def close(self) -> None:
@@ -427,6 +507,10 @@ class Stopping(BaseException):
     """Raised in a reload that a signal to stop interrupts."""
 
 
+#: SIGHUP opens logs again and reloads, SIGUSR1 only opens logs again.
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+
+
 class _Signals:
     """Signals become events; only the main thread may ask for them.
 
@@ -444,7 +528,7 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         if self._mine:
-            numbers = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+            numbers = [number for name in _SIGNALS if (number := getattr(signal, name, None)) is not None]
             self._before = {number: signal.getsignal(number) for number in numbers}
             self.take()
         return self
@@ -490,8 +574,8 @@ class _Signals:
                 return self.events.get(timeout=0.5)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if number == getattr(signal, "SIGHUP", None):
-            self.events.put("reload")
+        if number in (getattr(signal, "SIGHUP", None), getattr(signal, "SIGUSR1", None)):
+            self.events.put("reload" if number == getattr(signal, "SIGHUP", None) else "reopen")
             return
         self.events.put("stop")
         if self._interrupting:
@@ -554,6 +638,29 @@ def _address_problem(address: object) -> str | None:
 
 def _nowhere(_line: str) -> None:
     pass
+
+
+_loading = threading.local()
+
+
+def loading() -> bool:
+    """Whether this thread runs an application's file to find its edge."""
+    return bool(getattr(_loading, "files", 0))
+
+
+@contextlib.contextmanager
+def while_loading() -> Iterator[None]:
+    """Nothing is served meanwhile from this thread."""
+    _loading.files = getattr(_loading, "files", 0) + 1
+    try:
+        yield
+    finally:
+        _loading.files -= 1
+
+
+def to_stdout(line: str) -> None:
+    """Prints at once."""
+    print(line, flush=True)
 
 
 def _safe(printing: Callable[[str], None]) -> Callable[[str], None]:

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgerouter.checks import Check, Value
+from edgerouter.checks import Check, Size, Value, size
 from edgerouter.errors import ConfigError, Problem
 
 __all__ = ["DiskCache", "Sizes", "problem", "shortage", "size"]
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_UNITS |= {f"{unit}IB": factor for unit, factor in _UNITS.items() if unit} | {"B": 1}
-_UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([KMGT]?I?B?)", re.IGNORECASE | re.ASCII)
 
 
 class DiskCache(Value, frozen=True):
     """Where responses outlive a restart, and what memory has no room for is kept.
 
     ``path``  a directory of this edge's own; made when it is not there
-    ``size``  bytes of all files together
+    ``size``  bytes of all files together, or text such as ``"10GiB"``
     ``segment_bytes``  size of one file; ``None``: a 128th of ``size``, from 64 KiB to 1 GiB
     ``queue_bytes``  responses that wait to be written; past it they are kept in memory only
     """
 
     path: str
-    size: int
-    segment_bytes: int | None = None
-    queue_bytes: int = 33_554_432
+    size: Size
+    segment_bytes: Size | None = None
+    queue_bytes: Size = 33_554_432
 
     def _check(self, check: Check) -> None:
         if isinstance(self.path, os.PathLike):
@@ -44,14 +37,6 @@ class DiskCache(Value, frozen=True):
         check.whole("size", least=1 << 20, most=1 << 44)
         check.whole("segment_bytes", least=65_536, most=1 << 30, optional=True)
         check.whole("queue_bytes", least=65_536, most=1 << 36)
-
-
-def size(text: str) -> int:
-    """Bytes, from a number and a unit: ``10GiB``, ``512M`` (1,024 times 1,024 each), ``20GB`` (a thousand)."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None or found[2].upper() not in _UNITS:
-        raise ValueError("must be bytes, or a number with a unit such as 10GiB or 512MiB")
-    return int(Decimal(found[1]) * _UNITS[found[2].upper()])
 
 
 class Sizes(NamedTuple):
@@ -105,10 +90,11 @@ def shortage(plan: Mapping[str, Any]) -> str | None:
     path = Path(disk["path"])
     own = sum(file.stat().st_size for file in path.glob("*.seg")) if path.is_dir() else 0
     room = shutil.disk_usage(_nearest(path)).free + own
-    if room >= disk["size"]:
+    wanted = size(disk["size"]) if isinstance(disk["size"], str) else disk["size"]
+    if room >= wanted:
         return None
     return (
-        f"the file system has room for {room:,} bytes, and size says {disk['size']:,}: once it is full new "
+        f"the file system has room for {room:,} bytes, and size says {wanted:,}: once it is full new "
         "responses are kept in memory only"
     )
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from edgerouter import logs
-from edgerouter.application import FileApplication
+from edgerouter.application import AppError, FileApplication
 from edgerouter.cli import cached
 from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.running import Options, refuse, say, serve
@@ -132,6 +132,24 @@ def run(
             show_default="as APP says, or a quarter of the memory, at most 4GiB",
         ),
     ] = None,
+    access_log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            envvar="EDGEROUTER_ACCESS_LOG",
+            help="A file for a line for each request; - is standard output.",
+            show_default=False,
+        ),
+    ] = None,
+    access_log_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="combined|json|short",
+            envvar="EDGEROUTER_ACCESS_LOG_FORMAT",
+            help="Its form.",
+            show_default="combined",
+        ),
+    ] = None,
     reload: Annotated[
         bool,
         typer.Option("--reload", envvar="EDGEROUTER_RELOAD", help="Reload when a file of the application changes."),
@@ -149,7 +167,8 @@ def run(
     """Serve APP until SIGTERM or Ctrl-C, which let requests under way finish.
 
     SIGHUP (and --reload) read the configuration again and swap it in without losing a request;
-    one that is refused is reported and the old one keeps serving.
+    one that is refused is reported and the old one keeps serving. SIGHUP opens logs again, too, and
+    SIGUSR1 does only that.
     """
     options = Options(
         application=application,
@@ -161,6 +180,8 @@ def run(
         disk_cache=disk_cache,
         disk_cache_size=disk_cache_size,
         memory_cache_size=memory_cache_size,
+        access_log=access_log,
+        access_log_format=access_log_format,
         reload=reload,
         debug_errors=debug_errors,
     )
@@ -208,6 +229,9 @@ def check(
                     "remedy": "lower size, or make room",
                 }
             )
+    for item in advice:
+        if (place := edge._place(item["path"])) is not None:
+            item["place"] = place
     if as_json:
         show.as_json(
             {
@@ -291,7 +315,7 @@ def warm(
     log: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="An access log (common or combined format); what is asked for most comes first."
+            metavar="FILE", help="An access log (common, combined or JSON format); what is asked for most comes first."
         ),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Only the first so many.", show_default="all")] = None,
@@ -419,8 +443,7 @@ def _mistakes(*, as_json: bool = False) -> Iterator[None]:
         if as_json:
             from edgerouter.cli import show
 
-            lines = (line for line in str(error).splitlines() if not line.startswith(" "))
-            found = error.problems if isinstance(error, ConfigError) else [Problem("", None, line) for line in lines]
+            found = error.problems if isinstance(error, (AppError, ConfigError)) else [Problem("", None, str(error))]
             show.as_json({"problems": [problem._asdict() for problem in found]})
         else:
             refuse(error)

@@ -25,6 +25,8 @@ _WITH_VALUE = (
     "--disk-cache",
     "--disk-cache-size",
     "--memory-cache-size",
+    "--access-log",
+    "--access-log-format",
 )
 #: Options without a value.
 _FLAGS = ("--reload", "--debug-errors")
@@ -43,6 +45,8 @@ class Options:
     disk_cache: str | None = None
     disk_cache_size: str | None = None
     memory_cache_size: str | None = None
+    access_log: str | None = None
+    access_log_format: str | None = None
     reload: bool = False
     debug_errors: bool = False
 
@@ -62,6 +66,8 @@ class Options:
             admin_token=env(self.admin_token_env) if self.admin_token_env else None,
             admin_keys=dict(_key_env(given) for given in self.admin_key_env),
             workers=self.workers,
+            access_log=self.access_log or None,
+            access_log_format=self.access_log_format or "combined",  # type: ignore[arg-type]  # it is checked
             debug_errors=self.debug_errors,
         )
 

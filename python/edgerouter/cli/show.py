@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from edgerouter import _core
 
 __all__ = ["advice", "as_json", "console", "steps", "table", "tally"]
+
+
+#: The width of a terminal that nobody has widened.
+_COLUMNS = 80
 
 
 def as_json(value: object) -> None:
@@ -30,21 +35,20 @@ def table(plan: _core.PlanTable) -> None:
     """The routes in the order they are matched."""
     screen = console()
     screen.print(f"[bold]{escape(plan.name)}[/bold]: {len(plan.routes)} routes, in the order they are matched")
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("route", "methods", "to", "viewer", "auth", "experiments", "cache", "python"):
-        grid.add_column(heading, overflow="fold")
-    for route in plan.routes:
-        grid.add_row(
-            escape(str(route.get("label"))),
-            _text(route.get("methods")) or "any",
-            _text(route.get("target")),
-            _text(route.get("viewer")),
-            _text(route.get("auth")) or "-",
-            _text(route.get("experiments")) or "-",
-            _text(route.get("cache")),
-            _python(route) or "-",
-        )
-    screen.print(grid)
+    for number, route in enumerate(plan.routes, 1):
+        said = {
+            "methods": _text(route.get("methods")),
+            "to": _text(route.get("target")),
+            "viewer": _text(route.get("viewer")),
+            "auth": _text(route.get("auth")),
+            "experiments": _text(route.get("experiments")),
+            "cache": _text(route.get("cache")),
+            "python": _python(route),
+        }
+        screen.print(f"{number:>3}  [bold]{escape(str(route.get('label')))}[/bold]", soft_wrap=True)
+        text = "; ".join(f"{name} {value}" for name, value in said.items() if value and value != "allow-all")
+        for line in textwrap.wrap(text, _COLUMNS - 5, break_on_hyphens=False):
+            screen.print(f"     {line}", soft_wrap=True)
 
 
 def advice(items: Sequence[_core.Lint]) -> None:
@@ -52,9 +56,12 @@ def advice(items: Sequence[_core.Lint]) -> None:
     screen = console()
     for item in items:
         word = "[yellow]warning[/yellow]" if item["level"] == "warning" else "[cyan]note[/cyan]"
-        where = " ".join(part for part in (item["path"], item["route"]) if part)
+        where = " ".join(part for part in (item.get("place"), item["path"], item["route"]) if part)
         text = f"{where}: {item['message']}; {item['remedy']} [{item['rule']}]"
-        screen.print(f"{word}: {escape(text)}", soft_wrap=True)
+        # On a pipe a piece of advice is one line, for grep.
+        width = _COLUMNS - 9 if screen.is_terminal else len(text) + 1
+        for index, line in enumerate(textwrap.wrap(text, width, break_on_hyphens=False)):
+            screen.print(f"{word}: {escape(line)}" if index == 0 else f"    {escape(line)}", soft_wrap=True)
     if not any(item["level"] == "warning" for item in items):
         screen.print("no problems, no warnings")
 

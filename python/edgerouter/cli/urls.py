@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
 import zlib
 from collections import Counter
@@ -170,23 +171,38 @@ def from_list(place: str) -> Iterator[str]:
 _ENTRY = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/[0-9.]+" (?P<status>[0-9]{3})(?: |$)')
 
 
+def _entry(line: str) -> tuple[str, str, str] | None:
+    """Method, target and status of a line; ``None`` for what is no line of a log."""
+    if line.startswith("{"):
+        try:
+            found = json.loads(line)
+            return str(found["method"]), str(found["url"]), str(found["status"])
+        except (ValueError, KeyError, TypeError):
+            return None
+    entry = _ENTRY.search(line)
+    if entry is None:
+        return None
+    # As nginx and edgerouter write what would end the quoted text.
+    target = re.sub(r"\\x([0-9A-Fa-f]{2})", lambda found: chr(int(found[1], 16)), entry["target"])
+    return entry["method"], target, entry["status"]
+
+
 def from_log(place: str) -> Iterator[str]:
-    """What was asked for with GET and answered well, most often first."""
+    """What was asked for with GET and answered well, most often first; masked URLs and those cut off are left out."""
     counts: Counter[str] = Counter()
     entries = 0
     for line in _lines(place):
-        entry = _ENTRY.search(line)
+        entry = _entry(line)
         if entry is None:
             continue
         entries += 1
-        if (
-            entry["method"] == "GET"
-            and entry["status"][0] in "23"
-            and (entry["target"] in counts or len(counts) < MOST_URLS)
-        ):
-            counts[entry["target"]] += 1
+        method, target, status = entry
+        if "=***" in target or not _is_askable(target):
+            continue
+        if method == "GET" and status[:1] in ("2", "3") and (target in counts or len(counts) < MOST_URLS):
+            counts[target] += 1
     if not entries:
-        raise SourceError(f"{place}: has no line in common or combined log format")
+        raise SourceError(f"{place}: has no line in common, combined or JSON log format")
     for target, _count in counts.most_common():
         yield target
 

@@ -35,7 +35,7 @@ use crate::{
     purge::{self, Purges},
     request::hooks::Watched,
     store::{Disk, Fills, Flights, Invalidations, MemoryStore, Runs, Store, disk::FolderError},
-    telemetry::{Gauges, Metrics},
+    telemetry::{Gauges, Metrics, access::AccessLog},
     upstream::HealthBoard,
     worker::{Live, Secret, Shared, Worker},
 };
@@ -52,6 +52,8 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Files and sockets that the process may have open (`RLIMIT_NOFILE`).
     pub descriptors: Option<u64>,
+    /// Where a line for each request goes.
+    pub access_log: Option<AccessLog>,
     /// Tests may move the wall clock.
     pub test_clock: bool,
 }
@@ -278,6 +280,13 @@ impl Engine {
         });
     }
 
+    /// Opens log files again by their names.
+    pub fn reopen_logs(&self) {
+        if let Some(access) = &self.shared.access_log {
+            access.reopen();
+        }
+    }
+
     /// Whether clients are connected.
     pub fn is_busy(&self) -> bool {
         self.shared.connections.load(Ordering::Acquire) > 0
@@ -301,6 +310,9 @@ impl Engine {
         self.shared.purges.close();
         if let Some(disk) = self.shared.store.disk() {
             disk.close();
+        }
+        if let Some(access) = &self.shared.access_log {
+            access.close();
         }
         tracing::debug!(drained, "stopped");
         drained
@@ -359,6 +371,7 @@ fn share(
         descriptors,
         tight: (0..workers).map(|_| Tight::default()).collect(),
         draining: AtomicBool::new(false),
+        access_log: settings.access_log.clone(),
         epoch: AtomicU64::new(0),
         test_clock: settings.test_clock.then(AtomicI64::default),
         live: ArcSwap::from_pointee(Live {
@@ -473,7 +486,8 @@ impl Shared {
                 .collect(),
         });
         self.purges.render(&mut text);
-        crate::telemetry::log::render(&mut text);
+        let access = self.access_log.as_ref().map(AccessLog::output);
+        crate::telemetry::log::render(&mut text, access);
         text
     }
 

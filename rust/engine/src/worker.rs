@@ -37,7 +37,7 @@ use crate::{
     purge::Purges,
     request::hooks::Watched,
     store::{Fills, Flights, Invalidations, Runs, Store},
-    telemetry::{Metrics, WorkerMetrics},
+    telemetry::{Metrics, WorkerMetrics, access::AccessLog},
     upstream::{HealthBoard, Upstreams},
 };
 
@@ -84,6 +84,8 @@ pub struct Shared {
     /// For each worker, that others need a connection of its own to give way.
     pub tight: Box<[Tight]>,
     pub draining: AtomicBool,
+    /// `None`: nobody wants a line for each request.
+    pub access_log: Option<AccessLog>,
 }
 
 #[derive(Debug)]

@@ -2,12 +2,17 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
 use edgerouter_core::plan::{Plan, Problem};
-use edgerouter_engine::{self as engine, Settings, StartError, functions::Functions};
+use edgerouter_engine::{
+    self as engine, Settings, StartError,
+    functions::Functions,
+    telemetry::access::{AccessLog, Form},
+};
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt as _};
 
@@ -62,6 +67,7 @@ impl Engine {
         let plan = compiled(py, plan)?;
         let settings = Settings {
             admin_keys: Vec::new(),
+            access_log: None,
             listen: listen
                 .iter()
                 .map(|text| address_of(py, text))
@@ -199,6 +205,30 @@ impl Engine {
         if let Some((_, _, settings)) = self.start.lock().as_mut() {
             settings.admin_keys = keys;
         }
+    }
+
+    /// Writes a line for each request to a file, or to standard output where there is none; before `start`. Raises `OSError`.
+    #[pyo3(signature = (path, form, *, colours=false))]
+    fn access_log(&self, path: Option<PathBuf>, form: &str, colours: bool) -> PyResult<()> {
+        let form = match form {
+            "json" => Form::Json,
+            "short" => Form::Short { colours },
+            _ => Form::Combined,
+        };
+        let log = match path {
+            Some(path) => AccessLog::file(path, form)?,
+            None => AccessLog::stdout(form),
+        };
+        if let Some((_, _, settings)) = self.start.lock().as_mut() {
+            settings.access_log = Some(log);
+        }
+        Ok(())
+    }
+
+    /// Opens log files again by their names.
+    fn reopen_logs(&self) -> PyResult<()> {
+        self.engine()?.reopen_logs();
+        Ok(())
     }
 
     /// Orders a purge; JSON in and out as at the admin listener. Raises `CacheError`.

@@ -129,6 +129,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         callables,
         hooks,
         routes,
+        access_log,
         service_workers,
         prefetch,
     } = spec;
@@ -202,6 +203,15 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
     for route in &mut routes {
         attach(route, hooks.iter().flatten());
     }
+    let idle_hooks = hooks
+        .iter()
+        .enumerate()
+        .filter_map(|(at, hook)| {
+            let (phase, hook) = hook.as_ref()?;
+            let met = routes.iter().any(|route| meets(*phase, hook, route));
+            (!met).then_some((at, hook.call))
+        })
+        .collect();
     let router = Router::build(&routes);
     keys::tag(&mut routes, &router);
     let predicts = routes.iter().any(|route| route.predict.is_some());
@@ -222,6 +232,8 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         marks_personal: !service_workers.is_empty(),
         prefetch,
         predicts,
+        access_log,
+        idle_hooks,
     })
 }
 
@@ -303,6 +315,18 @@ fn varies(spec: &HookSpec, path: &str, problems: &mut Problems) -> Option<Arc<[H
 
 fn is_cookie_name(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b',' | b'"')
+}
+
+/// Whether some request of the route could meet the hook in its phase: those of the origin's need an origin.
+fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
+    let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
+    let runs = match phase {
+        HookPhase::ViewerRequest | HookPhase::ViewerResponse => true,
+        HookPhase::OriginRequest | HookPhase::OriginResponse => {
+            matches!(route.target, Target::Group(_))
+        }
+    };
+    runs && hosts_intersect(&host, &route.hosts) && hook.pattern.intersects(&route.path)
 }
 
 /// Gives the route the hooks that some request of it could meet.

@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::forward;
 
 use super::{
-    OriginId, Plan, Preflight, Route, Select, SetCookiePolicy, Target, ViewerPolicy,
+    OriginId, Plan, PrefetchTarget, Preflight, Route, Scheme, Select, SetCookiePolicy, Target,
+    ViewerPolicy,
     compile::{Piece, Template},
     table,
 };
@@ -67,8 +68,71 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         https(plan, &mut advice);
         secret(&mut advice);
         preflight(&mut advice);
+        misread(&mut advice);
+    }
+    found.extend(idle(plan));
+    found
+}
+
+/// What is declared and never happens.
+fn idle(plan: &Plan) -> Vec<Lint> {
+    let mut found = Vec::new();
+    for (at, call) in &plan.idle_hooks {
+        let name = plan.callable(*call).map_or("?", |called| &*called.name);
+        found.push(Lint {
+            path: format!("hooks[{at}]"),
+            route: String::new(),
+            level: Level::Warning,
+            rule: "unreached-hook",
+            message: format!("{name} is never called: no route leads requests to it in its phase"),
+            remedy: "correct its pattern or host, choose a viewer phase where a function or fixed words answer, or remove it",
+        });
+    }
+    // Only a proxy that ends TLS can bring requests of https, and only a trusted one is believed.
+    let https = |target: &PrefetchTarget| target.scheme == Scheme::Https;
+    for (at, list) in plan.prefetch.iter().enumerate() {
+        if plan.trusted_proxies.is_empty() && list.targets.iter().any(https) {
+            found.push(Lint {
+                path: format!("prefetch[{at}]"),
+                route: String::new(),
+                level: Level::Warning,
+                rule: "prefetch-scheme",
+                message: "URLs of https are fetched, and no visitor can ask for them: nothing here ends TLS, and no proxy is trusted to say that it did".to_owned(),
+                remedy: "write scheme=\"http\", or name the proxy in trusted_proxies",
+            });
+        }
     }
     found
+}
+
+/// Patterns and switches that do not do what they seem to.
+fn misread(advice: &mut Advice<'_>) {
+    let route = advice.route;
+    let written = route.path.to_string();
+    if written.contains("**") {
+        advice.warn(
+            "double-star",
+            format!("{written} has **, which is the same as *: any text, slashes included"),
+            "write *",
+        );
+    }
+    for host in &route.hosts {
+        let name = host.to_string();
+        if !name.contains(['.', '*', ':']) && name != "localhost" && name != "[" {
+            advice.warn(
+                "path-as-host",
+                format!("{name} is taken for a host, as in example.com/path"),
+                "begin the pattern with / if it is a path",
+            );
+        }
+    }
+    if route.compress {
+        advice.warn(
+            "compress",
+            "compress=True does nothing yet: responses are passed on as the origin encodes them",
+            "remove it, or have the origin compress",
+        );
+    }
 }
 
 /// Collects what is said about one route.

@@ -29,6 +29,7 @@ pub use matcher::{HostPattern, PathPattern, Router};
 pub use select::Select;
 
 use crate::{
+    access_log::AccessLogPolicy,
     admit::Sanitiser,
     cache::{fill::Fill, vary::Reduced},
     experiment::Experiment,
@@ -100,6 +101,9 @@ pub struct Plan {
     pub prefetch: Vec<Prefetch>,
     /// At least one route predicts.
     pub predicts: bool,
+    pub access_log: AccessLogPolicy,
+    /// Hooks that no request meets: their place in the declaration, and their callable.
+    pub idle_hooks: Vec<(usize, CallableId)>,
 }
 
 impl Plan {

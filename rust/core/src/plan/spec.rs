@@ -22,7 +22,7 @@ use super::{
     Preflight, Redirect, Scheme, Select, ViewerPolicy,
 };
 
-use crate::service_worker::ServiceWorker;
+use crate::{access_log::AccessLogPolicy, service_worker::ServiceWorker};
 
 pub use reader::{Problems, join};
 pub use site::read;
@@ -149,6 +149,7 @@ pub struct PlanSpec {
     /// Their routes are in `routes` already.
     pub service_workers: Vec<ServiceWorker>,
     pub prefetch: Vec<PrefetchSpec>,
+    pub access_log: AccessLogPolicy,
 }
 
 /// A list of URLs to prefetch as declared.

@@ -1,6 +1,6 @@
 //! One request and everything that the phases learn about it.
 
-use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
+use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     admit::{self, Refusal},
@@ -34,7 +34,7 @@ use super::{
 use crate::{
     body::EdgeBody,
     listen::Conn,
-    telemetry::{Outcome, Refused},
+    telemetry::{Outcome, Refused, access::Logged},
     upstream::{RequestBody, Wanted},
     worker::{LocalLive, Worker},
 };
@@ -72,6 +72,9 @@ pub struct Exchange {
     pub chosen: SmallVec<[Chosen; 1]>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
     pub hooked: Vec<HeaderName>,
+    /// Where there is an access log.
+    pub(crate) logged: Option<Rc<Logged>>,
+    id: Cell<Option<u64>>,
     pub note: Note,
 }
 
@@ -142,6 +145,11 @@ impl Exchange {
         body: Option<Incoming>,
         started: Instant,
     ) -> Result<Self, Early> {
+        let logged = worker
+            .shared
+            .access_log
+            .as_ref()
+            .map(|_| Rc::new(Logged::of(&head)));
         let live = worker.live();
         let client = client_address::resolve(
             conn.peer.ip(),
@@ -212,6 +220,8 @@ impl Exchange {
             fresh_for: None,
             chosen: SmallVec::new(),
             hooked: Vec::new(),
+            logged,
+            id: Cell::new(None),
             note: Note {
                 outcome: Outcome::Pass,
                 hit: false,
@@ -233,6 +243,15 @@ impl Exchange {
         addresses
             .iter()
             .all(|address| address.to_canonical().is_loopback())
+    }
+
+    /// The request's id, in logs and in error pages.
+    pub fn id(&self) -> u64 {
+        self.id.get().unwrap_or_else(|| {
+            let id = self.worker.next_id();
+            self.id.set(Some(id));
+            id
+        })
     }
 
     /// The host asked for: lower case, without port.
@@ -472,6 +491,7 @@ impl Exchange {
             upgrade: upgrade.is_some(),
             expects: self.expects,
             hooks,
+            logged: self.logged.clone(),
             waits: self.conn.interims.ticket().map(|ticket| Waits {
                 conn: Rc::clone(&self.conn),
                 ticket,
@@ -554,8 +574,10 @@ impl Exchange {
         {
             self.worker.metrics.forwarded(reason);
         }
-        if length.is_none() {
-            let worker = Rc::clone(&self.worker);
+        let count = length.is_none().then(|| Rc::clone(&self.worker));
+        if let Some(access) = &self.worker.shared.access_log {
+            access.note(self, response, count);
+        } else if let Some(worker) = count {
             let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
             *response.body_mut() = body.on_end(move |bytes| worker.metrics.bytes_out(bytes));
         }

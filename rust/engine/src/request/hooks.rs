@@ -175,7 +175,7 @@ impl Exchange {
                 .variants(route)
                 .map(|(name, variant)| (name.into(), variant.into()))
                 .collect(),
-            id: self.worker.next_id(),
+            id: self.id(),
             notes: None,
         }
     }

@@ -61,6 +61,9 @@ pub async fn serve(
         && let Some(refusal) = conn.take_refusal()
     {
         worker.metrics.refused(refusal);
+        if let Some(access) = &worker.shared.access_log {
+            access.refused(&worker, &conn, refusal.status(), refusal.as_str());
+        }
         return Ok(exchange::refused(refusal).map(|body| body.with_busy(busy)));
     }
     let mut x = match Exchange::admit(worker, conn, request, started) {

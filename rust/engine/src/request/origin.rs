@@ -24,6 +24,7 @@ use super::hooks::{self, HookContext};
 use crate::{
     listen::{Conn, interim::Ticket},
     request::{answer::Early, cached::take_tags},
+    telemetry::access::Logged,
     upstream::{
         FetchError, HealthBoard, HearInterims, RequestBody, Turn, Unavailable, UpstreamBody,
         UpstreamRequest, UpstreamResponse, Wanted,
@@ -61,6 +62,8 @@ pub struct Ask {
     pub waits: Option<Waits>,
     /// Whether anybody still waits for the answer, where that may end before the answer comes.
     pub wanted: Option<Wanted>,
+    /// Learns which origin answered, for the access log.
+    pub(crate) logged: Option<Rc<Logged>>,
 }
 
 /// A client that waits for the final response to one of its requests.
@@ -383,6 +386,9 @@ async fn ask_one(
     ask.worker
         .metrics
         .origin(id, outcome(&fetched), ended.duration_since(started));
+    if let (Some(logged), Ok(_)) = (&ask.logged, &fetched) {
+        logged.origin.set(Some(id));
+    }
     match fetched {
         Ok(UpstreamResponse {
             status,

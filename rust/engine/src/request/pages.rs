@@ -1,5 +1,7 @@
 //! The fetch of a request, and the pages that may stand in for its answer: error pages and the single-page fall-back.
 
+use std::rc::Rc;
+
 use edgerouter_core::{
     cache::agreement::Stray,
     http::structured::Forward,
@@ -179,6 +181,12 @@ pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<Ed
     if x.head.uri.path_and_query() == Some(&page) {
         return;
     }
+    // The page has a route of its own: another origin may have it, or it is fixed words. Where that one demands something
+    // of the visitor or calls Python, the page is fetched from where the answer came from.
+    let live = Rc::clone(&x.live);
+    let own = x
+        .route_for_get(&live, page.path(), page.query())
+        .filter(|own| own.id != route.id && is_plain(own));
     x.head.uri = http::Uri::from(page);
     for conditional in [
         header::IF_NONE_MATCH,
@@ -187,6 +195,45 @@ pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<Ed
     ] {
         x.head.headers.remove(conditional);
     }
+    if let Some(Target::Respond(fixed)) = own.map(|own| &own.target) {
+        let mut page = super::responded(x, fixed);
+        x.note.written = false;
+        if let Some(status) = status {
+            *page.status_mut() = status;
+        }
+        *response = page;
+        return;
+    }
+    let chosen = std::mem::take(&mut x.chosen);
+    if let Some(own) = own
+        && x.rewrite(own).is_err()
+    {
+        x.chosen = chosen;
+        return;
+    }
+    if own.is_none() {
+        x.chosen.clone_from(&chosen);
+    }
+    fetch_page(x, own.unwrap_or(route), status, response).await;
+    x.chosen = chosen;
+}
+
+/// Whether a page behind this route can be shown to anybody.
+fn is_plain(route: &Route) -> bool {
+    let hooks = &route.hooks;
+    route.auth.is_none()
+        && route.experiments.is_empty()
+        && hooks.viewer_request.is_empty()
+        && hooks.viewer_response.is_empty()
+        && matches!(route.target, Target::Group(_) | Target::Respond(_))
+}
+
+async fn fetch_page(
+    x: &mut Exchange,
+    route: &Route,
+    status: Option<StatusCode>,
+    response: &mut Response<EdgeBody>,
+) {
     x.note.written = false;
     let fetched = if cached::cacheable(&x.head.method, route) && x.agrees(route) {
         match cached::look_up(x, route).await {

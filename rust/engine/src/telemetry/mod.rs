@@ -3,6 +3,7 @@
 //! `worker` is written by its one worker with plain loads and stores; `render` reads all workers and speaks
 //! Prometheus. Labels come from the plan and from closed sets, never from a request.
 
+pub mod access;
 pub mod log;
 mod render;
 mod worker;

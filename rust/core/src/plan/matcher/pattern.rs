@@ -103,6 +103,12 @@ pub enum PatternError {
         "the segment {0:?} is removed from every path before it is matched, so the pattern would never match"
     )]
     DotSegment(String),
+    #[error("{0:?} is how other routers write a parameter, and would only match itself: write {1}")]
+    ForeignParameter(String, String),
+    #[error(
+        "{0:?} is a regular expression, and would only match itself: * stands for any text, {{name}} for one segment"
+    )]
+    Expression(String),
 }
 
 impl PathPattern {
@@ -116,6 +122,9 @@ impl PathPattern {
         }
         if let Some(segment) = source.split('/').find(|segment| dots(segment)) {
             return Err(PatternError::DotSegment(segment.to_owned()));
+        }
+        if let Some(error) = source.split('/').find_map(foreign) {
+            return Err(error);
         }
         Self::of(source, parse_tokens(source)?)
     }
@@ -325,6 +334,48 @@ impl Tokens {
         self.flush();
         self.done.into_boxed_slice()
     }
+}
+
+/// What a segment means in the routers of other frameworks, where it would never match here what was meant. A literal of
+/// the same look can be written percent-encoded.
+fn foreign(segment: &str) -> Option<PatternError> {
+    let named = |name: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let parameter = |name: &str| format!("{{{}}}", name.replace(|c| !plain(c), "_"));
+        (name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')).then(|| parameter(name))
+    };
+    // Express, Sinatra, Rails: `:id`, `:id?`, `:id(\d+)`.
+    if let Some(rest) = segment.strip_prefix(':') {
+        let name = rest.split(['(', '?', '*', '+', '.', '-']).next()?;
+        return named(name)
+            .map(|written| PatternError::ForeignParameter(segment.to_owned(), written));
+    }
+    // Flask: `<id>`, `<int:id>`, `<path:rest>`.
+    if let Some((_, rest)) = segment.split_once('<')
+        && let Some((inside, _)) = rest.split_once('>')
+    {
+        let (kind, name) = inside.split_once(':').unwrap_or(("", inside));
+        return named(name).map(|written| {
+            let written = match kind {
+                "path" => format!("{}:path}}", written.trim_end_matches('}')),
+                _ => written,
+            };
+            PatternError::ForeignParameter(segment.to_owned(), written)
+        });
+    }
+    let expressions = [
+        "(.", "(?", "([", "(\\", "[^", "[a-z", "[A-Z", "[0-9", "\\d", "\\w", ".*", ".+",
+    ];
+    let is_expression = segment.starts_with('^')
+        || segment.ends_with('$')
+        || expressions.iter().any(|part| {
+            // `/file.*` is a name with any suffix; only at its very beginning a dot and a star mean anything else.
+            match *part {
+                ".*" => segment == ".*",
+                part => segment.contains(part),
+            }
+        });
+    is_expression.then(|| PatternError::Expression(segment.to_owned()))
 }
 
 fn parse_tokens(source: &str) -> Result<Box<[Token]>, PatternError> {

@@ -23,6 +23,17 @@ impl Fields<'_> {
                 .filter(|n| n.fract() == 0.0 && *n >= 0.0 && *n < 9_007_199_254_740_992.0)
                 .map(|n| n as u64)
         });
+        let sized = name.ends_with("bytes") || name == "size" || name == "bytes_per_minute";
+        if let Value::String(text) = value
+            && sized
+        {
+            let Some(bytes) = size(text) else {
+                let message = "must be bytes, or a number with a unit such as \"10GiB\" or \"1GB\"";
+                self.wrong(name, value, message, problems);
+                return None;
+            };
+            return self.whole_of(name, &Value::from(bytes), least, most, unit, problems);
+        }
         match (whole, value) {
             (Some(n), _) if (least..=most).contains(&n) => return Some(n),
             (_, Value::Number(n)) => {
@@ -178,5 +189,61 @@ impl Fields<'_> {
         };
         self.wrong(name, value, message, problems);
         None
+    }
+}
+
+/// Bytes, from a number and a unit: `10GiB` and `10G` (1,024 to the next), `20GB` (1,000).
+fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: u64 = match unit.trim_start().to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KIB" => 1 << 10,
+        "M" | "MIB" => 1 << 20,
+        "G" | "GIB" => 1 << 30,
+        "T" | "TIB" => 1 << 40,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let whole: u64 = whole.parse().ok()?;
+    let parts = fraction.parse::<u128>().ok()? * u128::from(factor);
+    let parts = u64::try_from(parts / 10u128.pow(u32::try_from(fraction.len()).ok()?)).ok()?;
+    whole.checked_mul(factor)?.checked_add(parts)
+}
+
+#[cfg(test)]
+mod size_tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("1024", Some(1_024)),
+            ("1GB", Some(1_000_000_000)),
+            ("1 GiB", Some(1 << 30)),
+            ("1.5g", Some(3 << 29)),
+            ("64k", Some(65_536)),
+            ("", None),
+            ("GB", None),
+            ("1.", None),
+            ("1..5K", None),
+            ("-1", None),
+            ("1XB", None),
+            ("99999999999999999999", None),
+            ("18446744073709551615TB", None),
+        ] {
+            assert_eq!(size(text), want, "{text}");
+        }
     }
 }

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec,
-    headers::{secret_header_map, status},
+    headers::{secret_header_map, select, status},
     latency,
     policies::secret,
     reader::{Fields, Problems},
     route,
 };
+use crate::access_log::AccessLogPolicy;
 use crate::admit;
 use crate::plan::{DiskCache, FailMode, HealthCheck, Limits};
 
@@ -148,8 +149,13 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         .into_iter()
         .filter_map(|(path, value)| latency::prefetch(value, path, problems))
         .collect();
+    let access_log = fields
+        .some("access_log")
+        .and_then(|value| access_log(value, problems))
+        .unwrap_or_default();
     fields.end(problems);
     Some(PlanSpec {
+        access_log,
         name,
         via,
         limits,
@@ -343,6 +349,15 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
     };
     fields.end(problems);
     read
+}
+
+fn access_log(value: &Value, problems: &mut Problems) -> Option<AccessLogPolicy> {
+    let own = AccessLogPolicy::default();
+    let mut fields = Fields::open(value, "access_log", problems)?;
+    let query = select(&mut fields, "query", own.query, true, problems);
+    let user = fields.flag("user", own.user, problems);
+    fields.end(problems);
+    Some(AccessLogPolicy { query, user })
 }
 
 fn disk_cache(value: &Value, problems: &mut Problems) -> Option<DiskCache> {

@@ -51,6 +51,11 @@ fn capacity() -> usize {
     CAPACITY.load(Ordering::Relaxed)
 }
 
+/// A log in a file of its own.
+pub(super) fn file(sink: Sink) -> Output {
+    Output::new("access", sink, capacity(), || {})
+}
+
 /// Those that are used.
 fn streams() -> impl Iterator<Item = &'static Output> {
     [STDOUT.get(), STDERR.get()].into_iter().flatten()
@@ -125,13 +130,14 @@ impl MakeWriter<'_> for Lines {
 }
 
 /// What became of lines, in Prometheus' text format.
-pub(crate) fn render(out: &mut String) {
+pub(crate) fn render(out: &mut String, access: Option<&Output>) {
     let name = "edgerouter_log_dropped_total";
     let _ = writeln!(
         out,
         "# HELP {name} Log lines that were dropped, by log and reason.\n# TYPE {name} counter"
     );
-    for output in streams() {
+    let access = access.filter(|output| output.name() == "access");
+    for output in streams().chain(access) {
         for (reason, count) in output.dropped() {
             let _ = writeln!(
                 out,

@@ -1,0 +1,569 @@
+//! Lines of the access log: what each form says of a request, escaped, masked and bounded.
+//!
+//! Clients choose most of the text. Nothing of it may end a line, forge a field or drive a terminal, and no value that is
+//! a secret may be written: query values are masked by the policy, and cookies and `Authorization` have no field here.
+
+use std::{io::Write as _, net::IpAddr, sync::Arc};
+
+use crate::plan::Select;
+
+/// Bytes of a line, its end included.
+pub const LINE: usize = 8 << 10;
+/// Bytes of the URL and of each other text of the client, as written. Together with the rest they stay below `LINE`.
+const TARGET: usize = 4 << 10;
+const TEXT: usize = 384;
+/// Marks text that was cut. No URL has it raw, so nobody takes the rest for one.
+const CUT: &[u8] = "…".as_bytes();
+/// Takes the place of a value that is not shown.
+const MASK: &[u8] = b"***";
+
+/// The form of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Apache's and nginx's combined form, and after it `name=value` pairs.
+    Combined,
+    /// An object a line.
+    Json,
+    /// For a person: short, with colours where they are wanted.
+    Short { colours: bool },
+}
+
+/// What an access log says of requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogPolicy {
+    /// Query parameters whose values are shown.
+    pub query: Select,
+    /// Whether the `sub` of a verified token is shown.
+    pub user: bool,
+}
+
+/// Parameters that carry secrets by habit.
+const SECRETS: [&str; 20] = [
+    "access_token",
+    "api_key",
+    "apikey",
+    "auth",
+    "authorization",
+    "client_secret",
+    "code",
+    "id_token",
+    "jwt",
+    "key",
+    "passwd",
+    "password",
+    "refresh_token",
+    "secret",
+    "session",
+    "sig",
+    "signature",
+    "token",
+    "x-amz-security-token",
+    "x-amz-signature",
+];
+
+impl Default for AccessLogPolicy {
+    fn default() -> Self {
+        Self {
+            query: Select::Except(SECRETS.map(Arc::from).to_vec()),
+            user: false,
+        }
+    }
+}
+
+/// A request and its answer, as known when the head of the answer is.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+    pub client: IpAddr,
+    pub user: Option<&'a str>,
+    pub scheme: &'a str,
+    pub host: &'a str,
+    pub method: &'a str,
+    /// Path and query as the client asked for them.
+    pub target: &'a str,
+    /// `HTTP/1.1`.
+    pub version: &'a str,
+    pub status: u16,
+    pub referer: Option<&'a [u8]>,
+    pub agent: Option<&'a [u8]>,
+    /// The outcome, as the metrics name it.
+    pub cache: &'a str,
+    /// Why the store did not give the response.
+    pub reason: Option<&'a str>,
+    pub route: &'a str,
+    pub origin: Option<&'a str>,
+    /// `experiment:variant`, separated by commas.
+    pub variant: &'a str,
+    pub id: u64,
+    /// Microseconds until the head.
+    pub head: u64,
+}
+
+/// A line whose end is known when the answer has been sent.
+#[derive(Debug)]
+pub struct Begun {
+    line: Vec<u8>,
+    /// The count of bytes goes here.
+    bytes_at: usize,
+    form: Form,
+}
+
+/// Everything but bytes and duration.
+pub fn begin(entry: &Entry<'_>, policy: &AccessLogPolicy, form: Form) -> Begun {
+    let mut line = Vec::with_capacity(384);
+    let bytes_at = match form {
+        Form::Combined => combined(&mut line, entry, policy),
+        Form::Json => json(&mut line, entry, policy),
+        Form::Short { colours } => short(&mut line, entry, policy, colours),
+    };
+    Begun {
+        line,
+        bytes_at,
+        form,
+    }
+}
+
+impl Begun {
+    /// The line: `bytes` of content were sent, `micros` after the request was read.
+    pub fn end(mut self, bytes: u64, micros: u64) -> Vec<u8> {
+        let at = self.bytes_at.min(self.line.len());
+        match self.form {
+            Form::Combined => {
+                let _ = writeln!(self.line, " time={}", Seconds(micros));
+                self.line.splice(at..at, bytes.to_string().into_bytes());
+            }
+            Form::Json => {
+                let _ = writeln!(
+                    self.line,
+                    ",\"bytes\":{bytes},\"seconds\":{}}}",
+                    Seconds(micros)
+                );
+            }
+            Form::Short { .. } => {
+                let shown = format!("{bytes} B {:.1} ms", micros as f64 / 1e3);
+                self.line.splice(at..at, shown.into_bytes());
+                self.line.push(b'\n');
+            }
+        }
+        self.line
+    }
+}
+
+fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy) -> usize {
+    let _ = write!(out, "{} - ", entry.client);
+    match entry.user {
+        // A space would make two fields of it.
+        Some(user) if policy.user => escape(out, user.as_bytes(), TEXT, Quoting::Word),
+        _ => out.push(b'-'),
+    }
+    let _ = write!(out, " [{}] \"", Clf(entry.at / 1_000));
+    escape(out, entry.method.as_bytes(), 32, Quoting::Backslash);
+    out.push(b' ');
+    target(out, entry.target, policy, Quoting::Backslash);
+    let _ = write!(out, " {}\" {} ", entry.version, entry.status);
+    let bytes_at = out.len();
+    out.extend_from_slice(b" \"");
+    match entry.referer {
+        Some(referer) => masked(out, referer, policy, TEXT, Quoting::Backslash),
+        None => out.push(b'-'),
+    }
+    out.extend_from_slice(b"\" \"");
+    escape(out, entry.agent.unwrap_or(b"-"), TEXT, Quoting::Backslash);
+    out.push(b'"');
+    for (name, value) in fields(entry) {
+        let _ = write!(out, " {name}=\"");
+        escape(out, value.as_bytes(), TEXT, Quoting::Backslash);
+        out.push(b'"');
+    }
+    let _ = write!(out, " id={:016x} head={}", entry.id, Seconds(entry.head));
+    bytes_at
+}
+
+/// Text fields beside those of the combined form; those that say nothing are left out.
+fn fields<'a>(entry: &Entry<'a>) -> impl Iterator<Item = (&'static str, &'a str)> {
+    [
+        ("host", entry.host),
+        ("cache", entry.cache),
+        ("reason", entry.reason.unwrap_or("")),
+        ("route", entry.route),
+        ("origin", entry.origin.unwrap_or("")),
+        ("variant", entry.variant),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+}
+
+fn json(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy) -> usize {
+    let _ = write!(
+        out,
+        "{{\"time\":\"{}\",\"client\":\"{}\",\"method\":\"",
+        Iso(entry.at),
+        entry.client
+    );
+    escape(out, entry.method.as_bytes(), 32, Quoting::Json);
+    let _ = write!(out, "\",\"scheme\":\"{}\",\"url\":\"", entry.scheme);
+    target(out, entry.target, policy, Quoting::Json);
+    let _ = write!(
+        out,
+        "\",\"protocol\":\"{}\",\"status\":{}",
+        entry.version, entry.status
+    );
+    if let Some(referer) = entry.referer {
+        out.extend_from_slice(b",\"referer\":\"");
+        masked(out, referer, policy, TEXT, Quoting::Json);
+        out.push(b'"');
+    }
+    if let Some(agent) = entry.agent {
+        out.extend_from_slice(b",\"user_agent\":\"");
+        escape(out, agent, TEXT, Quoting::Json);
+        out.push(b'"');
+    }
+    if let Some(user) = entry.user.filter(|_| policy.user) {
+        out.extend_from_slice(b",\"user\":\"");
+        escape(out, user.as_bytes(), TEXT, Quoting::Json);
+        out.push(b'"');
+    }
+    for (name, value) in fields(entry) {
+        let _ = write!(out, ",\"{name}\":\"");
+        escape(out, value.as_bytes(), TEXT, Quoting::Json);
+        out.push(b'"');
+    }
+    let _ = write!(
+        out,
+        ",\"id\":\"{:016x}\",\"head_seconds\":{}",
+        entry.id,
+        Seconds(entry.head)
+    );
+    out.len()
+}
+
+fn short(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy, colours: bool) -> usize {
+    let day = entry.at / 1_000 % 86_400;
+    let (start, end) = match (colours, entry.status) {
+        (false, _) => ("", ""),
+        (true, ..300) => ("\x1b[32m", "\x1b[0m"),
+        (true, 300..400) => ("\x1b[36m", "\x1b[0m"),
+        (true, 400..500) => ("\x1b[33m", "\x1b[0m"),
+        (true, _) => ("\x1b[31m", "\x1b[0m"),
+    };
+    let _ = write!(
+        out,
+        "{:02}:{:02}:{:02} {start}{}{end} ",
+        day / 3_600,
+        day / 60 % 60,
+        day % 60,
+        entry.status
+    );
+    escape(out, entry.method.as_bytes(), 32, Quoting::Backslash);
+    out.push(b' ');
+    target(out, entry.target, policy, Quoting::Backslash);
+    let _ = write!(out, "  {}", entry.cache);
+    if let Some(reason) = entry.reason {
+        let _ = write!(out, " ({reason})");
+    }
+    out.push(b' ');
+    let bytes_at = out.len();
+    if let Some(origin) = entry.origin {
+        let _ = write!(out, " from {origin}");
+    }
+    if !entry.variant.is_empty() {
+        let _ = write!(out, " {}", entry.variant);
+    }
+    bytes_at
+}
+
+/// How a form tells text from its own marks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    /// `\xHH`, as nginx does.
+    Backslash,
+    /// The same for a word without quotes: spaces, too.
+    Word,
+    /// RFC 8259 §7.
+    Json,
+}
+
+/// The URL's path and query, with the values that the policy does not show masked.
+fn target(out: &mut Vec<u8>, target: &str, policy: &AccessLogPolicy, quoting: Quoting) {
+    masked(out, target.as_bytes(), policy, TARGET, quoting);
+}
+
+fn masked(out: &mut Vec<u8>, url: &[u8], policy: &AccessLogPolicy, most: usize, quoting: Quoting) {
+    let Some(at) = url.iter().position(|&byte| byte == b'?') else {
+        escape(out, url, most, quoting);
+        return;
+    };
+    let (path, query) = url.split_at(at);
+    let mut shown = path.to_vec();
+    // What is behind the bound is not written anyway.
+    let bound = query.get(..query.len().min(most)).unwrap_or(query);
+    for (index, pair) in bound
+        .get(1..)
+        .unwrap_or_default()
+        .split(|&byte| byte == b'&')
+        .enumerate()
+    {
+        shown.push(if index == 0 { b'?' } else { b'&' });
+        let name = pair.split(|&byte| byte == b'=').next().unwrap_or(pair);
+        if name.len() == pair.len() || shows(&policy.query, name) {
+            shown.extend_from_slice(pair);
+        } else {
+            shown.extend_from_slice(name);
+            shown.push(b'=');
+            shown.extend_from_slice(MASK);
+        }
+    }
+    if bound.len() < query.len() {
+        shown.extend_from_slice(&[b'.'; 3]);
+        shown.resize(shown.len().max(most + 1), b'.');
+    }
+    escape(out, &shown, most, quoting);
+}
+
+/// Whether the value of a parameter may be written. Names are compared decoded and in lower case: a client that spells
+/// `%74oken` means `token`, to most applications.
+fn shows(query: &Select, name: &[u8]) -> bool {
+    let decoded = percent_decoded(name);
+    query.has(&String::from_utf8_lossy(&decoded).to_lowercase())
+}
+
+fn percent_decoded(name: &[u8]) -> Vec<u8> {
+    let digit = |byte: Option<&u8>| {
+        byte.and_then(|&byte| char::from(byte).to_digit(16))
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        match (first, digit(after.first()), digit(after.get(1))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(high << 4 | low);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => out.push(first),
+        }
+    }
+    out
+}
+
+/// Writes at most `most` bytes of `text`, none of which means anything to the form or to a terminal.
+fn escape(out: &mut Vec<u8>, text: &[u8], most: usize, quoting: Quoting) {
+    let end = out.len() + most;
+    if quoting == Quoting::Json {
+        for character in String::from_utf8_lossy(text).chars() {
+            if out.len() + 6 > end {
+                out.extend_from_slice(CUT);
+                return;
+            }
+            match character {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', character as u8]),
+                // Control characters, those of ISO 6429 among them, and what readers of JSON by line take for its end.
+                c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+                    let _ = write!(out, "\\u{:04x}", u32::from(c));
+                }
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        return;
+    }
+    for &byte in text {
+        if out.len() + 4 > end {
+            out.extend_from_slice(CUT);
+            return;
+        }
+        match byte {
+            b'"' | b'\\' => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+            b' ' if quoting == Quoting::Word => out.extend_from_slice(b"\\x20"),
+            b' '..=b'~' => out.push(byte),
+            _ => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+        }
+    }
+}
+
+/// Microseconds as seconds.
+struct Seconds(u64);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+/// Year, month, day of a day since the epoch (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn civil(days: u64) -> (u64, u64, u64) {
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    (year, month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+/// Apache's form of a time, in UTC.
+struct Clf(u64);
+
+impl std::fmt::Display for Clf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MONTHS: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let (year, month, day) = civil(self.0 / 86_400);
+        let month = MONTHS.get(month as usize - 1).unwrap_or(&"Jan");
+        let second = self.0 % 86_400;
+        write!(
+            f,
+            "{day:02}/{month}/{year:04}:{:02}:{:02}:{:02} +0000",
+            second / 3_600,
+            second / 60 % 60,
+            second % 60
+        )
+    }
+}
+
+/// RFC 3339, in UTC.
+struct Iso(u64);
+
+impl std::fmt::Display for Iso {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
+        let (year, month, day) = civil(seconds / 86_400);
+        let second = seconds % 86_400;
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{millis:03}Z",
+            second / 3_600,
+            second / 60 % 60,
+            second % 60
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn entry(target: &str) -> Entry<'_> {
+        Entry {
+            at: 1_795_710_474_123,
+            client: IpAddr::from([192, 0, 2, 7]),
+            user: Some("ada l"),
+            scheme: "https",
+            host: "example.com",
+            method: "GET",
+            target,
+            version: "HTTP/1.1",
+            status: 200,
+            referer: Some(b"https://example.com/?token=s&a=b"),
+            agent: Some(b"say \"hi\"\r\n\x1b[2J \xc3\xa9"),
+            cache: "miss",
+            reason: None,
+            route: "/*",
+            origin: Some("first"),
+            variant: "home:control",
+            id: 26,
+            head: 1_500,
+        }
+    }
+
+    fn line(entry: &Entry<'_>, policy: &AccessLogPolicy, form: Form) -> String {
+        String::from_utf8(begin(entry, policy, form).end(512, 2_000_001)).unwrap()
+    }
+
+    #[test]
+    fn a_combined_line_is_what_other_tools_read_with_our_fields_after_it() {
+        assert_eq!(
+            line(
+                &entry("/a?b=c"),
+                &AccessLogPolicy::default(),
+                Form::Combined
+            ),
+            concat!(
+                "192.0.2.7 - - [26/Nov/2026:16:27:54 +0000] \"GET /a?b=c HTTP/1.1\" 200 512 ",
+                "\"https://example.com/?token=***&a=b\" \"say \\x22hi\\x22\\x0D\\x0A\\x1B[2J \\xC3\\xA9\" ",
+                "host=\"example.com\" cache=\"miss\" route=\"/*\" origin=\"first\" variant=\"home:control\" ",
+                "id=000000000000001a head=0.001500 time=2.000001\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_json_line_is_an_object_whatever_the_client_sent() {
+        let policy = AccessLogPolicy {
+            user: true,
+            ..AccessLogPolicy::default()
+        };
+        let line = line(&entry("/a?b=c"), &policy, Form::Json);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(!line.trim_end().chars().any(char::is_control));
+        for (field, want) in [
+            ("time", "2026-11-26T16:27:54.123Z"),
+            ("client", "192.0.2.7"),
+            ("url", "/a?b=c"),
+            ("user", "ada l"),
+            ("user_agent", "say \"hi\"\r\n\x1b[2J é"),
+            ("origin", "first"),
+            ("id", "000000000000001a"),
+        ] {
+            assert_eq!(read[field], want, "{field}");
+        }
+        assert_eq!(
+            (&read["bytes"], &read["status"]),
+            (&512.into(), &200.into())
+        );
+    }
+
+    #[test]
+    fn secrets_in_queries_are_masked_however_they_are_spelt() {
+        let policy = AccessLogPolicy::default();
+        let only = AccessLogPolicy {
+            query: Select::Only(vec![Arc::from("page")]),
+            user: false,
+        };
+        for (policy, given, want) in [
+            (&policy, "/a?token=x", "/a?token=***"),
+            (&policy, "/a?b=1&TOKEN=x&c", "/a?b=1&TOKEN=***&c"),
+            (&policy, "/a?%74oken=x=y", "/a?%74oken=***"),
+            (&policy, "/a?token", "/a?token"),
+            (&policy, "/token=x", "/token=x"),
+            (&only, "/a?page=1&q=x&=y", "/a?page=1&q=***&=***"),
+        ] {
+            let line = line(&entry(given), policy, Form::Short { colours: false });
+            assert!(line.contains(&format!("GET {want}  miss")), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_line_is_longer_than_its_bound() {
+        let long = format!("/{}", "\"".repeat(64 << 10));
+        let query = format!("/?a={}", "b".repeat(64 << 10));
+        let bytes = vec![0x1b; 64 << 10];
+        let text = "é\u{9b}".repeat(20_000);
+        for target in [&long, &query] {
+            let mut entry = entry(target);
+            entry.referer = Some(&bytes);
+            entry.agent = Some(&bytes);
+            (entry.host, entry.route, entry.variant) = (&text, &text, &text);
+            entry.user = Some(&text);
+            for form in [Form::Combined, Form::Json] {
+                let policy = AccessLogPolicy {
+                    user: true,
+                    ..AccessLogPolicy::default()
+                };
+                let line = line(&entry, &policy, form);
+                assert!(line.len() <= LINE, "{form:?}: {}", line.len());
+                assert!(line.contains('…') && line.matches('\n').count() == 1);
+            }
+        }
+    }
+}

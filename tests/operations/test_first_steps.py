@@ -1,0 +1,256 @@
+"""What a newcomer types wrongly, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edgerouter import Edge, Respond, cache
+from edgerouter.errors import ConfigError
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, wait_until
+from .test_life import Process, free_port, reachable, run, write_app
+
+__all__ = ["run"]
+
+Run = Callable[..., Process]
+
+
+def edgerouter(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgerouter", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "remedy"),
+    [
+        ("/a/:id", "{id}"),
+        ("/a/:id?", "{id}"),
+        ("/a/<id>", "{id}"),
+        ("/a/<int:id>", "{id}"),
+        ("/a/<path:rest>", "{rest:path}"),
+        ("/a/(.*)", "regular expression"),
+        ("/a/[0-9]+", "regular expression"),
+        ("/a/\\d+", "regular expression"),
+        ("/^a$", "regular expression"),
+    ],
+)
+def test_patterns_of_other_routers_are_refused_with_the_right_spelling(pattern: str, remedy: str) -> None:
+    edge = Edge("test")
+    edge.route(pattern, respond="x")
+    with pytest.raises(ConfigError) as refused:
+        edge.compile()
+    [problem] = refused.value.problems
+    assert problem.path == "routes[0].pattern"
+    assert remedy in problem.message
+    assert problem.place
+    assert "test_first_steps.py:" in problem.place
+
+
+@pytest.mark.parametrize("pattern", ["/a:b", "/wiki/Foo_(bar)", "/file.*", "/a.b/*", "/@x", "/a/:1"])
+def test_literals_of_the_same_look_stay_patterns(pattern: str) -> None:
+    edge = Edge("test")
+    edge.route(pattern, respond="x")
+    edge.compile()
+
+
+def advice(tmp_path: Path, text: str) -> list[dict[str, str]]:
+    app = tmp_path / "app.py"
+    app.write_text(text)
+    found = edgerouter("check", str(app), "--json")
+    assert found.returncode == 0, found.stdout + found.stderr
+    said: list[dict[str, str]] = json.loads(found.stdout)["advice"]
+    return said
+
+
+def test_what_does_nothing_is_warned_of_with_its_line(tmp_path: Path) -> None:
+    text = """from edgerouter import Edge
+edge = Edge("test")
+first = edge.origin("first", "http://127.0.0.1:9")
+edge.route("/a/**", to=first, compress=True)
+edge.route("static/*", to=first)
+edge.prefetch(["https://x.example/a/b"])
+@edge.on("viewer_request", "/nowhere/*")
+def never(request, ctx):
+    pass
+"""
+    found = {item["rule"]: item for item in advice(tmp_path, text)}
+    for rule, path, line in [
+        ("double-star", "routes[0]", 4),
+        ("compress", "routes[0]", 4),
+        ("path-as-host", "routes[1]", 5),
+        ("prefetch-scheme", "prefetch[0]", 6),
+        ("unreached-hook", "hooks[0]", 7),
+    ]:
+        assert (found[rule]["path"], found[rule]["level"]) == (path, "warning"), rule
+        assert found[rule]["place"].endswith(f"app.py:{line}"), found[rule]
+        assert found[rule]["remedy"], rule
+
+
+def test_check_json_has_path_and_place_of_every_mistake(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        'from edgerouter import Edge\nedge = Edge("test")\nedge.route("/a", respond="x", cache=False)\n'
+        'edge.route("/b", respond="x", cach=None)\nedge.route("/c/:id", respond="x")\n'
+    )
+    found = edgerouter("check", str(app), "--json")
+    assert found.returncode == 1
+    problems = json.loads(found.stdout)["problems"]
+    assert [(one["path"], one["place"].rpartition(":")[2]) for one in problems] == [
+        ("routes[0].cache", "3"),
+        ("Edge.route.cach", "4"),
+        ("routes[2].pattern", "5"),
+    ]
+    assert "cache.DISABLED" in problems[0]["message"]
+    assert "did you mean cache?" in problems[1]["message"]
+
+
+def test_check_fits_eighty_columns(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        'from edgerouter import Edge, Experiment\nedge = Edge("test")\n'
+        'both = edge.group("both", [edge.origin("first", "http://a.example"), edge.origin("second", "http://b.example")])\n'
+        'edge.route("/static/*", to=both, methods=["GET", "HEAD"], experiment=Experiment("home", variants={"a": 1}))\n'
+        '@edge.on("origin_request")\ndef first_of_all(request, ctx):\n    pass\n'
+        '@edge.on("viewer_response")\ndef last_of_all(request, response, ctx):\n    pass\n'
+    )
+    found = edgerouter("check", str(app))
+    assert found.returncode == 0, found.stderr
+    table = [line for line in found.stdout.splitlines() if not line.startswith(("warning", "note", "no problems"))]
+    assert any("/static/*" in line for line in table)
+    assert any("first_of_all" in line for line in table)
+    assert all(len(line) <= 80 for line in table), found.stdout
+
+
+@pytest.mark.parametrize("method", ["serve", "start"])
+def test_serving_from_the_file_itself_is_refused_while_it_is_loaded(tmp_path: Path, method: str) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(f'from edgerouter import Edge\nedge = Edge("t")\nedge.route("/*", respond="x")\nedge.{method}()\n')
+    for command in ("check", "run"):
+        found = edgerouter(command, str(app))
+        assert found.returncode == 1
+        assert f"app.py:4: Edge.{method}: is called while edgerouter loads this file" in found.stderr
+        assert '__name__ == "__main__"' in found.stderr
+
+
+def test_serve_prints_where_it_serves(tmp_path: Path) -> None:
+    app, port = tmp_path / "app.py", free_port()
+    app.write_text(
+        'from edgerouter import Edge\nedge = Edge("t")\nedge.route("/*", respond="x")\n'
+        f'if __name__ == "__main__":\n    edge.serve(listen="127.0.0.1:{port}")\n'
+    )
+    process = subprocess.Popen([sys.executable, str(app)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        said = [process.stdout.readline(), process.stdout.readline()]
+        assert f"http://127.0.0.1:{port}" in said[1]
+        assert httpx.get(f"http://127.0.0.1:{port}/").text == "x"
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0
+
+
+def test_two_edges_are_both_named(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text('from edgerouter import Edge\nshop = Edge("shop")\nblog = Edge("blog")\n')
+    found = edgerouter("check", str(app))
+    assert found.returncode == 1
+    assert "there are 2 edges: shop, blog" in found.stderr
+    assert "app.py:shop" in found.stderr
+
+
+def test_run_with_reload_waits_for_a_broken_file_to_be_mended(origin: Origin, tmp_path: Path, run: Run) -> None:
+    origin.default = Reply(200, {}, "x")
+    app, port = tmp_path / "app.py", free_port()
+    app.write_text("this is (not python")
+    process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--reload")
+    process.wait_for("SyntaxError")
+    process.wait_for("waiting for the file to be mended")
+    app.write_text("from edgerouter import Edge\nedge = Edge('t')\nedge.route('/*', to='nowhere')\n")
+    process.wait_for("nowhere")
+    write_app(app, origin.url, 1)
+    wait_until(lambda: reachable(port), 20, "the listener")
+    assert httpx.get(f"http://127.0.0.1:{port}/").headers["x-version"] == "1"
+    assert process.end() == 0
+
+
+def test_a_broken_file_that_nobody_mends_can_be_left(tmp_path: Path, run: Run) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("this is (not python")
+    process = run("run", str(app), "--listen", "127.0.0.1:0", "--reload")
+    process.wait_for("waiting for the file to be mended")
+    assert process.end() == 0
+
+
+TOML = """version = 1
+name = "shop"
+
+[[origins]]
+name = "first"
+url = "http://first.example"
+
+[[routes]]
+pattern = "/a"
+to = "first"
+
+[[routes]]
+pattern = "/b"
+to = "nowhere"
+
+[routes.cache]
+ttl = -1
+"""
+
+JSON = """{
+  "version": 1, "name": "shop",
+  "origins": [{"name": "first", "url": "http://first.example"}],
+  "routes": [
+    {"pattern": "/a", "to": "first"},
+    {
+      "pattern": "/b",
+      "to": "nowhere",
+      "cache": {
+        "ttl": -1}
+    }
+  ]
+}
+"""
+
+
+@pytest.mark.parametrize(("name", "text", "lines"), [("s.toml", TOML, (14, 17)), ("s.json", JSON, (8, 10))])
+def test_a_plan_file_is_told_of_its_mistakes_by_line(
+    tmp_path: Path, name: str, text: str, lines: tuple[int, int]
+) -> None:
+    (tmp_path / name).write_text(text)
+    found = json.loads(edgerouter("check", str(tmp_path / name), "--json").stdout)["problems"]
+    places = {one["path"]: one["place"].rpartition(":")[2] for one in found}
+    assert places["routes[1].to"] == str(lines[0])
+    assert places["routes[1].cache.ttl"] == str(lines[1])
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_an_error_page_of_another_origin_or_of_fixed_words_stands_in_while_the_origin_is_down(
+    origin: Origin, second: Origin, serve: Callable[[Edge], Running], status: int
+) -> None:
+    second.on("/pages/sorry.html", Reply(200, {"Content-Type": "text/html"}, "another origin is sorry"))
+    origin.default = Reply(503, {}, "own words")
+    if status == 502:
+        origin.kill()
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), errors={status: "/pages/sorry.html"})
+    edge.route("/words/*", to="first", errors={status: "/said"}, cache=cache.DISABLED)
+    edge.route("/pages/*", to=edge.origin("second", second.url))
+    edge.route("/said", respond=Respond("fixed words"))
+    running = serve(edge)
+    found = httpx.get(f"{running.url}/x")
+    assert (found.status_code, found.text) == (status, "another origin is sorry")
+    found = httpx.get(f"{running.url}/words/x", headers={"if-none-match": '"x"'})
+    assert (found.status_code, found.text) == (status, "fixed words")
