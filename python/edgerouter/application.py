@@ -48,7 +48,7 @@ class FileApplication(Application):
 
     def load(self) -> Edge:
         if self._plan_file is not None:
-            return Edge.from_file(self._plan_file)
+            return _serving(Edge.from_file(self._plan_file), self._plan_file.name)
         root = str(self._root)
         if root not in sys.path:
             sys.path.insert(0, root)
@@ -198,7 +198,7 @@ class FileApplication(Application):
             got = "there is no such name" if found is None else f"it is a {type(found).__name__}"
             message = f"must be an Edge ({got}); name another with {self._shown()}:NAME"
             raise ConfigError([Problem(f"{self._shown()}:{wanted}", None, message)])
-        return found
+        return _serving(found, self._shown())
 
     def _shown(self) -> str:
         with_folder = self._file
@@ -239,6 +239,15 @@ class FileApplication(Application):
     def _near(self, filename: str) -> str:
         path = Path(filename)
         return str(path.relative_to(self._folder)) if path.is_relative_to(self._folder) else filename
+
+
+def _serving(edge: Edge, place: str) -> Edge:
+    """Refuses an edge that would answer every request with 404."""
+    plan = edge.to_dict()
+    if not plan.get("routes") and not plan.get("service_workers"):
+        message = 'there are none, so nothing would be served; declare one, as in edge.route("/*", to=...)'
+        raise ConfigError([Problem("routes", None, message, place)])
+    return edge
 
 
 class _FreshLoader(importlib.machinery.SourceFileLoader):

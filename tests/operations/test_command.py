@@ -62,12 +62,14 @@ def app(tmp_path: Path) -> str:
 def test_check_prints_the_order_of_the_routes_and_who_touches_python(app: str) -> None:
     done = command("check", app)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    at = {pattern: number for number, line in enumerate(lines) for pattern in [line.split(" ")[0]]}
+    # A route begins with its number and its pattern; what is said of it follows, indented.
+    parts = re.split(r"^ *\d+  (\S+)\n", done.stdout, flags=re.MULTILINE)
+    at = {pattern: number for number, pattern in enumerate(parts[1::2])}
+    said = [" ".join(part.split()) for part in parts[2::2]]
     assert at["/static/*"] < at["/*"] and at["/hello/{name}"] < at["/*"] < at["/never"]
-    assert "origin_request: app.tag" in lines[at["/static/*"]]
-    assert "function app.hello" in lines[at["/hello/{name}"]]
-    assert "jwt" in lines[at["/api/*"]] and "home (a 1, b 1)" in lines[at["/*"]]
+    assert "origin_request: app.tag" in said[at["/static/*"]]
+    assert "function app.hello" in said[at["/hello/{name}"]]
+    assert "jwt" in said[at["/api/*"]] and "home (a 1, b 1)" in said[at["/*"]]
 
 
 def test_check_advises_on_what_is_dangerous(app: str) -> None:
@@ -105,8 +107,9 @@ def test_problems_are_json_when_json_is_asked_for(tmp_path: Path) -> None:
     app.write_text("from edgerouter import Edge\nedge = Edge('t')\nedge.route('x', to='o')\nedge.route('/', to='o')\n")
     done = command("check", "--json", str(app))
     assert done.returncode == 1 and done.stderr == ""
-    messages = [problem["message"] for problem in json.loads(done.stdout)["problems"]]
-    assert len(messages) == 2 and "app.py:3: routes[0].pattern" in messages[0] and "routes[1].to" in messages[1]
+    problems = json.loads(done.stdout)["problems"]
+    found = [(problem["path"], problem["place"].rpartition("/")[2]) for problem in problems]
+    assert found == [("routes[0].pattern", "app.py:3"), ("routes[1].to", "app.py:4")]
 
 
 def test_explain_tells_each_phase_and_sends_nothing(app: str) -> None:

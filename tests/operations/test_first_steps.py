@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgerouter import Edge, Respond, cache
+from edgerouter import Edge, cache
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
@@ -76,7 +76,7 @@ def test_what_does_nothing_is_warned_of_with_its_line(tmp_path: Path) -> None:
 edge = Edge("test")
 first = edge.origin("first", "http://127.0.0.1:9")
 edge.route("/a/**", to=first, compress=True)
-edge.route("static/*", to=first)
+edge.route("static/a/*", to=first)
 edge.prefetch(["https://x.example/a/b"])
 @edge.on("viewer_request", "/nowhere/*")
 def never(request, ctx):
@@ -167,6 +167,20 @@ def test_two_edges_are_both_named(tmp_path: Path) -> None:
     assert "app.py:shop" in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("app.py", 'from edgerouter import Edge\nedge = Edge("t")\nedge.origin("first", "http://a.example")\n'),
+        ("site.toml", 'version = 1\nname = "t"\n'),
+    ],
+)
+def test_a_plan_that_serves_nothing_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    found = edgerouter("check", str(tmp_path / name))
+    assert found.returncode == 1
+    assert "nothing would be served" in found.stderr
+
+
 def test_run_with_reload_waits_for_a_broken_file_to_be_mended(origin: Origin, tmp_path: Path, run: Run) -> None:
     origin.default = Reply(200, {}, "x")
     app, port = tmp_path / "app.py", free_port()
@@ -248,7 +262,7 @@ def test_an_error_page_of_another_origin_or_of_fixed_words_stands_in_while_the_o
     edge.route("/*", to=edge.origin("first", origin.url), errors={status: "/pages/sorry.html"})
     edge.route("/words/*", to="first", errors={status: "/said"}, cache=cache.DISABLED)
     edge.route("/pages/*", to=edge.origin("second", second.url))
-    edge.route("/said", respond=Respond("fixed words"))
+    edge.route("/said", respond="fixed words")
     running = serve(edge)
     found = httpx.get(f"{running.url}/x")
     assert (found.status_code, found.text) == (status, "another origin is sorry")

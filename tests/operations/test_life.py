@@ -285,7 +285,7 @@ def test_ten_mistakes_of_a_python_file_get_ten_messages_with_their_lines(
             (15, r"routes\[6\]\.pattern: .*two parameters touch"),
             (17, r"routes\[8\]\.redirect\.location: .*m"),
             (18, r'Experiment\.cookie: "c d": must be'),
-            (19, r"TypeError: .*unexpected keyword argument 'colour'"),
+            (19, r"Edge\.route\.colour: .*no such argument; there are pattern"),
             (22, r'routes\[11\]\.pattern: "k": must be'),
         ):
             found = [message for message in messages if re.search(rf"app\.py:{line}: {expected}", message)]

@@ -56,8 +56,9 @@ def advice(items: Sequence[_core.Lint]) -> None:
     screen = console()
     for item in items:
         word = "[yellow]warning[/yellow]" if item["level"] == "warning" else "[cyan]note[/cyan]"
-        where = " ".join(part for part in (item.get("place"), item["path"], item["route"]) if part)
-        text = f"{where}: {item['message']}; {item['remedy']} [{item['rule']}]"
+        where = " ".join(part for part in (item["path"], item["route"]) if part)
+        place = f" ({item['place']})" if "place" in item else ""
+        text = f"{where}: {item['message']}; {item['remedy']} [{item['rule']}]{place}"
         # On a pipe a piece of advice is one line, for grep.
         width = _COLUMNS - 9 if screen.is_terminal else len(text) + 1
         for index, line in enumerate(textwrap.wrap(text, width, break_on_hyphens=False)):

@@ -323,7 +323,7 @@ fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
     let runs = match phase {
         HookPhase::ViewerRequest | HookPhase::ViewerResponse => true,
         HookPhase::OriginRequest | HookPhase::OriginResponse => {
-            matches!(route.target, Target::Group(_))
+            matches!(route.target, crate::plan::Target::Group(_))
         }
     };
     runs && hosts_intersect(&host, &route.hosts) && hook.pattern.intersects(&route.path)

@@ -101,7 +101,7 @@ impl AccessLog {
                 .note
                 .detail
                 .or_else(|| x.note.forward.map(|forward| forward.as_str())),
-            route: route.map_or("", |route| &route.label),
+            route: route.map_or("", |route| &*route.label),
             origin: origin.map(|origin| &*origin.name),
             variant: &variant,
             id: x.id(),

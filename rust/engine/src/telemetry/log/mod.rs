@@ -57,7 +57,7 @@ pub(super) fn file(sink: Sink) -> Output {
 }
 
 /// Those that are used.
-fn streams() -> impl Iterator<Item = &'static Output> {
+fn streams<'a>() -> impl Iterator<Item = &'a Output> {
     [STDOUT.get(), STDERR.get()].into_iter().flatten()
 }
 
@@ -137,7 +137,8 @@ pub(crate) fn render(out: &mut String, access: Option<&Output>) {
         "# HELP {name} Log lines that were dropped, by log and reason.\n# TYPE {name} counter"
     );
     let access = access.filter(|output| output.name() == "access");
-    for output in streams().chain(access) {
+    let outputs: Vec<&Output> = streams().chain(access).collect();
+    for output in outputs {
         for (reason, count) in output.dropped() {
             let _ = writeln!(
                 out,
