@@ -325,7 +325,7 @@ fn masked(out: &mut Vec<u8>, url: &[u8], policy: &AccessLogPolicy, most: usize, 
 /// `%74oken` means `token`, to most applications.
 fn shows(query: &Select, name: &[u8]) -> bool {
     let decoded = percent_decoded(name);
-    query.has(&String::from_utf8_lossy(&decoded).to_lowercase())
+    query.has(String::from_utf8_lossy(&decoded).to_lowercase())
 }
 
 fn percent_decoded(name: &[u8]) -> Vec<u8> {
