@@ -228,7 +228,7 @@ def test_conditions_tokens_experiments_and_functions_read_cookies_beside_other_b
 
     @edge.function("/cookies")
     def cookies(request: Request, ctx: Context) -> str:
-        return json.dumps(request.cookies)
+        return json.dumps(dict(request.cookies))
 
     token = jwt.encode({"sub": "u1"}, SECRET, algorithm="HS256")
     headers = [(b"Cookie", f"x=\xff; group=a; t={token}; ab=b".encode("latin-1"))]

@@ -60,9 +60,11 @@ def do(program: list[tuple[str, str]], request: Request) -> str:
             case "query":
                 found.append(request.query.get(name))
             case "field":
-                found.append((name in request.headers, request.headers.get_all(name)))
+                # The edge may write several lines of `Cookie` as one.
+                found.append((name in request.headers, "; ".join(request.headers.get_all(name))))
             case "pop":
-                found.append(request.headers.pop(name, None))
+                found.append("; ".join(request.headers.get_all(name)))
+                request.headers.pop(name, None)
             case "add":
                 request.headers.add(name, "more")
             case "copy":
