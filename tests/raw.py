@@ -49,6 +49,16 @@ def read_all(sock: socket.socket) -> bytes:
         received += more
 
 
+def read_until(sock: socket.socket, text: bytes) -> bytes:
+    """The bytes up to the read that ended them with ``text``."""
+    received = b""
+    while not received.endswith(text):
+        more = sock.recv(65536)
+        assert more, received
+        received += more
+    return received
+
+
 def responses(data: bytes) -> list[RawResponse]:
     """Splits a connection's bytes into responses (Content-Length and chunked framing)."""
     found = []

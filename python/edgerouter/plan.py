@@ -32,6 +32,7 @@ class Limits(Value, frozen=True, kw_only=True):
     ``head_timeout``, ``idle_timeout``, ``body_timeout``  for a head to arrive, between requests, for a body to move on
     ``connections``  of clients, at a time
     ``drain_timeout``  for requests under way when the edge stops
+    ``half_close_timeout``  for a request under way whose client has closed its own direction
     ``tunnel_idle``, ``event_idle``  how long a tunnel (WebSocket, …) or an event stream may be silent
     ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache

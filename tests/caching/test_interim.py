@@ -9,7 +9,7 @@ from edgerouter import Edge, cache
 
 from ..conftest import Serve
 from ..origins import Origin, Reply, Seen
-from ..raw import RawResponse, connect, exchange, responses
+from ..raw import RawResponse, connect, exchange, read_until, responses
 from .conftest import Cached
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Own: 1\r\n\r\n"
@@ -26,15 +26,6 @@ def last(path: str, extra: str = "") -> bytes:
 
 def statuses(found: list[RawResponse]) -> list[int]:
     return [response.status for response in found]
-
-
-def read_until(sock: socket.socket, end: bytes) -> bytes:
-    received = b""
-    while not received.endswith(end):
-        more = sock.recv(65536)
-        assert more, received
-        received += more
-    return received
 
 
 def test_they_come_before_the_final_response_while_the_origin_is_still_at_work(cached: Cached) -> None:

@@ -396,7 +396,9 @@ def test_routes_that_share_a_url_do_not_share_what_only_one_has_a_hook_for(made:
     assert client.get("/hooked/page").text == "variant yes"
 
 
-def test_parts_of_a_request_are_mappings_that_show_names_only(made: Made, origin: Origin) -> None:
+def test_parts_of_a_request_are_dictionaries_for_functions_and_show_names_only_to_hooks(
+    made: Made, origin: Origin
+) -> None:
     seen: list[object] = []
 
     def declare(edge: Edge) -> None:
@@ -405,13 +407,16 @@ def test_parts_of_a_request_are_mappings_that_show_names_only(made: Made, origin
             seen.append(isinstance(request.query, Mapping))
             seen.append(request.query == {"a": "1"})
             seen.append({**request.cookies})
+            return Response.json({"query": request.query, "cookies": request.cookies})
+
+        @edge.on("viewer_request", "/look")
+        def peep(request: Request, ctx: Context) -> None:
             seen.append(repr(request.cookies))
-            return Response.json({"query": request.query, "cookies": dict(request.cookies)})
 
     client = made(declare)
     response = client.get("/look?a=1&a=2", headers={"cookie": "secret=s"})
     assert response.json() == {"query": {"a": "1"}, "cookies": {"secret": "s"}}
-    assert seen == [True, True, {"secret": "s"}, "<Values secret>"]
+    assert seen == ["<Values secret>", True, True, {"secret": "s"}]
 
 
 def test_a_reload_keeps_what_was_selected_and_does_not_mix_it_with_what_another_hook_made(

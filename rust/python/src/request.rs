@@ -229,14 +229,14 @@ impl Request {
 
     /// Decoded parameters of the query; of repeated ones the first.
     #[getter]
-    fn query(&self, py: Python<'_>) -> PyResult<Values> {
+    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (query, notes) = self.edit(|parts| {
             let query = parts.head.query.clone().unwrap_or_default();
             (query, parts.head.notes.clone())
         })?;
         let pairs =
             uri::query_pairs(&query).map(|(name, value)| (uri::decode(name), uri::decode(value)));
-        Ok(Values::new(Kind::Query, first_of(py, pairs)?, notes))
+        Values::given(Kind::Query, first_of(py, pairs)?, notes)
     }
 
     /// Scheme, host, path and query.
@@ -267,14 +267,14 @@ impl Request {
 
     /// Of repeated ones the first. Bytes outside ASCII are taken for Latin-1, as in `headers`.
     #[getter]
-    fn cookies(&self, py: Python<'_>) -> PyResult<Values> {
+    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (pairs, notes) = self.edit(|parts| {
             let pairs: Vec<(String, String)> = cookie::pairs(&parts.head.headers)
                 .map(|(name, value)| (latin_1(name), latin_1(value)))
                 .collect();
             (pairs, parts.head.notes.clone())
         })?;
-        Ok(Values::new(Kind::Cookies, first_of(py, pairs)?, notes))
+        Values::given(Kind::Cookies, first_of(py, pairs)?, notes)
     }
 
     /// Parameters of the route's pattern, decoded.
@@ -298,7 +298,7 @@ impl Request {
 
     /// Verified claims; `None` without a token.
     #[getter]
-    fn claims(&self, py: Python<'_>) -> PyResult<Option<Values>> {
+    fn claims<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (claims, notes) = self.edit(|parts| {
             parts.note(|reads| reads.token = true);
             (parts.head.claims.clone(), parts.head.notes.clone())
@@ -307,7 +307,7 @@ impl Request {
             return Ok(None);
         };
         let claims = json::decode(py, claims.as_bytes())?.cast_into::<PyDict>()?;
-        Ok(Some(Values::new(Kind::Claims, claims, notes)))
+        Values::given(Kind::Claims, claims, notes).map(Some)
     }
 
     /// Who asks, by the verified token: its `userId`, or else its `sub`.

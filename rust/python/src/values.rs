@@ -24,29 +24,31 @@ pub(crate) enum Kind {
 pub(crate) struct Values {
     kind: Kind,
     found: Py<PyDict>,
-    notes: Option<Arc<Notes>>,
+    notes: Arc<Notes>,
 }
 
 impl Values {
-    pub(crate) fn new(kind: Kind, found: Bound<'_, PyDict>, notes: Option<Arc<Notes>>) -> Self {
-        Self {
-            kind,
-            found: found.unbind(),
-            notes,
-        }
+    /// What a callable is given: a plain dictionary where nobody notes what it reads, as in functions.
+    pub(crate) fn given<'py>(
+        kind: Kind,
+        found: Bound<'py, PyDict>,
+        notes: Option<Arc<Notes>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let Some(notes) = notes else {
+            return Ok(found.into_any());
+        };
+        let py = found.py();
+        let found = found.unbind();
+        Ok(Bound::new(py, Self { kind, found, notes })?.into_any())
     }
 
     fn note(&self, note: impl FnOnce(&mut Reads)) {
-        if let Some(notes) = &self.notes {
-            note(&mut notes.lock());
-        }
+        note(&mut self.notes.lock());
     }
 
     fn read(&self, name: &Bound<'_, PyAny>) -> PyResult<()> {
         // Nothing else is the name of anything here.
-        if self.notes.is_some()
-            && let Ok(name) = name.cast::<PyString>()
-        {
+        if let Ok(name) = name.cast::<PyString>() {
             let name = name.to_str()?;
             self.note(|reads| match self.kind {
                 Kind::Query => reads.query.note(name),
