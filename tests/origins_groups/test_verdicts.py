@@ -129,3 +129,36 @@ def test_after_the_time_to_wait_one_request_a_second_asks_again(
         assert origin.count("/page") == 2
         over.set()
         leader.result()
+
+
+def test_at_an_origin_that_is_gone_a_page_without_a_copy_fails_soon(
+    origin: Origin, serve: Serve, client_for: ClientFor
+) -> None:
+    """Spared or not: nobody waits for the deadline of the group."""
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url))
+    client = client_for(serve(edge))
+    origin.kill()
+    for at in range(3):
+        assert client.get(f"/{at}").status_code == 502
+    started = time.monotonic()
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: client.get("/hot").status_code, range(30)))
+    assert answers == [502] * 30
+    assert time.monotonic() - started < 9
+
+
+def test_an_origin_that_answers_with_errors_is_asked_for_what_only_a_disconnection_would_allow(
+    origin: Origin, serve: Serve, client_for: ClientFor
+) -> None:
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url))
+    running = serve(edge)
+    client = client_for(running)
+    origin.default = Reply(200, {"Cache-Control": "max-age=1"}, "page")
+    client.get("/page")
+    running.set_clock(10)
+    origin.default = Reply(500, {}, "broken")
+    for _ in range(6):
+        assert client.get("/page").status_code == 500
+    assert origin.count("/page") == 7

@@ -33,6 +33,8 @@ struct Flag {
     /// Copies of what `health` says, for those who only look.
     healthy: AtomicBool,
     spotless: AtomicBool,
+    /// The last probe or request that failed got no answer.
+    silent: AtomicBool,
     /// Requests answered without an error in the slot of the window of which `slot` is the number, not told yet.
     good: AtomicU32,
     slot: AtomicU64,
@@ -63,6 +65,7 @@ impl HealthBoard {
             Arc::new(Flag {
                 healthy: AtomicBool::new(true),
                 spotless: AtomicBool::new(true),
+                silent: AtomicBool::new(false),
                 good: AtomicU32::new(0),
                 slot: AtomicU64::new(0),
                 fell: AtomicU64::new(0),
@@ -104,6 +107,14 @@ impl HealthBoard {
         }
     }
 
+    fn note_silence(&self, origin: &Origin, silent: bool) {
+        let flag = self.flag(origin);
+        let news = flag.silent.swap(silent, Ordering::Relaxed) != silent;
+        if silent && news && !flag.healthy.load(Ordering::Relaxed) {
+            self.verdicts.notify_waiters();
+        }
+    }
+
     fn change(&self, origin: &Origin, event: impl FnOnce(&mut Health) -> Option<Change>) {
         let flag = self.flag(origin);
         if flag.change(origin, event) == Some(Change::BecameUnhealthy) {
@@ -121,12 +132,22 @@ impl HealthBoard {
         }
     }
 
-    /// Waits until no member of a group is healthy, and says since when.
-    pub async fn sick(&self, plan: &Plan, group: &Group) -> Instant {
+    /// Whether no member of a group is healthy and none of them has answered what was asked of it last: the edge is
+    /// disconnected from them (RFC 9111 §4.2.4). Members that answer with errors are unhealthy, too, but not silent.
+    pub fn is_silent(&self, plan: &Plan, group: &Group) -> bool {
+        let silent = |origin: &Origin| {
+            let flag = self.flag(origin);
+            !flag.healthy.load(Ordering::Relaxed) && flag.silent.load(Ordering::Relaxed)
+        };
+        members(plan, group).all(silent)
+    }
+
+    /// Waits until a group is silent, and says since when its members are unhealthy.
+    pub async fn silent(&self, plan: &Plan, group: &Group) -> Instant {
         let fell = || {
-            let sick = self.of_group(plan, group) == OriginHealth::Sick;
             let fell = |origin| self.flag(origin).fell.load(Ordering::Relaxed);
-            sick.then(|| members(plan, group).map(fell).max().unwrap_or(0))
+            let since = || members(plan, group).map(fell).max().unwrap_or(0);
+            self.is_silent(plan, group).then(since)
         };
         self.began + Duration::from_millis(self.verdict(fell).await)
     }
@@ -158,6 +179,7 @@ impl HealthBoard {
     pub fn note_error(&self, origin: &Origin) {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
+        self.note_silence(origin, false);
         self.change(origin, |health| health.erred(thresholds, now));
     }
 
@@ -165,13 +187,15 @@ impl HealthBoard {
     pub fn note_failure(&self, origin: &Origin) {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
+        self.note_silence(origin, true);
         self.change(origin, |health| health.failed(thresholds, now));
     }
 
-    /// A probe came back.
-    pub fn probed(&self, origin: &Origin, good: bool) {
+    /// A probe came back, or did not: `answered`.
+    pub fn probed(&self, origin: &Origin, good: bool, answered: bool) {
         let thresholds = Thresholds::of(origin.health.as_ref());
         let now = self.now();
+        self.note_silence(origin, !answered);
         self.change(origin, |health| health.probed(thresholds, good, now));
     }
 

@@ -50,6 +50,7 @@ async fn keep_probing(
         ticks.tick().await;
         let asked =
             tokio::time::timeout(health.timeout, ask(upstreams, origin, &health.path)).await;
+        let answered = matches!(asked, Ok(Ok(_)));
         let (good, why) = match asked {
             Ok(Ok(status)) if health.status.is_empty() => {
                 (status.is_success(), format!("it answered {status}"))
@@ -65,7 +66,7 @@ async fn keep_probing(
             tracing::warn!(origin = %origin.name, path = %health.path, %why, "origin is down: its health probe failed");
         }
         was_good = good;
-        board.probed(origin, good);
+        board.probed(origin, good, answered);
     }
 }
 

@@ -123,6 +123,7 @@ pub async fn fetch(
     let (end, limit, group_name) = last_moment(x, route, began);
     let mut until = (began + patience).min(end);
     let mut took_over = None;
+    let mut waited = false;
     if let Some(answer) = spared(x, route, &missing) {
         return answer;
     }
@@ -174,17 +175,19 @@ pub async fn fetch(
                     }
                 }
             }
+            // Another request for this key has led within the second, and brought nothing. Where no stored response may be
+            // used the next turn is waited for once, so that a failure is told soon.
             Join::Wait(wait) => {
-                if let Some(stale) = stand_in(x, route, missing.last_good(), Failure::Disconnected)
-                {
+                let stale = stand_in(x, route, missing.last_good(), Failure::Disconnected);
+                if let Some(stale) = stale {
                     return Ok(stale);
                 }
-                let now = Instant::now();
-                if now >= end {
-                    let error = FetchError::Deadline(group_name.to_string(), limit);
-                    return on_failure(x, route, missing.last_good(), &error.into());
+                if waited {
+                    return unhealthy(x, route, missing.last_good());
                 }
-                tokio::time::sleep_until((now + wait).min(end).into()).await;
+                waited = true;
+                let turn = (Instant::now() + wait).min(end);
+                tokio::time::sleep_until(turn.into()).await;
                 x.now = x.worker.clock.unix_now();
             }
         }
@@ -252,7 +255,7 @@ fn group_of<'x>(x: &'x Exchange, route: &Route) -> Option<&'x Group> {
     }
 }
 
-/// Waits for what a flight brings. `None`: no origin is healthy, and the stored response that their failure would allow
+/// Waits for what a flight brings. `None`: every origin is unhealthy and silent, and the stored response that their failure would allow
 /// need not wait any longer.
 async fn patiently<T>(
     x: &Exchange,
@@ -277,13 +280,13 @@ async fn patiently<T>(
         biased;
         brought = brings => Some(brought),
         () = async {
-            let sick = board.sick(&x.live.plan, group).await;
-            tokio::time::sleep_until((sick.max(since) + SHORT_WAIT).into()).await;
+            let silent = board.silent(&x.live.plan, group).await;
+            tokio::time::sleep_until((silent.max(since) + SHORT_WAIT).into()).await;
         } => None,
     }
 }
 
-/// The stored response because no origin is healthy.
+/// The stored response because every origin is unhealthy and silent.
 fn unhealthy(
     x: &mut Exchange,
     route: &Route,
@@ -514,13 +517,12 @@ fn arrived_meanwhile(x: &Exchange, route: &Route, missing: &Missing) -> Option<A
 /// Follows a flight, unless a purge or an unsafe request has come since it departed.
 fn join(x: &Exchange, route: &Route, flight_key: &[u8], url_key: &[u8]) -> Join {
     let shared = &x.worker.shared;
-    let sick = group_of(x, route)
-        .map(|group| shared.health.of_group(&x.live.plan, group) == OriginHealth::Sick);
+    let silent = group_of(x, route).map(|group| shared.health.is_silent(&x.live.plan, group));
     let outdated = |then: Departure| {
         shared.purges.outdates(then.purge, url_key, asked(x))
             || shared.invalidations.outdate(url_key, then.invalidation)
     };
-    let spare = sick.unwrap_or(false);
+    let spare = silent.unwrap_or(false);
     shared
         .flights
         .join(flight_key, departure(x), outdated, spare)
