@@ -46,7 +46,16 @@ LINES = st.lists(
     ),
     max_size=4,
 )
-REQUESTS = st.tuples(LINES, st.sampled_from(["", "?page=1", "?page=2", "?q=1", "?page=1&q=2"]))
+
+
+def one_cookie_line(lines: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """As a route whose key has cookies sends them upstream, and hooks there see them."""
+    cookies = [value for name, value in lines if name == b"cookie"]
+    others = [line for line in lines if line[0] != b"cookie"]
+    return [*others, (b"cookie", b"; ".join(cookies))] if cookies else others
+
+
+REQUESTS = st.tuples(LINES.map(one_cookie_line), st.sampled_from(["", "?page=1", "?page=2", "?q=1", "?page=1&q=2"]))
 PROGRAM = st.lists(OPERATIONS, max_size=3)
 
 
