@@ -4,24 +4,30 @@ The model knows every response that the origin gave and keeps those that a cache
 whether one of them may be used; then the edge must use it, and otherwise it must ask. So no response is older or other
 than the model allows, and none is fetched in vain. Lifetimes end in 5 and jumps are multiples of 10 seconds, so the
 seconds that the test itself takes decide nothing; where they might, the model takes either.
+
+Every dimension of a key is there, absent, empty and doubled: the origin answers each by itself, without ``Vary``.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
+from hashlib import md5
 from itertools import count
+from typing import Any
 
 import httpx
+import jwt
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from edgerouter import CachePolicy, Edge
+from edgerouter import CachePolicy, Edge, Experiment, Jwt
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen
@@ -58,6 +64,41 @@ REQUESTS = [
 ]
 
 
+Lines = list[tuple[str, str]]
+KEYING = ("cookie", "x-device", "x-plan", "x-variant")
+"""Fields that reach the origin and are in the key."""
+
+
+def bearer(**claims: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"
+
+
+SECRET = "k" * 32
+ABSENT: list[tuple[Lines, str]] = [([], "")]
+DIMENSIONS: list[tuple[Lines, str]] = [
+    *ABSENT,
+    ([("cookie", "noise=1; =x; y")], ""),
+    ([("cookie", "plan=a")], "cookie: plan=a"),
+    ([("cookie", "noise=2;plan=a")], "cookie: plan=a"),
+    ([("cookie", "plan=")], "cookie: plan="),
+    ([("cookie", "plan=a; plan=a")], "cookie: plan=a; plan=a"),
+    ([("x-device", "m")], "x-device: m"),
+    ([("x-device", "")], "x-device: "),
+    ([("x-device", "m"), ("x-device", "m")], "x-device: m, x-device: m"),
+    ([bearer(plan="gold")], "x-plan: gold"),
+    ([bearer(plan="")], ""),
+    ([bearer(sub="u1")], ""),
+    ([bearer(plan="gold"), ("x-device", "m"), ("cookie", "plan=a")], "cookie: plan=a, x-device: m, x-plan: gold"),
+]
+"""What a request sends, and what of it reaches the origin."""
+BY_ID = [([*lines, ("x-id", "1")], f"{key}, x-variant: a".removeprefix(", ")) for lines, key in DIMENSIONS]
+
+
+def key_of(seen: Seen) -> str:
+    lines = [(name.lower(), value) for name, value in seen.headers if name.lower() in KEYING]
+    return ", ".join(f"{name}: {value}" for name, value in sorted(lines))
+
+
 def parsed(text: str) -> dict[str, int | None]:
     """The directives of one well-formed line."""
     found: dict[str, int | None] = {}
@@ -76,11 +117,11 @@ class Resource:
     varies: bool = False
     version: int = 1
 
-    def tag(self, who: str) -> str:
-        return f'"{self.version}{who if self.varies else ""}"'
+    def tag(self, who: str, key: str) -> str:
+        return f'"{self.version}{who if self.varies else ""}-{md5(key.encode()).hexdigest()}"'
 
-    def body(self, who: str) -> str:
-        return f"version {self.version} for {who if self.varies else 'all'}"
+    def body(self, who: str, key: str) -> str:
+        return f"version {self.version} for {who if self.varies else 'all'} by {key}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +131,7 @@ class Stored:
     resource: Resource
     body: str
     who: str
+    key: str
     tag: str | None
     at: float
 
@@ -146,6 +188,7 @@ class World:
     origin: Origin
     edge: Running
     client: httpx.Client
+    dimensions: list[tuple[Lines, str]]
     names: Iterator[int] = field(default_factory=count)
 
 
@@ -157,7 +200,7 @@ class Cache(RuleBasedStateMachine):
         example = next(self.world.names)
         self.paths = [f"/{example}/a", f"/{example}/b"]
         self.resources = {path: Resource() for path in self.paths}
-        self.kept: dict[str, list[Stored]] = {path: [] for path in self.paths}
+        self.kept: dict[tuple[str, str], list[Stored]] = defaultdict(list)
         self.sick = False
         self.replies: list[int] = []
         self.shift = 0
@@ -169,20 +212,20 @@ class Cache(RuleBasedStateMachine):
         return time.time() + self.shift
 
     def answer(self, seen: Seen) -> Reply:
-        resource, who = self.resources[seen.path], seen.get("x-who") or ""
+        resource, who, key = self.resources[seen.path], seen.get("x-who") or "", key_of(seen)
         fields = {"Date": formatdate(self.now(), usegmt=True), "Cache-Control": resource.control}
         if resource.varies:
             fields["Vary"] = "X-Who"
         if resource.tagged:
-            fields["ETag"] = resource.tag(who)
+            fields["ETag"] = resource.tag(who, key)
         if seen.method == "POST":
             reply = Reply(500 if self.sick else 200, {"Cache-Control": "no-store"}, "done")
         elif self.sick:
             reply = Reply(503, {"Cache-Control": "no-store"}, "sick")
-        elif resource.tagged and seen.get("if-none-match") == resource.tag(who):
+        elif resource.tagged and seen.get("if-none-match") == resource.tag(who, key):
             reply = Reply(304, fields)
         else:
-            reply = Reply(200, fields, resource.body(who))
+            reply = Reply(200, fields, resource.body(who, key))
         self.replies.append(reply.status)
         return reply
 
@@ -217,7 +260,9 @@ class Cache(RuleBasedStateMachine):
         status = self.world.client.post(path).status_code
         assert status == (500 if self.sick else 200)
         if status == 200:
-            self.kept[path].clear()
+            for (stored_at, _), kept in self.kept.items():
+                if stored_at == path:
+                    kept.clear()
 
     @rule(
         at=st.integers(0, 1),
@@ -225,17 +270,19 @@ class Cache(RuleBasedStateMachine):
         control=st.sampled_from(REQUESTS),
         method=st.sampled_from(["GET", "GET", "GET", "HEAD"]),
         knows=st.booleans(),
+        dimension=st.integers(0, len(DIMENSIONS) - 1),
     )
-    def request(self, at: int, who: str, control: str, method: str, knows: bool) -> None:
-        path, asked = self.paths[at], parsed(control)
-        stored = self.selected(path, who)
+    def request(self, at: int, who: str, control: str, method: str, knows: bool, dimension: int) -> None:
+        lines, key = self.world.dimensions[dimension % len(self.world.dimensions)]
+        place, asked = (self.paths[at], key), parsed(control)
+        stored = self.selected(place, who)
         headers = {"x-who": who}
         if control:
             headers["cache-control"] = control
         if knows and stored is not None and stored.tag is not None:
             headers["if-none-match"] = stored.tag
         before = len(self.replies)
-        response = self.world.client.request(method, path, headers=headers)
+        response = self.world.client.request(method, place[0], headers=[*headers.items(), *lines])
         replies = self.replies[before:]
         age = 0.0 if stored is None else self.now() - stored.at
         if stored is not None and not replies and response.status_code != 504:
@@ -250,11 +297,11 @@ class Cache(RuleBasedStateMachine):
             assert (response.status_code, replies) == (504, [])
             return
         assert len(replies) == 1, replies
-        self.brought(path, who, asked, method, response, stored, replies[0], headers, age)
+        self.brought(place, who, asked, method, response, stored, replies[0], headers, age)
 
     def brought(
         self,
-        path: str,
+        place: tuple[str, str],
         who: str,
         asked: dict[str, int | None],
         method: str,
@@ -265,7 +312,7 @@ class Cache(RuleBasedStateMachine):
         age: float,
     ) -> None:
         """The origin was asked and answered with ``status``."""
-        resource = self.resources[path]
+        resource = self.resources[place[0]]
         if status == 503:
             stands = [stored is not None and may_stand_in(stored, asked, age + slack) for slack in (-SLACK, 0, SLACK)]
             if response.status_code == 503:
@@ -276,27 +323,27 @@ class Cache(RuleBasedStateMachine):
             return
         now = self.now()
         if status == 304:
-            assert stored is not None and stored.tag == resource.tag(who)
+            assert stored is not None and stored.tag == resource.tag(who, place[1])
             self.check(response, method, stored.body, stored.tag, headers)
             # To HEAD with the client's own condition the origin's 304 is passed on, and says nothing more.
             if method == "GET":
-                self.freshen(path, asked, stored, resource, now)
+                self.freshen(place, asked, stored, resource, now)
             return
-        tag = resource.tag(who) if resource.tagged else None
-        self.check(response, method, resource.body(who), tag, headers)
+        tag = resource.tag(who, place[1]) if resource.tagged else None
+        self.check(response, method, resource.body(who, place[1]), tag, headers)
         if method == "HEAD":
-            self.head(path, asked, stored, resource, tag, now)
+            self.head(place, asked, stored, resource, tag, now)
         elif may_store(resource, asked):
-            new = Stored(resource, resource.body(who), who, tag, now)
-            same = [old for old in self.kept[path] if old.resource.varies and resource.varies and old.who != who]
-            self.kept[path] = [*same, new]
+            new = Stored(resource, resource.body(who, place[1]), who, place[1], tag, now)
+            same = [old for old in self.kept[place] if old.resource.varies and resource.varies and old.who != who]
+            self.kept[place] = [*same, new]
         elif stored is not None and ("no-store" not in asked or "no-store" in parsed(resource.control)):
             # RFC 9111 §4.3.3: nothing that is stored fits.
-            self.kept[path].remove(stored)
+            self.kept[place].remove(stored)
 
     def head(
         self,
-        path: str,
+        place: tuple[str, str],
         asked: dict[str, int | None],
         stored: Stored | None,
         resource: Resource,
@@ -306,22 +353,24 @@ class Cache(RuleBasedStateMachine):
         """RFC 9111 §4.3.5."""
         if stored is None:
             return
-        if len(stored.body) != len(resource.body(stored.who)) or (tag is not None and tag != stored.tag):
-            self.kept[path].remove(stored)
+        if len(stored.body) != len(resource.body(stored.who, stored.key)) or (tag is not None and tag != stored.tag):
+            self.kept[place].remove(stored)
         elif tag is not None:
-            self.freshen(path, asked, stored, resource, now)
+            self.freshen(place, asked, stored, resource, now)
 
-    def freshen(self, path: str, asked: dict[str, int | None], stored: Stored, resource: Resource, now: float) -> None:
+    def freshen(
+        self, place: tuple[str, str], asked: dict[str, int | None], stored: Stored, resource: Resource, now: float
+    ) -> None:
         """RFC 9111 §4.3.4."""
         if not may_store(resource, {}):
-            self.kept[path].remove(stored)
+            self.kept[place].remove(stored)
         elif "no-store" not in asked:
-            self.kept[path].remove(stored)
-            self.kept[path].append(replace(stored, resource=resource, at=now))
+            self.kept[place].remove(stored)
+            self.kept[place].append(replace(stored, resource=resource, at=now))
 
-    def selected(self, path: str, who: str) -> Stored | None:
+    def selected(self, place: tuple[str, str], who: str) -> Stored | None:
         """RFC 9111 §4.1: the most recent one that the request selects."""
-        found = [one for one in self.kept[path] if not one.resource.varies or one.who == who]
+        found = [one for one in self.kept[place] if not one.resource.varies or one.who == who]
         return max(found, key=lambda one: one.at, default=None)
 
     def check(self, response: httpx.Response, method: str, body: str, tag: str | None, headers: dict[str, str]) -> None:
@@ -337,19 +386,32 @@ class Cache(RuleBasedStateMachine):
             assert len({(one.resource.varies, one.who if one.resource.varies else "") for one in kept}) == len(kept)
 
 
+KEYED: dict[str, Any] = {
+    "cache": CachePolicy(cookies=["plan"], headers=["X-Device"], claims=["plan"]),
+    "auth": Jwt.hs256(SECRET, require=[], optional=True, forward={"plan": "X-Plan"}),
+}
+BUCKETED = Experiment("e", variants={"a": 1, "b": 0}, by="header:X-Id", cookie="ab")
+
+
 @contextmanager
-def world() -> Iterator[World]:
+def world(dimensions: list[tuple[Lines, str]], route: dict[str, Any]) -> Iterator[World]:
     origin = Origin("first")
     edge = Edge("test")
-    edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy())
+    edge.route("/*", to=edge.origin("first", origin.url), **route)
     with running(edge) as served, httpx.Client(base_url=served.url, timeout=20) as client:
-        yield World(origin, served, client)
+        yield World(origin, served, client, dimensions)
     origin.kill()
 
 
-@pytest.mark.parametrize("batch", range(2))
-def test_no_response_is_older_or_other_than_the_rfc_allows(batch: int) -> None:
-    with world() as shared:
+@pytest.mark.parametrize(
+    ("dimensions", "route"),
+    [(ABSENT, {"cache": CachePolicy()}), (DIMENSIONS, KEYED), (BY_ID, {**KEYED, "experiment": BUCKETED})],
+    ids=["the URL alone", "each dimension", "each dimension of an experiment"],
+)
+def test_no_response_is_older_or_other_than_the_rfc_allows(
+    dimensions: list[tuple[Lines, str]], route: dict[str, Any]
+) -> None:
+    with world(dimensions, route) as shared:
         machine = type("Machine", (Cache,), {"world": shared})
         profile = settings(max_examples=30, stateful_step_count=40, deadline=None)
         run_state_machine_as_test(machine, settings=profile)
