@@ -34,6 +34,12 @@ class Limits(Value, frozen=True, kw_only=True):
     ``drain_timeout``  for requests under way when the edge stops
     ``half_close_timeout``  for a request under way whose client has closed its own direction
     ``tunnel_idle``, ``event_idle``  how long a tunnel (WebSocket, …) or an event stream may be silent
+    ``client_connections``  connections of one peer, an IPv6 network of 64 bits being one; none of the trusted proxies'.
+        ``None``: 1,000, and no bound on loopback
+    ``client_requests``  requests of one client that are under way and not answered from memory. ``None``: 256, and no
+        bound on loopback
+    ``request_memory_bytes``  memory beside the cache for all that clients can make grow: responses on their way, bodies
+        and heads that are held
     ``memory_cache_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
     ``largest_object_bytes``  ``None``: a tenth of the memory cache
     ``function_queue``  calls that wait for a thread or the event loop, and tasks of the event loop
@@ -73,6 +79,9 @@ class Limits(Value, frozen=True, kw_only=True):
     event_idle: Duration = 3_600.0
     half_close_timeout: Duration = 10.0
     connections: int = 50_000
+    client_connections: int | None = None
+    client_requests: int | None = None
+    request_memory_bytes: int = 67_108_864
     drain_timeout: Duration = 30.0
     memory_cache_bytes: Size | None = None
     largest_object_bytes: Size | None = None
@@ -108,6 +117,8 @@ class Limits(Value, frozen=True, kw_only=True):
         check.whole("head_bytes", "head_fields", "url_bytes", "connections", "function_queue", "token_bytes", least=1)
         check.whole("function_threads", least=1, most=1_000, optional=True)
         check.whole("prefetch_concurrency", least=1)
+        check.whole("client_connections", "client_requests", least=1, most=10_000_000, optional=True)
+        check.whole("request_memory_bytes", least=1_048_576)
         check.whole("predict_pages", "predict_visitors", least=2)
         check.whole("body_bytes", "replay_bytes", "function_body_bytes", "remembered_tokens")
         check.whole("slice_bytes", least=4_096, most=67_108_864)

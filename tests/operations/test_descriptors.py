@@ -39,7 +39,7 @@ def limited() -> Iterator[Limited]:
 def many_descriptors() -> Iterator[None]:
     """The clients of these tests need some themselves."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4_096), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 12_000)), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

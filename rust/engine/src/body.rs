@@ -1,9 +1,10 @@
 //! The body of a response on its way to a viewer: from the store, from an origin, or from a body still arriving.
 
 use std::{
+    cell::Cell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 
 use crate::{
+    account::UnderWay,
     listen::Conn,
     store::{Chunks, arriving::Reader},
     upstream::UpstreamBody,
@@ -27,12 +29,18 @@ pub struct EdgeBody {
     account: Option<Box<StreamAccount>>,
     /// Why it ends early; told once what came before it is on its way.
     broken: Option<Box<BoxError>>,
+    /// Whether the piece that a stream gave last is in the cache as well.
+    cached: Option<Rc<Cell<bool>>>,
+    /// The request counts as one of its client's for as long as the body lives.
+    _under_way: Option<UnderWay>,
 }
 
 #[derive(Debug)]
 enum Source {
     Empty,
     One(Bytes),
+    /// By a function, or a hook in the place of an origin: nothing else holds it.
+    Made(Bytes),
     Pieces {
         pieces: smallvec::IntoIter<[Bytes; 1]>,
         left: u64,
@@ -103,6 +111,15 @@ impl EdgeBody {
         })
     }
 
+    /// As `bytes`, of what was made for this one response.
+    pub fn made(bytes: Bytes) -> Self {
+        Self::of(if bytes.is_empty() {
+            Source::Empty
+        } else {
+            Source::Made(bytes)
+        })
+    }
+
     /// The stored pieces, shared, not copied.
     pub fn stored(pieces: &Chunks, length: u64) -> Self {
         match pieces.as_slice() {
@@ -165,12 +182,33 @@ impl EdgeBody {
             _busy: None,
             account: None,
             broken: None,
+            cached: None,
+            _under_way: None,
         }
     }
 
     /// Whether trailers may follow the content: only those of an origin's chunked response do.
     pub fn may_end_in_trailers(&self) -> bool {
         matches!(&self.source, Source::Upstream(body) if body.size_hint().exact().is_none())
+    }
+
+    /// Whether it is put together while it is sent: what waits for the socket is memory that nothing else holds.
+    pub fn streams(&self) -> bool {
+        matches!(
+            self.source,
+            Source::Made(_) | Source::Upstream(_) | Source::Streamed(_) | Source::Arriving { .. }
+        )
+    }
+
+    /// `cached` says of each piece whether the cache has it as well.
+    pub fn with_cached(mut self, cached: Rc<Cell<bool>>) -> Self {
+        self.cached = Some(cached);
+        self
+    }
+
+    pub fn with_under_way(mut self, under_way: Option<UnderWay>) -> Self {
+        self._under_way = under_way;
+        self
     }
 
     pub fn with_busy(mut self, busy: Busy) -> Self {
@@ -216,12 +254,23 @@ impl Body for EdgeBody {
             this.source = Source::Empty;
             return Poll::Ready(Some(Err(*error)));
         }
+        let queue = match &this._busy {
+            Some(busy) if this.streams() => Some(&busy.0.queue),
+            _ => None,
+        };
+        if let Some(queue) = queue {
+            ready!(queue.poll_room(cx));
+        }
         let polled = match &mut this.source {
             Source::Empty => Poll::Ready(None),
-            Source::One(_) => match std::mem::replace(&mut this.source, Source::Empty) {
-                Source::One(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                _ => Poll::Ready(None),
-            },
+            Source::One(_) | Source::Made(_) => {
+                match std::mem::replace(&mut this.source, Source::Empty) {
+                    Source::One(bytes) | Source::Made(bytes) => {
+                        Poll::Ready(Some(Ok(Frame::data(bytes))))
+                    }
+                    _ => Poll::Ready(None),
+                }
+            }
             Source::Pieces { pieces, left } => Poll::Ready(pieces.next().map(|piece| {
                 *left = left.saturating_sub(piece.len() as u64);
                 Ok(Frame::data(piece))
@@ -265,10 +314,16 @@ impl Body for EdgeBody {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let (Some(account), Poll::Ready(Some(Ok(frame)))) = (&mut this.account, &polled)
+        if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            account.bytes += data.len() as u64;
+            if let Some(queue) = queue {
+                let cached = this.cached.as_ref().is_some_and(|cached| cached.get());
+                queue.put(data.len() as u64, cached);
+            }
+            if let Some(account) = &mut this.account {
+                account.bytes += data.len() as u64;
+            }
         }
         polled
     }
@@ -276,7 +331,7 @@ impl Body for EdgeBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Empty => true,
-            Source::One(_) => false,
+            Source::One(_) | Source::Made(_) => false,
             Source::Pieces { left, .. } => *left == 0,
             Source::Upstream(body) => body.is_end_stream(),
             Source::Streamed(Streamed(body)) => body.is_end_stream(),
@@ -287,7 +342,7 @@ impl Body for EdgeBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
-            Source::One(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::One(bytes) | Source::Made(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Pieces { left, .. } => SizeHint::with_exact(*left),
             Source::Upstream(body) => body.size_hint(),
             Source::Streamed(Streamed(body)) => body.size_hint(),

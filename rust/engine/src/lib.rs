@@ -3,6 +3,7 @@
 //! Data flows `listen` → `request` → `store` | `upstream` | `functions` → back. The engine knows no Python and makes
 //! no HTTP decision of its own: what may be cached, matched, trusted or retried is asked of the core.
 
+mod account;
 mod admin;
 mod background;
 mod body;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edgerouter_core::plan::Plan;
+use edgerouter_core::{bounds::memory::Budget, plan::Plan};
 use parking_lot::Mutex;
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    account::{Account, PerClientCounts},
     admin, background, function_cache,
     functions::Functions,
     identity::KeySources,
@@ -201,6 +202,9 @@ impl Engine {
         let version = previous.version + 1;
         let keys = KeySources::succeed(&previous.keys, &plan);
         let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
+        self.shared
+            .account
+            .bound(Budget::of_bound(plan.limits.request_memory_bytes).capacity);
         self.shared.metrics.plan_changed(&plan, version);
         self.shared.live.store(Arc::new(Live {
             plan,
@@ -368,6 +372,9 @@ fn share(
         health: Arc::new(HealthBoard::new(&plan)),
         metrics,
         connections: AtomicUsize::new(0),
+        account: Account::new(Budget::of_bound(plan.limits.request_memory_bytes).capacity),
+        client_connections: PerClientCounts::new(),
+        client_requests: PerClientCounts::new(),
         descriptors,
         tight: (0..workers).map(|_| Tight::default()).collect(),
         draining: AtomicBool::new(false),
@@ -485,6 +492,7 @@ impl Shared {
                 .map(|origin| self.health.state(origin))
                 .collect(),
         });
+        self.account.render(&mut text);
         self.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         crate::telemetry::log::render(&mut text, access);

@@ -26,12 +26,13 @@ use slab::Slab;
 use tokio::sync::mpsc;
 
 use crate::{
+    account::{Account, PerClientCounts},
     function_cache,
     functions::Functions,
     identity::{KeySources, Remembered},
     listen::{
         Conn,
-        tight::{Idlest, Tight},
+        tight::{self, Idlest, Tight},
     },
     prefetch::predicted::Navigation,
     purge::Purges,
@@ -78,7 +79,11 @@ pub struct Shared {
     pub watched: Watched,
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,
+    pub account: Arc<Account>,
     pub connections: AtomicUsize,
+    /// Connections by peer, and requests that are not answered from memory by client.
+    pub client_connections: Arc<PerClientCounts>,
+    pub client_requests: Arc<PerClientCounts>,
     /// `None` where the limit of the process is not known.
     pub descriptors: Option<Descriptors>,
     /// For each worker, that others need a connection of its own to give way.
@@ -221,6 +226,10 @@ impl Worker {
         let now = self.clock.ticks();
         for (_, conn) in self.connections.borrow().iter() {
             conn.check(now, &live.plan.limits);
+        }
+        let pinned = self.shared.store.memory().pinned();
+        if self.shared.account.pinned(pinned) {
+            tight::end_stalled(self, now);
         }
         self.upstreams.sweep(Instant::now());
     }

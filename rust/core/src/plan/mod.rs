@@ -31,6 +31,7 @@ pub use select::Select;
 use crate::{
     access_log::AccessLogPolicy,
     admit::Sanitiser,
+    bounds::clients::PerClient,
     cache::{fill::Fill, vary::Reduced},
     experiment::Experiment,
     http::{framing::head::HeadLimits, via::Via},
@@ -176,6 +177,12 @@ pub struct Limits {
     /// How long a request goes on whose client has sent the end of its bytes, while nothing of the answer is sent.
     pub half_close_timeout: Duration,
     pub connections: usize,
+    /// Connections of one peer.
+    pub client_connections: PerClient,
+    /// Requests of one client that are under way and not answered from memory.
+    pub client_requests: PerClient,
+    /// The account of memory that clients can make grow.
+    pub request_memory_bytes: u64,
     pub drain_timeout: Duration,
     /// `None`: a quarter of the machine's memory, at most 4 GiB.
     pub memory_cache_bytes: Option<u64>,
@@ -239,6 +246,15 @@ impl Default for Limits {
             event_idle: Duration::from_secs(3_600),
             half_close_timeout: Duration::from_secs(10),
             connections: 50_000,
+            client_connections: PerClient {
+                most: 1_000,
+                set: false,
+            },
+            client_requests: PerClient {
+                most: 256,
+                set: false,
+            },
+            request_memory_bytes: 64 << 20,
             drain_timeout: Duration::from_secs(30),
             memory_cache_bytes: None,
             largest_object_bytes: None,

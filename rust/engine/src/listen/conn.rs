@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
+    sync::Arc,
     task::Waker,
 };
 
@@ -16,8 +17,12 @@ use hyper::upgrade::OnUpgrade;
 use super::{
     guarded::Remains,
     interim::{Interims, Ticket},
+    queue::Queue,
 };
-use crate::telemetry::Refused;
+use crate::{
+    account::{Account, Owner},
+    telemetry::Refused,
+};
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +52,19 @@ pub struct Conn {
     refusal: Cell<Option<Refusal>>,
     refused: Cell<bool>,
     verdict: Cell<Verdict>,
+    /// Something reads and writes HTTP on it.
+    pub speaks: Cell<bool>,
+    /// It has been idle for a while.
+    rest: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     tunnel: RefCell<Option<OnUpgrade>>,
     remains: RefCell<Option<Remains>>,
     pub interims: Interims,
+    pub queue: Queue,
 }
+
+/// After so long without a request a connection keeps its socket only.
+const REST: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What the worker wants of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +94,13 @@ impl Conn {
             refusal: Cell::new(None),
             refused: Cell::new(false),
             verdict: Cell::new(Verdict::Live),
+            speaks: Cell::new(false),
+            rest: Cell::new(false),
             waker: RefCell::new(None),
             tunnel: RefCell::new(None),
             remains: RefCell::new(None),
             interims: Interims::new(),
+            queue: Queue::default(),
         }
     }
 
@@ -109,8 +125,20 @@ impl Conn {
         sent
     }
 
+    /// Whether a request has come in on it.
+    pub fn has_asked(&self) -> bool {
+        self.interims.ever_asked()
+    }
+
+    /// A response that streams begins.
+    pub fn streams(&self, account: &Arc<Account>, owner: Owner) {
+        let connection = self.waker.borrow().clone();
+        self.queue.open(account, owner, connection);
+    }
+
     /// Its response is over.
     pub fn answered(&self) {
+        self.queue.close();
         self.waiting.set(Waiting::Request);
         self.since.set(self.now.get());
     }
@@ -185,6 +213,21 @@ impl Conn {
         (live && self.is_idle()).then(|| self.since.get())
     }
 
+    /// Since when its client has taken nothing of what is to be written.
+    pub fn stalled_since(&self) -> Option<u64> {
+        self.write_blocked.get()
+    }
+
+    /// Whether nothing is kept but the socket from now on: it was idle when it was looked at last, and is so still.
+    pub fn take_rest(&self) -> bool {
+        self.rest.take()
+            && self.waiting.get() == Waiting::Request
+            && self.is_idle()
+            && !self.was_refused()
+            && self.write_blocked.get().is_none()
+            && self.read_blocked.get().is_none()
+    }
+
     /// HTTP is over; what follows is with whoever takes this.
     pub fn leave(&self, remains: Remains) {
         *self.remains.borrow_mut() = Some(remains);
@@ -228,6 +271,12 @@ impl Conn {
         match self.waiting.get() {
             Waiting::Request if over(self.since.get(), limits.idle_timeout) => {
                 self.sentence(Verdict::End)
+            }
+            Waiting::Request if self.speaks.get() && over(self.since.get(), REST) => {
+                self.rest.set(true);
+                if let Some(waker) = self.waker.borrow().as_ref() {
+                    waker.wake_by_ref();
+                }
             }
             Waiting::Head if over(self.since.get(), limits.head_timeout) => {
                 let next = if self.verdict.get() == Verdict::HeadTooSlow {

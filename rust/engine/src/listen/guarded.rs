@@ -7,11 +7,14 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::LazyLock,
+    sync::{LazyLock, Weak},
     task::{Context, Poll, ready},
 };
 
-use edgerouter_core::admit::{HeadGuard, Refusal, Step};
+use edgerouter_core::{
+    admit::{HeadGuard, Refusal, Step},
+    bounds::{clients::Client, memory::Kind},
+};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -19,7 +22,14 @@ use tokio::{
 };
 
 use super::conn::{Conn, Verdict};
-use crate::worker::Worker;
+use crate::{
+    account::{Hold, Owner, Uncut},
+    telemetry::Refused,
+    worker::Worker,
+};
+
+/// What of an incomplete head each connection may hold without asking.
+const FREE: u64 = 4 << 10;
 
 /// Bytes taken in behind a request that is being answered.
 const MOST_BEHIND: usize = 16 << 10;
@@ -35,6 +45,8 @@ pub struct Guarded {
     /// Bytes that came behind a request which is being answered, not judged yet, and whether they end there.
     behind: Vec<u8>,
     ended: bool,
+    /// The account's part in it, and how much that is.
+    hold: Option<(Hold, u64)>,
     /// Judged bytes that hyper has not taken yet.
     passed: Vec<u8>,
     taken: usize,
@@ -77,6 +89,7 @@ impl Guarded {
             held: Vec::new(),
             behind: Vec::new(),
             ended: false,
+            hold: None,
             passed: Vec::new(),
             taken: 0,
             refused: false,
@@ -182,6 +195,39 @@ impl Guarded {
 
     /// Judges what has come in. `Ok(true)`: hyper has something to read now.
     fn judge(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<bool> {
+        let some = self.judge_all(fresh, buf)?;
+        self.account_for_held()?;
+        Ok(some)
+    }
+
+    /// Draws what a head takes that comes in slowly, beyond what each connection may.
+    fn account_for_held(&mut self) -> io::Result<()> {
+        let bytes = self.held.len() as u64;
+        if bytes <= FREE {
+            self.hold = None;
+            return Ok(());
+        }
+        let (hold, drawn) = self.hold.get_or_insert_with(|| {
+            let owner = Owner {
+                client: Some(Client::of(self.conn.peer.ip())),
+                origin: None,
+            };
+            let account = &self.worker.shared.account;
+            (account.open(Kind::Heads, owner, Weak::<Uncut>::new()), 0)
+        });
+        if bytes > *drawn {
+            hold.draw(bytes - *drawn).map_err(|spent| {
+                self.worker.metrics.refused(Refused::NoMemory);
+                io::Error::new(io::ErrorKind::OutOfMemory, spent)
+            })?;
+        } else {
+            hold.keep(bytes);
+        }
+        *drawn = bytes;
+        Ok(())
+    }
+
+    fn judge_all(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<bool> {
         let was_in_body = self.guard.in_body();
         if self.held.is_empty() {
             match self.guard.inspect(fresh) {
@@ -366,6 +412,9 @@ impl Write for Guarded {
         };
         let polled = Pin::new(stream).poll_write(cx, bytes);
         self.conn.write_blocked(polled.is_pending());
+        if let Poll::Ready(Ok(written)) = polled {
+            self.conn.queue.written(written);
+        }
         polled
     }
 
@@ -383,6 +432,9 @@ impl Write for Guarded {
         };
         let polled = Pin::new(stream).poll_write_vectored(cx, bufs);
         self.conn.write_blocked(polled.is_pending());
+        if let Poll::Ready(Ok(written)) = polled {
+            self.conn.queue.written(written);
+        }
         polled
     }
 

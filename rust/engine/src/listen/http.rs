@@ -1,8 +1,13 @@
 //! Accepting connections and seeing each through: HTTP/1.1 by hyper, then a tunnel or a gentle end.
 
-use std::{future::poll_fn, rc::Rc, sync::atomic::Ordering, task::Poll, time::Duration};
+use std::{
+    future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering, task::Poll, time::Duration,
+};
 
-use edgerouter_core::admit::{GuardLimits, HeadGuard};
+use edgerouter_core::{
+    admit::{GuardLimits, HeadGuard},
+    bounds::clients::Client,
+};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,7 +22,13 @@ use super::{
     tight::{self, Spare},
     tunnel,
 };
-use crate::{request, server::Life, telemetry::Refused, worker::Worker};
+use crate::{
+    account::UnderWay,
+    request,
+    server::Life,
+    telemetry::Refused,
+    worker::{Live, Worker},
+};
 
 /// Accepts until the engine drains, and then what the kernel has already accepted for us.
 pub async fn accept(worker: Rc<Worker>, listener: TcpListener, mut life: watch::Receiver<Life>) {
@@ -53,6 +64,16 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener, mut life: watch::
     }
 }
 
+/// One more connection of a peer; `Err` when it has enough.
+fn of_peer(worker: &Worker, live: &Live, peer: IpAddr) -> Result<Option<UnderWay>, ()> {
+    let bound = live.plan.limits.client_connections;
+    let Some(most) = bound.connections(peer, &live.plan.trusted_proxies) else {
+        return Ok(None);
+    };
+    let counts = &worker.shared.client_connections;
+    counts.enter(Client::of(peer), most).map(Some).ok_or(())
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
     Beside,
@@ -67,7 +88,12 @@ fn take(
     draining: bool,
 ) -> Taken {
     let shared = &worker.shared;
-    let most = worker.live().connections;
+    let live = worker.live();
+    let Ok(of_peer) = of_peer(worker, &live, peer.ip()) else {
+        worker.metrics.refused(Refused::ClientConnections);
+        return Taken::No;
+    };
+    let most = live.connections;
     let others = shared.connections.fetch_add(1, Ordering::AcqRel);
     let full = others >= most;
     // An idle one of this worker, or soon of another: the new one may have a request.
@@ -85,6 +111,7 @@ fn take(
     let left = Left {
         worker: Rc::clone(worker),
         seat,
+        _of_peer: of_peer,
     };
     spawn_local(async move {
         see_through(&left.worker, stream, conn).await;
@@ -101,6 +128,7 @@ fn take(
 struct Left {
     worker: Rc<Worker>,
     seat: usize,
+    _of_peer: Option<UnderWay>,
 }
 
 impl Drop for Left {
@@ -114,7 +142,41 @@ impl Drop for Left {
     }
 }
 
-async fn see_through(worker: &Rc<Worker>, stream: TcpStream, conn: Rc<Conn>) {
+/// For as long as nothing comes only the socket is kept: what reads and writes HTTP is made when there is something to
+/// read, and given up again once the connection has been idle for a second.
+async fn see_through(worker: &Rc<Worker>, mut stream: TcpStream, conn: Rc<Conn>) {
+    loop {
+        if !something_comes(&stream, &conn).await {
+            let _ = stream.shutdown().await;
+            return;
+        }
+        match Box::pin(speak(worker, stream, &conn)).await {
+            Some(silent) => stream = silent,
+            None => return,
+        }
+    }
+}
+
+/// Waits for bytes, or the end of them. False when the connection is to end.
+async fn something_comes(stream: &TcpStream, conn: &Conn) -> bool {
+    poll_fn(|cx| {
+        conn.listen(cx.waker());
+        match conn.verdict() {
+            Verdict::End => Poll::Ready(false),
+            // The first request of a connection is answered, and any that is on its way.
+            Verdict::Drain => {
+                Poll::Ready(!conn.has_asked() || stream.poll_read_ready(cx).is_ready())
+            }
+            Verdict::Live | Verdict::HeadTooSlow | Verdict::BodyTooSlow => {
+                stream.poll_read_ready(cx).map(|_| true)
+            }
+        }
+    })
+    .await
+}
+
+/// Speaks HTTP until the connection is over, or has nothing to say for a while: then its socket is given back.
+async fn speak(worker: &Rc<Worker>, stream: TcpStream, conn: &Rc<Conn>) -> Option<TcpStream> {
     let limits = &worker.live().plan.limits;
     let guard = HeadGuard::new(GuardLimits {
         head_bytes: limits.head_bytes,
@@ -122,9 +184,10 @@ async fn see_through(worker: &Rc<Worker>, stream: TcpStream, conn: Rc<Conn>) {
         url_bytes: limits.url_bytes,
         body_bytes: limits.body_bytes,
     });
-    let io = Guarded::new(stream, guard, Rc::clone(worker), Rc::clone(&conn));
+    conn.speaks.set(true);
+    let io = Guarded::new(stream, guard, Rc::clone(worker), Rc::clone(conn));
     let service = {
-        let (worker, conn) = (Rc::clone(worker), Rc::clone(&conn));
+        let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
         service_fn(move |request: Request<Incoming>| {
             conn.asked(request.version());
             request::serve(Rc::clone(&worker), Rc::clone(&conn), request)
@@ -140,40 +203,59 @@ async fn see_through(worker: &Rc<Worker>, stream: TcpStream, conn: Rc<Conn>) {
     let mut http = Box::pin(http);
     let ended = poll_fn(|cx| {
         conn.listen(cx.waker());
+        if conn.queue.is_cut() {
+            conn.sentence(Verdict::End);
+        }
         match conn.verdict() {
-            Verdict::End => return Poll::Ready(false),
+            Verdict::End => return Poll::Ready(Spoken::CutOff),
             Verdict::Drain => http.as_mut().graceful_shutdown(),
             Verdict::Live | Verdict::HeadTooSlow | Verdict::BodyTooSlow => {}
         }
-        http.as_mut().poll(cx).map(|ended| match ended {
-            Ok(()) => true,
-            Err(error) => {
+        match http.as_mut().poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Spoken::All),
+            Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, peer = %conn.peer, "connection ended in an error");
-                conn.was_refused()
+                Poll::Ready(if conn.was_refused() {
+                    Spoken::All
+                } else {
+                    Spoken::CutOff
+                })
             }
-        })
+            Poll::Pending if conn.take_rest() => Poll::Ready(Spoken::Silent),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await;
     drop(http);
-    let Some(Remains {
+    conn.speaks.set(false);
+    let Remains {
         mut stream,
         unseen,
         in_body,
-    }) = conn.take_remains()
-    else {
-        return;
-    };
-    if !ended {
-        return;
+    } = conn.take_remains()?;
+    match ended {
+        Spoken::CutOff => return None,
+        Spoken::Silent if unseen.is_empty() && !in_body => return Some(stream),
+        Spoken::Silent | Spoken::All => {}
     }
     if let Some(upstream) = conn.take_tunnel() {
         let idle = worker.live().plan.limits.tunnel_idle;
-        tunnel::join(&conn, stream, upstream, &unseen, idle).await;
+        tunnel::join(conn, stream, upstream, &unseen, idle).await;
     } else if conn.was_refused() || in_body {
         linger(stream).await;
     } else {
         let _ = stream.shutdown().await;
     }
+    None
+}
+
+/// How the talk on a connection came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spoken {
+    All,
+    CutOff,
+    /// It goes on when there is something to read.
+    Silent,
 }
 
 /// How long and how much of what a client still sends is read away, so that the answer it should read is not destroyed

@@ -62,6 +62,11 @@ impl Interims {
         });
     }
 
+    /// Whether a request has ever come in.
+    pub fn ever_asked(&self) -> bool {
+        self.asked.get() > 0
+    }
+
     /// The final response is ready, and hyper writes it next.
     pub fn answered(&self) {
         if self.state.get() == State::Open {

@@ -4,6 +4,7 @@ pub mod conn;
 pub mod guarded;
 pub mod http;
 pub mod interim;
+pub mod queue;
 pub mod tcp;
 pub mod tight;
 mod tunnel;

@@ -14,7 +14,10 @@ use std::{
 };
 
 use edgerouter_core::{
-    bounds::descriptors::{self, Descriptors},
+    bounds::{
+        descriptors::{self, Descriptors},
+        memory::PATIENCE,
+    },
     plan::Plan,
 };
 use tokio::{net::TcpListener, sync::Notify};
@@ -128,6 +131,21 @@ fn end_idlest(worker: &Worker) -> bool {
         }
     }
     false
+}
+
+/// Ends an eighth of the connections whose clients take nothing, those first that have stalled for longest. What they hold
+/// is in no account: the cache gave it to them, and has evicted it since.
+pub fn end_stalled(worker: &Worker, now: u64) {
+    let connections = worker.connections.borrow();
+    let stalled: Vec<_> = connections
+        .iter()
+        .filter_map(|(_, conn)| Some((conn.stalled_since()?, conn)))
+        .filter(|(since, _)| now.saturating_sub(*since) >= PATIENCE)
+        .collect();
+    let most = stalled.len().div_ceil(8);
+    for conn in descriptors::longest_idle(stalled, most) {
+        conn.sentence(Verdict::End);
+    }
 }
 
 /// Answers other workers that need room, whenever they ask.

@@ -90,6 +90,30 @@ pub fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> Response<Ed
     response
 }
 
+/// What a client is told that has too many requests under way (RFC 6585 §4).
+pub fn too_many() -> Response<EdgeBody> {
+    with(
+        text(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests of this client are under way.",
+        ),
+        header::RETRY_AFTER,
+        HeaderValue::from_static("1"),
+    )
+}
+
+/// What a visitor is told when there is no room for its request: it may come again soon (RFC 9110 §15.6.4).
+pub fn overloaded() -> Response<EdgeBody> {
+    with(
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The edge has too much to do right now.",
+        ),
+        header::RETRY_AFTER,
+        HeaderValue::from_static("1"),
+    )
+}
+
 /// What a visitor is told when no origin answered.
 pub fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
     if timed_out {

@@ -4,6 +4,7 @@ use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     admit::{self, Refusal},
+    bounds,
     cache::{
         agreement::Sees,
         hooked::Written,
@@ -32,6 +33,7 @@ use super::{
     origin::{Ask, Waits},
 };
 use crate::{
+    account::{Hold, Owner, UnderWay},
     body::EdgeBody,
     listen::Conn,
     telemetry::{Outcome, Refused, access::Logged},
@@ -76,6 +78,10 @@ pub struct Exchange {
     pub(crate) logged: Option<Rc<Logged>>,
     id: Cell<Option<u64>>,
     pub note: Note,
+    /// The account's part in a body that is held whole.
+    pub held_body: Option<Hold>,
+    /// Counts it among its client's requests.
+    pub under_way: Option<UnderWay>,
 }
 
 /// An experiment's decision.
@@ -234,6 +240,8 @@ impl Exchange {
                 key: None,
                 written: false,
             },
+            held_body: None,
+            under_way: None,
         })
     }
 
@@ -413,6 +421,37 @@ impl Exchange {
         Ok(claims)
     }
 
+    /// From here on it is one of its client's requests that are under way: what comes may take a while (RFC 6585 §4).
+    pub fn enter(&mut self) -> Result<(), Early> {
+        let bound = self.live.plan.limits.client_requests;
+        let Some(most) = bound.requests(self.client.address) else {
+            return Ok(());
+        };
+        if self.under_way.is_some() {
+            return Ok(());
+        }
+        let client = bounds::clients::Client::of(self.client.address);
+        self.under_way = self.worker.shared.client_requests.enter(client, most);
+        if self.under_way.is_some() {
+            return Ok(());
+        }
+        self.worker.metrics.refused(Refused::ClientRequests);
+        self.note.outcome = Outcome::Error;
+        self.note.detail = Some("client-requests");
+        Err(answer::too_many().into())
+    }
+
+    /// On whose behalf memory is held for this request.
+    pub fn owner(&self, route: &Route) -> Owner {
+        Owner {
+            client: Some(bounds::clients::Client::of(self.client.address)),
+            origin: match route.target {
+                Target::Group(group) => Some(group.0),
+                _ => None,
+            },
+        }
+    }
+
     /// The request to the route's origins, without its body. `whole`: ask for the whole response, whatever part of it
     /// the viewer wants.
     pub fn ask(&self, route: &Route, whole: bool) -> Result<Ask, Early> {
@@ -489,6 +528,7 @@ impl Exchange {
             outer: self.outer().clone(),
             scheme: self.client.scheme,
             upgrade: upgrade.is_some(),
+            owner: self.owner(route),
             expects: self.expects,
             hooks,
             logged: self.logged.clone(),

@@ -4,12 +4,13 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
     admit,
+    bounds::memory::Kind,
     cache::{
         distinct::{Distinct, MOST_VALUES},
         hooked::{self, Facts, Part, Reads, Written},
@@ -32,6 +33,7 @@ use super::{
     origin::{Ask, Received, ReceivedBody},
 };
 use crate::{
+    account::{Owner, Uncut},
     body::EdgeBody,
     function_cache::FunctionCaches,
     functions::{
@@ -698,6 +700,10 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
     }
     let mut whole = BytesMut::new();
     let patience = x.live.plan.limits.body_timeout;
+    let route = x.route.and_then(|id| x.live.plan.route(id));
+    let owner = route.map_or_else(Owner::default, |route| x.owner(route));
+    let account = &x.worker.shared.account;
+    let hold = account.open(Kind::Bodies, owner, Weak::<Uncut>::new());
     loop {
         let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx));
         match tokio::time::timeout(patience, next).await {
@@ -708,7 +714,10 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
                 )
                 .into());
             }
-            Ok(None) => return Ok(whole.freeze()),
+            Ok(None) => {
+                x.held_body = Some(hold);
+                return Ok(whole.freeze());
+            }
             Ok(Some(Err(_))) => return Err(exchange::broken_body(x)),
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else {
@@ -716,6 +725,11 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
                 };
                 if whole.len() + data.len() > most {
                     return Err(too_large());
+                }
+                if hold.drawn(data.len() as u64, patience).await.is_err() {
+                    x.note.outcome = Outcome::Error;
+                    x.note.detail = Some("no-memory");
+                    return Err(answer::overloaded().into());
                 }
                 whole.extend_from_slice(&data);
             }
@@ -733,5 +747,5 @@ fn answered(answer: Answer) -> Response<EdgeBody> {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::CONNECTION);
-    answer::of(status, headers, EdgeBody::bytes(body))
+    answer::of(status, headers, EdgeBody::made(body))
 }

@@ -90,7 +90,13 @@ pub async fn serve(
     }
     x.account(&mut response);
     x.conn.interims.answered();
-    Ok(response.map(|body| body.with_busy(busy)))
+    if response.body().streams() {
+        let route = x.route.and_then(|id| x.live.plan.route(id));
+        let owner = route.map_or_else(Default::default, |route| x.owner(route));
+        x.conn.streams(&x.worker.shared.account, owner);
+    }
+    let under_way = x.under_way.take();
+    Ok(response.map(|body| body.with_under_way(under_way).with_busy(busy)))
 }
 
 /// The phases.
@@ -121,7 +127,10 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
     let mut response = match &route.target {
         Target::Redirect(redirect) => redirected(x, route, redirect)?,
         Target::Respond(fixed) => responded(x, fixed),
-        Target::Function(call) => Box::pin(hooks::function(x, *call)).await?,
+        Target::Function(call) => {
+            x.enter()?;
+            Box::pin(hooks::function(x, *call)).await?
+        }
         Target::Group(_) => {
             x.rewrite(route)?;
             // What a body asks for is not in the key.
@@ -136,9 +145,13 @@ async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
                         response
                     }
                     // 10 origin_request hook, 11 fetch, 12 origin_response hook, 13 store
-                    Found::Missing(missing) => Box::pin(pages::fetched(x, route, missing)).await?,
+                    Found::Missing(missing) => {
+                        x.enter()?;
+                        Box::pin(pages::fetched(x, route, missing)).await?
+                    }
                 }
             } else {
+                x.enter()?;
                 Box::pin(pages::passed(x, route)).await?
             }
         }

@@ -4,12 +4,14 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::Rc,
+    sync::Weak,
     task::Poll,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use edgerouter_core::{
+    bounds::memory::Kind,
     cache::{decide, hooked::Part},
     finish, forward,
     origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
@@ -22,6 +24,7 @@ use tokio::time::Sleep;
 
 use super::hooks::{self, HookContext};
 use crate::{
+    account::{Hold, Owner, Uncut},
     listen::{Conn, interim::Ticket},
     request::{answer::Early, cached::take_tags},
     telemetry::access::Logged,
@@ -57,6 +60,8 @@ pub struct Ask {
     pub upgrade: bool,
     /// The client waits for a 100 before it sends the content (RFC 9110 §10.1.1).
     pub expects: bool,
+    /// On whose behalf memory is held for it.
+    pub owner: Owner,
     pub hooks: Option<Rc<HookContext>>,
     /// The client that waits for the answer, where it may be told of interim ones.
     pub waits: Option<Waits>,
@@ -140,7 +145,13 @@ pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswere
             hooked,
         });
     }
+    let hold = room(ask)
+        .await
+        .map_err(|error| Unanswered::Failed(error.into()))?;
     let mut received = ask_group(ask, body).await.map_err(Unanswered::Failed)?;
+    if let ReceivedBody::Upstream(body) = &mut received.body {
+        body.keep(hold);
+    }
     received.hooked = hooked;
     if let Some(context) = ask.hooks.clone()
         && !context.origin_response.is_empty()
@@ -150,6 +161,21 @@ pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswere
             .map_err(Unanswered::Early)?;
     }
     Ok(received)
+}
+
+/// What a request at an origin takes besides the bytes of its response: its head, kept for another attempt, and the
+/// connection's buffers.
+const AT_ORIGIN: u64 = 16 << 10;
+
+/// Waits for the memory that a request at an origin takes.
+async fn room(ask: &Ask) -> Result<Hold, FetchError> {
+    let account = &ask.worker.shared.account;
+    let hold = account.open(Kind::Heads, ask.owner, Weak::<Uncut>::new());
+    let patience = ask.live.plan.limits.body_timeout;
+    match hold.drawn(AT_ORIGIN, patience).await {
+        Ok(()) => Ok(hold),
+        Err(_) => Err(FetchError::NoMemory),
+    }
 }
 
 /// What the machine of attempts may know of the members.

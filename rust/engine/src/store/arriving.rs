@@ -1,20 +1,28 @@
 //! A body that is still coming in, read by many as it arrives.
 //!
 //! One writer appends, any number of readers follow at their own pace on their own threads. Pieces are kept until the
-//! end because they are being stored. When the object turns out too large to store, only what some reader still needs
-//! is kept, and the writer waits for the slowest reader.
+//! end because they are being stored. When the object turns out too large to store, or memory gets short, only what some
+//! reader still needs is kept, and the writer waits for the slowest reader.
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use edgerouter_core::bounds::memory::Kind;
 use parking_lot::Mutex;
+
+use crate::account::{Account, Cut, Hold, Owner};
 
 /// How far the writer may run ahead of the slowest reader once the pieces are not being stored.
 const WINDOW: u64 = 1 << 20;
+/// And at least, however little memory there is.
+const LEAST_WINDOW: u64 = 32 << 10;
+/// Pieces below this are copied: each may keep a larger buffer alive.
+const LEAST_PIECE: usize = 16 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -26,6 +34,7 @@ pub enum End {
 #[derive(Debug)]
 pub struct Arriving {
     state: Mutex<State>,
+    hold: Hold,
 }
 
 #[derive(Debug)]
@@ -33,6 +42,8 @@ struct State {
     pieces: VecDeque<Bytes>,
     /// Number of the first piece in `pieces`.
     first: u64,
+    /// Bytes of `pieces`.
+    held: u64,
     length: u64,
     keep: bool,
     end: Option<End>,
@@ -49,11 +60,13 @@ struct Seat {
 }
 
 impl Arriving {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(account: &Arc<Account>, owner: Owner) -> Arc<Self> {
+        Arc::new_cyclic(|own: &Weak<Self>| Self {
+            hold: account.open(Kind::ReadAhead, owner, Weak::clone(own) as Weak<dyn Cut>),
             state: Mutex::new(State {
                 pieces: VecDeque::new(),
                 first: 0,
+                held: 0,
                 length: 0,
                 keep: true,
                 end: None,
@@ -86,13 +99,36 @@ impl Arriving {
         })
     }
 
-    /// Appends a piece and wakes the readers.
-    pub fn push(&self, piece: Bytes) {
+    /// Appends a piece and wakes the readers. Waits, for at most `patience`, until there is memory for it; rather than wait,
+    /// no more is kept than readers need. False when there is none.
+    pub async fn push(&self, piece: Bytes, patience: Duration) -> bool {
+        let bytes = piece.len() as u64;
+        if self.hold.draw(bytes).is_err() {
+            self.stop_keeping();
+            if self.hold.drawn(bytes, patience).await.is_err() {
+                return false;
+            }
+        }
+        let piece = if piece.len() < LEAST_PIECE {
+            Bytes::copy_from_slice(&piece)
+        } else {
+            piece
+        };
         let mut state = self.state.lock();
-        state.length += piece.len() as u64;
+        if state.end.is_some() {
+            // It was cut meanwhile.
+            drop(state);
+            self.hold.give(bytes);
+            return false;
+        }
+        state.length += bytes;
+        state.held += bytes;
         state.pieces.push_back(piece);
-        state.trim();
+        let freed = state.trim();
         state.wake_readers();
+        drop(state);
+        self.hold.give(freed);
+        true
     }
 
     pub fn length(&self) -> u64 {
@@ -103,7 +139,9 @@ impl Arriving {
     pub fn stop_keeping(&self) {
         let mut state = self.state.lock();
         state.keep = false;
-        state.trim();
+        let freed = state.trim();
+        drop(state);
+        self.hold.give(freed);
     }
 
     pub fn finish(&self, end: End) {
@@ -130,8 +168,7 @@ impl Arriving {
         if state.readers.is_empty() {
             return Poll::Ready(Err(NobodyReads));
         }
-        let waiting: u64 = state.pieces.iter().map(|piece| piece.len() as u64).sum();
-        if waiting < WINDOW {
+        if state.held < LEAST_WINDOW || state.held < self.hold.allowance(LEAST_WINDOW, WINDOW) {
             return Poll::Ready(Ok(()));
         }
         state.writer = Some(cx.waker().clone());
@@ -161,22 +198,48 @@ impl State {
         }
     }
 
-    fn trim(&mut self) {
+    /// Drops what nobody needs any more; gives its bytes.
+    fn trim(&mut self) -> u64 {
         if self.keep {
-            return;
+            return 0;
         }
+        let mut freed = 0;
         let slowest = self
             .readers
             .iter()
             .map(|seat| seat.next)
             .min()
             .unwrap_or(u64::MAX);
-        while self.first < slowest && self.pieces.pop_front().is_some() {
+        while self.first < slowest
+            && let Some(piece) = self.pieces.pop_front()
+        {
             self.first += 1;
+            freed += piece.len() as u64;
         }
+        self.held = self.held.saturating_sub(freed);
         if let Some(waker) = self.writer.take() {
             waker.wake();
         }
+        freed
+    }
+}
+
+impl Cut for Arriving {
+    /// First it keeps nothing for the store; where readers are far behind as well, they are cut off.
+    fn cut(&self) {
+        let mut state = self.state.lock();
+        state.keep = false;
+        let mut freed = state.trim();
+        if state.held > LEAST_WINDOW {
+            freed += state.held;
+            state.held = 0;
+            state.first += state.pieces.len() as u64;
+            state.pieces.clear();
+            state.end = Some(End::Broken);
+            state.wake_readers();
+        }
+        drop(state);
+        self.hold.give(freed);
     }
 }
 
@@ -208,8 +271,14 @@ impl Reader {
         if let Some(piece) = at.and_then(|at| pieces.get(at)) {
             let piece = piece.clone();
             seat.next += 1;
-            state.trim();
+            let freed = state.trim();
+            drop(state);
+            self.arriving.hold.moved();
+            self.arriving.hold.give(freed);
             return Poll::Ready(Some(Ok(piece)));
+        }
+        if seat.next < *first {
+            return Poll::Ready(Some(Err(Broken)));
         }
         match end {
             Some(End::Complete) => Poll::Ready(None),
@@ -226,7 +295,9 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.arriving.state.lock();
         state.readers.retain(|seat| seat.id != self.id);
-        state.trim();
+        let freed = state.trim();
+        drop(state);
+        self.arriving.hold.give(freed);
     }
 }
 

@@ -258,6 +258,15 @@ impl Entry {
         extra.pieces.first()
     }
 
+    /// Bytes of the body that somebody else holds as well.
+    pub fn read_bytes(&self) -> u64 {
+        let pieces = self.extra.iter().flat_map(|extra| extra.pieces.iter());
+        pieces
+            .filter(|piece| !piece.is_unique())
+            .map(|piece| piece.len() as u64)
+            .sum()
+    }
+
     pub fn is_object(&self) -> bool {
         self.is(OBJECT)
     }

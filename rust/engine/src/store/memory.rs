@@ -17,6 +17,7 @@ use parking_lot::RwLock;
 
 use super::{
     entry::Entry,
+    pinned::Pinned,
     shard::{Gone, Shard},
 };
 
@@ -36,6 +37,7 @@ pub struct MemoryStore {
     bytes: AtomicU64,
     entries: AtomicUsize,
     evicted: AtomicU64,
+    pinned: Pinned,
 }
 
 /// Where a walk through the store has come to.
@@ -94,7 +96,13 @@ impl MemoryStore {
             bytes: AtomicU64::new(0),
             entries: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
+            pinned: Pinned::default(),
         }
+    }
+
+    /// Bytes that have been evicted and are still being read.
+    pub fn pinned(&self) -> u64 {
+        self.pinned.bytes()
     }
 
     /// What a shard knows of the hash of `key`, and the number of its shard.
@@ -227,6 +235,7 @@ impl MemoryStore {
             }
             idle = if gone.is_empty() { idle + 1 } else { 0 };
             self.leave(&gone);
+            self.pinned.add(&gone);
             self.evicted.fetch_add(gone.len() as u64, Ordering::Relaxed);
             at = (at + 1) % self.shards.len();
         }

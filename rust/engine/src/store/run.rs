@@ -10,14 +10,23 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use edgerouter_core::{cache::slices, http::range::Range};
+use edgerouter_core::{bounds::memory::Kind, cache::slices, http::range::Range};
 use http::StatusCode;
 use parking_lot::Mutex;
 
-use crate::upstream::{FetchError, Unavailable};
+use crate::{
+    account::{Account, Cut, Hold, Owner},
+    upstream::{FetchError, Unavailable},
+};
+
+/// How far a writer runs ahead of its readers at least, however little memory there is.
+const LEAST_AHEAD: u64 = 32 << 10;
+/// Pieces below this are copied: each may keep a larger buffer alive.
+const LEAST_PIECE: usize = 16 << 10;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +59,16 @@ pub struct Run {
     last: u64,
     ahead: u64,
     state: Mutex<State>,
+    hold: Hold,
 }
 
 #[derive(Debug)]
 struct State {
     /// What has come in lately, in order and without gaps; the last piece ends at `arrived`.
     pieces: VecDeque<Piece>,
+    /// Bytes of `pieces`, and of the slice that is being put together.
+    held: u64,
+    cutting: u64,
     arrived: u64,
     /// What is before it is in the store, as far as the store keeps it.
     stored: u64,
@@ -90,13 +103,16 @@ struct Seat {
 pub struct NobodyReads;
 
 impl Run {
-    fn new(first: u64, last: u64, ahead: u64) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(first: u64, last: u64, ahead: u64, account: &Arc<Account>, owner: Owner) -> Arc<Self> {
+        Arc::new_cyclic(|own: &Weak<Self>| Self {
+            hold: account.open(Kind::ReadAhead, owner, Weak::clone(own) as Weak<dyn Cut>),
             first,
             last,
             ahead: ahead.max(1),
             state: Mutex::new(State {
                 pieces: VecDeque::new(),
+                held: 0,
+                cutting: 0,
                 arrived: first,
                 stored: first,
                 begun: None,
@@ -124,18 +140,46 @@ impl Run {
         state.wake_readers();
     }
 
-    /// Appends what comes next and wakes the readers. What comes before `stored` is in the store.
-    pub fn push(&self, bytes: Bytes, stored: u64) {
+    /// Ready when there is memory for a piece of so many bytes, which is held twice: for readers, and for the slice that
+    /// is being put together. False when there is none within `patience`.
+    pub async fn room_for(&self, bytes: usize, patience: Duration) -> bool {
+        let bytes_twice = 2 * bytes as u64;
+        let read = !self.state.lock().seats.is_empty();
+        let drawn = if read {
+            self.hold.drawn(bytes_twice, patience).await.is_ok()
+        } else {
+            // What nobody waits for is not worth anybody's waiting.
+            self.hold.draw(bytes_twice).is_ok()
+        };
+        if drawn {
+            self.state.lock().cutting += bytes as u64;
+        }
+        drawn
+    }
+
+    /// Appends what comes next and wakes the readers. What comes before `stored` is in the store. Takes what `room_for`
+    /// has drawn; of the slice that is being put together, `cutting` bytes are left. False when the run has been cut.
+    pub fn push(&self, bytes: Bytes, stored: u64, cutting: u64) -> bool {
+        let bytes = if bytes.len() < LEAST_PIECE {
+            Bytes::copy_from_slice(&bytes)
+        } else {
+            bytes
+        };
         let mut state = self.state.lock();
         state.stored = stored;
-        if bytes.is_empty() {
-            return;
+        state.cutting = cutting;
+        if !bytes.is_empty() && state.end.is_none() {
+            let start = state.arrived;
+            state.arrived += bytes.len() as u64;
+            state.held += bytes.len() as u64;
+            state.pieces.push_back(Piece { start, bytes });
+            state.trim(self.ahead);
+            state.wake_readers();
         }
-        let start = state.arrived;
-        state.arrived += bytes.len() as u64;
-        state.pieces.push_back(Piece { start, bytes });
-        state.trim(self.ahead);
-        state.wake_readers();
+        let (holds, going_on) = (state.held + state.cutting, state.end.is_none());
+        drop(state);
+        self.hold.keep(holds);
+        going_on
     }
 
     pub fn finish(&self, end: End) {
@@ -143,7 +187,11 @@ impl Run {
         if state.end.is_none() {
             state.end = Some(end);
         }
+        state.cutting = 0;
+        let holds = state.held;
         state.wake_readers();
+        drop(state);
+        self.hold.keep(holds);
     }
 
     /// Ready when the writer may go on. `Err` when there were readers and all have gone.
@@ -152,8 +200,13 @@ impl Run {
         if state.had_readers && state.seats.is_empty() {
             return Poll::Ready(Err(NobodyReads));
         }
+        if state.end.is_some() {
+            return Poll::Ready(Err(NobodyReads));
+        }
         let fastest = state.seats.iter().map(|seat| seat.position).max();
-        if state.arrived.saturating_sub(fastest.unwrap_or(self.first)) < self.ahead {
+        let ahead = state.arrived.saturating_sub(fastest.unwrap_or(self.first));
+        let least = LEAST_AHEAD.min(self.ahead);
+        if ahead < least || ahead < self.hold.allowance(least, self.ahead) {
             return Poll::Ready(Ok(()));
         }
         state.writer = Some(cx.waker().clone());
@@ -236,8 +289,26 @@ impl State {
             if piece.end() > self.stored || !(passed || far_behind) {
                 break;
             }
+            self.held = self.held.saturating_sub(piece.bytes.len() as u64);
             self.pieces.pop_front();
         }
+    }
+}
+
+impl Cut for Run {
+    /// Lets go of everything and ends. Nobody is cut off: readers find the rest in the store, or ask for it again when
+    /// they read on.
+    fn cut(&self) {
+        let mut state = self.state.lock();
+        let freed = std::mem::take(&mut state.held);
+        state.pieces.clear();
+        state.end.get_or_insert(End::Stopped);
+        state.wake_readers();
+        if let Some(writer) = state.writer.take() {
+            writer.wake();
+        }
+        drop(state);
+        self.hold.give(freed);
     }
 }
 
@@ -280,7 +351,10 @@ impl Reader {
         let Some(seat) = state.seats.iter_mut().find(|seat| seat.id == self.id) else {
             return Poll::Ready(Next::Elsewhere);
         };
-        seat.position = position;
+        if seat.position != position {
+            seat.position = position;
+            self.run.hold.moved();
+        }
         if let Some(writer) = state.writer.take() {
             writer.wake();
         }
@@ -328,6 +402,7 @@ pub struct Claim {
     pub wanted: Range,
     pub slice: u64,
     pub ahead: u64,
+    pub owner: Owner,
 }
 
 /// The outcome of a claim.
@@ -362,7 +437,13 @@ impl Runs {
 
     /// Joins a run or starts one, in one step: two that claim the same at once, on whatever workers, start one. A run ends
     /// before the first slice that `stored` knows, or that another run has in hand.
-    pub fn claim(&self, nonce: u64, claim: Claim, stored: impl Fn(u64) -> bool) -> Claimed {
+    pub fn claim(
+        &self,
+        nonce: u64,
+        claim: Claim,
+        account: &Arc<Account>,
+        stored: impl Fn(u64) -> bool,
+    ) -> Claimed {
         let mut runs = self.by_object.lock();
         let of_object = runs.entry(nonce).or_default();
         if let Some(reader) = reader(of_object, claim.position) {
@@ -388,14 +469,21 @@ impl Runs {
             }
             next = next.saturating_add(slice);
         }
-        let run = Run::new(first, last, claim.ahead);
+        let run = Run::new(first, last, claim.ahead, account, claim.owner);
         of_object.push(Arc::downgrade(&run));
         Claimed::Started(run)
     }
 
     /// A run that nobody reads yet.
-    pub fn start(&self, nonce: u64, first: u64, last: u64, ahead: u64) -> Arc<Run> {
-        let run = Run::new(first, last, ahead);
+    pub fn start(
+        &self,
+        nonce: u64,
+        coming: Range,
+        ahead: u64,
+        account: &Arc<Account>,
+        owner: Owner,
+    ) -> Arc<Run> {
+        let run = Run::new(coming.first, coming.last, ahead, account, owner);
         let mut runs = self.by_object.lock();
         runs.entry(nonce).or_default().push(Arc::downgrade(&run));
         run
@@ -437,6 +525,21 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
+    fn account() -> Arc<Account> {
+        Account::new(1 << 20)
+    }
+
+    fn start(runs: &Runs, nonce: u64, first: u64, last: u64, ahead: u64) -> Arc<Run> {
+        let owner = Owner::default();
+        runs.start(nonce, Range { first, last }, ahead, &account(), owner)
+    }
+
+    fn push(run: &Run, bytes: impl Into<Bytes>, stored: u64) {
+        let bytes = bytes.into();
+        run.hold.take(bytes.len() as u64);
+        assert!(run.push(bytes, stored, 0));
+    }
+
     fn context() -> Context<'static> {
         Context::from_waker(Waker::noop())
     }
@@ -451,10 +554,10 @@ mod tests {
     #[test]
     fn readers_take_what_is_at_their_position() {
         let runs = Runs::new();
-        let run = runs.start(1, 100, 199, 50);
+        let run = start(&runs, 1, 100, 199, 50);
         let mut reader = runs.join(1, 100).unwrap();
         assert!(reader.poll_at(100, &mut context()).is_pending());
-        run.push(Bytes::from_static(b"abcdef"), 100);
+        push(&run, Bytes::from_static(b"abcdef"), 100);
         assert_eq!(bytes(&mut reader, 100), "abcdef");
         assert_eq!(bytes(&mut reader, 104), "ef");
         assert!(reader.poll_at(106, &mut context()).is_pending());
@@ -471,16 +574,16 @@ mod tests {
     #[test]
     fn the_writer_waits_for_the_fastest_and_forgets_the_slowest() {
         let runs = Runs::new();
-        let run = runs.start(1, 0, 999, 10);
+        let run = start(&runs, 1, 0, 999, 10);
         let mut fast = runs.join(1, 0).unwrap();
         let mut slow = runs.join(1, 0).unwrap();
-        run.push(Bytes::from(vec![b'x'; 10]), 10);
+        push(&run, Bytes::from(vec![b'x'; 10]), 10);
         assert!(run.poll_room(&mut context()).is_pending());
         assert_eq!(bytes(&mut fast, 0).len(), 10);
         let _ = fast.poll_at(10, &mut context());
         assert!(run.poll_room(&mut context()).is_ready());
         for at in 1..4 {
-            run.push(Bytes::from(vec![b'x'; 10]), at * 10 + 10);
+            push(&run, Bytes::from(vec![b'x'; 10]), at * 10 + 10);
             let _ = fast.poll_at(at * 10 + 10, &mut context());
         }
         assert!(matches!(
@@ -494,18 +597,18 @@ mod tests {
     #[test]
     fn what_is_not_stored_yet_waits_for_a_second_reader() {
         let runs = Runs::new();
-        let run = runs.start(1, 0, 999, 50);
+        let run = start(&runs, 1, 0, 999, 50);
         let mut first = runs.join(1, 0).unwrap();
         for at in 0..5 {
             // A slice of a hundred bytes is half here: the store has nothing of it.
-            run.push(Bytes::from(vec![b'x'; 10]), 0);
+            push(&run, Bytes::from(vec![b'x'; 10]), 0);
             assert_eq!(bytes(&mut first, at * 10).len(), 10);
             let _ = first.poll_at(at * 10 + 10, &mut context());
         }
         assert!(runs.join(1, 0).is_some());
-        run.push(Bytes::from(vec![b'x'; 50]), 100);
+        push(&run, Bytes::from(vec![b'x'; 50]), 100);
         let _ = first.poll_at(100, &mut context());
-        run.push(Bytes::from(vec![b'x'; 10]), 100);
+        push(&run, Bytes::from(vec![b'x'; 10]), 100);
         assert!(runs.join(1, 0).is_none(), "the store has it by now");
         assert!(runs.join(1, 100).is_some());
     }
@@ -516,6 +619,7 @@ mod tests {
             wanted: Range { first, last },
             slice: 10,
             ahead: 20,
+            owner: Owner::default(),
         }
     }
 
@@ -523,21 +627,21 @@ mod tests {
     fn two_that_claim_at_once_start_one_run() {
         let runs = Runs::new();
         let nothing = |_| false;
-        let Claimed::Started(run) = runs.claim(1, claim(5, 0, 9), nothing) else {
+        let Claimed::Started(run) = runs.claim(1, claim(5, 0, 9), &account(), nothing) else {
             panic!("nobody fetches")
         };
         assert!(matches!(
-            runs.claim(1, claim(5, 0, 9), nothing),
+            runs.claim(1, claim(5, 0, 9), &account(), nothing),
             Claimed::Reader(_)
         ));
         // Dropped with its run, so the next one starts again.
         drop(run);
-        let Claimed::Started(run) = runs.claim(1, claim(5, 0, 9), nothing) else {
+        let Claimed::Started(run) = runs.claim(1, claim(5, 0, 9), &account(), nothing) else {
             panic!("nobody fetches")
         };
-        run.push(Bytes::from_static(b"abcde"), 0);
+        push(&run, Bytes::from_static(b"abcde"), 0);
         assert!(matches!(
-            runs.claim(1, claim(6, 0, 9), nothing),
+            runs.claim(1, claim(6, 0, 9), &account(), nothing),
             Claimed::Reader(_)
         ));
     }
@@ -547,7 +651,7 @@ mod tests {
         let runs = Runs::new();
         let third = |index| index == 3;
         assert!(matches!(
-            runs.claim(1, claim(35, 30, 59), third),
+            runs.claim(1, claim(35, 30, 59), &account(), third),
             Claimed::Stored
         ));
         assert!(runs.is_empty());
@@ -560,18 +664,19 @@ mod tests {
             Claimed::Started(run) => (run.first(), run.last(), run),
             other => panic!("{other:?}"),
         };
-        let (first, last, _one) = bounds(runs.claim(1, claim(60, 60, 99), |_| false));
+        let (first, last, _one) = bounds(runs.claim(1, claim(60, 60, 99), &account(), |_| false));
         assert_eq!((first, last), (60, 99));
-        let (first, last, _two) = bounds(runs.claim(1, claim(31, 30, 99), |_| false));
+        let (first, last, _two) = bounds(runs.claim(1, claim(31, 30, 99), &account(), |_| false));
         assert_eq!((first, last), (30, 59), "the other begins there");
-        let (first, last, _three) = bounds(runs.claim(1, claim(0, 0, 99), |index| index == 2));
+        let (first, last, _three) =
+            bounds(runs.claim(1, claim(0, 0, 99), &account(), |index| index == 2));
         assert_eq!((first, last), (0, 19), "that is stored");
     }
 
     #[test]
     fn readers_wait_for_the_answer_and_hear_that_there_is_none() {
         let runs = Runs::new();
-        let run = runs.start(1, 0, 99, 50);
+        let run = start(&runs, 1, 0, 99, 50);
         let mut reader = run.first_reader().unwrap();
         assert!(reader.poll_begun(&mut context()).is_pending());
         assert!(runs.coming(1).is_empty(), "it may still be another version");
@@ -581,7 +686,7 @@ mod tests {
             Poll::Ready(Begun::Coming(StatusCode::PARTIAL_CONTENT))
         ));
         assert_eq!(runs.coming(1), [Range { first: 0, last: 99 }]);
-        let lost = runs.start(2, 0, 99, 50);
+        let lost = start(&runs, 2, 0, 99, 50);
         let mut reader = lost.first_reader().unwrap();
         lost.finish(End::Broken);
         assert!(matches!(

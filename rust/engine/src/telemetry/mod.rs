@@ -85,6 +85,12 @@ impl Outcome {
 pub enum Refused {
     Request(Refusal),
     TooManyConnections,
+    /// Of one peer.
+    ClientConnections,
+    /// Of one client.
+    ClientRequests,
+    /// For a head.
+    NoMemory,
 }
 
 impl Refused {
@@ -92,6 +98,9 @@ impl Refused {
         match self {
             Self::Request(refusal) => refusal.as_str(),
             Self::TooManyConnections => "too-many-connections",
+            Self::ClientConnections => "client-connections",
+            Self::ClientRequests => "client-requests",
+            Self::NoMemory => "no-memory",
         }
     }
 }

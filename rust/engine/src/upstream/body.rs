@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::{FetchError, pool::Connected, responses::Responses};
-use crate::body::BoxError;
+use crate::{account::Hold, body::BoxError};
 
 /// A request's body. Attempts in turn, or beside each other where it can be sent again, hold the same.
 #[derive(Clone)]
@@ -188,6 +188,8 @@ pub struct UpstreamBody {
     held: VecDeque<Frame<Bytes>>,
     /// There is content that is not passed on.
     dropped: bool,
+    /// What the request takes of the account.
+    hold: Option<Hold>,
 }
 
 impl std::fmt::Debug for UpstreamBody {
@@ -213,6 +215,7 @@ impl UpstreamBody {
             timer: None,
             held: VecDeque::new(),
             dropped: false,
+            hold: None,
         };
         if body.incoming.is_end_stream() {
             body.give_back();
@@ -236,6 +239,13 @@ impl UpstreamBody {
         tokio::time::timeout(patience, whole)
             .await
             .unwrap_or(Ok(()))
+    }
+
+    /// Keeps a part of the account for as long as the body comes.
+    pub fn keep(&mut self, hold: Hold) {
+        if self.connected.is_some() {
+            self.hold = Some(hold);
+        }
     }
 
     /// Reads the content and drops it, so that the connection can be used again; past `most` bytes, or when more takes too
@@ -270,6 +280,7 @@ impl UpstreamBody {
         if let Some(connected) = self.connected.take() {
             connected.give_back();
         }
+        self.hold = None;
     }
 
     fn poll_incoming(

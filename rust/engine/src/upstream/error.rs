@@ -45,6 +45,8 @@ pub enum FetchError {
     GaveWay(String),
     #[error("every origin of {0} is unhealthy")]
     Unhealthy(String),
+    #[error("the memory for requests under way is spent (limits.request_memory_bytes)")]
+    NoMemory,
 }
 
 /// No origin of a group gave an answer.
@@ -103,6 +105,7 @@ impl FetchError {
             Self::Deadline(..) => "deadline",
             Self::GaveWay(_) => "gave-way",
             Self::Unhealthy(_) => "unhealthy",
+            Self::NoMemory => "no-memory",
         }
     }
 
@@ -120,7 +123,7 @@ impl FetchError {
     /// As the machine of attempts sees it.
     pub fn ended(&self) -> Failure {
         match self {
-            Self::NoOrigin | Self::PoolExhausted(..) => Failure::Bound,
+            Self::NoOrigin | Self::PoolExhausted(..) | Self::NoMemory => Failure::Bound,
             Self::Dns(..) | Self::Connect(..) | Self::Tls(..) => Failure::Unreachable,
             Self::ConnectTimeout(..) => Failure::TimedOut { sent: false },
             Self::FirstByteTimeout(..)

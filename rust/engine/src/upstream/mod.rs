@@ -12,6 +12,7 @@ pub mod health_probe;
 mod names;
 mod pool;
 mod responses;
+mod short;
 mod tls;
 mod wanted;
 

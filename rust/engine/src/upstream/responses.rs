@@ -23,12 +23,12 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
-use super::connect::Stream;
+use super::{connect::Stream, short::Short};
 
 /// A stream that counts the bytes which are read from it: hyper's space cannot be looked into.
 #[derive(Debug)]
 struct Counted {
-    stream: Stream,
+    stream: Short<Stream>,
     count: u64,
 }
 
@@ -129,7 +129,10 @@ pub(super) struct Answering {
 impl Answering {
     pub(super) fn new(stream: Stream, responses: Responses) -> Self {
         Self {
-            stream: TokioIo::new(Counted { stream, count: 0 }),
+            stream: TokioIo::new(Counted {
+                stream: Short::new(stream),
+                count: 0,
+            }),
             responses,
             arrival: Arrival::default(),
             held: Vec::new(),

@@ -14,9 +14,12 @@ use super::{
     reader::{Fields, Problems},
     route,
 };
-use crate::access_log::AccessLogPolicy;
-use crate::admit;
-use crate::plan::{DiskCache, FailMode, HealthCheck, Limits};
+use crate::{
+    access_log::AccessLogPolicy,
+    admit,
+    bounds::clients::PerClient,
+    plan::{DiskCache, FailMode, HealthCheck, Limits},
+};
 
 const VERSION: u64 = 1;
 
@@ -290,9 +293,21 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
         let value = fields.some(name)?;
         fields.whole_of(name, value, least, 1 << 50, " bytes", problems)
     };
+    let request_memory_bytes = bytes(&mut fields, "request_memory_bytes", MIB);
     let memory_cache_bytes = bytes(&mut fields, "memory_cache_bytes", 0);
     let purge_log_bytes = bytes(&mut fields, "purge_log_bytes", 64 << 10);
     let largest_object_bytes = bytes(&mut fields, "largest_object_bytes", 0);
+    let mut per_client = |fields: &mut Fields<'_>, name, own: PerClient| {
+        let most = fields
+            .some(name)
+            .and_then(|value| fields.whole_of(name, value, 1, 10_000_000, "", problems));
+        most.map_or(own, |most| PerClient {
+            most: usize::try_from(most).unwrap_or(usize::MAX),
+            set: true,
+        })
+    };
+    let client_connections = per_client(&mut fields, "client_connections", own.client_connections);
+    let client_requests = per_client(&mut fields, "client_requests", own.client_requests);
     let read = Limits {
         head_bytes,
         head_fields,
@@ -313,6 +328,9 @@ fn limits(value: &Value, problems: &mut Problems) -> Limits {
             problems,
         ),
         connections,
+        client_connections,
+        client_requests,
+        request_memory_bytes: request_memory_bytes.unwrap_or(own.request_memory_bytes),
         drain_timeout: fields.timeout("drain_timeout", own.drain_timeout, false, problems),
         memory_cache_bytes,
         largest_object_bytes,

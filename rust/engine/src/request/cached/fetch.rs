@@ -34,6 +34,7 @@ use super::{
     slices::{self, Begin, Coverage, Fetched},
 };
 use crate::{
+    account::Owner,
     body::EdgeBody,
     listen::Conn,
     request::{
@@ -89,6 +90,8 @@ pub(super) struct Question {
     pub viewer: Option<Box<str>>,
     /// How long the slowest reader may hold up an object that is too large to be stored.
     pub stall: Duration,
+    /// On whose behalf what comes is held.
+    pub owner: Owner,
 }
 
 /// Phases 10 to 13 for a request that may use the cache.
@@ -644,6 +647,7 @@ fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
         departs: departure(x),
         viewer: (x.viewer_path.path() != x.head.uri.path()).then(|| x.viewer_path.path().into()),
         stall: x.live.plan.limits.body_timeout,
+        owner: x.owner(route),
     }
 }
 
@@ -756,7 +760,10 @@ pub fn on_failure(
     }
     x.note.outcome = Outcome::Error;
     x.note.detail = Some(failed.error.as_str());
-    Ok(answer::origin_failed(failed.error.is_timeout()))
+    Ok(match &failed.error {
+        FetchError::NoMemory => answer::overloaded(),
+        error => answer::origin_failed(error.is_timeout()),
+    })
 }
 
 /// The stored response in place of an origin that failed, where it may be.

@@ -459,7 +459,7 @@ pub(super) fn judge(
         upstream_status,
         vary: names,
         secondary: secondary.into_boxed_slice(),
-        body: Arriving::new(),
+        body: Arriving::new(&worker.shared.account, question.owner),
     });
     Departed::Storing(Box::new(Arrival {
         arriving,
@@ -567,10 +567,10 @@ fn slice_up(
         return Some(of_run(None));
     };
     let ahead = worker.live().plan.limits.read_ahead_bytes;
-    let run = worker
-        .shared
+    let shared = &worker.shared;
+    let run = shared
         .runs
-        .start(cut.nonce, plan.came.first, plan.came.last, ahead);
+        .start(cut.nonce, plan.came, ahead, &shared.account, question.owner);
     run.begin(Begun::Coming(plan.status));
     tokio::task::spawn_local(slices::receive(
         Rc::clone(worker),

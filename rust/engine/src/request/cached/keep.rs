@@ -135,8 +135,11 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
     let largest = worker.shared.store.largest();
     let end = match received.body {
         ReceivedBody::Whole(bytes) => {
-            body.push(bytes);
-            End::Complete
+            if body.push(bytes, question.stall).await {
+                End::Complete
+            } else {
+                End::Broken
+            }
         }
         ReceivedBody::Upstream(mut upstream) => loop {
             let frame =
@@ -151,7 +154,9 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
-                    body.push(data);
+                    if !body.push(data, question.stall).await {
+                        break End::Broken;
+                    }
                     if body.length() > largest {
                         body.stop_keeping();
                     }

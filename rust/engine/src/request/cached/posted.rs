@@ -89,6 +89,7 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
         departs: departure(x),
         viewer: (x.viewer_path.path() != uri.path()).then(|| x.viewer_path.path().into()),
         stall: x.live.plan.limits.body_timeout,
+        owner: x.owner(route),
     };
     let birth = Birth {
         born: question.departs.purge,

@@ -368,7 +368,7 @@ pub fn straight(received: Received) -> Response<EdgeBody> {
     } = received;
     let body = match body {
         ReceivedBody::Upstream(body) => EdgeBody::upstream(body),
-        ReceivedBody::Whole(bytes) => EdgeBody::bytes(bytes),
+        ReceivedBody::Whole(bytes) => EdgeBody::made(bytes),
     };
     answer::of(status, headers, body)
 }

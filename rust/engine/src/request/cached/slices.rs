@@ -6,6 +6,7 @@
 //! evicted.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     convert::Infallible,
     future::{Future, poll_fn},
@@ -213,7 +214,9 @@ pub(super) fn body(
     let ask = ask_for_parts(x, route).ok()?;
     let parts = parts();
     let left = parts.iter().map(Part::length).sum();
-    Some(EdgeBody::streamed(SlicedBody {
+    let cached = Rc::new(Cell::new(false));
+    let body = SlicedBody {
+        cached: Rc::clone(&cached),
         filler: Filler {
             worker: Rc::clone(&x.worker),
             ask,
@@ -225,7 +228,8 @@ pub(super) fn body(
         left,
         source: begin.into(),
         failures: 0,
-    }))
+    };
+    Some(EdgeBody::streamed(body).with_cached(cached))
 }
 
 impl Part {
@@ -238,6 +242,8 @@ impl Part {
 }
 
 struct SlicedBody {
+    /// Whether what came last is in the memory cache.
+    cached: Rc<Cell<bool>>,
     filler: Filler,
     parts: VecDeque<Part>,
     left: u64,
@@ -295,6 +301,7 @@ impl Filler {
             wanted: slices::slices_for(range.first, range.last, size, MOST_SLICES, self.length),
             slice: size,
             ahead: self.ask.live.plan.limits.read_ahead_bytes,
+            owner: self.ask.owner,
         };
         let known = |index| {
             if index == range.first / size && !disk {
@@ -303,7 +310,10 @@ impl Filler {
                 stored(&shared.store, &self.entry, self.cut, index)
             }
         };
-        match shared.runs.claim(self.cut.nonce, claim, known) {
+        match shared
+            .runs
+            .claim(self.cut.nonce, claim, &shared.account, known)
+        {
             Claimed::Reader(reader) => Filling::Joined(reader),
             Claimed::Stored => Filling::Stored,
             Claimed::Started(run) => {
@@ -413,6 +423,8 @@ impl Body for SlicedBody {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
             };
+            this.cached
+                .set(matches!(this.source, Source::None | Source::Slice(_)));
             let found = match &mut this.source {
                 Source::None => this.find(range),
                 Source::Slice(entry) => {
@@ -681,6 +693,9 @@ async fn pump(
                 Err(_) => continue,
             },
         };
+        if !run.room_for(data.len(), STALL).await {
+            return End::Stopped;
+        }
         let start = cutter.position;
         let complete = cutter.take(&data);
         let cut_off = !complete.is_empty();
@@ -691,7 +706,10 @@ async fn pump(
         }
         let passed = run.first().saturating_sub(start).min(data.len() as u64);
         let passed = usize::try_from(passed).unwrap_or(data.len());
-        run.push(data.slice(passed..), cutter.stored());
+        let going_on = run.push(data.slice(passed..), cutter.stored(), cutter.cutting());
+        if !going_on {
+            return End::Stopped;
+        }
         if cutter.position > run.last() {
             return End::Complete;
         }
@@ -723,7 +741,9 @@ struct Cutter {
     size: u64,
     length: u64,
     position: u64,
-    current: Vec<u8>,
+    /// Pieces of the slice that is half here: put together when it is whole, so that it takes no more than has come.
+    current: Vec<Bytes>,
+    gathered: usize,
 }
 
 impl Cutter {
@@ -733,37 +753,45 @@ impl Cutter {
             length,
             position: begins,
             current: Vec::new(),
+            gathered: 0,
         }
     }
 
     /// Everything before it has been cut off.
     fn stored(&self) -> u64 {
-        self.position - self.current.len() as u64
+        self.position - self.gathered as u64
     }
 
     /// Whether no slice is half here.
     fn between(&self) -> bool {
-        self.current.is_empty()
+        self.gathered == 0
+    }
+
+    /// Bytes of the slice that is half here.
+    fn cutting(&self) -> u64 {
+        self.gathered as u64
     }
 
     /// The slices that `data` completes, by their index.
-    fn take(&mut self, mut data: &[u8]) -> Vec<(u64, Bytes)> {
+    fn take(&mut self, data: &Bytes) -> Vec<(u64, Bytes)> {
+        let mut data = data.clone();
         let mut complete = Vec::new();
         while !data.is_empty() && self.position < self.length {
             let index = self.position / self.size;
             let end = ((index + 1) * self.size).min(self.length);
             let room = usize::try_from(end - self.position).unwrap_or(usize::MAX);
-            let (now, later) = data.split_at(room.min(data.len()));
-            if self.current.is_empty() {
-                let whole = usize::try_from(end - index * self.size).unwrap_or(0);
-                self.current.reserve_exact(whole);
-            }
-            self.current.extend_from_slice(now);
+            let now = data.split_to(room.min(data.len()));
             self.position += now.len() as u64;
-            data = later;
+            self.gathered += now.len();
+            self.current.push(now);
             if self.position == end {
-                let slice = std::mem::take(&mut self.current);
-                if slice.len() as u64 == end - index * self.size {
+                let pieces = std::mem::take(&mut self.current);
+                let gathered = std::mem::take(&mut self.gathered);
+                if gathered as u64 == end - index * self.size {
+                    let mut slice = Vec::with_capacity(gathered);
+                    for piece in &pieces {
+                        slice.extend_from_slice(piece);
+                    }
                     complete.push((index, Bytes::from(slice)));
                 }
             }
@@ -787,7 +815,7 @@ mod tests {
             let mut cutter = Cutter::new(cut, 1005, 300);
             let mut slices = Vec::new();
             for data in whole.split_at(300).1.chunks(piece) {
-                slices.extend(cutter.take(data));
+                slices.extend(cutter.take(&Bytes::copy_from_slice(data)));
             }
             assert_eq!(slices.len(), 8, "{piece}");
             for (index, slice) in slices {

@@ -1,0 +1,228 @@
+//! One account of all memory that clients can make grow: who may draw how much, and who gives way when it is spent.
+//!
+//! Each kind has a reserve that the others cannot touch; what is left is for whoever needs it. A buffer may grow while it
+//! is small beside what is free (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998), so that
+//! many greedy holders settle at equal parts and some room is left for the next. Where that is not enough, the holder above
+//! its share that made no progress for longest is cut.
+
+/// What memory is drawn for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Heads that have not come in whole, and requests that wait for an origin.
+    Heads,
+    /// Responses that have come from an origin and are still to be read by clients or stored.
+    ReadAhead,
+    /// Bodies that are held whole, for functions, hooks and second attempts.
+    Bodies,
+    /// Responses on their way into clients' sockets.
+    Queues,
+}
+
+pub const KINDS: usize = 4;
+
+impl Kind {
+    pub const ALL: [Self; KINDS] = [Self::Heads, Self::ReadAhead, Self::Bodies, Self::Queues];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Heads => "heads",
+            Self::ReadAhead => "read-ahead",
+            Self::Bodies => "bodies",
+            Self::Queues => "queues",
+        }
+    }
+
+    /// The part of the whole that is kept for this kind: an eighth.
+    const RESERVE: u64 = 8;
+}
+
+/// Bytes drawn, by kind.
+pub type Used = [u64; KINDS];
+
+/// A holder is not cut before it has made no progress for this long, in milliseconds.
+pub const PATIENCE: u64 = 1_000;
+/// What one buffer may hold of what is free.
+const PART: u64 = 4;
+
+/// The account as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    pub capacity: u64,
+}
+
+impl Budget {
+    /// The account of a bound on memory. Half of it is what may be drawn: the rest goes to the buffers of connections, to
+    /// what is left of buffers that pieces were taken of, and to what an allocator cannot give back at once.
+    pub fn of_bound(bytes: u64) -> Self {
+        Self {
+            capacity: bytes / 2,
+        }
+    }
+
+    /// What no other kind can have.
+    pub fn reserve(&self) -> u64 {
+        self.capacity / Kind::RESERVE
+    }
+
+    /// What may still be drawn for `kind`.
+    pub fn room(&self, used: &Used, kind: Kind) -> u64 {
+        let reserve = self.reserve();
+        let common = self
+            .capacity
+            .saturating_sub(reserve.saturating_mul(KINDS as u64));
+        let beyond = used
+            .iter()
+            .map(|used| used.saturating_sub(reserve))
+            .fold(0, u64::saturating_add);
+        let own = used.get(kind as usize).copied().unwrap_or(0);
+        common
+            .saturating_sub(beyond)
+            .saturating_add(reserve.saturating_sub(own))
+    }
+
+    /// What one buffer may hold now, of the `most` that it would: a part of what is free, and never less than `least`.
+    pub fn allowance(&self, used: &Used, kind: Kind, least: u64, most: u64) -> u64 {
+        (self.room(used, kind) / PART).clamp(least.min(most), most)
+    }
+
+    /// Whether one of `holders` has its fair share of `all` that is held, or more: each has the same.
+    pub fn above(total: u64, all: u64, holders: usize) -> bool {
+        total > 0 && total.saturating_mul(holders.max(1) as u64) >= all
+    }
+
+    /// Whether what a holder of kind `theirs` gives back would be room for `kind`.
+    pub fn helps(&self, used: &Used, kind: Kind, theirs: Kind) -> bool {
+        kind == theirs || used.get(theirs as usize).copied().unwrap_or(0) > self.reserve()
+    }
+}
+
+/// A holder, as the choice of the one that is cut sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate<I> {
+    pub id: I,
+    pub bytes: u64,
+    /// Its client or its origin is above its share, with what is being asked for counted.
+    pub above: bool,
+    /// What it gives back would be room for what is asked for.
+    pub helps: bool,
+    /// Milliseconds without progress.
+    pub idle: u64,
+}
+
+/// The holder that is cut so that another may draw: of those above their share the one that made no progress for longest.
+pub fn victim<I>(candidates: impl IntoIterator<Item = Candidate<I>>) -> Option<I> {
+    candidates
+        .into_iter()
+        .filter(|one| one.above && one.helps && one.bytes > 0 && one.idle >= PATIENCE)
+        .max_by_key(|one| (one.idle, one.bytes))
+        .map(|one| one.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Budget = Budget { capacity: 800 };
+
+    #[test]
+    fn each_kind_has_its_reserve_and_a_part_of_the_rest() {
+        // A reserve of 100 for each of the four; 400 are common.
+        for (used, heads, read_ahead) in [
+            ([0, 0, 0, 0], 500, 500),
+            ([0, 100, 0, 0], 500, 400),
+            ([0, 300, 0, 0], 300, 200),
+            ([0, 500, 0, 0], 100, 0),
+            ([60, 500, 0, 0], 40, 0),
+            ([500, 100, 100, 100], 0, 0),
+            ([0, 900, 0, 0], 100, 0),
+        ] {
+            assert_eq!(BUDGET.room(&used, Kind::Heads), heads, "{used:?}");
+            assert_eq!(BUDGET.room(&used, Kind::ReadAhead), read_ahead, "{used:?}");
+        }
+        assert_eq!(Budget { capacity: 0 }.room(&[0; 4], Kind::Heads), 0);
+    }
+
+    #[test]
+    fn a_buffer_may_hold_less_the_more_is_held() {
+        for (used, allowance) in [
+            ([0, 0, 0, 0], 100),
+            ([0, 200, 0, 0], 75),
+            ([0, 400, 0, 0], 25),
+            ([0, 500, 0, 0], 8),
+        ] {
+            let allowed = BUDGET.allowance(&used, Kind::ReadAhead, 8, 100);
+            assert_eq!(allowed, allowance, "{used:?}");
+        }
+        assert_eq!(BUDGET.allowance(&[0; 4], Kind::Heads, 8, 4), 4);
+    }
+
+    #[test]
+    fn many_greedy_holders_settle_at_parts_of_about_the_same_size() {
+        let budget = Budget { capacity: 64 << 20 };
+        let (holders, step) = (400, 16 << 10);
+        let mut held = vec![0u64; holders];
+        let mut used = [0; KINDS];
+        for _ in 0..1_000 {
+            for own in &mut held {
+                let allowed = budget.allowance(&used, Kind::ReadAhead, 0, 8 << 20);
+                if *own + step <= allowed {
+                    *own += step;
+                    used[Kind::ReadAhead as usize] += step;
+                }
+            }
+        }
+        let (least, most) = (held.iter().min(), held.iter().max());
+        assert!(least > Some(&0) && most <= least.map(|least| least * 2).as_ref());
+        assert!(budget.room(&used, Kind::ReadAhead) > 0);
+    }
+
+    fn holder(id: u8, above: bool, helps: bool, idle: u64) -> Candidate<u8> {
+        Candidate {
+            id,
+            bytes: 1,
+            above,
+            helps,
+            idle,
+        }
+    }
+
+    #[test]
+    fn the_one_above_its_share_that_made_no_progress_for_longest_is_cut() {
+        let stalled = holder(1, true, true, 5_000);
+        let longer = holder(2, true, true, 9_000);
+        let modest = holder(3, false, true, 60_000);
+        let elsewhere = holder(4, true, false, 60_000);
+        let moving = holder(5, true, true, PATIENCE - 1);
+        let empty = Candidate {
+            bytes: 0,
+            ..holder(6, true, true, 60_000)
+        };
+        for (all, cut) in [
+            (vec![], None),
+            (
+                vec![stalled, longer, modest, elsewhere, moving, empty],
+                Some(2),
+            ),
+            (vec![stalled, modest, elsewhere, moving, empty], Some(1)),
+            (vec![modest, elsewhere, moving, empty], None),
+        ] {
+            assert_eq!(victim(all.clone()), cut, "{all:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_equal_among_those_who_hold_something() {
+        assert!(Budget::above(800, 800, 1), "who is alone has all of it");
+        assert!(Budget::above(400, 800, 2));
+        assert!(!Budget::above(399, 800, 2));
+        assert!(!Budget::above(0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_within_another_kinds_reserve_would_help_nobody_else() {
+        let used = [100, 101, 0, 0];
+        assert!(BUDGET.helps(&used, Kind::Queues, Kind::ReadAhead));
+        assert!(!BUDGET.helps(&used, Kind::Queues, Kind::Heads));
+        assert!(BUDGET.helps(&used, Kind::Heads, Kind::Heads));
+    }
+}

@@ -1,0 +1,475 @@
+//! The account of memory that clients can make grow ([`edgerouter_core::bounds::memory`] decides, here it is counted).
+//!
+//! A holder opens a [`Hold`], draws on it what its buffers take, and gives back what they let go. Nothing that is served
+//! from memory draws; purges, the admin listener, probes and logs have no part in it, so they never wait for it.
+
+mod clients;
+
+use std::{
+    fmt::Write as _,
+    future::poll_fn,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+pub use clients::{PerClientCounts, UnderWay};
+use edgerouter_core::bounds::{
+    clients::Client,
+    memory::{self, Budget, Candidate, KINDS, Kind, Used},
+};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use slab::Slab;
+
+/// After a search for a holder to cut that found none, none is searched for again for this long (ms).
+const PAUSE: u64 = 50;
+/// The part of the account that what is evicted and still read may take before those who read it have to go.
+const PINNED: u64 = 8;
+/// Holders that wait for memory look again at least this often: a victim's patience is over without an event.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// Somebody who lets go of memory when told to.
+pub trait Cut: Send + Sync {
+    /// Called from any thread, without a lock of the account's.
+    fn cut(&self);
+}
+
+/// On whose behalf memory is held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub client: Option<Client>,
+    /// The origins that a route goes to, by a number that lasts as long as the plan.
+    pub origin: Option<u32>,
+}
+
+/// There is no memory left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the memory for requests under way is spent (limits.request_memory_bytes)")]
+pub struct Spent;
+
+#[derive(Debug)]
+pub struct Account {
+    state: Mutex<State>,
+    start: Instant,
+    cut: AtomicU64,
+    refused: AtomicU64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Without what is pinned.
+    budget: Budget,
+    capacity: u64,
+    pinned: u64,
+    used: Used,
+    holders: Slab<Holder>,
+    clients: HashMap<Client, Total>,
+    origins: HashMap<u32, Total>,
+    waiting: Vec<Waker>,
+    /// When a search found nobody to cut.
+    vain: Option<u64>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Total {
+    holders: usize,
+    bytes: u64,
+}
+
+struct Holder {
+    kind: Kind,
+    owner: Owner,
+    bytes: u64,
+    moved: Arc<AtomicU64>,
+    cut: Weak<dyn Cut>,
+    /// Told already.
+    told: bool,
+}
+
+impl std::fmt::Debug for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Holder")
+            .field("kind", &self.kind)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is counted of the account.
+#[derive(Debug, Clone, Copy)]
+pub struct AccountFigures {
+    pub capacity: u64,
+    pub pinned: u64,
+    pub used: Used,
+    pub holders: usize,
+    pub cut: u64,
+    pub refused: u64,
+}
+
+/// One holder's part of the account. It is given back when this is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    account: Arc<Account>,
+    id: usize,
+    kind: Kind,
+    moved: Arc<AtomicU64>,
+}
+
+/// For holders whose memory is not worth cutting.
+#[derive(Debug)]
+pub struct Uncut;
+
+impl Cut for Uncut {
+    fn cut(&self) {}
+}
+
+impl Account {
+    pub fn new(capacity: u64) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                budget: Budget { capacity },
+                capacity,
+                pinned: 0,
+                used: [0; KINDS],
+                holders: Slab::new(),
+                clients: HashMap::default(),
+                origins: HashMap::default(),
+                waiting: Vec::new(),
+                vain: None,
+            }),
+            start: Instant::now(),
+            cut: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// A reload may change the bound; what is drawn stays drawn.
+    pub fn bound(&self, capacity: u64) {
+        let mut state = self.state.lock();
+        state.capacity = capacity;
+        state.budget.capacity = capacity.saturating_sub(state.pinned);
+        state.wake();
+    }
+
+    /// Bytes that the cache has evicted and clients still read: there is so much less for others. True when they are more
+    /// than a part of the account: some of those clients have to go.
+    pub fn pinned(&self, bytes: u64) -> bool {
+        let mut state = self.state.lock();
+        state.pinned = bytes;
+        state.budget.capacity = state.capacity.saturating_sub(bytes);
+        bytes > state.capacity / PINNED
+    }
+
+    pub fn figures(&self) -> AccountFigures {
+        let state = self.state.lock();
+        AccountFigures {
+            capacity: state.capacity,
+            pinned: state.pinned,
+            used: state.used,
+            holders: state.holders.len(),
+            cut: self.cut.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A new holder, which has drawn nothing yet. `cut` is told when others need what it holds.
+    pub fn open(self: &Arc<Self>, kind: Kind, owner: Owner, cut: Weak<dyn Cut>) -> Hold {
+        let moved = Arc::new(AtomicU64::new(self.now()));
+        let id = self.state.lock().holders.insert(Holder {
+            kind,
+            owner,
+            bytes: 0,
+            moved: Arc::clone(&moved),
+            cut,
+            told: false,
+        });
+        Hold {
+            account: Arc::clone(self),
+            id,
+            kind,
+            moved,
+        }
+    }
+
+    /// The account as metrics.
+    pub fn render(&self, out: &mut String) {
+        let figures = self.figures();
+        let name = "edgerouter_request_memory_bytes";
+        let _ = writeln!(
+            out,
+            "# HELP {name} Memory that requests under way hold, by what for.\n# TYPE {name} gauge"
+        );
+        for kind in Kind::ALL {
+            let used = figures.used.get(kind as usize).copied().unwrap_or(0);
+            let _ = writeln!(out, "{name}{{kind=\"{}\"}} {used}", kind.as_str());
+        }
+        let _ = writeln!(out, "{name}{{kind=\"evicted\"}} {}", figures.pinned);
+        for (name, kind, help, value) in [
+            (
+                "edgerouter_request_memory_capacity_bytes",
+                "gauge",
+                "What of it may be drawn: half of limits.request_memory_bytes.",
+                figures.capacity,
+            ),
+            (
+                "edgerouter_request_memory_cut_total",
+                "counter",
+                "Holders that had to let go of what they held, as others needed memory.",
+                figures.cut,
+            ),
+            (
+                "edgerouter_request_memory_refused_total",
+                "counter",
+                "Requests and responses for which there was no memory in time.",
+                figures.refused,
+            ),
+        ] {
+            let _ = writeln!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+            );
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+}
+
+impl State {
+    fn take(&mut self, id: usize, bytes: u64) {
+        let Some(holder) = self.holders.get_mut(id) else {
+            return;
+        };
+        let first = holder.bytes == 0 && bytes > 0;
+        holder.bytes += bytes;
+        if let Some(used) = self.used.get_mut(holder.kind as usize) {
+            *used += bytes;
+        }
+        let Owner { client, origin } = holder.owner;
+        let totals = [
+            client.map(|client| self.clients.entry(client).or_default()),
+            origin.map(|origin| self.origins.entry(origin).or_default()),
+        ];
+        for total in totals.into_iter().flatten() {
+            total.bytes += bytes;
+            total.holders += usize::from(first);
+        }
+    }
+
+    fn give(&mut self, id: usize, bytes: u64) {
+        let Some(holder) = self.holders.get_mut(id) else {
+            return;
+        };
+        let bytes = bytes.min(holder.bytes);
+        if bytes == 0 {
+            return;
+        }
+        holder.bytes -= bytes;
+        let last = holder.bytes == 0;
+        if let Some(used) = self.used.get_mut(holder.kind as usize) {
+            *used = used.saturating_sub(bytes);
+        }
+        let Owner { client, origin } = holder.owner;
+        if let Some(client) = client {
+            less(&mut self.clients, client, bytes, last);
+        }
+        if let Some(origin) = origin {
+            less(&mut self.origins, origin, bytes, last);
+        }
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        self.vain = None;
+        for waker in self.waiting.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Whoever gives way to a holder that wants `bytes` more.
+    fn victim(&mut self, id: usize, bytes: u64, now: u64) -> Option<Weak<dyn Cut>> {
+        if self.vain.is_some_and(|vain| now < vain + PAUSE) {
+            return None;
+        }
+        let asking = self.holders.get(id)?;
+        let (kind, owner) = (asking.kind, asking.owner);
+        let newcomer = |has: bool| usize::from(!has);
+        let clients = self.clients.len()
+            + newcomer(
+                owner
+                    .client
+                    .is_none_or(|client| self.clients.contains_key(&client)),
+            );
+        let origins = self.origins.len()
+            + newcomer(
+                owner
+                    .origin
+                    .is_none_or(|origin| self.origins.contains_key(&origin)),
+            );
+        let all = self
+            .used
+            .iter()
+            .fold(bytes, |sum, used| sum.saturating_add(*used));
+        let above = |holder: &Holder| {
+            let of_client = holder.owner.client.is_some_and(|client| {
+                let total = self.clients.get(&client).map_or(0, |total| total.bytes);
+                let more = if owner.client == Some(client) {
+                    bytes
+                } else {
+                    0
+                };
+                Budget::above(total.saturating_add(more), all, clients)
+            });
+            // The only origin says nothing about who takes too much.
+            let of_origin = |origin: u32| {
+                let total = self.origins.get(&origin).map_or(0, |total| total.bytes);
+                let more = if owner.origin == Some(origin) {
+                    bytes
+                } else {
+                    0
+                };
+                origins > 1 && Budget::above(total.saturating_add(more), all, origins)
+            };
+            of_client || holder.owner.origin.is_some_and(of_origin)
+        };
+        let others = self.holders.iter().filter(|(other, holder)| {
+            *other != id && !holder.told && holder.cut.strong_count() > 0
+        });
+        let candidates = others.map(|(other, holder)| Candidate {
+            id: other,
+            bytes: holder.bytes,
+            above: above(holder),
+            helps: self.budget.helps(&self.used, kind, holder.kind),
+            idle: now.saturating_sub(holder.moved.load(Ordering::Relaxed)),
+        });
+        let Some(chosen) = memory::victim(candidates) else {
+            self.vain = Some(now);
+            return None;
+        };
+        let holder = self.holders.get_mut(chosen)?;
+        holder.told = true;
+        Some(holder.cut.clone())
+    }
+}
+
+fn less<K: std::hash::Hash + Eq>(totals: &mut HashMap<K, Total>, key: K, bytes: u64, last: bool) {
+    if let hashbrown::hash_map::Entry::Occupied(mut total) = totals.entry(key) {
+        let known = total.get_mut();
+        known.bytes = known.bytes.saturating_sub(bytes);
+        known.holders = known.holders.saturating_sub(usize::from(last));
+        if known.holders == 0 {
+            total.remove();
+        }
+    }
+}
+
+impl Hold {
+    /// Draws `bytes` more, where there is room for them, or where others can be made to give way at once.
+    pub fn draw(&self, bytes: u64) -> Result<(), Spent> {
+        loop {
+            let victim = {
+                let mut state = self.account.state.lock();
+                if state.budget.room(&state.used, self.kind) >= bytes {
+                    state.take(self.id, bytes);
+                    return Ok(());
+                }
+                state
+                    .victim(self.id, bytes, self.account.now())
+                    .ok_or(Spent)?
+            };
+            // What it holds may be freed a moment later, by its own thread: then this one waits, or another is cut.
+            self.account.cut.fetch_add(1, Ordering::Relaxed);
+            if let Some(victim) = victim.upgrade() {
+                victim.cut();
+            }
+        }
+    }
+
+    /// Draws whatever there is: for what has come already, and is bounded otherwise.
+    pub fn take(&self, bytes: u64) {
+        self.account.state.lock().take(self.id, bytes);
+    }
+
+    /// As `draw`, ready when there is room.
+    pub fn poll_draw(&self, bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if self.draw(bytes).is_ok() {
+            return Poll::Ready(());
+        }
+        let mut state = self.account.state.lock();
+        if state.budget.room(&state.used, self.kind) >= bytes {
+            state.take(self.id, bytes);
+            return Poll::Ready(());
+        }
+        if !state
+            .waiting
+            .iter()
+            .any(|known| known.will_wake(cx.waker()))
+        {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Draws, waiting for at most `patience` for others to give something back.
+    pub async fn drawn(&self, bytes: u64, patience: Duration) -> Result<(), Spent> {
+        if self.draw(bytes).is_ok() {
+            return Ok(());
+        }
+        let waited = async {
+            loop {
+                let room = poll_fn(|cx| self.poll_draw(bytes, cx));
+                if tokio::time::timeout(AGAIN, room).await.is_ok() {
+                    break;
+                }
+            }
+        };
+        let drawn = tokio::time::timeout(patience, waited).await;
+        drawn.map_err(|_| {
+            self.account.refused.fetch_add(1, Ordering::Relaxed);
+            Spent
+        })
+    }
+
+    pub fn give(&self, bytes: u64) {
+        if bytes > 0 {
+            self.account.state.lock().give(self.id, bytes);
+        }
+    }
+
+    /// Gives back all but `bytes`.
+    pub fn keep(&self, bytes: u64) {
+        let mut state = self.account.state.lock();
+        if let Some(holder) = state.holders.get(self.id) {
+            let over = holder.bytes.saturating_sub(bytes);
+            state.give(self.id, over);
+        }
+    }
+
+    /// Something of what is held has gone where it belongs.
+    pub fn moved(&self) {
+        self.moved.store(self.account.now(), Ordering::Relaxed);
+    }
+
+    /// What a buffer may hold now, of the `most` that it would.
+    pub fn allowance(&self, least: u64, most: u64) -> u64 {
+        let state = self.account.state.lock();
+        state.budget.allowance(&state.used, self.kind, least, most)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.account.state.lock();
+        let all = state.holders.get(self.id).map_or(0, |holder| holder.bytes);
+        state.give(self.id, all);
+        state.holders.try_remove(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

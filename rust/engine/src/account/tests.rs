@@ -1,0 +1,131 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+struct Told {
+    hold: Mutex<Option<Hold>>,
+}
+
+impl Cut for Told {
+    fn cut(&self) {
+        self.hold.lock().take();
+    }
+}
+
+fn owner(client: u32, origin: u32) -> Owner {
+    Owner {
+        client: Some(Client::V4(client)),
+        origin: Some(origin),
+    }
+}
+
+/// A holder that lets everything go when it is cut.
+fn holder(account: &Arc<Account>, owner: Owner, bytes: u64, idle: u64) -> Arc<Told> {
+    let told = Arc::new(Told {
+        hold: Mutex::new(None),
+    });
+    let weak: Weak<dyn Cut> = Arc::downgrade(&told) as Weak<dyn Cut>;
+    let hold = account.open(Kind::ReadAhead, owner, weak);
+    hold.draw(bytes).unwrap();
+    hold.moved
+        .store(account.now().saturating_sub(idle), Ordering::Relaxed);
+    *told.hold.lock() = Some(hold);
+    told
+}
+
+fn asking(account: &Arc<Account>, kind: Kind, owner: Owner) -> Hold {
+    account.open(kind, owner, Weak::<Uncut>::new())
+}
+
+/// An account that has been there for a while.
+fn account(capacity: u64) -> Arc<Account> {
+    let mut account = Account::new(capacity);
+    Arc::get_mut(&mut account).unwrap().start = Instant::now() - Duration::from_secs(100);
+    account
+}
+
+fn alive(told: &Told) -> bool {
+    told.hold.lock().is_some()
+}
+
+#[test]
+fn what_is_drawn_is_given_back_when_its_holder_goes() {
+    let account = account(800);
+    let hold = asking(&account, Kind::ReadAhead, owner(1, 1));
+    hold.draw(500).unwrap();
+    assert_eq!(hold.draw(1), Err(Spent));
+    hold.give(100);
+    hold.draw(50).unwrap();
+    hold.keep(10);
+    assert_eq!(account.figures().used, [0, 10, 0, 0]);
+    drop(hold);
+    assert_eq!(account.figures().used, [0; KINDS]);
+    assert_eq!(account.figures().holders, 0);
+    assert!(account.state.lock().clients.is_empty());
+}
+
+#[test]
+fn the_holder_that_stalled_longest_gives_way_and_nobody_else() {
+    let account = account(800);
+    let stalled = holder(&account, owner(1, 1), 150, 5_000);
+    let longer = holder(&account, owner(1, 1), 150, 9_000);
+    let moving = holder(&account, owner(1, 1), 150, 0);
+    let hold = asking(&account, Kind::ReadAhead, owner(2, 1));
+    hold.draw(100).unwrap();
+    assert_eq!(
+        [alive(&stalled), alive(&longer), alive(&moving)],
+        [true, false, true]
+    );
+    assert_eq!(account.figures().cut, 1);
+}
+
+#[test]
+fn who_holds_no_more_than_its_share_is_not_cut() {
+    let account = account(800);
+    let modest = holder(&account, owner(1, 1), 100, 60_000);
+    let greedy = holder(&account, owner(2, 1), 390, 2_000);
+    let more = holder(&account, owner(2, 1), 10, 2_000);
+    // A third of 800 for each of the three clients.
+    let hold = asking(&account, Kind::ReadAhead, owner(3, 1));
+    hold.draw(100).unwrap();
+    assert_eq!(
+        [alive(&modest), alive(&greedy), alive(&more)],
+        [true, false, true]
+    );
+    hold.draw(290).unwrap();
+    // By now there is nothing of the others' but what is within their shares.
+    hold.draw(200).unwrap_err();
+    assert_eq!([alive(&modest), alive(&more)], [true, true]);
+}
+
+#[test]
+fn other_kinds_keep_their_reserve() {
+    let account = account(800);
+    let all = asking(&account, Kind::ReadAhead, owner(1, 1));
+    all.draw(500).unwrap();
+    let head = asking(&account, Kind::Heads, owner(2, 2));
+    head.draw(100).unwrap();
+    assert_eq!(head.draw(1), Err(Spent));
+}
+
+#[test]
+fn new_holders_wait_for_a_while() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(wait_for_a_while());
+}
+
+async fn wait_for_a_while() {
+    let account = account(800);
+    let all = asking(&account, Kind::ReadAhead, owner(1, 1));
+    all.draw(500).unwrap();
+    let hold = asking(&account, Kind::ReadAhead, owner(2, 2));
+    let waited = hold.drawn(100, Duration::from_millis(20)).await;
+    assert_eq!(waited, Err(Spent));
+    assert_eq!(account.figures().refused, 1);
+    let waiting = hold.drawn(100, Duration::from_secs(30));
+    let freeing = async { drop(all) };
+    let (drawn, ()) = tokio::join!(waiting, freeing);
+    assert_eq!(drawn, Ok(()));
+}

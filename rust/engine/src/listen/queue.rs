@@ -1,0 +1,178 @@
+//! What of a response is on its way into a client's socket: bytes that hyper has and that are not written yet.
+//!
+//! A response that streams gives hyper no more than a part of the free memory, and draws what that is on the account. One
+//! that is in memory anyway draws nothing.
+
+use std::{
+    cell::{Cell, RefCell},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use edgerouter_core::bounds::memory::Kind;
+use parking_lot::Mutex;
+
+use crate::account::{Account, Cut, Hold, Owner};
+
+/// What hyper is given ahead of the socket, at most and at least.
+const MOST: u64 = 64 << 10;
+const LEAST: u64 = 4 << 10;
+
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// Bytes given to hyper and not written.
+    waiting: Cell<u64>,
+    /// Those of them that are drawn.
+    drawn: Cell<u64>,
+    open: RefCell<Option<Open>>,
+    body: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    hold: Hold,
+    told: Arc<Told>,
+    /// No more comes of the body.
+    over: bool,
+}
+
+/// Learns from any thread that the connection has to end.
+#[derive(Debug)]
+struct Told {
+    cut: AtomicBool,
+    connection: Mutex<Option<Waker>>,
+}
+
+impl Cut for Told {
+    fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        if let Some(connection) = self.connection.lock().take() {
+            connection.wake();
+        }
+    }
+}
+
+impl Queue {
+    /// A response that streams begins; `connection` is woken when it has to end.
+    pub fn open(&self, account: &Arc<Account>, owner: Owner, connection: Option<Waker>) {
+        let told = Arc::new(Told {
+            cut: AtomicBool::new(false),
+            connection: Mutex::new(connection),
+        });
+        let weak: Weak<dyn Cut> = Arc::downgrade(&told) as Weak<dyn Cut>;
+        let hold = account.open(Kind::Queues, owner, weak);
+        self.drawn.set(0);
+        *self.open.borrow_mut() = Some(Open {
+            hold,
+            told,
+            over: false,
+        });
+    }
+
+    /// Whether others need the memory more.
+    pub fn is_cut(&self) -> bool {
+        let open = self.open.borrow();
+        open.as_ref()
+            .is_some_and(|open| open.told.cut.load(Ordering::Acquire))
+    }
+
+    /// Ready when hyper may be given more.
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let waiting = self.waiting.get();
+        let open = self.open.borrow();
+        let Some(open) = open.as_ref().filter(|_| waiting > LEAST) else {
+            return Poll::Ready(());
+        };
+        if waiting < open.hold.allowance(LEAST, MOST) {
+            return Poll::Ready(());
+        }
+        *self.body.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Hyper has been given so many bytes. `cached`: the cache has them as well.
+    pub fn put(&self, bytes: u64, cached: bool) {
+        let open = self.open.borrow();
+        let Some(open) = open.as_ref() else { return };
+        self.waiting.set(self.waiting.get() + bytes);
+        if !cached {
+            open.hold.take(bytes);
+            self.drawn.set(self.drawn.get() + bytes);
+        }
+    }
+
+    /// So many have been written.
+    pub fn written(&self, bytes: usize) {
+        let waiting = self.waiting.get();
+        if waiting == 0 {
+            return;
+        }
+        let left = waiting.saturating_sub(bytes as u64);
+        self.waiting.set(left);
+        let mut open = self.open.borrow_mut();
+        if let Some(known) = open.as_ref() {
+            known.hold.moved();
+            let over = self.drawn.get().saturating_sub(left);
+            if over > 0 {
+                known.hold.give(over);
+                self.drawn.set(left);
+            }
+            if left == 0 && known.over {
+                *open = None;
+            }
+        }
+        drop(open);
+        if let Some(body) = self.body.borrow_mut().take() {
+            body.wake();
+        }
+    }
+
+    /// The body is over; hyper may have some of it still.
+    pub fn close(&self) {
+        let mut open = self.open.borrow_mut();
+        if self.waiting.get() == 0 {
+            *open = None;
+        } else if let Some(open) = open.as_mut() {
+            open.over = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(queue: &Queue) -> bool {
+        queue
+            .poll_room(&Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
+    #[test]
+    fn what_is_drawn_is_what_waits_and_was_not_in_memory() {
+        let account = Account::new(8 << 20);
+        let queue = Queue::default();
+        let used = || account.figures().used[Kind::Queues as usize];
+        queue.put(1 << 20, false);
+        assert_eq!(used(), 0, "nothing streams");
+        queue.open(&account, Owner::default(), None);
+        queue.put(1 << 20, true);
+        assert_eq!(used(), 0, "the cache has it");
+        assert!(!room(&queue));
+        queue.written(1 << 20);
+        assert!(room(&queue));
+        queue.put(48 << 10, false);
+        assert!(room(&queue));
+        queue.put(48 << 10, false);
+        assert!(!room(&queue));
+        assert_eq!(used(), 96 << 10);
+        queue.close();
+        queue.written(64 << 10);
+        assert_eq!(used(), 32 << 10);
+        queue.written(64 << 10);
+        assert_eq!((used(), account.figures().holders), (0, 0));
+    }
+}

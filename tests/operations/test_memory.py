@@ -1,0 +1,236 @@
+"""The account of memory that clients can make grow, and the bounds for each client."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edgerouter import Edge, Limits
+from edgerouter.errors import ConfigError
+from edgerouter.testing import Running
+
+from ..origins import Origin, Reply, Seen, wait_until
+from ..raw import connect
+from .test_descriptors import counted, many_descriptors  # noqa: F401
+from .test_life import Process
+
+Serve = Callable[[Edge], Running]
+
+ACCOUNT = 64 << 20
+APP = """
+from edgerouter import Edge, Limits, CachePolicy
+
+edge = Edge("test", limits=Limits(memory_cache_bytes=16 << 20{more}))
+edge.route("/*", to=edge.origin("o", "{url}", max_connections=600){policy})
+"""
+
+
+@pytest.fixture
+def started(tmp_path: Path, origin: Origin) -> Iterator[Callable[..., tuple[Process, str, str]]]:
+    """``started(more, policy)`` is an edge in a process of its own, its URL, and that of its admin listener."""
+    processes: list[Process] = []
+
+    def make(more: str = "", policy: str = "") -> tuple[Process, str, str]:
+        app = tmp_path / "app.py"
+        app.write_text(APP.format(url=origin.url, more=more, policy=policy))
+        process = Process("run", str(app), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "2")
+        processes.append(process)
+        admin = process.wait_for(r"(http://\S+)  admin")[1]
+        return process, process.wait_for(r"\n  (http://\S+)")[1], admin
+
+    yield make
+    for process in processes:
+        if process.process.poll() is None:
+            process.process.kill()
+            process.process.wait(10)
+
+
+def resident(process: Process) -> int:
+    text = Path(f"/proc/{process.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", text)
+    assert found
+    return int(found[1]) << 10
+
+
+def steady(process: Process) -> bool:
+    seen = []
+    for _ in range(3):
+        seen.append(resident(process))
+        threading.Event().wait(0.5)
+    return max(seen) - min(seen) < 1 << 18
+
+
+def that_does_not_read(stack: ExitStack, url: str, path: str) -> socket.socket:
+    host, _, port = url.removeprefix("http://").partition(":")
+    client = stack.enter_context(socket.socket())
+    # Before the connection is made: the window is told in its first segment.
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    client.settimeout(20)
+    client.connect((host, int(port)))
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+    return client
+
+
+CASES = {
+    "slices": (5 << 20, {"cache-control": "max-age=600", "etag": '"1"'}, ""),
+    "not-stored": (5 << 20, {"cache-control": "no-store"}, ""),
+    "stored-whole": (1_000_000, {"cache-control": "max-age=600"}, ""),
+    "no-cache": (5 << 20, {}, ", cache=__import__('edgerouter').cache.DISABLED"),
+}
+
+
+@pytest.mark.usefixtures("many_descriptors")
+@pytest.mark.parametrize("case", CASES)
+def test_400_clients_that_do_not_read_take_little_more_than_the_account(
+    origin: Origin, started: Callable[..., tuple[Process, str, str]], case: str
+) -> None:
+    size, headers, policy = CASES[case]
+    origin.default = Reply(200, headers, b"x" * size)
+    origin.on("/hit", Reply(200, {"cache-control": "max-age=600"}, "x" * 1_000))
+    process, url, admin = started(policy=policy)
+    with ExitStack() as stack, httpx.Client(base_url=url, timeout=20) as client:
+        client.get("/hit")
+        before = resident(process)
+        for n in range(400):
+            that_does_not_read(stack, url, f"/large/{n}")
+        most = 0
+
+        def all_came() -> bool:
+            nonlocal most
+            most = max(most, resident(process))
+            assert client.get("/hit").status_code == 200
+            return len({seen.path for seen in origin.requests}) > 400
+
+        wait_until(all_came, 60, "every request reaching the origin")
+        began = time.monotonic()
+        ordered = httpx.post(f"{admin}/v1/purges", json={"paths": ["/large/1"]}, timeout=10)
+        took = time.monotonic() - began
+        for _ in range(100):
+            all_came()
+        print(f"{case}: {before >> 20} -> {most >> 20} MiB; purge {ordered.status_code} {took * 1000:.1f} ms")
+        assert ordered.status_code < 300, ordered.text
+        assert took < 2
+        # The cache fills meanwhile, and the allocator of a busy machine gives back late.
+        assert most - before <= ACCOUNT + (16 << 20) + (48 << 20)
+        held = counted(admin, "edgerouter_request_memory_bytes")
+        assert held <= ACCOUNT
+    wait_until(lambda: counted(admin, "edgerouter_request_memory_bytes") == 0, 20, "everything given back")
+    assert process.end() == 0
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_connection_that_is_idle_after_a_request_takes_less_than_8_kib(
+    origin: Origin, started: Callable[..., tuple[Process, str, str]]
+) -> None:
+    origin.default = Reply(200, {"cache-control": "max-age=600"}, "x" * 1_000)
+    process, url, _ = started()
+    count = 6_000
+
+    def grow(stack: ExitStack, number: int) -> None:
+        for _ in range(number):
+            client = stack.enter_context(connect(url))
+            client.sendall(b"GET /hit HTTP/1.1\r\nHost: a.example\r\n\r\n")
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+
+    with ExitStack() as stack:
+        # What the first ones take is there for those that come later.
+        grow(stack, 100)
+        wait_until(lambda: steady(process), 20, "resident memory to settle")
+        before = resident(process)
+        grow(stack, count)
+
+        def little() -> bool:
+            # The allocator gives back what it has too much of when it is asked for more.
+            for _ in range(20):
+                assert httpx.get(f"{url}/hit", timeout=20).status_code == 200
+            return (resident(process) - before) / count < 8 << 10
+
+        wait_until(little, 40, "less than 8 KiB a connection")
+        print(f"{(resident(process) - before) / count / 1024:.1f} KiB a connection")
+
+
+def closed(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_connections_of_one_peer_are_bounded(origin: Origin, serve: Serve) -> None:
+    origin.default = Reply(200, {}, "x")
+    edge = Edge("test", limits=Limits(client_connections=3))
+    edge.route("/*", to=edge.origin("o", origin.url))
+    served = serve(edge)
+    with ExitStack() as stack:
+        first = [stack.enter_context(connect(served.url)) for _ in range(3)]
+        first[0].sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        assert first[0].recv(65_536).startswith(b"HTTP/1.1 200")
+        assert closed(stack.enter_context(connect(served.url)))
+        assert 'edgerouter_refused_total{reason="client-connections"} 1' in served.server.metrics()
+        first.pop().close()
+        wait_until(lambda: httpx.get(served.url).status_code == 200, what="room for another")
+
+
+def test_connections_of_trusted_proxies_and_of_loopback_are_not_bounded(origin: Origin, serve: Serve) -> None:
+    origin.default = Reply(200, {}, "x")
+    for edge in (
+        Edge("test", limits=Limits(client_connections=3), trusted_proxies=["127.0.0.0/8"]),
+        Edge("test"),
+    ):
+        edge.route("/*", to=edge.origin("o", origin.url))
+        served = serve(edge)
+        with ExitStack() as stack:
+            for _ in range(10):
+                stack.enter_context(connect(served.url))
+            assert httpx.get(served.url).status_code == 200
+
+
+def test_requests_of_one_client_that_are_under_way_are_bounded(origin: Origin, serve: Serve) -> None:
+    released = threading.Event()
+
+    def slow(_: Seen) -> Reply:
+        released.wait(20)
+        return Reply(200, {}, "slow")
+
+    origin.default = slow
+    origin.on("/hit", Reply(200, {"cache-control": "max-age=600"}, "hit"))
+    origin.on("/miss", Reply(200, {}, "miss"))
+    edge = Edge("test", limits=Limits(client_requests=2), trusted_proxies=["127.0.0.1"])
+    edge.route("/*", to=edge.origin("o", origin.url))
+    served = serve(edge)
+
+    def ask(path: str, client: str) -> httpx.Response:
+        return httpx.get(f"{served.url}{path}", headers={"x-forwarded-for": client}, timeout=20)
+
+    # The addresses of one customer (RFC 6177 §2) are one client.
+    one, same, other = "2001:db8:1:2::1", "2001:db8:1:2:3::4", "192.0.2.1"
+    assert ask("/hit", one).status_code == 200
+    with ThreadPoolExecutor(2) as pool:
+        under_way = [pool.submit(ask, f"/slow/{n}", one) for n in range(2)]
+        origin.wait_for(2 + 1)
+        refused = ask("/miss", same)
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "1"
+        assert "detail=client-requests" in refused.headers["cache-status"]
+        assert ask("/miss", other).status_code == 200
+        assert ask("/hit", one).status_code == 200, "what is in memory is not counted"
+        released.set()
+        assert [answer.result().text for answer in under_way] == ["slow", "slow"]
+    assert ask("/miss", same).status_code == 200
+    assert 'edgerouter_refused_total{reason="client-requests"} 1' in served.server.metrics()
+
+
+def test_bounds_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"Limits\.client_requests: 0: must be"):
+        Limits(client_requests=0)
+    with pytest.raises(ConfigError, match=r"Limits\.request_memory_bytes: 5: must be"):
+        Limits(request_memory_bytes=5)
