@@ -9,6 +9,7 @@ from edgerouter import cache
 from edgerouter.access_log import AccessLog
 from edgerouter.cache import CachePolicy, all_except, only
 from edgerouter.edge import Edge
+from edgerouter.error_pages import ErrorPage
 from edgerouter.errors import (
     Abort,
     BindingError,
@@ -57,6 +58,7 @@ __all__ = [
     "DryRun",
     "Edge",
     "EdgeError",
+    "ErrorPage",
     "Experiment",
     "ForwardPolicy",
     "FunctionError",

@@ -42,11 +42,18 @@ class FileApplication(Application):
         self._attribute: str | None = None
         self._plan_file: Path | None = None
         self._tried: frozenset[Path] = frozenset()
+        self._pages: frozenset[Path] = frozenset()
         self._file: Path
         self._module: str
         self._find()
 
     def load(self) -> Edge:
+        edge = self._loaded()
+        # They are read when it is compiled, so a change of one is worth a reload.
+        self._pages = frozenset(edge._pages())
+        return edge
+
+    def _loaded(self) -> Edge:
         if self._plan_file is not None:
             return _serving(Edge.from_file(self._plan_file), self._plan_file.name)
         root = str(self._root)
@@ -69,11 +76,11 @@ class FileApplication(Application):
             raise
 
     def files(self) -> set[Path]:
-        """The plan file, or the application's file and the modules beside it that it imported."""
+        """The plan file, or the application's file and the modules beside it that it imported; the error pages."""
         if self._plan_file is not None:
-            return {self._plan_file}
+            return {self._plan_file, *self._pages}
         found = {Path(module.__file__).resolve() for _, module in self._own_modules() if module.__file__}
-        return {self._file, *found, *self._tried}
+        return {self._file, *found, *self._tried, *self._pages}
 
     # -- which file ------------------------------------------------------------------------------------------------
 

@@ -11,14 +11,16 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sized
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import msgspec
 
-from edgerouter import plugins, secrets
+from edgerouter import error_pages, plugins, secrets
 from edgerouter.access_log import AccessLog
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.checks import helpful
+from edgerouter.error_pages import ErrorPage
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
@@ -211,7 +213,7 @@ class Edge(Purging):
         auth: Jwt | None = None,
         preflight: Preflight = "token",
         experiment: Experiment | Collection[Experiment] = (),
-        errors: Mapping[int, str] | None = None,
+        errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
         compress: bool = False,
         predict: Predict | None = None,
     ) -> Route:
@@ -232,7 +234,8 @@ class Edge(Purging):
         ``preflight``  ``"origin"``: OPTIONS with ``Origin`` and ``Access-Control-Request-Method`` goes to the origin
             without a token, cookies and identity; ``"token"``: it is refused without one
         ``experiment``  one or several experiments
-        ``errors``  pages for error statuses, as in ``{404: "/404.html"}``
+        ``errors``  pages for error statuses: a path, whose own route answers (``{404: "/404.html"}``), or what the edge
+            holds itself (``{502: ErrorPage(file="errors/502.html"), 504: ErrorPage(body="Back soon.")}``)
         ``compress``  reserved for compression at the edge
         ``predict``  fetch the pages that visitors will most likely ask for next
         """
@@ -260,7 +263,7 @@ class Edge(Purging):
                 auth=auth,
                 preflight=preflight,
                 experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
-                errors=errors or {},
+                errors=error_pages.located(errors or {}, _folder_of_caller()),
                 compress=compress,
                 predict=predict,
             )
@@ -539,6 +542,7 @@ class Edge(Purging):
             raise _at(file, text, error) from None
         edge._lines = _lines_of(file, text)
         secrets.rebase(edge._base, file.resolve().parent)
+        error_pages.rebase(edge._base, file.resolve().parent)
         return edge
 
     @staticmethod
@@ -552,6 +556,7 @@ class Edge(Purging):
         """The plan as one message, with its secrets read now. Keep it out of logs."""
         data = self.to_dict()
         secrets.resolve(data)
+        error_pages.resolve(data)
         try:
             return msgspec.json.encode(data)
         except (TypeError, ValueError) as error:
@@ -682,9 +687,7 @@ class Edge(Purging):
 
     def _note(self, field: str, own: Sized) -> None:
         """Remembers the user's line that declares the next value of a kind."""
-        frame = sys._getframe(2)
-        while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-            frame = frame.f_back
+        frame = _caller()
         self._lines[f"{field}[{self._count(field, own)}]"] = f"{_near(frame.f_code.co_filename)}:{frame.f_lineno}"
 
     def _placed(self, error: ConfigError) -> ConfigError:
@@ -692,6 +695,10 @@ class Edge(Purging):
         return ConfigError(
             problem._replace(place=problem.place or _nearest(self._lines, problem.path)) for problem in error.problems
         )
+
+    def _pages(self) -> set[Path]:
+        """The files of error pages."""
+        return error_pages.files(self.to_dict())
 
     def _place(self, path: str) -> str | None:
         """The user's line of what a path of the plan names, where it is known."""
@@ -720,6 +727,20 @@ class Edge(Purging):
         """How many of a kind there are, those of a plan file first."""
         base = self._base.get(field)
         return (len(base) if isinstance(base, list) else 0) + len(own)
+
+
+def _caller() -> FrameType:
+    """The user's own frame, out of this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def _folder_of_caller() -> Path:
+    """The folder of the user's file; the current one where there is no file, as at a prompt."""
+    file = Path(_caller().f_code.co_filename)
+    return file.resolve().parent if file.is_file() else Path.cwd()
 
 
 def _not_while_loading(method: str) -> None:

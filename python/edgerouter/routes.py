@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from edgerouter.cache import STANDARD, CachePolicy, Selection, check_selection, check_star
 from edgerouter.checks import Check, Value, is_status, is_token, listed
+from edgerouter.error_pages import ErrorPage
 from edgerouter.experiments import Experiment
 from edgerouter.identity import Jwt
 from edgerouter.prefetch import Predict
@@ -250,7 +251,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
     auth: Jwt | None = None
     preflight: Preflight = "token"
     experiments: Collection[Experiment] = ()
-    errors: Mapping[int, str] = {}
+    errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] = {}
     compress: bool = False
     predict: Predict | None = None
 
@@ -316,10 +317,17 @@ class Route(_Pattern, frozen=True, kw_only=True):
 
     def _check_errors(self, check: Check) -> None:
         if not isinstance(self.errors, Mapping):
-            check.fail("errors", "must be a mapping of status codes to paths")
+            check.fail("errors", "must be a mapping of status codes to paths or ErrorPage")
             return
-        for status, path in self.errors.items():
+        kept: dict[int, object] = {}
+        for status, page in self.errors.items():
             if not is_status(status) or status < 400:
                 check.fail("errors", "must be an error status from 400 to 599", value=status)
-            elif not isinstance(path, str) or not path.startswith("/"):
-                check.fail(f"errors[{status}]", "must be a path that starts with /", value=path)
+            elif isinstance(page, Mapping):
+                kept[status] = check.made(f"errors[{status}]", ErrorPage, page)
+            elif isinstance(page, ErrorPage) or (isinstance(page, str) and page.startswith("/")):
+                kept[status] = page
+            else:
+                message = "must be a path that starts with /, or ErrorPage(file=...) or ErrorPage(body=...)"
+                check.fail(f"errors[{status}]", message, value=page)
+        check.keep("errors", kept)

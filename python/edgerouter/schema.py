@@ -1,11 +1,12 @@
 """The JSON Schema of a plan file, read off the policy structs.
 
-Python accepts more than a file can say: a ``timedelta``, a set, a mapping in place of a struct. In the schema a
-duration is a number, a collection an array, and a struct an object with its fields.
+Python accepts more than a file can say: a ``timedelta``, a set, a ``Path``, a mapping in place of a struct. In the
+schema a duration is a number, a collection an array, and a struct an object with its fields.
 """
 
 from __future__ import annotations
 
+import os
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -74,6 +75,7 @@ def _union(arguments: tuple[Any, ...], definitions: dict[str, Schema]) -> Schema
         if item is not timedelta
         and not (struct and typing.get_origin(item) is Mapping)
         and not (item is int and float in arguments)
+        and typing.get_origin(item) is not os.PathLike
     ]
     found = [_of(item, definitions) for item in kept]
     return found[0] if len(found) == 1 else {"anyOf": found}

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::forward;
 
 use super::{
-    OriginId, Plan, PrefetchTarget, Preflight, Route, Scheme, Select, SetCookiePolicy, Target,
-    ViewerPolicy,
+    GroupId, OriginId, Plan, PrefetchTarget, Preflight, Route, Scheme, Select, SetCookiePolicy,
+    Target, ViewerPolicy,
     compile::{Piece, Template},
     table,
 };
@@ -63,6 +63,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
             }
             let members = plan.group(group).map(|group| group.members.as_slice());
             unverified(plan, members.unwrap_or_default(), &mut advice);
+            own_page(plan, group, &mut advice);
         }
         redirect(&mut advice);
         https(plan, &mut advice);
@@ -278,6 +279,32 @@ fn unverified(plan: &Plan, members: &[OriginId], advice: &mut Advice<'_>) {
     }
 }
 
+/// Pages for an origin that is down, to be fetched from it.
+fn own_page(plan: &Plan, group: GroupId, advice: &mut Advice<'_>) {
+    let elsewhere = |page: &str| {
+        let path = page.split_once('?').map_or(page, |(path, _)| path);
+        let mut others = plan.routes.iter().filter(|other| other.path.matches(path));
+        others.any(|other| !matches!(other.target, Target::Group(of) if of == group))
+    };
+    for (status, page) in &advice.route.errors {
+        // These two are the edge's own answers when no origin gives one.
+        if matches!(status.as_u16(), 502 | 504)
+            && let Some(page) = page.path()
+            && !elsewhere(page)
+        {
+            let message = format!(
+                "the page for {}, {page}, comes from the origin that is down then: it is shown only while the cache has it",
+                status.as_u16()
+            );
+            advice.warn(
+                "error-page",
+                message,
+                "give a page of another origin, or ErrorPage(file=\"...\") or ErrorPage(body=\"...\")",
+            );
+        }
+    }
+}
+
 fn redirect(advice: &mut Advice<'_>) {
     if let Target::Redirect(redirect) = &advice.route.target
         && free_host(&redirect.location)
@@ -453,6 +480,19 @@ mod tests {
                 vec![],
             ),
             (json!({"to": "o", "cache": {"ttl": 60}}), vec!["set-cookie"]),
+            (
+                json!({"to": "o", "cache": {"set_cookie": "store", "cookies": "none"}}),
+                vec!["set-cookie"],
+            ),
+            (
+                json!({"to": "o", "errors": {"502": "/502.html"}}),
+                vec!["error-page"],
+            ),
+            (json!({"to": "o", "errors": {"404": "/404.html"}}), vec![]),
+            (
+                json!({"to": "o", "errors": {"502": {"body": "x"}}}),
+                vec![],
+            ),
             (
                 json!({"to": "o", "cache": {"min_ttl": 3600}}),
                 vec!["set-cookie"],

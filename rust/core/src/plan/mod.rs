@@ -514,7 +514,7 @@ pub struct Route {
     pub preflight: Preflight,
     pub experiments: Vec<Experiment>,
     pub hooks: Hooks,
-    pub errors: Vec<(StatusCode, Arc<str>)>,
+    pub errors: Vec<(StatusCode, ErrorPage)>,
     pub compress: bool,
     pub predict: Option<Predict>,
 }
@@ -542,6 +542,24 @@ pub struct FixedResponse {
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: bytes::Bytes,
+}
+
+/// The page that stands in for an answer of an error status.
+#[derive(Debug, Clone)]
+pub enum ErrorPage {
+    /// By the route of this path.
+    Path(Arc<str>),
+    /// The edge's own, whatever origins do.
+    Fixed(FixedResponse),
+}
+
+impl ErrorPage {
+    pub fn path(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Fixed(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

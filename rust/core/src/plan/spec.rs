@@ -18,8 +18,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{
-    CachePolicy, Condition, DiskCache, FailMode, HeaderEdits, HealthCheck, Limits, Predict,
-    Preflight, Redirect, Scheme, Select, ViewerPolicy,
+    CachePolicy, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits, HealthCheck, Limits,
+    Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
 };
 
 use crate::{access_log::AccessLogPolicy, service_worker::ServiceWorker};
@@ -262,7 +262,7 @@ pub struct RouteSpec {
     pub has_auth: bool,
     /// With the position in the declared list.
     pub experiments: Vec<(usize, ExperimentSpec)>,
-    pub errors: Vec<(StatusCode, String)>,
+    pub errors: Vec<(StatusCode, ErrorPage)>,
     pub compress: bool,
     pub predict: Option<Predict>,
 }

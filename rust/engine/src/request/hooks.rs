@@ -99,7 +99,7 @@ impl Exchange {
         route.rewrite.is_none()
             && route.hooks.viewer_request.is_empty()
             && route.fallback.is_none()
-            && route.errors.iter().all(|(_, page)| **page != *path)
+            && (route.errors.iter()).all(|(_, page)| page.path().is_none_or(|page| **page != *path))
             && route
                 .index
                 .as_ref()

@@ -6,9 +6,9 @@ use edgerouter_core::{
     cache::agreement::Stray,
     http::structured::Forward,
     origin::attempts::is_idempotent,
-    plan::{Route, Target},
+    plan::{ErrorPage, FixedResponse, Route, Target},
 };
-use http::{Method, Response, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
 use http_body::Body as _;
 
 use super::{
@@ -143,26 +143,44 @@ pub fn replaces(x: &Exchange, route: &Route, response: &Response<EdgeBody>) -> b
     stand_in(x, route, response).is_some()
 }
 
-/// The page for this answer, and the status it is sent with.
-fn stand_in(
+/// What stands in for an answer.
+enum StandIn<'r> {
+    /// The page of a path, and the status it is sent with.
+    Path(PathAndQuery, Option<StatusCode>),
+    /// A page that the edge holds.
+    Held(&'r FixedResponse),
+}
+
+/// What an answer says of its own status, whatever page stands in for it (RFC 9110 §10.2.1, §10.2.3, §11.6.1).
+const OF_STATUS: [HeaderName; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
+
+fn stand_in<'r>(
     x: &Exchange,
-    route: &Route,
+    route: &'r Route,
     response: &Response<EdgeBody>,
-) -> Option<(PathAndQuery, Option<StatusCode>)> {
-    if !matches!(route.target, Target::Group(_))
-        || !matches!(x.head.method, Method::GET | Method::HEAD)
-    {
+) -> Option<StandIn<'r>> {
+    if !matches!(route.target, Target::Group(_)) {
         return None;
     }
     let status = response.status();
-    if let Some(fallback) = &route.fallback
+    let gets = matches!(x.head.method, Method::GET | Method::HEAD);
+    if gets
+        && let Some(fallback) = &route.fallback
         && matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN)
         && wants_html(x)
     {
-        return Some((PathAndQuery::try_from(&**fallback).ok()?, None));
+        let page = PathAndQuery::try_from(&**fallback).ok()?;
+        return Some(StandIn::Path(page, None));
     }
-    let (_, page) = route.errors.iter().find(|(of, _)| *of == status)?;
-    Some((PathAndQuery::try_from(&**page).ok()?, Some(status)))
+    match &route.errors.iter().find(|(of, _)| *of == status)?.1 {
+        ErrorPage::Fixed(held) => Some(StandIn::Held(held)),
+        // It is fetched as a GET would be.
+        ErrorPage::Path(_) if !gets => None,
+        ErrorPage::Path(page) => {
+            let page = PathAndQuery::try_from(&**page).ok()?;
+            Some(StandIn::Path(page, Some(status)))
+        }
+    }
 }
 
 fn wants_html(x: &Exchange) -> bool {
@@ -175,9 +193,45 @@ fn wants_html(x: &Exchange) -> bool {
 
 /// Puts the page in the answer's place; the answer stays when the page cannot be had.
 pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<EdgeBody>) {
-    let Some((page, status)) = stand_in(x, route, response) else {
+    let Some(found) = stand_in(x, route, response) else {
         return;
     };
+    let replaced = response.status();
+    let said = response.headers();
+    let kept: Vec<(HeaderName, HeaderValue)> = OF_STATUS
+        .iter()
+        .flat_map(|name| {
+            said.get_all(name)
+                .iter()
+                .map(|value| (name.clone(), value.clone()))
+        })
+        .collect();
+    match found {
+        StandIn::Held(held) => {
+            x.note.written = false;
+            let headers = held.headers.iter().cloned().collect();
+            *response = answer::of(held.status, headers, EdgeBody::bytes(held.body.clone()));
+        }
+        StandIn::Path(page, status) => replace_by_path(x, route, page, status, response).await,
+    }
+    if response.status() != replaced {
+        return;
+    }
+    for (name, _) in &kept {
+        response.headers_mut().remove(name);
+    }
+    for (name, value) in kept {
+        response.headers_mut().append(name, value);
+    }
+}
+
+async fn replace_by_path(
+    x: &mut Exchange,
+    route: &Route,
+    page: PathAndQuery,
+    status: Option<StatusCode>,
+    response: &mut Response<EdgeBody>,
+) {
     if x.head.uri.path_and_query() == Some(&page) {
         return;
     }

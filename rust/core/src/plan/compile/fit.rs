@@ -210,7 +210,9 @@ pub(super) fn pages(spec: &RouteSpec, path: &str, problems: &mut Problems) {
                 "must be the page of an error status (400 to 599)",
             );
         }
-        if !is_page(page) {
+        if let Some(page) = page.path()
+            && !is_page(page)
+        {
             problems.add(
                 place,
                 Some(format!("{page:?}")),

@@ -63,7 +63,7 @@ fn moves(route: &Route) -> bool {
 }
 
 fn stands_in(route: &Route) -> bool {
-    route.fallback.is_some() || !route.errors.is_empty()
+    route.fallback.is_some() || route.errors.iter().any(|(_, page)| page.path().is_some())
 }
 
 /// Whether `route` could store under a URL that `other` answers.
@@ -77,7 +77,7 @@ fn collides(route: &Route, other: &Route, other_first: bool) -> bool {
     let pages = route
         .fallback
         .iter()
-        .chain(route.errors.iter().map(|(_, page)| page));
+        .chain(route.errors.iter().filter_map(|(_, page)| page.path()));
     let path_of = |page: &str| {
         page.split_once('?')
             .map_or(page.to_owned(), |(path, _)| path.to_owned())

@@ -130,11 +130,7 @@ pub(super) fn route(
         preflight: spec.preflight,
         experiments,
         hooks: Hooks::default(),
-        errors: spec
-            .errors
-            .into_iter()
-            .map(|(status, page)| (status, page.into()))
-            .collect(),
+        errors: spec.errors,
         compress: spec.compress,
         predict: spec.predict,
     })

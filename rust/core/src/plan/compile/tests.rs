@@ -418,6 +418,30 @@ fn each_mistake_is_told_at_its_place() {
             "routes[0].errors.200: must be the page of an error status",
         ),
         (
+            json!({"errors": {"502": 5}}),
+            "routes[0].errors.502: 5: must be a path that starts with /, or a table with file or body",
+        ),
+        (
+            json!({"errors": {"502": {"file": "x.html", "problem": "cannot be read"}}}),
+            "routes[0].errors.502.file: \"x.html\": cannot be read",
+        ),
+        (
+            json!({"errors": {"502": {"file": "x.html"}}}),
+            "routes[0].errors.502: must have file, or body: exactly one",
+        ),
+        (
+            json!({"errors": {"502": {"body": "x".repeat((1 << 20) + 1)}}}),
+            "routes[0].errors.502: is larger than 1048576 bytes",
+        ),
+        (
+            json!({"errors": {"502": {"body": "x", "content_type": "html"}}}),
+            "routes[0].errors.502.content_type: \"html\": must be a media type",
+        ),
+        (
+            json!({"errors": {"502": {"body": "x", "colour": "red"}}}),
+            "routes[0].errors.502.colour: is not a field",
+        ),
+        (
             json!({"headers": {"response": {"set": {"Connection": "x"}}}}),
             "routes[0].headers.response.set.Connection: \"Connection\": belongs to the connection",
         ),

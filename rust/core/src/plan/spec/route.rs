@@ -1,6 +1,7 @@
 //! `ROUTE`.
 
-use http::{Method, StatusCode};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 
 use super::{
@@ -11,9 +12,12 @@ use super::{
     reader::{Fields, Problems, shown},
 };
 use crate::plan::{
-    CachePolicy, Condition, HeaderEdits, PathPattern, Preflight, Redirect, Subject, Test,
-    ViewerPolicy,
+    CachePolicy, Condition, ErrorPage, FixedResponse, HeaderEdits, PathPattern, Preflight,
+    Redirect, Subject, Test, ViewerPolicy,
 };
+
+/// The largest error page that the edge holds itself; `docs/limits.md` names it.
+const MOST_PAGE_BYTES: usize = 1 << 20;
 
 pub(super) fn route(
     value: &Value,
@@ -101,9 +105,10 @@ pub(super) fn route(
     let mut errors = Vec::new();
     for (path, key, page) in fields.map("errors", problems) {
         let status = status_key(&path, key, problems);
-        match page.as_str() {
-            Some(page) => errors.extend(status.map(|status| (status, page.to_owned()))),
-            None => problems.add(path, Some(shown(page)), "must be a path"),
+        if let Some(status) = status
+            && let Some(page) = error_page(page, path, status, problems)
+        {
+            errors.push((status, page));
         }
     }
     let compress = fields.flag("compress", false, problems);
@@ -361,6 +366,82 @@ fn respond(value: &Value, path: String, problems: &mut Problems) -> Option<Targe
         headers,
         body,
     })
+}
+
+/// A path, or a page that Python has read: whoever compiles a plan does no I/O.
+fn error_page(
+    value: &Value,
+    path: String,
+    status: StatusCode,
+    problems: &mut Problems,
+) -> Option<ErrorPage> {
+    if let Some(path) = value.as_str() {
+        return Some(ErrorPage::Path(path.into()));
+    }
+    if !value.is_object() {
+        let form = "must be a path that starts with /, or a table with file or body";
+        problems.add(path, Some(shown(value)), form);
+        return None;
+    }
+    let mut fields = Fields::open(value, path.clone(), problems)?;
+    let file = fields.text("file", problems);
+    let problem = fields.text("problem", problems);
+    let text = fields.text("body", problems);
+    let coded = fields.text("base64", problems);
+    let given = fields.text("content_type", problems);
+    let at = |name: &str| format!("{path}.{name}");
+    fields.end(problems);
+    if let (Some(file), Some(problem)) = (file, problem) {
+        problems.add(at("file"), Some(format!("{file:?}")), problem);
+        return None;
+    }
+    let body = match (file, text, coded) {
+        (None, Some(text), None) => text.as_bytes().to_vec(),
+        (None, None, Some(coded)) => match STANDARD.decode(coded) {
+            Ok(body) => body,
+            Err(_) => {
+                problems.add(at("base64"), None, "is not base64 (RFC 4648 §4)");
+                return None;
+            }
+        },
+        // Also one that nobody has read.
+        _ => {
+            problems.add(path, None, "must have file, or body: exactly one");
+            return None;
+        }
+    };
+    if body.len() > MOST_PAGE_BYTES {
+        let message = format!("is larger than {MOST_PAGE_BYTES} bytes; make the page smaller");
+        problems.add(path, None, message);
+        return None;
+    }
+    let html = body.trim_ascii_start().starts_with(b"<");
+    let content_type = match given {
+        None if html => HeaderValue::from_static("text/html; charset=utf-8"),
+        None => HeaderValue::from_static("text/plain; charset=utf-8"),
+        Some(given) => match HeaderValue::from_str(given) {
+            Ok(value) if given.contains('/') => value,
+            _ => {
+                let form =
+                    "must be a media type such as \"text/html; charset=utf-8\" (RFC 9110 §8.3)";
+                problems.add(at("content_type"), Some(format!("{given:?}")), form);
+                return None;
+            }
+        },
+    };
+    Some(ErrorPage::Fixed(FixedResponse {
+        status,
+        // Of an error: the next request may find another answer.
+        headers: vec![
+            (header::CONTENT_TYPE, content_type),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            ),
+        ],
+        body: body.into(),
+    }))
 }
 
 fn forward(value: &Value, path: String, problems: &mut Problems) -> Option<ForwardSpec> {
