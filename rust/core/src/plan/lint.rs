@@ -489,10 +489,7 @@ mod tests {
                 vec!["error-page"],
             ),
             (json!({"to": "o", "errors": {"404": "/404.html"}}), vec![]),
-            (
-                json!({"to": "o", "errors": {"502": {"body": "x"}}}),
-                vec![],
-            ),
+            (json!({"to": "o", "errors": {"502": {"body": "x"}}}), vec![]),
             (
                 json!({"to": "o", "cache": {"min_ttl": 3600}}),
                 vec!["set-cookie"],
