@@ -19,6 +19,7 @@ from edgerouter.errors import (
     EdgeError,
     FunctionError,
     ListenError,
+    MissingError,
     OriginError,
     Problem,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "Jwt",
     "Limits",
     "ListenError",
+    "MissingError",
     "Origin",
     "OriginError",
     "Plugin",

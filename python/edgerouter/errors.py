@@ -18,6 +18,7 @@ __all__ = [
     "EdgeError",
     "FunctionError",
     "ListenError",
+    "MissingError",
     "OriginError",
     "Problem",
 ]
@@ -115,3 +116,15 @@ class BodyError(Abort, ValueError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(400, detail)
+
+
+class MissingError(Abort, KeyError):
+    """A field, cookie or query parameter that a request does not have, as ``request.query["q"]`` raises it.
+
+    A ``KeyError``; a function that does not catch it answers with 400. In a hook it is a failure like any other.
+    """
+
+    def __init__(self, name: str, kind: str = "key") -> None:
+        super().__init__(400, f'missing {kind} "{name}"')
+        # As any KeyError has them.
+        self.args = (name,)

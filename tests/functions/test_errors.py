@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Abort, AsyncContext, BodyError, Context, Edge, Request, Response
+from edgerouter import Abort, AsyncContext, BodyError, Context, Edge, MissingError, Request, Response
 from edgerouter.serving import Server, Settings
 from edgerouter.testing import Running
 
@@ -57,6 +57,76 @@ def test_a_body_that_is_not_json_is_400(
         assert response.headers["cache-control"] == "no-store"
     assert client.post("/plain", content=b'{"a": 1}').json() == {"got": {"a": 1}}
     assert not [record for record in caplog.records if "error id" in record.getMessage()]
+
+
+@pytest.mark.parametrize("mode", [{}, {"inline": True}])
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [("query", 'missing query parameter "q"'), ("cookies", 'missing cookie "q"'), ("headers", 'missing field "q"')],
+)
+def test_what_a_function_misses_in_a_request_is_400(
+    serve: Serve,
+    client_for: ClientFor,
+    caplog: pytest.LogCaptureFixture,
+    mode: dict[str, bool],
+    part: str,
+    message: str,
+) -> None:
+    edge = Edge("test")
+
+    @edge.function("/plain", **mode)
+    def plain(request: Request, ctx: Context) -> str:
+        return str(getattr(request, part)["q"])
+
+    @edge.function("/async", **mode)
+    async def coroutine(request: Request, ctx: AsyncContext) -> str:
+        return str(getattr(request, part)["q"])
+
+    @edge.function("/caught", **mode)
+    def caught(request: Request, ctx: Context) -> Any:
+        found = getattr(request, part)
+        try:
+            found["q"]
+        except KeyError as error:
+            return {"args": error.args, "missing": isinstance(error, MissingError), "get": found.get("q", "none")}
+        return found["q"]
+
+    client = client_for(serve(edge))
+    for path in ("/plain", "/async"):
+        response = client.get(path)
+        assert (response.status_code, response.text) == (400, f"{message}\n")
+    assert client.get("/caught").json() == {"args": ["q"], "missing": True, "get": "none"}
+    given = client.get("/plain?q=5", headers={"q": "5", "cookie": "q=5"})
+    assert (given.status_code, given.text) == (200, "5")
+    assert not [record for record in caplog.records if "error id" in record.getMessage()]
+
+
+def test_other_missing_keys_are_mistakes_of_the_function(serve: Serve, client_for: ClientFor, origin: Origin) -> None:
+    origin.default = Reply(200, {"cache-control": "max-age=60"}, "x")
+    edge = Edge("test")
+
+    @edge.function("/own")
+    def own(request: Request, ctx: Context) -> str:
+        return str({}["q"])
+
+    @edge.function("/response")
+    def response(request: Request, ctx: Context) -> str:
+        return Response("x").headers["q"]
+
+    # A visitor need not send what a hook reads.
+    @edge.on("viewer_request", "/hooked/*")
+    def read(request: Request, ctx: Context) -> None:
+        request.headers["q"]
+
+    @edge.on("viewer_request", "/open/*", fail="open")
+    def read_open(request: Request, ctx: Context) -> None:
+        request.headers["q"]
+
+    edge.route("/*", to=edge.origin("first", origin.url))
+    client = client_for(serve(edge))
+    for path in ("/own", "/response", "/hooked/x"):
+        assert client.get(path).status_code == 502, path
+    assert client.get("/open/x").text == "x"
 
 
 def test_a_function_may_catch_what_its_body_is_not(serve: Serve, client_for: ClientFor) -> None:

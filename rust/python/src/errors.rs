@@ -35,6 +35,17 @@ pub(crate) fn body(py: Python<'_>, message: &str) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// `MissingError` for a field that a request does not have.
+pub(crate) fn missing_field(py: Python<'_>, name: &str) -> PyErr {
+    let made = || class(py, "MissingError")?.call1((name, "field"));
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// Whether it is a `MissingError`.
+pub(crate) fn is_missing(py: Python<'_>, error: &PyErr) -> bool {
+    class(py, "MissingError").is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
 /// `ListenError` with one line that holds the remedy.
 pub(crate) fn listen(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "ListenError")?.call1((message,));

@@ -9,7 +9,7 @@ use pyo3::{
     types::PyString,
 };
 
-use crate::{request::Request, response::Response};
+use crate::{errors, request::Request, response::Response};
 
 /// Header fields: a mutable mapping whose names do not depend on case.
 #[pyclass(frozen, mapping, module = "edgerouter")]
@@ -158,9 +158,12 @@ fn take(reads: &mut Reads, name: &str) {
 
 #[pymethods]
 impl Headers {
-    fn __getitem__(&self, name: &str) -> PyResult<String> {
-        self.first(name)?
-            .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+    fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<String> {
+        self.first(name)?.ok_or_else(|| match self.owner {
+            // The client's mistake, where nobody says otherwise.
+            Owner::Request(_) => errors::missing_field(py, name),
+            Owner::Response(_) => PyKeyError::new_err(name.to_owned()),
+        })
     }
 
     fn __setitem__(&self, name: &str, value: &str) -> PyResult<()> {

@@ -7,7 +7,8 @@ use edgerouter_engine::functions::Notes;
 use pyo3::{
     exceptions::{PyKeyError, PyTypeError},
     prelude::*,
-    types::{PyDict, PyString},
+    sync::PyOnceLock,
+    types::{PyDict, PyString, PyType},
 };
 
 /// Kinds of parts.
@@ -16,6 +17,24 @@ pub(crate) enum Kind {
     Query,
     Cookies,
     Claims,
+}
+
+static QUERY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static COOKIES: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+impl Kind {
+    /// A dictionary that says what of the request is missing. Claims are not the client's to give.
+    fn dictionary<'py>(self, found: Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
+        let (class, name) = match self {
+            Self::Query => (&QUERY, "Query"),
+            Self::Cookies => (&COOKIES, "Cookies"),
+            Self::Claims => return Ok(found.into_any()),
+        };
+        let py = found.py();
+        class
+            .import(py, "edgerouter.functions.parts", name)?
+            .call1((found,))
+    }
 }
 
 /// A mapping that cannot be changed. Reading all of it, or how much there is, counts as reading everything of its kind.
@@ -28,14 +47,14 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// What a callable is given: a plain dictionary where nobody notes what it reads, as in functions.
+    /// What a callable is given: a dictionary where nobody notes what it reads, as in functions.
     pub(crate) fn given<'py>(
         kind: Kind,
         found: Bound<'py, PyDict>,
         notes: Option<Arc<Notes>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let Some(notes) = notes else {
-            return Ok(found.into_any());
+            return kind.dictionary(found);
         };
         let py = found.py();
         let found = found.unbind();

@@ -10,6 +10,7 @@ use super::{
     call::{Settled, Views},
     runtime,
 };
+use crate::errors;
 
 fn expected(phase: Phase) -> &'static str {
     match phase {
@@ -71,6 +72,10 @@ impl Case<'_> {
 
     /// What came of a callable that raised: the answer that it chose, or an error.
     pub(crate) fn ended(&self, py: Python<'_>, views: &Views, error: &PyErr) -> Settled {
+        // What a hook misses is its own mistake: visitors need not send what it reads.
+        if self.phase != Phase::Function && errors::is_missing(py, error) {
+            return Err(self.failed(py, views, error));
+        }
         match abort::answer(py, views, error) {
             Some(answer) => Ok(Verdict::Answer(answer)),
             None => Err(self.failed(py, views, error)),
