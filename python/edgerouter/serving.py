@@ -357,7 +357,8 @@ def _open_access_log(engine: _core.Engine, settings: Settings, *, watched: bool)
     if place is None:
         if watched:
             stdout = sys.stdout
-            colours = stdout is not None and stdout.isatty() and not os.environ.get("NO_COLOR")
+            plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+            colours = stdout is not None and stdout.isatty() and not plain
             engine.access_log(None, "short", colours=colours)
         return
     try:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,3 +144,36 @@ def test_a_file_that_cannot_be_opened_is_told_at_the_start(app: Path, tmp_path: 
     process = run("run", str(app), "--listen", "127.0.0.1:0", "--access-log", str(tmp_path / "no" / "such.log"))
     assert process.process.wait(20) == 1
     process.wait_for("access_log.*No such file")
+
+
+@pytest.mark.parametrize(
+    ("terminal", "env", "coloured"),
+    [(True, {}, True), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False), (False, {}, False)],
+    ids=["terminal", "NO_COLOR", "dumb", "pipe"],
+)
+def test_short_lines_have_colours_on_a_terminal_that_wants_them(
+    app: Path, terminal: bool, env: dict[str, str], coloured: bool
+) -> None:
+    port = free_port()
+    read, write = pty.openpty() if terminal else os.pipe()
+    clean = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgerouter", "run", str(app), "--listen", f"127.0.0.1:{port}", "--reload"],
+        stdout=write,
+        stderr=subprocess.DEVNULL,
+        env={**clean, "TERM": "xterm-256color", **env},
+    )
+    os.close(write)
+    try:
+        wait_until(lambda: reachable(port), 20, "the listener")
+        httpx.get(f"http://127.0.0.1:{port}/x")
+        said = b""
+        while b"from first" not in said:
+            said += os.read(read, 65_536)
+        [line] = [line for line in said.splitlines() if b"GET /x" in line]
+        assert (b"\x1b[32m200\x1b[0m" in line) == coloured, line
+        assert (b"\x1b" in line) == coloured, line
+    finally:
+        process.terminate()
+        process.wait(20)
+        os.close(read)

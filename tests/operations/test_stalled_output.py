@@ -151,6 +151,55 @@ def test_lines_that_repeat_are_summed_by_origin_and_what_was_dropped_is_said(
     more = re.search(r"origin request failed \(repeated\) of=bad more=(\d+)", text)
     assert more and int(more[1]) >= 1
     assert text.count("origin request failed") < 60
+    assert "of= " not in text
+
+
+def test_an_access_log_that_nobody_takes_delays_no_hit_and_its_drops_are_counted(
+    origin: Origin, second: Origin, tmp_path: Path
+) -> None:
+    origin.on("/page", Reply(200, {}, "kept"))
+    app = tmp_path / "app.py"
+    app.write_text(SITE.format(good=origin.url, bad=second.url))
+    pipe = tmp_path / "access.pipe"
+    os.mkfifo(pipe)
+    # There is a reader, and it does not read.
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, 1031, 4096)  # F_SETPIPE_SZ
+    port, admin = free_port(), free_port()
+    places = ("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}", "--access-log", str(pipe))
+    process = subprocess.Popen([sys.executable, "-m", "edgerouter", "run", str(app), *places])
+    try:
+        wait_until(lambda: reachable(port), 20, "the listener")
+        dropped = 0
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            assert client.get("/page").text == "kept"
+            # 4 KiB of the pipe and 64 KiB of the queue hold about 300 lines.
+            for _ in range(2_000):
+                answer = client.get("/page")
+                assert answer.headers["cache-status"].startswith("edgerouter; hit")
+                assert answer.elapsed.total_seconds() < 5
+        name = r'edgerouter_log_dropped_total\{log="access",reason="full"\} (\d+)'
+        metrics = httpx.get(f"http://127.0.0.1:{admin}/metrics", timeout=5).text
+        if found := re.search(name, metrics):
+            dropped = int(found[1])
+        assert dropped > 1_000, metrics
+        # What was queued comes once it is read, and new lines with it.
+        taken = b""
+        os.set_blocking(reader, True)
+        while b"/fresh" not in taken:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+                client.get("/bad/fresh")
+            taken += os.read(reader, 65_536)
+        assert b'"GET /page HTTP/1.1" 200' in taken
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+        assert time.monotonic() - began < 10
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+        os.close(reader)
 
 
 @pytest.mark.parametrize("target", ["/dev/full", "closed"])

@@ -36,24 +36,20 @@ static STDERR: OnceLock<Output> = OnceLock::new();
 pub fn stream(which: Stream) -> &'static Output {
     match which {
         Stream::Stdout => {
-            STDOUT.get_or_init(|| Output::new("stdout", Sink::Stdout, capacity(), || {}))
+            STDOUT.get_or_init(|| Output::new("stdout", Sink::Stdout, &CAPACITY, || {}))
         }
         Stream::Stderr => {
-            STDERR.get_or_init(|| Output::new("stderr", Sink::Stderr, capacity(), sums::tick))
+            STDERR.get_or_init(|| Output::new("stderr", Sink::Stderr, &CAPACITY, sums::tick))
         }
     }
 }
 
-/// Bytes that may wait in the queue of a stream that starts now.
+/// Bytes that may wait in each queue.
 static CAPACITY: AtomicUsize = AtomicUsize::new(output::CAPACITY);
-
-fn capacity() -> usize {
-    CAPACITY.load(Ordering::Relaxed)
-}
 
 /// A log in a file of its own.
 pub(super) fn file(sink: Sink) -> Output {
-    Output::new("access", sink, capacity(), || {})
+    Output::new("access", sink, &CAPACITY, || {})
 }
 
 /// Those that are used.
@@ -104,7 +100,6 @@ pub fn flush() {
 /// The bounds of the plan in service.
 pub(crate) fn bound(limits: &Limits) {
     CAPACITY.store(limits.log_queue_bytes, Ordering::Relaxed);
-    streams().for_each(|output| output.bound(limits.log_queue_bytes));
     SUMS.lock().most = limits.log_lines;
 }
 

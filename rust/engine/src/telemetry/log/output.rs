@@ -76,7 +76,7 @@ pub struct Output {
 #[derive(Debug)]
 struct Inner {
     name: &'static str,
-    capacity: AtomicUsize,
+    capacity: &'static AtomicUsize,
     queue: Mutex<Queue>,
     /// There is something to do for the thread.
     filled: Condvar,
@@ -100,11 +100,11 @@ struct Queue {
 }
 
 impl Output {
-    /// Starts the thread. `tick` is called once a second, and never while a write is stuck.
-    pub fn new(name: &'static str, sink: Sink, capacity: usize, tick: fn()) -> Self {
+    /// Starts the thread. `capacity`: bytes that may wait. `tick` is called once a second, and never while a write is stuck.
+    pub fn new(name: &'static str, sink: Sink, capacity: &'static AtomicUsize, tick: fn()) -> Self {
         let inner = Arc::new(Inner {
             name,
-            capacity: AtomicUsize::new(capacity),
+            capacity,
             queue: Mutex::default(),
             filled: Condvar::new(),
             emptied: Condvar::new(),
@@ -124,11 +124,6 @@ impl Output {
 
     pub fn name(&self) -> &'static str {
         self.inner.name
-    }
-
-    /// Bytes that may wait.
-    pub fn bound(&self, bytes: usize) {
-        self.inner.capacity.store(bytes, Ordering::Relaxed);
     }
 
     /// Queues whole lines; false, and they are counted, when there is no room. Never waits.

@@ -24,7 +24,9 @@ const LINES: u32 = 1_000;
 const KINDS: usize = 1_024;
 const SECOND: Duration = Duration::from_secs(1);
 /// Fields that say which of many things a line is about.
-const SUBJECTS: [&str; 6] = ["origin", "callable", "url", "host", "path", "id"];
+const SUBJECTS: [&str; 10] = [
+    "origin", "group", "callable", "hook", "field", "url", "host", "path", "id", "log",
+];
 
 pub(super) static SUMS: Mutex<Ledger> = Mutex::new(Ledger::new());
 
@@ -135,7 +137,9 @@ impl Ledger {
 pub(super) fn tick() {
     let (said, over) = SUMS.lock().close(Instant::now());
     for (message, subject, more) in said {
-        tracing::warn!(target: SUMMARY, of = %subject, more, "{message} (repeated)");
+        // A line that is about nothing in particular has no such field, and not an empty one.
+        let of = (!subject.is_empty()).then(|| tracing::field::display(subject));
+        tracing::warn!(target: SUMMARY, of, more, "{message} (repeated)");
     }
     if over > 0 {
         tracing::warn!(target: SUMMARY, lines = over, "log lines were left out: more came in a second than limits.log_lines");
