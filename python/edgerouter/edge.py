@@ -336,6 +336,7 @@ class Edge(Purging):
 
     # -- callables -------------------------------------------------------------------------------------------------
 
+    @helpful
     def function(
         self,
         pattern: str,
@@ -430,6 +431,7 @@ class Edge(Purging):
         timeout: Duration | None = ...,
         fail: Literal["open", "closed"] = ...,
     ) -> Callable[[F], F]: ...
+    @helpful
     def on(
         self,
         phase: Phase,

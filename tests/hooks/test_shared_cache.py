@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 import uuid
@@ -467,6 +468,40 @@ def test_a_prefetch_stores_for_the_visitors_that_its_hooks_make_it_for(
         assert client.get(path, headers=host).text == "variant -"
         assert client.get(path, headers={**host, "cookie": "variant=b"}).text == "variant b"
         assert client.get(path, headers=host).text == "variant -"
+
+
+def test_warming_stores_for_the_visitors_that_the_hooks_make_it_for(
+    origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]
+) -> None:
+    origin.default = echo
+    edge = Edge("test")
+
+    @edge.on("viewer_request", "/viewer")
+    @edge.on("origin_request", "/origin")
+    def mark(request: Request, ctx: Context) -> None:
+        request.headers["x-hooked"] = request.cookies.get("variant", "-")
+
+    edge.route("/*", to=edge.origin("first", origin.url))
+    running = serve(edge)
+
+    def warm(*arguments: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "edgerouter", "warm", "--edge", running.url, "--json", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    warm("/viewer", "/origin")
+    warm("/viewer", "/origin", "-H", "Cookie: variant=b")
+    assert len(origin.requests) == 4
+    client = client_for(running)
+    for path in ("/viewer", "/origin"):
+        for cookie, variant in (("", "-"), ("variant=b", "b")):
+            response = client.get(path, headers={"cookie": cookie} if cookie else {})
+            assert (response.text, is_hit(response)) == (f"variant {variant}", True)
+        response = client.get(path, headers={"cookie": "variant=c"})
+        assert (response.text, is_hit(response)) == ("variant c", False)
+    assert warm("/viewer", "/origin")["hits"] == 2
 
 
 def test_a_field_with_another_value_for_every_request_is_warned_of_once(tmp_path: Path, origin: Origin) -> None:

@@ -81,8 +81,28 @@ def test_silent_connections_beyond_the_limit_shut_nobody_out(
         assert waiting[0].recv(1) == b""
         assert counted(admin, "edgerouter_connections_gave_way_total") > 0
         assert counted(admin, "edgerouter_connections ") <= 1_024
-    assert process.output.count("leaves room for") == 1
+    [line] = [line for line in process.lines if "leaves room for" in line]
+    assert " INFO " in line, "nobody chose the bound"
     assert process.end() == 0
+
+
+@pytest.mark.parametrize(("limits", "level"), [("connections=20_000", "WARN"), ("connections=100", None), ("", "INFO")])
+def test_a_bound_on_connections_that_somebody_chose_and_cannot_be_held_is_warned_of(
+    tmp_path: Path, limited: Limited, limits: str, level: str | None
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        f"from edgerouter import Edge, Limits\nedge = Edge('test', limits=Limits({limits}))\n"
+        "edge.route('/*', respond='x')\n"
+    )
+    port = free_port()
+    process = limited(1_024, 1_024, "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "1")
+    wait_until(lambda: reachable(port), 20, "the listener")
+    assert process.end() == 0
+    said = [line for line in process.lines if "leaves room for" in line]
+    assert len(said) == (level is not None), process.output
+    assert level is None or f" {level} " in said[0], said
+    assert ("limits.connections" in process.output) == (level == "WARN")
 
 
 @pytest.mark.usefixtures("many_descriptors")

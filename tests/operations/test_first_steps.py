@@ -113,6 +113,32 @@ def test_check_json_has_path_and_place_of_every_mistake(tmp_path: Path) -> None:
     assert "did you mean cache?" in problems[1]["message"]
 
 
+@pytest.mark.parametrize("declare", ["function", "on"])
+def test_a_decorator_says_which_argument_was_probably_meant(declare: str) -> None:
+    edge = Edge("test")
+    with pytest.raises(ConfigError) as refused:
+        getattr(edge, declare)("viewer_request" if declare == "on" else "/a", time_out=5, colour="red")
+    timeout, colour = refused.value.problems
+    assert (timeout.path, colour.path) == (f"Edge.{declare}.time_out", f"Edge.{declare}.colour")
+    assert "did you mean timeout?" in timeout.message
+    assert "there are " in colour.message
+    with pytest.raises(TypeError, match=r"pattern|phase"):
+        getattr(edge, declare)()
+
+
+def test_check_warns_of_cookies_that_are_stored_for_everybody(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        "from edgerouter import CachePolicy, Edge\nedge = Edge('test')\norigin = edge.origin('o', 'http://127.0.0.1:9')\n"
+        "edge.route('/*', to=origin, cache=CachePolicy(set_cookie='store', cookies='none'))\n"
+    )
+    [advice] = json.loads(edgerouter("check", str(app), "--json").stdout)["advice"]
+    assert (advice["rule"], advice["level"], advice["path"]) == ("set-cookie", "warning", "routes[0]")
+    assert advice["place"].endswith("app.py:4")
+    assert "everybody gets the cookie" in advice["message"]
+    assert edgerouter("check", str(app), "--strict").returncode == 1
+
+
 def test_check_fits_eighty_columns(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(

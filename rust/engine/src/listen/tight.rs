@@ -18,7 +18,7 @@ use edgerouter_core::{
         descriptors::{self, Descriptors},
         memory::PATIENCE,
     },
-    plan::Plan,
+    plan::{Limits, Plan},
 };
 use tokio::{net::TcpListener, sync::Notify};
 
@@ -66,11 +66,19 @@ pub fn fit(descriptors: Option<Descriptors>, plan: &Plan, before: Option<&Plan>)
     };
     let fits = descriptors.connections(plan);
     if fits < wanted && before.is_none_or(|before| descriptors.connections(before) != fits) {
-        tracing::warn!(
-            "limits.connections is {wanted}, but the limit on open files of this process ({}) leaves room for {fits}: \
-             raise its hard limit (ulimit -Hn, LimitNOFILE=), or lower limits.connections",
-            descriptors.limit,
-        );
+        let limit = descriptors.limit;
+        // A bound that nobody chose is no promise that was broken.
+        if wanted == Limits::default().connections {
+            tracing::info!(
+                "the limit on open files of this process ({limit}) leaves room for {fits} connections: \
+                 for more raise its hard limit (ulimit -Hn, LimitNOFILE=)",
+            );
+        } else {
+            tracing::warn!(
+                "limits.connections is {wanted}, but the limit on open files of this process ({limit}) leaves room for \
+                 {fits}: raise its hard limit (ulimit -Hn, LimitNOFILE=), or lower limits.connections",
+            );
+        }
     }
     fits
 }
