@@ -220,6 +220,7 @@ class Interrupt:
     def sent(self) -> None:
         """Must be called, whether it worked or not."""
 
+def current_call() -> Context | None: ...
 def log(
     level: int,
     logger: str,

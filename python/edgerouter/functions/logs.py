@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CURRENT", "Handler", "about", "install", "uninstall"]
 
-#: The call that the code runs for. Tasks and threads that a call starts inherit it with the context.
+#: The call that a task runs for. What it starts inherits it with the context.
 CURRENT: ContextVar[AsyncContext | Context] = ContextVar("edgerouter_call")
 
 _lock = threading.Lock()
@@ -34,7 +34,7 @@ class Handler(logging.Handler):
         from edgerouter import _core
 
         try:
-            call = CURRENT.get(None)
+            call = CURRENT.get(None) or _core.current_call()
             said: tuple[str | None, str | None] = getattr(record, "edge_call", (None, None))
             function = said[0] or (call.name if call is not None else None)
             request = said[1] or (call._request_id if call is not None else None)

@@ -72,13 +72,11 @@ pub fn base(
 /// The part that differs between origins: `Host` and the origin's own fields.
 pub fn address(headers: &mut HeaderMap, origin: &Origin, viewer_authority: &HeaderValue) {
     let host = match &origin.upstream_host {
-        UpstreamHost::Origin => HeaderValue::from_str(origin.authority.as_str()).ok(),
-        UpstreamHost::Viewer => Some(viewer_authority.clone()),
-        UpstreamHost::Literal(host) => Some(host.clone()),
+        UpstreamHost::Origin => &origin.authority,
+        UpstreamHost::Viewer => viewer_authority,
+        UpstreamHost::Literal(host) => host,
     };
-    if let Some(host) = host {
-        headers.insert(header::HOST, host);
-    }
+    headers.insert(header::HOST, host.clone());
     for (name, _) in &origin.headers {
         headers.remove(name);
     }

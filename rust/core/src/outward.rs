@@ -48,7 +48,7 @@ impl<'a> Outward<'a> {
             return None;
         }
         let outer = viewer.to_str().ok()?;
-        let own = origin.authority.as_str();
+        let own = origin.authority.to_str().unwrap_or_default();
         let inner = match &origin.upstream_host {
             UpstreamHost::Viewer => [sent.to_str().unwrap_or_default(), ""],
             UpstreamHost::Origin => [own, ""],
@@ -85,6 +85,16 @@ impl<'a> Outward<'a> {
 
     /// Rewrites what a response says of its origin's URLs. `own`: whatever of `Location` and `Content-Location` is replaced.
     pub fn apply(&self, headers: &mut HeaderMap, own: &mut HeaderMap) {
+        // Most responses have none of them.
+        const NAMING: [HeaderName; 4] = [
+            header::LOCATION,
+            header::CONTENT_LOCATION,
+            REFRESH,
+            header::SET_COOKIE,
+        ];
+        if !headers.keys().any(|name| NAMING.contains(name)) {
+            return;
+        }
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             let header::Entry::Occupied(mut lines) = headers.entry(name.clone()) else {
                 continue;

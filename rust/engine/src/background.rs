@@ -95,9 +95,7 @@ impl Fetch for KeyFetch {
             let (origin, path_and_query) =
                 issuer(&url).ok_or_else(|| "the URL is not one of http or https".to_owned())?;
             let mut headers = HeaderMap::new();
-            let host = HeaderValue::from_str(origin.authority.as_str())
-                .map_err(|error| error.to_string())?;
-            headers.insert(header::HOST, host);
+            headers.insert(header::HOST, origin.authority.clone());
             headers.insert(
                 header::ACCEPT,
                 HeaderValue::from_static("application/jwk-set+json, application/json"),
@@ -139,7 +137,7 @@ impl Fetch for KeyFetch {
 /// The issuer's server as an origin that no plan names.
 fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
     let uri: Uri = url.parse().ok()?;
-    let authority = uri.authority()?.clone();
+    let authority = uri.authority()?;
     let (scheme, port) = match uri.scheme_str()? {
         "http" => (Scheme::Http, 80),
         "https" => (Scheme::Https, 443),
@@ -151,7 +149,7 @@ fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
         scheme,
         host: authority.host().trim_matches(['[', ']']).into(),
         port: authority.port_u16().unwrap_or(port),
-        authority,
+        authority: HeaderValue::from_str(authority.as_str()).ok()?,
         path_prefix: "".into(),
         upstream_host: UpstreamHost::Origin,
         connect_timeout: timeout,

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use crate::{
     cache::{self, Caches},
     request,
-    runner::{Caller, wait_until},
+    runner::{Caller, enter, wait_until},
 };
 
 /// What a callable knows about its call, async or not.
@@ -140,8 +140,10 @@ impl CallContext {
 
     /// Goes on with an awaitable, or with a callable on a thread of its own, after the response; false when too many
     /// go on already.
-    fn wait_until(&self, work: &Bound<'_, PyAny>) -> PyResult<bool> {
-        wait_until(&self.caller.shared, &self.caller.name, work)
+    fn wait_until(slf: &Bound<'_, Self>, work: &Bound<'_, PyAny>) -> PyResult<bool> {
+        enter(slf)?;
+        let caller = &slf.get().caller;
+        wait_until(&caller.shared, &caller.name, work)
     }
 
     fn __repr__(&self) -> String {

@@ -20,10 +20,8 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
         Ok(msgspec) => {
             let options = PyDict::new(py);
             options.set_item("enc_hook", wrap_pyfunction!(values::plain, py)?)?;
-            let partial = py.import("functools")?.getattr("partial")?;
-            partial
-                .call((msgspec.getattr("encode")?,), Some(&options))
-                .map(Bound::unbind)
+            let encoder = msgspec.getattr("Encoder")?.call((), Some(&options))?;
+            encoder.getattr("encode").map(Bound::unbind)
         }
         Err(_) => {
             let options = PyDict::new(py);

@@ -2,8 +2,9 @@
 //!
 //! `engine` starts and stops, `plan` shows what a plan means. `request`, `response`, `headers`, `values`, `cache` and `context` are
 //! what callables see: views on the engine's values. `runner` carries calls to Python's own threads and their answers back.
-//! `output` carries what is printed, and signals. `properties` opens pure decisions to property tests.
+//! `allocator` is the one of the Rust side. `output` carries what is printed, and signals. `properties` opens pure decisions to property tests.
 
+mod allocator;
 mod cache;
 mod context;
 mod engine;
@@ -21,9 +22,8 @@ mod values;
 
 use pyo3::prelude::*;
 
-/// The allocator of the Rust side; Python keeps its own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -135,7 +135,7 @@ pub fn upgrade(head: &Parts, has_body: bool) -> Option<&HeaderValue> {
 /// Host and port that the request is for: the target's own where it names them (RFC 9112 §3.2.2), else `Host`. An HTTP/1.0
 /// request may name none. All spellings of one authority become one (RFC 3986 §6.2.2.1, §6.2.3), lower case without a dot at
 /// the end and without the scheme's own port: what the cache takes for the same, the origin must not see apart.
-pub fn authority(head: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Refusal> {
+pub fn authority(head: &Parts, scheme: Scheme) -> Result<(HeaderValue, Option<u16>), Refusal> {
     let named = match head.uri.authority() {
         Some(authority) => {
             HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?
@@ -154,11 +154,12 @@ pub fn authority(head: &mut Parts, scheme: Scheme) -> Result<HeaderValue, Refusa
 pub fn forwarded_host(headers: &HeaderMap, scheme: Scheme) -> Option<HeaderValue> {
     let line = headers.get_all("x-forwarded-host").iter().next_back()?;
     let last = line.as_bytes().rsplit(|&byte| byte == b',').next()?;
-    spelled(HeaderValue::from_bytes(last.trim_ascii()).ok()?, scheme)
+    let (host, _) = spelled(HeaderValue::from_bytes(last.trim_ascii()).ok()?, scheme)?;
+    Some(host)
 }
 
-/// An authority in its one spelling; `None`: it is none.
-fn spelled(named: HeaderValue, scheme: Scheme) -> Option<HeaderValue> {
+/// An authority in its one spelling, and the port that it names then; `None`: it is none.
+fn spelled(named: HeaderValue, scheme: Scheme) -> Option<(HeaderValue, Option<u16>)> {
     if !is_host(named.as_bytes()) {
         return None;
     }
@@ -166,27 +167,30 @@ fn spelled(named: HeaderValue, scheme: Scheme) -> Option<HeaderValue> {
     let (host, after) = bytes
         .split_at_checked(host_length(&named))
         .unwrap_or((bytes, &[]));
-    let port = port(&named).filter(|port| *port != scheme.port());
+    let port = port_in(after).filter(|port| *port != scheme.port());
     let plain = match (after, port) {
         ([], _) => true,
         ([b':', digits @ ..], Some(_)) => digits == b"0" || digits.first() != Some(&b'0'),
         _ => false,
     };
     if plain && !host.iter().any(u8::is_ascii_uppercase) {
-        return Some(named);
+        return Some((named, port));
     }
     let mut spelled = host.to_ascii_lowercase();
     if let Some(port) = port {
         spelled.extend_from_slice(format!(":{port}").as_bytes());
     }
-    HeaderValue::from_bytes(&spelled).ok()
+    Some((HeaderValue::from_bytes(&spelled).ok()?, port))
 }
 
 /// The port that an authority names.
 pub fn port(authority: &HeaderValue) -> Option<u16> {
     let bytes = authority.as_bytes();
-    let host = host_length(authority);
-    let after = bytes.get(host..)?;
+    port_in(bytes.get(host_length(authority)..)?)
+}
+
+/// The port in an authority, behind its host.
+fn port_in(after: &[u8]) -> Option<u16> {
     let digits = after.strip_prefix(b".").unwrap_or(after);
     let digits = digits.strip_prefix(b":")?;
     std::str::from_utf8(digits).ok()?.parse().ok()
@@ -289,17 +293,14 @@ mod tests {
         ] {
             let (mut head, ()) = http::Request::new(()).into_parts();
             head.headers.insert(header::HOST, host.parse().unwrap());
-            let found = authority(&mut head, scheme).unwrap();
-            assert_eq!(
-                (&found, super::port(&found)),
-                (&HeaderValue::from_static(want), port),
-                "{host}"
-            );
+            let found = authority(&head, scheme).unwrap();
+            assert_eq!(found, (HeaderValue::from_static(want), port), "{host}");
+            assert_eq!(super::port(&found.0), port, "{host}");
         }
         for host in ["a:65536", "a:x", "a:-1", "a:+1", "a:80:80", ":80"] {
             let (mut head, ()) = http::Request::new(()).into_parts();
             head.headers.insert(header::HOST, host.parse().unwrap());
-            assert_eq!(authority(&mut head, Http), Err(Refusal::BadHost), "{host}");
+            assert_eq!(authority(&head, Http), Err(Refusal::BadHost), "{host}");
         }
     }
 

@@ -279,8 +279,9 @@ fn request_line<'a>(line: &'a [u8], limits: &GuardLimits) -> Result<RequestLine<
         Some(at) => target.split_at_checked(at).unwrap_or((target, &[])),
         None => (target, &[][..]),
     };
-    if !path.iter().all(|&byte| is_path_byte(byte))
-        || !query.iter().all(|&byte| is_query_byte(byte))
+    let class = |byte: u8| TARGET.get(usize::from(byte)).copied().unwrap_or(0);
+    if !path.iter().all(|&byte| class(byte) & PATH != 0)
+        || !query.iter().all(|&byte| class(byte) & QUERY != 0)
     {
         return Err(Refusal::BadTarget);
     }
@@ -305,16 +306,30 @@ fn absolute(target: &[u8]) -> Option<&[u8]> {
     rest.get(..end)
 }
 
+/// Where a byte may stand in a target: in a path, in a query.
+const PATH: u8 = 1;
+const QUERY: u8 = 2;
+static TARGET: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] =
+            (is_path_byte(byte as u8) as u8 * PATH) | (is_query_byte(byte as u8) as u8 * QUERY);
+        byte += 1;
+    }
+    classes
+};
+
 /// What may stand in a path, or an authority before it: visible ASCII without a fragment. Brackets, braces and the like are
 /// not of RFC 3986 but are sent by browsers and harm nobody; quotes, angle brackets and backslashes do.
-fn is_path_byte(byte: u8) -> bool {
-    is_query_byte(byte) && !b"\\^`".contains(&byte)
+const fn is_path_byte(byte: u8) -> bool {
+    is_query_byte(byte) && !matches!(byte, b'\\' | b'^' | b'`')
 }
 
 /// What may stand in a query: all that browsers send as it is (the query percent-encode set of the WHATWG URL standard has
 /// controls, space and these four).
-fn is_query_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"#\"<>".contains(&byte)
+const fn is_query_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>')
 }
 
 /// What the fields of a head say about framing.

@@ -96,9 +96,13 @@ pub struct Sanitiser<'a> {
 impl Sanitiser<'_> {
     /// Whether a client's copy of the field goes. `name` is in lower case.
     pub fn forbids(&self, name: &str) -> bool {
-        let plain = plain(name);
+        let twin = memchr::memchr(b'_', name.as_bytes()).is_some();
+        let plain = if twin {
+            Cow::Owned(name.replace('_', "-"))
+        } else {
+            Cow::Borrowed(name)
+        };
         let plain: &str = &plain;
-        let twin = name.contains('_');
         let from_proxy = self.trusted_peer && !twin;
         // The first byte rules most fields out.
         let listed = match plain.as_bytes().first() {

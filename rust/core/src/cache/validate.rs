@@ -19,6 +19,14 @@ pub enum Outcome {
     Failed,
 }
 
+/// What makes a request conditional on what is stored (RFC 9110 §13.1).
+const CONDITIONS: [HeaderName; 4] = [
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+];
+
 /// RFC 9110 §13.2.2, for responses that a GET would get with 200; others ignore conditions (§13.2.1).
 pub fn precondition(
     method: &Method,
@@ -27,6 +35,10 @@ pub fn precondition(
     stored: &HeaderMap,
 ) -> Outcome {
     if status != StatusCode::OK || !(method == Method::GET || method == Method::HEAD) {
+        return Outcome::Send;
+    }
+    // Most requests have no condition: then nothing is looked up.
+    if !request.keys().any(|name| CONDITIONS.contains(name)) {
         return Outcome::Send;
     }
     let tag = stored.get(header::ETAG);
@@ -61,7 +73,6 @@ pub fn precondition(
                     .get(header::DATE)
                     .and_then(|value| date::parse(value.as_bytes()))
             };
-            // Most requests have no condition: then no date is read.
             match condition(header::IF_MODIFIED_SINCE) {
                 Some(since) if modified().or_else(sent).is_some_and(|at| at <= since) => {
                     Outcome::NotModified

@@ -49,7 +49,7 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
     head.uri = url.clone();
     head.headers = headers;
     let client = client_address::resolve(request.client, &head.headers, &plan.trusted_proxies, tls);
-    let Ok(authority) = admit::authority(&mut head, client.scheme) else {
+    let Ok((authority, _)) = admit::authority(&head, client.scheme) else {
         return bad(steps, "no usable Host (RFC 9110 §7.2)");
     };
     let mut headers = head.headers;

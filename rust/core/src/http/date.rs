@@ -94,7 +94,12 @@ impl Text<'_> {
 
     /// The place of the name that comes next.
     fn one_of(&mut self, names: &[&str]) -> Option<u64> {
-        let place = names.iter().position(|name| self.literal(name).is_some())?;
+        let first = self.0.first()?.to_ascii_uppercase();
+        // Most names are ruled out by their first letter.
+        let mut candidates = names.iter();
+        let place = candidates.position(|name| {
+            name.as_bytes().first() == Some(&first) && self.literal(name).is_some()
+        })?;
         u64::try_from(place).ok()
     }
 

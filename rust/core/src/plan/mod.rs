@@ -18,10 +18,7 @@ use std::{
     time::Duration,
 };
 
-use http::{
-    HeaderName, HeaderValue, Method, StatusCode,
-    uri::{Authority, PathAndQuery},
-};
+use http::{HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use ipnet::IpNet;
 
 pub use compile::compile;
@@ -333,7 +330,7 @@ pub struct Origin {
     /// Where it listens, when that is no address.
     pub socket: Option<Arc<Path>>,
     /// What stands in `Host` for [`UpstreamHost::Origin`]: host, and port unless it is the scheme's default.
-    pub authority: Authority,
+    pub authority: HeaderValue,
     /// Prepended to every path; empty, or starts with `/` and does not end in one.
     pub path_prefix: Arc<str>,
     pub upstream_host: UpstreamHost,

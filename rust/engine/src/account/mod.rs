@@ -27,6 +27,8 @@ use slab::Slab;
 
 /// After a search for a holder to cut that found none, none is searched for again for this long (ms).
 const PAUSE: u64 = 50;
+/// Clients and origins that the account has space for from the start.
+const FEW: usize = 128;
 /// The part of the account that what is evicted and still read may take before those who read it have to go.
 const PINNED: u64 = 8;
 /// Holders that wait for memory look again at least this often: a victim's patience is over without an event.
@@ -136,8 +138,9 @@ impl Account {
                 pinned: 0,
                 used: [0; KINDS],
                 holders: Slab::new(),
-                clients: HashMap::default(),
-                origins: HashMap::default(),
+                // Tables that are large from the start: small ones would be rehashed by every other holder that comes and goes.
+                clients: HashMap::with_capacity(FEW),
+                origins: HashMap::with_capacity(FEW),
                 waiting: Vec::new(),
                 vain: None,
             }),
@@ -428,7 +431,7 @@ impl Hold {
                 }
             }
         };
-        let drawn = tokio::time::timeout(patience, waited).await;
+        let drawn = Box::pin(tokio::time::timeout(patience, waited)).await;
         drawn.map_err(|_| {
             self.account.refused.fetch_add(1, Ordering::Relaxed);
             Spent

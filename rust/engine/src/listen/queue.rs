@@ -55,6 +55,11 @@ impl Cut for Told {
     }
 }
 
+/// Whether a response with content of this length is worth an account: hyper is always given as much as a small one has.
+pub fn is_counted(length: Option<u64>) -> bool {
+    length.is_none_or(|length| length > LEAST)
+}
+
 impl Queue {
     /// A response that streams begins; `connection` is woken when it has to end.
     pub fn open(&self, account: &Arc<Account>, owner: Owner, connection: Option<Waker>) {

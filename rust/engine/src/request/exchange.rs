@@ -60,6 +60,7 @@ pub struct Exchange {
     /// The host that the viewer asked for and its port, in their one spelling.
     pub authority: HeaderValue,
     host_length: usize,
+    port: Option<u16>,
     /// What a trusted proxy says that the viewer asked it for, where that is another host.
     outer: Option<HeaderValue>,
     /// Path and query as the viewer asked for them, normalised, before any rewrite.
@@ -166,8 +167,8 @@ impl Exchange {
         live.plan
             .sanitiser(client.trusted_peer)
             .clean(&mut head.headers);
-        let authority = match admit::authority(&mut head, client.scheme) {
-            Ok(authority) => authority,
+        let (authority, port) = match admit::authority(&head, client.scheme) {
+            Ok(named) => named,
             Err(refusal) => return Err(refuse(&worker, refusal)),
         };
         let outer = client
@@ -206,6 +207,7 @@ impl Exchange {
         Ok(Self {
             now: worker.clock.unix(started),
             host_length: admit::host_length(&authority),
+            port,
             outer,
             worker,
             live,
@@ -264,8 +266,13 @@ impl Exchange {
 
     /// The host asked for: lower case, without port.
     pub fn host(&self) -> &str {
-        let authority = self.authority.to_str().unwrap_or_default();
+        let authority = std::str::from_utf8(self.authority.as_bytes()).unwrap_or_default();
         authority.get(..self.host_length).unwrap_or(authority)
+    }
+
+    /// The port asked for, where it is named.
+    pub fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// Where the URL points that the viewer asked for.
@@ -275,7 +282,7 @@ impl Exchange {
             None => Base {
                 scheme,
                 host: self.host(),
-                port: admit::port(&self.authority),
+                port: self.port,
             },
             Some(outer) => Base {
                 scheme,

@@ -163,7 +163,7 @@ impl Exchange {
             method: self.head.method.clone(),
             scheme: self.client.scheme,
             host: self.host().into(),
-            port: admit::port(&self.authority),
+            port: self.port(),
             path: self.head.uri.path().to_owned(),
             query: self.head.uri.query().map(str::to_owned),
             headers,
@@ -651,12 +651,20 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
         Some(body) if x.has_body => collect(x, body, live.plan.limits.function_body_bytes).await?,
         _ => Bytes::new(),
     };
+    let headers = if x.needs_headers_later(route) {
+        x.head.headers.clone()
+    } else {
+        // The page that shows what went wrong comes in the form that the client prefers.
+        let accept = x.head.headers.get(header::ACCEPT).cloned();
+        let kept = accept.map(|accept| (header::ACCEPT, accept)).into_iter();
+        std::mem::replace(&mut x.head.headers, kept.collect())
+    };
     match invoke(
         &x.worker,
         &live,
         call,
         Phase::Function,
-        x.request_head(route, x.head.headers.clone()),
+        x.request_head(route, headers),
         body,
         None,
     )

@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     body::{Busy, EdgeBody},
-    listen::Conn,
+    listen::{Conn, queue},
     telemetry::Outcome,
     worker::Worker,
 };
@@ -90,7 +90,8 @@ pub async fn serve(
     }
     x.account(&mut response);
     x.conn.interims.answered();
-    if response.body().streams() {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    if response.body().streams() && queue::is_counted(length) {
         let route = x.route.and_then(|id| x.live.plan.route(id));
         let owner = route.map_or_else(Default::default, |route| x.owner(route));
         x.conn.streams(&x.worker.shared.account, owner);

@@ -125,7 +125,7 @@ pub enum Unanswered {
 }
 
 /// Runs phases 10 to 12.
-pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswered> {
+pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Box<Received>, Unanswered> {
     let mut hooked = Part::default();
     if let Some(context) = ask.hooks.clone()
         && !context.origin_request.is_empty()
@@ -134,7 +134,7 @@ pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswere
             .map_err(Unanswered::Early)?
     {
         let now = ask.worker.clock.unix_now();
-        return Ok(Received {
+        return Ok(Box::new(Received {
             status: answer.status,
             headers: answer.headers,
             body: ReceivedBody::Whole(answer.body),
@@ -143,7 +143,7 @@ pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Received, Unanswere
             received_at: now,
             own: HeaderMap::new(),
             hooked,
-        });
+        }));
     }
     let hold = room(ask)
         .await
@@ -202,7 +202,7 @@ impl Members for Known<'_> {
 }
 
 /// Follows the steps of `edgerouter_core::origin::attempts` until an answer is taken or none can be had.
-async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Received, Unavailable> {
+async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Box<Received>, Unavailable> {
     let live = Rc::clone(&ask.live);
     let plan = &live.plan;
     let Some(group) = plan.group(ask.group) else {
@@ -217,7 +217,7 @@ async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Received, Unavailable
     let deadline = over(&body, limit);
     tokio::pin!(deadline);
     let mut last = None;
-    let mut held: Option<(OriginId, Received)> = None;
+    let mut held: Option<(OriginId, Box<Received>)> = None;
     // Members whose verdict would be news.
     let mut trusted: SmallVec<[OriginId; 2]> = SmallVec::new();
     let mut event = Event::Ready;
@@ -233,7 +233,7 @@ async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Received, Unavailable
                 if board.knows_healthy(origin) {
                     trusted.push(id);
                 }
-                asked.add(id, ask_one(ask, origin, id, body.clone(), fresh));
+                asked.add(id, Box::pin(ask_one(ask, origin, id, body.clone(), fresh)));
             }
             Step::AskAfter(delay) => due = Some(Box::pin(tokio::time::sleep(delay))),
             Step::Wait => {}
@@ -333,11 +333,11 @@ impl<F> Default for Asked<F> {
 }
 
 impl<F: Future> Asked<F> {
-    fn add(&mut self, origin: OriginId, answer: F) {
+    fn add(&mut self, origin: OriginId, answer: Pin<Box<F>>) {
         self.attempts.push(Attempt {
             origin,
             since: Instant::now(),
-            answer: Box::pin(answer),
+            answer,
         });
     }
 
@@ -373,7 +373,7 @@ async fn ask_one(
     id: OriginId,
     body: RequestBody,
     fresh: bool,
-) -> Result<Received, FetchError> {
+) -> Result<Box<Received>, FetchError> {
     let mut headers = ask.headers.clone();
     forward::address(&mut headers, origin, &ask.authority);
     let request = UpstreamRequest {
@@ -441,7 +441,7 @@ async fn ask_one(
             }) {
                 outward.apply(&mut headers, &mut own);
             }
-            Ok(Received {
+            Ok(Box::new(Received {
                 status,
                 headers,
                 body: ReceivedBody::Upstream(body),
@@ -450,7 +450,7 @@ async fn ask_one(
                 received_at,
                 own,
                 hooked: Part::default(),
-            })
+            }))
         }
         Err(error) => {
             if error.is_origins_fault() {

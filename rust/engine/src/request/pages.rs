@@ -76,7 +76,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
         Ok(mut received) => {
             x.note.forward_status = Some(received.status);
             if received.status == StatusCode::SWITCHING_PROTOCOLS {
-                return tunnel::open(x, received);
+                return tunnel::open(x, *received);
             }
             received.upgrade = None;
             if route_invalidates(x) {
@@ -84,13 +84,13 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
                 cached::invalidate(&x.worker, &x.live, x, status, [headers, &received.own]);
             }
             if cached::represents(x, route, &received) {
-                return Ok(cached::take_posted(x, route, received));
+                return Ok(cached::take_posted(x, route, *received));
             }
             cached::take_tags(route, &mut received.headers);
             Ok(if hooked {
-                cached::as_asked(x, received)
+                cached::as_asked(x, *received)
             } else {
-                cached::straight(received)
+                cached::straight(*received)
             })
         }
         Err(Unanswered::Early(early)) => Err(early),
@@ -132,7 +132,7 @@ impl Exchange {
     }
 
     /// Whether a later phase reads the request's fields.
-    fn needs_headers_later(&self, route: &Route) -> bool {
+    pub(super) fn needs_headers_later(&self, route: &Route) -> bool {
         !route.hooks.viewer_response.is_empty()
             || !matches!(self.head.method, Method::GET | Method::HEAD)
     }
@@ -299,7 +299,7 @@ async fn fetch_page(
             Ok(mut ask) => match origin::ask(&mut ask, RequestBody::Empty).await {
                 Ok(mut received) => {
                     cached::take_tags(route, &mut received.headers);
-                    Ok(cached::straight(received))
+                    Ok(cached::straight(*received))
                 }
                 Err(_) => return,
             },

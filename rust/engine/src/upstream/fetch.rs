@@ -115,7 +115,7 @@ impl Upstreams {
         match end {
             None => self.attempt(origin, request, fresh, None).await,
             Some((at, limit)) => {
-                let attempt = self.attempt(origin, request, fresh, end);
+                let attempt = Box::pin(self.attempt(origin, request, fresh, end));
                 match tokio::time::timeout_at(at, attempt).await {
                     Ok(fetched) => fetched,
                     Err(_) => Err(FetchError::TotalTimeout(origin.name.to_string(), limit)),
@@ -190,7 +190,8 @@ impl Upstreams {
         let kept = if fresh || upgrade { None } else { pool.take() };
         let mut connected = match kept {
             Some(connected) => connected,
-            None => self.fresh(origin, &pool, wanted.as_ref()).await?,
+            // Boxed, as everything rare: the room that it needs is moved with each request otherwise.
+            None => Box::pin(self.fresh(origin, &pool, wanted.as_ref())).await?,
         };
         connected
             .link
@@ -206,7 +207,7 @@ impl Upstreams {
         }
         if upgrade {
             let responses = connected.link.responses.clone();
-            let answer = upgraded(connected, request, origin).await;
+            let answer = Box::pin(upgraded(connected, request, origin)).await;
             tell(&responses);
             return answer;
         }

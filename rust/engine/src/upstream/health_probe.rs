@@ -72,9 +72,7 @@ async fn keep_probing(
 
 async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<StatusCode, String> {
     let mut headers = HeaderMap::new();
-    let authority =
-        HeaderValue::from_str(origin.authority.as_str()).map_err(|error| error.to_string())?;
-    forward::address(&mut headers, origin, &authority);
+    forward::address(&mut headers, origin, &origin.authority);
     headers.insert(
         header::USER_AGENT,
         HeaderValue::from_static("edgerouter-health"),

@@ -149,10 +149,10 @@ impl Answering {
         }
     }
 
-    fn take_passed(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {
+    fn take_passed(&mut self, buf: &mut ReadBufCursor<'_>) {
         let waiting = self.passed.get(self.taken..).unwrap_or_default();
         if waiting.is_empty() {
-            return false;
+            return;
         }
         let now = waiting
             .get(..waiting.len().min(buf.remaining()))
@@ -163,13 +163,26 @@ impl Answering {
             self.passed = Vec::new();
             self.taken = 0;
         }
-        true
+    }
+
+    /// Gives hyper bytes, and keeps what it has no space for.
+    fn pass(&mut self, bytes: &[u8], buf: &mut ReadBufCursor<'_>) {
+        let room = if self.passed.is_empty() {
+            bytes.len().min(buf.remaining())
+        } else {
+            0
+        };
+        let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+        buf.put_slice(now);
+        if !later.is_empty() {
+            self.passed.extend_from_slice(later);
+        }
     }
 
     /// Takes in what has come. Afterwards hyper may have something to read.
-    fn judge(&mut self, fresh: &[u8]) -> Result<(), BadResponse> {
+    fn judge(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> Result<(), BadResponse> {
         if self.arrival.expected() != Expected::Head {
-            return self.content(fresh);
+            return self.content(fresh, buf);
         }
         let mut held = std::mem::take(&mut self.held);
         let mut all = if held.is_empty() {
@@ -196,8 +209,8 @@ impl Answering {
                             }
                         }
                         Head::Final(head) => {
-                            self.announce(head);
-                            return self.content(all);
+                            self.announce(head, buf);
+                            return self.content(all, buf);
                         }
                     }
                     if all.is_empty() {
@@ -208,39 +221,42 @@ impl Answering {
         }
     }
 
-    fn content(&mut self, bytes: &[u8]) -> Result<(), BadResponse> {
+    fn content(&mut self, bytes: &[u8], buf: &mut ReadBufCursor<'_>) -> Result<(), BadResponse> {
         let count = self.arrival.content(bytes)?;
-        self.passed
-            .extend_from_slice(bytes.get(..count).unwrap_or_default());
+        self.pass(bytes.get(..count).unwrap_or_default(), buf);
         // Another response than the one that was asked for, or content where none may be: hyper reads what came before,
         // and the connection is not used again (RFC 9112 §9.3, §6.3).
         self.broken |= count < bytes.len();
         Ok(())
     }
 
-    /// Writes hyper a head with nothing in it but what frames the content.
-    fn announce(&mut self, head: ResponseHead) {
-        let line = format!("HTTP/1.1 {} \r\n", head.status.as_str());
-        self.passed.extend_from_slice(line.as_bytes());
+    /// Gives hyper a head with nothing in it but what frames the content.
+    fn announce(&mut self, head: ResponseHead, buf: &mut ReadBufCursor<'_>) {
+        self.pass(b"HTTP/1.1 ", buf);
+        self.pass(head.status.as_str().as_bytes(), buf);
+        self.pass(b" \r\n", buf);
         match head.framing.content {
             Content::Length(length) => {
-                let line = format!("content-length: {length}\r\n");
-                self.passed.extend_from_slice(line.as_bytes());
+                self.pass(b"content-length: ", buf);
+                self.pass(itoa::Buffer::new().format(length).as_bytes(), buf);
+                self.pass(b"\r\n", buf);
             }
-            Content::Chunked => self
-                .passed
-                .extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Content::Chunked => self.pass(b"transfer-encoding: chunked\r\n", buf),
             Content::None | Content::UntilClose | Content::Tunnel => {}
         }
         if !head.framing.reusable && head.framing.content != Content::Tunnel {
-            self.passed.extend_from_slice(b"connection: close\r\n");
+            self.pass(b"connection: close\r\n", buf);
         }
-        self.passed.extend_from_slice(b"\r\n");
+        self.pass(b"\r\n", buf);
         self.responses.0.lock().head = Some(head);
     }
 
     /// Reads into space of our own and judges it. `Ok(false)`: the origin has closed.
-    fn poll_judged(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    fn poll_judged(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBufCursor<'_>,
+    ) -> Poll<io::Result<bool>> {
         SPACE.with_borrow_mut(|space| {
             let mut read = ReadBuf::new(space);
             ready!(Pin::new(&mut self.stream.inner_mut().stream).poll_read(cx, &mut read))?;
@@ -250,7 +266,7 @@ impl Answering {
             }
             let judged = match self.arrival.expected() {
                 Expected::Nothing => Err(BadResponse::Surplus),
-                _ => self.judge(fresh),
+                _ => self.judge(fresh, buf),
             };
             Poll::Ready(match judged {
                 Ok(()) => Ok(true),
@@ -274,15 +290,13 @@ impl Read for Answering {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        loop {
-            if this.take_passed(&mut buf) {
-                return Poll::Ready(Ok(()));
-            }
+        let room = buf.remaining();
+        this.take_passed(&mut buf);
+        while buf.remaining() == room && this.passed.is_empty() {
             if this.broken {
                 let surplus = io::Error::new(io::ErrorKind::InvalidData, BadResponse::Surplus);
                 return Poll::Ready(Err(surplus));
             }
-            let room = buf.remaining();
             match this.arrival.expected() {
                 // Nothing but content can come into this space: it needs no looking at.
                 Expected::Plain(left) if left >= room as u64 && room > 0 => {
@@ -292,12 +306,13 @@ impl Read for Answering {
                     return polled;
                 }
                 _ => {
-                    if !ready!(this.poll_judged(cx))? {
+                    if !ready!(this.poll_judged(cx, &mut buf))? {
                         return Poll::Ready(Ok(()));
                     }
                 }
             }
         }
+        Poll::Ready(Ok(()))
     }
 }
 

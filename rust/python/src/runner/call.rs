@@ -106,7 +106,8 @@ impl Job {
         let result = views
             .context(py, callable, self.phase, self.deadline)
             .and_then(|context| {
-                let scope = scope::of(&context)?;
+                let scope = scope::copy(py)?;
+                let _named = scope::name(&context);
                 seat.enter(self.deadline);
                 let result = views.call_in(&scope, callable, &context);
                 seat.leave(py);
@@ -297,9 +298,12 @@ impl Views {
             if self.response.as_ref().is_some_and(|seen| response.is(seen)) {
                 return self.go_on();
             }
-            return response
-                .get()
-                .copy()
+            let parts = if is_only_one(result) {
+                response.get().take()
+            } else {
+                response.get().copy()
+            };
+            return parts
                 .map(answer)
                 .ok_or_else(|| "the response of another request".to_owned());
         }
@@ -335,6 +339,12 @@ impl Views {
         };
         Ok(answer(Parts::made(StatusCode::OK, body, Some(kind))))
     }
+}
+
+/// Whether nobody else has the object, so that it can be had whole. (The count is deprecated for what others do with it.)
+#[expect(deprecated)]
+fn is_only_one(result: &Bound<'_, PyAny>) -> bool {
+    result.get_refcnt() == 1
 }
 
 /// Whether the conditions of a request can be answered by a 304 (RFC 9110 §13.1.2, §13.1.3).

@@ -74,7 +74,8 @@ fn attached(
     let seat = Seat::here(py, shared, true, None)?;
     let views = Views::new(py, invocation)?;
     let context = views.context(py, callable, phase, deadline)?;
-    let scope = scope::of(&context)?;
+    let scope = scope::copy(py)?;
+    let _named = scope::name(&context);
     seat.enter(deadline.min(Instant::now() + MOST));
     let mut result = views.call_in(&scope, callable, &context);
     if callable.is_async

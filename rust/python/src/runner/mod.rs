@@ -35,12 +35,14 @@ pub(crate) use background::wait_until;
 use call::{Job, Work};
 use pool::{Kind, PATIENCE};
 pub(crate) use queue::{Runner, Shared};
+pub(crate) use scope::enter;
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Runner>()?;
     module.add_class::<lane::Lane>()?;
     module.add_class::<background::BackgroundCall>()?;
-    module.add_class::<seat::Interrupt>()
+    module.add_class::<seat::Interrupt>()?;
+    module.add_function(wrap_pyfunction!(scope::current_call, module)?)
 }
 
 /// The Python half of the runner.

@@ -1,9 +1,12 @@
-//! The context (`contextvars`) of a call: a copy for each, in which a variable names the call.
+//! The context (`contextvars`) of a call, a copy for each, and how what is logged is known to be the call's.
 //!
-//! A value that one call sets is not seen by the next on its thread. Tasks and threads that a call starts inherit the
-//! variable, as `asyncio.create_task` and `asyncio.to_thread` copy the context: what they log is known to be the call's.
+//! A value that one call sets is not seen by the next on its thread. A sync callable has its thread to itself, so the thread
+//! knows the call. Tasks share theirs: a variable of their context names it. What a task starts inherits the variable, as
+//! `asyncio.create_task` and `asyncio.to_thread` copy the context; so does what `wait_until` goes on with.
 
-use pyo3::{intern, prelude::*, sync::PyOnceLock};
+use std::cell::RefCell;
+
+use pyo3::{prelude::*, sync::PyOnceLock};
 
 use crate::context::CallContext;
 
@@ -26,12 +29,28 @@ pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     COPY.import(py, "contextvars", "copy_context")?.call0()
 }
 
-/// A copy of this thread's context for one call.
-pub(crate) fn of<'py>(call: &Bound<'py, CallContext>) -> PyResult<Bound<'py, PyAny>> {
-    let py = call.py();
-    let scope = copy(py)?;
-    scope.call_method1(intern!(py, "run"), (setter(py)?, call))?;
-    Ok(scope)
+thread_local! {
+    static CALL: RefCell<Option<Py<CallContext>>> = const { RefCell::new(None) };
+}
+
+/// While it lives, this thread runs for a call.
+pub(crate) struct Named(());
+
+pub(crate) fn name(call: &Bound<'_, CallContext>) -> Named {
+    CALL.set(Some(call.clone().unbind()));
+    Named(())
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        drop(CALL.take());
+    }
+}
+
+/// The call that a sync callable on this thread runs for.
+#[pyfunction]
+pub(crate) fn current_call(py: Python<'_>) -> Option<Py<CallContext>> {
+    CALL.with_borrow(|call| call.as_ref().map(|call| call.clone_ref(py)))
 }
 
 /// Names the call in the context that this thread is in: a task has a copy of its own.

@@ -1,11 +1,10 @@
 //! A response's head from its bytes (RFC 9112 §4, §5), read as a proxy has to: white space before a colon is removed,
 //! folded lines are unfolded, and one length stands for all.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use memchr::memchr;
+use smallvec::SmallVec;
 
 use super::{BadFraming, Framing, FramingFields, Question, response, trimmed};
 
@@ -71,7 +70,9 @@ pub fn read(
         .take_while(|byte| matches!(byte, b'\r' | b'\n'))
         .count();
     let text = bytes.get(empty..).unwrap_or_default();
-    let Some(length) = end(text, searched.saturating_sub(empty + 3)) else {
+    let mut ends = Ends::new();
+    let from = searched.saturating_sub(empty + 3);
+    let Some(length) = end(text, from, &mut ends) else {
         if text.len() > limits.bytes {
             return Err(BadResponse::TooLarge(limits.bytes));
         }
@@ -81,14 +82,28 @@ pub fn read(
     if length > limits.bytes {
         return Err(BadResponse::TooLarge(limits.bytes));
     }
+    if from > 0 {
+        ends.clear();
+        end(text, 0, &mut ends);
+    }
     let head = Bytes::copy_from_slice(text.get(..length).unwrap_or_default());
-    Ok(Some((empty + length, parse(&head, question, limits)?)))
+    let lines = Lines {
+        head: &head,
+        at: 0,
+        ends: ends.iter(),
+    };
+    let head = parse(&head, lines, question, limits)?;
+    Ok(Some((empty + length, head)))
 }
 
+/// Where the lines of a head end.
+type Ends = SmallVec<[usize; 24]>;
+
 /// The length of the head: up to the first empty line. A bare LF ends a line as well (RFC 9112 §2.2).
-fn end(text: &[u8], mut from: usize) -> Option<usize> {
+fn end(text: &[u8], mut from: usize, ends: &mut Ends) -> Option<usize> {
     loop {
         let at = from + memchr(b'\n', text.get(from..)?)?;
+        ends.push(at);
         match text.get(at + 1..) {
             Some([b'\n', ..]) => return Some(at + 2),
             Some([b'\r', b'\n', ..]) => return Some(at + 3),
@@ -108,26 +123,28 @@ fn early(text: &[u8]) -> Result<(), BadResponse> {
 
 fn parse(
     head: &Bytes,
+    mut lines: Lines<'_>,
     question: Question,
     limits: HeadLimits,
 ) -> Result<ResponseHead, BadResponse> {
-    let mut lines = Lines(head);
     let (version, status) = status_line(lines.next().unwrap_or_default())?;
     let mut fields = Fields {
         head,
         limits,
         headers: HeaderMap::with_capacity(24),
         count: 0,
-        open: None,
     };
     // Lines of the head are counted from 1, the status line included.
-    for (line, number) in lines.zip(2..) {
-        if line.is_empty() {
-            break;
-        }
-        fields.line(line, BadResponse::Field(number))?;
+    let mut number = 1;
+    while let Some(line) = lines.next() {
+        number += 1;
+        let bad = BadResponse::Field(number);
+        let (name, value) = split(line).ok_or(bad)?;
+        let folded = unfold(value, &mut lines);
+        number += folded.as_ref().map_or(0, |folded| folded.lines);
+        fields.add(name, value, folded, bad)?;
     }
-    let mut headers = fields.done()?;
+    let mut headers = fields.headers;
     let framing = framed(question, version, status, &mut headers)?;
     Ok(ResponseHead {
         version,
@@ -137,16 +154,27 @@ fn parse(
     })
 }
 
-/// The lines of a head without what ends them.
-struct Lines<'a>(&'a [u8]);
+/// The lines of a head without what ends them, up to the empty one.
+struct Lines<'a> {
+    head: &'a [u8],
+    at: usize,
+    ends: std::slice::Iter<'a, usize>,
+}
+
+impl Lines<'_> {
+    /// The next line belongs to the one before.
+    fn is_folded(&self) -> bool {
+        matches!(self.head.get(self.at), Some(b' ' | b'\t'))
+    }
+}
 
 impl<'a> Iterator for Lines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let end = memchr(b'\n', self.0)?;
-        let line = self.0.get(..end)?;
-        self.0 = self.0.get(end + 1..).unwrap_or_default();
+        let end = *self.ends.next()?;
+        let line = self.head.get(self.at..end)?;
+        self.at = end + 1;
         Some(line.strip_suffix(b"\r").unwrap_or(line))
     }
 }
@@ -189,64 +217,72 @@ fn is_value_byte(byte: u8) -> bool {
     byte >= 0x20 && byte != 0x7f || byte == b'\t'
 }
 
+/// Name and value of a field line. White space before the colon is removed from a response (RFC 9112 §5.1); what begins with
+/// it is no field where none can be folded (§2.2).
+fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    // Names are short: what is made for long searches would cost more.
+    let colon = line.iter().position(|&byte| byte == b':')?;
+    let (name, value) = line.split_at_checked(colon)?;
+    if matches!(name.first(), Some(b' ' | b'\t')) {
+        return None;
+    }
+    Some((trimmed(name), trimmed(value.get(1..)?)))
+}
+
+/// A value with the folded lines that follow it: a proxy refuses them or puts a space in the place of each fold (RFC 9112
+/// §5.2).
+struct Folded {
+    value: Vec<u8>,
+    lines: usize,
+}
+
+fn unfold(first: &[u8], rest: &mut Lines<'_>) -> Option<Folded> {
+    let mut folded: Option<Folded> = None;
+    while rest.is_folded() {
+        let more = trimmed(rest.next()?);
+        let Folded { value, lines } = folded.get_or_insert_with(|| Folded {
+            value: first.to_vec(),
+            lines: 0,
+        });
+        *lines += 1;
+        if !value.is_empty() && !more.is_empty() {
+            value.push(b' ');
+        }
+        value.extend_from_slice(more);
+    }
+    folded
+}
+
 /// A header section that is being read.
 struct Fields<'a> {
     head: &'a Bytes,
     limits: HeadLimits,
     headers: HeaderMap,
     count: usize,
-    /// The last field, to which a folded line may still belong.
-    open: Option<(HeaderName, Cow<'a, [u8]>, BadResponse)>,
 }
 
-impl<'a> Fields<'a> {
-    fn line(&mut self, line: &'a [u8], bad: BadResponse) -> Result<(), BadResponse> {
-        if matches!(line.first(), Some(b' ' | b'\t')) {
-            // obs-fold: a proxy refuses it or puts a space in its place (RFC 9112 §5.2). Before the first field there is
-            // nothing to fold (§2.2).
-            let (_, value, _) = self.open.as_mut().ok_or(bad)?;
-            let more = trimmed(line);
-            if !more.is_empty() {
-                let value = value.to_mut();
-                if !value.is_empty() {
-                    value.push(b' ');
-                }
-                value.extend_from_slice(more);
-            }
-            return Ok(());
-        }
-        self.close()?;
+impl Fields<'_> {
+    /// `value` is a part of the head.
+    fn add(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        folded: Option<Folded>,
+        bad: BadResponse,
+    ) -> Result<(), BadResponse> {
         self.count += 1;
         if self.count > self.limits.fields {
             return Err(BadResponse::TooManyFields(self.limits.fields));
         }
-        let colon = memchr(b':', line).ok_or(bad)?;
-        // White space before the colon is removed from a response (RFC 9112 §5.1).
-        let name = trimmed(line.get(..colon).unwrap_or_default());
         let name = HeaderName::from_bytes(name).map_err(|_| bad)?;
-        let value = trimmed(line.get(colon + 1..).unwrap_or_default());
-        self.open = Some((name, Cow::Borrowed(value), bad));
-        Ok(())
-    }
-
-    fn close(&mut self) -> Result<(), BadResponse> {
-        let Some((name, value, bad)) = self.open.take() else {
-            return Ok(());
+        let value = match folded {
+            None => HeaderValue::from_maybe_shared(self.head.slice_ref(value)),
+            Some(folded) => HeaderValue::from_bytes(&folded.value),
         };
-        let value = match value {
-            Cow::Borrowed(value) => HeaderValue::from_maybe_shared(self.head.slice_ref(value)),
-            Cow::Owned(value) => HeaderValue::from_bytes(&value),
-        };
-        let value = value.map_err(|_| bad)?;
         self.headers
-            .try_append(name, value)
+            .try_append(name, value.map_err(|_| bad)?)
             .map_err(|_| BadResponse::TooManyFields(self.limits.fields))?;
         Ok(())
-    }
-
-    fn done(mut self) -> Result<HeaderMap, BadResponse> {
-        self.close()?;
-        Ok(self.headers)
     }
 }
 
@@ -266,13 +302,22 @@ fn framed(
     let http_11 = version == Version::HTTP_11;
     let framing = response(question, http_11, status.as_u16(), &fields)?;
     let coded = !fields.codings.is_empty();
+    let canonical = match (fields.lengths.as_slice(), framing.length) {
+        ([], None) => true,
+        ([line], Some(_)) => {
+            line.iter().all(u8::is_ascii_digit) && (line.len() == 1 || line.first() != Some(&b'0'))
+        }
+        _ => false,
+    };
     drop(fields);
     if coded {
         headers.remove(header::TRANSFER_ENCODING);
     }
-    match framing.length {
-        Some(length) => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
-        None => drop(headers.remove(header::CONTENT_LENGTH)),
+    if !canonical {
+        match framing.length {
+            Some(length) => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+            None => drop(headers.remove(header::CONTENT_LENGTH)),
+        }
     }
     Ok(framing)
 }
@@ -345,6 +390,8 @@ mod tests {
                 Some(vec!["a=1 2 3", "b=4"]),
             ), // §5.2
             ("A:\r\n 1\r\n", Some(vec!["a=1"])),
+            ("A: 1\r\n \r\n\t2\r\n \r\n", Some(vec!["a=1 2"])),
+            ("A\r\n : 1\r\n", None),
             ("A: 1\nB: 2\n", Some(vec!["a=1", "b=2"])), // §2.2
             ("A: 1\r\nA: 2\r\n", Some(vec!["a=1", "a=2"])),
             (" A: 1\r\n", None), // §2.2

@@ -205,7 +205,7 @@ struct Address {
     scheme: Scheme,
     host: Arc<str>,
     port: u16,
-    authority: Authority,
+    authority: HeaderValue,
     path_prefix: Arc<str>,
     socket: Option<Arc<Path>>,
 }
@@ -252,7 +252,7 @@ fn socket(url: &str) -> Option<Result<Address, &'static str>> {
         host: format!("unix:{path}").into(),
         port: 0,
         // A socket has no name of its own: servers behind expect this one.
-        authority: Authority::from_static("localhost"),
+        authority: HeaderValue::from_static("localhost"),
         path_prefix: prefix.into(),
         socket: Some(Path::new(path).into()),
     }))
@@ -378,8 +378,9 @@ fn address(url: &str, path: &str, problems: &mut Problems) -> Option<Address> {
     } else {
         format!("{bracketed}:{port}")
     };
-    match authority.parse() {
-        Ok(authority) => Some(Address {
+    let valid = authority.parse::<Authority>().ok();
+    match valid.and_then(|valid| HeaderValue::from_str(valid.as_str()).ok()) {
+        Some(authority) => Some(Address {
             scheme,
             host: host.into(),
             port,
@@ -387,6 +388,6 @@ fn address(url: &str, path: &str, problems: &mut Problems) -> Option<Address> {
             path_prefix: prefix.into(),
             socket: None,
         }),
-        Err(_) => wrong(shown, "has no valid host"),
+        None => wrong(shown, "has no valid host"),
     }
 }

@@ -72,7 +72,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (Scheme::Https, "primary.example.com", 443)
     );
     assert_eq!(
-        (primary.authority.as_str(), &*primary.path_prefix),
+        (primary.authority.to_str().unwrap(), &*primary.path_prefix),
         ("primary.example.com", "/base")
     );
     assert_eq!(primary.upstream_host, UpstreamHost::Viewer);
@@ -80,7 +80,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (
             &*backup.host,
             backup.port,
-            backup.authority.as_str(),
+            backup.authority.to_str().unwrap(),
             &*backup.path_prefix
         ),
         ("::1", 9001, "[::1]:9001", "")

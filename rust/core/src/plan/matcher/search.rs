@@ -84,8 +84,37 @@ pub(super) fn segments(tokens: &[Token], text: &[u8]) -> bool {
     }
 }
 
+/// `spans` where a single token has no length of its own: it takes what the others leave.
+fn around_one(tokens: &[Token], text: &[u8]) -> Option<Vec<Range<usize>>> {
+    let length = |token: &Token| match token {
+        Token::Literal(literal) => literal.len(),
+        Token::One => 1,
+        Token::Any(_) | Token::Segment(_) => 0,
+    };
+    let left = text.len().checked_sub(tokens.iter().map(length).sum())?;
+    let mut spans = Vec::with_capacity(tokens.len());
+    let mut at = 0;
+    for token in tokens {
+        let rest = text.get(at..)?;
+        let end = at
+            + match token {
+                Token::Any(_) => left,
+                Token::Segment(_) if left > 0 && !rest.get(..left)?.contains(&b'/') => left,
+                Token::Segment(_) => return None,
+                fixed_token => fixed(fixed_token, rest)?,
+            };
+        spans.push(at..end);
+        at = end;
+    }
+    Some(spans)
+}
+
 /// Which part of the text each token takes; `None` when the text does not match.
 pub(super) fn spans(tokens: &[Token], text: &[u8]) -> Option<Vec<Range<usize>>> {
+    let is_wild = |token: &&Token| matches!(token, Token::Any(_) | Token::Segment(_));
+    if tokens.iter().filter(is_wild).count() == 1 {
+        return around_one(tokens, text);
+    }
     // feasible[t][p]: the tokens from t on match the text from p on.
     let mut feasible = vec![vec![false; text.len() + 1]; tokens.len() + 1];
     if let Some(end) = feasible.last_mut().and_then(|row| row.last_mut()) {

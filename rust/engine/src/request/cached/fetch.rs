@@ -612,9 +612,9 @@ async fn fetch_alone(
                 return Ok(stale);
             }
             Ok(if hooked {
-                as_asked(x, received)
+                as_asked(x, *received)
             } else {
-                straight(received)
+                straight(*received)
             })
         }
         Err(Unanswered::Early(early)) => Err(early),

@@ -324,7 +324,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
             return stands_in(entry, allowance, Failure::Error, Some(received.status));
         }
     }
-    judge(worker, route, question, received, started, birth)
+    judge(worker, route, question, *received, started, birth)
 }
 
 /// What of an answer that is no 304 can be stored, and how.
