@@ -5,6 +5,8 @@ whether one of them may be used; then the edge must use it, and otherwise it mus
 than the model allows, and none is fetched in vain. Lifetimes end in 5 and jumps are multiples of 10 seconds, so the
 seconds that the test itself takes decide nothing; where they might, the model takes either.
 
+The origin may be sick and answer so, or be gone, which are two things (RFC 5861 §4, RFC 9111 §4.2.4).
+
 Every dimension of a key is there, absent, empty and doubled: the origin answers each by itself, without ``Vary``.
 """
 
@@ -33,6 +35,9 @@ from edgerouter.testing import Running, running
 from ..origins import Origin, Reply, Seen
 
 SLACK = 3
+DAY = 86_400
+GONE = 0
+"""In the place of a status: the connection was closed without an answer."""
 
 RESPONSES = [
     "max-age=15",
@@ -173,11 +178,13 @@ def may_use(stored: Stored, asked: dict[str, int | None], age: float) -> bool:
     return fresh or (stale is not None and age - stored.lifetime <= stale)
 
 
-def may_stand_in(stored: Stored, asked: dict[str, int | None], age: float) -> bool:
-    """RFC 5861 §4, RFC 9111 §5.2.1.4."""
+def may_stand_in(stored: Stored, asked: dict[str, int | None], age: float, *, gone: bool = False) -> bool:
+    """RFC 5861 §4, RFC 9111 §5.2.1.4; of an origin that is gone and did not say for how long, RFC 9111 §4.2.4."""
     if "no-cache" in stored.says or "no-cache" in asked or stored.strict:
         return False
     window = max(stored.says.get("stale-if-error") or 0, asked.get("stale-if-error") or 0)
+    if gone and "stale-if-error" not in stored.says:
+        window = max(window, DAY)
     return age < stored.lifetime or (window > 0 and age - stored.lifetime <= window)
 
 
@@ -202,6 +209,7 @@ class Cache(RuleBasedStateMachine):
         self.resources = {path: Resource() for path in self.paths}
         self.kept: dict[tuple[str, str], list[Stored]] = defaultdict(list)
         self.sick = False
+        self.gone = False
         self.replies: list[int] = []
         self.shift = 0
         self.world.edge.set_clock(0)
@@ -211,7 +219,10 @@ class Cache(RuleBasedStateMachine):
     def now(self) -> float:
         return time.time() + self.shift
 
-    def answer(self, seen: Seen) -> Reply:
+    def answer(self, seen: Seen) -> Reply | None:
+        if self.gone:
+            self.replies.append(GONE)
+            return None
         resource, who, key = self.resources[seen.path], seen.get("x-who") or "", key_of(seen)
         fields = {"Date": formatdate(self.now(), usegmt=True), "Cache-Control": resource.control}
         if resource.varies:
@@ -249,7 +260,11 @@ class Cache(RuleBasedStateMachine):
     def health(self, sick: bool) -> None:
         self.sick = sick
 
-    @rule(seconds=st.sampled_from([10, 10, 20, 30, 50, 100]))
+    @rule(gone=st.booleans())
+    def disconnect(self, gone: bool) -> None:
+        self.gone = gone
+
+    @rule(seconds=st.sampled_from([10, 10, 20, 30, 50, 100, DAY]))
     def jump(self, seconds: int) -> None:
         self.shift += seconds
         self.world.edge.set_clock(self.shift)
@@ -258,7 +273,7 @@ class Cache(RuleBasedStateMachine):
     def post(self, at: int) -> None:
         path = self.paths[at]
         status = self.world.client.post(path).status_code
-        assert status == (500 if self.sick else 200)
+        assert status == (502 if self.gone else 500 if self.sick else 200)
         if status == 200:
             for (stored_at, _), kept in self.kept.items():
                 if stored_at == path:
@@ -295,6 +310,19 @@ class Cache(RuleBasedStateMachine):
             assert not all_say, ("fetched in vain", stored, control, age)
         if "only-if-cached" in asked:
             assert (response.status_code, replies) == (504, [])
+            return
+        if self.gone:
+            # A kept connection that ends without an answer is a reason to try once more.
+            assert replies in ([GONE], [GONE, GONE]), replies
+            stands = [
+                stored is not None and may_stand_in(stored, asked, age + slack, gone=True)
+                for slack in (-SLACK, 0, SLACK)
+            ]
+            if response.status_code == 502:
+                assert not all(stands), ("an error although a response is stored", stored, control, age)
+            else:
+                assert stored is not None and any(stands), (stored, control, age)
+                self.check(response, method, stored.body, stored.tag, headers)
             return
         assert len(replies) == 1, replies
         self.brought(place, who, asked, method, response, stored, replies[0], headers, age)
