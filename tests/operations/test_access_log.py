@@ -140,6 +140,20 @@ def test_standard_output_takes_lines_and_reload_shows_short_ones(app: Path, run:
     assert process.end() == 0
 
 
+def test_a_pipe_may_get_its_reader_later(app: Path, tmp_path: Path, run: Run) -> None:
+    pipe = tmp_path / "access.pipe"
+    os.mkfifo(pipe)
+    process, url = start(run, app, "--access-log", str(pipe))
+    assert httpx.get(f"{url}/before").text == "hello"
+    with pipe.open() as reader:
+        assert '"GET /before HTTP/1.1" 200' in reader.readline()
+    process.process.send_signal(signal.SIGUSR1)
+    assert httpx.get(f"{url}/after").text == "hello"
+    with pipe.open() as reader:
+        assert '"GET /after HTTP/1.1" 200' in reader.readline()
+    assert process.end() == 0
+
+
 def test_a_file_that_cannot_be_opened_is_told_at_the_start(app: Path, tmp_path: Path, run: Run) -> None:
     process = run("run", str(app), "--listen", "127.0.0.1:0", "--access-log", str(tmp_path / "no" / "such.log"))
     assert process.process.wait(20) == 1

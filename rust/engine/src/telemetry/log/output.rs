@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Write},
+    os::unix::fs::FileTypeExt as _,
     path::PathBuf,
     sync::{
         Arc,
@@ -64,7 +65,11 @@ impl Sink {
 }
 
 fn open(path: &std::path::Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    // To open a pipe for writing only would wait for its reader (fifo(7)), at the start for ever.
+    let pipe = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    options.read(pipe).open(path)
 }
 
 /// The queue of one log. Clones are hands on the same one.
