@@ -29,13 +29,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from edgerouter import CachePolicy, Edge, Experiment, Jwt
+from edgerouter import CachePolicy, Edge, Experiment, Health, Jwt
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen
 
 SLACK = 3
 DAY = 86_400
+PATIENCE = 1_000
+"""More failures of an origin than come in a minute here."""
 GONE = 0
 """In the place of a status: the connection was closed without an answer."""
 
@@ -196,6 +198,8 @@ class World:
     edge: Running
     client: httpx.Client
     dimensions: list[tuple[Lines, str]]
+    #: Nothing is ever found unhealthy, so that the edge asks an origin that is gone anew each time.
+    patient: bool
     names: Iterator[int] = field(default_factory=count)
 
 
@@ -262,7 +266,7 @@ class Cache(RuleBasedStateMachine):
 
     @rule(gone=st.booleans())
     def disconnect(self, gone: bool) -> None:
-        self.gone = gone
+        self.gone = gone and self.world.patient
 
     @rule(seconds=st.sampled_from([10, 10, 20, 30, 50, 100, DAY]))
     def jump(self, seconds: int) -> None:
@@ -422,24 +426,30 @@ BUCKETED = Experiment("e", variants={"a": 1, "b": 0}, by="header:X-Id", cookie="
 
 
 @contextmanager
-def world(dimensions: list[tuple[Lines, str]], route: dict[str, Any]) -> Iterator[World]:
+def world(dimensions: list[tuple[Lines, str]], route: dict[str, Any], patient: bool) -> Iterator[World]:
     origin = Origin("first")
     edge = Edge("test")
-    edge.route("/*", to=edge.origin("first", origin.url), **route)
+    health = Health("/well", unhealthy_after=PATIENCE) if patient else None
+    edge.route("/*", to=edge.origin("first", origin.url, health=health), **route)
     with running(edge) as served, httpx.Client(base_url=served.url, timeout=20) as client:
-        yield World(origin, served, client, dimensions)
+        yield World(origin, served, client, dimensions, patient)
     origin.kill()
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "route"),
-    [(ABSENT, {"cache": CachePolicy()}), (DIMENSIONS, KEYED), (BY_ID, {**KEYED, "experiment": BUCKETED})],
-    ids=["the URL alone", "each dimension", "each dimension of an experiment"],
+    ("dimensions", "route", "patient"),
+    [
+        (ABSENT, {"cache": CachePolicy()}, True),
+        (ABSENT, {"cache": CachePolicy()}, False),
+        (DIMENSIONS, KEYED, True),
+        (BY_ID, {**KEYED, "experiment": BUCKETED}, True),
+    ],
+    ids=["the URL alone", "an origin found sick", "each dimension", "each dimension of an experiment"],
 )
 def test_no_response_is_older_or_other_than_the_rfc_allows(
-    dimensions: list[tuple[Lines, str]], route: dict[str, Any]
+    dimensions: list[tuple[Lines, str]], route: dict[str, Any], patient: bool
 ) -> None:
-    with world(dimensions, route) as shared:
+    with world(dimensions, route, patient) as shared:
         machine = type("Machine", (Cache,), {"world": shared})
         profile = settings(max_examples=30, stateful_step_count=40, deadline=None)
         run_state_machine_as_test(machine, settings=profile)
