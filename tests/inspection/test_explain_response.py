@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgerouter import CachePolicy, Edge, Jwt
+from edgerouter import CachePolicy, Edge, ErrorPage, Jwt
 
 from ..identity.test_tokens import SECRET, bearer, token
 
@@ -151,3 +151,11 @@ def test_it_says_that_a_preflight_goes_through() -> None:
     assert told(200, headers=asks, method="OPTIONS", auth=auth)["identify"][0] == "401"
     found = told(200, headers=asks, method="OPTIONS", auth=auth, preflight="origin")["identify"]
     assert found[0] == "nobody" and "preflight" in found[1]
+
+
+def test_the_page_for_a_status_is_told() -> None:
+    pages = {404: "/404.html", 502: ErrorPage(body="Back soon.")}
+    assert told(404, DATE, errors=pages)["error page"] == ("/404.html", "the route's errors, 404")
+    assert told(404, DATE, errors=pages, method="POST")["error page"][0] == "none"
+    assert told(502, DATE, errors=pages, method="POST")["error page"][0] == "the edge's own, of 10 bytes"
+    assert "error page" not in told(200, DATE, errors=pages)

@@ -11,7 +11,7 @@ mod visitor;
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use http::{HeaderMap, Method, header, uri::PathAndQuery};
+use http::{HeaderMap, Method, StatusCode, header, uri::PathAndQuery};
 use serde::Serialize;
 
 pub use self::stored::ExplainResponse;
@@ -27,7 +27,7 @@ use crate::{
     },
     identity::{client_address::Client, jwt::Claims},
     plan::{
-        Hook, Plan, Route, RouteId, Scheme, Target,
+        ErrorPage, Hook, Plan, Route, RouteId, Scheme, Target,
         matcher::{Probe, Verdict},
         table,
     },
@@ -223,6 +223,9 @@ fn walk(plan: &Plan, request: &ExplainRequest, now: u64, steps: &mut Steps) -> O
                 }
                 _ => store(route, claims.is_some(), stores, steps),
             }
+            if let Some(given) = &request.response {
+                error_page(route, &asked, given.status, steps);
+            }
         }
         Target::Function(call) => steps.add(
             "function",
@@ -400,6 +403,27 @@ fn https(route: &Route, asked: &Asked, steps: &mut Steps) -> Option<()> {
                 format!("viewer policy {policy}, and the request came over http"),
             )
         }
+    }
+}
+
+/// The page that would stand in for an answer of that status.
+fn error_page(route: &Route, asked: &Asked, status: StatusCode, steps: &mut Steps) {
+    let Some((_, page)) = route.errors.iter().find(|(of, _)| *of == status) else {
+        return;
+    };
+    let reason = format!("the route's errors, {}", status.as_u16());
+    match page {
+        ErrorPage::Path(path) if !matches!(asked.method, Method::GET | Method::HEAD) => steps.add(
+            "error page",
+            "none",
+            format!("{reason}: {path} is for GET and HEAD"),
+        ),
+        ErrorPage::Path(path) => steps.add("error page", path.to_string(), reason),
+        ErrorPage::Fixed(held) => steps.add(
+            "error page",
+            format!("the edge's own, of {} bytes", held.body.len()),
+            reason,
+        ),
     }
 }
 
