@@ -7,7 +7,7 @@ JWT_SECRET    the HS256 secret of the ``/jwt/`` route
 import os
 import time
 
-from edgerouter import Edge, Experiment, Jwt, Response, cache, env
+from edgerouter import Context, Edge, Experiment, Jwt, Request, Response, cache, env
 
 edge = Edge("bench")
 origin = edge.origin("origin", f"http://127.0.0.1:{os.environ.get('BENCH_ORIGIN', '9000')}")
@@ -23,19 +23,19 @@ edge.route(
 
 
 @edge.function("/fn/{name}")
-def queued(request, ctx):
+def queued(request: Request, ctx: Context) -> Response:
     """JSON from the path and one header, on Python's own thread: the default."""
     return Response.json({"hello": request.params["name"], "agent": request.headers.get("user-agent")})
 
 
 @edge.function("/fn-inline/{name}", inline=True)
-def inline(request, ctx):
+def inline(request: Request, ctx: Context) -> Response:
     """The same on the worker itself: for functions that promise never to wait."""
     return Response.json({"hello": request.params["name"], "agent": request.headers.get("user-agent")})
 
 
 @edge.function("/spin")
-def spin(request, ctx):
+def spin(request: Request, ctx: Context) -> Response:
     """Holds the interpreter for two seconds: cached hits must not notice (P6)."""
     until = time.monotonic() + 2
     while time.monotonic() < until:

@@ -44,9 +44,17 @@ class Child:
     """A server program on one core. ``with Child(...) as child`` stops it, whatever happens."""
 
     def __init__(
-        self, name: str, command: Sequence[str], core: int, log: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        core: int,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        output: int | None = None,
     ) -> None:
+        """``output``: a descriptor that standard output and error go to instead of ``log``."""
         self.name = name
+        self.output = output
         self.command = pinned(core, command)
         self.log = log
         self.port = 0
@@ -58,7 +66,7 @@ class Child:
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if self.output is None else self.output,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
                 start_new_session=True,

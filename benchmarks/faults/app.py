@@ -1,0 +1,40 @@
+"""The edge under faults: default configuration but for a small cache, and what a fault needs.
+
+FAULTS_ORIGIN        URL of the origin
+FAULTS_CONNECTIONS   ``max_connections`` of the origin; the default where it is not set
+FAULTS_PROBE         seconds between two probes of the origin; it is not probed where it is not set
+FAULTS_DRAIN         ``drain_timeout``
+FAULTS_FUNCTIONS     a function that prints, for ``/loud/*``; no Python runs where it is not set
+"""
+
+import os
+import sys
+
+from edgerouter import Context, Edge, Health, Limits, Request, Response, cache
+
+edge = Edge(
+    "faults",
+    limits=Limits(memory_cache_bytes="16MiB", drain_timeout=float(os.environ.get("FAULTS_DRAIN", "30"))),
+)
+url = os.environ["FAULTS_ORIGIN"]
+probe = float(os.environ.get("FAULTS_PROBE", "0"))
+origin = edge.origin(
+    "origin",
+    url,
+    max_connections=int(os.environ.get("FAULTS_CONNECTIONS", "256")),
+    health=Health("/healthz", interval=probe, timeout=probe, unhealthy_after=2) if probe else None,
+)
+edge.route("/pass/*", to=origin, cache=cache.DISABLED)
+edge.route("/fail/*", to=edge.origin("failing", url, retries=0), cache=cache.DISABLED)
+
+if os.environ.get("FAULTS_FUNCTIONS"):
+
+    @edge.function("/loud/{lines}")
+    def loud(request: Request, ctx: Context) -> Response:
+        """Prints so many lines to standard error."""
+        for number in range(int(request.params["lines"])):
+            print("a line of a function that has much to say:", number, "x" * 80, file=sys.stderr)
+        return Response("said")
+
+
+edge.route("/*", to=origin)
