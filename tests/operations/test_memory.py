@@ -127,6 +127,28 @@ def test_400_clients_that_do_not_read_take_little_more_than_the_account(
     assert process.end() == 0
 
 
+def test_large_objects_that_many_download_at_once_come_whole_however_little_memory_there_is(
+    origin: Origin, serve: Serve
+) -> None:
+    """There is no memory to put slices of all of them together: they are passed on, and not stored."""
+    size = 3_000_000
+    origin.default = Reply(200, {"cache-control": "max-age=600", "etag": '"1"'}, b"x" * size)
+    edge = Edge("test", limits=Limits(request_memory_bytes=16 << 20))
+    edge.route("/*", to=edge.origin("o", origin.url))
+    served = serve(edge)
+
+    def download(number: int) -> int:
+        return len(httpx.get(f"{served.url}/{number}", timeout=60).content)
+
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(download, range(40))) == [size] * 40
+    # One at a time is stored.
+    assert download(100) == size
+    again = httpx.get(f"{served.url}/100", timeout=60)
+    assert (len(again.content), again.headers["cache-status"].split(";")[1].strip()) == (size, "hit")
+    assert origin.count("/100") == 1
+
+
 @pytest.mark.usefixtures("many_descriptors")
 def test_a_connection_that_is_idle_after_a_request_takes_less_than_8_kib(
     origin: Origin, started: Callable[..., tuple[Process, str, str]]

@@ -31,7 +31,7 @@ const PAUSE: u64 = 50;
 const FEW: usize = 128;
 /// The part of the account that what is evicted and still read may take before those who read it have to go.
 const PINNED: u64 = 8;
-/// Holders that wait for memory look again at least this often: a victim's patience is over without an event.
+/// After waiting for so long, and again each time, a holder has another one cut.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// Somebody who lets go of memory when told to.
@@ -398,11 +398,18 @@ impl Hold {
         self.account.state.lock().take(self.id, bytes);
     }
 
-    /// As `draw`, ready when there is room.
-    pub fn poll_draw(&self, bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
-        if self.draw(bytes).is_ok() {
-            return Poll::Ready(());
+    /// As `draw`, without anybody giving way.
+    pub fn draw_free(&self, bytes: u64) -> Result<(), Spent> {
+        let mut state = self.account.state.lock();
+        if state.budget.room(&state.used, self.kind) < bytes {
+            return Err(Spent);
         }
+        state.take(self.id, bytes);
+        Ok(())
+    }
+
+    /// As `draw_free`, ready when there is room.
+    fn poll_draw(&self, bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.account.state.lock();
         if state.budget.room(&state.used, self.kind) >= bytes {
             state.take(self.id, bytes);
@@ -418,15 +425,16 @@ impl Hold {
         Poll::Pending
     }
 
-    /// Draws, waiting for at most `patience` for others to give something back.
+    /// Draws, waiting for at most `patience` for others to give something back. Nobody has to give way where they do so by
+    /// themselves.
     pub async fn drawn(&self, bytes: u64, patience: Duration) -> Result<(), Spent> {
-        if self.draw(bytes).is_ok() {
+        if self.draw_free(bytes).is_ok() {
             return Ok(());
         }
         let waited = async {
             loop {
                 let room = poll_fn(|cx| self.poll_draw(bytes, cx));
-                if tokio::time::timeout(AGAIN, room).await.is_ok() {
+                if tokio::time::timeout(AGAIN, room).await.is_ok() || self.draw(bytes).is_ok() {
                     break;
                 }
             }
@@ -451,6 +459,23 @@ impl Hold {
             let over = holder.bytes.saturating_sub(bytes);
             state.give(self.id, over);
         }
+    }
+
+    /// Holds `bytes` from now on: gives the rest back, or takes what is missing, as `take`.
+    pub fn settle(&self, bytes: u64) {
+        let mut state = self.account.state.lock();
+        let held = state.holders.get(self.id).map_or(0, |holder| holder.bytes);
+        if held < bytes {
+            state.take(self.id, bytes - held);
+        } else {
+            state.give(self.id, held - bytes);
+        }
+    }
+
+    /// What there is for this kind now, without anybody giving way.
+    pub fn room(&self) -> u64 {
+        let state = self.account.state.lock();
+        state.budget.room(&state.used, self.kind)
     }
 
     /// Something of what is held has gone where it belongs.

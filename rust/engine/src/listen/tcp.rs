@@ -45,6 +45,10 @@ impl BindError {
 }
 
 const BACKLOG: i32 = 4096;
+/// Bytes of a response that the kernel takes for a client ahead of what it can send now: otherwise one that does not read
+/// has up to 4 MiB there, which no account sees.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 << 10;
 
 /// `count` listening sockets on `address`, which `option` of the command line chooses; all on the same port when it asks
 /// for any (0).
@@ -76,8 +80,10 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
         // `[::]` means both families unless the system says otherwise.
         let _ = socket.set_only_v6(false);
     }
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit both.
     socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -3,7 +3,8 @@
 //! One writer appends; completed slices go into the store besides. Readers are at their own positions: those near the
 //! front take what has just come in, those further behind take the slices from the store. Whatever a run has let go is in
 //! the store, and whoever finds a slice in neither looks once more under the lock that new runs are started under: so no
-//! byte that is here or coming is asked for again. The writer runs ahead of the fastest reader by a bounded number of bytes
+//! byte that is here or coming is asked for again. Only where there is no memory to put a slice together in, it is passed on
+//! to the readers that are there, and not stored. The writer runs ahead of the fastest reader by a bounded number of bytes
 //! only, so that a visitor who pauses a film does not make the edge fetch the rest of it.
 
 use std::{
@@ -23,8 +24,9 @@ use crate::{
     upstream::{FetchError, Unavailable},
 };
 
-/// How far a writer runs ahead of its readers at least, however little memory there is.
-const LEAST_AHEAD: u64 = 32 << 10;
+/// How far a writer runs ahead of its readers at least, however little memory there is: a piece comes once all before it
+/// have been read.
+const LEAST_AHEAD: u64 = 1;
 /// Pieces below this are copied: each may keep a larger buffer alive.
 const LEAST_PIECE: usize = 16 << 10;
 
@@ -66,11 +68,11 @@ pub struct Run {
 struct State {
     /// What has come in lately, in order and without gaps; the last piece ends at `arrived`.
     pieces: VecDeque<Piece>,
-    /// Bytes of `pieces`, and of the slice that is being put together.
+    /// Bytes of `pieces`, and those of the slice that is being put together, from its beginning on.
     held: u64,
     cutting: u64,
     arrived: u64,
-    /// What is before it is in the store, as far as the store keeps it.
+    /// What is before it is in the store, as far as the store keeps it, or is not going to be.
     stored: u64,
     begun: Option<Begun>,
     end: Option<End>,
@@ -140,25 +142,43 @@ impl Run {
         state.wake_readers();
     }
 
-    /// Ready when there is memory for a piece of so many bytes, which is held twice: for readers, and for the slice that
-    /// is being put together. False when there is none within `patience`.
-    pub async fn room_for(&self, bytes: usize, patience: Duration) -> bool {
-        let bytes_twice = 2 * bytes as u64;
-        let read = !self.state.lock().seats.is_empty();
-        let drawn = if read {
-            self.hold.drawn(bytes_twice, patience).await.is_ok()
-        } else {
-            // What nobody waits for is not worth anybody's waiting.
-            self.hold.draw(bytes_twice).is_ok()
-        };
-        if drawn {
-            self.state.lock().cutting += bytes as u64;
-        }
-        drawn
+    /// Draws memory to put the next slice together in, of so many bytes, or goes on with that of the one before. False where
+    /// little would be left: to pass on what comes must not wait for it.
+    pub fn room_to_store(&self, slice: u64) -> bool {
+        self.state.lock().cutting >= slice
+            || self.hold.room() >= slice.saturating_mul(2) && self.hold.draw_free(slice).is_ok()
     }
 
-    /// Appends what comes next and wakes the readers. What comes before `stored` is in the store. Takes what `room_for`
-    /// has drawn; of the slice that is being put together, `cutting` bytes are left. False when the run has been cut.
+    /// Draws memory for a piece of so many bytes, where there is some now without anybody giving way.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.hold.draw_free(bytes as u64).is_ok()
+    }
+
+    /// Ready when there is memory for a piece that is only passed on. False when there is none within `patience`. The slice
+    /// that was to be put together is let go, and what of it the readers have passed.
+    pub async fn room_for(&self, bytes: usize, patience: Duration) -> bool {
+        if self.pass_on() {
+            self.hold.drawn(bytes as u64, patience).await.is_ok()
+        } else {
+            // What nobody waits for is not worth anybody's waiting.
+            self.hold.draw(bytes as u64).is_ok()
+        }
+    }
+
+    /// Lets go of the slice that was to be put together. Whether anybody reads.
+    fn pass_on(&self) -> bool {
+        let mut state = self.state.lock();
+        state.stored = state.arrived;
+        state.cutting = 0;
+        state.trim(self.ahead);
+        let (holds, read) = (state.held, !state.seats.is_empty());
+        drop(state);
+        self.hold.keep(holds);
+        read
+    }
+
+    /// Appends what comes next and wakes the readers. What comes before `stored` is in the store, or will not be. Takes what
+    /// was drawn for it; the slice that is being put together takes `cutting` bytes. False when the run has been cut.
     pub fn push(&self, bytes: Bytes, stored: u64, cutting: u64) -> bool {
         let bytes = if bytes.len() < LEAST_PIECE {
             Bytes::copy_from_slice(&bytes)
@@ -178,7 +198,7 @@ impl Run {
         }
         let (holds, going_on) = (state.held + state.cutting, state.end.is_none());
         drop(state);
-        self.hold.keep(holds);
+        self.hold.settle(holds);
         going_on
     }
 
@@ -354,6 +374,9 @@ impl Reader {
         if seat.position != position {
             seat.position = position;
             self.run.hold.moved();
+            let held = state.held;
+            state.trim(self.run.ahead);
+            self.run.hold.give(held - state.held);
         }
         if let Some(writer) = state.writer.take() {
             writer.wake();
