@@ -7,15 +7,15 @@ use super::{Refusal, guard::is_host};
 use crate::{http::list, plan::Scheme};
 
 /// Fields that end at each hop whether `Connection` names them or not.
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "proxy-authenticate",
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
 ];
 
 /// Removes the fields that `Connection` names, before anything reads them: they do not go on (RFC 9110 §7.6.1), so a key, a
@@ -65,7 +65,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     let present: SmallVec<[HeaderName; 4]> = headers
         .keys()
-        .filter(|name| HOP_BY_HOP.contains(&name.as_str()))
+        .filter(|name| HOP_BY_HOP.contains(name))
         .cloned()
         .collect();
     for name in present {

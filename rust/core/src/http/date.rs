@@ -29,20 +29,83 @@ pub fn parse(value: &[u8]) -> Option<u64> {
         .or_else(|| asctime(text))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn fixed(mut text: Text<'_>) -> Option<u64> {
-    text.one_of(&DAYS)?;
-    text.literal(", ")?;
-    let day = text.digits(2)?;
-    text.literal(" ")?;
-    let month = text.one_of(&MONTHS)?;
-    text.literal(" ")?;
-    let year = text.digits(4)?;
-    text.literal(" ")?;
-    let time = text.time()?;
-    text.literal(" GMT")?;
-    text.end()?;
-    seconds(year, month, day, time)
+/// `Sun, 06 Nov 1994 08:49:37 GMT`: nearly all dates are of this form, so it is read in place.
+fn fixed(Text(text): Text<'_>) -> Option<u64> {
+    let &[
+        d1,
+        d2,
+        d3,
+        b',',
+        b' ',
+        day1,
+        day2,
+        b' ',
+        m1,
+        m2,
+        m3,
+        b' ',
+        y1,
+        y2,
+        y3,
+        y4,
+        b' ',
+        h1,
+        h2,
+        b':',
+        min1,
+        min2,
+        b':',
+        s1,
+        s2,
+        b' ',
+        g,
+        m,
+        t,
+    ] = text
+    else {
+        return None;
+    };
+    let three = |a: u8, b: u8, c: u8| {
+        [
+            a.to_ascii_lowercase(),
+            b.to_ascii_lowercase(),
+            c.to_ascii_lowercase(),
+        ]
+    };
+    let is_day = matches!(
+        &three(d1, d2, d3),
+        b"mon" | b"tue" | b"wed" | b"thu" | b"fri" | b"sat" | b"sun"
+    );
+    if !is_day || three(g, m, t) != *b"gmt" {
+        return None;
+    }
+    let month = match &three(m1, m2, m3) {
+        b"jan" => 0,
+        b"feb" => 1,
+        b"mar" => 2,
+        b"apr" => 3,
+        b"may" => 4,
+        b"jun" => 5,
+        b"jul" => 6,
+        b"aug" => 7,
+        b"sep" => 8,
+        b"oct" => 9,
+        b"nov" => 10,
+        b"dec" => 11,
+        _ => return None,
+    };
+    let two = |tens: u8, ones: u8| {
+        let digits = tens.is_ascii_digit() && ones.is_ascii_digit();
+        digits.then(|| u64::from(tens - b'0') * 10 + u64::from(ones - b'0'))
+    };
+    let year = two(y1, y2)? * 100 + two(y3, y4)?;
+    let time = clock(two(h1, h2)?, two(min1, min2)?, two(s1, s2)?)?;
+    seconds(year, month, two(day1, day2)?, time)
+}
+
+/// The second of a day; `60` is a leap second.
+fn clock(hour: u64, minute: u64, second: u64) -> Option<u64> {
+    (hour < 24 && minute < 60 && second <= 60).then_some((hour * 60 + minute) * 60 + second)
 }
 
 /// `Sunday, 06-Nov-94 08:49:37 GMT`.
@@ -94,12 +157,7 @@ impl Text<'_> {
 
     /// The place of the name that comes next.
     fn one_of(&mut self, names: &[&str]) -> Option<u64> {
-        let first = self.0.first()?.to_ascii_uppercase();
-        // Most names are ruled out by their first letter.
-        let mut candidates = names.iter();
-        let place = candidates.position(|name| {
-            name.as_bytes().first() == Some(&first) && self.literal(name).is_some()
-        })?;
+        let place = names.iter().position(|name| self.literal(name).is_some())?;
         u64::try_from(place).ok()
     }
 
@@ -113,14 +171,14 @@ impl Text<'_> {
         })
     }
 
-    /// `08:49:37`, in seconds; `60` is a leap second.
+    /// `08:49:37`, in seconds.
     fn time(&mut self) -> Option<u64> {
         let hour = self.digits(2)?;
         self.literal(":")?;
         let minute = self.digits(2)?;
         self.literal(":")?;
         let second = self.digits(2)?;
-        (hour < 24 && minute < 60 && second <= 60).then_some((hour * 60 + minute) * 60 + second)
+        clock(hour, minute, second)
     }
 
     fn end(self) -> Option<()> {

@@ -133,6 +133,7 @@ fn parse(
         limits,
         headers: HeaderMap::with_capacity(24),
         count: 0,
+        framing: Present::default(),
     };
     // Lines of the head are counted from 1, the status line included.
     let mut number = 1;
@@ -144,8 +145,12 @@ fn parse(
         number += folded.as_ref().map_or(0, |folded| folded.lines);
         fields.add(name, value, folded, bad)?;
     }
-    let mut headers = fields.headers;
-    let framing = framed(question, version, status, &mut headers)?;
+    let Fields {
+        mut headers,
+        framing: present,
+        ..
+    } = fields;
+    let framing = framed(question, version, status, &mut headers, present)?;
     Ok(ResponseHead {
         version,
         status,
@@ -259,6 +264,23 @@ struct Fields<'a> {
     limits: HeadLimits,
     headers: HeaderMap,
     count: usize,
+    framing: Present,
+}
+
+/// The fields of a head that frame its message: most heads have one of them.
+#[derive(Debug, Default, Clone, Copy)]
+struct Present {
+    length: bool,
+    coding: bool,
+    connection: bool,
+}
+
+impl Present {
+    fn note(&mut self, name: &HeaderName) {
+        self.length |= *name == header::CONTENT_LENGTH;
+        self.coding |= *name == header::TRANSFER_ENCODING;
+        self.connection |= *name == header::CONNECTION;
+    }
 }
 
 impl Fields<'_> {
@@ -275,6 +297,7 @@ impl Fields<'_> {
             return Err(BadResponse::TooManyFields(self.limits.fields));
         }
         let name = HeaderName::from_bytes(name).map_err(|_| bad)?;
+        self.framing.note(&name);
         let value = match folded {
             None => HeaderValue::from_maybe_shared(self.head.slice_ref(value)),
             Some(folded) => HeaderValue::from_bytes(&folded.value),
@@ -292,12 +315,20 @@ fn framed(
     version: Version,
     status: StatusCode,
     headers: &mut HeaderMap,
+    present: Present,
 ) -> Result<Framing, BadFraming> {
-    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let lines = |name, present: bool| {
+        let lines = present.then(|| headers.get_all(name).iter());
+        lines
+            .into_iter()
+            .flatten()
+            .map(HeaderValue::as_bytes)
+            .collect()
+    };
     let fields = FramingFields {
-        lengths: lines(header::CONTENT_LENGTH).collect(),
-        codings: lines(header::TRANSFER_ENCODING).collect(),
-        connection: lines(header::CONNECTION).collect(),
+        lengths: lines(header::CONTENT_LENGTH, present.length),
+        codings: lines(header::TRANSFER_ENCODING, present.coding),
+        connection: lines(header::CONNECTION, present.connection),
     };
     let http_11 = version == Version::HTTP_11;
     let framing = response(question, http_11, status.as_u16(), &fields)?;
