@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from edgerouter import logs
 from edgerouter.cache import Duration
@@ -256,15 +256,15 @@ def serve(
     watch: bool = False,
     say: Callable[[str], None] | None = None,
     warn: Callable[[str], None] | None = None,
-) -> None:
-    """Serves until it is told to stop.
+) -> bool:
+    """Serves until it is told to stop. False: requests were cut off, and callables may be at work still.
 
     In the main thread SIGTERM and SIGINT drain (a second one ends at once) and SIGHUP reloads; ``watch`` reloads when
     a file of the application changes. A configuration that is refused is reported and the old one keeps serving.
     """
     application = edge if isinstance(edge, Application) else Application(edge)
     with logs.queued():
-        _serve(application, settings, watch, _safe(say or _nowhere), _safe(warn or _to_stderr))
+        return _serve(application, settings, watch, _safe(say or _nowhere), _safe(warn or _to_stderr))
 
 
 def _serve(
@@ -273,7 +273,7 @@ def _serve(
     watch: bool,
     out: Callable[[str], None],
     err: Callable[[str], None],
-) -> None:
+) -> bool:
     signals = _Signals()
     events = signals.events
     watcher = _Watcher(application, events, err) if watch else None
@@ -287,7 +287,7 @@ def _serve(
     with signals:
         started = _begin(current, application, settings, signals, watcher, err)
         if started is None:
-            return
+            return True
         current, server = started
         signals.guard(server)
         threading.Thread(target=_tell_when_stopped, args=(server, events), daemon=True).start()
@@ -310,7 +310,8 @@ def _serve(
         signals.heard()
         if event == "stop":
             out("stopping: requests under way may finish; signal again to end at once")
-            _stop(server, signals, err)
+            return _stop(server, signals, err)
+    return True
 
 
 def _begin(
@@ -588,7 +589,7 @@ def _tell_when_stopped(server: Server, events: queue.SimpleQueue[Event]) -> None
     events.put("stopped")
 
 
-def _stop(server: Server, signals: _Signals, err: Callable[[str], None]) -> None:
+def _stop(server: Server, signals: _Signals, err: Callable[[str], None]) -> bool:
     """Drains in another thread, so that a second signal can be heard meanwhile."""
     drained: list[bool] = []
     stopper = threading.Thread(target=lambda: drained.append(server.stop()), daemon=True)
@@ -599,11 +600,21 @@ def _stop(server: Server, signals: _Signals, err: Callable[[str], None]) -> None
             break
         if event == "stop":
             err("warning: ended at once; requests under way were cut off")
-            _flush()
-            os._exit(1)
+            leave(1)
     stopper.join(timeout=5)
     if drained == [False]:
         err("warning: the time to drain was over; requests under way were cut off")
+    return drained != [False]
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process at once, without the interpreter's own end.
+
+    A callable that is still at work would not survive that: CPython before 3.14 ends its thread where it next asks for
+    the interpreter, in the middle of frames that cannot be unwound.
+    """
+    _flush()
+    os._exit(code)
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------

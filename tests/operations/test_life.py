@@ -167,6 +167,41 @@ def test_sigterm_lets_what_is_being_answered_finish(
     assert process.process.wait(10) == 0
 
 
+def test_a_function_that_outlasts_the_drain_does_not_crash_the_process(
+    tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    (tmp_path / "app.py").write_text(
+        """
+import sys, time, types
+from edgerouter import Edge, Limits
+
+edge = Edge("test", limits=Limits(drain_timeout=0.1))
+
+class Lasts:  # The interpreter takes its time to end, and the function wakes up meanwhile.
+    sleep = staticmethod(time.sleep)
+    def __del__(self):
+        self.sleep(1.5)
+
+sys.modules["lasts"] = types.ModuleType("lasts")
+sys.modules["lasts"].lasts = Lasts()
+
+@edge.function("/")
+def sleeps(request, ctx):
+    print("begun", flush=True)
+    time.sleep(0.7)
+"""
+    )
+    port = free_port()
+    process = run("run", str(tmp_path / "app.py"), "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0")
+    wait_until(lambda: reachable(port), 20, "the listener")
+    client = connect(f"http://127.0.0.1:{port}")
+    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    process.wait_for("begun")
+    assert process.end() == 0
+    assert "requests under way were cut off" in process.output
+    client.close()
+
+
 def test_a_busy_port_says_so_in_one_line(origin: Origin, tmp_path: Path, run: Callable[..., Process]) -> None:
     app = tmp_path / "app.py"
     write_app(app, origin.url, 1)

@@ -146,7 +146,8 @@ class _Sized(FileApplication):
 
 def serve(options: Options, settings: serving.Settings) -> None:
     application = _Sized(options.application, options.sizes())
-    serving.serve(application, settings, watch=options.reload, say=say, warn=warn)
+    if not serving.serve(application, settings, watch=options.reload, say=say, warn=warn):
+        serving.leave(0)
 
 
 def refuse(error: EdgeError) -> None:
