@@ -30,6 +30,7 @@ __all__ = [
     "cache_key",
     "captures",
     "compile",
+    "current_call",
     "explain",
     "flush_streams",
     "lint",
