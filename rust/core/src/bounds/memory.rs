@@ -51,11 +51,11 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The account of a bound on memory. Half of it is what may be drawn: the rest goes to the buffers of connections, to
+    /// The account of a bound on memory. Three eighths of it are what may be drawn: the rest goes to the buffers of connections, to
     /// what is left of buffers that pieces were taken of, and to what an allocator cannot give back at once.
     pub fn of_bound(bytes: u64) -> Self {
         Self {
-            capacity: bytes / 2,
+            capacity: bytes / 8 * 3,
         }
     }
 

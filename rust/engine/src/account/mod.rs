@@ -215,7 +215,7 @@ impl Account {
             (
                 "edgerouter_request_memory_capacity_bytes",
                 "gauge",
-                "What of it may be drawn: half of limits.request_memory_bytes.",
+                "What of it may be drawn: three eighths of limits.request_memory_bytes.",
                 figures.capacity,
             ),
             (
