@@ -1,6 +1,13 @@
 //! Work that belongs to no request: health probes, key sets by URL, prefetching. One thread, one event loop.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
@@ -110,6 +117,7 @@ impl Fetch for KeyFetch {
                 interims: None,
                 expects: false,
                 wanted: None,
+                begun: Instant::now(),
             };
             let response = upstreams
                 .fetch_own(&origin, request)

@@ -57,6 +57,8 @@ pub struct Spent;
 pub struct Account {
     state: Mutex<State>,
     start: Instant,
+    /// The progress of all who give way to nobody.
+    still: Arc<AtomicU64>,
     cut: AtomicU64,
     refused: AtomicU64,
 }
@@ -123,7 +125,7 @@ pub struct Hold {
 
 /// For holders whose memory is not worth cutting.
 #[derive(Debug)]
-pub struct Uncut;
+struct Uncut;
 
 impl Cut for Uncut {
     fn cut(&self) {}
@@ -145,6 +147,7 @@ impl Account {
                 vain: None,
             }),
             start: Instant::now(),
+            still: Arc::default(),
             cut: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         })
@@ -195,6 +198,24 @@ impl Account {
             id,
             kind,
             moved,
+        }
+    }
+
+    /// A holder that gives way to nobody, as its memory is not worth it: its progress is not looked at.
+    pub fn open_uncut(self: &Arc<Self>, kind: Kind, owner: Owner) -> Hold {
+        let id = self.state.lock().holders.insert(Holder {
+            kind,
+            owner,
+            bytes: 0,
+            moved: Arc::clone(&self.still),
+            cut: Weak::<Uncut>::new(),
+            told: false,
+        });
+        Hold {
+            account: Arc::clone(self),
+            id,
+            kind,
+            moved: Arc::clone(&self.still),
         }
     }
 

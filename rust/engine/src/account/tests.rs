@@ -33,7 +33,7 @@ fn holder(account: &Arc<Account>, owner: Owner, bytes: u64, idle: u64) -> Arc<To
 }
 
 fn asking(account: &Arc<Account>, kind: Kind, owner: Owner) -> Hold {
-    account.open(kind, owner, Weak::<Uncut>::new())
+    account.open_uncut(kind, owner)
 }
 
 /// An account that has been there for a while.

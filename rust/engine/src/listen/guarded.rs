@@ -7,7 +7,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::{LazyLock, Weak},
+    sync::LazyLock,
     task::{Context, Poll, ready},
 };
 
@@ -23,7 +23,7 @@ use tokio::{
 
 use super::conn::{Conn, Verdict};
 use crate::{
-    account::{Hold, Owner, Uncut},
+    account::{Hold, Owner},
     telemetry::Refused,
     worker::Worker,
 };
@@ -213,7 +213,7 @@ impl Guarded {
                 origin: None,
             };
             let account = &self.worker.shared.account;
-            (account.open(Kind::Heads, owner, Weak::<Uncut>::new()), 0)
+            (account.open_uncut(Kind::Heads, owner), 0)
         });
         if bytes > *drawn {
             hold.draw(bytes - *drawn).map_err(|spent| {

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -33,7 +33,7 @@ use super::{
     origin::{Ask, Received, ReceivedBody},
 };
 use crate::{
-    account::{Owner, Uncut},
+    account::Owner,
     body::EdgeBody,
     function_cache::FunctionCaches,
     functions::{
@@ -711,7 +711,7 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
     let route = x.route.and_then(|id| x.live.plan.route(id));
     let owner = route.map_or_else(Owner::default, |route| x.owner(route));
     let account = &x.worker.shared.account;
-    let hold = account.open(Kind::Bodies, owner, Weak::<Uncut>::new());
+    let hold = account.open_uncut(Kind::Bodies, owner);
     loop {
         let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx));
         match tokio::time::timeout(patience, next).await {

@@ -4,7 +4,6 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::Rc,
-    sync::Weak,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -24,7 +23,7 @@ use tokio::time::Sleep;
 
 use super::hooks::{self, HookContext};
 use crate::{
-    account::{Hold, Owner, Uncut},
+    account::{Hold, Owner},
     listen::{Conn, interim::Ticket},
     request::{answer::Early, cached::take_tags},
     telemetry::access::Logged,
@@ -170,7 +169,7 @@ const AT_ORIGIN: u64 = 16 << 10;
 /// Waits for the memory that a request at an origin takes.
 async fn room(ask: &Ask) -> Result<Hold, FetchError> {
     let account = &ask.worker.shared.account;
-    let hold = account.open(Kind::Heads, ask.owner, Weak::<Uncut>::new());
+    let hold = account.open_uncut(Kind::Heads, ask.owner);
     let patience = ask.live.plan.limits.body_timeout;
     match hold.drawn(AT_ORIGIN, patience).await {
         Ok(()) => Ok(hold),
@@ -214,8 +213,12 @@ async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Box<Received>, Unavai
     let mut asked = Asked::default();
     let mut due: Option<Pin<Box<Sleep>>> = None;
     let limit = plan.deadline(group);
-    let deadline = over(&body, limit);
+    let begun = Instant::now();
+    let deadline = over(&body, begun, limit);
     tokio::pin!(deadline);
+    // The first attempt has time-outs of its own, which come first where the deadline is not a short one.
+    let mut is_first = true;
+    let mut heeds_deadline = matches!(body, RequestBody::Stream(_));
     let mut last = None;
     let mut held: Option<(OriginId, Box<Received>)> = None;
     // Members whose verdict would be news.
@@ -233,7 +236,12 @@ async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Box<Received>, Unavai
                 if board.knows_healthy(origin) {
                     trusted.push(id);
                 }
-                asked.add(id, Box::pin(ask_one(ask, origin, id, body.clone(), fresh)));
+                let since = if is_first { begun } else { Instant::now() };
+                let longest = origin.connect_timeout * 2 + origin.first_byte_timeout;
+                heeds_deadline |= !is_first || limit < longest;
+                is_first = false;
+                let answer = ask_one(ask, origin, id, body.clone(), fresh, since);
+                asked.add(id, since, Box::pin(answer));
             }
             Step::AskAfter(delay) => due = Some(Box::pin(tokio::time::sleep(delay))),
             Step::Wait => {}
@@ -282,13 +290,13 @@ async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Box<Received>, Unavai
                 due = None;
                 Event::Due
             }
-            () = &mut deadline => Event::Deadline,
+            () = &mut deadline, if heeds_deadline || due.is_some() => Event::Deadline,
         };
     }
 }
 
 /// Ends when the time for all attempts is over, which does not run while the client still sends its request.
-async fn over(body: &RequestBody, limit: Duration) {
+async fn over(body: &RequestBody, begun: Instant, limit: Duration) {
     if let RequestBody::Stream(stream) = body {
         loop {
             match stream.turn() {
@@ -297,7 +305,7 @@ async fn over(body: &RequestBody, limit: Duration) {
             }
         }
     }
-    tokio::time::sleep(limit).await;
+    tokio::time::sleep_until((begun + limit).into()).await;
 }
 
 /// The first of these origins that is found unhealthy.
@@ -333,10 +341,10 @@ impl<F> Default for Asked<F> {
 }
 
 impl<F: Future> Asked<F> {
-    fn add(&mut self, origin: OriginId, answer: Pin<Box<F>>) {
+    fn add(&mut self, origin: OriginId, since: Instant, answer: Pin<Box<F>>) {
         self.attempts.push(Attempt {
             origin,
-            since: Instant::now(),
+            since,
             answer,
         });
     }
@@ -373,6 +381,7 @@ async fn ask_one(
     id: OriginId,
     body: RequestBody,
     fresh: bool,
+    started: Instant,
 ) -> Result<Box<Received>, FetchError> {
     let mut headers = ask.headers.clone();
     forward::address(&mut headers, origin, &ask.authority);
@@ -385,8 +394,8 @@ async fn ask_one(
         interims: ask.waits.clone().map(|waits| waits.hear(ask)),
         expects: ask.expects,
         wanted: ask.wanted.clone(),
+        begun: started,
     };
-    let started = Instant::now();
     let requested_at = ask.worker.clock.unix(started);
     let mut fetched = ask.worker.upstreams.fetch(origin, request, fresh).await;
     let ended = Instant::now();

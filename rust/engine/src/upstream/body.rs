@@ -236,6 +236,11 @@ impl UpstreamBody {
             }
             Ok(())
         };
+        tokio::pin!(whole);
+        // It came with the head more often than not: then no timer is needed.
+        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(whole.as_mut().poll(cx))).await {
+            return done;
+        }
         tokio::time::timeout(patience, whole)
             .await
             .unwrap_or(Ok(()))

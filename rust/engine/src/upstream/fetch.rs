@@ -37,6 +37,8 @@ pub struct UpstreamRequest {
     pub expects: bool,
     /// Whether anybody still waits for the answer; `None`: always.
     pub wanted: Option<Wanted>,
+    /// When it began to be asked.
+    pub begun: Instant,
 }
 
 /// Called on the worker that asks, before the final response is there.
@@ -157,6 +159,7 @@ impl Upstreams {
             interims,
             expects,
             wanted,
+            begun,
         } = request;
         let stream = match &body {
             RequestBody::Stream(stream) => Some(stream.clone()),
@@ -214,7 +217,19 @@ impl Upstreams {
         connected.sending.clone_from(&stream);
         let holder = wanted.map(|wanted| pool.holders.hold(wanted));
         let sent = {
-            let sent = send(&mut connected, request, origin, stream.as_ref(), &tell);
+            let begun = if connected.kept {
+                begun
+            } else {
+                Instant::now()
+            };
+            let sent = send(
+                &mut connected,
+                request,
+                origin,
+                begun,
+                stream.as_ref(),
+                &tell,
+            );
             tokio::pin!(sent);
             poll_fn(|cx| {
                 if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
@@ -316,6 +331,7 @@ async fn send(
     connected: &mut Connected,
     request: Request<Outbound>,
     origin: &Origin,
+    begun: Instant,
     stream: Option<&RequestStream>,
     tell: &impl Fn(&Responses),
 ) -> Result<Response<Incoming>, FetchError> {
@@ -323,7 +339,7 @@ async fn send(
     let link = &mut connected.link;
     let answer = link.sender.try_send_request(request);
     let limit = origin.first_byte_timeout;
-    let timer = tokio::time::sleep(limit);
+    let timer = tokio::time::sleep_until((begun + limit).into());
     tokio::pin!(answer, timer);
     let driven = poll_fn(|cx| {
         link.drive(cx);

@@ -1,7 +1,7 @@
 //! Active probes: a GET of the origin's health path, over and over. An origin without a health check is tried once, by a
 //! connection, so that one that is down at start is named in the log.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     forward,
@@ -88,6 +88,7 @@ async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<Statu
         interims: None,
         expects: false,
         wanted: None,
+        begun: Instant::now(),
     };
     let response = upstreams
         .fetch_own(origin, request)
