@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 from edgerouter import CachePolicy, ConfigError, Edge, Limits, cache
 
 from ..conftest import Serve
-from ..origins import Origin, Reply, Seen, read_request
+from ..origins import Origin, Reply, Seen, more_of, read_request
 from ..raw import RawResponse, exchange, responses
 
 STORED = CachePolicy(default_ttl=60)
@@ -263,3 +264,87 @@ def test_large_bodies_arrive_whole_however_they_are_framed(origin: Origin, site:
     for path in ("/length", "/chunked"):
         for _ in range(2):
             assert client.get(path).content == body
+
+
+LARGE = bytes(range(256)) * 400
+SEQUENCE: dict[str, tuple[bytes, bytes]] = {
+    "/short": (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nshort", b"short"),
+    "/empty": (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
+    "/none": (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    "/chunked": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nchu\r\n4\r\nnked\r\n0\r\n\r\n",
+        b"chunked",
+    ),
+    "/large": (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(LARGE), LARGE), LARGE),
+    "/interim": (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"ok",
+    ),
+}
+ORDER = [
+    "/short",
+    "/short",
+    "/chunked",
+    "/chunked",
+    "/large",
+    "/short",
+    "/large",
+    "/empty",
+    "/interim",
+    "/none",
+    "/short",
+]
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 1_000, 7], ids=["at once", "by the thousand", "by sevens"])
+def test_responses_of_every_framing_follow_each_other_on_one_connection(
+    piece: int, origin: Origin, serve: Serve
+) -> None:
+    connections = 0
+
+    def answer(seen: Seen, connection: socket.socket) -> None:
+        nonlocal connections
+        connections += 1
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        buffered, again = b"", seen
+        while again is not None:
+            data = SEQUENCE[again.path][0]
+            # The last of a large response in one piece: sevens of it would take all day.
+            small = data[:700]
+            for at in range(0, len(small), piece):
+                connection.sendall(small[at : at + piece])
+            connection.sendall(data[700:])
+            again, buffered = read_request(connection, buffered)
+
+    for path in SEQUENCE:
+        origin.on(path, answer)
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+    url = serve(edge).url
+    with httpx.Client(base_url=url) as client:
+        for path in ORDER:
+            assert client.get(path).content == SEQUENCE[path][1], path
+    assert connections == 1
+
+
+def test_bytes_that_come_before_a_request_answer_nobody(origin: Origin, serve: Serve) -> None:
+    stale = threading.Event()
+    sent = threading.Event()
+
+    def answer(seen: Seen, connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        if stale.is_set():
+            return
+        stale.set()
+        # For a request that nobody has sent yet.
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        sent.set()
+        more_of(connection)
+
+    origin.on("/", answer)
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+    url = serve(edge).url
+    for _ in range(3):
+        assert asked(url, "/").body == b"ok"
+        assert sent.wait(10)

@@ -178,7 +178,8 @@ impl Body for Outbound {
 /// A response's body. It drives its connection while it is read, and gives it back to the pool at its end; dropped
 /// before, the connection goes with it.
 pub struct UpstreamBody {
-    incoming: Incoming,
+    /// `None`: all of it is held.
+    incoming: Option<Incoming>,
     connected: Option<Connected>,
     between: Duration,
     total: Option<(Instant, Duration)>,
@@ -207,8 +208,9 @@ impl UpstreamBody {
         between: Duration,
         total: Option<(Instant, Duration)>,
     ) -> Self {
+        let is_over = incoming.is_end_stream();
         let mut body = Self {
-            incoming,
+            incoming: Some(incoming),
             connected,
             between,
             total,
@@ -217,16 +219,39 @@ impl UpstreamBody {
             dropped: false,
             hold: None,
         };
-        if body.incoming.is_end_stream() {
+        if is_over {
             body.give_back();
         }
         body
     }
 
+    /// A body that has come whole.
+    pub(super) fn whole(content: Bytes) -> Self {
+        let frame = (!content.is_empty()).then(|| Frame::data(content));
+        Self {
+            incoming: None,
+            connected: None,
+            between: Duration::ZERO,
+            total: None,
+            timer: None,
+            held: frame.into_iter().collect(),
+            dropped: false,
+            hold: None,
+        }
+    }
+
+    /// What is still to come.
+    fn coming(&self) -> SizeHint {
+        match &self.incoming {
+            Some(incoming) => incoming.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+
     /// Takes in a body of at most `most` bytes before anybody is told of its response, for at most `patience`. `Err` when
     /// it breaks off meanwhile: then another origin may still answer.
     pub async fn hold(&mut self, most: u64, patience: Duration) -> Result<(), FetchError> {
-        match self.incoming.size_hint().exact() {
+        match self.coming().exact() {
             Some(length) if length > 0 && length <= most => {}
             _ => return Ok(()),
         }
@@ -293,13 +318,16 @@ impl UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
         for turn in 0..2 {
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
+            let Some(incoming) = &mut self.incoming else {
+                return Poll::Ready(None);
+            };
+            match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(mut frame))) => {
                     self.timer = None;
                     if let Some(trailers) = frame.trailers_mut() {
                         admit::late(trailers);
                     }
-                    if self.incoming.is_end_stream() {
+                    if incoming.is_end_stream() {
                         self.give_back();
                     }
                     return Poll::Ready(Some(Ok(frame)));
@@ -368,14 +396,15 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.dropped || self.held.is_empty() && self.incoming.is_end_stream()
+        let is_over = || self.incoming.as_ref().is_none_or(Body::is_end_stream);
+        self.dropped || self.held.is_empty() && is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.dropped {
             return SizeHint::with_exact(0);
         }
-        let mut hint = self.incoming.size_hint();
+        let mut hint = self.coming();
         let held: usize = self
             .held
             .iter()

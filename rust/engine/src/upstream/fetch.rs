@@ -17,6 +17,7 @@ use super::{
     FetchError, RequestBody, RequestStream, UpstreamBody,
     body::{Gate, Outbound, Turn},
     connect::Addresses,
+    direct,
     pool::{Connected, Link, Pool, Pools, poll_ready},
     responses::{Answering, Responses},
     wanted::Wanted,
@@ -222,14 +223,19 @@ impl Upstreams {
             } else {
                 Instant::now()
             };
-            let sent = send(
-                &mut connected,
-                request,
-                origin,
-                begun,
-                stream.as_ref(),
-                &tell,
-            );
+            let sent = async {
+                if pool.is_short.get()
+                    && let Some(text) = direct::head(&request)
+                {
+                    let whole = direct::send(&mut connected, &text, origin, begun, &tell).await?;
+                    if let Some(whole) = whole {
+                        return Ok(Sent::Whole(whole));
+                    }
+                }
+                let stream = stream.as_ref();
+                let sent = send(&mut connected, request, origin, begun, stream, &tell);
+                sent.await.map(Sent::Head)
+            };
             tokio::pin!(sent);
             poll_fn(|cx| {
                 if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
@@ -243,7 +249,8 @@ impl Upstreams {
             .await
         };
         match sent {
-            Ok(response) => respond(response, connected, origin, end).await,
+            Ok(Sent::Whole(whole)) => Ok(whole.respond(connected)),
+            Ok(Sent::Head(response)) => respond(response, connected, origin, end).await,
             Err(error) => match stream.and_then(|stream| stream.fault()) {
                 Some(why) => Err(FetchError::RequestBody(why)),
                 None => Err(error),
@@ -302,15 +309,17 @@ impl Upstreams {
         let stream = self.addresses.connect(origin).await?;
         let responses = Responses::default();
         let broken = stream.broken();
+        let (answering, wire) = Answering::new(stream, responses.clone());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(READ_BYTES)
-            .handshake(Answering::new(stream, responses.clone()))
+            .handshake(answering)
             .await
             .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
         let mut link = Link {
             sender,
             driver: Some(Box::pin(driver)),
             responses,
+            wire,
             broken,
             _seat: seat,
         };
@@ -323,6 +332,12 @@ impl Upstreams {
         }
         Ok(Connected::new(link, pool, false))
     }
+}
+
+/// How far a response has come.
+enum Sent {
+    Whole(direct::Whole),
+    Head(Response<Incoming>),
 }
 
 /// Sends the request and drives the connection until the head of the answer is here. An origin may answer before it has
@@ -389,6 +404,7 @@ async fn respond(
     };
     if let Some(pool) = connected.pool.upgrade() {
         pool.http_10.set(head.version == Version::HTTP_10);
+        pool.is_short.set(direct::is_short(&head));
     }
     let incoming = response.into_body();
     let kind = head.headers.get(header::CONTENT_TYPE);

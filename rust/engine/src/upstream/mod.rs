@@ -5,6 +5,7 @@
 
 mod body;
 mod connect;
+mod direct;
 mod error;
 mod fetch;
 mod health;

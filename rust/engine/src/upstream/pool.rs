@@ -14,12 +14,13 @@ use std::{
 
 use edgerouter_core::plan::{Origin, OriginTls, Scheme};
 use hyper::client::conn::http1::{Connection, SendRequest};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
     RequestStream, Turn,
     body::Outbound,
-    responses::{Answering, Responses},
+    responses::{Answering, Responses, Wire},
     wanted::Holders,
 };
 
@@ -74,6 +75,8 @@ pub(super) struct Pool {
     last_used: Cell<Instant>,
     /// Its last response was of HTTP/1.0.
     pub(super) http_10: Cell<bool>,
+    /// Its last response had a length, and not a large one: the next may come whole at once.
+    pub(super) is_short: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -89,6 +92,8 @@ pub(super) struct Link {
     pub(super) driver: Option<Pin<Box<Connection<Answering, Outbound>>>>,
     /// What the edge has read on it of heads.
     pub(super) responses: Responses,
+    /// What hyper reads and writes, for requests that are sent without it.
+    pub(super) wire: Arc<Mutex<Wire>>,
     /// A write on it has failed.
     pub(super) broken: Arc<AtomicBool>,
     /// The right to be one of `max_connections`.
@@ -126,6 +131,8 @@ pub(super) struct Connected {
     pub(super) kept: bool,
     /// The request's body, where it is still read while it is sent.
     pub(super) sending: Option<RequestStream>,
+    /// A part of the request was not sent.
+    pub(super) spent: bool,
     name: Arc<str>,
 }
 
@@ -135,6 +142,7 @@ impl Connected {
             link,
             kept,
             sending: None,
+            spent: false,
             pool: Rc::downgrade(pool),
             name: Arc::clone(&pool.name),
         }
@@ -155,7 +163,7 @@ impl Connected {
         };
         // The answer came before the end of the request: what is left of that is sent to nobody (RFC 9112 §9.5).
         let whole = |stream: &RequestStream| matches!(stream.turn(), Turn::Whole(_));
-        if !self.sending.as_ref().is_none_or(whole) {
+        if self.spent || !self.sending.as_ref().is_none_or(whole) {
             return;
         }
         // The connection learns that its message is over only by being polled; mostly it was, by the body's last read.
@@ -217,6 +225,7 @@ impl Pools {
             holders: Holders::default(),
             last_used: Cell::new(Instant::now()),
             http_10: Cell::new(false),
+            is_short: Cell::new(true),
         });
         pools.push(Rc::clone(&pool));
         pool

@@ -5,13 +5,15 @@
 //! responses never reach it.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
+use bytes::Bytes;
 use edgerouter_core::http::framing::{
     Content, Question,
     arrival::{Arrival, Expected, Head},
@@ -111,9 +113,20 @@ impl Responses {
     }
 }
 
-/// hyper's side.
+/// The connection as hyper has it.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub(super) struct Answering(Arc<Mutex<Wire>>);
+
+impl Answering {
+    /// hyper's side, and the one by which it is passed over.
+    pub(super) fn new(stream: Stream, responses: Responses) -> (Self, Arc<Mutex<Wire>>) {
+        let wire = Arc::new(Mutex::new(Wire::new(stream, responses)));
+        (Self(Arc::clone(&wire)), wire)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Wire {
     stream: TokioIo<Counted>,
     responses: Responses,
     arrival: Arrival,
@@ -124,10 +137,36 @@ pub(super) struct Answering {
     taken: usize,
     /// The connection cannot be believed any more.
     broken: bool,
+    late: Late,
 }
 
-impl Answering {
-    pub(super) fn new(stream: Stream, responses: Responses) -> Self {
+/// hyper is told of a request that has been sent, and answered in part, without it.
+#[derive(Debug, Default)]
+enum Late {
+    #[default]
+    No,
+    /// It would take the answer for one that nobody asked for: it reads nothing before it has written the request.
+    Reading(Option<Waker>),
+    /// What it writes of the request goes nowhere.
+    Writing,
+}
+
+/// What has come of a request that was sent without hyper.
+#[derive(Debug)]
+pub(super) enum Direct {
+    /// The response is here.
+    Whole {
+        head: ResponseHead,
+        content: Bytes,
+        /// Another request may use the connection.
+        reusable: bool,
+    },
+    /// There is more of it, for hyper to read once it was given the request.
+    More,
+}
+
+impl Wire {
+    fn new(stream: Stream, responses: Responses) -> Self {
         Self {
             stream: TokioIo::new(Counted {
                 stream: Short::new(stream),
@@ -139,6 +178,7 @@ impl Answering {
             passed: Vec::new(),
             taken: 0,
             broken: false,
+            late: Late::No,
         }
     }
 
@@ -146,7 +186,81 @@ impl Answering {
     fn begin(&mut self) {
         if let Some((question, limits)) = self.responses.0.lock().next.take() {
             self.arrival.expect(question, limits);
+            self.late = Late::No;
         }
+    }
+
+    /// Writes a request's head, `text`, from the byte at `sent` on. Nothing may have come before: it would be taken for the
+    /// answer.
+    pub(super) fn poll_send(
+        &mut self,
+        text: &[u8],
+        sent: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let stream = &mut self.stream.inner_mut().stream;
+        if *sent == 0 {
+            let mut byte = [0];
+            let mut early = ReadBuf::new(&mut byte);
+            if Pin::new(&mut *stream).poll_read(cx, &mut early).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        self.begin();
+        let stream = &mut self.stream.inner_mut().stream;
+        while let Some(rest) = text.get(*sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *sent += count,
+            }
+        }
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    /// Reads the response to such a request. `Ok(None)`: the origin has closed.
+    pub(super) fn poll_direct(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Direct>, Option<BadResponse>>> {
+        SPACE.with_borrow_mut(|space| {
+            loop {
+                let mut read = ReadBuf::new(space);
+                let polled = Pin::new(&mut self.stream.inner_mut().stream).poll_read(cx, &mut read);
+                ready!(polled).map_err(|_| None)?;
+                let fresh = read.filled();
+                if fresh.is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
+                if let Some(direct) = self.direct(fresh).map_err(Some)? {
+                    return Poll::Ready(Ok(Some(direct)));
+                }
+            }
+        })
+    }
+
+    fn direct(&mut self, fresh: &[u8]) -> Result<Option<Direct>, BadResponse> {
+        let before = std::mem::take(&mut self.held);
+        let all = joined(before, fresh);
+        let Some((head, rest)) = self.heads(&all)? else {
+            return Ok(None);
+        };
+        let is_whole = match head.framing.content {
+            Content::None => true,
+            Content::Length(length) => length <= rest.len() as u64,
+            Content::Chunked | Content::UntilClose | Content::Tunnel => false,
+        };
+        if !is_whole {
+            self.announce(head, None);
+            self.content(rest, None)?;
+            self.late = Late::Reading(None);
+            return Ok(Some(Direct::More));
+        }
+        let count = self.arrival.content(rest)?;
+        Ok(Some(Direct::Whole {
+            reusable: head.framing.reusable && count == rest.len(),
+            content: Bytes::copy_from_slice(rest.get(..count).unwrap_or_default()),
+            head,
+        }))
     }
 
     fn take_passed(&mut self, buf: &mut ReadBufCursor<'_>) {
@@ -166,14 +280,15 @@ impl Answering {
     }
 
     /// Gives hyper bytes, and keeps what it has no space for.
-    fn pass(&mut self, bytes: &[u8], buf: &mut ReadBufCursor<'_>) {
-        let room = if self.passed.is_empty() {
-            bytes.len().min(buf.remaining())
-        } else {
-            0
-        };
-        let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
-        buf.put_slice(now);
+    fn pass(&mut self, bytes: &[u8], buf: Option<&mut ReadBufCursor<'_>>) {
+        let mut later = bytes;
+        if let Some(buf) = buf
+            && self.passed.is_empty()
+            && let Some((now, rest)) = bytes.split_at_checked(bytes.len().min(buf.remaining()))
+        {
+            buf.put_slice(now);
+            later = rest;
+        }
         if !later.is_empty() {
             self.passed.extend_from_slice(later);
         }
@@ -182,46 +297,50 @@ impl Answering {
     /// Takes in what has come. Afterwards hyper may have something to read.
     fn judge(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> Result<(), BadResponse> {
         if self.arrival.expected() != Expected::Head {
-            return self.content(fresh, buf);
+            return self.content(fresh, Some(buf));
         }
-        let mut held = std::mem::take(&mut self.held);
-        let mut all = if held.is_empty() {
-            fresh
-        } else {
-            held.extend_from_slice(fresh);
-            &held
-        };
+        let before = std::mem::take(&mut self.held);
+        let all = joined(before, fresh);
+        if let Some((head, rest)) = self.heads(&all)? {
+            self.announce(head, Some(&mut *buf));
+            self.content(rest, Some(buf))?;
+        }
+        Ok(())
+    }
+
+    /// Reads heads up to the final one; tells that and what follows it. `None` while it has not come whole.
+    fn heads<'a>(
+        &mut self,
+        mut all: &'a [u8],
+    ) -> Result<Option<(ResponseHead, &'a [u8])>, BadResponse> {
         loop {
-            match self.arrival.head(all)? {
-                None => {
-                    self.held = all.to_vec();
-                    return Ok(());
-                }
-                Some((length, head)) => {
-                    all = all.get(length..).unwrap_or_default();
-                    match head {
-                        Head::Interim(head) => {
-                            let mut exchanged = self.responses.0.lock();
-                            if head.status == StatusCode::CONTINUE && exchanged.gated {
-                                exchanged.continued = true;
-                            } else if exchanged.interims.len() < MOST_INTERIMS {
-                                exchanged.interims.push(head);
-                            }
-                        }
-                        Head::Final(head) => {
-                            self.announce(head, buf);
-                            return self.content(all, buf);
-                        }
-                    }
-                    if all.is_empty() {
-                        return Ok(());
+            let Some((length, head)) = self.arrival.head(all)? else {
+                self.held = all.to_vec();
+                return Ok(None);
+            };
+            all = all.get(length..).unwrap_or_default();
+            match head {
+                Head::Interim(head) => {
+                    let mut exchanged = self.responses.0.lock();
+                    if head.status == StatusCode::CONTINUE && exchanged.gated {
+                        exchanged.continued = true;
+                    } else if exchanged.interims.len() < MOST_INTERIMS {
+                        exchanged.interims.push(head);
                     }
                 }
+                Head::Final(head) => return Ok(Some((head, all))),
+            }
+            if all.is_empty() {
+                return Ok(None);
             }
         }
     }
 
-    fn content(&mut self, bytes: &[u8], buf: &mut ReadBufCursor<'_>) -> Result<(), BadResponse> {
+    fn content(
+        &mut self,
+        bytes: &[u8],
+        buf: Option<&mut ReadBufCursor<'_>>,
+    ) -> Result<(), BadResponse> {
         let count = self.arrival.content(bytes)?;
         self.pass(bytes.get(..count).unwrap_or_default(), buf);
         // Another response than the one that was asked for, or content where none may be: hyper reads what came before,
@@ -231,23 +350,24 @@ impl Answering {
     }
 
     /// Gives hyper a head with nothing in it but what frames the content.
-    fn announce(&mut self, head: ResponseHead, buf: &mut ReadBufCursor<'_>) {
-        self.pass(b"HTTP/1.1 ", buf);
-        self.pass(head.status.as_str().as_bytes(), buf);
-        self.pass(b" \r\n", buf);
+    fn announce(&mut self, head: ResponseHead, mut buf: Option<&mut ReadBufCursor<'_>>) {
+        let mut pass = |bytes: &[u8]| self.pass(bytes, buf.as_deref_mut());
+        pass(b"HTTP/1.1 ");
+        pass(head.status.as_str().as_bytes());
+        pass(b" \r\n");
         match head.framing.content {
             Content::Length(length) => {
-                self.pass(b"content-length: ", buf);
-                self.pass(itoa::Buffer::new().format(length).as_bytes(), buf);
-                self.pass(b"\r\n", buf);
+                pass(b"content-length: ");
+                pass(itoa::Buffer::new().format(length).as_bytes());
+                pass(b"\r\n");
             }
-            Content::Chunked => self.pass(b"transfer-encoding: chunked\r\n", buf),
+            Content::Chunked => pass(b"transfer-encoding: chunked\r\n"),
             Content::None | Content::UntilClose | Content::Tunnel => {}
         }
         if !head.framing.reusable && head.framing.content != Content::Tunnel {
-            self.pass(b"connection: close\r\n", buf);
+            pass(b"connection: close\r\n");
         }
-        self.pass(b"\r\n", buf);
+        pass(b"\r\n");
         self.responses.0.lock().head = Some(head);
     }
 
@@ -283,30 +403,42 @@ impl Answering {
     }
 }
 
-impl Read for Answering {
+/// An incomplete head, and what has come of it since.
+fn joined(mut before: Vec<u8>, fresh: &[u8]) -> Cow<'_, [u8]> {
+    if before.is_empty() {
+        return Cow::Borrowed(fresh);
+    }
+    before.extend_from_slice(fresh);
+    Cow::Owned(before)
+}
+
+impl Wire {
     fn poll_read(
-        self: Pin<&mut Self>,
+        &mut self,
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
+        if let Late::Reading(waiting) = &mut self.late {
+            *waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let room = buf.remaining();
-        this.take_passed(&mut buf);
-        while buf.remaining() == room && this.passed.is_empty() {
-            if this.broken {
+        self.take_passed(&mut buf);
+        while buf.remaining() == room && self.passed.is_empty() {
+            if self.broken {
                 let surplus = io::Error::new(io::ErrorKind::InvalidData, BadResponse::Surplus);
                 return Poll::Ready(Err(surplus));
             }
-            match this.arrival.expected() {
+            match self.arrival.expected() {
                 // Nothing but content can come into this space: it needs no looking at.
                 Expected::Plain(left) if left >= room as u64 && room > 0 => {
-                    let before = this.stream.inner().count;
-                    let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-                    this.arrival.passed(this.stream.inner().count - before);
+                    let before = self.stream.inner().count;
+                    let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+                    self.arrival.passed(self.stream.inner().count - before);
                     return polled;
                 }
                 _ => {
-                    if !ready!(this.poll_judged(cx, &mut buf))? {
+                    if !ready!(self.poll_judged(cx, &mut buf))? {
                         return Poll::Ready(Ok(()));
                     }
                 }
@@ -314,36 +446,74 @@ impl Read for Answering {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// Whether what hyper writes has been sent already.
+    fn is_sent(&mut self) -> bool {
+        match std::mem::take(&mut self.late) {
+            Late::No => false,
+            Late::Reading(waiting) => {
+                self.late = Late::Writing;
+                if let Some(waiting) = waiting {
+                    waiting.wake();
+                }
+                true
+            }
+            Late::Writing => {
+                self.late = Late::Writing;
+                true
+            }
+        }
+    }
+}
+
+impl Read for Answering {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.lock().poll_read(cx, buf)
+    }
 }
 
 impl Write for Answering {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.begin();
-        Pin::new(&mut self.stream.inner_mut().stream).poll_write(cx, bytes)
+        let mut wire = self.0.lock();
+        wire.begin();
+        if wire.is_sent() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut wire.stream.inner_mut().stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.begin();
-        Pin::new(&mut self.stream.inner_mut().stream).poll_write_vectored(cx, bufs)
+        let mut wire = self.0.lock();
+        wire.begin();
+        if wire.is_sent() {
+            return Poll::Ready(Ok(bufs.iter().map(|piece| piece.len()).sum()));
+        }
+        Pin::new(&mut wire.stream.inner_mut().stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.inner().stream.is_write_vectored()
+        self.0.lock().stream.inner().stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream.inner_mut().stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.0.lock();
+        Pin::new(&mut wire.stream.inner_mut().stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream.inner_mut().stream).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut wire = self.0.lock();
+        Pin::new(&mut wire.stream.inner_mut().stream).poll_shutdown(cx)
     }
 }
