@@ -82,6 +82,26 @@ fn plain(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// Fields that a request had when it came.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Present {
+    pub connection: bool,
+    pub content_length: bool,
+    pub te: bool,
+    pub upgrade: bool,
+    pub via: bool,
+}
+
+impl Present {
+    fn note(&mut self, name: &HeaderName) {
+        self.connection |= *name == header::CONNECTION;
+        self.content_length |= *name == header::CONTENT_LENGTH;
+        self.te |= *name == header::TE;
+        self.upgrade |= *name == header::UPGRADE;
+        self.via |= *name == header::VIA;
+    }
+}
+
 /// The rule for every field of one client's request.
 #[derive(Debug, Clone, Copy)]
 pub struct Sanitiser<'a> {
@@ -135,18 +155,24 @@ impl Sanitiser<'_> {
             })
     }
 
-    /// Takes off all that `forbids` names, and what does not go on.
-    pub fn clean(&self, headers: &mut HeaderMap) {
-        super::fields::strip_named(headers);
+    /// Takes off all that `forbids` names, and what does not go on. Tells which of the fields that few requests have may be
+    /// there, so that nobody has to look for the others.
+    pub fn clean(&self, headers: &mut HeaderMap) -> Present {
         let mut forged: SmallVec<[HeaderName; 4]> = SmallVec::new();
+        let mut present = Present::default();
         for name in headers.keys() {
+            present.note(name);
             if self.forbids(name.as_str()) {
                 forged.push(name.clone());
             }
         }
+        if present.connection {
+            super::fields::strip_named(headers);
+        }
         for name in forged {
             headers.remove(name);
         }
+        present
     }
 }
 

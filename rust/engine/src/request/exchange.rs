@@ -164,9 +164,8 @@ impl Exchange {
             &live.plan.trusted_proxies,
             conn.tls,
         );
-        live.plan
-            .sanitiser(client.trusted_peer)
-            .clean(&mut head.headers);
+        let sanitiser = live.plan.sanitiser(client.trusted_peer);
+        let present = sanitiser.clean(&mut head.headers);
         let (authority, port) = match admit::authority(&head, client.scheme) {
             Ok(named) => named,
             Err(refusal) => return Err(refuse(&worker, refusal)),
@@ -184,7 +183,7 @@ impl Exchange {
         if !plain {
             head.uri = Uri::from(viewer_path.clone());
         }
-        if live.plan.via.loops(&head.headers, MOST_LOOPS) {
+        if present.via && live.plan.via.loops(&head.headers, MOST_LOOPS) {
             let response = answer::text(
                 StatusCode::LOOP_DETECTED,
                 "The request has passed this edge before (Via).",
@@ -192,18 +191,21 @@ impl Exchange {
             return Err(response.into());
         }
         let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
-        admit::plain_length(&mut head.headers);
+        if present.content_length {
+            admit::plain_length(&mut head.headers);
+        }
         if let Some(length) = body.as_ref().and_then(|body| body.size_hint().exact())
             && length > live.plan.limits.body_bytes
         {
             return Err(refuse(&worker, Refusal::BodyTooLarge));
         }
-        let wants_upgrade = admit::upgrade(&head, has_body).is_some();
+        let wants_upgrade = present.upgrade && admit::upgrade(&head, has_body).is_some();
         let expects = has_body
             && head.version == Version::HTTP_11
             && head.headers.contains_key(header::EXPECT);
-        let wants_trailers =
-            head.version == Version::HTTP_11 && admit::accepts_trailers(&head.headers);
+        let wants_trailers = present.te
+            && head.version == Version::HTTP_11
+            && admit::accepts_trailers(&head.headers);
         Ok(Self {
             now: worker.clock.unix(started),
             host_length: admit::host_length(&authority),

@@ -424,9 +424,7 @@ impl Exchange {
             }
         }
         // A field that announces trailers goes where none can follow (RFC 9110 §6.6.2).
-        if response.headers().contains_key(header::TRAILER)
-            && !(self.wants_trailers && response.body().may_end_in_trailers())
-        {
+        if !(self.wants_trailers && response.body().may_end_in_trailers()) {
             response.headers_mut().remove(header::TRAILER);
         }
         if self.head.version == Version::HTTP_10 && !to_head && !has_length(response) {
