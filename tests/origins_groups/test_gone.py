@@ -61,14 +61,22 @@ def reset(sock: socket.socket) -> None:
 def test_a_reset_ends_what_was_being_fetched_for_nobody_else(
     origin: Origin, slow: threading.Event, edge: Callable[..., Running], behind: bytes
 ) -> None:
+    asked = threading.Event()
+    ended = threading.Event()
+
+    def wait(seen: Seen, connection: socket.socket) -> None:
+        connection.settimeout(10)
+        asked.set()
+        if connection.recv(1) == b"":
+            ended.set()
+
+    origin.on("/slow", wait)
     sock = connect(edge().url)
     sock.sendall(SLOW)
-    origin.wait_for(1, "/slow")
+    assert asked.wait(10)
     sock.sendall(behind)
-    upstream = next(iter(origin.connections))
     reset(sock)
-    upstream.settimeout(5)
-    assert upstream.recv(1) == b"", "the connection to the origin ends while it is still busy"
+    assert ended.wait(5), "the connection to the origin ends while it is still busy"
 
 
 def test_a_client_that_has_sent_all_it_has_gets_its_whole_answer(
