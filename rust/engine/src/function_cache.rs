@@ -21,6 +21,7 @@ use edgerouter_core::{
         tags, validate,
         vary::Reduced,
     },
+    http::structured::CACHE_STATUS,
     plan::CachePolicy,
 };
 use http::{HeaderMap, Method, StatusCode};
@@ -29,7 +30,6 @@ use parking_lot::Mutex;
 use crate::{
     body::range_of,
     functions::Answer,
-    request::CACHE_STATUS,
     store::{Birth, Content, Entry, Object, Variants, View, compact_body},
     worker::Shared,
 };

@@ -26,19 +26,22 @@ use crate::{
     admin, background, function_cache,
     functions::Functions,
     identity::KeySources,
+    life::Life,
     listen::{
         self,
         conn::Verdict,
         tcp::{self, BindError},
         tight::{self, Tight},
     },
+    live::Live,
     prefetch::predicted::{Navigation, QUEUE},
     purge::{self, Purges},
     request::hooks::Watched,
+    secret::Secret,
     store::{Disk, Fills, Flights, Invalidations, MemoryStore, Runs, Store, disk::FolderError},
     telemetry::{Gauges, Metrics, access::AccessLog},
     upstream::HealthBoard,
-    worker::{Live, Secret, Shared, Worker},
+    worker::{Shared, Worker},
 };
 
 /// Where the engine listens and how many workers it has. Everything else is in the plan.
@@ -90,14 +93,6 @@ pub enum StartError {
     Thread(std::io::Error),
     #[error("an event loop could not be made: {0}; raise the limit on open files (ulimit -n)")]
     Runtime(std::io::Error),
-}
-
-/// How the engine is doing, told to every thread of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
-    Serving,
-    Draining,
-    Ended,
 }
 
 /// A running engine.
@@ -172,8 +167,12 @@ impl Engine {
                 .map_err(StartError::Thread)?,
         );
         threads.push(
-            purge::sweep::start(Arc::clone(&shared), watched.clone())
-                .map_err(StartError::Thread)?,
+            purge::sweep::start(
+                Arc::clone(&shared.purges),
+                Arc::clone(&shared.store),
+                watched.clone(),
+            )
+            .map_err(StartError::Thread)?,
         );
         if let Some(socket) = admin_socket {
             let credentials = admin::Credentials {
@@ -261,14 +260,15 @@ impl Engine {
 
     /// Orders a purge, given and answered as the admin endpoint's JSON. Effective for every request from the return on.
     pub fn purge(&self, order: &serde_json::Value) -> Result<serde_json::Value, purge::Refused> {
-        purge::orders::place(&self.shared, order)
+        let live = self.shared.live.load_full();
+        purge::orders::place(&self.shared.purges, &self.shared.store, &live.plan, order)
     }
 
     /// The purge with this id, or all that are remembered, as the admin endpoint's JSON.
     pub fn purges(&self, id: Option<&str>) -> Option<serde_json::Value> {
         match id {
             Some(id) => Some(self.shared.purges.find(id)?.to_json()),
-            None => Some(purge::orders::list(&self.shared)),
+            None => Some(purge::orders::list(&self.shared.purges)),
         }
     }
 
@@ -358,7 +358,7 @@ fn share(
     let keys = KeySources::of(&plan);
     let connections = tight::fit(descriptors, &plan, None);
     Ok(Arc::new(Shared {
-        store,
+        store: Arc::new(store),
         flights: Flights::new(),
         invalidations: Invalidations::default(),
         fills: Fills::default(),

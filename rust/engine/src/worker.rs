@@ -5,53 +5,39 @@
 
 use std::{
     cell::{Cell, RefCell},
-    hash::{BuildHasher as _, RandomState},
+    hash::RandomState,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
-use edgerouter_core::{
-    bounds::descriptors::Descriptors,
-    http::structured::{self, CacheStatus},
-    plan::Plan,
-};
-use hashbrown::HashMap;
-use http::HeaderValue;
+use edgerouter_core::bounds::descriptors::Descriptors;
 use slab::Slab;
 use tokio::sync::mpsc;
 
 use crate::{
     account::{Account, PerClientCounts},
+    clock::Clock,
     function_cache,
-    functions::Functions,
-    identity::{KeySources, Remembered},
+    identity::Remembered,
     listen::{
         Conn,
         tight::{self, Idlest, Tight},
     },
+    live::{Live, LocalLive},
     prefetch::predicted::Navigation,
     purge::Purges,
     request::hooks::Watched,
+    secret::Secret,
     store::{Fills, Flights, Invalidations, Runs, Store},
     telemetry::{Metrics, WorkerMetrics, access::AccessLog},
     upstream::{HealthBoard, Upstreams},
+    values::Values,
 };
-
-/// A plan in service, with what runs its callables and holds its keys: swapped as one.
-#[derive(Debug)]
-pub struct Live {
-    pub plan: Plan,
-    pub functions: Arc<dyn Functions>,
-    pub version: u64,
-    pub keys: KeySources,
-    /// Client connections: those of the plan, as far as the process has descriptors for them.
-    pub connections: usize,
-}
 
 /// What all workers share.
 #[derive(Debug)]
@@ -62,7 +48,7 @@ pub struct Shared {
     pub epoch: AtomicU64,
     /// Seconds that tests have moved the wall clock by. Only an engine that was started for tests has it.
     pub test_clock: Option<AtomicI64>,
-    pub store: Store,
+    pub store: Arc<Store>,
     pub flights: Arc<Flights>,
     pub invalidations: Invalidations,
     pub fills: Fills,
@@ -113,20 +99,9 @@ pub struct Worker {
     ids: Cell<u64>,
 }
 
-/// Numbers that nobody outside can foretell: a count, hashed under keys that the operating system gave.
-#[derive(Debug, Default)]
-pub struct Secret {
-    keys: [RandomState; 2],
-    drawn: AtomicU64,
-}
-
 impl Shared {
     pub fn unguessable(&self) -> u128 {
-        let Secret { keys, drawn } = &self.secret;
-        let drawn = drawn.fetch_add(1, Ordering::Relaxed);
-        keys.iter().fold(0, |number, key| {
-            number << 64 | u128::from(key.hash_one(drawn))
-        })
+        self.secret.unguessable()
     }
 
     /// What the wall clock is set forward by.
@@ -134,20 +109,6 @@ impl Shared {
         self.test_clock
             .as_ref()
             .map_or(0, |shift| shift.load(Ordering::Acquire))
-    }
-}
-
-/// A worker's own handle on the plan: cloning it touches no memory that other cores write.
-#[derive(Debug)]
-pub struct LocalLive {
-    live: Arc<Live>,
-    epoch: u64,
-}
-
-impl std::ops::Deref for LocalLive {
-    type Target = Live;
-    fn deref(&self) -> &Live {
-        &self.live
     }
 }
 
@@ -240,127 +201,3 @@ const LEAST_SLICE: u64 = 4 << 10;
 
 /// How much one read takes from a socket at most.
 const INBOX: usize = 64 << 10;
-
-/// Time for one worker. One reading of the monotonic clock a request; the wall clock follows from it and is set right
-/// once a second.
-#[derive(Debug)]
-pub struct Clock {
-    start: Instant,
-    unix_at_start: Cell<Duration>,
-}
-
-impl Clock {
-    fn new(shift: i64) -> Self {
-        let clock = Self {
-            start: Instant::now(),
-            unix_at_start: Cell::new(Duration::ZERO),
-        };
-        clock.synchronise(shift);
-        clock
-    }
-
-    fn synchronise(&self, shift: i64) {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let by = Duration::from_secs(shift.unsigned_abs());
-        let unix = if shift < 0 {
-            unix.saturating_sub(by)
-        } else {
-            unix.saturating_add(by)
-        };
-        self.unix_at_start
-            .set(unix.saturating_sub(self.start.elapsed()));
-    }
-
-    /// Seconds since the Unix epoch at `now`.
-    pub fn unix(&self, now: Instant) -> u64 {
-        (self.unix_at_start.get() + now.duration_since(self.start)).as_secs()
-    }
-
-    /// Milliseconds since the Unix epoch at `now`.
-    pub fn unix_millis(&self, now: Instant) -> u64 {
-        (self.unix_at_start.get() + now.duration_since(self.start)).as_millis() as u64
-    }
-
-    pub fn unix_now(&self) -> u64 {
-        self.unix(Instant::now())
-    }
-
-    /// Milliseconds since the worker's start.
-    pub fn ticks(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
-    }
-}
-
-/// Field values that many responses need, made once: small ages, `Cache-Status` of hits by seconds to live, and of what
-/// was forwarded by all that it says.
-#[derive(Debug, Default)]
-pub struct Values {
-    ages: RefCell<Vec<Option<HeaderValue>>>,
-    hits: RefCell<Vec<Option<HeaderValue>>>,
-    forwards: RefCell<HashMap<CacheStatus, HeaderValue>>,
-}
-
-const VALUES: usize = 4096;
-
-impl Values {
-    pub fn age(&self, age: u64) -> HeaderValue {
-        Self::nth(&self.ages, age, || HeaderValue::from(age))
-    }
-
-    /// `node; hit; ttl=N`.
-    pub fn hit(&self, node: &str, ttl: u64) -> HeaderValue {
-        Self::nth(&self.hits, ttl, || {
-            let mut value = Vec::with_capacity(32);
-            edgerouter_core::http::structured::hit(
-                &mut value,
-                node.as_bytes(),
-                i64::try_from(ttl).unwrap_or(i64::MAX),
-            );
-            HeaderValue::from_maybe_shared(bytes::Bytes::from(value))
-                .unwrap_or(HeaderValue::from_static("hit"))
-        })
-    }
-
-    /// The member for any response. What can hardly come again (a time to live, a key) is made each time.
-    pub fn cache_status(&self, node: &str, status: &CacheStatus, key: Option<&str>) -> HeaderValue {
-        let make = || structured::cache_status(node, status, key);
-        if status.ttl.is_some() || key.is_some() {
-            return make();
-        }
-        let mut forwards = self.forwards.borrow_mut();
-        if let Some(known) = forwards.get(status) {
-            return known.clone();
-        }
-        let made = make();
-        if forwards.len() < VALUES {
-            forwards.insert(*status, made.clone());
-        }
-        made
-    }
-
-    /// The pseudonym may change with the plan.
-    pub fn clear(&self) {
-        self.hits.borrow_mut().clear();
-        self.forwards.borrow_mut().clear();
-    }
-
-    fn nth(
-        table: &RefCell<Vec<Option<HeaderValue>>>,
-        n: u64,
-        make: impl FnOnce() -> HeaderValue,
-    ) -> HeaderValue {
-        let Some(index) = usize::try_from(n).ok().filter(|&n| n < VALUES) else {
-            return make();
-        };
-        let mut table = table.borrow_mut();
-        if table.len() <= index {
-            table.resize(index + 1, None);
-        }
-        match table.get_mut(index) {
-            Some(slot) => slot.get_or_insert_with(make).clone(),
-            None => make(),
-        }
-    }
-}

@@ -4,6 +4,8 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::plan::CachePolicy;
+
 /// Tags of one response that are told apart; with more, every tag purge concerns it.
 pub const MOST_TAGS: usize = 1000;
 
@@ -42,6 +44,17 @@ pub fn of(headers: &HeaderMap, names: &[HeaderName]) -> Box<[u64]> {
     hashes.sort_unstable();
     hashes.dedup();
     hashes.into_boxed_slice()
+}
+
+/// The tags of an answer, which viewers do not see unless the policy says so.
+pub fn take(headers: &mut HeaderMap, policy: &CachePolicy) -> Box<[u64]> {
+    let tags = of(headers, &policy.tags);
+    if !policy.send_tags {
+        for name in &policy.tags {
+            headers.remove(name);
+        }
+    }
+    tags
 }
 
 /// Whether a purge of the tag with this hash concerns a response with these tags.

@@ -2,7 +2,10 @@
 //! `Cache-Status` (RFC 9211).
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
+
+/// RFC 9211.
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// A dictionary member's value, as targeted cache control uses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

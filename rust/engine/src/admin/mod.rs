@@ -35,7 +35,7 @@ use self::{
     endpoints::Room,
     guard::Guard,
 };
-use crate::{server::Life, worker::Shared};
+use crate::{life::Life, worker::Shared};
 
 /// Threads for what waits for a disk; as many calls as there are connections may wait for one of them.
 const THREADS_ASIDE: usize = 4;

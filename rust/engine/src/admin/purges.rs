@@ -9,7 +9,10 @@ use super::{
     answer::{self, Answer},
     endpoints::{Call, Later, Room},
 };
-use crate::purge::{Refused, orders};
+use crate::{
+    purge::{Refused, orders},
+    worker::Shared,
+};
 
 pub fn order(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
@@ -21,13 +24,16 @@ pub fn order(room: Rc<Room>, call: Call) -> Later {
         if order.get("dry_run") == Some(&Value::Bool(true)) {
             // One walk at a time: several would not be faster, and others want the threads.
             let _turn = room.walks.acquire().await;
-            room.aside(move || placed(orders::place(&shared, &order)))
-                .await
+            room.aside(move || placed(place(&shared, &order))).await
         } else {
-            room.aside(move || placed(orders::place(&shared, &order)))
-                .await
+            room.aside(move || placed(place(&shared, &order))).await
         }
     })
+}
+
+fn place(shared: &Shared, order: &Value) -> Result<Value, Refused> {
+    let live = shared.live.load_full();
+    orders::place(&shared.purges, &shared.store, &live.plan, order)
 }
 
 fn placed(placed: Result<Value, Refused>) -> Answer {
@@ -56,7 +62,7 @@ fn placed(placed: Result<Value, Refused>) -> Answer {
 pub fn list(room: Rc<Room>, _call: Call) -> Later {
     Box::pin(async move {
         let shared = Arc::clone(&room.shared);
-        room.aside(move || answer::json(StatusCode::OK, &orders::list(&shared)))
+        room.aside(move || answer::json(StatusCode::OK, &orders::list(&shared.purges)))
             .await
     })
 }

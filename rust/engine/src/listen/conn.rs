@@ -19,10 +19,7 @@ use super::{
     interim::{Interims, Ticket},
     queue::Queue,
 };
-use crate::{
-    account::{Account, Owner},
-    telemetry::Refused,
-};
+use crate::account::{Account, Owner};
 
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,12 +310,5 @@ impl Conn {
                 Verdict::End
             });
         }
-    }
-}
-
-/// For accounts of refused requests.
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self::Request(refusal)
     }
 }

@@ -23,11 +23,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    account::UnderWay,
-    request,
-    server::Life,
-    telemetry::Refused,
-    worker::{Live, Worker},
+    account::UnderWay, life::Life, live::Live, request, telemetry::Refused, worker::Worker,
 };
 
 /// Accepts until the engine drains, and then what the kernel has already accepted for us.

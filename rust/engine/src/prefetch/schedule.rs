@@ -12,8 +12,9 @@ use hashbrown::HashSet;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
+    live::Live,
     request::own::{self, Prefetched},
-    worker::{Live, Worker},
+    worker::Worker,
 };
 
 /// Fetches the lists of a plan until it is dropped.

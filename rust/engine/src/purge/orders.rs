@@ -1,20 +1,27 @@
 //! Purges as the admin endpoint, Python and the command line speak of them: JSON in, JSON out.
 
-use edgerouter_core::cache::purge::{Matcher, Order, Scope, order, scope};
+use edgerouter_core::{
+    cache::purge::{Matcher, Order, Scope, order, scope},
+    plan::Plan,
+};
 use serde_json::{Value, json};
 
-use super::{Purge, Refused, sweep};
-use crate::worker::Shared;
+use super::{Purge, Purges, Refused, sweep};
+use crate::store::Store;
 
 /// Reads, checks and places an order; a dry run is answered with what it would match. Writes to the disk, or walks the
 /// store: not for a thread that others wait for.
-pub(crate) fn place(shared: &Shared, asked: &Value) -> Result<Value, Refused> {
+pub(crate) fn place(
+    purges: &Purges,
+    store: &Store,
+    plan: &Plan,
+    asked: &Value,
+) -> Result<Value, Refused> {
     let order = Order::read(asked)?;
-    let live = shared.live.load_full();
     if order.dry_run {
-        order::bounded_number(&order, live.plan.limits.purge_scopes)?;
-        let keys = scope::url_hashes(&order.scopes, &live.plan);
-        let census = sweep::census(&shared.store, &Matcher::new(&order.scopes, &keys));
+        order::bounded_number(&order, plan.limits.purge_scopes)?;
+        let keys = scope::url_hashes(&order.scopes, plan);
+        let census = sweep::census(store, &Matcher::new(&order.scopes, &keys));
         return Ok(json!({
             "dry_run": true,
             "matched": {"objects": census.objects, "bytes": census.bytes},
@@ -22,7 +29,7 @@ pub(crate) fn place(shared: &Shared, asked: &Value) -> Result<Value, Refused> {
             "warning": nothing(census.objects),
         }));
     }
-    let (purge, new) = shared.purges.order(order, &live.plan)?;
+    let (purge, new) = purges.order(order, plan)?;
     let mut answer = purge.to_json();
     if let Value::Object(fields) = &mut answer {
         fields.insert("new".to_owned(), Value::Bool(new));
@@ -30,8 +37,8 @@ pub(crate) fn place(shared: &Shared, asked: &Value) -> Result<Value, Refused> {
     Ok(answer)
 }
 
-pub(crate) fn list(shared: &Shared) -> Value {
-    let purges: Vec<Value> = shared.purges.list().iter().map(|p| p.to_json()).collect();
+pub(crate) fn list(purges: &Purges) -> Value {
+    let purges: Vec<Value> = purges.list().iter().map(|p| p.to_json()).collect();
     json!({"purges": purges})
 }
 

@@ -19,13 +19,12 @@ use tokio::sync::watch;
 
 use super::{Purge, Purges};
 use crate::{
-    server::Life,
+    life::Life,
     store::{
         Entry, Store, View,
         disk::{Disk, Meta},
         memory::Step,
     },
-    worker::Shared,
 };
 
 /// Slots of a shard that one step looks at.
@@ -55,7 +54,8 @@ impl Pace {
 }
 
 pub(crate) fn start(
-    shared: Arc<Shared>,
+    purges: Arc<Purges>,
+    store: Arc<Store>,
     life: watch::Receiver<Life>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
@@ -63,10 +63,10 @@ pub(crate) fn start(
         .spawn(move || {
             let ended = || *life.borrow() == Life::Ended || life.has_changed().is_err();
             while !ended() {
-                let pending = wait(&shared.purges);
-                shared.purges.settle();
+                let pending = wait(&purges);
+                purges.settle();
                 if !pending.is_empty() {
-                    sweep(&shared, &pending, &ended);
+                    sweep(&purges, &store, &pending, &ended);
                 }
             }
         })
@@ -82,24 +82,23 @@ fn wait(purges: &Purges) -> Vec<Arc<Purge>> {
     desk.history.pending().cloned().collect()
 }
 
-fn sweep(shared: &Shared, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
-    let purges = &shared.purges;
+fn sweep(purges: &Purges, store: &Store, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
     let newest = purges.newest();
     let mut at = Some(Step::default());
     let mut found = Vec::with_capacity(STEP);
     let mut pace = Pace::new();
     while let Some(here) = at {
-        at = shared.store.memory().step(here, STEP, &mut found);
+        at = store.memory().step(here, STEP, &mut found);
         for entry in found.drain(..) {
-            apply(purges, &shared.store, &entry, newest);
+            apply(purges, store, &entry, newest);
         }
         pace.rest();
         if ended() {
             return;
         }
     }
-    if let Some(disk) = shared.store.disk() {
-        sweep_disk(purges, &shared.store, disk, &mut pace);
+    if let Some(disk) = store.disk() {
+        sweep_disk(purges, store, disk, &mut pace);
     }
     for purge in pending {
         purges.complete(purge);

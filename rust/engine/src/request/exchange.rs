@@ -36,9 +36,10 @@ use crate::{
     account::{Hold, Owner, UnderWay},
     body::EdgeBody,
     listen::Conn,
+    live::LocalLive,
     telemetry::{Outcome, Refused, access::Logged},
     upstream::{RequestBody, Wanted},
-    worker::{LocalLive, Worker},
+    worker::Worker,
 };
 
 /// A request on its way through the phases.

@@ -39,8 +39,9 @@ use crate::{
     functions::{
         Answer, FunctionError, Invocation, Notes, Phase, RequestHead, ResponseHead, Verdict,
     },
+    live::LocalLive,
     telemetry::Outcome,
-    worker::{LocalLive, Worker},
+    worker::Worker,
 };
 
 /// What the hooks of the origin phases are told of a request; it outlives the client with the fetch.

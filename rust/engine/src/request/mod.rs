@@ -22,16 +22,14 @@ use edgerouter_core::{
     finish, forward,
     http::{
         framing::fit::{self, Fit},
-        structured::CacheStatus,
+        structured::{CACHE_STATUS, CacheStatus},
     },
     identity::jwt::{self, Extracted},
     plan::{FixedResponse, Preflight, Route, Target},
     service_worker,
     viewer::{self, Https},
 };
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use self::{
@@ -45,8 +43,6 @@ use crate::{
     telemetry::Outcome,
     worker::Worker,
 };
-
-pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Answers one request of a connection.
 pub async fn serve(

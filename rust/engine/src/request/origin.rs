@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::{
     bounds::memory::Kind,
-    cache::{decide, hooked::Part},
+    cache::{decide, hooked::Part, tags},
     finish, forward,
     origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
     outward::Outward,
@@ -25,13 +25,14 @@ use super::hooks::{self, HookContext};
 use crate::{
     account::{Hold, Owner},
     listen::{Conn, interim::Ticket},
-    request::{answer::Early, cached::take_tags},
+    live::LocalLive,
+    request::answer::Early,
     telemetry::access::Logged,
     upstream::{
         FetchError, HealthBoard, HearInterims, RequestBody, Turn, Unavailable, UpstreamBody,
         UpstreamRequest, UpstreamResponse, Wanted,
     },
-    worker::{LocalLive, Worker},
+    worker::Worker,
 };
 
 /// A short body is taken in before its response's head is passed on, for at most this long: an origin that breaks off in
@@ -86,7 +87,7 @@ impl Waits {
             finish::received(&mut headers, version, &live.plan.via);
             headers.remove(header::CONTENT_LENGTH);
             if let Some(route) = live.plan.route(route) {
-                take_tags(route, &mut headers);
+                tags::take(&mut headers, &route.cache);
                 for name in &route.response_headers.remove {
                     headers.remove(name);
                 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use edgerouter_core::{
-    cache::agreement::Stray,
+    cache::{agreement::Stray, tags},
     http::structured::Forward,
     origin::attempts::is_idempotent,
     plan::{ErrorPage, FixedResponse, Route, Target},
@@ -86,7 +86,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
             if cached::represents(x, route, &received) {
                 return Ok(cached::take_posted(x, route, *received));
             }
-            cached::take_tags(route, &mut received.headers);
+            tags::take(&mut received.headers, &route.cache);
             Ok(if hooked {
                 cached::as_asked(x, *received)
             } else {
@@ -298,7 +298,7 @@ async fn fetch_page(
         match x.ask(route, true) {
             Ok(mut ask) => match origin::ask(&mut ask, RequestBody::Empty).await {
                 Ok(mut received) => {
-                    cached::take_tags(route, &mut received.headers);
+                    tags::take(&mut received.headers, &route.cache);
                     Ok(cached::straight(*received))
                 }
                 Err(_) => return,

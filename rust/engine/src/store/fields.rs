@@ -9,12 +9,10 @@
 use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
-use edgerouter_core::http::date;
+use edgerouter_core::http::{date, structured::CACHE_STATUS};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use parking_lot::RwLock;
-
-use crate::request::CACHE_STATUS;
 
 /// Shapes that get a number; an origin that invents more spends no more memory than this. Those beyond are spelt out.
 const MOST_SHAPES: usize = 4096;

@@ -93,6 +93,12 @@ pub enum Refused {
     NoMemory,
 }
 
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Request(refusal)
+    }
+}
+
 impl Refused {
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,7 +9,6 @@ mod direct;
 mod error;
 mod fetch;
 mod health;
-pub mod health_probe;
 mod names;
 mod pool;
 mod responses;

@@ -13,7 +13,7 @@ use edgerouter_core::{
         key,
         slices::{ContentRange, First},
         storable::{Authorization, NotStored},
-        validate, vary,
+        tags, validate, vary,
     },
     http::{cache_control::RequestDirectives, range::Range, structured::Forward},
     origin::retry_after,
@@ -28,7 +28,7 @@ use tokio::{
 use super::{
     Held, Missing,
     flight::{Cut, fly, fly_alone},
-    keep::{head_effects, take_tags},
+    keep::head_effects,
     purged::{asked, unpurged},
     send::{Served, as_asked, part_of, read_along, stored, straight},
     slices::{self, Begin, Coverage, Fetched},
@@ -601,7 +601,7 @@ async fn fetch_alone(
         Ok(received) => {
             x.note.forward_status = Some(received.status);
             let mut received = received;
-            take_tags(route, &mut received.headers);
+            tags::take(&mut received.headers, &route.cache);
             if x.head.method == Method::HEAD {
                 head_effects(&x.worker, route, &question, &received);
             }

@@ -14,7 +14,7 @@ use edgerouter_core::{
         refresh_ahead,
         slices::{ContentRange, strong_validator, usable, worth_cutting},
         storable::{self, NotStored, StoreInput},
-        validate,
+        tags, validate,
         vary::{self, Vary},
     },
     http::{cache_control::ResponseDirectives, range::Range},
@@ -26,10 +26,7 @@ use tokio::sync::oneshot;
 
 use super::{
     fetch::{Flown, Question, spare},
-    keep::{
-        ForStoring, for_storing, freshen, keep, millis, outdate, remember_unshared, take_in,
-        take_tags,
-    },
+    keep::{ForStoring, for_storing, freshen, keep, millis, outdate, remember_unshared, take_in},
     purged::gone,
     slices,
 };
@@ -286,7 +283,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         Err(early) => return Departed::Failed(early),
     };
     spare(worker, question, &received);
-    let tags = take_tags(route, &mut received.headers);
+    let tags = tags::take(&mut received.headers, &route.cache);
     let mut birth = Birth {
         born: question.departs.purge,
         viewer: question.viewer.clone(),

@@ -6,10 +6,7 @@ use edgerouter_core::cache::{key, validate};
 use http::{HeaderMap, StatusCode};
 use smallvec::SmallVec;
 
-use crate::{
-    request::Exchange,
-    worker::{LocalLive, Worker},
-};
+use crate::{live::LocalLive, request::Exchange, worker::Worker};
 
 /// What an unsafe request leaves out of date (RFC 9111 §4.4): its own URL, and those of the same origin that the
 /// answer names in `Location` and `Content-Location`, as the viewer gets them and as the origin wrote them.

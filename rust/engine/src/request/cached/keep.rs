@@ -10,7 +10,6 @@ use edgerouter_core::{
         purge::{Subject, Verdict},
         refresh_ahead, slices,
         storable::{self, NotStored, StoreInput},
-        tags,
         validate::{self, HeadEffect},
         vary,
     },
@@ -18,6 +17,7 @@ use edgerouter_core::{
     http::{
         cache_control::{RequestDirectives, ResponseDirectives},
         date,
+        structured::CACHE_STATUS,
     },
     plan::{CachePolicy, Route, SetCookiePolicy},
 };
@@ -30,10 +30,7 @@ use super::{
     flight::{Arrival, Departed},
 };
 use crate::{
-    request::{
-        CACHE_STATUS,
-        origin::{Received, ReceivedBody},
-    },
+    request::origin::{Received, ReceivedBody},
     store::{
         Birth, Content, Descent, Entry, Object, Variants, View,
         arriving::{End, Writing},
@@ -90,18 +87,6 @@ pub(super) fn for_storing(
         aside,
         upstream_status,
     }
-}
-
-/// The tags of an answer; viewers do not see them unless the policy says so.
-pub fn take_tags(route: &Route, headers: &mut HeaderMap) -> Box<[u64]> {
-    let policy = &route.cache;
-    let tags = tags::of(headers, &policy.tags);
-    if !policy.send_tags {
-        for name in &policy.tags {
-            headers.remove(name);
-        }
-    }
-    tags
 }
 
 /// All lines of a list as one.

@@ -33,7 +33,6 @@ use crate::{
 
 pub use fetch::{fetch, on_failure};
 pub use invalidate::invalidate;
-pub use keep::take_tags;
 pub use look_up::{cacheable, look_up};
 pub use posted::{represents, take_posted};
 pub use send::{as_asked, straight};

@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
-    cache::{key, validate},
+    cache::{key, tags, validate},
     http::cache_control::{RequestDirectives, ResponseDirectives},
     plan::Route,
 };
@@ -13,7 +13,7 @@ use tokio::task::spawn_local;
 use super::{
     fetch::{Question, departure, with_aside},
     flight::{Departed, judge},
-    keep::{take_in, take_tags},
+    keep::take_in,
     look_up::dimensions,
     send::{read_along, straight},
 };
@@ -94,7 +94,7 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
     let birth = Birth {
         born: question.departs.purge,
         viewer: question.viewer.clone(),
-        tags: take_tags(route, &mut received.headers),
+        tags: tags::take(&mut received.headers, &route.cache),
     };
     match judge(&x.worker, route, &question, received, Instant::now(), birth) {
         Departed::Storing(mut arrival) => {

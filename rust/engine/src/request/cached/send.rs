@@ -11,7 +11,7 @@ use edgerouter_core::{
     finish::{self, Partial},
     http::{
         range::{self, Range, RangeRequest},
-        structured::Forward,
+        structured::{CACHE_STATUS, Forward},
     },
     plan::Route,
 };
@@ -22,7 +22,7 @@ use super::slices::{self, Begin, Excerpt, Part};
 use crate::{
     body::{EdgeBody, range_of},
     request::{
-        CACHE_STATUS, Exchange, answer,
+        Exchange, answer,
         origin::{Received, ReceivedBody, content_length},
     },
     store::{Entry, Object, arriving::Reader, flight::ArrivingResponse},

@@ -10,8 +10,10 @@ use edgerouter_core::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 use tokio::task::JoinSet;
 
-use super::{HealthBoard, RequestBody, UpstreamRequest, Upstreams};
-use crate::worker::Live;
+use crate::{
+    live::Live,
+    upstream::{HealthBoard, RequestBody, UpstreamRequest, Upstreams},
+};
 
 /// Probes every origin of a plan until it is dropped.
 pub async fn run(upstreams: Rc<Upstreams>, live: Arc<Live>, board: Arc<HealthBoard>) {

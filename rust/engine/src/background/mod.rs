@@ -1,5 +1,7 @@
 //! Work that belongs to no request: health probes, key sets by URL, prefetching. One thread, one event loop.
 
+mod probes;
+
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -25,12 +27,12 @@ use tokio::{
 
 use crate::{
     identity::jwks_source::Fetch,
+    life::Life,
     prefetch::{
         predicted::{self, Navigation},
         schedule,
     },
-    server::Life,
-    upstream::{RequestBody, UpstreamRequest, Upstreams, health_probe},
+    upstream::{RequestBody, UpstreamRequest, Upstreams},
     worker::{Shared, Worker},
 };
 
@@ -72,7 +74,7 @@ async fn run(
                     for task in tasks.drain(..) {
                         task.abort();
                     }
-                    tasks.push(spawn_local(health_probe::run(Rc::clone(&upstreams), Arc::clone(&live), Arc::clone(&shared.health))));
+                    tasks.push(spawn_local(probes::run(Rc::clone(&upstreams), Arc::clone(&live), Arc::clone(&shared.health))));
                     if !live.plan.prefetch.is_empty() {
                         tasks.push(spawn_local(schedule::run(Rc::clone(&worker), Arc::clone(&live))));
                     }

@@ -1,0 +1,58 @@
+//! A worker's time.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Time for one worker. One reading of the monotonic clock a request; the wall clock follows from it and is set right
+/// once a second.
+#[derive(Debug)]
+pub struct Clock {
+    start: Instant,
+    unix_at_start: Cell<Duration>,
+}
+
+impl Clock {
+    pub(crate) fn new(shift: i64) -> Self {
+        let clock = Self {
+            start: Instant::now(),
+            unix_at_start: Cell::new(Duration::ZERO),
+        };
+        clock.synchronise(shift);
+        clock
+    }
+
+    pub(crate) fn synchronise(&self, shift: i64) {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let by = Duration::from_secs(shift.unsigned_abs());
+        let unix = if shift < 0 {
+            unix.saturating_sub(by)
+        } else {
+            unix.saturating_add(by)
+        };
+        self.unix_at_start
+            .set(unix.saturating_sub(self.start.elapsed()));
+    }
+
+    /// Seconds since the Unix epoch at `now`.
+    pub fn unix(&self, now: Instant) -> u64 {
+        (self.unix_at_start.get() + now.duration_since(self.start)).as_secs()
+    }
+
+    /// Milliseconds since the Unix epoch at `now`.
+    pub fn unix_millis(&self, now: Instant) -> u64 {
+        (self.unix_at_start.get() + now.duration_since(self.start)).as_millis() as u64
+    }
+
+    pub fn unix_now(&self) -> u64 {
+        self.unix(Instant::now())
+    }
+
+    /// Milliseconds since the worker's start.
+    pub fn ticks(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+}

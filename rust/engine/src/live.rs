@@ -1,0 +1,32 @@
+//! The plan in service.
+
+use std::sync::Arc;
+
+use edgerouter_core::plan::Plan;
+
+use crate::{functions::Functions, identity::KeySources};
+
+/// A plan in service, with what runs its callables and holds its keys: swapped as one.
+#[derive(Debug)]
+pub struct Live {
+    pub plan: Plan,
+    pub functions: Arc<dyn Functions>,
+    pub version: u64,
+    pub keys: KeySources,
+    /// Client connections: those of the plan, as far as the process has descriptors for them.
+    pub connections: usize,
+}
+
+/// A worker's own handle on the plan: cloning it touches no memory that other cores write.
+#[derive(Debug)]
+pub struct LocalLive {
+    pub(crate) live: Arc<Live>,
+    pub(crate) epoch: u64,
+}
+
+impl std::ops::Deref for LocalLive {
+    type Target = Live;
+    fn deref(&self) -> &Live {
+        &self.live
+    }
+}

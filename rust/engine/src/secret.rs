@@ -1,0 +1,22 @@
+//! Numbers for what must not be guessed: requests' ids in error pages, boundaries of multipart content.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Numbers that nobody outside can foretell: a count, hashed under keys that the operating system gave.
+#[derive(Debug, Default)]
+pub struct Secret {
+    keys: [RandomState; 2],
+    drawn: AtomicU64,
+}
+
+impl Secret {
+    pub fn unguessable(&self) -> u128 {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
+        self.keys.iter().fold(0, |number, key| {
+            number << 64 | u128::from(key.hash_one(drawn))
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Field values that are made once.
+
+use std::cell::RefCell;
+
+use edgerouter_core::http::structured::{self, CacheStatus};
+use hashbrown::HashMap;
+use http::HeaderValue;
+
+/// Field values that many responses need, made once: small ages, `Cache-Status` of hits by seconds to live, and of what
+/// was forwarded by all that it says.
+#[derive(Debug, Default)]
+pub struct Values {
+    ages: RefCell<Vec<Option<HeaderValue>>>,
+    hits: RefCell<Vec<Option<HeaderValue>>>,
+    forwards: RefCell<HashMap<CacheStatus, HeaderValue>>,
+}
+
+const VALUES: usize = 4096;
+
+impl Values {
+    pub fn age(&self, age: u64) -> HeaderValue {
+        Self::nth(&self.ages, age, || HeaderValue::from(age))
+    }
+
+    /// `node; hit; ttl=N`.
+    pub fn hit(&self, node: &str, ttl: u64) -> HeaderValue {
+        Self::nth(&self.hits, ttl, || {
+            let mut value = Vec::with_capacity(32);
+            edgerouter_core::http::structured::hit(
+                &mut value,
+                node.as_bytes(),
+                i64::try_from(ttl).unwrap_or(i64::MAX),
+            );
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(value))
+                .unwrap_or(HeaderValue::from_static("hit"))
+        })
+    }
+
+    /// The member for any response. What can hardly come again (a time to live, a key) is made each time.
+    pub fn cache_status(&self, node: &str, status: &CacheStatus, key: Option<&str>) -> HeaderValue {
+        let make = || structured::cache_status(node, status, key);
+        if status.ttl.is_some() || key.is_some() {
+            return make();
+        }
+        let mut forwards = self.forwards.borrow_mut();
+        if let Some(known) = forwards.get(status) {
+            return known.clone();
+        }
+        let made = make();
+        if forwards.len() < VALUES {
+            forwards.insert(*status, made.clone());
+        }
+        made
+    }
+
+    /// The pseudonym may change with the plan.
+    pub fn clear(&self) {
+        self.hits.borrow_mut().clear();
+        self.forwards.borrow_mut().clear();
+    }
+
+    fn nth(
+        table: &RefCell<Vec<Option<HeaderValue>>>,
+        n: u64,
+        make: impl FnOnce() -> HeaderValue,
+    ) -> HeaderValue {
+        let Some(index) = usize::try_from(n).ok().filter(|&n| n < VALUES) else {
+            return make();
+        };
+        let mut table = table.borrow_mut();
+        if table.len() <= index {
+            table.resize(index + 1, None);
+        }
+        match table.get_mut(index) {
+            Some(slot) => slot.get_or_insert_with(make).clone(),
+            None => make(),
+        }
+    }
+}
