@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    fmt::Write as _,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -31,6 +32,7 @@ use crate::{
     body::range_of,
     functions::Answer,
     store::{Birth, Content, Entry, Object, Variants, View, compact_body},
+    telemetry::text,
     worker::Shared,
 };
 
@@ -64,10 +66,13 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Operation, result and how often.
-    pub fn counts(&self) -> [(&'static str, &'static str, u64); 7] {
+    /// What was done with the caches, as metrics.
+    pub fn render(&self, out: &mut String) {
         let counts = &self.counts;
-        [
+        let name = "edgerouter_function_cache_total";
+        let help = "Operations on the caches of functions, by result.";
+        text::head(out, name, "counter", help);
+        for (operation, result, count) in [
             ("match", "hit", &counts.hits),
             ("match", "miss", &counts.misses),
             ("put", "stored", &counts.stored),
@@ -75,8 +80,13 @@ impl Registry {
             ("put", "refused", &counts.refused),
             ("delete", "deleted", &counts.deleted),
             ("delete", "absent", &counts.absent),
-        ]
-        .map(|(operation, result, count)| (operation, result, count.load(Ordering::Relaxed)))
+        ] {
+            let count = count.load(Ordering::Relaxed);
+            let _ = writeln!(
+                out,
+                "{name}{{operation=\"{operation}\",result=\"{result}\"}} {count}"
+            );
+        }
     }
 }
 

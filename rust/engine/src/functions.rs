@@ -3,13 +3,20 @@
 //! The engine knows no Python. Whoever runs the callables implements [`Functions`]; the engine awaits the answer on
 //! its own worker and enforces the deadline itself, so a callable that never answers costs its own request only.
 
-use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use edgerouter_core::plan::{CallableId, Scheme};
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::function_cache::FunctionCaches;
+use crate::{function_cache::FunctionCaches, telemetry::text};
 
 /// Where on the path of a request the callable is asked (DESIGN §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +139,19 @@ pub enum FunctionError {
     Gone,
 }
 
+impl FunctionError {
+    /// As metrics name it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::QueueFull(_) => "queue-full",
+            Self::TimedOut(_) => "timeout",
+            Self::Raised { .. } => "raised",
+            Self::WrongType { .. } => "wrong-type",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 /// The future of a verdict; it lives on the worker that asked.
 pub type Pending = Pin<Box<dyn Future<Output = Result<Verdict, FunctionError>>>>;
 
@@ -164,6 +184,47 @@ pub struct BackgroundLoad {
     pub timed_out: u64,
     /// More than `limits.background_tasks` at a time.
     pub refused: u64,
+}
+
+impl FunctionsLoad {
+    /// The load as metrics.
+    pub fn render(&self, out: &mut String) {
+        for (name, help, value) in [
+            (
+                "edgerouter_function_calls_waiting",
+                "Calls that wait for Python.",
+                self.waiting,
+            ),
+            (
+                "edgerouter_function_calls_running",
+                "Calls that Python is running.",
+                self.running,
+            ),
+            (
+                "edgerouter_function_threads_abandoned",
+                "Python threads that could not be interrupted.",
+                self.abandoned,
+            ),
+            (
+                "edgerouter_background_tasks_running",
+                "Things that wait_until goes on with.",
+                self.background.running,
+            ),
+        ] {
+            text::one(out, name, "gauge", help, value);
+        }
+        let name = "edgerouter_background_tasks_total";
+        let help = "Things that wait_until was given, by how they ended.";
+        text::head(out, name, "counter", help);
+        for (result, count) in [
+            ("ok", self.background.finished),
+            ("failed", self.background.failed),
+            ("timed-out", self.background.timed_out),
+            ("refused", self.background.refused),
+        ] {
+            let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
+        }
+    }
 }
 
 /// For plans without callables.

@@ -39,8 +39,8 @@ use crate::{
     request::hooks::Watched,
     secret::Secret,
     store::{Disk, Fills, Flights, Invalidations, MemoryStore, Runs, Store, disk::FolderError},
-    telemetry::{Gauges, Metrics, access::AccessLog},
-    upstream::HealthBoard,
+    telemetry::{Metrics, access::AccessLog},
+    upstream::{self, HealthBoard},
     worker::{Shared, Worker},
 };
 
@@ -474,24 +474,16 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
 impl Shared {
     pub fn metrics(&self) -> String {
         let live = self.live.load();
-        let mut text = self.metrics.render(&Gauges {
-            cache_bytes: self.store.memory().bytes(),
-            cache_capacity: self.store.memory().capacity(),
-            cache_entries: self.store.memory().entries(),
-            cache_evicted: self.store.memory().evicted(),
-            disk: self.store.disk().map(|disk| disk.figures()),
-            flights: self.flights.len() as u64,
-            connections: self.connections.load(Ordering::Relaxed) as u64,
-            functions: live.functions.load(),
-            function_caches: self.function_caches.counts(),
-            plan_version: live.version,
-            origins: live
-                .plan
-                .origins
-                .iter()
-                .map(|origin| self.health.state(origin))
-                .collect(),
-        });
+        let mut text = String::with_capacity(16 << 10);
+        let connections = self.connections.load(Ordering::Relaxed) as u64;
+        self.metrics.render(&mut text, connections, live.version);
+        self.store.render(&mut text);
+        self.flights.render(&mut text);
+        live.functions.load().render(&mut text);
+        self.function_caches.render(&mut text);
+        let origins = live.plan.origins.iter();
+        let states: Vec<_> = origins.map(|origin| self.health.state(origin)).collect();
+        upstream::render_states(&states, &mut text);
         self.account.render(&mut text);
         self.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);

@@ -212,7 +212,10 @@ async fn invoke(
         Ok(verdict) => verdict,
         Err(_) => Err(FunctionError::TimedOut(timeout)),
     };
-    worker.metrics.hook(call, phase, verdict.as_ref().err());
+    let result = verdict
+        .as_ref()
+        .map_or_else(FunctionError::as_str, |_| "ok");
+    worker.metrics.hook(call, phase.as_str(), result);
     verdict
 }
 

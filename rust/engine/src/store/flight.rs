@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::{arriving::Arriving, busy::Busy, entry::Entry};
-use crate::upstream::Unavailable;
+use crate::{telemetry::text, upstream::Unavailable};
 
 /// What a flight came to, as its followers see it.
 #[derive(Debug, Clone, Default)]
@@ -227,6 +227,18 @@ impl Flights {
     pub fn retry_after(&self, url: &[u8], dimensions: &[u8]) -> Option<HeaderValue> {
         self.busy
             .retry_after(|| self.hasher.hash_one((url, dimensions)))
+    }
+
+    /// What is going on, as metrics.
+    pub fn render(&self, out: &mut String) {
+        let help = "Shared fetches going on now.";
+        text::one(
+            out,
+            "edgerouter_fetches_in_flight",
+            "gauge",
+            help,
+            self.len(),
+        );
     }
 
     /// Requests being fetched now.

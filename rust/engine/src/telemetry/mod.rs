@@ -6,6 +6,7 @@
 pub mod access;
 pub mod log;
 mod render;
+pub mod text;
 mod worker;
 
 use std::{
@@ -21,8 +22,6 @@ use parking_lot::Mutex;
 
 pub use worker::WorkerMetrics;
 use worker::{Cells, RouteTable};
-
-use crate::{functions::FunctionsLoad, store::DiskFigures, upstream::OriginState};
 
 /// How a response came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,23 +108,6 @@ impl Refused {
             Self::NoMemory => "no-memory",
         }
     }
-}
-
-/// Values that somebody else keeps.
-#[derive(Debug, Clone)]
-pub struct Gauges {
-    pub cache_bytes: u64,
-    pub cache_capacity: u64,
-    pub cache_entries: u64,
-    pub cache_evicted: u64,
-    pub disk: Option<DiskFigures>,
-    pub flights: u64,
-    pub connections: u64,
-    pub functions: FunctionsLoad,
-    /// Operation, result and count.
-    pub function_caches: [(&'static str, &'static str, u64); 7],
-    pub plan_version: u64,
-    pub origins: Vec<OriginState>,
 }
 
 /// Counters by family, and labels as they are printed. Each is written by one worker.

@@ -1,4 +1,4 @@
-//! Prometheus' text format, version 0.0.4.
+//! What is counted here, as metrics.
 
 use std::{
     collections::BTreeMap,
@@ -6,21 +6,11 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use crate::upstream::OriginState;
-
 use super::{
-    Gauges, Metrics, Outcome,
+    Metrics, Outcome,
+    text::{self, escaped, head},
     worker::{BUCKETS, Histogram},
 };
-use crate::store::DiskFigures;
-
-/// A label's value, escaped.
-pub(super) fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
 
 const FAMILIES: [(&str, &str, &str); 12] = [
     (
@@ -86,10 +76,10 @@ const FAMILIES: [(&str, &str, &str); 12] = [
 ];
 
 impl Metrics {
-    pub fn render(&self, gauges: &Gauges) -> String {
-        let mut out = String::with_capacity(16 << 10);
-        self.requests(&mut out);
-        self.latencies(&mut out);
+    /// `connections`: those of clients that are open. `plan_version`: of the plan in service.
+    pub fn render(&self, out: &mut String, connections: u64, plan_version: u64) {
+        self.requests(out);
+        self.latencies(out);
         let sum = |of: fn(&super::worker::Cells) -> u64| {
             self.workers.iter().map(|cells| of(cells)).sum::<u64>()
         };
@@ -106,7 +96,7 @@ impl Metrics {
                 .or_default() += remembered;
         }
         for (family, name, help) in FAMILIES {
-            head(&mut out, name, "counter", help);
+            head(out, name, "counter", help);
             for ((_, labels), count) in rare.iter().filter(|((of, _), _)| *of == family) {
                 let _ = writeln!(out, "{name}{{{labels}}} {count}");
             }
@@ -128,98 +118,20 @@ impl Metrics {
                 "edgerouter_connections",
                 "gauge",
                 "Client connections open now.",
-                gauges.connections,
-            ),
-            (
-                "edgerouter_cache_bytes",
-                "gauge",
-                "Bytes in the memory cache.",
-                gauges.cache_bytes,
-            ),
-            (
-                "edgerouter_cache_capacity_bytes",
-                "gauge",
-                "Bytes that the memory cache may hold.",
-                gauges.cache_capacity,
-            ),
-            (
-                "edgerouter_cache_entries",
-                "gauge",
-                "Entries in the memory cache.",
-                gauges.cache_entries,
-            ),
-            (
-                "edgerouter_cache_evicted_total",
-                "counter",
-                "Entries evicted from the memory cache.",
-                gauges.cache_evicted,
-            ),
-            (
-                "edgerouter_fetches_in_flight",
-                "gauge",
-                "Shared fetches going on now.",
-                gauges.flights,
-            ),
-            (
-                "edgerouter_function_calls_waiting",
-                "gauge",
-                "Calls that wait for Python.",
-                gauges.functions.waiting as u64,
-            ),
-            (
-                "edgerouter_function_calls_running",
-                "gauge",
-                "Calls that Python is running.",
-                gauges.functions.running as u64,
-            ),
-            (
-                "edgerouter_function_threads_abandoned",
-                "gauge",
-                "Python threads that could not be interrupted.",
-                gauges.functions.abandoned as u64,
-            ),
-            (
-                "edgerouter_background_tasks_running",
-                "gauge",
-                "Things that wait_until goes on with.",
-                gauges.functions.background.running as u64,
+                connections,
             ),
             (
                 "edgerouter_plan_version",
                 "gauge",
                 "Version of the plan in service.",
-                gauges.plan_version,
+                plan_version,
             ),
         ] {
-            head(&mut out, name, kind, help);
-            let _ = writeln!(out, "{name} {value}");
+            text::one(out, name, kind, help, value);
         }
-        self.predictions(&mut out);
-        type Of = fn(&OriginState) -> bool;
-        for (name, help, of) in [
-            (
-                "edgerouter_origin_up",
-                "Whether the last probe of an origin, or the last request to it, was answered.",
-                (|state| state.up) as Of,
-            ),
-            (
-                "edgerouter_origin_healthy",
-                "Whether an origin is asked in its turn: 0 where it has failed too often, and is asked last.",
-                |state| state.healthy,
-            ),
-        ] {
-            head(&mut out, name, "gauge", help);
-            for state in &gauges.origins {
-                let origin = escaped(&state.name);
-                let _ = writeln!(out, "{name}{{origin=\"{origin}\"}} {}", u8::from(of(state)));
-            }
-        }
-        self::functions(&mut out, gauges);
-        if let Some(disk) = &gauges.disk {
-            disk_figures(&mut out, disk);
-        }
+        self.predictions(out);
         head(
-            &mut out,
+            out,
             "edgerouter_reloads_total",
             "counter",
             "Reloads of the plan, by result.",
@@ -231,7 +143,6 @@ impl Metrics {
                 count.load(Ordering::Relaxed)
             );
         }
-        out
     }
 
     fn predictions(&self, out: &mut String) {
@@ -340,138 +251,6 @@ impl Metrics {
     }
 }
 
-/// What functions do besides answering.
-fn functions(out: &mut String, gauges: &Gauges) {
-    let name = "edgerouter_function_cache_total";
-    head(
-        out,
-        name,
-        "counter",
-        "Operations on the caches of functions, by result.",
-    );
-    for (operation, result, count) in gauges.function_caches {
-        let _ = writeln!(
-            out,
-            "{name}{{operation=\"{operation}\",result=\"{result}\"}} {count}"
-        );
-    }
-    let name = "edgerouter_background_tasks_total";
-    head(
-        out,
-        name,
-        "counter",
-        "Things that wait_until was given, by how they ended.",
-    );
-    let background = gauges.functions.background;
-    for (result, count) in [
-        ("ok", background.finished),
-        ("failed", background.failed),
-        ("timed-out", background.timed_out),
-        ("refused", background.refused),
-    ] {
-        let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
-    }
-}
-
-fn disk_figures(out: &mut String, disk: &DiskFigures) {
-    for (name, kind, help, value) in [
-        (
-            "capacity_bytes",
-            "gauge",
-            "Bytes that the disk cache may take.",
-            disk.capacity,
-        ),
-        (
-            "bytes",
-            "gauge",
-            "Bytes of all files of the disk cache.",
-            disk.bytes,
-        ),
-        (
-            "entries",
-            "gauge",
-            "Entries in the disk cache.",
-            disk.entries,
-        ),
-        (
-            "entry_bytes",
-            "gauge",
-            "Bytes of the records of these entries.",
-            disk.entry_bytes,
-        ),
-        (
-            "segments",
-            "gauge",
-            "Segment files of the disk cache.",
-            disk.segments,
-        ),
-        (
-            "waiting_bytes",
-            "gauge",
-            "Bytes of entries that wait to be written.",
-            disk.waiting_bytes,
-        ),
-        (
-            "failing",
-            "gauge",
-            "1 while the disk cache cannot be written.",
-            u64::from(disk.failing),
-        ),
-        (
-            "hits_total",
-            "counter",
-            "Entries read from disk.",
-            disk.hits,
-        ),
-        (
-            "unread_total",
-            "counter",
-            "Look-ups that did not wait for the disk, as too many reads were waiting or one took too long.",
-            disk.unread,
-        ),
-        (
-            "damaged_total",
-            "counter",
-            "Records that were damaged, and dropped.",
-            disk.damaged,
-        ),
-        (
-            "written_total",
-            "counter",
-            "Entries written to disk.",
-            disk.written,
-        ),
-        (
-            "written_bytes_total",
-            "counter",
-            "Bytes of entries written to disk.",
-            disk.written_bytes,
-        ),
-        (
-            "dropped_total",
-            "counter",
-            "Entries kept in memory only, as the queue was full, the disk could not be written, or they were too large for it.",
-            disk.dropped,
-        ),
-        (
-            "evicted_total",
-            "counter",
-            "Entries evicted from the disk cache.",
-            disk.evicted,
-        ),
-        (
-            "errors_total",
-            "counter",
-            "Failures to write to the disk cache.",
-            disk.errors,
-        ),
-    ] {
-        let name = format!("edgerouter_disk_{name}");
-        head(out, &name, kind, help);
-        let _ = writeln!(out, "{name} {value}");
-    }
-}
-
 fn histogram(out: &mut String, name: &str, labels: &str, all: &[&Histogram]) {
     let comma = if labels.is_empty() { "" } else { "," };
     let mut total = 0;
@@ -501,8 +280,4 @@ fn histogram(out: &mut String, name: &str, labels: &str, all: &[&Histogram]) {
     };
     let _ = writeln!(out, "{name}_sum{braces} {}", micros as f64 / 1e6);
     let _ = writeln!(out, "{name}_count{braces} {total}");
-}
-
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }

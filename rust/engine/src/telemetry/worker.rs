@@ -15,7 +15,6 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::{Metrics, Outcome, Rare, Refused};
-use crate::functions::{FunctionError, Phase};
 
 /// Upper bounds of the latency buckets, in microseconds.
 pub(super) const BUCKETS: [u64; 16] = [
@@ -264,25 +263,16 @@ impl WorkerMetrics {
         self.often(("origin", origin.0, result, ""), || {
             let names = self.metrics.names.lock();
             let name = names.origins.get(origin.0 as usize);
-            let name = super::render::escaped(name.map_or("", |name| name));
+            let name = super::text::escaped(name.map_or("", |name| name));
             format!("origin=\"{name}\",result=\"{result}\"")
         });
     }
 
-    pub fn hook(&self, call: CallableId, phase: Phase, error: Option<&FunctionError>) {
-        let result = match error {
-            None => "ok",
-            Some(FunctionError::QueueFull(_)) => "queue-full",
-            Some(FunctionError::TimedOut(_)) => "timeout",
-            Some(FunctionError::Raised { .. }) => "raised",
-            Some(FunctionError::WrongType { .. }) => "wrong-type",
-            Some(FunctionError::Gone) => "gone",
-        };
-        self.often(("hook", call.0, result, phase.as_str()), || {
+    pub fn hook(&self, call: CallableId, phase: &'static str, result: &'static str) {
+        self.often(("hook", call.0, result, phase), || {
             let names = self.metrics.names.lock();
             let name = names.callables.get(call.0 as usize);
-            let name = super::render::escaped(name.map_or("", |name| name));
-            let phase = phase.as_str();
+            let name = super::text::escaped(name.map_or("", |name| name));
             format!("callable=\"{name}\",phase=\"{phase}\",result=\"{result}\"")
         });
     }

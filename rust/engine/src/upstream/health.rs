@@ -2,6 +2,7 @@
 //! What makes an origin healthy or not is decided in `edgerouter_core::origin::health`.
 
 use std::{
+    fmt::Write as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -17,6 +18,8 @@ use edgerouter_core::{
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+
+use crate::telemetry::text;
 
 /// All origins' health, by address: a reload that keeps an origin keeps its health.
 #[derive(Debug)]
@@ -247,4 +250,27 @@ pub struct OriginState {
     pub up: bool,
     /// It is asked in its turn, not last.
     pub healthy: bool,
+}
+
+/// How origins do, as metrics.
+pub fn render_states(states: &[OriginState], out: &mut String) {
+    type Of = fn(&OriginState) -> bool;
+    for (name, help, of) in [
+        (
+            "edgerouter_origin_up",
+            "Whether the last probe of an origin, or the last request to it, was answered.",
+            (|state| state.up) as Of,
+        ),
+        (
+            "edgerouter_origin_healthy",
+            "Whether an origin is asked in its turn: 0 where it has failed too often, and is asked last.",
+            |state| state.healthy,
+        ),
+    ] {
+        text::head(out, name, "gauge", help);
+        for state in states {
+            let origin = text::escaped(&state.name);
+            let _ = writeln!(out, "{name}{{origin=\"{origin}\"}} {}", u8::from(of(state)));
+        }
+    }
 }

@@ -19,5 +19,5 @@ mod wanted;
 pub use body::{RequestBody, RequestStream, Turn, UpstreamBody};
 pub use error::{FetchError, Unavailable};
 pub use fetch::{HearInterims, UpstreamRequest, UpstreamResponse, Upstreams};
-pub use health::{HealthBoard, OriginState};
+pub use health::{HealthBoard, OriginState, render_states};
 pub use wanted::Wanted;

@@ -47,6 +47,7 @@ use segment::Segment;
 pub use walk::{DiskCursor, Meta, Told};
 
 use super::{entry::Entry, memory::MemoryStore};
+use crate::telemetry::text;
 
 /// Where the disk tier is and how large it may become.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +121,107 @@ pub struct DiskFigures {
     pub dropped: u64,
     pub evicted: u64,
     pub errors: u64,
+}
+
+impl DiskFigures {
+    /// The figures as metrics.
+    pub fn render(&self, out: &mut String) {
+        for (name, kind, help, value) in [
+            (
+                "capacity_bytes",
+                "gauge",
+                "Bytes that the disk cache may take.",
+                self.capacity,
+            ),
+            (
+                "bytes",
+                "gauge",
+                "Bytes of all files of the disk cache.",
+                self.bytes,
+            ),
+            (
+                "entries",
+                "gauge",
+                "Entries in the disk cache.",
+                self.entries,
+            ),
+            (
+                "entry_bytes",
+                "gauge",
+                "Bytes of the records of these entries.",
+                self.entry_bytes,
+            ),
+            (
+                "segments",
+                "gauge",
+                "Segment files of the disk cache.",
+                self.segments,
+            ),
+            (
+                "waiting_bytes",
+                "gauge",
+                "Bytes of entries that wait to be written.",
+                self.waiting_bytes,
+            ),
+            (
+                "failing",
+                "gauge",
+                "1 while the disk cache cannot be written.",
+                u64::from(self.failing),
+            ),
+            (
+                "hits_total",
+                "counter",
+                "Entries read from self.",
+                self.hits,
+            ),
+            (
+                "unread_total",
+                "counter",
+                "Look-ups that did not wait for the disk, as too many reads were waiting or one took too long.",
+                self.unread,
+            ),
+            (
+                "damaged_total",
+                "counter",
+                "Records that were damaged, and dropped.",
+                self.damaged,
+            ),
+            (
+                "written_total",
+                "counter",
+                "Entries written to self.",
+                self.written,
+            ),
+            (
+                "written_bytes_total",
+                "counter",
+                "Bytes of entries written to self.",
+                self.written_bytes,
+            ),
+            (
+                "dropped_total",
+                "counter",
+                "Entries kept in memory only, as the queue was full, the disk could not be written, or they were too large for it.",
+                self.dropped,
+            ),
+            (
+                "evicted_total",
+                "counter",
+                "Entries evicted from the disk cache.",
+                self.evicted,
+            ),
+            (
+                "errors_total",
+                "counter",
+                "Failures to write to the disk cache.",
+                self.errors,
+            ),
+        ] {
+            let name = format!("edgerouter_disk_{name}");
+            text::one(out, &name, kind, help, value);
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -1,0 +1,22 @@
+//! Prometheus' text format, version 0.0.4: what each room writes of itself.
+
+use std::fmt::{Display, Write as _};
+
+/// A label's value, escaped.
+pub fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+/// The lines before a family.
+pub fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+/// A family of one sample.
+pub fn one(out: &mut String, name: &str, kind: &str, help: &str, value: impl Display) {
+    head(out, name, kind, help);
+    let _ = writeln!(out, "{name} {value}");
+}
