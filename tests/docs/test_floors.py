@@ -11,37 +11,34 @@ ENGINE = Path(__file__).parents[2] / "rust/engine/src"
 FLOORS = [
     *(
         "life",
+        "navigation",
+        "watched",
         "clock",
         "secret",
         "values",
         "telemetry",
         "account",
+        "connection",
         "identity",
         "functions",
         "live",
         "store",
         "upstream",
     ),
-    *("body", "function_cache", "purge", "worker", "prefetch", "listen", "request", "inspect", "admin", "background"),
+    *("body", "function_cache", "purge", "worker", "listen", "request", "inspect", "prefetch", "admin", "background"),
     "server",
 ]
 
 #: Arrows that still run up, to be cut. Nothing may be added.
 UP = {
-    ("body", "listen"),
     ("function_cache", "worker"),
     ("functions", "function_cache"),
-    ("listen", "request"),
-    ("prefetch", "request"),
     ("store", "upstream"),
     ("telemetry", "body"),
-    ("telemetry", "listen"),
+    ("telemetry", "connection"),
     ("telemetry", "request"),
     ("telemetry", "worker"),
     ("upstream", "body"),
-    ("worker", "listen"),
-    ("worker", "prefetch"),
-    ("worker", "request"),
 }
 
 

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::{
     account::UnderWay,
-    listen::Conn,
+    connection::Conn,
     store::{Chunks, arriving::Reader},
     upstream::UpstreamBody,
 };

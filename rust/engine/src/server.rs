@@ -23,24 +23,26 @@ use tokio::{
 
 use crate::{
     account::{Account, PerClientCounts},
-    admin, background, function_cache,
+    admin, background,
+    connection::{Tight, conn::Verdict},
+    function_cache,
     functions::Functions,
     identity::KeySources,
     life::Life,
     listen::{
         self,
-        conn::Verdict,
         tcp::{self, BindError},
-        tight::{self, Tight},
+        tight,
     },
     live::Live,
-    prefetch::predicted::{Navigation, QUEUE},
+    navigation::{Navigation, QUEUE},
     purge::{self, Purges},
-    request::hooks::Watched,
+    request,
     secret::Secret,
     store::{Disk, Fills, Flights, Invalidations, MemoryStore, Runs, Store, disk::FolderError},
     telemetry::{Metrics, access::AccessLog},
     upstream::{self, HealthBoard},
+    watched::Watched,
     worker::{Shared, Worker},
 };
 
@@ -432,6 +434,7 @@ fn work(
                         std::rc::Rc::clone(&worker),
                         listener,
                         life.clone(),
+                        request::serve,
                     ));
                 }
                 Err(error) => {
@@ -452,7 +455,11 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = seconds.tick() => worker.tick(),
+            _ = seconds.tick() => {
+                if worker.tick() {
+                    tight::end_stalled(worker, worker.clock.ticks());
+                }
+            }
             () = tight::asked(worker) => {}
             changed = life.changed() => {
                 let now = if changed.is_err() { Life::Ended } else { *life.borrow_and_update() };

@@ -22,21 +22,18 @@ use tokio::sync::mpsc;
 use crate::{
     account::{Account, PerClientCounts},
     clock::Clock,
+    connection::{Conn, Idlest, Tight},
     function_cache,
     identity::Remembered,
-    listen::{
-        Conn,
-        tight::{self, Idlest, Tight},
-    },
     live::{Live, LocalLive},
-    prefetch::predicted::Navigation,
+    navigation::Navigation,
     purge::Purges,
-    request::hooks::Watched,
     secret::Secret,
     store::{Fills, Flights, Invalidations, Runs, Store},
     telemetry::{Metrics, WorkerMetrics, access::AccessLog},
     upstream::{HealthBoard, Upstreams},
     values::Values,
+    watched::Watched,
 };
 
 /// What all workers share.
@@ -180,19 +177,18 @@ impl Worker {
         self.random.borrow_mut().u64(..)
     }
 
-    /// Once a second: the wall clock, idle connections on both sides.
-    pub fn tick(self: &Rc<Self>) {
+    /// Once a second: the wall clock, idle connections on both sides. True: clients that do not read hold more memory than they
+    /// may, and some have to go.
+    pub fn tick(self: &Rc<Self>) -> bool {
         self.clock.synchronise(self.shared.clock_shift());
         let live = self.live();
         let now = self.clock.ticks();
         for (_, conn) in self.connections.borrow().iter() {
             conn.check(now, &live.plan.limits);
         }
-        let pinned = self.shared.store.memory().pinned();
-        if self.shared.account.pinned(pinned) {
-            tight::end_stalled(self, now);
-        }
         self.upstreams.sweep(Instant::now());
+        let pinned = self.shared.store.memory().pinned();
+        self.shared.account.pinned(pinned)
     }
 }
 

@@ -28,10 +28,8 @@ use tokio::{
 use crate::{
     identity::jwks_source::Fetch,
     life::Life,
-    prefetch::{
-        predicted::{self, Navigation},
-        schedule,
-    },
+    navigation::Navigation,
+    prefetch::{predicted, schedule},
     upstream::{RequestBody, UpstreamRequest, Upstreams},
     worker::{Shared, Worker},
 };

@@ -21,9 +21,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::conn::{Conn, Verdict};
 use crate::{
     account::{Hold, Owner},
+    connection::{Conn, Remains, conn::Verdict},
     telemetry::Refused,
     worker::Worker,
 };
@@ -289,16 +289,6 @@ impl Guarded {
         self.refuse(refusal);
         Ok(())
     }
-}
-
-/// What is left of a connection when HTTP on it is over.
-#[derive(Debug)]
-pub struct Remains {
-    pub stream: TcpStream,
-    /// Bytes that came in but that nobody has seen.
-    pub unseen: Vec<u8>,
-    /// The client has not sent all of the last message.
-    pub in_body: bool,
 }
 
 impl Drop for Guarded {

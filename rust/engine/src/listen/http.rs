@@ -1,13 +1,15 @@
 //! Accepting connections and seeing each through: HTTP/1.1 by hyper, then a tunnel or a gentle end.
 
 use std::{
-    future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering, task::Poll, time::Duration,
+    convert::Infallible, future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering, task::Poll,
+    time::Duration,
 };
 
 use edgerouter_core::{
     admit::{GuardLimits, HeadGuard},
     bounds::clients::Client,
 };
+use http::Response;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -17,24 +19,49 @@ use tokio::{
 };
 
 use super::{
-    conn::{Conn, Verdict},
-    guarded::{Guarded, Remains},
+    guarded::Guarded,
     tight::{self, Spare},
     tunnel,
 };
 use crate::{
-    account::UnderWay, life::Life, live::Live, request, telemetry::Refused, worker::Worker,
+    account::UnderWay,
+    body::EdgeBody,
+    connection::{Conn, Remains, conn::Verdict},
+    life::Life,
+    live::Live,
+    telemetry::Refused,
+    worker::Worker,
 };
 
+/// Answers one request of a connection.
+pub trait Serve:
+    Fn(Rc<Worker>, Rc<Conn>, Request<Incoming>) -> Self::Answer + Copy + 'static
+{
+    type Answer: Future<Output = Result<Response<EdgeBody>, Infallible>> + 'static;
+}
+
+impl<F, A> Serve for F
+where
+    F: Fn(Rc<Worker>, Rc<Conn>, Request<Incoming>) -> A + Copy + 'static,
+    A: Future<Output = Result<Response<EdgeBody>, Infallible>> + 'static,
+{
+    type Answer = A;
+}
+
 /// Accepts until the engine drains, and then what the kernel has already accepted for us.
-pub async fn accept(worker: Rc<Worker>, listener: TcpListener, mut life: watch::Receiver<Life>) {
+pub async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    mut life: watch::Receiver<Life>,
+    serve: impl Serve,
+) {
     let mut spare = Spare::new();
     loop {
         tokio::select! {
             biased;
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if take(&worker, stream, peer, false) == Taken::InPlaceOfAnother {
+                    if take(&worker, stream, peer, false, serve) == Taken::InPlaceOfAnother {
                         // The other one closes before the next one is accepted.
                         tokio::task::yield_now().await;
                     }
@@ -56,7 +83,7 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener, mut life: watch::
         let Poll::Ready(Ok((stream, peer))) = accepted else {
             return;
         };
-        take(&worker, stream, peer, true);
+        take(&worker, stream, peer, true, serve);
     }
 }
 
@@ -82,6 +109,7 @@ fn take(
     stream: TcpStream,
     peer: std::net::SocketAddr,
     draining: bool,
+    serve: impl Serve,
 ) -> Taken {
     let shared = &worker.shared;
     let live = worker.live();
@@ -110,7 +138,7 @@ fn take(
         _of_peer: of_peer,
     };
     spawn_local(async move {
-        see_through(&left.worker, stream, conn).await;
+        see_through(&left.worker, stream, conn, serve).await;
         drop(left);
     });
     if full {
@@ -140,13 +168,18 @@ impl Drop for Left {
 
 /// For as long as nothing comes only the socket is kept: what reads and writes HTTP is made when there is something to
 /// read, and given up again once the connection has been idle for a second.
-async fn see_through(worker: &Rc<Worker>, mut stream: TcpStream, conn: Rc<Conn>) {
+async fn see_through(
+    worker: &Rc<Worker>,
+    mut stream: TcpStream,
+    conn: Rc<Conn>,
+    serve: impl Serve,
+) {
     loop {
         if !something_comes(&stream, &conn).await {
             let _ = stream.shutdown().await;
             return;
         }
-        match Box::pin(speak(worker, stream, &conn)).await {
+        match Box::pin(speak(worker, stream, &conn, serve)).await {
             Some(silent) => stream = silent,
             None => return,
         }
@@ -172,7 +205,12 @@ async fn something_comes(stream: &TcpStream, conn: &Conn) -> bool {
 }
 
 /// Speaks HTTP until the connection is over, or has nothing to say for a while: then its socket is given back.
-async fn speak(worker: &Rc<Worker>, stream: TcpStream, conn: &Rc<Conn>) -> Option<TcpStream> {
+async fn speak(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    conn: &Rc<Conn>,
+    serve: impl Serve,
+) -> Option<TcpStream> {
     let limits = &worker.live().plan.limits;
     let guard = HeadGuard::new(GuardLimits {
         head_bytes: limits.head_bytes,
@@ -186,7 +224,7 @@ async fn speak(worker: &Rc<Worker>, stream: TcpStream, conn: &Rc<Conn>) -> Optio
         let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
         service_fn(move |request: Request<Incoming>| {
             conn.asked(request.version());
-            request::serve(Rc::clone(&worker), Rc::clone(&conn), request)
+            serve(Rc::clone(&worker), Rc::clone(&conn), request)
         })
     };
     // The guard's bounds are the ones that count; hyper's only need to be no tighter.

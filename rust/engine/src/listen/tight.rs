@@ -4,11 +4,10 @@
 //! kernel's queue: one for which nothing gives way is accepted and closed, and counted.
 
 use std::{
-    collections::VecDeque,
     fs::File,
     future::poll_fn,
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::Ordering,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -20,32 +19,14 @@ use edgerouter_core::{
     },
     plan::{Limits, Plan},
 };
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::net::TcpListener;
 
-use super::conn::Verdict;
-use crate::{telemetry::Refused, worker::Worker};
+use crate::{connection::conn::Verdict, telemetry::Refused, worker::Worker};
 
 /// New connections that wait for another worker to end one, beyond the bound.
 const WAITING: usize = 32;
 /// Idle connections that one look at all of them finds, at least; a sixteenth of them otherwise.
 const FOUND: usize = 16;
-
-/// The connections that give way next, by what one look at all of them found.
-#[derive(Debug, Default)]
-pub(crate) struct Idlest {
-    /// Seat, and since when it was idle.
-    found: VecDeque<(usize, u64)>,
-    /// When an error was logged last.
-    said: Option<Instant>,
-}
-
-/// What other workers want of one.
-#[derive(Debug, Default)]
-pub struct Tight {
-    /// Whatever the count of connections says: descriptors have run out.
-    descriptors: AtomicBool,
-    told: Notify,
-}
 
 /// What of the process's descriptors is taken before the first connection.
 pub fn descriptors(limit: u64, workers: usize) -> Descriptors {

@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::conn::{Conn, Verdict};
+use crate::connection::{Conn, conn::Verdict};
 
 /// Joins the two until both have ended, or nothing has passed for `idle`. Sides that are gone without a word are found by TCP
 /// keep-alive before that.

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     account::{Hold, Owner, UnderWay},
     body::EdgeBody,
-    listen::Conn,
+    connection::Conn,
     live::LocalLive,
     telemetry::{Outcome, Refused, access::Logged},
     upstream::{RequestBody, Wanted},

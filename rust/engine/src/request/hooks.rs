@@ -1,7 +1,6 @@
 //! Phases 7, 10, 12, 14 and edge functions: handing a request to a callable and taking its verdict.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
     sync::Arc,
@@ -12,7 +11,7 @@ use edgerouter_core::{
     admit,
     bounds::memory::Kind,
     cache::{
-        distinct::{Distinct, MOST_VALUES},
+        distinct::MOST_VALUES,
         hooked::{self, Facts, Part, Reads, Written},
         storable::NotStored,
     },
@@ -25,7 +24,6 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
-use parking_lot::Mutex;
 
 use super::{
     answer::{self, Early},
@@ -322,14 +320,6 @@ pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early
     Ok(())
 }
 
-/// Fields of hooks whose values are counted.
-const MOST_WATCHED: usize = 256;
-
-/// The values that `viewer_request` hooks give fields, by the hook's name and the field's: one that is another for every
-/// request would let the cache store everything and find nothing.
-#[derive(Debug, Default)]
-pub struct Watched(Mutex<HashMap<(Arc<str>, HeaderName), Distinct>>);
-
 /// Counts the values that hooks set, and warns once of a field that has too many.
 fn watch(x: &Exchange, written: &Written) {
     for (call, field) in &written.fields {
@@ -340,15 +330,8 @@ fn watch(x: &Exchange, written: &Written) {
         for value in x.head.headers.get_all(field) {
             value.as_bytes().hash(&mut hasher);
         }
-        let tells = {
-            let mut watched = x.worker.shared.watched.0.lock();
-            let full = watched.len() >= MOST_WATCHED;
-            let key = (Arc::clone(&callable.name), field.clone());
-            match watched.entry(key) {
-                Entry::Vacant(_) if full => false,
-                entry => entry.or_default().note(hasher.finish(), x.now),
-            }
-        };
+        let watched = &x.worker.shared.watched;
+        let tells = watched.note(&callable.name, field, hasher.finish(), x.now);
         if tells {
             tracing::warn!(
                 hook = &*callable.name,
@@ -364,16 +347,8 @@ fn watch(x: &Exchange, written: &Written) {
 pub fn found(x: &Exchange) {
     let Some(written) = &x.written else { return };
     for (call, field) in &written.fields {
-        if let Some(callable) = x.live.plan.callable(*call)
-            && let Some(distinct) = x
-                .worker
-                .shared
-                .watched
-                .0
-                .lock()
-                .get_mut(&(Arc::clone(&callable.name), field.clone()))
-        {
-            distinct.hit(x.now);
+        if let Some(callable) = x.live.plan.callable(*call) {
+            x.worker.shared.watched.hit(&callable.name, field, x.now);
         }
     }
 }

@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     body::{Busy, EdgeBody},
-    listen::{Conn, queue},
+    connection::{Conn, queue},
     telemetry::Outcome,
     worker::Worker,
 };

@@ -10,7 +10,7 @@ use http::{Response, header, uri::PathAndQuery};
 use http_body::Body as _;
 
 use super::Exchange;
-use crate::{body::EdgeBody, prefetch::predicted::Navigation, telemetry::Outcome};
+use crate::{body::EdgeBody, navigation::Navigation, telemetry::Outcome};
 
 impl Exchange {
     /// Tells the model of a navigation. Only of what anybody may be sent, and never with a query, which may be somebody's

@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use super::hooks::{self, HookContext};
 use crate::{
     account::{Hold, Owner},
-    listen::{Conn, interim::Ticket},
+    connection::{Conn, interim::Ticket},
     live::LocalLive,
     request::answer::Early,
     telemetry::access::Logged,

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body as _;
 
 use super::{Exchange, path};
-use crate::{listen::Conn, telemetry::Outcome, worker::Worker};
+use crate::{connection::Conn, telemetry::Outcome, worker::Worker};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use edgerouter_core::{
 use http::{HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 
 use super::log::{self, Output, Sink, Stream};
-use crate::{body::EdgeBody, listen::Conn, request::exchange::Exchange, worker::Worker};
+use crate::{body::EdgeBody, connection::Conn, request::exchange::Exchange, worker::Worker};
 
 /// Where lines go, and their form.
 #[derive(Debug, Clone)]

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     account::Owner,
     body::EdgeBody,
-    listen::Conn,
+    connection::Conn,
     request::{
         Exchange,
         answer::{self, Early},

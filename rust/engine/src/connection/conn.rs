@@ -15,9 +15,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
 use super::{
-    guarded::Remains,
     interim::{Interims, Ticket},
     queue::Queue,
+    remains::Remains,
 };
 use crate::account::{Account, Owner};
 
