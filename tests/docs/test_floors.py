@@ -11,6 +11,7 @@ ENGINE = Path(__file__).parents[2] / "rust/engine/src"
 FLOORS = [
     *(
         "life",
+        "unanswered",
         "navigation",
         "watched",
         "clock",
@@ -33,12 +34,10 @@ FLOORS = [
 UP = {
     ("function_cache", "worker"),
     ("functions", "function_cache"),
-    ("store", "upstream"),
     ("telemetry", "body"),
     ("telemetry", "connection"),
     ("telemetry", "request"),
     ("telemetry", "worker"),
-    ("upstream", "body"),
 }
 
 

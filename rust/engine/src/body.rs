@@ -15,11 +15,8 @@ use crate::{
     account::UnderWay,
     connection::Conn,
     store::{Chunks, arriving::Reader},
-    upstream::UpstreamBody,
+    upstream::{BoxError, UpstreamBody},
 };
-
-/// Boxed errors as hyper takes them.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug)]
 pub struct EdgeBody {

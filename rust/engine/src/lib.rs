@@ -24,6 +24,7 @@ mod secret;
 mod server;
 pub mod store;
 pub mod telemetry;
+mod unanswered;
 pub mod upstream;
 mod values;
 mod watched;

@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::{arriving::Arriving, busy::Busy, entry::Entry};
-use crate::{telemetry::text, upstream::Unavailable};
+use crate::{telemetry::text, unanswered::Unavailable};
 
 /// What a flight came to, as its followers see it.
 #[derive(Debug, Clone, Default)]

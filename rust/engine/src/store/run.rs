@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::{
     account::{Account, Cut, Hold, Owner},
-    upstream::{FetchError, Unavailable},
+    unanswered::{FetchError, Unavailable},
 };
 
 /// How far a writer runs ahead of its readers at least, however little memory there is: a piece comes once all before it

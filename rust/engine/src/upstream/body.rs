@@ -17,8 +17,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{FetchError, pool::Connected, responses::Responses};
-use crate::{account::Hold, body::BoxError};
+use super::{pool::Connected, responses::Responses};
+use crate::{account::Hold, unanswered::FetchError};
+
+/// Boxed errors as hyper takes them.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body. Attempts in turn, or beside each other where it can be sent again, hold the same.
 #[derive(Clone)]

@@ -6,7 +6,6 @@
 mod body;
 mod connect;
 mod direct;
-mod error;
 mod fetch;
 mod health;
 mod names;
@@ -16,8 +15,9 @@ mod short;
 mod tls;
 mod wanted;
 
-pub use body::{RequestBody, RequestStream, Turn, UpstreamBody};
-pub use error::{FetchError, Unavailable};
+pub use body::{BoxError, RequestBody, RequestStream, Turn, UpstreamBody};
 pub use fetch::{HearInterims, UpstreamRequest, UpstreamResponse, Upstreams};
 pub use health::{HealthBoard, OriginState, render_states};
 pub use wanted::Wanted;
+
+pub use crate::unanswered::{FetchError, Unavailable};

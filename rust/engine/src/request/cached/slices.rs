@@ -30,7 +30,7 @@ use tokio::task::spawn_local;
 
 use super::send::needed;
 use crate::{
-    body::{BoxError, EdgeBody},
+    body::EdgeBody,
     request::{
         Exchange,
         answer::Early,
@@ -40,7 +40,7 @@ use crate::{
         Content, Entry, Object, Slices, Store,
         run::{Begun, Claim, Claimed, End, Next, NobodyReads, Reader, Run},
     },
-    upstream::{RequestBody, Unavailable, UpstreamBody},
+    upstream::{BoxError, RequestBody, Unavailable, UpstreamBody},
     worker::Worker,
 };
 
