@@ -192,10 +192,13 @@ impl Upstreams {
             }
         };
         let kept = if fresh || upgrade { None } else { pool.take() };
-        let mut connected = match kept {
-            Some(connected) => connected,
+        let (mut connected, begun) = match kept {
+            Some(connected) => (connected, begun),
             // Boxed, as everything rare: the room that it needs is moved with each request otherwise.
-            None => Box::pin(self.fresh(origin, &pool, wanted.as_ref())).await?,
+            None => {
+                let connected = Box::pin(self.fresh(origin, &pool, wanted.as_ref())).await?;
+                (connected, Instant::now())
+            }
         };
         connected
             .link
@@ -218,11 +221,6 @@ impl Upstreams {
         connected.sending.clone_from(&stream);
         let holder = wanted.map(|wanted| pool.holders.hold(wanted));
         let sent = {
-            let begun = if connected.kept {
-                begun
-            } else {
-                Instant::now()
-            };
             let sent = async {
                 if pool.is_short.get()
                     && let Some(text) = direct::head(&request)
