@@ -1,4 +1,4 @@
-"""What clients notice of faults and attacks: memory, hits, purges, stale copies and health while something is wrong.
+"""Faults and attacks as clients notice them: memory, hits, purges, stale copies and health while something is wrong.
 
 Start with ``python -m benchmarks.faults``. What each figure is, and what was seen: ``docs/benchmarks.md``, section
 "Under faults". Each figure has a target; the table says whether it was met. Needs what ``benchmarks`` needs.

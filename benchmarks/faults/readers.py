@@ -34,7 +34,7 @@ KINDS = {
 
 @dataclass
 class Seen:
-    """What one kind of object did; MiB, milliseconds, and ratios to the other edge by round."""
+    """The figures of one kind of object: MiB, milliseconds, and ratios to the other edge by round."""
 
     before: float = 0
     most: float = 0

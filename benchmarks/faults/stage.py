@@ -1,4 +1,4 @@
-"""What every fault needs: an origin and an edge that run, what the edge says of itself, and clients by hand."""
+"""The ground of all faults: an origin and an edge that run, what the edge says of itself, and clients by hand."""
 
 from __future__ import annotations
 

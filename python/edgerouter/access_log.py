@@ -1,4 +1,4 @@
-"""What the access log says of requests. Where it goes is said when the edge is served (``--access-log``)."""
+"""The access log's view of requests. Where it goes is said when the edge is served (``--access-log``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["AccessLog"]
 
 
 class AccessLog(Value, frozen=True, kw_only=True):
-    """What a line of the access log shows of a request. Cookies and ``Authorization`` are never written.
+    """The parts of a request that a line of the access log shows. Cookies and ``Authorization`` are never written.
 
     ``query``  query parameters whose values are shown, in the URL and in ``Referer``; others are ``***``.
         ``None``: all but those that carry secrets by habit, such as ``token``, ``code``, ``key`` and ``password``

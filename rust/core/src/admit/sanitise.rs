@@ -75,7 +75,7 @@ pub fn is_named(name: &str) -> bool {
 
 /// The name with `-` for each `_`.
 fn plain(name: &str) -> Cow<'_, str> {
-    if name.contains('_') {
+    if memchr::memchr(b'_', name.as_bytes()).is_some() {
         Cow::Owned(name.replace('_', "-"))
     } else {
         Cow::Borrowed(name)
@@ -116,12 +116,8 @@ pub struct Sanitiser<'a> {
 impl Sanitiser<'_> {
     /// Whether a client's copy of the field goes. `name` is in lower case.
     pub fn forbids(&self, name: &str) -> bool {
-        let twin = memchr::memchr(b'_', name.as_bytes()).is_some();
-        let plain = if twin {
-            Cow::Owned(name.replace('_', "-"))
-        } else {
-            Cow::Borrowed(name)
-        };
+        let plain = plain(name);
+        let twin = matches!(plain, Cow::Owned(_));
         let plain: &str = &plain;
         let from_proxy = self.trusted_peer && !twin;
         // The first byte rules most fields out.

@@ -2,14 +2,7 @@
 
 mod probes;
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
@@ -17,7 +10,7 @@ use edgerouter_core::{
     identity::jwks::MOST_BYTES,
     plan::{Origin, OriginTls, Scheme, UpstreamHost},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body::Body as _;
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -30,7 +23,7 @@ use crate::{
     life::Life,
     navigation::Navigation,
     prefetch::{predicted, schedule},
-    upstream::{RequestBody, UpstreamRequest, Upstreams},
+    upstream::Upstreams,
     worker::{Shared, Worker},
 };
 
@@ -108,19 +101,8 @@ impl Fetch for KeyFetch {
                 HeaderValue::from_static("application/jwk-set+json, application/json"),
             );
             headers.insert(header::USER_AGENT, HeaderValue::from_static("edgerouter"));
-            let request = || UpstreamRequest {
-                method: Method::GET,
-                path_and_query: path_and_query.clone(),
-                headers: headers.clone(),
-                body: RequestBody::Empty,
-                upgrade: false,
-                interims: None,
-                expects: false,
-                wanted: None,
-                begun: Instant::now(),
-            };
             let response = upstreams
-                .fetch_own(&origin, request)
+                .fetch_own(&origin, &path_and_query, &headers)
                 .await
                 .map_err(|error| error.to_string())?;
             if response.status != StatusCode::OK {

@@ -1,18 +1,18 @@
 //! Active probes: a GET of the origin's health path, over and over. An origin without a health check is tried once, by a
 //! connection, so that one that is down at start is named in the log.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc};
 
 use edgerouter_core::{
     forward,
     plan::{HealthCheck, Origin},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, StatusCode, header, uri::PathAndQuery};
 use tokio::task::JoinSet;
 
 use crate::{
     live::Live,
-    upstream::{HealthBoard, RequestBody, UpstreamRequest, Upstreams},
+    upstream::{HealthBoard, Upstreams},
 };
 
 /// Probes every origin of a plan until it is dropped.
@@ -81,19 +81,8 @@ async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<Statu
     );
     let path = format!("{}{path}", origin.path_prefix);
     let path_and_query = PathAndQuery::try_from(path).map_err(|error| error.to_string())?;
-    let request = || UpstreamRequest {
-        method: Method::GET,
-        path_and_query: path_and_query.clone(),
-        headers: headers.clone(),
-        body: RequestBody::Empty,
-        upgrade: false,
-        interims: None,
-        expects: false,
-        wanted: None,
-        begun: Instant::now(),
-    };
     let response = upstreams
-        .fetch_own(origin, request)
+        .fetch_own(origin, &path_and_query, &headers)
         .await
         .map_err(|error| error.to_string())?;
     Ok(response.status)

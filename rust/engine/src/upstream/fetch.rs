@@ -131,8 +131,20 @@ impl Upstreams {
     pub async fn fetch_own(
         &self,
         origin: &Origin,
-        request: impl Fn() -> UpstreamRequest,
+        path_and_query: &PathAndQuery,
+        headers: &HeaderMap,
     ) -> Result<UpstreamResponse, FetchError> {
+        let request = || UpstreamRequest {
+            method: Method::GET,
+            path_and_query: path_and_query.clone(),
+            headers: headers.clone(),
+            body: RequestBody::Empty,
+            upgrade: false,
+            interims: None,
+            expects: false,
+            wanted: None,
+            begun: Instant::now(),
+        };
         match self.fetch(origin, request(), false).await {
             Err(FetchError::Reset { kept: true, .. }) => self.fetch(origin, request(), true).await,
             fetched => fetched,
