@@ -1,7 +1,7 @@
 """The plan's data: everything that an ``Edge`` collected, in the shape that the core decodes.
 
 The same shape is a plan file (TOML or JSON). The core refuses unknown fields and reports all problems at once;
-here is only the shape and its bounds (DESIGN §11, ``docs/limits.md``).
+here is only the shape and its bounds (docs/design.md §11, ``docs/limits.md``).
 """
 
 from __future__ import annotations

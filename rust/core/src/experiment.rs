@@ -1,4 +1,4 @@
-//! Experiments: which variant of a page a visitor sees (DESIGN §9).
+//! Experiments: which variant of a page a visitor sees (docs/design.md §9).
 //!
 //! A visitor with a stable id (a verified claim, or a field) is bucketed by a keyed hash, so that every machine and
 //! every version of this program says the same without asking another. Others keep the variant that their cookie

@@ -52,7 +52,7 @@ pub struct ExplainRequest {
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// The phase's name in DESIGN §3.
+    /// The phase's name in docs/design.md §3.
     pub phase: &'static str,
     pub decision: String,
     pub reason: String,
@@ -355,7 +355,7 @@ fn label(plan: &Plan, id: RouteId) -> &str {
     plan.route(id).map_or("?", |route| &route.label)
 }
 
-/// Which rule put one route before another (DESIGN §3).
+/// The rule that put one route before another (docs/design.md §3).
 fn precedence(first: &Route, second: &Route, host: &str) -> String {
     let specificity = |route: &Route| crate::plan::matcher::specificity(route, host);
     if first.priority != second.priority {

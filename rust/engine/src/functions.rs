@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::{function_cache::FunctionCaches, telemetry::text};
 
-/// Where on the path of a request the callable is asked (DESIGN §3).
+/// Phase of a request in which a callable is called (docs/design.md §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     ViewerRequest,

@@ -393,7 +393,7 @@ fn share(
     }))
 }
 
-/// A quarter of the machine's memory, at most 4 GiB (DESIGN §11).
+/// A quarter of the machine's memory, at most 4 GiB (docs/design.md §11).
 fn default_capacity() -> u64 {
     const MOST: u64 = 4 << 30;
     let total = std::fs::read_to_string("/proc/meminfo")

@@ -1,4 +1,4 @@
-//! What a client's header section may keep (DESIGN §3, spoofing rule; RFC 9110 §7.6.1).
+//! What a client's header section may keep (docs/design.md §3, spoofing rule; RFC 9110 §7.6.1).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 use smallvec::SmallVec;

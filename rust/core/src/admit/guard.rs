@@ -9,7 +9,7 @@ use memchr::memchr;
 use super::{Chunked, Refusal};
 use crate::http::is_token_byte;
 
-/// Bounds on a request (DESIGN §11).
+/// Bounds on a request (docs/design.md §11).
 #[derive(Debug, Clone, Copy)]
 pub struct GuardLimits {
     pub head_bytes: usize,

@@ -1,5 +1,5 @@
-//! The key and the origin agree (DESIGN §3, agreement rule): whether a request whose response may be stored may carry a
-//! thing upstream, and why.
+//! The key and the origin agree (docs/design.md §3, agreement rule): whether a request whose response may be stored may
+//! carry a thing upstream, and why.
 //!
 //! Nothing here knows of a store or an origin. What is none of the four is taken off before the request goes upstream
 //! where the edge itself would add it, and makes the request pass the cache where the client sent it and the forward

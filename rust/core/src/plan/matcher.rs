@@ -1,7 +1,7 @@
 //! Which route a request takes (phase 3).
 //!
-//! The order among routes is fixed at compilation (DESIGN §3): priority, then host-specific before any-host (a name
-//! before a wildcard), an exact path before a pattern, the longer literal prefix first, fewer wildcards first, then
+//! The order among routes is fixed at compilation (docs/design.md §3): priority, then host-specific before any-host (a
+//! name before a wildcard), an exact path before a pattern, the longer literal prefix first, fewer wildcards first, then
 //! declaration order. Each pair of route and host gets its rank in that order; a look-up finds the smallest rank that
 //! matches. Per host there is a hash map of exact paths and a radix tree of literal prefixes, so what a request costs
 //! grows with the routes that share its prefix, not with the routes there are.

@@ -91,7 +91,7 @@ pub struct Plan {
     pub callables: Vec<Callable>,
     pub routes: Vec<Route>,
     pub router: Router,
-    /// Request fields that only the edge may set: removed from every client request (DESIGN §3, spoofing rule).
+    /// Request fields that only the edge may set: removed from every client request (docs/design.md §3, spoofing rule).
     /// Contains the names of all JWT `forward` maps and experiment headers besides the built-in list.
     pub edge_fields: Vec<HeaderName>,
     /// Responses that set a cookie are marked for the service workers of the site, which cannot see it.
@@ -154,7 +154,7 @@ pub struct DiskCache {
     pub queue_bytes: u64,
 }
 
-/// Bounds on everything that a client, an origin or a hook could make grow (DESIGN §11; `docs/limits.md`).
+/// Bounds on everything that a client, an origin or a hook could make grow (docs/design.md §11; `docs/limits.md`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     pub head_bytes: usize,

@@ -1,7 +1,7 @@
 //! What is known of one client connection, and the times it must keep.
 //!
 //! No timer is armed per request: the connection notes when it began to wait, and its worker looks over all of them
-//! once a second (DESIGN §6).
+//! once a second (docs/design.md §6).
 
 use std::{
     cell::{Cell, OnceCell, RefCell},

@@ -1,4 +1,4 @@
-//! Verified tokens of one worker: a repeat costs a hash, a look-up and a comparison (DESIGN §8).
+//! Verified tokens of one worker: a repeat costs a hash, a look-up and a comparison (docs/design.md §8).
 //!
 //! An entry holds the token itself. The hash only finds it; what lets a request in is that every byte is the same, so
 //! no collision can forge anything. It also holds what the token was verified for: another policy, or a set of keys

@@ -1,4 +1,4 @@
-//! The path of a request: the one place that knows the order of the phases (DESIGN §3).
+//! The path of a request: the one place that knows the order of the phases (docs/design.md §3).
 //!
 //! `path` reads from top to bottom, one call a phase; each phase's inside is in its own room. Phases that need only
 //! this worker's memory run without suspending, so a cached hit is answered in the poll that read it.

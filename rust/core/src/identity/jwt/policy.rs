@@ -57,7 +57,7 @@ pub enum KeySource {
     },
 }
 
-/// `limits.token_bytes` where the plan does not say (DESIGN §11).
+/// `limits.token_bytes` where the plan does not say (docs/design.md §11).
 const TOKEN_BYTES: usize = 8 << 10;
 
 /// Fields that frame or route a message, or that carry other credentials: no claim may become one.

@@ -675,7 +675,7 @@ fn only_routes_that_could_find_anothers_response_are_tagged() {
             .map(|route| route.key_tag.is_some())
             .collect()
     };
-    // The storefront of DESIGN §12: nothing to tell apart.
+    // The storefront of docs/design.md §12: nothing to tell apart.
     let storefront = json!([
         {"pattern": "/static/*", "to": "o"},
         {"pattern": "/api/*", "to": "o", "cache": {"enabled": false}},

@@ -421,7 +421,7 @@ fn methods_and_conditions_choose() {
     assert_eq!(ask(&plan, "GET", "h", "/c?w=v", &[]), Some(5));
 }
 
-/// The rule of DESIGN §3, word for word.
+/// The precedence rule of docs/design.md §3, written out.
 fn slow_find(plan: &Plan, probe: &Probe<'_>) -> Option<RouteId> {
     let mut best = None;
     for route in &plan.routes {
