@@ -3,7 +3,6 @@
 //! Data flows `listen` → `request` → `store` | `upstream` | `functions` → back. The engine knows no Python and makes
 //! no HTTP decision of its own: what may be cached, matched, trusted or retried is asked of the core.
 
-mod account;
 mod admin;
 mod background;
 mod body;
@@ -13,7 +12,6 @@ pub mod function_cache;
 pub mod functions;
 pub mod identity;
 mod inspect;
-mod life;
 mod listen;
 mod live;
 mod navigation;
@@ -22,12 +20,14 @@ pub mod purge;
 mod request;
 mod secret;
 mod server;
-pub mod store;
 pub mod telemetry;
-mod unanswered;
-pub mod upstream;
 mod values;
 mod watched;
 mod worker;
+
+use edgerouter_account as account;
+pub use edgerouter_origin as upstream;
+pub use edgerouter_store as store;
+use edgerouter_telemetry::life;
 
 pub use server::{Engine, Settings, StartError};

@@ -3,3 +3,4 @@
 pub mod attempts;
 pub mod health;
 pub mod retry_after;
+pub mod unanswered;

@@ -6,7 +6,7 @@
 pub mod access;
 pub mod log;
 mod render;
-pub mod text;
+pub use edgerouter_telemetry::text;
 mod worker;
 
 use std::{

@@ -175,7 +175,7 @@ impl<S: Subscriber> Layer<S> for Sums {
 }
 
 fn sums(meta: &Metadata<'_>) -> bool {
-    *meta.level() <= Level::WARN && meta.target().starts_with("edgerouter_engine")
+    *meta.level() <= Level::WARN && meta.target().starts_with("edgerouter_")
 }
 
 /// The message of a line, and the fields that say what it is about.

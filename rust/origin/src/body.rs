@@ -18,7 +18,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::{pool::Connected, responses::Responses};
-use crate::{account::Hold, unanswered::FetchError};
+use edgerouter_account::Hold;
+use edgerouter_core::origin::unanswered::FetchError;
 
 /// Boxed errors as hyper takes them.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -24,7 +24,8 @@ use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::{arriving::Arriving, busy::Busy, entry::Entry};
-use crate::{telemetry::text, unanswered::Unavailable};
+use edgerouter_core::origin::unanswered::Unavailable;
+use edgerouter_telemetry::text;
 
 /// What a flight came to, as its followers see it.
 #[derive(Debug, Clone, Default)]

@@ -47,7 +47,7 @@ use segment::Segment;
 pub use walk::{DiskCursor, Meta, Told};
 
 use super::{entry::Entry, memory::MemoryStore};
-use crate::telemetry::text;
+use edgerouter_telemetry::text;
 
 /// Where the disk tier is and how large it may become.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::telemetry::text;
+use edgerouter_telemetry::text;
 
 use super::{
     disk::{Disk, Location},

@@ -293,7 +293,7 @@ impl MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Content, Object};
+    use crate::{Content, Object};
 
     fn entry(key: &str) -> Arc<Entry> {
         Arc::new(Entry::marker(

@@ -10,7 +10,7 @@ use std::{
 use edgerouter_core::record::frame::{DEAD, STATE_AT};
 
 use super::Writer;
-use crate::store::disk::{index::Slot, segment::Segment};
+use crate::disk::{index::Slot, segment::Segment};
 
 /// A probe must find room for this, so that the tier does not come back for the last free block.
 const PROBE: usize = 256 << 10;

@@ -9,7 +9,7 @@ use edgerouter_core::record::{
 };
 
 use super::{Disk, Inner, form, index::Slot, writer};
-use crate::store::Entry;
+use crate::Entry;
 
 /// What is known of an entry on disk without reading it.
 #[derive(Debug, Clone, Copy)]

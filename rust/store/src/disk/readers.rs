@@ -15,7 +15,7 @@ use super::{
     Inner, form,
     index::{Pending, Slot},
 };
-use crate::store::Entry;
+use crate::Entry;
 
 /// Threads that read. The page cache answers most reads in microseconds; the others wait for the device, which likes a
 /// few at a time.

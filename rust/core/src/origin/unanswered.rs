@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgerouter_core::{cache::decide, origin::attempts::Failure};
+use crate::{cache::decide, origin::attempts::Failure};
 
 /// What went wrong, and whether the request may have been acted on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -360,7 +360,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::store::{
+    use crate::{
         Variants,
         pieces::{PIECE, compact_body},
     };

@@ -15,14 +15,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::{bounds::memory::Kind, cache::slices, http::range::Range};
+use edgerouter_account::{Account, Cut, Hold, Owner};
+use edgerouter_core::{
+    bounds::memory::Kind,
+    cache::slices,
+    http::range::Range,
+    origin::unanswered::{FetchError, Unavailable},
+};
 use http::StatusCode;
 use parking_lot::Mutex;
-
-use crate::{
-    account::{Account, Cut, Hold, Owner},
-    unanswered::{FetchError, Unavailable},
-};
 
 /// How far a writer runs ahead of its readers at least, however little memory there is: a piece comes once all before it
 /// have been read.

@@ -12,7 +12,7 @@ use edgerouter_core::record::{
 };
 
 use super::{Batch, What, Writer, contents};
-use crate::store::disk::{
+use crate::disk::{
     folder::{self, Sealed},
     index::Slot,
     segment::Segment,

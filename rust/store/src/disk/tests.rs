@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Disk, DiskFigures, DiskSettings, FolderError, segment};
-use crate::store::{Birth, Content, Entry, MemoryStore, Object, Store, Variants, View};
+use crate::{Birth, Content, Entry, MemoryStore, Object, Store, Variants, View};
 
 /// A directory that is removed at the end.
 struct Temporary(PathBuf);

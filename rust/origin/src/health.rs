@@ -19,7 +19,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use crate::telemetry::text;
+use edgerouter_telemetry::text;
 
 /// All origins' health, by address: a reload that keeps an origin keeps its health.
 #[derive(Debug)]

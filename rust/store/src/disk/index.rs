@@ -14,7 +14,7 @@ use std::{
 use hashbrown::{HashMap, HashTable, hash_table};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::store::Entry;
+use crate::Entry;
 
 const SHARDS: usize = 64;
 

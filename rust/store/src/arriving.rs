@@ -15,7 +15,7 @@ use bytes::Bytes;
 use edgerouter_core::bounds::memory::Kind;
 use parking_lot::Mutex;
 
-use crate::account::{Account, Cut, Hold, Owner};
+use edgerouter_account::{Account, Cut, Hold, Owner};
 
 /// How far the writer may run ahead of the slowest reader once the pieces are not being stored.
 const WINDOW: u64 = 1 << 20;

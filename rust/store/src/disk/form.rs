@@ -9,7 +9,7 @@ use edgerouter_core::record::{
     stored::{self, Cut, HeadRef},
 };
 
-use crate::store::{Birth, Chunks, Content, Entry, Object, Slices, Variants, View, compact_body};
+use crate::{Birth, Chunks, Content, Entry, Object, Slices, Variants, View, compact_body};
 
 /// The kind of an entry's record; `None` for what is not worth writing.
 pub fn kind(entry: &Entry) -> Option<Kind> {

@@ -291,7 +291,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Content, entry::INDEX};
+    use crate::{Content, entry::INDEX};
 
     #[test]
     fn what_an_entry_is_charged_for_its_places_is_what_they_take() {

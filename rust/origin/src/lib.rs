@@ -20,4 +20,4 @@ pub use fetch::{HearInterims, UpstreamRequest, UpstreamResponse, Upstreams};
 pub use health::{HealthBoard, OriginState, render_states};
 pub use wanted::Wanted;
 
-pub use crate::unanswered::{FetchError, Unavailable};
+pub use edgerouter_core::origin::unanswered::{FetchError, Unavailable};

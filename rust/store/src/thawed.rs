@@ -56,7 +56,7 @@ pub(super) fn headers(entry: &Arc<Entry>) -> Option<HeaderMap> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::store::{Birth, Content, Object};
+    use crate::{Birth, Content, Object};
 
     #[test]
     fn an_entry_gets_its_own_headers_however_many_share_its_place() {
