@@ -28,7 +28,7 @@ use crate::{
     identity::{client_address::Client, jwt::Claims},
     plan::{
         ErrorPage, Hook, Plan, Route, RouteId, Scheme, Target,
-        matcher::{Probe, Verdict},
+        matcher::{MatchResult, Probe},
         table,
     },
     viewer::{self, Https},
@@ -293,7 +293,7 @@ fn route<'p>(plan: &'p Plan, asked: &Asked, steps: &mut Steps) -> Option<&'p Rou
                 "405",
                 format!("the URL takes {} only", methods.join(", ")),
             ),
-            (_, Some((id, Verdict::Condition(at)))) => steps.end(
+            (_, Some((id, MatchResult::Condition(at)))) => steps.end(
                 PHASE,
                 "404",
                 format!(
@@ -315,27 +315,27 @@ fn route<'p>(plan: &'p Plan, asked: &Asked, steps: &mut Steps) -> Option<&'p Rou
         );
     }
     let mut reason = String::new();
-    for (id, verdict) in &candidates {
-        match verdict {
-            Verdict::Matches if *id == route.id => break,
-            Verdict::Method => {
+    for (id, result) in &candidates {
+        match result {
+            MatchResult::Matches if *id == route.id => break,
+            MatchResult::Method => {
                 let _ = write!(reason, "{} takes other methods; ", label(plan, *id));
             }
-            Verdict::Condition(at) => {
+            MatchResult::Condition(at) => {
                 let _ = write!(
                     reason,
                     "the condition when[{at}] of {} does not hold; ",
                     label(plan, *id)
                 );
             }
-            Verdict::Matches => {}
+            MatchResult::Matches => {}
         }
     }
     let next = candidates
         .iter()
         .skip_while(|(id, _)| *id != route.id)
         .skip(1)
-        .find(|(_, verdict)| *verdict == Verdict::Matches);
+        .find(|(_, result)| *result == MatchResult::Matches);
     match next.and_then(|(id, _)| plan.route(*id)) {
         None => reason.push_str("the only route that matches"),
         Some(next) => {

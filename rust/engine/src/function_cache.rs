@@ -17,7 +17,7 @@ use bytes::Bytes;
 use edgerouter_core::{
     cache::{
         api::{self, Content as Answered, NameError, Place, Refused},
-        purge::{Subject, Verdict},
+        purge::{PurgeEffect, Subject},
         storable::NotStored,
         tags, validate,
         vary::Reduced,
@@ -246,7 +246,7 @@ fn stored(shared: &Shared, key: &[u8], request: &HeaderMap) -> Option<Arc<Entry>
     let newest = shared.purges.newest();
     if found.cleared() < newest {
         let subject = Subject::of(found.key(), None, found.tags())?;
-        if shared.purges.judge(&subject, found.cleared()) != Verdict::Untouched {
+        if shared.purges.judge(&subject, found.cleared()) != PurgeEffect::Untouched {
             return None;
         }
         found.clear(newest);

@@ -100,9 +100,9 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// What a callable decided.
+/// The output of a callable.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum FunctionOutput {
     /// Go on with the heads as they are now (edited or not).
     Continue {
         request: RequestHead,
@@ -112,7 +112,7 @@ pub enum Verdict {
     Answer(Answer),
 }
 
-/// Why a call gave no verdict.
+/// Why a call gave no output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FunctionError {
     #[error("the queue of calls is full ({0} waiting)")]
@@ -152,8 +152,8 @@ impl FunctionError {
     }
 }
 
-/// The future of a verdict; it lives on the worker that asked.
-pub type Pending = Pin<Box<dyn Future<Output = Result<Verdict, FunctionError>>>>;
+/// The future of an output; it lives on the worker that called.
+pub type Pending = Pin<Box<dyn Future<Output = Result<FunctionOutput, FunctionError>>>>;
 
 /// Runs callables. Shared by all workers.
 pub trait Functions: Send + Sync + fmt::Debug {

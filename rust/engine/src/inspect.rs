@@ -17,7 +17,7 @@ use edgerouter_core::{
         decide::{self, Decision, OriginHealth},
         key,
         keyed::Keyed,
-        purge::{Subject, Verdict},
+        purge::{PurgeEffect, Subject},
         tags,
     },
     explain::{self, ExplainRequest, Question},
@@ -327,13 +327,14 @@ fn tagged(entry: &Entry) -> Vec<String> {
 }
 
 /// What the purges say of it.
-fn verdict(shared: &Shared, entry: &Entry) -> Verdict {
+fn purge_effect(shared: &Shared, entry: &Entry) -> PurgeEffect {
     if entry.cleared() >= shared.purges.newest() {
-        return Verdict::Untouched;
+        return PurgeEffect::Untouched;
     }
-    Subject::of(entry.key(), entry.viewer(), entry.tags()).map_or(Verdict::Untouched, |subject| {
-        shared.purges.judge(&subject, entry.cleared())
-    })
+    Subject::of(entry.key(), entry.viewer(), entry.tags())
+        .map_or(PurgeEffect::Untouched, |subject| {
+            shared.purges.judge(&subject, entry.cleared())
+        })
 }
 
 /// An entry for people; `None` when it is no response, or nothing leads to it any more.
@@ -356,10 +357,10 @@ async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value
         }
     }
     // A soft purge that the sweep has not come to yet: as a look-up would find it.
-    let softened = match verdict(shared, entry) {
-        Verdict::Untouched => None,
-        Verdict::Gone => return None,
-        Verdict::Soft { at } => entry.softened(at),
+    let softened = match purge_effect(shared, entry) {
+        PurgeEffect::Untouched => None,
+        PurgeEffect::Gone => return None,
+        PurgeEffect::Soft { at } => entry.softened(at),
     };
     let freshness = softened.as_ref().and_then(Entry::freshness);
     let freshness = freshness.unwrap_or(object.freshness);
@@ -431,7 +432,7 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
     };
     let selected = selected(shared, &question)
         .await
-        .filter(|entry| verdict(shared, entry) != Verdict::Gone);
+        .filter(|entry| purge_effect(shared, entry) != PurgeEffect::Gone);
     let described = match &selected {
         Some(entry) => describe(shared, entry, now).await,
         None => None,

@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     account::{Account, PerClientCounts},
     admin, background,
-    connection::{Tight, conn::Verdict},
+    connection::{Tight, conn::ConnectionState},
     function_cache,
     functions::Functions,
     identity::KeySources,
@@ -467,7 +467,7 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
                     Life::Serving => {}
                     Life::Draining => {
                         for (_, conn) in worker.connections.borrow().iter() {
-                            conn.sentence(Verdict::Drain);
+                            conn.set_state(ConnectionState::Drain);
                         }
                         worker.upstreams.clear();
                     }

@@ -28,7 +28,7 @@ pub struct HealthBoard {
     /// The states' clock counts from here.
     began: Instant,
     /// Told whenever an origin is found unhealthy.
-    verdicts: Notify,
+    changes: Notify,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl HealthBoard {
         let board = Self {
             origins: RwLock::default(),
             began: Instant::now(),
-            verdicts: Notify::new(),
+            changes: Notify::new(),
         };
         for origin in &plan.origins {
             board.flag(origin);
@@ -98,9 +98,9 @@ impl HealthBoard {
     }
 
     /// Waits until `found` finds something, which it is asked for now and whenever an origin is found unhealthy.
-    pub async fn verdict<T>(&self, mut found: impl FnMut() -> Option<T>) -> T {
+    pub async fn found_unhealthy<T>(&self, mut found: impl FnMut() -> Option<T>) -> T {
         loop {
-            let told = self.verdicts.notified();
+            let told = self.changes.notified();
             tokio::pin!(told);
             told.as_mut().enable();
             if let Some(found) = found() {
@@ -114,7 +114,7 @@ impl HealthBoard {
         let flag = self.flag(origin);
         let news = flag.silent.swap(silent, Ordering::Relaxed) != silent;
         if silent && news && !flag.healthy.load(Ordering::Relaxed) {
-            self.verdicts.notify_waiters();
+            self.changes.notify_waiters();
         }
     }
 
@@ -122,7 +122,7 @@ impl HealthBoard {
         let flag = self.flag(origin);
         if flag.change(origin, event) == Some(Change::BecameUnhealthy) {
             flag.fell.store(self.now(), Ordering::Relaxed);
-            self.verdicts.notify_waiters();
+            self.changes.notify_waiters();
         }
     }
 
@@ -152,7 +152,7 @@ impl HealthBoard {
             let since = || members(plan, group).map(fell).max().unwrap_or(0);
             self.is_silent(plan, group).then(since)
         };
-        self.began + Duration::from_millis(self.verdict(fell).await)
+        self.began + Duration::from_millis(self.found_unhealthy(fell).await)
     }
 
     /// Whether a request that nobody waits for should go to the group now: a sick one is left alone but for trials.

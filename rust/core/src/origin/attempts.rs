@@ -1,9 +1,9 @@
-//! The attempts of one request at the members of a group, as one state machine without I/O: which member is asked, the
-//! same one again, the next one, or one beside it; which answer is taken; and when nothing more is tried.
+//! The attempts of one request at the members of a group, as one state machine without I/O: which member gets the request,
+//! the same one again, the next one, or a second one in parallel; which response is taken; and when nothing more is tried.
 //!
-//! *Repeat* asks the same member again. That is for a connection that was reset or closed before it answered: a kept one
-//! may have been closed by the origin just as the request left (RFC 9112 §9.3.1). *Fail over* asks another member.
-//! Both only where repeating does no harm (RFC 9110 §9.2.2) and the body can be sent again.
+//! *Repeat* requests from the same member again, after its connection was reset or closed before a response: an origin may
+//! close a kept connection just as the request leaves (RFC 9112 §9.3.1). *Fail over* requests from another member. Both
+//! happen only where repeating does no harm (RFC 9110 §9.2.2) and the body can be sent again.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use smallvec::SmallVec;
 
 use crate::plan::{Group, OriginId};
 
-/// How an attempt ended without a usable answer.
+/// How an attempt ended without a usable response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// No address, no connection, no TLS: the request has not left.
+    /// No address, connection or TLS session: the request has not left.
     Unreachable,
-    /// Reset or closed before an answer. `kept`: the connection had served before. `sent`: the origin may have the request.
+    /// Reset or closed before a response. `kept`: the connection had served before. `sent`: the origin may have the request.
     Closed { kept: bool, sent: bool },
     /// Nothing came in the time that the origin's policy gives it. `sent`: as in `Closed`.
     TimedOut { sent: bool },
-    /// It stopped in the middle of its answer.
+    /// It stopped in the middle of its response.
     BrokeOff,
-    /// It answered what is no HTTP response.
+    /// It sent bytes that are no HTTP response.
     Malformed,
     /// The client broke off its own request: nothing that an origin does would help.
     Request,
-    /// A bound of the edge's own was reached, such as `max_connections`.
+    /// A bound of the edge was reached, such as `max_connections`.
     Bound,
 }
 
@@ -42,7 +42,7 @@ impl Failure {
     }
 
     /// Whether the edge is disconnected from the origin (RFC 9111 §4.2.4): it was refused, reset or closed without a whole
-    /// answer, or timed out. A bound of the edge's own, and an answer of whatever kind, is no disconnection.
+    /// response, or timed out. A bound of the edge, and a response of whatever kind, is no disconnection.
     pub fn disconnected(self) -> bool {
         matches!(
             self,
@@ -51,59 +51,59 @@ impl Failure {
     }
 }
 
-/// What happened to one request.
+/// An event in the life of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// It is ready to be sent for the first time.
     Ready,
-    /// A member answered; nothing of the answer went to the client yet.
+    /// A member responded; the client has got nothing of it yet.
     Answered(OriginId, StatusCode),
     Failed(OriginId, Failure),
-    /// This member, which is being asked, was found unhealthy meanwhile.
+    /// This member, whose response is awaited, was found unhealthy meanwhile.
     Unhealthy(OriginId),
-    /// The delay of [`Step::AskAfter`] is over.
+    /// The delay of [`Step::RequestAfter`] is over.
     Due,
     /// The time for all attempts is over.
     Deadline,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Send the request to this member, beside those that are being asked still. `fresh`: on a new connection, as what one
-    /// kept connection suffered the others may have, too.
-    Ask {
+    /// Send the request to this member, in parallel to those whose response is awaited. `fresh`: on a new connection, as
+    /// the other kept ones may have been closed like the one that failed.
+    Request {
         origin: OriginId,
         fresh: bool,
     },
     /// Report [`Event::Due`] after this long, unless something else happens before.
-    AskAfter(Duration),
-    /// Nothing new: a member is being asked.
+    RequestAfter(Duration),
+    /// Nothing new: a response is awaited.
     Wait,
-    /// This member's answer is the one to use; what is still being asked is given up.
+    /// Use this member's response; cancel the other attempts.
     Take(OriginId),
     GiveUp(GiveUp),
 }
 
-/// Why no answer came.
+/// Why no response came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GiveUp {
     pub why: Why,
-    /// Every member was refused, reset, closed without an answer or timed out, or is known to be unhealthy: a stored
+    /// Every member was refused, reset, closed without a response or timed out, or is known to be unhealthy: a stored
     /// response may be served because the edge is disconnected (RFC 9111 §4.2.4).
     pub disconnected: bool,
 }
 
-/// Why no further member is asked.
+/// Why no further member gets the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// The group is empty.
     NoMember,
-    /// Every member was asked.
+    /// Every member got the request.
     Exhausted,
     /// Repeating could do harm: the method is not idempotent and the origin may have acted (RFC 9110 §9.2.2).
     NotIdempotent,
-    /// The body is gone.
+    /// The body cannot be sent again.
     NotReplayable,
     /// The client broke off its request.
     Request,
@@ -111,17 +111,17 @@ pub enum Why {
     Deadline,
 }
 
-/// What is known of members when one is chosen.
+/// The health of members when one is chosen.
 pub trait Members {
-    /// Whether a request should go there in its turn. Answering yes to an unhealthy one may begin its trial.
+    /// Whether a request should go there in its turn. True for an unhealthy one may begin its trial.
     fn admits(&self, origin: OriginId) -> bool;
-    /// Whether it is counted among the healthy; asking changes nothing.
+    /// Whether it is counted among the healthy; changes nothing.
     fn is_healthy(&self, origin: OriginId) -> bool;
     /// Extra tries of a request that has not left on a new connection that was closed at once.
     fn retries(&self, origin: OriginId) -> u8;
 }
 
-/// How long a member that was found unhealthy has left to answer before one that is no better is asked beside it.
+/// Time that a member found unhealthy has left to respond before a member that is no better gets the request, too.
 pub const BESIDE_UNHEALTHY: Duration = Duration::from_millis(250);
 
 /// RFC 9110 §9.2.2; extension methods are not known to be.
@@ -135,8 +135,8 @@ pub fn is_idempotent(method: &Method) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Untried,
-    /// `suspect`: found unhealthy since it was asked.
-    Asked {
+    /// `suspect`: found unhealthy since it got the request.
+    Pending {
         suspect: bool,
     },
     Answered,
@@ -147,7 +147,7 @@ enum State {
 struct Member {
     origin: OriginId,
     state: State,
-    /// Times that it was asked again.
+    /// Number of repeats.
     repeats: u8,
 }
 
@@ -158,7 +158,7 @@ pub struct Attempts<'g> {
     members: SmallVec<[Member; 4]>,
     idempotent: bool,
     replayable: bool,
-    /// The last answer that was passed over for a better one.
+    /// The last member whose response was passed over for a better one.
     passed_over: Option<OriginId>,
 }
 
@@ -182,7 +182,7 @@ impl<'g> Attempts<'g> {
     pub fn next(&mut self, event: Event, known: &impl Members) -> Step {
         match event {
             Event::Ready => match self.untried(known) {
-                Some(origin) => self.ask(origin, false),
+                Some(origin) => self.request(origin, false),
                 None => self.end(Why::NoMember, known),
             },
             Event::Answered(origin, status) => self.answered(origin, status, known),
@@ -191,7 +191,7 @@ impl<'g> Attempts<'g> {
             Event::Due => self.due(known),
             Event::Deadline => {
                 for member in &mut self.members {
-                    if matches!(member.state, State::Asked { .. }) {
+                    if matches!(member.state, State::Pending { .. }) {
                         member.state = State::Failed(Failure::TimedOut { sent: true });
                     }
                 }
@@ -200,7 +200,7 @@ impl<'g> Attempts<'g> {
         }
     }
 
-    /// Whether a verdict on a member that is being asked could change anything.
+    /// Whether a change in the health of a pending member could change the next step.
     pub fn heeds_health(&self) -> bool {
         self.idempotent
             && self.replayable
@@ -208,13 +208,6 @@ impl<'g> Attempts<'g> {
                 .members
                 .iter()
                 .any(|member| member.state == State::Untried)
-    }
-
-    /// Whether there is a member that was not asked yet: the body and the fields are needed again.
-    pub fn has_more(&self) -> bool {
-        self.members
-            .iter()
-            .any(|member| member.state == State::Untried)
     }
 
     fn answered(&mut self, origin: OriginId, status: StatusCode, known: &impl Members) -> Step {
@@ -233,7 +226,7 @@ impl<'g> Attempts<'g> {
         if failure == Failure::Request {
             return self.end(Why::Request, known);
         }
-        // What has not left is as good as new, whatever the method and the body.
+        // A request that has not left may be sent again, whatever its method and body.
         let stopped = if !failure.sent() {
             None
         } else if !self.idempotent {
@@ -250,22 +243,22 @@ impl<'g> Attempts<'g> {
             if let Some(member) = self.member_mut(origin) {
                 member.repeats = repeats.saturating_add(1);
             }
-            return self.ask(origin, true);
+            return self.request(origin, true);
         }
         self.go_on(stopped, known)
     }
 
-    /// After an attempt that brought nothing: the next member, unless one is being asked that nothing is known against.
+    /// The step after a failed attempt: the next member, unless one that is not suspect is pending.
     fn go_on(&mut self, stopped: Option<Why>, known: &impl Members) -> Step {
-        if self.trusted_under_way() {
+        if self.trusted_is_pending() {
             return Step::Wait;
         }
         if stopped.is_none()
             && let Some(next) = self.untried(known)
         {
-            return self.ask(next, false);
+            return self.request(next, false);
         }
-        if self.under_way() {
+        if self.is_pending() {
             return Step::Wait;
         }
         self.end(stopped.unwrap_or(Why::Exhausted), known)
@@ -274,12 +267,12 @@ impl<'g> Attempts<'g> {
     fn unhealthy(&mut self, origin: OriginId, known: &impl Members) -> Step {
         match self.member_mut(origin) {
             Some(Member {
-                state: State::Asked { suspect },
+                state: State::Pending { suspect },
                 ..
             }) if !*suspect => *suspect = true,
             _ => return Step::Wait,
         }
-        if !self.heeds_health() || self.trusted_under_way() {
+        if !self.heeds_health() || self.trusted_is_pending() {
             return Step::Wait;
         }
         let better = self
@@ -287,28 +280,28 @@ impl<'g> Attempts<'g> {
             .iter()
             .find(|member| member.state == State::Untried && known.admits(member.origin));
         match better.map(|member| member.origin) {
-            Some(next) => self.ask(next, false),
-            None => Step::AskAfter(BESIDE_UNHEALTHY),
+            Some(next) => self.request(next, false),
+            None => Step::RequestAfter(BESIDE_UNHEALTHY),
         }
     }
 
     fn due(&mut self, known: &impl Members) -> Step {
-        if !self.heeds_health() || self.trusted_under_way() {
+        if !self.heeds_health() || self.trusted_is_pending() {
             return Step::Wait;
         }
         match self.untried(known) {
-            Some(next) => self.ask(next, false),
+            Some(next) => self.request(next, false),
             None => Step::Wait,
         }
     }
 
-    fn ask(&mut self, origin: OriginId, fresh: bool) -> Step {
-        // One that was unhealthy from the start has no verdict to wait for.
-        self.set(origin, State::Asked { suspect: false });
-        Step::Ask { origin, fresh }
+    fn request(&mut self, origin: OriginId, fresh: bool) -> Step {
+        // A member that was unhealthy from the start cannot become suspect.
+        self.set(origin, State::Pending { suspect: false });
+        Step::Request { origin, fresh }
     }
 
-    /// Nothing more is tried: an answer that was passed over is better than none.
+    /// Ends the attempts: a response that was passed over is better than none.
     fn end(&self, why: Why, known: &impl Members) -> Step {
         if let Some(origin) = self.passed_over.filter(|_| why != Why::Request) {
             return Step::Take(origin);
@@ -316,7 +309,7 @@ impl<'g> Attempts<'g> {
         let lost = |member: &Member| match member.state {
             State::Failed(failure) => failure.disconnected(),
             State::Untried => !known.is_healthy(member.origin),
-            State::Asked { .. } | State::Answered => false,
+            State::Pending { .. } | State::Answered => false,
         };
         Step::GiveUp(GiveUp {
             why,
@@ -324,7 +317,7 @@ impl<'g> Attempts<'g> {
         })
     }
 
-    /// The next member that was not asked yet, healthy ones first.
+    /// The next untried member, healthy ones first.
     fn untried(&self, known: &impl Members) -> Option<OriginId> {
         let untried = || {
             self.members
@@ -337,14 +330,14 @@ impl<'g> Attempts<'g> {
             .or_else(|| untried().next())
     }
 
-    fn under_way(&self) -> bool {
-        let asked = |member: &Member| matches!(member.state, State::Asked { .. });
-        self.members.iter().any(asked)
+    fn is_pending(&self) -> bool {
+        let pending = |member: &Member| matches!(member.state, State::Pending { .. });
+        self.members.iter().any(pending)
     }
 
-    /// Whether a member is being asked that nothing is known against.
-    fn trusted_under_way(&self) -> bool {
-        let trusted = |member: &Member| member.state == State::Asked { suspect: false };
+    /// Whether a member is pending that is not suspect.
+    fn trusted_is_pending(&self) -> bool {
+        let trusted = |member: &Member| member.state == State::Pending { suspect: false };
         self.members.iter().any(trusted)
     }
 
@@ -365,7 +358,7 @@ impl<'g> Attempts<'g> {
     }
 }
 
-/// The order in which members would be asked if each failed after the request had left: for `explain`.
+/// The order in which members would get the request if each failed after it had left: for `explain`.
 pub fn order(group: &Group, method: &Method) -> Vec<OriginId> {
     struct Unknown;
     impl Members for Unknown {
@@ -380,13 +373,13 @@ pub fn order(group: &Group, method: &Method) -> Vec<OriginId> {
         }
     }
     let mut attempts = Attempts::new(group, method, true);
-    let mut asked = Vec::new();
+    let mut order = Vec::new();
     let mut event = Event::Ready;
-    while let Step::Ask { origin, .. } = attempts.next(event, &Unknown) {
-        asked.push(origin);
+    while let Step::Request { origin, .. } = attempts.next(event, &Unknown) {
+        order.push(origin);
         event = Event::Failed(origin, Failure::TimedOut { sent: true });
     }
-    asked
+    order
 }
 
 #[cfg(test)]

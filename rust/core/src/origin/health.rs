@@ -1,4 +1,4 @@
-//! Whether an origin is worth asking: a state machine fed by probes and by the requests themselves.
+//! The health of an origin: a state machine fed by probes and by the requests themselves.
 //!
 //! ```text
 //! healthy ── probes fail in a row, or too many requests do ──▶ unhealthy ── time is up ──▶ half-open
@@ -123,7 +123,7 @@ impl Window {
     }
 
     /// Whether what requests met is reason enough: half of many, or enough in a row. With probes few requests decide nothing,
-    /// so that one bad URL makes no bad origin: the probes are asking anyway.
+    /// so that one bad URL makes no bad origin: the probes run anyway.
     fn condemns(&self, thresholds: Thresholds, row: u32) -> bool {
         let sum = |of: fn(&Slot) -> u32| self.slots.iter().map(of).fold(0u32, u32::saturating_add);
         let (good, bad) = (sum(|slot| slot.good), sum(|slot| slot.bad));
@@ -176,7 +176,7 @@ impl Health {
         }
     }
 
-    /// Whether what was asked of it last was answered, and with no error.
+    /// Whether its last request got a response, and no error.
     pub fn is_spotless(&self) -> bool {
         let spotless = State::Healthy {
             failures: 0,
@@ -193,7 +193,7 @@ impl Health {
     /// A request got an answer that is no error of the origin's: what follows from it besides its part in the rate.
     pub fn succeeded(&mut self, thresholds: Thresholds) -> Option<Change> {
         match self.state {
-            // Probes ask for more than an answer: a request that gets one must not wipe out what they count.
+            // Probes demand more than a response: a request that gets one must not reset their count.
             State::Healthy { failures, .. } => {
                 let failures = if thresholds.probed { failures } else { 0 };
                 self.state = State::Healthy { failures, row: 0 };

@@ -1,4 +1,4 @@
-//! Which origin is asked, and whether it is well: the machine of a request's attempts, and the health of origins.
+//! The attempts of a request at the origins of a group, as one state machine, and the health of origins.
 
 pub mod attempts;
 pub mod health;

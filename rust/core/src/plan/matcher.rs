@@ -70,7 +70,7 @@ pub struct Router {
 
 /// Why a route whose host and path match does or does not take the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum MatchResult {
     Matches,
     /// The route has other methods.
     Method,
@@ -167,7 +167,7 @@ impl Router {
         let takes = |entry: &Entry, exact: bool| {
             routes.get(entry.route.0 as usize).is_some_and(|route| {
                 (exact || route.path.matches(probe.path))
-                    && verdict(route, probe) == Verdict::Matches
+                    && match_route(route, probe) == MatchResult::Matches
             })
         };
         self.tables(probe.host, |table| {
@@ -177,18 +177,18 @@ impl Router {
     }
 
     /// Every route whose host and path match, in the order of precedence, and what it says to the request. The first
-    /// that [`Verdict::Matches`] is the one that [`Self::find`] answers.
-    pub fn candidates(&self, routes: &[Route], probe: &Probe<'_>) -> Vec<(RouteId, Verdict)> {
+    /// that [`MatchResult::Matches`] is the one that [`Self::find`] answers.
+    pub fn candidates(&self, routes: &[Route], probe: &Probe<'_>) -> Vec<(RouteId, MatchResult)> {
         let mut entries: Vec<Entry> = Vec::new();
         self.tables(probe.host, |table| table.collect(probe.path, &mut entries));
         entries.sort_by_key(|entry| entry.rank);
-        let mut found: Vec<(RouteId, Verdict)> = Vec::new();
+        let mut found: Vec<(RouteId, MatchResult)> = Vec::new();
         for entry in entries {
             if let Some(route) = routes.get(entry.route.0 as usize)
                 && route.path.matches(probe.path)
                 && !found.iter().any(|(known, _)| *known == entry.route)
             {
-                found.push((entry.route, verdict(route, probe)));
+                found.push((entry.route, match_route(route, probe)));
             }
         }
         found
@@ -198,8 +198,8 @@ impl Router {
     /// route has the URL at all.
     pub fn allowed_methods(&self, routes: &[Route], probe: &Probe<'_>) -> Vec<Method> {
         let mut methods: Vec<Method> = Vec::new();
-        for (id, verdict) in self.candidates(routes, probe) {
-            if verdict != Verdict::Method {
+        for (id, result) in self.candidates(routes, probe) {
+            if result != MatchResult::Method {
                 continue;
             }
             for method in routes
@@ -344,17 +344,17 @@ impl Table {
 }
 
 /// What a route says to a request whose host and path match.
-fn verdict(route: &Route, probe: &Probe<'_>) -> Verdict {
+fn match_route(route: &Route, probe: &Probe<'_>) -> MatchResult {
     if !takes_method(&route.methods, probe.method) {
-        return Verdict::Method;
+        return MatchResult::Method;
     }
     match route
         .when
         .iter()
         .position(|condition| !holds(condition, probe))
     {
-        Some(failed) => Verdict::Condition(failed),
-        None => Verdict::Matches,
+        Some(failed) => MatchResult::Condition(failed),
+        None => MatchResult::Matches,
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Conn {
     now: Cell<u64>,
     refusal: Cell<Option<Refusal>>,
     refused: Cell<bool>,
-    verdict: Cell<Verdict>,
+    state: Cell<ConnectionState>,
     /// Something reads and writes HTTP on it.
     pub speaks: Cell<bool>,
     /// It has been idle for a while.
@@ -65,7 +65,7 @@ const REST: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What the worker wants of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ConnectionState {
     Live,
     /// Answer what is being asked, then end.
     Drain,
@@ -90,7 +90,7 @@ impl Conn {
             now: Cell::new(ticks),
             refusal: Cell::new(None),
             refused: Cell::new(false),
-            verdict: Cell::new(Verdict::Live),
+            state: Cell::new(ConnectionState::Live),
             speaks: Cell::new(false),
             rest: Cell::new(false),
             waker: RefCell::new(None),
@@ -206,7 +206,10 @@ impl Conn {
 
     /// When it began to wait for a request or the rest of its head; `None` while one is being answered.
     pub fn idle_since(&self) -> Option<u64> {
-        let live = matches!(self.verdict.get(), Verdict::Live | Verdict::HeadTooSlow);
+        let live = matches!(
+            self.state.get(),
+            ConnectionState::Live | ConnectionState::HeadTooSlow
+        );
         (live && self.is_idle()).then(|| self.since.get())
     }
 
@@ -234,15 +237,15 @@ impl Conn {
         self.remains.borrow_mut().take()
     }
 
-    pub fn verdict(&self) -> Verdict {
-        self.verdict.get()
+    pub fn state(&self) -> ConnectionState {
+        self.state.get()
     }
 
-    pub fn sentence(&self, verdict: Verdict) {
-        if self.verdict.get() == Verdict::End {
+    pub fn set_state(&self, state: ConnectionState) {
+        if self.state.get() == ConnectionState::End {
             return;
         }
-        self.verdict.set(verdict);
+        self.state.set(state);
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -259,7 +262,7 @@ impl Conn {
     /// Once a second: ends what has waited too long.
     pub fn check(&self, now: u64, limits: &Limits) {
         self.now.set(now);
-        if self.verdict.get() == Verdict::End {
+        if self.state.get() == ConnectionState::End {
             return;
         }
         let over = |since: u64, limit: std::time::Duration| {
@@ -267,7 +270,7 @@ impl Conn {
         };
         match self.waiting.get() {
             Waiting::Request if over(self.since.get(), limits.idle_timeout) => {
-                self.sentence(Verdict::End)
+                self.set_state(ConnectionState::End)
             }
             Waiting::Request if self.speaks.get() && over(self.since.get(), REST) => {
                 self.rest.set(true);
@@ -276,18 +279,18 @@ impl Conn {
                 }
             }
             Waiting::Head if over(self.since.get(), limits.head_timeout) => {
-                let next = if self.verdict.get() == Verdict::HeadTooSlow {
-                    Verdict::End
+                let next = if self.state.get() == ConnectionState::HeadTooSlow {
+                    ConnectionState::End
                 } else {
-                    Verdict::HeadTooSlow
+                    ConnectionState::HeadTooSlow
                 };
-                self.sentence(next);
+                self.set_state(next);
             }
             _ => {}
         }
         let left = self.half_closed.get().filter(|_| self.is_answering());
         if left.is_some_and(|since| over(since, limits.half_close_timeout)) {
-            self.sentence(Verdict::End);
+            self.set_state(ConnectionState::End);
         }
         let stalled = |blocked: &Cell<Option<u64>>| {
             blocked
@@ -295,19 +298,19 @@ impl Conn {
                 .is_some_and(|since| over(since, limits.body_timeout))
         };
         if stalled(&self.write_blocked) {
-            self.sentence(Verdict::End);
+            self.set_state(ConnectionState::End);
         } else if stalled(&self.read_blocked) {
             // A request that stalls is the client's doing and is answered so (RFC 9110 §15.5.9); after that, or where an answer
             // is under way already, the connection ends.
             let first = self.waiting.get() == Waiting::Nothing
-                && self.verdict.get() != Verdict::BodyTooSlow;
+                && self.state.get() != ConnectionState::BodyTooSlow;
             if first {
                 self.read_blocked.set(Some(now));
             }
-            self.sentence(if first {
-                Verdict::BodyTooSlow
+            self.set_state(if first {
+                ConnectionState::BodyTooSlow
             } else {
-                Verdict::End
+                ConnectionState::End
             });
         }
     }

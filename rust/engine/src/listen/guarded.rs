@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     account::{Hold, Owner},
-    connection::{Conn, Remains, conn::Verdict},
+    connection::{Conn, Remains, conn::ConnectionState},
     telemetry::Refused,
     worker::Worker,
 };
@@ -154,7 +154,7 @@ impl Guarded {
             let mut read = ReadBuf::new(space);
             match Pin::new(stream).poll_read(cx, &mut read) {
                 Poll::Pending => return,
-                Poll::Ready(Err(_)) => return self.conn.sentence(Verdict::End),
+                Poll::Ready(Err(_)) => return self.conn.set_state(ConnectionState::End),
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
                     self.ended = true;
                     self.conn.half_close();
@@ -319,10 +319,10 @@ impl Read for Guarded {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            match this.conn.verdict() {
-                Verdict::End => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                Verdict::HeadTooSlow if !this.refused => this.refuse(Refusal::HeadTooSlow),
-                Verdict::BodyTooSlow if !this.refused && this.guard.in_body() => {
+            match this.conn.state() {
+                ConnectionState::End => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                ConnectionState::HeadTooSlow if !this.refused => this.refuse(Refusal::HeadTooSlow),
+                ConnectionState::BodyTooSlow if !this.refused && this.guard.in_body() => {
                     this.refused = true;
                     this.conn.refuse(Refusal::BodyTooSlow);
                     this.conn.read_blocked(false);

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     account::UnderWay,
     body::EdgeBody,
-    connection::{Conn, Remains, conn::Verdict},
+    connection::{Conn, Remains, conn::ConnectionState},
     life::Life,
     live::Live,
     telemetry::Refused,
@@ -129,7 +129,7 @@ fn take(
     worker.metrics.accepted();
     let conn = Rc::new(Conn::new(peer, false, worker.clock.ticks()));
     if draining {
-        conn.sentence(Verdict::Drain);
+        conn.set_state(ConnectionState::Drain);
     }
     let seat = worker.connections.borrow_mut().insert(Rc::clone(&conn));
     let left = Left {
@@ -190,13 +190,13 @@ async fn see_through(
 async fn something_comes(stream: &TcpStream, conn: &Conn) -> bool {
     poll_fn(|cx| {
         conn.listen(cx.waker());
-        match conn.verdict() {
-            Verdict::End => Poll::Ready(false),
+        match conn.state() {
+            ConnectionState::End => Poll::Ready(false),
             // The first request of a connection is answered, and any that is on its way.
-            Verdict::Drain => {
+            ConnectionState::Drain => {
                 Poll::Ready(!conn.has_asked() || stream.poll_read_ready(cx).is_ready())
             }
-            Verdict::Live | Verdict::HeadTooSlow | Verdict::BodyTooSlow => {
+            ConnectionState::Live | ConnectionState::HeadTooSlow | ConnectionState::BodyTooSlow => {
                 stream.poll_read_ready(cx).map(|_| true)
             }
         }
@@ -238,12 +238,13 @@ async fn speak(
     let ended = poll_fn(|cx| {
         conn.listen(cx.waker());
         if conn.queue.is_cut() {
-            conn.sentence(Verdict::End);
+            conn.set_state(ConnectionState::End);
         }
-        match conn.verdict() {
-            Verdict::End => return Poll::Ready(Spoken::CutOff),
-            Verdict::Drain => http.as_mut().graceful_shutdown(),
-            Verdict::Live | Verdict::HeadTooSlow | Verdict::BodyTooSlow => {}
+        match conn.state() {
+            ConnectionState::End => return Poll::Ready(Spoken::CutOff),
+            ConnectionState::Drain => http.as_mut().graceful_shutdown(),
+            ConnectionState::Live | ConnectionState::HeadTooSlow | ConnectionState::BodyTooSlow => {
+            }
         }
         match http.as_mut().poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Spoken::All),

@@ -21,7 +21,7 @@ use edgerouter_core::{
 };
 use tokio::net::TcpListener;
 
-use crate::{connection::conn::Verdict, telemetry::Refused, worker::Worker};
+use crate::{connection::conn::ConnectionState, telemetry::Refused, worker::Worker};
 
 /// New connections that wait for another worker to end one, beyond the bound.
 const WAITING: usize = 32;
@@ -105,7 +105,7 @@ fn end_idlest(worker: &Worker) -> bool {
             if let Some(conn) = connections.get(seat)
                 && conn.idle_since() == Some(since)
             {
-                conn.sentence(Verdict::End);
+                conn.set_state(ConnectionState::End);
                 worker.metrics.gave_way();
                 return true;
             }
@@ -133,7 +133,7 @@ pub fn end_stalled(worker: &Worker, now: u64) {
         .collect();
     let most = stalled.len().div_ceil(8);
     for conn in descriptors::longest_idle(stalled, most) {
-        conn.sentence(Verdict::End);
+        conn.set_state(ConnectionState::End);
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::connection::{Conn, conn::Verdict};
+use crate::connection::{Conn, conn::ConnectionState};
 
 /// Joins the two until both have ended, or nothing has passed for `idle`. Sides that are gone without a word are found by TCP
 /// keep-alive before that.
@@ -69,7 +69,7 @@ pub(super) async fn join(
         }
         () = poll_fn(|cx| {
             conn.listen(cx.waker());
-            if conn.verdict() == Verdict::End { Poll::Ready(()) } else { Poll::Pending }
+            if conn.state() == ConnectionState::End { Poll::Ready(()) } else { Poll::Pending }
         }) => {}
     }
 }

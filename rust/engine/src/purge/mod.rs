@@ -19,7 +19,7 @@ use std::{
 
 use edgerouter_core::{
     cache::purge::{
-        Bounds, Matcher, Mistake, Order, Register, Subject, Verdict,
+        Bounds, Matcher, Mistake, Order, PurgeEffect, Register, Subject,
         log::{Completion, Contents, Line, Record},
         order, scope,
     },
@@ -122,7 +122,7 @@ impl Purges {
         self.newest.load(Ordering::SeqCst)
     }
 
-    pub fn judge(&self, subject: &Subject<'_>, since: u64) -> Verdict {
+    pub fn judge(&self, subject: &Subject<'_>, since: u64) -> PurgeEffect {
         self.register.read().judge(subject, since)
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use edgerouter_core::{
-    cache::purge::{Matcher, Subject, Verdict},
+    cache::purge::{Matcher, PurgeEffect, Subject},
     record::Kind,
 };
 use tokio::sync::watch;
@@ -114,11 +114,11 @@ fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk, pace: &mut Pace) {
         let Some(subject) = on_disk_only(store, meta) else {
             return false;
         };
-        let verdict = purges.judge(&subject, meta.born);
-        if verdict != Verdict::Untouched {
+        let effect = purges.judge(&subject, meta.born);
+        if effect != PurgeEffect::Untouched {
             purges.count_one(&subject, meta.born, meta.kind == Kind::OBJECT, meta.bytes);
         }
-        verdict == Verdict::Gone
+        effect == PurgeEffect::Gone
     });
 }
 
@@ -138,12 +138,12 @@ fn apply(purges: &Purges, store: &Store, entry: &Arc<Entry>, newest: u64) {
         return;
     };
     let done = match purges.judge(&subject, entry.cleared()) {
-        Verdict::Untouched => {
+        PurgeEffect::Untouched => {
             entry.clear(newest);
             false
         }
-        Verdict::Gone => store.remove_same(entry),
-        Verdict::Soft { at } => match entry.softened(at) {
+        PurgeEffect::Gone => store.remove_same(entry),
+        PurgeEffect::Soft { at } => match entry.softened(at) {
             Some(softened) => {
                 softened.clear(newest);
                 store.replace(entry, Arc::new(softened))

@@ -30,7 +30,7 @@ use smallvec::SmallVec;
 
 use super::{
     answer::{self, Early},
-    origin::{Ask, Waits},
+    origin::{OriginRequest, Waits},
 };
 use crate::{
     account::{Hold, Owner, UnderWay},
@@ -464,12 +464,12 @@ impl Exchange {
 
     /// The request to the route's origins, without its body. `whole`: ask for the whole response, whatever part of it
     /// the viewer wants.
-    pub fn ask(&self, route: &Route, whole: bool) -> Result<Ask, Early> {
+    pub fn origin_request(&self, route: &Route, whole: bool) -> Result<OriginRequest, Early> {
         let mut headers = self.head.headers.clone();
         if whole {
             forward::unconditional(&mut headers);
         }
-        self.ask_with(route, headers)
+        self.origin_request_with(route, headers)
     }
 
     /// The client still waits for the answer, as far as can be seen. One that has closed its side only may.
@@ -478,13 +478,17 @@ impl Exchange {
         Wanted::new(move || !conn.is_half_closed())
     }
 
-    /// As `ask`, with the request's own header section, which is gone after.
-    pub fn ask_taking(&mut self, route: &Route) -> Result<Ask, Early> {
+    /// As `origin_request`, with the request's own header section, which is gone after.
+    pub fn origin_request_taking(&mut self, route: &Route) -> Result<OriginRequest, Early> {
         let headers = std::mem::take(&mut self.head.headers);
-        self.ask_with(route, headers)
+        self.origin_request_with(route, headers)
     }
 
-    fn ask_with(&self, route: &Route, mut headers: HeaderMap) -> Result<Ask, Early> {
+    fn origin_request_with(
+        &self,
+        route: &Route,
+        mut headers: HeaderMap,
+    ) -> Result<OriginRequest, Early> {
         let Target::Group(group) = route.target else {
             return Err(answer::text(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -526,7 +530,7 @@ impl Exchange {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
         }
-        Ok(Ask {
+        Ok(OriginRequest {
             worker: Rc::clone(&self.worker),
             live: Rc::clone(&self.live),
             route: route.id,

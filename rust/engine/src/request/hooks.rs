@@ -1,4 +1,4 @@
-//! Phases 7, 10, 12, 14 and edge functions: handing a request to a callable and taking its verdict.
+//! Phases 7, 10, 12, 14 and edge functions: handing a request to a callable and taking what it returned.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -28,14 +28,14 @@ use hyper::body::Incoming;
 use super::{
     answer::{self, Early},
     exchange::{self, Exchange},
-    origin::{Ask, Received, ReceivedBody},
+    origin::{OriginRequest, Received, ReceivedBody},
 };
 use crate::{
     account::Owner,
     body::EdgeBody,
     function_cache::FunctionCaches,
     functions::{
-        Answer, FunctionError, Invocation, Notes, Phase, RequestHead, ResponseHead, Verdict,
+        Answer, FunctionError, FunctionOutput, Invocation, Notes, Phase, RequestHead, ResponseHead,
     },
     live::LocalLive,
     telemetry::Outcome,
@@ -190,7 +190,7 @@ async fn invoke(
     request: RequestHead,
     body: Bytes,
     response: Option<ResponseHead>,
-) -> Result<Verdict, FunctionError> {
+) -> Result<FunctionOutput, FunctionError> {
     let timeout = live
         .plan
         .callable(call)
@@ -206,15 +206,13 @@ async fn invoke(
         timeout,
         caches: FunctionCaches::of(&worker.shared),
     };
-    let verdict = match tokio::time::timeout(timeout, live.functions.invoke(invocation)).await {
-        Ok(verdict) => verdict,
+    let output = match tokio::time::timeout(timeout, live.functions.invoke(invocation)).await {
+        Ok(output) => output,
         Err(_) => Err(FunctionError::TimedOut(timeout)),
     };
-    let result = verdict
-        .as_ref()
-        .map_or_else(FunctionError::as_str, |_| "ok");
+    let result = output.as_ref().map_or_else(FunctionError::as_str, |_| "ok");
     worker.metrics.hook(call, phase.as_str(), result);
-    verdict
+    output
 }
 
 /// What a failed call costs: nothing when it fails open, the request otherwise.
@@ -288,7 +286,7 @@ pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early
         )
         .await
         {
-            Ok(Verdict::Continue { request, .. }) => {
+            Ok(FunctionOutput::Continue { request, .. }) => {
                 let changed = request.path != x.head.uri.path()
                     || request.query.as_deref() != x.head.uri.query();
                 if changed {
@@ -299,7 +297,7 @@ pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early
                 written.by(call, &notes.lock(), &before, &x.head.headers);
                 admit::without_twins_of_changes(&before, &mut x.head.headers);
             }
-            Ok(Verdict::Answer(answer)) => {
+            Ok(FunctionOutput::Answer(answer)) => {
                 x.note.outcome = Outcome::Function;
                 x.note.detail = Some("hook");
                 return Err(answered(answer).into());
@@ -372,7 +370,7 @@ fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Early> {
 
 /// Phase 10: `Some` when a hook answered in the origin's place.
 pub async fn origin_request(
-    ask: &mut Ask,
+    ask: &mut OriginRequest,
     context: &HookContext,
     part: &mut Part,
 ) -> Result<Option<Answer>, Early> {
@@ -392,7 +390,7 @@ pub async fn origin_request(
             ..context.head()
         };
         let kept = head.headers.clone();
-        let verdict = invoke(
+        let output = invoke(
             &ask.worker,
             &live,
             call,
@@ -404,14 +402,14 @@ pub async fn origin_request(
         .await;
         reads = notes.lock().clone();
         context.judge(ask, due, &reads, &shown, part);
-        match verdict {
-            Ok(Verdict::Continue { request, .. }) => {
+        match output {
+            Ok(FunctionOutput::Continue { request, .. }) => {
                 ask.path_and_query = target(&request.path, request.query.as_deref())?;
                 ask.method = request.method;
                 ask.headers = request.headers;
                 admit::without_twins_of_changes(&kept, &mut ask.headers);
             }
-            Ok(Verdict::Answer(answer)) => return Ok(Some(answer)),
+            Ok(FunctionOutput::Answer(answer)) => return Ok(Some(answer)),
             Err(error) => {
                 ask.headers = kept;
                 if let Some(early) = failed(&live, call, &error) {
@@ -430,7 +428,14 @@ pub async fn origin_request(
 
 impl HookContext {
     /// Judges what a hook read, or takes what its declaration says instead.
-    fn judge(&self, ask: &Ask, due: &Due, reads: &Reads, shown: &HeaderMap, part: &mut Part) {
+    fn judge(
+        &self,
+        ask: &OriginRequest,
+        due: &Due,
+        reads: &Reads,
+        shown: &HeaderMap,
+        part: &mut Part,
+    ) {
         if !self.judged {
             return;
         }
@@ -488,7 +493,7 @@ impl HookContext {
 
 /// Phase 12.
 pub async fn origin_response(
-    ask: &Ask,
+    ask: &OriginRequest,
     context: &HookContext,
     received: &mut Received,
 ) -> Result<(), Early> {
@@ -508,7 +513,7 @@ pub async fn origin_response(
             status: received.status,
             headers: received.headers.clone(),
         };
-        let verdict = invoke(
+        let output = invoke(
             &ask.worker,
             live,
             call,
@@ -520,17 +525,17 @@ pub async fn origin_response(
         .await;
         let reads = notes.lock().clone();
         context.judge(ask, due, &reads, &shown, &mut received.hooked);
-        match verdict {
-            Ok(Verdict::Continue { response, .. }) => {
+        match output {
+            Ok(FunctionOutput::Continue { response, .. }) => {
                 if let Some(response) = response {
                     received.status = response.status;
                     received.headers = response.headers;
                 }
             }
-            Ok(Verdict::Answer(_)) if received.status == StatusCode::NOT_MODIFIED => {
+            Ok(FunctionOutput::Answer(_)) if received.status == StatusCode::NOT_MODIFIED => {
                 return Err(no_content(ask, call));
             }
-            Ok(Verdict::Answer(answer)) => {
+            Ok(FunctionOutput::Answer(answer)) => {
                 received.status = answer.status;
                 finish::whole(&mut received.status);
                 received.headers = answer.headers;
@@ -551,7 +556,7 @@ pub async fn origin_response(
 }
 
 /// A 304 makes the content that is stored fresh again (RFC 9111 §4.3.4): there is none that a hook could replace.
-fn no_content(ask: &Ask, call: CallableId) -> Early {
+fn no_content(ask: &OriginRequest, call: CallableId) -> Early {
     let id = format!("{:016x}", ask.worker.next_id());
     let name = ask.live.plan.callable(call);
     tracing::error!(
@@ -592,7 +597,7 @@ pub async fn viewer_response(
         )
         .await
         {
-            Ok(Verdict::Continue {
+            Ok(FunctionOutput::Continue {
                 response: changed, ..
             }) => {
                 if let Some(changed) = changed {
@@ -600,7 +605,7 @@ pub async fn viewer_response(
                     *response.headers_mut() = changed.headers;
                 }
             }
-            Ok(Verdict::Answer(answer)) => {
+            Ok(FunctionOutput::Answer(answer)) => {
                 *response = answered(answer);
                 finish::whole(response.status_mut());
                 x.note.replaced("hook");
@@ -649,8 +654,8 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
     )
     .await
     {
-        Ok(Verdict::Answer(answer)) => Ok(answered(answer)),
-        Ok(Verdict::Continue { .. }) => {
+        Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
+        Ok(FunctionOutput::Continue { .. }) => {
             x.note.detail = Some("function-failed");
             Err(answer::text(
                 StatusCode::BAD_GATEWAY,

@@ -43,7 +43,7 @@ const HOLD_BYTES: u64 = 64 << 10;
 
 /// A request as it goes to a group of origins. It owns what it needs, so that it can outlive the client that caused it.
 #[derive(Clone)]
-pub struct Ask {
+pub struct OriginRequest {
     pub worker: Rc<Worker>,
     pub live: Rc<LocalLive>,
     pub route: RouteId,
@@ -81,7 +81,7 @@ pub struct Waits {
 impl Waits {
     /// Has interim responses passed on (RFC 9110 §15.2): as this route's responses are, without fields of one hop or of
     /// a content that they do not have.
-    fn hear(self, ask: &Ask) -> HearInterims {
+    fn hear(self, ask: &OriginRequest) -> HearInterims {
         let (worker, live, route) = (Rc::clone(&ask.worker), Rc::clone(&ask.live), ask.route);
         HearInterims(Rc::new(move |status, version, mut headers| {
             finish::received(&mut headers, version, &live.plan.via);
@@ -125,7 +125,10 @@ pub enum Unanswered {
 }
 
 /// Runs phases 10 to 12.
-pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Box<Received>, Unanswered> {
+pub async fn fetch(
+    ask: &mut OriginRequest,
+    body: RequestBody,
+) -> Result<Box<Received>, Unanswered> {
     let mut hooked = Part::default();
     if let Some(context) = ask.hooks.clone()
         && !context.origin_request.is_empty()
@@ -168,7 +171,7 @@ pub async fn ask(ask: &mut Ask, body: RequestBody) -> Result<Box<Received>, Unan
 const AT_ORIGIN: u64 = 16 << 10;
 
 /// Waits for the memory that a request at an origin takes.
-async fn room(ask: &Ask) -> Result<Hold, FetchError> {
+async fn room(ask: &OriginRequest) -> Result<Hold, FetchError> {
     let account = &ask.worker.shared.account;
     let hold = account.open_uncut(Kind::Heads, ask.owner);
     let patience = ask.live.plan.limits.body_timeout;
@@ -202,7 +205,7 @@ impl Members for Known<'_> {
 }
 
 /// Follows the steps of `edgerouter_core::origin::attempts` until an answer is taken or none can be had.
-async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Box<Received>, Unavailable> {
+async fn ask_group(ask: &OriginRequest, body: RequestBody) -> Result<Box<Received>, Unavailable> {
     let live = Rc::clone(&ask.live);
     let plan = &live.plan;
     let Some(group) = plan.group(ask.group) else {
@@ -222,12 +225,12 @@ async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Box<Received>, Unavai
     let mut heeds_deadline = matches!(body, RequestBody::Stream(_));
     let mut last = None;
     let mut held: Option<(OriginId, Box<Received>)> = None;
-    // Members whose verdict would be news.
+    // Members that were healthy when they got the request.
     let mut trusted: SmallVec<[OriginId; 2]> = SmallVec::new();
     let mut event = Event::Ready;
     loop {
         match attempts.next(event, &known) {
-            Step::Ask { origin: id, fresh } => {
+            Step::Request { origin: id, fresh } => {
                 let Some(origin) = plan.origin(id) else {
                     return Err(FetchError::no_origin().into());
                 };
@@ -244,7 +247,7 @@ async fn ask_group(ask: &Ask, body: RequestBody) -> Result<Box<Received>, Unavai
                 let answer = ask_one(ask, origin, id, body.clone(), fresh, since);
                 asked.add(id, since, Box::pin(answer));
             }
-            Step::AskAfter(delay) => due = Some(Box::pin(tokio::time::sleep(delay))),
+            Step::RequestAfter(delay) => due = Some(Box::pin(tokio::time::sleep(delay))),
             Step::Wait => {}
             Step::Take(id) => {
                 let answer = held.take().filter(|(by, _)| *by == id);
@@ -312,7 +315,7 @@ async fn over(body: &RequestBody, begun: Instant, limit: Duration) {
 /// The first of these origins that is found unhealthy.
 async fn condemned(plan: &Plan, board: &HealthBoard, trusted: &[OriginId]) -> OriginId {
     board
-        .verdict(|| {
+        .found_unhealthy(|| {
             let mut members = trusted.iter().copied();
             members.find(|id| {
                 plan.origin(*id)
@@ -377,7 +380,7 @@ impl<F: Future> Asked<F> {
     }
 }
 async fn ask_one(
-    ask: &Ask,
+    ask: &OriginRequest,
     origin: &Origin,
     id: OriginId,
     body: RequestBody,

@@ -67,12 +67,12 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
         // They may select the response that a POST leaves for its URL.
         || (route.cache.enabled && x.head.method == Method::POST);
     let mut ask = if keeps_headers {
-        x.ask(route, hooked)?
+        x.origin_request(route, hooked)?
     } else {
-        x.ask_taking(route)?
+        x.origin_request_taking(route)?
     };
     ask.wanted = Some(x.wanted());
-    match origin::ask(&mut ask, body).await {
+    match origin::fetch(&mut ask, body).await {
         Ok(mut received) => {
             x.note.forward_status = Some(received.status);
             if received.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -295,8 +295,8 @@ async fn fetch_page(
             Found::Missing(missing) => cached::fetch(x, route, missing, RequestBody::Empty).await,
         }
     } else {
-        match x.ask(route, true) {
-            Ok(mut ask) => match origin::ask(&mut ask, RequestBody::Empty).await {
+        match x.origin_request(route, true) {
+            Ok(mut ask) => match origin::fetch(&mut ask, RequestBody::Empty).await {
                 Ok(mut received) => {
                     tags::take(&mut received.headers, &route.cache);
                     Ok(cached::straight(*received))

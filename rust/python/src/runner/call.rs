@@ -1,5 +1,5 @@
 //! One call on a Python thread: from the engine's values to the callable's arguments, and from what it returned or
-//! raised to a verdict.
+//! raised to a output.
 
 use std::{
     sync::Arc,
@@ -10,7 +10,9 @@ use bytes::Bytes;
 use edgerouter_core::finish;
 use edgerouter_engine::{
     function_cache::FunctionCaches,
-    functions::{Answer, FunctionError, Invocation, Phase, RequestHead, ResponseHead, Verdict},
+    functions::{
+        Answer, FunctionError, FunctionOutput, Invocation, Phase, RequestHead, ResponseHead,
+    },
 };
 use http::{Method, StatusCode, header};
 use parking_lot::Mutex;
@@ -29,7 +31,7 @@ use crate::{
     response::{self, Parts, Response},
 };
 
-pub(crate) type Settled = Result<Verdict, FunctionError>;
+pub(crate) type Settled = Result<FunctionOutput, FunctionError>;
 
 /// A call that waits for Python.
 pub(crate) struct Job {
@@ -235,7 +237,7 @@ impl Views {
     }
 
     /// Go on with the heads as they are now.
-    fn go_on(&self) -> Result<Verdict, String> {
+    fn go_on(&self) -> Result<FunctionOutput, String> {
         let gone = || "a request that is over".to_owned();
         let mut request: RequestHead = self.request.get().take().ok_or_else(gone)?;
         let framing = self.framing.lock().take();
@@ -243,7 +245,7 @@ impl Views {
             if let Some(framing) = framing {
                 framing.restore(&mut request.headers);
             }
-            return Ok(Verdict::Continue {
+            return Ok(FunctionOutput::Continue {
                 request,
                 response: None,
             });
@@ -253,7 +255,7 @@ impl Views {
             framing.restore(&mut parts.headers);
         }
         Ok(match parts.body {
-            None => Verdict::Continue {
+            None => FunctionOutput::Continue {
                 request,
                 response: Some(ResponseHead {
                     status: parts.status,
@@ -265,7 +267,7 @@ impl Views {
                 finish::replaced(&mut parts.status, &mut parts.headers, |name| {
                     wrote.cleared || wrote.written.contains(name)
                 });
-                Verdict::Answer(Answer {
+                FunctionOutput::Answer(Answer {
                     status: parts.status,
                     headers: parts.headers,
                     body,
@@ -275,24 +277,24 @@ impl Views {
     }
 
     /// What the callable's result means. `Err`: what was returned that means nothing here.
-    pub(crate) fn verdict(
+    pub(crate) fn output(
         &self,
         phase: Phase,
         result: &Bound<'_, PyAny>,
-    ) -> Result<Verdict, String> {
-        let verdict = self.meaning(phase, result)?;
-        let status = match &verdict {
-            Verdict::Answer(answer) => Some(answer.status),
-            Verdict::Continue { response, .. } => response.as_ref().map(|head| head.status),
+    ) -> Result<FunctionOutput, String> {
+        let output = self.meaning(phase, result)?;
+        let status = match &output {
+            FunctionOutput::Answer(answer) => Some(answer.status),
+            FunctionOutput::Continue { response, .. } => response.as_ref().map(|head| head.status),
         };
         // A client that has nothing stored can do nothing with it (RFC 9110 §15.4.5).
         if status == Some(StatusCode::NOT_MODIFIED) && !self.may_be_unmodified {
             return Err("a 304 to a request without If-None-Match or If-Modified-Since".to_owned());
         }
-        Ok(verdict)
+        Ok(output)
     }
 
-    fn meaning(&self, phase: Phase, result: &Bound<'_, PyAny>) -> Result<Verdict, String> {
+    fn meaning(&self, phase: Phase, result: &Bound<'_, PyAny>) -> Result<FunctionOutput, String> {
         let hook = phase != Phase::Function;
         if let Ok(response) = result.cast::<Response>() {
             if self.response.as_ref().is_some_and(|seen| response.is(seen)) {
@@ -354,8 +356,8 @@ fn may_be_unmodified(request: &RequestHead) -> bool {
             || request.headers.contains_key(header::IF_MODIFIED_SINCE))
 }
 
-fn answer(parts: Parts) -> Verdict {
-    Verdict::Answer(Answer {
+fn answer(parts: Parts) -> FunctionOutput {
+    FunctionOutput::Answer(Answer {
         status: parts.status,
         headers: parts.headers,
         body: parts.body.unwrap_or_default(),

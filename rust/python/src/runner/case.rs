@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use edgerouter_engine::functions::{FunctionError, Phase, Verdict};
+use edgerouter_engine::functions::{FunctionError, FunctionOutput, Phase};
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::{
@@ -41,7 +41,7 @@ impl Case<'_> {
     /// A wrong type has no id yet: [`Case::named`] gives it one.
     pub(crate) fn settle(&self, views: &Views, result: &Bound<'_, PyAny>) -> Settled {
         views
-            .verdict(self.phase, result)
+            .output(self.phase, result)
             .map_err(|got| FunctionError::WrongType {
                 id: views.request.get().what(),
                 got,
@@ -77,7 +77,7 @@ impl Case<'_> {
             return Err(self.failed(py, views, error));
         }
         match abort::answer(py, views, error) {
-            Some(answer) => Ok(Verdict::Answer(answer)),
+            Some(answer) => Ok(FunctionOutput::Answer(answer)),
             None => Err(self.failed(py, views, error)),
         }
     }

@@ -153,13 +153,13 @@ impl Functions for Table {
         let deadline = Instant::now() + timeout;
         let work = if callable.inline.load(Ordering::Relaxed) {
             match inline::call(&self.shared, callable, invocation, deadline) {
-                Ok(verdict) => return ready(verdict),
+                Ok(output) => return ready(output),
                 Err(work) => *work,
             }
         } else {
             Work::Fresh(Box::new(invocation))
         };
-        let (answer, mut verdict) = oneshot::channel();
+        let (answer, mut output) = oneshot::channel();
         let job = Job {
             callables: Arc::clone(&self.callables),
             index,
@@ -184,13 +184,13 @@ impl Functions for Table {
             }
             if kind == Kind::Plain {
                 let patience = Instant::now() + PATIENCE;
-                match tokio::time::timeout_at(patience.into(), &mut verdict).await {
+                match tokio::time::timeout_at(patience.into(), &mut output).await {
                     Ok(answered) => return answered.unwrap_or(Err(FunctionError::Gone)),
                     // The threads that are awake may all be in slow calls.
                     Err(_) => shared.nudge(kind),
                 }
             }
-            match tokio::time::timeout_at(deadline.into(), verdict).await {
+            match tokio::time::timeout_at(deadline.into(), output).await {
                 Ok(answered) => answered.unwrap_or(Err(FunctionError::Gone)),
                 Err(_) => Err(FunctionError::TimedOut(timeout)),
             }
@@ -202,6 +202,6 @@ impl Functions for Table {
     }
 }
 
-fn ready(verdict: Result<edgerouter_engine::functions::Verdict, FunctionError>) -> Pending {
-    Box::pin(std::future::ready(verdict))
+fn ready(output: Result<edgerouter_engine::functions::FunctionOutput, FunctionError>) -> Pending {
+    Box::pin(std::future::ready(output))
 }

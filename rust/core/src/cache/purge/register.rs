@@ -30,7 +30,7 @@ impl From<&Limits> for Bounds {
 
 /// What purges say about a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PurgeEffect {
     Untouched,
     /// Stale since then (Unix seconds).
     Soft {
@@ -152,12 +152,12 @@ impl Register {
     }
 
     /// What the purges after `since` say about a response.
-    pub fn judge(&self, subject: &Subject<'_>, since: u64) -> Verdict {
+    pub fn judge(&self, subject: &Subject<'_>, since: u64) -> PurgeEffect {
         if since >= self.newest {
-            return Verdict::Untouched;
+            return PurgeEffect::Untouched;
         }
         if since < self.floor || self.everything.hard > since {
-            return Verdict::Gone;
+            return PurgeEffect::Gone;
         }
         let mut soft = None;
         let mut note = |mark: &Mark| {
@@ -169,12 +169,12 @@ impl Register {
         if note(&self.everything)
             || (!self.hosts.is_empty() && self.hosts.get(subject.host).is_some_and(&mut note))
         {
-            return Verdict::Gone;
+            return PurgeEffect::Gone;
         }
         if !self.urls.is_empty()
             && subject.any_url(|hash| self.urls.get(&hash).is_some_and(&mut note))
         {
-            return Verdict::Gone;
+            return PurgeEffect::Gone;
         }
         if self.newest_tag > since {
             let any = crate::cache::tags::has_any(subject.tags);
@@ -187,7 +187,7 @@ impl Register {
                     .any(|tag| self.tags.get(tag).is_some_and(&mut note))
             };
             if gone {
-                return Verdict::Gone;
+                return PurgeEffect::Gone;
             }
         }
         for (sequence, is_soft, at, host, pattern) in self.patterns.iter().rev() {
@@ -196,19 +196,19 @@ impl Register {
             }
             if subject.fits(host.as_deref(), pattern) {
                 if !is_soft {
-                    return Verdict::Gone;
+                    return PurgeEffect::Gone;
                 }
                 soft = Some(soft.map_or(*at, |known| known.min(*at)));
             }
         }
-        soft.map_or(Verdict::Untouched, |at| Verdict::Soft { at })
+        soft.map_or(PurgeEffect::Untouched, |at| PurgeEffect::Soft { at })
     }
 
     /// Whether a fetch that departed at `since` may bring what a purge after it means. Its tags are not known yet, so any
     /// tag purge counts.
     pub fn concerns_flight(&self, subject: &Subject<'_>, since: u64) -> bool {
         since < self.newest
-            && (self.newest_tag > since || self.judge(subject, since) != Verdict::Untouched)
+            && (self.newest_tag > since || self.judge(subject, since) != PurgeEffect::Untouched)
     }
 }
 
@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(matcher.matches(&item), want, "{scope:?}");
             let mut register = Register::new(10);
             register.add(11, false, 100, &matcher, BOUNDS);
-            let (gone, kept) = (Verdict::Gone, Verdict::Untouched);
+            let (gone, kept) = (PurgeEffect::Gone, PurgeEffect::Untouched);
             assert_eq!(
                 register.judge(&item, 10),
                 if want { gone } else { kept },
@@ -310,7 +310,7 @@ mod tests {
             assert_eq!(register.judge(&item, 11), kept, "fetched after: {scope:?}");
             let mut register = Register::new(10);
             register.add(11, true, 100, &matcher, BOUNDS);
-            let soft = Verdict::Soft { at: 100 };
+            let soft = PurgeEffect::Soft { at: 100 };
             assert_eq!(
                 register.judge(&item, 10),
                 if want { soft } else { kept },
@@ -345,20 +345,20 @@ mod tests {
         let mut register = Register::new(0);
         register.add(1, true, 100, &one, BOUNDS);
         register.add(2, true, 200, &all, BOUNDS);
-        assert_eq!(register.judge(&item, 0), Verdict::Soft { at: 100 });
-        assert_eq!(register.judge(&item, 1), Verdict::Soft { at: 200 });
+        assert_eq!(register.judge(&item, 0), PurgeEffect::Soft { at: 100 });
+        assert_eq!(register.judge(&item, 1), PurgeEffect::Soft { at: 200 });
         register.add(3, false, 300, &one, BOUNDS);
-        assert_eq!(register.judge(&item, 2), Verdict::Gone);
+        assert_eq!(register.judge(&item, 2), PurgeEffect::Gone);
         register.add(4, true, 400, &one, BOUNDS);
-        assert_eq!(register.judge(&item, 2), Verdict::Gone);
-        assert_eq!(register.judge(&item, 3), Verdict::Soft { at: 400 });
+        assert_eq!(register.judge(&item, 2), PurgeEffect::Gone);
+        assert_eq!(register.judge(&item, 3), PurgeEffect::Soft { at: 400 });
         let pattern = matcher(&[Scope::Path {
             host: None,
             pattern: "/a*".to_owned(),
         }]);
         register.add(5, false, 500, &pattern, BOUNDS);
         register.add(6, true, 600, &pattern, BOUNDS);
-        assert_eq!(register.judge(&item, 4), Verdict::Gone);
+        assert_eq!(register.judge(&item, 4), PurgeEffect::Gone);
     }
 
     #[test]
@@ -371,10 +371,10 @@ mod tests {
             register.add(n, false, 0, &matcher, BOUNDS);
         }
         assert!(register.marks() <= BOUNDS.marks);
-        assert_eq!(register.judge(&item, 0), Verdict::Gone);
+        assert_eq!(register.judge(&item, 0), PurgeEffect::Gone);
         assert_eq!(
             register.judge(&item, BOUNDS.marks as u64),
-            Verdict::Untouched
+            PurgeEffect::Untouched
         );
         let mut register = Register::new(0);
         for n in 1..=BOUNDS.patterns as u64 + 1 {
@@ -391,10 +391,10 @@ mod tests {
             );
         }
         assert!(register.marks() <= BOUNDS.patterns);
-        assert_eq!(register.judge(&item, 0), Verdict::Gone);
+        assert_eq!(register.judge(&item, 0), PurgeEffect::Gone);
         assert_eq!(
             register.judge(&item, BOUNDS.patterns as u64),
-            Verdict::Untouched
+            PurgeEffect::Untouched
         );
     }
 

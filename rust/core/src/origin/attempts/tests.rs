@@ -8,7 +8,7 @@ const A: OriginId = OriginId(0);
 const B: OriginId = OriginId(1);
 const C: OriginId = OriginId(2);
 
-/// Members that are unhealthy, from the start or by a verdict, and how often what has not left is sent again.
+/// Members that are unhealthy, from the start or since, and how often a request that has not left is repeated.
 struct Known {
     sick: RefCell<Vec<OriginId>>,
     retries: u8,
@@ -46,15 +46,15 @@ fn group(members: &[OriginId]) -> Group {
     }
 }
 
-fn ask(origin: OriginId) -> Step {
-    Step::Ask {
+fn request(origin: OriginId) -> Step {
+    Step::Request {
         origin,
         fresh: false,
     }
 }
 
 fn again(origin: OriginId) -> Step {
-    Step::Ask {
+    Step::Request {
         origin,
         fresh: true,
     }
@@ -94,7 +94,7 @@ fn run(
 }
 
 #[test]
-fn the_next_member_is_asked_only_where_repeating_is_safe() {
+fn the_next_member_gets_the_request_only_where_repeating_is_safe() {
     let (get, put, post) = (Method::GET, Method::PUT, Method::POST);
     for (method, replayable, event, want) in [
         (
@@ -109,12 +109,12 @@ fn the_next_member_is_asked_only_where_repeating_is_safe() {
             Answered(A, StatusCode::INTERNAL_SERVER_ERROR),
             Step::Take(A),
         ),
-        (get.clone(), true, Answered(A, UNAVAILABLE), ask(B)),
-        (put.clone(), true, Answered(A, UNAVAILABLE), ask(B)),
+        (get.clone(), true, Answered(A, UNAVAILABLE), request(B)),
+        (put.clone(), true, Answered(A, UNAVAILABLE), request(B)),
         (put.clone(), false, Answered(A, UNAVAILABLE), Step::Take(A)),
         (post.clone(), true, Answered(A, UNAVAILABLE), Step::Take(A)),
-        (get.clone(), true, Failed(A, TIMED_OUT), ask(B)),
-        (put.clone(), true, Failed(A, TIMED_OUT), ask(B)),
+        (get.clone(), true, Failed(A, TIMED_OUT), request(B)),
+        (put.clone(), true, Failed(A, TIMED_OUT), request(B)),
         (
             put.clone(),
             false,
@@ -128,16 +128,21 @@ fn the_next_member_is_asked_only_where_repeating_is_safe() {
             give_up(Why::NotIdempotent, false),
         ),
         // What has not left goes elsewhere, whatever it is.
-        (post.clone(), false, Failed(A, Failure::Unreachable), ask(B)),
-        (post.clone(), false, Failed(A, Failure::Bound), ask(B)),
+        (
+            post.clone(),
+            false,
+            Failed(A, Failure::Unreachable),
+            request(B),
+        ),
+        (post.clone(), false, Failed(A, Failure::Bound), request(B)),
         (
             post.clone(),
             false,
             Failed(A, Failure::TimedOut { sent: false }),
-            ask(B),
+            request(B),
         ),
-        (get.clone(), true, Failed(A, Failure::Malformed), ask(B)),
-        (get.clone(), true, Failed(A, Failure::BrokeOff), ask(B)),
+        (get.clone(), true, Failed(A, Failure::Malformed), request(B)),
+        (get.clone(), true, Failed(A, Failure::BrokeOff), request(B)),
         (
             get.clone(),
             true,
@@ -145,13 +150,13 @@ fn the_next_member_is_asked_only_where_repeating_is_safe() {
             give_up(Why::Request, false),
         ),
     ] {
-        let script = [(Ready, ask(A)), (event, want)];
+        let script = [(Ready, request(A)), (event, want)];
         run(&[A, B], method, replayable, &well(), &script);
     }
 }
 
 #[test]
-fn the_same_member_is_asked_again_only_after_a_connection_that_closed_before_an_answer() {
+fn the_same_member_gets_the_request_again_only_after_a_connection_that_closed_before_an_answer() {
     let (get, put, post) = (Method::GET, Method::PUT, Method::POST);
     for (method, replayable, retries, failure, want) in [
         (get.clone(), true, 0, closed(true, true), again(A)),
@@ -173,20 +178,20 @@ fn the_same_member_is_asked_again_only_after_a_connection_that_closed_before_an_
         ),
         (post.clone(), false, 0, closed(true, false), again(A)),
         // A new connection that fails says something about the member.
-        (get.clone(), true, 9, closed(false, true), ask(B)),
-        (get.clone(), true, 0, closed(false, false), ask(B)),
+        (get.clone(), true, 9, closed(false, true), request(B)),
+        (get.clone(), true, 0, closed(false, false), request(B)),
         (post.clone(), false, 1, closed(false, false), again(A)),
         // A time-out would be doubled, and so would the load of what is slow already.
-        (get.clone(), true, 9, TIMED_OUT, ask(B)),
-        (get.clone(), true, 9, Failure::Malformed, ask(B)),
+        (get.clone(), true, 9, TIMED_OUT, request(B)),
+        (get.clone(), true, 9, Failure::Malformed, request(B)),
     ] {
-        let script = [(Ready, ask(A)), (Failed(A, failure), want)];
+        let script = [(Ready, request(A)), (Failed(A, failure), want)];
         run(&[A, B], method, replayable, &known(&[], retries), &script);
     }
     let script = [
-        (Ready, ask(A)),
+        (Ready, request(A)),
         (Failed(A, closed(true, true)), again(A)),
-        (Failed(A, closed(false, true)), ask(B)),
+        (Failed(A, closed(false, true)), request(B)),
         (Failed(B, closed(true, true)), again(B)),
         (
             Failed(B, closed(false, true)),
@@ -199,9 +204,9 @@ fn the_same_member_is_asked_again_only_after_a_connection_that_closed_before_an_
 #[test]
 fn healthy_members_come_first_and_dead_ones_last() {
     let script = [
-        (Ready, ask(C)),
-        (Failed(C, Failure::Unreachable), ask(A)),
-        (Failed(A, Failure::Unreachable), ask(B)),
+        (Ready, request(C)),
+        (Failed(C, Failure::Unreachable), request(A)),
+        (Failed(A, Failure::Unreachable), request(B)),
         (
             Failed(B, Failure::Unreachable),
             give_up(Why::Exhausted, true),
@@ -211,41 +216,41 @@ fn healthy_members_come_first_and_dead_ones_last() {
 }
 
 #[test]
-fn a_verdict_asks_the_next_member_beside_and_the_first_answer_wins() {
+fn an_unhealthy_member_gets_company_and_the_first_response_wins() {
     let script = [
-        (Ready, ask(A)),
+        (Ready, request(A)),
         (Unhealthy(C), Step::Wait),
-        (Unhealthy(A), ask(B)),
+        (Unhealthy(A), request(B)),
         (Unhealthy(A), Step::Wait),
         (Answered(A, StatusCode::OK), Step::Take(A)),
     ];
     run(&[A, B], Method::GET, true, &well(), &script);
     let script = [
-        (Ready, ask(A)),
-        (Unhealthy(A), ask(B)),
+        (Ready, request(A)),
+        (Unhealthy(A), request(B)),
         (Failed(A, TIMED_OUT), Step::Wait),
         (Answered(B, StatusCode::OK), Step::Take(B)),
     ];
     run(&[A, B], Method::GET, true, &well(), &script);
     // One that fails beside another that is suspect makes room for the next.
     let script = [
-        (Ready, ask(A)),
-        (Unhealthy(A), ask(B)),
-        (Failed(B, Failure::Unreachable), ask(C)),
+        (Ready, request(A)),
+        (Unhealthy(A), request(B)),
+        (Failed(B, Failure::Unreachable), request(C)),
         (Failed(C, Failure::Unreachable), Step::Wait),
         (Failed(A, TIMED_OUT), give_up(Why::Exhausted, true)),
     ];
     run(&[A, B, C], Method::GET, true, &well(), &script);
     // An answer to fail over on waits for the other, and is better than none.
     let script = [
-        (Ready, ask(A)),
-        (Unhealthy(A), ask(B)),
+        (Ready, request(A)),
+        (Unhealthy(A), request(B)),
         (Answered(B, UNAVAILABLE), Step::Wait),
         (Failed(A, TIMED_OUT), Step::Take(B)),
     ];
     run(&[A, B], Method::GET, true, &well(), &script);
     for (method, replayable) in [(Method::POST, true), (Method::PUT, false)] {
-        let script = [(Ready, ask(A)), (Unhealthy(A), Step::Wait)];
+        let script = [(Ready, request(A)), (Unhealthy(A), Step::Wait)];
         run(&[A, B], method, replayable, &well(), &script);
     }
     run(
@@ -253,27 +258,27 @@ fn a_verdict_asks_the_next_member_beside_and_the_first_answer_wins() {
         Method::GET,
         true,
         &well(),
-        &[(Ready, ask(A)), (Unhealthy(A), Step::Wait)],
+        &[(Ready, request(A)), (Unhealthy(A), Step::Wait)],
     );
 }
 
 #[test]
-fn a_member_that_is_no_better_is_asked_beside_after_a_while() {
-    let later = Step::AskAfter(BESIDE_UNHEALTHY);
+fn a_member_that_is_no_better_gets_the_request_after_a_while() {
+    let later = Step::RequestAfter(BESIDE_UNHEALTHY);
     let sick = known(&[B], 0);
     let script = [
-        (Ready, ask(A)),
+        (Ready, request(A)),
         (Unhealthy(A), later),
-        (Due, ask(B)),
+        (Due, request(B)),
         (Due, Step::Wait),
         (Deadline, give_up(Why::Deadline, true)),
     ];
     run(&[A, B], Method::GET, true, &sick, &script);
     let sick = known(&[B], 0);
     let script = [
-        (Ready, ask(A)),
+        (Ready, request(A)),
         (Unhealthy(A), later),
-        (Failed(A, Failure::Unreachable), ask(B)),
+        (Failed(A, Failure::Unreachable), request(B)),
         (Due, Step::Wait),
     ];
     run(&[A, B], Method::GET, true, &sick, &script);
@@ -300,24 +305,24 @@ fn disconnected_is_only_what_lost_every_member() {
         let mut attempts = Attempts::new(&group, &Method::GET, true);
         let mut step = attempts.next(Ready, &members_known);
         for failure in events {
-            let Step::Ask { origin, .. } = step else {
+            let Step::Request { origin, .. } = step else {
                 panic!("{step:?}")
             };
             step = attempts.next(Failed(origin, *failure), &members_known);
         }
         assert_eq!(step, give_up(Why::Exhausted, disconnected), "{events:?}");
     }
-    // At the deadline a member that nobody asked counts when it is known to be unhealthy.
+    // At the deadline a member that was not tried counts when it is known to be unhealthy.
     for (members_known, disconnected) in [(well(), false), (known(&[B], 0), true)] {
         let script = [
-            (Ready, ask(A)),
+            (Ready, request(A)),
             (Deadline, give_up(Why::Deadline, disconnected)),
         ];
         run(&[A, B], Method::GET, true, &members_known, &script);
     }
     let script = [
-        (Ready, ask(A)),
-        (Answered(A, UNAVAILABLE), ask(B)),
+        (Ready, request(A)),
+        (Answered(A, UNAVAILABLE), request(B)),
         (Failed(B, Failure::Unreachable), Step::Take(A)),
     ];
     run(&[A, B], Method::GET, true, &well(), &script);
@@ -331,7 +336,7 @@ fn disconnected_is_only_what_lost_every_member() {
 }
 
 #[test]
-fn whatever_happens_no_member_is_asked_without_end() {
+fn no_member_gets_the_request_without_end() {
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut draw = |most: u64| {
         random ^= random << 13;
@@ -343,32 +348,35 @@ fn whatever_happens_no_member_is_asked_without_end() {
     for _ in 0..2_000 {
         let known = known(&[B], 2);
         let mut attempts = Attempts::new(&group, &Method::GET, true);
-        let mut asked: Vec<OriginId> = Vec::new();
+        let mut pending: Vec<OriginId> = Vec::new();
         let mut total = 0;
         let mut event = Ready;
         loop {
             match attempts.next(event, &known) {
-                Step::Ask { origin, .. } => {
-                    assert!(!asked.contains(&origin), "asked twice at a time");
-                    asked.push(origin);
+                Step::Request { origin, .. } => {
+                    assert!(
+                        !pending.contains(&origin),
+                        "two attempts at one member at a time"
+                    );
+                    pending.push(origin);
                     total += 1;
                 }
                 Step::Take(_) | Step::GiveUp(_) => break,
-                Step::Wait | Step::AskAfter(_) => {}
+                Step::Wait | Step::RequestAfter(_) => {}
             }
             assert!(
-                !asked.is_empty(),
+                !pending.is_empty(),
                 "nothing is under way and nothing is tried"
             );
-            let at = usize::try_from(draw(asked.len() as u64)).unwrap();
+            let at = usize::try_from(draw(pending.len() as u64)).unwrap();
             event = match draw(4) {
-                0 => Unhealthy(asked[at]),
+                0 => Unhealthy(pending[at]),
                 1 => Due,
-                2 => Answered(asked.swap_remove(at), UNAVAILABLE),
+                2 => Answered(pending.swap_remove(at), UNAVAILABLE),
                 _ => {
                     let failures = [closed(true, true), closed(false, false), TIMED_OUT];
                     let failure = failures[usize::try_from(draw(3)).unwrap()];
-                    Failed(asked.swap_remove(at), failure)
+                    Failed(pending.swap_remove(at), failure)
                 }
             };
         }

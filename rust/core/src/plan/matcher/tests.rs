@@ -324,7 +324,7 @@ fn ask(
         .router
         .candidates(&plan.routes, &probe)
         .into_iter()
-        .find(|(_, verdict)| *verdict == Verdict::Matches);
+        .find(|(_, verdict)| *verdict == MatchResult::Matches);
     assert_eq!(
         found,
         first.map(|(id, _)| id),

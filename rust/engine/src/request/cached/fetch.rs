@@ -346,7 +346,7 @@ async fn lead(
     lead: Lead,
 ) -> Result<Option<Response<EdgeBody>>, Early> {
     let question = question(x, route, missing);
-    let mut ask = x.ask(route, true)?;
+    let mut ask = x.origin_request(route, true)?;
     let (landed, leader) = oneshot::channel();
     let waits = waits(x);
     let (own, followed) = (Rc::downgrade(&waits), lead.followed());
@@ -578,7 +578,7 @@ async fn fetch_alone(
         && (hooked
             || ((!x.head.headers.contains_key(header::RANGE) || question.stale.is_some())
                 && !own_conditions));
-    let mut ask = x.ask(route, whole || hooked)?;
+    let mut ask = x.origin_request(route, whole || hooked)?;
     if whole {
         let (landed, leader) = oneshot::channel();
         let waits = waits(x);
@@ -597,7 +597,7 @@ async fn fetch_alone(
         };
     }
     ask.wanted = Some(x.wanted());
-    match origin::ask(&mut ask, body).await {
+    match origin::fetch(&mut ask, body).await {
         Ok(received) => {
             x.note.forward_status = Some(received.status);
             let mut received = received;
@@ -843,7 +843,7 @@ pub(super) fn refresh_behind(
     let Join::Lead(lead) = join(x, route, &missing.flight, &missing.url_key) else {
         return;
     };
-    let Ok(mut ask) = x.ask(route, true) else {
+    let Ok(mut ask) = x.origin_request(route, true) else {
         return;
     };
     ask.waits = None;

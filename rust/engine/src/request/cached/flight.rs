@@ -31,7 +31,7 @@ use super::{
     slices,
 };
 use crate::{
-    request::origin::{self, Ask, Received, ReceivedBody, Unanswered, content_length},
+    request::origin::{self, OriginRequest, Received, ReceivedBody, Unanswered, content_length},
     store::{
         Arriving, Birth, Entry, Landing, Object, Slices,
         flight::{ArrivingResponse, Lead, Reuse},
@@ -44,7 +44,7 @@ use crate::{
 /// The leader's flight. Runs to its end whoever goes away meanwhile.
 pub(super) async fn fly(
     worker: Rc<Worker>,
-    mut ask: Ask,
+    mut ask: OriginRequest,
     question: Question,
     lead: Lead,
     leader: Option<oneshot::Sender<Flown>>,
@@ -129,7 +129,7 @@ pub(super) async fn fly(
 /// As `fly`, with nobody following.
 pub(super) async fn fly_alone(
     worker: Rc<Worker>,
-    mut ask: Ask,
+    mut ask: OriginRequest,
     question: Question,
     leader: oneshot::Sender<Flown>,
 ) {
@@ -208,7 +208,7 @@ pub(super) struct Arrival {
 }
 
 /// Asks, and judges the answer.
-async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Departed {
+async fn depart(worker: &Rc<Worker>, ask: &mut OriginRequest, question: &Question) -> Departed {
     let live = Rc::clone(&ask.live);
     let Some(route) = live.plan.route(ask.route) else {
         return Departed::Failed(Unanswered::Failed(FetchError::no_origin().into()));
@@ -231,7 +231,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
     if let Some(object) = question.stale.as_ref().and_then(|entry| entry.object()) {
         validate::conditional_headers(&object.headers, &mut ask.headers);
     }
-    let mut asked = origin::ask(ask, RequestBody::Empty).await;
+    let mut asked = origin::fetch(ask, RequestBody::Empty).await;
     if let Ok(received) = &asked
         && received.status == StatusCode::NOT_MODIFIED
     {
@@ -242,7 +242,7 @@ async fn depart(worker: &Rc<Worker>, ask: &mut Ask, question: &Question) -> Depa
         if validating && !about_ours {
             // Not modified, but not what we have: only the whole response helps (§4.3.3).
             ask.headers = unconditional;
-            asked = origin::ask(ask, RequestBody::Empty).await;
+            asked = origin::fetch(ask, RequestBody::Empty).await;
         }
         if let Ok(received) = &asked
             && received.status == StatusCode::NOT_MODIFIED

@@ -7,7 +7,7 @@ use edgerouter_core::{
         freshness,
         hooked::Part,
         key,
-        purge::{Subject, Verdict},
+        purge::{PurgeEffect, Subject},
         refresh_ahead, slices,
         storable::{self, NotStored, StoreInput},
         validate::{self, HeadEffect},
@@ -302,7 +302,7 @@ fn is_purged(worker: &Worker, entry: &Entry) -> bool {
     let birth = &entry.birth();
     birth.born < worker.shared.purges.newest()
         && Subject::of(entry.key(), birth.viewer.as_deref(), &birth.tags).is_some_and(|subject| {
-            worker.shared.purges.judge(&subject, birth.born) == Verdict::Gone
+            worker.shared.purges.judge(&subject, birth.born) == PurgeEffect::Gone
         })
 }
 

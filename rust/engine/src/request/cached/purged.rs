@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use edgerouter_core::cache::purge::{Subject, Verdict};
+use edgerouter_core::cache::purge::{PurgeEffect, Subject};
 
 use crate::{request::Exchange, store::Entry, worker::Worker};
 
@@ -24,8 +24,9 @@ pub(super) fn unpurged(x: &Exchange, entry: Arc<Entry>) -> Option<Arc<Entry>> {
 pub(super) fn gone(worker: &Worker, entry: &Entry) -> bool {
     let purges = &worker.shared.purges;
     entry.cleared() < purges.newest()
-        && Subject::of(entry.key(), entry.viewer(), entry.tags())
-            .is_some_and(|subject| matches!(purges.judge(&subject, entry.cleared()), Verdict::Gone))
+        && Subject::of(entry.key(), entry.viewer(), entry.tags()).is_some_and(|subject| {
+            matches!(purges.judge(&subject, entry.cleared()), PurgeEffect::Gone)
+        })
 }
 
 #[cold]
@@ -44,13 +45,13 @@ fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
     };
     subject.asked = Some(asked(x));
     match shared.purges.judge(&subject, since) {
-        Verdict::Untouched => {
+        PurgeEffect::Untouched => {
             if same {
                 entry.clear(newest);
             }
             Some(entry)
         }
-        Verdict::Soft { at } => {
+        PurgeEffect::Soft { at } => {
             let Some(softened) = entry.softened(at) else {
                 return Some(entry);
             };
@@ -63,7 +64,7 @@ fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
             }
             Some(softened)
         }
-        Verdict::Gone => {
+        PurgeEffect::Gone => {
             if shared.store.remove_same(&entry) {
                 shared.purges.count(&subject, entry.born(), &entry);
             }

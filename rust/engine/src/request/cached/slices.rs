@@ -34,7 +34,7 @@ use crate::{
     request::{
         Exchange,
         answer::Early,
-        origin::{self, Ask, ReceivedBody, Unanswered, content_length},
+        origin::{self, OriginRequest, ReceivedBody, Unanswered, content_length},
     },
     store::{
         Content, Entry, Object, Slices, Store,
@@ -191,8 +191,8 @@ pub(super) async fn first(
 }
 
 /// How the origin is asked for parts of a stored response. Its head has been through the hooks that are shown responses.
-fn ask_for_parts(x: &Exchange, route: &Route) -> Result<Ask, Early> {
-    let mut ask = x.ask(route, true)?;
+fn ask_for_parts(x: &Exchange, route: &Route) -> Result<OriginRequest, Early> {
+    let mut ask = x.origin_request(route, true)?;
     if let Some(context) = &mut ask.hooks
         && let Some(context) = Rc::get_mut(context)
     {
@@ -273,7 +273,7 @@ impl From<Begin> for Source {
 struct Filler {
     worker: Rc<Worker>,
     /// How the origin is asked for what is missing.
-    ask: Ask,
+    ask: OriginRequest,
     entry: Arc<Entry>,
     cut: Slices,
     length: u64,
@@ -539,7 +539,13 @@ impl Body for Excerpt {
 }
 
 /// Asks the origin for the slices of a run.
-async fn fill(worker: Rc<Worker>, mut ask: Ask, entry: Arc<Entry>, cut: Slices, run: Arc<Run>) {
+async fn fill(
+    worker: Rc<Worker>,
+    mut ask: OriginRequest,
+    entry: Arc<Entry>,
+    cut: Slices,
+    run: Arc<Run>,
+) {
     let mut writing = Writing::new(&worker, cut, &run);
     let answer = asked(&mut ask, &entry, &run).await;
     if matches!(answer, Err(Begun::Changed)) {
@@ -615,7 +621,7 @@ impl Drop for Writing<'_> {
 
 /// The answer to a request for the run's bytes: its status, its body, and where that begins.
 async fn asked(
-    ask: &mut Ask,
+    ask: &mut OriginRequest,
     entry: &Arc<Entry>,
     run: &Run,
 ) -> Result<(StatusCode, UpstreamBody, u64), Begun> {
@@ -634,13 +640,12 @@ async fn asked(
     {
         ask.headers.insert(header::IF_RANGE, tag.clone());
     }
-    let received =
-        origin::ask(ask, RequestBody::Empty)
-            .await
-            .map_err(|unanswered| match unanswered {
-                Unanswered::Failed(error) => Begun::Failed(error),
-                Unanswered::Early(_) => Begun::Refused,
-            })?;
+    let received = origin::fetch(ask, RequestBody::Empty)
+        .await
+        .map_err(|unanswered| match unanswered {
+            Unanswered::Failed(error) => Begun::Failed(error),
+            Unanswered::Early(_) => Begun::Refused,
+        })?;
     if received.hooked.forbids.is_some() {
         // Another part of another response, for all that is known.
         return Err(Begun::Refused);
