@@ -2,9 +2,9 @@
 //!
 //! `cargo run -p edgerouter-core --example fuzz --release -- [--seconds 20] [--seed N] [--input FILE] [TARGET …]`
 //!
-//! The seconds are for all targets together. The same seed makes the same inputs. What breaks a promise is cut down,
-//! printed, and ends the run with status 1; `--input` runs one file only. `cargo fuzz` (see `/fuzz`) runs the same
-//! targets with coverage.
+//! The seconds are for all targets together. The same seed makes the same inputs. An input that breaks a promise is
+//! shortened and printed, and the run ends with status 1; `--input` runs one file only. `cargo fuzz` (see `/fuzz`) runs
+//! the same targets with coverage.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 #[path = "fuzz/targets.rs"]
@@ -22,9 +22,9 @@ use std::{
 
 use targets::{TARGETS, Target, corpus::WORDS};
 
-/// Inputs stay as short as this: long ones only take longer.
+/// Longest input: longer ones take time and find no more.
 const LONGEST: usize = 8 << 10;
-/// No input may take longer.
+/// Longest time for one input.
 const MOST: Duration = Duration::from_secs(5);
 
 /// xorshift64*: the same seed gives the same inputs on every machine.
@@ -114,7 +114,7 @@ fn breaks(target: &Target, data: &[u8]) -> bool {
     panic::catch_unwind(AssertUnwindSafe(|| (target.run)(data))).is_err()
 }
 
-/// Takes pieces out for as long as the promise stays broken.
+/// Removes pieces from the input for as long as the promise stays broken.
 fn cut_down(target: &Target, mut data: Vec<u8>) -> Vec<u8> {
     let mut size = data.len() / 2;
     while size > 0 {

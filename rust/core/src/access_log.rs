@@ -1,20 +1,20 @@
-//! Lines of the access log: what each form says of a request, escaped, masked and bounded.
+//! Lines of the access log: the text that each form writes about a request, escaped, masked and bounded.
 //!
-//! Clients choose most of the text. Nothing of it may end a line, forge a field or drive a terminal, and no value that is
-//! a secret may be written: query values are masked by the policy, and cookies and `Authorization` have no field here.
+//! Clients choose most of the text. None of it may end a line, forge a field or control a terminal, and no secret may
+//! be written: query values are masked by the policy, and cookies and `Authorization` have no field here.
 
 use std::{io::Write as _, net::IpAddr, sync::Arc};
 
 use crate::plan::Select;
 
-/// Bytes of a line, its end included.
+/// Bytes of a line, including its end.
 pub const LINE: usize = 8 << 10;
 /// Bytes of the URL and of each other text of the client, as written. Together with the rest they stay below `LINE`.
 const TARGET: usize = 4 << 10;
 const TEXT: usize = 384;
-/// Marks text that was cut. No URL has it raw, so nobody takes the rest for one.
+/// Marks truncated text. No URL contains it unescaped, so a truncated text cannot be mistaken for a whole one.
 const CUT: &[u8] = "…".as_bytes();
-/// Takes the place of a value that is not shown.
+/// Replaces a value that is not shown.
 const MASK: &[u8] = b"***";
 
 /// The form of a line.
@@ -22,13 +22,13 @@ const MASK: &[u8] = b"***";
 pub enum Form {
     /// Apache's and nginx's combined form, and after it `name=value` pairs.
     Combined,
-    /// An object a line.
+    /// One object per line.
     Json,
-    /// For a person: short, with colours where they are wanted.
+    /// For a person: short, optionally with colours.
     Short { colours: bool },
 }
 
-/// What an access log says of requests.
+/// The fields that an access log writes about requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessLogPolicy {
     /// Query parameters whose values are shown.
@@ -37,7 +37,7 @@ pub struct AccessLogPolicy {
     pub user: bool,
 }
 
-/// Parameters that carry secrets by habit.
+/// Parameters that usually carry secrets.
 const SECRETS: [&str; 20] = [
     "access_token",
     "api_key",
@@ -70,7 +70,7 @@ impl Default for AccessLogPolicy {
     }
 }
 
-/// A request and its answer, as known when the head of the answer is.
+/// A request and its response, as known when the response head is.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
     /// Milliseconds since the Unix epoch.
@@ -80,16 +80,16 @@ pub struct Entry<'a> {
     pub scheme: &'a str,
     pub host: &'a str,
     pub method: &'a str,
-    /// Path and query as the client asked for them.
+    /// Path and query as the client requested them.
     pub target: &'a str,
     /// `HTTP/1.1`.
     pub version: &'a str,
     pub status: u16,
     pub referer: Option<&'a [u8]>,
     pub agent: Option<&'a [u8]>,
-    /// The outcome, as the metrics name it.
+    /// The outcome, named as in the metrics.
     pub cache: &'a str,
-    /// Why the store did not give the response.
+    /// Why the response did not come from the store.
     pub reason: Option<&'a str>,
     pub route: &'a str,
     pub origin: Option<&'a str>,
@@ -100,16 +100,16 @@ pub struct Entry<'a> {
     pub head: u64,
 }
 
-/// A line whose end is known when the answer has been sent.
+/// A line whose end is known when the response has been sent.
 #[derive(Debug)]
 pub struct Begun {
     line: Vec<u8>,
-    /// The count of bytes goes here.
+    /// Position at which the count of bytes is inserted.
     bytes_at: usize,
     form: Form,
 }
 
-/// Everything but bytes and duration.
+/// Writes everything but bytes and duration.
 pub fn begin(entry: &Entry<'_>, policy: &AccessLogPolicy, form: Form) -> Begun {
     let mut line = Vec::with_capacity(384);
     let bytes_at = match form {
@@ -180,7 +180,7 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy) -> u
     bytes_at
 }
 
-/// Text fields beside those of the combined form; those that say nothing are left out.
+/// Text fields beside those of the combined form; empty ones are left out.
 fn fields<'a>(entry: &Entry<'a>) -> impl Iterator<Item = (&'static str, &'a str)> {
     [
         ("host", entry.host),
@@ -273,18 +273,18 @@ fn short(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy, colours
     bytes_at
 }
 
-/// How a form tells text from its own marks.
+/// How a form distinguishes text from its own delimiters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quoting {
     /// `\xHH`, as nginx does.
     Backslash,
-    /// The same for a word without quotes: spaces, too.
+    /// The same for a word without quotes: spaces are escaped, too.
     Word,
     /// RFC 8259 §7.
     Json,
 }
 
-/// The URL's path and query, with the values that the policy does not show masked.
+/// The URL's path and query; values that the policy does not show are masked.
 fn target(out: &mut Vec<u8>, target: &str, policy: &AccessLogPolicy, quoting: Quoting) {
     masked(out, target.as_bytes(), policy, TARGET, quoting);
 }
@@ -296,7 +296,7 @@ fn masked(out: &mut Vec<u8>, url: &[u8], policy: &AccessLogPolicy, most: usize, 
     };
     let (path, query) = url.split_at(at);
     let mut shown = path.to_vec();
-    // What is behind the bound is not written anyway.
+    // Text beyond the bound is never written.
     let bound = query.get(..query.len().min(most)).unwrap_or(query);
     for (index, pair) in bound
         .get(1..)
@@ -321,8 +321,8 @@ fn masked(out: &mut Vec<u8>, url: &[u8], policy: &AccessLogPolicy, most: usize, 
     escape(out, &shown, most, quoting);
 }
 
-/// Whether the value of a parameter may be written. Names are compared decoded and in lower case: a client that spells
-/// `%74oken` means `token`, to most applications.
+/// Whether the value of a parameter may be written. Names are compared decoded and in lower case: most applications
+/// read `%74oken` as `token`.
 fn shows(query: &Select, name: &[u8]) -> bool {
     let decoded = percent_decoded(name);
     query.has(String::from_utf8_lossy(&decoded).to_lowercase())
@@ -348,7 +348,7 @@ fn percent_decoded(name: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes at most `most` bytes of `text`, none of which means anything to the form or to a terminal.
+/// Writes at most `most` bytes of `text`, escaped so that none is a delimiter of the form or a terminal's control code.
 fn escape(out: &mut Vec<u8>, text: &[u8], most: usize, quoting: Quoting) {
     let end = out.len() + most;
     if quoting == Quoting::Json {
@@ -359,7 +359,8 @@ fn escape(out: &mut Vec<u8>, text: &[u8], most: usize, quoting: Quoting) {
             }
             match character {
                 '"' | '\\' => out.extend_from_slice(&[b'\\', character as u8]),
-                // Control characters, those of ISO 6429 among them, and what readers of JSON by line take for its end.
+                // Control characters, including those of ISO 6429, and the separators that line-based JSON readers take
+                // for an end.
                 c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
                     let _ = write!(out, "\\u{:04x}", u32::from(c));
                 }
@@ -395,7 +396,8 @@ impl std::fmt::Display for Seconds {
     }
 }
 
-/// Year, month, day of a day since the epoch (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// Year, month and day of a number of days since the epoch (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;
     let era = z / 146_097;

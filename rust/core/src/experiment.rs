@@ -1,15 +1,15 @@
 //! Experiments: which variant of a page a visitor sees (docs/design.md §9).
 //!
 //! A visitor with a stable id (a verified claim, or a field) is bucketed by a keyed hash, so that every machine and
-//! every version of this program says the same without asking another. Others keep the variant that their cookie
-//! names, or get one by chance.
+//! every version of this program chooses the same variant independently. Other visitors keep the variant that their
+//! cookie names, or get one by chance.
 //!
 //! # The bucket
 //! Weighted rendezvous: each variant draws a number `u` in (0, 1] for the id, from SipHash-2-4 keyed with experiment,
 //! salt and variant, and the variant with the least `-log2(u) / weight` wins. Its share is its weight over the sum of
-//! the weights, and the order of the variants plays no part. A variant's draws do not depend on the others: raising
-//! one weight only moves visitors *to* that variant, lowering one only *from* it, and a new variant takes from each of
-//! the others what its share demands. Cut points on a line would move more as soon as there are three variants.
+//! the weights, and the order of the variants plays no part. A variant's draws do not depend on the others: raising one
+//! weight only moves visitors *to* that variant, lowering one only *from* it, and a new variant takes its share from
+//! each of the others in proportion. Cut points on a line would move more visitors as soon as there are three variants.
 //! The logarithm is computed in integers, so the outcome does not depend on a machine's floating point.
 
 mod bucket;
@@ -26,18 +26,18 @@ use crate::{
 
 use bucket::Draw;
 
-/// How a variant that was just assigned reaches the visitor: with the page, or by a 302 to the same URL.
+/// How a newly assigned variant reaches the visitor: with the page, or by a 302 to the same URL.
 pub use crate::plan::spec::ExperimentMode as Mode;
 
-/// Whose id decides.
+/// The source of the id that decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum By {
-    /// Nobody's: the cookie, or chance.
+    /// No id: the cookie, or chance.
     Chance,
     /// A verified claim.
     Claim(Arc<str>),
-    /// A request field. The client controls it unless something in front of the edge sets it: it can choose its
-    /// variant by trying ids. Good enough for experiments, never for entitlements.
+    /// A request field. Unless something in front of the edge sets it, the client can choose its variant by trying ids:
+    /// good enough for experiments, never for entitlements.
     Header(HeaderName),
 }
 
@@ -49,7 +49,7 @@ pub struct Experiment {
     pub cookie: Arc<str>,
     pub mode: Mode,
     pub by: By,
-    /// The field that tells the origin.
+    /// The field that carries the variant to the origin.
     pub header: HeaderName,
     variants: Vec<Variant>,
     total: u64,
@@ -59,7 +59,7 @@ pub struct Experiment {
 struct Variant {
     name: Arc<str>,
     weight: f64,
-    /// The weight as a whole number; 0 is switched off.
+    /// The weight as a whole number; 0 means switched off.
     share: u64,
     draw: Draw,
     value: HeaderValue,
@@ -102,13 +102,13 @@ pub struct Assignment<'a> {
     /// Position among the declared variants: what the experiment's methods take.
     pub index: usize,
     pub variant: &'a Arc<str>,
-    /// The visitor's cookie does not say so yet.
+    /// The visitor's cookie does not name it yet.
     pub fresh: bool,
     pub reason: Reason,
 }
 
 impl Experiment {
-    /// Judges a spec.
+    /// Compiles a spec.
     pub fn compile(spec: ExperimentSpec) -> Result<Self, Vec<SubProblem>> {
         let mut problems: Vec<SubProblem> = Vec::new();
         let mut add = |path: &str, value: &str, message: &str| {
@@ -196,8 +196,8 @@ impl Experiment {
         }
     }
 
-    /// The variant of the visitor who sent `headers`. `random` is fresh and uniform; it counts only where nothing
-    /// else decides. The same request, claims and `random` always give the same answer.
+    /// The variant of the visitor who sent `headers`. `random` is fresh and uniform; it is used only if nothing else
+    /// decides. The same request, claims and `random` always give the same result.
     pub fn assign(
         &self,
         headers: &HeaderMap,
@@ -214,7 +214,7 @@ impl Experiment {
         };
         Assignment {
             index,
-            // `compile` made sure that there is a variant; the experiment's name is a harmless stand-in.
+            // `compile` guarantees a variant; the experiment's name is a harmless substitute.
             variant: self.variants.get(index).map_or(&self.name, |one| &one.name),
             fresh: named != Some(index),
             reason,
@@ -231,7 +231,7 @@ impl Experiment {
         self.variants.iter().map(|one| (&one.name, one.weight))
     }
 
-    /// The name of a variant; empty for an index that is none, as are the next two.
+    /// The name of a variant; empty for an invalid index, as are the next two.
     pub fn variant(&self, index: usize) -> &str {
         self.variants.get(index).map_or("", |one| &one.name)
     }
@@ -250,7 +250,7 @@ impl Experiment {
             .map_or(HeaderValue::from_static(""), |one| one.set_cookie.clone())
     }
 
-    /// The first variant in use that a cookie names, and whether there is any cookie of the name.
+    /// The first variant in use that a cookie names, and whether there is any cookie of that name.
     fn cookie_variant(&self, headers: &HeaderMap) -> (Option<usize>, bool) {
         let mut any = false;
         for (_, value) in cookie::pairs(headers).filter(|(name, _)| *name == self.cookie.as_bytes())
@@ -289,8 +289,8 @@ impl Experiment {
     }
 }
 
-/// Weights as whole numbers. Those that are whole already stay as they are; others are taken to 32 binary digits of the
-/// largest, and never to 0 unless they are 0.
+/// Weights as whole numbers. Whole weights stay as they are; others are scaled to 32 binary digits of the largest, and
+/// never to 0 unless they are 0.
 fn shares(variants: &[(String, f64)]) -> Vec<u64> {
     const MOST: f64 = (1u64 << 32) as f64;
     let weights = variants.iter().map(|(_, weight)| *weight);

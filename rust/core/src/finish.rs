@@ -1,4 +1,4 @@
-//! What a viewer is sent: the last decisions about a response (phase 15), and its preparation for the store.
+//! The last decisions about a response to a viewer (phase 15), and its preparation for the store.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -10,16 +10,16 @@ use crate::{
     http::{date, list, range::Range, via::Via},
 };
 
-/// Prepares an origin's header section to be sent on or stored: hop-by-hop fields end here (RFC 9110 §7.6.1) and
-/// `Via` gains this hop.
+/// Prepares an origin's header section to be sent on or stored: removes hop-by-hop fields (RFC 9110 §7.6.1) and adds
+/// this hop to `Via`.
 pub fn received(headers: &mut HeaderMap, version: Version, via: &Via) {
     admit::strip_hop_by_hop(headers);
     via.append(headers, version);
 }
 
-/// Tells caches behind this one what an experiment chose a response by (RFC 9110 §12.5.5): the cookie, or a field. What a
-/// verified claim chose is for its holder alone (RFC 9111 §5.2.2.7). Never part of what is stored here: the key has the
-/// variant itself.
+/// Declares to downstream caches how an experiment chose the response (RFC 9110 §12.5.5): by the cookie, or by a field.
+/// A response chosen by a verified claim is private to its holder (RFC 9111 §5.2.2.7). Never part of what is stored
+/// here: the key has the variant itself.
 pub fn experiments<'e>(
     headers: &mut HeaderMap,
     experiments: impl Iterator<Item = &'e Experiment>,
@@ -45,7 +45,7 @@ fn vary(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// Fields for caches between speak alone where they understand them (RFC 9213 §2.1), so they go.
+/// Removes targeted fields for downstream caches: caches that understand them ignore the others (RFC 9213 §2.1).
 fn private(headers: &mut HeaderMap, targets: &[HeaderName]) {
     let of_cdns = [
         HeaderName::from_static("cdn-cache-control"),
@@ -61,7 +61,7 @@ fn private(headers: &mut HeaderMap, targets: &[HeaderName]) {
                 .split(|&byte| byte == b'=')
                 .next()
                 .unwrap_or_default();
-            // `private="field"` would leave the rest to everybody.
+            // `private="field"` would leave the rest shareable.
             if [&b"public"[..], b"s-maxage", b"private"]
                 .iter()
                 .any(|shared| name.trim_ascii().eq_ignore_ascii_case(shared))
@@ -77,7 +77,7 @@ fn private(headers: &mut HeaderMap, targets: &[HeaderName]) {
     headers.insert(header::CACHE_CONTROL, value);
 }
 
-/// Fields that describe the content, or a part of it, and nothing else: they mean nothing beside other content (RFC 9110
+/// Fields that describe the content, or a part of it, and nothing else: they are wrong beside other content (RFC 9110
 /// §8.4, §8.6, §8.8, §14.3, §14.4; RFC 9530; RFC 3230; RFC 1864).
 const OF_THE_CONTENT: [HeaderName; 10] = [
     header::CONTENT_LENGTH,
@@ -92,8 +92,8 @@ const OF_THE_CONTENT: [HeaderName; 10] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// Fits a head to content that a hook gave it: a part, or the refusal of one, becomes the whole, and what was said of the
-/// content before goes, but for the fields that the hook `set` itself.
+/// Fits a head to content that a hook gave it: a 206 or 416 becomes a 200, and fields that described the old content
+/// are removed, except those that the hook `set` itself.
 pub fn replaced(
     status: &mut StatusCode,
     headers: &mut HeaderMap,
@@ -107,7 +107,7 @@ pub fn replaced(
     }
 }
 
-/// Content that a hook made is whole, and ranges are cut from it afterwards.
+/// Makes the response to content from a hook a whole one; ranges are cut from it afterwards.
 pub fn whole(status: &mut StatusCode) {
     if matches!(
         *status,
@@ -117,7 +117,7 @@ pub fn whole(status: &mut StatusCode) {
     }
 }
 
-/// A response without a date, or with one that cannot be read, was made when it came (RFC 9110 §6.6.1).
+/// Sets the date of arrival on a response whose `Date` is absent or invalid (RFC 9110 §6.6.1).
 pub fn date(headers: &mut HeaderMap, received_at: u64) {
     let known = headers
         .get(header::DATE)
@@ -127,7 +127,7 @@ pub fn date(headers: &mut HeaderMap, received_at: u64) {
     }
 }
 
-/// How a 206 answer is made of a stored response of `length` bytes (RFC 9110 §15.3.7).
+/// The form of a 206 made from a stored response of `length` bytes (RFC 9110 §15.3.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Partial {
     Single(Range),
@@ -139,9 +139,9 @@ pub enum Partial {
     },
 }
 
-/// Turns the header section of a stored 200 into that of a 206 and says which bytes follow. `random` comes from a generator
-/// that nobody can foretell: a boundary that can be known beforehand may be written into the content, which then forges
-/// parts (RFC 2046 §5.1.1 forbids it there).
+/// Turns the header section of a stored 200 into that of a 206 and gives the bytes that follow. `random` comes from an
+/// unpredictable generator: a predictable boundary could be written into the content, which would then forge parts (RFC
+/// 2046 §5.1.1 forbids it there).
 pub fn partial(
     headers: &mut HeaderMap,
     ranges: &[Range],
@@ -208,8 +208,8 @@ pub fn unsatisfiable(length: u64) -> HeaderMap {
     headers
 }
 
-/// Makes the header section of a response that of a 412 (RFC 9110 §15.5.13): what says where the answer came from, and what
-/// the condition was held against.
+/// Makes the header section of a response that of a 412 (RFC 9110 §15.5.13): keeps the fields that name the response's
+/// source and its validators.
 pub fn condition_failed(headers: &mut HeaderMap) {
     let kept = [
         header::AGE,

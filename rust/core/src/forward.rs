@@ -1,8 +1,8 @@
-//! What an origin is asked: the header section of the request that goes upstream (phase 11's input).
+//! The header section of the request that goes to an origin (phase 11's input).
 //!
-//! Hop-by-hop fields end here (RFC 9110 §7.6.1), the route's forward policy chooses what of the viewer's request the
-//! origin may see, and the fields that the edge answers for (client address, scheme, host, identity, variant) are set
-//! last, so that nothing before could have forged them. Client-sent copies were removed on admission.
+//! Hop-by-hop fields end here (RFC 9110 §7.6.1), the route's forward policy chooses which parts of the viewer's request
+//! the origin may see, and the fields that the edge vouches for (client address, scheme, host, identity, variant) are
+//! set last, so that nothing before could have forged them. Client-sent copies were removed on admission.
 
 use std::{fmt::Write as _, net::IpAddr};
 
@@ -28,13 +28,13 @@ const ALWAYS: [HeaderName; 5] = [
     header::COOKIE,
 ];
 
-/// What the edge knows of the viewer when it asks an origin.
+/// The viewer's data that a request to an origin carries.
 #[derive(Debug, Clone, Copy)]
 pub struct Viewer<'a> {
-    /// The connection's other end (`address_value`): what is appended to `X-Forwarded-For`.
+    /// Address of the connection's peer (`address_value`), appended to `X-Forwarded-For`.
     pub peer: &'a HeaderValue,
     pub scheme: Scheme,
-    /// `Host` as the viewer sent it, port included.
+    /// `Host` as the viewer sent it, including the port.
     pub authority: &'a HeaderValue,
     pub version: Version,
 }
@@ -47,10 +47,10 @@ pub fn base(
     edge_set: &[(HeaderName, HeaderValue)],
     via: &Via,
 ) {
-    // One spelling of what the key sees: pieces of `Cookie` that are no cookies are not in it.
+    // The canonical spelling of the cookies in the key: pieces of `Cookie` that are not cookies are not in it.
     let one_spelling = route.cache.enabled && route.cache.key_cookies.is_some();
     select(headers, &route.forward, one_spelling);
-    // An expectation is met hop by hop: whoever sends the request puts it back (RFC 9110 §10.1.1).
+    // An expectation applies to one hop: the sender of the request adds it again (RFC 9110 §10.1.1).
     headers.remove(header::EXPECT);
     if route.cache.enabled && route.cache.accept_encoding {
         normalise_accept_encoding(headers);
@@ -86,8 +86,8 @@ pub fn address(headers: &mut HeaderMap, origin: &Origin, viewer_authority: &Head
     }
 }
 
-/// Removes what would make the origin answer less than the whole response: the edge answers conditions and ranges
-/// from the response that it stores.
+/// Removes fields that would make the origin send less than the whole response: the edge evaluates conditions and
+/// ranges on the response that it stores.
 pub fn unconditional(headers: &mut HeaderMap) {
     for name in [
         header::IF_NONE_MATCH,
@@ -114,8 +114,8 @@ pub const REWRITING: [HeaderName; 9] = [
     HeaderName::from_static("x-rewrite-url"),
 ];
 
-/// Makes a preflight that was let through without a token what it says it is: credentials are nobody's, and no field turns it
-/// into another method or URL.
+/// Makes a preflight that was let through without a token a plain preflight: removes credentials, and fields that would
+/// turn it into another method or URL.
 pub fn preflight(headers: &mut HeaderMap) {
     headers.remove(header::AUTHORIZATION);
     headers.remove(header::COOKIE);
@@ -124,9 +124,10 @@ pub fn preflight(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes what would make the origin answer for another URL or method than the one whose response is stored, unless
-/// the route asks for the field by name or has it in its key. Proxies in front hand on what a client sent, so that goes
-/// for theirs, too. A field that is asked for and not keyed makes the request pass the cache (`cache::agreement`).
+/// Removes fields that would make the origin answer for another URL or method than the one whose response is stored,
+/// unless the route forwards the field by name or has it in its key. Proxies in front forward such fields from clients,
+/// so theirs are removed, too. A field that is forwarded and not keyed makes the request pass the cache
+/// (`cache::agreement`).
 pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method) {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return;
@@ -134,7 +135,7 @@ pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method
     for name in REWRITING {
         if headers.contains_key(&name)
             && !route.cache.key_headers.contains(&name)
-            // The same for every request of the route.
+            // A field that the route sets is the same for every request.
             && !route.request_headers.set.iter().any(|(set, _)| *set == name)
             && !matches!(&route.forward.headers, Select::Only(names) if names.iter().any(|chosen| **chosen == *name.as_str()))
         {
@@ -143,7 +144,7 @@ pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method
     }
 }
 
-/// Tells the origin the prefix that was taken off the path, below that of a trusted proxy where it names one.
+/// Sends the prefix that was removed from the path to the origin, after that of a trusted proxy if it names one.
 pub fn prefix(headers: &mut HeaderMap, route: &Route) {
     let edits = &route.request_headers;
     let edited = edits.remove.contains(&X_FORWARDED_PREFIX)
@@ -224,7 +225,7 @@ fn normalise_accept_encoding(headers: &mut HeaderMap) {
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encodings));
 }
 
-/// `X-Forwarded-For` gains the peer; whether an earlier value may stand was decided on admission.
+/// Appends the peer to `X-Forwarded-For`; whether an earlier value may stay was decided on admission.
 fn forwarded(headers: &mut HeaderMap, viewer: Viewer<'_>) {
     let peer = viewer.peer;
     let chain = match headers.get(&X_FORWARDED_FOR) {
@@ -250,7 +251,7 @@ fn forwarded(headers: &mut HeaderMap, viewer: Viewer<'_>) {
     headers.insert(X_FORWARDED_HOST, viewer.authority.clone());
 }
 
-/// An address as it stands in a field.
+/// An address as a field value.
 pub fn address_value(address: IpAddr) -> HeaderValue {
     // The longest textual IPv6 address has 45 characters.
     let mut text = smallvec::SmallVec::<[u8; 64]>::new();

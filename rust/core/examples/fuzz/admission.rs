@@ -1,4 +1,4 @@
-//! Admission: the verdict may not depend on how the bytes arrive, and a body ends where the RFC says.
+//! Admission: the result must not depend on how the bytes arrive, and a body ends at the byte that the RFC names.
 
 use edgerouter_core::admit::{GuardLimits, HeadGuard, Refusal, Sanitiser, Step, strip_hop_by_hop};
 use http::HeaderName;
@@ -12,7 +12,7 @@ const WIDE: GuardLimits = GuardLimits {
     body_bytes: 1 << 20,
 };
 
-/// So near that mutation meets them.
+/// Limits so low that mutated inputs reach them.
 const NARROW: GuardLimits = GuardLimits {
     head_bytes: 200,
     head_fields: 5,
@@ -27,7 +27,7 @@ struct Verdict {
     in_body: bool,
 }
 
-/// Shows the bytes piece by piece, as the engine does: what was not delivered is shown again.
+/// Passes the bytes to the guard piece by piece, as the engine does: undelivered bytes are passed again.
 fn follow(data: &[u8], limits: GuardLimits, mut piece: impl FnMut() -> usize) -> Verdict {
     let mut guard = HeadGuard::new(limits);
     let (mut delivered, mut arrived) = (0, 0);
@@ -96,7 +96,7 @@ fn agree(data: &[u8], whole: &Verdict, split: &Verdict) {
         text()
     );
     if split.in_body && split.refusal.is_some() {
-        // Of a broken body as much has passed as came in before the break; of one that came at once, nothing.
+        // A broken body that came in pieces has passed up to the break; one that came at once has not passed at all.
         assert!(whole.delivered <= split.delivered, "{}", text());
         assert_eq!(whole.refusal, split.refusal, "{}", text());
     } else {
@@ -127,7 +127,7 @@ fn guard_of_message(head: &[u8], body: &[u8]) {
     guard(&[head, body, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
 }
 
-/// Where a chunked body ends, read as simply as RFC 9112 §7.1.3 has it.
+/// The end of a chunked body, found as simply as RFC 9112 §7.1.3 describes it.
 fn obvious_end(data: &[u8]) -> Option<usize> {
     let line = |at: usize| {
         let rest = data.get(at..)?;

@@ -1,4 +1,4 @@
-//! Caching: keys keep different questions apart, and a response of any fields is judged without a panic.
+//! Caching: different requests get different keys, and any response can be classified without a panic.
 
 use edgerouter_core::{
     cache::{
@@ -16,9 +16,9 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 use super::{NOW, head, lines, value};
 
-/// Two URLs of host, path and query; a query that is not there differs from an empty one.
+/// Two URLs of host, path and query; an absent query differs from an empty one.
 pub fn key(data: &[u8]) {
-    // What is no key is not read, whatever it is; what a function may store under is read back.
+    // Arbitrary bytes are no key and must not panic; the keys that functions store under are read back.
     let _ = Keyed::read(data);
     if let Ok(place) = Place::parse(&String::from_utf8_lossy(data)) {
         let keyed = Keyed::read(&place.key("default")).unwrap();
@@ -88,7 +88,7 @@ pub fn key(data: &[u8]) {
     keys::describe(data);
 }
 
-/// A first line that is `Vary`, and the fields of a request.
+/// The first line is `Vary`, the others are the fields of a request.
 pub fn vary(data: &[u8]) {
     let (first, rest) = data.split_at(data.iter().position(|&b| b == b'\n').unwrap_or(data.len()));
     let mut response = HeaderMap::new();
@@ -104,7 +104,7 @@ pub fn vary(data: &[u8]) {
         out
     };
     let before = of(&request);
-    // Whether a field is there counts for those that are named, and for no others.
+    // Presence of a field counts only for the fields that `Vary` names.
     let mut other = request.clone();
     other.insert("x-not-named", value(b"1"));
     if !names.iter().any(|name| name == "x-not-named") {

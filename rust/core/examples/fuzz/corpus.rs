@@ -1,10 +1,10 @@
-//! Inputs that mutation starts from, and words that it throws in.
+//! The inputs that mutation starts from, and the words that it inserts.
 
 fn all(texts: &[&[u8]]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.to_vec()).collect()
 }
 
-/// Thrown into inputs of every kind.
+/// Inserted into inputs of every kind.
 pub const WORDS: &[&[u8]] = &[
     b"\r\n",
     b"\n",

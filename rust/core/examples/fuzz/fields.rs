@@ -1,4 +1,4 @@
-//! Field values: what is read stays within its bounds, and what is written can be read back.
+//! Field values: parsed values stay within their bounds, and written values can be read back.
 
 use std::sync::LazyLock;
 
@@ -42,7 +42,7 @@ pub fn cache_control(data: &[u8]) {
     let asked = RequestDirectives::parse(&headers);
     assert!(asked.max_age.is_none_or(|n| n <= MOST_SECONDS));
 
-    // A stricter line beside the others always counts.
+    // A stricter line always counts, whatever other lines say.
     headers.append(
         header::CACHE_CONTROL,
         HeaderValue::from_static("no-store, max-age=5"),
@@ -95,7 +95,7 @@ pub fn outward(data: &[u8]) {
             b"//shop.example",
         ];
         let after = ours.iter().find_map(|start| seen.strip_prefix(*start));
-        // Of the viewer's host, or a path that nobody reads as a host.
+        // The redirect stays on the viewer's host: a full URL of that host, or a path that no client reads as a host.
         assert!(
             after.map_or(
                 seen.starts_with(b"/") && !seen.starts_with(b"//") && !seen.starts_with(b"/\\"),
@@ -169,7 +169,7 @@ pub fn etag(data: &[u8]) {
     let mut request = HeaderMap::new();
     request.insert(header::IF_NONE_MATCH, stored.clone());
     request.insert(header::IF_MATCH, stored.clone());
-    // Any text at all is some verdict.
+    // Any text gives some result.
     for tag in [
         None,
         Some(&HeaderValue::from_static("W/\"a\"")),
@@ -182,7 +182,7 @@ pub fn etag(data: &[u8]) {
         return;
     };
     assert!(tag.weak_eq(&tag) && tag.strong_eq(&tag) != tag.weak);
-    // A tag is found wherever it stands in a list.
+    // A tag is found at any place of a list.
     let text = stored.as_bytes().trim_ascii();
     for list in [
         text.to_vec(),
@@ -264,7 +264,7 @@ pub fn uri(data: &[u8]) {
     let parts = lines(data, 2);
     let query = parts.first().map_or("", String::as_str);
     let name = parts.get(1).map_or("a", String::as_str);
-    // Every pair is chosen by exactly one of a policy and its opposite.
+    // Every pair is selected by exactly one of a policy and its opposite.
     let select = |select: Select| {
         let mut out = Vec::new();
         uris::select_query(query, &select, data.len().is_multiple_of(2), &mut out);

@@ -1,4 +1,4 @@
-//! Identity: nothing is accepted that was not signed, whatever it looks like.
+//! Identity: no unsigned token is accepted, whatever its form.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -64,7 +64,7 @@ fn token(header: &[u8], payload: &[u8]) -> String {
     format!("{signed}.{}", mac(signed.as_bytes()))
 }
 
-/// Good tokens, and some that are not.
+/// Valid tokens and some invalid ones.
 pub fn tokens() -> Vec<Vec<u8>> {
     let header = br#"{"alg":"HS256","typ":"JWT"}"#;
     let good = token(header, br#"{"sub":"u-1","role":"admin","exp":1900000000}"#);
@@ -86,7 +86,7 @@ pub fn tokens() -> Vec<Vec<u8>> {
 
 pub fn jwt(data: &[u8]) {
     if verify(&POLICY, keys(), data, NOW).is_ok() {
-        // One spelling only: another one of the same token would be remembered beside it.
+        // A token has one accepted spelling: a second one would be remembered as another token.
         let text = std::str::from_utf8(data).expect("a token is ASCII");
         let (signed, signature) = text.rsplit_once('.').expect("a token has three parts");
         assert_eq!(
@@ -97,7 +97,7 @@ pub fn jwt(data: &[u8]) {
     }
 }
 
-/// A header and a payload, rightly signed: what is behind the signature is read, too.
+/// A header and a payload with a correct signature, so that the code behind the signature check is reached, too.
 pub fn jwt_payload(data: &[u8]) {
     let at = data.iter().position(|&byte| byte == b'\n');
     let (header, payload) = match at {

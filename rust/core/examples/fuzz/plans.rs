@@ -1,4 +1,4 @@
-//! Plans: any text is compiled or refused with reasons, and a plan that compiled answers any question.
+//! Plans: any text is compiled or refused with reasons, and every request can be explained against a compiled plan.
 
 use std::sync::LazyLock;
 
@@ -86,7 +86,7 @@ fn request(text: &str) -> ExplainRequest {
         headers,
         client: [127, 0, 0, 1].into(),
         scheme: None,
-        // The same fields as an origin's answer.
+        // The same fields as those of an origin's response.
         response: Some(ExplainResponse {
             status: StatusCode::OK,
             headers: answer.into_iter().collect(),

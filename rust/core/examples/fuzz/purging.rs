@@ -7,7 +7,7 @@ use edgerouter_core::{
 
 use super::lines;
 
-/// What is accepted as a path has one spelling; a pattern agrees with the obvious matcher.
+/// An accepted path has one spelling; a pattern agrees with the obvious matcher.
 pub fn purge_path(data: &[u8]) {
     let lines = lines(data, 2);
     let (Some(text), path) = (lines.first(), lines.get(1)) else {
@@ -60,7 +60,7 @@ fn obvious(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// JSON orders: what is accepted names something, within the bounds.
+/// JSON orders: an accepted order names something, within the bounds.
 pub fn purge_order(data: &[u8]) {
     let Ok(value) = serde_json::from_slice(data) else {
         return;
@@ -74,7 +74,7 @@ pub fn purge_order(data: &[u8]) {
     }
 }
 
-/// A log's good part is read the same again, and records that are written are read back.
+/// The undamaged part of a log is read the same again, and written records are read back.
 pub fn purge_log(data: &[u8]) {
     let (records, good, _) = log::decode(data);
     let (again, all, end) = log::decode(&data[..good]);

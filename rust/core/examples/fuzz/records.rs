@@ -1,5 +1,5 @@
-//! Records and sidecars: any bytes are read without a panic, what is read can be written again to the same bytes, and
-//! nothing is believed that was not written with the seed.
+//! Records and sidecars: any bytes are read without a panic, a record that was read is written again to the same bytes,
+//! and nothing is accepted that was not written with the seed.
 
 use edgerouter_core::record::{
     Front, Kind, Record, checksum,
@@ -90,7 +90,7 @@ pub fn sidecar(data: &[u8]) {
     }
 }
 
-/// Sets lengths and checksums to what they should be, so that the search comes to what is behind them.
+/// Corrects lengths and checksums, so that mutated inputs reach the code behind these checks.
 fn mend(bytes: &mut [u8]) -> &[u8] {
     use edgerouter_core::record::sidecar::{FIXED_BYTES, LINE_BYTES};
     let Some(behind) = bytes.len().checked_sub(FIXED_BYTES) else {

@@ -1,4 +1,4 @@
-//! Responses of origins: what is read may not depend on how the bytes arrive, and a head that is believed has one framing.
+//! Responses of origins: the result must not depend on how the bytes arrive, and an accepted head has one framing.
 
 use edgerouter_core::http::framing::{
     Question,

@@ -1,8 +1,8 @@
-//! What is fuzzed: for each parser a function that takes any bytes and panics when a promise is broken.
+//! Fuzz targets: for each parser a function that takes any bytes and panics when a promise is broken.
 //!
-//! Shared by the runner for stable toolchains (`../fuzz.rs`) and the cargo-fuzz crate (`/fuzz`). Most promises are
-//! more than "does not panic": two ways to the same answer agree, what is written can be read back, nothing that is
-//! accepted was forged.
+//! Shared by the runner for stable toolchains (`../fuzz.rs`) and the cargo-fuzz crate (`/fuzz`). Most promises are more
+//! than "does not panic": two ways to the same result agree, written data can be read back, nothing is accepted that
+//! was forged.
 #![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 pub mod purging;
@@ -170,10 +170,10 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// Seconds since the epoch at which everything happens.
+/// The fixed time of all targets, in seconds since the epoch.
 pub const NOW: u64 = 1_800_000_000;
 
-/// A field value of these bytes; what no value may hold becomes a space.
+/// A field value of these bytes; a byte that no value may hold becomes a space.
 fn value(bytes: &[u8]) -> HeaderValue {
     let bytes: Vec<u8> = bytes
         .iter()
@@ -204,7 +204,7 @@ fn lines(bytes: &[u8], most: usize) -> Vec<String> {
         .collect()
 }
 
-/// A number that depends on every byte (FNV-1a): choices within a target that the input alone decides.
+/// A number that depends on every byte (FNV-1a): makes choices inside a target depend on the input alone.
 fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

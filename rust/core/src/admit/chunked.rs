@@ -1,13 +1,14 @@
-//! Where a chunked body ends (RFC 9112 §7.1), read more strictly than the parser behind does; of origins, as they write.
+//! The end of a chunked body (RFC 9112 §7.1), read more strictly than the next parser does for clients, as origins
+//! write it for responses.
 
 use super::Refusal;
 
-/// Extensions of one chunk, and of a whole body.
+/// Bytes of extensions of one chunk, and of a whole body.
 const MOST_EXTENSION: usize = 1 << 10;
 const MOST_EXTENSIONS: usize = 16 << 10;
 /// Bytes of a trailer section.
 const MOST_TRAILER: usize = 8 << 10;
-/// Sixteen digits would be the largest number that fits; fifteen are more than any body.
+/// Sixteen digits would be the largest number that fits; fifteen are more than any body needs.
 const MOST_DIGITS: u8 = 15;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,7 @@ enum State {
 pub(crate) struct Chunked {
     lenient: bool,
     state: State,
-    /// Of the current chunk.
+    /// Remaining bytes of the current chunk.
     left: u64,
     total: u64,
     extension: usize,
@@ -50,7 +51,7 @@ pub(crate) struct Chunked {
 }
 
 impl Chunked {
-    /// Of a client's request.
+    /// For a client's request.
     pub(crate) fn new() -> Self {
         Self {
             lenient: false,
@@ -65,9 +66,8 @@ impl Chunked {
         }
     }
 
-    /// Follows the body; `Ok(Some(n))`: it ended with the nth byte.
-    /// Of an origin's response: a size may be padded with spaces, and no trailer name makes the content invalid (those that
-    /// may not come late are dropped later).
+    /// For an origin's response: a size may be padded with spaces, and no trailer name makes the content invalid
+    /// (forbidden trailers are dropped later).
     pub(crate) fn of_response() -> Self {
         Self {
             lenient: true,

@@ -1,9 +1,10 @@
-//! Paths that a server behind may read as others than we do, and so round a guard of ours.
+//! Paths that a server behind the edge may read differently, and that so evade a guard of the edge.
 //!
-//! `//api/me`, `/x%2F..%2Fapi/me` and `/;v=1/api/me` are not below `/api/`, and many servers take them for `/api/me`:
-//! they merge slashes, decode `%2F`, drop path parameters, or decode twice. Changing such a path would break those for
-//! whom it is right; so it is left alone, unless the lenient reading leads to a token, a hook, a redirect or a fixed response
-//! that the strict one does not meet: the latter two keep viewers from what an origin has there.
+//! `//api/me`, `/x%2F..%2Fapi/me` and `/;v=1/api/me` are not below `/api/`, but many servers read them as `/api/me`:
+//! they merge slashes, decode `%2F`, drop path parameters, or decode twice. Rewriting such a path would break the sites
+//! that use it legitimately, so it is left alone, unless the lenient reading leads to a token, a hook, a redirect or a
+//! fixed response that the strict reading does not meet: the latter two keep viewers from the origin's content at that
+//! path.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,7 @@ use crate::{
     plan::{Plan, Route, Target, matcher::Probe},
 };
 
-/// The route that a lenient server's reading of the path would take, where its guard is not that of `route`.
+/// The route that a lenient server's reading of the path would take, if its guard differs from that of `route`.
 pub fn evades<'p>(plan: &'p Plan, route: &Route, probe: &Probe<'_>) -> Option<&'p Route> {
     let path = lenient(probe.path)?;
     let other = Probe {
@@ -27,7 +28,7 @@ pub fn evades<'p>(plan: &'p Plan, route: &Route, probe: &Probe<'_>) -> Option<&'
         return hooked(other, probe, &path).then_some(other);
     }
     let blocks = matches!(other.target, Target::Redirect(_) | Target::Respond(_))
-        // A fixed answer here is no way round another one.
+        // A route with a fixed answer cannot be used to evade another one.
         && !matches!(route.target, Target::Redirect(_) | Target::Respond(_));
     (other.auth.is_some() || blocks || hooked(other, probe, &path)).then_some(other)
 }
@@ -44,10 +45,10 @@ fn hooked(other: &Route, probe: &Probe<'_>, lenient: &str) -> bool {
     })
 }
 
-/// How often an escape may hide another.
+/// How many levels of escaping are decoded.
 const MOST_ROUNDS: usize = 3;
 
-/// The most lenient reading of a normalised path; `None` where there is only one.
+/// The most lenient reading of a normalised path; `None` if there is only one.
 fn lenient(path: &str) -> Option<String> {
     if is_plain(path) {
         return None;
@@ -58,7 +59,7 @@ fn lenient(path: &str) -> Option<String> {
         if next == read {
             break;
         }
-        // What is no escape any more would be taken as it stands.
+        // The decoded text may hold a `%` that begins no escape: then the previous reading stays.
         read = match normalise_path(&next) {
             Ok(normal) => Cow::Owned(normal.into_owned()),
             Err(_) => break,
@@ -82,7 +83,7 @@ fn lenient(path: &str) -> Option<String> {
     (merged != path).then_some(merged)
 }
 
-/// Whether there is nothing to read leniently: what nearly every path is, so one pass must do.
+/// Whether the path has only one reading. Nearly every path has, so this must take one pass only.
 fn is_plain(path: &str) -> bool {
     let mut before = 0;
     path.bytes().all(|byte| {
@@ -92,7 +93,7 @@ fn is_plain(path: &str) -> bool {
     })
 }
 
-/// Decodes the delimiters of a path, and the escape of an escape.
+/// Decodes escaped delimiters in a path, and escaped percent signs.
 fn decoded(path: &str) -> String {
     path.replace("%2F", "/")
         .replace("%5C", "/")

@@ -1,4 +1,4 @@
-//! What a client's header section may keep (docs/design.md §3, spoofing rule; RFC 9110 §7.6.1).
+//! Fields that a client's header section may keep (docs/design.md §3, spoofing rule; RFC 9110 §7.6.1).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 use smallvec::SmallVec;
@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::{Refusal, guard::is_host};
 use crate::{http::list, plan::Scheme};
 
-/// Fields that end at each hop whether `Connection` names them or not.
+/// Fields that end at each hop, whether or not `Connection` names them.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::TE,
@@ -18,9 +18,9 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Removes the fields that `Connection` names, before anything reads them: they do not go on (RFC 9110 §7.6.1), so a key, a
-/// hook or `Vary` that saw them would store one client's response under another's field. The fields that frame the message
-/// or lead to a tunnel stay until it does.
+/// Removes the fields that `Connection` names, before anything reads them: they are not forwarded (RFC 9110 §7.6.1), so
+/// a key, a hook or `Vary` that read them would store one client's response under another's field. Fields that frame
+/// the message or lead to a tunnel stay until the message is forwarded.
 pub(super) fn strip_named(headers: &mut HeaderMap) {
     let plain = |line: &HeaderValue| {
         let line = line.as_bytes();
@@ -73,7 +73,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the client says that it takes trailers (RFC 9110 §10.1.4).
+/// Whether the client declares that it accepts trailers (RFC 9110 §10.1.4).
 pub fn accepts_trailers(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::TE)
@@ -82,8 +82,8 @@ pub fn accepts_trailers(headers: &HeaderMap) -> bool {
         .any(|member| member.eq_ignore_ascii_case(b"trailers"))
 }
 
-/// Writes a length without the leading zeros that its grammar allows (RFC 9110 §8.6): a server that takes them for an
-/// octal number would count another body.
+/// Writes a length without the leading zeros that its grammar allows (RFC 9110 §8.6): a server that reads them as an
+/// octal number would take another length.
 pub fn plain_length(headers: &mut HeaderMap) {
     let Some(value) = headers.get(header::CONTENT_LENGTH) else {
         return;
@@ -102,10 +102,10 @@ pub fn plain_length(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that a request asks to go over to (RFC 9110 §7.8), where a tunnel may be made of it: asked by a GET
-/// without content, as WebSocket does (RFC 6455 §4.1), and not another HTTP or TLS, whose requests would pass none of
-/// our phases (`h2c` is how access rules are gone round). What is not offered is no upgrade: the request goes on as if
-/// it had not asked.
+/// The protocol of the request's `Upgrade` field (RFC 9110 §7.8), if a tunnel may be made for it: the request is a GET
+/// without content, as WebSocket's is (RFC 6455 §4.1), and the protocol is neither another HTTP nor TLS, whose requests
+/// would pass none of our phases (`h2c` is used to evade access rules). Any other upgrade is ignored and the request is
+/// served normally.
 pub fn upgrade(head: &Parts, has_body: bool) -> Option<&HeaderValue> {
     const HTTP: [&[u8]; 5] = [b"h2c", b"h2", b"h3", b"http", b"tls"];
     if head.method != Method::GET || head.version != Version::HTTP_11 || has_body {
@@ -132,9 +132,9 @@ pub fn upgrade(head: &Parts, has_body: bool) -> Option<&HeaderValue> {
         .then_some(line)
 }
 
-/// Host and port that the request is for: the target's own where it names them (RFC 9112 §3.2.2), else `Host`. An HTTP/1.0
-/// request may name none. All spellings of one authority become one (RFC 3986 §6.2.2.1, §6.2.3), lower case without a dot at
-/// the end and without the scheme's own port: what the cache takes for the same, the origin must not see apart.
+/// Host and port that the request is for: from the target if it names them (RFC 9112 §3.2.2), else from `Host`. An
+/// HTTP/1.0 request may name none. All spellings of one authority become one (RFC 3986 §6.2.2.1, §6.2.3): lower case,
+/// no dot at the end, no default port. So the origin cannot distinguish requests that share a cache key.
 pub fn authority(head: &Parts, scheme: Scheme) -> Result<(HeaderValue, Option<u16>), Refusal> {
     let named = match head.uri.authority() {
         Some(authority) => {
@@ -149,8 +149,8 @@ pub fn authority(head: &Parts, scheme: Scheme) -> Result<(HeaderValue, Option<u1
     spelled(named, scheme).ok_or(Refusal::BadHost)
 }
 
-/// Host and port that the viewer asked a trusted proxy for, where it says so in one way: as it says the scheme, in the last
-/// member.
+/// Host and port that the viewer requested from a trusted proxy, if the field names exactly one: like the scheme, it is
+/// the last member.
 pub fn forwarded_host(headers: &HeaderMap, scheme: Scheme) -> Option<HeaderValue> {
     let line = headers.get_all("x-forwarded-host").iter().next_back()?;
     let last = line.as_bytes().rsplit(|&byte| byte == b',').next()?;
@@ -158,7 +158,7 @@ pub fn forwarded_host(headers: &HeaderMap, scheme: Scheme) -> Option<HeaderValue
     Some(host)
 }
 
-/// An authority in its one spelling, and the port that it names then; `None`: it is none.
+/// An authority in its canonical spelling, and its port; `None`: it is not an authority.
 fn spelled(named: HeaderValue, scheme: Scheme) -> Option<(HeaderValue, Option<u16>)> {
     if !is_host(named.as_bytes()) {
         return None;
@@ -183,20 +183,20 @@ fn spelled(named: HeaderValue, scheme: Scheme) -> Option<(HeaderValue, Option<u1
     Some((HeaderValue::from_bytes(&spelled).ok()?, port))
 }
 
-/// The port that an authority names.
+/// The port of an authority.
 pub fn port(authority: &HeaderValue) -> Option<u16> {
     let bytes = authority.as_bytes();
     port_in(bytes.get(host_length(authority)..)?)
 }
 
-/// The port in an authority, behind its host.
+/// The port in an authority, after its host.
 fn port_in(after: &[u8]) -> Option<u16> {
     let digits = after.strip_prefix(b".").unwrap_or(after);
     let digits = digits.strip_prefix(b":")?;
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// How much of an authority is the host, without port; a trailing dot does not count.
+/// Length of the host in an authority, without port and trailing dot.
 pub fn host_length(authority: &HeaderValue) -> usize {
     let bytes = authority.as_bytes();
     let end = match bytes.first() {

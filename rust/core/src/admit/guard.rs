@@ -1,8 +1,8 @@
-//! The guard: follows the framing of an HTTP/1 connection on its raw bytes and lets through only what can be read one
-//! way (RFC 9112).
+//! The guard: follows the framing of an HTTP/1 connection on its raw bytes and delivers only messages that have one
+//! possible reading (RFC 9112).
 //!
 //! It runs before the parser, and may be stricter than it, never laxer: so both always agree about where a message
-//! ends. A head is let through whole or not at all.
+//! ends. A head is delivered whole or not at all.
 
 use memchr::memchr;
 
@@ -18,12 +18,12 @@ pub struct GuardLimits {
     pub body_bytes: u64,
 }
 
-/// What becomes of the bytes.
+/// The guard's decision about a piece of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// So many may pass; the rest is an incomplete head, to be shown again with what follows it.
+    /// This many bytes may pass; the rest is an incomplete head, to be passed again with the bytes that follow it.
     Deliver(usize),
-    /// So many may pass; the message after them is refused, and with it the rest of the connection.
+    /// This many bytes may pass; the message after them is refused, and with it the rest of the connection.
     Refuse { after: usize, refusal: Refusal },
 }
 
@@ -40,7 +40,7 @@ enum State {
     Head,
     Body(u64),
     Chunked(Box<Chunked>),
-    /// After a request for an upgrade: what follows may be anything, and its sender waits for the answer.
+    /// After a request for an upgrade: any bytes may follow, and the client waits for the response.
     Upgrading,
 }
 
@@ -61,15 +61,15 @@ impl HeadGuard {
         }
     }
 
-    /// Whether the current message's body has not come in whole.
+    /// Whether the current message's body is incomplete.
     pub fn in_body(&self) -> bool {
         matches!(self.state, State::Body(_) | State::Chunked(_))
     }
 
-    /// Judges what has come in: the undelivered rest of last time, and what is new.
+    /// Checks the input: the undelivered rest of the previous call, and the new bytes.
     pub fn inspect(&mut self, bytes: &[u8]) -> Step {
         let mut passed = 0;
-        // Where the message began whose body is being followed, while nobody has seen any of it.
+        // Start of the message whose body is being followed, as long as none of it has been delivered.
         let mut begun = None;
         loop {
             let rest = bytes.get(passed..).unwrap_or_default();
@@ -126,7 +126,7 @@ impl HeadGuard {
         }
     }
 
-    /// The request with the upgrade was answered without one: the connection goes on as before.
+    /// Continues the connection as before: the upgrade was answered without one.
     pub fn resume(&mut self) {
         if matches!(self.state, State::Upgrading) {
             self.state = State::Head;
@@ -137,9 +137,9 @@ impl HeadGuard {
         matches!(self.state, State::Upgrading)
     }
 
-    /// A whole head at the start of `bytes`, its length and what follows; `None` while it is incomplete.
+    /// A whole head at the start of `bytes`: its length and framing; `None` while it is incomplete.
     fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Framing)>, Refusal> {
-        // §2.2: an empty line before the request line is forgiven, once.
+        // §2.2: one empty line before the request line is ignored.
         let skipped = match bytes {
             [b'\r', b'\n', ..] => 2,
             [b'\r'] => return Ok(None),
@@ -147,7 +147,7 @@ impl HeadGuard {
         };
         let text = bytes.get(skipped..).unwrap_or_default();
         let Some(length) = self.end(text) else {
-            // What is here already may be enough to refuse.
+            // The incomplete head may already be enough to refuse it.
             self.early(text)?;
             self.searched = text.len();
             return Ok(None);
@@ -161,7 +161,8 @@ impl HeadGuard {
         Ok(Some((skipped + length, framing)))
     }
 
-    /// The length of the head: up to the first empty line, whatever ends it (bare LF is refused by the reading).
+    /// The length of the head: up to the first empty line, whatever its line ends (a bare LF is refused when it is
+    /// parsed).
     fn end(&self, text: &[u8]) -> Option<usize> {
         let mut from = self.searched.saturating_sub(3);
         loop {
@@ -197,7 +198,7 @@ impl HeadGuard {
             }
             Some(end) => {
                 request_line(line(text.get(..=end).unwrap_or_default())?, &self.limits)?;
-                // Each line that is whole is judged now, so that its verdict does not wait for the rest.
+                // Each complete line is checked now, so that it is refused without waiting for the rest.
                 if text.len() <= self.limits.head_bytes {
                     let whole = memchr::memrchr(b'\n', text).unwrap_or(end);
                     let fields = text.get(end + 1..=whole).unwrap_or_default();
@@ -306,7 +307,7 @@ fn absolute(target: &[u8]) -> Option<&[u8]> {
     rest.get(..end)
 }
 
-/// Where a byte may stand in a target: in a path, in a query.
+/// Bits of `TARGET`: the byte may occur in a path, in a query.
 const PATH: u8 = 1;
 const QUERY: u8 = 2;
 static TARGET: [u8; 256] = {
@@ -320,19 +321,20 @@ static TARGET: [u8; 256] = {
     classes
 };
 
-/// What may stand in a path, or an authority before it: visible ASCII without a fragment. Brackets, braces and the like are
-/// not of RFC 3986 but are sent by browsers and harm nobody; quotes, angle brackets and backslashes do.
+/// Bytes of a path, or of an authority before it: visible ASCII without a fragment. Brackets, braces and the like are
+/// not in RFC 3986's grammar, but browsers send them and they are harmless; quotes, angle brackets and backslashes are
+/// not.
 const fn is_path_byte(byte: u8) -> bool {
     is_query_byte(byte) && !matches!(byte, b'\\' | b'^' | b'`')
 }
 
-/// What may stand in a query: all that browsers send as it is (the query percent-encode set of the WHATWG URL standard has
+/// Bytes of a query: all that browsers send unescaped (the query percent-encode set of the WHATWG URL standard has
 /// controls, space and these four).
 const fn is_query_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>')
 }
 
-/// What the fields of a head say about framing.
+/// The fields of a head that determine its framing.
 #[derive(Default)]
 struct Head<'a> {
     host: Option<&'a [u8]>,
@@ -440,7 +442,7 @@ impl<'a> Head<'a> {
         Ok(())
     }
 
-    /// Nominating a field as hop-by-hop removes it: some must not be (RFC 9110 §7.6.1).
+    /// Nominating a field as hop-by-hop removes it: some must not be removed (RFC 9110 §7.6.1).
     fn connection(&mut self, value: &[u8]) -> Result<(), Refusal> {
         const ESSENTIAL: [&str; 6] = [
             "host",
@@ -465,8 +467,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Why a transfer coding other than `chunked` is refused: one that repeats or hides chunked is an attack, one that is
-/// merely unknown is not implemented.
+/// Why a transfer coding other than `chunked` is refused: one that repeats or hides `chunked` is an attack, an unknown
+/// one is not implemented.
 fn transfer_coding(value: &[u8]) -> Refusal {
     let codings: smallvec::SmallVec<[&[u8]; 4]> = value
         .split(|&byte| byte == b',')
@@ -493,7 +495,7 @@ fn is_value_byte(byte: u8) -> bool {
     byte >= 0x20 && byte != 0x7f || byte == b'\t'
 }
 
-/// Digits only (RFC 9110 §8.6); more than can be counted is malformed.
+/// Digits only (RFC 9110 §8.6); a number that does not fit is malformed.
 fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
@@ -505,7 +507,8 @@ fn length(value: &[u8]) -> Option<u64> {
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one. The grammar of RFC 3986
-/// allows escapes and punctuation in names, DNS does not, and origins print `Host` into pages: so no.
+/// allows escapes and punctuation in names; they are refused, because DNS does not allow them and origins print `Host`
+/// into pages.
 pub(super) fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value.first() {
         Some(b'[') => {
@@ -552,7 +555,7 @@ mod tests {
         HeadGuard::new(LIMITS).inspect(bytes)
     }
 
-    /// Byte by byte, as the engine would: held bytes are shown again.
+    /// Byte by byte, as the engine would: held bytes are passed again.
     fn split(bytes: &[u8]) -> Step {
         let mut guard = HeadGuard::new(LIMITS);
         let mut held = Vec::new();
@@ -641,7 +644,7 @@ mod tests {
         assert!(matches!(whole(&both), Step::Refuse { after, .. } if after == good.len()));
     }
 
-    /// What nobody has seen any of can be refused as a whole, body and all.
+    /// A message of which nothing was delivered can be refused whole, body included.
     #[test]
     fn a_broken_body_takes_its_head_with_it_where_it_can() {
         let good = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";

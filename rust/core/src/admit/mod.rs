@@ -1,8 +1,8 @@
-//! Admission: which requests are believed, and in which form (phase 2; RFC 9112, RFC 9110 §5–7).
+//! Admission: which requests are accepted, and in which form (phase 2; RFC 9112, RFC 9110 §5–7).
 //!
-//! `guard` judges the bytes of a connection before any parser may see them; `fields` judges what a parsed header
-//! section may keep, `evasion` whether the path could be read as another one. Whatever is ambiguous is refused: two programs that read one message differently are how requests
-//! are smuggled.
+//! `guard` checks the bytes of a connection before any parser reads them; `fields` decides which fields a parsed header
+//! section may keep, `evasion` whether the path could be read as another one. Everything ambiguous is refused: request
+//! smuggling needs two programs that read one message differently.
 
 mod chunked;
 mod evasion;
@@ -27,15 +27,15 @@ use http::StatusCode;
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// RFC 9112 §3: the request line is not one.
+    /// RFC 9112 §3: the request line is malformed.
     BadRequestLine,
     /// RFC 9110 §9.1.
     BadMethod,
-    /// Longer than any method.
+    /// Longer than any known method.
     MethodTooLong,
     /// RFC 9112 §3.2.
     BadTarget,
-    /// A lenient server would read the path as one behind a guard that the request does not meet.
+    /// A lenient server would read the path as one behind a guard that the request has not passed.
     AmbiguousPath,
     UrlTooLong,
     /// RFC 9112 §2.3: not HTTP/1.0 or HTTP/1.1.
@@ -48,7 +48,7 @@ pub enum Refusal {
     Folded,
     HeadTooLarge,
     TooManyFields,
-    /// RFC 9110 §7.2: absent, repeated, or no host.
+    /// RFC 9110 §7.2: absent, repeated, or not a host.
     BadHost,
     /// RFC 9112 §6.3.
     BadContentLength,
@@ -63,7 +63,7 @@ pub enum Refusal {
     BadChunk,
     /// RFC 9110 §10.1.1.
     Expectation,
-    /// RFC 9110 §9.3.6: this is no forward proxy.
+    /// RFC 9110 §9.3.6: the edge is not a forward proxy.
     Connect,
     /// RFC 9110 §9.3.8: it would echo credentials.
     Trace,
@@ -144,7 +144,7 @@ impl Refusal {
         }
     }
 
-    /// For the client: what to mend.
+    /// For the client: what to correct.
     pub fn message(self) -> &'static str {
         match self {
             Self::BadRequestLine => "The request line is malformed.",

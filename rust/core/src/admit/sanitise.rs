@@ -1,8 +1,8 @@
-//! Which fields of a client's request are taken off before anything reads them, wherever they stand: in the head, or
-//! behind the content as trailers. `docs/request-fields.md` has the table.
+//! Fields of a client's request that are removed before anything reads them, both in the head and in the trailers.
+//! `docs/request-fields.md` has the table.
 //!
-//! Servers behind may read `_` as `-` (RFC 3875 §4.1.18 makes both `_`), so names are compared as if they were one: the
-//! twin of a field that somebody else than the client set goes as well.
+//! Servers behind the edge may read `_` as `-` (RFC 3875 §4.1.18 makes both `_`), so names are compared as if these
+//! were one: a second spelling of a field that only the edge or a proxy may set is removed as well.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::http::{is_token_byte, list};
 
-/// Fields of the edge's own.
+/// The edge's own fields.
 const EDGE_FIELDS: [&str; 11] = [
     "x-user-id",
     "x-user-role",
@@ -27,8 +27,9 @@ const EDGE_FIELDS: [&str; 11] = [
 ];
 const EDGE_PREFIX: &str = "x-geo-";
 
-/// Fields by which servers in front say who a client is, and `Proxy`, which scripts take for their own proxy's address
-/// (httpoxy). They come from a trusted proxy, and only where the plan names them (`trusted_proxy_fields`).
+/// Fields by which servers in front name the client, and `Proxy`, which CGI scripts mistake for their own proxy's
+/// address (httpoxy). They are accepted from a trusted proxy only, and only if the plan names them
+/// (`trusted_proxy_fields`).
 pub const NAMED: [&str; 10] = [
     "cf-connecting-ip",
     "cf-ipcountry",
@@ -43,8 +44,8 @@ pub const NAMED: [&str; 10] = [
 ];
 pub const NAMED_PREFIX: &str = "cloudfront-viewer-";
 
-/// Fields that a trusted proxy may set, and nobody else: where a request came from, and what its URL was before the
-/// proxy changed it. Frameworks believe them (`X-Original-URL` routes past a path rule), so do caches' poisoners.
+/// Fields that only a trusted proxy may set: the request's source, and its URL before the proxy changed it. Frameworks
+/// trust them (`X-Original-URL` bypasses a path rule), and cache poisoning uses them.
 const PROXY: [&str; 6] = [
     "forwarded",
     "front-end-https",
@@ -55,7 +56,7 @@ const PROXY: [&str; 6] = [
 ];
 const PROXY_PREFIXES: [&str; 2] = ["x-forwarded-", "x-original-"];
 
-/// Fields that frame, route or identify: only their own spelling is believed.
+/// Fields that frame, route or identify: only their exact spelling is accepted.
 const PLAIN_ONLY: [&str; 8] = [
     "authorization",
     "connection",
@@ -67,7 +68,7 @@ const PLAIN_ONLY: [&str; 8] = [
     "upgrade",
 ];
 
-/// A name that the plan lets trusted proxies set: one of `NAMED`, one that begins as `NAMED_PREFIX` does, or all of those
+/// A name that the plan lets trusted proxies set: one of `NAMED`, one that begins with `NAMED_PREFIX`, or all of those
 /// (`cloudfront-viewer-*`).
 pub fn is_named(name: &str) -> bool {
     NAMED.contains(&name) || name.starts_with(NAMED_PREFIX)
@@ -82,7 +83,7 @@ fn plain(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Fields that a request had when it came.
+/// Fields that the request had on arrival.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Present {
     pub connection: bool,
@@ -102,10 +103,10 @@ impl Present {
     }
 }
 
-/// The rule for every field of one client's request.
+/// The rule for every field of a client's request.
 #[derive(Debug, Clone, Copy)]
 pub struct Sanitiser<'a> {
-    /// Fields that the plan has the edge set: of tokens and experiments.
+    /// Fields that the edge sets according to the plan: for tokens and experiments.
     pub edge_fields: &'a [HeaderName],
     /// Fields of `NAMED` that trusted proxies set, in lower case.
     pub proxy_fields: &'a [Box<str>],
@@ -114,7 +115,7 @@ pub struct Sanitiser<'a> {
 }
 
 impl Sanitiser<'_> {
-    /// Whether a client's copy of the field goes. `name` is in lower case.
+    /// Whether a client's copy of the field is removed. `name` is in lower case.
     pub fn forbids(&self, name: &str) -> bool {
         let plain = plain(name);
         let twin = matches!(plain, Cow::Owned(_));
@@ -151,8 +152,8 @@ impl Sanitiser<'_> {
             })
     }
 
-    /// Takes off all that `forbids` names, and what does not go on. Tells which of the fields that few requests have may be
-    /// there, so that nobody has to look for the others.
+    /// Removes all fields that `forbids` names, and all that are not forwarded. Reports which of the rare fields may be
+    /// present, so that later phases need not search for the others.
     pub fn clean(&self, headers: &mut HeaderMap) -> Present {
         let mut forged: SmallVec<[HeaderName; 4]> = SmallVec::new();
         let mut present = Present::default();
@@ -179,7 +180,7 @@ fn is_proxy_field(plain: &str) -> bool {
             .any(|prefix| plain.starts_with(prefix))
 }
 
-/// Whether two names are one to a server that reads `_` as `-`.
+/// Whether a server that reads `_` as `-` takes the two names for one.
 fn same(a: &str, b: &str) -> bool {
     let byte = |byte: u8| if byte == b'_' { b'-' } else { byte };
     a.len() == b.len() && a.bytes().map(byte).eq(b.bytes().map(byte))
@@ -190,8 +191,8 @@ pub fn is_twin_of_any<'a>(name: &str, names: impl IntoIterator<Item = &'a Header
     names.into_iter().any(|known| same(known.as_str(), name))
 }
 
-/// Takes off the other spellings of a field that was just set or removed for the client; of one that was removed only those
-/// with `_`, which nobody names on purpose.
+/// Removes the other spellings of a field that was just set or removed for the client; after a removal only those with
+/// `_`, which nobody names on purpose.
 pub fn without_twins(headers: &mut HeaderMap, name: &HeaderName) {
     let some = headers.contains_key(name);
     let twins: SmallVec<[HeaderName; 2]> = headers
@@ -205,8 +206,8 @@ pub fn without_twins(headers: &mut HeaderMap, name: &HeaderName) {
     }
 }
 
-/// After a hook: takes off the client's spellings of what the hook set, changed or removed. `before`: the fields that it was
-/// given.
+/// After a hook: removes the client's spellings of the fields that the hook set, changed or removed. `before`: the
+/// fields that it was given.
 pub fn without_twins_of_changes(before: &HeaderMap, after: &mut HeaderMap) {
     let ambiguous = |headers: &HeaderMap| headers.keys().any(|name| name.as_str().contains('_'));
     if !ambiguous(before) && !ambiguous(after) {
@@ -232,8 +233,8 @@ pub fn without_twins_of_changes(before: &HeaderMap, after: &mut HeaderMap) {
     }
 }
 
-/// Fields that must not stand behind the content: they frame, route, authenticate, or steer what is done before the content
-/// is read (RFC 9110 §6.5.1).
+/// Whether a field may be a trailer: not if it frames, routes, authenticates, or affects processing that precedes the
+/// content (RFC 9110 §6.5.1).
 fn may_be_late(name: &str) -> bool {
     const EARLY: [&str; 38] = [
         "age",
@@ -278,9 +279,9 @@ fn may_be_late(name: &str) -> bool {
     !EARLY.contains(&&*plain(name))
 }
 
-/// The trailers that a request announces and may have (RFC 9110 §6.6.2): rewrites `Trailer` to name those, and drops it
-/// where none is left. `kept`: whether the route lets the field upstream at all. No trailer repeats a field of the head, in
-/// whatever spelling: one that the edge set could be overridden by it.
+/// The trailers that a request announces and may have (RFC 9110 §6.6.2): rewrites `Trailer` to name those, and removes
+/// it if none is left. `kept`: whether the route forwards the field at all. No trailer repeats a field of the head, in
+/// any spelling: it could override one that the edge set.
 pub fn trailers(headers: &mut HeaderMap, kept: impl Fn(&str) -> bool) -> Vec<HeaderName> {
     if !headers.contains_key(header::TRAILER) {
         return Vec::new();
@@ -312,7 +313,7 @@ pub fn trailers(headers: &mut HeaderMap, kept: impl Fn(&str) -> bool) -> Vec<Hea
     names
 }
 
-/// Takes off the trailers that are not among `names`.
+/// Removes the trailers that are not among `names`.
 pub fn keep_only(trailers: &mut HeaderMap, names: &[HeaderName]) {
     let others: SmallVec<[HeaderName; 2]> = trailers
         .keys()
@@ -324,10 +325,10 @@ pub fn keep_only(trailers: &mut HeaderMap, names: &[HeaderName]) {
     }
 }
 
-/// Trailer fields that one request passes on.
+/// Largest number of trailer fields that one request forwards.
 const MOST_TRAILERS: usize = 32;
 
-/// Takes off a response's trailers that may not come late, whatever announced them.
+/// Removes a response's trailers that may not be trailers, even if announced.
 pub fn late(trailers: &mut HeaderMap) {
     let early: SmallVec<[HeaderName; 2]> = trailers
         .keys()
@@ -397,7 +398,6 @@ mod tests {
                 }
             }
         }
-        // And whole.
         let lists = EDGE_FIELDS.iter().chain(&NAMED).chain(&PROXY);
         for name in lists {
             let prefixed = name.starts_with(EDGE_PREFIX);

@@ -1,11 +1,11 @@
-//! Bounds for each client: which addresses count as one, and whom a bound concerns.
+//! Bounds per client: which addresses count as one client, and which clients a bound applies to.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which is what a provider gives to one
-/// customer (RFC 6177 §2, RFC 7421 §1).
+/// One client: an IPv4 address, or an IPv6 network of 64 bits, which is the size that a provider gives to one customer
+/// (RFC 6177 §2, RFC 7421 §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Client {
     V4(u32),
@@ -14,7 +14,7 @@ pub enum Client {
 
 impl Client {
     pub fn of(address: IpAddr) -> Self {
-        // IPv4 clients of a socket for both families (RFC 4291 §2.5.5.2).
+        // A socket for both families reports IPv4 clients as mapped IPv6 addresses (RFC 4291 §2.5.5.2).
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
             IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),
@@ -22,11 +22,11 @@ impl Client {
     }
 }
 
-/// A bound that holds for each client.
+/// A bound on each client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PerClient {
     pub most: usize,
-    /// Somebody set it: it holds for programs of this machine, too.
+    /// Set explicitly: it applies to programs of this machine, too.
     pub set: bool,
 }
 
@@ -36,7 +36,7 @@ impl PerClient {
         (self.set || !address.to_canonical().is_loopback()).then_some(self.most)
     }
 
-    /// The bound for connections of a peer: none for those that bring the requests of many clients.
+    /// The bound for connections of a peer: none for a trusted proxy, which brings the requests of many clients.
     pub fn connections(self, peer: IpAddr, trusted: &[IpNet]) -> Option<usize> {
         let peer = peer.to_canonical();
         if trusted.iter().any(|net| net.contains(&peer)) {

@@ -1,29 +1,29 @@
-//! How the file descriptors of the process are shared out (setrlimit(2), `RLIMIT_NOFILE`).
+//! How the file descriptors of the process are divided up (setrlimit(2), `RLIMIT_NOFILE`).
 
 use crate::plan::Plan;
 
-/// For the admin listener's connections and what its answers open, and for log files, name look-ups and what Python code
-/// opens.
+/// For the admin listener's connections and the files that its answers open, and for log files, name look-ups and
+/// descriptors that Python code opens.
 const ADMIN: u64 = 72;
 const PYTHON: u64 = 64;
-/// Of each event loop: its epoll instance, its waker, and the sockets that it has accepted but not counted yet.
+/// For each event loop: its epoll instance, its waker, and the sockets that it has accepted but not counted yet.
 const A_LOOP: u64 = 12;
-/// Connections that are always allowed: with fewer an edge would be no edge.
+/// Connections that are always allowed: with fewer an edge is useless.
 const LEAST: u64 = 16;
 
-/// What of the process's descriptors is spoken for, as far as it is known at the start.
+/// The descriptors of the process that are in use or reserved, as far as known at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
     /// The soft limit.
     pub limit: u64,
-    /// Those open before the first connection.
+    /// Descriptors open before the first connection.
     pub open: u64,
     /// Event loops.
     pub loops: u64,
 }
 
 impl Descriptors {
-    /// The client connections that fit, of those that `plan` wants.
+    /// The number of client connections that fit, up to the number in `plan`.
     pub fn connections(&self, plan: &Plan) -> usize {
         let left = self.limit.saturating_sub(self.reserve(plan)).max(LEAST);
         plan.limits
@@ -31,7 +31,7 @@ impl Descriptors {
             .min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
-    /// What is kept for everything but client connections.
+    /// The number reserved for everything but client connections.
     pub fn reserve(&self, plan: &Plan) -> u64 {
         let loops = self.loops.saturating_mul(A_LOOP);
         let disk = plan.disk_cache.as_ref().map_or(0, |disk| {
@@ -45,7 +45,7 @@ impl Descriptors {
             .fold(0, u64::saturating_add)
     }
 
-    /// Origins get what they may use at most, up to a quarter of all.
+    /// For connections to origins: their configured maximum, up to a quarter of all.
     fn origins(&self, plan: &Plan) -> u64 {
         let most = plan
             .origins
@@ -57,8 +57,8 @@ impl Descriptors {
     }
 }
 
-/// Which of the connections that wait for a request give way first: the `most` that have waited longest, from the longest
-/// on. Each is given with the time at which it began to wait.
+/// The idle connections to close first: the `most` that have waited longest for a request, the longest first. Each is
+/// given with the time at which its wait began.
 pub fn longest_idle<T>(mut idle: Vec<(u64, T)>, most: usize) -> Vec<T> {
     if idle.len() > most && most > 0 {
         idle.select_nth_unstable_by_key(most - 1, |(since, _)| *since);

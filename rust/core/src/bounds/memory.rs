@@ -1,16 +1,17 @@
-//! One account of all memory that clients can make grow: who may draw how much, and who gives way when it is spent.
+//! One account of all memory that clients can make grow: how much each holder may draw, and which one is cut when it is
+//! exhausted.
 //!
-//! Each kind has a reserve that the others cannot touch; what is left is for whoever needs it. A buffer may grow while it
-//! is small beside what is free (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998), so that
-//! many greedy holders settle at equal parts and some room is left for the next. Where that is not enough, the holder above
-//! its share that made no progress for longest is cut.
+//! Each kind has a reserve that the others cannot touch; the rest is common. A buffer may grow while it is small
+//! compared to the free part (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998), so that
+//! many greedy holders settle at equal parts and some room is left for the next. If that is not enough, the holder
+//! above its share that has made no progress for longest is cut.
 
-/// What memory is drawn for.
+/// The purpose that memory is drawn for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Heads that have not come in whole, and requests that wait for an origin.
+    /// Incomplete heads, and requests that wait for an origin.
     Heads,
-    /// Responses that have come from an origin and are still to be read by clients or stored.
+    /// Responses received from an origin that clients have not read yet or that are not stored yet.
     ReadAhead,
     /// Bodies that are held whole, for functions, hooks and second attempts.
     Bodies,
@@ -41,7 +42,7 @@ pub type Used = [u64; KINDS];
 
 /// A holder is not cut before it has made no progress for this long, in milliseconds.
 pub const PATIENCE: u64 = 1_000;
-/// What one buffer may hold of what is free.
+/// Part of the free memory that one buffer may hold.
 const PART: u64 = 4;
 
 /// The account as a whole.
@@ -51,20 +52,20 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The account of a bound on memory. Three eighths of it are what may be drawn: the rest goes to the buffers of connections, to
-    /// what is left of buffers that pieces were taken of, and to what an allocator cannot give back at once.
+    /// The account for a bound on memory. Three eighths of the bound may be drawn: the rest is for the buffers of
+    /// connections, for buffers kept alive by pieces of them, and for memory that the allocator cannot return at once.
     pub fn of_bound(bytes: u64) -> Self {
         Self {
             capacity: bytes / 8 * 3,
         }
     }
 
-    /// What no other kind can have.
+    /// The reserve of each kind.
     pub fn reserve(&self) -> u64 {
         self.capacity / Kind::RESERVE
     }
 
-    /// What may still be drawn for `kind`.
+    /// The bytes that may still be drawn for `kind`.
     pub fn room(&self, used: &Used, kind: Kind) -> u64 {
         let reserve = self.reserve();
         let common = self
@@ -80,36 +81,38 @@ impl Budget {
             .saturating_add(reserve.saturating_sub(own))
     }
 
-    /// What one buffer may hold now, of the `most` that it would: a part of what is free, and never less than `least`.
+    /// The size that one buffer may have now, up to the `most` that it wants: a part of the free memory, and never less
+    /// than `least`.
     pub fn allowance(&self, used: &Used, kind: Kind, least: u64, most: u64) -> u64 {
         (self.room(used, kind) / PART).clamp(least.min(most), most)
     }
 
-    /// Whether one of `holders` has its fair share of `all` that is held, or more: each has the same.
+    /// Whether one of `holders` has its fair share of the `all` bytes held, or more: all shares are equal.
     pub fn above(total: u64, all: u64, holders: usize) -> bool {
         total > 0 && total.saturating_mul(holders.max(1) as u64) >= all
     }
 
-    /// Whether what a holder of kind `theirs` gives back would be room for `kind`.
+    /// Whether bytes returned by a holder of kind `theirs` would make room for `kind`.
     pub fn helps(&self, used: &Used, kind: Kind, theirs: Kind) -> bool {
         kind == theirs || used.get(theirs as usize).copied().unwrap_or(0) > self.reserve()
     }
 }
 
-/// A holder, as the choice of the one that is cut sees it.
+/// A holder, as the choice of the one to cut sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<I> {
     pub id: I,
     pub bytes: u64,
-    /// Its client or its origin is above its share, with what is being asked for counted.
+    /// Its client or its origin is above its share, including the bytes being requested.
     pub above: bool,
-    /// What it gives back would be room for what is asked for.
+    /// The bytes that it returns would make room for the request.
     pub helps: bool,
     /// Milliseconds without progress.
     pub idle: u64,
 }
 
-/// The holder that is cut so that another may draw: of those above their share the one that made no progress for longest.
+/// The holder that is cut so that another may draw: of those above their share the one that has made no progress for
+/// longest.
 pub fn victim<I>(candidates: impl IntoIterator<Item = Candidate<I>>) -> Option<I> {
     candidates
         .into_iter()
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_reserve_and_a_part_of_the_rest() {
-        // A reserve of 100 for each of the four; 400 are common.
+        // Each of the four kinds has a reserve of 100; 400 are common.
         for (used, heads, read_ahead) in [
             ([0, 0, 0, 0], 500, 500),
             ([0, 100, 0, 0], 500, 400),

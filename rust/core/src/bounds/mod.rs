@@ -1,5 +1,5 @@
-//! Bounds that many share: who may have how much, and who gives way when there is too little. The engine counts; the
-//! decisions are here.
+//! Bounds that many share: how much each may have, and which one yields when there is too little. The engine counts;
+//! the decisions are here.
 
 pub mod clients;
 pub mod descriptors;

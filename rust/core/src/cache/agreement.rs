@@ -1,9 +1,9 @@
 //! The key and the origin agree (docs/design.md §3, agreement rule): whether a request whose response may be stored may
 //! carry a thing upstream, and why.
 //!
-//! Nothing here knows of a store or an origin. What is none of the four is taken off before the request goes upstream
-//! where the edge itself would add it, and makes the request pass the cache where the client sent it and the forward
-//! policy wants it sent: such a response is neither stored, nor is a stored one used in its place.
+//! Nothing here knows of a store or an origin. A thing that is none of the four is dropped if the edge itself would add
+//! it. If the client sent it and the forward policy forwards it, the request passes the cache: its response is not
+//! stored, and no stored response is used for it.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use smallvec::SmallVec;
@@ -18,11 +18,11 @@ use crate::{
 /// Why a thing may go upstream with a request whose response may be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Because {
-    /// (a) The key sees it.
+    /// (a) The key contains it.
     Keyed,
     /// (b) It is an ordinary request field: the origin's `Vary` selects by it (RFC 9111 §4.1).
     Selectable,
-    /// (c) The edge says it of its own hop.
+    /// (c) The edge adds it for its own hop.
     Hop,
     /// (d) The policy declares that responses do not depend on it.
     Declared,
@@ -36,18 +36,18 @@ pub enum Carried<'a> {
     Cookie(&'a [u8]),
     /// A field that the client sent.
     Field(&'a HeaderName),
-    /// A field that tells the origin of a verified claim.
+    /// A field that carries a verified claim to the origin.
     Claim {
         claim: &'a str,
         field: &'a HeaderName,
     },
-    /// The field that tells the origin of an experiment's variant.
+    /// The field that carries an experiment's variant to the origin.
     Variant,
     /// A field that a hook set, changed or removed.
     Hook(&'a HeaderName),
 }
 
-/// Fields that the edge writes for its hop. A client's own are removed, or are those of a trusted proxy.
+/// Fields that the edge writes for its hop. A client's own copies are removed, or are those of a trusted proxy.
 const HOP: [&str; 6] = [
     "via",
     "forwarded",
@@ -57,7 +57,7 @@ const HOP: [&str; 6] = [
     "traceparent",
 ];
 
-/// Everything that the key of a route's requests sees.
+/// The parts of a request that the route's key contains.
 #[derive(Debug, Clone, Copy)]
 pub struct Sees<'a> {
     pub route: &'a Route,
@@ -66,7 +66,7 @@ pub struct Sees<'a> {
 }
 
 impl Sees<'_> {
-    /// By its decoded name.
+    /// Whether the key contains a parameter, by its decoded name.
     pub fn query(&self, name: &str) -> bool {
         self.route.cache.key_query.has(name)
     }
@@ -76,7 +76,7 @@ impl Sees<'_> {
         key.is_some_and(|key| key.has(name))
     }
 
-    /// Whether all that goes upstream of a field is in the key. Of `Cookie` nothing but the cookies of the key does.
+    /// Whether the key contains all that goes upstream of a field. For `Cookie`: only the key's cookies go upstream.
     pub fn field(&self, name: &HeaderName) -> bool {
         let cache = &self.route.cache;
         cache.key_headers.contains(name)
@@ -104,7 +104,7 @@ impl Sees<'_> {
         match carried {
             Carried::Query(name) => keyed(self.query(name))
                 .or_else(|| declared(select::any(&unkeyed.query, name.as_bytes()))),
-            // Where the policy says nothing about cookies they follow HTTP: `Cookie` is a field like others.
+            // If the policy does not mention cookies they follow HTTP: `Cookie` is a field like others.
             Carried::Cookie(_) if self.route.cache.key_cookies.is_none() => {
                 Some(Because::Selectable)
             }
@@ -114,11 +114,11 @@ impl Sees<'_> {
             Carried::Field(name) => keyed(self.field(name))
                 .or_else(|| declared(self.declared(name)))
                 .or_else(|| HOP.contains(&name.as_str()).then_some(Because::Hop))
-                // It names another URL or method than the one in the key.
+                // A rewriting field names another URL or method than the one in the key.
                 .or_else(|| (!REWRITING.contains(name)).then_some(Because::Selectable)),
             Carried::Claim { claim, field } => keyed(self.claim(claim))
                 .or_else(|| declared(self.shares_claim(claim, field)))
-                // Without a choice of claims all that the edge tells the origin is in the key.
+                // Without a choice of claims, all claims that the edge forwards to the origin are in the key.
                 .or_else(|| keyed(self.route.cache.key_claims.is_empty())),
             Carried::Variant => Some(Because::Keyed),
             Carried::Hook(name) => {
@@ -133,8 +133,8 @@ impl Sees<'_> {
             || select::any(&self.route.forward.unkeyed.claims, claim.as_bytes())
     }
 
-    /// The fields of verified claims that become part of the key by themselves: the origin is told, and the policy neither
-    /// names other claims nor says that responses do not depend on these.
+    /// The fields of verified claims that become part of the key by themselves: they are forwarded to the origin, and
+    /// the policy neither names other claims nor declares that responses do not depend on these.
     pub fn identity(&self, claims: Option<&Claims>) -> SmallVec<[(HeaderName, HeaderValue); 2]> {
         let Some(claims) = claims.filter(|_| self.route.cache.key_claims.is_empty()) else {
             return SmallVec::new();
@@ -155,13 +155,14 @@ impl Sees<'_> {
         self.because(carried).is_some()
     }
 
-    /// Names of `Vary` by which stored responses are selected: all but those that the key sees anyway, and those that the
-    /// policy declares not to select.
+    /// Keeps the names of `Vary` by which stored responses are selected: all but those that are in the key anyway, and
+    /// those that the policy declares not to select.
     pub fn selecting(&self, names: &mut SmallVec<[HeaderName; 4]>) {
         names.retain(|name| !self.field(name) && !self.declared(name));
     }
 
-    /// Whether what a POST carried upstream lets its answer be stored for its URL: nothing was taken off it.
+    /// Whether the response to a POST may be stored for its URL: nothing was removed from the request on its way
+    /// upstream.
     pub fn posted(
         &self,
         headers: &HeaderMap,
@@ -206,7 +207,7 @@ impl Sees<'_> {
     }
 }
 
-/// What keeps a request from the cache.
+/// A part of the request that makes it pass the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stray {
     Query(String),
@@ -215,7 +216,7 @@ pub enum Stray {
 }
 
 impl Stray {
-    /// In `Cache-Status` and metrics.
+    /// The reason in `Cache-Status` and metrics.
     pub const REASON: &'static str = "unkeyed";
 }
 

@@ -1,8 +1,8 @@
 //! The cache that functions use themselves: `match`, `put` and `delete` as Cloudflare Workers define them, decided by
 //! the rules that serve routes (RFC 9111).
 //!
-//! What a function stores has a key of its own kind: the URL, then a mark that no route's key can have. So nothing that
-//! a function does can change what a route serves.
+//! A function's responses have keys of their own kind: the URL, then a mark that no route's key can have. So a function
+//! cannot change the responses that a route serves.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -35,20 +35,20 @@ pub const LONGEST_NAME: usize = 64;
 /// Bytes in a URL.
 pub const LONGEST_URL: usize = 16 << 10;
 
-/// An absolute URL in its one spelling.
+/// An absolute URL in its canonical spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub scheme: Scheme,
     /// Lower case.
     pub host: String,
-    /// Where it is not the scheme's own.
+    /// `None` for the scheme's default port.
     pub port: Option<u16>,
     /// Normalised (RFC 3986 §6.2.2).
     pub path: String,
     pub query: Option<String>,
 }
 
-/// Why a text names no place in a cache.
+/// Why a text is not a URL of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
     #[error("it must be absolute, as in https://www.example.com/path")]
@@ -64,7 +64,7 @@ pub enum PlaceError {
 }
 
 impl Place {
-    /// A fragment is left out: it never leaves the client (RFC 9110 §4.2.5).
+    /// Reads a URL. A fragment is left out: it never leaves the client (RFC 9110 §4.2.5).
     pub fn parse(url: &str) -> Result<Self, PlaceError> {
         if url.len() > LONGEST_URL {
             return Err(PlaceError::TooLong(url.len()));
@@ -109,11 +109,11 @@ impl Place {
         })
     }
 
-    /// The key in a cache of that name. It begins like a route's key for the URL, so that what is said of hosts and
-    /// paths holds for it too, and goes on with a mark that no route's key has.
+    /// The key in a cache of that name. It begins like a route's key for the URL, so that purges of hosts and paths
+    /// apply to it too, and continues with a mark that no route's key has.
     pub fn key(&self, cache: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.host.len() + self.path.len() + cache.len() + 48);
-        // The standing policy: the whole query counts.
+        // With the default policy the whole query counts.
         key::url(
             &mut out,
             Base {
@@ -130,7 +130,7 @@ impl Place {
     }
 }
 
-/// Why a cache cannot have that name.
+/// Why a text is not a name of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     #[error("a cache's name is not empty")]
@@ -153,8 +153,8 @@ pub fn name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// The policy of these caches: RFC 9111 for a shared cache, and where a response says nothing about its lifetime, the
-/// one that Workers give its status.
+/// The policy of these caches: RFC 9111 for a shared cache, and for a response without a lifetime the one that Workers
+/// give its status.
 pub fn policy() -> CachePolicy {
     const MOVED: u32 = 20 * 60;
     const GONE: u32 = 3 * 60;
@@ -173,7 +173,7 @@ pub fn policy() -> CachePolicy {
     }
 }
 
-/// A response that no cache can take: a mistake of the caller.
+/// A response that cannot be stored: a mistake of the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("put: the request's method is {0}; only responses to GET can be stored")]
@@ -186,20 +186,20 @@ pub enum Refused {
     VaryStar,
 }
 
-/// A response as it is stored.
+/// A response in its stored form.
 #[derive(Debug)]
 pub struct Kept {
-    /// `Set-Cookie`, what concerns one connection, and fields that `private="…"` or `no-cache="…"` name left out.
+    /// Without `Set-Cookie`, connection-specific fields, and the fields that `private="…"` or `no-cache="…"` name.
     pub headers: HeaderMap,
     pub freshness: Freshness,
     pub rule: LifetimeRule,
-    /// What selects among variants, sorted.
+    /// The fields that select among variants, sorted.
     pub vary: SmallVec<[HeaderName; 4]>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
 }
 
-/// Judges what `put` was given. `Err` is the caller's mistake; `Ok(Err(…))` a response that says itself that it should
-/// not be stored, or could never be matched.
+/// Decides about a response given to `put`. `Err`: a mistake of the caller; `Ok(Err(…))`: a response that forbids
+/// storing, or could never be matched.
 pub fn put(
     method: &Method,
     status: StatusCode,
@@ -224,7 +224,7 @@ pub fn put(
         method,
         request: &HeaderMap::new(),
         request_directives: &RequestDirectives::default(),
-        // The function has seen who asks, and decided to share the response.
+        // The function has seen the request and decided to share the response.
         authorization: Authorization::None,
         status,
         response: &headers,
@@ -236,7 +236,7 @@ pub fn put(
         return Ok(Err(why));
     }
     let (freshness, rule) = freshness::freshness(status, &headers, &directives, policy, now, now);
-    // Nobody validates here, so only what is fresh for a while is of use.
+    // Nothing revalidates these responses, so only a fresh one is of use.
     if !reusable(&freshness, policy, now) {
         return Ok(Err(NotStored::NotReusable));
     }
@@ -246,7 +246,7 @@ pub fn put(
         headers.remove(name);
     }
     if !headers.contains_key(header::DATE) {
-        // Later ages count from it.
+        // Later ages count from this date.
         headers.insert(header::DATE, date::format(now));
     }
     if !finish::bodiless(status) {
@@ -261,14 +261,14 @@ pub fn put(
     }))
 }
 
-/// Whether `match` may answer with it: only while it is fresh. As in Workers, stale responses are not for functions.
+/// Whether `match` may answer with it: only while it is fresh. As in Workers, functions get no stale responses.
 pub fn reusable(stored: &Freshness, policy: &CachePolicy, now: u64) -> bool {
-    // No origin is behind it, healthy or not.
+    // There is no origin whose health could matter.
     let none = OriginHealth::Healthy;
     decide::decide(stored, &RequestDirectives::default(), policy, none, now) == Decision::Fresh
 }
 
-/// What `match` makes of a stored response.
+/// The response that `match` makes of a stored one.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,

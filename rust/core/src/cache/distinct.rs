@@ -1,12 +1,12 @@
-//! Roughly how many different values a field has had within a minute: linear counting (Whang, Vander-Zanden, Taylor 1990)
-//! on 512 bytes, within a few per cent at the number that matters here.
+//! Estimates the number of different values that a field had within a minute: linear counting (Whang, Vander-Zanden,
+//! Taylor 1990) on 512 bytes, within a few per cent at the number that matters here.
 
-/// More values than this in a minute, and no hit among them, keep a cache from being of any use.
+/// With more values than this in a minute, and no hit among them, caching is useless.
 pub const MOST_VALUES: u32 = 1_000;
 
 const WORDS: usize = 64;
 const BITS: u64 = WORDS as u64 * 64;
-/// Bits that so many values set on average: `BITS * (1 - exp(-MOST_VALUES / BITS))`.
+/// Bits that this many values set on average: `BITS * (1 - exp(-MOST_VALUES / BITS))`.
 const MOST_BITS: u32 = 887;
 
 /// The values of one field.

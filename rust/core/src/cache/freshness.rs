@@ -9,18 +9,18 @@ use crate::{
     plan::CachePolicy,
 };
 
-/// How long a response stays fresh, and which rule said so.
+/// How long a response stays fresh, and the rule that determined it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
     pub seconds: u32,
     pub rule: LifetimeRule,
-    /// §3: the status is cacheable by default, or the response says explicitly that it may be stored.
+    /// §3: the status is cacheable by default, or the response explicitly allows storing it.
     pub may_store: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LifetimeRule {
-    /// Nothing said: stale from the start.
+    /// No rule applies: stale from the start.
     None,
     /// The policy's `ttl`.
     Policy,
@@ -36,8 +36,8 @@ pub enum LifetimeRule {
 }
 
 impl LifetimeRule {
-    /// In the order of declaration. A rule's place is the number that stands for it in stored responses, on disk too: new
-    /// ones come last.
+    /// In the order of declaration. A rule's position is its number in stored responses, on disk too: new ones are
+    /// added at the end.
     pub const ALL: [Self; 8] = [
         Self::None,
         Self::Policy,
@@ -49,7 +49,7 @@ impl LifetimeRule {
         Self::Heuristic,
     ];
 
-    /// The number that stands for it.
+    /// Number of the rule in stored responses.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -88,11 +88,11 @@ pub fn understood(status: StatusCode) -> bool {
     )
 }
 
-/// Heuristic lifetimes end here, one week.
+/// Upper bound of heuristic lifetimes: one week.
 const MOST_HEURISTIC: u64 = 7 * 86_400;
 
-/// The lifetime of a response for a shared cache (§4.2.1). The policy's bounds apply last, and never to what may not be
-/// reused without asking.
+/// The lifetime of a response for a shared cache (§4.2.1). The policy's bounds apply last, and never to a response that
+/// may not be reused without validation.
 pub fn lifetime(
     status: StatusCode,
     headers: &HeaderMap,
@@ -114,7 +114,8 @@ pub fn lifetime(
         if let Some((_, seconds)) = negative {
             return explicit(*seconds, LifetimeRule::Negative);
         }
-        // What an origin says in distress is not what somebody meant to be kept: its own word counts there.
+        // For server errors only the response's own directives count: an origin in trouble did not mean them to be
+        // kept.
         if !status.is_server_error() {
             return Lifetime {
                 seconds: ttl,
@@ -196,7 +197,7 @@ fn sent(headers: &HeaderMap) -> Option<u64> {
     date::parse(headers.get(header::DATE)?.as_bytes())
 }
 
-/// The age of a response when it came in (§4.2.3).
+/// The age of a response when it arrived (§4.2.3).
 pub fn initial_age(headers: &HeaderMap, request_time: u64, response_time: u64) -> u32 {
     let apparent = sent(headers).map_or(0, |sent| response_time.saturating_sub(sent));
     let delay = response_time.saturating_sub(request_time);
@@ -220,28 +221,28 @@ fn age_value(headers: &HeaderMap) -> u64 {
     }
 }
 
-/// Everything about time that a later request needs of a stored response. Worked out once, on arrival.
+/// All time values that later requests need of a stored response. Computed once, on arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
     pub lifetime: u32,
-    /// Which rule gave the lifetime.
+    /// The rule that determined the lifetime.
     pub rule: LifetimeRule,
     pub initial_age: u32,
     pub stored_at: u64,
     pub stale_while_revalidate: u32,
     pub stale_if_error: u32,
-    /// Never to be sent stale (§5.2.2.2, §5.2.2.8; s-maxage implies it, §5.2.2.10).
+    /// Never sent stale (§5.2.2.2, §5.2.2.8; s-maxage implies it, §5.2.2.10).
     pub must_revalidate: bool,
-    /// Never to be sent without asking (§5.2.2.4).
+    /// Never sent without validation (§5.2.2.4).
     pub always_validate: bool,
-    /// While it is fresh a reload does not ask for it anew (RFC 8246 §2).
+    /// While it is fresh, a reload does not revalidate it (RFC 8246 §2).
     pub immutable: bool,
-    /// Nothing in the response stands against its stale use while no origin can be reached (§4.2.4).
+    /// The response does not forbid its stale use while no origin can be reached (§4.2.4).
     pub when_disconnected: bool,
 }
 
 impl Freshness {
-    /// Seconds since the origin made it.
+    /// Seconds since the origin generated it.
     pub fn age(&self, now: u64) -> u64 {
         u64::from(self.initial_age) + now.saturating_sub(self.stored_at)
     }
@@ -250,18 +251,18 @@ impl Freshness {
         self.age(now) < u64::from(self.lifetime)
     }
 
-    /// Whether one answer can ever serve more requests than the one it was fetched for: there is a time in which it may be
-    /// used without asking.
+    /// Whether the response can ever serve a second request: there is a time in which it may be used without
+    /// validation.
     pub fn shares(&self) -> bool {
         !self.always_validate && (self.lifetime > 0 || self.stale_while_revalidate > 0)
     }
 
-    /// Seconds for which it stays fresh; negative once it is stale.
+    /// Remaining seconds of freshness; negative once it is stale.
     pub fn ttl(&self, now: u64) -> i64 {
         i64::from(self.lifetime).saturating_sub(i64::try_from(self.age(now)).unwrap_or(i64::MAX))
     }
 
-    /// Stale from `at` on, where it would have been fresh for longer.
+    /// The same, stale from `at` on if it would have been fresh for longer.
     pub fn softened(self, at: u64) -> Self {
         let age = u32::try_from(self.age(at)).unwrap_or(u32::MAX);
         Self {
@@ -286,7 +287,7 @@ pub fn freshness(
 ) -> (Freshness, LifetimeRule) {
     let lifetime = lifetime(status, headers, directives, policy, response_time);
     // s-maxage implies proxy-revalidate (§5.2.2.10), unless the same response names a window for stale use (RFC 5861):
-    // then the origin has said what it wants.
+    // then the origin wants stale use.
     let window = directives.stale_while_revalidate.is_some() || directives.stale_if_error.is_some();
     let must_revalidate = directives.must_revalidate
         || directives.proxy_revalidate
@@ -295,7 +296,7 @@ pub fn freshness(
     let freshness = Freshness {
         lifetime: lifetime.seconds,
         rule: lifetime.rule,
-        // A lifetime that the policy sets counts from when we got the response.
+        // A lifetime from the policy counts from the arrival of the response.
         initial_age: match lifetime.rule {
             LifetimeRule::Policy => 0,
             _ => initial_age(headers, request_time, response_time),
@@ -314,10 +315,9 @@ pub fn freshness(
     (freshness, lifetime.rule)
 }
 
-/// Whether a response may be sent stale while no origin can be reached, where nobody said for how long (§4.2.4): no
-/// directive forbids it, the origin's own stale-if-error (0 included) does not say otherwise, and somebody meant it to be
-/// used without asking. A response that nobody ever gave a lifetime was checked for each of its visitors; it may be the page of one
-/// of them.
+/// Whether a response may be sent stale while no origin can be reached, if no window was given (§4.2.4): no directive
+/// forbids it, the origin's own stale-if-error (0 included) does not contradict, and its lifetime was given explicitly.
+/// A response without an explicit lifetime was revalidated for each visitor and may be one visitor's page.
 fn when_disconnected(
     status: StatusCode,
     lifetime: Lifetime,
@@ -329,7 +329,7 @@ fn when_disconnected(
     !told
         && match status.as_u16() {
             200..=399 => lifetime.seconds > 0 || rule != LifetimeRule::None,
-            // An error is worth keeping only where its lifetime was meant for it.
+            // An error is kept only if its lifetime was meant for errors.
             404 | 410 => matches!(
                 rule,
                 LifetimeRule::MaxAge | LifetimeRule::Expires | LifetimeRule::Negative

@@ -1,10 +1,10 @@
-//! Responses that hooks had a part in: which requests may share them.
+//! Responses that hooks took part in: which requests may share them.
 //!
-//! A `viewer_request` hook runs before the key, so the fields that it wrote are part of the key ([`Written`]). A hook of
-//! the origin phases runs after the look-up: it may not make a stored response depend on something that the look-up
-//! cannot see. So every field, cookie, parameter and claim that it read is noted ([`Reads`]), and [`Facts::judge`] decides
-//! what the stored response is selected by, as the origin's own `Vary` would select it (RFC 9111 §4.1), or that it is not
-//! stored.
+//! A `viewer_request` hook runs before the key, so the fields that it wrote are part of the key ([`Written`]). A hook
+//! of the origin phases runs after the look-up: it must not make a stored response depend on something that the look-up
+//! cannot see. So every field, cookie, parameter and claim that it read is noted ([`Reads`]), and [`Facts::judge`]
+//! decides how the stored response is selected, as the origin's own `Vary` would select it (RFC 9111 §4.1), or that it
+//! is not stored.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::{
     plan::{CachePolicy, CallableId, HeaderEdits, Plan, Route, Select},
 };
 
-/// Names that one request's hooks may read before they count as having read everything.
+/// Names that one request's hooks may read before everything counts as read.
 const MOST_NAMES: usize = 64;
 
 /// Parts of a request that were read: some by their names, or all of them.
@@ -51,17 +51,17 @@ pub struct Reads {
     pub fields: Names,
     pub cookies: Names,
     pub query: Names,
-    /// By name; `all`: the whole token, or whether there is one.
+    /// By name; `all`: the whole token, or its presence.
     pub claims: Names,
-    /// Whether there was a token at all.
+    /// The presence of a token.
     pub token: bool,
     /// The parameters of the route's pattern.
     pub params: bool,
-    /// Something that belongs to one request alone: the client's address or place, the request's id.
+    /// Something specific to one request: the client's address or location, the request's id.
     pub personal: bool,
-    /// Fields that were written: reading them afterwards reads nothing of the client's.
+    /// Fields that were written: reading them afterwards does not read the client's.
     pub written: SmallVec<[HeaderName; 4]>,
-    /// Every field was removed, and those that are there now were set afterwards.
+    /// Every field was removed; the present ones were set afterwards.
     pub cleared: bool,
 }
 
@@ -82,7 +82,7 @@ impl Reads {
         }
     }
 
-    /// Every field was read, or how many there are.
+    /// Notes that every field was read, or their number.
     pub fn all_fields(&mut self) {
         if !self.cleared {
             self.fields.all = true;
@@ -113,7 +113,7 @@ impl Reads {
         self.cleared = true;
     }
 
-    /// For the next hook of the same phase, which sees the fields that this one wrote.
+    /// The start for the next hook of the same phase, which sees the fields that this one wrote.
     pub fn next(&self) -> Self {
         Self {
             written: self.written.clone(),
@@ -129,12 +129,12 @@ pub struct Written {
     /// Each once, with the hook that wrote it first.
     pub fields: SmallVec<[(CallableId, HeaderName); 2]>,
     pub cleared: bool,
-    /// The request goes on without what a hook would have done to it.
+    /// The request continues without the changes that the failed hook would have made.
     pub failed_open: bool,
 }
 
 impl Written {
-    /// Adds what one hook wrote. `before` and `after`: the header sections that it was given and has left.
+    /// Adds the fields that one hook wrote. `before` and `after`: the header sections that it received and left.
     pub fn by(&mut self, call: CallableId, reads: &Reads, before: &HeaderMap, after: &HeaderMap) {
         if reads.cleared {
             self.cleared = true;
@@ -170,7 +170,8 @@ impl Written {
     }
 }
 
-/// The names of the hooks of the origin phases that run for a request, each after its phase. `path`: as the viewer asked.
+/// The names of the hooks of the origin phases that run for a request, phase by phase. `path`: as the viewer requested
+/// it.
 pub fn origin_hooks(plan: &Plan, route: &Route, host: &str, path: &str) -> Vec<String> {
     let phases = [
         ("origin_request", &route.hooks.origin_request),
@@ -187,8 +188,8 @@ pub fn origin_hooks(plan: &Plan, route: &Route, host: &str, path: &str) -> Vec<S
     names
 }
 
-/// The tag of a route's keys with the hooks of the origin phases that run for a request: another set of hooks makes another
-/// response, on a route that shares the URL, after a rewrite, and after a reload.
+/// The tag that the hooks of the origin phases add to a route's keys: another set of hooks makes another response, on a
+/// route that shares the URL, after a rewrite, and after a reload.
 pub fn tag<'r>(route: &'r Route, hooks: &[String]) -> Option<Cow<'r, str>> {
     if hooks.is_empty() {
         return route.key_tag.as_deref().map(Cow::Borrowed);
@@ -197,12 +198,12 @@ pub fn tag<'r>(route: &'r Route, hooks: &[String]) -> Option<Cow<'r, str>> {
     Some(format!("{own}\n{}\n{}", route.label, hooks.join(",")).into())
 }
 
-/// The hooks' part in a response.
+/// How hooks affect the storing of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
     /// The response is selected by these besides the origin's `Vary`; cookies as [`vary::cookie`] names them.
     pub selects: SmallVec<[HeaderName; 4]>,
-    /// Why it may not be stored at all.
+    /// Why it may not be stored.
     pub forbids: Option<NotStored>,
 }
 
@@ -219,7 +220,7 @@ impl Part {
         }
     }
 
-    /// The names that select the stored response: the origin's and these, each once.
+    /// Adds these names to the origin's selecting names, each once.
     pub fn join(&self, names: &mut SmallVec<[HeaderName; 4]>) {
         for name in &self.selects {
             if !names.contains(name) {
@@ -229,33 +230,33 @@ impl Part {
     }
 }
 
-/// What is known of a request when its hooks' reads are judged.
+/// The facts about a request that its hooks' reads are compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     pub policy: &'a CachePolicy,
-    /// What of the query goes to the origin, and to hooks of its phases.
+    /// Parameters that the origin, and the hooks of its phases, receive.
     pub forward_query: &'a Select,
     pub written: Option<&'a Written>,
-    /// The request's fields as variants are selected by them.
+    /// The request's fields from which variants are selected.
     pub viewer: &'a HeaderMap,
     /// The fields that the hooks were shown.
     pub shown: &'a HeaderMap,
     /// The route's own edits of what is sent.
     pub edits: &'a HeaderEdits,
-    /// Names of fields by which the edge tells the origin of a verified token.
+    /// Names of the fields that carry a verified token's claims to the origin.
     pub identity: &'a [HeaderName],
-    /// Names of fields by which the edge tells the origin of variants, which are in the key.
+    /// Names of the fields that carry variants to the origin; variants are in the key.
     pub experiments: &'a [HeaderName],
-    /// Whether requests come to the route without a token, too.
+    /// Whether the route also accepts requests without a token.
     pub anonymous: bool,
-    /// Whether the key's path says what the parameters of the route's pattern are.
+    /// Whether the key's path determines the parameters of the route's pattern.
     pub params: bool,
-    /// Of the verified token.
+    /// Claims of the verified token.
     pub claims: Option<&'a Claims>,
 }
 
-/// Fields of the message and of conditions, which the edge answers or sets itself: on the way to the origin they say
-/// nothing of the client.
+/// Fields of the message and of conditions, which the edge answers or sets itself: upstream they carry nothing of the
+/// client's.
 const OF_THE_EDGE: [HeaderName; 8] = [
     header::HOST,
     header::IF_MATCH,
@@ -267,7 +268,7 @@ const OF_THE_EDGE: [HeaderName; 8] = [
     header::CONTENT_LENGTH,
 ];
 
-/// Fields that tell where a request came from: of the client, or of a proxy between.
+/// Whether a field names the source of a request: a client, or a proxy.
 fn tells_the_client(name: &str) -> bool {
     const NAMES: [&str; 12] = [
         "forwarded",
@@ -291,7 +292,7 @@ fn tells_the_client(name: &str) -> bool {
 }
 
 impl Facts<'_> {
-    /// What the reads make of the stored response.
+    /// Decides how the reads affect the stored response.
     pub fn judge(&self, reads: &Reads, part: &mut Part) {
         let query_keyed =
             if reads.query.all {
@@ -341,17 +342,17 @@ impl Facts<'_> {
     }
 
     fn claim_is_keyed(&self, name: &str) -> bool {
-        // A key holds the text of a claim: one that has none looks there like one that is absent.
+        // A key holds claims as text: a claim that is no text looks there like an absent one.
         self.policy.key_claims.iter().any(|known| **known == *name)
             && self
                 .claims
                 .is_none_or(|claims| claims.claim(name).is_some())
     }
 
-    /// The name by which a field that was read selects; `None` where the key has it, or where it is the same for all.
+    /// The name by which a field that was read selects; `None` if the key contains it, or if it is the same for all.
     fn field(&self, name: &str) -> Result<Option<HeaderName>, NotStored> {
         let Ok(field) = HeaderName::from_bytes(name.as_bytes()) else {
-            // No request has it.
+            // The field is always absent.
             return Ok(None);
         };
         let keyed = self.policy.key_headers.contains(&field)
@@ -370,7 +371,7 @@ impl Facts<'_> {
             .get_all(&field)
             .iter()
             .eq(self.shown.get_all(&field).iter());
-        // What is shown of cookies and codings follows from the client's own; what is not shown is so for everybody.
+        // Cookies and codings as shown follow from the client's own; hidden ones are hidden for everybody.
         let follows = same
             || field == header::COOKIE
             || field == header::ACCEPT_ENCODING
@@ -384,7 +385,7 @@ impl Facts<'_> {
     }
 }
 
-/// The bytes of a name that Python knows as Latin-1. No cookie has a character beyond that.
+/// The bytes of a name that Python decoded as Latin-1. No cookie has a character beyond that.
 fn latin_1(name: &str) -> Vec<u8> {
     let bytes = name.chars().map(|c| u8::try_from(u32::from(c)));
     bytes.map(|byte| byte.unwrap_or(b'?')).collect()

@@ -1,10 +1,10 @@
 //! HTTP caching decided purely (RFC 9111, 5861, 8246, 9213).
 //!
-//! `key` and `vary` name a stored response, `keyed` reads the name back, `agreement` says what may go upstream with a
-//! request that has such a name, `storable` and `freshness` judge a response on arrival, `decide` judges one on reuse,
-//! `validate` speaks conditional requests (RFC 9110 §13), `purge` and `tags` say what was invalidated, `api`
-//! applies it all for functions, `hooked` says which requests may share what hooks had a part in, and `distinct` counts
-//! what they set. No store lives here and no clock is read.
+//! `key` and `vary` name a stored response, `keyed` reads the name back, `agreement` decides which parts of a request
+//! with such a name may go upstream, `storable` and `freshness` classify a response on arrival, `decide` on reuse,
+//! `validate` implements conditional requests (RFC 9110 §13), `purge` and `tags` decide what is invalidated, `api`
+//! applies these rules for functions, `hooked` decides which requests may share a response that hooks took part in, and
+//! `distinct` counts the values of the fields that hooks set. There is no store here and no clock is read.
 
 pub mod agreement;
 pub mod api;

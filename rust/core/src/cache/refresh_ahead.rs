@@ -1,16 +1,16 @@
 //! Refreshing a hot response before it expires, by chance (XFetch: Vattani, Chierichetti, Lowenstein, "Optimal
 //! Probabilistic Cache Stampede Prevention", VLDB 2015).
 //!
-//! Each hit rolls a die: the nearer the expiry and the longer the fetch, the likelier it is that this one fetches behind
-//! its own answer. A response that nobody asks for is never refreshed, and the machines of a fleet that share an expiry
-//! do not come to the origin together.
+//! Each hit draws a random number: the nearer the expiry and the longer the fetch, the likelier it starts a fetch in
+//! the background. A response that nobody requests is never refreshed, and the machines of a fleet that share an expiry
+//! do not all request at once.
 
 use super::freshness::Freshness;
 
-/// The least random number is 2^-53, so -ln of it is below this: before that many fetch times, no roll can win.
+/// The least random number is 2^-53, so -ln of it is below this: earlier than that many fetch times no draw can win.
 const MOST_ROLL: f64 = 36.8;
 
-/// The age in whole seconds from which on a hit must roll at all; `u32::MAX` for a response that is never refreshed.
+/// The age in whole seconds from which a hit must draw at all; `u32::MAX` for a response that is never refreshed.
 pub fn begins(freshness: &Freshness, took_ms: u32, beta: Option<f64>) -> u32 {
     let Some(beta) = beta else { return u32::MAX };
     if freshness.always_validate || freshness.lifetime == 0 {
@@ -21,7 +21,7 @@ pub fn begins(freshness: &Freshness, took_ms: u32, beta: Option<f64>) -> u32 {
     freshness.lifetime.saturating_sub(ahead as u32)
 }
 
-/// Whether this hit refreshes: `now - delta · beta · ln(rand) ≥ expiry`, with delta the time that the last fetch took.
+/// Whether this hit refreshes: `now - delta · beta · ln(rand) ≥ expiry`, with delta the duration of the last fetch.
 /// `now_ms` is milliseconds since the Unix epoch, `random` any 64 random bits.
 pub fn due(freshness: &Freshness, took_ms: u32, beta: f64, now_ms: u64, random: u64) -> bool {
     let expires = freshness
@@ -65,7 +65,7 @@ mod tests {
             (60_000, 10.0),
         ] {
             let age = begins(&STORED, took, Some(beta));
-            // The best roll there is, at the last millisecond before.
+            // The best possible draw, at the last millisecond before.
             let before = (1_000 + u64::from(age)).saturating_sub(10) * 1_000;
             if age > 10 {
                 assert!(

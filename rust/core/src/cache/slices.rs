@@ -1,9 +1,9 @@
-//! Large responses in slices: which bytes an origin is asked for, and whether what it sent may be put beside what is
-//! stored (RFC 9110 §14, §15.3.7; RFC 9111 §3.4).
+//! Large responses in slices: which bytes are requested from an origin, and whether its response may be combined with
+//! the stored ones (RFC 9110 §14, §15.3.7; RFC 9111 §3.4).
 //!
-//! A representation is cut at multiples of the slice size, so that any two requests for overlapping ranges ask for the
+//! A representation is cut at multiples of the slice size, so that any two requests for overlapping ranges need the
 //! same slices. Slices of one representation may come in different responses, at different times and from different
-//! members of a group: only a strong validator says that they are parts of one whole.
+//! members of a group: only a strong validator shows that they are parts of one whole.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -16,7 +16,7 @@ use crate::http::{
 /// A Last-Modified this much older than Date is a strong validator (RFC 9110 §8.8.2.2).
 const STRONG_AFTER: u64 = 60;
 
-/// What identifies the bytes of a representation: a strong entity tag, or a modification date that is strong.
+/// The validator that identifies the bytes of a representation: a strong entity tag, or a strong modification date.
 pub fn strong_validator(headers: &HeaderMap) -> Option<&HeaderValue> {
     if let Some(value) = headers.get(header::ETAG) {
         let tag = EntityTag::parse(value.as_bytes())?;
@@ -28,8 +28,8 @@ pub fn strong_validator(headers: &HeaderMap) -> Option<&HeaderValue> {
     (sent >= modified.saturating_add(STRONG_AFTER)).then_some(value)
 }
 
-/// Whether a complete response of `length` bytes is worth cutting, and may be: it has more than one slice, and the
-/// origin does not refuse ranges.
+/// Whether a complete response of `length` bytes may be cut and is worth it: it has more than one slice, and the origin
+/// does not refuse ranges.
 pub fn worth_cutting(headers: &HeaderMap, length: u64, slice: u64) -> bool {
     length > slice && strong_validator(headers).is_some() && !refuses_ranges(headers)
 }
@@ -40,16 +40,16 @@ fn refuses_ranges(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"none"))
 }
 
-/// What an origin is asked for first of a representation that is not known yet.
+/// The first range requested from an origin for a representation that is not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum First {
     Slice(Range),
-    /// So many bytes before the end: where they begin is not known.
+    /// This many bytes before the end: their position is not known.
     Suffix(u64),
 }
 
 impl First {
-    /// As `Range` says it.
+    /// The value of `Range`.
     pub fn value(self) -> Option<HeaderValue> {
         let text = match self {
             Self::Slice(range) => format!("bytes={}-{}", range.first, range.last),
@@ -58,7 +58,7 @@ impl First {
         HeaderValue::from_str(&text).ok()
     }
 
-    /// What that is of a representation of this length.
+    /// The range in a representation of this length.
     fn of(self, complete: u64) -> Range {
         let end = complete.saturating_sub(1);
         match self {
@@ -74,8 +74,8 @@ impl First {
     }
 }
 
-/// What a range request on an unknown representation begins with. `None`: the field is none that is followed. Where
-/// several ranges begin from the end, the first slice tells the length.
+/// The first range to request for a range request on an unknown representation. `None`: the field is not one that is
+/// followed. If several ranges count from the end, the first slice reveals the length.
 pub fn first(value: &HeaderValue, slice: u64) -> Option<First> {
     let RangeRequest::Satisfiable(ranges) = range::parse(value, u64::MAX) else {
         return None;
@@ -83,14 +83,14 @@ pub fn first(value: &HeaderValue, slice: u64) -> Option<First> {
     let first = ranges.first()?.first;
     let from_the_end = first > u64::MAX / 2;
     Some(match ranges.as_slice() {
-        // A slice of it at least: that is all of what is small, and costs no more.
+        // At least a slice: that is all of a small representation, and costs no more.
         [_] if from_the_end => First::Suffix(slice.max(u64::MAX - first)),
         _ => First::Slice(slice_at(if from_the_end { 0 } else { first }, slice)),
     })
 }
 
-/// The one range that a client gets of a part which is not stored: the whole of it is in the part, and nothing else is
-/// asked for. `Err`: none of what is asked for exists, in a representation of this length.
+/// The one range that a client gets of a part which is not stored: it lies wholly in the part, and nothing else is
+/// requested. `Err`: none of the requested ranges exists in a representation of this length.
 pub fn within(value: &HeaderValue, part: &ContentRange) -> Option<Result<Range, u64>> {
     match range::parse(value, part.complete) {
         RangeRequest::Unsatisfiable => Some(Err(part.complete)),
@@ -165,12 +165,12 @@ impl ContentRange {
     }
 }
 
-/// Why an answer to a request for slices cannot be used.
+/// Why a response to a request for slices cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
     /// Neither 206 nor 200.
     Status,
-    /// Other bytes than the ones asked for.
+    /// Other bytes than the requested ones.
     OtherRange,
     /// No strong validator, or several parts.
     NotCombinable,
@@ -189,8 +189,8 @@ impl Unusable {
     }
 }
 
-/// Judges a 206 that answers a request for `asked` on a representation that is not stored: the range that came, and
-/// the complete length.
+/// Checks a 206 for a requested range `asked` of a representation that is not stored: the range that came, and the
+/// complete length.
 pub fn usable(
     asked: First,
     status: StatusCode,
@@ -213,8 +213,8 @@ pub fn usable(
     Ok(came)
 }
 
-/// Judges an answer that should fill a stored representation of `length` bytes: where its bytes begin. A 200 has all
-/// of them, which a server may answer to any range request (§14.2).
+/// Checks a response that should fill a stored representation of `length` bytes, and gives the position of its bytes. A
+/// 200, which a server may send for any range request (§14.2), has all of them.
 pub fn fills(
     asked: Range,
     length: u64,
@@ -272,7 +272,7 @@ mod tests {
         for (fields, strong) in [
             (vec![("etag", "\"a\"")], true),
             (vec![("etag", "W/\"a\"")], false),
-            // A weak tag says that the bytes may differ, whatever the date says.
+            // A weak tag declares that the bytes may differ, whatever the date.
             (
                 vec![
                     ("etag", "W/\"a\""),

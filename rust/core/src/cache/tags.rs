@@ -1,4 +1,4 @@
-//! The tags of a response (`Cache-Tag`, `Surrogate-Key` and what the policy names): what it is purged by.
+//! The tags by which a response is purged (`Cache-Tag`, `Surrogate-Key` and the fields that the policy names).
 //!
 //! A stored response keeps hashes, sorted. Two tags with one hash would only be purged together, which costs a fetch.
 
@@ -6,14 +6,14 @@ use http::{HeaderMap, HeaderName};
 
 use crate::plan::CachePolicy;
 
-/// Tags of one response that are told apart; with more, every tag purge concerns it.
+/// Tags of one response that are distinguished; a response with more matches every tag purge.
 pub const MOST_TAGS: usize = 1000;
 
-/// Among the hashes: the response has more tags than are kept.
+/// A hash that marks a response with more tags than are kept.
 const ANY: u64 = u64::MAX;
 
-/// A hash that is the same in every process: it outlives restarts in logs and stored responses. FNV-1a, then
-/// murmur's last step so that all bits depend on all bytes.
+/// A hash that is the same in every process: logs and stored responses keep it across restarts. FNV-1a, then murmur's
+/// last step so that all bits depend on all bytes.
 pub fn hash(text: &[u8]) -> u64 {
     let mut hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -46,7 +46,7 @@ pub fn of(headers: &HeaderMap, names: &[HeaderName]) -> Box<[u64]> {
     hashes.into_boxed_slice()
 }
 
-/// The tags of an answer, which viewers do not see unless the policy says so.
+/// Takes the tags from a response; viewers see the fields only if the policy allows it.
 pub fn take(headers: &mut HeaderMap, policy: &CachePolicy) -> Box<[u64]> {
     let tags = of(headers, &policy.tags);
     if !policy.send_tags {
@@ -57,12 +57,12 @@ pub fn take(headers: &mut HeaderMap, policy: &CachePolicy) -> Box<[u64]> {
     tags
 }
 
-/// Whether a purge of the tag with this hash concerns a response with these tags.
+/// Whether a purge of the tag with this hash matches a response with these tags.
 pub fn has(tags: &[u64], wanted: u64) -> bool {
     tags.binary_search(&wanted).is_ok() || has_any(tags)
 }
 
-/// Whether every tag purge concerns it.
+/// Whether every tag purge matches it.
 pub fn has_any(tags: &[u64]) -> bool {
     tags.last() == Some(&ANY)
 }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_hash_never_changes() {
-        // Logs and stored responses hold it.
+        // Logs and stored responses hold these hashes.
         assert_eq!(hash(b""), 0xefd0_1f60_ba99_2926);
     }
 }

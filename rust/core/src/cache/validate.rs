@@ -10,7 +10,7 @@ use crate::http::{
     etag::{self, EntityTag},
 };
 
-/// What the conditions of a request make of a stored response.
+/// The result of a request's conditions on a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Send,
@@ -19,7 +19,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// What makes a request conditional on what is stored (RFC 9110 §13.1).
+/// Fields that make a request conditional on the stored response (RFC 9110 §13.1).
 const CONDITIONS: [HeaderName; 4] = [
     header::IF_MATCH,
     header::IF_NONE_MATCH,
@@ -27,7 +27,8 @@ const CONDITIONS: [HeaderName; 4] = [
     header::IF_UNMODIFIED_SINCE,
 ];
 
-/// RFC 9110 §13.2.2, for responses that a GET would get with 200; others ignore conditions (§13.2.1).
+/// Evaluates conditions (RFC 9110 §13.2.2), for responses that a GET would get with 200; others ignore conditions
+/// (§13.2.1).
 pub fn precondition(
     method: &Method,
     request: &HeaderMap,
@@ -37,7 +38,7 @@ pub fn precondition(
     if status != StatusCode::OK || !(method == Method::GET || method == Method::HEAD) {
         return Outcome::Send;
     }
-    // Most requests have no condition: then nothing is looked up.
+    // Most requests have no condition: nothing is looked up for them.
     if !request.keys().any(|name| CONDITIONS.contains(name)) {
         return Outcome::Send;
     }
@@ -114,8 +115,8 @@ pub fn has_validator(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
 }
 
-/// Fields of a 304 that do not replace the stored ones (§3.2): they describe the message, or how to read the stored
-/// bytes.
+/// Fields of a 304 that do not replace the stored ones (§3.2): they describe the message, or how the stored bytes are
+/// encoded.
 const KEPT: [HeaderName; 5] = [
     header::CONTENT_LENGTH,
     header::CONTENT_ENCODING,
@@ -124,8 +125,9 @@ const KEPT: [HeaderName; 5] = [
     header::VIA,
 ];
 
-/// Whether a 304 is about this stored response (§4.3.4): one with a validator is about a response with the same one, weak
-/// or strong, and about no other. The tag counts before the date; a 304 without either answers the question that was asked.
+/// Whether a 304 is about this stored response (§4.3.4): if it has a validator, weak or strong, the stored response
+/// must have the same one. The tag takes precedence over the date; a 304 without either is about the request's own
+/// validators.
 pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
     if let Some(new) = from_304.get(header::ETAG) {
         let Some(known) = stored.get(header::ETAG) else {
@@ -136,7 +138,7 @@ pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
             EntityTag::parse(new.as_bytes()),
         );
         return match parsed {
-            // Weakly the same as what we asked with is the origin's word that it still fits.
+            // A tag that is weakly equal to the one sent confirms that the stored response is still valid.
             (Some(known), Some(new)) => known.weak_eq(&new),
             _ => known == new,
         };
@@ -151,14 +153,14 @@ pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
     }
 }
 
-/// What a 200 to HEAD says about the stored GET (RFC 9111 §4.3.5).
+/// The effect of a 200 to HEAD on the stored GET response (RFC 9111 §4.3.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadEffect {
     /// It is the same representation: its fields are updated.
     Update,
-    /// It is another one: the stored response is out of date.
+    /// It is another one: the stored response is outdated.
     Outdate,
-    /// Nothing tells: without a validator in common an equal length proves nothing.
+    /// Undecided: without a validator in common an equal length proves nothing.
     Leave,
 }
 
@@ -188,7 +190,7 @@ pub fn freshen(stored: &mut HeaderMap, from_304: &HeaderMap) {
     }
 }
 
-/// Makes the header section of a stored 200 that of a 304 (RFC 9110 §15.4.5): what describes the content goes.
+/// Makes the header section of a stored 200 that of a 304 (RFC 9110 §15.4.5): removes fields that describe the content.
 pub fn not_modified(headers: &mut HeaderMap) {
     for name in [
         header::CONTENT_LENGTH,
@@ -201,7 +203,8 @@ pub fn not_modified(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a response to this method makes stored ones out of date (§4.4): unsafe, or unknown, and not in error.
+/// Whether a response to this method invalidates stored ones (§4.4): the method is unsafe or unknown, and the response
+/// no error.
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     let safe = matches!(
         *method,
@@ -210,7 +213,7 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     !safe && (status.is_success() || status.is_redirection())
 }
 
-/// Path and query of `Location` and `Content-Location` where they have the same scheme, host and port (§4.4).
+/// Path and query of `Location` and `Content-Location` if they have the same scheme, host and port (§4.4).
 pub fn invalidation_targets(
     base: Base<'_>,
     base_path: &str,
@@ -223,8 +226,8 @@ pub fn invalidation_targets(
         .collect()
 }
 
-/// Whether the answer to a POST is also what a GET of the same URL gets (RFC 9110 §9.3.3): `Content-Location` says that
-/// it is of that URL, and its lifetime is explicit.
+/// Whether the response to a POST may also answer a GET of the same URL (RFC 9110 §9.3.3): `Content-Location` names
+/// that URL, and its lifetime is explicit.
 pub fn represents_target(
     base: Base<'_>,
     target: (&str, Option<&str>),

@@ -1,7 +1,7 @@
-//! Which request fields select a response (RFC 9111 §4.1, RFC 9110 §12.5.5).
+//! Request fields that select a response (RFC 9111 §4.1, RFC 9110 §12.5.5).
 //!
-//! A hook may have read a single cookie: among the selecting names it stands as `cookie|` and the hexadecimal digits of
-//! its name ([`cookie`]), which no field is called.
+//! A hook may have read a single cookie: its selecting name is `cookie|` and the hexadecimal digits of the cookie's
+//! name ([`cookie`]), which is not a valid field name.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use smallvec::SmallVec;
@@ -19,7 +19,7 @@ pub enum Vary {
     Names(SmallVec<[HeaderName; 4]>),
 }
 
-/// Reads all lines. A member that is no field name counts as `*`: what cannot be understood cannot be matched.
+/// Reads all lines. A member that is not a field name counts as `*`: it cannot be matched.
 pub fn of(response: &HeaderMap) -> Vary {
     let mut names: SmallVec<[HeaderName; 4]> = SmallVec::new();
     for line in response.get_all(header::VARY) {
@@ -43,7 +43,7 @@ pub fn of(response: &HeaderMap) -> Vary {
 /// Begins the selecting name of a single cookie.
 const ONE_COOKIE: &str = "cookie|";
 
-/// The selecting name of one cookie. A name beyond what a field name holds is selected by with the whole field.
+/// The selecting name of one cookie. A cookie whose name is too long for a field name selects by the whole field.
 pub fn cookie(name: &str) -> HeaderName {
     let mut text = String::with_capacity(ONE_COOKIE.len() + name.len() * 2);
     text.push_str(ONE_COOKIE);
@@ -55,7 +55,7 @@ pub fn cookie(name: &str) -> HeaderName {
     HeaderName::from_bytes(text.as_bytes()).unwrap_or(header::COOKIE)
 }
 
-/// The cookie that a selecting name stands for.
+/// The cookie of a selecting name.
 pub fn cookie_of(name: &HeaderName) -> Option<String> {
     let digits = name.as_str().strip_prefix(ONE_COOKIE)?.as_bytes();
     let (pairs, []) = digits.as_chunks::<2>() else {
@@ -71,7 +71,7 @@ pub fn cookie_of(name: &HeaderName) -> Option<String> {
     String::from_utf8(bytes?).ok()
 }
 
-/// Fields that are no lists: white space and commas in them mean what they mean.
+/// Fields that are not lists: white space and commas in them are significant.
 const NO_LISTS: [HeaderName; 5] = [
     header::AUTHORIZATION,
     header::COOKIE,
@@ -80,7 +80,7 @@ const NO_LISTS: [HeaderName; 5] = [
     header::USER_AGENT,
 ];
 
-/// Fields that go to the origin reduced to what the edge tells apart, so that this is what counts.
+/// Fields that the edge reduces before it forwards them, so that variants are selected by the reduced values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reduced {
     /// `Accept-Encoding`, to `br`, `gzip` and `identity`.
@@ -89,8 +89,8 @@ pub struct Reduced {
     pub language: bool,
 }
 
-/// `Accept-Language` in one spelling: lower case, without white space, by weight and then by name. `None` where there is
-/// none, or a weight is none (RFC 9110 §12.4.2): that goes on as it is.
+/// `Accept-Language` in canonical spelling: lower case, without white space, by weight and then by name. `None` if it
+/// is absent, or if a weight is invalid (RFC 9110 §12.4.2): then it is forwarded as it is.
 pub fn normalised_language(request: &HeaderMap) -> Option<HeaderValue> {
     if !request.contains_key(header::ACCEPT_LANGUAGE) {
         return None;
@@ -173,14 +173,14 @@ pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, r
             out.push(1);
             match normalised_language(request).filter(|_| reduced.language) {
                 Some(value) => out.extend_from_slice(value.as_bytes()),
-                // Servers may take the order of equal weights as a preference (RFC 9110 §12.5.4): it stays.
+                // Servers may read the order of equal weights as a preference (RFC 9110 §12.5.4), so it is kept.
                 None => weighted(out, name, request, false),
             }
             out.push(0);
             continue;
         }
         if let Some(one) = cookie_of(name) {
-            // Hooks know names as Latin-1.
+            // Hooks decode names as Latin-1.
             let same = |name: &[u8]| one.chars().eq(name.iter().copied().map(char::from));
             for (_, value) in cookies::pairs(request).filter(|(name, _)| same(name)) {
                 out.push(1);
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(key(&[("x-a", "1,2")]), key(&[("x-a", "1 , 2")]));
         assert_eq!(key(&[("x-a", "1"), ("x-a", "2")]), key(&[("x-a", "1, 2")]));
         assert_ne!(key(&[("x-a", "1")]), key(&[("x-a", "2")]));
-        // An empty member is none in a list, but not every field is one.
+        // An empty member of a list does not count, but not every field is a list.
         assert_ne!(key(&[("x-a", "1"), ("x-a", "")]), key(&[("x-a", "1")]));
         assert_ne!(key(&[]), key(&[("x-a", "")]));
     }

@@ -1,4 +1,4 @@
-//! What the calls about invalidations say: the batch that comes in, the answers and errors that go out.
+//! The bodies of the calls about invalidations: the batch in the request, the responses and errors.
 
 use super::{
     time,
@@ -123,7 +123,7 @@ impl From<Mistake> for ApiError {
     }
 }
 
-/// An invalidation as the answers tell it.
+/// An invalidation as the responses describe it.
 #[derive(Debug, Clone)]
 pub struct Invalidation<'a> {
     pub id: &'a str,

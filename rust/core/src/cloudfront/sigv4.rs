@@ -1,4 +1,4 @@
-//! AWS Signature Version 4, the side that checks: canonical request, string to sign, a chain of HMACs.
+//! AWS Signature Version 4, the verifying side: canonical request, string to sign, a chain of HMACs.
 
 use aws_lc_rs::{constant_time, digest, hmac};
 use http::{HeaderMap, Method};
@@ -10,7 +10,7 @@ use crate::http::uri;
 pub const MOST_SKEW: u64 = 15 * 60;
 const SERVICE: &str = "cloudfront";
 
-/// Why a signature is not believed.
+/// Why a signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     #[error("the request is not signed: Authorization: AWS4-HMAC-SHA256 … is missing")]
@@ -81,12 +81,12 @@ fn authorization(headers: &HeaderMap) -> Result<Authorization<'_>, SignatureErro
     })
 }
 
-/// Whether the request is signed at all, by whomever: something that no form of a web page can do.
+/// Whether the request carries a signature at all, valid or not: no form of a web page can add one.
 pub fn is_signed(headers: &HeaderMap) -> Result<(), SignatureError> {
     authorization(headers).map(|_| ())
 }
 
-/// `secret_of` gives the secret of an access key.
+/// Verifies a signature. `secret_of` gives the secret of an access key.
 pub fn verify<'k>(
     request: &Signed<'_>,
     secret_of: impl FnOnce(&str) -> Option<&'k str>,

@@ -1,4 +1,4 @@
-//! Times as AWS writes them: `20261124T170605Z` in signatures, `2026-11-24T17:06:05.123Z` in answers.
+//! Times in AWS's formats: `20261124T170605Z` in signatures, `2026-11-24T17:06:05.123Z` in responses.
 
 /// Unix seconds of a signature's time.
 pub fn basic(text: &str) -> Option<u64> {

@@ -1,8 +1,9 @@
-//! Elements and text: as much of XML as the calls have. No document types, so no entities but the five and characters.
+//! Elements and text: the part of XML that the calls use. No document types, so only the five predefined entities and
+//! character references.
 
 use std::fmt::Write as _;
 
-/// Elements within one another.
+/// Bound on nested elements.
 const MOST_DEPTH: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -115,7 +116,7 @@ fn local(name: &str) -> &str {
     name.rsplit(':').next().unwrap_or(name)
 }
 
-/// What is between `<` and its `>`: a quoted value of an attribute may hold one.
+/// The text between `<` and its `>`: a quoted value of an attribute may contain one.
 fn start_tag(markup: &str) -> Result<(&str, &str), XmlError> {
     let mut quote = None;
     for (at, byte) in markup.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! Weighted rendezvous with SipHash-2-4, in integers. Its outcomes are a promise: the tests hold vectors of it.
+//! Weighted rendezvous with SipHash-2-4, in integers. Its outcomes are a promise: the tests pin vectors of it.
 
 /// SipHash-2-4 (Aumasson and Bernstein, 2012) of `bytes` under `key`.
 fn siphash(key: (u64, u64), bytes: &[u8]) -> u64 {
@@ -47,7 +47,7 @@ fn round(v: &mut [u64; 4]) {
     v[2] = v[2].rotate_left(32);
 }
 
-/// What a variant draws its numbers with.
+/// The hash keys of a variant's draws.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draw(u64, u64);
 

@@ -145,7 +145,7 @@ fn a_stable_id_decides_before_the_cookie() {
 
 #[test]
 fn buckets_never_change() {
-    // Written down when the mapping was made: a change here moves everybody's visitors.
+    // Recorded when the mapping was made: a change here moves every site's visitors.
     let experiment = weighted(&[("a", 50), ("b", 30), ("c", 20)]);
     let found: String = (0..32)
         .map(|i| {

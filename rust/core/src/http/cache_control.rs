@@ -11,10 +11,10 @@ use super::{
 
 const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
-/// Seconds beyond this count as this (RFC 9111 §1.2.2).
+/// Larger numbers of seconds count as this (RFC 9111 §1.2.2).
 pub const MOST_SECONDS: u32 = 1 << 31;
 
-/// What a request asks of a cache.
+/// The directives of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestDirectives {
     pub no_cache: bool,
@@ -23,7 +23,7 @@ pub struct RequestDirectives {
     pub no_transform: bool,
     pub max_age: Option<u32>,
     pub min_fresh: Option<u32>,
-    /// `Some(None)`: however stale.
+    /// `Some(None)`: any staleness.
     pub max_stale: Option<Option<u32>>,
     pub stale_if_error: Option<u32>,
 }
@@ -52,7 +52,7 @@ impl RequestDirectives {
                 } else if is("no-transform") {
                     found.no_transform = true;
                 } else if is("max-age") {
-                    // A number that cannot be read asks for the strictest.
+                    // An invalid number counts as the strictest.
                     smaller(&mut found.max_age, argument.and_then(seconds).unwrap_or(0));
                 } else if is("min-fresh") {
                     let asked = argument.and_then(seconds).unwrap_or(MOST_SECONDS);
@@ -60,7 +60,7 @@ impl RequestDirectives {
                 } else if is("max-stale") {
                     match argument {
                         None => found.max_stale = found.max_stale.or(Some(None)),
-                        // Of several the strictest; one that cannot be read allows nothing.
+                        // The strictest of several; an invalid one allows nothing.
                         Some(argument) => {
                             let allowed = seconds(argument).unwrap_or(0);
                             let known = found.max_stale.flatten().unwrap_or(allowed);
@@ -77,7 +77,7 @@ impl RequestDirectives {
     }
 }
 
-/// What a response allows a shared cache.
+/// The directives of a response for a shared cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResponseDirectives {
     pub no_store: bool,
@@ -101,7 +101,7 @@ pub struct ResponseDirectives {
 }
 
 impl ResponseDirectives {
-    /// The first of `targets` that is present, valid and not empty speaks alone; otherwise `Cache-Control`.
+    /// Reads the first of `targets` that is present, valid and not empty, alone; otherwise `Cache-Control`.
     pub fn parse(headers: &HeaderMap, targets: &[HeaderName]) -> Self {
         for target in targets {
             if headers.contains_key(target) {
@@ -129,7 +129,7 @@ impl ResponseDirectives {
             targeted: true,
             ..Self::default()
         };
-        // All lines are one dictionary, in which the last of several members of a name counts (RFC 9651 §4.2).
+        // All lines are one dictionary; of several members of one name the last counts (RFC 9651 §4.2).
         let mut members: Vec<(&[u8], Bare<'_>)> = Vec::new();
         for line in headers.get_all(target) {
             for (name, value) in structured::dictionary(line.as_bytes())? {
@@ -147,7 +147,7 @@ impl ResponseDirectives {
         (!members.is_empty()).then_some(found)
     }
 
-    /// As `Cache-Control` is written, but for `max-age=N+M`: M more seconds for which it may be served stale.
+    /// Like `Cache-Control`, except `max-age=N+M`: M more seconds for which it may be served stale.
     fn surrogate(headers: &HeaderMap, target: &HeaderName) -> Option<Self> {
         let mut found = Self {
             targeted: true,
@@ -170,7 +170,7 @@ impl ResponseDirectives {
         any.then_some(found)
     }
 
-    /// Fields that may not be sent from the store without asking: those that `no-cache="…"` and `private="…"` name.
+    /// Fields that may not be sent from the store without validation: those that `no-cache="…"` and `private="…"` name.
     pub fn unshared_fields(&self) -> impl Iterator<Item = &HeaderName> {
         self.fields.iter()
     }
@@ -207,7 +207,7 @@ impl ResponseDirectives {
         } else if is("no-transform") {
             self.no_transform = true;
         } else if is("max-age") {
-            // §4.2.1: a value that cannot be read makes the response stale.
+            // §4.2.1: an invalid value makes the response stale.
             smaller(&mut self.max_age, argument.and_then(seconds).unwrap_or(0));
         } else if is("s-maxage") {
             smaller(&mut self.s_maxage, argument.and_then(seconds).unwrap_or(0));
@@ -244,7 +244,7 @@ fn seconds(text: &[u8]) -> Option<u32> {
     )
 }
 
-/// Names and arguments; quotes around an argument are taken off.
+/// Names and arguments; quotes around an argument are removed.
 fn directives(line: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
     list(line).map(
         |member| match member.iter().position(|&byte| byte == b'=') {
@@ -252,7 +252,7 @@ fn directives(line: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
             Some(at) => {
                 let (name, argument) = member.split_at(at);
                 let argument = argument.get(1..).unwrap_or_default();
-                // White space around `=` is not allowed, and a name with it is no name that we know.
+                // White space around `=` is not allowed: a name that contains it is not a known name.
                 let bare = argument
                     .strip_prefix(b"\"")
                     .and_then(|bare| bare.strip_suffix(b"\""))

@@ -1,7 +1,7 @@
 //! The `Cookie` field (RFC 6265 §4.2, §5.4): pairs as they were sent, in order, without allocation.
 //!
-//! A line is octets split at `;` (RFC 6265 §4.2.2; a field value may hold bytes from 0x80 up, RFC 9110 §5.5): one cookie
-//! that is no text hides no other.
+//! A line is octets split at `;` (RFC 6265 §4.2.2; a field value may hold bytes from 0x80 up, RFC 9110 §5.5): a cookie
+//! that is not UTF-8 hides no other.
 
 use http::{HeaderMap, HeaderValue, header};
 
@@ -12,7 +12,7 @@ pub fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
         .map(|(_, value)| value)
 }
 
-/// All pairs of all lines. Pieces without `=` or without a name are no cookies (RFC 6265 §4.2.1) and left out.
+/// All pairs of all lines. Pieces without `=` or without a name are not cookies (RFC 6265 §4.2.1) and left out.
 pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers
         .get_all(header::COOKIE)
@@ -38,12 +38,12 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Takes one cookie out of the request.
+/// Removes one cookie from the request.
 pub fn remove(headers: &mut HeaderMap, name: &str) {
     retain(headers, |known| known != name.as_bytes());
 }
 
-/// Keeps the chosen cookies, as one line in one spelling; the field goes when none is left.
+/// Keeps the chosen cookies, as one line in canonical spelling; removes the field if none is left.
 pub fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     if !headers.contains_key(header::COOKIE) {
         return;

@@ -18,10 +18,10 @@ const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// Seconds since the Unix epoch; `None` for what is no HTTP date, or lies before the epoch.
+/// Seconds since the Unix epoch; `None` if the value is not an HTTP date, or before the epoch.
 ///
-/// The grammar is kept to the letter, but neither the case of letters, which nobody can misread, nor the name of the
-/// day, which the rest of the date says anyway, makes a date invalid.
+/// The grammar is followed strictly, with two exceptions: the case of letters, which is never ambiguous, and the name
+/// of the day, which the rest of the date implies.
 pub fn parse(value: &[u8]) -> Option<u64> {
     let text = Text(value.trim_ascii());
     fixed(text)
@@ -29,7 +29,7 @@ pub fn parse(value: &[u8]) -> Option<u64> {
         .or_else(|| asctime(text))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`: nearly all dates are of this form, so it is read in place.
+/// `Sun, 06 Nov 1994 08:49:37 GMT`: nearly all dates have this form, so it is read in place.
 fn fixed(Text(text): Text<'_>) -> Option<u64> {
     let &[
         d1,
@@ -121,7 +121,7 @@ fn rfc850(mut text: Text<'_>) -> Option<u64> {
     let time = text.time()?;
     text.literal(" GMT")?;
     text.end()?;
-    // No date before the epoch means anything here, so those years are the next century's.
+    // Dates before the epoch are meaningless here, so those years are the next century's.
     seconds(year + if year < 70 { 2000 } else { 1900 }, month, day, time)
 }
 
@@ -143,7 +143,7 @@ fn asctime(mut text: Text<'_>) -> Option<u64> {
     seconds(year, month, day, time)
 }
 
-/// What of a date has not been read yet.
+/// The unread rest of a date.
 #[derive(Clone, Copy)]
 struct Text<'a>(&'a [u8]);
 
@@ -155,7 +155,7 @@ impl Text<'_> {
             .then(|| self.0 = rest)
     }
 
-    /// The place of the name that comes next.
+    /// The position in `names` of the name that comes next.
     fn one_of(&mut self, names: &[&str]) -> Option<u64> {
         let place = names.iter().position(|name| self.literal(name).is_some())?;
         u64::try_from(place).ok()
@@ -197,7 +197,7 @@ fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     if year < 1970 || day == 0 || day > length {
         return None;
     }
-    // Years are counted from March on, so that the leap day is the last of its year.
+    // Years are counted from March, so that the leap day is the last of its year.
     let (year, month) = if month < 2 {
         (year - 1, month + 10)
     } else {

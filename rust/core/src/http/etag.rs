@@ -11,7 +11,7 @@ pub struct EntityTag<'a> {
 }
 
 impl<'a> EntityTag<'a> {
-    /// Reads one tag; a missing quote is no tag.
+    /// Reads one tag; without both quotes it is not a tag.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let value = value.trim_ascii();
         let (weak, quoted) = match value.strip_prefix(b"W/") {
@@ -22,7 +22,7 @@ impl<'a> EntityTag<'a> {
         (!opaque.contains(&b'"')).then_some(Self { weak, opaque })
     }
 
-    /// Equal whatever their strength.
+    /// Equal, weak or strong.
     pub fn weak_eq(&self, other: &EntityTag<'_>) -> bool {
         self.opaque == other.opaque
     }
@@ -62,8 +62,8 @@ fn condition(
     }))
 }
 
-/// The members of a list of tags. Unlike in other lists, a backslash in the quotes is a character of the tag and escapes
-/// nothing (RFC 9110 §8.8.3).
+/// The members of a list of tags. Unlike in other lists, a backslash in the quotes is a character of the tag and
+/// escapes nothing (RFC 9110 §8.8.3).
 fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     line.split(move |&byte| {

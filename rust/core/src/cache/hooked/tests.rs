@@ -18,7 +18,7 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
     names.iter().map(|name| Arc::from(*name)).collect()
 }
 
-/// The part of hooks that read like this, on a route whose key has something of each kind.
+/// The result for hooks that read like this, on a route whose key has something of each kind.
 fn part(read: impl FnOnce(&mut Reads)) -> Part {
     let policy = CachePolicy {
         key_headers: vec![HeaderName::from_static("x-plan")],

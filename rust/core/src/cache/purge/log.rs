@@ -1,8 +1,8 @@
-//! Purges as they are written down beside the disk cache: frames of length, checksums and JSON, one after another.
+//! Purges as they are written beside the disk cache: frames of length, checksums and JSON, one after another.
 //!
-//! A frame that reaches beyond the end of the file is a write that was cut off: that purge was never acknowledged. The
-//! length has a checksum of its own, so that a damaged one is no such frame. Anything else that does not match means that
-//! purges may be lost, and the reader says so.
+//! A frame that reaches beyond the end of the file is an interrupted write: that purge was never acknowledged. The
+//! length has its own checksum, so that a damaged length is not mistaken for an interrupted write. Any other mismatch
+//! means that purges may be lost, and the reader reports it.
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::cache::tags;
 pub enum Line {
     Ordered(Record),
     Completed(Completion),
-    /// Purges up to this number may be forgotten: what is older counts as purged.
+    /// Purges up to this number may be forgotten: responses from before it count as purged.
     Floor(u64),
 }
 
@@ -34,7 +34,7 @@ pub struct Record {
     pub reference: Option<String>,
 }
 
-/// The sweep behind a purge has ended, and this is what it matched.
+/// The sweep of a purge has ended with this number of matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completion {
     pub sequence: u64,
@@ -46,9 +46,9 @@ pub struct Completion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Whole,
-    /// The last write was cut off.
+    /// The last write was interrupted.
     Torn,
-    /// Something is damaged, and what stands behind it cannot be read.
+    /// A frame is damaged, and the frames after it cannot be read.
     Damaged,
 }
 
@@ -69,7 +69,7 @@ fn length_sum(length: u32) -> u32 {
     tags::hash(&length.to_le_bytes()) as u32
 }
 
-/// The lines up to the end or the first damage, and the length of what is good.
+/// The lines up to the end or the first damage, and the length of the undamaged part.
 pub fn decode(bytes: &[u8]) -> (Vec<Line>, usize, End) {
     let mut lines = Vec::new();
     let mut at = 0;
@@ -106,7 +106,7 @@ pub fn decode(bytes: &[u8]) -> (Vec<Line>, usize, End) {
     }
 }
 
-/// What a log holds, in the order of the purges.
+/// The content of a log, in the order of the purges.
 #[derive(Debug, Default)]
 pub struct Contents {
     pub records: Vec<Record>,
@@ -129,8 +129,8 @@ impl Contents {
         contents
     }
 
-    /// The same log without what nobody needs: of the purges up to `oldest`, the birth of the oldest response that is
-    /// stored, only the newest `remembered` are kept. At most `most` bytes of purges: those that have no room, and are
+    /// The same log without purges that no response needs: of the purges up to `oldest`, the start of the oldest stored
+    /// response, only the newest `remembered` are kept. At most `most` bytes of purges: those that do not fit, and are
     /// not the newest, raise the floor.
     pub fn compacted(&self, oldest: u64, remembered: usize, most: usize) -> Vec<u8> {
         let mut floor = self.floor;

@@ -1,7 +1,7 @@
-//! Invalidation decided purely: what a purge names, and whether it concerns a stored response.
+//! Invalidation decided purely: what a purge names, and whether it matches a stored response.
 //!
-//! `order` reads what somebody asks for, `scope` is what a purge can name, `pattern` the wildcards, `register` compares a
-//! stored response with all purges since it was fetched, `log` is how purges are written down. Nothing here walks a
+//! `order` reads a request for a purge, `scope` is what a purge can name, `pattern` the wildcards, `register` compares
+//! a stored response with all purges since it was fetched, `log` is the written form of purges. Nothing here walks a
 //! store: a purge is a few marks in tables, and a look-up compares one number with the newest mark.
 
 pub mod log;

@@ -1,4 +1,4 @@
-//! What somebody asks to be purged: read strictly, with the field and the remedy where it is wrong.
+//! Orders to purge: read strictly; an error names the field and the remedy.
 
 use http::Uri;
 use serde_json::{Map, Value};
@@ -10,21 +10,21 @@ use crate::{http::uri::normalise_path, plan::Scheme};
 pub const MOST_TEXT: usize = 4_000;
 pub const MOST_REFERENCE: usize = 128;
 
-/// A purge as it is asked for.
+/// A purge as requested.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Order {
     pub scopes: Vec<Scope>,
     /// Each scope as the caller spelled it.
     pub given: Vec<String>,
-    /// Stale from now on instead of gone.
+    /// Makes responses stale from now on instead of removing them.
     pub soft: bool,
-    /// The caller's own name for it: the same name again is the same purge.
+    /// The caller's own name for it: an order with the same name is the same purge.
     pub reference: Option<String>,
-    /// Only count what it would concern.
+    /// Only count the responses that it would match.
     pub dry_run: bool,
 }
 
-/// What is wrong with an order.
+/// The mistake in an order.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Mistake {
@@ -132,7 +132,7 @@ fn reference(fields: &Map<String, Value>) -> Result<Option<String>, Mistake> {
     }
 }
 
-/// Why a text is no caller reference.
+/// Why a text is not a caller reference.
 pub fn reference_problem(text: &str) -> Option<String> {
     (text.is_empty() || text.len() > MOST_REFERENCE || text.chars().any(char::is_control))
         .then(|| format!("must be 1 to {MOST_REFERENCE} bytes without control characters"))
@@ -166,8 +166,8 @@ fn bounded(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `https://host/path?query`: what a viewer asks for. It means the URL by either scheme and at every port, unless it names
-/// a port that is not its scheme's own.
+/// `https://host/path?query`, as a viewer requests it. It means the URL by either scheme and at every port, unless it
+/// names a port that is not its scheme's default.
 fn url(text: &str) -> Result<Scope, String> {
     bounded(text)?;
     let named = text.split_once("://").and_then(|(scheme, rest)| {
@@ -196,7 +196,7 @@ fn url(text: &str) -> Result<Scope, String> {
         format!("/{target}")
     };
     let (path, query) = split(&target)?;
-    // A star is a character of a URL like others.
+    // In a URL a star is an ordinary character.
     Ok(Scope::Url {
         host: Some(host),
         path,
@@ -229,7 +229,7 @@ pub fn path(text: &str) -> Result<Scope, String> {
     Ok(Scope::Path { host, pattern })
 }
 
-/// Path and query as the edge spells them.
+/// Path and query in the edge's spelling.
 fn split(target: &str) -> Result<(String, Option<String>), String> {
     let target = target.split('#').next().unwrap_or_default();
     let (path, query) = match target.split_once('?') {
@@ -242,7 +242,7 @@ fn split(target: &str) -> Result<(String, Option<String>), String> {
     Ok((path, query.map(encoded)))
 }
 
-/// Characters that cannot stand in a URL are given their escapes, as a browser does.
+/// Escapes characters that cannot occur in a URL, as a browser does.
 fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -275,7 +275,7 @@ fn host(text: &str) -> Result<String, String> {
     if text.contains('*') {
         return Err("a host is named without wildcards".to_owned());
     }
-    // What comes after a host is no part of one: to leave it out would purge more than was named.
+    // Text after a host is not part of it: to ignore it would purge more than was named.
     if text.contains(['/', '?', '#']) {
         return Err("is more than a host; name a part of a host with paths or urls".to_owned());
     }

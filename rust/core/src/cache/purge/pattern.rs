@@ -2,14 +2,14 @@
 
 use memchr::memmem;
 
-/// More wildcards than this say nothing that fewer could not, and each costs time at a look-up.
+/// Bound on wildcards: more express nothing that fewer could not, and each costs time at a look-up.
 pub const MOST_WILDCARDS: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     /// The text between the wildcards; the first begins the path, the last ends it.
     pieces: Vec<Box<[u8]>>,
-    /// The pattern names queries itself. One that does not means paths with whatever query.
+    /// The pattern names queries itself. One that does not matches paths with any query.
     with_query: bool,
 }
 
@@ -24,7 +24,7 @@ impl Pattern {
         }
     }
 
-    /// Matches `/*`, so everything.
+    /// Whether it is `/*`, which matches everything.
     pub fn is_everything(&self) -> bool {
         matches!(&*self.pieces, [first, rest @ ..] if **first == *b"/" && !rest.is_empty() && rest.iter().all(|p| p.is_empty()))
     }
@@ -51,7 +51,7 @@ impl Pattern {
             return text.is_empty();
         };
         for piece in between {
-            // The first place is as good as any: what follows a wildcard may be anywhere after.
+            // The first place is as good as any: the text after a wildcard may follow anywhere.
             let Some(at) = memmem::find(text, piece) else {
                 return false;
             };

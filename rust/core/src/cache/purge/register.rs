@@ -1,9 +1,9 @@
-//! The marks that purges left, and what they say about a stored response.
+//! The marks that purges left, and their effect on a stored response.
 //!
 //! Each purge has a sequence number, larger than all before. A response remembers the newest number at the moment its
-//! fetch departed, so one that was asked for before a purge and stored after it is purged too. The tables are bounded:
-//! when they are full the oldest marks go, and a response from before them counts as purged, which costs a fetch and is
-//! never wrong.
+//! fetch started, so one that was requested before a purge and stored after it is purged too. The tables are bounded:
+//! when they are full the oldest marks are dropped, and a response from before them counts as purged, which costs a
+//! fetch and is never wrong.
 
 use hashbrown::HashMap;
 
@@ -28,7 +28,7 @@ impl From<&Limits> for Bounds {
     }
 }
 
-/// What purges say about a stored response.
+/// The effect of purges on a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeEffect {
     Untouched,
@@ -39,7 +39,7 @@ pub enum PurgeEffect {
     Gone,
 }
 
-/// The newest purges of one thing.
+/// The newest purges of one URL, host or tag.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mark {
     hard: u64,
@@ -89,7 +89,7 @@ impl Register {
         self.newest
     }
 
-    /// Responses from before this number, of which nothing better is known, count as purged.
+    /// Responses from before this number count as purged, unless a newer mark is known.
     pub fn raise_floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
         self.newest = self.newest.max(floor);
@@ -99,7 +99,7 @@ impl Register {
         self.urls.len() + self.hosts.len() + self.tags.len() + self.patterns.len()
     }
 
-    /// Puts a purge down, and forgets the oldest where there are more than `bounds` allows. `at`: Unix seconds.
+    /// Adds a purge, and drops the oldest if there are more than `bounds` allows. `at`: Unix seconds.
     pub fn add(&mut self, sequence: u64, soft: bool, at: u64, matcher: &Matcher, bounds: Bounds) {
         self.newest = self.newest.max(sequence);
         if matcher.everything {
@@ -151,7 +151,7 @@ impl Register {
         self.floor = self.floor.max(oldest_kept);
     }
 
-    /// What the purges after `since` say about a response.
+    /// The effect of the purges after `since` on a response.
     pub fn judge(&self, subject: &Subject<'_>, since: u64) -> PurgeEffect {
         if since >= self.newest {
             return PurgeEffect::Untouched;
@@ -204,8 +204,8 @@ impl Register {
         soft.map_or(PurgeEffect::Untouched, |at| PurgeEffect::Soft { at })
     }
 
-    /// Whether a fetch that departed at `since` may bring what a purge after it means. Its tags are not known yet, so any
-    /// tag purge counts.
+    /// Whether a purge after `since` may match the response of a fetch that started at `since`. Its tags are not known
+    /// yet, so any tag purge counts.
     pub fn concerns_flight(&self, subject: &Subject<'_>, since: u64) -> bool {
         since < self.newest
             && (self.newest_tag > since || self.judge(subject, since) != PurgeEffect::Untouched)

@@ -1,4 +1,4 @@
-//! What a purge names, and whether it names a stored response.
+//! What a purge names, and whether a stored response matches.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// One thing that a purge names, whatever the scheme. Hosts are lower case, paths normalised, `host: None` means every
-/// host. A host names every port of it, but that of a URL with a port of its own (`h:8080`) that one only.
+/// host. A host matches every one of its ports; only the host of a URL with a port of its own (`h:8080`) matches that
+/// port alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
@@ -45,25 +46,25 @@ impl Scope {
     }
 }
 
-/// A stored response as purges see it, and the request that found it where there is one.
+/// A stored response as purges see it, and the request that found it, if any.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     pub host: &'a str,
-    /// Also where it is the scheme's own.
+    /// Set also for the scheme's default port.
     pub port: u16,
     /// The path in the key: after the route's rewriting.
     pub path: &'a str,
-    /// The query in the key: what the policy selected.
+    /// The query in the key: the parameters that the policy selected.
     pub query: Option<&'a str>,
-    /// The path that the viewer asked for when it was stored, where it is another.
+    /// The path that the viewer requested when it was stored, if it differs.
     pub viewer: Option<&'a str>,
-    /// Path and query of the request that asks for it now.
+    /// Path and query of the current request.
     pub asked: Option<(&'a str, Option<&'a str>)>,
     pub tags: &'a [u64],
 }
 
 impl<'a> Subject<'a> {
-    /// From the key of a URL or of one of its variants.
+    /// Reads the key of a URL or of one of its variants.
     pub fn of(key: &'a [u8], viewer: Option<&'a str>, tags: &'a [u64]) -> Option<Self> {
         let (base, path, query) = key::url_parts(key)?;
         Some(Self {
@@ -77,7 +78,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Every spelling of its path and query: as stored, as it was asked for then, as it is asked for now.
+    /// Every spelling of its path and query: as stored, as requested then, as requested now.
     fn spellings(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         let own = (self.path, self.query);
         let viewer = self.viewer.map(|path| (path, self.query));
@@ -104,8 +105,8 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The hash under which a URL is marked; `host` is empty for every host, and `host:port` for one port of it. Spellings of a query that differ in
-/// percent-encoding only are one here.
+/// The hash under which a URL is marked; `host` is empty for every host, and `host:port` for one port of it. Spellings
+/// of a query that differ in percent-encoding only have the same hash.
 pub fn url_hash(host: &str, path: &str, query: Option<&str>) -> u64 {
     let mut text = Vec::with_capacity(host.len() + path.len() + query.map_or(0, str::len) + 2);
     text.extend_from_slice(host.as_bytes());
@@ -121,7 +122,7 @@ pub fn url_hash(host: &str, path: &str, query: Option<&str>) -> u64 {
     tags::hash(&text)
 }
 
-/// Escapes of unreserved characters decoded, the others in upper case; broken ones stay as they are.
+/// Decodes escapes of unreserved characters and writes the others in upper case; broken ones stay as they are.
 fn same_query(query: &str) -> Cow<'_, str> {
     if !query.contains('%') {
         return Cow::Borrowed(query);
@@ -210,9 +211,9 @@ impl Matcher {
     }
 }
 
-/// The hashes of every key under which a URL of the scopes may be stored: a purge names what a viewer sees, the key is
-/// what the route makes of it. Which route answers may depend on more than the URL (conditions, cookies), so every
-/// route that the path can reach counts: one too many costs a fetch at most.
+/// The hashes of every key under which a URL of the scopes may be stored: a purge names the viewer's URL, the key has
+/// the route's form of it. The route may depend on more than the URL (conditions, cookies), so every route that the
+/// path can reach counts: one too many costs a fetch at most.
 pub fn url_hashes(scopes: &[Scope], plan: &Plan) -> Vec<u64> {
     let mut hashes = Vec::new();
     for scope in scopes {
