@@ -1,10 +1,11 @@
-//! What an origin says of its own URLs, as the viewer knows them: the inner host and prefix become the outer ones in
-//! `Location`, `Content-Location`, `Refresh` and in the `Domain` and `Path` of cookies (RFC 9110 §10.2.2, §8.7; RFC 6265
-//! §4.1.2.3, §4.1.2.4).
+//! Replaces an origin's own URLs in its responses by the viewer's: the inner host and prefix become the outer ones in
+//! `Location`, `Content-Location`, `Refresh` and in the `Domain` and `Path` of cookies (RFC 9110 §10.2.2, §8.7; RFC
+//! 6265 §4.1.2.3, §4.1.2.4).
 //!
-//! An origin that is reached under another name or path than the viewer's writes its own into redirects. Whatever is not
-//! recognisably its own is left as it is: a URL of another host, a path outside the prefix that it is reached under, and one
-//! that it has mapped itself (as `X-Forwarded-Prefix` lets it). Paths that a pattern rewrote have no way back, only hosts do.
+//! An origin that is reached under another name or path than the viewer's writes its own into redirects. Anything else
+//! stays as it is: a URL of another host, a path outside the prefix that the origin is reached under, and one that it
+//! has mapped itself (as `X-Forwarded-Prefix` lets it). A path that a pattern rewrote cannot be mapped back, only its
+//! host.
 
 use std::borrow::Cow;
 
@@ -20,23 +21,23 @@ const REFRESH: HeaderName = HeaderName::from_static("refresh");
 /// The inner names of one origin on one route, and the outer ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Outward<'a> {
-    /// Names that the origin may call itself by and the viewer does not.
+    /// Names that the origin may use for itself and the viewer does not.
     inner: [&'a str; 2],
     inner_scheme: Scheme,
     outer: &'a str,
     outer_host: &'a str,
     outer_scheme: Scheme,
-    /// In front of every path at the origin, outermost first.
+    /// Prefixes of every path at the origin, outermost first.
     added: [&'a str; 2],
-    /// In front of every path that the viewer asks for.
+    /// Prefix of every path that the viewer requests.
     stripped: &'a str,
     /// Whether paths can be mapped at all.
     paths: bool,
 }
 
 impl<'a> Outward<'a> {
-    /// `sent` is the host that the edge was asked for, `viewer` the one that the viewer asked for. `None` where the origin's
-    /// names are the viewer's, or the origin's settings leave them as they are.
+    /// `sent` is the host of the request to the origin, `viewer` the one that the viewer requested. `None` if the
+    /// origin's names are the viewer's, or if the origin's settings leave them as they are.
     pub fn new(
         origin: &'a Origin,
         route: &'a Route,
@@ -83,7 +84,8 @@ impl<'a> Outward<'a> {
         })
     }
 
-    /// Rewrites what a response says of its origin's URLs. `own`: whatever of `Location` and `Content-Location` is replaced.
+    /// Rewrites the origin's URLs in a response. `own` receives the replaced values of `Location` and
+    /// `Content-Location`.
     pub fn apply(&self, headers: &mut HeaderMap, own: &mut HeaderMap) {
         // Most responses have none of them.
         const NAMING: [HeaderName; 4] = [
@@ -127,11 +129,11 @@ impl<'a> Outward<'a> {
         }
     }
 
-    /// The viewer's form of a URL reference; `None` where it stays.
+    /// The viewer's form of a URL reference; `None` if it stays.
     fn url(&self, reference: &str) -> Option<String> {
         let reference = reference.trim_matches([' ', '\t']);
         let (scheme, after) = match reference.strip_prefix("//") {
-            // A reference without a scheme has that of the request, which the origin saw as its own (RFC 3986 §4.2).
+            // A reference without a scheme has that of the request that the origin received (RFC 3986 §4.2).
             Some(after) => (None, after),
             None => match reference.split_once("://") {
                 Some((scheme, after)) if scheme.eq_ignore_ascii_case("http") => {
@@ -153,13 +155,13 @@ impl<'a> Outward<'a> {
             Mapped::Stays if path.is_empty() => Cow::Borrowed(""),
             Mapped::Stays => Cow::Borrowed(path),
             Mapped::To(outer) => Cow::Owned(outer),
-            // The viewer cannot reach it by any URL.
+            // No URL of the viewer reaches it.
             Mapped::Outside => return None,
         };
         Some(match scheme {
             None => format!("//{}{path}{rest}", self.outer),
-            // The scheme that the origin was asked by stands for the viewer's; another one is meant, as in a redirect to https,
-            // whose port is its own.
+            // The scheme of the request to the origin stands for the viewer's; another scheme is intended, as in a
+            // redirect to https, and has its own port.
             Some(scheme) if scheme == self.inner_scheme || scheme == self.outer_scheme => {
                 format!(
                     "{}://{}{path}{rest}",
@@ -171,7 +173,8 @@ impl<'a> Outward<'a> {
         })
     }
 
-    /// A reference without an authority. Only a path from the root can be mapped; any other is relative to the viewer's URL.
+    /// A reference without an authority. Only a path from the root can be mapped; any other is relative to the viewer's
+    /// URL.
     fn reference(&self, reference: &str) -> Option<String> {
         if !reference.starts_with('/') {
             return None;
@@ -179,7 +182,7 @@ impl<'a> Outward<'a> {
         let end = reference.find(['?', '#']).unwrap_or(reference.len());
         let (path, rest) = reference.split_at_checked(end)?;
         match self.path(path) {
-            // What is left of a path must not be read as a host (RFC 3986 §4.2), nor `\` as `/`, as browsers do.
+            // The rest of a path must not be read as a host (RFC 3986 §4.2), and browsers read `\` as `/`.
             Mapped::To(outer) if outer.starts_with("//") || outer.starts_with("/\\") => {
                 Some(format!("/.{outer}{rest}"))
             }
@@ -188,7 +191,7 @@ impl<'a> Outward<'a> {
         }
     }
 
-    /// `5; url=/next` (HTML, "shared declarative refresh steps"; no RFC has it).
+    /// `5; url=/next` (HTML, "shared declarative refresh steps"; no RFC defines it).
     fn refresh(&self, value: &str) -> Option<String> {
         let at = value.find([';', ','])? + 1;
         let (before, after) = value.split_at_checked(at)?;
@@ -212,7 +215,7 @@ impl<'a> Outward<'a> {
         Some(format!("{before} url={quote}{outer}{quote}"))
     }
 
-    /// A cookie whose attributes name the inner host or path; `None` where it stays.
+    /// A cookie whose attributes name the inner host or path; `None` if it stays.
     fn cookie(&self, line: &[u8]) -> Option<Vec<u8>> {
         let mut parts = line.split(|&byte| byte == b';');
         let pair = parts.next()?;
@@ -221,7 +224,7 @@ impl<'a> Outward<'a> {
             name.get(..prefix.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         };
-        // Their names promise what the attributes are; a browser drops them when these are others (RFC 6265bis §4.1.3).
+        // These prefixes guarantee the attributes; a browser drops the cookie if they differ (RFC 6265bis §4.1.3).
         if prefixed(b"__Host-") || prefixed(b"__Secure-") {
             return None;
         }
@@ -280,13 +283,14 @@ impl<'a> Outward<'a> {
                     Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
                     _ => inner,
                 };
-                // One host with two names of its own, of which the viewer knows one.
+                // One host with two names, of which the viewer knows one.
                 host.as_bytes().eq_ignore_ascii_case(domain)
                     && !host.eq_ignore_ascii_case(self.outer_host)
             })
     }
 
-    /// The viewer's path for one at the origin: the prefixes that were put before it go, the one that was taken off returns.
+    /// The viewer's path for one at the origin: removes the prefixes that were added, restores the one that was
+    /// removed.
     fn path(&self, path: &str) -> Mapped {
         if !self.paths {
             return Mapped::Stays;
@@ -315,11 +319,11 @@ impl<'a> Outward<'a> {
 enum Mapped {
     Stays,
     To(String),
-    /// No URL of the viewer leads there.
+    /// No URL of the viewer leads to it.
     Outside,
 }
 
-/// What follows a prefix that ends where a segment does.
+/// The rest after a prefix that ends at a segment's end.
 fn below<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     match path.strip_prefix(prefix)? {
         "" => Some("/"),

@@ -1,7 +1,7 @@
-//! What the URL that a viewer asked for becomes (phase 4): an https redirect, another place, the path at the origin.
+//! Decisions about the requested URL (phase 4): an https redirect, another location, the path at the origin.
 //!
-//! Everything here ends up in a `Location` that a browser follows or in a path that an origin believes, so what a
-//! client put into a parameter may choose a page but never a host, a header line or a directory above.
+//! Every result ends up in a `Location` that a browser follows or in a path that an origin trusts, so a client's
+//! parameter may choose a page but never a host, a header line or a parent directory.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::plan::{
 #[cfg(test)]
 mod tests;
 
-/// What the route's https policy says to a request.
+/// The decision of the route's https policy about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Https {
     Proceed,
@@ -32,8 +32,8 @@ pub fn https(policy: ViewerPolicy, scheme: Scheme) -> Https {
     }
 }
 
-/// Whether a request asks if a cross-origin one may be sent (Fetch §4.8, "CORS-preflight fetch"). One that carries content is
-/// none: browsers send none with it.
+/// Whether a request is a CORS preflight (Fetch §4.8, "CORS-preflight fetch"). One with content is not: browsers send
+/// none with it.
 pub fn is_preflight(method: &Method, headers: &HeaderMap, has_body: bool) -> bool {
     *method == Method::OPTIONS
         && !has_body
@@ -50,8 +50,8 @@ pub fn https_redirect_status(method: &Method) -> StatusCode {
     }
 }
 
-/// The same URL over https. A port other than that of http is kept, as browsers keep it when they turn to https by themselves
-/// (RFC 6797 §8.3). `None`: the host can't stand in a field.
+/// The same URL over https. A port other than http's is kept, as browsers do when they switch to https by themselves
+/// (RFC 6797 §8.3). `None`: the host is not valid in a field.
 pub fn https_location(authority: &str, target: &PathAndQuery) -> Option<HeaderValue> {
     let host = authority.strip_suffix(":443").unwrap_or(authority);
     if host.is_empty() {
@@ -63,10 +63,10 @@ pub fn https_location(authority: &str, target: &PathAndQuery) -> Option<HeaderVa
         .ok()
 }
 
-/// A `Location` that names the very URL that was asked for.
+/// A `Location` that names exactly the requested URL.
 ///
-/// A path that begins with `//` would be read as a host (RFC 3986 §4.2), `\` for `/` by browsers: `/.` before it
-/// changes nothing but that.
+/// A path that begins with `//` would be read as a host (RFC 3986 §4.2), and browsers read `\` as `/`: `/.` before it
+/// prevents that and changes nothing else.
 pub fn same_url(target: &PathAndQuery) -> Cow<'_, str> {
     rooted(Cow::Borrowed(target.as_str()))
 }
@@ -78,7 +78,7 @@ fn rooted(target: Cow<'_, str>) -> Cow<'_, str> {
     }
 }
 
-/// The path at the origin and in the key: prefix off, rewrite, prefix on, index document. Borrowed when it stays.
+/// The path at the origin and in the key: prefix removed, rewrite, prefix added, index document. Borrowed if unchanged.
 pub fn target_path<'p>(route: &Route, path: &'p str) -> Cow<'p, str> {
     let mut target = Cow::Borrowed(path);
     if let Some(prefix) = &route.strip_prefix
@@ -90,7 +90,7 @@ pub fn target_path<'p>(route: &Route, path: &'p str) -> Cow<'p, str> {
         && let Some(captured) = rewrite.pattern.raw_captures(&target)
     {
         let rewritten = fill(&rewrite.to, &captured);
-        // Pieces of a path may meet to a dot segment that admission never saw: such a path is left alone.
+        // Pieces of a path may join to a dot segment that admission never saw: such a path is left alone.
         if !has_dot_segment(&rewritten) {
             target = Cow::Owned(rewritten);
         }
@@ -106,7 +106,7 @@ pub fn target_path<'p>(route: &Route, path: &'p str) -> Cow<'p, str> {
     target
 }
 
-/// Takes a prefix off where a segment ends.
+/// Removes a prefix that ends at a segment's end.
 fn without_prefix<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
     match path.strip_prefix(prefix)? {
         "" => Some("/"),
@@ -143,7 +143,7 @@ fn has_dot_segment(path: &str) -> bool {
     })
 }
 
-/// Where in a URL a template's parameter stands.
+/// The part of a URL that a template's parameter is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Authority,
@@ -151,7 +151,7 @@ enum Part {
     Query,
 }
 
-/// The `Location` of a redirect route. `None`: what the client put into a parameter may not stand where it would.
+/// The `Location` of a redirect route. `None`: the client's value of a parameter is not allowed at that place.
 pub fn redirect_location(
     route: &Route,
     redirect: &Redirect,
@@ -204,7 +204,7 @@ fn put(location: &mut String, value: &str) -> Option<()> {
                 encoded(location, value, b"\\");
                 return Some(());
             }
-            // At the beginning a whole name may stand; after that a dot would move on to somebody else's domain.
+            // At the beginning a whole name is allowed; later a dot would change the domain.
             let fits =
                 |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || (begins && byte == b'.');
             value.bytes().all(fits).then(|| location.push_str(value))

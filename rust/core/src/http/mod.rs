@@ -1,6 +1,6 @@
 //! Field values by RFC: parsers and writers that know the grammar and nothing else.
 //!
-//! Input is bytes from the network: every function is total, bounded and allocation-shy. What a value means for
+//! Input is bytes from the network: every function is total, bounded and allocates little. The meaning of a value for
 //! caching, routing or identity is decided in those rooms.
 
 pub mod cache_control;
@@ -14,12 +14,12 @@ pub mod structured;
 pub mod uri;
 pub mod via;
 
-/// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
+/// Whether `byte` is allowed in a token (RFC 9110 §5.6.2).
 pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether a Content-Type is that of an event stream, which may be silent for as long as nothing happens.
+/// Whether a Content-Type is an event stream's, which may be silent as long as nothing happens.
 pub fn is_event_stream(content_type: &[u8]) -> bool {
     let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
     content_type
@@ -33,7 +33,7 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     members(value).filter(|member| !member.is_empty())
 }
 
-/// As `list`, with the empty members: what they mean depends on the field.
+/// Like `list`, with the empty members: their meaning depends on the field.
 pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {

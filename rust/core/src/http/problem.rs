@@ -1,12 +1,12 @@
-//! Error answers with a detail, in the media type that the client prefers (RFC 9110 §12.5.1, RFC 9457).
+//! Error responses with a detail, in the media type that the client prefers (RFC 9110 §12.5.1, RFC 9457).
 //!
-//! The detail may hold what a client sent: it is escaped as the media type needs.
+//! The detail may contain text from a client: it is escaped as the media type requires.
 
 use std::cmp::Reverse;
 
 use http::StatusCode;
 
-/// An answer's media type and body.
+/// A response's media type and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     pub media_type: &'static str,
@@ -17,8 +17,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/problem+json";
 
-/// The answer for a status. `accept` are the `Accept` lines of the request; an empty detail is the status in words. A
-/// trace, which is shown to developers only, follows the detail.
+/// The response for a status. `accept` are the `Accept` lines of the request; without a detail the body is the status
+/// in words. A trace, which is shown to developers only, follows the detail.
 pub fn page<'a>(
     accept: impl IntoIterator<Item = &'a str>,
     status: StatusCode,
@@ -56,7 +56,7 @@ pub fn page<'a>(
     Page { media_type, body }
 }
 
-/// The best of the three for these `Accept` lines; text where the client has no preference.
+/// The best of the three for these `Accept` lines; text if the client has no preference.
 fn preferred<'a>(accept: impl IntoIterator<Item = &'a str>) -> &'static str {
     // Weight, precision and place of the range that fits best, for each type in the order of preference. The order of
     // ranges has no meaning in RFC 9110, but clients that name JSON before text want it.

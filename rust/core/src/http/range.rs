@@ -12,17 +12,17 @@ pub struct Range {
     pub last: u64,
 }
 
-/// What a `Range` field asks of a representation of known length.
+/// The meaning of a `Range` field for a representation of known length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeRequest {
-    /// Not a field that we follow: the whole is sent (§14.2 lets a server ignore it).
+    /// A field that is ignored: the whole is sent (§14.2 allows it).
     None,
     /// 416.
     Unsatisfiable,
     Satisfiable(SmallVec<[Range; 1]>),
 }
 
-/// More ranges than this are an attack on whoever assembles them (§14.2).
+/// More ranges than this are an attack on the program that assembles them (§14.2).
 const MOST_RANGES: usize = 16;
 
 /// Reads a `Range` field against a length.
@@ -101,7 +101,7 @@ fn one(member: &[u8], length: u64) -> Result<Option<Range>, Invalid> {
     }))
 }
 
-/// Digits only; a number beyond counting is the largest.
+/// Digits only; a number that does not fit counts as the largest.
 fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;

@@ -12,7 +12,7 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub enum Bare<'a> {
     True,
     Integer(&'a [u8]),
-    /// Strings, tokens, decimals, false, inner lists: none means anything to a cache.
+    /// Strings, tokens, decimals, false, inner lists: no cache directive uses them.
     Other,
 }
 
@@ -153,7 +153,7 @@ impl Forward {
     }
 }
 
-/// A member of `Cache-Status` (RFC 9211 §2), but for the key.
+/// A member of `Cache-Status` (RFC 9211 §2), without the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CacheStatus {
     pub hit: bool,
@@ -165,7 +165,7 @@ pub struct CacheStatus {
     pub detail: Option<&'static str>,
 }
 
-/// Writes a member for the cache called `node`, with the key where the policy shows it.
+/// Writes a member for the cache called `node`, with the key if the policy shows it.
 pub fn cache_status(node: &str, status: &CacheStatus, key: Option<&str>) -> HeaderValue {
     let mut out = Vec::with_capacity(64);
     token_or_string(&mut out, node);

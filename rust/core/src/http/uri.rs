@@ -17,8 +17,8 @@ pub enum PathError {
     NotAbsolute,
 }
 
-/// Upper-case escapes, unreserved characters decoded, dot segments removed (encoded ones too). A path that is already
-/// so is given back as it is. Idempotent.
+/// Makes escapes upper case, decodes unreserved characters and removes dot segments (encoded ones too). A path that is
+/// already normal is returned as it is. Idempotent.
 pub fn normalise_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     if !path.starts_with('/') {
         return Err(PathError::NotAbsolute);
@@ -110,8 +110,8 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Appends the chosen pairs, raw and joined by `&`: in order, or `sorted` by name, those of one name in their order. Names
-/// are compared decoded, so no spelling of a name slips through.
+/// Appends the chosen pairs, raw and joined by `&`: in order, or `sorted` by name, those of one name in their order.
+/// Names are compared decoded, so that every spelling of a name is recognised.
 pub fn select_query(query: &str, select: &Select, sorted: bool, out: &mut Vec<u8>) {
     if *select == Select::All && !sorted {
         out.extend_from_slice(query.as_bytes());

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Version, header};
 
-/// The edge's pseudonym, and what it appends to `Via` by the protocol version in which a message came: made once.
+/// The edge's pseudonym, and its members of `Via`, one for each protocol version of a received message: made once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Via {
     pseudonym: Box<str>,
@@ -13,7 +13,7 @@ pub struct Via {
 }
 
 impl Via {
-    /// `None` for what is no token.
+    /// `None` if the pseudonym is not a token.
     pub fn new(pseudonym: &str) -> Option<Self> {
         if pseudonym.is_empty() || !pseudonym.bytes().all(super::is_token_byte) {
             return None;
@@ -43,7 +43,7 @@ impl Via {
         headers.append(header::VIA, value.clone());
     }
 
-    /// Whether the message has already passed this edge: the pseudonym stands in `Via` more than `most` times.
+    /// Whether the message has already passed this edge: `Via` names the pseudonym more than `most` times.
     pub fn loops(&self, headers: &HeaderMap, most: usize) -> bool {
         headers
             .get_all(header::VIA)

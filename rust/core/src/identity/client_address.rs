@@ -1,8 +1,8 @@
 //! The client's address and scheme, behind proxies that the plan trusts.
 //!
 //! `X-Forwarded-For` grows to the right: each proxy appends the peer it saw. So it is read from the right, and only as
-//! far as the addresses belong to trusted proxies; what stands left of the first other address is anybody's claim.
-//! `Forwarded` (RFC 7239) is ignored: a request that has both could say two things, and the proxies in use write
+//! far as the addresses belong to trusted proxies; anything left of the first other address may be forged. `Forwarded`
+//! (RFC 7239) is ignored: a request that has both could contradict itself, and the proxies in use write
 //! `X-Forwarded-*`.
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,16 +15,16 @@ use crate::plan::Scheme;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// More hops than this is a loop or an attack.
+/// More hops than this are a loop or an attack.
 const MOST_HOPS: usize = 32;
 
-/// Who asks, and how.
+/// The client of a request, and its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
     /// IPv4-mapped IPv6 addresses are given as IPv4.
     pub address: IpAddr,
     pub scheme: Scheme,
-    /// The connection comes from a trusted proxy: its `X-Forwarded-*` fields may stand.
+    /// The connection comes from a trusted proxy: its `X-Forwarded-*` fields are kept.
     pub trusted_peer: bool,
 }
 
@@ -50,8 +50,8 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&address))
 }
 
-/// The first address from the right that is not a trusted proxy's; the farthest known one where the list ends or is
-/// not readable before.
+/// The first address from the right that is not a trusted proxy's; the farthest known one if the list ends before, or
+/// is unreadable.
 fn forwarded_for(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut farthest = peer;
     let hops = headers
@@ -85,7 +85,7 @@ fn parse(hop: &[u8]) -> Option<IpAddr> {
     Some(IpAddr::to_canonical(&address))
 }
 
-/// The scheme that the peer saw: the last member, which the peer itself wrote.
+/// The scheme that the peer reports: the last member, which the peer itself wrote.
 fn forwarded_proto(headers: &HeaderMap) -> Option<Scheme> {
     let value = headers.get_all(&X_FORWARDED_PROTO).iter().next_back()?;
     let last = value.as_bytes().rsplit(|byte| *byte == b',').next()?;
@@ -120,7 +120,7 @@ mod tests {
         for (peer, fields, want) in [
             ("10.0.0.1", vec![], "10.0.0.1"),
             ("10.0.0.1", vec!["203.0.113.7"], "203.0.113.7"),
-            // What the client wrote itself stands to the left.
+            // The part that the client wrote itself is to the left.
             ("10.0.0.1", vec!["1.1.1.1, 203.0.113.7"], "203.0.113.7"),
             ("10.0.0.1", vec!["203.0.113.7, 10.9.9.9"], "203.0.113.7"),
             ("10.0.0.1", vec!["203.0.113.7", "10.9.9.9"], "203.0.113.7"),
@@ -142,7 +142,7 @@ mod tests {
                 "198.51.100.1",
             ),
             ("::ffff:10.0.0.1", vec!["203.0.113.7"], "203.0.113.7"),
-            // Nobody's word but a trusted peer's counts.
+            // Only a trusted peer's field counts.
             ("192.0.2.1", vec!["203.0.113.7"], "192.0.2.1"),
             ("2001:db8::5", vec!["203.0.113.7"], "203.0.113.7"),
         ] {

@@ -1,4 +1,4 @@
-//! Sets of keys (RFC 7517): what a token may be verified with, and which of them it names.
+//! Sets of keys (RFC 7517): the keys that a token may be verified with, and the selection among them.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::jwt::{Algorithm, Family, Json, Key, Members, RSA_BITS, base64url, member};
 
-/// A published set is a few kilobytes; nothing larger is read (docs/limits.md).
+/// Bound on a published set, which is normally a few kilobytes (docs/limits.md).
 pub const MOST_BYTES: usize = 256 << 10;
 /// Usable keys in a set. Real sets have two to ten.
 const MOST_KEYS: usize = 128;
@@ -29,7 +29,7 @@ pub enum JwksError {
     NoUsableKey { keys: usize },
 }
 
-/// Keys to verify with. Immutable; a refresh makes another. `Debug` shows ids and algorithms only.
+/// Keys to verify with. Immutable; a refresh makes a new set. `Debug` shows ids and algorithms only.
 pub struct KeySet {
     keys: Vec<Key>,
     fingerprint: u128,
@@ -42,7 +42,7 @@ impl fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// No keys: every verification answers `NoKey`.
+    /// No keys: every verification fails with `NoKey`.
     pub fn empty() -> Self {
         Self {
             keys: Vec::new(),
@@ -50,7 +50,7 @@ impl KeySet {
         }
     }
 
-    /// A set of one nameless key; `material` is what it was made of.
+    /// A set of one nameless key, made from `material`.
     pub(super) fn single(key: Key, material: &[u8]) -> Self {
         Self {
             keys: vec![key],
@@ -58,12 +58,12 @@ impl KeySet {
         }
     }
 
-    /// Reads a JWK Set. Keys that cannot be used here are skipped, as RFC 7517 §5 asks; a set without a usable key is
-    /// an error, so that it never replaces a good one.
+    /// Reads a JWK Set. Keys that cannot be used here are skipped, as RFC 7517 §5 requires; a set without a usable key
+    /// is an error, so that it never replaces a good one.
     ///
-    /// Each key serves the one algorithm that its `alg` names. Where it names none: those of `allowed` that fit it,
-    /// and without `allowed` the one that its type implies (RS256 for RSA). Secret keys serve only what `allowed`
-    /// names, so that a published set cannot turn on HMAC.
+    /// Each key serves the one algorithm that its `alg` names. If it names none: those of `allowed` that fit it, and
+    /// without `allowed` the one that its type implies (RS256 for RSA). Secret keys serve only the algorithms that
+    /// `allowed` names, so that a published set cannot enable HMAC.
     pub fn from_jwks(json: &[u8], allowed: Option<&[Algorithm]>) -> Result<Self, JwksError> {
         if json.len() > MOST_BYTES {
             return Err(JwksError::TooLong { got: json.len() });
@@ -100,7 +100,7 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// The same for sets read from the same bytes: part of what a remembered token depends on.
+    /// Equal for sets read from the same bytes: part of the identity of a remembered token.
     pub fn fingerprint(&self) -> u128 {
         self.fingerprint
     }
@@ -135,7 +135,7 @@ pub(super) fn fingerprint(parts: &[&[u8]]) -> u128 {
 fn read(jwk: &Members<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key>) {
     let text = |name| member(jwk, name).and_then(Json::as_str);
     let bytes = |name| text(name).and_then(|value| base64url(value.as_bytes()));
-    // RFC 7517 §4.2, §4.3: what is there must allow verification.
+    // RFC 7517 §4.2, §4.3: a `use` or `key_ops` must allow verification.
     if member(jwk, "use").is_some() && text("use") != Some("sig") {
         return;
     }
@@ -194,7 +194,7 @@ fn read(jwk: &Members<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key>) {
     }
 }
 
-/// RFC 7518 §6.3.1, with the bounds of `Key`; an even or tiny exponent is no RSA key.
+/// RFC 7518 §6.3.1, with the bounds of `Key`; an even or tiny exponent makes the key invalid.
 fn rsa(algorithm: Algorithm, n: Option<Vec<u8>>, e: Option<Vec<u8>>) -> Option<Key> {
     let (n, e) = (n?, e?);
     let significant = |number: &[u8]| -> Option<Vec<u8>> {

@@ -1,7 +1,7 @@
-//! From what Python sent to a plan: what needs the whole is judged here.
+//! From Python's JSON to a plan: checks that need more than one field.
 //!
-//! Names are resolved, patterns and policies compiled, hooks handed to the routes they can meet. Judging goes on after
-//! a problem, so that one run tells all of them.
+//! Names are resolved, patterns and policies compiled, hooks assigned to the routes they can meet. Checking continues
+//! after a problem, so that one run reports all of them.
 
 mod fit;
 mod keys;
@@ -31,7 +31,7 @@ use crate::{cache::vary, http::via::Via};
 /// Request fields that only the edge may set, whatever the plan says.
 const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
 
-/// Compiles the plan's JSON; answers every problem there is.
+/// Compiles the plan's JSON; reports all problems.
 pub fn compile(json: &[u8]) -> Result<Plan, Vec<Problem>> {
     let mut problems = Problems::default();
     match spec::read(json, &mut problems).and_then(|spec| judge(spec, &mut problems)) {
@@ -40,7 +40,7 @@ pub fn compile(json: &[u8]) -> Result<Plan, Vec<Problem>> {
     }
 }
 
-/// What a route may refer to: the names that `to` may say, the callables, the plan's limits.
+/// The things that a route may refer to: the names for `to`, the callables, the plan's limits.
 #[derive(Debug)]
 pub(super) struct Names {
     origins: Vec<Arc<str>>,
@@ -51,7 +51,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The group that a route's `to` names; a lone origin gets one of its own, once.
+    /// The group that a route's `to` names; a single origin gets a group of its own, once.
     fn group(&mut self, name: &str, path: &str, problems: &mut Problems) -> Option<GroupId> {
         let declared = self
             .groups
@@ -277,7 +277,7 @@ fn hook(
     ))
 }
 
-/// What a hook says that its effect depends on: names of fields, and of cookies as `cookie:NAME`.
+/// The declared dependencies of a hook's effect: names of fields, and of cookies as `cookie:NAME`.
 fn varies(spec: &HookSpec, path: &str, problems: &mut Problems) -> Option<Arc<[HeaderName]>> {
     let given = spec.varies.as_ref()?;
     if matches!(
@@ -317,7 +317,7 @@ fn is_cookie_name(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b',' | b'"')
 }
 
-/// Whether some request of the route could meet the hook in its phase: those of the origin's need an origin.
+/// Whether some request of the route could meet the hook in its phase: hooks of the origin phases need an origin.
 fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
     let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
     let runs = match phase {

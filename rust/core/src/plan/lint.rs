@@ -1,7 +1,7 @@
-//! What a plan may do and probably should not: valid, and still dangerous.
+//! Lints: settings of a plan that are valid and probably a mistake.
 //!
-//! Nothing here stops a plan. Each rule fires only where the plan says something unusual, names the danger and the way
-//! out. `docs/cli.md` lists the rules.
+//! Nothing here refuses a plan. Each rule reports an unusual setting, its danger and the remedy. `docs/cli.md` lists
+//! the rules.
 
 use http::Method;
 use serde::Serialize;
@@ -75,7 +75,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
     found
 }
 
-/// What is declared and never happens.
+/// Declarations that never take effect.
 fn idle(plan: &Plan) -> Vec<Lint> {
     let mut found = Vec::new();
     for (at, call) in &plan.idle_hooks {
@@ -89,7 +89,7 @@ fn idle(plan: &Plan) -> Vec<Lint> {
             remedy: "correct its pattern or host, choose a viewer phase where a function or fixed words answer, or remove it",
         });
     }
-    // Only a proxy that ends TLS can bring requests of https, and only a trusted one is believed.
+    // Only a trusted proxy that terminates TLS can bring https requests.
     let https = |target: &PrefetchTarget| target.scheme == Scheme::Https;
     for (at, list) in plan.prefetch.iter().enumerate() {
         if plan.trusted_proxies.is_empty() && list.targets.iter().any(https) {
@@ -106,7 +106,7 @@ fn idle(plan: &Plan) -> Vec<Lint> {
     found
 }
 
-/// Patterns and switches that do not do what they seem to.
+/// Patterns and switches whose effect differs from their look.
 fn misread(advice: &mut Advice<'_>) {
     let route = advice.route;
     let written = route.path.to_string();
@@ -136,7 +136,7 @@ fn misread(advice: &mut Advice<'_>) {
     }
 }
 
-/// Collects what is said about one route.
+/// Collects the advice about one route.
 struct Advice<'a> {
     route: &'a Route,
     found: &'a mut Vec<Lint>,
@@ -163,7 +163,7 @@ impl Advice<'_> {
     }
 }
 
-/// What the origin may answer by and the key does not tell apart: it keeps requests from the cache.
+/// Request parts that the origin may depend on and the key does not contain: requests that carry them pass the cache.
 fn unkeyed(advice: &mut Advice<'_>) {
     const RULE: &str = "cache-poisoning";
     let (cache, sent) = (&advice.route.cache, &advice.route.forward);
@@ -179,7 +179,7 @@ fn unkeyed(advice: &mut Advice<'_>) {
         );
         advice.warn(RULE, message, "forward no more than cache.query, or declare in forward.unkeyed those that responses do not depend on");
     }
-    // Without a choice of cookies the origin's own Vary: Cookie tells responses apart.
+    // Without a choice of cookies the origin's own Vary: Cookie selects responses.
     if let Some(key) = &cache.key_cookies
         && !key.with(&sent.unkeyed.cookies).covers(&sent.cookies)
     {
@@ -279,7 +279,7 @@ fn unverified(plan: &Plan, members: &[OriginId], advice: &mut Advice<'_>) {
     }
 }
 
-/// Pages for an origin that is down, to be fetched from it.
+/// Error pages for a failed origin that would be fetched from that very origin.
 fn own_page(plan: &Plan, group: GroupId, advice: &mut Advice<'_>) {
     let elsewhere = |page: &str| {
         let path = page.split_once('?').map_or(page, |(path, _)| path);
@@ -287,7 +287,7 @@ fn own_page(plan: &Plan, group: GroupId, advice: &mut Advice<'_>) {
         others.any(|other| !matches!(other.target, Target::Group(of) if of == group))
     };
     for (status, page) in &advice.route.errors {
-        // These two are the edge's own answers when no origin gives one.
+        // These two are the edge's own responses when no origin answers.
         if matches!(status.as_u16(), 502 | 504)
             && let Some(page) = page.path()
             && !elsewhere(page)
@@ -352,7 +352,7 @@ fn secret(advice: &mut Advice<'_>) {
     }
 }
 
-/// Pages of other origins ask before they send a token, without one (Fetch §4.8).
+/// Pages of other origins send a preflight, without a token, before they send one (Fetch §4.8).
 fn preflight(advice: &mut Advice<'_>) {
     let route = advice.route;
     let demands = route.auth.as_ref().is_some_and(|policy| !policy.optional);
@@ -370,7 +370,7 @@ fn preflight(advice: &mut Advice<'_>) {
     }
 }
 
-/// Whether parameters choose whose host a location names. They may name one below a domain that is written out.
+/// Whether parameters choose the host of a location. They may choose a name below a domain that is written out.
 fn free_host(location: &str) -> bool {
     let Some(at) = location.find("//") else {
         return false;

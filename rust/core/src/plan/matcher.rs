@@ -1,10 +1,10 @@
-//! Which route a request takes (phase 3).
+//! Selects the route of a request (phase 3).
 //!
 //! The order among routes is fixed at compilation (docs/design.md §3): priority, then host-specific before any-host (a
-//! name before a wildcard), an exact path before a pattern, the longer literal prefix first, fewer wildcards first, then
-//! declaration order. Each pair of route and host gets its rank in that order; a look-up finds the smallest rank that
-//! matches. Per host there is a hash map of exact paths and a radix tree of literal prefixes, so what a request costs
-//! grows with the routes that share its prefix, not with the routes there are.
+//! name before a wildcard), an exact path before a pattern, the longer literal prefix first, fewer wildcards first,
+//! then declaration order. Each pair of route and host gets its rank in that order; a look-up finds the smallest rank
+//! that matches. Per host there is a hash map of exact paths and a radix tree of literal prefixes, so the cost of a
+//! request grows with the routes that share its prefix, not with the number of routes.
 
 mod automaton;
 pub mod host;
@@ -31,7 +31,7 @@ use super::{Condition, Route, RouteId, Subject, Test};
 
 type Map<V> = hashbrown::HashMap<Box<str>, V, RandomState>;
 
-/// What the route of a request depends on.
+/// The parts of a request that routing depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe<'a> {
     /// Lower case, without port.
@@ -72,7 +72,7 @@ pub struct Router {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchResult {
     Matches,
-    /// The route has other methods.
+    /// The route does not accept the method.
     Method,
     /// This condition of the route does not hold.
     Condition(usize),
@@ -147,7 +147,7 @@ impl Router {
         }
         if !self.below.is_empty() {
             let mut rest = host;
-            // The name itself is not below itself: the first label goes before the first look-up.
+            // The name itself is not below itself: its first label is removed before the first look-up.
             while let Some(dot) = rest
                 .get(1..)
                 .and_then(|tail| memchr::memchr(b'.', tail.as_bytes()))
@@ -176,8 +176,8 @@ impl Router {
         found.map(|entry| entry.route)
     }
 
-    /// Every route whose host and path match, in the order of precedence, and what it says to the request. The first
-    /// that [`MatchResult::Matches`] is the one that [`Self::find`] answers.
+    /// Every route whose host and path match, in the order of precedence, with its result for the request. The first
+    /// [`MatchResult::Matches`] is the route that [`Self::find`] returns.
     pub fn candidates(&self, routes: &[Route], probe: &Probe<'_>) -> Vec<(RouteId, MatchResult)> {
         let mut entries: Vec<Entry> = Vec::new();
         self.tables(probe.host, |table| table.collect(probe.path, &mut entries));
@@ -194,8 +194,8 @@ impl Router {
         found
     }
 
-    /// The methods that the URL does take, when the request's is not among them (RFC 9110 §15.5.6); empty when no
-    /// route has the URL at all.
+    /// The methods that the URL accepts, if the request's is not among them (RFC 9110 §15.5.6); empty when no route has
+    /// the URL at all.
     pub fn allowed_methods(&self, routes: &[Route], probe: &Probe<'_>) -> Vec<Method> {
         let mut methods: Vec<Method> = Vec::new();
         for (id, result) in self.candidates(routes, probe) {
@@ -218,12 +218,12 @@ impl Router {
         methods
     }
 
-    /// The routes in the order of precedence; one with several hosts stands at its best place.
+    /// The routes in the order of precedence; one with several hosts is at its best position.
     pub fn order(&self) -> &[RouteId] {
         &self.order
     }
 
-    /// Routes that can certainly never be taken, with the route that takes everything in their place.
+    /// Routes that no request can ever take, each with the route that takes them all instead.
     pub fn unreachable(&self, routes: &[Route]) -> Vec<(RouteId, RouteId)> {
         let mut found = Vec::new();
         for route in routes {
@@ -250,7 +250,7 @@ impl Router {
                 self.exact.get(&**name)
             }
             HostPattern::Below(suffix) => {
-                // A name below the suffix stands for all of them; tables for such names are more specific, not wider.
+                // A name below the suffix represents all of them; tables for such names are more specific, not wider.
                 self.tables(&format!("x{suffix}"), |table| {
                     table.nearby(prefix, &mut nearby)
                 });
@@ -302,7 +302,7 @@ impl Table {
             return;
         }
         if let Some(entries) = self.exact.get(path) {
-            // In the order of rank, for they were inserted in it.
+            // In the order of rank, because they were inserted in it.
             let first = entries
                 .iter()
                 .take_while(|entry| better(entry.rank, found))
@@ -326,7 +326,7 @@ impl Table {
         });
     }
 
-    /// All entries whose literal prefix begins the path.
+    /// Collects all entries whose literal prefix begins the path.
     fn collect(&self, path: &str, into: &mut Vec<Entry>) {
         into.extend(self.exact.get(path).into_iter().flatten());
         self.trie.visit(path.as_bytes(), |entries, _| {
@@ -335,7 +335,7 @@ impl Table {
         });
     }
 
-    /// All entries that could cover a pattern with this literal prefix.
+    /// Collects all entries that could cover a pattern with this literal prefix.
     fn nearby(&self, prefix: &[u8], into: &mut Vec<Entry>) {
         if let Ok(path) = std::str::from_utf8(prefix) {
             self.collect(path, into);
@@ -343,7 +343,7 @@ impl Table {
     }
 }
 
-/// What a route says to a request whose host and path match.
+/// The result of a route whose host and path match.
 fn match_route(route: &Route, probe: &Probe<'_>) -> MatchResult {
     if !takes_method(&route.methods, probe.method) {
         return MatchResult::Method;
@@ -384,7 +384,7 @@ fn holds(condition: &Condition, probe: &Probe<'_>) -> bool {
             &condition.test,
             crate::http::cookie::get(probe.headers, name),
         ) {
-            // Bytes that are no text are there, and equal to no text.
+            // A value that is not UTF-8 is present, and equal to no text.
             (Test::Present(wanted), value) => value.is_some() == *wanted,
             (test, value) => judge(
                 test,

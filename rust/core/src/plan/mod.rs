@@ -1,8 +1,8 @@
 //! The plan: a site's whole policy as one immutable value.
 //!
-//! `spec` reads the JSON that Python sends, `compile` judges it and answers a `Plan` or every problem at once,
-//! `matcher` finds the route of a request. The types here are what the engine and the other rooms read;
-//! nothing in them changes after compilation, so a plan is shared by pointer and swapped whole.
+//! `spec` reads the JSON that Python sends, `compile` checks it and gives a `Plan` or every problem at once, `matcher`
+//! finds the route of a request. The types here are the ones that the engine and the other rooms read; nothing in them
+//! changes after compilation, so a plan is shared by pointer and swapped whole.
 
 pub mod compile;
 pub mod lint;
@@ -48,14 +48,14 @@ pub struct GroupId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallableId(pub u32);
 
-/// One thing that is wrong with a plan: where, what was found, what would be right.
+/// One problem of a plan: its place, the value found, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Path of the field, as in `routes[2].cache.ttl`; empty for the plan as a whole.
     pub path: String,
-    /// The offending value, shortened; `None` where there is none or it is secret.
+    /// The offending value, shortened; `None` if there is none or it is secret.
     pub value: Option<String>,
-    /// What must hold, and the remedy where it is not obvious.
+    /// The requirement, and the remedy if it is not obvious.
     pub message: String,
 }
 
@@ -81,7 +81,7 @@ pub struct Plan {
     pub limits: Limits,
     /// The cache's second tier; `None`: memory only.
     pub disk_cache: Option<DiskCache>,
-    /// Peers whose `X-Forwarded-*` fields are believed.
+    /// Peers whose `X-Forwarded-*` fields are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Fields of `admit::NAMED` that they set, in lower case.
     pub trusted_proxy_fields: Vec<Box<str>>,
@@ -94,13 +94,13 @@ pub struct Plan {
     /// Request fields that only the edge may set: removed from every client request (docs/design.md §3, spoofing rule).
     /// Contains the names of all JWT `forward` maps and experiment headers besides the built-in list.
     pub edge_fields: Vec<HeaderName>,
-    /// Responses that set a cookie are marked for the service workers of the site, which cannot see it.
+    /// Responses that set a cookie are marked for the site's service workers, which cannot see the cookie.
     pub marks_personal: bool,
     pub prefetch: Vec<Prefetch>,
     /// At least one route predicts.
     pub predicts: bool,
     pub access_log: AccessLogPolicy,
-    /// Hooks that no request meets: their place in the declaration, and their callable.
+    /// Hooks that no request meets: their position in the declaration, and their callable.
     pub idle_hooks: Vec<(usize, CallableId)>,
 }
 
@@ -126,8 +126,8 @@ impl Plan {
     pub fn callable(&self, id: CallableId) -> Option<&Callable> {
         self.callables.get(id.0 as usize)
     }
-    /// The time for all attempts at a group: what its policy says, or what its first member may take and a little for
-    /// the others.
+    /// The time for all attempts at a group: its policy's, or its first member's time-outs plus some time for the
+    /// others.
     pub fn deadline(&self, group: &Group) -> Duration {
         const OTHERS: Duration = Duration::from_secs(5);
         let first = group.members.first().and_then(|id| self.origin(*id));
@@ -142,7 +142,7 @@ impl Plan {
     }
 }
 
-/// Where responses outlive a restart (`docs/storage.md`).
+/// The disk tier, whose responses survive a restart (`docs/storage.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskCache {
     pub path: PathBuf,
@@ -159,7 +159,7 @@ pub struct DiskCache {
 pub struct Limits {
     pub head_bytes: usize,
     pub head_fields: usize,
-    /// Of a response's head from an origin.
+    /// Of the head of an origin's response.
     pub origin_head_bytes: usize,
     pub origin_head_fields: usize,
     pub url_bytes: usize,
@@ -171,12 +171,13 @@ pub struct Limits {
     /// How long a tunnel, or an event stream of an origin, may be silent.
     pub tunnel_idle: Duration,
     pub event_idle: Duration,
-    /// How long a request goes on whose client has sent the end of its bytes, while nothing of the answer is sent.
+    /// How long a request continues after its client has shut down its sending side, while nothing of the response is
+    /// sent.
     pub half_close_timeout: Duration,
     pub connections: usize,
     /// Connections of one peer.
     pub client_connections: PerClient,
-    /// Requests of one client that are under way and not answered from memory.
+    /// Requests of one client that are in progress and not served from memory.
     pub client_requests: PerClient,
     /// The account of memory that clients can make grow.
     pub request_memory_bytes: u64,
@@ -190,21 +191,21 @@ pub struct Limits {
     pub function_threads: Option<usize>,
     pub function_timeout: Duration,
     pub function_body_bytes: usize,
-    /// What `wait_until` goes on with after the response.
+    /// Tasks of `wait_until` that continue after the response.
     pub background_tasks: usize,
     pub background_timeout: Duration,
-    /// Caches that functions open by name.
     /// Bytes of lines that wait for the reader of a log.
     pub log_queue_bytes: usize,
     /// Lines of the edge's own log in a second.
     pub log_lines: u32,
+    /// Caches that functions open by name.
     pub named_caches: usize,
     pub token_bytes: usize,
     pub remembered_tokens: usize,
     pub coalesce_timeout: Duration,
     /// Objects of more than one slice are stored in slices.
     pub slice_bytes: u64,
-    /// Bytes a minute that range requests of one address may have fetched beyond a multiple of what it takes.
+    /// Bytes a minute that range requests of one address may have fetched beyond a multiple of the bytes it receives.
     pub fill_bytes: u64,
     /// How far the fetch of a large object runs ahead of its fastest reader.
     pub read_ahead_bytes: u64,
@@ -308,30 +309,30 @@ impl Scheme {
     }
 }
 
-/// What the `Host` field of a request to an origin says.
+/// The `Host` field of a request to an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpstreamHost {
     /// The origin's own host and port.
     Origin,
-    /// The host that the viewer asked for.
+    /// The host that the viewer requested.
     Viewer,
     Literal(HeaderValue),
 }
 
-/// A server that answers for the edge.
+/// A server that the edge requests responses from.
 #[derive(Debug, Clone)]
 pub struct Origin {
     pub name: Arc<str>,
     pub scheme: Scheme,
-    /// Host without port; IPv6 without brackets. Of a unix socket `unix:` and its path.
+    /// Host without port; IPv6 without brackets. For a unix socket `unix:` and its path.
     pub host: Arc<str>,
     /// 0 for a unix socket.
     pub port: u16,
-    /// Where it listens, when that is no address.
+    /// The path of its unix socket, if it has one.
     pub socket: Option<Arc<Path>>,
-    /// What stands in `Host` for [`UpstreamHost::Origin`]: host, and port unless it is the scheme's default.
+    /// The value of `Host` for [`UpstreamHost::Origin`]: host, and port unless it is the scheme's default.
     pub authority: HeaderValue,
-    /// Prepended to every path; empty, or starts with `/` and does not end in one.
+    /// Prepended to every path; empty, or begins with `/` and does not end in one.
     pub path_prefix: Arc<str>,
     pub upstream_host: UpstreamHost,
     pub connect_timeout: Duration,
@@ -351,7 +352,7 @@ pub struct Origin {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub health: Option<HealthCheck>,
     pub tls: OriginTls,
-    /// Its own URLs become the viewer's in what it answers.
+    /// The origin's own URLs in its responses become the viewer's.
     pub rewrite_urls: bool,
 }
 
@@ -375,7 +376,7 @@ pub struct HealthCheck {
     pub status: Vec<StatusCode>,
 }
 
-/// URLs that the edge asks of itself, so that visitors find their answers stored.
+/// URLs that the edge requests itself, so that visitors find the responses stored.
 #[derive(Debug, Clone)]
 pub struct Prefetch {
     pub targets: Vec<PrefetchTarget>,
@@ -386,22 +387,22 @@ pub struct Prefetch {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Whether and how far the pages that a visitor will ask for next are guessed and fetched.
+/// Whether and how far a visitor's next pages are predicted and fetched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predict {
-    /// The part of the visitors of a page that must have gone on to the next.
+    /// Least share of a page's visitors that went on to the next page.
     pub confidence: f64,
-    /// How many they must have been.
+    /// Least number of those visitors.
     pub support: u32,
     /// Pages fetched for one navigation.
     pub pages: usize,
     pub requests_per_minute: u32,
     pub bytes_per_minute: u64,
-    /// The part of the visitors that is learnt from.
+    /// Share of the visitors that the model learns from.
     pub sample: f64,
 }
 
-/// One URL as visitors ask for it.
+/// One URL as visitors request it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrefetchTarget {
     pub scheme: Scheme,
@@ -414,35 +415,35 @@ pub struct PrefetchTarget {
 pub struct Group {
     pub name: Arc<str>,
     pub members: Vec<OriginId>,
-    /// Response statuses after which the next member is asked. Empty for a lone origin.
+    /// Response statuses after which the next member is tried. Empty for a single origin.
     pub failover_on: Vec<StatusCode>,
-    /// The time for all attempts of one request until an answer begins; `None`: see [`Plan::deadline`].
+    /// The time for all attempts of one request until a response begins; `None`: see [`Plan::deadline`].
     pub deadline: Option<Duration>,
 }
 
-/// What the Rust side knows about a Python function or hook.
+/// A Python function or hook as the Rust side knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Callable {
     pub name: Arc<str>,
     pub inline: bool,
     /// Accepted from older plans; plain callables run on threads anyway.
     pub blocking: bool,
-    /// One at a time, on one thread, together with all others that say so.
+    /// Runs on one thread, one at a time, together with all other serial callables.
     pub serial: bool,
     pub timeout: Duration,
     pub fail: FailMode,
 }
 
-/// What happens to a request when its hook fails.
+/// The effect of a failed hook on its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailMode {
-    /// Go on as if the hook had returned nothing.
+    /// Continues as if the hook had returned nothing.
     Open,
-    /// Answer 502 (raised) or 504 (too slow).
+    /// Answers 502 (raised) or 504 (too slow).
     Closed,
 }
 
-/// A hook that may run on a route: it does when `pattern` and `host` match the request.
+/// A hook that may run on a route: it runs if `pattern` and `host` match the request.
 #[derive(Debug, Clone)]
 pub struct Hook {
     pub call: CallableId,
@@ -450,13 +451,13 @@ pub struct Hook {
     pub host: Option<HostPattern>,
     /// Every request of the route matches: the pattern need not be tried.
     pub always: bool,
-    /// The selecting names that the declaration gives in place of what the hook is seen to read; cookies as
+    /// The selecting names that the declaration gives in place of the hook's observed reads; cookies as
     /// [`crate::cache::vary::cookie`] names them.
     pub varies: Option<Arc<[HeaderName]>>,
 }
 
 impl Hook {
-    /// Whether it runs for a request of its route. `path`: as the viewer asked.
+    /// Whether it runs for a request of its route. `path`: as the viewer requested it.
     pub fn runs(&self, host: &str, path: &str) -> bool {
         self.host.as_ref().is_none_or(|own| own.matches(host))
             && (self.always || self.pattern.matches(path))
@@ -504,8 +505,8 @@ pub struct Route {
     pub response_headers: HeaderEdits,
     pub forward: ForwardPolicy,
     pub cache: CachePolicy,
-    /// Part of the cache key where another route could store its own response under the same URL: after a rewrite,
-    /// under a condition, for a page in place of another. `None` where the URL alone tells.
+    /// Part of the cache key if another route could store its own response under the same URL: after a rewrite, under a
+    /// condition, for a page in place of another. `None` if the URL is enough.
     pub key_tag: Option<Arc<str>>,
     pub auth: Option<Arc<JwtPolicy>>,
     pub preflight: Preflight,
@@ -516,7 +517,7 @@ pub struct Route {
     pub predict: Option<Predict>,
 }
 
-/// Who answers.
+/// The source of a route's responses.
 #[derive(Debug, Clone)]
 pub enum Target {
     Group(GroupId),
@@ -527,7 +528,7 @@ pub enum Target {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    /// May hold `{name}` parameters of the route's pattern.
+    /// May contain `{name}` parameters of the route's pattern.
     pub location: Arc<str>,
     pub status: StatusCode,
     /// Append the request's query.
@@ -541,12 +542,12 @@ pub struct FixedResponse {
     pub body: bytes::Bytes,
 }
 
-/// The page that stands in for an answer of an error status.
+/// The page that replaces a response of an error status.
 #[derive(Debug, Clone)]
 pub enum ErrorPage {
-    /// By the route of this path.
+    /// Served by the route of this path.
     Path(Arc<str>),
-    /// The edge's own, whatever origins do.
+    /// Fixed, independent of origins.
     Fixed(FixedResponse),
 }
 
@@ -593,13 +594,13 @@ pub enum ViewerPolicy {
     RedirectToHttps,
 }
 
-/// Whether a CORS preflight, which never has a token (Fetch §4.8), needs one on a route that demands it.
+/// How a CORS preflight, which never has a token (Fetch §4.8), is treated on a route that requires one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preflight {
-    /// As any request: it is refused.
+    /// Like any request without a token: it is refused.
     #[default]
     Token,
-    /// It goes to the origin, without identity.
+    /// It goes to the origin, anonymously.
     Origin,
 }
 
@@ -623,19 +624,20 @@ impl HeaderEdits {
     }
 }
 
-/// What goes upstream, resolved: `auto` is worked out at compilation.
+/// The parts of a request that go upstream, resolved: `auto` is replaced at compilation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardPolicy {
     pub query: Select,
     pub headers: Select,
     pub cookies: Select,
     pub unkeyed: Unkeyed,
-    /// Something may go upstream that neither the key nor `Vary` tells apart, and that is not `unkeyed`: requests that
+    /// The policy forwards something that is neither in the key nor selected by `Vary` nor `unkeyed`: requests that
     /// carry such a thing pass the cache.
     pub strays: bool,
 }
 
-/// What goes upstream and is declared not to select responses. Names of query parameters and cookies may end in `*`.
+/// Parts that go upstream and are declared not to select responses. Names of query parameters and cookies may end in
+/// `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unkeyed {
     pub fields: Vec<HeaderName>,
@@ -655,12 +657,13 @@ pub struct CachePolicy {
     pub heuristics: bool,
     pub stale_while_revalidate: Option<u32>,
     pub stale_if_error: Option<u32>,
-    /// How long a stale response is served at once and refreshed behind, whatever the origin says but must-revalidate.
+    /// How long a stale response is served at once and refreshed in the background, whatever the response allows,
+    /// unless it has must-revalidate.
     pub grace: Option<u32>,
     /// The same while no origin of the group is healthy.
     pub sick_grace: Option<u32>,
-    /// How long past its expiry a response is sent while no origin can be reached, where neither response nor policy says
-    /// how long it stands in for a failed one (RFC 9111 §4.2.4). 0: not at all.
+    /// How long past its expiry a response is sent while no origin can be reached, if neither response nor policy
+    /// limits its use in place of a failed one (RFC 9111 §4.2.4). 0: not at all.
     pub stale_when_disconnected: u32,
     /// Refresh ahead of expiry, by chance: XFetch's beta.
     pub refresh_ahead: Option<f64>,
@@ -668,11 +671,11 @@ pub struct CachePolicy {
     /// The query is sorted by name, in the key and upstream.
     pub sort_query: bool,
     pub key_headers: Vec<HeaderName>,
-    /// `None`: cookies follow HTTP (they go upstream and only `Vary: Cookie` tells responses apart).
+    /// `None`: cookies follow HTTP (they go upstream and only `Vary: Cookie` selects by them).
     pub key_cookies: Option<Select>,
     pub key_claims: Vec<Arc<str>>,
     pub accept_encoding: bool,
-    /// `Accept-Language` goes upstream, and counts where `Vary` names it, in one spelling of each meaning.
+    /// `Accept-Language` goes upstream, and selects if `Vary` names it, in one canonical spelling of each meaning.
     pub accept_language: bool,
     pub set_cookie: SetCookiePolicy,
     pub negative_ttl: Vec<(StatusCode, u32)>,
@@ -680,7 +683,7 @@ pub struct CachePolicy {
     pub collapse: bool,
     /// Store large responses in slices, and let range requests fill them.
     pub slices: bool,
-    /// Which range requests do.
+    /// The range requests that do.
     pub fill: Fill,
     pub targets: Vec<HeaderName>,
     /// Fields that name the tags of a response.
@@ -695,7 +698,7 @@ pub struct CachePolicy {
 const DAY: u32 = 86_400;
 
 impl CachePolicy {
-    /// The request fields that go upstream reduced.
+    /// The request fields that go upstream in reduced form.
     pub fn reduced(&self) -> Reduced {
         Reduced {
             encoding: self.accept_encoding,
@@ -747,13 +750,13 @@ impl Default for CachePolicy {
     }
 }
 
-/// What storing does with a response that carries `Set-Cookie`.
+/// How a response with `Set-Cookie` is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetCookiePolicy {
     /// Not stored.
     Refuse,
     /// Stored without the field.
     Strip,
-    /// Stored with the field, as RFC 9111 has it (§7.3 only warns).
+    /// Stored with the field, as RFC 9111 allows (§7.3 only warns).
     Store,
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-/// A choice among names. Header names are lower case; query and cookie names are case-sensitive, and one that ends in `*`
-/// stands for every name that begins so.
+/// A choice among names. Header names are lower case; query and cookie names are case-sensitive, and one that ends in
+/// `*` represents every name that begins so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Select {
     #[default]
@@ -32,7 +32,7 @@ impl Select {
             (Self::Only(names), Self::Only(others)) => {
                 others.iter().all(|other| any(names, other.as_bytes()))
             }
-            // Names without end are left, of which a list has some only.
+            // Infinitely many names remain, of which a list has only some.
             (Self::Only(names), Self::Except(_)) => names.iter().any(|name| &**name == "*"),
             (Self::Except(left_out), Self::All) => left_out.is_empty(),
             (Self::Except(left_out), Self::Only(others)) => !left_out
@@ -44,7 +44,7 @@ impl Select {
         }
     }
 
-    /// The choice of these names, too.
+    /// The choice extended by these names.
     pub fn with(&self, names: &[Arc<str>]) -> Self {
         if names.is_empty() {
             return self.clone();
@@ -61,8 +61,8 @@ impl Select {
     }
 }
 
-/// Whether one of `names` is `name`, or begins it and ends in `*`. A `name` that ends in `*` is taken for all that it stands
-/// for.
+/// Whether one of `names` is `name`, or begins it and ends in `*`. A `name` that ends in `*` represents all names that
+/// begin so.
 pub fn any(names: &[Arc<str>], name: &[u8]) -> bool {
     names.iter().any(|known| match known.strip_suffix('*') {
         Some(start) => name.starts_with(start.as_bytes()),
@@ -70,7 +70,7 @@ pub fn any(names: &[Arc<str>], name: &[u8]) -> bool {
     })
 }
 
-/// Whether some name is meant by both.
+/// Whether both match some common name.
 fn overlap(one: &str, other: &str) -> bool {
     match (one.strip_suffix('*'), other.strip_suffix('*')) {
         (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),

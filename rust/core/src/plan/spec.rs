@@ -1,7 +1,7 @@
-//! The plan as Python sends it: plain values, read from JSON, not yet judged as a whole.
+//! The plan as Python sends it: plain values, read from JSON, checked one by one only.
 //!
-//! The reader knows the type and range of each single field; what needs two fields or the rest of the plan is
-//! `compile`'s. It never stops at the first problem, and no message of it ever holds a secret.
+//! The reader knows the type and range of each single field; rules about two fields or the rest of the plan belong to
+//! `compile`. It never stops at the first problem, and none of its messages ever holds a secret.
 
 mod headers;
 mod latency;
@@ -28,10 +28,10 @@ pub use reader::{Problems, join};
 pub use site::read;
 pub use spelling::{listed, nearest, suggestion};
 
-/// Something wrong inside a nested policy, told by the room that compiles it.
+/// A problem inside a nested policy, reported by the room that compiles it.
 ///
-/// The path is relative to the policy (`keys.pem`, `variants[1]`); empty for the policy as a whole. The value is
-/// `None` where there is none to show or where it is secret.
+/// The path is relative to the policy (`keys.pem`, `variants[1]`); empty for the policy as a whole. The value is `None`
+/// if there is none to show or it is secret.
 pub type SubProblem = (String, Option<String>, String);
 
 /// A resolved secret. Its text never appears in `Debug`.
@@ -51,7 +51,7 @@ impl Secret {
     }
 }
 
-/// `JWT.keys`: where the verification keys come from.
+/// `JWT.keys`: the source of the verification keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtKeysSpec {
     /// A shared secret (HS256, HS384, HS512).
@@ -69,11 +69,11 @@ pub enum JwtKeysSpec {
     },
 }
 
-/// `JWT`: how tokens are verified and what is passed on of them.
+/// `JWT`: how tokens are verified and which claims are forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwtSpec {
     pub keys: JwtKeysSpec,
-    /// Algorithms accepted of a key set; `None`: whatever each key's own kind says.
+    /// Algorithms accepted from a key set; `None`: those of each key's kind.
     pub algorithms: Option<Vec<String>>,
     /// Accepted `iss`; empty: any.
     pub issuer: Vec<String>,
@@ -81,7 +81,7 @@ pub struct JwtSpec {
     pub audience: Vec<String>,
     /// Seconds of tolerance on `exp` and `nbf`.
     pub leeway: u32,
-    /// Claims that must be there.
+    /// Claims that must be present.
     pub require: Vec<String>,
     /// Cookie that may carry the token when `Authorization` does not.
     pub cookie: Option<String>,
@@ -91,7 +91,7 @@ pub struct JwtSpec {
     /// Claim → request field, in declaration order.
     pub forward: Vec<(String, String)>,
     pub optional: bool,
-    /// The realm of `WWW-Authenticate`; the plan's name when the plan says nothing.
+    /// The realm of `WWW-Authenticate`; by default the plan's name.
     pub realm: String,
 }
 
@@ -102,7 +102,7 @@ pub enum ExperimentMode {
     Redirect,
 }
 
-/// `EXPERIMENT.by`: whose identity decides the bucket.
+/// `EXPERIMENT.by`: the source of the id that decides the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExperimentBy {
     /// The experiment's own cookie, else chance.
@@ -132,7 +132,7 @@ pub struct ExperimentSpec {
     pub same_site: String,
 }
 
-/// The whole plan. Fields that could not be read have their defaults, and a problem to their name.
+/// The whole plan. Fields that could not be read have their defaults, and a problem each.
 #[derive(Debug)]
 pub struct PlanSpec {
     pub name: String,
@@ -146,7 +146,7 @@ pub struct PlanSpec {
     pub callables: Vec<CallableSpec>,
     pub hooks: Vec<HookSpec>,
     pub routes: Vec<RouteSpec>,
-    /// Their routes are in `routes` already.
+    /// Service workers, whose routes are in `routes` already.
     pub service_workers: Vec<ServiceWorker>,
     pub prefetch: Vec<PrefetchSpec>,
     pub access_log: AccessLogPolicy,
@@ -204,7 +204,7 @@ pub struct CallableSpec {
     pub fail: FailMode,
 }
 
-/// The four places where a hook may stand, by Lambda@Edge's names.
+/// The four phases of hooks, by Lambda@Edge's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookPhase {
     ViewerRequest,
@@ -215,7 +215,7 @@ pub enum HookPhase {
 
 #[derive(Debug)]
 pub struct HookSpec {
-    /// `None` where it could not be read.
+    /// `None` if it could not be read.
     pub phase: Option<HookPhase>,
     pub pattern: Option<String>,
     pub host: Option<String>,
@@ -234,7 +234,7 @@ pub enum TargetSpec {
         headers: Vec<(HeaderName, HeaderValue)>,
         body: String,
     },
-    /// Not readable, missing or given twice: reported already.
+    /// Unreadable, missing or given twice: reported already.
     Broken,
 }
 
@@ -267,13 +267,13 @@ pub struct RouteSpec {
     pub predict: Option<Predict>,
 }
 
-/// `forward` as declared; `None`: worked out from the key.
+/// `forward` as declared; `None`: derived from the key.
 #[derive(Debug, Default)]
 pub struct ForwardSpec {
     pub query: Option<Select>,
     pub headers: Option<Select>,
     pub cookies: Option<Select>,
-    /// With the place of each.
+    /// With the position of each.
     pub unkeyed: Vec<(String, UnkeyedSpec)>,
 }
 

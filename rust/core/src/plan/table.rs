@@ -1,4 +1,4 @@
-//! The route table for people: what `edgerouter check` prints, in the order in which routes are matched.
+//! The route table that `edgerouter check` prints, in the order in which routes are matched.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::identity::jwt::KeySource;
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RouteRow {
-    /// The route's place in the declaration.
+    /// The route's position in the declaration.
     pub index: u32,
     pub label: String,
     pub hosts: Vec<String>,
@@ -27,7 +27,7 @@ pub struct RouteRow {
     pub experiments: Vec<String>,
     pub cache: String,
     pub hooks: HookNames,
-    /// Whether a request of this route can meet the interpreter.
+    /// Whether a request of this route can reach Python.
     pub touches_python: bool,
 }
 
@@ -92,7 +92,7 @@ pub fn callable(plan: &Plan, id: CallableId) -> String {
     )
 }
 
-/// Who answers, in words.
+/// The source of the responses, in words.
 pub fn target(plan: &Plan, target: &Target) -> String {
     match target {
         Target::Group(id) => plan

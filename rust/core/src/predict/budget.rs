@@ -1,6 +1,6 @@
-//! What guessing may cost in a minute.
+//! The budget of prediction for a minute.
 
-/// Requests and bytes spent in the minute that is now.
+/// Requests and bytes spent in the current minute.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Budget {
     minute: u64,
@@ -27,7 +27,7 @@ impl Budget {
         true
     }
 
-    /// The fetch came to `actual` bytes where `expected` had been taken.
+    /// Corrects the budget after a fetch: it was `actual` bytes long where `expected` had been taken.
     pub fn settle(&mut self, expected: u64, actual: u64) {
         self.bytes = self.bytes.saturating_sub(expected).saturating_add(actual);
     }

@@ -1,9 +1,9 @@
-//! A map of bounded size that forgets, roughly, what was not used for longest.
+//! A map of bounded size that forgets, roughly, the entries unused for longest.
 
 use hashbrown::HashMap;
 
-/// Two halves: what is used moves to the young one, and when that is full, the old one is forgotten whole. Every step is
-/// of constant cost but the forgetting.
+/// Two halves: a used entry moves to the young one, and when that is full, the old one is dropped whole. Every step
+/// except the dropping has a constant cost.
 #[derive(Debug)]
 pub struct Generations<V> {
     young: HashMap<u64, V>,
@@ -21,7 +21,7 @@ impl<V> Generations<V> {
         }
     }
 
-    /// Looks without using.
+    /// Looks up an entry without marking it as used.
     pub fn get(&self, key: u64) -> Option<&V> {
         self.young.get(&key).or_else(|| self.old.get(&key))
     }

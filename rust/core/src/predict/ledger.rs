@@ -1,10 +1,10 @@
-//! Whether guessing was worth it: each page that was fetched is used by a visitor in time, or it was a waste.
+//! The success of prediction: each prefetched page is either used by a visitor in time, or wasted.
 
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-/// Seconds in which a page that was fetched must be asked for.
+/// Seconds within which a prefetched page must be requested.
 const PATIENCE: u64 = 300;
 
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,7 @@ struct Fetch {
 #[derive(Debug)]
 pub struct Ledger {
     waiting: HashMap<u64, Fetch>,
-    /// Page, number of its fetch, and the time at which it is given up.
+    /// Page, number of its fetch, and the time at which it counts as wasted.
     order: VecDeque<(u64, u64, u64)>,
     most: usize,
     pub fetched: u64,
@@ -39,7 +39,7 @@ impl Ledger {
         }
     }
 
-    /// A page was fetched because somebody might ask for it.
+    /// Notes that a page was prefetched.
     pub fn fetched(&mut self, page: u64, bytes: u64, now: u64) {
         self.fetched += 1;
         let number = self.fetched;
@@ -53,7 +53,7 @@ impl Ledger {
         }
     }
 
-    /// Somebody asked for a page, and found it stored or not: a guess that was gone by then was no use.
+    /// Notes that a visitor requested a page, and whether it was found stored: a page evicted before is no success.
     pub fn visited(&mut self, page: u64, found: bool) {
         match self.waiting.remove(&page) {
             Some(_) if found => self.used += 1,
@@ -62,13 +62,13 @@ impl Ledger {
         }
     }
 
-    /// What could not be stored was fetched for nothing.
+    /// Notes a fetch whose response could not be stored: it was wasted.
     pub fn lost(&mut self, bytes: u64) {
         self.fetched += 1;
         self.waste(bytes);
     }
 
-    /// Gives up what has waited for too long.
+    /// Counts pages that have waited too long as wasted.
     pub fn expire(&mut self, now: u64) {
         while self
             .order

@@ -1,8 +1,8 @@
-//! What a visitor will most likely ask for next, learnt from what visitors ask for one after another.
+//! Prediction of a visitor's next page, learnt from the order in which visitors request pages.
 //!
-//! `model` counts which page follows which (a Markov chain of the first order), `budget` bounds what guessing may cost,
-//! `ledger` keeps account of whether it was worth it. Visitors and pages come as numbers: who asks is never known here.
-//! Every structure has a bound; times are Unix seconds given by the caller.
+//! `model` counts which page follows which (a Markov chain of the first order), `budget` bounds the cost of prediction,
+//! `ledger` measures its success. Visitors and pages are numbers: no identity is known here. Every structure has a
+//! bound; times are Unix seconds given by the caller.
 
 mod budget;
 mod generations;
@@ -24,7 +24,8 @@ const PURPOSES: [HeaderName; 3] = [
     HeaderName::from_static("x-moz"),
 ];
 
-/// Whether somebody went to a page: what a browser loads with it, or guesses by itself, says nothing of the next one.
+/// Whether a request is a navigation: a page's resources, or a browser's own speculation, predict nothing about the
+/// next page.
 pub fn is_navigation(
     method: &Method,
     request: &HeaderMap,

@@ -1,4 +1,4 @@
-//! Which page follows which, over visits of the recent past.
+//! Which page follows which, counted over recent visits.
 
 use std::sync::Arc;
 
@@ -7,18 +7,18 @@ use smallvec::SmallVec;
 use super::Generations;
 use crate::plan::PrefetchTarget;
 
-/// How much the model may remember.
+/// Bounds on the model's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub pages: usize,
     pub visitors: usize,
 }
 
-/// Seconds after which a visitor that asks again starts anew.
+/// Seconds without a request after which a visitor's next one begins a new visit.
 const SESSION: u64 = 1_800;
 /// Successors that are counted for one page.
 const SUCCESSORS: usize = 12;
-/// Visits after which a page's counts are halved: what was long ago counts for less.
+/// Visits after which a page's counts are halved: older visits count for less.
 const HALVED_AT: u32 = 1_024;
 
 #[derive(Debug)]
@@ -48,9 +48,9 @@ pub struct Likely {
     pub target: Arc<PrefetchTarget>,
     /// Its size when it was last seen.
     pub bytes: u64,
-    /// Of those who visited the page before, the part that went on to this one.
+    /// Share of the previous page's visitors that went on to this one.
     pub confidence: f64,
-    /// How many that were.
+    /// Number of the previous page's visitors.
     pub support: u32,
 }
 
@@ -62,7 +62,7 @@ impl Model {
         }
     }
 
-    /// `visitor` went to `page`.
+    /// Notes that `visitor` went to `page`.
     pub fn observe(
         &mut self,
         visitor: u64,
@@ -86,7 +86,7 @@ impl Model {
             };
             self.pages.put(page, fresh);
         }
-        // A reload is no visit: nobody has gone anywhere.
+        // A reload is not a visit: the visitor stays on the page.
         let moved = before != Some(page);
         if let Some(known) = self.pages.touch(page) {
             known.bytes = bytes;
@@ -101,7 +101,7 @@ impl Model {
         }
     }
 
-    /// What may follow `page`, the likeliest first.
+    /// The pages that may follow `page`, the likeliest first.
     pub fn likely(&self, page: u64) -> Vec<Likely> {
         let Some(known) = self.pages.get(page) else {
             return Vec::new();
@@ -157,7 +157,7 @@ impl Page {
         } else if self.next.len() < SUCCESSORS {
             self.next.push((page, 1));
         } else if let Some(rarest) = self.next.iter_mut().min_by_key(|(_, count)| *count) {
-            // One more for a newcomer is one less for the rarest: who keeps coming gets its place.
+            // A newcomer costs the rarest successor one count, so that a frequent newcomer eventually replaces it.
             rarest.1 -= 1;
             if rarest.1 == 0 {
                 *rarest = (page, 1);
@@ -236,7 +236,8 @@ mod tests {
         assert_eq!(step(3, 3_000..5_000), Some(3));
     }
 
-    /// Any sequence of visits: bounds hold, confidences are probabilities in order, every guess names a known page.
+    /// Any sequence of visits: bounds hold, confidences are probabilities in order, every prediction names a known
+    /// page.
     #[test]
     fn whatever_happens_the_bounds_hold() {
         for seed in 1..20_u64 {

@@ -16,7 +16,7 @@ use super::{Damage, Take, checksum_of};
 pub const FRONT_BYTES: usize = 64;
 /// Records begin at multiples of this.
 pub const ALIGNMENT: usize = 8;
-/// Where the state is within a record.
+/// Offset of the state in a record.
 pub const STATE_AT: u64 = 6;
 /// The state of a record that was removed in place.
 pub const DEAD: u8 = 0xdd;
@@ -24,28 +24,28 @@ pub const DEAD: u8 = 0xdd;
 const MAGIC: [u8; 4] = *b"edR1";
 const VERSION: u8 = 2;
 
-/// What a record says. Kinds that a release does not know are passed over.
+/// The kind of a record. Kinds that a release does not know are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind(pub u8);
 
 impl Kind {
-    /// Whatever was stored under this hash before is gone.
+    /// Anything stored under this hash before is removed.
     pub const REMOVED: Self = Self(0);
     pub const OBJECT: Self = Self(1);
     pub const VARIANTS: Self = Self(2);
     /// Part of a large object's body.
     pub const SLICE: Self = Self(3);
-    /// Nothing: written to find out whether writing works.
+    /// No content: written to test whether writing works.
     pub const PROBE: Self = Self(255);
 }
 
-/// Name and place in time of a record.
+/// Key hash and order of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label {
     pub kind: Kind,
-    /// Of two records under one hash the one with the larger number holds.
+    /// Of two records under one hash the one with the larger number is valid.
     pub sequence: u64,
-    /// When it was stored, in the order of purges.
+    /// The number of the newest purge when it was stored.
     pub born: u64,
     pub hash: u64,
 }
@@ -107,15 +107,15 @@ pub fn write_front<'a>(
     Some(())
 }
 
-/// The bytes of a record from its first to the zeros behind its body.
+/// Length of a record from its first byte to the end of the padding after its body.
 pub fn record_bytes(key: usize, tags: usize, head: usize, body: u64) -> u64 {
     let whole = (FRONT_BYTES + key + tags + head) as u64 + body;
     whole.next_multiple_of(ALIGNMENT as u64)
 }
 
 impl<'a> Front<'a> {
-    /// Reads and checks the beginning of a record; what follows it is not looked at.
-    /// `Short` when `bytes` end before the head does: with [`Front::length`] more of them may make it whole.
+    /// Reads and checks the beginning of a record; bytes after it are not read. `Short` when `bytes` end before the
+    /// head does: [`Front::length`] gives the number needed.
     pub fn read(seed: u64, bytes: &'a [u8]) -> Result<Self, Damage> {
         let fixed = bytes.first_chunk::<FRONT_BYTES>().ok_or(Damage::Short)?;
         let Fixed {
@@ -143,7 +143,7 @@ impl<'a> Front<'a> {
         }
         Ok(Self {
             label,
-            // Any other value is a damaged one of these two: in doubt it is gone.
+            // Any other value is a damaged one of these two: in doubt the record counts as removed.
             dead: state != 0,
             key,
             tags,
@@ -153,7 +153,7 @@ impl<'a> Front<'a> {
         })
     }
 
-    /// How many bytes `read` needs, from the first [`FRONT_BYTES`]; unchecked, so a bound must be set on it.
+    /// Number of bytes that `read` needs, from the first [`FRONT_BYTES`]; unchecked, so the caller must bound it.
     pub fn length(fixed: &[u8]) -> Result<u64, Damage> {
         let fixed = fixed.first_chunk::<FRONT_BYTES>().ok_or(Damage::Short)?;
         let Fixed {
@@ -162,7 +162,7 @@ impl<'a> Front<'a> {
         Ok(FRONT_BYTES as u64 + u64::from(key) + u64::from(tags) + u64::from(head))
     }
 
-    /// From the record's first byte to the next record's.
+    /// Distance from the record's first byte to the next record's.
     pub fn record_bytes(&self) -> u64 {
         record_bytes(
             self.key.len(),
@@ -172,7 +172,7 @@ impl<'a> Front<'a> {
         )
     }
 
-    /// Where the body begins, from the record's first byte.
+    /// Offset of the body from the record's first byte.
     pub fn body_at(&self) -> usize {
         FRONT_BYTES + self.key.len() + self.tags.len() + self.head.len()
     }

@@ -1,9 +1,10 @@
-//! Records: stored responses as bytes that outlive the process, and the way back.
+//! Records: stored responses as bytes that survive the process, and the way back.
 //!
-//! `frame` is what every record has (lengths, checksums, key, tags), `stored` the inside of a record of a response and of
-//! a variants' list, `sidecar` the table of contents of a file of records. Everything here is bytes to values and values
-//! to bytes; files are the engine's. Bytes that come from a disk are believed only as far as their checksums, which are
-//! seeded with a number that only this cache's directory knows: a body that looks like a record is none.
+//! `frame` is the common part of every record (lengths, checksums, key, tags), `stored` the content of a record of a
+//! response and of a variants' list, `sidecar` the table of contents of a file of records. Everything here is bytes to
+//! values and values to bytes; files are the engine's. Bytes from a disk are accepted only if their checksums match;
+//! the checksums are seeded with a number that only this cache's directory knows, so a body that looks like a record is
+//! not accepted as one.
 
 pub mod frame;
 pub mod sidecar;
@@ -11,7 +12,7 @@ pub mod stored;
 
 pub use frame::{Front, Kind, Record};
 
-/// Why bytes are not what they should be.
+/// How bytes are damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     #[error("it ends before it is whole")]
@@ -28,7 +29,7 @@ pub enum Damage {
     Content,
 }
 
-/// The checksum of everything here.
+/// The checksum of every part of the format.
 pub fn checksum(seed: u64, bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, seed)
 }
@@ -49,12 +50,12 @@ pub fn checksum_of<'a>(seed: u64, pieces: impl IntoIterator<Item = &'a [u8]>) ->
     all.digest()
 }
 
-/// The number under which a key is found. Two keys with the same number cannot be on disk together.
+/// The number under which a key is found. Two keys with the same number cannot both be on disk.
 pub fn key_hash(seed: u64, key: &[u8]) -> u64 {
     checksum(seed.rotate_left(32) ^ 0x6b65_7920, key)
 }
 
-/// Takes values off the front of bytes.
+/// Reads values from the front of bytes.
 struct Take<'a>(&'a [u8]);
 
 impl<'a> Take<'a> {
@@ -83,7 +84,7 @@ impl<'a> Take<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// Bytes behind their length.
+    /// Reads bytes preceded by their length.
     fn short(&mut self) -> Result<&'a [u8], Damage> {
         let length = self.u16()?;
         self.bytes(usize::from(length))

@@ -19,7 +19,7 @@ pub const LINE_BYTES: usize = 40;
 const MAGIC: [u8; 4] = *b"edX1";
 const VERSION: u32 = 2;
 
-/// A record as its segment's sidecar knows it.
+/// A record as listed in its segment's sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
     pub hash: u64,
@@ -67,7 +67,7 @@ impl Contents {
         Some(())
     }
 
-    /// Leaves the first `number` records out.
+    /// Drops the first `number` records.
     pub fn leave_out(&mut self, number: usize) {
         self.lines.drain(..number.min(self.lines.len()));
     }
@@ -81,7 +81,7 @@ impl Contents {
         names(&self.names, line)
     }
 
-    /// What the sidecar will be long.
+    /// The length of the sidecar.
     pub fn bytes(&self) -> u64 {
         (FIXED_BYTES + self.lines.len() * LINE_BYTES + self.names.len()) as u64
     }

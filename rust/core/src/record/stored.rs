@@ -1,4 +1,4 @@
-//! The inside of records: the head of a response, the list of what selects among variants.
+//! The content of records: the head of a response, and the list of names that select among variants.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -21,7 +21,7 @@ pub struct StoredHead {
     pub cut: Option<Cut>,
 }
 
-/// A body that is kept in records of its own.
+/// A body that is stored in separate records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     pub size: u64,
@@ -38,7 +38,7 @@ const IS_CUT: u8 = 16;
 const IMMUTABLE: u8 = 32;
 const WHEN_DISCONNECTED: u8 = 64;
 
-/// A stored head, borrowed from where it is kept.
+/// A stored head, borrowed from its entry.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadRef<'a> {
     pub status: StatusCode,
@@ -196,7 +196,8 @@ pub fn read_variants(bytes: &[u8]) -> Result<(SmallVec<[HeaderName; 4]>, u64), D
     Ok((names, nonce))
 }
 
-/// Appends what purges are compared with: the path that the viewer asked for, where it is not the key's, and the tags.
+/// Appends the data that purges are compared with: the path that the viewer requested, if it differs from the key's,
+/// and the tags.
 pub fn write_birth(out: &mut Vec<u8>, viewer: Option<&str>, tags: &[u64]) -> Option<()> {
     out.push(u8::from(viewer.is_some()));
     if let Some(viewer) = viewer {
@@ -311,7 +312,7 @@ mod tests {
         assert_eq!(read_head(&written(&head)).unwrap(), head);
     }
 
-    /// The numbers are on disks: changing one means another version of the records.
+    /// The numbers are stored on disks: changing one needs another version of the records.
     #[test]
     fn the_numbers_of_the_rules_are_what_they_always_were() {
         let rules = [

@@ -1,7 +1,7 @@
 //! A service worker made from the route table: the script that a browser runs in front of the site.
 //!
-//! The script's text is `script.js`; here are its settings, and the version that names its caches. Nothing of a request
-//! is in it, so it is a response like any fixed one.
+//! The script's text is `script.js`; here are its settings, and the version that names its caches. It contains nothing
+//! of a request, so it is a response like any fixed one.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use aws_lc_rs::digest;
 use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
-/// Marks responses that set a cookie, which a service worker cannot see: they are somebody's own.
+/// Marks responses that set a cookie, which a service worker cannot see: they are personal.
 pub const PERSONAL: HeaderName = HeaderName::from_static("x-edge-personal");
 pub const PERSONAL_VALUE: HeaderValue = HeaderValue::from_static("1");
 

@@ -1,5 +1,5 @@
-//! The responses of one connection, followed on its raw bytes: which belong to a head, which to the content, and which to
-//! nothing that was asked for.
+//! The responses of one connection, followed on its raw bytes: which bytes belong to a head, which to the content, and
+//! which to no response.
 
 use super::{
     Content, Question,
@@ -7,10 +7,10 @@ use super::{
 };
 use crate::admit::Chunked;
 
-/// What is to come next on a connection to an origin.
+/// The next part expected on a connection to an origin.
 #[derive(Debug)]
 enum State {
-    /// Nothing: no request waits for a response.
+    /// No request waits for a response.
     Idle,
     Head(Question),
     Length(u64),
@@ -23,7 +23,7 @@ enum State {
 pub struct Arrival {
     limits: HeadLimits,
     state: State,
-    /// So much of an incomplete head has been searched for its end.
+    /// Bytes of an incomplete head that were searched for its end.
     searched: usize,
 }
 
@@ -37,29 +37,29 @@ impl Default for Arrival {
     }
 }
 
-/// A head that has come in.
+/// A complete head.
 #[derive(Debug)]
 pub enum Head {
-    /// 1xx: the final response is still to come.
+    /// 1xx: the final response follows.
     Interim(ResponseHead),
     Final(ResponseHead),
 }
 
-/// How much of the bytes that come next can be told beforehand.
+/// The part of a response that the next bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// A head, to be shown to `head` as it grows.
+    /// A head: call `head` as it grows.
     Head,
-    /// Content, to be shown to `content`.
+    /// Framed content: call `content`.
     Framed,
-    /// So many bytes of content; they may pass unseen, to be told to `passed`.
+    /// This many bytes of content; they may pass unread: call `passed`.
     Plain(u64),
-    /// Nothing: bytes that come are a fault.
+    /// No part: further bytes are a fault.
     Nothing,
 }
 
 impl Arrival {
-    /// A request is being sent.
+    /// Notes that a request is being sent.
     pub fn expect(&mut self, question: Question, limits: HeadLimits) {
         self.limits = limits;
         self.searched = 0;
@@ -76,8 +76,8 @@ impl Arrival {
         }
     }
 
-    /// Reads a head at the start of `bytes`, all that is here since the last one; tells its length. `None` while it is
-    /// incomplete.
+    /// Reads a head at the start of `bytes`, which are all bytes since the previous head, and gives its length. `None`
+    /// while it is incomplete.
     pub fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Head)>, BadResponse> {
         let State::Head(question) = self.state else {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Arrival {
         Ok(Some((length, Head::Final(head))))
     }
 
-    /// How many of these bytes belong to the response; any that follow are surplus.
+    /// The number of these bytes that belong to the response; any others are surplus.
     pub fn content(&mut self, bytes: &[u8]) -> Result<usize, BadResponse> {
         match &mut self.state {
             State::Idle | State::Head(_) => Ok(0),
@@ -121,7 +121,7 @@ impl Arrival {
         }
     }
 
-    /// So many bytes of plain content have gone by.
+    /// Notes that this many bytes of plain content have passed.
     pub fn passed(&mut self, count: u64) {
         if let State::Length(left) = &mut self.state {
             *left = left.saturating_sub(count);
@@ -137,7 +137,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Follows a connection whose bytes come in pieces of `step`: statuses, content, and what is left over.
+    /// Follows a connection whose bytes come in pieces of `step`: gives statuses, content, and the surplus.
     fn follow(question: Question, bytes: &[u8], step: usize) -> Result<String, BadResponse> {
         let mut arrival = Arrival::default();
         arrival.expect(question, HeadLimits::default());

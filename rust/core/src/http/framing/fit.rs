@@ -1,30 +1,31 @@
-//! The final head of a response, made fit for its status: which have no content, and what their Content-Length may say.
+//! The final head of a response, adjusted to its status: which statuses have no content, and which Content-Length they
+//! may have.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-/// What is done with the content of a response on its way to a client.
+/// How the content of a response is sent to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// It is sent as it is.
+    /// Unchanged.
     Content,
-    /// The response has none, whatever it was made of.
+    /// The response has none, whatever its source.
     NoContent,
 }
 
-/// Whether a response with this status has no content, whatever its fields say (RFC 9110 §6.4.1).
+/// Whether a response with this status has no content, regardless of its fields (RFC 9110 §6.4.1).
 pub fn bodiless(status: StatusCode) -> bool {
     status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
 }
 
-/// Makes the head fit. `known`: the length of the content, where that is known; not of a response to HEAD, whose length is
-/// that of the content which a GET would get.
+/// Adjusts the head. `known`: the length of the content, if known; not for a response to HEAD, whose length is that of
+/// the content which a GET would get.
 pub fn fit(status: StatusCode, headers: &mut HeaderMap, known: Option<u64>, to_head: bool) -> Fit {
-    // The connection is framed by whoever writes the message (RFC 9112 §6.1).
+    // The writer of the message frames it (RFC 9112 §6.1).
     headers.remove(header::TRANSFER_ENCODING);
     match status {
-        // No Content-Length may stand in a 204 (RFC 9110 §8.6); that of a 304 is optional.
+        // A 204 must not have a Content-Length (RFC 9110 §8.6); for a 304 it is optional.
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => {
             headers.remove(header::CONTENT_LENGTH);
             Fit::NoContent

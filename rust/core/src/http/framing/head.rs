@@ -1,5 +1,5 @@
-//! A response's head from its bytes (RFC 9112 §4, §5), read as a proxy has to: white space before a colon is removed,
-//! folded lines are unfolded, and one length stands for all.
+//! A response's head from its bytes (RFC 9112 §4, §5), read as a proxy must: white space before a colon is removed,
+//! folded lines are unfolded, and equal lengths become one.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -24,7 +24,7 @@ impl Default for HeadLimits {
     }
 }
 
-/// Why bytes of an origin are no response. The text is for the log.
+/// Why bytes of an origin are not a response. The text is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadResponse {
     #[error("it does not begin with a status line of HTTP/1")]
@@ -43,8 +43,8 @@ pub enum BadResponse {
     Surplus,
 }
 
-/// A response's head, with one canonical Content-Length at most and no Transfer-Encoding: what framed the message on this
-/// connection is in `framing`.
+/// A response's head, with at most one canonical Content-Length and no Transfer-Encoding: `framing` holds the message's
+/// framing on this connection.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
     pub version: Version,
@@ -53,11 +53,11 @@ pub struct ResponseHead {
     pub framing: Framing,
 }
 
-/// Empty lines before a status line that are forgiven, in bytes.
+/// Bytes of empty lines before a status line that are ignored.
 const MOST_EMPTY: usize = 4;
 
-/// Reads a whole head at the start of `bytes` and tells its length; `None` while it is incomplete. `searched`: so many
-/// bytes were searched for its end before.
+/// Reads a whole head at the start of `bytes` and gives its length; `None` while it is incomplete. `searched`: the
+/// number of bytes already searched for its end.
 pub fn read(
     bytes: &[u8],
     searched: usize,
@@ -96,7 +96,7 @@ pub fn read(
     Ok(Some((empty + length, head)))
 }
 
-/// Where the lines of a head end.
+/// The ends of a head's lines.
 type Ends = SmallVec<[usize; 24]>;
 
 /// The length of the head: up to the first empty line. A bare LF ends a line as well (RFC 9112 §2.2).
@@ -112,7 +112,8 @@ fn end(text: &[u8], mut from: usize, ends: &mut Ends) -> Option<usize> {
     }
 }
 
-/// Refuses what cannot become a response before its end is known: a server of another protocol may never send one.
+/// Refuses bytes that cannot become a response before the end of the head is known: a server of another protocol may
+/// never send one.
 fn early(text: &[u8]) -> Result<(), BadResponse> {
     let known = b"HTTP/1.".iter().zip(text);
     if known.into_iter().any(|(want, got)| want != got) {
@@ -159,7 +160,7 @@ fn parse(
     })
 }
 
-/// The lines of a head without what ends them, up to the empty one.
+/// The lines of a head without their line ends, up to the empty one.
 struct Lines<'a> {
     head: &'a [u8],
     at: usize,
@@ -167,7 +168,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The next line belongs to the one before.
+    /// Whether the next line belongs to the one before.
     fn is_folded(&self) -> bool {
         matches!(self.head.get(self.at), Some(b' ' | b'\t'))
     }
@@ -184,8 +185,8 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// `HTTP/1.x SP 3DIGIT [ SP reason ]` (RFC 9112 §4); a minor version that is not known is read as the highest that is
-/// (RFC 9110 §2.5).
+/// `HTTP/1.x SP 3DIGIT [ SP reason ]` (RFC 9112 §4); an unknown minor version is read as the highest known one (RFC
+/// 9110 §2.5).
 fn status_line(line: &[u8]) -> Result<(Version, StatusCode), BadResponse> {
     let (minor, code, reason) = match line {
         [
@@ -222,10 +223,10 @@ fn is_value_byte(byte: u8) -> bool {
     byte >= 0x20 && byte != 0x7f || byte == b'\t'
 }
 
-/// Name and value of a field line. White space before the colon is removed from a response (RFC 9112 §5.1); what begins with
-/// it is no field where none can be folded (§2.2).
+/// Name and value of a field line. White space before the colon is removed from a response (RFC 9112 §5.1); a line that
+/// begins with white space is not a field if there is no line that it could continue (§2.2).
 fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    // Names are short: what is made for long searches would cost more.
+    // Names are short: a search made for long texts would cost more.
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = line.split_at_checked(colon)?;
     if matches!(name.first(), Some(b' ' | b'\t')) {
@@ -234,8 +235,7 @@ fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((trimmed(name), trimmed(value.get(1..)?)))
 }
 
-/// A value with the folded lines that follow it: a proxy refuses them or puts a space in the place of each fold (RFC 9112
-/// §5.2).
+/// A value with the folded lines that follow it: a proxy refuses them or replaces each fold by a space (RFC 9112 §5.2).
 struct Folded {
     value: Vec<u8>,
     lines: usize,
@@ -309,7 +309,7 @@ impl Fields<'_> {
     }
 }
 
-/// Takes the framing fields out of a head and puts the one length in that may go on.
+/// Removes the framing fields from a head and adds the one length that may be forwarded.
 fn framed(
     question: Question,
     version: Version,

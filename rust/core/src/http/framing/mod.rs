@@ -1,8 +1,9 @@
-//! Framing: where a message ends, which fields say so, and which heads fit which status (RFC 9112 §6, RFC 9110 §6.4.1).
+//! Framing: where a message ends, which fields determine it, and which heads are valid for which status (RFC 9112 §6,
+//! RFC 9110 §6.4.1).
 //!
-//! Pure functions of bytes and field lists: nothing here reads a socket, and nothing knows who parses or writes the
-//! messages. `length` and `coding` read the two framing fields, `response` decides by them, `head` reads a response's
-//! head from its bytes, `arrival` follows a connection's responses, `fit` makes a head fit its status.
+//! Pure functions of bytes and field lists: nothing here reads a socket, and nothing knows which code parses or writes
+//! the messages. `length` and `coding` read the two framing fields, `response` decides by them, `head` reads a
+//! response's head from its bytes, `arrival` follows a connection's responses, `fit` adjusts a head to its status.
 
 pub mod arrival;
 pub mod fit;
@@ -10,7 +11,7 @@ pub mod head;
 
 use super::list;
 
-/// Why the framing of a response cannot be believed. The text follows the name of the origin.
+/// Why the framing of a response is invalid. The text follows the name of the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadFraming {
     #[error("its Content-Length is not a number")]
@@ -25,7 +26,7 @@ pub enum BadFraming {
     Unasked,
 }
 
-/// The one length that all Content-Length lines together say. A list of equal numbers, in one line or several, is that
+/// The one length that all Content-Length lines together give. A list of equal numbers, in one line or several, is that
 /// number; different ones are an error (RFC 9110 §8.6, RFC 9112 §6.3).
 pub fn length<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<u64>, BadFraming> {
     let mut known = None;
@@ -42,7 +43,7 @@ pub fn length<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<u6
     Ok(known)
 }
 
-/// `1*DIGIT` that can be counted; leading zeros are of the grammar.
+/// `1*DIGIT` that fits a number; the grammar allows leading zeros.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -62,8 +63,8 @@ pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
     value
 }
 
-/// Whether the transfer codings are `chunked`, once and alone; `false` where there is no such field. Anything else leaves
-/// bytes that are not the content (RFC 9112 §6.1, §7).
+/// Whether the transfer codings are exactly `chunked`, once; `false` if there is no such field. Any other coding would
+/// leave bytes that are not the content (RFC 9112 §6.1, §7).
 pub fn chunked<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<bool, BadFraming> {
     let mut some = false;
     let mut chunked = 0;
@@ -79,7 +80,7 @@ pub fn chunked<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<bool, Ba
     match (some, chunked) {
         (false, _) => Ok(false),
         (true, 1) => Ok(true),
-        // None is named, or chunked is applied twice.
+        // An empty field, or chunked applied twice.
         _ => Err(BadFraming::UnknownCoding),
     }
 }
@@ -89,7 +90,7 @@ pub fn chunked<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<bool, Ba
 pub struct Question {
     /// Its method was HEAD.
     pub head: bool,
-    /// It asked for another protocol.
+    /// It requested another protocol.
     pub upgrade: bool,
 }
 
@@ -100,14 +101,14 @@ pub enum Content {
     Length(u64),
     Chunked,
     UntilClose,
-    /// HTTP is over: what follows is another protocol's.
+    /// HTTP ends here: the bytes that follow are another protocol's.
     Tunnel,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Framing {
     pub content: Content,
-    /// The length to pass on and store: of the content, or of the content that a HEAD or a 304 tells of.
+    /// The length to forward and store: of the content, or of the content that a HEAD or a 304 describes.
     pub length: Option<u64>,
     /// Whether another request may be sent on the connection.
     pub reusable: bool,
@@ -158,7 +159,7 @@ pub fn response(
         _ => {}
     }
     let length = length(fields.lengths.iter().copied())?;
-    // Both are the mark of an attempt at smuggling, as is a coding from HTTP/1.0, which has none (RFC 9112 §6.1).
+    // Both indicate an attempt at smuggling, as does a coding from HTTP/1.0, which has none (RFC 9112 §6.1).
     let suspect = coded && (length.is_some() || !http_11);
     let length = length.filter(|_| !coded);
     let reusable = persistent && !suspect;

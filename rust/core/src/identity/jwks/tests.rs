@@ -121,7 +121,7 @@ fn keys_serve_what_they_say_and_the_policy_allows() {
         (rsa_jwk(r#","key_ops":["encrypt"]"#), None, ""),
         (rsa_jwk(r#","key_ops":"verify""#), None, ""),
         (rsa_jwk(r#","kid":7"#), None, ""),
-        // A private key that somebody published by mistake still verifies, and is not kept.
+        // A private key that was published by mistake still verifies, and its private part is not kept.
         (rsa_jwk(r#","d":"AQAB","p":"AQAB""#), None, "-:RS256"),
         (ed_jwk(""), Some(&[EdDsa][..]), "-:EdDSA"),
         (p256_jwk(r#","alg":"ES384""#), None, ""),

@@ -20,7 +20,7 @@ pub enum Algorithm {
     EdDsa,
 }
 
-/// What an algorithm's key is made of.
+/// The kind of an algorithm's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     Secret,
@@ -95,7 +95,7 @@ impl Algorithm {
     }
 
     /// Whether a published key that names no algorithm is for this one. RSA keys could serve six (RFC 8725 §3.1 wants
-    /// one): RS256 is what issuers that leave `alg` out sign with. Secrets are for none.
+    /// one): issuers that leave `alg` out sign with RS256. Secrets are for none.
     pub(crate) fn is_default(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,5 @@
-//! What a verified token says, in the forms in which the edge needs it: worked out once, when the token is verified.
+//! The claims of a verified token, in the forms in which the edge needs them: computed once, when the token is
+//! verified.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -18,20 +19,20 @@ pub struct Claims {
     forward: Box<[Forwarded]>,
 }
 
-/// A request field that tells the origin of a claim.
+/// A request field that carries a claim to the origin.
 #[derive(Debug, Clone)]
 pub struct Forwarded {
-    /// Where the value is from: `sub` where that stands in for `userId`.
+    /// The source of the value: `sub` if it replaces a missing `userId`.
     pub claim: Arc<str>,
     pub field: HeaderName,
     pub value: HeaderValue,
 }
 
-/// Where in `texts` a name starts, where it ends and its value starts, and where the value ends.
+/// Offsets in `texts`: start of a name, its end and the start of its value, end of the value.
 #[derive(Clone, Copy)]
 struct Span(u32, u32, u32);
 
-/// Claims are about people: a log line shows when they end, not what they are.
+/// Claims are personal data: a log line shows when they expire, not their content.
 impl fmt::Debug for Claims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Claims")
@@ -72,7 +73,7 @@ impl Claims {
         claims.forward = forward
             .iter()
             .filter_map(|(claim, header)| {
-                // Issuers that have no `userId` name the user in `sub` (RFC 7519 §4.1.2). A `userId` that is there
+                // Issuers that have no `userId` name the user in `sub` (RFC 7519 §4.1.2). A `userId` that is present
                 // but has no text form is not replaced: that could make one user another.
                 let stands_in = &**claim == "userId" && member(members, claim).is_none();
                 let claim = if stands_in {
@@ -96,9 +97,9 @@ impl Claims {
         &self.json
     }
 
-    /// A claim as text: a string, number or boolean, or an array of strings joined by `,`. `None` where the claim is
-    /// absent, or has no text form that means only one thing: objects, `null`, empty strings, control characters or
-    /// space around it, array members with a comma, numbers beyond what doubles hold exactly.
+    /// A claim as text: a string, number or boolean, or an array of strings joined by `,`. `None` if the claim is
+    /// absent, or has no unambiguous text form: objects, `null`, empty strings, control characters or space around it,
+    /// array members with a comma, numbers beyond those that doubles hold exactly.
     pub fn claim(&self, name: &str) -> Option<&str> {
         self.spans.iter().find_map(|span| {
             let found = self.texts.get(span.0 as usize..span.1 as usize)?;
@@ -106,17 +107,17 @@ impl Claims {
         })
     }
 
-    /// Who the token is about (RFC 7519 §4.1.2).
+    /// The subject of the token (RFC 7519 §4.1.2).
     pub fn sub(&self) -> Option<&str> {
         self.claim("sub")
     }
 
-    /// `exp` in whole seconds, rounded down; the policy's leeway is not in it.
+    /// `exp` in whole seconds, rounded down, without the policy's leeway.
     pub fn expires(&self) -> Option<u64> {
         self.expires
     }
 
-    /// `nbf` in whole seconds, rounded up; the policy's leeway is not in it.
+    /// `nbf` in whole seconds, rounded up, without the policy's leeway.
     pub fn not_before(&self) -> Option<u64> {
         self.not_before
     }
@@ -130,12 +131,12 @@ impl Claims {
                 .is_none_or(|nbf| now.saturating_add(leeway) >= nbf)
     }
 
-    /// Fields to set on the request to the origin, by the policy's `forward` map.
+    /// Fields to set on the request to the origin, according to the policy's `forward` map.
     pub fn forward(&self) -> &[Forwarded] {
         &self.forward
     }
 
-    /// Bytes that these claims hold, about: what a bounded memory of them counts.
+    /// Approximate size of these claims in bytes, for the bounded memory of verified tokens.
     pub fn bytes(&self) -> usize {
         let forward: usize = self.forward.iter().map(|one| 96 + one.value.len()).sum();
         size_of::<Self>() + self.json.len() + self.texts.len() + size_of_val(&*self.spans) + forward
@@ -155,7 +156,7 @@ fn text<'j>(value: &'j Json<'_>) -> Option<Cow<'j, str>> {
             let mut joined = String::new();
             for item in items {
                 let item = item.as_str()?;
-                // A comma inside would let one role be read as two.
+                // A comma inside would make two roles of one.
                 if item.is_empty() || item.contains(',') || item.trim() != item {
                     return None;
                 }

@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use super::Algorithm;
 
-/// Why a token was refused. The text is for the log; the visitor gets the status and, where the policy says so, the
-/// words of RFC 6750. Never holds the token or a secret.
+/// Why a token was refused. The text is for the log; the visitor gets the status and, if the policy allows it, the
+/// description of RFC 6750. Never holds the token or a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// The request, not the token, is at fault (RFC 6750 §3.1, `invalid_request`).
@@ -27,7 +27,7 @@ pub enum TokenError {
     WrongType,
     #[error("no key has the id {kid:?}")]
     UnknownKey { kid: KeyId },
-    /// Nothing to verify with: the edge's trouble, not the visitor's.
+    /// No key to verify with: the edge's fault, not the visitor's.
     #[error("there is no usable key")]
     NoKey,
     #[error("the signature does not match key {kid:?}")]
@@ -70,20 +70,20 @@ impl TokenError {
         }
     }
 
-    /// What the visitor may be told (RFC 6750 §3: printable ASCII without `"` and `\`).
+    /// The description for the visitor (RFC 6750 §3: printable ASCII without `"` and `\`).
     pub(super) fn description(&self) -> &'static str {
         match self {
             Self::Request(_) => "the credentials are malformed",
             Self::Expired { .. } => "the token has expired",
             Self::NotYetValid { .. } => "the token is not valid yet",
             Self::TooLong { .. } | Self::Malformed(_) => "the token is malformed",
-            // Which of the checks failed helps only those who forge.
+            // The name of the failed check would help only forgers.
             _ => "the token was refused",
         }
     }
 }
 
-/// The start of a `kid`, for messages: a client chose it, so it is cut short and shown escaped.
+/// The start of a `kid`, for messages: a client chose it, so it is truncated and shown escaped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyId {
     bytes: [u8; Self::SHOWN],

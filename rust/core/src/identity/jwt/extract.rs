@@ -1,22 +1,22 @@
-//! Where a token stands in a request (RFC 6750 §2.1), and what a request without a good one is answered (§3).
+//! The place of a token in a request (RFC 6750 §2.1), and the response to a request without a valid one (§3).
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{JwtPolicy, TokenError};
 use crate::http::cookie;
 
-/// What a request brought.
+/// The credentials of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extracted<'a> {
     Absent,
-    /// Credentials that cannot be read one way only ([`TokenError::Request`]), or that are no token.
+    /// Credentials that have more than one reading ([`TokenError::Request`]), or that are not a token.
     Malformed(TokenError),
     Token(&'a str),
 }
 
 /// The bearer token of a request, or else the cookie that the policy names.
 ///
-/// Another scheme in `Authorization` (`Basic` for the origin, say) is no bearer token and hides no cookie.
+/// Another scheme in `Authorization` (`Basic` for the origin, say) is not a bearer token and does not hide the cookie.
 pub fn extract<'a>(policy: &JwtPolicy, headers: &'a HeaderMap) -> Extracted<'a> {
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     match (fields.next(), fields.next()) {
@@ -37,7 +37,7 @@ fn malformed<'a>(reason: &'static str) -> Extracted<'a> {
     Extracted::Malformed(TokenError::Request(reason))
 }
 
-/// Credentials where a token belongs, that are none.
+/// Credentials in a token's place that are not a token.
 const NO_TOKEN: Extracted<'static> = Extracted::Malformed(TokenError::Malformed(
     "it has other characters than a token may have",
 ));
@@ -50,12 +50,12 @@ fn bearer(field: &HeaderValue) -> Extracted<'_> {
     if !scheme.eq_ignore_ascii_case(SCHEME) {
         return Extracted::Absent;
     }
-    // Without a token after it the scheme brings no credentials: as if it were not there.
+    // The scheme without a token after it counts as absent.
     if !matches!(rest.first(), Some(b' ' | b'\t')) {
         return Extracted::Absent;
     }
     let token = rest.trim_ascii_start();
-    // The grammar of verification is narrower; this much is what makes it one token.
+    // The grammar of verification is narrower; this much makes it one token.
     match std::str::from_utf8(token) {
         Ok(token) if token.bytes().all(is_token68) => Extracted::Token(token),
         _ => NO_TOKEN,
@@ -67,7 +67,7 @@ fn is_token68(byte: u8) -> bool {
 }
 
 /// Two cookies of the name with different values are refused: a neighbour domain can set one of its own beside ours
-/// (RFC 6265 §8.6), and nothing says which came first.
+/// (RFC 6265 §8.6), and nothing shows which was set first.
 fn from_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Extracted<'a> {
     let mut found = None;
     for (_, value) in cookie::pairs(headers).filter(|(other, _)| *other == name.as_bytes()) {
@@ -85,11 +85,11 @@ fn from_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Extracted<'a> {
     }
 }
 
-/// The answer to a request without a good token: the status, and `WWW-Authenticate` where it belongs.
+/// The response to a request without a valid token: the status, and `WWW-Authenticate` if it applies.
 ///
 /// No token: 401 and the bare challenge (RFC 6750 §3.1 wants no error code there). Unreadable credentials: 400 with
 /// `invalid_request`. A refused token: the policy's status, 403 without a challenge (another token of the same user
-/// would not help) or 401 with `invalid_token`. Nothing to verify with: 503, which is the edge's fault and says so.
+/// would not help) or 401 with `invalid_token`. No key to verify with: 503, because the fault is the edge's.
 pub fn challenge(
     policy: &JwtPolicy,
     error: Option<&TokenError>,

@@ -1,7 +1,7 @@
 //! JSON read strictly: an object with two members of one name is refused at every depth.
 //!
-//! RFC 7515 §4 and RFC 7519 §4 let a parser take the last of two, so two programs could read two different tokens
-//! out of the same signed bytes.
+//! RFC 7515 §4 and RFC 7519 §4 let a parser take the last of two, so two programs could read two different tokens from
+//! the same signed bytes.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,10 +11,10 @@ use serde::{
 };
 use serde_json::Number;
 
-/// Past this many members, duplicates are sought by sorting.
+/// With more members than this, duplicates are found by sorting.
 const FEW: usize = 16;
 
-/// A value that borrows from its text what has no escapes.
+/// A value; strings without escapes are borrowed from the text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Json<'a> {
     Null,

@@ -1,8 +1,8 @@
-//! Tokens: JSON Web Signatures in compact form that carry claims (RFC 7515, 7519), verified as RFC 8725 asks.
+//! Tokens: JSON Web Signatures in compact form that carry claims (RFC 7515, 7519), verified according to RFC 8725.
 //!
-//! `policy` judges what a route asks of a token, `pem` and `key` read keys, `extract` finds the token in a request,
-//! `verify` checks it, `claims` keeps what it said. Encrypted tokens (RFC 7516) and signed URLs are not here.
-//! A token never chooses how it is checked: algorithms come with the key, keys come from the policy.
+//! `policy` compiles a route's requirements, `pem` and `key` read keys, `extract` finds the token in a request,
+//! `verify` checks it, `claims` keeps its content. Encrypted tokens (RFC 7516) and signed URLs are not here. A token
+//! never chooses how it is checked: algorithms come with the key, keys come from the policy.
 
 mod algorithm;
 mod claims;
@@ -29,8 +29,8 @@ pub(super) use key::RSA_BITS;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// Decodes base64url as RFC 7515 §2 wants it: no padding, no line breaks, and only the canonical form (RFC 4648
-/// §3.5: unused bits are zero), so that one value has one spelling.
+/// Decodes base64url as RFC 7515 §2 requires: no padding, no line breaks, and only the canonical form (RFC 4648 §3.5:
+/// unused bits are zero), so that one value has one spelling.
 pub(super) fn base64url(text: &[u8]) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }

@@ -1,5 +1,5 @@
-//! Public keys in PEM (RFC 7468): `PUBLIC KEY` (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7) and `RSA PUBLIC KEY`
-//! (PKCS#1, RFC 8017 §A.1.1). What else people paste is named, with the command that makes the right thing of it.
+//! Public keys in PEM (RFC 7468): `PUBLIC KEY` (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7) and `RSA PUBLIC KEY` (PKCS#1,
+//! RFC 8017 §A.1.1). The error for any other PEM names its kind and the command that converts it.
 
 use aws_lc_rs::signature::RsaParameters;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -10,7 +10,7 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// The key for `algorithm`, and its DER; or what is wrong with the PEM, in words that do not repeat it.
+/// The key for `algorithm`, and its DER; or the fault of the PEM, in words that do not repeat its content.
 pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(Key, Vec<u8>), String> {
     let (label, der) = block(pem)?;
     let found = match label {
@@ -105,7 +105,7 @@ const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
-/// What a SubjectPublicKeyInfo holds: SEQUENCE { SEQUENCE { OID, parameters }, BIT STRING }.
+/// The content of a SubjectPublicKeyInfo: SEQUENCE { SEQUENCE { OID, parameters }, BIT STRING }.
 fn family(der: &[u8]) -> Option<Found<'_>> {
     let (info, rest) = element(der, 0x30)?;
     if !rest.is_empty() {
@@ -134,7 +134,7 @@ fn family(der: &[u8]) -> Option<Found<'_>> {
     Some(Found::of(family, raw))
 }
 
-/// Content of the DER element with `tag` at the start of `der`, and what follows it.
+/// Content of the DER element with `tag` at the start of `der`, and the rest.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;

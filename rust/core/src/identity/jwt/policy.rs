@@ -1,4 +1,4 @@
-//! What a route asks of a token: compiled once, with its keys parsed.
+//! A route's requirements on a token: compiled once, with its keys parsed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct JwtPolicy {
     pub source: KeySource,
-    /// Algorithms that keys of a set may serve; `None`: what each key says.
+    /// Algorithms that keys of a set may serve; `None`: those that each key names.
     pub algorithms: Option<Vec<Algorithm>>,
     /// A longer token is refused unread.
     pub token_bytes: usize,
@@ -25,15 +25,15 @@ pub struct JwtPolicy {
     /// Seconds by which clocks may differ.
     pub leeway: u64,
     pub require: Vec<Arc<str>>,
-    /// The cookie that may carry the token where `Authorization` does not.
+    /// The cookie that may carry the token if `Authorization` does not.
     pub cookie: Option<Arc<str>>,
     /// 403, or 401 with the error of RFC 6750.
     pub invalid_status: StatusCode,
     /// Claim → field of the request to the origin.
     pub forward: Vec<(Arc<str>, HeaderName)>,
-    /// Responses behind this policy do not depend on who asks.
+    /// Responses behind this policy do not depend on the token.
     pub shared: bool,
-    /// A request without a token goes on, as nobody's. One with a bad token does not.
+    /// A request without a token continues anonymously. One with an invalid token does not.
     pub optional: bool,
     /// `Bearer realm="…"`.
     pub(super) challenge: HeaderValue,
@@ -41,7 +41,7 @@ pub struct JwtPolicy {
     fingerprint: u128,
 }
 
-/// Where keys come from.
+/// The source of keys.
 #[derive(Debug)]
 pub enum KeySource {
     /// The plan.
@@ -50,17 +50,17 @@ pub enum KeySource {
     Url {
         url: Arc<str>,
         refresh: Duration,
-        /// The least time between two requests to the issuer.
+        /// Minimum time between two requests to the issuer.
         cooldown: Duration,
-        /// How long the last good keys serve while the issuer is down.
+        /// How long the last good keys are used while the issuer is down.
         max_stale: Duration,
     },
 }
 
-/// `limits.token_bytes` where the plan does not say (docs/design.md §11).
+/// The default of `limits.token_bytes` (docs/design.md §11).
 const TOKEN_BYTES: usize = 8 << 10;
 
-/// Fields that frame or route a message, or that carry other credentials: no claim may become one.
+/// Fields that frame or route a message, or that carry other credentials: no claim may be forwarded in them.
 const NOT_FORWARDED: [HeaderName; 15] = [
     header::HOST,
     header::CONTENT_LENGTH,
@@ -80,7 +80,7 @@ const NOT_FORWARDED: [HeaderName; 15] = [
 ];
 
 impl JwtPolicy {
-    /// Judges a spec. The limit on a token's length is the default; the plan's own is set on the policy.
+    /// Compiles a spec. The limit on a token's length is the default; the plan's own is set on the policy.
     pub fn compile(spec: JwtSpec) -> Result<Self, Vec<SubProblem>> {
         let mut problems = Problems::default();
         let algorithms = problems.algorithms(&spec);
@@ -116,7 +116,7 @@ impl JwtPolicy {
             leeway: spec.leeway.into(),
             require: shared(&spec.require),
             cookie: spec.cookie.as_deref().map(Arc::from),
-            // The reader has seen to it that there are only these two.
+            // The reader accepts only these two.
             invalid_status: match spec.invalid_status {
                 401 => StatusCode::UNAUTHORIZED,
                 _ => StatusCode::FORBIDDEN,
@@ -133,7 +133,7 @@ impl JwtPolicy {
         Ok(policy)
     }
 
-    /// Keys that came with the plan; `None` where the engine fetches them.
+    /// Keys that came with the plan; `None` if the engine fetches them.
     pub fn static_keys(&self) -> Option<&KeySet> {
         match &self.source {
             KeySource::Static(keys) => Some(keys),
@@ -146,19 +146,19 @@ impl JwtPolicy {
         KeySet::from_jwks(json, self.algorithms.as_deref())
     }
 
-    /// The same for policies that accept the same tokens and forward the same claims: what a remembered token is
-    /// remembered for, across reloads and routes.
+    /// Equal for policies that accept the same tokens and forward the same claims: remembered tokens are shared by it,
+    /// across reloads and routes.
     pub fn fingerprint(&self) -> u128 {
         self.fingerprint
     }
 
-    /// For lints: the secret has `.0` bytes where the hash of its algorithm wants `.1` (RFC 7518 §3.2). Such a secret
+    /// For lints: the secret has `.0` bytes, but the hash of its algorithm needs `.1` (RFC 7518 §3.2). Such a secret
     /// can be guessed offline from one token.
     pub fn weak_secret(&self) -> Option<(usize, usize)> {
         self.weak_secret
     }
 
-    /// Whether the error is one that fetching keys anew could mend.
+    /// Whether fetching new keys could remedy the error.
     pub fn may_be_rotated(&self, error: &TokenError) -> bool {
         matches!(self.source, KeySource::Url { .. })
             && matches!(error, TokenError::UnknownKey { .. } | TokenError::NoKey)
@@ -205,7 +205,7 @@ pub(crate) fn is_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// The source, what it was made of, and how weak the secret is.
+/// The source, its material, and how weak the secret is.
 type Source = (KeySource, Vec<u8>, Option<(usize, usize)>);
 
 #[derive(Default)]
@@ -332,7 +332,7 @@ impl Problems {
         }
     }
 
-    /// Keys fetched in the clear are anybody's keys.
+    /// Keys fetched over plain http could be anybody's.
     fn url(&mut self, url: &str) -> Option<Arc<str>> {
         let parsed = url.parse::<Uri>().ok();
         let host = parsed.as_ref().and_then(Uri::host).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Verification of one token (RFC 7515 §5.2, RFC 7519 §7.2, RFC 8725 §3).
 //!
-//! The order matters: bounds, then form, then key, then signature, and only then what the token says. Nothing that an
-//! unverified payload holds is looked at.
+//! The order matters: bounds, then form, then key, then signature, and only then the claims. Nothing in an unverified
+//! payload is read.
 
 use super::{
     Algorithm, Claims, JwtPolicy, KeyId, TokenError, base64url,
@@ -9,10 +9,11 @@ use super::{
 };
 use crate::identity::jwks::KeySet;
 
-/// A JOSE header has three or four short members; this bounds what an unverified one can cost.
+/// A JOSE header has three or four short members; this bounds the cost of an unverified one.
 const MOST_HEADER_BYTES: usize = 2048;
 const MOST_KID_BYTES: usize = 512;
-/// How many keys a token is tried with: a token without `kid` could otherwise cost a verification for each of a set.
+/// How many keys a token is tried with: a token without `kid` could otherwise cost a verification for each key of a
+/// set.
 const MOST_TRIES: usize = 8;
 
 /// Members that bring or fetch a key (RFC 8725 §3.10), change what was signed (RFC 7797), or compress (RFC 8725 §3.6).
@@ -134,7 +135,7 @@ fn check_signature(
     let mut tries = 0;
     for key in keys.candidates(kid) {
         named = true;
-        // The key says which algorithm; that the token names the same one is only checked (RFC 8725 §3.1).
+        // The key determines the algorithm; the token's own is only compared (RFC 8725 §3.1).
         if key.algorithm() != header.algorithm {
             continue;
         }
@@ -159,7 +160,7 @@ fn check_signature(
     })
 }
 
-/// What the policy asks of the claims of a token whose signature is good.
+/// Checks the claims of a token whose signature is valid.
 fn accept(policy: &JwtPolicy, payload: &[u8], now: u64) -> Result<Claims, TokenError> {
     let json =
         std::str::from_utf8(payload).map_err(|_| TokenError::BadClaims("they are not UTF-8"))?;
@@ -206,7 +207,7 @@ fn date(
         None => Ok(None),
         Some(Json::Number(number)) => Ok(Some(match (number.as_u64(), number.as_f64()) {
             (Some(seconds), _) => seconds,
-            // `as` saturates, and takes what is negative to 0.
+            // `as` saturates, and makes negative numbers 0.
             (None, Some(seconds)) if seconds.is_finite() => round(seconds) as u64,
             _ => return Err(TokenError::BadClaims(wrong)),
         })),
@@ -214,7 +215,7 @@ fn date(
     }
 }
 
-/// RFC 7519 §4.1.1, RFC 8725 §3.8. Issuers are compared as they are written.
+/// RFC 7519 §4.1.1, RFC 8725 §3.8. Issuers are compared literally.
 fn issuer(policy: &JwtPolicy, members: &Members<'_>) -> Result<(), TokenError> {
     let issuer = match member(members, "iss") {
         None => None,
@@ -227,7 +228,7 @@ fn issuer(policy: &JwtPolicy, members: &Members<'_>) -> Result<(), TokenError> {
     Err(TokenError::WrongIssuer)
 }
 
-/// RFC 7519 §4.1.3: one of the token's audiences is one of the policy's. A policy that names none asks for none.
+/// RFC 7519 §4.1.3: one of the token's audiences is one of the policy's. A policy that names none accepts any.
 fn audience(policy: &JwtPolicy, members: &Members<'_>) -> Result<(), TokenError> {
     const WRONG: TokenError =
         TokenError::BadClaims("\"aud\" is neither a string nor an array of strings");

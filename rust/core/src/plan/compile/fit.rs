@@ -1,4 +1,4 @@
-//! Whether the parts of a route go together: target and path, key and forwarding, pages.
+//! Whether the parts of a route fit together: target and path, key and forwarding, pages.
 
 use http::{Method, uri::PathAndQuery};
 
@@ -7,7 +7,7 @@ use crate::plan::{
     spec::{ForwardSpec, Problems, RouteSpec, TargetSpec, UnkeyedSpec, join},
 };
 
-/// What only an origin's answer can have, on a route that asks none.
+/// Reports options that only an origin's response can use, on a route without an origin.
 pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
     let target = match &spec.target {
         TargetSpec::To(_) | TargetSpec::Broken => return,
@@ -33,7 +33,8 @@ pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &mut Problems)
     }
 }
 
-/// A preflight that goes to the origin needs one, a token that it is spared, and a method that reaches the route.
+/// A preflight that goes to the origin needs an origin, a token requirement to be exempt from, and a method that
+/// reaches the route.
 pub(super) fn preflight_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
     if spec.preflight == Preflight::Token {
         return;
@@ -110,7 +111,7 @@ pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) 
     }
 }
 
-/// Why a declaration that something does not select responses would do nothing, or contradict another.
+/// Why a declaration that something does not select responses would have no effect, or contradict another.
 fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) -> Option<String> {
     let cache = &spec.cache;
     if !cache.enabled {
@@ -160,7 +161,7 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
     }
 }
 
-/// Guesses are fetched as anybody's request and kept for everybody.
+/// Predicted pages are fetched anonymously and stored for everybody.
 pub(super) fn predict_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
     if spec.predict.is_none() {
         return;

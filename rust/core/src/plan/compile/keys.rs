@@ -1,8 +1,8 @@
 //! Which routes must put their own name into the cache key.
 //!
-//! A stored response is found by host, path and query as they go to the origin. Mostly the URL decides the route and
-//! nothing else is needed. Where it does not (the path is rewritten, a condition chooses between routes, another page
-//! stands in) two routes could find each other's responses; those keep to themselves by a tag.
+//! A stored response is found by host, path and query as they go to the origin. Usually the URL alone determines the
+//! route and nothing else is needed. If it does not (the path is rewritten, a condition chooses between routes, another
+//! page is served instead), two routes could find each other's responses; a tag keeps those apart.
 
 use crate::plan::{Route, RouteId, Router, Target, matcher::share_a_host};
 
@@ -15,7 +15,7 @@ pub(super) fn tag(routes: &mut [Route], router: &Router) {
         }
     }
     let before = |a: RouteId, b: RouteId| place.get(a.0 as usize) < place.get(b.0 as usize);
-    // Pairs are looked at only for the routes that ask for it: a long table of plain routes costs nothing.
+    // Pairs are compared only for the routes that need it: a long table of plain routes costs nothing.
     let tagged: Vec<bool> = routes
         .iter()
         .map(|route| {
@@ -35,7 +35,7 @@ pub(super) fn tag(routes: &mut [Route], router: &Router) {
     let labels: Vec<_> = routes.iter().map(|route| route.label.clone()).collect();
     for ((at, route), tagged) in routes.iter_mut().enumerate().zip(tagged) {
         if tagged {
-            // The place among routes of the same label, not among all: a tag should outlive a change elsewhere.
+            // The position among routes of the same label, not among all: a tag should survive a change elsewhere.
             let same = labels
                 .iter()
                 .take(at)
@@ -54,7 +54,7 @@ fn stores(route: &Route) -> bool {
     route.cache.enabled && matches!(route.target, Target::Group(_))
 }
 
-/// Whether the path changes in a way that patterns don't tell.
+/// Whether the path changes in a way that its pattern does not show.
 fn moves(route: &Route) -> bool {
     route.strip_prefix.is_some()
         || route.add_prefix.is_some()

@@ -11,7 +11,7 @@ use crate::plan::{
     spec::{GroupSpec, OriginSpec, Problems, Secret, nearest, suggestion},
 };
 
-/// Names: there, usable as labels, and one namespace for origins and groups, since `to` may say either.
+/// Checks names: present, usable as labels, and unique among origins and groups together, since `to` may name either.
 pub(super) fn names(origins: &[Arc<str>], groups: &[GroupSpec], problems: &mut Problems) {
     let mut seen: Vec<(&str, String)> = Vec::new();
     let all = origins
@@ -26,7 +26,7 @@ pub(super) fn names(origins: &[Arc<str>], groups: &[GroupSpec], problems: &mut P
         );
     for (name, place) in all {
         if name.is_empty() {
-            // Absence was reported by the reader; an empty name was not.
+            // The reader has reported an absent name, but not an empty one.
             if !problems
                 .0
                 .iter()
@@ -210,13 +210,13 @@ struct Address {
     socket: Option<Arc<Path>>,
 }
 
-/// How a unix socket is written: as in nginx, without `http://` or with it, and as in Caddy.
+/// The spellings of a unix socket: nginx's, without `http://` or with it, and Caddy's.
 const SOCKETS: [&str; 3] = ["unix:/", "http://unix:/", "unix//"];
 
-/// The longest path that fits an address of a socket (`sun_path`), without the zero at its end.
+/// The longest path that fits an address of a socket (`sun_path`), without the terminating zero.
 const MOST_SOCKET_PATH: usize = 107;
 
-/// Reads `unix:/run/app.sock[:/prefix]`; `None`: it is no socket.
+/// Reads `unix:/run/app.sock[:/prefix]`; `None`: the URL is not a socket.
 fn socket(url: &str) -> Option<Result<Address, &'static str>> {
     let start = SOCKETS.iter().find(|start| {
         url.get(..start.len())
@@ -251,7 +251,7 @@ fn socket(url: &str) -> Option<Result<Address, &'static str>> {
         scheme: Scheme::Http,
         host: format!("unix:{path}").into(),
         port: 0,
-        // A socket has no name of its own: servers behind expect this one.
+        // A socket has no host name: servers behind one expect this.
         authority: HeaderValue::from_static("localhost"),
         path_prefix: prefix.into(),
         socket: Some(Path::new(path).into()),

@@ -10,7 +10,7 @@ use crate::plan::{
     spec::{Problems, nearest, suggestion},
 };
 
-/// A prefix without its final `/`; `None` when nothing remains of it.
+/// A prefix without its final `/`; `None` if nothing remains.
 pub(super) fn prefix(text: Option<&str>, path: &str, problems: &mut Problems) -> Option<Arc<str>> {
     let text = text?;
     let plain = text.starts_with('/')
@@ -78,7 +78,7 @@ pub(super) fn location(
             "must be a URL (http:// or https://) or a path that starts with \"/\"",
         );
     }
-    // Outside parameters, what a Location may not hold (RFC 9110 §10.2.2, RFC 3986 §2).
+    // Characters outside parameters that a Location must not contain (RFC 9110 §10.2.2, RFC 3986 §2).
     if location
         .bytes()
         .any(|byte| !byte.is_ascii_graphic() || matches!(byte, b'\\' | b'"' | b'<' | b'>'))

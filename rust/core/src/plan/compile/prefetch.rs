@@ -1,4 +1,4 @@
-//! Lists of URLs to prefetch: each is resolved to what a visitor would ask for, and must find a route that stores.
+//! Lists of URLs to prefetch: each is resolved to the request of a visitor, and must find a route that stores.
 
 use http::{HeaderMap, HeaderValue, Method, Uri, uri::PathAndQuery};
 
@@ -88,7 +88,7 @@ fn exact(host: &str, path: &str, problems: &mut Problems) -> Option<String> {
     None
 }
 
-/// The one host that the routes name, where they name but one.
+/// The only host that the routes name; `None` if they name several or none.
 fn only_host(routes: &[Route]) -> Option<String> {
     let mut hosts = routes.iter().flat_map(|route| &route.hosts);
     let HostPattern::Exact(first) = hosts.next()? else {
@@ -129,7 +129,7 @@ fn target(url: &str, host: Option<&str>, scheme: Scheme) -> Result<PrefetchTarge
     })
 }
 
-/// Whether the answer could be stored at all.
+/// Whether the response could be stored at all.
 fn finds(
     target: &PrefetchTarget,
     headers: &HeaderMap,

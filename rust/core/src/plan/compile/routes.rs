@@ -1,4 +1,4 @@
-//! Routes: target, patterns, policies, and whether they go together.
+//! Routes: target, patterns, policies, and whether they fit together.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Judges a route. `fields` gains the request fields that only the edge may set because of it.
+/// Compiles a route. Adds to `fields` the request fields that only the edge may set because of it.
 pub(super) fn route(
     spec: RouteSpec,
     at: usize,
@@ -141,7 +141,7 @@ fn label(hosts: &[HostPattern], pattern: &str) -> Arc<str> {
     format!("{}{pattern}", hosts.join("|")).into()
 }
 
-/// Reports what a room found wrong with its policy.
+/// Reports the problems that a room found in its policy.
 fn within(path: &str, found: Vec<SubProblem>, problems: &mut Problems) {
     for (sub, value, message) in found {
         let place = match sub.as_str() {
@@ -188,7 +188,7 @@ fn places(
     }
 }
 
-/// What goes upstream. Unsaid: what may change the response is what tells responses apart, and what is declared not to;
+/// The parts of a request that go upstream. Default: the parts that select responses, and those declared not to;
 /// without a cache, everything.
 fn forward(spec: Option<ForwardSpec>, cache: &CachePolicy) -> ForwardPolicy {
     let spec = spec.unwrap_or_default();
@@ -202,7 +202,7 @@ fn forward(spec: Option<ForwardSpec>, cache: &CachePolicy) -> ForwardPolicy {
             UnkeyedSpec::Claim(name) => unkeyed.claims.push(name.into()),
         }
     }
-    // May go upstream with a request whose response may be stored.
+    // Parameters that may go upstream with a request whose response may be stored.
     let query = cache.key_query.with(&unkeyed.query);
     let cookies = match &cache.key_cookies {
         None => Select::All,

@@ -1,4 +1,4 @@
-//! Whether a service worker fits the route table: its script is reached, and what it precaches is there.
+//! Whether a service worker fits the route table: its script is reachable, and the paths that it precaches have routes.
 
 use super::{Problems, host};
 use crate::{
@@ -21,7 +21,7 @@ pub(super) fn fit<'r>(
         let there = routes
             .clone()
             .filter(|route| hosts_intersect(&hosts, &route.hosts));
-        // The worker's own route is one of them.
+        // The worker's own route is always among them.
         if there
             .clone()
             .filter(|route| route.path.is_exact() && route.path.matches(&worker.path))

@@ -7,12 +7,12 @@ pub enum Piece<'t> {
     Parameter(&'t str),
 }
 
-/// Splits a template into its pieces. `None`: a brace has no partner.
+/// Splits a template into its pieces.
 #[derive(Debug, Clone, Copy)]
 pub struct Template<'t>(pub &'t str);
 
 impl<'t> Template<'t> {
-    /// The pieces from left to right; an unpartnered brace is text.
+    /// The pieces from left to right; an unmatched brace is text.
     pub fn pieces(self) -> impl Iterator<Item = Piece<'t>> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -43,7 +43,7 @@ impl<'t> Template<'t> {
         })
     }
 
-    /// Whether every brace has its partner.
+    /// Whether every brace is matched.
     pub fn is_balanced(self) -> bool {
         self.pieces().all(|piece| match piece {
             Piece::Text(text) => !text.contains(['{', '}']),

@@ -27,7 +27,7 @@ fn problems(plan: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A plan with one origin, and this route to it unless the route says otherwise.
+/// A plan with one origin, and this route to it unless the route names another target.
 fn with_route(route: &Value) -> Value {
     let mut route = route.clone();
     let has_target = ["to", "function", "redirect", "respond"]
@@ -85,7 +85,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         ),
         ("::1", 9001, "[::1]:9001", "")
     );
-    // The lone origin that two routes name has one group, behind the declared ones.
+    // The single origin that two routes name has one group, after the declared ones.
     let groups: Vec<(&str, usize)> = plan
         .groups
         .iter()
@@ -675,7 +675,7 @@ fn only_routes_that_could_find_anothers_response_are_tagged() {
             .map(|route| route.key_tag.is_some())
             .collect()
     };
-    // The storefront of docs/design.md §12: nothing to tell apart.
+    // The storefront of docs/design.md §12: no key needs a tag.
     let storefront = json!([
         {"pattern": "/static/*", "to": "o"},
         {"pattern": "/api/*", "to": "o", "cache": {"enabled": false}},

@@ -3,7 +3,7 @@
 //! An element takes one byte of its class or any number of them. States are positions between elements, held as a
 //! bit set on the stack, so matching costs at most path × elements and never backtracks.
 
-/// Which bytes an element takes.
+/// A class of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     Byte(u8),
@@ -105,7 +105,7 @@ impl Automaton {
         }
     }
 
-    /// Goes one step: `go` says for each element of a live state whether it may be taken.
+    /// Advances one step: `go` decides for each element of a live state whether it may be taken.
     fn step(&self, from: &States, go: impl Fn(Element) -> bool, advance: bool) -> States {
         let mut next = States::none();
         for (index, word) in from.0.iter().enumerate().take(self.words()) {
@@ -149,7 +149,7 @@ impl Automaton {
     pub(super) fn covers(&self, other: &Self) -> bool {
         let mut states = self.start();
         for element in &other.elements {
-            // Where the other may take any number, only a state that stays put covers every number.
+            // If the other may repeat without bound, only a state that stays put covers every number of repetitions.
             states = self.step(
                 &states,
                 |own| (own.many || !element.many) && own.class.contains(element.class),

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 pub enum HostPattern {
     /// `www.example.com`, lower case.
     Exact(Arc<str>),
-    /// `*.example.com`, kept as `.example.com`: every depth of subdomain, not the name itself.
+    /// `*.example.com`, kept as `.example.com`: subdomains of any depth, not the name itself.
     Below(Arc<str>),
     /// `*`
     Any,
@@ -116,7 +116,7 @@ impl HostPattern {
         self.covers(other) || other.covers(self)
     }
 
-    /// Larger is more specific: names, then longer suffixes before shorter, then any.
+    /// Larger is more specific: names, then longer suffixes before shorter, then any host.
     pub(super) fn specificity(&self) -> usize {
         match self {
             Self::Exact(_) => usize::MAX,

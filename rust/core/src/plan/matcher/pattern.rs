@@ -19,7 +19,7 @@ use super::automaton::{Automaton, Class, Element};
 /// A pattern may have this many bytes, as written and percent-encoded.
 pub const LONGEST: usize = 1_024;
 
-/// What a pattern is made of.
+/// A part of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
     Literal(Box<[u8]>),
@@ -31,7 +31,7 @@ pub(super) enum Token {
     Segment(Arc<str>),
 }
 
-/// How a pattern is tried, cheapest first.
+/// The matching strategy of a pattern, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
     /// No wildcard at all.
@@ -152,7 +152,7 @@ impl PathPattern {
             return Err(PatternError::TooLongEncoded(elements.len()));
         }
         let plan = plan(&tokens);
-        // What matches any length is wilder than what matches one piece, and that than what matches one byte.
+        // A wildcard for any length weighs more than one for one segment, and that more than one for one byte.
         let wildcards: usize = tokens
             .iter()
             .map(|token| match token {
@@ -206,7 +206,7 @@ impl PathPattern {
         matches!(self.tokens.last(), Some(Token::Any(_)))
     }
 
-    /// How wild the pattern is: what matches any length weighs most, then parameters, then `?`.
+    /// Weight of the wildcards: those for any length weigh most, then parameters, then `?`.
     pub fn wildcards(&self) -> u32 {
         self.wildcards
     }
@@ -336,8 +336,8 @@ impl Tokens {
     }
 }
 
-/// What a segment means in the routers of other frameworks, where it would never match here what was meant. A literal of
-/// the same look can be written percent-encoded.
+/// Recognises other frameworks' syntax for parameters, which would match only literally here. A literal of the same
+/// look can be written percent-encoded.
 fn foreign(segment: &str) -> Option<PatternError> {
     let named = |name: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -369,7 +369,7 @@ fn foreign(segment: &str) -> Option<PatternError> {
     let is_expression = segment.starts_with('^')
         || segment.ends_with('$')
         || expressions.iter().any(|part| {
-            // `/file.*` is a name with any suffix; only at its very beginning a dot and a star mean anything else.
+            // `/file.*` is a name with any suffix; only at the very beginning a dot and a star have another meaning.
             match *part {
                 ".*" => segment == ".*",
                 part => segment.contains(part),
@@ -431,7 +431,7 @@ fn parse_tokens(source: &str) -> Result<Box<[Token]>, PatternError> {
     Ok(tokens.done())
 }
 
-/// Appends a byte in the form that a normalised path has it in.
+/// Appends a byte in the form that it has in a normalised path.
 fn normal(byte: u8, escaped: bool, out: &mut Vec<u8>) {
     let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     let forbidden = !byte.is_ascii_graphic() || matches!(byte, b'"' | b'<' | b'>' | b'`');

@@ -1,4 +1,4 @@
-//! The quick ways to match a pattern, and how a match is divided among its wildcards.
+//! Fast matching of patterns, and the division of a match among its wildcards.
 
 use std::ops::Range;
 
@@ -13,8 +13,8 @@ fn fixed(token: &Token, rest: &[u8]) -> Option<usize> {
     }
 }
 
-/// Literals, `?` and `*`. After a `*` the earliest place where the next piece fits is as good as any later one, so
-/// only the last `*` is ever taken up again.
+/// Literals, `?` and `*`. After a `*` the earliest place where the next piece fits is as good as any later one, so only
+/// the last `*` is ever extended.
 pub(super) fn glob(tokens: &[Token], text: &[u8]) -> bool {
     let (mut token, mut at) = (0, 0);
     let mut again: Option<(usize, usize)> = None;
@@ -48,9 +48,9 @@ pub(super) fn glob(tokens: &[Token], text: &[u8]) -> bool {
     }
 }
 
-/// Literals and `{name}`, then perhaps one `*`. Between two parameters stands a literal, and either it holds a `/`,
-/// then the first parameter can end in one place only, or it does not, then the second can begin at the first place
-/// where it fits: only the last parameter is ever taken up again.
+/// Literals and `{name}`, then perhaps one `*`. Between two parameters there is a literal. If it contains a `/`, the
+/// first parameter can end in one place only; if not, the second can begin at the first place where it fits. So only
+/// the last parameter is ever extended.
 pub(super) fn segments(tokens: &[Token], text: &[u8]) -> bool {
     let (mut token, mut at) = (0, 0);
     let mut again: Option<(usize, usize)> = None;
@@ -84,7 +84,7 @@ pub(super) fn segments(tokens: &[Token], text: &[u8]) -> bool {
     }
 }
 
-/// `spans` where a single token has no length of its own: it takes what the others leave.
+/// `spans` for a pattern with a single token of variable length: it takes the bytes that the others leave.
 fn around_one(tokens: &[Token], text: &[u8]) -> Option<Vec<Range<usize>>> {
     let length = |token: &Token| match token {
         Token::Literal(literal) => literal.len(),
@@ -109,7 +109,7 @@ fn around_one(tokens: &[Token], text: &[u8]) -> Option<Vec<Range<usize>>> {
     Some(spans)
 }
 
-/// Which part of the text each token takes; `None` when the text does not match.
+/// The part of the text that each token takes; `None` when the text does not match.
 pub(super) fn spans(tokens: &[Token], text: &[u8]) -> Option<Vec<Range<usize>>> {
     let is_wild = |token: &&Token| matches!(token, Token::Any(_) | Token::Segment(_));
     if tokens.iter().filter(is_wild).count() == 1 {

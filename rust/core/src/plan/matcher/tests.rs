@@ -26,7 +26,7 @@ impl Dice {
     }
 }
 
-/// The obvious matcher: exponential, and right.
+/// The obvious matcher: exponential, and correct.
 fn slow(pattern: &[u8], path: &[u8]) -> bool {
     match pattern {
         [] => path.is_empty(),

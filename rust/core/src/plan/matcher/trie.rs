@@ -1,4 +1,4 @@
-//! A radix tree over the literal prefixes of patterns: one walk over the path meets every pattern that could match.
+//! A radix tree over the literal prefixes of patterns: one walk over the path visits every pattern that could match.
 
 use super::Entry;
 
@@ -12,7 +12,7 @@ pub(super) struct Trie {
 struct Node {
     /// Bytes from the parent to here.
     edge: Box<[u8]>,
-    /// First bytes of the children's edges, ascending, and where the children are.
+    /// First bytes of the children's edges, ascending, and the children's positions.
     keys: Vec<u8>,
     children: Vec<u32>,
     /// Patterns whose literal prefix ends here, best first.
@@ -69,7 +69,7 @@ impl Trie {
         index
     }
 
-    /// How many bytes of the node's edge begin `rest`.
+    /// Number of bytes of the node's edge that begin `rest`.
     fn shared(&self, node: u32, rest: &[u8]) -> usize {
         self.nodes.get(node as usize).map_or(0, |node| {
             node.edge
@@ -108,7 +108,7 @@ impl Trie {
         }
     }
 
-    /// Sorts the entries and links each node with what lies above. Parents are linked before children.
+    /// Sorts the entries and links each node with its ancestors. Parents are linked before children.
     pub(super) fn finish(&mut self) {
         let mut open = vec![(0u32, None, u32::MAX)];
         while let Some((index, above, best)) = open.pop() {
@@ -131,7 +131,7 @@ impl Trie {
     }
 
     /// The entries whose literal prefix begins `path`, from the longest prefix to the shortest; `visit` gets a node's
-    /// entries with the best rank from there on and says whether to go on.
+    /// entries with the best rank from there on and decides whether to continue.
     pub(super) fn visit(&self, path: &[u8], mut visit: impl FnMut(&[Entry], u32) -> bool) {
         let Some(mut node) = self.nodes.first() else {
             return;

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::plan::{HeaderEdits, Select};
 
-/// Fields that belong to one connection or to the framing of one message (RFC 9110 §7.6.1, RFC 9112 §6): the edge
-/// writes them itself, so a policy may not.
+/// Fields that belong to one connection or to the framing of one message (RFC 9110 §7.6.1, RFC 9112 §6): only the edge
+/// itself writes them.
 const CONNECTION: [&str; 10] = [
     "connection",
     "content-length",
@@ -95,7 +95,7 @@ pub(super) fn header_map(
     header_map_with(fields, name, |_, _, _| None, problems)
 }
 
-/// As `header_map`, where a value may also be a secret.
+/// Like `header_map`, but a value may also be a secret.
 pub(super) fn secret_header_map(
     fields: &mut Fields<'_>,
     name: &'static str,
@@ -109,7 +109,7 @@ pub(super) fn secret_header_map(
     header_map_with(fields, name, secret, problems)
 }
 
-/// Never printed, whatever prints the fields.
+/// Never printed, even if the fields are.
 fn secret_value(path: &str, value: &Value, problems: &mut Problems) -> Option<HeaderValue> {
     let secret = secret(value, path.to_owned(), problems)?;
     match HeaderValue::from_bytes(secret.as_bytes()) {
@@ -200,7 +200,7 @@ fn status_code(
     status
 }
 
-/// Whether a name is meant as it is.
+/// Checks that a name has no `*`.
 pub(super) fn unstarred(path: &str, text: &str, problems: &mut Problems) -> bool {
     if text.contains('*') {
         let message = "has a *, which stands for more names only at the end of those of query parameters and cookies";
@@ -210,7 +210,7 @@ pub(super) fn unstarred(path: &str, text: &str, problems: &mut Problems) -> bool
     true
 }
 
-/// Whether a name of query parameters or cookies is one; a `*` at its end stands for any rest.
+/// Whether a name of query parameters or cookies is valid; a `*` at its end represents any rest.
 pub(super) fn starred(path: &str, text: &str, problems: &mut Problems) -> bool {
     let message = match text.strip_suffix('*').unwrap_or(text) {
         "" if text.is_empty() => "must not be empty",

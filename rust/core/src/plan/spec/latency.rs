@@ -1,4 +1,4 @@
-//! `SERVICE_WORKER`, `PREFETCH` and `PREDICT`: what is fetched before anybody asks.
+//! `SERVICE_WORKER`, `PREFETCH` and `PREDICT`: responses that are fetched before a visitor requests them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     service_worker::ServiceWorker,
 };
 
-/// Paths that a service worker may precache at most: each is a request of every visitor.
+/// Bound on the paths that a service worker precaches: each is a request of every visitor.
 const MOST_PRECACHED: usize = 1_000;
 
 pub(super) fn service_worker(
@@ -98,7 +98,7 @@ pub(super) fn route(
     routes: &[RouteSpec],
     problems: &mut Problems,
 ) -> Option<RouteSpec> {
-    // Secrets show nothing of themselves here.
+    // `Debug` of the routes contains no secrets.
     let (script, version) = worker.script(name, &format!("{routes:?}"));
     let fields: serde_json::Map<String, Value> = worker
         .fields(&version)
@@ -114,7 +114,7 @@ pub(super) fn route(
     route::route(&route, format!("routes[{}]", routes.len()), name, problems)
 }
 
-/// Rounds of a prefetch list are at least this far apart.
+/// Least interval between rounds of a prefetch list.
 const LEAST_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) fn prefetch(

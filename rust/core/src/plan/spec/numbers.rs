@@ -138,7 +138,7 @@ impl Fields<'_> {
         u32::try_from(seconds).ok()
     }
 
-    /// A time-out in seconds, fractions allowed. `positive`: zero would make it fail always.
+    /// A time-out in seconds, fractions allowed. `positive`: zero is refused, because it would always fail.
     pub(super) fn timeout(
         &mut self,
         name: &'static str,

@@ -176,7 +176,7 @@ fn names(
     }
 }
 
-/// `SECRET`. Nothing of it is ever part of a problem but its own account of why it could not be read.
+/// `SECRET`. A problem never contains any of it, only the reason why it could not be read.
 pub(super) fn secret(value: &Value, path: String, problems: &mut Problems) -> Option<Secret> {
     const FORM: &str = "must be a secret: env(\"NAME\"), secret_file(path) or a value";
     let Some(map) = value.as_object() else {

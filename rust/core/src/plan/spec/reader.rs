@@ -1,11 +1,11 @@
-//! Reading JSON with a path in hand: each wrong value becomes a problem, and reading goes on.
+//! Reading JSON with a path at hand: each wrong value becomes a problem, and reading continues.
 
 use serde_json::{Map, Value};
 
 use super::spelling::{listed, nearest, suggestion};
 use crate::plan::Problem;
 
-/// What was found wrong so far.
+/// The problems found so far.
 #[derive(Debug, Default)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -34,7 +34,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// `path.key`, or `path["key"]` when the key would blur the path.
+/// `path.key`, or `path["key"]` if the key would make the path ambiguous.
 pub fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty()
         && key
@@ -47,7 +47,7 @@ pub fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// One JSON object being read. Dropping it without [`Fields::end`] forgets to look for unknown fields.
+/// One JSON object being read. Dropping it without [`Fields::end`] leaves unknown fields unreported.
 #[derive(Debug)]
 pub(super) struct Fields<'v> {
     pub(super) path: String,
@@ -99,7 +99,7 @@ impl<'v> Fields<'v> {
         self.map.get(name)
     }
 
-    /// As [`Self::raw`]; null is absence too.
+    /// Like [`Self::raw`]; null counts as absent, too.
     pub(super) fn some(&mut self, name: &'static str) -> Option<&'v Value> {
         self.raw(name).filter(|value| !value.is_null())
     }
@@ -154,7 +154,7 @@ impl<'v> Fields<'v> {
         self.text_of(name, value, problems)
     }
 
-    /// A string that must be there.
+    /// A required string.
     pub(super) fn required_text(
         &mut self,
         name: &'static str,
@@ -317,7 +317,7 @@ impl<'v> Fields<'v> {
         }
     }
 
-    /// Reports the fields that nobody asked for.
+    /// Reports the fields that were not read.
     pub(super) fn end(self, problems: &mut Problems) {
         for name in self.map.keys() {
             if !self.known.contains(&name.as_str()) {

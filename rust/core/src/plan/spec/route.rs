@@ -368,7 +368,7 @@ fn respond(value: &Value, path: String, problems: &mut Problems) -> Option<Targe
     })
 }
 
-/// A path, or a page that Python has read: whoever compiles a plan does no I/O.
+/// A path, or a page that Python has read: compiling a plan does no I/O.
 fn error_page(
     value: &Value,
     path: String,
@@ -404,7 +404,7 @@ fn error_page(
                 return None;
             }
         },
-        // Also one that nobody has read.
+        // An object that is not a page, or one whose file was not read.
         _ => {
             problems.add(path, None, "must have file, or body: exactly one");
             return None;
@@ -431,7 +431,7 @@ fn error_page(
     };
     Some(ErrorPage::Fixed(FixedResponse {
         status,
-        // Of an error: the next request may find another answer.
+        // For an error page: the next request may get another response.
         headers: vec![
             (header::CONTENT_TYPE, content_type),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

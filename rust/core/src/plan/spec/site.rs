@@ -1,4 +1,4 @@
-//! The plan but its routes: limits, origins, groups, callables, hooks.
+//! The plan except its routes: limits, origins, groups, callables, hooks.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::{
 
 const VERSION: u64 = 1;
 
-/// Reads a plan. What cannot be read is a problem; the answer is the rest of it, `None` when there is no object at all.
+/// Reads a plan. An unreadable part becomes a problem; returns the rest, or `None` if there is no object at all.
 pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
     let value: Value = match serde_json::from_slice(json) {
         Ok(value) => value,

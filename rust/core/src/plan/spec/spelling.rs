@@ -1,4 +1,4 @@
-//! Words for people: lists of choices, and what was probably meant.
+//! Words in messages: lists of choices, and the probably intended word.
 
 use std::fmt::Display;
 
@@ -16,7 +16,7 @@ pub fn suggestion(near: Option<impl Display>) -> String {
     near.map_or_else(String::new, |near| format!("; did you mean {near}?"))
 }
 
-/// The word that was probably meant: the nearest by edits, when it is near.
+/// The word that was probably intended: the nearest by edits, if it is near.
 pub fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
     let most = (text.chars().count() / 3).clamp(1, 3);
     words

@@ -77,7 +77,7 @@ fn headers_that_could_mean_something_else_are_refused() {
 
 #[test]
 fn a_public_key_is_never_an_hmac_secret() {
-    // The classic confusion: HS256 over the published RSA key.
+    // Algorithm confusion: HS256 with the published RSA key as the secret.
     let pem = PAIRS.pem(Algorithm::Rs256);
     let policy = policy(|spec| spec.keys = pem_keys(Algorithm::Rs256, &pem));
     let signed = format!("{}.{}", b64(r#"{"alg":"HS256"}"#), b64(CLAIMS));
