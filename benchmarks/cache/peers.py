@@ -1,7 +1,7 @@
 """The caches that are compared, bounded to the same bytes, and how what they hold is checked.
 
-edgerouter   ``memory_cache_bytes``: everything that an entry makes the process hold, its overhead included. Checked by
-             its own metric.
+edgerouter   ``limits.cache.memory_bytes``: everything that an entry makes the process hold, overhead included. Checked
+             by its own metric.
 Varnish      ``-s malloc,BYTES``: what its objects allocate in the storage. Their heads (about 1 KiB each by its manual)
              come on top: that favours Varnish. Checked by ``SMA.s0.g_bytes``.
 nginx        files of a cache directory in memory. ``max_size`` is enforced by a process that looks every ten seconds,

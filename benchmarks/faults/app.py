@@ -3,18 +3,21 @@
 FAULTS_ORIGIN        URL of the origin
 FAULTS_CONNECTIONS   ``max_connections`` of the origin; the default where it is not set
 FAULTS_PROBE         seconds between two probes of the origin; it is not probed where it is not set
-FAULTS_DRAIN         ``drain_timeout``
+FAULTS_DRAIN         ``limits.http.drain_timeout``
 FAULTS_FUNCTIONS     a function that prints, for ``/loud/*``; no Python runs where it is not set
 """
 
 import os
 import sys
 
-from edgerouter import Context, Edge, Health, Limits, Request, Response, cache
+from edgerouter import CacheLimits, Context, Edge, Health, HttpLimits, Limits, Request, Response, cache
 
 edge = Edge(
     "faults",
-    limits=Limits(memory_cache_bytes="16MiB", drain_timeout=float(os.environ.get("FAULTS_DRAIN", "30"))),
+    limits=Limits(
+        cache=CacheLimits(memory_bytes="16MiB"),
+        http=HttpLimits(drain_timeout=float(os.environ.get("FAULTS_DRAIN", "30"))),
+    ),
 )
 url = os.environ["FAULTS_ORIGIN"]
 probe = float(os.environ.get("FAULTS_PROBE", "0"))

@@ -23,7 +23,10 @@ ROUNDS = 5
 SECONDS = 1.0
 SHARE = 0.5
 PURGES = 10
-BEFORE, ACCOUNT = 37, 64  # MiB: an edge that has just begun to serve, and the default of `request_memory_bytes`
+BEFORE, ACCOUNT = (
+    37,
+    64,
+)  # MiB: an edge that has just begun to serve, and the default of `request_memory_bytes`
 PATH = "/hit/1k"
 KINDS = {
     "slices": "with a lifetime and a validator",

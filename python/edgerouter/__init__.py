@@ -26,8 +26,18 @@ from edgerouter.errors import (
 from edgerouter.experiments import Experiment
 from edgerouter.functions import AsyncContext, Context, Request, Response
 from edgerouter.identity import Jwt
+from edgerouter.limits import (
+    CacheLimits,
+    FunctionLimits,
+    HttpLimits,
+    IdentityLimits,
+    Limits,
+    LogLimits,
+    OriginLimits,
+    PrefetchLimits,
+    PurgeLimits,
+)
 from edgerouter.origins import Group, Health, Origin
-from edgerouter.plan import Limits
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
 from edgerouter.purging import DryRun, Purge
@@ -52,6 +62,7 @@ __all__ = [
     "BindingError",
     "BodyError",
     "CacheError",
+    "CacheLimits",
     "CachePolicy",
     "ConfigError",
     "Context",
@@ -63,21 +74,28 @@ __all__ = [
     "Experiment",
     "ForwardPolicy",
     "FunctionError",
+    "FunctionLimits",
     "Group",
     "HeaderEdits",
     "HeaderPolicy",
     "Health",
+    "HttpLimits",
+    "IdentityLimits",
     "Jwt",
     "Limits",
     "ListenError",
+    "LogLimits",
     "MissingError",
     "Origin",
     "OriginError",
+    "OriginLimits",
     "Plugin",
     "Predict",
     "Prefetch",
+    "PrefetchLimits",
     "Problem",
     "Purge",
+    "PurgeLimits",
     "Redirect",
     "Request",
     "Respond",

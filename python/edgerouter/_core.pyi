@@ -405,10 +405,11 @@ class CallContext:
     def log(self) -> Logger:
         """A logger with the callable's name; what it writes is in the edge's log, with function and request id."""
     def wait_until(self, work: Awaitable[object] | Callable[[], object]) -> bool:
-        """Goes on with ``work`` after the response, for ``limits.background_timeout`` at most.
+        """Goes on with ``work`` after the response, for ``limits.functions.background_timeout`` at most.
 
-        A callable runs on a thread of its own. ``False``, after a line in the log, when ``limits.background_tasks`` go
-        on already. A failure is logged under an id and costs the visitor nothing.
+        A callable runs on a thread of its own. ``False``, after a line in the log, when
+        ``limits.functions.background_tasks`` go on already. A failure is logged under an id and costs the visitor
+        nothing.
         """
 
 @final
@@ -470,7 +471,7 @@ class AsyncCache:
 
 @final
 class Caches:
-    """Caches by name, at most ``limits.named_caches``."""
+    """Caches by name, at most ``limits.functions.named_caches``."""
 
     @property
     def default(self) -> Cache:

@@ -129,7 +129,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``negative_ttl``  lifetime of error statuses where the origin gives none or ``ttl`` overrides it: ``{404: 10}``
     ``request_directives``  honour ``Cache-Control`` and ``Pragma`` of the request
     ``collapse``  concurrent misses of one key make one request to the origin
-    ``slices``  responses larger than ``Limits.slice_bytes`` are stored in slices, which range requests fill
+    ``slices``  responses larger than ``limits.cache.slice_bytes`` are stored in slices, which range requests fill
     ``fill``  when range requests fill slices of an object that is not stored: from the ``"second"`` request within 10
         minutes on, from the ``"first"``, or ``"never"``; those that don't get what they ask for, and store nothing
     ``targets``  targeted fields (RFC 9213) and ``Surrogate-Control``, most specific first

@@ -59,15 +59,23 @@ class _Kind(msgspec.StructMeta):
 
 def _misnamed(kind: type, given: int, named: Collection[str]) -> Iterator[Problem]:
     fields = inspect.signature(kind).parameters
+    known = [*fields, *_grouped(fields)]
     for name in named:
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, 1)
+            near = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
             yield Problem(f"{kind.__name__}.{name}", None, f"no such field; {remedy}")
     for place, (name, field) in enumerate(fields.items()):
         passed = name in named or (place < given and field.kind is not field.KEYWORD_ONLY)
         if field.default is field.empty and not passed:
             yield Problem(f"{kind.__name__}.{name}", None, "is missing")
+
+
+def _grouped(fields: Mapping[str, inspect.Parameter]) -> Iterator[str]:
+    """``group.field`` of each field that is itself a value."""
+    for group, field in fields.items():
+        if isinstance(field.default, Value):
+            yield from (f"{group}.{name}" for name in field.default.__struct_fields__)
 
 
 class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

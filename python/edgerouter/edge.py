@@ -25,8 +25,9 @@ from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.identity import Jwt
+from edgerouter.limits import Limits
 from edgerouter.origins import Group, Health, Origin
-from edgerouter.plan import CallableSpec, Called, Limits, Plan
+from edgerouter.plan import CallableSpec, Called, Plan
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
 from edgerouter.purging import Purging
@@ -364,7 +365,7 @@ class Edge(Purging):
         ``inline``  it promises never to block or wait, and is called on the worker itself
         ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
         ``blocking``  does nothing any more, and the log says so
-        ``timeout``  seconds it may take; ``Limits.function_timeout`` when ``None``
+        ``timeout``  seconds it may take; ``limits.functions.timeout`` when ``None``
         """
 
         _decorates("function", pattern, '@edge.function("/hello/{name}")')

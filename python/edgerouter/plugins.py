@@ -42,7 +42,7 @@ class Plugin:
     blocking: bool = False
     """Does nothing any more: plain hooks run on threads anyway."""
     timeout: float | None = None
-    """Seconds a hook may take; the edge's ``function_timeout`` when ``None``."""
+    """Seconds a hook may take; ``limits.functions.timeout`` when ``None``."""
 
     phases: ClassVar[tuple[Phase, ...]] = get_args(Phase)
     """The phases in which a method of a plugin is a hook: all."""

@@ -185,7 +185,7 @@ class Server(Purging):
         return self._engine.purges(id)
 
     def stop(self, drain: Duration | None = None) -> bool:
-        """Stops accepting; requests under way may finish within ``drain`` seconds (``Limits.drain_timeout``).
+        """Stops accepting; requests under way may finish within ``drain`` seconds (``limits.http.drain_timeout``).
 
         ``True`` when all of them did.
         """

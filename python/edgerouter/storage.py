@@ -50,7 +50,9 @@ class Sizes(NamedTuple):
         """The fields of the plan that this replaces. Raises ``ConfigError`` with the option and the remedy."""
         fields: dict[str, Any] = {}
         if self.memory_cache_size is not None:
-            fields["limits"] = {**(plan.get("limits") or {}), "memory_cache_bytes": self.memory_cache_size}
+            limits = plan.get("limits") or {}
+            cache = {**limits.get("cache", {}), "memory_bytes": self.memory_cache_size}
+            fields["limits"] = {**limits, "cache": cache}
         if self.disk_cache is not None or self.disk_cache_size is not None:
             disk = dict(plan.get("disk_cache") or {})
             if self.disk_cache is not None:

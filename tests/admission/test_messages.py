@@ -10,7 +10,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from edgerouter import Context, Edge, Limits, Request, Response, cache
+from edgerouter import Context, Edge, HttpLimits, Limits, OriginLimits, Request, Response, cache
 
 from ..conftest import Serve
 from ..origins import Origin, Reply, Seen
@@ -120,7 +120,7 @@ def test_a_silent_tunnel_ends_and_a_busy_one_goes_on(origin: Origin, serve: Serv
             sock.sendall(data)
 
     origin.on("/", echo)
-    edge = Edge("test", limits=Limits(tunnel_idle=1.0))
+    edge = Edge("test", limits=Limits(http=HttpLimits(tunnel_idle_timeout=1.0)))
     edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
     with connect(serve(edge).url) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
@@ -158,7 +158,7 @@ def test_a_silent_event_stream_has_a_bound(origin: Origin, serve: Serve) -> None
         sock.recv(1)
 
     origin.default = stream
-    edge = Edge("test", limits=Limits(event_idle=0.3))
+    edge = Edge("test", limits=Limits(origins=OriginLimits(event_idle_timeout=0.3)))
     edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(serve(edge).url + "/")

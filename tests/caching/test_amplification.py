@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from edgerouter import CachePolicy, ConfigError, Edge, Limits, cache
+from edgerouter import CacheLimits, CachePolicy, ConfigError, Edge, Limits, cache
 from edgerouter.testing import Running
 
 from ..conftest import Serve
@@ -54,7 +54,7 @@ Make = Callable[..., tuple[Running, httpx.Client]]
 @pytest.fixture
 def make(origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Client]) -> Make:
     def make(policy: CachePolicy, **limits: int) -> tuple[Running, httpx.Client]:
-        edge = Edge("test", limits=Limits(slice_bytes=SLICE, memory_cache_bytes=16 << 20, **limits))
+        edge = Edge("test", limits=Limits(cache=CacheLimits(slice_bytes=SLICE, memory_bytes=16 << 20, **limits)))
         edge.route("/*", to=edge.origin("first", origin.url), cache=policy)
         served = serve(edge)
         return served, client_for(served)
@@ -161,4 +161,4 @@ def test_the_policy_is_checked() -> None:
     with pytest.raises(ConfigError, match="slices=False"):
         CachePolicy(fill="first", slices=False)
     with pytest.raises(ConfigError, match="fill_bytes"):
-        Limits(fill_bytes=-1)
+        CacheLimits(fill_bytes=-1)

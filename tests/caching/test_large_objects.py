@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgerouter import CachePolicy, Edge, Limits
+from edgerouter import CacheLimits, CachePolicy, Edge, Limits
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen, wait_until
@@ -72,7 +72,9 @@ def client(edge: Running, client_for: Callable[[Running], httpx.Client]) -> http
 
 
 def edge_for(origin: Origin, memory: int = 4 << 20, **policy: object) -> Edge:
-    edge = Edge("test", limits=Limits(slice_bytes=SLICE, read_ahead_bytes=1 << 16, memory_cache_bytes=memory))
+    edge = Edge(
+        "test", limits=Limits(cache=CacheLimits(slice_bytes=SLICE, read_ahead_bytes=1 << 16, memory_bytes=memory))
+    )
     if policy.get("slices", True):
         policy.setdefault("fill", "first")
     edge.route("/*", to=edge.origin("first", origin.url), cache=CachePolicy(**policy))  # type: ignore[arg-type]

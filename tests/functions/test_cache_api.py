@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, CacheError, Context, Edge, Limits, Request, Response
+from edgerouter import AsyncContext, CacheError, CacheLimits, Context, Edge, FunctionLimits, Limits, Request, Response
 from edgerouter.application import FileApplication
 from edgerouter.functions import AsyncCache, Cache
 from edgerouter.testing import Running
@@ -29,7 +29,13 @@ FOR_A_MINUTE = {"Cache-Control": "max-age=60"}
 def ask(serve: Serve, client_for: ClientFor) -> Ask:
     """``ask(question)`` calls ``question(request, ctx)`` in a function of one edge, and gives its answer as JSON."""
     questions: list[Callable[[Request, Context], Any]] = []
-    edge = Edge("test", limits=Limits(memory_cache_bytes=8 << 20, largest_object_bytes=1 << 20, named_caches=3))
+    edge = Edge(
+        "test",
+        limits=Limits(
+            cache=CacheLimits(memory_bytes=8 << 20, largest_object_bytes=1 << 20),
+            functions=FunctionLimits(named_caches=3),
+        ),
+    )
 
     @edge.function("/ask")
     def answering(request: Request, ctx: Context) -> Response:
@@ -274,7 +280,7 @@ def test_named_caches_are_apart_and_bounded(ask: Ask) -> None:
         found = [seen(cache.match(URL)) for cache in (first, second, ctx.cache, ctx.caches.default)]
         assert ctx.caches.open("default").match(URL) is not None
         ctx.caches.open("third")
-        with pytest.raises(CacheError, match=r"3 named caches.*limits\.named_caches"):
+        with pytest.raises(CacheError, match=r"3 named caches.*limits\.functions\.named_caches"):
             ctx.caches.open("fourth")
         return [*found, seen(ctx.caches.open("first").match(URL)), first.name, ctx.cache.name]
 

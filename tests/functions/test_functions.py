@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Context, Edge, Jwt, Limits, Plugin, Request, Response, cache
+from edgerouter import Context, Edge, FunctionLimits, Jwt, Limits, Plugin, Request, Response, cache
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
@@ -273,7 +273,7 @@ def test_a_full_queue_says_503_with_retry_after(made: Callable[..., httpx.Client
             release.wait(8)
             return Response("done")
 
-    client = made(declare, limits=Limits(function_queue=2))
+    client = made(declare, limits=Limits(functions=FunctionLimits(queue=2)))
     with ThreadPoolExecutor(12) as pool:
         futures = [pool.submit(httpx.get, f"{client.base_url}/wait", timeout=20) for _ in range(12)]
         time.sleep(1)

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, Context, Edge, Limits, Plugin, Request, Response, serving
+from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Limits, Plugin, Request, Response, serving
 from edgerouter.application import FileApplication
 from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.functions import TimeLimit, runtime
@@ -42,7 +42,7 @@ def at_once(url: str, paths: list[str]) -> list[httpx.Response]:
 
 def test_plain_functions_run_beside_one_another(serve: Serve) -> None:
     meeting = threading.Barrier(5, timeout=PATIENCE)
-    edge = Edge("test", limits=Limits(function_threads=5))
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(threads=5)))
 
     @edge.function("/meet")
     def meet(request: Request, ctx: Context) -> str:
@@ -86,7 +86,7 @@ def test_a_cached_page_with_a_hook_does_not_wait_for_slow_functions(
 
 
 def test_at_most_function_threads_run_at_a_time(serve: Serve) -> None:
-    edge = Edge("test", limits=Limits(function_threads=2))
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(threads=2)))
     lock = threading.Lock()
     now = most = 0
 
@@ -123,7 +123,7 @@ def test_one_thread_takes_the_calls_for_as_long_as_it_keeps_up(serve: Serve, cli
 
 def test_the_threads_follow_the_limit_of_a_reloaded_plan(serve: Serve) -> None:
     def edge(threads: int) -> Edge:
-        made = Edge("test", limits=Limits(function_threads=threads))
+        made = Edge("test", limits=Limits(functions=FunctionLimits(threads=threads)))
         meeting = threading.Barrier(threads, timeout=PATIENCE)
 
         @made.function("/meet")
@@ -143,7 +143,7 @@ def test_the_threads_follow_the_limit_of_a_reloaded_plan(serve: Serve) -> None:
 @pytest.mark.parametrize("mode", [{}, {"inline": True}, {"serial": True}])
 def test_each_call_runs_in_a_context_of_its_own(serve: Serve, client_for: ClientFor, mode: dict[str, bool]) -> None:
     seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
-    edge = Edge("test", limits=Limits(function_threads=1))
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(threads=1)))
 
     @edge.function("/plain", **mode)
     def plain(request: Request, ctx: Context) -> str:
@@ -211,7 +211,7 @@ def test_serial_callables_run_one_at_a_time_on_one_thread(serve: Serve) -> None:
 @pytest.mark.parametrize("serial", [False, True])
 def test_a_thread_blocked_in_c_gives_its_place_to_another(serve: Serve, client_for: ClientFor, serial: bool) -> None:
     release = threading.Event()
-    edge = Edge("test", limits=Limits(function_threads=1))
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(threads=1)))
 
     @edge.function("/blocks", timeout=0.2, serial=serial)
     def blocks(request: Request, ctx: Context) -> str:
@@ -244,7 +244,7 @@ def quick_watchdog(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_an_interrupt_never_hits_the_next_call_of_a_thread(serve: Serve, quick_watchdog: None) -> None:
     """10,000 calls that end at about their limit, each with another one behind it on the same connection."""
     limit, pairs, connections = 0.004, 10_000, 16
-    edge = Edge("test", limits=Limits(function_threads=connections))
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(threads=connections)))
     interrupted = Counter[bool]()
 
     @edge.function("/ends", timeout=limit)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, Context, Edge, Limits, Request, Response
+from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Limits, Request, Response
 from edgerouter.testing import Running, running
 
 from ..origins import wait_until
@@ -138,7 +138,7 @@ def test_a_failure_is_logged_under_an_id_and_costs_the_visitor_nothing(
 
 @pytest.mark.parametrize("kind", ["awaits", "loops", "blocks the thread"])
 def test_what_takes_too_long_is_ended_and_counted(serve: Serve, client_for: ClientFor, kind: str) -> None:
-    edge = Edge("test", limits=Limits(background_timeout=0.2))
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(background_timeout=0.2)))
     ended = threading.Event()
 
     async def awaits() -> None:
@@ -176,7 +176,7 @@ def test_what_takes_too_long_is_ended_and_counted(serve: Serve, client_for: Clie
 def test_more_than_the_limit_at_a_time_are_refused_and_the_response_goes_out(
     serve: Serve, client_for: ClientFor
 ) -> None:
-    edge = Edge("test", limits=Limits(background_tasks=2))
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(background_tasks=2)))
     release = threading.Event()
 
     async def later() -> None:

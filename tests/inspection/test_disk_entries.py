@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import DiskCache, Edge, Limits
+from edgerouter import CacheLimits, DiskCache, Edge, Limits
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen, wait_until
@@ -33,7 +33,7 @@ def served(origin: Origin, tmp_path: Path) -> Iterator[Running]:
     origin.on("/vary", Reply(200, {"Cache-Control": "max-age=60", "Vary": "Accept-Language"}, "vary"))
     edge = Edge(
         "test",
-        limits=Limits(memory_cache_bytes=65_536, largest_object_bytes=16_384),
+        limits=Limits(cache=CacheLimits(memory_bytes=65_536, largest_object_bytes=16_384)),
         disk_cache=DiskCache(str(tmp_path / "cache"), 8 << 20, segment_bytes=65_536),
     )
     edge.route("/*", to=edge.origin("first", origin.url))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from edgerouter import CachePolicy, ConfigError, Context, Edge, Limits, Request, cache
+from edgerouter import CachePolicy, ConfigError, Context, Edge, Limits, PrefetchLimits, Request, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen, wait_until
@@ -145,7 +145,7 @@ def test_no_more_are_fetched_at_a_time_than_the_limit(origin: Origin, serve: Ser
         return Reply(200, FRESH, "x")
 
     origin.default = answer
-    edge = Edge("test", limits=Limits(prefetch_concurrency=2))
+    edge = Edge("test", limits=Limits(prefetch=PrefetchLimits(concurrency=2)))
     edge.route("/*", to=edge.origin("first", origin.url))
     edge.prefetch([f"/{number}" for number in range(10)], host=HOST, scheme="http")
     served = serve(edge)
@@ -183,7 +183,7 @@ def test_a_time_out_gives_a_prefetch_up(origin: Origin, serve: Serve) -> None:
         released.wait(20)
 
     origin.on("/slow", silent)
-    edge = Edge("test", limits=Limits(prefetch_timeout=0.1))
+    edge = Edge("test", limits=Limits(prefetch=PrefetchLimits(timeout=0.1)))
     edge.route("/*", to=edge.origin("first", origin.url))
     edge.prefetch(["/slow"], host=HOST, scheme="http")
     served = serve(edge)

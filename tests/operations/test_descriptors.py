@@ -92,7 +92,8 @@ def test_a_bound_on_connections_that_somebody_chose_and_cannot_be_held_is_warned
 ) -> None:
     app = tmp_path / "app.py"
     app.write_text(
-        f"from edgerouter import Edge, Limits\nedge = Edge('test', limits=Limits({limits}))\n"
+        "from edgerouter import Edge, HttpLimits, Limits\n"
+        f"edge = Edge('test', limits=Limits(http=HttpLimits({limits})))\n"
         "edge.route('/*', respond='x')\n"
     )
     port = free_port()
@@ -102,7 +103,7 @@ def test_a_bound_on_connections_that_somebody_chose_and_cannot_be_held_is_warned
     said = [line for line in process.lines if "leaves room for" in line]
     assert len(said) == (level is not None), process.output
     assert level is None or f" {level} " in said[0], said
-    assert ("limits.connections" in process.output) == (level == "WARN")
+    assert ("limits.http.connections" in process.output) == (level == "WARN")
 
 
 @pytest.mark.usefixtures("many_descriptors")
@@ -119,8 +120,8 @@ def test_a_connection_that_is_being_answered_does_not_give_way(
     origin.default = Reply(200, {}, "x")
     app = tmp_path / "app.py"
     app.write_text(
-        "from edgerouter import Edge, Limits\n"
-        "edge = Edge('test', limits=Limits(connections=16))\n"
+        "from edgerouter import Edge, HttpLimits, Limits\n"
+        "edge = Edge('test', limits=Limits(http=HttpLimits(connections=16)))\n"
         f"edge.route('/*', to=edge.origin('o', {origin.url!r}))\n"
     )
     port = free_port()

@@ -173,9 +173,9 @@ def test_a_function_that_outlasts_the_drain_does_not_crash_the_process(
     (tmp_path / "app.py").write_text(
         """
 import sys, time, types
-from edgerouter import Edge, Limits
+from edgerouter import Edge, HttpLimits, Limits
 
-edge = Edge("test", limits=Limits(drain_timeout=0.1))
+edge = Edge("test", limits=Limits(http=HttpLimits(drain_timeout=0.1)))
 
 class Lasts:  # The interpreter takes its time to end, and the function wakes up meanwhile.
     sleep = staticmethod(time.sleep)
@@ -516,9 +516,9 @@ def stands_still(count: list[int]) -> bool:
 
 
 def test_a_slow_head_gets_408(origin: Origin, serve: Serve) -> None:
-    from edgerouter import Limits
+    from edgerouter import HttpLimits, Limits
 
-    edge = Edge("test", limits=Limits(head_timeout=0.5))
+    edge = Edge("test", limits=Limits(http=HttpLimits(head_timeout=0.5)))
     edge.route("/*", to=edge.origin("first", origin.url))
     running = serve(edge)
     with connect(running.url, 15) as sock:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edgerouter import Edge, Limits
+from edgerouter import Edge, HttpLimits, Limits
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
@@ -27,21 +27,21 @@ Serve = Callable[[Edge], Running]
 
 ACCOUNT = 64 << 20
 APP = """
-from edgerouter import Edge, Limits, CachePolicy
+from edgerouter import CacheLimits, CachePolicy, Edge, HttpLimits, Limits
 
-edge = Edge("test", limits=Limits(memory_cache_bytes=16 << 20{more}))
+edge = Edge("test", limits=Limits(cache=CacheLimits(memory_bytes=16 << 20)))
 edge.route("/*", to=edge.origin("o", "{url}", max_connections=600){policy})
 """
 
 
 @pytest.fixture
 def started(tmp_path: Path, origin: Origin) -> Iterator[Callable[..., tuple[Process, str, str]]]:
-    """``started(more, policy)`` is an edge in a process of its own, its URL, and that of its admin listener."""
+    """``started(policy)`` is an edge in a process of its own, its URL, and that of its admin listener."""
     processes: list[Process] = []
 
-    def make(more: str = "", policy: str = "") -> tuple[Process, str, str]:
+    def make(policy: str = "") -> tuple[Process, str, str]:
         app = tmp_path / "app.py"
-        app.write_text(APP.format(url=origin.url, more=more, policy=policy))
+        app.write_text(APP.format(url=origin.url, policy=policy))
         process = Process("run", str(app), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "2")
         processes.append(process)
         admin = process.wait_for(r"(http://\S+)  admin")[1]
@@ -133,7 +133,7 @@ def test_large_objects_that_many_download_at_once_come_whole_however_little_memo
     """There is no memory to put slices of all of them together: they are passed on, and not stored."""
     size = 3_000_000
     origin.default = Reply(200, {"cache-control": "max-age=600", "etag": '"1"'}, b"x" * size)
-    edge = Edge("test", limits=Limits(request_memory_bytes=16 << 20))
+    edge = Edge("test", limits=Limits(http=HttpLimits(request_memory_bytes=16 << 20)))
     edge.route("/*", to=edge.origin("o", origin.url))
     served = serve(edge)
 
@@ -189,7 +189,7 @@ def closed(client: socket.socket) -> bool:
 
 def test_connections_of_one_peer_are_bounded(origin: Origin, serve: Serve) -> None:
     origin.default = Reply(200, {}, "x")
-    edge = Edge("test", limits=Limits(client_connections=3))
+    edge = Edge("test", limits=Limits(http=HttpLimits(client_connections=3)))
     edge.route("/*", to=edge.origin("o", origin.url))
     served = serve(edge)
     with ExitStack() as stack:
@@ -205,7 +205,7 @@ def test_connections_of_one_peer_are_bounded(origin: Origin, serve: Serve) -> No
 def test_connections_of_trusted_proxies_and_of_loopback_are_not_bounded(origin: Origin, serve: Serve) -> None:
     origin.default = Reply(200, {}, "x")
     for edge in (
-        Edge("test", limits=Limits(client_connections=3), trusted_proxies=["127.0.0.0/8"]),
+        Edge("test", limits=Limits(http=HttpLimits(client_connections=3)), trusted_proxies=["127.0.0.0/8"]),
         Edge("test"),
     ):
         edge.route("/*", to=edge.origin("o", origin.url))
@@ -226,7 +226,7 @@ def test_requests_of_one_client_that_are_under_way_are_bounded(origin: Origin, s
     origin.default = slow
     origin.on("/hit", Reply(200, {"cache-control": "max-age=600"}, "hit"))
     origin.on("/miss", Reply(200, {}, "miss"))
-    edge = Edge("test", limits=Limits(client_requests=2), trusted_proxies=["127.0.0.1"])
+    edge = Edge("test", limits=Limits(http=HttpLimits(client_requests=2)), trusted_proxies=["127.0.0.1"])
     edge.route("/*", to=edge.origin("o", origin.url))
     served = serve(edge)
 
@@ -252,7 +252,7 @@ def test_requests_of_one_client_that_are_under_way_are_bounded(origin: Origin, s
 
 
 def test_bounds_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"Limits\.client_requests: 0: must be"):
-        Limits(client_requests=0)
-    with pytest.raises(ConfigError, match=r"Limits\.request_memory_bytes: 5: must be"):
-        Limits(request_memory_bytes=5)
+    with pytest.raises(ConfigError, match=r"HttpLimits\.client_requests: 0: must be"):
+        HttpLimits(client_requests=0)
+    with pytest.raises(ConfigError, match=r"HttpLimits\.request_memory_bytes: 5: must be"):
+        HttpLimits(request_memory_bytes=5)

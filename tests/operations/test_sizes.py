@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from edgerouter import Edge, Limits
+from edgerouter import CacheLimits, Edge, HttpLimits, Limits
 from edgerouter.errors import ConfigError
 
 
 def test_a_size_in_python_may_have_a_unit() -> None:
-    limits = Limits(memory_cache_bytes="1GB", body_bytes="512 MiB", url_bytes="8k")
-    assert (limits.memory_cache_bytes, limits.body_bytes, limits.url_bytes) == (10**9, 512 << 20, 8_192)
-    with pytest.raises(ConfigError, match=r"Limits\.body_bytes.*10GiB"):
-        Limits(body_bytes="much")
-    with pytest.raises(ConfigError, match=r"Limits\.connections.*whole number"):
-        Limits(connections="1k")  # type: ignore[arg-type]
+    limits = Limits(cache=CacheLimits(memory_bytes="1GB"), http=HttpLimits(body_bytes="512 MiB", url_bytes="8k"))
+    assert (limits.cache.memory_bytes, limits.http.body_bytes, limits.http.url_bytes) == (10**9, 512 << 20, 8_192)
+    with pytest.raises(ConfigError, match=r"HttpLimits\.body_bytes.*10GiB"):
+        HttpLimits(body_bytes="much")
+    with pytest.raises(ConfigError, match=r"HttpLimits\.connections.*whole number"):
+        HttpLimits(connections="1k")  # type: ignore[arg-type]
 
 
 def test_a_size_in_a_plan_file_may_have_a_unit(tmp_path: Path) -> None:
@@ -25,14 +25,14 @@ def test_a_size_in_a_plan_file_may_have_a_unit(tmp_path: Path) -> None:
     body = {
         "version": 1,
         "name": "t",
-        "limits": {"memory_cache_bytes": "64MiB", "body_bytes": "1GB"},
+        "limits": {"cache": {"memory_bytes": "64MiB"}, "http": {"body_bytes": "1GB"}},
         "disk_cache": {"path": str(tmp_path / "disk"), "size": "10GiB"},
         "routes": [{"pattern": "/*", "respond": {"body": "x"}}],
     }
     plan.write_text(json.dumps(body))
     Edge.from_file(plan).compile()
-    body["limits"] = {"body_bytes": "much", "connections": "1k"}
+    body["limits"] = {"http": {"body_bytes": "much", "connections": "1k"}}
     plan.write_text(json.dumps(body))
     with pytest.raises(ConfigError) as refused:
         Edge.from_file(plan).compile()
-    assert {problem.path for problem in refused.value.problems} == {"limits.body_bytes", "limits.connections"}
+    assert {problem.path for problem in refused.value.problems} == {"limits.http.body_bytes", "limits.http.connections"}

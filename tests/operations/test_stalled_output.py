@@ -23,9 +23,10 @@ from .test_life import free_port, reachable
 SITE = """
 import logging
 import sys
-from edgerouter import Edge, Limits, Response, cache
+from edgerouter import Edge, HttpLimits, Limits, LogLimits, Response, cache
 
-edge = Edge("test", limits=Limits(drain_timeout=5, log_queue_bytes=65536, log_lines=1_000_000))
+lines = LogLimits(queue_bytes=65536, lines_per_second=1_000_000)
+edge = Edge("test", limits=Limits(http=HttpLimits(drain_timeout=5), log=lines))
 good = edge.origin("good", "{good}")
 bad = edge.origin("bad", "{bad}", retries=0)
 edge.route("/page", to=good, cache=cache.CachePolicy(ttl=3600))

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Edge, Limits, cache
+from edgerouter import Edge, HttpLimits, Limits, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
@@ -158,7 +158,7 @@ def test_a_client_that_stalls_in_its_upload_is_told_408_and_the_origin_is_not_bl
     origin: Origin, lone: Callable[..., Running], client_for: ClientFor
 ) -> None:
     origin.default = Reply(200, {}, "fine")
-    edge = lone(Limits(body_timeout=0.5), first_byte_timeout=0.2)
+    edge = lone(Limits(http=HttpLimits(body_timeout=0.5)), first_byte_timeout=0.2)
     with ExitStack() as stack:
         stalled = [stack.enter_context(connect(edge.url)) for _ in range(4)]
         for sock in stalled:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from edgerouter import CachePolicy, ConfigError, Edge, Limits, cache
+from edgerouter import CachePolicy, ConfigError, Edge, Limits, OriginLimits, cache
 
 from ..conftest import Serve
 from ..origins import Origin, Reply, Seen, more_of, read_request
@@ -163,7 +163,7 @@ def test_a_head_of_many_fields_passes_and_is_stored(scripted: Scripted, edge_url
 
 
 def test_heads_of_origins_are_bounded_by_the_limits(scripted: Scripted, serve: Serve) -> None:
-    edge = Edge("test", limits=Limits(origin_head_bytes=2_000, origin_head_fields=10))
+    edge = Edge("test", limits=Limits(origins=OriginLimits(head_bytes=2_000, head_fields=10)))
     edge.route("/*", to=edge.origin("first", scripted.origin.url))
     url = serve(edge).url
     for path, fields, status in (
@@ -175,10 +175,10 @@ def test_heads_of_origins_are_bounded_by_the_limits(scripted: Scripted, serve: S
     ):
         scripted.on(path, f"HTTP/1.1 200 OK\nContent-Length: 2\n{fields}", b"ok", close=True)
         assert asked(url, path).status == status, path
-    with pytest.raises(ConfigError, match=r"Limits\.origin_head_bytes: 5: must be"):
-        Limits(origin_head_bytes=5)
-    with pytest.raises(ConfigError, match=r"Limits\.origin_head_fields: 0: must be"):
-        Limits(origin_head_fields=0)
+    with pytest.raises(ConfigError, match=r"OriginLimits\.head_bytes: 5: must be"):
+        OriginLimits(head_bytes=5)
+    with pytest.raises(ConfigError, match=r"OriginLimits\.head_fields: 0: must be"):
+        OriginLimits(head_fields=0)
 
 
 @pytest.mark.parametrize("start", ["HTTP/2.0 200 OK", "ICY 200 OK", "HTTP/1.1 20 OK", "SSH-2.0-x", "\x15\x03\x01"])

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from edgerouter import Edge, Limits, cache
+from edgerouter import Edge, HttpLimits, Limits, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen, wait_until
@@ -125,7 +125,7 @@ def test_requests_that_are_waited_for_keep_their_seats(
 def test_a_half_closed_request_ends_after_its_time(
     origin: Origin, slow: threading.Event, edge: Callable[..., Running]
 ) -> None:
-    with connect(edge(Limits(half_close_timeout=1)).url) as sock:
+    with connect(edge(Limits(http=HttpLimits(half_close_timeout=1))).url) as sock:
         sock.sendall(SLOW)
         origin.wait_for(1, "/slow")
         sock.shutdown(socket.SHUT_WR)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from edgerouter import CachePolicy, Edge, Health, Limits, cache
+from edgerouter import CacheLimits, CachePolicy, Edge, Health, Limits, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
@@ -118,7 +118,7 @@ def test_after_the_time_to_wait_one_request_a_second_asks_again(
         return Reply(200, {"Cache-Control": "max-age=60"}, "page")
 
     origin.on("/page", first_hangs)
-    edge = Edge("test", limits=Limits(coalesce_timeout=0.5))
+    edge = Edge("test", limits=Limits(cache=CacheLimits(coalesce_timeout=0.5)))
     edge.route("/*", to=edge.origin("first", origin.url))
     client = client_for(serve(edge))
     with ThreadPoolExecutor(11) as pool:

@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import CacheError, ConfigError, DiskCache, Edge, Limits
+from edgerouter import CacheError, CacheLimits, ConfigError, DiskCache, Edge, Limits, PurgeLimits
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, wait_until
 
 
-def edge_for(origin: Origin, folder: Path | None = None, **limits: Any) -> Edge:
-    bounds = Limits(memory_cache_bytes=1 << 20, largest_object_bytes=65_536, **limits)
+def edge_for(origin: Origin, folder: Path | None = None, **purges: Any) -> Edge:
+    bounds = Limits(cache=CacheLimits(memory_bytes=1 << 20, largest_object_bytes=65_536), purge=PurgeLimits(**purges))
     disk = DiskCache(str(folder), 4 << 20, segment_bytes=65_536) if folder else None
     edge = Edge("shop", limits=bounds, disk_cache=disk)
     edge.route("/*", to=edge.origin("first", origin.url))
@@ -32,7 +32,7 @@ def answers(origin: Origin) -> None:
 
 @pytest.fixture
 def bounded(origin: Origin) -> Iterator[Running]:
-    edge = edge_for(origin, purge_scopes=3, purges_in_progress=4, purges_remembered=2, purge_marks=4, purge_patterns=4)
+    edge = edge_for(origin, scopes=3, in_progress=4, remembered=2, marks=4, patterns=4)
     with running(edge) as served:
         yield served
 
@@ -47,12 +47,12 @@ def hit(client: httpx.Client, path: str) -> bool:
 
 def test_one_purge_names_no_more_than_the_plan_allows(bounded: Running) -> None:
     many = [f"/{number}" for number in range(4)]
-    with pytest.raises(CacheError, match=r"4 things are named and one purge may name 3 \(limits\.purge_scopes\)"):
+    with pytest.raises(CacheError, match=r"4 things are named and one purge may name 3 \(limits\.purge\.scopes\)"):
         bounded.server.purge(paths=many)
-    with pytest.raises(CacheError, match=r"limits\.purge_scopes"):
+    with pytest.raises(CacheError, match=r"limits\.purge\.scopes"):
         bounded.server.purge(paths=many, dry_run=True)
     refused = httpx.post(f"{bounded.admin_url}/v1/purges", json={"paths": many})
-    assert refused.status_code == 400 and "limits.purge_scopes" in refused.json()["error"]["message"]
+    assert refused.status_code == 400 and "limits.purge.scopes" in refused.json()["error"]["message"]
     bounded.server.purge(paths=many[:3])
 
 
@@ -81,24 +81,22 @@ def test_more_purges_than_are_kept_do_not_purge_what_was_compared_with_all_of_th
 
 
 def test_a_reload_changes_the_bounds(bounded: Running, origin: Origin) -> None:
-    bounded.reload(edge_for(origin, purge_scopes=2))
+    bounded.reload(edge_for(origin, scopes=2))
     with pytest.raises(CacheError, match="3 things are named and one purge may name 2"):
         bounded.server.purge(paths=["/a", "/b", "/c"])
 
 
 def test_a_bound_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"Limits\.purge_marks: 3: must be ≥ 4"):
-        Limits(purge_marks=3)
-    with pytest.raises(ConfigError, match=r"Limits\.purge_log_bytes: 5: must be ≥ 65536"):
-        Limits(purge_log_bytes=5)
-    edge = Edge.from_dict({"version": 1, "name": "a", "limits": {"purges_remembered": 0}})
-    with pytest.raises(ConfigError, match=r"limits\.purges_remembered: 0: must be"):
+    with pytest.raises(ConfigError, match=r"PurgeLimits\.marks: 3: must be ≥ 4"):
+        PurgeLimits(marks=3)
+    with pytest.raises(ConfigError, match=r"PurgeLimits\.log_bytes: 5: must be ≥ 65536"):
+        PurgeLimits(log_bytes=5)
+    edge = Edge.from_dict({"version": 1, "name": "a", "limits": {"purge": {"remembered": 0}}})
+    with pytest.raises(ConfigError, match=r"limits\.purge\.remembered: 0: must be"):
         edge.compile()
 
 
-@pytest.mark.parametrize(
-    "bound", [{"purge_log_bytes": 65_536}, {"purge_patterns": 4}], ids=lambda bound: next(iter(bound))
-)
+@pytest.mark.parametrize("bound", [{"log_bytes": 65_536}, {"patterns": 4}], ids=lambda bound: next(iter(bound)))
 def test_past_a_bound_what_is_older_counts_as_purged(origin: Origin, tmp_path: Path, bound: dict[str, int]) -> None:
     """Wrong towards a fetch, never towards an old answer."""
     edge = edge_for(origin, tmp_path / "cache", **bound)
@@ -107,7 +105,7 @@ def test_past_a_bound_what_is_older_counts_as_purged(origin: Origin, tmp_path: P
         client.get("/a")
         for number in range(60):
             served.server.purge(paths=[f"/x{number}/{'y' * 1_000}*"])
-            assert log.stat().st_size <= bound.get("purge_log_bytes", 1 << 20) + 3_000
+            assert log.stat().st_size <= bound.get("log_bytes", 1 << 20) + 3_000
             completed(served)
         assert hit(client, "/a"), "it was compared with all of them"
     with running(edge) as served, httpx.Client(base_url=served.url, headers={"Host": "shop.example"}) as client:
@@ -177,7 +175,7 @@ def test_health_and_metrics_are_answered_while_dry_runs_walk_the_store(origin: O
 
 def test_health_and_metrics_are_answered_while_a_purge_waits_for_the_disk(origin: Origin, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    with running(edge_for(origin, folder, purge_log_bytes=65_536)) as served:
+    with running(edge_for(origin, folder, log_bytes=65_536)) as served:
         many = [f"/{number}/{'y' * 1_000}" for number in range(15)]
         for _ in range(2):
             served.server.purge(paths=many)

@@ -16,9 +16,9 @@ from ..operations.test_life import Process
 from ..origins import Origin, Reply, Seen, wait_until
 
 APP = """
-from edgerouter import DiskCache, Edge, Limits
+from edgerouter import CacheLimits, DiskCache, Edge, Limits
 
-edge = Edge("test", limits=Limits(memory_cache_bytes=1 << 20), disk_cache=DiskCache({folder!r}, 16 << 20))
+edge = Edge("test", limits=Limits(cache=CacheLimits(memory_bytes=1 << 20)), disk_cache=DiskCache({folder!r}, 16 << 20))
 edge.route("/*", to=edge.origin("first", {url!r}))
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from edgerouter import Edge, Limits
+from edgerouter import CacheLimits, Edge, Limits
 from edgerouter.testing import running
 
 from ..origins import Origin, Reply, Seen, wait_until
@@ -31,7 +31,9 @@ def test_no_slice_outlives_a_purge_not_even_under_the_same_validator(
         return Reply(206, fields, content[start : end + 1])
 
     origin.on("/film", film)
-    edge = Edge("test", limits=Limits(slice_bytes=SLICE, read_ahead_bytes=1 << 16, memory_cache_bytes=4 << 20))
+    edge = Edge(
+        "test", limits=Limits(cache=CacheLimits(slice_bytes=SLICE, read_ahead_bytes=1 << 16, memory_bytes=4 << 20))
+    )
     edge.route("/*", to=edge.origin("first", origin.url))
     with running(edge) as served, httpx.Client(base_url=served.url) as client:
         assert client.get("/film").content == content

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import DiskCache, Edge, Limits
+from edgerouter import CacheLimits, DiskCache, Edge, Limits
 from edgerouter.testing import Running, running
 
 from ..operations.test_life import Process
@@ -35,7 +35,9 @@ def edge_for(
 ) -> Edge:
     edge = Edge(
         "test",
-        limits=Limits(memory_cache_bytes=memory, largest_object_bytes=min(memory // 2, MIB), slice_bytes=slice_bytes),
+        limits=Limits(
+            cache=CacheLimits(memory_bytes=memory, largest_object_bytes=min(memory // 2, MIB), slice_bytes=slice_bytes)
+        ),
         disk_cache=DiskCache(str(folder), size, **disk),
     )
     edge.route("/*", to=edge.origin("first", origin.url))
@@ -89,11 +91,11 @@ def serving(stored: Origin, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 
 APP = """
-from edgerouter import DiskCache, Edge, Limits
+from edgerouter import CacheLimits, DiskCache, Edge, Limits
 
 edge = Edge(
     "test",
-    limits=Limits(memory_cache_bytes=262_144, largest_object_bytes=65_536),
+    limits=Limits(cache=CacheLimits(memory_bytes=262_144, largest_object_bytes=65_536)),
     disk_cache=DiskCache({folder!r}, {size}, segment_bytes=131_072),
 )
 edge.route("/*", to=edge.origin("first", {url!r}))

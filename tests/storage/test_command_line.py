@@ -20,9 +20,9 @@ edge = Edge("test")
 edge.route("/*", to=edge.origin("first", {url!r}))
 """
 OWN = """
-from edgerouter import DiskCache, Edge, Limits
+from edgerouter import CacheLimits, DiskCache, Edge, Limits
 
-edge = Edge("test", limits=Limits(memory_cache_bytes=8 << 20), disk_cache=DiskCache({folder!r}, 8 << 20))
+edge = Edge("test", limits=Limits(cache=CacheLimits(memory_bytes=8 << 20)), disk_cache=DiskCache({folder!r}, 8 << 20))
 edge.route("/*", to=edge.origin("first", {url!r}))
 """
 MIB = 1 << 20

@@ -89,7 +89,7 @@ def interrupted(name: str, what: str, seconds: float, request: str | None = None
 
 def crowded(name: str) -> None:
     """Logs that ``wait_until`` took no more."""
-    log.warning("%s: wait_until refused: as many go on already as limits.background_tasks allows", name)
+    log.warning("%s: wait_until refused: as many go on already as limits.functions.background_tasks allows", name)
 
 
 def moved(name: str, why: str) -> None:

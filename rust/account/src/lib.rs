@@ -50,7 +50,7 @@ pub struct Owner {
 
 /// There is no memory left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the memory for requests under way is spent (limits.request_memory_bytes)")]
+#[error("the memory for requests under way is spent (limits.http.request_memory_bytes)")]
 pub struct Spent;
 
 #[derive(Debug)]
@@ -236,7 +236,7 @@ impl Account {
             (
                 "edgerouter_request_memory_capacity_bytes",
                 "gauge",
-                "What of it may be drawn: three eighths of limits.request_memory_bytes.",
+                "What of it may be drawn: three eighths of limits.http.request_memory_bytes.",
                 figures.capacity,
             ),
             (

@@ -365,7 +365,7 @@ impl Inbound {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the request body is larger than limits.body_bytes")]
+#[error("the request body is larger than limits.http.body_bytes")]
 pub struct BodyTooLarge;
 
 impl Body for Inbound {

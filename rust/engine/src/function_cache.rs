@@ -98,7 +98,7 @@ pub enum CacheError {
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(
-        "there are {0} named caches already, which is as many as limits.named_caches allows; use fewer names, or put what differs into the URL"
+        "there are {0} named caches already, which is as many as limits.functions.named_caches allows; use fewer names, or put what differs into the URL"
     )]
     TooManyNames(usize),
     #[error("the edge has stopped, and its caches with it")]
@@ -128,7 +128,7 @@ impl FunctionCaches {
         }
         let name: Arc<str> = name.into();
         if &*name != api::DEFAULT {
-            let most = shared.live.load().plan.limits.named_caches;
+            let most = shared.live.load().plan.limits.functions.named_caches;
             if names.len() >= most {
                 return Err(CacheError::TooManyNames(most));
             }

@@ -83,7 +83,7 @@ pub struct Invocation {
     pub call: CallableId,
     pub phase: Phase,
     pub request: RequestHead,
-    /// The whole request body for functions (bounded by `limits.function_body_bytes`); empty for hooks.
+    /// The whole request body for functions (bounded by `limits.functions.body_bytes`); empty for hooks.
     pub body: Bytes,
     /// Present in the response phases.
     pub response: Option<ResponseHead>,
@@ -182,7 +182,7 @@ pub struct BackgroundLoad {
     pub finished: u64,
     pub failed: u64,
     pub timed_out: u64,
-    /// More than `limits.background_tasks` at a time.
+    /// More than `limits.functions.background_tasks` at a time.
     pub refused: u64,
 }
 

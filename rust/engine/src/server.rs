@@ -205,7 +205,7 @@ impl Engine {
         let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
         self.shared
             .account
-            .bound(Budget::of_bound(plan.limits.request_memory_bytes).capacity);
+            .bound(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
         self.shared.metrics.plan_changed(&plan, version);
         self.shared.live.store(Arc::new(Live {
             plan,
@@ -253,7 +253,7 @@ impl Engine {
 
     /// How long a stop waits when it is not told.
     pub fn drain_timeout(&self) -> Duration {
-        self.shared.live.load().plan.limits.drain_timeout
+        self.shared.live.load().plan.limits.http.drain_timeout
     }
 
     pub fn metrics(&self) -> String {
@@ -345,15 +345,16 @@ fn share(
         .map(|limit| tight::descriptors(limit, workers));
     let capacity = plan
         .limits
-        .memory_cache_bytes
+        .cache
+        .memory_bytes
         .unwrap_or_else(default_capacity);
-    let memory = MemoryStore::new(capacity, plan.limits.largest_object_bytes);
+    let memory = MemoryStore::new(capacity, plan.limits.cache.largest_object_bytes);
     let memory = Arc::new(memory);
     let disk = match &plan.disk_cache {
         Some(disk) => Some(Arc::new(Disk::open(disk.into(), Arc::clone(&memory))?)),
         None => None,
     };
-    let purges = Purges::open(disk.as_deref(), &plan.limits)?;
+    let purges = Purges::open(disk.as_deref(), &plan.limits.purge)?;
     let store = Store::new(memory, disk);
     // One more than serve: the background has a worker of its own.
     let metrics = Metrics::new(workers + 1, &plan);
@@ -374,7 +375,7 @@ fn share(
         health: Arc::new(HealthBoard::new(&plan)),
         metrics,
         connections: AtomicUsize::new(0),
-        account: Account::new(Budget::of_bound(plan.limits.request_memory_bytes).capacity),
+        account: Account::new(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity),
         client_connections: PerClientCounts::new(),
         client_requests: PerClientCounts::new(),
         descriptors,

@@ -113,7 +113,12 @@ impl Worker {
     pub fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Rc<Self> {
         let epoch = shared.epoch.load(Ordering::Acquire);
         let live = shared.live.load_full();
-        let remembered = live.plan.limits.remembered_tokens.div_ceil(workers.max(1));
+        let remembered = live
+            .plan
+            .limits
+            .identity
+            .remembered_tokens
+            .div_ceil(workers.max(1));
         let mut random = fastrand::Rng::new();
         let ids = Cell::new(random.u64(..));
         Rc::new(Self {
@@ -168,6 +173,7 @@ impl Worker {
         let size = live
             .plan
             .limits
+            .cache
             .slice_bytes
             .min(self.shared.store.largest() / 2);
         (size >= LEAST_SLICE).then_some(size)
@@ -184,7 +190,7 @@ impl Worker {
         let live = self.live();
         let now = self.clock.ticks();
         for (_, conn) in self.connections.borrow().iter() {
-            conn.check(now, &live.plan.limits);
+            conn.check(now, &live.plan.limits.http);
         }
         self.upstreams.sweep(Instant::now());
         let pinned = self.shared.store.memory().pinned();

@@ -81,7 +81,7 @@ impl Engine {
             descriptors,
             test_clock,
         };
-        let runner = Runner::new(&plan.limits)?;
+        let runner = Runner::new(&plan.limits.functions)?;
         runner.shared.show_traces(traces);
         let table = Arc::new(Table::new(&runner.shared, callables)?);
         Ok(Self {
@@ -134,7 +134,7 @@ impl Engine {
         let runner = self.runner.get();
         let table = Arc::new(Table::new(&runner.shared, callables)?);
         self.ensure_runtime(py, &table)?;
-        runner.shared.bound(&plan.limits);
+        runner.shared.bound(&plan.limits.functions);
         let functions: Arc<dyn Functions> = table;
         Ok(py.detach(|| running.reload(plan, functions)))
     }

@@ -27,6 +27,7 @@ impl Descriptors {
     pub fn connections(&self, plan: &Plan) -> usize {
         let left = self.limit.saturating_sub(self.reserve(plan)).max(LEAST);
         plan.limits
+            .http
             .connections
             .min(usize::try_from(left).unwrap_or(usize::MAX))
     }
@@ -91,7 +92,7 @@ mod tests {
     fn connections_fit_beside_what_else_needs_descriptors() {
         let origin = r#","origins":[{"name":"a","url":"http://a.example"}]"#;
         let disk = r#","disk_cache":{"path":"/d","size":134217728,"segment_bytes":1048576}"#;
-        let wanted = r#","limits":{"connections":100}"#;
+        let wanted = r#","limits":{"http":{"connections":100}}"#;
         // open + admin + Python + loops: 40 + 72 + 64 + 48.
         for (more, limit, connections) in [
             ("", 1_048_576, 50_000),

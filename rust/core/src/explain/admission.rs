@@ -21,13 +21,13 @@ pub(super) fn admitted(plan: &Plan, request: &ExplainRequest, steps: &mut Steps)
     let Ok(url) = request.url.parse::<Uri>() else {
         return bad(steps, "the URL is malformed (RFC 9112 §3.2)");
     };
-    if request.url.len() > plan.limits.url_bytes {
+    if request.url.len() > plan.limits.http.url_bytes {
         return steps.end(
             PHASE,
             "414",
             format!(
-                "the URL is longer than limits.url_bytes ({})",
-                plan.limits.url_bytes
+                "the URL is longer than limits.http.url_bytes ({})",
+                plan.limits.http.url_bytes
             ),
         );
     }

@@ -149,7 +149,7 @@ pub(super) fn look_up(
             Fill::First => "fills slices of a large object that is not stored",
             Fill::Never => "of what is not stored, what it asks for",
         };
-        let bound = plan.limits.fill_bytes;
+        let bound = plan.limits.cache.fill_bytes;
         let reason = format!(
             "fill={:?} of the route's cache policy; one address has no more fetched a minute than {FACTOR} times what it \
              takes and {bound} bytes",

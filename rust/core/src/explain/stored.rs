@@ -38,7 +38,7 @@ pub fn section(why: NotStored) -> &'static str {
         NotStored::NotReusable => {
             "no lifetime, no validator and no window for stale use: it could never be used"
         }
-        NotStored::TooLarge => "limits.largest_object_bytes",
+        NotStored::TooLarge => "limits.cache.largest_object_bytes",
         NotStored::Hook => "a hook read something that no later request could be compared with",
         NotStored::HookFailed => "a hook failed open",
     }

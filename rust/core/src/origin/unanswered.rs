@@ -45,7 +45,7 @@ pub enum FetchError {
     GaveWay(String),
     #[error("every origin of {0} is unhealthy")]
     Unhealthy(String),
-    #[error("the memory for requests under way is spent (limits.request_memory_bytes)")]
+    #[error("the memory for requests under way is spent (limits.http.request_memory_bytes)")]
     NoMemory,
 }
 

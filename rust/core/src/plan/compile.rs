@@ -148,7 +148,9 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
     let origins: Vec<Option<Origin>> = origins
         .into_iter()
         .enumerate()
-        .map(|(at, origin)| origins::origin(origin, &limits, &format!("origins[{at}]"), problems))
+        .map(|(at, origin)| {
+            origins::origin(origin, &limits.origins, &format!("origins[{at}]"), problems)
+        })
         .collect();
     origins::names(&origin_names, &groups, problems);
     let groups: Vec<Group> = groups
@@ -156,7 +158,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         .enumerate()
         .map(|(at, group)| origins::group(group, &format!("groups[{at}]"), &origin_names, problems))
         .collect();
-    let function_timeout = limits.function_timeout;
+    let function_timeout = limits.functions.timeout;
     let callables: Vec<Callable> = callables
         .into_iter()
         .map(|callable| Callable {
@@ -173,7 +175,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         declared: groups.len(),
         groups,
         callables: callables.len(),
-        token_bytes: limits.token_bytes,
+        token_bytes: limits.identity.token_bytes,
     };
     let hooks: Vec<Option<(HookPhase, Hook)>> = hooks
         .into_iter()

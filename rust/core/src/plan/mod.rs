@@ -5,6 +5,7 @@
 //! changes after compilation, so a plan is shared by pointer and swapped whole.
 
 pub mod compile;
+pub mod limits;
 pub mod lint;
 pub mod matcher;
 pub mod select;
@@ -22,13 +23,13 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use ipnet::IpNet;
 
 pub use compile::compile;
+pub use limits::Limits;
 pub use matcher::{HostPattern, PathPattern, Router};
 pub use select::Select;
 
 use crate::{
     access_log::AccessLogPolicy,
     admit::Sanitiser,
-    bounds::clients::PerClient,
     cache::{fill::Fill, vary::Reduced},
     experiment::Experiment,
     http::{framing::head::HeadLimits, via::Via},
@@ -152,137 +153,6 @@ pub struct DiskCache {
     pub segment_bytes: Option<u64>,
     /// Bytes that may wait to be written.
     pub queue_bytes: u64,
-}
-
-/// Bounds on everything that a client, an origin or a hook could make grow (docs/design.md §11; `docs/limits.md`).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    pub head_bytes: usize,
-    pub head_fields: usize,
-    /// Of the head of an origin's response.
-    pub origin_head_bytes: usize,
-    pub origin_head_fields: usize,
-    pub url_bytes: usize,
-    pub body_bytes: u64,
-    pub replay_bytes: usize,
-    pub head_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub body_timeout: Duration,
-    /// How long a tunnel, or an event stream of an origin, may be silent.
-    pub tunnel_idle: Duration,
-    pub event_idle: Duration,
-    /// How long a request continues after its client has shut down its sending side, while nothing of the response is
-    /// sent.
-    pub half_close_timeout: Duration,
-    pub connections: usize,
-    /// Connections of one peer.
-    pub client_connections: PerClient,
-    /// Requests of one client that are in progress and not served from memory.
-    pub client_requests: PerClient,
-    /// The account of memory that clients can make grow.
-    pub request_memory_bytes: u64,
-    pub drain_timeout: Duration,
-    /// `None`: a quarter of the machine's memory, at most 4 GiB.
-    pub memory_cache_bytes: Option<u64>,
-    /// `None`: a tenth of the memory cache.
-    pub largest_object_bytes: Option<u64>,
-    pub function_queue: usize,
-    /// Threads that run plain callables; `None`: one for each core and 4 more, at most 32.
-    pub function_threads: Option<usize>,
-    pub function_timeout: Duration,
-    pub function_body_bytes: usize,
-    /// Tasks of `wait_until` that continue after the response.
-    pub background_tasks: usize,
-    pub background_timeout: Duration,
-    /// Bytes of lines that wait for the reader of a log.
-    pub log_queue_bytes: usize,
-    /// Lines of the edge's own log in a second.
-    pub log_lines: u32,
-    /// Caches that functions open by name.
-    pub named_caches: usize,
-    pub token_bytes: usize,
-    pub remembered_tokens: usize,
-    pub coalesce_timeout: Duration,
-    /// Objects of more than one slice are stored in slices.
-    pub slice_bytes: u64,
-    /// Bytes a minute that range requests of one address may have fetched beyond a multiple of the bytes it receives.
-    pub fill_bytes: u64,
-    /// How far the fetch of a large object runs ahead of its fastest reader.
-    pub read_ahead_bytes: u64,
-    pub prefetch_concurrency: usize,
-    pub prefetch_timeout: Duration,
-    pub predict_pages: usize,
-    pub predict_visitors: usize,
-    /// Things that one purge may name.
-    pub purge_scopes: usize,
-    /// Things named by purges that are not completed yet.
-    pub purges_in_progress: usize,
-    /// Completed purges that are remembered with their counts, and by their references.
-    pub purges_remembered: usize,
-    /// Marks of URLs, hosts and tags together.
-    pub purge_marks: usize,
-    /// Path patterns, each of which is compared in turn.
-    pub purge_patterns: usize,
-    /// `None`: a 64th of the disk cache, from 1 MiB to 64 MiB.
-    pub purge_log_bytes: Option<u64>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head_bytes: 64 << 10,
-            head_fields: 100,
-            origin_head_bytes: 256 << 10,
-            origin_head_fields: 1_000,
-            url_bytes: 16 << 10,
-            body_bytes: 100 << 20,
-            replay_bytes: 64 << 10,
-            head_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(75),
-            body_timeout: Duration::from_secs(30),
-            tunnel_idle: Duration::from_secs(3_600),
-            event_idle: Duration::from_secs(3_600),
-            half_close_timeout: Duration::from_secs(10),
-            connections: 50_000,
-            client_connections: PerClient {
-                most: 1_000,
-                set: false,
-            },
-            client_requests: PerClient {
-                most: 256,
-                set: false,
-            },
-            request_memory_bytes: 64 << 20,
-            drain_timeout: Duration::from_secs(30),
-            memory_cache_bytes: None,
-            largest_object_bytes: None,
-            function_queue: 1_000,
-            function_threads: None,
-            function_timeout: Duration::from_secs(10),
-            function_body_bytes: 1 << 20,
-            background_tasks: 1_000,
-            background_timeout: Duration::from_secs(30),
-            log_queue_bytes: 1 << 20,
-            log_lines: 1_000,
-            named_caches: 32,
-            token_bytes: 8 << 10,
-            remembered_tokens: 100_000,
-            coalesce_timeout: Duration::from_secs(10),
-            slice_bytes: 1 << 20,
-            fill_bytes: 8 << 20,
-            read_ahead_bytes: 8 << 20,
-            prefetch_concurrency: 4,
-            prefetch_timeout: Duration::from_secs(60),
-            predict_pages: 10_000,
-            predict_visitors: 50_000,
-            purge_scopes: 10_000,
-            purges_in_progress: 3_000,
-            purges_remembered: 1_000,
-            purge_marks: 65_536,
-            purge_patterns: 1_000,
-            purge_log_bytes: None,
-        }
-    }
 }
 
 /// `http` or `https`.

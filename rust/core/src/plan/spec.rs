@@ -5,6 +5,7 @@
 
 mod headers;
 mod latency;
+mod limits;
 mod numbers;
 mod policies;
 mod reader;

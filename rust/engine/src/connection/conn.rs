@@ -10,7 +10,7 @@ use std::{
     task::Waker,
 };
 
-use edgerouter_core::{admit::Refusal, forward, plan::Limits};
+use edgerouter_core::{admit::Refusal, forward, plan::limits::HttpLimits};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 
@@ -260,7 +260,7 @@ impl Conn {
     }
 
     /// Once a second: ends what has waited too long.
-    pub fn check(&self, now: u64, limits: &Limits) {
+    pub fn check(&self, now: u64, limits: &HttpLimits) {
         self.now.set(now);
         if self.state.get() == ConnectionState::End {
             return;

@@ -89,7 +89,7 @@ pub async fn accept(
 
 /// One more connection of a peer; `Err` when it has enough.
 fn of_peer(worker: &Worker, live: &Live, peer: IpAddr) -> Result<Option<UnderWay>, ()> {
-    let bound = live.plan.limits.client_connections;
+    let bound = live.plan.limits.http.client_connections;
     let Some(most) = bound.connections(peer, &live.plan.trusted_proxies) else {
         return Ok(None);
     };
@@ -211,7 +211,7 @@ async fn speak(
     conn: &Rc<Conn>,
     serve: impl Serve,
 ) -> Option<TcpStream> {
-    let limits = &worker.live().plan.limits;
+    let limits = &worker.live().plan.limits.http;
     let guard = HeadGuard::new(GuardLimits {
         head_bytes: limits.head_bytes,
         head_fields: limits.head_fields,
@@ -274,7 +274,7 @@ async fn speak(
         Spoken::Silent | Spoken::All => {}
     }
     if let Some(upstream) = conn.take_tunnel() {
-        let idle = worker.live().plan.limits.tunnel_idle;
+        let idle = worker.live().plan.limits.http.tunnel_idle_timeout;
         tunnel::join(conn, stream, upstream, &unseen, idle).await;
     } else if conn.was_refused() || in_body {
         linger(stream).await;

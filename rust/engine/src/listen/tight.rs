@@ -17,7 +17,7 @@ use edgerouter_core::{
         descriptors::{self, Descriptors},
         memory::PATIENCE,
     },
-    plan::{Limits, Plan},
+    plan::{Plan, limits::HttpLimits},
 };
 use tokio::net::TcpListener;
 
@@ -41,7 +41,7 @@ pub fn descriptors(limit: u64, workers: usize) -> Descriptors {
 
 /// The connections that a plan gets. Says so where it is less than it wants; `before`: what was said already.
 pub fn fit(descriptors: Option<Descriptors>, plan: &Plan, before: Option<&Plan>) -> usize {
-    let wanted = plan.limits.connections;
+    let wanted = plan.limits.http.connections;
     let Some(descriptors) = descriptors else {
         return wanted;
     };
@@ -49,15 +49,15 @@ pub fn fit(descriptors: Option<Descriptors>, plan: &Plan, before: Option<&Plan>)
     if fits < wanted && before.is_none_or(|before| descriptors.connections(before) != fits) {
         let limit = descriptors.limit;
         // A bound that nobody chose is no promise that was broken.
-        if wanted == Limits::default().connections {
+        if wanted == HttpLimits::default().connections {
             tracing::info!(
                 "the limit on open files of this process ({limit}) leaves room for {fits} connections: \
                  for more raise its hard limit (ulimit -Hn, LimitNOFILE=)",
             );
         } else {
             tracing::warn!(
-                "limits.connections is {wanted}, but the limit on open files of this process ({limit}) leaves room for \
-                 {fits}: raise its hard limit (ulimit -Hn, LimitNOFILE=), or lower limits.connections",
+                "limits.http.connections is {wanted}, but the limit on open files of this process ({limit}) leaves room for \
+                 {fits}: raise its hard limit (ulimit -Hn, LimitNOFILE=), or lower limits.http.connections",
             );
         }
     }

@@ -73,7 +73,7 @@ impl Oracle {
                 ledger: Ledger::new(WAITING),
                 budgets: HashMap::new(),
             })),
-            gate: Arc::new(Semaphore::new(plan.limits.prefetch_concurrency)),
+            gate: Arc::new(Semaphore::new(plan.limits.prefetch.concurrency)),
         }
     }
 
@@ -156,7 +156,7 @@ impl Oracle {
             return;
         }
         let (worker, known) = (Rc::clone(&self.worker), Rc::clone(&self.known));
-        let limit = plan.limits.prefetch_timeout;
+        let limit = plan.limits.prefetch.timeout;
         tokio::task::spawn_local(async move {
             let fetch = own::prefetch(&worker, &next.target, &[], None);
             let fetched = tokio::time::timeout(limit, fetch)
@@ -192,8 +192,8 @@ impl Oracle {
 
 fn bounds(plan: &Plan) -> Bounds {
     Bounds {
-        pages: plan.limits.predict_pages,
-        visitors: plan.limits.predict_visitors,
+        pages: plan.limits.prefetch.pages,
+        visitors: plan.limits.prefetch.visitors,
     }
 }
 

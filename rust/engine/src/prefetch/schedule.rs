@@ -19,7 +19,7 @@ use crate::{
 
 /// Fetches the lists of a plan until it is dropped.
 pub async fn run(worker: Rc<Worker>, live: Arc<Live>) {
-    let gate = Arc::new(Semaphore::new(live.plan.limits.prefetch_concurrency));
+    let gate = Arc::new(Semaphore::new(live.plan.limits.prefetch.concurrency));
     let mut lists = JoinSet::new();
     for index in 0..live.plan.prefetch.len() {
         let (worker, live, gate) = (Rc::clone(&worker), Arc::clone(&live), Arc::clone(&gate));
@@ -80,7 +80,7 @@ async fn round(
         let fresh_for = list.every.map(least_fresh);
         fetches.spawn_local(async move {
             let fetch = own::prefetch(&worker, &target, &headers, fresh_for);
-            let fetched = tokio::time::timeout(live.plan.limits.prefetch_timeout, fetch)
+            let fetched = tokio::time::timeout(live.plan.limits.prefetch.timeout, fetch)
                 .await
                 .unwrap_or(Prefetched::Failed(None));
             drop(permit);

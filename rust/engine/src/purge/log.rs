@@ -13,7 +13,7 @@ use std::{
 
 use edgerouter_core::{
     cache::purge::log::{self, Contents, End, Line, Record},
-    plan::Limits,
+    plan::limits::PurgeLimits,
 };
 
 use crate::store::disk::{Disk, FolderError, private_or_new};
@@ -56,7 +56,7 @@ impl Log {
     /// `newest`: a number above everything that is stored or was purged, given what the log says.
     pub fn open(
         disk: &Disk,
-        limits: &Limits,
+        limits: &PurgeLimits,
         newest: impl FnOnce(&Contents) -> u64,
     ) -> Result<(Self, Replay), FolderError> {
         let unusable = |error| FolderError::Unusable {
@@ -79,7 +79,7 @@ impl Log {
             End::Damaged => contents.floor = newest(&contents),
         }
         let oldest = disk.oldest_born();
-        let compacted = contents.compacted(oldest, limits.purges_remembered, log.most as usize);
+        let compacted = contents.compacted(oldest, limits.remembered, log.most as usize);
         if (damaged || compacted.len() < good)
             && let Err(error) = log.replace(&compacted)
         {
@@ -107,9 +107,9 @@ impl Log {
     }
 
     /// Takes the bound that the plan in service has.
-    pub fn bound(&mut self, limits: &Limits) {
+    pub fn bound(&mut self, limits: &PurgeLimits) {
         let by_size = (self.disk_size / 64).clamp(LEAST, MOST);
-        self.most = limits.purge_log_bytes.unwrap_or(by_size);
+        self.most = limits.log_bytes.unwrap_or(by_size);
     }
 
     /// Writes a purge, and everything that is owed, to the disk itself. What cannot be written is owed.

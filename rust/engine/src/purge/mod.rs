@@ -23,7 +23,7 @@ use edgerouter_core::{
         log::{Completion, Contents, Line, Record},
         order, scope,
     },
-    plan::{Limits, Plan},
+    plan::{Plan, limits::PurgeLimits},
 };
 use history::History;
 pub use history::{Purge, is_id};
@@ -40,7 +40,7 @@ pub enum Refused {
     #[error("reference: {0:?}: was given to another purge, {1}; choose another reference")]
     ReferenceTaken(String, String),
     #[error(
-        "urls: {named} things would be purged at a time and at most {most} may be (limits.purges_in_progress); try again soon"
+        "urls: {named} things would be purged at a time and at most {most} may be (limits.purge.in_progress); try again soon"
     )]
     TooMany { named: usize, most: usize },
 }
@@ -67,7 +67,7 @@ struct Desk {
 
 impl Purges {
     /// With what the disk's log says, where there is a disk.
-    pub fn open(disk: Option<&Disk>, limits: &Limits) -> Result<Arc<Self>, FolderError> {
+    pub fn open(disk: Option<&Disk>, limits: &PurgeLimits) -> Result<Arc<Self>, FolderError> {
         let now = micros();
         let Some(disk) = disk else {
             return Ok(Arc::new(Self::of(
@@ -100,7 +100,7 @@ impl Purges {
             register.add(record.sequence, record.soft, at, &matcher, limits.into());
             let completion = contents.completions.get(&record.sequence);
             let purge = Arc::new(Purge::new(record, matcher, completion));
-            desk.history.push(purge, limits.purges_remembered);
+            desk.history.push(purge, limits.remembered);
         }
         desk.rung = true;
         Ok(Arc::new(Self::of(register, Some(log), desk)))
@@ -137,11 +137,11 @@ impl Purges {
 
     /// Orders a purge; true when it is new, false when the same reference ordered the same before.
     pub fn order(&self, order: Order, plan: &Plan) -> Result<(Arc<Purge>, bool), Refused> {
-        let limits = &plan.limits;
-        order::bounded_number(&order, limits.purge_scopes)?;
+        let limits = &plan.limits.purge;
+        order::bounded_number(&order, limits.scopes)?;
         let keys = scope::url_hashes(&order.scopes, plan);
         let mut log = self.log.lock();
-        if let Some(known) = self.known(&order, limits.purges_in_progress)? {
+        if let Some(known) = self.known(&order, limits.in_progress)? {
             return Ok((known, false));
         }
         // Numbers are times, so that they go on growing after a restart that remembers nothing.
@@ -177,8 +177,7 @@ impl Purges {
         self.newest.store(purge.sequence, Ordering::SeqCst);
         let mut desk = self.desk.lock();
         desk.history.note_kinds(&purge.scopes);
-        desk.history
-            .push(Arc::clone(&purge), limits.purges_remembered);
+        desk.history.push(Arc::clone(&purge), limits.remembered);
         desk.rung = true;
         drop(desk);
         drop(log);

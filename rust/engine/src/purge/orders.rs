@@ -19,7 +19,7 @@ pub(crate) fn place(
 ) -> Result<Value, Refused> {
     let order = Order::read(asked)?;
     if order.dry_run {
-        order::bounded_number(&order, plan.limits.purge_scopes)?;
+        order::bounded_number(&order, plan.limits.purge.scopes)?;
         let keys = scope::url_hashes(&order.scopes, plan);
         let census = sweep::census(store, &Matcher::new(&order.scopes, &keys));
         return Ok(json!({

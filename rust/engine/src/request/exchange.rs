@@ -196,7 +196,7 @@ impl Exchange {
             admit::plain_length(&mut head.headers);
         }
         if let Some(length) = body.as_ref().and_then(|body| body.size_hint().exact())
-            && length > live.plan.limits.body_bytes
+            && length > live.plan.limits.http.body_bytes
         {
             return Err(refuse(&worker, Refusal::BodyTooLarge));
         }
@@ -433,7 +433,7 @@ impl Exchange {
 
     /// From here on it is one of its client's requests that are under way: what comes may take a while (RFC 6585 §4).
     pub fn enter(&mut self) -> Result<(), Early> {
-        let bound = self.live.plan.limits.client_requests;
+        let bound = self.live.plan.limits.http.client_requests;
         let Some(most) = bound.requests(self.client.address) else {
             return Ok(());
         };
@@ -602,7 +602,7 @@ impl Exchange {
         match self.body.take() {
             Some(body) if !body.is_end_stream() => RequestBody::stream(crate::body::Inbound::new(
                 body,
-                self.live.plan.limits.body_bytes,
+                self.live.plan.limits.http.body_bytes,
             )),
             _ => RequestBody::Empty,
         }

@@ -194,7 +194,7 @@ async fn invoke(
     let timeout = live
         .plan
         .callable(call)
-        .map_or(live.plan.limits.function_timeout, |callable| {
+        .map_or(live.plan.limits.functions.timeout, |callable| {
             callable.timeout
         });
     let invocation = Invocation {
@@ -632,7 +632,7 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
     x.note.outcome = Outcome::Function;
     x.note.detail = Some("function");
     let body = match x.body.take() {
-        Some(body) if x.has_body => collect(x, body, live.plan.limits.function_body_bytes).await?,
+        Some(body) if x.has_body => collect(x, body, live.plan.limits.functions.body_bytes).await?,
         _ => Bytes::new(),
     };
     let headers = if x.needs_headers_later(route) {
@@ -678,7 +678,7 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
         let refused = answer::text(
             StatusCode::PAYLOAD_TOO_LARGE,
             &format!(
-                "The body is larger than functions take ({most} bytes; limits.function_body_bytes)."
+                "The body is larger than functions take ({most} bytes; limits.functions.body_bytes)."
             ),
         );
         Early::from(answer::with(
@@ -691,7 +691,7 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
         return Err(too_large());
     }
     let mut whole = BytesMut::new();
-    let patience = x.live.plan.limits.body_timeout;
+    let patience = x.live.plan.limits.http.body_timeout;
     let route = x.route.and_then(|id| x.live.plan.route(id));
     let owner = route.map_or_else(Owner::default, |route| x.owner(route));
     let account = &x.worker.shared.account;

@@ -174,7 +174,7 @@ const AT_ORIGIN: u64 = 16 << 10;
 async fn room(ask: &OriginRequest) -> Result<Hold, FetchError> {
     let account = &ask.worker.shared.account;
     let hold = account.open_uncut(Kind::Heads, ask.owner);
-    let patience = ask.live.plan.limits.body_timeout;
+    let patience = ask.live.plan.limits.http.body_timeout;
     match hold.drawn(AT_ORIGIN, patience).await {
         Ok(()) => Ok(hold),
         Err(_) => Err(FetchError::NoMemory),
@@ -407,7 +407,7 @@ async fn ask_one(
         && let Ok(response) = &mut fetched
     {
         // What is larger than a slice can be resumed where it broke off.
-        let most = HOLD_BYTES.min(ask.live.plan.limits.slice_bytes);
+        let most = HOLD_BYTES.min(ask.live.plan.limits.cache.slice_bytes);
         if let Err(error) = response.body.hold(most, HOLD).await {
             fetched = Err(error);
         }

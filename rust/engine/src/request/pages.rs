@@ -113,7 +113,7 @@ impl Exchange {
     /// The body, whole where the request may have to be sent again, to another origin or after a kept connection closed,
     /// and it is small enough to keep.
     async fn replayable_body(&mut self) -> Result<RequestBody, Early> {
-        let most = self.live.plan.limits.replay_bytes;
+        let most = self.live.plan.limits.origins.replay_bytes;
         let small = self
             .body
             .as_ref()

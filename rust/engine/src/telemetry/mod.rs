@@ -168,7 +168,7 @@ impl Names {
 
 impl Metrics {
     pub fn new(workers: usize, plan: &Plan) -> Arc<Self> {
-        log::bound(&plan.limits);
+        log::bound(&plan.limits.log);
         Arc::new(Self {
             workers: (0..workers).map(|_| Arc::new(Cells::new(plan))).collect(),
             retired: Mutex::default(),
@@ -187,7 +187,7 @@ impl Metrics {
 
     pub fn plan_changed(&self, plan: &Plan, _version: u64) {
         *self.names.lock() = Names::of(plan);
-        log::bound(&plan.limits);
+        log::bound(&plan.limits.log);
     }
 
     pub fn reload(&self, ok: bool) {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::plan::Limits;
+use edgerouter_core::plan::limits::FunctionLimits;
 use edgerouter_engine::functions::BackgroundLoad;
 use parking_lot::{Condvar, Mutex};
 use pyo3::{
@@ -52,7 +52,7 @@ struct State {
 }
 
 impl Background {
-    pub(crate) fn bound(&self, limits: &Limits) {
+    pub(crate) fn bound(&self, limits: &FunctionLimits) {
         let mut state = self.state.lock();
         state.most = limits.background_tasks;
         state.timeout = limits.background_timeout;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::plan::Limits;
+use edgerouter_core::plan::limits::FunctionLimits;
 use edgerouter_engine::functions::{FunctionError, FunctionsLoad};
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    fn new(limits: &Limits) -> std::io::Result<Arc<Self>> {
+    fn new(limits: &FunctionLimits) -> std::io::Result<Arc<Self>> {
         let (bell, ear) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ear.set_nonblocking(true)?;
@@ -75,7 +75,7 @@ impl Shared {
             queued: AtomicUsize::new(0),
             plain: Pool::new(threads(limits)),
             serial: Pool::new(1),
-            most: AtomicUsize::new(limits.function_queue.max(1)),
+            most: AtomicUsize::new(limits.queue.max(1)),
             awake: AtomicBool::new(false),
             held: AtomicBool::new(false),
             bell,
@@ -265,9 +265,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn bound(&self, limits: &Limits) {
-        self.most
-            .store(limits.function_queue.max(1), Ordering::Relaxed);
+    pub(crate) fn bound(&self, limits: &FunctionLimits) {
+        self.most.store(limits.queue.max(1), Ordering::Relaxed);
         self.plain.bound(threads(limits));
         self.background.bound(limits);
     }
@@ -285,8 +284,8 @@ impl Shared {
 }
 
 /// Threads for plain calls.
-fn threads(limits: &Limits) -> usize {
-    limits.function_threads.unwrap_or_else(|| {
+fn threads(limits: &FunctionLimits) -> usize {
+    limits.threads.unwrap_or_else(|| {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         (cores + 4).min(32)
     })
@@ -338,7 +337,7 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(limits: &Limits) -> PyResult<Self> {
+    pub(crate) fn new(limits: &FunctionLimits) -> PyResult<Self> {
         let shared = Shared::new(limits)?;
         shared.background.bound(limits);
         Ok(Self { shared })

@@ -108,7 +108,7 @@ pub fn bounded_number(order: &Order, most: usize) -> Result<(), Mistake> {
         return Ok(());
     }
     let message = format!(
-        "{named} things are named and one purge may name {most} (limits.purge_scopes); make it several"
+        "{named} things are named and one purge may name {most} (limits.purge.scopes); make it several"
     );
     mistake("urls", message)
 }

@@ -8,7 +8,7 @@
 use hashbrown::HashMap;
 
 use super::{Matcher, Pattern, Subject};
-use crate::plan::Limits;
+use crate::plan::limits::PurgeLimits;
 
 /// How many marks are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +19,11 @@ pub struct Bounds {
     pub patterns: usize,
 }
 
-impl From<&Limits> for Bounds {
-    fn from(limits: &Limits) -> Self {
+impl From<&PurgeLimits> for Bounds {
+    fn from(limits: &PurgeLimits) -> Self {
         Self {
-            marks: limits.purge_marks,
-            patterns: limits.purge_patterns,
+            marks: limits.marks,
+            patterns: limits.patterns,
         }
     }
 }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::{BadFraming, Framing, FramingFields, Question, response, trimmed};
 
-/// Bounds on a response's head (`Limits.origin_head_bytes`, `Limits.origin_head_fields`).
+/// Bounds on a response's head (`limits.origins.head_bytes`, `limits.origins.head_fields`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
     pub bytes: usize,
@@ -31,9 +31,9 @@ pub enum BadResponse {
     StatusLine,
     #[error("line {0} of its head is no field")]
     Field(usize),
-    #[error("its head is longer than {0} bytes (limits.origin_head_bytes)")]
+    #[error("its head is longer than {0} bytes (limits.origins.head_bytes)")]
     TooLarge(usize),
-    #[error("its head has more than {0} fields (limits.origin_head_fields)")]
+    #[error("its head has more than {0} fields (limits.origins.head_fields)")]
     TooManyFields(usize),
     #[error(transparent)]
     Framing(#[from] BadFraming),

@@ -57,7 +57,7 @@ pub enum KeySource {
     },
 }
 
-/// The default of `limits.token_bytes` (docs/design.md §11).
+/// The default of `limits.identity.token_bytes` (docs/design.md §11).
 const TOKEN_BYTES: usize = 8 << 10;
 
 /// Fields that frame or route a message, or that carry other credentials: no claim may be forwarded in them.

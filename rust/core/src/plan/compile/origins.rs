@@ -7,7 +7,8 @@ use http::{HeaderValue, uri::Authority};
 use super::index;
 use crate::http::framing::head::HeadLimits;
 use crate::plan::{
-    Group, Limits, Origin, OriginId, OriginTls, Scheme, UpstreamHost,
+    Group, Origin, OriginId, OriginTls, Scheme, UpstreamHost,
+    limits::OriginLimits,
     spec::{GroupSpec, OriginSpec, Problems, Secret, nearest, suggestion},
 };
 
@@ -95,7 +96,7 @@ pub(super) fn group(
 
 pub(super) fn origin(
     spec: OriginSpec,
-    limits: &Limits,
+    limits: &OriginLimits,
     path: &str,
     problems: &mut Problems,
 ) -> Option<Origin> {
@@ -171,10 +172,10 @@ pub(super) fn origin(
         idle_timeout: spec.idle_timeout,
         retries: spec.retries,
         head_limits: HeadLimits {
-            bytes: limits.origin_head_bytes,
-            fields: limits.origin_head_fields,
+            bytes: limits.head_bytes,
+            fields: limits.head_fields,
         },
-        event_idle: limits.event_idle,
+        event_idle: limits.event_idle_timeout,
         headers: spec.headers,
         health: spec.health,
         socket: address.socket,

@@ -55,8 +55,6 @@ fn full() -> Value {
 fn a_plan_with_every_field_compiles_to_what_it_says() {
     let plan = compiled(&full());
     assert_eq!((&*plan.name, plan.trusted_proxies.len()), ("storefront", 2));
-    assert_eq!(plan.limits.coalesce_timeout.as_millis(), 2_500);
-    assert_eq!(plan.limits.function_threads, Some(16));
     assert!(plan.callables[0].serial && !plan.callables[1].serial);
     let disk = plan.disk_cache.as_ref().unwrap();
     assert_eq!(disk.path.to_str(), Some("/var/cache/edgerouter"));
@@ -172,14 +170,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (list.every.map(|every| every.as_secs()), list.on_start),
         (Some(60), false)
     );
-    assert_eq!(
-        (
-            list.headers.len(),
-            plan.limits.prefetch_concurrency,
-            plan.limits.prefetch_timeout.as_secs()
-        ),
-        (1, 8, 20)
-    );
+    assert_eq!(list.headers.len(), 1);
     assert_eq!(
         plan.routes[5].predict,
         Some(crate::plan::Predict {
@@ -191,14 +182,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
             sample: 0.5,
         })
     );
-    assert_eq!(
-        (
-            plan.predicts,
-            plan.limits.predict_pages,
-            plan.limits.predict_visitors
-        ),
-        (true, 1_000, 5_000)
-    );
+    assert!(plan.predicts);
     let worker = &plan.routes[6];
     assert_eq!(
         (&*worker.label, plan.marks_personal),
@@ -212,14 +196,31 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     );
     assert!(matches!(plan.routes[2].target, Target::Redirect(ref redirect) if !redirect.query));
     assert_eq!(plan.callables[0].timeout.as_secs(), 3);
-    assert_eq!(plan.callables[1].timeout, plan.limits.function_timeout);
+    assert_eq!(plan.callables[1].timeout, plan.limits.functions.timeout);
+}
+
+#[test]
+fn each_limit_of_a_plan_is_read_by_its_name() {
+    let read = format!("{:?}", compiled(&full()).limits);
+    for (group, fields) in full()["limits"].as_object().unwrap() {
+        for (name, value) in fields.as_object().unwrap() {
+            let optional = format!("{name}: Some({value})");
+            let per_client = format!("{name}: PerClient {{ most: {value}, set: true }}");
+            let is_read = [format!("{name}: {value}"), optional, per_client]
+                .iter()
+                .any(|text| read.contains(text));
+            assert!(is_read, "limits.{group}.{name}: {value} in {read}");
+        }
+    }
 }
 
 #[test]
 fn the_smallest_plan_has_the_documented_defaults() {
-    let plan = compiled(&with_route(&json!({})));
+    let mut smallest = with_route(&json!({}));
+    let plan = compiled(&smallest);
     let route = &plan.routes[0];
-    assert_eq!(plan.limits, crate::plan::Limits::default());
+    smallest["limits"] = serde_json::from_str(include_str!("default_limits.json")).unwrap();
+    assert_eq!(plan.limits, compiled(&smallest).limits);
     assert_eq!(route.cache, CachePolicy::default());
     assert_eq!(
         route.forward,
@@ -632,8 +633,8 @@ fn origins_are_judged_too() {
             "hooks[0].call: 0: is not the index of a callable; there are 0",
         ),
         (
-            json!({"name": "t", "limits": {"head_bytes": 1}}),
-            "limits.head_bytes: 1: must be ≥ 1024",
+            json!({"name": "t", "limits": {"http": {"head_bytes": 1}}}),
+            "limits.http.head_bytes: 1: must be ≥ 1024",
         ),
     ] {
         let got = problems(&plan);

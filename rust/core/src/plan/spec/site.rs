@@ -1,4 +1,4 @@
-//! The plan except its routes: limits, origins, groups, callables, hooks.
+//! The plan but its routes and limits: origins, groups, callables, hooks.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec,
     headers::{secret_header_map, select, status},
-    latency,
+    latency, limits,
     policies::secret,
     reader::{Fields, Problems},
     route,
@@ -17,7 +17,6 @@ use super::{
 use crate::{
     access_log::AccessLogPolicy,
     admit,
-    bounds::clients::PerClient,
     plan::{DiskCache, FailMode, HealthCheck, Limits},
 };
 
@@ -60,7 +59,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
     }
     let limits = fields
         .raw("limits")
-        .map_or_else(Limits::default, |value| limits(value, problems));
+        .map_or_else(Limits::default, |value| limits::read(value, problems));
     let disk_cache = fields
         .some("disk_cache")
         .and_then(|value| disk_cache(value, problems));
@@ -173,200 +172,6 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         service_workers,
         prefetch,
     })
-}
-
-fn limits(value: &Value, problems: &mut Problems) -> Limits {
-    let own = Limits::default();
-    let Some(mut fields) = Fields::open(value, "limits", problems) else {
-        return own;
-    };
-    let mut size = |fields: &mut Fields<'_>, name, default: usize, least: u64, most: u64| {
-        usize::try_from(fields.whole(name, default as u64, least, most, problems))
-            .unwrap_or(default)
-    };
-    const MIB: u64 = 1 << 20;
-    let head_bytes = size(&mut fields, "head_bytes", own.head_bytes, 1_024, 16 * MIB);
-    let head_fields = size(&mut fields, "head_fields", own.head_fields, 1, 10_000);
-    let origin_head_bytes = size(
-        &mut fields,
-        "origin_head_bytes",
-        own.origin_head_bytes,
-        1_024,
-        16 * MIB,
-    );
-    let origin_head_fields = size(
-        &mut fields,
-        "origin_head_fields",
-        own.origin_head_fields,
-        1,
-        10_000,
-    );
-    let url_bytes = size(&mut fields, "url_bytes", own.url_bytes, 64, 65_534);
-    let replay_bytes = size(&mut fields, "replay_bytes", own.replay_bytes, 0, 64 * MIB);
-    let connections = size(&mut fields, "connections", own.connections, 1, 10_000_000);
-    let function_queue = size(
-        &mut fields,
-        "function_queue",
-        own.function_queue,
-        1,
-        1_000_000,
-    );
-    let function_body_bytes = size(
-        &mut fields,
-        "function_body_bytes",
-        own.function_body_bytes,
-        0,
-        1_024 * MIB,
-    );
-    let background_tasks = size(
-        &mut fields,
-        "background_tasks",
-        own.background_tasks,
-        0,
-        1_000_000,
-    );
-    let log_queue_bytes = size(
-        &mut fields,
-        "log_queue_bytes",
-        own.log_queue_bytes,
-        64 << 10,
-        1_024 * MIB,
-    );
-    let log_lines = size(
-        &mut fields,
-        "log_lines",
-        own.log_lines as usize,
-        1,
-        1_000_000,
-    );
-    let named_caches = size(&mut fields, "named_caches", own.named_caches, 0, 10_000);
-    let token_bytes = size(&mut fields, "token_bytes", own.token_bytes, 64, MIB);
-    let remembered_tokens = size(
-        &mut fields,
-        "remembered_tokens",
-        own.remembered_tokens,
-        0,
-        100_000_000,
-    );
-    let prefetch_concurrency = size(
-        &mut fields,
-        "prefetch_concurrency",
-        own.prefetch_concurrency,
-        1,
-        1_000,
-    );
-    let predict_pages = size(
-        &mut fields,
-        "predict_pages",
-        own.predict_pages,
-        2,
-        10_000_000,
-    );
-    let predict_visitors = size(
-        &mut fields,
-        "predict_visitors",
-        own.predict_visitors,
-        2,
-        100_000_000,
-    );
-    let mut purging = |name, default, least| size(&mut fields, name, default, least, 1_000_000);
-    let purge_scopes = purging("purge_scopes", own.purge_scopes, 1);
-    let purges_in_progress = purging("purges_in_progress", own.purges_in_progress, 1);
-    let purges_remembered = purging("purges_remembered", own.purges_remembered, 1);
-    let purge_marks = purging("purge_marks", own.purge_marks, 4);
-    let purge_patterns = purging("purge_patterns", own.purge_patterns, 4);
-    let slice_bytes = fields.whole("slice_bytes", own.slice_bytes, 4 << 10, 64 << 20, problems);
-    let fill_bytes = fields.whole("fill_bytes", own.fill_bytes, 0, 1 << 40, problems);
-    let read_ahead_bytes = fields.whole(
-        "read_ahead_bytes",
-        own.read_ahead_bytes,
-        64 << 10,
-        1 << 30,
-        problems,
-    );
-    let body_bytes = fields.whole("body_bytes", own.body_bytes, 0, 1 << 50, problems);
-    let function_threads = fields.some("function_threads").and_then(|value| {
-        let threads = fields.whole_of("function_threads", value, 1, 1_000, " threads", problems);
-        threads.and_then(|threads| usize::try_from(threads).ok())
-    });
-    let mut bytes = |fields: &mut Fields<'_>, name, least| {
-        let value = fields.some(name)?;
-        fields.whole_of(name, value, least, 1 << 50, " bytes", problems)
-    };
-    let request_memory_bytes = bytes(&mut fields, "request_memory_bytes", MIB);
-    let memory_cache_bytes = bytes(&mut fields, "memory_cache_bytes", 0);
-    let purge_log_bytes = bytes(&mut fields, "purge_log_bytes", 64 << 10);
-    let largest_object_bytes = bytes(&mut fields, "largest_object_bytes", 0);
-    let mut per_client = |fields: &mut Fields<'_>, name, own: PerClient| {
-        let most = fields
-            .some(name)
-            .and_then(|value| fields.whole_of(name, value, 1, 10_000_000, "", problems));
-        most.map_or(own, |most| PerClient {
-            most: usize::try_from(most).unwrap_or(usize::MAX),
-            set: true,
-        })
-    };
-    let client_connections = per_client(&mut fields, "client_connections", own.client_connections);
-    let client_requests = per_client(&mut fields, "client_requests", own.client_requests);
-    let read = Limits {
-        head_bytes,
-        head_fields,
-        origin_head_bytes,
-        origin_head_fields,
-        url_bytes,
-        body_bytes,
-        replay_bytes,
-        head_timeout: fields.timeout("head_timeout", own.head_timeout, true, problems),
-        idle_timeout: fields.timeout("idle_timeout", own.idle_timeout, false, problems),
-        body_timeout: fields.timeout("body_timeout", own.body_timeout, true, problems),
-        tunnel_idle: fields.timeout("tunnel_idle", own.tunnel_idle, true, problems),
-        event_idle: fields.timeout("event_idle", own.event_idle, true, problems),
-        half_close_timeout: fields.timeout(
-            "half_close_timeout",
-            own.half_close_timeout,
-            true,
-            problems,
-        ),
-        connections,
-        client_connections,
-        client_requests,
-        request_memory_bytes: request_memory_bytes.unwrap_or(own.request_memory_bytes),
-        drain_timeout: fields.timeout("drain_timeout", own.drain_timeout, false, problems),
-        memory_cache_bytes,
-        largest_object_bytes,
-        function_queue,
-        function_threads,
-        function_timeout: fields.timeout("function_timeout", own.function_timeout, true, problems),
-        function_body_bytes,
-        background_tasks,
-        background_timeout: fields.timeout(
-            "background_timeout",
-            own.background_timeout,
-            true,
-            problems,
-        ),
-        log_queue_bytes,
-        log_lines: u32::try_from(log_lines).unwrap_or(own.log_lines),
-        named_caches,
-        token_bytes,
-        remembered_tokens,
-        coalesce_timeout: fields.timeout("coalesce_timeout", own.coalesce_timeout, false, problems),
-        slice_bytes,
-        fill_bytes,
-        read_ahead_bytes,
-        prefetch_concurrency,
-        predict_pages,
-        predict_visitors,
-        prefetch_timeout: fields.timeout("prefetch_timeout", own.prefetch_timeout, true, problems),
-        purge_scopes,
-        purges_in_progress,
-        purges_remembered,
-        purge_marks,
-        purge_patterns,
-        purge_log_bytes,
-    };
-    fields.end(problems);
-    read
 }
 
 fn access_log(value: &Value, problems: &mut Problems) -> Option<AccessLogPolicy> {

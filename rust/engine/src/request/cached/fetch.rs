@@ -122,7 +122,7 @@ pub async fn fetch(
         }
     }
     let began = Instant::now();
-    let patience = x.live.plan.limits.coalesce_timeout;
+    let patience = x.live.plan.limits.cache.coalesce_timeout;
     let (end, limit, group_name) = last_moment(x, route, began);
     let mut until = (began + patience).min(end);
     let mut took_over = None;
@@ -646,7 +646,7 @@ fn question(x: &Exchange, route: &Route, missing: &Missing) -> Question {
         slice: missing.slice,
         departs: departure(x),
         viewer: (x.viewer_path.path() != x.head.uri.path()).then(|| x.viewer_path.path().into()),
-        stall: x.live.plan.limits.body_timeout,
+        stall: x.live.plan.limits.http.body_timeout,
         owner: x.owner(route),
     }
 }

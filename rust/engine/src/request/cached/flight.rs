@@ -563,7 +563,7 @@ fn slice_up(
         // A newer one that another flight has brought: these bytes are not part of it.
         return Some(of_run(None));
     };
-    let ahead = worker.live().plan.limits.read_ahead_bytes;
+    let ahead = worker.live().plan.limits.cache.read_ahead_bytes;
     let shared = &worker.shared;
     let run = shared
         .runs

@@ -314,7 +314,7 @@ fn fills(x: &Exchange, fill: Fill, again: impl FnOnce() -> bool) -> Result<(), N
         return Ok(());
     }
     let bytes = x.worker.slice_bytes(&x.live).unwrap_or(0);
-    let grant = x.live.plan.limits.fill_bytes;
+    let grant = x.live.plan.limits.cache.fill_bytes;
     let fills = &x.worker.shared.fills;
     fill::decide(fill, again, || {
         fills.fetch(x.client.address, bytes, grant, x.now)

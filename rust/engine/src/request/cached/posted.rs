@@ -88,7 +88,7 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
         // After the invalidation that the POST itself was.
         departs: departure(x),
         viewer: (x.viewer_path.path() != uri.path()).then(|| x.viewer_path.path().into()),
-        stall: x.live.plan.limits.body_timeout,
+        stall: x.live.plan.limits.http.body_timeout,
         owner: x.owner(route),
     };
     let birth = Birth {

@@ -300,7 +300,7 @@ impl Filler {
             position: range.first,
             wanted: slices::slices_for(range.first, range.last, size, MOST_SLICES, self.length),
             slice: size,
-            ahead: self.ask.live.plan.limits.read_ahead_bytes,
+            ahead: self.ask.live.plan.limits.cache.read_ahead_bytes,
             owner: self.ask.owner,
         };
         let known = |index| {

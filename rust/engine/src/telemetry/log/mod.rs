@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use edgerouter_core::plan::Limits;
+use edgerouter_core::plan::limits::LogLimits;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _};
 
 pub use self::output::{Output, Sink};
@@ -98,9 +98,9 @@ pub fn flush() {
 }
 
 /// The bounds of the plan in service.
-pub(crate) fn bound(limits: &Limits) {
-    CAPACITY.store(limits.log_queue_bytes, Ordering::Relaxed);
-    SUMS.lock().most = limits.log_lines;
+pub(crate) fn bound(limits: &LogLimits) {
+    CAPACITY.store(limits.queue_bytes, Ordering::Relaxed);
+    SUMS.lock().most = limits.lines_per_second;
 }
 
 /// Writes lines to standard error through the queue.

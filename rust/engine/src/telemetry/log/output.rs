@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-/// Bytes that wait in a queue before a plan says otherwise (`Limits.log_queue_bytes`).
+/// Bytes that wait in a queue before a plan says otherwise (`limits.log.queue_bytes`).
 pub(super) const CAPACITY: usize = 1 << 20;
 /// How long `flush` waits for a reader that takes nothing, and at most.
 const STILL: Duration = Duration::from_millis(300);

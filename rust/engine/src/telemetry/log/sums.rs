@@ -1,7 +1,8 @@
 //! Repeated lines: the first in a second is written, the others are counted and said at the end of that second.
 //!
 //! A failing origin at thousands of requests a second would otherwise write as many lines. Only warnings and errors of the
-//! engine itself are summed; what functions log is theirs, and bounded with everything else by `Limits.log_lines`.
+//! engine itself are summed; lines that functions log are only counted, with all others, against
+//! `limits.log.lines_per_second`.
 
 use std::{
     fmt::Debug,
@@ -18,7 +19,7 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-/// Lines a second before a plan says otherwise (`Limits.log_lines`).
+/// Lines a second before a plan says otherwise (`limits.log.lines_per_second`).
 const LINES: u32 = 1_000;
 /// Different lines that are counted at a time; others are written.
 const KINDS: usize = 1_024;
@@ -142,7 +143,7 @@ pub(super) fn tick() {
         tracing::warn!(target: SUMMARY, of, more, "{message} (repeated)");
     }
     if over > 0 {
-        tracing::warn!(target: SUMMARY, lines = over, "log lines were left out: more came in a second than limits.log_lines");
+        tracing::warn!(target: SUMMARY, lines = over, "log lines were left out: more came in a second than limits.log.lines_per_second");
     }
 }
 

@@ -1,0 +1,220 @@
+"""Bounds on everything that a client, an origin or a function could make grow, in groups (``docs/limits.md``)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgerouter.cache import Duration
+from edgerouter.checks import Check, Size, Value
+
+__all__ = [
+    "CacheLimits",
+    "FunctionLimits",
+    "HttpLimits",
+    "IdentityLimits",
+    "Limits",
+    "LogLimits",
+    "OriginLimits",
+    "PrefetchLimits",
+    "PurgeLimits",
+]
+
+
+class HttpLimits(Value, frozen=True, kw_only=True):
+    """Connections and requests of clients.
+
+    ``head_bytes``, ``head_fields``, ``url_bytes``  of a request; past them 431, and 414 for the URL
+    ``body_bytes``  of a request; past it 413
+    ``head_timeout``, ``body_timeout``  seconds for a head to arrive, and for a body to make progress
+    ``idle_timeout``  seconds between two requests of a connection
+    ``half_close_timeout``  seconds for a request whose client has closed its own direction
+    ``tunnel_idle_timeout``  seconds that a tunnel (WebSocket, …) may be silent
+    ``connections``  of all clients at a time
+    ``client_connections``  of one peer; an IPv6 network of 64 bits is one, trusted proxies are not counted. ``None``:
+        1,000, and no bound on loopback
+    ``client_requests``  of one client, under way and not answered from memory. ``None``: 256, and no bound on loopback
+    ``request_memory_bytes``  beside the cache, for all that clients can make grow: responses on their way, bodies and
+        heads that are held
+    ``drain_timeout``  seconds for requests under way when the edge stops
+    """
+
+    head_bytes: Size = 65_536
+    head_fields: int = 100
+    url_bytes: Size = 16_384
+    body_bytes: Size = 104_857_600
+    head_timeout: Duration = 10.0
+    body_timeout: Duration = 30.0
+    idle_timeout: Duration = 75.0
+    half_close_timeout: Duration = 10.0
+    tunnel_idle_timeout: Duration = 3_600.0
+    connections: int = 50_000
+    client_connections: int | None = None
+    client_requests: int | None = None
+    request_memory_bytes: Size = 67_108_864
+    drain_timeout: Duration = 30.0
+
+    def _check(self, check: Check) -> None:
+        check.whole("head_bytes", "head_fields", "url_bytes", "connections", least=1)
+        check.whole("body_bytes")
+        check.whole("client_connections", "client_requests", least=1, most=10_000_000, optional=True)
+        check.whole("request_memory_bytes", least=1_048_576)
+        check.seconds("head_timeout", "body_timeout", "half_close_timeout", "tunnel_idle_timeout", positive=True)
+        check.seconds("idle_timeout", positive=True)
+        check.seconds("drain_timeout")
+
+
+class OriginLimits(Value, frozen=True, kw_only=True):
+    """Requests to origins and their responses.
+
+    ``head_bytes``, ``head_fields``  of a response; past them the origin has answered badly (502)
+    ``replay_bytes``  of a request's body that is kept to be sent again
+    ``event_idle_timeout``  seconds that an event stream may be silent
+    """
+
+    head_bytes: Size = 262_144
+    head_fields: int = 1_000
+    replay_bytes: Size = 65_536
+    event_idle_timeout: Duration = 3_600.0
+
+    def _check(self, check: Check) -> None:
+        check.whole("head_bytes", least=1_024, most=16_777_216)
+        check.whole("head_fields", least=1, most=10_000)
+        check.whole("replay_bytes")
+        check.seconds("event_idle_timeout", positive=True)
+
+
+class CacheLimits(Value, frozen=True, kw_only=True):
+    """The memory cache and the fetches that fill it.
+
+    ``memory_bytes``  ``None``: a quarter of the machine's memory, at most 4 GiB
+    ``largest_object_bytes``  ``None``: a tenth of the memory cache
+    ``slice_bytes``  objects larger than this are stored in slices of this size
+    ``read_ahead_bytes``  distance of the fetch of such an object from its fastest reader
+    ``fill_bytes``  a minute, that range requests of one client address (IPv6: /64) may make origins send beyond 16
+        times what it takes itself
+    ``coalesce_timeout``  seconds that followers of a miss wait for its head before they fetch on their own
+    """
+
+    memory_bytes: Size | None = None
+    largest_object_bytes: Size | None = None
+    slice_bytes: Size = 1_048_576
+    read_ahead_bytes: Size = 8_388_608
+    fill_bytes: Size = 8_388_608
+    coalesce_timeout: Duration = 10.0
+
+    def _check(self, check: Check) -> None:
+        check.whole("memory_bytes", "largest_object_bytes", optional=True)
+        check.whole("slice_bytes", least=4_096, most=67_108_864)
+        check.whole("read_ahead_bytes", least=65_536, most=1_073_741_824)
+        check.whole("fill_bytes", most=1_099_511_627_776)
+        check.seconds("coalesce_timeout")
+
+
+class FunctionLimits(Value, frozen=True, kw_only=True):
+    """Calls into Python: functions and hooks.
+
+    ``queue``  calls that wait for a thread or the event loop, and tasks of the event loop
+    ``threads``  that run plain callables; ``None``: one for each core and 4 more, at most 32
+    ``timeout``  seconds for one call, its time in the queue included
+    ``body_bytes``  the largest request body that a function is given; past it 413
+    ``background_tasks``, ``background_timeout``  of ``ctx.wait_until``: how many at a time, and seconds for each
+    ``named_caches``  that functions may open
+    """
+
+    queue: int = 1_000
+    threads: int | None = None
+    timeout: Duration = 10.0
+    body_bytes: Size = 1_048_576
+    background_tasks: int = 1_000
+    background_timeout: Duration = 30.0
+    named_caches: int = 32
+
+    def _check(self, check: Check) -> None:
+        check.whole("queue", least=1)
+        check.whole("threads", least=1, most=1_000, optional=True)
+        check.whole("body_bytes", "background_tasks", "named_caches")
+        check.seconds("timeout", "background_timeout", positive=True)
+
+
+class IdentityLimits(Value, frozen=True, kw_only=True):
+    """Tokens: ``token_bytes`` is the largest, ``remembered_tokens`` is how many verified ones are remembered."""
+
+    token_bytes: Size = 8_192
+    remembered_tokens: int = 100_000
+
+    def _check(self, check: Check) -> None:
+        check.whole("token_bytes", least=1)
+        check.whole("remembered_tokens")
+
+
+class PrefetchLimits(Value, frozen=True, kw_only=True):
+    """Prefetches and the next-page model.
+
+    ``concurrency``, ``timeout``  prefetches at a time, and seconds for each
+    ``pages``, ``visitors``  that the next-page model remembers
+    """
+
+    concurrency: int = 4
+    timeout: Duration = 60.0
+    pages: int = 10_000
+    visitors: int = 50_000
+
+    def _check(self, check: Check) -> None:
+        check.whole("concurrency", least=1)
+        check.whole("pages", "visitors", least=2)
+        check.seconds("timeout", positive=True)
+
+
+class PurgeLimits(Value, frozen=True, kw_only=True):
+    """Purges and their marks.
+
+    ``scopes``, ``in_progress``  things that one purge may name, and that all purges in progress name together
+    ``remembered``  completed purges whose counts and references are known
+    ``marks``, ``patterns``  URLs, hosts and tags, and path patterns, that are compared at look-up; past them what is
+        stored from before the oldest counts as purged
+    ``log_bytes``  of the log beside the disk cache; ``None``: a 64th of its size, from 1 MiB to 64 MiB
+    """
+
+    scopes: int = 10_000
+    in_progress: int = 3_000
+    remembered: int = 1_000
+    marks: int = 65_536
+    patterns: int = 1_000
+    log_bytes: Size | None = None
+
+    def _check(self, check: Check) -> None:
+        check.whole("scopes", "in_progress", "remembered", least=1, most=1_000_000)
+        check.whole("marks", "patterns", least=4, most=1_000_000)
+        check.whole("log_bytes", least=65_536, optional=True)
+
+
+class LogLimits(Value, frozen=True, kw_only=True):
+    """Lines of logs; more are dropped and counted.
+
+    ``queue_bytes``  of lines that wait for the reader of one log, such as standard error
+    ``lines_per_second``  of the edge's own log
+    """
+
+    queue_bytes: Size = 1_048_576
+    lines_per_second: int = 1_000
+
+    def _check(self, check: Check) -> None:
+        check.whole("queue_bytes", least=65_536, most=1_073_741_824)
+        check.whole("lines_per_second", least=1, most=1_000_000)
+
+
+class Limits(Value, frozen=True, kw_only=True):
+    """Every bound of an edge, by what it bounds. Sizes are bytes, or text such as ``"1GB"``; times are seconds."""
+
+    http: HttpLimits = HttpLimits()
+    origins: OriginLimits = OriginLimits()
+    cache: CacheLimits = CacheLimits()
+    functions: FunctionLimits = FunctionLimits()
+    identity: IdentityLimits = IdentityLimits()
+    prefetch: PrefetchLimits = PrefetchLimits()
+    purge: PurgeLimits = PurgeLimits()
+    log: LogLimits = LogLimits()
+
+    def _check(self, check: Check) -> None:
+        for field in msgspec.structs.fields(type(self)):
+            check.instance(field.name, type(field.default))

@@ -1,0 +1,157 @@
+//! The limits of a plan: each field that is given takes the place of its default.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::reader::{Fields, Problems};
+use crate::{bounds::clients::PerClient, plan::limits::Limits};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const LARGEST: u64 = 1 << 50;
+
+pub(super) fn read(value: &Value, problems: &mut Problems) -> Limits {
+    let mut limits = Limits::default();
+    let Some(mut groups) = Fields::open(value, "limits", problems) else {
+        return limits;
+    };
+    let mut read_group = |name, read: &mut dyn FnMut(&mut Group<'_, '_>)| {
+        let Some(value) = groups.raw(name) else {
+            return;
+        };
+        if let Some(fields) = Fields::open(value, groups.at(name), problems) {
+            let mut group = Group { fields, problems };
+            read(&mut group);
+            group.fields.end(group.problems);
+        }
+    };
+    let http = &mut limits.http;
+    read_group("http", &mut |group| {
+        group.whole("head_bytes", &mut http.head_bytes, KIB, 16 * MIB);
+        group.whole("head_fields", &mut http.head_fields, 1, 10_000);
+        group.whole("url_bytes", &mut http.url_bytes, 64, 65_534);
+        group.whole("body_bytes", &mut http.body_bytes, 0, LARGEST);
+        group.positive("head_timeout", &mut http.head_timeout);
+        group.positive("body_timeout", &mut http.body_timeout);
+        group.seconds("idle_timeout", &mut http.idle_timeout);
+        group.positive("half_close_timeout", &mut http.half_close_timeout);
+        group.positive("tunnel_idle_timeout", &mut http.tunnel_idle_timeout);
+        group.whole("connections", &mut http.connections, 1, 10_000_000);
+        group.per_client("client_connections", &mut http.client_connections);
+        group.per_client("client_requests", &mut http.client_requests);
+        let memory = &mut http.request_memory_bytes;
+        group.whole("request_memory_bytes", memory, MIB, LARGEST);
+        group.seconds("drain_timeout", &mut http.drain_timeout);
+    });
+    let origins = &mut limits.origins;
+    read_group("origins", &mut |group| {
+        group.whole("head_bytes", &mut origins.head_bytes, KIB, 16 * MIB);
+        group.whole("head_fields", &mut origins.head_fields, 1, 10_000);
+        group.whole("replay_bytes", &mut origins.replay_bytes, 0, 64 * MIB);
+        group.positive("event_idle_timeout", &mut origins.event_idle_timeout);
+    });
+    let cache = &mut limits.cache;
+    read_group("cache", &mut |group| {
+        group.maybe("memory_bytes", &mut cache.memory_bytes, 0, LARGEST);
+        let largest = &mut cache.largest_object_bytes;
+        group.maybe("largest_object_bytes", largest, 0, LARGEST);
+        group.whole("slice_bytes", &mut cache.slice_bytes, 4 * KIB, 64 * MIB);
+        let ahead = &mut cache.read_ahead_bytes;
+        group.whole("read_ahead_bytes", ahead, 64 * KIB, 1_024 * MIB);
+        group.whole("fill_bytes", &mut cache.fill_bytes, 0, 1 << 40);
+        group.seconds("coalesce_timeout", &mut cache.coalesce_timeout);
+    });
+    let functions = &mut limits.functions;
+    read_group("functions", &mut |group| {
+        group.whole("queue", &mut functions.queue, 1, 1_000_000);
+        group.maybe("threads", &mut functions.threads, 1, 1_000);
+        group.positive("timeout", &mut functions.timeout);
+        group.whole("body_bytes", &mut functions.body_bytes, 0, 1_024 * MIB);
+        let tasks = &mut functions.background_tasks;
+        group.whole("background_tasks", tasks, 0, 1_000_000);
+        group.positive("background_timeout", &mut functions.background_timeout);
+        group.whole("named_caches", &mut functions.named_caches, 0, 10_000);
+    });
+    let identity = &mut limits.identity;
+    read_group("identity", &mut |group| {
+        group.whole("token_bytes", &mut identity.token_bytes, 64, MIB);
+        let remembered = &mut identity.remembered_tokens;
+        group.whole("remembered_tokens", remembered, 0, 100_000_000);
+    });
+    let prefetch = &mut limits.prefetch;
+    read_group("prefetch", &mut |group| {
+        group.whole("concurrency", &mut prefetch.concurrency, 1, 1_000);
+        group.positive("timeout", &mut prefetch.timeout);
+        group.whole("pages", &mut prefetch.pages, 2, 10_000_000);
+        group.whole("visitors", &mut prefetch.visitors, 2, 100_000_000);
+    });
+    let purge = &mut limits.purge;
+    read_group("purge", &mut |group| {
+        group.whole("scopes", &mut purge.scopes, 1, 1_000_000);
+        group.whole("in_progress", &mut purge.in_progress, 1, 1_000_000);
+        group.whole("remembered", &mut purge.remembered, 1, 1_000_000);
+        group.whole("marks", &mut purge.marks, 4, 1_000_000);
+        group.whole("patterns", &mut purge.patterns, 4, 1_000_000);
+        group.maybe("log_bytes", &mut purge.log_bytes, 64 * KIB, LARGEST);
+    });
+    let log = &mut limits.log;
+    read_group("log", &mut |group| {
+        group.whole("queue_bytes", &mut log.queue_bytes, 64 * KIB, 1_024 * MIB);
+        group.whole("lines_per_second", &mut log.lines_per_second, 1, 1_000_000);
+    });
+    groups.end(problems);
+    limits
+}
+
+/// One group of limits being read.
+struct Group<'v, 'p> {
+    fields: Fields<'v>,
+    problems: &'p mut Problems,
+}
+
+impl Group<'_, '_> {
+    fn whole<N: TryFrom<u64>>(&mut self, name: &'static str, limit: &mut N, least: u64, most: u64) {
+        if let Some(value) = self.fields.raw(name)
+            && let Some(number) = self
+                .fields
+                .whole_of(name, value, least, most, "", self.problems)
+            && let Ok(number) = N::try_from(number)
+        {
+            *limit = number;
+        }
+    }
+
+    /// As [`Self::whole`]; null is the default.
+    fn maybe<N: TryFrom<u64>>(
+        &mut self,
+        name: &'static str,
+        limit: &mut Option<N>,
+        least: u64,
+        most: u64,
+    ) {
+        if let Some(value) = self.fields.some(name) {
+            let number = self
+                .fields
+                .whole_of(name, value, least, most, "", self.problems);
+            *limit = number.and_then(|number| N::try_from(number).ok());
+        }
+    }
+
+    fn per_client(&mut self, name: &'static str, limit: &mut PerClient) {
+        let mut most = None;
+        self.maybe(name, &mut most, 1, 10_000_000);
+        if let Some(most) = most {
+            *limit = PerClient { most, set: true };
+        }
+    }
+
+    fn seconds(&mut self, name: &'static str, limit: &mut Duration) {
+        *limit = self.fields.timeout(name, *limit, false, self.problems);
+    }
+
+    /// Seconds of which zero would make everything fail.
+    fn positive(&mut self, name: &'static str, limit: &mut Duration) {
+        *limit = self.fields.timeout(name, *limit, true, self.problems);
+    }
+}
