@@ -1,4 +1,4 @@
-//! How many of something each client has. In shards, as every worker counts.
+//! Counts something per client. Sharded, because every worker counts.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -11,14 +11,14 @@ use parking_lot::Mutex;
 
 const SHARDS: usize = 16;
 
-/// Counts by client; those of none take no room.
+/// Counts by client; a client without any has no entry.
 #[derive(Debug)]
 pub struct PerClientCounts {
     shards: Box<[Mutex<HashMap<Client, usize>>]>,
     hasher: RandomState,
 }
 
-/// One of a client's, for as long as this lives.
+/// One of a client's, counted until this is dropped.
 #[derive(Debug)]
 pub struct UnderWay {
     counts: Arc<PerClientCounts>,
@@ -33,7 +33,7 @@ impl PerClientCounts {
         })
     }
 
-    /// One more for `client`, unless it has `most` already.
+    /// Counts one more for `client`, unless it has `most` already.
     pub fn enter(self: &Arc<Self>, client: Client, most: usize) -> Option<UnderWay> {
         let mut counts = self.shard(&client)?.lock();
         let count = counts.entry(client).or_insert(0);

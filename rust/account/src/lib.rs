@@ -1,7 +1,8 @@
-//! The account of memory that clients can make grow ([`edgerouter_core::bounds::memory`] decides, here it is counted).
+//! The account of memory that clients can make grow ([`edgerouter_core::bounds::memory`] decides, this counts).
 //!
-//! A holder opens a [`Hold`], draws on it what its buffers take, and gives back what they let go. Nothing that is served
-//! from memory draws; purges, the admin listener, probes and logs have no part in it, so they never wait for it.
+//! A holder opens a [`Hold`], draws the memory of its buffers from it, and returns memory that they free. Responses
+//! served from memory draw nothing; purges, the admin listener, probes and logs do not use the account, so they never
+//! wait for it.
 
 mod clients;
 
@@ -25,22 +26,22 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use slab::Slab;
 
-/// After a search for a holder to cut that found none, none is searched for again for this long (ms).
+/// After a search that found no holder to cut, no other search begins for this long (ms).
 const PAUSE: u64 = 50;
-/// Clients and origins that the account has space for from the start.
+/// Number of clients and of origins that the account has space for from the start.
 const FEW: usize = 128;
-/// The part of the account that what is evicted and still read may take before those who read it have to go.
+/// Part of the account that evicted entries with readers may take before these readers are cut.
 const PINNED: u64 = 8;
-/// After waiting for so long, and again each time, a holder has another one cut.
+/// After waiting this long, and again each time, a holder has another one cut.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Somebody who lets go of memory when told to.
+/// A holder that frees its memory when it is cut.
 pub trait Cut: Send + Sync {
-    /// Called from any thread, without a lock of the account's.
+    /// Called from any thread, while no lock of the account is held.
     fn cut(&self);
 }
 
-/// On whose behalf memory is held.
+/// The client and origin that memory is held for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Owner {
     pub client: Option<Client>,
@@ -57,7 +58,7 @@ pub struct Spent;
 pub struct Account {
     state: Mutex<State>,
     start: Instant,
-    /// The progress of all who give way to nobody.
+    /// The progress of all holders that are never cut.
     still: Arc<AtomicU64>,
     cut: AtomicU64,
     refused: AtomicU64,
@@ -65,7 +66,7 @@ pub struct Account {
 
 #[derive(Debug)]
 struct State {
-    /// Without what is pinned.
+    /// Without the pinned bytes.
     budget: Budget,
     capacity: u64,
     pinned: u64,
@@ -74,7 +75,7 @@ struct State {
     clients: HashMap<Client, Total>,
     origins: HashMap<u32, Total>,
     waiting: Vec<Waker>,
-    /// When a search found nobody to cut.
+    /// Time of the last search that found no holder to cut.
     vain: Option<u64>,
 }
 
@@ -90,7 +91,7 @@ struct Holder {
     bytes: u64,
     moved: Arc<AtomicU64>,
     cut: Weak<dyn Cut>,
-    /// Told already.
+    /// It was cut already.
     told: bool,
 }
 
@@ -103,7 +104,7 @@ impl std::fmt::Debug for Holder {
     }
 }
 
-/// What is counted of the account.
+/// Figures of the account.
 #[derive(Debug, Clone, Copy)]
 pub struct AccountFigures {
     pub capacity: u64,
@@ -114,7 +115,7 @@ pub struct AccountFigures {
     pub refused: u64,
 }
 
-/// One holder's part of the account. It is given back when this is dropped.
+/// One holder's part of the account. It is returned when this is dropped.
 #[derive(Debug)]
 pub struct Hold {
     account: Arc<Account>,
@@ -140,7 +141,7 @@ impl Account {
                 pinned: 0,
                 used: [0; KINDS],
                 holders: Slab::new(),
-                // Tables that are large from the start: small ones would be rehashed by every other holder that comes and goes.
+                // Large from the start: a small table would be rehashed by every other holder that comes and goes.
                 clients: HashMap::with_capacity(FEW),
                 origins: HashMap::with_capacity(FEW),
                 waiting: Vec::new(),
@@ -153,7 +154,7 @@ impl Account {
         })
     }
 
-    /// A reload may change the bound; what is drawn stays drawn.
+    /// Sets the bound, which a reload may change; drawn memory stays drawn.
     pub fn bound(&self, capacity: u64) {
         let mut state = self.state.lock();
         state.capacity = capacity;
@@ -161,8 +162,8 @@ impl Account {
         state.wake();
     }
 
-    /// Bytes that the cache has evicted and clients still read: there is so much less for others. True when they are more
-    /// than a part of the account: some of those clients have to go.
+    /// Sets the number of bytes that the cache has evicted and clients still read: others have that much less. True
+    /// when it is more than its part of the account: some of those clients have to be cut.
     pub fn pinned(&self, bytes: u64) -> bool {
         let mut state = self.state.lock();
         state.pinned = bytes;
@@ -182,7 +183,7 @@ impl Account {
         }
     }
 
-    /// A new holder, which has drawn nothing yet. `cut` is told when others need what it holds.
+    /// A new holder, which has drawn nothing yet. `cut` is called when others need its memory.
     pub fn open(self: &Arc<Self>, kind: Kind, owner: Owner, cut: Weak<dyn Cut>) -> Hold {
         let moved = Arc::new(AtomicU64::new(self.now()));
         let id = self.state.lock().holders.insert(Holder {
@@ -201,7 +202,7 @@ impl Account {
         }
     }
 
-    /// A holder that gives way to nobody, as its memory is not worth it: its progress is not looked at.
+    /// A holder that is never cut, because its memory is not worth it: its progress is not tracked.
     pub fn open_uncut(self: &Arc<Self>, kind: Kind, owner: Owner) -> Hold {
         let id = self.state.lock().holders.insert(Holder {
             kind,
@@ -315,7 +316,7 @@ impl State {
         }
     }
 
-    /// Whoever gives way to a holder that wants `bytes` more.
+    /// Chooses the holder to cut for one that wants `bytes` more.
     fn victim(&mut self, id: usize, bytes: u64, now: u64) -> Option<Weak<dyn Cut>> {
         if self.vain.is_some_and(|vain| now < vain + PAUSE) {
             return None;
@@ -349,7 +350,7 @@ impl State {
                 };
                 Budget::above(total.saturating_add(more), all, clients)
             });
-            // The only origin says nothing about who takes too much.
+            // With only one origin, its share does not show which holder takes too much.
             let of_origin = |origin: u32| {
                 let total = self.origins.get(&origin).map_or(0, |total| total.bytes);
                 let more = if owner.origin == Some(origin) {
@@ -393,7 +394,7 @@ fn less<K: std::hash::Hash + Eq>(totals: &mut HashMap<K, Total>, key: K, bytes: 
 }
 
 impl Hold {
-    /// Draws `bytes` more, where there is room for them, or where others can be made to give way at once.
+    /// Draws `bytes` more, if there is room for them, or if others can be cut at once.
     pub fn draw(&self, bytes: u64) -> Result<(), Spent> {
         loop {
             let victim = {
@@ -406,7 +407,8 @@ impl Hold {
                     .victim(self.id, bytes, self.account.now())
                     .ok_or(Spent)?
             };
-            // What it holds may be freed a moment later, by its own thread: then this one waits, or another is cut.
+            // The memory of the cut holder may be freed a moment later, by its own thread: then this one waits, or cuts
+            // another.
             self.account.cut.fetch_add(1, Ordering::Relaxed);
             if let Some(victim) = victim.upgrade() {
                 victim.cut();
@@ -414,12 +416,12 @@ impl Hold {
         }
     }
 
-    /// Draws whatever there is: for what has come already, and is bounded otherwise.
+    /// Draws without a check: for bytes that have arrived already and are bounded otherwise.
     pub fn take(&self, bytes: u64) {
         self.account.state.lock().take(self.id, bytes);
     }
 
-    /// As `draw`, without anybody giving way.
+    /// Like `draw`, without cutting any holder.
     pub fn draw_free(&self, bytes: u64) -> Result<(), Spent> {
         let mut state = self.account.state.lock();
         if state.budget.room(&state.used, self.kind) < bytes {
@@ -429,7 +431,7 @@ impl Hold {
         Ok(())
     }
 
-    /// As `draw_free`, ready when there is room.
+    /// Like `draw_free`, ready when there is room.
     fn poll_draw(&self, bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.account.state.lock();
         if state.budget.room(&state.used, self.kind) >= bytes {
@@ -446,8 +448,7 @@ impl Hold {
         Poll::Pending
     }
 
-    /// Draws, waiting for at most `patience` for others to give something back. Nobody has to give way where they do so by
-    /// themselves.
+    /// Draws, waiting for at most `patience` for others to return memory. No holder is cut as long as they do.
     pub async fn drawn(&self, bytes: u64, patience: Duration) -> Result<(), Spent> {
         if self.draw_free(bytes).is_ok() {
             return Ok(());
@@ -473,7 +474,7 @@ impl Hold {
         }
     }
 
-    /// Gives back all but `bytes`.
+    /// Returns all but `bytes`.
     pub fn keep(&self, bytes: u64) {
         let mut state = self.account.state.lock();
         if let Some(holder) = state.holders.get(self.id) {
@@ -482,7 +483,7 @@ impl Hold {
         }
     }
 
-    /// Holds `bytes` from now on: gives the rest back, or takes what is missing, as `take`.
+    /// Holds `bytes` from now on: returns the rest, or takes the difference, like `take`.
     pub fn settle(&self, bytes: u64) {
         let mut state = self.account.state.lock();
         let held = state.holders.get(self.id).map_or(0, |holder| holder.bytes);
@@ -493,18 +494,18 @@ impl Hold {
         }
     }
 
-    /// What there is for this kind now, without anybody giving way.
+    /// The bytes that this kind may draw now without cutting any holder.
     pub fn room(&self) -> u64 {
         let state = self.account.state.lock();
         state.budget.room(&state.used, self.kind)
     }
 
-    /// Something of what is held has gone where it belongs.
+    /// Notes progress: some of the held bytes were passed on.
     pub fn moved(&self) {
         self.moved.store(self.account.now(), Ordering::Relaxed);
     }
 
-    /// What a buffer may hold now, of the `most` that it would.
+    /// The size that a buffer may have now, of the `most` that it wants.
     pub fn allowance(&self, least: u64, most: u64) -> u64 {
         let state = self.account.state.lock();
         state.budget.allowance(&state.used, self.kind, least, most)

@@ -18,7 +18,7 @@ fn owner(client: u32, origin: u32) -> Owner {
     }
 }
 
-/// A holder that lets everything go when it is cut.
+/// A holder that frees everything when it is cut.
 fn holder(account: &Arc<Account>, owner: Owner, bytes: u64, idle: u64) -> Arc<Told> {
     let told = Arc::new(Told {
         hold: Mutex::new(None),
@@ -36,7 +36,7 @@ fn asking(account: &Arc<Account>, kind: Kind, owner: Owner) -> Hold {
     account.open_uncut(kind, owner)
 }
 
-/// An account that has been there for a while.
+/// An account that was opened some time ago.
 fn account(capacity: u64) -> Arc<Account> {
     let mut account = Account::new(capacity);
     Arc::get_mut(&mut account).unwrap().start = Instant::now() - Duration::from_secs(100);
@@ -92,7 +92,7 @@ fn who_holds_no_more_than_its_share_is_not_cut() {
         [true, false, true]
     );
     hold.draw(290).unwrap();
-    // By now there is nothing of the others' but what is within their shares.
+    // By now the others hold no more than their shares.
     hold.draw(200).unwrap_err();
     assert_eq!([alive(&modest), alive(&more)], [true, true]);
 }

@@ -1,11 +1,11 @@
-//! A worker's time.
+//! A worker's clock.
 
 use std::{
     cell::Cell,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Time for one worker. One reading of the monotonic clock a request; the wall clock follows from it and is set right
+/// The clock of one worker. The monotonic clock is read once a request; the wall clock is derived from it and corrected
 /// once a second.
 #[derive(Debug)]
 pub struct Clock {

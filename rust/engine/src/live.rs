@@ -6,14 +6,14 @@ use edgerouter_core::plan::Plan;
 
 use crate::{functions::Functions, identity::KeySources};
 
-/// A plan in service, with what runs its callables and holds its keys: swapped as one.
+/// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
 #[derive(Debug)]
 pub struct Live {
     pub plan: Plan,
     pub functions: Arc<dyn Functions>,
     pub version: u64,
     pub keys: KeySources,
-    /// Client connections: those of the plan, as far as the process has descriptors for them.
+    /// Bound on client connections: the plan's, as far as the process has descriptors for them.
     pub connections: usize,
 }
 

@@ -1,11 +1,11 @@
-//! Numbers for what must not be guessed: requests' ids in error pages, boundaries of multipart content.
+//! Unpredictable numbers: requests' ids in error pages, boundaries of multipart content.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Numbers that nobody outside can foretell: a count, hashed under keys that the operating system gave.
+/// Numbers that no outsider can predict: a count, hashed under keys from the operating system.
 #[derive(Debug, Default)]
 pub struct Secret {
     keys: [RandomState; 2],

@@ -6,8 +6,8 @@ use edgerouter_core::http::structured::{self, CacheStatus};
 use hashbrown::HashMap;
 use http::HeaderValue;
 
-/// Field values that many responses need, made once: small ages, `Cache-Status` of hits by seconds to live, and of what
-/// was forwarded by all that it says.
+/// Field values that many responses need, made once: small ages, `Cache-Status` of hits by remaining lifetime, and of
+/// forwarded requests by all of their parameters.
 #[derive(Debug, Default)]
 pub struct Values {
     ages: RefCell<Vec<Option<HeaderValue>>>,
@@ -36,7 +36,7 @@ impl Values {
         })
     }
 
-    /// The member for any response. What can hardly come again (a time to live, a key) is made each time.
+    /// The member for any response. Values that rarely recur (a time to live, a key) are made each time.
     pub fn cache_status(&self, node: &str, status: &CacheStatus, key: Option<&str>) -> HeaderValue {
         let make = || structured::cache_status(node, status, key);
         if status.ttl.is_some() || key.is_some() {

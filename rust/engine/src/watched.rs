@@ -7,11 +7,11 @@ use hashbrown::{HashMap, hash_map::Entry};
 use http::HeaderName;
 use parking_lot::Mutex;
 
-/// Fields of hooks whose values are counted.
+/// Bound on fields of hooks whose values are counted.
 const MOST_WATCHED: usize = 256;
 
-/// The values that `viewer_request` hooks give fields, by the hook's name and the field's: one that is another for every
-/// request would let the cache store everything and find nothing.
+/// The values that `viewer_request` hooks give fields, by the hook's name and the field's: a field with a different
+/// value for every request would let the cache store everything and find nothing.
 #[derive(Debug, Default)]
 pub struct Watched(Mutex<HashMap<(Arc<str>, HeaderName), Distinct>>);
 
@@ -26,7 +26,7 @@ impl Watched {
         }
     }
 
-    /// A stored response was found whose key has the field.
+    /// Notes that a stored response was found whose key has the field.
     pub fn hit(&self, hook: &Arc<str>, field: &HeaderName, now: u64) {
         if let Some(distinct) = self.0.lock().get_mut(&(Arc::clone(hook), field.clone())) {
             distinct.hit(now);

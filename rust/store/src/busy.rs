@@ -1,4 +1,4 @@
-//! Keys whose origin has just asked to be spared: 503 with `Retry-After`.
+//! Keys whose origin has just answered 503 with `Retry-After`.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -9,13 +9,13 @@ use hashbrown::HashMap;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
-/// Keys at a time. Each is forgotten after a second; what finds no place is asked of the origin as ever.
+/// Number of keys. Each is forgotten after a second; requests for keys beyond this go to the origin as usual.
 const MOST: usize = 4096;
 
-/// By the hash of the key: two keys that share one are spared together.
+/// By the hash of the key: two keys that share one are treated alike.
 #[derive(Debug, Default)]
 pub struct Busy {
-    /// So that nobody takes the lock while nothing is in the table.
+    /// Number of keys: while it is 0, the lock is not taken.
     some: AtomicUsize,
     keys: Mutex<HashMap<u64, Pause>>,
 }
@@ -40,7 +40,7 @@ impl Busy {
         self.some.store(keys.len(), Ordering::Relaxed);
     }
 
-    /// The `Retry-After` of a key whose origin is to be spared now.
+    /// The `Retry-After` of a key whose origin must not be contacted now.
     pub fn retry_after(&self, key: impl FnOnce() -> u64) -> Option<HeaderValue> {
         if self.some.load(Ordering::Relaxed) == 0 {
             return None;

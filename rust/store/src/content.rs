@@ -1,4 +1,4 @@
-//! What an entry is made of, and what comes out of it again.
+//! The content of an entry, before it is packed and after it is unpacked.
 
 use bytes::Bytes;
 use edgerouter_core::cache::{freshness::Freshness, vary};
@@ -7,33 +7,33 @@ use smallvec::SmallVec;
 
 use super::pieces::Chunks;
 
-/// What purges are compared with.
+/// The data that purges are compared with.
 #[derive(Debug, Clone, Default)]
 pub struct Birth {
-    /// The newest purge when the fetch departed that brought it.
+    /// The newest purge when its fetch started.
     pub born: u64,
-    /// The path that the viewer asked for, where it is not the one in the key.
+    /// The path that the viewer requested, if it differs from the one in the key.
     pub viewer: Option<Box<str>>,
-    /// As `edgerouter_core::cache::tags` gives them.
+    /// As `edgerouter_core::cache::tags` makes them.
     pub tags: Box<[u64]>,
 }
 
-/// What an entry is made of.
+/// The content of a new entry.
 #[derive(Debug)]
 pub enum Content {
     Object(Object),
     /// The primary key has variants; the response itself is stored under the secondary key.
     Variants(Variants),
     /// The last response under this key could not be stored: until `until` (Unix seconds) requests are not collapsed,
-    /// as waiting for one another would serialise them for nothing.
+    /// because waiting for one another would serialise them for nothing.
     Unshared {
         until: u64,
     },
-    /// Part of a large object's body; found by way of the object only.
+    /// Part of a large object's body; found only through the object.
     Slice(Bytes),
 }
 
-/// What an entry is, without unpacking it.
+/// The kind of an entry, without unpacking it.
 #[derive(Debug, Clone, Copy)]
 pub enum View<'a> {
     Object,
@@ -42,33 +42,33 @@ pub enum View<'a> {
     Slice(&'a Bytes),
 }
 
-/// A response, unpacked. Values and body share the memory of the entry that it comes from.
+/// An unpacked response. Values and body share the memory of their entry.
 #[derive(Debug)]
 pub struct Object {
     pub status: StatusCode,
-    /// As it will be sent: hop-by-hop fields gone, `Via` appended. `Age` and `Cache-Status` are not stored; out of an
-    /// entry they come as placeholders, so that setting them does not make the map grow.
+    /// As they will be sent: without hop-by-hop fields, with `Via`. `Age` and `Cache-Status` are not stored; unpacked
+    /// fields have placeholders for them, so that setting them does not make the map grow.
     pub headers: HeaderMap,
     pub freshness: Freshness,
-    /// Milliseconds that it took to get from the origin.
+    /// Milliseconds that its fetch took.
     pub took: u32,
-    /// Age in seconds from which on a hit may refresh it ahead of expiry; `u32::MAX`: none does.
+    /// Age in seconds from which on a hit may refresh it ahead of expiry; `u32::MAX`: never.
     pub refresh_from: u32,
-    /// On the way into an entry as [`super::pieces::compact_body`] makes it. Empty where the body is in slices.
+    /// For a new entry as [`super::pieces::compact_body`] makes it. Empty if the body is in slices.
     pub body: Chunks,
     /// Of the whole body.
     pub length: u64,
-    /// Where the body is kept in entries of its own.
+    /// Set if the body is stored in separate entries.
     pub slices: Option<Slices>,
-    /// The origin's own `Cache-Status` members, which ours is appended to (RFC 9211 §2).
+    /// The origin's own `Cache-Status` members, before ours (RFC 9211 §2).
     pub upstream_status: Option<HeaderValue>,
     /// Fields named by `no-cache="…"`/`private="…"`: never sent from the store.
     pub set_aside: SmallVec<[HeaderName; 2]>,
-    /// Whether the response may be checked with the origin by a conditional request.
+    /// Whether the response can be revalidated with the origin by a conditional request.
     pub has_validator: bool,
 }
 
-/// How a large object's body is cut, and the part of its slices' names that no other object shares.
+/// The size of a large object's slices, and the part of their keys that no other object shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slices {
     pub size: u64,
@@ -88,9 +88,8 @@ impl Slices {
     }
 }
 
-/// The names that select among variants (RFC 9111 §4.1), and a nonce that is part of every variant's key: a new
-/// nonce makes all variants of before unreachable at once. What leads to the responses that dimensions tell apart has no
-/// names.
+/// The names that select among variants (RFC 9111 §4.1), and a nonce that is part of every variant's key: a new nonce
+/// makes all earlier variants unreachable at once. The entry that leads to responses with dimensions has no names.
 #[derive(Debug)]
 pub struct Variants {
     pub names: SmallVec<[HeaderName; 4]>,
@@ -98,7 +97,7 @@ pub struct Variants {
 }
 
 impl Variants {
-    /// Extends the key of a URL and its dimensions to that of the variant which a request selects. `reduced` as for
+    /// Extends the key of a URL and its dimensions to the key of the variant that a request selects. `reduced` as for
     /// [`vary::secondary`].
     pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap, reduced: vary::Reduced) {
         key.push(0);
@@ -107,7 +106,7 @@ impl Variants {
     }
 }
 
-/// The way from a URL to the response that a request selects: at most one entry that leads to the responses with
+/// The path from a URL to the response that a request selects: at most one entry that leads to the responses with
 /// dimensions, and one that names the selecting fields of `Vary`.
 #[derive(Debug)]
 pub struct Descent<'a> {
@@ -126,8 +125,8 @@ impl<'a> Descent<'a> {
         }
     }
 
-    /// Extends `key`, which begins as the key of a URL with its dimensions, to what `view` leads to; false where it leads
-    /// to nothing.
+    /// Extends `key`, which begins as the key of a URL with its dimensions, to the key that `view` leads to; false if
+    /// it leads to none.
     pub fn descend(&mut self, view: View<'_>, key: &mut Vec<u8>) -> bool {
         let View::Variants(variants) = view else {
             return false;

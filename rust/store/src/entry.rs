@@ -1,4 +1,5 @@
-//! One stored response, immutable and packed: what a hit needs is worked out, what memory could do without is gone.
+//! One stored response, immutable and packed: values that a hit needs are computed in advance, everything else is left
+//! out.
 
 use std::sync::{
     Arc,
@@ -18,10 +19,10 @@ use super::{
     thawed,
 };
 
-/// What the store keeps under a key.
+/// The value that the store keeps under a key.
 ///
-/// A million small responses must not cost more than their bytes and a few hundred more each, so this is an `Arc`, two
-/// exact allocations (key with fields, body) and no third but for what few responses have.
+/// A million small responses must not cost more than their bytes and a few hundred more each, so this is an `Arc` with
+/// two exact allocations (key with fields, body) and a third one only for rare parts.
 #[derive(Debug)]
 pub struct Entry {
     /// The key, then the fields as [`fields::pack`] writes them.
@@ -31,9 +32,9 @@ pub struct Entry {
     extra: Option<Box<Extra>>,
     /// As in [`Birth`].
     born: u64,
-    /// All purges up to this number are known not to concern it, for requests like the one it was stored for.
+    /// All purges up to this number are known not to match it, for requests like the one it was stored for.
     cleared: AtomicU64,
-    /// The parts of a [`Freshness`], whose flags are among `flags`. Of an [`Content::Unshared`] the time `until`.
+    /// The parts of a [`Freshness`], whose flags are among `flags`. For a [`Content::Unshared`] the time `until`.
     stored_at: u64,
     lifetime: u32,
     initial_age: u32,
@@ -41,15 +42,15 @@ pub struct Entry {
     stale_if_error: u32,
     took: u32,
     refresh_from: u32,
-    /// The key's length, and above it the number of the rule that gave the lifetime: a byte of its own would cost 16.
+    /// The key's length, and above it the number of the lifetime's rule: a separate byte would cost 16.
     key_length_and_rule: u32,
     status: StatusCode,
     flags: u8,
-    /// Uses since it was last passed by the eviction hand, saturating at [`Entry::MOST_USES`].
+    /// Uses since the eviction hand last passed it, saturating at [`Entry::MOST_USES`].
     uses: AtomicU8,
 }
 
-/// No request's head is as long as this.
+/// Largest key length; no request's head is as long.
 const KEY_LENGTH: u32 = (1 << RULE_SHIFT) - 1;
 const RULE_SHIFT: u32 = 29;
 
@@ -62,10 +63,10 @@ const IMMUTABLE: u8 = 32;
 const WHEN_DISCONNECTED: u8 = 64;
 
 impl Entry {
-    /// Uses beyond this make no difference to eviction; below it a hit writes to the entry.
+    /// More uses make no difference to eviction; below this number a hit writes to the entry.
     pub const MOST_USES: u8 = 3;
 
-    /// What no purge concerns: what is under the key is not a response.
+    /// An entry that no purge matches, because it is not a response.
     pub fn marker(key: &[u8], content: Content) -> Self {
         Self::new(key, content, Birth::default())
     }
@@ -141,7 +142,7 @@ impl Entry {
         if !extra.is_empty() {
             entry.extra = Some(Box::new(extra));
         }
-        // A copy of exactly its length, as growing left room.
+        // A copy of exactly its length: the vector has spare capacity.
         entry.text = text.as_slice().into();
         entry
     }
@@ -171,7 +172,7 @@ impl Entry {
         self.born
     }
 
-    /// The path that the viewer asked for, where it is not the one in the key.
+    /// The path that the viewer requested, if it differs from the one in the key.
     pub fn viewer(&self) -> Option<&str> {
         self.extra.as_ref()?.viewer.as_deref()
     }
@@ -192,12 +193,12 @@ impl Entry {
         self.cleared.load(Ordering::Relaxed)
     }
 
-    /// Notes that no purge up to `sequence` concerns it.
+    /// Notes that no purge up to `sequence` matches it.
     pub fn clear(&self, sequence: u64) {
         self.cleared.fetch_max(sequence, Ordering::Relaxed);
     }
 
-    /// The same response, stale from `at` on; `None` when it is so already.
+    /// The same response, stale from `at` on; `None` if it is stale by then already.
     pub fn softened(self: &Arc<Self>, at: u64) -> Option<Self> {
         let known = self.freshness()?;
         let freshness = known.softened(at);
@@ -215,7 +216,7 @@ impl Entry {
         Some(entry)
     }
 
-    /// Bytes that this entry is charged for: everything that it makes the process hold.
+    /// Bytes that this entry is charged for: all memory that it keeps allocated.
     pub fn size(&self) -> u64 {
         let own = allocated(size_of::<Self>() + 2 * size_of::<usize>());
         let extra = self.extra.as_deref().map_or(0, Extra::allocated);
@@ -237,7 +238,7 @@ impl Entry {
         }
     }
 
-    /// The times of a stored response; `None` when this is none.
+    /// The times of a stored response; `None` if this is not a response.
     pub fn freshness(&self) -> Option<Freshness> {
         self.is_object().then(|| Freshness {
             lifetime: self.lifetime,
@@ -258,7 +259,7 @@ impl Entry {
         extra.pieces.first()
     }
 
-    /// Bytes of the body that somebody else holds as well.
+    /// Bytes of the body that have other holders.
     pub fn read_bytes(&self) -> u64 {
         let pieces = self.extra.iter().flat_map(|extra| extra.pieces.iter());
         pieces
@@ -275,7 +276,7 @@ impl Entry {
         self.flags & flag != 0
     }
 
-    /// The response, ready to be sent; nothing of it is copied but its fields' places.
+    /// The response, ready to be sent; only the positions of its fields are copied.
     pub fn object(self: &Arc<Self>) -> Option<Object> {
         let freshness = self.freshness()?;
         let headers = thawed::headers(self)
@@ -311,7 +312,7 @@ impl Entry {
         Some(object)
     }
 
-    /// Notes a use. A hot entry is only read, so cores do not fight for its cache line.
+    /// Notes a use. A hot entry is only read, so that cores do not contend for its cache line.
     pub fn touch(&self) {
         let uses = self.uses.load(Ordering::Relaxed);
         if uses < Self::MOST_USES {
@@ -332,8 +333,8 @@ fn flag(flag: u8, set: bool) -> u8 {
     if set { flag } else { 0 }
 }
 
-/// What an entry takes in the table and in the queue of its shard, and its share of the ghosts: 33 to 49 bytes, as all of
-/// them grow in steps.
+/// Bytes of an entry in the table and in the queue of its shard, and its share of the ghosts: 33 to 49 bytes, because
+/// all of them grow in steps.
 pub(super) const INDEX: usize = 42;
 
 /// The fields of an entry, as memory that header values share.

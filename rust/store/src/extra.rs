@@ -1,4 +1,4 @@
-//! What few entries have, kept apart so that the others do not pay for it.
+//! Rare parts of entries, allocated separately so that other entries do not pay for them.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -8,10 +8,10 @@ use super::{
     pieces::{SHARED, allocated},
 };
 
-/// What few responses have.
+/// The rare parts of a response.
 #[derive(Debug, Default)]
 pub(super) struct Extra {
-    /// Of a body that is not small; of a slice the one that it is.
+    /// A body that is not small; of a slice its bytes.
     pub pieces: Box<[Bytes]>,
     /// With the length of the whole body.
     pub slices: Option<(Slices, u64)>,
@@ -33,7 +33,7 @@ impl Extra {
             && self.slices.is_none()
     }
 
-    /// Bytes that it makes the process hold.
+    /// Bytes of the allocations that it keeps alive.
     pub fn allocated(&self) -> usize {
         let pieces: usize = self
             .pieces
@@ -69,7 +69,7 @@ impl Extra {
 }
 
 /// A value with its own text: one parsed from the wire is a slice of the connection's read buffer, and keeping it would
-/// keep that buffer, which no accounting would see.
+/// keep that buffer, which is not accounted for.
 pub(super) fn own_value(value: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(value.as_bytes()).ok()
 }

@@ -1,4 +1,4 @@
-//! Who asked for parts of large objects of late, and what that cost their origins. The rules are in
+//! Recent requests for parts of large objects, and their cost to the origins. The rules are in
 //! `edgerouter_core::cache::fill`; here are the tables, shared by the workers, and the keys of their hashes.
 
 use std::{
@@ -17,7 +17,7 @@ const ADDRESSES: usize = 8_192;
 pub struct Fills {
     objects: Sketch,
     accounts: Accounts,
-    /// Clients choose the keys, and must not be able to choose their places.
+    /// Clients choose the keys; the seed keeps them from choosing their slots.
     hasher: foldhash::fast::RandomState,
 }
 
@@ -32,25 +32,25 @@ impl Default for Fills {
 }
 
 impl Fills {
-    /// Notes a request for a part of an object, and says whether there was one before.
+    /// Notes a request for a part of an object, and returns whether there was one before.
     pub fn seen(&self, url_key: &[u8], now: u64) -> bool {
         self.objects.seen(self.hasher.hash_one(url_key), now)
     }
 
-    /// Whether the origin may be made to send so much on behalf of this address.
+    /// Whether this many bytes may be requested from the origin on behalf of this address.
     pub fn fetch(&self, client: IpAddr, bytes: u64, grant: u64, now: u64) -> bool {
         let account = self.hasher.hash_one(holder(client));
         self.accounts.fetch(account, bytes, grant, now)
     }
 
-    /// The address took so much.
+    /// Notes bytes that the address received.
     pub fn sent(&self, client: IpAddr, bytes: u64, now: u64) {
         let account = self.hasher.hash_one(holder(client));
         self.accounts.sent(account, bytes, now);
     }
 }
 
-/// Whoever has one IPv6 address has the 2⁶⁴ of its network.
+/// A client with one IPv6 address usually has its network's 2⁶⁴.
 fn holder(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(address) => {

@@ -1,16 +1,16 @@
-//! Which keys have left the small queue unused of late: four bytes each, forgotten by being overwritten.
+//! Keys that have recently left the small queue unused: four bytes each, forgotten by being overwritten.
 
 /// Hashes in one row; the newest first.
 const ROW: usize = 4;
 
 /// Rows of hashes, as many as the shard has entries or up to twice that. A hash belongs to one row. Two keys with the
-/// same hash make one arrival skip the small queue: no harm.
+/// same hash make one arrival skip the small queue, which is harmless.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     rows: Vec<[u32; ROW]>,
 }
 
-/// An empty place; a hash that is 0 is not remembered.
+/// An empty slot; a hash that is 0 is not remembered.
 const EMPTY: u32 = 0;
 
 impl Ghosts {
@@ -27,7 +27,7 @@ impl Ghosts {
         }
     }
 
-    /// Forgets `hash`; whether it was remembered.
+    /// Forgets `hash`; returns whether it was remembered.
     pub(super) fn take(&mut self, hash: u32) -> bool {
         let Some(place) = self
             .row(hash)
@@ -39,7 +39,7 @@ impl Ghosts {
         hash != EMPTY
     }
 
-    /// The table's places come from the low bits, too, but rows are read by nothing else.
+    /// The table uses the low bits, too, but nothing else reads rows.
     fn row(&mut self, hash: u32) -> Option<&mut [u32; ROW]> {
         let mask = self.rows.len().wrapping_sub(1);
         self.rows.get_mut(hash as usize & mask)

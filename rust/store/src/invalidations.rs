@@ -1,9 +1,9 @@
-//! Which URLs unsafe requests have invalidated, and when, as far as responses that are still on their way must know: one
-//! that was asked for before may tell how things were before (RFC 9111 §4.4).
+//! URLs that unsafe requests have invalidated, and when, for responses that are still being fetched: one that was
+//! requested before may be outdated (RFC 9111 §4.4).
 //!
-//! Whatever is stored goes at once and needs no mark. A mark is compared only where a fetch begins and where its answer
-//! is stored, never on a hit. Marks are bounded in number: what departed before the oldest of them counts as invalidated,
-//! which costs a fetch and is never wrong.
+//! Stored responses are removed at once and need no mark. A mark is compared only when a fetch begins and when its
+//! response is stored, never on a hit. The number of marks is bounded: a fetch that started before the oldest of them
+//! counts as invalidated, which costs a fetch and is never wrong.
 
 use std::{
     hash::BuildHasher,
@@ -13,7 +13,7 @@ use std::{
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// Marks of a generation; two are kept.
+/// Marks of a generation; two generations are kept.
 const GENERATION: usize = 32_768;
 
 #[derive(Debug, Default)]
@@ -29,18 +29,18 @@ type Generation = HashMap<u64, u64, foldhash::fast::RandomState>;
 struct Marks {
     young: Generation,
     old: Generation,
-    /// The newest of the marks that are forgotten.
+    /// The newest forgotten mark.
     floor: u64,
 }
 
 impl Invalidations {
-    /// How many there have been: what a fetch remembers when it departs.
+    /// The number of marks so far: a fetch remembers it when it starts.
     pub fn newest(&self) -> u64 {
         self.newest.load(Ordering::SeqCst)
     }
 
-    /// From here on answers to what was asked before are out of date. To be called before the store is cleared of the
-    /// URL, so that an answer either meets the mark or is cleared.
+    /// Makes responses to earlier requests outdated. Must be called before the URL is removed from the store, so that
+    /// such a response either meets the mark or is removed.
     pub fn mark(&self, url_key: &[u8]) {
         let hash = self.hasher.hash_one(url_key);
         let mut marks = self.marks.lock();
@@ -54,7 +54,7 @@ impl Invalidations {
         marks.young.insert(hash, number);
     }
 
-    /// Whether an answer that was asked for when there had been `departed` may be out of date by now.
+    /// Whether the response of a fetch that started at mark `departed` may be outdated.
     pub fn outdate(&self, url_key: &[u8], departed: u64) -> bool {
         if self.newest() <= departed {
             return false;

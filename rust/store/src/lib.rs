@@ -1,11 +1,11 @@
-//! Where responses are kept, and where requests for the same response meet.
+//! The store, and the place where requests for the same response meet.
 //!
-//! `entry` is one stored response, `content` what it is made of, `extra` what few have, `pieces` the memory of bodies,
-//! `fields` its packed header section, `thawed` those sections that are sent most, `memory` the sharded table of entries,
-//! `shard` its eviction order, `ghosts` what that remembers of what has left, `disk` what outlives a restart, `tiers` the
-//! two as one store, `flight` the meeting place of concurrent misses, `invalidations` what their answers must know of, `arriving` a body that
-//! is still coming in. What may
-//! be stored and reused is decided in `edgerouter_core::cache`; nothing here knows the rules.
+//! `entry` is one stored response, `content` its content unpacked, `extra` the rare parts, `pieces` the memory of
+//! bodies, `fields` its packed header section, `thawed` unpacked sections of hot responses, `memory` the sharded table
+//! of entries, `shard` its eviction order, `ghosts` the recently evicted keys, `disk` the tier that survives a restart,
+//! `tiers` the two as one store, `flight` the meeting place of concurrent misses, `invalidations` the URLs outdated
+//! during a fetch, `arriving` a body that is still arriving. `edgerouter_core::cache` decides what may be stored and
+//! reused; nothing here knows the rules.
 
 pub mod arriving;
 mod busy;

@@ -23,7 +23,7 @@ use super::{
 
 /// Shards: enough that two cores rarely meet in one.
 const MOST_SHARDS: u64 = 64;
-/// In a shard of less, chance would decide how many entries it gets.
+/// With less per shard, chance would decide how many entries it gets.
 const LEAST_SHARD_BYTES: u64 = 4 << 20;
 /// Evictions under one lock.
 const TURN: usize = 32;
@@ -40,14 +40,14 @@ pub struct MemoryStore {
     pinned: Pinned,
 }
 
-/// Where a walk through the store has come to.
+/// The position of a walk through the store.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Step {
     shard: usize,
     slot: usize,
 }
 
-/// A place in the store, from which a walk goes on.
+/// A position in the store from which a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cursor {
     shard: usize,
@@ -55,7 +55,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The place behind it.
+    /// The next position.
     pub fn after(self) -> Self {
         Self {
             place: self.place.saturating_add(1),
@@ -100,12 +100,12 @@ impl MemoryStore {
         }
     }
 
-    /// Bytes that have been evicted and are still being read.
+    /// Bytes that were evicted and are still being read.
     pub fn pinned(&self) -> u64 {
         self.pinned.bytes()
     }
 
-    /// What a shard knows of the hash of `key`, and the number of its shard.
+    /// The part of the hash of `key` that its shard uses, and the number of the shard.
     fn locate(&self, key: &[u8]) -> (u32, usize) {
         let hash = self.hasher.hash_one(key);
         (hash as u32, (hash >> 40) as usize & (self.shards.len() - 1))
@@ -117,14 +117,14 @@ impl MemoryStore {
         Some(entry)
     }
 
-    /// Looks without counting as a use.
+    /// Looks up an entry without counting a use.
     pub fn peek(&self, key: &[u8]) -> Option<Arc<Entry>> {
         let (hash, at) = self.locate(key);
         self.shards.get(at)?.read().get(hash, key).cloned()
     }
 
-    /// Stores the entry; false when it is larger than any entry may be (and what it would have replaced is gone, as it
-    /// is out of date).
+    /// Stores the entry; false when it is larger than any entry may be (the entry that it would have replaced is
+    /// removed, because it is outdated).
     pub fn insert(&self, entry: Arc<Entry>) -> bool {
         let size = entry.size();
         if size > self.largest {
@@ -135,7 +135,7 @@ impl MemoryStore {
         let Some(shard) = self.shards.get(at) else {
             return false;
         };
-        // Counted first: what is counted is never less than what is there.
+        // Counted first: the count is never less than the number of entries.
         self.entries.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         let replaced = shard.write().insert(hash, entry);
@@ -154,7 +154,7 @@ impl MemoryStore {
         removed.is_some()
     }
 
-    /// Removes this very entry; false when it is no longer there.
+    /// Removes exactly this entry; false when it is no longer stored.
     pub fn remove_same(&self, entry: &Arc<Entry>) -> bool {
         let (hash, at) = self.locate(entry.key());
         let removed = self.shards.get(at).and_then(|shard| {
@@ -169,7 +169,7 @@ impl MemoryStore {
         removed.is_some()
     }
 
-    /// Puts an entry in the place of another; false when that is no longer there.
+    /// Replaces an entry by another; false when it is no longer stored.
     pub fn replace(&self, old: &Arc<Entry>, new: Arc<Entry>) -> bool {
         let size = new.size();
         let (hash, at) = self.locate(old.key());
@@ -188,8 +188,8 @@ impl MemoryStore {
         replaced.is_some()
     }
 
-    /// A walk in small steps, each of which holds one lock for as long as it takes to copy `most` pointers. What is
-    /// stored meanwhile may be left out.
+    /// A step of a walk, which holds one lock for as long as it takes to copy `most` pointers. Entries stored during
+    /// the walk may be left out.
     pub fn step(&self, at: Step, most: usize, found: &mut Vec<Arc<Entry>>) -> Option<Step> {
         let shard = self.shards.get(at.shard)?.read();
         let more = shard.slots(at.slot, most, found);
@@ -214,8 +214,8 @@ impl MemoryStore {
     }
 
     /// Evicts until the bound holds, from shard `at` on. The bytes are bounded for all shards together, so that a large
-    /// object may be larger than a shard's share; what is kept equal is their number of entries, as that is what hashing
-    /// makes equal: so the shards evict at the pace of one queue for all.
+    /// object may be larger than a shard's share. The shards' numbers of entries are kept equal, as hashing makes them
+    /// equal, so the shards evict at the pace of one common queue.
     fn make_room(&self, mut at: usize) {
         let mut idle = 0;
         while self.bytes() > self.capacity && idle < 2 * self.shards.len() {
@@ -241,8 +241,8 @@ impl MemoryStore {
         }
     }
 
-    /// Collects the entries of the next `most` places from `cursor` on, under one lock; where to go on, `None` at the
-    /// end. Entries that come, go or move meanwhile may be seen or not; all others are seen once.
+    /// Collects the entries of the next `most` slots from `cursor` on, under one lock; returns where to continue,
+    /// `None` at the end. Entries inserted, removed or moved meanwhile may be seen or not; all others are seen once.
     pub fn page(
         &self,
         cursor: Cursor,

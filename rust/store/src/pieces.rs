@@ -1,4 +1,5 @@
-//! The bytes of bodies, in allocations that waste little of what the allocator gives, and what an allocation takes.
+//! The bytes of bodies, in allocations that waste little of the allocator's size classes, and the size of an
+//! allocation.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -11,10 +12,11 @@ pub(super) const SMALL: usize = 16 << 10;
 /// The longest piece.
 pub(super) const PIECE: usize = 64 << 10;
 
-/// What `Bytes` allocates to count those who share it.
+/// Size of the allocation that `Bytes` makes for its reference count.
 pub(super) const SHARED: usize = 32;
 
-/// What an allocation of `length` bytes takes: the allocator rounds up to one of four sizes for each power of two.
+/// The real size of an allocation of `length` bytes: the allocator rounds up to one of four sizes for each power of
+/// two.
 pub(super) fn allocated(length: usize) -> usize {
     match length {
         0 => 0,
@@ -23,8 +25,8 @@ pub(super) fn allocated(length: usize) -> usize {
     }
 }
 
-/// A body of memory of its own, in pieces that waste little of what the allocator gives. A small one is left as it is,
-/// as its entry copies it.
+/// A body in memory of its own, in pieces that waste little of the allocator's size classes. A small one is left as it
+/// is, because its entry copies it.
 pub fn compact_body(pieces: Vec<Bytes>, length: usize) -> Chunks {
     if length <= SMALL {
         return pieces
@@ -55,8 +57,8 @@ pub fn compact_body(pieces: Vec<Bytes>, length: usize) -> Chunks {
     chunks
 }
 
-/// How long the next piece of a body is of which `rest` bytes are left: all, unless rounding that up would waste more
-/// than a sixteenth; then as much as fits a size of the allocator's.
+/// The length of the next piece of a body of which `rest` bytes are left: all, unless rounding that up would waste more
+/// than a sixteenth; then as many as fit a size class of the allocator.
 fn next_piece(rest: usize) -> usize {
     let whole = rest.min(PIECE);
     if whole <= SMALL || allocated(whole) - whole <= whole / 16 {

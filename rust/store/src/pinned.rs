@@ -1,4 +1,4 @@
-//! What the cache has let go while clients still read it: bodies whose memory is not free yet.
+//! Entries that the cache has evicted while clients still read them: bodies whose memory is not free yet.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use super::entry::Entry;
 
-/// Entries below this are not worth remembering: a connection may hold as much anyway.
+/// Smaller entries are not tracked: a connection may hold as much anyway.
 const LEAST: u64 = 64 << 10;
 
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// These have been evicted.
+    /// Notes evicted entries.
     pub fn add(&self, gone: &[Arc<Entry>]) {
         let read = |entry: &&Arc<Entry>| entry.size() >= LEAST && entry.read_bytes() > 0;
         let mut read = gone.iter().filter(read).peekable();
@@ -24,7 +24,7 @@ impl Pinned {
         }
     }
 
-    /// Forgets what nobody reads any more; the bytes of the rest.
+    /// Forgets entries without readers; returns the bytes of the rest.
     pub fn bytes(&self) -> u64 {
         let mut bytes = 0;
         self.entries.lock().retain(|entry| {

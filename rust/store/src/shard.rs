@@ -1,8 +1,8 @@
 //! One shard of the memory store: a table and the eviction order S3-FIFO (Yang et al., SOSP 2023).
 //!
-//! New entries wait in a small queue; what is used while there moves to the main queue, what is not leaves and is
-//! remembered for a while as a ghost, so that a scan passes through a tenth of the memory and a second visit soon
-//! after goes straight to main. Queues are lists through the nodes, so removal leaves nothing behind.
+//! New entries wait in a small queue; an entry used there moves to the main queue, any other is evicted and remembered
+//! for a while as a ghost, so that a scan passes through a tenth of the memory and a second request soon after puts the
+//! entry into the main queue. Queues are lists through the nodes, so removal leaves nothing behind.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ struct Node {
     entry: Option<Arc<Entry>>,
     /// Half of the hash: enough to place the node in a larger table.
     hash: u32,
-    /// Towards the newest. Of a free node: the next free one.
+    /// The next newer node; of a free node: the next free one.
     newer: u32,
     older: u32,
     queue: Queue,
@@ -72,10 +72,10 @@ impl Default for Shard {
     }
 }
 
-/// What has left a shard, to be dropped when its lock is free again.
+/// Removed entries, to be dropped after the shard's lock is released.
 pub(super) type Gone = SmallVec<[Arc<Entry>; 8]>;
 
-/// What the table is given of a hash: it takes places from the low bits and tags from the highest.
+/// The hash that the table gets: it takes slots from the low bits and tags from the highest.
 fn spread(half: u32) -> u64 {
     u64::from(half) << 32 | u64::from(half)
 }
@@ -87,7 +87,7 @@ impl Shard {
         self.nodes.get(index as usize)?.entry.as_ref()
     }
 
-    /// Puts `entry` in place of one with the same key, which is given back.
+    /// Inserts `entry`, and returns one with the same key that it replaces.
     pub(super) fn insert(&mut self, hash: u32, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         let size = entry.size();
         if let Some(index) = self.find(hash, entry.key()) {
@@ -128,8 +128,8 @@ impl Shard {
         self.table.len()
     }
 
-    /// At most `most` places from `from` on: each with its number, and the entry where there is one. `None` past the
-    /// last place.
+    /// At most `most` slots from `from` on: each with its number, and the entry if there is one. `None` past the last
+    /// slot.
     pub(super) fn places(
         &self,
         from: usize,
@@ -149,7 +149,7 @@ impl Shard {
         self.nodes.iter().filter_map(|node| node.entry.as_ref())
     }
 
-    /// Copies what is in `most` slots from `from` on; false when there are no more behind.
+    /// Copies the entries in `most` slots from `from` on; false when there are no more slots after them.
     pub(super) fn slots(&self, from: usize, most: usize, found: &mut Vec<Arc<Entry>>) -> bool {
         let slots = self.nodes.get(from..).unwrap_or_default();
         found.extend(
@@ -161,7 +161,7 @@ impl Shard {
         slots.len() > most
     }
 
-    /// Moves the hand until one entry has left; false when there is none.
+    /// Moves the hand until one entry is evicted; false when there is none.
     pub(super) fn evict(&mut self, gone: &mut Gone) -> bool {
         loop {
             let from_small = self.main.oldest == NONE
@@ -237,7 +237,7 @@ impl Shard {
         (self.nodes.len() - 1) as u32
     }
 
-    /// Takes a node outside the lists out of the table.
+    /// Removes a node that is in no list from the table.
     fn release(&mut self, index: u32) -> Option<Arc<Entry>> {
         let node = self.nodes.get_mut(index as usize)?;
         let entry = node.entry.take();

@@ -1,5 +1,5 @@
-//! The header maps of the responses that this thread sends most, unpacked, so that a hot response is not unpacked for
-//! every hit, and so that threads that send the same one do not count references in one place.
+//! The unpacked header maps of the responses that this thread sends most, so that a hot response is not unpacked for
+//! every hit, and threads that send the same response do not contend for one reference count.
 
 use std::{
     cell::RefCell,
@@ -11,7 +11,7 @@ use http::HeaderMap;
 
 use super::{entry::Entry, fields};
 
-/// Places; a response has one place, by its address.
+/// Number of slots; a response has one slot, by its address.
 const PLACES: usize = 256;
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ struct Place {
     /// Compared by address. A weak reference keeps the address from being used again, and nothing else of the entry.
     entry: Weak<Entry>,
     headers: HeaderMap,
-    /// The address of the last entry that did not find itself here: at its second time in a row it takes the place.
+    /// The address of the last entry that was not found here: at its second time in a row it takes the slot.
     next: usize,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn headers(entry: &Arc<Entry>) -> Option<HeaderMap> {
         if places.is_empty() {
             places.resize_with(PLACES, Place::default);
         }
-        // The low bits are those of the allocator's sizes; what is above them differs.
+        // The low bits are those of the allocator's sizes; the bits above them differ.
         let place = places.get_mut((address >> 5 ^ address >> 13) % PLACES)?;
         if place.entry.as_ptr().addr() == address {
             return Some(place.headers.clone());

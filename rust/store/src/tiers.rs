@@ -1,10 +1,10 @@
-//! The store as the rest of the engine sees it: memory in front, a disk behind it where one is configured.
+//! The store as the rest of the engine sees it: memory in front, and a disk behind it if configured.
 //!
-//! `get` looks in memory only, so a hit costs the same with and without a disk. After a miss `find` asks the disk's
-//! index, which is in memory too; only `load` reads, on threads of its own.
+//! `get` looks in memory only, so a hit costs the same with and without a disk. After a miss `find` looks in the disk's
+//! index, which is in memory too; only `load` reads, on separate threads.
 //!
-//! Order of changes: an insertion and a removal change the disk's index first and memory second, and a load puts what it
-//! read into memory only while the index still points at it. So a response that was removed or replaced never comes
+//! Order of changes: an insertion and a removal change the disk's index first and memory second, and a load puts an
+//! entry into memory only while the index still points at it. So a response that was removed or replaced never comes
 //! back from the other tier.
 
 use std::sync::Arc;
@@ -64,23 +64,23 @@ impl Store {
         }
     }
 
-    /// Looks in memory, and counts as a use.
+    /// Looks in memory, and counts a use.
     pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
         self.memory.get(key)
     }
 
-    /// Looks in memory without counting as a use.
+    /// Looks in memory without counting a use.
     pub fn peek(&self, key: &[u8]) -> Option<Arc<Entry>> {
         self.memory.peek(key)
     }
 
-    /// Where the disk has the entry. Reads nothing; `None` at once where there is no disk.
+    /// The place of the entry on disk. Reads nothing; `None` at once without a disk.
     pub fn find(&self, key: &[u8]) -> Option<Location> {
         self.disk.as_ref()?.find(key)
     }
 
-    /// Reads an entry from the disk into memory. `None` when it is damaged, gone by now, or not to be had in time.
-    /// Concurrent loads of one entry are one.
+    /// Reads an entry from the disk into memory. `None` when it is damaged, removed meanwhile, or not readable in time.
+    /// Concurrent loads of one entry share one read.
     pub async fn load(&self, location: Location, key: &[u8]) -> Option<Arc<Entry>> {
         self.disk.as_ref()?.load(location, key).await
     }
@@ -99,10 +99,10 @@ impl Store {
         self.memory.remove(key) || on_disk
     }
 
-    /// Removes this very entry; false when memory does not have it.
+    /// Removes exactly this entry; false when memory does not have it.
     pub fn remove_same(&self, entry: &Arc<Entry>) -> bool {
         let removed = self.memory.remove_same(entry);
-        // A newer one in memory means that the disk has that one too.
+        // A newer one in memory implies that the disk has the newer one too.
         if let Some(disk) = &self.disk
             && self.memory.peek(entry.key()).is_none()
         {
@@ -111,7 +111,7 @@ impl Store {
         removed
     }
 
-    /// Puts another state of an entry in its place; false when that is no longer there.
+    /// Replaces an entry by another state of it; false when it is no longer stored.
     pub fn replace(&self, old: &Arc<Entry>, new: Arc<Entry>) -> bool {
         let replaced = self.memory.replace(old, Arc::clone(&new));
         if replaced && let Some(disk) = &self.disk {
@@ -120,7 +120,7 @@ impl Store {
         replaced
     }
 
-    /// Visits what is in memory.
+    /// Visits the entries in memory.
     pub fn for_each(&self, visit: impl FnMut(&Arc<Entry>)) {
         self.memory.for_each(visit);
     }
@@ -133,7 +133,7 @@ impl Store {
         self.disk.as_ref()
     }
 
-    /// The largest entry that is stored at all.
+    /// Size of the largest entry that is stored.
     pub fn largest(&self) -> u64 {
         self.memory.largest()
     }

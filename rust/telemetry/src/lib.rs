@@ -1,4 +1,4 @@
-//! Ground of the engine: the text of metrics, and the life of the process.
+//! Shared basis of the engine's rooms: the text of metrics, and the state of the process.
 
 pub mod life;
 pub mod text;

@@ -1,6 +1,6 @@
-//! The life of an engine.
+//! The state of an engine.
 
-/// How the engine is doing, told to every thread of it.
+/// The state of the engine, published to all of its threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
     Serving,

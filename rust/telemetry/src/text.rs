@@ -1,4 +1,4 @@
-//! Prometheus' text format, version 0.0.4: what each room writes of itself.
+//! Prometheus' text format, version 0.0.4, in which each room writes its own metrics.
 
 use std::fmt::{Display, Write as _};
 

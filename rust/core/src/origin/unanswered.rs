@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{cache::decide, origin::attempts::Failure};
 
-/// What went wrong, and whether the request may have been acted on.
+/// The failure of an attempt, and whether the request may have been acted on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     #[error("the group has no origin")]
@@ -25,7 +25,7 @@ pub enum FetchError {
     BetweenBytesTimeout(String, Duration),
     #[error("{0} took longer than {1:?} in all")]
     TotalTimeout(String, Duration),
-    /// `sent`: the request may have reached the origin. `kept`: the connection had served before.
+    /// `sent`: the request may have reached the origin. `kept`: the connection had carried a request before.
     #[error("{origin} closed the connection before it answered")]
     Reset {
         origin: String,
@@ -40,7 +40,7 @@ pub enum FetchError {
     RequestBody(String),
     #[error("no origin of {0} answered within {1:?}")]
     Deadline(String, Duration),
-    /// Nobody waits for the answer, and others wait for the connection.
+    /// No client waits for this response, and other requests wait for the connection.
     #[error("a connection to {0} was given to a request that somebody waits for")]
     GaveWay(String),
     #[error("every origin of {0} is unhealthy")]
@@ -49,19 +49,19 @@ pub enum FetchError {
     NoMemory,
 }
 
-/// No origin of a group gave an answer.
+/// No origin of a group has answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct Unavailable {
     /// How the last attempt ended.
     pub error: FetchError,
-    /// Every member was refused, reset, closed without an answer or timed out, or is known to be unhealthy: the edge is
-    /// disconnected (RFC 9111 §4.2.4). Neither a bound of the edge's own nor an answer of whatever status counts.
+    /// Every member was refused, reset, closed without a response or timed out, or is known to be unhealthy: the edge
+    /// is disconnected (RFC 9111 §4.2.4). Neither a bound of the edge's own nor a response of any status counts.
     pub disconnected: bool,
 }
 
 impl Unavailable {
-    /// What it lets a stored response do.
+    /// The failure that decides the use of a stored response.
     pub fn failure(&self) -> decide::Failure {
         if self.disconnected {
             decide::Failure::Disconnected
@@ -72,7 +72,7 @@ impl Unavailable {
 }
 
 impl From<FetchError> for Unavailable {
-    /// The failure of a group of which nothing else is known.
+    /// The failure of a group when only the last error is known.
     fn from(error: FetchError) -> Self {
         Self {
             disconnected: error.ended().disconnected(),
@@ -120,7 +120,7 @@ impl FetchError {
         )
     }
 
-    /// As the machine of attempts sees it.
+    /// The failure as the state machine of attempts sees it.
     pub fn ended(&self) -> Failure {
         match self {
             Self::NoOrigin | Self::PoolExhausted(..) | Self::NoMemory => Failure::Bound,
@@ -141,7 +141,7 @@ impl FetchError {
         }
     }
 
-    /// Whether it says something about the origin's health.
+    /// Whether it counts against the origin's health.
     pub fn is_origins_fault(&self) -> bool {
         !matches!(self.ended(), Failure::Request | Failure::Bound)
     }

@@ -1,4 +1,4 @@
-//! Answers of the admin listener: text, JSON, and JSON about what was wrong with a request.
+//! Responses of the admin listener: text, JSON, and JSON about the fault of a request.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -14,7 +14,7 @@ pub fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
     of(status, "application/json", format!("{value}\n"))
 }
 
-/// `{"error": {"field": …, "message": …}}`; `field` is null where the whole request is meant.
+/// `{"error": {"field": …, "message": …}}`; `field` is null if the whole request is at fault.
 pub fn error(status: StatusCode, field: Option<&str>, message: &str) -> Answer {
     json(
         status,

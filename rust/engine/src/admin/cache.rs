@@ -1,4 +1,4 @@
-//! What is stored: `/v1/cache/stats`, `/v1/cache/entries`, `/v1/cache/entry`.
+//! The content of the store: `/v1/cache/stats`, `/v1/cache/entries`, `/v1/cache/entry`.
 
 use std::{net::IpAddr, rc::Rc};
 

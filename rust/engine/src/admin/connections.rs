@@ -1,8 +1,8 @@
-//! Connections to the admin listener: few, and none that is silent keeps another out.
+//! Connections to the admin listener: few, and no idle one keeps another out.
 //!
-//! Health checks come while an operator's tools hold connections, or somebody opens many and says nothing. So a new one is
-//! always let in: the one that has been without a request the longest gives way. Where every one of them is being answered
-//! (reports that wait for a disk), some more are let in, so that `/healthz` is not among those that wait.
+//! Health checks must get through while an operator's tools hold connections, or while a client opens many and sends
+//! nothing. So a new one is always admitted: the one that has been idle for longest is closed. If all of them are being
+//! answered (reports that wait for a disk), some more are admitted, so that `/healthz` does not wait.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,7 +12,7 @@ use std::{
 use slab::Slab;
 use tokio::sync::Notify;
 
-/// Connections beside each other, and those besides that are let in while all are being answered.
+/// Number of connections, and of additional ones that are admitted while all are being answered.
 const MOST: usize = 64;
 const RESERVE: usize = 64;
 
@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Connections {
-    /// A place for a new connection; `None` when everybody else is being answered, the reserve included.
+    /// A slot for a new connection; `None` when all, including the reserve, are being answered.
     pub fn enter(this: &Rc<Self>) -> Option<Seat> {
         let state = Rc::new(State::default());
         state.silent_since.set(this.next());
@@ -64,7 +64,7 @@ impl Connections {
     }
 }
 
-/// A connection's place, given back when it ends.
+/// A connection's slot, released when it ends.
 #[derive(Debug)]
 pub(super) struct Seat {
     connections: Rc<Connections>,
@@ -73,12 +73,12 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Resolves when the place is taken away.
+    /// Resolves when the slot is given to another connection.
     pub async fn evicted(&self) {
         self.state.evicted.notified().await;
     }
 
-    /// Holds the place for as long as a request is being answered.
+    /// Keeps the slot while a request is being answered.
     pub fn answering(&self) -> Answering<'_> {
         self.state.answering.set(self.state.answering.get() + 1);
         Answering(self)
@@ -88,7 +88,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = self.connections.seats.borrow_mut();
-        // The number of one that was evicted may be another's by now.
+        // The number of an evicted slot may belong to another connection by now.
         if seats
             .get(self.number)
             .is_some_and(|state| Rc::ptr_eq(state, &self.state))

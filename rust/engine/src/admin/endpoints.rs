@@ -1,7 +1,7 @@
-//! What the admin listener can be asked: one line an endpoint.
+//! The table of the admin listener's endpoints: one line each.
 //!
-//! To add one, write a function that takes the room and the call and gives an answer, and name it in [`ENDPOINTS`].
-//! Guarding, bounds on the body, methods and unknown paths are dealt with before it is called.
+//! To add one, write a function that takes the room and the call and gives a response, and name it in [`ENDPOINTS`].
+//! Guarding, bounds on the body, methods and unknown paths are handled before it is called.
 
 use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
@@ -21,19 +21,19 @@ use crate::worker::Shared;
 
 /// The largest request body.
 pub const MOST_BODY: usize = 1 << 20;
-/// The time in which a request body must have come.
+/// Time within which a request body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What endpoints work with.
+/// The state that endpoints work with.
 #[derive(Debug)]
 pub struct Room {
     pub shared: Arc<Shared>,
     pub guard: Guard,
-    /// Walks through the whole store, of which there is one at a time.
+    /// Permits for walks through the whole store: one at a time.
     pub walks: tokio::sync::Semaphore,
 }
 
-/// A request to an endpoint, whole.
+/// A complete request to an endpoint.
 #[derive(Debug)]
 pub struct Call {
     pub method: Method,
@@ -46,7 +46,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The segment in the place of `{name}`, decoded.
+    /// The decoded segment at `{name}`.
     pub fn parameter(&self, name: &str) -> &str {
         self.parameters
             .iter()
@@ -71,14 +71,14 @@ impl Call {
     }
 }
 
-/// Who may call.
+/// The callers that an endpoint admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     /// Everybody who can connect.
     Open,
-    /// Who knows the token, where one is set.
+    /// Callers with the token, if one is set.
     Token,
-    /// Who signs with a key; the endpoint checks that and answers in its own format.
+    /// Callers that sign with a key; the endpoint checks the signature and answers in its own format.
     Signed,
 }
 
@@ -88,7 +88,7 @@ pub type Later = Pin<Box<dyn Future<Output = Answer>>>;
 #[derive(Clone, Copy)]
 enum Work {
     Now(fn(&Room, &Call) -> Answer),
-    /// For what takes long enough that others should be served meanwhile.
+    /// For calls that take long, so that others are served meanwhile.
     Later(fn(Rc<Room>, Call) -> Later),
 }
 
@@ -108,7 +108,7 @@ const fn get(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answe
     }
 }
 
-/// For what takes a while.
+/// An endpoint whose calls take long.
 const fn later(
     method: Method,
     path: &'static str,
@@ -148,7 +148,7 @@ const ENDPOINTS: &[Endpoint] = &[
 ];
 
 impl Room {
-    /// Runs on a thread for what waits for a disk or takes long, so that others are answered meanwhile.
+    /// Runs work that waits for a disk or takes long on a thread, so that other calls are answered meanwhile.
     pub async fn aside(&self, work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
             let message = "the work broke off; see the log";
@@ -248,7 +248,7 @@ async fn whole(body: Incoming) -> Result<Bytes, Answer> {
     }
 }
 
-/// The parameters of a path that has the form of `pattern`, in which `{name}` stands for one whole segment.
+/// The parameters of a path of the form `pattern`, in which `{name}` is one whole segment.
 fn captured(pattern: &'static str, path: &str) -> Option<SmallVec<[(&'static str, String); 2]>> {
     let mut parameters = SmallVec::new();
     let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));

@@ -1,4 +1,4 @@
-//! Who may ask the admin listener for something: the right `Host`, no stranger's page, the token where one is set.
+//! Admission to the admin listener: an expected `Host`, no page of another origin, and the token if one is set.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,10 +6,10 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::answer::{self, Answer};
 
-/// The custom field that a caller without a JSON body sends to show that it is no HTML form.
+/// The custom field by which a caller without a JSON body shows that it is not an HTML form.
 pub const NO_FORM: &str = "x-edgerouter";
 
-/// What callers prove themselves with.
+/// The credentials of callers.
 pub struct Credentials {
     pub token: Option<String>,
     /// Access keys and their secrets.
@@ -32,7 +32,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Refuses names that a stranger's DNS can point here (DNS rebinding), and pages of other origins.
+    /// Refuses host names that a foreign DNS server can point here (DNS rebinding), and pages of other origins.
     pub fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
         if !self.host_is_ours(headers) {
             return Err(answer::error(
@@ -109,7 +109,7 @@ impl Guard {
     }
 }
 
-/// A browser names the page that asks: only one of the same host and port may.
+/// A browser names the origin of the requesting page: it must have the same host and port.
 fn origin_is_ours(headers: &HeaderMap) -> bool {
     let host = headers
         .get(header::HOST)
@@ -123,8 +123,8 @@ fn origin_is_ours(headers: &HeaderMap) -> bool {
     }
 }
 
-/// A form can send neither a JSON body nor a field of its own; a script that does must ask first (CORS), and gets no
-/// answer here. So a browser that has not learnt `Origin` cannot be made to change anything either.
+/// A form can send neither a JSON body nor a custom field; a script that does must send a preflight first (CORS), which
+/// is refused here. So a browser that does not send `Origin` cannot be made to change anything either.
 pub fn check_no_form(headers: &HeaderMap) -> Result<(), Answer> {
     let kind = headers
         .get(header::CONTENT_TYPE)
@@ -144,7 +144,7 @@ pub fn check_no_form(headers: &HeaderMap) -> Result<(), Answer> {
     ))
 }
 
-/// Compares in a time that depends on the lengths only.
+/// Compares in a time that depends only on the lengths.
 pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
 }

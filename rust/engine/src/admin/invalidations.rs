@@ -1,4 +1,5 @@
-//! CloudFront's calls about invalidations, for clients such as an unmodified boto3. The distribution is the edge's name.
+//! CloudFront's calls about invalidations, for clients such as an unmodified boto3. The distribution is the edge's
+//! name.
 
 use std::{
     rc::Rc,
@@ -24,7 +25,7 @@ use crate::{
 pub const LIST: &str = "/2020-05-31/distribution/{distribution}/invalidation";
 pub const ONE: &str = "/2020-05-31/distribution/{distribution}/invalidation/{id}";
 
-/// Invalidations on one page at most, and when nothing is said.
+/// Largest number of invalidations on one page, and the default.
 const MOST_ITEMS: usize = 100;
 
 pub fn create(room: Rc<Room>, call: Call) -> Later {
@@ -76,7 +77,7 @@ pub fn list(room: &Room, call: &Call) -> Answer {
         };
         let all = room.shared.purges.list();
         let marker = call.query("Marker").unwrap_or_default();
-        // The last id of the page before, as CloudFront's. Ids grow, so it need not be remembered any more.
+        // The last id of the previous page, as CloudFront's. Ids grow, so it may be forgotten by now.
         let from = match &*marker {
             "" => 0,
             marker if purge::is_id(marker) => all.partition_point(|purge| &*purge.id >= marker),
@@ -96,7 +97,7 @@ pub fn list(room: &Room, call: &Call) -> Answer {
     })
 }
 
-/// The answer to a body that could not be taken.
+/// The response to a body that could not be read.
 pub fn unread(status: StatusCode) -> Answer {
     let error = match status {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
@@ -113,7 +114,7 @@ pub fn unread(status: StatusCode) -> Answer {
     wrong(&error)
 }
 
-/// The signature, then the distribution: a stranger learns no names.
+/// Checks the signature, then the distribution: an unsigned caller learns no names.
 fn admit(room: &Room, call: &Call) -> Result<(), ApiError> {
     let denied = |message: &str| Err(ApiError::new("AccessDenied", 403, message));
     let (guard, credentials) = (&room.guard, &room.guard.credentials);
@@ -123,7 +124,7 @@ fn admit(room: &Room, call: &Call) -> Result<(), ApiError> {
                 "No access keys are configured, and without them this is for loopback without a token only.",
             );
         }
-        // Whoever signs, with whatever key: but a form of a web page cannot.
+        // Any key is accepted, but a form of a web page cannot sign.
         if let Err(error) = sigv4::is_signed(&call.headers) {
             return denied(&error.to_string());
         }

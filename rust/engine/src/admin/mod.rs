@@ -1,11 +1,12 @@
-//! The admin listener: health, metrics and what an operator may change, apart from the traffic.
+//! The admin listener: health, metrics and operators' changes, separate from the traffic.
 //!
-//! One thread, and a few for what waits for a disk; small bounds (`connections`). `guard` says who may ask: only requests whose `Host` is an address of this machine or
-//! `localhost`, and none that a web page of another origin sends, so a browser cannot be made to read or change
-//! anything (DNS rebinding, forms). Outside loopback a token is required. `endpoints` is the table of what can be asked,
-//! `answer` how it is answered; the rooms beside them are the endpoints themselves.
+//! One thread, and a few for work that waits for a disk; small bounds (`connections`). `guard` admits only requests
+//! whose `Host` is an address of this machine or `localhost`, and none that a web page of another origin sends, so a
+//! browser cannot be made to read or change anything (DNS rebinding, forms). Outside loopback a token is required.
+//! `endpoints` is the table of endpoints, `answer` builds their responses; the other modules here are the endpoints
+//! themselves.
 
-#![allow(clippy::result_large_err)] // a refusal is an answer, and is moved once
+#![allow(clippy::result_large_err)] // a refusal is a response, and is moved once
 
 mod answer;
 mod cache;
@@ -37,10 +38,10 @@ use self::{
 };
 use crate::{life::Life, worker::Shared};
 
-/// Threads for what waits for a disk; as many calls as there are connections may wait for one of them.
+/// Threads for work that waits for a disk; as many calls as there are connections may wait for one of them.
 const THREADS_ASIDE: usize = 4;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection's age at which it is given up.
+/// Age at which a connection is closed.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const LAST_ANSWER: Duration = Duration::from_secs(30);
 
@@ -64,7 +65,7 @@ pub(crate) fn serve(
                     if let Err(error) = runtime.block_on(run(listener, shared, credentials, life)) {
                         tracing::error!(%error, "the admin listener failed");
                     }
-                    // A disk may hang: that is no reason not to end.
+                    // A disk may hang, which must not keep the process from ending.
                     runtime.shutdown_timeout(Duration::from_secs(5));
                 }
                 Err(error) => {
@@ -135,7 +136,7 @@ async fn serve_connection(room: Rc<Room>, stream: TcpStream, seat: Seat) {
         () = seat.evicted() => true,
     };
     if !lived {
-        // What is being asked is answered first, and told that it is the last.
+        // The current request is answered first, with a notice that it is the last.
         connection.as_mut().graceful_shutdown();
         let _ = tokio::time::timeout(LAST_ANSWER, connection).await;
     }

@@ -1,4 +1,4 @@
-//! Purges: order, list, follow.
+//! Endpoints of purges: order, list, follow.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -22,7 +22,7 @@ pub fn order(room: Rc<Room>, call: Call) -> Later {
         };
         let shared = Arc::clone(&room.shared);
         if order.get("dry_run") == Some(&Value::Bool(true)) {
-            // One walk at a time: several would not be faster, and others want the threads.
+            // One walk at a time: several would not be faster, and other work needs the threads.
             let _turn = room.walks.acquire().await;
             room.aside(move || placed(place(&shared, &order))).await
         } else {

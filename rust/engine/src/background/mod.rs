@@ -1,4 +1,4 @@
-//! Work that belongs to no request: health probes, key sets by URL, prefetching. One thread, one event loop.
+//! Work outside requests: health probes, key sets by URL, prefetching. One thread, one event loop.
 
 mod probes;
 
@@ -42,7 +42,7 @@ pub fn start(
     })
 }
 
-/// Starts the tasks of the plan in service, and again for each plan that follows.
+/// Starts the tasks of the plan in service, and again for each later plan.
 async fn run(
     workers: usize,
     shared: Arc<Shared>,
@@ -124,7 +124,7 @@ impl Fetch for KeyFetch {
     }
 }
 
-/// The issuer's server as an origin that no plan names.
+/// The issuer's server as an origin that is not in the plan.
 fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
     let uri: Uri = url.parse().ok()?;
     let authority = uri.authority()?;

@@ -1,5 +1,5 @@
-//! Active probes: a GET of the origin's health path, over and over. An origin without a health check is tried once, by a
-//! connection, so that one that is down at start is named in the log.
+//! Active probes: a GET of the origin's health path at intervals. An origin without a health check is tried once, by a
+//! connection, so that the log names it if it is down at the start.
 
 use std::{rc::Rc, sync::Arc};
 

@@ -1,8 +1,8 @@
 //! The key set of one URL: fetched in the background, shared by all workers, kept while the issuer is down.
 //!
 //! A request only loads a pointer. One task per source fetches: at the start, when the set is due, and when a token
-//! named an unknown key. A set that cannot be read never replaces one that could; past its time it is dropped, and
-//! then nothing can be verified (503) rather than everything with keys that may have been withdrawn.
+//! names an unknown key. An unreadable set never replaces a readable one; when that is too old it is dropped, and then
+//! nothing can be verified (503) rather than everything with keys that may have been withdrawn.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// How long one fetch may take.
+/// Bound on the duration of one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a failed fetch the next waits this long, twice as long after each more, and at most the cooldown.
+/// Delay after a failed fetch, doubled after each further failure, and at most the cooldown.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// What fetches a URL: a GET that answers the content of a 200, at most [`MOST_BYTES`] of it, and otherwise words for
-/// the log.
+/// Fetches a URL: a GET that returns the content of a 200, at most [`MOST_BYTES`] of it, and otherwise a text for the
+/// log.
 pub trait Fetch {
     fn get(&self, url: &str) -> Pin<Box<dyn Future<Output = Result<Bytes, String>>>>;
 }
@@ -32,7 +32,7 @@ pub trait Fetch {
 /// The keys of one URL.
 #[derive(Debug)]
 pub struct JwksSource {
-    /// Reads what was fetched; its own URL is this source's.
+    /// Reads fetched sets; its own URL is this source's.
     policy: Arc<JwtPolicy>,
     url: Arc<str>,
     times: Times,
@@ -59,13 +59,13 @@ struct State {
     failures_total: u64,
 }
 
-/// How a source does, for `/metrics` and `/readyz`.
+/// The state of a source, for `/metrics` and `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceStatus {
     pub url: Arc<str>,
     /// Usable keys; 0: nothing can be verified.
     pub keys: usize,
-    /// Since the last good answer of the issuer.
+    /// Since the last good response of the issuer.
     pub age: Option<Duration>,
     pub attempts: u64,
     pub failures: u64,
@@ -103,7 +103,7 @@ impl JwksSource {
         }
     }
 
-    /// Whether this source's keys are those that `policy` asks for: the same URL, times and algorithms.
+    /// Whether this source has the keys of `policy`: the same URL, times and algorithms.
     pub fn serves(&self, policy: &JwtPolicy) -> bool {
         match &policy.source {
             KeySource::Static(_) => false,
@@ -134,7 +134,7 @@ impl JwksSource {
         &self.none
     }
 
-    /// Asks for a fetch as soon as the cooldown allows one. Any number of calls cause one.
+    /// Requests a fetch as soon as the cooldown allows one. Any number of calls cause one.
     pub fn ask(&self) {
         self.wanted.notify_one();
     }
@@ -150,7 +150,7 @@ impl JwksSource {
         }
     }
 
-    /// Keeps the keys fresh, for ever. To be run by one task at a time; a later one goes on where this was dropped.
+    /// Keeps the keys fresh, for ever. Must be run by one task at a time; a later one continues where this was dropped.
     pub async fn run(&self, fetch: impl Fetch) {
         loop {
             self.wait().await;
@@ -158,11 +158,11 @@ impl JwksSource {
         }
     }
 
-    /// Until a fetch is due.
+    /// Waits until a fetch is due.
     async fn wait(&self) {
         loop {
             let (due, earliest, expiry) = self.schedule();
-            // Without keys nothing expires; far away stands for never.
+            // Without keys nothing expires; a distant time means never.
             let expiry = expiry.unwrap_or_else(|| due + Duration::from_secs(3600));
             tokio::select! {
                 biased;
@@ -176,7 +176,8 @@ impl JwksSource {
         }
     }
 
-    /// When the next fetch is due, when a token may cause one at the earliest, and when the keys are too old.
+    /// The time of the next fetch, the earliest time at which a token may cause one, and the time at which the keys are
+    /// too old.
     fn schedule(&self) -> (Instant, Instant, Option<Instant>) {
         let state = self.state.lock();
         let now = Instant::now();
@@ -198,7 +199,7 @@ impl JwksSource {
         (attempt + pause, attempt + self.times.cooldown, expiry)
     }
 
-    /// The keys serve until they are due, and `max_stale` after that.
+    /// The keys are used until they are due, and for `max_stale` after that.
     fn expiry(&self, state: &State) -> Option<Instant> {
         let due = state.last_success? + self.times.refresh.max(self.times.cooldown);
         Some(due + self.times.max_stale)
@@ -246,7 +247,7 @@ impl JwksSource {
         }
     }
 
-    /// The same set keeps its pointer, and with it nothing that was remembered is forgotten.
+    /// An equal set keeps its pointer, so that remembered tokens stay valid.
     fn accept(&self, keys: KeySet) {
         let before = self.keys.load().as_ref().map(|keys| keys.fingerprint());
         if before != Some(keys.fingerprint()) {

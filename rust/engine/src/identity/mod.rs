@@ -1,7 +1,7 @@
-//! Keys and remembered tokens: what the verification of `edgerouter_core` needs from the world around it.
+//! Keys and remembered tokens: the state that the verification of `edgerouter_core` needs.
 //!
-//! `jwks_source` keeps the keys of one URL fresh for all workers; `remembered` keeps one worker's verified tokens.
-//! Whether a token is good is decided in the core. Data flows plan → [`KeySources`] → keys for `verify`.
+//! `jwks_source` keeps the keys of one URL fresh for all workers; `remembered` keeps one worker's verified tokens. The
+//! core decides whether a token is valid. Data flows plan → [`KeySources`] → keys for `verify`.
 
 pub mod jwks_source;
 mod remembered;
@@ -33,12 +33,12 @@ pub enum Keys<'a> {
 }
 
 impl KeySources {
-    /// Sources for a first plan.
+    /// Sources for the first plan.
     pub fn of(plan: &Plan) -> Self {
         Self::succeed(&Self::default(), plan)
     }
 
-    /// Sources for the plan that follows: those that stay keep their keys, so a reload does not depend on issuers.
+    /// Sources for the next plan: unchanged ones keep their keys, so a reload does not depend on issuers.
     pub fn succeed(previous: &Self, plan: &Plan) -> Self {
         let policies = plan.routes.iter().filter_map(|route| route.auth.as_ref());
         Self::for_policies(previous, policies)
@@ -62,7 +62,7 @@ impl KeySources {
         Self { sources }
     }
 
-    /// The keys of a policy now. `NoKey` while an issuer has not answered yet, or has not for too long.
+    /// The current keys of a policy. `NoKey` if an issuer has not answered yet, or not for too long.
     pub fn keys_of<'a>(&'a self, policy: &'a JwtPolicy) -> Result<Keys<'a>, TokenError> {
         if let Some(keys) = policy.static_keys() {
             return Ok(Keys::Static(keys));
@@ -75,8 +75,8 @@ impl KeySources {
         Ok(Keys::Fetched(keys, source))
     }
 
-    /// A token names a key that the policy's set lacks: its issuer may have a new one. Returns at once; how often the
-    /// issuer is asked is bounded by the policy's cooldown.
+    /// Requests a fetch, because a token names a key that the policy's set lacks: its issuer may have a new one.
+    /// Returns at once; the policy's cooldown bounds the requests to the issuer.
     pub fn ask_for_more(&self, policy: &JwtPolicy) {
         if let Some(source) = self.source(policy) {
             source.ask();

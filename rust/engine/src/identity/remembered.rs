@@ -1,11 +1,11 @@
-//! Verified tokens of one worker: a repeat costs a hash, a look-up and a comparison (docs/design.md §8).
+//! Verified tokens of one worker: a repeated token costs a hash, a look-up and a comparison (docs/design.md §8).
 //!
-//! An entry holds the token itself. The hash only finds it; what lets a request in is that every byte is the same, so
-//! no collision can forge anything. It also holds what the token was verified for: another policy, or a set of keys
-//! that has changed since, finds nothing. Times are checked on each use.
+//! An entry holds the token itself. The hash only finds it; a request is admitted only if every byte is the same, so no
+//! collision can forge anything. An entry also holds the context that the token was verified for: another policy, or a
+//! changed set of keys, finds nothing. Times are checked on each use.
 //!
-//! Two generations bound it: new entries go to the young one; when that is full it becomes the old one, and what was
-//! the old one is dropped. Entries that are used come back to the young one.
+//! Two generations bound it: new entries go to the young one; when that is full it becomes the old one, and the
+//! previous old one is dropped. Used entries move to the young one.
 
 use std::{
     hash::{BuildHasher, Hash, Hasher},
@@ -19,7 +19,7 @@ use edgerouter_core::identity::{
 };
 use hashbrown::HashTable;
 
-/// What an entry may take on average, so that many long tokens count as more of them.
+/// Average bytes of an entry, so that many long tokens count as more.
 const AVERAGE_BYTES: usize = 2048;
 
 /// A bounded memory of verified tokens.
@@ -27,7 +27,7 @@ const AVERAGE_BYTES: usize = 2048;
 pub struct Remembered {
     young: Generation,
     old: Generation,
-    /// Of one generation.
+    /// Bound of one generation.
     most: usize,
     hasher: foldhash::quality::RandomState,
 }
@@ -46,14 +46,14 @@ struct Entry {
     claims: Arc<Claims>,
 }
 
-/// What a token was verified for.
+/// The context that a token was verified for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Context {
     policy: u128,
     keys: u128,
 }
 
-/// A token's bytes, which never show.
+/// A token's bytes, which `Debug` never shows.
 struct Token(Box<[u8]>);
 
 impl std::fmt::Debug for Token {
@@ -67,8 +67,8 @@ impl Entry {
         size_of::<Self>() + self.token.0.len() + self.claims.bytes()
     }
 
-    /// The hash is keyed and compared first, so an outsider cannot choose which entry a guess is compared with: the
-    /// time that the last comparison takes tells nothing about a token that the asker does not have.
+    /// The hash is keyed and compared first, so an outsider cannot choose the entry that a guess is compared with: the
+    /// duration of the last comparison reveals nothing about a token that the client does not have.
     fn is(&self, hash: u64, context: Context, token: &[u8]) -> bool {
         self.hash == hash && self.context == context && *self.token.0 == *token
     }
@@ -128,7 +128,7 @@ impl Remembered {
         });
     }
 
-    /// Tokens remembered now.
+    /// Number of remembered tokens.
     pub fn len(&self) -> usize {
         self.young.entries.len() + self.old.entries.len()
     }
@@ -137,7 +137,7 @@ impl Remembered {
         self.len() == 0
     }
 
-    /// Bytes that they take, about.
+    /// Approximate bytes of these tokens.
     pub fn bytes(&self) -> usize {
         self.young.bytes + self.old.bytes
     }

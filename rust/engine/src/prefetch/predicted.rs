@@ -1,7 +1,7 @@
-//! Pages that visitors will most likely ask for next, fetched before they do.
+//! Fetches the pages that visitors will probably request next.
 //!
-//! The workers tell of navigations through a bounded queue and never wait; here they are learnt from, one after another.
-//! Guesses are fetched as anybody's request, without cookies and token, and only for routes that predict.
+//! The workers report navigations through a bounded queue and never wait; the model here learns from them one by one.
+//! Pages are fetched anonymously, without cookies and token, and only for routes with prediction.
 
 use std::{
     cell::RefCell,
@@ -25,7 +25,7 @@ use crate::{
     worker::Worker,
 };
 
-/// Pages waited for at a time.
+/// Pages whose visitors are waited for at a time.
 const WAITING: usize = 4_096;
 
 /// Learns and fetches until the engine ends.
@@ -52,7 +52,7 @@ struct Oracle {
     gate: Arc<Semaphore>,
 }
 
-/// What fetches report to when they are over.
+/// The state that fetches report to when they end.
 struct Known {
     model: Model,
     ledger: Ledger,
@@ -80,7 +80,7 @@ impl Oracle {
     fn tick(&mut self) {
         let live = self.worker.live();
         let mut known = self.known.borrow_mut();
-        // A plan with other bounds begins to learn anew.
+        // A plan with other bounds makes the model start anew.
         let bounds = bounds(&live.plan);
         if bounds != self.bounds {
             self.bounds = bounds;
@@ -126,7 +126,7 @@ impl Oracle {
         }
     }
 
-    /// Fetches a page within the budget of its route; one that would have to wait is not worth it.
+    /// Fetches a page within the budget of its route; one that would have to wait is not fetched.
     fn fetch(&self, plan: &Plan, next: Likely, now: u64) {
         let Some((route, policy)) = predicting(plan, &next.target) else {
             return;
@@ -203,7 +203,7 @@ fn host(target: &PrefetchTarget) -> &str {
         .unwrap_or(host)
 }
 
-/// The route of a page, where it predicts.
+/// The route of a page, if it predicts.
 fn predicting<'p>(plan: &'p Plan, target: &PrefetchTarget) -> Option<(&'p Route, &'p Predict)> {
     let probe = Probe {
         host: host(target),

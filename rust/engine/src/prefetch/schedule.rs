@@ -1,4 +1,4 @@
-//! The plan's lists of URLs: on start, and over and over.
+//! Fetches the plan's lists of URLs: at the start, and at intervals.
 
 use std::{
     cell::RefCell,
@@ -38,7 +38,7 @@ async fn keep_fetching(
     list: &Prefetch,
     gate: &Arc<Semaphore>,
 ) {
-    // Places of URLs whose last fetch failed: each failure is logged when it begins and when it is over.
+    // Indexes of URLs whose last fetch failed: a failure is logged when it begins and when it ends.
     let failing = Rc::new(RefCell::new(HashSet::new()));
     if list.on_start {
         round(worker, live, list, gate, &failing).await;
@@ -50,12 +50,12 @@ async fn keep_fetching(
     }
 }
 
-/// A tenth more or less, so that the machines of a fleet do not ask together.
+/// A tenth more or less, so that the machines of a fleet do not all request at once.
 fn jittered(every: Duration, random: u64) -> Duration {
     every.mul_f64(0.9 + 0.2 * (random >> 11) as f64 / (1_u64 << 53) as f64)
 }
 
-/// The longest pause until the next round, in whole seconds: what is stored must last as long.
+/// The longest pause until the next round, in whole seconds: stored responses must last as long.
 fn least_fresh(every: Duration) -> u32 {
     every.mul_f64(1.1).as_secs_f64().ceil() as u32
 }

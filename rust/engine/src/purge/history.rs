@@ -1,4 +1,4 @@
-//! What is known of each purge: what it names, how far it is, what it matched; and all that are remembered.
+//! The purges that are remembered: the names, the progress and the matches of each.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use edgerouter_core::cache::purge::{
 
 const KINDS: [&str; 5] = ["url", "path", "host", "tag", "everything"];
 
-/// Bytes of what remembered purges name.
+/// Bytes of all texts in remembered purges.
 const MOST_TEXT: usize = 64 << 20;
 
 /// One purge.
@@ -39,7 +39,7 @@ pub struct Purge {
 }
 
 impl Purge {
-    /// From its record, and from what is known of its end.
+    /// From its record, and from its completion if it has ended.
     pub(super) fn new(record: Record, matcher: Matcher, completion: Option<&Completion>) -> Self {
         Self {
             id: id(record.sequence),
@@ -57,7 +57,7 @@ impl Purge {
         }
     }
 
-    /// False while the disk cache has responses that a restart would bring back.
+    /// False while the disk cache has responses that would reappear after a restart.
     pub fn durable(&self) -> bool {
         self.durable.load(Ordering::Relaxed)
     }
@@ -82,7 +82,7 @@ impl Purge {
         self.completed.store(true, Ordering::Release);
     }
 
-    /// Bytes of what it names, twice: as it was spelled and as it was understood.
+    /// Bytes of its texts, twice: as given and as parsed.
     fn text(&self) -> usize {
         self.given
             .iter()
@@ -90,7 +90,7 @@ impl Purge {
             .sum()
     }
 
-    /// Whether the order is for the same.
+    /// Whether the order names the same.
     pub(super) fn is_like(&self, order: &Order) -> bool {
         self.soft == order.soft && self.scopes == order.scopes
     }
@@ -100,7 +100,7 @@ impl Purge {
 #[derive(Debug, Default)]
 pub(super) struct History {
     purges: VecDeque<Arc<Purge>>,
-    /// Of what these name.
+    /// Bytes of the texts of these.
     text: usize,
     ordered: [u64; KINDS.len()],
     matched_objects: u64,
@@ -108,7 +108,7 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Takes one more, and forgets the oldest completed ones where more than `most` are there.
+    /// Adds one, and forgets the oldest completed ones if there are more than `most`.
     pub fn push(&mut self, purge: Arc<Purge>, most: usize) {
         self.text += purge.text();
         self.purges.push_back(purge);
@@ -139,8 +139,8 @@ impl History {
         self.purges.iter().rev()
     }
 
-    /// Counts a match for those purges that came after `born`, mean it, and have not counted it: a completed soft one may
-    /// have. A completed hard one has not, or it would be gone: the walk ended between a removal and its count.
+    /// Counts a match for the purges after `born` that match it and have not counted it: a completed soft one may have.
+    /// A completed hard one has not, or it would be removed: the walk ended between a removal and its count.
     pub fn count(&mut self, born: u64, objects: u64, bytes: u64, means: impl Fn(&Matcher) -> bool) {
         let mut matched = false;
         let open = |purge: &&Arc<Purge>| !(purge.soft && purge.completed());

@@ -1,8 +1,8 @@
 //! The log of purges in the disk cache's directory: a purge is on disk before it is acknowledged.
 //!
-//! Appended to and synced by whoever orders, never by a worker. A start reads it back before the first request. What
-//! cannot be written now is owed, and written as soon as there is room again. A file beside it keeps some room for that:
-//! where the disk is full, it makes way.
+//! Written and synced by the thread that orders, never by a worker. A start reads it back before the first request. A
+//! line that cannot be written is kept, and written as soon as there is room again. A file beside it reserves some room
+//! for that: it is removed when the disk is full.
 
 use std::{
     fs::{self, File},
@@ -21,7 +21,7 @@ use crate::store::disk::{Disk, FolderError, private_or_new};
 const NAME: &str = "purges.log";
 const NEW: &str = "purges.new";
 const RESERVE: &str = "purges.reserve";
-/// Room for some hundred purges; less where the cache is small, so that its size is held.
+/// Room for some hundred purges; less if the cache is small, so that its size holds.
 const RESERVED: u64 = 256 << 10;
 const LEAST: u64 = 1 << 20;
 const MOST: u64 = 64 << 20;
@@ -30,21 +30,21 @@ const MOST: u64 = 64 << 20;
 pub(super) struct Log {
     folder: PathBuf,
     file: File,
-    /// Up to here the file is as it should be.
+    /// Length of the intact part of the file.
     length: u64,
-    /// Behind `length` there may be the beginning of a line that could not be written.
+    /// After `length` there may be the beginning of a line that could not be written.
     dirty: bool,
     /// Lines that could not be written yet.
     owed: Vec<u8>,
-    /// The reserve has made way, or could not be made.
+    /// The reserve was removed, or could not be made.
     bare: bool,
-    /// Bytes of everything that the disk cache may store.
+    /// Bytes that the disk cache may use.
     disk_size: u64,
-    /// Bytes above which the oldest purges are given up.
+    /// Bytes above which the oldest purges are dropped.
     most: u64,
 }
 
-/// What a start finds.
+/// The state found at the start.
 #[derive(Debug)]
 pub(super) struct Replay {
     pub contents: Contents,
@@ -53,7 +53,7 @@ pub(super) struct Replay {
 }
 
 impl Log {
-    /// `newest`: a number above everything that is stored or was purged, given what the log says.
+    /// `newest`: a number above everything that was stored or purged, given the log's content.
     pub fn open(
         disk: &Disk,
         limits: &PurgeLimits,
@@ -75,7 +75,7 @@ impl Log {
                 log.length = good as u64;
                 log.dirty = true;
             }
-            // Not cut off: as long as the damage stands there, every start knows of it.
+            // Not interrupted: as long as the damage is there, every start detects it.
             End::Damaged => contents.floor = newest(&contents),
         }
         let oldest = disk.oldest_born();
@@ -106,13 +106,13 @@ impl Log {
         Ok((log, bytes))
     }
 
-    /// Takes the bound that the plan in service has.
+    /// Sets the bound of the plan in service.
     pub fn bound(&mut self, limits: &PurgeLimits) {
         let by_size = (self.disk_size / 64).clamp(LEAST, MOST);
         self.most = limits.log_bytes.unwrap_or(by_size);
     }
 
-    /// Writes a purge, and everything that is owed, to the disk itself. What cannot be written is owed.
+    /// Writes a purge, and all owed lines, to the disk itself. Lines that cannot be written are owed.
     pub fn order(&mut self, record: &Record) -> io::Result<()> {
         log::encode(&Line::Ordered(record.clone()), &mut self.owed);
         if self.owed.len() as u64 > self.most {
@@ -126,7 +126,7 @@ impl Log {
         !self.owed.is_empty()
     }
 
-    /// Writes what is owed.
+    /// Writes owed lines.
     pub fn settle(&mut self) -> io::Result<()> {
         let owed = std::mem::take(&mut self.owed);
         let mut written = self.append(&owed);
@@ -147,14 +147,14 @@ impl Log {
         Ok(())
     }
 
-    /// Writes to the disk itself, but does not count it.
+    /// Writes to the disk itself, without counting it in `length`.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = self.write(bytes).and_then(|()| self.file.sync_data());
         self.dirty |= written.is_err();
         written
     }
 
-    /// Keeps room for when the disk is full.
+    /// Reserves room for a full disk.
     fn keep_room(&mut self) {
         let path = self.folder.join(RESERVE);
         let size = RESERVED.min(self.disk_size / 256);
@@ -162,7 +162,7 @@ impl Log {
             self.bare = false;
             return;
         }
-        // Bytes that no file system stores as nothing.
+        // Bytes that no file system stores as a hole.
         let mut bytes = vec![0; size as usize];
         fastrand::fill(&mut bytes);
         let kept = private_or_new(&path).and_then(|file| {
@@ -176,7 +176,7 @@ impl Log {
         }
     }
 
-    /// Lets the reserve go; false when there was none.
+    /// Removes the reserve; false when there was none.
     fn make_way(&mut self) -> bool {
         self.bare = true;
         fs::remove_file(self.folder.join(RESERVE)).is_ok()
@@ -200,8 +200,8 @@ impl Log {
         self.file.write_all_at(bytes, self.length)
     }
 
-    /// Gives the oldest half up. A fetch that is under way may still bring what is older than any purge, so the floor
-    /// rises for every one.
+    /// Drops the oldest half. A fetch in progress may still bring a response older than any purge, so the floor rises
+    /// for every dropped one.
     fn shrink(&mut self) {
         let rewritten = fs::read(self.folder.join(NAME)).and_then(|bytes| {
             let (lines, _, end) = log::decode(&bytes);
@@ -216,7 +216,7 @@ impl Log {
         }
     }
 
-    /// Puts another file in the place of this one, at once and durably.
+    /// Replaces this file by another, atomically and durably.
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
         let new = self.folder.join(NEW);
         let _ = fs::remove_file(&new);

@@ -1,8 +1,9 @@
-//! Purges at work: what an operator ordered, and how far the store has been cleared of it.
+//! Purges at work: operators' orders, and how far the store has been swept for each.
 //!
-//! Acknowledging one is a few marks in `edgerouter_core`'s register, whatever is stored: from then on every look-up
-//! compares. `orders` places them and answers in JSON, `history` is what is known of each, `sweep` walks the store in small steps behind, frees what is gone
-//! and counts, `log` keeps them on disk where responses are kept there. Nothing here knows HTTP.
+//! Acknowledging one is a few marks in `edgerouter_core`'s register, regardless of the store's size: from then on every
+//! look-up compares. `orders` accepts them and answers in JSON, `history` remembers each, `sweep` walks the store in
+//! small steps in the background, removes matches and counts, `log` keeps purges on disk if responses are kept there.
+//! Nothing here knows HTTP.
 
 mod history;
 mod log;
@@ -51,7 +52,7 @@ pub struct Purges {
     /// The newest purge in the register: what a look-up compares with.
     newest: AtomicU64,
     register: RwLock<Register>,
-    /// Taken by one order after the other, before the desk and never by a worker: writing takes its time.
+    /// Taken by one order after the other, before the desk and never by a worker: writing takes time.
     log: Mutex<Option<Log>>,
     log_errors: AtomicU64,
     desk: Mutex<Desk>,
@@ -61,12 +62,12 @@ pub struct Purges {
 #[derive(Debug, Default)]
 struct Desk {
     history: History,
-    /// The sweep is to look again, or to end.
+    /// The sweep must check for work, or for the end.
     rung: bool,
 }
 
 impl Purges {
-    /// With what the disk's log says, where there is a disk.
+    /// Opens the purges, with the content of the disk's log if there is a disk.
     pub fn open(disk: Option<&Disk>, limits: &PurgeLimits) -> Result<Arc<Self>, FolderError> {
         let now = micros();
         let Some(disk) = disk else {
@@ -76,7 +77,7 @@ impl Purges {
                 Desk::default(),
             )));
         };
-        // Above everything that was seen, whatever the clock says.
+        // Above every number seen, whatever the clock shows.
         let above = |contents: &Contents| {
             let purged = contents.records.last().map_or(0, |record| record.sequence);
             now.max(
@@ -117,7 +118,7 @@ impl Purges {
         }
     }
 
-    /// Number of the newest purge. A fetch that departs now brings what none up to this one means.
+    /// Number of the newest purge. The response of a fetch that starts now matches no purge up to this one.
     pub fn newest(&self) -> u64 {
         self.newest.load(Ordering::SeqCst)
     }
@@ -126,7 +127,7 @@ impl Purges {
         self.register.read().judge(subject, since)
     }
 
-    /// Whether a purge has come since `born` that may mean what a flight for this URL brings.
+    /// Whether a purge after `born` may match the response of a flight for this URL.
     pub fn outdates(&self, born: u64, url_key: &[u8], asked: (&str, Option<&str>)) -> bool {
         let Some(mut subject) = Subject::of(url_key, None, &[]) else {
             return false;
@@ -144,7 +145,7 @@ impl Purges {
         if let Some(known) = self.known(&order, limits.in_progress)? {
             return Ok((known, false));
         }
-        // Numbers are times, so that they go on growing after a restart that remembers nothing.
+        // Numbers are times, so that they continue to grow after a restart that remembers nothing.
         let now = micros();
         let matcher = Matcher::new(&order.scopes, &keys);
         let record = Record {
@@ -156,7 +157,7 @@ impl Purges {
             keys,
             reference: order.reference,
         };
-        // On disk first: what is acknowledged holds, whatever happens next.
+        // On disk first: an acknowledged purge holds, whatever happens next.
         let durable = match &mut *log {
             Some(log) => {
                 log.bound(limits);
@@ -186,7 +187,8 @@ impl Purges {
         Ok((purge, true))
     }
 
-    /// The purge that the same reference ordered before; an error where it is another, or there is no room for one more.
+    /// The purge that the same reference ordered before; an error if that one differs, or if there is no room for
+    /// another.
     fn known(&self, order: &Order, most: usize) -> Result<Option<Arc<Purge>>, Refused> {
         let desk = self.desk.lock();
         if let Some(reference) = &order.reference
@@ -208,7 +210,7 @@ impl Purges {
         Ok(None)
     }
 
-    /// Writes to the log; false when the disk does not take it. Told once, until it does again.
+    /// Writes to the log; false when the disk refuses. Logged once, until it succeeds again.
     fn write(&self, log: &mut Log, write: impl FnOnce(&mut Log) -> std::io::Result<()>) -> bool {
         let owed = log.owes();
         match write(log) {
@@ -231,7 +233,7 @@ impl Purges {
         }
     }
 
-    /// Tries again to write what could not be written.
+    /// Retries the writing of owed lines.
     fn settle(&self) {
         if let Some(log) = &mut *self.log.lock()
             && log.owes()
@@ -240,7 +242,7 @@ impl Purges {
         }
     }
 
-    /// The sweep has cleared the store of a purge.
+    /// Notes that the sweep for a purge has ended.
     fn complete(&self, purge: &Purge) {
         if let Some(log) = &mut *self.log.lock() {
             log.note(&Line::Completed(Completion {
@@ -252,17 +254,17 @@ impl Purges {
         purge.complete();
     }
 
-    /// Lets go of the log, before the disk's directory becomes another's.
+    /// Closes the log, before another process takes the disk's directory.
     pub fn close(&self) {
         *self.log.lock() = None;
     }
 
-    /// Counts a response that was found purged, and taken out for it, for the purges that mean it.
+    /// Counts a response that was found purged, and removed, for the purges that match it.
     pub fn count(&self, subject: &Subject<'_>, born: u64, entry: &Entry) {
         self.count_one(subject, born, entry.is_object(), entry.size());
     }
 
-    /// As `count`, for what is known by its description only. Slices are bytes of an object that is counted itself.
+    /// Like `count`, for an entry known by its description only. Slices are bytes of an object that is counted itself.
     pub fn count_one(&self, subject: &Subject<'_>, born: u64, is_object: bool, size: u64) {
         let objects = u64::from(is_object);
         let mut desk = self.desk.lock();
@@ -275,12 +277,12 @@ impl Purges {
         desk.history.all().find(|purge| purge.id == id).cloned()
     }
 
-    /// All that are remembered, newest first.
+    /// All remembered purges, newest first.
     pub fn list(&self) -> Vec<Arc<Purge>> {
         self.desk.lock().history.all().cloned().collect()
     }
 
-    /// Makes the sweep look at once whether there is work or an end.
+    /// Makes the sweep check at once whether there is work or an end.
     pub fn wake(&self) {
         self.desk.lock().rung = true;
         self.work.notify_all();

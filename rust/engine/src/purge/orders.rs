@@ -1,4 +1,4 @@
-//! Purges as the admin endpoint, Python and the command line speak of them: JSON in, JSON out.
+//! Purges in the JSON of the admin endpoint, Python and the command line.
 
 use edgerouter_core::{
     cache::purge::{Matcher, Order, Scope, order, scope},
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::{Purge, Purges, Refused, sweep};
 use crate::store::Store;
 
-/// Reads, checks and places an order; a dry run is answered with what it would match. Writes to the disk, or walks the
-/// store: not for a thread that others wait for.
+/// Reads, checks and accepts an order; a dry run returns its matches. Writes to the disk, or walks the store: not for a
+/// thread that others wait for.
 pub(crate) fn place(
     purges: &Purges,
     store: &Store,

@@ -1,9 +1,9 @@
-//! The walk behind a purge: frees what is gone, makes stale what is soft, counts both, clears the rest.
+//! The walk for a purge: removes hard matches, makes soft ones stale, counts both, clears the rest.
 //!
 //! A thread of its own, in steps of a few dozen entries, each of which holds one shard's lock for as long as it takes
-//! to copy pointers. All purges that are waiting share one walk. What it has not reached yet, look-ups compare
-//! themselves, so nothing waits for it, and it takes at most a fifth of a core: a worker on the same core, busy for half of
-//! its time, would otherwise fall behind for as long as the walk lasts.
+//! to copy pointers. All waiting purges share one walk. Look-ups compare entries that it has not reached yet
+//! themselves, so nothing waits for it, and it takes at most a fifth of a core: a worker on the same core that is busy
+//! half of the time would otherwise fall behind during the walk.
 
 use std::{
     sync::Arc,
@@ -27,15 +27,15 @@ use crate::{
     },
 };
 
-/// Slots of a shard that one step looks at.
+/// Slots of a shard that one step examines.
 const STEP: usize = 64;
-/// What is worked without a rest: as long as a hit may be delayed.
+/// Length of a stretch of work without a rest: as long as a hit may be delayed.
 const STRETCH: Duration = Duration::from_micros(200);
 
-/// Times as long as it has worked that the walk rests.
+/// Length of a rest, as a multiple of the work before it.
 const REST: u32 = 4;
 
-/// Rests after work, again and again; not for the time in which something else had the core.
+/// Rests after stretches of work, not counting the time in which another thread had the core.
 struct Pace(Instant);
 
 impl Pace {
@@ -43,7 +43,7 @@ impl Pace {
         Self(Instant::now())
     }
 
-    /// To be called after little pieces of work.
+    /// Called after each small piece of work.
     fn rest(&mut self) {
         let worked = self.0.elapsed();
         if worked >= STRETCH {
@@ -72,7 +72,7 @@ pub(crate) fn start(
         })
 }
 
-/// Waits until there is something to do, or nothing to wait for.
+/// Waits until there is work or the end.
 fn wait(purges: &Purges) -> Vec<Arc<Purge>> {
     let mut desk = purges.desk.lock();
     if !desk.rung {
@@ -106,8 +106,8 @@ fn sweep(purges: &Purges, store: &Store, pending: &[Arc<Purge>], ended: &dyn Fn(
     }
 }
 
-/// What the disk alone has. What is gone leaves. What is stale stays as it is, because writing it once more would cost more
-/// than comparing it with the purge when it is read.
+/// Sweeps entries that only the disk has. Hard matches are removed. Soft ones stay as they are, because writing them
+/// again would cost more than comparing them with the purge when they are read.
 fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk, pace: &mut Pace) {
     disk.remove_where(|meta| {
         pace.rest();
@@ -122,7 +122,7 @@ fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk, pace: &mut Pace) {
     });
 }
 
-/// What purges know of a response or a slice that memory does not have.
+/// A response or a slice that memory does not have, as purges see it.
 fn on_disk_only<'a>(store: &Store, meta: &'a Meta<'_>) -> Option<Subject<'a>> {
     if !matches!(meta.kind, Kind::OBJECT | Kind::SLICE) || store.peek(meta.key).is_some() {
         return None;
@@ -159,12 +159,12 @@ fn apply(purges: &Purges, store: &Store, entry: &Arc<Entry>, newest: u64) {
     }
 }
 
-/// Responses, and the slices of large ones.
+/// Whether it is a response, or a slice of one.
 fn purgeable(entry: &Entry) -> bool {
     matches!(entry.view(), View::Object | View::Slice(_))
 }
 
-/// What a purge would match, without doing it.
+/// The matches of a purge that was not carried out.
 #[derive(Debug, Default)]
 pub struct Census {
     pub objects: u64,

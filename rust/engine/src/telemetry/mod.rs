@@ -23,20 +23,20 @@ use parking_lot::Mutex;
 pub use worker::WorkerMetrics;
 use worker::{Cells, RouteTable};
 
-/// How a response came about.
+/// The source of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Hit,
-    /// Stale, refreshed behind or asked for.
+    /// Stale, while a refresh runs in the background or because the request allows it.
     Stale,
     Miss,
     /// Read along with another request's fetch.
     Coalesced,
     Revalidated,
     StaleOnError,
-    /// Stale, as no origin could be reached.
+    /// Stale, because no origin could be reached.
     Disconnected,
-    /// Not a matter for the cache.
+    /// Not cacheable.
     Pass,
     Function,
     Redirect,
@@ -79,7 +79,7 @@ impl Outcome {
     }
 }
 
-/// What was turned away before it had a route.
+/// Reasons for refusals before a route is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refused {
     Request(Refusal),
@@ -199,7 +199,7 @@ impl Metrics {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A navigation was told to the next-page model, or dropped as too many wait.
+    /// Counts a navigation that was reported to the next-page model, or dropped because too many wait.
     pub fn navigation(&self, told: bool) {
         let counter = if told {
             &self.predictions.learnt
@@ -209,7 +209,7 @@ impl Metrics {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How the guesses of the next-page model do.
+    /// Sets the figures of the next-page model.
     pub fn predicted(&self, ledger: &Ledger) {
         let own = &self.predictions;
         for (cell, value) in [

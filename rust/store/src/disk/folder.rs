@@ -1,4 +1,4 @@
-//! The directory of a disk tier: who may use it, and what a start finds there.
+//! The directory of a disk tier: its lock, and its content at the start.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ pub enum FolderError {
 pub struct Folder {
     pub path: PathBuf,
     pub lock: File,
-    /// Seeds every checksum and key hash: what another cache wrote, or a body that looks like a record, is none of ours.
+    /// Seeds every checksum and key hash: records of another cache, or a body that looks like a record, do not match.
     pub seed: u64,
 }
 
@@ -65,7 +65,7 @@ impl Folder {
         let seed = match read_seed(&path.join(SEED)) {
             Some(seed) => seed,
             None => {
-                // Without its seed nothing that is here can be checked.
+                // Without the seed none of the files can be checked.
                 for (id, _) in list(path).map_err(unusable)? {
                     remove(path, id);
                 }
@@ -81,8 +81,8 @@ impl Folder {
 }
 
 impl Folder {
-    /// Whether what the path leads to is still the directory that was locked. One that was removed, or put in its place,
-    /// is another's: nothing is written or removed there.
+    /// Whether the path still leads to the directory that was locked. If that was removed or replaced, the new one may
+    /// be another process's: nothing is written or removed there.
     pub fn check(&self) -> io::Result<()> {
         let identity = |data: fs::Metadata| (data.dev(), data.ino());
         let own = self.lock.metadata().map(identity);
@@ -102,7 +102,7 @@ impl Folder {
     }
 }
 
-/// A file that only its owner may read, made where it is not there.
+/// A file that only its owner may read, created if absent.
 pub fn private_or_new(path: &Path) -> io::Result<File> {
     match private(path, true) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => private(path, false),
@@ -137,7 +137,7 @@ fn write_seed(folder: &Path) -> io::Result<u64> {
     Ok(seed)
 }
 
-/// The segments that are there, oldest first, with their lengths. Sidecars without a segment are swept away.
+/// The existing segments, oldest first, with their lengths. Removes sidecars without a segment.
 fn list(folder: &Path) -> io::Result<BTreeMap<u32, u64>> {
     let mut segments = BTreeMap::new();
     let mut sidecars = Vec::new();
@@ -159,7 +159,7 @@ fn list(folder: &Path) -> io::Result<BTreeMap<u32, u64>> {
     Ok(segments)
 }
 
-/// Removes a segment's files. What cannot be removed is found by the next start.
+/// Removes a segment's files. The next start finds those that cannot be removed.
 fn remove(folder: &Path, id: u32) -> bool {
     let gone = fs::remove_file(segment_path(folder, id));
     let _ = fs::remove_file(sidecar_path(folder, id));
@@ -174,26 +174,26 @@ pub struct Sealed {
     pub bytes: u64,
 }
 
-/// What a start found.
+/// The content found at the start.
 #[derive(Debug, Default)]
 pub struct Recovered {
     pub segments: BTreeMap<u32, Sealed>,
     pub next_sequence: u64,
     pub newest_born: u64,
-    /// `u64::MAX` when nothing is there.
+    /// `u64::MAX` when nothing was found.
     pub oldest_born: u64,
     pub next_segment: u32,
     /// Segments that had to be scanned.
     pub scanned: usize,
-    /// Bytes of segments that were given up because of damage.
+    /// Bytes of segments that were dropped because of damage.
     pub given_up: u64,
 }
 
-/// Reads back what is there: sidecars where there are good ones, the segments themselves otherwise. Newest first, and the
-/// first word on a key is the last: a removal or a newer record hides every older one.
+/// Reads the index back: from sidecars if they are good, otherwise from the segments themselves. Newest first, so that
+/// the first record of a key is the latest: a removal or a newer record hides every older one.
 ///
-/// Where a segment without a good sidecar is damaged, what cannot be read may have been such a word on any older record.
-/// So everything older is given up: a fetch too many, never an answer that was replaced or removed.
+/// If a segment without a good sidecar is damaged, its unreadable part may have hidden any older record. So everything
+/// older is dropped: one fetch too many, never a response that was replaced or removed.
 pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
     let mut found = Recovered {
         oldest_born: u64::MAX,
@@ -210,7 +210,7 @@ pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
         }
         let read = match read_back(folder, id, length) {
             Ok(read) => read,
-            // Too many open files, or another user's: that says nothing of the disk.
+            // Too many open files, or another user's file: that proves nothing about the disk.
             Err(error) if !is_damage(&error) => return Err(error),
             Err(error) => {
                 tracing::error!(%error, path = %folder.path.display(), segment = id, "a segment of the disk cache cannot be read");
@@ -246,7 +246,7 @@ pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
     Ok(found)
 }
 
-/// Whether an error means that the file is broken, and not that it cannot be had now.
+/// Whether an error means that the file is damaged, and not just unavailable now.
 fn is_damage(error: &io::Error) -> bool {
     const EIO: i32 = 5;
     use io::ErrorKind::{InvalidData, IsADirectory, NotFound, UnexpectedEof};
@@ -257,9 +257,9 @@ fn is_damage(error: &io::Error) -> bool {
         )
 }
 
-/// What a start reads of one segment.
+/// The part of one segment that a start reads.
 struct ReadBack {
-    /// `None`: nothing of it is worth keeping.
+    /// `None`: none of it is worth keeping.
     sealed: Option<Sealed>,
     lines: Vec<Line>,
     scanned: bool,
@@ -327,7 +327,7 @@ fn take(
     }
 }
 
-/// Writes a sidecar; a half written one is removed, and would be refused.
+/// Writes a sidecar; a partially written one is removed, and would be refused.
 pub fn write_sidecar(folder: &Path, id: u32, bytes: &[u8]) -> io::Result<()> {
     let path = sidecar_path(folder, id);
     let _ = fs::remove_file(&path);

@@ -1,7 +1,7 @@
-//! What is on disk and where: a table in memory, one small slot an entry.
+//! The entries on disk and their places: a table in memory, one small slot an entry.
 //!
-//! Sharded, so that a worker's look never waits for more than a few instructions of somebody else's change or for the
-//! growth of one small table. An entry that is still to be written is found here too, as itself.
+//! Sharded, so that a worker's look-up never waits for more than a few instructions of another thread's change or for
+//! the growth of one small table. An entry that is still to be written is found here too, as itself.
 
 use std::{
     hash::BuildHasher,
@@ -18,13 +18,13 @@ use crate::Entry;
 
 const SHARDS: usize = 64;
 
-/// Where a record is. Twenty bytes, whatever the key is long.
+/// The place of a record: twenty bytes, however long the key is.
 #[derive(Debug, Clone, Copy)]
 pub struct Slot {
     hash: [u32; 2],
     pub segment: u32,
     pub offset: u32,
-    /// Length in units of [`UNIT`], and above it the uses since the record was written.
+    /// Length in units of [`UNIT`], and above it the number of uses since the record was written.
     length: u32,
 }
 
@@ -78,7 +78,7 @@ pub struct Pending {
     pub over: Option<Slot>,
 }
 
-/// What a look finds.
+/// The result of a look-up.
 #[derive(Debug, Clone)]
 pub enum Found {
     Pending(Arc<Entry>),
@@ -118,7 +118,7 @@ impl Index {
         )
     }
 
-    /// The shard of a hash, locked, with what a change needs to keep the account.
+    /// The locked shard of a hash, with the counters that a change updates.
     pub fn lock(&self, hash: u64) -> Locked<'_> {
         // The hash is seeded and well mixed; the table hashes it again with another seed.
         #[allow(clippy::indexing_slicing)] // below SHARDS
@@ -212,7 +212,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Takes the slot out.
+    /// Removes the slot.
     pub fn take(&mut self) -> Option<Slot> {
         let hashed = self.hashed();
         let hash = self.hash;
@@ -226,7 +226,7 @@ impl Locked<'_> {
         Some(slot)
     }
 
-    /// Puts a slot in; `slot.hash()` is this place's hash.
+    /// Inserts a slot; `slot.hash()` is this place's hash.
     pub fn put(&mut self, slot: Slot) {
         let hashed = self.hashed();
         let hash = self.hash;

@@ -1,13 +1,14 @@
-//! The disk tier: what outlives a restart, and what memory has no room for.
+//! The disk tier: entries that survive a restart, and entries that memory has no room for.
 //!
-//! Records are appended to segment files by one thread (`writer`) that takes changes from a bounded `queue`; a few others
-//! read (`readers`). What is where is known in memory (`index`), so a look costs no I/O, and no worker ever does any.
-//! `segment` is the files, `folder` their directory and what a start finds in it, `form` entries as records; the bytes of
-//! records are `edgerouter_core::record`'s. `walk` goes through all that is there. The oldest segment leaves when there is no room, and what was used since it
-//! was written gets a second chance.
+//! Records are appended to segment files by one thread (`writer`) that takes changes from a bounded `queue`; a few
+//! others read (`readers`). The places of all records are known in memory (`index`), so a look-up costs no I/O, and no
+//! worker ever does any. `segment` is the files, `folder` their directory and its content at the start, `form` entries
+//! as records; the format of records is `edgerouter_core::record`'s. `walk` visits every entry. The oldest segment is
+//! dropped when there is no room, and its entries that were used since get a second chance.
 //!
-//! Whatever happens to process or disk, what is served was checked against its checksum and its whole key, and a record
-//! that was removed or replaced stays so: of two records of one key the later one holds, also at the next start.
+//! Whatever happens to process or disk, a served response was checked against its checksum and its whole key, and a
+//! record that was removed or replaced stays so: of two records of one key the later one is valid, also at the next
+//! start.
 
 mod folder;
 mod form;
@@ -49,7 +50,7 @@ pub use walk::{DiskCursor, Meta, Told};
 use super::{entry::Entry, memory::MemoryStore};
 use edgerouter_telemetry::text;
 
-/// Where the disk tier is and how large it may become.
+/// The path of the disk tier and its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskSettings {
     pub path: PathBuf,
@@ -76,7 +77,7 @@ impl DiskSettings {
     const LEAST_SEGMENT: u64 = 64 << 10;
     const MOST_SEGMENT: u64 = 1 << 30;
 
-    /// A 128th, so that giving a segment up leaves the tier filled to more than 98 %.
+    /// A 128th, so that dropping a segment leaves the tier filled to more than 98 %.
     fn segment_bytes(&self) -> u64 {
         self.segment
             .unwrap_or(self.size / 128)
@@ -90,14 +91,14 @@ impl DiskSettings {
     }
 }
 
-/// The disk tier. Dropping it writes what waits and lets go of the directory.
+/// The disk tier. Dropping it writes waiting changes and releases the directory.
 #[derive(Debug)]
 pub struct Disk {
     inner: Arc<Inner>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Where the disk has an entry.
+/// The place of an entry on disk.
 #[derive(Debug, Clone)]
 pub struct Location(Found);
 
@@ -227,7 +228,7 @@ impl DiskFigures {
 #[derive(Debug, Default)]
 struct Counters {
     hits: AtomicU64,
-    /// Look-ups that went to the origin because reading would have taken too long.
+    /// Look-ups that went to the origin because the read would have taken too long.
     unread: AtomicU64,
     damaged: AtomicU64,
     written: AtomicU64,
@@ -238,7 +239,7 @@ struct Counters {
     errors: AtomicU64,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 #[derive(Debug)]
 struct Inner {
     settings: DiskSettings,
@@ -256,12 +257,12 @@ struct Inner {
     tickets: AtomicU64,
     failing: AtomicBool,
     counters: Counters,
-    /// Births of what the start found: the oldest, the newest.
+    /// The oldest and the newest `born` found at the start.
     births: (u64, u64),
 }
 
 impl Inner {
-    /// The active one first: one that is being sealed is in both places for a moment, never in none.
+    /// The active one first: a segment that is being sealed is in both places for a moment, never in neither.
     fn segment(&self, id: u32) -> Option<Arc<Segment>> {
         if let Some((segment, _)) = &*self.active.lock()
             && segment.id == id
@@ -278,7 +279,7 @@ impl Inner {
 }
 
 impl Disk {
-    /// Takes the directory, reads back what is in it and starts the threads.
+    /// Takes the directory, reads its content back and starts the threads.
     pub fn open(settings: DiskSettings, memory: Arc<MemoryStore>) -> Result<Self, FolderError> {
         let started = Instant::now();
         let folder = Folder::open(&settings.path)?;
@@ -347,12 +348,12 @@ impl Disk {
         self.inner.settings.size
     }
 
-    /// Nothing that the start found was born before; `u64::MAX` when it found nothing.
+    /// The oldest `born` found at the start; `u64::MAX` when nothing was found.
     pub fn oldest_born(&self) -> u64 {
         self.inner.births.0
     }
 
-    /// Nothing that the start found was born later.
+    /// The newest `born` found at the start.
     pub fn newest_born(&self) -> u64 {
         self.inner.births.1
     }
@@ -375,7 +376,7 @@ impl Disk {
         }
     }
 
-    /// Sends an entry to the disk. Where it does not get there, what was there before is gone all the same.
+    /// Sends an entry to the disk. If it cannot be queued, the previous entry is removed all the same.
     pub(super) fn insert(&self, entry: &Arc<Entry>) {
         if form::kind(entry).is_none() {
             return;
@@ -409,8 +410,8 @@ impl Disk {
         self.remove_if(self.inner.hash(key), |_| true).is_some()
     }
 
-    /// Removes what is under a hash if `matches` its slot (`None` for what is still to be written), and says what it was
-    /// large.
+    /// Removes the entry of a hash if `matches` accepts its slot (`None` for an entry still to be written), and returns
+    /// its size.
     fn remove_if(&self, hash: u64, matches: impl Fn(Option<&Slot>) -> bool) -> Option<u64> {
         let inner = &*self.inner;
         let mut place = inner.index.lock(hash);
@@ -455,7 +456,7 @@ impl Disk {
         }
     }
 
-    /// Writes what waits, seals the segment, and lets go of the directory.
+    /// Writes waiting changes, seals the segment, and releases the directory.
     pub fn close(&self) {
         self.inner.queue.end();
         self.inner.readers.end();

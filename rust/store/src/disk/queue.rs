@@ -1,4 +1,4 @@
-//! The way from the workers to the writer: bounded in bytes and number, never waited for.
+//! The queue from the workers to the writer: bounded in bytes and number, and never waited for.
 
 use std::{
     collections::VecDeque,
@@ -9,12 +9,12 @@ use parking_lot::{Condvar, Mutex};
 
 use super::index::Slot;
 
-/// A change of the disk, in the order in which the index saw it.
+/// A change of the disk, in the order of the index.
 #[derive(Debug)]
 pub enum Change {
     /// The pending entry of this hash, if it still is the one with this ticket.
     Put { hash: u64, ticket: u64, size: u64 },
-    /// Nothing is stored under this hash any more; the record that was there, where it is known.
+    /// This hash has no entry any more; the record that it had, if known.
     Remove { hash: u64, over: Option<Slot> },
 }
 
@@ -37,7 +37,7 @@ struct State {
 /// Entries that may wait, however small they are.
 const MOST_PUTS: usize = 65_536;
 
-/// What the writer takes at once.
+/// Changes that the writer takes at once.
 const BATCH: usize = 512;
 
 impl Queue {
@@ -49,7 +49,7 @@ impl Queue {
         }
     }
 
-    /// What a removal that waits is counted as.
+    /// Bytes that a waiting removal counts as.
     pub const REMOVAL_BYTES: u64 = size_of::<Change>() as u64;
 
     /// False when there is no room for an entry of this size.
@@ -65,7 +65,7 @@ impl Queue {
         true
     }
 
-    /// Always has room: it is sent only for what the index had, so there are no more of them than entries.
+    /// Always has room: a removal is sent only for an entry of the index, so there are no more of them than entries.
     pub fn remove(&self, hash: u64, over: Option<Slot>) {
         let mut state = self.state.lock();
         state.bytes += Self::REMOVAL_BYTES;
@@ -73,7 +73,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Waits for changes, at most `patience`. `None` when all is done and nothing more will come.
+    /// Waits for changes, at most `patience`. `None` when all are done and no more will come.
     pub fn take(&self, patience: Duration) -> Option<Vec<Change>> {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
@@ -89,7 +89,7 @@ impl Queue {
         Some(state.changes.drain(..number).collect())
     }
 
-    /// The writer has finished with changes: their bytes are free.
+    /// Notes that the writer has finished changes: their bytes are free.
     pub fn done(&self, bytes: u64, puts: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);

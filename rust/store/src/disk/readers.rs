@@ -1,4 +1,4 @@
-//! Reading from disk: a few threads, a bounded queue, one read for all who want the same entry.
+//! Reading from disk: a few threads, a bounded queue, one shared read for all requests of an entry.
 
 use std::{
     collections::VecDeque,
@@ -17,14 +17,14 @@ use super::{
 };
 use crate::Entry;
 
-/// Threads that read. The page cache answers most reads in microseconds; the others wait for the device, which likes a
-/// few at a time.
+/// Threads that read. The page cache answers most reads in microseconds; the others wait for the device, which is
+/// fastest with a few at a time.
 pub const READERS: usize = 4;
 
 /// Reads that may wait; beyond that a look-up goes to the origin.
 const MOST_WAITING: usize = 4_096;
 
-/// A request does not wait longer for its read, and goes to the origin.
+/// Bound on the wait for a read; then the request goes to the origin.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 type Waiter = oneshot::Sender<Option<Arc<Entry>>>;
@@ -38,7 +38,7 @@ pub struct Readers {
 #[derive(Debug, Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// By where the record is: who looks after a replacement must not get what was there before.
+    /// By the record's place: a look-up after a replacement must not get the previous record.
     waiting: HashMap<(u32, u32), Vec<Waiter>, foldhash::fast::RandomState>,
     ended: bool,
 }
@@ -50,7 +50,7 @@ struct Job {
 }
 
 impl Readers {
-    /// Asks for a record; the answer comes by the receiver, `None` when there is no room for another read.
+    /// Queues a read; the receiver gets the entry. `None` when there is no room for another read.
     fn ask(&self, slot: Slot, key: &[u8]) -> Option<oneshot::Receiver<Option<Arc<Entry>>>> {
         let (answer, answered) = oneshot::channel();
         let mut state = self.state.lock();
@@ -109,7 +109,7 @@ impl Readers {
     }
 }
 
-/// The life of a thread that reads.
+/// The loop of a reading thread.
 pub fn run(inner: &Inner) {
     while let Some(job) = inner.readers.next() {
         let entry = read(inner, &job);
@@ -136,7 +136,7 @@ pub async fn load(inner: &Inner, slot: Slot, key: &[u8]) -> Option<Arc<Entry>> {
 
 fn read(inner: &Inner, job: &Job) -> Option<Arc<Entry>> {
     let slot = &job.slot;
-    // A segment that is gone by now took its slots with it.
+    // A segment that was removed meanwhile took its slots with it.
     let segment = inner.segment(slot.segment)?;
     let read = segment
         .read(slot.offset, slot.length())
@@ -163,8 +163,8 @@ fn read(inner: &Inner, job: &Job) -> Option<Arc<Entry>> {
     }
 }
 
-/// Puts an entry into memory, unless it was removed or replaced while it was being read: the index says so, and cannot
-/// change in between.
+/// Puts an entry into memory, unless it was removed or replaced while it was being read: the index shows that, and
+/// cannot change in between.
 fn promote(inner: &Inner, slot: &Slot, entry: Arc<Entry>) -> Arc<Entry> {
     let mut place = inner.index.lock(slot.hash());
     if place.points_at(slot) {
@@ -174,7 +174,7 @@ fn promote(inner: &Inner, slot: &Slot, entry: Arc<Entry>) -> Arc<Entry> {
     entry
 }
 
-/// An entry that is still to be written goes back into memory as it is.
+/// Puts an entry that is still to be written back into memory as it is.
 pub fn promote_pending(inner: &Inner, hash: u64, entry: &Arc<Entry>) {
     let place = inner.index.lock(hash);
     if place

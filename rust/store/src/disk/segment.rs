@@ -1,4 +1,4 @@
-//! Segment files: records one behind the other, and beside each full one its sidecar.
+//! Segment files: records one after the other, and beside each full segment its sidecar.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,7 +13,7 @@ use edgerouter_core::record::{
     sidecar::{self, Contents, Line},
 };
 
-/// Key, tags and head of a record together are never longer.
+/// Bound on key, tags and head of a record together.
 pub const MOST_FRONT: u64 = 16 << 20;
 
 /// A file of records.
@@ -31,7 +31,7 @@ pub fn sidecar_path(folder: &Path, id: u32) -> PathBuf {
     folder.join(format!("{id:08x}.idx"))
 }
 
-/// The number of a file with a name of ours, and whether it is a sidecar.
+/// The number in one of our file names, and whether it is a sidecar's.
 pub fn parse_name(name: &str) -> Option<(u32, bool)> {
     let (number, kind) = name.split_once('.')?;
     let sidecar = match kind {
@@ -59,7 +59,7 @@ pub fn private(path: &Path, make: bool) -> io::Result<File> {
 
 impl Segment {
     pub fn create(folder: &Path, id: u32) -> io::Result<Self> {
-        // One that could not be removed with its segment is none of this one's.
+        // A leftover sidecar of an earlier segment is not this one's.
         let _ = std::fs::remove_file(sidecar_path(folder, id));
         let file = private(&segment_path(folder, id), true)?;
         Ok(Self { id, file })
@@ -77,8 +77,8 @@ impl Segment {
         Ok(bytes)
     }
 
-    /// Reads every record's beginning, for want of a sidecar. What is torn or damaged is left out; the search goes on
-    /// behind it.
+    /// Reads the beginning of every record, in place of a missing sidecar. Torn or damaged ones are left out; the
+    /// search continues after them.
     pub fn scan(&self, seed: u64) -> io::Result<Scan> {
         let length = self.file.metadata()?.len();
         let mut window = Window::new(&self.file);
@@ -97,7 +97,8 @@ impl Segment {
                 None => at += ALIGNMENT as u64,
             }
         }
-        // A write that was cut off ends with the file. What stands there whole and cannot be read is damaged.
+        // An interrupted write ends with the file. A record that lies wholly within the file and cannot be read is
+        // damaged.
         if !scan.damaged_tail(&mut window, seed, length)? {
             return Ok(scan);
         }
@@ -107,7 +108,7 @@ impl Segment {
     }
 }
 
-/// What a segment without a sidecar holds.
+/// The content of a segment without a sidecar.
 #[derive(Debug, Default)]
 pub struct Scan {
     pub contents: Contents,
@@ -115,12 +116,13 @@ pub struct Scan {
     pub end: u64,
     /// Something before a whole record, or a whole record, cannot be read.
     pub damaged: bool,
-    /// Lines before this one stand before the last damage: what was damaged may have removed or replaced them.
+    /// Index of the first line after the last damage: earlier lines may have been removed or replaced by the damaged
+    /// records.
     pub sure_from: usize,
 }
 
 impl Scan {
-    /// Whether something that was once whole stands behind the last whole record.
+    /// Whether something that was once whole follows the last whole record.
     fn damaged_tail(&self, window: &mut Window<'_>, seed: u64, length: u64) -> io::Result<bool> {
         let rest = length.saturating_sub(self.end);
         if rest < FRONT_BYTES as u64 {
@@ -133,7 +135,7 @@ impl Scan {
         let Ok(front) = Front::length(fixed) else {
             return Ok(true);
         };
-        // So long that the file ends in it: cut off.
+        // Longer than the rest of the file: interrupted.
         if front > rest {
             return Ok(false);
         }
@@ -145,7 +147,7 @@ impl Scan {
     }
 }
 
-/// A probe for room, or what a power failure leaves of a write: no record begins so.
+/// A probe for room, or the trace of a write that a power failure interrupted: no record begins so.
 fn ends_in_zeros(front: &[u8]) -> bool {
     front.iter().rev().take(16).all(|byte| *byte == 0)
 }
@@ -182,7 +184,7 @@ fn record_at(
     Ok(noted.map(|()| bytes))
 }
 
-/// A file read forwards, a piece at a time.
+/// A file read forwards, piece by piece.
 struct Window<'a> {
     file: &'a File,
     start: u64,
@@ -233,8 +235,8 @@ pub fn read_sidecar(folder: &Path, id: u32, seed: u64) -> io::Result<(sidecar::H
     Contents::read(seed, &bytes).map_err(damaged)
 }
 
-/// The lines of a sidecar, without the names, and what the sidecar is long. Where the segment was cut off, what stood
-/// behind is gone; what it removed or replaced stays so.
+/// The lines of a sidecar, without the names, and the length of the sidecar. If the segment was truncated, the lines
+/// beyond its end are dropped; records that they removed or replaced stay so.
 pub fn read_lines(
     folder: &Path,
     id: u32,

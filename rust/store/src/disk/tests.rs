@@ -1,4 +1,4 @@
-//! What the disk tier promises, shown on real files.
+//! The promises of the disk tier, shown on real files.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -243,7 +243,7 @@ fn the_size_is_held_within_two_percent_and_the_newest_stay() {
     settle(&store);
     let (told, real) = (figures(&store).bytes, folder.bytes());
     assert!(real <= size && real >= size / 100 * 98, "{real} of {size}");
-    // The active segment's sidecar is counted and not yet there.
+    // The active segment's sidecar is counted and not written yet.
     assert!(told >= real && told <= size, "{told} told, {real} there");
     assert_eq!(body(&load(&store, "key-29999").unwrap()), body_of(29_999));
     assert!(store.find(b"key-1").is_none());
@@ -310,7 +310,8 @@ fn no_flipped_bit_is_ever_served() {
             whole += 1;
         }
     }
-    // A damaged record takes with it what it may have replaced or removed: how many those are is a matter of its place.
+    // A damaged record invalidates everything that it may have replaced or removed: how many those are depends on its
+    // place.
     assert!(whole < 200, "{whole} of 200 are whole");
 }
 
@@ -425,7 +426,7 @@ fn a_damaged_removal_or_replacement_brings_nothing_older_back() {
         }
         settle(&store);
         drop(store);
-        // Another segment: what it says hides what the first one has.
+        // Another segment: its records hide those of the first one.
         let store = open(&folder.0, 8 << 20);
         store.remove(b"removed");
         store.insert(object("replaced", b"another body"));
@@ -495,7 +496,7 @@ fn a_write_that_was_cut_off_costs_nothing_older() {
             whole.len()
         );
     }
-    // What a probe, or a power failure, leaves behind.
+    // The traces of a probe or a power failure.
     for cut in [last, last + 8, last + 60, last + 100] {
         let _ = fs::remove_file(&sidecar);
         fs::write(&segment, [&whole[..cut], &[0; 5_000]].concat()).unwrap();

@@ -1,4 +1,4 @@
-//! Walking through everything that is on disk, by what the sidecars say. Reads files: never for a worker.
+//! Visiting every entry on disk, from the sidecars. Reads files: never for a worker.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Instant};
 
@@ -11,20 +11,20 @@ use edgerouter_core::record::{
 use super::{Disk, Inner, form, index::Slot, writer};
 use crate::Entry;
 
-/// What is known of an entry on disk without reading it.
+/// The data of an entry on disk that is known without reading it.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta<'a> {
     pub kind: Kind,
     pub key: &'a [u8],
     pub born: u64,
-    /// The path that the viewer asked for, where it is not the one in the key.
+    /// The path that the viewer requested, if it differs from the one in the key.
     pub viewer: Option<&'a str>,
     pub tags: &'a [u64],
     /// Bytes on disk.
     pub bytes: u64,
 }
 
-/// A place on disk from which a walk goes on.
+/// A place on disk from which a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskCursor {
     segment: u32,
@@ -49,7 +49,7 @@ impl FromStr for DiskCursor {
     }
 }
 
-/// A response on disk, as the head of its record says.
+/// A response on disk, from the head of its record.
 #[derive(Debug)]
 pub struct Told {
     /// Without its body.
@@ -61,13 +61,13 @@ pub struct Told {
 }
 
 impl Disk {
-    /// Visits what is known of every entry on disk, or on its way there. Reads the sidecars: not for a worker.
+    /// Visits the data of every entry on disk, or on its way there. Reads the sidecars: not for a worker.
     pub fn scan(&self, mut visit: impl FnMut(&Meta<'_>)) {
         self.scan_slots(|meta, _, _| visit(meta));
     }
 
-    /// Removes every entry that `matches`, and says how many these were and how many bytes they had. Reads the sidecars:
-    /// not for a worker. Memory is not touched.
+    /// Removes every entry that `matches`, and returns their number and bytes. Reads the sidecars: not for a worker.
+    /// Does not change memory.
     pub fn remove_where(&self, mut matches: impl FnMut(&Meta<'_>) -> bool) -> (u64, u64) {
         let (mut entries, mut bytes) = (0, 0);
         self.scan_slots(|meta, hash, seen| {
@@ -127,8 +127,8 @@ impl Disk {
         }
     }
 
-    /// Responses from `from` on that memory does not have and that are wanted: at most `most`, and what was found by
-    /// `deadline`. Where to go on; `None` at the end.
+    /// Wanted responses from `from` on that memory does not have: at most `most`, and those found by `deadline`.
+    /// Returns where to continue; `None` at the end.
     pub fn page(
         &self,
         from: DiskCursor,
@@ -185,7 +185,7 @@ impl Disk {
     }
 }
 
-/// Gives what is known of a line if the index still points at it.
+/// Passes on the data of a line if the index still points at it.
 fn with_meta(
     inner: &Inner,
     segment: u32,
@@ -216,7 +216,7 @@ fn with_meta(
 }
 
 fn tell(inner: &Inner, slot: &Slot, key: &[u8]) -> Option<Told> {
-    /// As a rule the head ends here.
+    /// Usually the head ends within this.
     const FIRST: u64 = 4 << 10;
     let segment = inner.segment(slot.segment)?;
     let mut bytes = segment.read(slot.offset, slot.length().min(FIRST)).ok()?;

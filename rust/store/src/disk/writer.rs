@@ -1,10 +1,11 @@
-//! The one thread that changes files.
+//! The only thread that changes files.
 //!
-//! It takes changes in their order, gathers records in a buffer, appends the buffer to the active segment, and only then
-//! points the index at them. `room` begins and seals segments, and lets the oldest leave where the tier is full.
+//! It takes changes in their order, gathers records in a buffer, appends the buffer to the active segment, and only
+//! then points the index at them. `room` begins and seals segments, and drops the oldest when the tier is full.
 //!
-//! When writing fails, the tier stops taking entries and goes on serving what it has. `trouble` then removes in place: one
-//! byte of the record, for which there is always room. Every now and then a probe finds out whether writing works again.
+//! When writing fails, the tier stops taking entries and continues to serve the existing ones. `trouble` then removes
+//! in place: one byte of the record, for which there is always room. At intervals a probe tests whether writing works
+//! again.
 
 mod room;
 mod trouble;
@@ -31,7 +32,7 @@ use super::{
     segment,
 };
 
-/// Records are gathered up to this before they are written.
+/// Bytes of records that are gathered before they are written.
 const BUFFER: usize = 1 << 20;
 
 #[derive(Debug)]
@@ -42,7 +43,8 @@ pub(super) struct Writer {
     /// Bytes of the active segment.
     end: u64,
     batch: Batch,
-    /// Records that were replaced or removed before they could be pointed at. The change that did it is still to come.
+    /// Records that were replaced or removed before the index could point at them. The change that did it is still
+    /// queued.
     orphans: HashMap<u64, Slot, foldhash::fast::RandomState>,
     failing: Option<Failing>,
     told: Option<Instant>,
@@ -87,7 +89,7 @@ enum What {
     Remove {
         over: Option<Slot>,
     },
-    /// A second chance for what was at this slot.
+    /// A second chance for the record at this slot.
     Move {
         from: Slot,
     },
@@ -159,7 +161,7 @@ impl Writer {
         let inner = Arc::clone(&self.inner);
         let pending = match inner.index.lock(hash).pending() {
             Some(pending) if pending.ticket == ticket => pending.clone(),
-            // Removed or replaced while it waited: that change is behind it in the queue.
+            // Removed or replaced while it waited: that change follows in the queue.
             _ => return,
         };
         let what = What::Put {
@@ -182,7 +184,7 @@ impl Writer {
         let seed = inner.folder.seed;
         if form::write(&mut self.batch.buffer, seed, &pending.entry, label).is_none() {
             self.batch.buffer.truncate(offset);
-            // It cannot be written; that what was there before is gone can.
+            // It cannot be written, but the previous entry can still be removed.
             if self.drop_pending(hash, ticket) {
                 self.remove(hash, pending.over);
             }
@@ -208,7 +210,7 @@ impl Writer {
         self.batch.close(label, offset, what);
     }
 
-    /// Writes what has been gathered, and makes room for it first.
+    /// Writes the gathered records, after making room for them.
     fn flush(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
         if !batch.records.is_empty() {
@@ -228,7 +230,7 @@ impl Writer {
         self.batch = batch;
     }
 
-    /// Appends a batch to the active segment and points the index at what is in it.
+    /// Appends a batch to the active segment and points the index at its records.
     fn write(&mut self, batch: &Batch) -> io::Result<()> {
         self.begin(batch.buffer.len() as u64)?;
         let inner = Arc::clone(&self.inner);
@@ -237,7 +239,7 @@ impl Writer {
             let mut active = inner.active.lock();
             let (segment, contents) = active.as_mut().ok_or(io::ErrorKind::NotFound)?;
             let before = contents.bytes();
-            // Contents first: whoever finds a record by the index finds its names too.
+            // Contents first: a record found by the index has its names there, too.
             for one in &batch.records {
                 let record = batch.buffer.get(one.offset..one.offset + one.length);
                 let (key, tags) = Front::read(inner.folder.seed, record.unwrap_or_default())
@@ -260,7 +262,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A record is written: the index takes it, unless it was overtaken.
+    /// Points the index at a written record, unless it was overtaken.
     fn point(&mut self, one: &Gathered, slot: Slot) {
         let hash = one.label.hash;
         let counters = &self.inner.counters;
@@ -291,7 +293,7 @@ impl Writer {
         }
     }
 
-    /// A change cannot be written. Nothing of before may come back for that.
+    /// Gives up a change that cannot be written. The previous record must not come back because of that.
     fn give_up(&mut self, label: Label, what: &What) {
         let over = match what {
             What::Put { ticket, over } => {
@@ -315,7 +317,7 @@ impl Writer {
     }
 }
 
-/// What is in a full segment: from its sidecar, or where that is damaged from the segment.
+/// The contents of a full segment: from its sidecar, or from the segment itself if that is damaged.
 pub(super) fn contents(inner: &Inner, id: u32) -> io::Result<Contents> {
     let folder = &inner.folder;
     match segment::read_sidecar(&folder.path, id, folder.seed) {

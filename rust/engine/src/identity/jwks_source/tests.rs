@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 use super::*;
 use crate::identity::tests::{ED_KEYS, fetched};
 
-/// Answers from a list, and says each time that it was asked. An empty list is an issuer that is down.
+/// Answers from a list, and reports each request. An empty list is an issuer that is down.
 #[derive(Clone, Default)]
 struct Issuer {
     answers: Rc<RefCell<VecDeque<Result<Bytes, String>>>>,
@@ -76,7 +76,7 @@ async fn asked(issuer: &Issuer, times: usize) {
     while issuer.count.get() < times {
         issuer.asked.notified().await;
     }
-    // The answer is taken in the same turn of the source's task.
+    // The source's task takes the response in the same turn.
     tokio::task::yield_now().await;
 }
 
@@ -87,7 +87,7 @@ fn keys_are_fetched_at_the_start_and_only_once() {
     assert!(source.keys().is_none());
     run_until(&source, &issuer, async || asked(&issuer, 1).await);
     assert_eq!(ids(&source), 1);
-    // The next plan's task goes on: nothing is due.
+    // The next plan's task continues: nothing is due.
     run_until(&source, &issuer, async || {
         tokio::time::sleep(Duration::from_millis(20)).await;
     });
@@ -160,7 +160,7 @@ fn an_unknown_key_asks_the_issuer_at_most_once_a_cooldown() {
             source.ask();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        // Two more fetches took two cooldowns, however often a client asked.
+        // Two more fetches took two cooldowns, however often a client requested one.
         assert!(start.elapsed() >= cooldown * 2 - Duration::from_millis(10));
     });
     assert_eq!(source.status().attempts, 3);

@@ -34,7 +34,7 @@ fn a_token_is_known_again_while_its_times_allow_it() {
         memory.put(&policy, keys(&policy), TOKEN, claims(&policy));
         let found = memory.get(&policy, keys(&policy), TOKEN, now);
         assert_eq!(found.is_some(), known, "leeway {leeway} at {now}");
-        // What is over is forgotten.
+        // Expired tokens are forgotten.
         assert_eq!(memory.len(), usize::from(known));
         assert_eq!(memory.bytes() > 0, known);
     }

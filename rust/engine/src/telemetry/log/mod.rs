@@ -1,8 +1,8 @@
-//! Lines that leave the process: the edge's own log, what Python prints, the access log.
+//! Lines that leave the process: the edge's own log, Python's output, the access log.
 //!
-//! Nobody who writes a line waits for its reader. `output` is a bounded queue of bytes and a thread for each descriptor;
-//! what does not fit is dropped and counted. `sums` keeps repeated lines of one origin to one a second and bounds the
-//! log as a whole. Readiness, signals and the drain depend on none of it.
+//! The writer of a line never waits for its reader. `output` is a bounded queue of bytes and a thread for each
+//! descriptor; lines that do not fit are dropped and counted. `sums` keeps repeated lines of one origin to one a second
+//! and bounds the log as a whole. Readiness, signals and the drain depend on none of it.
 
 mod output;
 mod sums;
@@ -52,20 +52,21 @@ pub(super) fn file(sink: Sink) -> Output {
     Output::new("access", sink, &CAPACITY, || {})
 }
 
-/// Those that are used.
+/// The streams in use.
 fn streams<'a>() -> impl Iterator<Item = &'a Output> {
     [STDOUT.get(), STDERR.get()].into_iter().flatten()
 }
 
-/// How the edge's own log looks.
+/// The format of the edge's own log.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
     pub json: bool,
     pub colours: bool,
 }
 
-/// Sends the log of the process to standard error, through the queue. Panics go the same way: the standard hook writes
-/// to the descriptor itself, and would hold a worker for as long as nobody reads. Only the first call has an effect.
+/// Sends the log of the process to standard error, through the queue. Panics take the same way: the standard hook
+/// writes to the descriptor itself, and would block a worker for as long as there is no reader. Only the first call has
+/// an effect.
 pub fn start(filter: EnvFilter, look: Look) {
     stream(Stream::Stderr);
     let builder = tracing_subscriber::fmt::layer()
@@ -92,12 +93,12 @@ pub fn start(filter: EnvFilter, look: Look) {
     }
 }
 
-/// Gives what is queued for the standard streams a moment: while it gets shorter, but no longer than that.
+/// Waits for the queues of the standard streams to empty: while they get shorter, and for a bounded time.
 pub fn flush() {
     streams().for_each(Output::flush);
 }
 
-/// The bounds of the plan in service.
+/// Sets the bounds of the plan in service.
 pub(crate) fn bound(limits: &LogLimits) {
     CAPACITY.store(limits.queue_bytes, Ordering::Relaxed);
     SUMS.lock().most = limits.lines_per_second;
@@ -124,7 +125,7 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
-/// What became of lines, in Prometheus' text format.
+/// Counts of written and dropped lines, in Prometheus' text format.
 pub(crate) fn render(out: &mut String, access: Option<&Output>) {
     let name = "edgerouter_log_dropped_total";
     let _ = writeln!(

@@ -14,22 +14,22 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-/// Bytes that wait in a queue before a plan says otherwise (`limits.log.queue_bytes`).
+/// Bytes that may wait in a queue until a plan sets the bound (`limits.log.queue_bytes`).
 pub(super) const CAPACITY: usize = 1 << 20;
-/// How long `flush` waits for a reader that takes nothing, and at most.
+/// How long `flush` waits for a reader that reads nothing, and at most.
 const STILL: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Pause before a descriptor that does not block is tried again.
+/// Pause before a non-blocking descriptor is tried again.
 const AGAIN: Duration = Duration::from_millis(10);
-/// How often the thread looks at what repeats while there is nothing to write.
+/// Interval of the thread's check for repeated lines while there is nothing to write.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Where the bytes go.
+/// The destination of the bytes.
 #[derive(Debug)]
 pub enum Sink {
     Stdout,
     Stderr,
-    /// Appended to, made when it is not there, opened again on demand.
+    /// Opened for appending, created if absent, reopened on demand.
     File {
         path: PathBuf,
         file: File,
@@ -67,12 +67,12 @@ impl Sink {
 fn open(path: &std::path::Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
-    // To open a pipe for writing only would wait for its reader (fifo(7)), at the start for ever.
+    // Opening a pipe for writing only would wait for its reader (fifo(7)), at the start for ever.
     let pipe = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
     options.read(pipe).open(path)
 }
 
-/// The queue of one log. Clones are hands on the same one.
+/// The queue of one log. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Output {
     inner: Arc<Inner>,
@@ -83,9 +83,9 @@ struct Inner {
     name: &'static str,
     capacity: &'static AtomicUsize,
     queue: Mutex<Queue>,
-    /// There is something to do for the thread.
+    /// There is work for the thread.
     filled: Condvar,
-    /// The thread has got on.
+    /// The thread has made progress.
     emptied: Condvar,
     full: AtomicU64,
     failed: AtomicU64,
@@ -96,7 +96,7 @@ struct Queue {
     bytes: Vec<u8>,
     /// Taken by the thread and not written yet.
     under_way: usize,
-    /// Dropped since the last line that says so.
+    /// Dropped since the last line that reported it.
     dropped: u64,
     reopen: bool,
     closed: bool,
@@ -105,7 +105,8 @@ struct Queue {
 }
 
 impl Output {
-    /// Starts the thread. `capacity`: bytes that may wait. `tick` is called once a second, and never while a write is stuck.
+    /// Starts the thread. `capacity`: bytes that may wait. `tick` is called once a second, and never while a write is
+    /// stuck.
     pub fn new(name: &'static str, sink: Sink, capacity: &'static AtomicUsize, tick: fn()) -> Self {
         let inner = Arc::new(Inner {
             name,
@@ -131,7 +132,7 @@ impl Output {
         self.inner.name
     }
 
-    /// Queues whole lines; false, and they are counted, when there is no room. Never waits.
+    /// Queues whole lines; if there is no room they are counted, and it returns false. Never waits.
     pub fn push(&self, lines: &[u8]) -> bool {
         let mut queue = self.inner.queue.lock();
         let room = self.inner.capacity.load(Ordering::Relaxed);
@@ -150,7 +151,7 @@ impl Output {
         true
     }
 
-    /// Opens a file again by its name, after what is queued now.
+    /// Reopens a file by its name, after the lines queued now.
     pub fn reopen(&self) {
         let mut queue = self.inner.queue.lock();
         queue.reopen = true;
@@ -158,7 +159,7 @@ impl Output {
         self.inner.filled.notify_one();
     }
 
-    /// Waits until everything is written, as long as the reader takes something.
+    /// Waits until everything is written, as long as the reader reads.
     pub fn flush(&self) {
         let deadline = Instant::now() + PATIENCE;
         let mut queue = self.inner.queue.lock();
@@ -174,7 +175,7 @@ impl Output {
         }
     }
 
-    /// Ends the thread when what is queued is written.
+    /// Ends the thread when all queued lines are written.
     pub fn close(&self) {
         let mut queue = self.inner.queue.lock();
         queue.closed = true;
@@ -224,7 +225,7 @@ impl Inner {
             if reopen && let Err(error) = sink.reopen() {
                 tracing::error!(%error, log = self.name, "a log could not be opened again; the old file is used");
             }
-            // A burst is no reason to hold its memory for ever.
+            // The memory of a burst is not kept for ever.
             if batch.capacity() > CAPACITY {
                 batch = Vec::new();
             }
@@ -235,7 +236,7 @@ impl Inner {
         }
     }
 
-    /// Writes all of it, or counts what could not be written. Errors of the reader are no errors of the edge.
+    /// Writes all of it, or counts the rest. Errors of the reader are not errors of the edge.
     fn write(&self, sink: &mut Sink, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match sink.write(bytes) {

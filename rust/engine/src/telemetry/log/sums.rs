@@ -1,8 +1,7 @@
-//! Repeated lines: the first in a second is written, the others are counted and said at the end of that second.
+//! Repeated lines: the first in a second is written, the others are counted and reported at the end of that second.
 //!
-//! A failing origin at thousands of requests a second would otherwise write as many lines. Only warnings and errors of the
-//! engine itself are summed; lines that functions log are only counted, with all others, against
-//! `limits.log.lines_per_second`.
+//! A failing origin at thousands of requests a second would otherwise write as many lines. Only warnings and errors of
+//! the engine itself are summed; lines of functions are only bounded, with everything else, by `limits.log.lines_per_second`.
 
 use std::{
     fmt::Debug,
@@ -19,19 +18,19 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-/// Lines a second before a plan says otherwise (`limits.log.lines_per_second`).
+/// Lines a second until a plan sets the bound (`limits.log.lines_per_second`).
 const LINES: u32 = 1_000;
 /// Different lines that are counted at a time; others are written.
 const KINDS: usize = 1_024;
 const SECOND: Duration = Duration::from_secs(1);
-/// Fields that say which of many things a line is about.
+/// Fields that name the subject of a line.
 const SUBJECTS: [&str; 10] = [
     "origin", "group", "callable", "hook", "field", "url", "host", "path", "id", "log",
 ];
 
 pub(super) static SUMS: Mutex<Ledger> = Mutex::new(Ledger::new());
 
-/// What was written and what was not in this second.
+/// The lines written and left out in this second.
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub most: u32,
@@ -65,14 +64,14 @@ impl Ledger {
         }
     }
 
-    /// Whether a line may be written now. `key`: it is one that is summed.
+    /// Whether a line may be written now. `key`: set if the line is summed.
     fn admit(&mut self, now: Instant, key: Option<(u64, &Said)>) -> bool {
         if let Some((key, said)) = key {
             let kinds = self
                 .kinds
                 .get_or_insert_with(|| HashMap::with_hasher(FixedState::default()));
             if let Some(repeated) = kinds.get_mut(&key) {
-                // The thread that says how many were left out may be stuck in a write: then they go on being counted.
+                // The thread that reports the lines left out may be stuck in a write: then counting continues.
                 if repeated.more > 0 || now.saturating_duration_since(repeated.began) < SECOND {
                     repeated.more += 1;
                     self.summed += 1;
@@ -109,8 +108,8 @@ impl Ledger {
         true
     }
 
-    /// What there is to say about the second that has ended: message, subject and count of what was left out, and how
-    /// many lines were too many.
+    /// The report about the second that has ended: message, subject and count of lines left out, and the number of
+    /// lines above the bound.
     fn close(&mut self, now: Instant) -> (Vec<(String, String, u64)>, u64) {
         let mut said = Vec::new();
         if let Some(kinds) = &mut self.kinds {
@@ -134,11 +133,11 @@ impl Ledger {
     }
 }
 
-/// Says what was left out in the second that has ended.
+/// Reports the lines left out in the second that has ended.
 pub(super) fn tick() {
     let (said, over) = SUMS.lock().close(Instant::now());
     for (message, subject, more) in said {
-        // A line that is about nothing in particular has no such field, and not an empty one.
+        // A line without a subject has no such field, rather than an empty one.
         let of = (!subject.is_empty()).then(|| tracing::field::display(subject));
         tracing::warn!(target: SUMMARY, of, more, "{message} (repeated)");
     }
@@ -147,10 +146,10 @@ pub(super) fn tick() {
     }
 }
 
-/// The target of what `tick` says, which is neither summed nor counted again.
+/// The target of the lines of `tick`, which are neither summed nor counted again.
 const SUMMARY: &str = "edgerouter_engine::log::summary";
 
-/// Leaves out lines that repeat, and those that are too many, before anybody formats them.
+/// Drops repeated lines, and lines above the bound, before they are formatted.
 #[derive(Debug)]
 pub(super) struct Sums;
 
@@ -179,7 +178,7 @@ fn sums(meta: &Metadata<'_>) -> bool {
     *meta.level() <= Level::WARN && meta.target().starts_with("edgerouter_")
 }
 
-/// The message of a line, and the fields that say what it is about.
+/// The message of a line, and the fields that name its subject.
 #[derive(Debug, Default)]
 struct Said {
     message: String,
@@ -223,7 +222,7 @@ mod tests {
         }
         assert!(ledger.admit(start + SECOND / 2, Some((2, &b))));
         assert_eq!(ledger.close(start + SECOND / 2), (vec![], 0));
-        // The end of the second was not said yet: nothing is written in full meanwhile.
+        // The end of the second was not reported yet: nothing is written in full meanwhile.
         assert!(!ledger.admit(start + SECOND, Some((1, &a))));
         let want = ("origin request failed".to_owned(), "a".to_owned(), 515);
         assert_eq!(ledger.close(start + SECOND), (vec![want], 0));

@@ -1,4 +1,4 @@
-//! Segments come and go: one that is full gets its sidecar, and where the tier is full the oldest leaves.
+//! Rotation of segments: a full one gets its sidecar, and when the tier is full the oldest is dropped.
 
 use std::{
     io,
@@ -81,7 +81,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives up the oldest segments until `length` more bytes fit.
+    /// Drops the oldest segments until `length` more bytes fit.
     pub(super) fn make_room(&mut self, length: u64) -> io::Result<()> {
         loop {
             let (oldest, number) = {
@@ -104,7 +104,7 @@ impl Writer {
         }
     }
 
-    /// Gives a segment up. What was used since it was written, or is in memory, is written once more, up to half of the
+    /// Drops a segment. Records used since they were written, or in memory, are written once more, up to half of the
     /// segment.
     fn evict(&mut self, id: u32, sealed: &Sealed) -> io::Result<()> {
         let inner = Arc::clone(&self.inner);
@@ -120,7 +120,7 @@ impl Writer {
         moved
     }
 
-    /// The records of a segment that get a second chance. The others leave the index.
+    /// The records of a segment that get a second chance. The others are removed from the index.
     fn survivors(&self, id: u32, sealed: &Sealed, contents: &Contents) -> Vec<Slot> {
         let inner = &self.inner;
         let mut room = if self.failing.is_some() {

@@ -1,4 +1,4 @@
-//! When writing fails: removals in place, one line in the log, and a probe every now and then.
+//! Failures of writing: removals in place, one line in the log, and a probe at intervals.
 
 use std::{
     io,
@@ -12,12 +12,12 @@ use edgerouter_core::record::frame::{DEAD, STATE_AT};
 use super::Writer;
 use crate::disk::{index::Slot, segment::Segment};
 
-/// A probe must find room for this, so that the tier does not come back for the last free block.
+/// Room that a probe must find, so that the tier does not recover for the last free block.
 const PROBE: usize = 256 << 10;
-/// Time to the first probe; doubled with each that fails.
+/// Time to the first probe; doubled after each failed one.
 const FIRST_PROBE: Duration = Duration::from_secs(1);
 const LAST_PROBE: Duration = Duration::from_secs(30);
-/// A failure so soon after a recovery is the same trouble, and is not told again.
+/// A failure so soon after a recovery is the same trouble, and is not logged again.
 const SAME_TROUBLE: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Failing {
 }
 
 impl Writer {
-    /// Removes a record in place. Where not even that can be written, everything has to go: what the files say cannot be
+    /// Removes a record in place. If not even that can be written, all records are dropped: the files cannot be
     /// corrected any more.
     pub(super) fn kill(&mut self, slot: &Slot) {
         let Some(segment) = self.inner.segment(slot.segment) else {
@@ -74,7 +74,7 @@ impl Writer {
             }
             self.told = Some(Instant::now());
         }
-        // Behind the last record there may be half of another, or a whole one that counts for nothing.
+        // After the last record there may be a part of another, or a whole one that does not count.
         let active = self
             .inner
             .active
@@ -92,7 +92,7 @@ impl Writer {
         }
     }
 
-    /// Contents again as what has been written, after an append that failed.
+    /// Restores the contents to the records written before an append that failed.
     fn recount(&mut self, segment: &Segment) -> io::Result<()> {
         let scan = segment.scan(self.inner.folder.seed)?;
         if let Some((_, own)) = &mut *self.inner.active.lock() {
@@ -101,7 +101,7 @@ impl Writer {
         Ok(())
     }
 
-    /// While writing does not work: finds out whether it does again.
+    /// While writing does not work: tests whether it works again.
     pub(super) fn probe(&mut self) {
         let Some(failing) = &mut self.failing else {
             return;
