@@ -18,6 +18,7 @@ pub mod http;
 pub mod identity;
 pub mod origin;
 pub mod outward;
+pub mod path;
 pub mod plan;
 pub mod predict;
 pub mod record;

@@ -20,7 +20,7 @@ use edgerouter_core::{
         purge::{PurgeEffect, Subject},
         tags,
     },
-    explain::{self, ExplainRequest, Question},
+    explain::{self, ExplainRequest, Explained, Question},
     http::cache_control::RequestDirectives,
 };
 use http::header;
@@ -424,8 +424,7 @@ async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value
 pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
     let now = now();
     let live = shared.live.load_full();
-    let steps = explain::explain(&live.plan, request, now);
-    let question = explain::question(&live.plan, request, now);
+    let Explained { steps, question } = explain::explain(&live.plan, request, now);
     let Some(question) = question else {
         // An edge without a cache for it: the steps say why.
         return json!({"key": null, "found": null, "decision": null, "stored": [], "complete": true, "steps": steps});

@@ -130,6 +130,7 @@ fn explain<'py>(
             .as_secs()
     });
     let steps = core_explain::explain(&plan, &request, now)
+        .steps
         .iter()
         .map(|step| {
             serde_json::json!({"phase": step.phase, "decision": step.decision, "reason": step.reason})

@@ -58,7 +58,7 @@ pub fn plan_json(data: &[u8]) {
             assert_eq!(table::table(&plan).len(), plan.routes.len());
             let _ = (lint::lint(&plan), table::unreachable(&plan));
             let request = request("GET http://www.example.com/shop/a\ncookie: ab-variant=x");
-            assert!(!explaining::explain(&plan, &request, NOW).is_empty());
+            assert!(!explaining::explain(&plan, &request, NOW).steps.is_empty());
         }
         Err(problems) => {
             assert!(!problems.is_empty());
@@ -95,7 +95,7 @@ fn request(text: &str) -> ExplainRequest {
 }
 
 pub fn explain(data: &[u8]) {
-    let steps = explaining::explain(&PLAN, &request(&String::from_utf8_lossy(data)), NOW);
+    let steps = explaining::explain(&PLAN, &request(&String::from_utf8_lossy(data)), NOW).steps;
     assert!(
         steps
             .iter()

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use http::{Method, StatusCode, header};
 
-use super::{Asked, Steps};
+use super::{Admitted, Question, Steps};
 use crate::{
     cache::{
         agreement::Sees,
@@ -13,32 +13,24 @@ use crate::{
         key::{self, KeyParts},
     },
     http::cache_control::RequestDirectives,
-    identity::jwt::Claims,
     origin::attempts,
     plan::{GroupId, Plan, Route, Select, table},
 };
 
 /// Phases 8 and 9; whether the response may be stored at all.
-pub(super) fn look_up(
-    plan: &Plan,
-    route: &Route,
-    asked: &Asked,
-    path: &str,
-    claims: Option<&Claims>,
-    variants: &[(&str, String)],
-    steps: &mut Steps,
-) -> bool {
+pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut Steps<'_>) -> bool {
+    let claims = asked.claims.as_deref();
     let policy = &route.cache;
     if !policy.enabled {
         steps.add("key", "none", "the route's cache policy is off");
         return false;
     }
-    if !matches!(asked.method, Method::GET | Method::HEAD) {
-        steps.add("key", "none", format!("{} passes the cache (RFC 9110 §9.2.3); a success invalidates the URL (RFC 9111 §4.4)", asked.method));
+    if !matches!(asked.head.method, Method::GET | Method::HEAD) {
+        steps.add("key", "none", format!("{} passes the cache (RFC 9110 §9.2.3); a success invalidates the URL (RFC 9111 §4.4)", asked.head.method));
         return false;
     }
     let sees = Sees { route, hooked: &[] };
-    if let Some(stray) = sees.stray(&asked.headers, asked.target.query()) {
+    if let Some(stray) = sees.stray(&asked.head.headers, asked.head.uri.query()) {
         let reason = format!(
             "{stray} goes to the origin and is not in the key: put it there, forward it no more, or declare it in forward.unkeyed"
         );
@@ -46,8 +38,15 @@ pub(super) fn look_up(
         return false;
     }
     let mut url = Vec::new();
-    key::url(&mut url, asked.base(), path, asked.target.query(), policy);
-    let mut parts: Vec<String> = variants
+    key::url(
+        &mut url,
+        asked.base(),
+        asked.head.uri.path(),
+        asked.head.uri.query(),
+        policy,
+    );
+    let mut parts: Vec<String> = steps
+        .variants
         .iter()
         .map(|(name, variant)| format!("experiment {name}={variant}"))
         .collect();
@@ -65,6 +64,7 @@ pub(super) fn look_up(
     );
     parts.extend(policy.key_headers.iter().map(|name| {
         let values: Vec<_> = asked
+            .head
             .headers
             .get_all(name)
             .iter()
@@ -80,15 +80,15 @@ pub(super) fn look_up(
     if policy.accept_encoding {
         parts.push(format!(
             "encoding {}",
-            key::normalised_encoding(&asked.headers)
+            key::normalised_encoding(&asked.head.headers)
         ));
     }
     parts.extend(route.key_tag.iter().map(|tag| format!("route {tag}")));
     parts.extend(hooked::origin_hooks(
         plan,
         route,
-        &asked.host,
-        asked.target.path(),
+        asked.host(),
+        asked.viewer_path.path(),
     ));
     if !route.hooks.viewer_request.is_empty() {
         parts.push("the fields that viewer_request hooks set or remove".to_owned());
@@ -110,9 +110,17 @@ pub(super) fn look_up(
             }
         ),
     );
+    let dimensions = dimensions(plan, route, asked, &steps.variants);
     // Holds the words to the bytes that serve.
-    debug_assert!(!parts.is_empty() || dimensions(plan, route, asked, claims, variants).is_empty());
-    let directives = RequestDirectives::parse(&asked.headers);
+    debug_assert!(!parts.is_empty() || dimensions.is_empty());
+    steps.question = Some(Question {
+        route: route.id,
+        url_key: url,
+        dimensions,
+        headers: asked.head.headers.clone(),
+        reduced: policy.reduced(),
+    });
+    let directives = RequestDirectives::parse(&asked.head.headers);
     let own = [
         ("no-store", directives.no_store),
         ("no-cache", directives.no_cache),
@@ -141,7 +149,10 @@ pub(super) fn look_up(
         _ => "stored response if it is fresh, else fetch",
     };
     steps.add("look up", decision, reason);
-    if policy.slices && asked.method == Method::GET && asked.headers.contains_key(header::RANGE) {
+    if policy.slices
+        && asked.head.method == Method::GET
+        && asked.head.headers.contains_key(header::RANGE)
+    {
         let decision = match policy.fill {
             Fill::Second => {
                 "of a large object that is not stored, what it asks for; a second request fills slices"
@@ -161,16 +172,16 @@ pub(super) fn look_up(
 }
 
 /// What the route's policy adds to the key of the URL, as bytes.
-pub(super) fn dimensions(
+fn dimensions(
     plan: &Plan,
     route: &Route,
-    asked: &Asked,
-    claims: Option<&Claims>,
-    variants: &[(&str, String)],
+    asked: &Admitted,
+    variants: &[(String, String)],
 ) -> Vec<u8> {
+    let claims = asked.claims.as_deref();
     let variants: Vec<(&str, &str)> = variants
         .iter()
-        .map(|(name, variant)| (*name, variant.as_str()))
+        .map(|(name, variant)| (name.as_str(), variant.as_str()))
         .collect();
     let sees = Sees { route, hooked: &[] };
     let identity = sees.identity(claims);
@@ -180,10 +191,10 @@ pub(super) fn dimensions(
         .iter()
         .filter_map(|name| Some((&**name, claims?.claim(name)?)))
         .collect();
-    let hooks = hooked::origin_hooks(plan, route, &asked.host, asked.target.path());
+    let hooks = hooked::origin_hooks(plan, route, asked.host(), asked.viewer_path.path());
     let tag = hooked::tag(route, &hooks);
     let parts = KeyParts {
-        headers: &asked.headers,
+        headers: &asked.head.headers,
         policy: &route.cache,
         variants: &variants,
         claims: &claims,
@@ -196,12 +207,18 @@ pub(super) fn dimensions(
     bytes
 }
 
-pub(super) fn fetch(plan: &Plan, route: &Route, group: GroupId, asked: &Asked, steps: &mut Steps) {
+pub(super) fn fetch(
+    plan: &Plan,
+    route: &Route,
+    group: GroupId,
+    asked: &Admitted,
+    steps: &mut Steps<'_>,
+) {
     let Some(group) = plan.group(group) else {
         return;
     };
     let name = |id| plan.origin(id).map_or("?", |origin| &*origin.name);
-    let asked_in_turn = attempts::order(group, &asked.method);
+    let asked_in_turn = attempts::order(group, &asked.head.method);
     let order: Vec<&str> = asked_in_turn.iter().map(|id| name(*id)).collect();
     let mut reason = if order.len() > 1 {
         let statuses: Vec<String> = group
@@ -217,7 +234,7 @@ pub(super) fn fetch(plan: &Plan, route: &Route, group: GroupId, asked: &Asked, s
     } else if group.members.len() > 1 {
         format!(
             "{} is not idempotent (RFC 9110 §9.2.2): it is sent once, unless no connection came about",
-            asked.method
+            asked.head.method
         )
     } else {
         "the only member".to_owned()
@@ -231,13 +248,13 @@ pub(super) fn fetch(plan: &Plan, route: &Route, group: GroupId, asked: &Asked, s
     for (what, select) in sent.iter().filter(|(_, select)| **select != Select::All) {
         let _ = write!(reason, "; {what} sent: {}", table::select(select));
     }
-    if asked.headers.contains_key(header::RANGE) && route.cache.enabled {
+    if asked.head.headers.contains_key(header::RANGE) && route.cache.enabled {
         reason.push_str("; a range is cut from the stored response where there is one");
     }
     steps.add("fetch", order.join(", then "), reason);
 }
 
-pub(super) fn store(route: &Route, verified: bool, stores: bool, steps: &mut Steps) {
+pub(super) fn store(route: &Route, verified: bool, stores: bool, steps: &mut Steps<'_>) {
     if !stores {
         if route.cache.enabled {
             steps.add("store", "no", "the request's method or no-store forbids it");

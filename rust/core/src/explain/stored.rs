@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, Method, StatusCode};
 
-use super::{Asked, Steps};
+use super::{Admitted, Steps};
 use crate::{
     cache::{
         decide::{self, Allowance, Decision, Failure, OriginHealth},
@@ -46,16 +46,16 @@ pub fn section(why: NotStored) -> &'static str {
 
 pub(super) fn response(
     route: &Route,
-    asked: &Asked,
+    asked: &Admitted,
     authorization: Authorization,
     response: &ExplainResponse,
     now: u64,
-    steps: &mut Steps,
+    steps: &mut Steps<'_>,
 ) {
     let policy = &route.cache;
     let ExplainResponse { status, headers } = response;
     let request = if policy.request_directives {
-        RequestDirectives::parse(&asked.headers)
+        RequestDirectives::parse(&asked.head.headers)
     } else {
         RequestDirectives::default()
     };
@@ -63,7 +63,7 @@ pub(super) fn response(
     // A HEAD is answered from what a GET stored.
     let judged = storable::storable(&StoreInput {
         method: &Method::GET,
-        request: &asked.headers,
+        request: &asked.head.headers,
         request_directives: &request,
         authorization,
         status: *status,
@@ -112,7 +112,7 @@ fn later(
     route: &Route,
     has_validator: bool,
     now: u64,
-    steps: &mut Steps,
+    steps: &mut Steps<'_>,
 ) {
     let at = |now| {
         let healthy = OriginHealth::Healthy;

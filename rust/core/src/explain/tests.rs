@@ -29,6 +29,10 @@ fn plan() -> Plan {
 }
 
 fn told(method: &str, url: &str, headers: &[(&str, &str)]) -> String {
+    told_to([127, 0, 0, 1], method, url, headers)
+}
+
+fn told_to(client: [u8; 4], method: &str, url: &str, headers: &[(&str, &str)]) -> String {
     let request = ExplainRequest {
         method: method.into(),
         url: url.into(),
@@ -36,11 +40,12 @@ fn told(method: &str, url: &str, headers: &[(&str, &str)]) -> String {
             .iter()
             .map(|(name, value)| ((*name).into(), (*value).into()))
             .collect(),
-        client: "127.0.0.1".parse().unwrap(),
+        client: client.into(),
         scheme: None,
         response: None,
     };
     explain(&plan(), &request, 1_800_000_000)
+        .steps
         .iter()
         .map(|step| format!("{}: {} ({})\n", step.phase, step.decision, step.reason))
         .collect()
@@ -182,7 +187,7 @@ fn missing_routes_and_methods_are_told() {
             scheme: None,
             response: None,
         };
-        explain(&plan, &request, 0).pop().unwrap()
+        explain(&plan, &request, 0).steps.pop().unwrap()
     };
     assert_eq!(
         (
@@ -192,4 +197,19 @@ fn missing_routes_and_methods_are_told() {
         ("405", "the URL takes PUT only")
     );
     assert_eq!(tell("http://h/b").decision, "404");
+}
+
+#[test]
+fn fields_are_removed_before_the_host_is_read_as_they_are_when_served() {
+    let outer = ("x-forwarded-host", "outer.example");
+    for (headers, want) in [
+        (&[outer][..], "key: https://outer.example/static/a"),
+        (
+            &[outer, ("connection", "x-forwarded-host")],
+            "key: https://h/static/a",
+        ),
+    ] {
+        let told = told_to([10, 0, 0, 1], "GET", "https://h/static/a", headers);
+        assert!(told.contains(want), "{headers:?}: no {want:?} in\n{told}");
+    }
 }

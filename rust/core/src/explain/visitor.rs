@@ -1,119 +1,245 @@
-//! Phases 5 and 6 in words.
+//! Phases 3 to 6 in words.
 
-use super::{Asked, Steps};
+use std::{fmt::Write as _, sync::Arc};
+
+use http::{HeaderValue, Method};
+
+use super::{Admitted, Steps};
 use crate::{
-    identity::jwt::{self, Claims, Extracted, TokenError},
-    plan::{Preflight, Route},
-    viewer,
+    experiment::{Assignment, Experiment, Reason},
+    identity::jwt::{self, Claims, JwtPolicy, TokenError},
+    path::{Answer, Decision, LookUps},
+    plan::{
+        Plan, Route, RouteId,
+        matcher::{MatchResult, Probe},
+        table,
+    },
 };
 
-/// The claims where there are any; `None` ends the request.
-pub(super) fn identify(
-    route: &Route,
-    asked: &Asked,
-    now: u64,
-    steps: &mut Steps,
-) -> Option<Option<Claims>> {
-    const PHASE: &str = "identify";
-    let Some(policy) = &route.auth else {
-        return Some(None);
-    };
-    if route.preflight == Preflight::Origin
-        && viewer::is_preflight(&asked.method, &asked.headers, false)
-    {
-        steps.add(
-            PHASE,
-            "nobody",
-            "it is a preflight, and the route's preflight=\"origin\" lets it through without a token",
-        );
-        return Some(None);
+const ROUTE: &str = "route";
+const VIEWER: &str = "viewer";
+const IDENTIFY: &str = "identify";
+const BUCKET: &str = "bucket";
+
+impl LookUps for Steps<'_> {
+    fn token(
+        &mut self,
+        policy: &Arc<JwtPolicy>,
+        token: &str,
+    ) -> Result<Option<Arc<Claims>>, TokenError> {
+        policy
+            .static_keys()
+            .map(|keys| jwt::verify(policy, keys, token.as_bytes(), self.now).map(Arc::new))
+            .transpose()
     }
-    let refused = |steps: &mut Steps, error: Option<&TokenError>| {
-        let (status, _) = jwt::challenge(policy, error);
-        let reason = error.map_or_else(
-            || "the route needs a token, and there is none".to_owned(),
-            ToString::to_string,
-        );
-        steps.end(PHASE, status.as_u16().to_string(), reason)
-    };
-    match jwt::extract(policy, &asked.headers) {
-        Extracted::Absent if policy.optional => {
-            steps.add(
-                PHASE,
+
+    fn chance(&mut self) -> u64 {
+        0
+    }
+
+    fn decided(&mut self, decision: Decision<'_>) {
+        match decision {
+            Decision::Routed(route, probe) => {
+                let reason = before_others(self.plan, route, probe);
+                self.add(ROUTE, route.label.to_string(), reason);
+            }
+            Decision::Viewer(route) => {
+                let policy = table::viewer(route.viewer);
+                self.add(VIEWER, "proceed", format!("viewer policy {policy}"));
+            }
+            Decision::Preflight => self.add(
+                IDENTIFY,
+                "nobody",
+                "it is a preflight, and the route's preflight=\"origin\" lets it through without a token",
+            ),
+            Decision::Anonymous => self.add(
+                IDENTIFY,
                 "nobody",
                 "there is no token, and the route's policy is optional",
-            );
-            Some(None)
-        }
-        Extracted::Absent => refused(steps, None),
-        Extracted::Malformed(error) => refused(steps, Some(&error)),
-        Extracted::Token(token) => {
-            let Some(keys) = policy.static_keys() else {
-                steps.add(
-                    PHASE,
-                    "unknown",
-                    "the keys are fetched by URL while serving: the token is not verified here",
-                );
-                return Some(None);
-            };
-            match jwt::verify(policy, keys, token.as_bytes(), now) {
-                Err(error) => refused(steps, Some(&error)),
-                Ok(claims) => {
-                    let fields: Vec<&str> = policy
-                        .forward
-                        .iter()
-                        .map(|(_, field)| field.as_str())
-                        .collect();
-                    let passed = if fields.is_empty() {
-                        String::new()
-                    } else {
-                        format!("; the origin gets {}", fields.join(", "))
-                    };
-                    let who = claims
-                        .sub()
-                        .map_or_else(|| "verified".to_owned(), |sub| format!("verified: {sub}"));
-                    steps.add(PHASE, who, format!("signature and claims hold{passed}"));
-                    Some(Some(claims))
-                }
+            ),
+            Decision::Unverified => self.add(
+                IDENTIFY,
+                "unknown",
+                "the keys are fetched by URL while serving: the token is not verified here",
+            ),
+            Decision::Verified(policy, claims) => {
+                let fields: Vec<&str> = policy
+                    .forward
+                    .iter()
+                    .map(|(_, field)| field.as_str())
+                    .collect();
+                let passed = if fields.is_empty() {
+                    String::new()
+                } else {
+                    format!("; the origin gets {}", fields.join(", "))
+                };
+                let who = claims
+                    .sub()
+                    .map_or_else(|| "verified".to_owned(), |sub| format!("verified: {sub}"));
+                self.add(IDENTIFY, who, format!("signature and claims hold{passed}"));
             }
+            Decision::Assigned(experiment, assigned) => self.assigned(experiment, assigned),
         }
     }
 }
 
-/// Each experiment with the variant that the key will have.
-pub(super) fn bucket<'r>(
-    route: &'r Route,
-    asked: &Asked,
-    claims: Option<&Claims>,
-    steps: &mut Steps,
-) -> Vec<(&'r str, String)> {
-    use crate::experiment::Reason;
-    let mut variants = Vec::new();
-    for experiment in &route.experiments {
-        let assigned = experiment.assign(&asked.headers, claims, 0);
-        let by_chance = matches!(assigned.reason, Reason::New | Reason::Reassigned);
-        let variant = if by_chance {
-            "any".to_owned()
-        } else {
-            assigned.variant.to_string()
-        };
-        let reason = match assigned.reason {
-            Reason::Id => "the hash of the id falls there".to_owned(),
-            Reason::Kept => format!("the cookie {} says so", experiment.cookie),
+impl Steps<'_> {
+    fn assigned(&mut self, experiment: &Experiment, assigned: &Assignment<'_>) {
+        let (variant, reason) = match assigned.reason {
+            Reason::Id => (
+                assigned.variant.to_string(),
+                "the hash of the id falls there".to_owned(),
+            ),
+            Reason::Kept => (
+                assigned.variant.to_string(),
+                format!("the cookie {} says so", experiment.cookie),
+            ),
             Reason::New | Reason::Reassigned => {
                 let weights: Vec<String> = experiment
                     .variants()
                     .map(|(name, weight)| format!("{name} {weight}"))
                     .collect();
-                format!(
+                let reason = format!(
                     "by chance, for the cookie {} names none: {}",
                     experiment.cookie,
                     weights.join(", ")
-                )
+                );
+                ("any".to_owned(), reason)
             }
         };
-        steps.add("bucket", format!("{}: {variant}", experiment.name), reason);
-        variants.push((&*experiment.name, variant));
+        let name = experiment.name.to_string();
+        self.add(BUCKET, format!("{name}: {variant}"), reason);
+        self.variants.push((name, variant));
     }
-    variants
+}
+
+/// The answer that ends the request, in words.
+pub(super) fn ended(asked: &Admitted, answer: &Answer, steps: &mut Steps<'_>) {
+    let plan = steps.plan;
+    let status = answer.status().as_u16().to_string();
+    let to = |location: &HeaderValue| format!("{status} to {}", text(location));
+    let over_http = || {
+        let route = asked.route.and_then(|id| plan.route(id));
+        let policy = route.map_or("?", |route| table::viewer(route.viewer));
+        format!("viewer policy {policy}, and the request came over http")
+    };
+    let (phase, decision, reason) = match answer {
+        Answer::Server => (
+            ROUTE,
+            status,
+            "the request is about the edge (RFC 9110 §9.3.7)".into(),
+        ),
+        Answer::NoRoute => (ROUTE, status, no_route(plan, &asked.probe())),
+        Answer::MethodNotAllowed(allowed) => {
+            let methods: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+            let reason = format!("the URL takes {} only", methods.join(", "));
+            (ROUTE, status, reason)
+        }
+        Answer::Evades(guarded) => {
+            let found = plan.router.find(&plan.routes, &asked.probe());
+            let reason = format!(
+                "{} matches, but a lenient server would read the path as one of {}, whose guard it would go round",
+                found.map_or("?", |id| label(plan, id)),
+                label(plan, *guarded)
+            );
+            (ROUTE, status, reason)
+        }
+        Answer::HttpsOnly => (VIEWER, status, over_http()),
+        Answer::Https(_, location) => (VIEWER, to(location), over_http()),
+        Answer::Unauthorized(error, ..) => {
+            let reason = error.as_ref().map_or_else(
+                || "the route needs a token, and there is none".to_owned(),
+                ToString::to_string,
+            );
+            (IDENTIFY, status, reason)
+        }
+        Answer::Variant(location) => {
+            let reason = "with the variant's cookie, as mode=\"redirect\" says";
+            (BUCKET, to(location), reason.into())
+        }
+        Answer::NoLocation => {
+            let reason = "a parameter's value may not stand in that part of the location";
+            (VIEWER, status, reason.into())
+        }
+        other => (VIEWER, status, other.message().into()),
+    };
+    steps.add(phase, decision, reason);
+}
+
+pub(super) fn text(location: &HeaderValue) -> String {
+    String::from_utf8_lossy(location.as_bytes()).into_owned()
+}
+
+fn label(plan: &Plan, id: RouteId) -> &str {
+    plan.route(id).map_or("?", |route| &route.label)
+}
+
+fn no_route(plan: &Plan, probe: &Probe<'_>) -> String {
+    match plan.router.candidates(&plan.routes, probe).first() {
+        Some((id, MatchResult::Condition(at))) => format!(
+            "{} matches, but its condition when[{at}] does not hold",
+            label(plan, *id)
+        ),
+        _ => "no route has this host and path".to_owned(),
+    }
+}
+
+/// The rules that put a route before the others that match, and keep others from matching.
+fn before_others(plan: &Plan, route: &Route, probe: &Probe<'_>) -> String {
+    let candidates = plan.router.candidates(&plan.routes, probe);
+    let mut reason = String::new();
+    for (id, result) in &candidates {
+        match result {
+            MatchResult::Matches if *id == route.id => break,
+            MatchResult::Method => {
+                let _ = write!(reason, "{} takes other methods; ", label(plan, *id));
+            }
+            MatchResult::Condition(at) => {
+                let _ = write!(
+                    reason,
+                    "the condition when[{at}] of {} does not hold; ",
+                    label(plan, *id)
+                );
+            }
+            MatchResult::Matches => {}
+        }
+    }
+    let next = candidates
+        .iter()
+        .skip_while(|(id, _)| *id != route.id)
+        .skip(1)
+        .find(|(_, result)| *result == MatchResult::Matches);
+    match next.and_then(|(id, _)| plan.route(*id)) {
+        None => reason.push_str("the only route that matches"),
+        Some(next) => {
+            let _ = write!(
+                reason,
+                "before {} because {}",
+                next.label,
+                precedence(route, next, probe.host)
+            );
+        }
+    }
+    reason
+}
+
+/// The rule that puts one route before another (docs/design.md §3).
+fn precedence(first: &Route, second: &Route, host: &str) -> String {
+    let specificity = |route: &Route| crate::plan::matcher::specificity(route, host);
+    if first.priority != second.priority {
+        format!(
+            "its priority is higher ({} and {})",
+            first.priority, second.priority
+        )
+    } else if specificity(first) != specificity(second) {
+        "its host is more specific".to_owned()
+    } else if first.path.is_exact() != second.path.is_exact() {
+        "its path is exact".to_owned()
+    } else if first.path.literal_prefix().len() != second.path.literal_prefix().len() {
+        "its literal prefix is longer".to_owned()
+    } else if first.path.wildcards() != second.path.wildcards() {
+        "it has fewer wildcards".to_owned()
+    } else {
+        "it is declared first".to_owned()
+    }
 }

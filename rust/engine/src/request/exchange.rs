@@ -1,28 +1,24 @@
 //! One request and everything that the phases learn about it.
 
-use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::Cell,
+    ops::{Deref, DerefMut},
+    rc::Rc,
+    time::Instant,
+};
 
 use edgerouter_core::{
     admit::{self, Refusal},
     bounds,
-    cache::{
-        agreement::Sees,
-        hooked::Written,
-        key::Base,
-        storable::{Authorization, NotStored},
-    },
+    cache::{agreement::Sees, hooked::Written, storable::NotStored},
     forward::{self, Viewer},
     http::{structured::Forward, uri},
-    identity::{
-        client_address::{self, Client},
-        jwt::{Claims, JwtPolicy, TokenError},
-    },
-    plan::{Route, RouteId, Select, Target, matcher::Probe},
-    viewer,
+    path::{Admitted, Arrived, admit},
+    plan::{Route, Select, Target, matcher::Probe},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header, request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+    request::Parts, uri::PathAndQuery,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -30,6 +26,7 @@ use smallvec::SmallVec;
 
 use super::{
     answer::{self, Early},
+    decided::ended,
     origin::{OriginRequest, Waits},
 };
 use crate::{
@@ -50,30 +47,13 @@ pub struct Exchange {
     pub started: Instant,
     /// Unix seconds: the *now* of every decision about this request.
     pub now: u64,
-    pub head: Parts,
+    /// The request, and the decisions of phases 2 to 6.
+    pub request: Admitted,
     pub body: Option<Incoming>,
-    pub has_body: bool,
-    pub wants_upgrade: bool,
-    /// The client waits for a 100 before it sends its content. One of HTTP/1.0 cannot (RFC 9110 §10.1.1).
-    pub expects: bool,
-    /// The client takes trailers (RFC 9110 §6.5.1, §10.1.4).
-    pub wants_trailers: bool,
-    /// The host that the viewer asked for and its port, in their one spelling.
-    pub authority: HeaderValue,
-    host_length: usize,
-    port: Option<u16>,
-    /// What a trusted proxy says that the viewer asked it for, where that is another host.
-    outer: Option<HeaderValue>,
-    /// Path and query as the viewer asked for them, normalised, before any rewrite.
-    pub viewer_path: PathAndQuery,
-    pub client: Client,
-    pub route: Option<RouteId>,
-    pub claims: Option<Arc<Claims>>,
     /// What `viewer_request` hooks did; `None` before them, and where there are none.
     pub written: Option<Rc<Written>>,
     /// Seconds for which a stored response must stay fresh to answer; only requests of the edge's own ask for it.
     pub fresh_for: Option<u32>,
-    pub chosen: SmallVec<[Chosen; 1]>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
     pub hooked: Vec<HeaderName>,
     /// Where there is an access log.
@@ -86,14 +66,18 @@ pub struct Exchange {
     pub under_way: Option<UnderWay>,
 }
 
-/// An experiment's decision.
-#[derive(Debug, Clone, Copy)]
-pub struct Chosen {
-    /// Position in the route's experiments.
-    pub experiment: usize,
-    pub variant: usize,
-    /// The visitor does not carry it yet.
-    pub fresh: bool,
+impl Deref for Exchange {
+    type Target = Admitted;
+
+    fn deref(&self) -> &Admitted {
+        &self.request
+    }
+}
+
+impl DerefMut for Exchange {
+    fn deref_mut(&mut self) -> &mut Admitted {
+        &mut self.request
+    }
 }
 
 /// What `Cache-Status` and the metrics will say.
@@ -149,7 +133,7 @@ impl Exchange {
     fn admit_head(
         worker: Rc<Worker>,
         conn: Rc<Conn>,
-        mut head: Parts,
+        head: Parts,
         body: Option<Incoming>,
         started: Instant,
     ) -> Result<Self, Early> {
@@ -159,77 +143,24 @@ impl Exchange {
             .as_ref()
             .map(|_| Rc::new(Logged::of(&head)));
         let live = worker.live();
-        let client = client_address::resolve(
-            conn.peer.ip(),
-            &head.headers,
-            &live.plan.trusted_proxies,
-            conn.tls,
-        );
-        let sanitiser = live.plan.sanitiser(client.trusted_peer);
-        let present = sanitiser.clean(&mut head.headers);
-        let (authority, port) = match admit::authority(&head, client.scheme) {
-            Ok(named) => named,
-            Err(refusal) => return Err(refuse(&worker, refusal)),
+        let arrived = Arrived {
+            peer: conn.peer.ip(),
+            tls: conn.tls,
+            head,
+            has_body: body.as_ref().is_some_and(|body| !body.is_end_stream()),
+            length: body.as_ref().and_then(|body| body.size_hint().exact()),
         };
-        let outer = client
-            .trusted_peer
-            .then(|| admit::forwarded_host(&head.headers, client.scheme))
-            .flatten()
-            .filter(|outer| *outer != authority);
-        let viewer_path = match normalised(&head.uri) {
-            Ok(path) => path,
-            Err(()) => return Err(refuse(&worker, Refusal::BadTarget)),
-        };
-        let plain = head.uri.scheme().is_none() && head.uri.path_and_query() == Some(&viewer_path);
-        if !plain {
-            head.uri = Uri::from(viewer_path.clone());
-        }
-        if present.via && live.plan.via.loops(&head.headers, MOST_LOOPS) {
-            let response = answer::text(
-                StatusCode::LOOP_DETECTED,
-                "The request has passed this edge before (Via).",
-            );
-            return Err(response.into());
-        }
-        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
-        if present.content_length {
-            admit::plain_length(&mut head.headers);
-        }
-        if let Some(length) = body.as_ref().and_then(|body| body.size_hint().exact())
-            && length > live.plan.limits.http.body_bytes
-        {
-            return Err(refuse(&worker, Refusal::BodyTooLarge));
-        }
-        let wants_upgrade = present.upgrade && admit::upgrade(&head, has_body).is_some();
-        let expects = has_body
-            && head.version == Version::HTTP_11
-            && head.headers.contains_key(header::EXPECT);
-        let wants_trailers = present.te
-            && head.version == Version::HTTP_11
-            && admit::accepts_trailers(&head.headers);
+        let request = admit(&live.plan, arrived).map_err(|end| ended(&worker, end))?;
         Ok(Self {
             now: worker.clock.unix(started),
-            host_length: admit::host_length(&authority),
-            port,
-            outer,
+            request,
             worker,
             live,
             conn,
             started,
-            has_body,
-            wants_upgrade,
-            expects,
-            wants_trailers,
             body,
-            authority,
-            viewer_path,
-            client,
-            head,
-            route: None,
-            claims: None,
             written: None,
             fresh_for: None,
-            chosen: SmallVec::new(),
             hooked: Vec::new(),
             logged,
             id: Cell::new(None),
@@ -267,53 +198,6 @@ impl Exchange {
         })
     }
 
-    /// The host asked for: lower case, without port.
-    pub fn host(&self) -> &str {
-        let authority = std::str::from_utf8(self.authority.as_bytes()).unwrap_or_default();
-        authority.get(..self.host_length).unwrap_or(authority)
-    }
-
-    /// The port asked for, where it is named.
-    pub fn port(&self) -> Option<u16> {
-        self.port
-    }
-
-    /// Where the URL points that the viewer asked for.
-    pub fn base(&self) -> Base<'_> {
-        let scheme = self.client.scheme;
-        match &self.outer {
-            None => Base {
-                scheme,
-                host: self.host(),
-                port: self.port,
-            },
-            Some(outer) => Base {
-                scheme,
-                host: outer
-                    .to_str()
-                    .ok()
-                    .and_then(|text| text.get(..admit::host_length(outer)))
-                    .unwrap_or_default(),
-                port: admit::port(outer),
-            },
-        }
-    }
-
-    /// Host and port in the URL that the viewer asked for, of a trusted proxy where there is one.
-    pub fn outer(&self) -> &HeaderValue {
-        self.outer.as_ref().unwrap_or(&self.authority)
-    }
-
-    pub fn probe(&self) -> Probe<'_> {
-        Probe {
-            host: self.host(),
-            path: self.head.uri.path(),
-            query: self.head.uri.query(),
-            method: &self.head.method,
-            headers: &self.head.headers,
-        }
-    }
-
     /// The route that a GET of another path on this host would take.
     pub fn route_for_get<'l>(
         &self,
@@ -322,39 +206,13 @@ impl Exchange {
         query: Option<&str>,
     ) -> Option<&'l Route> {
         let probe = Probe {
-            host: self.host(),
             path,
             query,
             method: &Method::GET,
-            headers: &self.head.headers,
+            ..self.probe()
         };
         live.plan
             .route(live.plan.router.find(&live.plan.routes, &probe)?)
-    }
-
-    /// Index document, prefixes, rewrite: from here on the path is the origin's.
-    pub fn rewrite(&mut self, route: &Route) -> Result<(), Early> {
-        let target = match viewer::target_path(route, self.head.uri.path()) {
-            Cow::Borrowed(same) if same.len() == self.head.uri.path().len() => return Ok(()),
-            target => target.into_owned(),
-        };
-        self.set_path(&target)
-    }
-
-    pub fn set_path(&mut self, path: &str) -> Result<(), Early> {
-        let target = match self.head.uri.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
-        };
-        match PathAndQuery::try_from(target) {
-            Ok(target) => {
-                self.head.uri = Uri::from(target);
-                Ok(())
-            }
-            Err(_) => {
-                Err(answer::text(StatusCode::BAD_REQUEST, "The URL cannot be rewritten.").into())
-            }
-        }
     }
 
     /// Whether anything but the URL may be part of the key.
@@ -390,45 +248,6 @@ impl Exchange {
             .sees(route)
             .stray(&self.head.headers, self.head.uri.query());
         stray.is_none()
-    }
-
-    /// Names and variants of the route's experiments.
-    pub fn variants<'r>(&self, route: &'r Route) -> impl Iterator<Item = (&'r str, &'r str)> {
-        self.chosen.iter().filter_map(|chosen| {
-            let experiment = route.experiments.get(chosen.experiment)?;
-            Some((&*experiment.name, experiment.variant(chosen.variant)))
-        })
-    }
-
-    pub fn authorization(&self, route: &Route) -> Authorization {
-        match (&self.claims, &route.auth) {
-            (Some(_), Some(policy)) => Authorization::Verified {
-                shared: policy.shared || !route.cache.key_claims.is_empty(),
-            },
-            _ if self.head.headers.contains_key(header::AUTHORIZATION) => Authorization::Present,
-            _ => Authorization::None,
-        }
-    }
-
-    /// The claims of a token: from memory where it was verified before, by its signature otherwise.
-    pub fn verify(&self, policy: &Arc<JwtPolicy>, token: &str) -> Result<Arc<Claims>, TokenError> {
-        let mut remembered = self.worker.remembered.borrow_mut();
-        let keys = self.live.keys.keys_of(policy)?;
-        if let Some(claims) = remembered.get(policy, &keys, token, self.now) {
-            self.worker.metrics.jwt("remembered");
-            return Ok(claims);
-        }
-        let verified =
-            edgerouter_core::identity::jwt::verify(policy, &keys, token.as_bytes(), self.now);
-        if let Err(error) = &verified
-            && policy.may_be_rotated(error)
-        {
-            self.live.keys.ask_for_more(policy);
-        }
-        let claims = Arc::new(verified?);
-        self.worker.metrics.jwt("verified");
-        remembered.put(policy, &keys, token, Arc::clone(&claims));
-        Ok(claims)
     }
 
     /// From here on it is one of its client's requests that are under way: what comes may take a while (RFC 6585 §4).
@@ -634,29 +453,6 @@ impl Exchange {
         } else if let Some(worker) = count {
             let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
             *response.body_mut() = body.on_end(move |bytes| worker.metrics.bytes_out(bytes));
-        }
-    }
-}
-
-/// How often a request may pass the same edge: once more than never, for origins that call back through it.
-const MOST_LOOPS: usize = 4;
-
-/// The target's path and query, normalised; the very same value when it already was.
-fn normalised(target: &Uri) -> Result<PathAndQuery, ()> {
-    let Some(given) = target.path_and_query() else {
-        return Ok(PathAndQuery::from_static("/"));
-    };
-    if given.as_str() == "*" {
-        return Ok(given.clone());
-    }
-    match uri::normalise_path(given.path()).map_err(|_| ())? {
-        Cow::Borrowed(same) if same.len() == given.path().len() => Ok(given.clone()),
-        path => {
-            let target = match given.query() {
-                Some(query) => format!("{path}?{query}"),
-                None => path.into_owned(),
-            };
-            PathAndQuery::try_from(target).map_err(|_| ())
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod cached;
+mod decided;
 pub mod exchange;
 pub mod hooks;
 mod navigation;
@@ -16,27 +17,19 @@ pub mod tunnel;
 use std::{convert::Infallible, rc::Rc, time::Instant};
 
 use edgerouter_core::{
-    admit::{self, Refusal},
     cache::validate::{self, Outcome as Precondition},
-    experiment::Mode,
     finish, forward,
     http::{
         framing::fit::{self, Fit},
         structured::{CACHE_STATUS, CacheStatus},
     },
-    identity::jwt::{self, Extracted},
-    plan::{FixedResponse, Preflight, Route, Target},
+    plan::{FixedResponse, Target},
     service_worker,
-    viewer::{self, Https},
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 
-use self::{
-    answer::Early,
-    cached::Found,
-    exchange::{Chosen, Exchange},
-};
+use self::{answer::Early, cached::Found, decided::Worked, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody},
     connection::{Conn, queue},
@@ -62,20 +55,20 @@ pub async fn serve(
         }
         return Ok(exchange::refused(refusal).map(|body| body.with_busy(busy)));
     }
-    let mut x = match Exchange::admit(worker, conn, request, started) {
-        Ok(x) => x,
+    let mut exchange = match Exchange::admit(worker, conn, request, started) {
+        Ok(exchange) => exchange,
         Err(early) => return Ok(early.0.map(|body| body.with_busy(busy))),
     };
-    let mut response = match path(&mut x).await {
+    let mut response = match path(&mut exchange).await {
         Ok(response) => response,
         Err(early) => {
             let mut response = *early.0;
             if let Some(trace) = response.extensions_mut().remove::<answer::Trace>()
-                && x.client_is_local()
+                && exchange.client_is_local()
             {
-                trace.show(&mut response, &x.head.headers);
+                trace.show(&mut response, &exchange.head.headers);
             }
-            x.finish(&mut response);
+            exchange.finish(&mut response);
             response
         }
     };
@@ -84,275 +77,103 @@ pub async fn serve(
         let none = hyper::ext::ReasonPhrase::from_static(b"");
         response.extensions_mut().insert(none);
     }
-    x.account(&mut response);
-    x.conn.interims.answered();
+    exchange.account(&mut response);
+    exchange.conn.interims.answered();
     let length = http_body::Body::size_hint(response.body()).exact();
     if response.body().streams() && queue::is_counted(length) {
-        let route = x.route.and_then(|id| x.live.plan.route(id));
-        let owner = route.map_or_else(Default::default, |route| x.owner(route));
-        x.conn.streams(&x.worker.shared.account, owner);
+        let route = exchange.route.and_then(|id| exchange.live.plan.route(id));
+        let owner = route.map_or_else(Default::default, |route| exchange.owner(route));
+        exchange
+            .conn
+            .streams(&exchange.worker.shared.account, owner);
     }
-    let under_way = x.under_way.take();
+    let under_way = exchange.under_way.take();
     Ok(response.map(|body| body.with_under_way(under_way).with_busy(busy)))
 }
 
 /// The phases.
-async fn path(x: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
-    let live = Rc::clone(&x.live);
+async fn path(exchange: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
+    let live = Rc::clone(&exchange.live);
     // 2 was admission: here is a Request that may be believed in its framing, Host and path.
-    if x.viewer_path.as_str() == "*" {
-        // Asks about the server, which is us (RFC 9110 §9.3.7).
-        x.note.detail = Some("options");
-        let response = answer::of(StatusCode::NO_CONTENT, HeaderMap::new(), EdgeBody::empty());
-        return Err(response.into());
-    }
-    // 3 route
-    let route = route(x, &live.plan)?;
-    // 4 viewer
-    let early = viewer(x, route);
-    if let Some(early) = early {
-        return Err(early);
-    }
-    // 5 identify
-    identify(x, route)?;
-    // 6 bucket
-    bucket(x, route)?;
+    // 3 route, 4 viewer, 5 identify, 6 bucket
+    let mut look_ups = Worked {
+        worker: &exchange.worker,
+        live: &live,
+        now: exchange.now,
+    };
+    let decided = exchange.request.decide(&live.plan, &mut look_ups);
+    let route = decided.map_err(|end| exchange.end(end))?;
     // 7 viewer_request hook
     if !route.hooks.viewer_request.is_empty() {
-        Box::pin(hooks::viewer_request(x, route)).await?;
+        Box::pin(hooks::viewer_request(exchange, route)).await?;
     }
     let mut response = match &route.target {
-        Target::Redirect(redirect) => redirected(x, route, redirect)?,
-        Target::Respond(fixed) => responded(x, fixed),
+        Target::Redirect(redirect) => {
+            let location = exchange
+                .location(route, redirect)
+                .map_err(|end| exchange.end(end))?;
+            (exchange.note.outcome, exchange.note.detail) = (Outcome::Redirect, Some("redirect"));
+            answer::redirect(redirect.status, location)
+        }
+        Target::Respond(fixed) => responded(exchange, fixed),
         Target::Function(call) => {
-            x.enter()?;
-            Box::pin(hooks::function(x, *call)).await?
+            exchange.enter()?;
+            Box::pin(hooks::function(exchange, *call)).await?
         }
         Target::Group(_) => {
-            x.rewrite(route)?;
-            // What a body asks for is not in the key.
-            let plain = !x.wants_upgrade && !x.has_body;
-            if cached::cacheable(&x.head.method, route) && plain && x.agrees(route) {
+            exchange.rewrite(route).map_err(|end| exchange.end(end))?;
+            // The content of a request is not in the key.
+            let plain = !exchange.wants_upgrade && !exchange.has_body;
+            if cached::cacheable(&exchange.head.method, route) && plain && exchange.agrees(route) {
                 // 8 key, 9 look up
-                match cached::look_up(x, route).await {
+                match cached::look_up(exchange, route).await {
                     Found::Answer(response) => {
-                        if x.note.hit && x.written.is_some() {
-                            hooks::found(x);
+                        if exchange.note.hit && exchange.written.is_some() {
+                            hooks::found(exchange);
                         }
                         response
                     }
                     // 10 origin_request hook, 11 fetch, 12 origin_response hook, 13 store
                     Found::Missing(missing) => {
-                        x.enter()?;
-                        Box::pin(pages::fetched(x, route, missing)).await?
+                        exchange.enter()?;
+                        Box::pin(pages::fetched(exchange, route, missing)).await?
                     }
                 }
             } else {
-                x.enter()?;
-                Box::pin(pages::passed(x, route)).await?
+                exchange.enter()?;
+                Box::pin(pages::passed(exchange, route)).await?
             }
         }
     };
-    if pages::replaces(x, route, &response) {
-        Box::pin(pages::replace(x, route, &mut response)).await;
+    if pages::replaces(exchange, route, &response) {
+        Box::pin(pages::replace(exchange, route, &mut response)).await;
     }
     // 14 viewer_response hook
     if !route.hooks.viewer_response.is_empty() {
-        Box::pin(hooks::viewer_response(x, route, &mut response)).await?;
+        Box::pin(hooks::viewer_response(exchange, route, &mut response)).await?;
     }
     // 15 finish
-    x.finish(&mut response);
+    exchange.finish(&mut response);
     Ok(response)
 }
 
-fn route<'p>(x: &mut Exchange, plan: &'p edgerouter_core::plan::Plan) -> Result<&'p Route, Early> {
-    let found = plan.router.find(&plan.routes, &x.probe());
-    if let Some(route) = found.and_then(|id| plan.route(id)) {
-        if admit::evades(plan, route, &x.probe()).is_some() {
-            return Err(exchange::refuse(&x.worker, Refusal::AmbiguousPath));
+/// A fixed response, as its conditions leave it (RFC 9110 §13).
+fn responded(exchange: &mut Exchange, fixed: &FixedResponse) -> Response<EdgeBody> {
+    exchange.note.detail = Some("fixed");
+    let (outcome, mut headers) = exchange.fixed(fixed);
+    match outcome {
+        Precondition::Send => {
+            answer::of(fixed.status, headers, EdgeBody::bytes(fixed.body.clone()))
         }
-        x.route = Some(route.id);
-        return Ok(route);
-    }
-    x.note.outcome = Outcome::Error;
-    let allowed = plan.router.allowed_methods(&plan.routes, &x.probe());
-    if allowed.is_empty() {
-        x.note.detail = Some("no-route");
-        return Err(answer::text(
-            StatusCode::NOT_FOUND,
-            "No route of this edge matches the request.",
-        )
-        .into());
-    }
-    x.note.detail = Some("method-not-allowed");
-    let allow: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-    let response = answer::text(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "This URL does not take that method.",
-    );
-    let allow = HeaderValue::from_str(&allow.join(", ")).unwrap_or(HeaderValue::from_static("GET"));
-    Err(answer::with(response, header::ALLOW, allow).into())
-}
-
-fn viewer(x: &mut Exchange, route: &Route) -> Option<Early> {
-    match viewer::https(route.viewer, x.client.scheme) {
-        Https::Proceed => None,
-        Https::Forbid => {
-            x.note.outcome = Outcome::Error;
-            x.note.detail = Some("https-only");
-            Some(answer::text(StatusCode::FORBIDDEN, "This URL is served over HTTPS only.").into())
+        Precondition::NotModified => {
+            validate::not_modified(&mut headers);
+            answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty())
         }
-        Https::Redirect => {
-            x.note.outcome = Outcome::Redirect;
-            x.note.detail = Some("redirect");
-            let authority = x.outer().to_str().unwrap_or_default();
-            let location = viewer::https_location(authority, &x.viewer_path);
-            let status = viewer::https_redirect_status(&x.head.method);
-            Some(answer::redirect(status, location?).into())
-        }
+        Precondition::Failed => answer::text(
+            StatusCode::PRECONDITION_FAILED,
+            "The condition of the request does not hold.",
+        ),
     }
-}
-
-fn identify(x: &mut Exchange, route: &Route) -> Result<(), Early> {
-    let Some(policy) = &route.auth else {
-        return Ok(());
-    };
-    if route.preflight == Preflight::Origin
-        && viewer::is_preflight(&x.head.method, &x.head.headers, x.has_body)
-    {
-        // Nobody has asked for it to be another method, or to know whose it is.
-        forward::preflight(&mut x.head.headers);
-        return Ok(());
-    }
-    let (status, challenge) = match jwt::extract(policy, &x.head.headers) {
-        Extracted::Token(token) => match x.verify(policy, token) {
-            Ok(claims) => {
-                x.claims = Some(claims);
-                return Ok(());
-            }
-            Err(refused) => {
-                x.worker.metrics.jwt(refused.as_str());
-                tracing::debug!(reason = %refused, "token refused");
-                jwt::challenge(policy, Some(&refused))
-            }
-        },
-        Extracted::Absent if policy.optional => return Ok(()),
-        Extracted::Absent => {
-            x.worker.metrics.jwt("absent");
-            jwt::challenge(policy, None)
-        }
-        Extracted::Malformed(reason) => {
-            x.worker.metrics.jwt(reason.as_str());
-            jwt::challenge(policy, Some(&reason))
-        }
-    };
-    x.note.outcome = Outcome::Error;
-    x.note.detail = Some("unauthorized");
-    let message = match status {
-        StatusCode::UNAUTHORIZED => "Unauthorized",
-        StatusCode::SERVICE_UNAVAILABLE => "Tokens cannot be verified right now.",
-        _ => "Invalid token",
-    };
-    let mut response = answer::text(status, message);
-    if let Some(challenge) = challenge {
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-    }
-    Err(response.into())
-}
-
-fn bucket(x: &mut Exchange, route: &Route) -> Result<(), Early> {
-    for (index, experiment) in route.experiments.iter().enumerate() {
-        let assignment = experiment.assign(&x.head.headers, x.claims.as_deref(), x.worker.random());
-        let chosen = Chosen {
-            experiment: index,
-            variant: assignment.index,
-            fresh: assignment.fresh,
-        };
-        if chosen.fresh
-            && experiment.mode == Mode::Redirect
-            && matches!(x.head.method, Method::GET | Method::HEAD)
-            && !loops_without_cookies(x)
-        {
-            x.note.outcome = Outcome::Redirect;
-            x.note.detail = Some("redirect");
-            let location = HeaderValue::from_str(viewer::same_url(&x.viewer_path).as_ref())
-                .map_err(|_| {
-                    Early::from(answer::text(
-                        StatusCode::BAD_REQUEST,
-                        "The URL cannot be redirected to.",
-                    ))
-                })?;
-            x.chosen.push(chosen);
-            let mut response = answer::redirect(StatusCode::FOUND, location);
-            response
-                .headers_mut()
-                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            return Err(response.into());
-        }
-        x.chosen.push(chosen);
-    }
-    Ok(())
-}
-
-/// A visitor that refuses cookies would be redirected for ever: the query of the redirect can't be changed ("the same
-/// URL"), so a fetch that already comes from the very URL is served instead.
-fn loops_without_cookies(x: &Exchange) -> bool {
-    x.head
-        .headers
-        .get(header::REFERER)
-        .and_then(|referer| referer.to_str().ok())
-        .and_then(|referer| referer.split_once("://"))
-        .and_then(|(_, rest)| rest.strip_prefix(x.authority.to_str().unwrap_or_default()))
-        .is_some_and(|path| path == x.viewer_path.as_str())
-        && !x.head.headers.contains_key(header::COOKIE)
-}
-
-fn redirected(
-    x: &mut Exchange,
-    route: &Route,
-    redirect: &edgerouter_core::plan::Redirect,
-) -> Result<Response<EdgeBody>, Early> {
-    x.note.outcome = Outcome::Redirect;
-    x.note.detail = Some("redirect");
-    let location =
-        viewer::redirect_location(route, redirect, x.head.uri.path(), x.head.uri.query());
-    match location {
-        Some(location) => Ok(answer::redirect(redirect.status, location)),
-        None => Err(answer::text(
-            StatusCode::BAD_REQUEST,
-            "The URL cannot be redirected from.",
-        )
-        .into()),
-    }
-}
-
-/// Fixed words; a validator among their fields makes them conditional (RFC 9110 §13).
-fn responded(x: &mut Exchange, fixed: &FixedResponse) -> Response<EdgeBody> {
-    x.note.detail = Some("fixed");
-    let mut headers: HeaderMap = fixed.headers.iter().cloned().collect();
-    if validate::has_validator(&headers) {
-        match validate::precondition(&x.head.method, &x.head.headers, fixed.status, &headers) {
-            Precondition::Send => {}
-            Precondition::NotModified => {
-                validate::not_modified(&mut headers);
-                return answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty());
-            }
-            Precondition::Failed => {
-                return answer::text(
-                    StatusCode::PRECONDITION_FAILED,
-                    "The condition of the request does not hold.",
-                );
-            }
-        }
-    }
-    answer::of(fixed.status, headers, EdgeBody::bytes(fixed.body.clone()))
 }
 
 fn has_length(response: &Response<EdgeBody>) -> bool {

@@ -56,7 +56,7 @@ pub fn stored(
     served: Served,
     begin: Begin,
 ) -> Response<EdgeBody> {
-    let request = &x.head.headers;
+    let request = &x.request.head.headers;
     let age = object.freshness.age(x.now);
     let ttl = object.freshness.ttl(x.now);
     x.note.outcome = match served {

@@ -1,0 +1,474 @@
+//! Phases 2 to 6 of a request, once: what of it is believed, its route, the viewer policy, who asks, which variants.
+//!
+//! [`admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the [`Answer`] that says
+//! why there is none. The engine acts on them and `explain` writes them down, so neither has an order of its own.
+
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts,
+    uri::PathAndQuery,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    admit::{self, Refusal},
+    cache::{key::Base, storable::Authorization, validate},
+    experiment::{Assignment, Experiment, Mode},
+    forward,
+    http::uri,
+    identity::{
+        client_address::{self, Client},
+        jwt::{self, Claims, Extracted, JwtPolicy, TokenError},
+    },
+    plan::{FixedResponse, Plan, Preflight, Redirect, Route, RouteId, matcher::Probe},
+    viewer::{self, Https},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Facts that the decisions need and that are not in the request or the plan.
+pub trait LookUps {
+    /// The claims of a token that holds; `None` where it cannot be verified here, and the request goes on without them.
+    fn token(
+        &mut self,
+        policy: &Arc<JwtPolicy>,
+        token: &str,
+    ) -> Result<Option<Arc<Claims>>, TokenError>;
+
+    /// A fresh uniform number.
+    fn chance(&mut self) -> u64;
+
+    /// Notes a decision that lets the request go on. Costs nothing where it is not implemented.
+    #[inline]
+    fn decided(&mut self, _: Decision<'_>) {}
+}
+
+/// A decision that lets a request go on, with its reason.
+#[derive(Debug)]
+pub enum Decision<'a> {
+    Routed(&'a Route, &'a Probe<'a>),
+    /// The route's https policy is met.
+    Viewer(&'a Route),
+    /// A preflight that the route lets through without a token.
+    Preflight,
+    /// There is no token, and the policy is optional.
+    Anonymous,
+    /// Nothing here can verify the token.
+    Unverified,
+    Verified(&'a JwtPolicy, &'a Claims),
+    Assigned(&'a Experiment, &'a Assignment<'a>),
+}
+
+/// An answer that ends a request in phases 2 to 6.
+#[derive(Debug)]
+pub enum Answer {
+    /// The request is not believed.
+    Refused(Refusal),
+    /// It has passed this edge before (RFC 9110 §7.6.3).
+    Loop,
+    /// It asks about the server, which is the edge (RFC 9110 §9.3.7).
+    Server,
+    NoRoute,
+    /// The methods that the URL takes.
+    MethodNotAllowed(Vec<Method>),
+    /// A lenient server would read the path as one of this route, whose guard the request does not meet.
+    Evades(RouteId),
+    HttpsOnly,
+    /// The same URL over https.
+    Https(StatusCode, HeaderValue),
+    /// No token, or why it is refused.
+    Unauthorized(Option<TokenError>, StatusCode, Option<HeaderValue>),
+    /// The same URL, for the visitor to come back with the cookie of its variant.
+    Variant(HeaderValue),
+    /// The same URL cannot stand in a `Location`.
+    NoVariant,
+    /// What stands in a parameter may not stand in that part of the location.
+    NoLocation,
+    /// The route's rewrite makes no path.
+    NoPath,
+}
+
+impl Answer {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(refusal) => refusal.status(),
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Server => StatusCode::NO_CONTENT,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Evades(_) => Refusal::AmbiguousPath.status(),
+            Self::HttpsOnly => StatusCode::FORBIDDEN,
+            Self::Https(status, _) | Self::Unauthorized(_, status, _) => *status,
+            Self::Variant(_) => StatusCode::FOUND,
+            Self::NoVariant | Self::NoLocation | Self::NoPath => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// For the client; empty where the status says it all.
+    pub fn message(&self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => refusal.message(),
+            Self::Evades(_) => Refusal::AmbiguousPath.message(),
+            Self::Loop => "The request has passed this edge before (Via).",
+            Self::NoRoute => "No route of this edge matches the request.",
+            Self::MethodNotAllowed(_) => "This URL does not take that method.",
+            Self::HttpsOnly => "This URL is served over HTTPS only.",
+            Self::Unauthorized(_, StatusCode::UNAUTHORIZED, _) => "Unauthorized",
+            Self::Unauthorized(_, StatusCode::SERVICE_UNAVAILABLE, _) => {
+                "Tokens cannot be verified right now."
+            }
+            Self::Unauthorized(..) => "Invalid token",
+            Self::NoVariant => "The URL cannot be redirected to.",
+            Self::NoLocation => "The URL cannot be redirected from.",
+            Self::NoPath => "The URL cannot be rewritten.",
+            Self::Server | Self::Https(..) | Self::Variant(_) => "",
+        }
+    }
+}
+
+/// A request as its connection gives it: framed, and its head parsed.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The connection's other end.
+    pub peer: IpAddr,
+    pub tls: bool,
+    pub head: Parts,
+    pub has_body: bool,
+    /// Of the content, where it is announced.
+    pub length: Option<u64>,
+}
+
+/// A request that is believed in its framing, host and path, and what phases 3 to 6 decide about it.
+#[derive(Debug)]
+pub struct Admitted {
+    pub head: Parts,
+    pub client: Client,
+    pub has_body: bool,
+    pub wants_upgrade: bool,
+    /// The client waits for a 100 before it sends its content. One of HTTP/1.0 cannot (RFC 9110 §10.1.1).
+    pub expects: bool,
+    /// The client takes trailers (RFC 9110 §6.5.1, §10.1.4).
+    pub wants_trailers: bool,
+    /// The host that the viewer asked for and its port, in their one spelling.
+    pub authority: HeaderValue,
+    host_length: usize,
+    port: Option<u16>,
+    /// The authority that the viewer asked a trusted proxy for, where it is another one.
+    outer: Option<HeaderValue>,
+    /// Path and query as the viewer asked for them, normalised, before any rewrite.
+    pub viewer_path: PathAndQuery,
+    pub route: Option<RouteId>,
+    pub claims: Option<Arc<Claims>>,
+    pub chosen: SmallVec<[Chosen; 1]>,
+}
+
+/// An experiment's decision.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen {
+    /// Position in the route's experiments.
+    pub experiment: usize,
+    pub variant: usize,
+    /// The visitor does not carry it yet.
+    pub fresh: bool,
+}
+
+/// How often a request may pass the same edge: once more than never, for origins that call back through it.
+const MOST_LOOPS: usize = 4;
+
+/// Phase 2: what the guard could not decide from the bytes alone. Fields that only the edge may set are removed before
+/// anything else is read (docs/design.md §3, spoofing rule).
+pub fn admit(plan: &Plan, arrived: Arrived) -> Result<Admitted, Answer> {
+    let Arrived {
+        peer,
+        tls,
+        mut head,
+        has_body,
+        length,
+    } = arrived;
+    let client = client_address::resolve(peer, &head.headers, &plan.trusted_proxies, tls);
+    let present = plan.sanitiser(client.trusted_peer).clean(&mut head.headers);
+    let (authority, port) = admit::authority(&head, client.scheme).map_err(Answer::Refused)?;
+    let outer = client
+        .trusted_peer
+        .then(|| admit::forwarded_host(&head.headers, client.scheme))
+        .flatten()
+        .filter(|outer| *outer != authority);
+    let viewer_path = normalised(&head.uri).map_err(|()| Answer::Refused(Refusal::BadTarget))?;
+    if head.uri.scheme().is_some() || head.uri.path_and_query() != Some(&viewer_path) {
+        head.uri = Uri::from(viewer_path.clone());
+    }
+    if present.via && plan.via.loops(&head.headers, MOST_LOOPS) {
+        return Err(Answer::Loop);
+    }
+    if present.content_length {
+        admit::plain_length(&mut head.headers);
+    }
+    if length.is_some_and(|length| length > plan.limits.http.body_bytes) {
+        return Err(Answer::Refused(Refusal::BodyTooLarge));
+    }
+    let modern = head.version == Version::HTTP_11;
+    Ok(Admitted {
+        wants_upgrade: present.upgrade && admit::upgrade(&head, has_body).is_some(),
+        expects: has_body && modern && head.headers.contains_key(header::EXPECT),
+        wants_trailers: present.te && modern && admit::accepts_trailers(&head.headers),
+        host_length: admit::host_length(&authority),
+        head,
+        client,
+        has_body,
+        authority,
+        port,
+        outer,
+        viewer_path,
+        route: None,
+        claims: None,
+        chosen: SmallVec::new(),
+    })
+}
+
+/// The target's path and query, normalised; the very same value when it already was.
+fn normalised(target: &Uri) -> Result<PathAndQuery, ()> {
+    let Some(given) = target.path_and_query() else {
+        return Ok(PathAndQuery::from_static("/"));
+    };
+    if given.as_str() == "*" {
+        return Ok(given.clone());
+    }
+    match uri::normalise_path(given.path()).map_err(|_| ())? {
+        Cow::Borrowed(same) if same.len() == given.path().len() => Ok(given.clone()),
+        path => with_query(&path, given.query()).map_err(|_| ()),
+    }
+}
+
+fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, http::uri::InvalidUri> {
+    match query {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    }
+}
+
+impl Admitted {
+    /// Phases 3 to 6: the route of the request, once everything before the first hook lets it go on.
+    pub fn decide<'p>(
+        &mut self,
+        plan: &'p Plan,
+        look_ups: &mut impl LookUps,
+    ) -> Result<&'p Route, Answer> {
+        if self.viewer_path.as_str() == "*" {
+            return Err(Answer::Server);
+        }
+        let route = self.find_route(plan, look_ups)?;
+        self.viewer(route)?;
+        look_ups.decided(Decision::Viewer(route));
+        self.identify(route, look_ups)?;
+        self.bucket(route, look_ups)?;
+        Ok(route)
+    }
+
+    fn find_route<'p>(
+        &mut self,
+        plan: &'p Plan,
+        look_ups: &mut impl LookUps,
+    ) -> Result<&'p Route, Answer> {
+        let probe = self.probe();
+        let found = plan.router.find(&plan.routes, &probe);
+        let Some(route) = found.and_then(|id| plan.route(id)) else {
+            let allowed = plan.router.allowed_methods(&plan.routes, &probe);
+            return Err(if allowed.is_empty() {
+                Answer::NoRoute
+            } else {
+                Answer::MethodNotAllowed(allowed)
+            });
+        };
+        if let Some(guarded) = admit::evades(plan, route, &probe) {
+            return Err(Answer::Evades(guarded.id));
+        }
+        look_ups.decided(Decision::Routed(route, &probe));
+        self.route = Some(route.id);
+        Ok(route)
+    }
+
+    fn viewer(&self, route: &Route) -> Result<(), Answer> {
+        match viewer::https(route.viewer, self.client.scheme) {
+            Https::Proceed => Ok(()),
+            Https::Forbid => Err(Answer::HttpsOnly),
+            Https::Redirect => {
+                let authority = self.outer().to_str().unwrap_or_default();
+                // A request without a host has no other URL.
+                viewer::https_location(authority, &self.viewer_path).map_or(Ok(()), |location| {
+                    let status = viewer::https_redirect_status(&self.head.method);
+                    Err(Answer::Https(status, location))
+                })
+            }
+        }
+    }
+
+    fn identify(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), Answer> {
+        let Some(policy) = &route.auth else {
+            return Ok(());
+        };
+        if route.preflight == Preflight::Origin
+            && viewer::is_preflight(&self.head.method, &self.head.headers, self.has_body)
+        {
+            // Nobody has asked for it to be another method, or to know whose it is.
+            forward::preflight(&mut self.head.headers);
+            look_ups.decided(Decision::Preflight);
+            return Ok(());
+        }
+        let error = match jwt::extract(policy, &self.head.headers) {
+            Extracted::Token(token) => match look_ups.token(policy, token) {
+                Ok(claims) => {
+                    look_ups.decided(claims.as_ref().map_or(Decision::Unverified, |claims| {
+                        Decision::Verified(policy, claims)
+                    }));
+                    self.claims = claims;
+                    return Ok(());
+                }
+                Err(error) => Some(error),
+            },
+            Extracted::Absent if policy.optional => {
+                look_ups.decided(Decision::Anonymous);
+                return Ok(());
+            }
+            Extracted::Absent => None,
+            Extracted::Malformed(error) => Some(error),
+        };
+        let (status, challenge) = jwt::challenge(policy, error.as_ref());
+        Err(Answer::Unauthorized(error, status, challenge))
+    }
+
+    fn bucket(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), Answer> {
+        for (index, experiment) in route.experiments.iter().enumerate() {
+            let assigned = experiment.assign(
+                &self.head.headers,
+                self.claims.as_deref(),
+                look_ups.chance(),
+            );
+            look_ups.decided(Decision::Assigned(experiment, &assigned));
+            let redirects = assigned.fresh
+                && experiment.mode == Mode::Redirect
+                && matches!(self.head.method, Method::GET | Method::HEAD)
+                && !self.loops_without_cookies();
+            let location = redirects
+                .then(|| HeaderValue::from_str(&viewer::same_url(&self.viewer_path)))
+                .transpose()
+                .map_err(|_| Answer::NoVariant)?;
+            self.chosen.push(Chosen {
+                experiment: index,
+                variant: assigned.index,
+                fresh: assigned.fresh,
+            });
+            if let Some(location) = location {
+                return Err(Answer::Variant(location));
+            }
+        }
+        Ok(())
+    }
+
+    /// A visitor that refuses cookies would be redirected for ever: the query of the redirect can't be changed ("the
+    /// same URL"), so a fetch that already comes from the very URL is served instead.
+    fn loops_without_cookies(&self) -> bool {
+        self.head
+            .headers
+            .get(header::REFERER)
+            .and_then(|referer| referer.to_str().ok())
+            .and_then(|referer| referer.split_once("://"))
+            .and_then(|(_, rest)| rest.strip_prefix(self.authority.to_str().unwrap_or_default()))
+            .is_some_and(|path| path == self.viewer_path.as_str())
+            && !self.head.headers.contains_key(header::COOKIE)
+    }
+
+    /// The `Location` of a redirect route.
+    pub fn location(&self, route: &Route, redirect: &Redirect) -> Result<HeaderValue, Answer> {
+        let (path, query) = (self.head.uri.path(), self.head.uri.query());
+        viewer::redirect_location(route, redirect, path, query).ok_or(Answer::NoLocation)
+    }
+
+    /// A fixed response's fields, and whether its validators make it conditional (RFC 9110 §13).
+    pub fn fixed(&self, fixed: &FixedResponse) -> (validate::Outcome, HeaderMap) {
+        let fields: HeaderMap = fixed.headers.iter().cloned().collect();
+        let outcome = if validate::has_validator(&fields) {
+            validate::precondition(&self.head.method, &self.head.headers, fixed.status, &fields)
+        } else {
+            validate::Outcome::Send
+        };
+        (outcome, fields)
+    }
+
+    /// Index document, prefixes, rewrite: from here on the path is the origin's.
+    pub fn rewrite(&mut self, route: &Route) -> Result<(), Answer> {
+        let (path, query) = (self.head.uri.path(), self.head.uri.query());
+        let target = match viewer::target_path(route, path) {
+            Cow::Borrowed(same) if same.len() == path.len() => return Ok(()),
+            target => with_query(&target, query).map_err(|_| Answer::NoPath)?,
+        };
+        self.head.uri = Uri::from(target);
+        Ok(())
+    }
+
+    /// The host asked for: lower case, without port.
+    pub fn host(&self) -> &str {
+        let authority = std::str::from_utf8(self.authority.as_bytes()).unwrap_or_default();
+        authority.get(..self.host_length).unwrap_or(authority)
+    }
+
+    /// The port asked for, where it is named.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Origin of the URL that the viewer asked for.
+    pub fn base(&self) -> Base<'_> {
+        let scheme = self.client.scheme;
+        match &self.outer {
+            None => Base {
+                scheme,
+                host: self.host(),
+                port: self.port,
+            },
+            Some(outer) => Base {
+                scheme,
+                host: outer
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.get(..admit::host_length(outer)))
+                    .unwrap_or_default(),
+                port: admit::port(outer),
+            },
+        }
+    }
+
+    /// Host and port in the URL that the viewer asked for, of a trusted proxy where there is one.
+    pub fn outer(&self) -> &HeaderValue {
+        self.outer.as_ref().unwrap_or(&self.authority)
+    }
+
+    pub fn probe(&self) -> Probe<'_> {
+        Probe {
+            host: self.host(),
+            path: self.head.uri.path(),
+            query: self.head.uri.query(),
+            method: &self.head.method,
+            headers: &self.head.headers,
+        }
+    }
+
+    /// Names and variants of the route's experiments.
+    pub fn variants<'r>(&self, route: &'r Route) -> impl Iterator<Item = (&'r str, &'r str)> {
+        self.chosen.iter().filter_map(|chosen| {
+            let experiment = route.experiments.get(chosen.experiment)?;
+            Some((&*experiment.name, experiment.variant(chosen.variant)))
+        })
+    }
+
+    pub fn authorization(&self, route: &Route) -> Authorization {
+        match (&self.claims, &route.auth) {
+            (Some(_), Some(policy)) => Authorization::Verified {
+                shared: policy.shared || !route.cache.key_claims.is_empty(),
+            },
+            _ if self.head.headers.contains_key(header::AUTHORIZATION) => Authorization::Present,
+            _ => Authorization::None,
+        }
+    }
+}
