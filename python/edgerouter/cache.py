@@ -185,7 +185,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
             check.fail("min_ttl", f"must be ≤ max_ttl ({most})")
         healthy, sick = self.grace, self.sick_grace
         if isinstance(healthy, (int, float)) and isinstance(sick, (int, float)) and sick < healthy:
-            check.fail("sick_grace", f"must be ≥ grace ({healthy}): a sick origin is waited for longer")
+            check.fail("sick_grace", f"must be ≥ grace ({healthy}): an unhealthy origin gets more time")
         winner = "stale_if_error" if self.stale_if_error is not None else "sick_grace" if sick is not None else None
         if winner and self.stale_when_disconnected not in (0, timedelta(0), 86_400, timedelta(days=1)):
             check.fail("stale_when_disconnected", f"has no effect beside {winner}, which wins: leave one of them out")

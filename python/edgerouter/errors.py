@@ -99,7 +99,7 @@ class Abort(Exception):  # noqa: N818  # the name that people know
 
     def __init__(self, status: int, detail: str = "", *, headers: Mapping[str, str] | None = None) -> None:
         if not isinstance(status, int) or not 400 <= status <= 599:
-            raise ValueError(f"Abort: {status!r} is no error status: from 400 to 599; for others return a Response")
+            raise ValueError(f"Abort: {status!r} is not an error status (400 to 599); return a Response for others")
         if not isinstance(detail, str):
             raise TypeError(f"Abort: detail must be a str, not {type(detail).__name__}")
         super().__init__(status, detail)

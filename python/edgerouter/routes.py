@@ -277,7 +277,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
         check.instance("auth", Jwt, optional=True)
         check.choice("preflight", get_args(Preflight))
         if self.preflight == "origin" and self.auth is None:
-            check.fail("preflight", "does nothing without auth: a preflight goes to the origin anyway")
+            check.fail("preflight", "has no effect without auth: a preflight goes to the origin anyway")
         self._check_experiments(check)
         self._check_errors(check)
         check.flag("compress")

@@ -217,7 +217,7 @@ def _tell_of_blocking(edge: Edge) -> None:
         _told_of_blocking = True
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         log.warning(
-            "blocking=True of %s%s does nothing any more: plain functions always run on threads; remove it",
+            "blocking=True of %s%s has no effect: plain functions always run on threads; remove it",
             names[0],
             others,
         )
@@ -309,7 +309,7 @@ def _serve(
                 watcher.close()
         signals.heard()
         if event == "stop":
-            out("stopping: requests under way may finish; signal again to end at once")
+            out("stopping: requests may finish; signal again to end at once")
             return _stop(server, signals, err)
     return True
 
@@ -335,7 +335,7 @@ def _begin(
                 raise
             for line in str(error).splitlines():
                 err(line if line.startswith(" ") else f"error: {line}")
-        err("nothing is served yet: waiting for the file to be mended")
+        err("nothing is served yet; waiting for a corrected file")
         watcher.renew()
         if signals.next() == "stop":
             watcher.close()
@@ -467,7 +467,7 @@ class _Watcher:
         try:
             self._watch(stop)
         except Exception as error:  # noqa: BLE001  # no reason to stop serving
-            self._err(f"warning: files are not watched any more ({error}); SIGHUP reloads, too")
+            self._err(f"warning: files are no longer watched ({error}); send SIGHUP to reload")
 
     def _watch(self, stop: threading.Event) -> None:
         from watchfiles import watch
@@ -599,11 +599,11 @@ def _stop(server: Server, signals: _Signals, err: Callable[[str], None]) -> bool
         if event == "stopped":
             break
         if event == "stop":
-            err("warning: ended at once; requests under way were cut off")
+            err("warning: ended at once; requests were cut off")
             leave(1)
     stopper.join(timeout=5)
     if drained == [False]:
-        err("warning: the time to drain was over; requests under way were cut off")
+        err("warning: the drain timed out; requests were cut off")
     return drained != [False]
 
 

@@ -96,7 +96,7 @@ def shortage(plan: Mapping[str, Any]) -> str | None:
     if room >= wanted:
         return None
     return (
-        f"the file system has room for {room:,} bytes, and size says {wanted:,}: once it is full new "
+        f"the file system has room for {room:,} bytes, and size is {wanted:,}: once it is full new "
         "responses are kept in memory only"
     )
 

@@ -213,7 +213,7 @@ def test_run_with_reload_waits_for_a_broken_file_to_be_mended(origin: Origin, tm
     app.write_text("this is (not python")
     process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--reload")
     process.wait_for("SyntaxError")
-    process.wait_for("waiting for the file to be mended")
+    process.wait_for("waiting for a corrected file")
     app.write_text("from edgerouter import Edge\nedge = Edge('t')\nedge.route('/*', to='nowhere')\n")
     process.wait_for("nowhere")
     write_app(app, origin.url, 1)
@@ -226,7 +226,7 @@ def test_a_broken_file_that_nobody_mends_can_be_left(tmp_path: Path, run: Run) -
     app = tmp_path / "app.py"
     app.write_text("this is (not python")
     process = run("run", str(app), "--listen", "127.0.0.1:0", "--reload")
-    process.wait_for("waiting for the file to be mended")
+    process.wait_for("waiting for a corrected file")
     assert process.end() == 0
 
 

@@ -65,7 +65,7 @@ def test_json_is_for_programs_and_a_reference_makes_it_one_purge(shop: Shop) -> 
     assert (purge["new"], json.loads(again.stdout)["new"]) == (True, False)
     shop.fill("/b")
     said = command("--all", "--soft", "--reference", "r", "--admin", shop.admin).stdout
-    assert "this reference ordered it before, at 2" in said and "in effect for every request" not in said
+    assert "this reference was used before, at 2" in said and "in effect for every request" not in said
     assert shop.hit("/b")
 
 

@@ -87,7 +87,7 @@ class Admin:
             response = connection.getresponse()
             content = response.read(MOST_BYTES + 1)
         except TimeoutError:
-            raise AdminError(f"{where}: the admin listener gave no answer in {TIMEOUT:g} s") from None
+            raise AdminError(f"{where}: the admin listener did not answer within {TIMEOUT:g} s") from None
         except ConnectionRefusedError:
             raise AdminError(
                 f"{where}: nothing listens here; start the edge with --admin {where}, or name its admin listener"
@@ -98,7 +98,7 @@ class Admin:
         finally:
             connection.close()
         if response.status == 401:
-            raise AdminError(f"{where}: a token is needed, and the right one; name its variable with --admin-token-env")
+            raise AdminError(f"{where}: the token is missing or wrong; name its variable with --admin-token-env")
         try:
             answer = json.loads(content) if len(content) <= MOST_BYTES else None
         except ValueError:
@@ -113,5 +113,5 @@ class Admin:
     def stranger(self, status: int) -> AdminError:
         """What answers here does not speak as an admin listener does."""
         return AdminError(
-            f"{self.host}:{self.port}: answered {status} and nothing to go on with: is it an edge's admin listener?"
+            f"{self.host}:{self.port}: answered {status} without a usable body: is it an edge's admin listener?"
         )

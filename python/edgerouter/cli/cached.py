@@ -16,7 +16,7 @@ from edgerouter.errors import EdgeError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="What a running edge has stored, why, and for how long still.", no_args_is_help=True)
+app = typer.Typer(help="Show what a running edge has stored, by which rule, and for how long.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 Entry = Mapping[str, Any]
@@ -61,7 +61,7 @@ def stats(admin: Where = "127.0.0.1:9090", admin_token_env: Whose = None, as_jso
         grid.add_row(name, str(value))
     console.print(grid)
     if not found["complete"]:
-        console.print("[yellow]the store is large: the counts of responses are of a part of it[/yellow]")
+        console.print("[yellow]the store is large: the counts include only a part of it[/yellow]")
     _counts("lifetime by", found["by_lifetime_rule"])
     _counts("status", found["by_status"])
     if found["hosts"]:
@@ -95,12 +95,12 @@ def _counts(heading: str, counts: Mapping[str, int]) -> None:
 
 @app.command("ls")
 def entries(
-    host: Annotated[str | None, typer.Option(metavar="HOST", help="Of this host only.", show_default=False)] = None,
+    host: Annotated[str | None, typer.Option(metavar="HOST", help="Only this host.", show_default=False)] = None,
     prefix: Annotated[
-        str | None, typer.Option(metavar="/PATH", help="Only paths that begin like this.", show_default=False)
+        str | None, typer.Option(metavar="/PATH", help="Only paths with this prefix.", show_default=False)
     ] = None,
-    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only with this tag.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many.")] = 50,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only this tag.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Entries, at most.")] = 50,
     admin: Where = "127.0.0.1:9090",
     admin_token_env: Whose = None,
     as_json: Json = False,
@@ -129,7 +129,7 @@ def entries(
     for entry in answer["entries"]:
         grid.add_row(*_row(entry))
     console = show.console()
-    console.print(grid if answer["entries"] else "nothing is stored that fits")
+    console.print(grid if answer["entries"] else "no stored response matches")
     if answer["more"]:
         console.print(f"there may be more; --limit is {limit}")
     return None
@@ -180,7 +180,7 @@ def entry(
 def _print(found: Mapping[str, Any]) -> None:
     console = show.console()
     if found["key"] is None:
-        console.print("no cache is asked for this request:")
+        console.print("the cache is not used for this request:")
         show.steps(found["steps"])
         return
     console.print(f"[bold]{escape(found['key'])}[/bold]: {escape(str(found['decision']))}", soft_wrap=True)
@@ -197,7 +197,7 @@ def _print(found: Mapping[str, Any]) -> None:
             grid.add_row(*_row(entry))
         console.print(grid)
     if not found["complete"]:
-        console.print("[yellow]the store is large: there may be more for it[/yellow]")
+        console.print("[yellow]the store is large: there may be more responses[/yellow]")
     if not found["stored"]:
         console.print("nothing is stored for it")
 
@@ -215,7 +215,7 @@ def _details(entry: Entry) -> None:
         ("status", entry["status"]),
         ("variant", ", ".join(entry["variant"]) or "-"),
         ("fresh", f"for {span(entry['lifetime'])} by {entry['why']}: age {span(entry['age'])}, {left}"),
-        ("after that", ", ".join([*windows, *flags]) or "asks the origin"),
+        ("after that", ", ".join([*windows, *flags]) or "the origin is requested"),
         ("cache-control", entry["cache_control"]),
         ("expires", entry["expires"]),
         ("etag", entry["etag"]),
@@ -224,7 +224,7 @@ def _details(entry: Entry) -> None:
         ("body", f"{entry['length']} bytes"),
         ("costs", f"{size(entry['bytes'])} in {entry['tier']}"),
         ("tags", ", ".join(entry["tags"]) or "-"),
-        ("uses", f"{entry['uses']} since the last look of the eviction"),
+        ("uses", f"{entry['uses']} since the eviction last examined it"),
     ):
         if value not in (None, ""):
             grid.add_row(name, escape(str(value)))

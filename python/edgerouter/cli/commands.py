@@ -70,7 +70,7 @@ def run(
         typer.Option(
             metavar="HOST:PORT",
             envvar="EDGEROUTER_LISTEN",
-            help="Where to serve; may be repeated.  [default: 127.0.0.1:8080]",
+            help="The address to serve on; may be repeated.  [default: 127.0.0.1:8080]",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +79,7 @@ def run(
         typer.Option(
             metavar="HOST:PORT",
             envvar="EDGEROUTER_ADMIN",
-            help="Where to answer /healthz, /readyz and /metrics.",
+            help="The address of the admin listener (/healthz, /readyz, /metrics, purges).",
             show_default="no admin listener",
         ),
     ] = None,
@@ -88,7 +88,7 @@ def run(
         typer.Option(
             metavar="NAME",
             envvar="EDGEROUTER_ADMIN_TOKEN_ENV",
-            help="The environment variable with the Bearer token that the admin listener demands.",
+            help="The environment variable with the Bearer token that the admin listener requires.",
             show_default=False,
         ),
     ] = None,
@@ -103,14 +103,14 @@ def run(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, envvar="EDGEROUTER_WORKERS", help="Threads.", show_default="one a core"),
+        typer.Option(min=1, max=1024, envvar="EDGEROUTER_WORKERS", help="Worker threads.", show_default="one a core"),
     ] = None,
     disk_cache: Annotated[
         str | None,
         typer.Option(
             metavar="DIR",
             envvar="EDGEROUTER_DISK_CACHE",
-            help="Keep responses in this directory, too, so that they outlive a restart.",
+            help="Also keep responses in this directory, so that they survive a restart.",
             show_default="as APP says",
         ),
     ] = None,
@@ -119,7 +119,7 @@ def run(
         typer.Option(
             metavar="SIZE",
             envvar="EDGEROUTER_DISK_CACHE_SIZE",
-            help="What it may take: 10GiB, 512MiB or bytes.",
+            help="The size of the disk cache: 10GiB, 512MiB or bytes.",
             show_default="as APP says",
         ),
     ] = None,
@@ -128,7 +128,7 @@ def run(
         typer.Option(
             metavar="SIZE",
             envvar="EDGEROUTER_MEMORY_CACHE_SIZE",
-            help="What the cache in memory may take.",
+            help="The size of the cache in memory.",
             show_default="as APP says, or a quarter of the memory, at most 4GiB",
         ),
     ] = None,
@@ -137,7 +137,7 @@ def run(
         typer.Option(
             metavar="FILE",
             envvar="EDGEROUTER_ACCESS_LOG",
-            help="A file for a line for each request; - is standard output.",
+            help="A file with a line for each request; - is standard output.",
             show_default=False,
         ),
     ] = None,
@@ -159,8 +159,8 @@ def run(
         typer.Option(
             "--debug-errors",
             envvar="EDGEROUTER_DEBUG_ERRORS",
-            help="Show clients on this machine the traceback of a function that fails, wherever the edge listens; "
-            "--reload does so where it listens on loopback only.",
+            help="Show tracebacks of failed functions to clients on this machine, whatever the addresses are; "
+            "--reload does so if all are loopback addresses.",
         ),
     ] = False,
 ) -> None:
@@ -203,7 +203,7 @@ def run(
 def check(
     application: App,
     as_json: Json = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are warnings, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Also exit with 1 if there are warnings.")] = False,
 ) -> None:
     """Validate APP, print its routes in the order they are matched, and advise.
 
@@ -263,11 +263,11 @@ def explain(
     client: Annotated[str, typer.Option(metavar="IP", help="The address that the request comes from.")] = "127.0.0.1",
     response_status: Annotated[
         int | None,
-        typer.Option(min=200, max=599, help="An origin's answer: its status.", show_default="200 with its headers"),
+        typer.Option(min=200, max=599, help="The origin's status.", show_default="200 with its headers"),
     ] = None,
     response_header: Annotated[
         list[str] | None,
-        typer.Option(metavar="'NAME: VALUE'", help="An origin's answer: a header; may be repeated."),
+        typer.Option(metavar="'NAME: VALUE'", help="A header of the origin; may be repeated."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -301,33 +301,33 @@ def warm(
         list[str] | None, typer.Argument(metavar="[URL]...", help="URLs, or paths of --edge.", show_default=False)
     ] = None,
     edge: Annotated[
-        str, typer.Option(metavar="URL", help="Where the edge serves; every URL is asked for there.")
+        str, typer.Option(metavar="URL", help="The address of the edge; all URLs are requested there.")
     ] = "http://127.0.0.1:8080",
     sitemap: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="URL|FILE", help="A sitemap or an index of them, packed or not. A URL is read through the edge."
+            metavar="URL|FILE", help="A sitemap or an index of them, compressed or not. A URL is read through the edge."
         ),
     ] = None,
     listed: Annotated[
-        list[str] | None, typer.Option("--list", metavar="FILE", help="A URL or path a line; # begins a comment.")
+        list[str] | None, typer.Option("--list", metavar="FILE", help="A URL or path on each line; # begins a comment.")
     ] = None,
     log: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE", help="An access log (common, combined or JSON format); what is asked for most comes first."
+            metavar="FILE", help="An access log (common, combined or JSON); its most frequent URLs come first."
         ),
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the first so many.", show_default="all")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first N.", show_default="all")] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="A header to ask with; may be repeated."),
+        typer.Option("--header", "-H", metavar="'NAME: VALUE'", help="A header of the requests; may be repeated."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="So many at a time.")] = 8,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at a time.")] = 8,
     rate: Annotated[
-        float | None, typer.Option(min=0.01, help="At most so many a second.", show_default="no limit")
+        float | None, typer.Option(min=0.01, help="Requests in a second, at most.", show_default="no limit")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each.")] = 30.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each request.")] = 30.0,
     as_json: Json = False,
 ) -> None:
     """Ask the edge for URLs, so that the next visitor finds them in the cache.
@@ -375,24 +375,24 @@ def version() -> None:
 def purge(
     urls: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[URL]...", help="Whole URLs, as viewers see them.", show_default=False),
+        typer.Argument(metavar="[URL]...", help="Whole URLs, as visitors see them.", show_default=False),
     ] = None,
     path: Annotated[
         list[str] | None,
         typer.Option("--path", metavar="[HOST]/PATH", help="A path; * stands for any characters. May be repeated."),
     ] = None,
     host: Annotated[
-        list[str] | None, typer.Option("--host", metavar="HOST", help="Everything of a host. May be repeated.")
+        list[str] | None, typer.Option("--host", metavar="HOST", help="All responses of a host. May be repeated.")
     ] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="By Cache-Tag or Surrogate-Key. May be repeated."),
+        typer.Option("--tag", metavar="TAG", help="Responses with this tag. May be repeated."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
-    soft: Annotated[bool, typer.Option("--soft", help="Stale instead of gone.")] = False,
+    soft: Annotated[bool, typer.Option("--soft", help="Make responses stale instead of removing them.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count, and show a sample.")] = False,
     reference: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Your name for it: the same again is the same purge.")
+        str | None, typer.Option(metavar="TEXT", help="Your name for the purge; the same name is the same purge.")
     ] = None,
     admin: Where = "127.0.0.1:9090",
     admin_token_env: Whose = None,
@@ -407,7 +407,7 @@ def purge(
     from edgerouter.cli import purging
 
     if not (urls or path or host or tag or everything):
-        raise typer.BadParameter("name something: URLs, --path, --host, --tag or --all")
+        raise typer.BadParameter("give URLs, --path, --host, --tag or --all")
     order = {
         "urls": urls or [],
         "paths": path or [],
@@ -424,7 +424,7 @@ def purge(
 
 @app.command()
 def init(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write it.")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The directory to write to.")] = Path(),
 ) -> None:
     """Write a starter project that runs: an application, a tiny origin, and a README. Overwrites nothing."""
     from edgerouter.cli import starting

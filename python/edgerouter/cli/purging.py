@@ -29,7 +29,7 @@ def run(admin: Admin, order: Mapping[str, object], *, wait: float, as_json: bool
     purge = _read(admin, admin.post("/v1/purges", order), Purge)
     if not as_json and not purge.new:
         at = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(purge.created))
-        say(f"{purge.id}: this reference ordered it before, at {at}; nothing more is purged")
+        say(f"{purge.id}: this reference was used before, at {at}; nothing more is purged")
     elif not as_json and wait > 0:
         say(f"{purge.id}: in effect for every request from now on")
     purge = _follow(admin, purge, wait, quiet=as_json)

@@ -79,7 +79,7 @@ class Edge:
             response = self.ask(connection, url)
             content = response.read(MOST_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
-            raise SourceError(f"{url}: {self.url} gave no answer: {_reason(error)}") from None
+            raise SourceError(f"{url}: {self.url} did not answer: {_reason(error)}") from None
         finally:
             connection.close()
         if response.status != 200:

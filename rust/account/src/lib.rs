@@ -51,7 +51,7 @@ pub struct Owner {
 
 /// There is no memory left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the memory for requests under way is spent (limits.http.request_memory_bytes)")]
+#[error("the memory for requests is exhausted (limits.http.request_memory_bytes)")]
 pub struct Spent;
 
 #[derive(Debug)]

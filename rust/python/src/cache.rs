@@ -378,7 +378,7 @@ impl Drop for Settled {
     fn drop(&mut self) {
         // Nobody will ever see this failure.
         if let Some(Err(error)) = self.result.lock().take() {
-            tracing::warn!(%error, "an operation on a cache failed, and nobody awaited it");
+            tracing::warn!(%error, "an operation on a cache failed, and was not awaited");
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct Element {
 pub enum XmlError {
     #[error("it ends in the middle")]
     Ends,
-    #[error("a document type is not taken")]
+    #[error("a document type declaration is not accepted")]
     DocumentType,
     #[error("an end tag does not fit its start")]
     Mismatch,

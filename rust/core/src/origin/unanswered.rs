@@ -21,7 +21,7 @@ pub enum FetchError {
     PoolExhausted(usize, String),
     #[error("no answer from {0} within {1:?}")]
     FirstByteTimeout(String, Duration),
-    #[error("nothing more of the body from {0} within {1:?}")]
+    #[error("no further bytes of the body from {0} within {1:?}")]
     BetweenBytesTimeout(String, Duration),
     #[error("{0} took longer than {1:?} in all")]
     TotalTimeout(String, Duration),
@@ -32,7 +32,7 @@ pub enum FetchError {
         sent: bool,
         kept: bool,
     },
-    #[error("{0} answered what is no HTTP response: {1}")]
+    #[error("{0} sent an invalid HTTP response: {1}")]
     BadResponse(String, String),
     #[error("{0} stopped in the middle of the body: {1}")]
     BodyAborted(String, String),
@@ -41,11 +41,11 @@ pub enum FetchError {
     #[error("no origin of {0} answered within {1:?}")]
     Deadline(String, Duration),
     /// No client waits for this response, and other requests wait for the connection.
-    #[error("a connection to {0} was given to a request that somebody waits for")]
+    #[error("the connection to {0} was given to a request whose client is waiting")]
     GaveWay(String),
     #[error("every origin of {0} is unhealthy")]
     Unhealthy(String),
-    #[error("the memory for requests under way is spent (limits.http.request_memory_bytes)")]
+    #[error("the memory for requests is exhausted (limits.http.request_memory_bytes)")]
     NoMemory,
 }
 

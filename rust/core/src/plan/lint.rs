@@ -51,7 +51,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         {
             advice.warn(
                 "unreachable",
-                format!("can never match: {} takes all its requests", by.label),
+                format!("can never match: {} matches all its requests", by.label),
                 "remove it, or give it a higher priority",
             );
         }
@@ -98,7 +98,7 @@ fn idle(plan: &Plan) -> Vec<Lint> {
                 route: String::new(),
                 level: Level::Warning,
                 rule: "prefetch-scheme",
-                message: "URLs of https are fetched, and no visitor can ask for them: nothing here ends TLS, and no proxy is trusted to say that it did".to_owned(),
+                message: "https URLs are fetched, and no visitor can request them: the edge does not terminate TLS, and no proxy is trusted to report it".to_owned(),
                 remedy: "write scheme=\"http\", or name the proxy in trusted_proxies",
             });
         }
@@ -130,7 +130,7 @@ fn misread(advice: &mut Advice<'_>) {
     if route.compress {
         advice.warn(
             "compress",
-            "compress=True does nothing yet: responses are passed on as the origin encodes them",
+            "compress=True has no effect yet: responses are passed on as the origin encodes them",
             "remove it, or have the origin compress",
         );
     }
@@ -255,7 +255,7 @@ fn shared_identity(advice: &mut Advice<'_>) {
     if policy.shared && !policy.forward.is_empty() {
         advice.warn(
             "shared-identity",
-            "responses are shared by everybody, and the origin is told who asks",
+            "all visitors share responses, and the origin receives the user's identity",
             "forward no claims (forward={}), or put them in the key (cache.claims)",
         );
     } else if !policy.shared {
@@ -321,7 +321,7 @@ fn https(plan: &Plan, advice: &mut Advice<'_>) {
     if advice.route.viewer != ViewerPolicy::AllowAll {
         if plan.trusted_proxies.is_empty() {
             let message = format!(
-                "viewer={:?} can only be met behind a proxy that ends TLS, and none is trusted to say so: no request gets through",
+                "viewer={:?} can only be met behind a proxy that terminates TLS, and no proxy is trusted to report it: no request gets through",
                 table::viewer(advice.route.viewer)
             );
             advice.warn("https", message, "name the proxy in trusted_proxies");

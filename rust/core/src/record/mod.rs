@@ -25,7 +25,7 @@ pub enum Damage {
     Checksum,
     #[error("its lengths contradict each other")]
     Lengths,
-    #[error("it holds what cannot be read")]
+    #[error("it contains data that cannot be read")]
     Content,
 }
 

@@ -193,7 +193,7 @@ fn say(worker: &Worker, error: &io::Error) {
         idlest.said = Some(now);
         tracing::warn!(
             %error,
-            "no descriptor for a new connection: idle ones give way; raise the limit on open files (ulimit -n)"
+            "no descriptor for a new connection: idle ones are closed for it; raise the limit on open files (ulimit -n)"
         );
     }
 }

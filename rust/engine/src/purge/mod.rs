@@ -41,7 +41,7 @@ pub enum Refused {
     #[error("reference: {0:?}: was given to another purge, {1}; choose another reference")]
     ReferenceTaken(String, String),
     #[error(
-        "urls: {named} things would be purged at a time and at most {most} may be (limits.purge.in_progress); try again soon"
+        "urls: {named} scopes would be in progress, and at most {most} may be (limits.purge.in_progress); try again soon"
     )]
     TooMany { named: usize, most: usize },
 }
@@ -219,14 +219,14 @@ impl Purges {
                     for purge in self.desk.lock().history.all() {
                         purge.is_durable(true);
                     }
-                    tracing::info!("purges can be written to disk again, and all of them are");
+                    tracing::info!("all purges are written to disk again");
                 }
                 true
             }
             Err(error) => {
                 self.log_errors.fetch_add(1, Ordering::Relaxed);
                 if !owed {
-                    tracing::error!(%error, "purges cannot be written to disk; they are in effect, but a restart before there is room again may bring back what they purged");
+                    tracing::error!(%error, "purges cannot be written to disk; they are in effect, but a restart before there is room again may bring back purged responses");
                 }
                 false
             }

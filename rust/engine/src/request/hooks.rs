@@ -562,7 +562,7 @@ fn no_content(ask: &OriginRequest, call: CallableId) -> Early {
     tracing::error!(
         callable = name.map_or("?", |callable| &*callable.name),
         id,
-        "the hook set a body on a 304, which has none: leave it alone when response.status is 304"
+        "the hook set a body on a 304, which has none: do not set it when response.status is 304"
     );
     let response = answer::text(
         StatusCode::BAD_GATEWAY,

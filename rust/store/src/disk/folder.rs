@@ -240,7 +240,7 @@ pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
         tracing::error!(
             path = %folder.path.display(),
             given_up = found.given_up,
-            "the disk cache is damaged where nothing else says what was removed; everything older is given up"
+            "the disk cache is damaged, and removals may be lost; everything older is dropped"
         );
     }
     Ok(found)

@@ -19,7 +19,7 @@ pub enum TokenError {
     NotSigned,
     #[error("the token names an algorithm that this edge does not verify")]
     UnknownAlgorithm,
-    #[error("the token is signed with {got}, which its key is not for")]
+    #[error("the token is signed with {got}, and its key is for another algorithm")]
     WrongAlgorithm { got: Algorithm },
     #[error("the token's header has {0:?}, which is refused")]
     ForbiddenHeader(&'static str),

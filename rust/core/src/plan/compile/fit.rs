@@ -41,11 +41,11 @@ pub(super) fn preflight_fits(spec: &RouteSpec, path: &str, problems: &mut Proble
     }
     let methods = &spec.methods;
     let message = if !spec.has_auth {
-        "does nothing without auth: a preflight goes to the origin anyway"
+        "has no effect without auth: a preflight goes to the origin anyway"
     } else if !matches!(spec.target, TargetSpec::To(_) | TargetSpec::Broken) {
         "is for routes that go to an origin"
     } else if !methods.is_empty() && !methods.contains(&Method::OPTIONS) {
-        "does nothing without OPTIONS among the methods of the route"
+        "has no effect without OPTIONS among the methods of the route"
     } else {
         return;
     };

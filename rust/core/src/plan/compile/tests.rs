@@ -325,7 +325,7 @@ fn each_mistake_is_told_at_its_place() {
             json!({"to": "o", "redirect": {"location": "/"}}),
             "routes[0]: has both to and redirect",
         ),
-        (json!({"to": null}), "routes[0]: must say who answers"),
+        (json!({"to": null}), "routes[0]: must have one target"),
         (
             json!({"function": 7}),
             "routes[0].function: 7: is not the index of a callable; there are 1",

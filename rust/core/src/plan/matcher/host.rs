@@ -18,7 +18,7 @@ pub enum HostPattern {
 pub enum HostError {
     #[error("must not be empty; for every host leave it out or write \"*\"")]
     Empty,
-    #[error("must have no port: hosts match whatever port was asked")]
+    #[error("must have no port: a host matches every port")]
     Port,
     #[error("must have no scheme: write the host alone")]
     Scheme,

@@ -121,7 +121,7 @@ fn secret_value(path: &str, value: &Value, problems: &mut Problems) -> Option<He
             problems.add(
                 path,
                 None,
-                "is a secret that no header field can hold: it has line breaks",
+                "is a secret with line breaks, which a header field cannot contain",
             );
             None
         }

@@ -105,7 +105,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
         problems.add(
             fields.at("sick_grace"),
             Some(sick.to_string()),
-            format!("must be ≥ grace, which is {healthy}: a sick origin is waited for longer"),
+            format!("must be ≥ grace, which is {healthy}: an unhealthy origin gets more time"),
         );
     }
     let winner = match (stale_if_error, sick_grace) {

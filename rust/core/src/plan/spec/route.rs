@@ -284,7 +284,7 @@ fn target(fields: &mut Fields<'_>, problems: &mut Problems) -> TargetSpec {
         problems.add(
             fields.path.clone(),
             None,
-            "must say who answers: one of to, function, redirect and respond",
+            "must have one target: to, function, redirect or respond",
         );
         return TargetSpec::Broken;
     };

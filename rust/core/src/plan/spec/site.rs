@@ -90,7 +90,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
                 format!("must be one of {names}, cloudfront-viewer-*: other fields pass without"),
             );
         } else if trusted_proxies.is_empty() {
-            let why = "does nothing: name the proxy in trusted_proxies";
+            let why = "has no effect: name the proxy in trusted_proxies";
             problems.add(path, Some(format!("{text:?}")), why);
         } else {
             trusted_proxy_fields.push(name.into());

@@ -328,9 +328,9 @@ impl Filler {
 
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 pub enum Interrupted {
-    #[error("the origin did not give the rest of the response")]
+    #[error("the origin did not send the rest of the response")]
     Origin,
-    #[error("the origin has another representation by now: the rest of this one is gone")]
+    #[error("the origin has another representation now: the rest of this one is not available")]
     Changed,
 }
 

@@ -219,7 +219,7 @@ impl Inner {
                 tracing::warn!(
                     log = self.name,
                     lines = dropped,
-                    "lines were dropped: a log is not taken as fast as it grows"
+                    "lines were dropped: the reader of a log is too slow"
                 );
             }
             if reopen && let Err(error) = sink.reopen() {

@@ -142,7 +142,7 @@ pub(super) fn tick() {
         tracing::warn!(target: SUMMARY, of, more, "{message} (repeated)");
     }
     if over > 0 {
-        tracing::warn!(target: SUMMARY, lines = over, "log lines were left out: more came in a second than limits.log.lines_per_second");
+        tracing::warn!(target: SUMMARY, lines = over, "log lines were dropped: there were more in a second than limits.log.lines_per_second");
     }
 }
 

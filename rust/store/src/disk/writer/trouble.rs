@@ -69,7 +69,7 @@ impl Writer {
                 tracing::error!(
                     %error,
                     path = %self.inner.folder.path.display(),
-                    "the disk cache cannot be written; what it has is served, new responses are kept in memory only until there is room again"
+                    "the disk cache cannot be written; stored responses are served, new ones are kept in memory only until there is room again"
                 );
             }
             self.told = Some(Instant::now());
