@@ -26,14 +26,12 @@ FLOORS = [
         "store",
         "upstream",
     ),
-    *("body", "function_cache", "purge", "worker", "listen", "request", "inspect", "prefetch", "admin", "background"),
+    *("body", "purge", "function_cache", "worker", "listen", "request", "inspect", "prefetch", "admin", "background"),
     "server",
 ]
 
 #: Arrows that still run up, to be cut. Nothing may be added.
 UP = {
-    ("function_cache", "worker"),
-    ("functions", "function_cache"),
     ("telemetry", "body"),
     ("telemetry", "connection"),
     ("telemetry", "request"),

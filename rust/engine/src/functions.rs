@@ -8,15 +8,21 @@ use std::{
     future::Future,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use bytes::Bytes;
-use edgerouter_core::plan::{CallableId, Scheme};
+use edgerouter_core::{
+    cache::{
+        api::{NameError, Place, Refused},
+        storable::NotStored,
+    },
+    plan::{CallableId, Scheme},
+};
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::{function_cache::FunctionCaches, telemetry::text};
+use crate::telemetry::text;
 
 /// Phase of a request in which a callable is called (docs/design.md §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,7 +95,8 @@ pub struct Invocation {
     pub response: Option<ResponseHead>,
     /// The engine stops waiting after this long; the runner should interrupt the callable then.
     pub timeout: Duration,
-    pub caches: FunctionCaches,
+    /// Does not keep the store alive: a function may keep its caches for as long as it likes.
+    pub caches: Weak<dyn FunctionCaches>,
 }
 
 /// A complete answer by a callable.
@@ -150,6 +157,46 @@ impl FunctionError {
             Self::Gone => "gone",
         }
     }
+}
+
+/// Why an operation on a cache was refused. The text names the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CacheError {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(
+        "there are {0} named caches already, which is as many as limits.functions.named_caches allows; use fewer names, or put what differs into the URL"
+    )]
+    TooManyNames(usize),
+    #[error("the edge has stopped, and its caches with it")]
+    Stopped,
+}
+
+/// The caches that callables use themselves: the default one and those with a name.
+pub trait FunctionCaches: Send + Sync + fmt::Debug {
+    /// The name, if it is valid and among those that are allowed.
+    fn open(&self, name: &str) -> Result<Arc<str>, CacheError>;
+
+    /// The stored response for a request, if there is one and it is fresh; conditions and ranges are answered from it.
+    fn find(&self, cache: &str, place: &Place, request: &HeaderMap) -> Option<Answer>;
+
+    /// Counts a request that can have nothing stored: its method is not GET.
+    fn miss(&self);
+
+    /// Stores a response; `Ok(Err(…))` says why the response itself kept it from being stored.
+    fn put(
+        &self,
+        cache: &str,
+        place: &Place,
+        method: &Method,
+        request: &HeaderMap,
+        response: Answer,
+    ) -> Result<Result<(), NotStored>, CacheError>;
+
+    /// Removes a URL with all of its variants; whether there was something.
+    fn delete(&self, cache: &str, place: &Place) -> bool;
 }
 
 /// The future of an output; it lives on the worker that called.

@@ -25,7 +25,7 @@ use crate::{
     account::{Account, PerClientCounts},
     admin, background,
     connection::{Tight, conn::ConnectionState},
-    function_cache,
+    function_cache::Registry,
     functions::Functions,
     identity::KeySources,
     life::Life,
@@ -355,13 +355,23 @@ fn share(
         None => None,
     };
     let purges = Purges::open(disk.as_deref(), &plan.limits.purge)?;
-    let store = Store::new(memory, disk);
+    let store = Arc::new(Store::new(memory, disk));
     // One more than serve: the background has a worker of its own.
     let metrics = Metrics::new(workers + 1, &plan);
     let keys = KeySources::of(&plan);
     let connections = tight::fit(descriptors, &plan, None);
+    let health = Arc::new(HealthBoard::new(&plan));
+    let account = Account::new(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
+    let live = Arc::new(ArcSwap::from_pointee(Live {
+        plan,
+        functions,
+        version: 1,
+        keys,
+        connections,
+    }));
+    let function_caches = Registry::new(Arc::clone(&store), Arc::clone(&purges), Arc::clone(&live));
     Ok(Arc::new(Shared {
-        store: Arc::new(store),
+        store,
         flights: Flights::new(),
         invalidations: Invalidations::default(),
         fills: Fills::default(),
@@ -371,11 +381,11 @@ fn share(
         visitors: RandomState::new(),
         secret: Secret::default(),
         purges,
-        function_caches: function_cache::Registry::default(),
-        health: Arc::new(HealthBoard::new(&plan)),
+        function_caches: Arc::new(function_caches),
+        health,
         metrics,
         connections: AtomicUsize::new(0),
-        account: Account::new(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity),
+        account,
         client_connections: PerClientCounts::new(),
         client_requests: PerClientCounts::new(),
         descriptors,
@@ -384,13 +394,7 @@ fn share(
         access_log: settings.access_log.clone(),
         epoch: AtomicU64::new(0),
         test_clock: settings.test_clock.then(AtomicI64::default),
-        live: ArcSwap::from_pointee(Live {
-            plan,
-            functions,
-            version: 1,
-            keys,
-            connections,
-        }),
+        live,
     }))
 }
 

@@ -8,7 +8,7 @@ use std::{
     hash::RandomState,
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -23,7 +23,8 @@ use crate::{
     account::{Account, PerClientCounts},
     clock::Clock,
     connection::{Conn, Idlest, Tight},
-    function_cache,
+    function_cache::Registry,
+    functions::FunctionCaches,
     identity::Remembered,
     live::{Live, LocalLive},
     navigation::Navigation,
@@ -39,7 +40,7 @@ use crate::{
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
-    pub live: ArcSwap<Live>,
+    pub live: Arc<ArcSwap<Live>>,
     /// Changes with `live`, and when the test clock is moved: workers compare it on each request instead of touching the
     /// pointer's counter.
     pub epoch: AtomicU64,
@@ -57,7 +58,7 @@ pub struct Shared {
     pub visitors: RandomState,
     pub secret: Secret,
     pub purges: Arc<Purges>,
-    pub function_caches: function_cache::Registry,
+    pub function_caches: Arc<Registry>,
     /// What hooks make part of the key.
     pub watched: Watched,
     pub health: Arc<HealthBoard>,
@@ -97,6 +98,11 @@ pub struct Worker {
 }
 
 impl Shared {
+    /// As callables have them.
+    pub fn function_caches(&self) -> Weak<dyn FunctionCaches> {
+        Arc::downgrade(&self.function_caches) as Weak<dyn FunctionCaches>
+    }
+
     pub fn unguessable(&self) -> u128 {
         self.secret.unguessable()
     }

@@ -3,17 +3,14 @@
 //! A plain callable calls and gets; an async one awaits, though nothing ever waits: the awaitable is ready when it is
 //! made. So `ctx.wait_until(ctx.cache.put(...))` works, and an operation has taken place before the request is over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use edgerouter_core::cache::{
     api::{self, Place},
     hooked::Reads,
     storable::NotStored,
 };
-use edgerouter_engine::{
-    function_cache::{CacheError, FunctionCaches},
-    functions::Answer,
-};
+use edgerouter_engine::functions::{Answer, CacheError, FunctionCaches};
 use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use pyo3::{
@@ -77,8 +74,13 @@ impl Asked {
 /// One cache: what its operations do, whoever awaits them.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    caches: FunctionCaches,
+    caches: Weak<dyn FunctionCaches>,
     name: Arc<str>,
+}
+
+/// The caches, as long as the edge runs.
+fn running(caches: &Weak<dyn FunctionCaches>) -> Result<Arc<dyn FunctionCaches>, CacheError> {
+    caches.upgrade().ok_or(CacheError::Stopped)
 }
 
 impl Store {
@@ -94,11 +96,13 @@ impl Store {
     ) -> PyResult<Option<Py<Response>>> {
         let asked = Asked::of(py, request)?;
         let found = py.detach(|| {
-            if asked.has_answer(ignore_method) {
-                self.caches.find(&self.name, &asked.place, &asked.headers)
+            let caches = running(&self.caches)?;
+            Ok(if asked.has_answer(ignore_method) {
+                caches.find(&self.name, &asked.place, &asked.headers)
             } else {
-                self.caches.miss().map(|()| None)
-            }
+                caches.miss();
+                None
+            })
         });
         let Some(found) = Self::raised(py, found)? else {
             return Ok(None);
@@ -143,7 +147,7 @@ impl Store {
             body,
         };
         let stored = py.detach(|| {
-            let stored = self.caches.put(
+            let stored = running(&self.caches)?.put(
                 &self.name,
                 &asked.place,
                 &asked.method,
@@ -168,7 +172,7 @@ impl Store {
         if !asked.has_answer(ignore_method) {
             return Ok(false);
         }
-        let deleted = py.detach(|| self.caches.delete(&self.name, &asked.place));
+        let deleted = py.detach(|| Ok(running(&self.caches)?.delete(&self.name, &asked.place)));
         Self::raised(py, deleted)
     }
 }
@@ -280,19 +284,19 @@ impl AsyncCache {
 #[pyclass(frozen, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct Caches {
-    caches: FunctionCaches,
+    caches: Weak<dyn FunctionCaches>,
     awaits: bool,
 }
 
 impl Caches {
-    pub(crate) fn new(caches: FunctionCaches, awaits: bool) -> Self {
+    pub(crate) fn new(caches: Weak<dyn FunctionCaches>, awaits: bool) -> Self {
         Self { caches, awaits }
     }
 }
 
 pub(crate) fn default(
     py: Python<'_>,
-    caches: &FunctionCaches,
+    caches: &Weak<dyn FunctionCaches>,
     awaits: bool,
 ) -> PyResult<Py<PyAny>> {
     named(py, caches, api::DEFAULT.into(), awaits)
@@ -300,7 +304,7 @@ pub(crate) fn default(
 
 fn named(
     py: Python<'_>,
-    caches: &FunctionCaches,
+    caches: &Weak<dyn FunctionCaches>,
     name: Arc<str>,
     awaits: bool,
 ) -> PyResult<Py<PyAny>> {
@@ -325,7 +329,7 @@ impl Caches {
 
     /// A cache of its own; made when it is asked for first. In an async callable it is awaited.
     fn open(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
-        let opened = py.detach(|| self.caches.open(name));
+        let opened = py.detach(|| running(&self.caches)?.open(name));
         let opened =
             Store::raised(py, opened).and_then(|name| named(py, &self.caches, name, self.awaits));
         if self.awaits {

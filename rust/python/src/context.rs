@@ -1,11 +1,11 @@
 //! What a callable knows about its own call, and what it may use besides.
 
-use std::{sync::Arc, time::Instant};
-
-use edgerouter_engine::{
-    function_cache::FunctionCaches,
-    functions::{Notes, Phase},
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
 };
+
+use edgerouter_engine::functions::{FunctionCaches, Notes, Phase};
 use pyo3::prelude::*;
 
 use crate::{
@@ -25,7 +25,7 @@ pub(crate) struct CallContext {
     request: u64,
     /// Where reading the id is noted, as on the request itself.
     notes: Option<Arc<Notes>>,
-    caches: FunctionCaches,
+    caches: Weak<dyn FunctionCaches>,
 }
 
 /// Of a plain callable.
@@ -45,7 +45,7 @@ impl CallContext {
         phase: Phase,
         deadline: Instant,
         (request, notes): (u64, Option<Arc<Notes>>),
-        caches: FunctionCaches,
+        caches: Weak<dyn FunctionCaches>,
     ) -> PyResult<Bound<'_, Self>> {
         let awaits = caller.awaits;
         let made = PyClassInitializer::from(Self {

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::{
     decide::{self, Decision, OriginHealth},
-    freshness::{self, Freshness, LifetimeRule},
+    freshness::{self, Freshness},
     key::{self, Base},
     storable::{self, Authorization, NotStored, StoreInput},
     validate::{self, Outcome},
@@ -192,7 +192,6 @@ pub struct Kept {
     /// Without `Set-Cookie`, connection-specific fields, and the fields that `private="…"` or `no-cache="…"` name.
     pub headers: HeaderMap,
     pub freshness: Freshness,
-    pub rule: LifetimeRule,
     /// The fields that select among variants, sorted.
     pub vary: SmallVec<[HeaderName; 4]>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
@@ -235,7 +234,7 @@ pub fn put(
     if let Err(why) = storable::storable(&input) {
         return Ok(Err(why));
     }
-    let (freshness, rule) = freshness::freshness(status, &headers, &directives, policy, now, now);
+    let freshness = freshness::freshness(status, &headers, &directives, policy, now, now);
     // Nothing revalidates these responses, so only a fresh one is of use.
     if !reusable(&freshness, policy, now) {
         return Ok(Err(NotStored::NotReusable));
@@ -255,7 +254,6 @@ pub fn put(
     Ok(Ok(Kept {
         headers,
         freshness,
-        rule,
         vary: names,
         set_aside,
     }))

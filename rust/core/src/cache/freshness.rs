@@ -284,7 +284,7 @@ pub fn freshness(
     policy: &CachePolicy,
     request_time: u64,
     response_time: u64,
-) -> (Freshness, LifetimeRule) {
+) -> Freshness {
     let lifetime = lifetime(status, headers, directives, policy, response_time);
     // s-maxage implies proxy-revalidate (§5.2.2.10), unless the same response names a window for stale use (RFC 5861):
     // then the origin wants stale use.
@@ -293,7 +293,7 @@ pub fn freshness(
         || directives.proxy_revalidate
         || (directives.s_maxage.is_some() && !window);
     let stale = |own: Option<u32>, policy: Option<u32>| own.or(policy).unwrap_or(0);
-    let freshness = Freshness {
+    Freshness {
         lifetime: lifetime.seconds,
         rule: lifetime.rule,
         // A lifetime from the policy counts from the arrival of the response.
@@ -311,8 +311,7 @@ pub fn freshness(
         always_validate: directives.no_cache,
         immutable: directives.immutable,
         when_disconnected: !must_revalidate && when_disconnected(status, lifetime, directives),
-    };
-    (freshness, lifetime.rule)
+    }
 }
 
 /// Whether a response may be sent stale while no origin can be reached, if no window was given (§4.2.4): no directive

@@ -76,7 +76,8 @@ pub(super) fn response(
         steps.add("store", format!("no: {}", why.as_str()), section(why));
         return;
     }
-    let (freshness, rule) = freshness::freshness(*status, headers, &directives, policy, now, now);
+    let freshness = freshness::freshness(*status, headers, &directives, policy, now, now);
+    let rule = freshness.rule;
     let mut reason = "status, directives and credentials allow it (RFC 9111 §3)".to_owned();
     if let Vary::Names(names) = vary::of(headers) {
         let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();

@@ -33,7 +33,6 @@ use super::{
 use crate::{
     account::Owner,
     body::EdgeBody,
-    function_cache::FunctionCaches,
     functions::{
         Answer, FunctionError, FunctionOutput, Invocation, Notes, Phase, RequestHead, ResponseHead,
     },
@@ -204,7 +203,7 @@ async fn invoke(
         body,
         response,
         timeout,
-        caches: FunctionCaches::of(&worker.shared),
+        caches: worker.shared.function_caches(),
     };
     let output = match tokio::time::timeout(timeout, live.functions.invoke(invocation)).await {
         Ok(output) => output,

@@ -1,18 +1,15 @@
 //! One call on a Python thread: from the engine's values to the callable's arguments, and from what it returned or
-//! raised to a output.
+//! raised to an output.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use edgerouter_core::finish;
-use edgerouter_engine::{
-    function_cache::FunctionCaches,
-    functions::{
-        Answer, FunctionError, FunctionOutput, Invocation, Phase, RequestHead, ResponseHead,
-    },
+use edgerouter_engine::functions::{
+    Answer, FunctionCaches, FunctionError, FunctionOutput, Invocation, Phase, RequestHead, ResponseHead,
 };
 use http::{Method, StatusCode, header};
 use parking_lot::Mutex;
@@ -145,7 +142,7 @@ pub(crate) struct Views {
     response: Option<Py<Response>>,
     /// Of what goes on after a hook: the response where there is one, the request otherwise.
     framing: Mutex<Option<Framing>>,
-    caches: FunctionCaches,
+    caches: Weak<dyn FunctionCaches>,
     /// A 304 may answer: the request has a condition that leads to one, or the response that a hook sees is one.
     may_be_unmodified: bool,
 }

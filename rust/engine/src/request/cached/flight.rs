@@ -408,7 +408,7 @@ pub(super) fn judge(
         Vary::Star => return Departed::Own(received, NotStored::VaryStar),
     };
     received.hooked.join(&mut names);
-    let (freshness, _rule) = freshness::freshness(
+    let freshness = freshness::freshness(
         received.status,
         &received.headers,
         &directives,

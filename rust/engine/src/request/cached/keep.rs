@@ -374,7 +374,7 @@ pub(super) fn freshen(
     validate::freshen(&mut headers, &received.headers);
     let varies = vary::of(&headers);
     let directives = ResponseDirectives::parse(&headers, &route.cache.targets);
-    let (freshness, _rule) = freshness::freshness(
+    let freshness = freshness::freshness(
         object.status,
         &headers,
         &directives,
