@@ -130,11 +130,9 @@ impl Registry {
         body: Bytes,
     ) -> bool {
         let api::Kept {
-            headers,
+            head,
             freshness,
             vary: names,
-            set_aside,
-            ..
         } = kept;
         let length = body.len() as u64;
         if length > self.store.memory().largest() {
@@ -144,20 +142,12 @@ impl Registry {
         let birth = Birth {
             born: self.purges.newest(),
             viewer: None,
-            tags: tags::of(&headers, &self.policy.tags),
+            tags: tags::of(&head.headers, &self.policy.tags),
         };
         let object = Object {
-            status,
-            has_validator: validate::has_validator(&headers),
-            headers,
-            freshness,
-            took: 0,
-            refresh_from: u32::MAX,
             body: compact_body(vec![body], usize::try_from(length).unwrap_or(usize::MAX)),
             length,
-            slices: None,
-            upstream_status: None,
-            set_aside,
+            ..Object::new(status, head, freshness, Duration::ZERO, None)
         };
         if names.is_empty() {
             let entry = Entry::new(key, Content::Object(object), birth);

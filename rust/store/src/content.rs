@@ -1,7 +1,11 @@
 //! The content of an entry, before it is packed and after it is unpacked.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use edgerouter_core::cache::{freshness::Freshness, vary};
+use edgerouter_core::cache::{
+    arrival::SharedHead, freshness::Freshness, refresh_ahead, validate, vary,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
@@ -66,6 +70,32 @@ pub struct Object {
     pub set_aside: SmallVec<[HeaderName; 2]>,
     /// Whether the response can be revalidated with the origin by a conditional request.
     pub has_validator: bool,
+}
+
+impl Object {
+    /// A response without its body yet, which took this long to get. `beta` as for [`refresh_ahead::begins`].
+    pub fn new(
+        status: StatusCode,
+        head: SharedHead,
+        freshness: Freshness,
+        took: Duration,
+        beta: Option<f64>,
+    ) -> Self {
+        let took = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            status,
+            has_validator: validate::has_validator(&head.headers),
+            headers: head.headers,
+            freshness,
+            took,
+            refresh_from: refresh_ahead::begins(&freshness, took, beta),
+            body: Chunks::new(),
+            length: 0,
+            slices: None,
+            upstream_status: head.upstream_status,
+            set_aside: head.set_aside,
+        }
+    }
 }
 
 /// The size of a large object's slices, and the part of their keys that no other object shares.

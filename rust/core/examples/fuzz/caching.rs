@@ -138,7 +138,6 @@ pub fn response(data: &[u8]) {
     for authorization in [Authorization::None, Authorization::Present] {
         let stored = storable(&StoreInput {
             method: &Method::GET,
-            request: &headers,
             request_directives: &asked,
             authorization,
             status,

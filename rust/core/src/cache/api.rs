@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use smallvec::SmallVec;
 
 use super::{
+    arrival::SharedHead,
     decide::{self, Decision, OriginHealth},
     freshness::{self, Freshness},
     key::{self, Base},
@@ -189,12 +190,10 @@ pub enum Refused {
 /// A response in its stored form.
 #[derive(Debug)]
 pub struct Kept {
-    /// Without `Set-Cookie`, connection-specific fields, and the fields that `private="…"` or `no-cache="…"` name.
-    pub headers: HeaderMap,
+    pub head: SharedHead,
     pub freshness: Freshness,
     /// The fields that select among variants, sorted.
     pub vary: SmallVec<[HeaderName; 4]>,
-    pub set_aside: SmallVec<[HeaderName; 2]>,
 }
 
 /// Decides about a response given to `put`. `Err`: a mistake of the caller; `Ok(Err(…))`: a response that forbids
@@ -221,7 +220,6 @@ pub fn put(
     let directives = ResponseDirectives::parse(&headers, &policy.targets);
     let input = StoreInput {
         method,
-        request: &HeaderMap::new(),
         request_directives: &RequestDirectives::default(),
         // The function has seen the request and decided to share the response.
         authorization: Authorization::None,
@@ -240,10 +238,8 @@ pub fn put(
         return Ok(Err(NotStored::NotReusable));
     }
     admit::strip_hop_by_hop(&mut headers);
-    let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
-    for name in set_aside.iter().chain([&header::SET_COOKIE, &header::AGE]) {
-        headers.remove(name);
-    }
+    let mut head = SharedHead::take(&mut headers, &directives, policy);
+    let headers = &mut head.headers;
     if !headers.contains_key(header::DATE) {
         // Later ages count from this date.
         headers.insert(header::DATE, date::format(now));
@@ -252,10 +248,9 @@ pub fn put(
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(Ok(Kept {
-        headers,
+        head,
         freshness,
         vary: names,
-        set_aside,
     }))
 }
 
@@ -485,7 +480,14 @@ mod tests {
                 ("cache-control", "private=Set-Cookie"),
             ],
         );
-        assert!(!kept.unwrap().unwrap().headers.contains_key("set-cookie"));
+        assert!(
+            !kept
+                .unwrap()
+                .unwrap()
+                .head
+                .headers
+                .contains_key("set-cookie")
+        );
     }
 
     #[test]

@@ -165,6 +165,12 @@ impl ContentRange {
     }
 }
 
+/// The length that a response announces (RFC 9110 §8.6).
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
+}
+
 /// Why a response to a request for slices cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {

@@ -23,7 +23,6 @@ pub enum Authorization {
 #[derive(Debug, Clone, Copy)]
 pub struct StoreInput<'a> {
     pub method: &'a Method,
-    pub request: &'a HeaderMap,
     pub request_directives: &'a RequestDirectives,
     pub authorization: Authorization,
     pub status: StatusCode,

@@ -63,7 +63,6 @@ pub(super) fn response(
     // A HEAD is answered from what a GET stored.
     let judged = storable::storable(&StoreInput {
         method: &Method::GET,
-        request: &asked.head.headers,
         request_directives: &request,
         authorization,
         status: *status,

@@ -489,13 +489,3 @@ fn prefixed(origin: &Origin, path_and_query: &PathAndQuery) -> PathAndQuery {
     let joined = format!("{}{}", origin.path_prefix, path_and_query);
     PathAndQuery::try_from(joined).unwrap_or_else(|_| path_and_query.clone())
 }
-
-/// The length that the origin announced.
-pub fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
-}

@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     Held, Missing,
-    flight::{Cut, fly, fly_alone},
+    flight::{Cut, fly},
     keep::head_effects,
     purged::{asked, unpurged},
     send::{Served, as_asked, part_of, read_along, stored, straight},
@@ -351,7 +351,8 @@ async fn lead(
     let waits = waits(x);
     let (own, followed) = (Rc::downgrade(&waits), lead.followed());
     ask.wanted = Some(Wanted::new(move || followed() || still(&own)));
-    spawn_local(fly(Rc::clone(&x.worker), ask, question, lead, Some(landed)));
+    let (worker, lead, landed) = (Rc::clone(&x.worker), Some(lead), Some(landed));
+    spawn_local(fly(worker, ask, question, lead, landed));
     let stale = missing.stale.as_ref();
     let Some(landed) = patiently(x, route, stale, Instant::now(), leader).await else {
         return unhealthy(x, route, missing.last_good()).map(Some);
@@ -586,7 +587,7 @@ async fn fetch_alone(
         ask.wanted = Some(Wanted::new(move || still(&own)));
         let worker = Rc::clone(&x.worker);
         let stale = question.stale.clone();
-        spawn_local(fly_alone(worker, ask, question, landed));
+        spawn_local(fly(worker, ask, question, None, Some(landed)));
         let landed = patiently(x, route, stale.as_ref(), Instant::now(), leader).await;
         let Some(landed) = landed else {
             return unhealthy(x, route, missing.last_good());
@@ -851,5 +852,5 @@ pub(super) fn refresh_behind(
     x.worker.metrics.refreshed(why);
     let mut question = question(x, route, &missing);
     question.method = Method::GET;
-    spawn_local(fly(Rc::clone(&x.worker), ask, question, lead, None));
+    spawn_local(fly(Rc::clone(&x.worker), ask, question, Some(lead), None));
 }

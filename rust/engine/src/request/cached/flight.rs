@@ -1,117 +1,94 @@
-//! A flight: asks the origin, judges the answer, tells whoever waits. Runs to its end whoever goes away meanwhile.
+//! One shared fetch, from the request to the origin to what is stored of the response.
 
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     cache::{
         agreement::Sees,
-        decide::{self, Allowance, Failure},
-        freshness::{self, Freshness},
-        refresh_ahead,
-        slices::{ContentRange, strong_validator, usable, worth_cutting},
-        storable::{self, NotStored, StoreInput},
-        tags, validate,
-        vary::{self, Vary},
+        arrival::{AnsweredRequest, ArrivalDecision, ArrivedResponse, StoreBounds, as_whole},
+        decide::{self, Failure},
+        slices::{ContentRange, First, strong_validator},
+        storable::NotStored,
+        tags, validate, vary,
     },
-    http::{cache_control::ResponseDirectives, range::Range},
+    http::range::Range,
     plan::Route,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{
     fetch::{Flown, Question, spare},
-    keep::{ForStoring, for_storing, freshen, keep, millis, outdate, remember_unshared, take_in},
+    keep::{freshen, keep, outdate, remember_unshared, take_in},
     purged::gone,
     slices,
 };
 use crate::{
-    request::origin::{self, OriginRequest, Received, ReceivedBody, Unanswered, content_length},
+    request::origin::{self, OriginRequest, Received, ReceivedBody, Unanswered},
     store::{
         Arriving, Birth, Entry, Landing, Object, Slices,
         flight::{ArrivingResponse, Lead, Reuse},
         run::{self, Begun, Run},
     },
-    upstream::{FetchError, RequestBody, Unavailable},
+    upstream::{FetchError, RequestBody, Unavailable, UpstreamBody},
     worker::Worker,
 };
 
-/// The leader's flight. Runs to its end whoever goes away meanwhile.
+/// One shared fetch: requests from the origin, decides what may be stored, and notifies everyone who waits. It finishes
+/// even if the client that caused it disconnects. Without a `lead` nobody can follow.
 pub(super) async fn fly(
     worker: Rc<Worker>,
     mut ask: OriginRequest,
     question: Question,
-    lead: Lead,
+    lead: Option<Lead>,
     leader: Option<oneshot::Sender<Flown>>,
 ) {
-    let flown = depart(&worker, &mut ask, &question).await;
-    match flown {
+    let (landing, flown) = match depart(&worker, &mut ask, &question).await {
         Departed::Own(received, why) => {
             outdate(&worker, &question, &received, why);
-            if why.lasts() {
+            if lead.is_some() && why.lasts() {
                 remember_unshared(&worker, &question);
             }
             worker.metrics.not_stored(why.as_str());
             // What only this request's own words forbid says nothing about the others: the next one leads.
-            let own = why == NotStored::RequestNoStore;
-            lead.land(if own {
-                Landing::Lost
-            } else {
-                Landing::Released
-            });
-            drop(lead);
-            if let Some(leader) = leader {
-                let _ = leader.send(Flown::Own(received, why));
-            }
+            let landing = match why {
+                NotStored::RequestNoStore => Landing::Lost,
+                _ => Landing::Released,
+            };
+            (landing, Flown::Own(received, why))
         }
         Departed::Failed(failure) => {
             // One failure is enough to know: a stampede would not make the origin better.
-            lead.land(match &failure {
-                // It gave way while nobody followed: one who follows since then leads.
+            let landing = match &failure {
+                // It gave way while nobody followed: a request that has followed since leads.
                 Unanswered::Failed(Unavailable {
                     error: FetchError::GaveWay(_),
                     ..
                 }) => Landing::Lost,
                 Unanswered::Failed(error) => Landing::Failed(error.clone()),
                 Unanswered::Early(_) => Landing::Released,
-            });
-            drop(lead);
-            if let Some(leader) = leader {
-                let _ = leader.send(Flown::Failed(failure));
-            }
+            };
+            (landing, Flown::Failed(failure))
         }
         Departed::Stored(entry, reuse, aside) => {
-            lead.land(match reuse {
+            let landing = match reuse {
                 Reuse::RevalidatedForOne => Landing::Released,
                 _ => Landing::Stored(Arc::clone(&entry), reuse),
-            });
-            drop(lead);
-            if let Some(leader) = leader {
-                let _ = leader.send(Flown::Stored(entry, reuse, aside));
-            }
+            };
+            (landing, Flown::Stored(entry, reuse, aside))
         }
         Departed::Cut(cut) => {
             let reader = leader.as_ref().and_then(|_| cut.reader());
-            let reuse = Reuse::Cut(cut.status);
-            lead.land(Landing::Stored(Arc::clone(&cut.entry), reuse));
-            drop(lead);
-            if let Some(leader) = leader {
-                let _ = leader.send(Flown::Cut(cut, reader));
-            }
+            let landing = Landing::Stored(Arc::clone(&cut.entry), Reuse::Cut(cut.status));
+            (landing, Flown::Cut(cut, reader))
         }
         Departed::NotSliceable(why, came) => {
-            remember_unshared(&worker, &question);
-            worker.metrics.not_stored(why);
-            lead.land(Landing::Released);
-            drop(lead);
-            if let Some(leader) = leader {
-                let _ = leader.send(Flown::NotSliceable(why, came));
+            if lead.is_some() {
+                remember_unshared(&worker, &question);
+                worker.metrics.not_stored(why);
             }
+            (Landing::Released, Flown::NotSliceable(why, came))
         }
         Departed::Storing(mut arrival) => {
             let aside = std::mem::take(&mut arrival.aside);
@@ -119,59 +96,29 @@ pub(super) async fn fly(
             if let (Some(leader), Some(reader)) = (leader, arriving.body.reader()) {
                 let _ = leader.send(Flown::Arriving(Arc::clone(arriving), reader, aside));
             }
-            lead.land(Landing::Arriving(Arc::clone(arriving)));
-            take_in(&worker, *arrival, &question).await;
-            drop(lead);
-        }
-    }
-}
-
-/// As `fly`, with nobody following.
-pub(super) async fn fly_alone(
-    worker: Rc<Worker>,
-    mut ask: OriginRequest,
-    question: Question,
-    leader: oneshot::Sender<Flown>,
-) {
-    match depart(&worker, &mut ask, &question).await {
-        Departed::Own(received, why) => {
-            outdate(&worker, &question, &received, why);
-            worker.metrics.not_stored(why.as_str());
-            let _ = leader.send(Flown::Own(received, why));
-        }
-        Departed::Failed(failure) => {
-            let _ = leader.send(Flown::Failed(failure));
-        }
-        Departed::Stored(entry, reuse, aside) => {
-            let _ = leader.send(Flown::Stored(entry, reuse, aside));
-        }
-        Departed::Cut(cut) => {
-            let reader = cut.reader();
-            let _ = leader.send(Flown::Cut(cut, reader));
-        }
-        Departed::NotSliceable(why, came) => {
-            let _ = leader.send(Flown::NotSliceable(why, came));
-        }
-        Departed::Storing(mut arrival) => {
-            let aside = std::mem::take(&mut arrival.aside);
-            if let Some(reader) = arrival.arriving.body.reader() {
-                let arriving = Arc::clone(&arrival.arriving);
-                let _ = leader.send(Flown::Arriving(arriving, reader, aside));
+            if let Some(lead) = &lead {
+                lead.land(Landing::Arriving(Arc::clone(arriving)));
             }
-            take_in(&worker, *arrival, &question).await;
+            return take_in(&worker, *arrival, &question).await;
         }
+    };
+    if let Some(lead) = lead {
+        lead.land(landing);
+    }
+    if let Some(leader) = leader {
+        let _ = leader.send(flown);
     }
 }
 
-/// What an answer turned out to be.
+/// The outcome of a fetch.
 pub(super) enum Departed {
     Own(Received, NotStored),
-    /// With what only the client gets whose request brought it.
+    /// With the fields that only the client gets whose request brought it.
     Stored(Arc<Entry>, Reuse, HeaderMap),
     Cut(Cut),
     Storing(Box<Arrival>),
     Failed(Unanswered),
-    /// What came of a request for a slice cannot be stored in slices.
+    /// The response to a request for a slice cannot be stored in slices.
     NotSliceable(&'static str, Option<(Received, ContentRange)>),
 }
 
@@ -180,7 +127,7 @@ pub(super) struct Cut {
     pub entry: Arc<Entry>,
     /// The origin's.
     pub status: StatusCode,
-    /// What only the client gets whose request brought it.
+    /// Fields that only the client gets whose request brought it.
     pub aside: HeaderMap,
     /// `None` where a newer response was stored already.
     run: Option<Arc<Run>>,
@@ -193,138 +140,96 @@ impl Cut {
     }
 }
 
-/// A storable answer whose body is still to come.
+/// A storable response whose body is still to come.
 pub(super) struct Arrival {
     pub arriving: Arc<ArrivingResponse>,
-    pub received: Received,
-    /// When the origin was asked.
+    pub body: ReceivedBody,
+    /// When the request was sent.
     pub started: Instant,
     /// XFetch's beta, where the route refreshes ahead.
     pub refresh_ahead: Option<f64>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
-    /// What is set aside, for the client whose request brought it.
+    /// Fields that only the client gets whose request brought it.
     pub aside: HeaderMap,
     pub birth: Birth,
 }
 
-/// Asks, and judges the answer.
+/// Requests from the origin, and decides about the response.
 async fn depart(worker: &Rc<Worker>, ask: &mut OriginRequest, question: &Question) -> Departed {
     let live = Rc::clone(&ask.live);
     let Some(route) = live.plan.route(ask.route) else {
         return Departed::Failed(Unanswered::Failed(FetchError::no_origin().into()));
     };
-    let validating = match question.stale.as_ref().and_then(|entry| entry.object()) {
-        Some(object) => validate::has_validator(&object.headers),
-        None => false,
-    };
-    if let Some(slice) = question.slice
-        && let Some(value) = slice.value()
-    {
+    if let Some(value) = question.slice.and_then(First::value) {
         ask.headers.insert(header::RANGE, value);
     }
     let started = Instant::now();
-    let unconditional = if validating {
-        ask.headers.clone()
-    } else {
-        HeaderMap::new()
-    };
-    if let Some(object) = question.stale.as_ref().and_then(|entry| entry.object()) {
-        validate::conditional_headers(&object.headers, &mut ask.headers);
-    }
-    let mut asked = origin::fetch(ask, RequestBody::Empty).await;
-    if let Ok(received) = &asked
-        && received.status == StatusCode::NOT_MODIFIED
+    let stale = question.stale.as_ref();
+    let stale = stale.and_then(|entry| Some((entry, entry.freshness()?, entry.object()?.headers)));
+    let mut unconditional = None;
+    if let Some((.., stored)) = &stale
+        && validate::has_validator(stored)
     {
-        let about_ours = match question.stale.as_ref().and_then(|entry| entry.object()) {
-            Some(object) => validating && validate::selects(&object.headers, &received.headers),
-            None => false,
-        };
-        if validating && !about_ours {
-            // Not modified, but not what we have: only the whole response helps (§4.3.3).
-            ask.headers = unconditional;
-            asked = origin::fetch(ask, RequestBody::Empty).await;
-        }
-        if let Ok(received) = &asked
-            && received.status == StatusCode::NOT_MODIFIED
-            && !about_ours
-        {
-            let why = "304 to a request without conditions".to_owned();
-            let error = FetchError::BadResponse("the origin".to_owned(), why);
-            asked = Err(Unanswered::Failed(error.into()));
-        }
+        unconditional = Some(ask.headers.clone());
+        validate::conditional_headers(stored, &mut ask.headers);
     }
-    let stale = question
-        .stale
-        .as_ref()
-        .and_then(|entry| Some((entry, entry.freshness()?)));
-    // RFC 9111 §4.4, and purges: what was invalidated while the origin was asked does not stand in for it.
-    let invalidated = |entry: &Entry| {
-        let invalidations = &worker.shared.invalidations;
-        gone(worker, entry)
-            || invalidations.outdate(&question.url_key, question.departs.invalidation)
+    let mut answer = origin::fetch(ask, RequestBody::Empty).await;
+    if let Ok(received) = &answer
+        && received.status == StatusCode::NOT_MODIFIED
+        && let Some((.., stored)) = &stale
+        && !validate::selects(stored, &received.headers)
+        && let Some(headers) = unconditional.take()
+    {
+        // Not modified, but not what we have: only the whole response helps (§4.3.3).
+        ask.headers = headers;
+        answer = origin::fetch(ask, RequestBody::Empty).await;
+    }
+    if let Ok(received) = &answer
+        && received.status == StatusCode::NOT_MODIFIED
+        && unconditional.is_none()
+    {
+        let why = "304 to a request without conditions".to_owned();
+        let error = FetchError::BadResponse("the origin".to_owned(), why);
+        answer = Err(Unanswered::Failed(error.into()));
+    }
+    let mut birth = question.birth(Box::default());
+    let failed = match &mut answer {
+        Ok(received) => {
+            spare(worker, question, received);
+            birth.tags = tags::take(&mut received.headers, &route.cache);
+            let status = received.status;
+            decide::is_error(status).then_some((Failure::Error, Some(status), received.received_at))
+        }
+        Err(Unanswered::Failed(error)) => Some((error.failure(), None, worker.clock.unix_now())),
+        Err(Unanswered::Early(_)) => None,
     };
-    let mut received = match asked {
+    if let Some((failure, status, now)) = failed
+        && let Some((entry, freshness, _)) = &stale
+        && let Some(allowance) =
+            decide::on_error(freshness, &question.directives, &route.cache, failure, now)
+        // RFC 9111 §4.4, and purges: a response that was invalidated during the fetch does not stand in for its origin.
+        && !gone(worker, entry)
+        && !(worker.shared.invalidations).outdate(&question.url_key, question.departs.invalidation)
+    {
+        let reuse = Reuse::StaleOnError(allowance, failure, status);
+        return Departed::Stored(Arc::clone(entry), reuse, HeaderMap::new());
+    }
+    let received = match answer {
         Ok(received) => received,
-        Err(Unanswered::Failed(error)) => {
-            if let Some((entry, freshness)) = stale
-                && let Some(allowance) = decide::on_error(
-                    &freshness,
-                    &question.directives,
-                    &route.cache,
-                    error.failure(),
-                    worker.clock.unix_now(),
-                )
-                && !invalidated(entry)
-            {
-                return stands_in(entry, allowance, error.failure(), None);
-            }
-            return Departed::Failed(Unanswered::Failed(error));
-        }
-        Err(early) => return Departed::Failed(early),
+        Err(unanswered) => return Departed::Failed(unanswered),
     };
-    spare(worker, question, &received);
-    let tags = tags::take(&mut received.headers, &route.cache);
-    let mut birth = Birth {
-        born: question.departs.purge,
-        viewer: question.viewer.clone(),
-        tags,
-    };
-    if let Some((entry, freshness)) = stale {
-        if received.status == StatusCode::NOT_MODIFIED
-            && validating
-            && let Some(object) = entry.object()
-        {
-            if birth.tags.is_empty() {
-                birth.tags = entry.tags().into();
-            }
-            return freshen(
-                worker,
-                route,
-                question,
-                entry,
-                object,
-                &received,
-                started.elapsed(),
-                birth,
-            );
-        }
-        if decide::is_error(received.status)
-            && let Some(allowance) = decide::on_error(
-                &freshness,
-                &question.directives,
-                &route.cache,
-                Failure::Error,
-                received.received_at,
-            )
-            && !invalidated(entry)
-        {
-            return stands_in(entry, allowance, Failure::Error, Some(received.status));
-        }
+    if received.status == StatusCode::NOT_MODIFIED
+        && let Some((entry, ..)) = stale
+    {
+        let took = started.elapsed();
+        return freshen(worker, route, question, entry, &received, took, birth).unwrap_or_else(
+            || Departed::Failed(Unanswered::Failed(FetchError::no_origin().into())),
+        );
     }
     judge(worker, route, question, *received, started, birth)
 }
 
-/// What of an answer that is no 304 can be stored, and how.
+/// How a response that is no 304 is stored, if it is.
 pub(super) fn judge(
     worker: &Rc<Worker>,
     route: &Route,
@@ -333,242 +238,121 @@ pub(super) fn judge(
     started: Instant,
     birth: Birth,
 ) -> Departed {
-    let unsliced = |received: Received, why: &'static str| {
-        let part = ContentRange::of(&received.headers).filter(|part| {
-            let announced = content_length(&received.headers);
-            announced.is_none_or(|length| length == part.length())
-        });
-        Departed::NotSliceable(why, part.map(|part| (received, part)))
+    let streamed = matches!(received.body, ReceivedBody::Upstream(_));
+    let bounds = StoreBounds {
+        largest: worker.shared.store.largest(),
+        slice: (worker.slice_bytes(&worker.live())).filter(|_| route.cache.slices && streamed),
     };
-    let part = match question.slice {
-        Some(slice) if received.status == StatusCode::PARTIAL_CONTENT => {
-            match usable(slice, received.status, &received.headers) {
-                Ok(part) => Some(part),
-                Err(why) => return unsliced(received, why.as_str()),
-            }
-        }
-        _ => None,
-    };
-    let size = worker
-        .slice_bytes(&worker.live())
-        .filter(|_| route.cache.slices && matches!(received.body, ReceivedBody::Upstream(_)));
-    let cut = |headers: &HeaderMap, length: Option<u64>| {
-        size.filter(|&size| length.is_some_and(|length| worth_cutting(headers, length, size)))
-    };
-    // Only slices hold a part: what is not worth cutting has come whole, or is not stored.
-    if let Some(part) = part
-        && !part.is_all()
-        && cut(&received.headers, Some(part.complete)).is_none()
-    {
-        return unsliced(received, NotStored::Partial.as_str());
-    }
     let origin_status = received.status;
-    let directives = ResponseDirectives::parse(&received.headers, &route.cache.targets);
-    let judged = |received: &Received, status| {
-        storable::storable(&StoreInput {
-            method: &question.method,
-            request: &question.request,
-            request_directives: &question.directives,
-            authorization: question.authorization,
-            status,
-            response: &received.headers,
-            directives: &directives,
-            policy: &route.cache,
-            now: received.received_at,
-        })
-    };
-    // A part is judged as the whole that it is of (RFC 9111 §3.4).
-    let status = if part.is_some() {
-        StatusCode::OK
-    } else {
-        received.status
-    };
-    let forbidden = question.forbidden.or(received.hooked.forbids);
-    if let Err(why) = judged(&received, status).and_then(|()| forbidden.map_or(Ok(()), Err)) {
-        return match part {
-            Some(_) => unsliced(received, why.as_str()),
-            None => Departed::Own(received, why),
-        };
-    }
-    if let Some(part) = part {
-        as_whole(&mut received, part);
-    }
-    let announced = content_length(&received.headers);
-    let cut = cut(&received.headers, announced);
-    if cut.is_none() && announced.is_some_and(|length| length > worker.shared.store.largest()) {
-        return Departed::Own(received, NotStored::TooLarge);
-    }
-    let mut names = match vary::of(&received.headers) {
-        Vary::None => SmallVec::new(),
-        Vary::Names(mut names) => {
-            let hooked = &question.hooked;
-            Sees { route, hooked }.selecting(&mut names);
-            names
+    let storing = match question.answered(route).decide(&received.arrived(), bounds) {
+        ArrivalDecision::Own(why, part) => {
+            if let Some(part) = part {
+                as_whole(&mut received.status, &mut received.headers, part);
+            }
+            return Departed::Own(received, why);
         }
-        Vary::Star => return Departed::Own(received, NotStored::VaryStar),
+        ArrivalDecision::Unsliced(why, part) => {
+            return Departed::NotSliceable(why, part.map(|part| (received, part)));
+        }
+        ArrivalDecision::Stored(storing) => storing,
     };
-    received.hooked.join(&mut names);
-    let freshness = freshness::freshness(
-        received.status,
-        &received.headers,
-        &directives,
-        &route.cache,
-        received.requested_at,
-        received.received_at,
-    );
-    if let Some(size) = cut {
-        let plan = Cutting {
-            size,
-            came: part.map_or_else(|| everything(announced), |part| part.range),
-            took: started.elapsed(),
-            beta: route.cache.refresh_ahead,
-            status: origin_status,
-        };
-        return slice_up(
-            worker,
-            route,
-            question,
-            received,
-            &directives,
-            freshness,
-            &names,
-            &plan,
-            birth,
-        )
-        .map_or_else(
-            || Departed::Failed(Unanswered::Failed(FetchError::no_origin().into())),
-            Departed::Cut,
-        );
-    }
+    let mut head = storing.head(&mut received.status, &mut received.headers, &route.cache);
+    let aside = std::mem::take(&mut head.aside);
+    let (freshness, beta) = (storing.freshness, route.cache.refresh_ahead);
+    let body = match (storing.slices, received.body) {
+        (Some((size, came)), ReceivedBody::Upstream(upstream)) => {
+            // Only the head is timed: a refresh requests no more.
+            let object = Object::new(received.status, head, freshness, started.elapsed(), beta);
+            let slices = Some(Slices {
+                size,
+                nonce: worker.random(),
+            });
+            let length = storing.length.unwrap_or_default();
+            let object = Object {
+                length,
+                slices,
+                ..object
+            };
+            let cut = slice_up(
+                worker,
+                question,
+                object,
+                &storing.vary,
+                came,
+                upstream,
+                birth,
+            );
+            return cut.map_or_else(
+                || Departed::Failed(Unanswered::Failed(FetchError::no_origin().into())),
+                |(entry, run)| {
+                    if let Some(run) = &run {
+                        run.begin(Begun::Coming(origin_status));
+                    }
+                    Departed::Cut(Cut {
+                        entry,
+                        status: origin_status,
+                        aside,
+                        run,
+                    })
+                },
+            );
+        }
+        (_, body) => body,
+    };
     let mut secondary = Vec::new();
-    vary::secondary(&mut secondary, &names, &question.request, question.reduced);
-    let ForStoring {
-        headers,
-        set_aside,
-        aside,
-        upstream_status,
-    } = for_storing(&mut received.headers, &directives, &route.cache);
+    vary::secondary(
+        &mut secondary,
+        &storing.vary,
+        &question.request,
+        question.reduced,
+    );
     let arriving = Arc::new(ArrivingResponse {
         status: received.status,
-        headers,
-        content_length: announced,
+        headers: head.headers,
+        content_length: storing.length,
         freshness,
-        upstream_status,
-        vary: names,
+        upstream_status: head.upstream_status,
+        vary: storing.vary,
         secondary: secondary.into_boxed_slice(),
         body: Arriving::new(&worker.shared.account, question.owner),
     });
     Departed::Storing(Box::new(Arrival {
         arriving,
-        received,
+        body,
         started,
-        refresh_ahead: route.cache.refresh_ahead,
-        set_aside,
+        refresh_ahead: beta,
+        set_aside: head.set_aside,
         aside,
         birth,
     }))
 }
 
-/// The stored response in place of an origin that failed.
-fn stands_in(
-    entry: &Arc<Entry>,
-    allowance: Allowance,
-    failure: Failure,
-    status: Option<StatusCode>,
-) -> Departed {
-    let reuse = Reuse::StaleOnError(allowance, failure, status);
-    Departed::Stored(Arc::clone(entry), reuse, HeaderMap::new())
-}
-
-/// A part takes the status and the length of the whole that it is of.
-fn as_whole(received: &mut Received, part: ContentRange) {
-    received.status = StatusCode::OK;
-    received.headers.remove(header::CONTENT_RANGE);
-    received
-        .headers
-        .insert(header::CONTENT_LENGTH, HeaderValue::from(part.complete));
-}
-
-fn everything(length: Option<u64>) -> Range {
-    Range {
-        first: 0,
-        last: length.unwrap_or(0).saturating_sub(1),
-    }
-}
-
-/// How a large response is cut.
-struct Cutting {
-    size: u64,
-    /// What of it has come.
-    came: Range,
-    /// Until its head was here: a refresh costs no more, as it asks for the head only.
-    took: Duration,
-    beta: Option<f64>,
-    /// The origin's.
-    status: StatusCode,
-}
-
-/// Stores the head of a large response, and has its body taken in slice by slice.
-#[allow(clippy::too_many_arguments)] // one caller, which has them at hand
+/// Stores the head of a large response, and starts the task that takes its body in slice by slice.
 fn slice_up(
     worker: &Rc<Worker>,
-    route: &Route,
     question: &Question,
-    mut received: Received,
-    directives: &ResponseDirectives,
-    freshness: Freshness,
+    object: Object,
     names: &[HeaderName],
-    plan: &Cutting,
+    came: Range,
+    upstream: UpstreamBody,
     birth: Birth,
-) -> Option<Cut> {
-    let length = content_length(&received.headers)?;
-    let ReceivedBody::Upstream(upstream) = received.body else {
-        return None;
-    };
-    let ForStoring {
-        headers,
-        set_aside,
-        aside,
-        upstream_status,
-    } = for_storing(&mut received.headers, directives, &route.cache);
-    let validator = strong_validator(&headers).cloned();
-    let object = Object {
-        status: received.status,
-        took: millis(plan.took),
-        refresh_from: refresh_ahead::begins(&freshness, millis(plan.took), plan.beta),
-        has_validator: true,
-        headers,
-        freshness,
-        body: smallvec::SmallVec::new(),
-        length,
-        slices: Some(Slices {
-            size: plan.size,
-            nonce: worker.random(),
-        }),
-        upstream_status,
-        set_aside,
-    };
+) -> Option<(Arc<Entry>, Option<Arc<Run>>)> {
+    let length = object.length;
+    let validator = strong_validator(&object.headers).cloned();
     let entry = keep(worker, question, names, object, birth)?;
     let kept = entry.object()?;
-    let of_run = |run| Cut {
-        entry: Arc::clone(&entry),
-        status: plan.status,
-        aside,
-        run,
-    };
     let Some(cut) = kept
         .slices
         .filter(|_| kept.length == length && strong_validator(&kept.headers) == validator.as_ref())
     else {
         // A newer one that another flight has brought: these bytes are not part of it.
-        return Some(of_run(None));
+        return Some((entry, None));
     };
     let ahead = worker.live().plan.limits.cache.read_ahead_bytes;
     let shared = &worker.shared;
     let run = shared
         .runs
-        .start(cut.nonce, plan.came, ahead, &shared.account, question.owner);
-    run.begin(Begun::Coming(plan.status));
+        .start(cut.nonce, came, ahead, &shared.account, question.owner);
     tokio::task::spawn_local(slices::receive(
         Rc::clone(worker),
         Arc::clone(&entry),
@@ -576,5 +360,43 @@ fn slice_up(
         Arc::clone(&run),
         upstream,
     ));
-    Some(of_run(Some(run)))
+    Some((entry, Some(run)))
+}
+
+impl Question {
+    /// As decisions about a response see the request.
+    pub(super) fn answered<'a>(&'a self, route: &'a Route) -> AnsweredRequest<'a> {
+        AnsweredRequest {
+            method: &self.method,
+            directives: &self.directives,
+            authorization: self.authorization,
+            forbidden: self.forbidden,
+            slice: self.slice,
+            sees: Sees {
+                route,
+                hooked: &self.hooked,
+            },
+        }
+    }
+
+    pub(super) fn birth(&self, tags: Box<[u64]>) -> Birth {
+        Birth {
+            born: self.departs.purge,
+            viewer: self.viewer.clone(),
+            tags,
+        }
+    }
+}
+
+impl Received {
+    /// As decisions about it see it.
+    pub(super) fn arrived(&self) -> ArrivedResponse<'_> {
+        ArrivedResponse {
+            status: self.status,
+            headers: &self.headers,
+            hooked: &self.hooked,
+            requested_at: self.requested_at,
+            received_at: self.received_at,
+        }
+    }
 }

@@ -4,24 +4,18 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use edgerouter_core::{
     cache::{
-        freshness,
+        arrival::{self, Freshened, Revalidation, SharedHead},
         hooked::Part,
         key,
         purge::{PurgeEffect, Subject},
-        refresh_ahead, slices,
-        storable::{self, NotStored, StoreInput},
+        slices,
+        storable::NotStored,
         validate::{self, HeadEffect},
-        vary,
     },
     finish,
-    http::{
-        cache_control::{RequestDirectives, ResponseDirectives},
-        date,
-        structured::CACHE_STATUS,
-    },
-    plan::{CachePolicy, Route, SetCookiePolicy},
+    plan::Route,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use smallvec::SmallVec;
 
@@ -40,75 +34,11 @@ use crate::{
     worker::Worker,
 };
 
-/// For one hop only (RFC 9111 §3.1).
-const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
-
-/// A header section as it is stored, and sent from the store.
-pub(super) struct ForStoring {
-    pub headers: HeaderMap,
-    /// The fields that `no-cache="…"` and `private="…"` name are left out …
-    pub set_aside: SmallVec<[HeaderName; 2]>,
-    /// … but for the client whose request brought them (RFC 9111 §5.2.2.4, §5.2.2.7).
-    pub aside: HeaderMap,
-    pub upstream_status: Option<HeaderValue>,
-}
-
-/// Takes a header section as it is stored: without what is set aside, and without `Set-Cookie` unless the policy keeps it.
-pub(super) fn for_storing(
-    headers: &mut HeaderMap,
-    directives: &ResponseDirectives,
-    policy: &CachePolicy,
-) -> ForStoring {
-    let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
-    let mut aside = HeaderMap::new();
-    for name in &set_aside {
-        // What frames a message is made anew for each.
-        if *name != header::CONTENT_LENGTH && *name != header::CONTENT_RANGE {
-            for line in headers.get_all(name) {
-                aside.append(name.clone(), line.clone());
-            }
-        }
-        headers.remove(name);
-    }
-    if policy.set_cookie != SetCookiePolicy::Store {
-        headers.remove(header::SET_COOKIE);
-    }
-    for name in [PROXY_AUTHENTICATION_INFO, header::PROXY_AUTHORIZATION] {
-        headers.remove(name);
-    }
-    let upstream_status = joined(headers, CACHE_STATUS);
-    for name in [CACHE_STATUS, header::AGE] {
-        headers.remove(&name);
-        aside.remove(name);
-    }
-    ForStoring {
-        headers: std::mem::take(headers),
-        set_aside,
-        aside,
-        upstream_status,
-    }
-}
-
-/// All lines of a list as one.
-fn joined(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
-    let mut lines = headers.get_all(name).iter();
-    let first = lines.next()?;
-    let Some(second) = lines.next() else {
-        return Some(first.clone());
-    };
-    let mut whole = first.as_bytes().to_vec();
-    for line in std::iter::once(second).chain(lines) {
-        whole.extend_from_slice(b", ");
-        whole.extend_from_slice(line.as_bytes());
-    }
-    HeaderValue::from_bytes(&whole).ok()
-}
-
 /// Phase 13: takes the body in while others read it, and stores it when it came whole.
 pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Question) {
     let Arrival {
         arriving,
-        received,
+        body: received,
         started,
         refresh_ahead: beta,
         set_aside,
@@ -118,7 +48,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
     let body = &arriving.body;
     let _writing = Writing(body);
     let largest = worker.shared.store.largest();
-    let end = match received.body {
+    let end = match received {
         ReceivedBody::Whole(bytes) => {
             if body.push(bytes, question.stall).await {
                 End::Complete
@@ -171,19 +101,17 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
         if !headers.contains_key(header::CONTENT_LENGTH) && !finish::bodiless(arriving.status) {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        let took = millis(started.elapsed());
-        let object = Object {
-            slices: None,
-            status: arriving.status,
-            has_validator: validate::has_validator(&headers),
+        let head = SharedHead {
             headers,
-            freshness: arriving.freshness,
-            took,
-            refresh_from: refresh_ahead::begins(&arriving.freshness, took, beta),
+            set_aside,
+            aside: HeaderMap::new(),
+            upstream_status: arriving.upstream_status.clone(),
+        };
+        let (freshness, took) = (arriving.freshness, started.elapsed());
+        let object = Object {
             body: compact_body(pieces, usize::try_from(length).unwrap_or(usize::MAX)),
             length,
-            upstream_status: arriving.upstream_status.clone(),
-            set_aside,
+            ..Object::new(arriving.status, head, freshness, took, beta)
         };
         keep(worker, question, &arriving.vary, object, birth);
     } else if end == End::Complete {
@@ -306,20 +234,21 @@ fn is_purged(worker: &Worker, entry: &Entry) -> bool {
         })
 }
 
-/// What is stored, where it is fresh and its `Date` says that it was made later: answers may overtake one another, and the
-/// most recent one is to be used (RFC 9111 §4).
+/// The stored response that stays although this one arrives.
 fn newer(worker: &Rc<Worker>, key: &[u8], object: &Object) -> Option<Arc<Entry>> {
     let known = worker.shared.store.peek(key)?;
     // A purge since may have ended it.
     if known.born() < worker.shared.purges.newest() {
         return None;
     }
-    let freshness = known.freshness()?;
-    let made = |object: &Object| date::parse(object.headers.get(header::DATE)?.as_bytes());
-    let keeps = freshness.fresh(worker.clock.unix_now())
-        && !freshness.always_validate
-        && made(&known.object()?)? > made(object)?;
-    keeps.then_some(known)
+    let now = worker.clock.unix_now();
+    let stays = arrival::stays(
+        &known.freshness()?,
+        &known.object()?.headers,
+        &object.headers,
+        now,
+    );
+    stays.then_some(known)
 }
 
 /// A whole answer to a validation that may not be stored ends what was stored: it would come back on the next error, or
@@ -355,97 +284,62 @@ pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question) {
 /// Seconds for which an answer that could not be stored switches coalescing off for its URL.
 const UNSHARED_FOR: u64 = 10;
 
-/// A 304 makes the stored response new again (RFC 9111 §4.3.4), unless it says that it may not be kept any longer.
-#[allow(clippy::too_many_arguments)] // each is a part of the one question: what does this 304 make of that entry
+/// Makes a stored response new by a 304 (RFC 9111 §4.3.4), unless that says that it may not be stored any longer. `None`
+/// for an entry that is no response.
 pub(super) fn freshen(
     worker: &Rc<Worker>,
     route: &Route,
     question: &Question,
     entry: &Arc<Entry>,
-    object: Object,
     received: &Received,
     took: Duration,
-    birth: Birth,
-) -> Departed {
-    let mut headers = object.headers;
-    headers.remove(header::AGE);
-    headers.remove(CACHE_STATUS);
-    let before = vary::of(&headers);
-    validate::freshen(&mut headers, &received.headers);
-    let varies = vary::of(&headers);
-    let directives = ResponseDirectives::parse(&headers, &route.cache.targets);
-    let freshness = freshness::freshness(
+    mut birth: Birth,
+) -> Option<Departed> {
+    let object = entry.object()?;
+    let selected = || selected_by(worker, question, entry, &received.hooked);
+    let Freshened {
+        mut head,
+        freshness,
+        revalidation,
+    } = (question.answered(route)).freshen(
         object.status,
-        &headers,
-        &directives,
-        &route.cache,
-        received.requested_at,
-        received.received_at,
+        object.headers,
+        &received.arrived(),
+        selected,
     );
-    // A cookie of the 304 is for the client that asked, and not kept: the policy was asked about cookies when the
-    // response was stored.
-    if route.cache.set_cookie != SetCookiePolicy::Store {
-        headers.remove(header::SET_COOKIE);
-    }
-    let storable = storable::storable(&StoreInput {
-        method: &Method::GET,
-        request: &question.request,
-        request_directives: &RequestDirectives::default(),
-        authorization: question.authorization,
-        status: object.status,
-        response: &headers,
-        directives: &directives,
-        policy: &route.cache,
-        now: received.received_at,
-    });
-    let ForStoring {
-        headers,
-        set_aside,
-        mut aside,
-        ..
-    } = for_storing(&mut headers, &directives, &route.cache);
-    if route.cache.set_cookie == SetCookiePolicy::Refuse {
-        for cookie in received.headers.get_all(header::SET_COOKIE) {
-            aside.append(header::SET_COOKIE, cookie.clone());
-        }
-    }
-    let took = millis(took);
+    let aside = std::mem::take(&mut head.aside);
     let fresh = Object {
         slices: object.slices,
-        status: object.status,
-        has_validator: validate::has_validator(&headers),
-        headers,
-        freshness,
-        took,
-        refresh_from: refresh_ahead::begins(&freshness, took, route.cache.refresh_ahead),
         body: object.body,
         length: object.length,
         upstream_status: object.upstream_status,
-        set_aside,
+        ..Object::new(
+            object.status,
+            head,
+            freshness,
+            took,
+            route.cache.refresh_ahead,
+        )
     };
+    if birth.tags.is_empty() {
+        birth.tags = entry.tags().into();
+    }
     let fresh = Arc::new(Entry::new(entry.key(), Content::Object(fresh), birth));
-    let forbidden = question.forbidden.or(received.hooked.forbids);
-    let reuse = match storable.and_then(|()| forbidden.map_or(Ok(()), Err)) {
-        // Nothing that a hook should have had a part in is stored, and nothing is said against what is.
-        Err(NotStored::HookFailed) => Reuse::RevalidatedForOne,
-        // Where it is stored says what it used to vary by.
-        Ok(()) if varies != before || !selected_by(worker, question, entry, &received.hooked) => {
-            worker.shared.store.remove(entry.key());
-            Reuse::RevalidatedForOne
-        }
-        // What this request brought may not be kept, and says nothing against what was kept before.
-        Ok(()) if question.directives.no_store => Reuse::Revalidated,
-        Ok(()) => {
-            put(worker, question, &fresh);
-            Reuse::Revalidated
-        }
-        Err(why) => {
-            worker.metrics.not_stored(why.as_str());
-            worker.shared.store.remove(entry.key());
-            Reuse::RevalidatedForOne
-        }
+    let reuse = match revalidation {
+        Revalidation::Replaced | Revalidation::Shared => Reuse::Revalidated,
+        Revalidation::Untouched | Revalidation::Removed(_) => Reuse::RevalidatedForOne,
     };
-    Departed::Stored(fresh, reuse, aside)
+    match revalidation {
+        Revalidation::Replaced => put(worker, question, &fresh),
+        Revalidation::Shared | Revalidation::Untouched => {}
+        Revalidation::Removed(why) => {
+            if let Some(why) = why {
+                worker.metrics.not_stored(why.as_str());
+            }
+            worker.shared.store.remove(entry.key());
+        }
+    }
+    Some(Departed::Stored(fresh, reuse, aside))
 }
 
 /// Whether the key of a stored response sees everything that the hooks read this time.
@@ -473,12 +367,7 @@ fn selected_by(worker: &Worker, question: &Question, entry: &Entry, part: &Part)
     false
 }
 
-/// As an object keeps the time that its fetch took.
-pub(super) fn millis(took: Duration) -> u32 {
-    u32::try_from(took.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// What a 200 to HEAD says about the stored GET (RFC 9111 §4.3.5): it is made new, or out of date.
+/// Applies a 200 to HEAD to the stored GET (RFC 9111 §4.3.5): it is made new, or removed.
 pub(super) fn head_effects(
     worker: &Rc<Worker>,
     route: &Route,
@@ -498,14 +387,8 @@ pub(super) fn head_effects(
     match validate::head_effect(&object.headers, &received.headers) {
         HeadEffect::Update => {
             let took = Duration::from_millis(u64::from(object.took));
-            let birth = Birth {
-                born: question.departs.purge,
-                viewer: question.viewer.clone(),
-                tags: entry.tags().into(),
-            };
-            freshen(
-                worker, route, question, entry, object, received, took, birth,
-            );
+            let birth = question.birth(entry.tags().into());
+            freshen(worker, route, question, entry, received, took, birth);
         }
         HeadEffect::Outdate => {
             worker.shared.store.remove(entry.key());

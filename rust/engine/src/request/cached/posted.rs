@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
-    cache::{key, tags, validate},
+    cache::{key, slices::content_length, tags, validate},
     http::cache_control::{RequestDirectives, ResponseDirectives},
     plan::Route,
 };
@@ -19,11 +19,7 @@ use super::{
 };
 use crate::{
     body::EdgeBody,
-    request::{
-        Exchange, answer,
-        origin::{Received, content_length},
-    },
-    store::Birth,
+    request::{Exchange, answer, origin::Received},
 };
 
 /// Whether an answer is worth looking at: it is to a POST, about the POST's own URL, for an explicit time, and a GET of
@@ -91,11 +87,7 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
         stall: x.live.plan.limits.http.body_timeout,
         owner: x.owner(route),
     };
-    let birth = Birth {
-        born: question.departs.purge,
-        viewer: question.viewer.clone(),
-        tags: tags::take(&mut received.headers, &route.cache),
-    };
+    let birth = question.birth(tags::take(&mut received.headers, &route.cache));
     match judge(&x.worker, route, &question, received, Instant::now(), birth) {
         Departed::Storing(mut arrival) => {
             let aside = std::mem::take(&mut arrival.aside);

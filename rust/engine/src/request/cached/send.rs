@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edgerouter_core::{
     cache::{
         decide::Allowance,
-        slices::{self as cache_slices, ContentRange},
+        slices::{self as cache_slices, ContentRange, content_length},
         validate::{self, Outcome as Precondition},
     },
     finish::{self, Partial},
@@ -23,7 +23,7 @@ use crate::{
     body::{EdgeBody, range_of},
     request::{
         Exchange, answer,
-        origin::{Received, ReceivedBody, content_length},
+        origin::{Received, ReceivedBody},
     },
     store::{Entry, Object, arriving::Reader, flight::ArrivingResponse},
     telemetry::Outcome,

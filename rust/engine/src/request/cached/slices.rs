@@ -19,7 +19,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use edgerouter_core::{
-    cache::slices::{self, First, Unusable},
+    cache::slices::{self, First, Unusable, content_length},
     http::{etag::EntityTag, range::Range},
     plan::Route,
 };
@@ -34,7 +34,7 @@ use crate::{
     request::{
         Exchange,
         answer::Early,
-        origin::{self, OriginRequest, ReceivedBody, Unanswered, content_length},
+        origin::{self, OriginRequest, ReceivedBody, Unanswered},
     },
     store::{
         Content, Entry, Object, Slices, Store,
