@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,7 @@ use edgerouter_core::{
         api::{self, Content as Answered, Place},
         purge::{PurgeEffect, Subject},
         storable::NotStored,
-        tags, validate,
+        tags,
         vary::Reduced,
     },
     http::structured::CACHE_STATUS,

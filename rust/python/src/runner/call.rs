@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::finish;
 use edgerouter_engine::functions::{
-    Answer, FunctionCaches, FunctionError, FunctionOutput, Invocation, Phase, RequestHead, ResponseHead,
+    Answer, FunctionCaches, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
+    ResponseHead,
 };
 use http::{Method, StatusCode, header};
 use parking_lot::Mutex;
