@@ -100,10 +100,6 @@ impl Upstreams {
         self.pools.clear();
     }
 
-    pub fn idle(&self) -> usize {
-        self.pools.idle()
-    }
-
     /// One attempt at an origin. `fresh`: on a new connection. Whether and where to try again is for
     /// `edgerouter_core::origin::attempts` to say.
     pub async fn fetch(

@@ -255,14 +255,6 @@ impl Pools {
             pool.idle.borrow_mut().clear();
         }
     }
-
-    pub(super) fn idle(&self) -> usize {
-        self.pools
-            .borrow()
-            .iter()
-            .map(|pool| pool.idle.borrow().len())
-            .sum()
-    }
 }
 
 /// For callers that need to poll inside a `poll_fn`.

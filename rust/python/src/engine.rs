@@ -10,8 +10,8 @@ use std::{
 use edgerouter_core::plan::{Plan, Problem};
 use edgerouter_engine::{
     self as engine, Settings, StartError,
+    access::{AccessLog, Form},
     functions::Functions,
-    telemetry::access::{AccessLog, Form},
 };
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt as _};
@@ -311,6 +311,6 @@ fn log(py: Python<'_>) -> PyResult<()> {
     let logs::Wanted { filter, json } = logs::wanted(py)?;
     let colours = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
         && std::io::stderr().is_terminal();
-    engine::telemetry::log::start(filter, engine::telemetry::log::Look { json, colours });
+    engine::log::start(filter, engine::log::Look { json, colours });
     Ok(())
 }

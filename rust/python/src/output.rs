@@ -15,7 +15,7 @@ use std::{
 
 use edgerouter_engine::{
     Engine,
-    telemetry::log::{self, Stream},
+    log::{self, Stream},
 };
 use pyo3::prelude::*;
 

@@ -5,24 +5,22 @@
 //! reader still needs is kept, and the writer waits for the slowest reader.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Weak},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use edgerouter_core::bounds::memory::Kind;
-use parking_lot::Mutex;
-
 use edgerouter_account::{Account, Cut, Hold, Owner};
+use edgerouter_core::bounds::memory::Kind;
+use parking_lot::{Mutex, MutexGuard};
 
-/// How far the writer may run ahead of the slowest reader once the pieces are not being stored.
+use super::buffer::{Buffer, NobodyReads};
+
+/// Bytes that the writer may run ahead of the slowest reader once the pieces are not being stored.
 const WINDOW: u64 = 1 << 20;
-/// And at least, however little memory there is.
+/// The same at least, however little memory there is.
 const LEAST_WINDOW: u64 = 32 << 10;
-/// Pieces below this are copied: each may keep a larger buffer alive.
-const LEAST_PIECE: usize = 16 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -39,24 +37,8 @@ pub struct Arriving {
 
 #[derive(Debug)]
 struct State {
-    pieces: VecDeque<Bytes>,
-    /// Number of the first piece in `pieces`.
-    first: u64,
-    /// Bytes of `pieces`.
-    held: u64,
-    length: u64,
+    buffer: Buffer<End>,
     keep: bool,
-    end: Option<End>,
-    readers: Vec<Seat>,
-    writer: Option<Waker>,
-}
-
-/// A reader's place.
-#[derive(Debug)]
-struct Seat {
-    id: u64,
-    next: u64,
-    waker: Option<Waker>,
 }
 
 impl Arriving {
@@ -64,14 +46,8 @@ impl Arriving {
         Arc::new_cyclic(|own: &Weak<Self>| Self {
             hold: account.open(Kind::ReadAhead, owner, Weak::clone(own) as Weak<dyn Cut>),
             state: Mutex::new(State {
-                pieces: VecDeque::new(),
-                first: 0,
-                held: 0,
-                length: 0,
+                buffer: Buffer::new(0),
                 keep: true,
-                end: None,
-                readers: Vec::new(),
-                writer: None,
             }),
         })
     }
@@ -79,28 +55,19 @@ impl Arriving {
     /// A reader from the first byte; `None` when the first bytes are already gone.
     pub fn reader(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.state.lock();
-        if state.first > 0 {
+        if state.buffer.start() > 0 {
             return None;
         }
-        let id = state
-            .readers
-            .iter()
-            .map(|seat| seat.id + 1)
-            .max()
-            .unwrap_or(0);
-        state.readers.push(Seat {
-            id,
-            next: 0,
-            waker: None,
-        });
+        let id = state.buffer.join(0);
         Some(Reader {
             arriving: Arc::clone(self),
             id,
+            position: 0,
         })
     }
 
-    /// Appends a piece and wakes the readers. Waits, for at most `patience`, until there is memory for it; rather than wait,
-    /// no more is kept than readers need. False when there is none.
+    /// Appends a piece and wakes the readers. Waits, for at most `patience`, until there is memory for it; from then on only
+    /// the pieces that readers need are kept. False if there is none.
     pub async fn push(&self, piece: Bytes, patience: Duration) -> bool {
         let bytes = piece.len() as u64;
         if self.hold.draw(bytes).is_err() {
@@ -109,53 +76,51 @@ impl Arriving {
                 return false;
             }
         }
-        let piece = if piece.len() < LEAST_PIECE {
-            Bytes::copy_from_slice(&piece)
-        } else {
-            piece
-        };
         let mut state = self.state.lock();
-        if state.end.is_some() {
+        if state.buffer.end.is_some() {
             // It was cut meanwhile.
             drop(state);
             self.hold.give(bytes);
             return false;
         }
-        state.length += bytes;
-        state.held += bytes;
-        state.pieces.push_back(piece);
-        let freed = state.trim();
-        state.wake_readers();
-        drop(state);
-        self.hold.give(freed);
+        state.buffer.push(piece);
+        self.trimmed(state);
         true
     }
 
     pub fn length(&self) -> u64 {
-        self.state.lock().length
+        self.state.lock().buffer.arrived
     }
 
     /// From now on pieces are dropped when every reader has passed them.
     pub fn stop_keeping(&self) {
         let mut state = self.state.lock();
         state.keep = false;
+        self.trimmed(state);
+    }
+
+    /// Drops the pieces that nobody needs any more, and gives their bytes back.
+    fn trimmed(&self, mut state: MutexGuard<'_, State>) {
         let freed = state.trim();
         drop(state);
         self.hold.give(freed);
     }
 
     pub fn finish(&self, end: End) {
-        let mut state = self.state.lock();
-        if state.end.is_none() {
-            state.end = Some(end);
-        }
-        state.wake_readers();
+        self.state.lock().buffer.finish(end);
     }
 
     /// All pieces, for storing; `None` when some are gone.
     pub fn pieces(&self) -> Option<Vec<Bytes>> {
         let state = self.state.lock();
-        (state.first == 0 && state.keep).then(|| state.pieces.iter().cloned().collect())
+        (state.buffer.start() == 0 && state.keep).then(|| {
+            state
+                .buffer
+                .pieces
+                .iter()
+                .map(|piece| piece.bytes.clone())
+                .collect()
+        })
     }
 
     /// Ready when the writer may go on: at once while the pieces are stored, within the window otherwise. `Err` when
@@ -165,18 +130,19 @@ impl Arriving {
         if state.keep {
             return Poll::Ready(Ok(()));
         }
-        if state.readers.is_empty() {
+        if !state.buffer.is_read() {
             return Poll::Ready(Err(NobodyReads));
         }
-        if state.held < LEAST_WINDOW || state.held < self.hold.allowance(LEAST_WINDOW, WINDOW) {
+        let held = state.buffer.held;
+        if held < LEAST_WINDOW || held < self.hold.allowance(LEAST_WINDOW, WINDOW) {
             return Poll::Ready(Ok(()));
         }
-        state.writer = Some(cx.waker().clone());
+        state.buffer.wait_for_room(cx);
         Poll::Pending
     }
 }
 
-/// The writer's place: when it is given up before the end, the readers learn that nothing more comes.
+/// Ends the body as broken when its writer is dropped before the end.
 #[derive(Debug)]
 pub struct Writing<'a>(pub &'a Arriving);
 
@@ -186,57 +152,26 @@ impl Drop for Writing<'_> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NobodyReads;
-
 impl State {
-    fn wake_readers(&mut self) {
-        for seat in &mut self.readers {
-            if let Some(waker) = seat.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// Drops what nobody needs any more; gives its bytes.
+    /// Drops the pieces that nobody needs any more; gives their bytes.
     fn trim(&mut self) -> u64 {
         if self.keep {
             return 0;
         }
-        let mut freed = 0;
-        let slowest = self
-            .readers
-            .iter()
-            .map(|seat| seat.next)
-            .min()
-            .unwrap_or(u64::MAX);
-        while self.first < slowest
-            && let Some(piece) = self.pieces.pop_front()
-        {
-            self.first += 1;
-            freed += piece.len() as u64;
-        }
-        self.held = self.held.saturating_sub(freed);
-        if let Some(waker) = self.writer.take() {
-            waker.wake();
-        }
-        freed
+        let slowest = self.buffer.slowest().unwrap_or(u64::MAX);
+        self.buffer.wake_writer();
+        self.buffer.trim(|piece| piece.end() <= slowest)
     }
 }
 
 impl Cut for Arriving {
-    /// First it keeps nothing for the store; where readers are far behind as well, they are cut off.
+    /// Keeps nothing for the store any more; if readers are far behind as well, they are cut off.
     fn cut(&self) {
         let mut state = self.state.lock();
         state.keep = false;
         let mut freed = state.trim();
-        if state.held > LEAST_WINDOW {
-            freed += state.held;
-            state.held = 0;
-            state.first += state.pieces.len() as u64;
-            state.pieces.clear();
-            state.end = Some(End::Broken);
-            state.wake_readers();
+        if state.buffer.held > LEAST_WINDOW {
+            freed += state.buffer.break_off(End::Broken);
         }
         drop(state);
         self.hold.give(freed);
@@ -248,43 +183,29 @@ impl Cut for Arriving {
 pub struct Reader {
     arriving: Arc<Arriving>,
     id: u64,
+    position: u64,
 }
 
 impl Reader {
     /// The next piece; `Ready(None)` at the end, `Err` when the body broke off.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let mut state = self.arriving.state.lock();
-        let State {
-            pieces,
-            first,
-            end,
-            readers,
-            ..
-        } = &mut *state;
-        let Some(seat) = readers.iter_mut().find(|seat| seat.id == self.id) else {
-            return Poll::Ready(Some(Err(Broken)));
-        };
-        let at = seat
-            .next
-            .checked_sub(*first)
-            .and_then(|at| usize::try_from(at).ok());
-        if let Some(piece) = at.and_then(|at| pieces.get(at)) {
-            let piece = piece.clone();
-            seat.next += 1;
-            let freed = state.trim();
-            drop(state);
+        let buffer = &mut state.buffer;
+        if let Some(piece) = buffer.at(self.position) {
+            self.position += piece.len() as u64;
+            buffer.advance(self.id, self.position);
             self.arriving.hold.moved();
-            self.arriving.hold.give(freed);
+            self.arriving.trimmed(state);
             return Poll::Ready(Some(Ok(piece)));
         }
-        if seat.next < *first {
+        if self.position < buffer.start() {
             return Poll::Ready(Some(Err(Broken)));
         }
-        match end {
+        match buffer.end {
             Some(End::Complete) => Poll::Ready(None),
             Some(End::Broken) => Poll::Ready(Some(Err(Broken))),
             None => {
-                seat.waker = Some(cx.waker().clone());
+                buffer.wait(self.id, cx);
                 Poll::Pending
             }
         }
@@ -294,10 +215,8 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.arriving.state.lock();
-        state.readers.retain(|seat| seat.id != self.id);
-        let freed = state.trim();
-        drop(state);
-        self.arriving.hold.give(freed);
+        state.buffer.leave(self.id);
+        self.arriving.trimmed(state);
     }
 }
 

@@ -8,6 +8,7 @@
 //! reused; nothing here knows the rules.
 
 pub mod arriving;
+mod buffer;
 mod busy;
 pub mod content;
 pub mod disk;
@@ -22,11 +23,13 @@ pub mod memory;
 pub mod pieces;
 mod pinned;
 pub mod run;
+mod runs;
 mod shard;
 mod thawed;
 mod tiers;
 
 pub use arriving::Arriving;
+pub use buffer::NobodyReads;
 pub use content::{Birth, Content, Descent, Object, Slices, Variants, View};
 pub use disk::{Disk, DiskFigures, Location};
 pub use entry::Entry;
@@ -36,5 +39,5 @@ pub use invalidations::Invalidations;
 pub use memory::MemoryStore;
 pub use pieces::{Chunks, compact_body};
 pub use pinned::Pinned;
-pub use run::Runs;
+pub use runs::{Claim, Claimed, Runs};
 pub use tiers::Store;

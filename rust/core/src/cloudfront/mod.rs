@@ -5,5 +5,5 @@
 
 pub mod invalidation;
 pub mod sigv4;
-pub mod time;
+pub(crate) mod time;
 pub mod xml;

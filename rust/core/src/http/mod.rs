@@ -12,7 +12,7 @@ pub mod problem;
 pub mod range;
 pub mod structured;
 pub mod uri;
-pub mod via;
+pub(crate) mod via;
 
 /// Whether `byte` is allowed in a token (RFC 9110 §5.6.2).
 pub fn is_token_byte(byte: u8) -> bool {

@@ -7,8 +7,8 @@
 //! request grows with the routes that share its prefix, not with the number of routes.
 
 mod automaton;
-pub mod host;
-pub mod pattern;
+pub(crate) mod host;
+pub(crate) mod pattern;
 mod search;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ pub mod compile;
 pub mod limits;
 pub mod lint;
 pub mod matcher;
-pub mod select;
+pub(crate) mod select;
 pub mod spec;
 pub mod table;
 

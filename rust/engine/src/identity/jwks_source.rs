@@ -55,20 +55,6 @@ struct State {
     last_success: Option<Instant>,
     /// In a row.
     failures: u32,
-    attempts_total: u64,
-    failures_total: u64,
-}
-
-/// The state of a source, for `/metrics` and `/readyz`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceStatus {
-    pub url: Arc<str>,
-    /// Usable keys; 0: nothing can be verified.
-    pub keys: usize,
-    /// Since the last good response of the issuer.
-    pub age: Option<Duration>,
-    pub attempts: u64,
-    pub failures: u64,
 }
 
 impl JwksSource {
@@ -137,17 +123,6 @@ impl JwksSource {
     /// Requests a fetch as soon as the cooldown allows one. Any number of calls cause one.
     pub fn ask(&self) {
         self.wanted.notify_one();
-    }
-
-    pub fn status(&self) -> SourceStatus {
-        let state = self.state.lock();
-        SourceStatus {
-            url: Arc::clone(&self.url),
-            keys: self.keys.load().as_ref().map_or(0, |keys| keys.len()),
-            age: state.last_success.map(|at| at.elapsed()),
-            attempts: state.attempts_total,
-            failures: state.failures_total,
-        }
     }
 
     /// Keeps the keys fresh, for ever. Must be run by one task at a time; a later one continues where this was dropped.
@@ -225,7 +200,6 @@ impl JwksSource {
         };
         let expired = {
             let mut state = self.state.lock();
-            state.attempts_total += 1;
             match found {
                 Ok(keys) => {
                     state.failures = 0;
@@ -235,7 +209,6 @@ impl JwksSource {
                 }
                 Err(error) => {
                     state.failures = state.failures.saturating_add(1);
-                    state.failures_total += 1;
                     tracing::warn!(url = %self.url, %error, "keys could not be fetched; the last good ones stay");
                     self.keys.load().is_some()
                         && self.expiry(&state).is_some_and(|at| at <= Instant::now())

@@ -16,7 +16,7 @@ use edgerouter_core::{
     plan::Plan,
 };
 
-pub use jwks_source::{Fetch, JwksSource, SourceStatus};
+pub use jwks_source::JwksSource;
 pub use remembered::Remembered;
 
 /// The key sets that a plan's policies fetch, each once.

@@ -128,20 +128,6 @@ impl Remembered {
         });
     }
 
-    /// Number of remembered tokens.
-    pub fn len(&self) -> usize {
-        self.young.entries.len() + self.old.entries.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Approximate bytes of these tokens.
-    pub fn bytes(&self) -> usize {
-        self.young.bytes + self.old.bytes
-    }
-
     fn locate(&self, policy: &JwtPolicy, keys: &KeySet, token: &str) -> (u64, Context) {
         let context = Context {
             policy: policy.fingerprint(),

@@ -6,8 +6,8 @@
 
 pub mod log;
 pub mod order;
-pub mod pattern;
-pub mod register;
+pub(crate) mod pattern;
+pub(crate) mod register;
 pub mod scope;
 
 pub use order::{Mistake, Order};

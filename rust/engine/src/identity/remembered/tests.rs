@@ -16,6 +16,14 @@ fn claims(policy: &JwtPolicy) -> Arc<Claims> {
     Arc::new(verify(policy, keys(policy), TOKEN.as_bytes(), 1500).unwrap())
 }
 
+fn len(memory: &Remembered) -> usize {
+    memory.young.entries.len() + memory.old.entries.len()
+}
+
+fn bytes(memory: &Remembered) -> usize {
+    memory.young.bytes + memory.old.bytes
+}
+
 #[test]
 fn a_token_is_known_again_while_its_times_allow_it() {
     for (leeway, now, known) in [
@@ -35,8 +43,8 @@ fn a_token_is_known_again_while_its_times_allow_it() {
         let found = memory.get(&policy, keys(&policy), TOKEN, now);
         assert_eq!(found.is_some(), known, "leeway {leeway} at {now}");
         // Expired tokens are forgotten.
-        assert_eq!(memory.len(), usize::from(known));
-        assert_eq!(memory.bytes() > 0, known);
+        assert_eq!(len(&memory), usize::from(known));
+        assert_eq!(bytes(&memory) > 0, known);
     }
 }
 
@@ -90,7 +98,7 @@ fn the_memory_is_bounded_and_keeps_what_is_used() {
             &format!("{TOKEN}{i}"),
             Arc::clone(&claims),
         );
-        assert!(memory.len() <= 100, "{}", memory.len());
+        assert!(len(&memory) <= 100, "{}", len(&memory));
         assert!(
             memory.get(&policy, keys(&policy), TOKEN, 1500).is_some(),
             "{i}"
@@ -117,8 +125,8 @@ fn long_tokens_count_as_more() {
         let token = format!("{i}{}", "x".repeat(8000));
         memory.put(&policy, keys(&policy), &token, Arc::clone(&claims));
     }
-    assert!(memory.bytes() <= 100 * AVERAGE_BYTES, "{}", memory.bytes());
-    assert!(memory.len() >= 10);
+    assert!(bytes(&memory) <= 100 * AVERAGE_BYTES, "{}", bytes(&memory));
+    assert!(len(&memory) >= 10);
 }
 
 #[test]
@@ -129,7 +137,7 @@ fn the_same_token_is_held_once() {
     for _ in 0..10 {
         memory.put(&policy, keys(&policy), TOKEN, Arc::clone(&claims));
     }
-    assert_eq!(memory.len(), 1);
+    assert_eq!(len(&memory), 1);
 }
 
 #[test]
@@ -137,7 +145,7 @@ fn a_memory_of_none_remembers_none() {
     let policy = policy(|_| {});
     let mut memory = Remembered::new(0);
     memory.put(&policy, keys(&policy), TOKEN, claims(&policy));
-    assert!(memory.is_empty());
+    assert!(len(&memory) == 0);
 }
 
 #[test]

@@ -37,8 +37,8 @@ use crate::{
         origin::{self, OriginRequest, ReceivedBody, Unanswered},
     },
     store::{
-        Content, Entry, Object, Slices, Store,
-        run::{Begun, Claim, Claimed, End, Next, NobodyReads, Reader, Run},
+        Claim, Claimed, Content, Entry, NobodyReads, Object, Slices, Store,
+        run::{Begun, End, Next, Reader, Run},
     },
     upstream::{BoxError, RequestBody, Unavailable, UpstreamBody},
     worker::Worker,
