@@ -4,23 +4,23 @@
 //! bodies, `fields` its packed header section, `thawed` unpacked sections of hot responses, `memory` the sharded table
 //! of entries, `shard` its eviction order, `ghosts` the recently evicted keys, `disk` the tier that survives a restart,
 //! `tiers` the two as one store, `flight` the meeting place of concurrent misses, `invalidations` the URLs outdated
-//! during a fetch, `arriving` a body that is still arriving. `edgerouter_core::cache` decides what may be stored and
-//! reused; nothing here knows the rules.
+//! during a fetch, `arriving` a body that is still arriving, `run` a stretch of a large one and `runs` all of these, by
+//! one `buffer`. `edgerouter_core::cache` decides what may be stored and reused; nothing here knows the rules.
 
 pub mod arriving;
 mod buffer;
 mod busy;
-pub mod content;
+mod content;
 pub mod disk;
-pub mod entry;
+mod entry;
 mod extra;
 mod fields;
 mod fills;
 pub mod flight;
 mod ghosts;
-pub mod invalidations;
+mod invalidations;
 pub mod memory;
-pub mod pieces;
+mod pieces;
 mod pinned;
 pub mod run;
 mod runs;
