@@ -1,4 +1,5 @@
-# Two commands for newcomers: `make demo` and `make test`. Everything is idempotent; `make help` lists the rest.
+# Two commands for newcomers: `make demo` and `make test`; while you work, `make check`. Everything is idempotent;
+# `make help` lists the rest.
 #
 # .venv        the package in place (maturin develop, dev profile) with all tools: tests, lint, types
 # build/venv   the release wheel as a user has it: demo, benchmark, load test
@@ -15,7 +16,7 @@ export PYTHON
 export CARGO_TERM_COLOR ?= auto
 
 .DELETE_ON_ERROR:
-.PHONY: help tools build release wheels demo test fmt loadtest bench clean
+.PHONY: help tools build release wheels demo check test audit fmt loadtest bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -23,8 +24,14 @@ help: ## this list
 demo: release ## build, start the storefront behind the edge, print URLs and curl lines (DEMO_PORT, DEMO_SECONDS)
 	@exec $(RELEASE)/bin/python examples/storefront/demo.py
 
-test: ## everything that CI runs
+check: build ## format, lint, types, words, dependencies: under a minute once built
+	@exec .ci/check
+
+test: ## everything that CI runs: the checks and all tests
 	@exec .ci/run
+
+audit: build ## advisories on dependencies; needs the network
+	@PATH="$$(PYTHON=$(VENV)/bin/python scripts/install-tool cargo-deny):$$PATH" cargo deny --all-features check advisories
 
 build: $(VENV)/.built ## .venv with the package built in place and all tools
 

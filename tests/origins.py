@@ -133,9 +133,9 @@ class Origin:
         answer = self.answers.get(seen.path, self.default)
         if not isinstance(answer, Reply):
             if len(inspect.signature(answer).parameters) >= 2:
-                answer(seen, connection)  # type: ignore[call-arg, misc]
+                answer(seen, connection)  # type: ignore[call-arg]
                 return False
-            result = answer(seen)  # type: ignore[call-arg, misc]
+            result = answer(seen)  # type: ignore[call-arg]
             if result is None:
                 return False
             answer = result

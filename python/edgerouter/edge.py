@@ -405,6 +405,7 @@ class Edge(Purging):
         blocking: bool = ...,
         timeout: Duration | None = ...,
         fail: Literal["open", "closed"] = ...,
+        varies: Collection[str] | None = ...,
     ) -> RequestHookDecorator: ...
     @overload
     def on(
@@ -418,6 +419,7 @@ class Edge(Purging):
         blocking: bool = ...,
         timeout: Duration | None = ...,
         fail: Literal["open", "closed"] = ...,
+        varies: Collection[str] | None = ...,
     ) -> ResponseHookDecorator: ...
     @overload
     def on(
@@ -431,6 +433,7 @@ class Edge(Purging):
         blocking: bool = ...,
         timeout: Duration | None = ...,
         fail: Literal["open", "closed"] = ...,
+        varies: Collection[str] | None = ...,
     ) -> Callable[[F], F]: ...
     @helpful
     def on(

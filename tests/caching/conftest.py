@@ -60,7 +60,7 @@ class Cached:
 
 def status_of(response: httpx.Response) -> str:
     """Our member of ``Cache-Status``."""
-    return response.headers.get("cache-status", "").split(",")[-1].strip()
+    return str(response.headers.get("cache-status", "")).split(",")[-1].strip()
 
 
 def date(seconds: float) -> str:

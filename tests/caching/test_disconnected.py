@@ -85,7 +85,11 @@ def test_a_first_byte_that_does_not_come_is_a_disconnection(origin: Origin, serv
     served = serve(edge)
     with httpx.Client(base_url=served.url, timeout=20) as client:
         client.get("/x")
-        origin.on("/x", lambda seen: never.wait(20) and None)
+
+        def silent(seen: Seen) -> None:
+            never.wait(20)
+
+        origin.on("/x", silent)
         served.set_clock(60)
         assert says_disconnected(client.get("/x"))
         never.set()
@@ -268,7 +272,11 @@ def test_what_is_invalidated_while_the_origin_is_asked_does_not_stand_in(cached:
 def test_followers_get_it_too(cached: Cached) -> None:
     path, go = cached.answer(FRESH), threading.Event()
     cached.get(path)
-    cached.origin.on(path, lambda seen: go.wait(10) and None)
+
+    def held(seen: Seen) -> None:
+        go.wait(10)
+
+    cached.origin.on(path, held)
     cached.at(3600)
     answers: list[httpx.Response] = []
     threads = [threading.Thread(target=lambda: answers.append(httpx.get(cached.edge.url + path))) for _ in range(4)]

@@ -117,7 +117,7 @@ def test_a_purge_reaches_every_scheme_and_every_port_that_it_does_not_leave_out(
 
     assert not any(hits(url) for url in urls)
     assert all(hits(url) for url in urls)
-    served.server.purge(**purge)  # type: ignore[arg-type]
+    served.server.purge(**purge)  # type: ignore[call-overload]
     assert [url for url in urls if not hits(url)] == gone
 
 

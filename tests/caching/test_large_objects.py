@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 import pytest
@@ -484,9 +485,12 @@ class InStep:
         for start in range(0, len(piece), 1000):
             with self.moved:
                 if wanted is None:
-                    assert self.moved.wait_for(lambda start=start: start < self.received + 3 * SLICE, 20)
+                    assert self.moved.wait_for(partial(self.is_near, start), 20)
                 self.sent += len(piece[start : start + 1000])
             connection.sendall(piece[start : start + 1000])
+
+    def is_near(self, start: int) -> bool:
+        return start < self.received + 3 * SLICE
 
     def read(self, edge: Running, most: int | None = None) -> bytes:
         """Reads the object as the first reader, who stops at ``most`` until ``go_on``."""

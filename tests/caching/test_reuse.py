@@ -19,7 +19,7 @@ Site = Callable[..., httpx.Client]
 
 
 def status_of(response: httpx.Response) -> str:
-    return response.headers.get("cache-status", "")
+    return str(response.headers.get("cache-status", ""))
 
 
 def test_a_second_request_is_a_hit_with_age_and_via(origin: Origin, site: Site) -> None:

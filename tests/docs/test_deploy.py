@@ -34,7 +34,9 @@ def test_the_unit_starts_the_edge_with_options_that_there_are() -> None:
 
 def test_the_unit_waits_longer_than_the_edge_drains() -> None:
     waits = re.search(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
-    assert waits is not None and int(waits[1]) > float(Limits().http.drain_timeout)
+    drain = Limits().http.drain_timeout
+    assert isinstance(drain, float)
+    assert waits is not None and int(waits[1]) > drain
 
 
 def test_the_variables_of_the_containers_are_documented() -> None:

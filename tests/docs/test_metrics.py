@@ -21,7 +21,7 @@ def documented() -> dict[str, tuple[str, set[str]]]:
 
 
 def test_the_page_and_a_scrape_agree_on_families_types_and_labels(origin: Origin, tmp_path: Path) -> None:
-    edge = Edge("test", disk_cache=DiskCache(tmp_path / "cache", size=64 << 20))
+    edge = Edge("test", disk_cache=DiskCache(str(tmp_path / "cache"), size=64 << 20))
     edge.route("/*", to=edge.origin("site", origin.url))
 
     @edge.function("/made")

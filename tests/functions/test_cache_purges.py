@@ -11,7 +11,7 @@ import pytest
 from edgerouter import Context, Edge, Purge, Request, Response
 from edgerouter.testing import Running
 
-from ..origins import wait_until
+from ..purges import completed
 
 Serve = Callable[[Edge], Running]
 
@@ -32,16 +32,7 @@ class Kept:
         return set(self.client.get("/there").json())
 
     def purge(self, **what: Any) -> Purge:
-        server = self.served.server
-        purge = server.purge(**what)
-
-        def found() -> Purge:
-            known = server.find_purge(purge.id)
-            assert known is not None
-            return known
-
-        wait_until(lambda: found().completed, what="the purge")
-        return found()
+        return completed(self.served, self.served.server.purge(**what))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -37,7 +37,7 @@ MARKUP = "<script>alert('\"&')</script>"
     ids=["empty", "cut", "words", "deep", "more", "byte", "surrogate", "nested"],
 )
 def test_a_body_that_is_not_json_is_400(
-    serve: Serve, client_for: ClientFor, caplog: pytest.LogCaptureFixture, mode: dict[str, bool], body: bytes
+    serve: Serve, client_for: ClientFor, caplog: pytest.LogCaptureFixture, mode: dict[str, Any], body: bytes
 ) -> None:
     edge = Edge("test")
 
@@ -68,7 +68,7 @@ def test_what_a_function_misses_in_a_request_is_400(
     serve: Serve,
     client_for: ClientFor,
     caplog: pytest.LogCaptureFixture,
-    mode: dict[str, bool],
+    mode: dict[str, Any],
     part: str,
     message: str,
 ) -> None:
@@ -107,7 +107,7 @@ def test_other_missing_keys_are_mistakes_of_the_function(serve: Serve, client_fo
 
     @edge.function("/own")
     def own(request: Request, ctx: Context) -> str:
-        return str({}["q"])
+        return {"p": "5"}["q"]
 
     @edge.function("/response")
     def response(request: Request, ctx: Context) -> str:
@@ -151,7 +151,7 @@ def test_a_function_may_catch_what_its_body_is_not(serve: Serve, client_for: Cli
 
 
 @pytest.mark.parametrize("mode", [{}, {"inline": True}, {"serial": True}])
-def test_abort_answers_with_its_status_and_detail(serve: Serve, client_for: ClientFor, mode: dict[str, bool]) -> None:
+def test_abort_answers_with_its_status_and_detail(serve: Serve, client_for: ClientFor, mode: dict[str, Any]) -> None:
     edge = Edge("test")
 
     @edge.function("/plain", **mode)
@@ -195,7 +195,8 @@ def test_abort_in_a_hook_answers_in_its_phase(serve: Serve, client_for: ClientFo
         def request_hook(request: Request, ctx: Context) -> None:
             raise Abort(403, ctx.phase)
 
-    for phase in ("origin_response", "viewer_response"):
+    response_phases: tuple[Literal["origin_response", "viewer_response"], ...] = ("origin_response", "viewer_response")
+    for phase in response_phases:
 
         @edge.on(phase, f"/{phase}/*", fail=fail)
         def response_hook(request: Request, response: Response, ctx: Context) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import Context, Edge, FunctionLimits, Jwt, Limits, Plugin, Request, Response, cache
+from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Jwt, Limits, Plugin, Request, Response, cache
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
@@ -50,7 +50,7 @@ def test_functions_sync_and_async(made: Callable[..., httpx.Client], inline: boo
             )
 
         @edge.function("/async/{name}", inline=inline)
-        async def coroutine(request: Request, ctx: Context) -> Response:
+        async def coroutine(request: Request, ctx: AsyncContext) -> Response:
             await asyncio.sleep(0 if inline else 0.01)
             return Response(f"hi {request.params['name']}", status=201)
 
@@ -110,7 +110,7 @@ def test_hooks_change_requests_and_responses_in_their_phases(origin: Origin, mad
             request.headers["x-from-viewer"] = "1"
 
         @edge.on("origin_request", "/h/*")
-        async def origin_request(request: Request, ctx: Context) -> None:
+        async def origin_request(request: Request, ctx: AsyncContext) -> None:
             phases.append("origin_request")
             request.headers["x-edge-function"] = "processed"
 
@@ -179,7 +179,7 @@ def test_failures_cost_their_own_request_only(
             return 42
 
         @edge.function("/sleeps", timeout=0.3)
-        async def sleeps(request: Request, ctx: Context) -> Response:
+        async def sleeps(request: Request, ctx: AsyncContext) -> Response:
             await asyncio.sleep(60)
             return Response("never")
 
@@ -333,9 +333,9 @@ def test_an_installed_plugin_is_used_by_its_name(
 def test_a_callable_that_cannot_take_what_it_is_given_is_refused_at_once() -> None:
     edge = Edge("test")
     with pytest.raises(ConfigError, match=r"must take \(request, ctx\)"):
-        edge.function("/f")(lambda: "no arguments")
+        edge.function("/f")(lambda: "no arguments")  # type: ignore[type-var]
     with pytest.raises(ConfigError, match=r"must take \(request, response, ctx\)"):
-        edge.on("viewer_response", "/*")(lambda request, ctx: None)
+        edge.on("viewer_response", "/*")(lambda request, ctx: None)  # type: ignore[type-var]
     edge.function("/f")(lambda *arguments: "any")
 
 

@@ -141,7 +141,7 @@ def test_the_threads_follow_the_limit_of_a_reloaded_plan(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("mode", [{}, {"inline": True}, {"serial": True}])
-def test_each_call_runs_in_a_context_of_its_own(serve: Serve, client_for: ClientFor, mode: dict[str, bool]) -> None:
+def test_each_call_runs_in_a_context_of_its_own(serve: Serve, client_for: ClientFor, mode: dict[str, Any]) -> None:
     seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
     edge = Edge("test", limits=Limits(functions=FunctionLimits(threads=1)))
 
@@ -279,8 +279,7 @@ def test_an_interrupt_never_hits_the_next_call_of_a_thread(serve: Serve, quick_w
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for _ in range(pairs // connections):
                 sock.sendall(ask)
-                first, _ = answer(stream)
-                assert first in (200, 504)
+                assert answer(stream)[0] in (200, 504)
                 found[answer(stream)] += 1
         return found
 
@@ -398,7 +397,7 @@ class Streams:
         (Streams(), {}, "is a generator"),
     ],
 )
-def test_what_contradicts_the_callable_is_refused(function: Any, mode: dict[str, bool], message: str) -> None:
+def test_what_contradicts_the_callable_is_refused(function: Any, mode: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Edge("test").function("/", **mode)(function)
     with pytest.raises(ConfigError, match=message):

@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -28,7 +29,7 @@ def counted(edge: Running) -> dict[str, int]:
 
 @pytest.mark.parametrize("mode", [{}, {"inline": True}])
 def test_a_coroutine_goes_on_after_the_response_was_sent(
-    serve: Serve, client_for: ClientFor, mode: dict[str, bool]
+    serve: Serve, client_for: ClientFor, mode: dict[str, Any]
 ) -> None:
     edge = Edge("test")
     received, done = threading.Event(), threading.Event()
@@ -52,7 +53,7 @@ def test_a_coroutine_goes_on_after_the_response_was_sent(
 
 @pytest.mark.parametrize("mode", [{}, {"inline": True}, {"blocking": True}])
 def test_a_plain_function_hands_over_a_callable_or_a_coroutine(
-    serve: Serve, client_for: ClientFor, mode: dict[str, bool]
+    serve: Serve, client_for: ClientFor, mode: dict[str, Any]
 ) -> None:
     edge = Edge("test")
     received, ended = threading.Event(), threading.Semaphore(0)

@@ -102,7 +102,7 @@ class Site:
         self.numbers = itertools.count(1)
         edge = Edge("property")
         for phase in ("viewer_request", "origin_request"):
-            edge.on(phase, "/*")(self.asks(phase))  # type: ignore[call-overload]
+            edge.on(phase, "/*")(self.asks(phase))
 
         @edge.on("origin_response", "/*")
         def answers(request: Request, response: Response, ctx: Context) -> None:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -220,7 +220,9 @@ def test_a_path_that_a_viewer_hook_sets_is_the_one_that_is_keyed(made: Made, ori
 
 
 @pytest.mark.parametrize("phase", ["viewer_request", "origin_request", "origin_response"])
-def test_a_request_on_which_a_hook_failed_open_is_not_stored(made: Made, origin: Origin, phase: Any) -> None:
+def test_a_request_on_which_a_hook_failed_open_is_not_stored(
+    made: Made, origin: Origin, phase: Literal["viewer_request", "origin_request", "origin_response"]
+) -> None:
     def declare(edge: Edge) -> None:
         if phase == "origin_response":
 

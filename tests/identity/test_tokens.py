@@ -189,7 +189,7 @@ ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-def test_asymmetric_signatures_by_pem(origin: Origin, api: Callable[..., httpx.Client], algorithm: str) -> None:
+def test_asymmetric_signatures_by_pem(origin: Origin, api: Callable[..., httpx.Client], algorithm: Any) -> None:
     key = key_for(algorithm)
     client = api(Jwt.pem(pem_of(key), algorithm=algorithm))
     good = pyjwt.encode(GOOD, key, algorithm=algorithm)

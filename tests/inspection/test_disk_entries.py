@@ -14,6 +14,7 @@ from edgerouter import CacheLimits, DiskCache, Edge, Limits
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen, wait_until
+from ..purges import completed
 from .test_cache_command import asked, command
 
 PAGES = 200
@@ -92,10 +93,8 @@ def test_a_request_that_the_disk_would_answer_is_a_hit(served: Running) -> None:
 
 
 def test_what_was_purged_is_not_listed_and_what_is_stale_says_so(served: Running) -> None:
-    server = served.server
-    for order in ({"paths": ["/1*"]}, {"paths": ["/2*"], "soft": True}):
-        purge = server.purge(**order)  # type: ignore[call-overload]
-        wait_until(lambda purge=purge: server.find_purge(purge.id).completed, what="the purge")  # type: ignore[misc]
+    for purge in (served.server.purge(paths=["/1*"]), served.server.purge(paths=["/2*"], soft=True)):
+        completed(served, purge)
     assert asked(served, "entries", prefix="/1")["entries"] == []
     stale = asked(served, "entries", prefix="/2", limit=1000)["entries"]
     assert len(stale) == 11 and not any(entry["fresh"] for entry in stale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_what_comes_after_is_told_for_hits_stale_ones_and_failures() -> None:
     ],
 )
 def test_it_says_what_is_served_while_no_origin_can_be_reached(
-    fields: tuple[str, str], policy: dict[str, int], served: bool, why: str
+    fields: tuple[str, str], policy: dict[str, Any], served: bool, why: str
 ) -> None:
     found = told(200, DATE, fields, ("ETag", '"a"'), cache=CachePolicy(**policy))["no origin answers"]
     assert (found[0] == "the stored response, stale, for 86400 s") == served

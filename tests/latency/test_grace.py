@@ -19,7 +19,7 @@ Serve = Callable[[Edge], Running]
 
 
 def status_of(response: httpx.Response) -> str:
-    return response.headers.get("cache-status", "")
+    return str(response.headers.get("cache-status", ""))
 
 
 def metric(edge: Running, name: str, labels: str = "") -> float:

@@ -104,7 +104,7 @@ def test_json_lines_are_objects_and_warm_reads_both_forms(app: Path, tmp_path: P
             assert entry["seconds"] >= entry["head_seconds"] > 0
         warm = run("warm", "--log", str(log), "--edge", url, "--json")
         warm.process.wait(20)
-        wait_until(lambda warm=warm: not warm.reader.is_alive(), 5, "the output")
+        warm.reader.join(5)
         assert json.loads(warm.output)["urls"] == 2, warm.output
         assert process.end() == 0
 

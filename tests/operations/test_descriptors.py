@@ -45,8 +45,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 def silent(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
-    connect = lambda: socket.create_connection(("127.0.0.1", port), timeout=10)  # noqa: E731
-    return [stack.enter_context(connect()) for _ in range(count)]
+    return [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(count)]
 
 
 def counted(admin: str, name: str) -> float:

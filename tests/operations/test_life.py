@@ -115,7 +115,11 @@ def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
     write_app(app, origin.url, 1)
     port = free_port()
     process = run("run", str(app), "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0", "--reload")
-    version = lambda: httpx.get(f"http://127.0.0.1:{port}/").headers.get("x-version")  # noqa: E731
+
+    def version() -> str | None:
+        found: str | None = httpx.get(f"http://127.0.0.1:{port}/").headers.get("x-version")
+        return found
+
     wait_until(lambda: reachable(port), 20, "the listener")
     assert version() == "1"
     write_app(app, origin.url, 2)

@@ -29,7 +29,8 @@ def started(origin: Origin, tmp_path: Path, run: Run) -> tuple[Process, Path, in
 
 
 def version(port: int) -> str | None:
-    return httpx.get(f"http://127.0.0.1:{port}/").headers.get("x-version")
+    found: str | None = httpx.get(f"http://127.0.0.1:{port}/").headers.get("x-version")
+    return found
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from typing import cast
 
 import httpx
 import pytest
@@ -306,7 +307,7 @@ def test_responses_of_every_framing_follow_each_other_on_one_connection(
         nonlocal connections
         connections += 1
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        buffered, again = b"", seen
+        buffered, again = b"", cast("Seen | None", seen)
         while again is not None:
             data = SEQUENCE[again.path][0]
             # The last of a large response in one piece: sevens of it would take all day.

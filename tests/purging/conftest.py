@@ -14,7 +14,8 @@ import pytest
 from edgerouter import Edge, Purge
 from edgerouter.testing import Running, running
 
-from ..origins import Origin, Reply, Seen, wait_until
+from ..origins import Origin, Reply, Seen
+from ..purges import completed
 
 
 @dataclass
@@ -43,19 +44,11 @@ class Shop:
             assert self.hit(path, host), path
 
     def purge(self, *urls: str, **what: Any) -> Purge:
-        return self.served.server.purge(urls, **what)
+        made: Purge = self.served.server.purge(urls, **what)
+        return made
 
     def completed(self, purge: Purge) -> Purge:
-        server = self.served.server
-
-        def done() -> bool:
-            found = server.find_purge(purge.id)
-            return found is not None and found.completed
-
-        wait_until(done, what=f"the purge {purge.id}")
-        found = server.find_purge(purge.id)
-        assert found is not None
-        return found
+        return completed(self.served, purge)
 
 
 MakeShop = Callable[..., Shop]

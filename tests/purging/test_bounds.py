@@ -75,7 +75,7 @@ def test_more_purges_than_are_kept_do_not_purge_what_was_compared_with_all_of_th
         assert hit(client, "/a")
         for number in range(12):
             names = [named.format(number)]
-            bounded.server.purge(**{kind: names})  # type: ignore[arg-type]
+            bounded.server.purge(**{kind: names})  # type: ignore[call-overload]
             completed(bounded)
             assert hit(client, "/a")
 

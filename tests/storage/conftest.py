@@ -70,7 +70,7 @@ def stored(origin: Origin) -> Origin:
 
 
 @pytest.fixture
-def serving(stored: Origin, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def serving(stored: Origin, tmp_path: Path) -> Callable[..., Any]:
     """``serving(...)`` is a context that serves one route from ``tmp_path / "cache"``; a client and the edge."""
 
     class Serving:

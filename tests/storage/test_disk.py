@@ -17,6 +17,7 @@ from edgerouter.errors import ConfigError
 from edgerouter.testing import running
 
 from ..origins import Origin, Reply, Seen, wait_until
+from ..purges import completed
 from .conftest import MIB, ONLY_STORED, Edges, body_of, edge_for, metric, settled
 
 
@@ -82,8 +83,7 @@ def test_a_purge_reaches_what_only_the_disk_has_and_outlives_a_restart(
         settled(edge.server.metrics)
         assert edge.server.purge(paths=["/a/*"], dry_run=True).matched.objects == 150
         purge = edge.server.purge(paths=["/a/*"], soft=soft)
-        wait_until(lambda: edge.server.find_purge(purge.id).completed, what="the purge")
-        assert edge.server.find_purge(purge.id).matched.objects == 150
+        assert completed(edge, purge).matched.objects == 150
         settled(edge.server.metrics)
     count = stored.count()
     with serving(memory=64 << 10) as (client, _):
@@ -117,7 +117,7 @@ def test_a_soft_purge_makes_stale_what_only_the_disk_has_also_after_a_restart(
             client.get(path)
         settled(edge.server.metrics)
         purge = edge.server.purge(paths=["/*"], soft=True)
-        wait_until(lambda: edge.server.find_purge(purge.id).completed, what="the purge")
+        completed(edge, purge)
         assert edge.server.find_purge(purge.id).matched.objects == len(paths)
         settled(edge.server.metrics)
         assert metric(edge.server.metrics(), "entries") == len(paths)
@@ -130,7 +130,10 @@ def test_a_soft_purge_makes_stale_what_only_the_disk_has_also_after_a_restart(
 def test_both_sizes_are_held(stored: Origin, serving: Callable[..., Any], tmp_path: Path) -> None:
     size = 4 * MIB
     stored.on("/big", Reply(200, {"Cache-Control": "max-age=3600"}, "x" * 16_000))
-    taken = lambda: sum(file.stat().st_size for file in (tmp_path / "cache").iterdir())  # noqa: E731
+
+    def taken() -> int:
+        return sum(file.stat().st_size for file in (tmp_path / "cache").iterdir())
+
     with serving(size=size, memory=MIB) as (client, edge):
         for number in range(600):
             client.get(f"/big?{number}")

@@ -108,7 +108,7 @@ def test_files_of_another_version_are_left_out(
         data = bytearray(file.read_bytes())
         for at in range(0, len(data) - 8, 8):
             # A record's and a sidecar's beginning; the version comes behind.
-            if data[at : at + 4] in (b"edR1", b"edX1"):
+            if bytes(data[at : at + 4]) in (b"edR1", b"edX1"):
                 data[at + 4] += 1
         file.write_bytes(data)
     count = stored.count()
