@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
+from types import FunctionType
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -16,6 +19,36 @@ from .origins import Origin
 
 settings.register_profile("edge", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("edge")
+
+
+def described(value: object) -> str:
+    match value:
+        case Mapping():
+            return ", ".join(f"{described(key)}: {described(of)}" for key, of in value.items()) or "nothing"
+        case list() | tuple():
+            return ", ".join(described(member) for member in value) or "none"
+        case set() | frozenset():
+            return described(sorted(value))
+        case msgspec.Struct():
+            given = {
+                field.name: getattr(value, field.name)
+                for field in msgspec.structs.fields(value)
+                if getattr(value, field.name) != field.default
+            }
+            return f"{type(value).__name__}({described(given)})"
+        case bytes():
+            return value.decode() if value.isascii() else f"{len(value)} bytes"
+        case type() | FunctionType():
+            return value.__name__
+        case None | bool() | int() | float() | str() | Path():
+            return str(value)
+    return type(value).__name__
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Names the rows of a table by their values, unless they are named by ``pytest.param(…, id=…)`` or ``ids=``."""
+    text = described(val)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@
 
 use std::{io::Write as _, net::IpAddr, sync::Arc};
 
-use crate::plan::Select;
+use crate::select::Select;
 
 /// Bytes of a line, including its end.
 pub const LINE: usize = 8 << 10;

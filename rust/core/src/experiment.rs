@@ -21,13 +21,49 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     http::cookie,
     identity::jwt::{Claims, is_token},
-    plan::spec::{ExperimentBy, ExperimentSpec, SubProblem},
+    problem::SubProblem,
 };
 
 use bucket::Draw;
 
-/// How a newly assigned variant reaches the visitor: with the page, or by a 302 to the same URL.
-pub use crate::plan::spec::ExperimentMode as Mode;
+/// How a newly assigned variant reaches the visitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// With the page.
+    Cookie,
+    /// By a 302 to the same URL.
+    Redirect,
+}
+
+/// `EXPERIMENT.by`: the source of the id that decides the bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExperimentBy {
+    /// The experiment's own cookie, else chance.
+    Cookie,
+    /// The token's subject.
+    Sub,
+    /// The value of a request field.
+    Header(String),
+    /// The value of a claim.
+    Claim(String),
+}
+
+/// `EXPERIMENT`: an A/B test, read but not yet checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExperimentSpec {
+    pub name: String,
+    pub cookie: String,
+    /// Name and weight, order kept; each weight is finite and ≥ 0 (checked by the reader).
+    pub variants: Vec<(String, f64)>,
+    pub mode: Mode,
+    pub by: ExperimentBy,
+    pub salt: String,
+    pub header: String,
+    pub max_age: u32,
+    pub secure: bool,
+    /// `Strict`, `Lax` or `None` (checked by the reader).
+    pub same_site: String,
+}
 
 /// The source of the id that decides.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -215,13 +215,13 @@ fn keep_cookies(headers: &mut HeaderMap, policy: &ForwardPolicy, one_spelling: b
 }
 
 fn normalise_accept_language(headers: &mut HeaderMap) {
-    if let Some(value) = crate::cache::vary::normalised_language(headers) {
+    if let Some(value) = crate::http::accept::normalised_language(headers) {
         headers.insert(header::ACCEPT_LANGUAGE, value);
     }
 }
 
 fn normalise_accept_encoding(headers: &mut HeaderMap) {
-    let encodings = crate::cache::key::normalised_encoding(headers);
+    let encodings = crate::http::accept::normalised_encoding(headers);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encodings));
 }
 

@@ -11,9 +11,9 @@ use edgerouter_core::{
     identity::{
         client_address::resolve,
         jwks::KeySet,
-        jwt::{Algorithm, JwtPolicy, verify},
+        jwt::{Algorithm, JwtKeysSpec, JwtPolicy, JwtSpec, verify},
     },
-    plan::spec::{JwtKeysSpec, JwtSpec, Secret},
+    secret::Secret,
 };
 
 use super::{NOW, head};

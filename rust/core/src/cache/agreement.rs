@@ -12,7 +12,8 @@ use crate::{
     forward::REWRITING,
     http::{cookie, uri},
     identity::jwt::{Claims, Forwarded},
-    plan::{Route, Select, select},
+    plan::{Route, Select},
+    select,
 };
 
 /// Why a thing may go upstream with a request whose response may be stored.

@@ -9,9 +9,11 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::vary::normalised_language;
 use crate::{
-    http::{cookie, list, uri},
+    http::{
+        accept::{normalised_encoding, normalised_language},
+        cookie, uri,
+    },
     plan::{CachePolicy, Scheme, Select},
 };
 
@@ -180,43 +182,6 @@ pub(super) fn pair(out: &mut Vec<u8>, kind: u8, name: &[u8], value: &[u8]) {
     }
 }
 
-/// The codings that the edge keeps apart, of those that the request takes: `br,gzip`, `br`, `gzip` or `identity`.
-pub fn normalised_encoding(headers: &HeaderMap) -> &'static str {
-    let (mut brotli, mut gzip) = (false, false);
-    for line in headers.get_all(header::ACCEPT_ENCODING) {
-        for member in list(line.as_bytes()) {
-            let mut parts = member.split(|&b| b == b';');
-            let coding = parts.next().unwrap_or_default().trim_ascii();
-            let refused = parts.any(|parameter| {
-                let parameter = parameter.trim_ascii();
-                let weight = parameter
-                    .strip_prefix(b"q=")
-                    .or_else(|| parameter.strip_prefix(b"Q="));
-                weight.is_some_and(|weight| {
-                    !weight.is_empty() && weight.iter().all(|b| b"0.".contains(b))
-                })
-            });
-            if refused {
-                continue;
-            }
-            if coding.eq_ignore_ascii_case(b"br") {
-                brotli = true;
-            } else if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
-            {
-                gzip = true;
-            } else if coding == b"*" {
-                (brotli, gzip) = (true, true);
-            }
-        }
-    }
-    match (brotli, gzip) {
-        (true, true) => "br,gzip",
-        (true, false) => "br",
-        (false, true) => "gzip",
-        (false, false) => "identity",
-    }
-}
-
 /// Base, path and selected query of a key that [`url`] began.
 pub fn url_parts(key: &[u8]) -> Option<(Base<'_>, &str, Option<&str>)> {
     let mut parts = key.splitn(5, |&b| b == END);
@@ -362,25 +327,5 @@ mod tests {
         };
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
         assert_ne!(of(&[("a", "b"), ("c", "d")]), of(&[("a", "b")]));
-    }
-
-    #[test]
-    fn encodings_are_normalised() {
-        for (value, want) in [
-            ("gzip, deflate, br", "br,gzip"),
-            ("br;q=0, gzip", "gzip"),
-            ("BR", "br"),
-            ("*", "br,gzip"),
-            ("identity", "identity"),
-            ("gzip;q=0.000", "identity"),
-            ("gzip;q=0.5", "gzip"),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_str(value).unwrap(),
-            );
-            assert_eq!(normalised_encoding(&headers), want, "{value}");
-        }
     }
 }

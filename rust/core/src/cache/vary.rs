@@ -3,11 +3,13 @@
 //! A hook may have read a single cookie: its selecting name is `cookie|` and the hexadecimal digits of the cookie's
 //! name ([`cookie`]), which is not a valid field name.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 use smallvec::SmallVec;
 
-use super::key::normalised_encoding;
-use crate::http::{cookie as cookies, list, members};
+use crate::http::{
+    accept::{normalised_encoding, normalised_language},
+    cookie as cookies, list, members,
+};
 
 /// A response's `Vary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,70 +89,6 @@ pub struct Reduced {
     pub encoding: bool,
     /// `Accept-Language`, to one spelling of each meaning.
     pub language: bool,
-}
-
-/// `Accept-Language` in canonical spelling: lower case, without white space, by weight and then by name. `None` if it
-/// is absent, or if a weight is invalid (RFC 9110 §12.4.2): then it is forwarded as it is.
-pub fn normalised_language(request: &HeaderMap) -> Option<HeaderValue> {
-    if !request.contains_key(header::ACCEPT_LANGUAGE) {
-        return None;
-    }
-    let mut ranges: SmallVec<[(u16, SmallVec<[u8; 16]>); 8]> = SmallVec::new();
-    let lines = request.get_all(header::ACCEPT_LANGUAGE).iter();
-    for member in lines.flat_map(|line| list(line.as_bytes())) {
-        let mut parts = member.splitn(2, |&byte| byte == b';');
-        let range = parts.next()?.trim_ascii().to_ascii_lowercase();
-        let weight = match parts.next() {
-            None => 1_000,
-            Some(weight) => thousandths(weight.trim_ascii())?,
-        };
-        ranges.push((weight, range.into()));
-    }
-    ranges.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    ranges.dedup();
-    let mut out = Vec::new();
-    for (weight, range) in &ranges {
-        if !out.is_empty() {
-            out.push(b',');
-        }
-        out.extend_from_slice(range);
-        if *weight < 1_000 {
-            let text = format!("{:03}", weight);
-            out.extend_from_slice(b";q=0.");
-            out.extend_from_slice(match text.trim_end_matches('0') {
-                "" => &b"0"[..],
-                digits => digits.as_bytes(),
-            });
-        }
-    }
-    HeaderValue::from_bytes(&out).ok()
-}
-
-/// `q=` and a weight, in thousandths (RFC 9110 §12.4.2).
-fn thousandths(parameter: &[u8]) -> Option<u16> {
-    let (name, value) = parameter.split_first_chunk::<2>()?;
-    if !name.eq_ignore_ascii_case(b"q=") {
-        return None;
-    }
-    let (whole, fraction) = match value {
-        [whole] | [whole, b'.'] => (*whole, &[][..]),
-        [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (*whole, fraction),
-        _ => return None,
-    };
-    let mut weight = match whole {
-        b'0' => 0,
-        b'1' => 1_000,
-        _ => return None,
-    };
-    let mut unit = 100;
-    for digit in fraction {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        weight += u16::from(digit - b'0') * unit;
-        unit /= 10;
-    }
-    (weight <= 1_000).then_some(weight)
 }
 
 /// Appends the selecting fields of a request, normalised where the meaning stays the same (§4.1): lines joined, white
@@ -250,6 +188,8 @@ fn weighted(out: &mut Vec<u8>, name: &HeaderName, request: &HeaderMap, sort: boo
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use http::HeaderValue;
+
     use super::*;
 
     fn request(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -357,24 +297,5 @@ mod tests {
         let reduced = |value| key("accept-language", value, true);
         assert_eq!(reduced("en, de"), reduced("DE ,en;q=1.0"));
         assert_ne!(reduced("en, de;q=0.9"), reduced("de, en;q=0.9"));
-    }
-    #[test]
-    fn languages_have_one_spelling() {
-        for (value, want) in [
-            ("en, de", Some("de,en")),
-            (
-                "de;q=0.800,en-GB ; Q=0.9, *;q=0",
-                Some("en-gb;q=0.9,de;q=0.8,*;q=0.0"),
-            ),
-            ("en, EN;q=1", Some("en")),
-            ("en;q=0.05", Some("en;q=0.05")),
-            ("", Some("")),
-            ("en;q=1.5", None),
-            ("en;level=1", None),
-        ] {
-            let found = normalised_language(&request(&[("accept-language", value)]));
-            assert_eq!(found.as_ref().map(|v| v.to_str().unwrap()), want, "{value}");
-        }
-        assert_eq!(normalised_language(&request(&[])), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         hooked,
         key::{self, KeyParts},
     },
-    http::cache_control::RequestDirectives,
+    http::{accept, cache_control::RequestDirectives},
     origin::attempts,
     plan::{GroupId, Plan, Route, Select, table},
 };
@@ -80,7 +80,7 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
     if policy.accept_encoding {
         parts.push(format!(
             "encoding {}",
-            key::normalised_encoding(&asked.head.headers)
+            accept::normalised_encoding(&asked.head.headers)
         ));
     }
     parts.extend(route.key_tag.iter().map(|tag| format!("route {tag}")));

@@ -3,6 +3,7 @@
 //! Input is bytes from the network: every function is total, bounded and allocates little. The meaning of a value for
 //! caching, routing or identity is decided in those rooms.
 
+pub mod accept;
 pub mod cache_control;
 pub mod cookie;
 pub mod date;

@@ -8,12 +8,10 @@ pub mod compile;
 pub mod limits;
 pub mod lint;
 pub mod matcher;
-pub(crate) mod select;
 pub mod spec;
 pub mod table;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -22,10 +20,10 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use ipnet::IpNet;
 
+pub use crate::{problem::Problem, select::Select};
 pub use compile::compile;
 pub use limits::Limits;
 pub use matcher::{HostPattern, PathPattern, Router};
-pub use select::Select;
 
 use crate::{
     access_log::AccessLogPolicy,
@@ -48,29 +46,6 @@ pub struct GroupId(pub u32);
 /// Position of a Python callable in [`Plan::callables`] and in the table that the Python side keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallableId(pub u32);
-
-/// One problem of a plan: its place, the value found, and the remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Path of the field, as in `routes[2].cache.ttl`; empty for the plan as a whole.
-    pub path: String,
-    /// The offending value, shortened; `None` if there is none or it is secret.
-    pub value: Option<String>,
-    /// The requirement, and the remedy if it is not obvious.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        if let Some(value) = &self.value {
-            write!(f, "{value}: ")?;
-        }
-        f.write_str(&self.message)
-    }
-}
 
 /// A compiled plan.
 #[derive(Debug)]

@@ -23,115 +23,14 @@ use super::{
     Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
 };
 
-use crate::{access_log::AccessLogPolicy, service_worker::ServiceWorker};
+use crate::{
+    access_log::AccessLogPolicy, experiment::ExperimentSpec, identity::jwt::JwtSpec,
+    secret::Secret, service_worker::ServiceWorker,
+};
 
 pub use reader::{Problems, join};
 pub use site::read;
 pub use spelling::{listed, nearest, suggestion};
-
-/// A problem inside a nested policy, reported by the room that compiles it.
-///
-/// The path is relative to the policy (`keys.pem`, `variants[1]`); empty for the policy as a whole. The value is `None`
-/// if there is none to show or it is secret.
-pub type SubProblem = (String, Option<String>, String);
-
-/// A resolved secret. Its text never appears in `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
-
-impl Secret {
-    /// The secret's bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// `JWT.keys`: the source of the verification keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JwtKeysSpec {
-    /// A shared secret (HS256, HS384, HS512).
-    Secret { secret: Secret, algorithm: String },
-    /// One public key (RS*, PS*, ES*, EdDSA).
-    Pem { pem: Secret, algorithm: String },
-    /// A key set (RFC 7517 §5), as JSON text.
-    Jwks { jwks: Secret },
-    /// A key set fetched by the engine; times in whole seconds.
-    JwksUrl {
-        url: String,
-        refresh: u32,
-        cooldown: u32,
-        max_stale: u32,
-    },
-}
-
-/// `JWT`: how tokens are verified and which claims are forwarded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JwtSpec {
-    pub keys: JwtKeysSpec,
-    /// Algorithms accepted from a key set; `None`: those of each key's kind.
-    pub algorithms: Option<Vec<String>>,
-    /// Accepted `iss`; empty: any.
-    pub issuer: Vec<String>,
-    /// Accepted `aud`; empty: any.
-    pub audience: Vec<String>,
-    /// Seconds of tolerance on `exp` and `nbf`.
-    pub leeway: u32,
-    /// Claims that must be present.
-    pub require: Vec<String>,
-    /// Cookie that may carry the token when `Authorization` does not.
-    pub cookie: Option<String>,
-    /// 401 or 403 (checked by the reader).
-    pub invalid_status: u16,
-    pub shared: bool,
-    /// Claim → request field, in declaration order.
-    pub forward: Vec<(String, String)>,
-    pub optional: bool,
-    /// The realm of `WWW-Authenticate`; by default the plan's name.
-    pub realm: String,
-}
-
-/// `EXPERIMENT.mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExperimentMode {
-    Cookie,
-    Redirect,
-}
-
-/// `EXPERIMENT.by`: the source of the id that decides the bucket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExperimentBy {
-    /// The experiment's own cookie, else chance.
-    Cookie,
-    /// The token's subject.
-    Sub,
-    /// The value of a request field.
-    Header(String),
-    /// The value of a claim.
-    Claim(String),
-}
-
-/// `EXPERIMENT`: an A/B test.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExperimentSpec {
-    pub name: String,
-    pub cookie: String,
-    /// Name and weight, order kept; each weight is finite and ≥ 0 (checked by the reader).
-    pub variants: Vec<(String, f64)>,
-    pub mode: ExperimentMode,
-    pub by: ExperimentBy,
-    pub salt: String,
-    pub header: String,
-    pub max_age: u32,
-    pub secure: bool,
-    /// `Strict`, `Lax` or `None` (checked by the reader).
-    pub same_site: String,
-}
 
 /// The whole plan. Fields that could not be read have their defaults, and a problem each.
 #[derive(Debug)]

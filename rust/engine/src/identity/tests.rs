@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use edgerouter_core::plan::spec::{JwtKeysSpec, JwtSpec, Secret};
+use edgerouter_core::{
+    identity::jwt::{JwtKeysSpec, JwtSpec},
+    secret::Secret,
+};
 
 use super::*;
 

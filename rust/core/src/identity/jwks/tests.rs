@@ -3,13 +3,10 @@
 use aws_lc_rs::signature::KeyPair;
 
 use super::*;
-use crate::{
-    identity::jwt::{
-        JwtPolicy, TokenError,
-        tests::{PAIRS, SECRET, b64, policy, token, value},
-        verify,
-    },
-    plan::spec::JwtKeysSpec,
+use crate::identity::jwt::{
+    JwtKeysSpec, JwtPolicy, TokenError,
+    tests::{PAIRS, SECRET, b64, policy, token, value},
+    verify,
 };
 
 const CLAIMS: &str = r#"{"exp":1800000100}"#;

@@ -12,6 +12,7 @@ mod json;
 mod key;
 mod pem;
 mod policy;
+mod spec;
 mod verify;
 
 pub use algorithm::Algorithm;
@@ -21,6 +22,7 @@ pub use extract::{Extracted, challenge, extract};
 pub use key::Key;
 pub(crate) use policy::is_token;
 pub use policy::{JwtPolicy, KeySource};
+pub use spec::{JwtKeysSpec, JwtSpec};
 pub use verify::verify;
 
 pub(super) use algorithm::Family;

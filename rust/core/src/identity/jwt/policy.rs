@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode, header, uri::Uri};
 
-use super::{Algorithm, Key, TokenError, pem};
+use super::{Algorithm, JwtKeysSpec, JwtSpec, Key, TokenError, pem};
 use crate::{
     identity::jwks::{JwksError, KeySet, fingerprint},
-    plan::spec::{JwtKeysSpec, JwtSpec, SubProblem},
+    problem::SubProblem,
 };
 
 /// A route's token policy.

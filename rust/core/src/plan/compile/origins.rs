@@ -9,8 +9,9 @@ use crate::http::framing::head::HeadLimits;
 use crate::plan::{
     Group, Origin, OriginId, OriginTls, Scheme, UpstreamHost,
     limits::OriginLimits,
-    spec::{GroupSpec, OriginSpec, Problems, Secret, nearest, suggestion},
+    spec::{GroupSpec, OriginSpec, Problems, nearest, suggestion},
 };
+use crate::secret::Secret;
 
 /// Checks names: present, usable as labels, and unique among origins and groups together, since `to` may name either.
 pub(super) fn names(origins: &[Arc<str>], groups: &[GroupSpec], problems: &mut Problems) {

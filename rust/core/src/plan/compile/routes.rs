@@ -12,17 +12,15 @@ use super::{
     pattern,
 };
 use crate::{
-    experiment::Experiment,
+    experiment::{Experiment, ExperimentBy, ExperimentSpec},
     forward::REWRITING,
     identity::jwt::JwtPolicy,
     plan::{
         CachePolicy, FixedResponse, ForwardPolicy, Hooks, HostPattern, PathPattern, Route, RouteId,
         Select, Target, Unkeyed,
-        spec::{
-            ExperimentBy, ExperimentSpec, ForwardSpec, Problems, RouteSpec, SubProblem, TargetSpec,
-            UnkeyedSpec,
-        },
+        spec::{ForwardSpec, Problems, RouteSpec, TargetSpec, UnkeyedSpec},
     },
+    problem::SubProblem,
 };
 
 /// Compiles a route. Adds to `fields` the request fields that only the edge may set because of it.

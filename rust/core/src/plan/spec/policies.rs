@@ -4,13 +4,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 use super::{
-    ExperimentBy, ExperimentMode, ExperimentSpec, JwtKeysSpec, JwtSpec, Secret,
     headers::{header_name, select, select_of, status_key, unstarred},
     reader::{Fields, Problems, shown},
 };
 use crate::{
     cache::fill::Fill,
+    experiment::{self, ExperimentBy, ExperimentSpec},
+    identity::jwt::{JwtKeysSpec, JwtSpec},
     plan::{CachePolicy, Select, SetCookiePolicy},
+    secret::Secret,
 };
 
 pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> CachePolicy {
@@ -405,10 +407,10 @@ pub(super) fn experiment(
         }
     }
     let modes = [
-        ("cookie", ExperimentMode::Cookie),
-        ("redirect", ExperimentMode::Redirect),
+        ("cookie", experiment::Mode::Cookie),
+        ("redirect", experiment::Mode::Redirect),
     ];
-    let mode = fields.choice("mode", &modes, ExperimentMode::Cookie, problems);
+    let mode = fields.choice("mode", &modes, experiment::Mode::Cookie, problems);
     let by = match fields.text("by", problems) {
         None => ExperimentBy::Cookie,
         Some("sub") => ExperimentBy::Sub,

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use edgerouter_core::{
-    identity::jwt::{KeySource, verify},
-    plan::spec::{JwtKeysSpec, Secret},
+    identity::jwt::{JwtKeysSpec, KeySource, verify},
+    secret::Secret,
 };
 
 use super::*;
