@@ -30,7 +30,19 @@ FLOORS = [
         "store",
         "upstream",
     ),
-    *("body", "purge", "function_cache", "worker", "listen", "request", "inspect", "prefetch", "admin", "background"),
+    *(
+        "body",
+        "purge",
+        "cache",
+        "function_cache",
+        "worker",
+        "listen",
+        "request",
+        "inspect",
+        "prefetch",
+        "admin",
+        "background",
+    ),
     "server",
 ]
 

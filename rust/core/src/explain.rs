@@ -12,13 +12,13 @@ mod visitor;
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use serde::Serialize;
 
 use self::caching::{fetch, look_up, store};
 pub use self::stored::ExplainResponse;
 use crate::{
-    cache::{validate::Outcome, vary::Reduced},
+    cache::{question::Question, validate::Outcome},
     path::Admitted,
     plan::{ErrorPage, Hook, Plan, Route, RouteId, Scheme, Target, table},
 };
@@ -52,22 +52,8 @@ pub struct Step {
 pub struct Explained {
     /// In order. The last one is what answers it.
     pub steps: Vec<Step>,
-    /// `None` where the cache is passed by, which a step gives the reason for.
-    pub question: Option<Question>,
-}
-
-/// The look-up in the store that a request leads to.
-#[derive(Debug, Clone)]
-pub struct Question {
-    pub route: RouteId,
-    /// The key of the URL.
-    pub url_key: Vec<u8>,
-    /// The part that the route's policy adds to it.
-    pub dimensions: Vec<u8>,
-    /// As the origin and the store see them.
-    pub headers: HeaderMap,
-    /// As for [`crate::cache::vary::secondary`].
-    pub reduced: Reduced,
+    /// For the cache, with the route; `None` where the cache is passed by, which a step gives the reason for.
+    pub question: Option<(RouteId, Question<'static>)>,
 }
 
 /// The decisions about a request at `now` (Unix seconds).
@@ -95,7 +81,7 @@ struct Steps<'p> {
     taken: Vec<Step>,
     /// Each experiment with the variant that the key will have.
     variants: Vec<(String, String)>,
-    question: Option<Question>,
+    question: Option<(RouteId, Question<'static>)>,
 }
 
 impl Steps<'_> {

@@ -1,5 +1,7 @@
 //! The body of a response on its way to a viewer: from the store, from an origin, or from a body still arriving.
 
+mod excerpt;
+
 use std::{
     cell::Cell,
     pin::Pin,
@@ -17,6 +19,8 @@ use crate::{
     store::{Chunks, arriving::Reader},
     upstream::{BoxError, UpstreamBody},
 };
+
+pub use excerpt::{Excerpt, Interrupted};
 
 #[derive(Debug)]
 pub struct EdgeBody {

@@ -18,7 +18,9 @@ use bytes::Bytes;
 use edgerouter_core::{
     cache::{
         api::{self, Content as Answered, Place},
-        purge::{PurgeEffect, Subject},
+        key::Key,
+        levels::{Level, Variants},
+        purge::PurgeEffect,
         storable::NotStored,
         tags,
         vary::Reduced,
@@ -26,7 +28,7 @@ use edgerouter_core::{
     http::structured::CACHE_STATUS,
     plan::CachePolicy,
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
 
 use crate::{
@@ -35,7 +37,7 @@ use crate::{
     live::Live,
     purge::Purges,
     secret::Secret,
-    store::{Birth, Content, Entry, Object, Store, Variants, View, compact_body},
+    store::{Birth, Content, Entry, Object, Store, compact_body},
     telemetry::text,
 };
 
@@ -100,20 +102,13 @@ impl Registry {
 }
 
 impl Registry {
-    /// At most two steps, as for routes: the URL's own key, and where it has variants the variant's. What a purge named is
-    /// not found.
-    fn stored(&self, key: &[u8], request: &HeaderMap) -> Option<Arc<Entry>> {
-        let memory = self.store.memory();
-        let found = memory.get(key)?;
-        let found = match found.view() {
-            View::Object => found,
-            View::Variants(variants) => memory.get(&variant(key, variants, request))?,
-            View::Unshared { .. } | View::Slice(_) => return None,
-        };
+    /// The response under a key that a request selects, unless a purge means it.
+    fn stored(&self, mut key: Key, request: &HeaderMap) -> Option<Arc<Entry>> {
+        let get = |key: &[u8]| self.store.memory().get(key);
+        let found = key.select(request, Reduced::default(), get).found?;
         let newest = self.purges.newest();
         if found.cleared() < newest {
-            let subject = Subject::of(found.key(), None, found.tags())?;
-            if self.purges.judge(&subject, found.cleared()) != PurgeEffect::Untouched {
+            if self.purges.effect_on(&found) != PurgeEffect::Untouched {
                 return None;
             }
             found.clear(newest);
@@ -123,7 +118,7 @@ impl Registry {
 
     fn keep(
         &self,
-        key: &[u8],
+        mut key: Key,
         request: &HeaderMap,
         status: StatusCode,
         kept: api::Kept,
@@ -136,7 +131,7 @@ impl Registry {
         } = kept;
         let length = body.len() as u64;
         if length > self.store.memory().largest() {
-            self.store.memory().remove(key);
+            self.store.memory().remove(key.url());
             return false;
         }
         let birth = Birth {
@@ -149,43 +144,30 @@ impl Registry {
             length,
             ..Object::new(status, head, freshness, Duration::ZERO, None)
         };
-        if names.is_empty() {
-            let entry = Entry::new(key, Content::Object(object), birth);
-            return self.store.memory().insert(Arc::new(entry));
-        }
-        let known = self.store.memory().peek(key);
-        let variants = match known.as_ref().map(|entry| entry.view()) {
-            Some(View::Variants(known)) if names.iter().all(|name| known.names.contains(name)) => {
-                Variants {
-                    names: known.names.clone(),
-                    nonce: known.nonce,
-                }
-            }
-            // The response before it selected by other fields: by which of them the next request must be told apart is
-            // what the newest one says.
-            _ => {
-                let variants = Variants {
-                    names,
-                    nonce: fastrand::u64(..),
-                };
-                let parent = Variants {
-                    names: variants.names.clone(),
-                    nonce: variants.nonce,
-                };
-                self.store.memory().insert(Arc::new(Entry::new(
-                    key,
-                    Content::Variants(parent),
-                    Birth::default(),
-                )));
-                variants
-            }
-        };
-        let entry = Entry::new(
-            &variant(key, &variants, request),
-            Content::Object(object),
-            birth,
-        );
+        key.place(request, Reduced::default(), &names, |above, names| {
+            self.lead(above, names)
+        });
+        let entry = Entry::new(key.bytes(), Content::Object(object), birth);
         self.store.memory().insert(Arc::new(entry))
+    }
+
+    /// The entry that leads to variants by these names. Where the response before selected by other fields, the newest one
+    /// says by which the next request is told apart.
+    fn lead(&self, above: &[u8], names: &[HeaderName]) -> Variants {
+        let memory = self.store.memory();
+        let known = memory.peek(above);
+        if let Some(known) = known.as_ref().and_then(Level::variants)
+            && names.iter().all(|name| known.names.contains(name))
+        {
+            return known.clone();
+        }
+        let variants = Variants {
+            names: names.into(),
+            nonce: fastrand::u64(..),
+        };
+        let content = Content::Variants(variants.clone());
+        memory.insert(Arc::new(Entry::new(above, content, Birth::default())));
+        variants
     }
 
     fn answer(&self, object: &Object, request: &HeaderMap, now: u64) -> Answer {
@@ -246,7 +228,7 @@ impl FunctionCaches for Registry {
 
     fn find(&self, cache: &str, place: &Place, request: &HeaderMap) -> Option<Answer> {
         let now = now();
-        let found = self.stored(&place.key(cache), request).and_then(|entry| {
+        let found = self.stored(place.key(cache), request).and_then(|entry| {
             let object = entry.object()?;
             api::reusable(&object.freshness, &self.policy, now)
                 .then(|| self.answer(&object, request, now))
@@ -284,7 +266,7 @@ impl FunctionCaches for Registry {
             Err(refused) => (&counts.refused, Err(CacheError::Refused(refused))),
             Ok(Err(why)) => (&counts.not_stored, Ok(Err(why))),
             Ok(Ok(kept)) => {
-                if self.keep(&place.key(cache), request, status, kept, body) {
+                if self.keep(place.key(cache), request, status, kept, body) {
                     (&counts.stored, Ok(Ok(())))
                 } else {
                     (&counts.not_stored, Ok(Err(NotStored::TooLarge)))
@@ -296,7 +278,7 @@ impl FunctionCaches for Registry {
     }
 
     fn delete(&self, cache: &str, place: &Place) -> bool {
-        let deleted = self.store.memory().remove(&place.key(cache));
+        let deleted = self.store.memory().remove(place.key(cache).url());
         let count = if deleted {
             &self.counts.deleted
         } else {
@@ -312,12 +294,6 @@ fn now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
-}
-
-fn variant(key: &[u8], variants: &Variants, request: &HeaderMap) -> Vec<u8> {
-    let mut key = key.to_vec();
-    variants.select(&mut key, request, Reduced::default());
-    key
 }
 
 /// One piece, as most bodies are, is passed on as it is.

@@ -5,7 +5,7 @@
 //! heads are read on a thread for that.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     str::FromStr,
     sync::Arc,
@@ -15,20 +15,20 @@ use std::{
 use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
-        key,
         keyed::Keyed,
-        purge::{PurgeEffect, Subject},
+        levels::Level,
+        purge::PurgeEffect,
+        question::Question,
         tags,
     },
-    explain::{self, ExplainRequest, Explained, Question},
-    http::cache_control::RequestDirectives,
+    explain::{self, ExplainRequest, Explained},
 };
 use http::header;
 use serde_json::{Map, Value, json};
 
 use crate::{
     store::{
-        Descent, Entry, View,
+        Entry, View,
         disk::{DiskCursor, Told},
         memory,
     },
@@ -43,8 +43,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const MOST_HOSTS: usize = 1_000;
 /// Hosts that it tells.
 const TOP_HOSTS: usize = 20;
-/// What a nonce adds to a key, with the byte before it.
-const NONCE: usize = 9;
 /// Stored responses that are told for one URL.
 const MOST_OF_ONE: usize = 100;
 
@@ -98,7 +96,7 @@ async fn walk(
     let mut some = Vec::with_capacity(STEP);
     loop {
         some.clear();
-        let next = shared.store.memory().page(cursor, STEP, &mut some);
+        let next = shared.cache.store.memory().page(cursor, STEP, &mut some);
         for (at, entry) in &some {
             if !visit(entry) {
                 return Some(at.after());
@@ -122,7 +120,7 @@ pub async fn stats(shared: &Shared) -> Value {
         true
     })
     .await;
-    let memory = shared.store.memory();
+    let memory = shared.cache.store.memory();
     let mut hosts: Vec<(String, (u64, u64))> = counted.hosts.into_iter().collect();
     hosts.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
     hosts.truncate(TOP_HOSTS);
@@ -134,7 +132,7 @@ pub async fn stats(shared: &Shared) -> Value {
             "entries": memory.entries(),
             "evicted": memory.evicted(),
         },
-        "disk": shared.store.disk().map(|disk| {
+        "disk": shared.cache.store.disk().map(|disk| {
             let figures = disk.figures();
             json!({
                 "bytes": figures.bytes,
@@ -158,7 +156,7 @@ pub async fn stats(shared: &Shared) -> Value {
             .into_iter()
             .map(|(host, (responses, bytes))| json!({"host": host, "responses": responses, "bytes": bytes}))
             .collect::<Vec<_>>(),
-        "fetches_in_flight": shared.flights.len(),
+        "fetches_in_flight": shared.cache.flights.len(),
         // False: the store is so large that counting it took too long, and the counts of responses are of a part.
         "complete": rest.is_none(),
     })
@@ -300,7 +298,7 @@ async fn on_disk(
     from: DiskCursor,
     deadline: Instant,
 ) -> (Vec<Told>, Option<DiskCursor>) {
-    let Some(disk) = shared.store.disk().map(Arc::clone) else {
+    let Some(disk) = shared.cache.store.disk().map(Arc::clone) else {
         return (Vec::new(), None);
     };
     let filter = filter.clone();
@@ -314,9 +312,15 @@ async fn on_disk(
 
 /// What is under a key, in whichever tier.
 async fn anywhere(shared: &Shared, key: &[u8]) -> Option<Arc<Entry>> {
-    match shared.store.peek(key) {
+    match shared.cache.store.peek(key) {
         Some(entry) => Some(entry),
-        None => shared.store.load(shared.store.find(key)?, key).await,
+        None => {
+            shared
+                .cache
+                .store
+                .load(shared.cache.store.find(key)?, key)
+                .await
+        }
     }
 }
 
@@ -326,38 +330,17 @@ fn tagged(entry: &Entry) -> Vec<String> {
     tags.map(|hash| format!("#{hash:016x}")).collect()
 }
 
-/// What the purges say of it.
-fn purge_effect(shared: &Shared, entry: &Entry) -> PurgeEffect {
-    if entry.cleared() >= shared.purges.newest() {
-        return PurgeEffect::Untouched;
-    }
-    Subject::of(entry.key(), entry.viewer(), entry.tags())
-        .map_or(PurgeEffect::Untouched, |subject| {
-            shared.purges.judge(&subject, entry.cleared())
-        })
-}
-
 /// An entry for people; `None` when it is no response, or nothing leads to it any more.
 async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value> {
     let (object, keyed) = (entry.object()?, Keyed::read(entry.key())?);
     let mut variant = keyed.dimensions.clone();
-    let mut parent = entry.key().get(..keyed.url)?;
-    if let Some((end, nonce)) = keyed.among {
-        let known = anywhere(shared, entry.key().get(..=keyed.url)?).await?;
-        matches!(known.view(), View::Variants(siblings) if siblings.nonce == nonce).then_some(())?;
-        parent = entry.key().get(..end + NONCE)?;
-    }
-    if let Some((nonce, _)) = &keyed.variant {
-        let known = anywhere(shared, parent).await?;
-        match known.view() {
-            View::Variants(siblings) if siblings.nonce == *nonce => {
-                variant.extend(keyed.selected_by(&siblings.names));
-            }
-            _ => return None,
-        }
+    for (length, nonce) in keyed.leads() {
+        let lead = anywhere(shared, entry.key().get(..length)?).await?;
+        let siblings = lead.variants().filter(|known| known.nonce == nonce)?;
+        variant.extend(keyed.selected_by(&siblings.names));
     }
     // A soft purge that the sweep has not come to yet: as a look-up would find it.
-    let softened = match purge_effect(shared, entry) {
+    let softened = match shared.cache.purges.effect_on(entry) {
         PurgeEffect::Untouched => None,
         PurgeEffect::Gone => return None,
         PurgeEffect::Soft { at } => entry.softened(at),
@@ -399,7 +382,7 @@ async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value
     tell("tags", tagged(entry).into());
     tell("uses", entry.uses().into());
     tell("sliced", object.slices.is_some().into());
-    let on_disk = shared.store.find(entry.key()).is_some();
+    let on_disk = shared.cache.store.find(entry.key()).is_some();
     let tiers = if on_disk { "memory, disk" } else { "memory" };
     tell("tier", tiers.into());
     for name in [
@@ -425,13 +408,13 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
     let now = now();
     let live = shared.live.load_full();
     let Explained { steps, question } = explain::explain(&live.plan, request, now);
-    let Some(question) = question else {
+    let Some((route, mut question)) = question else {
         // An edge without a cache for it: the steps say why.
         return json!({"key": null, "found": null, "decision": null, "stored": [], "complete": true, "steps": steps});
     };
-    let selected = selected(shared, &question)
+    let selected = selected(shared, &mut question)
         .await
-        .filter(|entry| purge_effect(shared, entry) != PurgeEffect::Gone);
+        .filter(|entry| shared.cache.purges.effect_on(entry) != PurgeEffect::Gone);
     let described = match &selected {
         Some(entry) => describe(shared, entry, now).await,
         None => None,
@@ -439,28 +422,29 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
     let decision = selected
         .as_ref()
         .and_then(|entry| entry.object())
-        .zip(live.plan.route(question.route))
+        .zip(live.plan.route(route))
         .map_or("miss", |(object, route)| {
             let policy = &route.cache;
-            let directives = if policy.request_directives {
-                RequestDirectives::parse(&question.headers)
-            } else {
-                RequestDirectives::default()
-            };
             let healthy = OriginHealth::Healthy;
-            match decide::decide(&object.freshness, &directives, policy, healthy, now) {
+            match decide::decide(
+                &object.freshness,
+                &question.directives,
+                policy,
+                healthy,
+                now,
+            ) {
                 Decision::Fresh => "hit",
                 Decision::Stale(allowance) => allowance.as_str(),
                 Decision::Validate(reason) => reason.as_str(),
             }
         });
     let filter = Filter {
-        key: Some(question.url_key.clone()),
+        key: Some(question.key.url().to_vec()),
         ..Filter::default()
     };
     let (stored, rest) = list(shared, &filter, MOST_OF_ONE, Cursor::default()).await;
     json!({
-        "key": Keyed::read(&question.url_key).map(|keyed| keyed.address()),
+        "key": Keyed::read(question.key.url()).map(|keyed| keyed.address()),
         "found": described,
         "decision": decision,
         "stored": stored,
@@ -469,17 +453,19 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
     })
 }
 
-/// The way that a request takes that is served.
-async fn selected(shared: &Shared, question: &Question) -> Option<Arc<Entry>> {
-    let url = question.url_key.len();
-    let mut key = question.url_key.clone();
-    key.extend_from_slice(&question.dimensions);
-    let mut descent = Descent::new(key.len() > url, &question.headers, question.reduced);
-    let mut entry = anywhere(shared, key::parent(&key, url)).await?;
-    while descent.descend(entry.view(), &mut key) {
-        entry = anywhere(shared, &key).await?;
+/// The response that a request selects, in whichever tier its levels are.
+async fn selected(shared: &Shared, question: &mut Question<'_>) -> Option<Arc<Entry>> {
+    let mut read: HashMap<Vec<u8>, Option<Arc<Entry>>> = HashMap::new();
+    loop {
+        let known = |key: &[u8]| read.get(key).cloned().ok_or_else(|| key.to_vec());
+        match question.descend(known) {
+            Ok(selected) => return selected.found.filter(|entry| entry.is_object()),
+            Err(key) => {
+                let entry = anywhere(shared, &key).await;
+                read.insert(key, entry);
+            }
+        }
     }
-    entry.is_object().then_some(entry)
 }
 
 /// Fields of a request that an operator gives as `Name: value`.

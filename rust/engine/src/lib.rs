@@ -6,6 +6,7 @@
 mod admin;
 mod background;
 mod body;
+mod cache;
 mod clock;
 mod connection;
 mod function_cache;

@@ -24,6 +24,7 @@ use tokio::{
 use crate::{
     account::{Account, PerClientCounts},
     admin, background,
+    cache::Cache,
     connection::{Tight, conn::ConnectionState},
     function_cache::Registry,
     functions::Functions,
@@ -36,10 +37,9 @@ use crate::{
     },
     live::Live,
     navigation::{Navigation, QUEUE},
-    purge::{self, Purges},
-    request,
+    purge, request,
     secret::Secret,
-    store::{Disk, Fills, Flights, Invalidations, MemoryStore, Runs, Store, disk::FolderError},
+    store::{Fills, disk::FolderError},
     telemetry::{Metrics, access::AccessLog},
     upstream::{self, HealthBoard},
     watched::Watched,
@@ -170,8 +170,8 @@ impl Engine {
         );
         threads.push(
             purge::sweep::start(
-                Arc::clone(&shared.purges),
-                Arc::clone(&shared.store),
+                Arc::clone(&shared.cache.purges),
+                Arc::clone(&shared.cache.store),
                 watched.clone(),
             )
             .map_err(StartError::Thread)?,
@@ -263,14 +263,19 @@ impl Engine {
     /// Orders a purge, given and answered as the admin endpoint's JSON. Effective for every request from the return on.
     pub fn purge(&self, order: &serde_json::Value) -> Result<serde_json::Value, purge::Refused> {
         let live = self.shared.live.load_full();
-        purge::orders::place(&self.shared.purges, &self.shared.store, &live.plan, order)
+        purge::orders::place(
+            &self.shared.cache.purges,
+            &self.shared.cache.store,
+            &live.plan,
+            order,
+        )
     }
 
     /// The purge with this id, or all that are remembered, as the admin endpoint's JSON.
     pub fn purges(&self, id: Option<&str>) -> Option<serde_json::Value> {
         match id {
-            Some(id) => Some(self.shared.purges.find(id)?.to_json()),
-            None => Some(purge::orders::list(&self.shared.purges)),
+            Some(id) => Some(self.shared.cache.purges.find(id)?.to_json()),
+            None => Some(purge::orders::list(&self.shared.cache.purges)),
         }
     }
 
@@ -309,12 +314,12 @@ impl Engine {
         }
         let drained = self.shared.connections.load(Ordering::Acquire) == 0;
         self.life.send_replace(Life::Ended);
-        self.shared.purges.wake();
+        self.shared.cache.purges.wake();
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
-        self.shared.purges.close();
-        if let Some(disk) = self.shared.store.disk() {
+        self.shared.cache.purges.close();
+        if let Some(disk) = self.shared.cache.store.disk() {
             disk.close();
         }
         if let Some(access) = &self.shared.access_log {
@@ -328,7 +333,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.life.send_replace(Life::Ended);
-        self.shared.purges.wake();
+        self.shared.cache.purges.wake();
     }
 }
 
@@ -343,19 +348,7 @@ fn share(
     let descriptors = settings
         .descriptors
         .map(|limit| tight::descriptors(limit, workers));
-    let capacity = plan
-        .limits
-        .cache
-        .memory_bytes
-        .unwrap_or_else(default_capacity);
-    let memory = MemoryStore::new(capacity, plan.limits.cache.largest_object_bytes);
-    let memory = Arc::new(memory);
-    let disk = match &plan.disk_cache {
-        Some(disk) => Some(Arc::new(Disk::open(disk.into(), Arc::clone(&memory))?)),
-        None => None,
-    };
-    let purges = Purges::open(disk.as_deref(), &plan.limits.purge)?;
-    let store = Arc::new(Store::new(memory, disk));
+    let cache = Cache::open(&plan, default_capacity)?;
     // One more than serve: the background has a worker of its own.
     let metrics = Metrics::new(workers + 1, &plan);
     let keys = KeySources::of(&plan);
@@ -369,18 +362,15 @@ fn share(
         keys,
         connections,
     }));
-    let function_caches = Registry::new(Arc::clone(&store), Arc::clone(&purges), Arc::clone(&live));
+    let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
+    let function_caches = Registry::new(store, purges, Arc::clone(&live));
     Ok(Arc::new(Shared {
-        store,
-        flights: Flights::new(),
-        invalidations: Invalidations::default(),
+        cache,
         fills: Fills::default(),
         watched: Watched::default(),
-        runs: Runs::new(),
         navigations,
         visitors: RandomState::new(),
         secret: Secret::default(),
-        purges,
         function_caches: Arc::new(function_caches),
         health,
         metrics,
@@ -489,15 +479,15 @@ impl Shared {
         let mut text = String::with_capacity(16 << 10);
         let connections = self.connections.load(Ordering::Relaxed) as u64;
         self.metrics.render(&mut text, connections, live.version);
-        self.store.render(&mut text);
-        self.flights.render(&mut text);
+        self.cache.store.render(&mut text);
+        self.cache.flights.render(&mut text);
         live.functions.load().render(&mut text);
         self.function_caches.render(&mut text);
         let origins = live.plan.origins.iter();
         let states: Vec<_> = origins.map(|origin| self.health.state(origin)).collect();
         upstream::render_states(&states, &mut text);
         self.account.render(&mut text);
-        self.purges.render(&mut text);
+        self.cache.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         crate::telemetry::log::render(&mut text, access);
         text

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     account::{Account, PerClientCounts},
+    cache::Cache,
     clock::Clock,
     connection::{Conn, Idlest, Tight},
     function_cache::Registry,
@@ -28,9 +29,8 @@ use crate::{
     identity::Remembered,
     live::{Live, LocalLive},
     navigation::Navigation,
-    purge::Purges,
     secret::Secret,
-    store::{Fills, Flights, Invalidations, Runs, Store},
+    store::Fills,
     telemetry::{Metrics, WorkerMetrics, access::AccessLog},
     upstream::{HealthBoard, Upstreams},
     values::Values,
@@ -46,18 +46,13 @@ pub struct Shared {
     pub epoch: AtomicU64,
     /// Seconds that tests have moved the wall clock by. Only an engine that was started for tests has it.
     pub test_clock: Option<AtomicI64>,
-    pub store: Arc<Store>,
-    pub flights: Arc<Flights>,
-    pub invalidations: Invalidations,
+    pub cache: Cache,
     pub fills: Fills,
-    /// Large objects that are coming in.
-    pub runs: Arc<Runs>,
     /// To the next-page model; full: dropped.
     pub navigations: mpsc::Sender<Navigation>,
     /// The key under which visitors become numbers, new with each process.
     pub visitors: RandomState,
     pub secret: Secret,
-    pub purges: Arc<Purges>,
     pub function_caches: Arc<Registry>,
     /// What hooks make part of the key.
     pub watched: Watched,
@@ -181,7 +176,7 @@ impl Worker {
             .limits
             .cache
             .slice_bytes
-            .min(self.shared.store.largest() / 2);
+            .min(self.shared.cache.store.largest() / 2);
         (size >= LEAST_SLICE).then_some(size)
     }
 
@@ -199,7 +194,7 @@ impl Worker {
             conn.check(now, &live.plan.limits.http);
         }
         self.upstreams.sweep(Instant::now());
-        let pinned = self.shared.store.memory().pinned();
+        let pinned = self.shared.cache.store.memory().pinned();
         self.shared.account.pinned(pinned)
     }
 }

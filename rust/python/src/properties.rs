@@ -1,7 +1,7 @@
 //! Pure decisions, opened to property tests. Thin: each calls the function that serves.
 
 use edgerouter_core::{
-    cache::key::{self, KeyParts},
+    cache::key::{Base, Key, KeyParts},
     http::{cache_control::ResponseDirectives, cookie, uri},
     plan::{self, PathPattern, Plan, Scheme},
 };
@@ -76,26 +76,22 @@ fn cache_key(
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         map.append(name, value);
     }
-    let mut out = Vec::new();
-    let base = key::Base {
+    let base = Base {
         scheme: Scheme::Https,
         host,
         port: None,
     };
-    key::url(&mut out, base, path, query, policy);
-    key::dimensions(
-        &mut out,
-        &KeyParts {
-            headers: &map,
-            policy,
-            variants: &[],
-            claims: &[],
-            edge_set: &[],
-            hooked: &[],
-            tag: None,
-        },
-    );
-    Ok(out)
+    let mut key = Key::of(Vec::new(), base, path, query, policy);
+    key.add(&KeyParts {
+        headers: &map,
+        policy,
+        variants: &[],
+        claims: &[],
+        edge_set: &[],
+        hooked: &[],
+        tag: None,
+    });
+    Ok(key.into_buffer())
 }
 
 #[pyfunction]

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use edgerouter_core::cache::{
-    arrival::SharedHead, freshness::Freshness, refresh_ahead, validate, vary,
+use edgerouter_core::{
+    cache::{arrival::SharedHead, freshness::Freshness, levels::Variants, refresh_ahead, validate},
+    http::range::Range,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use smallvec::SmallVec;
@@ -73,6 +74,14 @@ pub struct Object {
 }
 
 impl Object {
+    /// All of its body.
+    pub fn range(&self) -> Range {
+        Range {
+            first: 0,
+            last: self.length.saturating_sub(1),
+        }
+    }
+
     /// A response without its body yet, which took this long to get. `beta` as for [`refresh_ahead::begins`].
     pub fn new(
         status: StatusCode,
@@ -115,58 +124,6 @@ impl Slices {
         key.extend_from_slice(&self.nonce.to_le_bytes());
         key.extend_from_slice(&index.to_le_bytes());
         key
-    }
-}
-
-/// The names that select among variants (RFC 9111 §4.1), and a nonce that is part of every variant's key: a new nonce
-/// makes all earlier variants unreachable at once. The entry that leads to responses with dimensions has no names.
-#[derive(Debug)]
-pub struct Variants {
-    pub names: SmallVec<[HeaderName; 4]>,
-    pub nonce: u64,
-}
-
-impl Variants {
-    /// Extends the key of a URL and its dimensions to the key of the variant that a request selects. `reduced` as for
-    /// [`vary::secondary`].
-    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap, reduced: vary::Reduced) {
-        key.push(0);
-        key.extend_from_slice(&self.nonce.to_le_bytes());
-        vary::secondary(key, &self.names, request, reduced);
-    }
-}
-
-/// The path from a URL to the response that a request selects: at most one entry that leads to the responses with
-/// dimensions, and one that names the selecting fields of `Vary`.
-#[derive(Debug)]
-pub struct Descent<'a> {
-    request: &'a HeaderMap,
-    reduced: vary::Reduced,
-    hops: u8,
-}
-
-impl<'a> Descent<'a> {
-    /// `reduced` as for [`vary::secondary`].
-    pub fn new(has_dimensions: bool, request: &'a HeaderMap, reduced: vary::Reduced) -> Self {
-        Self {
-            request,
-            reduced,
-            hops: if has_dimensions { 2 } else { 1 },
-        }
-    }
-
-    /// Extends `key`, which begins as the key of a URL with its dimensions, to the key that `view` leads to; false if
-    /// it leads to none.
-    pub fn descend(&mut self, view: View<'_>, key: &mut Vec<u8>) -> bool {
-        let View::Variants(variants) = view else {
-            return false;
-        };
-        let Some(hops) = self.hops.checked_sub(1) else {
-            return false;
-        };
-        self.hops = hops;
-        variants.select(key, self.request, self.reduced);
-        true
     }
 }
 

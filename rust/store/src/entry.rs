@@ -7,7 +7,10 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::cache::freshness::{Freshness, LifetimeRule};
+use edgerouter_core::cache::{
+    freshness::{Freshness, LifetimeRule},
+    levels::{Level, Variants},
+};
 use http::StatusCode;
 use smallvec::SmallVec;
 
@@ -61,6 +64,12 @@ const ALWAYS_VALIDATE: u8 = 8;
 const SLICE: u8 = 16;
 const IMMUTABLE: u8 = 32;
 const WHEN_DISCONNECTED: u8 = 64;
+
+impl Level for Entry {
+    fn variants(&self) -> Option<&Variants> {
+        self.extra.as_ref()?.variants.as_deref()
+    }
+}
 
 impl Entry {
     /// More uses make no difference to eviction; below this number a hit writes to the entry.
@@ -230,7 +239,7 @@ impl Entry {
         if let Some(bytes) = self.slice() {
             return View::Slice(bytes);
         }
-        match self.extra.as_ref().and_then(|e| e.variants.as_ref()) {
+        match self.variants() {
             Some(variants) => View::Variants(variants),
             None => View::Unshared {
                 until: self.stored_at,

@@ -1,10 +1,11 @@
 //! Rare parts of entries, allocated separately so that other entries do not pay for them.
 
 use bytes::Bytes;
+use edgerouter_core::cache::levels::Variants;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    content::{Slices, Variants},
+    content::Slices,
     pieces::{SHARED, allocated},
 };
 

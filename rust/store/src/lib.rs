@@ -30,8 +30,9 @@ mod tiers;
 
 pub use arriving::Arriving;
 pub use buffer::NobodyReads;
-pub use content::{Birth, Content, Descent, Object, Slices, Variants, View};
+pub use content::{Birth, Content, Object, Slices, View};
 pub use disk::{Disk, DiskFigures, Location};
+pub use edgerouter_core::cache::levels::Variants;
 pub use entry::Entry;
 pub use fills::Fills;
 pub use flight::{Flights, Join, Landing};

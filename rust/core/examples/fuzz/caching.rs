@@ -4,7 +4,7 @@ use edgerouter_core::{
     cache::{
         api::Place,
         decide, freshness,
-        key::{self as keys, Base, KeyParts},
+        key::{self as keys, Base, Key, KeyParts},
         keyed::Keyed,
         storable::{Authorization, StoreInput, storable},
         validate, vary as selecting,
@@ -34,9 +34,8 @@ pub fn key(data: &[u8]) {
     let policy = CachePolicy::default();
     let of = |from: usize| {
         let (host, path, query) = (part(from), part(from + 1), part(from + 2));
-        let mut out = Vec::new();
-        keys::url(
-            &mut out,
+        let key = Key::of(
+            Vec::new(),
             Base {
                 scheme: Scheme::Https,
                 host: host.unwrap_or(""),
@@ -46,8 +45,8 @@ pub fn key(data: &[u8]) {
             query,
             &policy,
         );
-        assert!(keys::describe(&out).len() <= 3 * out.len() + 16);
-        ((host.unwrap_or(""), path.unwrap_or(""), query), out)
+        assert!(keys::describe(key.url()).len() <= 3 * key.url().len() + 16);
+        ((host.unwrap_or(""), path.unwrap_or(""), query), key)
     };
     let (first, first_key) = of(0);
     let (second, second_key) = of(3);
@@ -58,7 +57,7 @@ pub fn key(data: &[u8]) {
     );
 
     let dimensions = |pairs: &[(&str, &str)], claims: &[(&str, &str)]| {
-        let mut out = Vec::new();
+        let mut key = Key::default();
         let headers = head(data);
         let policy = CachePolicy {
             key_headers: vec![HeaderName::from_static("x-a")],
@@ -75,8 +74,8 @@ pub fn key(data: &[u8]) {
             hooked: &[],
             tag: part(4),
         };
-        keys::dimensions(&mut out, &parts);
-        out
+        key.add(&parts);
+        key
     };
     let (a, b) = (
         (part(0).unwrap_or(""), part(1).unwrap_or("")),

@@ -12,7 +12,7 @@ use super::{
     arrival::SharedHead,
     decide::{self, Decision, OriginHealth},
     freshness::{self, Freshness},
-    key::{self, Base},
+    key::{Base, Key},
     storable::{self, Authorization, NotStored, StoreInput},
     validate::{self, Outcome},
     vary::{self, Vary},
@@ -112,22 +112,17 @@ impl Place {
 
     /// The key in a cache of that name. It begins like a route's key for the URL, so that purges of hosts and paths
     /// apply to it too, and continues with a mark that no route's key has.
-    pub fn key(&self, cache: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.host.len() + self.path.len() + cache.len() + 48);
+    pub fn key(&self, cache: &str) -> Key {
+        let base = Base {
+            scheme: self.scheme,
+            host: &self.host,
+            port: self.port,
+        };
         // With the default policy the whole query counts.
-        key::url(
-            &mut out,
-            Base {
-                scheme: self.scheme,
-                host: &self.host,
-                port: self.port,
-            },
-            &self.path,
-            self.query.as_deref(),
-            &CachePolicy::default(),
-        );
-        key::pair(&mut out, key::FUNCTION, cache.as_bytes(), b"");
-        out
+        let (query, policy) = (self.query.as_deref(), CachePolicy::default());
+        let mut key = Key::of(Vec::new(), base, &self.path, query, &policy);
+        key.mark(cache);
+        key
     }
 }
 
@@ -348,6 +343,7 @@ pub fn reply(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::cache::key::FUNCTION;
 
     const NOW: u64 = 1_700_000_000;
 
@@ -394,18 +390,18 @@ mod tests {
     #[test]
     fn no_key_of_a_function_is_a_key_of_a_route() {
         let place = Place::parse("http://h/a").unwrap();
-        let mut route = Vec::new();
         let base = Base {
             scheme: Scheme::Http,
             host: "h",
             port: None,
         };
-        key::url(&mut route, base, "/a", None, &CachePolicy::default());
-        let own = place.key("default");
-        assert!(own.starts_with(&route), "it is found by host and path");
+        let route = Key::of(Vec::new(), base, "/a", None, &CachePolicy::default());
+        let (own, route) = (place.key("default"), route.url());
+        let own = own.url();
+        assert!(own.starts_with(route), "it is found by host and path");
         // A route's key ends there, or goes on with a dimension of another kind or the zero before a variant's nonce.
-        assert_eq!(own.get(route.len()), Some(&key::FUNCTION));
-        assert!(!b"vchket\0".contains(&key::FUNCTION));
+        assert_eq!(own.get(route.len()), Some(&FUNCTION));
+        assert!(!b"vchket\0".contains(&FUNCTION));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The name of a stored response (RFC 9111 §2): the URL, and what the route's policy makes part of it.
 //!
-//! A URL's key is host, base, path and query, each ended by a zero byte. The base is what scheme and port add to the host:
-//! nothing for `http` with its own port, `s` for `https`, then the port where it is another. Two URLs share a key where
-//! they are equivalent (RFC 3986 §6.2.2, §6.2.3), and only there (RFC 9110 §4.2.3).
+//! A URL's key is host, base, path and query, each ended by a zero byte. The base is what scheme and port add to the
+//! host: nothing for `http` with its own port, `s` for `https`, then the port where it is another. Two URLs share a key
+//! where they are equivalent (RFC 3986 §6.2.2, §6.2.3), and only there (RFC 9110 §4.2.3).
 //!
 //! Parts are separated by bytes that cannot occur in them (a host, a normalised path and a query hold no control
 //! characters), and values that could hold anything are preceded by their length. So no two questions share a key.
@@ -30,38 +30,6 @@ pub struct Base<'a> {
     pub port: Option<u16>,
 }
 
-/// Appends the key of a URL. `path` is normalised.
-pub fn url(
-    out: &mut Vec<u8>,
-    base: Base<'_>,
-    path: &str,
-    query: Option<&str>,
-    policy: &CachePolicy,
-) {
-    out.extend_from_slice(base.host.as_bytes());
-    out.push(END);
-    if base.scheme == Scheme::Https {
-        out.push(b's');
-    }
-    if let Some(port) = base.port {
-        digits(out, port);
-    }
-    out.push(END);
-    out.extend_from_slice(path.as_bytes());
-    out.push(END);
-    if let Some(query) = query {
-        let start = out.len();
-        out.push(b'?');
-        uri::select_query(query, &policy.key_query, policy.sort_query, out);
-        // `/a?` and `/a` are different URLs, but only when the whole query counts as it is.
-        let raw = policy.key_query == Select::All && !policy.sort_query;
-        if out.len() == start + 1 && !raw {
-            out.pop();
-        }
-    }
-    out.push(END);
-}
-
 fn digits(out: &mut Vec<u8>, port: u16) {
     let mut any = false;
     for unit in [10_000, 1_000, 100, 10, 1] {
@@ -75,18 +43,112 @@ fn digits(out: &mut Vec<u8>, port: u16) {
 
 /// Stands between the key of a URL and its dimensions. Up to and with it, it is the key of the entry that leads to the
 /// responses of the URL that dimensions tell apart; a response without any is stored under the URL's own key. So a
-/// request that has none of the cookies, fields and claims that its route keys by finds what another such request stored
-/// (absent matches absent, RFC 9111 §4.1), and neither kind displaces the other.
+/// request that has none of the cookies, fields and claims that its route keys by finds what another such request
+/// stored (absent matches absent, RFC 9111 §4.1), and neither kind displaces the other.
 pub const DIMENSIONS: u8 = b'd';
 
-/// The key of the entry that leads to the responses of a URL: of the URL itself, or where `key` has dimensions behind the
-/// first `url` bytes, of those that dimensions tell apart.
-pub fn parent(key: &[u8], url: usize) -> &[u8] {
-    key.get(..=url).unwrap_or(key)
+/// The key of a request: that of its URL, and behind it the dimensions. On the way to the response that the request
+/// selects ([`super::levels`]) it grows, and begins anew with each look-up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Key {
+    pub(super) bytes: Vec<u8>,
+    url: usize,
+    pub(super) end: usize,
 }
 
-/// Everything besides the URL that the key of a request sees: what tells responses for one URL apart besides `Vary`. Each
-/// part may be absent, empty or there twice, and each of that is another key.
+impl Key {
+    /// The key of a URL, written over what is in `out`. `path` is normalised.
+    pub fn of(
+        mut out: Vec<u8>,
+        base: Base<'_>,
+        path: &str,
+        query: Option<&str>,
+        policy: &CachePolicy,
+    ) -> Self {
+        out.clear();
+        out.extend_from_slice(base.host.as_bytes());
+        out.push(END);
+        if base.scheme == Scheme::Https {
+            out.push(b's');
+        }
+        if let Some(port) = base.port {
+            digits(&mut out, port);
+        }
+        out.push(END);
+        out.extend_from_slice(path.as_bytes());
+        out.push(END);
+        if let Some(query) = query {
+            let start = out.len();
+            out.push(b'?');
+            uri::select_query(query, &policy.key_query, policy.sort_query, &mut out);
+            // `/a?` and `/a` are different URLs, but only when the whole query counts as it is.
+            let raw = policy.key_query == Select::All && !policy.sort_query;
+            if out.len() == start + 1 && !raw {
+                out.pop();
+            }
+        }
+        out.push(END);
+        Self {
+            url: out.len(),
+            end: out.len(),
+            bytes: out,
+        }
+    }
+
+    /// Makes it the key of what a function stores in its cache of that name.
+    pub(super) fn mark(&mut self, cache: &str) {
+        pair(&mut self.bytes, FUNCTION, cache.as_bytes(), b"");
+        (self.url, self.end) = (self.bytes.len(), self.bytes.len());
+    }
+
+    /// Appends the dimensions; nothing where there are none.
+    pub fn add(&mut self, parts: &KeyParts<'_>) {
+        self.bytes.push(DIMENSIONS);
+        all_dimensions(&mut self.bytes, parts);
+        if self.bytes.len() == self.end + 1 {
+            self.bytes.truncate(self.end);
+        }
+        self.end = self.bytes.len();
+    }
+
+    /// The key of the URL.
+    pub fn url(&self) -> &[u8] {
+        self.bytes.get(..self.url).unwrap_or_default()
+    }
+
+    /// The part that tells responses for the URL apart besides `Vary`; empty for most routes.
+    pub fn dimensions(&self) -> &[u8] {
+        self.bytes.get(self.url..self.end).unwrap_or_default()
+    }
+
+    /// URL and dimensions, and what a look-up has appended.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The key of the entry that leads to the responses of the URL: of the URL itself, or where there are dimensions of
+    /// those that dimensions tell apart.
+    pub fn top(&self) -> &[u8] {
+        let last = (self.url + 1).min(self.end);
+        self.bytes.get(..last).unwrap_or_default()
+    }
+
+    /// Without what a look-up has appended.
+    pub fn plain(&self) -> Self {
+        let bytes = self.bytes.get(..self.end).unwrap_or_default();
+        Self {
+            bytes: bytes.to_vec(),
+            ..*self
+        }
+    }
+
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Everything besides the URL that the key of a request sees: what tells responses for one URL apart besides `Vary`.
+/// Each part may be absent, empty or there twice, and each of that is another key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyParts<'a> {
     /// As they go upstream: what the viewer sent, as viewer hooks changed it.
@@ -103,16 +165,6 @@ pub struct KeyParts<'a> {
     pub hooked: &'a [HeaderName],
     /// Of routes that share a URL with others by conditions.
     pub tag: Option<&'a str>,
-}
-
-/// Appends the dimensions; nothing where there are none.
-pub fn dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
-    let start = out.len();
-    out.push(DIMENSIONS);
-    all_dimensions(out, parts);
-    if out.len() == start + 1 {
-        out.truncate(start);
-    }
 }
 
 fn all_dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
@@ -173,7 +225,7 @@ fn all_dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
 /// The kind of dimension that marks what a function stored by itself. No route's key has it.
 pub const FUNCTION: u8 = b'n';
 
-pub(super) fn pair(out: &mut Vec<u8>, kind: u8, name: &[u8], value: &[u8]) {
+fn pair(out: &mut Vec<u8>, kind: u8, name: &[u8], value: &[u8]) {
     out.push(kind);
     for text in [name, value] {
         // Fields are bounded by the head, which is far below four GiB.
@@ -182,7 +234,7 @@ pub(super) fn pair(out: &mut Vec<u8>, kind: u8, name: &[u8], value: &[u8]) {
     }
 }
 
-/// Base, path and selected query of a key that [`url`] began.
+/// Base, path and selected query of a key that [`Key::of`] began.
 pub fn url_parts(key: &[u8]) -> Option<(Base<'_>, &str, Option<&str>)> {
     let mut parts = key.splitn(5, |&b| b == END);
     let mut next = || std::str::from_utf8(parts.next()?).ok();
@@ -251,19 +303,17 @@ mod tests {
                     host: "[::1]",
                     port,
                 };
-                let mut key = Vec::new();
-                url(&mut key, base, "/a", Some("b"), &policy);
-                assert_eq!(url_parts(&key), Some((base, "/a", Some("b"))));
+                let key = Key::of(Vec::new(), base, "/a", Some("b"), &policy);
+                assert_eq!(url_parts(key.url()), Some((base, "/a", Some("b"))));
                 assert!(!keys.contains(&key), "{base}");
                 keys.push(key);
             }
         }
     }
 
-    fn key(path: &str, query: Option<&str>, select: Select) -> Vec<u8> {
-        let mut out = Vec::new();
-        url(
-            &mut out,
+    fn key(path: &str, query: Option<&str>, select: Select) -> Key {
+        Key::of(
+            Vec::new(),
             Base {
                 scheme: Scheme::Http,
                 host: "h",
@@ -275,8 +325,7 @@ mod tests {
                 key_query: select,
                 ..CachePolicy::default()
             },
-        );
-        out
+        )
     }
 
     #[test]
@@ -302,7 +351,10 @@ mod tests {
             key("/a", Some("b=1&x=2"), only.clone()),
             key("/a", Some("x=2"), only)
         );
-        assert_eq!(describe(&key("/a", Some("b"), Select::All)), "http://h/a?b");
+        assert_eq!(
+            describe(key("/a", Some("b"), Select::All).url()),
+            "http://h/a?b"
+        );
     }
 
     #[test]
@@ -310,20 +362,17 @@ mod tests {
         let policy = CachePolicy::default();
         let headers = HeaderMap::new();
         let of = |variants: &[(&str, &str)]| {
-            let mut out = Vec::new();
-            dimensions(
-                &mut out,
-                &KeyParts {
-                    headers: &headers,
-                    policy: &policy,
-                    variants,
-                    claims: &[],
-                    edge_set: &[],
-                    hooked: &[],
-                    tag: None,
-                },
-            );
-            out
+            let mut key = Key::default();
+            key.add(&KeyParts {
+                headers: &headers,
+                policy: &policy,
+                variants,
+                claims: &[],
+                edge_set: &[],
+                hooked: &[],
+                tag: None,
+            });
+            key
         };
         assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
         assert_ne!(of(&[("a", "b"), ("c", "d")]), of(&[("a", "b")]));

@@ -110,6 +110,17 @@ impl Keyed {
         }
     }
 
+    /// The entries that lead to this one: the length of the key of each, and the nonce of those that it leads to.
+    pub fn leads(&self) -> impl Iterator<Item = (usize, u64)> + use<> {
+        // Before a nonce stands a zero byte.
+        let below = self
+            .among
+            .map_or(self.url, |(end, _)| end + 1 + size_of::<u64>());
+        let among = self.among.map(|(_, nonce)| (self.url + 1, nonce));
+        let variant = self.variant.as_ref().map(|(nonce, _)| (below, *nonce));
+        among.into_iter().chain(variant)
+    }
+
     /// The fields that select this variant, with `names` from the entry that names its siblings.
     pub fn selected_by(&self, names: &[HeaderName]) -> Vec<String> {
         let values = self.variant.iter().flat_map(|(_, values)| values);
@@ -171,7 +182,7 @@ mod tests {
     use crate::{
         cache::{
             api::Place,
-            key::{self, KeyParts},
+            key::{Key, KeyParts},
         },
         plan::{CachePolicy, Select},
     };
@@ -191,26 +202,23 @@ mod tests {
             key_cookies: Some(Select::All),
             ..CachePolicy::default()
         };
-        let mut bytes = Vec::new();
         let base = Base {
             scheme: Scheme::Https,
             host: "h",
             port: Some(8443),
         };
-        key::url(&mut bytes, base, "/a", Some("x=1"), &policy);
-        let url = bytes.len();
-        key::dimensions(
-            &mut bytes,
-            &KeyParts {
-                headers: &headers,
-                policy: &policy,
-                variants: &[("home", "control")],
-                claims: &[("sub", "u1")],
-                edge_set: &[],
-                hooked: &[],
-                tag: None,
-            },
-        );
+        let mut key = Key::of(Vec::new(), base, "/a", Some("x=1"), &policy);
+        let url = key.url().len();
+        key.add(&KeyParts {
+            headers: &headers,
+            policy: &policy,
+            variants: &[("home", "control")],
+            claims: &[("sub", "u1")],
+            edge_set: &[],
+            hooked: &[],
+            tag: None,
+        });
+        let mut bytes = key.into_buffer();
         let with_dimensions = bytes.len();
         for nonce in [9u64, 7] {
             bytes.push(0);
@@ -248,7 +256,8 @@ mod tests {
     #[test]
     fn a_functions_key_names_its_cache() {
         let key = Place::parse("https://h:8443/a").unwrap().key("own");
-        let keyed = Keyed::read(&key).unwrap();
+        let key = key.url();
+        let keyed = Keyed::read(key).unwrap();
         assert_eq!(keyed.function, Some("own".to_owned()));
         assert_eq!((keyed.url, keyed.variant), (key.len(), None));
     }

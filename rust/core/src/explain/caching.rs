@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use http::{Method, StatusCode, header};
 
-use super::{Admitted, Question, Steps};
+use super::{Admitted, Steps};
 use crate::{
     cache::{
         agreement::Sees,
         fill::{FACTOR, Fill},
-        hooked,
-        key::{self, KeyParts},
+        hooked, key,
+        question::Question,
     },
     http::{accept, cache_control::RequestDirectives},
     origin::attempts,
@@ -37,14 +37,11 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
         steps.add("key", "none", reason);
         return false;
     }
-    let mut url = Vec::new();
-    key::url(
-        &mut url,
-        asked.base(),
-        asked.head.uri.path(),
-        asked.head.uri.query(),
-        policy,
-    );
+    let variants = steps.variants.iter();
+    let variants: Vec<(&str, &str)> = variants
+        .map(|(name, variant)| (name.as_str(), variant.as_str()))
+        .collect();
+    let question = Question::of(plan, route, asked, &variants, &[], Vec::new());
     let mut parts: Vec<String> = steps
         .variants
         .iter()
@@ -93,7 +90,7 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
     if !route.hooks.viewer_request.is_empty() {
         parts.push("the fields that viewer_request hooks set or remove".to_owned());
     }
-    let mut text = key::describe(&url);
+    let mut text = key::describe(question.key.url());
     if !parts.is_empty() {
         let _ = write!(text, " and {}", parts.join(", "));
     }
@@ -110,16 +107,9 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
             }
         ),
     );
-    let dimensions = dimensions(plan, route, asked, &steps.variants);
     // Holds the words to the bytes that serve.
-    debug_assert!(!parts.is_empty() || dimensions.is_empty());
-    steps.question = Some(Question {
-        route: route.id,
-        url_key: url,
-        dimensions,
-        headers: asked.head.headers.clone(),
-        reduced: policy.reduced(),
-    });
+    debug_assert!(!parts.is_empty() || question.key.dimensions().is_empty());
+    steps.question = Some((route.id, question.owned()));
     let directives = RequestDirectives::parse(&asked.head.headers);
     let own = [
         ("no-store", directives.no_store),
@@ -169,42 +159,6 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
         steps.add("range", decision, reason);
     }
     !(directives.no_store && honoured)
-}
-
-/// What the route's policy adds to the key of the URL, as bytes.
-fn dimensions(
-    plan: &Plan,
-    route: &Route,
-    asked: &Admitted,
-    variants: &[(String, String)],
-) -> Vec<u8> {
-    let claims = asked.claims.as_deref();
-    let variants: Vec<(&str, &str)> = variants
-        .iter()
-        .map(|(name, variant)| (name.as_str(), variant.as_str()))
-        .collect();
-    let sees = Sees { route, hooked: &[] };
-    let identity = sees.identity(claims);
-    let claims: Vec<(&str, &str)> = route
-        .cache
-        .key_claims
-        .iter()
-        .filter_map(|name| Some((&**name, claims?.claim(name)?)))
-        .collect();
-    let hooks = hooked::origin_hooks(plan, route, asked.host(), asked.viewer_path.path());
-    let tag = hooked::tag(route, &hooks);
-    let parts = KeyParts {
-        headers: &asked.head.headers,
-        policy: &route.cache,
-        variants: &variants,
-        claims: &claims,
-        edge_set: &identity,
-        hooked: &[],
-        tag: tag.as_deref(),
-    };
-    let mut bytes = Vec::new();
-    key::dimensions(&mut bytes, &parts);
-    bytes
 }
 
 pub(super) fn fetch(

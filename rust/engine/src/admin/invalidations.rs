@@ -42,7 +42,11 @@ pub fn create(room: Rc<Room>, call: Call) -> Later {
 fn ordered(shared: &Shared, call: &Call) -> Result<Answer, ApiError> {
     let order = invalidation::read_batch(&call.body)?;
     let live = shared.live.load_full();
-    let (purge, _new) = shared.purges.order(order, &live.plan).map_err(refused)?;
+    let (purge, _new) = shared
+        .cache
+        .purges
+        .order(order, &live.plan)
+        .map_err(refused)?;
     let created = xml(StatusCode::CREATED, told(&purge).to_xml());
     let location = format!("{}/{}", call.path, purge.id);
     Ok(answer::with(created, header::LOCATION, &location))
@@ -51,7 +55,7 @@ fn ordered(shared: &Shared, call: &Call) -> Result<Answer, ApiError> {
 pub fn get(room: &Room, call: &Call) -> Answer {
     respond(|| {
         admit(room, call)?;
-        let purge = room.shared.purges.find(call.parameter("id"));
+        let purge = room.shared.cache.purges.find(call.parameter("id"));
         let purge = purge.ok_or_else(|| {
             let message = "The specified invalidation does not exist.";
             ApiError::new("NoSuchInvalidation", 404, message)
@@ -75,7 +79,7 @@ pub fn list(room: &Room, call: &Call) -> Answer {
                     ApiError::new("InvalidArgument", 400, message)
                 })?,
         };
-        let all = room.shared.purges.list();
+        let all = room.shared.cache.purges.list();
         let marker = call.query("Marker").unwrap_or_default();
         // The last id of the previous page, as CloudFront's. Ids grow, so it may be forgotten by now.
         let from = match &*marker {

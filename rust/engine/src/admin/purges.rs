@@ -33,7 +33,7 @@ pub fn order(room: Rc<Room>, call: Call) -> Later {
 
 fn place(shared: &Shared, order: &Value) -> Result<Value, Refused> {
     let live = shared.live.load_full();
-    orders::place(&shared.purges, &shared.store, &live.plan, order)
+    orders::place(&shared.cache.purges, &shared.cache.store, &live.plan, order)
 }
 
 fn placed(placed: Result<Value, Refused>) -> Answer {
@@ -62,13 +62,13 @@ fn placed(placed: Result<Value, Refused>) -> Answer {
 pub fn list(room: Rc<Room>, _call: Call) -> Later {
     Box::pin(async move {
         let shared = Arc::clone(&room.shared);
-        room.aside(move || answer::json(StatusCode::OK, &orders::list(&shared.purges)))
+        room.aside(move || answer::json(StatusCode::OK, &orders::list(&shared.cache.purges)))
             .await
     })
 }
 
 pub fn one(room: &Room, call: &Call) -> Answer {
-    match room.shared.purges.find(call.parameter("id")) {
+    match room.shared.cache.purges.find(call.parameter("id")) {
         Some(purge) => answer::json(StatusCode::OK, &purge.to_json()),
         None => answer::error(
             StatusCode::NOT_FOUND,

@@ -31,7 +31,7 @@ pub use history::{Purge, is_id};
 use log::Log;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::store::{Disk, Entry, disk::FolderError};
+use crate::store::{Disk, Entry, Store, disk::FolderError};
 
 /// Why a purge was not ordered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +125,50 @@ impl Purges {
 
     pub fn judge(&self, subject: &Subject<'_>, since: u64) -> PurgeEffect {
         self.register.read().judge(subject, since)
+    }
+
+    /// Applies the purges since `since` to a stored entry, and returns what they leave of it. `clears`: the number of
+    /// the newest, where the subject is what every request for the entry is compared as.
+    pub fn apply(
+        &self,
+        store: &Store,
+        subject: &Subject<'_>,
+        since: u64,
+        entry: &Arc<Entry>,
+        clears: Option<u64>,
+    ) -> Option<Arc<Entry>> {
+        let clear = |entry: &Entry| clears.map(|newest| entry.clear(newest)).is_some();
+        let (left, counts) = match self.judge(subject, since) {
+            PurgeEffect::Gone => (None, store.remove_same(entry)),
+            PurgeEffect::Untouched => {
+                clear(entry);
+                (Some(Arc::clone(entry)), false)
+            }
+            PurgeEffect::Soft { at } => match entry.softened(at).map(Arc::new) {
+                Some(softened) => {
+                    clear(&softened);
+                    let replaced = store.replace(entry, Arc::clone(&softened));
+                    (Some(softened), replaced)
+                }
+                None => (Some(Arc::clone(entry)), clear(entry)),
+            },
+        };
+        if counts {
+            self.count(subject, entry.born(), entry);
+        }
+        left
+    }
+
+    /// The effect on a stored entry of the purges that the sweep has not cleared it of.
+    pub fn effect_on(&self, entry: &Entry) -> PurgeEffect {
+        let since = entry.cleared();
+        if since >= self.newest() {
+            return PurgeEffect::Untouched;
+        }
+        let subject = Subject::of(entry.key(), entry.viewer(), entry.tags());
+        subject.map_or(PurgeEffect::Untouched, |subject| {
+            self.judge(&subject, since)
+        })
     }
 
     /// Whether a purge after `born` may match the response of a flight for this URL.

@@ -131,31 +131,11 @@ fn on_disk_only<'a>(store: &Store, meta: &'a Meta<'_>) -> Option<Subject<'a>> {
 }
 
 fn apply(purges: &Purges, store: &Store, entry: &Arc<Entry>, newest: u64) {
-    if !purgeable(entry) || entry.cleared() >= newest {
-        return;
-    }
-    let Some(subject) = Subject::of(entry.key(), entry.viewer(), entry.tags()) else {
-        return;
-    };
-    let done = match purges.judge(&subject, entry.cleared()) {
-        PurgeEffect::Untouched => {
-            entry.clear(newest);
-            false
-        }
-        PurgeEffect::Gone => store.remove_same(entry),
-        PurgeEffect::Soft { at } => match entry.softened(at) {
-            Some(softened) => {
-                softened.clear(newest);
-                store.replace(entry, Arc::new(softened))
-            }
-            None => {
-                entry.clear(newest);
-                true
-            }
-        },
-    };
-    if done {
-        purges.count(&subject, entry.born(), entry);
+    if purgeable(entry)
+        && entry.cleared() < newest
+        && let Some(subject) = Subject::of(entry.key(), entry.viewer(), entry.tags())
+    {
+        purges.apply(store, &subject, entry.cleared(), entry, Some(newest));
     }
 }
 

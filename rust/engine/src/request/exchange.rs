@@ -10,7 +10,7 @@ use std::{
 use edgerouter_core::{
     admit::{self, Refusal},
     bounds,
-    cache::{agreement::Sees, hooked::Written, storable::NotStored},
+    cache::{agreement::Sees, hooked::Written, question::Question, storable::NotStored},
     forward::{self, Viewer},
     http::{structured::Forward, uri},
     path::{Admitted, Arrived, admit},
@@ -215,18 +215,14 @@ impl Exchange {
             .route(live.plan.router.find(&live.plan.routes, &probe)?)
     }
 
-    /// Whether anything but the URL may be part of the key.
-    pub fn has_dimensions(&self, route: &Route) -> bool {
-        !self.chosen.is_empty()
-            || !route.cache.key_headers.is_empty()
-            || !route.cache.key_claims.is_empty()
-            || route.cache.accept_encoding
-            || route.key_tag.is_some()
-            || !matches!(route.cache.key_cookies, None | Some(Select::None))
-            || !self.hooked.is_empty()
-            || self.claims.is_some()
-            || !route.hooks.origin_request.is_empty()
-            || !route.hooks.origin_response.is_empty()
+    /// Phase 8: the question that this request is for the cache. `buffer` is what the key is written into.
+    pub fn question(&self, route: &Route, buffer: Vec<u8>) -> Question<'_> {
+        let (plan, request) = (&self.live.plan, &self.request);
+        let variants: SmallVec<[_; 2]> = self.variants(route).collect();
+        Question {
+            forbidden: self.forbidden(),
+            ..Question::of(plan, route, request, &variants, &self.hooked, buffer)
+        }
     }
 
     /// Why no response to this request may be stored, whatever it says.

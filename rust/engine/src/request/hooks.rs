@@ -12,7 +12,7 @@ use edgerouter_core::{
     bounds::memory::Kind,
     cache::{
         distinct::MOST_VALUES,
-        hooked::{self, Facts, Part, Reads, Written},
+        hooked::{Facts, Part, Reads, Written},
         storable::NotStored,
     },
     finish, forward,
@@ -83,11 +83,6 @@ impl Exchange {
 
     fn runs(&self, hook: &Hook) -> bool {
         hook.runs(self.host(), self.viewer_path.path())
-    }
-
-    /// The names of the hooks of the origin phases that run for this request.
-    pub fn origin_hooks(&self, route: &Route) -> Vec<String> {
-        hooked::origin_hooks(&self.live.plan, route, self.host(), self.viewer_path.path())
     }
 
     /// Whether every request that shares this one's key has the same parameters of the route's pattern: nothing but

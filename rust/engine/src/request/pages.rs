@@ -98,7 +98,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
             error: FetchError::RequestBody(_),
             ..
         })) => Err(exchange::broken_body(x)),
-        Err(Unanswered::Failed(error)) => cached::on_failure(x, route, None, &error),
+        Err(Unanswered::Failed(error)) => Ok(cached::failed(x, &error)),
     }
 }
 

@@ -4,34 +4,32 @@ use std::{rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::{
     cache::{
-        agreement::Sees,
-        arrival::{AnsweredRequest, ArrivalDecision, ArrivedResponse, StoreBounds, as_whole},
+        arrival::{ArrivalDecision, ArrivedResponse, StoreBounds, as_whole},
         decide::{self, Failure},
-        slices::{ContentRange, First, strong_validator},
-        storable::NotStored,
+        slices::{First, strong_validator},
         tags, validate, vary,
     },
     http::range::Range,
     plan::Route,
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{
-    fetch::{Flown, Question, spare},
-    keep::{freshen, keep, outdate, remember_unshared, take_in},
+    keep::{freshen, keep, remember_unshared, take_in},
+    missing::CacheFetch,
+    outcome::{Arrival, FetchOutcome},
     purged::gone,
-    slices,
+    slices::fill::receive,
 };
 use crate::{
     request::origin::{self, OriginRequest, Received, ReceivedBody, Unanswered},
     store::{
-        Arriving, Birth, Entry, Landing, Object, Slices,
+        Arriving, Birth, Entry, Object, Slices,
         flight::{ArrivingResponse, Lead, Reuse},
-        run::{self, Begun, Run},
+        run::{Begun, Run},
     },
-    upstream::{FetchError, RequestBody, Unavailable, UpstreamBody},
+    upstream::{FetchError, RequestBody, UpstreamBody},
     worker::Worker,
 };
 
@@ -39,141 +37,71 @@ use crate::{
 /// even if the client that caused it disconnects. Without a `lead` nobody can follow.
 pub(super) async fn fly(
     worker: Rc<Worker>,
-    mut ask: OriginRequest,
-    question: Question,
-    lead: Option<Lead>,
-    leader: Option<oneshot::Sender<Flown>>,
+    mut request: OriginRequest,
+    fetch: CacheFetch,
+    mut lead: Option<Lead>,
+    leader: Option<oneshot::Sender<FetchOutcome>>,
 ) {
-    let (landing, flown) = match depart(&worker, &mut ask, &question).await {
-        Departed::Own(received, why) => {
-            outdate(&worker, &question, &received, why);
+    let (outcome, arrival) = depart(&worker, &mut request, &fetch).await;
+    match &outcome {
+        FetchOutcome::Own(received, why) => {
+            // A whole response that may not be stored ends the stale one: it would come back on the next error, or
+            // while it is refreshed.
+            if let Some(stale) = &fetch.stale
+                && why.outdates(received.status)
+            {
+                worker.shared.cache.store.remove_same(stale);
+            }
             if lead.is_some() && why.lasts() {
-                remember_unshared(&worker, &question);
+                remember_unshared(&worker, &fetch.question);
             }
             worker.metrics.not_stored(why.as_str());
-            // What only this request's own words forbid says nothing about the others: the next one leads.
-            let landing = match why {
-                NotStored::RequestNoStore => Landing::Lost,
-                _ => Landing::Released,
-            };
-            (landing, Flown::Own(received, why))
         }
-        Departed::Failed(failure) => {
-            // One failure is enough to know: a stampede would not make the origin better.
-            let landing = match &failure {
-                // It gave way while nobody followed: a request that has followed since leads.
-                Unanswered::Failed(Unavailable {
-                    error: FetchError::GaveWay(_),
-                    ..
-                }) => Landing::Lost,
-                Unanswered::Failed(error) => Landing::Failed(error.clone()),
-                Unanswered::Early(_) => Landing::Released,
-            };
-            (landing, Flown::Failed(failure))
+        FetchOutcome::NotSliceable(why, _) if lead.is_some() => {
+            remember_unshared(&worker, &fetch.question);
+            worker.metrics.not_stored(why);
         }
-        Departed::Stored(entry, reuse, aside) => {
-            let landing = match reuse {
-                Reuse::RevalidatedForOne => Landing::Released,
-                _ => Landing::Stored(Arc::clone(&entry), reuse),
-            };
-            (landing, Flown::Stored(entry, reuse, aside))
-        }
-        Departed::Cut(cut) => {
-            let reader = leader.as_ref().and_then(|_| cut.reader());
-            let landing = Landing::Stored(Arc::clone(&cut.entry), Reuse::Cut(cut.status));
-            (landing, Flown::Cut(cut, reader))
-        }
-        Departed::NotSliceable(why, came) => {
-            if lead.is_some() {
-                remember_unshared(&worker, &question);
-                worker.metrics.not_stored(why);
-            }
-            (Landing::Released, Flown::NotSliceable(why, came))
-        }
-        Departed::Storing(mut arrival) => {
-            let aside = std::mem::take(&mut arrival.aside);
-            let arriving = &arrival.arriving;
-            if let (Some(leader), Some(reader)) = (leader, arriving.body.reader()) {
-                let _ = leader.send(Flown::Arriving(Arc::clone(arriving), reader, aside));
-            }
-            if let Some(lead) = &lead {
-                lead.land(Landing::Arriving(Arc::clone(arriving)));
-            }
-            return take_in(&worker, *arrival, &question).await;
-        }
-    };
-    if let Some(lead) = lead {
-        lead.land(landing);
+        _ => {}
+    }
+    if let Some(lead) = &lead {
+        lead.land(outcome.shared());
+    }
+    if arrival.is_none() {
+        lead.take();
     }
     if let Some(leader) = leader {
-        let _ = leader.send(flown);
+        let _ = leader.send(outcome);
     }
-}
-
-/// The outcome of a fetch.
-pub(super) enum Departed {
-    Own(Received, NotStored),
-    /// With the fields that only the client gets whose request brought it.
-    Stored(Arc<Entry>, Reuse, HeaderMap),
-    Cut(Cut),
-    Storing(Box<Arrival>),
-    Failed(Unanswered),
-    /// The response to a request for a slice cannot be stored in slices.
-    NotSliceable(&'static str, Option<(Received, ContentRange)>),
-}
-
-/// A large response, stored in slices that are coming in.
-pub(super) struct Cut {
-    pub entry: Arc<Entry>,
-    /// The origin's.
-    pub status: StatusCode,
-    /// Fields that only the client gets whose request brought it.
-    pub aside: HeaderMap,
-    /// `None` where a newer response was stored already.
-    run: Option<Arc<Run>>,
-}
-
-impl Cut {
-    /// From the first byte, as long as none has come.
-    fn reader(&self) -> Option<run::Reader> {
-        self.run.as_ref()?.first_reader()
+    // Requests can follow until the entry can be found.
+    if let Some(arrival) = arrival {
+        take_in(&worker, arrival, &fetch).await;
     }
-}
-
-/// A storable response whose body is still to come.
-pub(super) struct Arrival {
-    pub arriving: Arc<ArrivingResponse>,
-    pub body: ReceivedBody,
-    /// When the request was sent.
-    pub started: Instant,
-    /// XFetch's beta, where the route refreshes ahead.
-    pub refresh_ahead: Option<f64>,
-    pub set_aside: SmallVec<[HeaderName; 2]>,
-    /// Fields that only the client gets whose request brought it.
-    pub aside: HeaderMap,
-    pub birth: Birth,
 }
 
 /// Requests from the origin, and decides about the response.
-async fn depart(worker: &Rc<Worker>, ask: &mut OriginRequest, question: &Question) -> Departed {
-    let live = Rc::clone(&ask.live);
-    let Some(route) = live.plan.route(ask.route) else {
-        return Departed::Failed(Unanswered::Failed(FetchError::no_origin().into()));
+async fn depart(
+    worker: &Rc<Worker>,
+    request: &mut OriginRequest,
+    fetch: &CacheFetch,
+) -> (FetchOutcome, Option<Arrival>) {
+    let live = Rc::clone(&request.live);
+    let Some(route) = live.plan.route(request.route) else {
+        return (FetchOutcome::no_origin(), None);
     };
-    if let Some(value) = question.slice.and_then(First::value) {
-        ask.headers.insert(header::RANGE, value);
+    if let Some(value) = fetch.slice.and_then(First::value) {
+        request.headers.insert(header::RANGE, value);
     }
     let started = Instant::now();
-    let stale = question.stale.as_ref();
+    let stale = fetch.stale.as_ref();
     let stale = stale.and_then(|entry| Some((entry, entry.freshness()?, entry.object()?.headers)));
     let mut unconditional = None;
     if let Some((.., stored)) = &stale
         && validate::has_validator(stored)
     {
-        unconditional = Some(ask.headers.clone());
-        validate::conditional_headers(stored, &mut ask.headers);
+        unconditional = Some(request.headers.clone());
+        validate::conditional_headers(stored, &mut request.headers);
     }
-    let mut answer = origin::fetch(ask, RequestBody::Empty).await;
+    let mut answer = origin::fetch(request, RequestBody::Empty).await;
     if let Ok(received) = &answer
         && received.status == StatusCode::NOT_MODIFIED
         && let Some((.., stored)) = &stale
@@ -181,8 +109,8 @@ async fn depart(worker: &Rc<Worker>, ask: &mut OriginRequest, question: &Questio
         && let Some(headers) = unconditional.take()
     {
         // Not modified, but not what we have: only the whole response helps (§4.3.3).
-        ask.headers = headers;
-        answer = origin::fetch(ask, RequestBody::Empty).await;
+        request.headers = headers;
+        answer = origin::fetch(request, RequestBody::Empty).await;
     }
     if let Ok(received) = &answer
         && received.status == StatusCode::NOT_MODIFIED
@@ -192,10 +120,10 @@ async fn depart(worker: &Rc<Worker>, ask: &mut OriginRequest, question: &Questio
         let error = FetchError::BadResponse("the origin".to_owned(), why);
         answer = Err(Unanswered::Failed(error.into()));
     }
-    let mut birth = question.birth(Box::default());
+    let mut birth = fetch.birth(Box::default());
     let failed = match &mut answer {
         Ok(received) => {
-            spare(worker, question, received);
+            fetch.spare(worker, received);
             birth.tags = tags::take(&mut received.headers, &route.cache);
             let status = received.status;
             decide::is_error(status).then_some((Failure::Error, Some(status), received.received_at))
@@ -206,53 +134,54 @@ async fn depart(worker: &Rc<Worker>, ask: &mut OriginRequest, question: &Questio
     if let Some((failure, status, now)) = failed
         && let Some((entry, freshness, _)) = &stale
         && let Some(allowance) =
-            decide::on_error(freshness, &question.directives, &route.cache, failure, now)
+            decide::on_error(freshness, &fetch.question.directives, &route.cache, failure, now)
         // RFC 9111 §4.4, and purges: a response that was invalidated during the fetch does not stand in for its origin.
         && !gone(worker, entry)
-        && !(worker.shared.invalidations).outdate(&question.url_key, question.departs.invalidation)
+        && !(worker.shared.cache).is_invalid(fetch.question.key.url(), fetch.departs)
     {
         let reuse = Reuse::StaleOnError(allowance, failure, status);
-        return Departed::Stored(Arc::clone(entry), reuse, HeaderMap::new());
+        let stored = FetchOutcome::Stored(Arc::clone(entry), reuse, None, HeaderMap::new());
+        return (stored, None);
     }
     let received = match answer {
         Ok(received) => received,
-        Err(unanswered) => return Departed::Failed(unanswered),
+        Err(unanswered) => return (FetchOutcome::Failed(unanswered), None),
     };
     if received.status == StatusCode::NOT_MODIFIED
         && let Some((entry, ..)) = stale
     {
         let took = started.elapsed();
-        return freshen(worker, route, question, entry, &received, took, birth).unwrap_or_else(
-            || Departed::Failed(Unanswered::Failed(FetchError::no_origin().into())),
-        );
+        let fresh = freshen(worker, route, fetch, entry, &received, took, birth);
+        return (fresh.unwrap_or_else(FetchOutcome::no_origin), None);
     }
-    judge(worker, route, question, *received, started, birth)
+    judge(worker, route, fetch, *received, started, birth)
 }
 
 /// How a response that is no 304 is stored, if it is.
 pub(super) fn judge(
     worker: &Rc<Worker>,
     route: &Route,
-    question: &Question,
+    fetch: &CacheFetch,
     mut received: Received,
     started: Instant,
     birth: Birth,
-) -> Departed {
+) -> (FetchOutcome, Option<Arrival>) {
     let streamed = matches!(received.body, ReceivedBody::Upstream(_));
     let bounds = StoreBounds {
-        largest: worker.shared.store.largest(),
+        largest: worker.shared.cache.store.largest(),
         slice: (worker.slice_bytes(&worker.live())).filter(|_| route.cache.slices && streamed),
     };
     let origin_status = received.status;
-    let storing = match question.answered(route).decide(&received.arrived(), bounds) {
+    let storing = match fetch.answered(route).decide(&received.arrived(), bounds) {
         ArrivalDecision::Own(why, part) => {
             if let Some(part) = part {
                 as_whole(&mut received.status, &mut received.headers, part);
             }
-            return Departed::Own(received, why);
+            return (FetchOutcome::Own(received, why), None);
         }
         ArrivalDecision::Unsliced(why, part) => {
-            return Departed::NotSliceable(why, part.map(|part| (received, part)));
+            let part = part.map(|part| (received, part));
+            return (FetchOutcome::NotSliceable(why, part), None);
         }
         ArrivalDecision::Stored(storing) => storing,
     };
@@ -273,39 +202,24 @@ pub(super) fn judge(
                 slices,
                 ..object
             };
-            let cut = slice_up(
-                worker,
-                question,
-                object,
-                &storing.vary,
-                came,
-                upstream,
-                birth,
-            );
-            return cut.map_or_else(
-                || Departed::Failed(Unanswered::Failed(FetchError::no_origin().into())),
-                |(entry, run)| {
-                    if let Some(run) = &run {
-                        run.begin(Begun::Coming(origin_status));
-                    }
-                    Departed::Cut(Cut {
-                        entry,
-                        status: origin_status,
-                        aside,
-                        run,
-                    })
-                },
-            );
+            let Some((entry, run)) =
+                slice_up(worker, fetch, object, &storing.vary, came, upstream, birth)
+            else {
+                return (FetchOutcome::no_origin(), None);
+            };
+            if let Some(run) = &run {
+                run.begin(Begun::Coming(origin_status));
+            }
+            let reader = run.filter(|_| fetch.awaited);
+            let reader = reader.and_then(|run| run.first_reader());
+            let reuse = Reuse::Cut(origin_status);
+            return (FetchOutcome::Stored(entry, reuse, reader, aside), None);
         }
         (_, body) => body,
     };
     let mut secondary = Vec::new();
-    vary::secondary(
-        &mut secondary,
-        &storing.vary,
-        &question.request,
-        question.reduced,
-    );
+    let (asked, reduced) = (&fetch.question.request, fetch.question.reduced);
+    vary::secondary(&mut secondary, &storing.vary, asked, reduced);
     let arriving = Arc::new(ArrivingResponse {
         status: received.status,
         headers: head.headers,
@@ -314,23 +228,25 @@ pub(super) fn judge(
         upstream_status: head.upstream_status,
         vary: storing.vary,
         secondary: secondary.into_boxed_slice(),
-        body: Arriving::new(&worker.shared.account, question.owner),
+        body: Arriving::new(&worker.shared.account, fetch.owner),
     });
-    Departed::Storing(Box::new(Arrival {
+    let reader = fetch.awaited.then(|| arriving.body.reader()).flatten();
+    let outcome = FetchOutcome::Arriving(Arc::clone(&arriving), reader, aside);
+    let arrival = Arrival {
         arriving,
         body,
         started,
         refresh_ahead: beta,
         set_aside: head.set_aside,
-        aside,
         birth,
-    }))
+    };
+    (outcome, Some(arrival))
 }
 
 /// Stores the head of a large response, and starts the task that takes its body in slice by slice.
 fn slice_up(
     worker: &Rc<Worker>,
-    question: &Question,
+    fetch: &CacheFetch,
     object: Object,
     names: &[HeaderName],
     came: Range,
@@ -339,7 +255,7 @@ fn slice_up(
 ) -> Option<(Arc<Entry>, Option<Arc<Run>>)> {
     let length = object.length;
     let validator = strong_validator(&object.headers).cloned();
-    let entry = keep(worker, question, names, object, birth)?;
+    let entry = keep(worker, fetch, names, object, birth)?;
     let kept = entry.object()?;
     let Some(cut) = kept
         .slices
@@ -351,9 +267,10 @@ fn slice_up(
     let ahead = worker.live().plan.limits.cache.read_ahead_bytes;
     let shared = &worker.shared;
     let run = shared
+        .cache
         .runs
-        .start(cut.nonce, came, ahead, &shared.account, question.owner);
-    tokio::task::spawn_local(slices::receive(
+        .start(cut.nonce, came, ahead, &shared.account, fetch.owner);
+    tokio::task::spawn_local(receive(
         Rc::clone(worker),
         Arc::clone(&entry),
         cut,
@@ -361,31 +278,6 @@ fn slice_up(
         upstream,
     ));
     Some((entry, Some(run)))
-}
-
-impl Question {
-    /// As decisions about a response see the request.
-    pub(super) fn answered<'a>(&'a self, route: &'a Route) -> AnsweredRequest<'a> {
-        AnsweredRequest {
-            method: &self.method,
-            directives: &self.directives,
-            authorization: self.authorization,
-            forbidden: self.forbidden,
-            slice: self.slice,
-            sees: Sees {
-                route,
-                hooked: &self.hooked,
-            },
-        }
-    }
-
-    pub(super) fn birth(&self, tags: Box<[u64]>) -> Birth {
-        Birth {
-            born: self.departs.purge,
-            viewer: self.viewer.clone(),
-            tags,
-        }
-    }
 }
 
 impl Received {

@@ -1,15 +1,15 @@
-//! What an unsafe request leaves out of date (RFC 9111 §4.4).
+//! Responses that an unsafe request makes out of date (RFC 9111 §4.4).
 
 use std::rc::Rc;
 
-use edgerouter_core::cache::{key, validate};
+use edgerouter_core::cache::{key::Key, validate};
 use http::{HeaderMap, StatusCode};
 use smallvec::SmallVec;
 
 use crate::{live::LocalLive, request::Exchange, worker::Worker};
 
-/// What an unsafe request leaves out of date (RFC 9111 §4.4): its own URL, and those of the same origin that the
-/// answer names in `Location` and `Content-Location`, as the viewer gets them and as the origin wrote them.
+/// Invalidates what an unsafe request makes out of date (RFC 9111 §4.4): its own URL, and those of the same origin that
+/// the answer names in `Location` and `Content-Location`, as the viewer gets them and as the origin wrote them.
 pub fn invalidate(
     worker: &Rc<Worker>,
     live: &Rc<LocalLive>,
@@ -35,11 +35,13 @@ pub fn invalidate(
             continue;
         };
         let target = edgerouter_core::viewer::target_path(route, &path);
-        let mut url = Vec::new();
-        key::url(&mut url, x.base(), &target, query.as_deref(), &route.cache);
-        worker.shared.invalidations.mark(&url);
-        worker.shared.store.remove(&url);
-        url.push(key::DIMENSIONS);
-        worker.shared.store.remove(&url);
+        let key = Key::of(
+            Vec::new(),
+            x.base(),
+            &target,
+            query.as_deref(),
+            &route.cache,
+        );
+        worker.shared.cache.invalidate(key);
     }
 }

@@ -6,8 +6,8 @@ use edgerouter_core::{
     cache::{
         arrival::{self, Freshened, Revalidation, SharedHead},
         hooked::Part,
-        key,
-        purge::{PurgeEffect, Subject},
+        levels::{Level, Selected, Variants},
+        question::Question,
         slices,
         storable::NotStored,
         validate::{self, HeadEffect},
@@ -20,13 +20,14 @@ use http_body::Body as _;
 use smallvec::SmallVec;
 
 use super::{
-    fetch::Question,
-    flight::{Arrival, Departed},
+    missing::CacheFetch,
+    outcome::{Arrival, FetchOutcome},
+    purged::gone,
 };
 use crate::{
     request::origin::{Received, ReceivedBody},
     store::{
-        Birth, Content, Descent, Entry, Object, Variants, View,
+        Birth, Content, Entry, Object,
         arriving::{End, Writing},
         compact_body,
         flight::Reuse,
@@ -35,7 +36,7 @@ use crate::{
 };
 
 /// Phase 13: takes the body in while others read it, and stores it when it came whole.
-pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Question) {
+pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &CacheFetch) {
     let Arrival {
         arriving,
         body: received,
@@ -43,14 +44,13 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
         refresh_ahead: beta,
         set_aside,
         birth,
-        aside: _,
     } = arrival;
     let body = &arriving.body;
     let _writing = Writing(body);
-    let largest = worker.shared.store.largest();
+    let largest = worker.shared.cache.store.largest();
     let end = match received {
         ReceivedBody::Whole(bytes) => {
-            if body.push(bytes, question.stall).await {
+            if body.push(bytes, fetch.stall).await {
                 End::Complete
             } else {
                 End::Broken
@@ -69,7 +69,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
-                    if !body.push(data, question.stall).await {
+                    if !body.push(data, fetch.stall).await {
                         break End::Broken;
                     }
                     if body.length() > largest {
@@ -77,11 +77,9 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
                     }
                 }
             }
-            let room = tokio::time::timeout(
-                question.stall,
-                std::future::poll_fn(|cx| body.poll_room(cx)),
-            )
-            .await;
+            let room =
+                tokio::time::timeout(fetch.stall, std::future::poll_fn(|cx| body.poll_room(cx)))
+                    .await;
             if !matches!(room, Ok(Ok(()))) {
                 break End::Broken;
             }
@@ -113,7 +111,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
             length,
             ..Object::new(arriving.status, head, freshness, took, beta)
         };
-        keep(worker, question, &arriving.vary, object, birth);
+        keep(worker, fetch, &arriving.vary, object, birth);
     } else if end == End::Complete {
         worker.metrics.not_stored(NotStored::TooLarge.as_str());
     }
@@ -121,52 +119,47 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, question: &Qu
     body.finish(end);
 }
 
-/// Puts a response under its key: the URL's own when nothing else tells responses apart. With dimensions it goes below the
-/// entry that leads to those, and with selecting fields below one that names them.
+/// Puts a response under its key: the URL's own when nothing else tells responses apart. With dimensions it goes below
+/// the entry that leads to those, and with selecting fields below one that names them.
 pub(super) fn keep(
     worker: &Rc<Worker>,
-    question: &Question,
+    fetch: &CacheFetch,
     names: &[HeaderName],
     mut object: Object,
     birth: Birth,
 ) -> Option<Arc<Entry>> {
-    let mut key = question.url_key.clone();
-    key.extend_from_slice(&question.dimensions);
-    if !question.dimensions.is_empty() {
-        let parent = key::parent(&key, question.url_key.len()).to_vec();
-        lead(worker, question, &parent, &[], &birth).select(
-            &mut key,
-            &question.request,
-            question.reduced,
-        );
-    }
-    if !names.is_empty() {
-        let parent = key.clone();
-        let variants = lead(worker, question, &parent, names, &birth);
-        variants.select(&mut key, &question.request, question.reduced);
-    }
-    if let Some(newer) = newer(worker, &key, &object) {
+    let question = &fetch.question;
+    let mut key = question.key.clone();
+    key.place(
+        &question.request,
+        question.reduced,
+        names,
+        |above, names| lead(worker, fetch, above, names, &birth),
+    );
+    let key = key.bytes();
+    if let Some(newer) = newer(worker, key, &object) {
         return Some(newer);
     }
-    adopt(worker, &key, &mut object);
-    let entry = Arc::new(Entry::new(&key, Content::Object(object), birth));
-    put(worker, question, &entry);
+    adopt(worker, key, &mut object);
+    let entry = Arc::new(Entry::new(key, Content::Object(object), birth));
+    fetch.put(worker, &entry);
     Some(entry)
 }
 
-/// The entry of `parent` that leads to variants by these names and those that it has already; a new one where it has fewer.
+/// The entry of `parent` that leads to variants by these names and those that it has already; a new one where it has
+/// fewer.
 fn lead(
     worker: &Rc<Worker>,
-    question: &Question,
+    fetch: &CacheFetch,
     parent: &[u8],
     names: &[HeaderName],
     birth: &Birth,
 ) -> Variants {
-    let store = &worker.shared.store;
+    let store = &worker.shared.cache.store;
     // Variants are found under no list that a purge named: it would say that they may be there still.
-    let known = (store.peek(parent)).filter(|known| !is_purged(worker, known));
+    let known = (store.peek(parent)).filter(|known| !gone(worker, known));
     let mut all: SmallVec<[HeaderName; 4]> = SmallVec::new();
-    if let Some(View::Variants(known)) = known.as_ref().map(|entry| entry.view()) {
+    if let Some(known) = known.as_ref().and_then(Level::variants) {
         all.clone_from(&known.names);
         if names.iter().all(|name| all.contains(name)) {
             return Variants {
@@ -186,23 +179,8 @@ fn lead(
     };
     let variants = |names| Variants { names, nonce };
     let entry = Entry::new(parent, Content::Variants(variants(all.clone())), birth);
-    put(worker, question, &Arc::new(entry));
+    fetch.put(worker, &Arc::new(entry));
     variants(all)
-}
-
-/// Stores what was asked for after the last unsafe request to its URL. Looked at again once it is stored: so it is either
-/// found out of date here, or there for the unsafe request to remove.
-fn put(worker: &Worker, question: &Question, entry: &Arc<Entry>) {
-    let shared = &worker.shared;
-    let departed = question.departs.invalidation;
-    let outdated = || shared.invalidations.outdate(&question.url_key, departed);
-    if outdated() {
-        return;
-    }
-    shared.store.insert(Arc::clone(entry));
-    if outdated() {
-        shared.store.remove_same(entry);
-    }
 }
 
 /// A large object that is the same as the one stored goes on with its slices.
@@ -210,9 +188,9 @@ fn adopt(worker: &Worker, key: &[u8], object: &mut Object) {
     let Some(cut) = &mut object.slices else {
         return;
     };
-    // What was purged may be wrong under the right name.
-    let known = worker.shared.store.peek(key);
-    let Some(known) = known.filter(|known| !is_purged(worker, known)) else {
+    // A purged response may be wrong under the right name.
+    let known = worker.shared.cache.store.peek(key);
+    let Some(known) = known.filter(|known| !gone(worker, known)) else {
         return;
     };
     if let Some(known) = known.object()
@@ -226,19 +204,11 @@ fn adopt(worker: &Worker, key: &[u8], object: &mut Object) {
     }
 }
 
-fn is_purged(worker: &Worker, entry: &Entry) -> bool {
-    let birth = &entry.birth();
-    birth.born < worker.shared.purges.newest()
-        && Subject::of(entry.key(), birth.viewer.as_deref(), &birth.tags).is_some_and(|subject| {
-            worker.shared.purges.judge(&subject, birth.born) == PurgeEffect::Gone
-        })
-}
-
 /// The stored response that stays although this one arrives.
 fn newer(worker: &Rc<Worker>, key: &[u8], object: &Object) -> Option<Arc<Entry>> {
-    let known = worker.shared.store.peek(key)?;
+    let known = worker.shared.cache.store.peek(key)?;
     // A purge since may have ended it.
-    if known.born() < worker.shared.purges.newest() {
+    if known.born() < worker.shared.cache.purges.newest() {
         return None;
     }
     let now = worker.clock.unix_now();
@@ -251,32 +221,16 @@ fn newer(worker: &Rc<Worker>, key: &[u8], object: &Object) -> Option<Arc<Entry>>
     stays.then_some(known)
 }
 
-/// A whole answer to a validation that may not be stored ends what was stored: it would come back on the next error, or
-/// while it is refreshed.
-pub(super) fn outdate(
-    worker: &Rc<Worker>,
-    question: &Question,
-    received: &Received,
-    why: NotStored,
-) {
-    if let Some(stale) = &question.stale
-        && why.outdates(received.status)
-    {
-        worker.shared.store.remove_same(stale);
-    }
-}
-
 /// For a while, requests like this one do not wait for one another.
-pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question) {
-    let mut key = question.url_key.clone();
-    key.extend_from_slice(&question.dimensions);
-    let parent = key::parent(&key, question.url_key.len());
-    if worker.shared.store.peek(parent).is_some() {
+pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question<'_>) {
+    let parent = question.key.top();
+    if worker.shared.cache.store.peek(parent).is_some() {
         return;
     }
     let until = worker.clock.unix_now() + UNSHARED_FOR;
     worker
         .shared
+        .cache
         .store
         .insert(Arc::new(Entry::marker(parent, Content::Unshared { until })));
 }
@@ -284,24 +238,24 @@ pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question) {
 /// Seconds for which an answer that could not be stored switches coalescing off for its URL.
 const UNSHARED_FOR: u64 = 10;
 
-/// Makes a stored response new by a 304 (RFC 9111 §4.3.4), unless that says that it may not be stored any longer. `None`
-/// for an entry that is no response.
+/// Makes a stored response new by a 304 (RFC 9111 §4.3.4), unless that says that it may not be stored any longer.
+/// `None` for an entry that is no response.
 pub(super) fn freshen(
     worker: &Rc<Worker>,
     route: &Route,
-    question: &Question,
+    fetch: &CacheFetch,
     entry: &Arc<Entry>,
     received: &Received,
     took: Duration,
     mut birth: Birth,
-) -> Option<Departed> {
+) -> Option<FetchOutcome> {
     let object = entry.object()?;
-    let selected = || selected_by(worker, question, entry, &received.hooked);
+    let selected = || selected_by(worker, &fetch.question, entry, &received.hooked);
     let Freshened {
         mut head,
         freshness,
         revalidation,
-    } = (question.answered(route)).freshen(
+    } = (fetch.answered(route)).freshen(
         object.status,
         object.headers,
         &received.arrived(),
@@ -330,54 +284,40 @@ pub(super) fn freshen(
         Revalidation::Untouched | Revalidation::Removed(_) => Reuse::RevalidatedForOne,
     };
     match revalidation {
-        Revalidation::Replaced => put(worker, question, &fresh),
+        Revalidation::Replaced => fetch.put(worker, &fresh),
         Revalidation::Shared | Revalidation::Untouched => {}
         Revalidation::Removed(why) => {
             if let Some(why) = why {
                 worker.metrics.not_stored(why.as_str());
             }
-            worker.shared.store.remove(entry.key());
+            worker.shared.cache.store.remove(entry.key());
         }
     }
-    Some(Departed::Stored(fresh, reuse, aside))
+    Some(FetchOutcome::Stored(fresh, reuse, None, aside))
 }
 
 /// Whether the key of a stored response sees everything that the hooks read this time.
-fn selected_by(worker: &Worker, question: &Question, entry: &Entry, part: &Part) -> bool {
+fn selected_by(worker: &Worker, question: &Question<'_>, entry: &Entry, part: &Part) -> bool {
     if part.selects.is_empty() {
         return true;
     }
-    let store = &worker.shared.store;
-    let url = question.url_key.len();
-    let mut key = question.url_key.clone();
-    key.extend_from_slice(&question.dimensions);
-    let mut descent = Descent::new(key.len() > url, &question.request, question.reduced);
-    let mut next = store.peek(key::parent(&key, url));
-    let mut names: SmallVec<[HeaderName; 4]> = SmallVec::new();
-    while let Some(at) = next {
-        if let View::Variants(known) = at.view() {
-            names.clone_from(&known.names);
-        }
-        if !descent.descend(at.view(), &mut key) {
-            return *at.key() == *entry.key()
-                && part.selects.iter().all(|name| names.contains(name));
-        }
-        next = store.peek(&key);
-    }
-    false
+    let Selected { found, above } = question.selected(|key| worker.shared.cache.store.peek(key));
+    let names = above.as_ref().and_then(Level::variants);
+    let known = |name| names.is_some_and(|known| known.names.contains(name));
+    found.is_some_and(|found| *found.key() == *entry.key()) && part.selects.iter().all(known)
 }
 
 /// Applies a 200 to HEAD to the stored GET (RFC 9111 §4.3.5): it is made new, or removed.
 pub(super) fn head_effects(
     worker: &Rc<Worker>,
     route: &Route,
-    question: &Question,
+    fetch: &CacheFetch,
     received: &Received,
 ) {
-    let Some(entry) = &question.stale else { return };
+    let Some(entry) = &fetch.stale else { return };
     let Some(object) = entry.object() else { return };
     // Without what a hook would have made of it, it says nothing about what is stored.
-    let forbidden = question.forbidden.or(received.hooked.forbids);
+    let forbidden = fetch.question.forbidden.or(received.hooked.forbids);
     if forbidden == Some(NotStored::HookFailed) {
         return;
     }
@@ -387,11 +327,11 @@ pub(super) fn head_effects(
     match validate::head_effect(&object.headers, &received.headers) {
         HeadEffect::Update => {
             let took = Duration::from_millis(u64::from(object.took));
-            let birth = question.birth(entry.tags().into());
-            freshen(worker, route, question, entry, received, took, birth);
+            let birth = fetch.birth(entry.tags().into());
+            freshen(worker, route, fetch, entry, received, took, birth);
         }
         HeadEffect::Outdate => {
-            worker.shared.store.remove(entry.key());
+            worker.shared.cache.store.remove(entry.key());
         }
         HeadEffect::Leave => {}
     }

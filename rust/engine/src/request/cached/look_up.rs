@@ -1,8 +1,4 @@
-//! Phases 8 and 9: the key, and what the store has under it.
-//!
-//! A response is found under the URL's own key; where requests have dimensions (by the policy's key, by an experiment, by
-//! hooks) under that of the URL with them, which an entry leads to; and where it has variants by `Vary` one step below.
-//! Dropping the one or two entries that a URL has makes all of them unreachable at once, so invalidation never walks.
+//! Phase 9: what the store has for a question.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -10,29 +6,30 @@ use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
         fill::{self, Fill, NotFilled},
-        hooked,
-        key::{self, KeyParts},
+        key,
+        levels::Selected,
+        question::Question,
         refresh_ahead,
         slices::{self, First},
         storable::Authorization,
     },
-    http::{cache_control::RequestDirectives, structured::Forward},
+    http::structured::Forward,
     plan::{Route, Target},
 };
-use http::{Method, StatusCode, header};
-use smallvec::SmallVec;
+use http::{Method, Response, StatusCode};
 
 use super::{
-    Found, Held, Missing, OnDisk,
-    fetch::{departure, refresh_behind},
-    from_disk::{Loaded, from_disk},
+    from_disk::{Loaded, OnDisk},
+    meeting::refresh_behind,
+    missing::Missing,
     purged::unpurged,
     send::{Served, stored},
-    slices::{Begin, Coverage, coverage},
+    slices::coverage::{Begin, Coverage, coverage},
 };
 use crate::{
+    body::EdgeBody,
     request::{Exchange, answer},
-    store::{Descent, Entry, Object, Store, View, flight::Departure},
+    store::{Entry, Object, View},
     telemetry::Outcome,
 };
 
@@ -41,149 +38,159 @@ pub fn cacheable(method: &Method, route: &Route) -> bool {
     route.cache.enabled && (method == Method::GET || method == Method::HEAD)
 }
 
+/// The outcome of phases 8 and 9.
+pub enum Found {
+    Answer(Response<EdgeBody>),
+    /// The response has to be fetched.
+    Missing(Box<Missing>),
+}
+
+/// The outcome of a look-up.
+enum LookedUp {
+    Hit(Arc<Entry>, Object, Served, Begin),
+    /// The request wants nothing but a stored response (`only-if-cached`).
+    Refused,
+    Missing(Box<Missing>),
+}
+
+/// The entry that a fetch behind the client's back is to refresh, and why, for the metrics.
+type Refresh = Option<(Arc<Entry>, &'static str)>;
+
 /// Phases 8 and 9. Waits only when memory lacks what the disk has.
 pub async fn look_up(x: &mut Exchange, route: &Route) -> Found {
-    match look_up_with(x, route, &Loaded::default()) {
+    let worker = Rc::clone(&x.worker);
+    let mut question = x.question(route, worker.key.take());
+    let shown = (route.cache.status_key).then(|| key::describe(question.key.bytes()).into());
+    let mut now = x.now;
+    let (found, refresh) = match decide(x, route, &mut question, &Loaded::default(), now) {
         Ok(found) => found,
-        Err(on_disk) => Box::pin(from_disk(x, route, on_disk)).await,
+        Err(on_disk) => Box::pin(from_disk(x, route, &mut question, on_disk, &mut now)).await,
+    };
+    if let Some((entry, why)) = refresh {
+        refresh_behind(x, route, &question, entry, why);
+    }
+    worker.key.replace(question.key.into_buffer());
+    x.now = now;
+    if shown.is_some() {
+        x.note.key = shown;
+    }
+    match found {
+        LookedUp::Hit(entry, object, served, begin) => {
+            Found::Answer(stored(x, route, &entry, object, served, begin))
+        }
+        LookedUp::Missing(missing) => Found::Missing(missing),
+        LookedUp::Refused => {
+            x.note.detail = Some("only-if-cached");
+            x.note.forward = None;
+            x.note.outcome = Outcome::Error;
+            Found::Answer(answer::text(
+                StatusCode::GATEWAY_TIMEOUT,
+                "Not in the cache, and the request asked for nothing else (only-if-cached).",
+            ))
+        }
+    }
+}
+
+/// Reads what the look-up lacks, and looks up again, until it needs nothing more from disk.
+async fn from_disk(
+    x: &Exchange,
+    route: &Route,
+    question: &mut Question<'_>,
+    mut lacking: Box<OnDisk>,
+    now: &mut u64,
+) -> (LookedUp, Refresh) {
+    let mut loaded = Loaded::default();
+    loop {
+        loaded.load(&x.worker.shared.cache.store, *lacking).await;
+        *now = x.worker.clock.unix_now();
+        match decide(x, route, question, &loaded, *now) {
+            Ok(found) => return found,
+            Err(next) => lacking = next,
+        }
     }
 }
 
 /// Looks in memory and among what has been read for this request; `Err` with what must be read first.
-pub(super) fn look_up_with(
-    x: &mut Exchange,
+fn decide(
+    x: &Exchange,
     route: &Route,
+    question: &mut Question<'_>,
     loaded: &Loaded,
-) -> Result<Found, Box<OnDisk>> {
-    let worker = Rc::clone(&x.worker);
-    let mut directives = if route.cache.request_directives {
-        RequestDirectives::parse(&x.head.headers)
-    } else {
-        RequestDirectives::default()
-    };
+    now: u64,
+) -> Result<(LookedUp, Refresh), Box<OnDisk>> {
+    let shared = &x.worker.shared;
+    let find = |key: &[u8]| loaded.find(&shared.cache.store, key);
+    let Selected { found, above } = question.descend(find)?;
+    let question = &*question;
+    let mut directives = question.directives;
     if x.fresh_for.is_some() {
         directives.min_fresh = x.fresh_for;
     }
-    let mut scratch = worker.key.borrow_mut();
-    scratch.clear();
-    key::url(
-        &mut scratch,
-        x.base(),
-        x.head.uri.path(),
-        x.head.uri.query(),
-        &route.cache,
-    );
-    let url_length = scratch.len();
-    dimensions(&mut scratch, x, route);
-    let dimensions_end = scratch.len();
-    let has_dimensions = dimensions_end > url_length;
-
-    if route.cache.status_key {
-        x.note.key = Some(key::describe(&scratch).into_boxed_str());
-    }
-
-    let (mut why, mut detail) = (Forward::UriMiss, "absent");
+    let (mut why, mut detail) = match (&found, above) {
+        (_, None) => (Forward::UriMiss, "absent"),
+        // After the sweep the URL is gone, not only this variant of it.
+        (None, Some(above)) => match unpurged(x, above) {
+            None => (Forward::UriMiss, "purged"),
+            Some(_) => (Forward::VaryMiss, "variant-absent"),
+        },
+        (Some(_), Some(_)) => (Forward::VaryMiss, "variant-absent"),
+    };
     let mut unshared = false;
-    let mut found = None;
-    let store = &worker.shared.store;
-    let mut descent = Descent::new(has_dimensions, &x.head.headers, route.cache.reduced());
-    let mut next = find(store, loaded, key::parent(&scratch, url_length))?;
-    let mut above: Option<Arc<Entry>> = None;
-    while let Some(entry) = next {
+    let mut response = None;
+    if let Some(entry) = found {
         match entry.view() {
             View::Object => {
-                found = Some(entry);
-                break;
-            }
-            View::Unshared { until } => {
-                unshared = until > x.now;
-                break;
-            }
-            view => {
-                if !descent.descend(view, &mut scratch) {
-                    break;
+                response = unpurged(x, entry);
+                if response.is_none() {
+                    (why, detail) = (Forward::UriMiss, "purged");
                 }
-                (why, detail) = (Forward::VaryMiss, "variant-absent");
             }
+            View::Unshared { until } => unshared = until > now,
+            View::Variants(_) | View::Slice(_) => {}
         }
-        next = find(store, loaded, &scratch)?;
-        above = next.is_none().then_some(entry);
     }
-    // The sweep has been here: what is gone is the URL, not only this variant of it.
-    if let Some(above) = above
-        && unpurged(x, above).is_none()
-    {
-        (why, detail) = (Forward::UriMiss, "purged");
-    }
-
-    let missing = |stale, why, detail, collapse, unshared| Missing {
-        url_key: scratch.get(..url_length).unwrap_or_default().to_vec(),
-        dimensions: scratch
-            .get(url_length..dimensions_end)
-            .unwrap_or_default()
-            .to_vec(),
-        flight: scratch.to_vec(),
-        stale,
-        since: Departure::default(),
-        why,
-        detail,
-        held: None,
-        slice: None,
-        collapse,
-        unshared,
-    };
+    let mut refresh = None;
     let mut held = None;
     let mut not_filled = None;
     let mut shares = true;
     let mut stale = None;
-    if let Some(entry) = found.take() {
-        found = unpurged(x, entry);
-        if found.is_none() {
-            (why, detail) = (Forward::UriMiss, "purged");
-        }
-    }
-    if let Some(entry) = found
+    if let Some(entry) = response
         && let Some(object) = entry.object()
     {
-        let behind = || {
-            let stale = Some(Arc::clone(&entry));
-            missing(stale, Forward::Stale, "expired", true, unshared)
-        };
-        let health = origin_health(x, route, &object);
-        let decision = decide::decide(&object.freshness, &directives, &route.cache, health, x.now);
+        let health = origin_health(x, route, &object, now);
+        let decision = decide::decide(&object.freshness, &directives, &route.cache, health, now);
         let coverage = match decision {
             Decision::Validate(_) => None,
-            _ => Some(coverage(x, &entry, &object, |key| {
-                find(store, loaded, key).map(|slice| slice.map(Begin::Slice))
+            _ => Some(coverage(&shared.cache, question, &entry, &object, |key| {
+                find(key).map(|slice| slice.map(Begin::Slice))
             })?),
         };
         let served = match decision {
             Decision::Fresh => {
-                if object.freshness.age(x.now) >= u64::from(object.refresh_from)
+                if object.freshness.age(now) >= u64::from(object.refresh_from)
                     && refreshes_ahead(x, route, &object)
                 {
-                    refresh_behind(x, route, "ahead", behind);
+                    refresh = Some((Arc::clone(&entry), "ahead"));
                 }
                 Served::Fresh
             }
             Decision::Stale(allowance) => {
-                x.note.detail = Some(allowance.as_str());
                 if allowance.revalidates() {
-                    refresh_behind(x, route, allowance.as_str(), behind);
+                    refresh = Some((Arc::clone(&entry), allowance.as_str()));
                 }
-                Served::Stale
+                Served::Stale(allowance)
             }
             Decision::Validate(reason) => {
                 (why, detail) = (reason.forward(), reason.as_str());
                 shares =
                     object.freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
                 stale = Some(Arc::clone(&entry));
-                Served::Stale
+                Served::Revalidated
             }
         };
-        // What is not here is fetched only where this request may have slices filled.
+        // Missing slices are fetched only where this request may have them filled.
         if let Some(Coverage::Partly(_) | Coverage::Lacking(_)) = coverage
-            && let Err(reason) = fills(x, route.cache.fill, || true)
+            && let Err(reason) = fills(x, question, route.cache.fill, now, || true)
         {
             not_filled = Some(reason);
         }
@@ -199,53 +206,35 @@ pub(super) fn look_up_with(
             Some(Coverage::Partly(begin)) => Some((Served::Filled, begin)),
             Some(Coverage::Lacking(lacking)) => {
                 (why, detail) = (Forward::Partial, "slice-absent");
-                held = Some(Held {
-                    entry: Arc::clone(&entry),
-                    lacking,
-                });
+                held = Some((Arc::clone(&entry), lacking));
                 None
             }
         };
         if let Some((served, begin)) = begin {
-            let response = stored(x, route, &entry, object, served, begin);
-            return Ok(Found::Answer(response));
+            return Ok((LookedUp::Hit(entry, object, served, begin), refresh));
         }
     }
     if directives.only_if_cached {
-        x.note.detail = Some("only-if-cached");
-        x.note.forward = None;
-        x.note.outcome = Outcome::Error;
-        return Ok(Found::Answer(answer::text(
-            StatusCode::GATEWAY_TIMEOUT,
-            "Not in the cache, and the request asked for nothing else (only-if-cached).",
-        )));
+        return Ok((LookedUp::Refused, refresh));
     }
-    // A hook of that phase is shown the whole response, and so is what is asked for.
+    // A hook of that phase is shown the whole response, so the whole is requested.
     let whole = x.runs_any(&route.hooks.origin_response);
-    let slice = match x.head.headers.get(header::RANGE) {
-        Some(range)
-            if route.cache.slices
-                && !whole
-                && x.head.method == Method::GET
-                && not_filled.is_none() =>
-        {
-            worker
-                .slice_bytes(&x.live)
-                .and_then(|size| slices::first(range, size))
-        }
-        _ => None,
-    };
-    // For what is held that has been decided. What is stale is checked as a whole whatever the policy says of parts, and may
-    // turn out to be another object.
+    let slice = (question.range())
+        .filter(|_| {
+            let sliced = route.cache.slices && question.method == Method::GET;
+            sliced && !whole && not_filled.is_none()
+        })
+        .and_then(|range| slices::first(range, x.worker.slice_bytes(&x.live)?));
+    // For a response that is held this has been decided. A stale one is checked as a whole, whatever the policy says of
+    // parts, and may turn out to be another object.
     let slice = slice.filter(|_| {
         let of_stale = stale.as_ref().map(|_| Fill::First);
         let filled = if held.is_some() {
             Ok(())
         } else {
-            let url_key = scratch.get(..url_length).unwrap_or_default();
-            fills(x, of_stale.unwrap_or(route.cache.fill), || {
-                worker.shared.fills.seen(url_key, x.now)
-            })
+            let fill = of_stale.unwrap_or(route.cache.fill);
+            let again = || shared.fills.seen(question.key.url(), now);
+            fills(x, question, fill, now, again)
         };
         not_filled = filled.err();
         filled.is_ok()
@@ -254,79 +243,77 @@ pub(super) fn look_up_with(
         detail = reason.as_str();
     }
     // A body would be part of the question, but not of the key.
-    let plain = x.head.method == Method::GET
+    let plain = question.method == Method::GET
         && !x.has_body
-        && (slice.is_some() || whole || !x.head.headers.contains_key(header::RANGE));
+        && (slice.is_some() || whole || question.range().is_none());
     if !plain {
-        stale = stale.filter(|_| x.head.method == Method::HEAD);
+        stale = stale.filter(|_| question.method == Method::HEAD);
     }
-    // Who demands an answer of its own, and who asks for what each has to ask for anew, would only wait in vain.
+    // Requests that need their own answer, and responses that every request must revalidate, gain nothing by waiting.
     let alone = directives.no_cache
         || directives.no_store
         || unshared
         || !shares
-        || x.forbidden().is_some();
+        || question.forbidden.is_some();
     let collapse = plain && route.cache.collapse && !alone;
-    // What is stale is checked as a whole: its slices stay when it has not changed.
+    // A stale response is checked as a whole: its slices stay when it has not changed.
     let slice = slice.filter(|_| stale.is_none());
-    let mut missing = missing(stale, why, detail, collapse, unshared);
-    missing.held = held;
-    missing.since = departure(x);
+    let mut flight = question.key.bytes().to_vec();
     if let Some(slice) = slice {
         let (kind, place) = match slice {
             First::Slice(range) => (b'r', range.first),
             First::Suffix(bytes) => (b's', bytes),
         };
-        missing.flight.push(kind);
-        missing.flight.extend_from_slice(&place.to_le_bytes());
-        missing.slice = Some(slice);
+        flight.push(kind);
+        flight.extend_from_slice(&place.to_le_bytes());
     }
     if matches!(
-        x.authorization(route),
+        question.authorization,
         Authorization::Present | Authorization::Verified { shared: false }
     ) {
         // Its answer may turn out to be nobody else's.
-        missing.flight.extend_from_slice(b"\0authorized");
+        flight.extend_from_slice(b"\0authorized");
     }
-    Ok(Found::Missing(Box::new(missing)))
+    let missing = Missing {
+        question: Rc::new(question.owned()),
+        flight,
+        stale,
+        since: shared.cache.departure(),
+        why,
+        detail,
+        held,
+        slice,
+        collapse,
+        unshared,
+    };
+    Ok((LookedUp::Missing(Box::new(missing)), refresh))
 }
 
-/// The entry under `key`; `Err` when it must be read from disk first.
-fn find(store: &Store, loaded: &Loaded, key: &[u8]) -> Result<Option<Arc<Entry>>, Box<OnDisk>> {
-    if let Some(entry) = store.get(key) {
-        return Ok(Some(entry));
-    }
-    if let Some(entry) = loaded.get(key) {
-        return Ok(entry);
-    }
-    match store.find(key) {
-        None => Ok(None),
-        Some(location) => Err(Box::new(OnDisk {
-            key: key.into(),
-            location,
-        })),
-    }
-}
-
-/// Whether the slices that this request needs are fetched and stored. Whoever asks for the whole takes all of them.
-fn fills(x: &Exchange, fill: Fill, again: impl FnOnce() -> bool) -> Result<(), NotFilled> {
-    if !x.head.headers.contains_key(header::RANGE) {
+/// Whether the slices that this request needs are fetched and stored. A request for the whole takes all of them.
+fn fills(
+    x: &Exchange,
+    question: &Question<'_>,
+    fill: Fill,
+    now: u64,
+    again: impl FnOnce() -> bool,
+) -> Result<(), NotFilled> {
+    if question.range().is_none() {
         return Ok(());
     }
     let bytes = x.worker.slice_bytes(&x.live).unwrap_or(0);
     let grant = x.live.plan.limits.cache.fill_bytes;
     let fills = &x.worker.shared.fills;
     fill::decide(fill, again, || {
-        fills.fetch(x.client.address, bytes, grant, x.now)
+        fills.fetch(x.client.address, bytes, grant, now)
     })
 }
 
-/// Looked at only for what is stale: a fresh response needs no origin.
-fn origin_health(x: &Exchange, route: &Route, object: &Object) -> OriginHealth {
+/// The health of the route's origins, read only for a stale response: a fresh one needs no origin.
+fn origin_health(x: &Exchange, route: &Route, object: &Object, now: u64) -> OriginHealth {
     let Target::Group(group) = route.target else {
         return OriginHealth::Healthy;
     };
-    if route.cache.sick_grace.is_none() || object.freshness.fresh(x.now) {
+    if route.cache.sick_grace.is_none() || object.freshness.fresh(now) {
         return OriginHealth::Healthy;
     }
     x.live
@@ -345,30 +332,4 @@ fn refreshes_ahead(x: &Exchange, route: &Route, object: &Object) -> bool {
     let now = x.worker.clock.unix_millis(x.started);
     x.head.method == Method::GET
         && refresh_ahead::due(&object.freshness, object.took, beta, now, x.worker.random())
-}
-
-/// Appends what this request adds to the key of its URL, if anything.
-pub(super) fn dimensions(out: &mut Vec<u8>, x: &Exchange, route: &Route) {
-    if !x.has_dimensions(route) {
-        return;
-    }
-    let claims: SmallVec<[(&str, &str); 2]> = route
-        .cache
-        .key_claims
-        .iter()
-        .filter_map(|name| Some((&**name, x.claims.as_ref()?.claim(name)?)))
-        .collect();
-    let variants: SmallVec<[(&str, &str); 2]> = x.variants(route).collect();
-    let hooks = x.origin_hooks(route);
-    let tag = hooked::tag(route, &hooks);
-    let parts = KeyParts {
-        headers: &x.head.headers,
-        policy: &route.cache,
-        variants: &variants,
-        claims: &claims,
-        edge_set: &x.sees(route).identity(x.claims.as_deref()),
-        hooked: &x.hooked,
-        tag: tag.as_deref(),
-    };
-    key::dimensions(out, &parts);
 }

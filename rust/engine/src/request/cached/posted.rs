@@ -1,21 +1,21 @@
 //! The answer to a POST that says it is what a GET of the same URL would get (RFC 9110 §9.3.3).
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
 use edgerouter_core::{
-    cache::{key, slices::content_length, tags, validate},
-    http::cache_control::{RequestDirectives, ResponseDirectives},
+    cache::{question::Question, slices::content_length, tags, validate},
+    http::cache_control::ResponseDirectives,
     plan::Route,
 };
 use http::{Method, Response};
 use tokio::task::spawn_local;
 
 use super::{
-    fetch::{Question, departure, with_aside},
-    flight::{Departed, judge},
+    flight::judge,
     keep::take_in,
-    look_up::dimensions,
-    send::{read_along, straight},
+    missing::CacheFetch,
+    outcome::FetchOutcome,
+    send::{read_along, straight, with_aside},
 };
 use crate::{
     body::EdgeBody,
@@ -30,7 +30,7 @@ pub fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
     }
     let (path, query) = (x.viewer_path.path(), x.viewer_path.query());
     let directives = ResponseDirectives::parse(&received.headers, &route.cache.targets);
-    // What is larger would be fetched slice by slice, which a POST must not be.
+    // A larger one would be fetched slice by slice, which a POST must not be.
     let small = match (
         content_length(&received.headers),
         x.worker.slice_bytes(&x.live),
@@ -54,59 +54,24 @@ pub fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
 
 /// Answers the client, and stores the answer for the URL when it may be.
 pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> Response<EdgeBody> {
-    let mut url_key = Vec::new();
-    let uri = &x.head.uri;
-    key::url(
-        &mut url_key,
-        x.base(),
-        uri.path(),
-        uri.query(),
-        &route.cache,
-    );
-    let mut extra = Vec::new();
-    dimensions(&mut extra, x, route);
     let question = Question {
-        url_key,
-        dimensions: extra,
-        hooked: x.hooked.clone(),
-        request: x.head.headers.clone(),
         method: Method::GET,
-        reduced: route.cache.reduced(),
-        directives: if route.cache.request_directives {
-            RequestDirectives::parse(&x.head.headers)
-        } else {
-            RequestDirectives::default()
-        },
-        authorization: x.authorization(route),
-        forbidden: x.forbidden(),
-        stale: None,
-        slice: None,
-        // After the invalidation that the POST itself was.
-        departs: departure(x),
-        viewer: (x.viewer_path.path() != uri.path()).then(|| x.viewer_path.path().into()),
-        stall: x.live.plan.limits.http.body_timeout,
-        owner: x.owner(route),
+        ..x.question(route, Vec::new()).owned()
     };
-    let birth = question.birth(tags::take(&mut received.headers, &route.cache));
-    match judge(&x.worker, route, &question, received, Instant::now(), birth) {
-        Departed::Storing(mut arrival) => {
-            let aside = std::mem::take(&mut arrival.aside);
-            let arriving = Arc::clone(&arrival.arriving);
-            let Some(reader) = arriving.body.reader() else {
-                return answer::origin_failed(false);
-            };
+    // After the invalidation that the POST itself was.
+    let fetch = CacheFetch::new(x, route, Rc::new(question));
+    let birth = fetch.birth(tags::take(&mut received.headers, &route.cache));
+    match judge(&x.worker, route, &fetch, received, Instant::now(), birth) {
+        (FetchOutcome::Arriving(arriving, Some(reader), aside), Some(arrival)) => {
             x.note.stored = true;
             let worker = Rc::clone(&x.worker);
-            spawn_local(async move { take_in(&worker, *arrival, &question).await });
+            spawn_local(async move { take_in(&worker, arrival, &fetch).await });
             with_aside(read_along(x, &arriving, reader), aside)
         }
-        Departed::Own(received, why) => {
+        (FetchOutcome::Own(received, why), _) => {
             x.worker.metrics.not_stored(why.as_str());
             straight(received)
         }
-        Departed::Stored(..)
-        | Departed::Cut(_)
-        | Departed::NotSliceable(..)
-        | Departed::Failed(_) => answer::origin_failed(false),
+        _ => answer::origin_failed(false),
     }
 }

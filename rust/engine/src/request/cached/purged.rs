@@ -13,27 +13,24 @@ pub(super) fn asked(x: &Exchange) -> (&str, Option<&str>) {
 
 /// The entry as the purges left it; `None`: gone. Costs one comparison where no purge came since its fetch departed.
 pub(super) fn unpurged(x: &Exchange, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-    let newest = x.worker.shared.purges.newest();
+    let newest = x.worker.shared.cache.purges.newest();
     if entry.born() >= newest {
         return Some(entry);
     }
     judged(x, entry, newest)
 }
 
-/// Whether a purge other than a soft one has come for an entry since it was found: it may not stand in for its origin either.
+/// Whether a purge other than a soft one has come for an entry since it was found: it may not stand in for its origin
+/// either.
 pub(super) fn gone(worker: &Worker, entry: &Entry) -> bool {
-    let purges = &worker.shared.purges;
-    entry.cleared() < purges.newest()
-        && Subject::of(entry.key(), entry.viewer(), entry.tags()).is_some_and(|subject| {
-            matches!(purges.judge(&subject, entry.cleared()), PurgeEffect::Gone)
-        })
+    worker.shared.cache.purges.effect_on(entry) == PurgeEffect::Gone
 }
 
 #[cold]
 fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
-    let shared = &x.worker.shared;
-    // What the sweep cleared is cleared for the URLs that lead here by the same name; a request that comes by another
-    // one (a rewrite, an error page) is compared anew, with that name.
+    let cache = &x.worker.shared.cache;
+    // An entry that the sweep cleared is cleared for the URLs that lead here by the same name; a request that comes by
+    // another one (a rewrite, an error page) is compared anew, with that name.
     let stored_for = entry.viewer();
     let same = x.viewer_path.path() == stored_for.unwrap_or(x.head.uri.path());
     let since = if same { entry.cleared() } else { entry.born() };
@@ -44,31 +41,8 @@ fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
         return Some(entry);
     };
     subject.asked = Some(asked(x));
-    match shared.purges.judge(&subject, since) {
-        PurgeEffect::Untouched => {
-            if same {
-                entry.clear(newest);
-            }
-            Some(entry)
-        }
-        PurgeEffect::Soft { at } => {
-            let Some(softened) = entry.softened(at) else {
-                return Some(entry);
-            };
-            let softened = Arc::new(softened);
-            if same {
-                softened.clear(newest);
-            }
-            if shared.store.replace(&entry, Arc::clone(&softened)) {
-                shared.purges.count(&subject, entry.born(), &entry);
-            }
-            Some(softened)
-        }
-        PurgeEffect::Gone => {
-            if shared.store.remove_same(&entry) {
-                shared.purges.count(&subject, entry.born(), &entry);
-            }
-            None
-        }
-    }
+    let clears = same.then_some(newest);
+    cache
+        .purges
+        .apply(&cache.store, &subject, since, &entry, clears)
 }

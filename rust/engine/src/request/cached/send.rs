@@ -1,4 +1,4 @@
-//! What a client is sent of a response: from the store, while it arrives, or straight from the origin.
+//! The part of a response that a client is sent: from the store, while it arrives, or straight from the origin.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use edgerouter_core::{
     },
     finish::{self, Partial},
     http::{
-        range::{self, Range, RangeRequest},
+        range::{self, RangeRequest},
         structured::{CACHE_STATUS, Forward},
     },
     plan::Route,
@@ -18,9 +18,12 @@ use edgerouter_core::{
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use smallvec::SmallVec;
 
-use super::slices::{self, Begin, Excerpt, Part};
+use super::slices::{
+    body::{Part, body},
+    coverage::Begin,
+};
 use crate::{
-    body::{EdgeBody, range_of},
+    body::{EdgeBody, Excerpt, range_of},
     request::{
         Exchange, answer,
         origin::{Received, ReceivedBody},
@@ -34,7 +37,7 @@ use crate::{
 pub enum Served {
     Fresh,
     /// Within stale-while-revalidate or the request's max-stale.
-    Stale,
+    Stale(Allowance),
     Revalidated,
     /// Another request brought it.
     Collapsed,
@@ -56,12 +59,11 @@ pub fn stored(
     served: Served,
     begin: Begin,
 ) -> Response<EdgeBody> {
-    let request = &x.request.head.headers;
     let age = object.freshness.age(x.now);
     let ttl = object.freshness.ttl(x.now);
     x.note.outcome = match served {
         Served::Fresh => Outcome::Hit,
-        Served::Stale => Outcome::Stale,
+        Served::Stale(_) => Outcome::Stale,
         Served::Revalidated => Outcome::Revalidated,
         Served::Collapsed | Served::Joined => Outcome::Coalesced,
         Served::StaleOnError(Allowance::Disconnected) => Outcome::Disconnected,
@@ -69,7 +71,10 @@ pub fn stored(
         Served::Cut | Served::Filled => Outcome::Miss,
     };
     let status_field = match served {
-        Served::Fresh | Served::Stale => {
+        Served::Fresh | Served::Stale(_) => {
+            if let Served::Stale(allowance) = served {
+                x.note.detail = Some(allowance.as_str());
+            }
             x.note.hit = true;
             let plain = served == Served::Fresh && ttl >= 0;
             if plain && object.upstream_status.is_none() && x.note.key.is_none() {
@@ -118,15 +123,8 @@ pub fn stored(
             }
         },
     }
-    match validate::precondition(&x.head.method, request, object.status, &headers) {
-        Precondition::Send => {}
-        Precondition::NotModified => {
-            validate::not_modified(&mut headers);
-            return answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty());
-        }
-        Precondition::Failed => {
-            return failed(headers);
-        }
+    if let Some(unmet) = unmet(x, object.status, &mut headers) {
+        return unmet;
     }
     if x.head.method == Method::HEAD {
         return answer::of(object.status, headers, EdgeBody::empty());
@@ -143,7 +141,7 @@ pub fn stored(
         }
         Ranged::Partial(Partial::Single(range)) => {
             let parts = || [Part::Range(range)].into();
-            let body = slices::body(x, route, entry, &object, begin, parts)
+            let body = body(x, route, entry, &object, begin, parts)
                 .map(|body| taken(x, body))
                 .unwrap_or_else(|| EdgeBody::stored_range(&object.body, range.first, range.last));
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
@@ -156,7 +154,7 @@ pub fn stored(
                     .chain([Part::Bytes(end.clone())])
                     .collect()
             };
-            let body = slices::body(x, route, entry, &object, begin, in_slices)
+            let body = body(x, route, entry, &object, begin, in_slices)
                 .map(|body| taken(x, body))
                 .unwrap_or_else(|| {
                     let mut pieces = SmallVec::new();
@@ -172,9 +170,25 @@ pub fn stored(
     }
 }
 
-fn failed(mut headers: HeaderMap) -> Response<EdgeBody> {
-    finish::condition_failed(&mut headers);
-    answer::of(StatusCode::PRECONDITION_FAILED, headers, EdgeBody::empty())
+/// The answer to a request whose conditions a response does not meet (RFC 9110 §13).
+fn unmet(x: &Exchange, status: StatusCode, headers: &mut HeaderMap) -> Option<Response<EdgeBody>> {
+    let conditions = &x.head.headers;
+    let status = match validate::precondition(&x.head.method, conditions, status, headers) {
+        Precondition::Send => return None,
+        Precondition::NotModified => {
+            validate::not_modified(headers);
+            StatusCode::NOT_MODIFIED
+        }
+        Precondition::Failed => {
+            finish::condition_failed(headers);
+            StatusCode::PRECONDITION_FAILED
+        }
+    };
+    Some(answer::of(
+        status,
+        std::mem::take(headers),
+        EdgeBody::empty(),
+    ))
 }
 
 fn whole_body(
@@ -184,8 +198,8 @@ fn whole_body(
     object: &Object,
     begin: Begin,
 ) -> EdgeBody {
-    let parts = || [Part::Range(everything(object))].into();
-    slices::body(x, route, entry, object, begin, parts)
+    let parts = || [Part::Range(object.range())].into();
+    body(x, route, entry, object, begin, parts)
         .unwrap_or_else(|| EdgeBody::stored(&object.body, object.length))
 }
 
@@ -195,34 +209,7 @@ fn taken(x: &Exchange, body: EdgeBody) -> EdgeBody {
     body.on_end(move |bytes| shared.fills.sent(client, bytes, now))
 }
 
-fn everything(object: &Object) -> Range {
-    Range {
-        first: 0,
-        last: object.length.saturating_sub(1),
-    }
-}
-
-/// The bytes of a stored response that a request needs: none for its head alone.
-pub(super) fn needed(
-    method: &Method,
-    request: &HeaderMap,
-    object: &Object,
-) -> SmallVec<[Range; 1]> {
-    let sends = validate::precondition(method, request, object.status, &object.headers);
-    if method == Method::HEAD || sends != Precondition::Send {
-        return SmallVec::new();
-    }
-    let asked = request
-        .get(header::RANGE)
-        .filter(|_| object.status == StatusCode::OK && range::if_range(request, &object.headers));
-    match asked.map(|asked| range::parse(asked, object.length)) {
-        Some(RangeRequest::Satisfiable(ranges)) => ranges,
-        Some(RangeRequest::Unsatisfiable) => SmallVec::new(),
-        Some(RangeRequest::None) | None => [everything(object)].into(),
-    }
-}
-
-/// What the request's `Range` makes of a response (RFC 9110 §14.2).
+/// The outcome of the request's `Range` for a response (RFC 9110 §14.2).
 enum Ranged {
     Whole,
     Partial(Partial),
@@ -260,53 +247,43 @@ fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
     }
 }
 
-/// An answer that is not stored, to a request whose conditions and range were not sent on: they are judged here. What has
-/// several parts, or no length that is known, is sent whole (RFC 9110 §14.2).
-pub fn as_asked(x: &Exchange, received: Received) -> Response<EdgeBody> {
-    let (request, headers) = (&x.head.headers, &received.headers);
-    match validate::precondition(&x.head.method, request, received.status, headers) {
-        Precondition::Send => {
-            let length = match &received.body {
-                ReceivedBody::Whole(bytes) => Some(bytes.len() as u64),
-                ReceivedBody::Upstream(_) => content_length(headers),
-            };
-            let part = received.status == StatusCode::OK && x.head.method == Method::GET;
-            let mut headers = headers.clone();
-            match length
-                .filter(|_| part)
-                .map(|length| ranged(x, &mut headers, length))
-            {
-                Some(Ranged::Unsatisfiable(refused)) => refused,
-                Some(Ranged::Partial(Partial::Single(range))) => {
+/// An answer that is not stored, to a request whose conditions and range were not sent on: they are judged here. What
+/// has several parts, or no length that is known, is sent whole (RFC 9110 §14.2).
+pub fn as_asked(x: &Exchange, mut received: Received) -> Response<EdgeBody> {
+    if let Some(unmet) = unmet(x, received.status, &mut received.headers) {
+        return unmet;
+    }
+    let length = match &received.body {
+        ReceivedBody::Whole(bytes) => Some(bytes.len() as u64),
+        ReceivedBody::Upstream(_) => content_length(&received.headers),
+    };
+    let part = received.status == StatusCode::OK && x.head.method == Method::GET;
+    let mut headers = received.headers.clone();
+    match length
+        .filter(|_| part)
+        .map(|length| ranged(x, &mut headers, length))
+    {
+        Some(Ranged::Unsatisfiable(refused)) => refused,
+        Some(Ranged::Partial(Partial::Single(range))) => {
+            let body = match received.body {
+                ReceivedBody::Whole(bytes) => {
+                    let first = usize::try_from(range.first).unwrap_or(usize::MAX);
+                    let end = usize::try_from(range.last + 1).unwrap_or(usize::MAX);
+                    let end = end.min(bytes.len());
+                    EdgeBody::bytes(bytes.slice(first.min(end)..end))
+                }
+                ReceivedBody::Upstream(body) => {
                     let length = range.last - range.first + 1;
-                    let body = match received.body {
-                        ReceivedBody::Whole(bytes) => {
-                            let first = usize::try_from(range.first).unwrap_or(usize::MAX);
-                            let end = usize::try_from(range.last + 1).unwrap_or(usize::MAX);
-                            let end = end.min(bytes.len());
-                            EdgeBody::bytes(bytes.slice(first.min(end)..end))
-                        }
-                        ReceivedBody::Upstream(body) => {
-                            EdgeBody::streamed(Excerpt::new(body, range.first, length))
-                        }
-                    };
-                    answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
+                    EdgeBody::streamed(Excerpt::new(body, range.first, length))
                 }
-                Some(Ranged::Partial(Partial::Multi { .. }) | Ranged::Whole) | None => {
-                    straight(received)
-                }
-            }
+            };
+            answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
-        Precondition::NotModified => {
-            let mut headers = received.headers;
-            validate::not_modified(&mut headers);
-            answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty())
-        }
-        Precondition::Failed => failed(received.headers),
+        Some(Ranged::Partial(Partial::Multi { .. }) | Ranged::Whole) | None => straight(received),
     }
 }
 
-/// What a client asked for of a part that came and is not stored; `None` when the part does not hold all of it.
+/// The requested bytes of a part that arrived and is not stored; `None` when the part does not hold all of them.
 pub(super) fn part_of(
     x: &Exchange,
     received: Received,
@@ -322,17 +299,8 @@ pub(super) fn part_of(
         return None;
     };
     let mut headers = received.headers;
-    match validate::precondition(&x.head.method, &x.head.headers, StatusCode::OK, &headers) {
-        Precondition::Send => {}
-        Precondition::NotModified => {
-            validate::not_modified(&mut headers);
-            return Some(answer::of(
-                StatusCode::NOT_MODIFIED,
-                headers,
-                EdgeBody::empty(),
-            ));
-        }
-        Precondition::Failed => return Some(failed(headers)),
+    if let Some(unmet) = unmet(x, StatusCode::OK, &mut headers) {
+        return Some(unmet);
     }
     Some(match found {
         Ok(range) => {
@@ -389,20 +357,8 @@ pub(super) fn read_along(
         Some(upstream) => headers.insert(CACHE_STATUS, upstream.clone()),
         None => headers.remove(CACHE_STATUS),
     };
-    match validate::precondition(
-        &x.head.method,
-        &x.head.headers,
-        arriving.status,
-        &arriving.headers,
-    ) {
-        Precondition::Send => {}
-        Precondition::NotModified => {
-            validate::not_modified(&mut headers);
-            return answer::of(StatusCode::NOT_MODIFIED, headers, EdgeBody::empty());
-        }
-        Precondition::Failed => {
-            return failed(headers);
-        }
+    if let Some(unmet) = unmet(x, arriving.status, &mut headers) {
+        return unmet;
     }
     if arriving.status == StatusCode::OK
         && x.head.method == Method::GET
@@ -424,4 +380,12 @@ pub(super) fn read_along(
         headers,
         EdgeBody::arriving(reader, arriving.content_length),
     )
+}
+
+/// Gives the client whose request brought a response what is kept from all others.
+pub(super) fn with_aside(mut response: Response<EdgeBody>, aside: HeaderMap) -> Response<EdgeBody> {
+    if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().extend(aside);
+    }
+    response
 }

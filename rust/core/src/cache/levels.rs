@@ -1,0 +1,281 @@
+//! The levels of the store: the way from the key of a URL to the response that a request selects (RFC 9111 §4.1).
+//!
+//! A response is stored under the URL's own key. Where requests have dimensions (by the policy's key, by an experiment,
+//! by hooks), an entry leads from the URL to the responses that those tell apart; where the response selects by `Vary`,
+//! one more names the fields. Removing the one or two entries that a URL has makes all of its responses unreachable at
+//! once, so invalidation never walks.
+
+use std::{convert::Infallible, sync::Arc};
+
+use http::{HeaderMap, HeaderName};
+use smallvec::SmallVec;
+
+use super::{
+    key::{DIMENSIONS, Key},
+    vary::{self, Reduced},
+};
+
+/// The names that select among variants (RFC 9111 §4.1), and a nonce that is part of every variant's key: a new nonce
+/// makes all variants of before unreachable at once. The entry that leads to the responses that dimensions tell apart
+/// has no names.
+#[derive(Debug, Clone)]
+pub struct Variants {
+    pub names: SmallVec<[HeaderName; 4]>,
+    pub nonce: u64,
+}
+
+impl Variants {
+    /// Extends the key of a URL and its dimensions to that of the variant which a request selects. `reduced` as for
+    /// [`vary::secondary`].
+    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap, reduced: Reduced) {
+        key.push(0);
+        key.extend_from_slice(&self.nonce.to_le_bytes());
+        vary::secondary(key, &self.names, request, reduced);
+    }
+}
+
+/// A stored entry, as far as it leads to others.
+pub trait Level {
+    fn variants(&self) -> Option<&Variants>;
+}
+
+impl<E: Level> Level for Arc<E> {
+    fn variants(&self) -> Option<&Variants> {
+        (**self).variants()
+    }
+}
+
+/// The end of the way.
+#[derive(Debug)]
+pub struct Selected<E> {
+    /// The entry under the last key, which may be no response.
+    pub found: Option<E>,
+    /// The entry that led to it.
+    pub above: Option<E>,
+}
+
+impl Key {
+    /// Follows the levels to the response that a request selects, and grows to its key. `find` reads the entry under a
+    /// key.
+    pub fn descend<E: Level, Error>(
+        &mut self,
+        request: &HeaderMap,
+        reduced: Reduced,
+        mut find: impl FnMut(&[u8]) -> Result<Option<E>, Error>,
+    ) -> Result<Selected<E>, Error> {
+        self.bytes.truncate(self.end);
+        let hops = if self.dimensions().is_empty() { 1 } else { 2 };
+        let mut found = find(self.top())?;
+        let mut above = None;
+        for _ in 0..hops {
+            let Some(variants) = found.as_ref().and_then(Level::variants) else {
+                break;
+            };
+            variants.select(&mut self.bytes, request, reduced);
+            let next = find(&self.bytes)?;
+            above = std::mem::replace(&mut found, next);
+        }
+        Ok(Selected { found, above })
+    }
+
+    /// As `descend`, of a store that can always be read.
+    pub fn select<E: Level>(
+        &mut self,
+        request: &HeaderMap,
+        reduced: Reduced,
+        mut find: impl FnMut(&[u8]) -> Option<E>,
+    ) -> Selected<E> {
+        let find = |key: &[u8]| Ok::<_, Infallible>(find(key));
+        match self.descend(request, reduced, find) {
+            Ok(selected) => selected,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Grows to the key under which a response that selects by `names` is stored. `lead` gives the entry under a key
+    /// that leads to variants by at least these names.
+    pub fn place(
+        &mut self,
+        request: &HeaderMap,
+        reduced: Reduced,
+        names: &[HeaderName],
+        mut lead: impl FnMut(&[u8], &[HeaderName]) -> Variants,
+    ) {
+        if !self.dimensions().is_empty() {
+            lead(self.top(), &[]).select(&mut self.bytes, request, reduced);
+        }
+        if !names.is_empty() {
+            lead(&self.bytes, names).select(&mut self.bytes, request, reduced);
+        }
+    }
+
+    /// The keys of the one or two entries that lead to all responses for a URL.
+    pub fn tops(self) -> [Vec<u8>; 2] {
+        let url = self.url().to_vec();
+        let mut with_dimensions = url.clone();
+        with_dimensions.push(DIMENSIONS);
+        [url, with_dimensions]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::collections::HashMap;
+
+    use http::{HeaderValue, header};
+
+    use super::*;
+    use crate::{
+        cache::key::{Base, KeyParts},
+        plan::{CachePolicy, Scheme},
+    };
+
+    #[derive(Debug, Clone)]
+    enum Kept {
+        Leads(Variants),
+        Response(&'static str),
+    }
+
+    impl Level for Kept {
+        fn variants(&self) -> Option<&Variants> {
+            match self {
+                Self::Leads(variants) => Some(variants),
+                Self::Response(_) => None,
+            }
+        }
+    }
+
+    type Kepts = HashMap<Vec<u8>, Kept>;
+
+    fn key(variant: &str) -> Key {
+        let base = Base {
+            scheme: Scheme::Http,
+            host: "h",
+            port: None,
+        };
+        let policy = CachePolicy::default();
+        let mut key = Key::of(b"left over".to_vec(), base, "/a", None, &policy);
+        key.add(&KeyParts {
+            headers: &HeaderMap::new(),
+            policy: &policy,
+            variants: &[("home", variant)][usize::from(variant.is_empty())..],
+            claims: &[],
+            edge_set: &[],
+            hooked: &[],
+            tag: None,
+        });
+        key
+    }
+
+    fn language(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT_LANGUAGE, HeaderValue::from_static(value))])
+    }
+
+    fn place(
+        store: &mut Kepts,
+        mut key: Key,
+        request: &HeaderMap,
+        names: &[HeaderName],
+        response: &'static str,
+    ) {
+        key.place(request, Reduced::default(), names, |above, names| {
+            let nonce = store.len() as u64;
+            let lead = store.entry(above.to_vec()).or_insert_with(|| {
+                let names = names.into();
+                Kept::Leads(Variants { names, nonce })
+            });
+            lead.variants().unwrap().clone()
+        });
+        store.insert(key.into_buffer(), Kept::Response(response));
+    }
+
+    fn find(store: &Kepts, mut key: Key, request: &HeaderMap) -> Option<&'static str> {
+        let get = |key: &[u8]| store.get(key).cloned();
+        match key.select(request, Reduced::default(), get).found? {
+            Kept::Response(response) => Some(response),
+            Kept::Leads(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_response_is_found_where_it_was_placed_and_by_no_other_request() {
+        let mut store = Kepts::new();
+        let by_language = [header::ACCEPT_LANGUAGE];
+        place(
+            &mut store,
+            key("control"),
+            &language("de"),
+            &by_language,
+            "control, de",
+        );
+        place(
+            &mut store,
+            key("control"),
+            &language("fr"),
+            &by_language,
+            "control, fr",
+        );
+        place(&mut store, key("bold"), &language("de"), &[], "bold");
+        for (variant, request, want) in [
+            ("control", "de", Some("control, de")),
+            ("control", "fr", Some("control, fr")),
+            ("control", "it", None),
+            ("bold", "de", Some("bold")),
+            ("bold", "it", Some("bold")),
+            ("plain", "de", None),
+            ("", "de", None),
+        ] {
+            let found = find(&store, key(variant), &language(request));
+            assert_eq!(found, want, "{variant:?}, {request}");
+        }
+        place(
+            &mut store,
+            key(""),
+            &language("de"),
+            &[],
+            "without dimensions",
+        );
+        assert_eq!(
+            find(&store, key(""), &language("it")),
+            Some("without dimensions")
+        );
+        assert_eq!(find(&store, key("bold"), &language("it")), Some("bold"));
+    }
+
+    #[test]
+    fn what_leads_to_a_missing_response_is_named() {
+        let mut store = Kepts::new();
+        place(
+            &mut store,
+            key(""),
+            &language("de"),
+            &[header::ACCEPT_LANGUAGE],
+            "de",
+        );
+        let get = |key: &[u8]| store.get(key).cloned();
+        let selected = key("").select(&language("fr"), Reduced::default(), get);
+        assert!(selected.found.is_none() && selected.above.is_some());
+        let selected = key("bold").select(&language("de"), Reduced::default(), get);
+        assert!(selected.found.is_none() && selected.above.is_none());
+    }
+
+    #[test]
+    fn without_the_entries_at_the_top_no_response_of_a_url_is_found() {
+        let mut store = Kepts::new();
+        let request = language("de");
+        place(
+            &mut store,
+            key("bold"),
+            &request,
+            &[header::ACCEPT_LANGUAGE],
+            "bold",
+        );
+        place(&mut store, key(""), &request, &[], "plain");
+        for top in key("").tops() {
+            store.remove(&top);
+        }
+        assert_eq!(find(&store, key("bold"), &request), None);
+        assert_eq!(find(&store, key(""), &request), None);
+    }
+}

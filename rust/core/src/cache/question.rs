@@ -1,0 +1,141 @@
+//! The question that a request is for the cache: what decides which stored response may answer it, and what may be
+//! stored of the response that it brings.
+//!
+//! It is made once, in phase 8. A hit borrows it from the request; a miss owns it, as the fetch that it causes may
+//! outlive its client. The time is no part of it: a request that waits is answered later than it came.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use smallvec::SmallVec;
+
+use super::{
+    agreement::Sees,
+    hooked::{origin_hooks, tag},
+    key::{Key, KeyParts},
+    levels::{Level, Selected},
+    storable::{Authorization, NotStored},
+    vary::Reduced,
+};
+use crate::{
+    http::cache_control::RequestDirectives,
+    identity::jwt::Claims,
+    path::Admitted,
+    plan::{Plan, Route, Select},
+};
+
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    pub key: Key,
+    pub method: Method,
+    /// The header section as viewer hooks left it.
+    pub request: Cow<'a, HeaderMap>,
+    /// Fields that viewer hooks changed: the key sees them.
+    pub hooked: Cow<'a, [HeaderName]>,
+    /// None where the policy heeds none.
+    pub directives: RequestDirectives,
+    pub authorization: Authorization,
+    /// Why nothing may be stored, whatever the response says.
+    pub forbidden: Option<NotStored>,
+    /// As for [`super::vary::secondary`].
+    pub reduced: Reduced,
+}
+
+impl<'a> Question<'a> {
+    /// The question of a request after phase 7: `variants` as [`Admitted::variants`] names them, `hooked` are the
+    /// fields that viewer hooks changed. `buffer` is what the key is written into.
+    pub fn of(
+        plan: &Plan,
+        route: &Route,
+        asked: &'a Admitted,
+        variants: &[(&str, &str)],
+        hooked: &'a [HeaderName],
+        buffer: Vec<u8>,
+    ) -> Self {
+        let (uri, request) = (&asked.head.uri, &asked.head.headers);
+        let policy = &route.cache;
+        let mut key = Key::of(buffer, asked.base(), uri.path(), uri.query(), policy);
+        let claims = asked.claims.as_deref();
+        if has_dimensions(route, variants, hooked, claims) {
+            let sees = Sees { route, hooked };
+            let hooks = origin_hooks(plan, route, asked.host(), asked.viewer_path.path());
+            let names = policy.key_claims.iter();
+            let values = names.filter_map(|name| Some((&**name, claims?.claim(name)?)));
+            key.add(&KeyParts {
+                headers: request,
+                policy,
+                variants,
+                claims: &values.collect::<SmallVec<[_; 2]>>(),
+                edge_set: &sees.identity(claims),
+                hooked,
+                tag: tag(route, &hooks).as_deref(),
+            });
+        }
+        Self {
+            key,
+            method: asked.head.method.clone(),
+            request: Cow::Borrowed(request),
+            hooked: Cow::Borrowed(hooked),
+            directives: if policy.request_directives {
+                RequestDirectives::parse(request)
+            } else {
+                RequestDirectives::default()
+            },
+            authorization: asked.authorization(route),
+            forbidden: None,
+            reduced: policy.reduced(),
+        }
+    }
+
+    /// For a fetch that may outlive the request.
+    pub fn owned(&self) -> Question<'static> {
+        Question {
+            key: self.key.plain(),
+            method: self.method.clone(),
+            request: Cow::Owned(self.request.clone().into_owned()),
+            hooked: Cow::Owned(self.hooked.clone().into_owned()),
+            directives: self.directives,
+            authorization: self.authorization,
+            forbidden: self.forbidden,
+            reduced: self.reduced,
+        }
+    }
+
+    pub fn range(&self) -> Option<&HeaderValue> {
+        self.request.get(header::RANGE)
+    }
+
+    /// Finds the stored response that the request selects; the key is that of the response then. `find` reads the entry
+    /// under a key.
+    pub fn descend<E: Level, Error>(
+        &mut self,
+        find: impl FnMut(&[u8]) -> Result<Option<E>, Error>,
+    ) -> Result<Selected<E>, Error> {
+        self.key.descend(&self.request, self.reduced, find)
+    }
+
+    /// As `descend`, leaving the key as it is.
+    pub fn selected<E: Level>(&self, find: impl FnMut(&[u8]) -> Option<E>) -> Selected<E> {
+        (self.key.plain()).select(&self.request, self.reduced, find)
+    }
+}
+
+/// Whether anything but the URL may be part of the key.
+fn has_dimensions(
+    route: &Route,
+    variants: &[(&str, &str)],
+    hooked: &[HeaderName],
+    claims: Option<&Claims>,
+) -> bool {
+    let policy = &route.cache;
+    !variants.is_empty()
+        || !policy.key_headers.is_empty()
+        || !policy.key_claims.is_empty()
+        || policy.accept_encoding
+        || route.key_tag.is_some()
+        || !matches!(policy.key_cookies, None | Some(Select::None))
+        || !hooked.is_empty()
+        || claims.is_some()
+        || !route.hooks.origin_request.is_empty()
+        || !route.hooks.origin_response.is_empty()
+}

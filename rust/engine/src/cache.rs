@@ -1,0 +1,103 @@
+//! The cache as the rest of the engine sees it: stored responses, the fetches under way for them, and everything that
+//! has made some of them invalid.
+//!
+//! `request::cached` is how a request uses it, `inspect` how an operator reads it, `purge` how one empties it.
+
+use std::sync::Arc;
+
+use edgerouter_core::{
+    cache::{key::Key, question::Question},
+    plan::Plan,
+};
+
+use crate::{
+    purge::Purges,
+    store::{
+        Disk, Entry, Flights, Invalidations, Join, MemoryStore, Runs, Store, disk::FolderError,
+        flight::Departure,
+    },
+};
+
+#[derive(Debug)]
+pub struct Cache {
+    pub store: Arc<Store>,
+    pub flights: Arc<Flights>,
+    /// Large objects that are coming in.
+    pub runs: Arc<Runs>,
+    invalidations: Invalidations,
+    pub purges: Arc<Purges>,
+}
+
+impl Cache {
+    pub fn open(plan: &Plan, default_capacity: impl FnOnce() -> u64) -> Result<Self, FolderError> {
+        let limits = &plan.limits.cache;
+        let capacity = limits.memory_bytes.unwrap_or_else(default_capacity);
+        let memory = Arc::new(MemoryStore::new(capacity, limits.largest_object_bytes));
+        let disk = match &plan.disk_cache {
+            Some(disk) => Some(Arc::new(Disk::open(disk.into(), Arc::clone(&memory))?)),
+            None => None,
+        };
+        Ok(Self {
+            purges: Purges::open(disk.as_deref(), &plan.limits.purge)?,
+            store: Arc::new(Store::new(memory, disk)),
+            flights: Flights::new(),
+            runs: Runs::new(),
+            invalidations: Invalidations::default(),
+        })
+    }
+
+    /// A fetch that departs now brings nothing that what has come until now made invalid.
+    pub fn departure(&self) -> Departure {
+        Departure {
+            purge: self.purges.newest(),
+            invalidation: self.invalidations.newest(),
+        }
+    }
+
+    /// The stored response that a request selects, in memory.
+    pub fn selected(&self, question: &Question<'_>) -> Option<Arc<Entry>> {
+        let selected = question.selected(|key| self.store.peek(key));
+        selected.found.filter(|entry| entry.is_object())
+    }
+
+    /// Follows the flight under way for `flight`, unless a purge or an unsafe request for its URL has come since it
+    /// departed, or leads one. `asked` and `spare` as for [`Purges::outdates`] and [`Flights::join`].
+    pub fn join(
+        &self,
+        flight: &[u8],
+        url: &[u8],
+        asked: (&str, Option<&str>),
+        spare: bool,
+    ) -> Join {
+        let outdated = |then: Departure| {
+            self.purges.outdates(then.purge, url, asked) || self.is_invalid(url, then)
+        };
+        let now = self.departure();
+        self.flights.join(flight, now, outdated, spare)
+    }
+
+    /// Whether an unsafe request has invalidated a URL since `then` (RFC 9111 §4.4).
+    pub fn is_invalid(&self, url: &[u8], then: Departure) -> bool {
+        self.invalidations.outdate(url, then.invalidation)
+    }
+
+    /// Stores the result of a fetch that departed after the last unsafe request to its URL. It compares again once the
+    /// entry is stored: so that is either found out of date here, or there for the unsafe request to remove.
+    pub fn put(&self, url: &[u8], departed: Departure, entry: &Arc<Entry>) {
+        if self.is_invalid(url, departed) {
+            return;
+        }
+        self.store.insert(Arc::clone(entry));
+        if self.is_invalid(url, departed) {
+            self.store.remove_same(entry);
+        }
+    }
+
+    /// Makes all responses for a URL invalid, stored ones and those on their way.
+    pub fn invalidate(&self, key: Key) {
+        self.invalidations.mark(key.url());
+        for top in key.tops() {
+            self.store.remove(&top);
+        }
+    }
+}

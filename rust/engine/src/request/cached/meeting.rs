@@ -1,0 +1,128 @@
+//! Requests for the same response meet: each follows the flight that is under way for it, or leads one.
+
+use std::{rc::Rc, sync::Arc};
+
+use edgerouter_core::{
+    cache::{
+        decide::{self, Decision, OriginHealth},
+        freshness::Freshness,
+        question::Question,
+    },
+    plan::Route,
+};
+use http::{HeaderName, Method, Response};
+use tokio::task::spawn_local;
+
+use super::{
+    flight::fly,
+    missing::{CacheFetch, Miss, group_of},
+    purged::{asked, unpurged},
+    send::{Served, stored},
+    slices::coverage::Begin,
+};
+use crate::{
+    body::EdgeBody,
+    request::Exchange,
+    store::{Entry, Join},
+};
+
+/// Follows the flight under way for this request, or leads one.
+pub(super) fn join(x: &Exchange, route: &Route, flight: &[u8], url: &[u8]) -> Join {
+    let (shared, plan) = (&x.worker.shared, &x.live.plan);
+    let spare = group_of(x, route).is_some_and(|group| shared.health.is_silent(plan, group));
+    shared.cache.join(flight, url, asked(x), spare)
+}
+
+impl Miss<'_> {
+    /// Whether a response that another request caused may be reused for this one (RFC 9111 §4).
+    pub fn may_share(&self, freshness: &Freshness) -> bool {
+        let (own, policy) = (&self.missing.question.directives, &self.route.cache);
+        let healthy = OriginHealth::Healthy;
+        let decision = decide::decide(freshness, own, policy, healthy, self.x.now);
+        !matches!(decision, Decision::Validate(_))
+    }
+
+    /// The response that this request may use and did not find when it was looked up.
+    pub fn arrived_meanwhile(&mut self) -> Option<Response<EdgeBody>> {
+        let entry = self.selected()?;
+        let known = self.missing.stale.as_ref();
+        if known.is_some_and(|stale| Arc::ptr_eq(stale, &entry)) {
+            return None;
+        }
+        let entry = unpurged(self.x, entry)?;
+        let object = entry.object()?;
+        if !self.may_share(&object.freshness) {
+            return None;
+        }
+        self.x.note.collapsed = true;
+        let (served, begin) = (Served::Collapsed, Begin::Anywhere);
+        Some(stored(self.x, self.route, &entry, object, served, begin))
+    }
+
+    /// Whether a follower's own request selects this entry.
+    pub fn suits(&self, entry: &Entry) -> bool {
+        *entry.key() == *self.missing.question.key.url()
+            || (self.selected()).is_some_and(|own| *own.key() == *entry.key())
+    }
+
+    fn selected(&self) -> Option<Arc<Entry>> {
+        let cache = &self.x.worker.shared.cache;
+        cache.selected(&self.missing.question)
+    }
+
+    /// The key under which requests meet that agree in the fields that `Vary` names.
+    pub fn split(&self, names: &[HeaderName], secondary: &[u8]) -> Vec<u8> {
+        let mut flight = self.missing.question.key.bytes().to_vec();
+        for name in names {
+            flight.push(b'\n');
+            flight.extend_from_slice(name.as_str().as_bytes());
+        }
+        flight.push(0);
+        flight.extend_from_slice(secondary);
+        flight
+    }
+}
+
+/// Refreshes a stored response while the client is served with it: one fetch a key at a time, and none of an origin
+/// that is sick but for its trials. `why` is for the metrics.
+pub(super) fn refresh_behind(
+    x: &Exchange,
+    route: &Route,
+    question: &Question<'_>,
+    entry: Arc<Entry>,
+    why: &'static str,
+) {
+    let shared = &x.worker.shared;
+    let admits = group_of(x, route).is_some_and(|group| shared.health.admits(&x.live.plan, group));
+    let key = &question.key;
+    // Nothing would come of it that may be stored.
+    if !admits
+        || question.forbidden.is_some()
+        || (shared
+            .cache
+            .flights
+            .retry_after(key.url(), key.dimensions()))
+        .is_some()
+    {
+        return;
+    }
+    let Join::Lead(lead) = join(x, route, key.bytes(), key.url()) else {
+        return;
+    };
+    let Ok(mut ask) = x.origin_request(route, true) else {
+        return;
+    };
+    ask.waits = None;
+    ask.method = Method::GET;
+    x.worker.metrics.refreshed(why);
+    let question = Question {
+        method: Method::GET,
+        ..question.owned()
+    };
+    let fetch = CacheFetch {
+        stale: Some(entry),
+        awaited: false,
+        ..CacheFetch::new(x, route, Rc::new(question))
+    };
+    spawn_local(fly(Rc::clone(&x.worker), ask, fetch, Some(lead), None));
+}

@@ -1,0 +1,146 @@
+//! Stored responses in place of an origin that failed (RFC 5861 §4, RFC 9111 §4.2.4), or the edge's own word that none
+//! answered.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::cache::decide::{self, Allowance, Failure};
+use http::{Response, StatusCode, header};
+
+use super::{
+    missing::{Miss, group_of},
+    purged::unpurged,
+    send::{Served, stored},
+    slices::coverage::{Begin, Coverage, at_hand},
+};
+use crate::{
+    body::EdgeBody,
+    request::{Exchange, answer},
+    store::{Entry, Object},
+    telemetry::Outcome,
+    upstream::{FetchError, Unavailable},
+};
+
+/// How long a stored response that an error allows is held back once no origin is healthy: a response may still arrive.
+const SHORT_WAIT: Duration = Duration::from_millis(250);
+
+/// The response when no origin answered and nothing stands in for it.
+pub fn failed(x: &mut Exchange, failed: &Unavailable) -> Response<EdgeBody> {
+    x.note.outcome = Outcome::Error;
+    x.note.detail = Some(failed.error.as_str());
+    match &failed.error {
+        FetchError::NoMemory => answer::overloaded(),
+        error => answer::origin_failed(error.is_timeout()),
+    }
+}
+
+impl Miss<'_> {
+    /// The last good response, where it may stand in, or the news that no origin answered.
+    pub fn on_failure(&mut self, error: &Unavailable) -> Response<EdgeBody> {
+        match self.stand_in(error.failure()) {
+            Some(stale) => stale,
+            None => failed(self.x, error),
+        }
+    }
+
+    /// The stored response in place of an origin that failed, where it may be.
+    pub fn stand_in(&mut self, failure: Failure) -> Option<Response<EdgeBody>> {
+        let (x, missing) = (&mut *self.x, &self.missing);
+        x.now = x.worker.clock.unix_now();
+        let (stale, question) = (missing.stale.as_ref()?, &missing.question);
+        let cache = &x.worker.shared.cache;
+        // RFC 9111 §4.4: a response that an unsafe request has invalidated meanwhile does not stand in, and nor does
+        // one that was purged.
+        if cache.is_invalid(question.key.url(), missing.since) {
+            return None;
+        }
+        let entry = unpurged(x, Arc::clone(stale))?;
+        let object = entry.object()?;
+        let (allowance, begin) = self.covers(&entry, &object, failure)?;
+        let (served, x) = (Served::StaleOnError(allowance), &mut *self.x);
+        Some(stored(x, self.route, &entry, object, served, begin))
+    }
+
+    /// Whether a stored response may stand in for an origin that failed so, by which rule, and where it begins.
+    fn covers(
+        &self,
+        entry: &Arc<Entry>,
+        object: &Object,
+        failure: Failure,
+    ) -> Option<(Allowance, Begin)> {
+        let (x, question) = (&*self.x, &self.missing.question);
+        let (freshness, own) = (&object.freshness, &question.directives);
+        let allowance = decide::on_error(freshness, own, &self.route.cache, failure, x.now)?;
+        let coverage = at_hand(&x.worker.shared.cache, question, entry, object);
+        Some((allowance, stands(coverage, allowance)?))
+    }
+
+    /// The answer while the `Retry-After` of a 503 on this key runs: a stale response that an error allows, or the
+    /// edge's own 503, which has nothing of the origin's but its `Retry-After`.
+    pub fn spared(&mut self) -> Option<Response<EdgeBody>> {
+        let key = &self.missing.question.key;
+        let flights = &self.x.worker.shared.cache.flights;
+        let retry_after = flights.retry_after(key.url(), key.dimensions())?;
+        if let Some(stale) = self.stand_in(Failure::Error) {
+            return Some(stale);
+        }
+        let note = &mut self.x.note;
+        note.outcome = Outcome::Error;
+        note.forward = None;
+        note.detail = Some("origin-busy");
+        let busy = answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The origin is busy. Try again a little later.",
+        );
+        Some(answer::with(busy, header::RETRY_AFTER, retry_after))
+    }
+
+    /// Waits for the outcome of a flight. `None`: every origin is unhealthy and silent, and the stored response that
+    /// their failure would allow need not wait any longer.
+    pub async fn patiently<T>(
+        &self,
+        since: Instant,
+        outcome: impl Future<Output = T>,
+    ) -> Option<T> {
+        let x = &*self.x;
+        let stale = self.missing.stale.as_ref();
+        let allowed = stale.and_then(|entry| {
+            let object = entry.object()?;
+            self.covers(entry, &object, Failure::Disconnected)
+        });
+        let Some(group) = allowed.and_then(|_| group_of(x, self.route)) else {
+            return Some(outcome.await);
+        };
+        tokio::select! {
+            biased;
+            outcome = outcome => Some(outcome),
+            () = async {
+                let silent = x.worker.shared.health.silent(&x.live.plan, group).await;
+                tokio::time::sleep_until((silent.max(since) + SHORT_WAIT).into()).await;
+            } => None,
+        }
+    }
+
+    /// The stored response because every origin is unhealthy and silent.
+    pub fn unhealthy(&mut self) -> Response<EdgeBody> {
+        let group = group_of(self.x, self.route);
+        let name = group.map_or_else(String::new, |group| group.name.to_string());
+        self.on_failure(&Unavailable {
+            error: FetchError::Unhealthy(name),
+            disconnected: true,
+        })
+    }
+}
+
+/// Where a stored response begins, if enough of it is here for it to stand in for its origin: all that is requested.
+/// Bytes that are still on their way from an origin that cannot be reached do not count, and a response that would
+/// break off in the middle does not stand in.
+pub(super) fn stands(coverage: Coverage, allowance: Allowance) -> Option<Begin> {
+    match coverage {
+        Coverage::Coming(_) if allowance == Allowance::Disconnected => None,
+        Coverage::Whole(begin) | Coverage::Coming(begin) => Some(begin),
+        Coverage::Partly(_) | Coverage::Lacking(_) => None,
+    }
+}
