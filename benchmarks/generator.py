@@ -16,7 +16,7 @@ _UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 6e7}
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of a generator saw. Latencies are in µs."""
+    """Observations of one run of a generator. Latencies are in µs."""
 
     requests: int
     per_second: float
@@ -66,7 +66,7 @@ def paced(
 
 
 def read_paced(out: str, seconds: float = 0.0) -> Load:
-    """What ``paced`` printed."""
+    """The output of ``paced``."""
     seen = json.loads(out)
     problems = []
     if seen["errors"]:

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and whether anything else was running meanwhile."""
+"""The machine of the figures, and its other load meanwhile."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from benchmarks.machine import version
 from benchmarks.processes import BenchError, Child, free_port
 
 COOKIE = "Path=/; Max-Age=2592000; SameSite=Lax"
-# What Varnish writes into its shared-memory log for each request: its access log, off as everyone's.
+# Varnish's lines in its shared-memory log for each request: its access log, off as for all servers.
 _PER_REQUEST_LOG = (
     *("Begin", "End", "Link", "SessOpen", "SessClose", "Timestamp", "Hit", "VCL_call", "VCL_return", "Length"),
     *("ReqStart", "ReqMethod", "ReqURL", "ReqProtocol", "ReqHeader", "ReqUnset", "ReqAcct", "BereqAcct"),
@@ -32,7 +32,7 @@ INSTALL = "benchmarks/install-peers"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server runs: its core, its scratch directory in memory, the origin and the token secret."""
+    """The environment of a server: its core, its scratch directory in memory, the origin and the token secret."""
 
     core: int
     scratch: Path

@@ -232,7 +232,7 @@ class BadClient(Visitor):
 
     @task(1)
     def slow_reader(self) -> None:
-        """Takes two seconds for a style sheet: it must get all of it, and nobody must wait for it."""
+        """Takes two seconds for a style sheet: it must get all of it, and no other request may wait for it."""
 
         def talk(connection: socket.socket) -> None:
             connection.sendall(b"GET /static/app.css HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
@@ -260,7 +260,7 @@ class BadClient(Visitor):
         self.on_socket(name, talk)
 
     def on_socket(self, name: str, talk: Callable[[socket.socket], None]) -> None:
-        """What no HTTP client would send. Counted like any other request."""
+        """Sends bytes that no HTTP client would send; counted like any other request."""
         at = urlsplit(self.host or "")
         started = time.perf_counter()
         failure: Exception | None = None

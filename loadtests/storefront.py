@@ -1,4 +1,4 @@
-"""What the storefront demo promises, as checks on single answers. Each raises ``WrongAnswerError`` with what it saw.
+"""The storefront demo's promises, as checks on single answers. Each raises ``WrongAnswerError`` with its observation.
 
 Nothing here knows locust: an answer is a status, headers and a body.
 """
@@ -30,7 +30,7 @@ class Answer:
 
 
 def check(answer: Answer, status: int = 200) -> None:
-    """What holds for every answer that went through the cache or to an origin."""
+    """Checks for every answer that went through the cache or to an origin."""
     if answer.status != status:
         raise WrongAnswerError(f"status {answer.status}, not {status}: {answer.body[:120]!r}")
     if "cache-status" not in answer.headers:
@@ -76,7 +76,7 @@ def check_page(answer: Answer, number: int | None, variant: str | None) -> None:
 
 
 def check_account(answer: Answer, user: str) -> None:
-    """``/api/me`` answers with the identity that the edge told the origin: this visitor's, nobody else's."""
+    """``/api/me`` answers with the identity that the edge sent to the origin: this visitor's only."""
     check(answer)
     if served_from_cache(answer):
         raise WrongAnswerError("a personal answer out of the cache")

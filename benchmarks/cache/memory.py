@@ -1,4 +1,4 @@
-"""What objects take in memory beyond their bytes, and whether both tiers hold their bounds under churn."""
+"""Memory of objects beyond their bytes, and the bounds of both tiers under churn."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def files(path: Path) -> list[Path]:
 
 
 def churn(cache: EdgerouterCache, bound: Bound, held: Callable[[], int], cores: tuple[int, int]) -> None:
-    """New objects, none of which is asked for again, in rounds of as many as fill the bound."""
+    """New objects, none of which is requested again, in rounds of as many as fill the bound."""
     mean = sum(traces.size_of(key, SEED) for key in range(2000)) // 2000
     each = bound.limit // mean
     port = cache.server.port

@@ -1,4 +1,4 @@
-"""What a purge costs, and what visitors notice while one runs.
+"""The cost of a purge, and its effect on visitors while it runs.
 
 ``cost``: time until the admin API has acknowledged a purge (its connection included), and until its status is
 ``Completed``, by what it names and by how much is stored. ``latency``: hits at a fixed rate while a purge of everything
@@ -28,7 +28,7 @@ from benchmarks.processes import BenchError, pinned
 MEMORY = 8 << 30
 PATIENCE = 120.0
 TIMES = 5
-HOT = 10_000  # keys that are asked for while a purge runs; no purge names them
+HOT = 10_000  # keys that are requested while a purge runs; no purge names them
 SHARE = 0.5  # of the rate that the worker can serve
 
 

@@ -1,4 +1,4 @@
-"""How long a start takes with a large disk cache: from the start of the process to the first hit that comes from disk.
+"""Duration of a start with a large disk cache: from the start of the process to the first hit that comes from disk.
 
 After a clean stop, after ``kill -9`` while responses are being written (no clean index), and with nothing of the cache
 in the page cache.
@@ -49,7 +49,7 @@ def measure(python: str, stored: int, rounds: int, folder: Path, cores: tuple[in
     with stage.origin(cores) as place:
         with cache.child(place) as child:
             child.wait_until_listening(cache.server.port)
-            for _ in range(FILLS):  # what found no room in the writer's queue is asked for again
+            for _ in range(FILLS):  # objects that found no room in the writer's queue are requested again
                 stage.fill(cache.server.port, range(stored), place, cores[1])
                 if settled(cache) >= stored:
                     break

@@ -116,5 +116,5 @@ def show(lines: Sequence[str]) -> None:
 
 
 def tell(text: str) -> None:
-    """What goes on, for who waits."""
+    """Prints the progress."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What every work needs: an origin and a cache that run, requests that fill it, and figures with their spread."""
+"""Parts of every workload: an origin and a cache that run, requests that fill it, and figures with their spread."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class origin:  # noqa: N801
 
 @dataclass(frozen=True)
 class Replay:
-    """What the client saw; latencies in µs."""
+    """The client's observations; latencies in µs."""
 
     requests: int
     wrong: int

@@ -25,7 +25,7 @@ SMALLEST, MEDIAN, SIGMA, LARGEST = 128, 4096, 1.4, 512 << 10
 
 @dataclass(frozen=True)
 class Shape:
-    """``once``: share of requests for objects that are never asked for again. ``scans``: share of requests that belong
+    """``once``: share of requests for objects that are never requested again. ``scans``: share of requests that belong
     to scans. ``drift``: objects of the ranking replaced by new ones for each thousand requests."""
 
     name: str

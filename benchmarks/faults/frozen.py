@@ -20,7 +20,7 @@ from benchmarks.processes import BenchError
 CLIENTS = 20
 PROBE = 0.5
 ROUNDS = 3
-AFTER = 2.0  # seconds of requests after the verdict
+AFTER = 2.0  # seconds of requests after the origin is found sick
 
 
 @dataclass
@@ -81,7 +81,7 @@ def measure(machine: Machine) -> list[Figure]:
 
 
 def freeze(edge: Edge) -> tuple[float, float, list[tuple[float, float, int, str]]]:
-    """When the origin froze, when that was known, and what the clients got."""
+    """The times at which the origin froze and was found frozen, and the clients' answers."""
     stop = threading.Event()
     clients = [Client(edge.port, stop) for _ in range(CLIENTS)]
     os.kill(edge.origin.pid, signal.SIGSTOP)

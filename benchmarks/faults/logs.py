@@ -1,4 +1,4 @@
-"""A million log lines into a pipe that nobody reads: the tail latency of hits, and SIGTERM.
+"""A million log lines into a pipe without a reader: the tail latency of hits, and SIGTERM.
 
 Standard output has the access log, a line for each hit; standard error has what a function prints and what the edge
 says of an origin that fails. Three edges take turns at the same paced hits: one that logs nothing, one whose pipes are
@@ -132,7 +132,7 @@ def talk(server: Server) -> None:
 
 
 def end(server: Server, program: object, rate: float, core: int) -> float:
-    """Seconds from SIGTERM until the process has ended, hits being asked for all the while."""
+    """Seconds from SIGTERM until the process has ended, under requests for hits."""
     command = ["taskset", "-c", str(core), str(program), str(server.edge.port), PATH, f"{rate:.0f}", "60", "64"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as load:
         try:
@@ -150,7 +150,7 @@ def end(server: Server, program: object, rate: float, core: int) -> float:
 
 @contextmanager
 def full_pipe() -> Iterator[int]:
-    """The write end of a pipe that is full and that nobody reads."""
+    """The write end of a full pipe without a reader."""
     read, write = os.pipe()
     try:
         os.set_blocking(write, False)

@@ -2,7 +2,7 @@
 
 edgerouter run examples/reports/app.py
 curl -i http://127.0.0.1:8080/reports/2026-11-24     # made, twice: the second one has an Age
-curl -i http://127.0.0.1:8080/popular                # how often each was asked for
+curl -i http://127.0.0.1:8080/popular                # how often each was requested
 curl -i -X DELETE http://127.0.0.1:8080/reports/2026-11-24
 """
 
@@ -49,6 +49,6 @@ async def compute(day: str) -> dict[str, str]:
 
 
 async def count(day: str) -> None:
-    """Stands for a call to somebody who counts; the visitor does not wait for it."""
+    """Stands for a call to a counting service; the visitor does not wait for it."""
     await asyncio.sleep(0)
     asked[day] += 1

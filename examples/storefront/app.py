@@ -54,6 +54,6 @@ def tag(request: Request, ctx: Context) -> None:
 
 @edge.on("viewer_response", "/login", inline=True)
 def secure(request: Request, response: Response, ctx: Context) -> None:
-    """What a page with secrets should say, whatever the origin does."""
+    """Adds the fields that a page with secrets should have, whatever the origin does."""
     response.headers["cache-control"] = "no-store"
     response.headers["x-content-type-options"] = "nosniff"

@@ -25,7 +25,7 @@ SECRET = "storefront-demo-secret-of-32-bytes!"
 
 
 class StopAsked(Exception):  # noqa: N818  # not an error
-    """A signal asked for the end."""
+    """A signal ended the demo."""
 
 
 def port(name: str, default: int) -> int:

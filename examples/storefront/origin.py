@@ -31,7 +31,7 @@ from urllib.parse import parse_qs, unquote
 SECRET = os.environ.get("JWT_SECRET", "storefront-demo-secret-of-32-bytes!")
 PRODUCTS = 1_000
 EPOCH = 1_767_225_600
-"""When everything was last changed: fixed, so that replicas agree on their validators."""
+"""The time of the last change: fixed, so that replicas agree on their validators."""
 
 LARGEST_HEAD = 65_536
 LARGEST_BODY = 1 << 20
@@ -278,7 +278,7 @@ def png(number: int, width: int = 240, height: int = 180) -> bytes:
 
 
 _DC_LENGTHS = (0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0)
-"""How many codes of each length the usual table for DC coefficients has (ITU T.81, table K.3)."""
+"""The number of codes of each length in the usual table for DC coefficients (ITU T.81, table K.3)."""
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""The engine and the decisions in Rust; what each class is for is told in ``rust/python/src``."""
+"""The engine and the decisions in Rust; ``rust/python/src`` documents each class."""
 
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ __all__ = [
     "Geo",
     "Headers",
     "Interrupt",
-    "Lane",
+    "LoopQueue",
     "PlanTable",
     "Request",
     "Response",
@@ -105,7 +105,7 @@ def explain(
     now: int | None = None,
     response: tuple[int, list[tuple[str, str]]] | None = None,
 ) -> list[dict[str, Any]]:
-    """What would happen to a request, phase by phase, without sending it anywhere."""
+    """The decisions about a request, phase by phase, without sending it anywhere."""
 
 # -- service -----------------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class Engine:
         """Drains and ends; true when nothing was cut off. Seconds; ``None``: the plan's limit."""
     @property
     def addresses(self) -> list[str]:
-        """What it listens on; empty when it is not running."""
+        """The bound addresses; empty when it is not running."""
     @property
     def admin_address(self) -> str | None: ...
     def metrics(self) -> str:
@@ -168,8 +168,8 @@ class Runner:
 
     def fileno(self) -> int:
         """Readable when calls wait."""
-    def lane(self, create: Callable[[Coroutine[Any, Any, None]], Task[None]]) -> Lane:
-        """A lane for this thread's event loop: ``create`` makes a task."""
+    def loop_queue(self, create: Callable[[Coroutine[Any, Any, None]], Task[None]]) -> LoopQueue:
+        """The queue of this thread's event loop; ``create`` makes a task."""
     def work(self, serial: bool) -> None:
         """Runs plain calls on this thread until it is not needed any more; ``serial``: those that run one at a time."""
     def watch(self, seconds: float) -> list[bool]:
@@ -177,15 +177,15 @@ class Runner:
     def not_started(self, serial: bool) -> None:
         """A thread that was wanted could not be started."""
     def background(self, start: Callable[[BackgroundCall, bool], None]) -> None:
-        """``start(call, awaited)`` goes on with what ``wait_until`` was given."""
+        """Sets how work of ``wait_until`` starts: ``start(call, awaited)``."""
     def overdue(self) -> list[Interrupt]:
-        """Threads whose callable is past its time: each is to be interrupted, and told so by ``sent()``."""
+        """Threads whose callable is past its time: each is to be interrupted, then confirmed by ``sent()``."""
     def load(self) -> tuple[int, int, int]:
         """Calls waiting, calls running, threads abandoned."""
 
 @final
 class BackgroundCall(Coroutine[Any, Any, None]):
-    """What ``wait_until`` goes on with: a coroutine for a task, or a call for a thread."""
+    """Work of ``wait_until``: a coroutine for a task, or a call for a thread."""
 
     def __call__(self) -> None: ...
     def remaining(self) -> float:
@@ -196,21 +196,21 @@ class BackgroundCall(Coroutine[Any, Any, None]):
     def close(self) -> None: ...
 
 @final
-class Lane:
-    """An event loop's way to the queue."""
+class LoopQueue:
+    """The end of the queue from which an event loop takes calls."""
 
-    def run(self, rung: bool) -> bool:
-        """Takes and starts calls; ``rung``: because the descriptor is readable. True when more wait."""
+    def run(self, woken: bool) -> bool:
+        """Takes and starts calls; ``woken``: because the descriptor is readable. True when more wait."""
     def expired(self) -> list[Task[None]]:
-        """Tasks past their time, to be cancelled. One that goes on all the same comes again."""
+        """Tasks past their time, to be cancelled; one that goes on all the same is given again."""
     def stuck(self) -> bool:
-        """Whether this lane is stuck; then another takes its place, and this one takes no more calls."""
+        """Whether the event loop is stuck; then another replaces it, and this one takes no more calls."""
     @property
     def busy(self) -> bool:
         """Whether a callable is in one of its steps."""
     @property
-    def left(self) -> bool:
-        """Whether its place was taken."""
+    def replaced(self) -> bool:
+        """Whether another event loop has replaced this one."""
 
 @final
 class Interrupt:
@@ -276,7 +276,7 @@ class Headers:
 
 @final
 class Geo:
-    """Where a client is, as far as it is known."""
+    """The place of a client, as far as it is known."""
 
     @property
     def country(self) -> str | None:
@@ -335,7 +335,7 @@ class Request:
         """Verified claims; ``None`` without a token."""
     @property
     def user(self) -> str | None:
-        """Who asks, by the verified token: its ``userId``, or else its ``sub``."""
+        """The user by the verified token: its ``userId``, or else its ``sub``."""
     @property
     def variant(self) -> str | None:
         """The variant of the route's first experiment; ``None`` without one."""
@@ -344,7 +344,7 @@ class Request:
         """Experiment → variant."""
     @property
     def geo(self) -> Geo:
-        """Where the client is, as far as it is known."""
+        """The place of the client, as far as it is known."""
     @property
     def id(self) -> str:
         """Its name in logs and error answers."""
@@ -386,7 +386,7 @@ class Response:
 
 @disjoint_base
 class CallContext:
-    """What a callable knows about its call, async or not."""
+    """The call of a callable, async or not."""
 
     @property
     def name(self) -> str:
@@ -398,7 +398,8 @@ class CallContext:
     def request_id(self) -> str:
         """The id of its request, as ``request.id``."""
     @property
-    def _request_id(self) -> str: ...
+    def log_id(self) -> str:
+        """The id of its request for the log; reading it does not make the response depend on the request."""
     def remaining(self) -> float:
         """Seconds left for the call; its time in the queue counts."""
     @property
@@ -414,7 +415,7 @@ class CallContext:
 
 @final
 class Context(CallContext):
-    """What a plain callable knows about its call, and what it may use besides. Async ones get an ``AsyncContext``."""
+    """The call of a plain callable, and the services that it may use. Async ones get an ``AsyncContext``."""
 
     @property
     def cache(self) -> Cache:
@@ -475,9 +476,9 @@ class Caches:
 
     @property
     def default(self) -> Cache:
-        """What ``ctx.cache`` is."""
+        """The cache as ``ctx.cache``."""
     def open(self, name: str) -> Cache:
-        """A cache apart from all others; made when it is asked for first. ``CacheError`` for one name too many."""
+        """A cache apart from all others; made at its first use. ``CacheError`` for one name too many."""
 
 @type_check_only
 class AsyncCaches:

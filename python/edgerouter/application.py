@@ -16,9 +16,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from edgerouter import error_pages
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
-from edgerouter.serving import Application, Stopping, while_loading
+from edgerouter.serving import Application, while_loading
+from edgerouter.signals import Stopping
 
 __all__ = ["AppError", "FileApplication"]
 
@@ -49,8 +51,8 @@ class FileApplication(Application):
 
     def load(self) -> Edge:
         edge = self._loaded()
-        # They are read when it is compiled, so a change of one is worth a reload.
-        self._pages = frozenset(edge._pages())
+        # They are read when the edge is compiled, so a change of one needs a reload.
+        self._pages = frozenset(error_pages.files(edge.to_dict()))
         return edge
 
     def _loaded(self) -> Edge:
@@ -116,7 +118,7 @@ class FileApplication(Application):
         return (f"_edgerouter_{stem}" if known or not stem.isidentifier() else stem), self._file.parent
 
     def _own_modules(self) -> Iterator[tuple[str, ModuleType]]:
-        """What was imported from beside the application, environments inside that folder excepted."""
+        """The modules imported from beside the application, environments inside that folder excepted."""
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if name == "__main__" or not isinstance(file, str):

@@ -99,7 +99,7 @@ def check_star(name: str, starred: bool = True) -> str | None:
 
 
 class CachePolicy(Value, frozen=True, kw_only=True):
-    """How a route's responses are stored and reused.
+    """The rules by which a route's responses are stored and reused.
 
     Durations are whole seconds (``int``/``float``) or ``timedelta``.
 

@@ -46,7 +46,7 @@ def size(text: str) -> int:
 
 
 class _Kind(msgspec.StructMeta):
-    """Tells of a field that does not exist, or is missing, as of any other mistake: by name, with the remedy."""
+    """Reports a field that does not exist, or is missing, like any other mistake: by name, with the remedy."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -81,7 +81,7 @@ def _grouped(fields: Mapping[str, inspect.Parameter]) -> Iterator[str]:
 class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The base of every policy value: immutable, compared by content, shown without its secrets."""
 
-    #: What to write instead of a value of another kind.
+    #: The spelling to use instead of a value of another kind.
     _remedy: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ R = TypeVar("R")
 
 
 def helpful(method: Callable[P, R]) -> Callable[P, R]:
-    """Tells of an argument that a method does not have, with the one that was probably meant."""
+    """Reports an argument that a method does not have, with the one that was probably meant."""
 
     @functools.wraps(method)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -17,7 +17,7 @@ from typing import Any, Final
 __all__ = ["MOST", "raise_limit"]
 
 MOST: Final = 1_048_576
-"""The limit that is asked for, where the hard limit allows it."""
+"""The wanted limit, where the hard limit allows it."""
 
 _before: int | None = None
 """The soft limit that the process was started with, once it has been raised."""

@@ -1,4 +1,4 @@
-"""The ``Edge``: collects typed values, asks the core to judge them, and serves the result.
+"""The ``Edge``: collects typed values, has the core validate them, and serves the result.
 
 A thin façade. It holds no global state and does no I/O until it is compiled or served; the values it collects are
 in the rooms beside this one, the decisions in the core.
@@ -6,28 +6,30 @@ in the rooms beside this one, the decisions in the core.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
-import sys
-from collections.abc import Callable, Collection, Mapping, Sized
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from edgerouter import error_pages, plugins, secrets
+from edgerouter import callables, error_pages, places, plugins, secrets
 from edgerouter.access_log import AccessLog
 from edgerouter.cache import STANDARD, CachePolicy, Duration
-from edgerouter.checks import helpful
+from edgerouter.callables import CallableSpec
+from edgerouter.checks import Value, helpful
+from edgerouter.declarations import Declarations
 from edgerouter.error_pages import ErrorPage
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.identity import Jwt
 from edgerouter.limits import Limits
-from edgerouter.origins import Group, Health, Origin
-from edgerouter.plan import CallableSpec, Called, Plan
+from edgerouter.origins import Group, Origin
+from edgerouter.places import Places
+from edgerouter.plan import Plan
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
 from edgerouter.purging import Purging
@@ -35,7 +37,6 @@ from edgerouter.routes import (
     UNEDITED,
     ForwardPolicy,
     HeaderPolicy,
-    HeaderValues,
     Hook,
     Phase,
     Preflight,
@@ -46,19 +47,36 @@ from edgerouter.routes import (
     ViewerPolicy,
     When,
 )
-from edgerouter.secrets import Secret
 from edgerouter.service_worker import ServiceWorker
+from edgerouter.settings import Settings
 from edgerouter.storage import DiskCache, Sizes
 
 if TYPE_CHECKING:
     from edgerouter import _core
-    from edgerouter.serving import Server
+    from edgerouter.server import Server
 
 __all__ = ["Edge"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
+V = TypeVar("V", bound=Value)
 
-_PACKAGE = str(Path(__file__).resolve().parent) + os.sep
+
+def _accepts(make: Callable[P, V]) -> Callable[[Callable[[Edge, V], R]], Callable[Concatenate[Edge, P], R]]:
+    """Gives a method the parameters of a value in place of the value, so that these are declared once."""
+
+    def decorate(method: Callable[[Edge, V], R]) -> Callable[Concatenate[Edge, P], R]:
+        @functools.wraps(method)
+        def accepting(self: Edge, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return method(self, make(*args, **kwargs))
+
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        parameters = [first, *inspect.signature(make).parameters.values()]
+        accepting.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return accepting
+
+    return decorate
 
 
 class Edge(Purging):
@@ -96,78 +114,32 @@ class Edge(Purging):
             via=via,
             access_log=access_log,
         )
-        self._head: dict[str, Any] = _data(head)
-        self._base: dict[str, Any] = {}
-        self._origins: dict[str, Origin] = {}
-        self._groups: dict[str, Group] = {}
-        self._routes: list[Route] = []
-        self._hooks: list[Hook] = []
-        self._service_workers: list[ServiceWorker] = []
-        self._prefetch: list[Prefetch] = []
-        self._called: list[Called] = []
-        self._callables: list[Callable[..., Any]] = []
-        self._server: Server | None = None
-        # The user's own lines, by the path of what they declared.
-        self._lines: dict[str, str] = {}
+        self._declared = Declarations(head)
+        #: The server that serves this edge now.
+        self.server: Server | None = None
 
     @property
     def name(self) -> str:
         """The edge's name."""
-        return str(self._head.get("name", ""))
+        return str(self._declared.head.get("name", ""))
 
     def __repr__(self) -> str:
-        routes, origins = self._count("routes", self._routes), self._count("origins", self._origins)
-        return f"<Edge {self.name!r}: {routes} routes, {origins} origins>"
+        declared = self._declared
+        return f"<Edge {self.name!r}: {declared.count('routes')} routes, {declared.count('origins')} origins>"
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes that were declared, in their order."""
+        return tuple(self._declared.routes)
 
     # -- origins ---------------------------------------------------------------------------------------------------
 
-    @helpful
-    def origin(
-        self,
-        name: str,
-        url: str,
-        *,
-        host: str = "origin",
-        connect_timeout: Duration = 2.0,
-        first_byte_timeout: Duration = 30.0,
-        expect_timeout: Duration = 1.0,
-        between_bytes_timeout: Duration = 30.0,
-        total_timeout: Duration | None = None,
-        max_connections: int = 256,
-        idle_connections: int = 64,
-        idle_timeout: Duration = 60.0,
-        retries: int = 1,
-        headers: Mapping[str, str | Secret | Collection[str | Secret]] | None = None,
-        health: Health | None = None,
-        tls_server_name: str | None = None,
-        tls_ca: Secret | None = None,
-        tls_verify: bool = True,
-        rewrite_urls: bool = True,
-    ) -> Origin:
-        """Declares a server that answers for the edge; see ``Origin`` for the fields."""
-        origin = Origin(
-            name,
-            url,
-            host=host,
-            connect_timeout=connect_timeout,
-            first_byte_timeout=first_byte_timeout,
-            expect_timeout=expect_timeout,
-            between_bytes_timeout=between_bytes_timeout,
-            total_timeout=total_timeout,
-            max_connections=max_connections,
-            idle_connections=idle_connections,
-            idle_timeout=idle_timeout,
-            retries=retries,
-            headers=headers or {},
-            health=health,
-            tls_server_name=tls_server_name,
-            tls_ca=tls_ca,
-            tls_verify=tls_verify,
-            rewrite_urls=rewrite_urls,
-        )
-        self._free(name)
-        self._note("origins", self._origins)
-        self._origins[name] = origin
+    @_accepts(Origin)
+    def origin(self, origin: Origin) -> Origin:
+        """Declares a server that answers for the edge; the arguments are the fields of ``Origin``."""
+        self._declared.check_free(origin.name)
+        self._declared.note("origins")
+        self._declared.origins[origin.name] = origin
         return origin
 
     @helpful
@@ -179,13 +151,13 @@ class Edge(Purging):
         failover_on: Collection[int] = (500, 502, 503, 504),
         deadline: Duration | None = None,
     ) -> Group:
-        """Declares origins in order of preference, the next one asked when one fails; see ``Group``."""
+        """Declares origins in order of preference: the next one is tried when one fails; see ``Group``."""
         group = Group(name, members, failover_on, deadline)
-        self._free(name)
+        self._declared.check_free(name)
         for member in members:
-            self._known(member)
-        self._note("groups", self._groups)
-        self._groups[name] = group
+            self._declared.known(member)
+        self._declared.note("groups")
+        self._declared.groups[name] = group
         return group
 
     # -- routes ----------------------------------------------------------------------------------------------------
@@ -221,7 +193,7 @@ class Edge(Purging):
         """Declares a route. Order of precedence: host-specific, exact, longer literal prefix, fewer wildcards, order.
 
         ``pattern``  ``/path`` or ``host/path``, with ``*``, ``?`` and ``{name}`` parameters
-        ``to``, ``redirect``, ``respond``  who answers: an origin or group, a redirect, or fixed words; exactly one
+        ``to``, ``redirect``, ``respond``  the answer: of an origin or group, a redirect, or fixed words; exactly one
         ``host``, ``methods``, ``when``  further conditions; all must hold
         ``priority``  higher first, before every other rule of precedence
         ``viewer``  ``"allow-all"``, ``"https-only"`` or ``"redirect-to-https"``
@@ -238,12 +210,12 @@ class Edge(Purging):
         ``errors``  pages for error statuses: a path, whose own route answers (``{404: "/404.html"}``), or what the edge
             holds itself (``{502: ErrorPage(file="errors/502.html"), 504: ErrorPage(body="Back soon.")}``)
         ``compress``  reserved for compression at the edge
-        ``predict``  fetch the pages that visitors will most likely ask for next
+        ``predict``  fetches the pages that visitors will most likely request next
         """
-        return self._add(
+        return self._declared.add_route(
             lambda: Route(
                 pattern,
-                to=self._known(to) if isinstance(to, (Origin, Group)) else to,
+                to=self._declared.known(to) if isinstance(to, (Origin, Group)) else to,
                 redirect={"location": redirect} if isinstance(redirect, str) else redirect,
                 respond={"body": respond} if isinstance(respond, str) else respond,
                 host=host,
@@ -264,7 +236,7 @@ class Edge(Purging):
                 auth=auth,
                 preflight=preflight,
                 experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
-                errors=error_pages.located(errors or {}, _folder_of_caller()),
+                errors=error_pages.located(errors or {}, places.folder_of_caller()),
                 compress=compress,
                 predict=predict,
             )
@@ -272,30 +244,20 @@ class Edge(Purging):
 
     # -- latency ---------------------------------------------------------------------------------------------------
 
-    @helpful
-    def prefetch(
-        self,
-        urls: Collection[str],
-        *,
-        every: Duration | None = None,
-        on_start: bool = True,
-        host: str | None = None,
-        scheme: Literal["http", "https"] = "https",
-        headers: HeaderValues | None = None,
-    ) -> Prefetch:
-        """Fetches URLs before anybody asks, through the routes, keys and hooks of a visitor's request.
+    @_accepts(Prefetch)
+    def prefetch(self, listed: Prefetch) -> Prefetch:
+        """Fetches URLs before a visitor requests them, through the routes, keys and hooks of a visitor's request.
 
-        ``urls``  paths, or whole URLs as visitors ask for them
+        ``urls``  paths, or whole URLs as visitors request them
         ``every``  seconds between the rounds, a tenth more or less; what is stored and stays fresh until the next
             round is left alone
         ``on_start``  at the start, and after each reload
         ``host``  the host of paths; when ``None``, the one host that the routes name
-        ``scheme``  of paths, as the origin is told in ``X-Forwarded-Proto``
+        ``scheme``  of paths, as sent to the origin in ``X-Forwarded-Proto``
         ``headers``  request fields besides ``Accept``, ``Accept-Encoding``, ``User-Agent`` and ``Sec-Purpose``
         """
-        listed = Prefetch(urls, every=every, on_start=on_start, host=host, scheme=scheme, headers=headers or {})
-        self._note("prefetch", self._prefetch)
-        self._prefetch.append(listed)
+        self._declared.note("prefetch")
+        self._declared.prefetch.append(listed)
         return listed
 
     @helpful
@@ -331,8 +293,8 @@ class Edge(Purging):
             authorized=authorized,
             entries=entries,
         )
-        self._note("service_workers", self._service_workers)
-        self._service_workers.append(worker)
+        self._declared.note("service_workers")
+        self._declared.service_workers.append(worker)
         return worker
 
     # -- callables -------------------------------------------------------------------------------------------------
@@ -368,15 +330,15 @@ class Edge(Purging):
         ``timeout``  seconds it may take; ``limits.functions.timeout`` when ``None``
         """
 
-        _decorates("function", pattern, '@edge.function("/hello/{name}")')
+        callables.check_decorator("function", pattern, '@edge.function("/hello/{name}")')
 
         def register(function: F) -> F:
-            _takes(function, "request", "ctx")
-            called = _called(function, inline, serial, blocking, timeout, "closed")
-            self._add(
+            callables.check_arguments(function, "request", "ctx")
+            called = callables.declared(function, inline, serial, blocking, timeout)
+            self._declared.add_route(
                 lambda: Route(
                     pattern,
-                    function=len(self._called),
+                    function=len(self._declared.callables),
                     host=host,
                     methods=methods,
                     when=(when,) if isinstance(when, When) else when,
@@ -387,8 +349,7 @@ class Edge(Purging):
                     experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                 )
             )
-            self._called.append(called)
-            self._callables.append(function)
+            self._declared.callables.append((called, function))
             return function
 
         return register
@@ -449,7 +410,7 @@ class Edge(Purging):
         fail: Literal["open", "closed"] = "closed",
         varies: Collection[str] | None = None,
     ) -> RequestHookDecorator | ResponseHookDecorator | Callable[[F], F]:
-        """Declares a hook: it is asked in ``phase`` for every request that matches ``pattern``.
+        """Declares a hook: it is called in ``phase`` for every request that matches ``pattern``.
 
         ``viewer_request`` and ``origin_request`` hooks take ``(request, ctx)``; ``origin_response`` and
         ``viewer_response`` hooks take ``(request, response, ctx)``. A hook returns nothing to go on, the changed
@@ -467,16 +428,17 @@ class Edge(Purging):
         the hook's effect depends on, in place of what it is seen to read; ``[]``: on nothing of the request
         """
 
-        _decorates("on", phase, '@edge.on("viewer_request", "/*")')
+        callables.check_decorator("on", phase, '@edge.on("viewer_request", "/*")')
 
         def register(function: F) -> F:
-            _takes(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
-            called = _called(function, inline, serial, blocking, timeout, fail)
-            self._note("hooks", self._hooks)
-            call = len(self._called)
-            self._hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=call, varies=varies))
-            self._called.append(called)
-            self._callables.append(function)
+            callables.check_arguments(
+                function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx"
+            )
+            called = callables.declared(function, inline, serial, blocking, timeout, fail)
+            self._declared.note("hooks")
+            call = len(self._declared.callables)
+            self._declared.hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=call, varies=varies))
+            self._declared.callables.append((called, function))
             return function
 
         return register
@@ -496,23 +458,11 @@ class Edge(Purging):
 
     def to_dict(self) -> dict[str, Any]:
         """The plan's data. Secrets by reference stay references; a literal one is in it."""
-        data = {**_plain(self._base), **self._head}
-        for field, own in (
-            ("origins", self._origins.values()),
-            ("groups", self._groups.values()),
-            ("callables", self._called),
-            ("hooks", self._hooks),
-            ("routes", self._routes),
-            ("service_workers", self._service_workers),
-            ("prefetch", self._prefetch),
-        ):
-            if own:
-                data[field] = [*data.get(field, ()), *(_data(item) for item in own)]
-        return data
+        return self._declared.data()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Edge:
-        """An edge from a plan's data. It is judged as a whole by ``compile``, which names every mistake in it."""
+        """An edge from a plan's data. ``compile`` validates it as a whole, and names every mistake in it."""
         if not isinstance(data, Mapping):
             raise ConfigError("a plan must be a table (mapping) at its top")
         for field in ("callables", "hooks"):
@@ -520,9 +470,7 @@ class Edge(Purging):
                 raise ConfigError([Problem(field, None, "functions and hooks need a Python file; remove them here")])
         edge = cls.__new__(cls)
         Edge.__init__(edge, "plan")
-        edge._head = {"version": 1}
-        edge._base = _plain(data)
-        edge._head.update({key: edge._base[key] for key in ("version", "name") if key in edge._base})
+        edge._declared = Declarations(base=data)
         return edge
 
     @classmethod
@@ -545,10 +493,12 @@ class Edge(Purging):
         try:
             edge = cls.from_dict(data)
         except ConfigError as error:
-            raise _at(file, text, error) from None
-        edge._lines = _lines_of(file, text)
-        secrets.rebase(edge._base, file.resolve().parent)
-        error_pages.rebase(edge._base, file.resolve().parent)
+            lines = Places()
+            lines.read(file, text)
+            raise lines.placed(error) from None
+        edge._declared.places.read(file, text)
+        secrets.rebase(edge._declared.base, file.resolve().parent)
+        error_pages.rebase(edge._declared.base, file.resolve().parent)
         return edge
 
     @staticmethod
@@ -570,13 +520,10 @@ class Edge(Purging):
 
     def callables(self) -> list[CallableSpec]:
         """The functions and hooks, in the plan's order."""
-        return [
-            CallableSpec(function, _is_async(function), said.inline, said.serial, _seconds(said.timeout), said.name)
-            for said, function in zip(self._called, self._callables, strict=True)
-        ]
+        return self._declared.specs()
 
     def compile(self) -> _core.PlanTable:
-        """Judges the whole and gives the compiled table.
+        """Validates the whole and gives the compiled table.
 
         Raises ``ConfigError`` with every problem.
         """
@@ -585,7 +532,7 @@ class Edge(Purging):
         try:
             return _core.compile(self.encode())
         except ConfigError as error:
-            raise self._placed(error) from None
+            raise self.placed(error) from None
 
     def explain(
         self,
@@ -597,9 +544,9 @@ class Edge(Purging):
         now: int | None = None,
         response: tuple[int, Collection[tuple[str, str]]] | None = None,
     ) -> list[dict[str, Any]]:
-        """What would be decided about a request, phase by phase, without sending it anywhere.
+        """The decisions about a request, phase by phase, without sending it anywhere.
 
-        With ``response`` (status and headers that an origin might give): what would become of it in the cache.
+        With ``response`` (status and headers that an origin might give): whether and how it would be stored.
         """
         from edgerouter import _core
 
@@ -607,50 +554,32 @@ class Edge(Purging):
         try:
             return _core.explain(self.encode(), method, url, list(headers), client, now, answer)
         except ConfigError as error:
-            raise self._placed(error) from None
+            raise self.placed(error) from None
 
     # -- service ---------------------------------------------------------------------------------------------------
 
-    def serve(
-        self,
-        *,
-        listen: str | Collection[str] = "127.0.0.1:8080",
-        admin: str | None = None,
-        admin_token: Secret | str | None = None,
-        admin_keys: Mapping[str, Secret | str] | None = None,
-        workers: int | None = None,
-    ) -> None:
+    @_accepts(Settings)
+    def serve(self, settings: Settings) -> None:
         """Serves until SIGTERM or SIGINT (in the main thread), or until another thread calls ``stop``.
 
-        Prints where it serves. Refused while ``edgerouter`` loads the file that calls it.
+        Prints where it serves. The arguments are the fields of ``Settings``. Refused while ``edgerouter`` loads the
+        file that calls it.
         """
         from edgerouter import serving
 
         _not_while_loading("serve")
-
-        settings = serving.Settings(
-            listen=listen, admin=admin, admin_token=admin_token, admin_keys=admin_keys or {}, workers=workers
-        )
         serving.serve(self, settings, say=serving.to_stdout)
 
-    def start(
-        self,
-        *,
-        listen: str | Collection[str] = "127.0.0.1:8080",
-        admin: str | None = None,
-        admin_token: Secret | str | None = None,
-        admin_keys: Mapping[str, Secret | str] | None = None,
-        workers: int | None = None,
-    ) -> Server:
-        """Serves in the background; the ``Server`` stops it. Returns when connections are accepted."""
-        from edgerouter import serving
+    @_accepts(Settings)
+    def start(self, settings: Settings) -> Server:
+        """Serves in the background; the ``Server`` stops it. Returns when connections are accepted.
+
+        The arguments are the fields of ``Settings``.
+        """
+        from edgerouter.server import Server
 
         _not_while_loading("start")
-
-        settings = serving.Settings(
-            listen=listen, admin=admin, admin_token=admin_token, admin_keys=admin_keys or {}, workers=workers
-        )
-        return serving.Server.start(self, settings)
+        return Server.start(self, settings)
 
     def reload(self) -> int:
         """Compiles what the edge holds now and swaps it in; returns the new version.
@@ -663,90 +592,30 @@ class Edge(Purging):
         """Stops serving; requests under way may finish within ``drain`` seconds. ``True`` when all did."""
         return self._running().stop(drain)
 
-    def _order(self, order: str) -> str:
-        return self._running()._order(order)
+    @property
+    def engine(self) -> _core.Engine:
+        """The engine that serves this edge."""
+        return self._running().engine
 
-    def _ordered(self, id: str | None = None) -> str:  # noqa: A002
-        return self._running()._ordered(id)
+    # -- for the rest of the package -------------------------------------------------------------------------------
 
-    # -- inside ----------------------------------------------------------------------------------------------------
-
-    def _sized(self, sizes: Sizes) -> Edge:
-        """This edge, with its store as the command line says."""
-        self._head.update(sizes.over(self.to_dict()))
+    def apply_sizes(self, sizes: Sizes) -> Edge:
+        """Changes the sizes of the store to those of the command line; gives this edge."""
+        self._declared.head.update(sizes.over(self.to_dict()))
         return self
 
+    def place(self, path: str) -> str | None:
+        """The user's line of the value at a path of the plan, where it is known."""
+        return self._declared.places.nearest(path)
+
+    def placed(self, error: ConfigError) -> ConfigError:
+        """The same problems, each with the user's line of the value that it is about."""
+        return self._declared.places.placed(error)
+
     def _running(self) -> Server:
-        if self._server is None:
+        if self.server is None:
             raise EdgeError("the edge is not being served; call serve() or start() first")
-        return self._server
-
-    def _add(self, make: Callable[[], Route]) -> Route:
-        index = self._count("routes", self._routes)
-        try:
-            route = make()
-        except ConfigError as error:
-            raise ConfigError(_within(problem, f"routes[{index}]") for problem in error.problems) from None
-        self._note("routes", self._routes)
-        self._routes.append(route)
-        return route
-
-    def _note(self, field: str, own: Sized) -> None:
-        """Remembers the user's line that declares the next value of a kind."""
-        frame = _caller()
-        self._lines[f"{field}[{self._count(field, own)}]"] = f"{_near(frame.f_code.co_filename)}:{frame.f_lineno}"
-
-    def _placed(self, error: ConfigError) -> ConfigError:
-        """The same problems, each with the line of what it is about."""
-        return ConfigError(
-            problem._replace(place=problem.place or _nearest(self._lines, problem.path)) for problem in error.problems
-        )
-
-    def _pages(self) -> set[Path]:
-        """The files of error pages."""
-        return error_pages.files(self.to_dict())
-
-    def _place(self, path: str) -> str | None:
-        """The user's line of what a path of the plan names, where it is known."""
-        return _nearest(self._lines, path)
-
-    def _free(self, name: str) -> None:
-        if name in self._origins or name in self._groups:
-            kind = "origins" if name in self._origins else "groups"
-            raise ConfigError([Problem(kind, name, "this name is already taken by another origin or group")])
-
-    def _known(self, target: Origin | Group | str) -> str:
-        """The name of a target; a value that was made apart is declared by its first use."""
-        if isinstance(target, str):
-            return target
-        declared: Origin | Group | None = self._origins.get(target.name) or self._groups.get(target.name)
-        if declared is None:
-            if isinstance(target, Origin):
-                self._origins[target.name] = target
-            else:
-                self._groups[target.name] = target
-        elif declared != target:
-            raise ConfigError([Problem("to", target.name, "another origin or group of this edge has this name")])
-        return target.name
-
-    def _count(self, field: str, own: Sized) -> int:
-        """How many of a kind there are, those of a plan file first."""
-        base = self._base.get(field)
-        return (len(base) if isinstance(base, list) else 0) + len(own)
-
-
-def _caller() -> FrameType:
-    """The user's own frame, out of this package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame = frame.f_back
-    return frame
-
-
-def _folder_of_caller() -> Path:
-    """The folder of the user's file; the current one where there is no file, as at a prompt."""
-    file = Path(_caller().f_code.co_filename)
-    return file.resolve().parent if file.is_file() else Path.cwd()
+        return self.server
 
 
 def _not_while_loading(method: str) -> None:
@@ -759,110 +628,3 @@ def _not_while_loading(method: str) -> None:
             'put the call under if __name__ == "__main__":'
         )
         raise ConfigError([Problem(f"Edge.{method}", None, message)])
-
-
-def _lines_of(file: Path, text: str) -> dict[str, str]:
-    from edgerouter import places
-
-    found = places.of_toml(text) if file.suffix.lower() == ".toml" else places.of_json(text)
-    return {path: f"{_near(str(file))}:{line}" for path, line in found.items()}
-
-
-def _at(file: Path, text: str, error: ConfigError) -> ConfigError:
-    lines = _lines_of(file, text)
-    return ConfigError(problem._replace(place=_nearest(lines, problem.path)) for problem in error.problems)
-
-
-def _nearest(lines: Mapping[str, str], path: str) -> str | None:
-    """The line of what a path names, or of the nearest thing around it that has one."""
-    while path:
-        if path in lines:
-            return lines[path]
-        path = path[: max(path.rfind("."), path.rfind("["), 0)]
-    return None
-
-
-def _near(file: str) -> str:
-    """A file's name as one would type it from here."""
-    here = str(Path.cwd()) + os.sep
-    return file.removeprefix(here)
-
-
-def _data(value: msgspec.Struct) -> dict[str, Any]:
-    data: dict[str, Any] = msgspec.to_builtins(value, str_keys=True)
-    return data
-
-
-def _plain(value: Any) -> Any:
-    """A deep copy in lists and dictionaries, so that nothing of the caller's is changed."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _within(problem: Problem, prefix: str) -> Problem:
-    """``Route.viewer`` becomes ``routes[2].viewer``; what another value says about itself stays as it is."""
-    kind, _, field = problem.path.partition(".")
-    return problem._replace(path=f"{prefix}.{field}") if kind == "Route" else problem
-
-
-def _called(
-    function: Callable[..., Any],
-    inline: bool,
-    serial: bool,
-    blocking: bool,
-    timeout: Duration | None,
-    fail: Literal["open", "closed"],
-) -> Called:
-    if not callable(function):
-        raise ConfigError([Problem("callables", repr(function)[:80], "must be callable")])
-    module = getattr(function, "__module__", None) or "?"
-    name = f"{module}.{getattr(function, '__qualname__', None) or type(function).__qualname__}"
-    _contradicts(function, name, serial=serial, blocking=blocking)
-    return Called(name=name, inline=inline, serial=serial, blocking=blocking, timeout=timeout, fail=fail)
-
-
-def _contradicts(function: Callable[..., Any], name: str, *, serial: bool, blocking: bool) -> None:
-    """Refuses what the callable cannot be, whatever was said of it."""
-    kinds = (function, type(function).__call__)
-    if any(inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
-        message = "is a generator, and responses are not streamed from functions yet; return the whole body instead"
-        raise ConfigError([Problem("callables", name, message)])
-    if not _is_async(function):
-        return
-    for said, keyword in ((blocking, "blocking"), (serial, "serial")):
-        if said is True:
-            message = (
-                f"is async, which {keyword}=True contradicts: it runs on the event loop; remove {keyword}=True, or "
-            )
-            message += "write a plain def"
-            raise ConfigError([Problem("callables", name, message)])
-
-
-def _decorates(name: str, pattern: object, example: str) -> None:
-    """Refuses ``@edge.function`` where ``@edge.function("/path")`` is meant."""
-    if callable(pattern):
-        what = getattr(pattern, "__qualname__", repr(pattern)[:80])
-        raise ConfigError([Problem(f"Edge.{name}", what, f"the decorator needs parentheses: write {example}")])
-
-
-def _takes(function: Callable[..., Any], *arguments: str) -> None:
-    """Refuses what could not be called with these arguments, as far as that can be known."""
-    try:
-        inspect.signature(function).bind(*arguments)
-    except ValueError:
-        return
-    except TypeError as error:
-        if callable(function):
-            name = getattr(function, "__qualname__", repr(function)[:80])
-            raise ConfigError([Problem("callables", name, f"must take ({', '.join(arguments)}): {error}")]) from None
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-
-
-def _seconds(value: Duration | None) -> float | None:
-    return None if value is None else float(value)  # type: ignore[arg-type]  # a timedelta became a number when checked

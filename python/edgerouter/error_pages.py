@@ -87,7 +87,7 @@ def resolve(plan: MutableMapping[str, Any]) -> None:
 
 
 def _places(plan: Mapping[str, Any]) -> Iterator[tuple[dict[Any, Any], Any]]:
-    """Where a plan has pages in files. Anything of another shape is left for the compiler to refuse."""
+    """The places of a plan with pages in files. Anything of another shape is left for the compiler to refuse."""
     routes = plan.get("routes")
     for route in routes if isinstance(routes, (list, tuple)) else ():
         errors: Any = route.get("errors") if isinstance(route, dict) else None

@@ -1,4 +1,4 @@
-"""What can go wrong, as a small tree: ``EdgeError`` and one class for each kind of remedy.
+"""Errors as a small tree: ``EdgeError`` and one class for each kind of remedy.
 
 Every message is one line that says what was found and what to do. Tracebacks are for mistakes in this library,
 not for a mistake in a configuration.
@@ -93,7 +93,7 @@ class Abort(Exception):  # noqa: N818  # the name that people know
     status: int
     """From 400 to 599."""
     detail: str
-    """What the client is told; the status in words when empty."""
+    """The text for the client; the status in words when empty."""
     headers: Mapping[str, str] | None
     """Fields besides the media type, such as ``{"Retry-After": "60"}``."""
 

@@ -1,4 +1,4 @@
-"""Who asks: JSON Web Tokens verified at the edge, their claims forwarded to the origin.
+"""Identity: JSON Web Tokens verified at the edge, their claims forwarded to the origin.
 
 The algorithm belongs to the key and never to the token (RFC 8725 §3.1). Verification itself is the core's; these
 values only say with which keys and which demands.
@@ -31,7 +31,7 @@ FORWARD: Mapping[str, str] = {"userId": "X-User-ID", "role": "X-User-Role"}
 
 
 class Demands(TypedDict, total=False):
-    """What may be said about a token whatever its keys; see ``Jwt``."""
+    """The options of a token whatever its keys; see ``Jwt``."""
 
     issuer: str | Collection[str]
     audience: str | Collection[str]
@@ -46,7 +46,7 @@ class Demands(TypedDict, total=False):
 
 
 class KeySource(Value, frozen=True, kw_only=True):
-    """Where verification keys come from; made by the constructors of ``Jwt``."""
+    """The source of verification keys; made by the constructors of ``Jwt``."""
 
     kind: Literal["secret", "pem", "jwks", "jwks_url"]
     secret: Secret | None = None
@@ -168,7 +168,7 @@ class Jwt(Value, frozen=True, kw_only=True):
 
 
 def _text_or_file(source: Secret | str | os.PathLike[str], start: str) -> Secret:
-    """Key material is told from the name of its file by how it starts."""
+    """Tells key material from the name of its file by its first characters."""
     if isinstance(source, Secret):
         return source
     if isinstance(source, str) and source.lstrip().startswith(start):

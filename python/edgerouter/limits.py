@@ -204,7 +204,12 @@ class LogLimits(Value, frozen=True, kw_only=True):
 
 
 class Limits(Value, frozen=True, kw_only=True):
-    """Every bound of an edge, by what it bounds. Sizes are bytes, or text such as ``"1GB"``; times are seconds."""
+    """Every bound of an edge, by the part that keeps it. Sizes are bytes, or text such as ``"1GB"``; times are seconds.
+
+    ``http``, ``origins``  connections, requests and responses on the clients' side and on the origins'
+    ``cache``, ``purge``  the memory cache and its fetches, and purges
+    ``functions``, ``identity``, ``prefetch``, ``log``  calls into Python, tokens, prefetches, and lines of logs
+    """
 
     http: HttpLimits = HttpLimits()
     origins: OriginLimits = OriginLimits()

@@ -1,4 +1,4 @@
-"""What is printed while the edge serves: lines are queued for a thread of the core, and nobody waits for their reader.
+"""Output while the edge serves: lines are queued for a thread of the core, so that no printing waits for their reader.
 
 A terminal that was stopped, a full pipe or a full disk behind ``sys.stderr`` would otherwise hold whatever prints: the
 event loop of functions, the thread that hears signals.
@@ -108,7 +108,7 @@ def keep_standard_descriptors() -> None:
 
 @contextlib.contextmanager
 def queued() -> Iterator[None]:
-    """Queues what is printed and logged meanwhile. Streams that somebody else put in place are left alone."""
+    """Queues printed and logged lines until the block ends. Streams that the program has replaced are left alone."""
     given: list[tuple[str, TextIO | None, TextIO | None]] = [
         ("stdout", sys.stdout, sys.__stdout__),
         ("stderr", sys.stderr, sys.__stderr__),

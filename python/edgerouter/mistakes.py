@@ -36,7 +36,7 @@ def statements(file: Path, module: ModuleType) -> Iterator[Refused]:
                 flags |= getattr(__future__, name.name).compiler_flag
         code = compile(ast.Module([statement], []), str(file), "exec", flags, dont_inherit=True)
         edge = _declares(statement, module)
-        before = len(edge._routes) if edge else 0
+        before = len(edge.routes) if edge else 0
         try:
             exec(code, vars(module))  # noqa: S102  # the user's own file
             continue
@@ -48,13 +48,13 @@ def statements(file: Path, module: ModuleType) -> Iterator[Refused]:
         except Exception:  # noqa: BLE001  # a consequence of what went before
             return
         lost |= _bound(statement)
-        if edge and len(edge._routes) == before:
+        if edge and len(edge.routes) == before:
             # The routes that follow keep the numbers that they have in the file.
             edge.route("/", respond="")
 
 
 def whole(edge: Edge, refused: Collection[Refused]) -> ConfigError | None:
-    """What is wrong with the edge as a whole, apart from what follows from the statements that were refused."""
+    """The problems of the edge as a whole, except those that follow from the refused statements."""
     try:
         edge.compile()
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Where responses come from: origins, groups of them with failover, and how their health is probed.
+"""Sources of responses: origins, groups of them with failover, and how their health is probed.
 
 Values only; connections, retries and probes are the engine's.
 """

@@ -1,14 +1,22 @@
-"""Lines of a plan file, by the path of what stands there.
+"""The user's own lines, by the path of the value that they declare: in the Python file, or in a plan file.
 
-Only to say where a mistake is: the file has been read by then, so nothing here judges it.
+They only show where a mistake is: a plan file has been read by then, so nothing here validates it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
+from pathlib import Path
+from types import FrameType
 
-__all__ = ["of_json", "of_toml"]
+from edgerouter.errors import ConfigError
+
+__all__ = ["Places", "folder_of_caller"]
+
+_PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 
 _TABLE = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\s\"'-]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
@@ -16,7 +24,55 @@ _NAME = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-def of_toml(text: str) -> dict[str, int]:
+class Places:
+    """Lines of an edge's declarations, as ``file:line`` by their path in the plan."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, str] = {}
+
+    def note(self, path: str) -> None:
+        """Remembers the user's line that declares a value now."""
+        frame = _caller()
+        self._lines[path] = f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+    def read(self, file: Path, text: str) -> None:
+        """Remembers the lines of a plan file."""
+        found = _of_toml(text) if file.suffix.lower() == ".toml" else _of_json(text)
+        self._lines = {path: f"{_shown(str(file))}:{line}" for path, line in found.items()}
+
+    def nearest(self, path: str) -> str | None:
+        """The line of a value, or of the nearest thing around it that has one."""
+        while path:
+            if path in self._lines:
+                return self._lines[path]
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return None
+
+    def placed(self, error: ConfigError) -> ConfigError:
+        """The same problems, each with the line of the value that it is about."""
+        return ConfigError(it._replace(place=it.place or self.nearest(it.path)) for it in error.problems)
+
+
+def _caller() -> FrameType:
+    """The user's own frame, outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def folder_of_caller() -> Path:
+    """The folder of the user's file; the current one where there is no file, as at a prompt."""
+    file = Path(_caller().f_code.co_filename)
+    return file.resolve().parent if file.is_file() else Path.cwd()
+
+
+def _shown(file: str) -> str:
+    """A file's name as one would type it from here."""
+    return file.removeprefix(str(Path.cwd()) + os.sep)
+
+
+def _of_toml(text: str) -> dict[str, int]:
     """Tables, entries of arrays of tables, and keys."""
     found: dict[str, int] = {}
     counts: dict[str, int] = {}
@@ -57,7 +113,7 @@ def _joined(dotted: str, counts: dict[str, int]) -> str:
     return path
 
 
-def of_json(text: str) -> dict[str, int]:
+def _of_json(text: str) -> dict[str, int]:
     """Members and elements."""
     found: dict[str, int] = {}
     #: The path of each container that is open, and the index in it, ``None`` in an object.

@@ -1,16 +1,16 @@
 """The plan's data: everything that an ``Edge`` collected, in the shape that the core decodes.
 
 The same shape is a plan file (TOML or JSON). The core refuses unknown fields and reports all problems at once;
-here is only the shape.
+this is only the shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any, Literal, NamedTuple
+from collections.abc import Collection
+from typing import Literal
 
 from edgerouter.access_log import AccessLog
-from edgerouter.cache import Duration
+from edgerouter.callables import Called
 from edgerouter.checks import Check, Value
 from edgerouter.limits import Limits
 from edgerouter.origins import Group, Origin
@@ -19,43 +19,11 @@ from edgerouter.routes import Hook, Route
 from edgerouter.service_worker import ServiceWorker
 from edgerouter.storage import DiskCache
 
-__all__ = ["CallableSpec", "Called", "Plan"]
-
-
-class Called(Value, frozen=True, kw_only=True):
-    """What the plan says about a function or hook; the callable itself stays in Python."""
-
-    name: str
-    inline: bool = False
-    blocking: bool = False
-    serial: bool = False
-    timeout: Duration | None = None
-    fail: Literal["open", "closed"] = "closed"
-
-    def _check(self, check: Check) -> None:
-        check.text("name")
-        check.flag("inline", "blocking", "serial")
-        check.seconds("timeout", optional=True, positive=True)
-        check.choice("fail", ("open", "closed"))
-        if self.inline is True and self.blocking is True:
-            check.fail("inline", "cannot be combined with blocking: an inline callable promises never to wait")
-        if self.inline is True and self.serial is True:
-            check.fail("inline", "cannot be combined with serial: an inline callable runs on the thread that serves")
-
-
-class CallableSpec(NamedTuple):
-    """A callable as the function runtime takes it, in the plan's order."""
-
-    callable: Callable[..., Any]
-    is_async: bool
-    inline: bool
-    serial: bool
-    timeout: float | None
-    name: str
+__all__ = ["Plan"]
 
 
 class Plan(Value, frozen=True, kw_only=True):
-    """The whole."""
+    """A site's whole policy."""
 
     version: Literal[1]
     name: str

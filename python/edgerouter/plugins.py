@@ -34,7 +34,7 @@ class Plugin:
     host: str | None = None
     """The host on which the hooks run; ``None``: any."""
     fail: Literal["open", "closed"] = "closed"
-    """What happens to a request when a hook of this plugin fails."""
+    """The fate of a request when a hook of this plugin fails: it fails, or continues without the hook."""
     inline: bool = False
     """The hooks promise never to block or wait and are called on the worker itself."""
     serial: bool = False
@@ -68,7 +68,7 @@ class Plugin:
         return None
 
     def origin_request(self, request: Request, ctx: Context) -> RequestVerdict:
-        """Before the origin is asked: change the request, or answer."""
+        """Before the request to the origin: change the request, or answer."""
         return None
 
     def origin_response(self, request: Request, response: Response, ctx: Context) -> ResponseVerdict:

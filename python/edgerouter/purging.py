@@ -1,16 +1,19 @@
-"""Purges: how they are ordered, how far they are, and what they matched.
+"""Purges: their orders, their progress, and the responses that they matched.
 
-``Purging`` is what ``Server`` and ``Edge`` have in common; the values are what the engine said at that moment.
+``Purging`` is what ``Server`` and ``Edge`` have in common; the values are a snapshot of the engine's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import msgspec
 
 from edgerouter.errors import CacheError
+
+if TYPE_CHECKING:
+    from edgerouter import _core
 
 __all__ = ["DryRun", "Matched", "Purge", "Purging", "Scope"]
 
@@ -62,7 +65,7 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What a purge would match now; nothing was purged.
+    """The responses that a purge would match now; nothing was purged.
 
     ``matched``  what the purge would concern
     ``sample``  some of the responses, as URLs
@@ -104,12 +107,9 @@ class _Purges(msgspec.Struct):
 class Purging:
     """Purges of a running edge."""
 
-    def _order(self, order: str) -> str:
-        """The engine's answer to an order; both JSON."""
-        raise NotImplementedError
-
-    def _ordered(self, id: str | None = None) -> str:  # noqa: A002
-        """The purge of this id, or all that are remembered, as JSON."""
+    @property
+    def engine(self) -> _core.Engine:
+        """The engine that serves the edge."""
         raise NotImplementedError
 
     @overload
@@ -173,16 +173,16 @@ class Purging:
             dry_run=dry_run,
             reference=reference,
         )
-        answer = self._order(text)
+        answer = self.engine.purge(text)
         if dry_run:
             return msgspec.json.decode(answer, type=DryRun)
         return msgspec.json.decode(answer, type=Purge)
 
     def purges(self) -> list[Purge]:
         """The purges that are remembered, newest first."""
-        return msgspec.json.decode(self._ordered(), type=_Purges).purges
+        return msgspec.json.decode(self.engine.purges(None), type=_Purges).purges
 
     def find_purge(self, id: str) -> Purge | None:  # noqa: A002
         """The purge of this id as it is now."""
-        answer = self._ordered(id)
+        answer = self.engine.purges(id)
         return None if answer == "null" else msgspec.json.decode(answer, type=Purge)

@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 Phase: TypeAlias = Literal["viewer_request", "origin_request", "origin_response", "viewer_response"]
-"""Where a hook is asked; the names are Lambda@Edge's."""
+"""The phases in which a hook is called; the names are Lambda@Edge's."""
 
 ViewerPolicy: TypeAlias = Literal["allow-all", "https-only", "redirect-to-https"]
-"""What is demanded of the viewer's connection."""
+"""The requirement on the viewer's connection."""
 Preflight: TypeAlias = Literal["token", "origin"]
 """Whether a CORS preflight needs a token like any request, or goes to the origin without identity."""
 
@@ -129,11 +129,11 @@ class HeaderPolicy(Value, frozen=True, kw_only=True):
 
 
 UNEDITED = HeaderPolicy()
-"""What a route has when nothing is said."""
+"""The default of a route."""
 
 
 class ForwardPolicy(Value, frozen=True, kw_only=True):
-    """What of the request goes to the origin, apart from what is in the cache key.
+    """The parts of the request that go to the origin, apart from those in the cache key.
 
     ``None`` leaves a part to the default: the query and cookies of the key (all cookies where the cache policy says
     nothing about them), and all headers.

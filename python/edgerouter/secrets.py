@@ -121,7 +121,7 @@ def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:
 
 
 def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Where a plan may hold secrets. Anything of another shape is left for the compiler to refuse."""
+    """The places of a plan that may hold secrets. Anything of another shape is left for the compiler to refuse."""
     for origin in _dicts(plan.get("origins")):
         if isinstance(origin.get("tls_ca"), dict):
             yield origin, "tls_ca"

@@ -15,7 +15,7 @@ __all__ = ["DiskCache", "Sizes", "problem", "shortage", "size"]
 
 
 class DiskCache(Value, frozen=True):
-    """Where responses outlive a restart, and what memory has no room for is kept.
+    """The disk tier: responses outlive a restart there, and those that memory has no room for are kept.
 
     ``path``  a directory of this edge's own; made when it is not there
     ``size``  bytes of all files together, or text such as ``"10GiB"``
@@ -40,7 +40,7 @@ class DiskCache(Value, frozen=True):
 
 
 class Sizes(NamedTuple):
-    """Where and how much is stored, as the command line says it of any application."""
+    """The directory and sizes of the store, as the command line gives them for any application."""
 
     disk_cache: str | None = None
     disk_cache_size: int | None = None
@@ -85,7 +85,7 @@ def problem(plan: Mapping[str, Any]) -> Problem | None:
 
 
 def shortage(plan: Mapping[str, Any]) -> str | None:
-    """What to do where the file system has less room than the disk tier may take."""
+    """The advice where the file system has less room than the disk tier may take."""
     disk = plan.get("disk_cache")
     if not disk:
         return None

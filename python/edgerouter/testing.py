@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Iterator
 
 from edgerouter.edge import Edge
-from edgerouter.serving import Server, Settings
+from edgerouter.server import Server
+from edgerouter.settings import Settings
 
 __all__ = ["Running", "running"]
 
@@ -43,7 +44,7 @@ class Running(str):
 
         Ages, lifetimes and tokens follow it; time-outs do not.
         """
-        self.server._engine.shift_clock(seconds)
+        self.server.engine.shift_clock(seconds)
 
     def reload(self, edge: Edge) -> int:
         """Swaps another plan in; returns its version."""

@@ -19,7 +19,8 @@ import httpx
 import pytest
 
 from edgerouter import Abort, AsyncContext, BodyError, Context, Edge, MissingError, Request, Response
-from edgerouter.serving import Server, Settings
+from edgerouter.server import Server
+from edgerouter.settings import Settings
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Limits, Plugin, Request, Response, serving
+from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Limits, Plugin, Request, Response, server
 from edgerouter.application import FileApplication
 from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.functions import TimeLimit, runtime
@@ -349,7 +349,7 @@ def test_a_task_of_the_programs_own_that_holds_the_event_loop_is_named(
 def test_blocking_is_accepted_and_says_once_that_it_does_nothing(
     serve: Serve, client_for: ClientFor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_told_of_blocking", False)
+    monkeypatch.setattr(server, "_warned_of_blocking", False)
     edge = Edge("test")
 
     @edge.function("/", blocking=True)

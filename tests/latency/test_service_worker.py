@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from edgerouter import ConfigError, Edge, Experiment
-from edgerouter.serving import Server, Settings
+from edgerouter.server import Server
+from edgerouter.settings import Settings
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen, wait_until

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from edgerouter import Edge
-from edgerouter.serving import Server, Settings
+from edgerouter.server import Server
+from edgerouter.settings import Settings
 from edgerouter.testing import running
 
 from ..raw import connect

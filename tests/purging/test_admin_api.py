@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from edgerouter import CacheError, Edge
-from edgerouter.serving import Server, Settings
+from edgerouter.server import Server
+from edgerouter.settings import Settings
 
 from .conftest import Shop
 

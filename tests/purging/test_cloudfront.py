@@ -15,7 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from edgerouter import CachePolicy, Edge
-from edgerouter.serving import Server, Settings
+from edgerouter.server import Server
+from edgerouter.settings import Settings
 
 from .conftest import MakeShop, Shop
 

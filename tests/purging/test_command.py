@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from edgerouter import Edge
-from edgerouter.serving import Server, Settings
+from edgerouter.server import Server
+from edgerouter.settings import Settings
 
 from .conftest import Shop
 

@@ -65,11 +65,11 @@ class Admin:
                 )
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-        """What ``GET path`` answers; ``AdminError`` where it does not."""
+        """The answer to ``GET path``; ``AdminError`` where there is none."""
         return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
 
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
-        """What ``POST path`` answers; ``AdminError`` where it does not."""
+        """The answer to ``POST path``; ``AdminError`` where there is none."""
         return self._ask("POST", path, json.dumps(body).encode())
 
     def _ask(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Admin:
         return answer
 
     def stranger(self, status: int) -> AdminError:
-        """What answers here does not speak as an admin listener does."""
+        """The answer is not one of an admin listener."""
         return AdminError(
             f"{self.host}:{self.port}: answered {status} without a usable body: is it an edge's admin listener?"
         )

@@ -5,11 +5,13 @@ Exit codes: 0 done, 1 a configuration or an address was refused, 2 the command l
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -17,7 +19,7 @@ from edgerouter import logs
 from edgerouter.application import AppError, FileApplication
 from edgerouter.cli import cached
 from edgerouter.cli.admin import Admin, Where, Whose
-from edgerouter.cli.running import Options, refuse, say, serve
+from edgerouter.cli.running import Options, refuse, say, serve, variable
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
 __all__ = ["app"]
@@ -62,129 +64,14 @@ App = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
-@app.command()
-def run(
-    application: App,
-    listen: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="EDGEROUTER_LISTEN",
-            help="The address to serve on; may be repeated.  [default: 127.0.0.1:8080]",
-            show_default=False,
-        ),
-    ] = None,
-    admin: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="EDGEROUTER_ADMIN",
-            help="The address of the admin listener (/healthz, /readyz, /metrics, purges).",
-            show_default="no admin listener",
-        ),
-    ] = None,
-    admin_token_env: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            envvar="EDGEROUTER_ADMIN_TOKEN_ENV",
-            help="The environment variable with the Bearer token that the admin listener requires.",
-            show_default=False,
-        ),
-    ] = None,
-    admin_key_env: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=NAME",
-            envvar="EDGEROUTER_ADMIN_KEY_ENV",
-            help="An access key for CloudFront clients, and the variable with its secret; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, max=1024, envvar="EDGEROUTER_WORKERS", help="Worker threads.", show_default="one a core"),
-    ] = None,
-    disk_cache: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            envvar="EDGEROUTER_DISK_CACHE",
-            help="Also keep responses in this directory, so that they survive a restart.",
-            show_default="as APP says",
-        ),
-    ] = None,
-    disk_cache_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            envvar="EDGEROUTER_DISK_CACHE_SIZE",
-            help="The size of the disk cache: 10GiB, 512MiB or bytes.",
-            show_default="as APP says",
-        ),
-    ] = None,
-    memory_cache_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            envvar="EDGEROUTER_MEMORY_CACHE_SIZE",
-            help="The size of the cache in memory.",
-            show_default="as APP says, or a quarter of the memory, at most 4GiB",
-        ),
-    ] = None,
-    access_log: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            envvar="EDGEROUTER_ACCESS_LOG",
-            help="A file with a line for each request; - is standard output.",
-            show_default=False,
-        ),
-    ] = None,
-    access_log_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="combined|json|short",
-            envvar="EDGEROUTER_ACCESS_LOG_FORMAT",
-            help="Its form.",
-            show_default="combined",
-        ),
-    ] = None,
-    reload: Annotated[
-        bool,
-        typer.Option("--reload", envvar="EDGEROUTER_RELOAD", help="Reload when a file of the application changes."),
-    ] = False,
-    debug_errors: Annotated[
-        bool,
-        typer.Option(
-            "--debug-errors",
-            envvar="EDGEROUTER_DEBUG_ERRORS",
-            help="Show tracebacks of failed functions to clients on this machine, whatever the addresses are; "
-            "--reload does so if all are loopback addresses.",
-        ),
-    ] = False,
-) -> None:
+def run(application: str, **given: Any) -> None:
     """Serve APP until SIGTERM or Ctrl-C, which let requests under way finish.
 
     SIGHUP (and --reload) read the configuration again and swap it in without losing a request;
     one that is refused is reported and the old one keeps serving. SIGHUP opens logs again, too, and
     SIGUSR1 does only that.
     """
-    options = Options(
-        application=application,
-        listen=listen or [],
-        admin=admin,
-        admin_token_env=admin_token_env,
-        admin_key_env=admin_key_env or [],
-        workers=workers,
-        disk_cache=disk_cache,
-        disk_cache_size=disk_cache_size,
-        memory_cache_size=memory_cache_size,
-        access_log=access_log,
-        access_log_format=access_log_format,
-        reload=reload,
-        debug_errors=debug_errors,
-    )
+    options = Options(application, **{name: value for name, value in given.items() if value is not None})
     try:
         settings = options.settings()
         options.sizes()
@@ -197,6 +84,22 @@ def run(
     logs.keep_standard_descriptors()
     with logs.queued(), _mistakes():
         serve(options, settings)
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    """The parameters of ``run`` as typer reads them."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    yield inspect.Parameter("application", kind, annotation=App)
+    hints = get_type_hints(Options)
+    for flag, field in Options.declared().items():
+        option: Any = typer.Option(flag, envvar=variable(field), **field.metadata)
+        wanted = hints[field.name] | None if field.default is MISSING else hints[field.name]
+        default = None if field.default is MISSING else field.default
+        yield inspect.Parameter(field.name, kind, default=default, annotation=Annotated[wanted, option])
+
+
+run.__signature__ = inspect.Signature(list(_parameters()))  # type: ignore[attr-defined]
+app.command()(run)
 
 
 @app.command()
@@ -230,7 +133,7 @@ def check(
                 }
             )
     for item in advice:
-        if (place := edge._place(item["path"])) is not None:
+        if (place := edge.place(item["path"])) is not None:
             item["place"] = place
     if as_json:
         show.as_json(

@@ -1,4 +1,4 @@
-"""What ``edgerouter purge`` does: asks a running edge's admin listener, and follows the purge to its end."""
+"""``edgerouter purge``: orders a purge at a running edge's admin listener, and follows it to its end."""
 
 from __future__ import annotations
 

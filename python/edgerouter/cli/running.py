@@ -1,54 +1,102 @@
-"""What ``edgerouter run`` does, and how a plain use of it is parsed without typer."""
+"""``edgerouter run``: its options, its work, and the parser of a plain use without typer."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
 
 from edgerouter import logs, serving, storage
 from edgerouter.application import FileApplication
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.secrets import Secret, env
+from edgerouter.settings import Settings
 
-__all__ = ["Options", "plain", "refuse", "run", "say", "serve", "warn"]
+__all__ = ["Options", "plain", "refuse", "run", "say", "serve", "variable", "warn"]
 
 
-#: Options that ``plain`` understands, each with one value; variables have the same names.
-_WITH_VALUE = (
-    "--listen",
-    "--admin",
-    "--admin-token-env",
-    "--workers",
-    "--disk-cache",
-    "--disk-cache-size",
-    "--memory-cache-size",
-    "--access-log",
-    "--access-log-format",
-)
-#: Options without a value.
-_FLAGS = ("--reload", "--debug-errors")
+def _option(help: str, metavar: str | None = None, default: Any = None, **more: Any) -> Any:  # noqa: A002
+    """An option of ``run``. Its flag and its variable follow from its name; ``more`` is as typer takes it."""
+    more = {"help": help, "metavar": metavar, "show_default": False, **more}
+    return field(default_factory=list, metadata=more) if default is list else field(default=default, metadata=more)
 
 
 @dataclass
 class Options:
-    """The command line of ``run``."""
+    """The command line of ``run``: each field is ``--name`` and ``EDGEROUTER_NAME``, with its help."""
 
     application: str = ""
-    listen: list[str] = field(default_factory=list)
-    admin: str | None = None
-    admin_token_env: str | None = None
-    admin_key_env: list[str] = field(default_factory=list)
-    workers: int | None = None
-    disk_cache: str | None = None
-    disk_cache_size: str | None = None
-    memory_cache_size: str | None = None
-    access_log: str | None = None
-    access_log_format: str | None = None
-    reload: bool = False
-    debug_errors: bool = False
+    listen: list[str] = _option(  # noqa: RUF009
+        "The address to serve on; may be repeated.  [default: 127.0.0.1:8080]", "HOST:PORT", default=list
+    )
+    admin: str | None = _option(
+        "The address of the admin listener (/healthz, /readyz, /metrics, purges).",
+        "HOST:PORT",
+        show_default="no admin listener",
+    )
+    admin_token_env: str | None = _option(
+        "The environment variable with the Bearer token that the admin listener requires.", "NAME"
+    )
+    admin_key_env: list[str] = _option(  # noqa: RUF009
+        "An access key for CloudFront clients, and the variable with its secret; may be repeated.",
+        "KEY=NAME",
+        default=list,
+    )
+    workers: int | None = _option("Worker threads.", show_default="one a core", min=1, max=1024)
+    disk_cache: str | None = _option(
+        "Also keep responses in this directory, so that they survive a restart.", "DIR", show_default="as APP says"
+    )
+    disk_cache_size: str | None = _option(
+        "The size of the disk cache: 10GiB, 512MiB or bytes.", "SIZE", show_default="as APP says"
+    )
+    memory_cache_size: str | None = _option(
+        "The size of the cache in memory.",
+        "SIZE",
+        show_default="as APP says, or a quarter of the memory, at most 4GiB",
+    )
+    access_log: str | None = _option("A file with a line for each request; - is standard output.", "FILE")
+    access_log_format: str | None = _option("Its form.", "combined|json|short", show_default="combined")
+    reload: bool = _option("Reload when a file of the application changes.", default=False)
+    debug_errors: bool = _option(
+        "Show tracebacks of failed functions to clients on this machine, whatever the addresses are; "
+        "--reload does so if all are loopback addresses.",
+        default=False,
+    )
+
+    @classmethod
+    def declared(cls) -> dict[str, Field[Any]]:
+        """The options by their flags: every field but the application."""
+        return {f"--{it.name.replace('_', '-')}": it for it in fields(cls) if it.metadata}
+
+    def take(self, option: Field[Any], *given: str) -> bool:
+        """Sets or extends an option; false: the text is not what the option takes."""
+        if isinstance(values := getattr(self, option.name), list):
+            values += given
+        elif option.name == "workers":
+            if not (given[0].isascii() and given[0].isdigit()):
+                return False
+            self.workers = int(given[0])
+        else:
+            setattr(self, option.name, given[0])
+        return True
+
+    def take_environment(self) -> bool:
+        """Sets what the command line left open from the variables."""
+        for option in self.declared().values():
+            value = os.environ.get(variable(option), "")
+            if option.default is False:
+                if value.lower() not in ("", "0", "1", "true", "false", "yes", "no", "on", "off"):
+                    return False
+                if value.lower() in ("1", "true", "yes", "on"):
+                    setattr(self, option.name, True)
+            elif value and not getattr(self, option.name):
+                given = value.split() if option.default is MISSING else [value]
+                if given and not self.take(option, *given):
+                    return False
+        return True
 
     def sizes(self) -> storage.Sizes:
         """Raises ``ConfigError`` when a size is not one."""
@@ -58,9 +106,9 @@ class Options:
             memory_cache_size=_size("memory_cache_size", self.memory_cache_size),
         )
 
-    def settings(self) -> serving.Settings:
+    def settings(self) -> Settings:
         """Raises ``ConfigError`` when an address or a number is not one."""
-        return serving.Settings(
+        return Settings(
             listen=[item for given in self.listen for item in given.replace(",", " ").split()] or ["127.0.0.1:8080"],
             admin=self.admin or None,
             admin_token=env(self.admin_token_env) if self.admin_token_env else None,
@@ -70,6 +118,11 @@ class Options:
             access_log_format=self.access_log_format or "combined",  # type: ignore[arg-type]  # it is checked
             debug_errors=self.debug_errors,
         )
+
+
+def variable(option: Field[Any]) -> str:
+    """The environment variable that stands for an option."""
+    return f"EDGEROUTER_{option.name.upper()}"
 
 
 def _size(option: str, given: str | None, *, least: int = 0) -> int | None:
@@ -96,20 +149,24 @@ def _key_env(given: str) -> tuple[str, Secret]:
 def plain(arguments: Sequence[str]) -> Options | None:
     """The options of a command line that is beyond doubt; ``None`` where typer should explain or complain."""
     options = Options()
+    declared = Options.declared()
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
+        option = declared.get(name)
         if not argument.startswith("-") and not options.application:
             options.application = argument
-        elif argument in _FLAGS:
-            setattr(options, argument[2:].replace("-", "_"), True)
-        elif name in _WITH_VALUE:
-            given = value if equals else next(rest, None)
-            if given is None or not _take(options, name, given):
-                return None
-        else:
+        elif option is None:
             return None
-    if not options.application or not _take_environment(options):
+        elif option.default is False:
+            if equals:
+                return None
+            setattr(options, option.name, True)
+        else:
+            given = value if equals else next(rest, None)
+            if given is None or not options.take(option, given):
+                return None
+    if not options.application or not options.take_environment():
         return None
     try:
         options.settings()
@@ -141,10 +198,10 @@ class _Sized(FileApplication):
         self._sizes = sizes
 
     def load(self) -> Edge:
-        return super().load()._sized(self._sizes)
+        return super().load().apply_sizes(self._sizes)
 
 
-def serve(options: Options, settings: serving.Settings) -> None:
+def serve(options: Options, settings: Settings) -> None:
     application = _Sized(options.application, options.sizes())
     if not serving.serve(application, settings, watch=options.reload, say=say, warn=warn):
         serving.leave(0)
@@ -160,7 +217,7 @@ def say(line: str) -> None:
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        # Whoever read this has gone; that is no reason to stop serving.
+        # The reader of this stream has gone; that is no reason to stop serving.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -172,33 +229,3 @@ def warn(line: str) -> None:
     if colour and sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         line = f"\033[1;{colour}m{word}{colon}\033[0m{rest}"
     print(line, file=sys.stderr, flush=True)
-
-
-def _take(options: Options, name: str, value: str) -> bool:
-    if name == "--listen":
-        options.listen.append(value)
-    elif name == "--workers":
-        if not (value.isascii() and value.isdigit()):
-            return False
-        options.workers = int(value)
-    else:
-        setattr(options, name[2:].replace("-", "_"), value)
-    return True
-
-
-def _take_environment(options: Options) -> bool:
-    """What the command line left open."""
-    for name in _WITH_VALUE:
-        attribute = name[2:].replace("-", "_")
-        value = os.environ.get(f"EDGEROUTER_{attribute.upper()}")
-        if value and not getattr(options, attribute) and not _take(options, name, value):
-            return False
-    options.admin_key_env = options.admin_key_env or os.environ.get("EDGEROUTER_ADMIN_KEY_ENV", "").split()
-    for name in _FLAGS:
-        attribute = name[2:].replace("-", "_")
-        flag = os.environ.get(f"EDGEROUTER_{attribute.upper()}", "").lower()
-        if flag not in ("", "0", "1", "true", "false", "yes", "no", "on", "off"):
-            return False
-        if flag in ("1", "true", "yes", "on"):
-            setattr(options, attribute, True)
-    return True

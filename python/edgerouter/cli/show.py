@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["advice", "as_json", "console", "steps", "table", "tally"]
 
 
-#: The width of a terminal that nobody has widened.
+#: The usual width of a terminal.
 _COLUMNS = 80
 
 
@@ -52,7 +52,7 @@ def table(plan: _core.PlanTable) -> None:
 
 
 def advice(items: Sequence[_core.Lint]) -> None:
-    """What would be wise to change."""
+    """Prints the advice."""
     screen = console()
     for item in items:
         word = "[yellow]warning[/yellow]" if item["level"] == "warning" else "[cyan]note[/cyan]"
@@ -79,7 +79,7 @@ def steps(found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def tally(found: Mapping[str, Any]) -> None:
-    """What came of asking for many URLs."""
+    """Prints the results of many requests."""
     parts = [f"{found[name]} {name}" for name in ("hits", "misses", "passes", "errors")]
     state = "broken off: " if found["interrupted"] else ""
     console().print(f"{state}{found['urls']} URLs in {found['seconds']:.1f} s: {', '.join(parts)}")

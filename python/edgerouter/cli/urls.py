@@ -188,7 +188,7 @@ def _entry(line: str) -> tuple[str, str, str] | None:
 
 
 def from_log(place: str) -> Iterator[str]:
-    """URLs asked for with GET and answered well, most often first; masked URLs and those cut off are left out."""
+    """URLs requested with GET and answered well, most often first; masked URLs and those cut off are left out."""
     counts: Counter[str] = Counter()
     entries = 0
     for line in _lines(place):

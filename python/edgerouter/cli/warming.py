@@ -1,4 +1,4 @@
-"""What ``edgerouter warm`` does: asks the edge for URLs, so that the next visitor finds them in the cache.
+"""``edgerouter warm``: requests URLs from the edge, so that the next visitor finds them in the cache.
 
 Threads with one connection each; every wait has a time-out. What is fresh already is a hit and costs the origin
 nothing, so a run that was broken off is gone on with by running it again.
@@ -24,13 +24,13 @@ from edgerouter.errors import ConfigError, Problem
 
 __all__ = ["Edge", "Tally", "outcome", "warm"]
 
-#: Failures that are told one by one.
+#: Failures that are printed one by one.
 TOLD = 10
 PIECE = 64 << 10
 
 
 class Edge:
-    """Where the edge listens, and how it is asked."""
+    """The address of an edge, and the requests to it."""
 
     def __init__(self, url: str, headers: Sequence[tuple[str, str]] = (), timeout: float = 30.0) -> None:
         try:
@@ -107,7 +107,7 @@ def _reason(error: BaseException) -> str:
 
 
 def outcome(status: int, cache_status: str | None) -> str:
-    """What came of a request: ``hit``, ``miss``, ``pass`` or ``error``.
+    """The result of a request: ``hit``, ``miss``, ``pass`` or ``error``.
 
     The edge is the last member of ``Cache-Status`` (RFC 9211 §2); without the field the cache had no part in it.
     """
@@ -121,7 +121,7 @@ def outcome(status: int, cache_status: str | None) -> str:
 
 @dataclass
 class Tally:
-    """What came of a run."""
+    """The results of a run."""
 
     urls: int
     counts: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""What functions log, in the edge's own log: ``ctx.log`` and any other logger of the ``logging`` module.
+"""Lines of functions in the edge's own log: ``ctx.log`` and any other logger of the ``logging`` module.
 
 A handler on the root logger hands each record to the core, which writes it as it writes its own lines: same place, same
 format, same level (``EDGEROUTER_LOG``), with the function, the request's id and the traceback. A program that has given
@@ -37,7 +37,7 @@ class Handler(logging.Handler):
             call = CURRENT.get(None) or _core.current_call()
             said: tuple[str | None, str | None] = getattr(record, "edge_call", (None, None))
             function = said[0] or (call.name if call is not None else None)
-            request = said[1] or (call._request_id if call is not None else None)
+            request = said[1] or (call.log_id if call is not None else None)
             trace = None
             if record.exc_info:
                 trace = _plain.formatException(record.exc_info)
@@ -54,7 +54,7 @@ _plain = logging.Formatter()
 
 
 def about(function: str, request: str | None) -> dict[str, object]:
-    """Says which call a record is about where that is not the call that the code runs for."""
+    """Names the call that a record is about where that is not the call that the code runs for."""
     return {"edge_call": (function, request)}
 
 
@@ -68,7 +68,7 @@ def install() -> None:
         root = logging.getLogger()
         if _installed is not None or root.handlers:
             return
-        # It tells of every change, and writing that into a file beside the application is the next one.
+        # It logs every change, and writing that line into a file beside the application is the next change.
         watcher = logging.getLogger("watchfiles")
         if watcher.level == logging.NOTSET:
             watcher.setLevel(logging.WARNING)
@@ -81,7 +81,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Takes back what ``install`` did, when nobody needs it any more."""
+    """Reverts ``install`` after the last use."""
     global _users, _installed
     with _lock:
         _users = max(_users - 1, 0)

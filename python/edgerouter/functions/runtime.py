@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from edgerouter.functions import TimeLimit, logs
 
 if TYPE_CHECKING:
-    from edgerouter._core import BackgroundCall, Lane, Runner
+    from edgerouter._core import BackgroundCall, LoopQueue, Runner
 
 __all__ = [
     "Runtime",
@@ -38,8 +38,8 @@ __all__ = [
     "held",
     "interrupted",
     "moved",
+    "prepare_thread",
     "report",
-    "settle",
     "start",
     "traced",
     "within",
@@ -47,11 +47,11 @@ __all__ = [
 
 log = logging.getLogger("edgerouter.functions")
 
-#: Threads for plain callables that ``wait_until`` was given: few, so that they get in nobody's way.
+#: Threads for plain callables of ``wait_until``: few, so that they delay no call.
 ASIDE = 8
 #: Seconds between two looks of the watchdog.
 LOOK = 0.05
-#: How much nicer than the workers the threads are that run callables (``setpriority(2)``).
+#: The niceness that threads for callables have above that of the workers (``setpriority(2)``).
 NICE = 10
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _ASYNCIO = str(Path(asyncio.__file__).resolve().parent) + os.sep
@@ -63,7 +63,7 @@ PATIENCE = 1.0
 
 
 def report(name: str, what: str, happened: str, error: BaseException | None, request: str | None = None) -> str:
-    """Logs a failure with its traceback under a new id, which is what the visitor is told."""
+    """Logs a failure with its traceback under a new id, which the visitor sees."""
     identifier = secrets.token_hex(6)
     trace = (type(error), error, error.__traceback__) if error is not None else None
     extra = logs.about(name, request)
@@ -98,7 +98,7 @@ def moved(name: str, why: str) -> None:
 
 
 def held(name: str, seconds: float) -> None:
-    """Logs that an async callable kept the event loop from all others."""
+    """Logs that an async callable blocked the event loop."""
     log.warning(
         "%s held the event loop for %.0f ms or more, and every other async call waited; make it a plain def, which "
         "runs on a thread, or put what blocks into await asyncio.to_thread(...). This is said once",
@@ -107,11 +107,11 @@ def held(name: str, seconds: float) -> None:
     )
 
 
-def settle(foreign: bool) -> int:
-    """Makes this thread a place where callables run; its identity.
+def prepare_thread(foreign: bool) -> int:
+    """Prepares this thread for running callables; gives its identity.
 
-    Python keeps a state for each thread, and throws that of a foreign one (a worker's) away after each visit; making it
-    anew costs more than a quick call. Holding it once, and never letting go, keeps it for as long as the thread lives.
+    Python keeps a state for each thread, and discards that of a foreign one (a worker's) after each use; making it anew
+    costs more than a quick call. Holding it once, and never releasing it, keeps it for as long as the thread lives.
     """
     if foreign:
         ctypes.pythonapi.PyGILState_Ensure()
@@ -129,7 +129,7 @@ def interrupt(thread: int) -> None:
 
 
 def give_way() -> None:
-    """Lets the workers go before this thread where both want the same core: a visitor who needs no Python never waits.
+    """Gives the workers precedence over this thread on a shared core: requests that need no Python do not wait for it.
 
     Linux has a niceness for each thread; elsewhere it is the whole process's, and stays as it is.
     """
@@ -149,8 +149,8 @@ class Loop:
     def __init__(self, runtime: Runtime, number: int) -> None:
         self.runtime = runtime
         self.loop = asyncio.new_event_loop()
-        self.lane: Lane | None = None
-        #: Turns that the watchdog has asked for, how many there must be at its next look, and what it saw at the last.
+        self.queue: LoopQueue | None = None
+        #: Turns that the watchdog has requested, the number due at its next look, and the code that it saw at the last.
         self.beats = 0
         self.expected: int | None = None
         self.seen: CodeType | None = None
@@ -160,10 +160,10 @@ class Loop:
         give_way()
         create = functools.partial(asyncio.Task, loop=self.loop)
         if sys.version_info >= (3, 12):
-            # What ends without waiting needs no turn of the loop.
+            # A call that ends without waiting needs no turn of the loop.
             create = functools.partial(create, eager_start=True)
         asyncio.set_event_loop(self.loop)
-        self.lane = self.runtime.runner.lane(create)
+        self.queue = self.runtime.runner.loop_queue(create)
         self.loop.add_reader(self.runtime.runner.fileno(), self.take, True)
         self.loop.call_soon(self.take, False)
         try:
@@ -178,34 +178,34 @@ class Loop:
             try:
                 self.loop.run_forever()
             except TimeLimit:
-                # It came while the loop was between two steps: nobody's time is up there.
+                # It arrived between two steps of the loop, where no call is past its time.
                 continue
             return
 
-    def take(self, rung: bool) -> None:
+    def take(self, woken: bool) -> None:
         """Takes a batch and starts all of it."""
-        lane = self.lane
-        if lane is None:
+        queue = self.queue
+        if queue is None:
             return
-        if lane.run(rung):
+        if queue.run(woken):
             self.loop.call_soon(self.take, False)
-        if lane.left:
-            # Its place was taken while it was stuck. What it has begun may end.
+        if queue.replaced:
+            # Another loop replaced it while it was stuck. Calls that it has begun may end.
             self.loop.remove_reader(self.runtime.runner.fileno())
             self.end(cancel=False)
 
     def beat(self) -> None:
-        """Says that the loop turns."""
+        """Counts a turn of the loop."""
         self.beats += 1
 
     def holder(self) -> FrameType | None:
-        """What has kept the loop from turning since the last look, apart from callables, which are watched exactly.
+        """The frame that has blocked the loop since the last look, callables apart, which are watched exactly.
 
         A task of the program's own, or a callback while there are tasks: its outermost frame.
         """
         expected, self.expected = self.expected, None
         before, self.seen = self.seen, None
-        if self.lane is None or self.lane.busy or self.thread.ident is None:
+        if self.queue is None or self.queue.busy or self.thread.ident is None:
             return None
         # An idle loop is left to sleep. What the set of tasks looks like while it changes does not matter.
         tasks = None
@@ -290,11 +290,11 @@ class Pool:
             if call is None:
                 return
             call()
-            # What it holds is not needed while this thread waits for the next.
+            # Its objects are not needed while this thread waits for the next.
             del call
 
     def stop(self) -> None:
-        """Forgets the calls that nobody has begun, and ends the threads that can be ended."""
+        """Drops the calls that have not begun, and ends the threads that can be ended."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self.calls.get_nowait()
@@ -315,7 +315,7 @@ class Runtime:
         self.stopping = threading.Event()
         self.count = 0
         self.workers = 0
-        #: What was named for holding the event loop.
+        #: Code that was reported for holding the event loop.
         self.told: set[CodeType] = set()
         self.loops: list[Loop] = []
         self.active = self.fresh()
@@ -350,7 +350,7 @@ class Runtime:
             try:
                 self.runner.work(serial)
             except TimeLimit:
-                # It came between two calls: nobody's time is up there.
+                # It arrived between two calls, where none is past its time.
                 continue
             return
 
@@ -375,7 +375,7 @@ class Runtime:
 
         def expire() -> None:
             task.cancel()
-            # One that goes on all the same is told again.
+            # One that goes on all the same is cancelled again.
             self.timers[task] = loop.call_later(PATIENCE, expire)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -385,7 +385,7 @@ class Runtime:
         task.add_done_callback(done)
 
     def watch(self) -> None:
-        """Starts threads that are wanted, and looks after the time limits, until the engine stops."""
+        """Starts threads that are wanted, and enforces the time limits, until the engine stops."""
         looked = time.monotonic()
         while not self.stopping.is_set():
             try:
@@ -398,14 +398,14 @@ class Runtime:
                 log.exception("the watchdog of functions failed; it goes on")
 
     def look(self) -> None:
-        """Interrupts what is past its time, and replaces the loop where that does not help."""
+        """Interrupts calls past their time, and replaces the loop where that does not help."""
         for overdue in self.runner.overdue():
             interrupt(overdue.thread)
             overdue.sent()
         for loop in self.loops:
-            if loop.lane is None:
+            if loop.queue is None:
                 continue
-            for task in loop.lane.expired():
+            for task in loop.queue.expired():
                 with contextlib.suppress(RuntimeError):
                     loop.loop.call_soon_threadsafe(task.cancel)
         holder = self.active.holder()
@@ -414,8 +414,8 @@ class Runtime:
             code = holder.f_code
             name = f"{holder.f_globals.get('__name__', '?')}.{code.co_qualname} ({code.co_filename}:{holder.f_lineno})"
             held(name, LOOK)
-        lane = self.active.lane
-        if lane is not None and lane.stuck():
+        queue = self.active.queue
+        if queue is not None and queue.stuck():
             log.error("a callable could not be interrupted; another thread takes over the queue")
             self.active = self.fresh()
 

@@ -24,7 +24,7 @@ __all__ = [
     "Result",
 ]
 
-#: What a function may return: a response, text, bytes, or what JSON can hold.
+#: The results of a function: a response, text, bytes, or a value that JSON can hold.
 Result: TypeAlias = Response | str | bytes | dict[Any, Any] | list[Any]
 
 Function: TypeAlias = Callable[[Request, Context], Result]

@@ -1,7 +1,7 @@
 //! The allocator of the Rust side; Python keeps its own.
 //!
-//! The crate `mimalloc` asks for aligned memory whatever the alignment, and mimalloc then takes a longer way and up to twice
-//! the memory for most sizes above a kilobyte. Nearly everything wants no more than its plain blocks have.
+//! The crate `mimalloc` requests aligned memory whatever the alignment, and mimalloc then takes a longer way and up to
+//! twice the memory for most sizes above a kilobyte. Nearly everything wants no more than its plain blocks have.
 
 #![allow(unsafe_code)] // The interface of a global allocator is unsafe, and so is the C library's.
 
@@ -9,8 +9,8 @@ use std::alloc::{GlobalAlloc, Layout};
 
 use libmimalloc_sys as mi;
 
-/// mimalloc aligns a block of at least this size to as much (`MI_MAX_ALIGN_SIZE`), and a smaller one to its size rounded
-/// down to a power of two.
+/// mimalloc aligns a block of at least this size to as much (`MI_MAX_ALIGN_SIZE`), and a smaller one to its size
+/// rounded down to a power of two.
 const PLAIN: usize = 16;
 
 #[derive(Debug)]
@@ -20,8 +20,8 @@ fn is_plain(layout: Layout) -> bool {
     layout.align() <= PLAIN && layout.align() <= layout.size()
 }
 
-// SAFETY: every block comes from mimalloc and goes back to it; it has at least the size and the alignment of the layout: by
-// the rule above where that is enough, by the call that takes an alignment otherwise. None of these unwinds.
+// SAFETY: every block comes from mimalloc and goes back to it; it has at least the size and the alignment of the
+// layout: by the rule above where that is enough, by the call that takes an alignment otherwise. None of these unwinds.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

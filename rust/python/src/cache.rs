@@ -22,11 +22,13 @@ use pyo3::{
 
 use crate::{
     errors,
-    request::Request,
-    response::{Parts, Response},
+    message::{
+        request::Request,
+        response::{Parts, Response},
+    },
 };
 
-/// What an operation is about: a request, or a URL as its GET without fields.
+/// The subject of an operation: a request, or a URL as its GET without fields.
 struct Asked {
     place: Place,
     method: Method,
@@ -71,7 +73,7 @@ impl Asked {
     }
 }
 
-/// One cache: what its operations do, whoever awaits them.
+/// One cache and its operations, awaited or not.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     caches: Weak<dyn FunctionCaches>,
@@ -321,13 +323,13 @@ fn named(
 
 #[pymethods]
 impl Caches {
-    /// What `ctx.cache` is.
+    /// The cache as `ctx.cache`.
     #[getter]
     fn default(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         default(py, &self.caches, self.awaits)
     }
 
-    /// A cache of its own; made when it is asked for first. In an async callable it is awaited.
+    /// A cache of this name; made at its first use. In an async callable it is awaited.
     fn open(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
         let opened = py.detach(|| running(&self.caches)?.open(name));
         let opened =

@@ -1,4 +1,4 @@
-//! What a callable knows about its own call, and what it may use besides.
+//! The context of a call: its facts, and the services that a callable may use.
 
 use std::{
     sync::{Arc, Weak},
@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 
 use crate::{
     cache::{self, Caches},
-    request,
+    message::request,
     runner::{Caller, enter, wait_until},
 };
 
-/// What a callable knows about its call, async or not.
+/// The call of a callable, async or not.
 #[pyclass(frozen, subclass, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct CallContext {
@@ -23,7 +23,7 @@ pub(crate) struct CallContext {
     deadline: Instant,
     /// The request's id.
     request: u64,
-    /// Where reading the id is noted, as on the request itself.
+    /// Records that the id was read, as on the request itself.
     notes: Option<Arc<Notes>>,
     caches: Weak<dyn FunctionCaches>,
 }
@@ -116,9 +116,9 @@ impl CallContext {
         request::id(self.request)
     }
 
-    /// The same for the log, which nothing that is stored depends on.
+    /// The id of its request for the log, on which nothing that is stored depends.
     #[getter]
-    fn _request_id(&self) -> String {
+    fn log_id(&self) -> String {
         request::id(self.request)
     }
 

@@ -169,7 +169,7 @@ impl Engine {
                 let began = Instant::now();
                 let patience = drain.unwrap_or_else(|| running.drain_timeout());
                 let drained = running.stop(drain);
-                // What goes on after responses shares the time.
+                // Work after responses shares the time.
                 background.drain(patience.saturating_sub(began.elapsed())) && drained
             })
         });
@@ -207,7 +207,8 @@ impl Engine {
         }
     }
 
-    /// Writes a line for each request to a file, or to standard output where there is none; before `start`. Raises `OSError`.
+    /// Writes a line for each request to a file, or to standard output where there is none; before `start`. Raises
+    /// `OSError`.
     #[pyo3(signature = (path, form, *, colours=false))]
     fn access_log(&self, path: Option<PathBuf>, form: &str, colours: bool) -> PyResult<()> {
         let form = match form {

@@ -35,9 +35,9 @@ pub(crate) fn body(py: Python<'_>, message: &str) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
-/// `MissingError` for a field that a request does not have.
-pub(crate) fn missing_field(py: Python<'_>, name: &str) -> PyErr {
-    let made = || class(py, "MissingError")?.call1((name, "field"));
+/// `MissingError` for a field, cookie or query parameter that a request does not have.
+pub(crate) fn missing(py: Python<'_>, name: &str, kind: &str) -> PyErr {
+    let made = || class(py, "MissingError")?.call1((name, kind));
     made().map_or_else(|error| error, PyErr::from_value)
 }
 

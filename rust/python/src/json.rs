@@ -75,7 +75,7 @@ pub(crate) fn of_body(py: Python<'_>, error: PyErr) -> PyErr {
     clear
 }
 
-/// What serde holds, as Python's own values.
+/// A JSON value as Python's own values.
 pub(crate) fn python<'py>(
     py: Python<'py>,
     value: &serde_json::Value,

@@ -1,22 +1,21 @@
 //! The module `edgerouter._core`: converts between Python and the engine, and decides nothing.
 //!
-//! `engine` starts and stops, `plan` shows what a plan means. `request`, `response`, `headers`, `values`, `cache` and `context` are
-//! what callables see: views on the engine's values. `runner` carries calls to Python's own threads and their answers back.
-//! `allocator` is the one of the Rust side. `output` carries what is printed, and signals. `properties` opens pure decisions to property tests.
+//! `engine` starts and stops, `plan` compiles plans. `message`, `values`, `cache` and `context` are the views on the
+//! engine's values that callables get. `runner` carries calls to Python's own threads and their answers back.
+//! `allocator` is the one of the Rust side. `output` carries printed lines, and signals. `properties` exposes pure
+//! decisions to property tests.
 
 mod allocator;
 mod cache;
 mod context;
 mod engine;
 mod errors;
-mod headers;
 mod json;
 mod logs;
+mod message;
 mod output;
 mod plan;
 mod properties;
-mod request;
-mod response;
 mod runner;
 mod values;
 
@@ -29,10 +28,10 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<engine::Engine>()?;
-    module.add_class::<request::Request>()?;
-    module.add_class::<request::Geo>()?;
-    module.add_class::<response::Response>()?;
-    module.add_class::<headers::Headers>()?;
+    module.add_class::<message::request::Request>()?;
+    module.add_class::<message::request::Geo>()?;
+    module.add_class::<message::response::Response>()?;
+    module.add_class::<message::headers::Headers>()?;
     values::register(module.py())?;
     module.add_class::<context::CallContext>()?;
     module.add_class::<context::Context>()?;

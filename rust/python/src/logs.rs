@@ -29,7 +29,7 @@ const PARTS: [&str; 12] = [
 /// Whether the log is JSON; the traceback is a field of its own then.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// What the environment says of the log: `EDGEROUTER_LOG` and `EDGEROUTER_LOG_FORMAT`.
+/// The environment's settings of the log: `EDGEROUTER_LOG` and `EDGEROUTER_LOG_FORMAT`.
 pub(crate) struct Wanted {
     pub(crate) filter: EnvFilter,
     pub(crate) json: bool,

@@ -1,4 +1,4 @@
-//! What Python prints while the edge serves, and the signals that it must hear whatever Python does.
+//! Lines that Python prints while the edge serves, and signals, which are obeyed whatever Python does.
 
 use std::{
     io::Read as _,
@@ -38,7 +38,7 @@ fn flush_streams(py: Python<'_>) {
 
 /// SIGTERM and SIGINT, by their numbers everywhere that Python runs.
 const STOP: [u8; 2] = [15, 2];
-/// How long Python may take to hear of a signal when nothing is left to be drained.
+/// Time for Python to react to a signal when nothing is left to be drained.
 const HEARING: Duration = Duration::from_secs(2);
 /// The same, after a second signal.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -119,7 +119,7 @@ fn watch(mut read: UnixStream, engine: &Weak<Engine>, heard: &AtomicBool) {
             if over && (again || !busy || Instant::now() >= deadline) {
                 tracing::warn!("stopped by a signal while Python was busy (a reload that hangs?)");
                 log::flush();
-                // Nothing of Python can be asked to end in order: it does not listen.
+                // Python cannot end in order: it does not react.
                 std::process::exit(i32::from(again));
             }
         }

@@ -1,4 +1,4 @@
-//! What a plan means, for looking at: the table, advice and explanations of the core as Python's own values.
+//! A plan for inspection: the table, advice and explanations of the core as Python's own values.
 
 use edgerouter_core::{
     explain::{self as core_explain, ExplainResponse},
@@ -8,9 +8,8 @@ use http::{HeaderMap, StatusCode};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
-    errors,
-    headers::{name_of, value_of},
-    json,
+    errors, json,
+    message::headers::{name_of, value_of},
 };
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -97,7 +96,7 @@ fn response_of((status, fields): (u16, Vec<(String, String)>)) -> PyResult<Expla
     Ok(ExplainResponse { status, headers })
 }
 
-/// What would happen to a request, phase by phase, without sending it anywhere.
+/// The decisions about a request, phase by phase, without sending it anywhere.
 #[pyfunction]
 #[pyo3(signature = (plan, method, url, headers, client=None, now=None, response=None))]
 #[allow(clippy::too_many_arguments)] // they are keywords to Python

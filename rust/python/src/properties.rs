@@ -130,7 +130,7 @@ fn parse_cache_control<'py>(py: Python<'py>, lines: Vec<String>) -> PyResult<Bou
 fn bucket(experiment: &[u8], id: &str) -> PyResult<String> {
     let mut experiment = json_of(experiment)?;
     if let Some(fields) = experiment.as_object_mut() {
-        // Whose id it is does not matter here, and a claim would need a token policy.
+        // The owner of the id does not matter here, and a claim would need a token policy.
         fields.insert("by".to_owned(), "header:x-id".into());
     }
     let plan = plan_with("experiments", serde_json::Value::Array(vec![experiment]))?;

@@ -1,4 +1,4 @@
-//! Parts of a request by name – parameters of its query, cookies, claims – that note which of them a hook reads.
+//! Parts of a request by name: parameters of its query, cookies, claims. They record which of them a hook reads.
 
 use std::sync::Arc;
 
@@ -7,9 +7,10 @@ use edgerouter_engine::functions::Notes;
 use pyo3::{
     exceptions::{PyKeyError, PyTypeError},
     prelude::*,
-    sync::PyOnceLock,
-    types::{PyDict, PyString, PyType},
+    types::{PyDict, PyString},
 };
+
+use crate::errors;
 
 /// Kinds of parts.
 #[derive(Debug, Clone, Copy)]
@@ -19,50 +20,31 @@ pub(crate) enum Kind {
     Claims,
 }
 
-static QUERY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static COOKIES: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-
-impl Kind {
-    /// A dictionary that says what of the request is missing. Claims are not the client's to give.
-    fn dictionary<'py>(self, found: Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
-        let (class, name) = match self {
-            Self::Query => (&QUERY, "Query"),
-            Self::Cookies => (&COOKIES, "Cookies"),
-            Self::Claims => return Ok(found.into_any()),
-        };
-        let py = found.py();
-        class
-            .import(py, "edgerouter.functions.parts", name)?
-            .call1((found,))
-    }
-}
-
-/// A mapping that cannot be changed. Reading all of it, or how much there is, counts as reading everything of its kind.
+/// A mapping that cannot be changed. In hooks, reading all of it or its length counts as reading everything of its kind.
 #[pyclass(frozen, mapping, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct Values {
     kind: Kind,
     found: Py<PyDict>,
-    notes: Arc<Notes>,
+    /// `None` in functions, whose reads select nothing.
+    notes: Option<Arc<Notes>>,
 }
 
 impl Values {
-    /// What a callable is given: a dictionary where nobody notes what it reads, as in functions.
-    pub(crate) fn given<'py>(
+    pub(crate) fn given(
+        found: Bound<'_, PyDict>,
         kind: Kind,
-        found: Bound<'py, PyDict>,
         notes: Option<Arc<Notes>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let Some(notes) = notes else {
-            return kind.dictionary(found);
-        };
+    ) -> PyResult<Bound<'_, Self>> {
         let py = found.py();
         let found = found.unbind();
-        Ok(Bound::new(py, Self { kind, found, notes })?.into_any())
+        Bound::new(py, Self { kind, found, notes })
     }
 
     fn note(&self, note: impl FnOnce(&mut Reads)) {
-        note(&mut self.notes.lock());
+        if let Some(notes) = &self.notes {
+            note(&mut notes.lock());
+        }
     }
 
     fn read(&self, name: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -76,6 +58,16 @@ impl Values {
             });
         }
         Ok(())
+    }
+
+    /// In a function the client is told what its request lacks; claims are not the client's to give.
+    fn missing(&self, name: &Bound<'_, PyAny>) -> PyErr {
+        let kind = match (self.kind, &self.notes) {
+            (Kind::Query, None) => "query parameter",
+            (Kind::Cookies, None) => "cookie",
+            _ => return PyKeyError::new_err(name.clone().unbind()),
+        };
+        errors::missing(name.py(), &name.to_string(), kind)
     }
 
     fn all<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
@@ -95,7 +87,7 @@ impl Values {
         self.found
             .bind(name.py())
             .get_item(name)?
-            .ok_or_else(|| PyKeyError::new_err(name.clone().unbind()))
+            .ok_or_else(|| self.missing(name))
     }
 
     fn __contains__(&self, name: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -149,7 +141,7 @@ impl Values {
     }
 }
 
-/// For encoders: a dictionary of what is not one, and `TypeError` for what is not of this room.
+/// For encoders: the dictionary of such a mapping, and `TypeError` for any other object.
 #[pyfunction]
 pub(crate) fn plain<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     match value.cast::<Values>() {
@@ -161,7 +153,7 @@ pub(crate) fn plain<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDic
     }
 }
 
-/// Makes these mappings what `isinstance(value, Mapping)` says they are.
+/// Makes `isinstance(value, Mapping)` true for these mappings.
 pub(crate) fn register(py: Python<'_>) -> PyResult<()> {
     py.import("collections.abc")?
         .getattr("Mapping")?

@@ -30,7 +30,7 @@ class Site(BaseHTTPRequestHandler):
         else:
             self.answer(404, "text/plain", b"not found\n", "no-store")
 
-    do_HEAD = do_GET  # noqa: N815  # the name that http.server asks for
+    do_HEAD = do_GET  # noqa: N815  # the name that http.server requires
 
     def answer(self, status: int, kind: str, body: bytes, caching: str) -> None:
         self.send_response(status)

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::call::Views;
-use crate::headers;
+use crate::message::headers;
 
 static ABORT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 

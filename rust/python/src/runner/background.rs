@@ -1,6 +1,6 @@
-//! What goes on after the response: `ctx.wait_until`.
+//! Work after the response: `ctx.wait_until`.
 //!
-//! Never in the way of a response: an awaitable is a task of the event loop, a plain callable has a thread of its own
+//! It never delays a response: an awaitable is a task of the event loop, a plain callable has a thread of its own
 //! small pool. Both are counted, bounded in number and time, watched like calls, and waited for when the edge drains.
 
 use std::{
@@ -22,21 +22,19 @@ use pyo3::{
 };
 
 use super::{
-    HOLD,
-    case::is_time_limit,
-    held_loop,
+    HOLD, held_loop,
+    outcome::{cancelled, is_time_limit},
     queue::Shared,
     runtime, scope,
-    seat::{GRACE, Seat},
-    task::cancelled,
+    watched_thread::{GRACE, WatchedThread},
 };
 
 #[derive(Debug, Default)]
 pub(crate) struct Background {
     state: Mutex<State>,
-    /// Told when nothing goes on any more.
+    /// Notified when the last work ends.
     idle: Condvar,
-    /// Python's way to go on with something: `(call, awaited)`.
+    /// Starts work in Python: `(call, awaited)`.
     start: Mutex<Option<Py<PyAny>>>,
     finished: AtomicU64,
     failed: AtomicU64,
@@ -59,7 +57,7 @@ impl Background {
     }
 
     pub(crate) fn attach(&self, start: Option<Py<PyAny>>) {
-        // What was there is freed after the lock.
+        // The old value is freed after the lock.
         let before = std::mem::replace(&mut *self.start.lock(), start);
         drop(before);
     }
@@ -75,7 +73,7 @@ impl Background {
         }
     }
 
-    /// Waits until nothing goes on; false when that takes longer.
+    /// Waits until all work has ended; false when that takes longer.
     pub(crate) fn drain(&self, patience: Duration) -> bool {
         const MOST: Duration = Duration::from_secs(86_400);
         let deadline = Instant::now() + patience.min(MOST);
@@ -89,7 +87,7 @@ impl Background {
     }
 }
 
-/// One place among those that may go on.
+/// A place among the tasks that may run at a time.
 #[derive(Debug)]
 struct Place(Arc<Shared>);
 
@@ -104,7 +102,7 @@ impl Drop for Place {
     }
 }
 
-/// Takes an awaitable or a callable; false, after a line in the log, when too many go on already.
+/// Takes an awaitable or a callable; false, after a line in the log, when too many run already.
 pub(crate) fn wait_until(
     shared: &Arc<Shared>,
     name: &Arc<str>,
@@ -163,7 +161,7 @@ fn start(py: Python<'_>, call: Py<BackgroundCall>, awaited: bool) -> PyResult<()
     start.call1(py, (call, awaited)).map(drop)
 }
 
-/// Something that goes on after the response: a coroutine for a task, or a call for a thread.
+/// Work after the response: a coroutine for a task, or a call for a thread.
 #[pyclass(frozen, module = "edgerouter._core")]
 pub(crate) struct BackgroundCall {
     shared: Arc<Shared>,
@@ -171,9 +169,9 @@ pub(crate) struct BackgroundCall {
     timeout: Duration,
     deadline: Instant,
     work: Mutex<Option<Py<PyAny>>>,
-    /// The context of the call that gave it; a task copies it by itself.
+    /// The context of the call that started it; a task copies it by itself.
     scope: Py<PyAny>,
-    /// It was told once that it held the event loop.
+    /// A warning that it held the event loop was logged.
     warned: AtomicBool,
     /// Once it has begun.
     coroutine: Mutex<Option<Py<PyAny>>>,
@@ -191,7 +189,7 @@ impl BackgroundCall {
             None => &background.finished,
             Some(error) if self.out_of_time(py, error) => {
                 let seconds = self.timeout.as_secs_f64();
-                // In the context of the call that gave it: the log names that call's request.
+                // In the context of the call that started it: the log names that call's request.
                 let scope = self.scope.bind(py);
                 log(
                     py,
@@ -222,7 +220,7 @@ impl BackgroundCall {
         is_time_limit(py, error) || (cancelled(py, error) && Instant::now() >= self.deadline)
     }
 
-    /// Until when the next step may take: what is told to end may tidy up, shortly.
+    /// The time limit of the next step: cancelled work may clean up, shortly.
     fn limit(&self) -> Instant {
         let now = Instant::now();
         if self.deadline > now {
@@ -232,7 +230,7 @@ impl BackgroundCall {
         }
     }
 
-    /// The coroutine that is stepped; made of what was given in the first step.
+    /// The coroutine that is stepped; made of the awaitable in the first step.
     fn going<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         if let Some(coroutine) = &*self.coroutine.lock() {
             return Ok(Some(coroutine.bind(py).clone()));
@@ -259,11 +257,11 @@ impl BackgroundCall {
         let stepped = match self.going(py) {
             Ok(None) => return Err(over()),
             Ok(Some(coroutine)) => {
-                let seat = Seat::here(py, &self.shared, false, None)?;
+                let thread = WatchedThread::current(py, &self.shared, false, None)?;
                 let now = Instant::now();
-                seat.enter(self.limit());
+                thread.enter(self.limit());
                 let stepped = advance(&coroutine);
-                seat.leave(py);
+                thread.leave(py);
                 let held = now.elapsed();
                 if held > HOLD && !self.warned.swap(true, Ordering::Relaxed) {
                     held_loop(py, &self.name, held);
@@ -307,19 +305,19 @@ impl BackgroundCall {
             .as_secs_f64()
     }
 
-    /// Runs a plain callable; what it gives may have to be awaited.
+    /// Runs a plain callable; its result may have to be awaited.
     fn __call__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.get());
         let Some(work) = this.work.lock().take() else {
             return Ok(());
         };
-        let seat = Seat::here(py, &this.shared, false, None)?;
-        seat.enter(this.limit());
+        let thread = WatchedThread::current(py, &this.shared, false, None)?;
+        thread.enter(this.limit());
         let result = this
             .scope
             .bind(py)
             .call_method1(intern!(py, "run"), (work,));
-        seat.leave(py);
+        thread.leave(py);
         match result {
             Ok(result) if result.hasattr(intern!(py, "__await__"))? => {
                 *this.work.lock() = Some(result.unbind());
@@ -346,7 +344,7 @@ impl BackgroundCall {
     #[pyo3(signature = (value, /))]
     fn send(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.step(py, |coroutine| {
-            // What an __await__ gave may be a plain iterator.
+            // The result of `__await__` may be a plain iterator.
             let stepped = if coroutine.hasattr(intern!(py, "send"))? {
                 coroutine.call_method1(intern!(py, "send"), (value,))
             } else {

@@ -1,5 +1,5 @@
-//! One call on a Python thread: from the engine's values to the callable's arguments, and from what it returned or
-//! raised to an output.
+//! One call on a Python thread: from the engine's values to the callable's arguments, and from its result or
+//! exception to an output.
 
 use std::{
     sync::{Arc, Weak},
@@ -21,12 +21,14 @@ use pyo3::{
 };
 use tokio::sync::oneshot;
 
-use super::{Callable, case::Case, framing::Framing, pool::Kind, scope, seat::Seat};
+use super::{Callable, framing::Framing};
 use crate::{
     context::CallContext,
     json,
-    request::{self, Request},
-    response::{self, Parts, Response},
+    message::{
+        request::{self, Request},
+        response::{self, Parts, Response},
+    },
 };
 
 pub(crate) type Settled = Result<FunctionOutput, FunctionError>;
@@ -42,7 +44,18 @@ pub(crate) struct Job {
     pub(crate) answer: oneshot::Sender<Settled>,
 }
 
-/// How far a call has come.
+/// The threads on which a call runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// On an event loop.
+    Loop,
+    /// On any thread of the pool.
+    Plain,
+    /// One at a time, on one thread.
+    Serial,
+}
+
+/// The state of a call that waits.
 pub(crate) enum Work {
     Fresh(Box<Invocation>),
     /// Its views exist already, and perhaps a coroutine that has begun on another thread.
@@ -79,69 +92,18 @@ impl Job {
         }
     }
 
-    /// How long ago it was asked for.
+    /// Time since the call was made.
     pub(crate) fn waited(&self, now: Instant) -> Duration {
         (now + self.timeout).saturating_duration_since(self.deadline)
     }
-
-    /// Runs a sync callable to its end or its time limit, and answers. When it gives an awaitable, the rest is a job
-    /// for an event loop.
-    pub(crate) fn run(self, py: Python<'_>, seat: &Seat) -> Option<Self> {
-        let Some(callable) = self.callables.get(self.index) else {
-            let _ = self.answer.send(Err(FunctionError::Gone));
-            return None;
-        };
-        let case = Case {
-            callable,
-            phase: self.phase,
-            timeout: self.timeout,
-        };
-        let views = match self.work.views(py) {
-            Ok((views, _)) => views,
-            Err(error) => {
-                let _ = self.answer.send(Err(case.raised(py, None, &error)));
-                return None;
-            }
-        };
-        let result = views
-            .context(py, callable, self.phase, self.deadline)
-            .and_then(|context| {
-                let scope = scope::copy(py)?;
-                let _named = scope::name(&context);
-                seat.enter(self.deadline);
-                let result = views.call_in(&scope, callable, &context);
-                seat.leave(py);
-                result
-            });
-        let settled = match result {
-            Ok(result) => match case.settle(&views, &result) {
-                Err(FunctionError::WrongType { .. }) if awaitable(&result) => {
-                    let work = Work::Begun(views, Some(result.unbind()));
-                    return Some(Self { work, ..self });
-                }
-                settled => settled,
-            },
-            Err(error) => case.ended(py, &views, &error),
-        };
-        let settled = case.named(py, &views, settled);
-        views.end();
-        let _ = self.answer.send(settled);
-        None
-    }
 }
 
-fn awaitable(result: &Bound<'_, PyAny>) -> bool {
-    result
-        .hasattr(intern!(result.py(), "__await__"))
-        .unwrap_or(false)
-}
-
-/// What the callable was given.
+/// The arguments of a callable.
 #[derive(Debug)]
 pub(crate) struct Views {
     pub(crate) request: Py<Request>,
     response: Option<Py<Response>>,
-    /// Of what goes on after a hook: the response where there is one, the request otherwise.
+    /// Of the message that continues after a hook: the response where there is one, the request otherwise.
     framing: Mutex<Option<Framing>>,
     caches: Weak<dyn FunctionCaches>,
     /// A 304 may answer: the request has a condition that leads to one, or the response that a hook sees is one.
@@ -226,7 +188,7 @@ impl Views {
         (number != 0).then(|| request::id(number))
     }
 
-    /// Nothing can be read through them from now on.
+    /// Ends them: nothing can be read through them any more.
     pub(crate) fn end(&self) {
         drop(self.request.get().take());
         if let Some(response) = &self.response {
@@ -234,7 +196,7 @@ impl Views {
         }
     }
 
-    /// Go on with the heads as they are now.
+    /// The request continues with the heads as they are now.
     fn go_on(&self) -> Result<FunctionOutput, String> {
         let gone = || "a request that is over".to_owned();
         let mut request: RequestHead = self.request.get().take().ok_or_else(gone)?;
@@ -274,7 +236,7 @@ impl Views {
         })
     }
 
-    /// What the callable's result means. `Err`: what was returned that means nothing here.
+    /// The output that the callable's result stands for. `Err`: names a result that has no meaning here.
     pub(crate) fn output(
         &self,
         phase: Phase,
@@ -341,7 +303,7 @@ impl Views {
     }
 }
 
-/// Whether nobody else has the object, so that it can be had whole. (The count is deprecated for what others do with it.)
+/// Whether the object has no other owner, so that its parts can be taken. (The count is deprecated for other uses.)
 #[expect(deprecated)]
 fn is_only_one(result: &Bound<'_, PyAny>) -> bool {
     result.get_refcnt() == 1

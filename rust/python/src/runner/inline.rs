@@ -18,10 +18,10 @@ use pyo3::{
 use super::{
     Callable,
     call::{Settled, Views, Work},
-    case::Case,
+    outcome::CallSite,
     queue::Shared,
     runtime, scope,
-    seat::Seat,
+    watched_thread::WatchedThread,
 };
 
 /// A call, or its wait for the interpreter, that takes longer breaks the promise. When most of the last calls did, the
@@ -31,10 +31,10 @@ const QUICK: Duration = Duration::from_millis(1);
 const SLOW: Duration = Duration::from_millis(50);
 const SLOW_COUNTS: i32 = 4;
 const PATIENCE: i32 = 8;
-/// The worker serves nobody meanwhile: after this long the callable is interrupted, whatever its time limit.
+/// The worker serves no request meanwhile: after this time the callable is interrupted, whatever its time limit.
 const MOST: Duration = Duration::from_millis(250);
 
-/// What came of it; or, where it could not end here, the rest as a job for the queue.
+/// The outcome; or, where the call could not end here, the rest as a job for the queue.
 pub(crate) type Inline = Result<Settled, Box<Work>>;
 
 pub(crate) fn call(
@@ -46,14 +46,14 @@ pub(crate) fn call(
     let asked = Instant::now();
     let called = Python::try_attach(|py| {
         let started = Instant::now();
-        let case = Case {
+        let site = CallSite {
             callable,
             phase: invocation.phase,
             timeout: invocation.timeout.min(MOST),
         };
-        let done = match attached(py, shared, case, invocation, deadline) {
+        let done = match attached(py, shared, site, invocation, deadline) {
             Ok(done) => done,
-            Err(error) => Ok(Err(case.raised(py, None, &error))),
+            Err(error) => Ok(Err(site.raised(py, None, &error))),
         };
         judge(py, callable, started - asked, started.elapsed());
         done
@@ -64,19 +64,19 @@ pub(crate) fn call(
 fn attached(
     py: Python<'_>,
     shared: &Arc<Shared>,
-    case: Case<'_>,
+    site: CallSite<'_>,
     invocation: Invocation,
     deadline: Instant,
 ) -> PyResult<Inline> {
-    let Case {
+    let CallSite {
         callable, phase, ..
-    } = case;
-    let seat = Seat::here(py, shared, true, None)?;
+    } = site;
+    let thread = WatchedThread::current(py, shared, true, None)?;
     let views = Views::new(py, invocation)?;
     let context = views.context(py, callable, phase, deadline)?;
     let scope = scope::copy(py)?;
     let _named = scope::name(&context);
-    seat.enter(deadline.min(Instant::now() + MOST));
+    thread.enter(deadline.min(Instant::now() + MOST));
     let mut result = views.call_in(&scope, callable, &context);
     if callable.is_async
         && let Ok(coroutine) = &result
@@ -91,7 +91,7 @@ fn attached(
             }
             Err(error) => result = Err(error),
             Ok(yielded) => {
-                seat.leave(py);
+                thread.leave(py);
                 // A bare yield can go on anywhere; what waits for a loop's future needs that loop.
                 let again = yielded.is_none().then(|| coroutine.clone().unbind());
                 if again.is_none() {
@@ -102,20 +102,20 @@ fn attached(
             }
         }
     }
-    seat.leave(py);
+    thread.leave(py);
     let settled = match result {
-        Ok(result) => case.named(py, &views, case.settle(&views, &result)),
+        Ok(result) => site.named(py, &views, site.settle(&views, &result)),
         Err(error) if callable.is_async && wants_loop(py, &error) => {
             demote(py, callable, "it needs an event loop");
             return Ok(Err(Box::new(Work::Begun(views, None))));
         }
-        Err(error) => case.ended(py, &views, &error),
+        Err(error) => site.ended(py, &views, &error),
     };
     views.end();
     Ok(Ok(settled))
 }
 
-/// What asyncio says where there is no loop.
+/// Whether it is asyncio's error for a missing event loop.
 fn wants_loop(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyRuntimeError>(py)
         && error.value(py).to_string() == "no running event loop"

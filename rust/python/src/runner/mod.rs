@@ -1,23 +1,25 @@
 //! Carrying calls to Python's own threads and their answers back.
 //!
 //! A worker puts a call into a bounded queue, wakes a Python thread when none is awake, and goes on: it never waits for
-//! the interpreter and touches no Python object. Python's event loop comes to its [`lane::Lane`], which makes a task of
-//! each async call (`task`); threads of a [`pool::Pool`] take plain ones (`call`), each in a context of its own
-//! (`scope`). A [`seat::Seat`] tells the watchdog what runs where and until when. `inline` callables are called on the
-//! worker itself until they break their promise to be quick.
+//! the interpreter and touches no Python object. Python's event loop takes async calls from its
+//! [`loop_queue::LoopQueue`], which makes a task of each (`task`); threads of a [`pool::Pool`] take plain ones
+//! (`threads`), each in a context of its own (`scope`). A [`watched_thread::WatchedThread`] shows the watchdog what runs
+//! on a thread and until when. `inline` callables are called on the worker itself until they break their promise to be
+//! quick.
 
 mod abort;
 mod background;
 mod call;
-mod case;
 mod framing;
 mod inline;
-mod lane;
+mod loop_queue;
+mod outcome;
 mod pool;
 mod queue;
 mod scope;
-mod seat;
 mod task;
+mod threads;
+mod watched_thread;
 
 use std::{
     sync::{
@@ -32,16 +34,17 @@ use pyo3::prelude::*;
 use tokio::sync::oneshot;
 
 pub(crate) use background::wait_until;
-use call::{Job, Work};
-use pool::{Kind, PATIENCE};
-pub(crate) use queue::{Runner, Shared};
+use call::{Job, Kind, Work};
+use pool::PATIENCE;
+pub(crate) use queue::Shared;
 pub(crate) use scope::enter;
+pub(crate) use threads::Runner;
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Runner>()?;
-    module.add_class::<lane::Lane>()?;
+    module.add_class::<loop_queue::LoopQueue>()?;
     module.add_class::<background::BackgroundCall>()?;
-    module.add_class::<seat::Interrupt>()?;
+    module.add_class::<watched_thread::Interrupt>()?;
     module.add_function(wrap_pyfunction!(scope::current_call, module)?)
 }
 
@@ -60,9 +63,9 @@ pub(crate) struct Callable {
     name: Arc<str>,
     shared: Arc<Shared>,
     inline: AtomicBool,
-    /// How far an inline callable has gone in breaking its promise.
+    /// Points against an inline callable that breaks its promise.
     broken: AtomicI32,
-    /// It was told once that it held the event loop.
+    /// A warning that it held the event loop was logged.
     warned: AtomicBool,
 }
 
@@ -88,7 +91,7 @@ fn held_loop(py: Python<'_>, name: &str, held: Duration) {
     }
 }
 
-/// What a context keeps of its callable.
+/// The part of its callable that a context keeps.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
@@ -171,16 +174,16 @@ impl Functions for Table {
         };
         let kind = job.kind();
         let shared = Arc::clone(&self.shared);
-        let bell = match self.shared.push(job) {
-            Ok(bell) => bell,
+        let wake = match self.shared.push(job) {
+            Ok(wake) => wake,
             Err((_, error)) => return ready(Err(error)),
         };
         Box::pin(async move {
-            if let Some(bell) = bell {
-                // What else is ready on this worker comes first: Python wakes up once for all its calls. On a busy
+            if let Some(wake) = wake {
+                // Other work of this worker runs first: Python wakes up once for all its calls. On a busy
                 // core it would otherwise take turns with the worker, call by call.
                 tokio::task::yield_now().await;
-                drop(bell);
+                drop(wake);
             }
             if kind == Kind::Plain {
                 let patience = Instant::now() + PATIENCE;

@@ -1,9 +1,9 @@
 //! Threads without an event loop, which take plain calls from a queue of their own.
 //!
-//! One thread is enough for as long as it keeps up: every switch between threads costs more than a quick call. It is the
-//! pool's *leader* and takes calls as they come. A call that has waited for [`PATIENCE`] makes a further thread the
+//! One thread is enough for as long as it keeps up: every switch between threads costs more than a quick call. It is
+//! the pool's *leader* and takes calls as they come. A call that has waited for [`PATIENCE`] makes a further thread the
 //! leader, a parked one or a new one; the old one goes on with what has waited that long, and parks when nothing has.
-//! Nobody here starts a thread or touches Python under the lock: workers come here too.
+//! No thread is started and no Python object touched under the lock, which workers take, too.
 
 use std::{
     collections::VecDeque,
@@ -19,29 +19,18 @@ use parking_lot::Mutex;
 
 use super::call::Job;
 
-/// How long a call waits before a further thread is woken for it.
+/// Time that a call waits before a further thread is woken for it.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 
-/// Where a call runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// On an event loop.
-    Loop,
-    /// On any thread of the pool.
-    Plain,
-    /// One at a time, on one thread.
-    Serial,
-}
-
-/// A thread of a pool, as others wake it.
+/// A thread of a pool, to be woken by others.
 #[derive(Debug)]
-pub(crate) struct Bed {
+pub(crate) struct PoolThread {
     number: u64,
     thread: Thread,
     woken: AtomicBool,
 }
 
-impl Bed {
+impl PoolThread {
     /// Waits to be woken. Not while attached to the interpreter.
     pub(crate) fn park(&self) {
         while !self.woken.swap(false, Ordering::Acquire) {
@@ -55,22 +44,22 @@ impl Bed {
     }
 }
 
-/// How a waiting call gets a thread.
+/// The way in which a waiting call gets a thread.
 #[derive(Debug)]
 #[must_use]
-pub(crate) enum Summons {
-    /// One that has been woken will come to it, or all are busy.
+pub(crate) enum Demand {
+    /// A thread that is awake will take it, or all are busy.
     None,
-    Wake(Arc<Bed>),
+    Wake(Arc<PoolThread>),
     /// A thread has to be started.
     Start,
 }
 
-/// What a thread does next.
+/// The next thing that a thread does.
 pub(crate) enum Next {
-    Take(Box<Job>, Summons),
+    Take(Box<Job>, Demand),
     Park,
-    End(Summons),
+    End(Demand),
 }
 
 #[derive(Debug)]
@@ -82,9 +71,9 @@ pub(crate) struct Pool {
 
 struct State {
     waiting: VecDeque<Job>,
-    parked: Vec<Arc<Bed>>,
+    parked: Vec<Arc<PoolThread>>,
     leader: Option<Leader>,
-    /// A thread has been asked for and has not come yet.
+    /// A thread has been requested and has not started yet.
     starting: bool,
     most: usize,
     threads: usize,
@@ -114,22 +103,22 @@ impl std::fmt::Debug for State {
 
 impl State {
     /// A further thread, unless one is on its way. It leads from now on.
-    fn further(&mut self) -> Summons {
+    fn further(&mut self) -> Demand {
         if self.starting || self.leader.is_some_and(|leader| !leader.came) || self.stopped {
-            return Summons::None;
+            return Demand::None;
         }
-        if let Some(bed) = self.parked.pop() {
+        if let Some(pool_thread) = self.parked.pop() {
             self.leader = Some(Leader {
-                number: bed.number,
+                number: pool_thread.number,
                 came: false,
             });
-            return Summons::Wake(bed);
+            return Demand::Wake(pool_thread);
         }
         if self.threads < self.most + self.abandoned {
             self.starting = true;
-            return Summons::Start;
+            return Demand::Start;
         }
-        Summons::None
+        Demand::None
     }
 
     fn has_waited(&self, now: Instant) -> bool {
@@ -138,13 +127,13 @@ impl State {
             .is_some_and(|job| job.waited(now) >= PATIENCE)
     }
 
-    fn leads(&self, bed: &Bed) -> bool {
+    fn leads(&self, pool_thread: &PoolThread) -> bool {
         self.leader
-            .is_some_and(|leader| leader.number == bed.number)
+            .is_some_and(|leader| leader.number == pool_thread.number)
     }
 
-    fn resign(&mut self, bed: &Bed) {
-        if self.leads(bed) {
+    fn resign(&mut self, pool_thread: &PoolThread) {
+        if self.leads(pool_thread) {
             self.leader = None;
         }
     }
@@ -174,7 +163,7 @@ impl Pool {
     }
 
     /// Adds a call; gives it back when the pool has stopped.
-    pub(crate) fn push(&self, job: Job) -> Result<Summons, Box<Job>> {
+    pub(crate) fn push(&self, job: Job) -> Result<Demand, Box<Job>> {
         let mut state = self.state.lock();
         if state.stopped {
             return Err(Box::new(job));
@@ -182,23 +171,23 @@ impl Pool {
         state.waiting.push_back(job);
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
         if state.leader.is_some() {
-            return Ok(Summons::None);
+            return Ok(Demand::None);
         }
         Ok(state.further())
     }
 
     /// A call has waited for [`PATIENCE`]: a further thread takes it, if it still waits.
-    pub(crate) fn nudge(&self) -> Summons {
+    pub(crate) fn nudge(&self) -> Demand {
         let now = Instant::now();
         let mut state = self.state.lock();
         if state.has_waited(now) {
             return state.further();
         }
-        Summons::None
+        Demand::None
     }
 
     /// A new thread comes to the pool.
-    pub(crate) fn join(&self) -> Arc<Bed> {
+    pub(crate) fn join(&self) -> Arc<PoolThread> {
         let mut state = self.state.lock();
         state.starting = false;
         state.threads += 1;
@@ -208,7 +197,7 @@ impl Pool {
             number,
             came: false,
         });
-        Arc::new(Bed {
+        Arc::new(PoolThread {
             number,
             thread: std::thread::current(),
             woken: AtomicBool::new(false),
@@ -216,24 +205,24 @@ impl Pool {
     }
 
     /// A thread leaves for good. A call that waits gets another one.
-    pub(crate) fn leave(&self, bed: &Bed) -> Summons {
+    pub(crate) fn leave(&self, pool_thread: &PoolThread) -> Demand {
         let mut state = self.state.lock();
         state.threads = state.threads.saturating_sub(1);
-        state.resign(bed);
+        state.resign(pool_thread);
         if state.waiting.is_empty() {
-            Summons::None
+            Demand::None
         } else {
             state.further()
         }
     }
 
-    /// The thread that was asked for could not be started; the next call that waits too long asks again.
+    /// The thread that was requested could not be started; the next call that waits too long requests one again.
     pub(crate) fn not_started(&self) {
         self.state.lock().starting = false;
     }
 
-    /// What a thread does next: calls whose client has been answered already are passed over.
-    pub(crate) fn next(&self, bed: &Arc<Bed>) -> Next {
+    /// The next thing that a thread does; calls whose client has been answered already are dropped.
+    pub(crate) fn next(&self, pool_thread: &Arc<PoolThread>) -> Next {
         let mut forgotten = Vec::new();
         let mut state = self.state.lock();
         while state
@@ -243,7 +232,7 @@ impl Pool {
         {
             forgotten.extend(state.waiting.pop_front());
         }
-        let next = Self::next_of(&mut state, bed);
+        let next = Self::next_of(&mut state, pool_thread);
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
         drop(state);
         // May free Python objects.
@@ -251,31 +240,27 @@ impl Pool {
         next
     }
 
-    fn next_of(state: &mut State, bed: &Arc<Bed>) -> Next {
-        let leads = state.leads(bed);
+    fn next_of(state: &mut State, pool_thread: &Arc<PoolThread>) -> Next {
+        let leads = state.leads(pool_thread);
         if state.stopped || state.threads > state.most + state.abandoned {
-            state.resign(bed);
+            state.resign(pool_thread);
             let waits = !state.waiting.is_empty();
-            return Next::End(if waits {
-                state.further()
-            } else {
-                Summons::None
-            });
+            return Next::End(if waits { state.further() } else { Demand::None });
         }
         let takes = leads || state.leader.is_none() || state.has_waited(Instant::now());
         if takes && let Some(job) = state.waiting.pop_front() {
             if leads || state.leader.is_none() {
                 state.leader = Some(Leader {
-                    number: bed.number,
+                    number: pool_thread.number,
                     came: true,
                 });
             }
             let late = !state.waiting.is_empty() && state.has_waited(Instant::now());
-            let summons = if late { state.further() } else { Summons::None };
-            return Next::Take(Box::new(job), summons);
+            let demand = if late { state.further() } else { Demand::None };
+            return Next::Take(Box::new(job), demand);
         }
-        state.resign(bed);
-        state.parked.push(Arc::clone(bed));
+        state.resign(pool_thread);
+        state.parked.push(Arc::clone(pool_thread));
         Next::Park
     }
 
@@ -296,13 +281,13 @@ impl Pool {
     }
 
     /// Counts threads that are stuck, or came back after all.
-    pub(crate) fn gave_up(&self, change: isize) -> Summons {
+    pub(crate) fn gave_up(&self, change: isize) -> Demand {
         let mut state = self.state.lock();
         state.abandoned = state.abandoned.saturating_add_signed(change);
         if change > 0 && !state.waiting.is_empty() {
             return state.further();
         }
-        Summons::None
+        Demand::None
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -324,8 +309,8 @@ impl Pool {
         let mut state = self.state.lock();
         state.stopped = true;
         self.waiting.store(0, Ordering::Relaxed);
-        for bed in state.parked.drain(..) {
-            bed.wake();
+        for pool_thread in state.parked.drain(..) {
+            pool_thread.wake();
         }
         std::mem::take(&mut state.waiting)
     }

@@ -12,27 +12,24 @@ use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     intern,
     prelude::*,
-    sync::PyOnceLock,
-    types::{PyTuple, PyType},
+    types::PyTuple,
 };
 use tokio::sync::oneshot;
 
 use super::{
     Callable,
     call::{Job, Settled, Views},
-    case::Case,
-    lane::Track,
+    loop_queue::LoopState,
+    outcome::{CallSite, cancelled},
     queue::Running,
     scope,
-    seat::GRACE,
+    watched_thread::GRACE,
 };
-
-static CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// The coroutine that a task drives.
 #[pyclass(frozen, module = "edgerouter._core")]
 pub(crate) struct TaskCall {
-    track: Arc<Track>,
+    loop_state: Arc<LoopState>,
     key: (Instant, u64),
     state: Mutex<State>,
 }
@@ -72,9 +69,14 @@ enum Step<'py> {
 }
 
 impl TaskCall {
-    pub(crate) fn new(track: Arc<Track>, key: (Instant, u64), job: Job, running: Running) -> Self {
+    pub(crate) fn new(
+        loop_state: Arc<LoopState>,
+        key: (Instant, u64),
+        job: Job,
+        running: Running,
+    ) -> Self {
         Self {
-            track,
+            loop_state,
             key,
             state: Mutex::new(State::Waiting(Box::new((job, running)))),
         }
@@ -86,7 +88,7 @@ impl TaskCall {
 
     fn finish(&self) {
         *self.state.lock() = State::Over;
-        self.track.forget(self.key);
+        self.loop_state.forget(self.key);
     }
 
     /// The call as it goes on; begins it in the first step.
@@ -114,7 +116,7 @@ impl TaskCall {
             let _ = job.answer.send(Err(FunctionError::Gone));
             return None;
         };
-        let case = Case {
+        let site = CallSite {
             callable,
             phase: job.phase,
             timeout: job.timeout,
@@ -122,7 +124,7 @@ impl TaskCall {
         let (views, begun) = match job.work.views(py) {
             Ok(views) => views,
             Err(error) => {
-                let _ = job.answer.send(Err(case.raised(py, None, &error)));
+                let _ = job.answer.send(Err(site.raised(py, None, &error)));
                 return None;
             }
         };
@@ -135,7 +137,7 @@ impl TaskCall {
                     views.call(callable, &context)
                 }),
         };
-        // What is no coroutine may still be awaitable.
+        // An object that is no coroutine may still be awaitable.
         let coroutine = made.and_then(|made| {
             if made.hasattr(intern!(py, "send"))? {
                 Ok(made)
@@ -155,7 +157,7 @@ impl TaskCall {
                 end: Mutex::new(Some((job.answer, running))),
             })),
             Err(error) => {
-                let ended = case.ended(py, &views, &error);
+                let ended = site.ended(py, &views, &error);
                 views.end();
                 let _ = job.answer.send(ended);
                 None
@@ -166,18 +168,18 @@ impl TaskCall {
     fn step(&self, py: Python<'_>, step: Step<'_>) -> PyResult<Py<PyAny>> {
         let over = || Err(PyStopIteration::new_err(()));
         let Some(going) = self.going(py)? else {
-            self.track.forget(self.key);
+            self.loop_state.forget(self.key);
             return over();
         };
         let Some(callable) = going.callables.get(going.index) else {
             return over();
         };
-        let case = Case {
+        let site = CallSite {
             callable,
             phase: going.phase,
             timeout: going.timeout,
         };
-        // What it does after its time, when it was told to end, has to be short as well.
+        // Its clean-up after its time, when it was cancelled, has to be short as well.
         let now = Instant::now();
         let limit = if going.deadline > now {
             going.deadline
@@ -185,12 +187,12 @@ impl TaskCall {
             now + GRACE
         };
         let coroutine = going.coroutine.bind(py);
-        self.track.seat.enter(limit);
+        self.loop_state.thread.enter(limit);
         let stepped = match step {
             Step::Send(value) => coroutine.call_method1(intern!(py, "send"), (value,)),
             Step::Throw(what) => coroutine.call_method1(intern!(py, "throw"), what),
         };
-        self.track.seat.leave(py);
+        self.loop_state.thread.leave(py);
         callable.held_loop(py, now);
         let error = match stepped {
             Ok(yielded) => return Ok(yielded.unbind()),
@@ -199,30 +201,24 @@ impl TaskCall {
         let mut passed_on = None;
         let settled = if error.is_instance_of::<PyStopIteration>(py) {
             let result = error.value(py).getattr(intern!(py, "value"))?;
-            case.named(py, &going.views, case.settle(&going.views, &result))
+            site.named(py, &going.views, site.settle(&going.views, &result))
         } else if cancelled(py, &error) {
-            let told = if self.track.shared.stopped() {
+            let told = if self.loop_state.shared.stopped() {
                 FunctionError::Gone
             } else if Instant::now() >= going.deadline {
-                case.timed_out(py, &going.views)
+                site.timed_out(py, &going.views)
             } else {
-                case.failed(py, &going.views, &error)
+                site.failed(py, &going.views, &error)
             };
             passed_on = Some(error);
             Err(told)
         } else {
-            case.ended(py, &going.views, &error)
+            site.ended(py, &going.views, &error)
         };
         going.conclude(settled);
         self.finish();
         passed_on.map_or_else(over, Err)
     }
-}
-
-pub(super) fn cancelled(py: Python<'_>, error: &PyErr) -> bool {
-    CANCELLED
-        .import(py, "asyncio", "CancelledError")
-        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
 #[pymethods]
@@ -251,7 +247,7 @@ impl TaskCall {
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
-        self.track.forget(self.key);
+        self.loop_state.forget(self.key);
         if let State::Going(going) = state {
             let closed = going.coroutine.call_method0(py, intern!(py, "close"));
             going.conclude(Err(FunctionError::Gone));

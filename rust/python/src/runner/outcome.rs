@@ -1,4 +1,4 @@
-//! What a callable's results and failures mean, and what the log is told of them.
+//! The meaning of a callable's results and failures, and their lines in the log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,24 +21,32 @@ fn expected(phase: Phase) -> &'static str {
 }
 
 static TIME_LIMIT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-/// Whether it is the watchdog's interrupt.
+/// Whether the exception is the watchdog's interrupt.
 pub(crate) fn is_time_limit(py: Python<'_>, error: &PyErr) -> bool {
     TIME_LIMIT
         .import(py, "edgerouter.functions", "TimeLimit")
         .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
-/// A callable in a phase.
+/// Whether asyncio cancelled the task.
+pub(crate) fn cancelled(py: Python<'_>, error: &PyErr) -> bool {
+    CANCELLED
+        .import(py, "asyncio", "CancelledError")
+        .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
+}
+
+/// The callable, phase and time limit of a call, for the meaning of its outcome.
 #[derive(Clone, Copy)]
-pub(crate) struct Case<'a> {
+pub(crate) struct CallSite<'a> {
     pub(crate) callable: &'a Callable,
     pub(crate) phase: Phase,
     pub(crate) timeout: Duration,
 }
 
-impl Case<'_> {
-    /// A wrong type has no id yet: [`Case::named`] gives it one.
+impl CallSite<'_> {
+    /// A wrong type has no id yet: [`CallSite::named`] gives it one.
     pub(crate) fn settle(&self, views: &Views, result: &Bound<'_, PyAny>) -> Settled {
         views
             .output(self.phase, result)
@@ -70,9 +78,9 @@ impl Case<'_> {
         })
     }
 
-    /// What came of a callable that raised: the answer that it chose, or an error.
+    /// The outcome of a callable that raised: the answer that it chose, or an error.
     pub(crate) fn ended(&self, py: Python<'_>, views: &Views, error: &PyErr) -> Settled {
-        // What a hook misses is its own mistake: visitors need not send what it reads.
+        // A field that a hook misses is its own mistake: visitors need not send it.
         if self.phase != Phase::Function && errors::is_missing(py, error) {
             return Err(self.failed(py, views, error));
         }
@@ -82,7 +90,7 @@ impl Case<'_> {
         }
     }
 
-    /// What a callable raised: the time limit, or its own failure, which the log explains.
+    /// The error of a callable that raised: the time limit, or its own failure, which is logged.
     pub(crate) fn failed(&self, py: Python<'_>, views: &Views, error: &PyErr) -> FunctionError {
         if is_time_limit(py, error) {
             return self.timed_out(py, views);
@@ -103,7 +111,7 @@ impl Case<'_> {
         FunctionError::TimedOut(self.timeout)
     }
 
-    /// A failure of its own; without views: before it could be called.
+    /// A failure of the callable itself; without views: before it could be called.
     pub(crate) fn raised(
         &self,
         py: Python<'_>,
@@ -129,7 +137,7 @@ impl Case<'_> {
         }
     }
 
-    /// Whether developers are shown what went wrong.
+    /// Whether developers see tracebacks.
     fn traces(&self) -> bool {
         self.callable.shared.traces()
     }
@@ -145,7 +153,7 @@ impl Case<'_> {
         Some(text.into())
     }
 
-    /// Logs on the Python side, where the traceback is, and gives the id that the visitor is told.
+    /// Logs on the Python side, where the traceback is, and gives the id that the visitor sees.
     fn report(
         &self,
         py: Python<'_>,

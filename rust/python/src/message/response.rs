@@ -14,11 +14,11 @@ use pyo3::{
     types::{PyByteArray, PyBytes, PyMemoryView, PyString},
 };
 
-use crate::{
+use super::{
     headers::{self, Headers},
-    json,
     request::over,
 };
+use crate::json;
 
 /// A response: made by a callable, or seen by one in a response phase.
 #[pyclass(frozen, module = "edgerouter")]

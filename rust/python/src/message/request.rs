@@ -23,10 +23,9 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
+use super::headers::{self, Headers, latin_1};
 use crate::{
-    errors,
-    headers::{self, Headers, latin_1},
-    json,
+    errors, json,
     values::{Kind, Values},
 };
 
@@ -77,7 +76,7 @@ impl Request {
         self.edit(|parts| parts.head.id).unwrap_or(0)
     }
 
-    /// Where what a hook reads is noted.
+    /// Records the parts that a hook reads.
     pub(crate) fn notes(&self) -> Option<Arc<Notes>> {
         self.edit(|parts| parts.head.notes.clone()).ok().flatten()
     }
@@ -94,7 +93,7 @@ pub(crate) fn id(number: u64) -> String {
     format!("{number:016x}")
 }
 
-/// Where a client is, as far as it is known.
+/// The place of a client, as far as it is known.
 #[pyclass(frozen, get_all, module = "edgerouter")]
 #[derive(Debug, Default)]
 pub(crate) struct Geo {
@@ -177,7 +176,7 @@ impl Request {
         self.edit(|parts| parts.head.method = method)
     }
 
-    /// As the client asked, behind trusted proxies too.
+    /// The client's own, behind trusted proxies too.
     #[getter]
     fn scheme(&self) -> PyResult<&'static str> {
         self.edit(|parts| scheme_of(parts.head.scheme))
@@ -229,14 +228,14 @@ impl Request {
 
     /// Decoded parameters of the query; of repeated ones the first.
     #[getter]
-    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn query<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Values>> {
         let (query, notes) = self.edit(|parts| {
             let query = parts.head.query.clone().unwrap_or_default();
             (query, parts.head.notes.clone())
         })?;
         let pairs =
             uri::query_pairs(&query).map(|(name, value)| (uri::decode(name), uri::decode(value)));
-        Values::given(Kind::Query, first_of(py, pairs)?, notes)
+        Values::given(first_of(py, pairs)?, Kind::Query, notes)
     }
 
     /// Scheme, host, path and query.
@@ -267,14 +266,14 @@ impl Request {
 
     /// Of repeated ones the first. Bytes outside ASCII are taken for Latin-1, as in `headers`.
     #[getter]
-    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn cookies<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, Values>> {
         let (pairs, notes) = self.edit(|parts| {
             let pairs: Vec<(String, String)> = cookie::pairs(&parts.head.headers)
                 .map(|(name, value)| (latin_1(name), latin_1(value)))
                 .collect();
             (pairs, parts.head.notes.clone())
         })?;
-        Values::given(Kind::Cookies, first_of(py, pairs)?, notes)
+        Values::given(first_of(py, pairs)?, Kind::Cookies, notes)
     }
 
     /// Parameters of the route's pattern, decoded.
@@ -298,7 +297,7 @@ impl Request {
 
     /// Verified claims; `None` without a token.
     #[getter]
-    fn claims<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn claims<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, Values>>> {
         let (claims, notes) = self.edit(|parts| {
             parts.note(|reads| reads.token = true);
             (parts.head.claims.clone(), parts.head.notes.clone())
@@ -307,10 +306,10 @@ impl Request {
             return Ok(None);
         };
         let claims = json::decode(py, claims.as_bytes())?.cast_into::<PyDict>()?;
-        Values::given(Kind::Claims, claims, notes).map(Some)
+        Values::given(claims, Kind::Claims, notes).map(Some)
     }
 
-    /// Who asks, by the verified token: its `userId`, or else its `sub`.
+    /// The user by the verified token: its `userId`, or else its `sub`.
     #[getter]
     fn user(&self) -> PyResult<Option<String>> {
         let (claims, notes) = self.edit(|parts| {
@@ -353,7 +352,7 @@ impl Request {
         })
     }
 
-    /// Where the client is, as far as it is known.
+    /// The place of the client, as far as it is known.
     #[getter]
     fn geo(&self) -> PyResult<Geo> {
         self.edit(|parts| parts.note(|reads| reads.personal = true))?;

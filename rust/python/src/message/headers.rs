@@ -9,7 +9,8 @@ use pyo3::{
     types::PyString,
 };
 
-use crate::{errors, request::Request, response::Response};
+use super::{request::Request, response::Response};
+use crate::errors;
 
 /// Header fields: a mutable mapping whose names do not depend on case.
 #[pyclass(frozen, mapping, module = "edgerouter")]
@@ -56,8 +57,8 @@ pub(crate) fn latin_1(bytes: &[u8]) -> String {
     bytes.iter().copied().map(char::from).collect()
 }
 
-/// Puts what Python gives for a header section into `map`. The first of a name replaces what was there, the next ones
-/// stand beside it.
+/// Puts the fields that Python gives for a header section into `map`. The first of a name replaces what was there, the
+/// next ones stand beside it.
 pub(crate) fn fill(map: &mut HeaderMap, given: &Bound<'_, PyAny>) -> PyResult<()> {
     let items = if given.hasattr("items")? {
         given.call_method0("items")?
@@ -123,7 +124,7 @@ impl Headers {
         }
     }
 
-    /// `note` says what this reads or writes.
+    /// `note` records the fields that this reads or writes.
     fn edit<R>(
         &self,
         note: impl FnOnce(&mut Reads),
@@ -160,8 +161,8 @@ fn take(reads: &mut Reads, name: &str) {
 impl Headers {
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<String> {
         self.first(name)?.ok_or_else(|| match self.owner {
-            // The client's mistake, where nobody says otherwise.
-            Owner::Request(_) => errors::missing_field(py, name),
+            // The client's mistake, unless the callable says otherwise.
+            Owner::Request(_) => errors::missing(py, name, "field"),
             Owner::Response(_) => PyKeyError::new_err(name.to_owned()),
         })
     }

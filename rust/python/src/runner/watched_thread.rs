@@ -1,8 +1,8 @@
-//! A seat: a thread on which callables run one at a time, as the watchdog sees it.
+//! A thread on which callables run one at a time, as the watchdog sees it.
 //!
 //! An interrupt is an exception that Python raises at the thread's next bytecode. It may be on its way when the
-//! callable returns, and must not hit whatever the thread does next: leaving the seat waits for an interrupt that is
-//! being sent and calls off one that has not arrived.
+//! callable returns, and must not hit whatever the thread does next: `leave` waits for an interrupt that is being sent
+//! and takes back one that has not arrived.
 
 use std::{
     cell::RefCell,
@@ -13,18 +13,18 @@ use std::{
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::{pool::Kind, queue::Shared, runtime};
+use super::{call::Kind, queue::Shared, runtime};
 
-/// How long an interrupted callable may take to end before its thread is given up.
+/// Time for an interrupted callable to end before its thread is abandoned.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// A callable that swallowed an interrupt gets another one after this long.
 const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct WatchedThread {
     shared: Weak<Shared>,
     /// `threading.get_ident()`.
-    thread: u64,
+    ident: u64,
     /// The pool that the thread belongs to.
     pool: Option<Kind>,
     now: Mutex<Now>,
@@ -32,7 +32,7 @@ pub(crate) struct Seat {
 
 #[derive(Debug, Default)]
 struct Now {
-    /// Somebody sits here, until then.
+    /// A callable runs, until then at most.
     deadline: Option<Instant>,
     /// An interrupt is being sent.
     sending: bool,
@@ -42,37 +42,40 @@ struct Now {
 }
 
 thread_local! {
-    static HERE: RefCell<Option<Arc<Seat>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<WatchedThread>>> = const { RefCell::new(None) };
 }
 
-impl Seat {
-    /// The seat of this thread, made when it is asked for first; `foreign`: Python has not started the thread.
-    pub(crate) fn here(
+impl WatchedThread {
+    /// This thread, registered at the first call; `foreign`: Python has not started it.
+    pub(crate) fn current(
         py: Python<'_>,
         shared: &Arc<Shared>,
         foreign: bool,
         pool: Option<Kind>,
     ) -> PyResult<Arc<Self>> {
-        let found = HERE.with_borrow(|seat| {
-            seat.clone()
-                .filter(|seat| std::ptr::eq(seat.shared.as_ptr(), Arc::as_ptr(shared)))
+        let found = CURRENT.with_borrow(|thread| {
+            thread
+                .clone()
+                .filter(|thread| std::ptr::eq(thread.shared.as_ptr(), Arc::as_ptr(shared)))
         });
-        if let Some(seat) = found {
-            return Ok(seat);
+        if let Some(thread) = found {
+            return Ok(thread);
         }
-        let thread = runtime(py)?.call_method1("settle", (foreign,))?.extract()?;
-        let seat = Arc::new(Self {
+        let ident = runtime(py)?
+            .call_method1("prepare_thread", (foreign,))?
+            .extract()?;
+        let thread = Arc::new(Self {
             shared: Arc::downgrade(shared),
-            thread,
+            ident,
             pool,
             now: Mutex::default(),
         });
-        let mut seats = shared.seats.lock();
-        seats.retain(|seat| seat.strong_count() > 0);
-        seats.push(Arc::downgrade(&seat));
-        drop(seats);
-        HERE.set(Some(Arc::clone(&seat)));
-        Ok(seat)
+        let mut watched = shared.watched.lock();
+        watched.retain(|thread| thread.strong_count() > 0);
+        watched.push(Arc::downgrade(&thread));
+        drop(watched);
+        CURRENT.set(Some(Arc::clone(&thread)));
+        Ok(thread)
     }
 
     pub(crate) fn enter(&self, deadline: Instant) {
@@ -92,9 +95,8 @@ impl Seat {
             py.detach(|| std::thread::sleep(Duration::from_micros(50)));
         };
         if left.first.is_some() {
-            // Whether it raises does not matter: after that, nothing is on its way any more.
-            let _ =
-                runtime(py).and_then(|runtime| runtime.call_method1("call_off", (self.thread,)));
+            // An exception does not matter: after the call no interrupt is on its way any more.
+            let _ = runtime(py).and_then(|runtime| runtime.call_method1("call_off", (self.ident,)));
         }
         if left.abandoned
             && let Some(shared) = self.shared.upgrade()
@@ -103,7 +105,7 @@ impl Seat {
         }
     }
 
-    /// Whether it is time to interrupt. Then [`Interrupt::sent`] must be told.
+    /// The interrupt to send when the callable is past its time; [`Interrupt::sent`] must follow.
     pub(crate) fn overdue(self: &Arc<Self>, at: Instant) -> Option<Interrupt> {
         let mut now = self.now.lock();
         let due = now.deadline.is_some_and(|deadline| deadline <= at)
@@ -120,37 +122,37 @@ impl Seat {
         }
         now.sending = true;
         Some(Interrupt {
-            seat: Arc::clone(self),
+            thread: Arc::clone(self),
         })
     }
 
-    pub(crate) fn taken(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.now.lock().deadline.is_some()
     }
 
-    pub(crate) fn abandoned(&self) -> bool {
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.now.lock().abandoned
     }
 }
 
-/// A seat whose callable is past its time.
+/// A thread whose callable is past its time.
 #[pyclass(frozen, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct Interrupt {
-    seat: Arc<Seat>,
+    thread: Arc<WatchedThread>,
 }
 
 #[pymethods]
 impl Interrupt {
-    /// Whom to interrupt.
+    /// The identity of the thread.
     #[getter]
     fn thread(&self) -> u64 {
-        self.seat.thread
+        self.thread.ident
     }
 
     /// Must be called, whether it worked or not.
     fn sent(&self) {
-        let mut now = self.seat.now.lock();
+        let mut now = self.thread.now.lock();
         now.sending = false;
         let at = Instant::now();
         now.last = Some(at);
@@ -161,7 +163,7 @@ impl Interrupt {
 impl Drop for Interrupt {
     fn drop(&mut self) {
         // Were it forgotten, the thread would wait for ever.
-        let mut now = self.seat.now.lock();
+        let mut now = self.thread.now.lock();
         if now.sending {
             now.sending = false;
             now.first.get_or_insert_with(Instant::now);

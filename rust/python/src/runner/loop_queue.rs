@@ -1,4 +1,4 @@
-//! A lane: the event loop of one thread, as it takes calls from the queue.
+//! The end of the queue from which the event loop of one thread takes calls.
 
 use std::{
     collections::BTreeMap,
@@ -15,36 +15,36 @@ use pyo3::prelude::*;
 use super::{
     call::Job,
     queue::{Running, Shared},
-    seat::{GRACE, Seat},
     task::TaskCall,
+    watched_thread::{GRACE, WatchedThread},
 };
 
 /// Calls taken at once; between batches the loop looks after its tasks.
 const BATCH: usize = 64;
-/// A lane that has not come to its waiting calls for so long is stuck outside any callable: in a background task that
-/// somebody started, for instance.
+/// An event loop that has not come to its waiting calls for so long is stuck outside any callable, for instance in a
+/// background task of the program.
 const MISSING: Duration = Duration::from_secs(5);
 
 /// Tasks by deadline; the number tells apart those of the same instant.
 type Tasks = BTreeMap<(Instant, u64), Py<PyAny>>;
 
-/// What a lane and its tasks share.
+/// State that the queue's end and its tasks share.
 #[derive(Debug)]
-pub(crate) struct Track {
+pub(crate) struct LoopState {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) seat: Arc<Seat>,
+    pub(crate) thread: Arc<WatchedThread>,
     tasks: Mutex<Tasks>,
     numbers: AtomicU64,
-    last_here: Mutex<Instant>,
-    left: AtomicBool,
+    last_run: Mutex<Instant>,
+    replaced: AtomicBool,
 }
 
-impl Track {
+impl LoopState {
     pub(crate) fn forget(&self, key: (Instant, u64)) {
         let mut tasks = self.tasks.lock();
         let mut found = tasks.remove(&key);
         if found.is_none() {
-            // It was told to end before, and then waits under a later time.
+            // It was cancelled before, and then waits under a later time.
             let later = tasks.keys().find(|(_, number)| *number == key.1).copied();
             found = later.and_then(|key| tasks.remove(&key));
         }
@@ -53,57 +53,57 @@ impl Track {
     }
 }
 
-/// An event loop's way to the queue.
+/// The end of the queue from which an event loop takes calls.
 #[pyclass(frozen, module = "edgerouter._core")]
 #[derive(Debug)]
-pub(crate) struct Lane {
-    track: Arc<Track>,
+pub(crate) struct LoopQueue {
+    loop_state: Arc<LoopState>,
     create: Py<PyAny>,
 }
 
-impl Lane {
+impl LoopQueue {
     pub(crate) fn new(py: Python<'_>, shared: &Arc<Shared>, create: Py<PyAny>) -> PyResult<Self> {
         Ok(Self {
-            track: Arc::new(Track {
+            loop_state: Arc::new(LoopState {
                 shared: Arc::clone(shared),
-                seat: Seat::here(py, shared, false, None)?,
+                thread: WatchedThread::current(py, shared, false, None)?,
                 tasks: Mutex::default(),
                 numbers: AtomicU64::new(0),
-                last_here: Mutex::new(Instant::now()),
-                left: AtomicBool::new(false),
+                last_run: Mutex::new(Instant::now()),
+                replaced: AtomicBool::new(false),
             }),
             create,
         })
     }
 
     fn start(&self, py: Python<'_>, job: Job) -> PyResult<()> {
-        let running = Running::new(&self.track.shared);
+        let running = Running::new(&self.loop_state.shared);
         let key = (
             job.deadline,
-            self.track.numbers.fetch_add(1, Ordering::Relaxed),
+            self.loop_state.numbers.fetch_add(1, Ordering::Relaxed),
         );
         let call = Py::new(
             py,
-            TaskCall::new(Arc::clone(&self.track), key, job, running),
+            TaskCall::new(Arc::clone(&self.loop_state), key, job, running),
         )?;
         let task = self.create.call1(py, (&call,))?;
         if !call.get().over() {
-            self.track.tasks.lock().insert(key, task);
+            self.loop_state.tasks.lock().insert(key, task);
         }
         Ok(())
     }
 }
 
 #[pymethods]
-impl Lane {
-    /// Takes and starts calls; `rung`: because the descriptor is readable. True when more wait.
-    fn run(&self, py: Python<'_>, rung: bool) -> bool {
-        let shared = &self.track.shared;
-        if self.left() {
+impl LoopQueue {
+    /// Takes and starts calls; `woken`: because the descriptor is readable. True when more wait.
+    fn run(&self, py: Python<'_>, woken: bool) -> bool {
+        let shared = &self.loop_state.shared;
+        if self.replaced() {
             return false;
         }
-        if rung {
-            shared.hear();
+        if woken {
+            shared.drain_wakes();
         }
         let mut more = true;
         for _ in 0..BATCH {
@@ -114,19 +114,19 @@ impl Lane {
             if let Err(error) = self.start(py, job) {
                 error.write_unraisable(py, None);
             }
-            // Its place was taken while it was stuck in that call.
-            if self.left() {
+            // Another loop replaced it while it was stuck in that call.
+            if self.replaced() {
                 return false;
             }
         }
-        *self.track.last_here.lock() = Instant::now();
+        *self.loop_state.last_run.lock() = Instant::now();
         more
     }
 
-    /// Tasks past their time, to be cancelled. One that goes on all the same comes again.
+    /// Tasks past their time, to be cancelled; one that goes on all the same is given again.
     fn expired(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         let now = Instant::now();
-        let mut tasks = self.track.tasks.lock();
+        let mut tasks = self.loop_state.tasks.lock();
         let mut found = Vec::new();
         while let Some(entry) = tasks.first_entry().filter(|entry| entry.key().0 <= now) {
             let ((_, number), task) = entry.remove_entry();
@@ -139,18 +139,18 @@ impl Lane {
         found.into_iter().map(|(_, task)| task).collect()
     }
 
-    /// Whether this lane is stuck; then another takes its place, and this one takes no more calls.
+    /// Whether the event loop is stuck; then another replaces it, and this one takes no more calls.
     fn stuck(&self) -> bool {
-        let (track, now) = (&self.track, Instant::now());
+        let (loop_state, now) = (&self.loop_state, Instant::now());
         let missing = || {
-            let shared = &track.shared;
+            let shared = &loop_state.shared;
             !shared.holding()
-                && now.saturating_duration_since(*track.last_here.lock()) > MISSING
+                && now.saturating_duration_since(*loop_state.last_run.lock()) > MISSING
                 && shared.waited(now).is_some_and(|waited| waited > MISSING)
         };
-        let stuck = track.seat.abandoned() || missing();
+        let stuck = loop_state.thread.is_abandoned() || missing();
         if stuck {
-            track.left.store(true, Ordering::Release);
+            loop_state.replaced.store(true, Ordering::Release);
         }
         stuck
     }
@@ -158,12 +158,12 @@ impl Lane {
     /// Whether a callable is in one of its steps.
     #[getter]
     fn busy(&self) -> bool {
-        self.track.seat.taken()
+        self.loop_state.thread.is_busy()
     }
 
-    /// Whether its place was taken.
+    /// Whether another event loop has replaced this one.
     #[getter]
-    fn left(&self) -> bool {
-        self.track.left.load(Ordering::Acquire)
+    fn replaced(&self) -> bool {
+        self.loop_state.replaced.load(Ordering::Acquire)
     }
 }

@@ -1,0 +1,123 @@
+"""The values that an edge has collected, with the user's line of each, and the plan's data made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from edgerouter.callables import CallableSpec, Called, is_async
+from edgerouter.errors import ConfigError, Problem
+from edgerouter.origins import Group, Origin
+from edgerouter.places import Places
+from edgerouter.prefetch import Prefetch
+from edgerouter.routes import Hook, Route
+from edgerouter.service_worker import ServiceWorker
+
+__all__ = ["Declarations"]
+
+
+class Declarations:
+    """Everything that an edge declares.
+
+    ``head``  the fields of the plan that are not lists
+    ``base``  the data of a plan file, whose lists come before the edge's own
+    """
+
+    def __init__(self, head: msgspec.Struct | None = None, base: Mapping[str, Any] | None = None) -> None:
+        self.base: dict[str, Any] = _plain(base or {})
+        known = {key: self.base[key] for key in ("version", "name") if key in self.base}
+        self.head: dict[str, Any] = {"version": 1, **known} if head is None else _data(head)
+        self.origins: dict[str, Origin] = {}
+        self.groups: dict[str, Group] = {}
+        self.routes: list[Route] = []
+        self.hooks: list[Hook] = []
+        self.service_workers: list[ServiceWorker] = []
+        self.prefetch: list[Prefetch] = []
+        self.callables: list[tuple[Called, Callable[..., Any]]] = []
+        self.places = Places()
+
+    def count(self, field: str) -> int:
+        """The number of values of a kind, those of a plan file included."""
+        base = self.base.get(field)
+        return (len(base) if isinstance(base, list) else 0) + len(getattr(self, field))
+
+    def note(self, field: str) -> None:
+        """Remembers the user's line that declares the next value of a kind."""
+        self.places.note(f"{field}[{self.count(field)}]")
+
+    def check_free(self, name: str) -> None:
+        """Refuses a name that an origin or group has already."""
+        if name in self.origins or name in self.groups:
+            kind = "origins" if name in self.origins else "groups"
+            raise ConfigError([Problem(kind, name, "this name is already taken by another origin or group")])
+
+    def known(self, target: Origin | Group | str) -> str:
+        """The name of a target; a value that was made apart is declared by its first use."""
+        if isinstance(target, str):
+            return target
+        declared: Origin | Group | None = self.origins.get(target.name) or self.groups.get(target.name)
+        if declared is None:
+            if isinstance(target, Origin):
+                self.origins[target.name] = target
+            else:
+                self.groups[target.name] = target
+        elif declared != target:
+            raise ConfigError([Problem("to", target.name, "another origin or group of this edge has this name")])
+        return target.name
+
+    def add_route(self, make: Callable[[], Route]) -> Route:
+        """Declares the route that ``make`` gives; its problems get the route's place in the plan."""
+        try:
+            route = make()
+        except ConfigError as error:
+            prefix = f"routes[{self.count('routes')}]"
+            raise ConfigError(_within(problem, prefix) for problem in error.problems) from None
+        self.note("routes")
+        self.routes.append(route)
+        return route
+
+    def data(self) -> dict[str, Any]:
+        """The plan's data."""
+        data = {**_plain(self.base), **self.head}
+        for field, own in (
+            ("origins", self.origins.values()),
+            ("groups", self.groups.values()),
+            ("callables", [called for called, _ in self.callables]),
+            ("hooks", self.hooks),
+            ("routes", self.routes),
+            ("service_workers", self.service_workers),
+            ("prefetch", self.prefetch),
+        ):
+            if own:
+                data[field] = [*data.get(field, ()), *(_data(item) for item in own)]
+        return data
+
+    def specs(self) -> list[CallableSpec]:
+        """The functions and hooks, in the plan's order."""
+        return [
+            # A timedelta became a number when it was checked.
+            CallableSpec(function, is_async(function), it.inline, it.serial, it.timeout and float(it.timeout), it.name)  # type: ignore[arg-type]
+            for it, function in self.callables
+        ]
+
+
+def _data(value: msgspec.Struct) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(value, str_keys=True)
+    return data
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy in lists and dictionaries, so that nothing of the caller's is changed."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _within(problem: Problem, prefix: str) -> Problem:
+    """``Route.viewer`` becomes ``routes[2].viewer``; the problems of other values keep their path."""
+    kind, _, field = problem.path.partition(".")
+    return problem._replace(path=f"{prefix}.{field}") if kind == "Route" else problem

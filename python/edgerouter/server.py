@@ -1,0 +1,201 @@
+"""``Server``: an edge that is being served, around the engine, which has its own threads."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+import sys
+import threading
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from edgerouter.cache import Duration
+from edgerouter.descriptors import raise_limit
+from edgerouter.errors import ConfigError, ListenError, Problem
+from edgerouter.purging import Purging
+from edgerouter.secrets import as_secret, reveal
+from edgerouter.settings import Settings
+
+if TYPE_CHECKING:
+    from edgerouter import _core
+    from edgerouter.edge import Edge
+
+__all__ = ["Server"]
+
+log = logging.getLogger("edgerouter.functions")
+
+
+class Server(Purging):
+    """An edge that is being served. Also a context manager that stops it at the end."""
+
+    def __init__(self, engine: _core.Engine, edge: Edge) -> None:
+        self._engine = engine
+        self._edge = edge
+        edge.server = self
+        self._stopped = threading.Event()
+
+    @classmethod
+    def start(
+        cls, edge: Edge, settings: Settings | None = None, *, test_clock: bool = False, watched: bool = False
+    ) -> Server:
+        """Compiles, binds and serves; returns when connections are accepted.
+
+        ``test_clock`` is for ``edgerouter.testing``: the wall clock can be moved.
+        ``watched``  the application is in development: error pages show the traceback, as ``debug_errors`` says.
+
+        Raises ``ConfigError`` with every problem of the plan, or ``ListenError``.
+        """
+        from edgerouter import _core
+
+        settings = settings or Settings()
+        listen = [address for given in settings.listen for address in resolved(given)]
+        admin = None if settings.admin is None else resolved(settings.admin)[0]
+        token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")
+        keys = [(key, reveal(as_secret(secret), f"admin_keys[{key}]")) for key, secret in settings.admin_keys.items()]
+        try:
+            engine = _core.Engine(
+                edge.encode(),
+                edge.callables(),
+                listen=listen,
+                admin=admin,
+                admin_token=token,
+                workers=settings.workers,
+                descriptors=raise_limit(),
+                test_clock=test_clock,
+                # Behind a proxy, a tunnel or a container's network every client may look like one on this machine.
+                traces=settings.debug_errors or (watched and all(map(_is_loopback, [*listen, *filter(None, [admin])]))),
+            )
+            engine.admin_keys(keys)
+            _open_access_log(engine, settings, watched=watched)
+            engine.start()
+        except ConfigError as error:
+            raise edge.placed(error) from None
+        _warn_of_blocking(edge)
+        return cls(engine, edge)
+
+    @property
+    def engine(self) -> _core.Engine:
+        """The engine itself, for the other modules of this package."""
+        return self._engine
+
+    @property
+    def addresses(self) -> list[str]:
+        """The bound addresses, with the real port where 0 was given."""
+        return list(self._engine.addresses)
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs served, as one would type them."""
+        return [f"http://{address}" for address in self.addresses]
+
+    @property
+    def admin_url(self) -> str | None:
+        """The URL of the admin listener."""
+        address = self._engine.admin_address
+        return None if address is None else f"http://{address}"
+
+    def reload(self, edge: Edge) -> int:
+        """Compiles ``edge`` beside the plan that serves and swaps it in; returns the new version.
+
+        Raises ``ConfigError`` when it is refused; the old plan keeps serving.
+        """
+        try:
+            version = self._engine.reload(edge.encode(), edge.callables())
+        except ConfigError as error:
+            self._engine.reload_failed(str(error))
+            raise edge.placed(error) from None
+        _warn_of_blocking(edge)
+        self._edge.server = None
+        edge.server = self
+        self._edge = edge
+        return version
+
+    def reopen_logs(self) -> None:
+        """Opens log files again by their names, after they were moved away."""
+        self._engine.reopen_logs()
+
+    def reload_failed(self, reason: str) -> None:
+        """Counts and logs a reload that failed before there was a plan."""
+        self._engine.reload_failed(reason)
+
+    def metrics(self) -> str:
+        """The metrics in Prometheus' text format."""
+        return self._engine.metrics()
+
+    def stop(self, drain: Duration | None = None) -> bool:
+        """Stops accepting; requests under way may finish within ``drain`` seconds (``limits.http.drain_timeout``).
+
+        ``True`` when all of them did.
+        """
+        seconds = drain.total_seconds() if isinstance(drain, timedelta) else drain
+        drained = self._engine.stop(None if seconds is None else float(seconds))
+        self._edge.server = None
+        self._stopped.set()
+        return drained
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until it has been stopped."""
+        return self._stopped.wait(timeout)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._stopped.is_set():
+            self.stop(None if kind is None else 0.0)
+
+
+def _warn_of_blocking(edge: Edge) -> None:
+    """Warns, once in the life of the process, that ``blocking=True`` has no effect any more."""
+    global _warned_of_blocking
+    names = [it["name"] for it in edge.to_dict().get("callables", ()) if it.get("blocking")]
+    if names and not _warned_of_blocking:
+        _warned_of_blocking = True
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        log.warning(
+            "blocking=True of %s%s has no effect: plain functions always run on threads; remove it",
+            names[0],
+            others,
+        )
+
+
+_warned_of_blocking = False
+
+
+def _open_access_log(engine: _core.Engine, settings: Settings, *, watched: bool) -> None:
+    """Opens the access log; an application in development gets a short line for each request."""
+    place = settings.access_log
+    if place is None:
+        if watched:
+            stdout = sys.stdout
+            plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+            colours = stdout is not None and stdout.isatty() and not plain
+            engine.access_log(None, "short", colours=colours)
+        return
+    try:
+        engine.access_log(None if place == "-" else place, settings.access_log_format)
+    except OSError as error:
+        raise ConfigError([Problem("Settings.access_log", place, error.strerror or str(error))]) from None
+
+
+def resolved(address: str) -> list[str]:
+    """``HOST:PORT`` with the host as an IP address, as the engine takes it."""
+    host, _, port = address.rpartition(":")
+    bare = host.strip("[]")
+    try:
+        found = socket.getaddrinfo(bare or "0.0.0.0", int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ListenError(f"{address}: {reason}; give an IP address such as 127.0.0.1:{port}") from None
+    answers = dict.fromkeys(str(info[4][0]) for info in found)
+    return [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip in list(answers)[:1]]
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether only this machine reaches a resolved address."""
+    return ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).is_loopback

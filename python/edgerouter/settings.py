@@ -1,0 +1,67 @@
+"""The settings of a server: its addresses, its threads, its access log. Nothing here does I/O."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+from edgerouter.checks import Check, Value
+from edgerouter.secrets import Secret, as_secret
+
+__all__ = ["Settings"]
+
+
+class Settings(Value, frozen=True, kw_only=True):
+    """The addresses, threads and logs with which a plan is served.
+
+    ``listen``  addresses ``HOST:PORT``; port 0 takes a free one
+    ``admin``  the address of the admin listener, ``None`` for none
+    ``admin_token``  demanded as a Bearer token by the admin listener
+    ``admin_keys``  access keys of the CloudFront-compatible calls and their secrets
+    ``workers``  threads that serve; one a core when ``None``
+    ``access_log``  a file that gets a line for each request, ``"-"`` for standard output, ``None`` for none
+    ``access_log_format``  ``"combined"`` as other servers write it and more fields, ``"json"``, or ``"short"``
+    ``debug_errors``  the error pages of functions show the traceback to clients on this machine, wherever it listens;
+        ``serve(watch=True)`` does so by itself where it listens on loopback addresses only
+    """
+
+    listen: str | Collection[str] = ("127.0.0.1:8080",)
+    admin: str | None = None
+    admin_token: Secret | str | None = None
+    admin_keys: Mapping[str, Secret | str] = {}
+    workers: int | None = None
+    debug_errors: bool = False
+    access_log: str | None = None
+    access_log_format: Literal["combined", "json", "short"] = "combined"
+
+    def _check(self, check: Check) -> None:
+        check.texts("listen")
+        if not self.listen:
+            check.fail("listen", "must name at least one address such as 127.0.0.1:8080")
+        with contextlib.suppress(TypeError):
+            for address in self.listen:
+                if isinstance(address, str) and (message := _address_problem(address)):
+                    check.fail("listen", message, value=address)
+        if self.admin is not None and (message := _address_problem(self.admin)):
+            check.fail("admin", message)
+        if self.admin_token is not None:
+            check.keep("admin_token", as_secret(self.admin_token))
+        if not isinstance(self.admin_keys, Mapping) or not all(isinstance(k, str) and k for k in self.admin_keys):
+            check.fail_secretly("admin_keys", "must be a mapping of access keys to secrets")
+        else:
+            check.keep("admin_keys", {key: as_secret(secret) for key, secret in self.admin_keys.items()})
+        check.whole("workers", least=1, most=1024, optional=True)
+        check.text("access_log", optional=True)
+        check.choice("access_log_format", ("combined", "json", "short"))
+        check.flag("debug_errors")
+
+
+def _address_problem(address: object) -> str | None:
+    wanted = "must be HOST:PORT such as 127.0.0.1:8080 or [::]:8080"
+    if not isinstance(address, str):
+        return wanted
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        return wanted
+    return wanted if ":" in host and not (host.startswith("[") and host.endswith("]")) else None

@@ -1,0 +1,176 @@
+//! The runner as Python's threads use it: the event loop and the pools take their calls here, and the watchdog learns
+//! which threads to start or to interrupt.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::plan::limits::FunctionLimits;
+use edgerouter_engine::functions::FunctionError;
+use pyo3::{intern, prelude::*};
+
+use super::{
+    call::{Job, Kind, Work},
+    loop_queue::LoopQueue,
+    outcome::CallSite,
+    pool::Next,
+    queue::Shared,
+    scope,
+    watched_thread::{Interrupt, WatchedThread},
+};
+
+/// The runner, as Python's threads hold it.
+#[pyclass(frozen, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Runner {
+    pub(crate) fn new(limits: &FunctionLimits) -> PyResult<Self> {
+        let shared = Shared::new(limits)?;
+        shared.background.bound(limits);
+        Ok(Self { shared })
+    }
+}
+
+#[pymethods]
+impl Runner {
+    /// Readable when calls wait.
+    fn fileno(&self) -> i32 {
+        self.shared.fileno()
+    }
+
+    /// The queue for the event loop of this very thread; `create(coroutine)` makes a task.
+    fn loop_queue(&self, py: Python<'_>, create: Py<PyAny>) -> PyResult<LoopQueue> {
+        LoopQueue::new(py, &self.shared, create)
+    }
+
+    /// Runs plain calls on this very thread until it is not needed any more; `serial`: those that run one at a time.
+    fn work(&self, py: Python<'_>, serial: bool) -> PyResult<()> {
+        let kind = if serial { Kind::Serial } else { Kind::Plain };
+        let shared = &self.shared;
+        let Some(pool) = shared.pool(kind) else {
+            return Ok(());
+        };
+        let pool_thread = pool.join();
+        let worked = WatchedThread::current(py, shared, false, Some(kind)).map(|thread| {
+            loop {
+                let (job, demand) = match pool.next(&pool_thread) {
+                    Next::Take(job, demand) => (job, demand),
+                    Next::Park => {
+                        py.detach(|| pool_thread.park());
+                        continue;
+                    }
+                    Next::End(demand) => return shared.follow(kind, demand),
+                };
+                shared.follow(kind, demand);
+                let running = pool.run();
+                let rest = run(*job, py, &thread);
+                drop(running);
+                // An awaitable is for an event loop.
+                if let Some(job) = rest
+                    && let Err((job, error)) = shared.push(job)
+                {
+                    let _ = job.answer.send(Err(error));
+                }
+            }
+        });
+        shared.follow(kind, pool.leave(&pool_thread));
+        worked
+    }
+
+    /// Waits until threads are wanted, for `seconds` at most. Each item: whether it is the one of serial calls.
+    fn watch(&self, py: Python<'_>, seconds: f64) -> Vec<bool> {
+        let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let wanted = py.detach(|| self.shared.wanted(patience));
+        wanted.iter().map(|kind| *kind == Kind::Serial).collect()
+    }
+
+    /// A thread that was wanted could not be started.
+    fn not_started(&self, serial: bool) {
+        let kind = if serial { Kind::Serial } else { Kind::Plain };
+        if let Some(pool) = self.shared.pool(kind) {
+            pool.not_started();
+        }
+    }
+
+    /// Sets how work of `wait_until` starts: `start(call, awaited)`.
+    fn background(&self, start: Py<PyAny>) {
+        self.shared.background.attach(Some(start));
+    }
+
+    /// Threads whose callable is past its time: each is to be interrupted, then confirmed by `sent()`.
+    fn overdue(&self) -> Vec<Interrupt> {
+        let now = Instant::now();
+        let watched: Vec<Arc<WatchedThread>> = self
+            .shared
+            .watched
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        watched
+            .iter()
+            .filter_map(|thread| thread.overdue(now))
+            .collect()
+    }
+
+    /// Calls waiting, running, and threads abandoned.
+    fn load(&self) -> (usize, usize, usize) {
+        let load = self.shared.load();
+        (load.waiting, load.running, load.abandoned)
+    }
+}
+
+/// Runs a sync callable to its end or its time limit, and answers. When it gives an awaitable, the rest is a job for an
+/// event loop.
+fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
+    let Some(callable) = job.callables.get(job.index) else {
+        let _ = job.answer.send(Err(FunctionError::Gone));
+        return None;
+    };
+    let site = CallSite {
+        callable,
+        phase: job.phase,
+        timeout: job.timeout,
+    };
+    let views = match job.work.views(py) {
+        Ok((views, _)) => views,
+        Err(error) => {
+            let _ = job.answer.send(Err(site.raised(py, None, &error)));
+            return None;
+        }
+    };
+    let result = views
+        .context(py, callable, job.phase, job.deadline)
+        .and_then(|context| {
+            let scope = scope::copy(py)?;
+            let _named = scope::name(&context);
+            thread.enter(job.deadline);
+            let result = views.call_in(&scope, callable, &context);
+            thread.leave(py);
+            result
+        });
+    let settled = match result {
+        Ok(result) => match site.settle(&views, &result) {
+            Err(FunctionError::WrongType { .. }) if awaitable(&result) => {
+                let work = Work::Begun(views, Some(result.unbind()));
+                return Some(Job { work, ..job });
+            }
+            settled => settled,
+        },
+        Err(error) => site.ended(py, &views, &error),
+    };
+    let settled = site.named(py, &views, settled);
+    views.end();
+    let _ = job.answer.send(settled);
+    None
+}
+
+fn awaitable(result: &Bound<'_, PyAny>) -> bool {
+    result
+        .hasattr(intern!(result.py(), "__await__"))
+        .unwrap_or(false)
+}
