@@ -176,7 +176,7 @@ def test_a_wrong_type_is_a_type_error(ask: Ask) -> None:
         return told
 
     assert ask(question) == [
-        "a cache is asked with a Request or a URL, not int",
+        "a cache needs a Request or a URL, not int",
         "a cache stores a Response, not str",
         "wait_until takes an awaitable or a callable without arguments, not int",
     ]

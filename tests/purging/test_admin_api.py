@@ -110,7 +110,7 @@ def test_python_says_what_is_wrong_with_an_order(shop: Shop) -> None:
         ({"paths": "/a"}, "paths: '/a': must be a list"),
         ({"paths": ["a"]}, "paths[0]"),
         ({"urls": [1]}, "urls[0]: must be a text"),
-        ({}, "name something"),
+        ({}, "give urls"),
         ({"tags": ["a"], "reference": "x" * 129}, "reference"),
     ):
         with pytest.raises(CacheError) as refused:

@@ -113,7 +113,7 @@ impl Answer {
             Self::Evades(_) => Refusal::AmbiguousPath.message(),
             Self::Loop => "The request has passed this edge before (Via).",
             Self::NoRoute => "No route of this edge matches the request.",
-            Self::MethodNotAllowed(_) => "This URL does not take that method.",
+            Self::MethodNotAllowed(_) => "This URL does not allow that method.",
             Self::HttpsOnly => "This URL is served over HTTPS only.",
             Self::Unauthorized(_, StatusCode::UNAUTHORIZED, _) => "Unauthorized",
             Self::Unauthorized(_, StatusCode::SERVICE_UNAVAILABLE, _) => {

@@ -53,7 +53,7 @@ impl Asked {
         }
         let Ok(url) = given.cast::<PyString>() else {
             return Err(PyTypeError::new_err(format!(
-                "a cache is asked with a Request or a URL, not {}",
+                "a cache needs a Request or a URL, not {}",
                 given.get_type().name()?
             )));
         };

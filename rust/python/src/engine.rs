@@ -126,7 +126,7 @@ impl Engine {
             let problem = Problem {
                 path: "disk_cache".to_owned(),
                 value: None,
-                message: "cannot change while the edge serves; put back what it was, or stop and start the edge"
+                message: "cannot change while the edge serves; restore the old value, or stop and start the edge"
                     .to_owned(),
             };
             return Err(errors::config(py, &[problem]));

@@ -169,13 +169,13 @@ fn not_disconnected(stored: &Freshness, route: &Route) -> &'static str {
     if stored.must_revalidate || stored.always_validate {
         "must-revalidate, no-cache or s-maxage forbids stale use (RFC 9111 §4.2.4)"
     } else if policy.stale_if_error.is_some() || policy.sick_grace.is_some() {
-        "stale_if_error or sick_grace of the route's cache policy says how long it stands in"
+        "stale_if_error or sick_grace of the route's cache policy sets the time"
     } else if policy.stale_when_disconnected == 0 {
         "stale_when_disconnected=0 of the route's cache policy"
     } else if stored.when_disconnected {
         "the request's no-cache refuses what was not validated (RFC 9111 §5.2.1.4)"
     } else {
-        "its own stale-if-error, its status, or that nothing gave it a lifetime"
+        "its own stale-if-error, its status, or the lack of a lifetime"
     }
 }
 

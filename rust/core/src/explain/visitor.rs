@@ -76,7 +76,7 @@ impl LookUps for Steps<'_> {
                 let who = claims
                     .sub()
                     .map_or_else(|| "verified".to_owned(), |sub| format!("verified: {sub}"));
-                self.add(IDENTIFY, who, format!("signature and claims hold{passed}"));
+                self.add(IDENTIFY, who, format!("signature and claims are valid{passed}"));
             }
             Decision::Assigned(experiment, assigned) => self.assigned(experiment, assigned),
         }
@@ -88,7 +88,7 @@ impl Steps<'_> {
         let (variant, reason) = match assigned.reason {
             Reason::Id => (
                 assigned.variant.to_string(),
-                "the hash of the id falls there".to_owned(),
+                "the hash of the id selects it".to_owned(),
             ),
             Reason::Kept => (
                 assigned.variant.to_string(),

@@ -58,7 +58,7 @@ impl Guard {
         let refused = answer::error(
             StatusCode::UNAUTHORIZED,
             Some("Authorization"),
-            "a token is needed: Authorization: Bearer …",
+            "a token is required: Authorization: Bearer …",
         );
         Err(answer::with(
             refused,

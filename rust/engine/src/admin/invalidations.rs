@@ -125,7 +125,7 @@ fn admit(room: &Room, call: &Call) -> Result<(), ApiError> {
     if credentials.keys.is_empty() {
         if !guard.is_loopback() || credentials.token.is_some() {
             return denied(
-                "No access keys are configured, and without them this is for loopback without a token only.",
+                "No access keys are configured: this works on loopback addresses without a token only.",
             );
         }
         // Any key is accepted, but a form of a web page cannot sign.

@@ -58,7 +58,7 @@ impl Purge {
     fn warning(&self) -> Option<&'static str> {
         if !self.durable() {
             return Some(
-                "in effect, but the disk has no room to write it down: a restart now may bring back what it purged",
+                "in effect, but not written to the full disk: a restart now may bring back purged responses",
             );
         }
         self.completed().then(|| nothing(self.objects())).flatten()

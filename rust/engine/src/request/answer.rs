@@ -95,7 +95,7 @@ pub fn too_many() -> Response<EdgeBody> {
     with(
         text(
             StatusCode::TOO_MANY_REQUESTS,
-            "Too many requests of this client are under way.",
+            "This client has too many concurrent requests.",
         ),
         header::RETRY_AFTER,
         HeaderValue::from_static("1"),
@@ -107,7 +107,7 @@ pub fn overloaded() -> Response<EdgeBody> {
     with(
         text(
             StatusCode::SERVICE_UNAVAILABLE,
-            "The edge has too much to do right now.",
+            "The edge is overloaded. Try again later.",
         ),
         header::RETRY_AFTER,
         HeaderValue::from_static("1"),
@@ -124,7 +124,7 @@ pub fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
     } else {
         text(
             StatusCode::BAD_GATEWAY,
-            "The origin could not be reached or answered badly.",
+            "The origin could not be reached, or its response was invalid.",
         )
     }
 }

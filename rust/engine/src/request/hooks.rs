@@ -672,7 +672,7 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
         let refused = answer::text(
             StatusCode::PAYLOAD_TOO_LARGE,
             &format!(
-                "The body is larger than functions take ({most} bytes; limits.functions.body_bytes)."
+                "The body is larger than the limit of functions ({most} bytes; limits.functions.body_bytes)."
             ),
         );
         Early::from(answer::with(

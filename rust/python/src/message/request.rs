@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub(crate) fn over() -> PyErr {
-    PyRuntimeError::new_err("the request is over: read what you need before the function returns")
+    PyRuntimeError::new_err("the request is over: read the values before the function returns")
 }
 
 /// A request.

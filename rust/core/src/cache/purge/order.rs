@@ -86,10 +86,7 @@ impl Order {
             given.push("/*".to_owned());
         }
         if scopes.is_empty() {
-            return mistake(
-                "urls",
-                "name something: urls, paths, hosts, tags or everything",
-            );
+            return mistake("urls", "give urls, paths, hosts, tags or everything");
         }
         Ok(Self {
             scopes,
@@ -273,7 +270,7 @@ fn port(authority: &str) -> Result<Option<u16>, String> {
 fn host(text: &str) -> Result<String, String> {
     bounded(text)?;
     if text.contains('*') {
-        return Err("a host is named without wildcards".to_owned());
+        return Err("a host has no wildcards".to_owned());
     }
     // Text after a host is not part of it: to ignore it would purge more than was named.
     if text.contains(['/', '?', '#']) {
@@ -295,7 +292,7 @@ fn host(text: &str) -> Result<String, String> {
 fn tag(text: &str) -> Result<Scope, String> {
     bounded(text)?;
     if text.contains([' ', ',']) {
-        return Err("a tag holds no space or comma; give several tags as several".to_owned());
+        return Err("a tag contains no space or comma; give several tags separately".to_owned());
     }
     Ok(Scope::Tag(text.to_owned()))
 }

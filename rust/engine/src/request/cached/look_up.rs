@@ -85,7 +85,7 @@ pub async fn look_up(x: &mut Exchange, route: &Route) -> Found {
             x.note.outcome = Outcome::Error;
             Found::Answer(answer::text(
                 StatusCode::GATEWAY_TIMEOUT,
-                "Not in the cache, and the request asked for nothing else (only-if-cached).",
+                "Not in the cache, and the request allows no other source (only-if-cached).",
             ))
         }
     }
