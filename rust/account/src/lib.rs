@@ -20,7 +20,7 @@ use std::{
 pub use clients::{PerClientCounts, UnderWay};
 use edgerouter_core::bounds::{
     clients::Client,
-    memory::{self, Budget, Candidate, KINDS, Kind, Used},
+    memory::{self, Budget, Candidate, KINDS, Purpose, Used},
 };
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -86,7 +86,7 @@ struct Total {
 }
 
 struct Holder {
-    kind: Kind,
+    kind: Purpose,
     owner: Owner,
     bytes: u64,
     moved: Arc<AtomicU64>,
@@ -120,7 +120,7 @@ pub struct AccountFigures {
 pub struct Hold {
     account: Arc<Account>,
     id: usize,
-    kind: Kind,
+    kind: Purpose,
     moved: Arc<AtomicU64>,
 }
 
@@ -184,7 +184,7 @@ impl Account {
     }
 
     /// A new holder, which has drawn nothing yet. `cut` is called when others need its memory.
-    pub fn open(self: &Arc<Self>, kind: Kind, owner: Owner, cut: Weak<dyn Cut>) -> Hold {
+    pub fn open(self: &Arc<Self>, kind: Purpose, owner: Owner, cut: Weak<dyn Cut>) -> Hold {
         let moved = Arc::new(AtomicU64::new(self.now()));
         let id = self.state.lock().holders.insert(Holder {
             kind,
@@ -203,7 +203,7 @@ impl Account {
     }
 
     /// A holder that is never cut, because its memory is not worth it: its progress is not tracked.
-    pub fn open_uncut(self: &Arc<Self>, kind: Kind, owner: Owner) -> Hold {
+    pub fn open_uncut(self: &Arc<Self>, kind: Purpose, owner: Owner) -> Hold {
         let id = self.state.lock().holders.insert(Holder {
             kind,
             owner,
@@ -228,7 +228,7 @@ impl Account {
             out,
             "# HELP {name} Memory that requests under way hold, by what for.\n# TYPE {name} gauge"
         );
-        for kind in Kind::ALL {
+        for kind in Purpose::ALL {
             let used = figures.used.get(kind as usize).copied().unwrap_or(0);
             let _ = writeln!(out, "{name}{{kind=\"{}\"}} {used}", kind.as_str());
         }

@@ -24,7 +24,7 @@ fn holder(account: &Arc<Account>, owner: Owner, bytes: u64, idle: u64) -> Arc<To
         hold: Mutex::new(None),
     });
     let weak: Weak<dyn Cut> = Arc::downgrade(&told) as Weak<dyn Cut>;
-    let hold = account.open(Kind::ReadAhead, owner, weak);
+    let hold = account.open(Purpose::ReadAhead, owner, weak);
     hold.draw(bytes).unwrap();
     hold.moved
         .store(account.now().saturating_sub(idle), Ordering::Relaxed);
@@ -32,7 +32,7 @@ fn holder(account: &Arc<Account>, owner: Owner, bytes: u64, idle: u64) -> Arc<To
     told
 }
 
-fn asking(account: &Arc<Account>, kind: Kind, owner: Owner) -> Hold {
+fn asking(account: &Arc<Account>, kind: Purpose, owner: Owner) -> Hold {
     account.open_uncut(kind, owner)
 }
 
@@ -50,7 +50,7 @@ fn alive(told: &Told) -> bool {
 #[test]
 fn what_is_drawn_is_given_back_when_its_holder_goes() {
     let account = account(800);
-    let hold = asking(&account, Kind::ReadAhead, owner(1, 1));
+    let hold = asking(&account, Purpose::ReadAhead, owner(1, 1));
     hold.draw(500).unwrap();
     assert_eq!(hold.draw(1), Err(Spent));
     hold.give(100);
@@ -69,7 +69,7 @@ fn the_holder_that_stalled_longest_gives_way_and_nobody_else() {
     let stalled = holder(&account, owner(1, 1), 150, 5_000);
     let longer = holder(&account, owner(1, 1), 150, 9_000);
     let moving = holder(&account, owner(1, 1), 150, 0);
-    let hold = asking(&account, Kind::ReadAhead, owner(2, 1));
+    let hold = asking(&account, Purpose::ReadAhead, owner(2, 1));
     hold.draw(100).unwrap();
     assert_eq!(
         [alive(&stalled), alive(&longer), alive(&moving)],
@@ -85,7 +85,7 @@ fn who_holds_no_more_than_its_share_is_not_cut() {
     let greedy = holder(&account, owner(2, 1), 390, 2_000);
     let more = holder(&account, owner(2, 1), 10, 2_000);
     // A third of 800 for each of the three clients.
-    let hold = asking(&account, Kind::ReadAhead, owner(3, 1));
+    let hold = asking(&account, Purpose::ReadAhead, owner(3, 1));
     hold.draw(100).unwrap();
     assert_eq!(
         [alive(&modest), alive(&greedy), alive(&more)],
@@ -100,9 +100,9 @@ fn who_holds_no_more_than_its_share_is_not_cut() {
 #[test]
 fn other_kinds_keep_their_reserve() {
     let account = account(800);
-    let all = asking(&account, Kind::ReadAhead, owner(1, 1));
+    let all = asking(&account, Purpose::ReadAhead, owner(1, 1));
     all.draw(500).unwrap();
-    let head = asking(&account, Kind::Heads, owner(2, 2));
+    let head = asking(&account, Purpose::Heads, owner(2, 2));
     head.draw(100).unwrap();
     assert_eq!(head.draw(1), Err(Spent));
 }
@@ -118,9 +118,9 @@ fn new_holders_wait_for_a_while() {
 
 async fn wait_for_a_while() {
     let account = account(800);
-    let all = asking(&account, Kind::ReadAhead, owner(1, 1));
+    let all = asking(&account, Purpose::ReadAhead, owner(1, 1));
     all.draw(500).unwrap();
-    let hold = asking(&account, Kind::ReadAhead, owner(2, 2));
+    let hold = asking(&account, Purpose::ReadAhead, owner(2, 2));
     let waited = hold.drawn(100, Duration::from_millis(20)).await;
     assert_eq!(waited, Err(Spent));
     assert_eq!(account.figures().refused, 1);

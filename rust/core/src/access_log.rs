@@ -5,7 +5,10 @@
 
 use std::{io::Write as _, net::IpAddr, sync::Arc};
 
-use crate::select::Select;
+use crate::{
+    http::date::{Iso, MONTHS, civil},
+    select::Select,
+};
 
 /// Bytes of a line, including its end.
 pub const LINE: usize = 8 << 10;
@@ -72,7 +75,7 @@ impl Default for AccessLogPolicy {
 
 /// A request and its response, as known when the response head is.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct LogEntry<'a> {
     /// Milliseconds since the Unix epoch.
     pub at: u64,
     pub client: IpAddr,
@@ -102,7 +105,7 @@ pub struct Entry<'a> {
 
 /// A line whose end is known when the response has been sent.
 #[derive(Debug)]
-pub struct Begun {
+pub struct UnfinishedLine {
     line: Vec<u8>,
     /// Position at which the count of bytes is inserted.
     bytes_at: usize,
@@ -110,21 +113,21 @@ pub struct Begun {
 }
 
 /// Writes everything but bytes and duration.
-pub fn begin(entry: &Entry<'_>, policy: &AccessLogPolicy, form: Form) -> Begun {
+pub fn begin(entry: &LogEntry<'_>, policy: &AccessLogPolicy, form: Form) -> UnfinishedLine {
     let mut line = Vec::with_capacity(384);
     let bytes_at = match form {
         Form::Combined => combined(&mut line, entry, policy),
         Form::Json => json(&mut line, entry, policy),
         Form::Short { colours } => short(&mut line, entry, policy, colours),
     };
-    Begun {
+    UnfinishedLine {
         line,
         bytes_at,
         form,
     }
 }
 
-impl Begun {
+impl UnfinishedLine {
     /// The line: `bytes` of content were sent, `micros` after the request was read.
     pub fn end(mut self, bytes: u64, micros: u64) -> Vec<u8> {
         let at = self.bytes_at.min(self.line.len());
@@ -150,7 +153,7 @@ impl Begun {
     }
 }
 
-fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy) -> usize {
+fn combined(out: &mut Vec<u8>, entry: &LogEntry<'_>, policy: &AccessLogPolicy) -> usize {
     let _ = write!(out, "{} - ", entry.client);
     match entry.user {
         // A space would make two fields of it.
@@ -181,7 +184,7 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy) -> u
 }
 
 /// Text fields beside those of the combined form; empty ones are left out.
-fn fields<'a>(entry: &Entry<'a>) -> impl Iterator<Item = (&'static str, &'a str)> {
+fn fields<'a>(entry: &LogEntry<'a>) -> impl Iterator<Item = (&'static str, &'a str)> {
     [
         ("host", entry.host),
         ("cache", entry.cache),
@@ -194,7 +197,7 @@ fn fields<'a>(entry: &Entry<'a>) -> impl Iterator<Item = (&'static str, &'a str)
     .filter(|(_, value)| !value.is_empty())
 }
 
-fn json(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy) -> usize {
+fn json(out: &mut Vec<u8>, entry: &LogEntry<'_>, policy: &AccessLogPolicy) -> usize {
     let _ = write!(
         out,
         "{{\"time\":\"{}\",\"client\":\"{}\",\"method\":\"",
@@ -238,7 +241,12 @@ fn json(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy) -> usize
     out.len()
 }
 
-fn short(out: &mut Vec<u8>, entry: &Entry<'_>, policy: &AccessLogPolicy, colours: bool) -> usize {
+fn short(
+    out: &mut Vec<u8>,
+    entry: &LogEntry<'_>,
+    policy: &AccessLogPolicy,
+    colours: bool,
+) -> usize {
     let day = entry.at / 1_000 % 86_400;
     let (start, end) = match (colours, entry.status) {
         (false, _) => ("", ""),
@@ -396,28 +404,11 @@ impl std::fmt::Display for Seconds {
     }
 }
 
-/// Year, month and day of a number of days since the epoch (Howard Hinnant, "chrono-compatible low-level date
-/// algorithms").
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let doe = z % 146_097;
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    (year, month, doy - (153 * mp + 2) / 5 + 1)
-}
-
 /// Apache's form of a time, in UTC.
 struct Clf(u64);
 
 impl std::fmt::Display for Clf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const MONTHS: [&str; 12] = [
-            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-        ];
         let (year, month, day) = civil(self.0 / 86_400);
         let month = MONTHS.get(month as usize - 1).unwrap_or(&"Jan");
         let second = self.0 % 86_400;
@@ -431,32 +422,14 @@ impl std::fmt::Display for Clf {
     }
 }
 
-/// RFC 3339, in UTC.
-struct Iso(u64);
-
-impl std::fmt::Display for Iso {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
-        let (year, month, day) = civil(seconds / 86_400);
-        let second = seconds % 86_400;
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{millis:03}Z",
-            second / 3_600,
-            second / 60 % 60,
-            second % 60
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
 
-    fn entry(target: &str) -> Entry<'_> {
-        Entry {
+    fn entry(target: &str) -> LogEntry<'_> {
+        LogEntry {
             at: 1_795_710_474_123,
             client: IpAddr::from([192, 0, 2, 7]),
             user: Some("ada l"),
@@ -478,7 +451,7 @@ mod tests {
         }
     }
 
-    fn line(entry: &Entry<'_>, policy: &AccessLogPolicy, form: Form) -> String {
+    fn line(entry: &LogEntry<'_>, policy: &AccessLogPolicy, form: Form) -> String {
         String::from_utf8(begin(entry, policy, form).end(512, 2_000_001)).unwrap()
     }
 

@@ -104,7 +104,7 @@ struct Variant {
 
 /// Why a visitor has a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum AssignedBy {
     /// The stable id decided.
     Id,
     /// The visitor's cookie names it.
@@ -115,7 +115,7 @@ pub enum Reason {
     Reassigned,
 }
 
-impl Reason {
+impl AssignedBy {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Id => "id",
@@ -126,7 +126,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for AssignedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -140,7 +140,7 @@ pub struct Assignment<'a> {
     pub variant: &'a Arc<str>,
     /// The visitor's cookie does not name it yet.
     pub fresh: bool,
-    pub reason: Reason,
+    pub reason: AssignedBy,
 }
 
 impl Experiment {
@@ -243,10 +243,10 @@ impl Experiment {
         let (named, has_cookie) = self.cookie_variant(headers);
         let by_id = self.id(headers, claims).map(|id| self.bucket(id));
         let (index, reason) = match (by_id, named) {
-            (Some(index), _) => (index, Reason::Id),
-            (None, Some(index)) => (index, Reason::Kept),
-            (None, None) if has_cookie => (self.chance(random), Reason::Reassigned),
-            (None, None) => (self.chance(random), Reason::New),
+            (Some(index), _) => (index, AssignedBy::Id),
+            (None, Some(index)) => (index, AssignedBy::Kept),
+            (None, None) if has_cookie => (self.chance(random), AssignedBy::Reassigned),
+            (None, None) => (self.chance(random), AssignedBy::New),
         };
         Assignment {
             index,

@@ -18,7 +18,7 @@ use serde::Serialize;
 use self::caching::{fetch, look_up, store};
 pub use self::stored::ExplainResponse;
 use crate::{
-    cache::{question::Question, validate::Outcome},
+    cache::{question::Question, validate::Precondition},
     path::Admitted,
     plan::{ErrorPage, Hook, Plan, Route, RouteId, Scheme, Target, table},
 };
@@ -165,9 +165,9 @@ fn walk(mut asked: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>) {
         Target::Respond(fixed) => {
             let reason = format!("a fixed response of {} bytes", fixed.body.len());
             let status = match asked.fixed(fixed).0 {
-                Outcome::Send => fixed.status,
-                Outcome::NotModified => StatusCode::NOT_MODIFIED,
-                Outcome::Failed => StatusCode::PRECONDITION_FAILED,
+                Precondition::Send => fixed.status,
+                Precondition::NotModified => StatusCode::NOT_MODIFIED,
+                Precondition::Failed => StatusCode::PRECONDITION_FAILED,
             };
             steps.add("viewer", status.as_u16().to_string(), reason);
         }

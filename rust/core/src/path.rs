@@ -18,7 +18,7 @@ use crate::{
     forward,
     http::uri,
     identity::{
-        client_address::{self, Client},
+        client_address::{self, ResolvedClient},
         jwt::{self, Claims, Extracted, JwtPolicy, TokenError},
     },
     plan::{FixedResponse, Plan, Preflight, Redirect, Route, RouteId, matcher::Probe},
@@ -144,7 +144,7 @@ pub struct Arrived {
 #[derive(Debug)]
 pub struct Admitted {
     pub head: Parts,
-    pub client: Client,
+    pub client: ResolvedClient,
     pub has_body: bool,
     pub wants_upgrade: bool,
     /// The client waits for a 100 before it sends its content. One of HTTP/1.0 cannot (RFC 9110 §10.1.1).
@@ -386,12 +386,12 @@ impl Admitted {
     }
 
     /// A fixed response's fields, and whether its validators make it conditional (RFC 9110 §13).
-    pub fn fixed(&self, fixed: &FixedResponse) -> (validate::Outcome, HeaderMap) {
+    pub fn fixed(&self, fixed: &FixedResponse) -> (validate::Precondition, HeaderMap) {
         let fields: HeaderMap = fixed.headers.iter().cloned().collect();
         let outcome = if validate::has_validator(&fields) {
             validate::precondition(&self.head.method, &self.head.headers, fixed.status, &fields)
         } else {
-            validate::Outcome::Send
+            validate::Precondition::Send
         };
         (outcome, fields)
     }

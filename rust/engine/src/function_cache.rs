@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use edgerouter_core::{
     cache::{
-        api::{self, Content as Answered, Place},
+        api::{self, CacheUrl, ReplyContent},
         key::Key,
         levels::{Level, Variants},
         purge::PurgeEffect,
@@ -36,7 +36,7 @@ use crate::{
     functions::{Answer, CacheError, FunctionCaches},
     live::Live,
     purge::Purges,
-    secret::Secret,
+    secret::SecretNumbers,
     store::{Birth, Content, Entry, Object, Store, compact_body},
     telemetry::text,
 };
@@ -47,7 +47,7 @@ pub struct Registry {
     store: Arc<Store>,
     purges: Arc<Purges>,
     live: Arc<ArcSwap<Live>>,
-    secret: Secret,
+    secret: SecretNumbers,
     policy: CachePolicy,
     names: Mutex<HashSet<Arc<str>>>,
     counts: Counts,
@@ -70,7 +70,7 @@ impl Registry {
             store,
             purges,
             live,
-            secret: Secret::default(),
+            secret: SecretNumbers::default(),
             policy: api::policy(),
             names: Mutex::default(),
             counts: Counts::default(),
@@ -186,12 +186,12 @@ impl Registry {
         // The placeholder that a route would fill in.
         headers.remove(CACHE_STATUS);
         let body = match content {
-            Answered::Empty => Bytes::new(),
-            Answered::Whole => joined(object.body.iter().cloned()),
-            Answered::Range(range) => {
+            ReplyContent::Empty => Bytes::new(),
+            ReplyContent::Whole => joined(object.body.iter().cloned()),
+            ReplyContent::Range(range) => {
                 joined(range_of(&object.body, range.first, range.last).into_iter())
             }
-            Answered::Parts { parts, end } => joined(
+            ReplyContent::Parts { parts, end } => joined(
                 parts
                     .into_iter()
                     .flat_map(|(head, range)| {
@@ -226,7 +226,7 @@ impl FunctionCaches for Registry {
         Ok(name)
     }
 
-    fn find(&self, cache: &str, place: &Place, request: &HeaderMap) -> Option<Answer> {
+    fn find(&self, cache: &str, place: &CacheUrl, request: &HeaderMap) -> Option<Answer> {
         let now = now();
         let found = self.stored(place.key(cache), request).and_then(|entry| {
             let object = entry.object()?;
@@ -249,7 +249,7 @@ impl FunctionCaches for Registry {
     fn put(
         &self,
         cache: &str,
-        place: &Place,
+        place: &CacheUrl,
         method: &Method,
         request: &HeaderMap,
         response: Answer,
@@ -277,7 +277,7 @@ impl FunctionCaches for Registry {
         result
     }
 
-    fn delete(&self, cache: &str, place: &Place) -> bool {
+    fn delete(&self, cache: &str, place: &CacheUrl) -> bool {
         let deleted = self.store.memory().remove(place.key(cache).url());
         let count = if deleted {
             &self.counts.deleted

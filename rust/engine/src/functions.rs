@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::{
     cache::{
-        api::{NameError, Place, Refused},
+        api::{CacheUrl, NameError, PutRefused},
         storable::NotStored,
     },
     plan::{CallableId, Scheme},
@@ -163,7 +163,7 @@ impl FunctionError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CacheError {
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] PutRefused),
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(
@@ -180,7 +180,7 @@ pub trait FunctionCaches: Send + Sync + fmt::Debug {
     fn open(&self, name: &str) -> Result<Arc<str>, CacheError>;
 
     /// The stored response for a request, if there is one and it is fresh; conditions and ranges are answered from it.
-    fn find(&self, cache: &str, place: &Place, request: &HeaderMap) -> Option<Answer>;
+    fn find(&self, cache: &str, place: &CacheUrl, request: &HeaderMap) -> Option<Answer>;
 
     /// Counts a request that can have nothing stored: its method is not GET.
     fn miss(&self);
@@ -189,14 +189,14 @@ pub trait FunctionCaches: Send + Sync + fmt::Debug {
     fn put(
         &self,
         cache: &str,
-        place: &Place,
+        place: &CacheUrl,
         method: &Method,
         request: &HeaderMap,
         response: Answer,
     ) -> Result<Result<(), NotStored>, CacheError>;
 
     /// Removes a URL with all of its variants; whether there was something.
-    fn delete(&self, cache: &str, place: &Place) -> bool;
+    fn delete(&self, cache: &str, place: &CacheUrl) -> bool;
 }
 
 /// The future of an output; it lives on the worker that called.

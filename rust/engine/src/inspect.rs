@@ -29,7 +29,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     store::{
         Entry, View,
-        disk::{DiskCursor, Told},
+        disk::{DiskCursor, DiskResponse},
         memory,
     },
     worker::Shared,
@@ -297,7 +297,7 @@ async fn on_disk(
     most: usize,
     from: DiskCursor,
     deadline: Instant,
-) -> (Vec<Told>, Option<DiskCursor>) {
+) -> (Vec<DiskResponse>, Option<DiskCursor>) {
     let Some(disk) = shared.cache.store.disk().map(Arc::clone) else {
         return (Vec::new(), None);
     };

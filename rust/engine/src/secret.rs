@@ -7,12 +7,12 @@ use std::{
 
 /// Numbers that no outsider can predict: a count, hashed under keys from the operating system.
 #[derive(Debug, Default)]
-pub struct Secret {
+pub struct SecretNumbers {
     keys: [RandomState; 2],
     drawn: AtomicU64,
 }
 
-impl Secret {
+impl SecretNumbers {
     pub fn unguessable(&self) -> u128 {
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         self.keys.iter().fold(0, |number, key| {

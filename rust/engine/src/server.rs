@@ -38,7 +38,7 @@ use crate::{
     live::Live,
     navigation::{Navigation, QUEUE},
     purge, request,
-    secret::Secret,
+    secret::SecretNumbers,
     store::{Fills, disk::FolderError},
     telemetry::{Metrics, access::AccessLog},
     upstream::{self, HealthBoard},
@@ -261,7 +261,7 @@ impl Engine {
     }
 
     /// Orders a purge, given and answered as the admin endpoint's JSON. Effective for every request from the return on.
-    pub fn purge(&self, order: &serde_json::Value) -> Result<serde_json::Value, purge::Refused> {
+    pub fn purge(&self, order: &serde_json::Value) -> Result<serde_json::Value, purge::Denied> {
         let live = self.shared.live.load_full();
         purge::orders::place(
             &self.shared.cache.purges,
@@ -370,7 +370,7 @@ fn share(
         watched: Watched::default(),
         navigations,
         visitors: RandomState::new(),
-        secret: Secret::default(),
+        secret: SecretNumbers::default(),
         function_caches: Arc::new(function_caches),
         health,
         metrics,

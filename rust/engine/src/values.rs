@@ -9,7 +9,7 @@ use http::HeaderValue;
 /// Field values that many responses need, made once: small ages, `Cache-Status` of hits by remaining lifetime, and of
 /// forwarded requests by all of their parameters.
 #[derive(Debug, Default)]
-pub struct Values {
+pub struct FieldValues {
     ages: RefCell<Vec<Option<HeaderValue>>>,
     hits: RefCell<Vec<Option<HeaderValue>>>,
     forwards: RefCell<HashMap<CacheStatus, HeaderValue>>,
@@ -17,7 +17,7 @@ pub struct Values {
 
 const VALUES: usize = 4096;
 
-impl Values {
+impl FieldValues {
     pub fn age(&self, age: u64) -> HeaderValue {
         Self::nth(&self.ages, age, || HeaderValue::from(age))
     }

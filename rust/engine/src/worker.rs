@@ -29,11 +29,11 @@ use crate::{
     identity::Remembered,
     live::{Live, LocalLive},
     navigation::Navigation,
-    secret::Secret,
+    secret::SecretNumbers,
     store::Fills,
     telemetry::{Metrics, WorkerMetrics, access::AccessLog},
     upstream::{HealthBoard, Upstreams},
-    values::Values,
+    values::FieldValues,
     watched::Watched,
 };
 
@@ -52,7 +52,7 @@ pub struct Shared {
     pub navigations: mpsc::Sender<Navigation>,
     /// The key under which visitors become numbers, new with each process.
     pub visitors: RandomState,
-    pub secret: Secret,
+    pub secret: SecretNumbers,
     pub function_caches: Arc<Registry>,
     /// What hooks make part of the key.
     pub watched: Watched,
@@ -78,7 +78,7 @@ pub struct Worker {
     pub upstreams: Rc<Upstreams>,
     pub metrics: WorkerMetrics,
     pub clock: Clock,
-    pub values: Values,
+    pub values: FieldValues,
     pub remembered: RefCell<Remembered>,
     pub connections: RefCell<Slab<Rc<Conn>>>,
     pub(crate) idlest: RefCell<Idlest>,
@@ -126,7 +126,7 @@ impl Worker {
             upstreams: Rc::new(Upstreams::new()),
             metrics: shared.metrics.worker(index),
             clock: Clock::new(shared.clock_shift()),
-            values: Values::default(),
+            values: FieldValues::default(),
             remembered: RefCell::new(Remembered::new(remembered)),
             connections: RefCell::new(Slab::new()),
             idlest: RefCell::default(),

@@ -7,7 +7,7 @@ use std::{future::poll_fn, task::Poll, time::Instant};
 
 use bytes::Bytes;
 use edgerouter_core::{
-    http::framing::{Content, head::ResponseHead},
+    http::framing::{Content, head::OriginHead},
     plan::Origin,
 };
 use http::{Method, Request, StatusCode, Version, header};
@@ -21,14 +21,14 @@ use super::{
 
 /// A response that is here.
 pub(super) struct Whole {
-    head: ResponseHead,
+    head: OriginHead,
     content: Bytes,
     /// Another request may use the connection.
     reusable: bool,
 }
 
 /// Whether a response like this is likely to come in one read.
-pub(super) fn is_short(head: &ResponseHead) -> bool {
+pub(super) fn is_short(head: &OriginHead) -> bool {
     match head.framing.content {
         Content::None => true,
         Content::Length(length) => length <= SHORT,

@@ -16,8 +16,8 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::http::framing::{
     Content, Question,
-    arrival::{Arrival, Expected, Head},
-    head::{BadResponse, HeadLimits, ResponseHead},
+    arrival::{ArrivedHead, Expected, ResponseReader},
+    head::{BadResponse, HeadLimits, OriginHead},
 };
 use http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -64,8 +64,8 @@ thread_local! {
 pub(super) struct Exchanged {
     /// The request that is about to be written.
     next: Option<(Question, HeadLimits)>,
-    interims: Vec<ResponseHead>,
-    head: Option<ResponseHead>,
+    interims: Vec<OriginHead>,
+    head: Option<OriginHead>,
     bad: Option<BadResponse>,
     /// The content waits for the origin's 100, which the edge requested then, so that the client gets one when it is read.
     /// Any other 100 is passed on (RFC 9110 §15.2).
@@ -88,12 +88,12 @@ impl Responses {
     }
 
     /// The final head, once hyper has announced its response.
-    pub(super) fn head(&self) -> Option<ResponseHead> {
+    pub(super) fn head(&self) -> Option<OriginHead> {
         self.0.lock().head.take()
     }
 
     /// Interim responses that nobody has been told of.
-    pub(super) fn interims(&self) -> Vec<ResponseHead> {
+    pub(super) fn interims(&self) -> Vec<OriginHead> {
         std::mem::take(&mut self.0.lock().interims)
     }
 
@@ -129,7 +129,7 @@ impl Answering {
 pub(super) struct Wire {
     stream: TokioIo<Counted>,
     responses: Responses,
-    arrival: Arrival,
+    arrival: ResponseReader,
     /// An incomplete head.
     held: Vec<u8>,
     /// Bytes for hyper that it has not taken yet.
@@ -156,7 +156,7 @@ enum Late {
 pub(super) enum Direct {
     /// The response is here.
     Whole {
-        head: ResponseHead,
+        head: OriginHead,
         content: Bytes,
         /// Another request may use the connection.
         reusable: bool,
@@ -173,7 +173,7 @@ impl Wire {
                 count: 0,
             }),
             responses,
-            arrival: Arrival::default(),
+            arrival: ResponseReader::default(),
             held: Vec::new(),
             passed: Vec::new(),
             taken: 0,
@@ -312,7 +312,7 @@ impl Wire {
     fn heads<'a>(
         &mut self,
         mut all: &'a [u8],
-    ) -> Result<Option<(ResponseHead, &'a [u8])>, BadResponse> {
+    ) -> Result<Option<(OriginHead, &'a [u8])>, BadResponse> {
         loop {
             let Some((length, head)) = self.arrival.head(all)? else {
                 self.held = all.to_vec();
@@ -320,7 +320,7 @@ impl Wire {
             };
             all = all.get(length..).unwrap_or_default();
             match head {
-                Head::Interim(head) => {
+                ArrivedHead::Interim(head) => {
                     let mut exchanged = self.responses.0.lock();
                     if head.status == StatusCode::CONTINUE && exchanged.gated {
                         exchanged.continued = true;
@@ -328,7 +328,7 @@ impl Wire {
                         exchanged.interims.push(head);
                     }
                 }
-                Head::Final(head) => return Ok(Some((head, all))),
+                ArrivedHead::Final(head) => return Ok(Some((head, all))),
             }
             if all.is_empty() {
                 return Ok(None);
@@ -350,7 +350,7 @@ impl Wire {
     }
 
     /// Gives hyper a head with nothing in it but what frames the content.
-    fn announce(&mut self, head: ResponseHead, mut buf: Option<&mut ReadBufCursor<'_>>) {
+    fn announce(&mut self, head: OriginHead, mut buf: Option<&mut ReadBufCursor<'_>>) {
         let mut pass = |bytes: &[u8]| self.pass(bytes, buf.as_deref_mut());
         pass(b"HTTP/1.1 ");
         pass(head.status.as_str().as_bytes());

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Weak};
 
 use edgerouter_core::cache::{
-    api::{self, Place},
+    api::{self, CacheUrl},
     hooked::Reads,
     storable::NotStored,
 };
@@ -30,7 +30,7 @@ use crate::{
 
 /// The subject of an operation: a request, or a URL as its GET without fields.
 struct Asked {
-    place: Place,
+    place: CacheUrl,
     method: Method,
     headers: HeaderMap,
 }
@@ -44,7 +44,7 @@ impl Asked {
                 parts.head.clone()
             })?;
             let (host, query) = (&*head.host, head.query.as_deref());
-            let place = Place::new(head.scheme, host, head.port, &head.path, query);
+            let place = CacheUrl::new(head.scheme, host, head.port, &head.path, query);
             return Ok(Self {
                 place: place.map_err(|error| errors::cache(py, &error.to_string()))?,
                 method: head.method,
@@ -58,8 +58,8 @@ impl Asked {
             )));
         };
         let url = url.to_str()?;
-        let place =
-            Place::parse(url).map_err(|error| errors::cache(py, &format!("{url:?}: {error}")))?;
+        let place = CacheUrl::parse(url)
+            .map_err(|error| errors::cache(py, &format!("{url:?}: {error}")))?;
         Ok(Self {
             place,
             method: Method::GET,

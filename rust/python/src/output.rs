@@ -15,7 +15,7 @@ use std::{
 
 use edgerouter_engine::{
     Engine,
-    log::{self, Stream},
+    log::{self, StandardStream},
 };
 use pyo3::prelude::*;
 
@@ -23,9 +23,9 @@ use pyo3::prelude::*;
 #[pyfunction]
 fn write_stream(error: bool, text: &[u8]) -> bool {
     let which = if error {
-        Stream::Stderr
+        StandardStream::Stderr
     } else {
-        Stream::Stdout
+        StandardStream::Stdout
     };
     log::stream(which).push(text)
 }

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_account::{Account, Cut, Hold, Owner};
-use edgerouter_core::bounds::memory::Kind;
+use edgerouter_core::bounds::memory::Purpose;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::buffer::{Buffer, NobodyReads};
@@ -44,7 +44,7 @@ struct State {
 impl Arriving {
     pub fn new(account: &Arc<Account>, owner: Owner) -> Arc<Self> {
         Arc::new_cyclic(|own: &Weak<Self>| Self {
-            hold: account.open(Kind::ReadAhead, owner, Weak::clone(own) as Weak<dyn Cut>),
+            hold: account.open(Purpose::ReadAhead, owner, Weak::clone(own) as Weak<dyn Cut>),
             state: Mutex::new(State {
                 buffer: Buffer::new(0),
                 keep: true,

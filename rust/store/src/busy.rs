@@ -14,7 +14,7 @@ const MOST: usize = 4096;
 
 /// By the hash of the key: two keys that share one are treated alike.
 #[derive(Debug, Default)]
-pub struct Busy {
+pub struct BusyKeys {
     /// Number of keys: while it is 0, the lock is not taken.
     some: AtomicUsize,
     keys: Mutex<HashMap<u64, Pause>>,
@@ -26,7 +26,7 @@ struct Pause {
     retry_after: HeaderValue,
 }
 
-impl Busy {
+impl BusyKeys {
     pub fn spare(&self, key: u64, pause: Duration, retry_after: HeaderValue) {
         let now = Instant::now();
         let mut keys = self.keys.lock();
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn keys_are_bounded_and_forgotten() {
-        let busy = Busy::default();
+        let busy = BusyKeys::default();
         let value = || HeaderValue::from_static("1");
         busy.spare(1, Duration::ZERO, value());
         assert_eq!(busy.retry_after(|| 1), None);

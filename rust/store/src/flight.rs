@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-use super::{arriving::Arriving, busy::Busy, entry::Entry};
+use super::{arriving::Arriving, busy::BusyKeys, entry::Entry};
 use edgerouter_core::origin::unanswered::Unavailable;
 use edgerouter_telemetry::text;
 
@@ -102,7 +102,7 @@ pub struct Flights {
     hasher: foldhash::fast::RandomState,
     ids: AtomicU64,
     paces: Paces,
-    busy: Busy,
+    busy: BusyKeys,
 }
 
 /// When keys last had a new leader, where origins are spared. Keys that meet in a slot wait for each other.
@@ -167,7 +167,7 @@ impl Flights {
             hasher: foldhash::fast::RandomState::default(),
             ids: AtomicU64::new(0),
             paces: Paces::new(),
-            busy: Busy::default(),
+            busy: BusyKeys::default(),
         })
     }
 

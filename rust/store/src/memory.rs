@@ -42,7 +42,7 @@ pub struct MemoryStore {
 
 /// The position of a walk through the store.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Step {
+pub struct WalkStep {
     shard: usize,
     slot: usize,
 }
@@ -190,17 +190,17 @@ impl MemoryStore {
 
     /// A step of a walk, which holds one lock for as long as it takes to copy `most` pointers. Entries stored during
     /// the walk may be left out.
-    pub fn step(&self, at: Step, most: usize, found: &mut Vec<Arc<Entry>>) -> Option<Step> {
+    pub fn step(&self, at: WalkStep, most: usize, found: &mut Vec<Arc<Entry>>) -> Option<WalkStep> {
         let shard = self.shards.get(at.shard)?.read();
         let more = shard.slots(at.slot, most, found);
         drop(shard);
         Some(if more {
-            Step {
+            WalkStep {
                 slot: at.slot + most,
                 ..at
             }
         } else {
-            Step {
+            WalkStep {
                 shard: at.shard + 1,
                 slot: 0,
             }

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use edgerouter_account::{Account, Cut, Hold, Owner};
 use edgerouter_core::{
-    bounds::memory::Kind,
+    bounds::memory::Purpose,
     http::range::Range,
     origin::unanswered::{FetchError, Unavailable},
 };
@@ -83,7 +83,7 @@ impl Run {
         owner: Owner,
     ) -> Arc<Self> {
         Arc::new_cyclic(|own: &Weak<Self>| Self {
-            hold: account.open(Kind::ReadAhead, owner, Weak::clone(own) as Weak<dyn Cut>),
+            hold: account.open(Purpose::ReadAhead, owner, Weak::clone(own) as Weak<dyn Cut>),
             first,
             last,
             ahead: ahead.max(1),

@@ -1,6 +1,8 @@
 //! Admission: the result must not depend on how the bytes arrive, and a body ends at the byte that the RFC names.
 
-use edgerouter_core::admit::{GuardLimits, HeadGuard, Refusal, Sanitiser, Step, strip_hop_by_hop};
+use edgerouter_core::admit::{
+    GuardLimits, GuardStep, HeadGuard, Refusal, Sanitiser, strip_hop_by_hop,
+};
 use http::HeaderName;
 
 use super::{digest, head};
@@ -36,11 +38,11 @@ fn follow(data: &[u8], limits: GuardLimits, mut piece: impl FnMut() -> usize) ->
         loop {
             let held = data.get(delivered..arrived).unwrap_or_default();
             match guard.inspect(held) {
-                Step::Deliver(now) => {
+                GuardStep::Deliver(now) => {
                     assert!(now <= held.len(), "delivers more than there is");
                     delivered += now;
                 }
-                Step::Refuse { after, refusal } => {
+                GuardStep::Refuse { after, refusal } => {
                     assert!(after <= held.len(), "delivers more than there is");
                     return Verdict {
                         delivered: delivered + after,
@@ -108,16 +110,16 @@ fn agree(data: &[u8], whole: &Verdict, split: &Verdict) {
 pub fn chunked(data: &[u8]) {
     const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut guard = HeadGuard::new(WIDE);
-    assert_eq!(guard.inspect(HEAD), Step::Deliver(HEAD.len()));
+    assert_eq!(guard.inspect(HEAD), GuardStep::Deliver(HEAD.len()));
     for (at, byte) in data.iter().enumerate() {
         match guard.inspect(std::slice::from_ref(byte)) {
-            Step::Deliver(1) if guard.in_body() => {}
-            Step::Deliver(1) => {
+            GuardStep::Deliver(1) if guard.in_body() => {}
+            GuardStep::Deliver(1) => {
                 assert_eq!(obvious_end(data), Some(at + 1), "ends elsewhere");
                 break;
             }
-            Step::Deliver(n) => panic!("{n} of one byte"),
-            Step::Refuse { .. } => break,
+            GuardStep::Deliver(n) => panic!("{n} of one byte"),
+            GuardStep::Refuse { .. } => break,
         }
     }
     guard_of_message(HEAD, data);

@@ -2,7 +2,7 @@
 
 use edgerouter_core::{
     cache::{
-        api::Place,
+        api::CacheUrl,
         decide, freshness,
         key::{self as keys, Base, Key, KeyParts},
         keyed::Keyed,
@@ -20,7 +20,7 @@ use super::{NOW, head, lines, value};
 pub fn key(data: &[u8]) {
     // Arbitrary bytes are no key and must not panic; the keys that functions store under are read back.
     let _ = Keyed::read(data);
-    if let Ok(place) = Place::parse(&String::from_utf8_lossy(data)) {
+    if let Ok(place) = CacheUrl::parse(&String::from_utf8_lossy(data)) {
         let keyed = Keyed::read(place.key("default").bytes()).unwrap();
         assert_eq!((&keyed.host, &keyed.path), (&place.host, &place.path));
         assert_eq!(keyed.query, place.query);

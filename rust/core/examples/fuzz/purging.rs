@@ -1,7 +1,7 @@
 //! Purges: orders, the log, and CloudFront's XML.
 
 use edgerouter_core::{
-    cache::purge::{Matcher, Order, Pattern, Scope, Subject, log, order},
+    cache::purge::{Matcher, Order, Pattern, PurgeSubject, Scope, log, order},
     cloudfront::{invalidation, xml},
 };
 
@@ -25,7 +25,7 @@ pub fn purge_path(data: &[u8]) {
         if !spelled.contains('*') || text.starts_with('/') {
             assert!(spelled.starts_with('/'));
         }
-        let subject = Subject {
+        let subject = PurgeSubject {
             host: "h",
             port: 80,
             path: path.map_or("/", String::as_str),
@@ -78,7 +78,10 @@ pub fn purge_order(data: &[u8]) {
 pub fn purge_log(data: &[u8]) {
     let (records, good, _) = log::decode(data);
     let (again, all, end) = log::decode(&data[..good]);
-    assert_eq!((again, all, end), (records.clone(), good, log::End::Whole));
+    assert_eq!(
+        (again, all, end),
+        (records.clone(), good, log::LogEnd::Whole)
+    );
     let mut written = Vec::new();
     for record in &records {
         log::encode(record, &mut written);
@@ -118,7 +121,7 @@ pub fn orders() -> Vec<Vec<u8>> {
 pub fn logs() -> Vec<Vec<u8>> {
     let mut whole = Vec::new();
     for sequence in 1..4 {
-        let record = log::Record {
+        let record = log::PurgeRecord {
             sequence,
             created: 1,
             soft: false,
@@ -127,7 +130,7 @@ pub fn logs() -> Vec<Vec<u8>> {
             keys: vec![1],
             reference: None,
         };
-        log::encode(&log::Line::Ordered(record), &mut whole);
+        log::encode(&log::LogLine::Ordered(record), &mut whole);
     }
     vec![whole]
 }

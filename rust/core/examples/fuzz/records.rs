@@ -2,16 +2,16 @@
 //! and nothing is accepted that was not written with the seed.
 
 use edgerouter_core::record::{
-    Front, Kind, Record, checksum,
+    Front, Record, RecordKind, checksum,
     frame::{self, Label},
-    sidecar::Contents,
+    sidecar::SegmentContents,
     stored::{self, HeadRef},
 };
 use http::HeaderName;
 
 const SEED: u64 = 0x5eed;
 
-fn label(kind: Kind) -> Label {
+fn label(kind: RecordKind) -> Label {
     Label {
         kind,
         sequence: 5,
@@ -22,7 +22,7 @@ fn label(kind: Kind) -> Label {
 
 fn framed(parts: (&[u8], &[u8], &[u8]), body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    frame::write_front(&mut out, SEED, label(Kind::OBJECT), parts, [body]).unwrap();
+    frame::write_front(&mut out, SEED, label(RecordKind::OBJECT), parts, [body]).unwrap();
     out.extend_from_slice(body);
     out
 }
@@ -76,14 +76,14 @@ pub fn record(data: &[u8]) {
 pub fn sidecar(data: &[u8]) {
     let mut mended = data.to_vec();
     for bytes in [data, mend(&mut mended)] {
-        if let Ok((head, contents)) = Contents::read(SEED, bytes) {
+        if let Ok((head, contents)) = SegmentContents::read(SEED, bytes) {
             for line in contents.lines() {
                 assert!(u64::from(line.offset) + u64::from(line.length) <= head.segment_bytes);
                 let _ = contents.names(line);
             }
             let again = contents.write(SEED, head.segment_bytes);
             assert_eq!(
-                Contents::read(SEED, &again).unwrap().1.lines(),
+                SegmentContents::read(SEED, &again).unwrap().1.lines(),
                 contents.lines()
             );
         }
@@ -137,15 +137,15 @@ pub fn records() -> Vec<Vec<u8>> {
 }
 
 pub fn sidecars() -> Vec<Vec<u8>> {
-    let mut contents = Contents::default();
+    let mut contents = SegmentContents::default();
     for at in 0..4u32 {
         let names = (&b"a key"[..], &b"a tag"[..]);
         contents
-            .push(label(Kind(at as u8)), (at * 64, 64), names)
+            .push(label(RecordKind(at as u8)), (at * 64, 64), names)
             .unwrap();
     }
     vec![
         contents.write(SEED, 256),
-        Contents::default().write(SEED, 0),
+        SegmentContents::default().write(SEED, 0),
     ]
 }

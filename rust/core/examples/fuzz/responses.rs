@@ -2,7 +2,7 @@
 
 use edgerouter_core::http::framing::{
     Question,
-    arrival::{Arrival, Expected, Head},
+    arrival::{ArrivedHead, Expected, ResponseReader},
     head::HeadLimits,
 };
 use http::header;
@@ -14,7 +14,7 @@ const LIMITS: HeadLimits = HeadLimits {
 
 /// Statuses, fields and content of a connection whose bytes come in pieces; `None`: they are refused.
 fn follow(question: Question, data: &[u8], piece: usize) -> Option<(String, usize)> {
-    let mut arrival = Arrival::default();
+    let mut arrival = ResponseReader::default();
     arrival.expect(question, LIMITS);
     let mut seen = String::new();
     let (mut read, mut arrived) = (0, 0);
@@ -27,7 +27,7 @@ fn follow(question: Question, data: &[u8], piece: usize) -> Option<(String, usiz
             };
             assert!(length <= held.len(), "reads more than there is");
             read += length;
-            let (Head::Interim(head) | Head::Final(head)) = head;
+            let (ArrivedHead::Interim(head) | ArrivedHead::Final(head)) = head;
             assert!(!head.headers.contains_key(header::TRANSFER_ENCODING));
             let lengths = head.headers.get_all(header::CONTENT_LENGTH).iter().count();
             assert_eq!(lengths, usize::from(head.framing.length.is_some()));

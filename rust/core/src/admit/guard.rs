@@ -20,7 +20,7 @@ pub struct GuardLimits {
 
 /// The guard's decision about a piece of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum GuardStep {
     /// This many bytes may pass; the rest is an incomplete head, to be passed again with the bytes that follow it.
     Deliver(usize),
     /// This many bytes may pass; the message after them is refused, and with it the rest of the connection.
@@ -67,14 +67,14 @@ impl HeadGuard {
     }
 
     /// Checks the input: the undelivered rest of the previous call, and the new bytes.
-    pub fn inspect(&mut self, bytes: &[u8]) -> Step {
+    pub fn inspect(&mut self, bytes: &[u8]) -> GuardStep {
         let mut passed = 0;
         // Start of the message whose body is being followed, as long as none of it has been delivered.
         let mut begun = None;
         loop {
             let rest = bytes.get(passed..).unwrap_or_default();
             if rest.is_empty() {
-                return Step::Deliver(passed);
+                return GuardStep::Deliver(passed);
             }
             match &mut self.state {
                 State::Body(left) => {
@@ -90,18 +90,18 @@ impl HeadGuard {
                         passed += end;
                         self.state = State::Head;
                     }
-                    Ok(None) => return Step::Deliver(bytes.len()),
+                    Ok(None) => return GuardStep::Deliver(bytes.len()),
                     Err(refusal) => {
                         if begun.is_some() {
                             self.state = State::Head;
                         }
-                        return Step::Refuse {
+                        return GuardStep::Refuse {
                             after: begun.unwrap_or(passed),
                             refusal,
                         };
                     }
                 },
-                State::Upgrading => return Step::Deliver(passed),
+                State::Upgrading => return GuardStep::Deliver(passed),
                 State::Head => match self.head(rest) {
                     Ok(Some((length, framing))) => {
                         begun = Some(passed);
@@ -114,9 +114,9 @@ impl HeadGuard {
                             Framing::Upgrade => State::Upgrading,
                         };
                     }
-                    Ok(None) => return Step::Deliver(passed),
+                    Ok(None) => return GuardStep::Deliver(passed),
                     Err(refusal) => {
-                        return Step::Refuse {
+                        return GuardStep::Refuse {
                             after: passed,
                             refusal,
                         };
@@ -551,31 +551,31 @@ mod tests {
         body_bytes: 1000,
     };
 
-    fn whole(bytes: &[u8]) -> Step {
+    fn whole(bytes: &[u8]) -> GuardStep {
         HeadGuard::new(LIMITS).inspect(bytes)
     }
 
     /// Byte by byte, as the engine would: held bytes are passed again.
-    fn split(bytes: &[u8]) -> Step {
+    fn split(bytes: &[u8]) -> GuardStep {
         let mut guard = HeadGuard::new(LIMITS);
         let mut held = Vec::new();
         let mut delivered = 0;
         for &byte in bytes {
             held.push(byte);
             match guard.inspect(&held) {
-                Step::Deliver(now) => {
+                GuardStep::Deliver(now) => {
                     delivered += now;
                     held.drain(..now);
                 }
-                Step::Refuse { after, refusal } => {
-                    return Step::Refuse {
+                GuardStep::Refuse { after, refusal } => {
+                    return GuardStep::Refuse {
                         after: delivered + after,
                         refusal,
                     };
                 }
             }
         }
-        Step::Deliver(delivered)
+        GuardStep::Deliver(delivered)
     }
 
     #[test]
@@ -589,8 +589,8 @@ mod tests {
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=\"y\"\r\nabc\r\n0\r\nX-T: 1\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         ] {
-            assert_eq!(whole(message), Step::Deliver(message.len()), "{}", String::from_utf8_lossy(message));
-            assert_eq!(split(message), Step::Deliver(message.len()), "{}", String::from_utf8_lossy(message));
+            assert_eq!(whole(message), GuardStep::Deliver(message.len()), "{}", String::from_utf8_lossy(message));
+            assert_eq!(split(message), GuardStep::Deliver(message.len()), "{}", String::from_utf8_lossy(message));
         }
     }
 
@@ -629,7 +629,7 @@ mod tests {
         ] {
             for step in [whole(message), split(message)] {
                 assert!(
-                    matches!(step, Step::Refuse { refusal: found, .. } if found == refusal),
+                    matches!(step, GuardStep::Refuse { refusal: found, .. } if found == refusal),
                     "{step:?} for {}",
                     String::from_utf8_lossy(message)
                 );
@@ -641,7 +641,7 @@ mod tests {
     fn what_comes_before_a_bad_message_passes() {
         let good = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let both = [&good[..], b"x\r\n\r\n"].concat();
-        assert!(matches!(whole(&both), Step::Refuse { after, .. } if after == good.len()));
+        assert!(matches!(whole(&both), GuardStep::Refuse { after, .. } if after == good.len()));
     }
 
     /// A message of which nothing was delivered can be refused whole, body included.
@@ -651,28 +651,31 @@ mod tests {
         let bad = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcX";
         let mut guard = HeadGuard::new(LIMITS);
         let step = guard.inspect(&[&good[..], bad].concat());
-        assert!(matches!(step, Step::Refuse { after, .. } if after == good.len()));
+        assert!(matches!(step, GuardStep::Refuse { after, .. } if after == good.len()));
         assert!(!guard.in_body());
         let mut guard = HeadGuard::new(LIMITS);
         let head = bad.len() - 7;
         assert_eq!(
             guard.inspect(bad.get(..head).unwrap_or_default()),
-            Step::Deliver(head)
+            GuardStep::Deliver(head)
         );
         let step = guard.inspect(bad.get(head..).unwrap_or_default());
-        assert!(matches!(step, Step::Refuse { after: 0, .. }));
+        assert!(matches!(step, GuardStep::Refuse { after: 0, .. }));
         assert!(guard.in_body());
     }
 
     #[test]
     fn endless_heads_are_refused_in_time() {
         let mut guard = HeadGuard::new(LIMITS);
-        assert!(matches!(guard.inspect(&[b'a'; 2000]), Step::Refuse { .. }));
+        assert!(matches!(
+            guard.inspect(&[b'a'; 2000]),
+            GuardStep::Refuse { .. }
+        ));
         let mut long = b"GET /".to_vec();
         long.extend([b'a'; 1200]);
         assert_eq!(
             whole(&long),
-            Step::Refuse {
+            GuardStep::Refuse {
                 after: 0,
                 refusal: Refusal::UrlTooLong
             }
@@ -681,7 +684,7 @@ mod tests {
         many.extend(b"a: b\r\n".repeat(30));
         assert_eq!(
             whole(&many),
-            Step::Refuse {
+            GuardStep::Refuse {
                 after: 0,
                 refusal: Refusal::TooManyFields
             }
@@ -690,7 +693,7 @@ mod tests {
         large.extend([b'a'; 5000]);
         assert_eq!(
             whole(&large),
-            Step::Refuse {
+            GuardStep::Refuse {
                 after: 0,
                 refusal: Refusal::HeadTooLarge
             }

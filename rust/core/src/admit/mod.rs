@@ -16,7 +16,7 @@ pub use fields::{
     accepts_trailers, authority, forwarded_host, host_length, plain_length, port, strip_hop_by_hop,
     upgrade,
 };
-pub use guard::{GuardLimits, HeadGuard, Step};
+pub use guard::{GuardLimits, GuardStep, HeadGuard};
 pub use sanitise::{
     NAMED, NAMED_PREFIX, Sanitiser, is_named, is_twin_of_any, keep_only, late, trailers,
     without_twins, without_twins_of_changes,

@@ -8,7 +8,7 @@
 
 /// The purpose that memory is drawn for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum Purpose {
     /// Incomplete heads, and requests that wait for an origin.
     Heads,
     /// Responses received from an origin that clients have not read yet or that are not stored yet.
@@ -21,7 +21,7 @@ pub enum Kind {
 
 pub const KINDS: usize = 4;
 
-impl Kind {
+impl Purpose {
     pub const ALL: [Self; KINDS] = [Self::Heads, Self::ReadAhead, Self::Bodies, Self::Queues];
 
     pub fn as_str(self) -> &'static str {
@@ -62,11 +62,11 @@ impl Budget {
 
     /// The reserve of each kind.
     pub fn reserve(&self) -> u64 {
-        self.capacity / Kind::RESERVE
+        self.capacity / Purpose::RESERVE
     }
 
     /// The bytes that may still be drawn for `kind`.
-    pub fn room(&self, used: &Used, kind: Kind) -> u64 {
+    pub fn room(&self, used: &Used, kind: Purpose) -> u64 {
         let reserve = self.reserve();
         let common = self
             .capacity
@@ -83,7 +83,7 @@ impl Budget {
 
     /// The size that one buffer may have now, up to the `most` that it wants: a part of the free memory, and never less
     /// than `least`.
-    pub fn allowance(&self, used: &Used, kind: Kind, least: u64, most: u64) -> u64 {
+    pub fn allowance(&self, used: &Used, kind: Purpose, least: u64, most: u64) -> u64 {
         (self.room(used, kind) / PART).clamp(least.min(most), most)
     }
 
@@ -93,7 +93,7 @@ impl Budget {
     }
 
     /// Whether bytes returned by a holder of kind `theirs` would make room for `kind`.
-    pub fn helps(&self, used: &Used, kind: Kind, theirs: Kind) -> bool {
+    pub fn helps(&self, used: &Used, kind: Purpose, theirs: Purpose) -> bool {
         kind == theirs || used.get(theirs as usize).copied().unwrap_or(0) > self.reserve()
     }
 }
@@ -139,10 +139,14 @@ mod tests {
             ([500, 100, 100, 100], 0, 0),
             ([0, 900, 0, 0], 100, 0),
         ] {
-            assert_eq!(BUDGET.room(&used, Kind::Heads), heads, "{used:?}");
-            assert_eq!(BUDGET.room(&used, Kind::ReadAhead), read_ahead, "{used:?}");
+            assert_eq!(BUDGET.room(&used, Purpose::Heads), heads, "{used:?}");
+            assert_eq!(
+                BUDGET.room(&used, Purpose::ReadAhead),
+                read_ahead,
+                "{used:?}"
+            );
         }
-        assert_eq!(Budget { capacity: 0 }.room(&[0; 4], Kind::Heads), 0);
+        assert_eq!(Budget { capacity: 0 }.room(&[0; 4], Purpose::Heads), 0);
     }
 
     #[test]
@@ -153,10 +157,10 @@ mod tests {
             ([0, 400, 0, 0], 25),
             ([0, 500, 0, 0], 8),
         ] {
-            let allowed = BUDGET.allowance(&used, Kind::ReadAhead, 8, 100);
+            let allowed = BUDGET.allowance(&used, Purpose::ReadAhead, 8, 100);
             assert_eq!(allowed, allowance, "{used:?}");
         }
-        assert_eq!(BUDGET.allowance(&[0; 4], Kind::Heads, 8, 4), 4);
+        assert_eq!(BUDGET.allowance(&[0; 4], Purpose::Heads, 8, 4), 4);
     }
 
     #[test]
@@ -167,16 +171,16 @@ mod tests {
         let mut used = [0; KINDS];
         for _ in 0..1_000 {
             for own in &mut held {
-                let allowed = budget.allowance(&used, Kind::ReadAhead, 0, 8 << 20);
+                let allowed = budget.allowance(&used, Purpose::ReadAhead, 0, 8 << 20);
                 if *own + step <= allowed {
                     *own += step;
-                    used[Kind::ReadAhead as usize] += step;
+                    used[Purpose::ReadAhead as usize] += step;
                 }
             }
         }
         let (least, most) = (held.iter().min(), held.iter().max());
         assert!(least > Some(&0) && most <= least.map(|least| least * 2).as_ref());
-        assert!(budget.room(&used, Kind::ReadAhead) > 0);
+        assert!(budget.room(&used, Purpose::ReadAhead) > 0);
     }
 
     fn holder(id: u8, above: bool, helps: bool, idle: u64) -> Candidate<u8> {
@@ -224,8 +228,8 @@ mod tests {
     #[test]
     fn what_is_within_another_kinds_reserve_would_help_nobody_else() {
         let used = [100, 101, 0, 0];
-        assert!(BUDGET.helps(&used, Kind::Queues, Kind::ReadAhead));
-        assert!(!BUDGET.helps(&used, Kind::Queues, Kind::Heads));
-        assert!(BUDGET.helps(&used, Kind::Heads, Kind::Heads));
+        assert!(BUDGET.helps(&used, Purpose::Queues, Purpose::ReadAhead));
+        assert!(!BUDGET.helps(&used, Purpose::Queues, Purpose::Heads));
+        assert!(BUDGET.helps(&used, Purpose::Heads, Purpose::Heads));
     }
 }

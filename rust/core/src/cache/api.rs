@@ -14,7 +14,7 @@ use super::{
     freshness::{self, Freshness},
     key::{Base, Key},
     storable::{self, Authorization, NotStored, StoreInput},
-    validate::{self, Outcome},
+    validate::{self, Precondition},
     vary::{self, Vary},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub const LONGEST_URL: usize = 16 << 10;
 
 /// An absolute URL in its canonical spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct CacheUrl {
     pub scheme: Scheme,
     /// Lower case.
     pub host: String,
@@ -64,7 +64,7 @@ pub enum PlaceError {
     TooLong(usize),
 }
 
-impl Place {
+impl CacheUrl {
     /// Reads a URL. A fragment is left out: it never leaves the client (RFC 9110 §4.2.5).
     pub fn parse(url: &str) -> Result<Self, PlaceError> {
         if url.len() > LONGEST_URL {
@@ -171,7 +171,7 @@ pub fn policy() -> CachePolicy {
 
 /// A response that cannot be stored: a mistake of the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum PutRefused {
     #[error("put: the request's method is {0}; only responses to GET can be stored")]
     Method(Method),
     #[error("put: a 206 is a part of a response; store the whole one, match() cuts ranges from it")]
@@ -200,15 +200,15 @@ pub fn put(
     length: u64,
     policy: &CachePolicy,
     now: u64,
-) -> Result<Result<Kept, NotStored>, Refused> {
+) -> Result<Result<Kept, NotStored>, PutRefused> {
     if method != Method::GET {
-        return Err(Refused::Method(method.clone()));
+        return Err(PutRefused::Method(method.clone()));
     }
     if status == StatusCode::PARTIAL_CONTENT {
-        return Err(Refused::Partial);
+        return Err(PutRefused::Partial);
     }
     let names = match vary::of(&headers) {
-        Vary::Star => return Err(Refused::VaryStar),
+        Vary::Star => return Err(PutRefused::VaryStar),
         Vary::None => SmallVec::new(),
         Vary::Names(names) => names,
     };
@@ -261,11 +261,11 @@ pub fn reusable(stored: &Freshness, policy: &CachePolicy, now: u64) -> bool {
 pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    pub content: Content,
+    pub content: ReplyContent,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum ReplyContent {
     Empty,
     Whole,
     Range(Range),
@@ -291,15 +291,15 @@ pub fn reply(
     let empty = |status, headers| Reply {
         status,
         headers,
-        content: Content::Empty,
+        content: ReplyContent::Empty,
     };
     match validate::precondition(&Method::GET, request, status, stored) {
-        Outcome::Send => {}
-        Outcome::NotModified => {
+        Precondition::Send => {}
+        Precondition::NotModified => {
             validate::not_modified(&mut headers);
             return empty(StatusCode::NOT_MODIFIED, headers);
         }
-        Outcome::Failed => return empty(StatusCode::PRECONDITION_FAILED, HeaderMap::new()),
+        Precondition::Failed => return empty(StatusCode::PRECONDITION_FAILED, HeaderMap::new()),
     }
     let asked = request
         .get(header::RANGE)
@@ -315,8 +315,8 @@ pub fn reply(
         Some(RangeRequest::Satisfiable(ranges)) => {
             let content = match finish::partial(&mut headers, &ranges, length, random) {
                 None => None,
-                Some(Partial::Single(range)) => Some(Content::Range(range)),
-                Some(Partial::Multi { parts, end, .. }) => Some(Content::Parts { parts, end }),
+                Some(Partial::Single(range)) => Some(ReplyContent::Range(range)),
+                Some(Partial::Multi { parts, end, .. }) => Some(ReplyContent::Parts { parts, end }),
             };
             if let Some(content) = content {
                 return Reply {
@@ -328,9 +328,9 @@ pub fn reply(
         }
     }
     let content = if finish::bodiless(status) {
-        Content::Empty
+        ReplyContent::Empty
     } else {
-        Content::Whole
+        ReplyContent::Whole
     };
     Reply {
         status,
@@ -358,14 +358,14 @@ mod tests {
     fn put_at(
         status: u16,
         lines: &[(&'static str, &str)],
-    ) -> Result<Result<Kept, NotStored>, Refused> {
+    ) -> Result<Result<Kept, NotStored>, PutRefused> {
         let status = StatusCode::from_u16(status).unwrap();
         put(&Method::GET, status, fields(lines), 5, &policy(), NOW)
     }
 
     #[test]
     fn a_url_has_one_key_in_each_cache() {
-        let key = |url: &str, cache: &str| Place::parse(url).unwrap().key(cache);
+        let key = |url: &str, cache: &str| CacheUrl::parse(url).unwrap().key(cache);
         let one = key("https://WWW.example.com:443/a/../b?x=1#part", "default");
         assert_eq!(one, key("https://www.example.com/b?x=1", "default"));
         for (url, cache) in [
@@ -383,13 +383,13 @@ mod tests {
             ("https://me:pw@h/a", PlaceError::UserInfo),
             ("https://h/%zz", PlaceError::Path),
         ] {
-            assert_eq!(Place::parse(url), Err(why), "{url}");
+            assert_eq!(CacheUrl::parse(url), Err(why), "{url}");
         }
     }
 
     #[test]
     fn no_key_of_a_function_is_a_key_of_a_route() {
-        let place = Place::parse("http://h/a").unwrap();
+        let place = CacheUrl::parse("http://h/a").unwrap();
         let base = Base {
             scheme: Scheme::Http,
             host: "h",
@@ -488,10 +488,10 @@ mod tests {
 
     #[test]
     fn put_refuses_what_could_never_be_matched() {
-        assert_eq!(put_at(206, &[]).unwrap_err(), Refused::Partial);
+        assert_eq!(put_at(206, &[]).unwrap_err(), PutRefused::Partial);
         assert_eq!(
             put_at(200, &[("vary", "accept, *")]).unwrap_err(),
-            Refused::VaryStar
+            PutRefused::VaryStar
         );
         let posted = put(
             &Method::POST,
@@ -501,7 +501,7 @@ mod tests {
             &policy(),
             NOW,
         );
-        assert_eq!(posted.unwrap_err(), Refused::Method(Method::POST));
+        assert_eq!(posted.unwrap_err(), PutRefused::Method(Method::POST));
     }
 
     #[test]
@@ -511,20 +511,26 @@ mod tests {
             let reply = reply(&fields(lines), StatusCode::OK, &stored, 10, 3, 7);
             (reply.status.as_u16(), reply.content)
         };
-        assert_eq!(answer(&[]), (200, Content::Whole));
+        assert_eq!(answer(&[]), (200, ReplyContent::Whole));
         assert_eq!(
             answer(&[("if-none-match", "W/\"a\"")]),
-            (304, Content::Empty)
+            (304, ReplyContent::Empty)
         );
-        assert_eq!(answer(&[("if-none-match", "\"b\"")]), (200, Content::Whole));
+        assert_eq!(
+            answer(&[("if-none-match", "\"b\"")]),
+            (200, ReplyContent::Whole)
+        );
         assert_eq!(
             answer(&[("range", "bytes=2-4")]),
-            (206, Content::Range(Range { first: 2, last: 4 }))
+            (206, ReplyContent::Range(Range { first: 2, last: 4 }))
         );
-        assert_eq!(answer(&[("range", "bytes=20-")]), (416, Content::Empty));
+        assert_eq!(
+            answer(&[("range", "bytes=20-")]),
+            (416, ReplyContent::Empty)
+        );
         assert_eq!(
             answer(&[("range", "bytes=2-4"), ("if-range", "\"b\"")]),
-            (200, Content::Whole)
+            (200, ReplyContent::Whole)
         );
     }
 }

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use crate::{
         cache::{
-            api::Place,
+            api::CacheUrl,
             key::{Key, KeyParts},
         },
         plan::{CachePolicy, Select},
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_functions_key_names_its_cache() {
-        let key = Place::parse("https://h:8443/a").unwrap().key("own");
+        let key = CacheUrl::parse("https://h:8443/a").unwrap().key("own");
         let key = key.url();
         let keyed = Keyed::read(key).unwrap();
         assert_eq!(keyed.function, Some("own".to_owned()));

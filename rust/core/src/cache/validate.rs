@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use smallvec::SmallVec;
 
-use super::{api::Place, key::Base};
+use super::{api::CacheUrl, key::Base};
 use crate::http::{
     cache_control::ResponseDirectives,
     date,
@@ -12,7 +12,7 @@ use crate::http::{
 
 /// The result of a request's conditions on a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Precondition {
     Send,
     NotModified,
     /// 412.
@@ -34,13 +34,13 @@ pub fn precondition(
     request: &HeaderMap,
     status: StatusCode,
     stored: &HeaderMap,
-) -> Outcome {
+) -> Precondition {
     if status != StatusCode::OK || !(method == Method::GET || method == Method::HEAD) {
-        return Outcome::Send;
+        return Precondition::Send;
     }
     // Most requests have no condition: nothing is looked up for them.
     if !request.keys().any(|name| CONDITIONS.contains(name)) {
-        return Outcome::Send;
+        return Precondition::Send;
     }
     let tag = stored.get(header::ETAG);
     let modified = || {
@@ -54,20 +54,20 @@ pub fn precondition(
             .and_then(|value| date::parse(value.as_bytes()))
     };
     match etag::if_match(request, tag) {
-        Some(false) => return Outcome::Failed,
+        Some(false) => return Precondition::Failed,
         Some(true) => {}
         None => {
             if let Some(unmodified) = condition(header::IF_UNMODIFIED_SINCE)
                 && let Some(modified) = modified()
                 && modified > unmodified
             {
-                return Outcome::Failed;
+                return Precondition::Failed;
             }
         }
     }
     match etag::if_none_match(request, tag) {
-        Some(true) => Outcome::NotModified,
-        Some(false) => Outcome::Send,
+        Some(true) => Precondition::NotModified,
+        Some(false) => Precondition::Send,
         None => {
             let sent = || {
                 stored
@@ -76,9 +76,9 @@ pub fn precondition(
             };
             match condition(header::IF_MODIFIED_SINCE) {
                 Some(since) if modified().or_else(sent).is_some_and(|at| at <= since) => {
-                    Outcome::NotModified
+                    Precondition::NotModified
                 }
-                _ => Outcome::Send,
+                _ => Precondition::Send,
             }
         }
     }
@@ -258,7 +258,7 @@ fn resolve(base: Base<'_>, base_path: &str, reference: &str) -> Option<(String, 
         reference.to_owned()
     } else if reference.contains("://") {
         let uri: Uri = reference.parse().ok()?;
-        let named = Place::parse(reference).ok()?;
+        let named = CacheUrl::parse(reference).ok()?;
         let same =
             (named.scheme, named.host.as_str(), named.port) == (base.scheme, base.host, base.port);
         if !same {
@@ -307,21 +307,24 @@ mod tests {
         );
         let stored = headers(&[("etag", "\"a\""), ("last-modified", old)]);
         for (request, want) in [
-            (headers(&[]), Outcome::Send),
+            (headers(&[]), Precondition::Send),
             (
                 headers(&[("if-none-match", "\"a\""), ("if-modified-since", "x")]),
-                Outcome::NotModified,
+                Precondition::NotModified,
             ),
             (
                 headers(&[("if-none-match", "\"b\""), ("if-modified-since", new)]),
-                Outcome::Send,
+                Precondition::Send,
             ),
-            (headers(&[("if-modified-since", old)]), Outcome::NotModified),
-            (headers(&[("if-match", "\"b\"")]), Outcome::Failed),
-            (headers(&[("if-match", "\"a\"")]), Outcome::Send),
+            (
+                headers(&[("if-modified-since", old)]),
+                Precondition::NotModified,
+            ),
+            (headers(&[("if-match", "\"b\"")]), Precondition::Failed),
+            (headers(&[("if-match", "\"a\"")]), Precondition::Send),
             (
                 headers(&[("if-unmodified-since", "Sat, 05 Nov 1994 08:49:37 GMT")]),
-                Outcome::Failed,
+                Precondition::Failed,
             ),
         ] {
             assert_eq!(
@@ -333,7 +336,7 @@ mod tests {
         let conditional = headers(&[("if-none-match", "*")]);
         assert_eq!(
             precondition(&Method::GET, &conditional, StatusCode::NOT_FOUND, &stored),
-            Outcome::Send
+            Precondition::Send
         );
     }
 

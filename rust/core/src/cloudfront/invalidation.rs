@@ -1,10 +1,10 @@
 //! The bodies of the calls about invalidations: the batch in the request, the responses and errors.
 
-use super::{
-    time,
-    xml::{self, Element},
+use super::xml::{self, Element};
+use crate::{
+    cache::purge::{Mistake, Order, order},
+    http::date::Iso,
 };
-use crate::cache::purge::{Mistake, Order, order};
 
 const NAMESPACE: &str = "http://cloudfront.amazonaws.com/doc/2020-05-31/";
 
@@ -139,7 +139,7 @@ impl Invalidation<'_> {
         let mut out = document("Invalidation");
         xml::leaf(&mut out, "Id", self.id);
         xml::leaf(&mut out, "Status", self.status);
-        xml::leaf(&mut out, "CreateTime", &time::extended(self.created));
+        xml::leaf(&mut out, "CreateTime", &Iso(self.created).to_string());
         out.push_str("<InvalidationBatch><Paths>");
         xml::leaf(&mut out, "Quantity", &self.paths.len().to_string());
         out.push_str("<Items>");
@@ -177,7 +177,7 @@ pub fn list_xml(
         for one in page {
             out.push_str("<InvalidationSummary>");
             xml::leaf(&mut out, "Id", one.id);
-            xml::leaf(&mut out, "CreateTime", &time::extended(one.created));
+            xml::leaf(&mut out, "CreateTime", &Iso(one.created).to_string());
             xml::leaf(&mut out, "Status", one.status);
             out.push_str("</InvalidationSummary>");
         }

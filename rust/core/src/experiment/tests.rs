@@ -67,25 +67,35 @@ fn the_cookie_is_the_one_of_the_reference_article() {
 fn a_cookie_is_kept_when_it_names_a_variant_in_use() {
     let experiment = weighted(&[("control", 100), ("treatment", 0)]);
     for (cookie, want, fresh, reason) in [
-        ("", "control", true, Reason::New),
-        ("other=control", "control", true, Reason::New),
-        ("ab-variant=control", "control", false, Reason::Kept),
+        ("", "control", true, AssignedBy::New),
+        ("other=control", "control", true, AssignedBy::New),
+        ("ab-variant=control", "control", false, AssignedBy::Kept),
         (
             "a=1; ab-variant=control; b=2",
             "control",
             false,
-            Reason::Kept,
+            AssignedBy::Kept,
         ),
         // Switched off, forged, of another case, empty.
-        ("ab-variant=treatment", "control", true, Reason::Reassigned),
-        ("ab-variant=evil", "control", true, Reason::Reassigned),
-        ("ab-variant=Control", "control", true, Reason::Reassigned),
-        ("ab-variant=", "control", true, Reason::Reassigned),
+        (
+            "ab-variant=treatment",
+            "control",
+            true,
+            AssignedBy::Reassigned,
+        ),
+        ("ab-variant=evil", "control", true, AssignedBy::Reassigned),
+        (
+            "ab-variant=Control",
+            "control",
+            true,
+            AssignedBy::Reassigned,
+        ),
+        ("ab-variant=", "control", true, AssignedBy::Reassigned),
         (
             "ab-variant=evil; ab-variant=control",
             "control",
             false,
-            Reason::Kept,
+            AssignedBy::Kept,
         ),
     ] {
         let map = headers(&[("cookie", cookie)]);
@@ -126,10 +136,10 @@ fn a_stable_id_decides_before_the_cookie() {
     let other = 1 - bucket;
     let cookie = |index| format!("ab-variant={}", named(&experiment, index));
     for (user, cookie, want) in [
-        ("u1", cookie(bucket), (bucket, false, Reason::Id)),
-        ("u1", cookie(other), (bucket, true, Reason::Id)),
-        ("u1", String::new(), (bucket, true, Reason::Id)),
-        ("", cookie(other), (other, false, Reason::Kept)),
+        ("u1", cookie(bucket), (bucket, false, AssignedBy::Id)),
+        ("u1", cookie(other), (bucket, true, AssignedBy::Id)),
+        ("u1", String::new(), (bucket, true, AssignedBy::Id)),
+        ("", cookie(other), (other, false, AssignedBy::Kept)),
     ] {
         let map = headers(&[("x-user", user), ("cookie", &cookie)]);
         for random in [0, u64::MAX] {

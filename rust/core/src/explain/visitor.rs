@@ -6,7 +6,7 @@ use http::{HeaderValue, Method};
 
 use super::{Admitted, Steps};
 use crate::{
-    experiment::{Assignment, Experiment, Reason},
+    experiment::{AssignedBy, Assignment, Experiment},
     identity::jwt::{self, Claims, JwtPolicy, TokenError},
     path::{Answer, Decision, LookUps},
     plan::{
@@ -86,15 +86,15 @@ impl LookUps for Steps<'_> {
 impl Steps<'_> {
     fn assigned(&mut self, experiment: &Experiment, assigned: &Assignment<'_>) {
         let (variant, reason) = match assigned.reason {
-            Reason::Id => (
+            AssignedBy::Id => (
                 assigned.variant.to_string(),
                 "the hash of the id selects it".to_owned(),
             ),
-            Reason::Kept => (
+            AssignedBy::Kept => (
                 assigned.variant.to_string(),
                 format!("the cookie {} says so", experiment.cookie),
             ),
-            Reason::New | Reason::Reassigned => {
+            AssignedBy::New | AssignedBy::Reassigned => {
                 let weights: Vec<String> = experiment
                     .variants()
                     .map(|(name, weight)| format!("{name} {weight}"))

@@ -1,4 +1,5 @@
-//! HTTP dates (RFC 9110 §5.6.7): all three forms are read, the fixed-length one is written.
+//! HTTP dates (RFC 9110 §5.6.7): all three forms are read, the fixed-length one is written. Also the calendar that other
+//! forms of dates use.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ const LONG_DAYS: [&str; 7] = [
     "Saturday",
     "Sunday",
 ];
-const MONTHS: [&str; 12] = [
+pub(crate) const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
@@ -104,7 +105,7 @@ fn fixed(Text(text): Text<'_>) -> Option<u64> {
 }
 
 /// The second of a day; `60` is a leap second.
-fn clock(hour: u64, minute: u64, second: u64) -> Option<u64> {
+pub(crate) fn clock(hour: u64, minute: u64, second: u64) -> Option<u64> {
     (hour < 24 && minute < 60 && second <= 60).then_some((hour * 60 + minute) * 60 + second)
 }
 
@@ -187,7 +188,7 @@ impl Text<'_> {
 }
 
 /// `month` counts from 0, `day` from 1.
-fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
+pub(crate) fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let length = match month {
         1 => 28 + u64::from(leap),
@@ -216,6 +217,38 @@ pub fn format(seconds: u64) -> HeaderValue {
     let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(END)));
     HeaderValue::from_str(&text)
         .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+}
+
+/// Year, month and day of a number of days since the epoch (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms").
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    (year, month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+/// Unix milliseconds in the form of RFC 3339, in UTC.
+pub(crate) struct Iso(pub u64);
+
+impl std::fmt::Display for Iso {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
+        let (year, month, day) = civil(seconds / 86_400);
+        let second = seconds % 86_400;
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{millis:03}Z",
+            second / 3_600,
+            second / 60 % 60,
+            second % 60
+        )
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const MOST_HOPS: usize = 32;
 
 /// The client of a request, and its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client {
+pub struct ResolvedClient {
     /// IPv4-mapped IPv6 addresses are given as IPv4.
     pub address: IpAddr,
     pub scheme: Scheme,
@@ -29,17 +29,17 @@ pub struct Client {
 }
 
 /// The client of a request that came from `peer`, over TLS or not.
-pub fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], tls: bool) -> Client {
+pub fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], tls: bool) -> ResolvedClient {
     let peer = peer.to_canonical();
     let scheme = if tls { Scheme::Https } else { Scheme::Http };
     if trusted.is_empty() || !is_trusted(peer, trusted) {
-        return Client {
+        return ResolvedClient {
             address: peer,
             scheme,
             trusted_peer: false,
         };
     }
-    Client {
+    ResolvedClient {
         address: forwarded_for(peer, headers, trusted),
         scheme: forwarded_proto(headers).unwrap_or(scheme),
         trusted_peer: true,

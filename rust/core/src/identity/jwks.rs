@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::jwt::{Algorithm, Family, Json, Key, Members, RSA_BITS, base64url, member};
+use super::jwt::{Algorithm, Family, Json, JsonMembers, Key, RSA_BITS, base64url, member};
 
 /// Bound on a published set, which is normally a few kilobytes (docs/limits.md).
 pub const MOST_BYTES: usize = 256 << 10;
@@ -132,7 +132,7 @@ pub(super) fn fingerprint(parts: &[&[u8]]) -> u128 {
 }
 
 /// Adds the usable forms of one JWK. Private members (`d`, `p`, …) are not looked at.
-fn read(jwk: &Members<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key>) {
+fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key>) {
     let text = |name| member(jwk, name).and_then(Json::as_str);
     let bytes = |name| text(name).and_then(|value| base64url(value.as_bytes()));
     // RFC 7517 §4.2, §4.3: a `use` or `key_ops` must allow verification.

@@ -2,13 +2,13 @@
 
 /// Requests and bytes spent in the current minute.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Budget {
+pub struct MinuteBudget {
     minute: u64,
     requests: u32,
     bytes: u64,
 }
 
-impl Budget {
+impl MinuteBudget {
     /// Takes one request of about `expected` bytes from the budget; false when there is not enough left.
     pub fn take(&mut self, requests: u32, bytes: u64, expected: u64, now: u64) -> bool {
         let minute = now / 60;
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn neither_requests_nor_bytes_go_past_the_budget_of_a_minute() {
-        let mut budget = Budget::default();
+        let mut budget = MinuteBudget::default();
         assert!(budget.take(2, 1_000, 400, 60));
         assert!(
             !budget.take(2, 1_000, 700, 61),

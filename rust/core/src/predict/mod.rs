@@ -11,10 +11,10 @@ mod model;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
-pub use budget::Budget;
+pub use budget::MinuteBudget;
 pub use generations::Generations;
 pub use ledger::Ledger;
-pub use model::{Bounds, Likely, Model};
+pub use model::{Likely, Model, ModelBounds};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");

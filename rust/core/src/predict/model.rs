@@ -9,7 +9,7 @@ use crate::plan::PrefetchTarget;
 
 /// Bounds on the model's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct ModelBounds {
     pub pages: usize,
     pub visitors: usize,
 }
@@ -55,7 +55,7 @@ pub struct Likely {
 }
 
 impl Model {
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: ModelBounds) -> Self {
         Self {
             pages: Generations::new(bounds.pages),
             visitors: Generations::new(bounds.visitors),
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
     use crate::plan::Scheme;
 
-    const BOUNDS: Bounds = Bounds {
+    const BOUNDS: ModelBounds = ModelBounds {
         pages: 50,
         visitors: 40,
     };

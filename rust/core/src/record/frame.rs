@@ -26,9 +26,9 @@ const VERSION: u8 = 2;
 
 /// The kind of a record. Kinds that a release does not know are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind(pub u8);
+pub struct RecordKind(pub u8);
 
-impl Kind {
+impl RecordKind {
     /// Anything stored under this hash before is removed.
     pub const REMOVED: Self = Self(0);
     pub const OBJECT: Self = Self(1);
@@ -42,7 +42,7 @@ impl Kind {
 /// Key hash and order of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label {
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// Of two records under one hash the one with the larger number is valid.
     pub sequence: u64,
     /// The number of the newest purge when it was stored.
@@ -213,7 +213,7 @@ impl Fixed {
         if from.u8()? != VERSION {
             return Err(Damage::Version);
         }
-        let kind = Kind(from.u8()?);
+        let kind = RecordKind(from.u8()?);
         let state = from.u8()?;
         from.u8()?;
         let (key, tags, head) = (from.u32()?, from.u32()?, from.u32()?);
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     const LABEL: Label = Label {
-        kind: Kind::OBJECT,
+        kind: RecordKind::OBJECT,
         sequence: 7,
         born: 3,
         hash: 11,

@@ -10,7 +10,7 @@ pub mod frame;
 pub mod sidecar;
 pub mod stored;
 
-pub use frame::{Front, Kind, Record};
+pub use frame::{Front, Record, RecordKind};
 
 /// How bytes are damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

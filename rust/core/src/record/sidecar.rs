@@ -11,7 +11,7 @@
 //!
 //! A start needs the lines only; a purge that wants to know what there is reads the names as well.
 
-use super::{Damage, Kind, Take, checksum};
+use super::{Damage, RecordKind, Take, checksum};
 
 pub const FIXED_BYTES: usize = 56;
 pub const LINE_BYTES: usize = 40;
@@ -21,24 +21,24 @@ const VERSION: u32 = 2;
 
 /// A record as listed in its segment's sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
+pub struct SidecarLine {
     pub hash: u64,
     pub sequence: u64,
     pub born: u64,
     pub offset: u32,
     pub length: u32,
-    pub kind: Kind,
+    pub kind: RecordKind,
     names: u32,
 }
 
 /// A table of contents while its segment is being written.
 #[derive(Debug, Clone, Default)]
-pub struct Contents {
-    lines: Vec<Line>,
+pub struct SegmentContents {
+    lines: Vec<SidecarLine>,
     names: Vec<u8>,
 }
 
-impl Contents {
+impl SegmentContents {
     /// Notes a record; `None` when the names have become too long for one sidecar.
     pub fn push(
         &mut self,
@@ -51,7 +51,7 @@ impl Contents {
             u32::try_from(key.len()).ok()?,
             u32::try_from(tags.len()).ok()?,
         );
-        self.lines.push(Line {
+        self.lines.push(SidecarLine {
             hash: front.hash,
             sequence: front.sequence,
             born: front.born,
@@ -72,12 +72,12 @@ impl Contents {
         self.lines.drain(..number.min(self.lines.len()));
     }
 
-    pub fn lines(&self) -> &[Line] {
+    pub fn lines(&self) -> &[SidecarLine] {
         &self.lines
     }
 
     /// Key and tags of a line.
-    pub fn names(&self, line: &Line) -> Result<(&[u8], &[u8]), Damage> {
+    pub fn names(&self, line: &SidecarLine) -> Result<(&[u8], &[u8]), Damage> {
         names(&self.names, line)
     }
 
@@ -118,8 +118,8 @@ impl Contents {
     }
 
     /// Reads a whole sidecar.
-    pub fn read(seed: u64, bytes: &[u8]) -> Result<(Head, Self), Damage> {
-        let head = Head::read(seed, bytes)?;
+    pub fn read(seed: u64, bytes: &[u8]) -> Result<(SidecarHead, Self), Damage> {
+        let head = SidecarHead::read(seed, bytes)?;
         let (lines, names) = bytes
             .get(FIXED_BYTES..)
             .unwrap_or_default()
@@ -139,7 +139,7 @@ impl Contents {
 
 /// The fixed part of a sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
+pub struct SidecarHead {
     pub segment_bytes: u64,
     pub lines_bytes: usize,
     pub names_bytes: u64,
@@ -147,7 +147,7 @@ pub struct Head {
     names_sum: u64,
 }
 
-impl Head {
+impl SidecarHead {
     pub fn read(seed: u64, bytes: &[u8]) -> Result<Self, Damage> {
         let fixed = bytes.first_chunk::<FIXED_BYTES>().ok_or(Damage::Short)?;
         let mut from = Take(fixed);
@@ -181,7 +181,7 @@ impl Head {
         &self,
         seed: u64,
         bytes: &'a [u8],
-    ) -> Result<impl DoubleEndedIterator<Item = Line> + use<'a>, Damage> {
+    ) -> Result<impl DoubleEndedIterator<Item = SidecarLine> + use<'a>, Damage> {
         if bytes.len() != self.lines_bytes {
             return Err(Damage::Short);
         }
@@ -191,17 +191,17 @@ impl Head {
         let segment = self.segment_bytes;
         Ok(bytes
             .chunks_exact(LINE_BYTES)
-            .filter_map(|line| Line::read(line).ok())
+            .filter_map(|line| SidecarLine::read(line).ok())
             .filter(move |line| u64::from(line.offset) + u64::from(line.length) <= segment))
     }
 }
 
-impl Line {
+impl SidecarLine {
     fn read(bytes: &[u8]) -> Result<Self, Damage> {
         let mut from = Take(bytes);
         let (hash, sequence, born) = (from.u64()?, from.u64()?, from.u64()?);
         let (offset, length) = (from.u32()?, from.u32()?);
-        let kind = Kind(from.u8()?);
+        let kind = RecordKind(from.u8()?);
         from.bytes(3)?;
         Ok(Self {
             hash,
@@ -215,7 +215,7 @@ impl Line {
     }
 }
 
-fn names<'a>(all: &'a [u8], line: &Line) -> Result<(&'a [u8], &'a [u8]), Damage> {
+fn names<'a>(all: &'a [u8], line: &SidecarLine) -> Result<(&'a [u8], &'a [u8]), Damage> {
     let mut from = Take(all.get(line.names as usize..).ok_or(Damage::Short)?);
     Ok((from.long()?, from.long()?))
 }
@@ -226,11 +226,11 @@ mod tests {
     use super::*;
     use crate::record::frame::Label;
 
-    fn contents() -> Contents {
-        let mut contents = Contents::default();
+    fn contents() -> SegmentContents {
+        let mut contents = SegmentContents::default();
         for i in 0..5u32 {
             let label = Label {
-                kind: Kind(i as u8),
+                kind: RecordKind(i as u8),
                 sequence: u64::from(i) + 100,
                 born: u64::from(i) + 200,
                 hash: u64::from(i) + 300,
@@ -248,7 +248,7 @@ mod tests {
         let contents = contents();
         let bytes = contents.write(1, 5 * 64);
         assert_eq!(bytes.len() as u64, contents.bytes());
-        let (head, read) = Contents::read(1, &bytes).unwrap();
+        let (head, read) = SegmentContents::read(1, &bytes).unwrap();
         assert_eq!(head.segment_bytes, 320);
         assert_eq!(read.lines(), contents.lines());
         for (i, line) in read.lines().iter().enumerate() {
@@ -263,16 +263,19 @@ mod tests {
         for at in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[at / 8] ^= 1 << (at % 8);
-            assert!(Contents::read(1, &flipped).is_err(), "bit {at}");
+            assert!(SegmentContents::read(1, &flipped).is_err(), "bit {at}");
         }
         for length in 0..bytes.len() {
-            assert!(Contents::read(1, &bytes[..length]).is_err(), "{length}");
+            assert!(
+                SegmentContents::read(1, &bytes[..length]).is_err(),
+                "{length}"
+            );
         }
     }
 
     #[test]
     fn a_line_beyond_its_segment_is_left_out() {
         let bytes = contents().write(1, 319);
-        assert_eq!(Contents::read(1, &bytes).unwrap().1.lines().len(), 4);
+        assert_eq!(SegmentContents::read(1, &bytes).unwrap().1.lines().len(), 4);
     }
 }

@@ -33,7 +33,7 @@ struct State {
 
 impl Connections {
     /// A slot for a new connection; `None` when all, including the reserve, are being answered.
-    pub fn enter(this: &Rc<Self>) -> Option<Seat> {
+    pub fn enter(this: &Rc<Self>) -> Option<ConnectionSlot> {
         let state = Rc::new(State::default());
         state.silent_since.set(this.next());
         let mut seats = this.seats.borrow_mut();
@@ -51,7 +51,7 @@ impl Connections {
         }
         let number = seats.insert(Rc::clone(&state));
         drop(seats);
-        Some(Seat {
+        Some(ConnectionSlot {
             connections: Rc::clone(this),
             state,
             number,
@@ -66,13 +66,13 @@ impl Connections {
 
 /// A connection's slot, released when it ends.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct ConnectionSlot {
     connections: Rc<Connections>,
     state: Rc<State>,
     number: usize,
 }
 
-impl Seat {
+impl ConnectionSlot {
     /// Resolves when the slot is given to another connection.
     pub async fn evicted(&self) {
         self.state.evicted.notified().await;
@@ -85,7 +85,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut seats = self.connections.seats.borrow_mut();
         // The number of an evicted slot may belong to another connection by now.
@@ -99,7 +99,7 @@ impl Drop for Seat {
 }
 
 #[derive(Debug)]
-pub(super) struct Answering<'a>(&'a Seat);
+pub(super) struct Answering<'a>(&'a ConnectionSlot);
 
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    fn is_evicted(seat: &Seat) -> bool {
+    fn is_evicted(seat: &ConnectionSlot) -> bool {
         let future = std::pin::pin!(seat.evicted());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         future.poll(&mut context).is_ready()
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn the_longest_silent_one_gives_way_and_never_one_that_is_being_answered() {
         let all = Rc::new(Connections::default());
-        let seats: Vec<Seat> = (0..MOST)
+        let seats: Vec<ConnectionSlot> = (0..MOST)
             .map(|_| Connections::enter(&all).unwrap())
             .collect();
         let busy = seats[0].answering();
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn while_all_are_being_answered_a_reserve_is_let_in() {
         let all = Rc::new(Connections::default());
-        let seats: Vec<Seat> = (0..MOST + RESERVE)
+        let seats: Vec<ConnectionSlot> = (0..MOST + RESERVE)
             .map(|_| {
                 let seat = Connections::enter(&all).unwrap();
                 std::mem::forget(seat.answering());

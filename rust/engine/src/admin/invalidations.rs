@@ -18,7 +18,7 @@ use super::{
     endpoints::{Call, Later, MOST_BODY, Room},
 };
 use crate::{
-    purge::{self, Purge, Refused},
+    purge::{self, Denied, Purge},
     worker::Shared,
 };
 
@@ -162,17 +162,17 @@ fn admit(room: &Room, call: &Call) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn refused(refused: Refused) -> ApiError {
+fn refused(refused: Denied) -> ApiError {
     match refused {
-        Refused::TooMany { .. } => {
+        Denied::TooMany { .. } => {
             ApiError::new("TooManyInvalidationsInProgress", 400, refused.to_string())
         }
-        Refused::ReferenceTaken(..) => ApiError::new(
+        Denied::ReferenceTaken(..) => ApiError::new(
             "InvalidArgument",
             400,
             "This caller reference was given to another batch of this distribution before.",
         ),
-        Refused::Mistake(mistake) => mistake.into(),
+        Denied::Mistake(mistake) => mistake.into(),
     }
 }
 

@@ -32,7 +32,7 @@ use tokio::{
 
 pub(crate) use self::guard::Credentials;
 use self::{
-    connections::{Connections, Seat},
+    connections::{ConnectionSlot, Connections},
     endpoints::Room,
     guard::Guard,
 };
@@ -112,7 +112,7 @@ async fn run(
     }
 }
 
-async fn serve_connection(room: Rc<Room>, stream: TcpStream, seat: Seat) {
+async fn serve_connection(room: Rc<Room>, stream: TcpStream, seat: ConnectionSlot) {
     let seat = Rc::new(seat);
     let service = {
         let seat = Rc::clone(&seat);

@@ -10,7 +10,7 @@ use super::{
     endpoints::{Call, Later, Room},
 };
 use crate::{
-    purge::{Refused, orders},
+    purge::{Denied, orders},
     worker::Shared,
 };
 
@@ -31,12 +31,12 @@ pub fn order(room: Rc<Room>, call: Call) -> Later {
     })
 }
 
-fn place(shared: &Shared, order: &Value) -> Result<Value, Refused> {
+fn place(shared: &Shared, order: &Value) -> Result<Value, Denied> {
     let live = shared.live.load_full();
     orders::place(&shared.cache.purges, &shared.cache.store, &live.plan, order)
 }
 
-fn placed(placed: Result<Value, Refused>) -> Answer {
+fn placed(placed: Result<Value, Denied>) -> Answer {
     match placed {
         Ok(placed) => {
             let status = match placed.get("new").and_then(Value::as_bool) {
@@ -48,11 +48,11 @@ fn placed(placed: Result<Value, Refused>) -> Answer {
         Err(refused) => {
             let text = refused.to_string();
             let (status, field, message) = match refused {
-                Refused::Mistake(mistake) => {
+                Denied::Mistake(mistake) => {
                     (StatusCode::BAD_REQUEST, mistake.field, mistake.message)
                 }
-                Refused::ReferenceTaken(..) => (StatusCode::CONFLICT, "reference".to_owned(), text),
-                Refused::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "urls".to_owned(), text),
+                Denied::ReferenceTaken(..) => (StatusCode::CONFLICT, "reference".to_owned(), text),
+                Denied::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "urls".to_owned(), text),
             };
             answer::error(status, Some(&field), &message)
         }

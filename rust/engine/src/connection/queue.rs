@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use edgerouter_core::bounds::memory::Kind;
+use edgerouter_core::bounds::memory::Purpose;
 use parking_lot::Mutex;
 
 use crate::account::{Account, Cut, Hold, Owner};
@@ -68,7 +68,7 @@ impl Queue {
             connection: Mutex::new(connection),
         });
         let weak: Weak<dyn Cut> = Arc::downgrade(&told) as Weak<dyn Cut>;
-        let hold = account.open(Kind::Queues, owner, weak);
+        let hold = account.open(Purpose::Queues, owner, weak);
         self.drawn.set(0);
         *self.open.borrow_mut() = Some(Open {
             hold,
@@ -160,7 +160,7 @@ mod tests {
     fn what_is_drawn_is_what_waits_and_was_not_in_memory() {
         let account = Account::new(8 << 20);
         let queue = Queue::default();
-        let used = || account.figures().used[Kind::Queues as usize];
+        let used = || account.figures().used[Purpose::Queues as usize];
         queue.put(1 << 20, false);
         assert_eq!(used(), 0, "nothing streams");
         queue.open(&account, Owner::default(), None);

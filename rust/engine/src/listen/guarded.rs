@@ -12,8 +12,8 @@ use std::{
 };
 
 use edgerouter_core::{
-    admit::{HeadGuard, Refusal, Step},
-    bounds::{clients::Client, memory::Kind},
+    admit::{GuardStep, HeadGuard, Refusal},
+    bounds::{clients::Client, memory::Purpose},
 };
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::{
@@ -213,7 +213,7 @@ impl Guarded {
                 origin: None,
             };
             let account = &self.worker.shared.account;
-            (account.open_uncut(Kind::Heads, owner), 0)
+            (account.open_uncut(Purpose::Heads, owner), 0)
         });
         if bytes > *drawn {
             hold.draw(bytes - *drawn).map_err(|spent| {
@@ -231,13 +231,13 @@ impl Guarded {
         let was_in_body = self.guard.in_body();
         if self.held.is_empty() {
             match self.guard.inspect(fresh) {
-                Step::Deliver(now) => {
+                GuardStep::Deliver(now) => {
                     let (now, later) = fresh.split_at_checked(now).unwrap_or((fresh, &[]));
                     buf.put_slice(now);
                     self.hold(later);
                     Ok(!now.is_empty())
                 }
-                Step::Refuse { after, refusal } => {
+                GuardStep::Refuse { after, refusal } => {
                     let before = fresh.get(..after).unwrap_or_default();
                     buf.put_slice(before);
                     self.refuse_or_break(refusal, was_in_body && after == 0)?;
@@ -248,7 +248,7 @@ impl Guarded {
             let mut all = std::mem::take(&mut self.held);
             all.extend_from_slice(fresh);
             match self.guard.inspect(&all) {
-                Step::Deliver(now) => {
+                GuardStep::Deliver(now) => {
                     let (now, later) = all.split_at_checked(now).unwrap_or((&all, &[]));
                     self.passed.extend_from_slice(now);
                     let some = !now.is_empty();
@@ -261,7 +261,7 @@ impl Guarded {
                     }
                     Ok(some)
                 }
-                Step::Refuse { after, refusal } => {
+                GuardStep::Refuse { after, refusal } => {
                     self.passed
                         .extend_from_slice(all.get(..after).unwrap_or_default());
                     self.refuse_or_break(refusal, false)?;

@@ -13,7 +13,7 @@ use std::{
 use edgerouter_core::{
     admit,
     plan::{Plan, Predict, PrefetchTarget, Route, matcher::Probe},
-    predict::{Bounds, Budget, Ledger, Likely, Model},
+    predict::{Ledger, Likely, MinuteBudget, Model, ModelBounds},
 };
 use hashbrown::HashMap;
 use http::{HeaderMap, Method};
@@ -47,7 +47,7 @@ pub async fn run(worker: Rc<Worker>, mut navigations: mpsc::Receiver<Navigation>
 struct Oracle {
     worker: Rc<Worker>,
     hasher: RandomState,
-    bounds: Bounds,
+    bounds: ModelBounds,
     known: Rc<RefCell<Known>>,
     gate: Arc<Semaphore>,
 }
@@ -57,7 +57,7 @@ struct Known {
     model: Model,
     ledger: Ledger,
     /// By label of the route.
-    budgets: HashMap<Arc<str>, Budget>,
+    budgets: HashMap<Arc<str>, MinuteBudget>,
 }
 
 impl Oracle {
@@ -190,8 +190,8 @@ impl Oracle {
     }
 }
 
-fn bounds(plan: &Plan) -> Bounds {
-    Bounds {
+fn bounds(plan: &Plan) -> ModelBounds {
+    ModelBounds {
         pages: plan.limits.prefetch.pages,
         visitors: plan.limits.prefetch.visitors,
     }

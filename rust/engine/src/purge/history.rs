@@ -11,7 +11,7 @@ use std::{
 
 use edgerouter_core::cache::purge::{
     Matcher, Order, Scope,
-    log::{Completion, Record},
+    log::{Completion, PurgeRecord},
 };
 
 const KINDS: [&str; 5] = ["url", "path", "host", "tag", "everything"];
@@ -40,7 +40,11 @@ pub struct Purge {
 
 impl Purge {
     /// From its record, and from its completion if it has ended.
-    pub(super) fn new(record: Record, matcher: Matcher, completion: Option<&Completion>) -> Self {
+    pub(super) fn new(
+        record: PurgeRecord,
+        matcher: Matcher,
+        completion: Option<&Completion>,
+    ) -> Self {
         Self {
             id: id(record.sequence),
             sequence: record.sequence,

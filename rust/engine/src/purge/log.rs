@@ -12,7 +12,7 @@ use std::{
 };
 
 use edgerouter_core::{
-    cache::purge::log::{self, Contents, End, Line, Record},
+    cache::purge::log::{self, LogContents, LogEnd, LogLine, PurgeRecord},
     plan::limits::PurgeLimits,
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Log {
 /// The state found at the start.
 #[derive(Debug)]
 pub(super) struct Replay {
-    pub contents: Contents,
+    pub contents: LogContents,
     /// Purges may be lost.
     pub damaged: bool,
 }
@@ -57,7 +57,7 @@ impl Log {
     pub fn open(
         disk: &Disk,
         limits: &PurgeLimits,
-        newest: impl FnOnce(&Contents) -> u64,
+        newest: impl FnOnce(&LogContents) -> u64,
     ) -> Result<(Self, Replay), FolderError> {
         let unusable = |error| FolderError::Unusable {
             path: disk.path().to_owned(),
@@ -67,16 +67,16 @@ impl Log {
         log.bound(limits);
         log.keep_room();
         let (lines, good, end) = log::decode(&bytes);
-        let mut contents = Contents::of(lines);
-        let damaged = end == End::Damaged;
+        let mut contents = LogContents::of(lines);
+        let damaged = end == LogEnd::Damaged;
         match end {
-            End::Whole => {}
-            End::Torn => {
+            LogEnd::Whole => {}
+            LogEnd::Torn => {
                 log.length = good as u64;
                 log.dirty = true;
             }
             // Not interrupted: as long as the damage is there, every start detects it.
-            End::Damaged => contents.floor = newest(&contents),
+            LogEnd::Damaged => contents.floor = newest(&contents),
         }
         let oldest = disk.oldest_born();
         let compacted = contents.compacted(oldest, limits.remembered, log.most as usize);
@@ -113,11 +113,11 @@ impl Log {
     }
 
     /// Writes a purge, and all owed lines, to the disk itself. Lines that cannot be written are owed.
-    pub fn order(&mut self, record: &Record) -> io::Result<()> {
-        log::encode(&Line::Ordered(record.clone()), &mut self.owed);
+    pub fn order(&mut self, record: &PurgeRecord) -> io::Result<()> {
+        log::encode(&LogLine::Ordered(record.clone()), &mut self.owed);
         if self.owed.len() as u64 > self.most {
             self.owed.clear();
-            log::encode(&Line::Floor(record.sequence), &mut self.owed);
+            log::encode(&LogLine::Floor(record.sequence), &mut self.owed);
         }
         self.settle()
     }
@@ -183,7 +183,7 @@ impl Log {
     }
 
     /// Writes a line that may be lost.
-    pub fn note(&mut self, line: &Line) {
+    pub fn note(&mut self, line: &LogLine) {
         let mut bytes = Vec::new();
         log::encode(line, &mut bytes);
         match self.write(&bytes) {
@@ -206,10 +206,10 @@ impl Log {
         let rewritten = fs::read(self.folder.join(NAME)).and_then(|bytes| {
             let (lines, _, end) = log::decode(&bytes);
             // Another file in its place is not this log.
-            if end != End::Whole || bytes.len() as u64 != self.length {
+            if end != LogEnd::Whole || bytes.len() as u64 != self.length {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            self.replace(&Contents::of(lines).compacted(0, 0, self.most as usize / 2))
+            self.replace(&LogContents::of(lines).compacted(0, 0, self.most as usize / 2))
         });
         if let Err(error) = rewritten {
             tracing::warn!(%error, path = %self.folder.display(), "the log of purges could not be rewritten; it is used as it is");

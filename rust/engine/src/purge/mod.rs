@@ -20,8 +20,8 @@ use std::{
 
 use edgerouter_core::{
     cache::purge::{
-        Bounds, Matcher, Mistake, Order, PurgeEffect, Register, Subject,
-        log::{Completion, Contents, Line, Record},
+        MarkLimits, Matcher, Mistake, Order, PurgeEffect, PurgeSubject, Register,
+        log::{Completion, LogContents, LogLine, PurgeRecord},
         order, scope,
     },
     plan::{Plan, limits::PurgeLimits},
@@ -35,7 +35,7 @@ use crate::store::{Disk, Entry, Store, disk::FolderError};
 
 /// Why a purge was not ordered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum Denied {
     #[error(transparent)]
     Mistake(#[from] Mistake),
     #[error("reference: {0:?}: was given to another purge, {1}; choose another reference")]
@@ -78,7 +78,7 @@ impl Purges {
             )));
         };
         // Above every number seen, whatever the clock shows.
-        let above = |contents: &Contents| {
+        let above = |contents: &LogContents| {
             let purged = contents.records.last().map_or(0, |record| record.sequence);
             now.max(
                 purged
@@ -123,7 +123,7 @@ impl Purges {
         self.newest.load(Ordering::SeqCst)
     }
 
-    pub fn judge(&self, subject: &Subject<'_>, since: u64) -> PurgeEffect {
+    pub fn judge(&self, subject: &PurgeSubject<'_>, since: u64) -> PurgeEffect {
         self.register.read().judge(subject, since)
     }
 
@@ -132,7 +132,7 @@ impl Purges {
     pub fn apply(
         &self,
         store: &Store,
-        subject: &Subject<'_>,
+        subject: &PurgeSubject<'_>,
         since: u64,
         entry: &Arc<Entry>,
         clears: Option<u64>,
@@ -165,7 +165,7 @@ impl Purges {
         if since >= self.newest() {
             return PurgeEffect::Untouched;
         }
-        let subject = Subject::of(entry.key(), entry.viewer(), entry.tags());
+        let subject = PurgeSubject::of(entry.key(), entry.viewer(), entry.tags());
         subject.map_or(PurgeEffect::Untouched, |subject| {
             self.judge(&subject, since)
         })
@@ -173,7 +173,7 @@ impl Purges {
 
     /// Whether a purge after `born` may match the response of a flight for this URL.
     pub fn outdates(&self, born: u64, url_key: &[u8], asked: (&str, Option<&str>)) -> bool {
-        let Some(mut subject) = Subject::of(url_key, None, &[]) else {
+        let Some(mut subject) = PurgeSubject::of(url_key, None, &[]) else {
             return false;
         };
         subject.asked = Some(asked);
@@ -181,7 +181,7 @@ impl Purges {
     }
 
     /// Orders a purge; true when it is new, false when the same reference ordered the same before.
-    pub fn order(&self, order: Order, plan: &Plan) -> Result<(Arc<Purge>, bool), Refused> {
+    pub fn order(&self, order: Order, plan: &Plan) -> Result<(Arc<Purge>, bool), Denied> {
         let limits = &plan.limits.purge;
         order::bounded_number(&order, limits.scopes)?;
         let keys = scope::url_hashes(&order.scopes, plan);
@@ -192,7 +192,7 @@ impl Purges {
         // Numbers are times, so that they continue to grow after a restart that remembers nothing.
         let now = micros();
         let matcher = Matcher::new(&order.scopes, &keys);
-        let record = Record {
+        let record = PurgeRecord {
             sequence: now.max(self.newest() + 1),
             created: now / 1_000,
             soft: order.soft,
@@ -217,7 +217,7 @@ impl Purges {
             purge.soft,
             purge.created / 1_000,
             &purge.matcher,
-            Bounds::from(limits),
+            MarkLimits::from(limits),
         );
         self.newest.store(purge.sequence, Ordering::SeqCst);
         let mut desk = self.desk.lock();
@@ -233,7 +233,7 @@ impl Purges {
 
     /// The purge that the same reference ordered before; an error if that one differs, or if there is no room for
     /// another.
-    fn known(&self, order: &Order, most: usize) -> Result<Option<Arc<Purge>>, Refused> {
+    fn known(&self, order: &Order, most: usize) -> Result<Option<Arc<Purge>>, Denied> {
         let desk = self.desk.lock();
         if let Some(reference) = &order.reference
             && let Some(known) = desk
@@ -244,12 +244,12 @@ impl Purges {
             if known.is_like(order) {
                 return Ok(Some(Arc::clone(known)));
             }
-            return Err(Refused::ReferenceTaken(reference.clone(), known.id.clone()));
+            return Err(Denied::ReferenceTaken(reference.clone(), known.id.clone()));
         }
         let waiting = desk.history.pending().map(|purge| purge.scopes.len());
         let named = waiting.sum::<usize>() + order.scopes.len();
         if named > most {
-            return Err(Refused::TooMany { named, most });
+            return Err(Denied::TooMany { named, most });
         }
         Ok(None)
     }
@@ -289,7 +289,7 @@ impl Purges {
     /// Notes that the sweep for a purge has ended.
     fn complete(&self, purge: &Purge) {
         if let Some(log) = &mut *self.log.lock() {
-            log.note(&Line::Completed(Completion {
+            log.note(&LogLine::Completed(Completion {
                 sequence: purge.sequence,
                 objects: purge.objects(),
                 bytes: purge.bytes(),
@@ -304,12 +304,12 @@ impl Purges {
     }
 
     /// Counts a response that was found purged, and removed, for the purges that match it.
-    pub fn count(&self, subject: &Subject<'_>, born: u64, entry: &Entry) {
+    pub fn count(&self, subject: &PurgeSubject<'_>, born: u64, entry: &Entry) {
         self.count_one(subject, born, entry.is_object(), entry.size());
     }
 
     /// Like `count`, for an entry known by its description only. Slices are bytes of an object that is counted itself.
-    pub fn count_one(&self, subject: &Subject<'_>, born: u64, is_object: bool, size: u64) {
+    pub fn count_one(&self, subject: &PurgeSubject<'_>, born: u64, is_object: bool, size: u64) {
         let objects = u64::from(is_object);
         let mut desk = self.desk.lock();
         desk.history

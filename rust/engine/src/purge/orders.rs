@@ -6,7 +6,7 @@ use edgerouter_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Purge, Purges, Refused, sweep};
+use super::{Denied, Purge, Purges, sweep};
 use crate::store::Store;
 
 /// Reads, checks and accepts an order; a dry run returns its matches. Writes to the disk, or walks the store: not for a
@@ -16,7 +16,7 @@ pub(crate) fn place(
     store: &Store,
     plan: &Plan,
     asked: &Value,
-) -> Result<Value, Refused> {
+) -> Result<Value, Denied> {
     let order = Order::read(asked)?;
     if order.dry_run {
         order::bounded_number(&order, plan.limits.purge.scopes)?;

@@ -12,8 +12,8 @@ use std::{
 };
 
 use edgerouter_core::{
-    cache::purge::{Matcher, PurgeEffect, Subject},
-    record::Kind,
+    cache::purge::{Matcher, PurgeEffect, PurgeSubject},
+    record::RecordKind,
 };
 use tokio::sync::watch;
 
@@ -23,7 +23,7 @@ use crate::{
     store::{
         Entry, Store, View,
         disk::{Disk, Meta},
-        memory::Step,
+        memory::WalkStep,
     },
 };
 
@@ -84,7 +84,7 @@ fn wait(purges: &Purges) -> Vec<Arc<Purge>> {
 
 fn sweep(purges: &Purges, store: &Store, pending: &[Arc<Purge>], ended: &dyn Fn() -> bool) {
     let newest = purges.newest();
-    let mut at = Some(Step::default());
+    let mut at = Some(WalkStep::default());
     let mut found = Vec::with_capacity(STEP);
     let mut pace = Pace::new();
     while let Some(here) = at {
@@ -116,24 +116,31 @@ fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk, pace: &mut Pace) {
         };
         let effect = purges.judge(&subject, meta.born);
         if effect != PurgeEffect::Untouched {
-            purges.count_one(&subject, meta.born, meta.kind == Kind::OBJECT, meta.bytes);
+            purges.count_one(
+                &subject,
+                meta.born,
+                meta.kind == RecordKind::OBJECT,
+                meta.bytes,
+            );
         }
         effect == PurgeEffect::Gone
     });
 }
 
 /// A response or a slice that memory does not have, as purges see it.
-fn on_disk_only<'a>(store: &Store, meta: &'a Meta<'_>) -> Option<Subject<'a>> {
-    if !matches!(meta.kind, Kind::OBJECT | Kind::SLICE) || store.peek(meta.key).is_some() {
+fn on_disk_only<'a>(store: &Store, meta: &'a Meta<'_>) -> Option<PurgeSubject<'a>> {
+    if !matches!(meta.kind, RecordKind::OBJECT | RecordKind::SLICE)
+        || store.peek(meta.key).is_some()
+    {
         return None;
     }
-    Subject::of(meta.key, meta.viewer, meta.tags)
+    PurgeSubject::of(meta.key, meta.viewer, meta.tags)
 }
 
 fn apply(purges: &Purges, store: &Store, entry: &Arc<Entry>, newest: u64) {
     if purgeable(entry)
         && entry.cleared() < newest
-        && let Some(subject) = Subject::of(entry.key(), entry.viewer(), entry.tags())
+        && let Some(subject) = PurgeSubject::of(entry.key(), entry.viewer(), entry.tags())
     {
         purges.apply(store, &subject, entry.cleared(), entry, Some(newest));
     }
@@ -157,12 +164,12 @@ const SAMPLE: usize = 20;
 
 pub(crate) fn census(store: &Store, matcher: &Matcher) -> Census {
     let mut census = Census::default();
-    let mut at = Some(Step::default());
+    let mut at = Some(WalkStep::default());
     let mut found = Vec::with_capacity(STEP);
     while let Some(here) = at {
         at = store.memory().step(here, STEP, &mut found);
         for entry in found.drain(..) {
-            let subject = Subject::of(entry.key(), entry.viewer(), entry.tags());
+            let subject = PurgeSubject::of(entry.key(), entry.viewer(), entry.tags());
             if !purgeable(&entry) || !subject.is_some_and(|s| matcher.matches(&s)) {
                 continue;
             }
@@ -172,7 +179,7 @@ pub(crate) fn census(store: &Store, matcher: &Matcher) -> Census {
     if let Some(disk) = store.disk() {
         disk.scan(|meta| {
             if on_disk_only(store, meta).is_some_and(|s| matcher.matches(&s)) {
-                census.add(meta.key, meta.kind == Kind::OBJECT, meta.bytes);
+                census.add(meta.key, meta.kind == RecordKind::OBJECT, meta.bytes);
             }
         });
     }

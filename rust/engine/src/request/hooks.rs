@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::{
     admit,
-    bounds::memory::Kind,
+    bounds::memory::Purpose,
     cache::{
         distinct::MOST_VALUES,
         hooked::{Facts, Part, Reads, Written},
@@ -689,7 +689,7 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
     let route = x.route.and_then(|id| x.live.plan.route(id));
     let owner = route.map_or_else(Owner::default, |route| x.owner(route));
     let account = &x.worker.shared.account;
-    let hold = account.open_uncut(Kind::Bodies, owner);
+    let hold = account.open_uncut(Purpose::Bodies, owner);
     loop {
         let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx));
         match tokio::time::timeout(patience, next).await {

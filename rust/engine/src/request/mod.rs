@@ -17,7 +17,7 @@ pub mod tunnel;
 use std::{convert::Infallible, rc::Rc, time::Instant};
 
 use edgerouter_core::{
-    cache::validate::{self, Outcome as Precondition},
+    cache::validate::{self, Precondition},
     finish, forward,
     http::{
         framing::fit::{self, Fit},

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
-    bounds::memory::Kind,
+    bounds::memory::Purpose,
     cache::{decide, hooked::Part, tags},
     finish, forward,
     origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
@@ -173,7 +173,7 @@ const AT_ORIGIN: u64 = 16 << 10;
 /// Waits for the memory that a request at an origin takes.
 async fn room(ask: &OriginRequest) -> Result<Hold, FetchError> {
     let account = &ask.worker.shared.account;
-    let hold = account.open_uncut(Kind::Heads, ask.owner);
+    let hold = account.open_uncut(Purpose::Heads, ask.owner);
     let patience = ask.live.plan.limits.http.body_timeout;
     match hold.drawn(AT_ORIGIN, patience).await {
         Ok(()) => Ok(hold),

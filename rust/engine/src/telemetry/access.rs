@@ -11,12 +11,12 @@ use std::{
 
 pub use edgerouter_core::access_log::Form;
 use edgerouter_core::{
-    access_log::{self, AccessLogPolicy, Entry},
+    access_log::{self, AccessLogPolicy, LogEntry},
     plan::OriginId,
 };
 use http::{HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 
-use super::log::{self, Output, Sink, Stream};
+use super::log::{self, Output, Sink, StandardStream};
 use crate::{body::EdgeBody, connection::Conn, request::exchange::Exchange, worker::Worker};
 
 /// Where lines go, and their form.
@@ -30,7 +30,7 @@ impl AccessLog {
     /// Lines on standard output.
     pub fn stdout(form: Form) -> Self {
         Self {
-            output: log::stream(Stream::Stdout).clone(),
+            output: log::stream(StandardStream::Stdout).clone(),
             form,
         }
     }
@@ -84,7 +84,7 @@ impl AccessLog {
             .unwrap_or_default();
         let origin = logged.origin.get().and_then(|id| live.plan.origin(id));
         let head = x.started.elapsed();
-        let entry = Entry {
+        let entry = LogEntry {
             at: x.worker.clock.unix_millis(x.started),
             client: x.client.address,
             user: x.claims.as_ref().and_then(|claims| claims.sub()),
@@ -143,7 +143,7 @@ impl Logged {
 impl AccessLog {
     /// Writes the line of a request that was refused before anything in it could be believed.
     pub(crate) fn refused(&self, worker: &Worker, conn: &Conn, status: StatusCode, reason: &str) {
-        let entry = Entry {
+        let entry = LogEntry {
             at: worker.clock.unix_millis(Instant::now()),
             client: conn.peer.ip(),
             user: None,

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::{
-    cache::{api::Place, hooked::Reads},
+    cache::{api::CacheUrl, hooked::Reads},
     http::{cookie, uri},
     plan::Scheme,
 };
@@ -134,8 +134,8 @@ impl Request {
         method: &str,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let place =
-            Place::parse(url).map_err(|error| errors::cache(py, &format!("{url:?}: {error}")))?;
+        let place = CacheUrl::parse(url)
+            .map_err(|error| errors::cache(py, &format!("{url:?}: {error}")))?;
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| PyValueError::new_err(format!("{method:?} is no method")))?;
         let mut fields = HeaderMap::new();

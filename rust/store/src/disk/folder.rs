@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use edgerouter_core::record::{Kind, checksum, sidecar::Line};
+use edgerouter_core::record::{RecordKind, checksum, sidecar::SidecarLine};
 use hashbrown::HashSet;
 
 use super::{
@@ -228,7 +228,7 @@ pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
         };
         for line in read.lines.iter().rev() {
             found.next_sequence = found.next_sequence.max(line.sequence + 1);
-            if !matches!(line.kind, Kind::PROBE | Kind::REMOVED) {
+            if !matches!(line.kind, RecordKind::PROBE | RecordKind::REMOVED) {
                 found.newest_born = found.newest_born.max(line.born);
                 found.oldest_born = found.oldest_born.min(line.born);
             }
@@ -261,7 +261,7 @@ fn is_damage(error: &io::Error) -> bool {
 struct ReadBack {
     /// `None`: none of it is worth keeping.
     sealed: Option<Sealed>,
-    lines: Vec<Line>,
+    lines: Vec<SidecarLine>,
     scanned: bool,
     damaged: bool,
 }
@@ -305,14 +305,14 @@ fn read_back(folder: &Folder, id: u32, length: u64) -> io::Result<ReadBack> {
 }
 
 fn take(
-    line: &Line,
+    line: &SidecarLine,
     segment: u32,
     index: &Index,
     removed: &mut HashSet<u64, foldhash::fast::RandomState>,
 ) {
     match line.kind {
-        Kind::PROBE => {}
-        Kind::REMOVED => {
+        RecordKind::PROBE => {}
+        RecordKind::REMOVED => {
             if index.lock(line.hash).slot().is_none() {
                 removed.insert(line.hash);
             }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgerouter_core::record::{
-    Damage, Front, Kind, Record,
+    Damage, Front, Record, RecordKind,
     frame::{self, Label},
-    stored::{self, Cut, HeadRef},
+    stored::{self, HeadRef, SlicedBody},
 };
 
 use crate::{Birth, Chunks, Content, Entry, Object, Slices, Variants, View, compact_body};
 
 /// The kind of an entry's record; `None` for entries that are not worth writing.
-pub fn kind(entry: &Entry) -> Option<Kind> {
+pub fn kind(entry: &Entry) -> Option<RecordKind> {
     match entry.view() {
-        View::Object => Some(Kind::OBJECT),
-        View::Variants(_) => Some(Kind::VARIANTS),
-        View::Slice(_) => Some(Kind::SLICE),
+        View::Object => Some(RecordKind::OBJECT),
+        View::Variants(_) => Some(RecordKind::VARIANTS),
+        View::Slice(_) => Some(RecordKind::SLICE),
         View::Unshared { .. } => None,
     }
 }
@@ -37,7 +37,7 @@ pub fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Label) -> 
                 upstream_status: object.upstream_status.as_ref(),
                 set_aside: &object.set_aside,
                 has_validator: object.has_validator,
-                cut: object.slices.map(|slices| Cut {
+                cut: object.slices.map(|slices| SlicedBody {
                     size: slices.size,
                     nonce: slices.nonce,
                     length: object.length,
@@ -70,7 +70,7 @@ pub fn front_bytes(bytes: &[u8]) -> Option<u64> {
 /// Reads the response of `key` without its body, and the length of that.
 pub fn read_head(seed: u64, bytes: &[u8], key: &[u8]) -> Option<(Entry, u64)> {
     let front = Front::read(seed, bytes).ok()?;
-    if front.dead || front.key != key || front.label.kind != Kind::OBJECT {
+    if front.dead || front.key != key || front.label.kind != RecordKind::OBJECT {
         return None;
     }
     let object = object(&front, Chunks::new(), u64::from(front.body_length)).ok()?;
@@ -115,15 +115,15 @@ pub fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>, Damag
         return Ok(None);
     }
     let content = match front.label.kind {
-        Kind::OBJECT => {
+        RecordKind::OBJECT => {
             let pieces = compact_body(vec![bytes.slice_ref(body)], body.len());
             Content::Object(object(&front, pieces, body.len() as u64)?)
         }
-        Kind::VARIANTS => {
+        RecordKind::VARIANTS => {
             let (names, nonce) = stored::read_variants(front.head)?;
             Content::Variants(Variants { names, nonce })
         }
-        Kind::SLICE => Content::Slice(Bytes::copy_from_slice(body)),
+        RecordKind::SLICE => Content::Slice(Bytes::copy_from_slice(body)),
         _ => return Ok(None),
     };
     Ok(Some(Entry::new(key, content, birth(&front)?)))

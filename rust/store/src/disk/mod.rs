@@ -35,7 +35,7 @@ use std::{
 
 use edgerouter_core::{
     plan::DiskCache,
-    record::{self, sidecar::Contents},
+    record::{self, sidecar::SegmentContents},
 };
 use parking_lot::{Mutex, RwLock};
 
@@ -45,7 +45,7 @@ use index::{Found, Index, Pending, Slot};
 use queue::Queue;
 use readers::Readers;
 use segment::Segment;
-pub use walk::{DiskCursor, Meta, Told};
+pub use walk::{DiskCursor, DiskResponse, Meta};
 
 use super::{entry::Entry, memory::MemoryStore};
 use edgerouter_telemetry::text;
@@ -251,7 +251,7 @@ struct Inner {
     /// Full segments, oldest first.
     sealed: RwLock<BTreeMap<u32, Sealed>>,
     /// The segment that is being written, and its contents so far.
-    active: Mutex<Option<(Arc<Segment>, Contents)>>,
+    active: Mutex<Option<(Arc<Segment>, SegmentContents)>>,
     /// Of all files.
     bytes: AtomicU64,
     tickets: AtomicU64,

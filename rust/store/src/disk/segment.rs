@@ -8,9 +8,9 @@ use std::{
 };
 
 use edgerouter_core::record::{
-    Damage, Front, Kind,
+    Damage, Front, RecordKind,
     frame::{ALIGNMENT, FRONT_BYTES},
-    sidecar::{self, Contents, Line},
+    sidecar::{self, SegmentContents, SidecarLine},
 };
 
 /// Bound on key, tags and head of a record together.
@@ -111,7 +111,7 @@ impl Segment {
 /// The content of a segment without a sidecar.
 #[derive(Debug, Default)]
 pub struct Scan {
-    pub contents: Contents,
+    pub contents: SegmentContents,
     /// Where the last whole record ends.
     pub end: u64,
     /// Something before a whole record, or a whole record, cannot be read.
@@ -155,7 +155,7 @@ fn ends_in_zeros(front: &[u8]) -> bool {
 /// Notes the whole record at `at`, if there is one, and gives its length.
 fn record_at(
     window: &mut Window<'_>,
-    contents: &mut Contents,
+    contents: &mut SegmentContents,
     seed: u64,
     at: u64,
     length: u64,
@@ -178,7 +178,7 @@ fn record_at(
     }
     let mut label = front.label;
     if front.dead {
-        label.kind = Kind::REMOVED;
+        label.kind = RecordKind::REMOVED;
     }
     let noted = contents.push(label, (offset, record), (front.key, front.tags));
     Ok(noted.map(|()| bytes))
@@ -230,9 +230,13 @@ impl<'a> Window<'a> {
 }
 
 /// The whole sidecar of a segment.
-pub fn read_sidecar(folder: &Path, id: u32, seed: u64) -> io::Result<(sidecar::Head, Contents)> {
+pub fn read_sidecar(
+    folder: &Path,
+    id: u32,
+    seed: u64,
+) -> io::Result<(sidecar::SidecarHead, SegmentContents)> {
     let bytes = std::fs::read(sidecar_path(folder, id))?;
-    Contents::read(seed, &bytes).map_err(damaged)
+    SegmentContents::read(seed, &bytes).map_err(damaged)
 }
 
 /// The lines of a sidecar, without the names, and the length of the sidecar. If the segment was truncated, the lines
@@ -242,22 +246,22 @@ pub fn read_lines(
     id: u32,
     seed: u64,
     segment_bytes: u64,
-) -> io::Result<(Vec<Line>, u64)> {
+) -> io::Result<(Vec<SidecarLine>, u64)> {
     let file = File::open(sidecar_path(folder, id))?;
     let length = file.metadata()?.len();
     let mut fixed = [0; sidecar::FIXED_BYTES];
     file.read_exact_at(&mut fixed, 0)?;
-    let head = sidecar::Head::read(seed, &fixed).map_err(damaged)?;
+    let head = sidecar::SidecarHead::read(seed, &fixed).map_err(damaged)?;
     let whole = (sidecar::FIXED_BYTES + head.lines_bytes) as u64 + head.names_bytes;
     if whole != length {
         return Err(damaged(Damage::Lengths));
     }
     let mut bytes = vec![0; head.lines_bytes];
     file.read_exact_at(&mut bytes, sidecar::FIXED_BYTES as u64)?;
-    let mut lines: Vec<Line> = head.lines(seed, &bytes).map_err(damaged)?.collect();
+    let mut lines: Vec<SidecarLine> = head.lines(seed, &bytes).map_err(damaged)?.collect();
     for line in &mut lines {
         if u64::from(line.offset) + u64::from(line.length) > segment_bytes {
-            line.kind = Kind::REMOVED;
+            line.kind = RecordKind::REMOVED;
         }
     }
     Ok((lines, length))

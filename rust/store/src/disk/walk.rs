@@ -3,8 +3,8 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Instant};
 
 use edgerouter_core::record::{
-    Kind,
-    sidecar::{Contents, Line},
+    RecordKind,
+    sidecar::{SegmentContents, SidecarLine},
     stored,
 };
 
@@ -14,7 +14,7 @@ use crate::Entry;
 /// The data of an entry on disk that is known without reading it.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta<'a> {
-    pub kind: Kind,
+    pub kind: RecordKind,
     pub key: &'a [u8],
     pub born: u64,
     /// The path that the viewer requested, if it differs from the one in the key.
@@ -51,7 +51,7 @@ impl FromStr for DiskCursor {
 
 /// A response on disk, from the head of its record.
 #[derive(Debug)]
-pub struct Told {
+pub struct DiskResponse {
     /// Without its body.
     pub entry: Arc<Entry>,
     /// Bytes of the body in this record.
@@ -103,7 +103,7 @@ impl Disk {
             };
             visit(&meta, inner.hash(entry.key()), None);
         }
-        let mut each = |id: u32, contents: &Contents| {
+        let mut each = |id: u32, contents: &SegmentContents| {
             for line in contents.lines() {
                 with_meta(inner, id, contents, line, |meta, slot| {
                     visit(meta, line.hash, Some(slot));
@@ -135,7 +135,7 @@ impl Disk {
         most: usize,
         deadline: Instant,
         wants: impl Fn(&Meta<'_>) -> bool,
-    ) -> (Vec<Told>, Option<DiskCursor>) {
+    ) -> (Vec<DiskResponse>, Option<DiskCursor>) {
         let inner = &*self.inner;
         let mut found = Vec::new();
         let sealed = inner.sealed.read();
@@ -172,7 +172,7 @@ impl Disk {
                     return (found, Some(DiskCursor { segment, line }));
                 }
                 with_meta(inner, segment, contents, one, |meta, slot| {
-                    if meta.kind == Kind::OBJECT
+                    if meta.kind == RecordKind::OBJECT
                         && inner.memory.peek(meta.key).is_none()
                         && wants(meta)
                     {
@@ -189,11 +189,11 @@ impl Disk {
 fn with_meta(
     inner: &Inner,
     segment: u32,
-    contents: &Contents,
-    line: &Line,
+    contents: &SegmentContents,
+    line: &SidecarLine,
     visit: impl FnOnce(&Meta<'_>, &Slot),
 ) {
-    if matches!(line.kind, Kind::REMOVED | Kind::PROBE) {
+    if matches!(line.kind, RecordKind::REMOVED | RecordKind::PROBE) {
         return;
     }
     let slot = Slot::new(line.hash, segment, line.offset, u64::from(line.length));
@@ -215,7 +215,7 @@ fn with_meta(
     }
 }
 
-fn tell(inner: &Inner, slot: &Slot, key: &[u8]) -> Option<Told> {
+fn tell(inner: &Inner, slot: &Slot, key: &[u8]) -> Option<DiskResponse> {
     /// Usually the head ends within this.
     const FIRST: u64 = 4 << 10;
     let segment = inner.segment(slot.segment)?;
@@ -225,7 +225,7 @@ fn tell(inner: &Inner, slot: &Slot, key: &[u8]) -> Option<Told> {
         bytes = segment.read(slot.offset, front).ok()?;
     }
     let (entry, body_bytes) = form::read_head(inner.folder.seed, &bytes, key)?;
-    Some(Told {
+    Some(DiskResponse {
         entry: Arc::new(entry),
         body_bytes,
         bytes: slot.length(),

@@ -18,9 +18,9 @@ use std::{
 };
 
 use edgerouter_core::record::{
-    Front, Kind,
+    Front, RecordKind,
     frame::{self, ALIGNMENT, Label},
-    sidecar::Contents,
+    sidecar::SegmentContents,
 };
 use hashbrown::HashMap;
 
@@ -195,7 +195,7 @@ impl Writer {
 
     fn remove(&mut self, hash: u64, over: Option<Slot>) {
         let label = Label {
-            kind: Kind::REMOVED,
+            kind: RecordKind::REMOVED,
             sequence: self.next_sequence(),
             born: 0,
             hash,
@@ -318,7 +318,7 @@ impl Writer {
 }
 
 /// The contents of a full segment: from its sidecar, or from the segment itself if that is damaged.
-pub(super) fn contents(inner: &Inner, id: u32) -> io::Result<Contents> {
+pub(super) fn contents(inner: &Inner, id: u32) -> io::Result<SegmentContents> {
     let folder = &inner.folder;
     match segment::read_sidecar(&folder.path, id, folder.seed) {
         Ok((_, contents)) => Ok(contents),

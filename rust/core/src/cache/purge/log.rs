@@ -12,8 +12,8 @@ use crate::cache::tags;
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Line {
-    Ordered(Record),
+pub enum LogLine {
+    Ordered(PurgeRecord),
     Completed(Completion),
     /// Purges up to this number may be forgotten: responses from before it count as purged.
     Floor(u64),
@@ -21,7 +21,7 @@ pub enum Line {
 
 /// A purge as it is logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct PurgeRecord {
     pub sequence: u64,
     /// Unix milliseconds.
     pub created: u64,
@@ -44,7 +44,7 @@ pub struct Completion {
 
 /// How a log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum LogEnd {
     Whole,
     /// The last write was interrupted.
     Torn,
@@ -56,7 +56,7 @@ pub enum End {
 const HEAD: usize = 16;
 
 /// Appends a line's frame.
-pub fn encode(line: &Line, out: &mut Vec<u8>) {
+pub fn encode(line: &LogLine, out: &mut Vec<u8>) {
     let payload = serde_json::to_vec(line).unwrap_or_default();
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_le_bytes());
@@ -70,36 +70,36 @@ fn length_sum(length: u32) -> u32 {
 }
 
 /// The lines up to the end or the first damage, and the length of the undamaged part.
-pub fn decode(bytes: &[u8]) -> (Vec<Line>, usize, End) {
+pub fn decode(bytes: &[u8]) -> (Vec<LogLine>, usize, LogEnd) {
     let mut lines = Vec::new();
     let mut at = 0;
     loop {
         let rest = bytes.get(at..).unwrap_or_default();
         if rest.is_empty() {
-            return (lines, at, End::Whole);
+            return (lines, at, LogEnd::Whole);
         }
         let Some((length, after)) = rest.split_first_chunk::<4>() else {
-            return (lines, at, End::Torn);
+            return (lines, at, LogEnd::Torn);
         };
         let Some((own_sum, after)) = after.split_first_chunk::<4>() else {
-            return (lines, at, End::Torn);
+            return (lines, at, LogEnd::Torn);
         };
         let length = u32::from_le_bytes(*length);
         if u32::from_le_bytes(*own_sum) != length_sum(length) {
-            return (lines, at, End::Damaged);
+            return (lines, at, LogEnd::Damaged);
         }
         let Some((sum, after)) = after.split_first_chunk::<8>() else {
-            return (lines, at, End::Torn);
+            return (lines, at, LogEnd::Torn);
         };
         let size = usize::try_from(length).unwrap_or(usize::MAX);
         let Some(payload) = after.get(..size) else {
-            return (lines, at, End::Torn);
+            return (lines, at, LogEnd::Torn);
         };
         let line = (tags::hash(payload) == u64::from_le_bytes(*sum))
-            .then(|| serde_json::from_slice::<Line>(payload).ok())
+            .then(|| serde_json::from_slice::<LogLine>(payload).ok())
             .flatten();
         let Some(line) = line else {
-            return (lines, at, End::Damaged);
+            return (lines, at, LogEnd::Damaged);
         };
         lines.push(line);
         at += HEAD + size;
@@ -108,22 +108,22 @@ pub fn decode(bytes: &[u8]) -> (Vec<Line>, usize, End) {
 
 /// The content of a log, in the order of the purges.
 #[derive(Debug, Default)]
-pub struct Contents {
-    pub records: Vec<Record>,
+pub struct LogContents {
+    pub records: Vec<PurgeRecord>,
     pub completions: HashMap<u64, Completion, foldhash::fast::RandomState>,
     pub floor: u64,
 }
 
-impl Contents {
-    pub fn of(lines: Vec<Line>) -> Self {
+impl LogContents {
+    pub fn of(lines: Vec<LogLine>) -> Self {
         let mut contents = Self::default();
         for line in lines {
             match line {
-                Line::Ordered(record) => contents.records.push(record),
-                Line::Completed(completion) => {
+                LogLine::Ordered(record) => contents.records.push(record),
+                LogLine::Completed(completion) => {
                     contents.completions.insert(completion.sequence, completion);
                 }
-                Line::Floor(floor) => contents.floor = contents.floor.max(floor),
+                LogLine::Floor(floor) => contents.floor = contents.floor.max(floor),
             }
         }
         contents
@@ -141,9 +141,9 @@ impl Contents {
                 continue;
             }
             let mut frame = Vec::new();
-            encode(&Line::Ordered(record.clone()), &mut frame);
+            encode(&LogLine::Ordered(record.clone()), &mut frame);
             if let Some(completion) = self.completions.get(&record.sequence) {
-                encode(&Line::Completed(*completion), &mut frame);
+                encode(&LogLine::Completed(*completion), &mut frame);
             }
             bytes += frame.len();
             if bytes > most && age > 0 {
@@ -154,7 +154,7 @@ impl Contents {
         }
         let mut out = Vec::new();
         if floor > oldest {
-            encode(&Line::Floor(floor), &mut out);
+            encode(&LogLine::Floor(floor), &mut out);
         }
         frames.reverse();
         out.extend(frames.into_iter().flatten());
@@ -166,8 +166,8 @@ impl Contents {
 mod tests {
     use super::*;
 
-    fn record(sequence: u64) -> Record {
-        Record {
+    fn record(sequence: u64) -> PurgeRecord {
+        PurgeRecord {
             sequence,
             created: 1,
             soft: sequence.is_multiple_of(2),
@@ -191,23 +191,27 @@ mod tests {
         let mut whole = Vec::new();
         let mut starts = Vec::new();
         let lines = [
-            Line::Ordered(record(1)),
-            Line::Completed(completion(1)),
-            Line::Floor(1),
-            Line::Ordered(record(2)),
+            LogLine::Ordered(record(1)),
+            LogLine::Completed(completion(1)),
+            LogLine::Floor(1),
+            LogLine::Ordered(record(2)),
         ];
         for line in &lines {
             starts.push(whole.len());
             encode(line, &mut whole);
         }
-        assert_eq!(decode(&whole), (lines.to_vec(), whole.len(), End::Whole));
+        assert_eq!(decode(&whole), (lines.to_vec(), whole.len(), LogEnd::Whole));
         for cut in 0..whole.len() {
             let (read, good, end) = decode(whole.get(..cut).unwrap_or_default());
             let complete = starts.iter().skip(1).filter(|&&start| start <= cut).count();
             assert_eq!(read.len(), complete, "cut at {cut}");
             assert!(good <= cut);
             let boundary = starts.contains(&cut);
-            let want = if boundary { End::Whole } else { End::Torn };
+            let want = if boundary {
+                LogEnd::Whole
+            } else {
+                LogEnd::Torn
+            };
             assert_eq!(end, want, "cut at {cut}");
         }
         for bit in 0..whole.len() * 8 {
@@ -216,14 +220,14 @@ mod tests {
                 *byte ^= 1 << (bit % 8);
             }
             let (read, _, end) = decode(&flipped);
-            assert_eq!(end, End::Damaged, "bit {bit}");
+            assert_eq!(end, LogEnd::Damaged, "bit {bit}");
             assert!(lines.starts_with(&read), "bit {bit}");
         }
     }
 
     #[test]
     fn compaction_forgets_what_concerns_nothing_and_raises_the_floor_for_what_has_no_room() {
-        let contents = |floor| Contents {
+        let contents = |floor| LogContents {
             records: (1..=5).map(record).collect(),
             completions: [(2, completion(2)), (5, completion(5))]
                 .into_iter()
@@ -232,8 +236,8 @@ mod tests {
         };
         let kept = |bytes: &[u8]| {
             let (lines, _, end) = decode(bytes);
-            assert_eq!(end, End::Whole);
-            let contents = Contents::of(lines);
+            assert_eq!(end, LogEnd::Whole);
+            let contents = LogContents::of(lines);
             let numbers: Vec<u64> = contents.records.iter().map(|r| r.sequence).collect();
             (numbers, contents.floor, contents.completions.len())
         };

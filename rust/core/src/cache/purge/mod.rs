@@ -12,5 +12,5 @@ pub mod scope;
 
 pub use order::{Mistake, Order};
 pub use pattern::Pattern;
-pub use register::{Bounds, PurgeEffect, Register};
-pub use scope::{Matcher, Scope, Subject};
+pub use register::{MarkLimits, PurgeEffect, Register};
+pub use scope::{Matcher, PurgeSubject, Scope};

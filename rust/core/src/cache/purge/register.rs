@@ -7,19 +7,19 @@
 
 use hashbrown::HashMap;
 
-use super::{Matcher, Pattern, Subject};
+use super::{Matcher, Pattern, PurgeSubject};
 use crate::plan::limits::PurgeLimits;
 
 /// How many marks are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct MarkLimits {
     /// Of URLs, hosts and tags together.
     pub marks: usize,
     /// Path patterns, each of which is compared in turn.
     pub patterns: usize,
 }
 
-impl From<&PurgeLimits> for Bounds {
+impl From<&PurgeLimits> for MarkLimits {
     fn from(limits: &PurgeLimits) -> Self {
         Self {
             marks: limits.marks,
@@ -100,7 +100,14 @@ impl Register {
     }
 
     /// Adds a purge, and drops the oldest if there are more than `bounds` allows. `at`: Unix seconds.
-    pub fn add(&mut self, sequence: u64, soft: bool, at: u64, matcher: &Matcher, bounds: Bounds) {
+    pub fn add(
+        &mut self,
+        sequence: u64,
+        soft: bool,
+        at: u64,
+        matcher: &Matcher,
+        bounds: MarkLimits,
+    ) {
         self.newest = self.newest.max(sequence);
         if matcher.everything {
             self.everything.note(sequence, soft, at);
@@ -128,7 +135,7 @@ impl Register {
         self.bound(bounds);
     }
 
-    fn bound(&mut self, most: Bounds) {
+    fn bound(&mut self, most: MarkLimits) {
         if self.patterns.len() > most.patterns {
             let kept = most.patterns / 4 * 3;
             for (sequence, ..) in self.patterns.drain(..self.patterns.len() - kept) {
@@ -152,7 +159,7 @@ impl Register {
     }
 
     /// The effect of the purges after `since` on a response.
-    pub fn judge(&self, subject: &Subject<'_>, since: u64) -> PurgeEffect {
+    pub fn judge(&self, subject: &PurgeSubject<'_>, since: u64) -> PurgeEffect {
         if since >= self.newest {
             return PurgeEffect::Untouched;
         }
@@ -206,7 +213,7 @@ impl Register {
 
     /// Whether a purge after `since` may match the response of a fetch that started at `since`. Its tags are not known
     /// yet, so any tag purge counts.
-    pub fn concerns_flight(&self, subject: &Subject<'_>, since: u64) -> bool {
+    pub fn concerns_flight(&self, subject: &PurgeSubject<'_>, since: u64) -> bool {
         since < self.newest
             && (self.newest_tag > since || self.judge(subject, since) != PurgeEffect::Untouched)
     }
@@ -216,7 +223,7 @@ impl Register {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
+    const BOUNDS: MarkLimits = MarkLimits {
         marks: 4_000,
         patterns: 100,
     };
@@ -230,8 +237,8 @@ mod tests {
         path: &'a str,
         query: Option<&'a str>,
         tags: &'a [u64],
-    ) -> Subject<'a> {
-        Subject {
+    ) -> PurgeSubject<'a> {
+        PurgeSubject {
             host,
             port: 443,
             path,
@@ -321,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_response_is_named_by_what_its_viewers_ask_for() {
-        let aliased = Subject {
+        let aliased = PurgeSubject {
             viewer: Some("/"),
             asked: Some(("/home", Some("x"))),
             ..subject("h", "/index.html", None, &[])

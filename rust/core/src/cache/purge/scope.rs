@@ -48,7 +48,7 @@ impl Scope {
 
 /// A stored response as purges see it, and the request that found it, if any.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub struct PurgeSubject<'a> {
     pub host: &'a str,
     /// Set also for the scheme's default port.
     pub port: u16,
@@ -63,7 +63,7 @@ pub struct Subject<'a> {
     pub tags: &'a [u64],
 }
 
-impl<'a> Subject<'a> {
+impl<'a> PurgeSubject<'a> {
     /// Reads the key of a URL or of one of its variants.
     pub fn of(key: &'a [u8], viewer: Option<&'a str>, tags: &'a [u64]) -> Option<Self> {
         let (base, path, query) = key::url_parts(key)?;
@@ -197,7 +197,7 @@ impl Matcher {
         matcher
     }
 
-    pub fn matches(&self, subject: &Subject<'_>) -> bool {
+    pub fn matches(&self, subject: &PurgeSubject<'_>) -> bool {
         self.everything
             || (!self.urls.is_empty() && subject.any_url(|hash| self.urls.contains(&hash)))
             || (!self.hosts.is_empty() && self.hosts.contains(subject.host))

@@ -3,7 +3,7 @@
 
 use super::{
     Content, Question,
-    head::{self, BadResponse, HeadLimits, ResponseHead},
+    head::{self, BadResponse, HeadLimits, OriginHead},
 };
 use crate::admit::Chunked;
 
@@ -20,14 +20,14 @@ enum State {
 }
 
 #[derive(Debug)]
-pub struct Arrival {
+pub struct ResponseReader {
     limits: HeadLimits,
     state: State,
     /// Bytes of an incomplete head that were searched for its end.
     searched: usize,
 }
 
-impl Default for Arrival {
+impl Default for ResponseReader {
     fn default() -> Self {
         Self {
             limits: HeadLimits::default(),
@@ -39,10 +39,10 @@ impl Default for Arrival {
 
 /// A complete head.
 #[derive(Debug)]
-pub enum Head {
+pub enum ArrivedHead {
     /// 1xx: the final response follows.
-    Interim(ResponseHead),
-    Final(ResponseHead),
+    Interim(OriginHead),
+    Final(OriginHead),
 }
 
 /// The part of a response that the next bytes belong to.
@@ -58,7 +58,7 @@ pub enum Expected {
     Nothing,
 }
 
-impl Arrival {
+impl ResponseReader {
     /// Notes that a request is being sent.
     pub fn expect(&mut self, question: Question, limits: HeadLimits) {
         self.limits = limits;
@@ -78,7 +78,7 @@ impl Arrival {
 
     /// Reads a head at the start of `bytes`, which are all bytes since the previous head, and gives its length. `None`
     /// while it is incomplete.
-    pub fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Head)>, BadResponse> {
+    pub fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, ArrivedHead)>, BadResponse> {
         let State::Head(question) = self.state else {
             return Ok(None);
         };
@@ -89,7 +89,7 @@ impl Arrival {
         self.searched = 0;
         self.state = match head.framing.content {
             Content::None if head.status.is_informational() => {
-                return Ok(Some((length, Head::Interim(head))));
+                return Ok(Some((length, ArrivedHead::Interim(head))));
             }
             Content::None | Content::Length(0) => State::Idle,
             Content::Length(length) => State::Length(length),
@@ -97,7 +97,7 @@ impl Arrival {
             Content::UntilClose => State::UntilClose,
             Content::Tunnel => State::Tunnel,
         };
-        Ok(Some((length, Head::Final(head))))
+        Ok(Some((length, ArrivedHead::Final(head))))
     }
 
     /// The number of these bytes that belong to the response; any others are surplus.
@@ -139,7 +139,7 @@ mod tests {
 
     /// Follows a connection whose bytes come in pieces of `step`: gives statuses, content, and the surplus.
     fn follow(question: Question, bytes: &[u8], step: usize) -> Result<String, BadResponse> {
-        let mut arrival = Arrival::default();
+        let mut arrival = ResponseReader::default();
         arrival.expect(question, HeadLimits::default());
         let mut seen = String::new();
         let mut held = Vec::new();
@@ -151,8 +151,8 @@ mod tests {
                 };
                 held.drain(..length);
                 match head {
-                    Head::Interim(head) => seen += &format!("({}) ", head.status.as_u16()),
-                    Head::Final(head) => seen += &format!("{} ", head.status.as_u16()),
+                    ArrivedHead::Interim(head) => seen += &format!("({}) ", head.status.as_u16()),
+                    ArrivedHead::Final(head) => seen += &format!("{} ", head.status.as_u16()),
                 }
             }
             if arrival.expected() != Expected::Head {

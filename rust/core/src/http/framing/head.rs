@@ -46,7 +46,7 @@ pub enum BadResponse {
 /// A response's head, with at most one canonical Content-Length and no Transfer-Encoding: `framing` holds the message's
 /// framing on this connection.
 #[derive(Debug, Clone)]
-pub struct ResponseHead {
+pub struct OriginHead {
     pub version: Version,
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -63,7 +63,7 @@ pub fn read(
     searched: usize,
     question: Question,
     limits: HeadLimits,
-) -> Result<Option<(usize, ResponseHead)>, BadResponse> {
+) -> Result<Option<(usize, OriginHead)>, BadResponse> {
     let empty = bytes
         .iter()
         .take(MOST_EMPTY)
@@ -127,7 +127,7 @@ fn parse(
     mut lines: Lines<'_>,
     question: Question,
     limits: HeadLimits,
-) -> Result<ResponseHead, BadResponse> {
+) -> Result<OriginHead, BadResponse> {
     let (version, status) = status_line(lines.next().unwrap_or_default())?;
     let mut fields = Fields {
         head,
@@ -152,7 +152,7 @@ fn parse(
         ..
     } = fields;
     let framing = framed(question, version, status, &mut headers, present)?;
-    Ok(ResponseHead {
+    Ok(OriginHead {
         version,
         status,
         headers,
@@ -367,7 +367,7 @@ mod tests {
         HeadLimits { bytes, fields }
     }
 
-    fn whole(text: &str) -> Result<ResponseHead, BadResponse> {
+    fn whole(text: &str) -> Result<OriginHead, BadResponse> {
         let read = read(text.as_bytes(), 0, GET, limits(400, 6))?;
         let (length, head) = read.ok_or(BadResponse::StatusLine)?;
         assert_eq!(length, text.len(), "{text:?}");

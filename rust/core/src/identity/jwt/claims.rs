@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::{HeaderName, HeaderValue};
 use serde_json::Number;
 
-use super::json::{Json, Members, member};
+use super::json::{Json, JsonMembers, member};
 
 /// The claims of a verified token. Immutable, shared by every request that carries the token.
 pub struct Claims {
@@ -45,7 +45,7 @@ impl fmt::Debug for Claims {
 impl Claims {
     pub(super) fn new(
         json: &str,
-        members: &Members<'_>,
+        members: &JsonMembers<'_>,
         forward: &[(Arc<str>, HeaderName)],
         expires: Option<u64>,
         not_before: Option<u64>,

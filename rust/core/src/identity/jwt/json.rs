@@ -22,14 +22,14 @@ pub(crate) enum Json<'a> {
     Number(Number),
     String(Cow<'a, str>),
     Array(Vec<Json<'a>>),
-    Object(Members<'a>),
+    Object(JsonMembers<'a>),
 }
 
-pub(crate) type Members<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
+pub(crate) type JsonMembers<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 
 impl<'a> Json<'a> {
     /// The members of a text that is one JSON object and nothing more.
-    pub(crate) fn object(text: &'a [u8]) -> Option<Members<'a>> {
+    pub(crate) fn object(text: &'a [u8]) -> Option<JsonMembers<'a>> {
         // serde_json bounds the depth (128) and refuses trailing characters and numbers beyond f64.
         match serde_json::from_slice(text) {
             Ok(Self::Object(members)) => Some(members),
@@ -111,7 +111,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut members: Members<'de> = Vec::with_capacity(8);
+        let mut members: JsonMembers<'de> = Vec::with_capacity(8);
         // A member's name is read as a value too: it is a string.
         while let Some((Json::String(name), value)) = map.next_entry::<Json<'de>, Json<'de>>()? {
             if members.len() < FEW && members.iter().any(|(n, _)| *n == name) {

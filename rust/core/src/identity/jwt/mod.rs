@@ -26,7 +26,7 @@ pub use spec::{JwtKeysSpec, JwtSpec};
 pub use verify::verify;
 
 pub(super) use algorithm::Family;
-pub(super) use json::{Json, Members, member};
+pub(super) use json::{Json, JsonMembers, member};
 pub(super) use key::RSA_BITS;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

@@ -5,7 +5,7 @@
 
 use super::{
     Algorithm, Claims, JwtPolicy, KeyId, TokenError, base64url,
-    json::{Json, Members, member},
+    json::{Json, JsonMembers, member},
 };
 use crate::identity::jwks::KeySet;
 
@@ -198,7 +198,7 @@ fn accept(policy: &JwtPolicy, payload: &[u8], now: u64) -> Result<Claims, TokenE
 
 /// A NumericDate (RFC 7519 §2), which may have a fraction; before the epoch counts as the epoch.
 fn date(
-    members: &Members<'_>,
+    members: &JsonMembers<'_>,
     name: &str,
     wrong: &'static str,
     round: fn(f64) -> f64,
@@ -216,7 +216,7 @@ fn date(
 }
 
 /// RFC 7519 §4.1.1, RFC 8725 §3.8. Issuers are compared literally.
-fn issuer(policy: &JwtPolicy, members: &Members<'_>) -> Result<(), TokenError> {
+fn issuer(policy: &JwtPolicy, members: &JsonMembers<'_>) -> Result<(), TokenError> {
     let issuer = match member(members, "iss") {
         None => None,
         Some(Json::String(issuer)) => Some(&**issuer),
@@ -229,7 +229,7 @@ fn issuer(policy: &JwtPolicy, members: &Members<'_>) -> Result<(), TokenError> {
 }
 
 /// RFC 7519 §4.1.3: one of the token's audiences is one of the policy's. A policy that names none accepts any.
-fn audience(policy: &JwtPolicy, members: &Members<'_>) -> Result<(), TokenError> {
+fn audience(policy: &JwtPolicy, members: &JsonMembers<'_>) -> Result<(), TokenError> {
     const WRONG: TokenError =
         TokenError::BadClaims("\"aud\" is neither a string nor an array of strings");
     let accepted = |one: &str| policy.audience.iter().any(|want| **want == *one);

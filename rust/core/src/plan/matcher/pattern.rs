@@ -33,7 +33,7 @@ pub(super) enum Token {
 
 /// The matching strategy of a pattern, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
+enum Strategy {
     /// No wildcard at all.
     Exact,
     /// A literal, then one `*`.
@@ -51,7 +51,7 @@ enum Plan {
 pub struct PathPattern {
     source: Arc<str>,
     tokens: Box<[Token]>,
-    plan: Plan,
+    strategy: Strategy,
     wildcards: u32,
     pub(super) automaton: Automaton,
 }
@@ -151,7 +151,7 @@ impl PathPattern {
         if elements.len() > LONGEST {
             return Err(PatternError::TooLongEncoded(elements.len()));
         }
-        let plan = plan(&tokens);
+        let strategy = strategy(&tokens);
         // A wildcard for any length weighs more than one for one segment, and that more than one for one byte.
         let wildcards: usize = tokens
             .iter()
@@ -164,7 +164,7 @@ impl PathPattern {
             .sum();
         Ok(Self {
             source: source.into(),
-            plan,
+            strategy,
             wildcards: u32::try_from(wildcards).unwrap_or(u32::MAX),
             automaton: Automaton::new(elements),
             tokens,
@@ -178,12 +178,12 @@ impl PathPattern {
 
     /// Whether the pattern has no wildcard and no parameter.
     pub fn is_exact(&self) -> bool {
-        self.plan == Plan::Exact
+        self.strategy == Strategy::Exact
     }
 
     /// Whether every path matches.
     pub fn is_everything(&self) -> bool {
-        self.plan == Plan::Prefix && self.literal_prefix() == b"/"
+        self.strategy == Strategy::Prefix && self.literal_prefix() == b"/"
     }
 
     /// The bytes with which every match begins.
@@ -197,7 +197,7 @@ impl PathPattern {
     /// The text after the last `/` of the literal prefix when the pattern is that prefix and one `*`.
     pub fn prefix_tail(&self) -> Option<&[u8]> {
         let prefix = self.literal_prefix();
-        (self.plan == Plan::Prefix)
+        (self.strategy == Strategy::Prefix)
             .then(|| prefix.rsplit(|byte| *byte == b'/').next().unwrap_or(prefix))
     }
 
@@ -222,12 +222,12 @@ impl PathPattern {
     /// Whether the path matches. Time is linear in the path for a given pattern; nothing is allocated.
     pub fn matches(&self, path: &str) -> bool {
         let path = path.as_bytes();
-        match self.plan {
-            Plan::Exact => path == self.literal_prefix(),
-            Plan::Prefix => path.starts_with(self.literal_prefix()),
-            Plan::Glob => super::search::glob(&self.tokens, path),
-            Plan::Segments => super::search::segments(&self.tokens, path),
-            Plan::Automaton => self.automaton.matches(path),
+        match self.strategy {
+            Strategy::Exact => path == self.literal_prefix(),
+            Strategy::Prefix => path.starts_with(self.literal_prefix()),
+            Strategy::Glob => super::search::glob(&self.tokens, path),
+            Strategy::Segments => super::search::segments(&self.tokens, path),
+            Strategy::Automaton => self.automaton.matches(path),
         }
     }
 
@@ -266,19 +266,19 @@ impl PathPattern {
     }
 }
 
-fn plan(tokens: &[Token]) -> Plan {
+fn strategy(tokens: &[Token]) -> Strategy {
     let has_segment = tokens
         .iter()
         .any(|token| matches!(token, Token::Segment(_)));
     let has_one = tokens.contains(&Token::One);
     match tokens {
-        [] | [Token::Literal(_)] => Plan::Exact,
-        [Token::Literal(_), Token::Any(_)] => Plan::Prefix,
-        _ if !has_segment => Plan::Glob,
+        [] | [Token::Literal(_)] => Strategy::Exact,
+        [Token::Literal(_), Token::Any(_)] => Strategy::Prefix,
+        _ if !has_segment => Strategy::Glob,
         [head @ .., _] if !has_one && !head.iter().any(|token| matches!(token, Token::Any(_))) => {
-            Plan::Segments
+            Strategy::Segments
         }
-        _ => Plan::Automaton,
+        _ => Strategy::Automaton,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use edgerouter_core::cache::purge::{PurgeEffect, Subject};
+use edgerouter_core::cache::purge::{PurgeEffect, PurgeSubject};
 
 use crate::{request::Exchange, store::Entry, worker::Worker};
 
@@ -37,7 +37,7 @@ fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
     if since >= newest {
         return Some(entry);
     }
-    let Some(mut subject) = Subject::of(entry.key(), stored_for, entry.tags()) else {
+    let Some(mut subject) = PurgeSubject::of(entry.key(), stored_for, entry.tags()) else {
         return Some(entry);
     };
     subject.asked = Some(asked(x));

@@ -6,7 +6,7 @@ use edgerouter_core::{
     cache::{
         decide::Allowance,
         slices::{self as cache_slices, ContentRange, content_length},
-        validate::{self, Outcome as Precondition},
+        validate::{self, Precondition},
     },
     finish::{self, Partial},
     http::{

@@ -24,7 +24,7 @@ use self::sums::{SUMS, Sums};
 
 /// The two streams that every process has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub enum StandardStream {
     Stdout,
     Stderr,
 }
@@ -33,12 +33,12 @@ static STDOUT: OnceLock<Output> = OnceLock::new();
 static STDERR: OnceLock<Output> = OnceLock::new();
 
 /// The queue in front of a standard stream; its thread starts with the first use.
-pub fn stream(which: Stream) -> &'static Output {
+pub fn stream(which: StandardStream) -> &'static Output {
     match which {
-        Stream::Stdout => {
+        StandardStream::Stdout => {
             STDOUT.get_or_init(|| Output::new("stdout", Sink::Stdout, &CAPACITY, || {}))
         }
-        Stream::Stderr => {
+        StandardStream::Stderr => {
             STDERR.get_or_init(|| Output::new("stderr", Sink::Stderr, &CAPACITY, sums::tick))
         }
     }
@@ -68,7 +68,7 @@ pub struct Look {
 /// writes to the descriptor itself, and would block a worker for as long as there is no reader. Only the first call has
 /// an effect.
 pub fn start(filter: EnvFilter, look: Look) {
-    stream(Stream::Stderr);
+    stream(StandardStream::Stderr);
     let builder = tracing_subscriber::fmt::layer()
         .with_writer(Lines)
         .with_ansi(look.colours)
@@ -110,7 +110,7 @@ struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        stream(Stream::Stderr).push(line);
+        stream(StandardStream::Stderr).push(line);
         Ok(line.len())
     }
     fn flush(&mut self) -> io::Result<()> {

@@ -28,11 +28,11 @@ const SUBJECTS: [&str; 10] = [
     "origin", "group", "callable", "hook", "field", "url", "host", "path", "id", "log",
 ];
 
-pub(super) static SUMS: Mutex<Ledger> = Mutex::new(Ledger::new());
+pub(super) static SUMS: Mutex<LineCounts> = Mutex::new(LineCounts::new());
 
 /// The lines written and left out in this second.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct LineCounts {
     pub most: u32,
     pub summed: u64,
     pub over: u64,
@@ -51,7 +51,7 @@ struct Repeated {
     more: u64,
 }
 
-impl Ledger {
+impl LineCounts {
     const fn new() -> Self {
         Self {
             most: LINES,
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_first_line_of_a_second_is_written_and_the_others_are_counted_for_each_subject() {
-        let (mut ledger, start) = (Ledger::new(), Instant::now());
+        let (mut ledger, start) = (LineCounts::new(), Instant::now());
         let (a, b) = (said("a"), said("b"));
         assert!(ledger.admit(start, Some((1, &a))));
         for _ in 0..514 {
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_second_has_a_bounded_number_of_lines_whatever_they_say() {
-        let (mut ledger, start) = (Ledger::new(), Instant::now());
+        let (mut ledger, start) = (LineCounts::new(), Instant::now());
         ledger.most = 10;
         let written = (0..100).filter(|_| ledger.admit(start, None)).count();
         assert_eq!((written, ledger.over), (10, 90));
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_at_a_time_is_bounded() {
-        let (mut ledger, start) = (Ledger::new(), Instant::now());
+        let (mut ledger, start) = (LineCounts::new(), Instant::now());
         ledger.most = u32::MAX;
         for key in 0..(2 * KINDS as u64) {
             ledger.admit(start, Some((key, &said("x"))));

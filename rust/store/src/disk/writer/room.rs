@@ -8,7 +8,7 @@ use std::{
 use edgerouter_core::record::{
     Record,
     frame::{self, Label},
-    sidecar::Contents,
+    sidecar::SegmentContents,
 };
 
 use super::{Batch, What, Writer, contents};
@@ -42,7 +42,7 @@ impl Writer {
         if self.inner.active.lock().is_none() {
             self.inner.folder.check()?;
             let segment = Segment::create(&self.inner.folder.path, self.next_segment)?;
-            let contents = Contents::default();
+            let contents = SegmentContents::default();
             self.inner
                 .bytes
                 .fetch_add(contents.bytes(), Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl Writer {
     }
 
     /// The records of a segment that get a second chance. The others are removed from the index.
-    fn survivors(&self, id: u32, sealed: &Sealed, contents: &Contents) -> Vec<Slot> {
+    fn survivors(&self, id: u32, sealed: &Sealed, contents: &SegmentContents) -> Vec<Slot> {
         let inner = &self.inner;
         let mut room = if self.failing.is_some() {
             0

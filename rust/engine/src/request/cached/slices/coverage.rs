@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 use edgerouter_core::{
     cache::{
         question::Question,
-        validate::{self, Outcome as Precondition},
+        validate::{self, Precondition},
     },
     http::range::{self, Range, RangeRequest},
 };
