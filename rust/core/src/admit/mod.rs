@@ -148,13 +148,13 @@ impl Refusal {
     pub fn message(self) -> &'static str {
         match self {
             Self::BadRequestLine => "The request line is malformed.",
-            Self::BadMethod => "The method is no token.",
+            Self::BadMethod => "The method is not a token.",
             Self::MethodTooLong => "The method is not implemented.",
             Self::BadTarget => "The request target is malformed.",
             Self::AmbiguousPath => "The path can be read in two ways, and one of them is guarded.",
             Self::UrlTooLong => "The URL is too long.",
-            Self::Version => "Only HTTP/1.0 and HTTP/1.1 are spoken here.",
-            Self::BadLineEnd => "Lines end in CR LF, and neither may stand alone.",
+            Self::Version => "Only HTTP/1.0 and HTTP/1.1 are supported.",
+            Self::BadLineEnd => "Lines must end in CR LF; neither may occur alone.",
             Self::BadField => "A header field is malformed.",
             Self::Folded => "Header fields may not be folded over lines.",
             Self::HeadTooLarge => "The request's head is too large.",
@@ -162,8 +162,10 @@ impl Refusal {
             Self::BadHost => "The Host field is missing, repeated or malformed.",
             Self::BadContentLength => "The Content-Length is malformed or repeated.",
             Self::BadTransferEncoding => "The Transfer-Encoding is malformed.",
-            Self::UnknownTransferCoding => "The only transfer coding taken is chunked.",
-            Self::AmbiguousFraming => "Content-Length and Transfer-Encoding exclude each other.",
+            Self::UnknownTransferCoding => "The only accepted transfer coding is chunked.",
+            Self::AmbiguousFraming => {
+                "A request must not have both Content-Length and Transfer-Encoding."
+            }
             Self::BodyTooLarge => "The body is too large.",
             Self::BadChunk => "The chunked body is malformed.",
             Self::Expectation => "The expectation cannot be met.",

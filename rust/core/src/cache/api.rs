@@ -60,7 +60,7 @@ pub enum PlaceError {
     UserInfo,
     #[error("its path has an invalid escape")]
     Path,
-    #[error("it may be {LONGEST_URL} bytes long, and is {0}")]
+    #[error("it is {0} bytes long; the limit is {LONGEST_URL}")]
     TooLong(usize),
 }
 
@@ -129,11 +129,11 @@ impl CacheUrl {
 /// Why a text is not a name of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    #[error("a cache's name is not empty")]
+    #[error("a cache's name must not be empty")]
     Empty,
-    #[error("a cache's name has at most {LONGEST_NAME} bytes, not {0}")]
+    #[error("a cache's name is {0} bytes long; the limit is {LONGEST_NAME}")]
     TooLong(usize),
-    #[error("a cache's name holds no control characters")]
+    #[error("a cache's name must not contain control characters")]
     Control,
 }
 

@@ -20,7 +20,7 @@ pub enum XmlError {
     Ends,
     #[error("a document type declaration is not accepted")]
     DocumentType,
-    #[error("an end tag does not fit its start")]
+    #[error("an end tag does not match its start tag")]
     Mismatch,
     #[error("an unknown entity")]
     Entity,

@@ -13,7 +13,7 @@ pub enum PathError {
     BadEscape,
     #[error("an encoded NUL or other control character")]
     Control,
-    #[error("the path does not start with /")]
+    #[error("the path does not begin with /")]
     NotAbsolute,
 }
 

@@ -138,7 +138,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         problems.add(
             "via",
             Some(format!("{via:?}")),
-            "is no token (RFC 9110 §5.6.2)",
+            "is not a token (RFC 9110 §5.6.2)",
         );
     }
     let origin_names: Vec<Arc<str>> = origins

@@ -271,7 +271,7 @@ fn unverified(plan: &Plan, members: &[OriginId], advice: &mut Advice<'_>) {
     for origin in members.iter().filter_map(|id| plan.origin(*id)) {
         if !origin.tls.verify {
             let message = format!(
-                "the certificate of origin {} is not verified (tls_verify=False): whoever sits between can read and change everything",
+                "the certificate of origin {} is not verified (tls_verify=False): anyone on the network path can read and change everything",
                 origin.name
             );
             advice.warn("tls", message, "give the origin's CA as tls_ca instead");
@@ -345,7 +345,7 @@ fn secret(advice: &mut Advice<'_>) {
         advice.warn(
             "weak-secret",
             format!(
-                "the token's secret has {got} bytes, its algorithm wants {want} (RFC 7518 §3.2)"
+                "the token's secret has {got} bytes, but its algorithm needs {want} (RFC 7518 §3.2)"
             ),
             "use a longer random secret: a short one can be guessed from one token",
         );

@@ -29,7 +29,7 @@ impl Default for HeadLimits {
 pub enum BadResponse {
     #[error("it does not begin with a status line of HTTP/1")]
     StatusLine,
-    #[error("line {0} of its head is no field")]
+    #[error("line {0} of its head is not a field")]
     Field(usize),
     #[error("its head is longer than {0} bytes (limits.origins.head_bytes)")]
     TooLarge(usize),

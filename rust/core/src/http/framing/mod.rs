@@ -22,7 +22,7 @@ pub enum BadFraming {
         "its Transfer-Encoding is not chunked, the only transfer coding that the edge understands"
     )]
     UnknownCoding,
-    #[error("it switched protocols without being asked")]
+    #[error("it switched protocols without a request for it")]
     Unasked,
 }
 

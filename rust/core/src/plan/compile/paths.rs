@@ -92,11 +92,7 @@ pub(super) fn location(
 fn parameters(text: &str, pattern: Option<&PathPattern>, path: &str, problems: &mut Problems) {
     let template = Template(text);
     if !template.is_balanced() {
-        problems.add(
-            path,
-            Some(format!("{text:?}")),
-            "has a brace without its partner",
-        );
+        problems.add(path, Some(format!("{text:?}")), "has an unmatched brace");
         return;
     }
     let Some(pattern) = pattern else { return };
