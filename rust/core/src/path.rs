@@ -1,7 +1,8 @@
-//! Phases 2 to 6 of a request, once: what of it is believed, its route, the viewer policy, who asks, which variants.
+//! Phases 2 to 6 of a request, once: admission, its route, the viewer policy, identity, variants.
 //!
-//! [`admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the [`Answer`] that says
-//! why there is none. The engine acts on them and `explain` writes them down, so neither has an order of its own.
+//! [`admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the [`Answer`] that
+//! gives the reason why there is none. The engine acts on them and `explain` writes them down, so neither has an order
+//! of its own.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
@@ -30,7 +31,7 @@ mod tests;
 
 /// Facts that the decisions need and that are not in the request or the plan.
 pub trait LookUps {
-    /// The claims of a token that holds; `None` where it cannot be verified here, and the request goes on without them.
+    /// The claims of a valid token; `None` if it cannot be verified here, and the request continues without them.
     fn token(
         &mut self,
         policy: &Arc<JwtPolicy>,
@@ -40,12 +41,12 @@ pub trait LookUps {
     /// A fresh uniform number.
     fn chance(&mut self) -> u64;
 
-    /// Notes a decision that lets the request go on. Costs nothing where it is not implemented.
+    /// Notes a decision that lets the request continue. Costs nothing if it is not implemented.
     #[inline]
     fn decided(&mut self, _: Decision<'_>) {}
 }
 
-/// A decision that lets a request go on, with its reason.
+/// A decision that lets a request continue, with its reason.
 #[derive(Debug)]
 pub enum Decision<'a> {
     Routed(&'a Route, &'a Probe<'a>),
@@ -55,7 +56,7 @@ pub enum Decision<'a> {
     Preflight,
     /// There is no token, and the policy is optional.
     Anonymous,
-    /// Nothing here can verify the token.
+    /// The token cannot be verified here.
     Unverified,
     Verified(&'a JwtPolicy, &'a Claims),
     Assigned(&'a Experiment, &'a Assignment<'a>),
@@ -64,29 +65,29 @@ pub enum Decision<'a> {
 /// An answer that ends a request in phases 2 to 6.
 #[derive(Debug)]
 pub enum Answer {
-    /// The request is not believed.
+    /// The request is refused on admission.
     Refused(Refusal),
     /// It has passed this edge before (RFC 9110 §7.6.3).
     Loop,
-    /// It asks about the server, which is the edge (RFC 9110 §9.3.7).
+    /// It is about the server itself, which is the edge (RFC 9110 §9.3.7).
     Server,
     NoRoute,
-    /// The methods that the URL takes.
+    /// The methods that the URL accepts.
     MethodNotAllowed(Vec<Method>),
-    /// A lenient server would read the path as one of this route, whose guard the request does not meet.
+    /// A lenient server would read the path as one of this route, whose guard the request has not passed.
     Evades(RouteId),
     HttpsOnly,
     /// The same URL over https.
     Https(StatusCode, HeaderValue),
-    /// No token, or why it is refused.
+    /// No token, or the reason why it is refused.
     Unauthorized(Option<TokenError>, StatusCode, Option<HeaderValue>),
-    /// The same URL, for the visitor to come back with the cookie of its variant.
+    /// The same URL, to be requested again with the cookie of the variant.
     Variant(HeaderValue),
-    /// The same URL cannot stand in a `Location`.
+    /// The same URL is not valid in a `Location`.
     NoVariant,
-    /// What stands in a parameter may not stand in that part of the location.
+    /// A parameter's value is not valid in that part of the location.
     NoLocation,
-    /// The route's rewrite makes no path.
+    /// The route's rewrite gives no valid path.
     NoPath,
 }
 
@@ -106,7 +107,7 @@ impl Answer {
         }
     }
 
-    /// For the client; empty where the status says it all.
+    /// For the client; empty if the status is enough.
     pub fn message(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.message(),
@@ -128,7 +129,7 @@ impl Answer {
     }
 }
 
-/// A request as its connection gives it: framed, and its head parsed.
+/// A request from its connection: framed, and its head parsed.
 #[derive(Debug)]
 pub struct Arrived {
     /// The connection's other end.
@@ -136,28 +137,28 @@ pub struct Arrived {
     pub tls: bool,
     pub head: Parts,
     pub has_body: bool,
-    /// Of the content, where it is announced.
+    /// Of the content, if it is announced.
     pub length: Option<u64>,
 }
 
-/// A request that is believed in its framing, host and path, and what phases 3 to 6 decide about it.
+/// A request whose framing, host and path are accepted, and the decisions of phases 3 to 6 about it.
 #[derive(Debug)]
 pub struct Admitted {
     pub head: Parts,
     pub client: ResolvedClient,
     pub has_body: bool,
     pub wants_upgrade: bool,
-    /// The client waits for a 100 before it sends its content. One of HTTP/1.0 cannot (RFC 9110 §10.1.1).
+    /// The client waits for a 100 before it sends its content. An HTTP/1.0 client cannot (RFC 9110 §10.1.1).
     pub expects: bool,
     /// The client takes trailers (RFC 9110 §6.5.1, §10.1.4).
     pub wants_trailers: bool,
-    /// The host that the viewer asked for and its port, in their one spelling.
+    /// The host that the viewer requested and its port, in canonical spelling.
     pub authority: HeaderValue,
     host_length: usize,
     port: Option<u16>,
-    /// The authority that the viewer asked a trusted proxy for, where it is another one.
+    /// The authority that the viewer requested from a trusted proxy, if it differs.
     outer: Option<HeaderValue>,
-    /// Path and query as the viewer asked for them, normalised, before any rewrite.
+    /// Path and query as the viewer requested them, normalised, before any rewrite.
     pub viewer_path: PathAndQuery,
     pub route: Option<RouteId>,
     pub claims: Option<Arc<Claims>>,
@@ -170,15 +171,15 @@ pub struct Chosen {
     /// Position in the route's experiments.
     pub experiment: usize,
     pub variant: usize,
-    /// The visitor does not carry it yet.
+    /// The visitor's cookie does not name it yet.
     pub fresh: bool,
 }
 
-/// How often a request may pass the same edge: once more than never, for origins that call back through it.
+/// How often a request may pass the same edge: more than once, for origins that call back through it.
 const MOST_LOOPS: usize = 4;
 
-/// Phase 2: what the guard could not decide from the bytes alone. Fields that only the edge may set are removed before
-/// anything else is read (docs/design.md §3, spoofing rule).
+/// Phase 2: checks that the guard could not make from the bytes alone. Fields that only the edge may set are removed
+/// before anything else is read (docs/design.md §3, spoofing rule).
 pub fn admit(plan: &Plan, arrived: Arrived) -> Result<Admitted, Answer> {
     let Arrived {
         peer,
@@ -227,7 +228,7 @@ pub fn admit(plan: &Plan, arrived: Arrived) -> Result<Admitted, Answer> {
     })
 }
 
-/// The target's path and query, normalised; the very same value when it already was.
+/// The target's path and query, normalised; unchanged if it already was.
 fn normalised(target: &Uri) -> Result<PathAndQuery, ()> {
     let Some(given) = target.path_and_query() else {
         return Ok(PathAndQuery::from_static("/"));
@@ -249,7 +250,7 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, http::uri
 }
 
 impl Admitted {
-    /// Phases 3 to 6: the route of the request, once everything before the first hook lets it go on.
+    /// Phases 3 to 6: the route of the request, if every phase before the first hook lets it continue.
     pub fn decide<'p>(
         &mut self,
         plan: &'p Plan,
@@ -311,7 +312,7 @@ impl Admitted {
         if route.preflight == Preflight::Origin
             && viewer::is_preflight(&self.head.method, &self.head.headers, self.has_body)
         {
-            // Nobody has asked for it to be another method, or to know whose it is.
+            // A preflight carries no identity, and no field may turn it into another method.
             forward::preflight(&mut self.head.headers);
             look_ups.decided(Decision::Preflight);
             return Ok(());
@@ -366,8 +367,8 @@ impl Admitted {
         Ok(())
     }
 
-    /// A visitor that refuses cookies would be redirected for ever: the query of the redirect can't be changed ("the
-    /// same URL"), so a fetch that already comes from the very URL is served instead.
+    /// A visitor that refuses cookies would be redirected for ever: the query of the redirect cannot be changed ("the
+    /// same URL"), so a request that already comes from that very URL is served instead.
     fn loops_without_cookies(&self) -> bool {
         self.head
             .headers
@@ -407,18 +408,18 @@ impl Admitted {
         Ok(())
     }
 
-    /// The host asked for: lower case, without port.
+    /// The requested host: lower case, without port.
     pub fn host(&self) -> &str {
         let authority = std::str::from_utf8(self.authority.as_bytes()).unwrap_or_default();
         authority.get(..self.host_length).unwrap_or(authority)
     }
 
-    /// The port asked for, where it is named.
+    /// The requested port, if it is named.
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// Origin of the URL that the viewer asked for.
+    /// Origin of the URL that the viewer requested.
     pub fn base(&self) -> Base<'_> {
         let scheme = self.client.scheme;
         match &self.outer {
@@ -439,7 +440,7 @@ impl Admitted {
         }
     }
 
-    /// Host and port in the URL that the viewer asked for, of a trusted proxy where there is one.
+    /// Host and port in the URL that the viewer requested, from a trusted proxy if there is one.
     pub fn outer(&self) -> &HeaderValue {
         self.outer.as_ref().unwrap_or(&self.authority)
     }

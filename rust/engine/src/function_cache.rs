@@ -102,7 +102,7 @@ impl Registry {
 }
 
 impl Registry {
-    /// The response under a key that a request selects, unless a purge means it.
+    /// The response under a key that a request selects, unless it was purged.
     fn stored(&self, mut key: Key, request: &HeaderMap) -> Option<Arc<Entry>> {
         let get = |key: &[u8]| self.store.memory().get(key);
         let found = key.select(request, Reduced::default(), get).found?;
@@ -151,8 +151,8 @@ impl Registry {
         self.store.memory().insert(Arc::new(entry))
     }
 
-    /// The entry that leads to variants by these names. Where the response before selected by other fields, the newest one
-    /// says by which the next request is told apart.
+    /// The entry that leads to variants by these names. If the previous response selected by other fields, the newest
+    /// one decides how the next request selects.
     fn lead(&self, above: &[u8], names: &[HeaderName]) -> Variants {
         let memory = self.store.memory();
         let known = memory.peek(above);
@@ -296,7 +296,7 @@ fn now() -> u64 {
         .as_secs()
 }
 
-/// One piece, as most bodies are, is passed on as it is.
+/// A single piece, as most bodies are, is passed on without a copy.
 fn joined(pieces: impl Iterator<Item = Bytes>) -> Bytes {
     let pieces: Vec<Bytes> = pieces.collect();
     match pieces.as_slice() {

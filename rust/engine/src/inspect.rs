@@ -1,8 +1,8 @@
-//! What is in the store, and why: read for an operator, a few entries at a time, never in the way of a hit.
+//! The content of the store and its reasons: read for an operator, a few entries at a time, without delaying a hit.
 //!
 //! A walk takes a shard's lock for a few hundred entries and lets others run in between; an answer has a bound on
-//! entries and on time, and says where to go on. What only the disk has comes after what memory has; its sidecars and
-//! heads are read on a thread for that.
+//! entries and on time, and names the place to continue at. Entries that only the disk has follow those in memory;
+//! their sidecars and heads are read on a separate thread.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,15 +35,15 @@ use crate::{
     worker::Shared,
 };
 
-/// Entries looked at under one lock.
+/// Entries visited under one lock.
 const STEP: usize = 256;
-/// An answer that is not complete by then says where to go on.
+/// Time after which an incomplete answer ends and names the place to continue at.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Hosts that `stats` tells apart.
+/// Hosts that `stats` counts separately.
 const MOST_HOSTS: usize = 1_000;
-/// Hosts that it tells.
+/// Hosts that it lists.
 const TOP_HOSTS: usize = 20;
-/// Stored responses that are told for one URL.
+/// Stored responses that are listed for one URL.
 const MOST_OF_ONE: usize = 100;
 
 fn now() -> u64 {
@@ -53,7 +53,7 @@ fn now() -> u64 {
         .as_secs()
 }
 
-/// A place in the store from which a walk goes on.
+/// A place in the store from which a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursor {
     Memory(memory::Cursor),
@@ -86,7 +86,8 @@ impl FromStr for Cursor {
     }
 }
 
-/// Visits entries in memory from `cursor` on until `visit` has enough (false) or the time is over; where to go on.
+/// Visits entries in memory from `cursor` on until `visit` has enough (false) or the time is over; returns where to
+/// continue.
 async fn walk(
     shared: &Shared,
     mut cursor: memory::Cursor,
@@ -157,7 +158,7 @@ pub async fn stats(shared: &Shared) -> Value {
             .map(|(host, (responses, bytes))| json!({"host": host, "responses": responses, "bytes": bytes}))
             .collect::<Vec<_>>(),
         "fetches_in_flight": shared.cache.flights.len(),
-        // False: the store is so large that counting it took too long, and the counts of responses are of a part.
+        // False: the store is so large that counting it took too long, and only a part of the responses was counted.
         "complete": rest.is_none(),
     })
 }
@@ -208,14 +209,14 @@ impl Counted {
     }
 }
 
-/// Which entries are meant.
+/// The entries to list.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
     pub host: Option<String>,
     /// Of the path.
     pub prefix: Option<String>,
     pub tag: Option<String>,
-    /// The whole key of a URL: it and what begins with it.
+    /// The whole key of a URL: that entry and all whose keys begin with it.
     pub key: Option<Vec<u8>>,
 }
 
@@ -234,7 +235,7 @@ impl Filter {
     }
 }
 
-/// Stored responses that can be reached, at most `limit`, and where to go on.
+/// Stored responses that can be reached, at most `limit`, and where to continue.
 pub async fn list(
     shared: &Shared,
     filter: &Filter,
@@ -290,7 +291,7 @@ async fn all_described(shared: &Shared, entries: Vec<Arc<Entry>>, now: u64) -> V
     described
 }
 
-/// What only the disk has, read on a thread for that.
+/// Entries that only the disk has, read on a separate thread.
 async fn on_disk(
     shared: &Shared,
     filter: &Filter,
@@ -310,7 +311,7 @@ async fn on_disk(
     walked.await.unwrap_or_default()
 }
 
-/// What is under a key, in whichever tier.
+/// The entry under a key, in either tier.
 async fn anywhere(shared: &Shared, key: &[u8]) -> Option<Arc<Entry>> {
     match shared.cache.store.peek(key) {
         Some(entry) => Some(entry),
@@ -324,13 +325,13 @@ async fn anywhere(shared: &Shared, key: &[u8]) -> Option<Arc<Entry>> {
     }
 }
 
-/// Tags that a purge would find it by. Only their hashes are kept.
+/// Tags by which a purge would find it. Only their hashes are kept.
 fn tagged(entry: &Entry) -> Vec<String> {
     let tags = entry.tags().iter();
     tags.map(|hash| format!("#{hash:016x}")).collect()
 }
 
-/// An entry for people; `None` when it is no response, or nothing leads to it any more.
+/// An entry's description; `None` when it is not a response, or no longer reachable.
 async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value> {
     let (object, keyed) = (entry.object()?, Keyed::read(entry.key())?);
     let mut variant = keyed.dimensions.clone();
@@ -339,7 +340,7 @@ async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value
         let siblings = lead.variants().filter(|known| known.nonce == nonce)?;
         variant.extend(keyed.selected_by(&siblings.names));
     }
-    // A soft purge that the sweep has not come to yet: as a look-up would find it.
+    // A soft purge that the sweep has not applied yet: as a look-up would find it.
     let softened = match shared.cache.purges.effect_on(entry) {
         PurgeEffect::Untouched => None,
         PurgeEffect::Gone => return None,
@@ -403,13 +404,13 @@ async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value
     Some(Value::Object(told))
 }
 
-/// What a request would find: the decisions, what is selected, and all that is stored for its URL.
+/// The result of a request's look-up: the decisions, the selected response, and all that is stored for its URL.
 pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
     let now = now();
     let live = shared.live.load_full();
     let Explained { steps, question } = explain::explain(&live.plan, request, now);
     let Some((route, mut question)) = question else {
-        // An edge without a cache for it: the steps say why.
+        // The request does not use the cache: the steps give the reason.
         return json!({"key": null, "found": null, "decision": null, "stored": [], "complete": true, "steps": steps});
     };
     let selected = selected(shared, &mut question)
@@ -453,7 +454,7 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
     })
 }
 
-/// The response that a request selects, in whichever tier its levels are.
+/// The response that a request selects, with each of its levels in either tier.
 async fn selected(shared: &Shared, question: &mut Question<'_>) -> Option<Arc<Entry>> {
     let mut read: HashMap<Vec<u8>, Option<Arc<Entry>>> = HashMap::new();
     loop {

@@ -1,10 +1,10 @@
-//! A header section in as few bytes as a stored response can do with, and quick to turn into a `HeaderMap` again.
+//! A header section in few bytes, for stored responses, and quick to turn into a `HeaderMap` again.
 //!
 //! A `HeaderMap` of ten fields takes 1.5 KiB besides its text, so a million small responses would be more map than
-//! response. But nearly all of them have the same names in the same order, and the same value of some of them. So those
-//! are kept once, as a map with empty places for other values, and a packed section is the number of that map and the
-//! other values. Unpacking copies the map, which is three times as quick as making one, and fills the places. Dates are
-//! five bytes instead of 29.
+//! response. But nearly all of them have the same names in the same order, and the same values in some fields. So these
+//! are kept once, as a map with placeholders for other values, and a packed section is the number of that map and the
+//! other values. Unpacking copies the map, which is three times as quick as making one, and fills in the values. Dates
+//! take five bytes instead of 29.
 
 use std::sync::{LazyLock, OnceLock};
 
@@ -14,11 +14,11 @@ use hashbrown::HashMap;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use parking_lot::RwLock;
 
-/// Shapes that get a number; an origin that invents more spends no more memory than this. Those beyond are spelt out.
+/// Number of shapes; an origin that invents more uses no more memory than this. Sections of other shapes are spelt out.
 const MOST_SHAPES: usize = 4096;
-/// From here on shapes are names without values, so that values that differ too much do not use the numbers up.
+/// Beyond this number shapes are names without values, so that values that differ too much do not use up the numbers.
 const MOST_WITH_VALUES: usize = 2048;
-/// The longest shape that gets a number, in bytes.
+/// The longest shape that is kept, in bytes.
 const LONGEST_SHAPE: usize = 2048;
 
 /// Fields that have the same value in many responses.
@@ -37,18 +37,18 @@ const COMMON: [HeaderName; 12] = [
     header::X_FRAME_OPTIONS,
 ];
 
-/// A map for each list of names and common values, in the order in which they were first stored. For the whole process,
-/// as entries outlive plans and move between stores; a number never changes its map.
+/// A map for each list of names and common values, in the order in which they were first stored. Shared by the whole
+/// process, because entries outlive plans and move between stores; a number never changes its map.
 static SHAPES: [OnceLock<HeaderMap>; MOST_SHAPES] = [const { OnceLock::new() }; MOST_SHAPES];
 static NUMBERS: LazyLock<RwLock<HashMap<Box<[u8]>, usize>>> = LazyLock::new(RwLock::default);
 
-/// The number that says that each value's name stands before it.
+/// The number of a section in which each value's name precedes it.
 const SPELT: usize = 0;
 
-/// Stands where the length of a value and one stands, and before the seconds of a date.
+/// In place of a value's length plus one: the seconds of a date follow.
 const DATE: usize = 0;
 
-/// Set on every hit, so not packed; a map has places for them, because it would have to grow otherwise.
+/// Set on every hit, so not packed; a map has placeholders for them, because it would have to grow otherwise.
 fn is_place(name: &HeaderName) -> bool {
     *name == header::AGE || *name == CACHE_STATUS
 }
@@ -59,8 +59,8 @@ fn add_places(headers: &mut HeaderMap) {
     headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
 }
 
-/// Appends `headers` to `out`, without `Age` and `Cache-Status`. Whether a value is sensitive is not kept: what is, is
-/// not stored.
+/// Appends `headers` to `out`, without `Age` and `Cache-Status`. Whether a value is sensitive is not kept: sensitive
+/// ones are not stored.
 pub(super) fn pack(headers: &HeaderMap, out: &mut Vec<u8>) {
     let (number, with_values) = number(headers);
     put(out, number);
@@ -82,7 +82,7 @@ pub(super) fn pack(headers: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
-/// A date that comes out again to the letter.
+/// A date that is unpacked to exactly the same text.
 fn date_in(name: &HeaderName, value: &HeaderValue) -> Option<usize> {
     if ![header::DATE, header::LAST_MODIFIED, header::EXPIRES].contains(name) {
         return None;
@@ -91,8 +91,8 @@ fn date_in(name: &HeaderName, value: &HeaderValue) -> Option<usize> {
     (date::format(seconds) == *value).then_some(seconds as usize)
 }
 
-/// The header section that was packed into `text`, and places for `Age` and `Cache-Status`. Values share `text`'s
-/// memory.
+/// The header section that was packed into `text`, with placeholders for `Age` and `Cache-Status`. Values share
+/// `text`'s memory.
 pub(super) fn unpack(text: &Bytes) -> HeaderMap {
     let mut rest = Rest { text, at: 0 };
     let number = rest.number().unwrap_or(SPELT);
@@ -119,7 +119,7 @@ fn is_common(name: &HeaderName, value: &HeaderValue) -> bool {
     !value.is_empty() && COMMON.contains(name)
 }
 
-/// The number of the map that fits, from 1, and whether it has the common values; `SPELT` when there is no number.
+/// The number of the map that fits, from 1, and whether it has the common values; `SPELT` if there is none.
 fn number(headers: &HeaderMap) -> (usize, bool) {
     if let Some(number) = numbered(headers, true, MOST_WITH_VALUES) {
         return (number, true);
@@ -134,7 +134,7 @@ fn numbered(headers: &HeaderMap, with_values: bool, most: usize) -> Option<usize
     list.push(u8::from(with_values));
     for (name, value) in headers.iter().filter(|(name, _)| !is_place(name)) {
         list.extend_from_slice(name.as_str().as_bytes());
-        // Neither byte is one of a name's or a value's.
+        // Neither byte occurs in a name or a value.
         list.push(0);
         if with_values && is_common(name, value) {
             list.extend_from_slice(value.as_bytes());
@@ -166,8 +166,8 @@ fn numbered(headers: &HeaderMap, with_values: bool, most: usize) -> Option<usize
 fn shape(headers: &HeaderMap, with_values: bool) -> Option<HeaderMap> {
     let mut shape = HeaderMap::with_capacity(headers.len() + 2);
     for (name, value) in headers.iter().filter(|(name, _)| !is_place(name)) {
-        // Text of its own: what is parsed from the wire shares the connection's read buffer. It is never freed, as the
-        // shape is not, and so those who share it need not be counted.
+        // Text of its own: text parsed from the wire shares the connection's read buffer. It is never freed, because
+        // the shape is not, and so needs no reference count.
         let text: &'static str = Box::leak(name.as_str().into());
         let common = if with_values && is_common(name, value) {
             let text: &'static [u8] = Box::leak(value.as_bytes().into());
@@ -183,7 +183,7 @@ fn shape(headers: &HeaderMap, with_values: bool) -> Option<HeaderMap> {
     Some(shape)
 }
 
-/// What is left to read. What `pack` wrote is never cut short, but nothing here relies on that.
+/// The unread rest. Sections written by `pack` are never truncated, but nothing here relies on that.
 struct Rest<'a> {
     text: &'a Bytes,
     at: usize,
@@ -205,7 +205,7 @@ impl Rest<'_> {
         HeaderValue::from_maybe_shared(self.text.slice(value)).ok()
     }
 
-    /// Where the next so many bytes are.
+    /// The position of the next `length` bytes.
     fn piece(&mut self, length: usize) -> Option<std::ops::Range<usize>> {
         let start = self.at;
         let end = start.checked_add(length)?;
@@ -250,7 +250,7 @@ mod tests {
         fields.map(|(n, v)| (n.clone(), v.clone())).collect()
     }
 
-    /// Packed and unpacked, without the two places.
+    /// Packed and unpacked, without the two placeholders.
     fn round(headers: &HeaderMap) -> HeaderMap {
         let mut text = Vec::new();
         pack(headers, &mut text);

@@ -1,11 +1,12 @@
-//! The name of a stored response (RFC 9111 §2): the URL, and what the route's policy makes part of it.
+//! The name of a stored response (RFC 9111 §2): the URL, and the parts of a request that the route's policy adds.
 //!
-//! A URL's key is host, base, path and query, each ended by a zero byte. The base is what scheme and port add to the
-//! host: nothing for `http` with its own port, `s` for `https`, then the port where it is another. Two URLs share a key
-//! where they are equivalent (RFC 3986 §6.2.2, §6.2.3), and only there (RFC 9110 §4.2.3).
+//! A URL's key is host, base, path and query, each ended by a zero byte. The base is the part that scheme and port add
+//! to the host: nothing for `http` with its default port, `s` for `https`, then the port if it is another. Two URLs
+//! share a key if they are equivalent (RFC 3986 §6.2.2, §6.2.3), and only then (RFC 9110 §4.2.3).
 //!
 //! Parts are separated by bytes that cannot occur in them (a host, a normalised path and a query hold no control
-//! characters), and values that could hold anything are preceded by their length. So no two questions share a key.
+//! characters), and values that could hold anything are preceded by their length. So no two different requests share a
+//! key.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -20,13 +21,13 @@ use crate::{
 /// Ends the host, the base, the path and the query.
 const END: u8 = 0;
 
-/// Where a URL points: what comes before its path (RFC 9110 §4.2).
+/// The origin of a URL: the part before its path (RFC 9110 §4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base<'a> {
     pub scheme: Scheme,
     /// Lower case, without port.
     pub host: &'a str,
-    /// Where it is not the scheme's own.
+    /// `None` for the scheme's default port.
     pub port: Option<u16>,
 }
 
@@ -41,14 +42,14 @@ fn digits(out: &mut Vec<u8>, port: u16) {
     }
 }
 
-/// Stands between the key of a URL and its dimensions. Up to and with it, it is the key of the entry that leads to the
-/// responses of the URL that dimensions tell apart; a response without any is stored under the URL's own key. So a
-/// request that has none of the cookies, fields and claims that its route keys by finds what another such request
+/// Separates the key of a URL from its dimensions. The bytes up to and including it are the key of the entry that leads
+/// to the URL's responses with dimensions; a response without any is stored under the URL's own key. So a request that
+/// has none of the cookies, fields and claims that its route keys by finds the response that another such request
 /// stored (absent matches absent, RFC 9111 §4.1), and neither kind displaces the other.
 pub const DIMENSIONS: u8 = b'd';
 
-/// The key of a request: that of its URL, and behind it the dimensions. On the way to the response that the request
-/// selects ([`super::levels`]) it grows, and begins anew with each look-up.
+/// The key of a request: its URL's, followed by the dimensions. It grows on the way to the response that the request
+/// selects ([`super::levels`]), and each look-up starts again from the plain key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Key {
     pub(super) bytes: Vec<u8>,
@@ -57,7 +58,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a URL, written over what is in `out`. `path` is normalised.
+    /// The key of a URL, written over the content of `out`. `path` is normalised.
     pub fn of(
         mut out: Vec<u8>,
         base: Base<'_>,
@@ -81,7 +82,7 @@ impl Key {
             let start = out.len();
             out.push(b'?');
             uri::select_query(query, &policy.key_query, policy.sort_query, &mut out);
-            // `/a?` and `/a` are different URLs, but only when the whole query counts as it is.
+            // `/a?` and `/a` are different URLs, but only if the whole query counts unchanged.
             let raw = policy.key_query == Select::All && !policy.sort_query;
             if out.len() == start + 1 && !raw {
                 out.pop();
@@ -95,13 +96,13 @@ impl Key {
         }
     }
 
-    /// Makes it the key of what a function stores in its cache of that name.
+    /// Makes it the key under which a function stores in its cache of that name.
     pub(super) fn mark(&mut self, cache: &str) {
         pair(&mut self.bytes, FUNCTION, cache.as_bytes(), b"");
         (self.url, self.end) = (self.bytes.len(), self.bytes.len());
     }
 
-    /// Appends the dimensions; nothing where there are none.
+    /// Appends the dimensions, if any.
     pub fn add(&mut self, parts: &KeyParts<'_>) {
         self.bytes.push(DIMENSIONS);
         all_dimensions(&mut self.bytes, parts);
@@ -116,24 +117,24 @@ impl Key {
         self.bytes.get(..self.url).unwrap_or_default()
     }
 
-    /// The part that tells responses for the URL apart besides `Vary`; empty for most routes.
+    /// The part that distinguishes responses for the URL besides `Vary`; empty for most routes.
     pub fn dimensions(&self) -> &[u8] {
         self.bytes.get(self.url..self.end).unwrap_or_default()
     }
 
-    /// URL and dimensions, and what a look-up has appended.
+    /// URL and dimensions, and the levels that a look-up has appended.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The key of the entry that leads to the responses of the URL: of the URL itself, or where there are dimensions of
-    /// those that dimensions tell apart.
+    /// The key of the entry that leads to the responses of the URL: the URL's own, or with dimensions the key that
+    /// leads to the responses with dimensions.
     pub fn top(&self) -> &[u8] {
         let last = (self.url + 1).min(self.end);
         self.bytes.get(..last).unwrap_or_default()
     }
 
-    /// Without what a look-up has appended.
+    /// The key without the levels that a look-up has appended.
     pub fn plain(&self) -> Self {
         let bytes = self.bytes.get(..self.end).unwrap_or_default();
         Self {
@@ -147,23 +148,23 @@ impl Key {
     }
 }
 
-/// Everything besides the URL that the key of a request sees: what tells responses for one URL apart besides `Vary`.
-/// Each part may be absent, empty or there twice, and each of that is another key.
+/// Everything besides the URL that the key of a request contains: the parts that distinguish responses for one URL
+/// besides `Vary`. Each part may be absent, empty or repeated, and each of these makes another key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyParts<'a> {
-    /// As they go upstream: what the viewer sent, as viewer hooks changed it.
+    /// As they go upstream: sent by the viewer, and changed by viewer hooks.
     pub headers: &'a HeaderMap,
     pub policy: &'a CachePolicy,
     /// Experiment and variant.
     pub variants: &'a [(&'a str, &'a str)],
-    /// With a text form; those that the token lacks are left out.
+    /// Claims with a text form; those that the token lacks are left out.
     pub claims: &'a [(&'a str, &'a str)],
-    /// Request fields that the edge sets from what it verified, where they depend on more than `claims`.
+    /// Request fields that the edge sets from verified data, if they depend on more than `claims`.
     pub edge_set: &'a [(HeaderName, HeaderValue)],
     /// Fields that hooks set, changed or removed before the key was made, sorted, each once: their values are those of
     /// `headers`.
     pub hooked: &'a [HeaderName],
-    /// Of routes that share a URL with others by conditions.
+    /// Set for routes that share a URL with others by conditions.
     pub tag: Option<&'a str>,
 }
 
@@ -222,13 +223,13 @@ fn all_dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
     }
 }
 
-/// The kind of dimension that marks what a function stored by itself. No route's key has it.
+/// The kind of dimension that marks an entry that a function stored. No route's key has it.
 pub const FUNCTION: u8 = b'n';
 
 fn pair(out: &mut Vec<u8>, kind: u8, name: &[u8], value: &[u8]) {
     out.push(kind);
     for text in [name, value] {
-        // Fields are bounded by the head, which is far below four GiB.
+        // Fields are bounded by the head, which is far below 4 GiB.
         out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(text);
     }
@@ -254,7 +255,7 @@ pub(super) fn base_of<'a>(host: &'a str, base: &str) -> Option<Base<'a>> {
     Some(Base { scheme, host, port })
 }
 
-/// A key for people: the URL, and how much more there is.
+/// A readable form of a key: the URL, and the number of bytes after it.
 pub fn describe(key: &[u8]) -> String {
     let Some((base, path, query)) = url_parts(key) else {
         return String::from_utf8_lossy(key).into_owned();
@@ -271,7 +272,7 @@ pub fn describe(key: &[u8]) -> String {
 }
 
 impl Base<'_> {
-    /// The port, also where it is the scheme's own.
+    /// The port, including the scheme's default.
     pub fn effective_port(&self) -> u16 {
         self.port.unwrap_or(self.scheme.port())
     }

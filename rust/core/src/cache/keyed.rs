@@ -1,6 +1,7 @@
-//! A stored response's key read back, for people: what `key`, `vary` and `api` put into it.
+//! A stored response's key in readable form: the parts that `key`, `vary` and `api` put into it.
 //!
-//! What tells visitors apart may be personal or secret (cookies, claims, credentials): it is named, and not shown.
+//! Parts that distinguish visitors may be personal or secret (cookies, claims, credentials): they are named, and not
+//! shown.
 
 use http::HeaderName;
 
@@ -10,25 +11,25 @@ use super::{
 };
 use crate::plan::Scheme;
 
-/// A key, read.
+/// The parts of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyed {
     pub scheme: Scheme,
     pub host: String,
-    /// Where it is not the scheme's own.
+    /// `None` for the scheme's default port.
     pub port: Option<u16>,
     pub path: String,
-    /// As far as it counts.
+    /// The part of the query that the policy selects.
     pub query: Option<String>,
-    /// The function's cache, where a function stored it by itself.
+    /// The function's cache, if a function stored it.
     pub function: Option<String>,
-    /// What tells responses for the URL apart by the route's policy: `experiment home=control`.
+    /// The parts that distinguish responses for the URL by the route's policy: `experiment home=control`.
     pub dimensions: Vec<String>,
     /// Bytes of the key of the URL alone, under which its variants are named.
     pub url: usize,
-    /// Where dimensions tell responses apart: bytes of the key with them, and the nonce of all that have any.
+    /// With dimensions: number of bytes of the key up to them, and the nonce that all responses with dimensions share.
     pub among: Option<(usize, u64)>,
-    /// Of a variant: the nonce of its siblings, and the values of the fields that select it, in their order.
+    /// For a variant: the nonce of its siblings, and the values of the fields that select it, in their order.
     pub variant: Option<(u64, Vec<Option<String>>)>,
 }
 
@@ -97,7 +98,7 @@ impl Keyed {
         })
     }
 
-    /// The URL, with what of the query counts.
+    /// The URL, with the selected part of the query.
     pub fn address(&self) -> String {
         let base = Base {
             scheme: self.scheme,
@@ -110,9 +111,9 @@ impl Keyed {
         }
     }
 
-    /// The entries that lead to this one: the length of the key of each, and the nonce of those that it leads to.
+    /// The entries that lead to this one: the length of each one's key, and the nonce of the entries that it leads to.
     pub fn leads(&self) -> impl Iterator<Item = (usize, u64)> + use<> {
-        // Before a nonce stands a zero byte.
+        // A zero byte precedes a nonce.
         let below = self
             .among
             .map_or(self.url, |(end, _)| end + 1 + size_of::<u64>());
@@ -137,7 +138,7 @@ impl Keyed {
     }
 }
 
-/// Whether a field's value is for the visitor and the origin alone.
+/// Whether a field's value must be seen by the visitor and the origin only.
 pub fn personal(name: &str) -> bool {
     const FIELDS: [&str; 6] = [
         "authorization",

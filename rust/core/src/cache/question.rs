@@ -1,8 +1,8 @@
-//! The question that a request is for the cache: what decides which stored response may answer it, and what may be
-//! stored of the response that it brings.
+//! The parts of a request that matter to the cache: they decide which stored response may answer it, and what may be
+//! stored of the response to it.
 //!
-//! It is made once, in phase 8. A hit borrows it from the request; a miss owns it, as the fetch that it causes may
-//! outlive its client. The time is no part of it: a request that waits is answered later than it came.
+//! It is made once, in phase 8. A hit borrows it from the request; a miss owns it, because its fetch may outlive the
+//! client. The time is not a part of it: a request that waits is answered later than it came.
 
 use std::borrow::Cow;
 
@@ -30,12 +30,12 @@ pub struct Question<'a> {
     pub method: Method,
     /// The header section as viewer hooks left it.
     pub request: Cow<'a, HeaderMap>,
-    /// Fields that viewer hooks changed: the key sees them.
+    /// Fields that viewer hooks changed: the key contains them.
     pub hooked: Cow<'a, [HeaderName]>,
-    /// None where the policy heeds none.
+    /// Empty if the policy ignores them.
     pub directives: RequestDirectives,
     pub authorization: Authorization,
-    /// Why nothing may be stored, whatever the response says.
+    /// Why nothing may be stored, whatever the response.
     pub forbidden: Option<NotStored>,
     /// As for [`super::vary::secondary`].
     pub reduced: Reduced,
@@ -105,7 +105,7 @@ impl<'a> Question<'a> {
         self.request.get(header::RANGE)
     }
 
-    /// Finds the stored response that the request selects; the key is that of the response then. `find` reads the entry
+    /// Finds the stored response that the request selects; the key is then that of the response. `find` reads the entry
     /// under a key.
     pub fn descend<E: Level, Error>(
         &mut self,
@@ -114,7 +114,7 @@ impl<'a> Question<'a> {
         self.key.descend(&self.request, self.reduced, find)
     }
 
-    /// As `descend`, leaving the key as it is.
+    /// Like `descend`, leaving the key as it is.
     pub fn selected<E: Level>(&self, find: impl FnMut(&[u8]) -> Option<E>) -> Selected<E> {
         (self.key.plain()).select(&self.request, self.reduced, find)
     }

@@ -1,4 +1,4 @@
-//! Counting: what happened, per worker and without sharing, summed when somebody asks.
+//! Counting: what happened, per worker and without sharing, summed for a scrape.
 //!
 //! `worker` is written by its one worker with plain loads and stores; `render` reads all workers and speaks
 //! Prometheus. Labels come from the plan and from closed sets, never from a request.

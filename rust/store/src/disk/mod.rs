@@ -6,7 +6,7 @@
 //! as records; the format of records is `edgerouter_core::record`'s. `walk` visits every entry. The oldest segment is
 //! dropped when there is no room, and its entries that were used since get a second chance.
 //!
-//! Whatever happens to process or disk, a served response was checked against its checksum and its whole key, and a
+//! After any failure of process or disk, a served response was checked against its checksum and its whole key, and a
 //! record that was removed or replaced stays so: of two records of one key the later one is valid, also at the next
 //! start.
 

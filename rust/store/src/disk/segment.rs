@@ -112,7 +112,7 @@ impl Segment {
 #[derive(Debug, Default)]
 pub struct Scan {
     pub contents: SegmentContents,
-    /// Where the last whole record ends.
+    /// End of the last whole record.
     pub end: u64,
     /// Something before a whole record, or a whole record, cannot be read.
     pub damaged: bool,

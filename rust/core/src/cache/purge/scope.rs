@@ -1,4 +1,4 @@
-//! What a purge names, and whether a stored response matches.
+//! The scopes of a purge, and whether a stored response matches them.
 
 use std::borrow::Cow;
 

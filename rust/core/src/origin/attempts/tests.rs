@@ -71,7 +71,7 @@ fn closed(kept: bool, sent: bool) -> Failure {
     Failure::Closed { kept, sent }
 }
 
-/// What follows each of the events, from the first request on.
+/// The steps that follow each of the events, from the first request on.
 fn run(
     members: &[OriginId],
     method: Method,
@@ -127,7 +127,7 @@ fn the_next_member_gets_the_request_only_where_repeating_is_safe() {
             Failed(A, TIMED_OUT),
             give_up(Why::NotIdempotent, false),
         ),
-        // What has not left goes elsewhere, whatever it is.
+        // A request that was not sent goes to another member, whatever its method.
         (
             post.clone(),
             false,
@@ -177,11 +177,11 @@ fn the_same_member_gets_the_request_again_only_after_a_connection_that_closed_be
             give_up(Why::NotIdempotent, false),
         ),
         (post.clone(), false, 0, closed(true, false), again(A)),
-        // A new connection that fails says something about the member.
+        // A new connection that fails counts against the member.
         (get.clone(), true, 9, closed(false, true), request(B)),
         (get.clone(), true, 0, closed(false, false), request(B)),
         (post.clone(), false, 1, closed(false, false), again(A)),
-        // A time-out would be doubled, and so would the load of what is slow already.
+        // A repeated time-out would double the wait, and the load of a slow member.
         (get.clone(), true, 9, TIMED_OUT, request(B)),
         (get.clone(), true, 9, Failure::Malformed, request(B)),
     ] {
@@ -232,7 +232,7 @@ fn an_unhealthy_member_gets_company_and_the_first_response_wins() {
         (Answered(B, StatusCode::OK), Step::Take(B)),
     ];
     run(&[A, B], Method::GET, true, &well(), &script);
-    // One that fails beside another that is suspect makes room for the next.
+    // A failed member beside a suspect one makes room for the next.
     let script = [
         (Ready, request(A)),
         (Unhealthy(A), request(B)),
@@ -241,7 +241,7 @@ fn an_unhealthy_member_gets_company_and_the_first_response_wins() {
         (Failed(A, TIMED_OUT), give_up(Why::Exhausted, true)),
     ];
     run(&[A, B, C], Method::GET, true, &well(), &script);
-    // An answer to fail over on waits for the other, and is better than none.
+    // A response to fail over on waits for the other member's, and is better than none.
     let script = [
         (Ready, request(A)),
         (Unhealthy(A), request(B)),
@@ -312,7 +312,7 @@ fn disconnected_is_only_what_lost_every_member() {
         }
         assert_eq!(step, give_up(Why::Exhausted, disconnected), "{events:?}");
     }
-    // At the deadline a member that was not tried counts when it is known to be unhealthy.
+    // At the deadline a member that was not tried counts if it is known to be unhealthy.
     for (members_known, disconnected) in [(well(), false), (known(&[B], 0), true)] {
         let script = [
             (Ready, request(A)),

@@ -233,7 +233,7 @@ impl PathPattern {
 
     /// The parameters of a path that matches, percent-decoded; bytes that are not UTF-8 become U+FFFD.
     ///
-    /// Where several divisions are possible, wildcards take as much as they can, the leftmost first.
+    /// If several divisions are possible, wildcards take as much as they can, the leftmost first.
     pub fn captures(&self, path: &str) -> Option<Vec<(String, String)>> {
         Some(
             self.raw_captures(path)?
