@@ -33,10 +33,10 @@ const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
 
 /// Compiles the plan's JSON; reports all problems.
 pub fn compile(json: &[u8]) -> Result<Plan, Vec<Problem>> {
-    let mut problems = Problems::default();
-    match spec::read(json, &mut problems).and_then(|spec| judge(spec, &mut problems)) {
-        Some(plan) if problems.0.is_empty() => Ok(plan),
-        _ => Err(problems.0),
+    let problems = Problems::default();
+    match spec::read(json, &problems).and_then(|spec| judge(spec, &problems)) {
+        Some(plan) if problems.is_empty() => Ok(plan),
+        _ => Err(problems.into_inner()),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Names {
 
 impl Names {
     /// The group that a route's `to` names; a single origin gets a group of its own, once.
-    fn group(&mut self, name: &str, path: &str, problems: &mut Problems) -> Option<GroupId> {
+    fn group(&mut self, name: &str, path: &str, problems: &Problems) -> Option<GroupId> {
         let declared = self
             .groups
             .iter()
@@ -98,7 +98,7 @@ impl Names {
         known.map(|known| GroupId(index(known)))
     }
 
-    fn callable(&self, call: u64, path: &str, problems: &mut Problems) -> Option<CallableId> {
+    fn callable(&self, call: u64, path: &str, problems: &Problems) -> Option<CallableId> {
         match u32::try_from(call) {
             Ok(id) if (id as usize) < self.callables => Some(CallableId(id)),
             _ => {
@@ -116,7 +116,7 @@ impl Names {
     }
 }
 
-fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
+fn judge(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
     let PlanSpec {
         name,
         via,
@@ -198,7 +198,7 @@ fn judge(spec: PlanSpec, problems: &mut Problems) -> Option<Plan> {
         compiled.push(route);
     }
     service_workers::fit(&service_workers, compiled.iter().flatten(), problems);
-    if !problems.0.is_empty() {
+    if !problems.is_empty() {
         return None;
     }
     let mut routes: Vec<Route> = compiled.into_iter().collect::<Option<_>>()?;
@@ -243,7 +243,7 @@ fn hook(
     spec: HookSpec,
     path: &str,
     names: &Names,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<(HookPhase, Hook)> {
     let mut host = match &spec.host {
         None => None,
@@ -280,7 +280,7 @@ fn hook(
 }
 
 /// The declared dependencies of a hook's effect: names of fields, and of cookies as `cookie:NAME`.
-fn varies(spec: &HookSpec, path: &str, problems: &mut Problems) -> Option<Arc<[HeaderName]>> {
+fn varies(spec: &HookSpec, path: &str, problems: &Problems) -> Option<Arc<[HeaderName]>> {
     let given = spec.varies.as_ref()?;
     if matches!(
         spec.phase,
@@ -361,7 +361,7 @@ fn attach<'h>(route: &mut Route, hooks: impl Iterator<Item = &'h (HookPhase, Hoo
 fn pattern(
     text: &str,
     path: &str,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<(Option<HostPattern>, PathPattern)> {
     let (own_host, rest) = match text.find('/') {
         Some(0) => (None, text),
@@ -389,7 +389,7 @@ fn pattern(
     }
 }
 
-fn host(text: &str, path: &str, problems: &mut Problems) -> Option<HostPattern> {
+fn host(text: &str, path: &str, problems: &Problems) -> Option<HostPattern> {
     match HostPattern::parse(text) {
         Ok(host) => Some(host),
         Err(error) => {

@@ -8,7 +8,7 @@ use crate::plan::{
 };
 
 /// Reports options that only an origin's response can use, on a route without an origin.
-pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
     let target = match &spec.target {
         TargetSpec::To(_) | TargetSpec::Broken => return,
         TargetSpec::Function(_) => "function",
@@ -35,7 +35,7 @@ pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &mut Problems)
 
 /// A preflight that goes to the origin needs an origin, a token requirement to be exempt from, and a method that
 /// reaches the route.
-pub(super) fn preflight_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+pub(super) fn preflight_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
     if spec.preflight == Preflight::Token {
         return;
     }
@@ -52,7 +52,7 @@ pub(super) fn preflight_fits(spec: &RouteSpec, path: &str, problems: &mut Proble
     problems.add(format!("{path}.preflight"), None, message);
 }
 
-pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+pub(super) fn cache_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
     if !spec.cache.key_claims.is_empty() && !spec.has_auth {
         problems.add(
             format!("{path}.cache.claims"),
@@ -162,7 +162,7 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
 }
 
 /// Predicted pages are fetched anonymously and stored for everybody.
-pub(super) fn predict_fits(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+pub(super) fn predict_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
     if spec.predict.is_none() {
         return;
     }
@@ -178,7 +178,7 @@ pub(super) fn predict_fits(spec: &RouteSpec, path: &str, problems: &mut Problems
     problems.add(format!("{path}.predict"), None, message);
 }
 
-pub(super) fn pages(spec: &RouteSpec, path: &str, problems: &mut Problems) {
+pub(super) fn pages(spec: &RouteSpec, path: &str, problems: &Problems) {
     if let Some(index) = &spec.index
         && (index.is_empty()
             || index.contains(['/', '?', '#'])

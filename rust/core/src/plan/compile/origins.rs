@@ -14,7 +14,7 @@ use crate::plan::{
 use crate::secret::Secret;
 
 /// Checks names: present, usable as labels, and unique among origins and groups together, since `to` may name either.
-pub(super) fn names(origins: &[Arc<str>], groups: &[GroupSpec], problems: &mut Problems) {
+pub(super) fn names(origins: &[Arc<str>], groups: &[GroupSpec], problems: &Problems) {
     let mut seen: Vec<(&str, String)> = Vec::new();
     let all = origins
         .iter()
@@ -29,12 +29,9 @@ pub(super) fn names(origins: &[Arc<str>], groups: &[GroupSpec], problems: &mut P
     for (name, place) in all {
         if name.is_empty() {
             // The reader has reported an absent name, but not an empty one.
-            if !problems
-                .0
-                .iter()
-                .any(|problem| problem.path == format!("{place}.name"))
-            {
-                problems.add(format!("{place}.name"), None, "must not be empty");
+            let path = format!("{place}.name");
+            if !problems.at(&path) {
+                problems.add(path, None, "must not be empty");
             }
             continue;
         }
@@ -66,7 +63,7 @@ pub(super) fn group(
     spec: GroupSpec,
     path: &str,
     origins: &[Arc<str>],
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Group {
     let mut members = Vec::with_capacity(spec.members.len());
     for (at, member) in spec.members.iter().enumerate() {
@@ -99,7 +96,7 @@ pub(super) fn origin(
     spec: OriginSpec,
     limits: &OriginLimits,
     path: &str,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<Origin> {
     let address = address(&spec.url, &format!("{path}.url"), problems);
     let upstream_host = match spec.host.as_str() {
@@ -189,7 +186,7 @@ pub(super) fn origin(
     })
 }
 
-fn certificates(secret: &Secret, path: &str, problems: &mut Problems) -> Option<Arc<str>> {
+fn certificates(secret: &Secret, path: &str, problems: &Problems) -> Option<Arc<str>> {
     match std::str::from_utf8(secret.as_bytes()) {
         Ok(pem) if pem.contains("-----BEGIN CERTIFICATE-----") => Some(pem.into()),
         _ => {
@@ -261,14 +258,14 @@ fn socket(url: &str) -> Option<Result<Address, &'static str>> {
 }
 
 /// Reads `scheme://host[:port][/prefix]`.
-fn address(url: &str, path: &str, problems: &mut Problems) -> Option<Address> {
+fn address(url: &str, path: &str, problems: &Problems) -> Option<Address> {
     if url.is_empty() {
-        if !problems.0.iter().any(|problem| problem.path == path) {
+        if !problems.at(path) {
             problems.add(path, None, "must not be empty");
         }
         return None;
     }
-    let mut wrong = |value: Option<String>, message: &str| {
+    let wrong = |value: Option<String>, message: &str| {
         problems.add(path, value, message);
         None
     };

@@ -11,7 +11,7 @@ use crate::plan::{
 };
 
 /// A prefix without its final `/`; `None` if nothing remains.
-pub(super) fn prefix(text: Option<&str>, path: &str, problems: &mut Problems) -> Option<Arc<str>> {
+pub(super) fn prefix(text: Option<&str>, path: &str, problems: &Problems) -> Option<Arc<str>> {
     let text = text?;
     let plain = text.starts_with('/')
         && !text.starts_with("//")
@@ -30,12 +30,7 @@ pub(super) fn prefix(text: Option<&str>, path: &str, problems: &mut Problems) ->
         .map(Into::into)
 }
 
-pub(super) fn rewrite(
-    from: &str,
-    to: &str,
-    path: &str,
-    problems: &mut Problems,
-) -> Option<Rewrite> {
+pub(super) fn rewrite(from: &str, to: &str, path: &str, problems: &Problems) -> Option<Rewrite> {
     let place = format!("{path}.to");
     if !to.starts_with('/') || to.starts_with("//") || to.contains(['?', '#', '*']) {
         problems.add(
@@ -66,7 +61,7 @@ pub(super) fn location(
     redirect: &Redirect,
     pattern: Option<&PathPattern>,
     path: &str,
-    problems: &mut Problems,
+    problems: &Problems,
 ) {
     let location = &*redirect.location;
     let shown = || Some(format!("{location:?}"));
@@ -89,7 +84,7 @@ pub(super) fn location(
 }
 
 /// Each parameter of a template must be one of the pattern.
-fn parameters(text: &str, pattern: Option<&PathPattern>, path: &str, problems: &mut Problems) {
+fn parameters(text: &str, pattern: Option<&PathPattern>, path: &str, problems: &Problems) {
     let template = Template(text);
     if !template.is_balanced() {
         problems.add(path, Some(format!("{text:?}")), "has an unmatched brace");

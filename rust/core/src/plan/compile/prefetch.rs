@@ -19,7 +19,7 @@ pub(super) fn lists(
     specs: Vec<PrefetchSpec>,
     routes: &[Route],
     router: &Router,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Vec<Prefetch> {
     let urls: usize = specs.iter().map(|spec| spec.urls.len()).sum();
     if urls > MOST_URLS {
@@ -42,7 +42,7 @@ fn list(
     path: &str,
     routes: &[Route],
     router: &Router,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Prefetch {
     if spec.every.is_none() && !spec.on_start {
         problems.add(
@@ -78,7 +78,7 @@ fn list(
     }
 }
 
-fn exact(host: &str, path: &str, problems: &mut Problems) -> Option<String> {
+fn exact(host: &str, path: &str, problems: &Problems) -> Option<String> {
     let message = match HostPattern::parse(host) {
         Ok(HostPattern::Exact(host)) => return Some(host.to_string()),
         Ok(_) => "must be one host, without wildcards".to_owned(),

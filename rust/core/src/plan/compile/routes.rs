@@ -29,7 +29,7 @@ pub(super) fn route(
     at: usize,
     names: &mut Names,
     fields: &mut Vec<HeaderName>,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<Route> {
     let path = format!("routes[{at}]");
     let (hosts, own) = places(&spec, &path, problems);
@@ -140,7 +140,7 @@ fn label(hosts: &[HostPattern], pattern: &str) -> Arc<str> {
 }
 
 /// Reports the problems that a room found in its policy.
-fn within(path: &str, found: Vec<SubProblem>, problems: &mut Problems) {
+fn within(path: &str, found: Vec<SubProblem>, problems: &Problems) {
     for (sub, value, message) in found {
         let place = match sub.as_str() {
             "" => path.to_owned(),
@@ -154,7 +154,7 @@ fn within(path: &str, found: Vec<SubProblem>, problems: &mut Problems) {
 fn places(
     spec: &RouteSpec,
     path: &str,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> (Vec<HostPattern>, Option<PathPattern>) {
     let mut hosts: Vec<HostPattern> = Vec::new();
     for (place, text) in &spec.hosts {
@@ -237,7 +237,7 @@ fn experiments(
     has_auth: bool,
     path: &str,
     fields: &mut Vec<HeaderName>,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Vec<Experiment> {
     let mut seen: Vec<(usize, String, String, String)> = Vec::new();
     let mut compiled = Vec::with_capacity(specs.len());

@@ -9,7 +9,7 @@ use crate::{
 pub(super) fn fit<'r>(
     workers: &[ServiceWorker],
     routes: impl Iterator<Item = &'r Route> + Clone,
-    problems: &mut Problems,
+    problems: &Problems,
 ) {
     for (at, worker) in workers.iter().enumerate() {
         let path = format!("service_workers[{at}]");

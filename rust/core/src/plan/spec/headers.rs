@@ -24,7 +24,7 @@ const CONNECTION: [&str; 10] = [
     "upgrade",
 ];
 
-pub(super) fn header_name(path: &str, text: &str, problems: &mut Problems) -> Option<HeaderName> {
+pub(super) fn header_name(path: &str, text: &str, problems: &Problems) -> Option<HeaderName> {
     if !unstarred(path, text, problems) {
         return None;
     }
@@ -42,7 +42,7 @@ pub(super) fn header_name(path: &str, text: &str, problems: &mut Problems) -> Op
 }
 
 /// A field name that a policy may edit.
-pub(super) fn editable_name(path: &str, text: &str, problems: &mut Problems) -> Option<HeaderName> {
+pub(super) fn editable_name(path: &str, text: &str, problems: &Problems) -> Option<HeaderName> {
     let name = header_name(path, text, problems)?;
     if CONNECTION.contains(&name.as_str()) {
         let message = "belongs to the connection or to the framing (RFC 9110 §7.6.1): the edge writes it, a policy can't";
@@ -53,11 +53,7 @@ pub(super) fn editable_name(path: &str, text: &str, problems: &mut Problems) -> 
 }
 
 /// A field value. It is never shown: it may be a key.
-pub(super) fn header_value(
-    path: &str,
-    value: &Value,
-    problems: &mut Problems,
-) -> Option<HeaderValue> {
+pub(super) fn header_value(path: &str, value: &Value, problems: &Problems) -> Option<HeaderValue> {
     let Some(text) = value.as_str() else {
         problems.add(path, None, "must be a string");
         return None;
@@ -90,27 +86,25 @@ pub(super) fn header_value(
 pub(super) fn header_map(
     fields: &mut Fields<'_>,
     name: &'static str,
-    problems: &mut Problems,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    header_map_with(fields, name, |_, _, _| None, problems)
+    header_map_with(fields, name, |_, _, _| None)
 }
 
 /// Like `header_map`, but a value may also be a secret.
 pub(super) fn secret_header_map(
     fields: &mut Fields<'_>,
     name: &'static str,
-    problems: &mut Problems,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    let secret = |path: &str, value: &Value, problems: &mut Problems| {
+    let secret = |path: &str, value: &Value, problems: &Problems| {
         value
             .is_object()
             .then(|| secret_value(path, value, problems))
     };
-    header_map_with(fields, name, secret, problems)
+    header_map_with(fields, name, secret)
 }
 
 /// Never printed, even if the fields are.
-fn secret_value(path: &str, value: &Value, problems: &mut Problems) -> Option<HeaderValue> {
+fn secret_value(path: &str, value: &Value, problems: &Problems) -> Option<HeaderValue> {
     let secret = secret(value, path.to_owned(), problems)?;
     match HeaderValue::from_bytes(secret.as_bytes()) {
         Ok(mut value) => {
@@ -131,12 +125,11 @@ fn secret_value(path: &str, value: &Value, problems: &mut Problems) -> Option<He
 fn header_map_with(
     fields: &mut Fields<'_>,
     name: &'static str,
-    other: impl Fn(&str, &Value, &mut Problems) -> Option<Option<HeaderValue>>,
-    problems: &mut Problems,
+    other: impl Fn(&str, &Value, &Problems) -> Option<Option<HeaderValue>>,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let mut read = Vec::new();
-    for (path, key, value) in fields.map(name, problems) {
-        let Some(name) = editable_name(&path, key, problems) else {
+    for (path, key, value) in fields.map(name) {
+        let Some(name) = editable_name(&path, key, fields.problems) else {
             continue;
         };
         let values: &[Value] = match value {
@@ -144,8 +137,8 @@ fn header_map_with(
             one => std::slice::from_ref(one),
         };
         for value in values {
-            let value = other(&path, value, problems)
-                .unwrap_or_else(|| header_value(&path, value, problems));
+            let value = other(&path, value, fields.problems)
+                .unwrap_or_else(|| header_value(&path, value, fields.problems));
             if let Some(value) = value {
                 read.push((name.clone(), value));
             }
@@ -154,13 +147,13 @@ fn header_map_with(
     read
 }
 
-pub(super) fn edits(value: Option<&Value>, path: String, problems: &mut Problems) -> HeaderEdits {
+pub(super) fn edits(value: Option<&Value>, path: String, problems: &Problems) -> HeaderEdits {
     let Some(mut fields) = value.and_then(|value| Fields::open(value, path, problems)) else {
         return HeaderEdits::default();
     };
-    let set = header_map(&mut fields, "set", problems);
-    let add = header_map(&mut fields, "add", problems);
-    let remove = fields.texts("remove", problems);
+    let set = header_map(&mut fields, "set");
+    let add = header_map(&mut fields, "add");
+    let remove = fields.texts("remove");
     let remove = remove
         .iter()
         .filter_map(|(path, text)| editable_name(path, text, problems))
@@ -171,17 +164,17 @@ pub(super) fn edits(value: Option<&Value>, path: String, problems: &mut Problems
             problems.add(fields.path.clone(), Some("\"host\"".to_owned()), message);
         }
     }
-    fields.end(problems);
+    fields.end();
     HeaderEdits { remove, set, add }
 }
 
-pub(super) fn status(path: &str, value: &Value, problems: &mut Problems) -> Option<StatusCode> {
+pub(super) fn status(path: &str, value: &Value, problems: &Problems) -> Option<StatusCode> {
     let code = value.as_u64().and_then(|code| u16::try_from(code).ok());
     status_code(path, code, || shown(value), problems)
 }
 
 /// A status as the key of an object.
-pub(super) fn status_key(path: &str, key: &str, problems: &mut Problems) -> Option<StatusCode> {
+pub(super) fn status_key(path: &str, key: &str, problems: &Problems) -> Option<StatusCode> {
     status_code(path, key.parse().ok(), || format!("{key:?}"), problems)
 }
 
@@ -189,7 +182,7 @@ fn status_code(
     path: &str,
     code: Option<u16>,
     shown: impl Fn() -> String,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<StatusCode> {
     let status = code
         .filter(|code| (200..=599).contains(code))
@@ -201,7 +194,7 @@ fn status_code(
 }
 
 /// Checks that a name has no `*`.
-pub(super) fn unstarred(path: &str, text: &str, problems: &mut Problems) -> bool {
+pub(super) fn unstarred(path: &str, text: &str, problems: &Problems) -> bool {
     if text.contains('*') {
         let message = "has a *, which stands for more names only at the end of those of query parameters and cookies";
         problems.add(path, Some(format!("{text:?}")), message);
@@ -211,7 +204,7 @@ pub(super) fn unstarred(path: &str, text: &str, problems: &mut Problems) -> bool
 }
 
 /// Whether a name of query parameters or cookies is valid; a `*` at its end represents any rest.
-pub(super) fn starred(path: &str, text: &str, problems: &mut Problems) -> bool {
+pub(super) fn starred(path: &str, text: &str, problems: &Problems) -> bool {
     let message = match text.strip_suffix('*').unwrap_or(text) {
         "" if text.is_empty() => "must not be empty",
         "" => "stands for every name: write \"all\" or \"none\"",
@@ -230,11 +223,10 @@ pub(super) fn select(
     name: &'static str,
     default: Select,
     lower: bool,
-    problems: &mut Problems,
 ) -> Select {
     match fields.raw(name) {
         None => default,
-        Some(value) => select_of(fields, name, value, lower, problems).unwrap_or(default),
+        Some(value) => select_of(fields, name, value, lower).unwrap_or(default),
     }
 }
 
@@ -243,7 +235,6 @@ pub(super) fn select_of(
     name: &str,
     value: &Value,
     lower: bool,
-    problems: &mut Problems,
 ) -> Option<Select> {
     const FORM: &str = "must be \"all\", \"none\", {\"only\": [names]} or {\"except\": [names]}";
     let map = match value {
@@ -251,26 +242,27 @@ pub(super) fn select_of(
         Value::String(word) if word == "none" => return Some(Select::None),
         Value::Object(map) => map,
         other => {
-            fields.wrong(name, other, FORM, problems);
+            fields.wrong(name, other, FORM);
             return None;
         }
     };
     let mut members = map.iter();
     let (Some((word, list)), None) = (members.next(), members.next()) else {
-        fields.wrong(name, value, FORM, problems);
+        fields.wrong(name, value, FORM);
         return None;
     };
     if !matches!(word.as_str(), "only" | "except") {
-        fields.wrong(name, value, FORM, problems);
+        fields.wrong(name, value, FORM);
         return None;
     }
-    let inner = Fields::open(value, fields.at(name), problems)?;
-    let items = inner.list_of(word, list, problems);
+    let inner = Fields::open(value, fields.at(name), fields.problems)?;
+    let items = inner.list_of(word, list);
     let mut names = Vec::new();
-    for (path, text) in inner.only_texts(items, problems) {
+    for (path, text) in inner.only_texts(items) {
         if lower {
-            names.extend(header_name(&path, text, problems).map(|name| name.as_str().into()));
-        } else if starred(&path, text, problems) {
+            names
+                .extend(header_name(&path, text, fields.problems).map(|name| name.as_str().into()));
+        } else if starred(&path, text, fields.problems) {
             names.push(text.into());
         }
     }

@@ -21,14 +21,14 @@ const MOST_PRECACHED: usize = 1_000;
 pub(super) fn service_worker(
     value: &Value,
     path: String,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<ServiceWorker> {
     let mut fields = Fields::open(value, path, problems)?;
-    let own = fields.required_text("path", problems)?.to_owned();
-    let host = fields.text("host", problems).map(str::to_owned);
-    let scope = fields.text("scope", problems).unwrap_or("/").to_owned();
-    let mut paths = |fields: &mut Fields<'_>, name| {
-        let texts = fields.texts(name, problems);
+    let own = fields.required_text("path")?.to_owned();
+    let host = fields.text("host").map(str::to_owned);
+    let scope = fields.text("scope").unwrap_or("/").to_owned();
+    let paths = |fields: &mut Fields<'_>, name| {
+        let texts = fields.texts(name);
         let mut read = Vec::with_capacity(texts.len());
         for (place, text) in texts {
             if is_local(text) {
@@ -41,7 +41,7 @@ pub(super) fn service_worker(
     };
     let precache = paths(&mut fields, "precache");
     let api = paths(&mut fields, "api");
-    let offline = fields.text("offline", problems).map(str::to_owned);
+    let offline = fields.text("offline").map(str::to_owned);
     for (name, text) in [
         ("path", Some(&own)),
         ("scope", Some(&scope)),
@@ -67,9 +67,9 @@ pub(super) fn service_worker(
             ),
         );
     }
-    let authorized = fields.flag("authorized", false, problems);
-    let entries = fields.whole("entries", 100, 0, 10_000, problems);
-    fields.end(problems);
+    let authorized = fields.flag("authorized", false);
+    let entries = fields.whole("entries", 100, 0, 10_000);
+    fields.end();
     Some(ServiceWorker {
         path: own,
         host,
@@ -96,7 +96,7 @@ pub(super) fn route(
     worker: &ServiceWorker,
     name: &str,
     routes: &[RouteSpec],
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<RouteSpec> {
     // `Debug` of the routes contains no secrets.
     let (script, version) = worker.script(name, &format!("{routes:?}"));
@@ -117,18 +117,14 @@ pub(super) fn route(
 /// Least interval between rounds of a prefetch list.
 const LEAST_EVERY: Duration = Duration::from_millis(100);
 
-pub(super) fn prefetch(
-    value: &Value,
-    path: String,
-    problems: &mut Problems,
-) -> Option<PrefetchSpec> {
+pub(super) fn prefetch(value: &Value, path: String, problems: &Problems) -> Option<PrefetchSpec> {
     let mut fields = Fields::open(value, path, problems)?;
     let urls = fields
-        .texts("urls", problems)
+        .texts("urls")
         .into_iter()
         .map(|(path, url)| (path, url.to_owned()))
         .collect();
-    let every = fields.maybe_timeout("every", problems);
+    let every = fields.maybe_timeout("every");
     if let Some(every) = every.filter(|every| *every < LEAST_EVERY) {
         problems.add(
             fields.at("every"),
@@ -136,12 +132,12 @@ pub(super) fn prefetch(
             "must be ≥ 0.1 seconds",
         );
     }
-    let on_start = fields.flag("on_start", true, problems);
-    let host = fields.text("host", problems).map(str::to_owned);
+    let on_start = fields.flag("on_start", true);
+    let host = fields.text("host").map(str::to_owned);
     let schemes = [("http", Scheme::Http), ("https", Scheme::Https)];
-    let scheme = fields.choice("scheme", &schemes, Scheme::Https, problems);
-    let headers = header_map(&mut fields, "headers", problems);
-    fields.end(problems);
+    let scheme = fields.choice("scheme", &schemes, Scheme::Https);
+    let headers = header_map(&mut fields, "headers");
+    fields.end();
     Some(PrefetchSpec {
         urls,
         every,
@@ -152,15 +148,15 @@ pub(super) fn prefetch(
     })
 }
 
-pub(super) fn predict(value: &Value, path: String, problems: &mut Problems) -> Option<Predict> {
+pub(super) fn predict(value: &Value, path: String, problems: &Problems) -> Option<Predict> {
     let mut fields = Fields::open(value, path, problems)?;
-    let confidence = fields.number("confidence", 0.5, 0.0, 1.0, problems);
-    let support = fields.whole("support", 3, 1, 1_000, problems);
-    let pages = fields.whole("pages", 2, 1, 10, problems);
-    let requests = fields.whole("requests_per_minute", 60, 0, 1_000_000, problems);
-    let bytes_per_minute = fields.whole("bytes_per_minute", 10 << 20, 0, 1 << 50, problems);
-    let sample = fields.number("sample", 1.0, 0.0, 1.0, problems);
-    fields.end(problems);
+    let confidence = fields.number("confidence", 0.5, 0.0, 1.0);
+    let support = fields.whole("support", 3, 1, 1_000);
+    let pages = fields.whole("pages", 2, 1, 10);
+    let requests = fields.whole("requests_per_minute", 60, 0, 1_000_000);
+    let bytes_per_minute = fields.whole("bytes_per_minute", 10 << 20, 0, 1 << 50);
+    let sample = fields.number("sample", 1.0, 0.0, 1.0);
+    fields.end();
     Some(Predict {
         confidence,
         support: u32::try_from(support).ok()?,

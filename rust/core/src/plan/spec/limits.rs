@@ -11,19 +11,19 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const LARGEST: u64 = 1 << 50;
 
-pub(super) fn read(value: &Value, problems: &mut Problems) -> Limits {
+pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
     let mut limits = Limits::default();
     let Some(mut groups) = Fields::open(value, "limits", problems) else {
         return limits;
     };
-    let mut read_group = |name, read: &mut dyn FnMut(&mut Group<'_, '_>)| {
+    let mut read_group = |name, read: &mut dyn FnMut(&mut Group<'_>)| {
         let Some(value) = groups.raw(name) else {
             return;
         };
         if let Some(fields) = Fields::open(value, groups.at(name), problems) {
-            let mut group = Group { fields, problems };
+            let mut group = Group(fields);
             read(&mut group);
-            group.fields.end(group.problems);
+            group.0.end();
         }
     };
     let http = &mut limits.http;
@@ -100,22 +100,17 @@ pub(super) fn read(value: &Value, problems: &mut Problems) -> Limits {
         group.whole("queue_bytes", &mut log.queue_bytes, 64 * KIB, 1_024 * MIB);
         group.whole("lines_per_second", &mut log.lines_per_second, 1, 1_000_000);
     });
-    groups.end(problems);
+    groups.end();
     limits
 }
 
 /// One group of limits being read.
-struct Group<'v, 'p> {
-    fields: Fields<'v>,
-    problems: &'p mut Problems,
-}
+struct Group<'v>(Fields<'v>);
 
-impl Group<'_, '_> {
+impl Group<'_> {
     fn whole<N: TryFrom<u64>>(&mut self, name: &'static str, limit: &mut N, least: u64, most: u64) {
-        if let Some(value) = self.fields.raw(name)
-            && let Some(number) = self
-                .fields
-                .whole_of(name, value, least, most, "", self.problems)
+        if let Some(value) = self.0.raw(name)
+            && let Some(number) = self.0.whole_of(name, value, least, most, "")
             && let Ok(number) = N::try_from(number)
         {
             *limit = number;
@@ -130,10 +125,8 @@ impl Group<'_, '_> {
         least: u64,
         most: u64,
     ) {
-        if let Some(value) = self.fields.some(name) {
-            let number = self
-                .fields
-                .whole_of(name, value, least, most, "", self.problems);
+        if let Some(value) = self.0.some(name) {
+            let number = self.0.whole_of(name, value, least, most, "");
             *limit = number.and_then(|number| N::try_from(number).ok());
         }
     }
@@ -147,11 +140,11 @@ impl Group<'_, '_> {
     }
 
     fn seconds(&mut self, name: &'static str, limit: &mut Duration) {
-        *limit = self.fields.timeout(name, *limit, false, self.problems);
+        *limit = self.0.timeout(name, *limit, false);
     }
 
     /// Seconds of which zero would make everything fail.
     fn positive(&mut self, name: &'static str, limit: &mut Duration) {
-        *limit = self.fields.timeout(name, *limit, true, self.problems);
+        *limit = self.0.timeout(name, *limit, true);
     }
 }

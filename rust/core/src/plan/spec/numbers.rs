@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::reader::{Fields, Problems, kind};
+use super::reader::{Fields, kind};
 
 impl Fields<'_> {
     pub(super) fn whole_of(
@@ -14,7 +14,6 @@ impl Fields<'_> {
         least: u64,
         most: u64,
         unit: &str,
-        problems: &mut Problems,
     ) -> Option<u64> {
         // 30.0 is a whole number too: Python's durations are floats.
         let whole = value.as_u64().or_else(|| {
@@ -29,10 +28,10 @@ impl Fields<'_> {
         {
             let Some(bytes) = size(text) else {
                 let message = "must be bytes, or a number with a unit such as \"10GiB\" or \"1GB\"";
-                self.wrong(name, value, message, problems);
+                self.wrong(name, value, message);
                 return None;
             };
-            return self.whole_of(name, &Value::from(bytes), least, most, unit, problems);
+            return self.whole_of(name, &Value::from(bytes), least, most, unit);
         }
         match (whole, value) {
             (Some(n), _) if (least..=most).contains(&n) => return Some(n),
@@ -48,14 +47,13 @@ impl Fields<'_> {
                         if unit.is_empty() { "" } else { " of" }
                     )
                 };
-                self.wrong(name, value, message, problems);
+                self.wrong(name, value, message);
             }
             (_, other) => {
                 self.wrong(
                     name,
                     value,
                     format!("must be a whole number, not {}", kind(other)),
-                    problems,
                 );
             }
         }
@@ -63,18 +61,11 @@ impl Fields<'_> {
     }
 
     /// A whole number within bounds.
-    pub(super) fn whole(
-        &mut self,
-        name: &'static str,
-        default: u64,
-        least: u64,
-        most: u64,
-        problems: &mut Problems,
-    ) -> u64 {
+    pub(super) fn whole(&mut self, name: &'static str, default: u64, least: u64, most: u64) -> u64 {
         match self.raw(name) {
             None => default,
             Some(value) => self
-                .whole_of(name, value, least, most, "", problems)
+                .whole_of(name, value, least, most, "")
                 .unwrap_or(default),
         }
     }
@@ -86,7 +77,6 @@ impl Fields<'_> {
         default: f64,
         above: f64,
         most: f64,
-        problems: &mut Problems,
     ) -> f64 {
         let Some(value) = self.raw(name) else {
             return default;
@@ -97,44 +87,29 @@ impl Fields<'_> {
             Some(number) if number > most => format!("must be ≤ {most}"),
             Some(number) => return number,
         };
-        self.wrong(name, value, message, problems);
+        self.wrong(name, value, message);
         default
     }
 
     /// Whole seconds, as HTTP counts them (RFC 9111 §1.2.2).
-    pub(super) fn delta(
-        &mut self,
-        name: &'static str,
-        default: u32,
-        problems: &mut Problems,
-    ) -> u32 {
+    pub(super) fn delta(&mut self, name: &'static str, default: u32) -> u32 {
         match self.raw(name) {
             None => default,
-            Some(value) => self.delta_of(name, value, problems).unwrap_or(default),
+            Some(value) => self.delta_of(name, value).unwrap_or(default),
         }
     }
 
-    pub(super) fn maybe_delta(
-        &mut self,
-        name: &'static str,
-        default: Option<u32>,
-        problems: &mut Problems,
-    ) -> Option<u32> {
+    pub(super) fn maybe_delta(&mut self, name: &'static str, default: Option<u32>) -> Option<u32> {
         match self.raw(name) {
             None => default,
             Some(Value::Null) => None,
-            Some(value) => self.delta_of(name, value, problems),
+            Some(value) => self.delta_of(name, value),
         }
     }
 
-    pub(super) fn delta_of(
-        &self,
-        name: &str,
-        value: &Value,
-        problems: &mut Problems,
-    ) -> Option<u32> {
+    pub(super) fn delta_of(&self, name: &str, value: &Value) -> Option<u32> {
         const MOST: u64 = i32::MAX as u64;
-        let seconds = self.whole_of(name, value, 0, MOST, " seconds", problems)?;
+        let seconds = self.whole_of(name, value, 0, MOST, " seconds")?;
         u32::try_from(seconds).ok()
     }
 
@@ -144,39 +119,25 @@ impl Fields<'_> {
         name: &'static str,
         default: Duration,
         positive: bool,
-        problems: &mut Problems,
     ) -> Duration {
         match self.raw(name) {
             None => default,
-            Some(value) => self
-                .timeout_of(name, value, positive, problems)
-                .unwrap_or(default),
+            Some(value) => self.timeout_of(name, value, positive).unwrap_or(default),
         }
     }
 
-    pub(super) fn maybe_timeout(
-        &mut self,
-        name: &'static str,
-        problems: &mut Problems,
-    ) -> Option<Duration> {
+    pub(super) fn maybe_timeout(&mut self, name: &'static str) -> Option<Duration> {
         let value = self.some(name)?;
-        self.timeout_of(name, value, true, problems)
+        self.timeout_of(name, value, true)
     }
 
-    fn timeout_of(
-        &self,
-        name: &str,
-        value: &Value,
-        positive: bool,
-        problems: &mut Problems,
-    ) -> Option<Duration> {
+    fn timeout_of(&self, name: &str, value: &Value, positive: bool) -> Option<Duration> {
         const LONGEST: f64 = 86_400.0 * 7.0;
         let Value::Number(number) = value else {
             self.wrong(
                 name,
                 value,
                 format!("must be a number of seconds, not {}", kind(value)),
-                problems,
             );
             return None;
         };
@@ -187,7 +148,7 @@ impl Fields<'_> {
             s if s < 0.0 => "must be ≥ 0 seconds",
             s => return Duration::try_from_secs_f64(s).ok(),
         };
-        self.wrong(name, value, message, problems);
+        self.wrong(name, value, message);
         None
     }
 }

@@ -15,53 +15,50 @@ use crate::{
     secret::Secret,
 };
 
-pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> CachePolicy {
+pub(super) fn cache(value: &Value, path: String, problems: &Problems) -> CachePolicy {
     let standard = CachePolicy::default();
     let Some(mut fields) = Fields::open(value, path, problems) else {
         return standard;
     };
-    let enabled = fields.flag("enabled", standard.enabled, problems);
-    let ttl = fields.maybe_delta("ttl", standard.ttl, problems);
-    let default_ttl = fields.maybe_delta("default_ttl", standard.default_ttl, problems);
-    let min_ttl = fields.delta("min_ttl", standard.min_ttl, problems);
-    let max_ttl = fields.maybe_delta("max_ttl", standard.max_ttl, problems);
-    let heuristics = fields.flag("heuristics", standard.heuristics, problems);
-    let stale_while_revalidate = fields.maybe_delta("stale_while_revalidate", None, problems);
-    let stale_if_error = fields.maybe_delta("stale_if_error", None, problems);
-    let grace = fields.maybe_delta("grace", None, problems);
-    let sick_grace = fields.maybe_delta("sick_grace", None, problems);
-    let stale_when_disconnected = fields.delta(
-        "stale_when_disconnected",
-        standard.stale_when_disconnected,
-        problems,
-    );
-    let refresh_ahead = fields.flag("refresh_ahead", false, problems);
-    let beta = fields.number("refresh_beta", 1.0, 0.0, 1_000.0, problems);
-    let key_query = select(&mut fields, "query", standard.key_query, false, problems);
+    let enabled = fields.flag("enabled", standard.enabled);
+    let ttl = fields.maybe_delta("ttl", standard.ttl);
+    let default_ttl = fields.maybe_delta("default_ttl", standard.default_ttl);
+    let min_ttl = fields.delta("min_ttl", standard.min_ttl);
+    let max_ttl = fields.maybe_delta("max_ttl", standard.max_ttl);
+    let heuristics = fields.flag("heuristics", standard.heuristics);
+    let stale_while_revalidate = fields.maybe_delta("stale_while_revalidate", None);
+    let stale_if_error = fields.maybe_delta("stale_if_error", None);
+    let grace = fields.maybe_delta("grace", None);
+    let sick_grace = fields.maybe_delta("sick_grace", None);
+    let stale_when_disconnected =
+        fields.delta("stale_when_disconnected", standard.stale_when_disconnected);
+    let refresh_ahead = fields.flag("refresh_ahead", false);
+    let beta = fields.number("refresh_beta", 1.0, 0.0, 1_000.0);
+    let key_query = select(&mut fields, "query", standard.key_query, false);
     let listed = matches!(key_query, Select::Only(_) | Select::Except(_));
     let sort_query = match fields.some("sort_query") {
         None => listed,
-        Some(_) => fields.flag("sort_query", listed, problems),
+        Some(_) => fields.flag("sort_query", listed),
     };
-    let key_headers = names(&mut fields, "headers", Vec::new(), problems);
+    let key_headers = names(&mut fields, "headers", Vec::new());
     let key_cookies = match fields.some("cookies") {
         None => None,
-        Some(value) => select_of(&fields, "cookies", value, false, problems),
+        Some(value) => select_of(&fields, "cookies", value, false),
     };
     let key_claims = fields
-        .texts("claims", problems)
+        .texts("claims")
         .into_iter()
         .filter(|(path, claim)| unstarred(path, claim, problems))
         .map(|(_, claim)| claim.into())
         .collect();
-    let accept_encoding = fields.flag("accept_encoding", standard.accept_encoding, problems);
+    let accept_encoding = fields.flag("accept_encoding", standard.accept_encoding);
     let choices = [
         ("refuse", SetCookiePolicy::Refuse),
         ("strip", SetCookiePolicy::Strip),
         ("store", SetCookiePolicy::Store),
     ];
     let mut accept_language = false;
-    for (path, text) in fields.texts("normalise", problems) {
+    for (path, text) in fields.texts("normalise") {
         if text.eq_ignore_ascii_case("accept-language") {
             accept_language = true;
         } else {
@@ -70,19 +67,18 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
             problems.add(path, Some(format!("{text:?}")), message);
         }
     }
-    let set_cookie = fields.choice("set_cookie", &choices, standard.set_cookie, problems);
+    let set_cookie = fields.choice("set_cookie", &choices, standard.set_cookie);
     let mut negative_ttl = Vec::new();
-    for (path, key, value) in fields.map("negative_ttl", problems) {
+    for (path, key, value) in fields.map("negative_ttl") {
         let status = status_key(&path, key, problems);
-        let seconds = fields.delta_of(&format!("negative_ttl.{key}"), value, problems);
+        let seconds = fields.delta_of(&format!("negative_ttl.{key}"), value);
         negative_ttl.extend(status.zip(seconds));
     }
-    let request_directives =
-        fields.flag("request_directives", standard.request_directives, problems);
-    let collapse = fields.flag("collapse", standard.collapse, problems);
-    let slices = fields.flag("slices", standard.slices, problems);
+    let request_directives = fields.flag("request_directives", standard.request_directives);
+    let collapse = fields.flag("collapse", standard.collapse);
+    let slices = fields.flag("slices", standard.slices);
     let fills = [Fill::Second, Fill::First, Fill::Never].map(|fill| (fill.as_str(), fill));
-    let fill = fields.choice("fill", &fills, standard.fill, problems);
+    let fill = fields.choice("fill", &fills, standard.fill);
     if !slices && fill != standard.fill {
         problems.add(
             fields.at("fill"),
@@ -90,10 +86,10 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
             "has no effect where slices is false: leave one of them out",
         );
     }
-    let targets = names(&mut fields, "targets", standard.targets, problems);
-    let tags = names(&mut fields, "tags", standard.tags, problems);
-    let send_tags = fields.flag("send_tags", false, problems);
-    let status_key = fields.flag("status_key", standard.status_key, problems);
+    let targets = names(&mut fields, "targets", standard.targets);
+    let tags = names(&mut fields, "tags", standard.tags);
+    let send_tags = fields.flag("send_tags", false);
+    let status_key = fields.flag("status_key", standard.status_key);
     if let Some(most) = max_ttl.filter(|most| *most < min_ttl) {
         problems.add(
             fields.at("min_ttl"),
@@ -124,7 +120,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &mut Problems) -> Cac
             format!("has no effect beside {winner}, which wins over it: leave one of them out"),
         );
     }
-    fields.end(problems);
+    fields.end();
     CachePolicy {
         enabled,
         ttl,
@@ -163,23 +159,22 @@ fn names(
     fields: &mut Fields<'_>,
     name: &'static str,
     default: Vec<http::HeaderName>,
-    problems: &mut Problems,
 ) -> Vec<http::HeaderName> {
     match fields.raw(name) {
         None => default,
         Some(value) => {
-            let items = fields.list_of(name, value, problems);
-            let texts = fields.only_texts(items, problems);
+            let items = fields.list_of(name, value);
+            let texts = fields.only_texts(items);
             texts
                 .into_iter()
-                .filter_map(|(path, text)| header_name(&path, text, problems))
+                .filter_map(|(path, text)| header_name(&path, text, fields.problems))
                 .collect()
         }
     }
 }
 
 /// `SECRET`. A problem never contains any of it, only the reason why it could not be read.
-pub(super) fn secret(value: &Value, path: String, problems: &mut Problems) -> Option<Secret> {
+pub(super) fn secret(value: &Value, path: String, problems: &Problems) -> Option<Secret> {
     const FORM: &str = "must be a secret: env(\"NAME\"), secret_file(path) or a value";
     let Some(map) = value.as_object() else {
         problems.add(path, None, FORM);
@@ -230,16 +225,16 @@ pub(super) fn jwt(
     value: &Value,
     path: String,
     realm: &str,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<JwtSpec> {
     let mut fields = Fields::open(value, path, problems)?;
     let keys = fields
-        .required("keys", problems)
+        .required("keys")
         .and_then(|keys| jwt_keys(keys, fields.at("keys"), problems));
     let algorithms = fields.some("algorithms").map(|value| {
-        let items = fields.list_of("algorithms", value, problems);
+        let items = fields.list_of("algorithms", value);
         fields
-            .only_texts(items, problems)
+            .only_texts(items)
             .into_iter()
             .map(|(_, text)| text.to_owned())
             .collect::<Vec<_>>()
@@ -253,29 +248,29 @@ pub(super) fn jwt(
             "is for key sets: a single key names its own algorithm",
         );
     }
-    let issuer = owned(fields.texts("issuer", problems));
-    let audience = owned(fields.texts("audience", problems));
-    let leeway = fields.delta("leeway", 0, problems);
+    let issuer = owned(fields.texts("issuer"));
+    let audience = owned(fields.texts("audience"));
+    let leeway = fields.delta("leeway", 0);
     let require = match fields.raw("require") {
         None => vec!["exp".to_owned()],
         Some(value) => {
-            let items = fields.list_of("require", value, problems);
-            owned(fields.only_texts(items, problems))
+            let items = fields.list_of("require", value);
+            owned(fields.only_texts(items))
         }
     };
-    let cookie = fields.text("cookie", problems).map(str::to_owned);
+    let cookie = fields.text("cookie").map(str::to_owned);
     let invalid_status = match fields.raw("invalid_status") {
         None => 403,
         Some(value) => match value.as_u64() {
             Some(401) => 401,
             Some(403) => 403,
             _ => {
-                fields.wrong("invalid_status", value, "must be 401 or 403", problems);
+                fields.wrong("invalid_status", value, "must be 401 or 403");
                 403
             }
         },
     };
-    let shared = fields.flag("shared", false, problems);
+    let shared = fields.flag("shared", false);
     let forward = match fields.raw("forward") {
         None => vec![
             ("userId".to_owned(), "X-User-ID".to_owned()),
@@ -283,7 +278,7 @@ pub(super) fn jwt(
         ],
         Some(_) => {
             let mut forward = Vec::new();
-            for (path, claim, field) in fields.map("forward", problems) {
+            for (path, claim, field) in fields.map("forward") {
                 match field.as_str() {
                     Some(field) => forward.push((claim.to_owned(), field.to_owned())),
                     None => problems.add(path, Some(shown(field)), "must be a field name"),
@@ -292,9 +287,9 @@ pub(super) fn jwt(
             forward
         }
     };
-    let optional = fields.flag("optional", false, problems);
-    let realm = fields.text("realm", problems).unwrap_or(realm).to_owned();
-    fields.end(problems);
+    let optional = fields.flag("optional", false);
+    let realm = fields.text("realm").unwrap_or(realm).to_owned();
+    fields.end();
     Some(JwtSpec {
         keys: keys?,
         algorithms,
@@ -323,7 +318,7 @@ enum KeyKind {
     JwksUrl,
 }
 
-fn jwt_keys(value: &Value, path: String, problems: &mut Problems) -> Option<JwtKeysSpec> {
+fn jwt_keys(value: &Value, path: String, problems: &Problems) -> Option<JwtKeysSpec> {
     let mut fields = Fields::open(value, path, problems)?;
     fields.secret = true;
     let kinds = [
@@ -332,36 +327,32 @@ fn jwt_keys(value: &Value, path: String, problems: &mut Problems) -> Option<JwtK
         ("jwks", KeyKind::Jwks),
         ("jwks_url", KeyKind::JwksUrl),
     ];
-    let kind = fields.required("kind", problems)?;
-    let kind = fields.choice_of("kind", kind, &kinds, problems)?;
-    let mut material = |fields: &mut Fields<'_>, name: &'static str| {
-        let value = fields.required(name, problems)?;
+    let kind = fields.required("kind")?;
+    let kind = fields.choice_of("kind", kind, &kinds)?;
+    let material = |fields: &mut Fields<'_>, name: &'static str| {
+        let value = fields.required(name)?;
         secret(value, fields.at(name), problems)
     };
     let keys = match kind {
         KeyKind::Secret => {
             let secret = material(&mut fields, "secret");
-            let algorithm = fields
-                .required_text("algorithm", problems)
-                .map(str::to_owned);
+            let algorithm = fields.required_text("algorithm").map(str::to_owned);
             secret
                 .zip(algorithm)
                 .map(|(secret, algorithm)| JwtKeysSpec::Secret { secret, algorithm })
         }
         KeyKind::Pem => {
             let pem = material(&mut fields, "pem");
-            let algorithm = fields
-                .required_text("algorithm", problems)
-                .map(str::to_owned);
+            let algorithm = fields.required_text("algorithm").map(str::to_owned);
             pem.zip(algorithm)
                 .map(|(pem, algorithm)| JwtKeysSpec::Pem { pem, algorithm })
         }
         KeyKind::Jwks => material(&mut fields, "jwks").map(|jwks| JwtKeysSpec::Jwks { jwks }),
         KeyKind::JwksUrl => {
-            let url = fields.required_text("url", problems).map(str::to_owned);
-            let refresh = fields.delta("refresh", 300, problems);
-            let cooldown = fields.delta("cooldown", 30, problems);
-            let max_stale = fields.delta("max_stale", 86_400, problems);
+            let url = fields.required_text("url").map(str::to_owned);
+            let refresh = fields.delta("refresh", 300);
+            let cooldown = fields.delta("cooldown", 30);
+            let max_stale = fields.delta("max_stale", 86_400);
             url.map(|url| JwtKeysSpec::JwksUrl {
                 url,
                 refresh,
@@ -370,24 +361,21 @@ fn jwt_keys(value: &Value, path: String, problems: &mut Problems) -> Option<JwtK
             })
         }
     };
-    fields.end(problems);
+    fields.end();
     keys
 }
 
 pub(super) fn experiment(
     value: &Value,
     path: String,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<ExperimentSpec> {
     let mut fields = Fields::open(value, path, problems)?;
-    let name = fields.required_text("name", problems).map(str::to_owned);
-    let cookie = fields
-        .text("cookie", problems)
-        .unwrap_or("ab-variant")
-        .to_owned();
-    fields.required("variants", problems)?;
+    let name = fields.required_text("name").map(str::to_owned);
+    let cookie = fields.text("cookie").unwrap_or("ab-variant").to_owned();
+    fields.required("variants")?;
     let mut variants = Vec::new();
-    for (path, pair) in fields.list("variants", problems) {
+    for (path, pair) in fields.list("variants") {
         let read = match pair.as_array().map(Vec::as_slice) {
             Some([Value::String(name), Value::Number(weight)]) => {
                 weight.as_f64().map(|weight| (name, weight))
@@ -410,8 +398,8 @@ pub(super) fn experiment(
         ("cookie", experiment::Mode::Cookie),
         ("redirect", experiment::Mode::Redirect),
     ];
-    let mode = fields.choice("mode", &modes, experiment::Mode::Cookie, problems);
-    let by = match fields.text("by", problems) {
+    let mode = fields.choice("mode", &modes, experiment::Mode::Cookie);
+    let by = match fields.text("by") {
         None => ExperimentBy::Cookie,
         Some("sub") => ExperimentBy::Sub,
         Some(text) => match text.split_once(':') {
@@ -424,18 +412,13 @@ pub(super) fn experiment(
             }
         },
     };
-    let salt = fields.text("salt", problems).unwrap_or_default().to_owned();
-    let header = fields
-        .text("header", problems)
-        .unwrap_or("X-Variant")
-        .to_owned();
-    let max_age = fields.delta("max_age", 2_592_000, problems);
-    let secure = fields.flag("secure", false, problems);
+    let salt = fields.text("salt").unwrap_or_default().to_owned();
+    let header = fields.text("header").unwrap_or("X-Variant").to_owned();
+    let max_age = fields.delta("max_age", 2_592_000);
+    let secure = fields.flag("secure", false);
     let same_sites = [("Strict", "Strict"), ("Lax", "Lax"), ("None", "None")];
-    let same_site = fields
-        .choice("same_site", &same_sites, "Lax", problems)
-        .to_owned();
-    fields.end(problems);
+    let same_site = fields.choice("same_site", &same_sites, "Lax").to_owned();
+    fields.end();
     Some(ExperimentSpec {
         name: name?,
         cookie,

@@ -1,5 +1,7 @@
 //! Reading JSON with a path at hand: each wrong value becomes a problem, and reading continues.
 
+use std::cell::RefCell;
+
 use serde_json::{Map, Value};
 
 use super::spelling::{listed, nearest, suggestion};
@@ -7,20 +9,28 @@ use crate::plan::Problem;
 
 /// The problems found so far.
 #[derive(Debug, Default)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems(RefCell<Vec<Problem>>);
 
 impl Problems {
-    pub fn add(
-        &mut self,
-        path: impl Into<String>,
-        value: Option<String>,
-        message: impl Into<String>,
-    ) {
-        self.0.push(Problem {
+    pub fn add(&self, path: impl Into<String>, value: Option<String>, message: impl Into<String>) {
+        self.0.borrow_mut().push(Problem {
             path: path.into(),
             value,
             message: message.into(),
         });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Whether something is wrong at that very place.
+    pub fn at(&self, path: &str) -> bool {
+        self.0.borrow().iter().any(|problem| problem.path == path)
+    }
+
+    pub fn into_inner(self) -> Vec<Problem> {
+        self.0.into_inner()
     }
 }
 
@@ -53,6 +63,7 @@ pub(super) struct Fields<'v> {
     pub(super) path: String,
     map: &'v Map<String, Value>,
     known: Vec<&'static str>,
+    pub(super) problems: &'v Problems,
     /// No value below here is ever shown.
     pub(super) secret: bool,
 }
@@ -72,7 +83,7 @@ impl<'v> Fields<'v> {
     pub(super) fn open(
         value: &'v Value,
         path: impl Into<String>,
-        problems: &mut Problems,
+        problems: &'v Problems,
     ) -> Option<Self> {
         let path = path.into();
         match value {
@@ -80,6 +91,7 @@ impl<'v> Fields<'v> {
                 path,
                 map,
                 known: Vec::new(),
+                problems,
                 secret: false,
             }),
             other => {
@@ -108,34 +120,20 @@ impl<'v> Fields<'v> {
         join(&self.path, name)
     }
 
-    pub(super) fn wrong(
-        &self,
-        name: &str,
-        value: &Value,
-        message: impl Into<String>,
-        problems: &mut Problems,
-    ) {
-        problems.add(self.at(name), (!self.secret).then(|| shown(value)), message);
+    pub(super) fn wrong(&self, name: &str, value: &Value, message: impl Into<String>) {
+        self.problems
+            .add(self.at(name), (!self.secret).then(|| shown(value)), message);
     }
 
-    pub(super) fn required(
-        &mut self,
-        name: &'static str,
-        problems: &mut Problems,
-    ) -> Option<&'v Value> {
+    pub(super) fn required(&mut self, name: &'static str) -> Option<&'v Value> {
         let value = self.raw(name);
         if value.is_none() {
-            problems.add(self.at(name), None, "is required");
+            self.problems.add(self.at(name), None, "is required");
         }
         value
     }
 
-    pub(super) fn text_of(
-        &self,
-        name: &str,
-        value: &'v Value,
-        problems: &mut Problems,
-    ) -> Option<&'v str> {
+    pub(super) fn text_of(&self, name: &str, value: &'v Value) -> Option<&'v str> {
         if let Value::String(text) = value {
             return Some(text);
         }
@@ -143,33 +141,23 @@ impl<'v> Fields<'v> {
             name,
             value,
             format!("must be a string, not {}", kind(value)),
-            problems,
         );
         None
     }
 
     /// An optional string.
-    pub(super) fn text(&mut self, name: &'static str, problems: &mut Problems) -> Option<&'v str> {
+    pub(super) fn text(&mut self, name: &'static str) -> Option<&'v str> {
         let value = self.some(name)?;
-        self.text_of(name, value, problems)
+        self.text_of(name, value)
     }
 
     /// A required string.
-    pub(super) fn required_text(
-        &mut self,
-        name: &'static str,
-        problems: &mut Problems,
-    ) -> Option<&'v str> {
-        let value = self.required(name, problems)?;
-        self.text_of(name, value, problems)
+    pub(super) fn required_text(&mut self, name: &'static str) -> Option<&'v str> {
+        let value = self.required(name)?;
+        self.text_of(name, value)
     }
 
-    pub(super) fn flag(
-        &mut self,
-        name: &'static str,
-        default: bool,
-        problems: &mut Problems,
-    ) -> bool {
+    pub(super) fn flag(&mut self, name: &'static str, default: bool) -> bool {
         match self.raw(name) {
             None => default,
             Some(Value::Bool(flag)) => *flag,
@@ -178,7 +166,6 @@ impl<'v> Fields<'v> {
                     name,
                     other,
                     format!("must be true or false, not {}", kind(other)),
-                    problems,
                 );
                 default
             }
@@ -191,13 +178,10 @@ impl<'v> Fields<'v> {
         name: &'static str,
         choices: &[(&str, T)],
         default: T,
-        problems: &mut Problems,
     ) -> T {
         match self.raw(name) {
             None => default,
-            Some(value) => self
-                .choice_of(name, value, choices, problems)
-                .unwrap_or(default),
+            Some(value) => self.choice_of(name, value, choices).unwrap_or(default),
         }
     }
 
@@ -206,7 +190,6 @@ impl<'v> Fields<'v> {
         name: &str,
         value: &Value,
         choices: &[(&str, T)],
-        problems: &mut Problems,
     ) -> Option<T> {
         let found = value
             .as_str()
@@ -218,30 +201,32 @@ impl<'v> Fields<'v> {
                 name,
                 value,
                 format!("must be one of {}{}", listed(&words), suggestion(near)),
-                problems,
             );
         }
         found.map(|(_, choice)| *choice)
     }
 
     /// The members of a list, each with its path.
-    pub(super) fn list(
-        &mut self,
-        name: &'static str,
-        problems: &mut Problems,
-    ) -> Vec<(String, &'v Value)> {
+    pub(super) fn list(&mut self, name: &'static str) -> Vec<(String, &'v Value)> {
         match self.raw(name) {
             None => Vec::new(),
-            Some(value) => self.list_of(name, value, problems),
+            Some(value) => self.list_of(name, value),
         }
     }
 
-    pub(super) fn list_of(
-        &self,
-        name: &str,
-        value: &'v Value,
-        problems: &mut Problems,
-    ) -> Vec<(String, &'v Value)> {
+    /// The members of a list, each read by `read`, which reports those that it cannot read.
+    pub(super) fn each<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(&'v Value, String, &'v Problems) -> Option<T>,
+    ) -> Vec<T> {
+        let members = self.list(name).into_iter();
+        members
+            .filter_map(|(path, value)| read(value, path, self.problems))
+            .collect()
+    }
+
+    pub(super) fn list_of(&self, name: &str, value: &'v Value) -> Vec<(String, &'v Value)> {
         let path = self.at(name);
         match value {
             Value::Array(items) => items
@@ -250,37 +235,24 @@ impl<'v> Fields<'v> {
                 .map(|(index, item)| (format!("{path}[{index}]"), item))
                 .collect(),
             other => {
-                self.wrong(
-                    name,
-                    value,
-                    format!("must be a list, not {}", kind(other)),
-                    problems,
-                );
+                self.wrong(name, value, format!("must be a list, not {}", kind(other)));
                 Vec::new()
             }
         }
     }
 
     /// A list of strings.
-    pub(super) fn texts(
-        &mut self,
-        name: &'static str,
-        problems: &mut Problems,
-    ) -> Vec<(String, &'v str)> {
-        let items = self.list(name, problems);
-        self.only_texts(items, problems)
+    pub(super) fn texts(&mut self, name: &'static str) -> Vec<(String, &'v str)> {
+        let items = self.list(name);
+        self.only_texts(items)
     }
 
-    pub(super) fn only_texts(
-        &self,
-        items: Vec<(String, &'v Value)>,
-        problems: &mut Problems,
-    ) -> Vec<(String, &'v str)> {
+    pub(super) fn only_texts(&self, items: Vec<(String, &'v Value)>) -> Vec<(String, &'v str)> {
         let mut texts = Vec::with_capacity(items.len());
         for (path, item) in items {
             match item {
                 Value::String(text) => texts.push((path, text.as_str())),
-                other => problems.add(
+                other => self.problems.add(
                     path,
                     (!self.secret).then(|| shown(other)),
                     format!("must be a string, not {}", kind(other)),
@@ -291,11 +263,7 @@ impl<'v> Fields<'v> {
     }
 
     /// The members of an object that is a map, each with its path.
-    pub(super) fn map(
-        &mut self,
-        name: &'static str,
-        problems: &mut Problems,
-    ) -> Vec<(String, &'v str, &'v Value)> {
+    pub(super) fn map(&mut self, name: &'static str) -> Vec<(String, &'v str, &'v Value)> {
         let Some(value) = self.raw(name) else {
             return Vec::new();
         };
@@ -310,7 +278,6 @@ impl<'v> Fields<'v> {
                     name,
                     value,
                     format!("must be an object, not {}", kind(other)),
-                    problems,
                 );
                 Vec::new()
             }
@@ -318,7 +285,7 @@ impl<'v> Fields<'v> {
     }
 
     /// Reports the fields that were not read.
-    pub(super) fn end(self, problems: &mut Problems) {
+    pub(super) fn end(self) {
         for name in self.map.keys() {
             if !self.known.contains(&name.as_str()) {
                 let near = suggestion(nearest(name, &self.known));
@@ -330,7 +297,7 @@ impl<'v> Fields<'v> {
                 } else {
                     format!("is not a field{near}")
                 };
-                problems.add(self.at(name), None, message);
+                self.problems.add(self.at(name), None, message);
             }
         }
     }

@@ -23,16 +23,16 @@ pub(super) fn route(
     value: &Value,
     path: String,
     name: &str,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<RouteSpec> {
     let mut fields = Fields::open(value, path, problems)?;
-    let pattern = fields.required_text("pattern", problems).map(str::to_owned);
-    let hosts = hosts(&mut fields, problems);
-    let methods = methods(&mut fields, problems);
+    let pattern = fields.required_text("pattern").map(str::to_owned);
+    let hosts = hosts(&mut fields);
+    let methods = methods(&mut fields);
     let when = match fields.some("when") {
         None => Vec::new(),
         Some(value) => fields
-            .list_of("when", value, problems)
+            .list_of("when", value)
             .into_iter()
             .filter_map(|(path, value)| condition(value, path, problems))
             .collect(),
@@ -46,28 +46,27 @@ pub(super) fn route(
                     "priority",
                     value,
                     "must be a whole number from -2147483648 to 2147483647",
-                    problems,
                 );
             }
             number.unwrap_or_default()
         }
     };
-    let target = target(&mut fields, problems);
+    let target = target(&mut fields);
     let viewers = [
         ("allow-all", ViewerPolicy::AllowAll),
         ("https-only", ViewerPolicy::HttpsOnly),
         ("redirect-to-https", ViewerPolicy::RedirectToHttps),
     ];
-    let viewer = fields.choice("viewer", &viewers, ViewerPolicy::AllowAll, problems);
-    let index = fields.text("index", problems).map(str::to_owned);
-    let fallback = fields.text("fallback", problems).map(str::to_owned);
-    let strip_prefix = fields.text("strip_prefix", problems).map(str::to_owned);
-    let add_prefix = fields.text("add_prefix", problems).map(str::to_owned);
+    let viewer = fields.choice("viewer", &viewers, ViewerPolicy::AllowAll);
+    let index = fields.text("index").map(str::to_owned);
+    let fallback = fields.text("fallback").map(str::to_owned);
+    let strip_prefix = fields.text("strip_prefix").map(str::to_owned);
+    let add_prefix = fields.text("add_prefix").map(str::to_owned);
     let rewrite = fields.some("rewrite").and_then(|value| {
         let mut inner = Fields::open(value, fields.at("rewrite"), problems)?;
-        let pattern = inner.required_text("pattern", problems).map(str::to_owned);
-        let to = inner.required_text("to", problems).map(str::to_owned);
-        inner.end(problems);
+        let pattern = inner.required_text("pattern").map(str::to_owned);
+        let to = inner.required_text("to").map(str::to_owned);
+        inner.end();
         pattern.zip(to)
     });
     let (request_headers, response_headers) = match fields.some("headers") {
@@ -79,7 +78,7 @@ pub(super) fn route(
                 let response = inner.some("response");
                 let request = edits(request, inner.at("request"), problems);
                 let response = edits(response, inner.at("response"), problems);
-                inner.end(problems);
+                inner.end();
                 (request, response)
             }
         },
@@ -95,15 +94,15 @@ pub(super) fn route(
     let has_auth = auth.is_some();
     let auth = auth.and_then(|value| jwt(value, fields.at("auth"), name, problems));
     let preflights = [("token", Preflight::Token), ("origin", Preflight::Origin)];
-    let preflight = fields.choice("preflight", &preflights, Preflight::Token, problems);
+    let preflight = fields.choice("preflight", &preflights, Preflight::Token);
     let experiments = fields
-        .list("experiments", problems)
+        .list("experiments")
         .into_iter()
         .enumerate()
         .filter_map(|(index, (path, value))| Some((index, experiment(value, path, problems)?)))
         .collect();
     let mut errors = Vec::new();
-    for (path, key, page) in fields.map("errors", problems) {
+    for (path, key, page) in fields.map("errors") {
         let status = status_key(&path, key, problems);
         if let Some(status) = status
             && let Some(page) = error_page(page, path, status, problems)
@@ -111,11 +110,11 @@ pub(super) fn route(
             errors.push((status, page));
         }
     }
-    let compress = fields.flag("compress", false, problems);
+    let compress = fields.flag("compress", false);
     let predict = fields
         .some("predict")
         .and_then(|value| latency::predict(value, fields.at("predict"), problems));
-    fields.end(problems);
+    fields.end();
     Some(RouteSpec {
         pattern,
         hosts,
@@ -143,7 +142,7 @@ pub(super) fn route(
     })
 }
 
-fn hosts(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<(String, String)> {
+fn hosts(fields: &mut Fields<'_>) -> Vec<(String, String)> {
     match fields.some("host") {
         None => Vec::new(),
         Some(Value::String(host)) => vec![(fields.at("host"), host.clone())],
@@ -153,29 +152,23 @@ fn hosts(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<(String, Strin
                     "host",
                     value,
                     "must name at least one host; for every host leave it out",
-                    problems,
                 );
             }
-            let items = fields.list_of("host", value, problems);
+            let items = fields.list_of("host", value);
             fields
-                .only_texts(items, problems)
+                .only_texts(items)
                 .into_iter()
                 .map(|(path, text)| (path, text.to_owned()))
                 .collect()
         }
         Some(value) => {
-            fields.wrong(
-                "host",
-                value,
-                "must be a host, a list of hosts or null",
-                problems,
-            );
+            fields.wrong("host", value, "must be a host, a list of hosts or null");
             Vec::new()
         }
     }
 }
 
-fn methods(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<Method> {
+fn methods(fields: &mut Fields<'_>) -> Vec<Method> {
     let Some(value) = fields.some("methods") else {
         return Vec::new();
     };
@@ -184,21 +177,20 @@ fn methods(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<Method> {
             "methods",
             value,
             "must name at least one method; for every method leave it out",
-            problems,
         );
     }
-    let items = fields.list_of("methods", value, problems);
+    let items = fields.list_of("methods", value);
     let mut methods: Vec<Method> = Vec::new();
-    for (path, text) in fields.only_texts(items, problems) {
+    for (path, text) in fields.only_texts(items) {
         match Method::from_bytes(text.as_bytes()) {
-            Ok(Method::CONNECT) => problems.add(
+            Ok(Method::CONNECT) => fields.problems.add(
                 path,
                 Some(shown(&text.into())),
                 "is not for a reverse proxy (RFC 9110 §9.3.6)",
             ),
             Ok(method) if text.bytes().any(|byte| byte.is_ascii_lowercase()) => {
                 let upper = text.to_ascii_uppercase();
-                problems.add(
+                fields.problems.add(
                     path,
                     Some(format!("{:?}", method.as_str())),
                     format!("methods are case-sensitive; did you mean {upper}?"),
@@ -206,7 +198,7 @@ fn methods(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<Method> {
             }
             Ok(method) if methods.contains(&method) => {}
             Ok(method) => methods.push(method),
-            Err(_) => problems.add(
+            Err(_) => fields.problems.add(
                 path,
                 Some(format!("{text:?}")),
                 "is not a method (RFC 9110 §9.1: a token)",
@@ -216,11 +208,11 @@ fn methods(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<Method> {
     methods
 }
 
-fn condition(value: &Value, path: String, problems: &mut Problems) -> Option<Condition> {
+fn condition(value: &Value, path: String, problems: &Problems) -> Option<Condition> {
     let mut fields = Fields::open(value, path, problems)?;
-    let header = fields.text("header", problems);
-    let cookie = fields.text("cookie", problems);
-    let query = fields.text("query", problems);
+    let header = fields.text("header");
+    let cookie = fields.text("cookie");
+    let query = fields.text("query");
     let subject = match (header, cookie, query) {
         (Some(name), None, None) => {
             header_name(&fields.at("header"), name, problems).map(Subject::Header)
@@ -236,8 +228,8 @@ fn condition(value: &Value, path: String, problems: &mut Problems) -> Option<Con
             None
         }
     };
-    let equals = fields.text("equals", problems);
-    let matches = fields.text("matches", problems);
+    let equals = fields.text("equals");
+    let matches = fields.text("matches");
     let present = fields.some("present");
     let test = match (equals, matches, present) {
         (Some(text), None, None) => Some(Test::Equals(text.into())),
@@ -250,7 +242,7 @@ fn condition(value: &Value, path: String, problems: &mut Problems) -> Option<Con
         },
         (None, None, Some(Value::Bool(present))) => Some(Test::Present(*present)),
         (None, None, Some(other)) => {
-            fields.wrong("present", other, "must be true or false", problems);
+            fields.wrong("present", other, "must be true or false");
             None
         }
         _ => {
@@ -262,14 +254,14 @@ fn condition(value: &Value, path: String, problems: &mut Problems) -> Option<Con
             None
         }
     };
-    fields.end(problems);
+    fields.end();
     Some(Condition {
         subject: subject?,
         test: test?,
     })
 }
 
-fn target(fields: &mut Fields<'_>, problems: &mut Problems) -> TargetSpec {
+fn target(fields: &mut Fields<'_>) -> TargetSpec {
     let given = [
         ("to", fields.some("to")),
         ("function", fields.some("function")),
@@ -281,7 +273,7 @@ fn target(fields: &mut Fields<'_>, problems: &mut Problems) -> TargetSpec {
         .filter_map(|(name, value)| value.map(|value| (*name, value)));
     let (first, second) = (chosen.next(), chosen.next());
     let Some((name, value)) = first else {
-        problems.add(
+        fields.problems.add(
             fields.path.clone(),
             None,
             "must have one target: to, function, redirect or respond",
@@ -289,7 +281,7 @@ fn target(fields: &mut Fields<'_>, problems: &mut Problems) -> TargetSpec {
         return TargetSpec::Broken;
     };
     if let Some((other, _)) = second {
-        problems.add(
+        fields.problems.add(
             fields.path.clone(),
             None,
             format!("has both {name} and {other}: exactly one of them answers"),
@@ -298,20 +290,20 @@ fn target(fields: &mut Fields<'_>, problems: &mut Problems) -> TargetSpec {
     }
     let read = match name {
         "to" => fields
-            .text_of(name, value, problems)
+            .text_of(name, value)
             .map(|to| TargetSpec::To(to.to_owned())),
         "function" => fields
-            .whole_of(name, value, 0, u64::from(u32::MAX), "", problems)
+            .whole_of(name, value, 0, u64::from(u32::MAX), "")
             .map(TargetSpec::Function),
-        "redirect" => redirect(value, fields.at(name), problems),
-        _ => respond(value, fields.at(name), problems),
+        "redirect" => redirect(value, fields.at(name), fields.problems),
+        _ => respond(value, fields.at(name), fields.problems),
     };
     read.unwrap_or(TargetSpec::Broken)
 }
 
-fn redirect(value: &Value, path: String, problems: &mut Problems) -> Option<TargetSpec> {
+fn redirect(value: &Value, path: String, problems: &Problems) -> Option<TargetSpec> {
     let mut fields = Fields::open(value, path, problems)?;
-    let location = fields.required_text("location", problems);
+    let location = fields.required_text("location");
     let status = match fields.raw("status") {
         None => Some(StatusCode::FOUND),
         Some(value) => {
@@ -320,18 +312,13 @@ fn redirect(value: &Value, path: String, problems: &mut Problems) -> Option<Targ
                 .filter(|code| matches!(code, 301 | 302 | 303 | 307 | 308))
                 .and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
             if status.is_none() {
-                fields.wrong(
-                    "status",
-                    value,
-                    "must be 301, 302, 303, 307 or 308",
-                    problems,
-                );
+                fields.wrong("status", value, "must be 301, 302, 303, 307 or 308");
             }
             status
         }
     };
-    let query = fields.flag("query", true, problems);
-    fields.end(problems);
+    let query = fields.flag("query", true);
+    fields.end();
     Some(TargetSpec::Redirect(Redirect {
         location: location?.into(),
         status: status?,
@@ -339,14 +326,14 @@ fn redirect(value: &Value, path: String, problems: &mut Problems) -> Option<Targ
     }))
 }
 
-fn respond(value: &Value, path: String, problems: &mut Problems) -> Option<TargetSpec> {
+fn respond(value: &Value, path: String, problems: &Problems) -> Option<TargetSpec> {
     let mut fields = Fields::open(value, path, problems)?;
     let status = match fields.raw("status") {
         None => Some(StatusCode::OK),
         Some(value) => status(&fields.at("status"), value, problems),
     };
-    let headers = header_map(&mut fields, "headers", problems);
-    let body = fields.text("body", problems).unwrap_or_default().to_owned();
+    let headers = header_map(&mut fields, "headers");
+    let body = fields.text("body").unwrap_or_default().to_owned();
     if let Some(status) = status
         && (crate::finish::bodiless(status) || status == StatusCode::RESET_CONTENT)
         && !body.is_empty()
@@ -360,7 +347,7 @@ fn respond(value: &Value, path: String, problems: &mut Problems) -> Option<Targe
             ),
         );
     }
-    fields.end(problems);
+    fields.end();
     Some(TargetSpec::Respond {
         status: status?,
         headers,
@@ -373,7 +360,7 @@ fn error_page(
     value: &Value,
     path: String,
     status: StatusCode,
-    problems: &mut Problems,
+    problems: &Problems,
 ) -> Option<ErrorPage> {
     if let Some(path) = value.as_str() {
         return Some(ErrorPage::Path(path.into()));
@@ -384,13 +371,13 @@ fn error_page(
         return None;
     }
     let mut fields = Fields::open(value, path.clone(), problems)?;
-    let file = fields.text("file", problems);
-    let problem = fields.text("problem", problems);
-    let text = fields.text("body", problems);
-    let coded = fields.text("base64", problems);
-    let given = fields.text("content_type", problems);
+    let file = fields.text("file");
+    let problem = fields.text("problem");
+    let text = fields.text("body");
+    let coded = fields.text("base64");
+    let given = fields.text("content_type");
     let at = |name: &str| format!("{path}.{name}");
-    fields.end(problems);
+    fields.end();
     if let (Some(file), Some(problem)) = (file, problem) {
         problems.add(at("file"), Some(format!("{file:?}")), problem);
         return None;
@@ -444,24 +431,24 @@ fn error_page(
     }))
 }
 
-fn forward(value: &Value, path: String, problems: &mut Problems) -> Option<ForwardSpec> {
+fn forward(value: &Value, path: String, problems: &Problems) -> Option<ForwardSpec> {
     let mut fields = Fields::open(value, path, problems)?;
-    let mut choice = |fields: &mut Fields<'_>, name, lower| {
+    let choice = |fields: &mut Fields<'_>, name, lower| {
         let value = fields.some(name)?;
-        select_of(fields, name, value, lower, problems)
+        select_of(fields, name, value, lower)
     };
     let query = choice(&mut fields, "query", false);
     let headers = choice(&mut fields, "headers", true);
     let cookies = choice(&mut fields, "cookies", false);
     let unkeyed = fields
-        .texts("unkeyed", problems)
+        .texts("unkeyed")
         .into_iter()
         .filter_map(|(path, text)| {
             let spec = unkeyed(&path, text, problems)?;
             Some((path, spec))
         })
         .collect();
-    fields.end(problems);
+    fields.end();
     Some(ForwardSpec {
         query,
         headers,
@@ -471,7 +458,7 @@ fn forward(value: &Value, path: String, problems: &mut Problems) -> Option<Forwa
 }
 
 /// `NAME` of a field, `query:NAME`, `cookie:NAME` or `claim:NAME`.
-fn unkeyed(path: &str, text: &str, problems: &mut Problems) -> Option<UnkeyedSpec> {
+fn unkeyed(path: &str, text: &str, problems: &Problems) -> Option<UnkeyedSpec> {
     let Some((kind, name)) = text.split_once(':') else {
         return header_name(path, text, problems).map(UnkeyedSpec::Field);
     };

@@ -23,7 +23,7 @@ use crate::{
 const VERSION: u64 = 1;
 
 /// Reads a plan. An unreadable part becomes a problem; returns the rest, or `None` if there is no object at all.
-pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
+pub fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
     let value: Value = match serde_json::from_slice(json) {
         Ok(value) => value,
         Err(error) => {
@@ -39,13 +39,9 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
             "version",
             version,
             format!("must be {VERSION}: the package and its core are of different releases"),
-            problems,
         );
     }
-    let name = fields
-        .required_text("name", problems)
-        .unwrap_or("edge")
-        .to_owned();
+    let name = fields.required_text("name").unwrap_or("edge").to_owned();
     if !(1..=64).contains(&name.len())
         || !name
             .bytes()
@@ -64,7 +60,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         .some("disk_cache")
         .and_then(|value| disk_cache(value, problems));
     let mut trusted_proxies = Vec::new();
-    for (path, text) in fields.texts("trusted_proxies", problems) {
+    for (path, text) in fields.texts("trusted_proxies") {
         let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
         match text.parse::<IpNet>().or_else(|_| address()) {
             Ok(net) => trusted_proxies.push(net.trunc()),
@@ -76,7 +72,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
         }
     }
     let mut trusted_proxy_fields: Vec<Box<str>> = Vec::new();
-    for (path, text) in fields.texts("trusted_proxy_fields", problems) {
+    for (path, text) in fields.texts("trusted_proxy_fields") {
         let name = text.to_ascii_lowercase();
         let known = match name.strip_suffix('*') {
             Some(prefix) => prefix == admit::NAMED_PREFIX,
@@ -96,10 +92,7 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
             trusted_proxy_fields.push(name.into());
         }
     }
-    let via = fields
-        .text("via", problems)
-        .unwrap_or("edgerouter")
-        .to_owned();
+    let via = fields.text("via").unwrap_or("edgerouter").to_owned();
     // The pseudonym is a token in Via and in Cache-Status (RFC 9110 §7.6.3, RFC 9211 §2).
     let is_token = via.starts_with(|c: char| c.is_ascii_alphabetic())
         && via.len() <= 64
@@ -113,49 +106,25 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
             "must begin with a letter and have 1 to 64 letters, digits, \"-\", \".\" and \"_\"",
         );
     }
-    let origins = fields
-        .list("origins", problems)
-        .into_iter()
-        .filter_map(|(path, value)| origin(value, path, problems))
-        .collect();
-    let groups = fields
-        .list("groups", problems)
-        .into_iter()
-        .filter_map(|(path, value)| group(value, path, problems))
-        .collect();
-    let callables = fields
-        .list("callables", problems)
-        .into_iter()
-        .filter_map(|(path, value)| callable(value, path, problems))
-        .collect();
-    let hooks = fields
-        .list("hooks", problems)
-        .into_iter()
-        .filter_map(|(path, value)| hook(value, path, problems))
-        .collect();
+    let origins = fields.each("origins", origin);
+    let groups = fields.each("groups", group);
+    let callables = fields.each("callables", callable);
+    let hooks = fields.each("hooks", hook);
     let mut routes: Vec<_> = fields
-        .list("routes", problems)
+        .list("routes")
         .into_iter()
         .filter_map(|(path, value)| route::route(value, path, &name, problems))
         .collect();
-    let service_workers: Vec<_> = fields
-        .list("service_workers", problems)
-        .into_iter()
-        .filter_map(|(path, value)| latency::service_worker(value, path, problems))
-        .collect();
+    let service_workers = fields.each("service_workers", latency::service_worker);
     for worker in &service_workers {
         routes.extend(latency::route(worker, &name, &routes, problems));
     }
-    let prefetch = fields
-        .list("prefetch", problems)
-        .into_iter()
-        .filter_map(|(path, value)| latency::prefetch(value, path, problems))
-        .collect();
+    let prefetch = fields.each("prefetch", latency::prefetch);
     let access_log = fields
         .some("access_log")
         .and_then(|value| access_log(value, problems))
         .unwrap_or_default();
-    fields.end(problems);
+    fields.end();
     Some(PlanSpec {
         access_log,
         name,
@@ -174,20 +143,20 @@ pub fn read(json: &[u8], problems: &mut Problems) -> Option<PlanSpec> {
     })
 }
 
-fn access_log(value: &Value, problems: &mut Problems) -> Option<AccessLogPolicy> {
+fn access_log(value: &Value, problems: &Problems) -> Option<AccessLogPolicy> {
     let own = AccessLogPolicy::default();
     let mut fields = Fields::open(value, "access_log", problems)?;
-    let query = select(&mut fields, "query", own.query, true, problems);
-    let user = fields.flag("user", own.user, problems);
-    fields.end(problems);
+    let query = select(&mut fields, "query", own.query, true);
+    let user = fields.flag("user", own.user);
+    fields.end();
     Some(AccessLogPolicy { query, user })
 }
 
-fn disk_cache(value: &Value, problems: &mut Problems) -> Option<DiskCache> {
+fn disk_cache(value: &Value, problems: &Problems) -> Option<DiskCache> {
     const LEAST: u64 = 1 << 20;
     const MOST: u64 = 1 << 44;
     let mut fields = Fields::open(value, "disk_cache", problems)?;
-    let path = fields.required_text("path", problems);
+    let path = fields.required_text("path");
     if let Some(path) = path
         && (path.is_empty() || path.contains('\0'))
     {
@@ -198,20 +167,13 @@ fn disk_cache(value: &Value, problems: &mut Problems) -> Option<DiskCache> {
         );
     }
     let size = fields
-        .required("size", problems)
-        .and_then(|value| fields.whole_of("size", value, LEAST, MOST, " bytes", problems));
-    let segment_bytes = fields.some("segment_bytes").and_then(|value| {
-        fields.whole_of(
-            "segment_bytes",
-            value,
-            64 << 10,
-            1 << 30,
-            " bytes",
-            problems,
-        )
-    });
-    let queue_bytes = fields.whole("queue_bytes", 32 << 20, 1 << 16, 1 << 36, problems);
-    fields.end(problems);
+        .required("size")
+        .and_then(|value| fields.whole_of("size", value, LEAST, MOST, " bytes"));
+    let segment_bytes = fields
+        .some("segment_bytes")
+        .and_then(|value| fields.whole_of("segment_bytes", value, 64 << 10, 1 << 30, " bytes"));
+    let queue_bytes = fields.whole("queue_bytes", 32 << 20, 1 << 16, 1 << 36);
+    fields.end();
     Some(DiskCache {
         path: path?.into(),
         size: size?,
@@ -220,39 +182,32 @@ fn disk_cache(value: &Value, problems: &mut Problems) -> Option<DiskCache> {
     })
 }
 
-fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<OriginSpec> {
+fn origin(value: &Value, path: String, problems: &Problems) -> Option<OriginSpec> {
     let mut fields = Fields::open(value, path, problems)?;
     let seconds = Duration::from_secs;
-    let name = fields
-        .required_text("name", problems)
-        .unwrap_or_default()
-        .to_owned();
-    let url = fields
-        .required_text("url", problems)
-        .unwrap_or_default()
-        .to_owned();
-    let host = fields.text("host", problems).unwrap_or("origin").to_owned();
-    let connect_timeout = fields.timeout("connect_timeout", seconds(2), true, problems);
-    let first_byte_timeout = fields.timeout("first_byte_timeout", seconds(30), true, problems);
-    let expect_timeout = fields.timeout("expect_timeout", seconds(1), false, problems);
-    let between_bytes_timeout =
-        fields.timeout("between_bytes_timeout", seconds(30), true, problems);
-    let total_timeout = fields.maybe_timeout("total_timeout", problems);
-    let max_connections = fields.whole("max_connections", 256, 1, 1_000_000, problems) as usize;
-    let idle_connections = fields.whole("idle_connections", 64, 0, 1_000_000, problems) as usize;
-    let idle_timeout = fields.timeout("idle_timeout", seconds(60), false, problems);
-    let retries = u8::try_from(fields.whole("retries", 1, 0, 10, problems)).unwrap_or(1);
-    let headers = secret_header_map(&mut fields, "headers", problems);
+    let name = fields.required_text("name").unwrap_or_default().to_owned();
+    let url = fields.required_text("url").unwrap_or_default().to_owned();
+    let host = fields.text("host").unwrap_or("origin").to_owned();
+    let connect_timeout = fields.timeout("connect_timeout", seconds(2), true);
+    let first_byte_timeout = fields.timeout("first_byte_timeout", seconds(30), true);
+    let expect_timeout = fields.timeout("expect_timeout", seconds(1), false);
+    let between_bytes_timeout = fields.timeout("between_bytes_timeout", seconds(30), true);
+    let total_timeout = fields.maybe_timeout("total_timeout");
+    let max_connections = fields.whole("max_connections", 256, 1, 1_000_000) as usize;
+    let idle_connections = fields.whole("idle_connections", 64, 0, 1_000_000) as usize;
+    let idle_timeout = fields.timeout("idle_timeout", seconds(60), false);
+    let retries = u8::try_from(fields.whole("retries", 1, 0, 10)).unwrap_or(1);
+    let headers = secret_header_map(&mut fields, "headers");
     let health = fields
         .some("health")
         .and_then(|value| health(value, fields.at("health"), problems));
-    let tls_server_name = fields.text("tls_server_name", problems).map(str::to_owned);
+    let tls_server_name = fields.text("tls_server_name").map(str::to_owned);
     let tls_ca = fields
         .some("tls_ca")
         .and_then(|value| secret(value, fields.at("tls_ca"), problems));
-    let tls_verify = fields.flag("tls_verify", true, problems);
-    let rewrite_urls = fields.flag("rewrite_urls", true, problems);
-    fields.end(problems);
+    let tls_verify = fields.flag("tls_verify", true);
+    let rewrite_urls = fields.flag("rewrite_urls", true);
+    fields.end();
     Some(OriginSpec {
         name,
         url,
@@ -275,9 +230,9 @@ fn origin(value: &Value, path: String, problems: &mut Problems) -> Option<Origin
     })
 }
 
-fn health(value: &Value, path: String, problems: &mut Problems) -> Option<HealthCheck> {
+fn health(value: &Value, path: String, problems: &Problems) -> Option<HealthCheck> {
     let mut fields = Fields::open(value, path, problems)?;
-    let probe = fields.required_text("path", problems).unwrap_or("/");
+    let probe = fields.required_text("path").unwrap_or("/");
     if !probe.starts_with('/') || probe.parse::<http::uri::PathAndQuery>().is_err() {
         problems.add(
             fields.at("path"),
@@ -285,17 +240,17 @@ fn health(value: &Value, path: String, problems: &mut Problems) -> Option<Health
             "must be a path that starts with \"/\"",
         );
     }
-    let interval = fields.timeout("interval", Duration::from_secs(10), true, problems);
-    let timeout = fields.timeout("timeout", Duration::from_secs(2), true, problems);
-    let mut count = |fields: &mut Fields<'_>, name, default| {
-        u32::try_from(fields.whole(name, default, 1, 1_000, problems)).unwrap_or(1)
+    let interval = fields.timeout("interval", Duration::from_secs(10), true);
+    let timeout = fields.timeout("timeout", Duration::from_secs(2), true);
+    let count = |fields: &mut Fields<'_>, name, default| {
+        u32::try_from(fields.whole(name, default, 1, 1_000)).unwrap_or(1)
     };
     let healthy_after = count(&mut fields, "healthy_after", 2);
     let unhealthy_after = count(&mut fields, "unhealthy_after", 3);
     let status = match fields.raw("status") {
         None => vec![http::StatusCode::OK],
         Some(value) => {
-            let items = fields.list_of("status", value, problems);
+            let items = fields.list_of("status", value);
             if value.as_array().is_some_and(Vec::is_empty) {
                 problems.add(
                     fields.at("status"),
@@ -309,7 +264,7 @@ fn health(value: &Value, path: String, problems: &mut Problems) -> Option<Health
                 .collect()
         }
     };
-    fields.end(problems);
+    fields.end();
     Some(HealthCheck {
         path: probe.into(),
         interval,
@@ -320,15 +275,12 @@ fn health(value: &Value, path: String, problems: &mut Problems) -> Option<Health
     })
 }
 
-fn group(value: &Value, path: String, problems: &mut Problems) -> Option<GroupSpec> {
+fn group(value: &Value, path: String, problems: &Problems) -> Option<GroupSpec> {
     let mut fields = Fields::open(value, path, problems)?;
-    let name = fields
-        .required_text("name", problems)
-        .unwrap_or_default()
-        .to_owned();
-    let declared = fields.required("members", problems).is_some();
+    let name = fields.required_text("name").unwrap_or_default().to_owned();
+    let declared = fields.required("members").is_some();
     let members: Vec<String> = fields
-        .texts("members", problems)
+        .texts("members")
         .into_iter()
         .map(|(_, text)| text.to_owned())
         .collect();
@@ -341,13 +293,13 @@ fn group(value: &Value, path: String, problems: &mut Problems) -> Option<GroupSp
             .filter_map(|code| http::StatusCode::from_u16(code).ok())
             .collect(),
         Some(value) => fields
-            .list_of("failover_on", value, problems)
+            .list_of("failover_on", value)
             .into_iter()
             .filter_map(|(path, value)| status(&path, value, problems))
             .collect(),
     };
-    let deadline = fields.maybe_timeout("deadline", problems);
-    fields.end(problems);
+    let deadline = fields.maybe_timeout("deadline");
+    fields.end();
     Some(GroupSpec {
         name,
         members,
@@ -356,15 +308,12 @@ fn group(value: &Value, path: String, problems: &mut Problems) -> Option<GroupSp
     })
 }
 
-fn callable(value: &Value, path: String, problems: &mut Problems) -> Option<CallableSpec> {
+fn callable(value: &Value, path: String, problems: &Problems) -> Option<CallableSpec> {
     let mut fields = Fields::open(value, path, problems)?;
-    let name = fields
-        .required_text("name", problems)
-        .unwrap_or_default()
-        .to_owned();
-    let inline = fields.flag("inline", false, problems);
-    let blocking = fields.flag("blocking", false, problems);
-    let serial = fields.flag("serial", false, problems);
+    let name = fields.required_text("name").unwrap_or_default().to_owned();
+    let inline = fields.flag("inline", false);
+    let blocking = fields.flag("blocking", false);
+    let serial = fields.flag("serial", false);
     for (set, other) in [(blocking, "blocking"), (serial, "serial")] {
         if inline && set {
             problems.add(
@@ -374,10 +323,10 @@ fn callable(value: &Value, path: String, problems: &mut Problems) -> Option<Call
             );
         }
     }
-    let timeout = fields.maybe_timeout("timeout", problems);
+    let timeout = fields.maybe_timeout("timeout");
     let modes = [("closed", FailMode::Closed), ("open", FailMode::Open)];
-    let fail = fields.choice("fail", &modes, FailMode::Closed, problems);
-    fields.end(problems);
+    let fail = fields.choice("fail", &modes, FailMode::Closed);
+    fields.end();
     Some(CallableSpec {
         name,
         inline,
@@ -388,7 +337,7 @@ fn callable(value: &Value, path: String, problems: &mut Problems) -> Option<Call
     })
 }
 
-fn hook(value: &Value, path: String, problems: &mut Problems) -> Option<HookSpec> {
+fn hook(value: &Value, path: String, problems: &Problems) -> Option<HookSpec> {
     let mut fields = Fields::open(value, path, problems)?;
     let phases = [
         ("viewer_request", HookPhase::ViewerRequest),
@@ -397,19 +346,18 @@ fn hook(value: &Value, path: String, problems: &mut Problems) -> Option<HookSpec
         ("viewer_response", HookPhase::ViewerResponse),
     ];
     let phase = fields
-        .required("phase", problems)
-        .and_then(|value| fields.choice_of("phase", value, &phases, problems));
-    let pattern = fields.required_text("pattern", problems).map(str::to_owned);
-    let host = fields.text("host", problems).map(str::to_owned);
-    let call = fields.required("call", problems);
-    let call =
-        call.and_then(|value| fields.whole_of("call", value, 0, u64::from(u32::MAX), "", problems));
+        .required("phase")
+        .and_then(|value| fields.choice_of("phase", value, &phases));
+    let pattern = fields.required_text("pattern").map(str::to_owned);
+    let host = fields.text("host").map(str::to_owned);
+    let call = fields.required("call");
+    let call = call.and_then(|value| fields.whole_of("call", value, 0, u64::from(u32::MAX), ""));
     let varies = fields.some("varies").map(|value| {
-        let items = fields.list_of("varies", value, problems);
-        let texts = fields.only_texts(items, problems);
+        let items = fields.list_of("varies", value);
+        let texts = fields.only_texts(items);
         texts.into_iter().map(|(_, text)| text.to_owned()).collect()
     });
-    fields.end(problems);
+    fields.end();
     Some(HookSpec {
         phase,
         pattern,
