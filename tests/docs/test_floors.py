@@ -57,11 +57,9 @@ UP = {
 
 #: Circles of files that are still too long or lead through several rooms: the most files that each may have.
 CIRCLES = {
-    "core": {"explain": 5},
-    "engine": {"function_cache, functions, live, request, telemetry, worker": 8, "admin": 5},
+    "engine": {"request, telemetry, worker": 6, "admin": 5},
     "origin": {"body, pool": 2},
     "python": {"runner": 9, "headers, request, response": 3},
-    "store": {"entry, thawed": 2},
 }
 
 #: Crates that decide nothing and wait for nothing are usable by `explain` and by tests without a socket.

@@ -1,6 +1,8 @@
 //! One stored response, immutable and packed: values that a hit needs are computed in advance, everything else is left
 //! out.
 
+mod thawed;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU8, AtomicU64, Ordering},
@@ -19,7 +21,6 @@ use super::{
     extra::{Extra, own_value},
     fields,
     pieces::{Chunks, SMALL, allocated},
-    thawed,
 };
 
 /// The value that the store keeps under a key.

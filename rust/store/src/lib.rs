@@ -25,7 +25,6 @@ mod pinned;
 pub mod run;
 mod runs;
 mod shard;
-mod thawed;
 mod tiers;
 
 pub use arriving::Arriving;

@@ -24,5 +24,6 @@ pub mod refresh_ahead;
 pub mod slices;
 pub mod storable;
 pub mod tags;
+mod url;
 pub mod validate;
 pub mod vary;

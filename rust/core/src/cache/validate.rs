@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use smallvec::SmallVec;
 
-use super::{api::CacheUrl, key::Base};
+use super::{key::Base, url::CacheUrl};
 use crate::http::{
     cache_control::ResponseDirectives,
     date,

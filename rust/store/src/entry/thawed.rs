@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{entry::Entry, fields};
+use super::Entry;
+use crate::fields;
 
 /// Number of slots; a response has one slot, by its address.
 const PLACES: usize = 256;

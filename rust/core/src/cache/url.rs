@@ -1,0 +1,102 @@
+//! An absolute URL under which a function stores a response, and its key.
+
+use http::Uri;
+
+use super::key::{Base, Key};
+use crate::{
+    http::uri,
+    plan::{CachePolicy, Scheme},
+};
+
+/// Bytes in a URL.
+pub const LONGEST_URL: usize = 16 << 10;
+
+/// An absolute URL in its canonical spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheUrl {
+    pub scheme: Scheme,
+    /// Lower case.
+    pub host: String,
+    /// `None` for the scheme's default port.
+    pub port: Option<u16>,
+    /// Normalised (RFC 3986 §6.2.2).
+    pub path: String,
+    pub query: Option<String>,
+}
+
+/// Why a text is not a URL of a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    #[error("it must be absolute, as in https://www.example.com/path")]
+    NotAbsolute,
+    #[error("its scheme must be http or https")]
+    Scheme,
+    #[error("a user name or password must not be part of it")]
+    UserInfo,
+    #[error("its path has an invalid escape")]
+    Path,
+    #[error("it is {0} bytes long; the limit is {LONGEST_URL}")]
+    TooLong(usize),
+}
+
+impl CacheUrl {
+    /// Reads a URL. A fragment is left out: it never leaves the client (RFC 9110 §4.2.5).
+    pub fn parse(url: &str) -> Result<Self, PlaceError> {
+        if url.len() > LONGEST_URL {
+            return Err(PlaceError::TooLong(url.len()));
+        }
+        let url: Uri = url.parse().map_err(|_| PlaceError::NotAbsolute)?;
+        let scheme = match url.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            Some(_) => return Err(PlaceError::Scheme),
+            None => return Err(PlaceError::NotAbsolute),
+        };
+        let authority = url.authority().ok_or(PlaceError::NotAbsolute)?;
+        if authority.as_str().contains('@') {
+            return Err(PlaceError::UserInfo);
+        }
+        if authority.host().is_empty() {
+            return Err(PlaceError::NotAbsolute);
+        }
+        Self::new(
+            scheme,
+            authority.host(),
+            authority.port_u16(),
+            url.path(),
+            url.query(),
+        )
+    }
+
+    pub fn new(
+        scheme: Scheme,
+        host: &str,
+        port: Option<u16>,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Self, PlaceError> {
+        let path = uri::normalise_path(path).map_err(|_| PlaceError::Path)?;
+        Ok(Self {
+            scheme,
+            host: host.to_ascii_lowercase(),
+            port: port.filter(|port| *port != scheme.port()),
+            path: path.into_owned(),
+            query: query.map(str::to_owned),
+        })
+    }
+
+    /// The key in a cache of that name. It begins like a route's key for the URL, so that purges of hosts and paths
+    /// apply to it too, and continues with a mark that no route's key has.
+    pub fn key(&self, cache: &str) -> Key {
+        let base = Base {
+            scheme: self.scheme,
+            host: &self.host,
+            port: self.port,
+        };
+        // With the default policy the whole query counts.
+        let (query, policy) = (self.query.as_deref(), CachePolicy::default());
+        let mut key = Key::of(Vec::new(), base, &self.path, query, &policy);
+        key.mark(cache);
+        key
+    }
+}
