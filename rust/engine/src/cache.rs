@@ -34,7 +34,7 @@ impl Cache {
         let capacity = limits.memory_bytes.unwrap_or_else(default_capacity);
         let memory = Arc::new(MemoryStore::new(capacity, limits.largest_object_bytes));
         let disk = match &plan.disk_cache {
-            Some(disk) => Some(Arc::new(Disk::open(disk.into(), Arc::clone(&memory))?)),
+            Some(disk) => Some(Arc::new(Disk::open(disk, Arc::clone(&memory))?)),
             None => None,
         };
         Ok(Self {

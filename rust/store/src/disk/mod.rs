@@ -10,6 +10,7 @@
 //! record that was removed or replaced stays so: of two records of one key the later one is valid, also at the next
 //! start.
 
+mod figures;
 mod folder;
 mod form;
 mod index;
@@ -24,7 +25,7 @@ mod writer;
 use std::{
     collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -39,6 +40,8 @@ use edgerouter_core::{
 };
 use parking_lot::{Mutex, RwLock};
 
+use figures::Counters;
+pub use figures::DiskFigures;
 use folder::{Folder, Sealed};
 pub use folder::{FolderError, private_or_new};
 use index::{Found, Index, Pending, Slot};
@@ -48,48 +51,8 @@ use segment::Segment;
 pub use walk::{DiskCursor, DiskResponse, Meta};
 
 use super::{entry::Entry, memory::MemoryStore};
-use edgerouter_telemetry::text;
 
-/// The path of the disk tier and its size.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiskSettings {
-    pub path: PathBuf,
-    /// Bytes of all files together.
-    pub size: u64,
-    /// Bytes of a segment; `None`: a 128th of the whole.
-    pub segment: Option<u64>,
-    /// Bytes that may wait to be written.
-    pub queue: u64,
-}
-
-impl From<&DiskCache> for DiskSettings {
-    fn from(plan: &DiskCache) -> Self {
-        Self {
-            path: plan.path.clone(),
-            size: plan.size,
-            segment: plan.segment_bytes,
-            queue: plan.queue_bytes,
-        }
-    }
-}
-
-impl DiskSettings {
-    const LEAST_SEGMENT: u64 = 64 << 10;
-    const MOST_SEGMENT: u64 = 1 << 30;
-
-    /// A 128th, so that dropping a segment leaves the tier filled to more than 98 %.
-    fn segment_bytes(&self) -> u64 {
-        self.segment
-            .unwrap_or(self.size / 128)
-            .clamp(Self::LEAST_SEGMENT, Self::MOST_SEGMENT)
-            .min(self.size)
-    }
-
-    /// The longest record: a tenth of the whole.
-    fn longest(&self) -> u64 {
-        (self.size / 10).min(Self::MOST_SEGMENT)
-    }
-}
+const MOST_SEGMENT: u64 = 1 << 30;
 
 /// The disk tier. Dropping it writes waiting changes and releases the directory.
 #[derive(Debug)]
@@ -102,147 +65,10 @@ pub struct Disk {
 #[derive(Debug, Clone)]
 pub struct Location(Found);
 
-/// Figures of the disk tier.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DiskFigures {
-    pub capacity: u64,
-    /// Of all files.
-    pub bytes: u64,
-    pub entries: u64,
-    /// Of the records of these entries.
-    pub entry_bytes: u64,
-    pub segments: u64,
-    pub waiting_bytes: u64,
-    pub failing: bool,
-    pub hits: u64,
-    pub unread: u64,
-    pub damaged: u64,
-    pub written: u64,
-    pub written_bytes: u64,
-    pub dropped: u64,
-    pub evicted: u64,
-    pub errors: u64,
-}
-
-impl DiskFigures {
-    /// The figures as metrics.
-    pub fn render(&self, out: &mut String) {
-        for (name, kind, help, value) in [
-            (
-                "capacity_bytes",
-                "gauge",
-                "Bytes that the disk cache may take.",
-                self.capacity,
-            ),
-            (
-                "bytes",
-                "gauge",
-                "Bytes of all files of the disk cache.",
-                self.bytes,
-            ),
-            (
-                "entries",
-                "gauge",
-                "Entries in the disk cache.",
-                self.entries,
-            ),
-            (
-                "entry_bytes",
-                "gauge",
-                "Bytes of the records of these entries.",
-                self.entry_bytes,
-            ),
-            (
-                "segments",
-                "gauge",
-                "Segment files of the disk cache.",
-                self.segments,
-            ),
-            (
-                "waiting_bytes",
-                "gauge",
-                "Bytes of entries that wait to be written.",
-                self.waiting_bytes,
-            ),
-            (
-                "failing",
-                "gauge",
-                "1 while the disk cache cannot be written.",
-                u64::from(self.failing),
-            ),
-            (
-                "hits_total",
-                "counter",
-                "Entries read from self.",
-                self.hits,
-            ),
-            (
-                "unread_total",
-                "counter",
-                "Look-ups that did not wait for the disk, as too many reads were waiting or one took too long.",
-                self.unread,
-            ),
-            (
-                "damaged_total",
-                "counter",
-                "Records that were damaged, and dropped.",
-                self.damaged,
-            ),
-            (
-                "written_total",
-                "counter",
-                "Entries written to self.",
-                self.written,
-            ),
-            (
-                "written_bytes_total",
-                "counter",
-                "Bytes of entries written to self.",
-                self.written_bytes,
-            ),
-            (
-                "dropped_total",
-                "counter",
-                "Entries kept in memory only, as the queue was full, the disk could not be written, or they were too large for it.",
-                self.dropped,
-            ),
-            (
-                "evicted_total",
-                "counter",
-                "Entries evicted from the disk cache.",
-                self.evicted,
-            ),
-            (
-                "errors_total",
-                "counter",
-                "Failures to write to the disk cache.",
-                self.errors,
-            ),
-        ] {
-            let name = format!("edgerouter_disk_{name}");
-            text::one(out, &name, kind, help, value);
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    hits: AtomicU64,
-    /// Look-ups that went to the origin because the read would have taken too long.
-    unread: AtomicU64,
-    damaged: AtomicU64,
-    written: AtomicU64,
-    written_bytes: AtomicU64,
-    /// Entries that were not written: the queue was full, or the disk was.
-    dropped: AtomicU64,
-    evicted: AtomicU64,
-    errors: AtomicU64,
-}
-
 /// The state that the threads share.
 #[derive(Debug)]
 struct Inner {
-    settings: DiskSettings,
+    settings: DiskCache,
     folder: Folder,
     memory: Arc<MemoryStore>,
     index: Index,
@@ -273,6 +99,22 @@ impl Inner {
         Some(Arc::clone(&sealed.get(&id)?.segment))
     }
 
+    /// Bytes of a segment: a 128th, unless the plan says otherwise, so that dropping one leaves the tier filled to more than
+    /// 98 %.
+    fn segment_bytes(&self) -> u64 {
+        const LEAST: u64 = 64 << 10;
+        let wanted = self
+            .settings
+            .segment_bytes
+            .unwrap_or(self.settings.size / 128);
+        wanted.clamp(LEAST, MOST_SEGMENT).min(self.settings.size)
+    }
+
+    /// The longest record: a tenth of the whole.
+    fn longest(&self) -> u64 {
+        (self.settings.size / 10).min(MOST_SEGMENT)
+    }
+
     fn hash(&self, key: &[u8]) -> u64 {
         record::key_hash(self.folder.seed, key)
     }
@@ -280,7 +122,7 @@ impl Inner {
 
 impl Disk {
     /// Takes the directory, reads its content back and starts the threads.
-    pub fn open(settings: DiskSettings, memory: Arc<MemoryStore>) -> Result<Self, FolderError> {
+    pub fn open(settings: &DiskCache, memory: Arc<MemoryStore>) -> Result<Self, FolderError> {
         let started = Instant::now();
         let folder = Folder::open(&settings.path)?;
         let index = Index::default();
@@ -301,7 +143,7 @@ impl Disk {
         );
         let bytes = found.segments.values().map(|sealed| sealed.bytes).sum();
         let inner = Arc::new(Inner {
-            queue: Queue::new(settings.queue),
+            queue: Queue::new(settings.queue_bytes),
             settings: settings.clone(),
             folder,
             memory,
@@ -384,8 +226,7 @@ impl Disk {
         let inner = &*self.inner;
         let hash = inner.hash(entry.key());
         let ticket = inner.tickets.fetch_add(1, Ordering::Relaxed);
-        let fits =
-            entry.size() <= inner.settings.longest() && !inner.failing.load(Ordering::Relaxed);
+        let fits = entry.size() <= inner.longest() && !inner.failing.load(Ordering::Relaxed);
         let mut place = inner.index.lock(hash);
         let stored = place.take();
         let waiting = place.take_pending();
@@ -430,30 +271,6 @@ impl Disk {
             .queue
             .remove(hash, stored.or(waiting.and_then(|pending| pending.over)));
         Some(bytes)
-    }
-
-    pub fn figures(&self) -> DiskFigures {
-        let inner = &*self.inner;
-        let (entries, entry_bytes) = inner.index.held();
-        let counters = &inner.counters;
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        DiskFigures {
-            capacity: inner.settings.size,
-            bytes: of(&inner.bytes),
-            entries,
-            entry_bytes,
-            segments: inner.sealed.read().len() as u64 + u64::from(inner.active.lock().is_some()),
-            waiting_bytes: inner.queue.bytes(),
-            failing: inner.failing.load(Ordering::Relaxed),
-            hits: of(&counters.hits),
-            unread: of(&counters.unread),
-            damaged: of(&counters.damaged),
-            written: of(&counters.written),
-            written_bytes: of(&counters.written_bytes),
-            dropped: of(&counters.dropped),
-            evicted: of(&counters.evicted),
-            errors: of(&counters.errors),
-        }
     }
 
     /// Writes waiting changes, seals the segment, and releases the directory.

@@ -13,12 +13,13 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::{
     cache::freshness::{Freshness, LifetimeRule},
+    plan::DiskCache,
     record::frame::{DEAD, FRONT_BYTES, STATE_AT},
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::{SmallVec, smallvec};
 
-use super::{Disk, DiskFigures, DiskSettings, FolderError, segment};
+use super::{Disk, DiskFigures, FolderError, segment};
 use crate::{Birth, Content, Entry, MemoryStore, Object, Store, Variants, View};
 
 /// A directory that is removed at the end.
@@ -58,19 +59,19 @@ impl Drop for Temporary {
     }
 }
 
-fn settings(path: &Path, size: u64) -> DiskSettings {
-    DiskSettings {
+fn settings(path: &Path, size: u64) -> DiskCache {
+    DiskCache {
         path: path.to_owned(),
         size,
-        segment: None,
-        queue: 64 << 20,
+        segment_bytes: None,
+        queue_bytes: 64 << 20,
     }
 }
 
 /// Both tiers; the memory is too small for anything, so that everything found comes from disk.
 fn open(path: &Path, size: u64) -> Store {
     let memory = Arc::new(MemoryStore::new(1 << 20, Some(0)));
-    let disk = Disk::open(settings(path, size), Arc::clone(&memory)).unwrap();
+    let disk = Disk::open(&settings(path, size), Arc::clone(&memory)).unwrap();
     Store::new(memory, Some(Arc::new(disk)))
 }
 
@@ -554,7 +555,7 @@ fn a_directory_has_one_owner_and_only_that_one_may_read_it() {
     store.insert(object("key", b"body"));
     settle(&store);
     let memory = Arc::new(MemoryStore::new(1 << 20, None));
-    let refused = Disk::open(settings(&folder.0, 8 << 20), Arc::clone(&memory)).unwrap_err();
+    let refused = Disk::open(&settings(&folder.0, 8 << 20), Arc::clone(&memory)).unwrap_err();
     assert!(matches!(refused, FolderError::Locked(_)), "{refused}");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder.0), 0o700);
@@ -563,7 +564,7 @@ fn a_directory_has_one_owner_and_only_that_one_may_read_it() {
         assert_eq!(mode(&path), 0o600, "{path:?}");
     }
     drop(store);
-    assert!(Disk::open(settings(&folder.0, 8 << 20), memory).is_ok());
+    assert!(Disk::open(&settings(&folder.0, 8 << 20), memory).is_ok());
 }
 
 #[test]

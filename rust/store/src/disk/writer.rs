@@ -149,7 +149,7 @@ impl Writer {
     }
 
     fn buffer_bytes(&self) -> usize {
-        BUFFER.min(self.inner.settings.segment_bytes() as usize / 4)
+        BUFFER.min(self.inner.segment_bytes() as usize / 4)
     }
 
     fn next_sequence(&mut self) -> u64 {

@@ -26,7 +26,7 @@ const MOST_SEGMENTS: usize = 4_096;
 impl Writer {
     /// Makes sure that there is an active segment with room for `length` bytes.
     pub(super) fn begin(&mut self, length: u64) -> io::Result<()> {
-        let most = self.inner.settings.segment_bytes();
+        let most = self.inner.segment_bytes();
         let full = self
             .inner
             .active

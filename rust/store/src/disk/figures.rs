@@ -1,0 +1,170 @@
+//! Counters and sizes of the disk tier, as metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use edgerouter_telemetry::text;
+
+use super::Disk;
+
+/// Figures of the disk tier.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DiskFigures {
+    pub capacity: u64,
+    /// Of all files.
+    pub bytes: u64,
+    pub entries: u64,
+    /// Of the records of these entries.
+    pub entry_bytes: u64,
+    pub segments: u64,
+    pub waiting_bytes: u64,
+    pub failing: bool,
+    pub hits: u64,
+    pub unread: u64,
+    pub damaged: u64,
+    pub written: u64,
+    pub written_bytes: u64,
+    pub dropped: u64,
+    pub evicted: u64,
+    pub errors: u64,
+}
+
+impl DiskFigures {
+    /// The figures as metrics.
+    pub fn render(&self, out: &mut String) {
+        for (name, kind, help, value) in [
+            (
+                "capacity_bytes",
+                "gauge",
+                "Bytes that the disk cache may take.",
+                self.capacity,
+            ),
+            (
+                "bytes",
+                "gauge",
+                "Bytes of all files of the disk cache.",
+                self.bytes,
+            ),
+            (
+                "entries",
+                "gauge",
+                "Entries in the disk cache.",
+                self.entries,
+            ),
+            (
+                "entry_bytes",
+                "gauge",
+                "Bytes of the records of these entries.",
+                self.entry_bytes,
+            ),
+            (
+                "segments",
+                "gauge",
+                "Segment files of the disk cache.",
+                self.segments,
+            ),
+            (
+                "waiting_bytes",
+                "gauge",
+                "Bytes of entries that wait to be written.",
+                self.waiting_bytes,
+            ),
+            (
+                "failing",
+                "gauge",
+                "1 while the disk cache cannot be written.",
+                u64::from(self.failing),
+            ),
+            (
+                "hits_total",
+                "counter",
+                "Entries read from the disk cache.",
+                self.hits,
+            ),
+            (
+                "unread_total",
+                "counter",
+                "Look-ups that did not wait for the disk, as too many reads were waiting or one took too long.",
+                self.unread,
+            ),
+            (
+                "damaged_total",
+                "counter",
+                "Records that were damaged, and dropped.",
+                self.damaged,
+            ),
+            (
+                "written_total",
+                "counter",
+                "Entries written to the disk cache.",
+                self.written,
+            ),
+            (
+                "written_bytes_total",
+                "counter",
+                "Bytes of entries written to the disk cache.",
+                self.written_bytes,
+            ),
+            (
+                "dropped_total",
+                "counter",
+                "Entries kept in memory only, as the queue was full, the disk could not be written, or they were too large for it.",
+                self.dropped,
+            ),
+            (
+                "evicted_total",
+                "counter",
+                "Entries evicted from the disk cache.",
+                self.evicted,
+            ),
+            (
+                "errors_total",
+                "counter",
+                "Failures to write to the disk cache.",
+                self.errors,
+            ),
+        ] {
+            let name = format!("edgerouter_disk_{name}");
+            text::one(out, &name, kind, help, value);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub hits: AtomicU64,
+    /// Look-ups that went to the origin because the read would have taken too long.
+    pub unread: AtomicU64,
+    pub damaged: AtomicU64,
+    pub written: AtomicU64,
+    pub written_bytes: AtomicU64,
+    /// Entries that were not written: the queue was full, or the disk was.
+    pub dropped: AtomicU64,
+    pub evicted: AtomicU64,
+    pub errors: AtomicU64,
+}
+
+impl Disk {
+    pub fn figures(&self) -> DiskFigures {
+        let inner = &*self.inner;
+        let (entries, entry_bytes) = inner.index.held();
+        let counters = &inner.counters;
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DiskFigures {
+            capacity: inner.settings.size,
+            bytes: of(&inner.bytes),
+            entries,
+            entry_bytes,
+            segments: inner.sealed.read().len() as u64 + u64::from(inner.active.lock().is_some()),
+            waiting_bytes: inner.queue.bytes(),
+            failing: inner.failing.load(Ordering::Relaxed),
+            hits: of(&counters.hits),
+            unread: of(&counters.unread),
+            damaged: of(&counters.damaged),
+            written: of(&counters.written),
+            written_bytes: of(&counters.written_bytes),
+            dropped: of(&counters.dropped),
+            evicted: of(&counters.evicted),
+            errors: of(&counters.errors),
+        }
+    }
+}
