@@ -258,7 +258,7 @@ impl FunctionsLoad {
                 self.background.running,
             ),
         ] {
-            text::one(out, name, "gauge", help, value);
+            text::one(out, name, help, value);
         }
         let name = "edgerouter_background_tasks_total";
         let help = "Things that wait_until was given, by how they ended.";

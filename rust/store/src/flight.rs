@@ -232,14 +232,8 @@ impl Flights {
 
     /// What is going on, as metrics.
     pub fn render(&self, out: &mut String) {
-        let help = "Shared fetches going on now.";
-        text::one(
-            out,
-            "edgerouter_fetches_in_flight",
-            "gauge",
-            help,
-            self.len(),
-        );
+        let name = "edgerouter_fetches_in_flight";
+        text::one(out, name, "Shared fetches going on now.", self.len());
     }
 
     #[allow(clippy::len_without_is_empty)] // nothing needs it

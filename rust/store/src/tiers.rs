@@ -31,33 +31,29 @@ impl Store {
     /// Both tiers as metrics.
     pub fn render(&self, out: &mut String) {
         let memory = &self.memory;
-        for (name, kind, help, value) in [
+        for (name, help, value) in [
             (
                 "edgerouter_cache_bytes",
-                "gauge",
                 "Bytes in the memory cache.",
                 memory.bytes(),
             ),
             (
                 "edgerouter_cache_capacity_bytes",
-                "gauge",
                 "Bytes that the memory cache may hold.",
                 memory.capacity(),
             ),
             (
                 "edgerouter_cache_entries",
-                "gauge",
                 "Entries in the memory cache.",
                 memory.entries(),
             ),
             (
                 "edgerouter_cache_evicted_total",
-                "counter",
                 "Entries evicted from the memory cache.",
                 memory.evicted(),
             ),
         ] {
-            text::one(out, name, kind, help, value);
+            text::one(out, name, help, value);
         }
         if let Some(disk) = &self.disk {
             disk.figures().render(out);

@@ -15,8 +15,9 @@ pub fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-/// A family of one sample.
-pub fn one(out: &mut String, name: &str, kind: &str, help: &str, value: impl Display) {
-    head(out, name, kind, help);
+/// A family of one sample: a counter if its name says so, otherwise a gauge.
+pub fn one(out: &mut String, name: &str, help: &str, value: impl Display) {
+    let counts = name.ends_with("_total");
+    head(out, name, if counts { "counter" } else { "gauge" }, help);
     let _ = writeln!(out, "{name} {value}");
 }

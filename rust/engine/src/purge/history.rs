@@ -14,6 +14,8 @@ use edgerouter_core::cache::purge::{
     log::{Completion, PurgeRecord},
 };
 
+use crate::telemetry::text;
+
 const KINDS: [&str; 5] = ["url", "path", "host", "tag", "everything"];
 
 /// Bytes of all texts in remembered purges.
@@ -164,46 +166,38 @@ impl History {
     /// Purges by kind, those in progress, and what they matched, in Prometheus' text format.
     pub fn render(&self, log_errors: u64, out: &mut String) {
         let name = "edgerouter_purges_total";
-        let _ = writeln!(out, "# HELP {name} Things that purges named, by kind.");
-        let _ = writeln!(out, "# TYPE {name} counter");
+        text::head(out, name, "counter", "Things that purges named, by kind.");
         for (kind, count) in KINDS.iter().zip(self.ordered) {
             let _ = writeln!(out, "{name}{{scope=\"{kind}\"}} {count}");
         }
-        for (name, kind, help, value) in [
+        for (name, help, value) in [
             (
                 "edgerouter_purges_in_progress",
-                "gauge",
                 "Purges in effect whose sweep through the store has not ended.",
                 self.pending().count() as u64,
             ),
             (
                 "edgerouter_purge_matched_objects_total",
-                "counter",
                 "Stored responses that purges matched.",
                 self.matched_objects,
             ),
             (
                 "edgerouter_purge_matched_bytes_total",
-                "counter",
                 "Bytes of stored responses that purges matched.",
                 self.matched_bytes,
             ),
             (
                 "edgerouter_purges_not_durable",
-                "gauge",
                 "Purges in effect that the disk has not taken.",
                 self.all().filter(|purge| !purge.durable()).count() as u64,
             ),
             (
                 "edgerouter_purge_log_errors_total",
-                "counter",
                 "Failed attempts to write purges to disk.",
                 log_errors,
             ),
         ] {
-            let _ = writeln!(out, "# HELP {name} {help}");
-            let _ = writeln!(out, "# TYPE {name} {kind}");
-            let _ = writeln!(out, "{name} {value}");
+            text::one(out, name, help, value);
         }
     }
 }

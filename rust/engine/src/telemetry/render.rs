@@ -101,33 +101,29 @@ impl Metrics {
                 let _ = writeln!(out, "{name}{{{labels}}} {count}");
             }
         }
-        for (name, kind, help, value) in [
+        for (name, help, value) in [
             (
                 "edgerouter_response_bytes_total",
-                "counter",
                 "Bytes of bodies sent to viewers.",
                 sum(|c| c.bytes_out.load(Ordering::Relaxed)),
             ),
             (
                 "edgerouter_connections_accepted_total",
-                "counter",
                 "Client connections accepted.",
                 sum(|c| c.accepted.load(Ordering::Relaxed)),
             ),
             (
                 "edgerouter_connections",
-                "gauge",
                 "Client connections open now.",
                 connections,
             ),
             (
                 "edgerouter_plan_version",
-                "gauge",
                 "Version of the plan in service.",
                 plan_version,
             ),
         ] {
-            text::one(out, name, kind, help, value);
+            text::one(out, name, help, value);
         }
         self.predictions(out);
         head(

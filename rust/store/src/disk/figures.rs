@@ -31,100 +31,73 @@ pub struct DiskFigures {
 impl DiskFigures {
     /// The figures as metrics.
     pub fn render(&self, out: &mut String) {
-        for (name, kind, help, value) in [
+        for (name, help, value) in [
             (
                 "capacity_bytes",
-                "gauge",
                 "Bytes that the disk cache may take.",
                 self.capacity,
             ),
-            (
-                "bytes",
-                "gauge",
-                "Bytes of all files of the disk cache.",
-                self.bytes,
-            ),
-            (
-                "entries",
-                "gauge",
-                "Entries in the disk cache.",
-                self.entries,
-            ),
+            ("bytes", "Bytes of all files of the disk cache.", self.bytes),
+            ("entries", "Entries in the disk cache.", self.entries),
             (
                 "entry_bytes",
-                "gauge",
                 "Bytes of the records of these entries.",
                 self.entry_bytes,
             ),
             (
                 "segments",
-                "gauge",
                 "Segment files of the disk cache.",
                 self.segments,
             ),
             (
                 "waiting_bytes",
-                "gauge",
                 "Bytes of entries that wait to be written.",
                 self.waiting_bytes,
             ),
             (
                 "failing",
-                "gauge",
                 "1 while the disk cache cannot be written.",
                 u64::from(self.failing),
             ),
-            (
-                "hits_total",
-                "counter",
-                "Entries read from the disk cache.",
-                self.hits,
-            ),
+            ("hits_total", "Entries read from the disk cache.", self.hits),
             (
                 "unread_total",
-                "counter",
                 "Look-ups that did not wait for the disk, as too many reads were waiting or one took too long.",
                 self.unread,
             ),
             (
                 "damaged_total",
-                "counter",
                 "Records that were damaged, and dropped.",
                 self.damaged,
             ),
             (
                 "written_total",
-                "counter",
                 "Entries written to the disk cache.",
                 self.written,
             ),
             (
                 "written_bytes_total",
-                "counter",
                 "Bytes of entries written to the disk cache.",
                 self.written_bytes,
             ),
             (
                 "dropped_total",
-                "counter",
                 "Entries kept in memory only, as the queue was full, the disk could not be written, or they were too large for it.",
                 self.dropped,
             ),
             (
                 "evicted_total",
-                "counter",
                 "Entries evicted from the disk cache.",
                 self.evicted,
             ),
             (
                 "errors_total",
-                "counter",
                 "Failures to write to the disk cache.",
                 self.errors,
             ),
         ] {
             let name = format!("edgerouter_disk_{name}");
-            text::one(out, &name, kind, help, value);
+            text::one(out, &name, help, value);
         }
     }
 }
