@@ -183,3 +183,49 @@ impl<End: Copy> Buffer<End> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(pieces: &[&'static str]) -> Buffer<()> {
+        let mut buffer = Buffer::new(100);
+        for piece in pieces {
+            buffer.push(Bytes::from_static(piece.as_bytes()));
+        }
+        buffer
+    }
+
+    #[test]
+    fn bytes_are_found_by_position_as_long_as_their_piece_is_here() {
+        let mut buffer = buffer(&["abc", "", "de"]);
+        let at = |buffer: &Buffer<()>, position| buffer.at(position);
+        for (position, want) in [(100, "abc"), (102, "c"), (103, "de"), (104, "e")] {
+            assert_eq!(at(&buffer, position).as_deref(), Some(want.as_bytes()));
+        }
+        assert_eq!(at(&buffer, 105), None);
+        assert_eq!(at(&buffer, 99), None);
+        assert_eq!(buffer.trim(|piece| piece.end() <= 103), 3);
+        assert_eq!((buffer.start(), buffer.arrived, buffer.held), (103, 105, 2));
+        assert_eq!(at(&buffer, 100), None);
+        assert_eq!(buffer.break_off(()), 2);
+        assert_eq!(
+            (buffer.start(), buffer.held, buffer.end),
+            (105, 0, Some(()))
+        );
+    }
+
+    #[test]
+    fn readers_are_where_they_last_were() {
+        let mut buffer = buffer(&["abcde"]);
+        assert_eq!((buffer.slowest(), buffer.was_read()), (None, false));
+        let (first, second) = (buffer.join(100), buffer.join(102));
+        assert!(buffer.advance(first, 104));
+        assert!(!buffer.advance(first, 104));
+        assert_eq!((buffer.slowest(), buffer.fastest()), (Some(102), Some(104)));
+        buffer.leave(second);
+        assert_eq!(buffer.slowest(), Some(104));
+        buffer.leave(first);
+        assert_eq!((buffer.is_read(), buffer.was_read()), (false, true));
+    }
+}
