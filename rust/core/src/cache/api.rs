@@ -251,7 +251,10 @@ pub fn reply(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::cache::key::FUNCTION;
+    use crate::{
+        cache::key::{Base, FUNCTION, Key},
+        plan::Scheme,
+    };
 
     const NOW: u64 = 1_700_000_000;
 
