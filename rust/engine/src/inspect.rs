@@ -56,13 +56,13 @@ fn now() -> u64 {
 /// A place in the store from which a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cursor {
-    Memory(memory::Cursor),
+    Memory(memory::MemoryCursor),
     Disk(DiskCursor),
 }
 
 impl Default for Cursor {
     fn default() -> Self {
-        Self::Memory(memory::Cursor::default())
+        Self::Memory(memory::MemoryCursor::default())
     }
 }
 
@@ -90,10 +90,10 @@ impl FromStr for Cursor {
 /// continue.
 async fn walk(
     shared: &Shared,
-    mut cursor: memory::Cursor,
+    mut cursor: memory::MemoryCursor,
     deadline: Instant,
     mut visit: impl FnMut(&Arc<Entry>) -> bool,
-) -> Option<memory::Cursor> {
+) -> Option<memory::MemoryCursor> {
     let mut some = Vec::with_capacity(STEP);
     loop {
         some.clear();
@@ -116,7 +116,7 @@ pub async fn stats(shared: &Shared) -> Value {
     let now = now();
     let mut counted = Counted::default();
     let deadline = Instant::now() + PATIENCE;
-    let rest = walk(shared, memory::Cursor::default(), deadline, |entry| {
+    let rest = walk(shared, memory::MemoryCursor::default(), deadline, |entry| {
         counted.note(entry, now);
         true
     })

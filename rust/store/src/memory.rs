@@ -49,12 +49,12 @@ pub struct WalkStep {
 
 /// A position in the store from which a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cursor {
+pub struct MemoryCursor {
     shard: usize,
     place: usize,
 }
 
-impl Cursor {
+impl MemoryCursor {
     /// The next position.
     pub fn after(self) -> Self {
         Self {
@@ -64,13 +64,13 @@ impl Cursor {
     }
 }
 
-impl fmt::Display for Cursor {
+impl fmt::Display for MemoryCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.shard, self.place)
     }
 }
 
-impl FromStr for Cursor {
+impl FromStr for MemoryCursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -245,13 +245,13 @@ impl MemoryStore {
     /// `None` at the end. Entries inserted, removed or moved meanwhile may be seen or not; all others are seen once.
     pub fn page(
         &self,
-        cursor: Cursor,
+        cursor: MemoryCursor,
         most: usize,
-        into: &mut Vec<(Cursor, Arc<Entry>)>,
-    ) -> Option<Cursor> {
+        into: &mut Vec<(MemoryCursor, Arc<Entry>)>,
+    ) -> Option<MemoryCursor> {
         let shard = self.shards.get(cursor.shard)?.read();
         let Some(places) = shard.places(cursor.place, most) else {
-            return Some(Cursor {
+            return Some(MemoryCursor {
                 shard: cursor.shard + 1,
                 place: 0,
             })

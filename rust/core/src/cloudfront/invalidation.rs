@@ -1,6 +1,6 @@
 //! The bodies of the calls about invalidations: the batch in the request, the responses and errors.
 
-use super::xml::{self, Element};
+use super::xml::{self, XmlElement};
 use crate::{
     cache::purge::{Mistake, Order, order},
     http::date::Iso,
@@ -98,7 +98,7 @@ pub fn read_batch(body: &[u8]) -> Result<Order, ApiError> {
     })
 }
 
-fn reference(batch: &Element) -> Result<String, ApiError> {
+fn reference(batch: &XmlElement) -> Result<String, ApiError> {
     let reference = batch
         .child("CallerReference")
         .map(|reference| reference.text.clone())

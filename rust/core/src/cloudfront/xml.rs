@@ -7,11 +7,11 @@ use std::fmt::Write as _;
 const MOST_DEPTH: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Element {
+pub struct XmlElement {
     /// Without a prefix.
     pub name: String,
     pub text: String,
-    pub children: Vec<Element>,
+    pub children: Vec<XmlElement>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,16 +30,16 @@ pub enum XmlError {
     Root,
 }
 
-impl Element {
-    pub fn child(&self, name: &str) -> Option<&Element> {
+impl XmlElement {
+    pub fn child(&self, name: &str) -> Option<&XmlElement> {
         self.children.iter().find(|child| child.name == name)
     }
 }
 
 /// The root element of a document.
-pub fn read(mut rest: &str) -> Result<Element, XmlError> {
+pub fn read(mut rest: &str) -> Result<XmlElement, XmlError> {
     rest = rest.trim_start_matches('\u{feff}');
-    let mut open: Vec<Element> = vec![Element::default()];
+    let mut open: Vec<XmlElement> = vec![XmlElement::default()];
     loop {
         let (text, markup) = match rest.find('<') {
             Some(at) => rest.split_at(at),
@@ -83,9 +83,9 @@ pub fn read(mut rest: &str) -> Result<Element, XmlError> {
                 None => (tag, false),
             };
             let name = tag.split_ascii_whitespace().next().unwrap_or_default();
-            let element = Element {
+            let element = XmlElement {
                 name: local(name).to_owned(),
-                ..Element::default()
+                ..XmlElement::default()
             };
             if empty {
                 if let Some(current) = open.last_mut() {

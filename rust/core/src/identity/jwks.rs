@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::jwt::{Algorithm, Family, Json, JsonMembers, Key, RSA_BITS, base64url, member};
+use super::jwt::{Algorithm, Family, Json, JsonMembers, JwtKey, RSA_BITS, base64url, member};
 
 /// Bound on a published set, which is normally a few kilobytes (docs/limits.md).
 pub const MOST_BYTES: usize = 256 << 10;
@@ -31,7 +31,7 @@ pub enum JwksError {
 
 /// Keys to verify with. Immutable; a refresh makes a new set. `Debug` shows ids and algorithms only.
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<JwtKey>,
     fingerprint: u128,
 }
 
@@ -51,7 +51,7 @@ impl KeySet {
     }
 
     /// A set of one nameless key, made from `material`.
-    pub(super) fn single(key: Key, material: &[u8]) -> Self {
+    pub(super) fn single(key: JwtKey, material: &[u8]) -> Self {
         Self {
             keys: vec![key],
             fingerprint: fingerprint(&[material]),
@@ -107,7 +107,7 @@ impl KeySet {
 
     /// Keys that a token with this `kid` may be signed with: those of that name (RFC 7517 §4.5 lets several share it)
     /// and those without a name; all of them for a token without `kid`.
-    pub(super) fn candidates(&self, kid: Option<&str>) -> impl Iterator<Item = &Key> {
+    pub(super) fn candidates(&self, kid: Option<&str>) -> impl Iterator<Item = &JwtKey> {
         self.keys
             .iter()
             .filter(move |key| match (kid, key.id.as_deref()) {
@@ -132,7 +132,7 @@ pub(super) fn fingerprint(parts: &[&[u8]]) -> u128 {
 }
 
 /// Adds the usable forms of one JWK. Private members (`d`, `p`, …) are not looked at.
-fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key>) {
+fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<JwtKey>) {
     let text = |name| member(jwk, name).and_then(Json::as_str);
     let bytes = |name| text(name).and_then(|value| base64url(value.as_bytes()));
     // RFC 7517 §4.2, §4.3: a `use` or `key_ops` must allow verification.
@@ -178,14 +178,14 @@ fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key
         let key = match family {
             Family::Secret => bytes("k")
                 .filter(|secret| !secret.is_empty())
-                .and_then(|secret| Key::secret(algorithm, &secret)),
+                .and_then(|secret| JwtKey::secret(algorithm, &secret)),
             Family::Rsa => rsa(algorithm, bytes("n"), bytes("e")),
             Family::P256 => point(algorithm, 32, bytes("x"), bytes("y")),
             Family::P384 => point(algorithm, 48, bytes("x"), bytes("y")),
             Family::P521 => point(algorithm, 66, bytes("x"), bytes("y")),
             Family::Ed25519 => bytes("x")
                 .filter(|x| x.len() == 32)
-                .and_then(|x| Key::public(algorithm, &x)),
+                .and_then(|x| JwtKey::public(algorithm, &x)),
         };
         if let Some(mut key) = key {
             key.id.clone_from(&id);
@@ -194,8 +194,8 @@ fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Key
     }
 }
 
-/// RFC 7518 §6.3.1, with the bounds of `Key`; an even or tiny exponent makes the key invalid.
-fn rsa(algorithm: Algorithm, n: Option<Vec<u8>>, e: Option<Vec<u8>>) -> Option<Key> {
+/// RFC 7518 §6.3.1, with the bounds of `JwtKey`; an even or tiny exponent makes the key invalid.
+fn rsa(algorithm: Algorithm, n: Option<Vec<u8>>, e: Option<Vec<u8>>) -> Option<JwtKey> {
     let (n, e) = (n?, e?);
     let significant = |number: &[u8]| -> Option<Vec<u8>> {
         // Some issuers keep the sign byte of ASN.1.
@@ -208,7 +208,7 @@ fn rsa(algorithm: Algorithm, n: Option<Vec<u8>>, e: Option<Vec<u8>>) -> Option<K
     if !RSA_BITS.contains(&bits) || !odd(&n) || !odd(&e) || e.len() > 4 || e == [1] {
         return None;
     }
-    Key::rsa(algorithm, &n, &e)
+    JwtKey::rsa(algorithm, &n, &e)
 }
 
 /// An uncompressed point (SEC 1 §2.3.3); coordinates have the curve's full length (RFC 7518 §6.2.1.2).
@@ -217,12 +217,12 @@ fn point(
     length: usize,
     x: Option<Vec<u8>>,
     y: Option<Vec<u8>>,
-) -> Option<Key> {
+) -> Option<JwtKey> {
     let (x, y) = (x?, y?);
     if x.len() != length || y.len() != length {
         return None;
     }
-    Key::public(algorithm, &[&[4], x.as_slice(), y.as_slice()].concat())
+    JwtKey::public(algorithm, &[&[4], x.as_slice(), y.as_slice()].concat())
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub enum LintLevel {
     Warning,
     Info,
 }
@@ -30,7 +30,7 @@ pub struct Lint {
     pub path: String,
     /// The route's label.
     pub route: String,
-    pub level: Level,
+    pub level: LintLevel,
     /// A word for the rule, to search for.
     pub rule: &'static str,
     pub message: String,
@@ -83,7 +83,7 @@ fn idle(plan: &Plan) -> Vec<Lint> {
         found.push(Lint {
             path: format!("hooks[{at}]"),
             route: String::new(),
-            level: Level::Warning,
+            level: LintLevel::Warning,
             rule: "unreached-hook",
             message: format!("{name} is never called: no route leads requests to it in its phase"),
             remedy: "correct its pattern or host, choose a viewer phase where a function or fixed words answer, or remove it",
@@ -96,7 +96,7 @@ fn idle(plan: &Plan) -> Vec<Lint> {
             found.push(Lint {
                 path: format!("prefetch[{at}]"),
                 route: String::new(),
-                level: Level::Warning,
+                level: LintLevel::Warning,
                 rule: "prefetch-scheme",
                 message: "https URLs are fetched, and no visitor can request them: the edge does not terminate TLS, and no proxy is trusted to report it".to_owned(),
                 remedy: "write scheme=\"http\", or name the proxy in trusted_proxies",
@@ -144,14 +144,14 @@ struct Advice<'a> {
 
 impl Advice<'_> {
     fn warn(&mut self, rule: &'static str, message: impl Into<String>, remedy: &'static str) {
-        self.say(Level::Warning, rule, message.into(), remedy);
+        self.say(LintLevel::Warning, rule, message.into(), remedy);
     }
 
     fn note(&mut self, rule: &'static str, message: impl Into<String>, remedy: &'static str) {
-        self.say(Level::Info, rule, message.into(), remedy);
+        self.say(LintLevel::Info, rule, message.into(), remedy);
     }
 
-    fn say(&mut self, level: Level, rule: &'static str, message: String, remedy: &'static str) {
+    fn say(&mut self, level: LintLevel, rule: &'static str, message: String, remedy: &'static str) {
         self.found.push(Lint {
             path: format!("routes[{}]", self.route.id.0),
             route: self.route.label.to_string(),
@@ -546,7 +546,7 @@ mod tests {
         };
         assert_eq!(
             (only.path.as_str(), only.rule, only.level),
-            ("routes[0]", "https", Level::Warning)
+            ("routes[0]", "https", LintLevel::Warning)
         );
     }
 

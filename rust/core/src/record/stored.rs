@@ -18,12 +18,12 @@ pub struct StoredHead {
     pub upstream_status: Option<HeaderValue>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
     pub has_validator: bool,
-    pub cut: Option<SlicedBody>,
+    pub cut: Option<StoredSlices>,
 }
 
 /// A body that is stored in separate records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlicedBody {
+pub struct StoredSlices {
     pub size: u64,
     pub nonce: u64,
     /// Of the whole body.
@@ -49,7 +49,7 @@ pub struct HeadRef<'a> {
     pub upstream_status: Option<&'a HeaderValue>,
     pub set_aside: &'a [HeaderName],
     pub has_validator: bool,
-    pub cut: Option<SlicedBody>,
+    pub cut: Option<StoredSlices>,
 }
 
 /// Appends a head. `None` when a name or a list is too long for its length field.
@@ -130,7 +130,7 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
     };
     let (took, refresh_from) = (from.u32()?, from.u32()?);
     let cut = if flags & IS_CUT != 0 {
-        Some(SlicedBody {
+        Some(StoredSlices {
             size: from.u64()?,
             nonce: from.u64()?,
             length: from.u64()?,
@@ -281,7 +281,7 @@ mod tests {
             upstream_status: Some(HeaderValue::from_static("far; hit")),
             set_aside: SmallVec::from_iter([header::SET_COOKIE]),
             has_validator: true,
-            cut: Some(SlicedBody {
+            cut: Some(StoredSlices {
                 size: 1 << 20,
                 nonce: 3,
                 length: 5 << 30,

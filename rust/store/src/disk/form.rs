@@ -6,7 +6,7 @@ use bytes::Bytes;
 use edgerouter_core::record::{
     Damage, Front, Record, RecordKind,
     frame::{self, Label},
-    stored::{self, HeadRef, SlicedBody},
+    stored::{self, HeadRef, StoredSlices},
 };
 
 use crate::{Birth, Chunks, Content, Entry, Object, Slices, Variants, View, compact_body};
@@ -37,7 +37,7 @@ pub fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Label) -> 
                 upstream_status: object.upstream_status.as_ref(),
                 set_aside: &object.set_aside,
                 has_validator: object.has_validator,
-                cut: object.slices.map(|slices| SlicedBody {
+                cut: object.slices.map(|slices| StoredSlices {
                     size: slices.size,
                     nonce: slices.nonce,
                     length: object.length,

@@ -19,7 +19,7 @@ use super::Algorithm;
 pub(crate) const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
 
 /// A key that verifies with one algorithm. `Debug` shows neither secret nor material.
-pub struct Key {
+pub struct JwtKey {
     /// `kid` of the set; `None` where the key has no name (a secret, a PEM).
     pub(crate) id: Option<Box<str>>,
     pub(crate) algorithm: Algorithm,
@@ -31,7 +31,7 @@ enum Material {
     Public(ParsedPublicKey),
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for JwtKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
             .field("id", &self.id)
@@ -40,7 +40,7 @@ impl fmt::Debug for Key {
     }
 }
 
-impl Key {
+impl JwtKey {
     /// `None` for an algorithm that is not an HMAC.
     pub(crate) fn secret(algorithm: Algorithm, secret: &[u8]) -> Option<Self> {
         let hash = match algorithm {

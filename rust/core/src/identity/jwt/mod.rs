@@ -19,7 +19,7 @@ pub use algorithm::Algorithm;
 pub use claims::{Claims, Forwarded};
 pub use error::{KeyId, TokenError};
 pub use extract::{Extracted, challenge, extract};
-pub use key::Key;
+pub use key::JwtKey;
 pub(crate) use policy::is_token;
 pub use policy::{JwtPolicy, KeySource};
 pub use spec::{JwtKeysSpec, JwtSpec};

@@ -4,14 +4,14 @@
 use aws_lc_rs::signature::RsaParameters;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{Algorithm, Key, algorithm::Family, key::RSA_BITS};
+use super::{Algorithm, JwtKey, algorithm::Family, key::RSA_BITS};
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
 /// The key for `algorithm`, and its DER; or the fault of the PEM, in words that do not repeat its content.
-pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(Key, Vec<u8>), String> {
+pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(JwtKey, Vec<u8>), String> {
     let (label, der) = block(pem)?;
     let found = match label {
         "PUBLIC KEY" => family(&der).ok_or(
@@ -46,7 +46,7 @@ pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(Key, Vec<u8>), Str
             ));
         }
     }
-    let key = Key::public(algorithm, found.raw)
+    let key = JwtKey::public(algorithm, found.raw)
         .ok_or_else(|| format!("is not a valid key for {algorithm}"))?;
     Ok((key, der))
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode, header, uri::Uri};
 
-use super::{Algorithm, JwtKeysSpec, JwtSpec, Key, TokenError, pem};
+use super::{Algorithm, JwtKey, JwtKeysSpec, JwtSpec, TokenError, pem};
 use crate::{
     identity::jwks::{JwksError, KeySet, fingerprint},
     problem::SubProblem,
@@ -275,7 +275,7 @@ impl Problems {
                     );
                     return None;
                 }
-                let key = Key::secret(algorithm, secret)?;
+                let key = JwtKey::secret(algorithm, secret)?;
                 let weak = (secret.len() < algorithm.least_secret())
                     .then(|| (secret.len(), algorithm.least_secret()));
                 Some((
