@@ -64,92 +64,140 @@ def serve(
     """
     application = edge if isinstance(edge, Application) else Application(edge)
     with logs.queued():
-        return _serve(application, settings, watch, _safe(say or _nowhere), _safe(warn or _to_stderr))
+        return _Process(application, settings, watch, _safe(say or _nowhere), _safe(warn or _to_stderr)).run()
 
 
-def _serve(
-    application: Application,
-    settings: Settings | None,
-    watch: bool,
-    out: Callable[[str], None],
-    err: Callable[[str], None],
-) -> bool:
-    signals = Signals()
-    events = signals.events
-    watcher = Watcher(application.files, events, err) if watch else None
-    current: Edge | EdgeError
-    try:
-        current = application.load()
-    except EdgeError as error:
-        if watcher is None:
-            raise
-        current = error
-    with signals:
-        started = _begin(current, application, settings, signals, watcher, err)
-        if started is None:
-            return True
-        current, server = started
-        signals.guard(server)
-        threading.Thread(target=_tell_when_stopped, args=(server, events), daemon=True).start()
-        for line in announcement(current, server):
-            out(line)
-        if watcher is not None:
-            watcher.renew()
+class _Process:
+    """The process that serves: one event at a time, each to its end."""
+
+    def __init__(
+        self,
+        application: Application,
+        settings: Settings | None,
+        watch: bool,
+        out: Callable[[str], None],
+        err: Callable[[str], None],
+    ) -> None:
+        self.application = application
+        self.settings = settings
+        self.out = out
+        self.err = err
+        self.signals = Signals()
+        self.watcher = Watcher(application.files, self.signals.events, err) if watch else None
+
+    def run(self) -> bool:
+        """Serves until it is stopped; see ``serve``."""
+        current: Edge | EdgeError
         try:
-            while (event := signals.next()) in ("reload", "changed", "reopen"):
-                if event != "changed":
-                    server.reopen_logs()
-                if event == "reopen":
-                    continue
-                _reload(server, application, signals, out, err)
-                if watcher is not None:
-                    watcher.renew()
-        finally:
-            if watcher is not None:
-                watcher.close()
-        signals.heard()
-        if event == "stop":
-            out("stopping: requests may finish; signal again to end at once")
-            return _stop(server, signals, err)
-    return True
-
-
-def _begin(
-    found: Edge | EdgeError,
-    application: Application,
-    settings: Settings | None,
-    signals: Signals,
-    watcher: Watcher | None,
-    err: Callable[[str], None],
-) -> tuple[Edge, Server] | None:
-    """Starts; where files are watched, waits until a broken one is mended. ``None``: stopped before that."""
-    while True:
-        try:
-            if isinstance(found, EdgeError):
-                raise found
-            return found, Server.start(found, settings, watched=watcher is not None)
-        except ListenError:
-            raise
+            current = self.application.load()
         except EdgeError as error:
-            if watcher is None:
+            if self.watcher is None:
                 raise
-            for line in str(error).splitlines():
-                err(line if line.startswith(" ") else f"error: {line}")
-        err("nothing is served yet; waiting for a corrected file")
-        watcher.renew()
-        if signals.next() == "stop":
-            watcher.close()
-            return None
+            current = error
+        with self.signals:
+            started = self.begin(current)
+            if started is None:
+                return True
+            current, server = started
+            self.signals.guard(server)
+            threading.Thread(target=_tell_when_stopped, args=(server, self.signals.events), daemon=True).start()
+            for line in announcement(current, server):
+                self.out(line)
+            if self.watcher is not None:
+                self.watcher.renew()
+            try:
+                while (event := self.signals.next()) in ("reload", "changed", "reopen"):
+                    if event != "changed":
+                        server.reopen_logs()
+                    if event == "reopen":
+                        continue
+                    self.reload(server)
+                    if self.watcher is not None:
+                        self.watcher.renew()
+            finally:
+                if self.watcher is not None:
+                    self.watcher.close()
+            self.signals.heard()
+            if event == "stop":
+                self.out("stopping: requests may finish; signal again to end at once")
+                return self.stop(server)
+        return True
+
+    def begin(self, found: Edge | EdgeError) -> tuple[Edge, Server] | None:
+        """Starts; where files are watched, waits until a broken one is mended. ``None``: stopped before that."""
+        while True:
+            try:
+                if isinstance(found, EdgeError):
+                    raise found
+                return found, Server.start(found, self.settings, watched=self.watcher is not None)
+            except ListenError:
+                raise
+            except EdgeError as error:
+                if self.watcher is None:
+                    raise
+                for line in str(error).splitlines():
+                    self.err(line if line.startswith(" ") else f"error: {line}")
+            self.err("nothing is served yet; waiting for a corrected file")
+            self.watcher.renew()
+            if self.signals.next() == "stop":
+                self.watcher.close()
+                return None
+            try:
+                with self.signals.interrupting():
+                    found = self.application.load()
+            except Stopping:
+                self.watcher.close()
+                return None
+            except EdgeError as error:
+                found = error
+            except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
+                found = EdgeError(self.application.refusal(error))
+
+    def reload(self, server: Server) -> None:
+        """Reads the configuration again. Nothing that it raises ends the process: the old one keeps serving."""
         try:
-            with signals.interrupting():
-                found = application.load()
+            with self.signals.interrupting():
+                edge = self.application.load()
+                version = server.reload(edge)
         except Stopping:
-            watcher.close()
-            return None
-        except EdgeError as error:
-            found = error
+            return
+        except ConfigError as error:
+            refusal = str(error)
         except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
-            found = EdgeError(application.refusal(error))
+            refusal = self.application.refusal(error)
+            with contextlib.suppress(Exception):
+                server.reload_failed(refusal)
+        else:
+            self.out(f"reloaded: version {version}")
+            return
+        finally:
+            # The file may have replaced the handlers.
+            self.signals.take()
+        self.err("error: reload refused; the old configuration keeps serving")
+        for line in refusal.splitlines():
+            self.err(f"  {line}")
+
+    def stop(self, server: Server) -> bool:
+        """Drains in another thread, so that a second signal can be heard meanwhile."""
+        drained: list[bool] = []
+        stopper = threading.Thread(target=lambda: drained.append(server.stop()), daemon=True)
+        stopper.start()
+        while True:
+            event = self.signals.next()
+            if event == "stopped":
+                break
+            if event == "stop":
+                self.err("warning: ended at once; requests were cut off")
+                leave(1)
+        stopper.join(timeout=5)
+        if drained == [False]:
+            self.err("warning: the drain timed out; requests were cut off")
+        return drained != [False]
+
+
+def _tell_when_stopped(server: Server, events: queue.SimpleQueue[Event]) -> None:
+    server.wait()
+    events.put("stopped")
 
 
 def announcement(edge: Edge, server: Server) -> list[str]:
@@ -164,66 +212,6 @@ def announcement(edge: Edge, server: Server) -> list[str]:
     if server.admin_url is not None:
         lines.append(f"  {server.admin_url}  admin: /healthz /readyz /metrics")
     return lines
-
-
-# -- reload ------------------------------------------------------------------------------------------------------------
-
-
-def _reload(
-    server: Server,
-    application: Application,
-    signals: Signals,
-    out: Callable[[str], None],
-    err: Callable[[str], None],
-) -> None:
-    """Reads the configuration again. Nothing that it raises ends the process: the old one keeps serving."""
-    try:
-        with signals.interrupting():
-            edge = application.load()
-            version = server.reload(edge)
-    except Stopping:
-        return
-    except ConfigError as error:
-        refusal = str(error)
-    except BaseException as error:  # noqa: BLE001  # whatever the user's file raises
-        refusal = application.refusal(error)
-        with contextlib.suppress(Exception):
-            server.reload_failed(refusal)
-    else:
-        out(f"reloaded: version {version}")
-        return
-    finally:
-        # The file may have replaced the handlers.
-        signals.take()
-    err("error: reload refused; the old configuration keeps serving")
-    for line in refusal.splitlines():
-        err(f"  {line}")
-
-
-# -- stop --------------------------------------------------------------------------------------------------------------
-
-
-def _tell_when_stopped(server: Server, events: queue.SimpleQueue[Event]) -> None:
-    server.wait()
-    events.put("stopped")
-
-
-def _stop(server: Server, signals: Signals, err: Callable[[str], None]) -> bool:
-    """Drains in another thread, so that a second signal can be heard meanwhile."""
-    drained: list[bool] = []
-    stopper = threading.Thread(target=lambda: drained.append(server.stop()), daemon=True)
-    stopper.start()
-    while True:
-        event = signals.next()
-        if event == "stopped":
-            break
-        if event == "stop":
-            err("warning: ended at once; requests were cut off")
-            leave(1)
-    stopper.join(timeout=5)
-    if drained == [False]:
-        err("warning: the drain timed out; requests were cut off")
-    return drained != [False]
 
 
 def leave(code: int) -> NoReturn:

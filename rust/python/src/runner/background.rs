@@ -22,7 +22,7 @@ use pyo3::{
 };
 
 use super::{
-    HOLD, held_loop,
+    HOLD, held_loop, notify,
     outcome::{cancelled, is_time_limit},
     queue::Shared,
     runtime, scope,
@@ -191,10 +191,8 @@ impl BackgroundCall {
                 let seconds = self.timeout.as_secs_f64();
                 // In the context of the call that started it: the log names that call's request.
                 let scope = self.scope.bind(py);
-                log(
-                    py,
-                    (scope, "interrupted", &*self.name, "wait_until", seconds),
-                );
+                let arguments = (scope, "interrupted", &*self.name, "wait_until", seconds);
+                notify(py, "within", arguments);
                 &background.timed_out
             }
             Some(error) => {
@@ -205,10 +203,8 @@ impl BackgroundCall {
                 let raised = error.clone_ref(py).into_value(py);
                 let happened = format!("raised {kind}");
                 let scope = self.scope.bind(py);
-                log(
-                    py,
-                    (scope, "report", &*self.name, "wait_until", happened, raised),
-                );
+                let arguments = (scope, "report", &*self.name, "wait_until", happened, raised);
+                notify(py, "within", arguments);
                 &background.failed
             }
         };
@@ -283,16 +279,6 @@ impl BackgroundCall {
         self.end(py, Some(&error));
         // A task has to know that it was cancelled; any other failure it would log a second time.
         Err(if cancelled(py, &error) { error } else { over() })
-    }
-}
-
-fn log<'py, A>(py: Python<'py>, arguments: A)
-where
-    A: pyo3::call::PyCallArgs<'py>,
-{
-    let told = runtime(py).and_then(|runtime| runtime.call_method1("within", arguments));
-    if let Err(error) = told {
-        error.write_unraisable(py, None);
     }
 }
 

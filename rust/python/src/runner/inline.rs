@@ -18,9 +18,10 @@ use pyo3::{
 use super::{
     Callable,
     call::{Settled, Views, Work},
+    notify,
     outcome::CallSite,
     queue::Shared,
-    runtime, scope,
+    scope,
     watched_thread::WatchedThread,
 };
 
@@ -148,9 +149,5 @@ fn demote(py: Python<'_>, callable: &Callable, why: &str) {
     if !callable.inline.swap(false, Ordering::Relaxed) {
         return;
     }
-    let told =
-        runtime(py).and_then(|runtime| runtime.call_method1("moved", (&*callable.name, why)));
-    if let Err(error) = told {
-        error.write_unraisable(py, None);
-    }
+    notify(py, "moved", (&*callable.name, why));
 }

@@ -30,7 +30,7 @@ use std::{
 };
 
 use edgerouter_engine::functions::{FunctionError, Functions, FunctionsLoad, Invocation, Pending};
-use pyo3::prelude::*;
+use pyo3::{call::PyCallArgs, prelude::*};
 use tokio::sync::oneshot;
 
 pub(crate) use background::wait_until;
@@ -84,9 +84,13 @@ impl Callable {
 }
 
 fn held_loop(py: Python<'_>, name: &str, held: Duration) {
-    let told =
-        runtime(py).and_then(|runtime| runtime.call_method1("held", (name, held.as_secs_f64())));
-    if let Err(error) = told {
+    notify(py, "held", (name, held.as_secs_f64()));
+}
+
+/// Calls a function of the Python half whose result does not matter.
+fn notify<'py>(py: Python<'py>, function: &str, arguments: impl PyCallArgs<'py>) {
+    let notified = runtime(py).and_then(|runtime| runtime.call_method1(function, arguments));
+    if let Err(error) = notified {
         error.write_unraisable(py, None);
     }
 }

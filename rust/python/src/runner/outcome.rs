@@ -8,7 +8,7 @@ use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
 use super::{
     Callable, abort,
     call::{Settled, Views},
-    runtime,
+    notify, runtime,
 };
 use crate::errors;
 
@@ -100,14 +100,8 @@ impl CallSite<'_> {
 
     pub(crate) fn timed_out(&self, py: Python<'_>, views: &Views) -> FunctionError {
         let what = views.request.get().what();
-        let told = runtime(py).and_then(|runtime| {
-            let seconds = self.timeout.as_secs_f64();
-            let name = &*self.callable.name;
-            runtime.call_method1("interrupted", (name, what, seconds, views.request_id()))
-        });
-        if let Err(error) = told {
-            error.write_unraisable(py, None);
-        }
+        let (name, seconds) = (&*self.callable.name, self.timeout.as_secs_f64());
+        notify(py, "interrupted", (name, what, seconds, views.request_id()));
         FunctionError::TimedOut(self.timeout)
     }
 

@@ -266,18 +266,11 @@ impl Pool {
 
     /// Drops calls whose client has been answered already: they are not worth their place.
     pub(crate) fn forget_closed(&self) {
-        let mut forgotten = VecDeque::new();
         let mut state = self.state.lock();
-        for job in std::mem::take(&mut state.waiting) {
-            if job.answer.is_closed() {
-                forgotten.push_back(job);
-            } else {
-                state.waiting.push_back(job);
-            }
-        }
+        let closed = forget_closed(&mut state.waiting);
         self.waiting.store(state.waiting.len(), Ordering::Relaxed);
         drop(state);
-        drop(forgotten);
+        drop(closed);
     }
 
     /// Counts threads that are stuck, or came back after all.
@@ -314,6 +307,15 @@ impl Pool {
         }
         std::mem::take(&mut state.waiting)
     }
+}
+
+/// Takes the calls out whose client has been answered already. Dropping them may free Python objects.
+pub(crate) fn forget_closed(jobs: &mut VecDeque<Job>) -> VecDeque<Job> {
+    let (closed, open) = std::mem::take(jobs)
+        .into_iter()
+        .partition(|job| job.answer.is_closed());
+    *jobs = open;
+    closed
 }
 
 /// See [`Pool::run`].

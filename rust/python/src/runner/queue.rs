@@ -22,7 +22,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{
     background::Background,
     call::{Job, Kind},
-    pool::{Demand, Pool, PoolThread},
+    pool::{Demand, Pool, PoolThread, forget_closed},
     watched_thread::WatchedThread,
 };
 
@@ -131,10 +131,7 @@ impl Shared {
         self.plain.forget_closed();
         self.serial.forget_closed();
         let mut queue = self.queue.lock();
-        let (closed, open): (VecDeque<Job>, _) = std::mem::take(&mut *queue)
-            .into_iter()
-            .partition(|job| job.answer.is_closed());
-        *queue = open;
+        let closed = forget_closed(&mut queue);
         self.queued.store(queue.len(), Ordering::Relaxed);
         drop(queue);
         // May free Python objects.
