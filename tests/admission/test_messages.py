@@ -120,7 +120,7 @@ def test_a_silent_tunnel_ends_and_a_busy_one_goes_on(origin: Origin, serve: Serv
             sock.sendall(data)
 
     origin.on("/", echo)
-    edge = Edge("test", limits=Limits(http=HttpLimits(tunnel_idle_timeout=1.0)))
+    edge = Edge("test", limits=Limits(http=HttpLimits(tunnel_idle_timeout=1.0, idle_timeout=0.5)))
     edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
     with connect(serve(edge).url) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")

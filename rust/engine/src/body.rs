@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::{
     account::UnderWay,
-    connection::Conn,
+    connection::Stream,
     store::{Chunks, arriving::Reader},
     upstream::{BoxError, UpstreamBody},
 };
@@ -25,10 +25,10 @@ pub use excerpt::{Excerpt, Interrupted};
 #[derive(Debug)]
 pub struct EdgeBody {
     source: Source,
-    /// Tells the connection that the response is over when this is dropped.
+    /// Ends the stream when this is dropped.
     _busy: Option<Busy>,
     account: Option<Box<StreamAccount>>,
-    /// Why it ends early; told once what came before it is on its way.
+    /// The error that ends it early; given once the bytes before it are on their way.
     broken: Option<Box<BoxError>>,
     /// Whether the piece that a stream gave last is in the cache as well.
     cached: Option<Rc<Cell<bool>>>,
@@ -52,7 +52,7 @@ enum Source {
         reader: Reader,
         length: Option<u64>,
         sent: u64,
-        /// Bytes at the beginning that this viewer did not ask for.
+        /// Bytes at the beginning that are not in this viewer's range.
         skip: u64,
     },
 }
@@ -88,13 +88,13 @@ impl Drop for StreamAccount {
     }
 }
 
-/// A request of the connection is being answered for as long as this lives.
+/// Ends the stream of a request when the response is dropped.
 #[derive(Debug)]
-pub struct Busy(pub Rc<Conn>);
+pub struct Busy(pub Rc<Stream>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.answered();
+        self.0.end();
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     account::{Account, PerClientCounts},
     admin, background,
     cache::Cache,
-    connection::{Tight, conn::ConnectionState},
+    connection::{ConnectionState, Pressure},
     function_cache::Registry,
     functions::Functions,
     identity::KeySources,
@@ -46,7 +46,7 @@ use crate::{
     worker::{Shared, Worker},
 };
 
-/// Where the engine listens and how many workers it has. Everything else is in the plan.
+/// Addresses and workers of the engine. Everything else is in the plan.
 #[derive(Clone)]
 pub struct Settings {
     pub listen: Vec<SocketAddr>,
@@ -234,7 +234,7 @@ impl Engine {
     /// Notes that a new plan was refused, and why; the one in service stays.
     pub fn reload_failed(&self, reason: &str) {
         self.shared.metrics.reload(false);
-        // Whoever asked for the reload is told as well, and prints it.
+        // The caller of the reload gets it, too, and prints it.
         tracing::debug!(reason, "the new plan was refused; the one in service stays");
     }
 
@@ -251,7 +251,7 @@ impl Engine {
         self.admin_address
     }
 
-    /// How long a stop waits when it is not told.
+    /// Time that a stop waits by default.
     pub fn drain_timeout(&self) -> Duration {
         self.shared.live.load().plan.limits.http.drain_timeout
     }
@@ -379,7 +379,7 @@ fn share(
         client_connections: PerClientCounts::new(),
         client_requests: PerClientCounts::new(),
         descriptors,
-        tight: (0..workers).map(|_| Tight::default()).collect(),
+        pressure: (0..workers).map(|_| Pressure::default()).collect(),
         draining: AtomicBool::new(false),
         access_log: settings.access_log.clone(),
         epoch: AtomicU64::new(0),
@@ -425,7 +425,7 @@ fn work(
         for socket in sockets {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    spawn_local(listen::http::accept(
+                    spawn_local(listen::tcp::accept(
                         std::rc::Rc::clone(&worker),
                         listener,
                         life.clone(),
@@ -455,14 +455,14 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
                     tight::end_stalled(worker, worker.clock.ticks());
                 }
             }
-            () = tight::asked(worker) => {}
+            () = tight::give_way_to_others(worker) => {}
             changed = life.changed() => {
                 let now = if changed.is_err() { Life::Ended } else { *life.borrow_and_update() };
                 match now {
                     Life::Serving => {}
                     Life::Draining => {
-                        for (_, conn) in worker.connections.borrow().iter() {
-                            conn.set_state(ConnectionState::Drain);
+                        for (_, connection) in worker.connections.borrow().iter() {
+                            connection.set_state(ConnectionState::Drain);
                         }
                         worker.upstreams.clear();
                     }

@@ -23,7 +23,7 @@ use crate::{
     account::{Account, PerClientCounts},
     cache::Cache,
     clock::Clock,
-    connection::{Conn, Idlest, Tight},
+    connection::{Connection, Idlest, Pressure},
     function_cache::Registry,
     functions::FunctionCaches,
     identity::Remembered,
@@ -37,7 +37,7 @@ use crate::{
     watched::Watched,
 };
 
-/// What all workers share.
+/// The state that all workers share.
 #[derive(Debug)]
 pub struct Shared {
     pub live: Arc<ArcSwap<Live>>,
@@ -54,7 +54,7 @@ pub struct Shared {
     pub visitors: RandomState,
     pub secret: SecretNumbers,
     pub function_caches: Arc<Registry>,
-    /// What hooks make part of the key.
+    /// The fields that hooks make part of the key.
     pub watched: Watched,
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,
@@ -65,8 +65,8 @@ pub struct Shared {
     pub client_requests: Arc<PerClientCounts>,
     /// `None` where the limit of the process is not known.
     pub descriptors: Option<Descriptors>,
-    /// For each worker, that others need a connection of its own to give way.
-    pub tight: Box<[Tight]>,
+    /// For each worker, the demand of others that it ends a connection.
+    pub pressure: Box<[Pressure]>,
     pub draining: AtomicBool,
     /// `None`: nobody wants a line for each request.
     pub access_log: Option<AccessLog>,
@@ -80,7 +80,7 @@ pub struct Worker {
     pub clock: Clock,
     pub values: FieldValues,
     pub remembered: RefCell<Remembered>,
-    pub connections: RefCell<Slab<Rc<Conn>>>,
+    pub connections: RefCell<Slab<Rc<Connection>>>,
     pub(crate) idlest: RefCell<Idlest>,
     pub(crate) index: usize,
     /// Scratch space for cache keys; borrowed for the length of one look-up.
@@ -102,7 +102,7 @@ impl Shared {
         self.secret.unguessable()
     }
 
-    /// What the wall clock is set forward by.
+    /// Offset of the test clock.
     fn clock_shift(&self) -> i64 {
         self.test_clock
             .as_ref()
@@ -168,8 +168,8 @@ impl Worker {
         id
     }
 
-    /// The size of slices: the plan's, or less where the store would not take an entry of that size. `None` where it
-    /// takes too little for slices to make sense.
+    /// The size of slices: the plan's, or less where the store would not take an entry of that size. `None` where that is
+    /// too small for slices to make sense.
     pub fn slice_bytes(&self, live: &Live) -> Option<u64> {
         let size = live
             .plan
@@ -190,8 +190,8 @@ impl Worker {
         self.clock.synchronise(self.shared.clock_shift());
         let live = self.live();
         let now = self.clock.ticks();
-        for (_, conn) in self.connections.borrow().iter() {
-            conn.check(now, &live.plan.limits.http);
+        for (_, connection) in self.connections.borrow().iter() {
+            connection.check(now, &live.plan.limits.http);
         }
         self.upstreams.sweep(Instant::now());
         let pinned = self.shared.cache.store.memory().pinned();
@@ -202,5 +202,5 @@ impl Worker {
 /// Below this a slice costs more to keep than it holds.
 const LEAST_SLICE: u64 = 4 << 10;
 
-/// How much one read takes from a socket at most.
+/// Most bytes that one read takes from a socket.
 const INBOX: usize = 64 << 10;

@@ -162,9 +162,9 @@ pub(super) struct Addresses {
     pub(super) tls: Configs,
 }
 
-/// How long until a unix socket with a full backlog is tried again.
+/// Pause before a unix socket with a full backlog is tried again.
 const FULL_BACKLOG: Duration = Duration::from_millis(5);
-/// How long an address may keep the next one waiting (RFC 8305 §5).
+/// Delay before the next address is tried, too (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
 
 impl Addresses {
@@ -213,7 +213,7 @@ impl Addresses {
     }
 }
 
-/// A full backlog of a unix socket is told at once, where TCP would wait: it is tried again until there is room.
+/// Connects to a unix socket, again until there is room: a full backlog is an error at once, where TCP would wait.
 async fn socket(path: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {

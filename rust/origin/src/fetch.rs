@@ -1,76 +1,32 @@
 //! One request to one origin, on a connection of the worker's own.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use edgerouter_core::{
     admit,
-    http::{framing::Question, is_event_stream},
+    http::{framing::AnsweredRequest, is_event_stream},
     plan::Origin,
 };
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
     uri::PathAndQuery,
 };
-use hyper::{body::Incoming, client::conn::http1, upgrade::OnUpgrade};
+use hyper::{body::Incoming, client::conn::http1};
 
 use super::{
-    FetchError, RequestBody, RequestStream, UpstreamBody,
-    body::{Gate, Outbound, Turn},
+    FetchError,
+    body::UpstreamBody,
     connect::Addresses,
     direct,
+    message::{UpstreamRequest, UpstreamResponse},
     pool::{Connected, Link, Pool, Pools, poll_ready},
-    responses::{Answering, Responses},
+    request_body::{Gate, Outbound, RequestBody},
+    responses::{Answering, Responses, Whole},
+    send,
     wanted::Wanted,
 };
 
-/// A request as it goes out: fields final, `Host` set.
-#[derive(Debug)]
-pub struct UpstreamRequest {
-    pub method: Method,
-    pub path_and_query: PathAndQuery,
-    pub headers: HeaderMap,
-    pub body: RequestBody,
-    /// Ask for the protocol named in `Upgrade`.
-    pub upgrade: bool,
-    /// Who wants to know of interim responses (1xx) while they come.
-    pub interims: Option<HearInterims>,
-    /// The client waits for a 100 before it sends the content.
-    pub expects: bool,
-    /// Whether anybody still waits for the answer; `None`: always.
-    pub wanted: Option<Wanted>,
-    /// When it began to be asked.
-    pub begun: Instant,
-}
-
-/// Called on the worker that asks, before the final response is there.
-#[derive(Clone)]
-pub struct HearInterims(pub Rc<dyn Fn(StatusCode, Version, HeaderMap)>);
-
-impl std::fmt::Debug for HearInterims {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HearInterims")
-    }
-}
-
-impl HearInterims {
-    /// Interim responses that have come in on a connection and nobody has heard of.
-    fn tell(&self, responses: &Responses) {
-        for head in responses.interims() {
-            (self.0)(head.status, head.version, head.headers);
-        }
-    }
-}
-
-#[derive(Debug)]
-pub struct UpstreamResponse {
-    pub status: StatusCode,
-    pub version: Version,
-    pub headers: HeaderMap,
-    pub body: UpstreamBody,
-    pub upgrade: Option<OnUpgrade>,
-}
-
-/// A worker's way to all origins.
+/// The connections of a worker to all origins.
 #[derive(Debug, Default)]
 pub struct Upstreams {
     pools: Pools,
@@ -82,7 +38,7 @@ const READ_BYTES: usize = 128 << 10;
 /// Content of a 205 that is read and dropped, so that its connection can be used again.
 const MOST_DROPPED: u64 = 64 << 10;
 
-/// A request that waits for a connection takes one from requests that nobody waits for once in so many looks.
+/// Looks after which a waiting request takes a connection from a request whose client is gone.
 const TURNS: u32 = 10;
 
 impl Upstreams {
@@ -100,8 +56,8 @@ impl Upstreams {
         self.pools.clear();
     }
 
-    /// One attempt at an origin. `fresh`: on a new connection. Whether and where to try again is for
-    /// `edgerouter_core::origin::attempts` to say.
+    /// One attempt at an origin. `fresh`: on a new connection. `edgerouter_core::origin::attempts` decides whether and where
+    /// to try again.
     pub async fn fetch(
         &self,
         origin: &Origin,
@@ -123,8 +79,8 @@ impl Upstreams {
         }
     }
 
-    /// A GET of the edge's own, made again when the origin closed a kept connection just as it left (RFC 9112 §9.3.1).
-    pub async fn fetch_own(
+    /// An internal GET, repeated when the origin closed a kept connection just as it left (RFC 9112 §9.3.1).
+    pub async fn fetch_internal(
         &self,
         origin: &Origin,
         path_and_query: &PathAndQuery,
@@ -147,7 +103,7 @@ impl Upstreams {
         }
     }
 
-    /// Whether a connection can be made; nothing is asked on it.
+    /// Whether a connection can be made; nothing is sent on it.
     pub async fn reach(&self, origin: &Origin) -> Result<(), FetchError> {
         self.addresses.connect(origin).await.map(drop)
     }
@@ -176,7 +132,7 @@ impl Upstreams {
         };
         let trailers = admit::trailers(&mut headers, |_| stream.is_some());
         let pool = self.pools.of(origin);
-        // A server of HTTP/1.0 knows no expectation (RFC 9110 §10.1.1): the content is asked for at once.
+        // A server of HTTP/1.0 knows no expectation (RFC 9110 §10.1.1): the content is sent at once.
         let expects = expects && stream.is_some() && !pool.http_10.get();
         if expects {
             let expectation = HeaderValue::from_static("100-continue");
@@ -190,7 +146,7 @@ impl Upstreams {
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(path_and_query);
         *request.headers_mut() = headers;
-        let question = Question {
+        let awaited = AnsweredRequest {
             head: request.method() == Method::HEAD,
             upgrade,
         };
@@ -202,16 +158,13 @@ impl Upstreams {
         let kept = if fresh || upgrade { None } else { pool.take() };
         let (mut connected, begun) = match kept {
             Some(connected) => (connected, begun),
-            // Boxed, as everything rare: the room that it needs is moved with each request otherwise.
+            // Boxed, as everything rare: otherwise each request would move the space that it needs.
             None => {
                 let connected = Box::pin(self.fresh(origin, &pool, wanted.as_ref())).await?;
                 (connected, Instant::now())
             }
         };
-        connected
-            .link
-            .responses
-            .expect(question, origin.head_limits);
+        connected.link.responses.expect(awaited, origin.head_limits);
         if expects {
             let timer = tokio::time::sleep(origin.expect_timeout);
             connected.link.responses.gate();
@@ -222,7 +175,7 @@ impl Upstreams {
         }
         if upgrade {
             let responses = connected.link.responses.clone();
-            let answer = Box::pin(upgraded(connected, request, origin)).await;
+            let answer = Box::pin(send::upgraded(connected, request, origin)).await;
             tell(&responses);
             return answer;
         }
@@ -239,7 +192,7 @@ impl Upstreams {
                     }
                 }
                 let stream = stream.as_ref();
-                let sent = send(&mut connected, request, origin, begun, stream, &tell);
+                let sent = send::send(&mut connected, request, origin, begun, stream, &tell);
                 sent.await.map(Sent::Head)
             };
             tokio::pin!(sent);
@@ -255,7 +208,7 @@ impl Upstreams {
             .await
         };
         match sent {
-            Ok(Sent::Whole(whole)) => Ok(whole.respond(connected)),
+            Ok(Sent::Whole(whole)) => Ok(direct::respond(whole, connected)),
             Ok(Sent::Head(response)) => respond(response, connected, origin, end).await,
             Err(error) => match stream.and_then(|stream| stream.fault()) {
                 Some(why) => Err(FetchError::RequestBody(why)),
@@ -276,7 +229,7 @@ impl Upstreams {
             Ok(seat) => seat,
             Err(_) => {
                 let waiting = Arc::clone(&pool.seats).acquire_owned();
-                // A connection that is given back keeps its seat: look there too while waiting.
+                // A connection that is given back keeps its permit: look there too while waiting.
                 let deadline = tokio::time::Instant::now() + origin.connect_timeout;
                 tokio::pin!(waiting);
                 let somebody_waits = || wanted.is_none_or(Wanted::still);
@@ -285,7 +238,7 @@ impl Upstreams {
                 loop {
                     if somebody_waits() {
                         counted.get_or_insert_with(|| pool.holders.wait());
-                        // The place that was given up goes to the first who waits, who may not be this one.
+                        // The connection that is given up goes to the first request that waits, which may be another one.
                         if turns.is_multiple_of(TURNS) {
                             pool.holders.revoke_one();
                         }
@@ -330,71 +283,19 @@ impl Upstreams {
             _seat: seat,
         };
         if !poll_fn(|cx| poll_ready(&mut link, cx)).await {
-            return Err(FetchError::Reset {
-                origin: origin.name.to_string(),
-                sent: false,
-                kept: false,
-            });
+            return Err(send::ended(origin, None, false, false));
         }
         Ok(Connected::new(link, pool, false))
     }
 }
 
-/// How far a response has come.
+/// The part of a response that is here.
 enum Sent {
-    Whole(direct::Whole),
+    Whole(Whole),
     Head(Response<Incoming>),
 }
 
-/// Sends the request and drives the connection until the head of the answer is here. An origin may answer before it has
-/// seen all of the request; it is late only once it has (RFC 9110 §15.6.5), or when it takes nothing more of it.
-async fn send(
-    connected: &mut Connected,
-    request: Request<Outbound>,
-    origin: &Origin,
-    begun: Instant,
-    stream: Option<&RequestStream>,
-    tell: &impl Fn(&Responses),
-) -> Result<Response<Incoming>, FetchError> {
-    let kept = connected.kept;
-    let link = &mut connected.link;
-    let answer = link.sender.try_send_request(request);
-    let limit = origin.first_byte_timeout;
-    let timer = tokio::time::sleep_until((begun + limit).into());
-    tokio::pin!(answer, timer);
-    let driven = poll_fn(|cx| {
-        link.drive(cx);
-        tell(&link.responses);
-        if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
-            return Poll::Ready(Some(answered));
-        }
-        if let Some(stream) = stream {
-            match stream.turn() {
-                Turn::Client => return Poll::Pending,
-                Turn::Origin(since) | Turn::Whole(since) => {
-                    if timer.deadline() != since + limit {
-                        timer.as_mut().reset(since + limit);
-                    }
-                }
-            }
-        }
-        timer.as_mut().poll(cx).map(|()| None)
-    });
-    match driven.await {
-        None => Err(FetchError::FirstByteTimeout(origin.name.to_string(), limit)),
-        Some(Ok(response)) => Ok(response),
-        Some(Err(mut lost)) => {
-            let sent = lost.take_message().is_none();
-            let origin = origin.name.to_string();
-            Err(match link.responses.bad().filter(|_| sent) {
-                Some(bad) => FetchError::BadResponse(origin, bad.to_string()),
-                None => FetchError::Reset { origin, sent, kept },
-            })
-        }
-    }
-}
-
-/// The response whose head has been read; `None` when the connection did not tell of one.
+/// The response of which hyper has read the head.
 async fn respond(
     response: Response<Incoming>,
     connected: Connected,
@@ -402,11 +303,7 @@ async fn respond(
     end: Option<(tokio::time::Instant, std::time::Duration)>,
 ) -> Result<UpstreamResponse, FetchError> {
     let Some(head) = connected.link.responses.head() else {
-        return Err(FetchError::Reset {
-            origin: origin.name.to_string(),
-            sent: true,
-            kept: false,
-        });
+        return Err(send::ended(origin, None, true, false));
     };
     if let Some(pool) = connected.pool.upgrade() {
         pool.http_10.set(head.version == Version::HTTP_10);
@@ -429,78 +326,5 @@ async fn respond(
         headers: head.headers,
         body,
         upgrade: None,
-    })
-}
-
-/// A request for another protocol: its connection is never used for anything else, and runs by itself.
-async fn upgraded(
-    connected: Connected,
-    request: Request<Outbound>,
-    origin: &Origin,
-) -> Result<UpstreamResponse, FetchError> {
-    let Link {
-        mut sender,
-        driver,
-        responses,
-        _seat,
-        ..
-    } = connected.link;
-    let Some(driver) = driver else {
-        return Err(FetchError::Reset {
-            origin: origin.name.to_string(),
-            sent: false,
-            kept: false,
-        });
-    };
-    // The connection has not been polled beyond readiness: moving it is sound because it is Unpin.
-    let driver = *Pin::into_inner(driver);
-    tokio::task::spawn_local(async move {
-        let _ = driver.with_upgrades().await;
-        drop(_seat);
-    });
-    let answer =
-        tokio::time::timeout(origin.first_byte_timeout, sender.send_request(request)).await;
-    let response = match answer {
-        Err(_) => {
-            return Err(FetchError::FirstByteTimeout(
-                origin.name.to_string(),
-                origin.first_byte_timeout,
-            ));
-        }
-        Ok(Err(_)) if responses.bad().is_some() => {
-            return Err(FetchError::BadResponse(
-                origin.name.to_string(),
-                responses
-                    .bad()
-                    .map_or_else(String::new, |bad| bad.to_string()),
-            ));
-        }
-        Ok(Err(_)) => {
-            return Err(FetchError::Reset {
-                origin: origin.name.to_string(),
-                sent: true,
-                kept: false,
-            });
-        }
-        Ok(Ok(response)) => response,
-    };
-    let (mut known, incoming) = response.into_parts();
-    let Some(head) = responses.head() else {
-        return Err(FetchError::Reset {
-            origin: origin.name.to_string(),
-            sent: true,
-            kept: false,
-        });
-    };
-    let upgrade = (head.status == StatusCode::SWITCHING_PROTOCOLS)
-        .then(|| known.extensions.remove::<OnUpgrade>())
-        .flatten();
-    let body = UpstreamBody::new(incoming, None, origin.between_bytes_timeout, None);
-    Ok(UpstreamResponse {
-        status: head.status,
-        version: head.version,
-        headers: head.headers,
-        body,
-        upgrade,
     })
 }

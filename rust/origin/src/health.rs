@@ -1,5 +1,5 @@
-//! Who is healthy: one flag an origin, read on every request to a group, written by probes and by what requests meet.
-//! What makes an origin healthy or not is decided in `edgerouter_core::origin::health`.
+//! The health of origins: one flag each, read on every request to a group, written by probes and by the outcome of requests.
+//! `edgerouter_core::origin::health` decides whether an origin is healthy.
 
 use std::{
     fmt::Write as _,
@@ -33,12 +33,12 @@ pub struct HealthBoard {
 
 #[derive(Debug)]
 struct Flag {
-    /// Copies of what `health` says, for those who only look.
+    /// Copies of `health`, for those who only look.
     healthy: AtomicBool,
     spotless: AtomicBool,
     /// The last probe or request that failed got no answer.
     silent: AtomicBool,
-    /// Requests answered without an error in the slot of the window of which `slot` is the number, not told yet.
+    /// Requests answered without an error in the slot of the window of which `slot` is the number, not counted in `health` yet.
     good: AtomicU32,
     slot: AtomicU64,
     /// When it was found unhealthy last, on the board's clock.
@@ -92,12 +92,12 @@ impl HealthBoard {
         flag.health.lock().admits(thresholds, self.now())
     }
 
-    /// Whether the origin is counted among the healthy; asking changes nothing.
+    /// Whether the origin is counted among the healthy; changes nothing.
     pub fn knows_healthy(&self, origin: &Origin) -> bool {
         self.flag(origin).healthy.load(Ordering::Relaxed)
     }
 
-    /// Waits until `found` finds something, which it is asked for now and whenever an origin is found unhealthy.
+    /// Waits until `found` finds something: it is called now and whenever an origin is found unhealthy.
     pub async fn found_unhealthy<T>(&self, mut found: impl FnMut() -> Option<T>) -> T {
         loop {
             let told = self.changes.notified();
@@ -135,7 +135,7 @@ impl HealthBoard {
         }
     }
 
-    /// Whether no member of a group is healthy and none of them has answered what was asked of it last: the edge is
+    /// Whether no member of a group is healthy and none of them has answered its last request: the edge is
     /// disconnected from them (RFC 9111 §4.2.4). Members that answer with errors are unhealthy, too, but not silent.
     pub fn is_silent(&self, plan: &Plan, group: &Group) -> bool {
         let silent = |origin: &Origin| {
@@ -145,7 +145,7 @@ impl HealthBoard {
         members(plan, group).all(silent)
     }
 
-    /// Waits until a group is silent, and says since when its members are unhealthy.
+    /// Waits until a group is silent, and returns the time since which its members are unhealthy.
     pub async fn silent(&self, plan: &Plan, group: &Group) -> Instant {
         let fell = || {
             let fell = |origin| self.flag(origin).fell.load(Ordering::Relaxed);
@@ -165,7 +165,7 @@ impl HealthBoard {
         let flag = self.flag(origin);
         let slot = health::slot(self.now());
         if flag.slot.load(Ordering::Relaxed) != slot {
-            // The slot before is over: its count is told under its number.
+            // The slot before is over: its count goes under its number.
             let mut health = flag.health.lock();
             let before = flag.slot.swap(slot, Ordering::Relaxed);
             health.answered(before, flag.good.swap(0, Ordering::Relaxed));
@@ -202,7 +202,7 @@ impl HealthBoard {
         self.change(origin, |health| health.probed(thresholds, good, now));
     }
 
-    /// What is known of an origin, for `/metrics`.
+    /// The state of an origin, for `/metrics`.
     pub fn state(&self, origin: &Origin) -> OriginState {
         let flag = self.flag(origin);
         OriginState {
@@ -242,17 +242,17 @@ fn members<'p>(plan: &'p Plan, group: &'p Group) -> impl Iterator<Item = &'p Ori
     group.members.iter().filter_map(|id| plan.origin(*id))
 }
 
-/// How an origin does.
+/// The state of an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginState {
     pub name: Arc<str>,
     /// The last probe or request was answered, and with no error.
     pub up: bool,
-    /// It is asked in its turn, not last.
+    /// It gets requests in its turn, not last.
     pub healthy: bool,
 }
 
-/// How origins do, as metrics.
+/// The states of origins, as metrics.
 pub fn render_states(states: &[OriginState], out: &mut String) {
     type Of = fn(&OriginState) -> bool;
     for (name, help, of) in [

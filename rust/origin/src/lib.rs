@@ -8,16 +8,21 @@ mod connect;
 mod direct;
 mod fetch;
 mod health;
+mod message;
 mod names;
 mod pool;
+mod request_body;
 mod responses;
+mod send;
 mod short;
 mod tls;
 mod wanted;
 
-pub use body::{BoxError, RequestBody, RequestStream, Turn, UpstreamBody};
-pub use fetch::{HearInterims, UpstreamRequest, UpstreamResponse, Upstreams};
+pub use body::UpstreamBody;
+pub use fetch::Upstreams;
 pub use health::{HealthBoard, OriginState, render_states};
+pub use message::{HearInterims, UpstreamRequest, UpstreamResponse};
+pub use request_body::{BoxError, RequestBody, RequestStream, Turn};
 pub use wanted::Wanted;
 
 pub use edgerouter_core::origin::unanswered::{FetchError, Unavailable};

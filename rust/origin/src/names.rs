@@ -1,4 +1,4 @@
-//! Addresses of origins' names. A name server that is silent, or down, takes no origin with it: what it said last serves at
+//! Addresses of origins' names. A name server that is silent, or down, takes no origin with it: its last answer serves at
 //! once while one look-up per name goes on behind, on a few threads of its own.
 
 use std::{
@@ -13,11 +13,11 @@ use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-/// How long an address is used before the name is looked up again, behind.
+/// Age at which an address is looked up again in the background.
 const FRESH: Duration = Duration::from_secs(30);
-/// How long the last address serves while look-ups fail.
+/// Age up to which the last address serves while look-ups fail.
 const KEPT: Duration = Duration::from_secs(86_400);
-/// How long a failed look-up is remembered.
+/// Time for which a failed look-up is remembered.
 const FAILED: Duration = Duration::from_secs(2);
 const MOST_NAMES: usize = 1024;
 /// Look-ups at a time: a silent name server holds each for as long as the system's resolver waits.
@@ -67,7 +67,7 @@ struct Found {
     at: Instant,
 }
 
-/// What is known now.
+/// The addresses known now.
 enum State {
     Addresses(Arc<[SocketAddr]>),
     Failed(Arc<str>),
@@ -162,7 +162,7 @@ impl Names {
             .spawn(move || shared.run());
         match thread {
             Ok(_) => table.threads += 1,
-            // A thread that is there already will come to it; with none, the waiting requests time out and ask again.
+            // A thread that is there already will come to it; with none, the waiting requests time out and try again.
             Err(error) => tracing::warn!(%error, "no thread to look names up could be started"),
         }
     }

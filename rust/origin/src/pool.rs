@@ -18,37 +18,27 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{
-    RequestStream, Turn,
-    body::Outbound,
+    request_body::{Outbound, RequestStream, Turn},
     responses::{Answering, Responses, Wire},
     wanted::Holders,
 };
 
-/// What makes two origins the same server: pools survive a reload that does not change these.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
+/// The parts of an origin that make it the same server: pools survive a reload that does not change these.
+#[derive(Debug)]
+struct Identity {
     scheme: Scheme,
     host: Arc<str>,
     port: u16,
-    verify: bool,
-    server_name: Option<Arc<str>>,
-    ca_pem: Option<Arc<str>>,
+    tls: OriginTls,
 }
 
 impl Identity {
     fn of(origin: &Origin) -> Self {
-        let OriginTls {
-            verify,
-            server_name,
-            ca_pem,
-        } = origin.tls.clone();
         Self {
             scheme: origin.scheme,
             host: Arc::clone(&origin.host),
             port: origin.port,
-            verify,
-            server_name,
-            ca_pem,
+            tls: origin.tls.clone(),
         }
     }
 
@@ -56,9 +46,7 @@ impl Identity {
         self.port == origin.port
             && self.scheme == origin.scheme
             && self.host == origin.host
-            && self.verify == origin.tls.verify
-            && self.server_name == origin.tls.server_name
-            && self.ca_pem == origin.tls.ca_pem
+            && self.tls == origin.tls
     }
 }
 
@@ -90,9 +78,9 @@ pub(super) struct Link {
     pub(super) sender: SendRequest<Outbound>,
     /// `None` once the connection has closed: with it goes what still waits to be sent, so that its sender learns of it.
     pub(super) driver: Option<Pin<Box<Connection<Answering, Outbound>>>>,
-    /// What the edge has read on it of heads.
+    /// The heads that the edge has read on it.
     pub(super) responses: Responses,
-    /// What hyper reads and writes, for requests that are sent without it.
+    /// The bytes below hyper, for requests that are sent without it.
     pub(super) wire: Arc<Mutex<Wire>>,
     /// A write on it has failed.
     pub(super) broken: Arc<AtomicBool>,

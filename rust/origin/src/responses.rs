@@ -1,8 +1,7 @@
 //! A connection to an origin on which the edge reads the heads of responses itself.
 //!
-//! `core::http::framing` decides what a response's head says and where the response ends. hyper gets a head of our own in
-//! its place, with nothing but the status and what frames the content, and no byte that belongs to no response. Interim
-//! responses never reach it.
+//! `core::http::framing` reads the head and decides where the response ends. hyper gets another head in its place, with
+//! nothing but the status and the fields that frame the content, and no surplus byte. Interim responses never reach it.
 
 use std::{
     borrow::Cow,
@@ -15,9 +14,9 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::http::framing::{
-    Content, Question,
-    arrival::{ArrivedHead, Expected, ResponseReader},
+    AnsweredRequest, Content,
     head::{BadResponse, HeadLimits, OriginHead},
+    reader::{ArrivedHead, Expected, ResponseReader},
 };
 use http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -26,27 +25,6 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
 use super::{connect::Stream, short::Short};
-
-/// A stream that counts the bytes which are read from it: hyper's space cannot be looked into.
-#[derive(Debug)]
-struct Counted {
-    stream: Short<Stream>,
-    count: u64,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        this.count += buf.filled().len().saturating_sub(before) as u64;
-        polled
-    }
-}
 
 /// Interim responses kept at a time for a request; more of them in one piece are a flood.
 const MOST_INTERIMS: usize = 32;
@@ -59,30 +37,30 @@ thread_local! {
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
 }
 
-/// What the sender of a request and its connection tell each other.
+/// The state that the sender of a request shares with its connection.
 #[derive(Debug, Default)]
 pub(super) struct Exchanged {
     /// The request that is about to be written.
-    next: Option<(Question, HeadLimits)>,
+    next: Option<(AnsweredRequest, HeadLimits)>,
     interims: Vec<OriginHead>,
     head: Option<OriginHead>,
     bad: Option<BadResponse>,
-    /// The content waits for the origin's 100, which the edge requested then, so that the client gets one when it is read.
+    /// The content waits for the origin's 100, which the edge requested, so that the client gets one when it is read.
     /// Any other 100 is passed on (RFC 9110 §15.2).
     gated: bool,
     continued: bool,
 }
 
-/// The sender's side.
+/// The sender's side of it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Responses(Arc<Mutex<Exchanged>>);
 
 impl Responses {
     /// To be called before the request is given to hyper.
-    pub(super) fn expect(&self, question: Question, limits: HeadLimits) {
+    pub(super) fn expect(&self, awaited: AnsweredRequest, limits: HeadLimits) {
         let mut exchanged = self.0.lock();
         *exchanged = Exchanged {
-            next: Some((question, limits)),
+            next: Some((awaited, limits)),
             ..Exchanged::default()
         };
     }
@@ -92,7 +70,7 @@ impl Responses {
         self.0.lock().head.take()
     }
 
-    /// Interim responses that nobody has been told of.
+    /// Interim responses since the last call.
     pub(super) fn interims(&self) -> Vec<OriginHead> {
         std::mem::take(&mut self.0.lock().interims)
     }
@@ -102,12 +80,12 @@ impl Responses {
         self.0.lock().gated = true;
     }
 
-    /// Whether the origin has asked for the content of a request with an expectation.
+    /// Whether the origin has sent a 100 for a request with an expectation.
     pub(super) fn continued(&self) -> bool {
         self.0.lock().continued
     }
 
-    /// Why hyper saw the connection break.
+    /// The reason for which hyper saw the connection break.
     pub(super) fn bad(&self) -> Option<BadResponse> {
         self.0.lock().bad
     }
@@ -127,53 +105,45 @@ impl Answering {
 
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TokioIo<Counted>,
+    stream: TokioIo<Short<Stream>>,
     responses: Responses,
-    arrival: ResponseReader,
+    reader: ResponseReader,
     /// An incomplete head.
     held: Vec<u8>,
     /// Bytes for hyper that it has not taken yet.
     passed: Vec<u8>,
     taken: usize,
-    /// The connection cannot be believed any more.
+    /// The bytes of the connection cannot be trusted any more.
     broken: bool,
     late: Late,
 }
 
-/// hyper is told of a request that has been sent, and answered in part, without it.
+/// The state of a request that has been sent, and answered in part, without hyper.
 #[derive(Debug, Default)]
 enum Late {
     #[default]
     No,
-    /// It would take the answer for one that nobody asked for: it reads nothing before it has written the request.
+    /// hyper would take the response for a surplus one: it reads nothing before it has written the request.
     Reading(Option<Waker>),
-    /// What it writes of the request goes nowhere.
+    /// The bytes of the request that it writes are dropped.
     Writing,
 }
 
-/// What has come of a request that was sent without hyper.
+/// A response that came whole, to a request that was sent without hyper.
 #[derive(Debug)]
-pub(super) enum Direct {
-    /// The response is here.
-    Whole {
-        head: OriginHead,
-        content: Bytes,
-        /// Another request may use the connection.
-        reusable: bool,
-    },
-    /// There is more of it, for hyper to read once it was given the request.
-    More,
+pub(super) struct Whole {
+    pub(super) head: OriginHead,
+    pub(super) content: Bytes,
+    /// Another request may use the connection.
+    pub(super) reusable: bool,
 }
 
 impl Wire {
     fn new(stream: Stream, responses: Responses) -> Self {
         Self {
-            stream: TokioIo::new(Counted {
-                stream: Short::new(stream),
-                count: 0,
-            }),
+            stream: TokioIo::new(Short::new(stream)),
             responses,
-            arrival: ResponseReader::default(),
+            reader: ResponseReader::default(),
             held: Vec::new(),
             passed: Vec::new(),
             taken: 0,
@@ -182,23 +152,23 @@ impl Wire {
         }
     }
 
-    /// The first byte of a request is about to be written: from here on a response to it may come.
+    /// Expects the response: the first byte of the request is about to be written.
     fn begin(&mut self) {
-        if let Some((question, limits)) = self.responses.0.lock().next.take() {
-            self.arrival.expect(question, limits);
+        if let Some((awaited, limits)) = self.responses.0.lock().next.take() {
+            self.reader.expect(awaited, limits);
             self.late = Late::No;
         }
     }
 
     /// Writes a request's head, `text`, from the byte at `sent` on. Nothing may have come before: it would be taken for the
-    /// answer.
+    /// response.
     pub(super) fn poll_send(
         &mut self,
         text: &[u8],
         sent: &mut usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let stream = &mut self.stream.inner_mut().stream;
+        let stream = self.stream.inner_mut();
         if *sent == 0 {
             let mut byte = [0];
             let mut early = ReadBuf::new(&mut byte);
@@ -207,7 +177,7 @@ impl Wire {
             }
         }
         self.begin();
-        let stream = &mut self.stream.inner_mut().stream;
+        let stream = self.stream.inner_mut().get_mut();
         while let Some(rest) = text.get(*sent..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -217,33 +187,30 @@ impl Wire {
         Pin::new(stream).poll_flush(cx)
     }
 
-    /// Reads the response to such a request. `Ok(None)`: the origin has closed.
+    /// Reads the response to such a request. `Ok(None)`: there is more of it, for hyper to read once it was given the request.
+    /// `Err(None)`: the origin has closed.
     pub(super) fn poll_direct(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Direct>, Option<BadResponse>>> {
+    ) -> Poll<Result<Option<Whole>, Option<BadResponse>>> {
         SPACE.with_borrow_mut(|space| {
             loop {
                 let mut read = ReadBuf::new(space);
-                let polled = Pin::new(&mut self.stream.inner_mut().stream).poll_read(cx, &mut read);
+                let polled = Pin::new(self.stream.inner_mut()).poll_read(cx, &mut read);
                 ready!(polled).map_err(|_| None)?;
-                let fresh = read.filled();
-                if fresh.is_empty() {
-                    return Poll::Ready(Ok(None));
+                if read.filled().is_empty() {
+                    return Poll::Ready(Err(None));
                 }
-                if let Some(direct) = self.direct(fresh).map_err(Some)? {
-                    return Poll::Ready(Ok(Some(direct)));
+                let before = std::mem::take(&mut self.held);
+                let all = joined(before, read.filled());
+                if let Some((head, rest)) = self.heads(&all)? {
+                    return Poll::Ready(Ok(self.direct(head, rest)?));
                 }
             }
         })
     }
 
-    fn direct(&mut self, fresh: &[u8]) -> Result<Option<Direct>, BadResponse> {
-        let before = std::mem::take(&mut self.held);
-        let all = joined(before, fresh);
-        let Some((head, rest)) = self.heads(&all)? else {
-            return Ok(None);
-        };
+    fn direct(&mut self, head: OriginHead, rest: &[u8]) -> Result<Option<Whole>, BadResponse> {
         let is_whole = match head.framing.content {
             Content::None => true,
             Content::Length(length) => length <= rest.len() as u64,
@@ -253,10 +220,10 @@ impl Wire {
             self.announce(head, None);
             self.content(rest, None)?;
             self.late = Late::Reading(None);
-            return Ok(Some(Direct::More));
+            return Ok(None);
         }
-        let count = self.arrival.content(rest)?;
-        Ok(Some(Direct::Whole {
+        let count = self.reader.content(rest)?;
+        Ok(Some(Whole {
             reusable: head.framing.reusable && count == rest.len(),
             content: Bytes::copy_from_slice(rest.get(..count).unwrap_or_default()),
             head,
@@ -279,7 +246,7 @@ impl Wire {
         }
     }
 
-    /// Gives hyper bytes, and keeps what it has no space for.
+    /// Gives hyper bytes, and keeps those that it has no space for.
     fn pass(&mut self, bytes: &[u8], buf: Option<&mut ReadBufCursor<'_>>) {
         let mut later = bytes;
         if let Some(buf) = buf
@@ -294,9 +261,9 @@ impl Wire {
         }
     }
 
-    /// Takes in what has come. Afterwards hyper may have something to read.
+    /// Takes in bytes from the origin. Afterwards hyper may have something to read.
     fn judge(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> Result<(), BadResponse> {
-        if self.arrival.expected() != Expected::Head {
+        if self.reader.expected() != Expected::Head {
             return self.content(fresh, Some(buf));
         }
         let before = std::mem::take(&mut self.held);
@@ -308,13 +275,13 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads heads up to the final one; tells that and what follows it. `None` while it has not come whole.
+    /// Reads heads up to the final one; returns it and the bytes that follow. `None` while it has not come whole.
     fn heads<'a>(
         &mut self,
         mut all: &'a [u8],
     ) -> Result<Option<(OriginHead, &'a [u8])>, BadResponse> {
         loop {
-            let Some((length, head)) = self.arrival.head(all)? else {
+            let Some((length, head)) = self.reader.head(all)? else {
                 self.held = all.to_vec();
                 return Ok(None);
             };
@@ -341,10 +308,10 @@ impl Wire {
         bytes: &[u8],
         buf: Option<&mut ReadBufCursor<'_>>,
     ) -> Result<(), BadResponse> {
-        let count = self.arrival.content(bytes)?;
+        let count = self.reader.content(bytes)?;
         self.pass(bytes.get(..count).unwrap_or_default(), buf);
-        // Another response than the one that was asked for, or content where none may be: hyper reads what came before,
-        // and the connection is not used again (RFC 9112 §9.3, §6.3).
+        // Another response than the expected one, or content where none may be: hyper reads the bytes that came before, and
+        // the connection is not used again (RFC 9112 §9.3, §6.3).
         self.broken |= count < bytes.len();
         Ok(())
     }
@@ -371,7 +338,7 @@ impl Wire {
         self.responses.0.lock().head = Some(head);
     }
 
-    /// Reads into space of our own and judges it. `Ok(false)`: the origin has closed.
+    /// Reads into scratch space and judges it. `Ok(false)`: the origin has closed.
     fn poll_judged(
         &mut self,
         cx: &mut Context<'_>,
@@ -379,12 +346,12 @@ impl Wire {
     ) -> Poll<io::Result<bool>> {
         SPACE.with_borrow_mut(|space| {
             let mut read = ReadBuf::new(space);
-            ready!(Pin::new(&mut self.stream.inner_mut().stream).poll_read(cx, &mut read))?;
+            ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut read))?;
             let fresh = read.filled();
             if fresh.is_empty() {
                 return Poll::Ready(Ok(false));
             }
-            let judged = match self.arrival.expected() {
+            let judged = match self.reader.expected() {
                 Expected::Nothing => Err(BadResponse::Surplus),
                 _ => self.judge(fresh, buf),
             };
@@ -403,7 +370,7 @@ impl Wire {
     }
 }
 
-/// An incomplete head, and what has come of it since.
+/// An incomplete head, and the bytes that have come since.
 fn joined(mut before: Vec<u8>, fresh: &[u8]) -> Cow<'_, [u8]> {
     if before.is_empty() {
         return Cow::Borrowed(fresh);
@@ -429,12 +396,12 @@ impl Wire {
                 let surplus = io::Error::new(io::ErrorKind::InvalidData, BadResponse::Surplus);
                 return Poll::Ready(Err(surplus));
             }
-            match self.arrival.expected() {
-                // Nothing but content can come into this space: it needs no looking at.
+            match self.reader.expected() {
+                // Nothing but content can come into this space: it is read without a look.
                 Expected::Plain(left) if left >= room as u64 && room > 0 => {
                     let before = self.stream.inner().count;
                     let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-                    self.arrival.passed(self.stream.inner().count - before);
+                    self.reader.passed(self.stream.inner().count - before);
                     return polled;
                 }
                 _ => {
@@ -447,7 +414,7 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether what hyper writes has been sent already.
+    /// Whether the bytes that hyper writes have been sent already.
     fn is_sent(&mut self) -> bool {
         match std::mem::take(&mut self.late) {
             Late::No => false,
@@ -487,7 +454,7 @@ impl Write for Answering {
         if wire.is_sent() {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut wire.stream.inner_mut().stream).poll_write(cx, bytes)
+        Pin::new(wire.stream.inner_mut().get_mut()).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -500,20 +467,25 @@ impl Write for Answering {
         if wire.is_sent() {
             return Poll::Ready(Ok(bufs.iter().map(|piece| piece.len()).sum()));
         }
-        Pin::new(&mut wire.stream.inner_mut().stream).poll_write_vectored(cx, bufs)
+        Pin::new(wire.stream.inner_mut().get_mut()).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.lock().stream.inner().stream.is_write_vectored()
+        self.0
+            .lock()
+            .stream
+            .inner_mut()
+            .get_mut()
+            .is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.0.lock();
-        Pin::new(&mut wire.stream.inner_mut().stream).poll_flush(cx)
+        Pin::new(wire.stream.inner_mut().get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut wire = self.0.lock();
-        Pin::new(&mut wire.stream.inner_mut().stream).poll_shutdown(cx)
+        Pin::new(wire.stream.inner_mut().get_mut()).poll_shutdown(cx)
     }
 }

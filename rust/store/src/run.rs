@@ -283,7 +283,7 @@ impl Reader {
         let mut state = self.run.state.lock();
         match (&state.begun, state.buffer.end) {
             (Some(begun), _) => return Poll::Ready(begun.clone()),
-            (None, Some(_)) => return Poll::Ready(Begun::Failed(FetchError::no_origin().into())),
+            (None, Some(_)) => return Poll::Ready(Begun::Failed(FetchError::NoOrigin.into())),
             (None, None) => {}
         }
         state.buffer.wait(self.id, cx);

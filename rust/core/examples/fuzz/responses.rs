@@ -1,9 +1,9 @@
 //! Responses of origins: the result must not depend on how the bytes arrive, and an accepted head has one framing.
 
 use edgerouter_core::http::framing::{
-    Question,
-    arrival::{ArrivedHead, Expected, ResponseReader},
+    AnsweredRequest,
     head::HeadLimits,
+    reader::{ArrivedHead, Expected, ResponseReader},
 };
 use http::header;
 
@@ -13,16 +13,16 @@ const LIMITS: HeadLimits = HeadLimits {
 };
 
 /// Statuses, fields and content of a connection whose bytes come in pieces; `None`: they are refused.
-fn follow(question: Question, data: &[u8], piece: usize) -> Option<(String, usize)> {
-    let mut arrival = ResponseReader::default();
-    arrival.expect(question, LIMITS);
+fn follow(awaited: AnsweredRequest, data: &[u8], piece: usize) -> Option<(String, usize)> {
+    let mut reader = ResponseReader::default();
+    reader.expect(awaited, LIMITS);
     let mut seen = String::new();
     let (mut read, mut arrived) = (0, 0);
     while arrived < data.len() {
         arrived = data.len().min(arrived + piece);
-        while arrival.expected() == Expected::Head {
+        while reader.expected() == Expected::Head {
             let held = data.get(read..arrived).unwrap_or_default();
-            let Some((length, head)) = arrival.head(held).ok()? else {
+            let Some((length, head)) = reader.head(held).ok()? else {
                 break;
             };
             assert!(length <= held.len(), "reads more than there is");
@@ -33,9 +33,9 @@ fn follow(question: Question, data: &[u8], piece: usize) -> Option<(String, usiz
             assert_eq!(lengths, usize::from(head.framing.length.is_some()));
             seen += &format!("{} {:?} {:?};", head.status, head.headers, head.framing);
         }
-        if arrival.expected() != Expected::Head {
+        if reader.expected() != Expected::Head {
             let held = data.get(read..arrived).unwrap_or_default();
-            read += arrival.content(held).ok()?;
+            read += reader.content(held).ok()?;
         }
     }
     Some((seen, read))
@@ -45,13 +45,13 @@ pub fn responses(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else {
         return;
     };
-    let question = Question {
+    let awaited = AnsweredRequest {
         head: how & 1 == 1,
         upgrade: how & 2 == 2,
     };
-    let whole = follow(question, data, data.len().max(1));
+    let whole = follow(awaited, data, data.len().max(1));
     for piece in [1, 7, 64] {
-        assert_eq!(follow(question, data, piece), whole, "in pieces of {piece}");
+        assert_eq!(follow(awaited, data, piece), whole, "in pieces of {piece}");
     }
 }
 

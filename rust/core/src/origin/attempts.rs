@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::plan::{Group, OriginId};
 
-/// How an attempt ended without a usable response.
+/// The end of an attempt without a usable response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// No address, connection or TLS session: the request has not left.

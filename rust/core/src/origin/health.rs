@@ -11,7 +11,7 @@
 
 use crate::plan::HealthCheck;
 
-/// How many of what change the state.
+/// Counts that change the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {
     /// Failed probes in a row until unhealthy; without probes, failed requests in the window.
@@ -75,7 +75,7 @@ pub struct Health {
     window: Window,
 }
 
-/// How requests went lately: in slots of ten seconds, the youngest of which is not over.
+/// Outcomes of recent requests: in slots of ten seconds, the youngest of which is not over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Window {
     slots: [Slot; SLOTS],
@@ -94,7 +94,7 @@ const SLOT_MS: u64 = 10_000;
 /// From so many requests in the window on, half of them decide.
 const MANY: u32 = 20;
 
-/// The slot of the window that a time falls in: requests that were answered may be counted by it and told later.
+/// The slot of the window that a time falls in: requests that were answered may be counted by it and reported later.
 pub fn slot(now: u64) -> u64 {
     now / SLOT_MS
 }
@@ -114,7 +114,7 @@ impl Window {
             }
             self.youngest = slot;
         }
-        // What is told late belongs to a slot of its time, or to none any more.
+        // A late report belongs to a slot of its time, or to none any more.
         let back = usize::try_from(self.youngest.saturating_sub(slot)).unwrap_or(SLOTS);
         if let Some(slot) = self.slots.get_mut(back) {
             slot.good = slot.good.saturating_add(good);
@@ -122,7 +122,7 @@ impl Window {
         }
     }
 
-    /// Whether what requests met is reason enough: half of many, or enough in a row. With probes few requests decide nothing,
+    /// Whether the errors are reason enough: half of many requests, or enough in a row. With probes few requests decide nothing,
     /// so that one bad URL makes no bad origin: the probes run anyway.
     fn condemns(&self, thresholds: Thresholds, row: u32) -> bool {
         let sum = |of: fn(&Slot) -> u32| self.slots.iter().map(of).fold(0u32, u32::saturating_add);

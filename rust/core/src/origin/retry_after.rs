@@ -1,4 +1,4 @@
-//! How long the edge spares an origin that said 503 with `Retry-After` (RFC 9110 §10.2.3, §15.6.4).
+//! The pause in requests to an origin that responded 503 with `Retry-After` (RFC 9110 §10.2.3, §15.6.4).
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::http::date;
 
-/// However long the origin wants: what it says of one key must not silence that for long.
+/// The longest pause: one response must not silence a key for long.
 pub const MOST: Duration = Duration::from_secs(1);
 
-/// How long requests for the same key are answered by the edge, and the field that they get. `now` is Unix seconds.
+/// The time for which the edge answers requests for the same key, and the field that they get. `now` is Unix seconds.
 pub fn pause(status: StatusCode, headers: &HeaderMap, now: u64) -> Option<(Duration, HeaderValue)> {
     if status != StatusCode::SERVICE_UNAVAILABLE {
         return None;

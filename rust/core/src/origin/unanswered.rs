@@ -1,4 +1,4 @@
-//! Why an origin did not answer.
+//! The reasons why an origin did not answer.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub enum FetchError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct Unavailable {
-    /// How the last attempt ended.
+    /// The end of the last attempt.
     pub error: FetchError,
     /// Every member was refused, reset, closed without a response or timed out, or is known to be unhealthy: the edge
     /// is disconnected (RFC 9111 §4.2.4). Neither a bound of the edge's own nor a response of any status counts.
@@ -82,10 +82,6 @@ impl From<FetchError> for Unavailable {
 }
 
 impl FetchError {
-    pub fn no_origin() -> Self {
-        Self::NoOrigin
-    }
-
     /// For metrics and Cache-Status.
     pub fn as_str(&self) -> &'static str {
         match self {

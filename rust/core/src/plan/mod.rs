@@ -202,7 +202,7 @@ pub struct Origin {
 }
 
 /// How an `https` origin is verified.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginTls {
     pub verify: bool,
     pub server_name: Option<Arc<str>>,

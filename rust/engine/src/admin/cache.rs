@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     answer::{self, Answer},
-    endpoints::{Call, Later, Room},
+    call::{Call, Later, Room},
 };
 use crate::inspect::{self, Cursor, Filter};
 

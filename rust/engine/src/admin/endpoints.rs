@@ -3,10 +3,10 @@
 //! To add one, write a function that takes the room and the call and gives a response, and name it in [`ENDPOINTS`].
 //! Guarding, bounds on the body, methods and unknown paths are handled before it is called.
 
-use std::{pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
@@ -14,75 +14,23 @@ use smallvec::SmallVec;
 use super::{
     answer::{self, Answer},
     cache,
-    guard::{self, Guard},
-    invalidations, probes, purges,
+    call::{Call, Later, MOST_BODY, Room},
+    guard, invalidations, probes, purges,
 };
-use crate::worker::Shared;
 
-/// The largest request body.
-pub const MOST_BODY: usize = 1 << 20;
 /// Time within which a request body must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The state that endpoints work with.
-#[derive(Debug)]
-pub struct Room {
-    pub shared: Arc<Shared>,
-    pub guard: Guard,
-    /// Permits for walks through the whole store: one at a time.
-    pub walks: tokio::sync::Semaphore,
-}
-
-/// A complete request to an endpoint.
-#[derive(Debug)]
-pub struct Call {
-    pub method: Method,
-    /// The path as it was sent.
-    pub path: String,
-    pub query: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    parameters: SmallVec<[(&'static str, String); 2]>,
-}
-
-impl Call {
-    /// The decoded segment at `{name}`.
-    pub fn parameter(&self, name: &str) -> &str {
-        self.parameters
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map_or("", |(_, value)| value)
-    }
-
-    /// The decoded value of a query parameter.
-    pub fn query(&self, name: &str) -> Option<String> {
-        edgerouter_core::http::uri::get_query(&self.query, name).map(|value| value.into_owned())
-    }
-
-    /// The body as JSON.
-    pub fn json(&self) -> Result<serde_json::Value, Answer> {
-        serde_json::from_slice(&self.body).map_err(|error| {
-            answer::error(
-                StatusCode::BAD_REQUEST,
-                Some("body"),
-                &format!("is not valid JSON: {error}"),
-            )
-        })
-    }
-}
 
 /// The callers that an endpoint admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Everybody who can connect.
+    /// Everybody that can connect.
     Open,
     /// Callers with the token, if one is set.
     Token,
     /// Callers that sign with a key; the endpoint checks the signature and answers in its own format.
     Signed,
 }
-
-pub type Later = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// How an endpoint answers.
 #[derive(Clone, Copy)]
@@ -148,14 +96,6 @@ const ENDPOINTS: &[Endpoint] = &[
 ];
 
 impl Room {
-    /// Runs work that waits for a disk or takes long on a thread, so that other calls are answered meanwhile.
-    pub async fn aside(&self, work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-            let message = "the work broke off; see the log";
-            answer::error(StatusCode::INTERNAL_SERVER_ERROR, None, message)
-        })
-    }
-
     /// The paths of all endpoints.
     pub fn paths(&self) -> impl Iterator<Item = &'static str> {
         ENDPOINTS.iter().map(|endpoint| endpoint.path)

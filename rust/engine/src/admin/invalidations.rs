@@ -15,7 +15,7 @@ use http::{StatusCode, header};
 
 use super::{
     answer::{self, Answer},
-    endpoints::{Call, Later, MOST_BODY, Room},
+    call::{Call, Later, MOST_BODY, Room},
 };
 use crate::{
     purge::{self, Denied, Purge},

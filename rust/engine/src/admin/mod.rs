@@ -10,6 +10,7 @@
 
 mod answer;
 mod cache;
+mod call;
 mod connections;
 mod endpoints;
 mod guard;
@@ -32,8 +33,8 @@ use tokio::{
 
 pub(crate) use self::guard::Credentials;
 use self::{
+    call::Room,
     connections::{ConnectionSlot, Connections},
-    endpoints::Room,
     guard::Guard,
 };
 use crate::{life::Life, worker::Shared};

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::{
     answer::{self, Answer},
-    endpoints::{Call, Room},
+    call::{Call, Room},
 };
 
 pub fn index(room: &Room, _call: &Call) -> Answer {

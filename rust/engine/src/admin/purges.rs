@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     answer::{self, Answer},
-    endpoints::{Call, Later, Room},
+    call::{Call, Later, Room},
 };
 use crate::{
     purge::{Denied, orders},

@@ -102,7 +102,7 @@ impl Fetch for KeyFetch {
             );
             headers.insert(header::USER_AGENT, HeaderValue::from_static("edgerouter"));
             let response = upstreams
-                .fetch_own(&origin, &path_and_query, &headers)
+                .fetch_internal(&origin, &path_and_query, &headers)
                 .await
                 .map_err(|error| error.to_string())?;
             if response.status != StatusCode::OK {

@@ -82,7 +82,7 @@ async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<Statu
     let path = format!("{}{path}", origin.path_prefix);
     let path_and_query = PathAndQuery::try_from(path).map_err(|error| error.to_string())?;
     let response = upstreams
-        .fetch_own(origin, &path_and_query, &headers)
+        .fetch_internal(origin, &path_and_query, &headers)
         .await
         .map_err(|error| error.to_string())?;
     Ok(response.status)

@@ -1,6 +1,6 @@
-//! What of a response is on its way into a client's socket: bytes that hyper has and that are not written yet.
+//! Bytes of a response that hyper has and that are not written into the client's socket yet.
 //!
-//! A response that streams gives hyper no more than a part of the free memory, and draws what that is on the account. One
+//! A response that streams gives hyper no more than a part of the free memory, and draws those bytes on the account. One
 //! that is in memory anyway draws nothing.
 
 use std::{
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::account::{Account, Cut, Hold, Owner};
 
-/// What hyper is given ahead of the socket, at most and at least.
+/// Bytes that hyper gets ahead of the socket, at most and at least.
 const MOST: u64 = 64 << 10;
 const LEAST: u64 = 4 << 10;
 
@@ -34,19 +34,19 @@ pub struct Queue {
 #[derive(Debug)]
 struct Open {
     hold: Hold,
-    told: Arc<Told>,
+    ending: Arc<Ending>,
     /// No more comes of the body.
     over: bool,
 }
 
-/// Learns from any thread that the connection has to end.
+/// Ends the connection, from any thread.
 #[derive(Debug)]
-struct Told {
+struct Ending {
     cut: AtomicBool,
     connection: Mutex<Option<Waker>>,
 }
 
-impl Cut for Told {
+impl Cut for Ending {
     fn cut(&self) {
         self.cut.store(true, Ordering::Release);
         if let Some(connection) = self.connection.lock().take() {
@@ -55,7 +55,7 @@ impl Cut for Told {
     }
 }
 
-/// Whether a response with content of this length is worth an account: hyper is always given as much as a small one has.
+/// Whether a response with content of this length is counted: hyper always gets as much as a small one has.
 pub fn is_counted(length: Option<u64>) -> bool {
     length.is_none_or(|length| length > LEAST)
 }
@@ -63,16 +63,16 @@ pub fn is_counted(length: Option<u64>) -> bool {
 impl Queue {
     /// A response that streams begins; `connection` is woken when it has to end.
     pub fn open(&self, account: &Arc<Account>, owner: Owner, connection: Option<Waker>) {
-        let told = Arc::new(Told {
+        let ending = Arc::new(Ending {
             cut: AtomicBool::new(false),
             connection: Mutex::new(connection),
         });
-        let weak: Weak<dyn Cut> = Arc::downgrade(&told) as Weak<dyn Cut>;
+        let weak: Weak<dyn Cut> = Arc::downgrade(&ending) as Weak<dyn Cut>;
         let hold = account.open(Purpose::Queues, owner, weak);
         self.drawn.set(0);
         *self.open.borrow_mut() = Some(Open {
             hold,
-            told,
+            ending,
             over: false,
         });
     }
@@ -81,10 +81,10 @@ impl Queue {
     pub fn is_cut(&self) -> bool {
         let open = self.open.borrow();
         open.as_ref()
-            .is_some_and(|open| open.told.cut.load(Ordering::Acquire))
+            .is_some_and(|open| open.ending.cut.load(Ordering::Acquire))
     }
 
-    /// Ready when hyper may be given more.
+    /// Ready when hyper may get more.
     pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         let waiting = self.waiting.get();
         let open = self.open.borrow();
@@ -98,7 +98,7 @@ impl Queue {
         Poll::Pending
     }
 
-    /// Hyper has been given so many bytes. `cached`: the cache has them as well.
+    /// Hyper has got so many bytes. `cached`: the cache has them, too.
     pub fn put(&self, bytes: u64, cached: bool) {
         let open = self.open.borrow();
         let Some(open) = open.as_ref() else { return };
@@ -109,7 +109,7 @@ impl Queue {
         }
     }
 
-    /// So many have been written.
+    /// So many bytes have been written.
     pub fn written(&self, bytes: usize) {
         let waiting = self.waiting.get();
         if waiting == 0 {

@@ -1,22 +1,22 @@
-//! What a worker knows of connections that may have to give way (`listen::tight` ends them).
+//! A worker's view of connections that may have to give way (`listen::tight` ends them).
 
 use std::{collections::VecDeque, sync::atomic::AtomicBool, time::Instant};
 
 use tokio::sync::Notify;
 
-/// The connections that give way next, by what one look at all of them found.
+/// The connections that give way next, as found by one look at all of them.
 #[derive(Debug, Default)]
-pub(crate) struct Idlest {
-    /// Seat, and since when it was idle.
+pub struct Idlest {
+    /// Position in the worker's connections, and the time since which it was idle.
     pub(crate) found: VecDeque<(usize, u64)>,
-    /// When an error was logged last.
-    pub(crate) said: Option<Instant>,
+    /// Time of the last log line.
+    pub(crate) logged: Option<Instant>,
 }
 
-/// What other workers want of one.
+/// Demand of other workers that a connection of this one ends.
 #[derive(Debug, Default)]
-pub struct Tight {
-    /// Whatever the count of connections says: descriptors have run out.
+pub struct Pressure {
+    /// Descriptors have run out, whatever the count of connections is.
     pub(crate) descriptors: AtomicBool,
-    pub(crate) told: Notify,
+    pub(crate) changed: Notify,
 }

@@ -1,7 +1,7 @@
-//! A client's socket with the guard in front: hyper sees only bytes that the guard has let through.
+//! A client's bytes with the guard in front: hyper sees only those that the guard has let through.
 //!
-//! A refused message is replaced by a tiny request of our own on which the service answers the refusal, so that it is
-//! sent in turn, after the answers to what came before it on the connection.
+//! A tiny request stands in for a refused message, and the service answers it with the refusal: so that is sent in turn,
+//! after the responses to the requests before it on the connection.
 
 use std::{
     io,
@@ -16,76 +16,81 @@ use edgerouter_core::{
     bounds::{clients::Client, memory::Purpose},
 };
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::ReadBuf;
 
+use super::Transport;
 use crate::{
     account::{Hold, Owner},
-    connection::{Conn, Remains, conn::ConnectionState},
+    connection::{ConnectionState, Stream},
     telemetry::Refused,
     worker::Worker,
 };
 
-/// What of an incomplete head each connection may hold without asking.
+/// Bytes of an incomplete head that each connection may hold beside the account.
 const FREE: u64 = 4 << 10;
 
-/// Bytes taken in behind a request that is being answered.
+/// Bytes taken in behind a request that is under way.
 const MOST_BEHIND: usize = 16 << 10;
 
-pub struct Guarded {
-    /// Taken out when this is dropped, for what comes after HTTP.
-    stream: Option<TcpStream>,
+pub struct Guarded<T> {
+    transport: T,
     guard: HeadGuard,
     worker: Rc<Worker>,
-    conn: Rc<Conn>,
+    stream: Rc<Stream>,
     /// An incomplete head.
     held: Vec<u8>,
-    /// Bytes that came behind a request which is being answered, not judged yet, and whether they end there.
+    /// Bytes behind a request that is under way, not inspected yet, and whether they end there.
     behind: Vec<u8>,
     ended: bool,
-    /// The account's part in it, and how much that is.
+    /// The account's part in the incomplete head, and its bytes.
     hold: Option<(Hold, u64)>,
-    /// Judged bytes that hyper has not taken yet.
+    /// Inspected bytes that hyper has not taken yet.
     passed: Vec<u8>,
     taken: usize,
     refused: bool,
     /// Interim responses of which the first byte may be written already.
     interim: Vec<u8>,
     interim_written: usize,
-    /// Bytes of hyper's have been written, or were to be, since it last was done with all it had.
+    /// hyper has written, or tried to, since it was last done with all its bytes.
     within: bool,
 }
 
-impl std::fmt::Debug for Guarded {
+/// Input that HTTP has left unread at its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) bytes: Vec<u8>,
+    /// The client has not sent all of the last message.
+    pub(super) in_body: bool,
+}
+
+impl<T> std::fmt::Debug for Guarded<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Guarded")
-            .field("peer", &self.conn.peer)
+            .field("peer", &self.stream.connection.peer)
             .finish_non_exhaustive()
     }
 }
 
-/// What hyper sees in place of a refused message: a request by a method that no client can guess, so that earlier
-/// requests of a pipeline are not mistaken for it.
+/// The request that stands in for a refused message, by a method that no client can guess, so that earlier requests of a
+/// pipeline are not mistaken for it.
 static IN_ITS_PLACE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let head = " / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
     [REFUSED_METHOD.as_bytes(), head.as_bytes()].concat()
 });
 
-/// The method of the request in a refused one's place.
-pub static REFUSED_METHOD: LazyLock<String> = LazyLock::new(|| {
+/// The method of the request that stands in for a refused message.
+pub(super) static REFUSED_METHOD: LazyLock<String> = LazyLock::new(|| {
     let mut random = fastrand::Rng::new();
     format!("X{:016X}{:08X}", random.u64(..), random.u32(..))
 });
 
-impl Guarded {
-    pub fn new(stream: TcpStream, guard: HeadGuard, worker: Rc<Worker>, conn: Rc<Conn>) -> Self {
+impl<T: Transport> Guarded<T> {
+    pub fn new(transport: T, guard: HeadGuard, worker: Rc<Worker>, stream: Rc<Stream>) -> Self {
         Self {
-            stream: Some(stream),
+            transport,
             guard,
             worker,
-            conn,
+            stream,
             held: Vec::new(),
             behind: Vec::new(),
             ended: false,
@@ -99,25 +104,31 @@ impl Guarded {
         }
     }
 
-    /// Writes what of the interim responses is to come before hyper's next bytes, or, in their absence, now.
+    /// The transport, and the input that nobody has read: for the time after HTTP.
+    pub(super) fn into_parts(mut self) -> (T, Unread) {
+        let mut bytes = self.passed.get(self.taken..).unwrap_or_default().to_vec();
+        bytes.append(&mut self.held);
+        bytes.append(&mut self.behind);
+        let in_body = self.guard.in_body();
+        (self.transport, Unread { bytes, in_body })
+    }
+
+    /// Writes the interim responses that come before hyper's next bytes, or, where there are none, now.
     fn poll_interims(&mut self, cx: &mut Context<'_>, bytes_follow: bool) -> Poll<io::Result<()>> {
-        if self.conn.interims.some() {
+        if self.stream.interims.some() {
             let more = if bytes_follow {
-                self.conn.interims.before_final(!self.within)
+                self.stream.interims.before_final(!self.within)
             } else {
-                self.conn.interims.after_all()
+                self.stream.interims.after_all()
             };
             self.interim.extend(more.into_iter().flatten());
         }
         while let Some(rest) = self.interim.get(self.interim_written..)
             && !rest.is_empty()
         {
-            let Some(stream) = &mut self.stream else {
-                return Poll::Ready(Err(gone()));
-            };
-            match Pin::new(stream).poll_write(cx, rest) {
+            match Pin::new(&mut self.transport).poll_write(cx, rest) {
                 Poll::Pending => {
-                    self.conn.write_blocked(true);
+                    self.stream.connection.write_blocked(true);
                     return Poll::Pending;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -126,18 +137,18 @@ impl Guarded {
             }
         }
         if self.interim_written > 0 {
-            self.conn.write_blocked(false);
+            self.stream.connection.write_blocked(false);
             self.interim = Vec::new();
             self.interim_written = 0;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// While a request is answered nobody reads from its client: looks for its end, or a reset, behind whatever it has
-    /// sent already. A reset ends the connection with what is done for it.
+    /// Looks for the end of a client's bytes, or a reset, behind those that it has sent already: nothing else reads from it
+    /// while a request is under way. A reset ends the connection and the work for it.
     fn look_behind(&mut self, cx: &mut Context<'_>) {
         while !self.ended
-            && self.conn.is_answering()
+            && !self.stream.connection.is_idle()
             && !self.refused
             && !self.guard.in_body()
             && !self.guard.is_upgrading()
@@ -148,30 +159,40 @@ impl Guarded {
                 return;
             };
             let room = (MOST_BEHIND - self.behind.len()).min(inbox.len());
-            let (Some(space), Some(stream)) = (inbox.get_mut(..room), &mut self.stream) else {
+            let Some(space) = inbox.get_mut(..room) else {
                 return;
             };
             let mut read = ReadBuf::new(space);
-            match Pin::new(stream).poll_read(cx, &mut read) {
+            match Pin::new(&mut self.transport).poll_read(cx, &mut read) {
                 Poll::Pending => return,
-                Poll::Ready(Err(_)) => return self.conn.set_state(ConnectionState::End),
+                Poll::Ready(Err(_)) => {
+                    return self.stream.connection.set_state(ConnectionState::End);
+                }
                 Poll::Ready(Ok(())) if read.filled().is_empty() => {
                     self.ended = true;
-                    self.conn.half_close();
+                    self.stream.connection.half_close();
                 }
                 Poll::Ready(Ok(())) => self.behind.extend_from_slice(read.filled()),
             }
         }
     }
 
+    fn written(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.stream.connection.write_blocked(polled.is_pending());
+        if let Poll::Ready(Ok(written)) = polled {
+            self.stream.queue.written(written);
+        }
+        polled
+    }
+
     fn has_interims(&self) -> bool {
-        self.conn.interims.some() || !self.interim.is_empty()
+        self.stream.interims.some() || !self.interim.is_empty()
     }
 
     fn refuse(&mut self, refusal: Refusal) {
         self.refused = true;
         self.held = Vec::new();
-        self.conn.refuse(refusal);
+        self.stream.refuse(refusal);
         self.passed.extend_from_slice(&IN_ITS_PLACE);
     }
 
@@ -193,14 +214,14 @@ impl Guarded {
         true
     }
 
-    /// Judges what has come in. `Ok(true)`: hyper has something to read now.
-    fn judge(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<bool> {
-        let some = self.judge_all(fresh, buf)?;
+    /// Inspects bytes that have come in. `Ok(true)`: hyper has something to read now.
+    fn inspect(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<bool> {
+        let some = self.inspect_all(fresh, buf)?;
         self.account_for_held()?;
         Ok(some)
     }
 
-    /// Draws what a head takes that comes in slowly, beyond what each connection may.
+    /// Draws the memory of a head that comes in slowly, beyond the bytes that each connection may hold.
     fn account_for_held(&mut self) -> io::Result<()> {
         let bytes = self.held.len() as u64;
         if bytes <= FREE {
@@ -209,7 +230,7 @@ impl Guarded {
         }
         let (hold, drawn) = self.hold.get_or_insert_with(|| {
             let owner = Owner {
-                client: Some(Client::of(self.conn.peer.ip())),
+                client: Some(Client::of(self.stream.connection.peer.ip())),
                 origin: None,
             };
             let account = &self.worker.shared.account;
@@ -227,7 +248,7 @@ impl Guarded {
         Ok(())
     }
 
-    fn judge_all(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<bool> {
+    fn inspect_all(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> io::Result<bool> {
         let was_in_body = self.guard.in_body();
         if self.held.is_empty() {
             match self.guard.inspect(fresh) {
@@ -257,7 +278,7 @@ impl Guarded {
                         self.take_passed(buf);
                     } else {
                         self.held = all;
-                        self.conn.head_begun();
+                        self.stream.connection.head_begun();
                     }
                     Ok(some)
                 }
@@ -275,7 +296,7 @@ impl Guarded {
     fn hold(&mut self, incomplete: &[u8]) {
         if !incomplete.is_empty() {
             self.held.extend_from_slice(incomplete);
-            self.conn.head_begun();
+            self.stream.connection.head_begun();
         }
     }
 
@@ -283,7 +304,7 @@ impl Guarded {
     fn refuse_or_break(&mut self, refusal: Refusal, in_body: bool) -> io::Result<()> {
         if in_body || self.guard.in_body() {
             self.refused = true;
-            self.conn.refuse(refusal);
+            self.stream.refuse(refusal);
             return Err(io::Error::new(io::ErrorKind::InvalidData, refusal.as_str()));
         }
         self.refuse(refusal);
@@ -291,27 +312,7 @@ impl Guarded {
     }
 }
 
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        let Some(stream) = self.stream.take() else {
-            return;
-        };
-        let mut unseen = self.passed.get(self.taken..).unwrap_or_default().to_vec();
-        unseen.append(&mut self.held);
-        unseen.append(&mut self.behind);
-        self.conn.leave(Remains {
-            stream,
-            unseen,
-            in_body: self.guard.in_body(),
-        });
-    }
-}
-
-fn gone() -> io::Error {
-    io::ErrorKind::NotConnected.into()
-}
-
-impl Read for Guarded {
+impl<T: Transport> Read for Guarded<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -319,13 +320,13 @@ impl Read for Guarded {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            match this.conn.state() {
+            match this.stream.connection.state() {
                 ConnectionState::End => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                 ConnectionState::HeadTooSlow if !this.refused => this.refuse(Refusal::HeadTooSlow),
                 ConnectionState::BodyTooSlow if !this.refused && this.guard.in_body() => {
                     this.refused = true;
-                    this.conn.refuse(Refusal::BodyTooSlow);
-                    this.conn.read_blocked(false);
+                    this.stream.refuse(Refusal::BodyTooSlow);
+                    this.stream.connection.read_blocked(false);
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 _ => {}
@@ -333,16 +334,16 @@ impl Read for Guarded {
             if this.take_passed(&mut buf) {
                 return Poll::Ready(Ok(()));
             }
-            if this.guard.is_upgrading() && this.conn.is_idle() {
-                // The upgrade was declined: what was held back is the next request.
+            if this.guard.is_upgrading() && this.stream.connection.is_idle() {
+                // The upgrade was declined: the bytes held back are the next request.
                 this.guard.resume();
                 let held = std::mem::take(&mut this.held);
-                if !held.is_empty() && this.judge(&held, &mut buf)? {
+                if !held.is_empty() && this.inspect(&held, &mut buf)? {
                     return Poll::Ready(Ok(()));
                 }
             }
             if this.refused {
-                // Nothing that follows is believed; the connection's own waker ends this.
+                // Nothing that follows is trusted; the connection's waker ends this.
                 return Poll::Pending;
             }
             let worker = Rc::clone(&this.worker);
@@ -362,32 +363,29 @@ impl Read for Guarded {
             } else if this.ended {
                 return Poll::Ready(Ok(()));
             }
-            let Some(stream) = &mut this.stream else {
-                return Poll::Ready(Err(gone()));
-            };
             let polled = if read.filled().is_empty() {
-                Pin::new(stream).poll_read(cx, &mut read)
+                Pin::new(&mut this.transport).poll_read(cx, &mut read)
             } else {
                 Poll::Ready(Ok(()))
             };
             match polled {
                 Poll::Pending => {
-                    this.conn.read_blocked(this.guard.in_body());
+                    this.stream.connection.read_blocked(this.guard.in_body());
                     return Poll::Pending;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {}
             }
-            this.conn.read_blocked(false);
+            this.stream.connection.read_blocked(false);
             let fresh = read.filled();
-            if fresh.is_empty() || this.judge(fresh, &mut buf)? {
+            if fresh.is_empty() || this.inspect(fresh, &mut buf)? {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 }
 
-impl Write for Guarded {
+impl<T: Transport> Write for Guarded<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -397,15 +395,8 @@ impl Write for Guarded {
             ready!(self.poll_interims(cx, true))?;
         }
         self.within = true;
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(Err(gone()));
-        };
-        let polled = Pin::new(stream).poll_write(cx, bytes);
-        self.conn.write_blocked(polled.is_pending());
-        if let Poll::Ready(Ok(written)) = polled {
-            self.conn.queue.written(written);
-        }
-        polled
+        let polled = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        self.written(polled)
     }
 
     fn poll_write_vectored(
@@ -417,15 +408,8 @@ impl Write for Guarded {
             ready!(self.poll_interims(cx, true))?;
         }
         self.within = true;
-        let Some(stream) = &mut self.stream else {
-            return Poll::Ready(Err(gone()));
-        };
-        let polled = Pin::new(stream).poll_write_vectored(cx, bufs);
-        self.conn.write_blocked(polled.is_pending());
-        if let Poll::Ready(Ok(written)) = polled {
-            self.conn.queue.written(written);
-        }
-        polled
+        let polled = Pin::new(&mut self.transport).poll_write_vectored(cx, bufs);
+        self.written(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -438,16 +422,13 @@ impl Write for Guarded {
             ready!(self.poll_interims(cx, false))?;
         }
         self.within = false;
-        let flushed = match &mut self.stream {
-            Some(stream) => Pin::new(stream).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        };
+        let flushed = Pin::new(&mut self.transport).poll_flush(cx);
         self.look_behind(cx);
         flushed
     }
 
-    /// How the connection ends is decided when HTTP on it is over: what the client still sends may have to be read away,
-    /// or the connection goes on as a tunnel.
+    /// Does nothing: the end of the connection is decided when HTTP on it is over, as it may go on as a tunnel, or close while
+    /// the client still sends.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,93 +1,61 @@
-//! Accepting connections and seeing each through: HTTP/1.1 by hyper, then a tunnel or a gentle end.
+//! The life of a connection: HTTP/1.1 by hyper, then a tunnel or a lingering close.
 
 use std::{
-    convert::Infallible, future::poll_fn, net::IpAddr, rc::Rc, sync::atomic::Ordering, task::Poll,
+    convert::Infallible,
+    future::poll_fn,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    rc::Rc,
+    sync::atomic::Ordering,
+    task::Poll,
     time::Duration,
 };
 
 use edgerouter_core::{
-    admit::{GuardLimits, HeadGuard},
+    admit::{GuardLimits, HeadGuard, Refusal},
     bounds::clients::Client,
+    plan::Scheme,
 };
 use http::Response;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::watch,
     task::spawn_local,
 };
 
 use super::{
-    guarded::Guarded,
-    tight::{self, Spare},
-    tunnel,
+    Transport,
+    guarded::{Guarded, REFUSED_METHOD, Unread},
+    tight, tunnel,
 };
 use crate::{
     account::UnderWay,
     body::EdgeBody,
-    connection::{Conn, Remains, conn::ConnectionState},
-    life::Life,
+    connection::{Connection, ConnectionState, Stream},
     live::Live,
     telemetry::Refused,
     worker::Worker,
 };
 
-/// Answers one request of a connection.
+/// Answers one request, or its refusal.
 pub trait Serve:
-    Fn(Rc<Worker>, Rc<Conn>, Request<Incoming>) -> Self::Answer + Copy + 'static
+    Fn(Rc<Worker>, Rc<Stream>, RequestOrRefusal) -> Self::Answer + Copy + 'static
 {
     type Answer: Future<Output = Result<Response<EdgeBody>, Infallible>> + 'static;
 }
 
+/// A request, or the reason for which its bytes were refused.
+pub type RequestOrRefusal = Result<Request<Incoming>, Refusal>;
+
 impl<F, A> Serve for F
 where
-    F: Fn(Rc<Worker>, Rc<Conn>, Request<Incoming>) -> A + Copy + 'static,
+    F: Fn(Rc<Worker>, Rc<Stream>, RequestOrRefusal) -> A + Copy + 'static,
     A: Future<Output = Result<Response<EdgeBody>, Infallible>> + 'static,
 {
     type Answer = A;
 }
 
-/// Accepts until the engine drains, and then what the kernel has already accepted for us.
-pub async fn accept(
-    worker: Rc<Worker>,
-    listener: TcpListener,
-    mut life: watch::Receiver<Life>,
-    serve: impl Serve,
-) {
-    let mut spare = Spare::new();
-    loop {
-        tokio::select! {
-            biased;
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    if take(&worker, stream, peer, false, serve) == Taken::InPlaceOfAnother {
-                        // The other one closes before the next one is accepted.
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Err(error) if tight::exhausted(&error) => spare.refuse_one(&worker, &listener, &error).await,
-                // It was closed before it was accepted; the next one may be well.
-                Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
-            },
-            changed = life.changed() => {
-                if changed.is_err() || *life.borrow_and_update() != Life::Serving {
-                    break;
-                }
-            }
-        }
-    }
-    // Handshakes that the kernel completed before the socket closes would be reset otherwise.
-    loop {
-        let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
-        let Poll::Ready(Ok((stream, peer))) = accepted else {
-            return;
-        };
-        take(&worker, stream, peer, true, serve);
-    }
-}
-
-/// One more connection of a peer; `Err` when it has enough.
+/// Counts one more connection of a peer; `Err` when it has enough.
 fn of_peer(worker: &Worker, live: &Live, peer: IpAddr) -> Result<Option<UnderWay>, ()> {
     let bound = live.plan.limits.http.client_connections;
     let Some(most) = bound.connections(peer, &live.plan.trusted_proxies) else {
@@ -98,16 +66,18 @@ fn of_peer(worker: &Worker, live: &Live, peer: IpAddr) -> Result<Option<UnderWay
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
+pub(super) enum Taken {
     Beside,
     InPlaceOfAnother,
     No,
 }
 
-fn take(
+/// Serves a new connection, where there is room for it.
+pub(super) fn take(
     worker: &Rc<Worker>,
-    stream: TcpStream,
-    peer: std::net::SocketAddr,
+    transport: impl Transport,
+    peer: SocketAddr,
+    scheme: Scheme,
     draining: bool,
     serve: impl Serve,
 ) -> Taken {
@@ -127,19 +97,22 @@ fn take(
         return Taken::No;
     }
     worker.metrics.accepted();
-    let conn = Rc::new(Conn::new(peer, false, worker.clock.ticks()));
+    let connection = Rc::new(Connection::new(peer, scheme, worker.clock.ticks()));
     if draining {
-        conn.set_state(ConnectionState::Drain);
+        connection.set_state(ConnectionState::Drain);
     }
-    let seat = worker.connections.borrow_mut().insert(Rc::clone(&conn));
-    let left = Left {
+    let index = worker
+        .connections
+        .borrow_mut()
+        .insert(Rc::clone(&connection));
+    let counted = Counted {
         worker: Rc::clone(worker),
-        seat,
+        index,
         _of_peer: of_peer,
     };
     spawn_local(async move {
-        see_through(&left.worker, stream, conn, serve).await;
-        drop(left);
+        serve_connection(&counted.worker, transport, connection, serve).await;
+        drop(counted);
     });
     if full {
         Taken::InPlaceOfAnother
@@ -148,16 +121,16 @@ fn take(
     }
 }
 
-/// Takes a connection out of the accounts when its task ends, however it ends.
-struct Left {
+/// Takes a connection out of the counts when its task ends, however it ends.
+struct Counted {
     worker: Rc<Worker>,
-    seat: usize,
+    index: usize,
     _of_peer: Option<UnderWay>,
 }
 
-impl Drop for Left {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.worker.connections.borrow_mut().try_remove(self.seat);
+        self.worker.connections.borrow_mut().try_remove(self.index);
         self.worker
             .shared
             .connections
@@ -166,51 +139,49 @@ impl Drop for Left {
     }
 }
 
-/// For as long as nothing comes only the socket is kept: what reads and writes HTTP is made when there is something to
-/// read, and given up again once the connection has been idle for a second.
-async fn see_through(
+/// Serves a connection to its end. As long as nothing comes only its socket is kept: the machinery of HTTP is made when there
+/// is something to read, and dropped once the connection has been idle for a second.
+async fn serve_connection<T: Transport>(
     worker: &Rc<Worker>,
-    mut stream: TcpStream,
-    conn: Rc<Conn>,
+    mut transport: T,
+    connection: Rc<Connection>,
     serve: impl Serve,
 ) {
     loop {
-        if !something_comes(&stream, &conn).await {
-            let _ = stream.shutdown().await;
+        if !is_readable(&transport, &connection).await {
+            let _ = transport.shutdown().await;
             return;
         }
-        match Box::pin(speak(worker, stream, &conn, serve)).await {
-            Some(silent) => stream = silent,
+        match Box::pin(serve_requests(worker, transport, &connection, serve)).await {
+            Some(silent) => transport = silent,
             None => return,
         }
     }
 }
 
 /// Waits for bytes, or the end of them. False when the connection is to end.
-async fn something_comes(stream: &TcpStream, conn: &Conn) -> bool {
+async fn is_readable(transport: &impl Transport, connection: &Connection) -> bool {
     poll_fn(|cx| {
-        conn.listen(cx.waker());
-        match conn.state() {
+        connection.listen(cx.waker());
+        match connection.state() {
             ConnectionState::End => Poll::Ready(false),
-            // The first request of a connection is answered, and any that is on its way.
+            // The first request of a connection gets a response, and any that is on its way.
             ConnectionState::Drain => {
-                Poll::Ready(!conn.has_asked() || stream.poll_read_ready(cx).is_ready())
+                Poll::Ready(!connection.has_served() || transport.poll_readable(cx).is_ready())
             }
-            ConnectionState::Live | ConnectionState::HeadTooSlow | ConnectionState::BodyTooSlow => {
-                stream.poll_read_ready(cx).map(|_| true)
-            }
+            _ => transport.poll_readable(cx).map(|()| true),
         }
     })
     .await
 }
 
-/// Speaks HTTP until the connection is over, or has nothing to say for a while: then its socket is given back.
-async fn speak(
+/// Serves requests until the connection is over, or idle for a while: then its socket is given back.
+async fn serve_requests<T: Transport>(
     worker: &Rc<Worker>,
-    stream: TcpStream,
-    conn: &Rc<Conn>,
+    transport: T,
+    connection: &Rc<Connection>,
     serve: impl Serve,
-) -> Option<TcpStream> {
+) -> Option<T> {
     let limits = &worker.live().plan.limits.http;
     let guard = HeadGuard::new(GuardLimits {
         head_bytes: limits.head_bytes,
@@ -218,13 +189,18 @@ async fn speak(
         url_bytes: limits.url_bytes,
         body_bytes: limits.body_bytes,
     });
-    conn.speaks.set(true);
-    let io = Guarded::new(stream, guard, Rc::clone(worker), Rc::clone(conn));
+    connection.set_active(true);
+    let stream = Rc::new(Stream::new(Rc::clone(connection)));
+    let io = Guarded::new(transport, guard, Rc::clone(worker), Rc::clone(&stream));
     let service = {
-        let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
+        let (worker, stream) = (Rc::clone(worker), Rc::clone(&stream));
         service_fn(move |request: Request<Incoming>| {
-            conn.asked(request.version());
-            serve(Rc::clone(&worker), Rc::clone(&conn), request)
+            stream.begin(request.version());
+            let is_refused = stream.connection.was_refused()
+                && request.method().as_str() == REFUSED_METHOD.as_str();
+            let refusal = is_refused.then(|| stream.take_refusal()).flatten();
+            let request = refusal.map_or(Ok(request), Err);
+            serve(Rc::clone(&worker), Rc::clone(&stream), request)
         })
     };
     // The guard's bounds are the ones that count; hyper's only need to be no tighter.
@@ -236,75 +212,66 @@ async fn speak(
         .serve_connection(io, service);
     let mut http = Box::pin(http);
     let ended = poll_fn(|cx| {
-        conn.listen(cx.waker());
-        if conn.queue.is_cut() {
-            conn.set_state(ConnectionState::End);
+        connection.listen(cx.waker());
+        if stream.queue.is_cut() {
+            connection.set_state(ConnectionState::End);
         }
-        match conn.state() {
-            ConnectionState::End => return Poll::Ready(Spoken::CutOff),
+        match connection.state() {
+            ConnectionState::End => return Poll::Ready(Ended::CutOff),
             ConnectionState::Drain => http.as_mut().graceful_shutdown(),
-            ConnectionState::Live | ConnectionState::HeadTooSlow | ConnectionState::BodyTooSlow => {
-            }
+            _ => {}
         }
         match http.as_mut().poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Spoken::All),
+            Poll::Ready(Ok(())) => Poll::Ready(Ended::All),
             Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, peer = %conn.peer, "connection ended in an error");
-                Poll::Ready(if conn.was_refused() {
-                    Spoken::All
-                } else {
-                    Spoken::CutOff
-                })
+                tracing::debug!(%error, peer = %connection.peer, "connection ended in an error");
+                let refused = connection.was_refused();
+                Poll::Ready(if refused { Ended::All } else { Ended::CutOff })
             }
-            Poll::Pending if conn.take_rest() => Poll::Ready(Spoken::Silent),
+            Poll::Pending if connection.take_rest() => Poll::Ready(Ended::Silent),
             Poll::Pending => Poll::Pending,
         }
     })
     .await;
-    drop(http);
-    conn.speaks.set(false);
-    let Remains {
-        mut stream,
-        unseen,
-        in_body,
-    } = conn.take_remains()?;
+    let (mut transport, unread) = Pin::into_inner(http).into_parts().io.into_parts();
+    connection.set_active(false);
     match ended {
-        Spoken::CutOff => return None,
-        Spoken::Silent if unseen.is_empty() && !in_body => return Some(stream),
-        Spoken::Silent | Spoken::All => {}
+        Ended::CutOff => return None,
+        Ended::Silent if unread == Unread::default() => return Some(transport),
+        Ended::Silent | Ended::All => {}
     }
-    if let Some(upstream) = conn.take_tunnel() {
+    if let Some(upstream) = stream.take_tunnel() {
         let idle = worker.live().plan.limits.http.tunnel_idle_timeout;
-        tunnel::join(conn, stream, upstream, &unseen, idle).await;
-    } else if conn.was_refused() || in_body {
-        linger(stream).await;
+        tunnel::join(connection, transport, upstream, &unread.bytes, idle).await;
+    } else if connection.was_refused() || unread.in_body {
+        linger(transport).await;
     } else {
-        let _ = stream.shutdown().await;
+        let _ = transport.shutdown().await;
     }
     None
 }
 
-/// How the talk on a connection came to its end.
+/// The end of HTTP on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spoken {
+enum Ended {
     All,
     CutOff,
     /// It goes on when there is something to read.
     Silent,
 }
 
-/// How long and how much of what a client still sends is read away, so that the answer it should read is not destroyed
-/// by a reset (RFC 9112 §9.6).
+/// Time and bytes for which a client's input is still read and dropped, so that no reset destroys the response that it has yet
+/// to read (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(10);
 const LINGER_QUIET: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 256 << 20;
 
-async fn linger(mut stream: TcpStream) {
-    let _ = stream.shutdown().await;
+async fn linger(mut transport: impl Transport) {
+    let _ = transport.shutdown().await;
     let read_away = async {
         let mut scrap = vec![0u8; 16 << 10];
         let mut left = LINGER_BYTES;
-        while let Ok(Ok(n)) = tokio::time::timeout(LINGER_QUIET, stream.read(&mut scrap)).await {
+        while let Ok(Ok(n)) = tokio::time::timeout(LINGER_QUIET, transport.read(&mut scrap)).await {
             left = left.saturating_sub(n as u64);
             if n == 0 || left == 0 {
                 break;

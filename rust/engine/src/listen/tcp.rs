@@ -1,13 +1,42 @@
 //! TCP listeners: one socket a worker and address, shared out by the kernel (SO_REUSEPORT).
 
 use std::{
+    future::poll_fn,
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use edgerouter_core::plan::Scheme;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
-/// Why an address could not be listened on, with the remedy.
+use super::{
+    Transport,
+    http::{self, Serve, Taken},
+    tight::{self, Spare},
+};
+use crate::{life::Life, worker::Worker};
+
+impl Transport for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(drop)
+    }
+
+    fn keep_alive(&self) {
+        let probes = TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(15));
+        let _ = SockRef::from(self).set_tcp_keepalive(&probes);
+    }
+}
+
+/// The reason why an address could not be listened on, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error(
@@ -50,16 +79,16 @@ const BACKLOG: i32 = 4096;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 << 10;
 
-/// `count` listening sockets on `address`, which `option` of the command line chooses; all on the same port when it asks
-/// for any (0).
+/// `count` listening sockets on `address`, which `option` of the command line chooses; all on the same port where that is
+/// any (0).
 pub fn bind(
     address: SocketAddr,
     count: usize,
     option: &'static str,
-) -> Result<Vec<TcpListener>, BindError> {
+) -> Result<Vec<std::net::TcpListener>, BindError> {
     let fail = |source| BindError::new(address, option, source);
-    // With SO_REUSEPORT a second edge on the same port would silently take half of the connections: ask first, without.
-    // The listening socket is needed for that, as a bound one that does not listen is in nobody's way.
+    // With SO_REUSEPORT a second edge on the same port would silently take half of the connections: try without first.
+    // The socket has to listen, as one that is only bound excludes no other.
     let probe = open(address, false).map_err(fail)?;
     let bound = probe.local_addr().map_err(fail)?;
     drop(probe);
@@ -68,7 +97,7 @@ pub fn bind(
         .collect()
 }
 
-fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -88,6 +117,45 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Accepts until the engine drains, and then those that the kernel has accepted by then.
+pub async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    mut life: watch::Receiver<Life>,
+    serve: impl Serve,
+) {
+    let mut spare = Spare::new();
+    loop {
+        tokio::select! {
+            biased;
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if http::take(&worker, stream, peer, Scheme::Http, false, serve) == Taken::InPlaceOfAnother {
+                        // The other one closes before the next one is accepted.
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Err(error) if tight::exhausted(&error) => spare.refuse_one(&worker, &listener, &error).await,
+                // It was closed before it was accepted; the next one may be well.
+                Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
+            },
+            changed = life.changed() => {
+                if changed.is_err() || *life.borrow_and_update() != Life::Serving {
+                    break;
+                }
+            }
+        }
+    }
+    // Handshakes that the kernel completed before the socket closes would be reset otherwise.
+    loop {
+        let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+        let Poll::Ready(Ok((stream, peer))) = accepted else {
+            return;
+        };
+        http::take(&worker, stream, peer, Scheme::Http, true, serve);
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! When connections or descriptors run out: the connection that has been idle longest gives way to the new one.
 //!
-//! A worker ends connections of its own; where it has none that are idle, it asks the others. No connection is left in the
-//! kernel's queue: one for which nothing gives way is accepted and closed, and counted.
+//! A worker ends connections of its own; where it has none that are idle, it has the other workers end one. No connection is
+//! left in the kernel's queue: one for which nothing gives way is accepted, closed and counted.
 
 use std::{
     fs::File,
@@ -21,14 +21,14 @@ use edgerouter_core::{
 };
 use tokio::net::TcpListener;
 
-use crate::{connection::conn::ConnectionState, telemetry::Refused, worker::Worker};
+use crate::{connection::ConnectionState, telemetry::Refused, worker::Worker};
 
 /// New connections that wait for another worker to end one, beyond the bound.
 const WAITING: usize = 32;
 /// Idle connections that one look at all of them finds, at least; a sixteenth of them otherwise.
 const FOUND: usize = 16;
 
-/// What of the process's descriptors is taken before the first connection.
+/// The process's descriptors that are taken before the first connection.
 pub fn descriptors(limit: u64, workers: usize) -> Descriptors {
     let open = std::fs::read_dir("/proc/self/fd").map_or(64, Iterator::count);
     Descriptors {
@@ -39,7 +39,7 @@ pub fn descriptors(limit: u64, workers: usize) -> Descriptors {
     }
 }
 
-/// The connections that a plan gets. Says so where it is less than it wants; `before`: what was said already.
+/// The connections that a plan gets. Logs where they are fewer than it wants; `before`: the plan of the last such line.
 pub fn fit(descriptors: Option<Descriptors>, plan: &Plan, before: Option<&Plan>) -> usize {
     let wanted = plan.limits.http.connections;
     let Some(descriptors) = descriptors else {
@@ -48,7 +48,7 @@ pub fn fit(descriptors: Option<Descriptors>, plan: &Plan, before: Option<&Plan>)
     let fits = descriptors.connections(plan);
     if fits < wanted && before.is_none_or(|before| descriptors.connections(before) != fits) {
         let limit = descriptors.limit;
-        // A bound that nobody chose is no promise that was broken.
+        // Nobody chose the default: it is no warning.
         if wanted == HttpLimits::default().connections {
             tracing::info!(
                 "the limit on open files of this process ({limit}) leaves room for {fits} connections: \
@@ -79,20 +79,20 @@ pub fn give_way(worker: &Worker, beyond: usize) -> bool {
     if beyond >= WAITING {
         return false;
     }
-    ask_others(worker, false)
+    press_others(worker, false)
 }
 
 /// False when there is no other worker.
-fn ask_others(worker: &Worker, descriptors: bool) -> bool {
-    let mut asked = false;
-    for (index, other) in worker.shared.tight.iter().enumerate() {
+fn press_others(worker: &Worker, descriptors: bool) -> bool {
+    let mut pressed = false;
+    for (index, other) in worker.shared.pressure.iter().enumerate() {
         if index != worker.index {
             other.descriptors.fetch_or(descriptors, Ordering::AcqRel);
-            other.told.notify_one();
-            asked = true;
+            other.changed.notify_one();
+            pressed = true;
         }
     }
-    asked
+    pressed
 }
 
 /// Ends the connection of this worker that has been idle longest. False when none is.
@@ -100,12 +100,12 @@ fn end_idlest(worker: &Worker) -> bool {
     let mut idlest = worker.idlest.borrow_mut();
     let connections = worker.connections.borrow();
     for look in 0..2 {
-        while let Some((seat, since)) = idlest.found.pop_front() {
-            // It may have got a request meanwhile, or another one its seat.
-            if let Some(conn) = connections.get(seat)
-                && conn.idle_since() == Some(since)
+        while let Some((index, since)) = idlest.found.pop_front() {
+            // It may have got a request meanwhile, or its index another connection.
+            if let Some(connection) = connections.get(index)
+                && connection.idle_since() == Some(since)
             {
-                conn.set_state(ConnectionState::End);
+                connection.set_state(ConnectionState::End);
                 worker.metrics.gave_way();
                 return true;
             }
@@ -113,7 +113,9 @@ fn end_idlest(worker: &Worker) -> bool {
         if look == 0 {
             let idle: Vec<_> = connections
                 .iter()
-                .filter_map(|(seat, conn)| conn.idle_since().map(|since| (since, (seat, since))))
+                .filter_map(|(index, connection)| {
+                    connection.idle_since().map(|since| (since, (index, since)))
+                })
                 .collect();
             let most = FOUND.max(idle.len() / 16);
             idlest.found = descriptors::longest_idle(idle, most).into();
@@ -122,27 +124,27 @@ fn end_idlest(worker: &Worker) -> bool {
     false
 }
 
-/// Ends an eighth of the connections whose clients take nothing, those first that have stalled for longest. What they hold
-/// is in no account: the cache gave it to them, and has evicted it since.
+/// Ends an eighth of the connections whose clients take nothing, those first that have stalled for longest. Their memory is in
+/// no account: the cache gave it to them, and has evicted it since.
 pub fn end_stalled(worker: &Worker, now: u64) {
     let connections = worker.connections.borrow();
     let stalled: Vec<_> = connections
         .iter()
-        .filter_map(|(_, conn)| Some((conn.stalled_since()?, conn)))
+        .filter_map(|(_, connection)| Some((connection.stalled_since()?, connection)))
         .filter(|(since, _)| now.saturating_sub(*since) >= PATIENCE)
         .collect();
     let most = stalled.len().div_ceil(8);
-    for conn in descriptors::longest_idle(stalled, most) {
-        conn.set_state(ConnectionState::End);
+    for connection in descriptors::longest_idle(stalled, most) {
+        connection.set_state(ConnectionState::End);
     }
 }
 
-/// Answers other workers that need room, whenever they ask.
-pub async fn asked(worker: &Worker) {
-    let Some(own) = worker.shared.tight.get(worker.index) else {
+/// Ends idle connections whenever other workers need room.
+pub async fn give_way_to_others(worker: &Worker) {
+    let Some(own) = worker.shared.pressure.get(worker.index) else {
         return std::future::pending().await;
     };
-    own.told.notified().await;
+    own.changed.notified().await;
     let most = worker.live().connections;
     let over = || worker.shared.connections.load(Ordering::Acquire) > most;
     while (own.descriptors.swap(false, Ordering::AcqRel) || over()) && end_idlest(worker) {
@@ -151,7 +153,7 @@ pub async fn asked(worker: &Worker) {
     }
 }
 
-/// A descriptor in hand, so that there is one for a connection that has to be refused.
+/// A spare descriptor, so that there is one for a connection that has to be refused.
 pub struct Spare(Option<File>);
 
 impl Spare {
@@ -161,13 +163,13 @@ impl Spare {
 
     /// Makes room where a connection could not be accepted, or accepts and closes it.
     pub async fn refuse_one(&mut self, worker: &Worker, listener: &TcpListener, error: &io::Error) {
-        say(worker, error);
+        log(worker, error);
         if end_idlest(worker) {
             // Its descriptor is free once its task has run.
             tokio::task::yield_now().await;
             return;
         }
-        ask_others(worker, true);
+        press_others(worker, true);
         if self.0.take().is_some() {
             let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
             if let Poll::Ready(Ok((stream, _))) = accepted {
@@ -183,14 +185,14 @@ impl Spare {
 }
 
 /// Once a minute at most: the workers have other things to do.
-fn say(worker: &Worker, error: &io::Error) {
+fn log(worker: &Worker, error: &io::Error) {
     let mut idlest = worker.idlest.borrow_mut();
     let now = Instant::now();
     if idlest
-        .said
+        .logged
         .is_none_or(|said| now.duration_since(said) >= Duration::from_secs(60))
     {
-        idlest.said = Some(now);
+        idlest.logged = Some(now);
         tracing::warn!(
             %error,
             "no descriptor for a new connection: idle ones are closed for it; raise the limit on open files (ulimit -n)"

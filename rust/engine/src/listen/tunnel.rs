@@ -5,7 +5,6 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,17 +13,17 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
     time::Instant,
 };
 
-use crate::connection::{Conn, conn::ConnectionState};
+use super::Transport;
+use crate::connection::{Connection, ConnectionState};
 
-/// Joins the two until both have ended, or nothing has passed for `idle`. Sides that are gone without a word are found by TCP
-/// keep-alive before that.
+/// Joins the two until both have ended, or nothing has passed for `idle`. The transport finds peers that are
+/// gone without a word before that.
 pub(super) async fn join(
-    conn: &Rc<Conn>,
-    client: TcpStream,
+    connection: &Connection,
+    client: impl Transport,
     upstream: OnUpgrade,
     early: &[u8],
     idle: Duration,
@@ -33,10 +32,7 @@ pub(super) async fn join(
     let Ok(Ok(upstream)) = tokio::time::timeout(patience, upstream).await else {
         return;
     };
-    let keepalive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15));
-    let _ = socket2::SockRef::from(&client).set_tcp_keepalive(&keepalive);
+    client.keep_alive();
     let last = Cell::new(Instant::now());
     let mut client = Noted {
         stream: client,
@@ -61,15 +57,15 @@ pub(super) async fn join(
     tokio::select! {
         joined = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {
             if let Err(error) = joined {
-                tracing::debug!(%error, peer = %conn.peer, "tunnel ended in an error");
+                tracing::debug!(%error, peer = %connection.peer, "tunnel ended in an error");
             }
         }
         () = silence => {
-            tracing::debug!(?idle, peer = %conn.peer, "tunnel was silent for too long");
+            tracing::debug!(?idle, peer = %connection.peer, "tunnel was silent for too long");
         }
         () = poll_fn(|cx| {
-            conn.listen(cx.waker());
-            if conn.state() == ConnectionState::End { Poll::Ready(()) } else { Poll::Pending }
+            connection.listen(cx.waker());
+            if connection.state() == ConnectionState::End { Poll::Ready(()) } else { Poll::Pending }
         }) => {}
     }
 }

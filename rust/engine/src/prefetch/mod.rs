@@ -1,7 +1,7 @@
 //! Fetching responses before clients request them, away from the workers: one event loop with a worker of its own.
 //!
 //! `schedule` fetches the lists of the plan, `predicted` the pages that visitors will probably request next. Both use
-//! the same path as a visitor's request (`request::own`), so they find the same route, key and hooks.
+//! the same path as a visitor's request (`request::internal`), so they find the same route, key and hooks.
 
 pub mod predicted;
 pub mod schedule;

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     navigation::Navigation,
-    request::own::{self, Prefetched},
+    request::internal::{self, Prefetched},
     worker::Worker,
 };
 
@@ -158,7 +158,7 @@ impl Oracle {
         let (worker, known) = (Rc::clone(&self.worker), Rc::clone(&self.known));
         let limit = plan.limits.prefetch.timeout;
         tokio::task::spawn_local(async move {
-            let fetch = own::prefetch(&worker, &next.target, &[], None);
+            let fetch = internal::prefetch(&worker, &next.target, &[], None);
             let fetched = tokio::time::timeout(limit, fetch)
                 .await
                 .unwrap_or(Prefetched::Failed(None));

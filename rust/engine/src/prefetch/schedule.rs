@@ -13,7 +13,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     live::Live,
-    request::own::{self, Prefetched},
+    request::internal::{self, Prefetched},
     worker::Worker,
 };
 
@@ -79,7 +79,7 @@ async fn round(
         let (target, headers) = (target.clone(), list.headers.clone());
         let fresh_for = list.every.map(least_fresh);
         fetches.spawn_local(async move {
-            let fetch = own::prefetch(&worker, &target, &headers, fresh_for);
+            let fetch = internal::prefetch(&worker, &target, &headers, fresh_for);
             let fetched = tokio::time::timeout(live.plan.limits.prefetch.timeout, fetch)
                 .await
                 .unwrap_or(Prefetched::Failed(None));

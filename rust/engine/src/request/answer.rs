@@ -1,6 +1,6 @@
-//! Answers that the edge gives by itself: refusals, redirects, errors.
+//! Answers that the edge makes itself: refusals, redirects, errors.
 //!
-//! Each says in one line of text what is wrong, and never more than the visitor may know.
+//! Each names the fault in one line of text, and never more than the visitor may know.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl From<Response<EdgeBody>> for Early {
 #[derive(Debug, Clone, Copy)]
 pub struct EdgeMade;
 
-/// What went wrong in a function, for developers: an answer that holds it shows it to a client on this machine.
+/// The fault of a function, for developers: an answer that holds it shows it to a client on this machine.
 #[derive(Debug, Clone)]
 pub struct Trace {
     pub message: String,
@@ -90,7 +90,7 @@ pub fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> Response<Ed
     response
 }
 
-/// What a client is told that has too many requests under way (RFC 6585 §4).
+/// The answer to a client that has too many requests under way (RFC 6585 §4).
 pub fn too_many() -> Response<EdgeBody> {
     with(
         text(
@@ -102,7 +102,7 @@ pub fn too_many() -> Response<EdgeBody> {
     )
 }
 
-/// What a visitor is told when there is no room for its request: it may come again soon (RFC 9110 §15.6.4).
+/// The answer when there is no memory for a request: it may come again soon (RFC 9110 §15.6.4).
 pub fn overloaded() -> Response<EdgeBody> {
     with(
         text(
@@ -114,7 +114,7 @@ pub fn overloaded() -> Response<EdgeBody> {
     )
 }
 
-/// What a visitor is told when no origin answered.
+/// The answer when no origin answered.
 pub fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
     if timed_out {
         text(

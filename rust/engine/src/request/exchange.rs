@@ -14,7 +14,7 @@ use edgerouter_core::{
     forward::{self, Viewer},
     http::{structured::Forward, uri},
     path::{Admitted, Arrived, admit},
-    plan::{Route, Select, Target, matcher::Probe},
+    plan::{Route, Scheme, Select, Target, matcher::Probe},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
@@ -27,12 +27,12 @@ use smallvec::SmallVec;
 use super::{
     answer::{self, Early},
     decided::ended,
-    origin::{OriginRequest, Waits},
+    origin_request::{InterimReceiver, OriginRequest},
 };
 use crate::{
     account::{Hold, Owner, UnderWay},
     body::EdgeBody,
-    connection::Conn,
+    connection::Stream,
     live::LocalLive,
     telemetry::{Outcome, Refused, access::Logged},
     upstream::{RequestBody, Wanted},
@@ -43,7 +43,7 @@ use crate::{
 pub struct Exchange {
     pub worker: Rc<Worker>,
     pub live: Rc<LocalLive>,
-    pub conn: Rc<Conn>,
+    pub stream: Rc<Stream>,
     pub started: Instant,
     /// Unix seconds: the *now* of every decision about this request.
     pub now: u64,
@@ -112,27 +112,27 @@ impl Exchange {
     /// Phase 2: what the guard could not judge from the bytes alone.
     pub fn admit(
         worker: Rc<Worker>,
-        conn: Rc<Conn>,
+        stream: Rc<Stream>,
         request: Request<Incoming>,
         started: Instant,
     ) -> Result<Self, Early> {
         let (head, body) = request.into_parts();
-        Self::admit_head(worker, conn, head, Some(body), started)
+        Self::admit_head(worker, stream, head, Some(body), started)
     }
 
     /// As `admit`, for a request that the edge makes of itself.
-    pub fn admit_own(
+    pub fn admit_internal(
         worker: Rc<Worker>,
-        conn: Rc<Conn>,
+        stream: Rc<Stream>,
         head: Parts,
         started: Instant,
     ) -> Result<Self, Early> {
-        Self::admit_head(worker, conn, head, None, started)
+        Self::admit_head(worker, stream, head, None, started)
     }
 
     fn admit_head(
         worker: Rc<Worker>,
-        conn: Rc<Conn>,
+        stream: Rc<Stream>,
         head: Parts,
         body: Option<Incoming>,
         started: Instant,
@@ -144,8 +144,8 @@ impl Exchange {
             .map(|_| Rc::new(Logged::of(&head)));
         let live = worker.live();
         let arrived = Arrived {
-            peer: conn.peer.ip(),
-            tls: conn.tls,
+            peer: stream.connection.peer.ip(),
+            tls: stream.connection.scheme == Scheme::Https,
             head,
             has_body: body.as_ref().is_some_and(|body| !body.is_end_stream()),
             length: body.as_ref().and_then(|body| body.size_hint().exact()),
@@ -156,7 +156,7 @@ impl Exchange {
             request,
             worker,
             live,
-            conn,
+            stream,
             started,
             body,
             written: None,
@@ -183,7 +183,7 @@ impl Exchange {
 
     /// Whether the client is on this machine: its connection, and what a trusted proxy says of it.
     pub fn client_is_local(&self) -> bool {
-        let addresses = [self.conn.peer.ip(), self.client.address];
+        let addresses = [self.stream.connection.peer.ip(), self.client.address];
         addresses
             .iter()
             .all(|address| address.to_canonical().is_loopback())
@@ -289,8 +289,8 @@ impl Exchange {
 
     /// The client still waits for the answer, as far as can be seen. One that has closed its side only may.
     pub fn wanted(&self) -> Wanted {
-        let conn = Rc::clone(&self.conn);
-        Wanted::new(move || !conn.is_half_closed())
+        let stream = Rc::clone(&self.stream);
+        Wanted::new(move || stream.is_wanted())
     }
 
     /// As `origin_request`, with the request's own header section, which is gone after.
@@ -319,7 +319,7 @@ impl Exchange {
             .flatten();
         admit::strip_hop_by_hop(&mut headers);
         let viewer = Viewer {
-            peer: self.conn.address(),
+            peer: self.stream.connection.address(),
             scheme: self.client.scheme,
             authority: self.outer(),
             version: self.head.version,
@@ -361,8 +361,8 @@ impl Exchange {
             expects: self.expects,
             hooks,
             logged: self.logged.clone(),
-            waits: self.conn.interims.ticket().map(|ticket| Waits {
-                conn: Rc::clone(&self.conn),
+            interims: self.stream.interims.ticket().map(|ticket| InterimReceiver {
+                stream: Rc::clone(&self.stream),
                 ticket,
             }),
             wanted: None,
@@ -463,7 +463,7 @@ pub fn broken_body(x: &mut Exchange) -> Early {
     x.note.outcome = Outcome::Error;
     refuse(
         &x.worker,
-        x.conn.take_refusal().unwrap_or(Refusal::BadChunk),
+        x.stream.take_refusal().unwrap_or(Refusal::BadChunk),
     )
 }
 

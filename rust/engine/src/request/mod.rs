@@ -4,19 +4,22 @@
 //! this worker's memory run without suspending, so a cached hit is answered in the poll that read it.
 
 pub mod answer;
+mod attempts;
 pub mod cached;
 mod decided;
 pub mod exchange;
 pub mod hooks;
+pub mod internal;
 mod navigation;
 pub mod origin;
-pub mod own;
+pub mod origin_request;
 pub mod pages;
 pub mod tunnel;
 
 use std::{convert::Infallible, rc::Rc, time::Instant};
 
 use edgerouter_core::{
+    admit::Refusal,
     cache::validate::{self, Precondition},
     finish, forward,
     http::{
@@ -32,30 +35,31 @@ use hyper::body::Incoming;
 use self::{answer::Early, cached::Found, decided::Worked, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody},
-    connection::{Conn, queue},
+    connection::{Stream, queue},
     telemetry::Outcome,
     worker::Worker,
 };
 
-/// Answers one request of a connection.
+/// Answers one request of a connection, or its refusal.
 pub async fn serve(
     worker: Rc<Worker>,
-    conn: Rc<Conn>,
-    request: Request<Incoming>,
+    stream: Rc<Stream>,
+    request: Result<Request<Incoming>, Refusal>,
 ) -> Result<Response<EdgeBody>, Infallible> {
     let started = Instant::now();
-    let busy = Busy(Rc::clone(&conn));
-    if conn.was_refused()
-        && request.method().as_str() == crate::listen::guarded::REFUSED_METHOD.as_str()
-        && let Some(refusal) = conn.take_refusal()
-    {
-        worker.metrics.refused(refusal);
-        if let Some(access) = &worker.shared.access_log {
-            access.refused(&worker, &conn, refusal.status(), refusal.as_str());
+    let busy = Busy(Rc::clone(&stream));
+    let request = match request {
+        Ok(request) => request,
+        Err(refusal) => {
+            worker.metrics.refused(refusal);
+            if let Some(access) = &worker.shared.access_log {
+                let (status, reason) = (refusal.status(), refusal.as_str());
+                access.refused(&worker, &stream.connection, status, reason);
+            }
+            return Ok(exchange::refused(refusal).map(|body| body.with_busy(busy)));
         }
-        return Ok(exchange::refused(refusal).map(|body| body.with_busy(busy)));
-    }
-    let mut exchange = match Exchange::admit(worker, conn, request, started) {
+    };
+    let mut exchange = match Exchange::admit(worker, stream, request, started) {
         Ok(exchange) => exchange,
         Err(early) => return Ok(early.0.map(|body| body.with_busy(busy))),
     };
@@ -78,14 +82,13 @@ pub async fn serve(
         response.extensions_mut().insert(none);
     }
     exchange.account(&mut response);
-    exchange.conn.interims.answered();
+    exchange.stream.interims.answered();
     let length = http_body::Body::size_hint(response.body()).exact();
     if response.body().streams() && queue::is_counted(length) {
         let route = exchange.route.and_then(|id| exchange.live.plan.route(id));
         let owner = route.map_or_else(Default::default, |route| exchange.owner(route));
-        exchange
-            .conn
-            .streams(&exchange.worker.shared.account, owner);
+        let account = &exchange.worker.shared.account;
+        exchange.stream.count(account, owner);
     }
     let under_way = exchange.under_way.take();
     Ok(response.map(|body| body.with_under_way(under_way).with_busy(busy)))
@@ -136,7 +139,8 @@ async fn path(exchange: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
                     // 10 origin_request hook, 11 fetch, 12 origin_response hook, 13 store
                     Found::Missing(missing) => {
                         exchange.enter()?;
-                        Box::pin(pages::fetched(exchange, route, missing)).await?
+                        let body = exchange.take_body();
+                        Box::pin(cached::fetch(exchange, route, missing, body)).await?
                     }
                 }
             } else {
@@ -145,8 +149,8 @@ async fn path(exchange: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
             }
         }
     };
-    if pages::replaces(exchange, route, &response) {
-        Box::pin(pages::replace(exchange, route, &mut response)).await;
+    if let Some(page) = pages::stand_in(exchange, route, &response) {
+        Box::pin(pages::replace(exchange, route, page, &mut response)).await;
     }
     // 14 viewer_response hook
     if !route.hooks.viewer_response.is_empty() {

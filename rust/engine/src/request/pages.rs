@@ -13,7 +13,7 @@ use http_body::Body as _;
 
 use super::{
     answer::{self, Early},
-    cached::{self, Found, Missing},
+    cached::{self, Found},
     exchange::{self, Exchange},
     hooks,
     origin::{self, Unanswered},
@@ -25,17 +25,7 @@ use crate::{
     upstream::{FetchError, RequestBody, Unavailable},
 };
 
-/// Phases 10 to 13 where the cache may be used.
-pub async fn fetched(
-    x: &mut Exchange,
-    route: &Route,
-    missing: Box<Missing>,
-) -> Result<Response<EdgeBody>, Early> {
-    let body = x.take_body();
-    cached::fetch(x, route, missing, body).await
-}
-
-/// Phases 10 to 12 where it may not: methods other than GET and HEAD, routes without caching, upgrades.
+/// Phases 10 to 12 where the cache may not be used: methods other than GET and HEAD, routes without caching, upgrades.
 pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody>, Early> {
     x.note.outcome = Outcome::Pass;
     let by_method = !matches!(x.head.method, Method::GET | Method::HEAD);
@@ -57,7 +47,7 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
     } else {
         x.replayable_body().await?
     };
-    // Such a hook is shown the whole response; the conditions of other methods are the origin's to judge.
+    // Such a hook gets the whole response; the conditions of other methods are the origin's to judge.
     let hooked = matches!(x.head.method, Method::GET | Method::HEAD)
         && !x.wants_upgrade
         && x.runs_any(&route.hooks.origin_response);
@@ -138,23 +128,19 @@ impl Exchange {
     }
 }
 
-/// Whether another page stands in for this answer.
-pub fn replaces(x: &Exchange, route: &Route, response: &Response<EdgeBody>) -> bool {
-    stand_in(x, route, response).is_some()
-}
-
-/// What stands in for an answer.
-enum StandIn<'r> {
+/// The page that stands in for an answer.
+pub enum StandIn<'r> {
     /// The page of a path, and the status it is sent with.
     Path(PathAndQuery, Option<StatusCode>),
     /// A page that the edge holds.
     Held(&'r FixedResponse),
 }
 
-/// What an answer says of its own status, whatever page stands in for it (RFC 9110 §10.2.1, §10.2.3, §11.6.1).
+/// Fields that explain the status of an answer, whatever page stands in for it (RFC 9110 §10.2.1, §10.2.3, §11.6.1).
 const OF_STATUS: [HeaderName; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
 
-fn stand_in<'r>(
+/// The page that stands in for this answer, if any.
+pub fn stand_in<'r>(
     x: &Exchange,
     route: &'r Route,
     response: &Response<EdgeBody>,
@@ -192,10 +178,12 @@ fn wants_html(x: &Exchange) -> bool {
 }
 
 /// Puts the page in the answer's place; the answer stays when the page cannot be had.
-pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<EdgeBody>) {
-    let Some(found) = stand_in(x, route, response) else {
-        return;
-    };
+pub async fn replace(
+    x: &mut Exchange,
+    route: &Route,
+    page: StandIn<'_>,
+    response: &mut Response<EdgeBody>,
+) {
     let replaced = response.status();
     let said = response.headers();
     let kept: Vec<(HeaderName, HeaderValue)> = OF_STATUS
@@ -206,7 +194,7 @@ pub async fn replace(x: &mut Exchange, route: &Route, response: &mut Response<Ed
                 .map(|value| (name.clone(), value.clone()))
         })
         .collect();
-    match found {
+    match page {
         StandIn::Held(held) => {
             x.note.written = false;
             let headers = held.headers.iter().cloned().collect();
@@ -235,8 +223,8 @@ async fn replace_by_path(
     if x.head.uri.path_and_query() == Some(&page) {
         return;
     }
-    // The page has a route of its own: another origin may have it, or it is fixed words. Where that one demands something
-    // of the visitor or calls Python, the page is fetched from where the answer came from.
+    // The page has a route of its own: another origin may have it, or it is a fixed text. Where that route demands something
+    // of the visitor or calls Python, the page is fetched from the origin of the answer.
     let live = Rc::clone(&x.live);
     let own = x
         .route_for_get(&live, page.path(), page.query())
@@ -312,7 +300,7 @@ async fn fetch_page(
     {
         if let Some(status) = status {
             *page.status_mut() = status;
-            // The stored page is fresh; the error is not something to keep.
+            // The stored page is fresh; the error must not be kept.
             page.headers_mut().remove(header::ETAG);
             page.headers_mut().remove(header::LAST_MODIFIED);
         }

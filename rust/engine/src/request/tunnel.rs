@@ -9,30 +9,19 @@ use super::{
 };
 use crate::{body::EdgeBody, telemetry::Outcome};
 
-/// Answers 101 and leaves the origin's side with the connection, which joins the two once the answer is written.
+/// Responds with 101 and leaves the origin's side with the stream: its connection joins the two once the response is written.
 pub fn open(x: &mut Exchange, received: Received) -> Result<Response<EdgeBody>, Early> {
-    let Received {
-        mut headers,
-        upgrade: Some(upstream),
-        ..
-    } = received
-    else {
+    let Received { mut headers, .. } = received;
+    let Some(upstream) = received.upgrade.filter(|_| x.wants_upgrade) else {
         return Err(answer::text(
             StatusCode::BAD_GATEWAY,
             "The origin switched protocols without being asked.",
         )
         .into());
     };
-    if !x.wants_upgrade {
-        return Err(answer::text(
-            StatusCode::BAD_GATEWAY,
-            "The origin switched protocols without being asked.",
-        )
-        .into());
-    }
     x.note.outcome = Outcome::Tunnel;
     x.note.written = true;
-    x.conn.tunnel_to(upstream);
+    x.stream.tunnel_to(upstream);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     Ok(answer::of(
         StatusCode::SWITCHING_PROTOCOLS,

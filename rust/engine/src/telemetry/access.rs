@@ -17,7 +17,7 @@ use edgerouter_core::{
 use http::{HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
 
 use super::log::{self, Output, Sink, StandardStream};
-use crate::{body::EdgeBody, connection::Conn, request::exchange::Exchange, worker::Worker};
+use crate::{body::EdgeBody, connection::Connection, request::exchange::Exchange, worker::Worker};
 
 /// Where lines go, and their form.
 #[derive(Debug, Clone)]
@@ -142,12 +142,18 @@ impl Logged {
 
 impl AccessLog {
     /// Writes the line of a request that was refused before anything in it could be believed.
-    pub(crate) fn refused(&self, worker: &Worker, conn: &Conn, status: StatusCode, reason: &str) {
+    pub(crate) fn refused(
+        &self,
+        worker: &Worker,
+        connection: &Connection,
+        status: StatusCode,
+        reason: &str,
+    ) {
         let entry = LogEntry {
             at: worker.clock.unix_millis(Instant::now()),
-            client: conn.peer.ip(),
+            client: connection.peer.ip(),
             user: None,
-            scheme: if conn.tls { "https" } else { "http" },
+            scheme: connection.scheme.as_str(),
             host: "",
             method: "-",
             target: "-",

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use memchr::memchr;
 use smallvec::SmallVec;
 
-use super::{BadFraming, Framing, FramingFields, Question, response, trimmed};
+use super::{AnsweredRequest, BadFraming, Framing, FramingFields, response, trimmed};
 
 /// Bounds on a response's head (`limits.origins.head_bytes`, `limits.origins.head_fields`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,23 @@ pub struct OriginHead {
     pub framing: Framing,
 }
 
+/// Writes a head: the pieces of its first line, and its fields (RFC 9112 §2.1).
+pub fn write(first_line: &[&str], headers: &HeaderMap) -> Vec<u8> {
+    let mut text = Vec::with_capacity(512);
+    for piece in first_line {
+        text.extend_from_slice(piece.as_bytes());
+    }
+    text.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
 /// Bytes of empty lines before a status line that are ignored.
 const MOST_EMPTY: usize = 4;
 
@@ -61,7 +78,7 @@ const MOST_EMPTY: usize = 4;
 pub fn read(
     bytes: &[u8],
     searched: usize,
-    question: Question,
+    awaited: AnsweredRequest,
     limits: HeadLimits,
 ) -> Result<Option<(usize, OriginHead)>, BadResponse> {
     let empty = bytes
@@ -92,7 +109,7 @@ pub fn read(
         at: 0,
         ends: ends.iter(),
     };
-    let head = parse(&head, lines, question, limits)?;
+    let head = parse(&head, lines, awaited, limits)?;
     Ok(Some((empty + length, head)))
 }
 
@@ -125,7 +142,7 @@ fn early(text: &[u8]) -> Result<(), BadResponse> {
 fn parse(
     head: &Bytes,
     mut lines: Lines<'_>,
-    question: Question,
+    awaited: AnsweredRequest,
     limits: HeadLimits,
 ) -> Result<OriginHead, BadResponse> {
     let (version, status) = status_line(lines.next().unwrap_or_default())?;
@@ -151,7 +168,7 @@ fn parse(
         framing: present,
         ..
     } = fields;
-    let framing = framed(question, version, status, &mut headers, present)?;
+    let framing = framed(awaited, version, status, &mut headers, present)?;
     Ok(OriginHead {
         version,
         status,
@@ -311,7 +328,7 @@ impl Fields<'_> {
 
 /// Removes the framing fields from a head and adds the one length that may be forwarded.
 fn framed(
-    question: Question,
+    awaited: AnsweredRequest,
     version: Version,
     status: StatusCode,
     headers: &mut HeaderMap,
@@ -331,7 +348,7 @@ fn framed(
         connection: lines(header::CONNECTION, present.connection),
     };
     let http_11 = version == Version::HTTP_11;
-    let framing = response(question, http_11, status.as_u16(), &fields)?;
+    let framing = response(awaited, http_11, status.as_u16(), &fields)?;
     let coded = !fields.codings.is_empty();
     let canonical = match (fields.lengths.as_slice(), framing.length) {
         ([], None) => true,
@@ -358,7 +375,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const GET: Question = Question {
+    const GET: AnsweredRequest = AnsweredRequest {
         head: false,
         upgrade: false,
     };

@@ -3,11 +3,11 @@
 //!
 //! Pure functions of bytes and field lists: nothing here reads a socket, and nothing knows which code parses or writes
 //! the messages. `length` and `coding` read the two framing fields, `response` decides by them, `head` reads a
-//! response's head from its bytes, `arrival` follows a connection's responses, `fit` adjusts a head to its status.
+//! response's head from its bytes, `reader` follows a connection's responses, `fit` adjusts a head to its status.
 
-pub mod arrival;
 pub mod fit;
 pub mod head;
+pub mod reader;
 
 use super::list;
 
@@ -23,7 +23,7 @@ pub enum BadFraming {
     )]
     UnknownCoding,
     #[error("it switched protocols without a request for it")]
-    Unasked,
+    Unrequested,
 }
 
 /// The one length that all Content-Length lines together give. A list of equal numbers, in one line or several, is that
@@ -87,14 +87,14 @@ pub fn chunked<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<bool, Ba
 
 /// The request that a response answers, as far as framing depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Question {
+pub struct AnsweredRequest {
     /// Its method was HEAD.
     pub head: bool,
     /// It requested another protocol.
     pub upgrade: bool,
 }
 
-/// How the content of a response is framed.
+/// The framing of a response's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     None,
@@ -124,7 +124,7 @@ pub struct FramingFields<'a> {
 
 /// Decides how a response is framed (RFC 9112 §6.3). `http_11`: the origin speaks HTTP/1.1 or a later minor version.
 pub fn response(
-    question: Question,
+    awaited: AnsweredRequest,
     http_11: bool,
     status: u16,
     fields: &FramingFields<'_>,
@@ -138,7 +138,7 @@ pub fn response(
     };
     let coded = !fields.codings.is_empty();
     match status {
-        101 if !question.upgrade => return Err(BadFraming::Unasked),
+        101 if !awaited.upgrade => return Err(BadFraming::Unrequested),
         101 => {
             return Ok(Framing {
                 content: Content::Tunnel,
@@ -163,7 +163,7 @@ pub fn response(
     let suspect = coded && (length.is_some() || !http_11);
     let length = length.filter(|_| !coded);
     let reusable = persistent && !suspect;
-    if question.head || status == 304 {
+    if awaited.head || status == 304 {
         return Ok(Framing {
             content: Content::None,
             length,
@@ -257,13 +257,13 @@ mod tests {
             codings: field(2),
             connection: field(3),
         };
-        let question = Question {
+        let awaited = AnsweredRequest {
             head: start.first() == Some(&"HEAD"),
             upgrade: start.first() == Some(&"UPGRADE"),
         };
         let status = start.get(2).and_then(|status| status.parse().ok());
         response(
-            question,
+            awaited,
             start.get(1) == Some(&"1.1"),
             status.unwrap_or(0),
             &fields,
@@ -325,7 +325,7 @@ mod tests {
             ("GET 1.1 200 | two", BadFraming::BadLength),
             ("GET 1.1 200 | | gzip, chunked", BadFraming::UnknownCoding),
             ("GET 1.1 200 | | gzip", BadFraming::UnknownCoding),
-            ("GET 1.1 101", BadFraming::Unasked),
+            ("GET 1.1 101", BadFraming::Unrequested),
         ] {
             assert_eq!(framed(case), Err(want), "{case}");
         }

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     body::EdgeBody,
-    connection::Conn,
+    connection::Stream,
     request::{
         Exchange,
         answer::{self, Early},
@@ -209,7 +209,7 @@ impl Miss<'_> {
         lead: Option<Lead>,
     ) -> Result<Option<Response<EdgeBody>>, Early> {
         let (landed, leader) = oneshot::channel();
-        let waits = Rc::new(Waits(Rc::clone(&self.x.conn)));
+        let waits = Rc::new(Waits(Rc::clone(&self.x.stream)));
         let (own, followed) = (Rc::downgrade(&waits), lead.as_ref().map(Lead::followed));
         request.wanted = Some(Wanted::new(move || {
             followed.as_ref().is_some_and(|followed| followed()) || still(&own)
@@ -412,12 +412,10 @@ impl Miss<'_> {
 }
 
 /// Kept while a client waits for its own flight.
-struct Waits(Rc<Conn>);
+struct Waits(Rc<Stream>);
 
 fn still(waits: &Weak<Waits>) -> bool {
-    waits
-        .upgrade()
-        .is_some_and(|waits| !waits.0.is_half_closed())
+    waits.upgrade().is_some_and(|waits| waits.0.is_wanted())
 }
 
 /// The outcome of following a flight.

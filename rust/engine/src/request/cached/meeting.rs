@@ -112,7 +112,7 @@ pub(super) fn refresh_behind(
     let Ok(mut ask) = x.origin_request(route, true) else {
         return;
     };
-    ask.waits = None;
+    ask.interims = None;
     ask.method = Method::GET;
     x.worker.metrics.refreshed(why);
     let question = Question {

@@ -25,7 +25,6 @@ mod stand_in;
 pub use fetch::fetch;
 pub use invalidate::invalidate;
 pub use look_up::{Found, cacheable, look_up};
-pub use missing::Missing;
 pub use posted::{represents, take_posted};
 pub use send::{as_asked, straight};
 pub use stand_in::failed;

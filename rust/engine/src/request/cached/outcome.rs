@@ -33,7 +33,7 @@ pub(super) enum FetchOutcome {
 
 impl FetchOutcome {
     pub fn no_origin() -> Self {
-        Self::Failed(Unanswered::Failed(FetchError::no_origin().into()))
+        Self::Failed(Unanswered::Failed(FetchError::NoOrigin.into()))
     }
 
     /// The outcome for the requests that follow.

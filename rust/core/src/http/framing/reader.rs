@@ -2,7 +2,7 @@
 //! which to no response.
 
 use super::{
-    Content, Question,
+    AnsweredRequest, Content,
     head::{self, BadResponse, HeadLimits, OriginHead},
 };
 use crate::admit::Chunked;
@@ -12,7 +12,7 @@ use crate::admit::Chunked;
 enum State {
     /// No request waits for a response.
     Idle,
-    Head(Question),
+    Head(AnsweredRequest),
     Length(u64),
     Chunked(Box<Chunked>),
     UntilClose,
@@ -60,10 +60,10 @@ pub enum Expected {
 
 impl ResponseReader {
     /// Notes that a request is being sent.
-    pub fn expect(&mut self, question: Question, limits: HeadLimits) {
+    pub fn expect(&mut self, awaited: AnsweredRequest, limits: HeadLimits) {
         self.limits = limits;
         self.searched = 0;
-        self.state = State::Head(question);
+        self.state = State::Head(awaited);
     }
 
     pub fn expected(&self) -> Expected {
@@ -79,10 +79,10 @@ impl ResponseReader {
     /// Reads a head at the start of `bytes`, which are all bytes since the previous head, and gives its length. `None`
     /// while it is incomplete.
     pub fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, ArrivedHead)>, BadResponse> {
-        let State::Head(question) = self.state else {
+        let State::Head(awaited) = self.state else {
             return Ok(None);
         };
-        let Some((length, head)) = head::read(bytes, self.searched, question, self.limits)? else {
+        let Some((length, head)) = head::read(bytes, self.searched, awaited, self.limits)? else {
             self.searched = bytes.len();
             return Ok(None);
         };
@@ -138,15 +138,15 @@ mod tests {
     use super::*;
 
     /// Follows a connection whose bytes come in pieces of `step`: gives statuses, content, and the surplus.
-    fn follow(question: Question, bytes: &[u8], step: usize) -> Result<String, BadResponse> {
-        let mut arrival = ResponseReader::default();
-        arrival.expect(question, HeadLimits::default());
+    fn follow(question: AnsweredRequest, bytes: &[u8], step: usize) -> Result<String, BadResponse> {
+        let mut reader = ResponseReader::default();
+        reader.expect(question, HeadLimits::default());
         let mut seen = String::new();
         let mut held = Vec::new();
         for piece in bytes.chunks(step) {
             held.extend_from_slice(piece);
-            while arrival.expected() == Expected::Head {
-                let Some((length, head)) = arrival.head(&held)? else {
+            while reader.expected() == Expected::Head {
+                let Some((length, head)) = reader.head(&held)? else {
                     break;
                 };
                 held.drain(..length);
@@ -155,13 +155,13 @@ mod tests {
                     ArrivedHead::Final(head) => seen += &format!("{} ", head.status.as_u16()),
                 }
             }
-            if arrival.expected() != Expected::Head {
-                let count = arrival.content(&held)?;
+            if reader.expected() != Expected::Head {
+                let count = reader.content(&held)?;
                 seen += &String::from_utf8_lossy(&held[..count]);
                 held.drain(..count);
             }
         }
-        let end = match arrival.expected() {
+        let end = match reader.expected() {
             Expected::Nothing => "",
             _ => "…",
         };
@@ -170,13 +170,13 @@ mod tests {
 
     #[test]
     fn every_byte_has_one_place_however_the_bytes_come() {
-        let get = Question::default();
-        let head = Question { head: true, ..get };
-        let upgrade = Question {
+        let get = AnsweredRequest::default();
+        let head = AnsweredRequest { head: true, ..get };
+        let upgrade = AnsweredRequest {
             upgrade: true,
             ..get
         };
-        for (question, text, want) in [
+        for (awaited, text, want) in [
             (
                 get,
                 "HTTP/1.1 200 OK\nContent-Length: 3\n\nabcHTTP",
@@ -211,7 +211,7 @@ mod tests {
             ),
         ] {
             for step in 1..=text.len() {
-                let got = follow(question, text.as_bytes(), step);
+                let got = follow(awaited, text.as_bytes(), step);
                 assert_eq!(got.as_deref(), Ok(want), "{text:?} by {step}");
             }
         }

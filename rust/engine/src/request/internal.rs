@@ -1,15 +1,19 @@
-//! A request that the edge makes of itself, so that a visitor finds its answer stored: the same phases, no client.
+//! Internal requests, so that a visitor finds the response stored: the same phases, without a client.
 
 use std::{future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 
-use edgerouter_core::plan::{PrefetchTarget, Scheme};
+use edgerouter_core::plan::PrefetchTarget;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body as _;
 
 use super::{Exchange, path};
-use crate::{connection::Conn, telemetry::Outcome, worker::Worker};
+use crate::{
+    connection::{Connection, Stream},
+    telemetry::Outcome,
+    worker::Worker,
+};
 
-/// What came of it.
+/// The outcome of a prefetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefetched {
     /// It was stored already, and fresh for long enough.
@@ -39,7 +43,7 @@ impl Prefetched {
     }
 }
 
-/// Fields of such a request besides `Host`; the list's own come last and win.
+/// Fields of such a request beside `Host`; those of the list come last and win.
 const FIELDS: [(HeaderName, HeaderValue); 4] = [
     (header::ACCEPT, HeaderValue::from_static("*/*")),
     (
@@ -56,7 +60,8 @@ const FIELDS: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
-/// Asks, and takes the whole answer in. `fresh_for`: seconds for which what is stored must stay fresh to be left alone.
+/// Requests, and takes the whole response in. `fresh_for`: seconds for which a stored response must stay fresh to be left
+/// alone.
 pub async fn prefetch(
     worker: &Rc<Worker>,
     target: &PrefetchTarget,
@@ -71,13 +76,11 @@ pub async fn prefetch(
     for (name, value) in FIELDS.iter().chain(headers) {
         fields.insert(name.clone(), value.clone());
     }
-    let conn = Rc::new(Conn::new(
-        SocketAddr::from(([127, 0, 0, 1], 0)),
-        target.scheme == Scheme::Https,
-        worker.clock.ticks(),
-    ));
+    let peer = SocketAddr::from(([127, 0, 0, 1], 0));
+    let connection = Connection::new(peer, target.scheme, worker.clock.ticks());
+    let stream = Rc::new(Stream::new(Rc::new(connection)));
     let (head, ()) = request.into_parts();
-    let mut x = match Exchange::admit_own(Rc::clone(worker), conn, head, Instant::now()) {
+    let mut x = match Exchange::admit_internal(Rc::clone(worker), stream, head, Instant::now()) {
         Ok(x) => x,
         Err(early) => return Prefetched::Failed(Some(early.0.status())),
     };

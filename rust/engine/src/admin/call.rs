@@ -1,0 +1,76 @@
+//! A call of an endpoint, and the state that endpoints share.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use smallvec::SmallVec;
+
+use super::{
+    answer::{self, Answer},
+    guard::Guard,
+};
+use crate::worker::Shared;
+
+/// The largest request body.
+pub const MOST_BODY: usize = 1 << 20;
+
+/// The answer of an endpoint that takes a while.
+pub type Later = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// The state of the admin listener.
+#[derive(Debug)]
+pub struct Room {
+    pub shared: Arc<Shared>,
+    pub guard: Guard,
+    /// Permits for walks through the whole store: one at a time.
+    pub walks: tokio::sync::Semaphore,
+}
+
+impl Room {
+    /// Runs work that waits for a disk or takes long on a thread, so that other calls are answered meanwhile.
+    pub async fn aside(&self, work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+            let message = "the work broke off; see the log";
+            answer::error(StatusCode::INTERNAL_SERVER_ERROR, None, message)
+        })
+    }
+}
+
+/// A complete request to an endpoint.
+#[derive(Debug)]
+pub struct Call {
+    pub method: Method,
+    /// The path as it was sent.
+    pub path: String,
+    pub query: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub(super) parameters: SmallVec<[(&'static str, String); 2]>,
+}
+
+impl Call {
+    /// The decoded segment at `{name}`.
+    pub fn parameter(&self, name: &str) -> &str {
+        self.parameters
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// The decoded value of a query parameter.
+    pub fn query(&self, name: &str) -> Option<String> {
+        edgerouter_core::http::uri::get_query(&self.query, name).map(|value| value.into_owned())
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Result<serde_json::Value, Answer> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            answer::error(
+                StatusCode::BAD_REQUEST,
+                Some("body"),
+                &format!("is not valid JSON: {error}"),
+            )
+        })
+    }
+}

@@ -1,0 +1,254 @@
+//! The state of a client connection, and the times that it must keep.
+//!
+//! No timer is armed per request: the connection notes when it began to wait, and its worker looks over all of them once a
+//! second (docs/design.md §6).
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    net::SocketAddr,
+    task::Waker,
+    time::Duration,
+};
+
+use edgerouter_core::{
+    forward,
+    plan::{Scheme, limits::HttpLimits},
+};
+use http::HeaderValue;
+
+/// A client connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub peer: SocketAddr,
+    pub scheme: Scheme,
+    address: OnceCell<HeaderValue>,
+    state: Cell<ConnectionState>,
+    /// Requests whose responses have not ended.
+    streams: Cell<u32>,
+    /// A request has come in on it.
+    has_served: Cell<bool>,
+    /// A part of a request's head has come in.
+    in_head: Cell<bool>,
+    /// Ticks (ms) since which it has waited for a request, or for the rest of its head.
+    since: Cell<u64>,
+    /// Ticks at which the client closed its side, or at which the last bytes were written to it after that.
+    half_closed: Cell<Option<u64>>,
+    /// Ticks at which a read of a body, or a write, began to block.
+    read_blocked: Cell<Option<u64>>,
+    write_blocked: Cell<Option<u64>>,
+    now: Cell<u64>,
+    refused: Cell<bool>,
+    /// HTTP is read and written on it.
+    is_active: Cell<bool>,
+    /// It has been idle for a while.
+    rest: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Time without a request after which a connection keeps its socket only.
+const REST: Duration = Duration::from_secs(1);
+
+/// The state that the worker gives a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionState {
+    Live,
+    /// It responds to the requests that have come in, and ends.
+    Drain,
+    /// A head took too long: the response is a 408.
+    HeadTooSlow,
+    /// The rest of a body does not come: the response is a 408.
+    BodyTooSlow,
+    End,
+}
+
+impl Connection {
+    pub fn new(peer: SocketAddr, scheme: Scheme, ticks: u64) -> Self {
+        Self {
+            peer,
+            scheme,
+            address: OnceCell::new(),
+            state: Cell::new(ConnectionState::Live),
+            streams: Cell::new(0),
+            has_served: Cell::new(false),
+            in_head: Cell::new(false),
+            since: Cell::new(ticks),
+            half_closed: Cell::new(None),
+            read_blocked: Cell::new(None),
+            write_blocked: Cell::new(None),
+            now: Cell::new(ticks),
+            refused: Cell::new(false),
+            is_active: Cell::new(false),
+            rest: Cell::new(false),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// The peer's address as it stands in fields.
+    pub fn address(&self) -> &HeaderValue {
+        self.address
+            .get_or_init(|| forward::address_value(self.peer.ip()))
+    }
+
+    /// A stream begins.
+    pub fn begin(&self) {
+        self.streams.set(self.streams.get() + 1);
+        self.has_served.set(true);
+        self.in_head.set(false);
+    }
+
+    /// A stream has ended.
+    pub fn end(&self) {
+        self.streams.set(self.streams.get().saturating_sub(1));
+        self.since.set(self.now.get());
+    }
+
+    /// Whether no request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.streams.get() == 0
+    }
+
+    /// Whether a request has come in on it.
+    pub fn has_served(&self) -> bool {
+        self.has_served.get()
+    }
+
+    /// Bytes of an incomplete head have come in.
+    pub fn head_begun(&self) {
+        if self.is_idle() && !self.in_head.replace(true) {
+            self.since.set(self.now.get());
+        }
+    }
+
+    pub fn read_blocked(&self, blocked: bool) {
+        self.read_blocked
+            .set(blocked.then(|| self.read_blocked.get().unwrap_or(self.now.get())));
+    }
+
+    pub fn write_blocked(&self, blocked: bool) {
+        if !blocked && self.half_closed.get().is_some() {
+            self.half_close();
+        }
+        self.write_blocked
+            .set(blocked.then(|| self.write_blocked.get().unwrap_or(self.now.get())));
+    }
+
+    /// The client has sent the end of its bytes. It may still read (RFC 9112 §9.6), or be gone.
+    pub fn half_close(&self) {
+        self.half_closed.set(Some(self.now.get()));
+    }
+
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed.get().is_some()
+    }
+
+    /// Something that the client sent is refused.
+    pub fn refused(&self) {
+        self.refused.set(true);
+    }
+
+    /// Whether something that the client sent was refused: unread bytes may remain, and a close at once would destroy the
+    /// response on its way.
+    pub fn was_refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    /// HTTP on it begins or ends; between, only its socket is kept.
+    pub fn set_active(&self, is_active: bool) {
+        self.is_active.set(is_active);
+    }
+
+    /// Time since which it has waited for a request or the rest of its head; `None` while one is under way.
+    pub fn idle_since(&self) -> Option<u64> {
+        use ConnectionState::{HeadTooSlow, Live};
+        let live = matches!(self.state.get(), Live | HeadTooSlow);
+        (live && self.is_idle()).then(|| self.since.get())
+    }
+
+    /// Time since which its client has taken nothing of the bytes to be written.
+    pub fn stalled_since(&self) -> Option<u64> {
+        self.write_blocked.get()
+    }
+
+    /// Whether only the socket is kept from now on: it was idle at the last check, and still is.
+    pub fn take_rest(&self) -> bool {
+        self.rest.take()
+            && self.is_idle()
+            && !self.in_head.get()
+            && !self.was_refused()
+            && self.write_blocked.get().is_none()
+            && self.read_blocked.get().is_none()
+    }
+
+    pub fn state(&self) -> ConnectionState {
+        self.state.get()
+    }
+
+    /// Changes the state; `End` is final.
+    pub fn set_state(&self, state: ConnectionState) {
+        if self.state.get() != ConnectionState::End {
+            self.state.set(state);
+            self.wake();
+        }
+    }
+
+    /// Registers the task that drives the connection.
+    pub fn listen(&self, waker: &Waker) {
+        let mut own = self.waker.borrow_mut();
+        match own.as_ref() {
+            Some(known) if known.will_wake(waker) => {}
+            _ => *own = Some(waker.clone()),
+        }
+    }
+
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub fn waker(&self) -> Option<Waker> {
+        self.waker.borrow().clone()
+    }
+
+    /// Ends a connection that has waited too long. To be called once a second.
+    pub fn check(&self, now: u64, limits: &HttpLimits) {
+        use ConnectionState::{BodyTooSlow, End, HeadTooSlow};
+        self.now.set(now);
+        if self.state.get() == End {
+            return;
+        }
+        let over =
+            |since: u64, limit: Duration| now.saturating_sub(since) > limit.as_millis() as u64;
+        let blocked = |since: &Cell<Option<u64>>| {
+            let since = since.get();
+            since.is_some_and(|since| over(since, limits.body_timeout))
+        };
+        let since = self.since.get();
+        if self.is_idle() {
+            if self.in_head.get() && over(since, limits.head_timeout) {
+                let is_second = self.state.get() == HeadTooSlow;
+                self.set_state(if is_second { End } else { HeadTooSlow });
+            } else if !self.in_head.get() && over(since, limits.idle_timeout) {
+                self.set_state(End);
+            } else if !self.in_head.get() && self.is_active.get() && over(since, REST) {
+                self.rest.set(true);
+                self.wake();
+            }
+        } else if let Some(since) = self.half_closed.get()
+            && over(since, limits.half_close_timeout)
+        {
+            self.set_state(End);
+        }
+        if blocked(&self.write_blocked) {
+            self.set_state(End);
+        } else if blocked(&self.read_blocked) {
+            // A request that stalls is the client's fault and gets a response that says so (RFC 9110 §15.5.9); after that, or
+            // where a response is under way already, the connection ends.
+            let is_first = !self.is_idle() && self.state.get() != BodyTooSlow;
+            if is_first {
+                self.read_blocked.set(Some(now));
+            }
+            self.set_state(if is_first { BodyTooSlow } else { End });
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One request of a connection: its interim responses, its upgrade, its refusal, and the bytes of its response on their way.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use edgerouter_core::admit::Refusal;
+use http::{HeaderMap, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
+
+use super::{
+    Connection,
+    interim::{Interims, Ticket},
+    queue::Queue,
+};
+use crate::account::{Account, Owner};
+
+/// One request. HTTP/1.1 has one at a time and uses it again for the next; a protocol that multiplexes makes one for each.
+#[derive(Debug)]
+pub struct Stream {
+    pub connection: Rc<Connection>,
+    refusal: Cell<Option<Refusal>>,
+    tunnel: RefCell<Option<OnUpgrade>>,
+    pub interims: Interims,
+    pub queue: Queue,
+}
+
+impl Stream {
+    pub fn new(connection: Rc<Connection>) -> Self {
+        Self {
+            connection,
+            refusal: Cell::new(None),
+            tunnel: RefCell::new(None),
+            interims: Interims::default(),
+            queue: Queue::default(),
+        }
+    }
+
+    /// The head of a request has come in whole.
+    pub fn begin(&self, version: Version) {
+        self.connection.begin();
+        self.interims.begin(version);
+    }
+
+    /// Its response has ended.
+    pub fn end(&self) {
+        self.queue.close();
+        self.connection.end();
+    }
+
+    /// Whether its client still waits for the response, as far as can be seen: one that has closed its side may.
+    pub fn is_wanted(&self) -> bool {
+        !self.connection.is_half_closed()
+    }
+
+    /// Sends an interim response to the request that `ticket` was given for, unless it is too late or too much.
+    pub fn send_interim(&self, ticket: Ticket, status: StatusCode, headers: &HeaderMap) -> bool {
+        let sent = self.interims.add(ticket, status, headers);
+        if sent {
+            self.connection.wake();
+        }
+        sent
+    }
+
+    /// Counts the bytes of a response that streams from here on.
+    pub fn count(&self, account: &Arc<Account>, owner: Owner) {
+        self.queue.open(account, owner, self.connection.waker());
+    }
+
+    /// Refuses the request whose bytes are read next, or now.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.refusal.set(Some(refusal));
+        self.connection.refused();
+    }
+
+    pub fn take_refusal(&self) -> Option<Refusal> {
+        self.refusal.take()
+    }
+
+    /// Joins the client to the origin's side of an upgrade when the response is sent. A tunnel is a stream until it ends.
+    pub fn tunnel_to(&self, upstream: OnUpgrade) {
+        self.connection.begin();
+        *self.tunnel.borrow_mut() = Some(upstream);
+    }
+
+    pub fn take_tunnel(&self) -> Option<OnUpgrade> {
+        self.tunnel.borrow_mut().take()
+    }
+}

@@ -1,0 +1,354 @@
+//! Phase 11: carries out the steps of `core::origin::attempts` until a response is taken or none can be had.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::{
+    cache::{decide, hooked::Part},
+    finish, forward,
+    origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
+    outward::Outward,
+    plan::{Origin, OriginId, Plan},
+};
+use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
+use smallvec::SmallVec;
+use tokio::time::Sleep;
+
+use super::origin_request::{OriginRequest, Received, ReceivedBody};
+use crate::{
+    live::LocalLive,
+    upstream::{
+        FetchError, HealthBoard, RequestBody, Turn, Unavailable, UpstreamRequest, UpstreamResponse,
+    },
+};
+
+/// Longest time for which a short body is taken in before the head of its response is passed on: an origin that breaks off in
+/// it has not answered, and the next one may. A head is never delayed for longer than its body would have taken anyway.
+const HOLD: Duration = Duration::from_millis(50);
+/// A longer body is passed on as it comes.
+const HOLD_BYTES: u64 = 64 << 10;
+
+/// The health of members, for the machine of attempts.
+struct Known<'a> {
+    live: &'a LocalLive,
+    board: &'a HealthBoard,
+}
+
+impl Members for Known<'_> {
+    fn admits(&self, origin: OriginId) -> bool {
+        let origin = self.live.plan.origin(origin);
+        origin.is_none_or(|origin| self.board.is_healthy(origin))
+    }
+
+    fn is_healthy(&self, origin: OriginId) -> bool {
+        let origin = self.live.plan.origin(origin);
+        origin.is_none_or(|origin| self.board.knows_healthy(origin))
+    }
+
+    fn retries(&self, origin: OriginId) -> u8 {
+        let origin = self.live.plan.origin(origin);
+        origin.map_or(0, |origin| origin.retries)
+    }
+}
+
+/// Requests from the members of the group until a response is taken.
+pub(super) async fn run(
+    request: &OriginRequest,
+    body: RequestBody,
+) -> Result<Box<Received>, Unavailable> {
+    let live = Rc::clone(&request.live);
+    let plan = &live.plan;
+    let Some(group) = plan.group(request.group) else {
+        return Err(FetchError::NoOrigin.into());
+    };
+    let board = &request.worker.shared.health;
+    let known = Known { live: &live, board };
+    let mut attempts = Attempts::new(group, &request.method, body.replayable());
+    let mut pending = Pending::default();
+    let mut delay: Option<Pin<Box<Sleep>>> = None;
+    let limit = plan.deadline(group);
+    let begun = Instant::now();
+    let mut deadline = pin!(deadline(&body, begun, limit));
+    let mut heeds_deadline = matches!(body, RequestBody::Stream(_));
+    let mut last = None;
+    let mut response: Option<(OriginId, Box<Received>)> = None;
+    // Members that were healthy when they got the request.
+    let mut trusted: SmallVec<[OriginId; 2]> = SmallVec::new();
+    let mut event = Event::Ready;
+    loop {
+        match attempts.next(event, &known) {
+            Step::Request { origin: id, fresh } => {
+                let Some(origin) = plan.origin(id) else {
+                    return Err(FetchError::NoOrigin.into());
+                };
+                let is_first = event == Event::Ready;
+                if !is_first && !fresh {
+                    request.worker.metrics.failover(request.group);
+                }
+                if board.knows_healthy(origin) {
+                    trusted.push(id);
+                }
+                let since = if is_first { begun } else { Instant::now() };
+                // The first attempt has time-outs of its own, which come first where the deadline is not a short one.
+                let longest = origin.connect_timeout * 2 + origin.first_byte_timeout;
+                heeds_deadline |= !is_first || limit < longest;
+                let answer = attempt(request, origin, id, body.clone(), fresh, since);
+                pending.add(id, since, Box::pin(answer));
+            }
+            Step::RequestAfter(time) => delay = Some(Box::pin(tokio::time::sleep(time))),
+            Step::Wait => {}
+            Step::Take(id) => {
+                let taken = response.take().filter(|(by, _)| *by == id);
+                return Ok(taken.ok_or(FetchError::NoOrigin)?.1);
+            }
+            Step::GiveUp(GiveUp { why, disconnected }) => {
+                let error = if why == Why::Deadline {
+                    pending.note_late(plan, board);
+                    let error = FetchError::Deadline(group.name.to_string(), limit);
+                    tracing::warn!(group = %group.name, error = %error, "no origin answered in time");
+                    error
+                } else {
+                    last.unwrap_or(FetchError::NoOrigin)
+                };
+                return Err(Unavailable {
+                    error,
+                    disconnected,
+                });
+            }
+        }
+        event = tokio::select! {
+            biased;
+            (id, ended) = pending.ended() => {
+                trusted.retain(|trusted| *trusted != id);
+                match ended {
+                    Ok(received) => {
+                        let status = received.status;
+                        response = Some((id, received));
+                        Event::Answered(id, status)
+                    }
+                    Err(error) => {
+                        let failure = error.ended();
+                        last = Some(error);
+                        Event::Failed(id, failure)
+                    }
+                }
+            }
+            id = unhealthy(plan, board, &trusted), if attempts.heeds_health() => {
+                trusted.retain(|trusted| *trusted != id);
+                Event::Unhealthy(id)
+            }
+            () = async { if let Some(delay) = &mut delay { delay.await } }, if delay.is_some() => {
+                delay = None;
+                Event::Due
+            }
+            () = &mut deadline, if heeds_deadline || delay.is_some() => Event::Deadline,
+        };
+    }
+}
+
+/// Ends when the time for all attempts is over, which does not run while the client still sends its request.
+async fn deadline(body: &RequestBody, begun: Instant, limit: Duration) {
+    if let RequestBody::Stream(stream) = body {
+        loop {
+            match stream.turn() {
+                Turn::Whole(since) => return tokio::time::sleep_until(since + limit).await,
+                Turn::Client | Turn::Origin(_) => tokio::time::sleep(limit).await,
+            }
+        }
+    }
+    tokio::time::sleep_until((begun + limit).into()).await;
+}
+
+/// Waits until one of these origins is found unhealthy.
+async fn unhealthy(plan: &Plan, board: &HealthBoard, trusted: &[OriginId]) -> OriginId {
+    let is_unhealthy = |id: &OriginId| {
+        let origin = plan.origin(*id);
+        origin.is_some_and(|origin| !board.knows_healthy(origin))
+    };
+    board
+        .found_unhealthy(|| trusted.iter().copied().find(is_unhealthy))
+        .await
+}
+
+/// The attempts that are under way.
+struct Pending<F> {
+    attempts: SmallVec<[Attempt<F>; 2]>,
+}
+
+struct Attempt<F> {
+    origin: OriginId,
+    since: Instant,
+    answer: Pin<Box<F>>,
+}
+
+impl<F> Default for Pending<F> {
+    fn default() -> Self {
+        Self {
+            attempts: SmallVec::new(),
+        }
+    }
+}
+
+impl<F: Future> Pending<F> {
+    fn add(&mut self, origin: OriginId, since: Instant, answer: Pin<Box<F>>) {
+        self.attempts.push(Attempt {
+            origin,
+            since,
+            answer,
+        });
+    }
+
+    /// Counts the deadline against members that had more than the time to connect.
+    fn note_late(&self, plan: &Plan, board: &HealthBoard) {
+        for attempt in &self.attempts {
+            if let Some(origin) = plan.origin(attempt.origin)
+                && attempt.since.elapsed() > origin.connect_timeout
+            {
+                board.note_failure(origin);
+            }
+        }
+    }
+
+    /// The first that ends.
+    async fn ended(&mut self) -> (OriginId, F::Output) {
+        poll_fn(|cx| {
+            for at in 0..self.attempts.len() {
+                if let Some(attempt) = self.attempts.get_mut(at)
+                    && let Poll::Ready(ended) = attempt.answer.as_mut().poll(cx)
+                {
+                    return Poll::Ready((self.attempts.remove(at).origin, ended));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// One attempt at one origin, whose response becomes the edge's: fields of one hop are gone, and links point to the edge.
+async fn attempt(
+    request: &OriginRequest,
+    origin: &Origin,
+    id: OriginId,
+    body: RequestBody,
+    fresh: bool,
+    started: Instant,
+) -> Result<Box<Received>, FetchError> {
+    let mut headers = request.headers.clone();
+    forward::address(&mut headers, origin, &request.authority);
+    let upstream = UpstreamRequest {
+        method: request.method.clone(),
+        path_and_query: prefixed(origin, &request.path_and_query),
+        headers,
+        body,
+        upgrade: request.upgrade,
+        interims: request.interims.clone().map(|client| client.hear(request)),
+        expects: request.expects,
+        wanted: request.wanted.clone(),
+        begun: started,
+    };
+    let requested_at = request.worker.clock.unix(started);
+    let mut fetched = request
+        .worker
+        .upstreams
+        .fetch(origin, upstream, fresh)
+        .await;
+    let ended = Instant::now();
+    if request.method == Method::GET
+        && let Ok(response) = &mut fetched
+    {
+        // A body that is longer than a slice can be resumed where it broke off.
+        let most = HOLD_BYTES.min(request.live.plan.limits.cache.slice_bytes);
+        if let Err(error) = response.body.hold(most, HOLD).await {
+            fetched = Err(error);
+        }
+    }
+    // A kept connection that the origin closed just then is no failure: the request is repeated on a new one.
+    if let Err(
+        error @ FetchError::Reset {
+            kept: true, sent, ..
+        },
+    ) = &fetched
+        && (!sent || is_idempotent(&request.method))
+    {
+        return Err(error.clone());
+    }
+    request
+        .worker
+        .metrics
+        .origin(id, outcome(&fetched), ended.duration_since(started));
+    if let (Some(logged), Ok(_)) = (&request.logged, &fetched) {
+        logged.origin.set(Some(id));
+    }
+    match fetched {
+        Ok(UpstreamResponse {
+            status,
+            version,
+            mut headers,
+            body,
+            upgrade,
+        }) => {
+            if decide::is_error(status) {
+                request.worker.shared.health.note_error(origin);
+            } else {
+                request.worker.shared.health.note_success(origin);
+            }
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                request.live.plan.via.append(&mut headers, version);
+            } else {
+                finish::received(&mut headers, version, &request.live.plan.via);
+            }
+            let received_at = request.worker.clock.unix(ended);
+            finish::date(&mut headers, received_at);
+            let mut own = HeaderMap::new();
+            if let Some(outward) = request.live.plan.route(request.route).and_then(|route| {
+                Outward::new(
+                    origin,
+                    route,
+                    &request.authority,
+                    &request.outer,
+                    request.scheme,
+                )
+            }) {
+                outward.apply(&mut headers, &mut own);
+            }
+            Ok(Box::new(Received {
+                status,
+                headers,
+                body: ReceivedBody::Upstream(body),
+                upgrade,
+                requested_at,
+                received_at,
+                own,
+                hooked: Part::default(),
+            }))
+        }
+        Err(error) => {
+            if error.is_origins_fault() {
+                request.worker.shared.health.note_failure(origin);
+            }
+            tracing::warn!(origin = %origin.name, error = %error, "origin request failed");
+            Err(error)
+        }
+    }
+}
+
+fn outcome(fetched: &Result<UpstreamResponse, FetchError>) -> Result<StatusCode, &'static str> {
+    match fetched {
+        Ok(response) => Ok(response.status),
+        Err(error) => Err(error.as_str()),
+    }
+}
+
+fn prefixed(origin: &Origin, path_and_query: &PathAndQuery) -> PathAndQuery {
+    if origin.path_prefix.is_empty() {
+        return path_and_query.clone();
+    }
+    let joined = format!("{}{}", origin.path_prefix, path_and_query);
+    PathAndQuery::try_from(joined).unwrap_or_else(|_| path_and_query.clone())
+}

@@ -1,0 +1,74 @@
+//! The hooks of the origin phases that run for a request, and what they see of it.
+
+use std::{rc::Rc, sync::Arc};
+
+use edgerouter_core::{
+    cache::hooked::{Facts, Part, Reads, Written},
+    identity::jwt::Claims,
+    plan::{CallableId, Route},
+};
+use http::{HeaderMap, HeaderName};
+
+use crate::functions::RequestHead;
+
+/// The origin phases of a request with hooks; it outlives the client with the fetch.
+#[derive(Debug)]
+pub struct HookContext {
+    pub origin_request: Vec<Due>,
+    pub origin_response: Vec<Due>,
+    /// The fields that `viewer_request` hooks wrote.
+    pub(super) written: Option<Rc<Written>>,
+    /// The claims as a key sees them.
+    pub(super) verified: Option<Arc<Claims>>,
+    /// The path in the key determines the parameters of the route's pattern.
+    pub(super) params_keyed: bool,
+    /// The values that hooks read matter to the stored response.
+    pub(super) judged: bool,
+    pub(super) request: RequestHead,
+}
+
+/// A hook that runs for a request.
+#[derive(Debug, Clone)]
+pub struct Due {
+    pub(super) call: CallableId,
+    pub(super) varies: Option<Arc<[HeaderName]>>,
+}
+
+impl HookContext {
+    /// Judges the values that a hook read, or takes its declaration instead.
+    pub(super) fn judge(
+        &self,
+        route: Option<&Route>,
+        due: &Due,
+        reads: &Reads,
+        shown: &HeaderMap,
+        part: &mut Part,
+    ) {
+        if !self.judged {
+            return;
+        }
+        if let Some(names) = &due.varies {
+            part.select(names.iter().cloned());
+            return;
+        }
+        let Some(route) = route else { return };
+        let identity = route.auth.iter().flat_map(|auth| auth.forward_names());
+        let experiments = route.experiments.iter();
+        Facts {
+            policy: &route.cache,
+            forward_query: &route.forward.query,
+            edits: &route.request_headers,
+            written: self.written.as_deref(),
+            viewer: &self.request.headers,
+            shown,
+            identity: &identity.cloned().collect::<Vec<_>>(),
+            experiments: &experiments
+                .map(|experiment| experiment.header.clone())
+                .collect::<Vec<_>>(),
+            anonymous: route.auth.as_ref().is_none_or(|policy| policy.optional),
+            params: self.params_keyed,
+            claims: self.verified.as_deref(),
+        }
+        .judge(reads, part);
+    }
+}

@@ -1,0 +1,120 @@
+//! Edge functions: a callable in the place of phases 8 to 13.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use edgerouter_core::{bounds::memory::Purpose, plan::CallableId};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::call::{answered, failed, invoke};
+use crate::{
+    account::Owner,
+    body::EdgeBody,
+    functions::{FunctionOutput, Phase},
+    request::{
+        answer::{self, Early},
+        exchange::{self, Exchange},
+    },
+    telemetry::Outcome,
+};
+
+/// An edge function in the place of phases 8 to 13.
+pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<EdgeBody>, Early> {
+    let live = Rc::clone(&x.live);
+    let route = x.route.and_then(|id| live.plan.route(id));
+    let Some(route) = route else {
+        return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, "This route is gone.").into());
+    };
+    x.note.outcome = Outcome::Function;
+    x.note.detail = Some("function");
+    let body = match x.body.take() {
+        Some(body) if x.has_body => collect(x, body, live.plan.limits.functions.body_bytes).await?,
+        _ => Bytes::new(),
+    };
+    let headers = if x.needs_headers_later(route) {
+        x.head.headers.clone()
+    } else {
+        // The page that shows what went wrong comes in the form that the client prefers.
+        let accept = x.head.headers.get(header::ACCEPT).cloned();
+        let kept = accept.map(|accept| (header::ACCEPT, accept)).into_iter();
+        std::mem::replace(&mut x.head.headers, kept.collect())
+    };
+    let head = x.request_head(route, headers);
+    match invoke(&x.worker, &live, call, Phase::Function, head, body, None).await {
+        Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
+        Ok(FunctionOutput::Continue { .. }) => {
+            x.note.detail = Some("function-failed");
+            Err(answer::text(
+                StatusCode::BAD_GATEWAY,
+                "The function returned no response.",
+            )
+            .into())
+        }
+        Err(error) => {
+            x.note.outcome = Outcome::Error;
+            x.note.detail = Some("function-failed");
+            Err(failed(&live, call, &error).unwrap_or_else(|| {
+                answer::text(StatusCode::BAD_GATEWAY, "The function failed.").into()
+            }))
+        }
+    }
+}
+
+/// Takes the whole body of a request in.
+pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Result<Bytes, Early> {
+    let too_large = || {
+        let refused = answer::text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!(
+                "The body is larger than the limit of functions ({most} bytes; limits.functions.body_bytes)."
+            ),
+        );
+        Early::from(answer::with(
+            refused,
+            header::CONNECTION,
+            HeaderValue::from_static("close"),
+        ))
+    };
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
+    let mut whole = BytesMut::new();
+    let patience = x.live.plan.limits.http.body_timeout;
+    let route = x.route.and_then(|id| x.live.plan.route(id));
+    let owner = route.map_or_else(Owner::default, |route| x.owner(route));
+    let account = &x.worker.shared.account;
+    let hold = account.open_uncut(Purpose::Bodies, owner);
+    loop {
+        let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx));
+        match tokio::time::timeout(patience, next).await {
+            Err(_) => {
+                return Err(answer::text(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "The body did not arrive in time.",
+                )
+                .into());
+            }
+            Ok(None) => {
+                x.held_body = Some(hold);
+                return Ok(whole.freeze());
+            }
+            Ok(Some(Err(_))) => return Err(exchange::broken_body(x)),
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
+                if whole.len() + data.len() > most {
+                    return Err(too_large());
+                }
+                if hold.drawn(data.len() as u64, patience).await.is_err() {
+                    x.note.outcome = Outcome::Error;
+                    x.note.detail = Some("no-memory");
+                    return Err(answer::overloaded().into());
+                }
+                whole.extend_from_slice(&data);
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Phases 7, 10, 12, 14 and edge functions: a request goes to a callable, and its output takes effect.
+//!
+//! `viewer` has the phases that see the exchange with a client, `origin` those that may outlive it, with the `context` that
+//! they keep, and `function` stands in the place of phases 8 to 13. The callables run behind `crate::functions`.
+
+mod call;
+pub mod context;
+mod function;
+mod origin;
+mod viewer;
+
+pub use self::{
+    function::{collect, function},
+    origin::{origin_request, origin_response},
+    viewer::{found, viewer_request, viewer_response},
+};

@@ -1,0 +1,234 @@
+//! Phases 7 and 14: hooks on the request and the response of a client, and the hooks that run for a request at all.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use edgerouter_core::{
+    admit,
+    cache::{distinct::MOST_VALUES, hooked::Written},
+    finish, forward,
+    plan::{Hook, Route},
+};
+use http::{HeaderMap, Response};
+
+use super::{
+    call::{answered, failed, invoke, target},
+    context::{Due, HookContext},
+};
+use crate::{
+    body::EdgeBody,
+    functions::{FunctionOutput, Notes, Phase, RequestHead, ResponseHead},
+    request::{answer::Early, exchange::Exchange},
+    telemetry::Outcome,
+};
+
+impl Exchange {
+    /// Whether a hook of `hooks` runs for this request.
+    pub fn runs_any(&self, hooks: &[Hook]) -> bool {
+        hooks.iter().any(|hook| self.runs(hook))
+    }
+
+    fn runs(&self, hook: &Hook) -> bool {
+        hook.runs(self.host(), self.viewer_path.path())
+    }
+
+    /// Whether every request that shares this one's key has the same parameters of the route's pattern: nothing but
+    /// prefixes may have changed the path.
+    fn params_keyed(&self, route: &Route) -> bool {
+        let path = self.head.uri.path();
+        route.rewrite.is_none()
+            && route.hooks.viewer_request.is_empty()
+            && route.fallback.is_none()
+            && (route.errors.iter()).all(|(_, page)| page.path().is_none_or(|page| **page != *path))
+            && route
+                .index
+                .as_ref()
+                .is_none_or(|index| !path.ends_with(&**index))
+    }
+
+    /// `None` when no hook of the origin phases runs for this request. `headers`: those of the request.
+    pub fn hook_context(
+        &self,
+        route: &Route,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Option<Rc<HookContext>> {
+        let origin_request = self.matching(&route.hooks.origin_request);
+        let origin_response = self.matching(&route.hooks.origin_response);
+        if origin_request.is_empty() && origin_response.is_empty() {
+            return None;
+        }
+        let mut headers = headers.clone();
+        if route.cache.enabled {
+            // A stored response depends on no other cookies than those that go upstream.
+            forward::cookies(&mut headers, route);
+        }
+        Some(Rc::new(HookContext {
+            origin_request,
+            origin_response,
+            written: self.written.clone(),
+            verified: self.claims.clone(),
+            params_keyed: self.params_keyed(route),
+            judged: route.cache.enabled,
+            request: RequestHead {
+                // The parameters that the origin gets: there are no others for a stored response.
+                query: query.map(str::to_owned),
+                ..self.request_head(route, headers)
+            },
+        }))
+    }
+
+    fn matching(&self, hooks: &[Hook]) -> Vec<Due> {
+        hooks
+            .iter()
+            .filter(|hook| self.runs(hook))
+            .map(|hook| Due {
+                call: hook.call,
+                varies: hook.varies.clone(),
+            })
+            .collect()
+    }
+
+    pub(super) fn request_head(&self, route: &Route, headers: HeaderMap) -> RequestHead {
+        RequestHead {
+            method: self.head.method.clone(),
+            scheme: self.client.scheme,
+            host: self.host().into(),
+            port: self.port(),
+            path: self.head.uri.path().to_owned(),
+            query: self.head.uri.query().map(str::to_owned),
+            headers,
+            client: self.client.address,
+            params: route
+                .path
+                .captures(self.viewer_path.path())
+                .unwrap_or_default(),
+            claims: self.claims.as_ref().map(|claims| claims.json().clone()),
+            variants: self
+                .variants(route)
+                .map(|(name, variant)| (name.into(), variant.into()))
+                .collect(),
+            id: self.id(),
+            notes: None,
+        }
+    }
+}
+
+/// Phase 7.
+pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early> {
+    let live = Rc::clone(&x.live);
+    let mut written = Written::default();
+    for Due { call, .. } in x.matching(&route.hooks.viewer_request) {
+        let mut head = x.request_head(route, x.head.headers.clone());
+        let notes = Arc::<Notes>::default();
+        head.notes = route.cache.enabled.then(|| Arc::clone(&notes));
+        let (worker, phase) = (&x.worker, Phase::ViewerRequest);
+        match invoke(worker, &live, call, phase, head, Bytes::new(), None).await {
+            Ok(FunctionOutput::Continue { request, .. }) => {
+                let changed = request.path != x.head.uri.path()
+                    || request.query.as_deref() != x.head.uri.query();
+                if changed {
+                    x.head.uri = http::Uri::from(target(&request.path, request.query.as_deref())?);
+                }
+                let before = std::mem::replace(&mut x.head.headers, request.headers);
+                x.head.method = request.method;
+                written.by(call, &notes.lock(), &before, &x.head.headers);
+                admit::without_twins_of_changes(&before, &mut x.head.headers);
+            }
+            Ok(FunctionOutput::Answer(answer)) => {
+                x.note.outcome = Outcome::Function;
+                x.note.detail = Some("hook");
+                return Err(answered(answer).into());
+            }
+            Err(error) => {
+                if let Some(early) = failed(&live, call, &error) {
+                    x.note.outcome = Outcome::Error;
+                    x.note.detail = Some("hook-failed");
+                    return Err(early);
+                }
+                written.failed_open = true;
+            }
+        }
+    }
+    watch(x, &written);
+    x.hooked = written.names();
+    x.written = Some(Rc::new(written));
+    Ok(())
+}
+
+/// Counts the values that hooks set, and warns once of a field that has too many.
+fn watch(x: &Exchange, written: &Written) {
+    for (call, field) in &written.fields {
+        let Some(callable) = x.live.plan.callable(*call) else {
+            continue;
+        };
+        let mut hasher = DefaultHasher::new();
+        for value in x.head.headers.get_all(field) {
+            value.as_bytes().hash(&mut hasher);
+        }
+        let watched = &x.worker.shared.watched;
+        let tells = watched.note(&callable.name, field, hasher.finish(), x.now);
+        if tells {
+            tracing::warn!(
+                hook = &*callable.name,
+                field = field.as_str(),
+                "more than {MOST_VALUES} different values in a minute are part of the cache key, and none was a hit: \
+                 set a field with few values, or turn the cache of this route off"
+            );
+        }
+    }
+}
+
+/// Notes that a response was found by the values that these hooks set.
+pub fn found(x: &Exchange) {
+    let Some(written) = &x.written else { return };
+    for (call, field) in &written.fields {
+        if let Some(callable) = x.live.plan.callable(*call) {
+            x.worker.shared.watched.hit(&callable.name, field, x.now);
+        }
+    }
+}
+
+/// Phase 14.
+pub async fn viewer_response(
+    x: &mut Exchange,
+    route: &Route,
+    response: &mut Response<EdgeBody>,
+) -> Result<(), Early> {
+    let live = Rc::clone(&x.live);
+    for Due { call, .. } in x.matching(&route.hooks.viewer_response) {
+        let head = ResponseHead {
+            status: response.status(),
+            headers: response.headers().clone(),
+        };
+        let seen = x.request_head(route, x.head.headers.clone());
+        let (worker, phase) = (&x.worker, Phase::ViewerResponse);
+        match invoke(worker, &live, call, phase, seen, Bytes::new(), Some(head)).await {
+            Ok(FunctionOutput::Continue {
+                response: changed, ..
+            }) => {
+                if let Some(changed) = changed {
+                    *response.status_mut() = changed.status;
+                    *response.headers_mut() = changed.headers;
+                }
+            }
+            Ok(FunctionOutput::Answer(answer)) => {
+                *response = answered(answer);
+                finish::whole(response.status_mut());
+                x.note.replaced("hook");
+            }
+            Err(error) => {
+                if let Some(early) = failed(&live, call, &error) {
+                    x.note.outcome = Outcome::Error;
+                    x.note.replaced("hook-failed");
+                    return Err(early);
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! A request to a group of origins, and its response.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use edgerouter_core::{
+    cache::{hooked::Part, tags},
+    finish,
+    plan::{GroupId, RouteId, Scheme},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+
+use super::{answer::Early, hooks::context::HookContext};
+use crate::{
+    account::Owner,
+    connection::{Stream, interim::Ticket},
+    live::LocalLive,
+    telemetry::access::Logged,
+    upstream::{HearInterims, Unavailable, UpstreamBody, Wanted},
+    worker::Worker,
+};
+
+/// A request to a group of origins. It borrows nothing, so that it can outlive the client that caused it.
+#[derive(Clone)]
+pub struct OriginRequest {
+    pub worker: Rc<Worker>,
+    pub live: Rc<LocalLive>,
+    pub route: RouteId,
+    pub group: GroupId,
+    pub method: Method,
+    /// Path and query as the origin gets them, before the origin's own prefix.
+    pub path_and_query: PathAndQuery,
+    /// As prepared by `forward::base`.
+    pub headers: HeaderMap,
+    pub authority: HeaderValue,
+    /// Host and port as the viewer requested them, of a trusted proxy where there is one.
+    pub outer: HeaderValue,
+    pub scheme: Scheme,
+    pub upgrade: bool,
+    /// The client waits for a 100 before it sends the content (RFC 9110 §10.1.1).
+    pub expects: bool,
+    /// The client and the origin that its memory is charged to.
+    pub owner: Owner,
+    pub hooks: Option<Rc<HookContext>>,
+    /// The client, where it may get interim responses.
+    pub interims: Option<InterimReceiver>,
+    /// Whether a client still waits for the response, where that may end before it comes.
+    pub wanted: Option<Wanted>,
+    /// Notes the origin that answered, for the access log.
+    pub(crate) logged: Option<Rc<Logged>>,
+}
+
+/// The client of a request, for the interim responses to it.
+#[derive(Clone)]
+pub struct InterimReceiver {
+    pub stream: Rc<Stream>,
+    pub ticket: Ticket,
+}
+
+impl InterimReceiver {
+    /// Passes interim responses on (RFC 9110 §15.2): as this route's responses are, without fields of one hop or of
+    /// a content that they do not have.
+    pub(super) fn hear(self, request: &OriginRequest) -> HearInterims {
+        let (worker, live) = (Rc::clone(&request.worker), Rc::clone(&request.live));
+        let route = request.route;
+        HearInterims(Rc::new(move |status, version, mut headers| {
+            finish::received(&mut headers, version, &live.plan.via);
+            headers.remove(header::CONTENT_LENGTH);
+            if let Some(route) = live.plan.route(route) {
+                tags::take(&mut headers, &route.cache);
+                for name in &route.response_headers.remove {
+                    headers.remove(name);
+                }
+            }
+            let sent = self.stream.send_interim(self.ticket, status, &headers);
+            worker.metrics.interim(sent);
+        }))
+    }
+}
+
+/// The response of an origin, before the cache judges it.
+pub struct Received {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: ReceivedBody,
+    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+    pub requested_at: u64,
+    pub received_at: u64,
+    /// `Location` and `Content-Location` as the origin wrote them, where they were rewritten.
+    pub own: HeaderMap,
+    /// The effect of hooks on it.
+    pub hooked: Part,
+}
+
+pub enum ReceivedBody {
+    Upstream(UpstreamBody),
+    /// A hook answered in the origin's place.
+    Whole(Bytes),
+}
+
+/// No origin answered, or a hook ended the request.
+pub enum Unanswered {
+    Failed(Unavailable),
+    Early(Early),
+}
