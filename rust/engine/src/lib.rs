@@ -6,18 +6,15 @@
 mod admin;
 mod background;
 mod body;
-mod cache;
 mod clock;
 mod connection;
 mod function_cache;
-pub mod functions;
 mod identity;
 mod inspect;
 mod listen;
 mod live;
 mod navigation;
 mod prefetch;
-mod purge;
 mod request;
 mod secret;
 mod server;
@@ -27,6 +24,8 @@ mod watched;
 mod worker;
 
 use edgerouter_account as account;
+use edgerouter_cache::{self as cache, purge};
+use edgerouter_functions as functions;
 use edgerouter_origin as upstream;
 use edgerouter_store as store;
 use edgerouter_telemetry::life;

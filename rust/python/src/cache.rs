@@ -10,7 +10,7 @@ use edgerouter_core::cache::{
     hooked::Reads,
     storable::NotStored,
 };
-use edgerouter_engine::functions::{Answer, CacheError, FunctionCaches};
+use edgerouter_functions::{Answer, CacheError, FunctionCaches};
 use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use pyo3::{

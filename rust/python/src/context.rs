@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use edgerouter_engine::functions::{FunctionCaches, Notes, Phase};
+use edgerouter_functions::{FunctionCaches, Notes, Phase};
 use pyo3::prelude::*;
 
 use crate::{

@@ -11,8 +11,8 @@ use edgerouter_core::plan::{Plan, Problem};
 use edgerouter_engine::{
     self as engine, Settings, StartError,
     access::{AccessLog, Form},
-    functions::Functions,
 };
+use edgerouter_functions::Functions;
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::MutexExt as _};
 

@@ -11,12 +11,14 @@ use crate::errors;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Parts of the edge, and of what it is built from, that have a level of their own.
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 14] = [
     "functions",
     "access",
     "edgerouter_account",
+    "edgerouter_cache",
     "edgerouter_core",
     "edgerouter_engine",
+    "edgerouter_functions",
     "edgerouter_origin",
     "edgerouter_store",
     "edgerouter_telemetry",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use edgerouter_core::cache::hooked::Reads;
-use edgerouter_engine::functions::Notes;
+use edgerouter_functions::Notes;
 use pyo3::{
     exceptions::{PyKeyError, PyTypeError},
     prelude::*,

@@ -14,7 +14,7 @@ use edgerouter_core::{
     http::{cookie, uri},
     plan::Scheme,
 };
-use edgerouter_engine::functions::{Notes, RequestHead};
+use edgerouter_functions::{Notes, RequestHead};
 use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use pyo3::{

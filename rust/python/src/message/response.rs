@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use edgerouter_core::cache::hooked::Reads;
-use edgerouter_engine::functions::ResponseHead;
+use edgerouter_functions::ResponseHead;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 use pyo3::{

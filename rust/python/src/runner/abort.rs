@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use edgerouter_core::http::problem;
-use edgerouter_engine::functions::Answer;
+use edgerouter_functions::Answer;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyType};
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use edgerouter_core::plan::limits::FunctionLimits;
-use edgerouter_engine::functions::BackgroundLoad;
+use edgerouter_functions::BackgroundLoad;
 use parking_lot::{Condvar, Mutex};
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration, PyTypeError},

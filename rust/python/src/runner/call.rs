@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::finish;
-use edgerouter_engine::functions::{
+use edgerouter_functions::{
     Answer, FunctionCaches, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
     ResponseHead,
 };

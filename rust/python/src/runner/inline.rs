@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_engine::functions::{FunctionError, Invocation};
+use edgerouter_functions::{FunctionError, Invocation};
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},
     intern,

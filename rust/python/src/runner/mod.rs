@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_engine::functions::{FunctionError, Functions, FunctionsLoad, Invocation, Pending};
+use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, Pending};
 use pyo3::{call::PyCallArgs, prelude::*};
 use tokio::sync::oneshot;
 
@@ -209,6 +209,6 @@ impl Functions for Table {
     }
 }
 
-fn ready(output: Result<edgerouter_engine::functions::FunctionOutput, FunctionError>) -> Pending {
+fn ready(output: Result<edgerouter_functions::FunctionOutput, FunctionError>) -> Pending {
     Box::pin(std::future::ready(output))
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use edgerouter_engine::functions::{FunctionError, FunctionOutput, Phase};
+use edgerouter_functions::{FunctionError, FunctionOutput, Phase};
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::{

@@ -16,7 +16,7 @@ use std::{
 };
 
 use edgerouter_core::plan::limits::FunctionLimits;
-use edgerouter_engine::functions::{FunctionError, FunctionsLoad};
+use edgerouter_functions::{FunctionError, FunctionsLoad};
 use parking_lot::{Condvar, Mutex};
 
 use super::{

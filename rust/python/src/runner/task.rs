@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use edgerouter_engine::functions::{FunctionError, Phase};
+use edgerouter_functions::{FunctionError, Phase};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopIteration},

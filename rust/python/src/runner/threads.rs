@@ -7,7 +7,7 @@ use std::{
 };
 
 use edgerouter_core::plan::limits::FunctionLimits;
-use edgerouter_engine::functions::FunctionError;
+use edgerouter_functions::FunctionError;
 use pyo3::{intern, prelude::*};
 
 use super::{

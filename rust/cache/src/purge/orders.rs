@@ -7,16 +7,11 @@ use edgerouter_core::{
 use serde_json::{Value, json};
 
 use super::{Denied, Purge, Purges, sweep};
-use crate::store::Store;
+use edgerouter_store::Store;
 
 /// Reads, checks and accepts an order; a dry run returns its matches. Writes to the disk, or walks the store: not for a
 /// thread that others wait for.
-pub(crate) fn place(
-    purges: &Purges,
-    store: &Store,
-    plan: &Plan,
-    asked: &Value,
-) -> Result<Value, Denied> {
+pub fn place(purges: &Purges, store: &Store, plan: &Plan, asked: &Value) -> Result<Value, Denied> {
     let order = Order::read(asked)?;
     if order.dry_run {
         order::bounded_number(&order, plan.limits.purge.scopes)?;
@@ -37,7 +32,7 @@ pub(crate) fn place(
     Ok(answer)
 }
 
-pub(crate) fn list(purges: &Purges) -> Value {
+pub fn list(purges: &Purges) -> Value {
     let purges: Vec<Value> = purges.list().iter().map(|p| p.to_json()).collect();
     json!({"purges": purges})
 }

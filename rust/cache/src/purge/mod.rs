@@ -31,7 +31,7 @@ pub use history::{Purge, is_id};
 use log::Log;
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::store::{Disk, Entry, Store, disk::FolderError};
+use edgerouter_store::{Disk, Entry, Store, disk::FolderError};
 
 /// Why a purge was not ordered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

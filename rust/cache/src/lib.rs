@@ -3,6 +3,8 @@
 //!
 //! `request::cached` is how a request uses it, `inspect` how an operator reads it, `purge` how one empties it.
 
+pub mod purge;
+
 use std::sync::Arc;
 
 use edgerouter_core::{
@@ -10,13 +12,12 @@ use edgerouter_core::{
     plan::Plan,
 };
 
-use crate::{
-    purge::Purges,
-    store::{
-        Disk, Entry, Flights, Invalidations, Join, MemoryStore, Runs, Store, disk::FolderError,
-        flight::Departure,
-    },
+use edgerouter_store::{
+    Disk, Entry, Flights, Invalidations, Join, MemoryStore, Runs, Store, disk::FolderError,
+    flight::Departure,
 };
+
+use crate::purge::Purges;
 
 #[derive(Debug)]
 pub struct Cache {

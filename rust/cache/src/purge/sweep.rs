@@ -15,17 +15,15 @@ use edgerouter_core::{
     cache::purge::{Matcher, PurgeEffect, PurgeSubject},
     record::RecordKind,
 };
+use edgerouter_store::{
+    Entry, Store, View,
+    disk::{Disk, Meta},
+    memory::WalkStep,
+};
+use edgerouter_telemetry::life::Life;
 use tokio::sync::watch;
 
 use super::{Purge, Purges};
-use crate::{
-    life::Life,
-    store::{
-        Entry, Store, View,
-        disk::{Disk, Meta},
-        memory::WalkStep,
-    },
-};
 
 /// Slots of a shard that one step examines.
 const STEP: usize = 64;
@@ -53,7 +51,7 @@ impl Pace {
     }
 }
 
-pub(crate) fn start(
+pub fn start(
     purges: Arc<Purges>,
     store: Arc<Store>,
     life: watch::Receiver<Life>,
@@ -162,7 +160,7 @@ pub struct Census {
 
 const SAMPLE: usize = 20;
 
-pub(crate) fn census(store: &Store, matcher: &Matcher) -> Census {
+pub fn census(store: &Store, matcher: &Matcher) -> Census {
     let mut census = Census::default();
     let mut at = Some(WalkStep::default());
     let mut found = Vec::with_capacity(STEP);

@@ -16,7 +16,7 @@ use edgerouter_core::{
     plan::limits::PurgeLimits,
 };
 
-use crate::store::disk::{Disk, FolderError, private_or_new};
+use edgerouter_store::disk::{Disk, FolderError, private_or_new};
 
 const NAME: &str = "purges.log";
 const NEW: &str = "purges.new";

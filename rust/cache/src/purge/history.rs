@@ -14,7 +14,7 @@ use edgerouter_core::cache::purge::{
     log::{Completion, PurgeRecord},
 };
 
-use crate::telemetry::text;
+use edgerouter_telemetry::text;
 
 const KINDS: [&str; 5] = ["url", "path", "host", "tag", "everything"];
 

@@ -22,7 +22,7 @@ use edgerouter_core::{
 };
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::telemetry::text;
+use edgerouter_telemetry::text;
 
 /// Phase of a request in which a callable is called (docs/design.md §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
