@@ -1,6 +1,6 @@
-//! The border to functions and hooks: what the engine hands over and what it takes back.
+//! The border to functions and hooks: the values that the engine hands over, and those that it takes back.
 //!
-//! The engine knows no Python. Whoever runs the callables implements [`Functions`]; the engine awaits the answer on
+//! The engine knows no Python. The crate that runs the callables implements [`Functions`]; the engine awaits the answer on
 //! its own worker and enforces the deadline itself, so a callable that never answers costs its own request only.
 
 use std::{
@@ -222,7 +222,7 @@ pub struct FunctionsLoad {
     pub background: BackgroundLoad,
 }
 
-/// What goes on after responses (`wait_until`).
+/// Tasks that go on after responses (`wait_until`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackgroundLoad {
     pub running: usize,

@@ -1,8 +1,8 @@
 //! Request coalescing: concurrent requests for one key meet here, and one of them goes to the origin.
 //!
-//! The fetch itself is a task of its own, so a leader whose client goes away neither stops it nor blocks anybody.
-//! Whatever happens to that task, its `Lead` is dropped, which wakes the followers: where nothing is known yet, the next of
-//! them leads.
+//! The fetch itself is a task of its own, so a leader whose client disconnects neither stops it nor blocks anybody.
+//! However that task ends, its `Lead` is dropped, which wakes the followers: if nothing is known yet, the next of them
+//! leads.
 
 use std::{
     hash::BuildHasher,
@@ -27,19 +27,19 @@ use super::{arriving::Arriving, busy::BusyKeys, entry::Entry};
 use edgerouter_core::origin::unanswered::Unavailable;
 use edgerouter_telemetry::text;
 
-/// What a flight came to, as its followers see it.
+/// The state of a flight, as its followers see it.
 #[derive(Debug, Clone, Default)]
-pub enum Landing {
-    /// Still in the air.
+pub enum FlightState {
+    /// The response is not here yet.
     #[default]
     Waiting,
     /// The head is here, the body is arriving, and both may be shared.
     Arriving(Arc<ArrivingResponse>),
     /// A stored response, freshened or found good enough.
     Stored(Arc<Entry>, Reuse),
-    /// Nothing to share: fetch for yourself.
+    /// Nothing to share: each follower fetches for itself.
     Released,
-    /// The leader was lost, or its answer said nothing about the others': the next one leads.
+    /// The leader was lost, or its response says nothing about the others': the next one leads.
     Lost,
     /// No origin answered.
     Failed(Unavailable),
@@ -50,7 +50,7 @@ pub enum Landing {
 pub enum Reuse {
     /// The origin answered 304, or a full response that has just been stored.
     Revalidated,
-    /// As `Revalidated`, for the client that asked only: the 304 says that the response is not for others as it is.
+    /// As `Revalidated`, for the client whose request brought the 304: it says that the response is not for others.
     RevalidatedForOne,
     /// The origin failed so and the stored response may stand in (RFC 5861 §4): by this rule, after this status if any.
     StaleOnError(Allowance, Failure, Option<StatusCode>),
@@ -81,13 +81,13 @@ type Table = HashMap<Key, Flight, foldhash::fast::RandomState>;
 /// One fetch that is under way.
 #[derive(Debug)]
 struct Flight {
-    landing: watch::Receiver<Landing>,
+    state: watch::Receiver<FlightState>,
     id: u64,
     departed: Departure,
     since: Instant,
 }
 
-/// What had made stored responses invalid when a fetch departed.
+/// The newest events that had made stored responses invalid when a fetch departed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Departure {
     /// The newest purge.
@@ -141,12 +141,12 @@ impl Paces {
     }
 }
 
-/// The outcome of asking to fetch.
+/// The outcome of a wish to fetch.
 #[derive(Debug)]
 pub enum Join {
     Lead(Lead),
     /// With the time at which the flight departed.
-    Follow(watch::Receiver<Landing>, Instant),
+    Follow(watch::Receiver<FlightState>, Instant),
     /// The origin is spared: the next may lead after this long.
     Wait(Duration),
 }
@@ -157,7 +157,7 @@ pub struct Lead {
     flights: Arc<Flights>,
     key: Key,
     id: u64,
-    landing: watch::Sender<Landing>,
+    state: watch::Sender<FlightState>,
 }
 
 impl Flights {
@@ -172,7 +172,7 @@ impl Flights {
     }
 
     /// Follows the flight for `key`, or leads one that departs `now`. A flight that departed before something which may
-    /// concern it (`outdated`, asked with its departure) goes on for those who follow already. `spare`: the origin is not
+    /// concern it (`outdated`, called with its departure) goes on for those who follow already. `spare`: the origin is not
     /// well, and has at most one new leader a key and second.
     pub fn join(
         self: &Arc<Self>,
@@ -185,7 +185,7 @@ impl Flights {
         if let Some(flight) = flights.get(key)
             && (flight.departed == now || !outdated(flight.departed))
         {
-            return Join::Follow(flight.landing.clone(), flight.since);
+            return Join::Follow(flight.state.clone(), flight.since);
         }
         if spare && let Err(wait) = self.paces.turn(self.hasher.hash_one(key)) {
             return Join::Wait(wait);
@@ -201,10 +201,10 @@ impl Flights {
     }
 
     fn depart(self: &Arc<Self>, flights: &mut Table, key: &[u8], now: Departure) -> Lead {
-        let (landing, followers) = watch::channel(Landing::Waiting);
+        let (state, followers) = watch::channel(FlightState::Waiting);
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let flight = Flight {
-            landing: followers,
+            state: followers,
             id,
             departed: now,
             since: Instant::now(),
@@ -214,11 +214,11 @@ impl Flights {
             flights: Arc::clone(self),
             key: key.into(),
             id,
-            landing,
+            state,
         }
     }
 
-    /// The origin said 503 and when to ask again (`edgerouter_core::origin::retry_after`).
+    /// Notes that the origin answered 503 with a time for the next request (`edgerouter_core::origin::retry_after`).
     pub fn spare(&self, url: &[u8], dimensions: &[u8], pause: Duration, retry_after: HeaderValue) {
         let key = self.hasher.hash_one((url, dimensions));
         self.busy.spare(key, pause, retry_after);
@@ -230,7 +230,7 @@ impl Flights {
             .retry_after(|| self.hasher.hash_one((url, dimensions)))
     }
 
-    /// What is going on, as metrics.
+    /// The number of flights, as a metric.
     pub fn render(&self, out: &mut String) {
         let name = "edgerouter_fetches_in_flight";
         text::one(out, name, "Shared fetches going on now.", self.len());
@@ -248,16 +248,16 @@ impl Flights {
 }
 
 impl Lead {
-    /// Tells the followers; later joiners of an arriving response read along until the flight ends.
-    pub fn land(&self, landing: Landing) {
-        self.landing.send_replace(landing);
+    /// Reports to the followers; later joiners of an arriving response read along until the flight ends.
+    pub fn report(&self, state: FlightState) {
+        self.state.send_replace(state);
     }
 
     /// Whether anybody follows, now and later.
     pub fn followed(&self) -> impl Fn() -> bool + 'static {
-        let landing = self.landing.clone();
+        let state = self.state.clone();
         // One receiver is the table's own.
-        move || landing.receiver_count() > 1
+        move || state.receiver_count() > 1
     }
 }
 
@@ -272,10 +272,10 @@ impl Drop for Lead {
             flights.remove(&self.key);
         }
         drop(flights);
-        self.landing.send_if_modified(|landing| {
-            let waiting = matches!(landing, Landing::Waiting);
+        self.state.send_if_modified(|state| {
+            let waiting = matches!(state, FlightState::Waiting);
             if waiting {
-                *landing = Landing::Lost;
+                *state = FlightState::Lost;
             }
             waiting
         });
@@ -303,9 +303,9 @@ mod tests {
         let Join::Follow(follower, _) = flights.join(b"k", at(0), |_| false, false) else {
             panic!("the second follows")
         };
-        assert!(matches!(*follower.borrow(), Landing::Waiting));
+        assert!(matches!(*follower.borrow(), FlightState::Waiting));
         drop(lead);
-        assert!(matches!(*follower.borrow(), Landing::Lost));
+        assert!(matches!(*follower.borrow(), FlightState::Lost));
         assert_eq!(flights.len(), 0);
         assert!(matches!(
             flights.join(b"k", at(0), |_| false, false),

@@ -34,7 +34,7 @@ pub use disk::{Disk, DiskFigures, Location};
 pub use edgerouter_core::cache::levels::Variants;
 pub use entry::Entry;
 pub use fills::Fills;
-pub use flight::{Flights, Join, Landing};
+pub use flight::{FlightState, Flights, Join};
 pub use invalidations::Invalidations;
 pub use memory::MemoryStore;
 pub use pieces::{Chunks, compact_body};

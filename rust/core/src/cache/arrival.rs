@@ -1,4 +1,4 @@
-//! What a response that has just arrived becomes: its own client's only, a stored one, one stored in slices (RFC 9111 §3),
+//! Decides what a response that has just arrived becomes: its own client's only, a stored one, one stored in slices (RFC 9111 §3),
 //! or a stored one made new by a 304 (§4.3.4).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -263,7 +263,7 @@ pub struct Freshened {
     pub revalidation: Revalidation,
 }
 
-/// What a 304 does to the stored response, and who may be sent the freshened one.
+/// The effect of a 304 on the stored response, and the clients that may be sent the freshened one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revalidation {
     /// The freshened response takes its place, and is for all who wait.

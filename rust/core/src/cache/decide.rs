@@ -13,7 +13,7 @@ pub enum Decision {
     Fresh,
     /// Stale, and sent all the same.
     Stale(Allowance),
-    /// Ask the origin first.
+    /// The origin must be requested first.
     Validate(Reason),
 }
 
@@ -52,10 +52,10 @@ impl Allowance {
     }
 }
 
-/// What is known of the origins that a stale response would be checked with.
+/// The health of the origins that a stale response would be checked with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginHealth {
-    /// At least one of them is worth asking.
+    /// At least one of them is worth a request.
     Healthy,
     /// None of them is.
     Sick,
@@ -70,7 +70,7 @@ pub enum Failure {
     Disconnected,
 }
 
-/// Why the origin must be asked.
+/// Why a request to the origin is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// §5.2.2.4.

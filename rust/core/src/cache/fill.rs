@@ -1,9 +1,9 @@
-//! Whether a range request has slices of a large object fetched and stored, or gets the bytes that it asks for and no more.
+//! Decides whether a range request has slices of a large object fetched and stored, or gets the requested bytes only.
 //!
-//! A slice costs the origin up to its whole size, whatever part of it was asked for: a client that asks for one byte of each
-//! of many objects has the origin send a thousand times what it receives (RFC 9110 §17.15). So an object is filled for those
-//! who ask for it a second time, and no address makes the origin send much more than it takes itself. Both are remembered
-//! in tables of a fixed size; what is forgotten there costs one more request that stores nothing, and is never wrong.
+//! A slice costs the origin up to its whole size, whatever part of it was requested: a client that requests one byte of
+//! each of many objects has the origin send a thousand times what it receives (RFC 9110 §17.15). So an object is filled
+//! at the second request for it, and no address makes the origin send much more than it takes itself. Both are
+//! remembered in tables of a fixed size; a forgotten row costs one more request that stores nothing, and is never wrong.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,8 +51,8 @@ impl NotFilled {
     }
 }
 
-/// Whether the slices that a range request needs are fetched. `again`: whether the object is known, or was asked for before;
-/// `within`: whether the bound of the client's address leaves room. Each is asked only where it matters.
+/// Whether the slices that a range request needs are fetched. `again`: whether the object is known, or was requested
+/// before; `within`: whether the bound of the client's address leaves room. Each is called only if it matters.
 pub fn decide(
     fill: Fill,
     again: impl FnOnce() -> bool,
@@ -88,8 +88,8 @@ impl Sketch {
         }
     }
 
-    /// Notes a key, by its hash, and says whether it was noted within [`REMEMBERED`] before. Of two at once one may be told
-    /// that it is the first, or both.
+    /// Notes a key, by its hash, and says whether it was noted within [`REMEMBERED`] before. Of two at once one
+    /// may be called the first, or both.
     pub fn seen(&self, hash: u64, now: u64) -> bool {
         // 0 is an empty place.
         let now = (now as u32).max(1);
@@ -119,7 +119,7 @@ impl Sketch {
     }
 }
 
-/// What addresses have had origins send for slices, and what they took themselves, this minute.
+/// Bytes that addresses have had origins send for slices, and bytes that they took themselves, this minute.
 #[derive(Debug)]
 pub struct Accounts {
     accounts: Box<[Account]>,
@@ -190,7 +190,7 @@ fn minute(now: u64) -> u64 {
     (now / 60) & ((1 << (64 - KIB_BITS)) - 1)
 }
 
-/// What of an account is of this minute.
+/// The amount of an account, if it is of this minute.
 fn amount(account: u64, minute: u64) -> u64 {
     if account >> KIB_BITS == minute {
         account & KIB

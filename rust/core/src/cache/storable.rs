@@ -8,13 +8,13 @@ use crate::{
     plan::{CachePolicy, SetCookiePolicy},
 };
 
-/// What is known of the request's credentials.
+/// The request's credentials, as far as they are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorization {
     None,
     /// `Authorization` is there, and the origin judges it.
     Present,
-    /// The edge verified a token. `shared`: responses do not depend on who asks, or the key says who.
+    /// The edge verified a token. `shared`: responses do not depend on the client, or the key names it.
     Verified {
         shared: bool,
     },

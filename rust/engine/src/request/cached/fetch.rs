@@ -42,7 +42,7 @@ use crate::{
         origin::{self, OriginRequest, Unanswered},
     },
     store::{
-        Entry, Join, Landing, Object,
+        Entry, FlightState, Join, Object,
         flight::{Lead, Reuse},
     },
     telemetry::Outcome,
@@ -124,7 +124,7 @@ impl Miss<'_> {
                         None => self.lead(lead).await,
                     };
                 }
-                Join::Follow(landing, since) => match self.follow(landing, since, until).await? {
+                Join::Follow(state, since) => match self.follow(state, since, until).await? {
                     Followed::Answer(response) => return Ok(Some(response)),
                     Followed::Lead => {}
                     Followed::Split(flight) => self.missing.flight = flight,
@@ -208,14 +208,14 @@ impl Miss<'_> {
         fetch: CacheFetch,
         lead: Option<Lead>,
     ) -> Result<Option<Response<EdgeBody>>, Early> {
-        let (landed, leader) = oneshot::channel();
+        let (sender, leader) = oneshot::channel();
         let waits = Rc::new(Waits(Rc::clone(&self.x.stream)));
         let (own, followed) = (Rc::downgrade(&waits), lead.as_ref().map(Lead::followed));
         request.wanted = Some(Wanted::new(move || {
             followed.as_ref().is_some_and(|followed| followed()) || still(&own)
         }));
         let worker = Rc::clone(&self.x.worker);
-        spawn_local(fly(worker, request, fetch, lead, Some(landed)));
+        spawn_local(fly(worker, request, fetch, lead, Some(sender)));
         match self.patiently(Instant::now(), leader).await {
             None => Ok(Some(self.unhealthy())),
             Some(Ok(FetchOutcome::NotSliceable(why, came))) => {
@@ -231,27 +231,27 @@ impl Miss<'_> {
 
     async fn follow(
         &mut self,
-        mut landing: watch::Receiver<Landing>,
+        mut state: watch::Receiver<FlightState>,
         since: Instant,
         until: Instant,
     ) -> Result<Followed, Early> {
-        let lands = tokio::time::timeout_at(
+        let reported = tokio::time::timeout_at(
             until.into(),
-            landing.wait_for(|landing| !matches!(landing, Landing::Waiting)),
+            state.wait_for(|state| !matches!(state, FlightState::Waiting)),
         );
-        let landed = match self.patiently(since, lands).await {
+        let state = match self.patiently(since, reported).await {
             None => {
                 self.x.note.collapsed = true;
                 return Ok(Followed::Answer(self.unhealthy()));
             }
             Some(Err(_)) => return Ok(Followed::Late),
-            Some(Ok(Ok(landed))) => landed.clone(),
+            Some(Ok(Ok(state))) => state.clone(),
             // The sender is gone without a word: as good as lost.
-            Some(Ok(Err(_))) => Landing::Lost,
+            Some(Ok(Err(_))) => FlightState::Lost,
         };
         self.x.now = self.x.worker.clock.unix_now();
-        match landed {
-            Landing::Arriving(arriving) => {
+        match state {
+            FlightState::Arriving(arriving) => {
                 let question = &self.missing.question;
                 let mut secondary = Vec::new();
                 let (request, reduced) = (&question.request, question.reduced);
@@ -269,7 +269,7 @@ impl Miss<'_> {
                 }
                 Ok(Followed::Alone)
             }
-            Landing::Stored(entry, reuse) => {
+            FlightState::Stored(entry, reuse) => {
                 let Some(object) = entry.object() else {
                     return Ok(Followed::Alone);
                 };
@@ -297,12 +297,12 @@ impl Miss<'_> {
                 let response = stored(x, route, &entry, object, served, Begin::Anywhere);
                 Ok(Followed::Answer(response))
             }
-            Landing::Failed(error) => {
+            FlightState::Failed(error) => {
                 self.x.note.collapsed = true;
                 Ok(Followed::Answer(self.on_failure(&error)))
             }
-            Landing::Lost => Ok(Followed::Lead),
-            Landing::Waiting | Landing::Released => Ok(Followed::Alone),
+            FlightState::Lost => Ok(Followed::Lead),
+            FlightState::Waiting | FlightState::Released => Ok(Followed::Alone),
         }
     }
 

@@ -64,7 +64,7 @@ pub(super) async fn fly(
         _ => {}
     }
     if let Some(lead) = &lead {
-        lead.land(outcome.shared());
+        lead.report(outcome.shared());
     }
     if arrival.is_none() {
         lead.take();

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::{
     request::origin::{Received, ReceivedBody, Unanswered},
     store::{
-        Birth, Entry, Landing,
+        Birth, Entry, FlightState,
         arriving::Reader,
         flight::{ArrivingResponse, Reuse},
         run,
@@ -37,22 +37,22 @@ impl FetchOutcome {
     }
 
     /// The outcome for the requests that follow.
-    pub fn shared(&self) -> Landing {
+    pub fn shared(&self) -> FlightState {
         match self {
             // A reason of only this request's own says nothing about the others: the next one leads.
-            Self::Own(_, NotStored::RequestNoStore) => Landing::Lost,
-            Self::Arriving(arriving, ..) => Landing::Arriving(Arc::clone(arriving)),
-            Self::Stored(_, Reuse::RevalidatedForOne, ..) => Landing::Released,
-            Self::Stored(entry, reuse, ..) => Landing::Stored(Arc::clone(entry), *reuse),
+            Self::Own(_, NotStored::RequestNoStore) => FlightState::Lost,
+            Self::Arriving(arriving, ..) => FlightState::Arriving(Arc::clone(arriving)),
+            Self::Stored(_, Reuse::RevalidatedForOne, ..) => FlightState::Released,
+            Self::Stored(entry, reuse, ..) => FlightState::Stored(Arc::clone(entry), *reuse),
             // It gave way while nobody followed: a request that has followed since leads.
             Self::Failed(Unanswered::Failed(Unavailable {
                 error: FetchError::GaveWay(_),
                 ..
-            })) => Landing::Lost,
+            })) => FlightState::Lost,
             // One failure is enough to know: a stampede would not make the origin better.
-            Self::Failed(Unanswered::Failed(error)) => Landing::Failed(error.clone()),
+            Self::Failed(Unanswered::Failed(error)) => FlightState::Failed(error.clone()),
             Self::Own(..) | Self::NotSliceable(..) | Self::Failed(Unanswered::Early(_)) => {
-                Landing::Released
+                FlightState::Released
             }
         }
     }
