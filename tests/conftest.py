@@ -16,6 +16,7 @@ from edgerouter import Edge
 from edgerouter.testing import Running, running
 
 from .origins import Origin
+from .processes import Process
 
 settings.register_profile("edge", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("edge")
@@ -46,7 +47,10 @@ def described(value: object) -> str:
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """Names the rows of a table by their values, unless they are named by ``pytest.param(…, id=…)`` or ``ids=``."""
+    """Names the rows of a table by their values, unless they are named by ``pytest.param(…, id=…)`` or ``ids=``.
+
+    A value that is another in each run, as a time or a token, needs a name: workers must collect the same tests.
+    """
     text = described(val)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
@@ -95,3 +99,18 @@ def site(origin: Origin, serve: Serve, client_for: Callable[[Running], httpx.Cli
         return client_for(serve(edge))
 
     return make
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
+
+    def make(*arguments: str, env: dict[str, str] | None = None) -> Process:
+        started.append(Process(*arguments, env=env))
+        return started[-1]
+
+    yield make
+    for process in started:
+        if process.process.poll() is None:
+            process.process.kill()
+            process.process.wait(10)

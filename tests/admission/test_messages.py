@@ -43,7 +43,7 @@ def test_a_query_passes_all_that_browsers_send_raw(stored: bool, origin: Origin,
 
 
 @pytest.mark.parametrize("byte", ["\\", "^", "`", '"', "<", ">"])
-def test_a_path_refuses_what_it_refused(byte: str, origin: Origin, site: Site) -> None:
+def test_a_path_refuses_bytes_that_no_uri_may_have(byte: str, origin: Origin, site: Site) -> None:
     url = str(site().base_url)
     assert responses(got(url, f"/a{byte}b"))[0].status == 400
     assert origin.requests == []

@@ -48,7 +48,7 @@ def test_a_stale_response_is_served_for_a_day_while_the_origin_refuses(cached: C
     assert cached.get(path).status_code == 502
 
 
-def test_the_metrics_count_it(cached: Cached) -> None:
+def test_the_metrics_count_responses_served_while_disconnected(cached: Cached) -> None:
     path = cached.answer(FRESH)
     cached.get(path)
     cached.origin.kill()
@@ -222,7 +222,7 @@ def test_only_what_was_meant_to_be_used_again_stands_in(
     assert says_disconnected(response) == served
 
 
-def test_a_purge_ends_it_unless_it_is_soft(cached: Cached) -> None:
+def test_a_purge_ends_use_while_disconnected_unless_it_is_soft(cached: Cached) -> None:
     hard, soft = cached.answer(FRESH), cached.answer(FRESH)
     for path in (hard, soft):
         cached.get(path)
@@ -234,7 +234,7 @@ def test_a_purge_ends_it_unless_it_is_soft(cached: Cached) -> None:
     assert says_disconnected(cached.get(soft))
 
 
-def test_an_unsafe_request_ends_it(cached: Cached) -> None:
+def test_an_unsafe_request_ends_use_while_disconnected(cached: Cached) -> None:
     path = cached.answer(FRESH)
     cached.get(path)
     cached.client.post(path)
@@ -269,7 +269,7 @@ def test_what_is_invalidated_while_the_origin_is_asked_does_not_stand_in(cached:
     assert answers == [502]
 
 
-def test_followers_get_it_too(cached: Cached) -> None:
+def test_followers_get_the_stored_response_too_when_the_origin_is_gone(cached: Cached) -> None:
     path, go = cached.answer(FRESH), threading.Event()
     cached.get(path)
 

@@ -453,3 +453,4 @@ def test_no_response_is_older_or_other_than_the_rfc_allows(
         machine = type("Machine", (Cache,), {"world": shared})
         profile = settings(max_examples=30, stateful_step_count=40, deadline=None)
         run_state_machine_as_test(machine, settings=profile)
+        assert shared.origin.requests, "the model was tried against a real origin"

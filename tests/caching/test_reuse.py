@@ -14,12 +14,9 @@ import pytest
 from edgerouter import cache
 
 from ..origins import Origin, Reply, Seen
+from ..responses import status_of
 
 Site = Callable[..., httpx.Client]
-
-
-def status_of(response: httpx.Response) -> str:
-    return str(response.headers.get("cache-status", ""))
 
 
 def test_a_second_request_is_a_hit_with_age_and_via(origin: Origin, site: Site) -> None:
@@ -47,11 +44,15 @@ def test_a_second_request_is_a_hit_with_age_and_via(origin: Origin, site: Site) 
         ({"Cache-Control": "MAX-AGE=60"}, True),
         ({"Cache-Control": 'max-age="60"'}, True),
         ({"Cache-Control": "max-age=60, max-age=0"}, False),
-        ({"Expires": formatdate(time.time() + 3600, usegmt=True)}, True),
+        pytest.param({"Expires": formatdate(time.time() + 3600, usegmt=True)}, True, id="Expires in an hour"),
         ({"Expires": "0"}, False),
-        ({"Expires": formatdate(time.time() - 3600, usegmt=True)}, False),
+        pytest.param({"Expires": formatdate(time.time() - 3600, usegmt=True)}, False, id="Expires an hour ago"),
         ({"Cache-Control": "max-age=60", "Expires": "0"}, True),
-        ({"Last-Modified": formatdate(time.time() - 100 * 86400, usegmt=True)}, True),
+        pytest.param(
+            {"Last-Modified": formatdate(time.time() - 100 * 86400, usegmt=True)},
+            True,
+            id="modified a hundred days ago",
+        ),
         ({}, False),
         ({"CDN-Cache-Control": "max-age=60", "Cache-Control": "no-store"}, True),
         ({"CDN-Cache-Control": "no-store", "Cache-Control": "max-age=60"}, False),
@@ -276,7 +277,7 @@ def test_optimized_ignores_query_and_cookies_and_does_not_send_them(origin: Orig
     assert origin.requests[0].get("cookie") is None
 
 
-def test_disabled_never_stores(origin: Origin, site: Site) -> None:
+def test_a_route_with_caching_disabled_never_stores(origin: Origin, site: Site) -> None:
     origin.on("/d", Reply(200, {"Cache-Control": "max-age=60"}, "x"))
     client = site(cache=cache.DISABLED)
     for _ in range(2):

@@ -16,6 +16,7 @@ from edgerouter.application import FileApplication
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
+from ..responses import is_hit
 
 COOKBOOK = Path(__file__).parents[2] / "docs" / "cookbook.md"
 RECIPES = dict(re.findall(r"^## (.+?)\n.*?```python\n(.*?)```", COOKBOOK.read_text(), re.DOTALL | re.MULTILINE))
@@ -41,10 +42,6 @@ def cook(
         return httpx.Client(base_url=served.url, headers={"x-admin": served.admin_url}, timeout=10.0)
 
     return make
-
-
-def is_hit(response: httpx.Response) -> bool:
-    return "; hit" in response.headers["cache-status"]
 
 
 def test_there_are_ten_recipes_and_each_has_a_test() -> None:

@@ -150,6 +150,7 @@ def test_put_stores_a_status_without_a_lifetime_as_workers_do(ask: Ask, status: 
         (lambda request, ctx: ctx.caches.open(""), "empty"),
         (lambda request, ctx: ctx.caches.open("x" * 65), "at most 64"),
     ],
+    ids=["206", "Vary: *", "POST", "no host", "ftp", "user name", "too long", "no name", "a long name"],
 )
 def test_a_mistake_is_a_cache_error_that_says_why(
     ask: Ask, question: Callable[[Request, Context], Any], reason: str
@@ -260,6 +261,7 @@ def test_vary_tells_stored_responses_apart(ask: Ask) -> None:
 def test_a_response_is_forgotten_when_its_time_is_over(ask: Ask) -> None:
     ask(lambda request, ctx: ctx.cache.put(URL, Response("a", headers={"Cache-Control": "max-age=1"})))
     wait_until(lambda: ask(lambda request, ctx: seen(ctx.cache.match(URL))) is None)
+    assert ask(lambda request, ctx: ctx.cache.delete(URL)) is False, "nothing is left to delete"
 
 
 def test_the_whole_url_is_the_key_and_has_one_spelling(ask: Ask) -> None:

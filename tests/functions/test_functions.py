@@ -19,7 +19,7 @@ from edgerouter import AsyncContext, Context, Edge, FunctionLimits, Jwt, Limits,
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
-from ..identity.test_tokens import SECRET, bearer, token
+from ..identity.tokens import SECRET, bearer, token
 from ..origins import Origin, Reply
 
 Serve = Callable[[Edge], Running]
@@ -41,7 +41,9 @@ def made(origin: Origin, serve: Serve, client_for: ClientFor) -> Callable[..., h
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_functions_sync_and_async(made: Callable[..., httpx.Client], inline: bool) -> None:
+def test_plain_and_async_functions_answer_with_what_they_return(
+    made: Callable[..., httpx.Client], inline: bool
+) -> None:
     def declare(edge: Edge) -> None:
         @edge.function("/sync/{name}", inline=inline)
         def sync(request: Request, ctx: Context) -> Response:
@@ -148,7 +150,7 @@ def test_hooks_change_requests_and_responses_in_their_phases(origin: Origin, mad
     assert phases == []
 
 
-def test_a_hook_may_answer(origin: Origin, made: Callable[..., httpx.Client]) -> None:
+def test_a_hook_may_answer_in_place_of_the_origin(origin: Origin, made: Callable[..., httpx.Client]) -> None:
     def declare(edge: Edge) -> None:
         @edge.on("viewer_request", "/deny/*")
         def deny(request: Request, ctx: Context) -> Response | None:

@@ -198,7 +198,7 @@ def test_more_than_the_limit_at_a_time_are_refused_and_the_response_goes_out(
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_the_edge_waits_for_it_while_it_drains(plain: bool) -> None:
+def test_the_edge_waits_for_background_work_while_it_drains(plain: bool) -> None:
     edge = Edge("test")
     stopping, done = threading.Event(), threading.Event()
 

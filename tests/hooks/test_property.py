@@ -160,3 +160,4 @@ def test_requests_that_differ_in_what_a_hook_read_never_get_each_others_body() -
         search()
         while time.monotonic() < ends:
             search()
+        assert not site.programs, "each example was checked to its end"

@@ -19,9 +19,9 @@ from edgerouter import CachePolicy, Context, Edge, ForwardPolicy, Jwt, Request, 
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
-from ..identity.test_tokens import SECRET, bearer, token
-from ..operations.test_life import free_port
+from ..identity.tokens import SECRET, bearer, token
 from ..origins import Origin, Reply, Seen, wait_until
+from ..processes import free_port
 
 Serve = Callable[[Edge], Running]
 Made = Callable[..., httpx.Client]
@@ -132,20 +132,20 @@ def test_a_cookie_or_field_that_a_hook_reads_selects(made: Made, origin: Origin,
 
 @pytest.mark.parametrize("phase", ["origin_request", "origin_response"])
 @pytest.mark.parametrize(
-    ("name", "read"),
+    "read",
     [
-        ("client", lambda request: request.client),
-        ("id", lambda request: request.id),
-        ("geo", lambda request: request.geo.country),
-        ("every field", lambda request: sorted(request.headers)),
-        ("how many fields", lambda request: len(request.headers)),
-        ("the chain of addresses", lambda request: request.headers.get("x-forwarded-for")),
-        ("the token", lambda request: request.claims),
-        ("the id of the context", None),
+        pytest.param(lambda request: request.client, id="client"),
+        pytest.param(lambda request: request.id, id="id"),
+        pytest.param(lambda request: request.geo.country, id="geo"),
+        pytest.param(lambda request: sorted(request.headers), id="every field"),
+        pytest.param(lambda request: len(request.headers), id="how many fields"),
+        pytest.param(lambda request: request.headers.get("x-forwarded-for"), id="the chain of addresses"),
+        pytest.param(lambda request: request.claims, id="the token"),
+        pytest.param(None, id="the id of the context"),
     ],
 )
 def test_what_nothing_later_can_be_compared_with_is_not_stored(
-    made: Made, origin: Origin, phase: Any, name: str, read: Callable[[Request], object] | None
+    made: Made, origin: Origin, phase: Any, read: Callable[[Request], object] | None
 ) -> None:
     def declare(edge: Edge) -> None:
         if phase == "origin_request":
@@ -165,7 +165,7 @@ def test_what_nothing_later_can_be_compared_with_is_not_stored(
     for _ in range(2):
         response = client.get("/page")
         assert "hit" not in status(response)
-    assert "detail=hook" in status(response), name
+    assert "detail=hook" in status(response)
     assert len(origin.requests) == 2
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable
@@ -21,21 +18,9 @@ from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, wait_until
+from .tokens import SECRET, b64, bearer, token
 
-SECRET = "a-secret-of-more-than-sixty-four-bytes-so-that-every-hmac-is-content-0123456789"
 Client = Callable[[Running], httpx.Client]
-
-
-def b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def token(claims: dict[str, Any] | None = None, header: dict[str, Any] | None = None, secret: str = SECRET) -> str:
-    claims = {"sub": "u1", "role": "admin", "exp": int(time.time()) + 600} if claims is None else claims
-    head = b64(json.dumps({"alg": "HS256", "typ": "JWT", **(header or {})}).encode())
-    body = b64(json.dumps(claims).encode())
-    signature = hmac.new(secret.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
-    return f"{head}.{body}.{b64(signature)}"
 
 
 @pytest.fixture
@@ -50,11 +35,7 @@ def api(origin: Origin, serve: Callable[[Edge], Running], client_for: Client) ->
     return make
 
 
-def bearer(value: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {value}"}
-
-
-def test_without_a_token_401_with_a_challenge(origin: Origin, api: Callable[..., httpx.Client]) -> None:
+def test_a_request_without_a_token_gets_401_with_a_challenge(origin: Origin, api: Callable[..., httpx.Client]) -> None:
     response = api(Jwt.hs256(SECRET)).get("/")
     assert response.status_code == 401
     assert response.headers["www-authenticate"].startswith("Bearer")
@@ -131,8 +112,9 @@ def test_the_last_character_of_a_signature_cannot_be_varied(origin: Origin, api:
         ([("authorization", f"Bearer {token(GOOD)}"), ("authorization", f"Bearer {token(GOOD)}")], 400),
         ([("authorization", f"bEaReR   {token(GOOD)}")], 200),
     ],
+    ids=["nothing", "another scheme", "a space", "braces", "a list", "two fields", "any case and spaces"],
 )
-def test_credentials_in_every_form(
+def test_only_one_well_formed_bearer_token_is_taken_for_credentials(
     api: Callable[..., httpx.Client], fields: list[tuple[str, str]], status: int
 ) -> None:
     assert api(Jwt.hs256(SECRET)).get("/", headers=fields).status_code == status
@@ -144,7 +126,7 @@ def test_invalid_status_401_carries_the_rfc_6750_error(api: Callable[..., httpx.
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
 
 
-def test_issuer_audience_leeway_and_required_claims(api: Callable[..., httpx.Client]) -> None:
+def test_a_token_is_refused_by_issuer_audience_expiry_and_missing_claims(api: Callable[..., httpx.Client]) -> None:
     client = api(Jwt.hs256(SECRET, issuer="me", audience="you", leeway=30, require=["exp", "sub"]))
     good = {"iss": "me", "aud": ["else", "you"], "sub": "u", "exp": int(time.time()) - 5}
     assert client.get("/", headers=bearer(token(good))).status_code == 200
@@ -189,7 +171,9 @@ ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-def test_asymmetric_signatures_by_pem(origin: Origin, api: Callable[..., httpx.Client], algorithm: Any) -> None:
+def test_a_token_signed_by_the_pem_key_is_believed_and_a_broken_one_is_not(
+    origin: Origin, api: Callable[..., httpx.Client], algorithm: Any
+) -> None:
     key = key_for(algorithm)
     client = api(Jwt.pem(pem_of(key), algorithm=algorithm))
     good = pyjwt.encode(GOOD, key, algorithm=algorithm)
@@ -202,7 +186,9 @@ def test_asymmetric_signatures_by_pem(origin: Origin, api: Callable[..., httpx.C
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
-def test_the_longer_hmacs(api: Callable[..., httpx.Client], algorithm: str) -> None:
+def test_hs384_and_hs512_are_verified_and_hs256_is_not_taken_for_them(
+    api: Callable[..., httpx.Client], algorithm: str
+) -> None:
     make = {"HS384": Jwt.hs384, "HS512": Jwt.hs512}[algorithm]
     client = api(make(SECRET))
     assert client.get("/", headers=bearer(pyjwt.encode(GOOD, SECRET, algorithm=algorithm))).status_code == 200
@@ -243,7 +229,7 @@ def test_keys_from_a_jwks_url_are_fetched_kept_and_refreshed(
     assert client.get("/", headers=bearer(three)).status_code == 200
 
 
-def test_es512_by_key_set(second: Origin, api: Callable[..., httpx.Client]) -> None:
+def test_es512_is_verified_by_a_key_set(second: Origin, api: Callable[..., httpx.Client]) -> None:
     second.on("/keys", lambda seen: Reply(200, {}, jwks_of(big=PRIVATE["ES512"])))
     client = api(Jwt.jwks(f"{second.url}/keys", cooldown=1))
     big = pyjwt.encode(GOOD, PRIVATE["ES512"], algorithm="ES512", headers={"kid": "big"})
@@ -253,7 +239,9 @@ def test_es512_by_key_set(second: Origin, api: Callable[..., httpx.Client]) -> N
     assert client.get("/", headers=bearer(forged)).status_code == 403
 
 
-def test_without_any_usable_key_503_never_401(second: Origin, api: Callable[..., httpx.Client]) -> None:
+def test_without_any_usable_key_the_answer_is_503_and_never_401(
+    second: Origin, api: Callable[..., httpx.Client]
+) -> None:
     second.kill()
     client = api(Jwt.jwks(f"{second.url}/keys"))
     some = pyjwt.encode(GOOD, PRIVATE["RS"], algorithm="RS256", headers={"kid": "one"})
@@ -292,7 +280,7 @@ def test_the_last_good_keys_stay_when_the_issuer_answers_nonsense(
         assert client.get("/", headers=bearer(fresh)).status_code == 200
 
 
-def test_keys_from_a_jwks_file(tmp_path: Any, api: Callable[..., httpx.Client]) -> None:
+def test_keys_are_read_from_a_jwks_file(tmp_path: Any, api: Callable[..., httpx.Client]) -> None:
     path = tmp_path / "keys.json"
     path.write_text(jwks_of(a=PRIVATE["RS"], b=PRIVATE["EdDSA"]))
     client = api(Jwt.jwks(str(path)))

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
@@ -16,20 +12,10 @@ from edgerouter import Context, Edge, Experiment, Request, Response, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply
+from ..processes import command
+from .inspected import asked
 
 Serve = Callable[[Edge], Running]
-
-
-def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("EDGEROUTER_")}
-    return subprocess.run(
-        [sys.executable, "-m", "edgerouter", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**clean, **environment},
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -58,12 +44,6 @@ def served(origin: Origin, serve: Serve) -> Running:
         for language in ("de", "fr"):
             client.get("/vary", headers={"Accept-Language": language, "Cookie": "session=secret"})
     return running
-
-
-def asked(served: Running, path: str, **query: Any) -> Any:
-    response = httpx.get(f"{served.admin_url}/v1/cache/{path}", params=query)
-    assert response.status_code == 200, response.text
-    return response.json()
 
 
 def test_stats_count_what_is_stored_and_by_which_rule(served: Running) -> None:

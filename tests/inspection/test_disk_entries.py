@@ -14,8 +14,9 @@ from edgerouter import CacheLimits, DiskCache, Edge, Limits
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen, wait_until
+from ..processes import command
 from ..purges import completed
-from .test_cache_command import asked, command
+from .inspected import asked
 
 PAGES = 200
 # The port of the edge changes when it starts again, and would be part of the URLs.

@@ -11,7 +11,7 @@ import pytest
 
 from edgerouter import CachePolicy, Edge, ErrorPage, Jwt
 
-from ..identity.test_tokens import SECRET, bearer, token
+from ..identity.tokens import SECRET, bearer, token
 
 DATE = ("Date", "Tue, 14 Nov 2023 22:13:20 GMT")
 NOW = 1_700_000_000
@@ -139,14 +139,14 @@ def test_the_command_takes_an_origins_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fill", "decision"), [("second", "a second request fills"), ("first", "fills slices"), ("never", "what it asks")]
 )
-def test_it_says_what_a_range_fills(fill: str, decision: str) -> None:
+def test_explain_says_what_a_range_fills(fill: str, decision: str) -> None:
     cache = CachePolicy(fill=fill)  # type: ignore[arg-type]
     found = told(200, DATE, headers=[("Range", "bytes=0-0")], cache=cache)["range"]
     assert decision in found[0] and f'fill="{fill}"' in found[1]
     assert "range" not in told(200, DATE, cache=cache)
 
 
-def test_it_says_that_a_preflight_goes_through() -> None:
+def test_explain_says_that_a_preflight_goes_through() -> None:
     asks = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "PUT")]
     auth = Jwt.hs256(SECRET)
     assert told(200, headers=asks, method="OPTIONS", auth=auth)["identify"][0] == "401"

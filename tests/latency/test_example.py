@@ -12,8 +12,9 @@ import pytest
 
 from edgerouter.testing import running
 
+from ..metrics import metric
 from ..origins import wait_until
-from .test_grace import metric, status_of
+from ..responses import status_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "latency"
 

@@ -12,23 +12,12 @@ import pytest
 from edgerouter import CachePolicy, ConfigError, Edge, Health
 from edgerouter.testing import Running
 
+from ..metrics import metric
 from ..origins import Origin, Reply, wait_until
+from ..responses import status_of
 
 Site = Callable[..., httpx.Client]
 Serve = Callable[[Edge], Running]
-
-
-def status_of(response: httpx.Response) -> str:
-    return str(response.headers.get("cache-status", ""))
-
-
-def metric(edge: Running, name: str, labels: str = "") -> float:
-    """The value of one sample; 0 before it is first counted."""
-    text = httpx.get(f"{edge.admin_url}/metrics").text
-    for line in text.splitlines():
-        if line.startswith(f"{name}{labels} "):
-            return float(line.rsplit(" ", 1)[1])
-    return 0.0
 
 
 def aged(age: int, **fields: str) -> dict[str, str]:

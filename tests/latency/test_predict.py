@@ -10,8 +10,9 @@ import pytest
 from edgerouter import CachePolicy, ConfigError, Edge, Jwt, Predict, cache
 from edgerouter.testing import Running
 
+from ..metrics import metric
 from ..origins import Origin, Reply, Seen, wait_until
-from .test_grace import metric, status_of
+from ..responses import status_of
 
 Serve = Callable[[Edge], Running]
 HTML = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "max-age=600"}
@@ -134,7 +135,7 @@ def test_a_query_that_is_no_part_of_the_key_is_left_out(origin: Origin, serve: S
     wait_until(lambda: guesses(edge, "fresh") >= 1, what="the guess")
 
 
-def test_it_is_off_unless_the_route_says_so(origin: Origin, serve: Serve) -> None:
+def test_nothing_is_learnt_unless_the_route_predicts(origin: Origin, serve: Serve) -> None:
     edge = serve(site(origin, None))
     for number in range(5):
         visit(edge, f"visitor {number}", "/list", "/product")

@@ -12,8 +12,9 @@ import pytest
 from edgerouter import CachePolicy, ConfigError, Context, Edge, Limits, PrefetchLimits, Request, cache
 from edgerouter.testing import Running
 
+from ..metrics import metric
 from ..origins import Origin, Reply, Seen, wait_until
-from .test_grace import metric, status_of
+from ..responses import status_of
 
 Serve = Callable[[Edge], Running]
 FRESH = {"Cache-Control": "max-age=600"}
@@ -118,6 +119,7 @@ def test_redirects_to_https_do_not_stop_a_prefetch(origin: Origin, serve: Serve)
     edge.prefetch(["/page"], host=HOST)
     served = serve(edge)
     wait_until(lambda: prefetched(served, "stored") == 1, what="the prefetch")
+    assert [seen.path for seen in origin.requests] == ["/page"], "the origin was asked for it, and no client"
 
 
 def test_failures_are_counted_each_time_and_logged_once(
@@ -189,6 +191,7 @@ def test_a_time_out_gives_a_prefetch_up(origin: Origin, serve: Serve) -> None:
     served = serve(edge)
     try:
         wait_until(lambda: prefetched(served, "failed") == 1, what="the failure")
+        assert prefetched(served, "stored") == 0
     finally:
         released.set()
 

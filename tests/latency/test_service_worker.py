@@ -229,6 +229,7 @@ def test_the_browser_keeps_no_more_than_the_bound(
         fetched(browser, f"/api/{number}")
     expected = ["/api/3", "/api/4", "/api/5", "/app.css", "/offline.html"]
     wait_until(lambda: cached(browser) == expected, what="the newest three")
+    assert cached(browser) == expected, "and so it stays"
 
 
 def test_an_experiments_cookie_marks_nothing_but_the_origins_does(

@@ -16,10 +16,8 @@ import httpx
 import pytest
 
 from ..origins import Origin, Reply, wait_until
+from ..processes import Process, free_port, reachable
 from ..raw import exchange
-from .test_life import Process, free_port, reachable, run
-
-__all__ = ["run"]
 
 Run = Callable[..., Process]
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from ..processes import command
 
 APP = """
 from edgerouter import CachePolicy, Context, Edge, Experiment, ForwardPolicy, Jwt, Request, Response, cache
@@ -40,16 +39,6 @@ def hello(request: Request, ctx: Context) -> Response:
 def tag(request: Request, ctx: Context) -> None:
     pass
 """
-
-
-def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgerouter", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **env},
-    )
 
 
 @pytest.fixture

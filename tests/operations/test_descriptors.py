@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ..metrics import counted
 from ..origins import Origin, Reply, Seen, wait_until
-from .test_life import Process, free_port, reachable
+from ..processes import Process, free_port, reachable
 
 Limited = Callable[..., Process]
 
@@ -35,22 +35,8 @@ def limited() -> Iterator[Limited]:
             process.process.wait(10)
 
 
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    """The clients of these tests need some themselves."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 12_000)), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def silent(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
     return [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(count)]
-
-
-def counted(admin: str, name: str) -> float:
-    lines = httpx.get(f"{admin}/metrics", timeout=10).text.splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
 @pytest.mark.usefixtures("many_descriptors")

@@ -8,8 +8,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,87 +22,12 @@ from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen, wait_until
+from ..processes import Process, free_port, reachable
 from ..raw import connect, read_all, responses
+from .apps import write_app
 
 Serve = Callable[[Edge], Running]
 Site = Callable[..., httpx.Client]
-
-
-class Process:
-    """``edgerouter run`` as a user starts it."""
-
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None, by: tuple[str, ...] = ()) -> None:
-        self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [*by, sys.executable, "-m", "edgerouter", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "NO_COLOR": "1", **(env or {})},
-        )
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.lines)
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        found: list[re.Match[str]] = []
-
-        def look() -> bool:
-            if match := re.search(pattern, self.output):
-                found.append(match)
-            elif self.process.poll() is not None and not self.reader.is_alive():
-                raise AssertionError(f"ended with {self.process.returncode} before {pattern!r}:\n{self.output}")
-            return bool(found)
-
-        wait_until(look, 20, what=repr(pattern))
-        return found[0]
-
-    def end(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
-        self.process.send_signal(number)
-        code = self.process.wait(timeout)
-        self.reader.join(5)
-        return code
-
-
-@pytest.fixture
-def run() -> Iterator[Callable[..., Process]]:
-    started: list[Process] = []
-
-    def make(*arguments: str, env: dict[str, str] | None = None) -> Process:
-        started.append(Process(*arguments, env=env))
-        return started[-1]
-
-    yield make
-    for process in started:
-        if process.process.poll() is None:
-            process.process.kill()
-            process.process.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-APP = """
-from edgerouter import Edge
-
-edge = Edge("test")
-edge.route("/*", to=edge.origin("first", "{url}"), headers={{"response": {{"set": {{"X-Version": "{version}"}}}}}})
-"""
-
-
-def write_app(path: Path, url: str, version: int) -> None:
-    path.write_text(APP.format(url=url, version=version))
 
 
 def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
@@ -134,14 +57,6 @@ def test_reload_by_sighup_and_by_file_and_a_broken_file_is_refused(
     process.process.send_signal(signal.SIGHUP)
     wait_until(lambda: version() == "3", 20, "reload by SIGHUP")
     assert process.end() == 0
-
-
-def reachable(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_sigterm_lets_what_is_being_answered_finish(
@@ -379,7 +294,7 @@ def test_a_refused_plan_raises_with_its_problems() -> None:
     assert [problem.path for problem in refused.value.problems] == ["routes[0].to"]
 
 
-def test_the_admin_listener(origin: Origin, site: Site, serve: Serve) -> None:
+def test_the_admin_listener_reports_health_and_metrics(origin: Origin, site: Site, serve: Serve) -> None:
     origin.default = Reply(200, {"Cache-Control": "max-age=60"}, "x")
     edge = Edge("test")
     edge.route("/*", to=edge.origin("first", origin.url))
@@ -441,7 +356,7 @@ def test_server_sent_events_flow_without_waiting_for_the_end(origin: Origin, sit
     assert received == ["data: 0", "data: 1", "data: 2"]
 
 
-def test_upgrades_become_tunnels(origin: Origin, site: Site) -> None:
+def test_an_upgrade_becomes_a_tunnel(origin: Origin, site: Site) -> None:
     def websocket(seen: Seen, sock: socket.socket) -> None:
         assert seen.get("upgrade") == "websocket" and (seen.get("connection") or "").lower() == "upgrade"
         sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello ")

@@ -18,10 +18,10 @@ from edgerouter import Edge, HttpLimits, Limits
 from edgerouter.errors import ConfigError
 from edgerouter.testing import Running
 
+from ..metrics import counted
 from ..origins import Origin, Reply, Seen, wait_until
+from ..processes import Process
 from ..raw import connect
-from .test_descriptors import counted, many_descriptors  # noqa: F401
-from .test_life import Process
 
 Serve = Callable[[Edge], Running]
 

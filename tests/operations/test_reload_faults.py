@@ -11,9 +11,8 @@ import httpx
 import pytest
 
 from ..origins import Origin, Reply, wait_until
-from .test_life import Process, free_port, reachable, run, write_app
-
-__all__ = ["run"]
+from ..processes import Process, free_port, reachable
+from .apps import write_app
 
 Run = Callable[..., Process]
 

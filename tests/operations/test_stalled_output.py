@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from ..origins import Origin, Reply, wait_until
-from .test_life import free_port, reachable
+from ..processes import free_port, reachable
 
 SITE = """
 import logging

@@ -52,7 +52,7 @@ def test_the_configured_statuses_fail_over(origin: Origin, pair: Pair, status: i
     assert pair().get("/").text == "from second"
 
 
-def test_other_statuses_do_not(origin: Origin, second: Origin, pair: Pair) -> None:
+def test_statuses_that_are_not_configured_do_not_fail_over(origin: Origin, second: Origin, pair: Pair) -> None:
     origin.default = Reply(410, {}, "gone")
     assert pair().get("/").status_code == 410
     assert second.requests == []

@@ -175,7 +175,7 @@ def test_where_host_and_prefix_are_the_viewers_nothing_changes(origin: Origin, s
     assert response.headers["set-cookie"] == "a=b; Domain=shop.example; Path=/app"
 
 
-def test_it_can_be_switched_off(origin: Origin, shop: Site) -> None:
+def test_urls_of_the_origin_are_left_alone_where_the_origin_says_so(origin: Origin, shop: Site) -> None:
     origin.default = Reply(302, {"Location": f"http://{INNER}/next"})
     client = shop(settings={"rewrite_urls": False})
     assert client.get("/").headers["location"] == f"http://{INNER}/next"

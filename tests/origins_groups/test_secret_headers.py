@@ -59,6 +59,6 @@ def test_one_that_cannot_be_read_or_sent_is_a_problem_with_its_place(
     assert "headers.X-B" in text and "line breaks" in text and "hunter2" not in text
 
 
-def test_only_origins_take_them() -> None:
+def test_only_headers_for_origins_take_secrets() -> None:
     with pytest.raises(ConfigError, match="must be a string"):
         Edge("test").route("/*", respond="x", headers={"response": {"set": {"X-A": env("A")}}})

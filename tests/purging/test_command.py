@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -13,19 +10,8 @@ from edgerouter import Edge
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 
+from ..processes import command
 from .conftest import Shop
-
-
-def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("EDGEROUTER_")}
-    return subprocess.run(
-        [sys.executable, "-c", "from edgerouter.cli import main; main()", "purge", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment | variables,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(
@@ -38,46 +24,48 @@ def command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
         (["--all"], ["/a", "/b", "/css/x.css"]),
     ],
 )
-def test_it_purges_and_says_what_matched(make_shop: object, arguments: list[str], gone: list[str]) -> None:
+def test_the_command_purges_and_says_what_matched(make_shop: object, arguments: list[str], gone: list[str]) -> None:
     shop: Shop = make_shop(headers={"Cache-Tag": "t"})  # type: ignore[operator]
     shop.fill("/a", "/b", "/css/x.css")
-    dry = command(*arguments, "--dry-run", "--admin", shop.admin)
+    dry = command("purge", *arguments, "--dry-run", "--admin", shop.admin)
     number = f"{len(gone)} object{'' if len(gone) == 1 else 's'}"
     assert dry.returncode == 0 and dry.stdout.startswith(f"would match {number}")
     assert all(f"shop.example{path}" in dry.stdout for path in gone)
-    done = command(*arguments, "--admin", shop.admin.removeprefix("http://"))
+    done = command("purge", *arguments, "--admin", shop.admin.removeprefix("http://"))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"completed, {number}" in done.stdout and "\033" not in done.stdout
     assert [path for path in ("/a", "/b", "/css/x.css") if not shop.hit(path)] == gone
 
 
 def test_nothing_matched_is_a_warning_and_not_a_failure(shop: Shop) -> None:
-    done = command("--tag", "none", EDGEROUTER_ADMIN=shop.admin)
+    done = command("purge", "--tag", "none", EDGEROUTER_ADMIN=shop.admin)
     assert done.returncode == 0
     assert done.stderr.startswith("warning: nothing in the store matched")
 
 
 def test_json_is_for_programs_and_a_reference_makes_it_one_purge(shop: Shop) -> None:
     shop.fill("/a")
-    once, again = (command("--all", "--soft", "--reference", "r", "--json", "--admin", shop.admin) for _ in range(2))
+    once, again = (
+        command("purge", "--all", "--soft", "--reference", "r", "--json", "--admin", shop.admin) for _ in range(2)
+    )
     purge = json.loads(once.stdout)
     assert purge["status"] == "Completed" and purge["soft"] and purge["matched"]["objects"] == 1
     assert json.loads(again.stdout)["id"] == purge["id"]
     assert (purge["new"], json.loads(again.stdout)["new"]) == (True, False)
     shop.fill("/b")
-    said = command("--all", "--soft", "--reference", "r", "--admin", shop.admin).stdout
+    said = command("purge", "--all", "--soft", "--reference", "r", "--admin", shop.admin).stdout
     assert "this reference was used before, at 2" in said and "in effect for every request" not in said
     assert shop.hit("/b")
 
 
 def test_mistakes_have_their_own_exit_codes(shop: Shop) -> None:
-    nothing = command("--admin", shop.admin)
+    nothing = command("purge", "--admin", shop.admin)
     assert nothing.returncode == 2 and "--path" in nothing.stderr
-    wrong = command("/a", "--admin", shop.admin)
+    wrong = command("purge", "/a", "--admin", shop.admin)
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: urls[0]: ")
-    dead = command("--all", "--admin", "http://127.0.0.1:1")
+    dead = command("purge", "--all", "--admin", "http://127.0.0.1:1")
     assert dead.returncode == 1 and "127.0.0.1:1: nothing listens here; start the edge with --admin" in dead.stderr
-    other = command("--all", "--admin", shop.origin.url)
+    other = command("purge", "--all", "--admin", shop.origin.url)
     assert other.returncode == 1 and "is it an edge's admin listener?" in other.stderr
     assert "Traceback" not in other.stderr
 
@@ -88,11 +76,11 @@ def test_a_token_comes_from_the_environment_and_is_never_shown() -> None:
     settings = Settings(listen="127.0.0.1:0", admin="127.0.0.1:0", admin_token="sesame", workers=1)
     with Server.start(edge, settings) as server:
         admin = server.admin_url or ""
-        without = command("--all", "--admin", admin)
+        without = command("purge", "--all", "--admin", admin)
         assert without.returncode == 1 and "--admin-token-env" in without.stderr
-        right = command("--all", "--admin", admin, "--admin-token-env", "TOKEN", TOKEN="sesame")
+        right = command("purge", "--all", "--admin", admin, "--admin-token-env", "TOKEN", TOKEN="sesame")
         assert right.returncode == 0
-        wrong = command("--all", "--admin", admin, "--token-env", "TOKEN", TOKEN="other")
+        wrong = command("purge", "--all", "--admin", admin, "--token-env", "TOKEN", TOKEN="other")
         assert wrong.returncode == 1 and "other" not in wrong.stderr
-        unset = command("--all", "--admin", admin, "--token-env", "TOKEN")
+        unset = command("purge", "--all", "--admin", admin, "--token-env", "TOKEN")
         assert unset.returncode == 1 and "TOKEN" in unset.stderr

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ..operations.test_life import Process
 from ..origins import Origin, Reply, Seen, wait_until
+from ..processes import Process
 
 APP = """
 from edgerouter import CacheLimits, DiskCache, Edge, Limits

@@ -16,10 +16,8 @@ import pytest
 from edgerouter import ConfigError, Edge, ErrorPage, cache
 from edgerouter.testing import Running
 
-from ..operations.test_life import Process, free_port, reachable, run
 from ..origins import Origin, Reply, wait_until
-
-__all__ = ["run"]
+from ..processes import Process, free_port, reachable
 
 Serve = Callable[[Edge], Running]
 

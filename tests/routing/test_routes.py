@@ -62,12 +62,12 @@ def test_precedence_does_not_depend_on_declaration_order(table: Callable[..., ht
         assert client.get(path, headers={"host": host}).headers["x-route"] == str(route), (host, path)
 
 
-def test_priority_overrides(table: Callable[..., httpx.Client]) -> None:
+def test_priority_overrides_the_order_of_patterns(table: Callable[..., httpx.Client]) -> None:
     client = table(("/*", {"priority": 1}), ("/a", {}))
     assert client.get("/a").headers["x-route"] == "0"
 
 
-def test_conditions_and_methods(table: Callable[..., httpx.Client]) -> None:
+def test_conditions_and_methods_choose_among_routes_of_one_path(table: Callable[..., httpx.Client]) -> None:
     client = table(
         ("/c", {"when": [{"header": "x-beta", "equals": "1"}], "priority": 3}),
         ("/c", {"when": [{"cookie": "who", "matches": "a*"}], "priority": 2}),
@@ -83,7 +83,9 @@ def test_conditions_and_methods(table: Callable[..., httpx.Client]) -> None:
     assert client.get("/nowhere").status_code == 404
 
 
-def test_index_fallback_rewrite_and_prefixes(origin: Origin, table: Callable[..., httpx.Client]) -> None:
+def test_index_fallback_rewrite_and_prefixes_change_the_path_that_the_origin_gets(
+    origin: Origin, table: Callable[..., httpx.Client]
+) -> None:
     client = table(
         ("/site/*", {"index": "index.html"}),
         ("/strip/*", {"strip_prefix": "/strip"}),
@@ -103,7 +105,7 @@ def test_index_fallback_rewrite_and_prefixes(origin: Origin, table: Callable[...
     assert client.get("/app/deep/link", headers={"accept": "image/png"}).status_code == 404
 
 
-def test_redirects(table: Callable[..., httpx.Client]) -> None:
+def test_a_redirect_keeps_the_query_and_never_leads_to_another_host(table: Callable[..., httpx.Client]) -> None:
     client = table(
         ("/go/{name}", {"to": None, "redirect": "/there/{name}"}),
         ("/out/{rest:path}", {"to": None, "redirect": {"location": "/{rest}", "status": 308}}),
@@ -114,7 +116,9 @@ def test_redirects(table: Callable[..., httpx.Client]) -> None:
     assert not response.headers.get("location", "").startswith("//")
 
 
-def test_viewer_policies_and_a_trusted_proxy(origin: Origin, serve: Serve, client_for: ClientFor) -> None:
+def test_viewer_policies_go_by_the_scheme_that_a_trusted_proxy_says(
+    origin: Origin, serve: Serve, client_for: ClientFor
+) -> None:
     origin.default = echo_target
     for trusted, expected in (([], (403, 301)), (["127.0.0.0/8"], (200, 200))):
         edge = Edge("test", trusted_proxies=trusted)
@@ -136,7 +140,7 @@ def test_viewer_policies_and_a_trusted_proxy(origin: Origin, serve: Serve, clien
         assert client.get("/only/a").status_code == 403
 
 
-def test_header_policies(origin: Origin, site: Site) -> None:
+def test_header_policies_change_requests_and_responses(origin: Origin, site: Site) -> None:
     origin.default = Reply(200, {"X-Powered-By": "x", "X-Old": "1"}, "x")
     policy = HeaderPolicy(
         request={"set": {"X-Set": "1"}, "add": {"X-Add": "2"}, "remove": ["X-Gone"]},
@@ -150,7 +154,7 @@ def test_header_policies(origin: Origin, site: Site) -> None:
     assert "x-powered-by" not in response.headers
 
 
-def test_forward_policies(origin: Origin, site: Site) -> None:
+def test_forward_policies_choose_what_the_origin_gets(origin: Origin, site: Site) -> None:
     origin.default = Reply(200, {}, "x")
     client = site(
         cache=cache.DISABLED,
@@ -165,7 +169,7 @@ def test_forward_policies(origin: Origin, site: Site) -> None:
     assert (seen.get("accept-language"), seen.get("x-private"), seen.get("user-agent")) == ("de", None, None)
 
 
-def test_error_pages(origin: Origin, site: Site) -> None:
+def test_an_error_page_of_the_route_answers_in_place_of_an_error(origin: Origin, site: Site) -> None:
     origin.on("/oops.html", Reply(200, {"Cache-Control": "max-age=60", "Content-Type": "text/html"}, "a kind page"))
     origin.on("/broken", Reply(500, {}, "a stack trace"))
     client = site(errors={404: "/oops.html", 500: "/oops.html"})

@@ -15,8 +15,8 @@ import pytest
 from edgerouter import CacheLimits, DiskCache, Edge, Limits
 from edgerouter.testing import Running, running
 
-from ..operations.test_life import Process
 from ..origins import Origin, Reply, Seen, wait_until
+from ..processes import Process
 
 MIB = 1 << 20
 # The port of the edge changes when it starts again, and would be part of the URLs.

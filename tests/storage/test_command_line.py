@@ -8,9 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ..operations.test_command import command
-from ..operations.test_life import Process
 from ..origins import Origin, Reply
+from ..processes import Process, command
 from .conftest import HOST, metric
 
 PLAIN = """
@@ -92,7 +91,7 @@ def test_variables_say_the_same_and_win_over_the_application(site: Site) -> None
     assert metric(site.metrics(), "capacity_bytes") == 4 * MIB
 
 
-def test_a_plan_file_takes_them_too(site: Site) -> None:
+def test_a_plan_file_serves_with_the_disk_cache_of_the_options(site: Site) -> None:
     site.app = site.folder / "site.toml"
     site.app.write_text(
         f'version = 1\nname = "test"\n[[origins]]\nname = "first"\nurl = "{site.origin.url}"\n'

@@ -127,7 +127,7 @@ def test_a_soft_purge_makes_stale_what_only_the_disk_has_also_after_a_restart(
         wait_until(lambda: "; hit; ttl=3" in client.get("/1").headers["cache-status"], what="it is fresh again")
 
 
-def test_both_sizes_are_held(stored: Origin, serving: Callable[..., Any], tmp_path: Path) -> None:
+def test_memory_and_disk_stay_within_their_sizes(stored: Origin, serving: Callable[..., Any], tmp_path: Path) -> None:
     size = 4 * MIB
     stored.on("/big", Reply(200, {"Cache-Control": "max-age=3600"}, "x" * 16_000))
 

@@ -13,8 +13,8 @@ import pytest
 from edgerouter.errors import ConfigError
 from edgerouter.testing import running
 
-from ..operations.test_life import Process
 from ..origins import Origin, wait_until
+from ..processes import Process
 from .conftest import MIB, ONLY_STORED, Edges, body_of, edge_for, metric, settled
 
 SEGMENT = 65_536

@@ -1,0 +1,84 @@
+"""The commands as a user starts them, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+from .origins import wait_until
+
+
+class Process:
+    """``edgerouter run`` as a user starts it."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, by: tuple[str, ...] = ()) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [*by, sys.executable, "-m", "edgerouter", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "NO_COLOR": "1", **(env or {})},
+        )
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        found: list[re.Match[str]] = []
+
+        def look() -> bool:
+            if match := re.search(pattern, self.output):
+                found.append(match)
+            elif self.process.poll() is not None and not self.reader.is_alive():
+                raise AssertionError(f"ended with {self.process.returncode} before {pattern!r}:\n{self.output}")
+            return bool(found)
+
+        wait_until(look, 20, what=repr(pattern))
+        return found[0]
+
+    def end(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(timeout)
+        self.reader.join(5)
+        return code
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``edgerouter`` with these arguments, run to its end, without the caller's settings of an edge."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("EDGEROUTER_")}
+    return subprocess.run(
+        [sys.executable, "-m", "edgerouter", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**clean, **environment},
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def reachable(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
