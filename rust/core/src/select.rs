@@ -63,7 +63,7 @@ impl Select {
 
 /// Whether one of `names` is `name`, or begins it and ends in `*`. A `name` that ends in `*` represents all names that
 /// begin so.
-pub fn any(names: &[Arc<str>], name: &[u8]) -> bool {
+pub(crate) fn any(names: &[Arc<str>], name: &[u8]) -> bool {
     names.iter().any(|known| match known.strip_suffix('*') {
         Some(start) => name.starts_with(start.as_bytes()),
         None => known.as_bytes() == name,

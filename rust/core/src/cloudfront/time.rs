@@ -3,7 +3,7 @@
 use crate::http::date;
 
 /// Unix seconds of a signature's time.
-pub fn basic(text: &str) -> Option<u64> {
+pub(crate) fn basic(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     if bytes.len() != 16 || bytes.get(8) != Some(&b'T') || bytes.last() != Some(&b'Z') {
         return None;

@@ -24,7 +24,7 @@ pub struct ExplainResponse {
 }
 
 /// Which rule keeps a response from being stored.
-pub fn section(why: NotStored) -> &'static str {
+pub(crate) fn section(why: NotStored) -> &'static str {
     match why {
         NotStored::Method | NotStored::Status => "RFC 9111 §3",
         NotStored::Disabled => "the route's cache policy",

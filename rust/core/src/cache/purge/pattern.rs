@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 /// Bound on wildcards: more express nothing that fewer could not, and each costs time at a look-up.
-pub const MOST_WILDCARDS: usize = 16;
+pub(crate) const MOST_WILDCARDS: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {

@@ -137,7 +137,7 @@ impl fmt::Display for HostPattern {
 }
 
 /// Whether two lists of hosts share a host; an empty list is every host.
-pub fn hosts_intersect(left: &[HostPattern], right: &[HostPattern]) -> bool {
+pub(crate) fn hosts_intersect(left: &[HostPattern], right: &[HostPattern]) -> bool {
     left.is_empty()
         || right.is_empty()
         || left
@@ -146,7 +146,7 @@ pub fn hosts_intersect(left: &[HostPattern], right: &[HostPattern]) -> bool {
 }
 
 /// Whether the left list certainly has every host of the right one.
-pub fn hosts_cover(left: &[HostPattern], right: &[HostPattern]) -> bool {
+pub(crate) fn hosts_cover(left: &[HostPattern], right: &[HostPattern]) -> bool {
     let any = [HostPattern::Any];
     let right = if right.is_empty() { &any } else { right };
     left.is_empty()

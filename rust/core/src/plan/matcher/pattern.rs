@@ -17,7 +17,7 @@ use std::{fmt, sync::Arc};
 use super::automaton::{Automaton, Class, Element};
 
 /// A pattern may have this many bytes, as written and percent-encoded.
-pub const LONGEST: usize = 1_024;
+pub(crate) const LONGEST: usize = 1_024;
 
 /// A part of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -472,7 +472,7 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 /// Percent-decodes.
-pub fn decoded(raw: &str) -> String {
+pub(crate) fn decoded(raw: &str) -> String {
     let bytes = raw.as_bytes();
     if !bytes.contains(&b'%') {
         return raw.to_owned();
