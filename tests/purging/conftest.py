@@ -16,6 +16,7 @@ from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen
 from ..purges import completed
+from ..responses import is_hit
 
 
 @dataclass
@@ -34,14 +35,10 @@ class Shop:
         fields = {"host": host} | {name.replace("_", "-"): value for name, value in headers.items()}
         return self.client.get(path, headers=fields)
 
-    def hit(self, path: str, host: str = "shop.example", **headers: str) -> bool:
-        """Whether it comes from the store."""
-        return "; hit" in self.get(path, host, **headers).headers.get("cache-status", "")
-
     def fill(self, *paths: str, host: str = "shop.example") -> None:
         for path in paths:
             self.get(path, host)
-            assert self.hit(path, host), path
+            assert is_hit(self.get(path, host)), path
 
     def purge(self, *urls: str, **what: Any) -> Purge:
         made: Purge = self.served.server.purge(urls, **what)

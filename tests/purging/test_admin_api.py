@@ -11,6 +11,7 @@ from edgerouter import CacheError, Edge
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 
+from ..responses import is_hit
 from .conftest import Shop
 
 
@@ -18,7 +19,7 @@ def test_a_purge_is_ordered_followed_and_listed(shop: Shop) -> None:
     shop.fill("/a", "/b")
     ordered = httpx.post(f"{shop.admin}/v1/purges", json={"paths": ["/a"], "reference": "deploy-7"})
     assert ordered.status_code == 201
-    assert not shop.hit("/a") and shop.hit("/b")
+    assert not is_hit(shop.get("/a")) and is_hit(shop.get("/b"))
     purge = ordered.json()
     assert purge["status"] in ("InProgress", "Completed") and purge["new"] is True
     shop.completed(shop.served.server.purges()[0])
@@ -37,7 +38,7 @@ def test_the_same_reference_is_the_same_purge(shop: Shop) -> None:
     shop.fill("/a")
     again = httpx.post(url, json={"paths": ["/a"], "reference": "r"})
     assert (again.status_code, again.json()["id"], again.json()["new"]) == (200, first["id"], False)
-    assert shop.hit("/a"), "it is not done twice"
+    assert is_hit(shop.get("/a")), "it is not done twice"
     for other in ({"paths": ["/b"]}, {"paths": ["/a"], "soft": True}):
         refused = httpx.post(url, json={**other, "reference": "r"})
         assert refused.status_code == 409
@@ -67,7 +68,7 @@ def test_a_wrong_order_is_refused_with_its_field_and_purges_nothing(shop: Shop, 
     assert refused.status_code == 400
     assert refused.json()["error"]["field"] == field
     assert refused.json()["error"]["message"]
-    assert shop.hit("/a") and shop.served.server.purges() == []
+    assert is_hit(shop.get("/a")) and shop.served.server.purges() == []
 
 
 def test_a_form_of_a_web_page_cannot_purge(shop: Shop) -> None:
@@ -79,9 +80,9 @@ def test_a_form_of_a_web_page_cannot_purge(shop: Shop) -> None:
     json = {"content-type": "application/json"}
     assert httpx.post(url, content=order, headers={**json, "origin": "http://evil.example"}).status_code == 403
     assert httpx.post(url, content=order, headers={**json, "host": "evil.example"}).status_code == 421
-    assert shop.hit("/a")
+    assert is_hit(shop.get("/a"))
     assert httpx.post(url, content=order, headers={**json, "origin": shop.admin}).status_code == 201
-    assert not shop.hit("/a")
+    assert not is_hit(shop.get("/a"))
 
 
 def test_where_a_token_is_set_purging_needs_it() -> None:

@@ -15,6 +15,7 @@ from edgerouter import CacheError, CacheLimits, ConfigError, DiskCache, Edge, Li
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, wait_until
+from ..responses import is_hit
 
 
 def edge_for(origin: Origin, folder: Path | None = None, **purges: Any) -> Edge:
@@ -39,10 +40,6 @@ def bounded(origin: Origin) -> Iterator[Running]:
 
 def completed(served: Running) -> None:
     wait_until(lambda: all(purge.completed for purge in served.server.purges()), what="all purges")
-
-
-def hit(client: httpx.Client, path: str) -> bool:
-    return "; hit" in client.get(path).headers["cache-status"]
 
 
 def test_one_purge_names_no_more_than_the_plan_allows(bounded: Running) -> None:
@@ -72,12 +69,12 @@ def test_more_purges_than_are_kept_do_not_purge_what_was_compared_with_all_of_th
     named = {"urls": "https://x.example/{}", "paths": "/x{}/*", "hosts": "h{}.example", "tags": "t{}"}[kind]
     with httpx.Client(base_url=bounded.url) as client:
         client.get("/a")
-        assert hit(client, "/a")
+        assert is_hit(client.get("/a"))
         for number in range(12):
             names = [named.format(number)]
             bounded.server.purge(**{kind: names})  # type: ignore[call-overload]
             completed(bounded)
-            assert hit(client, "/a")
+            assert is_hit(client.get("/a"))
 
 
 def test_a_reload_changes_the_bounds(bounded: Running, origin: Origin) -> None:
@@ -107,10 +104,10 @@ def test_past_a_bound_what_is_older_counts_as_purged(origin: Origin, tmp_path: P
             served.server.purge(paths=[f"/x{number}/{'y' * 1_000}*"])
             assert log.stat().st_size <= bound.get("log_bytes", 1 << 20) + 3_000
             completed(served)
-        assert hit(client, "/a"), "it was compared with all of them"
+        assert is_hit(client.get("/a")), "it was compared with all of them"
     with running(edge) as served, httpx.Client(base_url=served.url, headers={"Host": "shop.example"}) as client:
-        assert not hit(client, "/a"), "the purges since it was stored are not all known any more"
-        assert hit(client, "/a")
+        assert not is_hit(client.get("/a")), "the purges since it was stored are not all known any more"
+        assert is_hit(client.get("/a"))
 
 
 class Stuck:

@@ -18,6 +18,7 @@ from edgerouter import CachePolicy, Edge
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 
+from ..responses import is_hit
 from .conftest import MakeShop, Shop
 
 
@@ -63,7 +64,7 @@ def test_an_invalidation_is_created_and_followed(shop: Shop) -> None:
     invalidation = created["Invalidation"]
     assert created["Location"].endswith(f"/distribution/shop/invalidation/{invalidation['Id']}")
     assert invalidation["InvalidationBatch"] == asked
-    assert [shop.hit(path) for path in ("/a", "/images/1.png", "/b")] == [False, False, True]
+    assert [is_hit(shop.get(path)) for path in ("/a", "/images/1.png", "/b")] == [False, False, True]
     age = datetime.datetime.now(datetime.UTC) - invalidation["CreateTime"]
     assert abs(age.total_seconds()) < 60
     waiter = cloudfront.get_waiter("invalidation_completed")
@@ -78,7 +79,7 @@ def test_everything_goes_with_a_slash_and_a_star_on_every_host(shop: Shop) -> No
     shop.fill("/a")
     shop.fill("/a", host="other.example")
     client(shop.admin).create_invalidation(DistributionId="shop", InvalidationBatch=batch("/*"))
-    assert not shop.hit("/a") and not shop.hit("/a", host="other.example")
+    assert not is_hit(shop.get("/a")) and not is_hit(shop.get("/a", host="other.example"))
 
 
 def test_the_same_reference_gives_the_same_invalidation(shop: Shop) -> None:
@@ -166,7 +167,7 @@ def test_a_path_means_what_cloudfront_takes_it_to_mean(make_shop: MakeShop, path
     cloudfront = client(shop.admin)
     made = cloudfront.create_invalidation(DistributionId="shop", InvalidationBatch=asked)["Invalidation"]
     assert made["InvalidationBatch"] == asked, "the path comes back as it was spelled"
-    assert {name for name in everything if not shop.hit(name)} == gone
+    assert {name for name in everything if not is_hit(shop.get(name))} == gone
 
 
 def test_a_reference_may_be_used_again_for_the_same_paths_only(shop: Shop) -> None:
@@ -180,7 +181,7 @@ def test_a_reference_may_be_used_again_for_the_same_paths_only(shop: Shop) -> No
     shop.fill("/a")
     again = create("/a", "/b")
     assert (again["Id"], again["CreateTime"]) == (first["Id"], first["CreateTime"])
-    assert shop.hit("/a"), "it is not done twice"
+    assert is_hit(shop.get("/a")), "it is not done twice"
     for other in (("/a",), ("/a", "/c"), ("/a", "/b", "/c")):
         assert code_of(lambda other=other: create(*other)) == ("InvalidArgument", 400)  # type: ignore[misc]
     assert len(shop.served.server.purges()) == 1
@@ -207,7 +208,7 @@ def test_mistakes_have_cloudfronts_names(shop: Shop) -> None:
     assert code_of(get) == ("NoSuchInvalidation", 404)
     with pytest.raises(cloudfront.exceptions.NoSuchDistribution):
         cloudfront.list_invalidations(DistributionId="other")
-    assert shop.hit("/a") and shop.served.server.purges() == []
+    assert is_hit(shop.get("/a")) and shop.served.server.purges() == []
 
 
 def test_a_body_that_is_missing_or_no_xml_is_refused(shop: Shop) -> None:

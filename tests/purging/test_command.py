@@ -11,6 +11,7 @@ from edgerouter.server import Server
 from edgerouter.settings import Settings
 
 from ..processes import command
+from ..responses import is_hit
 from .conftest import Shop
 
 
@@ -34,7 +35,7 @@ def test_the_command_purges_and_says_what_matched(make_shop: object, arguments: 
     done = command("purge", *arguments, "--admin", shop.admin.removeprefix("http://"))
     assert (done.returncode, done.stderr) == (0, "")
     assert f"completed, {number}" in done.stdout and "\033" not in done.stdout
-    assert [path for path in ("/a", "/b", "/css/x.css") if not shop.hit(path)] == gone
+    assert [path for path in ("/a", "/b", "/css/x.css") if not is_hit(shop.get(path))] == gone
 
 
 def test_nothing_matched_is_a_warning_and_not_a_failure(shop: Shop) -> None:
@@ -55,7 +56,7 @@ def test_json_is_for_programs_and_a_reference_makes_it_one_purge(shop: Shop) -> 
     shop.fill("/b")
     said = command("purge", "--all", "--soft", "--reference", "r", "--admin", shop.admin).stdout
     assert "this reference was used before, at 2" in said and "in effect for every request" not in said
-    assert shop.hit("/b")
+    assert is_hit(shop.get("/b"))
 
 
 def test_mistakes_have_their_own_exit_codes(shop: Shop) -> None:

@@ -10,6 +10,7 @@ import pytest
 from edgerouter import CachePolicy, Edge, Experiment
 
 from ..origins import Origin, Reply, Seen
+from ..responses import is_hit
 from .conftest import MakeShop, Shop
 
 ALL = ["/", "/static/css/a.css", "/static/css/deep/b.css?v=1", "/static/js/a.js", "/page?x=1"]
@@ -44,13 +45,13 @@ def test_a_purge_takes_what_it_names_and_nothing_else(
     shop.fill(*ALL)
     dry = shop.served.server.purge(dry_run=True, **what)
     assert dry.matched.objects == len(gone) and len(dry.sample) == len(gone)
-    assert all(shop.hit(path) for path in ALL), "a dry run purges nothing"
+    assert all(is_hit(shop.get(path)) for path in ALL), "a dry run purges nothing"
     purge = shop.completed(shop.purge(**what) if "urls" not in what else shop.purge(*what["urls"]))
-    assert [path for path in ALL if not shop.hit(path)] == gone
+    assert [path for path in ALL if not is_hit(shop.get(path))] == gone
     assert purge.matched.objects == len(gone)
     assert (purge.matched.bytes > 0) == bool(gone)
     assert (purge.warning is None) == bool(gone)
-    assert all(shop.hit(path) for path in ALL), "what comes after a purge is stored as ever"
+    assert all(is_hit(shop.get(path)) for path in ALL), "what comes after a purge is stored as ever"
 
 
 @pytest.mark.parametrize(
@@ -95,9 +96,9 @@ def test_a_soft_purge_revalidates_and_a_304_makes_it_fresh(make_shop: MakeShop) 
     shop.completed(shop.purge(tags=["t"], soft=True))
     assert shop.get("/page").text == "body"
     assert shop.origin.requests[-1].get("if-none-match") == '"v1"'
-    assert shop.hit("/page")
+    assert is_hit(shop.get("/page"))
     shop.purge(tags=["t"])
-    assert not shop.hit("/page"), "the tags outlive the 304, which named none"
+    assert not is_hit(shop.get("/page")), "the tags outlive the 304, which named none"
     assert shop.origin.requests[-1].get("if-none-match") is None, "what is gone is not validated"
 
 
@@ -115,12 +116,12 @@ def test_tags_come_from_the_named_fields_and_viewers_do_not_see_them(make_shop: 
     shop.fill("/own/x")
     assert shop.get("/own/x").headers["x-topics"] == "e"
     for tag, path in (("a", "/plain/x"), ("d", "/plain/x"), ("e", "/own/x")):
-        assert shop.hit(path)
+        assert is_hit(shop.get(path))
         shop.purge(tags=[tag])
-        assert not shop.hit(path), tag
-    assert shop.hit("/own/x")
+        assert not is_hit(shop.get(path)), tag
+    assert is_hit(shop.get("/own/x"))
     shop.purge(tags=["a", "c"])
-    assert shop.hit("/own/x")
+    assert is_hit(shop.get("/own/x"))
 
 
 def test_no_twin_is_left_of_variants_experiments_and_cookies(make_shop: MakeShop, origin: Origin) -> None:
@@ -142,12 +143,12 @@ def test_no_twin_is_left_of_variants_experiments_and_cookies(make_shop: MakeShop
     ]
     for shape in shapes:
         shop.get("/page", **shape)
-        assert shop.hit("/page", **shape)
+        assert is_hit(shop.get("/page", **shape))
     purge = shop.completed(shop.purge("http://shop.example/page"))
     assert purge.matched.objects == len(shapes)
     for shape in shapes:
-        assert not shop.hit("/page", **shape), shape
-        assert shop.hit("/page", **shape), "the new one is kept"
+        assert not is_hit(shop.get("/page", **shape)), shape
+        assert is_hit(shop.get("/page", **shape)), "the new one is kept"
 
 
 @pytest.mark.parametrize("completed", [False, True])
@@ -174,7 +175,7 @@ def test_a_purge_names_what_viewers_see_whatever_the_route_makes_of_it(make_shop
         purge = shop.purge(f"http://shop.example{purged}")
         if completed:
             assert shop.completed(purge).matched.objects == 1, purged
-        assert not shop.hit(seen), purged
+        assert not is_hit(shop.get(seen)), purged
 
 
 def test_a_url_is_gone_by_each_of_its_names(make_shop: MakeShop) -> None:
@@ -183,11 +184,11 @@ def test_a_url_is_gone_by_each_of_its_names(make_shop: MakeShop) -> None:
 
     shop = make_shop(declare)
     shop.fill("/docs/index.html")
-    assert not shop.hit("/docs/never")
+    assert not is_hit(shop.get("/docs/never"))
     shop.completed(shop.purge("http://shop.example/docs/"))
-    assert not shop.hit("/docs/"), "stored for another name of the same document"
+    assert not is_hit(shop.get("/docs/")), "stored for another name of the same document"
     shop.completed(shop.purge("http://shop.example/docs/index.html"))
-    assert not shop.hit("/docs/")
+    assert not is_hit(shop.get("/docs/"))
 
 
 def test_an_error_page_can_be_purged(make_shop: MakeShop, origin: Origin) -> None:
@@ -227,11 +228,11 @@ def test_a_purged_url_with_variants_is_a_miss_of_the_url(make_shop: MakeShop, wh
     shop = make_shop(headers={"Vary": "X-Device"})
     for device in ("a", "b"):
         shop.get("/v", x_device=device)
-        assert shop.hit("/v", x_device=device)
+        assert is_hit(shop.get("/v", x_device=device))
     shop.completed(shop.purge(**what) if "urls" not in what else shop.purge(*what["urls"]))
     first = shop.get("/v", x_device="a").headers["cache-status"]
     assert "fwd=uri-miss" in first and "detail=purged" in first
     new = shop.get("/v", x_device="c").headers["cache-status"]
     assert "fwd=vary-miss" in new and "detail=variant-absent" in new, "of the variants since the purge"
-    assert shop.hit("/v", x_device="a") and shop.hit("/v", x_device="c")
-    assert not shop.hit("/v", x_device="b") and shop.hit("/v", x_device="b")
+    assert is_hit(shop.get("/v", x_device="a")) and is_hit(shop.get("/v", x_device="c"))
+    assert not is_hit(shop.get("/v", x_device="b")) and is_hit(shop.get("/v", x_device="b"))
