@@ -1,5 +1,7 @@
 //! The last decisions about a response to a viewer (phase 15), and its preparation for the store.
 
+#![warn(missing_docs)]
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
@@ -130,11 +132,15 @@ pub fn date(headers: &mut HeaderMap, received_at: u64) {
 /// The form of a 206 made from a stored response of `length` bytes (RFC 9110 §15.3.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Partial {
+    /// One range: its bytes are the content.
     Single(Range),
     /// `multipart/byteranges`: each part's head and range, then the end.
     Multi {
+        /// Head of each part, and its range of the stored content.
         parts: Vec<(Bytes, Range)>,
+        /// The closing boundary.
         end: Bytes,
+        /// Bytes of the whole.
         length: u64,
     },
 }

@@ -4,6 +4,8 @@
 //! the origin may see, and the fields that the edge vouches for (client address, scheme, host, identity, variant) are
 //! set last, so that nothing before could have forged them. Client-sent copies were removed on admission.
 
+#![warn(missing_docs)]
+
 use std::{fmt::Write as _, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
@@ -33,9 +35,11 @@ const ALWAYS: [HeaderName; 5] = [
 pub struct Viewer<'a> {
     /// Address of the connection's peer (`address_value`), appended to `X-Forwarded-For`.
     pub peer: &'a HeaderValue,
+    /// Scheme of the viewer's connection, for `X-Forwarded-Proto`.
     pub scheme: Scheme,
     /// `Host` as the viewer sent it, including the port.
     pub authority: &'a HeaderValue,
+    /// HTTP version of the viewer's request, for `Via`.
     pub version: Version,
 }
 

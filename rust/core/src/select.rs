@@ -1,5 +1,7 @@
 //! A choice among the names of query parameters, cookies or fields.
 
+#![warn(missing_docs)]
+
 use std::sync::Arc;
 
 /// A choice among names. Header names are lower case; query and cookie names are case-sensitive, and one that ends in
@@ -7,9 +9,13 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Select {
     #[default]
+    /// Every name.
     All,
+    /// No name.
     None,
+    /// These names.
     Only(Vec<Arc<str>>),
+    /// Every name but these.
     Except(Vec<Arc<str>>),
 }
 

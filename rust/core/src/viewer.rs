@@ -3,6 +3,8 @@
 //! Every result ends up in a `Location` that a browser follows or in a path that an origin trusts, so a client's
 //! parameter may choose a page but never a host, a header line or a parent directory.
 
+#![warn(missing_docs)]
+
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
@@ -18,12 +20,15 @@ mod tests;
 /// The decision of the route's https policy about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Https {
+    /// The request goes on.
     Proceed,
+    /// A redirect to the same URL by https.
     Redirect,
     /// 403, as CloudFront answers.
     Forbid,
 }
 
+/// Applies a route's policy to the scheme of a request.
 pub fn https(policy: ViewerPolicy, scheme: Scheme) -> Https {
     match (policy, scheme) {
         (ViewerPolicy::AllowAll, _) | (_, Scheme::Https) => Https::Proceed,

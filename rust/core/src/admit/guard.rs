@@ -12,9 +12,13 @@ use crate::http::is_token_byte;
 /// Bounds on a request (docs/design.md §11).
 #[derive(Debug, Clone, Copy)]
 pub struct GuardLimits {
+    /// Bytes of a head.
     pub head_bytes: usize,
+    /// Fields of a head.
     pub head_fields: usize,
+    /// Bytes of a request target.
     pub url_bytes: usize,
+    /// Bytes of a request's content.
     pub body_bytes: u64,
 }
 
@@ -24,9 +28,15 @@ pub enum GuardStep {
     /// This many bytes may pass; the rest is an incomplete head, to be passed again with the bytes that follow it.
     Deliver(usize),
     /// This many bytes may pass; the message after them is refused, and with it the rest of the connection.
-    Refuse { after: usize, refusal: Refusal },
+    Refuse {
+        /// Bytes that may pass.
+        after: usize,
+        /// The reason.
+        refusal: Refusal,
+    },
 }
 
+/// Reads a connection's bytes before the parser of HTTP does, and finds where each message ends.
 #[derive(Debug)]
 pub struct HeadGuard {
     limits: GuardLimits,
@@ -53,6 +63,7 @@ enum Framing {
 }
 
 impl HeadGuard {
+    /// A guard for a new connection.
     pub fn new(limits: GuardLimits) -> Self {
         Self {
             limits,
@@ -133,6 +144,7 @@ impl HeadGuard {
         }
     }
 
+    /// Whether the connection waits for the response to an upgrade.
     pub fn is_upgrading(&self) -> bool {
         matches!(self.state, State::Upgrading)
     }

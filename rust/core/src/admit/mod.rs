@@ -4,6 +4,8 @@
 //! section may keep, `evasion` whether the path could be read as another one. Everything ambiguous is refused: request
 //! smuggling needs two programs that read one message differently.
 
+#![warn(missing_docs)]
+
 mod chunked;
 mod evasion;
 mod fields;
@@ -37,6 +39,7 @@ pub enum Refusal {
     BadTarget,
     /// A lenient server would read the path as one behind a guard that the request has not passed.
     AmbiguousPath,
+    /// The request target is longer than the limit.
     UrlTooLong,
     /// RFC 9112 §2.3: not HTTP/1.0 or HTTP/1.1.
     Version,
@@ -46,7 +49,9 @@ pub enum Refusal {
     BadField,
     /// RFC 9112 §5.2.
     Folded,
+    /// The head has more bytes than the limit.
     HeadTooLarge,
+    /// The head has more fields than the limit.
     TooManyFields,
     /// RFC 9110 §7.2: absent, repeated, or not a host.
     BadHost,
@@ -58,6 +63,7 @@ pub enum Refusal {
     UnknownTransferCoding,
     /// RFC 9112 §6.3: both framings at once.
     AmbiguousFraming,
+    /// The content is longer than the limit.
     BodyTooLarge,
     /// RFC 9112 §7.1.
     BadChunk,
@@ -67,11 +73,14 @@ pub enum Refusal {
     Connect,
     /// RFC 9110 §9.3.8: it would echo credentials.
     Trace,
+    /// The head has not come whole within its time.
     HeadTooSlow,
+    /// No content has come for longer than the limit.
     BodyTooSlow,
 }
 
 impl Refusal {
+    /// Every refusal, for tables and metrics.
     pub const ALL: [Self; 24] = [
         Self::BadRequestLine,
         Self::BadMethod,
@@ -99,6 +108,7 @@ impl Refusal {
         Self::BodyTooSlow,
     ];
 
+    /// The status that answers it.
     pub fn status(self) -> StatusCode {
         match self {
             Self::UrlTooLong => StatusCode::URI_TOO_LONG,

@@ -42,6 +42,7 @@ pub const NAMED: [&str; 10] = [
     "x-cluster-client-ip",
     "x-remote-user",
 ];
+/// Fields whose names begin so are removed as those of `NAMED` are.
 pub const NAMED_PREFIX: &str = "cloudfront-viewer-";
 
 /// Fields that only a trusted proxy may set: the request's source, and its URL before the proxy changed it. Frameworks

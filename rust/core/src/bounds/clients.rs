@@ -8,11 +8,14 @@ use ipnet::IpNet;
 /// (RFC 6177 §2, RFC 7421 §1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Client {
+    /// The whole address.
     V4(u32),
+    /// The first half of the address.
     V6(u64),
 }
 
 impl Client {
+    /// The client at an address.
     pub fn of(address: IpAddr) -> Self {
         // A socket for both families reports IPv4 clients as mapped IPv6 addresses (RFC 4291 §2.5.5.2).
         match address.to_canonical() {
@@ -25,6 +28,7 @@ impl Client {
 /// A bound on each client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PerClient {
+    /// The most that one client may have at a time.
     pub most: usize,
     /// Set explicitly: it applies to programs of this machine, too.
     pub set: bool,

@@ -19,11 +19,14 @@ pub enum Purpose {
     Queues,
 }
 
+/// Number of kinds.
 pub const KINDS: usize = 4;
 
 impl Purpose {
+    /// Every kind, in the order of [`Used`].
     pub const ALL: [Self; KINDS] = [Self::Heads, Self::ReadAhead, Self::Bodies, Self::Queues];
 
+    /// Name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Heads => "heads",
@@ -48,6 +51,7 @@ const PART: u64 = 4;
 /// The account as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
+    /// Bytes that may be drawn in all.
     pub capacity: u64,
 }
 
@@ -101,7 +105,9 @@ impl Budget {
 /// A holder, as the choice of the one to cut sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate<I> {
+    /// Names the holder to the caller.
     pub id: I,
+    /// Bytes that it holds.
     pub bytes: u64,
     /// Its client or its origin is above its share, including the bytes being requested.
     pub above: bool,

@@ -26,6 +26,7 @@ impl<V> Generations<V> {
         self.young.get(&key).or_else(|| self.old.get(&key))
     }
 
+    /// Looks up an entry and marks it as used.
     pub fn touch(&mut self, key: u64) -> Option<&mut V> {
         if !self.young.contains_key(&key) {
             let value = self.old.remove(&key)?;
@@ -34,6 +35,7 @@ impl<V> Generations<V> {
         self.young.get_mut(&key)
     }
 
+    /// Adds or replaces an entry; may drop the older half.
     pub fn put(&mut self, key: u64, value: V) {
         if self.young.len() >= self.half && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
@@ -42,15 +44,18 @@ impl<V> Generations<V> {
         self.young.insert(key, value);
     }
 
+    /// Removes an entry.
     pub fn remove(&mut self, key: u64) {
         self.young.remove(&key);
         self.old.remove(&key);
     }
 
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()
     }
 
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -13,15 +13,20 @@ struct Fetch {
     number: u64,
 }
 
+/// Counts which predicted fetches were used.
 #[derive(Debug)]
 pub struct Ledger {
     waiting: HashMap<u64, Fetch>,
     /// Page, number of its fetch, and the time at which it counts as wasted.
     order: VecDeque<(u64, u64, u64)>,
     most: usize,
+    /// Pages fetched by prediction.
     pub fetched: u64,
+    /// Of those, requested by a visitor in time.
     pub used: u64,
+    /// Of those, requested by nobody in time.
     pub wasted: u64,
+    /// Bytes of the wasted ones.
     pub wasted_bytes: u64,
 }
 
@@ -98,6 +103,7 @@ impl Ledger {
         self.wasted_bytes = self.wasted_bytes.saturating_add(bytes);
     }
 
+    /// Pages that may still be used.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }

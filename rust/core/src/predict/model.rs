@@ -10,7 +10,9 @@ use crate::plan::PrefetchTarget;
 /// Bounds on the model's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelBounds {
+    /// Pages that are remembered.
     pub pages: usize,
+    /// Visitors whose last page is remembered.
     pub visitors: usize,
 }
 
@@ -21,6 +23,7 @@ const SUCCESSORS: usize = 12;
 /// Visits after which a page's counts are halved: older visits count for less.
 const HALVED_AT: u32 = 1_024;
 
+/// Counts which page visitors request after which.
 #[derive(Debug)]
 pub struct Model {
     pages: Generations<Page>,
@@ -44,7 +47,9 @@ struct Visit {
 /// A page that may come next.
 #[derive(Debug, Clone)]
 pub struct Likely {
+    /// Hash of the page.
     pub page: u64,
+    /// The request that fetches it.
     pub target: Arc<PrefetchTarget>,
     /// Its size when it was last seen.
     pub bytes: u64,
@@ -55,6 +60,7 @@ pub struct Likely {
 }
 
 impl Model {
+    /// An empty model.
     pub fn new(bounds: ModelBounds) -> Self {
         Self {
             pages: Generations::new(bounds.pages),
@@ -134,6 +140,7 @@ impl Model {
         (self.pages.len(), self.visitors.len())
     }
 
+    /// Whether it remembers nothing.
     pub fn is_empty(&self) -> bool {
         self.pages.is_empty() && self.visitors.is_empty()
     }

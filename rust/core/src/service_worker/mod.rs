@@ -3,6 +3,8 @@
 //! The script's text is `script.js`; here are its settings, and the version that names its caches. It contains nothing
 //! of a request, so it is a response like any fixed one.
 
+#![warn(missing_docs)]
+
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
@@ -11,6 +13,7 @@ use serde_json::json;
 
 /// Marks responses that set a cookie, which a service worker cannot see: they are personal.
 pub const PERSONAL: HeaderName = HeaderName::from_static("x-edge-personal");
+/// The value of [`PERSONAL`].
 pub const PERSONAL_VALUE: HeaderValue = HeaderValue::from_static("1");
 
 const SCRIPT: &str = include_str!("script.js");
@@ -19,7 +22,9 @@ const SETTINGS: &str = "__EDGE__";
 /// A service worker as the plan declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceWorker {
+    /// URL path at which the script is served.
     pub path: String,
+    /// The one host that serves it; `None`: any.
     pub host: Option<String>,
     /// The part of the site that it may control.
     pub scope: String,
