@@ -145,8 +145,8 @@ def bench(options: argparse.Namespace) -> int:
             ]
             show(report.isolation_table(found))
 
-    judged = report.verdicts(all_figures, found)
-    show(report.verdict_table(judged))
+    judged = report.target_results(all_figures, found)
+    show(report.target_table(judged))
     if problems:
         show(["### problems", "", *(f"- {problem}" for problem in problems), ""])
     options.json.parent.mkdir(parents=True, exist_ok=True)

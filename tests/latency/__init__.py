@@ -1,1 +1,0 @@
-"""Serving fast: grace, refreshing ahead, prefetching, the service worker."""

@@ -1,0 +1,1 @@
+"""Prefetching: declared URLs, and pages that a visitor is likely to request next."""
