@@ -1,6 +1,6 @@
 """Child processes: started on one core, measured through /proc, and always stopped.
 
-Every child is a session of its own and asks the kernel to be told when the harness dies, so nothing survives a
+Every child is a session of its own and has the kernel signal it when the harness dies, so nothing survives a
 crash or Ctrl-C, and nothing that the harness did not start is ever signalled.
 """
 

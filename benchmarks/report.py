@@ -47,7 +47,7 @@ def paired(left: Sequence[Sample], right: Sequence[Sample]) -> float | None:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TargetResult:
     target: str
     figure: str
     met: bool | None  # None: not measured
@@ -109,7 +109,7 @@ def isolation_table(found: Sequence[Isolation]) -> list[str]:
     return [*lines, "", *notes, ""] if notes else [*lines, ""]
 
 
-def verdicts(all_figures: Sequence[Figures], isolation: Sequence[Isolation]) -> list[Verdict]:
+def target_results(all_figures: Sequence[Figures], isolation: Sequence[Isolation]) -> list[TargetResult]:
     """The targets that this harness can judge, as ratios of CPU per request within the run."""
     samples = {
         (figures.work.key, server): rounds for figures in all_figures for server, rounds in figures.samples.items()
@@ -118,13 +118,21 @@ def verdicts(all_figures: Sequence[Figures], isolation: Sequence[Isolation]) -> 
     def ratio(left: tuple[str, str], right: tuple[str, str]) -> float | None:
         return paired(samples.get(left, []), samples.get(right, []))
 
-    def at_most(target: str, limit: float, left: tuple[str, str], right: tuple[str, str]) -> Verdict:
+    def at_most(target: str, limit: float, left: tuple[str, str], right: tuple[str, str]) -> TargetResult:
         found = ratio(left, right)
-        return Verdict(target, f"{found:.2f} ×", found <= limit) if found else Verdict(target, "not measured", None)
+        return (
+            TargetResult(target, f"{found:.2f} ×", found <= limit)
+            if found
+            else TargetResult(target, "not measured", None)
+        )
 
-    def at_least(target: str, limit: float, work: str, peer: str) -> Verdict:
+    def at_least(target: str, limit: float, work: str, peer: str) -> TargetResult:
         found = ratio((work, peer), (work, US))
-        return Verdict(target, f"{found:.2f} ×", found >= limit) if found else Verdict(target, "not measured", None)
+        return (
+            TargetResult(target, f"{found:.2f} ×", found >= limit)
+            if found
+            else TargetResult(target, "not measured", None)
+        )
 
     found = [
         at_most("P1 hit 1 KiB: at most 1.20 × the raw limit", 1.20, ("hit-1k", US), ("hit-1k", "raw limit")),
@@ -143,11 +151,11 @@ def verdicts(all_figures: Sequence[Figures], isolation: Sequence[Isolation]) -> 
     for one in isolation:
         if one.placement.startswith("the function"):
             figure = f"{one.ratio:.2f} ×" + (f", {one.lost} lost" if one.lost else "")
-            found.append(Verdict("P6 hit p99 while a function spins: within 1.5 ×", figure, one.within))
+            found.append(TargetResult("P6 hit p99 while a function spins: within 1.5 ×", figure, one.within))
     return found
 
 
-def verdict_table(found: Sequence[Verdict]) -> list[str]:
+def target_table(found: Sequence[TargetResult]) -> list[str]:
     words = {True: "met", False: "**missed**", None: "not judged"}
     return [
         "### targets",
@@ -181,7 +189,7 @@ def as_json(
             for figures in all_figures
         },
         "isolation": [{**asdict(one), "ratio": one.ratio} for one in isolation],
-        "targets": [asdict(one) for one in verdicts(all_figures, isolation)],
+        "targets": [asdict(one) for one in target_results(all_figures, isolation)],
         "problems": list(problems),
     }
 

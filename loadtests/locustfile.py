@@ -32,7 +32,7 @@ _serial = count(1)
 
 
 class Visitor(FastHttpUser):
-    """Asks, and lets a check judge the answer. Cookies are kept here, not in a jar that hides them."""
+    """Sends requests, and lets a check judge the answer. Cookies are kept here, not in a jar that hides them."""
 
     abstract = True
     wait_time = between(0.01, 0.1)
@@ -118,7 +118,7 @@ class Shopper(Visitor):
 
     @task(4)
     def come_back(self) -> None:
-        """Asks again for what the browser still has: 304, or another entity tag with the new page."""
+        """Requests again what the browser still has: 304, or another entity tag with the new page."""
         if not self.etags:
             return
         (path, variant), (etag, body) = random.choice(list(self.etags.items()))

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "examples" / "storefront"
 REPORT = Path(__file__).resolve().parent / "report.html"
 
-# Each must have been asked at least once, or the run has not tested what it is for.
+# Each must have been requested at least once, or the run has not tested what it is for.
 EXPECTED = (
     *("page: home", "page: product", "page: revalidated", "style sheet", "image", "login"),
     *("api: account", "api: account, forged identity", "api: products"),

@@ -1,7 +1,7 @@
 """Hits per second when the requested objects are four times as large as the memory of the server.
 
 Every server runs in a memory control group of so many bytes, into which the page cache of its files counts, and keeps
-its cache on the same file system. All objects are stored before; every one is as likely to be asked for, which is the
+its cache on the same file system. All objects are stored before; every one is as likely to be requested, which is the
 worst case for memory.
 """
 

@@ -110,7 +110,7 @@ def plain(text: str) -> str:
 
 
 def verify(cache: EdgerouterCache, place: Place, stored: int) -> int:
-    """A sample of what was stored is there: the origin is not asked."""
+    """A sample of what was stored is there: the origin gets no request."""
     asked, _ = stage.origin_counts(place.origin)
     for key in random.Random(1).sample(range(stored), SAMPLE):
         works.get(cache.server.port, f"/hit/sized/{key}/1024", HOST)

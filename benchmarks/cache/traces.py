@@ -1,9 +1,9 @@
 """Traces like those of public CDN workloads, made from written seeds.
 
-Where the parameters come from:
+Sources of the parameters:
 
 - popularity: Zipf with 0.64 to 0.83 at web proxies (Breslau et al., INFOCOM 1999), about 1 for hot sites
-- one-hit wonders: three quarters of the objects of a CDN's edge are asked for once (Maggs and Sitaraman, CCR 2015);
+- one-hit wonders: three quarters of the objects of a CDN's edge are requested once (Maggs and Sitaraman, CCR 2015);
   20 to 60 % of objects in short windows of the traces of Yang et al. (SOSP 2023)
 - sizes: log-normal with a long tail and no relation to popularity (Berger et al., AdaptSize, NSDI 2017), here with a
   median of 4 KiB and at most 512 KiB, so that a replay takes seconds

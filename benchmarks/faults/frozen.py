@@ -1,4 +1,4 @@
-"""A hot key at an origin that freezes: SIGSTOP to the origin, clients that ask for the key all the time, probes.
+"""A hot key at an origin that freezes: SIGSTOP to the origin, clients that request the key all the time, probes.
 
 Measured from when `/metrics` says that the origin is unhealthy: until the last of the clients that waited then has its
 stale copy, and the longest wait of those that came later.
@@ -25,7 +25,7 @@ AFTER = 2.0  # seconds of requests after the origin is found sick
 
 @dataclass
 class Client(threading.Thread):
-    """Asks for the hot key over and over, on one connection."""
+    """Requests the hot key over and over, on one connection."""
 
     port: int
     stop: threading.Event

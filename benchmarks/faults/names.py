@@ -1,7 +1,7 @@
 """A name server that falls silent: requests to an origin with a name, from when its address has gone stale.
 
 Runs itself again in namespaces of its own (`unshare --net --mount`, which needs root), where `/etc/resolv.conf` names a
-server here that answers until it is told to be silent. The origin closes each connection, so that each request needs
+server here that answers until it is switched to silence. The origin closes each connection, so that each request needs
 the address.
 """
 

@@ -126,7 +126,7 @@ def must(port: int, path: str) -> bytes:
 
 
 def send(port: int, path: str, window: int = 0) -> socket.socket:
-    """A client that has asked and reads nothing; with ``window`` its kernel takes no more than about that either."""
+    """A client that has sent a request and reads nothing; with ``window`` its kernel takes no more than about that."""
     client = socket.socket()
     try:
         if window:  # before the connection is made: its first segment says so

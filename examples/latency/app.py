@@ -21,7 +21,7 @@ patient = CachePolicy(grace=10, sick_grace=timedelta(days=1), refresh_ahead=True
 edge.route("/api/*", to=origin, cache=patient)
 edge.route("/*", to=origin, cache=patient, predict=Predict(confidence=0.5))
 
-# Stored before the first visitor asks, and kept so. Scheme, host and port are those that visitors ask for.
+# Stored before the first visitor comes, and kept so. Scheme, host and port are those of the visitors' requests.
 site = "http://127.0.0.1:8080"
 edge.prefetch([f"{site}/", f"{site}/api/popular", f"{site}/api/config"], every=30)
 

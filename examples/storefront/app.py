@@ -42,7 +42,7 @@ edge.route(
 
 @edge.function("/hello/{name}")
 async def hello(request: Request, ctx: AsyncContext) -> Response:
-    """An edge function: no origin is asked."""
+    """An edge function: no origin takes part."""
     return Response.json({"hello": request.params["name"], "city": request.geo.city})
 
 

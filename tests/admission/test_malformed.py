@@ -272,7 +272,7 @@ def test_a_length_is_sent_on_without_leading_zeros(origin: Origin, site: Site) -
 
 
 def test_a_get_with_a_body_goes_past_the_cache_whole(origin: Origin, site: Site) -> None:
-    """What the body asks for is in no key; and a body that is announced must be sent."""
+    """No key knows the content of a request; and a body that is announced must be sent."""
     origin.default = lambda seen: Reply(200, {"Cache-Control": "max-age=60"}, seen.body or b"plain")
     client = site()
     for body in (b"one", b"two"):

@@ -69,7 +69,7 @@ def date(seconds: float) -> str:
 
 
 def validating(tag: str, **also: str) -> Callable[[Seen], Reply]:
-    """An origin that answers 304 to whoever knows the tag."""
+    """An origin that answers 304 to a request that names the tag."""
 
     def answer(seen: Seen) -> Reply:
         fields = {"ETag": tag, **{name.replace("_", "-"): value for name, value in also.items()}}

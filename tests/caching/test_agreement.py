@@ -1,7 +1,7 @@
 """The key and the origin agree: requests that differ upstream never get one another's body.
 
 An origin echoes every byte that it got, and names in ``Vary`` each ordinary request field. A body from a URL that
-requests of one example share must be the one that the same request gets from a URL that nobody else asks for.
+requests of one example share must be the one that the same request gets from a URL that no other request uses.
 
 ``EDGEROUTER_PROPERTY_SECONDS=600`` makes the property run for ten minutes; without it, it is bounded by examples.
 """
@@ -269,7 +269,7 @@ def test_of_chosen_claims_the_origin_is_told_no_more_than_the_key_has(origin: Or
         assert client.get("/", headers=bearer(sub="ann", role="admin")).text == "None admin"
         again = client.get("/", headers=bearer(sub="bob", role="admin"))
         assert again.text == "None admin" and "; hit" in status_of(again)
-        # Not stored, so told.
+        # Not stored, so the origin gets the claims.
         assert client.post("/", headers=bearer(sub="ann", role="admin")).text == "ann admin"
 
 

@@ -1,4 +1,4 @@
-"""What range requests for large objects cost an origin: what they ask for, or not much more than a client takes."""
+"""Range requests for large objects cost an origin their ranges, or not much more than a client takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the key of a request sees besides its URL: absent matches absent (RFC 9111 §4.1), and each value itself only."""
+"""The dimensions of a key besides the URL: absent matches absent (RFC 9111 §4.1), and each value itself only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests and responses say in Cache-Control beyond lifetimes (RFC 9111 §5.2)."""
+"""Directives of requests and responses in Cache-Control beyond lifetimes (RFC 9111 §5.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an unsafe request leaves out of date (RFC 9111 §4.4)."""
+"""An unsafe request invalidates what it leaves out of date (RFC 9111 §4.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is one URL and what is another (RFC 9110 §4.2.3, RFC 3986 §6.2): nobody gets an answer to another one."""
+"""One URL and another (RFC 9110 §4.2.3, RFC 3986 §6.2): nobody gets an answer to another one."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LIFE = {"Cache-Control": "max-age=600"}
 
 
 def where(seen: Seen) -> Reply:
-    """An origin that says in the answer what URL it was asked for."""
+    """An origin that says in the answer which URL was requested."""
     names = (seen.get("x-forwarded-proto"), seen.get("host"), seen.get("x-forwarded-host"))
     return Reply(200, LIFE, " ".join(name or "-" for name in names))
 
 
 @pytest.fixture
 def served(origin: Origin) -> Iterator[Running]:
-    """An edge that tells its origin the host that the viewer asked for, behind a proxy that may say the scheme."""
+    """An edge that sends its origin the host of the viewer's request, behind a proxy that may say the scheme."""
     edge = Edge("test", trusted_proxies=["127.0.0.0/8"])
     edge.route("/*", to=edge.origin("first", origin.url, host="viewer"))
     origin.default = where

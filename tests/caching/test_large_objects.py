@@ -30,7 +30,7 @@ Serve = Callable[[Edge], Running]
 
 @dataclass
 class Film:
-    """An origin's large file, which answers ranges, and can be told not to behave."""
+    """An origin's large file, which answers ranges, and can be made to misbehave."""
 
     content: bytes = FILM
     etag: str | None = '"film-1"'
@@ -186,7 +186,7 @@ def test_a_part_of_what_may_not_be_stored_is_passed_on(
         assert (response.status_code, response.content) == (206, FILM[5:10])
         assert "hit" not in response.headers["cache-status"]
         assert response.headers["content-length"] == "5"
-    # The slice that came first held what was asked for: nothing is asked for twice.
+    # The slice that came first held the range: nothing is requested twice.
     assert film.asked == [f"bytes=0-{SLICE - 1}", "bytes=5-9"]
 
 
@@ -201,7 +201,7 @@ def test_the_end_of_an_unknown_object_is_asked_for_as_such(film: Film, client: h
     assert (response.status_code, response.content) == (206, FILM[-5:])
     assert response.headers["content-range"] == f"bytes {LENGTH - 5}-{LENGTH - 1}/{LENGTH}"
     assert film.asked == [f"bytes=-{SLICE}"]
-    # What came whole of it is stored: the last slice, which has 123 bytes.
+    # Slices that came whole are stored: the last slice, which has 123 bytes.
     assert part(client, f"{10 * SLICE}-").content == FILM[10 * SLICE :]
     assert len(film.asked) == 1
     assert client.get("/film").content == FILM
@@ -253,7 +253,7 @@ def test_a_range_that_is_fetched_is_no_hit(film: Film, edge: Running, client: ht
     fetched = part(client, f"{5 * SLICE}-{5 * SLICE + 9}")
     assert fetched.content == FILM[5 * SLICE : 5 * SLICE + 10]
     assert said(fetched) == ["edgerouter", "fwd=partial", "fwd-status=206", "stored", "detail=slice-absent"]
-    # What it begins with is here, and what it goes on with is not.
+    # The first slices are here, and those behind are not.
     partly = part(client, f"5-{2 * SLICE}")
     assert partly.content == FILM[5 : 2 * SLICE + 1]
     assert said(partly) == ["edgerouter", "fwd=partial", "detail=slice-absent"]
@@ -399,7 +399,7 @@ def test_readers_follow_an_object_that_is_still_arriving(origin: Origin, client:
         drip.release()
         chunks = first.iter_raw()
         begun = next(chunks)
-        # A second reader and a range join what is coming in; the origin is asked once.
+        # A second reader and a range join what is coming in; the origin gets one request.
         with client.stream("GET", "/film") as second:
             other = second.iter_raw()
             also = next(other)

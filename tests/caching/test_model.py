@@ -1,7 +1,7 @@
 """Random requests, changes at the origin and clock jumps against a slow and obvious model of RFC 9111.
 
 The model knows every response that the origin gave and keeps those that a cache may keep. For each request it says
-whether one of them may be used; then the edge must use it, and otherwise it must ask. So no response is older or other
+whether one of them may be used; then the edge must use it, or else it must fetch. So no response is older or other
 than the model allows, and none is fetched in vain. Lifetimes end in 5 and jumps are multiples of 10 seconds, so the
 seconds that the test itself takes decide nothing; where they might, the model takes either.
 
@@ -117,7 +117,7 @@ def parsed(text: str) -> dict[str, int | None]:
 
 @dataclass(frozen=True)
 class Resource:
-    """What the origin has at a path."""
+    """The resource at a path of the origin."""
 
     control: str = "max-age=45"
     tagged: bool = True
@@ -198,7 +198,7 @@ class World:
     edge: Running
     client: httpx.Client
     dimensions: list[tuple[Lines, str]]
-    #: Nothing is ever found unhealthy, so that the edge asks an origin that is gone anew each time.
+    #: Nothing is ever found unhealthy, so that the edge tries an origin that is gone anew each time.
     patient: bool
     names: Iterator[int] = field(default_factory=count)
 
@@ -343,7 +343,7 @@ class Cache(RuleBasedStateMachine):
         headers: dict[str, str],
         age: float,
     ) -> None:
-        """The origin was asked and answered with ``status``."""
+        """The origin got the request and answered with ``status``."""
         resource = self.resources[place[0]]
         if status == 503:
             stands = [stored is not None and may_stand_in(stored, asked, age + slack) for slack in (-SLACK, 0, SLACK)]

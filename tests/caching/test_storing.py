@@ -1,4 +1,4 @@
-"""What may be stored, and what of it (RFC 9111 §3)."""
+"""Responses that may be stored, and the parts that are (RFC 9111 §3)."""
 
 from __future__ import annotations
 

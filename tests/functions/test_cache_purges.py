@@ -81,7 +81,7 @@ def both(*urls: str) -> set[str]:
 def test_a_purge_means_what_functions_stored_and_nothing_else(
     kept: Kept, soft: bool, what: dict[str, Any], gone: set[str]
 ) -> None:
-    """What is stale is not matched either, so a soft purge is a miss here."""
+    """A stale response is not matched either, so a soft purge is a miss here."""
     kept.put()
     assert kept.there() == both(*URLS)
     assert kept.served.server.purge(**what, dry_run=True).matched.objects == len(gone)

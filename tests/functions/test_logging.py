@@ -1,4 +1,4 @@
-"""What functions log, as it leaves the process: by default, in the edge's own format and level, with its call."""
+"""The logs of functions, as they leave the process: by default, in the edge's own format and level, with its call."""
 
 from __future__ import annotations
 

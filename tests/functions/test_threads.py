@@ -35,7 +35,7 @@ ClientFor = Callable[[Running], httpx.Client]
 
 
 def at_once(url: str, paths: list[str]) -> list[httpx.Response]:
-    """Asks for all of them at the same time."""
+    """Requests all of them at the same time."""
     with ThreadPoolExecutor(len(paths)) as pool:
         return list(pool.map(lambda path: httpx.get(url + path, timeout=PATIENCE), paths))
 

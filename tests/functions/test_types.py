@@ -1,4 +1,4 @@
-"""What type checkers know of handlers: the signatures that decorators take, and what the contexts have."""
+"""Type checkers know handlers: the signatures that decorators take, and what the contexts have."""
 
 from __future__ import annotations
 

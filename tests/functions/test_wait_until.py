@@ -1,4 +1,4 @@
-"""What goes on after the response: it delays nobody, ends within its bounds, and is waited for when the edge drains."""
+"""Background work after the response delays nobody, ends within its bounds, and holds up an edge that drains."""
 
 from __future__ import annotations
 

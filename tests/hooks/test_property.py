@@ -31,7 +31,7 @@ NAMES = {
     "add": ("x-mine",),
     "copy": ("x-mine",),
 }
-#: What a hook may do: read something, or (``add``, ``copy``) make a field of a cookie that a later hook may read.
+#: Operations of a hook: read something, or (``add``, ``copy``) make a field of a cookie that a later hook may read.
 OPERATIONS = st.one_of(
     *(st.tuples(st.just(kind), st.sampled_from(names)) for kind, names in NAMES.items()),
     st.tuples(st.sampled_from(["length", "names", "client", "query_string", "params"]), st.just("")),
@@ -60,7 +60,7 @@ PROGRAM = st.lists(OPERATIONS, max_size=3)
 
 
 def do(program: list[tuple[str, str]], request: Request) -> str:
-    """Runs the operations of one hook and tells all that it read."""
+    """Runs the operations of one hook and gives all that it read."""
     found: list[object] = []
     for kind, name in program:
         match kind:

@@ -28,7 +28,7 @@ Made = Callable[..., httpx.Client]
 
 
 def echo(seen: Seen) -> Reply:
-    """The field that the hooks of these tests set, and how often the origin was asked."""
+    """The field that the hooks of these tests set, and how many requests the origin got."""
     return Reply(200, {"Cache-Control": "max-age=60"}, f"variant {seen.get('x-hooked')}")
 
 

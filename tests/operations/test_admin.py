@@ -1,4 +1,4 @@
-"""The admin listener: who may ask, what it answers to a mistake."""
+"""The admin listener: who may use it, and its answers to a mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a newcomer types wrongly, and what is said about it."""
+"""Mistakes of newcomers, and the messages about them."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def steady(process: Process) -> bool:
 def that_does_not_read(stack: ExitStack, url: str, path: str) -> socket.socket:
     host, _, port = url.removeprefix("http://").partition(":")
     client = stack.enter_context(socket.socket())
-    # Before the connection is made: the window is told in its first segment.
+    # Before the connection is made: its first segment announces the window.
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     client.settimeout(20)
     client.connect((host, int(port)))
@@ -164,14 +164,14 @@ def test_a_connection_that_is_idle_after_a_request_takes_less_than_8_kib(
             assert client.recv(65_536).startswith(b"HTTP/1.1 200")
 
     with ExitStack() as stack:
-        # What the first ones take is there for those that come later.
+        # The memory of the first ones is there for those that come later.
         grow(stack, 100)
         wait_until(lambda: steady(process), 20, "resident memory to settle")
         before = resident(process)
         grow(stack, count)
 
         def little() -> bool:
-            # The allocator gives back what it has too much of when it is asked for more.
+            # The allocator gives back its surplus at the next allocations.
             for _ in range(20):
                 assert httpx.get(f"{url}/hit", timeout=20).status_code == 200
             return (resident(process) - before) / count < 8 << 10

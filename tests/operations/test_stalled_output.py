@@ -184,7 +184,7 @@ def test_an_access_log_that_nobody_takes_delays_no_hit_and_its_drops_are_counted
         if found := re.search(name, metrics):
             dropped = int(found[1])
         assert dropped > 1_000, metrics
-        # What was queued comes once it is read, and new lines with it.
+        # Queued lines come once it is read, and new lines with it.
         taken = b""
         os.set_blocking(reader, True)
         while b"/fresh" not in taken:

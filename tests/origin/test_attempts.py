@@ -1,4 +1,4 @@
-"""The attempts of one request: what is asked again, where, for how long, and whose time runs meanwhile."""
+"""The attempts of one request: which are made again, where, for how long, and whose time runs meanwhile."""
 
 from __future__ import annotations
 

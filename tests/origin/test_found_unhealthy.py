@@ -65,7 +65,7 @@ def test_the_next_member_is_asked_beside_one_that_is_found_unhealthy(
 def test_clients_of_a_hot_page_get_the_stale_copy_soon_after_the_verdict(
     freezing: Freezing, serve: Serve, client_for: ClientFor
 ) -> None:
-    """Leader and followers alike; the origin is asked for the page once a second at most."""
+    """Leader and followers alike; the origin gets a request for the page once a second at most."""
     edge = Edge("test")
     edge.route("/*", to=edge.origin("first", freezing.origin.url, health=HEALTH))
     running = serve(edge)
@@ -80,7 +80,7 @@ def test_clients_of_a_hot_page_get_the_stale_copy_soon_after_the_verdict(
     assert {answer.text for answer in answers} == {"page"}
     assert all("detail=stale-if-error" in answer.headers["cache-status"] for answer in answers)
     assert freezing.origin.count("/hot") == 2
-    # Now that the verdict is old, nobody waits; a flight is under way and followed.
+    # The origin has been unhealthy for a while: nobody waits; a flight is under way and followed.
     started = time.monotonic()
     assert all(client.get("/hot").text == "page" for _ in range(20))
     assert time.monotonic() - started < 5

@@ -1,4 +1,4 @@
-"""What an origin says of its own URLs reaches the viewer as the viewer knows them."""
+"""An origin's own URLs in its responses reach the viewer as the viewer knows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one URL does to its origin's standing, and how an origin that is busy is spared."""
+"""One URL does not decide the health of its origin, and an origin that is busy is spared."""
 
 from __future__ import annotations
 

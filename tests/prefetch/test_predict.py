@@ -1,4 +1,4 @@
-"""The next-page model: learnt from navigations, fetched before the visitor asks, through the socket."""
+"""The next-page model: learnt from navigations, fetched before the visitor requests them, through the socket."""
 
 from __future__ import annotations
 

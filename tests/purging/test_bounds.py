@@ -111,7 +111,7 @@ def test_past_a_bound_what_is_older_counts_as_purged(origin: Origin, tmp_path: P
 
 
 class Stuck:
-    """A file that whoever reads it waits for: a pipe stands in its place."""
+    """A file whose reader waits: a pipe stands in its place."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

@@ -108,7 +108,7 @@ def test_what_was_purged_does_not_come_back_after_kill_9(place: Place, scope: di
     assert not place.stored("/a")
     assert place.stored("/b") is alone, "what it does not name is still there"
     place.fill("/a")
-    # Asked for after the purge: the next start keeps it.
+    # Requested after the purge: the next start keeps it.
     place.kill()
     place.start()
     assert place.stored("/a")
@@ -154,7 +154,7 @@ def test_a_purge_whose_last_line_was_torn_was_never_there(place: Place) -> None:
     place.log.write_bytes(whole + whole[: len(whole) // 3])
     place.start()
     assert place.stored("/a") and not place.stored("/b")
-    # What is written behind the cut is found again.
+    # Records behind the cut are found again.
     place.purge(paths=["/a"])
     place.kill()
     place.start()

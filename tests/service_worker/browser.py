@@ -24,7 +24,7 @@ ARGUMENTS = (
 
 
 class BrowserError(Exception):
-    """What the driver says went wrong."""
+    """The driver's message about a failure."""
 
 
 class Browser:

@@ -176,7 +176,7 @@ def test_what_is_somebodys_own_or_no_success_is_never_kept(
     assert fetched(browser, "/api/post", "{method: 'POST', body: 'x'}") == "/api/post"
     assert fetched(browser, "/api/token", "{headers: {Authorization: 'Bearer 1'}}") == "/api/token"
     assert fetched(browser, "/elsewhere") == "/elsewhere"
-    # Kept, and asked for last: what came before it has been through the worker.
+    # Kept, and requested last: what came before it has been through the worker.
     assert fetched(browser, "/api/plain") == "/api/plain"
     wait_until(lambda: "/api/plain" in cached(browser), what="the plain answer in the cache")
     assert cached(browser) == ["/api/plain", "/app.css", "/offline.html"]

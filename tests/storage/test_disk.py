@@ -257,7 +257,7 @@ def test_kill_9_at_any_moment_never_corrupts(stored: Origin, edges: Edges) -> No
     for round_ in range(kills):
         client, metrics = edges.start()
         with client:
-            # Whatever is served of what was stored before is what the origin said, byte by byte.
+            # Each response that was stored before is the origin's, byte by byte.
             for path in written[-150:]:
                 answer = client.get(path, headers=ONLY_STORED)
                 assert answer.status_code in (200, 504)
@@ -316,9 +316,9 @@ def test_a_full_disk_degrades_to_memory_with_one_line_and_recovers(edges: Edges,
         assert metric(metrics(), "errors_total") > 0
         assert metric(metrics(), "dropped_total") > 0
         assert client.get("/during/299", headers=ONLY_STORED).content == body_of("/during/299")
-        # What is on disk is served all the same.
+        # Responses on disk are served all the same.
         assert client.get("/before/7", headers=ONLY_STORED).content == body_of("/before/7")
-        # What is replaced now must not come back, though it cannot be appended that it was.
+        # A response replaced now must not come back, though it cannot be appended that it was.
         client.post("/before/8")
         client.get("/before/8")
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))

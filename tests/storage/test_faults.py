@@ -1,4 +1,4 @@
-"""What happens to the directory of a disk cache, and what is served all the same."""
+"""Faults of a disk cache's directory, and the responses that are served all the same."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_a_directory_that_is_removed_while_it_serves_costs_what_was_in_it_and_no
         settled(edge.server.metrics)
         shutil.rmtree(folder)
         if back:
-            # Somebody else's now, whoever made it: nothing is written or removed there.
+            # Somebody else's now: nothing is written or removed there.
             folder.mkdir()
             (folder / "00000001.seg").write_text("another edge's")
         for number in range(100, 200):
             assert client.get(f"/{number}").content == body_of(f"/{number}")
         wait_until(lambda: metric(edge.server.metrics(), "failing") == 1, what="it is noticed")
-        # What is open is read, what is new is in memory.
+        # Open files are read, new responses are in memory.
         for number in (3, 199):
             assert client.get(f"/{number}", headers=ONLY_STORED).content == body_of(f"/{number}")
         purge = edge.server.purge(paths=["/3"])
