@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Bytes in a URL.
-pub const LONGEST_URL: usize = 16 << 10;
+pub(crate) const LONGEST_URL: usize = 16 << 10;
 
 /// An absolute URL in its canonical spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
