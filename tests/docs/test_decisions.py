@@ -13,7 +13,7 @@ DECISIONS = ROOT / "docs/decisions"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 #: Numbers of records that are being written. Nothing may be added.
-COMING = {45, 46, 47, 48, 50, 51, 52, 53, 54}
+COMING = {45}
 
 
 def test_decisions_are_numbered_without_gaps() -> None:

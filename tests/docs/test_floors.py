@@ -56,11 +56,7 @@ UP = {
 
 
 #: Circles of files that are still too long or lead through several rooms: the most files that each may have.
-CIRCLES = {
-    "engine": {"request, telemetry, worker": 6, "admin": 5},
-    "origin": {"body, pool": 2},
-    "python": {"runner": 9, "headers, request, response": 3},
-}
+CIRCLES = {"engine": {"request, telemetry, worker": 5}}
 
 #: Crates that decide nothing and wait for nothing are usable by `explain` and by tests without a socket.
 RUNTIMES = {"hyper", "hyper-util", "mio", "pyo3", "socket2", "tokio", "tokio-rustls"}
