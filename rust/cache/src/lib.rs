@@ -11,13 +11,13 @@ use edgerouter_core::{
     cache::{key::Key, question::Question},
     plan::Plan,
 };
-
 use edgerouter_store::{
     Disk, Entry, Flights, Invalidations, Join, MemoryStore, Runs, Store, disk::FolderError,
     flight::Departure,
 };
+use serde_json::Value;
 
-use crate::purge::Purges;
+use crate::purge::{Denied, Purges, orders};
 
 #[derive(Debug)]
 pub struct Cache {
@@ -100,5 +100,10 @@ impl Cache {
         for top in key.tops() {
             self.store.remove(&top);
         }
+    }
+
+    /// Orders a purge, as [`orders::place`] does.
+    pub fn purge(&self, plan: &Plan, asked: &Value) -> Result<Value, Denied> {
+        orders::place(&self.purges, &self.store, plan, asked)
     }
 }

@@ -22,17 +22,18 @@ use edgerouter_core::{
         tags,
     },
     explain::{self, ExplainRequest, Explained},
+    plan::Plan,
 };
 use http::header;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    cache::Cache,
     store::{
         Entry, View,
         disk::{DiskCursor, DiskResponse},
         memory,
     },
-    worker::Shared,
 };
 
 /// Entries visited under one lock.
@@ -89,7 +90,7 @@ impl FromStr for Cursor {
 /// Visits entries in memory from `cursor` on until `visit` has enough (false) or the time is over; returns where to
 /// continue.
 async fn walk(
-    shared: &Shared,
+    cache: &Cache,
     mut cursor: memory::MemoryCursor,
     deadline: Instant,
     mut visit: impl FnMut(&Arc<Entry>) -> bool,
@@ -97,7 +98,7 @@ async fn walk(
     let mut some = Vec::with_capacity(STEP);
     loop {
         some.clear();
-        let next = shared.cache.store.memory().page(cursor, STEP, &mut some);
+        let next = cache.store.memory().page(cursor, STEP, &mut some);
         for (at, entry) in &some {
             if !visit(entry) {
                 return Some(at.after());
@@ -112,16 +113,16 @@ async fn walk(
 }
 
 /// The store in numbers.
-pub async fn stats(shared: &Shared) -> Value {
+pub async fn stats(cache: &Cache) -> Value {
     let now = now();
     let mut counted = Counted::default();
     let deadline = Instant::now() + PATIENCE;
-    let rest = walk(shared, memory::MemoryCursor::default(), deadline, |entry| {
+    let rest = walk(cache, memory::MemoryCursor::default(), deadline, |entry| {
         counted.note(entry, now);
         true
     })
     .await;
-    let memory = shared.cache.store.memory();
+    let memory = cache.store.memory();
     let mut hosts: Vec<(String, (u64, u64))> = counted.hosts.into_iter().collect();
     hosts.sort_by(|a, b| b.1.1.cmp(&a.1.1).then_with(|| a.0.cmp(&b.0)));
     hosts.truncate(TOP_HOSTS);
@@ -133,7 +134,7 @@ pub async fn stats(shared: &Shared) -> Value {
             "entries": memory.entries(),
             "evicted": memory.evicted(),
         },
-        "disk": shared.cache.store.disk().map(|disk| {
+        "disk": cache.store.disk().map(|disk| {
             let figures = disk.figures();
             json!({
                 "bytes": figures.bytes,
@@ -157,7 +158,7 @@ pub async fn stats(shared: &Shared) -> Value {
             .into_iter()
             .map(|(host, (responses, bytes))| json!({"host": host, "responses": responses, "bytes": bytes}))
             .collect::<Vec<_>>(),
-        "fetches_in_flight": shared.cache.flights.len(),
+        "fetches_in_flight": cache.flights.len(),
         // False: the store is so large that counting it took too long, and only a part of the responses was counted.
         "complete": rest.is_none(),
     })
@@ -237,7 +238,7 @@ impl Filter {
 
 /// Stored responses that can be reached, at most `limit`, and where to continue.
 pub async fn list(
-    shared: &Shared,
+    cache: &Cache,
     filter: &Filter,
     limit: usize,
     cursor: Cursor,
@@ -248,7 +249,7 @@ pub async fn list(
     let from = match cursor {
         Cursor::Disk(from) => from,
         Cursor::Memory(from) => {
-            let rest = walk(shared, from, deadline, |entry| {
+            let rest = walk(cache, from, deadline, |entry| {
                 if entry.is_object()
                     && let Some(keyed) = Keyed::read(entry.key())
                     && filter.takes(entry.key(), entry.tags(), &keyed)
@@ -260,7 +261,7 @@ pub async fn list(
             .await;
             if let Some(rest) = rest {
                 return (
-                    all_described(shared, found, now).await,
+                    all_described(cache, found, now).await,
                     Some(Cursor::Memory(rest)),
                 );
             }
@@ -268,10 +269,10 @@ pub async fn list(
         }
     };
     let more = limit.saturating_sub(found.len());
-    let mut described = all_described(shared, found, now).await;
-    let (on_disk, rest) = on_disk(shared, filter, more, from, deadline).await;
+    let mut described = all_described(cache, found, now).await;
+    let (on_disk, rest) = on_disk(cache, filter, more, from, deadline).await;
     for told in on_disk {
-        if let Some(Value::Object(mut entry)) = describe(shared, &told.entry, now).await {
+        if let Some(Value::Object(mut entry)) = describe(cache, &told.entry, now).await {
             entry.insert("bytes".to_owned(), told.bytes.into());
             if entry.get("sliced") == Some(&Value::Bool(false)) {
                 entry.insert("length".to_owned(), told.body_bytes.into());
@@ -283,23 +284,23 @@ pub async fn list(
     (described, rest.map(Cursor::Disk))
 }
 
-async fn all_described(shared: &Shared, entries: Vec<Arc<Entry>>, now: u64) -> Vec<Value> {
+async fn all_described(cache: &Cache, entries: Vec<Arc<Entry>>, now: u64) -> Vec<Value> {
     let mut described = Vec::with_capacity(entries.len());
     for entry in entries {
-        described.extend(describe(shared, &entry, now).await);
+        described.extend(describe(cache, &entry, now).await);
     }
     described
 }
 
 /// Entries that only the disk has, read on a separate thread.
 async fn on_disk(
-    shared: &Shared,
+    cache: &Cache,
     filter: &Filter,
     most: usize,
     from: DiskCursor,
     deadline: Instant,
 ) -> (Vec<DiskResponse>, Option<DiskCursor>) {
-    let Some(disk) = shared.cache.store.disk().map(Arc::clone) else {
+    let Some(disk) = cache.store.disk().map(Arc::clone) else {
         return (Vec::new(), None);
     };
     let filter = filter.clone();
@@ -312,16 +313,10 @@ async fn on_disk(
 }
 
 /// The entry under a key, in either tier.
-async fn anywhere(shared: &Shared, key: &[u8]) -> Option<Arc<Entry>> {
-    match shared.cache.store.peek(key) {
+async fn anywhere(cache: &Cache, key: &[u8]) -> Option<Arc<Entry>> {
+    match cache.store.peek(key) {
         Some(entry) => Some(entry),
-        None => {
-            shared
-                .cache
-                .store
-                .load(shared.cache.store.find(key)?, key)
-                .await
-        }
+        None => cache.store.load(cache.store.find(key)?, key).await,
     }
 }
 
@@ -332,16 +327,16 @@ fn tagged(entry: &Entry) -> Vec<String> {
 }
 
 /// An entry's description; `None` when it is not a response, or no longer reachable.
-async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value> {
+async fn describe(cache: &Cache, entry: &Arc<Entry>, now: u64) -> Option<Value> {
     let (object, keyed) = (entry.object()?, Keyed::read(entry.key())?);
     let mut variant = keyed.dimensions.clone();
     for (length, nonce) in keyed.leads() {
-        let lead = anywhere(shared, entry.key().get(..length)?).await?;
+        let lead = anywhere(cache, entry.key().get(..length)?).await?;
         let siblings = lead.variants().filter(|known| known.nonce == nonce)?;
         variant.extend(keyed.selected_by(&siblings.names));
     }
     // A soft purge that the sweep has not applied yet: as a look-up would find it.
-    let softened = match shared.cache.purges.effect_on(entry) {
+    let softened = match cache.purges.effect_on(entry) {
         PurgeEffect::Untouched => None,
         PurgeEffect::Gone => return None,
         PurgeEffect::Soft { at } => entry.softened(at),
@@ -383,7 +378,7 @@ async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value
     tell("tags", tagged(entry).into());
     tell("uses", entry.uses().into());
     tell("sliced", object.slices.is_some().into());
-    let on_disk = shared.cache.store.find(entry.key()).is_some();
+    let on_disk = cache.store.find(entry.key()).is_some();
     let tiers = if on_disk { "memory, disk" } else { "memory" };
     tell("tier", tiers.into());
     for name in [
@@ -405,25 +400,24 @@ async fn describe(shared: &Shared, entry: &Arc<Entry>, now: u64) -> Option<Value
 }
 
 /// The result of a request's look-up: the decisions, the selected response, and all that is stored for its URL.
-pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
+pub async fn find(cache: &Cache, plan: &Plan, request: &ExplainRequest) -> Value {
     let now = now();
-    let live = shared.live.load_full();
-    let Explained { steps, question } = explain::explain(&live.plan, request, now);
+    let Explained { steps, question } = explain::explain(plan, request, now);
     let Some((route, mut question)) = question else {
         // The request does not use the cache: the steps give the reason.
         return json!({"key": null, "found": null, "decision": null, "stored": [], "complete": true, "steps": steps});
     };
-    let selected = selected(shared, &mut question)
+    let selected = selected(cache, &mut question)
         .await
-        .filter(|entry| shared.cache.purges.effect_on(entry) != PurgeEffect::Gone);
+        .filter(|entry| cache.purges.effect_on(entry) != PurgeEffect::Gone);
     let described = match &selected {
-        Some(entry) => describe(shared, entry, now).await,
+        Some(entry) => describe(cache, entry, now).await,
         None => None,
     };
     let decision = selected
         .as_ref()
         .and_then(|entry| entry.object())
-        .zip(live.plan.route(route))
+        .zip(plan.route(route))
         .map_or("miss", |(object, route)| {
             let policy = &route.cache;
             let healthy = OriginHealth::Healthy;
@@ -443,7 +437,7 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
         key: Some(question.key.url().to_vec()),
         ..Filter::default()
     };
-    let (stored, rest) = list(shared, &filter, MOST_OF_ONE, Cursor::default()).await;
+    let (stored, rest) = list(cache, &filter, MOST_OF_ONE, Cursor::default()).await;
     json!({
         "key": Keyed::read(question.key.url()).map(|keyed| keyed.address()),
         "found": described,
@@ -455,14 +449,14 @@ pub async fn find(shared: &Shared, request: &ExplainRequest) -> Value {
 }
 
 /// The response that a request selects, with each of its levels in either tier.
-async fn selected(shared: &Shared, question: &mut Question<'_>) -> Option<Arc<Entry>> {
+async fn selected(cache: &Cache, question: &mut Question<'_>) -> Option<Arc<Entry>> {
     let mut read: HashMap<Vec<u8>, Option<Arc<Entry>>> = HashMap::new();
     loop {
         let known = |key: &[u8]| read.get(key).cloned().ok_or_else(|| key.to_vec());
         match question.descend(known) {
             Ok(selected) => return selected.found.filter(|entry| entry.is_object()),
             Err(key) => {
-                let entry = anywhere(shared, &key).await;
+                let entry = anywhere(cache, &key).await;
                 read.insert(key, entry);
             }
         }

@@ -263,12 +263,7 @@ impl Engine {
     /// Orders a purge, given and answered as the admin endpoint's JSON. Effective for every request from the return on.
     pub fn purge(&self, order: &serde_json::Value) -> Result<serde_json::Value, purge::Denied> {
         let live = self.shared.live.load_full();
-        purge::orders::place(
-            &self.shared.cache.purges,
-            &self.shared.cache.store,
-            &live.plan,
-            order,
-        )
+        self.shared.cache.purge(&live.plan, order)
     }
 
     /// The purge with this id, or all that are remembered, as the admin endpoint's JSON.

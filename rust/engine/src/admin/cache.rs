@@ -40,7 +40,7 @@ pub fn stats(room: Rc<Room>, call: Call) -> Later {
         if let Some(refused) = unknown(&call, &[]) {
             return refused;
         }
-        answer::json(StatusCode::OK, &inspect::stats(&room.shared).await)
+        answer::json(StatusCode::OK, &inspect::stats(&room.shared.cache).await)
     })
 }
 
@@ -49,7 +49,8 @@ pub fn entries(room: Rc<Room>, call: Call) -> Later {
         match listed(&call) {
             Err(refused) => refused,
             Ok((filter, limit, cursor)) => {
-                let (entries, rest) = inspect::list(&room.shared, &filter, limit, cursor).await;
+                let (entries, rest) =
+                    inspect::list(&room.shared.cache, &filter, limit, cursor).await;
                 let next = rest.map(|cursor| cursor.to_string());
                 answer::json(StatusCode::OK, &json!({"entries": entries, "next": next}))
             }
@@ -101,7 +102,9 @@ pub fn entry(room: Rc<Room>, call: Call) -> Later {
         match asked(&call) {
             Err(refused) => refused,
             Ok(request) => {
-                answer::json(StatusCode::OK, &inspect::find(&room.shared, &request).await)
+                let live = room.shared.live.load_full();
+                let found = inspect::find(&room.shared.cache, &live.plan, &request).await;
+                answer::json(StatusCode::OK, &found)
             }
         }
     })

@@ -33,7 +33,7 @@ pub fn order(room: Rc<Room>, call: Call) -> Later {
 
 fn place(shared: &Shared, order: &Value) -> Result<Value, Denied> {
     let live = shared.live.load_full();
-    orders::place(&shared.cache.purges, &shared.cache.store, &live.plan, order)
+    shared.cache.purge(&live.plan, order)
 }
 
 fn placed(placed: Result<Value, Denied>) -> Answer {
