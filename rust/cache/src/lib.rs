@@ -3,6 +3,7 @@
 //!
 //! `request::cached` is how a request uses it, `inspect` how an operator reads it, `purge` how one empties it.
 
+pub mod functions;
 pub mod purge;
 
 use std::sync::Arc;

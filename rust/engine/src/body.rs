@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use crate::{
     account::UnderWay,
     connection::Stream,
-    store::{Chunks, arriving::Reader},
+    store::{Chunks, arriving::Reader, range_of},
     upstream::{BoxError, UpstreamBody},
 };
 
@@ -224,22 +224,6 @@ impl EdgeBody {
         }));
         self
     }
-}
-
-/// The pieces that hold bytes `first..=last`, cut to size and shared.
-pub fn range_of(pieces: &Chunks, first: u64, last: u64) -> SmallVec<[Bytes; 1]> {
-    let mut chosen = SmallVec::new();
-    let mut start = 0u64;
-    for piece in pieces {
-        let end = start + piece.len() as u64;
-        let from = first.max(start);
-        let to = (last + 1).min(end);
-        if from < to {
-            chosen.push(piece.slice((from - start) as usize..(to - start) as usize));
-        }
-        start = end;
-    }
-    chosen
 }
 
 impl Body for EdgeBody {

@@ -24,9 +24,8 @@ use tokio::{
 use crate::{
     account::{Account, PerClientCounts},
     admin, background,
-    cache::Cache,
+    cache::{Cache, functions::Registry},
     connection::{ConnectionState, Pressure},
-    function_cache::Registry,
     functions::Functions,
     identity::KeySources,
     life::Life,
@@ -206,6 +205,9 @@ impl Engine {
         self.shared
             .account
             .bound(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
+        self.shared
+            .function_caches
+            .allow(plan.limits.functions.named_caches);
         self.shared.metrics.plan_changed(&plan, version);
         self.shared.live.store(Arc::new(Live {
             plan,
@@ -350,6 +352,7 @@ fn share(
     let connections = tight::fit(descriptors, &plan, None);
     let health = Arc::new(HealthBoard::new(&plan));
     let account = Account::new(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
+    let named_caches = plan.limits.functions.named_caches;
     let live = Arc::new(ArcSwap::from_pointee(Live {
         plan,
         functions,
@@ -358,7 +361,7 @@ fn share(
         connections,
     }));
     let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
-    let function_caches = Registry::new(store, purges, Arc::clone(&live));
+    let function_caches = Registry::new(store, purges, named_caches);
     Ok(Arc::new(Shared {
         cache,
         fills: Fills::default(),

@@ -21,10 +21,9 @@ use tokio::sync::mpsc;
 
 use crate::{
     account::{Account, PerClientCounts},
-    cache::Cache,
+    cache::{Cache, functions::Registry},
     clock::Clock,
     connection::{Connection, Idlest, Pressure},
-    function_cache::Registry,
     functions::FunctionCaches,
     identity::Remembered,
     live::{Live, LocalLive},

@@ -37,7 +37,7 @@ pub use fills::Fills;
 pub use flight::{FlightState, Flights, Join};
 pub use invalidations::Invalidations;
 pub use memory::MemoryStore;
-pub use pieces::{Chunks, compact_body};
+pub use pieces::{Chunks, compact_body, range_of};
 pub use pinned::Pinned;
 pub use runs::{Claim, Claimed, Runs};
 pub use tiers::Store;

@@ -7,6 +7,22 @@ use smallvec::SmallVec;
 /// A body as it arrived. Nearly always one piece.
 pub type Chunks = SmallVec<[Bytes; 1]>;
 
+/// The pieces that hold bytes `first..=last`, cut to size and shared.
+pub fn range_of(pieces: &Chunks, first: u64, last: u64) -> SmallVec<[Bytes; 1]> {
+    let mut chosen = SmallVec::new();
+    let mut start = 0u64;
+    for piece in pieces {
+        let end = start + piece.len() as u64;
+        let from = first.max(start);
+        let to = (last + 1).min(end);
+        if from < to {
+            chosen.push(piece.slice((from - start) as usize..(to - start) as usize));
+        }
+        start = end;
+    }
+    chosen
+}
+
 /// Bodies up to this are one allocation of the entry, longer ones are pieces that entries can share.
 pub(super) const SMALL: usize = 16 << 10;
 /// The longest piece.

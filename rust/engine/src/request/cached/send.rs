@@ -23,12 +23,12 @@ use super::slices::{
     coverage::Begin,
 };
 use crate::{
-    body::{EdgeBody, Excerpt, range_of},
+    body::{EdgeBody, Excerpt},
     request::{
         Exchange, answer,
         origin::{Received, ReceivedBody},
     },
-    store::{Entry, Object, arriving::Reader, flight::ArrivingResponse},
+    store::{Entry, Object, arriving::Reader, flight::ArrivingResponse, range_of},
     telemetry::Outcome,
 };
 

@@ -8,12 +8,11 @@ use std::{
     fmt::Write as _,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use edgerouter_core::{
     cache::{
@@ -28,25 +27,21 @@ use edgerouter_core::{
     http::structured::CACHE_STATUS,
     plan::CachePolicy,
 };
+use edgerouter_functions::{Answer, CacheError, FunctionCaches};
+use edgerouter_store::{Birth, Content, Entry, Object, Store, compact_body, range_of};
+use edgerouter_telemetry::{secret::SecretNumbers, text};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
 
-use crate::{
-    body::range_of,
-    functions::{Answer, CacheError, FunctionCaches},
-    live::Live,
-    purge::Purges,
-    secret::SecretNumbers,
-    store::{Birth, Content, Entry, Object, Store, compact_body},
-    telemetry::text,
-};
+use crate::purge::Purges;
 
 /// All caches of functions.
 #[derive(Debug)]
 pub struct Registry {
     store: Arc<Store>,
     purges: Arc<Purges>,
-    live: Arc<ArcSwap<Live>>,
+    /// Names that functions may open, at most.
+    most: AtomicUsize,
     secret: SecretNumbers,
     policy: CachePolicy,
     names: Mutex<HashSet<Arc<str>>>,
@@ -65,16 +60,21 @@ struct Counts {
 }
 
 impl Registry {
-    pub fn new(store: Arc<Store>, purges: Arc<Purges>, live: Arc<ArcSwap<Live>>) -> Self {
+    pub fn new(store: Arc<Store>, purges: Arc<Purges>, most: usize) -> Self {
         Self {
             store,
             purges,
-            live,
+            most: AtomicUsize::new(most),
             secret: SecretNumbers::default(),
             policy: api::policy(),
             names: Mutex::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// Follows `limits.functions.named_caches` of the plan in service.
+    pub fn allow(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Operations on the caches, as metrics.
@@ -217,7 +217,7 @@ impl FunctionCaches for Registry {
         }
         let name: Arc<str> = name.into();
         if &*name != api::DEFAULT {
-            let most = self.live.load().plan.limits.functions.named_caches;
+            let most = self.most.load(Ordering::Relaxed);
             if names.len() >= most {
                 return Err(CacheError::TooManyNames(most));
             }
