@@ -78,7 +78,7 @@ impl Cache {
         self.flights.join(flight, now, outdated, spare)
     }
 
-    /// Whether an unsafe request has invalidated a URL since `then` (RFC 9111 §4.4).
+    /// True if an unsafe request has invalidated a URL since `then` (RFC 9111 §4.4).
     pub fn is_invalid(&self, url: &[u8], then: Departure) -> bool {
         self.invalidations.outdate(url, then.invalidation)
     }

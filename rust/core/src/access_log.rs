@@ -36,7 +36,7 @@ pub enum Form {
 pub struct AccessLogPolicy {
     /// Query parameters whose values are shown.
     pub query: Select,
-    /// Whether the `sub` of a verified token is shown.
+    /// True if the `sub` of a verified token is shown.
     pub user: bool,
 }
 
@@ -329,7 +329,7 @@ fn masked(out: &mut Vec<u8>, url: &[u8], policy: &AccessLogPolicy, most: usize, 
     escape(out, &shown, most, quoting);
 }
 
-/// Whether the value of a parameter may be written. Names are compared decoded and in lower case: most applications
+/// True if the value of a parameter may be written. Names are compared decoded and in lower case: most applications
 /// read `%74oken` as `token`.
 fn shows(query: &Select, name: &[u8]) -> bool {
     let decoded = percent_decoded(name);

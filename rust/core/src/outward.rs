@@ -31,7 +31,7 @@ pub struct Outward<'a> {
     added: [&'a str; 2],
     /// Prefix of every path that the viewer requests.
     stripped: &'a str,
-    /// Whether paths can be mapped at all.
+    /// True if paths can be mapped at all.
     paths: bool,
 }
 

@@ -20,7 +20,7 @@ pub enum Select {
 }
 
 impl Select {
-    /// Whether `name` is chosen.
+    /// True if `name` is chosen.
     pub fn has(&self, name: impl AsRef<[u8]>) -> bool {
         match self {
             Self::All => true,
@@ -30,7 +30,7 @@ impl Select {
         }
     }
 
-    /// Whether every name that `other` chooses is chosen.
+    /// True if every name that `other` chooses is chosen.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, _) | (_, Self::None) => true,
@@ -67,7 +67,7 @@ impl Select {
     }
 }
 
-/// Whether one of `names` is `name`, or begins it and ends in `*`. A `name` that ends in `*` represents all names that
+/// True if one of `names` is `name`, or begins it and ends in `*`. A `name` that ends in `*` represents all names that
 /// begin so.
 pub(crate) fn any(names: &[Arc<str>], name: &[u8]) -> bool {
     names.iter().any(|known| match known.strip_suffix('*') {
@@ -76,7 +76,7 @@ pub(crate) fn any(names: &[Arc<str>], name: &[u8]) -> bool {
     })
 }
 
-/// Whether both match some common name.
+/// True if both match some common name.
 fn overlap(one: &str, other: &str) -> bool {
     match (one.strip_suffix('*'), other.strip_suffix('*')) {
         (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),

@@ -37,7 +37,7 @@ pub fn https(policy: ViewerPolicy, scheme: Scheme) -> Https {
     }
 }
 
-/// Whether a request is a CORS preflight (Fetch §4.8, "CORS-preflight fetch"). One with content is not: browsers send
+/// True if a request is a CORS preflight (Fetch §4.8, "CORS-preflight fetch"). One with content is not: browsers send
 /// none with it.
 pub fn is_preflight(method: &Method, headers: &HeaderMap, has_body: bool) -> bool {
     *method == Method::OPTIONS

@@ -30,7 +30,7 @@ pub struct EdgeBody {
     account: Option<Box<StreamAccount>>,
     /// The error that ends it early; given once the bytes before it are on their way.
     broken: Option<Box<BoxError>>,
-    /// Whether the piece that a stream gave last is in the cache as well.
+    /// True if the last piece of a stream is in the cache as well.
     cached: Option<Rc<Cell<bool>>>,
     /// The request counts as one of its client's for as long as the body lives.
     _under_way: Option<UnderWay>,
@@ -188,12 +188,12 @@ impl EdgeBody {
         }
     }
 
-    /// Whether trailers may follow the content: only those of an origin's chunked response do.
+    /// True if trailers may follow the content: only those of an origin's chunked response do.
     pub fn may_end_in_trailers(&self) -> bool {
         matches!(&self.source, Source::Upstream(body) if body.size_hint().exact().is_none())
     }
 
-    /// Whether it is put together while it is sent: what waits for the socket is memory that nothing else holds.
+    /// True if it is put together while it is sent: what waits for the socket is memory that nothing else holds.
     pub fn streams(&self) -> bool {
         matches!(
             self.source,

@@ -1,7 +1,7 @@
 //! edgerouter-engine: sockets, timers and stores around the decisions of `edgerouter_core`.
 //!
 //! Data flows `listen` → `request` → `store` | `upstream` | `functions` → back. The engine knows no Python and makes
-//! no HTTP decision of its own: what may be cached, matched, trusted or retried is asked of the core.
+//! no HTTP decision of its own: the core decides what may be cached, matched, trusted or retried.
 
 mod admin;
 mod background;

@@ -57,7 +57,7 @@ pub struct Settings {
     pub workers: Option<usize>,
     /// Files and sockets that the process may have open (`RLIMIT_NOFILE`).
     pub descriptors: Option<u64>,
-    /// Where a line for each request goes.
+    /// The destination of the line for each request.
     pub access_log: Option<AccessLog>,
     /// Tests may move the wall clock.
     pub test_clock: bool,
@@ -240,7 +240,7 @@ impl Engine {
         tracing::debug!(reason, "the new plan was refused; the one in service stays");
     }
 
-    /// Whether the plan's disk tier is the one that is open: a reload cannot give it another.
+    /// True if the plan's disk tier is the one that is open: a reload cannot give it another.
     pub fn keeps_disk(&self, plan: &Plan) -> bool {
         self.shared.live.load().plan.disk_cache == plan.disk_cache
     }
@@ -276,7 +276,7 @@ impl Engine {
         }
     }
 
-    /// Stops accepting; what is being answered goes on. Needs nobody but the engine's own threads.
+    /// Stops accepting; requests that are being answered go on. Needs only the engine's own threads.
     pub fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
         self.life.send_if_modified(|life| {
@@ -295,7 +295,7 @@ impl Engine {
         }
     }
 
-    /// Whether clients are connected.
+    /// True if clients are connected.
     pub fn is_busy(&self) -> bool {
         self.shared.connections.load(Ordering::Acquire) > 0
     }

@@ -1,7 +1,7 @@
 //! One worker: a thread with its own event loop, its own listeners, its own upstream connections.
 //!
-//! Everything a request needs from its worker is here, unshared and without locks. What all workers share is in
-//! [`Shared`].
+//! Everything a request needs from its worker is here, unshared and without locks. [`Shared`] has the
+//! state of all workers.
 
 use std::{
     cell::{Cell, RefCell},
@@ -67,7 +67,7 @@ pub struct Shared {
     /// For each worker, the demand of others that it ends a connection.
     pub pressure: Box<[Pressure]>,
     pub draining: AtomicBool,
-    /// `None`: nobody wants a line for each request.
+    /// `None`: no line is written for each request.
     pub access_log: Option<AccessLog>,
 }
 
@@ -85,7 +85,7 @@ pub struct Worker {
     /// Scratch space for cache keys; borrowed for the length of one look-up.
     pub key: RefCell<Vec<u8>>,
     pub random: RefCell<fastrand::Rng>,
-    /// Bytes as they come from a socket, before the guard has judged them.
+    /// Bytes as they come from a socket, before the guard has checked them.
     pub inbox: RefCell<Box<[u8]>>,
     live: RefCell<Rc<LocalLive>>,
     ids: Cell<u64>,

@@ -56,7 +56,7 @@ pub struct RequestHead {
     pub method: Method,
     pub scheme: Scheme,
     pub host: Arc<str>,
-    /// Where it is not the scheme's own.
+    /// `None`: the default port of the scheme.
     pub port: Option<u16>,
     /// Normalised path, percent-encoded, starts with `/`.
     pub path: String,

@@ -25,7 +25,7 @@ use super::{
     send,
 };
 
-/// Whether a response like this is likely to come in one read.
+/// True if a response like this is likely to come in one read.
 pub(super) fn is_short(head: &OriginHead) -> bool {
     match head.framing.content {
         Content::None => true,

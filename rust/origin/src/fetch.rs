@@ -103,7 +103,7 @@ impl Upstreams {
         }
     }
 
-    /// Whether a connection can be made; nothing is sent on it.
+    /// Makes a connection, as a check; nothing is sent on it.
     pub async fn reach(&self, origin: &Origin) -> Result<(), FetchError> {
         self.addresses.connect(origin).await.map(drop)
     }

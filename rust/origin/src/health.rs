@@ -27,7 +27,7 @@ pub struct HealthBoard {
     origins: RwLock<HashMap<(Arc<str>, u16), Arc<Flag>>>,
     /// The states' clock counts from here.
     began: Instant,
-    /// Told whenever an origin is found unhealthy.
+    /// Notified whenever an origin is found unhealthy.
     changes: Notify,
 }
 
@@ -82,7 +82,7 @@ impl HealthBoard {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether a request should go to the origin in its turn: a healthy one, or one whose trial this request is.
+    /// True if a request should go to the origin in its turn: a healthy one, or one whose trial this request is.
     pub fn is_healthy(&self, origin: &Origin) -> bool {
         let flag = self.flag(origin);
         if flag.healthy.load(Ordering::Relaxed) {
@@ -92,7 +92,7 @@ impl HealthBoard {
         flag.health.lock().admits(thresholds, self.now())
     }
 
-    /// Whether the origin is counted among the healthy; changes nothing.
+    /// True if the origin is counted among the healthy; changes nothing.
     pub fn knows_healthy(&self, origin: &Origin) -> bool {
         self.flag(origin).healthy.load(Ordering::Relaxed)
     }
@@ -126,7 +126,7 @@ impl HealthBoard {
         }
     }
 
-    /// Whether any member of a group is healthy, as probes and requests have found it.
+    /// The health of a group: of its best member, as probes and requests have found it.
     pub fn of_group(&self, plan: &Plan, group: &Group) -> OriginHealth {
         if members(plan, group).any(|origin| self.knows_healthy(origin)) {
             OriginHealth::Healthy
@@ -135,7 +135,7 @@ impl HealthBoard {
         }
     }
 
-    /// Whether no member of a group is healthy and none of them has answered its last request: the edge is
+    /// True if no member of a group is healthy and none of them has answered its last request: the edge is
     /// disconnected from them (RFC 9111 §4.2.4). Members that answer with errors are unhealthy, too, but not silent.
     pub fn is_silent(&self, plan: &Plan, group: &Group) -> bool {
         let silent = |origin: &Origin| {
@@ -155,7 +155,7 @@ impl HealthBoard {
         self.began + Duration::from_millis(self.found_unhealthy(fell).await)
     }
 
-    /// Whether a request that nobody waits for should go to the group now: a sick one is left alone but for trials.
+    /// True if a request that no client waits for should go to the group now: an unhealthy one gets trials only.
     pub fn admits(&self, plan: &Plan, group: &Group) -> bool {
         members(plan, group).any(|origin| self.is_healthy(origin))
     }

@@ -20,7 +20,7 @@ pub struct UpstreamRequest {
     pub interims: Option<HearInterims>,
     /// The client waits for a 100 before it sends the content.
     pub expects: bool,
-    /// Whether a client still waits for the response; `None`: always.
+    /// Shows whether a client still waits for the response; `None`: always.
     pub wanted: Option<Wanted>,
     /// Start of the attempt.
     pub begun: Instant,

@@ -57,7 +57,7 @@ struct Known {
     addresses: Option<Found>,
     failed: Option<(Instant, Arc<str>)>,
     looking: bool,
-    /// Told when a look-up ends.
+    /// Notified when a look-up ends.
     told: Arc<Notify>,
 }
 
@@ -169,7 +169,7 @@ impl Names {
 }
 
 impl Table {
-    /// A name that nobody looks up now gives way to a new one.
+    /// A name that is not being looked up gives way to a new one.
     fn make_room(&mut self) {
         if self.known.len() < MOST_NAMES {
             return;

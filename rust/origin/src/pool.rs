@@ -149,7 +149,7 @@ impl Connected {
         let Some(pool) = self.pool.upgrade() else {
             return;
         };
-        // The answer came before the end of the request: what is left of that is sent to nobody (RFC 9112 §9.5).
+        // The answer came before the end of the request: the rest of it is not sent (RFC 9112 §9.5).
         let whole = |stream: &RequestStream| matches!(stream.turn(), Turn::Whole(_));
         if self.spent || !self.sending.as_ref().is_none_or(whole) {
             return;
@@ -173,8 +173,8 @@ impl Connected {
 }
 
 impl Pool {
-    /// The idle connection that was used last, and was ready for another request when it was looked at last. Whether the
-    /// origin has closed it meanwhile shows when the request is sent: one that never left is sent again elsewhere.
+    /// The idle connection that was used last, and was ready for another request at the last check. If the origin has
+    /// closed it meanwhile, sending the request fails: one that never left is sent again elsewhere.
     pub(super) fn take(self: &Rc<Self>) -> Option<Connected> {
         loop {
             let link = self.idle.borrow_mut().pop()?.link;
@@ -191,7 +191,7 @@ pub(super) struct Pools {
     pools: RefCell<Vec<Rc<Pool>>>,
 }
 
-/// A pool that nobody has used for this long goes.
+/// A pool that has not been used for this long is dropped.
 const UNUSED: Duration = Duration::from_secs(300);
 
 impl Pools {

@@ -46,7 +46,7 @@ impl RequestBody {
         })))
     }
 
-    /// Whether it can be sent any number of times.
+    /// True if it can be sent any number of times.
     pub fn replayable(&self) -> bool {
         !matches!(self, Self::Stream(_))
     }
@@ -72,7 +72,7 @@ struct Streaming {
 /// The side that is waited for while a request is being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// Nothing more has come from the client: its own time-out runs, and nobody else's.
+    /// Nothing more has come from the client: only its own time-out runs.
     Client,
     /// The origin has had a piece to take since then.
     Origin(Instant),

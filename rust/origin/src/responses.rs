@@ -80,7 +80,7 @@ impl Responses {
         self.0.lock().gated = true;
     }
 
-    /// Whether the origin has sent a 100 for a request with an expectation.
+    /// True if the origin has sent a 100 for a request with an expectation.
     pub(super) fn continued(&self) -> bool {
         self.0.lock().continued
     }
@@ -338,7 +338,7 @@ impl Wire {
         self.responses.0.lock().head = Some(head);
     }
 
-    /// Reads into scratch space and judges it. `Ok(false)`: the origin has closed.
+    /// Reads into scratch space and checks it. `Ok(false)`: the origin has closed.
     fn poll_judged(
         &mut self,
         cx: &mut Context<'_>,
@@ -414,7 +414,7 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the bytes that hyper writes have been sent already.
+    /// True if the bytes that hyper writes have been sent already.
     fn is_sent(&mut self) -> bool {
         match std::mem::take(&mut self.late) {
             Late::No => false,

@@ -1,4 +1,4 @@
-//! Requests that nobody waits for any more give their place at an origin to those that somebody waits for.
+//! Requests that no client waits for any more give their place at an origin to those that a client waits for.
 
 use std::{
     cell::{Cell, RefCell},
@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// Whether anybody still waits for the answer to a request.
+/// True if a client still waits for the answer to a request.
 #[derive(Clone)]
 pub struct Wanted(Rc<dyn Fn() -> bool>);
 
@@ -54,7 +54,7 @@ impl Holders {
         holder
     }
 
-    /// Takes the connection from one request that nobody waits for.
+    /// Takes the connection from one request that no client waits for.
     pub(super) fn revoke_one(&self) {
         let found = self.holders.borrow().iter().find_map(|holder| {
             holder
@@ -69,7 +69,7 @@ impl Holders {
         }
     }
 
-    /// A request that somebody waits for waits for a connection, as long as this is kept.
+    /// A request that a client waits for is waiting for a connection, as long as this is kept.
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.waiting.set(self.waiting.get() + 1);
         Waiting(self)

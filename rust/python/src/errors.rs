@@ -41,7 +41,7 @@ pub(crate) fn missing(py: Python<'_>, name: &str, kind: &str) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
-/// Whether it is a `MissingError`.
+/// True if it is a `MissingError`.
 pub(crate) fn is_missing(py: Python<'_>, error: &PyErr) -> bool {
     class(py, "MissingError").is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }

@@ -28,7 +28,7 @@ const PARTS: [&str; 14] = [
     "tokio_rustls",
 ];
 
-/// Whether the log is JSON; the traceback is a field of its own then.
+/// True if the log is JSON; the traceback is a field of its own then.
 static JSON: AtomicBool = AtomicBool::new(false);
 
 /// The environment's settings of the log: `EDGEROUTER_LOG` and `EDGEROUTER_LOG_FORMAT`.

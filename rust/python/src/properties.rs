@@ -22,7 +22,7 @@ fn pattern_of(pattern: &str) -> PyResult<PathPattern> {
     PathPattern::parse(pattern).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
-/// Whether a path pattern matches a path.
+/// True if a path pattern matches a path.
 #[pyfunction]
 fn matches(pattern: &str, path: &str) -> PyResult<bool> {
     Ok(pattern_of(pattern)?.matches(path))

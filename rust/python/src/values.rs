@@ -60,7 +60,7 @@ impl Values {
         Ok(())
     }
 
-    /// In a function the client is told what its request lacks; claims are not the client's to give.
+    /// In a function the client gets an answer that names the missing value; no client can supply claims.
     fn missing(&self, name: &Bound<'_, PyAny>) -> PyErr {
         let kind = match (self.kind, &self.notes) {
             (Kind::Query, None) => "query parameter",

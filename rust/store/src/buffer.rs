@@ -135,7 +135,7 @@ impl<End: Copy> Buffer<End> {
         self.wake_writer();
     }
 
-    /// Whether the reader was elsewhere.
+    /// True if the reader was elsewhere.
     pub fn advance(&mut self, id: u64, position: u64) -> bool {
         let reader = self.readers.iter_mut().find(|reader| reader.id == id);
         reader.is_some_and(|reader| std::mem::replace(&mut reader.position, position) != position)

@@ -69,7 +69,7 @@ pub struct Object {
     pub upstream_status: Option<HeaderValue>,
     /// Fields named by `no-cache="…"`/`private="…"`: never sent from the store.
     pub set_aside: SmallVec<[HeaderName; 2]>,
-    /// Whether the response can be revalidated with the origin by a conditional request.
+    /// True if the response can be revalidated with the origin by a conditional request.
     pub has_validator: bool,
 }
 

@@ -59,8 +59,8 @@ fn add_places(headers: &mut HeaderMap) {
     headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
 }
 
-/// Appends `headers` to `out`, without `Age` and `Cache-Status`. Whether a value is sensitive is not kept: sensitive
-/// ones are not stored.
+/// Appends `headers` to `out`, without `Age` and `Cache-Status`. The mark of sensitive values is not kept:
+/// those are not stored.
 pub(super) fn pack(headers: &HeaderMap, out: &mut Vec<u8>) {
     let (number, with_values) = number(headers);
     put(out, number);

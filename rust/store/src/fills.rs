@@ -37,7 +37,7 @@ impl Fills {
         self.objects.seen(self.hasher.hash_one(url_key), now)
     }
 
-    /// Whether this many bytes may be requested from the origin on behalf of this address.
+    /// True if this many bytes may be requested from the origin on behalf of this address.
     pub fn fetch(&self, client: IpAddr, bytes: u64, grant: u64, now: u64) -> bool {
         let account = self.hasher.hash_one(holder(client));
         self.accounts.fetch(account, bytes, grant, now)

@@ -1,6 +1,6 @@
 //! Request coalescing: concurrent requests for one key meet here, and one of them goes to the origin.
 //!
-//! The fetch itself is a task of its own, so a leader whose client disconnects neither stops it nor blocks anybody.
+//! The fetch itself is a task of its own, so a leader whose client disconnects neither stops it nor blocks others.
 //! However that task ends, its `Lead` is dropped, which wakes the followers: if nothing is known yet, the next of them
 //! leads.
 
@@ -253,7 +253,7 @@ impl Lead {
         self.state.send_replace(state);
     }
 
-    /// Whether anybody follows, now and later.
+    /// A check that can be repeated: true while requests follow.
     pub fn followed(&self) -> impl Fn() -> bool + 'static {
         let state = self.state.clone();
         // One receiver is the table's own.

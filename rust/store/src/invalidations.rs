@@ -54,7 +54,7 @@ impl Invalidations {
         marks.young.insert(hash, number);
     }
 
-    /// Whether the response of a fetch that started at mark `departed` may be outdated.
+    /// True if the response of a fetch that started at mark `departed` may be outdated.
     pub fn outdate(&self, url_key: &[u8], departed: u64) -> bool {
         if self.newest() <= departed {
             return false;

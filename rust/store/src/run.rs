@@ -207,7 +207,7 @@ impl Run {
         })
     }
 
-    /// Whether the byte at `position` is here, or will be when the writer has run ahead once more.
+    /// True if the byte at `position` is here, or will be when the writer has run ahead once more.
     fn reaches(&self, state: &State, position: u64) -> bool {
         let buffer = &state.buffer;
         buffer.end.is_none() && self.in_reach(buffer, position)
@@ -219,7 +219,7 @@ impl Run {
             && position <= buffer.arrived.saturating_add(self.ahead)
     }
 
-    /// Whether the run goes on and will bring the byte at `position`.
+    /// True if the run goes on and will bring the byte at `position`.
     pub(super) fn has_in_hand(&self, position: u64) -> bool {
         self.reaches(&self.state.lock(), position)
     }
@@ -290,7 +290,7 @@ impl Reader {
         Poll::Pending
     }
 
-    /// Whether the requested bytes are on their way.
+    /// True if the requested bytes are on their way.
     pub fn has_begun(&self) -> bool {
         matches!(self.run.state.lock().begun, Some(Begun::Coming(_)))
     }

@@ -96,7 +96,7 @@ impl Purge {
             .sum()
     }
 
-    /// Whether the order names the same.
+    /// True if the order names the same.
     pub(super) fn is_like(&self, order: &Order) -> bool {
         self.soft == order.soft && self.scopes == order.scopes
     }
@@ -214,7 +214,7 @@ fn id(sequence: u64) -> String {
     format!("I{number:0>13}")
 }
 
-/// Whether a text has the form of an id.
+/// True if a text has the form of an id.
 pub fn is_id(text: &str) -> bool {
     text.len() == 14
         && text.starts_with('I')

@@ -171,7 +171,7 @@ impl Purges {
         })
     }
 
-    /// Whether a purge after `born` may match the response of a flight for this URL.
+    /// True if a purge after `born` may match the response of a flight for this URL.
     pub fn outdates(&self, born: u64, url_key: &[u8], asked: (&str, Option<&str>)) -> bool {
         let Some(mut subject) = PurgeSubject::of(url_key, None, &[]) else {
             return false;

@@ -144,7 +144,7 @@ fn apply(purges: &Purges, store: &Store, entry: &Arc<Entry>, newest: u64) {
     }
 }
 
-/// Whether it is a response, or a slice of one.
+/// True if it is a response, or a slice of one.
 fn purgeable(entry: &Entry) -> bool {
     matches!(entry.view(), View::Object | View::Slice(_))
 }

@@ -33,7 +33,7 @@ pub fn evades<'p>(plan: &'p Plan, route: &Route, probe: &Probe<'_>) -> Option<&'
     (other.auth.is_some() || blocks || hooked(other, probe, &path)).then_some(other)
 }
 
-/// Whether a hook that runs for the lenient reading does not run for the strict one.
+/// True if a hook that runs for the lenient reading does not run for the strict one.
 fn hooked(other: &Route, probe: &Probe<'_>, lenient: &str) -> bool {
     other.hooks.viewer_request.iter().any(|hook| {
         let here = hook
@@ -83,7 +83,7 @@ fn lenient(path: &str) -> Option<String> {
     (merged != path).then_some(merged)
 }
 
-/// Whether the path has only one reading. Nearly every path has, so this must take one pass only.
+/// True if the path has only one reading. Nearly every path has, so this must take one pass only.
 fn is_plain(path: &str) -> bool {
     let mut before = 0;
     path.bytes().all(|byte| {

@@ -73,7 +73,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the client declares that it accepts trailers (RFC 9110 §10.1.4).
+/// True if the client declares that it accepts trailers (RFC 9110 §10.1.4).
 pub fn accepts_trailers(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::TE)

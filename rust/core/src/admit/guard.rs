@@ -72,7 +72,7 @@ impl HeadGuard {
         }
     }
 
-    /// Whether the current message's body is incomplete.
+    /// True if the current message's body is incomplete.
     pub fn in_body(&self) -> bool {
         matches!(self.state, State::Body(_) | State::Chunked(_))
     }
@@ -144,7 +144,7 @@ impl HeadGuard {
         }
     }
 
-    /// Whether the connection waits for the response to an upgrade.
+    /// True if the connection waits for the response to an upgrade.
     pub fn is_upgrading(&self) -> bool {
         matches!(self.state, State::Upgrading)
     }

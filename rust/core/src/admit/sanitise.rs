@@ -116,7 +116,7 @@ pub struct Sanitiser<'a> {
 }
 
 impl Sanitiser<'_> {
-    /// Whether a client's copy of the field is removed. `name` is in lower case.
+    /// True if a client's copy of the field is removed. `name` is in lower case.
     pub fn forbids(&self, name: &str) -> bool {
         let plain = plain(name);
         let twin = matches!(plain, Cow::Owned(_));
@@ -181,13 +181,13 @@ fn is_proxy_field(plain: &str) -> bool {
             .any(|prefix| plain.starts_with(prefix))
 }
 
-/// Whether a server that reads `_` as `-` takes the two names for one.
+/// True if a server that reads `_` as `-` takes the two names for one.
 fn same(a: &str, b: &str) -> bool {
     let byte = |byte: u8| if byte == b'_' { b'-' } else { byte };
     a.len() == b.len() && a.bytes().map(byte).eq(b.bytes().map(byte))
 }
 
-/// Whether `name` is one of `names`, or another spelling of one.
+/// True if `name` is one of `names`, or another spelling of one.
 pub fn is_twin_of_any<'a>(name: &str, names: impl IntoIterator<Item = &'a HeaderName>) -> bool {
     names.into_iter().any(|known| same(known.as_str(), name))
 }
@@ -234,7 +234,7 @@ pub fn without_twins_of_changes(before: &HeaderMap, after: &mut HeaderMap) {
     }
 }
 
-/// Whether a field may be a trailer: not if it frames, routes, authenticates, or affects processing that precedes the
+/// True if a field may be a trailer: not if it frames, routes, authenticates, or affects processing that precedes the
 /// content (RFC 9110 §6.5.1).
 fn may_be_late(name: &str) -> bool {
     const EARLY: [&str; 38] = [

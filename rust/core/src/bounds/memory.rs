@@ -91,12 +91,12 @@ impl Budget {
         (self.room(used, kind) / PART).clamp(least.min(most), most)
     }
 
-    /// Whether one of `holders` has its fair share of the `all` bytes held, or more: all shares are equal.
+    /// True if one of `holders` has its fair share of the `all` bytes held, or more: all shares are equal.
     pub fn above(total: u64, all: u64, holders: usize) -> bool {
         total > 0 && total.saturating_mul(holders.max(1) as u64) >= all
     }
 
-    /// Whether bytes returned by a holder of kind `theirs` would make room for `kind`.
+    /// True if bytes returned by a holder of kind `theirs` would make room for `kind`.
     pub fn helps(&self, used: &Used, kind: Purpose, theirs: Purpose) -> bool {
         kind == theirs || used.get(theirs as usize).copied().unwrap_or(0) > self.reserve()
     }

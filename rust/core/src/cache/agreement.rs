@@ -67,7 +67,7 @@ pub struct Sees<'a> {
 }
 
 impl Sees<'_> {
-    /// Whether the key contains a parameter, by its decoded name.
+    /// True if the key contains a parameter, by its decoded name.
     pub fn query(&self, name: &str) -> bool {
         self.route.cache.key_query.has(name)
     }
@@ -77,7 +77,7 @@ impl Sees<'_> {
         key.is_some_and(|key| key.has(name))
     }
 
-    /// Whether the key contains all that goes upstream of a field. For `Cookie`: only the key's cookies go upstream.
+    /// True if the key contains all that goes upstream of a field. For `Cookie`: only the key's cookies go upstream.
     pub fn field(&self, name: &HeaderName) -> bool {
         let cache = &self.route.cache;
         cache.key_headers.contains(name)
@@ -92,7 +92,7 @@ impl Sees<'_> {
         key.any(|claim| **claim == *name)
     }
 
-    /// Whether the policy declares that responses do not depend on a field.
+    /// True if the policy declares that responses do not depend on a field.
     pub fn declared(&self, name: &HeaderName) -> bool {
         self.route.forward.unkeyed.fields.contains(name)
     }
@@ -147,7 +147,7 @@ impl Sees<'_> {
             .collect()
     }
 
-    /// Whether a field of a claim may go upstream with a request whose response may be stored.
+    /// True if a field of a claim may go upstream with a request whose response may be stored.
     pub fn may_tell(&self, forwarded: &Forwarded) -> bool {
         let carried = Carried::Claim {
             claim: &forwarded.claim,
@@ -162,7 +162,7 @@ impl Sees<'_> {
         names.retain(|name| !self.field(name) && !self.declared(name));
     }
 
-    /// Whether the response to a POST may be stored for its URL: nothing was removed from the request on its way
+    /// True if the response to a POST may be stored for its URL: nothing was removed from the request on its way
     /// upstream.
     pub fn posted(
         &self,

@@ -157,7 +157,7 @@ pub fn put(
     }))
 }
 
-/// Whether `match` may answer with it: only while it is fresh. As in Workers, functions get no stale responses.
+/// True if `match` may answer with it: only while it is fresh. As in Workers, functions get no stale responses.
 pub fn reusable(stored: &Freshness, policy: &CachePolicy, now: u64) -> bool {
     // There is no origin whose health could matter.
     let none = OriginHealth::Healthy;

@@ -136,7 +136,7 @@ impl AnsweredRequest<'_> {
             return unsliced(NotStored::Partial.as_str());
         }
         let directives = ResponseDirectives::parse(headers, &self.policy().targets);
-        // A part is judged as the whole that it is of (RFC 9111 §3.4).
+        // A part is treated like the whole response that it belongs to (RFC 9111 §3.4).
         let status = part.map_or(status, |_| StatusCode::OK);
         if let Err(why) = self.storable(response, status, headers, &directives) {
             return match part {
@@ -344,7 +344,7 @@ fn joined(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&whole).ok()
 }
 
-/// Whether a stored response stays in place of one that arrives: it is fresh, and its `Date` says that it was made later.
+/// True if a stored response stays in place of one that arrives: it is fresh, and its `Date` says that it was made later.
 /// Responses may overtake one another, and the most recent one is to be used (RFC 9111 §4).
 pub fn stays(freshness: &Freshness, stored: &HeaderMap, arrived: &HeaderMap, now: u64) -> bool {
     let made = |headers: &HeaderMap| date::parse(headers.get(header::DATE)?.as_bytes());

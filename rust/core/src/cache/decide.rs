@@ -1,4 +1,4 @@
-//! Whether a stored response answers a request (RFC 9111 §4, §5.2.1; RFC 5861).
+//! Decides whether a stored response answers a request (RFC 9111 §4, §5.2.1; RFC 5861).
 
 use http::StatusCode;
 
@@ -46,7 +46,7 @@ impl Allowance {
         }
     }
 
-    /// Whether the response is refreshed behind the back of the client that gets it stale.
+    /// True if the response is refreshed in the background while the client gets it stale.
     pub fn revalidates(self) -> bool {
         self != Self::MaxStale
     }
@@ -173,7 +173,7 @@ pub fn decide(
 /// Which rule lets a stored response stand in for an origin that failed (RFC 5861 §4): the window that the request allows,
 /// the response's own, and, as an origin that has just failed is a sick one, the policy's `sick_grace`.
 ///
-/// Where none of them was given, a cache that is disconnected may send stale responses all the same (RFC 9111 §4.2.4), for as
+/// If none of them was given, a cache that is disconnected may still send stale responses (RFC 9111 §4.2.4), for as
 /// long as the policy's `stale_when_disconnected` says. An answer of an origin, a 503 too, is no disconnection.
 ///
 /// That holds "regardless of other freshness information": a request's `max-age` and `min-fresh` say how fresh an answer it
@@ -224,7 +224,7 @@ fn when_disconnected(stored: &Freshness, policy: &CachePolicy, failure: Failure)
     }
 }
 
-/// Whether an answer counts as a failure of the origin (RFC 5861 §4).
+/// True if an answer counts as a failure of the origin (RFC 5861 §4).
 pub fn is_error(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }

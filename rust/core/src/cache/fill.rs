@@ -51,8 +51,8 @@ impl NotFilled {
     }
 }
 
-/// Whether the slices that a range request needs are fetched. `again`: whether the object is known, or was requested
-/// before; `within`: whether the bound of the client's address leaves room. Each is called only if it matters.
+/// True if the slices that a range request needs are fetched. `again`: the object is known, or was requested before;
+/// `within`: the bound of the client's address leaves room. Each is called only if it matters.
 pub fn decide(
     fill: Fill,
     again: impl FnOnce() -> bool,

@@ -251,7 +251,7 @@ impl Freshness {
         self.age(now) < u64::from(self.lifetime)
     }
 
-    /// Whether the response can ever serve a second request: there is a time in which it may be used without
+    /// True if the response can ever serve a second request: there is a time in which it may be used without
     /// validation.
     pub fn shares(&self) -> bool {
         !self.always_validate && (self.lifetime > 0 || self.stale_while_revalidate > 0)
@@ -314,7 +314,7 @@ pub fn freshness(
     }
 }
 
-/// Whether a response may be sent stale while no origin can be reached, if no window was given (§4.2.4): no directive
+/// True if a response may be sent stale while no origin can be reached, if no window was given (§4.2.4): no directive
 /// forbids it, the origin's own stale-if-error (0 included) does not contradict, and its lifetime was given explicitly.
 /// A response without an explicit lifetime was revalidated for each visitor and may be one visitor's page.
 fn when_disconnected(

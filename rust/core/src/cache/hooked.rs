@@ -164,7 +164,7 @@ impl Written {
         names
     }
 
-    /// Whether anything about these hooks keeps the response of this request from being stored.
+    /// The reason, if any, why these hooks keep the response of this request from being stored.
     pub fn forbids(&self) -> Option<NotStored> {
         self.failed_open.then_some(NotStored::HookFailed)
     }
@@ -247,9 +247,9 @@ pub struct Facts<'a> {
     pub identity: &'a [HeaderName],
     /// Names of the fields that carry variants to the origin; variants are in the key.
     pub experiments: &'a [HeaderName],
-    /// Whether the route also accepts requests without a token.
+    /// True if the route also accepts requests without a token.
     pub anonymous: bool,
-    /// Whether the key's path determines the parameters of the route's pattern.
+    /// True if the key's path determines the parameters of the route's pattern.
     pub params: bool,
     /// Claims of the verified token.
     pub claims: Option<&'a Claims>,
@@ -268,7 +268,7 @@ const OF_THE_EDGE: [HeaderName; 8] = [
     header::CONTENT_LENGTH,
 ];
 
-/// Whether a field names the source of a request: a client, or a proxy.
+/// True if a field names the source of a request: a client, or a proxy.
 fn tells_the_client(name: &str) -> bool {
     const NAMES: [&str; 12] = [
         "forwarded",

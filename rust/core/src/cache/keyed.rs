@@ -138,7 +138,7 @@ impl Keyed {
     }
 }
 
-/// Whether a field's value must be seen by the visitor and the origin only.
+/// True if a field's value must be seen by the visitor and the origin only.
 pub fn personal(name: &str) -> bool {
     const FIELDS: [&str; 6] = [
         "authorization",

@@ -120,7 +120,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Whether anything but the URL may be part of the key.
+/// True if anything but the URL may be part of the key.
 fn has_dimensions(
     route: &Route,
     variants: &[(&str, &str)],

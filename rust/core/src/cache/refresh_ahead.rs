@@ -21,7 +21,7 @@ pub fn begins(freshness: &Freshness, took_ms: u32, beta: Option<f64>) -> u32 {
     freshness.lifetime.saturating_sub(ahead as u32)
 }
 
-/// Whether this hit refreshes: `now - delta · beta · ln(rand) ≥ expiry`, with delta the duration of the last fetch.
+/// True if this hit refreshes: `now - delta · beta · ln(rand) ≥ expiry`, with delta the duration of the last fetch.
 /// `now_ms` is milliseconds since the Unix epoch, `random` any 64 random bits.
 pub fn due(freshness: &Freshness, took_ms: u32, beta: f64, now_ms: u64, random: u64) -> bool {
     let expires = freshness

@@ -28,7 +28,7 @@ pub fn strong_validator(headers: &HeaderMap) -> Option<&HeaderValue> {
     (sent >= modified.saturating_add(STRONG_AFTER)).then_some(value)
 }
 
-/// Whether a complete response of `length` bytes may be cut and is worth it: it has more than one slice, and the origin
+/// True if a complete response of `length` bytes may be cut and is worth it: it has more than one slice, and the origin
 /// does not refuse ranges.
 pub fn worth_cutting(headers: &HeaderMap, length: u64, slice: u64) -> bool {
     length > slice && strong_validator(headers).is_some() && !refuses_ranges(headers)

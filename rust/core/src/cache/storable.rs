@@ -1,4 +1,4 @@
-//! Whether a response may be stored (RFC 9111 §3).
+//! Decides whether a response may be stored (RFC 9111 §3).
 
 use http::{HeaderMap, Method, StatusCode, header};
 
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorization {
     None,
-    /// `Authorization` is there, and the origin judges it.
+    /// `Authorization` is there, and the origin verifies it.
     Present,
     /// The edge verified a token. `shared`: responses do not depend on the client, or the key names it.
     Verified {
@@ -85,7 +85,7 @@ impl NotStored {
         }
     }
 
-    /// Whether what is stored is out of date when a validation brings an answer with this status that is not stored: a whole
+    /// True if what is stored is out of date when a validation brings an answer with this status that is not stored: a whole
     /// answer says that nothing stored fits (§4.3.3), unless only this request kept it from being stored, or it says nothing
     /// about the resource.
     pub fn outdates(self, status: StatusCode) -> bool {
@@ -106,7 +106,7 @@ impl NotStored {
         says && !own
     }
 
-    /// Whether the next response for the same URL will most likely not be stored either.
+    /// True if the next response for the same URL will most likely not be stored either.
     pub fn lasts(self) -> bool {
         !matches!(
             self,
@@ -115,7 +115,7 @@ impl NotStored {
     }
 }
 
-/// Judges a response to a request that went forward.
+/// Decides about a response to a request that went forward.
 pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStored> {
     let StoreInput {
         directives,

@@ -57,12 +57,12 @@ pub fn take(headers: &mut HeaderMap, policy: &CachePolicy) -> Box<[u64]> {
     tags
 }
 
-/// Whether a purge of the tag with this hash matches a response with these tags.
+/// True if a purge of the tag with this hash matches a response with these tags.
 pub fn has(tags: &[u64], wanted: u64) -> bool {
     tags.binary_search(&wanted).is_ok() || has_any(tags)
 }
 
-/// Whether every tag purge matches it.
+/// True if every tag purge matches it.
 pub fn has_any(tags: &[u64]) -> bool {
     tags.last() == Some(&ANY)
 }

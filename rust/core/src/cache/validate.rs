@@ -99,7 +99,7 @@ pub fn conditional_headers(stored: &HeaderMap, into: &mut HeaderMap) -> bool {
     any
 }
 
-/// Whether a request has conditions of its own.
+/// True if a request has conditions of its own.
 pub fn is_conditional(request: &HeaderMap) -> bool {
     [
         header::IF_NONE_MATCH,
@@ -125,7 +125,7 @@ const KEPT: [HeaderName; 5] = [
     header::VIA,
 ];
 
-/// Whether a 304 is about this stored response (§4.3.4): if it has a validator, weak or strong, the stored response
+/// True if a 304 is about this stored response (§4.3.4): if it has a validator, weak or strong, the stored response
 /// must have the same one. The tag takes precedence over the date; a 304 without either is about the request's own
 /// validators.
 pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
@@ -203,7 +203,7 @@ pub fn not_modified(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a response to this method invalidates stored ones (§4.4): the method is unsafe or unknown, and the response
+/// True if a response to this method invalidates stored ones (§4.4): the method is unsafe or unknown, and the response
 /// no error.
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     let safe = matches!(
@@ -226,7 +226,7 @@ pub fn invalidation_targets(
         .collect()
 }
 
-/// Whether the response to a POST may also answer a GET of the same URL (RFC 9110 §9.3.3): `Content-Location` names
+/// True if the response to a POST may also answer a GET of the same URL (RFC 9110 §9.3.3): `Content-Location` names
 /// that URL, and its lifetime is explicit.
 pub fn represents_target(
     base: Base<'_>,

@@ -81,7 +81,7 @@ fn authorization(headers: &HeaderMap) -> Result<Authorization<'_>, SignatureErro
     })
 }
 
-/// Whether the request carries a signature at all, valid or not: no form of a web page can add one.
+/// Checks that the request carries a signature at all, valid or not: no form of a web page can add one.
 pub fn is_signed(headers: &HeaderMap) -> Result<(), SignatureError> {
     authorization(headers).map(|_| ())
 }

@@ -1,5 +1,5 @@
-//! What would become of a response: whether it is stored, for how long it is fresh and why, and what it is good for
-//! after that. By the functions that serve.
+//! Explains the storing of a response: whether it is stored, for how long it is fresh and why, and what it is good for
+//! after that. Uses the functions that serve.
 
 use http::{HeaderMap, Method, StatusCode};
 
@@ -105,7 +105,7 @@ pub(super) fn response(
     );
 }
 
-/// What the same request gets while it is fresh, and after that.
+/// The answers to the same request while the response is fresh, and after that.
 fn later(
     stored: &Freshness,
     request: &RequestDirectives,

@@ -33,12 +33,12 @@ impl<'a> EntityTag<'a> {
     }
 }
 
-/// Whether `If-None-Match` names the stored tag (weak comparison, §13.1.2); `None` without the field.
+/// True if `If-None-Match` names the stored tag (weak comparison, §13.1.2); `None` without the field.
 pub fn if_none_match(request: &HeaderMap, stored: Option<&HeaderValue>) -> Option<bool> {
     condition(request, header::IF_NONE_MATCH, stored, |a, b| a.weak_eq(b))
 }
 
-/// Whether `If-Match` names the stored tag (strong comparison, §13.1.1); `None` without the field.
+/// True if `If-Match` names the stored tag (strong comparison, §13.1.1); `None` without the field.
 pub fn if_match(request: &HeaderMap, stored: Option<&HeaderValue>) -> Option<bool> {
     condition(request, header::IF_MATCH, stored, |a, b| a.strong_eq(b))
 }

@@ -15,12 +15,12 @@ pub mod structured;
 pub mod uri;
 pub(crate) mod via;
 
-/// Whether `byte` is allowed in a token (RFC 9110 §5.6.2).
+/// True if `byte` is allowed in a token (RFC 9110 §5.6.2).
 pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether a Content-Type is an event stream's, which may be silent as long as nothing happens.
+/// True if a Content-Type is an event stream's, which may be silent as long as nothing happens.
 pub fn is_event_stream(content_type: &[u8]) -> bool {
     let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
     content_type

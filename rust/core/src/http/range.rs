@@ -111,7 +111,7 @@ fn number(text: &[u8]) -> Option<u64> {
     }))
 }
 
-/// Whether the ranges may be used: no `If-Range`, or one that names exactly the stored representation (§13.1.5).
+/// True if the ranges may be used: no `If-Range`, or one that names exactly the stored representation (§13.1.5).
 pub fn if_range(request: &HeaderMap, stored: &HeaderMap) -> bool {
     let Some(condition) = request.get(header::IF_RANGE) else {
         return true;

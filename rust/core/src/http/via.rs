@@ -43,7 +43,7 @@ impl Via {
         headers.append(header::VIA, value.clone());
     }
 
-    /// Whether the message has already passed this edge: `Via` names the pseudonym more than `most` times.
+    /// True if the message has already passed this edge: `Via` names the pseudonym more than `most` times.
     pub fn loops(&self, headers: &HeaderMap, most: usize) -> bool {
         headers
             .get_all(header::VIA)

@@ -32,7 +32,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether the origin may have acted on the request.
+    /// True if the origin may have acted on the request.
     pub fn sent(self) -> bool {
         match self {
             Self::Unreachable | Self::Bound => false,
@@ -41,7 +41,7 @@ impl Failure {
         }
     }
 
-    /// Whether the edge is disconnected from the origin (RFC 9111 §4.2.4): it was refused, reset or closed without a whole
+    /// True if the edge is disconnected from the origin (RFC 9111 §4.2.4): it was refused, reset or closed without a whole
     /// response, or timed out. A bound of the edge, and a response of whatever kind, is no disconnection.
     pub fn disconnected(self) -> bool {
         matches!(
@@ -113,9 +113,9 @@ pub enum Why {
 
 /// The health of members when one is chosen.
 pub trait Members {
-    /// Whether a request should go there in its turn. True for an unhealthy one may begin its trial.
+    /// True if a request should go there in its turn. True for an unhealthy one may begin its trial.
     fn admits(&self, origin: OriginId) -> bool;
-    /// Whether it is counted among the healthy; changes nothing.
+    /// True if it is counted among the healthy; changes nothing.
     fn is_healthy(&self, origin: OriginId) -> bool;
     /// Extra tries of a request that has not left on a new connection that was closed at once.
     fn retries(&self, origin: OriginId) -> u8;
@@ -200,7 +200,7 @@ impl<'g> Attempts<'g> {
         }
     }
 
-    /// Whether a change in the health of a pending member could change the next step.
+    /// True if a change in the health of a pending member could change the next step.
     pub fn heeds_health(&self) -> bool {
         self.idempotent
             && self.replayable
@@ -335,7 +335,7 @@ impl<'g> Attempts<'g> {
         self.members.iter().any(pending)
     }
 
-    /// Whether a member is pending that is not suspect.
+    /// True if a member is pending that is not suspect.
     fn trusted_is_pending(&self) -> bool {
         let trusted = |member: &Member| member.state == State::Pending { suspect: false };
         self.members.iter().any(trusted)

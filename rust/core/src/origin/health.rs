@@ -122,7 +122,7 @@ impl Window {
         }
     }
 
-    /// Whether the errors are reason enough: half of many requests, or enough in a row. With probes few requests decide nothing,
+    /// True if the errors are reason enough: half of many requests, or enough in a row. With probes few requests decide nothing,
     /// so that one bad URL makes no bad origin: the probes run anyway.
     fn condemns(&self, thresholds: Thresholds, row: u32) -> bool {
         let sum = |of: fn(&Slot) -> u32| self.slots.iter().map(of).fold(0u32, u32::saturating_add);
@@ -149,12 +149,12 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Whether the origin is counted among the healthy.
+    /// True if the origin is counted among the healthy.
     pub fn is_healthy(&self) -> bool {
         matches!(self.state, State::Healthy { .. })
     }
 
-    /// Whether a request should go there as if it were healthy. Answering yes to an unhealthy one begins its trial: the
+    /// True if a request should go there as if it were healthy. Answering yes to an unhealthy one begins its trial: the
     /// caller then reports how the request went.
     pub fn admits(&mut self, thresholds: Thresholds, now: u64) -> bool {
         match self.state {
@@ -176,7 +176,7 @@ impl Health {
         }
     }
 
-    /// Whether its last request got a response, and no error.
+    /// True if its last request got a response, and no error.
     pub fn is_spotless(&self) -> bool {
         let spotless = State::Healthy {
             failures: 0,
@@ -193,7 +193,7 @@ impl Health {
     /// A request got an answer that is no error of the origin's: what follows from it besides its part in the rate.
     pub fn succeeded(&mut self, thresholds: Thresholds) -> Option<Change> {
         match self.state {
-            // Probes demand more than a response: a request that gets one must not reset their count.
+            // Probes require more than a response: a request that gets one must not reset their count.
             State::Healthy { failures, .. } => {
                 let failures = if thresholds.probed { failures } else { 0 };
                 self.state = State::Healthy { failures, row: 0 };
@@ -384,7 +384,7 @@ mod tests {
             Some(Change::BecameUnhealthy),
             "yesterday's good days"
         );
-        // Told late, of a time that the window knows, and of one that it has forgotten.
+        // Reported late, of a time that the window knows, and of one that it has forgotten.
         for (told, want) in [(80_000, None), (1_000, Some(Change::BecameUnhealthy))] {
             let mut health = Health::default();
             let mut last = None;

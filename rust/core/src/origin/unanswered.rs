@@ -137,7 +137,7 @@ impl FetchError {
         }
     }
 
-    /// Whether it counts against the origin's health.
+    /// True if it counts against the origin's health.
     pub fn is_origins_fault(&self) -> bool {
         !matches!(self.ended(), Failure::Request | Failure::Bound)
     }

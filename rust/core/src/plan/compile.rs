@@ -319,7 +319,7 @@ fn is_cookie_name(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b',' | b'"')
 }
 
-/// Whether some request of the route could meet the hook in its phase: hooks of the origin phases need an origin.
+/// True if some request of the route could meet the hook in its phase: hooks of the origin phases need an origin.
 fn meets(phase: HookPhase, hook: &Hook, route: &Route) -> bool {
     let host: Vec<HostPattern> = hook.host.iter().cloned().collect();
     let runs = match phase {

@@ -370,7 +370,7 @@ fn preflight(advice: &mut Advice<'_>) {
     }
 }
 
-/// Whether parameters choose the host of a location. They may choose a name below a domain that is written out.
+/// True if parameters choose the host of a location. They may choose a name below a domain that is written out.
 fn free_host(location: &str) -> bool {
     let Some(at) = location.find("//") else {
         return false;

@@ -435,7 +435,7 @@ pub fn specificity(route: &Route, host: &str) -> usize {
         .unwrap_or(0)
 }
 
-/// Whether some request could meet both routes' hosts.
+/// True if some request could meet both routes' hosts.
 pub fn share_a_host(left: &Route, right: &Route) -> bool {
     hosts_intersect(&left.hosts, &right.hosts)
 }

@@ -232,7 +232,7 @@ pub struct Prefetch {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Whether and how far a visitor's next pages are predicted and fetched.
+/// The extent to which a visitor's next pages are predicted and fetched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predict {
     /// Least share of a page's visitors that went on to the next page.
@@ -302,7 +302,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Whether it runs for a request of its route. `path`: as the viewer requested it.
+    /// True if it runs for a request of its route. `path`: as the viewer requested it.
     pub fn runs(&self, host: &str, path: &str) -> bool {
         self.host.as_ref().is_none_or(|own| own.matches(host))
             && (self.always || self.pattern.matches(path))

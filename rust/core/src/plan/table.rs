@@ -27,7 +27,7 @@ pub struct RouteRow {
     pub experiments: Vec<String>,
     pub cache: String,
     pub hooks: HookNames,
-    /// Whether a request of this route can reach Python.
+    /// True if a request of this route can reach Python.
     pub touches_python: bool,
 }
 

@@ -55,7 +55,7 @@ impl<V> Generations<V> {
         self.young.len() + self.old.len()
     }
 
-    /// Whether there is no entry.
+    /// True if there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

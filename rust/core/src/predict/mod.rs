@@ -26,7 +26,7 @@ const PURPOSES: [HeaderName; 3] = [
     HeaderName::from_static("x-moz"),
 ];
 
-/// Whether a request is a navigation: a page's resources, or a browser's own speculation, predict nothing about the
+/// True if a request is a navigation: a page's resources, or a browser's own speculation, predict nothing about the
 /// next page.
 pub fn is_navigation(
     method: &Method,

@@ -140,7 +140,7 @@ impl Model {
         (self.pages.len(), self.visitors.len())
     }
 
-    /// Whether it remembers nothing.
+    /// True if it remembers nothing.
     pub fn is_empty(&self) -> bool {
         self.pages.is_empty() && self.visitors.is_empty()
     }

@@ -34,7 +34,7 @@ pub struct ServiceWorker {
     pub offline: Option<String>,
     /// Globs of paths that are answered from the browser's cache first.
     pub api: Vec<String>,
-    /// Whether requests with `Authorization` may be answered from the cache.
+    /// True if requests with `Authorization` may be answered from the cache.
     pub authorized: bool,
     /// Responses kept besides the precached ones.
     pub entries: u64,

@@ -24,7 +24,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The callers that an endpoint admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Everybody that can connect.
+    /// All clients that can connect.
     Open,
     /// Callers with the token, if one is set.
     Token,

@@ -67,7 +67,7 @@ impl Guard {
         ))
     }
 
-    /// Whether only processes of this machine can connect.
+    /// True if only processes of this machine can connect.
     pub fn is_loopback(&self) -> bool {
         self.address.is_some_and(|own| own.ip().is_loopback())
     }

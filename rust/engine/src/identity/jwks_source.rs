@@ -89,7 +89,7 @@ impl JwksSource {
         }
     }
 
-    /// Whether this source has the keys of `policy`: the same URL, times and algorithms.
+    /// True if this source has the keys of `policy`: the same URL, times and algorithms.
     pub fn serves(&self, policy: &JwtPolicy) -> bool {
         match &policy.source {
             KeySource::Static(_) => false,

@@ -13,8 +13,8 @@ use super::Exchange;
 use crate::{body::EdgeBody, navigation::Navigation, telemetry::Outcome};
 
 impl Exchange {
-    /// Tells the model of a navigation. Only of what anybody may be sent, and never with a query, which may be somebody's
-    /// own; of the visitor it learns a number that means nothing outside this process.
+    /// Reports a navigation to the model: only of a page that any visitor may be sent, and never with a query, which may
+    /// be private. For the visitor it gets a number that means nothing outside this process.
     pub(super) fn tell_of_navigation(&self, response: &Response<EdgeBody>) {
         let Some(route) = self.route.and_then(|id| self.live.plan.route(id)) else {
             return;
@@ -60,7 +60,7 @@ impl Exchange {
         self.worker.shared.metrics.navigation(told);
     }
 
-    /// Whether the answer came from the store or went into it.
+    /// True if the answer came from the store or went into it.
     fn is_shared(&self) -> bool {
         self.note.stored
             || matches!(

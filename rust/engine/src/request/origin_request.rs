@@ -44,7 +44,7 @@ pub struct OriginRequest {
     pub hooks: Option<Rc<HookContext>>,
     /// The client, where it may get interim responses.
     pub interims: Option<InterimReceiver>,
-    /// Whether a client still waits for the response, where that may end before it comes.
+    /// Shows whether a client still waits for the response; `None`: it cannot stop waiting.
     pub wanted: Option<Wanted>,
     /// Notes the origin that answered, for the access log.
     pub(crate) logged: Option<Rc<Logged>>,
@@ -78,7 +78,7 @@ impl InterimReceiver {
     }
 }
 
-/// The response of an origin, before the cache judges it.
+/// The response of an origin, before the cache decides about it.
 pub struct Received {
     pub status: StatusCode,
     pub headers: HeaderMap,

@@ -47,12 +47,12 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
     } else {
         x.replayable_body().await?
     };
-    // Such a hook gets the whole response; the conditions of other methods are the origin's to judge.
+    // Such a hook gets the whole response; the origin evaluates the conditions of other methods.
     let hooked = matches!(x.head.method, Method::GET | Method::HEAD)
         && !x.wants_upgrade
         && x.runs_any(&route.hooks.origin_response);
     let keeps_headers = route.fallback.is_some() || !route.errors.is_empty() || x.needs_headers_later(route)
-        // They are judged once what a hook makes of the response is known.
+        // They are evaluated once the hooks have changed the response.
         || hooked
         // They may select the response that a POST leaves for its URL.
         || (route.cache.enabled && x.head.method == Method::POST);
@@ -121,7 +121,7 @@ impl Exchange {
         }
     }
 
-    /// Whether a later phase reads the request's fields.
+    /// True if a later phase reads the request's fields.
     pub(super) fn needs_headers_later(&self, route: &Route) -> bool {
         !route.hooks.viewer_response.is_empty()
             || !matches!(self.head.method, Method::GET | Method::HEAD)
@@ -223,8 +223,8 @@ async fn replace_by_path(
     if x.head.uri.path_and_query() == Some(&page) {
         return;
     }
-    // The page has a route of its own: another origin may have it, or it is a fixed text. Where that route demands something
-    // of the visitor or calls Python, the page is fetched from the origin of the answer.
+    // The page has a route of its own: another origin may have it, or it is a fixed text. If that route requires
+    // something of the visitor or calls Python, the page is fetched from the origin of the answer.
     let live = Rc::clone(&x.live);
     let own = x
         .route_for_get(&live, page.path(), page.query())
@@ -260,7 +260,7 @@ async fn replace_by_path(
     x.chosen = chosen;
 }
 
-/// Whether a page behind this route can be shown to anybody.
+/// True if a page behind this route can be shown to every visitor.
 fn is_plain(route: &Route) -> bool {
     let hooks = &route.hooks;
     route.auth.is_none()

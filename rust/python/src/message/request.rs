@@ -125,7 +125,7 @@ fn first_of<'py, N: AsRef<str>, V: AsRef<str>>(
 
 #[pymethods]
 impl Request {
-    /// A request of a callable's own, to ask a cache with.
+    /// A request that a callable makes, as the key for a look-up in a cache.
     #[new]
     #[pyo3(signature = (url, method="GET", headers=None))]
     fn create(

@@ -76,7 +76,7 @@ impl Job {
         self.callables.get(self.index)
     }
 
-    /// Whether a task has to run it.
+    /// True if a task has to run it.
     pub(crate) fn awaits(&self) -> bool {
         matches!(self.work, Work::Begun(_, Some(_)))
             || self.callable().is_some_and(|callable| callable.is_async)
@@ -303,13 +303,13 @@ impl Views {
     }
 }
 
-/// Whether the object has no other owner, so that its parts can be taken. (The count is deprecated for other uses.)
+/// True if the object has no other owner, so that its parts can be taken. (The count is deprecated for other uses.)
 #[expect(deprecated)]
 fn is_only_one(result: &Bound<'_, PyAny>) -> bool {
     result.get_refcnt() == 1
 }
 
-/// Whether the conditions of a request can be answered by a 304 (RFC 9110 §13.1.2, §13.1.3).
+/// True if the conditions of a request can be answered by a 304 (RFC 9110 §13.1.2, §13.1.3).
 fn may_be_unmodified(request: &RequestHead) -> bool {
     matches!(request.method, Method::GET | Method::HEAD)
         && (request.headers.contains_key(header::IF_NONE_MATCH)

@@ -116,7 +116,7 @@ fn attached(
     Ok(Ok(settled))
 }
 
-/// Whether it is asyncio's error for a missing event loop.
+/// True if it is asyncio's error for a missing event loop.
 fn wants_loop(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyRuntimeError>(py)
         && error.value(py).to_string() == "no running event loop"

@@ -139,7 +139,7 @@ impl LoopQueue {
         found.into_iter().map(|(_, task)| task).collect()
     }
 
-    /// Whether the event loop is stuck; then another replaces it, and this one takes no more calls.
+    /// True if the event loop is stuck; then another replaces it, and this one takes no more calls.
     fn stuck(&self) -> bool {
         let (loop_state, now) = (&self.loop_state, Instant::now());
         let missing = || {
@@ -155,13 +155,13 @@ impl LoopQueue {
         stuck
     }
 
-    /// Whether a callable is in one of its steps.
+    /// True if a callable is in one of its steps.
     #[getter]
     fn busy(&self) -> bool {
         self.loop_state.thread.is_busy()
     }
 
-    /// Whether another event loop has replaced this one.
+    /// True if another event loop has replaced this one.
     #[getter]
     fn replaced(&self) -> bool {
         self.loop_state.replaced.load(Ordering::Acquire)

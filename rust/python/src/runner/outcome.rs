@@ -23,14 +23,14 @@ fn expected(phase: Phase) -> &'static str {
 static TIME_LIMIT: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static CANCELLED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-/// Whether the exception is the watchdog's interrupt.
+/// True if the exception is the watchdog's interrupt.
 pub(crate) fn is_time_limit(py: Python<'_>, error: &PyErr) -> bool {
     TIME_LIMIT
         .import(py, "edgerouter.functions", "TimeLimit")
         .is_ok_and(|class| error.matches(py, class).unwrap_or(false))
 }
 
-/// Whether asyncio cancelled the task.
+/// True if asyncio cancelled the task.
 pub(crate) fn cancelled(py: Python<'_>, error: &PyErr) -> bool {
     CANCELLED
         .import(py, "asyncio", "CancelledError")
@@ -131,7 +131,7 @@ impl CallSite<'_> {
         }
     }
 
-    /// Whether developers see tracebacks.
+    /// True if developers see tracebacks.
     fn traces(&self) -> bool {
         self.callable.shared.traces()
     }

@@ -1,9 +1,9 @@
 //! The context (`contextvars`) of a call, a copy for each, and how what is logged is known to be the call's.
 //!
 //! A value that one call sets is not seen by the next on its thread. A sync callable has its thread to itself, so the
-//! thread knows the call. Tasks share theirs: a variable of their context names it. What a task starts inherits the
-//! variable, as
-//! `asyncio.create_task` and `asyncio.to_thread` copy the context; so does what `wait_until` goes on with.
+//! thread knows the call. Tasks share theirs: a variable of their context names it. All that a task starts
+//! inherits the variable, as `asyncio.create_task` and `asyncio.to_thread` copy the context; so does the awaitable of
+//! `wait_until`.
 
 use std::cell::RefCell;
 

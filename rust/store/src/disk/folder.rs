@@ -81,7 +81,7 @@ impl Folder {
 }
 
 impl Folder {
-    /// Whether the path still leads to the directory that was locked. If that was removed or replaced, the new one may
+    /// Checks that the path still leads to the directory that was locked. If that was removed or replaced, the new one may
     /// be another process's: nothing is written or removed there.
     pub fn check(&self) -> io::Result<()> {
         let identity = |data: fs::Metadata| (data.dev(), data.ino());
@@ -246,7 +246,7 @@ pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
     Ok(found)
 }
 
-/// Whether an error means that the file is damaged, and not just unavailable now.
+/// True if an error means that the file is damaged, and not just unavailable now.
 fn is_damage(error: &io::Error) -> bool {
     const EIO: i32 = 5;
     use io::ErrorKind::{InvalidData, IsADirectory, NotFound, UnexpectedEof};

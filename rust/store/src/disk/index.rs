@@ -62,7 +62,7 @@ impl Slot {
         }
     }
 
-    /// Whether both are the same record.
+    /// True if both are the same record.
     pub fn is(&self, other: &Self) -> bool {
         (self.segment, self.offset) == (other.segment, other.offset)
     }
@@ -195,7 +195,7 @@ impl Locked<'_> {
         Some(*slot)
     }
 
-    /// Whether the index still points at this record.
+    /// True if the index still points at this record.
     pub fn points_at(&self, slot: &Slot) -> bool {
         self.slot().is_some_and(|own| own.is(slot))
     }

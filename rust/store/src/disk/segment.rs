@@ -122,7 +122,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Whether something that was once whole follows the last whole record.
+    /// True if something that was once whole follows the last whole record.
     fn damaged_tail(&self, window: &mut Window<'_>, seed: u64, length: u64) -> io::Result<bool> {
         let rest = length.saturating_sub(self.end);
         if rest < FRONT_BYTES as u64 {

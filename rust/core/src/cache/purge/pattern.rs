@@ -24,7 +24,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it is `/*`, which matches everything.
+    /// True if it is `/*`, which matches everything.
     pub fn is_everything(&self) -> bool {
         matches!(&*self.pieces, [first, rest @ ..] if **first == *b"/" && !rest.is_empty() && rest.iter().all(|p| p.is_empty()))
     }

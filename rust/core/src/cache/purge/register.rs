@@ -211,7 +211,7 @@ impl Register {
         soft.map_or(PurgeEffect::Untouched, |at| PurgeEffect::Soft { at })
     }
 
-    /// Whether a purge after `since` may match the response of a fetch that started at `since`. Its tags are not known
+    /// True if a purge after `since` may match the response of a fetch that started at `since`. Its tags are not known
     /// yet, so any tag purge counts.
     pub fn concerns_flight(&self, subject: &PurgeSubject<'_>, since: u64) -> bool {
         since < self.newest

@@ -12,7 +12,7 @@ pub enum Fit {
     NoContent,
 }
 
-/// Whether a response with this status has no content, regardless of its fields (RFC 9110 §6.4.1).
+/// True if a response with this status has no content, regardless of its fields (RFC 9110 §6.4.1).
 pub fn bodiless(status: StatusCode) -> bool {
     status.is_informational()
         || status == StatusCode::NO_CONTENT

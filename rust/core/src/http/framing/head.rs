@@ -185,7 +185,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// Whether the next line belongs to the one before.
+    /// True if the next line belongs to the one before.
     fn is_folded(&self) -> bool {
         matches!(self.head.get(self.at), Some(b' ' | b'\t'))
     }

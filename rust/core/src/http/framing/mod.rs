@@ -63,7 +63,7 @@ pub(crate) fn trimmed(value: &[u8]) -> &[u8] {
     value
 }
 
-/// Whether the transfer codings are exactly `chunked`, once; `false` if there is no such field. Any other coding would
+/// True if the transfer codings are exactly `chunked`, once; `false` if there is no such field. Any other coding would
 /// leave bytes that are not the content (RFC 9112 §6.1, §7).
 pub fn chunked<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<bool, BadFraming> {
     let mut some = false;
@@ -110,7 +110,7 @@ pub struct Framing {
     pub content: Content,
     /// The length to forward and store: of the content, or of the content that a HEAD or a 304 describes.
     pub length: Option<u64>,
-    /// Whether another request may be sent on the connection.
+    /// True if another request may be sent on the connection.
     pub reusable: bool,
 }
 

@@ -94,7 +94,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether a published key that names no algorithm is for this one. RSA keys could serve six (RFC 8725 §3.1 wants
+    /// True if a published key that names no algorithm is for this one. RSA keys could serve six (RFC 8725 §3.1 wants
     /// one): issuers that leave `alg` out sign with RS256. Secrets are for none.
     pub(crate) fn is_default(self) -> bool {
         matches!(

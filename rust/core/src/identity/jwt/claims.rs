@@ -122,7 +122,7 @@ impl Claims {
         self.not_before
     }
 
-    /// Whether the token's own times allow it at `now`: the half of verification that a remembered token repeats.
+    /// True if the token's own times allow it at `now`: the half of verification that a remembered token repeats.
     pub fn current(&self, now: u64, leeway: u64) -> bool {
         self.expires
             .is_none_or(|exp| now < exp.saturating_add(leeway))

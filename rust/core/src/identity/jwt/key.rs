@@ -85,7 +85,7 @@ impl JwtKey {
         self.algorithm
     }
 
-    /// Whether `signature` is this key's over `message`. MACs are compared in constant time.
+    /// True if `signature` is this key's over `message`. MACs are compared in constant time.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         if self
             .algorithm

@@ -158,7 +158,7 @@ impl JwtPolicy {
         self.weak_secret
     }
 
-    /// Whether fetching new keys could remedy the error.
+    /// True if fetching new keys could remedy the error.
     pub fn may_be_rotated(&self, error: &TokenError) -> bool {
         matches!(self.source, KeySource::Url { .. })
             && matches!(error, TokenError::UnknownKey { .. } | TokenError::NoKey)

@@ -54,7 +54,7 @@ fn stores(route: &Route) -> bool {
     route.cache.enabled && matches!(route.target, Target::Group(_))
 }
 
-/// Whether the path changes in a way that its pattern does not show.
+/// True if the path changes in a way that its pattern does not show.
 fn moves(route: &Route) -> bool {
     route.strip_prefix.is_some()
         || route.add_prefix.is_some()
@@ -66,7 +66,7 @@ fn stands_in(route: &Route) -> bool {
     route.fallback.is_some() || route.errors.iter().any(|(_, page)| page.path().is_some())
 }
 
-/// Whether `route` could store under a URL that `other` answers.
+/// True if `route` could store under a URL that `other` answers.
 fn collides(route: &Route, other: &Route, other_first: bool) -> bool {
     if moves(route) {
         return true;
@@ -94,7 +94,7 @@ fn collides(route: &Route, other: &Route, other_first: bool) -> bool {
         .is_some_and(|index| index_collides(route, other, other_first, index))
 }
 
-/// Whether some path that ends in `/` is `route`'s, and with the index document `other`'s.
+/// True if some path that ends in `/` is `route`'s, and with the index document `other`'s.
 fn index_collides(route: &Route, other: &Route, other_first: bool, index: &str) -> bool {
     if !other_first && route.path.is_open_ended() {
         return false;

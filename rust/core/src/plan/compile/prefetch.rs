@@ -129,7 +129,7 @@ fn target(url: &str, host: Option<&str>, scheme: Scheme) -> Result<PrefetchTarge
     })
 }
 
-/// Whether the response could be stored at all.
+/// Checks that the response could be stored at all.
 fn finds(
     target: &PrefetchTarget,
     headers: &HeaderMap,

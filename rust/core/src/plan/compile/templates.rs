@@ -43,7 +43,7 @@ impl<'t> Template<'t> {
         })
     }
 
-    /// Whether every brace is matched.
+    /// True if every brace is matched.
     pub fn is_balanced(self) -> bool {
         self.pieces().all(|piece| match piece {
             Piece::Text(text) => !text.contains(['{', '}']),

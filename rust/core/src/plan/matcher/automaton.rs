@@ -20,7 +20,7 @@ impl Class {
         }
     }
 
-    /// Whether this class takes all that the other takes.
+    /// True if this class takes all that the other takes.
     fn contains(self, other: Self) -> bool {
         match (self, other) {
             (Self::Any, _) | (Self::NotSlash, Self::NotSlash) => true,
@@ -29,7 +29,7 @@ impl Class {
         }
     }
 
-    /// Whether some byte is taken by both. `NotSlash` and `Any` share all bytes but one.
+    /// True if some byte is taken by both. `NotSlash` and `Any` share all bytes but one.
     fn meets(self, other: Self) -> bool {
         match (self, other) {
             (Self::Byte(byte), class) | (class, Self::Byte(byte)) => class.takes(byte),

@@ -84,7 +84,7 @@ impl HostPattern {
         })
     }
 
-    /// Whether a host (without port) matches.
+    /// True if a host (without port) matches.
     pub fn matches(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         match self {
@@ -100,7 +100,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether every host that matches `other` matches this too.
+    /// True if every host that matches `other` matches this too.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any, _) => true,
@@ -111,7 +111,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether some host matches both: two host patterns either nest or have nothing in common.
+    /// True if some host matches both: two host patterns either nest or have nothing in common.
     pub fn intersects(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
     }
@@ -136,7 +136,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// Whether two lists of hosts share a host; an empty list is every host.
+/// True if two lists of hosts share a host; an empty list is every host.
 pub(crate) fn hosts_intersect(left: &[HostPattern], right: &[HostPattern]) -> bool {
     left.is_empty()
         || right.is_empty()
@@ -145,7 +145,7 @@ pub(crate) fn hosts_intersect(left: &[HostPattern], right: &[HostPattern]) -> bo
             .any(|own| right.iter().any(|other| own.intersects(other)))
 }
 
-/// Whether the left list certainly has every host of the right one.
+/// True if the left list certainly has every host of the right one.
 pub(crate) fn hosts_cover(left: &[HostPattern], right: &[HostPattern]) -> bool {
     let any = [HostPattern::Any];
     let right = if right.is_empty() { &any } else { right };

@@ -176,12 +176,12 @@ impl PathPattern {
         &self.source
     }
 
-    /// Whether the pattern has no wildcard and no parameter.
+    /// True if the pattern has no wildcard and no parameter.
     pub fn is_exact(&self) -> bool {
         self.strategy == Strategy::Exact
     }
 
-    /// Whether every path matches.
+    /// True if every path matches.
     pub fn is_everything(&self) -> bool {
         self.strategy == Strategy::Prefix && self.literal_prefix() == b"/"
     }
@@ -201,7 +201,7 @@ impl PathPattern {
             .then(|| prefix.rsplit(|byte| *byte == b'/').next().unwrap_or(prefix))
     }
 
-    /// Whether a match stays one whatever is appended to it.
+    /// True if a match stays one whatever is appended to it.
     pub fn is_open_ended(&self) -> bool {
         matches!(self.tokens.last(), Some(Token::Any(_)))
     }
@@ -219,7 +219,7 @@ impl PathPattern {
         })
     }
 
-    /// Whether the path matches. Time is linear in the path for a given pattern; nothing is allocated.
+    /// True if the path matches. Time is linear in the path for a given pattern; nothing is allocated.
     pub fn matches(&self, path: &str) -> bool {
         let path = path.as_bytes();
         match self.strategy {
@@ -255,12 +255,12 @@ impl PathPattern {
         Some(found)
     }
 
-    /// Whether some path matches both.
+    /// True if some path matches both.
     pub fn intersects(&self, other: &Self) -> bool {
         self.automaton.intersects(&other.automaton)
     }
 
-    /// Whether every path that matches `other` certainly matches this one too. May be false for a pair that does.
+    /// True if every path that matches `other` certainly matches this one too. May be false for a pair that does.
     pub fn covers(&self, other: &Self) -> bool {
         self.automaton.covers(&other.automaton)
     }

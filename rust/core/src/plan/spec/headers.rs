@@ -203,7 +203,7 @@ pub(super) fn unstarred(path: &str, text: &str, problems: &Problems) -> bool {
     true
 }
 
-/// Whether a name of query parameters or cookies is valid; a `*` at its end represents any rest.
+/// True if a name of query parameters or cookies is valid; a `*` at its end represents any rest.
 pub(super) fn starred(path: &str, text: &str, problems: &Problems) -> bool {
     let message = match text.strip_suffix('*').unwrap_or(text) {
         "" if text.is_empty() => "must not be empty",

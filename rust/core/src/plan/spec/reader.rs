@@ -24,7 +24,7 @@ impl Problems {
         self.0.borrow().is_empty()
     }
 
-    /// Whether something is wrong at that very place.
+    /// True if something is wrong at that very place.
     pub fn at(&self, path: &str) -> bool {
         self.0.borrow().iter().any(|problem| problem.path == path)
     }

@@ -147,8 +147,8 @@ impl Miss<'_> {
                         until = (Instant::now() + RETRY).min(end);
                     }
                 },
-                // Another request for this key has led within the second, and brought nothing. Where no stored response
-                // may be used the next turn is waited for once, so that a failure is known soon.
+                // Another request for this key has led within the second, and brought nothing. If no stored response
+                // may be used, this one waits for the next turn once, so that a failure is known soon.
                 Join::Wait(wait) => {
                     if let Some(stale) = self.stand_in(Failure::Disconnected) {
                         return Ok(Some(stale));
@@ -201,7 +201,7 @@ impl Miss<'_> {
         self.fly(request, self.fetch(), Some(lead)).await
     }
 
-    /// Starts a flight, with nobody following where there is no `lead`.
+    /// Starts a flight. Without a `lead` no request can follow it.
     async fn fly(
         &mut self,
         mut request: OriginRequest,
@@ -310,7 +310,7 @@ impl Miss<'_> {
     async fn alone(&mut self, body: RequestBody) -> Result<Response<EdgeBody>, Early> {
         let fetch = self.fetch();
         let (x, route) = (&mut *self.x, self.route);
-        // Where responses are not stored anyway, the origin had better evaluate the client's own conditions.
+        // If responses are not stored anyway, it is better that the origin evaluates the client's own conditions.
         let own_conditions = self.missing.unshared && validate::is_conditional(&x.head.headers);
         let hooked = x.runs_any(&route.hooks.origin_response);
         let whole = x.head.method == Method::GET

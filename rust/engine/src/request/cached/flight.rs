@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// One shared fetch: requests from the origin, decides what may be stored, and notifies everyone who waits. It finishes
-/// even if the client that caused it disconnects. Without a `lead` nobody can follow.
+/// even if the client that caused it disconnects. Without a `lead` no request can follow.
 pub(super) async fn fly(
     worker: Rc<Worker>,
     mut request: OriginRequest,

@@ -17,8 +17,8 @@ pub(super) struct OnDisk {
 #[derive(Default)]
 pub(super) struct Loaded(SmallVec<[(Box<[u8]>, Option<Arc<Entry>>); 2]>);
 
-/// The entries that lead to a response, the response and its first slice. What a request would read beyond that is
-/// being replaced as fast as it is read, and counts as missing.
+/// The entries that lead to a response, the response and its first slice. Entries beyond that are replaced as
+/// fast as they are read, and count as missing.
 const MOST_READS: usize = 4;
 
 impl Loaded {

@@ -296,7 +296,7 @@ pub(super) fn freshen(
     Some(FetchOutcome::Stored(fresh, reuse, None, aside))
 }
 
-/// Whether the key of a stored response sees everything that the hooks read this time.
+/// True if the key of a stored response sees everything that the hooks read this time.
 fn selected_by(worker: &Worker, question: &Question<'_>, entry: &Entry, part: &Part) -> bool {
     if part.selects.is_empty() {
         return true;

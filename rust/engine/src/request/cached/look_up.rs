@@ -33,7 +33,7 @@ use crate::{
     telemetry::Outcome,
 };
 
-/// Whether this request may use the cache at all.
+/// True if this request may use the cache at all.
 pub fn cacheable(method: &Method, route: &Route) -> bool {
     route.cache.enabled && (method == Method::GET || method == Method::HEAD)
 }
@@ -271,7 +271,7 @@ fn decide(
         question.authorization,
         Authorization::Present | Authorization::Verified { shared: false }
     ) {
-        // Its answer may turn out to be nobody else's.
+        // Its answer may turn out to be for this client only.
         flight.extend_from_slice(b"\0authorized");
     }
     let missing = Missing {
@@ -289,7 +289,7 @@ fn decide(
     Ok((LookedUp::Missing(Box::new(missing)), refresh))
 }
 
-/// Whether the slices that this request needs are fetched and stored. A request for the whole takes all of them.
+/// True if the slices that this request needs are fetched and stored. A request for the whole takes all of them.
 fn fills(
     x: &Exchange,
     question: &Question<'_>,
@@ -324,7 +324,7 @@ fn origin_health(x: &Exchange, route: &Route, object: &Object, now: u64) -> Orig
         })
 }
 
-/// Whether this hit is the one that refreshes the response ahead of its expiry.
+/// True if this hit is the one that refreshes the response ahead of its expiry.
 fn refreshes_ahead(x: &Exchange, route: &Route, object: &Object) -> bool {
     let Some(beta) = route.cache.refresh_ahead else {
         return false;

@@ -34,7 +34,7 @@ pub(super) fn join(x: &Exchange, route: &Route, flight: &[u8], url: &[u8]) -> Jo
 }
 
 impl Miss<'_> {
-    /// Whether a response that another request caused may be reused for this one (RFC 9111 §4).
+    /// True if a response that another request caused may be reused for this one (RFC 9111 §4).
     pub fn may_share(&self, freshness: &Freshness) -> bool {
         let (own, policy) = (&self.missing.question.directives, &self.route.cache);
         let healthy = OriginHealth::Healthy;
@@ -59,7 +59,7 @@ impl Miss<'_> {
         Some(stored(self.x, self.route, &entry, object, served, begin))
     }
 
-    /// Whether a follower's own request selects this entry.
+    /// True if a follower's own request selects this entry.
     pub fn suits(&self, entry: &Entry) -> bool {
         *entry.key() == *self.missing.question.key.url()
             || (self.selected()).is_some_and(|own| *own.key() == *entry.key())

@@ -31,7 +31,7 @@ pub struct Missing {
     pub held: Option<(Arc<Entry>, Range)>,
     /// The slice to begin with, where a part of an unknown response is requested.
     pub slice: Option<First>,
-    /// Whether concurrent requests may wait for this one.
+    /// True if concurrent requests may wait for this one.
     pub collapse: bool,
     /// The last response for this URL could not be stored.
     pub unshared: bool,
@@ -65,7 +65,7 @@ pub(super) struct CacheFetch {
     pub departs: Departure,
     /// The path that the viewer requested, where it is not the one in the key.
     pub viewer: Option<Box<str>>,
-    /// Whether a client waits for it.
+    /// True if a client waits for it.
     pub awaited: bool,
     /// How long the slowest reader may hold up an object that is too large to be stored.
     pub stall: Duration,

@@ -44,7 +44,7 @@ impl FetchOutcome {
             Self::Arriving(arriving, ..) => FlightState::Arriving(Arc::clone(arriving)),
             Self::Stored(_, Reuse::RevalidatedForOne, ..) => FlightState::Released,
             Self::Stored(entry, reuse, ..) => FlightState::Stored(Arc::clone(entry), *reuse),
-            // It gave way while nobody followed: a request that has followed since leads.
+            // It gave way while no request followed: one that has followed since leads.
             Self::Failed(Unanswered::Failed(Unavailable {
                 error: FetchError::GaveWay(_),
                 ..

@@ -22,7 +22,7 @@ use crate::{
     request::{Exchange, answer, origin::Received},
 };
 
-/// Whether an answer is worth looking at: it is to a POST, about the POST's own URL, for an explicit time, and a GET of
+/// True if an answer is worth looking at: it is to a POST, about the POST's own URL, for an explicit time, and a GET of
 /// that URL would take the same route.
 pub fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
     if x.head.method != Method::POST || !route.cache.enabled || x.wants_upgrade {

@@ -6,12 +6,12 @@ use edgerouter_core::cache::purge::{PurgeEffect, PurgeSubject};
 
 use crate::{request::Exchange, store::Entry, worker::Worker};
 
-/// Path and query as the viewer asks for them.
+/// Path and query as the viewer requests them.
 pub(super) fn asked(x: &Exchange) -> (&str, Option<&str>) {
     (x.viewer_path.path(), x.viewer_path.query())
 }
 
-/// The entry as the purges left it; `None`: gone. Costs one comparison where no purge came since its fetch departed.
+/// The entry as the purges left it; `None`: gone. Costs one comparison if no purge came since its fetch started.
 pub(super) fn unpurged(x: &Exchange, entry: Arc<Entry>) -> Option<Arc<Entry>> {
     let newest = x.worker.shared.cache.purges.newest();
     if entry.born() >= newest {
@@ -20,7 +20,7 @@ pub(super) fn unpurged(x: &Exchange, entry: Arc<Entry>) -> Option<Arc<Entry>> {
     judged(x, entry, newest)
 }
 
-/// Whether a purge other than a soft one has come for an entry since it was found: it may not stand in for its origin
+/// True if a purge other than a soft one has come for an entry since it was found: it may not stand in for its origin
 /// either.
 pub(super) fn gone(worker: &Worker, entry: &Entry) -> bool {
     worker.shared.cache.purges.effect_on(entry) == PurgeEffect::Gone
@@ -30,7 +30,7 @@ pub(super) fn gone(worker: &Worker, entry: &Entry) -> bool {
 fn judged(x: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<Entry>> {
     let cache = &x.worker.shared.cache;
     // An entry that the sweep cleared is cleared for the URLs that lead here by the same name; a request that comes by
-    // another one (a rewrite, an error page) is compared anew, with that name.
+    // another one (a rewrite, an error page) is compared again, with that name.
     let stored_for = entry.viewer();
     let same = x.viewer_path.path() == stored_for.unwrap_or(x.head.uri.path());
     let since = if same { entry.cleared() } else { entry.born() };

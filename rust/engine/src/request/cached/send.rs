@@ -97,7 +97,7 @@ pub fn stored(
             if let Served::StaleOnError(allowance) = served {
                 x.note.detail = Some(allowance.as_str());
                 if allowance == Allowance::Disconnected {
-                    // Nobody was there that the request could have been forwarded to (RFC 9211 §2.1).
+                    // There was no origin to which the request could have been forwarded (RFC 9211 §2.1).
                     x.note.hit = true;
                     x.note.forward = None;
                     x.note.collapsed = false;
@@ -216,7 +216,7 @@ enum Ranged {
     Unsatisfiable(Response<EdgeBody>),
 }
 
-/// Turns the header section of a 200 into that of a 206 where the request asks for parts.
+/// Turns the header section of a 200 into that of a 206 if the client requests parts.
 fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
     let request = &x.head.headers;
     let Some(asked) = request.get(header::RANGE) else {
@@ -247,8 +247,8 @@ fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
     }
 }
 
-/// An answer that is not stored, to a request whose conditions and range were not sent on: they are judged here. What
-/// has several parts, or no length that is known, is sent whole (RFC 9110 §14.2).
+/// An answer that is not stored, to a request whose conditions and range were not sent on: they are evaluated here. If
+/// several parts are requested, or the length is unknown, all of it is sent (RFC 9110 §14.2).
 pub fn as_asked(x: &Exchange, mut received: Received) -> Response<EdgeBody> {
     if let Some(unmet) = unmet(x, received.status, &mut received.headers) {
         return unmet;
@@ -290,7 +290,7 @@ pub(super) fn part_of(
     part: &ContentRange,
 ) -> Option<Response<EdgeBody>> {
     let asked = x.head.headers.get(header::RANGE)?;
-    // Whether the parts of another representation are wanted is for the origin to say.
+    // The origin decides whether the parts of another representation are wanted.
     if x.head.headers.contains_key(header::IF_RANGE) {
         return None;
     }

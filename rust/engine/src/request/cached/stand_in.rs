@@ -63,7 +63,7 @@ impl Miss<'_> {
         Some(stored(x, self.route, &entry, object, served, begin))
     }
 
-    /// Whether a stored response may stand in for an origin that failed so, by which rule, and where it begins.
+    /// The rule by which a stored response may stand in for an origin that failed so, and the place where it begins.
     fn covers(
         &self,
         entry: &Arc<Entry>,
@@ -134,7 +134,7 @@ impl Miss<'_> {
     }
 }
 
-/// Where a stored response begins, if enough of it is here for it to stand in for its origin: all that is requested.
+/// The place where a stored response begins, if all that is requested is here, so that it can stand in for its origin.
 /// Bytes that are still on their way from an origin that cannot be reached do not count, and a response that would
 /// break off in the middle does not stand in.
 pub(super) fn stands(coverage: Coverage, allowance: Allowance) -> Option<Begin> {

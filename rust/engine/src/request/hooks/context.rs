@@ -35,7 +35,7 @@ pub struct Due {
 }
 
 impl HookContext {
-    /// Judges the values that a hook read, or takes its declaration instead.
+    /// Checks the values that a hook read, or takes its declaration instead.
     pub(super) fn judge(
         &self,
         route: Option<&Route>,

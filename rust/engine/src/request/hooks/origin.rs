@@ -85,7 +85,7 @@ pub async fn origin_response(
 ) -> Result<(), Early> {
     let live = &request.live;
     let mut shown = context.request.headers.clone();
-    // Conditions and ranges are the edge's to judge: the hook's response is for all.
+    // The edge evaluates conditions and ranges: the hook's response is for all.
     forward::unconditional(&mut shown);
     for due in &context.origin_response {
         let notes = Arc::<Notes>::default();

@@ -27,7 +27,7 @@ use crate::{
 };
 
 impl Exchange {
-    /// Whether a hook of `hooks` runs for this request.
+    /// True if a hook of `hooks` runs for this request.
     pub fn runs_any(&self, hooks: &[Hook]) -> bool {
         hooks.iter().any(|hook| self.runs(hook))
     }
@@ -36,7 +36,7 @@ impl Exchange {
         hook.runs(self.host(), self.viewer_path.path())
     }
 
-    /// Whether every request that shares this one's key has the same parameters of the route's pattern: nothing but
+    /// True if every request that shares this one's key has the same parameters of the route's pattern: nothing but
     /// prefixes may have changed the path.
     fn params_keyed(&self, route: &Route) -> bool {
         let path = self.head.uri.path();

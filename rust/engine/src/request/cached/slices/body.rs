@@ -71,7 +71,7 @@ impl Part {
 }
 
 struct SlicedBody {
-    /// Whether what came last is in the memory cache.
+    /// True if the last piece is in the memory cache.
     cached: Rc<Cell<bool>>,
     filler: Filler,
     parts: VecDeque<Part>,

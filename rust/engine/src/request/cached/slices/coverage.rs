@@ -1,4 +1,4 @@
-//! How much of a stored response is here of what a request needs.
+//! Coverage: the part of a stored response that is here, of all that a request needs.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -23,13 +23,13 @@ const MOST_LOOKED: u64 = 4096;
 /// The place of a body's first bytes.
 #[derive(Debug)]
 pub enum Begin {
-    /// Wherever they will be found.
+    /// In any place where they are found.
     Anywhere,
     Slice(Arc<Entry>),
     Run(Reader),
 }
 
-/// How much of what a request needs is here, before the head of its response is sent.
+/// The part of a stored response that is here when the head is to be sent, of all that a request needs.
 pub enum Coverage {
     Whole(Begin),
     /// The slices that are not here are on their way, for another request.

@@ -42,7 +42,7 @@ impl Cutter {
         self.position - self.gathered as u64
     }
 
-    /// Whether no slice is half here that is to be stored.
+    /// True if no slice that is to be stored is incomplete.
     pub fn between(&self) -> bool {
         self.gathered == 0
     }

@@ -337,7 +337,7 @@ impl RunWriter {
         }
     }
 
-    /// Whether a long stretch of what comes next is stored already, because readers that jumped ahead had it fetched:
+    /// True if a long stretch of what comes next is stored already, because readers that jumped ahead had it fetched:
     /// to request what is behind it is cheaper than to go through it once more.
     fn met(&self, position: u64) -> bool {
         let size = self.cut.size.max(1);
