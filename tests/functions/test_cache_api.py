@@ -148,7 +148,7 @@ def test_put_stores_a_status_without_a_lifetime_as_workers_do(ask: Ask, status: 
         (lambda request, ctx: ctx.cache.match("https://me:secret@example.com/"), "user name"),
         (lambda request, ctx: ctx.cache.match("https://example.com/" + "a" * 20_000), "bytes long"),
         (lambda request, ctx: ctx.caches.open(""), "empty"),
-        (lambda request, ctx: ctx.caches.open("x" * 65), "at most 64"),
+        (lambda request, ctx: ctx.caches.open("x" * 65), "the limit is 64"),
     ],
     ids=["206", "Vary: *", "POST", "no host", "ftp", "user name", "too long", "no name", "a long name"],
 )
