@@ -47,16 +47,11 @@ FLOORS = [
 ]
 
 #: Arrows that still run up, to be cut. Nothing may be added.
-UP = {
-    ("telemetry", "body"),
-    ("telemetry", "connection"),
-    ("telemetry", "request"),
-    ("telemetry", "worker"),
-}
+UP: set[tuple[str, str]] = set()
 
 
 #: Circles of files that are still too long or lead through several rooms: the most files that each may have.
-CIRCLES = {"engine": {"request, telemetry, worker": 5}}
+CIRCLES: dict[str, dict[str, int]] = {}
 
 #: Crates that decide nothing and wait for nothing are usable by `explain` and by tests without a socket.
 RUNTIMES = {"hyper", "hyper-util", "mio", "pyo3", "socket2", "tokio", "tokio-rustls"}

@@ -3,10 +3,11 @@
 //! Clients choose most of the text. None of it may end a line, forge a field or control a terminal, and no secret may
 //! be written: query values are masked by the policy, and cookies and `Authorization` have no field here.
 
-use std::{io::Write as _, net::IpAddr, sync::Arc};
+use std::{io::Write as _, sync::Arc};
 
 use crate::{
     http::date::{Iso, MONTHS, civil},
+    request_record::RequestRecord,
     select::Select,
 };
 
@@ -73,36 +74,6 @@ impl Default for AccessLogPolicy {
     }
 }
 
-/// A request and its response, as known when the response head is.
-#[derive(Debug, Clone, Copy)]
-pub struct LogEntry<'a> {
-    /// Milliseconds since the Unix epoch.
-    pub at: u64,
-    pub client: IpAddr,
-    pub user: Option<&'a str>,
-    pub scheme: &'a str,
-    pub host: &'a str,
-    pub method: &'a str,
-    /// Path and query as the client requested them.
-    pub target: &'a str,
-    /// `HTTP/1.1`.
-    pub version: &'a str,
-    pub status: u16,
-    pub referer: Option<&'a [u8]>,
-    pub agent: Option<&'a [u8]>,
-    /// The outcome, named as in the metrics.
-    pub cache: &'a str,
-    /// Why the response did not come from the store.
-    pub reason: Option<&'a str>,
-    pub route: &'a str,
-    pub origin: Option<&'a str>,
-    /// `experiment:variant`, separated by commas.
-    pub variant: &'a str,
-    pub id: u64,
-    /// Microseconds until the head.
-    pub head: u64,
-}
-
 /// A line whose end is known when the response has been sent.
 #[derive(Debug)]
 pub struct UnfinishedLine {
@@ -113,7 +84,7 @@ pub struct UnfinishedLine {
 }
 
 /// Writes everything but bytes and duration.
-pub fn begin(entry: &LogEntry<'_>, policy: &AccessLogPolicy, form: Form) -> UnfinishedLine {
+pub fn begin(entry: &RequestRecord<'_>, policy: &AccessLogPolicy, form: Form) -> UnfinishedLine {
     let mut line = Vec::with_capacity(384);
     let bytes_at = match form {
         Form::Combined => combined(&mut line, entry, policy),
@@ -153,7 +124,7 @@ impl UnfinishedLine {
     }
 }
 
-fn combined(out: &mut Vec<u8>, entry: &LogEntry<'_>, policy: &AccessLogPolicy) -> usize {
+fn combined(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) -> usize {
     let _ = write!(out, "{} - ", entry.client);
     match entry.user {
         // A space would make two fields of it.
@@ -174,7 +145,7 @@ fn combined(out: &mut Vec<u8>, entry: &LogEntry<'_>, policy: &AccessLogPolicy) -
     out.extend_from_slice(b"\" \"");
     escape(out, entry.agent.unwrap_or(b"-"), TEXT, Quoting::Backslash);
     out.push(b'"');
-    for (name, value) in fields(entry) {
+    for (name, value) in fields(entry, &entry.variant()) {
         let _ = write!(out, " {name}=\"");
         escape(out, value.as_bytes(), TEXT, Quoting::Backslash);
         out.push(b'"');
@@ -184,20 +155,23 @@ fn combined(out: &mut Vec<u8>, entry: &LogEntry<'_>, policy: &AccessLogPolicy) -
 }
 
 /// Text fields beside those of the combined form; empty ones are left out.
-fn fields<'a>(entry: &LogEntry<'a>) -> impl Iterator<Item = (&'static str, &'a str)> {
+fn fields<'a>(
+    entry: &RequestRecord<'a>,
+    variant: &'a str,
+) -> impl Iterator<Item = (&'static str, &'a str)> {
     [
         ("host", entry.host),
-        ("cache", entry.cache),
-        ("reason", entry.reason.unwrap_or("")),
-        ("route", entry.route),
+        ("cache", entry.outcome.as_str()),
+        ("reason", entry.reason().unwrap_or("")),
+        ("route", entry.label),
         ("origin", entry.origin.unwrap_or("")),
-        ("variant", entry.variant),
+        ("variant", variant),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
 }
 
-fn json(out: &mut Vec<u8>, entry: &LogEntry<'_>, policy: &AccessLogPolicy) -> usize {
+fn json(out: &mut Vec<u8>, entry: &RequestRecord<'_>, policy: &AccessLogPolicy) -> usize {
     let _ = write!(
         out,
         "{{\"time\":\"{}\",\"client\":\"{}\",\"method\":\"",
@@ -227,7 +201,7 @@ fn json(out: &mut Vec<u8>, entry: &LogEntry<'_>, policy: &AccessLogPolicy) -> us
         escape(out, user.as_bytes(), TEXT, Quoting::Json);
         out.push(b'"');
     }
-    for (name, value) in fields(entry) {
+    for (name, value) in fields(entry, &entry.variant()) {
         let _ = write!(out, ",\"{name}\":\"");
         escape(out, value.as_bytes(), TEXT, Quoting::Json);
         out.push(b'"');
@@ -243,7 +217,7 @@ fn json(out: &mut Vec<u8>, entry: &LogEntry<'_>, policy: &AccessLogPolicy) -> us
 
 fn short(
     out: &mut Vec<u8>,
-    entry: &LogEntry<'_>,
+    entry: &RequestRecord<'_>,
     policy: &AccessLogPolicy,
     colours: bool,
 ) -> usize {
@@ -266,8 +240,8 @@ fn short(
     escape(out, entry.method.as_bytes(), 32, Quoting::Backslash);
     out.push(b' ');
     target(out, entry.target, policy, Quoting::Backslash);
-    let _ = write!(out, "  {}", entry.cache);
-    if let Some(reason) = entry.reason {
+    let _ = write!(out, "  {}", entry.outcome.as_str());
+    if let Some(reason) = entry.reason() {
         let _ = write!(out, " ({reason})");
     }
     out.push(b' ');
@@ -275,8 +249,8 @@ fn short(
     if let Some(origin) = entry.origin {
         let _ = write!(out, " from {origin}");
     }
-    if !entry.variant.is_empty() {
-        let _ = write!(out, " {}", entry.variant);
+    if !entry.variants.is_empty() {
+        let _ = write!(out, " {}", entry.variant());
     }
     bytes_at
 }
@@ -426,10 +400,13 @@ impl std::fmt::Display for Clf {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
+    use std::net::IpAddr;
 
-    fn entry(target: &str) -> LogEntry<'_> {
-        LogEntry {
+    use super::*;
+    use crate::outcome::Outcome;
+
+    fn entry(target: &str) -> RequestRecord<'_> {
+        RequestRecord {
             at: 1_795_710_474_123,
             client: IpAddr::from([192, 0, 2, 7]),
             user: Some("ada l"),
@@ -441,17 +418,23 @@ mod tests {
             status: 200,
             referer: Some(b"https://example.com/?token=s&a=b"),
             agent: Some(b"say \"hi\"\r\n\x1b[2J \xc3\xa9"),
-            cache: "miss",
-            reason: None,
-            route: "/*",
+            outcome: Outcome::Miss,
+            hit: false,
+            stored: false,
+            detail: None,
+            forward: None,
+            refusal: None,
+            bytes: None,
+            route: None,
+            label: "/*",
             origin: Some("first"),
-            variant: "home:control",
+            variants: &[("home", "control")],
             id: 26,
             head: 1_500,
         }
     }
 
-    fn line(entry: &LogEntry<'_>, policy: &AccessLogPolicy, form: Form) -> String {
+    fn line(entry: &RequestRecord<'_>, policy: &AccessLogPolicy, form: Form) -> String {
         String::from_utf8(begin(entry, policy, form).end(512, 2_000_001)).unwrap()
     }
 
@@ -528,7 +511,9 @@ mod tests {
             let mut entry = entry(target);
             entry.referer = Some(&bytes);
             entry.agent = Some(&bytes);
-            (entry.host, entry.route, entry.variant) = (&text, &text, &text);
+            (entry.host, entry.label) = (&text, &text);
+            let variants = [(&*text, &*text)];
+            entry.variants = &variants;
             entry.user = Some(&text);
             for form in [Form::Combined, Form::Json] {
                 let policy = AccessLogPolicy {

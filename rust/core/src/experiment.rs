@@ -14,13 +14,14 @@
 
 mod bucket;
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     http::cookie,
     identity::jwt::{Claims, is_token},
+    outcome::words,
     problem::SubProblem,
 };
 
@@ -102,33 +103,17 @@ struct Variant {
     set_cookie: HeaderValue,
 }
 
-/// Why a visitor has a variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AssignedBy {
-    /// The stable id decided.
-    Id,
-    /// The visitor's cookie names it.
-    Kept,
-    /// By chance: there was no cookie.
-    New,
-    /// By chance: the cookie named no variant, or one that is switched off.
-    Reassigned,
-}
-
-impl AssignedBy {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Kept => "kept",
-            Self::New => "new",
-            Self::Reassigned => "reassigned",
-        }
-    }
-}
-
-impl fmt::Display for AssignedBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// Why a visitor has a variant.
+    pub enum AssignedBy {
+        /// The stable id decided.
+        Id = "id",
+        /// The visitor's cookie names it.
+        Kept = "kept",
+        /// By chance: there was no cookie.
+        New = "new",
+        /// By chance: the cookie named no variant, or one that is switched off.
+        Reassigned = "reassigned",
     }
 }
 

@@ -26,88 +26,63 @@ pub use sanitise::{
 
 use http::StatusCode;
 
-/// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// RFC 9112 §3: the request line is malformed.
-    BadRequestLine,
-    /// RFC 9110 §9.1.
-    BadMethod,
-    /// Longer than any known method.
-    MethodTooLong,
-    /// RFC 9112 §3.2.
-    BadTarget,
-    /// A lenient server would read the path as one behind a guard that the request has not passed.
-    AmbiguousPath,
-    /// The request target is longer than the limit.
-    UrlTooLong,
-    /// RFC 9112 §2.3: not HTTP/1.0 or HTTP/1.1.
-    Version,
-    /// RFC 9112 §2.2: bare CR or LF.
-    BadLineEnd,
-    /// RFC 9110 §5.1, §5.5; RFC 9112 §5.1.
-    BadField,
-    /// RFC 9112 §5.2.
-    Folded,
-    /// The head has more bytes than the limit.
-    HeadTooLarge,
-    /// The head has more fields than the limit.
-    TooManyFields,
-    /// RFC 9110 §7.2: absent, repeated, or not a host.
-    BadHost,
-    /// RFC 9112 §6.3.
-    BadContentLength,
-    /// RFC 9112 §6.1.
-    BadTransferEncoding,
-    /// RFC 9112 §6.1: a coding other than chunked.
-    UnknownTransferCoding,
-    /// RFC 9112 §6.3: both framings at once.
-    AmbiguousFraming,
-    /// The content is longer than the limit.
-    BodyTooLarge,
-    /// RFC 9112 §7.1.
-    BadChunk,
-    /// RFC 9110 §10.1.1.
-    Expectation,
-    /// RFC 9110 §9.3.6: the edge is not a forward proxy.
-    Connect,
-    /// RFC 9110 §9.3.8: it would echo credentials.
-    Trace,
-    /// The head has not come whole within its time.
-    HeadTooSlow,
-    /// No content has come for longer than the limit.
-    BodyTooSlow,
+use crate::outcome::words;
+
+words! {
+    /// Why a request is refused.
+    pub enum Refusal {
+        /// RFC 9112 §3: the request line is malformed.
+        BadRequestLine = "bad-request-line",
+        /// RFC 9110 §9.1.
+        BadMethod = "bad-method",
+        /// Longer than any known method.
+        MethodTooLong = "method-too-long",
+        /// RFC 9112 §3.2.
+        BadTarget = "bad-target",
+        /// A lenient server would read the path as one behind a guard that the request has not passed.
+        AmbiguousPath = "ambiguous-path",
+        /// The request target is longer than the limit.
+        UrlTooLong = "url-too-long",
+        /// RFC 9112 §2.3: not HTTP/1.0 or HTTP/1.1.
+        Version = "version",
+        /// RFC 9112 §2.2: bare CR or LF.
+        BadLineEnd = "bad-line-end",
+        /// RFC 9110 §5.1, §5.5; RFC 9112 §5.1.
+        BadField = "bad-field",
+        /// RFC 9112 §5.2.
+        Folded = "folded-field",
+        /// The head has more bytes than the limit.
+        HeadTooLarge = "head-too-large",
+        /// The head has more fields than the limit.
+        TooManyFields = "too-many-fields",
+        /// RFC 9110 §7.2: absent, repeated, or not a host.
+        BadHost = "bad-host",
+        /// RFC 9112 §6.3.
+        BadContentLength = "bad-content-length",
+        /// RFC 9112 §6.1.
+        BadTransferEncoding = "bad-transfer-encoding",
+        /// RFC 9112 §6.1: a coding other than chunked.
+        UnknownTransferCoding = "unknown-transfer-coding",
+        /// RFC 9112 §6.3: both framings at once.
+        AmbiguousFraming = "ambiguous-framing",
+        /// The content is longer than the limit.
+        BodyTooLarge = "body-too-large",
+        /// RFC 9112 §7.1.
+        BadChunk = "bad-chunk",
+        /// RFC 9110 §10.1.1.
+        Expectation = "expectation",
+        /// RFC 9110 §9.3.6: the edge is not a forward proxy.
+        Connect = "connect",
+        /// RFC 9110 §9.3.8: it would echo credentials.
+        Trace = "trace",
+        /// The head has not come whole within its time.
+        HeadTooSlow = "head-too-slow",
+        /// No content has come for longer than the limit.
+        BodyTooSlow = "body-too-slow",
+    }
 }
 
 impl Refusal {
-    /// Every refusal, for tables and metrics.
-    pub const ALL: [Self; 24] = [
-        Self::BadRequestLine,
-        Self::BadMethod,
-        Self::MethodTooLong,
-        Self::BadTarget,
-        Self::AmbiguousPath,
-        Self::UrlTooLong,
-        Self::Version,
-        Self::BadLineEnd,
-        Self::BadField,
-        Self::Folded,
-        Self::HeadTooLarge,
-        Self::TooManyFields,
-        Self::BadHost,
-        Self::BadContentLength,
-        Self::BadTransferEncoding,
-        Self::UnknownTransferCoding,
-        Self::AmbiguousFraming,
-        Self::BodyTooLarge,
-        Self::BadChunk,
-        Self::Expectation,
-        Self::Connect,
-        Self::Trace,
-        Self::HeadTooSlow,
-        Self::BodyTooSlow,
-    ];
-
     /// The status that answers it.
     pub fn status(self) -> StatusCode {
         match self {
@@ -121,36 +96,6 @@ impl Refusal {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::HeadTooSlow | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
-        }
-    }
-
-    /// For metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadRequestLine => "bad-request-line",
-            Self::BadMethod => "bad-method",
-            Self::MethodTooLong => "method-too-long",
-            Self::BadTarget => "bad-target",
-            Self::AmbiguousPath => "ambiguous-path",
-            Self::UrlTooLong => "url-too-long",
-            Self::Version => "version",
-            Self::BadLineEnd => "bad-line-end",
-            Self::BadField => "bad-field",
-            Self::Folded => "folded-field",
-            Self::HeadTooLarge => "head-too-large",
-            Self::TooManyFields => "too-many-fields",
-            Self::BadHost => "bad-host",
-            Self::BadContentLength => "bad-content-length",
-            Self::BadTransferEncoding => "bad-transfer-encoding",
-            Self::UnknownTransferCoding => "unknown-transfer-coding",
-            Self::AmbiguousFraming => "ambiguous-framing",
-            Self::BodyTooLarge => "body-too-large",
-            Self::BadChunk => "bad-chunk",
-            Self::Expectation => "expectation",
-            Self::Connect => "connect",
-            Self::Trace => "trace",
-            Self::HeadTooSlow => "head-too-slow",
-            Self::BodyTooSlow => "body-too-slow",
         }
     }
 

@@ -216,11 +216,6 @@ pub enum Stray {
     Field(HeaderName),
 }
 
-impl Stray {
-    /// The reason in `Cache-Status` and metrics.
-    pub const REASON: &'static str = "unkeyed";
-}
-
 impl std::fmt::Display for Stray {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

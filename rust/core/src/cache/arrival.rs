@@ -20,6 +20,7 @@ use crate::{
         range::Range,
         structured::CACHE_STATUS,
     },
+    outcome::Detail,
     plan::{CachePolicy, SetCookiePolicy},
 };
 
@@ -62,7 +63,7 @@ pub enum ArrivalDecision {
     /// Only the client whose request brought it gets it. A part that turned out to be the whole is sent as the whole.
     Own(NotStored, Option<ContentRange>),
     /// A part that no slices can hold, and why; its range, unless its length contradicts it.
-    Unsliced(&'static str, Option<ContentRange>),
+    Unsliced(Detail, Option<ContentRange>),
     Stored(Storing),
 }
 
@@ -122,7 +123,7 @@ impl AnsweredRequest<'_> {
             Some(slice) if status == StatusCode::PARTIAL_CONTENT => {
                 match usable(slice, status, headers) {
                     Ok(part) => Some(part),
-                    Err(why) => return unsliced(why.as_str()),
+                    Err(why) => return unsliced(why.into()),
                 }
             }
             _ => None,
@@ -133,14 +134,14 @@ impl AnsweredRequest<'_> {
             .filter(|&size| length.is_some_and(|length| worth_cutting(headers, length, size)));
         // Only slices hold a part: without them the whole has arrived, or nothing is stored.
         if size.is_none() && part.is_some_and(|part| !part.is_all()) {
-            return unsliced(NotStored::Partial.as_str());
+            return unsliced(NotStored::Partial.into());
         }
         let directives = ResponseDirectives::parse(headers, &self.policy().targets);
         // A part is treated like the whole response that it belongs to (RFC 9111 §3.4).
         let status = part.map_or(status, |_| StatusCode::OK);
         if let Err(why) = self.storable(response, status, headers, &directives) {
             return match part {
-                Some(_) => unsliced(why.as_str()),
+                Some(_) => unsliced(why.into()),
                 None => ArrivalDecision::Own(why, None),
             };
         }
@@ -428,7 +429,8 @@ mod tests {
             ArrivalDecision::Own(why, _) => format!("own: {}", why.as_str()),
             ArrivalDecision::Unsliced(why, part) => {
                 format!(
-                    "unsliced: {why}{}",
+                    "unsliced: {}{}",
+                    why.as_str(),
                     if part.is_some() { ", usable" } else { "" }
                 )
             }

@@ -5,6 +5,7 @@ use http::StatusCode;
 use super::freshness::Freshness;
 use crate::{
     http::{cache_control::RequestDirectives, structured::Forward},
+    outcome::Detail,
     plan::CachePolicy,
 };
 
@@ -34,16 +35,22 @@ pub enum Allowance {
     Disconnected,
 }
 
+impl From<Allowance> for Detail {
+    fn from(why: Allowance) -> Self {
+        match why {
+            Allowance::MaxStale => Self::MaxStale,
+            Allowance::WhileRevalidate => Self::StaleWhileRevalidate,
+            Allowance::Grace => Self::Grace,
+            Allowance::SickGrace => Self::SickGrace,
+            Allowance::IfError => Self::StaleIfError,
+            Allowance::Disconnected => Self::Disconnected,
+        }
+    }
+}
+
 impl Allowance {
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MaxStale => "max-stale",
-            Self::WhileRevalidate => "stale-while-revalidate",
-            Self::Grace => "grace",
-            Self::SickGrace => "sick-grace",
-            Self::IfError => "stale-if-error",
-            Self::Disconnected => "disconnected",
-        }
+        Detail::from(self).as_str()
     }
 
     /// True if the response is refreshed in the background while the client gets it stale.
@@ -85,15 +92,21 @@ pub enum Reason {
     Expired,
 }
 
+impl From<Reason> for Detail {
+    fn from(why: Reason) -> Self {
+        match why {
+            Reason::NoCache => Self::NoCache,
+            Reason::RequestNoCache => Self::RequestNoCache,
+            Reason::RequestMaxAge => Self::RequestMaxAge,
+            Reason::RequestMinFresh => Self::RequestMinFresh,
+            Reason::Expired => Self::Expired,
+        }
+    }
+}
+
 impl Reason {
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoCache => "no-cache",
-            Self::RequestNoCache => "request-no-cache",
-            Self::RequestMaxAge => "request-max-age",
-            Self::RequestMinFresh => "request-min-fresh",
-            Self::Expired => "expired",
-        }
+        Detail::from(self).as_str()
     }
 
     /// As `Cache-Status` says it.

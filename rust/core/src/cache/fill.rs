@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::outcome::Detail;
+
 /// When range requests fill the slices of an object: the policy's `fill`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fill {
@@ -40,13 +42,12 @@ pub enum NotFilled {
     Bound,
 }
 
-impl NotFilled {
-    /// As `Cache-Status` says it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Never => "fill-never",
-            Self::First => "fill-second",
-            Self::Bound => "fill-bound",
+impl From<NotFilled> for Detail {
+    fn from(why: NotFilled) -> Self {
+        match why {
+            NotFilled::Never => Self::FillNever,
+            NotFilled::First => Self::FillSecond,
+            NotFilled::Bound => Self::FillBound,
         }
     }
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use crate::{
     http::{cache_control::ResponseDirectives, date, list},
+    outcome::words,
     plan::CachePolicy,
 };
 
@@ -18,37 +19,27 @@ pub struct Lifetime {
     pub may_store: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LifetimeRule {
-    /// No rule applies: stale from the start.
-    None,
-    /// The policy's `ttl`.
-    Policy,
-    SMaxage,
-    MaxAge,
-    Expires,
-    /// The policy's `negative_ttl` for this status.
-    Negative,
-    /// The policy's `default_ttl`.
-    Default,
-    /// §4.2.2.
-    Heuristic,
+words! {
+    /// The rule that gave a lifetime. Its position is its number in stored responses, on disk too: new ones are added
+    /// at the end.
+    pub enum LifetimeRule {
+        /// No rule applies: stale from the start.
+        None = "no lifetime",
+        /// The policy's `ttl`.
+        Policy = "policy ttl",
+        SMaxage = "s-maxage (RFC 9111 §5.2.2.10)",
+        MaxAge = "max-age (RFC 9111 §5.2.2.1)",
+        Expires = "Expires (RFC 9111 §5.3)",
+        /// The policy's `negative_ttl` for this status.
+        Negative = "policy negative_ttl",
+        /// The policy's `default_ttl`.
+        Default = "policy default_ttl",
+        /// §4.2.2.
+        Heuristic = "heuristic (RFC 9111 §4.2.2)",
+    }
 }
 
 impl LifetimeRule {
-    /// In the order of declaration. A rule's position is its number in stored responses, on disk too: new ones are
-    /// added at the end.
-    pub const ALL: [Self; 8] = [
-        Self::None,
-        Self::Policy,
-        Self::SMaxage,
-        Self::MaxAge,
-        Self::Expires,
-        Self::Negative,
-        Self::Default,
-        Self::Heuristic,
-    ];
-
     /// Number of the rule in stored responses.
     pub fn number(self) -> u8 {
         self as u8
@@ -56,19 +47,6 @@ impl LifetimeRule {
 
     pub fn of_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Policy => "policy ttl",
-            Self::SMaxage => "s-maxage (RFC 9111 §5.2.2.10)",
-            Self::MaxAge => "max-age (RFC 9111 §5.2.2.1)",
-            Self::Expires => "Expires (RFC 9111 §5.3)",
-            Self::Negative => "policy negative_ttl",
-            Self::Default => "policy default_ttl",
-            Self::Heuristic => "heuristic (RFC 9111 §4.2.2)",
-            Self::None => "no lifetime",
-        }
     }
 }
 

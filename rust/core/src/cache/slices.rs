@@ -7,10 +7,13 @@
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use crate::http::{
-    date,
-    etag::EntityTag,
-    range::{self, Range, RangeRequest},
+use crate::{
+    http::{
+        date,
+        etag::EntityTag,
+        range::{self, Range, RangeRequest},
+    },
+    outcome::Detail,
 };
 
 /// A Last-Modified this much older than Date is a strong validator (RFC 9110 §8.8.2.2).
@@ -184,13 +187,13 @@ pub enum Unusable {
     Changed,
 }
 
-impl Unusable {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::OtherRange => "other-range",
-            Self::NotCombinable => "not-combinable",
-            Self::Changed => "changed",
+impl From<Unusable> for Detail {
+    fn from(why: Unusable) -> Self {
+        match why {
+            Unusable::Status => Self::Status,
+            Unusable::OtherRange => Self::OtherRange,
+            Unusable::NotCombinable => Self::NotCombinable,
+            Unusable::Changed => Self::Changed,
         }
     }
 }

@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::{freshness, validate};
 use crate::{
     http::cache_control::{RequestDirectives, ResponseDirectives},
+    outcome::Detail,
     plan::{CachePolicy, SetCookiePolicy},
 };
 
@@ -65,24 +66,30 @@ pub enum NotStored {
     HookFailed,
 }
 
+impl From<NotStored> for Detail {
+    fn from(why: NotStored) -> Self {
+        match why {
+            NotStored::Method => Self::Method,
+            NotStored::Disabled => Self::Disabled,
+            NotStored::Status => Self::Status,
+            NotStored::Partial => Self::Partial,
+            NotStored::RequestNoStore => Self::RequestNoStore,
+            NotStored::NoStore => Self::NoStore,
+            NotStored::Private => Self::Private,
+            NotStored::Authorization => Self::Authorization,
+            NotStored::VaryStar => Self::VaryStar,
+            NotStored::SetCookie => Self::SetCookie,
+            NotStored::NotReusable => Self::NotReusable,
+            NotStored::TooLarge => Self::TooLarge,
+            NotStored::Hook => Self::Hook,
+            NotStored::HookFailed => Self::HookFailed,
+        }
+    }
+}
+
 impl NotStored {
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Disabled => "disabled",
-            Self::Status => "status",
-            Self::Partial => "partial",
-            Self::RequestNoStore => "request-no-store",
-            Self::NoStore => "no-store",
-            Self::Private => "private",
-            Self::Authorization => "authorization",
-            Self::VaryStar => "vary-star",
-            Self::SetCookie => "set-cookie",
-            Self::NotReusable => "not-reusable",
-            Self::TooLarge => "too-large",
-            Self::Hook => "hook",
-            Self::HookFailed => "hook-failed",
-        }
+        Detail::from(self).as_str()
     }
 
     /// True if what is stored is out of date when a validation brings an answer with this status that is not stored: a whole

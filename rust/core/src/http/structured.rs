@@ -4,6 +4,8 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use crate::outcome::words;
+
 /// RFC 9211.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -125,31 +127,17 @@ fn parameters(mut text: &[u8]) -> Option<&[u8]> {
     Some(text)
 }
 
-/// Why a request went forward (RFC 9211 §2.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Forward {
-    Bypass,
-    Method,
-    UriMiss,
-    VaryMiss,
-    Miss,
-    Request,
-    Stale,
-    Partial,
-}
-
-impl Forward {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bypass => "bypass",
-            Self::Method => "method",
-            Self::UriMiss => "uri-miss",
-            Self::VaryMiss => "vary-miss",
-            Self::Miss => "miss",
-            Self::Request => "request",
-            Self::Stale => "stale",
-            Self::Partial => "partial",
-        }
+words! {
+    /// Why a request went forward (RFC 9211 §2.2).
+    pub enum Forward {
+        Bypass = "bypass",
+        Method = "method",
+        UriMiss = "uri-miss",
+        VaryMiss = "vary-miss",
+        Miss = "miss",
+        Request = "request",
+        Stale = "stale",
+        Partial = "partial",
     }
 }
 

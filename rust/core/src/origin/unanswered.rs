@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{cache::decide, origin::attempts::Failure};
+use crate::{cache::decide, origin::attempts::Failure, outcome::Detail};
 
 /// The failure of an attempt, and whether the request may have been acted on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,28 +81,34 @@ impl From<FetchError> for Unavailable {
     }
 }
 
+impl From<&FetchError> for Detail {
+    fn from(why: &FetchError) -> Self {
+        match why {
+            FetchError::NoOrigin => Self::NoOrigin,
+            FetchError::Dns(..) => Self::Dns,
+            FetchError::Connect(..) => Self::Connect,
+            FetchError::ConnectTimeout(..) => Self::ConnectTimeout,
+            FetchError::Tls(..) => Self::Tls,
+            FetchError::PoolExhausted(..) => Self::PoolExhausted,
+            FetchError::FirstByteTimeout(..) => Self::FirstByteTimeout,
+            FetchError::BetweenBytesTimeout(..) => Self::BetweenBytesTimeout,
+            FetchError::TotalTimeout(..) => Self::TotalTimeout,
+            FetchError::Reset { .. } => Self::Reset,
+            FetchError::BadResponse(..) => Self::BadResponse,
+            FetchError::BodyAborted(..) => Self::BodyAborted,
+            FetchError::RequestBody(_) => Self::RequestBody,
+            FetchError::Deadline(..) => Self::Deadline,
+            FetchError::GaveWay(_) => Self::GaveWay,
+            FetchError::Unhealthy(_) => Self::Unhealthy,
+            FetchError::NoMemory => Self::NoMemory,
+        }
+    }
+}
+
 impl FetchError {
     /// For metrics and Cache-Status.
     pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::NoOrigin => "no-origin",
-            Self::Dns(..) => "dns",
-            Self::Connect(..) => "connect",
-            Self::ConnectTimeout(..) => "connect-timeout",
-            Self::Tls(..) => "tls",
-            Self::PoolExhausted(..) => "pool-exhausted",
-            Self::FirstByteTimeout(..) => "first-byte-timeout",
-            Self::BetweenBytesTimeout(..) => "between-bytes-timeout",
-            Self::TotalTimeout(..) => "total-timeout",
-            Self::Reset { .. } => "reset",
-            Self::BadResponse(..) => "bad-response",
-            Self::BodyAborted(..) => "body-aborted",
-            Self::RequestBody(_) => "request-body",
-            Self::Deadline(..) => "deadline",
-            Self::GaveWay(_) => "gave-way",
-            Self::Unhealthy(_) => "unhealthy",
-            Self::NoMemory => "no-memory",
-        }
+        Detail::from(self).as_str()
     }
 
     pub fn is_timeout(&self) -> bool {

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgerouter_core::http::problem;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use edgerouter_core::{admit::Refusal, http::problem, identity::jwt::TokenError, path::Answer};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-use crate::body::EdgeBody;
+use crate::{body::EdgeBody, telemetry::Refused, worker::Worker};
 
 /// A response that ends the path of a request early. Boxed, so that the happy path moves a pointer.
 #[derive(Debug)]
@@ -127,4 +127,64 @@ pub fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
             "The origin could not be reached, or its response was invalid.",
         )
     }
+}
+
+/// The response for an answer of phases 2 to 6.
+pub(super) fn ended(worker: &Worker, end: Answer) -> Early {
+    let status = end.status();
+    let with_text = |name, value| with(text(status, end.message()), name, value);
+    let response = match &end {
+        Answer::Refused(refusal) => return refuse(worker, *refusal),
+        Answer::Evades(_) => return refuse(worker, Refusal::AmbiguousPath),
+        Answer::Server => of(status, HeaderMap::new(), EdgeBody::empty()),
+        Answer::MethodNotAllowed(allowed) => {
+            let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+            let allowed = HeaderValue::from_str(&allowed.join(", "));
+            with_text(
+                header::ALLOW,
+                allowed.unwrap_or(HeaderValue::from_static("GET")),
+            )
+        }
+        Answer::Https(_, location) => redirect(status, location.clone()),
+        Answer::Variant(location) => with(
+            redirect(status, location.clone()),
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-store"),
+        ),
+        Answer::Unauthorized(error, _, challenge) => {
+            worker
+                .metrics
+                .jwt(error.as_ref().map_or("absent", TokenError::as_str));
+            if let Some(error) = error {
+                tracing::debug!(reason = %error, "token refused");
+            }
+            match challenge {
+                Some(challenge) => with_text(header::WWW_AUTHENTICATE, challenge.clone()),
+                None if status == StatusCode::SERVICE_UNAVAILABLE => {
+                    with_text(header::RETRY_AFTER, HeaderValue::from_static("5"))
+                }
+                None => text(status, end.message()),
+            }
+        }
+        _ => text(status, end.message()),
+    };
+    response.into()
+}
+
+pub fn refuse(worker: &Worker, refusal: Refusal) -> Early {
+    worker.metrics.refused(Refused::Request(refusal));
+    refused(refusal).into()
+}
+
+/// The answer to a request that may not be believed. The connection ends with it: what follows on it is not trusted.
+pub fn refused(refusal: Refusal) -> Response<EdgeBody> {
+    let response = text(
+        refusal.status(),
+        &format!("{} ({})", refusal.message(), refusal.as_str()),
+    );
+    with(
+        response,
+        header::CONNECTION,
+        HeaderValue::from_static("close"),
+    )
 }

@@ -13,11 +13,13 @@ use edgerouter_core::{
     cache::{agreement::Sees, hooked::Written, question::Question, storable::NotStored},
     forward::{self, Viewer},
     http::{structured::Forward, uri},
+    outcome::Detail,
     path::{Admitted, Arrived, admit},
     plan::{Route, Scheme, Select, Target, matcher::Probe},
+    request_record::RequestRecord,
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
     request::Parts, uri::PathAndQuery,
 };
 use http_body::Body as _;
@@ -26,7 +28,6 @@ use smallvec::SmallVec;
 
 use super::{
     answer::{self, Early},
-    decided::ended,
     origin_request::{InterimReceiver, OriginRequest},
 };
 use crate::{
@@ -91,7 +92,7 @@ pub struct Note {
     pub stored: bool,
     pub collapsed: bool,
     /// Why the store did not give the response.
-    pub detail: Option<&'static str>,
+    pub detail: Option<Detail>,
     /// The key, where the policy shows it.
     pub key: Option<Box<str>>,
     /// The field is in the response already.
@@ -100,7 +101,7 @@ pub struct Note {
 
 impl Note {
     /// What the cache or an origin had given is not what is sent.
-    pub fn replaced(&mut self, detail: &'static str) {
+    pub fn replaced(&mut self, detail: Detail) {
         self.hit = false;
         self.ttl = None;
         self.written = false;
@@ -150,7 +151,7 @@ impl Exchange {
             has_body: body.as_ref().is_some_and(|body| !body.is_end_stream()),
             length: body.as_ref().and_then(|body| body.size_hint().exact()),
         };
-        let request = admit(&live.plan, arrived).map_err(|end| ended(&worker, end))?;
+        let request = admit(&live.plan, arrived).map_err(|end| answer::ended(&worker, end))?;
         Ok(Self {
             now: worker.clock.unix(started),
             request,
@@ -262,7 +263,7 @@ impl Exchange {
         }
         self.worker.metrics.refused(Refused::ClientRequests);
         self.note.outcome = Outcome::Error;
-        self.note.detail = Some("client-requests");
+        self.note.detail = Some(Detail::ClientRequests);
         Err(answer::too_many().into())
     }
 
@@ -423,59 +424,84 @@ impl Exchange {
         }
     }
 
-    /// Phase 16.
+    /// Phase 16: one record of the request, for everything that keeps account of it.
     pub fn account(&self, response: &mut Response<EdgeBody>) {
-        let micros = self.started.elapsed().as_micros() as u64;
-        let status = response.status();
-        let length = response.body().size_hint().exact();
-        self.worker.metrics.count(
-            self.route,
-            self.note.outcome,
-            status,
-            micros,
-            length.unwrap_or(0),
-        );
-        if self.live.plan.predicts {
-            self.tell_of_navigation(response);
+        let plan = &self.live.plan;
+        let route = self.route.and_then(|id| plan.route(id));
+        let variants: SmallVec<[(&str, &str); 2]> =
+            route.map_or_else(SmallVec::new, |route| self.variants(route).collect());
+        let logged = self.logged.as_deref();
+        let origin = logged.and_then(|logged| plan.origin(logged.origin.get()?));
+        let record = RequestRecord {
+            at: self.worker.clock.unix_millis(self.started),
+            client: self.client.address,
+            user: self.claims.as_ref().and_then(|claims| claims.sub()),
+            scheme: self.client.scheme.as_str(),
+            host: self.authority.to_str().unwrap_or_default(),
+            method: logged
+                .map_or(&self.head.method, |logged| &logged.method)
+                .as_str(),
+            target: self.viewer_path.as_str(),
+            version: version(self.head.version),
+            status: response.status().as_u16(),
+            referer: logged.and_then(|logged| Some(logged.referer.as_ref()?.as_bytes())),
+            agent: logged.and_then(|logged| Some(logged.agent.as_ref()?.as_bytes())),
+            outcome: self.note.outcome,
+            hit: self.note.hit,
+            stored: self.note.stored,
+            detail: self.note.detail,
+            forward: self.note.forward,
+            refusal: None,
+            route: self.route.map(|route| route.0),
+            label: route.map_or("", |route| &*route.label),
+            origin: origin.map(|origin| &*origin.name),
+            variants: &variants,
+            id: self.id(),
+            head: micros(self.started),
+            bytes: response.body().size_hint().exact(),
+        };
+        self.worker.metrics.count(&record);
+        if plan.predicts {
+            self.tell_of_navigation(response, &record);
         }
-        if !self.note.hit
-            && let Some(reason) = self.note.detail
-        {
-            self.worker.metrics.forwarded(reason);
+        let access = self.worker.shared.access_log.as_ref();
+        let line = access.map(|access| access.begin(&record, &plan.access_log));
+        let count = record.bytes.is_none().then(|| Rc::clone(&self.worker));
+        if line.is_none() && count.is_none() {
+            return;
         }
-        let count = length.is_none().then(|| Rc::clone(&self.worker));
-        if let Some(access) = &self.worker.shared.access_log {
-            access.note(self, response, count);
-        } else if let Some(worker) = count {
-            let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
-            *response.body_mut() = body.on_end(move |bytes| worker.metrics.bytes_out(bytes));
-        }
+        let started = self.started;
+        let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
+        *response.body_mut() = body.on_end(move |bytes| {
+            if let Some(worker) = count {
+                worker.metrics.bytes_out(bytes);
+            }
+            if let Some(line) = line {
+                line.end(bytes, micros(started));
+            }
+        });
     }
 }
 
-pub fn refuse(worker: &Worker, refusal: Refusal) -> Early {
-    worker.metrics.refused(Refused::Request(refusal));
-    refused(refusal).into()
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Microseconds since an instant.
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The answer to a request whose body broke off or turned out to be malformed.
 pub fn broken_body(x: &mut Exchange) -> Early {
     x.note.outcome = Outcome::Error;
-    refuse(
+    answer::refuse(
         &x.worker,
         x.stream.take_refusal().unwrap_or(Refusal::BadChunk),
-    )
-}
-
-/// The answer to a request that may not be believed. The connection ends with it: what follows on it is not trusted.
-pub fn refused(refusal: Refusal) -> Response<EdgeBody> {
-    let response = answer::text(
-        refusal.status(),
-        &format!("{} ({})", refusal.message(), refusal.as_str()),
-    );
-    answer::with(
-        response,
-        header::CONNECTION,
-        HeaderValue::from_static("close"),
     )
 }

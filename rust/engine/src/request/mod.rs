@@ -19,6 +19,7 @@ pub mod tunnel;
 use std::{convert::Infallible, rc::Rc, time::Instant};
 
 use edgerouter_core::{
+    access_log::AccessLogPolicy,
     admit::Refusal,
     cache::validate::{self, Precondition},
     finish, forward,
@@ -26,7 +27,9 @@ use edgerouter_core::{
         framing::fit::{self, Fit},
         structured::{CACHE_STATUS, CacheStatus},
     },
+    outcome::Detail,
     plan::{FixedResponse, Target},
+    request_record::RequestRecord,
     service_worker,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -53,10 +56,16 @@ pub async fn serve(
         Err(refusal) => {
             worker.metrics.refused(refusal);
             if let Some(access) = &worker.shared.access_log {
-                let (status, reason) = (refusal.status(), refusal.as_str());
-                access.refused(&worker, &stream.connection, status, reason);
+                let record = RequestRecord::refused(
+                    worker.clock.unix_millis(started),
+                    stream.connection.peer.ip(),
+                    stream.connection.scheme.as_str(),
+                    worker.next_id(),
+                    (refusal.status(), refusal.as_str()),
+                );
+                access.begin(&record, &AccessLogPolicy::default()).end(0, 0);
             }
-            return Ok(exchange::refused(refusal).map(|body| body.with_busy(busy)));
+            return Ok(answer::refused(refusal).map(|body| body.with_busy(busy)));
         }
     };
     let mut exchange = match Exchange::admit(worker, stream, request, started) {
@@ -115,7 +124,8 @@ async fn path(exchange: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
             let location = exchange
                 .location(route, redirect)
                 .map_err(|end| exchange.end(end))?;
-            (exchange.note.outcome, exchange.note.detail) = (Outcome::Redirect, Some("redirect"));
+            (exchange.note.outcome, exchange.note.detail) =
+                (Outcome::Redirect, Some(Detail::Redirect));
             answer::redirect(redirect.status, location)
         }
         Target::Respond(fixed) => responded(exchange, fixed),
@@ -163,7 +173,7 @@ async fn path(exchange: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
 
 /// A fixed response, as its conditions leave it (RFC 9110 §13).
 fn responded(exchange: &mut Exchange, fixed: &FixedResponse) -> Response<EdgeBody> {
-    exchange.note.detail = Some("fixed");
+    exchange.note.detail = Some(Detail::Fixed);
     let (outcome, mut headers) = exchange.fixed(fixed);
     match outcome {
         Precondition::Send => {
@@ -226,7 +236,7 @@ impl Exchange {
                 ttl: self.note.ttl,
                 stored: self.note.stored,
                 collapsed: self.note.collapsed,
-                detail: self.note.detail,
+                detail: self.note.detail.map(Detail::as_str),
             };
             let field = self.worker.values.cache_status(
                 live.plan.via.pseudonym(),

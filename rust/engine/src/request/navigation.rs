@@ -3,26 +3,32 @@
 use std::hash::BuildHasher;
 
 use edgerouter_core::{
+    outcome::Outcome,
     plan::{PrefetchTarget, Select},
     predict,
+    request_record::RequestRecord,
 };
 use http::{Response, header, uri::PathAndQuery};
-use http_body::Body as _;
 
 use super::Exchange;
-use crate::{body::EdgeBody, navigation::Navigation, telemetry::Outcome};
+use crate::{body::EdgeBody, navigation::Navigation};
 
 impl Exchange {
     /// Reports a navigation to the model: only of a page that any visitor may be sent, and never with a query, which may
     /// be private. For the visitor it gets a number that means nothing outside this process.
-    pub(super) fn tell_of_navigation(&self, response: &Response<EdgeBody>) {
+    pub(super) fn tell_of_navigation(
+        &self,
+        response: &Response<EdgeBody>,
+        record: &RequestRecord<'_>,
+    ) {
         let Some(route) = self.route.and_then(|id| self.live.plan.route(id)) else {
             return;
         };
         let Some(policy) = &route.predict else { return };
         let headers = &self.head.headers;
         let (method, status) = (&self.head.method, response.status());
-        if !self.is_shared() || !predict::is_navigation(method, headers, status, response.headers())
+        if !is_shared(record)
+            || !predict::is_navigation(method, headers, status, response.headers())
         {
             return;
         }
@@ -50,22 +56,22 @@ impl Exchange {
                 authority: self.authority.clone(),
                 path_and_query,
             },
-            bytes: response.body().size_hint().exact().unwrap_or(0),
+            bytes: record.bytes.unwrap_or(0),
             found: matches!(
-                self.note.outcome,
+                record.outcome,
                 Outcome::Hit | Outcome::Stale | Outcome::Coalesced
             ),
         };
         let told = self.worker.shared.navigations.try_send(navigation).is_ok();
         self.worker.shared.metrics.navigation(told);
     }
+}
 
-    /// True if the answer came from the store or went into it.
-    fn is_shared(&self) -> bool {
-        self.note.stored
-            || matches!(
-                self.note.outcome,
-                Outcome::Hit | Outcome::Stale | Outcome::Coalesced | Outcome::Revalidated
-            )
-    }
+/// True if the response came from the store or went into it.
+fn is_shared(record: &RequestRecord<'_>) -> bool {
+    record.stored
+        || matches!(
+            record.outcome,
+            Outcome::Hit | Outcome::Stale | Outcome::Coalesced | Outcome::Revalidated
+        )
 }

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use edgerouter_core::{
-    cache::{agreement::Stray, tags},
+    cache::tags,
     http::structured::Forward,
     origin::attempts::is_idempotent,
+    outcome::Detail,
     plan::{ErrorPage, FixedResponse, Route, Target},
 };
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
@@ -30,15 +31,15 @@ pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody
     x.note.outcome = Outcome::Pass;
     let by_method = !matches!(x.head.method, Method::GET | Method::HEAD);
     let (forward, why) = if !route.cache.enabled {
-        (Forward::Bypass, "disabled")
+        (Forward::Bypass, Detail::Disabled)
     } else if x.wants_upgrade {
-        (Forward::Bypass, "upgrade")
+        (Forward::Bypass, Detail::Upgrade)
     } else if !by_method && x.has_body {
-        (Forward::Bypass, "request-body")
+        (Forward::Bypass, Detail::RequestBody)
     } else if !by_method {
-        (Forward::Bypass, Stray::REASON)
+        (Forward::Bypass, Detail::Unkeyed)
     } else {
-        (Forward::Method, "method")
+        (Forward::Method, Detail::Method)
     };
     x.note.forward = Some(forward);
     x.note.detail = Some(why);

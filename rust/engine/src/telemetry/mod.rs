@@ -17,67 +17,12 @@ use std::{
     },
 };
 
-use edgerouter_core::{admit::Refusal, plan::Plan, predict::Ledger};
+pub use edgerouter_core::outcome::Outcome;
+use edgerouter_core::{admit::Refusal, outcome::Word, plan::Plan, predict::Ledger};
 use parking_lot::Mutex;
 
 pub use worker::WorkerMetrics;
 use worker::{Cells, RouteTable};
-
-/// The source of a response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    Hit,
-    /// Stale, while a refresh runs in the background or because the request allows it.
-    Stale,
-    Miss,
-    /// Read along with another request's fetch.
-    Coalesced,
-    Revalidated,
-    StaleOnError,
-    /// Stale, because no origin could be reached.
-    Disconnected,
-    /// Not cacheable.
-    Pass,
-    Function,
-    Redirect,
-    Tunnel,
-    /// The edge's own refusal or failure.
-    Error,
-}
-
-impl Outcome {
-    pub const ALL: [Self; 12] = [
-        Self::Hit,
-        Self::Stale,
-        Self::Miss,
-        Self::Coalesced,
-        Self::Revalidated,
-        Self::StaleOnError,
-        Self::Disconnected,
-        Self::Pass,
-        Self::Function,
-        Self::Redirect,
-        Self::Tunnel,
-        Self::Error,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Stale => "stale",
-            Self::Miss => "miss",
-            Self::Coalesced => "coalesced",
-            Self::Revalidated => "revalidated",
-            Self::StaleOnError => "stale-on-error",
-            Self::Disconnected => "disconnected",
-            Self::Pass => "pass",
-            Self::Function => "function",
-            Self::Redirect => "redirect",
-            Self::Tunnel => "tunnel",
-            Self::Error => "error",
-        }
-    }
-}
 
 /// Reasons for refusals before a route is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,14 +43,31 @@ impl From<Refusal> for Refused {
     }
 }
 
-impl Refused {
-    pub fn as_str(self) -> &'static str {
+/// Words after those of [`Refusal`].
+const OTHERS: [&str; 4] = [
+    "too-many-connections",
+    "client-connections",
+    "client-requests",
+    "no-memory",
+];
+
+impl Word for Refused {
+    const COUNT: usize = Refusal::COUNT + OTHERS.len();
+
+    fn index(self) -> usize {
         match self {
-            Self::Request(refusal) => refusal.as_str(),
-            Self::TooManyConnections => "too-many-connections",
-            Self::ClientConnections => "client-connections",
-            Self::ClientRequests => "client-requests",
-            Self::NoMemory => "no-memory",
+            Self::Request(refusal) => refusal.index(),
+            Self::TooManyConnections => Refusal::COUNT,
+            Self::ClientConnections => Refusal::COUNT + 1,
+            Self::ClientRequests => Refusal::COUNT + 2,
+            Self::NoMemory => Refusal::COUNT + 3,
+        }
+    }
+
+    fn at(index: usize) -> &'static str {
+        match index.checked_sub(Refusal::COUNT) {
+            None => Refusal::at(index),
+            Some(other) => OTHERS.get(other).copied().unwrap_or_default(),
         }
     }
 }

@@ -89,6 +89,22 @@ impl Metrics {
             for ((family, labels), count) in &*cells.rare.lock() {
                 *rare.entry((family, labels.clone())).or_default() += count.load(Ordering::Relaxed);
             }
+            let mut add = |family, word, count| {
+                *rare
+                    .entry((family, format!("reason=\"{word}\"")))
+                    .or_default() += count;
+            };
+            cells
+                .refused
+                .each(|word, count| add("refused", word, count));
+            let details = [
+                ("forwarded", &cells.forwarded),
+                ("not_stored", &cells.not_stored),
+                ("refresh", &cells.refreshed),
+            ];
+            for (family, counts) in details {
+                counts.each(|word, count| add(family, word, count));
+            }
         }
         if remembered > 0 {
             *rare

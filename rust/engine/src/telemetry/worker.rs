@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use edgerouter_core::plan::{CallableId, GroupId, OriginId, Plan, RouteId};
+use edgerouter_core::{
+    outcome::{Detail, Word},
+    plan::{CallableId, GroupId, OriginId, Plan},
+    request_record::RequestRecord,
+};
 use hashbrown::HashMap;
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -66,17 +71,14 @@ impl RouteTable {
         Self { labels, cells }
     }
 
-    fn cell(
-        &self,
-        route: Option<RouteId>,
-        outcome: Outcome,
-        status: StatusCode,
-    ) -> Option<&AtomicU64> {
+    fn cell(&self, record: &RequestRecord<'_>) -> Option<&AtomicU64> {
         let none = self.labels.len().checked_sub(1)?;
-        let route = route.map_or(none, |route| (route.0 as usize).min(none));
-        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES) - 1;
+        let route = record
+            .route
+            .map_or(none, |route| (route as usize).min(none));
+        let class = usize::from(record.status / 100).clamp(1, CLASSES) - 1;
         self.cells
-            .get((route * OUTCOMES + outcome as usize) * CLASSES + class)
+            .get((route * OUTCOMES + record.outcome as usize) * CLASSES + class)
     }
 
     /// Label, outcome, class and count of every cell that is not zero.
@@ -92,7 +94,41 @@ impl RouteTable {
     }
 }
 
-/// What a worker writes and a scrape reads.
+/// Counters of one family, one for each word of its label.
+#[derive(Debug)]
+pub(super) struct Counts<W> {
+    cells: Vec<AtomicU64>,
+    words: PhantomData<W>,
+}
+
+impl<W: Word> Default for Counts<W> {
+    fn default() -> Self {
+        Self {
+            cells: (0..W::COUNT).map(|_| AtomicU64::new(0)).collect(),
+            words: PhantomData,
+        }
+    }
+}
+
+impl<W: Word> Counts<W> {
+    fn note(&self, word: W) {
+        if let Some(cell) = self.cells.get(word.index()) {
+            add(cell, 1);
+        }
+    }
+
+    /// Word and count of every cell that is not zero.
+    pub(super) fn each(&self, mut visit: impl FnMut(&'static str, u64)) {
+        for (index, cell) in self.cells.iter().enumerate() {
+            match cell.load(Ordering::Relaxed) {
+                0 => {}
+                count => visit(W::at(index), count),
+            }
+        }
+    }
+}
+
+/// Counters that a worker writes and a scrape reads.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
     pub routes: Mutex<Arc<RouteTable>>,
@@ -102,6 +138,10 @@ pub(super) struct Cells {
     pub closed: AtomicU64,
     pub remembered: AtomicU64,
     pub origin_latency: Histogram,
+    pub refused: Counts<Refused>,
+    pub forwarded: Counts<Detail>,
+    pub not_stored: Counts<Detail>,
+    pub refreshed: Counts<Detail>,
     pub rare: Mutex<Rare>,
 }
 
@@ -147,21 +187,19 @@ impl WorkerMetrics {
     }
 
     /// Phase 16.
-    pub fn count(
-        &self,
-        route: Option<RouteId>,
-        outcome: Outcome,
-        status: StatusCode,
-        micros: u64,
-        bytes: u64,
-    ) {
-        if let Some(cell) = self.routes.borrow().cell(route, outcome, status) {
+    pub fn count(&self, record: &RequestRecord<'_>) {
+        if let Some(cell) = self.routes.borrow().cell(record) {
             add(cell, 1);
         }
-        if let Some(histogram) = self.cells.latency.get(outcome as usize) {
-            histogram.note(micros);
+        if let Some(histogram) = self.cells.latency.get(record.outcome as usize) {
+            histogram.note(record.head);
         }
-        add(&self.cells.bytes_out, bytes);
+        add(&self.cells.bytes_out, record.bytes.unwrap_or(0));
+        if !record.hit
+            && let Some(detail) = record.detail
+        {
+            self.cells.forwarded.note(detail);
+        }
     }
 
     /// From now on routes are those of `plan`; what was counted before stays.
@@ -184,12 +222,12 @@ impl WorkerMetrics {
     }
 
     pub fn refused(&self, refused: impl Into<Refused>) {
-        self.rare("refused", format!("reason=\"{}\"", refused.into().as_str()));
+        self.cells.refused.note(refused.into());
     }
 
     /// An idle connection was ended so that a new one had room.
     pub fn gave_way(&self) {
-        self.rare("gave_way", String::new());
+        self.often(("gave_way", 0, "", ""), String::new);
     }
 
     /// The result of looking at a token.
@@ -197,56 +235,44 @@ impl WorkerMetrics {
         if result == "remembered" {
             add(&self.cells.remembered, 1);
         } else {
-            self.rare("jwt", format!("result=\"{result}\""));
+            self.result("jwt", result);
         }
     }
 
-    pub fn not_stored(&self, reason: &'static str) {
-        self.rare("not_stored", format!("reason=\"{reason}\""));
+    pub fn not_stored(&self, reason: impl Into<Detail>) {
+        self.cells.not_stored.note(reason.into());
     }
 
     /// A stored response is refreshed while nobody waits for it.
-    pub fn refreshed(&self, why: &'static str) {
-        self.rare("refresh", format!("reason=\"{why}\""));
+    pub fn refreshed(&self, why: Detail) {
+        self.cells.refreshed.note(why);
     }
 
     /// An origin sent an interim response; whether it was passed on.
     pub fn interim(&self, sent: bool) {
         let result = if sent { "passed" } else { "dropped" };
-        self.rare("interim_responses", format!("result=\"{result}\""));
+        self.result("interim_responses", result);
     }
 
     /// A fetch of slices of a large object ended.
     pub fn slices(&self, result: &'static str) {
-        self.rare("slices", format!("result=\"{result}\""));
+        self.result("slices", result);
     }
 
-    /// Something was fetched that nobody had asked for.
+    /// Something was fetched ahead of any request for it.
     pub fn prefetched(&self, source: &'static str, result: &'static str) {
-        self.rare(
-            "prefetch",
-            format!("source=\"{source}\",result=\"{result}\""),
-        );
-    }
-
-    /// A response that the store did not give, and why.
-    pub fn forwarded(&self, reason: &'static str) {
-        self.rare("forwarded", format!("reason=\"{reason}\""));
+        self.often(("prefetch", 0, result, source), || {
+            format!("source=\"{source}\",result=\"{result}\"")
+        });
     }
 
     /// A group had to go on to its next member.
     pub fn failover(&self, group: GroupId) {
-        let name = self
-            .metrics
-            .names
-            .lock()
-            .groups
-            .get(group.0 as usize)
-            .cloned();
-        self.rare(
-            "failover",
-            format!("group=\"{}\"", name.as_deref().unwrap_or("")),
-        );
+        self.often(("failover", group.0, "", ""), || {
+            let names = self.metrics.names.lock();
+            let name = names.groups.get(group.0 as usize);
+            format!("group=\"{}\"", name.map_or("", |name| name))
+        });
     }
 
     pub fn origin(
@@ -291,8 +317,8 @@ impl WorkerMetrics {
         Arc::clone(rare.entry((family, labels)).or_default())
     }
 
-    fn rare(&self, family: &'static str, labels: String) {
-        add(&self.cell(family, labels), 1);
+    fn result(&self, family: &'static str, result: &'static str) {
+        self.often((family, 0, result, ""), || format!("result=\"{result}\""));
     }
 }
 

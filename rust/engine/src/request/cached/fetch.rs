@@ -12,6 +12,7 @@ use edgerouter_core::{
         tags, validate, vary,
     },
     http::{range::Range, structured::Forward},
+    outcome::Detail,
     plan::Route,
 };
 use http::{Method, Response, StatusCode};
@@ -75,11 +76,11 @@ impl Miss<'_> {
                 Filled::Changed => {
                     // It is out of the store: the response that there is now comes as for any first request.
                     self.x.note.forward = Some(Forward::UriMiss);
-                    self.x.note.detail = Some("changed");
+                    self.x.note.detail = Some(Detail::Changed);
                 }
                 Filled::Refused => {
                     // The origin may send this client whatever else it has.
-                    self.x.note.detail = Some("slice-refused");
+                    self.x.note.detail = Some(Detail::SliceRefused);
                     self.missing.collapse = false;
                 }
             }
@@ -356,7 +357,7 @@ impl Miss<'_> {
             FetchOutcome::Own(received, why) => {
                 note.forward_status = Some(received.status);
                 note.stored = false;
-                note.detail = Some(why.as_str());
+                note.detail = Some(why.into());
                 Ok(as_asked(self.x, received))
             }
             FetchOutcome::Arriving(_, None, _) => Err(answer::origin_failed(false).into()),

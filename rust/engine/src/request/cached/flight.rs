@@ -55,11 +55,11 @@ pub(super) async fn fly(
             if lead.is_some() && why.lasts() {
                 remember_unshared(&worker, &fetch.question);
             }
-            worker.metrics.not_stored(why.as_str());
+            worker.metrics.not_stored(*why);
         }
         FetchOutcome::NotSliceable(why, _) if lead.is_some() => {
             remember_unshared(&worker, &fetch.question);
-            worker.metrics.not_stored(why);
+            worker.metrics.not_stored(*why);
         }
         _ => {}
     }

@@ -113,7 +113,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
         };
         keep(worker, fetch, &arriving.vary, object, birth);
     } else if end == End::Complete {
-        worker.metrics.not_stored(NotStored::TooLarge.as_str());
+        worker.metrics.not_stored(NotStored::TooLarge);
     }
     // Only now: who finds the flight over must find the entry.
     body.finish(end);
@@ -288,7 +288,7 @@ pub(super) fn freshen(
         Revalidation::Shared | Revalidation::Untouched => {}
         Revalidation::Removed(why) => {
             if let Some(why) = why {
-                worker.metrics.not_stored(why.as_str());
+                worker.metrics.not_stored(why);
             }
             worker.shared.cache.store.remove(entry.key());
         }

@@ -14,6 +14,7 @@ use edgerouter_core::{
         storable::Authorization,
     },
     http::structured::Forward,
+    outcome::Detail,
     plan::{Route, Target},
 };
 use http::{Method, Response, StatusCode};
@@ -54,7 +55,7 @@ enum LookedUp {
 }
 
 /// The entry that a fetch behind the client's back is to refresh, and why, for the metrics.
-type Refresh = Option<(Arc<Entry>, &'static str)>;
+type Refresh = Option<(Arc<Entry>, Detail)>;
 
 /// Phases 8 and 9. Waits only when memory lacks what the disk has.
 pub async fn look_up(x: &mut Exchange, route: &Route) -> Found {
@@ -80,7 +81,7 @@ pub async fn look_up(x: &mut Exchange, route: &Route) -> Found {
         }
         LookedUp::Missing(missing) => Found::Missing(missing),
         LookedUp::Refused => {
-            x.note.detail = Some("only-if-cached");
+            x.note.detail = Some(Detail::OnlyIfCached);
             x.note.forward = None;
             x.note.outcome = Outcome::Error;
             Found::Answer(answer::text(
@@ -127,13 +128,13 @@ fn decide(
         directives.min_fresh = x.fresh_for;
     }
     let (mut why, mut detail) = match (&found, above) {
-        (_, None) => (Forward::UriMiss, "absent"),
+        (_, None) => (Forward::UriMiss, Detail::Absent),
         // After the sweep the URL is gone, not only this variant of it.
         (None, Some(above)) => match unpurged(x, above) {
-            None => (Forward::UriMiss, "purged"),
-            Some(_) => (Forward::VaryMiss, "variant-absent"),
+            None => (Forward::UriMiss, Detail::Purged),
+            Some(_) => (Forward::VaryMiss, Detail::VariantAbsent),
         },
-        (Some(_), Some(_)) => (Forward::VaryMiss, "variant-absent"),
+        (Some(_), Some(_)) => (Forward::VaryMiss, Detail::VariantAbsent),
     };
     let mut unshared = false;
     let mut response = None;
@@ -142,7 +143,7 @@ fn decide(
             View::Object => {
                 response = unpurged(x, entry);
                 if response.is_none() {
-                    (why, detail) = (Forward::UriMiss, "purged");
+                    (why, detail) = (Forward::UriMiss, Detail::Purged);
                 }
             }
             View::Unshared { until } => unshared = until > now,
@@ -170,18 +171,18 @@ fn decide(
                 if object.freshness.age(now) >= u64::from(object.refresh_from)
                     && refreshes_ahead(x, route, &object)
                 {
-                    refresh = Some((Arc::clone(&entry), "ahead"));
+                    refresh = Some((Arc::clone(&entry), Detail::Ahead));
                 }
                 Served::Fresh
             }
             Decision::Stale(allowance) => {
                 if allowance.revalidates() {
-                    refresh = Some((Arc::clone(&entry), allowance.as_str()));
+                    refresh = Some((Arc::clone(&entry), allowance.into()));
                 }
                 Served::Stale(allowance)
             }
             Decision::Validate(reason) => {
-                (why, detail) = (reason.forward(), reason.as_str());
+                (why, detail) = (reason.forward(), reason.into());
                 shares =
                     object.freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
                 stale = Some(Arc::clone(&entry));
@@ -205,7 +206,7 @@ fn decide(
             Some(Coverage::Partly(_)) if directives.only_if_cached => None,
             Some(Coverage::Partly(begin)) => Some((Served::Filled, begin)),
             Some(Coverage::Lacking(lacking)) => {
-                (why, detail) = (Forward::Partial, "slice-absent");
+                (why, detail) = (Forward::Partial, Detail::SliceAbsent);
                 held = Some((Arc::clone(&entry), lacking));
                 None
             }
@@ -240,7 +241,7 @@ fn decide(
         filled.is_ok()
     });
     if let Some(reason) = not_filled {
-        detail = reason.as_str();
+        detail = reason.into();
     }
     // A body would be part of the question, but not of the key.
     let plain = question.method == Method::GET

@@ -8,6 +8,7 @@ use edgerouter_core::{
         freshness::Freshness,
         question::Question,
     },
+    outcome::Detail,
     plan::Route,
 };
 use http::{HeaderName, Method, Response};
@@ -90,7 +91,7 @@ pub(super) fn refresh_behind(
     route: &Route,
     question: &Question<'_>,
     entry: Arc<Entry>,
-    why: &'static str,
+    why: Detail,
 ) {
     let shared = &x.worker.shared;
     let admits = group_of(x, route).is_some_and(|group| shared.health.admits(&x.live.plan, group));

@@ -6,6 +6,7 @@ use edgerouter_core::{
     cache::{agreement::Sees, arrival::AnsweredRequest, question::Question, slices::First},
     http::{range::Range, structured::Forward},
     origin::retry_after,
+    outcome::Detail,
     plan::{Group, Route, Target},
 };
 
@@ -26,7 +27,7 @@ pub struct Missing {
     pub since: Departure,
     pub why: Forward,
     /// Why the store cannot answer.
-    pub detail: &'static str,
+    pub detail: Detail,
     /// A stored response that lacks these first bytes of what is requested, which are fetched before anything is sent.
     pub held: Option<(Arc<Entry>, Range)>,
     /// The slice to begin with, where a part of an unknown response is requested.

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use edgerouter_core::cache::{slices::ContentRange, storable::NotStored};
+use edgerouter_core::{
+    cache::{slices::ContentRange, storable::NotStored},
+    outcome::Detail,
+};
 use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
@@ -27,7 +30,7 @@ pub(super) enum FetchOutcome {
     /// Stored, or still arriving in slices, with a reader where that is known to start at the first byte.
     Stored(Arc<Entry>, Reuse, Option<run::Reader>, HeaderMap),
     /// The response to a request for a slice cannot be stored in slices.
-    NotSliceable(&'static str, Option<(Received, ContentRange)>),
+    NotSliceable(Detail, Option<(Received, ContentRange)>),
     Failed(Unanswered),
 }
 

@@ -69,7 +69,7 @@ pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> R
             with_aside(read_along(x, &arriving, reader), aside)
         }
         (FetchOutcome::Own(received, why), _) => {
-            x.worker.metrics.not_stored(why.as_str());
+            x.worker.metrics.not_stored(why);
             straight(received)
         }
         _ => answer::origin_failed(false),

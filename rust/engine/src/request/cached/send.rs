@@ -13,6 +13,7 @@ use edgerouter_core::{
         range::{self, RangeRequest},
         structured::{CACHE_STATUS, Forward},
     },
+    outcome::Detail,
     plan::Route,
 };
 use http::{HeaderMap, Method, Response, StatusCode, header};
@@ -73,7 +74,7 @@ pub fn stored(
     let status_field = match served {
         Served::Fresh | Served::Stale(_) => {
             if let Served::Stale(allowance) = served {
-                x.note.detail = Some(allowance.as_str());
+                x.note.detail = Some(allowance.into());
             }
             x.note.hit = true;
             let plain = served == Served::Fresh && ttl >= 0;
@@ -91,11 +92,11 @@ pub fn stored(
         _ => {
             if matches!(served, Served::Filled | Served::Joined) {
                 x.note.forward = Some(Forward::Partial);
-                x.note.detail = Some("slice-absent");
+                x.note.detail = Some(Detail::SliceAbsent);
                 x.note.collapsed = served == Served::Joined;
             }
             if let Served::StaleOnError(allowance) = served {
-                x.note.detail = Some(allowance.as_str());
+                x.note.detail = Some(allowance.into());
                 if allowance == Allowance::Disconnected {
                     // There was no origin to which the request could have been forwarded (RFC 9211 §2.1).
                     x.note.hit = true;

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::cache::decide::{self, Allowance, Failure};
+use edgerouter_core::{
+    cache::decide::{self, Allowance, Failure},
+    outcome::Detail,
+};
 use http::{Response, StatusCode, header};
 
 use super::{
@@ -29,7 +32,7 @@ const SHORT_WAIT: Duration = Duration::from_millis(250);
 /// The response when no origin answered and nothing stands in for it.
 pub fn failed(x: &mut Exchange, failed: &Unavailable) -> Response<EdgeBody> {
     x.note.outcome = Outcome::Error;
-    x.note.detail = Some(failed.error.as_str());
+    x.note.detail = Some((&failed.error).into());
     match &failed.error {
         FetchError::NoMemory => answer::overloaded(),
         error => answer::origin_failed(error.is_timeout()),
@@ -89,7 +92,7 @@ impl Miss<'_> {
         let note = &mut self.x.note;
         note.outcome = Outcome::Error;
         note.forward = None;
-        note.detail = Some("origin-busy");
+        note.detail = Some(Detail::OriginBusy);
         let busy = answer::text(
             StatusCode::SERVICE_UNAVAILABLE,
             "The origin is busy. Try again a little later.",

@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use edgerouter_core::{bounds::memory::Purpose, plan::CallableId};
+use edgerouter_core::{
+    outcome::Detail,
+    {bounds::memory::Purpose, plan::CallableId},
+};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -28,7 +31,7 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
         return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, "This route is gone.").into());
     };
     x.note.outcome = Outcome::Function;
-    x.note.detail = Some("function");
+    x.note.detail = Some(Detail::Function);
     let body = match x.body.take() {
         Some(body) if x.has_body => collect(x, body, live.plan.limits.functions.body_bytes).await?,
         _ => Bytes::new(),
@@ -45,7 +48,7 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
     match invoke(&x.worker, &live, call, Phase::Function, head, body, None).await {
         Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
         Ok(FunctionOutput::Continue { .. }) => {
-            x.note.detail = Some("function-failed");
+            x.note.detail = Some(Detail::FunctionFailed);
             Err(answer::text(
                 StatusCode::BAD_GATEWAY,
                 "The function returned no response.",
@@ -54,7 +57,7 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
         }
         Err(error) => {
             x.note.outcome = Outcome::Error;
-            x.note.detail = Some("function-failed");
+            x.note.detail = Some(Detail::FunctionFailed);
             Err(failed(&live, call, &error).unwrap_or_else(|| {
                 answer::text(StatusCode::BAD_GATEWAY, "The function failed.").into()
             }))
@@ -110,7 +113,7 @@ pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Resul
                 }
                 if hold.drawn(data.len() as u64, patience).await.is_err() {
                     x.note.outcome = Outcome::Error;
-                    x.note.detail = Some("no-memory");
+                    x.note.detail = Some(Detail::NoMemory);
                     return Err(answer::overloaded().into());
                 }
                 whole.extend_from_slice(&data);

@@ -11,6 +11,7 @@ use edgerouter_core::{
     admit,
     cache::{distinct::MOST_VALUES, hooked::Written},
     finish, forward,
+    outcome::Detail,
     plan::{Hook, Route},
 };
 use http::{HeaderMap, Response};
@@ -141,13 +142,13 @@ pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early
             }
             Ok(FunctionOutput::Answer(answer)) => {
                 x.note.outcome = Outcome::Function;
-                x.note.detail = Some("hook");
+                x.note.detail = Some(Detail::Hook);
                 return Err(answered(answer).into());
             }
             Err(error) => {
                 if let Some(early) = failed(&live, call, &error) {
                     x.note.outcome = Outcome::Error;
-                    x.note.detail = Some("hook-failed");
+                    x.note.detail = Some(Detail::HookFailed);
                     return Err(early);
                 }
                 written.failed_open = true;
@@ -219,12 +220,12 @@ pub async fn viewer_response(
             Ok(FunctionOutput::Answer(answer)) => {
                 *response = answered(answer);
                 finish::whole(response.status_mut());
-                x.note.replaced("hook");
+                x.note.replaced(Detail::Hook);
             }
             Err(error) => {
                 if let Some(early) = failed(&live, call, &error) {
                     x.note.outcome = Outcome::Error;
-                    x.note.replaced("hook-failed");
+                    x.note.replaced(Detail::HookFailed);
                     return Err(early);
                 }
             }
