@@ -74,7 +74,7 @@ def test_what_comes_after_is_told_for_hits_stale_ones_and_failures() -> None:
     )
     assert found["origin fails"] == ("the stored response, stale, for 90 s", "stale-if-error (RFC 5861 §4)")
     strict = told(200, DATE, ("Cache-Control", "max-age=60, must-revalidate"), ("ETag", '"a"'))
-    assert strict["stale"][0] == "after 60 s: asks the origin whether it still holds (RFC 9111 §4.3.1)"
+    assert strict["stale"][0] == "after 60 s: validates it with the origin (RFC 9111 §4.3.1)"
     assert strict["origin fails"][0] == "the failure" and "must-revalidate" in strict["origin fails"][1]
     kept = told(200, DATE, ("Cache-Control", "max-age=60"), cache=CachePolicy(sick_grace=600))
     assert "sick_grace" in kept["origin fails"][1]
@@ -137,7 +137,8 @@ def test_the_command_takes_an_origins_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fill", "decision"), [("second", "a second request fills"), ("first", "fills slices"), ("never", "what it asks")]
+    ("fill", "decision"),
+    [("second", "a second request fills"), ("first", "fills slices"), ("never", "bytes of an object")],
 )
 def test_explain_says_what_a_range_fills(fill: str, decision: str) -> None:
     cache = CachePolicy(fill=fill)  # type: ignore[arg-type]

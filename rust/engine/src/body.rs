@@ -112,7 +112,7 @@ impl EdgeBody {
         })
     }
 
-    /// As `bytes`, of what was made for this one response.
+    /// As `bytes`, of bytes that were made for this one response.
     pub fn made(bytes: Bytes) -> Self {
         Self::of(if bytes.is_empty() {
             Source::Empty
@@ -193,7 +193,7 @@ impl EdgeBody {
         matches!(&self.source, Source::Upstream(body) if body.size_hint().exact().is_none())
     }
 
-    /// True if it is put together while it is sent: what waits for the socket is memory that nothing else holds.
+    /// True if it is put together while it is sent: bytes that wait for the socket are memory that nothing else holds.
     pub fn streams(&self) -> bool {
         matches!(
             self.source,

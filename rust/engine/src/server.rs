@@ -300,7 +300,7 @@ impl Engine {
         self.shared.connections.load(Ordering::Acquire) > 0
     }
 
-    /// Stops accepting, lets what is being answered finish for at most `drain` (the plan's limit when `None`), and
+    /// Stops accepting, lets current requests finish for at most `drain` (the plan's limit when `None`), and
     /// ends. True when nothing was cut off.
     pub fn stop(&self, drain: Option<Duration>) -> bool {
         let patience = drain.unwrap_or_else(|| self.drain_timeout());

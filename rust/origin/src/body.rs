@@ -19,7 +19,7 @@ use edgerouter_account::Hold;
 use edgerouter_core::origin::unanswered::FetchError;
 
 /// A response's body. It drives its connection while it is read, and gives it back to the pool at its end; dropped
-/// before, the connection goes with it.
+/// before, it closes the connection.
 pub struct UpstreamBody {
     /// `None`: all of it is held.
     incoming: Option<Incoming>,
@@ -122,7 +122,7 @@ impl UpstreamBody {
     }
 
     /// Reads the content and drops it, so that the connection can be used again; past `most` bytes, or when more takes too
-    /// long, the connection goes.
+    /// long, the connection is closed.
     pub(super) async fn drop_content(&mut self, most: u64) {
         let patience = self.between;
         let _ = tokio::time::timeout(patience, self.read_away(most)).await;

@@ -46,7 +46,7 @@ impl Upstreams {
         Self::default()
     }
 
-    /// Closes what has been idle for too long.
+    /// Closes connections that have been idle for too long.
     pub fn sweep(&self, now: Instant) {
         self.pools.sweep(now);
     }
@@ -238,7 +238,7 @@ impl Upstreams {
                 loop {
                     if somebody_waits() {
                         counted.get_or_insert_with(|| pool.holders.wait());
-                        // The connection that is given up goes to the first request that waits, which may be another one.
+                        // The released connection goes to the first request that waits, which may be another one.
                         if turns.is_multiple_of(TURNS) {
                             pool.holders.revoke_one();
                         }

@@ -23,7 +23,7 @@ const MOST_NAMES: usize = 1024;
 /// Look-ups at a time: a silent name server holds each for as long as the system's resolver waits.
 const MOST_THREADS: usize = 16;
 
-/// The names of this process: its workers share what they know and the threads that find it out.
+/// The names of this process: its workers share the known addresses and the threads that look them up.
 pub(super) static NAMES: LazyLock<Names> = LazyLock::new(|| {
     Names::new(Arc::new(|host: &str, port| {
         (host, port).to_socket_addrs().map(Iterator::collect)
@@ -147,7 +147,7 @@ impl Names {
         state
     }
 
-    /// Has a thread look at what is wanted: one that is idle, or a further one while there are few.
+    /// Has a thread do the wanted look-ups: an idle one, or a further one while there are few.
     fn wake(&self, table: &mut Table) {
         if table.idle >= table.wanted.len() {
             self.shared.work.notify_one();

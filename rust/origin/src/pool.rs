@@ -76,7 +76,7 @@ struct Idle {
 /// hyper's two halves of one connection.
 pub(super) struct Link {
     pub(super) sender: SendRequest<Outbound>,
-    /// `None` once the connection has closed: with it goes what still waits to be sent, so that its sender learns of it.
+    /// `None` once the connection has closed: requests that still wait to be sent are dropped, which notifies the sender.
     pub(super) driver: Option<Pin<Box<Connection<Answering, Outbound>>>>,
     /// The heads that the edge has read on it.
     pub(super) responses: Responses,

@@ -1,5 +1,5 @@
-//! Decides what a response that has just arrived becomes: its own client's only, a stored one, one stored in slices (RFC 9111 §3),
-//! or a stored one made new by a 304 (§4.3.4).
+//! Decides about a response that has just arrived: it is for its own client only, is stored whole or in slices (RFC 9111
+//! §3), or freshens a stored one as a 304 (§4.3.4).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use smallvec::SmallVec;
@@ -30,7 +30,7 @@ pub struct AnsweredRequest<'a> {
     pub method: &'a Method,
     pub directives: &'a RequestDirectives,
     pub authorization: Authorization,
-    /// Why nothing may be stored, whatever the response says.
+    /// The reason why nothing may be stored, regardless of the response.
     pub forbidden: Option<NotStored>,
     /// The part that was requested, if not the whole.
     pub slice: Option<First>,
@@ -86,7 +86,7 @@ impl AnsweredRequest<'_> {
         &self.sees.route.cache
     }
 
-    /// RFC 9111 §3, the hooks' part in the response, and whatever else forbids storing.
+    /// RFC 9111 §3, the hooks' part in the response, and any other reason not to store it.
     fn storable(
         &self,
         response: &ArrivedResponse<'_>,
@@ -177,8 +177,8 @@ impl AnsweredRequest<'_> {
         })
     }
 
-    /// Makes a stored response new by a 304 (RFC 9111 §4.3.4). `selected`: whether the stored response is found by
-    /// everything that the hooks read this time.
+    /// Freshens a stored response by a 304 (RFC 9111 §4.3.4). `selected`: the stored response is found by everything that
+    /// the hooks read this time.
     pub fn freshen(
         &self,
         status: StatusCode,
@@ -302,7 +302,7 @@ impl SharedHead {
         let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
         let mut aside = HeaderMap::new();
         for name in &set_aside {
-            // Fields that frame a message are made anew for each.
+            // Fields that frame a message are generated for each message.
             if *name != header::CONTENT_LENGTH && *name != header::CONTENT_RANGE {
                 for line in headers.get_all(name) {
                     aside.append(name.clone(), line.clone());
@@ -345,7 +345,7 @@ fn joined(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&whole).ok()
 }
 
-/// True if a stored response stays in place of one that arrives: it is fresh, and its `Date` says that it was made later.
+/// True if a stored response stays in place of one that arrives: it is fresh and was made later, by its `Date`.
 /// Responses may overtake one another, and the most recent one is to be used (RFC 9111 §4).
 pub fn stays(freshness: &Freshness, stored: &HeaderMap, arrived: &HeaderMap, now: u64) -> bool {
     let made = |headers: &HeaderMap| date::parse(headers.get(header::DATE)?.as_bytes());
@@ -496,7 +496,7 @@ mod tests {
                 BOUNDS,
                 "stored accept",
             ),
-            // Larger than the store takes: its own client's, unless it is worth slices.
+            // Larger than the store takes: for its own client only, unless it is worth slices.
             (
                 200,
                 "cache-control: max-age=60\ncontent-length: 1000",

@@ -14,11 +14,11 @@ pub enum Decision {
     Fresh,
     /// Stale, and sent all the same.
     Stale(Allowance),
-    /// The origin must be requested first.
+    /// The origin must validate it first.
     Validate(Reason),
 }
 
-/// Which rule lets a stale response be sent.
+/// The rule that lets a stale response be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
     /// The request takes stale responses (§5.2.1.2).
@@ -59,7 +59,7 @@ impl Allowance {
     }
 }
 
-/// The health of the origins that a stale response would be checked with.
+/// The health of the origins that would validate a stale response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginHealth {
     /// At least one of them is worth a request.
@@ -68,10 +68,10 @@ pub enum OriginHealth {
     Sick,
 }
 
-/// How the origins failed that a stale response would be checked with.
+/// The way in which the origins failed that would validate a stale response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// One of them answered, with an error or with what is no HTTP, or a bound of the edge's own kept the request from them.
+    /// One of them answered, with an error or with bytes that are not HTTP, or a bound of the edge prevented the request.
     Error,
     /// None of them answered: refused, reset, closed without an answer, timed out, or known to be unhealthy.
     Disconnected,
@@ -162,7 +162,7 @@ pub fn decide(
     {
         return Decision::Stale(Allowance::MaxStale);
     }
-    // s-maxage implies proxy-revalidate, but an origin that says both wants the window (RFC 5861 §3).
+    // s-maxage implies proxy-revalidate, but for an origin that sends both the window applies (RFC 5861 §3).
     if !stored.must_revalidate {
         let sick = policy
             .sick_grace
@@ -183,15 +183,15 @@ pub fn decide(
     Decision::Validate(Reason::Expired)
 }
 
-/// Which rule lets a stored response stand in for an origin that failed (RFC 5861 §4): the window that the request allows,
-/// the response's own, and, as an origin that has just failed is a sick one, the policy's `sick_grace`.
+/// The rule that lets a stored response stand in for an origin that failed (RFC 5861 §4): the window that the request
+/// allows, the response's own, and the policy's `sick_grace`, as an origin that has just failed is unhealthy.
 ///
 /// If none of them was given, a cache that is disconnected may still send stale responses (RFC 9111 §4.2.4), for as
 /// long as the policy's `stale_when_disconnected` says. An answer of an origin, a 503 too, is no disconnection.
 ///
-/// That holds "regardless of other freshness information": a request's `max-age` and `min-fresh` say how fresh an answer it
-/// would like, and the alternative here is none. Its `no-cache` is no matter of freshness: like that of a response it
-/// refuses what was not validated (RFC 9111 §5.2.1.4), unless the request itself takes it on an error.
+/// That holds "regardless of other freshness information": a request's `max-age` and `min-fresh` express a preference,
+/// and the alternative here is no answer. Its `no-cache` is not about freshness: like that of a response it forbids
+/// responses that were not validated (RFC 9111 §5.2.1.4), unless the request itself accepts them on an error.
 pub fn on_error(
     stored: &Freshness,
     request: &RequestDirectives,
@@ -226,8 +226,8 @@ pub fn on_error(
     .map(|(_, allowance)| allowance)
 }
 
-/// The window of the default for disconnected caches; none where the response, or the policy, said how long a stale response
-/// stands in for its origin: 0 is such a word, too.
+/// The default window for disconnected caches; none if the response or the policy sets how long a stale response stands
+/// in for its origin, which may be 0.
 fn when_disconnected(stored: &Freshness, policy: &CachePolicy, failure: Failure) -> u32 {
     let told = policy.stale_if_error.is_some() || policy.sick_grace.is_some();
     if failure == Failure::Disconnected && stored.when_disconnected && !told {

@@ -71,7 +71,7 @@ pub fn decide(
     }
 }
 
-/// Which keys were seen of late: a fingerprint and a time in each place, no key.
+/// The keys that were requested recently: a fingerprint and a time in each place, no key.
 #[derive(Debug)]
 pub struct Sketch {
     places: Box<[AtomicU64]>,
@@ -174,7 +174,7 @@ impl Accounts {
         true
     }
 
-    /// The address took so much of a range.
+    /// Adds to the account the bytes of a range that the address received.
     pub fn sent(&self, hash: u64, bytes: u64, now: u64) {
         if let Some(account) = self.of(hash) {
             let minute = minute(now);

@@ -62,7 +62,7 @@ pub enum NotStored {
     TooLarge,
     /// A hook made it depend on something that no later request could be compared with.
     Hook,
-    /// A hook failed open: the response is not what the hook would have made of it.
+    /// A hook failed open: the response lacks the changes that the hook would have made.
     HookFailed,
 }
 
@@ -92,9 +92,9 @@ impl NotStored {
         Detail::from(self).as_str()
     }
 
-    /// True if what is stored is out of date when a validation brings an answer with this status that is not stored: a whole
-    /// answer says that nothing stored fits (§4.3.3), unless only this request kept it from being stored, or it says nothing
-    /// about the resource.
+    /// True if a stored response is outdated by the answer to its validation, which has this status and is not stored: a
+    /// whole answer means that nothing stored fits (§4.3.3), unless only this request kept it from being stored, or it
+    /// does not describe the resource.
     pub fn outdates(self, status: StatusCode) -> bool {
         let own = matches!(
             self,

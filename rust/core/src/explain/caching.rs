@@ -98,12 +98,12 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
         "key",
         text,
         format!(
-            "query {}; then what Vary of the stored response names{}",
+            "query {}; then the fields that Vary of the stored response names{}",
             table::select(&policy.key_query),
             if route.hooks.origin_request.is_empty() && route.hooks.origin_response.is_empty() {
                 ""
             } else {
-                ", and what its hooks read"
+                ", and the values that its hooks read"
             }
         ),
     );
@@ -125,7 +125,7 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
         .map(|(name, _)| *name)
         .collect();
     let reason = match (said.is_empty(), policy.request_directives) {
-        (true, _) => "the request asks for nothing special".to_owned(),
+        (true, _) => "the request has no cache directives".to_owned(),
         (false, true) => format!("the request says {} (RFC 9111 §5.2.1)", said.join(", ")),
         (false, false) => format!("the request's {} is ignored by the policy", said.join(", ")),
     };
@@ -145,10 +145,10 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
     {
         let decision = match policy.fill {
             Fill::Second => {
-                "of a large object that is not stored, what it asks for; a second request fills slices"
+                "fetches the requested bytes of a large object that is not stored; a second request fills slices"
             }
             Fill::First => "fills slices of a large object that is not stored",
-            Fill::Never => "of what is not stored, what it asks for",
+            Fill::Never => "fetches the requested bytes of an object that is not stored",
         };
         let bound = plan.limits.cache.fill_bytes;
         let reason = format!(

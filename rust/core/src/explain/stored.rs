@@ -203,9 +203,9 @@ fn words(decision: Decision, has_validator: bool) -> (String, String) {
         }
         Decision::Validate(reason) => {
             let how = if has_validator {
-                "asks the origin whether it still holds (RFC 9111 §4.3.1)"
+                "validates it with the origin (RFC 9111 §4.3.1)"
             } else {
-                "asks the origin anew: there is no ETag or Last-Modified"
+                "fetches it again: there is no ETag or Last-Modified"
             };
             (how.to_owned(), reason.as_str().to_owned())
         }

@@ -190,7 +190,7 @@ impl Health {
         self.window.add(slot, count, 0);
     }
 
-    /// A request got an answer that is no error of the origin's: what follows from it besides its part in the rate.
+    /// A request got an answer that is no error of the origin's: the change that follows, besides its part in the rate.
     pub fn succeeded(&mut self, thresholds: Thresholds) -> Option<Change> {
         match self.state {
             // Probes require more than a response: a request that gets one must not reset their count.

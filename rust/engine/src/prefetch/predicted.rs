@@ -80,7 +80,7 @@ impl Oracle {
     fn tick(&mut self) {
         let live = self.worker.live();
         let mut known = self.known.borrow_mut();
-        // A plan with other bounds makes the model start anew.
+        // A plan with other bounds makes the model start again.
         let bounds = bounds(&live.plan);
         if bounds != self.bounds {
             self.bounds = bounds;

@@ -247,7 +247,7 @@ impl Miss<'_> {
             }
             Some(Err(_)) => return Ok(Followed::Late),
             Some(Ok(Ok(state))) => state.clone(),
-            // The sender is gone without a word: as good as lost.
+            // The sender is gone without a result: the same as lost.
             Some(Ok(Err(_))) => FlightState::Lost,
         };
         self.x.now = self.x.worker.clock.unix_now();
@@ -316,7 +316,7 @@ impl Miss<'_> {
         let hooked = x.runs_any(&route.hooks.origin_response);
         let whole = x.head.method == Method::GET
             && !x.has_body
-            // A part of what is stale and stored whole is cut from what the validation brings.
+            // A part of a stale response that is stored whole is cut from the response that the validation brings.
             && (hooked
                 || ((fetch.question.range().is_none() || fetch.stale.is_some())
                     && !own_conditions));
@@ -350,7 +350,7 @@ impl Miss<'_> {
         }
     }
 
-    /// The leader's view of what its flight brought.
+    /// The leader's view of the outcome of its flight.
     async fn arrive(&mut self, outcome: FetchOutcome) -> Result<Response<EdgeBody>, Early> {
         let note = &mut self.x.note;
         match outcome {

@@ -1,4 +1,4 @@
-//! One shared fetch, from the request to the origin to what is stored of the response.
+//! One shared fetch, from the request to the origin to the stored response.
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::{live::LocalLive, request::Exchange, worker::Worker};
 
-/// Invalidates what an unsafe request makes out of date (RFC 9111 §4.4): its own URL, and those of the same origin that
+/// Invalidates the responses that an unsafe request outdates (RFC 9111 §4.4): its own URL, and those of its origin that
 /// the answer names in `Location` and `Content-Location`, as the viewer gets them and as the origin wrote them.
 pub fn invalidate(
     worker: &Rc<Worker>,

@@ -1,4 +1,4 @@
-//! Phase 13: what of an answer goes into the store, and under which key.
+//! Phase 13: the parts of an answer that are stored, and under which key.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -316,7 +316,7 @@ pub(super) fn head_effects(
 ) {
     let Some(entry) = &fetch.stale else { return };
     let Some(object) = entry.object() else { return };
-    // Without what a hook would have made of it, it says nothing about what is stored.
+    // Without the changes of the hook, it says nothing about the stored response.
     let forbidden = fetch.question.forbidden.or(received.hooked.forbids);
     if forbidden == Some(NotStored::HookFailed) {
         return;

@@ -1,4 +1,4 @@
-//! Phase 9: what the store has for a question.
+//! Phase 9: looks up a question in the store.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -92,7 +92,7 @@ pub async fn look_up(x: &mut Exchange, route: &Route) -> Found {
     }
 }
 
-/// Reads what the look-up lacks, and looks up again, until it needs nothing more from disk.
+/// Reads the entries that the look-up lacks, and looks up again, until it needs nothing more from disk.
 async fn from_disk(
     x: &Exchange,
     route: &Route,
@@ -111,7 +111,7 @@ async fn from_disk(
     }
 }
 
-/// Looks in memory and among what has been read for this request; `Err` with what must be read first.
+/// Looks in memory and among the entries read for this request; `Err` with the entries that must be read first.
 fn decide(
     x: &Exchange,
     route: &Route,

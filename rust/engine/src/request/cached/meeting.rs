@@ -84,8 +84,8 @@ impl Miss<'_> {
     }
 }
 
-/// Refreshes a stored response while the client is served with it: one fetch a key at a time, and none of an origin
-/// that is sick but for its trials. `why` is for the metrics.
+/// Refreshes a stored response while the client is served with it: one fetch a key at a time, and from an
+/// unhealthy origin as its trial only. `why` is for the metrics.
 pub(super) fn refresh_behind(
     x: &Exchange,
     route: &Route,

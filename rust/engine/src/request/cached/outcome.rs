@@ -20,7 +20,7 @@ use crate::{
     upstream::{FetchError, Unavailable},
 };
 
-/// The outcome of a fetch. Header sections stand for the fields that only the client gets whose request caused it,
+/// The outcome of a fetch. Header sections are the fields that only the client gets whose request caused it,
 /// readers keep what arrives until it is sent.
 pub(super) enum FetchOutcome {
     /// For that client only.

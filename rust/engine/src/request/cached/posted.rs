@@ -1,4 +1,4 @@
-//! The answer to a POST that says it is what a GET of the same URL would get (RFC 9110 §9.3.3).
+//! The answer to a POST that also serves as the answer to a GET of the same URL (RFC 9110 §9.3.3).
 
 use std::{rc::Rc, time::Instant};
 

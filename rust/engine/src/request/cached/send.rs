@@ -204,7 +204,7 @@ fn whole_body(
         .unwrap_or_else(|| EdgeBody::stored(&object.body, object.length))
 }
 
-/// Puts what is sent of a range to the account of the client, which pays for what it may have fetched.
+/// Adds the sent bytes of a range to the account of the client, which bounds the bytes that are fetched for it.
 fn taken(x: &Exchange, body: EdgeBody) -> EdgeBody {
     let (shared, client, now) = (Arc::clone(&x.worker.shared), x.client.address, x.now);
     body.on_end(move |bytes| shared.fills.sent(client, bytes, now))
@@ -372,7 +372,7 @@ pub(super) fn read_along(
                 let body = EdgeBody::arriving_range(reader, range.first, range.last);
                 return answer::of(StatusCode::PARTIAL_CONTENT, ranged_headers, body);
             }
-            // Several parts of what is still coming in: the whole is an answer too.
+            // Several parts of a response that is still arriving: the whole is an answer too.
             Ranged::Partial(Partial::Multi { .. }) | Ranged::Whole => {}
         }
     }
@@ -383,7 +383,7 @@ pub(super) fn read_along(
     )
 }
 
-/// Gives the client whose request brought a response what is kept from all others.
+/// Adds the fields that only the client gets whose request brought the response.
 pub(super) fn with_aside(mut response: Response<EdgeBody>, aside: HeaderMap) -> Response<EdgeBody> {
     if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().extend(aside);

@@ -1,5 +1,4 @@
-//! Stored responses in place of an origin that failed (RFC 5861 §4, RFC 9111 §4.2.4), or the edge's own word that none
-//! answered.
+//! Stored responses in place of an origin that failed (RFC 5861 §4, RFC 9111 §4.2.4), or the edge's own error response.
 
 use std::{
     sync::Arc,

@@ -1,4 +1,4 @@
-//! The hooks of the origin phases that run for a request, and what they see of it.
+//! The hooks of the origin phases that run for a request, and the parts of it that they see.
 
 use std::{rc::Rc, sync::Arc};
 

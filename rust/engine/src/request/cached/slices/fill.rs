@@ -1,5 +1,5 @@
-//! Slices on their way into the store: a run requests them from the origin, cuts what arrives, and passes it to its
-//! readers.
+//! Slices on their way into the store: a run requests them from the origin, cuts the arriving bytes, and passes
+//! them to its readers.
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
@@ -337,8 +337,8 @@ impl RunWriter {
         }
     }
 
-    /// True if a long stretch of what comes next is stored already, because readers that jumped ahead had it fetched:
-    /// to request what is behind it is cheaper than to go through it once more.
+    /// True if a long stretch of the bytes that come next is stored already, because readers that jumped ahead had it
+    /// fetched: it is cheaper to request the bytes behind it than to fetch it again.
     fn met(&self, position: u64) -> bool {
         let size = self.cut.size.max(1);
         let next = position / size;
