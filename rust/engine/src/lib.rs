@@ -16,7 +16,6 @@ mod navigation;
 mod prefetch;
 mod request;
 mod server;
-mod telemetry;
 mod values;
 mod watched;
 mod worker;
@@ -26,7 +25,7 @@ use edgerouter_cache::{self as cache, purge};
 use edgerouter_functions as functions;
 use edgerouter_origin as upstream;
 use edgerouter_store as store;
-use edgerouter_telemetry::{life, secret};
+use edgerouter_telemetry::{self as telemetry, life, secret};
 
 pub use server::{Engine, Settings, StartError};
 pub use telemetry::{access, log};

@@ -126,7 +126,7 @@ impl MakeWriter<'_> for Lines {
 }
 
 /// Counts of written and dropped lines, in Prometheus' text format.
-pub(crate) fn render(out: &mut String, access: Option<&Output>) {
+pub fn render(out: &mut String, access: Option<&Output>) {
     let name = "edgerouter_log_dropped_total";
     let _ = writeln!(
         out,

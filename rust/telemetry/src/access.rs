@@ -45,19 +45,19 @@ impl AccessLog {
     }
 
     /// Ends the file when what is queued is written.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.output.flush();
         if self.output.name() == "access" {
             self.output.close();
         }
     }
 
-    pub(crate) fn output(&self) -> &Output {
+    pub fn output(&self) -> &Output {
         &self.output
     }
 
     /// Begins the line of a request; it is written when its answer is over.
-    pub(crate) fn begin(&self, record: &RequestRecord<'_>, policy: &AccessLogPolicy) -> Line {
+    pub fn begin(&self, record: &RequestRecord<'_>, policy: &AccessLogPolicy) -> Line {
         Line {
             begun: access_log::begin(record, policy, self.form),
             output: self.output.clone(),
@@ -66,7 +66,8 @@ impl AccessLog {
 }
 
 /// A line that lacks its end.
-pub(crate) struct Line {
+#[derive(Debug)]
+pub struct Line {
     begun: UnfinishedLine,
     output: Output,
 }
@@ -80,7 +81,7 @@ impl Line {
 
 /// Parts of a request that the phases may change or use up.
 #[derive(Debug)]
-pub(crate) struct Logged {
+pub struct Logged {
     pub method: Method,
     pub referer: Option<HeaderValue>,
     pub agent: Option<HeaderValue>,

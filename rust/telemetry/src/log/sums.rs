@@ -147,7 +147,7 @@ pub(super) fn tick() {
 }
 
 /// The target of the lines of `tick`, which are neither summed nor counted again.
-const SUMMARY: &str = "edgerouter_engine::log::summary";
+const SUMMARY: &str = "edgerouter_telemetry::log::summary";
 
 /// Drops repeated lines, and lines above the bound, before they are formatted.
 #[derive(Debug)]
