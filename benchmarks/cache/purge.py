@@ -2,7 +2,7 @@
 
 ``cost``: time until the admin API has acknowledged a purge (its connection included), and until its status is
 ``Completed``, by what it names and by how much is stored. ``latency``: hits at a fixed rate while a purge of everything
-in a large cache runs, beside the same hits without one. The generator asks at fixed times and counts latency from then,
+in a large cache runs, beside the same hits without one. It sends at fixed times and counts latency from then,
 and measures exactly as long as the purge takes.
 """
 

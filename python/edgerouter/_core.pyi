@@ -305,10 +305,10 @@ class Request:
     query_string: str
     """The query as it was sent, without the ``?``; empty when there is none."""
     def __new__(cls, url: str, method: str = "GET", headers: _Fields | None = None) -> Request:
-        """A request of a callable's own, to ask a cache with; ``CacheError`` unless ``url`` is absolute."""
+        """A request that a callable makes, for a look-up in a cache; ``CacheError`` unless ``url`` is absolute."""
     @property
     def scheme(self) -> Literal["http", "https"]:
-        """As the client asked, behind trusted proxies too."""
+        """As the client requested, behind trusted proxies too."""
     @property
     def host(self) -> str:
         """Lower case, without port."""
@@ -437,7 +437,7 @@ class AsyncContext(CallContext):
 
 @final
 class Cache:
-    """A cache of functions, with the semantics of Cloudflare Workers. ``CacheError`` for what cannot be asked of it."""
+    """A cache of functions, with the semantics of Cloudflare Workers. ``CacheError`` for requests it cannot take."""
 
     @property
     def name(self) -> str:

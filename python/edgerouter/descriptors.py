@@ -1,7 +1,7 @@
 """The limit on open files (``RLIMIT_NOFILE``): raised for the edge, as it was for the programs that it starts.
 
 Programs that use ``select()`` or close every descriptor up to the limit rely on the low soft limit that systems give,
-so only the process that asks for more should have it.
+so only the process that needs more should have it.
 """
 
 from __future__ import annotations

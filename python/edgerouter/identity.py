@@ -168,7 +168,7 @@ class Jwt(Value, frozen=True, kw_only=True):
 
 
 def _text_or_file(source: Secret | str | os.PathLike[str], start: str) -> Secret:
-    """Tells key material from the name of its file by its first characters."""
+    """Distinguishes key material from the name of its file by its first characters."""
     if isinstance(source, Secret):
         return source
     if isinstance(source, str) and source.lstrip().startswith(start):

@@ -22,9 +22,9 @@ class _Path(Value, frozen=True):
 class Health(_Path, frozen=True, kw_only=True):
     """An active probe: ``GET path`` every ``interval`` seconds.
 
-    ``path``  what is asked for
+    ``path``  the path that is requested
     ``timeout``  how long one probe may take
-    ``healthy_after``, ``unhealthy_after``  consecutive answers that change the verdict
+    ``healthy_after``, ``unhealthy_after``  consecutive answers that change the state
     Requests change it only where half of at least twenty in a minute failed
     ``status``  the status codes that count as healthy
     """
@@ -58,7 +58,7 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
     ``name``  how routes and metrics call it
     ``url``  ``http`` or ``https``, host, optional port and path prefix; or a unix socket, with an optional prefix:
         ``unix:/run/app.sock``, ``unix:/run/app.sock:/prefix``
-    ``host``  what ``Host`` says upstream: ``"origin"`` (the URL's), ``"viewer"`` (what the client asked for), or a name
+    ``host``  what ``Host`` says upstream: ``"origin"`` (the URL's), ``"viewer"`` (as the client sent it), or a name
     ``connect_timeout``, ``first_byte_timeout``, ``between_bytes_timeout``, ``total_timeout``  seconds or ``timedelta``
     ``expect_timeout``  how long the content of a request with ``Expect: 100-continue`` waits for the origin's 100
         (RFC 9110 §10.1.1)
@@ -107,7 +107,7 @@ class Origin(_NamedUrl, frozen=True, kw_only=True):
 
 
 class Group(_Named, frozen=True):
-    """Origins in order of preference: the next one is asked when one fails.
+    """Origins in order of preference: the next one gets the request when one fails.
 
     ``name``  by which routes and plan files refer to it
     ``members``  origins or their names, the preferred one first

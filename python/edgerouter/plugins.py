@@ -2,7 +2,7 @@
 
 A plugin is a class with any of the four hook methods; ``edge.use(MyPlugin())`` registers the ones it overrides.
 A distribution offers its plugin under the entry point group ``edgerouter.plugins``, and ``edge.use("name")`` finds it.
-Nothing is loaded until it is asked for.
+Nothing is loaded before it is used.
 """
 
 from __future__ import annotations

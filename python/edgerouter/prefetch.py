@@ -1,4 +1,4 @@
-"""Prefetching: what the edge asks of itself, listed or guessed, so that visitors find their answers stored."""
+"""Prefetching: requests of the edge itself, listed or guessed, so that visitors find their answers stored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _is_url(text: str) -> bool:
 
 
 class Predict(Value, frozen=True, kw_only=True):
-    """Guesses of the page that a visitor of a route will ask for next, fetched before it does.
+    """Guesses of the page that a visitor of a route will request next, fetched before it does.
 
     ``confidence``  the part of a page's visitors that must have gone on to the next page
     ``support``  how many they must have been

@@ -35,7 +35,7 @@ class Matched(msgspec.Struct, frozen=True):
 class Purge(msgspec.Struct, frozen=True, kw_only=True):
     """A purge. It is in effect for every request from the moment that it was given back.
 
-    ``id``  by which it can be asked about
+    ``id``  by which its status can be read
     ``soft``  stale instead of gone: what it names is validated at the origin, and may be served stale meanwhile
     ``scopes``  what it names
     ``reference``  the caller's own name for it: a second order with the same one is the first again

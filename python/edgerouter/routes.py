@@ -90,7 +90,7 @@ class Rewrite(Value, frozen=True):
     """Another path for the origin: ``Rewrite("/old/{rest:path}", "/new/{rest}")``.
 
     ``pattern``  the paths that are rewritten; its ``{name}`` parameters may stand in ``to``
-    ``to``  the path that the origin is asked for
+    ``to``  the path that the origin gets
     """
 
     pattern: str
@@ -202,7 +202,7 @@ def _varies(name: str) -> bool:
 
 
 class Hook(Value, frozen=True, kw_only=True):
-    """A hook of the plan: the callable at index ``call`` is asked in ``phase`` where pattern and host match."""
+    """A hook of the plan: the callable at index ``call`` is called in ``phase`` where pattern and host match."""
 
     phase: Phase
     pattern: str

@@ -2,7 +2,7 @@
 
 The model knows every response that the origin gave and keeps those that a cache may keep. For each request it says
 whether one of them may be used; then the edge must use it, or else it must fetch. So no response is older or other
-than the model allows, and none is fetched in vain. Lifetimes end in 5 and jumps are multiples of 10 seconds, so the
+than the model allows, and none is fetched needlessly. Lifetimes end in 5 and jumps are multiples of 10 seconds, so the
 seconds that the test itself takes decide nothing; where they might, the model takes either.
 
 The origin may be sick and answer so, or be gone, which are two things (RFC 5861 §4, RFC 9111 §4.2.4).

@@ -1,6 +1,6 @@
 """The command ``edgerouter``.
 
-What it says goes to standard output, what is wrong to standard error; a user's mistake never prints a traceback.
+Results go to standard output, errors to standard error; a user's mistake never prints a traceback.
 ``commands`` is the whole command line; ``running`` what ``run`` does; ``show`` prints. A plain
 ``run`` is understood without importing the rest, because an edge has to start in a few milliseconds.
 """

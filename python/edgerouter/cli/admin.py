@@ -1,4 +1,4 @@
-"""Asking a running edge through its admin listener."""
+"""Requests to a running edge through its admin listener."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Whose = Annotated[
 
 
 class AdminError(EdgeError):
-    """The admin listener cannot be asked, or refused."""
+    """The admin listener cannot be reached, or refused."""
 
 
 class Admin:

@@ -44,7 +44,7 @@ def run(admin: Admin, order: Mapping[str, object], *, wait: float, as_json: bool
 
 
 def _follow(admin: Admin, purge: Purge, wait: float, *, quiet: bool) -> Purge:
-    """Asks again until it is completed."""
+    """Polls until it is completed."""
     console = Console(stderr=True)
     shown: Any = nullcontext()
     progress = None

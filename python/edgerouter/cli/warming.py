@@ -57,7 +57,7 @@ class Edge:
         return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
 
     def ask(self, connection: http.client.HTTPConnection, url: str) -> http.client.HTTPResponse:
-        """The head of the answer; asks a second time when a connection that was kept turns out to be closed."""
+        """The head of the answer; requests a second time when a connection that was kept turns out to be closed."""
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         fields = {"Host": parts.netloc, **self.headers}
@@ -198,7 +198,7 @@ class _Run:
 
 
 def warm(urls: Sequence[str], edge: Edge, *, concurrency: int, rate: float | None) -> Tally:
-    """Asks for every URL once, ``concurrency`` at a time and at most ``rate`` a second."""
+    """Requests every URL once, ``concurrency`` at a time and at most ``rate`` a second."""
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn("{task.description}"),

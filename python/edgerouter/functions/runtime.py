@@ -1,6 +1,6 @@
 """The Python side of the queue: a thread with an event loop, threads for plain callables, and a watchdog.
 
-What runs a call and answers it is in Rust (``rust/python/src/runner``); here are the threads. Async callables are tasks
+Calls are run and answered in Rust (``rust/python/src/runner``); here are the threads. Async callables are tasks
 of the event loop; plain ones never run there, but on threads that take them from the queue themselves. The watchdog
 starts those threads when they are wanted, and interrupts what is past its time. Where that does not help (it is blocked
 in C), a fresh thread takes over, and the stuck one is left behind and counted.

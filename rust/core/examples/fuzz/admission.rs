@@ -23,14 +23,14 @@ const NARROW: GuardLimits = GuardLimits {
 };
 
 #[derive(Debug)]
-struct Verdict {
+struct Followed {
     delivered: usize,
     refusal: Option<Refusal>,
     in_body: bool,
 }
 
 /// Passes the bytes to the guard piece by piece, as the engine does: undelivered bytes are passed again.
-fn follow(data: &[u8], limits: GuardLimits, mut piece: impl FnMut() -> usize) -> Verdict {
+fn follow(data: &[u8], limits: GuardLimits, mut piece: impl FnMut() -> usize) -> Followed {
     let mut guard = HeadGuard::new(limits);
     let (mut delivered, mut arrived) = (0, 0);
     while arrived < data.len() {
@@ -44,7 +44,7 @@ fn follow(data: &[u8], limits: GuardLimits, mut piece: impl FnMut() -> usize) ->
                 }
                 GuardStep::Refuse { after, refusal } => {
                     assert!(after <= held.len(), "delivers more than there is");
-                    return Verdict {
+                    return Followed {
                         delivered: delivered + after,
                         refusal: Some(refusal),
                         in_body: guard.in_body(),
@@ -57,7 +57,7 @@ fn follow(data: &[u8], limits: GuardLimits, mut piece: impl FnMut() -> usize) ->
             guard.resume();
         }
     }
-    Verdict {
+    Followed {
         delivered,
         refusal: None,
         in_body: guard.in_body(),
@@ -84,7 +84,7 @@ pub fn guard(data: &[u8]) {
     }
 }
 
-fn agree(data: &[u8], whole: &Verdict, split: &Verdict) {
+fn agree(data: &[u8], whole: &Followed, split: &Followed) {
     let text = || {
         format!(
             "{whole:?} whole, {split:?} split, for {:?}",
