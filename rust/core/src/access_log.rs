@@ -29,7 +29,10 @@ pub enum Form {
     /// One object per line.
     Json,
     /// For a person: short, optionally with colours.
-    Short { colours: bool },
+    Short {
+        /// ANSI colours by the class of the status.
+        colours: bool,
+    },
 }
 
 /// The fields that an access log writes about requests.

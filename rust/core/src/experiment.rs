@@ -52,15 +52,23 @@ pub enum ExperimentBy {
 /// `EXPERIMENT`: an A/B test, read but not yet checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExperimentSpec {
+    /// Part of the hash that decides the variant.
     pub name: String,
+    /// Name of the cookie that keeps the variant.
     pub cookie: String,
     /// Name and weight, order kept; each weight is finite and ≥ 0 (checked by the reader).
     pub variants: Vec<(String, f64)>,
+    /// How the visitor gets the cookie.
     pub mode: Mode,
+    /// Source of the id that decides.
     pub by: ExperimentBy,
+    /// Part of the hash that decides the variant: a new salt assigns all visitors anew.
     pub salt: String,
+    /// Name of the request field that carries the variant to the origin.
     pub header: String,
+    /// Seconds for which the cookie lasts.
     pub max_age: u32,
+    /// The cookie has the attribute `Secure`.
     pub secure: bool,
     /// `Strict`, `Lax` or `None` (checked by the reader).
     pub same_site: String,
@@ -81,10 +89,13 @@ pub enum By {
 /// An experiment, compiled.
 #[derive(Debug)]
 pub struct Experiment {
+    /// As declared; logs and metrics name it too.
     pub name: Arc<str>,
     /// The cookie that keeps the variant.
     pub cookie: Arc<str>,
+    /// How the visitor gets the cookie.
     pub mode: Mode,
+    /// Source of the id that decides.
     pub by: By,
     /// The field that carries the variant to the origin.
     pub header: HeaderName,
@@ -122,9 +133,11 @@ words! {
 pub struct Assignment<'a> {
     /// Position among the declared variants: what the experiment's methods take.
     pub index: usize,
+    /// The variant's name.
     pub variant: &'a Arc<str>,
     /// The visitor's cookie does not name it yet.
     pub fresh: bool,
+    /// How it was decided.
     pub reason: AssignedBy,
 }
 

@@ -26,9 +26,11 @@ use crate::{
 /// A request that is not sent.
 #[derive(Debug, Clone)]
 pub struct ExplainRequest {
+    /// Case-sensitive (RFC 9110 §9.1).
     pub method: String,
     /// Absolute (`https://www.example.com/a?b`), or a path when a `Host` field says the rest.
     pub url: String,
+    /// Names and values in their order; a name may occur more than once.
     pub headers: Vec<(String, String)>,
     /// The connection's other end.
     pub client: IpAddr,
@@ -43,7 +45,9 @@ pub struct ExplainRequest {
 pub struct Step {
     /// The phase's name in docs/design.md §3.
     pub phase: &'static str,
+    /// The result, in a few words.
     pub decision: String,
+    /// The rule, limit or setting that led to it.
     pub reason: String,
 }
 

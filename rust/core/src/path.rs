@@ -49,6 +49,7 @@ pub trait LookUps {
 /// A decision that lets a request continue, with its reason.
 #[derive(Debug)]
 pub enum Decision<'a> {
+    /// The route that was found, and the parts of the request that routes are compared with.
     Routed(&'a Route, &'a Probe<'a>),
     /// The route's https policy is met.
     Viewer(&'a Route),
@@ -58,7 +59,9 @@ pub enum Decision<'a> {
     Anonymous,
     /// The token cannot be verified here.
     Unverified,
+    /// The token is valid under the policy.
     Verified(&'a JwtPolicy, &'a Claims),
+    /// The variant of one experiment; decided once for each experiment of the route.
     Assigned(&'a Experiment, &'a Assignment<'a>),
 }
 
@@ -71,11 +74,13 @@ pub enum Answer {
     Loop,
     /// It is about the server itself, which is the edge (RFC 9110 §9.3.7).
     Server,
+    /// No route matches host, path, method and fields, and none matches with another method.
     NoRoute,
     /// The methods that the URL accepts.
     MethodNotAllowed(Vec<Method>),
     /// A lenient server would read the path as one of this route, whose guard the request has not passed.
     Evades(RouteId),
+    /// The route refuses plain http.
     HttpsOnly,
     /// The same URL over https.
     Https(StatusCode, HeaderValue),
@@ -92,6 +97,7 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// The response's status, as far as it is decided here.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status(),
@@ -134,8 +140,11 @@ impl Answer {
 pub struct Arrived {
     /// The connection's other end.
     pub peer: IpAddr,
+    /// The connection is TLS; a trusted proxy may still say otherwise about the viewer's.
     pub tls: bool,
+    /// Method, target, version and fields, as parsed.
     pub head: Parts,
+    /// False if the content is known to be empty.
     pub has_body: bool,
     /// Of the content, if it is announced.
     pub length: Option<u64>,
@@ -144,9 +153,13 @@ pub struct Arrived {
 /// A request whose framing, host and path are accepted, and the decisions of phases 3 to 6 about it.
 #[derive(Debug)]
 pub struct Admitted {
+    /// The head, its path normalised and, once the route is found, rewritten.
     pub head: Parts,
+    /// The viewer's address and scheme, from a trusted proxy if there is one.
     pub client: ResolvedClient,
+    /// False if the content is known to be empty.
     pub has_body: bool,
+    /// The client requests another protocol with `Upgrade` (RFC 9110 §7.8).
     pub wants_upgrade: bool,
     /// The client waits for a 100 before it sends its content. An HTTP/1.0 client cannot (RFC 9110 §10.1.1).
     pub expects: bool,
@@ -160,8 +173,11 @@ pub struct Admitted {
     outer: Option<HeaderValue>,
     /// Path and query as the viewer requested them, normalised, before any rewrite.
     pub viewer_path: PathAndQuery,
+    /// `None` until phase 3 has found one.
     pub route: Option<RouteId>,
+    /// Of a verified token; `None` if there is none.
     pub claims: Option<Arc<Claims>>,
+    /// One for each experiment of the route, in their order.
     pub chosen: SmallVec<[Chosen; 1]>,
 }
 
@@ -170,6 +186,7 @@ pub struct Admitted {
 pub struct Chosen {
     /// Position in the route's experiments.
     pub experiment: usize,
+    /// Position among the experiment's declared variants.
     pub variant: usize,
     /// The visitor's cookie does not name it yet.
     pub fresh: bool,
@@ -445,6 +462,7 @@ impl Admitted {
         self.outer.as_ref().unwrap_or(&self.authority)
     }
 
+    /// The parts of the request that routes are compared with.
     pub fn probe(&self) -> Probe<'_> {
         Probe {
             host: self.host(),
@@ -463,6 +481,8 @@ impl Admitted {
         })
     }
 
+    /// The credentials, as RFC 9111 §3.5 distinguishes them. Responses to verified claims may be shared if
+    /// the policy declares it, or if the cache's key holds claims.
     pub fn authorization(&self, route: &Route) -> Authorization {
         match (&self.claims, &route.auth) {
             (Some(_), Some(policy)) => Authorization::Verified {

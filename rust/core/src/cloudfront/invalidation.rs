@@ -11,12 +11,16 @@ const NAMESPACE: &str = "http://cloudfront.amazonaws.com/doc/2020-05-31/";
 /// An error as the API names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
+    /// `Code` in the XML, such as `InvalidArgument`.
     pub code: &'static str,
+    /// Status of the HTTP response.
     pub status: u16,
+    /// `Message` in the XML: English, for a person.
     pub message: String,
 }
 
 impl ApiError {
+    /// An error with CloudFront's name for it and its HTTP status.
     pub fn new(code: &'static str, status: u16, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -25,6 +29,7 @@ impl ApiError {
         }
     }
 
+    /// The body of the response: an `ErrorResponse` in CloudFront's namespace.
     pub fn to_xml(&self, request_id: &str) -> String {
         let mut out = document("ErrorResponse");
         out.push_str("<Error><Type>Sender</Type>");
@@ -126,15 +131,20 @@ impl From<Mistake> for ApiError {
 /// An invalidation as the responses describe it.
 #[derive(Debug, Clone)]
 pub struct Invalidation<'a> {
+    /// The id of the purge.
     pub id: &'a str,
+    /// `InProgress` or `Completed`.
     pub status: &'a str,
     /// Unix milliseconds.
     pub created: u64,
+    /// As the caller spelled them, `*` at the end included.
     pub paths: &'a [String],
+    /// The `CallerReference`, which makes a repeated call the same invalidation.
     pub reference: &'a str,
 }
 
 impl Invalidation<'_> {
+    /// The body of the response: an `Invalidation` in CloudFront's namespace.
     pub fn to_xml(&self) -> String {
         let mut out = document("Invalidation");
         xml::leaf(&mut out, "Id", self.id);

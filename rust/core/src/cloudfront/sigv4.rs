@@ -13,29 +13,41 @@ const SERVICE: &str = "cloudfront";
 /// Why a signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
+    /// There is no `Authorization`.
     #[error("the request is not signed: Authorization: AWS4-HMAC-SHA256 … is missing")]
     Missing,
+    /// The scheme is another, or the credential, the signed names or the signature are missing.
     #[error("the Authorization field is not one of Signature Version 4")]
     Malformed,
+    /// A request whose host or date is not signed could be sent again, elsewhere or later.
     #[error("the signature must cover Host and X-Amz-Date")]
     Uncovered,
+    /// The credential's service is not `cloudfront`, or its day is not that of `X-Amz-Date`.
     #[error("the signature is for another service or day")]
     Scope,
+    /// More than [`MOST_SKEW`] before or after now.
     #[error("X-Amz-Date is missing or more than 15 minutes away from the edge's clock")]
     Skew,
+    /// `X-Amz-Content-Sha256` is not the hash of the body.
     #[error("the body is not the one that was signed")]
     Body,
+    /// One error for both, so that nobody learns which access keys exist.
     #[error("the access key is unknown, or the signature does not match")]
     Mismatch,
 }
 
+/// The parts of a request that a signature covers.
 #[derive(Debug, Clone, Copy)]
 pub struct Signed<'a> {
+    /// In the first line of the canonical request.
     pub method: &'a Method,
     /// As sent.
     pub path: &'a str,
+    /// Without the `?`, as sent.
     pub query: &'a str,
+    /// All fields; the signature names those that it covers.
     pub headers: &'a HeaderMap,
+    /// Whole.
     pub body: &'a [u8],
 }
 

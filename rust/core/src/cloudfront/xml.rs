@@ -6,31 +6,42 @@ use std::fmt::Write as _;
 /// Bound on nested elements.
 const MOST_DEPTH: usize = 16;
 
+/// An element; its attributes are not kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct XmlElement {
     /// Without a prefix.
     pub name: String,
+    /// All text directly in it, CDATA included, unescaped.
     pub text: String,
+    /// In the order of the document.
     pub children: Vec<XmlElement>,
 }
 
+/// Why a text is not a document that this reader accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
+    /// A tag, a comment or an element is not closed.
     #[error("it ends in the middle")]
     Ends,
+    /// `<!DOCTYPE …`: it could declare entities.
     #[error("a document type declaration is not accepted")]
     DocumentType,
+    /// Also an end tag where no element is open.
     #[error("an end tag does not match its start tag")]
     Mismatch,
+    /// An entity other than the five of XML and character references.
     #[error("an unknown entity")]
     Entity,
+    /// More than 16 levels.
     #[error("elements are nested too deeply")]
     Depth,
+    /// Elements or text stand beside the root, or there is none.
     #[error("there is no root element, or something beside it")]
     Root,
 }
 
 impl XmlElement {
+    /// The first child of that name.
     pub fn child(&self, name: &str) -> Option<&XmlElement> {
         self.children.iter().find(|child| child.name == name)
     }

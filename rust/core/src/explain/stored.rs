@@ -19,7 +19,9 @@ use crate::{
 /// A response that an origin might give.
 #[derive(Debug, Clone)]
 pub struct ExplainResponse {
+    /// The final status, never 1xx.
     pub status: StatusCode,
+    /// The response's fields, `Date` included if the origin sends one.
     pub headers: HeaderMap,
 }
 

@@ -17,18 +17,26 @@ pub const MOST_SECONDS: u32 = 1 << 31;
 /// The directives of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestDirectives {
+    /// RFC 9111 §5.2.1.4, or `Pragma: no-cache` without a `Cache-Control` (§5.4).
     pub no_cache: bool,
+    /// RFC 9111 §5.2.1.5.
     pub no_store: bool,
+    /// RFC 9111 §5.2.1.7: 504 rather than a request to the origin.
     pub only_if_cached: bool,
+    /// RFC 9111 §5.2.1.6.
     pub no_transform: bool,
+    /// Seconds (RFC 9111 §5.2.1.1); the smallest of several, and 0 if it is not a number.
     pub max_age: Option<u32>,
+    /// Seconds (RFC 9111 §5.2.1.3); the largest of several, and [`MOST_SECONDS`] if it is not a number.
     pub min_fresh: Option<u32>,
     /// `Some(None)`: any staleness.
     pub max_stale: Option<Option<u32>>,
+    /// Seconds (RFC 5861 §4); the smallest of several, and 0 if it is not a number.
     pub stale_if_error: Option<u32>,
 }
 
 impl RequestDirectives {
+    /// Reads all lines of `Cache-Control`; only if there is none, `Pragma`.
     pub fn parse(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         if !headers.contains_key(header::CACHE_CONTROL) {
@@ -80,20 +88,31 @@ impl RequestDirectives {
 /// The directives of a response for a shared cache.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ResponseDirectives {
+    /// RFC 9111 §5.2.2.5.
     pub no_store: bool,
     /// Without field names.
     pub no_cache: bool,
     /// Without field names.
     pub private: bool,
+    /// RFC 9111 §5.2.2.9.
     pub public: bool,
+    /// RFC 9111 §5.2.2.2: never served stale.
     pub must_revalidate: bool,
+    /// RFC 9111 §5.2.2.8: `must-revalidate` for shared caches.
     pub proxy_revalidate: bool,
+    /// RFC 9111 §5.2.2.3: stored only if the cache knows the meaning of the status.
     pub must_understand: bool,
+    /// RFC 8246 §2.
     pub immutable: bool,
+    /// RFC 9111 §5.2.2.6.
     pub no_transform: bool,
+    /// Seconds (RFC 9111 §5.2.2.1).
     pub max_age: Option<u32>,
+    /// Seconds (RFC 9111 §5.2.2.10): replaces `max_age` in a shared cache.
     pub s_maxage: Option<u32>,
+    /// Seconds after the response became stale (RFC 5861 §3).
     pub stale_while_revalidate: Option<u32>,
+    /// Seconds after the response became stale (RFC 5861 §4).
     pub stale_if_error: Option<u32>,
     /// From a targeted field: `Expires` and `Cache-Control` do not count (RFC 9213 §2.2).
     pub targeted: bool,

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, header};
 /// An entity tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntityTag<'a> {
+    /// With `W/`: equal in meaning, perhaps not in bytes (RFC 9110 §8.8.1).
     pub weak: bool,
     /// Between the quotes.
     pub opaque: &'a [u8],

@@ -9,7 +9,9 @@ use http::StatusCode;
 /// A response's media type and body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
+    /// The value of `Content-Type`.
     pub media_type: &'static str,
+    /// The whole body, in the format that `media_type` names.
     pub body: String,
 }
 

@@ -8,7 +8,9 @@ use super::{date, etag::EntityTag, list};
 /// Bytes `first..=last` of a representation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
+    /// Counted from 0.
     pub first: u64,
+    /// Included; less than the length of the representation.
     pub last: u64,
 }
 
@@ -19,6 +21,7 @@ pub enum RangeRequest {
     None,
     /// 416.
     Unsatisfiable,
+    /// At least one range, each within the representation.
     Satisfiable(SmallVec<[Range; 1]>),
 }
 

@@ -12,7 +12,9 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// A dictionary member's value, as targeted cache control uses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bare<'a> {
+    /// `?1`, or a key alone (RFC 9651 §3.2).
     True,
+    /// The digits, with a `-` if there is one.
     Integer(&'a [u8]),
     /// Strings, tokens, decimals, false, inner lists: no cache directive uses them.
     Other,
@@ -144,12 +146,19 @@ words! {
 /// A member of `Cache-Status` (RFC 9211 §2), without the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CacheStatus {
+    /// Served from the store without going forward: `forward` is not written then.
     pub hit: bool,
+    /// `None`: the request did not go forward.
     pub forward: Option<Forward>,
+    /// Status of the origin's response (RFC 9211 §2.3); written only beside `forward`.
     pub forward_status: Option<u16>,
+    /// Seconds of freshness left; negative for a stale response (RFC 9211 §2.4).
     pub ttl: Option<i64>,
+    /// The origin's response was stored (RFC 9211 §2.5).
     pub stored: bool,
+    /// The request shared the fetch of another (RFC 9211 §2.6).
     pub collapsed: bool,
+    /// A word of the edge's own, listed in docs/caching.md (RFC 9211 §2.8).
     pub detail: Option<&'static str>,
 }
 

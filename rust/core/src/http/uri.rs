@@ -9,10 +9,13 @@ use crate::select::Select;
 /// Why a path cannot be normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
+    /// Also a `%` at the end.
     #[error("a % that is not followed by two hexadecimal digits")]
     BadEscape,
+    /// `%00` to `%1F`, or `%7F`.
     #[error("an encoded NUL or other control character")]
     Control,
+    /// Also an empty path.
     #[error("the path does not begin with /")]
     NotAbsolute,
 }

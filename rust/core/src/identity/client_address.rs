@@ -23,6 +23,7 @@ const MOST_HOPS: usize = 32;
 pub struct ResolvedClient {
     /// IPv4-mapped IPv6 addresses are given as IPv4.
     pub address: IpAddr,
+    /// Of the viewer's connection: the edge's own, or what a trusted proxy says.
     pub scheme: Scheme,
     /// The connection comes from a trusted proxy: its `X-Forwarded-*` fields are kept.
     pub trusted_peer: bool,

@@ -14,19 +14,29 @@ const MOST_KEYS: usize = 128;
 /// Why a set of keys cannot be used. Never holds any of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
+    /// Refused unread.
     #[error("is {got} bytes long; the limit is {MOST_BYTES}")]
-    TooLong { got: usize },
+    TooLong {
+        /// Bytes.
+        got: usize,
+    },
+    /// The whole set is refused: other readers might see other keys in it.
     #[error(
         "is not a JSON object with a \"keys\" array (RFC 7517 §5) in which each member stands once"
     )]
     NotASet,
+    /// Keys that the policy does not allow are not counted.
     #[error("has more than {MOST_KEYS} usable keys")]
     TooMany,
+    /// Keys that are not usable are skipped (RFC 7517 §5), and none is left.
     #[error(
         "has no usable key among {keys}: a key needs a supported \"kty\", \"use\" other than \"enc\", an \"alg\" that the \
          policy allows, and secret (oct) keys need \"algorithms\" to name the HMAC"
     )]
-    NoUsableKey { keys: usize },
+    NoUsableKey {
+        /// Members of `keys`, usable or not.
+        keys: usize,
+    },
 }
 
 /// Keys to verify with. Immutable; a refresh makes a new set. `Debug` shows ids and algorithms only.
@@ -92,10 +102,12 @@ impl KeySet {
         })
     }
 
+    /// False for sets that were read from text: they have at least one key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
+    /// Usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }

@@ -11,7 +11,9 @@ use super::{AnsweredRequest, BadFraming, Framing, FramingFields, response, trimm
 /// Bounds on a response's head (`limits.origins.head_bytes`, `limits.origins.head_fields`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
+    /// From the first byte of the status line to the end of the empty line.
     pub bytes: usize,
+    /// Lines of fields.
     pub fields: usize,
 }
 
@@ -27,18 +29,25 @@ impl Default for HeadLimits {
 /// Why bytes of an origin are not a response. The text is for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadResponse {
+    /// RFC 9112 §4. Found before the head is complete if its first bytes are not `HTTP/1.`.
     #[error("it does not begin with a status line of HTTP/1")]
     StatusLine,
+    /// The line's number; the status line is 1.
     #[error("line {0} of its head is not a field")]
     Field(usize),
+    /// The limit, as also for a head that has no end yet.
     #[error("its head is longer than {0} bytes (limits.origins.head_bytes)")]
     TooLarge(usize),
+    /// The limit.
     #[error("its head has more than {0} fields (limits.origins.head_fields)")]
     TooManyFields(usize),
+    /// RFC 9112 §6.3.
     #[error(transparent)]
     Framing(#[from] BadFraming),
+    /// RFC 9112 §7.1: its size, the end of a chunk, or its trailer section.
     #[error("its chunked content is malformed")]
     Chunk,
+    /// They could be taken for the response to the next request: the connection is not used again (RFC 9112 §9.2).
     #[error("bytes follow its end")]
     Surplus,
 }
@@ -47,9 +56,13 @@ pub enum BadResponse {
 /// framing on this connection.
 #[derive(Debug, Clone)]
 pub struct OriginHead {
+    /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
+    /// May be 1xx.
     pub status: StatusCode,
+    /// Fields in their order, less those that frame the message.
     pub headers: HeaderMap,
+    /// Extent of the content that follows, and whether the connection is reusable.
     pub framing: Framing,
 }
 

@@ -14,14 +14,18 @@ use super::list;
 /// Why the framing of a response is invalid. The text follows the name of the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadFraming {
+    /// Not `1*DIGIT`, or more than 64 bits hold.
     #[error("its Content-Length is not a number")]
     BadLength,
+    /// Also two numbers in one line (RFC 9112 §6.3, rule 5).
     #[error("its Content-Length lines differ")]
     DifferingLengths,
+    /// Any value but a single `chunked`.
     #[error(
         "its Transfer-Encoding is not chunked, the only transfer coding that the edge understands"
     )]
     UnknownCoding,
+    /// A 101 to a request without `Upgrade` (RFC 9110 §7.8).
     #[error("it switched protocols without a request for it")]
     Unrequested,
 }
@@ -97,16 +101,22 @@ pub struct AnsweredRequest {
 /// The framing of a response's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
+    /// The status or the method allows none: 1xx, 204, 304, or a response to HEAD.
     None,
+    /// Bytes that follow the head.
     Length(u64),
+    /// RFC 9112 §7.1.
     Chunked,
+    /// Neither length nor coding: it ends with the connection (RFC 9112 §6.3, rule 8).
     UntilClose,
     /// HTTP ends here: the bytes that follow are another protocol's.
     Tunnel,
 }
 
+/// Where a response ends, and what that means for its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Framing {
+    /// The bytes that follow the head.
     pub content: Content,
     /// The length to forward and store: of the content, or of the content that a HEAD or a 304 describes.
     pub length: Option<u64>,
@@ -117,8 +127,11 @@ pub struct Framing {
 /// The lines of the fields that frame a response.
 #[derive(Debug, Clone, Default)]
 pub struct FramingFields<'a> {
+    /// Values of `Content-Length`.
     pub lengths: smallvec::SmallVec<[&'a [u8]; 2]>,
+    /// Values of `Transfer-Encoding`.
     pub codings: smallvec::SmallVec<[&'a [u8]; 2]>,
+    /// Values of `Connection`.
     pub connection: smallvec::SmallVec<[&'a [u8]; 2]>,
 }
 

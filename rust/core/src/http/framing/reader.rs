@@ -19,6 +19,7 @@ enum State {
     Tunnel,
 }
 
+/// Cuts the bytes of a connection to an origin into heads and contents. It does no I/O.
 #[derive(Debug)]
 pub struct ResponseReader {
     limits: HeadLimits,
@@ -42,6 +43,7 @@ impl Default for ResponseReader {
 pub enum ArrivedHead {
     /// 1xx: the final response follows.
     Interim(OriginHead),
+    /// 2xx to 5xx, or a 101: the content follows.
     Final(OriginHead),
 }
 
@@ -66,6 +68,7 @@ impl ResponseReader {
         self.state = State::Head(awaited);
     }
 
+    /// The part of the response that the next bytes belong to.
     pub fn expected(&self) -> Expected {
         match &self.state {
             State::Idle => Expected::Nothing,

@@ -5,18 +5,31 @@ use std::{fmt, str::FromStr};
 /// An algorithm that the edge verifies. `none` is not one and never will be (RFC 8725 §3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
+    /// HMAC with SHA-256.
     Hs256,
+    /// HMAC with SHA-384.
     Hs384,
+    /// HMAC with SHA-512.
     Hs512,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
     Rs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
     Rs384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
     Rs512,
+    /// RSASSA-PSS with SHA-256.
     Ps256,
+    /// RSASSA-PSS with SHA-384.
     Ps384,
+    /// RSASSA-PSS with SHA-512.
     Ps512,
+    /// ECDSA on P-256 with SHA-256.
     Es256,
+    /// ECDSA on P-384 with SHA-384.
     Es384,
+    /// ECDSA on P-521 with SHA-512.
     Es512,
+    /// Ed25519 only, not Ed448.
     EdDsa,
 }
 
@@ -45,6 +58,7 @@ impl Family {
 }
 
 impl Algorithm {
+    /// In the order of declaration.
     pub const ALL: [Self; 13] = [
         Self::Hs256,
         Self::Hs384,

@@ -24,7 +24,9 @@ pub struct Claims {
 pub struct Forwarded {
     /// The source of the value: `sub` if it replaces a missing `userId`.
     pub claim: Arc<str>,
+    /// The field, which replaces any that the client sent.
     pub field: HeaderName,
+    /// The claim as text; see [`Claims::claim`].
     pub value: HeaderValue,
 }
 

@@ -11,37 +11,75 @@ pub enum TokenError {
     /// The request, not the token, is at fault (RFC 6750 §3.1, `invalid_request`).
     #[error("the request's credentials are malformed: {0}")]
     Request(&'static str),
+    /// Refused unread.
     #[error("the token is {got} bytes long; the limit is {limit}")]
-    TooLong { got: usize, limit: usize },
+    TooLong {
+        /// Bytes.
+        got: usize,
+        /// [`token_bytes`](super::JwtPolicy::token_bytes) of the policy.
+        limit: usize,
+    },
+    /// Its three parts are not those of RFC 7515 §7.1, or its header is no JSON object with `alg`.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
+    /// RFC 8725 §3.2.
     #[error("the token is not signed (alg \"none\")")]
     NotSigned,
+    /// Not one of [`Algorithm`].
     #[error("the token names an algorithm that this edge does not verify")]
     UnknownAlgorithm,
+    /// A key is used with one algorithm only (RFC 8725 §3.1).
     #[error("the token is signed with {got}, and its key is for another algorithm")]
-    WrongAlgorithm { got: Algorithm },
+    WrongAlgorithm {
+        /// As the token names it.
+        got: Algorithm,
+    },
+    /// A header parameter that is critical, changes the signed bytes, or brings or names a key (RFC 8725 §3.10).
     #[error("the token's header has {0:?}, which is refused")]
     ForbiddenHeader(&'static str),
+    /// RFC 8725 §3.11.
     #[error("the token's header has a \"typ\" that is not that of a JWT")]
     WrongType,
+    /// The set may be stale: the engine may fetch it again.
     #[error("no key has the id {kid:?}")]
-    UnknownKey { kid: KeyId },
+    UnknownKey {
+        /// As the token names it.
+        kid: KeyId,
+    },
     /// No key to verify with: the edge's fault, not the visitor's.
     #[error("there is no usable key")]
     NoKey,
+    /// RFC 7515 §5.2, step 8.
     #[error("the signature does not match key {kid:?}")]
-    BadSignature { kid: KeyId },
+    BadSignature {
+        /// As the token names it.
+        kid: KeyId,
+    },
+    /// The payload is no JSON object, or a registered claim has another type than RFC 7519 §4.1 gives it.
     #[error("the claims are malformed: {0}")]
     BadClaims(&'static str),
+    /// One that the policy requires.
     #[error("the claim {name:?} is missing")]
-    MissingClaim { name: Arc<str> },
+    MissingClaim {
+        /// The claim.
+        name: Arc<str>,
+    },
+    /// Past `exp` (RFC 7519 §4.1.4) by the leeway or more.
     #[error("the token expired {seconds} s ago")]
-    Expired { seconds: u64 },
+    Expired {
+        /// Since `exp`, the leeway included.
+        seconds: u64,
+    },
+    /// Before `nbf` (RFC 7519 §4.1.5) by more than the leeway.
     #[error("the token is not valid for another {seconds} s")]
-    NotYetValid { seconds: u64 },
+    NotYetValid {
+        /// Until `nbf`, the leeway included.
+        seconds: u64,
+    },
+    /// `iss` is missing or not one that the policy accepts.
     #[error("the token is from another issuer")]
     WrongIssuer,
+    /// `aud` is missing or has none that the policy accepts.
     #[error("the token is for another audience")]
     WrongAudience,
 }
@@ -102,6 +140,7 @@ impl KeyId {
         given: false,
     };
 
+    /// `None`: the token has no `kid`.
     pub fn new(kid: Option<&str>) -> Self {
         let Some(kid) = kid else { return Self::NONE };
         let mut bytes = [0; Self::SHOWN];

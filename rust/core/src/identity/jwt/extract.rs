@@ -8,9 +8,11 @@ use crate::http::cookie;
 /// The credentials of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extracted<'a> {
+    /// Neither a bearer token nor the policy's cookie.
     Absent,
     /// Credentials that have more than one reading ([`TokenError::Request`]), or that are not a token.
     Malformed(TokenError),
+    /// Not yet verified.
     Token(&'a str),
 }
 

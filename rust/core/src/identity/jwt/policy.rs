@@ -13,6 +13,7 @@ use crate::{
 /// A route's token policy.
 #[derive(Debug)]
 pub struct JwtPolicy {
+    /// Source of the verification keys.
     pub source: KeySource,
     /// Algorithms that keys of a set may serve; `None`: those that each key names.
     pub algorithms: Option<Vec<Algorithm>>,
@@ -24,6 +25,7 @@ pub struct JwtPolicy {
     pub audience: Vec<Arc<str>>,
     /// Seconds by which clocks may differ.
     pub leeway: u64,
+    /// Claims that must be present.
     pub require: Vec<Arc<str>>,
     /// The cookie that may carry the token if `Authorization` does not.
     pub cookie: Option<Arc<str>>,
@@ -48,7 +50,9 @@ pub enum KeySource {
     Static(KeySet),
     /// The engine fetches them.
     Url {
+        /// Of a key set (RFC 7517 §5).
         url: Arc<str>,
+        /// Age at which the keys are fetched again.
         refresh: Duration,
         /// Minimum time between two requests to the issuer.
         cooldown: Duration,
