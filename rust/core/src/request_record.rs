@@ -14,24 +14,35 @@ use crate::{
 pub struct RequestRecord<'a> {
     /// Milliseconds since the Unix epoch.
     pub at: u64,
+    /// The client's own address if the connection is from a trusted proxy.
     pub client: IpAddr,
+    /// The `sub` of the verified token, whether or not the log shows it.
     pub user: Option<&'a str>,
+    /// `http` or `https`.
     pub scheme: &'a str,
+    /// Host and port as the client requested them; empty if the head could not be read.
     pub host: &'a str,
+    /// `-` if the head could not be read.
     pub method: &'a str,
     /// Path and query as the client requested them.
     pub target: &'a str,
     /// `HTTP/1.1`.
     pub version: &'a str,
+    /// As sent, which may differ from the origin's.
     pub status: u16,
+    /// The value of `Referer`.
     pub referer: Option<&'a [u8]>,
+    /// The value of `User-Agent`.
     pub agent: Option<&'a [u8]>,
+    /// The source of the response.
     pub outcome: Outcome,
     /// The store gave the response.
     pub hit: bool,
     /// The response went into the store.
     pub stored: bool,
+    /// `None` if the outcome says enough.
     pub detail: Option<Detail>,
+    /// `None` if the request did not go forward.
     pub forward: Option<Forward>,
     /// Why the request is not believed.
     pub refusal: Option<&'static str>,
@@ -43,6 +54,7 @@ pub struct RequestRecord<'a> {
     pub origin: Option<&'a str>,
     /// Experiments with the visitor's variants.
     pub variants: &'a [(&'a str, &'a str)],
+    /// The request's id, as error pages show it.
     pub id: u64,
     /// Microseconds until the head.
     pub head: u64,

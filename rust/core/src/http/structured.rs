@@ -132,13 +132,21 @@ fn parameters(mut text: &[u8]) -> Option<&[u8]> {
 words! {
     /// Why a request went forward (RFC 9211 §2.2).
     pub enum Forward {
+        /// The edge is configured not to use the cache for the request.
         Bypass = "bypass",
+        /// The method's semantics require it.
         Method = "method",
+        /// Nothing is stored for the URL.
         UriMiss = "uri-miss",
+        /// Responses are stored for the URL, and `Vary` selects none of them.
         VaryMiss = "vary-miss",
+        /// Nothing usable is stored; used where the two reasons above are not distinguished.
         Miss = "miss",
+        /// The request's cache directives do not allow the stored response.
         Request = "request",
+        /// The stored response is stale.
         Stale = "stale",
+        /// The stored response lacks a part of the requested content.
         Partial = "partial",
     }
 }
