@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-pub use templates::{Piece, Template};
+pub(crate) use templates::{Piece, Template};
 
 use super::{
     Callable, CallableId, Group, GroupId, Hook, HostPattern, Origin, OriginId, PathPattern, Plan,

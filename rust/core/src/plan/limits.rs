@@ -6,15 +6,24 @@ use std::time::Duration;
 
 use crate::bounds::clients::PerClient;
 
+/// Every bound of an edge, by the part that keeps it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
+    /// Connections and requests of clients.
     pub http: HttpLimits,
+    /// Requests to origins and their responses.
     pub origins: OriginLimits,
+    /// The memory cache and its fetches.
     pub cache: CacheLimits,
+    /// Calls into Python.
     pub functions: FunctionLimits,
+    /// Sizes and numbers of tokens.
     pub identity: IdentityLimits,
+    /// Prefetches, and the model of next pages.
     pub prefetch: PrefetchLimits,
+    /// Purges and their marks.
     pub purge: PurgeLimits,
+    /// Lines of logs; more are dropped and counted.
     pub log: LogLimits,
 }
 
@@ -46,17 +55,25 @@ const fn per_client(most: usize) -> PerClient {
 limits! {
     /// Connections and requests of clients.
     HttpLimits {
+        /// Of a request; past it 431.
         head_bytes: usize = 64 << 10,
+        /// Of a request; past it 431.
         head_fields: usize = 100,
+        /// Of a request; past it 414.
         url_bytes: usize = 16 << 10,
+        /// Of a request; past it 413.
         body_bytes: u64 = 100 << 20,
+        /// Time for a whole head to arrive.
         head_timeout: Duration = seconds(10),
+        /// Time in which a body must make progress.
         body_timeout: Duration = seconds(30),
+        /// Time between two requests of a connection.
         idle_timeout: Duration = seconds(75),
         /// Time for a request whose client has sent the end of its bytes, while nothing of the answer is sent.
         half_close_timeout: Duration = seconds(10),
         /// Silence of a tunnel.
         tunnel_idle_timeout: Duration = seconds(3_600),
+        /// Of all clients at a time.
         connections: usize = 50_000,
         /// Connections of one peer.
         client_connections: PerClient = per_client(1_000),
@@ -64,12 +81,15 @@ limits! {
         client_requests: PerClient = per_client(256),
         /// The account of memory that clients can make grow.
         request_memory_bytes: u64 = 64 << 20,
+        /// Time for requests under way when the edge stops.
         drain_timeout: Duration = seconds(30),
     }
 
     /// Requests to origins and their responses.
     OriginLimits {
+        /// Of a response; past it 502.
         head_bytes: usize = 256 << 10,
+        /// Of a response; past it 502.
         head_fields: usize = 1_000,
         /// Of a request's body, kept to be sent again.
         replay_bytes: usize = 64 << 10,
@@ -89,18 +109,23 @@ limits! {
         read_ahead_bytes: u64 = 8 << 20,
         /// Bytes a minute that range requests of one address may have fetched beyond a multiple of what it takes.
         fill_bytes: u64 = 8 << 20,
+        /// Time that followers wait for the head of a shared fetch before each fetches on its own.
         coalesce_timeout: Duration = seconds(10),
     }
 
     /// Calls into Python.
     FunctionLimits {
+        /// Calls that wait for a thread or the event loop, and tasks of the event loop.
         queue: usize = 1_000,
         /// Threads that run plain callables; `None`: one for each core and 4 more, at most 32.
         threads: Option<usize> = None,
+        /// Time for one call, its time in the queue included, if the callable has none of its own.
         timeout: Duration = seconds(10),
+        /// Largest request body that a function is given; past it 413.
         body_bytes: usize = 1 << 20,
         /// Work of `wait_until`, which goes on after the response.
         background_tasks: usize = 1_000,
+        /// Time for one such task.
         background_timeout: Duration = seconds(30),
         /// Caches that functions open by name.
         named_caches: usize = 32,
@@ -108,15 +133,21 @@ limits! {
 
     /// Tokens.
     IdentityLimits {
+        /// Of one token; a longer one is refused.
         token_bytes: usize = 8 << 10,
+        /// Verified tokens that need no second check of their signature; 0: none.
         remembered_tokens: usize = 100_000,
     }
 
     /// Prefetches, and the model of next pages.
     PrefetchLimits {
+        /// Prefetches at a time.
         concurrency: usize = 4,
+        /// Time for one prefetch.
         timeout: Duration = seconds(60),
+        /// Pages that the model of next pages remembers.
         pages: usize = 10_000,
+        /// Visitors that the model of next pages remembers.
         visitors: usize = 50_000,
     }
 
@@ -128,7 +159,9 @@ limits! {
         in_progress: usize = 3_000,
         /// Completed purges that are remembered with their counts, and by their references.
         remembered: usize = 1_000,
+        /// URLs, hosts and tags compared at look-up; past it all from before the oldest counts as purged.
         marks: usize = 65_536,
+        /// Path patterns compared at look-up; past it as with `marks`.
         patterns: usize = 1_000,
         /// `None`: a 64th of the disk cache, from 1 MiB to 64 MiB.
         log_bytes: Option<u64> = None,

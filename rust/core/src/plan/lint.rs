@@ -19,7 +19,9 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LintLevel {
+    /// Probably a mistake, or a risk to correctness or privacy.
     Warning,
+    /// Possible, and perhaps intended.
     Info,
 }
 
@@ -30,10 +32,13 @@ pub struct Lint {
     pub path: String,
     /// The route's label.
     pub route: String,
+    /// How much the advice matters.
     pub level: LintLevel,
     /// A word for the rule, to search for.
     pub rule: &'static str,
+    /// The observation and its consequence, for a person.
     pub message: String,
+    /// The change that makes the advice go away.
     pub remedy: &'static str,
 }
 

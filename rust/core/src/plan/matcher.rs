@@ -38,8 +38,11 @@ pub struct Probe<'a> {
     pub host: &'a str,
     /// Normalised (RFC 3986 §6.2.2).
     pub path: &'a str,
+    /// Without `?`, not decoded; `None` if the URL has none.
     pub query: Option<&'a str>,
+    /// Case matters (RFC 9110 §9.1); HEAD matches routes for GET.
     pub method: &'a Method,
+    /// The fields that [`Condition`]s test, cookies included.
     pub headers: &'a HeaderMap,
 }
 
@@ -71,6 +74,7 @@ pub struct Router {
 /// Why a route whose host and path match does or does not take the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchResult {
+    /// The route takes the request, unless one before it does.
     Matches,
     /// The route does not accept the method.
     Method,
@@ -79,6 +83,7 @@ pub enum MatchResult {
 }
 
 impl Router {
+    /// Sorts and indexes the routes of a plan, whose positions are their [`RouteId`]s.
     pub fn build(routes: &[Route]) -> Self {
         let mut pairs: Vec<(&HostPattern, &Route)> = routes
             .iter()

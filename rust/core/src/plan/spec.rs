@@ -28,13 +28,13 @@ use crate::{
     secret::Secret, service_worker::ServiceWorker,
 };
 
-pub use reader::{Problems, join};
-pub use site::read;
-pub use spelling::{listed, nearest, suggestion};
+pub(crate) use reader::{Problems, join};
+pub(crate) use site::read;
+pub(crate) use spelling::{nearest, suggestion};
 
 /// The whole plan. Fields that could not be read have their defaults, and a problem each.
 #[derive(Debug)]
-pub struct PlanSpec {
+pub(crate) struct PlanSpec {
     pub name: String,
     pub via: String,
     pub limits: Limits,
@@ -54,7 +54,7 @@ pub struct PlanSpec {
 
 /// A list of URLs to prefetch as declared.
 #[derive(Debug)]
-pub struct PrefetchSpec {
+pub(crate) struct PrefetchSpec {
     pub urls: Vec<(String, String)>,
     pub every: Option<Duration>,
     pub on_start: bool,
@@ -64,7 +64,7 @@ pub struct PrefetchSpec {
 }
 
 #[derive(Debug)]
-pub struct OriginSpec {
+pub(crate) struct OriginSpec {
     pub name: String,
     pub url: String,
     /// `origin`, `viewer` or a host.
@@ -87,7 +87,7 @@ pub struct OriginSpec {
 }
 
 #[derive(Debug)]
-pub struct GroupSpec {
+pub(crate) struct GroupSpec {
     pub name: String,
     pub members: Vec<String>,
     pub failover_on: Vec<StatusCode>,
@@ -95,7 +95,7 @@ pub struct GroupSpec {
 }
 
 #[derive(Debug)]
-pub struct CallableSpec {
+pub(crate) struct CallableSpec {
     pub name: String,
     pub inline: bool,
     pub blocking: bool,
@@ -106,7 +106,7 @@ pub struct CallableSpec {
 
 /// The four phases of hooks, by Lambda@Edge's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HookPhase {
+pub(crate) enum HookPhase {
     ViewerRequest,
     OriginRequest,
     OriginResponse,
@@ -114,7 +114,7 @@ pub enum HookPhase {
 }
 
 #[derive(Debug)]
-pub struct HookSpec {
+pub(crate) struct HookSpec {
     /// `None` if it could not be read.
     pub phase: Option<HookPhase>,
     pub pattern: Option<String>,
@@ -125,7 +125,7 @@ pub struct HookSpec {
 
 /// A route's target as declared.
 #[derive(Debug)]
-pub enum TargetSpec {
+pub(crate) enum TargetSpec {
     To(String),
     Function(u64),
     Redirect(Redirect),
@@ -139,7 +139,7 @@ pub enum TargetSpec {
 }
 
 #[derive(Debug)]
-pub struct RouteSpec {
+pub(crate) struct RouteSpec {
     pub pattern: Option<String>,
     pub hosts: Vec<(String, String)>,
     pub methods: Vec<Method>,
@@ -169,7 +169,7 @@ pub struct RouteSpec {
 
 /// `forward` as declared; `None`: derived from the key.
 #[derive(Debug, Default)]
-pub struct ForwardSpec {
+pub(crate) struct ForwardSpec {
     pub query: Option<Select>,
     pub headers: Option<Select>,
     pub cookies: Option<Select>,
@@ -179,7 +179,7 @@ pub struct ForwardSpec {
 
 /// One member of `forward.unkeyed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UnkeyedSpec {
+pub(crate) enum UnkeyedSpec {
     Field(HeaderName),
     Query(String),
     Cookie(String),

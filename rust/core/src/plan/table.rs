@@ -15,17 +15,27 @@ use crate::identity::jwt::KeySource;
 pub struct RouteRow {
     /// The route's position in the declaration.
     pub index: u32,
+    /// [`Route::label`].
     pub label: String,
+    /// `*` for every host; never empty.
     pub hosts: Vec<String>,
+    /// 0 by default.
     pub priority: i32,
     /// Empty: any.
     pub methods: Vec<String>,
+    /// Number of conditions in [`Route::when`].
     pub conditions: usize,
+    /// As [`target`] writes it.
     pub target: String,
+    /// The policy's name in Python, as in `https-only`.
     pub viewer: &'static str,
+    /// The source of the keys and the options that differ; `None`: no token is read.
     pub auth: Option<String>,
+    /// Each with its variants and their weights.
     pub experiments: Vec<String>,
+    /// As [`cache`] writes it; `-` for targets other than a group.
     pub cache: String,
+    /// Names of the callables, in the order of their calls.
     pub hooks: HookNames,
     /// True if a request of this route can reach Python.
     pub touches_python: bool,
@@ -34,9 +44,13 @@ pub struct RouteRow {
 /// The names of a route's hooks by phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HookNames {
+    /// Before the look-up in the cache.
     pub viewer_request: Vec<String>,
+    /// Before a request to an origin.
     pub origin_request: Vec<String>,
+    /// Before a response is stored.
     pub origin_response: Vec<String>,
+    /// Before a response is sent.
     pub viewer_response: Vec<String>,
 }
 
@@ -104,7 +118,7 @@ pub fn target(plan: &Plan, target: &Target) -> String {
     }
 }
 
-pub fn viewer(policy: ViewerPolicy) -> &'static str {
+pub(crate) fn viewer(policy: ViewerPolicy) -> &'static str {
     match policy {
         ViewerPolicy::AllowAll => "allow-all",
         ViewerPolicy::HttpsOnly => "https-only",
@@ -228,7 +242,7 @@ pub fn cache(policy: &CachePolicy) -> String {
     }
 }
 
-pub fn select(select: &Select) -> String {
+pub(crate) fn select(select: &Select) -> String {
     match select {
         Select::All => "all".to_owned(),
         Select::None => "none".to_owned(),

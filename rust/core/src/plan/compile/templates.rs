@@ -2,18 +2,18 @@
 
 /// A part of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'t> {
+pub(crate) enum Piece<'t> {
     Text(&'t str),
     Parameter(&'t str),
 }
 
 /// Splits a template into its pieces.
 #[derive(Debug, Clone, Copy)]
-pub struct Template<'t>(pub &'t str);
+pub(crate) struct Template<'t>(pub &'t str);
 
 impl<'t> Template<'t> {
     /// The pieces from left to right; an unmatched brace is text.
-    pub fn pieces(self) -> impl Iterator<Item = Piece<'t>> {
+    pub(crate) fn pieces(self) -> impl Iterator<Item = Piece<'t>> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
             if rest.is_empty() {
@@ -36,7 +36,7 @@ impl<'t> Template<'t> {
         })
     }
 
-    pub fn parameters(self) -> impl Iterator<Item = &'t str> {
+    pub(crate) fn parameters(self) -> impl Iterator<Item = &'t str> {
         self.pieces().filter_map(|piece| match piece {
             Piece::Parameter(name) => Some(name),
             Piece::Text(_) => None,
@@ -44,7 +44,7 @@ impl<'t> Template<'t> {
     }
 
     /// True if every brace is matched.
-    pub fn is_balanced(self) -> bool {
+    pub(crate) fn is_balanced(self) -> bool {
         self.pieces().all(|piece| match piece {
             Piece::Text(text) => !text.contains(['{', '}']),
             Piece::Parameter(name) => !name.contains('{'),

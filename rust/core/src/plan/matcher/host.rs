@@ -16,16 +16,22 @@ pub enum HostPattern {
 /// Why a text is not a host pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
+    /// An empty text; every host is written `*`.
     #[error("must not be empty; for every host leave it out or write \"*\"")]
     Empty,
+    /// A port after the name.
     #[error("must have no port: a host matches every port")]
     Port,
+    /// A URL in place of a host.
     #[error("must have no scheme: write the host alone")]
     Scheme,
+    /// A `*` inside a label or after the first one.
     #[error("may have \"*\" only as the whole or as the first label (\"*.example.com\")")]
     Star,
+    /// An internationalised name that is not in the form of RFC 5890 §2.3.2.1.
     #[error("must be in its ASCII form (\"xn--…\")")]
     NotAscii,
+    /// A character or length that no host name has (RFC 1123 §2.1).
     #[error(
         "is not a host name: labels of letters, digits, \"-\" and \"_\", at most 63 bytes each, 253 in all"
     )]
@@ -33,6 +39,7 @@ pub enum HostError {
 }
 
 impl HostPattern {
+    /// Reads `www.example.com`, `*.example.com` or `*`, in any case.
     pub fn parse(source: &str) -> Result<Self, HostError> {
         if source == "*" {
             return Ok(Self::Any);

@@ -9,27 +9,27 @@ use crate::plan::Problem;
 
 /// The problems found so far.
 #[derive(Debug, Default)]
-pub struct Problems(RefCell<Vec<Problem>>);
+pub(crate) struct Problems(RefCell<Vec<Problem>>);
 
 impl Problems {
-    pub fn add(&self, path: impl Into<String>, value: Option<String>, message: impl Into<String>) {
+    pub(crate) fn add(&self, at: impl Into<String>, value: Option<String>, why: impl Into<String>) {
         self.0.borrow_mut().push(Problem {
-            path: path.into(),
+            path: at.into(),
             value,
-            message: message.into(),
+            message: why.into(),
         });
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
 
     /// True if something is wrong at that very place.
-    pub fn at(&self, path: &str) -> bool {
+    pub(crate) fn at(&self, path: &str) -> bool {
         self.0.borrow().iter().any(|problem| problem.path == path)
     }
 
-    pub fn into_inner(self) -> Vec<Problem> {
+    pub(crate) fn into_inner(self) -> Vec<Problem> {
         self.0.into_inner()
     }
 }
@@ -45,7 +45,7 @@ pub(super) fn shown(value: &Value) -> String {
 }
 
 /// `path.key`, or `path["key"]` if the key would make the path ambiguous.
-pub fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty()
         && key
             .bytes()

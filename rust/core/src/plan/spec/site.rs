@@ -23,7 +23,7 @@ use crate::{
 const VERSION: u64 = 1;
 
 /// Reads a plan. An unreadable part becomes a problem; returns the rest, or `None` if there is no object at all.
-pub fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
+pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
     let value: Value = match serde_json::from_slice(json) {
         Ok(value) => value,
         Err(error) => {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 /// `"a", "b" or "c"`.
-pub fn listed(words: &[&str]) -> String {
+pub(crate) fn listed(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),
@@ -12,12 +12,12 @@ pub fn listed(words: &[&str]) -> String {
     }
 }
 
-pub fn suggestion(near: Option<impl Display>) -> String {
+pub(crate) fn suggestion(near: Option<impl Display>) -> String {
     near.map_or_else(String::new, |near| format!("; did you mean {near}?"))
 }
 
 /// The word that was probably intended: the nearest by edits, if it is near.
-pub fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
+pub(crate) fn nearest<'w>(text: &str, words: &[&'w str]) -> Option<&'w str> {
     let most = (text.chars().count() / 3).clamp(1, 3);
     words
         .iter()
