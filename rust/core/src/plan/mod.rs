@@ -201,7 +201,7 @@ pub struct Origin {
     pub upstream_host: UpstreamHost,
     /// Time for a connection, name look-up and TLS handshake included, or for a place in a full pool; 2 s by default.
     pub connect_timeout: Duration,
-    /// Time from the sent request to the head of the response; 30 s by default.
+    /// Time until the response begins, counted from the last piece of an upload that the origin took; 30 s by default.
     pub first_byte_timeout: Duration,
     /// How long content waits for the origin's 100.
     pub expect_timeout: Duration,
@@ -372,7 +372,7 @@ pub struct Hooks {
     pub origin_request: Vec<Hook>,
     /// Before the response is stored.
     pub origin_response: Vec<Hook>,
-    /// Before the response is sent, from the store or not.
+    /// Before the response is sent, stored or not, unless the edge itself answered before the look-up.
     pub viewer_response: Vec<Hook>,
 }
 
@@ -586,11 +586,11 @@ impl HeaderEdits {
 /// The parts of a request that go upstream, resolved: `auto` is replaced at compilation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardPolicy {
-    /// Query parameters; by default those in the key.
+    /// Query parameters; by default those in the key and in `unkeyed`, and all on a route without a cache.
     pub query: Select,
     /// Fields, in lower case; by default all that a client may send to an origin.
     pub headers: Select,
-    /// Cookies; by default those in the key, and all if `cookies` of the cache policy is `None`.
+    /// Cookies; by default those in the key and in `unkeyed`, and all without a cache or if `key_cookies` is `None`.
     pub cookies: Select,
     /// Parts that go upstream although responses do not depend on them.
     pub unkeyed: Unkeyed,
@@ -620,11 +620,11 @@ pub struct CachePolicy {
     pub enabled: bool,
     /// Replaces the origin's lifetime, except for 5xx and for statuses in `negative_ttl`.
     pub ttl: Option<u32>,
-    /// The lifetime if the origin gives none.
+    /// The lifetime if the origin gives none, except for 4xx and 5xx.
     pub default_ttl: Option<u32>,
-    /// Least lifetime, if the origin gives one; 0: none.
+    /// Least lifetime, also for responses that nothing else gives one; 0: no bound. `ttl` is not bounded.
     pub min_ttl: u32,
-    /// Greatest lifetime, if the origin gives one; `None`: none.
+    /// Greatest lifetime, at least `min_ttl`; `None`: no bound. `ttl` is not bounded.
     pub max_ttl: Option<u32>,
     /// A tenth of the time since `Last-Modified`, if nothing else gives a lifetime (RFC 9111 §4.2.2).
     pub heuristics: bool,
