@@ -22,13 +22,17 @@ const WINDOW: u64 = 1 << 20;
 /// The same at least, however little memory there is.
 const LEAST_WINDOW: u64 = 32 << 10;
 
+/// The end of a body from the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
+    /// The whole body has arrived.
     Complete,
     /// The origin stopped before the end of the message.
     Broken,
 }
 
+/// A body on its way from the origin: readers get the pieces that have arrived and wait for the next. Its memory is
+/// bounded by the account.
 #[derive(Debug)]
 pub struct Arriving {
     state: Mutex<State>,
@@ -42,6 +46,7 @@ struct State {
 }
 
 impl Arriving {
+    /// Starts an empty body. `owner`: the client and origins for which its memory is held.
     pub fn new(account: &Arc<Account>, owner: Owner) -> Arc<Self> {
         Arc::new_cyclic(|own: &Weak<Self>| Self {
             hold: account.open(Purpose::ReadAhead, owner, Weak::clone(own) as Weak<dyn Cut>),
@@ -88,6 +93,7 @@ impl Arriving {
         true
     }
 
+    /// Bytes that have arrived so far.
     pub fn length(&self) -> u64 {
         self.state.lock().buffer.arrived
     }
@@ -106,6 +112,7 @@ impl Arriving {
         self.hold.give(freed);
     }
 
+    /// Notes the end; readers that have read everything get it next.
     pub fn finish(&self, end: End) {
         self.state.lock().buffer.finish(end);
     }
@@ -220,6 +227,7 @@ impl Drop for Reader {
     }
 }
 
+/// The error that readers of a body get when its origin stopped before the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the origin stopped in the middle of the body")]
 pub struct Broken;

@@ -26,12 +26,14 @@ pub struct Birth {
 /// The content of a new entry.
 #[derive(Debug)]
 pub enum Content {
+    /// A response, with its body or with the size of its slices.
     Object(Object),
     /// The primary key has variants; the response itself is stored under the secondary key.
     Variants(Variants),
     /// The last response under this key could not be stored: until `until` (Unix seconds) requests are not collapsed,
     /// because waiting for one another would serialise them for nothing.
     Unshared {
+        /// Unix seconds.
         until: u64,
     },
     /// Part of a large object's body; found only through the object.
@@ -41,19 +43,28 @@ pub enum Content {
 /// The kind of an entry, without unpacking it.
 #[derive(Debug, Clone, Copy)]
 pub enum View<'a> {
+    /// A response; [`super::Entry::object`] unpacks it.
     Object,
+    /// The names and the nonce that lead to the responses.
     Variants(&'a Variants),
-    Unshared { until: u64 },
+    /// The last response could not be stored: no collapsing until then.
+    Unshared {
+        /// Unix seconds.
+        until: u64,
+    },
+    /// Part of a large object's body.
     Slice(&'a Bytes),
 }
 
 /// An unpacked response. Values and body share the memory of their entry.
 #[derive(Debug)]
 pub struct Object {
+    /// The response's own status, before conditions and ranges.
     pub status: StatusCode,
     /// As they will be sent: without hop-by-hop fields, with `Via`. `Age` and `Cache-Status` are not stored; unpacked
     /// fields have placeholders for them, so that setting them does not make the map grow.
     pub headers: HeaderMap,
+    /// Its times, computed on arrival.
     pub freshness: Freshness,
     /// Milliseconds that its fetch took.
     pub took: u32,
@@ -110,7 +121,9 @@ impl Object {
 /// The size of a large object's slices, and the part of their keys that no other object shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slices {
+    /// Bytes of each slice but the last.
     pub size: u64,
+    /// Random, and new for each representation.
     pub nonce: u64,
 }
 

@@ -81,6 +81,7 @@ impl Entry {
         Self::new(key, content, Birth::default())
     }
 
+    /// Packs an entry. `birth`: its facts for purges.
     pub fn new(key: &[u8], content: Content, birth: Birth) -> Self {
         let mut entry = Self {
             text: Box::default(),
@@ -157,6 +158,7 @@ impl Entry {
         entry
     }
 
+    /// The whole cache key.
     pub fn key(&self) -> &[u8] {
         self.text.get(..self.key_length()).unwrap_or_default()
     }
@@ -178,6 +180,7 @@ impl Entry {
         self.text.get(self.key_length()..).unwrap_or_default()
     }
 
+    /// Number of the newest purge when it was stored; only later purges can match it.
     pub fn born(&self) -> u64 {
         self.born
     }
@@ -187,10 +190,12 @@ impl Entry {
         self.extra.as_ref()?.viewer.as_deref()
     }
 
+    /// Hashes of its tags, sorted; empty if it has none.
     pub fn tags(&self) -> &[u64] {
         self.extra.as_ref().map_or(&[], |extra| &extra.tags)
     }
 
+    /// A copy of its facts for purges, for an entry that replaces it.
     pub fn birth(&self) -> Birth {
         Birth {
             born: self.born,
@@ -199,6 +204,7 @@ impl Entry {
         }
     }
 
+    /// Number of the newest purge that is known not to match it.
     pub fn cleared(&self) -> u64 {
         self.cleared.load(Ordering::Relaxed)
     }
@@ -233,6 +239,7 @@ impl Entry {
         (own + allocated(self.text.len()) + allocated(self.body.len()) + extra + INDEX) as u64
     }
 
+    /// The kind, with the small parts; an object is not unpacked.
     pub fn view(&self) -> View<'_> {
         if self.is_object() {
             return View::Object;
@@ -264,6 +271,7 @@ impl Entry {
         })
     }
 
+    /// Bytes of a slice; `None` for other kinds.
     pub fn slice(&self) -> Option<&Bytes> {
         let extra = self.extra.as_ref().filter(|_| self.is(SLICE))?;
         extra.pieces.first()
@@ -278,6 +286,7 @@ impl Entry {
             .sum()
     }
 
+    /// True for a response, with its body or with slices.
     pub fn is_object(&self) -> bool {
         self.is(OBJECT)
     }
@@ -330,11 +339,12 @@ impl Entry {
         }
     }
 
+    /// Uses since the last eviction round, up to a small bound; entries with some are evicted later.
     pub fn uses(&self) -> u8 {
         self.uses.load(Ordering::Relaxed)
     }
 
-    pub fn set_uses(&self, uses: u8) {
+    pub(crate) fn set_uses(&self, uses: u8) {
         self.uses.store(uses, Ordering::Relaxed);
     }
 }

@@ -13,6 +13,7 @@ const OBJECTS: usize = 16_384;
 /// Accounts of addresses: 128 KiB.
 const ADDRESSES: usize = 8_192;
 
+/// Range requests by object and by address, in fixed tables: decides whether one may fill slices.
 #[derive(Debug)]
 pub struct Fills {
     objects: Sketch,

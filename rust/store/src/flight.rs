@@ -61,17 +61,22 @@ pub enum Reuse {
 /// A response on its way into the store.
 #[derive(Debug)]
 pub struct ArrivingResponse {
+    /// The final status.
     pub status: StatusCode,
     /// As an [`super::Object`]'s headers.
     pub headers: HeaderMap,
+    /// The announced length in bytes; `None` if the origin sent none.
     pub content_length: Option<u64>,
+    /// Its times, computed on arrival.
     pub freshness: Freshness,
     /// As an [`super::Object`]'s.
     pub upstream_status: Option<HeaderValue>,
     /// Selecting names, and the secondary key of the request that was sent: a follower may read along only when its
     /// own request gives the same (RFC 9111 §4.1).
     pub vary: SmallVec<[HeaderName; 4]>,
+    /// The secondary key of the request that was sent.
     pub secondary: Box<[u8]>,
+    /// The body, which followers read while it arrives.
     pub body: Arc<Arriving>,
 }
 
@@ -96,6 +101,7 @@ pub struct Departure {
     pub invalidation: u64,
 }
 
+/// The shared fetches going on, by key: one leads, the others follow.
 #[derive(Debug)]
 pub struct Flights {
     shards: Box<[Mutex<Table>]>,
@@ -144,6 +150,7 @@ impl Paces {
 /// The outcome of a wish to fetch.
 #[derive(Debug)]
 pub enum Join {
+    /// The caller fetches, and the others wait for it.
     Lead(Lead),
     /// With the time at which the flight departed.
     Follow(watch::Receiver<FlightState>, Instant),
@@ -161,6 +168,7 @@ pub struct Lead {
 }
 
 impl Flights {
+    /// Starts without flights.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             shards: (0..16).map(|_| Mutex::new(HashMap::default())).collect(),
@@ -236,6 +244,7 @@ impl Flights {
         text::one(out, name, "Shared fetches going on now.", self.len());
     }
 
+    /// Shared fetches going on now.
     #[allow(clippy::len_without_is_empty)] // nothing needs it
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 /// Marks of a generation; two generations are kept.
 const GENERATION: usize = 32_768;
 
+/// The keys that unsafe requests invalidated (RFC 9111 §4.4), numbered: a fetch that began before is not stored.
 #[derive(Debug, Default)]
 pub struct Invalidations {
     newest: AtomicU64,

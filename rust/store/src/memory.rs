@@ -28,6 +28,7 @@ const LEAST_SHARD_BYTES: u64 = 4 << 20;
 /// Evictions under one lock.
 const TURN: usize = 32;
 
+/// The tier in memory: sharded by the hash of the key, bounded by bytes.
 #[derive(Debug)]
 pub struct MemoryStore {
     shards: Box<[RwLock<Shard>]>,
@@ -111,6 +112,7 @@ impl MemoryStore {
         (hash as u32, (hash >> 40) as usize & (self.shards.len() - 1))
     }
 
+    /// Finds an entry, and counts a use of it.
     pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
         let entry = self.peek(key)?;
         entry.touch();
@@ -144,6 +146,7 @@ impl MemoryStore {
         true
     }
 
+    /// Removes an entry; true if there was one.
     pub fn remove(&self, key: &[u8]) -> bool {
         let (hash, at) = self.locate(key);
         let removed = self
@@ -267,24 +270,30 @@ impl MemoryStore {
         Some(last.after())
     }
 
+    /// Visits every entry, one shard after another under its lock; changes in between may be missed.
     pub fn for_each(&self, mut visit: impl FnMut(&Arc<Entry>)) {
         for shard in &self.shards {
             shard.read().iter().for_each(&mut visit);
         }
     }
 
+    /// Bytes that the entries together may take.
     pub fn capacity(&self) -> u64 {
         self.capacity
     }
+    /// Bytes of the largest entry that is stored.
     pub fn largest(&self) -> u64 {
         self.largest
     }
+    /// Bytes that the entries take now.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
+    /// Entries stored now, markers and slices included.
     pub fn entries(&self) -> u64 {
         self.entries.load(Ordering::Relaxed) as u64
     }
+    /// Entries evicted since the start.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }

@@ -9,6 +9,7 @@ use super::entry::Entry;
 /// Smaller entries are not tracked: a connection may hold as much anyway.
 const LEAST: u64 = 64 << 10;
 
+/// Evicted entries of 64 KiB or more that clients still read: memory that the store does not count any more.
 #[derive(Debug, Default)]
 pub struct Pinned {
     entries: Mutex<Vec<Arc<Entry>>>,

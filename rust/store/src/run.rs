@@ -51,9 +51,11 @@ pub enum Begun {
     Changed,
     /// Neither.
     Refused,
+    /// The origin gave no response.
     Failed(Unavailable),
 }
 
+/// A range of whole slices on its way from the origin; readers follow it at their own pace, each from its position.
 #[derive(Debug)]
 pub struct Run {
     first: u64,
@@ -96,10 +98,12 @@ impl Run {
         })
     }
 
+    /// The first byte of the range, as a position in the whole.
     pub fn first(&self) -> u64 {
         self.first
     }
 
+    /// The last byte of the range, included.
     pub fn last(&self) -> u64 {
         self.last
     }
@@ -163,6 +167,7 @@ impl Run {
         going_on
     }
 
+    /// Notes the end; readers that have read everything get it next.
     pub fn finish(&self, end: End) {
         let mut state = self.state.lock();
         state.buffer.finish(end);
@@ -265,12 +270,15 @@ impl Cut for Run {
 /// The outcome of a read.
 #[derive(Debug)]
 pub enum Next {
+    /// The bytes from the reader's position on; at least one.
     Bytes(Bytes),
     /// The bytes are not here any more, or never will be: the store has them, or nobody.
     Elsewhere,
+    /// The run has ended, and the reader has every byte that came.
     Over(End),
 }
 
+/// A reader's position in a run. Dropped, it lets the writer go on without it.
 #[derive(Debug)]
 pub struct Reader {
     run: Arc<Run>,

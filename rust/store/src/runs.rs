@@ -20,11 +20,15 @@ pub struct Runs {
 /// A reader's claim to bytes that it did not find.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
+    /// The byte that the reader needs next, as a position in the whole.
     pub position: u64,
     /// The range to request, in whole slices.
     pub wanted: Range,
+    /// Bytes of each slice.
     pub slice: u64,
+    /// Bytes that the run may be ahead of its fastest reader.
     pub ahead: u64,
+    /// The client and origins for which its memory is held.
     pub owner: Owner,
 }
 
@@ -40,6 +44,7 @@ pub enum Claimed {
 }
 
 impl Runs {
+    /// Starts without runs.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }

@@ -17,6 +17,7 @@ use super::{
     memory::MemoryStore,
 };
 
+/// Both tiers as one store: entries are found in memory first, then on disk.
 #[derive(Debug)]
 pub struct Store {
     memory: Arc<MemoryStore>,
@@ -24,6 +25,7 @@ pub struct Store {
 }
 
 impl Store {
+    /// `disk`: `None` for a store in memory only.
     pub fn new(memory: Arc<MemoryStore>, disk: Option<Arc<Disk>>) -> Self {
         Self { memory, disk }
     }
@@ -121,10 +123,12 @@ impl Store {
         self.memory.for_each(visit);
     }
 
+    /// The tier in memory.
     pub fn memory(&self) -> &MemoryStore {
         &self.memory
     }
 
+    /// The tier on disk; `None` if the configuration has none.
     pub fn disk(&self) -> Option<&Arc<Disk>> {
         self.disk.as_ref()
     }

@@ -1,4 +1,4 @@
-//! What is counted here, as metrics.
+//! The counters as metrics.
 
 use std::{
     collections::BTreeMap,

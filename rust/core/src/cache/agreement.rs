@@ -34,12 +34,15 @@ pub enum Because {
 pub enum Carried<'a> {
     /// A query parameter, by its decoded name.
     Query(&'a str),
+    /// A cookie, by its name.
     Cookie(&'a [u8]),
     /// A field that the client sent.
     Field(&'a HeaderName),
     /// A field that carries a verified claim to the origin.
     Claim {
+        /// The claim's name in the token.
         claim: &'a str,
+        /// The request field in which the origin receives it.
         field: &'a HeaderName,
     },
     /// The field that carries an experiment's variant to the origin.
@@ -61,6 +64,7 @@ const HOP: [&str; 6] = [
 /// The parts of a request that the route's key contains.
 #[derive(Debug, Clone, Copy)]
 pub struct Sees<'a> {
+    /// The route that the request matched; its policy and experiments decide what the key contains.
     pub route: &'a Route,
     /// Fields that hooks set, changed or removed before the key was made.
     pub hooked: &'a [HeaderName],
@@ -72,6 +76,7 @@ impl Sees<'_> {
         self.route.cache.key_query.has(name)
     }
 
+    /// True if the key contains a cookie, by its name.
     pub fn cookie(&self, name: impl AsRef<[u8]>) -> bool {
         let key = self.route.cache.key_cookies.as_ref();
         key.is_some_and(|key| key.has(name))
@@ -87,6 +92,7 @@ impl Sees<'_> {
             || name == header::HOST
     }
 
+    /// True if the key contains a claim of the token, by its name.
     pub fn claim(&self, name: &str) -> bool {
         let mut key = self.route.cache.key_claims.iter();
         key.any(|claim| **claim == *name)
@@ -211,8 +217,11 @@ impl Sees<'_> {
 /// A part of the request that makes it pass the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stray {
+    /// A query parameter, by its decoded name.
     Query(String),
+    /// A cookie, by its name; bytes that are not UTF-8 are replaced.
     Cookie(String),
+    /// A request field.
     Field(HeaderName),
 }
 

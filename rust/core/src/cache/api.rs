@@ -37,14 +37,18 @@ pub const LONGEST_NAME: usize = 64;
 /// Why a text is not a name of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
+    /// No character at all.
     #[error("a cache's name must not be empty")]
     Empty,
+    /// More than [`LONGEST_NAME`]; carries the length in bytes.
     #[error("a cache's name is {0} bytes long; the limit is {LONGEST_NAME}")]
     TooLong(usize),
+    /// A control character, such as a line break or NUL.
     #[error("a cache's name must not contain control characters")]
     Control,
 }
 
+/// Checks the name of a function's cache: 1 to [`LONGEST_NAME`] bytes without control characters.
 pub fn name(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         Err(NameError::Empty)
@@ -80,10 +84,13 @@ pub fn policy() -> CachePolicy {
 /// A response that cannot be stored: a mistake of the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PutRefused {
+    /// The request's method is not GET.
     #[error("put: the request's method is {0}; only responses to GET can be stored")]
     Method(Method),
+    /// The status is 206.
     #[error("put: a 206 is a part of a response; store the whole one, match() cuts ranges from it")]
     Partial,
+    /// `Vary: *`, which no later request matches (RFC 9111 §4.1).
     #[error(
         "put: the response says Vary: *, so it could never be matched; name the fields instead"
     )]
@@ -93,7 +100,9 @@ pub enum PutRefused {
 /// A response in its stored form.
 #[derive(Debug)]
 pub struct Kept {
+    /// The header section as `match` will send it.
     pub head: SharedHead,
+    /// The times from which a later `match` decides whether it may still be sent.
     pub freshness: Freshness,
     /// The fields that select among variants, sorted.
     pub vary: SmallVec<[HeaderName; 4]>,
@@ -167,19 +176,28 @@ pub fn reusable(stored: &Freshness, policy: &CachePolicy, now: u64) -> bool {
 /// The response that `match` makes of a stored one.
 #[derive(Debug)]
 pub struct Reply {
+    /// The stored status, or 206, 304, 412 or 416 by the request's conditions and ranges.
     pub status: StatusCode,
+    /// The stored fields with `Age`, changed for a 206, 304, 412 or 416.
     pub headers: HeaderMap,
+    /// The bytes to send, as positions in the stored body.
     pub content: ReplyContent,
 }
 
+/// The body of a [`Reply`]: the caller cuts it from the stored one.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReplyContent {
+    /// No bytes: 304, 412, 416, and statuses without content.
     Empty,
+    /// The whole stored body.
     Whole,
+    /// One range of it (206).
     Range(Range),
     /// `multipart/byteranges`.
     Parts {
+        /// For each part the boundary with its fields, and the range that follows them.
         parts: Vec<(Bytes, Range)>,
+        /// The closing boundary, sent after the last part.
         end: Bytes,
     },
 }

@@ -27,8 +27,11 @@ use crate::{
 /// The request that a response answers, as far as storing the response is concerned.
 #[derive(Debug, Clone, Copy)]
 pub struct AnsweredRequest<'a> {
+    /// The method that was sent to the origin.
     pub method: &'a Method,
+    /// The request's `Cache-Control`; empty if the policy ignores it.
     pub directives: &'a RequestDirectives,
+    /// Whether the request had credentials, and who verified them (RFC 9111 §3.5).
     pub authorization: Authorization,
     /// The reason why nothing may be stored, regardless of the response.
     pub forbidden: Option<NotStored>,
@@ -41,10 +44,15 @@ pub struct AnsweredRequest<'a> {
 /// A response from the origin, after the hooks.
 #[derive(Debug, Clone, Copy)]
 pub struct ArrivedResponse<'a> {
+    /// The final status; interim responses (1xx) never get here.
     pub status: StatusCode,
+    /// The header section, before anything is set aside from it.
     pub headers: &'a HeaderMap,
+    /// The effect of the hooks on storing it: fields that select, and reasons against it.
     pub hooked: &'a Part,
+    /// The time at which the request was sent (Unix seconds; RFC 9111 §4.2.3, `request_time`).
     pub requested_at: u64,
+    /// The time at which the header section was complete (Unix seconds; RFC 9111 §4.2.3, `response_time`).
     pub received_at: u64,
 }
 
@@ -64,12 +72,14 @@ pub enum ArrivalDecision {
     Own(NotStored, Option<ContentRange>),
     /// A part that no slices can hold, and why; its range, unless its length contradicts it.
     Unsliced(Detail, Option<ContentRange>),
+    /// It is stored; clients with the same question may share it.
     Stored(Storing),
 }
 
 /// How a response is stored.
 #[derive(Debug)]
 pub struct Storing {
+    /// Its times, computed on arrival.
     pub freshness: Freshness,
     /// Selecting fields that the key does not see.
     pub vary: SmallVec<[HeaderName; 4]>,
@@ -77,6 +87,7 @@ pub struct Storing {
     pub length: Option<u64>,
     /// The size of its slices, and the part of it that has arrived.
     pub slices: Option<(u64, Range)>,
+    /// The response's own `Cache-Control`, or the targeted field that replaces it (RFC 9213).
     pub directives: ResponseDirectives,
     part: Option<ContentRange>,
 }
@@ -259,8 +270,11 @@ pub fn as_whole(status: &mut StatusCode, headers: &mut HeaderMap, part: ContentR
 /// A stored response after a 304.
 #[derive(Debug)]
 pub struct Freshened {
+    /// The stored header section, updated from the 304 (RFC 9111 §3.2).
     pub head: SharedHead,
+    /// Times computed anew from the 304.
     pub freshness: Freshness,
+    /// The clients that may be sent it.
     pub revalidation: Revalidation,
 }
 
@@ -284,11 +298,13 @@ const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-aut
 /// A header section as it is stored, and sent from the store.
 #[derive(Debug)]
 pub struct SharedHead {
+    /// The fields that every client gets.
     pub headers: HeaderMap,
     /// The fields that `no-cache="…"` and `private="…"` name are left out …
     pub set_aside: SmallVec<[HeaderName; 2]>,
     /// … but for the client whose request brought them (RFC 9111 §5.2.2.4, §5.2.2.7).
     pub aside: HeaderMap,
+    /// The origin's `Cache-Status`, kept apart because the edge appends its own member.
     pub upstream_status: Option<HeaderValue>,
 }
 

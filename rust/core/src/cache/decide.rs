@@ -9,8 +9,10 @@ use crate::{
     plan::CachePolicy,
 };
 
+/// Whether a stored response may be sent without a request to the origin (RFC 9111 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
+    /// Sent as it is: its age is below its lifetime, and the request accepts that age.
     Fresh,
     /// Stale, and sent all the same.
     Stale(Allowance),
@@ -49,6 +51,7 @@ impl From<Allowance> for Detail {
 }
 
 impl Allowance {
+    /// Spelling in log lines, metrics and `explain`.
     pub fn as_str(self) -> &'static str {
         Detail::from(self).as_str()
     }
@@ -105,6 +108,7 @@ impl From<Reason> for Detail {
 }
 
 impl Reason {
+    /// Spelling in log lines, metrics and `explain`.
     pub fn as_str(self) -> &'static str {
         Detail::from(self).as_str()
     }
@@ -118,6 +122,8 @@ impl Reason {
     }
 }
 
+/// Decides whether a stored response may be sent at `now` (Unix seconds), by RFC 9111 §4.2, the request's directives
+/// (§5.2.1) and the policy's allowances for stale use.
 pub fn decide(
     stored: &Freshness,
     request: &RequestDirectives,

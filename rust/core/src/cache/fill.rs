@@ -15,11 +15,14 @@ pub enum Fill {
     /// From the second request for an object within [`REMEMBERED`] on.
     #[default]
     Second,
+    /// From the first request on.
     First,
+    /// A range request stores nothing.
     Never,
 }
 
 impl Fill {
+    /// Spelling in the policy.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Second => "second",
@@ -35,6 +38,7 @@ pub const REMEMBERED: u32 = 600;
 /// Why a range request stores nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotFilled {
+    /// The policy's `fill` is `never`.
     Never,
     /// It is the first one.
     First,

@@ -13,7 +13,9 @@ use crate::{
 /// How long a response stays fresh, and the rule that determined it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
+    /// Seconds from the response's generation; under the policy's `ttl`, from its arrival. 0: stale from the start.
     pub seconds: u32,
+    /// The rule that gave `seconds`.
     pub rule: LifetimeRule,
     /// §3: the status is cacheable by default, or the response explicitly allows storing it.
     pub may_store: bool,
@@ -27,8 +29,11 @@ words! {
         None = "no lifetime",
         /// The policy's `ttl`.
         Policy = "policy ttl",
+        /// §5.2.2.10.
         SMaxage = "s-maxage (RFC 9111 §5.2.2.10)",
+        /// §5.2.2.1.
         MaxAge = "max-age (RFC 9111 §5.2.2.1)",
+        /// `Expires` less `Date` (§5.3).
         Expires = "Expires (RFC 9111 §5.3)",
         /// The policy's `negative_ttl` for this status.
         Negative = "policy negative_ttl",
@@ -45,6 +50,7 @@ impl LifetimeRule {
         self as u8
     }
 
+    /// The rule that [`Self::number`] gave this number; `None` for a number that no rule has.
     pub fn of_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
@@ -202,12 +208,17 @@ fn age_value(headers: &HeaderMap) -> u64 {
 /// All time values that later requests need of a stored response. Computed once, on arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
+    /// Seconds: [`Self::age`] is compared with it.
     pub lifetime: u32,
     /// The rule that determined the lifetime.
     pub rule: LifetimeRule,
+    /// Age in seconds on arrival (§4.2.3, `corrected_initial_age`).
     pub initial_age: u32,
+    /// Arrival or last validation, in Unix seconds.
     pub stored_at: u64,
+    /// Seconds after expiry in which it is sent stale while a refresh is under way (RFC 5861 §3); 0: none.
     pub stale_while_revalidate: u32,
+    /// Seconds after expiry in which it replaces an error of the origin (RFC 5861 §4); 0: none.
     pub stale_if_error: u32,
     /// Never sent stale (§5.2.2.2, §5.2.2.8; s-maxage implies it, §5.2.2.10).
     pub must_revalidate: bool,
@@ -225,6 +236,7 @@ impl Freshness {
         u64::from(self.initial_age) + now.saturating_sub(self.stored_at)
     }
 
+    /// True while the age is below the lifetime (§4.2). `now`: Unix seconds.
     pub fn fresh(&self, now: u64) -> bool {
         self.age(now) < u64::from(self.lifetime)
     }
@@ -255,6 +267,7 @@ impl Freshness {
     }
 }
 
+/// Computes the times of a response on its arrival. `request_time` and `response_time` are Unix seconds (§4.2.3).
 pub fn freshness(
     status: StatusCode,
     headers: &HeaderMap,

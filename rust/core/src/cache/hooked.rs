@@ -23,11 +23,14 @@ const MOST_NAMES: usize = 64;
 /// Parts of a request that were read: some by their names, or all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
+    /// Everything was read, or more than 64 names; `names` is then incomplete.
     pub all: bool,
+    /// In the order of the first read, each once; at most 64.
     pub names: SmallVec<[Box<str>; 2]>,
 }
 
 impl Names {
+    /// Adds a name. Beyond 64 names everything counts as read.
     pub fn note(&mut self, name: &str) {
         if self.all || self.names.iter().any(|known| **known == *name) {
             return;
@@ -39,6 +42,7 @@ impl Names {
         self.names.push(name.into());
     }
 
+    /// True if nothing was read.
     pub fn is_empty(&self) -> bool {
         !self.all && self.names.is_empty()
     }
@@ -49,7 +53,9 @@ impl Names {
 pub struct Reads {
     /// In lower case.
     pub fields: Names,
+    /// By name.
     pub cookies: Names,
+    /// By decoded parameter name.
     pub query: Names,
     /// By name; `all`: the whole token, or its presence.
     pub claims: Names,
@@ -66,6 +72,7 @@ pub struct Reads {
 }
 
 impl Reads {
+    /// Notes a read of a field by its name. A field that hooks of this phase wrote is no part of the request any more.
     pub fn field(&mut self, name: &str) {
         let own = self.cleared
             || self
@@ -89,12 +96,14 @@ impl Reads {
         }
     }
 
+    /// Notes a read of one cookie, unless hooks of this phase wrote `Cookie`.
     pub fn cookie(&mut self, name: &str) {
         if !self.owns_cookies() {
             self.cookies.note(name);
         }
     }
 
+    /// Notes a read of the `Cookie` field as a whole.
     pub fn all_cookies(&mut self) {
         self.field(header::COOKIE.as_str());
     }
@@ -103,12 +112,14 @@ impl Reads {
         self.cleared || self.written.contains(&header::COOKIE)
     }
 
+    /// Notes that a field was set or removed: later reads of it are not reads of the request.
     pub fn wrote(&mut self, name: &HeaderName) {
         if !self.written.contains(name) {
             self.written.push(name.clone());
         }
     }
 
+    /// Notes that every field was removed.
     pub fn clear(&mut self) {
         self.cleared = true;
     }
@@ -128,6 +139,7 @@ impl Reads {
 pub struct Written {
     /// Each once, with the hook that wrote it first.
     pub fields: SmallVec<[(CallableId, HeaderName); 2]>,
+    /// A hook removed every field, so that each counts as written.
     pub cleared: bool,
     /// The request continues without the changes that the failed hook would have made.
     pub failed_open: bool,
@@ -153,6 +165,7 @@ impl Written {
         }
     }
 
+    /// True if a hook set, changed or removed the field. `name` is in lower case.
     pub fn wrote(&self, name: &str) -> bool {
         self.cleared || self.fields.iter().any(|(_, known)| known == name)
     }
@@ -208,10 +221,12 @@ pub struct Part {
 }
 
 impl Part {
+    /// Forbids storing; the first reason stays.
     pub fn forbid(&mut self, why: NotStored) {
         self.forbids.get_or_insert(why);
     }
 
+    /// Adds fields that select among variants, each once.
     pub fn select(&mut self, names: impl IntoIterator<Item = HeaderName>) {
         for name in names {
             if !self.selects.contains(&name) {
@@ -233,9 +248,11 @@ impl Part {
 /// The facts about a request that its hooks' reads are compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
+    /// The route's policy for the key and for what is stored.
     pub policy: &'a CachePolicy,
     /// Parameters that the origin, and the hooks of its phases, receive.
     pub forward_query: &'a Select,
+    /// The fields that `viewer_request` hooks wrote; `None` if no such hook ran.
     pub written: Option<&'a Written>,
     /// The request's fields from which variants are selected.
     pub viewer: &'a HeaderMap,

@@ -24,6 +24,7 @@ const END: u8 = 0;
 /// The origin of a URL: the part before its path (RFC 9110 §4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base<'a> {
+    /// A route's key distinguishes http and https.
     pub scheme: Scheme,
     /// Lower case, without port.
     pub host: &'a str,
@@ -143,6 +144,7 @@ impl Key {
         }
     }
 
+    /// Gives the key's bytes without a copy.
     pub fn into_buffer(self) -> Vec<u8> {
         self.bytes
     }
@@ -154,6 +156,7 @@ impl Key {
 pub struct KeyParts<'a> {
     /// As they go upstream: sent by the viewer, and changed by viewer hooks.
     pub headers: &'a HeaderMap,
+    /// The route's policy, which selects the fields, cookies, parameters and claims.
     pub policy: &'a CachePolicy,
     /// Experiment and variant.
     pub variants: &'a [(&'a str, &'a str)],

@@ -14,10 +14,13 @@ use crate::plan::Scheme;
 /// The parts of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyed {
+    /// The scheme of the viewer's request.
     pub scheme: Scheme,
+    /// In lower case, without port.
     pub host: String,
     /// `None` for the scheme's default port.
     pub port: Option<u16>,
+    /// Normalised, after the route's rewriting; begins with `/`.
     pub path: String,
     /// The part of the query that the policy selects.
     pub query: Option<String>,
@@ -34,6 +37,7 @@ pub struct Keyed {
 }
 
 impl Keyed {
+    /// Takes a key apart; `None` for bytes that are no key.
     pub fn read(key: &[u8]) -> Option<Self> {
         let mut rest = key;
         let host = text(until_zero(&mut rest)?);

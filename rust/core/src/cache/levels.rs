@@ -20,7 +20,9 @@ use super::{
 /// has no names.
 #[derive(Debug, Clone)]
 pub struct Variants {
+    /// The selecting fields, sorted, each once. Empty for the entry that leads to dimensions.
     pub names: SmallVec<[HeaderName; 4]>,
+    /// Random; part of the key of every variant.
     pub nonce: u64,
 }
 
@@ -36,6 +38,7 @@ impl Variants {
 
 /// A stored entry, as far as it leads to others.
 pub trait Level {
+    /// The variants to which the entry leads; `None` for one that is a response itself.
     fn variants(&self) -> Option<&Variants>;
 }
 

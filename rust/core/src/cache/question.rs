@@ -24,9 +24,12 @@ use crate::{
     plan::{Plan, Route, Select},
 };
 
+/// A request as the cache sees it: its key, and the facts on which use and storing of a response depend.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
+    /// The primary key (RFC 9111 §2); that of the selected variant after [`Self::selected`].
     pub key: Key,
+    /// The method as the client sent it.
     pub method: Method,
     /// The header section as viewer hooks left it.
     pub request: Cow<'a, HeaderMap>,
@@ -34,6 +37,7 @@ pub struct Question<'a> {
     pub hooked: Cow<'a, [HeaderName]>,
     /// Empty if the policy ignores them.
     pub directives: RequestDirectives,
+    /// Whether the request has credentials, and who verified them (RFC 9111 §3.5).
     pub authorization: Authorization,
     /// Why nothing may be stored, whatever the response.
     pub forbidden: Option<NotStored>,
@@ -101,6 +105,7 @@ impl<'a> Question<'a> {
         }
     }
 
+    /// The request's `Range`, not parsed yet.
     pub fn range(&self) -> Option<&HeaderValue> {
         self.request.get(header::RANGE)
     }

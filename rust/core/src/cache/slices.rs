@@ -46,6 +46,7 @@ fn refuses_ranges(headers: &HeaderMap) -> bool {
 /// The first range requested from an origin for a representation that is not known yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum First {
+    /// This range, widened to whole slices.
     Slice(Range),
     /// This many bytes before the end: their position is not known.
     Suffix(u64),
@@ -132,15 +133,19 @@ pub fn slices_for(position: u64, last: u64, slice: u64, most: u64, length: u64) 
 /// `bytes FIRST-LAST/COMPLETE` (RFC 9110 §14.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentRange {
+    /// First and last byte, both included.
     pub range: Range,
+    /// Length of the whole representation in bytes.
     pub complete: u64,
 }
 
 impl ContentRange {
+    /// True if the range is the whole representation.
     pub fn is_all(&self) -> bool {
         self.range.first == 0 && self.range.last + 1 == self.complete
     }
 
+    /// Bytes in the range; at least 1.
     pub fn length(&self) -> u64 {
         self.range.last - self.range.first + 1
     }

@@ -12,23 +12,33 @@ use crate::{
 /// The request's credentials, as far as they are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorization {
+    /// The request has no credentials.
     None,
     /// `Authorization` is there, and the origin verifies it.
     Present,
     /// The edge verified a token. `shared`: responses do not depend on the client, or the key names it.
     Verified {
+        /// True if the response may be stored for every client, or for those with the same key.
         shared: bool,
     },
 }
 
+/// All that decides whether a response may be stored (RFC 9111 §3).
 #[derive(Debug, Clone, Copy)]
 pub struct StoreInput<'a> {
+    /// The request's method.
     pub method: &'a Method,
+    /// The request's `Cache-Control`; empty if the policy ignores it.
     pub request_directives: &'a RequestDirectives,
+    /// The request's credentials (§3.5).
     pub authorization: Authorization,
+    /// The response's final status.
     pub status: StatusCode,
+    /// The response's header section, after the hooks.
     pub response: &'a HeaderMap,
+    /// The response's own `Cache-Control`, or the targeted field that replaces it (RFC 9213).
     pub directives: &'a ResponseDirectives,
+    /// The route's policy.
     pub policy: &'a CachePolicy,
     /// Unix seconds.
     pub now: u64,
@@ -59,6 +69,7 @@ pub enum NotStored {
     SetCookie,
     /// Neither a lifetime nor a validator: it could never be reused.
     NotReusable,
+    /// Its body is larger than the largest entry that the store takes.
     TooLarge,
     /// A hook made it depend on something that no later request could be compared with.
     Hook,
@@ -88,6 +99,7 @@ impl From<NotStored> for Detail {
 }
 
 impl NotStored {
+    /// Spelling in log lines, metrics and `explain`.
     pub fn as_str(self) -> &'static str {
         Detail::from(self).as_str()
     }

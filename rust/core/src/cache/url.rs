@@ -14,6 +14,7 @@ pub(crate) const LONGEST_URL: usize = 16 << 10;
 /// An absolute URL in its canonical spelling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheUrl {
+    /// Either http or https.
     pub scheme: Scheme,
     /// Lower case.
     pub host: String,
@@ -21,20 +22,26 @@ pub struct CacheUrl {
     pub port: Option<u16>,
     /// Normalised (RFC 3986 §6.2.2).
     pub path: String,
+    /// Without `?`; kept as it is spelled. `None` for a URL without a query.
     pub query: Option<String>,
 }
 
 /// Why a text is not a URL of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PlaceError {
+    /// No scheme or no host, or no URL at all.
     #[error("it must be absolute, as in https://www.example.com/path")]
     NotAbsolute,
+    /// A scheme other than http and https.
     #[error("its scheme must be http or https")]
     Scheme,
+    /// A user name or password before the host.
     #[error("a user name or password must not be part of it")]
     UserInfo,
+    /// A wrong escape, an encoded control character, or a path that does not begin with `/`.
     #[error("its path has an invalid escape")]
     Path,
+    /// More than 16 KiB; carries the length in bytes.
     #[error("it is {0} bytes long; the limit is {LONGEST_URL}")]
     TooLong(usize),
 }
@@ -68,6 +75,7 @@ impl CacheUrl {
         )
     }
 
+    /// Makes a URL of its parts: normalises the path, lowers the host, and drops the scheme's default port.
     pub fn new(
         scheme: Scheme,
         host: &str,

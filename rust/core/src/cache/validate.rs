@@ -13,7 +13,9 @@ use crate::http::{
 /// The result of a request's conditions on a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precondition {
+    /// The conditions allow the response.
     Send,
+    /// The client's copy is current: 304.
     NotModified,
     /// 412.
     Failed,
@@ -111,6 +113,7 @@ pub fn is_conditional(request: &HeaderMap) -> bool {
     .any(|name| request.contains_key(name))
 }
 
+/// True if the response has an `ETag` or a `Last-Modified` with which it can be validated (RFC 9110 §8.8).
 pub fn has_validator(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
 }
@@ -164,6 +167,7 @@ pub enum HeadEffect {
     Leave,
 }
 
+/// Compares a response to HEAD with the stored one (RFC 9111 §4.3.5).
 pub fn head_effect(stored: &HeaderMap, from_head: &HeaderMap) -> HeadEffect {
     let mut effect = HeadEffect::Leave;
     for name in [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH] {

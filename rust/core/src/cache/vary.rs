@@ -14,6 +14,7 @@ use crate::http::{
 /// A response's `Vary`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Vary {
+    /// No `Vary`, or an empty one: nothing selects.
     None,
     /// Never matches a later request.
     Star,

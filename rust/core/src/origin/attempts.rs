@@ -17,10 +17,18 @@ use crate::plan::{Group, OriginId};
 pub enum Failure {
     /// No address, connection or TLS session: the request has not left.
     Unreachable,
-    /// Reset or closed before a response. `kept`: the connection had served before. `sent`: the origin may have the request.
-    Closed { kept: bool, sent: bool },
-    /// Nothing came in the time that the origin's policy gives it. `sent`: as in `Closed`.
-    TimedOut { sent: bool },
+    /// Reset or closed before a response.
+    Closed {
+        /// The connection had served a request before.
+        kept: bool,
+        /// The origin may have received the request.
+        sent: bool,
+    },
+    /// Nothing came in the time that the origin's policy gives it.
+    TimedOut {
+        /// The origin may have received the request.
+        sent: bool,
+    },
     /// It stopped in the middle of its response.
     BrokeOff,
     /// It sent bytes that are no HTTP response.
@@ -58,6 +66,7 @@ pub enum Event {
     Ready,
     /// A member responded; the client has got nothing of it yet.
     Answered(OriginId, StatusCode),
+    /// An attempt with this member ended without a usable response.
     Failed(OriginId, Failure),
     /// This member, whose response is awaited, was found unhealthy meanwhile.
     Unhealthy(OriginId),
@@ -73,7 +82,9 @@ pub enum Step {
     /// Send the request to this member, in parallel to those whose response is awaited. `fresh`: on a new connection, as
     /// the other kept ones may have been closed like the one that failed.
     Request {
+        /// The member to which the request is sent.
         origin: OriginId,
+        /// True if no kept connection may be used.
         fresh: bool,
     },
     /// Report [`Event::Due`] after this long, unless something else happens before.
@@ -82,12 +93,14 @@ pub enum Step {
     Wait,
     /// Use this member's response; cancel the other attempts.
     Take(OriginId),
+    /// No attempt is left; the client gets an error, or a stored response.
     GiveUp(GiveUp),
 }
 
 /// Why no response came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GiveUp {
+    /// The reason, for the log and for the status that is sent.
     pub why: Why,
     /// Every member was refused, reset, closed without a response or timed out, or is known to be unhealthy: a stored
     /// response may be served because the edge is disconnected (RFC 9111 §4.2.4).
@@ -179,6 +192,7 @@ impl<'g> Attempts<'g> {
         }
     }
 
+    /// Decides the next step after an event. `known`: the members of the group, and their health now.
     pub fn next(&mut self, event: Event, known: &impl Members) -> Step {
         match event {
             Event::Ready => match self.untried(known) {

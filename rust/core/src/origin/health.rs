@@ -64,7 +64,9 @@ enum State {
 /// A change of state: worth a log line and a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// It gets requests again.
     BecameHealthy,
+    /// It gets no requests but trials, until these succeed.
     BecameUnhealthy,
 }
 

@@ -7,44 +7,62 @@ use crate::{cache::decide, origin::attempts::Failure, outcome::Detail};
 /// The failure of an attempt, and whether the request may have been acted on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
+    /// The group has no member.
     #[error("the group has no origin")]
     NoOrigin,
+    /// The name of the host, and the resolver's error.
     #[error("the name {0} could not be resolved: {1}")]
     Dns(String, String),
+    /// The origin, and the system's error: nothing was sent.
     #[error("no connection to {0}: {1}")]
     Connect(String, String),
+    /// The origin, and the limit for making a connection.
     #[error("no connection to {0} within {1:?}")]
     ConnectTimeout(String, Duration),
+    /// The origin, and the error of its handshake or certificate.
     #[error("no TLS with {0}: {1}")]
     Tls(String, String),
+    /// The limit of connections that is reached, and the origin.
     #[error("all {0} connections to {1} are in use")]
     PoolExhausted(usize, String),
+    /// The origin, and the time in which no header section came.
     #[error("no answer from {0} within {1:?}")]
     FirstByteTimeout(String, Duration),
+    /// The origin, and the time in which no byte of the body came.
     #[error("no further bytes of the body from {0} within {1:?}")]
     BetweenBytesTimeout(String, Duration),
+    /// The origin, and the limit for a request from its start to the end of the body.
     #[error("{0} took longer than {1:?} in all")]
     TotalTimeout(String, Duration),
-    /// `sent`: the request may have reached the origin. `kept`: the connection had carried a request before.
+    /// The connection ended before the response.
     #[error("{origin} closed the connection before it answered")]
     Reset {
+        /// The origin whose connection ended.
         origin: String,
+        /// True if the request may have reached it.
         sent: bool,
+        /// True if the connection had carried a request before.
         kept: bool,
     },
+    /// The origin, and the rule of HTTP that it broke.
     #[error("{0} sent an invalid HTTP response: {1}")]
     BadResponse(String, String),
+    /// The origin, and the error after the header section had come.
     #[error("{0} stopped in the middle of the body: {1}")]
     BodyAborted(String, String),
+    /// The error in the client's own body: no fault of the origin.
     #[error("the request's own body broke off: {0}")]
     RequestBody(String),
+    /// The group, and the limit for all its attempts together.
     #[error("no origin of {0} answered within {1:?}")]
     Deadline(String, Duration),
     /// No client waits for this response, and other requests wait for the connection.
     #[error("the connection to {0} was given to a request whose client is waiting")]
     GaveWay(String),
+    /// The group of which no member may get a request.
     #[error("every origin of {0} is unhealthy")]
     Unhealthy(String),
+    /// The bound on memory for requests is reached: an overload of the edge, no fault of the origin.
     #[error("the memory for requests is exhausted (limits.http.request_memory_bytes)")]
     NoMemory,
 }
@@ -111,6 +129,7 @@ impl FetchError {
         Detail::from(self).as_str()
     }
 
+    /// True if a limit of time ended the attempt: a 504 instead of a 502 (RFC 9110 §15.6.5).
     pub fn is_timeout(&self) -> bool {
         matches!(
             self,

@@ -13,6 +13,7 @@
 
 use super::{Damage, Take, checksum_of};
 
+/// Bytes of the fixed part with which each record begins.
 pub const FRONT_BYTES: usize = 64;
 /// Records begin at multiples of this.
 pub const ALIGNMENT: usize = 8;
@@ -31,7 +32,9 @@ pub struct RecordKind(pub u8);
 impl RecordKind {
     /// Anything stored under this hash before is removed.
     pub const REMOVED: Self = Self(0);
+    /// A stored response, with its body unless that is in slices.
     pub const OBJECT: Self = Self(1);
+    /// The names that select among variants of a URL; no response itself.
     pub const VARIANTS: Self = Self(2);
     /// Part of a large object's body.
     pub const SLICE: Self = Self(3);
@@ -42,23 +45,30 @@ impl RecordKind {
 /// Key hash and order of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label {
+    /// The kind of its content.
     pub kind: RecordKind,
     /// Of two records under one hash the one with the larger number is valid.
     pub sequence: u64,
     /// The number of the newest purge when it was stored.
     pub born: u64,
+    /// The store's hash of the key.
     pub hash: u64,
 }
 
 /// The beginning of a record, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Front<'a> {
+    /// Its key hash and order.
     pub label: Label,
     /// Removed in place.
     pub dead: bool,
+    /// The whole cache key, compared because hashes may collide.
     pub key: &'a [u8],
+    /// The path that the viewer requested, and the hashes of the tags, as [`super::stored::read_birth`] reads them.
     pub tags: &'a [u8],
+    /// The packed head: its form depends on the kind.
     pub head: &'a [u8],
+    /// Bytes of the body, which follows the front.
     pub body_length: u32,
     body_sum: u64,
 }
@@ -66,7 +76,9 @@ pub struct Front<'a> {
 /// A whole record, checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// The fixed part, key, tags and head.
     pub front: Front<'a>,
+    /// The body, whose checksum matches.
     pub body: &'a [u8],
 }
 

@@ -15,16 +15,22 @@ pub use frame::{Front, Record, RecordKind};
 /// How bytes are damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
+    /// Fewer bytes than its lengths announce.
     #[error("it ends before it is whole")]
     Short,
+    /// The first bytes are not those of the format.
     #[error("it does not begin as one")]
     NoMagic,
+    /// A version that this release does not read.
     #[error("it is of another version")]
     Version,
+    /// At least one byte is different from when it was written.
     #[error("its checksum does not match")]
     Checksum,
+    /// A length leads out of the bytes, or they do not add up.
     #[error("its lengths contradict each other")]
     Lengths,
+    /// A value that the format does not allow, such as an unknown status, name or flag.
     #[error("it contains data that cannot be read")]
     Content,
 }

@@ -13,7 +13,9 @@
 
 use super::{Damage, RecordKind, Take, checksum};
 
+/// Bytes of the fixed part.
 pub const FIXED_BYTES: usize = 56;
+/// Bytes of each line.
 pub const LINE_BYTES: usize = 40;
 
 const MAGIC: [u8; 4] = *b"edX1";
@@ -22,11 +24,17 @@ const VERSION: u32 = 2;
 /// A record as listed in its segment's sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SidecarLine {
+    /// The store's hash of the key.
     pub hash: u64,
+    /// Order among records under the same hash; the largest is valid.
     pub sequence: u64,
+    /// Number of the newest purge when it was stored.
     pub born: u64,
+    /// Position of the record in its segment, in bytes.
     pub offset: u32,
+    /// Bytes of the whole record, with the zeros behind its body.
     pub length: u32,
+    /// The kind of its content.
     pub kind: RecordKind,
     names: u32,
 }
@@ -72,6 +80,7 @@ impl SegmentContents {
         self.lines.drain(..number.min(self.lines.len()));
     }
 
+    /// The records in the order of the segment.
     pub fn lines(&self) -> &[SidecarLine] {
         &self.lines
     }
@@ -140,14 +149,18 @@ impl SegmentContents {
 /// The fixed part of a sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SidecarHead {
+    /// Length of the segment for which it was written.
     pub segment_bytes: u64,
+    /// Bytes of all lines; they follow the fixed part.
     pub lines_bytes: usize,
+    /// Bytes of all keys and tags; they follow the lines.
     pub names_bytes: u64,
     lines_sum: u64,
     names_sum: u64,
 }
 
 impl SidecarHead {
+    /// Reads the fixed part. `seed` is that of the store's checksums.
     pub fn read(seed: u64, bytes: &[u8]) -> Result<Self, Damage> {
         let fixed = bytes.first_chunk::<FIXED_BYTES>().ok_or(Damage::Short)?;
         let mut from = Take(fixed);

@@ -10,21 +10,32 @@ use crate::cache::freshness::{Freshness, LifetimeRule};
 /// Everything about a stored response but its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredHead {
+    /// The response's own status, before conditions and ranges.
     pub status: StatusCode,
+    /// The fields that every client gets.
     pub headers: HeaderMap,
+    /// Its times, computed on arrival.
     pub freshness: Freshness,
+    /// Milliseconds that its fetch took.
     pub took: u32,
+    /// Age in seconds from which on a hit may refresh it ahead of expiry; `u32::MAX`: never.
     pub refresh_from: u32,
+    /// The origin's own `Cache-Status`, kept apart from `headers`.
     pub upstream_status: Option<HeaderValue>,
+    /// Fields that `no-cache="…"` and `private="…"` name, left out of `headers` (RFC 9111 §5.2.2.4, §5.2.2.7).
     pub set_aside: SmallVec<[HeaderName; 2]>,
+    /// It has an `ETag` or a `Last-Modified`.
     pub has_validator: bool,
+    /// Present if the body is in separate records.
     pub cut: Option<StoredSlices>,
 }
 
 /// A body that is stored in separate records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredSlices {
+    /// Bytes of each slice but the last.
     pub size: u64,
+    /// The part of the slices' keys that no other object shares.
     pub nonce: u64,
     /// Of the whole body.
     pub length: u64,
@@ -41,14 +52,23 @@ const WHEN_DISCONNECTED: u8 = 64;
 /// A stored head, borrowed from its entry.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadRef<'a> {
+    /// The response's own status, before conditions and ranges.
     pub status: StatusCode,
+    /// The fields that every client gets.
     pub headers: &'a HeaderMap,
+    /// Its times, computed on arrival.
     pub freshness: &'a Freshness,
+    /// Milliseconds that its fetch took.
     pub took: u32,
+    /// Age in seconds from which on a hit may refresh it ahead of expiry; `u32::MAX`: never.
     pub refresh_from: u32,
+    /// The origin's own `Cache-Status`, kept apart from `headers`.
     pub upstream_status: Option<&'a HeaderValue>,
+    /// Fields that are left out of `headers` for every client but the first.
     pub set_aside: &'a [HeaderName],
+    /// It has an `ETag` or a `Last-Modified`.
     pub has_validator: bool,
+    /// Present if the body is in separate records.
     pub cut: Option<StoredSlices>,
 }
 
@@ -185,6 +205,7 @@ pub fn write_variants(out: &mut Vec<u8>, names: &[HeaderName], nonce: u64) -> Op
     Some(())
 }
 
+/// Reads the selecting names and the nonce that [`write_variants`] wrote.
 pub fn read_variants(bytes: &[u8]) -> Result<(SmallVec<[HeaderName; 4]>, u64), Damage> {
     let mut from = Take(bytes);
     let nonce = from.u64()?;
@@ -209,6 +230,7 @@ pub fn write_birth(out: &mut Vec<u8>, viewer: Option<&str>, tags: &[u64]) -> Opt
     Some(())
 }
 
+/// Reads the path that the viewer requested, if it differs from the key's, and the hashes of the tags.
 pub fn read_birth(bytes: &[u8]) -> Result<(Option<&str>, Box<[u64]>), Damage> {
     let mut from = Take(bytes);
     let viewer = match from.u8()? {

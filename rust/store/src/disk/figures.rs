@@ -9,22 +9,35 @@ use super::Disk;
 /// Figures of the disk tier.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DiskFigures {
+    /// Bytes that the disk cache may take.
     pub capacity: u64,
     /// Of all files.
     pub bytes: u64,
+    /// Entries that can be found, slices included.
     pub entries: u64,
     /// Of the records of these entries.
     pub entry_bytes: u64,
+    /// Segment files.
     pub segments: u64,
+    /// Bytes of entries that wait to be written.
     pub waiting_bytes: u64,
+    /// True while the disk cannot be written.
     pub failing: bool,
+    /// Entries read from disk since the start.
     pub hits: u64,
+    /// Look-ups that did not wait for the disk, as too many reads were waiting or one took too long.
     pub unread: u64,
+    /// Records that were damaged, and dropped.
     pub damaged: u64,
+    /// Entries written since the start.
     pub written: u64,
+    /// Bytes of these.
     pub written_bytes: u64,
+    /// Entries kept in memory only: the queue was full, the disk could not be written, or they were too large for it.
     pub dropped: u64,
+    /// Entries evicted since the start.
     pub evicted: u64,
+    /// Failures to write since the start.
     pub errors: u64,
 }
 
@@ -117,6 +130,7 @@ pub(super) struct Counters {
 }
 
 impl Disk {
+    /// The figures at this moment; each is read on its own, so they need not add up.
     pub fn figures(&self) -> DiskFigures {
         let inner = &*self.inner;
         let (entries, entry_bytes) = inner.index.held();

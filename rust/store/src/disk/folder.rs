@@ -20,14 +20,21 @@ use super::{
 /// Why a directory cannot be used; one line, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
+    /// Another process holds the lock of this directory.
     #[error(
         "disk_cache.path: {0:?}: another process uses this directory; stop it, or give each edge a directory of its own"
     )]
     Locked(PathBuf),
+    /// The directory cannot be made, read or written.
     #[error(
         "disk_cache.path: {path:?}: {error}; give a directory that this user can create and write"
     )]
-    Unusable { path: PathBuf, error: io::Error },
+    Unusable {
+        /// The directory of the disk cache.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
 }
 
 /// A directory that is ours until `lock` is dropped.

@@ -181,6 +181,7 @@ impl Disk {
         Ok(disk)
     }
 
+    /// The directory that the disk cache has locked.
     pub fn path(&self) -> &Path {
         &self.inner.folder.path
     }

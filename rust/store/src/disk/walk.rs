@@ -14,11 +14,15 @@ use crate::Entry;
 /// The data of an entry on disk that is known without reading it.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta<'a> {
+    /// The kind of its content.
     pub kind: RecordKind,
+    /// The whole cache key.
     pub key: &'a [u8],
+    /// Number of the newest purge when it was stored.
     pub born: u64,
     /// The path that the viewer requested, if it differs from the one in the key.
     pub viewer: Option<&'a str>,
+    /// Hashes of its tags, sorted.
     pub tags: &'a [u64],
     /// Bytes on disk.
     pub bytes: u64,

@@ -13,7 +13,9 @@ use crate::cache::tags;
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogLine {
+    /// A purge, with everything that a restart needs to apply it again.
     Ordered(PurgeRecord),
+    /// The end of a purge's sweep; a purge without one is swept again after a restart.
     Completed(Completion),
     /// Purges up to this number may be forgotten: responses from before it count as purged.
     Floor(u64),
@@ -22,29 +24,38 @@ pub enum LogLine {
 /// A purge as it is logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurgeRecord {
+    /// Number of the purge: 1 for the first, each larger than the one before.
     pub sequence: u64,
     /// Unix milliseconds.
     pub created: u64,
+    /// Matching responses became stale instead of being removed.
     pub soft: bool,
+    /// The things that it purged, normalised.
     pub scopes: Vec<Scope>,
     /// Each scope as the caller spelled it.
     pub given: Vec<String>,
     /// Hashes of the URLs' keys.
     pub keys: Vec<u64>,
+    /// The caller's own name for it (at most 128 bytes); makes a repeated order the same
+    /// purge.
     pub reference: Option<String>,
 }
 
 /// The sweep of a purge has ended with this number of matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completion {
+    /// Number of the purge whose sweep ended.
     pub sequence: u64,
+    /// Stored responses that matched, in memory and on disk.
     pub objects: u64,
+    /// Their size, as the store counts it.
     pub bytes: u64,
 }
 
 /// How a log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogEnd {
+    /// Every frame could be read.
     Whole,
     /// The last write was interrupted.
     Torn,
@@ -109,12 +120,16 @@ pub fn decode(bytes: &[u8]) -> (Vec<LogLine>, usize, LogEnd) {
 /// The content of a log, in the order of the purges.
 #[derive(Debug, Default)]
 pub struct LogContents {
+    /// Purges that have not been forgotten.
     pub records: Vec<PurgeRecord>,
+    /// The ends of sweeps, by number of the purge.
     pub completions: HashMap<u64, Completion, foldhash::fast::RandomState>,
+    /// Purges up to this number have been forgotten; 0 if none.
     pub floor: u64,
 }
 
 impl LogContents {
+    /// Collects the lines of a log. The highest floor holds.
     pub fn of(lines: Vec<LogLine>) -> Self {
         let mut contents = Self::default();
         for line in lines {

@@ -8,11 +8,13 @@ use crate::{http::uri::normalise_path, plan::Scheme};
 
 /// CloudFront's bound on a path, and ours on every text of a purge.
 pub const MOST_TEXT: usize = 4_000;
+/// Bound on the bytes of an order's `reference`.
 pub const MOST_REFERENCE: usize = 128;
 
 /// A purge as requested.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Order {
+    /// The things to purge, normalised; with several, a response that matches any of them is purged.
     pub scopes: Vec<Scope>,
     /// Each scope as the caller spelled it.
     pub given: Vec<String>,
@@ -28,7 +30,9 @@ pub struct Order {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Mistake {
+    /// The field of the order, with its index in a list: `urls[2]`.
     pub field: String,
+    /// The rule that it breaks, for the caller to read.
     pub message: String,
 }
 
@@ -51,6 +55,7 @@ const FIELDS: [&str; 8] = [
 ];
 
 impl Order {
+    /// Reads an order from JSON. Unknown fields, wrong types and texts over the bounds are mistakes.
     pub fn read(value: &Value) -> Result<Self, Mistake> {
         let Value::Object(fields) = value else {
             return mistake(

@@ -5,6 +5,7 @@ use memchr::memmem;
 /// Bound on wildcards: more express nothing that fewer could not, and each costs time at a look-up.
 pub(crate) const MOST_WILDCARDS: usize = 16;
 
+/// A path with wildcards: each `*` matches any number of bytes, `/` included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     /// The text between the wildcards; the first begins the path, the last ends it.
@@ -14,6 +15,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// Splits a text at its wildcards. A `?` in it makes the pattern match queries too.
     pub fn new(text: &str) -> Self {
         Self {
             pieces: text

@@ -31,11 +31,14 @@ impl From<&PurgeLimits> for MarkLimits {
 /// The effect of purges on a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PurgeEffect {
+    /// No purge since it was stored matches it.
     Untouched,
     /// Stale since then (Unix seconds).
     Soft {
+        /// Time of the newest soft purge that matches it (Unix seconds).
         at: u64,
     },
+    /// Purged: as good as not stored.
     Gone,
 }
 
@@ -63,6 +66,7 @@ impl Mark {
 
 type Table<K> = HashMap<K, Mark, foldhash::fast::RandomState>;
 
+/// The newest purges, a bounded number of them, by URL, host, tag and pattern.
 #[derive(Debug, Default)]
 pub struct Register {
     newest: u64,
@@ -85,6 +89,7 @@ impl Register {
         }
     }
 
+    /// Number of the newest purge; 0 if there was none.
     pub fn newest(&self) -> u64 {
         self.newest
     }
@@ -95,6 +100,7 @@ impl Register {
         self.newest = self.newest.max(floor);
     }
 
+    /// Marks held for URLs, hosts, tags and patterns together.
     pub fn marks(&self) -> usize {
         self.urls.len() + self.hosts.len() + self.tags.len() + self.patterns.len()
     }

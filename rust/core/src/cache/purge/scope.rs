@@ -19,17 +19,27 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
+    /// One URL with all its variants.
     Url {
+        /// In lower case; with a port only if the purge names one.
         host: Option<String>,
+        /// Normalised; as the viewer requests it or as it is in the key.
         path: String,
+        /// Without `?`; `None` for a URL without a query.
         query: Option<String>,
     },
+    /// Every path that a pattern matches.
     Path {
+        /// In lower case; `None` for every host.
         host: Option<String>,
+        /// The path, in which each `*` matches any number of bytes.
         pattern: String,
     },
+    /// Every response of one host, in lower case.
     Host(String),
+    /// Every response with this tag.
     Tag(String),
+    /// Every stored response.
     Everything,
 }
 
@@ -49,6 +59,7 @@ impl Scope {
 /// A stored response as purges see it, and the request that found it, if any.
 #[derive(Debug, Clone, Copy)]
 pub struct PurgeSubject<'a> {
+    /// The host in the key: lower case, without port.
     pub host: &'a str,
     /// Set also for the scheme's default port.
     pub port: u16,
@@ -60,6 +71,7 @@ pub struct PurgeSubject<'a> {
     pub viewer: Option<&'a str>,
     /// Path and query of the current request.
     pub asked: Option<(&'a str, Option<&'a str>)>,
+    /// Hashes of the response's tags, sorted.
     pub tags: &'a [u64],
 }
 
@@ -158,10 +170,15 @@ fn same_query(query: &str) -> Cow<'_, str> {
 /// The scopes of one purge, ready to be compared.
 #[derive(Debug, Clone, Default)]
 pub struct Matcher {
+    /// Hashes of the URLs' keys.
     pub urls: HashSet<u64, foldhash::fast::RandomState>,
+    /// Patterns for paths, each with its host; `None` for every host.
     pub patterns: Vec<(Option<Box<str>>, Pattern)>,
+    /// In lower case.
     pub hosts: HashSet<Box<str>, foldhash::fast::RandomState>,
+    /// Hashes of tags.
     pub tags: HashSet<u64, foldhash::fast::RandomState>,
+    /// True if the purge matches every response.
     pub everything: bool,
 }
 
@@ -197,6 +214,7 @@ impl Matcher {
         matcher
     }
 
+    /// True if one of the scopes matches a stored response.
     pub fn matches(&self, subject: &PurgeSubject<'_>) -> bool {
         self.everything
             || (!self.urls.is_empty() && subject.any_url(|hash| self.urls.contains(&hash)))
