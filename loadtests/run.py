@@ -2,7 +2,7 @@
 """Starts the storefront demo, lets locust visit it, disturbs it meanwhile, and fails on any lost or wrong answer.
 
 ``python -m loadtests.run`` from the root of the repository, in an environment with edgerouter and locust. At a third
-of the time one replica of the origin is killed, at half of it started again, and at two thirds the edge is told to
+of the time one replica of the origin is killed, at half of it started again, and at two thirds the edge is made to
 reload (SIGHUP). Visitors must not notice any of it.
 
 LOADTEST_SECONDS (60), LOADTEST_USERS (50)  how long and how many

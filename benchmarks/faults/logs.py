@@ -3,7 +3,7 @@
 Standard output has the access log, a line for each hit; standard error has what a function prints and what the edge
 says of an origin that fails. Three edges take turns at the same paced hits: one that logs nothing, one whose pipes are
 read, one whose pipes are full. The worker has a core for itself and the generator goes first on the other one, so that
-what differs is what a worker waits for. SIGTERM comes while hits are asked for and the pipes are still full.
+what differs is what a worker waits for. SIGTERM comes while hits are requested and the pipes are still full.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``collapse``  concurrent misses of one key make one request to the origin
     ``slices``  responses larger than ``limits.cache.slice_bytes`` are stored in slices, which range requests fill
     ``fill``  when range requests fill slices of an object that is not stored: from the ``"second"`` request within 10
-        minutes on, from the ``"first"``, or ``"never"``; those that don't get what they ask for, and store nothing
+        minutes on, from the ``"first"``, or ``"never"``; other ranges pass by the store
     ``targets``  targeted fields (RFC 9213) and ``Surrogate-Control``, most specific first
     ``tags``  fields of the response with the tags that it can be purged by
     ``send_tags``  viewers see those fields; otherwise they are removed

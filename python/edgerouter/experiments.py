@@ -31,7 +31,7 @@ class Experiment(_Named, frozen=True, kw_only=True):
     ``mode``  ``"cookie"``: set on the response when absent; ``"redirect"``: a 302 to the same URL that sets it
     ``by``  a stable id to decide by: ``"sub"``, ``"claim:NAME"`` or ``"header:NAME"``; ``None``: at random
     ``salt``  changes who gets what, for a new run of the same experiment
-    ``header``  tells the origin the variant
+    ``header``  gives the origin the variant
     ``max_age``  seconds that the cookie lives; ``secure``, ``same_site``  its attributes
     """
 

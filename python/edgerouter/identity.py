@@ -84,7 +84,7 @@ class Jwt(Value, frozen=True, kw_only=True):
     ``require``  claims that must be present
     ``cookie``  take the token from this cookie when there is no Bearer header
     ``invalid_status``  403, or 401 with the error of RFC 6750, for a token that does not verify; absent is 401
-    ``shared``  responses behind it do not depend on who asks and may be stored for everybody
+    ``shared``  responses behind it do not depend on the client and may be stored for everybody
     ``forward``  claims and the request header that carries each to the origin; client-sent copies are removed
     ``optional``  a request without a token goes on, without identity; an invalid one is still refused
     ``realm``  of ``WWW-Authenticate``; the edge's name when ``None``

@@ -217,7 +217,7 @@ def announcement(edge: Edge, server: Server) -> list[str]:
 def leave(code: int) -> NoReturn:
     """Ends the process at once, without the interpreter's own end.
 
-    A callable that is still at work would not survive that: CPython before 3.14 ends its thread where it next asks for
+    A callable that is still at work would not survive that: CPython before 3.14 ends its thread where it next needs
     the interpreter, in the middle of frames that cannot be unwound.
     """
     _flush()

@@ -163,7 +163,7 @@ def entry(
     admin_token_env: Whose = None,
     as_json: Json = False,
 ) -> None:
-    """What a request for URL would find now, and all that is stored for it.
+    """The response that a request for URL would find now, and all that is stored for it.
 
     The exit code is 1 when nothing is stored.
     """

@@ -233,10 +233,10 @@ def warm(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each request.")] = 30.0,
     as_json: Json = False,
 ) -> None:
-    """Ask the edge for URLs, so that the next visitor finds them in the cache.
+    """Request URLs from the edge, so that the next visitor finds them in the cache.
 
-    What is fresh already is a hit and costs the origin nothing, so a run that broke off is gone on with by running it
-    again. The exit code is 1 when a URL got no answer, or one of 400 and more.
+    A response that is fresh already is a hit and costs the origin nothing, so a run that broke off continues when it is
+    started again. The exit code is 1 when a URL got no answer, or one of 400 and more.
     """
     from itertools import chain, islice
 

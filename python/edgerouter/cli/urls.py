@@ -1,7 +1,7 @@
 """URLs to warm the cache with: from sitemaps, lists and access logs.
 
 A file is somebody else's text: it is read within bounds, XML without any document type (so no entity can expand), and
-what is no URL is told with its line.
+anything that is no URL is reported with its line.
 """
 
 from __future__ import annotations

@@ -51,9 +51,9 @@ pub struct Exchange {
     /// The request, and the decisions of phases 2 to 6.
     pub request: Admitted,
     pub body: Option<Incoming>,
-    /// What `viewer_request` hooks did; `None` before them, and where there are none.
+    /// Edits by `viewer_request` hooks; `None` before them, and where there are none.
     pub written: Option<Rc<Written>>,
-    /// Seconds for which a stored response must stay fresh to answer; only requests of the edge's own ask for it.
+    /// Seconds for which a stored response must stay fresh to answer; only internal requests set it.
     pub fresh_for: Option<u32>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
     pub hooked: Vec<HeaderName>,
@@ -81,7 +81,7 @@ impl DerefMut for Exchange {
     }
 }
 
-/// What `Cache-Status` and the metrics will say.
+/// Facts for `Cache-Status`, the metrics and the log.
 #[derive(Debug)]
 pub struct Note {
     pub outcome: Outcome,
@@ -100,7 +100,7 @@ pub struct Note {
 }
 
 impl Note {
-    /// What the cache or an origin had given is not what is sent.
+    /// Something else is sent than the response of the cache or of an origin.
     pub fn replaced(&mut self, detail: Detail) {
         self.hit = false;
         self.ttl = None;
@@ -278,7 +278,7 @@ impl Exchange {
         }
     }
 
-    /// The request to the route's origins, without its body. `whole`: ask for the whole response, whatever part of it
+    /// The request to the route's origins, without its body. `whole`: for the whole response, whatever part of it
     /// the viewer wants.
     pub fn origin_request(&self, route: &Route, whole: bool) -> Result<OriginRequest, Early> {
         let mut headers = self.head.headers.clone();
