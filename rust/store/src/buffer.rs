@@ -32,7 +32,7 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 }
@@ -50,7 +50,7 @@ pub struct NobodyReads;
 
 impl<End: Copy> Buffer<End> {
     /// A buffer whose first byte is at `first`.
-    pub fn new(first: u64) -> Self {
+    pub(crate) fn new(first: u64) -> Self {
         Self {
             pieces: VecDeque::new(),
             held: 0,
@@ -63,14 +63,14 @@ impl<End: Copy> Buffer<End> {
     }
 
     /// Position of the first byte that is still here.
-    pub fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.pieces
             .front()
             .map_or(self.arrived, |piece| piece.start)
     }
 
     /// Appends a piece and wakes the readers.
-    pub fn push(&mut self, bytes: Bytes) {
+    pub(crate) fn push(&mut self, bytes: Bytes) {
         if bytes.is_empty() {
             return;
         }
@@ -87,20 +87,20 @@ impl<End: Copy> Buffer<End> {
     }
 
     /// Ends the body, unless it has ended.
-    pub fn finish(&mut self, end: End) {
+    pub(crate) fn finish(&mut self, end: End) {
         self.end.get_or_insert(end);
         self.wake_readers();
     }
 
     /// Drops all pieces and ends the body, even if all of it has arrived; the bytes of the pieces.
-    pub fn break_off(&mut self, end: End) -> u64 {
+    pub(crate) fn break_off(&mut self, end: End) -> u64 {
         self.end = Some(end);
         self.wake_readers();
         self.trim(|_| true)
     }
 
     /// Drops the pieces from the front on that are `needless`; their bytes.
-    pub fn trim(&mut self, needless: impl Fn(&Piece) -> bool) -> u64 {
+    pub(crate) fn trim(&mut self, needless: impl Fn(&Piece) -> bool) -> u64 {
         let mut freed = 0;
         while let Some(piece) = self.pieces.front().filter(|piece| needless(piece)) {
             freed += piece.bytes.len() as u64;
@@ -111,7 +111,7 @@ impl<End: Copy> Buffer<End> {
     }
 
     /// The bytes from `position` on to the end of their piece.
-    pub fn at(&self, position: u64) -> Option<Bytes> {
+    pub(crate) fn at(&self, position: u64) -> Option<Bytes> {
         let at = self.pieces.partition_point(|piece| piece.end() <= position);
         let piece = self.pieces.get(at)?;
         let skip = usize::try_from(position.checked_sub(piece.start)?).ok()?;
@@ -119,7 +119,7 @@ impl<End: Copy> Buffer<End> {
     }
 
     /// A new reader's number.
-    pub fn join(&mut self, position: u64) -> u64 {
+    pub(crate) fn join(&mut self, position: u64) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.readers.push(Place {
@@ -130,52 +130,52 @@ impl<End: Copy> Buffer<End> {
         id
     }
 
-    pub fn leave(&mut self, id: u64) {
+    pub(crate) fn leave(&mut self, id: u64) {
         self.readers.retain(|reader| reader.id != id);
         self.wake_writer();
     }
 
     /// True if the reader was elsewhere.
-    pub fn advance(&mut self, id: u64, position: u64) -> bool {
+    pub(crate) fn advance(&mut self, id: u64, position: u64) -> bool {
         let reader = self.readers.iter_mut().find(|reader| reader.id == id);
         reader.is_some_and(|reader| std::mem::replace(&mut reader.position, position) != position)
     }
 
-    pub fn slowest(&self) -> Option<u64> {
+    pub(crate) fn slowest(&self) -> Option<u64> {
         self.readers.iter().map(|reader| reader.position).min()
     }
 
-    pub fn fastest(&self) -> Option<u64> {
+    pub(crate) fn fastest(&self) -> Option<u64> {
         self.readers.iter().map(|reader| reader.position).max()
     }
 
-    pub fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         !self.readers.is_empty()
     }
 
-    pub fn was_read(&self) -> bool {
+    pub(crate) fn was_read(&self) -> bool {
         self.next_id > 0
     }
 
     /// Has a reader woken by what comes next.
-    pub fn wait(&mut self, id: u64, cx: &Context<'_>) {
+    pub(crate) fn wait(&mut self, id: u64, cx: &Context<'_>) {
         if let Some(reader) = self.readers.iter_mut().find(|reader| reader.id == id) {
             reader.waker = Some(cx.waker().clone());
         }
     }
 
     /// Has the writer woken when readers move on.
-    pub fn wait_for_room(&mut self, cx: &Context<'_>) {
+    pub(crate) fn wait_for_room(&mut self, cx: &Context<'_>) {
         self.writer = Some(cx.waker().clone());
     }
 
-    pub fn wake_writer(&mut self) {
+    pub(crate) fn wake_writer(&mut self) {
         if let Some(waker) = self.writer.take() {
             waker.wake();
         }
     }
 
-    pub fn wake_readers(&mut self) {
+    pub(crate) fn wake_readers(&mut self) {
         for reader in &mut self.readers {
             if let Some(waker) = reader.waker.take() {
                 waker.wake();

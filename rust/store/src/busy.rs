@@ -14,7 +14,7 @@ const MOST: usize = 4096;
 
 /// By the hash of the key: two keys that share one are treated alike.
 #[derive(Debug, Default)]
-pub struct BusyKeys {
+pub(crate) struct BusyKeys {
     /// Number of keys: while it is 0, the lock is not taken.
     some: AtomicUsize,
     keys: Mutex<HashMap<u64, Pause>>,
@@ -27,7 +27,7 @@ struct Pause {
 }
 
 impl BusyKeys {
-    pub fn spare(&self, key: u64, pause: Duration, retry_after: HeaderValue) {
+    pub(crate) fn spare(&self, key: u64, pause: Duration, retry_after: HeaderValue) {
         let now = Instant::now();
         let mut keys = self.keys.lock();
         if keys.len() >= MOST {
@@ -41,7 +41,7 @@ impl BusyKeys {
     }
 
     /// The `Retry-After` of a key whose origin must not be contacted now.
-    pub fn retry_after(&self, key: impl FnOnce() -> u64) -> Option<HeaderValue> {
+    pub(crate) fn retry_after(&self, key: impl FnOnce() -> u64) -> Option<HeaderValue> {
         if self.some.load(Ordering::Relaxed) == 0 {
             return None;
         }

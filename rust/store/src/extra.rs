@@ -24,7 +24,7 @@ pub(super) struct Extra {
 }
 
 impl Extra {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
             && self.upstream_status.is_none()
             && self.set_aside.is_empty()
@@ -35,7 +35,7 @@ impl Extra {
     }
 
     /// Bytes of the allocations that it keeps alive.
-    pub fn allocated(&self) -> usize {
+    pub(crate) fn allocated(&self) -> usize {
         let pieces: usize = self
             .pieces
             .iter()

@@ -115,7 +115,7 @@ pub(super) struct History {
 
 impl History {
     /// Adds one, and forgets the oldest completed ones if there are more than `most`.
-    pub fn push(&mut self, purge: Arc<Purge>, most: usize) {
+    pub(super) fn push(&mut self, purge: Arc<Purge>, most: usize) {
         self.text += purge.text();
         self.purges.push_back(purge);
         while (self.purges.len() > most || self.text > MOST_TEXT)
@@ -126,7 +126,7 @@ impl History {
         }
     }
 
-    pub fn note_kinds(&mut self, scopes: &[Scope]) {
+    pub(super) fn note_kinds(&mut self, scopes: &[Scope]) {
         for scope in scopes {
             if let Some(at) = KINDS.iter().position(|kind| *kind == scope.kind())
                 && let Some(ordered) = self.ordered.get_mut(at)
@@ -136,18 +136,24 @@ impl History {
         }
     }
 
-    pub fn pending(&self) -> impl Iterator<Item = &Arc<Purge>> {
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Arc<Purge>> {
         self.purges.iter().filter(|purge| !purge.completed())
     }
 
     /// Newest first.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Purge>> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Purge>> {
         self.purges.iter().rev()
     }
 
     /// Counts a match for the purges after `born` that match it and have not counted it: a completed soft one may have.
     /// A completed hard one has not, or it would be removed: the walk ended between a removal and its count.
-    pub fn count(&mut self, born: u64, objects: u64, bytes: u64, means: impl Fn(&Matcher) -> bool) {
+    pub(super) fn count(
+        &mut self,
+        born: u64,
+        objects: u64,
+        bytes: u64,
+        means: impl Fn(&Matcher) -> bool,
+    ) {
         let mut matched = false;
         let open = |purge: &&Arc<Purge>| !(purge.soft && purge.completed());
         for purge in self.purges.iter().filter(open) {
@@ -164,7 +170,7 @@ impl History {
     }
 
     /// Purges by kind, those in progress, and what they matched, in Prometheus' text format.
-    pub fn render(&self, log_errors: u64, out: &mut String) {
+    pub(super) fn render(&self, log_errors: u64, out: &mut String) {
         let name = "edgerouter_purges_total";
         text::head(out, name, "counter", "Things that purges named, by kind.");
         for (kind, count) in KINDS.iter().zip(self.ordered) {

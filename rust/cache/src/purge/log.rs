@@ -54,7 +54,7 @@ pub(super) struct Replay {
 
 impl Log {
     /// `newest`: a number above everything that was stored or purged, given the log's content.
-    pub fn open(
+    pub(super) fn open(
         disk: &Disk,
         limits: &PurgeLimits,
         newest: impl FnOnce(&LogContents) -> u64,
@@ -107,13 +107,13 @@ impl Log {
     }
 
     /// Sets the bound of the plan in service.
-    pub fn bound(&mut self, limits: &PurgeLimits) {
+    pub(super) fn bound(&mut self, limits: &PurgeLimits) {
         let by_size = (self.disk_size / 64).clamp(LEAST, MOST);
         self.most = limits.log_bytes.unwrap_or(by_size);
     }
 
     /// Writes a purge, and all owed lines, to the disk itself. Lines that cannot be written are owed.
-    pub fn order(&mut self, record: &PurgeRecord) -> io::Result<()> {
+    pub(super) fn order(&mut self, record: &PurgeRecord) -> io::Result<()> {
         log::encode(&LogLine::Ordered(record.clone()), &mut self.owed);
         if self.owed.len() as u64 > self.most {
             self.owed.clear();
@@ -122,12 +122,12 @@ impl Log {
         self.settle()
     }
 
-    pub fn owes(&self) -> bool {
+    pub(super) fn owes(&self) -> bool {
         !self.owed.is_empty()
     }
 
     /// Writes owed lines.
-    pub fn settle(&mut self) -> io::Result<()> {
+    pub(super) fn settle(&mut self) -> io::Result<()> {
         let owed = std::mem::take(&mut self.owed);
         let mut written = self.append(&owed);
         if written.is_err() && self.make_way() {
@@ -183,7 +183,7 @@ impl Log {
     }
 
     /// Writes a line that may be lost.
-    pub fn note(&mut self, line: &LogLine) {
+    pub(super) fn note(&mut self, line: &LogLine) {
         let mut bytes = Vec::new();
         log::encode(line, &mut bytes);
         match self.write(&bytes) {

@@ -64,7 +64,7 @@ fn follow(data: &[u8], limits: GuardLimits, mut piece: impl FnMut() -> usize) ->
     }
 }
 
-pub fn guard(data: &[u8]) {
+pub(crate) fn guard(data: &[u8]) {
     let mut random = digest(data);
     for limits in [WIDE, NARROW] {
         let whole = follow(data, limits, || data.len());
@@ -107,7 +107,7 @@ fn agree(data: &[u8], whole: &Followed, split: &Followed) {
     }
 }
 
-pub fn chunked(data: &[u8]) {
+pub(crate) fn chunked(data: &[u8]) {
     const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut guard = HeadGuard::new(WIDE);
     assert_eq!(guard.inspect(HEAD), GuardStep::Deliver(HEAD.len()));
@@ -156,7 +156,7 @@ fn obvious_end(data: &[u8]) -> Option<usize> {
     }
 }
 
-pub fn head_fields(data: &[u8]) {
+pub(crate) fn head_fields(data: &[u8]) {
     let own = [HeaderName::from_static("x-user-id")];
     for trusted in [false, true] {
         let mut headers = head(data);

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use super::{NOW, head, lines, value};
 
 /// Two URLs of host, path and query; an absent query differs from an empty one.
-pub fn key(data: &[u8]) {
+pub(crate) fn key(data: &[u8]) {
     // Arbitrary bytes are no key and must not panic; the keys that functions store under are read back.
     let _ = Keyed::read(data);
     if let Ok(place) = CacheUrl::parse(&String::from_utf8_lossy(data)) {
@@ -88,7 +88,7 @@ pub fn key(data: &[u8]) {
 }
 
 /// The first line is `Vary`, the others are the fields of a request.
-pub fn vary(data: &[u8]) {
+pub(crate) fn vary(data: &[u8]) {
     let (first, rest) = data.split_at(data.iter().position(|&b| b == b'\n').unwrap_or(data.len()));
     let mut response = HeaderMap::new();
     response.insert(header::VARY, value(first));
@@ -119,7 +119,7 @@ pub fn vary(data: &[u8]) {
 }
 
 /// A status and fields; the same fields serve as those of the request.
-pub fn response(data: &[u8]) {
+pub(crate) fn response(data: &[u8]) {
     let status = data
         .first()
         .map_or(200, |byte| 200 + u16::from(*byte) * 2 % 400);

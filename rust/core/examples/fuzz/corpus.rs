@@ -5,7 +5,7 @@ fn all(texts: &[&[u8]]) -> Vec<Vec<u8>> {
 }
 
 /// Inserted into inputs of every kind.
-pub const WORDS: &[&[u8]] = &[
+pub(crate) const WORDS: &[&[u8]] = &[
     b"\r\n",
     b"\n",
     b"\r",
@@ -68,7 +68,7 @@ pub const WORDS: &[&[u8]] = &[
     b"Accept-Encoding",
 ];
 
-pub fn messages() -> Vec<Vec<u8>> {
+pub(crate) fn messages() -> Vec<Vec<u8>> {
     all(&[
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
         b"\r\nGET /a?b=c HTTP/1.1\r\nhost: a:80\r\naccept: */*\r\n\r\n",
@@ -86,7 +86,7 @@ pub fn messages() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn chunked() -> Vec<Vec<u8>> {
+pub(crate) fn chunked() -> Vec<Vec<u8>> {
     all(&[
         b"3\r\nabc\r\n0\r\n\r\n",
         b"3;a=b;c=\"d\\\"e;\"\r\nabc\r\n1\r\nx\r\n0\r\nX-Trailer: 1\r\nY: 2\r\n\r\n",
@@ -99,14 +99,14 @@ pub fn chunked() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn heads() -> Vec<Vec<u8>> {
+pub(crate) fn heads() -> Vec<Vec<u8>> {
     all(&[
         b"x-user-id: 1\nx_user_id: 2\nX-Forwarded-For: 1.2.3.4\nconnection: x-a, close\nx-a: 1\nte: trailers",
         b"content_length: 1\nconnection: host, \"x\", ,\nupgrade: h2c\nhttp2-settings: a\nkeep-alive: 1",
     ])
 }
 
-pub fn cache_control() -> Vec<Vec<u8>> {
+pub(crate) fn cache_control() -> Vec<Vec<u8>> {
     all(&[
         b"max-age=60, s-maxage=10, stale-while-revalidate=30, stale-if-error=\"600\"",
         b"no-cache=\"set-cookie, x-a\", private=\"x-b\", no-cache, private",
@@ -117,7 +117,7 @@ pub fn cache_control() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn cookies() -> Vec<Vec<u8>> {
+pub(crate) fn cookies() -> Vec<Vec<u8>> {
     all(&[
         b"a=1; b=2;c=3\nd=\"4\"; a=5",
         b"xab-variant=no; ab-variant=a; ab-variant=b",
@@ -126,7 +126,7 @@ pub fn cookies() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn inner_urls() -> Vec<Vec<u8>> {
+pub(crate) fn inner_urls() -> Vec<Vec<u8>> {
     all(&[
         b"http://app.internal/app/next?a=b#c",
         b"/app//evil.example",
@@ -138,7 +138,7 @@ pub fn inner_urls() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn dates() -> Vec<Vec<u8>> {
+pub(crate) fn dates() -> Vec<Vec<u8>> {
     all(&[
         b"Sun, 06 Nov 1994 08:49:37 GMT",
         b"Sunday, 06-Nov-94 08:49:37 GMT",
@@ -149,7 +149,7 @@ pub fn dates() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn etags() -> Vec<Vec<u8>> {
+pub(crate) fn etags() -> Vec<Vec<u8>> {
     all(&[
         b"\"a\"",
         b"W/\"a\"",
@@ -162,7 +162,7 @@ pub fn etags() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn ranges() -> Vec<Vec<u8>> {
+pub(crate) fn ranges() -> Vec<Vec<u8>> {
     all(&[
         b"\x00\x0abytes=0-3",
         b"\x00\xffbytes=-5, 0-0, 7-",
@@ -173,7 +173,7 @@ pub fn ranges() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn dictionaries() -> Vec<Vec<u8>> {
+pub(crate) fn dictionaries() -> Vec<Vec<u8>> {
     all(&[
         b"max-age=60, must-revalidate, a=?1;b=\"c\", d=(1 2);e, f=:aGk=:, g=-1.5, h=token/x",
         b"a=1,\ta=2 , *b=?0",
@@ -182,7 +182,7 @@ pub fn dictionaries() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn paths() -> Vec<Vec<u8>> {
+pub(crate) fn paths() -> Vec<Vec<u8>> {
     all(&[
         b"/a/./b/../c//d/%2e%2E/%7euser/%2f",
         b"/../../..",
@@ -193,7 +193,7 @@ pub fn paths() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn urls() -> Vec<Vec<u8>> {
+pub(crate) fn urls() -> Vec<Vec<u8>> {
     all(&[
         b"a.example\n/a\nb=c\na.example\n/a\nb=c",
         b"a\n/\n\na\n/",
@@ -201,7 +201,7 @@ pub fn urls() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn vary() -> Vec<Vec<u8>> {
+pub(crate) fn vary() -> Vec<Vec<u8>> {
     all(&[
         b"Accept-Language, accept-encoding\naccept-language: de, en;q=0.5\naccept-encoding: gzip",
         b"*\na: b",
@@ -210,7 +210,7 @@ pub fn vary() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn responses() -> Vec<Vec<u8>> {
+pub(crate) fn responses() -> Vec<Vec<u8>> {
     all(&[
         b"cache-control: max-age=60, stale-while-revalidate=30\ndate: Fri, 15 Jan 2027 08:00:00 GMT\nage: 5\netag: \"a\"",
         b"expires: Fri, 15 Jan 2027 09:00:00 GMT\nlast-modified: Sun, 06 Nov 1994 08:49:37 GMT\nvary: accept\nif-none-match: *",
@@ -220,7 +220,7 @@ pub fn responses() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn payloads() -> Vec<Vec<u8>> {
+pub(crate) fn payloads() -> Vec<Vec<u8>> {
     all(&[
         br#"{"sub":"u-1","role":["a","b"],"exp":1900000000,"nbf":1,"iat":1.5,"aud":["x"]}"#,
         b"{\"alg\":\"HS256\",\"typ\":\"JWT\",\"kid\":\"a\"}\n{\"sub\":17,\"exp\":1e30}",
@@ -230,7 +230,7 @@ pub fn payloads() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn key_sets() -> Vec<Vec<u8>> {
+pub(crate) fn key_sets() -> Vec<Vec<u8>> {
     all(&[
         br#"{"keys":[{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY","alg":"HS256","kid":"a"}]}"#,
         br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","use":"sig","key_ops":["verify"]}]}"#,
@@ -240,14 +240,14 @@ pub fn key_sets() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn forwarded() -> Vec<Vec<u8>> {
+pub(crate) fn forwarded() -> Vec<Vec<u8>> {
     all(&[
         b"x-forwarded-for: 1.2.3.4, 10.0.0.2\nx-forwarded-proto: https",
         b"x-forwarded-for: [::1]:80, unknown, \"1.2.3.4:5\"\nx-forwarded-for: ::ffff:10.0.0.1\nx-forwarded-proto: http, https",
     ])
 }
 
-pub fn patterns() -> Vec<Vec<u8>> {
+pub(crate) fn patterns() -> Vec<Vec<u8>> {
     all(&[
         b"/static/*\n/static/*.png\n/static/a/b.png",
         b"/img/??.png\n/img/*\n/img/ab.png",
@@ -258,7 +258,7 @@ pub fn patterns() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn plans() -> Vec<Vec<u8>> {
+pub(crate) fn plans() -> Vec<Vec<u8>> {
     all(&[
         include_bytes!("../../src/plan/compile/every_field.json"),
         br#"{"version":1,"name":"a","origins":[{"name":"o","url":"http://127.0.0.1:1"}],"routes":[{"pattern":"/*","to":"o"}]}"#,
@@ -267,7 +267,7 @@ pub fn plans() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn requests() -> Vec<Vec<u8>> {
+pub(crate) fn requests() -> Vec<Vec<u8>> {
     all(&[
         b"GET https://www.example.com/shop/a?page=2&q=1\nuser-agent: Mobile\ncookie: beta=1; ab-variant=control; lang=de",
         b"POST http://x.shop.example.com/shop/../shop/%2e/b?q\ncontent-length: 3\nauthorization: Bearer a.b.c",

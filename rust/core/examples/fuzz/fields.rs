@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{lines, value};
 
-pub fn cache_control(data: &[u8]) {
+pub(crate) fn cache_control(data: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in data.split(|&byte| byte == b'\n').take(8) {
         headers.append(header::CACHE_CONTROL, value(line));
@@ -74,7 +74,7 @@ static SHOP: LazyLock<Plan> = LazyLock::new(|| {
     compile(plan).unwrap_or_else(|problems| panic!("{problems:?}"))
 });
 
-pub fn outward(data: &[u8]) {
+pub(crate) fn outward(data: &[u8]) {
     let viewer = HeaderValue::from_static("shop.example");
     let (origin, route) = (SHOP.origins.first().unwrap(), SHOP.routes.first().unwrap());
     let outward = Outward::new(origin, route, &viewer, &viewer, Scheme::Https).unwrap();
@@ -108,7 +108,7 @@ pub fn outward(data: &[u8]) {
     assert_eq!(cookies.count(), 1);
 }
 
-pub fn cookie(data: &[u8]) {
+pub(crate) fn cookie(data: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in data.split(|&byte| byte == b'\n').take(8) {
         headers.append(header::COOKIE, value(line));
@@ -145,7 +145,7 @@ fn owned(headers: &HeaderMap) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-pub fn date(data: &[u8]) {
+pub(crate) fn date(data: &[u8]) {
     if let Some(seconds) = dates::parse(data) {
         assert_eq!(
             dates::parse(dates::format(seconds).as_bytes()),
@@ -164,7 +164,7 @@ pub fn date(data: &[u8]) {
     );
 }
 
-pub fn etag(data: &[u8]) {
+pub(crate) fn etag(data: &[u8]) {
     let stored = value(data);
     let mut request = HeaderMap::new();
     request.insert(header::IF_NONE_MATCH, stored.clone());
@@ -197,7 +197,7 @@ pub fn etag(data: &[u8]) {
     }
 }
 
-pub fn range(data: &[u8]) {
+pub(crate) fn range(data: &[u8]) {
     let (length, field) = data.split_at(data.len().min(2));
     let small = length
         .iter()
@@ -225,7 +225,7 @@ pub fn range(data: &[u8]) {
     assert!(!ranges::if_range(&request, &HeaderMap::new()));
 }
 
-pub fn structured(data: &[u8]) {
+pub(crate) fn structured(data: &[u8]) {
     let Some(members) = dictionary(data) else {
         return;
     };
@@ -245,7 +245,7 @@ pub fn structured(data: &[u8]) {
     }
 }
 
-pub fn uri(data: &[u8]) {
+pub(crate) fn uri(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(once) = uris::normalise_path(&text) {
         assert_eq!(

@@ -65,7 +65,7 @@ fn token(header: &[u8], payload: &[u8]) -> String {
 }
 
 /// Valid tokens and some invalid ones.
-pub fn tokens() -> Vec<Vec<u8>> {
+pub(crate) fn tokens() -> Vec<Vec<u8>> {
     let header = br#"{"alg":"HS256","typ":"JWT"}"#;
     let good = token(header, br#"{"sub":"u-1","role":"admin","exp":1900000000}"#);
     let (signed, _) = good.rsplit_once('.').unwrap_or_default();
@@ -84,7 +84,7 @@ pub fn tokens() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-pub fn jwt(data: &[u8]) {
+pub(crate) fn jwt(data: &[u8]) {
     if verify(&POLICY, keys(), data, NOW).is_ok() {
         // A token has one accepted spelling: a second one would be remembered as another token.
         let text = std::str::from_utf8(data).expect("a token is ASCII");
@@ -98,7 +98,7 @@ pub fn jwt(data: &[u8]) {
 }
 
 /// A header and a payload with a correct signature, so that the code behind the signature check is reached, too.
-pub fn jwt_payload(data: &[u8]) {
+pub(crate) fn jwt_payload(data: &[u8]) {
     let at = data.iter().position(|&byte| byte == b'\n');
     let (header, payload) = match at {
         Some(at) => (
@@ -118,7 +118,7 @@ pub fn jwt_payload(data: &[u8]) {
     }
 }
 
-pub fn jwks(data: &[u8]) {
+pub(crate) fn jwks(data: &[u8]) {
     const ALLOWED: [Algorithm; 4] = [
         Algorithm::Hs256,
         Algorithm::Rs256,
@@ -144,7 +144,7 @@ pub fn jwks(data: &[u8]) {
     }
 }
 
-pub fn client_address(data: &[u8]) {
+pub(crate) fn client_address(data: &[u8]) {
     let headers = head(data);
     let peer = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
     let untrusted = resolve(peer, &headers, &[], false);

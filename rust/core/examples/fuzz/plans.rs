@@ -16,7 +16,7 @@ static PLAN: LazyLock<Plan> =
     LazyLock::new(|| plan::compile(EVERY_FIELD).unwrap_or_else(|problems| panic!("{problems:?}")));
 
 /// Two patterns and a path.
-pub fn path_pattern(data: &[u8]) {
+pub(crate) fn path_pattern(data: &[u8]) {
     let parts = lines(data, 3);
     let text = |at: usize| parts.get(at).map_or("/a/b", String::as_str);
     let path = text(2);
@@ -52,7 +52,7 @@ pub fn path_pattern(data: &[u8]) {
     }
 }
 
-pub fn plan_json(data: &[u8]) {
+pub(crate) fn plan_json(data: &[u8]) {
     match plan::compile(data) {
         Ok(plan) => {
             assert_eq!(table::table(&plan).len(), plan.routes.len());
@@ -94,7 +94,7 @@ fn request(text: &str) -> ExplainRequest {
     }
 }
 
-pub fn explain(data: &[u8]) {
+pub(crate) fn explain(data: &[u8]) {
     let steps = explaining::explain(&PLAN, &request(&String::from_utf8_lossy(data)), NOW).steps;
     assert!(
         steps

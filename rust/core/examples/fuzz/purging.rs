@@ -8,7 +8,7 @@ use edgerouter_core::{
 use super::lines;
 
 /// An accepted path has one spelling; a pattern agrees with the obvious matcher.
-pub fn purge_path(data: &[u8]) {
+pub(crate) fn purge_path(data: &[u8]) {
     let lines = lines(data, 2);
     let (Some(text), path) = (lines.first(), lines.get(1)) else {
         return;
@@ -61,7 +61,7 @@ fn obvious(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// JSON orders: an accepted order names something, within the bounds.
-pub fn purge_order(data: &[u8]) {
+pub(crate) fn purge_order(data: &[u8]) {
     let Ok(value) = serde_json::from_slice(data) else {
         return;
     };
@@ -75,7 +75,7 @@ pub fn purge_order(data: &[u8]) {
 }
 
 /// The undamaged part of a log is read the same again, and written records are read back.
-pub fn purge_log(data: &[u8]) {
+pub(crate) fn purge_log(data: &[u8]) {
     let (records, good, _) = log::decode(data);
     let (again, all, end) = log::decode(&data[..good]);
     assert_eq!(
@@ -90,7 +90,7 @@ pub fn purge_log(data: &[u8]) {
 }
 
 /// Elements of any document, and batches of invalidations.
-pub fn cloudfront_xml(data: &[u8]) {
+pub(crate) fn cloudfront_xml(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(root) = xml::read(text)
     {
@@ -103,13 +103,13 @@ pub fn cloudfront_xml(data: &[u8]) {
     }
 }
 
-pub fn paths() -> Vec<Vec<u8>> {
+pub(crate) fn paths() -> Vec<Vec<u8>> {
     ["/a/*.css\n/a/b.css", "h.example/a*b*\n/aXb", "/%7e?x=1\n/~"]
         .map(|text| text.as_bytes().to_vec())
         .to_vec()
 }
 
-pub fn orders() -> Vec<Vec<u8>> {
+pub(crate) fn orders() -> Vec<Vec<u8>> {
     [
         r#"{"urls": ["https://h/a?b"], "soft": true, "reference": "r"}"#,
         r#"{"paths": ["/a*"], "hosts": ["h"], "tags": ["t"], "everything": true, "dry_run": true}"#,
@@ -118,7 +118,7 @@ pub fn orders() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-pub fn logs() -> Vec<Vec<u8>> {
+pub(crate) fn logs() -> Vec<Vec<u8>> {
     let mut whole = Vec::new();
     for sequence in 1..4 {
         let record = log::PurgeRecord {
@@ -135,7 +135,7 @@ pub fn logs() -> Vec<Vec<u8>> {
     vec![whole]
 }
 
-pub fn batches() -> Vec<Vec<u8>> {
+pub(crate) fn batches() -> Vec<Vec<u8>> {
     vec![
         b"<?xml version=\"1.0\"?><InvalidationBatch xmlns=\"u\"><Paths><Quantity>1</Quantity><Items><Path>/a&amp;b</Path></Items></Paths><CallerReference>r</CallerReference></InvalidationBatch>".to_vec(),
     ]

@@ -28,7 +28,7 @@ fn framed(parts: (&[u8], &[u8], &[u8]), body: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes as a record, as the inside of one, and as the key of another.
-pub fn record(data: &[u8]) {
+pub(crate) fn record(data: &[u8]) {
     let _ = Front::length(data);
     let _ = Front::read(SEED, data);
     if let Ok(Record { front, body }) = Record::read(SEED, data) {
@@ -73,7 +73,7 @@ pub fn record(data: &[u8]) {
 }
 
 /// The bytes as a sidecar, and as one whose checksums are right.
-pub fn sidecar(data: &[u8]) {
+pub(crate) fn sidecar(data: &[u8]) {
     let mut mended = data.to_vec();
     for bytes in [data, mend(&mut mended)] {
         if let Ok((head, contents)) = SegmentContents::read(SEED, bytes) {
@@ -120,7 +120,7 @@ fn mend(bytes: &mut [u8]) -> &[u8] {
     bytes
 }
 
-pub fn records() -> Vec<Vec<u8>> {
+pub(crate) fn records() -> Vec<Vec<u8>> {
     let mut variants = Vec::new();
     let names = [HeaderName::from_static("accept-encoding")];
     stored::write_variants(&mut variants, &names, 9).unwrap();
@@ -136,7 +136,7 @@ pub fn records() -> Vec<Vec<u8>> {
     ]
 }
 
-pub fn sidecars() -> Vec<Vec<u8>> {
+pub(crate) fn sidecars() -> Vec<Vec<u8>> {
     let mut contents = SegmentContents::default();
     for at in 0..4u32 {
         let names = (&b"a key"[..], &b"a tag"[..]);

@@ -41,7 +41,7 @@ fn follow(awaited: AnsweredRequest, data: &[u8], piece: usize) -> Option<(String
     Some((seen, read))
 }
 
-pub fn responses(data: &[u8]) {
+pub(crate) fn responses(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else {
         return;
     };
@@ -55,7 +55,7 @@ pub fn responses(data: &[u8]) {
     }
 }
 
-pub fn seeds() -> Vec<Vec<u8>> {
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for text in [
         "0HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\nA : 1\r\n b\r\n\r\nabcrest",

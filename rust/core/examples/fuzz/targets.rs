@@ -5,29 +5,29 @@
 //! was forged.
 #![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-pub mod purging;
+pub(crate) mod purging;
 
-pub mod admission;
-pub mod caching;
-pub mod corpus;
-pub mod fields;
-pub mod identity;
-pub mod plans;
-pub mod records;
-pub mod responses;
+pub(crate) mod admission;
+pub(crate) mod caching;
+pub(crate) mod corpus;
+pub(crate) mod fields;
+pub(crate) mod identity;
+pub(crate) mod plans;
+pub(crate) mod records;
+pub(crate) mod responses;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A parser under test.
 #[derive(Debug, Clone, Copy)]
-pub struct Target {
+pub(crate) struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
     /// Inputs that mutation starts from.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-pub const TARGETS: &[Target] = &[
+pub(crate) const TARGETS: &[Target] = &[
     Target {
         name: "guard",
         run: admission::guard,
@@ -171,7 +171,7 @@ pub const TARGETS: &[Target] = &[
 ];
 
 /// The fixed time of all targets, in seconds since the epoch.
-pub const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 
 /// A field value of these bytes; a byte that no value may hold becomes a space.
 fn value(bytes: &[u8]) -> HeaderValue {

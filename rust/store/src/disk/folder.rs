@@ -39,7 +39,7 @@ pub enum FolderError {
 
 /// A directory that is ours until `lock` is dropped.
 #[derive(Debug)]
-pub struct Folder {
+pub(super) struct Folder {
     pub path: PathBuf,
     pub lock: File,
     /// Seeds every checksum and key hash: records of another cache, or a body that looks like a record, do not match.
@@ -51,7 +51,7 @@ const SEED: &str = "seed";
 const SEED_MAGIC: &[u8; 8] = b"edgedisk";
 
 impl Folder {
-    pub fn open(path: &Path) -> Result<Self, FolderError> {
+    pub(super) fn open(path: &Path) -> Result<Self, FolderError> {
         let unusable = |error| FolderError::Unusable {
             path: path.to_owned(),
             error,
@@ -90,7 +90,7 @@ impl Folder {
 impl Folder {
     /// Checks that the path still leads to the directory that was locked. If that was removed or replaced, the new one may
     /// be another process's: nothing is written or removed there.
-    pub fn check(&self) -> io::Result<()> {
+    pub(super) fn check(&self) -> io::Result<()> {
         let identity = |data: fs::Metadata| (data.dev(), data.ino());
         let own = self.lock.metadata().map(identity);
         let there = fs::metadata(self.path.join(LOCK)).map(identity);
@@ -102,7 +102,7 @@ impl Folder {
     }
 
     /// Removes a segment's files.
-    pub fn remove(&self, id: u32) {
+    pub(super) fn remove(&self, id: u32) {
         if self.check().is_ok() {
             remove(&self.path, id);
         }
@@ -175,7 +175,7 @@ fn remove(folder: &Path, id: u32) -> bool {
 
 /// A full segment.
 #[derive(Debug, Clone)]
-pub struct Sealed {
+pub(super) struct Sealed {
     pub segment: Arc<Segment>,
     /// Of the segment and its sidecar.
     pub bytes: u64,
@@ -183,7 +183,7 @@ pub struct Sealed {
 
 /// The content found at the start.
 #[derive(Debug, Default)]
-pub struct Recovered {
+pub(super) struct Recovered {
     pub segments: BTreeMap<u32, Sealed>,
     pub next_sequence: u64,
     pub newest_born: u64,
@@ -201,7 +201,7 @@ pub struct Recovered {
 ///
 /// If a segment without a good sidecar is damaged, its unreadable part may have hidden any older record. So everything
 /// older is dropped: one fetch too many, never a response that was replaced or removed.
-pub fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
+pub(super) fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
     let mut found = Recovered {
         oldest_born: u64::MAX,
         ..Recovered::default()
@@ -335,7 +335,7 @@ fn take(
 }
 
 /// Writes a sidecar; a partially written one is removed, and would be refused.
-pub fn write_sidecar(folder: &Path, id: u32, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_sidecar(folder: &Path, id: u32, bytes: &[u8]) -> io::Result<()> {
     let path = sidecar_path(folder, id);
     let _ = fs::remove_file(&path);
     let written = private(&path, true).and_then(|mut file| file.write_all(bytes));

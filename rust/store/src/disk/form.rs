@@ -12,7 +12,7 @@ use edgerouter_core::record::{
 use crate::{Birth, Chunks, Content, Entry, Object, Slices, Variants, View, compact_body};
 
 /// The kind of an entry's record; `None` for entries that are not worth writing.
-pub fn kind(entry: &Entry) -> Option<RecordKind> {
+pub(super) fn kind(entry: &Entry) -> Option<RecordKind> {
     match entry.view() {
         View::Object => Some(RecordKind::OBJECT),
         View::Variants(_) => Some(RecordKind::VARIANTS),
@@ -22,7 +22,7 @@ pub fn kind(entry: &Entry) -> Option<RecordKind> {
 }
 
 /// Appends an entry's record without its padding. `None` when it cannot be written as a record.
-pub fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Label) -> Option<()> {
+pub(super) fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Label) -> Option<()> {
     let mut head = Vec::with_capacity(512);
     let mut body = Chunks::new();
     match entry.view() {
@@ -63,12 +63,12 @@ pub fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Label) -> 
 }
 
 /// Bytes of a record up to its body, from the first of them.
-pub fn front_bytes(bytes: &[u8]) -> Option<u64> {
+pub(super) fn front_bytes(bytes: &[u8]) -> Option<u64> {
     Front::length(bytes).ok()
 }
 
 /// Reads the response of `key` without its body, and the length of that.
-pub fn read_head(seed: u64, bytes: &[u8], key: &[u8]) -> Option<(Entry, u64)> {
+pub(super) fn read_head(seed: u64, bytes: &[u8], key: &[u8]) -> Option<(Entry, u64)> {
     let front = Front::read(seed, bytes).ok()?;
     if front.dead || front.key != key || front.label.kind != RecordKind::OBJECT {
         return None;
@@ -109,7 +109,7 @@ fn birth(front: &Front<'_>) -> Result<Birth, Damage> {
 
 /// Reads the entry of `key` from a record's bytes. `Ok(None)` when the record is another key's, was removed in place,
 /// or is of a kind that this release does not know.
-pub fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>, Damage> {
+pub(super) fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>, Damage> {
     let Record { front, body } = Record::read(seed, bytes)?;
     if front.dead || front.key != key {
         return Ok(None);

@@ -20,7 +20,7 @@ const SHARDS: usize = 64;
 
 /// The place of a record: twenty bytes, however long the key is.
 #[derive(Debug, Clone, Copy)]
-pub struct Slot {
+pub(super) struct Slot {
     hash: [u32; 2],
     pub segment: u32,
     pub offset: u32,
@@ -34,7 +34,7 @@ const MOST_USES: u32 = 3;
 
 impl Slot {
     /// `length` is a multiple of eight and at most 4 GiB, as every record's is.
-    pub fn new(hash: u64, segment: u32, offset: u32, length: u64) -> Self {
+    pub(super) fn new(hash: u64, segment: u32, offset: u32, length: u64) -> Self {
         let units = (length / UNIT).min((1 << LENGTH_BITS) - 1);
         Self {
             hash: [hash as u32, (hash >> 32) as u32],
@@ -44,15 +44,15 @@ impl Slot {
         }
     }
 
-    pub fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         u64::from(self.hash[0]) | u64::from(self.hash[1]) << 32
     }
 
-    pub fn length(&self) -> u64 {
+    pub(super) fn length(&self) -> u64 {
         u64::from(self.length & ((1 << LENGTH_BITS) - 1)) * UNIT
     }
 
-    pub fn used(&self) -> bool {
+    pub(super) fn used(&self) -> bool {
         self.length >> LENGTH_BITS > 0
     }
 
@@ -63,14 +63,14 @@ impl Slot {
     }
 
     /// True if both are the same record.
-    pub fn is(&self, other: &Self) -> bool {
+    pub(super) fn is(&self, other: &Self) -> bool {
         (self.segment, self.offset) == (other.segment, other.offset)
     }
 }
 
 /// An entry on its way to the disk.
 #[derive(Debug, Clone)]
-pub struct Pending {
+pub(super) struct Pending {
     /// Which of the writes of this key it is.
     pub ticket: u64,
     pub entry: Arc<Entry>,
@@ -80,20 +80,20 @@ pub struct Pending {
 
 /// The result of a look-up.
 #[derive(Debug, Clone)]
-pub enum Found {
+pub(super) enum Found {
     Pending(Arc<Entry>),
     Stored(Slot),
 }
 
 #[derive(Debug)]
-pub struct Index {
+pub(super) struct Index {
     shards: Box<[Mutex<Shard>]>,
     entries: AtomicU64,
     bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-pub struct Shard {
+pub(super) struct Shard {
     slots: HashTable<Slot>,
     pending: HashMap<u64, Pending, foldhash::fast::RandomState>,
     hasher: foldhash::fast::RandomState,
@@ -111,7 +111,7 @@ impl Default for Index {
 
 impl Index {
     /// Entries that have a record on disk, and the bytes of these.
-    pub fn held(&self) -> (u64, u64) {
+    pub(super) fn held(&self) -> (u64, u64) {
         (
             self.entries.load(Ordering::Relaxed),
             self.bytes.load(Ordering::Relaxed),
@@ -119,7 +119,7 @@ impl Index {
     }
 
     /// The locked shard of a hash, with the counters that a change updates.
-    pub fn lock(&self, hash: u64) -> Locked<'_> {
+    pub(super) fn lock(&self, hash: u64) -> Locked<'_> {
         // The hash is seeded and well mixed; the table hashes it again with another seed.
         #[allow(clippy::indexing_slicing)] // below SHARDS
         let shard = self.shards[(hash >> 58) as usize % SHARDS].lock();
@@ -130,7 +130,7 @@ impl Index {
         }
     }
 
-    pub fn find(&self, hash: u64) -> Option<Found> {
+    pub(super) fn find(&self, hash: u64) -> Option<Found> {
         let locked = self.lock(hash);
         if let Some(pending) = locked.shard.pending.get(&hash) {
             return Some(Found::Pending(Arc::clone(&pending.entry)));
@@ -139,11 +139,11 @@ impl Index {
     }
 
     /// Drops every slot of one segment.
-    pub fn forget(&self, segment: u32) {
+    pub(super) fn forget(&self, segment: u32) {
         self.retain(|slot| slot.segment != segment);
     }
 
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.retain(|_| false);
     }
 
@@ -164,7 +164,7 @@ impl Index {
     }
 
     /// Entries that are still to be written.
-    pub fn pending(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn pending(&self) -> Vec<Arc<Entry>> {
         let mut all = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
@@ -176,7 +176,7 @@ impl Index {
 
 /// One hash's place in the index, for a change that must not be seen half done.
 #[derive(Debug)]
-pub struct Locked<'a> {
+pub(super) struct Locked<'a> {
     shard: MutexGuard<'a, Shard>,
     index: &'a Index,
     hash: u64,
@@ -187,7 +187,7 @@ impl Locked<'_> {
         self.shard.hasher.hash_one(self.hash)
     }
 
-    pub fn slot(&self) -> Option<Slot> {
+    pub(super) fn slot(&self) -> Option<Slot> {
         let slot = self
             .shard
             .slots
@@ -196,12 +196,12 @@ impl Locked<'_> {
     }
 
     /// True if the index still points at this record.
-    pub fn points_at(&self, slot: &Slot) -> bool {
+    pub(super) fn points_at(&self, slot: &Slot) -> bool {
         self.slot().is_some_and(|own| own.is(slot))
     }
 
     /// Counts a use, for the second chance.
-    pub fn touch(&mut self) {
+    pub(super) fn touch(&mut self) {
         let hashed = self.hashed();
         if let Some(slot) = self
             .shard
@@ -213,7 +213,7 @@ impl Locked<'_> {
     }
 
     /// Removes the slot.
-    pub fn take(&mut self) -> Option<Slot> {
+    pub(super) fn take(&mut self) -> Option<Slot> {
         let hashed = self.hashed();
         let hash = self.hash;
         let found = self
@@ -227,7 +227,7 @@ impl Locked<'_> {
     }
 
     /// Inserts a slot; `slot.hash()` is this place's hash.
-    pub fn put(&mut self, slot: Slot) {
+    pub(super) fn put(&mut self, slot: Slot) {
         let hashed = self.hashed();
         let hash = self.hash;
         let Shard { slots, hasher, .. } = &mut *self.shard;
@@ -255,16 +255,16 @@ impl Locked<'_> {
         }
     }
 
-    pub fn pending(&self) -> Option<&Pending> {
+    pub(super) fn pending(&self) -> Option<&Pending> {
         self.shard.pending.get(&self.hash)
     }
 
-    pub fn set_pending(&mut self, pending: Pending) {
+    pub(super) fn set_pending(&mut self, pending: Pending) {
         let hash = self.hash;
         self.shard.pending.insert(hash, pending);
     }
 
-    pub fn take_pending(&mut self) -> Option<Pending> {
+    pub(super) fn take_pending(&mut self) -> Option<Pending> {
         let hash = self.hash;
         self.shard.pending.remove(&hash)
     }

@@ -11,7 +11,7 @@ use super::index::Slot;
 
 /// A change of the disk, in the order of the index.
 #[derive(Debug)]
-pub enum Change {
+pub(super) enum Change {
     /// The pending entry of this hash, if it still is the one with this ticket.
     Put { hash: u64, ticket: u64, size: u64 },
     /// This hash has no entry any more; the record that it had, if known.
@@ -19,7 +19,7 @@ pub enum Change {
 }
 
 #[derive(Debug)]
-pub struct Queue {
+pub(super) struct Queue {
     state: Mutex<State>,
     filled: Condvar,
     most_bytes: u64,
@@ -41,7 +41,7 @@ const MOST_PUTS: usize = 65_536;
 const BATCH: usize = 512;
 
 impl Queue {
-    pub fn new(most_bytes: u64) -> Self {
+    pub(super) fn new(most_bytes: u64) -> Self {
         Self {
             state: Mutex::default(),
             filled: Condvar::new(),
@@ -50,10 +50,10 @@ impl Queue {
     }
 
     /// Bytes that a waiting removal counts as.
-    pub const REMOVAL_BYTES: u64 = size_of::<Change>() as u64;
+    pub(super) const REMOVAL_BYTES: u64 = size_of::<Change>() as u64;
 
     /// False when there is no room for an entry of this size.
-    pub fn put(&self, hash: u64, ticket: u64, size: u64) -> bool {
+    pub(super) fn put(&self, hash: u64, ticket: u64, size: u64) -> bool {
         let mut state = self.state.lock();
         if state.ended || state.puts >= MOST_PUTS || state.bytes + size > self.most_bytes {
             return false;
@@ -66,7 +66,7 @@ impl Queue {
     }
 
     /// Always has room: a removal is sent only for an entry of the index, so there are no more of them than entries.
-    pub fn remove(&self, hash: u64, over: Option<Slot>) {
+    pub(super) fn remove(&self, hash: u64, over: Option<Slot>) {
         let mut state = self.state.lock();
         state.bytes += Self::REMOVAL_BYTES;
         state.changes.push_back(Change::Remove { hash, over });
@@ -74,7 +74,7 @@ impl Queue {
     }
 
     /// Waits for changes, at most `patience`. `None` when all are done and no more will come.
-    pub fn take(&self, patience: Duration) -> Option<Vec<Change>> {
+    pub(super) fn take(&self, patience: Duration) -> Option<Vec<Change>> {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
         while state.changes.is_empty() {
@@ -90,18 +90,18 @@ impl Queue {
     }
 
     /// Notes that the writer has finished changes: their bytes are free.
-    pub fn done(&self, bytes: u64, puts: usize) {
+    pub(super) fn done(&self, bytes: u64, puts: usize) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
         state.puts = state.puts.saturating_sub(puts);
     }
 
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         self.state.lock().ended = true;
         self.filled.notify_all();
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.state.lock().bytes
     }
 }

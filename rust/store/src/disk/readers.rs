@@ -19,7 +19,7 @@ use crate::Entry;
 
 /// Threads that read. The page cache answers most reads in microseconds; the others wait for the device, which is
 /// fastest with a few at a time.
-pub const READERS: usize = 4;
+pub(super) const READERS: usize = 4;
 
 /// Reads that may wait; beyond that a look-up goes to the origin.
 const MOST_WAITING: usize = 4_096;
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 type Waiter = oneshot::Sender<Option<Arc<Entry>>>;
 
 #[derive(Debug, Default)]
-pub struct Readers {
+pub(super) struct Readers {
     state: Mutex<State>,
     filled: Condvar,
 }
@@ -100,7 +100,7 @@ impl Readers {
         }
     }
 
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         let mut state = self.state.lock();
         state.ended = true;
         state.jobs.clear();
@@ -110,7 +110,7 @@ impl Readers {
 }
 
 /// The loop of a reading thread.
-pub fn run(inner: &Inner) {
+pub(super) fn run(inner: &Inner) {
     while let Some(job) = inner.readers.next() {
         let entry = read(inner, &job);
         inner.readers.answer(&job.slot, entry.as_ref());
@@ -118,7 +118,7 @@ pub fn run(inner: &Inner) {
 }
 
 /// Waits for an entry to be read.
-pub async fn load(inner: &Inner, slot: Slot, key: &[u8]) -> Option<Arc<Entry>> {
+pub(super) async fn load(inner: &Inner, slot: Slot, key: &[u8]) -> Option<Arc<Entry>> {
     let Some(answered) = inner.readers.ask(slot, key) else {
         inner.counters.unread.fetch_add(1, Ordering::Relaxed);
         return None;
@@ -175,7 +175,7 @@ fn promote(inner: &Inner, slot: &Slot, entry: Arc<Entry>) -> Arc<Entry> {
 }
 
 /// Puts an entry that is still to be written back into memory as it is.
-pub fn promote_pending(inner: &Inner, hash: u64, entry: &Arc<Entry>) {
+pub(super) fn promote_pending(inner: &Inner, hash: u64, entry: &Arc<Entry>) {
     let place = inner.index.lock(hash);
     if place
         .pending()

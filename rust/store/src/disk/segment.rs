@@ -14,25 +14,25 @@ use edgerouter_core::record::{
 };
 
 /// Bound on key, tags and head of a record together.
-pub const MOST_FRONT: u64 = 16 << 20;
+pub(super) const MOST_FRONT: u64 = 16 << 20;
 
 /// A file of records.
 #[derive(Debug)]
-pub struct Segment {
+pub(super) struct Segment {
     pub id: u32,
     pub file: File,
 }
 
-pub fn segment_path(folder: &Path, id: u32) -> PathBuf {
+pub(super) fn segment_path(folder: &Path, id: u32) -> PathBuf {
     folder.join(format!("{id:08x}.seg"))
 }
 
-pub fn sidecar_path(folder: &Path, id: u32) -> PathBuf {
+pub(super) fn sidecar_path(folder: &Path, id: u32) -> PathBuf {
     folder.join(format!("{id:08x}.idx"))
 }
 
 /// The number in one of our file names, and whether it is a sidecar's.
-pub fn parse_name(name: &str) -> Option<(u32, bool)> {
+pub(super) fn parse_name(name: &str) -> Option<(u32, bool)> {
     let (number, kind) = name.split_once('.')?;
     let sidecar = match kind {
         "seg" => false,
@@ -48,7 +48,7 @@ pub fn parse_name(name: &str) -> Option<(u32, bool)> {
 }
 
 /// Opens or makes a file that only its owner may read.
-pub fn private(path: &Path, make: bool) -> io::Result<File> {
+pub(super) fn private(path: &Path, make: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -58,19 +58,19 @@ pub fn private(path: &Path, make: bool) -> io::Result<File> {
 }
 
 impl Segment {
-    pub fn create(folder: &Path, id: u32) -> io::Result<Self> {
+    pub(super) fn create(folder: &Path, id: u32) -> io::Result<Self> {
         // A leftover sidecar of an earlier segment is not this one's.
         let _ = std::fs::remove_file(sidecar_path(folder, id));
         let file = private(&segment_path(folder, id), true)?;
         Ok(Self { id, file })
     }
 
-    pub fn open(folder: &Path, id: u32) -> io::Result<Self> {
+    pub(super) fn open(folder: &Path, id: u32) -> io::Result<Self> {
         let file = private(&segment_path(folder, id), false)?;
         Ok(Self { id, file })
     }
 
-    pub fn read(&self, offset: u32, length: u64) -> io::Result<Vec<u8>> {
+    pub(super) fn read(&self, offset: u32, length: u64) -> io::Result<Vec<u8>> {
         let length = usize::try_from(length).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, u64::from(offset))?;
@@ -79,7 +79,7 @@ impl Segment {
 
     /// Reads the beginning of every record, in place of a missing sidecar. Torn or damaged ones are left out; the
     /// search continues after them.
-    pub fn scan(&self, seed: u64) -> io::Result<Scan> {
+    pub(super) fn scan(&self, seed: u64) -> io::Result<Scan> {
         let length = self.file.metadata()?.len();
         let mut window = Window::new(&self.file);
         let mut scan = Scan::default();
@@ -110,7 +110,7 @@ impl Segment {
 
 /// The content of a segment without a sidecar.
 #[derive(Debug, Default)]
-pub struct Scan {
+pub(super) struct Scan {
     pub contents: SegmentContents,
     /// End of the last whole record.
     pub end: u64,
@@ -230,7 +230,7 @@ impl<'a> Window<'a> {
 }
 
 /// The whole sidecar of a segment.
-pub fn read_sidecar(
+pub(super) fn read_sidecar(
     folder: &Path,
     id: u32,
     seed: u64,
@@ -241,7 +241,7 @@ pub fn read_sidecar(
 
 /// The lines of a sidecar, without the names, and the length of the sidecar. If the segment was truncated, the lines
 /// beyond its end are dropped; records that they removed or replaced stay so.
-pub fn read_lines(
+pub(super) fn read_lines(
     folder: &Path,
     id: u32,
     seed: u64,
@@ -267,7 +267,7 @@ pub fn read_lines(
     Ok((lines, length))
 }
 
-pub fn damaged(damage: Damage) -> io::Error {
+pub(super) fn damaged(damage: Damage) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, damage)
 }
 
