@@ -26,6 +26,7 @@ pub struct UnderWay {
 }
 
 impl PerClientCounts {
+    /// Counts that are all 0.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),

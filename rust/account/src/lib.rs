@@ -4,6 +4,8 @@
 //! served from memory draw nothing; purges, the admin listener, probes and logs do not use the account, so they never
 //! wait for it.
 
+#![warn(missing_docs)]
+
 mod clients;
 
 use std::{
@@ -44,6 +46,7 @@ pub trait Cut: Send + Sync {
 /// The client and origin that memory is held for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Owner {
+    /// `None`: the memory is held for no client in particular.
     pub client: Option<Client>,
     /// The origins that a route goes to, by a number that lasts as long as the plan.
     pub origin: Option<u32>,
@@ -54,6 +57,7 @@ pub struct Owner {
 #[error("the memory for requests is exhausted (limits.http.request_memory_bytes)")]
 pub struct Spent;
 
+/// The memory that requests and responses hold in the whole process, and the holders of its parts.
 #[derive(Debug)]
 pub struct Account {
     state: Mutex<State>,
@@ -107,11 +111,17 @@ impl std::fmt::Debug for Holder {
 /// Figures of the account.
 #[derive(Debug, Clone, Copy)]
 pub struct AccountFigures {
+    /// Bytes that may be drawn while the cache has nothing pinned.
     pub capacity: u64,
+    /// Bytes that the cache has evicted and clients still read; they cannot be drawn.
     pub pinned: u64,
+    /// Bytes drawn, by purpose.
     pub used: Used,
+    /// Holders that are open now, also those that hold nothing.
     pub holders: usize,
+    /// Holders that were cut, since the start.
     pub cut: u64,
+    /// Draws that found no memory in time, since the start.
     pub refused: u64,
 }
 
@@ -133,6 +143,7 @@ impl Cut for Uncut {
 }
 
 impl Account {
+    /// An account of `capacity` bytes.
     pub fn new(capacity: u64) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
@@ -171,6 +182,7 @@ impl Account {
         bytes > state.capacity / PINNED
     }
 
+    /// A snapshot, taken under the account's lock.
     pub fn figures(&self) -> AccountFigures {
         let state = self.state.lock();
         AccountFigures {
@@ -468,6 +480,7 @@ impl Hold {
         })
     }
 
+    /// Returns `bytes` that this holder has drawn.
     pub fn give(&self, bytes: u64) {
         if bytes > 0 {
             self.account.state.lock().give(self.id, bytes);

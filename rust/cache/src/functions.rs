@@ -60,6 +60,7 @@ struct Counts {
 }
 
 impl Registry {
+    /// `most`: named caches that may exist, from `limits.functions.named_caches`.
     pub fn new(store: Arc<Store>, purges: Arc<Purges>, most: usize) -> Self {
         Self {
             store,

@@ -3,6 +3,8 @@
 //!
 //! `request::cached` is how a request uses it, `inspect` how an operator reads it, `purge` how one empties it.
 
+#![warn(missing_docs)]
+
 pub mod functions;
 pub mod purge;
 
@@ -20,17 +22,23 @@ use serde_json::Value;
 
 use crate::purge::{Denied, Purges, orders};
 
+/// The shared cache: what is stored, what is being fetched for it, and the purges.
 #[derive(Debug)]
 pub struct Cache {
+    /// Responses in memory and on disk.
     pub store: Arc<Store>,
+    /// Fetches under way that several requests may share.
     pub flights: Arc<Flights>,
     /// Large objects that are coming in.
     pub runs: Arc<Runs>,
     invalidations: Invalidations,
+    /// Purges that are remembered, and their effect.
     pub purges: Arc<Purges>,
 }
 
 impl Cache {
+    /// Opens the disk cache as it was left; the memory is empty. `default_capacity` gives the bytes of memory if the plan
+    /// sets none.
     pub fn open(plan: &Plan, default_capacity: impl FnOnce() -> u64) -> Result<Self, FolderError> {
         let limits = &plan.limits.cache;
         let capacity = limits.memory_bytes.unwrap_or_else(default_capacity);

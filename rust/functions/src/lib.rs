@@ -3,6 +3,8 @@
 //! The engine knows no Python. The crate that runs the callables implements [`Functions`]; the engine awaits the answer on
 //! its own worker and enforces the deadline itself, so a callable that never answers costs its own request only.
 
+#![warn(missing_docs)]
+
 use std::{
     fmt::{self, Write as _},
     future::Future,
@@ -27,15 +29,20 @@ use edgerouter_telemetry::text;
 /// Phase of a request in which a callable is called (docs/design.md §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// Before the look-up in the cache; may answer by itself.
     ViewerRequest,
+    /// Before a request to an origin; not for a hit.
     OriginRequest,
+    /// After the origin's response head, before the response is stored.
     OriginResponse,
+    /// Before a response goes to the client, from the store or not.
     ViewerResponse,
     /// A terminal edge function.
     Function,
 }
 
 impl Phase {
+    /// The name of the phase in logs and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ViewerRequest => "viewer_request",
@@ -53,8 +60,11 @@ pub type Notes = parking_lot::Mutex<edgerouter_core::cache::hooked::Reads>;
 /// The request as a callable sees it. `method`, `path`, `query` and `headers` may be edited by the two request phases.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
+    /// Case-sensitive (RFC 9110 §9.1).
     pub method: Method,
+    /// Of the viewer's request.
     pub scheme: Scheme,
+    /// In canonical spelling, without the port.
     pub host: Arc<str>,
     /// `None`: the default port of the scheme.
     pub port: Option<u16>,
@@ -62,7 +72,9 @@ pub struct RequestHead {
     pub path: String,
     /// Without the `?`.
     pub query: Option<String>,
+    /// A name may occur more than once.
     pub headers: HeaderMap,
+    /// The viewer's address, from a trusted proxy if there is one.
     pub client: IpAddr,
     /// Parameters of the route's pattern, percent-decoded.
     pub params: Vec<(String, String)>,
@@ -79,15 +91,20 @@ pub struct RequestHead {
 /// The response head as the two response phases see and edit it.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
+    /// A final status, never 1xx.
     pub status: StatusCode,
+    /// A name may occur more than once.
     pub headers: HeaderMap,
 }
 
 /// One call.
 #[derive(Debug)]
 pub struct Invocation {
+    /// The callable, by its number in the plan.
     pub call: CallableId,
+    /// Decides which parts of the request and the response may be edited.
     pub phase: Phase,
+    /// A copy: edits count only if the output brings them back.
     pub request: RequestHead,
     /// The whole request body for functions (bounded by `limits.functions.body_bytes`); empty for hooks.
     pub body: Bytes,
@@ -102,8 +119,11 @@ pub struct Invocation {
 /// A complete answer by a callable.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// A final status, never 1xx.
     pub status: StatusCode,
+    /// The fields, before the edge adds those that frame the message.
     pub headers: HeaderMap,
+    /// The whole content.
     pub body: Bytes,
 }
 
@@ -112,7 +132,9 @@ pub struct Answer {
 pub enum FunctionOutput {
     /// Go on with the heads as they are now (edited or not).
     Continue {
+        /// Edits count in the two request phases only.
         request: RequestHead,
+        /// Present in the response phases.
         response: Option<ResponseHead>,
     },
     /// Answer now.
@@ -122,26 +144,37 @@ pub enum FunctionOutput {
 /// Why a call gave no output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FunctionError {
+    /// The number of calls that may wait.
     #[error("the queue of calls is full ({0} waiting)")]
     QueueFull(usize),
+    /// The callable's timeout.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     /// `id` is in the answer and in the log line that holds the traceback.
     #[error("raised {kind}: {message} (error id {id})")]
     Raised {
+        /// The error's id.
         id: String,
+        /// Name of the exception's class.
         kind: String,
+        /// The exception's text.
         message: String,
         /// The traceback, where developers are shown it.
         trace: Option<Arc<str>>,
     },
+    /// The value is no answer in this phase.
     #[error("returned {got}, expected {expected} (error id {id})")]
     WrongType {
+        /// The error's id, as in `Raised`.
         id: String,
+        /// The value's type.
         got: String,
+        /// The types that this phase accepts.
         expected: String,
+        /// The traceback, where developers are shown it.
         trace: Option<Arc<str>>,
     },
+    /// Also while the engine is shutting down.
     #[error("the function runtime has stopped")]
     Gone,
 }
@@ -162,14 +195,18 @@ impl FunctionError {
 /// Why an operation on a cache was refused. The text names the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CacheError {
+    /// The response cannot be stored.
     #[error(transparent)]
     Refused(#[from] PutRefused),
+    /// The name of the cache is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The limit.
     #[error(
         "there are {0} named caches already, which is as many as limits.functions.named_caches allows; use fewer names, or put what differs into the URL"
     )]
     TooManyNames(usize),
+    /// A callable may keep a cache for longer than the engine lives.
     #[error("the edge has stopped, and its caches with it")]
     Stopped,
 }
@@ -214,20 +251,28 @@ pub trait Functions: Send + Sync + fmt::Debug {
 /// How busy the runner is, for `/metrics` and `/readyz`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FunctionsLoad {
+    /// Calls in the queue.
     pub waiting: usize,
+    /// Calls in a callable now.
     pub running: usize,
+    /// Callables that run past their timeout and cannot be interrupted.
     pub abandoned: usize,
     /// False when too many threads had to be abandoned: the process says so on `/readyz`.
     pub ready: bool,
+    /// Tasks of `wait_until`.
     pub background: BackgroundLoad,
 }
 
 /// Tasks that go on after responses (`wait_until`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackgroundLoad {
+    /// Tasks now.
     pub running: usize,
+    /// Tasks that ended without an exception, since the start.
     pub finished: u64,
+    /// Tasks that raised, since the start.
     pub failed: u64,
+    /// Tasks that ended at their timeout, since the start.
     pub timed_out: u64,
     /// More than `limits.functions.background_tasks` at a time.
     pub refused: u64,

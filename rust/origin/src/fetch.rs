@@ -42,6 +42,7 @@ const MOST_DROPPED: u64 = 64 << 10;
 const TURNS: u32 = 10;
 
 impl Upstreams {
+    /// Without any connection.
     pub fn new() -> Self {
         Self::default()
     }

@@ -47,6 +47,7 @@ struct Flag {
 }
 
 impl HealthBoard {
+    /// A board on which all of the plan's origins are healthy.
     pub fn new(plan: &Plan) -> Self {
         let board = Self {
             origins: RwLock::default(),
@@ -245,6 +246,7 @@ fn members<'p>(plan: &'p Plan, group: &'p Group) -> impl Iterator<Item = &'p Ori
 /// The state of an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginState {
+    /// As the plan names it.
     pub name: Arc<str>,
     /// The last probe or request was answered, and with no error.
     pub up: bool,

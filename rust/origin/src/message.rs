@@ -10,9 +10,13 @@ use super::{body::UpstreamBody, request_body::RequestBody, responses::Responses,
 /// A request to an origin: fields final, `Host` set.
 #[derive(Debug)]
 pub struct UpstreamRequest {
+    /// The method that the origin receives.
     pub method: Method,
+    /// After the route's rewrite.
     pub path_and_query: PathAndQuery,
+    /// Without those that frame the message: the connection adds them.
     pub headers: HeaderMap,
+    /// Its kind decides the framing.
     pub body: RequestBody,
     /// Switch to the protocol named in `Upgrade`.
     pub upgrade: bool,
@@ -45,11 +49,17 @@ impl HearInterims {
     }
 }
 
+/// A final response, or the 101 of an upgrade.
 #[derive(Debug)]
 pub struct UpstreamResponse {
+    /// 2xx to 5xx, or 101.
     pub status: StatusCode,
+    /// Version of the origin's HTTP.
     pub version: Version,
+    /// Without those that frame the message.
     pub headers: HeaderMap,
+    /// Read while it comes.
     pub body: UpstreamBody,
+    /// The connection, once both sides have switched protocols; `None` unless the status is 101.
     pub upgrade: Option<OnUpgrade>,
 }

@@ -21,9 +21,11 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A request's body. Attempts in turn, or beside each other where it can be sent again, hold the same.
 #[derive(Clone)]
 pub enum RequestBody {
+    /// No content.
     Empty,
     /// Can be sent again.
     Full(Bytes),
+    /// Comes from the client, and can be sent once.
     Stream(RequestStream),
 }
 
@@ -38,6 +40,7 @@ impl std::fmt::Debug for RequestBody {
 }
 
 impl RequestBody {
+    /// A body that comes from the client.
     pub fn stream(body: impl Body<Data = Bytes, Error = BoxError> + 'static) -> Self {
         Self::Stream(RequestStream(Rc::new(Streaming {
             body: RefCell::new(Box::pin(body)),
@@ -81,6 +84,7 @@ pub enum Turn {
 }
 
 impl RequestStream {
+    /// The side that the transfer waits for now, and since when.
     pub fn turn(&self) -> Turn {
         self.0.turn.get()
     }

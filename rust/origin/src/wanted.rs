@@ -17,10 +17,12 @@ impl std::fmt::Debug for Wanted {
 }
 
 impl Wanted {
+    /// `still` gives false as soon as nobody waits for the response.
     pub fn new(still: impl Fn() -> bool + 'static) -> Self {
         Self(Rc::new(still))
     }
 
+    /// True if somebody waits for the response.
     pub fn still(&self) -> bool {
         (self.0)()
     }

@@ -52,6 +52,7 @@ impl AccessLog {
         }
     }
 
+    /// The queue that the lines go to.
     pub fn output(&self) -> &Output {
         &self.output
     }
@@ -82,14 +83,18 @@ impl Line {
 /// Parts of a request that the phases may change or use up.
 #[derive(Debug)]
 pub struct Logged {
+    /// As the client requested it.
     pub method: Method,
+    /// The value of `Referer`.
     pub referer: Option<HeaderValue>,
+    /// The value of `User-Agent`.
     pub agent: Option<HeaderValue>,
     /// The origin that answered.
     pub origin: Cell<Option<OriginId>>,
 }
 
 impl Logged {
+    /// Copies the parts from a head; the origin is noted later.
     pub fn of(head: &Parts) -> Self {
         Self {
             method: head.method.clone(),

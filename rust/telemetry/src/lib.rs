@@ -4,6 +4,8 @@
 //! `worker` is written by its one worker with plain loads and stores; `render` reads all workers and speaks
 //! Prometheus. Labels come from the plan and from closed sets, never from a request.
 
+#![warn(missing_docs)]
+
 pub mod access;
 pub mod life;
 pub mod log;
@@ -30,7 +32,9 @@ use worker::{Cells, RouteTable};
 /// Reasons for refusals before a route is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refused {
+    /// The head is not accepted.
     Request(Refusal),
+    /// Of the whole engine (`limits.http.connections`).
     TooManyConnections,
     /// Of one peer.
     ClientConnections,
@@ -132,6 +136,7 @@ impl Names {
 }
 
 impl Metrics {
+    /// `workers`: those of the engine; each has counters of its own.
     pub fn new(workers: usize, plan: &Plan) -> Arc<Self> {
         log::bound(&plan.limits.log);
         Arc::new(Self {
@@ -150,11 +155,13 @@ impl Metrics {
         WorkerMetrics::new(Arc::clone(self), cells)
     }
 
+    /// Takes the names of the new plan for labels, and its limits of the log.
     pub fn plan_changed(&self, plan: &Plan, _version: u64) {
         *self.names.lock() = Names::of(plan);
         log::bound(&plan.limits.log);
     }
 
+    /// Counts a reload of the plan. `ok` is false if the old plan stays in service.
     pub fn reload(&self, ok: bool) {
         let counter = if ok {
             &self.reloads_ok

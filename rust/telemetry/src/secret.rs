@@ -13,6 +13,7 @@ pub struct SecretNumbers {
 }
 
 impl SecretNumbers {
+    /// A new number, which no outsider can derive from earlier ones.
     pub fn unguessable(&self) -> u128 {
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         self.keys.iter().fold(0, |number, key| {

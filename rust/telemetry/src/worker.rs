@@ -211,16 +211,20 @@ impl WorkerMetrics {
         self.often.borrow_mut().clear();
     }
 
+    /// Content was sent to a client: that many bytes.
     pub fn bytes_out(&self, bytes: u64) {
         add(&self.cells.bytes_out, bytes);
     }
+    /// A connection was accepted.
     pub fn accepted(&self) {
         add(&self.cells.accepted, 1);
     }
+    /// A connection has ended.
     pub fn closed(&self) {
         add(&self.cells.closed, 1);
     }
 
+    /// Something was refused before a route was known.
     pub fn refused(&self, refused: impl Into<Refused>) {
         self.cells.refused.note(refused.into());
     }
@@ -239,6 +243,7 @@ impl WorkerMetrics {
         }
     }
 
+    /// A response was not stored, for this reason.
     pub fn not_stored(&self, reason: impl Into<Detail>) {
         self.cells.not_stored.note(reason.into());
     }
@@ -275,6 +280,7 @@ impl WorkerMetrics {
         });
     }
 
+    /// A request to an origin has ended: with a status, or with the word for its failure.
     pub fn origin(
         &self,
         origin: OriginId,
@@ -294,6 +300,7 @@ impl WorkerMetrics {
         });
     }
 
+    /// A callable was called in `phase`; `result` is a word.
     pub fn hook(&self, call: CallableId, phase: &'static str, result: &'static str) {
         self.often(("hook", call.0, result, phase), || {
             let names = self.metrics.names.lock();

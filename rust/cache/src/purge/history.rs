@@ -24,14 +24,19 @@ const MOST_TEXT: usize = 64 << 20;
 /// One purge.
 #[derive(Debug)]
 pub struct Purge {
+    /// In URLs and answers of the API.
     pub id: String,
+    /// Grows from purge to purge, in the order in which they take effect.
     pub sequence: u64,
     /// Unix milliseconds.
     pub created: u64,
+    /// True if it makes responses stale instead of removing them.
     pub soft: bool,
+    /// At least one.
     pub scopes: Vec<Scope>,
     /// Each scope as the caller spelled it.
     pub given: Vec<String>,
+    /// The caller's, which makes a repeated order the same purge.
     pub reference: Option<String>,
     pub(super) matcher: Matcher,
     objects: AtomicU64,
@@ -68,14 +73,17 @@ impl Purge {
         self.durable.load(Ordering::Relaxed)
     }
 
+    /// True if the sweep has compared everything that was stored before it.
     pub fn completed(&self) -> bool {
         self.completed.load(Ordering::Acquire)
     }
 
+    /// Whole responses that it has matched so far.
     pub fn objects(&self) -> u64 {
         self.objects.load(Ordering::Relaxed)
     }
 
+    /// Bytes of all that it has matched so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

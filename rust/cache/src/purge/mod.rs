@@ -36,14 +36,22 @@ use edgerouter_store::{Disk, Entry, Store, disk::FolderError};
 /// Why a purge was not ordered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
+    /// The order itself is invalid.
     #[error(transparent)]
     Mistake(#[from] Mistake),
+    /// The reference, and the id of the purge that has it.
     #[error("reference: {0:?}: was given to another purge, {1}; choose another reference")]
     ReferenceTaken(String, String),
+    /// Refused for now: nothing of the order takes effect.
     #[error(
         "urls: {named} scopes would be in progress, and at most {most} may be (limits.purge.in_progress); try again soon"
     )]
-    TooMany { named: usize, most: usize },
+    TooMany {
+        /// Scopes in progress if this purge were accepted.
+        named: usize,
+        /// `limits.purge.in_progress`.
+        most: usize,
+    },
 }
 
 /// All purges.
@@ -123,6 +131,7 @@ impl Purges {
         self.newest.load(Ordering::SeqCst)
     }
 
+    /// The effect of the purges after number `since` on a response.
     pub fn judge(&self, subject: &PurgeSubject<'_>, since: u64) -> PurgeEffect {
         self.register.read().judge(subject, since)
     }
@@ -316,6 +325,7 @@ impl Purges {
             .count(born, objects, size, |matcher| matcher.matches(subject));
     }
 
+    /// `None` if no purge has that id, or it has been forgotten.
     pub fn find(&self, id: &str) -> Option<Arc<Purge>> {
         let desk = self.desk.lock();
         desk.history.all().find(|purge| purge.id == id).cloned()

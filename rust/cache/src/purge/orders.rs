@@ -32,6 +32,7 @@ pub fn place(purges: &Purges, store: &Store, plan: &Plan, asked: &Value) -> Resu
     Ok(answer)
 }
 
+/// All remembered purges as JSON, newest first.
 pub fn list(purges: &Purges) -> Value {
     let purges: Vec<Value> = purges.list().iter().map(|p| p.to_json()).collect();
     json!({"purges": purges})
@@ -42,6 +43,7 @@ fn nothing(objects: u64) -> Option<&'static str> {
 }
 
 impl Purge {
+    /// As CloudFront's API names it: `InProgress` or `Completed`.
     pub fn status(&self) -> &'static str {
         if self.completed() {
             "Completed"
@@ -59,6 +61,7 @@ impl Purge {
         self.completed().then(|| nothing(self.objects())).flatten()
     }
 
+    /// As the answers of the API describe it; `created` in Unix seconds.
     pub fn to_json(&self) -> Value {
         json!({
             "id": self.id,

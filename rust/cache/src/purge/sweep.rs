@@ -51,6 +51,7 @@ impl Pace {
     }
 }
 
+/// Starts the thread that removes purged responses. It ends when `life` does.
 pub fn start(
     purges: Arc<Purges>,
     store: Arc<Store>,
@@ -152,7 +153,9 @@ fn purgeable(entry: &Entry) -> bool {
 /// The matches of a purge that was not carried out.
 #[derive(Debug, Default)]
 pub struct Census {
+    /// Whole responses that match.
     pub objects: u64,
+    /// Bytes of all that matches, parts of large objects included.
     pub bytes: u64,
     /// Some of them, as `host/path?query`.
     pub sample: Vec<String>,
@@ -160,6 +163,7 @@ pub struct Census {
 
 const SAMPLE: usize = 20;
 
+/// Counts what a purge would match, in memory and on disk, and changes nothing.
 pub fn census(store: &Store, matcher: &Matcher) -> Census {
     let mut census = Census::default();
     let mut at = Some(WalkStep::default());

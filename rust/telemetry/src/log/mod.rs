@@ -25,7 +25,9 @@ use self::sums::{SUMS, Sums};
 /// The two streams that every process has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StandardStream {
+    /// File descriptor 1.
     Stdout,
+    /// File descriptor 2.
     Stderr,
 }
 
@@ -60,7 +62,9 @@ fn streams<'a>() -> impl Iterator<Item = &'a Output> {
 /// The format of the edge's own log.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
+    /// An object a line, instead of text.
     pub json: bool,
+    /// Escape sequences of a terminal in the text.
     pub colours: bool,
 }
 

@@ -27,11 +27,15 @@ const TICK: Duration = Duration::from_secs(1);
 /// The destination of the bytes.
 #[derive(Debug)]
 pub enum Sink {
+    /// Standard output.
     Stdout,
+    /// Standard error.
     Stderr,
     /// Opened for appending, created if absent, reopened on demand.
     File {
+        /// As configured: opened again by it.
         path: PathBuf,
+        /// Open for appending.
         file: File,
     },
 }
@@ -128,6 +132,7 @@ impl Output {
         Self { inner }
     }
 
+    /// A label for metrics and for messages about the output itself.
     pub fn name(&self) -> &'static str {
         self.inner.name
     }
