@@ -1,7 +1,5 @@
 //! The last decisions about a response to a viewer (phase 15), and its preparation for the store.
 
-#![warn(missing_docs)]
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 

@@ -4,8 +4,6 @@
 //! the origin may see, and the fields that the edge vouches for (client address, scheme, host, identity, variant) are
 //! set last, so that nothing before could have forged them. Client-sent copies were removed on admission.
 
-#![warn(missing_docs)]
-
 use std::{fmt::Write as _, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};

@@ -1,7 +1,5 @@
 //! Problems: mistakes in a plan, each with its place.
 
-#![warn(missing_docs)]
-
 use std::fmt;
 
 /// One problem of a plan: its place, the value found, and the remedy.

@@ -1,7 +1,5 @@
 //! Secrets that a plan holds.
 
-#![warn(missing_docs)]
-
 /// A resolved secret. Its text never appears in `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Vec<u8>);

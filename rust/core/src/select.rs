@@ -1,7 +1,5 @@
 //! A choice among the names of query parameters, cookies or fields.
 
-#![warn(missing_docs)]
-
 use std::sync::Arc;
 
 /// A choice among names. Header names are lower case; query and cookie names are case-sensitive, and one that ends in

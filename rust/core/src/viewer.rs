@@ -3,8 +3,6 @@
 //! Every result ends up in a `Location` that a browser follows or in a path that an origin trusts, so a client's
 //! parameter may choose a page but never a host, a header line or a parent directory.
 
-#![warn(missing_docs)]
-
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};

@@ -4,8 +4,6 @@
 //! section may keep, `evasion` whether the path could be read as another one. Everything ambiguous is refused: request
 //! smuggling needs two programs that read one message differently.
 
-#![warn(missing_docs)]
-
 mod chunked;
 mod evasion;
 mod fields;

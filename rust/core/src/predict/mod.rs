@@ -4,8 +4,6 @@
 //! `ledger` measures its success. Visitors and pages are numbers: no identity is known here. Every structure has a
 //! bound; times are Unix seconds given by the caller.
 
-#![warn(missing_docs)]
-
 mod budget;
 mod generations;
 mod ledger;

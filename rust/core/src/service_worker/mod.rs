@@ -3,8 +3,6 @@
 //! The script's text is `script.js`; here are its settings, and the version that names its caches. It contains nothing
 //! of a request, so it is a response like any fixed one.
 
-#![warn(missing_docs)]
-
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
