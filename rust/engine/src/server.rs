@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
         mpsc as signals,
     },
     thread::JoinHandle,
@@ -25,7 +25,7 @@ use crate::{
     account::{Account, PerClientCounts},
     admin, background,
     cache::{Cache, functions::Registry},
-    connection::{ConnectionState, Pressure},
+    connection::AllConnections,
     functions::Functions,
     identity::KeySources,
     life::Life,
@@ -36,7 +36,7 @@ use crate::{
     },
     live::Live,
     navigation::{Navigation, QUEUE},
-    purge, request,
+    purge,
     secret::SecretNumbers,
     store::{Fills, disk::FolderError},
     telemetry::{Metrics, access::AccessLog},
@@ -297,7 +297,7 @@ impl Engine {
 
     /// True if clients are connected.
     pub fn is_busy(&self) -> bool {
-        self.shared.connections.load(Ordering::Acquire) > 0
+        self.shared.connections.count() > 0
     }
 
     /// Stops accepting, lets current requests finish for at most `drain` (the plan's limit when `None`), and
@@ -306,10 +306,10 @@ impl Engine {
         let patience = drain.unwrap_or_else(|| self.drain_timeout());
         let deadline = Instant::now() + patience;
         self.drain();
-        while self.shared.connections.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        while self.shared.connections.count() > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let drained = self.shared.connections.load(Ordering::Acquire) == 0;
+        let drained = self.shared.connections.count() == 0;
         self.life.send_replace(Life::Ended);
         self.shared.cache.purges.wake();
         for thread in self.threads.lock().drain(..) {
@@ -372,12 +372,10 @@ fn share(
         function_caches: Arc::new(function_caches),
         health,
         metrics,
-        connections: AtomicUsize::new(0),
+        connections: AllConnections::new(workers),
         account,
-        client_connections: PerClientCounts::new(),
         client_requests: PerClientCounts::new(),
         descriptors,
-        pressure: (0..workers).map(|_| Pressure::default()).collect(),
         draining: AtomicBool::new(false),
         access_log: settings.access_log.clone(),
         epoch: AtomicU64::new(0),
@@ -427,7 +425,6 @@ fn work(
                         std::rc::Rc::clone(&worker),
                         listener,
                         life.clone(),
-                        request::serve,
                     ));
                 }
                 Err(error) => {
@@ -450,18 +447,16 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
         tokio::select! {
             _ = seconds.tick() => {
                 if worker.tick() {
-                    tight::end_stalled(worker, worker.clock.ticks());
+                    tight::end_stalled(&worker.connections, worker.clock.ticks());
                 }
             }
-            () = tight::give_way_to_others(worker) => {}
+            () = tight::give_way_to_others(&**worker) => {}
             changed = life.changed() => {
                 let now = if changed.is_err() { Life::Ended } else { *life.borrow_and_update() };
                 match now {
                     Life::Serving => {}
                     Life::Draining => {
-                        for (_, connection) in worker.connections.borrow().iter() {
-                            connection.set_state(ConnectionState::Drain);
-                        }
+                        worker.connections.drain();
                         worker.upstreams.clear();
                     }
                     Life::Ended => return,
@@ -475,7 +470,7 @@ impl Shared {
     pub fn metrics(&self) -> String {
         let live = self.live.load();
         let mut text = String::with_capacity(16 << 10);
-        let connections = self.connections.load(Ordering::Relaxed) as u64;
+        let connections = self.connections.count() as u64;
         self.metrics.render(&mut text, connections, live.version);
         self.cache.store.render(&mut text);
         self.cache.flights.render(&mut text);

@@ -9,21 +9,20 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
 use edgerouter_core::bounds::descriptors::Descriptors;
-use slab::Slab;
 use tokio::sync::mpsc;
 
 use crate::{
     account::{Account, PerClientCounts},
     cache::{Cache, functions::Registry},
     clock::Clock,
-    connection::{Connection, Idlest, Pressure},
+    connection::{AllConnections, Connections},
     functions::FunctionCaches,
     identity::Remembered,
     live::{Live, LocalLive},
@@ -58,14 +57,11 @@ pub struct Shared {
     pub health: Arc<HealthBoard>,
     pub metrics: Arc<Metrics>,
     pub account: Arc<Account>,
-    pub connections: AtomicUsize,
-    /// Connections by peer, and requests that are not answered from memory by client.
-    pub client_connections: Arc<PerClientCounts>,
+    pub connections: Arc<AllConnections>,
+    /// Requests that are not answered from memory, by client.
     pub client_requests: Arc<PerClientCounts>,
     /// `None` where the limit of the process is not known.
     pub descriptors: Option<Descriptors>,
-    /// For each worker, the demand of others that it ends a connection.
-    pub pressure: Box<[Pressure]>,
     pub draining: AtomicBool,
     /// `None`: no line is written for each request.
     pub access_log: Option<AccessLog>,
@@ -79,14 +75,10 @@ pub struct Worker {
     pub clock: Clock,
     pub values: FieldValues,
     pub remembered: RefCell<Remembered>,
-    pub connections: RefCell<Slab<Rc<Connection>>>,
-    pub(crate) idlest: RefCell<Idlest>,
-    pub(crate) index: usize,
+    pub connections: Connections,
     /// Scratch space for cache keys; borrowed for the length of one look-up.
     pub key: RefCell<Vec<u8>>,
     pub random: RefCell<fastrand::Rng>,
-    /// Bytes as they come from a socket, before the guard has checked them.
-    pub inbox: RefCell<Box<[u8]>>,
     live: RefCell<Rc<LocalLive>>,
     ids: Cell<u64>,
 }
@@ -121,18 +113,17 @@ impl Worker {
             .div_ceil(workers.max(1));
         let mut random = fastrand::Rng::new();
         let ids = Cell::new(random.u64(..));
+        let (all, account) = (Arc::clone(&shared.connections), Arc::clone(&shared.account));
+        let connections = Connections::new(index, all, account);
         Rc::new(Self {
             upstreams: Rc::new(Upstreams::new()),
             metrics: shared.metrics.worker(index),
             clock: Clock::new(shared.clock_shift()),
             values: FieldValues::default(),
             remembered: RefCell::new(Remembered::new(remembered)),
-            connections: RefCell::new(Slab::new()),
-            idlest: RefCell::default(),
-            index,
+            connections,
             key: RefCell::new(Vec::with_capacity(1024)),
             random: RefCell::new(random),
-            inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),
             live: RefCell::new(Rc::new(LocalLive { live, epoch })),
             ids,
             shared,
@@ -189,9 +180,7 @@ impl Worker {
         self.clock.synchronise(self.shared.clock_shift());
         let live = self.live();
         let now = self.clock.ticks();
-        for (_, connection) in self.connections.borrow().iter() {
-            connection.check(now, &live.plan.limits.http);
-        }
+        self.connections.check(now, &live.plan.limits.http);
         self.upstreams.sweep(Instant::now());
         let pinned = self.shared.cache.store.memory().pinned();
         self.shared.account.pinned(pinned)
@@ -200,6 +189,3 @@ impl Worker {
 
 /// Below this a slice costs more to keep than it holds.
 const LEAST_SLICE: u64 = 4 << 10;
-
-/// Most bytes that one read takes from a socket.
-const INBOX: usize = 64 << 10;

@@ -11,7 +11,7 @@ use crate::errors;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Parts of the edge, and of what it is built from, that have a level of their own.
-const PARTS: [&str; 14] = [
+const PARTS: [&str; 15] = [
     "functions",
     "access",
     "edgerouter_account",
@@ -19,6 +19,7 @@ const PARTS: [&str; 14] = [
     "edgerouter_core",
     "edgerouter_engine",
     "edgerouter_functions",
+    "edgerouter_listen",
     "edgerouter_origin",
     "edgerouter_store",
     "edgerouter_telemetry",

@@ -44,12 +44,6 @@ pub enum Refused {
     NoMemory,
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self::Request(refusal)
-    }
-}
-
 /// Words after those of [`Refusal`].
 const OTHERS: [&str; 4] = [
     "too-many-connections",

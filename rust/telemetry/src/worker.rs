@@ -135,7 +135,6 @@ pub(super) struct Cells {
     pub latency: [Histogram; OUTCOMES],
     pub bytes_out: AtomicU64,
     pub accepted: AtomicU64,
-    pub closed: AtomicU64,
     pub remembered: AtomicU64,
     pub origin_latency: Histogram,
     pub refused: Counts<Refused>,
@@ -219,14 +218,10 @@ impl WorkerMetrics {
     pub fn accepted(&self) {
         add(&self.cells.accepted, 1);
     }
-    /// A connection has ended.
-    pub fn closed(&self) {
-        add(&self.cells.closed, 1);
-    }
 
     /// Something was refused before a route was known.
-    pub fn refused(&self, refused: impl Into<Refused>) {
-        self.cells.refused.note(refused.into());
+    pub fn refused(&self, refused: Refused) {
+        self.cells.refused.note(refused);
     }
 
     /// An idle connection was ended so that a new one had room.

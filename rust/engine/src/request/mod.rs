@@ -28,7 +28,7 @@ use edgerouter_core::{
         structured::{CACHE_STATUS, CacheStatus},
     },
     outcome::Detail,
-    plan::{FixedResponse, Target},
+    plan::{FixedResponse, Plan, Target},
     request_record::RequestRecord,
     service_worker,
 };
@@ -38,69 +38,89 @@ use hyper::body::Incoming;
 use self::{answer::Early, cached::Found, decided::Worked, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody},
-    connection::{Stream, queue},
-    telemetry::Outcome,
+    connection::{ConnectionOwner, Connections, Stream, queue},
+    telemetry::{Outcome, Refused, WorkerMetrics},
     worker::Worker,
 };
 
-/// Answers one request of a connection, or its refusal.
-pub async fn serve(
-    worker: Rc<Worker>,
-    stream: Rc<Stream>,
-    request: Result<Request<Incoming>, Refusal>,
-) -> Result<Response<EdgeBody>, Infallible> {
-    let started = Instant::now();
-    let busy = Busy(Rc::clone(&stream));
-    let request = match request {
-        Ok(request) => request,
-        Err(refusal) => {
-            worker.metrics.refused(refusal);
-            if let Some(access) = &worker.shared.access_log {
-                let record = RequestRecord::refused(
-                    worker.clock.unix_millis(started),
-                    stream.connection.peer.ip(),
-                    stream.connection.scheme.as_str(),
-                    worker.next_id(),
-                    (refusal.status(), refusal.as_str()),
-                );
-                access.begin(&record, &AccessLogPolicy::default()).end(0, 0);
+impl ConnectionOwner for Worker {
+    type Body = EdgeBody;
+
+    async fn serve(
+        self: Rc<Self>,
+        stream: Rc<Stream>,
+        request: Result<Request<Incoming>, Refusal>,
+    ) -> Result<Response<EdgeBody>, Infallible> {
+        let started = Instant::now();
+        let busy = Busy(Rc::clone(&stream));
+        let request = match request {
+            Ok(request) => request,
+            Err(refusal) => {
+                self.metrics.refused(Refused::Request(refusal));
+                if let Some(access) = &self.shared.access_log {
+                    let record = RequestRecord::refused(
+                        self.clock.unix_millis(started),
+                        stream.connection.peer.ip(),
+                        stream.connection.scheme.as_str(),
+                        self.next_id(),
+                        (refusal.status(), refusal.as_str()),
+                    );
+                    access.begin(&record, &AccessLogPolicy::default()).end(0, 0);
+                }
+                return Ok(answer::refused(refusal).map(|body| body.with_busy(busy)));
             }
-            return Ok(answer::refused(refusal).map(|body| body.with_busy(busy)));
-        }
-    };
-    let mut exchange = match Exchange::admit(worker, stream, request, started) {
-        Ok(exchange) => exchange,
-        Err(early) => return Ok(early.0.map(|body| body.with_busy(busy))),
-    };
-    let mut response = match path(&mut exchange).await {
-        Ok(response) => response,
-        Err(early) => {
-            let mut response = *early.0;
-            if let Some(trace) = response.extensions_mut().remove::<answer::Trace>()
-                && exchange.client_is_local()
-            {
-                trace.show(&mut response, &exchange.head.headers);
+        };
+        let mut exchange = match Exchange::admit(self, stream, request, started) {
+            Ok(exchange) => exchange,
+            Err(early) => return Ok(early.0.map(|body| body.with_busy(busy))),
+        };
+        let mut response = match path(&mut exchange).await {
+            Ok(response) => response,
+            Err(early) => {
+                let mut response = *early.0;
+                if let Some(trace) = response.extensions_mut().remove::<answer::Trace>()
+                    && exchange.client_is_local()
+                {
+                    trace.show(&mut response, &exchange.head.headers);
+                }
+                exchange.finish(&mut response);
+                response
             }
-            exchange.finish(&mut response);
-            response
+        };
+        if response.status().canonical_reason().is_none() {
+            // A reason is for people and may be empty (RFC 9112 §4); hyper would make one up.
+            let none = hyper::ext::ReasonPhrase::from_static(b"");
+            response.extensions_mut().insert(none);
         }
-    };
-    if response.status().canonical_reason().is_none() {
-        // A reason is for people and may be empty (RFC 9112 §4); hyper would make one up.
-        let none = hyper::ext::ReasonPhrase::from_static(b"");
-        response.extensions_mut().insert(none);
+        exchange.account(&mut response);
+        exchange.stream.interims.answered();
+        let length = http_body::Body::size_hint(response.body()).exact();
+        if response.body().streams() && queue::is_counted(length) {
+            let route = exchange.route.and_then(|id| exchange.live.plan.route(id));
+            let owner = route.map_or_else(Default::default, |route| exchange.owner(route));
+            let account = &exchange.worker.shared.account;
+            exchange.stream.count(account, owner);
+        }
+        let under_way = exchange.under_way.take();
+        Ok(response.map(|body| body.with_under_way(under_way).with_busy(busy)))
     }
-    exchange.account(&mut response);
-    exchange.stream.interims.answered();
-    let length = http_body::Body::size_hint(response.body()).exact();
-    if response.body().streams() && queue::is_counted(length) {
-        let route = exchange.route.and_then(|id| exchange.live.plan.route(id));
-        let owner = route.map_or_else(Default::default, |route| exchange.owner(route));
-        let account = &exchange.worker.shared.account;
-        exchange.stream.count(account, owner);
+
+    fn connections(&self) -> &Connections {
+        &self.connections
     }
-    let under_way = exchange.under_way.take();
-    Ok(response.map(|body| body.with_under_way(under_way).with_busy(busy)))
+
+    fn with_plan<R>(&self, read: impl FnOnce(&Plan, usize) -> R) -> R {
+        let live = self.live();
+        read(&live.plan, live.connections)
+    }
+
+    fn ticks(&self) -> u64 {
+        self.clock.ticks()
+    }
+
+    fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
+    }
 }
 
 /// The phases.

@@ -1,67 +1,45 @@
 //! The life of a connection: HTTP/1.1 by hyper, then a tunnel or a lingering close.
 
 use std::{
-    convert::Infallible,
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     pin::Pin,
     rc::Rc,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Duration,
 };
 
+use edgerouter_account::{PerClientCounts, UnderWay};
 use edgerouter_core::{
-    admit::{GuardLimits, HeadGuard, Refusal},
+    admit::{GuardLimits, HeadGuard},
     bounds::clients::Client,
-    plan::Scheme,
+    plan::{Plan, Scheme},
 };
-use http::Response;
+use edgerouter_telemetry::Refused;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::spawn_local,
 };
 
-use super::{
+use crate::{
     Transport,
+    connection::{Connection, ConnectionOwner, ConnectionState, Stream},
     guarded::{Guarded, REFUSED_METHOD, Unread},
     tight, tunnel,
 };
-use crate::{
-    account::UnderWay,
-    body::EdgeBody,
-    connection::{Connection, ConnectionState, Stream},
-    live::Live,
-    telemetry::Refused,
-    worker::Worker,
-};
-
-/// Answers one request, or its refusal.
-pub trait Serve:
-    Fn(Rc<Worker>, Rc<Stream>, RequestOrRefusal) -> Self::Answer + Copy + 'static
-{
-    type Answer: Future<Output = Result<Response<EdgeBody>, Infallible>> + 'static;
-}
-
-/// A request, or the reason for which its bytes were refused.
-pub type RequestOrRefusal = Result<Request<Incoming>, Refusal>;
-
-impl<F, A> Serve for F
-where
-    F: Fn(Rc<Worker>, Rc<Stream>, RequestOrRefusal) -> A + Copy + 'static,
-    A: Future<Output = Result<Response<EdgeBody>, Infallible>> + 'static,
-{
-    type Answer = A;
-}
 
 /// Counts one more connection of a peer; `Err` when it has enough.
-fn of_peer(worker: &Worker, live: &Live, peer: IpAddr) -> Result<Option<UnderWay>, ()> {
-    let bound = live.plan.limits.http.client_connections;
-    let Some(most) = bound.connections(peer, &live.plan.trusted_proxies) else {
+fn of_peer(
+    counts: &Arc<PerClientCounts>,
+    plan: &Plan,
+    peer: IpAddr,
+) -> Result<Option<UnderWay>, ()> {
+    let bound = plan.limits.http.client_connections;
+    let Some(most) = bound.connections(peer, &plan.trusted_proxies) else {
         return Ok(None);
     };
-    let counts = &worker.shared.client_connections;
     counts.enter(Client::of(peer), most).map(Some).ok_or(())
 }
 
@@ -73,45 +51,42 @@ pub(super) enum Taken {
 }
 
 /// Serves a new connection, where there is room for it.
-pub(super) fn take(
-    worker: &Rc<Worker>,
+pub(super) fn take<O: ConnectionOwner>(
+    owner: &Rc<O>,
     transport: impl Transport,
     peer: SocketAddr,
     scheme: Scheme,
     draining: bool,
-    serve: impl Serve,
 ) -> Taken {
-    let shared = &worker.shared;
-    let live = worker.live();
-    let Ok(of_peer) = of_peer(worker, &live, peer.ip()) else {
-        worker.metrics.refused(Refused::ClientConnections);
+    let connections = owner.connections();
+    let all = &connections.all;
+    let (of_peer, most) =
+        owner.with_plan(|plan, most| (of_peer(&all.by_peer, plan, peer.ip()), most));
+    let Ok(of_peer) = of_peer else {
+        owner.metrics().refused(Refused::ClientConnections);
         return Taken::No;
     };
-    let most = live.connections;
-    let others = shared.connections.fetch_add(1, Ordering::AcqRel);
+    let others = all.count.fetch_add(1, Ordering::AcqRel);
     let full = others >= most;
     // An idle one of this worker, or soon of another: the new one may have a request.
-    if full && !tight::give_way(worker, others - most) {
-        shared.connections.fetch_sub(1, Ordering::AcqRel);
-        worker.metrics.refused(Refused::TooManyConnections);
+    if full && !tight::give_way(&**owner, others - most) {
+        all.count.fetch_sub(1, Ordering::AcqRel);
+        owner.metrics().refused(Refused::TooManyConnections);
         return Taken::No;
     }
-    worker.metrics.accepted();
-    let connection = Rc::new(Connection::new(peer, scheme, worker.clock.ticks()));
+    owner.metrics().accepted();
+    let connection = Rc::new(Connection::new(peer, scheme, owner.ticks()));
     if draining {
         connection.set_state(ConnectionState::Drain);
     }
-    let index = worker
-        .connections
-        .borrow_mut()
-        .insert(Rc::clone(&connection));
+    let index = connections.open.borrow_mut().insert(Rc::clone(&connection));
     let counted = Counted {
-        worker: Rc::clone(worker),
+        owner: Rc::clone(owner),
         index,
         _of_peer: of_peer,
     };
     spawn_local(async move {
-        serve_connection(&counted.worker, transport, connection, serve).await;
+        serve_connection(&counted.owner, transport, connection).await;
         drop(counted);
     });
     if full {
@@ -122,37 +97,33 @@ pub(super) fn take(
 }
 
 /// Takes a connection out of the counts when its task ends, however it ends.
-struct Counted {
-    worker: Rc<Worker>,
+struct Counted<O: ConnectionOwner> {
+    owner: Rc<O>,
     index: usize,
     _of_peer: Option<UnderWay>,
 }
 
-impl Drop for Counted {
+impl<O: ConnectionOwner> Drop for Counted<O> {
     fn drop(&mut self) {
-        self.worker.connections.borrow_mut().try_remove(self.index);
-        self.worker
-            .shared
-            .connections
-            .fetch_sub(1, Ordering::AcqRel);
-        self.worker.metrics.closed();
+        let connections = self.owner.connections();
+        connections.open.borrow_mut().try_remove(self.index);
+        connections.all.count.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// Serves a connection to its end. As long as nothing comes only its socket is kept: the machinery of HTTP is made when there
-/// is something to read, and dropped once the connection has been idle for a second.
-async fn serve_connection<T: Transport>(
-    worker: &Rc<Worker>,
+/// Serves a connection to its end. As long as nothing comes only its socket is kept: the machinery of HTTP is made when
+/// there is something to read, and dropped once the connection has been idle for a second.
+async fn serve_connection<T: Transport, O: ConnectionOwner>(
+    owner: &Rc<O>,
     mut transport: T,
     connection: Rc<Connection>,
-    serve: impl Serve,
 ) {
     loop {
         if !is_readable(&transport, &connection).await {
             let _ = transport.shutdown().await;
             return;
         }
-        match Box::pin(serve_requests(worker, transport, &connection, serve)).await {
+        match Box::pin(serve_requests(owner, transport, &connection)).await {
             Some(silent) => transport = silent,
             None => return,
         }
@@ -176,31 +147,30 @@ async fn is_readable(transport: &impl Transport, connection: &Connection) -> boo
 }
 
 /// Serves requests until the connection is over, or idle for a while: then its socket is given back.
-async fn serve_requests<T: Transport>(
-    worker: &Rc<Worker>,
+async fn serve_requests<T: Transport, O: ConnectionOwner>(
+    owner: &Rc<O>,
     transport: T,
     connection: &Rc<Connection>,
-    serve: impl Serve,
 ) -> Option<T> {
-    let limits = &worker.live().plan.limits.http;
-    let guard = HeadGuard::new(GuardLimits {
-        head_bytes: limits.head_bytes,
-        head_fields: limits.head_fields,
-        url_bytes: limits.url_bytes,
-        body_bytes: limits.body_bytes,
+    let limits = owner.with_plan(|plan, _| GuardLimits {
+        head_bytes: plan.limits.http.head_bytes,
+        head_fields: plan.limits.http.head_fields,
+        url_bytes: plan.limits.http.url_bytes,
+        body_bytes: plan.limits.http.body_bytes,
     });
+    let guard = HeadGuard::new(limits);
     connection.set_active(true);
     let stream = Rc::new(Stream::new(Rc::clone(connection)));
-    let io = Guarded::new(transport, guard, Rc::clone(worker), Rc::clone(&stream));
+    let io = Guarded::new(transport, guard, Rc::clone(owner), Rc::clone(&stream));
     let service = {
-        let (worker, stream) = (Rc::clone(worker), Rc::clone(&stream));
+        let (owner, stream) = (Rc::clone(owner), Rc::clone(&stream));
         service_fn(move |request: Request<Incoming>| {
             stream.begin(request.version());
             let is_refused = stream.connection.was_refused()
                 && request.method().as_str() == REFUSED_METHOD.as_str();
             let refusal = is_refused.then(|| stream.take_refusal()).flatten();
             let request = refusal.map_or(Ok(request), Err);
-            serve(Rc::clone(&worker), Rc::clone(&stream), request)
+            Rc::clone(&owner).serve(Rc::clone(&stream), request)
         })
     };
     // The guard's bounds are the ones that count; hyper's only need to be no tighter.
@@ -241,7 +211,7 @@ async fn serve_requests<T: Transport>(
         Ended::Silent | Ended::All => {}
     }
     if let Some(upstream) = stream.take_tunnel() {
-        let idle = worker.live().plan.limits.http.tunnel_idle_timeout;
+        let idle = owner.with_plan(|plan, _| plan.limits.http.tunnel_idle_timeout);
         tunnel::join(connection, transport, upstream, &unread.bytes, idle).await;
     } else if connection.was_refused() || unread.in_body {
         linger(transport).await;
@@ -260,8 +230,8 @@ enum Ended {
     Silent,
 }
 
-/// Time and bytes for which a client's input is still read and dropped, so that no reset destroys the response that it has yet
-/// to read (RFC 9112 §9.6).
+/// Time and bytes for which a client's input is still read and dropped, so that no reset destroys the response that it
+/// has yet to read (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(10);
 const LINGER_QUIET: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 256 << 20;

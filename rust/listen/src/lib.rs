@@ -1,10 +1,13 @@
-//! From sockets to requests: accepting connections, guarding the bytes that come in, and the life of a connection.
+//! Client connections, from the socket to a request: accepting, guarding the bytes that come in, and the end.
 //!
 //! `tcp` accepts and is the only file that knows what a connection runs over: `http`, `guarded` and `tunnel` serve any
-//! [`Transport`]. Each request goes to a function that is given; its answer comes back as a response.
+//! [`Transport`]. `connection` is a connection as requests see it, and all connections of a worker; `tight` ends idle
+//! ones for new ones. The worker is known as a [`ConnectionOwner`](connection::ConnectionOwner) only: it responds to the
+//! requests. No route is known here.
 
-pub mod guarded;
-pub mod http;
+pub mod connection;
+mod guarded;
+mod http;
 pub mod tcp;
 pub mod tight;
 mod tunnel;

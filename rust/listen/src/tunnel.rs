@@ -16,8 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::Transport;
-use crate::connection::{Connection, ConnectionState};
+use crate::{
+    Transport,
+    connection::{Connection, ConnectionState},
+};
 
 /// Joins the two until both have ended, or nothing has passed for `idle`. The transport finds peers that are
 /// gone without a word before that.

@@ -1,7 +1,7 @@
 //! The state of a client connection, and the times that it must keep.
 //!
-//! No timer is armed per request: the connection notes when it began to wait, and its worker looks over all of them once a
-//! second (docs/design.md §6).
+//! No timer is armed per request: the connection notes when it began to wait, and its worker looks over all of them
+//! once a second (docs/design.md §6).
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -146,8 +146,8 @@ impl Connection {
         self.refused.set(true);
     }
 
-    /// Whether something that the client sent was refused: unread bytes may remain, and a close at once would destroy the
-    /// response on its way.
+    /// Whether something that the client sent was refused: unread bytes may remain, and a close at once would destroy
+    /// the response on its way.
     pub fn was_refused(&self) -> bool {
         self.refused.get()
     }
@@ -242,8 +242,8 @@ impl Connection {
         if blocked(&self.write_blocked) {
             self.set_state(End);
         } else if blocked(&self.read_blocked) {
-            // A request that stalls is the client's fault and gets a response that says so (RFC 9110 §15.5.9); after that, or
-            // where a response is under way already, the connection ends.
+            // A request that stalls is the client's fault and gets a response that says so (RFC 9110 §15.5.9); after
+            // that, or where a response is under way already, the connection ends.
             let is_first = !self.is_idle() && self.state.get() != BodyTooSlow;
             if is_first {
                 self.read_blocked.set(Some(now));

@@ -1,6 +1,6 @@
 //! Interim responses (1xx) on their way to a client (RFC 9110 §15.2).
 //!
-//! hyper's server sends final responses only. Interim ones wait here until the connection's socket (`listen::guarded`) is
+//! hyper's server sends final responses only. Interim ones wait here until the connection's socket (`guarded`) is
 //! between two messages: everything before is written, and nothing of the final response. Where there is no such moment
 //! they are dropped, so that the client learns their content with the final response only.
 
@@ -92,8 +92,8 @@ impl Interims {
         open.then(|| self.take()).flatten()
     }
 
-    /// Responses to write before hyper's next bytes. `between`: hyper's bytes before are written, so that the next ones begin
-    /// the final response.
+    /// Responses to write before hyper's next bytes. `between`: hyper's bytes before are written, so that the next ones
+    /// begin the final response.
     pub fn before_final(&self, between: bool) -> Option<Vec<u8>> {
         if self.state.get() != State::Final {
             return None;

@@ -10,18 +10,19 @@ use std::{
 };
 
 use edgerouter_core::plan::Scheme;
+use edgerouter_telemetry::life::Life;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
 
-use super::{
+use crate::{
     Transport,
-    http::{self, Serve, Taken},
+    connection::ConnectionOwner,
+    http::{self, Taken},
     tight::{self, Spare},
 };
-use crate::{life::Life, worker::Worker};
 
 impl Transport for TcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -74,13 +75,13 @@ impl BindError {
 }
 
 const BACKLOG: i32 = 4096;
-/// Bytes of a response that the kernel takes for a client ahead of what it can send now: otherwise one that does not read
-/// has up to 4 MiB there, which no account sees.
+/// Bytes of a response that the kernel takes for a client ahead of what it can send now: otherwise one that does not
+/// read has up to 4 MiB there, which no account sees.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 << 10;
 
-/// `count` listening sockets on `address`, which `option` of the command line chooses; all on the same port where that is
-/// any (0).
+/// `count` listening sockets on `address`, which `option` of the command line chooses; all on the same port where that
+/// is any (0).
 pub fn bind(
     address: SocketAddr,
     count: usize,
@@ -120,11 +121,10 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
 }
 
 /// Accepts until the engine drains, and then those that the kernel has accepted by then.
-pub async fn accept(
-    worker: Rc<Worker>,
+pub async fn accept<O: ConnectionOwner>(
+    owner: Rc<O>,
     listener: TcpListener,
     mut life: watch::Receiver<Life>,
-    serve: impl Serve,
 ) {
     let mut spare = Spare::new();
     loop {
@@ -132,12 +132,12 @@ pub async fn accept(
             biased;
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if http::take(&worker, stream, peer, Scheme::Http, false, serve) == Taken::InPlaceOfAnother {
+                    if http::take(&owner, stream, peer, Scheme::Http, false) == Taken::InPlaceOfAnother {
                         // The other one closes before the next one is accepted.
                         tokio::task::yield_now().await;
                     }
                 }
-                Err(error) if tight::exhausted(&error) => spare.refuse_one(&worker, &listener, &error).await,
+                Err(error) if tight::exhausted(&error) => spare.refuse_one(&*owner, &listener, &error).await,
                 // It was closed before it was accepted; the next one may be well.
                 Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
             },
@@ -154,7 +154,7 @@ pub async fn accept(
         let Poll::Ready(Ok((stream, peer))) = accepted else {
             return;
         };
-        http::take(&worker, stream, peer, Scheme::Http, true, serve);
+        http::take(&owner, stream, peer, Scheme::Http, true);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A client's bytes with the guard in front: hyper sees only those that the guard has let through.
 //!
-//! A tiny request stands in for a refused message, and the service answers it with the refusal: so that is sent in turn,
-//! after the responses to the requests before it on the connection.
+//! A tiny request stands in for a refused message, and the service answers it with the refusal: so that is sent in
+//! turn, after the responses to the requests before it on the connection.
 
 use std::{
     io,
@@ -11,19 +11,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use edgerouter_account::{Hold, Owner};
 use edgerouter_core::{
     admit::{GuardStep, HeadGuard, Refusal},
     bounds::{clients::Client, memory::Purpose},
 };
+use edgerouter_telemetry::Refused;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::ReadBuf;
 
-use super::Transport;
 use crate::{
-    account::{Hold, Owner},
-    connection::{ConnectionState, Stream},
-    telemetry::Refused,
-    worker::Worker,
+    Transport,
+    connection::{ConnectionOwner, ConnectionState, Stream},
 };
 
 /// Bytes of an incomplete head that each connection may hold beside the account.
@@ -32,10 +31,10 @@ const FREE: u64 = 4 << 10;
 /// Bytes taken in behind a request that is under way.
 const MOST_BEHIND: usize = 16 << 10;
 
-pub struct Guarded<T> {
+pub(crate) struct Guarded<T, O> {
     transport: T,
     guard: HeadGuard,
-    worker: Rc<Worker>,
+    owner: Rc<O>,
     stream: Rc<Stream>,
     /// An incomplete head.
     held: Vec<u8>,
@@ -63,16 +62,8 @@ pub(super) struct Unread {
     pub(super) in_body: bool,
 }
 
-impl<T> std::fmt::Debug for Guarded<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guarded")
-            .field("peer", &self.stream.connection.peer)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The request that stands in for a refused message, by a method that no client can guess, so that earlier requests of a
-/// pipeline are not mistaken for it.
+/// The request that stands in for a refused message, by a method that no client can guess, so that earlier requests of
+/// a pipeline are not mistaken for it.
 static IN_ITS_PLACE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let head = " / HTTP/1.1\r\nhost: refused.invalid\r\nconnection: close\r\n\r\n";
     [REFUSED_METHOD.as_bytes(), head.as_bytes()].concat()
@@ -84,12 +75,12 @@ pub(super) static REFUSED_METHOD: LazyLock<String> = LazyLock::new(|| {
     format!("X{:016X}{:08X}", random.u64(..), random.u32(..))
 });
 
-impl<T: Transport> Guarded<T> {
-    pub fn new(transport: T, guard: HeadGuard, worker: Rc<Worker>, stream: Rc<Stream>) -> Self {
+impl<T: Transport, O: ConnectionOwner> Guarded<T, O> {
+    pub(crate) fn new(transport: T, guard: HeadGuard, owner: Rc<O>, stream: Rc<Stream>) -> Self {
         Self {
             transport,
             guard,
-            worker,
+            owner,
             stream,
             held: Vec::new(),
             behind: Vec::new(),
@@ -144,8 +135,8 @@ impl<T: Transport> Guarded<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks for the end of a client's bytes, or a reset, behind those that it has sent already: nothing else reads from it
-    /// while a request is under way. A reset ends the connection and the work for it.
+    /// Looks for the end of a client's bytes, or a reset, behind those that it has sent already: nothing else reads
+    /// from it while a request is under way. A reset ends the connection and the work for it.
     fn look_behind(&mut self, cx: &mut Context<'_>) {
         while !self.ended
             && !self.stream.connection.is_idle()
@@ -154,8 +145,8 @@ impl<T: Transport> Guarded<T> {
             && !self.guard.is_upgrading()
             && self.behind.len() < MOST_BEHIND
         {
-            let worker = Rc::clone(&self.worker);
-            let Ok(mut inbox) = worker.inbox.try_borrow_mut() else {
+            let owner = Rc::clone(&self.owner);
+            let Ok(mut inbox) = owner.connections().inbox.try_borrow_mut() else {
                 return;
             };
             let room = (MOST_BEHIND - self.behind.len()).min(inbox.len());
@@ -233,12 +224,12 @@ impl<T: Transport> Guarded<T> {
                 client: Some(Client::of(self.stream.connection.peer.ip())),
                 origin: None,
             };
-            let account = &self.worker.shared.account;
+            let account = &self.owner.connections().account;
             (account.open_uncut(Purpose::Heads, owner), 0)
         });
         if bytes > *drawn {
             hold.draw(bytes - *drawn).map_err(|spent| {
-                self.worker.metrics.refused(Refused::NoMemory);
+                self.owner.metrics().refused(Refused::NoMemory);
                 io::Error::new(io::ErrorKind::OutOfMemory, spent)
             })?;
         } else {
@@ -312,7 +303,7 @@ impl<T: Transport> Guarded<T> {
     }
 }
 
-impl<T: Transport> Read for Guarded<T> {
+impl<T: Transport, O: ConnectionOwner> Read for Guarded<T, O> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -346,8 +337,8 @@ impl<T: Transport> Read for Guarded<T> {
                 // Nothing that follows is trusted; the connection's waker ends this.
                 return Poll::Pending;
             }
-            let worker = Rc::clone(&this.worker);
-            let mut inbox = worker.inbox.borrow_mut();
+            let owner = Rc::clone(&this.owner);
+            let mut inbox = owner.connections().inbox.borrow_mut();
             let room = buf.remaining().min(inbox.len());
             let Some(space) = inbox.get_mut(..room).filter(|space| !space.is_empty()) else {
                 return Poll::Ready(Ok(()));
@@ -385,7 +376,7 @@ impl<T: Transport> Read for Guarded<T> {
     }
 }
 
-impl<T: Transport> Write for Guarded<T> {
+impl<T: Transport, O: ConnectionOwner> Write for Guarded<T, O> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -427,8 +418,8 @@ impl<T: Transport> Write for Guarded<T> {
         flushed
     }
 
-    /// Does nothing: the end of the connection is decided when HTTP on it is over, as it may go on as a tunnel, or close while
-    /// the client still sends.
+    /// Does nothing: the end of the connection is decided when HTTP on it is over, as it may go on as a tunnel, or
+    /// close while the client still sends.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

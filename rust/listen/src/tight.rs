@@ -1,7 +1,7 @@
-//! When connections or descriptors run out: the connection that has been idle longest gives way to the new one.
+//! Room for new connections when connections or descriptors run out: the one that has been idle longest gives way.
 //!
-//! A worker ends connections of its own; where it has none that are idle, it has the other workers end one. No connection is
-//! left in the kernel's queue: one for which nothing gives way is accepted, closed and counted.
+//! A worker ends connections of its own; where it has none that are idle, it has the other workers end one. No
+//! connection is left in the kernel's queue: one for which nothing gives way is accepted, closed and counted.
 
 use std::{
     fs::File,
@@ -19,9 +19,10 @@ use edgerouter_core::{
     },
     plan::{Plan, limits::HttpLimits},
 };
+use edgerouter_telemetry::Refused;
 use tokio::net::TcpListener;
 
-use crate::{connection::ConnectionState, telemetry::Refused, worker::Worker};
+use crate::connection::{ConnectionOwner, ConnectionState, Connections};
 
 /// New connections that wait for another worker to end one, beyond the bound.
 const WAITING: usize = 32;
@@ -65,28 +66,28 @@ pub fn fit(descriptors: Option<Descriptors>, plan: &Plan, before: Option<&Plan>)
 }
 
 /// Whether an error says that the process or the machine has no more descriptors or memory for sockets.
-pub fn exhausted(error: &io::Error) -> bool {
+pub(crate) fn exhausted(error: &io::Error) -> bool {
     // EMFILE, ENFILE, ENOBUFS, ENOMEM.
     matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
 }
 
 /// Makes an idle connection end so that another can take its place: one of this worker's, or else one of the others',
 /// as long as not too many (`beyond`) wait for that already.
-pub fn give_way(worker: &Worker, beyond: usize) -> bool {
-    if end_idlest(worker) {
+pub(crate) fn give_way(owner: &impl ConnectionOwner, beyond: usize) -> bool {
+    if end_idlest(owner) {
         return true;
     }
     if beyond >= WAITING {
         return false;
     }
-    press_others(worker, false)
+    press_others(owner.connections(), false)
 }
 
 /// False when there is no other worker.
-fn press_others(worker: &Worker, descriptors: bool) -> bool {
+fn press_others(connections: &Connections, descriptors: bool) -> bool {
     let mut pressed = false;
-    for (index, other) in worker.shared.pressure.iter().enumerate() {
-        if index != worker.index {
+    for (index, other) in connections.all.pressure.iter().enumerate() {
+        if index != connections.index {
             other.descriptors.fetch_or(descriptors, Ordering::AcqRel);
             other.changed.notify_one();
             pressed = true;
@@ -96,9 +97,9 @@ fn press_others(worker: &Worker, descriptors: bool) -> bool {
 }
 
 /// Ends the connection of this worker that has been idle longest. False when none is.
-fn end_idlest(worker: &Worker) -> bool {
-    let mut idlest = worker.idlest.borrow_mut();
-    let connections = worker.connections.borrow();
+fn end_idlest(owner: &impl ConnectionOwner) -> bool {
+    let mut idlest = owner.connections().idlest.borrow_mut();
+    let connections = owner.connections().open.borrow();
     for look in 0..2 {
         while let Some((index, since)) = idlest.found.pop_front() {
             // It may have got a request meanwhile, or its index another connection.
@@ -106,7 +107,7 @@ fn end_idlest(worker: &Worker) -> bool {
                 && connection.idle_since() == Some(since)
             {
                 connection.set_state(ConnectionState::End);
-                worker.metrics.gave_way();
+                owner.metrics().gave_way();
                 return true;
             }
         }
@@ -124,10 +125,10 @@ fn end_idlest(worker: &Worker) -> bool {
     false
 }
 
-/// Ends an eighth of the connections whose clients take nothing, those first that have stalled for longest. Their memory is in
-/// no account: the cache gave it to them, and has evicted it since.
-pub fn end_stalled(worker: &Worker, now: u64) {
-    let connections = worker.connections.borrow();
+/// Ends an eighth of the connections whose clients take nothing, those first that have stalled for longest. Their
+/// memory is in no account: the cache gave it to them, and has evicted it since.
+pub fn end_stalled(connections: &Connections, now: u64) {
+    let connections = connections.open.borrow();
     let stalled: Vec<_> = connections
         .iter()
         .filter_map(|(_, connection)| Some((connection.stalled_since()?, connection)))
@@ -140,41 +141,48 @@ pub fn end_stalled(worker: &Worker, now: u64) {
 }
 
 /// Ends idle connections whenever other workers need room.
-pub async fn give_way_to_others(worker: &Worker) {
-    let Some(own) = worker.shared.pressure.get(worker.index) else {
+pub async fn give_way_to_others(owner: &impl ConnectionOwner) {
+    let connections = owner.connections();
+    let all = &connections.all;
+    let Some(own) = all.pressure.get(connections.index) else {
         return std::future::pending().await;
     };
     own.changed.notified().await;
-    let most = worker.live().connections;
-    let over = || worker.shared.connections.load(Ordering::Acquire) > most;
-    while (own.descriptors.swap(false, Ordering::AcqRel) || over()) && end_idlest(worker) {
+    let most = owner.with_plan(|_, most| most);
+    let over = || all.count() > most;
+    while (own.descriptors.swap(false, Ordering::AcqRel) || over()) && end_idlest(owner) {
         // It counts until its task has run.
         tokio::task::yield_now().await;
     }
 }
 
 /// A spare descriptor, so that there is one for a connection that has to be refused.
-pub struct Spare(Option<File>);
+pub(crate) struct Spare(Option<File>);
 
 impl Spare {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(File::open("/dev/null").ok())
     }
 
     /// Makes room where a connection could not be accepted, or accepts and closes it.
-    pub async fn refuse_one(&mut self, worker: &Worker, listener: &TcpListener, error: &io::Error) {
-        log(worker, error);
-        if end_idlest(worker) {
+    pub(crate) async fn refuse_one(
+        &mut self,
+        owner: &impl ConnectionOwner,
+        listener: &TcpListener,
+        error: &io::Error,
+    ) {
+        log(owner.connections(), error);
+        if end_idlest(owner) {
             // Its descriptor is free once its task has run.
             tokio::task::yield_now().await;
             return;
         }
-        press_others(worker, true);
+        press_others(owner.connections(), true);
         if self.0.take().is_some() {
             let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
             if let Poll::Ready(Ok((stream, _))) = accepted {
                 drop(stream);
-                worker.metrics.refused(Refused::TooManyConnections);
+                owner.metrics().refused(Refused::TooManyConnections);
             }
         } else {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -184,9 +192,9 @@ impl Spare {
     }
 }
 
-/// Once a minute at most: the workers have other things to do.
-fn log(worker: &Worker, error: &io::Error) {
-    let mut idlest = worker.idlest.borrow_mut();
+/// Logs it once a minute at most: the workers have other things to do.
+fn log(connections: &Connections, error: &io::Error) {
+    let mut idlest = connections.idlest.borrow_mut();
     let now = Instant::now();
     if idlest
         .logged

@@ -1,7 +1,7 @@
 //! Bytes of a response that hyper has and that are not written into the client's socket yet.
 //!
-//! A response that streams gives hyper no more than a part of the free memory, and draws those bytes on the account. One
-//! that is in memory anyway draws nothing.
+//! A response that streams gives hyper no more than a part of the free memory, and draws those bytes on the account.
+//! One that is in memory anyway draws nothing.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,10 +12,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use edgerouter_account::{Account, Cut, Hold, Owner};
 use edgerouter_core::bounds::memory::Purpose;
 use parking_lot::Mutex;
-
-use crate::account::{Account, Cut, Hold, Owner};
 
 /// Bytes that hyper gets ahead of the socket, at most and at least.
 const MOST: u64 = 64 << 10;

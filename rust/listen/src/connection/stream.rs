@@ -1,4 +1,5 @@
-//! One request of a connection: its interim responses, its upgrade, its refusal, and the bytes of its response on their way.
+//! One request of a connection: its interim responses, its upgrade, its refusal, and the bytes of its response on their
+//! way.
 
 use std::{
     cell::{Cell, RefCell},
@@ -6,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use edgerouter_account::{Account, Owner};
 use edgerouter_core::admit::Refusal;
 use http::{HeaderMap, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
@@ -15,9 +17,9 @@ use super::{
     interim::{Interims, Ticket},
     queue::Queue,
 };
-use crate::account::{Account, Owner};
 
-/// One request. HTTP/1.1 has one at a time and uses it again for the next; a protocol that multiplexes makes one for each.
+/// One request. HTTP/1.1 has one at a time and uses it again for the next; a protocol that multiplexes makes one for
+/// each.
 #[derive(Debug)]
 pub struct Stream {
     pub connection: Rc<Connection>,
@@ -79,7 +81,8 @@ impl Stream {
         self.refusal.take()
     }
 
-    /// Joins the client to the origin's side of an upgrade when the response is sent. A tunnel is a stream until it ends.
+    /// Joins the client to the origin's side of an upgrade when the response is sent. A tunnel is a stream until it
+    /// ends.
     pub fn tunnel_to(&self, upstream: OnUpgrade) {
         self.connection.begin();
         *self.tunnel.borrow_mut() = Some(upstream);

@@ -1,0 +1,15 @@
+//! Client connections as requests and workers see them: a `Connection` has a peer, a state and times to keep; a
+//! `Stream` is one request on it; `Connections` are those of one worker, its `ConnectionOwner`.
+//!
+//! No bytes are read or written here: the rest of the crate does that, for whatever protocol the client speaks.
+//! Requests get the `Stream` and leave interim responses, an upgrade or a refusal with it.
+
+pub mod interim;
+mod owner;
+pub mod queue;
+mod state;
+mod stream;
+
+pub use owner::{AllConnections, ConnectionOwner, Connections};
+pub use state::{Connection, ConnectionState};
+pub use stream::Stream;

@@ -1,0 +1,132 @@
+//! The connections of one worker and of the process, and the worker as their owner.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    convert::Infallible,
+    error::Error,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use edgerouter_account::{Account, PerClientCounts};
+use edgerouter_core::{
+    admit::Refusal,
+    plan::{Plan, limits::HttpLimits},
+};
+use edgerouter_telemetry::WorkerMetrics;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::{Connection, ConnectionState, Stream};
+
+/// Most bytes that one read takes from a socket.
+const INBOX: usize = 64 << 10;
+
+/// The worker that connections belong to, and that serves their requests.
+pub trait ConnectionOwner: 'static {
+    type Body: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
+
+    /// Responds to a request, or to one whose bytes were refused.
+    fn serve(
+        self: Rc<Self>,
+        stream: Rc<Stream>,
+        request: Result<Request<Incoming>, Refusal>,
+    ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + 'static;
+
+    fn connections(&self) -> &Connections;
+
+    /// Reads the plan in service, and the bound on the connections of the process.
+    fn with_plan<R>(&self, read: impl FnOnce(&Plan, usize) -> R) -> R;
+
+    /// Milliseconds since the worker's start.
+    fn ticks(&self) -> u64;
+
+    fn metrics(&self) -> &WorkerMetrics;
+}
+
+/// Client connections of the process.
+#[derive(Debug)]
+pub struct AllConnections {
+    pub(crate) count: AtomicUsize,
+    pub(crate) by_peer: Arc<PerClientCounts>,
+    /// For each worker, the demand of others that it ends a connection.
+    pub(crate) pressure: Box<[Pressure]>,
+}
+
+impl AllConnections {
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            count: AtomicUsize::new(0),
+            by_peer: PerClientCounts::new(),
+            pressure: (0..workers).map(|_| Pressure::default()).collect(),
+        })
+    }
+
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+}
+
+/// Client connections of one worker.
+#[derive(Debug)]
+pub struct Connections {
+    pub(crate) all: Arc<AllConnections>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) index: usize,
+    pub(crate) open: RefCell<Slab<Rc<Connection>>>,
+    pub(crate) idlest: RefCell<Idlest>,
+    /// Bytes as they come from a socket, before the guard has judged them.
+    pub(crate) inbox: RefCell<Box<[u8]>>,
+}
+
+impl Connections {
+    pub fn new(index: usize, all: Arc<AllConnections>, account: Arc<Account>) -> Self {
+        Self {
+            all,
+            account,
+            index,
+            open: RefCell::default(),
+            idlest: RefCell::default(),
+            inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),
+        }
+    }
+
+    /// Ends those that have waited too long. To be called once a second.
+    pub fn check(&self, now: u64, limits: &HttpLimits) {
+        for (_, connection) in self.open.borrow().iter() {
+            connection.check(now, limits);
+        }
+    }
+
+    /// Ends each when it has responded to the requests that have come in.
+    pub fn drain(&self) {
+        for (_, connection) in self.open.borrow().iter() {
+            connection.set_state(ConnectionState::Drain);
+        }
+    }
+}
+
+/// The connections that give way next, as found by one look at all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Idlest {
+    /// Position in the worker's connections, and the time since which it was idle.
+    pub(crate) found: VecDeque<(usize, u64)>,
+    /// Time of the last log line.
+    pub(crate) logged: Option<Instant>,
+}
+
+/// Demand of other workers that a connection of this one ends.
+#[derive(Debug, Default)]
+pub(crate) struct Pressure {
+    /// Descriptors have run out, whatever the count of connections is.
+    pub(crate) descriptors: AtomicBool,
+    pub(crate) changed: Notify,
+}
