@@ -4,8 +4,6 @@
 //! served from memory draw nothing; purges, the admin listener, probes and logs do not use the account, so they never
 //! wait for it.
 
-#![warn(missing_docs)]
-
 mod clients;
 
 use std::{

@@ -3,8 +3,6 @@
 //!
 //! `request::cached` is how a request uses it, `inspect` how an operator reads it, `purge` how one empties it.
 
-#![warn(missing_docs)]
-
 pub mod functions;
 pub mod purge;
 

@@ -20,10 +20,10 @@ use crate::{
     upstream::{BoxError, UpstreamBody},
 };
 
-pub use excerpt::{Excerpt, Interrupted};
+pub(crate) use excerpt::{Excerpt, Interrupted};
 
 #[derive(Debug)]
-pub struct EdgeBody {
+pub(crate) struct EdgeBody {
     source: Source,
     /// Ends the stream when this is dropped.
     _busy: Option<Busy>,
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Streamed {
 }
 
 /// Counts the bytes of a body whose length is not known beforehand, when it is over.
-pub struct StreamAccount {
+pub(crate) struct StreamAccount {
     pub bytes: u64,
     pub done: Option<Box<dyn FnOnce(u64)>>,
 }
@@ -90,7 +90,7 @@ impl Drop for StreamAccount {
 
 /// Ends the stream of a request when the response is dropped.
 #[derive(Debug)]
-pub struct Busy(pub Rc<Stream>);
+pub(crate) struct Busy(pub Rc<Stream>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -99,11 +99,11 @@ impl Drop for Busy {
 }
 
 impl EdgeBody {
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::of(Source::Empty)
     }
 
-    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::of(if bytes.is_empty() {
             Source::Empty
@@ -113,7 +113,7 @@ impl EdgeBody {
     }
 
     /// As `bytes`, of bytes that were made for this one response.
-    pub fn made(bytes: Bytes) -> Self {
+    pub(crate) fn made(bytes: Bytes) -> Self {
         Self::of(if bytes.is_empty() {
             Source::Empty
         } else {
@@ -122,7 +122,7 @@ impl EdgeBody {
     }
 
     /// The stored pieces, shared, not copied.
-    pub fn stored(pieces: &Chunks, length: u64) -> Self {
+    pub(crate) fn stored(pieces: &Chunks, length: u64) -> Self {
         match pieces.as_slice() {
             [] => Self::empty(),
             [one] => Self::of(Source::One(one.clone())),
@@ -134,11 +134,11 @@ impl EdgeBody {
     }
 
     /// Bytes `first..=last` of the stored pieces.
-    pub fn stored_range(pieces: &Chunks, first: u64, last: u64) -> Self {
+    pub(crate) fn stored_range(pieces: &Chunks, first: u64, last: u64) -> Self {
         Self::pieces(range_of(pieces, first, last))
     }
 
-    pub fn pieces(pieces: SmallVec<[Bytes; 1]>) -> Self {
+    pub(crate) fn pieces(pieces: SmallVec<[Bytes; 1]>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
         Self::of(Source::Pieces {
             pieces: pieces.into_iter(),
@@ -146,7 +146,7 @@ impl EdgeBody {
         })
     }
 
-    pub fn upstream(body: UpstreamBody) -> Self {
+    pub(crate) fn upstream(body: UpstreamBody) -> Self {
         if body.is_end_stream() {
             Self::empty()
         } else {
@@ -154,11 +154,11 @@ impl EdgeBody {
         }
     }
 
-    pub fn streamed(body: impl Body<Data = Bytes, Error = BoxError> + 'static) -> Self {
+    pub(crate) fn streamed(body: impl Body<Data = Bytes, Error = BoxError> + 'static) -> Self {
         Self::of(Source::Streamed(Streamed(Box::pin(body))))
     }
 
-    pub fn arriving(reader: Reader, length: Option<u64>) -> Self {
+    pub(crate) fn arriving(reader: Reader, length: Option<u64>) -> Self {
         Self::of(Source::Arriving {
             reader,
             length,
@@ -168,7 +168,7 @@ impl EdgeBody {
     }
 
     /// Bytes `first..=last` of a body that is arriving.
-    pub fn arriving_range(reader: Reader, first: u64, last: u64) -> Self {
+    pub(crate) fn arriving_range(reader: Reader, first: u64, last: u64) -> Self {
         Self::of(Source::Arriving {
             reader,
             length: Some(last - first + 1),
@@ -189,12 +189,12 @@ impl EdgeBody {
     }
 
     /// True if trailers may follow the content: only those of an origin's chunked response do.
-    pub fn may_end_in_trailers(&self) -> bool {
+    pub(crate) fn may_end_in_trailers(&self) -> bool {
         matches!(&self.source, Source::Upstream(body) if body.size_hint().exact().is_none())
     }
 
     /// True if it is put together while it is sent: bytes that wait for the socket are memory that nothing else holds.
-    pub fn streams(&self) -> bool {
+    pub(crate) fn streams(&self) -> bool {
         matches!(
             self.source,
             Source::Made(_) | Source::Upstream(_) | Source::Streamed(_) | Source::Arriving { .. }
@@ -202,22 +202,22 @@ impl EdgeBody {
     }
 
     /// `cached` says of each piece whether the cache has it as well.
-    pub fn with_cached(mut self, cached: Rc<Cell<bool>>) -> Self {
+    pub(crate) fn with_cached(mut self, cached: Rc<Cell<bool>>) -> Self {
         self.cached = Some(cached);
         self
     }
 
-    pub fn with_under_way(mut self, under_way: Option<UnderWay>) -> Self {
+    pub(crate) fn with_under_way(mut self, under_way: Option<UnderWay>) -> Self {
         self._under_way = under_way;
         self
     }
 
-    pub fn with_busy(mut self, busy: Busy) -> Self {
+    pub(crate) fn with_busy(mut self, busy: Busy) -> Self {
         self._busy = Some(busy);
         self
     }
 
-    pub fn on_end(mut self, done: impl FnOnce(u64) + 'static) -> Self {
+    pub(crate) fn on_end(mut self, done: impl FnOnce(u64) + 'static) -> Self {
         self.account = Some(Box::new(StreamAccount {
             bytes: 0,
             done: Some(Box::new(done)),
@@ -341,20 +341,20 @@ impl Body for EdgeBody {
 
 /// A request's body on its way in, counted: one without a length must not grow without end.
 #[derive(Debug)]
-pub struct Inbound {
+pub(crate) struct Inbound {
     body: hyper::body::Incoming,
     left: u64,
 }
 
 impl Inbound {
-    pub fn new(body: hyper::body::Incoming, most: u64) -> Self {
+    pub(crate) fn new(body: hyper::body::Incoming, most: u64) -> Self {
         Self { body, left: most }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the request body is larger than limits.http.body_bytes")]
-pub struct BodyTooLarge;
+pub(crate) struct BodyTooLarge;
 
 impl Body for Inbound {
     type Data = Bytes;

@@ -8,7 +8,7 @@ use std::{
 /// The clock of one worker. The monotonic clock is read once a request; the wall clock is derived from it and corrected
 /// once a second.
 #[derive(Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     start: Instant,
     unix_at_start: Cell<Duration>,
 }
@@ -38,21 +38,21 @@ impl Clock {
     }
 
     /// Seconds since the Unix epoch at `now`.
-    pub fn unix(&self, now: Instant) -> u64 {
+    pub(crate) fn unix(&self, now: Instant) -> u64 {
         (self.unix_at_start.get() + now.duration_since(self.start)).as_secs()
     }
 
     /// Milliseconds since the Unix epoch at `now`.
-    pub fn unix_millis(&self, now: Instant) -> u64 {
+    pub(crate) fn unix_millis(&self, now: Instant) -> u64 {
         (self.unix_at_start.get() + now.duration_since(self.start)).as_millis() as u64
     }
 
-    pub fn unix_now(&self) -> u64 {
+    pub(crate) fn unix_now(&self) -> u64 {
         self.unix(Instant::now())
     }
 
     /// Milliseconds since the worker's start.
-    pub fn ticks(&self) -> u64 {
+    pub(crate) fn ticks(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }
 }

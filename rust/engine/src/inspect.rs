@@ -56,7 +56,7 @@ fn now() -> u64 {
 
 /// A place in the store from which a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cursor {
+pub(crate) enum Cursor {
     Memory(memory::MemoryCursor),
     Disk(DiskCursor),
 }
@@ -113,7 +113,7 @@ async fn walk(
 }
 
 /// The store in numbers.
-pub async fn stats(cache: &Cache) -> Value {
+pub(crate) async fn stats(cache: &Cache) -> Value {
     let now = now();
     let mut counted = Counted::default();
     let deadline = Instant::now() + PATIENCE;
@@ -212,7 +212,7 @@ impl Counted {
 
 /// The entries to list.
 #[derive(Debug, Default, Clone)]
-pub struct Filter {
+pub(crate) struct Filter {
     pub host: Option<String>,
     /// Of the path.
     pub prefix: Option<String>,
@@ -237,7 +237,7 @@ impl Filter {
 }
 
 /// Stored responses that can be reached, at most `limit`, and where to continue.
-pub async fn list(
+pub(crate) async fn list(
     cache: &Cache,
     filter: &Filter,
     limit: usize,
@@ -400,7 +400,7 @@ async fn describe(cache: &Cache, entry: &Arc<Entry>, now: u64) -> Option<Value> 
 }
 
 /// The result of a request's look-up: the decisions, the selected response, and all that is stored for its URL.
-pub async fn find(cache: &Cache, plan: &Plan, request: &ExplainRequest) -> Value {
+pub(crate) async fn find(cache: &Cache, plan: &Plan, request: &ExplainRequest) -> Value {
     let now = now();
     let Explained { steps, question } = explain::explain(plan, request, now);
     let Some((route, mut question)) = question else {
@@ -464,7 +464,7 @@ async fn selected(cache: &Cache, question: &mut Question<'_>) -> Option<Arc<Entr
 }
 
 /// Fields of a request that an operator gives as `Name: value`.
-pub fn fields(lines: &[String]) -> Result<Vec<(String, String)>, String> {
+pub(crate) fn fields(lines: &[String]) -> Result<Vec<(String, String)>, String> {
     lines
         .iter()
         .map(|line| {

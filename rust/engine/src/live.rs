@@ -8,7 +8,7 @@ use crate::{functions::Functions, identity::KeySources};
 
 /// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     pub plan: Plan,
     pub functions: Arc<dyn Functions>,
     pub version: u64,
@@ -19,7 +19,7 @@ pub struct Live {
 
 /// A worker's own handle on the plan: cloning it touches no memory that other cores write.
 #[derive(Debug)]
-pub struct LocalLive {
+pub(crate) struct LocalLive {
     pub(crate) live: Arc<Live>,
     pub(crate) epoch: u64,
 }

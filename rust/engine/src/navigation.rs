@@ -4,7 +4,7 @@ use edgerouter_core::plan::PrefetchTarget;
 
 /// A visitor went to a page.
 #[derive(Debug)]
-pub struct Navigation {
+pub(crate) struct Navigation {
     /// The visitor, as a number without meaning outside this process.
     pub visitor: u64,
     pub target: PrefetchTarget,
@@ -14,4 +14,4 @@ pub struct Navigation {
 }
 
 /// Navigations that may wait for the model; more are dropped and counted.
-pub const QUEUE: usize = 1_024;
+pub(crate) const QUEUE: usize = 1_024;

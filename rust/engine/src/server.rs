@@ -48,8 +48,11 @@ use crate::{
 /// Addresses and workers of the engine. Everything else is in the plan.
 #[derive(Clone)]
 pub struct Settings {
+    /// Addresses for clients; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Address of the admin listener; `None`: there is none.
     pub admin: Option<SocketAddr>,
+    /// Token of the admin listener; needed unless its address is a loopback one.
     pub admin_token: Option<String>,
     /// Access keys and secrets of the CloudFront-compatible calls.
     pub admin_keys: Vec<(String, String)>,
@@ -80,18 +83,24 @@ impl std::fmt::Debug for Settings {
 /// Why the engine did not start; one line, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// `listen` is empty.
     #[error("no address to listen on; give at least one, such as --listen 127.0.0.1:8080")]
     NoAddress,
+    /// An address could not be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The admin listener would be open to other machines.
     #[error(
         "the admin listener on {0} can be reached from other machines and needs a token; set one, or use a loopback address such as --admin 127.0.0.1:9090"
     )]
     AdminNeedsToken(SocketAddr),
+    /// The folder of the disk cache cannot be used.
     #[error(transparent)]
     Disk(#[from] FolderError),
+    /// The system refused a thread.
     #[error("a thread could not be started: {0}; raise the limit on threads or lower --workers")]
     Thread(std::io::Error),
+    /// The system refused an event loop.
     #[error("an event loop could not be made: {0}; raise the limit on open files (ulimit -n)")]
     Runtime(std::io::Error),
 }
@@ -245,10 +254,12 @@ impl Engine {
         self.shared.live.load().plan.disk_cache == plan.disk_cache
     }
 
+    /// Addresses of the listeners for clients, with the ports that the system chose.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.addresses.clone()
     }
 
+    /// Address of the admin listener, if there is one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
@@ -258,6 +269,7 @@ impl Engine {
         self.shared.live.load().plan.limits.http.drain_timeout
     }
 
+    /// All metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
         self.shared.metrics()
     }
@@ -467,7 +479,7 @@ async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
 }
 
 impl Shared {
-    pub fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         let live = self.live.load();
         let mut text = String::with_capacity(16 << 10);
         let connections = self.connections.count() as u64;
@@ -487,7 +499,7 @@ impl Shared {
     }
 
     /// `Err`: why the process should get no traffic now.
-    pub fn readiness(&self) -> Result<(), Vec<String>> {
+    pub(crate) fn readiness(&self) -> Result<(), Vec<String>> {
         let mut reasons = Vec::new();
         if self.draining.load(Ordering::Acquire) {
             reasons.push("draining: no new connections are taken".to_owned());

@@ -9,7 +9,7 @@ use http::HeaderValue;
 /// Field values that many responses need, made once: small ages, `Cache-Status` of hits by remaining lifetime, and of
 /// forwarded requests by all of their parameters.
 #[derive(Debug, Default)]
-pub struct FieldValues {
+pub(crate) struct FieldValues {
     ages: RefCell<Vec<Option<HeaderValue>>>,
     hits: RefCell<Vec<Option<HeaderValue>>>,
     forwards: RefCell<HashMap<CacheStatus, HeaderValue>>,
@@ -18,12 +18,12 @@ pub struct FieldValues {
 const VALUES: usize = 4096;
 
 impl FieldValues {
-    pub fn age(&self, age: u64) -> HeaderValue {
+    pub(crate) fn age(&self, age: u64) -> HeaderValue {
         Self::nth(&self.ages, age, || HeaderValue::from(age))
     }
 
     /// `node; hit; ttl=N`.
-    pub fn hit(&self, node: &str, ttl: u64) -> HeaderValue {
+    pub(crate) fn hit(&self, node: &str, ttl: u64) -> HeaderValue {
         Self::nth(&self.hits, ttl, || {
             let mut value = Vec::with_capacity(32);
             edgerouter_core::http::structured::hit(
@@ -37,7 +37,12 @@ impl FieldValues {
     }
 
     /// The member for any response. Values that rarely recur (a time to live, a key) are made each time.
-    pub fn cache_status(&self, node: &str, status: &CacheStatus, key: Option<&str>) -> HeaderValue {
+    pub(crate) fn cache_status(
+        &self,
+        node: &str,
+        status: &CacheStatus,
+        key: Option<&str>,
+    ) -> HeaderValue {
         let make = || structured::cache_status(node, status, key);
         if status.ttl.is_some() || key.is_some() {
             return make();
@@ -54,7 +59,7 @@ impl FieldValues {
     }
 
     /// The pseudonym may change with the plan.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.hits.borrow_mut().clear();
         self.forwards.borrow_mut().clear();
     }

@@ -37,7 +37,7 @@ use crate::{
 
 /// The state that all workers share.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     pub live: Arc<ArcSwap<Live>>,
     /// Changes with `live`, and when the test clock is moved: workers compare it on each request instead of touching the
     /// pointer's counter.
@@ -68,7 +68,7 @@ pub struct Shared {
 }
 
 #[derive(Debug)]
-pub struct Worker {
+pub(crate) struct Worker {
     pub shared: Arc<Shared>,
     pub upstreams: Rc<Upstreams>,
     pub metrics: WorkerMetrics,
@@ -85,11 +85,11 @@ pub struct Worker {
 
 impl Shared {
     /// As callables have them.
-    pub fn function_caches(&self) -> Weak<dyn FunctionCaches> {
+    pub(crate) fn function_caches(&self) -> Weak<dyn FunctionCaches> {
         Arc::downgrade(&self.function_caches) as Weak<dyn FunctionCaches>
     }
 
-    pub fn unguessable(&self) -> u128 {
+    pub(crate) fn unguessable(&self) -> u128 {
         self.secret.unguessable()
     }
 
@@ -102,7 +102,7 @@ impl Shared {
 }
 
 impl Worker {
-    pub fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Rc<Self> {
+    pub(crate) fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Rc<Self> {
         let epoch = shared.epoch.load(Ordering::Acquire);
         let live = shared.live.load_full();
         let remembered = live
@@ -131,7 +131,7 @@ impl Worker {
     }
 
     /// The plan in service now. A request keeps the one it started with.
-    pub fn live(&self) -> Rc<LocalLive> {
+    pub(crate) fn live(&self) -> Rc<LocalLive> {
         let live = self.live.borrow();
         let epoch = self.shared.epoch.load(Ordering::Acquire);
         if live.epoch == epoch {
@@ -152,7 +152,7 @@ impl Worker {
         fresh
     }
 
-    pub fn next_id(&self) -> u64 {
+    pub(crate) fn next_id(&self) -> u64 {
         let id = self.ids.get().wrapping_add(1);
         self.ids.set(id);
         id
@@ -160,7 +160,7 @@ impl Worker {
 
     /// The size of slices: the plan's, or less where the store would not take an entry of that size. `None` where that is
     /// too small for slices to make sense.
-    pub fn slice_bytes(&self, live: &Live) -> Option<u64> {
+    pub(crate) fn slice_bytes(&self, live: &Live) -> Option<u64> {
         let size = live
             .plan
             .limits
@@ -170,13 +170,13 @@ impl Worker {
         (size >= LEAST_SLICE).then_some(size)
     }
 
-    pub fn random(&self) -> u64 {
+    pub(crate) fn random(&self) -> u64 {
         self.random.borrow_mut().u64(..)
     }
 
     /// Once a second: the wall clock, idle connections on both sides. True: clients that do not read hold more memory than they
     /// may, and some have to go.
-    pub fn tick(self: &Rc<Self>) -> bool {
+    pub(crate) fn tick(self: &Rc<Self>) -> bool {
         self.clock.synchronise(self.shared.clock_shift());
         let live = self.live();
         let now = self.clock.ticks();

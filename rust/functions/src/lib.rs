@@ -3,8 +3,6 @@
 //! The engine knows no Python. The crate that runs the callables implements [`Functions`]; the engine awaits the answer on
 //! its own worker and enforces the deadline itself, so a callable that never answers costs its own request only.
 
-#![warn(missing_docs)]
-
 use std::{
     fmt::{self, Write as _},
     future::Future,

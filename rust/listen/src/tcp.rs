@@ -40,25 +40,38 @@ impl Transport for TcpStream {
 /// The reason why an address could not be listened on, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
+    /// Another process listens there.
     #[error(
         "{address} is already in use; stop the other program or choose another address with {option}"
     )]
     InUse {
+        /// The address of the listener.
         address: SocketAddr,
+        /// The option that names another address.
         option: &'static str,
     },
+    /// A port that needs a privilege.
     #[error(
         "{address} may not be listened on ({source}); ports below 1024 need CAP_NET_BIND_SERVICE: choose one above, or grant it"
     )]
     Forbidden {
+        /// The address of the listener.
         address: SocketAddr,
+        /// The system's error.
         source: io::Error,
     },
+    /// The machine does not have the address.
     #[error("{address} is not an address of this machine; use one of its own, or 0.0.0.0 for all")]
-    NotHere { address: SocketAddr },
+    NotHere {
+        /// The address of the listener.
+        address: SocketAddr,
+    },
+    /// Any other error.
     #[error("{address} could not be listened on: {source}")]
     Other {
+        /// The address of the listener.
         address: SocketAddr,
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -3,8 +3,6 @@
 //! One set of connections a worker, without locks. A connection is driven by the request that uses it, not by a task of
 //! its own: that saves two wake-ups on every proxied request.
 
-#![warn(missing_docs)]
-
 mod body;
 mod connect;
 mod direct;

@@ -4,25 +4,25 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
-pub type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
-pub fn text(status: StatusCode, body: &str) -> Answer {
+pub(super) fn text(status: StatusCode, body: &str) -> Answer {
     of(status, "text/plain; charset=utf-8", body.to_owned())
 }
 
-pub fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
+pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
     of(status, "application/json", format!("{value}\n"))
 }
 
 /// `{"error": {"field": …, "message": …}}`; `field` is null if the whole request is at fault.
-pub fn error(status: StatusCode, field: Option<&str>, message: &str) -> Answer {
+pub(super) fn error(status: StatusCode, field: Option<&str>, message: &str) -> Answer {
     json(
         status,
         &serde_json::json!({"error": {"field": field, "message": message}}),
     )
 }
 
-pub fn of(status: StatusCode, kind: &'static str, body: String) -> Answer {
+pub(super) fn of(status: StatusCode, kind: &'static str, body: String) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -35,7 +35,7 @@ pub fn of(status: StatusCode, kind: &'static str, body: String) -> Answer {
     response
 }
 
-pub fn with(mut answer: Answer, name: header::HeaderName, value: &str) -> Answer {
+pub(super) fn with(mut answer: Answer, name: header::HeaderName, value: &str) -> Answer {
     if let Ok(value) = HeaderValue::from_str(value) {
         answer.headers_mut().insert(name, value);
     }

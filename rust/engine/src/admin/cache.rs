@@ -35,7 +35,7 @@ fn unknown(call: &Call, known: &[&str]) -> Option<Answer> {
         })
 }
 
-pub fn stats(room: Rc<Room>, call: Call) -> Later {
+pub(super) fn stats(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
         if let Some(refused) = unknown(&call, &[]) {
             return refused;
@@ -44,7 +44,7 @@ pub fn stats(room: Rc<Room>, call: Call) -> Later {
     })
 }
 
-pub fn entries(room: Rc<Room>, call: Call) -> Later {
+pub(super) fn entries(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
         match listed(&call) {
             Err(refused) => refused,
@@ -97,7 +97,7 @@ fn listed(call: &Call) -> Result<(Filter, usize, Cursor), Answer> {
     Ok((filter, limit, cursor))
 }
 
-pub fn entry(room: Rc<Room>, call: Call) -> Later {
+pub(super) fn entry(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
         match asked(&call) {
             Err(refused) => refused,

@@ -13,14 +13,14 @@ use super::{
 use crate::worker::Shared;
 
 /// The largest request body.
-pub const MOST_BODY: usize = 1 << 20;
+pub(super) const MOST_BODY: usize = 1 << 20;
 
 /// The answer of an endpoint that takes a while.
-pub type Later = Pin<Box<dyn Future<Output = Answer>>>;
+pub(super) type Later = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// The state of the admin listener.
 #[derive(Debug)]
-pub struct Room {
+pub(super) struct Room {
     pub shared: Arc<Shared>,
     pub guard: Guard,
     /// Permits for walks through the whole store: one at a time.
@@ -29,7 +29,7 @@ pub struct Room {
 
 impl Room {
     /// Runs work that waits for a disk or takes long on a thread, so that other calls are answered meanwhile.
-    pub async fn aside(&self, work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+    pub(super) async fn aside(&self, work: impl FnOnce() -> Answer + Send + 'static) -> Answer {
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
             let message = "the work broke off; see the log";
             answer::error(StatusCode::INTERNAL_SERVER_ERROR, None, message)
@@ -39,7 +39,7 @@ impl Room {
 
 /// A complete request to an endpoint.
 #[derive(Debug)]
-pub struct Call {
+pub(super) struct Call {
     pub method: Method,
     /// The path as it was sent.
     pub path: String,
@@ -51,7 +51,7 @@ pub struct Call {
 
 impl Call {
     /// The decoded segment at `{name}`.
-    pub fn parameter(&self, name: &str) -> &str {
+    pub(super) fn parameter(&self, name: &str) -> &str {
         self.parameters
             .iter()
             .find(|(known, _)| *known == name)
@@ -59,12 +59,12 @@ impl Call {
     }
 
     /// The decoded value of a query parameter.
-    pub fn query(&self, name: &str) -> Option<String> {
+    pub(super) fn query(&self, name: &str) -> Option<String> {
         edgerouter_core::http::uri::get_query(&self.query, name).map(|value| value.into_owned())
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> Result<serde_json::Value, Answer> {
+    pub(super) fn json(&self) -> Result<serde_json::Value, Answer> {
         serde_json::from_slice(&self.body).map_err(|error| {
             answer::error(
                 StatusCode::BAD_REQUEST,

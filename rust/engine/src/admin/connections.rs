@@ -33,7 +33,7 @@ struct State {
 
 impl Connections {
     /// A slot for a new connection; `None` when all, including the reserve, are being answered.
-    pub fn enter(this: &Rc<Self>) -> Option<ConnectionSlot> {
+    pub(super) fn enter(this: &Rc<Self>) -> Option<ConnectionSlot> {
         let state = Rc::new(State::default());
         state.silent_since.set(this.next());
         let mut seats = this.seats.borrow_mut();
@@ -74,12 +74,12 @@ pub(super) struct ConnectionSlot {
 
 impl ConnectionSlot {
     /// Resolves when the slot is given to another connection.
-    pub async fn evicted(&self) {
+    pub(super) async fn evicted(&self) {
         self.state.evicted.notified().await;
     }
 
     /// Keeps the slot while a request is being answered.
-    pub fn answering(&self) -> Answering<'_> {
+    pub(super) fn answering(&self) -> Answering<'_> {
         self.state.answering.set(self.state.answering.get() + 1);
         Answering(self)
     }

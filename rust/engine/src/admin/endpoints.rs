@@ -97,13 +97,13 @@ const ENDPOINTS: &[Endpoint] = &[
 
 impl Room {
     /// The paths of all endpoints.
-    pub fn paths(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn paths(&self) -> impl Iterator<Item = &'static str> {
         ENDPOINTS.iter().map(|endpoint| endpoint.path)
     }
 }
 
 /// Answers one request.
-pub async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     if let Err(refused) = room.guard.admit(&head.headers) {
         return refused;

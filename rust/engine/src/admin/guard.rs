@@ -7,10 +7,10 @@ use http::{HeaderMap, StatusCode, header};
 use super::answer::{self, Answer};
 
 /// The custom field by which a caller without a JSON body shows that it is not an HTML form.
-pub const NO_FORM: &str = "x-edgerouter";
+pub(super) const NO_FORM: &str = "x-edgerouter";
 
 /// The credentials of callers.
-pub struct Credentials {
+pub(crate) struct Credentials {
     pub token: Option<String>,
     /// Access keys and their secrets.
     pub keys: Vec<(String, String)>,
@@ -26,14 +26,14 @@ impl std::fmt::Debug for Credentials {
 }
 
 #[derive(Debug)]
-pub struct Guard {
+pub(super) struct Guard {
     pub credentials: Credentials,
     pub address: Option<SocketAddr>,
 }
 
 impl Guard {
     /// Refuses host names that a foreign DNS server can point here (DNS rebinding), and pages of other origins.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
         if !self.host_is_ours(headers) {
             return Err(answer::error(
                 StatusCode::MISDIRECTED_REQUEST,
@@ -51,7 +51,7 @@ impl Guard {
         Ok(())
     }
 
-    pub fn check_token(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    pub(super) fn check_token(&self, headers: &HeaderMap) -> Result<(), Answer> {
         if self.token_is_right(headers) {
             return Ok(());
         }
@@ -68,7 +68,7 @@ impl Guard {
     }
 
     /// True if only processes of this machine can connect.
-    pub fn is_loopback(&self) -> bool {
+    pub(super) fn is_loopback(&self) -> bool {
         self.address.is_some_and(|own| own.ip().is_loopback())
     }
 
@@ -125,7 +125,7 @@ fn origin_is_ours(headers: &HeaderMap) -> bool {
 
 /// A form can send neither a JSON body nor a custom field; a script that does must send a preflight first (CORS), which
 /// is refused here. So a browser that does not send `Origin` cannot be made to change anything either.
-pub fn check_no_form(headers: &HeaderMap) -> Result<(), Answer> {
+pub(super) fn check_no_form(headers: &HeaderMap) -> Result<(), Answer> {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
@@ -145,6 +145,6 @@ pub fn check_no_form(headers: &HeaderMap) -> Result<(), Answer> {
 }
 
 /// Compares in a time that depends only on the lengths.
-pub fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (x, y)| differ | (x ^ y)) == 0
 }

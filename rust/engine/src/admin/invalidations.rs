@@ -22,13 +22,13 @@ use crate::{
     worker::Shared,
 };
 
-pub const LIST: &str = "/2020-05-31/distribution/{distribution}/invalidation";
-pub const ONE: &str = "/2020-05-31/distribution/{distribution}/invalidation/{id}";
+pub(super) const LIST: &str = "/2020-05-31/distribution/{distribution}/invalidation";
+pub(super) const ONE: &str = "/2020-05-31/distribution/{distribution}/invalidation/{id}";
 
 /// Largest number of invalidations on one page, and the default.
 const MOST_ITEMS: usize = 100;
 
-pub fn create(room: Rc<Room>, call: Call) -> Later {
+pub(super) fn create(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
         if let Err(error) = admit(&room, &call) {
             return wrong(&error);
@@ -52,7 +52,7 @@ fn ordered(shared: &Shared, call: &Call) -> Result<Answer, ApiError> {
     Ok(answer::with(created, header::LOCATION, &location))
 }
 
-pub fn get(room: &Room, call: &Call) -> Answer {
+pub(super) fn get(room: &Room, call: &Call) -> Answer {
     respond(|| {
         admit(room, call)?;
         let purge = room.shared.cache.purges.find(call.parameter("id"));
@@ -64,7 +64,7 @@ pub fn get(room: &Room, call: &Call) -> Answer {
     })
 }
 
-pub fn list(room: &Room, call: &Call) -> Answer {
+pub(super) fn list(room: &Room, call: &Call) -> Answer {
     respond(|| {
         admit(room, call)?;
         let most = match call.query("MaxItems").filter(|most| !most.is_empty()) {
@@ -102,7 +102,7 @@ pub fn list(room: &Room, call: &Call) -> Answer {
 }
 
 /// The response to a body that could not be read.
-pub fn unread(status: StatusCode) -> Answer {
+pub(super) fn unread(status: StatusCode) -> Answer {
     let error = match status {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
             "BatchTooLarge",

@@ -7,7 +7,7 @@ use super::{
     call::{Call, Room},
 };
 
-pub fn index(room: &Room, _call: &Call) -> Answer {
+pub(super) fn index(room: &Room, _call: &Call) -> Answer {
     let mut paths: Vec<&str> = room.paths().collect();
     paths.dedup();
     answer::text(
@@ -16,11 +16,11 @@ pub fn index(room: &Room, _call: &Call) -> Answer {
     )
 }
 
-pub fn health(_room: &Room, _call: &Call) -> Answer {
+pub(super) fn health(_room: &Room, _call: &Call) -> Answer {
     answer::text(StatusCode::OK, "ok\n")
 }
 
-pub fn readiness(room: &Room, _call: &Call) -> Answer {
+pub(super) fn readiness(room: &Room, _call: &Call) -> Answer {
     match room.shared.readiness() {
         Ok(()) => answer::json(StatusCode::OK, &serde_json::json!({"ready": true})),
         Err(reasons) => answer::json(
@@ -30,7 +30,7 @@ pub fn readiness(room: &Room, _call: &Call) -> Answer {
     }
 }
 
-pub fn metrics(room: &Room, _call: &Call) -> Answer {
+pub(super) fn metrics(room: &Room, _call: &Call) -> Answer {
     answer::of(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

@@ -14,7 +14,7 @@ use crate::{
     worker::Shared,
 };
 
-pub fn order(room: Rc<Room>, call: Call) -> Later {
+pub(super) fn order(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
         let order = match call.json() {
             Ok(order) => order,
@@ -59,7 +59,7 @@ fn placed(placed: Result<Value, Denied>) -> Answer {
     }
 }
 
-pub fn list(room: Rc<Room>, _call: Call) -> Later {
+pub(super) fn list(room: Rc<Room>, _call: Call) -> Later {
     Box::pin(async move {
         let shared = Arc::clone(&room.shared);
         room.aside(move || answer::json(StatusCode::OK, &orders::list(&shared.cache.purges)))
@@ -67,7 +67,7 @@ pub fn list(room: Rc<Room>, _call: Call) -> Later {
     })
 }
 
-pub fn one(room: &Room, call: &Call) -> Answer {
+pub(super) fn one(room: &Room, call: &Call) -> Answer {
     match room.shared.cache.purges.find(call.parameter("id")) {
         Some(purge) => answer::json(StatusCode::OK, &purge.to_json()),
         None => answer::error(

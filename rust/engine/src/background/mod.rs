@@ -27,7 +27,7 @@ use crate::{
     worker::{Shared, Worker},
 };
 
-pub fn start(
+pub(crate) fn start(
     workers: usize,
     shared: Arc<Shared>,
     told: mpsc::Receiver<Navigation>,

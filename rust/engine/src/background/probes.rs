@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Probes every origin of a plan until it is dropped.
-pub async fn run(upstreams: Rc<Upstreams>, live: Arc<Live>, board: Arc<HealthBoard>) {
+pub(super) async fn run(upstreams: Rc<Upstreams>, live: Arc<Live>, board: Arc<HealthBoard>) {
     let mut probes = JoinSet::new();
     for index in 0..live.plan.origins.len() {
         let (upstreams, live, board) =

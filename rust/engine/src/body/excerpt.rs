@@ -12,7 +12,7 @@ use crate::upstream::{BoxError, UpstreamBody};
 
 /// A body that ends early.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-pub enum Interrupted {
+pub(crate) enum Interrupted {
     #[error("the origin did not send the rest of the response")]
     Origin,
     #[error("the origin has another representation now: the rest of this one is not available")]
@@ -20,14 +20,14 @@ pub enum Interrupted {
 }
 
 /// A range of the bytes of an origin's response.
-pub struct Excerpt {
+pub(crate) struct Excerpt {
     body: UpstreamBody,
     skip: u64,
     left: u64,
 }
 
 impl Excerpt {
-    pub fn new(body: UpstreamBody, skip: u64, length: u64) -> Self {
+    pub(crate) fn new(body: UpstreamBody, skip: u64, length: u64) -> Self {
         Self {
             body,
             skip,

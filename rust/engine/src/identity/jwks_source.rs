@@ -25,13 +25,13 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// Fetches a URL: a GET that returns the content of a 200, at most [`MOST_BYTES`] of it, and otherwise a text for the
 /// log.
-pub trait Fetch {
+pub(crate) trait Fetch {
     fn get(&self, url: &str) -> Pin<Box<dyn Future<Output = Result<Bytes, String>>>>;
 }
 
 /// The keys of one URL.
 #[derive(Debug)]
-pub struct JwksSource {
+pub(crate) struct JwksSource {
     /// Reads fetched sets; its own URL is this source's.
     policy: Arc<JwtPolicy>,
     url: Arc<str>,
@@ -59,7 +59,7 @@ struct State {
 
 impl JwksSource {
     /// `None` for a policy whose keys came with the plan.
-    pub fn new(policy: Arc<JwtPolicy>) -> Option<Self> {
+    pub(crate) fn new(policy: Arc<JwtPolicy>) -> Option<Self> {
         let KeySource::Url {
             url,
             refresh,
@@ -90,7 +90,7 @@ impl JwksSource {
     }
 
     /// True if this source has the keys of `policy`: the same URL, times and algorithms.
-    pub fn serves(&self, policy: &JwtPolicy) -> bool {
+    pub(crate) fn serves(&self, policy: &JwtPolicy) -> bool {
         match &policy.source {
             KeySource::Static(_) => false,
             KeySource::Url {
@@ -112,7 +112,7 @@ impl JwksSource {
     }
 
     /// The last good keys, unless they are too old.
-    pub fn keys(&self) -> Guard<Option<Arc<KeySet>>> {
+    pub(crate) fn keys(&self) -> Guard<Option<Arc<KeySet>>> {
         self.keys.load()
     }
 
@@ -121,12 +121,12 @@ impl JwksSource {
     }
 
     /// Requests a fetch as soon as the cooldown allows one. Any number of calls cause one.
-    pub fn ask(&self) {
+    pub(crate) fn ask(&self) {
         self.wanted.notify_one();
     }
 
     /// Keeps the keys fresh, for ever. Must be run by one task at a time; a later one continues where this was dropped.
-    pub async fn run(&self, fetch: impl Fetch) {
+    pub(crate) async fn run(&self, fetch: impl Fetch) {
         loop {
             self.wait().await;
             self.attempt(&fetch).await;

@@ -3,7 +3,7 @@
 //! `jwks_source` keeps the keys of one URL fresh for all workers; `remembered` keeps one worker's verified tokens. The
 //! core decides whether a token is valid. Data flows plan → [`KeySources`] → keys for `verify`.
 
-pub mod jwks_source;
+pub(crate) mod jwks_source;
 mod remembered;
 
 use std::{ops::Deref, sync::Arc};
@@ -16,30 +16,30 @@ use edgerouter_core::{
     plan::Plan,
 };
 
-pub use jwks_source::JwksSource;
-pub use remembered::Remembered;
+pub(crate) use jwks_source::JwksSource;
+pub(crate) use remembered::Remembered;
 
 /// The key sets that a plan's policies fetch, each once.
 #[derive(Debug, Default)]
-pub struct KeySources {
+pub(crate) struct KeySources {
     sources: Vec<Arc<JwksSource>>,
 }
 
 /// Keys in use for one verification.
 #[derive(Debug)]
-pub enum Keys<'a> {
+pub(crate) enum Keys<'a> {
     Static(&'a KeySet),
     Fetched(arc_swap::Guard<Option<Arc<KeySet>>>, &'a JwksSource),
 }
 
 impl KeySources {
     /// Sources for the first plan.
-    pub fn of(plan: &Plan) -> Self {
+    pub(crate) fn of(plan: &Plan) -> Self {
         Self::succeed(&Self::default(), plan)
     }
 
     /// Sources for the next plan: unchanged ones keep their keys, so a reload does not depend on issuers.
-    pub fn succeed(previous: &Self, plan: &Plan) -> Self {
+    pub(crate) fn succeed(previous: &Self, plan: &Plan) -> Self {
         let policies = plan.routes.iter().filter_map(|route| route.auth.as_ref());
         Self::for_policies(previous, policies)
     }
@@ -63,7 +63,7 @@ impl KeySources {
     }
 
     /// The current keys of a policy. `NoKey` if an issuer has not answered yet, or not for too long.
-    pub fn keys_of<'a>(&'a self, policy: &'a JwtPolicy) -> Result<Keys<'a>, TokenError> {
+    pub(crate) fn keys_of<'a>(&'a self, policy: &'a JwtPolicy) -> Result<Keys<'a>, TokenError> {
         if let Some(keys) = policy.static_keys() {
             return Ok(Keys::Static(keys));
         }
@@ -77,14 +77,14 @@ impl KeySources {
 
     /// Requests a fetch, because a token names a key that the policy's set lacks: its issuer may have a new one.
     /// Returns at once; the policy's cooldown bounds the requests to the issuer.
-    pub fn ask_for_more(&self, policy: &JwtPolicy) {
+    pub(crate) fn ask_for_more(&self, policy: &JwtPolicy) {
         if let Some(source) = self.source(policy) {
             source.ask();
         }
     }
 
     /// Every source, each to be run by one task.
-    pub fn sources(&self) -> impl Iterator<Item = Arc<JwksSource>> {
+    pub(crate) fn sources(&self) -> impl Iterator<Item = Arc<JwksSource>> {
         self.sources.iter().map(Arc::clone)
     }
 

@@ -24,7 +24,7 @@ const AVERAGE_BYTES: usize = 2048;
 
 /// A bounded memory of verified tokens.
 #[derive(Debug)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     young: Generation,
     old: Generation,
     /// Bound of one generation.
@@ -76,7 +76,7 @@ impl Entry {
 
 impl Remembered {
     /// A memory of at most `tokens` tokens; 0 remembers none.
-    pub fn new(tokens: usize) -> Self {
+    pub(crate) fn new(tokens: usize) -> Self {
         Self {
             young: Generation::default(),
             old: Generation::default(),
@@ -86,7 +86,7 @@ impl Remembered {
     }
 
     /// The claims of `token` if it was verified for this policy with these keys and its times still allow it.
-    pub fn get(
+    pub(crate) fn get(
         &mut self,
         policy: &JwtPolicy,
         keys: &KeySet,
@@ -112,7 +112,13 @@ impl Remembered {
     }
 
     /// Remembers a token that was just verified for `policy` with `keys`.
-    pub fn put(&mut self, policy: &JwtPolicy, keys: &KeySet, token: &str, claims: Arc<Claims>) {
+    pub(crate) fn put(
+        &mut self,
+        policy: &JwtPolicy,
+        keys: &KeySet,
+        token: &str,
+        claims: Arc<Claims>,
+    ) {
         if self.most == 0 {
             return;
         }

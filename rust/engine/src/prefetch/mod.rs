@@ -3,5 +3,5 @@
 //! `schedule` fetches the lists of the plan, `predicted` the pages that visitors will probably request next. Both use
 //! the same path as a visitor's request (`request::internal`), so they find the same route, key and hooks.
 
-pub mod predicted;
-pub mod schedule;
+pub(crate) mod predicted;
+pub(crate) mod schedule;

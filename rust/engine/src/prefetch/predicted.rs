@@ -29,7 +29,7 @@ use crate::{
 const WAITING: usize = 4_096;
 
 /// Learns and fetches until the engine ends.
-pub async fn run(worker: Rc<Worker>, mut navigations: mpsc::Receiver<Navigation>) {
+pub(crate) async fn run(worker: Rc<Worker>, mut navigations: mpsc::Receiver<Navigation>) {
     let mut oracle = Oracle::new(&worker);
     let mut seconds = tokio::time::interval(std::time::Duration::from_secs(1));
     seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Fetches the lists of a plan until it is dropped.
-pub async fn run(worker: Rc<Worker>, live: Arc<Live>) {
+pub(crate) async fn run(worker: Rc<Worker>, live: Arc<Live>) {
     let gate = Arc::new(Semaphore::new(live.plan.limits.prefetch.concurrency));
     let mut lists = JoinSet::new();
     for index in 0..live.plan.prefetch.len() {

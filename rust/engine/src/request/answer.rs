@@ -12,7 +12,7 @@ use crate::{body::EdgeBody, telemetry::Refused, worker::Worker};
 
 /// A response that ends the path of a request early. Boxed, so that the happy path moves a pointer.
 #[derive(Debug)]
-pub struct Early(pub Box<Response<EdgeBody>>);
+pub(crate) struct Early(pub Box<Response<EdgeBody>>);
 
 impl From<Response<EdgeBody>> for Early {
     fn from(response: Response<EdgeBody>) -> Self {
@@ -22,18 +22,18 @@ impl From<Response<EdgeBody>> for Early {
 
 /// Marks a response as made by the edge, not by an origin: error pages and accounts tell them apart.
 #[derive(Debug, Clone, Copy)]
-pub struct EdgeMade;
+pub(crate) struct EdgeMade;
 
 /// The fault of a function, for developers: an answer that holds it shows it to a client on this machine.
 #[derive(Debug, Clone)]
-pub struct Trace {
+pub(crate) struct Trace {
     pub message: String,
     pub trace: Arc<str>,
 }
 
 impl Trace {
     /// Puts the trace in the body, in the media type that the request prefers.
-    pub fn show(&self, response: &mut Response<EdgeBody>, request: &HeaderMap) {
+    pub(crate) fn show(&self, response: &mut Response<EdgeBody>, request: &HeaderMap) {
         let accept = request.get_all(header::ACCEPT).iter();
         let lines = accept.filter_map(|line| line.to_str().ok());
         let page = problem::page(lines, response.status(), &self.message, Some(&self.trace));
@@ -46,7 +46,7 @@ impl Trace {
 }
 
 /// A plain text answer.
-pub fn text(status: StatusCode, message: &str) -> Response<EdgeBody> {
+pub(crate) fn text(status: StatusCode, message: &str) -> Response<EdgeBody> {
     let mut body = Vec::with_capacity(message.len() + 1);
     body.extend_from_slice(message.as_bytes());
     body.push(b'\n');
@@ -66,7 +66,7 @@ pub fn text(status: StatusCode, message: &str) -> Response<EdgeBody> {
     response
 }
 
-pub fn with(
+pub(crate) fn with(
     mut response: Response<EdgeBody>,
     name: HeaderName,
     value: HeaderValue,
@@ -75,7 +75,7 @@ pub fn with(
     response
 }
 
-pub fn redirect(status: StatusCode, location: HeaderValue) -> Response<EdgeBody> {
+pub(crate) fn redirect(status: StatusCode, location: HeaderValue) -> Response<EdgeBody> {
     let mut response = Response::new(EdgeBody::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(header::LOCATION, location);
@@ -83,7 +83,7 @@ pub fn redirect(status: StatusCode, location: HeaderValue) -> Response<EdgeBody>
     response
 }
 
-pub fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> Response<EdgeBody> {
+pub(crate) fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> Response<EdgeBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -91,7 +91,7 @@ pub fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> Response<Ed
 }
 
 /// The answer to a client that has too many requests under way (RFC 6585 §4).
-pub fn too_many() -> Response<EdgeBody> {
+pub(crate) fn too_many() -> Response<EdgeBody> {
     with(
         text(
             StatusCode::TOO_MANY_REQUESTS,
@@ -103,7 +103,7 @@ pub fn too_many() -> Response<EdgeBody> {
 }
 
 /// The answer when there is no memory for a request: it may come again soon (RFC 9110 §15.6.4).
-pub fn overloaded() -> Response<EdgeBody> {
+pub(crate) fn overloaded() -> Response<EdgeBody> {
     with(
         text(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -115,7 +115,7 @@ pub fn overloaded() -> Response<EdgeBody> {
 }
 
 /// The answer when no origin answered.
-pub fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
+pub(crate) fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
     if timed_out {
         text(
             StatusCode::GATEWAY_TIMEOUT,
@@ -171,13 +171,13 @@ pub(super) fn ended(worker: &Worker, end: Answer) -> Early {
     response.into()
 }
 
-pub fn refuse(worker: &Worker, refusal: Refusal) -> Early {
+pub(crate) fn refuse(worker: &Worker, refusal: Refusal) -> Early {
     worker.metrics.refused(Refused::Request(refusal));
     refused(refusal).into()
 }
 
 /// The answer to a request that may not be believed. The connection ends with it: what follows on it is not trusted.
-pub fn refused(refusal: Refusal) -> Response<EdgeBody> {
+pub(crate) fn refused(refusal: Refusal) -> Response<EdgeBody> {
     let response = text(
         refusal.status(),
         &format!("{} ({})", refusal.message(), refusal.as_str()),

@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// A request on its way through the phases.
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub worker: Rc<Worker>,
     pub live: Rc<LocalLive>,
     pub stream: Rc<Stream>,
@@ -83,7 +83,7 @@ impl DerefMut for Exchange {
 
 /// Facts for `Cache-Status`, the metrics and the log.
 #[derive(Debug)]
-pub struct Note {
+pub(crate) struct Note {
     pub outcome: Outcome,
     pub hit: bool,
     pub forward: Option<Forward>,
@@ -101,7 +101,7 @@ pub struct Note {
 
 impl Note {
     /// Something else is sent than the response of the cache or of an origin.
-    pub fn replaced(&mut self, detail: Detail) {
+    pub(crate) fn replaced(&mut self, detail: Detail) {
         self.hit = false;
         self.ttl = None;
         self.written = false;
@@ -111,7 +111,7 @@ impl Note {
 
 impl Exchange {
     /// Phase 2: what the guard could not judge from the bytes alone.
-    pub fn admit(
+    pub(crate) fn admit(
         worker: Rc<Worker>,
         stream: Rc<Stream>,
         request: Request<Incoming>,
@@ -122,7 +122,7 @@ impl Exchange {
     }
 
     /// As `admit`, for a request that the edge makes of itself.
-    pub fn admit_internal(
+    pub(crate) fn admit_internal(
         worker: Rc<Worker>,
         stream: Rc<Stream>,
         head: Parts,
@@ -183,7 +183,7 @@ impl Exchange {
     }
 
     /// Whether the client is on this machine: its connection, and what a trusted proxy says of it.
-    pub fn client_is_local(&self) -> bool {
+    pub(crate) fn client_is_local(&self) -> bool {
         let addresses = [self.stream.connection.peer.ip(), self.client.address];
         addresses
             .iter()
@@ -191,7 +191,7 @@ impl Exchange {
     }
 
     /// The request's id, in logs and in error pages.
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id.get().unwrap_or_else(|| {
             let id = self.worker.next_id();
             self.id.set(Some(id));
@@ -200,7 +200,7 @@ impl Exchange {
     }
 
     /// The route that a GET of another path on this host would take.
-    pub fn route_for_get<'l>(
+    pub(crate) fn route_for_get<'l>(
         &self,
         live: &'l LocalLive,
         path: &str,
@@ -217,7 +217,7 @@ impl Exchange {
     }
 
     /// Phase 8: the question that this request is for the cache. `buffer` is what the key is written into.
-    pub fn question(&self, route: &Route, buffer: Vec<u8>) -> Question<'_> {
+    pub(crate) fn question(&self, route: &Route, buffer: Vec<u8>) -> Question<'_> {
         let (plan, request) = (&self.live.plan, &self.request);
         let variants: SmallVec<[_; 2]> = self.variants(route).collect();
         Question {
@@ -227,12 +227,12 @@ impl Exchange {
     }
 
     /// Why no response to this request may be stored, whatever it says.
-    pub fn forbidden(&self) -> Option<NotStored> {
+    pub(crate) fn forbidden(&self) -> Option<NotStored> {
         self.written.as_ref()?.forbids()
     }
 
     /// Everything that the key sees of this request.
-    pub fn sees<'a>(&'a self, route: &'a Route) -> Sees<'a> {
+    pub(crate) fn sees<'a>(&'a self, route: &'a Route) -> Sees<'a> {
         Sees {
             route,
             hooked: &self.hooked,
@@ -240,7 +240,7 @@ impl Exchange {
     }
 
     /// Whether nothing goes upstream that would make the request pass the cache.
-    pub fn agrees(&self, route: &Route) -> bool {
+    pub(crate) fn agrees(&self, route: &Route) -> bool {
         let stray = self
             .sees(route)
             .stray(&self.head.headers, self.head.uri.query());
@@ -248,7 +248,7 @@ impl Exchange {
     }
 
     /// From here on it is one of its client's requests that are under way: what comes may take a while (RFC 6585 §4).
-    pub fn enter(&mut self) -> Result<(), Early> {
+    pub(crate) fn enter(&mut self) -> Result<(), Early> {
         let bound = self.live.plan.limits.http.client_requests;
         let Some(most) = bound.requests(self.client.address) else {
             return Ok(());
@@ -268,7 +268,7 @@ impl Exchange {
     }
 
     /// On whose behalf memory is held for this request.
-    pub fn owner(&self, route: &Route) -> Owner {
+    pub(crate) fn owner(&self, route: &Route) -> Owner {
         Owner {
             client: Some(bounds::clients::Client::of(self.client.address)),
             origin: match route.target {
@@ -280,7 +280,11 @@ impl Exchange {
 
     /// The request to the route's origins, without its body. `whole`: for the whole response, whatever part of it
     /// the viewer wants.
-    pub fn origin_request(&self, route: &Route, whole: bool) -> Result<OriginRequest, Early> {
+    pub(crate) fn origin_request(
+        &self,
+        route: &Route,
+        whole: bool,
+    ) -> Result<OriginRequest, Early> {
         let mut headers = self.head.headers.clone();
         if whole {
             forward::unconditional(&mut headers);
@@ -289,13 +293,13 @@ impl Exchange {
     }
 
     /// The client still waits for the answer, as far as can be seen. One that has closed its side only may.
-    pub fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> Wanted {
         let stream = Rc::clone(&self.stream);
         Wanted::new(move || stream.is_wanted())
     }
 
     /// As `origin_request`, with the request's own header section, which is gone after.
-    pub fn origin_request_taking(&mut self, route: &Route) -> Result<OriginRequest, Early> {
+    pub(crate) fn origin_request_taking(&mut self, route: &Route) -> Result<OriginRequest, Early> {
         let headers = std::mem::take(&mut self.head.headers);
         self.origin_request_with(route, headers)
     }
@@ -414,7 +418,7 @@ impl Exchange {
     }
 
     /// The request's body for the origin, counted against the limit.
-    pub fn take_body(&mut self) -> RequestBody {
+    pub(crate) fn take_body(&mut self) -> RequestBody {
         match self.body.take() {
             Some(body) if !body.is_end_stream() => RequestBody::stream(crate::body::Inbound::new(
                 body,
@@ -425,7 +429,7 @@ impl Exchange {
     }
 
     /// Phase 16: one record of the request, for everything that keeps account of it.
-    pub fn account(&self, response: &mut Response<EdgeBody>) {
+    pub(crate) fn account(&self, response: &mut Response<EdgeBody>) {
         let plan = &self.live.plan;
         let route = self.route.and_then(|id| plan.route(id));
         let variants: SmallVec<[(&str, &str); 2]> =
@@ -498,7 +502,7 @@ fn micros(since: Instant) -> u64 {
 }
 
 /// The answer to a request whose body broke off or turned out to be malformed.
-pub fn broken_body(x: &mut Exchange) -> Early {
+pub(crate) fn broken_body(x: &mut Exchange) -> Early {
     x.note.outcome = Outcome::Error;
     answer::refuse(
         &x.worker,

@@ -15,7 +15,7 @@ use crate::{
 
 /// The outcome of a prefetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prefetched {
+pub(crate) enum Prefetched {
     /// It was stored already, and fresh for long enough.
     Fresh,
     Stored {
@@ -32,7 +32,7 @@ pub enum Prefetched {
 }
 
 impl Prefetched {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
             Self::Stored { .. } => "stored",
@@ -62,7 +62,7 @@ const FIELDS: [(HeaderName, HeaderValue); 4] = [
 
 /// Requests, and takes the whole response in. `fresh_for`: seconds for which a stored response must stay fresh to be left
 /// alone.
-pub async fn prefetch(
+pub(crate) async fn prefetch(
     worker: &Rc<Worker>,
     target: &PrefetchTarget,
     headers: &[(HeaderName, HeaderValue)],

@@ -3,18 +3,18 @@
 //! `path` reads from top to bottom, one call a phase; each phase's inside is in its own room. Phases that need only
 //! this worker's memory run without suspending, so a cached hit is answered in the poll that read it.
 
-pub mod answer;
+pub(crate) mod answer;
 mod attempts;
-pub mod cached;
+pub(crate) mod cached;
 mod decided;
-pub mod exchange;
-pub mod hooks;
-pub mod internal;
+pub(crate) mod exchange;
+pub(crate) mod hooks;
+pub(crate) mod internal;
 mod navigation;
-pub mod origin;
-pub mod origin_request;
-pub mod pages;
-pub mod tunnel;
+pub(crate) mod origin;
+pub(crate) mod origin_request;
+pub(crate) mod pages;
+pub(crate) mod tunnel;
 
 use std::{convert::Infallible, rc::Rc, time::Instant};
 

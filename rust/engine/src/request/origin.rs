@@ -3,7 +3,7 @@
 use edgerouter_core::{bounds::memory::Purpose, cache::hooked::Part};
 use http::HeaderMap;
 
-pub use super::origin_request::{OriginRequest, Received, ReceivedBody, Unanswered};
+pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Unanswered};
 use super::{attempts, hooks};
 use crate::{
     account::Hold,
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Runs phases 10 to 12.
-pub async fn fetch(
+pub(crate) async fn fetch(
     request: &mut OriginRequest,
     body: RequestBody,
 ) -> Result<Box<Received>, Unanswered> {

@@ -22,7 +22,7 @@ use crate::{
 
 /// A request to a group of origins. It borrows nothing, so that it can outlive the client that caused it.
 #[derive(Clone)]
-pub struct OriginRequest {
+pub(crate) struct OriginRequest {
     pub worker: Rc<Worker>,
     pub live: Rc<LocalLive>,
     pub route: RouteId,
@@ -52,7 +52,7 @@ pub struct OriginRequest {
 
 /// The client of a request, for the interim responses to it.
 #[derive(Clone)]
-pub struct InterimReceiver {
+pub(crate) struct InterimReceiver {
     pub stream: Rc<Stream>,
     pub ticket: Ticket,
 }
@@ -79,7 +79,7 @@ impl InterimReceiver {
 }
 
 /// The response of an origin, before the cache decides about it.
-pub struct Received {
+pub(crate) struct Received {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: ReceivedBody,
@@ -92,14 +92,14 @@ pub struct Received {
     pub hooked: Part,
 }
 
-pub enum ReceivedBody {
+pub(crate) enum ReceivedBody {
     Upstream(UpstreamBody),
     /// A hook answered in the origin's place.
     Whole(Bytes),
 }
 
 /// No origin answered, or a hook ended the request.
-pub enum Unanswered {
+pub(crate) enum Unanswered {
     Failed(Unavailable),
     Early(Early),
 }

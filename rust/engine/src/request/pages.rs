@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Phases 10 to 12 where the cache may not be used: methods other than GET and HEAD, routes without caching, upgrades.
-pub async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody>, Early> {
+pub(crate) async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody>, Early> {
     x.note.outcome = Outcome::Pass;
     let by_method = !matches!(x.head.method, Method::GET | Method::HEAD);
     let (forward, why) = if !route.cache.enabled {
@@ -130,7 +130,7 @@ impl Exchange {
 }
 
 /// The page that stands in for an answer.
-pub enum StandIn<'r> {
+pub(crate) enum StandIn<'r> {
     /// The page of a path, and the status it is sent with.
     Path(PathAndQuery, Option<StatusCode>),
     /// A page that the edge holds.
@@ -141,7 +141,7 @@ pub enum StandIn<'r> {
 const OF_STATUS: [HeaderName; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
 
 /// The page that stands in for this answer, if any.
-pub fn stand_in<'r>(
+pub(crate) fn stand_in<'r>(
     x: &Exchange,
     route: &'r Route,
     response: &Response<EdgeBody>,
@@ -179,7 +179,7 @@ fn wants_html(x: &Exchange) -> bool {
 }
 
 /// Puts the page in the answer's place; the answer stays when the page cannot be had.
-pub async fn replace(
+pub(crate) async fn replace(
     x: &mut Exchange,
     route: &Route,
     page: StandIn<'_>,

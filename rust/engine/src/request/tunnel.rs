@@ -10,7 +10,7 @@ use super::{
 use crate::{body::EdgeBody, telemetry::Outcome};
 
 /// Responds with 101 and leaves the origin's side with the stream: its connection joins the two once the response is written.
-pub fn open(x: &mut Exchange, received: Received) -> Result<Response<EdgeBody>, Early> {
+pub(crate) fn open(x: &mut Exchange, received: Received) -> Result<Response<EdgeBody>, Early> {
     let Received { mut headers, .. } = received;
     let Some(upstream) = received.upgrade.filter(|_| x.wants_upgrade) else {
         return Err(answer::text(

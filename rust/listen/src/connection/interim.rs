@@ -28,6 +28,7 @@ enum State {
     Final,
 }
 
+/// Interim responses of one stream (RFC 9110 §15.2): those that wait, and whether one may still be sent.
 #[derive(Debug, Default)]
 pub struct Interims {
     requests: Cell<u64>,
@@ -82,6 +83,7 @@ impl Interims {
         true
     }
 
+    /// True if an interim response waits to be written.
     pub fn some(&self) -> bool {
         self.some.get()
     }

@@ -32,6 +32,7 @@ const INBOX: usize = 64 << 10;
 
 /// The worker that connections belong to, and that serves their requests.
 pub trait ConnectionOwner: 'static {
+    /// Content of the responses.
     type Body: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
 
     /// Responds to a request, or to one whose bytes were refused.
@@ -41,6 +42,7 @@ pub trait ConnectionOwner: 'static {
         request: Result<Request<Incoming>, Refusal>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + 'static;
 
+    /// The connections of this worker.
     fn connections(&self) -> &Connections;
 
     /// Reads the plan in service, and the bound on the connections of the process.
@@ -49,6 +51,7 @@ pub trait ConnectionOwner: 'static {
     /// Milliseconds since the worker's start.
     fn ticks(&self) -> u64;
 
+    /// Counters of this worker.
     fn metrics(&self) -> &WorkerMetrics;
 }
 
@@ -62,6 +65,7 @@ pub struct AllConnections {
 }
 
 impl AllConnections {
+    /// No connection yet, for that many workers.
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self {
             count: AtomicUsize::new(0),
@@ -70,6 +74,7 @@ impl AllConnections {
         })
     }
 
+    /// Client connections of the process that are open.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
@@ -88,6 +93,7 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// No connection yet. `index`: the worker's place among those of `all`.
     pub fn new(index: usize, all: Arc<AllConnections>, account: Arc<Account>) -> Self {
         Self {
             all,

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 const MOST: u64 = 64 << 10;
 const LEAST: u64 = 4 << 10;
 
+/// Bytes of responses that the socket has not taken yet.
 #[derive(Debug, Default)]
 pub struct Queue {
     /// Bytes given to hyper and not written.

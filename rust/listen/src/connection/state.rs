@@ -19,7 +19,9 @@ use http::HeaderValue;
 /// A client connection.
 #[derive(Debug)]
 pub struct Connection {
+    /// The other end of the connection, which may be a proxy.
     pub peer: SocketAddr,
+    /// `https` behind TLS.
     pub scheme: Scheme,
     address: OnceCell<HeaderValue>,
     state: Cell<ConnectionState>,
@@ -51,6 +53,7 @@ const REST: Duration = Duration::from_secs(1);
 /// The state that the worker gives a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionState {
+    /// It takes requests.
     Live,
     /// It responds to the requests that have come in, and ends.
     Drain,
@@ -58,10 +61,12 @@ pub enum ConnectionState {
     HeadTooSlow,
     /// The rest of a body does not come: the response is a 408.
     BodyTooSlow,
+    /// It ends at once.
     End,
 }
 
 impl Connection {
+    /// A connection accepted at `ticks` (milliseconds since the worker's start).
     pub fn new(peer: SocketAddr, scheme: Scheme, ticks: u64) -> Self {
         Self {
             peer,
@@ -119,11 +124,13 @@ impl Connection {
         }
     }
 
+    /// Notes that a read waits for bytes of the client, or no longer does.
     pub fn read_blocked(&self, blocked: bool) {
         self.read_blocked
             .set(blocked.then(|| self.read_blocked.get().unwrap_or(self.now.get())));
     }
 
+    /// Notes that a write waits for the client to take bytes, or no longer does.
     pub fn write_blocked(&self, blocked: bool) {
         if !blocked && self.half_closed.get().is_some() {
             self.half_close();
@@ -137,6 +144,7 @@ impl Connection {
         self.half_closed.set(Some(self.now.get()));
     }
 
+    /// True if the client has sent the end of its bytes.
     pub fn is_half_closed(&self) -> bool {
         self.half_closed.get().is_some()
     }
@@ -179,6 +187,7 @@ impl Connection {
             && self.read_blocked.get().is_none()
     }
 
+    /// Its state, which says what it may still do: see [`ConnectionState`].
     pub fn state(&self) -> ConnectionState {
         self.state.get()
     }
@@ -200,12 +209,14 @@ impl Connection {
         }
     }
 
+    /// Makes its task look at its state.
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
     }
 
+    /// The waker of its task; `None` before the first poll.
     pub fn waker(&self) -> Option<Waker> {
         self.waker.borrow().clone()
     }

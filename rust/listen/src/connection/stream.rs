@@ -22,14 +22,18 @@ use super::{
 /// each.
 #[derive(Debug)]
 pub struct Stream {
+    /// The connection that the request came by.
     pub connection: Rc<Connection>,
     refusal: Cell<Option<Refusal>>,
     tunnel: RefCell<Option<OnUpgrade>>,
+    /// Interim responses on their way to the client.
     pub interims: Interims,
+    /// Bytes on their way to the client.
     pub queue: Queue,
 }
 
 impl Stream {
+    /// A stream without a request.
     pub fn new(connection: Rc<Connection>) -> Self {
         Self {
             connection,
@@ -77,6 +81,7 @@ impl Stream {
         self.connection.refused();
     }
 
+    /// The reason for which the message was refused; once.
     pub fn take_refusal(&self) -> Option<Refusal> {
         self.refusal.take()
     }
@@ -88,6 +93,7 @@ impl Stream {
         *self.tunnel.borrow_mut() = Some(upstream);
     }
 
+    /// The upgraded connection that a tunnel takes over (RFC 9110 §7.8); once.
     pub fn take_tunnel(&self) -> Option<OnUpgrade> {
         self.tunnel.borrow_mut().take()
     }

@@ -54,7 +54,7 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Phases 10 to 13 for a request that may use the cache.
-pub async fn fetch(
+pub(crate) async fn fetch(
     x: &mut Exchange,
     route: &Route,
     missing: Box<Missing>,

@@ -10,7 +10,7 @@ use crate::{live::LocalLive, request::Exchange, worker::Worker};
 
 /// Invalidates the responses that an unsafe request outdates (RFC 9111 §4.4): its own URL, and those of its origin that
 /// the answer names in `Location` and `Content-Location`, as the viewer gets them and as the origin wrote them.
-pub fn invalidate(
+pub(crate) fn invalidate(
     worker: &Rc<Worker>,
     live: &Rc<LocalLive>,
     x: &Exchange,

@@ -35,12 +35,12 @@ use crate::{
 };
 
 /// True if this request may use the cache at all.
-pub fn cacheable(method: &Method, route: &Route) -> bool {
+pub(crate) fn cacheable(method: &Method, route: &Route) -> bool {
     route.cache.enabled && (method == Method::GET || method == Method::HEAD)
 }
 
 /// The outcome of phases 8 and 9.
-pub enum Found {
+pub(crate) enum Found {
     Answer(Response<EdgeBody>),
     /// The response has to be fetched.
     Missing(Box<Missing>),
@@ -58,7 +58,7 @@ enum LookedUp {
 type Refresh = Option<(Arc<Entry>, Detail)>;
 
 /// Phases 8 and 9. Waits only when memory lacks what the disk has.
-pub async fn look_up(x: &mut Exchange, route: &Route) -> Found {
+pub(crate) async fn look_up(x: &mut Exchange, route: &Route) -> Found {
     let worker = Rc::clone(&x.worker);
     let mut question = x.question(route, worker.key.take());
     let shown = (route.cache.status_key).then(|| key::describe(question.key.bytes()).into());

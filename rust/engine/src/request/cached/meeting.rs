@@ -36,7 +36,7 @@ pub(super) fn join(x: &Exchange, route: &Route, flight: &[u8], url: &[u8]) -> Jo
 
 impl Miss<'_> {
     /// True if a response that another request caused may be reused for this one (RFC 9111 §4).
-    pub fn may_share(&self, freshness: &Freshness) -> bool {
+    pub(super) fn may_share(&self, freshness: &Freshness) -> bool {
         let (own, policy) = (&self.missing.question.directives, &self.route.cache);
         let healthy = OriginHealth::Healthy;
         let decision = decide::decide(freshness, own, policy, healthy, self.x.now);
@@ -44,7 +44,7 @@ impl Miss<'_> {
     }
 
     /// The response that this request may use and did not find when it was looked up.
-    pub fn arrived_meanwhile(&mut self) -> Option<Response<EdgeBody>> {
+    pub(super) fn arrived_meanwhile(&mut self) -> Option<Response<EdgeBody>> {
         let entry = self.selected()?;
         let known = self.missing.stale.as_ref();
         if known.is_some_and(|stale| Arc::ptr_eq(stale, &entry)) {
@@ -61,7 +61,7 @@ impl Miss<'_> {
     }
 
     /// True if a follower's own request selects this entry.
-    pub fn suits(&self, entry: &Entry) -> bool {
+    pub(super) fn suits(&self, entry: &Entry) -> bool {
         *entry.key() == *self.missing.question.key.url()
             || (self.selected()).is_some_and(|own| *own.key() == *entry.key())
     }
@@ -72,7 +72,7 @@ impl Miss<'_> {
     }
 
     /// The key under which requests meet that agree in the fields that `Vary` names.
-    pub fn split(&self, names: &[HeaderName], secondary: &[u8]) -> Vec<u8> {
+    pub(super) fn split(&self, names: &[HeaderName], secondary: &[u8]) -> Vec<u8> {
         let mut flight = self.missing.question.key.bytes().to_vec();
         for name in names {
             flight.push(b'\n');

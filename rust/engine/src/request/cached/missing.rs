@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A question that no stored response answers, and why.
-pub struct Missing {
+pub(crate) struct Missing {
     pub question: Rc<Question<'static>>,
     /// The key under which concurrent requests meet: those that it tells apart cannot share a response.
     pub flight: Vec<u8>,
@@ -47,7 +47,7 @@ pub(super) struct Miss<'x> {
 
 impl Miss<'_> {
     /// A fetch that departs now.
-    pub fn fetch(&self) -> CacheFetch {
+    pub(super) fn fetch(&self) -> CacheFetch {
         CacheFetch {
             stale: self.missing.stale.clone(),
             slice: self.missing.slice,
@@ -76,7 +76,7 @@ pub(super) struct CacheFetch {
 
 impl CacheFetch {
     /// As decisions about a response see the request.
-    pub fn answered<'a>(&'a self, route: &'a Route) -> AnsweredRequest<'a> {
+    pub(super) fn answered<'a>(&'a self, route: &'a Route) -> AnsweredRequest<'a> {
         AnsweredRequest {
             method: &self.question.method,
             directives: &self.question.directives,
@@ -90,7 +90,7 @@ impl CacheFetch {
         }
     }
 
-    pub fn birth(&self, tags: Box<[u64]>) -> Birth {
+    pub(super) fn birth(&self, tags: Box<[u64]>) -> Birth {
         Birth {
             born: self.departs.purge,
             viewer: self.viewer.clone(),
@@ -99,13 +99,13 @@ impl CacheFetch {
     }
 
     /// Stores an entry, unless the URL was invalidated after this fetch departed.
-    pub fn put(&self, worker: &Worker, entry: &Arc<Entry>) {
+    pub(super) fn put(&self, worker: &Worker, entry: &Arc<Entry>) {
         let url = self.question.key.url();
         worker.shared.cache.put(url, self.departs, entry);
     }
 
     /// Notes that the origin wants to be spared.
-    pub fn spare(&self, worker: &Worker, received: &Received) {
+    pub(super) fn spare(&self, worker: &Worker, received: &Received) {
         let now = received.received_at;
         if let Some((pause, field)) = retry_after::pause(received.status, &received.headers, now) {
             let key = &self.question.key;
@@ -115,7 +115,7 @@ impl CacheFetch {
     }
 
     /// A fetch that departs now, of a whole response that is not stored.
-    pub fn new(x: &Exchange, route: &Route, question: Rc<Question<'static>>) -> Self {
+    pub(super) fn new(x: &Exchange, route: &Route, question: Rc<Question<'static>>) -> Self {
         let viewer = x.viewer_path.path();
         Self {
             question,

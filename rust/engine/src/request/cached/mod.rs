@@ -22,9 +22,9 @@ mod send;
 mod slices;
 mod stand_in;
 
-pub use fetch::fetch;
-pub use invalidate::invalidate;
-pub use look_up::{Found, cacheable, look_up};
-pub use posted::{represents, take_posted};
-pub use send::{as_asked, straight};
-pub use stand_in::failed;
+pub(crate) use fetch::fetch;
+pub(crate) use invalidate::invalidate;
+pub(crate) use look_up::{Found, cacheable, look_up};
+pub(crate) use posted::{represents, take_posted};
+pub(crate) use send::{as_asked, straight};
+pub(crate) use stand_in::failed;

@@ -35,12 +35,12 @@ pub(super) enum FetchOutcome {
 }
 
 impl FetchOutcome {
-    pub fn no_origin() -> Self {
+    pub(super) fn no_origin() -> Self {
         Self::Failed(Unanswered::Failed(FetchError::NoOrigin.into()))
     }
 
     /// The outcome for the requests that follow.
-    pub fn shared(&self) -> FlightState {
+    pub(super) fn shared(&self) -> FlightState {
         match self {
             // A reason of only this request's own says nothing about the others: the next one leads.
             Self::Own(_, NotStored::RequestNoStore) => FlightState::Lost,

@@ -24,7 +24,7 @@ use crate::{
 
 /// True if an answer is worth looking at: it is to a POST, about the POST's own URL, for an explicit time, and a GET of
 /// that URL would take the same route.
-pub fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
+pub(crate) fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
     if x.head.method != Method::POST || !route.cache.enabled || x.wants_upgrade {
         return false;
     }
@@ -53,7 +53,11 @@ pub fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
 }
 
 /// Answers the client, and stores the answer for the URL when it may be.
-pub fn take_posted(x: &mut Exchange, route: &Route, mut received: Received) -> Response<EdgeBody> {
+pub(crate) fn take_posted(
+    x: &mut Exchange,
+    route: &Route,
+    mut received: Received,
+) -> Response<EdgeBody> {
     let question = Question {
         method: Method::GET,
         ..x.question(route, Vec::new()).owned()

@@ -35,7 +35,7 @@ use crate::{
 
 /// In which state a stored response is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
+pub(super) enum Served {
     Fresh,
     /// Within stale-while-revalidate or the request's max-stale.
     Stale(Allowance),
@@ -52,7 +52,7 @@ pub enum Served {
 }
 
 /// A response from the store, with conditions and ranges of the request answered.
-pub fn stored(
+pub(super) fn stored(
     x: &mut Exchange,
     route: &Route,
     entry: &Arc<Entry>,
@@ -250,7 +250,7 @@ fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
 
 /// An answer that is not stored, to a request whose conditions and range were not sent on: they are evaluated here. If
 /// several parts are requested, or the length is unknown, all of it is sent (RFC 9110 §14.2).
-pub fn as_asked(x: &Exchange, mut received: Received) -> Response<EdgeBody> {
+pub(crate) fn as_asked(x: &Exchange, mut received: Received) -> Response<EdgeBody> {
     if let Some(unmet) = unmet(x, received.status, &mut received.headers) {
         return unmet;
     }
@@ -328,7 +328,7 @@ pub(super) fn part_of(
 }
 
 /// An answer that is not stored, passed on as it comes.
-pub fn straight(received: Received) -> Response<EdgeBody> {
+pub(crate) fn straight(received: Received) -> Response<EdgeBody> {
     let Received {
         status,
         headers,

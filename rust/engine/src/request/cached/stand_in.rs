@@ -29,7 +29,7 @@ use crate::{
 const SHORT_WAIT: Duration = Duration::from_millis(250);
 
 /// The response when no origin answered and nothing stands in for it.
-pub fn failed(x: &mut Exchange, failed: &Unavailable) -> Response<EdgeBody> {
+pub(crate) fn failed(x: &mut Exchange, failed: &Unavailable) -> Response<EdgeBody> {
     x.note.outcome = Outcome::Error;
     x.note.detail = Some((&failed.error).into());
     match &failed.error {
@@ -40,7 +40,7 @@ pub fn failed(x: &mut Exchange, failed: &Unavailable) -> Response<EdgeBody> {
 
 impl Miss<'_> {
     /// The last good response, where it may stand in, or the news that no origin answered.
-    pub fn on_failure(&mut self, error: &Unavailable) -> Response<EdgeBody> {
+    pub(super) fn on_failure(&mut self, error: &Unavailable) -> Response<EdgeBody> {
         match self.stand_in(error.failure()) {
             Some(stale) => stale,
             None => failed(self.x, error),
@@ -48,7 +48,7 @@ impl Miss<'_> {
     }
 
     /// The stored response in place of an origin that failed, where it may be.
-    pub fn stand_in(&mut self, failure: Failure) -> Option<Response<EdgeBody>> {
+    pub(super) fn stand_in(&mut self, failure: Failure) -> Option<Response<EdgeBody>> {
         let (x, missing) = (&mut *self.x, &self.missing);
         x.now = x.worker.clock.unix_now();
         let (stale, question) = (missing.stale.as_ref()?, &missing.question);
@@ -81,7 +81,7 @@ impl Miss<'_> {
 
     /// The answer while the `Retry-After` of a 503 on this key runs: a stale response that an error allows, or the
     /// edge's own 503, which has nothing of the origin's but its `Retry-After`.
-    pub fn spared(&mut self) -> Option<Response<EdgeBody>> {
+    pub(super) fn spared(&mut self) -> Option<Response<EdgeBody>> {
         let key = &self.missing.question.key;
         let flights = &self.x.worker.shared.cache.flights;
         let retry_after = flights.retry_after(key.url(), key.dimensions())?;
@@ -101,7 +101,7 @@ impl Miss<'_> {
 
     /// Waits for the outcome of a flight. `None`: every origin is unhealthy and silent, and the stored response that
     /// their failure would allow need not wait any longer.
-    pub async fn patiently<T>(
+    pub(super) async fn patiently<T>(
         &self,
         since: Instant,
         outcome: impl Future<Output = T>,
@@ -126,7 +126,7 @@ impl Miss<'_> {
     }
 
     /// The stored response because every origin is unhealthy and silent.
-    pub fn unhealthy(&mut self) -> Response<EdgeBody> {
+    pub(super) fn unhealthy(&mut self) -> Response<EdgeBody> {
         let group = group_of(self.x, self.route);
         let name = group.map_or_else(String::new, |group| group.name.to_string());
         self.on_failure(&Unavailable {

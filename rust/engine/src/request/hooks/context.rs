@@ -13,7 +13,7 @@ use crate::functions::RequestHead;
 
 /// The origin phases of a request with hooks; it outlives the client with the fetch.
 #[derive(Debug)]
-pub struct HookContext {
+pub(crate) struct HookContext {
     pub origin_request: Vec<Due>,
     pub origin_response: Vec<Due>,
     /// The fields that `viewer_request` hooks wrote.
@@ -29,7 +29,7 @@ pub struct HookContext {
 
 /// A hook that runs for a request.
 #[derive(Debug, Clone)]
-pub struct Due {
+pub(crate) struct Due {
     pub(super) call: CallableId,
     pub(super) varies: Option<Arc<[HeaderName]>>,
 }

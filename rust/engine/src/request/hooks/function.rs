@@ -24,7 +24,10 @@ use crate::{
 };
 
 /// An edge function in the place of phases 8 to 13.
-pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<EdgeBody>, Early> {
+pub(crate) async fn function(
+    x: &mut Exchange,
+    call: CallableId,
+) -> Result<Response<EdgeBody>, Early> {
     let live = Rc::clone(&x.live);
     let route = x.route.and_then(|id| live.plan.route(id));
     let Some(route) = route else {
@@ -66,7 +69,11 @@ pub async fn function(x: &mut Exchange, call: CallableId) -> Result<Response<Edg
 }
 
 /// Takes the whole body of a request in.
-pub async fn collect(x: &mut Exchange, mut body: Incoming, most: usize) -> Result<Bytes, Early> {
+pub(crate) async fn collect(
+    x: &mut Exchange,
+    mut body: Incoming,
+    most: usize,
+) -> Result<Bytes, Early> {
     let too_large = || {
         let refused = answer::text(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -4,12 +4,12 @@
 //! they keep, and `function` stands in the place of phases 8 to 13. The callables run behind `crate::functions`.
 
 mod call;
-pub mod context;
+pub(crate) mod context;
 mod function;
 mod origin;
 mod viewer;
 
-pub use self::{
+pub(crate) use self::{
     function::{collect, function},
     origin::{origin_request, origin_response},
     viewer::{found, viewer_request, viewer_response},

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Phase 10: `Some` when a hook answered in the origin's place.
-pub async fn origin_request(
+pub(crate) async fn origin_request(
     request: &mut OriginRequest,
     context: &HookContext,
     part: &mut Part,
@@ -78,7 +78,7 @@ pub async fn origin_request(
 }
 
 /// Phase 12.
-pub async fn origin_response(
+pub(crate) async fn origin_response(
     request: &OriginRequest,
     context: &HookContext,
     received: &mut Received,

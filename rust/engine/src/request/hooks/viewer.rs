@@ -29,7 +29,7 @@ use crate::{
 
 impl Exchange {
     /// True if a hook of `hooks` runs for this request.
-    pub fn runs_any(&self, hooks: &[Hook]) -> bool {
+    pub(crate) fn runs_any(&self, hooks: &[Hook]) -> bool {
         hooks.iter().any(|hook| self.runs(hook))
     }
 
@@ -52,7 +52,7 @@ impl Exchange {
     }
 
     /// `None` when no hook of the origin phases runs for this request. `headers`: those of the request.
-    pub fn hook_context(
+    pub(crate) fn hook_context(
         &self,
         route: &Route,
         query: Option<&str>,
@@ -120,7 +120,7 @@ impl Exchange {
 }
 
 /// Phase 7.
-pub async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early> {
+pub(crate) async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early> {
     let live = Rc::clone(&x.live);
     let mut written = Written::default();
     for Due { call, .. } in x.matching(&route.hooks.viewer_request) {
@@ -185,7 +185,7 @@ fn watch(x: &Exchange, written: &Written) {
 }
 
 /// Notes that a response was found by the values that these hooks set.
-pub fn found(x: &Exchange) {
+pub(crate) fn found(x: &Exchange) {
     let Some(written) = &x.written else { return };
     for (call, field) in &written.fields {
         if let Some(callable) = x.live.plan.callable(*call) {
@@ -195,7 +195,7 @@ pub fn found(x: &Exchange) {
 }
 
 /// Phase 14.
-pub async fn viewer_response(
+pub(crate) async fn viewer_response(
     x: &mut Exchange,
     route: &Route,
     response: &mut Response<EdgeBody>,

@@ -32,13 +32,13 @@ use crate::{
 const MOST_FAILURES: u8 = 2;
 
 /// The bytes of one response: literal ones (the heads of parts) and ranges of an object.
-pub enum Part {
+pub(crate) enum Part {
     Bytes(Bytes),
     Range(Range),
 }
 
 /// A response's body of these parts of an object; `None` for one that is not in slices.
-pub fn body(
+pub(crate) fn body(
     x: &Exchange,
     route: &Route,
     entry: &Arc<Entry>,

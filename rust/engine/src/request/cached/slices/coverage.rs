@@ -22,7 +22,7 @@ const MOST_LOOKED: u64 = 4096;
 
 /// The place of a body's first bytes.
 #[derive(Debug)]
-pub enum Begin {
+pub(crate) enum Begin {
     /// In any place where they are found.
     Anywhere,
     Slice(Arc<Entry>),
@@ -30,7 +30,7 @@ pub enum Begin {
 }
 
 /// The part of a stored response that is here when the head is to be sent, of all that a request needs.
-pub enum Coverage {
+pub(crate) enum Coverage {
     Whole(Begin),
     /// The slices that are not here are on their way, for another request.
     Coming(Begin),
@@ -41,7 +41,12 @@ pub enum Coverage {
 }
 
 /// As `coverage`, for a response that is sent without another look at the disk.
-pub fn at_hand(cache: &Cache, question: &Question<'_>, entry: &Entry, object: &Object) -> Coverage {
+pub(crate) fn at_hand(
+    cache: &Cache,
+    question: &Question<'_>,
+    entry: &Entry,
+    object: &Object,
+) -> Coverage {
     let store = &cache.store;
     let find = |key: &[u8]| -> Result<_, Infallible> {
         let slice = store.get(key).map(Begin::Slice);
@@ -54,7 +59,7 @@ pub fn at_hand(cache: &Cache, question: &Question<'_>, entry: &Entry, object: &O
 }
 
 /// Looks for the slices that a request needs. `find` looks for the first of them wherever it may be.
-pub fn coverage<E>(
+pub(crate) fn coverage<E>(
     cache: &Cache,
     question: &Question<'_>,
     entry: &Entry,
@@ -101,7 +106,7 @@ pub fn coverage<E>(
     })
 }
 
-pub fn is_stored(store: &Store, entry: &Entry, cut: Slices, index: u64) -> bool {
+pub(crate) fn is_stored(store: &Store, entry: &Entry, cut: Slices, index: u64) -> bool {
     let key = cut.key(entry.key(), index);
     store.peek(&key).is_some() || store.find(&key).is_some()
 }

@@ -6,7 +6,7 @@ use crate::store::Slices;
 
 /// Cuts a stream at the slices' bounds. A slice whose beginning did not come is left out, and one for which there is no
 /// memory.
-pub struct Cutter {
+pub(super) struct Cutter {
     size: u64,
     length: u64,
     pub position: u64,
@@ -18,7 +18,7 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    pub fn new(cut: Slices, length: u64, begins: u64) -> Self {
+    pub(super) fn new(cut: Slices, length: u64, begins: u64) -> Self {
         let size = cut.size.max(1);
         Self {
             size,
@@ -31,24 +31,24 @@ impl Cutter {
     }
 
     /// Lets go of the slice that is half here.
-    pub fn leave_out(&mut self) {
+    pub(super) fn leave_out(&mut self) {
         self.current = Vec::new();
         self.gathered = 0;
         self.left_out = true;
     }
 
     /// Everything before it has been cut off, or left out.
-    pub fn stored(&self) -> u64 {
+    pub(super) fn stored(&self) -> u64 {
         self.position - self.gathered as u64
     }
 
     /// True if no slice that is to be stored is incomplete.
-    pub fn between(&self) -> bool {
+    pub(super) fn between(&self) -> bool {
         self.gathered == 0
     }
 
     /// Bytes that the slice which is half here takes: all of it was drawn when it began.
-    pub fn cutting(&self) -> u64 {
+    pub(super) fn cutting(&self) -> u64 {
         if self.between() {
             return 0;
         }
@@ -57,7 +57,11 @@ impl Cutter {
     }
 
     /// The slices that `data` completes, by their index. `room`: whether there is memory for one that begins in it.
-    pub fn take(&mut self, data: &Bytes, mut room: impl FnMut(u64) -> bool) -> Vec<(u64, Bytes)> {
+    pub(super) fn take(
+        &mut self,
+        data: &Bytes,
+        mut room: impl FnMut(u64) -> bool,
+    ) -> Vec<(u64, Bytes)> {
         let mut data = data.clone();
         let mut complete = Vec::new();
         while !data.is_empty() && self.position < self.length {

@@ -36,7 +36,7 @@ const MOST_SLICES: u64 = 16;
 const STALL: Duration = Duration::from_secs(30);
 
 /// The outcome of fetching the first bytes.
-pub enum Fetched {
+pub(crate) enum Fetched {
     /// By this request, with the origin's status.
     Own(Begin, StatusCode),
     /// By another one.
@@ -49,7 +49,7 @@ pub enum Fetched {
 }
 
 /// Has the first bytes of a response fetched. Nothing of it has been sent: whatever the origin answers can be acted on.
-pub async fn first(
+pub(crate) async fn first(
     x: &Exchange,
     route: &Route,
     entry: &Arc<Entry>,
@@ -74,7 +74,7 @@ pub async fn first(
 }
 
 /// The means to fetch slices of an object.
-pub struct Filler {
+pub(crate) struct Filler {
     pub worker: Rc<Worker>,
     /// The request for what is missing.
     request: OriginRequest,
@@ -83,7 +83,7 @@ pub struct Filler {
     length: u64,
 }
 
-pub enum Filling {
+pub(crate) enum Filling {
     Stored,
     Joined(Reader),
     Started(Reader),
@@ -91,7 +91,7 @@ pub enum Filling {
 
 impl Filler {
     /// `None` for a response that is not in slices.
-    pub fn new(
+    pub(crate) fn new(
         x: &Exchange,
         route: &Route,
         entry: &Arc<Entry>,
@@ -116,14 +116,14 @@ impl Filler {
         }))
     }
 
-    pub fn key(&self, position: u64) -> Vec<u8> {
+    pub(crate) fn key(&self, position: u64) -> Vec<u8> {
         let index = position / self.cut.size.max(1);
         self.cut.key(self.entry.key(), index)
     }
 
     /// Has missing slices fetched, unless a run fetches them already. `disk`: whether the first slice may still be on
     /// disk, which has not been looked at.
-    pub fn fill(&self, range: Range, disk: bool) -> Filling {
+    pub(crate) fn fill(&self, range: Range, disk: bool) -> Filling {
         let size = self.cut.size.max(1);
         let shared = &self.worker.shared;
         let claim = Claim {
@@ -164,7 +164,7 @@ impl Filler {
 }
 
 /// Takes in a run that begins with a response that is already here.
-pub async fn receive(
+pub(crate) async fn receive(
     worker: Rc<Worker>,
     entry: Arc<Entry>,
     cut: Slices,
