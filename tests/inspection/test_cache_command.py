@@ -61,6 +61,13 @@ def test_stats_count_what_is_stored_and_by_which_rule(served: Running) -> None:
     assert found["complete"] is True
 
 
+def test_ages_in_the_view_of_the_cache_follow_the_clock_of_the_edge(served: Running) -> None:
+    served.set_clock(300)
+    [entry] = asked(served, "entries", prefix="/plain")["entries"]
+    assert entry["age"] >= 300 and entry["age"] + entry["ttl"] == 600
+    assert asked(served, "entry", url=f"{served.url}/plain")["stored"][0]["age"] >= 300
+
+
 def test_an_entry_says_why_it_is_there_and_for_how_long(served: Running) -> None:
     [entry] = asked(served, "entries", prefix="/plain")["entries"]
     assert entry["why"] == "s-maxage (RFC 9111 §5.2.2.10)"

@@ -24,15 +24,7 @@ impl Clock {
     }
 
     pub(crate) fn synchronise(&self, shift: i64) {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let by = Duration::from_secs(shift.unsigned_abs());
-        let unix = if shift < 0 {
-            unix.saturating_sub(by)
-        } else {
-            unix.saturating_add(by)
-        };
+        let unix = wall(shift);
         self.unix_at_start
             .set(unix.saturating_sub(self.start.elapsed()));
     }
@@ -54,5 +46,18 @@ impl Clock {
     /// Milliseconds since the worker's start.
     pub(crate) fn ticks(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
+    }
+}
+
+/// Time since the Unix epoch, `shift` seconds from the system's.
+pub(crate) fn wall(shift: i64) -> Duration {
+    let unix = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let by = Duration::from_secs(shift.unsigned_abs());
+    if shift < 0 {
+        unix.saturating_sub(by)
+    } else {
+        unix.saturating_add(by)
     }
 }

@@ -9,7 +9,7 @@ use std::{
     fmt,
     str::FromStr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use edgerouter_core::{
@@ -46,13 +46,6 @@ const MOST_HOSTS: usize = 1_000;
 const TOP_HOSTS: usize = 20;
 /// Stored responses that are listed for one URL.
 const MOST_OF_ONE: usize = 100;
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
 
 /// A place in the store from which a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,9 +105,8 @@ async fn walk(
     }
 }
 
-/// The store in numbers.
-pub(crate) async fn stats(cache: &Cache) -> Value {
-    let now = now();
+/// The store in numbers, at `now` (Unix seconds).
+pub(crate) async fn stats(cache: &Cache, now: u64) -> Value {
     let mut counted = Counted::default();
     let deadline = Instant::now() + PATIENCE;
     let rest = walk(cache, memory::MemoryCursor::default(), deadline, |entry| {
@@ -236,14 +228,14 @@ impl Filter {
     }
 }
 
-/// Stored responses that can be reached, at most `limit`, and where to continue.
+/// Stored responses that can be reached at `now`, at most `limit`, and where to continue.
 pub(crate) async fn list(
     cache: &Cache,
     filter: &Filter,
     limit: usize,
     cursor: Cursor,
+    now: u64,
 ) -> (Vec<Value>, Option<Cursor>) {
-    let now = now();
     let deadline = Instant::now() + PATIENCE;
     let mut found = Vec::new();
     let from = match cursor {
@@ -399,9 +391,8 @@ async fn describe(cache: &Cache, entry: &Arc<Entry>, now: u64) -> Option<Value> 
     Some(Value::Object(told))
 }
 
-/// The result of a request's look-up: the decisions, the selected response, and all that is stored for its URL.
-pub(crate) async fn find(cache: &Cache, plan: &Plan, request: &ExplainRequest) -> Value {
-    let now = now();
+/// The result of a request's look-up at `now`: the decisions, the selected response, and all that is stored for its URL.
+pub(crate) async fn find(cache: &Cache, plan: &Plan, request: &ExplainRequest, now: u64) -> Value {
     let Explained { steps, question } = explain::explain(plan, request, now);
     let Some((route, mut question)) = question else {
         // The request does not use the cache: the steps give the reason.
@@ -437,7 +428,7 @@ pub(crate) async fn find(cache: &Cache, plan: &Plan, request: &ExplainRequest) -
         key: Some(question.key.url().to_vec()),
         ..Filter::default()
     };
-    let (stored, rest) = list(cache, &filter, MOST_OF_ONE, Cursor::default()).await;
+    let (stored, rest) = list(cache, &filter, MOST_OF_ONE, Cursor::default(), now).await;
     json!({
         "key": Keyed::read(question.key.url()).map(|keyed| keyed.address()),
         "found": described,

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::{
     account::{Account, PerClientCounts},
     cache::{Cache, functions::Registry},
-    clock::Clock,
+    clock::{self, Clock},
     connection::{AllConnections, Connections},
     functions::FunctionCaches,
     identity::Remembered,
@@ -91,6 +91,11 @@ impl Shared {
 
     pub(crate) fn unguessable(&self) -> u128 {
         self.secret.unguessable()
+    }
+
+    /// Unix seconds, as the workers count them.
+    pub(crate) fn unix_now(&self) -> u64 {
+        clock::wall(self.clock_shift()).as_secs()
     }
 
     /// Offset of the test clock.

@@ -40,7 +40,10 @@ pub(super) fn stats(room: Rc<Room>, call: Call) -> Later {
         if let Some(refused) = unknown(&call, &[]) {
             return refused;
         }
-        answer::json(StatusCode::OK, &inspect::stats(&room.shared.cache).await)
+        answer::json(
+            StatusCode::OK,
+            &inspect::stats(&room.shared.cache, room.shared.unix_now()).await,
+        )
     })
 }
 
@@ -49,8 +52,9 @@ pub(super) fn entries(room: Rc<Room>, call: Call) -> Later {
         match listed(&call) {
             Err(refused) => refused,
             Ok((filter, limit, cursor)) => {
+                let now = room.shared.unix_now();
                 let (entries, rest) =
-                    inspect::list(&room.shared.cache, &filter, limit, cursor).await;
+                    inspect::list(&room.shared.cache, &filter, limit, cursor, now).await;
                 let next = rest.map(|cursor| cursor.to_string());
                 answer::json(StatusCode::OK, &json!({"entries": entries, "next": next}))
             }
@@ -103,7 +107,8 @@ pub(super) fn entry(room: Rc<Room>, call: Call) -> Later {
             Err(refused) => refused,
             Ok(request) => {
                 let live = room.shared.live.load_full();
-                let found = inspect::find(&room.shared.cache, &live.plan, &request).await;
+                let now = room.shared.unix_now();
+                let found = inspect::find(&room.shared.cache, &live.plan, &request, now).await;
                 answer::json(StatusCode::OK, &found)
             }
         }
