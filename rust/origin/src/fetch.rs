@@ -165,7 +165,10 @@ impl Upstreams {
                 (connected, Instant::now())
             }
         };
-        connected.link.responses.expect(awaited, origin.head_limits);
+        connected
+            .link
+            .responses
+            .begin_response(awaited, origin.head_limits);
         if expects {
             let timer = tokio::time::sleep(origin.expect_timeout);
             connected.link.responses.gate();

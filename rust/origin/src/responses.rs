@@ -57,7 +57,7 @@ pub(super) struct Responses(Arc<Mutex<Exchanged>>);
 
 impl Responses {
     /// To be called before the request is given to hyper.
-    pub(super) fn expect(&self, awaited: AnsweredRequest, limits: HeadLimits) {
+    pub(super) fn begin_response(&self, awaited: AnsweredRequest, limits: HeadLimits) {
         let mut exchanged = self.0.lock();
         *exchanged = Exchanged {
             next: Some((awaited, limits)),
@@ -155,7 +155,7 @@ impl Wire {
     /// Expects the response: the first byte of the request is about to be written.
     fn begin(&mut self) {
         if let Some((awaited, limits)) = self.responses.0.lock().next.take() {
-            self.reader.expect(awaited, limits);
+            self.reader.begin_response(awaited, limits);
             self.late = Late::No;
         }
     }

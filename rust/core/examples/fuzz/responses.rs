@@ -15,7 +15,7 @@ const LIMITS: HeadLimits = HeadLimits {
 /// Statuses, fields and content of a connection whose bytes come in pieces; `None`: they are refused.
 fn follow(awaited: AnsweredRequest, data: &[u8], piece: usize) -> Option<(String, usize)> {
     let mut reader = ResponseReader::default();
-    reader.expect(awaited, LIMITS);
+    reader.begin_response(awaited, LIMITS);
     let mut seen = String::new();
     let (mut read, mut arrived) = (0, 0);
     while arrived < data.len() {

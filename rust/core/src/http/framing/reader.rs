@@ -62,7 +62,7 @@ pub enum Expected {
 
 impl ResponseReader {
     /// Notes that a request is being sent.
-    pub fn expect(&mut self, awaited: AnsweredRequest, limits: HeadLimits) {
+    pub fn begin_response(&mut self, awaited: AnsweredRequest, limits: HeadLimits) {
         self.limits = limits;
         self.searched = 0;
         self.state = State::Head(awaited);
@@ -143,7 +143,7 @@ mod tests {
     /// Follows a connection whose bytes come in pieces of `step`: gives statuses, content, and the surplus.
     fn follow(question: AnsweredRequest, bytes: &[u8], step: usize) -> Result<String, BadResponse> {
         let mut reader = ResponseReader::default();
-        reader.expect(question, HeadLimits::default());
+        reader.begin_response(question, HeadLimits::default());
         let mut seen = String::new();
         let mut held = Vec::new();
         for piece in bytes.chunks(step) {
