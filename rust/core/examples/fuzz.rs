@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use targets::{TARGETS, Target, corpus::WORDS};
+use targets::{FuzzTarget, TARGETS, corpus::WORDS};
 
 /// Longest input: longer ones take time and find no more.
 const LONGEST: usize = 8 << 10;
@@ -110,12 +110,12 @@ fn mutate(random: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
     data
 }
 
-fn breaks(target: &Target, data: &[u8]) -> bool {
+fn breaks(target: &FuzzTarget, data: &[u8]) -> bool {
     panic::catch_unwind(AssertUnwindSafe(|| (target.run)(data))).is_err()
 }
 
 /// Removes pieces from the input for as long as the promise stays broken.
-fn cut_down(target: &Target, mut data: Vec<u8>) -> Vec<u8> {
+fn cut_down(target: &FuzzTarget, mut data: Vec<u8>) -> Vec<u8> {
     let mut size = data.len() / 2;
     while size > 0 {
         let mut at = 0;
@@ -133,7 +133,7 @@ fn cut_down(target: &Target, mut data: Vec<u8>) -> Vec<u8> {
     data
 }
 
-fn report(target: &Target, data: Vec<u8>) {
+fn report(target: &FuzzTarget, data: Vec<u8>) {
     panic::set_hook(Box::new(|_| {}));
     let data = cut_down(target, data);
     panic::set_hook(Box::new(|info| eprintln!("{info}")));
@@ -145,7 +145,7 @@ struct Arguments {
     seconds: f64,
     seed: u64,
     input: Option<Vec<u8>>,
-    targets: Vec<Target>,
+    targets: Vec<FuzzTarget>,
 }
 
 fn arguments() -> Result<Arguments, String> {

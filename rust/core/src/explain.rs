@@ -42,7 +42,7 @@ pub struct ExplainRequest {
 
 /// One decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct ExplainStep {
     /// The phase's name in docs/design.md §3.
     pub phase: &'static str,
     /// The result, in a few words.
@@ -55,7 +55,7 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub struct Explained {
     /// In order. The last one is what answers it.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ExplainStep>,
     /// For the cache, with the route; `None` where the cache is passed by, which a step gives the reason for.
     pub question: Option<(RouteId, Question<'static>)>,
 }
@@ -82,7 +82,7 @@ pub fn explain(plan: &Plan, request: &ExplainRequest, now: u64) -> Explained {
 struct Steps<'p> {
     plan: &'p Plan,
     now: u64,
-    taken: Vec<Step>,
+    taken: Vec<ExplainStep>,
     /// Each experiment with the variant that the key will have.
     variants: Vec<(String, String)>,
     question: Option<(RouteId, Question<'static>)>,
@@ -90,7 +90,7 @@ struct Steps<'p> {
 
 impl Steps<'_> {
     fn add(&mut self, phase: &'static str, decision: impl Into<String>, reason: impl Into<String>) {
-        self.taken.push(Step {
+        self.taken.push(ExplainStep {
             phase,
             decision: decision.into(),
             reason: reason.into(),

@@ -1,6 +1,6 @@
 //! Phases 2 to 6 of a request, once: admission, its route, the viewer policy, identity, variants.
 //!
-//! [`admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the [`Answer`] that
+//! [`admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the [`PathEnd`] that
 //! gives the reason why there is none. The engine acts on them and `explain` writes them down, so neither has an order
 //! of its own.
 
@@ -43,12 +43,12 @@ pub trait LookUps {
 
     /// Notes a decision that lets the request continue. Costs nothing if it is not implemented.
     #[inline]
-    fn decided(&mut self, _: Decision<'_>) {}
+    fn decided(&mut self, _: PathDecision<'_>) {}
 }
 
 /// A decision that lets a request continue, with its reason.
 #[derive(Debug)]
-pub enum Decision<'a> {
+pub enum PathDecision<'a> {
     /// The route that was found, and the parts of the request that routes are compared with.
     Routed(&'a Route, &'a Probe<'a>),
     /// The route's https policy is met.
@@ -67,7 +67,7 @@ pub enum Decision<'a> {
 
 /// An answer that ends a request in phases 2 to 6.
 #[derive(Debug)]
-pub enum Answer {
+pub enum PathEnd {
     /// The request is refused on admission.
     Refused(Refusal),
     /// It has passed this edge before (RFC 9110 §7.6.3).
@@ -96,7 +96,7 @@ pub enum Answer {
     NoPath,
 }
 
-impl Answer {
+impl PathEnd {
     /// The response's status, as far as it is decided here.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -197,7 +197,7 @@ const MOST_LOOPS: usize = 4;
 
 /// Phase 2: checks that the guard could not make from the bytes alone. Fields that only the edge may set are removed
 /// before anything else is read (docs/design.md §3, spoofing rule).
-pub fn admit(plan: &Plan, arrived: Arrived) -> Result<Admitted, Answer> {
+pub fn admit(plan: &Plan, arrived: Arrived) -> Result<Admitted, PathEnd> {
     let Arrived {
         peer,
         tls,
@@ -207,24 +207,24 @@ pub fn admit(plan: &Plan, arrived: Arrived) -> Result<Admitted, Answer> {
     } = arrived;
     let client = client_address::resolve(peer, &head.headers, &plan.trusted_proxies, tls);
     let present = plan.sanitiser(client.trusted_peer).clean(&mut head.headers);
-    let (authority, port) = admit::authority(&head, client.scheme).map_err(Answer::Refused)?;
+    let (authority, port) = admit::authority(&head, client.scheme).map_err(PathEnd::Refused)?;
     let outer = client
         .trusted_peer
         .then(|| admit::forwarded_host(&head.headers, client.scheme))
         .flatten()
         .filter(|outer| *outer != authority);
-    let viewer_path = normalised(&head.uri).map_err(|()| Answer::Refused(Refusal::BadTarget))?;
+    let viewer_path = normalised(&head.uri).map_err(|()| PathEnd::Refused(Refusal::BadTarget))?;
     if head.uri.scheme().is_some() || head.uri.path_and_query() != Some(&viewer_path) {
         head.uri = Uri::from(viewer_path.clone());
     }
     if present.via && plan.via.loops(&head.headers, MOST_LOOPS) {
-        return Err(Answer::Loop);
+        return Err(PathEnd::Loop);
     }
     if present.content_length {
         admit::plain_length(&mut head.headers);
     }
     if length.is_some_and(|length| length > plan.limits.http.body_bytes) {
-        return Err(Answer::Refused(Refusal::BodyTooLarge));
+        return Err(PathEnd::Refused(Refusal::BodyTooLarge));
     }
     let modern = head.version == Version::HTTP_11;
     Ok(Admitted {
@@ -272,13 +272,13 @@ impl Admitted {
         &mut self,
         plan: &'p Plan,
         look_ups: &mut impl LookUps,
-    ) -> Result<&'p Route, Answer> {
+    ) -> Result<&'p Route, PathEnd> {
         if self.viewer_path.as_str() == "*" {
-            return Err(Answer::Server);
+            return Err(PathEnd::Server);
         }
         let route = self.find_route(plan, look_ups)?;
         self.viewer(route)?;
-        look_ups.decided(Decision::Viewer(route));
+        look_ups.decided(PathDecision::Viewer(route));
         self.identify(route, look_ups)?;
         self.bucket(route, look_ups)?;
         Ok(route)
@@ -288,41 +288,41 @@ impl Admitted {
         &mut self,
         plan: &'p Plan,
         look_ups: &mut impl LookUps,
-    ) -> Result<&'p Route, Answer> {
+    ) -> Result<&'p Route, PathEnd> {
         let probe = self.probe();
         let found = plan.router.find(&plan.routes, &probe);
         let Some(route) = found.and_then(|id| plan.route(id)) else {
             let allowed = plan.router.allowed_methods(&plan.routes, &probe);
             return Err(if allowed.is_empty() {
-                Answer::NoRoute
+                PathEnd::NoRoute
             } else {
-                Answer::MethodNotAllowed(allowed)
+                PathEnd::MethodNotAllowed(allowed)
             });
         };
         if let Some(guarded) = admit::evades(plan, route, &probe) {
-            return Err(Answer::Evades(guarded.id));
+            return Err(PathEnd::Evades(guarded.id));
         }
-        look_ups.decided(Decision::Routed(route, &probe));
+        look_ups.decided(PathDecision::Routed(route, &probe));
         self.route = Some(route.id);
         Ok(route)
     }
 
-    fn viewer(&self, route: &Route) -> Result<(), Answer> {
+    fn viewer(&self, route: &Route) -> Result<(), PathEnd> {
         match viewer::https(route.viewer, self.client.scheme) {
             Https::Proceed => Ok(()),
-            Https::Forbid => Err(Answer::HttpsOnly),
+            Https::Forbid => Err(PathEnd::HttpsOnly),
             Https::Redirect => {
                 let authority = self.outer().to_str().unwrap_or_default();
                 // A request without a host has no other URL.
                 viewer::https_location(authority, &self.viewer_path).map_or(Ok(()), |location| {
                     let status = viewer::https_redirect_status(&self.head.method);
-                    Err(Answer::Https(status, location))
+                    Err(PathEnd::Https(status, location))
                 })
             }
         }
     }
 
-    fn identify(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), Answer> {
+    fn identify(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), PathEnd> {
         let Some(policy) = &route.auth else {
             return Ok(());
         };
@@ -331,14 +331,14 @@ impl Admitted {
         {
             // A preflight carries no identity, and no field may turn it into another method.
             forward::preflight(&mut self.head.headers);
-            look_ups.decided(Decision::Preflight);
+            look_ups.decided(PathDecision::Preflight);
             return Ok(());
         }
         let error = match jwt::extract(policy, &self.head.headers) {
             Extracted::Token(token) => match look_ups.token(policy, token) {
                 Ok(claims) => {
-                    look_ups.decided(claims.as_ref().map_or(Decision::Unverified, |claims| {
-                        Decision::Verified(policy, claims)
+                    look_ups.decided(claims.as_ref().map_or(PathDecision::Unverified, |claims| {
+                        PathDecision::Verified(policy, claims)
                     }));
                     self.claims = claims;
                     return Ok(());
@@ -346,24 +346,24 @@ impl Admitted {
                 Err(error) => Some(error),
             },
             Extracted::Absent if policy.optional => {
-                look_ups.decided(Decision::Anonymous);
+                look_ups.decided(PathDecision::Anonymous);
                 return Ok(());
             }
             Extracted::Absent => None,
             Extracted::Malformed(error) => Some(error),
         };
         let (status, challenge) = jwt::challenge(policy, error.as_ref());
-        Err(Answer::Unauthorized(error, status, challenge))
+        Err(PathEnd::Unauthorized(error, status, challenge))
     }
 
-    fn bucket(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), Answer> {
+    fn bucket(&mut self, route: &Route, look_ups: &mut impl LookUps) -> Result<(), PathEnd> {
         for (index, experiment) in route.experiments.iter().enumerate() {
             let assigned = experiment.assign(
                 &self.head.headers,
                 self.claims.as_deref(),
                 look_ups.chance(),
             );
-            look_ups.decided(Decision::Assigned(experiment, &assigned));
+            look_ups.decided(PathDecision::Assigned(experiment, &assigned));
             let redirects = assigned.fresh
                 && experiment.mode == Mode::Redirect
                 && matches!(self.head.method, Method::GET | Method::HEAD)
@@ -371,14 +371,14 @@ impl Admitted {
             let location = redirects
                 .then(|| HeaderValue::from_str(&viewer::same_url(&self.viewer_path)))
                 .transpose()
-                .map_err(|_| Answer::NoVariant)?;
+                .map_err(|_| PathEnd::NoVariant)?;
             self.chosen.push(Chosen {
                 experiment: index,
                 variant: assigned.index,
                 fresh: assigned.fresh,
             });
             if let Some(location) = location {
-                return Err(Answer::Variant(location));
+                return Err(PathEnd::Variant(location));
             }
         }
         Ok(())
@@ -398,9 +398,9 @@ impl Admitted {
     }
 
     /// The `Location` of a redirect route.
-    pub fn location(&self, route: &Route, redirect: &Redirect) -> Result<HeaderValue, Answer> {
+    pub fn location(&self, route: &Route, redirect: &Redirect) -> Result<HeaderValue, PathEnd> {
         let (path, query) = (self.head.uri.path(), self.head.uri.query());
-        viewer::redirect_location(route, redirect, path, query).ok_or(Answer::NoLocation)
+        viewer::redirect_location(route, redirect, path, query).ok_or(PathEnd::NoLocation)
     }
 
     /// A fixed response's fields, and whether its validators make it conditional (RFC 9110 §13).
@@ -415,11 +415,11 @@ impl Admitted {
     }
 
     /// Index document, prefixes, rewrite: from here on the path is the origin's.
-    pub fn rewrite(&mut self, route: &Route) -> Result<(), Answer> {
+    pub fn rewrite(&mut self, route: &Route) -> Result<(), PathEnd> {
         let (path, query) = (self.head.uri.path(), self.head.uri.query());
         let target = match viewer::target_path(route, path) {
             Cow::Borrowed(same) if same.len() == path.len() => return Ok(()),
-            target => with_query(&target, query).map_err(|_| Answer::NoPath)?,
+            target => with_query(&target, query).map_err(|_| PathEnd::NoPath)?,
         };
         self.head.uri = Uri::from(target);
         Ok(())

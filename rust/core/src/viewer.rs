@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery
 
 use crate::plan::{
     Redirect, Route, Scheme, ViewerPolicy,
-    compile::{Piece, Template},
+    compile::{Template, TemplatePart},
 };
 
 #[cfg(test)]
@@ -122,8 +122,8 @@ fn fill(template: &str, captured: &[(&str, &str)]) -> String {
     let mut filled = String::with_capacity(template.len() + 32);
     for piece in Template(template).pieces() {
         match piece {
-            Piece::Text(text) => filled.push_str(text),
-            Piece::Parameter(name) => filled.push_str(value_of(captured, name)),
+            TemplatePart::Text(text) => filled.push_str(text),
+            TemplatePart::Parameter(name) => filled.push_str(value_of(captured, name)),
         }
     }
     filled
@@ -148,7 +148,7 @@ fn has_dot_segment(path: &str) -> bool {
 
 /// The part of a URL that a template's parameter is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum UrlPart {
     Authority,
     Path,
     Query,
@@ -166,8 +166,8 @@ pub fn redirect_location(
         let captured = route.path.raw_captures(path)?;
         for piece in Template(&redirect.location).pieces() {
             match piece {
-                Piece::Text(text) => location.push_str(text),
-                Piece::Parameter(name) => put(&mut location, value_of(&captured, name))?,
+                TemplatePart::Text(text) => location.push_str(text),
+                TemplatePart::Parameter(name) => put(&mut location, value_of(&captured, name))?,
             }
         }
         if redirect.location.starts_with('/') && !redirect.location.starts_with("//") {
@@ -185,22 +185,22 @@ pub fn redirect_location(
     HeaderValue::from_maybe_shared(bytes::Bytes::from(location)).ok()
 }
 
-fn part(location: &str) -> Part {
+fn part(location: &str) -> UrlPart {
     let lower = location
         .split_once("://")
         .map(|(_, rest)| rest)
         .or_else(|| location.strip_prefix("//"));
     match lower {
-        Some(rest) if !rest.contains(['/', '?', '#']) => Part::Authority,
-        _ if location.contains(['?', '#']) => Part::Query,
-        _ => Part::Path,
+        Some(rest) if !rest.contains(['/', '?', '#']) => UrlPart::Authority,
+        _ if location.contains(['?', '#']) => UrlPart::Query,
+        _ => UrlPart::Path,
     }
 }
 
 /// Appends a parameter's value (as it was in the path: percent-encoded) in a form that stays within its part.
 fn put(location: &mut String, value: &str) -> Option<()> {
     match part(location) {
-        Part::Authority => {
+        UrlPart::Authority => {
             let begins = location.ends_with("//");
             if !begins && value.starts_with('/') {
                 // "https://host{rest}": the value is the whole path.
@@ -212,11 +212,11 @@ fn put(location: &mut String, value: &str) -> Option<()> {
                 |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || (begins && byte == b'.');
             value.bytes().all(fits).then(|| location.push_str(value))
         }
-        Part::Path => {
+        UrlPart::Path => {
             encoded(location, value, b"\\");
             Some(())
         }
-        Part::Query => {
+        UrlPart::Query => {
             encoded(location, value, b"\\&#+");
             Some(())
         }

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use crate::{
     account::UnderWay,
     connection::Stream,
-    store::{Chunks, arriving::Reader, range_of},
+    store::{Chunks, arriving::ArrivalReader, range_of},
     upstream::{BoxError, UpstreamBody},
 };
 
@@ -49,7 +49,7 @@ enum Source {
     Upstream(Box<UpstreamBody>),
     Streamed(Streamed),
     Arriving {
-        reader: Reader,
+        reader: ArrivalReader,
         length: Option<u64>,
         sent: u64,
         /// Bytes at the beginning that are not in this viewer's range.
@@ -158,7 +158,7 @@ impl EdgeBody {
         Self::of(Source::Streamed(Streamed(Box::pin(body))))
     }
 
-    pub(crate) fn arriving(reader: Reader, length: Option<u64>) -> Self {
+    pub(crate) fn arriving(reader: ArrivalReader, length: Option<u64>) -> Self {
         Self::of(Source::Arriving {
             reader,
             length,
@@ -168,7 +168,7 @@ impl EdgeBody {
     }
 
     /// Bytes `first..=last` of a body that is arriving.
-    pub(crate) fn arriving_range(reader: Reader, first: u64, last: u64) -> Self {
+    pub(crate) fn arriving_range(reader: ArrivalReader, first: u64, last: u64) -> Self {
         Self::of(Source::Arriving {
             reader,
             length: Some(last - first + 1),

@@ -28,21 +28,21 @@ use super::{
 
 /// A connection's bytes.
 #[derive(Debug)]
-pub(super) struct Stream {
-    wire: Wire,
+pub(super) struct OriginStream {
+    wire: OriginSocket,
     /// A write has failed: the connection serves no further request.
     broken: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
-enum Wire {
+enum OriginSocket {
     Plain(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
-    fn new(wire: Wire) -> Self {
+impl OriginStream {
+    fn new(wire: OriginSocket) -> Self {
         Self {
             wire,
             broken: Arc::default(),
@@ -76,21 +76,21 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for OriginStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match &mut self.get_mut().wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            OriginSocket::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            OriginSocket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            OriginSocket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for OriginStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,9 +101,9 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Ok(bytes.len()));
         }
         let polled = match &mut this.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Wire::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            OriginSocket::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            OriginSocket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            OriginSocket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
         this.written(polled, bytes.len())
     }
@@ -119,18 +119,18 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Ok(length));
         }
         let polled = match &mut this.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Wire::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            OriginSocket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            OriginSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            OriginSocket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
         this.written(polled, length)
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.wire {
-            Wire::Plain(stream) => stream.is_write_vectored(),
-            Wire::Unix(stream) => stream.is_write_vectored(),
-            Wire::Tls(stream) => stream.is_write_vectored(),
+            OriginSocket::Plain(stream) => stream.is_write_vectored(),
+            OriginSocket::Unix(stream) => stream.is_write_vectored(),
+            OriginSocket::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -140,18 +140,18 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Ok(()));
         }
         let polled = match &mut this.wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            OriginSocket::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            OriginSocket::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            OriginSocket::Tls(stream) => Pin::new(stream).poll_flush(cx),
         };
         this.written(polled.map_ok(|()| 0), 0).map_ok(|_| ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().wire {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            OriginSocket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            OriginSocket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            OriginSocket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -169,7 +169,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 impl Addresses {
     /// A connection to the origin, within its `connect_timeout` in all.
-    pub(super) async fn connect(&self, origin: &Origin) -> Result<Stream, FetchError> {
+    pub(super) async fn connect(&self, origin: &Origin) -> Result<OriginStream, FetchError> {
         match tokio::time::timeout(origin.connect_timeout, self.unbounded(origin)).await {
             Ok(connected) => connected,
             Err(_) => Err(FetchError::ConnectTimeout(
@@ -179,11 +179,11 @@ impl Addresses {
         }
     }
 
-    async fn unbounded(&self, origin: &Origin) -> Result<Stream, FetchError> {
+    async fn unbounded(&self, origin: &Origin) -> Result<OriginStream, FetchError> {
         if let Some(path) = &origin.socket {
             return socket(path)
                 .await
-                .map(|stream| Stream::new(Wire::Unix(stream)))
+                .map(|stream| OriginStream::new(OriginSocket::Unix(stream)))
                 .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()));
         }
         let addresses = self.of(&origin.host, origin.port).await?;
@@ -192,7 +192,7 @@ impl Addresses {
             .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
         let _ = tcp.set_nodelay(true);
         if origin.scheme == Scheme::Http {
-            return Ok(Stream::new(Wire::Plain(tcp)));
+            return Ok(OriginStream::new(OriginSocket::Plain(tcp)));
         }
         let failed = |error: String| FetchError::Tls(origin.name.to_string(), error);
         let config = self.tls.of(&origin.tls).map_err(failed)?;
@@ -201,7 +201,7 @@ impl Addresses {
             .connect(name, tcp)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Stream::new(Wire::Tls(Box::new(stream))))
+        Ok(OriginStream::new(OriginSocket::Tls(Box::new(stream))))
     }
 
     async fn of(&self, host: &Arc<str>, port: u16) -> Result<Arc<[SocketAddr]>, FetchError> {

@@ -8,7 +8,7 @@ use std::{task::Poll, time::Instant};
 use bytes::Bytes;
 use edgerouter_core::{
     http::framing::{
-        Content,
+        BodyFraming,
         head::{self, OriginHead},
     },
     plan::Origin,
@@ -28,9 +28,9 @@ use super::{
 /// True if a response like this is likely to come in one read.
 pub(super) fn is_short(head: &OriginHead) -> bool {
     match head.framing.content {
-        Content::None => true,
-        Content::Length(length) => length <= SHORT,
-        Content::Chunked | Content::UntilClose | Content::Tunnel => false,
+        BodyFraming::None => true,
+        BodyFraming::Length(length) => length <= SHORT,
+        BodyFraming::Chunked | BodyFraming::UntilClose | BodyFraming::Tunnel => false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use edgerouter_core::{
     admit,
-    http::{framing::AnsweredRequest, is_event_stream},
+    http::{framing::FramingContext, is_event_stream},
     plan::Origin,
 };
 use http::{
@@ -147,7 +147,7 @@ impl Upstreams {
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(path_and_query);
         *request.headers_mut() = headers;
-        let awaited = AnsweredRequest {
+        let awaited = FramingContext {
             head: request.method() == Method::HEAD,
             upgrade,
         };

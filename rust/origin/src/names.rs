@@ -24,8 +24,8 @@ const MOST_NAMES: usize = 1024;
 const MOST_THREADS: usize = 16;
 
 /// The names of this process: its workers share the known addresses and the threads that look them up.
-pub(super) static NAMES: LazyLock<Names> = LazyLock::new(|| {
-    Names::new(Arc::new(|host: &str, port| {
+pub(super) static NAMES: LazyLock<Resolver> = LazyLock::new(|| {
+    Resolver::new(Arc::new(|host: &str, port| {
         (host, port).to_socket_addrs().map(Iterator::collect)
     }))
 });
@@ -34,19 +34,19 @@ type LookUp = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync
 type Name = (Arc<str>, u16);
 
 #[derive(Clone)]
-pub(super) struct Names {
-    shared: Arc<Shared>,
+pub(super) struct Resolver {
+    shared: Arc<ResolverState>,
 }
 
-struct Shared {
+struct ResolverState {
     look_up: LookUp,
-    table: Mutex<Table>,
+    table: Mutex<NameTable>,
     /// There is something in `wanted`.
     work: Condvar,
 }
 
 #[derive(Default)]
-struct Table {
+struct NameTable {
     known: HashMap<Name, Known>,
     wanted: VecDeque<Name>,
     threads: usize,
@@ -54,7 +54,7 @@ struct Table {
 }
 
 struct Known {
-    addresses: Option<Found>,
+    addresses: Option<ResolvedName>,
     failed: Option<(Instant, Arc<str>)>,
     looking: bool,
     /// Notified when a look-up ends.
@@ -62,7 +62,7 @@ struct Known {
 }
 
 #[derive(Clone)]
-struct Found {
+struct ResolvedName {
     addresses: Arc<[SocketAddr]>,
     at: Instant,
 }
@@ -74,16 +74,16 @@ enum State {
     Wait(Arc<Notify>),
 }
 
-impl std::fmt::Debug for Names {
+impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Names").finish_non_exhaustive()
+        f.debug_struct("Resolver").finish_non_exhaustive()
     }
 }
 
-impl Names {
+impl Resolver {
     fn new(look_up: LookUp) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ResolverState {
                 look_up,
                 table: Mutex::default(),
                 work: Condvar::new(),
@@ -148,7 +148,7 @@ impl Names {
     }
 
     /// Has a thread do the wanted look-ups: an idle one, or a further one while there are few.
-    fn wake(&self, table: &mut Table) {
+    fn wake(&self, table: &mut NameTable) {
         if table.idle >= table.wanted.len() {
             self.shared.work.notify_one();
             return;
@@ -168,7 +168,7 @@ impl Names {
     }
 }
 
-impl Table {
+impl NameTable {
     /// A name that is not being looked up gives way to a new one.
     fn make_room(&mut self) {
         if self.known.len() < MOST_NAMES {
@@ -186,7 +186,7 @@ impl Table {
     }
 }
 
-impl Shared {
+impl ResolverState {
     fn run(&self) {
         let mut table = self.table.lock();
         loop {
@@ -211,7 +211,7 @@ impl Known {
         self.looking = false;
         let why = match found {
             Ok(found) if !found.is_empty() => {
-                self.addresses = Some(Found {
+                self.addresses = Some(ResolvedName {
                     addresses: interleaved(found).into(),
                     at: now,
                 });
@@ -264,7 +264,7 @@ mod tests {
 
     /// A name server that answers `answers` times and is silent from then on, until `end` is dropped.
     struct Silent {
-        names: Names,
+        names: Resolver,
         asked: Arc<AtomicUsize>,
         _end: std::sync::mpsc::Sender<()>,
     }
@@ -274,7 +274,7 @@ mod tests {
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let ended = Mutex::new(ended);
         let count = Arc::clone(&asked);
-        let names = Names::new(Arc::new(move |_: &str, _| {
+        let names = Resolver::new(Arc::new(move |_: &str, _| {
             if count.fetch_add(1, Ordering::SeqCst) < answers {
                 return Ok(vec![ADDRESS.parse().unwrap()]);
             }
@@ -289,7 +289,7 @@ mod tests {
         }
     }
 
-    fn age(names: &Names, by: Duration) {
+    fn age(names: &Resolver, by: Duration) {
         for known in names.shared.table.lock().known.values_mut() {
             if let Some(found) = &mut known.addresses {
                 found.at = found.at.checked_sub(by).unwrap();
@@ -344,7 +344,7 @@ mod tests {
     async fn a_failure_is_remembered_for_a_while() {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
-        let names = Names::new(Arc::new(move |_: &str, _| {
+        let names = Resolver::new(Arc::new(move |_: &str, _| {
             count.fetch_add(1, Ordering::SeqCst);
             Err(io::Error::other("no such name"))
         }));
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn names_are_bounded() {
-        let mut table = Table::default();
+        let mut table = NameTable::default();
         for at in 0..MOST_NAMES {
             let known = Known {
                 addresses: None,

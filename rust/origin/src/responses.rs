@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::http::framing::{
-    AnsweredRequest, Content,
+    BodyFraming, FramingContext,
     head::{BadResponse, HeadLimits, OriginHead},
     reader::{ArrivedHead, Expected, ResponseReader},
 };
@@ -24,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 
-use super::{connect::Stream, short::Short};
+use super::{connect::OriginStream, short::Short};
 
 /// Interim responses kept at a time for a request; more of them in one piece are a flood.
 const MOST_INTERIMS: usize = 32;
@@ -41,7 +41,7 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(super) struct Exchanged {
     /// The request that is about to be written.
-    next: Option<(AnsweredRequest, HeadLimits)>,
+    next: Option<(FramingContext, HeadLimits)>,
     interims: Vec<OriginHead>,
     head: Option<OriginHead>,
     bad: Option<BadResponse>,
@@ -57,7 +57,7 @@ pub(super) struct Responses(Arc<Mutex<Exchanged>>);
 
 impl Responses {
     /// To be called before the request is given to hyper.
-    pub(super) fn begin_response(&self, awaited: AnsweredRequest, limits: HeadLimits) {
+    pub(super) fn begin_response(&self, awaited: FramingContext, limits: HeadLimits) {
         let mut exchanged = self.0.lock();
         *exchanged = Exchanged {
             next: Some((awaited, limits)),
@@ -97,7 +97,7 @@ pub(super) struct Answering(Arc<Mutex<Wire>>);
 
 impl Answering {
     /// hyper's side, and the one by which it is passed over.
-    pub(super) fn new(stream: Stream, responses: Responses) -> (Self, Arc<Mutex<Wire>>) {
+    pub(super) fn new(stream: OriginStream, responses: Responses) -> (Self, Arc<Mutex<Wire>>) {
         let wire = Arc::new(Mutex::new(Wire::new(stream, responses)));
         (Self(Arc::clone(&wire)), wire)
     }
@@ -105,7 +105,7 @@ impl Answering {
 
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TokioIo<Short<Stream>>,
+    stream: TokioIo<Short<OriginStream>>,
     responses: Responses,
     reader: ResponseReader,
     /// An incomplete head.
@@ -139,7 +139,7 @@ pub(super) struct Whole {
 }
 
 impl Wire {
-    fn new(stream: Stream, responses: Responses) -> Self {
+    fn new(stream: OriginStream, responses: Responses) -> Self {
         Self {
             stream: TokioIo::new(Short::new(stream)),
             responses,
@@ -212,9 +212,9 @@ impl Wire {
 
     fn direct(&mut self, head: OriginHead, rest: &[u8]) -> Result<Option<Whole>, BadResponse> {
         let is_whole = match head.framing.content {
-            Content::None => true,
-            Content::Length(length) => length <= rest.len() as u64,
-            Content::Chunked | Content::UntilClose | Content::Tunnel => false,
+            BodyFraming::None => true,
+            BodyFraming::Length(length) => length <= rest.len() as u64,
+            BodyFraming::Chunked | BodyFraming::UntilClose | BodyFraming::Tunnel => false,
         };
         if !is_whole {
             self.announce(head, None);
@@ -323,15 +323,15 @@ impl Wire {
         pass(head.status.as_str().as_bytes());
         pass(b" \r\n");
         match head.framing.content {
-            Content::Length(length) => {
+            BodyFraming::Length(length) => {
                 pass(b"content-length: ");
                 pass(itoa::Buffer::new().format(length).as_bytes());
                 pass(b"\r\n");
             }
-            Content::Chunked => pass(b"transfer-encoding: chunked\r\n"),
-            Content::None | Content::UntilClose | Content::Tunnel => {}
+            BodyFraming::Chunked => pass(b"transfer-encoding: chunked\r\n"),
+            BodyFraming::None | BodyFraming::UntilClose | BodyFraming::Tunnel => {}
         }
-        if !head.framing.reusable && head.framing.content != Content::Tunnel {
+        if !head.framing.reusable && head.framing.content != BodyFraming::Tunnel {
             pass(b"connection: close\r\n");
         }
         pass(b"\r\n");

@@ -24,7 +24,7 @@ use crate::{
     errors,
     message::{
         request::Request,
-        response::{Parts, Response},
+        response::{Response, ResponseParts},
     },
 };
 
@@ -75,7 +75,7 @@ impl Asked {
 
 /// One cache and its operations, awaited or not.
 #[derive(Debug, Clone)]
-pub(crate) struct Store {
+pub(crate) struct NamedCache {
     caches: Weak<dyn FunctionCaches>,
     name: Arc<str>,
 }
@@ -85,7 +85,7 @@ fn running(caches: &Weak<dyn FunctionCaches>) -> Result<Arc<dyn FunctionCaches>,
     caches.upgrade().ok_or(CacheError::Stopped)
 }
 
-impl Store {
+impl NamedCache {
     fn raised<T>(py: Python<'_>, result: Result<T, CacheError>) -> PyResult<T> {
         result.map_err(|error| errors::cache(py, &error.to_string()))
     }
@@ -109,7 +109,7 @@ impl Store {
         let Some(found) = Self::raised(py, found)? else {
             return Ok(None);
         };
-        let parts = Parts {
+        let parts = ResponseParts {
             status: found.status,
             headers: found.headers,
             body: Some(found.body),
@@ -131,7 +131,7 @@ impl Store {
                 response.get_type().name()?
             )));
         };
-        let Parts {
+        let ResponseParts {
             status,
             headers,
             body,
@@ -188,14 +188,14 @@ fn not_stored(cache: &str, why: NotStored) {
 }
 
 /// A cache, for callables that do not await.
-#[pyclass(frozen, module = "edgerouter")]
+#[pyclass(name = "Cache", frozen, module = "edgerouter")]
 #[derive(Debug)]
-pub(crate) struct Cache {
-    store: Store,
+pub(crate) struct PyCache {
+    store: NamedCache,
 }
 
 #[pymethods]
-impl Cache {
+impl PyCache {
     /// The name that it was opened by.
     #[getter]
     fn name(&self) -> &str {
@@ -243,7 +243,7 @@ impl Cache {
 #[pyclass(frozen, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct AsyncCache {
-    store: Store,
+    store: NamedCache,
 }
 
 #[pymethods]
@@ -310,14 +310,14 @@ fn named(
     name: Arc<str>,
     awaits: bool,
 ) -> PyResult<Py<PyAny>> {
-    let store = Store {
+    let store = NamedCache {
         caches: caches.clone(),
         name,
     };
     Ok(if awaits {
         Py::new(py, AsyncCache { store })?.into_any()
     } else {
-        Py::new(py, Cache { store })?.into_any()
+        Py::new(py, PyCache { store })?.into_any()
     })
 }
 
@@ -332,8 +332,8 @@ impl Caches {
     /// A cache of this name; made at its first use. In an async callable it is awaited.
     fn open(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
         let opened = py.detach(|| running(&self.caches)?.open(name));
-        let opened =
-            Store::raised(py, opened).and_then(|name| named(py, &self.caches, name, self.awaits));
+        let opened = NamedCache::raised(py, opened)
+            .and_then(|name| named(py, &self.caches, name, self.awaits));
         if self.awaits {
             return Ok(Py::new(py, Settled::of(py, opened))?.into_any());
         }

@@ -20,14 +20,14 @@ use crate::{
     errors, logs,
     output::SignalWatch,
     plan::compiled,
-    runner::{Runner, Table},
+    runner::{CallableTable, Runner},
 };
 
 /// A running edge.
-#[pyclass(frozen, module = "edgerouter._core")]
+#[pyclass(name = "Engine", frozen, module = "edgerouter._core")]
 #[derive(Debug)]
-pub(crate) struct Engine {
-    start: Mutex<Option<(Plan, Arc<Table>, Settings)>>,
+pub(crate) struct PyEngine {
+    start: Mutex<Option<(Plan, Arc<CallableTable>, Settings)>>,
     running: Mutex<Option<Arc<engine::Engine>>>,
     runner: Py<Runner>,
     /// Python code runs while it is locked: the lock must let go of the interpreter when it waits.
@@ -48,7 +48,7 @@ fn address_of(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
 }
 
 #[pymethods]
-impl Engine {
+impl PyEngine {
     #[new]
     #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None, descriptors=None, test_clock=false, traces=false))]
     #[allow(clippy::too_many_arguments)] // keywords on Python's side
@@ -83,7 +83,7 @@ impl Engine {
         };
         let runner = Runner::new(&plan.limits.functions)?;
         runner.shared.show_traces(traces);
-        let table = Arc::new(Table::new(&runner.shared, callables)?);
+        let table = Arc::new(CallableTable::new(&runner.shared, callables)?);
         Ok(Self {
             start: Mutex::new(Some((plan, table, settings))),
             running: Mutex::new(None),
@@ -132,7 +132,7 @@ impl Engine {
             return Err(errors::config(py, &[problem]));
         }
         let runner = self.runner.get();
-        let table = Arc::new(Table::new(&runner.shared, callables)?);
+        let table = Arc::new(CallableTable::new(&runner.shared, callables)?);
         self.ensure_runtime(py, &table)?;
         runner.shared.bound(&plan.limits.functions);
         let functions: Arc<dyn Functions> = table;
@@ -267,7 +267,7 @@ impl Engine {
     }
 }
 
-impl Engine {
+impl PyEngine {
     fn engine(&self) -> PyResult<Arc<engine::Engine>> {
         self.running
             .lock()
@@ -276,7 +276,7 @@ impl Engine {
     }
 
     /// Python's threads exist only where there is something to run on them; a reload keeps them.
-    fn ensure_runtime(&self, py: Python<'_>, table: &Table) -> PyResult<()> {
+    fn ensure_runtime(&self, py: Python<'_>, table: &CallableTable) -> PyResult<()> {
         let mut runtime = self
             .runtime
             .lock_py_attached(py)
@@ -309,7 +309,7 @@ impl Engine {
 /// Sends the engine's log to standard error, once.
 fn log(py: Python<'_>) -> PyResult<()> {
     use std::io::IsTerminal as _;
-    let logs::Wanted { filter, json } = logs::wanted(py)?;
+    let logs::LogSettings { filter, json } = logs::wanted(py)?;
     let colours = std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
         && std::io::stderr().is_terminal();
     engine::log::start(filter, engine::log::Look { json, colours });

@@ -27,7 +27,7 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add_class::<engine::Engine>()?;
+    module.add_class::<engine::PyEngine>()?;
     module.add_class::<message::request::Request>()?;
     module.add_class::<message::request::Geo>()?;
     module.add_class::<message::response::Response>()?;
@@ -36,7 +36,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<context::CallContext>()?;
     module.add_class::<context::Context>()?;
     module.add_class::<context::AsyncContext>()?;
-    module.add_class::<cache::Cache>()?;
+    module.add_class::<cache::PyCache>()?;
     module.add_class::<cache::AsyncCache>()?;
     module.add_class::<cache::Caches>()?;
     output::add(module)?;

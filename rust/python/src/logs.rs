@@ -33,13 +33,13 @@ const PARTS: [&str; 15] = [
 static JSON: AtomicBool = AtomicBool::new(false);
 
 /// The environment's settings of the log: `EDGEROUTER_LOG` and `EDGEROUTER_LOG_FORMAT`.
-pub(crate) struct Wanted {
+pub(crate) struct LogSettings {
     pub(crate) filter: EnvFilter,
     pub(crate) json: bool,
 }
 
 /// Raises `ConfigError` for what means nothing, rather than fall back in silence.
-pub(crate) fn wanted(py: Python<'_>) -> PyResult<Wanted> {
+pub(crate) fn wanted(py: Python<'_>) -> PyResult<LogSettings> {
     let read = |name: &str| {
         let value = std::env::var_os(name).unwrap_or_default();
         value.to_string_lossy().trim().to_owned()
@@ -75,7 +75,7 @@ pub(crate) fn wanted(py: Python<'_>) -> PyResult<Wanted> {
         }
     };
     JSON.store(json, Ordering::Relaxed);
-    Ok(Wanted { filter, json })
+    Ok(LogSettings { filter, json })
 }
 
 /// A level, or a part of the edge with its level.

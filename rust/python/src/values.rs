@@ -14,7 +14,7 @@ use crate::errors;
 
 /// Kinds of parts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum ValuesKind {
     Query,
     Cookies,
     Claims,
@@ -24,7 +24,7 @@ pub(crate) enum Kind {
 #[pyclass(frozen, mapping, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct Values {
-    kind: Kind,
+    kind: ValuesKind,
     found: Py<PyDict>,
     /// `None` in functions, whose reads select nothing.
     notes: Option<Arc<Notes>>,
@@ -33,7 +33,7 @@ pub(crate) struct Values {
 impl Values {
     pub(crate) fn given(
         found: Bound<'_, PyDict>,
-        kind: Kind,
+        kind: ValuesKind,
         notes: Option<Arc<Notes>>,
     ) -> PyResult<Bound<'_, Self>> {
         let py = found.py();
@@ -52,9 +52,9 @@ impl Values {
         if let Ok(name) = name.cast::<PyString>() {
             let name = name.to_str()?;
             self.note(|reads| match self.kind {
-                Kind::Query => reads.query.note(name),
-                Kind::Cookies => reads.cookie(name),
-                Kind::Claims => reads.claims.note(name),
+                ValuesKind::Query => reads.query.note(name),
+                ValuesKind::Cookies => reads.cookie(name),
+                ValuesKind::Claims => reads.claims.note(name),
             });
         }
         Ok(())
@@ -63,8 +63,8 @@ impl Values {
     /// In a function the client gets an answer that names the missing value; no client can supply claims.
     fn missing(&self, name: &Bound<'_, PyAny>) -> PyErr {
         let kind = match (self.kind, &self.notes) {
-            (Kind::Query, None) => "query parameter",
-            (Kind::Cookies, None) => "cookie",
+            (ValuesKind::Query, None) => "query parameter",
+            (ValuesKind::Cookies, None) => "cookie",
             _ => return PyKeyError::new_err(name.clone().unbind()),
         };
         errors::missing(name.py(), &name.to_string(), kind)
@@ -72,9 +72,9 @@ impl Values {
 
     fn all<'py>(&self, py: Python<'py>) -> Bound<'py, PyDict> {
         self.note(|reads| match self.kind {
-            Kind::Query => reads.query.all = true,
-            Kind::Cookies => reads.all_cookies(),
-            Kind::Claims => reads.claims.all = true,
+            ValuesKind::Query => reads.query.all = true,
+            ValuesKind::Cookies => reads.all_cookies(),
+            ValuesKind::Claims => reads.claims.all = true,
         });
         self.found.bind(py).clone()
     }

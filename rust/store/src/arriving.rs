@@ -24,7 +24,7 @@ const LEAST_WINDOW: u64 = 32 << 10;
 
 /// The end of a body from the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ArrivalEnd {
     /// The whole body has arrived.
     Complete,
     /// The origin stopped before the end of the message.
@@ -41,7 +41,7 @@ pub struct Arriving {
 
 #[derive(Debug)]
 struct State {
-    buffer: Buffer<End>,
+    buffer: Buffer<ArrivalEnd>,
     keep: bool,
 }
 
@@ -58,13 +58,13 @@ impl Arriving {
     }
 
     /// A reader from the first byte; `None` when the first bytes are already gone.
-    pub fn reader(self: &Arc<Self>) -> Option<Reader> {
+    pub fn reader(self: &Arc<Self>) -> Option<ArrivalReader> {
         let mut state = self.state.lock();
         if state.buffer.start() > 0 {
             return None;
         }
         let id = state.buffer.join(0);
-        Some(Reader {
+        Some(ArrivalReader {
             arriving: Arc::clone(self),
             id,
             position: 0,
@@ -113,7 +113,7 @@ impl Arriving {
     }
 
     /// Notes the end; readers that have read everything get it next.
-    pub fn finish(&self, end: End) {
+    pub fn finish(&self, end: ArrivalEnd) {
         self.state.lock().buffer.finish(end);
     }
 
@@ -155,7 +155,7 @@ pub struct Writing<'a>(pub &'a Arriving);
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        self.0.finish(End::Broken);
+        self.0.finish(ArrivalEnd::Broken);
     }
 }
 
@@ -178,7 +178,7 @@ impl Cut for Arriving {
         state.keep = false;
         let mut freed = state.trim();
         if state.buffer.held > LEAST_WINDOW {
-            freed += state.buffer.break_off(End::Broken);
+            freed += state.buffer.break_off(ArrivalEnd::Broken);
         }
         drop(state);
         self.hold.give(freed);
@@ -187,13 +187,13 @@ impl Cut for Arriving {
 
 /// One reader of an arriving body.
 #[derive(Debug)]
-pub struct Reader {
+pub struct ArrivalReader {
     arriving: Arc<Arriving>,
     id: u64,
     position: u64,
 }
 
-impl Reader {
+impl ArrivalReader {
     /// The next piece; `Ready(None)` at the end, `Err` when the body broke off.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let mut state = self.arriving.state.lock();
@@ -209,8 +209,8 @@ impl Reader {
             return Poll::Ready(Some(Err(Broken)));
         }
         match buffer.end {
-            Some(End::Complete) => Poll::Ready(None),
-            Some(End::Broken) => Poll::Ready(Some(Err(Broken))),
+            Some(ArrivalEnd::Complete) => Poll::Ready(None),
+            Some(ArrivalEnd::Broken) => Poll::Ready(Some(Err(Broken))),
             None => {
                 buffer.wait(self.id, cx);
                 Poll::Pending
@@ -219,7 +219,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for ArrivalReader {
     fn drop(&mut self) {
         let mut state = self.arriving.state.lock();
         state.buffer.leave(self.id);

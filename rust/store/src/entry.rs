@@ -299,7 +299,7 @@ impl Entry {
     pub fn object(self: &Arc<Self>) -> Option<Object> {
         let freshness = self.freshness()?;
         let headers = thawed::headers(self)
-            .unwrap_or_else(|| fields::unpack(&Bytes::from_owner(Fields(Arc::clone(self)))));
+            .unwrap_or_else(|| fields::unpack(&Bytes::from_owner(SharedFields(Arc::clone(self)))));
         let mut object = Object {
             status: self.status,
             headers,
@@ -358,9 +358,9 @@ fn flag(flag: u8, set: bool) -> u8 {
 pub(super) const INDEX: usize = 42;
 
 /// The fields of an entry, as memory that header values share.
-struct Fields(Arc<Entry>);
+struct SharedFields(Arc<Entry>);
 
-impl AsRef<[u8]> for Fields {
+impl AsRef<[u8]> for SharedFields {
     fn as_ref(&self) -> &[u8] {
         self.0.fields()
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use edgerouter_core::cache::{
-    decide::{Allowance, Failure},
+    decide::{Allowance, Outage},
     freshness::Freshness,
 };
 use hashbrown::HashMap;
@@ -53,7 +53,7 @@ pub enum Reuse {
     /// As `Revalidated`, for the client whose request brought the 304: it says that the response is not for others.
     RevalidatedForOne,
     /// The origin failed so and the stored response may stand in (RFC 5861 §4): by this rule, after this status if any.
-    StaleOnError(Allowance, Failure, Option<StatusCode>),
+    StaleOnError(Allowance, Outage, Option<StatusCode>),
     /// The head is stored and the body is coming in slices; with the origin's status.
     Cut(StatusCode),
 }

@@ -31,7 +31,7 @@ const LEAST_AHEAD: u64 = 1;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum RunEnd {
     /// Every byte has arrived.
     Complete,
     /// Nobody read on; the bytes that have arrived are stored.
@@ -68,7 +68,7 @@ pub struct Run {
 #[derive(Debug)]
 struct State {
     /// Bytes that have arrived lately.
-    buffer: Buffer<End>,
+    buffer: Buffer<RunEnd>,
     /// Bytes of the slice that is being put together, from its beginning on.
     cutting: u64,
     /// Bytes before it are in the store, as far as the store keeps them, or are not going to be.
@@ -168,7 +168,7 @@ impl Run {
     }
 
     /// Notes the end; readers that have read everything get it next.
-    pub fn finish(&self, end: End) {
+    pub fn finish(&self, end: RunEnd) {
         let mut state = self.state.lock();
         state.buffer.finish(end);
         state.cutting = 0;
@@ -195,18 +195,18 @@ impl Run {
     }
 
     /// A reader at the first byte, of a run that has just been started.
-    pub fn first_reader(self: &Arc<Self>) -> Option<Reader> {
+    pub fn first_reader(self: &Arc<Self>) -> Option<RunReader> {
         self.reader(self.first)
     }
 
     /// A reader at `position`, if the byte there is here or comes soon.
-    pub(super) fn reader(self: &Arc<Self>, position: u64) -> Option<Reader> {
+    pub(super) fn reader(self: &Arc<Self>, position: u64) -> Option<RunReader> {
         let mut state = self.state.lock();
         if !self.reaches(&state, position) {
             return None;
         }
         let id = state.buffer.join(position);
-        Some(Reader {
+        Some(RunReader {
             run: Arc::clone(self),
             id,
         })
@@ -218,7 +218,7 @@ impl Run {
         buffer.end.is_none() && self.in_reach(buffer, position)
     }
 
-    fn in_reach(&self, buffer: &Buffer<End>, position: u64) -> bool {
+    fn in_reach(&self, buffer: &Buffer<RunEnd>, position: u64) -> bool {
         position <= self.last
             && position >= buffer.start()
             && position <= buffer.arrived.saturating_add(self.ahead)
@@ -260,7 +260,7 @@ impl Cut for Run {
     fn cut(&self) {
         let mut state = self.state.lock();
         let freed = state.buffer.trim(|_| true);
-        state.buffer.finish(End::Stopped);
+        state.buffer.finish(RunEnd::Stopped);
         state.buffer.wake_writer();
         drop(state);
         self.hold.give(freed);
@@ -275,17 +275,17 @@ pub enum Next {
     /// The bytes are not here any more, or never will be: the store has them, or nobody.
     Elsewhere,
     /// The run has ended, and the reader has every byte that came.
-    Over(End),
+    Over(RunEnd),
 }
 
 /// A reader's position in a run. Dropped, it lets the writer go on without it.
 #[derive(Debug)]
-pub struct Reader {
+pub struct RunReader {
     run: Arc<Run>,
     id: u64,
 }
 
-impl Reader {
+impl RunReader {
     /// The origin's response, once it is here.
     pub fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<Begun> {
         let mut state = self.run.state.lock();
@@ -326,7 +326,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for RunReader {
     fn drop(&mut self) {
         self.run.state.lock().buffer.leave(self.id);
     }

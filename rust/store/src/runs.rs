@@ -9,7 +9,7 @@ use edgerouter_account::{Account, Owner};
 use edgerouter_core::{cache::slices, http::range::Range};
 use parking_lot::Mutex;
 
-use super::run::{Reader, Run};
+use super::run::{Run, RunReader};
 
 /// The runs that are going on, by the nonce of their object's slices.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub struct Claim {
 #[derive(Debug)]
 pub enum Claimed {
     /// The bytes are on their way.
-    Reader(Reader),
+    Reader(RunReader),
     /// The bytes are in the store by now.
     Stored,
     /// Nobody fetches them yet: the caller must.
@@ -50,7 +50,7 @@ impl Runs {
     }
 
     /// A reader of a run that has the byte at `position` or soon will.
-    pub fn join(&self, nonce: u64, position: u64) -> Option<Reader> {
+    pub fn join(&self, nonce: u64, position: u64) -> Option<RunReader> {
         reader(self.by_object.lock().get(&nonce)?, position)
     }
 
@@ -133,7 +133,7 @@ impl Runs {
     }
 }
 
-fn reader(runs: &[Weak<Run>], position: u64) -> Option<Reader> {
+fn reader(runs: &[Weak<Run>], position: u64) -> Option<RunReader> {
     runs.iter()
         .filter_map(Weak::upgrade)
         .find_map(|run| run.reader(position))
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{
         NobodyReads,
-        run::{Begun, End, Next},
+        run::{Begun, Next, RunEnd},
     };
 
     fn account() -> Arc<Account> {
@@ -172,7 +172,7 @@ mod tests {
         Context::from_waker(Waker::noop())
     }
 
-    fn bytes(reader: &mut Reader, position: u64) -> Bytes {
+    fn bytes(reader: &mut RunReader, position: u64) -> Bytes {
         match reader.poll_at(position, &mut context()) {
             Poll::Ready(Next::Bytes(bytes)) => bytes,
             other => panic!("{other:?}"),
@@ -189,10 +189,10 @@ mod tests {
         assert_eq!(bytes(&mut reader, 100), "abcdef");
         assert_eq!(bytes(&mut reader, 104), "ef");
         assert!(reader.poll_at(106, &mut context()).is_pending());
-        run.finish(End::Broken);
+        run.finish(RunEnd::Broken);
         assert!(matches!(
             reader.poll_at(106, &mut context()),
-            Poll::Ready(Next::Over(End::Broken))
+            Poll::Ready(Next::Over(RunEnd::Broken))
         ));
         runs.end(1, &run);
         assert!(runs.join(1, 106).is_none());
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(runs.coming(1), [Range { first: 0, last: 99 }]);
         let lost = start(&runs, 2, 0, 99, 50);
         let mut reader = lost.first_reader().unwrap();
-        lost.finish(End::Broken);
+        lost.finish(RunEnd::Broken);
         assert!(matches!(
             reader.poll_begun(&mut context()),
             Poll::Ready(Begun::Failed(_))

@@ -15,7 +15,7 @@ use super::{entry::Entry, ghosts::Ghosts};
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Queue {
+enum QueueKind {
     Small,
     Main,
 }
@@ -28,7 +28,7 @@ struct Node {
     /// The next newer node; of a free node: the next free one.
     newer: u32,
     older: u32,
-    queue: Queue,
+    queue: QueueKind,
 }
 
 /// A list of nodes in the order of their arrival.
@@ -105,9 +105,9 @@ impl Shard {
             return old;
         }
         let queue = if self.ghosts.take(hash) {
-            Queue::Main
+            QueueKind::Main
         } else {
-            Queue::Small
+            QueueKind::Small
         };
         let index = self.place(entry, hash, queue);
         self.append(index, queue, size);
@@ -168,9 +168,9 @@ impl Shard {
                 || (self.small.oldest != NONE
                     && self.small.bytes > (self.small.bytes + self.main.bytes) / 10);
             let queue = if from_small {
-                Queue::Small
+                QueueKind::Small
             } else {
-                Queue::Main
+                QueueKind::Main
             };
             let index = self.list(queue).oldest;
             let Some(entry) = self
@@ -185,7 +185,7 @@ impl Shard {
             if uses > 0 {
                 entry.set_uses(if from_small { 0 } else { uses - 1 });
                 self.unlink(index);
-                self.append(index, Queue::Main, size);
+                self.append(index, QueueKind::Main, size);
                 continue;
             }
             self.unlink(index);
@@ -207,15 +207,15 @@ impl Shard {
             .copied()
     }
 
-    fn list(&mut self, queue: Queue) -> &mut List {
+    fn list(&mut self, queue: QueueKind) -> &mut List {
         match queue {
-            Queue::Small => &mut self.small,
-            Queue::Main => &mut self.main,
+            QueueKind::Small => &mut self.small,
+            QueueKind::Main => &mut self.main,
         }
     }
 
     /// A node outside the lists.
-    fn place(&mut self, entry: Arc<Entry>, hash: u32, queue: Queue) -> u32 {
+    fn place(&mut self, entry: Arc<Entry>, hash: u32, queue: QueueKind) -> u32 {
         let index = self.free;
         let node = Node {
             entry: Some(entry),
@@ -249,7 +249,7 @@ impl Shard {
         entry
     }
 
-    fn append(&mut self, index: u32, queue: Queue, size: u64) {
+    fn append(&mut self, index: u32, queue: QueueKind, size: u64) {
         let list = self.list(queue);
         let before = std::mem::replace(&mut list.newest, index);
         list.bytes += size;

@@ -80,7 +80,7 @@ pub struct Metrics {
     workers: Vec<Arc<Cells>>,
     /// Tables of plans that are out of service, summed.
     retired: Mutex<BTreeMap<(Arc<str>, usize, usize), u64>>,
-    names: Mutex<Names>,
+    names: Mutex<PlanNames>,
     reloads_ok: AtomicU64,
     reloads_failed: AtomicU64,
     predictions: Predictions,
@@ -99,13 +99,13 @@ struct Predictions {
 
 /// Names of the plan in service.
 #[derive(Debug, Default, Clone)]
-struct Names {
+struct PlanNames {
     origins: Vec<Arc<str>>,
     groups: Vec<Arc<str>>,
     callables: Vec<Arc<str>>,
 }
 
-impl Names {
+impl PlanNames {
     fn of(plan: &Plan) -> Self {
         Self {
             origins: plan
@@ -134,7 +134,7 @@ impl Metrics {
         Arc::new(Self {
             workers: (0..workers).map(|_| Arc::new(Cells::new(plan))).collect(),
             retired: Mutex::default(),
-            names: Mutex::new(Names::of(plan)),
+            names: Mutex::new(PlanNames::of(plan)),
             reloads_ok: AtomicU64::new(0),
             reloads_failed: AtomicU64::new(0),
             predictions: Predictions::default(),
@@ -149,7 +149,7 @@ impl Metrics {
 
     /// Takes the names of the new plan for labels, and its limits of the log.
     pub fn plan_changed(&self, plan: &Plan, _version: u64) {
-        *self.names.lock() = Names::of(plan);
+        *self.names.lock() = PlanNames::of(plan);
         log::bound(&plan.limits.log);
     }
 

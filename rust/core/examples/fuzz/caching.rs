@@ -132,7 +132,7 @@ pub(crate) fn response(data: &[u8]) {
     for now in [0, NOW, NOW + 60, u64::MAX / 2] {
         assert_eq!(fresh.fresh(now), fresh.ttl(now) > 0);
         assert!(!fresh.fresh(now) || fresh.staleness(now) == 0);
-        let _ = decide::on_error(&fresh, &asked, &policy, decide::Failure::Disconnected, now);
+        let _ = decide::on_error(&fresh, &asked, &policy, decide::Outage::Disconnected, now);
     }
     for authorization in [Authorization::None, Authorization::Present] {
         let stored = storable(&StoreInput {

@@ -1,7 +1,7 @@
 //! Responses of origins: the result must not depend on how the bytes arrive, and an accepted head has one framing.
 
 use edgerouter_core::http::framing::{
-    AnsweredRequest,
+    FramingContext,
     head::HeadLimits,
     reader::{ArrivedHead, Expected, ResponseReader},
 };
@@ -13,7 +13,7 @@ const LIMITS: HeadLimits = HeadLimits {
 };
 
 /// Statuses, fields and content of a connection whose bytes come in pieces; `None`: they are refused.
-fn follow(awaited: AnsweredRequest, data: &[u8], piece: usize) -> Option<(String, usize)> {
+fn follow(awaited: FramingContext, data: &[u8], piece: usize) -> Option<(String, usize)> {
     let mut reader = ResponseReader::default();
     reader.begin_response(awaited, LIMITS);
     let mut seen = String::new();
@@ -45,7 +45,7 @@ pub(crate) fn responses(data: &[u8]) {
     let Some((&how, data)) = data.split_first() else {
         return;
     };
-    let awaited = AnsweredRequest {
+    let awaited = FramingContext {
         head: how & 1 == 1,
         upgrade: how & 2 == 2,
     };

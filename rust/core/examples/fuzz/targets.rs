@@ -20,150 +20,150 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A parser under test.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
+pub(crate) struct FuzzTarget {
     pub name: &'static str,
     pub run: fn(&[u8]),
     /// Inputs that mutation starts from.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-pub(crate) const TARGETS: &[Target] = &[
-    Target {
+pub(crate) const TARGETS: &[FuzzTarget] = &[
+    FuzzTarget {
         name: "guard",
         run: admission::guard,
         seeds: corpus::messages,
     },
-    Target {
+    FuzzTarget {
         name: "chunked",
         run: admission::chunked,
         seeds: corpus::chunked,
     },
-    Target {
+    FuzzTarget {
         name: "responses",
         run: responses::responses,
         seeds: responses::seeds,
     },
-    Target {
+    FuzzTarget {
         name: "head_fields",
         run: admission::head_fields,
         seeds: corpus::heads,
     },
-    Target {
+    FuzzTarget {
         name: "cache_control",
         run: fields::cache_control,
         seeds: corpus::cache_control,
     },
-    Target {
+    FuzzTarget {
         name: "cookie",
         run: fields::cookie,
         seeds: corpus::cookies,
     },
-    Target {
+    FuzzTarget {
         name: "outward",
         run: fields::outward,
         seeds: corpus::inner_urls,
     },
-    Target {
+    FuzzTarget {
         name: "date",
         run: fields::date,
         seeds: corpus::dates,
     },
-    Target {
+    FuzzTarget {
         name: "etag",
         run: fields::etag,
         seeds: corpus::etags,
     },
-    Target {
+    FuzzTarget {
         name: "range",
         run: fields::range,
         seeds: corpus::ranges,
     },
-    Target {
+    FuzzTarget {
         name: "structured",
         run: fields::structured,
         seeds: corpus::dictionaries,
     },
-    Target {
+    FuzzTarget {
         name: "uri",
         run: fields::uri,
         seeds: corpus::paths,
     },
-    Target {
+    FuzzTarget {
         name: "key",
         run: caching::key,
         seeds: corpus::urls,
     },
-    Target {
+    FuzzTarget {
         name: "vary",
         run: caching::vary,
         seeds: corpus::vary,
     },
-    Target {
+    FuzzTarget {
         name: "response",
         run: caching::response,
         seeds: corpus::responses,
     },
-    Target {
+    FuzzTarget {
         name: "record",
         run: records::record,
         seeds: records::records,
     },
-    Target {
+    FuzzTarget {
         name: "sidecar",
         run: records::sidecar,
         seeds: records::sidecars,
     },
-    Target {
+    FuzzTarget {
         name: "jwt",
         run: identity::jwt,
         seeds: identity::tokens,
     },
-    Target {
+    FuzzTarget {
         name: "jwt_payload",
         run: identity::jwt_payload,
         seeds: corpus::payloads,
     },
-    Target {
+    FuzzTarget {
         name: "jwks",
         run: identity::jwks,
         seeds: corpus::key_sets,
     },
-    Target {
+    FuzzTarget {
         name: "client_address",
         run: identity::client_address,
         seeds: corpus::forwarded,
     },
-    Target {
+    FuzzTarget {
         name: "purge_path",
         run: purging::purge_path,
         seeds: purging::paths,
     },
-    Target {
+    FuzzTarget {
         name: "purge_order",
         run: purging::purge_order,
         seeds: purging::orders,
     },
-    Target {
+    FuzzTarget {
         name: "purge_log",
         run: purging::purge_log,
         seeds: purging::logs,
     },
-    Target {
+    FuzzTarget {
         name: "cloudfront_xml",
         run: purging::cloudfront_xml,
         seeds: purging::batches,
     },
-    Target {
+    FuzzTarget {
         name: "path_pattern",
         run: plans::path_pattern,
         seeds: corpus::patterns,
     },
-    Target {
+    FuzzTarget {
         name: "plan_json",
         run: plans::plan_json,
         seeds: corpus::plans,
     },
-    Target {
+    FuzzTarget {
         name: "explain",
         run: plans::explain,
         seeds: corpus::requests,

@@ -55,7 +55,7 @@ enum State {
 }
 
 /// How the message after a head is framed.
-enum Framing {
+enum RequestFraming {
     None,
     Length(u64),
     Chunked,
@@ -119,10 +119,10 @@ impl HeadGuard {
                         passed += length;
                         self.searched = 0;
                         self.state = match framing {
-                            Framing::None | Framing::Length(0) => State::Head,
-                            Framing::Length(length) => State::Body(length),
-                            Framing::Chunked => State::Chunked(Box::new(Chunked::new())),
-                            Framing::Upgrade => State::Upgrading,
+                            RequestFraming::None | RequestFraming::Length(0) => State::Head,
+                            RequestFraming::Length(length) => State::Body(length),
+                            RequestFraming::Chunked => State::Chunked(Box::new(Chunked::new())),
+                            RequestFraming::Upgrade => State::Upgrading,
                         };
                     }
                     Ok(None) => return GuardStep::Deliver(passed),
@@ -150,7 +150,7 @@ impl HeadGuard {
     }
 
     /// A whole head at the start of `bytes`: its length and framing; `None` while it is incomplete.
-    fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, Framing)>, Refusal> {
+    fn head(&mut self, bytes: &[u8]) -> Result<Option<(usize, RequestFraming)>, Refusal> {
         // §2.2: one empty line before the request line is ignored.
         let skipped = match bytes {
             [b'\r', b'\n', ..] => 2,
@@ -357,7 +357,7 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    fn read(head: &'a [u8], limits: &GuardLimits) -> Result<Framing, Refusal> {
+    fn read(head: &'a [u8], limits: &GuardLimits) -> Result<RequestFraming, Refusal> {
         let first = memchr(b'\n', head).unwrap_or(head.len().saturating_sub(1));
         let start = request_line(line(head.get(..=first).unwrap_or_default())?, limits)?;
         let mut found = Self::default();
@@ -391,19 +391,19 @@ impl<'a> Head<'a> {
             if !start.http_11 {
                 return Err(Refusal::BadTransferEncoding);
             }
-            return Ok(Framing::Chunked);
+            return Ok(RequestFraming::Chunked);
         }
         match found.length {
             Some(length) if length > limits.body_bytes => Err(Refusal::BodyTooLarge),
-            Some(length @ 1..) => Ok(Framing::Length(length)),
+            Some(length @ 1..) => Ok(RequestFraming::Length(length)),
             _ if found.upgrade
                 && found.connection_upgrade
                 && start.http_11
                 && start.method == b"GET" =>
             {
-                Ok(Framing::Upgrade)
+                Ok(RequestFraming::Upgrade)
             }
-            _ => Ok(Framing::None),
+            _ => Ok(RequestFraming::None),
         }
     }
 

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{
     agreement::Sees,
     freshness::{self, Freshness},
-    hooked::Part,
+    hooked::HookEffect,
     slices::{ContentRange, First, content_length, usable, worth_cutting},
     storable::{self, Authorization, NotStored, StoreInput},
     validate,
@@ -49,7 +49,7 @@ pub struct ArrivedResponse<'a> {
     /// The header section, before anything is set aside from it.
     pub headers: &'a HeaderMap,
     /// The effect of the hooks on storing it: fields that select, and reasons against it.
-    pub hooked: &'a Part,
+    pub hooked: &'a HookEffect,
     /// The time at which the request was sent (Unix seconds; RFC 9111 §4.2.3, `request_time`).
     pub requested_at: u64,
     /// The time at which the header section was complete (Unix seconds; RFC 9111 §4.2.3, `response_time`).
@@ -424,7 +424,11 @@ mod tests {
         }
     }
 
-    fn response<'a>(status: u16, headers: &'a HeaderMap, hooked: &'a Part) -> ArrivedResponse<'a> {
+    fn response<'a>(
+        status: u16,
+        headers: &'a HeaderMap,
+        hooked: &'a HookEffect,
+    ) -> ArrivedResponse<'a> {
         ArrivedResponse {
             status: StatusCode::from_u16(status).unwrap(),
             headers,
@@ -440,7 +444,7 @@ mod tests {
         text: &str,
         bounds: StoreBounds,
     ) -> String {
-        let (headers, hooked) = (head(text), Part::default());
+        let (headers, hooked) = (head(text), HookEffect::default());
         match request.decide(&response(status, &headers, &hooked), bounds) {
             ArrivalDecision::Own(why, _) => format!("own: {}", why.as_str()),
             ArrivalDecision::Unsliced(why, part) => {
@@ -693,7 +697,7 @@ mod tests {
             "cache-control: max-age=60, private=\"x-user\"\nx-user: ada\nset-cookie: a=b\nage: 3\n\
              cache-status: origin; hit\ncache-status: shield; fwd=miss\ncontent-type: text/plain",
         );
-        let part = Part::default();
+        let part = HookEffect::default();
         let decided = request(&plan, &directives).decide(&response(200, &headers, &part), BOUNDS);
         let ArrivalDecision::Stored(storing) = decided else {
             panic!("{decided:?}");
@@ -745,7 +749,7 @@ mod tests {
             (failed, "cache-control: max-age=60", true, Untouched),
         ] {
             let stored = head("etag: \"a\"\ncache-control: max-age=1\nage: 9\ncontent-length: 5");
-            let (update, part) = (head(text), Part::default());
+            let (update, part) = (head(text), HookEffect::default());
             let answer = response(304, &update, &part);
             let fresh = request.freshen(StatusCode::OK, stored, &answer, || selected);
             assert_eq!(fresh.revalidation, want, "{text}");
@@ -778,7 +782,7 @@ mod tests {
             (late, early, "max-age=60, no-cache", NOW, false),
         ] {
             let headers = head(&format!("{stored}\ncache-control: {more}\netag: \"a\""));
-            let part = Part::default();
+            let part = HookEffect::default();
             let decided =
                 request(&plan, &directives).decide(&response(200, &headers, &part), BOUNDS);
             let ArrivalDecision::Stored(storing) = decided else {

@@ -73,7 +73,7 @@ pub enum OriginHealth {
 
 /// The way in which the origins failed that would validate a stale response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub enum Outage {
     /// One of them answered, with an error or with bytes that are not HTTP, or a bound of the edge prevented the request.
     Error,
     /// None of them answered: refused, reset, closed without an answer, timed out, or known to be unhealthy.
@@ -202,7 +202,7 @@ pub fn on_error(
     stored: &Freshness,
     request: &RequestDirectives,
     policy: &CachePolicy,
-    failure: Failure,
+    failure: Outage,
     now: u64,
 ) -> Option<Allowance> {
     if stored.always_validate || stored.must_revalidate {
@@ -234,9 +234,9 @@ pub fn on_error(
 
 /// The default window for disconnected caches; none if the response or the policy sets how long a stale response stands
 /// in for its origin, which may be 0.
-fn when_disconnected(stored: &Freshness, policy: &CachePolicy, failure: Failure) -> u32 {
+fn when_disconnected(stored: &Freshness, policy: &CachePolicy, failure: Outage) -> u32 {
     let told = policy.stale_if_error.is_some() || policy.sick_grace.is_some();
-    if failure == Failure::Disconnected && stored.when_disconnected && !told {
+    if failure == Outage::Disconnected && stored.when_disconnected && !told {
         policy.stale_when_disconnected
     } else {
         0
@@ -370,13 +370,10 @@ mod tests {
         }
         let if_error = Some(Allowance::IfError);
         assert_eq!(
-            on_error(&STORED, &none, &policy, Failure::Error, 1160),
+            on_error(&STORED, &none, &policy, Outage::Error, 1160),
             if_error
         );
-        assert_eq!(
-            on_error(&STORED, &none, &policy, Failure::Error, 1161),
-            None
-        );
+        assert_eq!(on_error(&STORED, &none, &policy, Outage::Error, 1161), None);
         let soft = RequestDirectives {
             max_age: Some(0),
             ..none
@@ -410,11 +407,11 @@ mod tests {
             ..none
         };
         assert_eq!(
-            on_error(&STORED, &patient, &policy, Failure::Error, 1260),
+            on_error(&STORED, &patient, &policy, Outage::Error, 1260),
             if_error
         );
         assert_eq!(
-            on_error(&STORED, &patient, &policy, Failure::Error, 1261),
+            on_error(&STORED, &patient, &policy, Outage::Error, 1261),
             None
         );
         // RFC 5861 §4: "regardless of other freshness information"; RFC 9111 §5.2.1.4 is none.
@@ -443,7 +440,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                on_error(&STORED, &request, &policy, Failure::Error, 1100),
+                on_error(&STORED, &request, &policy, Outage::Error, 1100),
                 want,
                 "{request:?}"
             );
@@ -535,7 +532,7 @@ mod tests {
             (unusable, 1000, None),
         ] {
             assert_eq!(
-                on_error(&stored, &none, &policy, Failure::Error, at),
+                on_error(&stored, &none, &policy, Outage::Error, at),
                 want,
                 "{at}"
             );
@@ -559,7 +556,7 @@ mod tests {
                 plain,
                 none,
                 &policy,
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060,
                 disconnected,
             ),
@@ -567,20 +564,13 @@ mod tests {
                 plain,
                 none,
                 &policy,
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060 + day,
                 disconnected,
             ),
-            (
-                plain,
-                none,
-                &policy,
-                Failure::Disconnected,
-                1061 + day,
-                None,
-            ),
+            (plain, none, &policy, Outage::Disconnected, 1061 + day, None),
             // RFC 9111 §4.2.4: an answer, of whatever status, is no disconnection.
-            (plain, none, &policy, Failure::Error, 1060, None),
+            (plain, none, &policy, Outage::Error, 1060, None),
             // §5.2.2.2, §5.2.2.8, §5.2.2.10 and §5.2.2.4.
             (
                 Freshness {
@@ -589,7 +579,7 @@ mod tests {
                 },
                 none,
                 &policy,
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060,
                 None,
             ),
@@ -600,7 +590,7 @@ mod tests {
                 },
                 none,
                 &policy,
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060,
                 None,
             ),
@@ -612,7 +602,7 @@ mod tests {
                 },
                 none,
                 &policy,
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060,
                 None,
             ),
@@ -624,7 +614,7 @@ mod tests {
                     ..none
                 },
                 &policy,
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060,
                 None,
             ),
@@ -637,7 +627,7 @@ mod tests {
                     ..none
                 },
                 &policy,
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060,
                 disconnected,
             ),
@@ -648,7 +638,7 @@ mod tests {
                     stale_when_disconnected: 0,
                     ..CachePolicy::default()
                 },
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060,
                 None,
             ),
@@ -659,7 +649,7 @@ mod tests {
                     stale_if_error: Some(0),
                     ..CachePolicy::default()
                 },
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1060,
                 None,
             ),
@@ -670,7 +660,7 @@ mod tests {
                     sick_grace: Some(10),
                     ..CachePolicy::default()
                 },
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1071,
                 None,
             ),
@@ -681,7 +671,7 @@ mod tests {
                     grace: Some(10),
                     ..CachePolicy::default()
                 },
-                Failure::Disconnected,
+                Outage::Disconnected,
                 1071,
                 disconnected,
             ),

@@ -127,12 +127,12 @@ impl Sketch {
 /// Bytes that addresses have had origins send for slices, and bytes that they took themselves, this minute.
 #[derive(Debug)]
 pub struct Accounts {
-    accounts: Box<[Account]>,
+    accounts: Box<[Amounts]>,
 }
 
 /// The number of a minute in the upper third, an amount in KiB below.
 #[derive(Debug, Default)]
-struct Account {
+struct Amounts {
     fetched: AtomicU64,
     sent: AtomicU64,
 }
@@ -147,11 +147,11 @@ impl Accounts {
     /// Addresses that share a place share an account: the bound holds for both of them together.
     pub fn new(places: usize) -> Self {
         Self {
-            accounts: (0..places.max(1)).map(|_| Account::default()).collect(),
+            accounts: (0..places.max(1)).map(|_| Amounts::default()).collect(),
         }
     }
 
-    fn of(&self, hash: u64) -> Option<&Account> {
+    fn of(&self, hash: u64) -> Option<&Amounts> {
         self.accounts
             .get(hash as usize % self.accounts.len().max(1))
     }

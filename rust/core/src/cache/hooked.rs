@@ -213,14 +213,14 @@ pub fn tag<'r>(route: &'r Route, hooks: &[String]) -> Option<Cow<'r, str>> {
 
 /// How hooks affect the storing of a response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Part {
+pub struct HookEffect {
     /// The response is selected by these besides the origin's `Vary`; cookies as [`vary::cookie`] names them.
     pub selects: SmallVec<[HeaderName; 4]>,
     /// Why it may not be stored.
     pub forbids: Option<NotStored>,
 }
 
-impl Part {
+impl HookEffect {
     /// Forbids storing; the first reason stays.
     pub fn forbid(&mut self, why: NotStored) {
         self.forbids.get_or_insert(why);
@@ -310,7 +310,7 @@ fn tells_the_client(name: &str) -> bool {
 
 impl Facts<'_> {
     /// Decides how the reads affect the stored response.
-    pub fn judge(&self, reads: &Reads, part: &mut Part) {
+    pub fn judge(&self, reads: &Reads, part: &mut HookEffect) {
         let query_keyed =
             if reads.query.all {
                 self.policy.key_query.covers(self.forward_query)

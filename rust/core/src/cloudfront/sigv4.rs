@@ -51,7 +51,7 @@ pub struct Signed<'a> {
     pub body: &'a [u8],
 }
 
-struct Authorization<'a> {
+struct SignedAuthorization<'a> {
     key: &'a str,
     day: &'a str,
     region: &'a str,
@@ -60,7 +60,7 @@ struct Authorization<'a> {
     signature: &'a str,
 }
 
-fn authorization(headers: &HeaderMap) -> Result<Authorization<'_>, SignatureError> {
+fn authorization(headers: &HeaderMap) -> Result<SignedAuthorization<'_>, SignatureError> {
     let value = headers
         .get(http::header::AUTHORIZATION)
         .ok_or(SignatureError::Missing)?;
@@ -83,7 +83,7 @@ fn authorization(headers: &HeaderMap) -> Result<Authorization<'_>, SignatureErro
     if end != "aws4_request" {
         return Err(SignatureError::Malformed);
     }
-    Ok(Authorization {
+    Ok(SignedAuthorization {
         key,
         day,
         region,

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use super::{Admitted, ExplainRequest, Steps};
 use crate::{
     admit::Refusal,
-    path::{self, Answer, Arrived},
+    path::{self, Arrived, PathEnd},
     plan::Scheme,
 };
 
@@ -54,11 +54,11 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
         Ok(asked) => asked,
         Err(answer) => {
             let reason = match &answer {
-                Answer::Refused(Refusal::BadHost) => "no usable Host (RFC 9110 §7.2)",
-                Answer::Refused(Refusal::BadTarget) => {
+                PathEnd::Refused(Refusal::BadHost) => "no usable Host (RFC 9110 §7.2)",
+                PathEnd::Refused(Refusal::BadTarget) => {
                     "the path has an invalid escape (RFC 3986 §2.1)"
                 }
-                Answer::Loop => "Via says that the request has passed this edge before",
+                PathEnd::Loop => "Via says that the request has passed this edge before",
                 other => other.message(),
             };
             return end(answer.status().as_str(), reason);

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::{Admitted, Steps};
 use crate::{
     cache::{
-        decide::{self, Allowance, Decision, Failure, OriginHealth},
+        decide::{self, Allowance, Decision, OriginHealth, Outage},
         freshness::{self, Freshness},
         storable::{self, Authorization, NotStored, StoreInput},
         validate,
@@ -130,7 +130,7 @@ fn later(
     }
     let over = now + left;
     let on_error = |failure| decide::on_error(stored, request, &route.cache, failure, over);
-    let (decision, reason) = if on_error(Failure::Error).is_none() {
+    let (decision, reason) = if on_error(Outage::Error).is_none() {
         let forbidden = stored.must_revalidate || stored.always_validate;
         let why = if forbidden {
             "must-revalidate, no-cache or s-maxage forbids stale use (RFC 9111 §4.2.4)"
@@ -151,7 +151,7 @@ fn later(
         ("the stored response, stale".to_owned(), why.to_owned())
     };
     steps.add("origin fails", decision, reason);
-    let (decision, reason) = match on_error(Failure::Disconnected) {
+    let (decision, reason) = match on_error(Outage::Disconnected) {
         Some(Allowance::Disconnected) => (
             format!(
                 "the stored response, stale, for {} s",

@@ -8,7 +8,7 @@ use super::{Admitted, Steps};
 use crate::{
     experiment::{AssignedBy, Assignment, Experiment},
     identity::jwt::{self, Claims, JwtPolicy, TokenError},
-    path::{Answer, Decision, LookUps},
+    path::{LookUps, PathDecision, PathEnd},
     plan::{
         Plan, Route, RouteId,
         matcher::{MatchResult, Probe},
@@ -37,32 +37,32 @@ impl LookUps for Steps<'_> {
         0
     }
 
-    fn decided(&mut self, decision: Decision<'_>) {
+    fn decided(&mut self, decision: PathDecision<'_>) {
         match decision {
-            Decision::Routed(route, probe) => {
+            PathDecision::Routed(route, probe) => {
                 let reason = before_others(self.plan, route, probe);
                 self.add(ROUTE, route.label.to_string(), reason);
             }
-            Decision::Viewer(route) => {
+            PathDecision::Viewer(route) => {
                 let policy = table::viewer(route.viewer);
                 self.add(VIEWER, "proceed", format!("viewer policy {policy}"));
             }
-            Decision::Preflight => self.add(
+            PathDecision::Preflight => self.add(
                 IDENTIFY,
                 "nobody",
                 "it is a preflight, and the route's preflight=\"origin\" lets it through without a token",
             ),
-            Decision::Anonymous => self.add(
+            PathDecision::Anonymous => self.add(
                 IDENTIFY,
                 "nobody",
                 "there is no token, and the route's policy is optional",
             ),
-            Decision::Unverified => self.add(
+            PathDecision::Unverified => self.add(
                 IDENTIFY,
                 "unknown",
                 "the keys are fetched by URL while serving: the token is not verified here",
             ),
-            Decision::Verified(policy, claims) => {
+            PathDecision::Verified(policy, claims) => {
                 let fields: Vec<&str> = policy
                     .forward
                     .iter()
@@ -78,7 +78,7 @@ impl LookUps for Steps<'_> {
                     .map_or_else(|| "verified".to_owned(), |sub| format!("verified: {sub}"));
                 self.add(IDENTIFY, who, format!("signature and claims are valid{passed}"));
             }
-            Decision::Assigned(experiment, assigned) => self.assigned(experiment, assigned),
+            PathDecision::Assigned(experiment, assigned) => self.assigned(experiment, assigned),
         }
     }
 }
@@ -114,7 +114,7 @@ impl Steps<'_> {
 }
 
 /// The answer that ends the request, in words.
-pub(super) fn ended(asked: &Admitted, answer: &Answer, steps: &mut Steps<'_>) {
+pub(super) fn ended(asked: &Admitted, answer: &PathEnd, steps: &mut Steps<'_>) {
     let plan = steps.plan;
     let status = answer.status().as_u16().to_string();
     let to = |location: &HeaderValue| format!("{status} to {}", text(location));
@@ -124,18 +124,18 @@ pub(super) fn ended(asked: &Admitted, answer: &Answer, steps: &mut Steps<'_>) {
         format!("viewer policy {policy}, and the request came over http")
     };
     let (phase, decision, reason) = match answer {
-        Answer::Server => (
+        PathEnd::Server => (
             ROUTE,
             status,
             "the request is about the edge (RFC 9110 §9.3.7)".into(),
         ),
-        Answer::NoRoute => (ROUTE, status, no_route(plan, &asked.probe())),
-        Answer::MethodNotAllowed(allowed) => {
+        PathEnd::NoRoute => (ROUTE, status, no_route(plan, &asked.probe())),
+        PathEnd::MethodNotAllowed(allowed) => {
             let methods: Vec<&str> = allowed.iter().map(Method::as_str).collect();
             let reason = format!("the URL takes {} only", methods.join(", "));
             (ROUTE, status, reason)
         }
-        Answer::Evades(guarded) => {
+        PathEnd::Evades(guarded) => {
             let found = plan.router.find(&plan.routes, &asked.probe());
             let reason = format!(
                 "{} matches, but a lenient server would read the path as one of {}, whose guard it would go round",
@@ -144,20 +144,20 @@ pub(super) fn ended(asked: &Admitted, answer: &Answer, steps: &mut Steps<'_>) {
             );
             (ROUTE, status, reason)
         }
-        Answer::HttpsOnly => (VIEWER, status, over_http()),
-        Answer::Https(_, location) => (VIEWER, to(location), over_http()),
-        Answer::Unauthorized(error, ..) => {
+        PathEnd::HttpsOnly => (VIEWER, status, over_http()),
+        PathEnd::Https(_, location) => (VIEWER, to(location), over_http()),
+        PathEnd::Unauthorized(error, ..) => {
             let reason = error.as_ref().map_or_else(
                 || "the route needs a token, and there is none".to_owned(),
                 ToString::to_string,
             );
             (IDENTIFY, status, reason)
         }
-        Answer::Variant(location) => {
+        PathEnd::Variant(location) => {
             let reason = "with the variant's cookie, as mode=\"redirect\" says";
             (BUCKET, to(location), reason.into())
         }
-        Answer::NoLocation => {
+        PathEnd::NoLocation => {
             let reason = "a parameter's value may not stand in that part of the location";
             (VIEWER, status, reason.into())
         }

@@ -80,13 +80,13 @@ pub struct Health {
 /// Outcomes of recent requests: in slots of ten seconds, the youngest of which is not over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Window {
-    slots: [Slot; SLOTS],
+    slots: [Tally; SLOTS],
     /// Number of the youngest slot.
     youngest: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Slot {
+struct Tally {
     good: u32,
     bad: u32,
 }
@@ -112,7 +112,7 @@ impl Window {
                 .iter_mut()
                 .take(usize::try_from(passed).unwrap_or(SLOTS))
             {
-                *old = Slot::default();
+                *old = Tally::default();
             }
             self.youngest = slot;
         }
@@ -127,7 +127,7 @@ impl Window {
     /// True if the errors are reason enough: half of many requests, or enough in a row. With probes few requests decide nothing,
     /// so that one bad URL makes no bad origin: the probes run anyway.
     fn condemns(&self, thresholds: Thresholds, row: u32) -> bool {
-        let sum = |of: fn(&Slot) -> u32| self.slots.iter().map(of).fold(0u32, u32::saturating_add);
+        let sum = |of: fn(&Tally) -> u32| self.slots.iter().map(of).fold(0u32, u32::saturating_add);
         let (good, bad) = (sum(|slot| slot.good), sum(|slot| slot.bad));
         if bad < thresholds.unhealthy_after {
             return false;

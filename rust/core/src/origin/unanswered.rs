@@ -80,11 +80,11 @@ pub struct Unavailable {
 
 impl Unavailable {
     /// The failure that decides the use of a stored response.
-    pub fn failure(&self) -> decide::Failure {
+    pub fn failure(&self) -> decide::Outage {
         if self.disconnected {
-            decide::Failure::Disconnected
+            decide::Outage::Disconnected
         } else {
-            decide::Failure::Error
+            decide::Outage::Error
         }
     }
 }

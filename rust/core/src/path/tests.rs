@@ -53,7 +53,7 @@ fn admitted(
     method: &str,
     url: &str,
     fields: &[(&str, &str)],
-) -> Result<Admitted, Answer> {
+) -> Result<Admitted, PathEnd> {
     let mut request = http::Request::builder()
         .method(method)
         .uri(url)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-pub(crate) use templates::{Piece, Template};
+pub(crate) use templates::{Template, TemplatePart};
 
 use super::{
     Callable, CallableId, Group, GroupId, Hook, HostPattern, Origin, OriginId, PathPattern, Plan,
@@ -42,7 +42,7 @@ pub fn compile(json: &[u8]) -> Result<Plan, Vec<Problem>> {
 
 /// The things that a route may refer to: the names for `to`, the callables, the plan's limits.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct DeclaredNames {
     origins: Vec<Arc<str>>,
     groups: Vec<Group>,
     declared: usize,
@@ -50,7 +50,7 @@ pub(super) struct Names {
     token_bytes: usize,
 }
 
-impl Names {
+impl DeclaredNames {
     /// The group that a route's `to` names; a single origin gets a group of its own, once.
     fn group(&mut self, name: &str, path: &str, problems: &Problems) -> Option<GroupId> {
         let declared = self
@@ -170,7 +170,7 @@ fn judge(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
             fail: callable.fail,
         })
         .collect();
-    let mut names = Names {
+    let mut names = DeclaredNames {
         origins: origin_names,
         declared: groups.len(),
         groups,
@@ -242,7 +242,7 @@ fn judge(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
 fn hook(
     spec: HookSpec,
     path: &str,
-    names: &Names,
+    names: &DeclaredNames,
     problems: &Problems,
 ) -> Option<(HookPhase, Hook)> {
     let mut host = match &spec.host {

@@ -11,7 +11,7 @@ use crate::forward;
 use super::{
     GroupId, OriginId, Plan, PrefetchTarget, Preflight, Route, Scheme, Select, SetCookiePolicy,
     Target, ViewerPolicy,
-    compile::{Piece, Template},
+    compile::{Template, TemplatePart},
     table,
 };
 
@@ -387,7 +387,7 @@ fn free_host(location: &str) -> bool {
     let mut last = None;
     for piece in Template(rest).pieces() {
         match piece {
-            Piece::Text(text) => {
+            TemplatePart::Text(text) => {
                 let host = text.split(['/', '?', '#']).next().unwrap_or(text);
                 if last.is_some() {
                     last = Some(host);
@@ -396,7 +396,7 @@ fn free_host(location: &str) -> bool {
                     break;
                 }
             }
-            Piece::Parameter(_) => last = Some(""),
+            TemplatePart::Parameter(_) => last = Some(""),
         }
     }
     last.is_some_and(|after| !after.starts_with('.') || after.len() < 2)

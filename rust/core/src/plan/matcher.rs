@@ -48,15 +48,15 @@ pub struct Probe<'a> {
 
 /// A route under one of its hosts.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct Ranked {
     rank: u32,
     route: RouteId,
 }
 
 /// The routes of one host pattern.
 #[derive(Debug, Default)]
-struct Table {
-    exact: Map<SmallVec<[Entry; 1]>>,
+struct HostTable {
+    exact: Map<SmallVec<[Ranked; 1]>>,
     trie: Trie,
     /// The best rank in this table.
     best: u32,
@@ -65,9 +65,9 @@ struct Table {
 /// Finds routes.
 #[derive(Debug)]
 pub struct Router {
-    exact: Map<Table>,
-    below: Map<Table>,
-    any: Table,
+    exact: Map<HostTable>,
+    below: Map<HostTable>,
+    any: HostTable,
     order: Vec<RouteId>,
 }
 
@@ -102,21 +102,21 @@ impl Router {
         let mut router = Self {
             exact: Map::default(),
             below: Map::default(),
-            any: Table {
+            any: HostTable {
                 best: u32::MAX,
-                ..Table::default()
+                ..HostTable::default()
             },
             order: Vec::with_capacity(routes.len()),
         };
         let mut seen = vec![false; routes.len()];
         for (rank, (host, route)) in pairs.into_iter().enumerate() {
-            let entry = Entry {
+            let entry = Ranked {
                 rank: u32::try_from(rank).unwrap_or(u32::MAX),
                 route: route.id,
             };
-            let new = || Table {
+            let new = || HostTable {
                 best: entry.rank,
-                ..Table::default()
+                ..HostTable::default()
             };
             let table = match host {
                 HostPattern::Exact(name) => {
@@ -145,7 +145,7 @@ impl Router {
     }
 
     /// The tables for a host, the most specific first.
-    fn tables(&self, host: &str, mut visit: impl FnMut(&Table)) {
+    fn tables(&self, host: &str, mut visit: impl FnMut(&HostTable)) {
         let host = host.strip_suffix('.').unwrap_or(host);
         if let Some(table) = self.exact.get(host) {
             visit(table);
@@ -168,8 +168,8 @@ impl Router {
 
     /// The route that takes the request.
     pub fn find(&self, routes: &[Route], probe: &Probe<'_>) -> Option<RouteId> {
-        let mut found: Option<Entry> = None;
-        let takes = |entry: &Entry, exact: bool| {
+        let mut found: Option<Ranked> = None;
+        let takes = |entry: &Ranked, exact: bool| {
             routes.get(entry.route.0 as usize).is_some_and(|route| {
                 (exact || route.path.matches(probe.path))
                     && match_route(route, probe) == MatchResult::Matches
@@ -184,7 +184,7 @@ impl Router {
     /// Every route whose host and path match, in the order of precedence, with its result for the request. The first
     /// [`MatchResult::Matches`] is the route that [`Self::find`] returns.
     pub fn candidates(&self, routes: &[Route], probe: &Probe<'_>) -> Vec<(RouteId, MatchResult)> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let mut entries: Vec<Ranked> = Vec::new();
         self.tables(probe.host, |table| table.collect(probe.path, &mut entries));
         entries.sort_by_key(|entry| entry.rank);
         let mut found: Vec<(RouteId, MatchResult)> = Vec::new();
@@ -247,7 +247,7 @@ impl Router {
 
     /// The route that takes all of `route` under one of its hosts.
     fn shadow(&self, routes: &[Route], route: &Route, host: &HostPattern) -> Option<RouteId> {
-        let mut nearby: Vec<Entry> = Vec::new();
+        let mut nearby: Vec<Ranked> = Vec::new();
         let prefix = route.path.literal_prefix();
         let own = match host {
             HostPattern::Exact(name) => {
@@ -289,8 +289,8 @@ impl Router {
     }
 }
 
-impl Table {
-    fn insert(&mut self, path: &PathPattern, entry: Entry) {
+impl HostTable {
+    fn insert(&mut self, path: &PathPattern, entry: Ranked) {
         let prefix = path.literal_prefix();
         match std::str::from_utf8(prefix) {
             Ok(literal) if path.is_exact() => {
@@ -301,38 +301,38 @@ impl Table {
         self.best = self.best.min(entry.rank);
     }
 
-    fn find(&self, path: &str, takes: &impl Fn(&Entry, bool) -> bool, found: &mut Option<Entry>) {
-        let better = |rank: u32, found: &Option<Entry>| found.is_none_or(|found| rank < found.rank);
-        if !better(self.best, found) {
+    fn find(&self, path: &str, fits: &impl Fn(&Ranked, bool) -> bool, best: &mut Option<Ranked>) {
+        let better = |rank: u32, best: &Option<Ranked>| best.is_none_or(|best| rank < best.rank);
+        if !better(self.best, best) {
             return;
         }
         if let Some(entries) = self.exact.get(path) {
             // In the order of rank, because they were inserted in it.
             let first = entries
                 .iter()
-                .take_while(|entry| better(entry.rank, found))
-                .find(|entry| takes(entry, true));
+                .take_while(|entry| better(entry.rank, best))
+                .find(|entry| fits(entry, true));
             if let Some(entry) = first {
-                *found = Some(*entry);
+                *best = Some(*entry);
             }
         }
-        self.trie.visit(path.as_bytes(), |entries, best| {
-            if !better(best, found) {
+        self.trie.visit(path.as_bytes(), |entries, least| {
+            if !better(least, best) {
                 return false;
             }
             let first = entries
                 .iter()
-                .take_while(|entry| better(entry.rank, found))
-                .find(|entry| takes(entry, false));
+                .take_while(|entry| better(entry.rank, best))
+                .find(|entry| fits(entry, false));
             if let Some(entry) = first {
-                *found = Some(*entry);
+                *best = Some(*entry);
             }
             true
         });
     }
 
     /// Collects all entries whose literal prefix begins the path.
-    fn collect(&self, path: &str, into: &mut Vec<Entry>) {
+    fn collect(&self, path: &str, into: &mut Vec<Ranked>) {
         into.extend(self.exact.get(path).into_iter().flatten());
         self.trie.visit(path.as_bytes(), |entries, _| {
             into.extend(entries);
@@ -341,7 +341,7 @@ impl Table {
     }
 
     /// Collects all entries that could cover a pattern with this literal prefix.
-    fn nearby(&self, prefix: &[u8], into: &mut Vec<Entry>) {
+    fn nearby(&self, prefix: &[u8], into: &mut Vec<Ranked>) {
         if let Ok(path) = std::str::from_utf8(prefix) {
             self.collect(path, into);
         }

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 const PATIENCE: u64 = 300;
 
 #[derive(Debug, Clone, Copy)]
-struct Fetch {
+struct RecordedFetch {
     bytes: u64,
     number: u64,
 }
@@ -16,7 +16,7 @@ struct Fetch {
 /// Counts which predicted fetches were used.
 #[derive(Debug)]
 pub struct Ledger {
-    waiting: HashMap<u64, Fetch>,
+    waiting: HashMap<u64, RecordedFetch>,
     /// Page, number of its fetch, and the time at which it counts as wasted.
     order: VecDeque<(u64, u64, u64)>,
     most: usize,
@@ -48,7 +48,7 @@ impl Ledger {
     pub fn fetched(&mut self, page: u64, bytes: u64, now: u64) {
         self.fetched += 1;
         let number = self.fetched;
-        if let Some(before) = self.waiting.insert(page, Fetch { bytes, number }) {
+        if let Some(before) = self.waiting.insert(page, RecordedFetch { bytes, number }) {
             self.waste(before.bytes);
         }
         self.order

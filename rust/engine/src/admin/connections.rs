@@ -17,7 +17,7 @@ const MOST: usize = 64;
 const RESERVE: usize = 64;
 
 #[derive(Debug, Default)]
-pub(super) struct Connections {
+pub(super) struct AdminConnections {
     seats: RefCell<Slab<Rc<State>>>,
     /// Grows with each event; the smallest is the oldest.
     time: Cell<u64>,
@@ -31,7 +31,7 @@ struct State {
     evicted: Notify,
 }
 
-impl Connections {
+impl AdminConnections {
     /// A slot for a new connection; `None` when all, including the reserve, are being answered.
     pub(super) fn enter(this: &Rc<Self>) -> Option<ConnectionSlot> {
         let state = Rc::new(State::default());
@@ -67,7 +67,7 @@ impl Connections {
 /// A connection's slot, released when it ends.
 #[derive(Debug)]
 pub(super) struct ConnectionSlot {
-    connections: Rc<Connections>,
+    connections: Rc<AdminConnections>,
     state: Rc<State>,
     number: usize,
 }
@@ -79,9 +79,9 @@ impl ConnectionSlot {
     }
 
     /// Keeps the slot while a request is being answered.
-    pub(super) fn answering(&self) -> Answering<'_> {
+    pub(super) fn answering(&self) -> AnsweringSlot<'_> {
         self.state.answering.set(self.state.answering.get() + 1);
-        Answering(self)
+        AnsweringSlot(self)
     }
 }
 
@@ -99,9 +99,9 @@ impl Drop for ConnectionSlot {
 }
 
 #[derive(Debug)]
-pub(super) struct Answering<'a>(&'a ConnectionSlot);
+pub(super) struct AnsweringSlot<'a>(&'a ConnectionSlot);
 
-impl Drop for Answering<'_> {
+impl Drop for AnsweringSlot<'_> {
     fn drop(&mut self) {
         let state = &self.0.state;
         state.answering.set(state.answering.get().saturating_sub(1));
@@ -125,30 +125,30 @@ mod tests {
 
     #[test]
     fn the_longest_silent_one_gives_way_and_never_one_that_is_being_answered() {
-        let all = Rc::new(Connections::default());
+        let all = Rc::new(AdminConnections::default());
         let seats: Vec<ConnectionSlot> = (0..MOST)
-            .map(|_| Connections::enter(&all).unwrap())
+            .map(|_| AdminConnections::enter(&all).unwrap())
             .collect();
         let busy = seats[0].answering();
-        let _newest = Connections::enter(&all).unwrap();
+        let _newest = AdminConnections::enter(&all).unwrap();
         assert!(!is_evicted(&seats[0]) && is_evicted(&seats[1]) && !is_evicted(&seats[2]));
         drop(busy);
-        let _newer = Connections::enter(&all).unwrap();
+        let _newer = AdminConnections::enter(&all).unwrap();
         assert!(!is_evicted(&seats[0]) && is_evicted(&seats[2]));
     }
 
     #[test]
     fn while_all_are_being_answered_a_reserve_is_let_in() {
-        let all = Rc::new(Connections::default());
+        let all = Rc::new(AdminConnections::default());
         let seats: Vec<ConnectionSlot> = (0..MOST + RESERVE)
             .map(|_| {
-                let seat = Connections::enter(&all).unwrap();
+                let seat = AdminConnections::enter(&all).unwrap();
                 std::mem::forget(seat.answering());
                 seat
             })
             .collect();
-        assert!(Connections::enter(&all).is_none());
+        assert!(AdminConnections::enter(&all).is_none());
         drop(seats);
-        assert!(Connections::enter(&all).is_some());
+        assert!(AdminConnections::enter(&all).is_some());
     }
 }

@@ -34,7 +34,7 @@ enum Access {
 
 /// How an endpoint answers.
 #[derive(Clone, Copy)]
-enum Work {
+enum EndpointHandler {
     Now(fn(&Room, &Call) -> Answer),
     /// For calls that take long, so that others are served meanwhile.
     Later(fn(Rc<Room>, Call) -> Later),
@@ -44,7 +44,7 @@ struct Endpoint {
     method: Method,
     path: &'static str,
     access: Access,
-    work: Work,
+    work: EndpointHandler,
 }
 
 const fn get(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answer) -> Endpoint {
@@ -52,7 +52,7 @@ const fn get(path: &'static str, access: Access, work: fn(&Room, &Call) -> Answe
         method: Method::GET,
         path,
         access,
-        work: Work::Now(work),
+        work: EndpointHandler::Now(work),
     }
 }
 
@@ -67,7 +67,7 @@ const fn later(
         method,
         path,
         access,
-        work: Work::Later(work),
+        work: EndpointHandler::Later(work),
     }
 }
 
@@ -166,8 +166,8 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
         parameters,
     };
     match endpoint.work {
-        Work::Now(work) => work(&room, &call),
-        Work::Later(work) => work(room, call).await,
+        EndpointHandler::Now(work) => work(&room, &call),
+        EndpointHandler::Later(work) => work(room, call).await,
     }
 }
 

@@ -34,7 +34,7 @@ use tokio::{
 pub(crate) use self::guard::Credentials;
 use self::{
     call::Room,
-    connections::{ConnectionSlot, Connections},
+    connections::{AdminConnections, ConnectionSlot},
     guard::Guard,
 };
 use crate::{life::Life, worker::Shared};
@@ -91,7 +91,7 @@ async fn run(
         },
         walks: Semaphore::new(1),
     });
-    let connections = Rc::new(Connections::default());
+    let connections = Rc::new(AdminConnections::default());
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -99,7 +99,7 @@ async fn run(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
-                let Some(seat) = Connections::enter(&connections) else {
+                let Some(seat) = AdminConnections::enter(&connections) else {
                     continue;
                 };
                 spawn_local(serve_connection(Rc::clone(&room), stream, seat));

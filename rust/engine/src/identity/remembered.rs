@@ -34,42 +34,42 @@ pub(crate) struct Remembered {
 
 #[derive(Debug, Default)]
 struct Generation {
-    entries: HashTable<Entry>,
+    entries: HashTable<KnownToken>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct KnownToken {
     hash: u64,
-    context: Context,
-    token: Token,
+    context: TokenContext,
+    token: TokenBytes,
     claims: Arc<Claims>,
 }
 
 /// The context that a token was verified for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Context {
+struct TokenContext {
     policy: u128,
     keys: u128,
 }
 
 /// A token's bytes, which `Debug` never shows.
-struct Token(Box<[u8]>);
+struct TokenBytes(Box<[u8]>);
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for TokenBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token(…)")
     }
 }
 
-impl Entry {
+impl KnownToken {
     fn bytes(&self) -> usize {
         size_of::<Self>() + self.token.0.len() + self.claims.bytes()
     }
 
     /// The hash is keyed and compared first, so an outsider cannot choose the entry that a guess is compared with: the
     /// duration of the last comparison reveals nothing about a token that the client does not have.
-    fn is(&self, hash: u64, context: Context, token: &[u8]) -> bool {
+    fn is(&self, hash: u64, context: TokenContext, token: &[u8]) -> bool {
         self.hash == hash && self.context == context && *self.token.0 == *token
     }
 }
@@ -94,7 +94,7 @@ impl Remembered {
         now: u64,
     ) -> Option<Arc<Claims>> {
         let (hash, context) = self.locate(policy, keys, token);
-        let same = |entry: &Entry| entry.is(hash, context, token.as_bytes());
+        let same = |entry: &KnownToken| entry.is(hash, context, token.as_bytes());
         if let Some(entry) = self.young.entries.find(hash, same) {
             if entry.claims.current(now, policy.leeway) {
                 return Some(Arc::clone(&entry.claims));
@@ -123,19 +123,19 @@ impl Remembered {
             return;
         }
         let (hash, context) = self.locate(policy, keys, token);
-        let same = |entry: &Entry| entry.is(hash, context, token.as_bytes());
+        let same = |entry: &KnownToken| entry.is(hash, context, token.as_bytes());
         self.young.take(hash, same);
         self.old.take(hash, same);
-        self.add(Entry {
+        self.add(KnownToken {
             hash,
             context,
-            token: Token(token.as_bytes().into()),
+            token: TokenBytes(token.as_bytes().into()),
             claims,
         });
     }
 
-    fn locate(&self, policy: &JwtPolicy, keys: &KeySet, token: &str) -> (u64, Context) {
-        let context = Context {
+    fn locate(&self, policy: &JwtPolicy, keys: &KeySet, token: &str) -> (u64, TokenContext) {
+        let context = TokenContext {
             policy: policy.fingerprint(),
             keys: keys.fingerprint(),
         };
@@ -146,7 +146,7 @@ impl Remembered {
         (hasher.finish(), context)
     }
 
-    fn add(&mut self, entry: Entry) {
+    fn add(&mut self, entry: KnownToken) {
         let full = self.young.entries.len() >= self.most
             || self.young.bytes + entry.bytes() > self.most.saturating_mul(AVERAGE_BYTES);
         if full {
@@ -160,7 +160,7 @@ impl Remembered {
 }
 
 impl Generation {
-    fn take(&mut self, hash: u64, same: impl FnMut(&Entry) -> bool) -> Option<Entry> {
+    fn take(&mut self, hash: u64, same: impl FnMut(&KnownToken) -> bool) -> Option<KnownToken> {
         let (entry, _) = self.entries.find_entry(hash, same).ok()?.remove();
         self.bytes -= entry.bytes();
         Some(entry)

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgerouter_core::{admit::Refusal, http::problem, identity::jwt::TokenError, path::Answer};
+use edgerouter_core::{admit::Refusal, http::problem, identity::jwt::TokenError, path::PathEnd};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::{body::EdgeBody, telemetry::Refused, worker::Worker};
@@ -130,14 +130,14 @@ pub(crate) fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
 }
 
 /// The response for an answer of phases 2 to 6.
-pub(super) fn ended(worker: &Worker, end: Answer) -> Early {
+pub(super) fn ended(worker: &Worker, end: PathEnd) -> Early {
     let status = end.status();
     let with_text = |name, value| with(text(status, end.message()), name, value);
     let response = match &end {
-        Answer::Refused(refusal) => return refuse(worker, *refusal),
-        Answer::Evades(_) => return refuse(worker, Refusal::AmbiguousPath),
-        Answer::Server => of(status, HeaderMap::new(), EdgeBody::empty()),
-        Answer::MethodNotAllowed(allowed) => {
+        PathEnd::Refused(refusal) => return refuse(worker, *refusal),
+        PathEnd::Evades(_) => return refuse(worker, Refusal::AmbiguousPath),
+        PathEnd::Server => of(status, HeaderMap::new(), EdgeBody::empty()),
+        PathEnd::MethodNotAllowed(allowed) => {
             let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
             let allowed = HeaderValue::from_str(&allowed.join(", "));
             with_text(
@@ -145,13 +145,13 @@ pub(super) fn ended(worker: &Worker, end: Answer) -> Early {
                 allowed.unwrap_or(HeaderValue::from_static("GET")),
             )
         }
-        Answer::Https(_, location) => redirect(status, location.clone()),
-        Answer::Variant(location) => with(
+        PathEnd::Https(_, location) => redirect(status, location.clone()),
+        PathEnd::Variant(location) => with(
             redirect(status, location.clone()),
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-store"),
         ),
-        Answer::Unauthorized(error, _, challenge) => {
+        PathEnd::Unauthorized(error, _, challenge) => {
             worker
                 .metrics
                 .jwt(error.as_ref().map_or("absent", TokenError::as_str));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use edgerouter_core::{
-    cache::{decide, hooked::Part},
+    cache::{decide, hooked::HookEffect},
     finish, forward,
     origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
     outward::Outward,
@@ -69,7 +69,7 @@ pub(super) async fn run(
     let board = &request.worker.shared.health;
     let known = Known { live: &live, board };
     let mut attempts = Attempts::new(group, &request.method, body.replayable());
-    let mut pending = Pending::default();
+    let mut pending = PendingAttempts::default();
     let mut delay: Option<Pin<Box<Sleep>>> = None;
     let limit = plan.deadline(group);
     let begun = Instant::now();
@@ -176,7 +176,7 @@ async fn unhealthy(plan: &Plan, board: &HealthBoard, trusted: &[OriginId]) -> Or
 }
 
 /// The attempts that are under way.
-struct Pending<F> {
+struct PendingAttempts<F> {
     attempts: SmallVec<[Attempt<F>; 2]>,
 }
 
@@ -186,7 +186,7 @@ struct Attempt<F> {
     answer: Pin<Box<F>>,
 }
 
-impl<F> Default for Pending<F> {
+impl<F> Default for PendingAttempts<F> {
     fn default() -> Self {
         Self {
             attempts: SmallVec::new(),
@@ -194,7 +194,7 @@ impl<F> Default for Pending<F> {
     }
 }
 
-impl<F: Future> Pending<F> {
+impl<F: Future> PendingAttempts<F> {
     fn add(&mut self, origin: OriginId, since: Instant, answer: Pin<Box<F>>) {
         self.attempts.push(Attempt {
             origin,
@@ -325,7 +325,7 @@ async fn attempt(
                 requested_at,
                 received_at,
                 own,
-                hooked: Part::default(),
+                hooked: HookEffect::default(),
             }))
         }
         Err(error) => {

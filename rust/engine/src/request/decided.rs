@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edgerouter_core::{
     identity::jwt::{self, Claims, JwtPolicy, TokenError},
     outcome::Detail,
-    path::{Answer, LookUps},
+    path::{LookUps, PathEnd},
 };
 
 use super::{
@@ -53,17 +53,17 @@ impl LookUps for Worked<'_> {
 
 impl Exchange {
     /// The response for an answer that ends the request, noted for phase 16.
-    pub(super) fn end(&mut self, end: Answer) -> Early {
+    pub(super) fn end(&mut self, end: PathEnd) -> Early {
         let noted = match &end {
-            Answer::Server => (Outcome::Pass, Detail::Options),
-            Answer::NoRoute => (Outcome::Error, Detail::NoRoute),
-            Answer::MethodNotAllowed(_) => (Outcome::Error, Detail::MethodNotAllowed),
-            Answer::HttpsOnly => (Outcome::Error, Detail::HttpsOnly),
-            Answer::Unauthorized(..) => (Outcome::Error, Detail::Unauthorized),
-            Answer::Https(..) | Answer::Variant(_) | Answer::NoVariant | Answer::NoLocation => {
+            PathEnd::Server => (Outcome::Pass, Detail::Options),
+            PathEnd::NoRoute => (Outcome::Error, Detail::NoRoute),
+            PathEnd::MethodNotAllowed(_) => (Outcome::Error, Detail::MethodNotAllowed),
+            PathEnd::HttpsOnly => (Outcome::Error, Detail::HttpsOnly),
+            PathEnd::Unauthorized(..) => (Outcome::Error, Detail::Unauthorized),
+            PathEnd::Https(..) | PathEnd::Variant(_) | PathEnd::NoVariant | PathEnd::NoLocation => {
                 (Outcome::Redirect, Detail::Redirect)
             }
-            Answer::Refused(_) | Answer::Loop | Answer::Evades(_) | Answer::NoPath => {
+            PathEnd::Refused(_) | PathEnd::Loop | PathEnd::Evades(_) | PathEnd::NoPath => {
                 return answer::ended(&self.worker, end);
             }
         };

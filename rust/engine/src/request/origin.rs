@@ -1,6 +1,6 @@
 //! Phases 10 to 12: the hooks around a request to the origins of a group, and the memory that it takes.
 
-use edgerouter_core::{bounds::memory::Purpose, cache::hooked::Part};
+use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect};
 use http::HeaderMap;
 
 pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Unanswered};
@@ -15,7 +15,7 @@ pub(crate) async fn fetch(
     request: &mut OriginRequest,
     body: RequestBody,
 ) -> Result<Box<Received>, Unanswered> {
-    let mut hooked = Part::default();
+    let mut hooked = HookEffect::default();
     if let Some(context) = request.hooks.clone()
         && !context.origin_request.is_empty()
         && let Some(answer) = hooks::origin_request(request, &context, &mut hooked)

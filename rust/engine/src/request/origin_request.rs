@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use edgerouter_core::{
-    cache::{hooked::Part, tags},
+    cache::{hooked::HookEffect, tags},
     finish,
     plan::{GroupId, RouteId, Scheme},
 };
@@ -89,7 +89,7 @@ pub(crate) struct Received {
     /// `Location` and `Content-Location` as the origin wrote them, where they were rewritten.
     pub own: HeaderMap,
     /// The effect of hooks on it.
-    pub hooked: Part,
+    pub hooked: HookEffect,
 }
 
 pub(crate) enum ReceivedBody {

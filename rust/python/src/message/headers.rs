@@ -16,11 +16,11 @@ use crate::errors;
 #[pyclass(frozen, mapping, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct Headers {
-    owner: Owner,
+    owner: HeadersOwner,
 }
 
 #[derive(Debug)]
-enum Owner {
+enum HeadersOwner {
     Request(Py<Request>),
     Response(Py<Response>),
 }
@@ -114,13 +114,13 @@ fn replace(map: &mut HeaderMap, given: &HeaderMap) -> PyResult<()> {
 impl Headers {
     pub(crate) fn of_request(request: Py<Request>) -> Self {
         Self {
-            owner: Owner::Request(request),
+            owner: HeadersOwner::Request(request),
         }
     }
 
     pub(crate) fn of_response(response: Py<Response>) -> Self {
         Self {
-            owner: Owner::Response(response),
+            owner: HeadersOwner::Response(response),
         }
     }
 
@@ -131,11 +131,11 @@ impl Headers {
         edit: impl FnOnce(&mut HeaderMap) -> R,
     ) -> PyResult<R> {
         match &self.owner {
-            Owner::Request(request) => request.get().edit(|parts| {
+            HeadersOwner::Request(request) => request.get().edit(|parts| {
                 parts.note(note);
                 edit(&mut parts.head.headers)
             }),
-            Owner::Response(response) => response.get().edit(|parts| {
+            HeadersOwner::Response(response) => response.get().edit(|parts| {
                 if let Some(wrote) = &mut parts.wrote {
                     note(wrote);
                 }
@@ -162,8 +162,8 @@ impl Headers {
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<String> {
         self.first(name)?.ok_or_else(|| match self.owner {
             // The client's mistake, unless the callable says otherwise.
-            Owner::Request(_) => errors::missing(py, name, "field"),
-            Owner::Response(_) => PyKeyError::new_err(name.to_owned()),
+            HeadersOwner::Request(_) => errors::missing(py, name, "field"),
+            HeadersOwner::Response(_) => PyKeyError::new_err(name.to_owned()),
         })
     }
 

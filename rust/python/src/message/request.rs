@@ -26,7 +26,7 @@ use pyo3::{
 use super::headers::{self, Headers, latin_1};
 use crate::{
     errors, json,
-    values::{Kind, Values},
+    values::{Values, ValuesKind},
 };
 
 pub(crate) fn over() -> PyErr {
@@ -37,16 +37,16 @@ pub(crate) fn over() -> PyErr {
 #[pyclass(frozen, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct Request {
-    parts: Mutex<Option<Parts>>,
+    parts: Mutex<Option<RequestParts>>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Parts {
+pub(crate) struct RequestParts {
     pub(crate) head: RequestHead,
     pub(crate) body: Bytes,
 }
 
-impl Parts {
+impl RequestParts {
     /// Notes what the callable reads or writes, where what is stored depends on it.
     pub(crate) fn note(&self, note: impl FnOnce(&mut Reads)) {
         if let Some(notes) = &self.head.notes {
@@ -58,7 +58,7 @@ impl Parts {
 impl Request {
     pub(crate) fn new(head: RequestHead, body: Bytes) -> Self {
         Self {
-            parts: Mutex::new(Some(Parts { head, body })),
+            parts: Mutex::new(Some(RequestParts { head, body })),
         }
     }
 
@@ -67,7 +67,7 @@ impl Request {
         self.parts.lock().take().map(|parts| parts.head)
     }
 
-    pub(crate) fn edit<R>(&self, edit: impl FnOnce(&mut Parts) -> R) -> PyResult<R> {
+    pub(crate) fn edit<R>(&self, edit: impl FnOnce(&mut RequestParts) -> R) -> PyResult<R> {
         self.parts.lock().as_mut().map(edit).ok_or_else(over)
     }
 
@@ -235,7 +235,7 @@ impl Request {
         })?;
         let pairs =
             uri::query_pairs(&query).map(|(name, value)| (uri::decode(name), uri::decode(value)));
-        Values::given(first_of(py, pairs)?, Kind::Query, notes)
+        Values::given(first_of(py, pairs)?, ValuesKind::Query, notes)
     }
 
     /// Scheme, host, path and query.
@@ -273,7 +273,7 @@ impl Request {
                 .collect();
             (pairs, parts.head.notes.clone())
         })?;
-        Values::given(first_of(py, pairs)?, Kind::Cookies, notes)
+        Values::given(first_of(py, pairs)?, ValuesKind::Cookies, notes)
     }
 
     /// Parameters of the route's pattern, decoded.
@@ -306,7 +306,7 @@ impl Request {
             return Ok(None);
         };
         let claims = json::decode(py, claims.as_bytes())?.cast_into::<PyDict>()?;
-        Values::given(claims, Kind::Claims, notes).map(Some)
+        Values::given(claims, ValuesKind::Claims, notes).map(Some)
     }
 
     /// The user by the verified token: its `userId`, or else its `sub`.

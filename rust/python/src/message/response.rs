@@ -24,11 +24,11 @@ use crate::json;
 #[pyclass(frozen, module = "edgerouter")]
 #[derive(Debug)]
 pub(crate) struct Response {
-    parts: Mutex<Option<Parts>>,
+    parts: Mutex<Option<ResponseParts>>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Parts {
+pub(crate) struct ResponseParts {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// `None`: the body of what is seen streams past, and was not replaced.
@@ -73,8 +73,8 @@ pub(crate) const JSON: &str = "application/json";
 pub(crate) const BYTES: &str = "application/octet-stream";
 const HTML: &str = "text/html; charset=utf-8";
 
-impl Parts {
-    pub(crate) fn made(status: StatusCode, body: Bytes, kind: Option<&'static str>) -> Self {
+impl ResponseParts {
+    pub(crate) fn new(status: StatusCode, body: Bytes, kind: Option<&'static str>) -> Self {
         let mut headers = HeaderMap::new();
         if let Some(kind) = kind {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -98,7 +98,7 @@ impl Parts {
 }
 
 impl Response {
-    pub(crate) fn of(parts: Parts) -> Self {
+    pub(crate) fn of(parts: ResponseParts) -> Self {
         Self {
             parts: Mutex::new(Some(parts)),
         }
@@ -106,7 +106,7 @@ impl Response {
 
     pub(crate) fn seen(head: ResponseHead) -> Self {
         Self {
-            parts: Mutex::new(Some(Parts {
+            parts: Mutex::new(Some(ResponseParts {
                 status: head.status,
                 headers: head.headers,
                 body: None,
@@ -116,16 +116,16 @@ impl Response {
     }
 
     /// Takes the value out; the view is dead after.
-    pub(crate) fn take(&self) -> Option<Parts> {
+    pub(crate) fn take(&self) -> Option<ResponseParts> {
         self.parts.lock().take()
     }
 
     /// A copy: the view lives on.
-    pub(crate) fn copy(&self) -> Option<Parts> {
+    pub(crate) fn copy(&self) -> Option<ResponseParts> {
         self.parts.lock().clone()
     }
 
-    pub(crate) fn edit<R>(&self, edit: impl FnOnce(&mut Parts) -> R) -> PyResult<R> {
+    pub(crate) fn edit<R>(&self, edit: impl FnOnce(&mut ResponseParts) -> R) -> PyResult<R> {
         self.parts.lock().as_mut().map(edit).ok_or_else(over)
     }
 }
@@ -140,7 +140,7 @@ impl Response {
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let (body, is_text) = body.map_or_else(|| Ok((Bytes::new(), false)), bytes_of)?;
-        Parts::made(status_of(status)?, body, is_text.then_some(TEXT)).with(headers)
+        ResponseParts::new(status_of(status)?, body, is_text.then_some(TEXT)).with(headers)
     }
 
     /// Compact JSON in UTF-8.
@@ -151,21 +151,21 @@ impl Response {
         status: u16,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        Parts::made(status_of(status)?, json::encode(value)?, Some(JSON)).with(headers)
+        ResponseParts::new(status_of(status)?, json::encode(value)?, Some(JSON)).with(headers)
     }
 
     /// Text in UTF-8.
     #[staticmethod]
     #[pyo3(signature = (text, status=200, headers=None))]
     fn text(text: String, status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Parts::made(status_of(status)?, Bytes::from(text), Some(TEXT)).with(headers)
+        ResponseParts::new(status_of(status)?, Bytes::from(text), Some(TEXT)).with(headers)
     }
 
     /// HTML in UTF-8.
     #[staticmethod]
     #[pyo3(signature = (html, status=200, headers=None))]
     fn html(html: String, status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Parts::made(status_of(status)?, Bytes::from(html), Some(HTML)).with(headers)
+        ResponseParts::new(status_of(status)?, Bytes::from(html), Some(HTML)).with(headers)
     }
 
     /// 301, 302, 303, 307 or 308.
@@ -177,7 +177,7 @@ impl Response {
                 "{status} is no redirect: 301, 302, 303, 307 or 308"
             )));
         }
-        let mut made = Parts::made(status_of(status)?, Bytes::new(), None);
+        let mut made = ResponseParts::new(status_of(status)?, Bytes::new(), None);
         made.headers
             .insert(header::LOCATION, headers::value_of("location", url)?);
         made.with(headers)

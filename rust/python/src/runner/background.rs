@@ -24,7 +24,7 @@ use pyo3::{
 use super::{
     HOLD, held_loop, notify,
     outcome::{cancelled, is_time_limit},
-    queue::Shared,
+    queue::Queues,
     runtime, scope,
     watched_thread::{GRACE, WatchedThread},
 };
@@ -89,7 +89,7 @@ impl Background {
 
 /// A place among the tasks that may run at a time.
 #[derive(Debug)]
-struct Place(Arc<Shared>);
+struct Place(Arc<Queues>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -104,7 +104,7 @@ impl Drop for Place {
 
 /// Takes an awaitable or a callable; false, after a line in the log, when too many run already.
 pub(crate) fn wait_until(
-    shared: &Arc<Shared>,
+    shared: &Arc<Queues>,
     name: &Arc<str>,
     work: &Bound<'_, PyAny>,
 ) -> PyResult<bool> {
@@ -164,7 +164,7 @@ fn start(py: Python<'_>, call: Py<BackgroundCall>, awaited: bool) -> PyResult<()
 /// Work after the response: a coroutine for a task, or a call for a thread.
 #[pyclass(frozen, module = "edgerouter._core")]
 pub(crate) struct BackgroundCall {
-    shared: Arc<Shared>,
+    shared: Arc<Queues>,
     name: Arc<str>,
     timeout: Duration,
     deadline: Instant,

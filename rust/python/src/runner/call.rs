@@ -21,13 +21,13 @@ use pyo3::{
 };
 use tokio::sync::oneshot;
 
-use super::{Callable, framing::Framing};
+use super::{PythonCallable, framing::KeptFraming};
 use crate::{
     context::CallContext,
     json,
     message::{
         request::{self, Request},
-        response::{self, Parts, Response},
+        response::{self, Response, ResponseParts},
     },
 };
 
@@ -35,7 +35,7 @@ pub(crate) type Settled = Result<FunctionOutput, FunctionError>;
 
 /// A call that waits for Python.
 pub(crate) struct Job {
-    pub(crate) callables: Arc<[Callable]>,
+    pub(crate) callables: Arc<[PythonCallable]>,
     pub(crate) index: usize,
     pub(crate) phase: Phase,
     pub(crate) timeout: Duration,
@@ -72,7 +72,7 @@ impl Work {
 }
 
 impl Job {
-    pub(crate) fn callable(&self) -> Option<&Callable> {
+    pub(crate) fn callable(&self) -> Option<&PythonCallable> {
         self.callables.get(self.index)
     }
 
@@ -104,7 +104,7 @@ pub(crate) struct Views {
     pub(crate) request: Py<Request>,
     response: Option<Py<Response>>,
     /// Of the message that continues after a hook: the response where there is one, the request otherwise.
-    framing: Mutex<Option<Framing>>,
+    framing: Mutex<Option<KeptFraming>>,
     caches: Weak<dyn FunctionCaches>,
     /// A 304 may answer: the request has a condition that leads to one, or the response that a hook sees is one.
     may_be_unmodified: bool,
@@ -113,9 +113,9 @@ pub(crate) struct Views {
 impl Views {
     pub(crate) fn new(py: Python<'_>, invocation: Invocation) -> PyResult<Self> {
         let framing = match &invocation.response {
-            Some(response) => Some(Framing::of(&response.headers)),
+            Some(response) => Some(KeptFraming::of(&response.headers)),
             None if invocation.phase == Phase::Function => None,
-            None => Some(Framing::of(&invocation.request.headers)),
+            None => Some(KeptFraming::of(&invocation.request.headers)),
         };
         let may_be_unmodified = match &invocation.response {
             Some(response) if response.status == StatusCode::NOT_MODIFIED => true,
@@ -138,7 +138,7 @@ impl Views {
     pub(crate) fn context<'py>(
         &self,
         py: Python<'py>,
-        callable: &Callable,
+        callable: &PythonCallable,
         phase: Phase,
         deadline: Instant,
     ) -> PyResult<Bound<'py, CallContext>> {
@@ -157,7 +157,7 @@ impl Views {
     /// Calls the callable in this thread's context.
     pub(crate) fn call<'py>(
         &self,
-        callable: &Callable,
+        callable: &PythonCallable,
         context: &Bound<'py, CallContext>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = callable.function.bind(context.py());
@@ -171,7 +171,7 @@ impl Views {
     pub(crate) fn call_in<'py>(
         &self,
         scope: &Bound<'py, PyAny>,
-        callable: &Callable,
+        callable: &PythonCallable,
         context: &Bound<'py, CallContext>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let run = intern!(context.py(), "run");
@@ -299,7 +299,7 @@ impl Views {
         } else {
             return Err(named());
         };
-        Ok(answer(Parts::made(StatusCode::OK, body, Some(kind))))
+        Ok(answer(ResponseParts::new(StatusCode::OK, body, Some(kind))))
     }
 }
 
@@ -316,7 +316,7 @@ fn may_be_unmodified(request: &RequestHead) -> bool {
             || request.headers.contains_key(header::IF_MODIFIED_SINCE))
 }
 
-fn answer(parts: Parts) -> FunctionOutput {
+fn answer(parts: ResponseParts) -> FunctionOutput {
     FunctionOutput::Answer(Answer {
         status: parts.status,
         headers: parts.headers,

@@ -15,9 +15,9 @@ fn fields() -> [HeaderName; 4] {
 
 /// The framing fields of a head as they were.
 #[derive(Debug)]
-pub(crate) struct Framing([Option<HeaderValue>; 4]);
+pub(crate) struct KeptFraming([Option<HeaderValue>; 4]);
 
-impl Framing {
+impl KeptFraming {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self(fields().map(|name| headers.get(name).cloned()))
     }
@@ -42,7 +42,7 @@ mod tests {
     fn what_frames_a_message_is_put_back() {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("10"));
-        let framing = Framing::of(&headers);
+        let framing = KeptFraming::of(&headers);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("3"));
         headers.insert(
             header::TRANSFER_ENCODING,

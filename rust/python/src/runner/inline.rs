@@ -16,11 +16,11 @@ use pyo3::{
 };
 
 use super::{
-    Callable,
+    PythonCallable,
     call::{Settled, Views, Work},
     notify,
     outcome::CallSite,
-    queue::Shared,
+    queue::Queues,
     scope,
     watched_thread::WatchedThread,
 };
@@ -39,8 +39,8 @@ const MOST: Duration = Duration::from_millis(250);
 pub(crate) type Inline = Result<Settled, Box<Work>>;
 
 pub(crate) fn call(
-    shared: &Arc<Shared>,
-    callable: &Callable,
+    shared: &Arc<Queues>,
+    callable: &PythonCallable,
     invocation: Invocation,
     deadline: Instant,
 ) -> Inline {
@@ -64,7 +64,7 @@ pub(crate) fn call(
 
 fn attached(
     py: Python<'_>,
-    shared: &Arc<Shared>,
+    shared: &Arc<Queues>,
     site: CallSite<'_>,
     invocation: Invocation,
     deadline: Instant,
@@ -122,7 +122,7 @@ fn wants_loop(py: Python<'_>, error: &PyErr) -> bool {
         && error.value(py).to_string() == "no running event loop"
 }
 
-fn judge(py: Python<'_>, callable: &Callable, waited: Duration, took: Duration) {
+fn judge(py: Python<'_>, callable: &PythonCallable, waited: Duration, took: Duration) {
     let worst = waited.max(took);
     if worst <= QUICK {
         if callable.broken.load(Ordering::Relaxed) > 0 {
@@ -145,7 +145,7 @@ fn judge(py: Python<'_>, callable: &Callable, waited: Duration, took: Duration) 
 }
 
 /// Moves it to the queue for good, and says so once.
-fn demote(py: Python<'_>, callable: &Callable, why: &str) {
+fn demote(py: Python<'_>, callable: &PythonCallable, why: &str) {
     if !callable.inline.swap(false, Ordering::Relaxed) {
         return;
     }

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 
 use super::{
     call::Job,
-    queue::{Running, Shared},
+    queue::{Queues, Running},
     task::TaskCall,
     watched_thread::{GRACE, WatchedThread},
 };
@@ -31,7 +31,7 @@ type Tasks = BTreeMap<(Instant, u64), Py<PyAny>>;
 /// State that the queue's end and its tasks share.
 #[derive(Debug)]
 pub(crate) struct LoopState {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Queues>,
     pub(crate) thread: Arc<WatchedThread>,
     tasks: Mutex<Tasks>,
     numbers: AtomicU64,
@@ -62,7 +62,7 @@ pub(crate) struct LoopQueue {
 }
 
 impl LoopQueue {
-    pub(crate) fn new(py: Python<'_>, shared: &Arc<Shared>, create: Py<PyAny>) -> PyResult<Self> {
+    pub(crate) fn new(py: Python<'_>, shared: &Arc<Queues>, create: Py<PyAny>) -> PyResult<Self> {
         Ok(Self {
             loop_state: Arc::new(LoopState {
                 shared: Arc::clone(shared),

@@ -36,7 +36,7 @@ use tokio::sync::oneshot;
 pub(crate) use background::wait_until;
 use call::{Job, Kind, Work};
 use pool::PATIENCE;
-pub(crate) use queue::Shared;
+pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
 pub(crate) use threads::Runner;
 
@@ -55,13 +55,13 @@ fn runtime(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 
 /// A callable of a plan.
 #[derive(Debug)]
-pub(crate) struct Callable {
+pub(crate) struct PythonCallable {
     function: Py<PyAny>,
     is_async: bool,
     /// One at a time, on one thread.
     serial: bool,
     name: Arc<str>,
-    shared: Arc<Shared>,
+    shared: Arc<Queues>,
     inline: AtomicBool,
     /// Points against an inline callable that breaks its promise.
     broken: AtomicI32,
@@ -72,7 +72,7 @@ pub(crate) struct Callable {
 /// A step that holds the event loop for longer is worth a warning.
 const HOLD: Duration = Duration::from_millis(50);
 
-impl Callable {
+impl PythonCallable {
     /// Warns once when a step of it held the event loop for too long: every other async call waited meanwhile.
     fn held_loop(&self, py: Python<'_>, since: Instant) {
         let held = since.elapsed();
@@ -99,12 +99,12 @@ fn notify<'py>(py: Python<'py>, function: &str, arguments: impl PyCallArgs<'py>)
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Queues>,
     pub(crate) awaits: bool,
 }
 
-impl From<&Callable> for Caller {
-    fn from(callable: &Callable) -> Self {
+impl From<&PythonCallable> for Caller {
+    fn from(callable: &PythonCallable) -> Self {
         Self {
             name: Arc::clone(&callable.name),
             shared: Arc::clone(&callable.shared),
@@ -115,20 +115,20 @@ impl From<&Callable> for Caller {
 
 /// The callables of one plan, as the engine calls them.
 #[derive(Debug)]
-pub(crate) struct Table {
-    shared: Arc<Shared>,
-    callables: Arc<[Callable]>,
+pub(crate) struct CallableTable {
+    shared: Arc<Queues>,
+    callables: Arc<[PythonCallable]>,
 }
 
-impl Table {
+impl CallableTable {
     /// Makes the callables of a plan from the tuples that the Python side gives:
     /// `(callable, is_async, inline, serial, timeout, name)`. The time-out is the engine's business.
-    pub(crate) fn new(shared: &Arc<Shared>, specs: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(crate) fn new(shared: &Arc<Queues>, specs: &Bound<'_, PyAny>) -> PyResult<Self> {
         type Spec = (Py<PyAny>, bool, bool, bool, Option<f64>, String);
         let mut callables = Vec::new();
         for spec in specs.try_iter()? {
             let (function, is_async, inline, serial, _, name): Spec = spec?.extract()?;
-            callables.push(Callable {
+            callables.push(PythonCallable {
                 function,
                 is_async,
                 serial,
@@ -150,7 +150,7 @@ impl Table {
     }
 }
 
-impl Functions for Table {
+impl Functions for CallableTable {
     fn invoke(&self, invocation: Invocation) -> Pending {
         let index = invocation.call.0 as usize;
         let Some(callable) = self.callables.get(index) else {

@@ -6,7 +6,7 @@ use edgerouter_functions::{FunctionError, FunctionOutput, Phase};
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::{
-    Callable, abort,
+    PythonCallable, abort,
     call::{Settled, Views},
     notify, runtime,
 };
@@ -40,7 +40,7 @@ pub(crate) fn cancelled(py: Python<'_>, error: &PyErr) -> bool {
 /// The callable, phase and time limit of a call, for the meaning of its outcome.
 #[derive(Clone, Copy)]
 pub(crate) struct CallSite<'a> {
-    pub(crate) callable: &'a Callable,
+    pub(crate) callable: &'a PythonCallable,
     pub(crate) phase: Phase,
     pub(crate) timeout: Duration,
 }

@@ -56,14 +56,14 @@ pub(crate) enum Demand {
 }
 
 /// The next thing that a thread does.
-pub(crate) enum Next {
+pub(crate) enum ThreadStep {
     Take(Box<Job>, Demand),
     Park,
     End(Demand),
 }
 
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct ThreadPool {
     state: Mutex<State>,
     waiting: AtomicUsize,
     running: AtomicUsize,
@@ -139,7 +139,7 @@ impl State {
     }
 }
 
-impl Pool {
+impl ThreadPool {
     pub(crate) fn new(most: usize) -> Self {
         Self {
             state: Mutex::new(State {
@@ -222,7 +222,7 @@ impl Pool {
     }
 
     /// The next thing that a thread does; calls whose client has been answered already are dropped.
-    pub(crate) fn next(&self, pool_thread: &Arc<PoolThread>) -> Next {
+    pub(crate) fn next(&self, pool_thread: &Arc<PoolThread>) -> ThreadStep {
         let mut forgotten = Vec::new();
         let mut state = self.state.lock();
         while state
@@ -240,12 +240,12 @@ impl Pool {
         next
     }
 
-    fn next_of(state: &mut State, pool_thread: &Arc<PoolThread>) -> Next {
+    fn next_of(state: &mut State, pool_thread: &Arc<PoolThread>) -> ThreadStep {
         let leads = state.leads(pool_thread);
         if state.stopped || state.threads > state.most + state.abandoned {
             state.resign(pool_thread);
             let waits = !state.waiting.is_empty();
-            return Next::End(if waits { state.further() } else { Demand::None });
+            return ThreadStep::End(if waits { state.further() } else { Demand::None });
         }
         let takes = leads || state.leader.is_none() || state.has_waited(Instant::now());
         if takes && let Some(job) = state.waiting.pop_front() {
@@ -257,11 +257,11 @@ impl Pool {
             }
             let late = !state.waiting.is_empty() && state.has_waited(Instant::now());
             let demand = if late { state.further() } else { Demand::None };
-            return Next::Take(Box::new(job), demand);
+            return ThreadStep::Take(Box::new(job), demand);
         }
         state.resign(pool_thread);
         state.parked.push(Arc::clone(pool_thread));
-        Next::Park
+        ThreadStep::Park
     }
 
     /// Drops calls whose client has been answered already: they are not worth their place.
@@ -318,9 +318,9 @@ pub(crate) fn forget_closed(jobs: &mut VecDeque<Job>) -> VecDeque<Job> {
     closed
 }
 
-/// See [`Pool::run`].
+/// See [`ThreadPool::run`].
 #[derive(Debug)]
-pub(crate) struct Ran<'p>(&'p Pool);
+pub(crate) struct Ran<'p>(&'p ThreadPool);
 
 impl Drop for Ran<'_> {
     fn drop(&mut self) {

@@ -1,5 +1,5 @@
 //! The bounded queues between workers and Python, and the counts of `/metrics` and `/readyz`: one for the event
-//! loop, which runs what is awaited, and one for each [`Pool`] of threads, which run plain calls.
+//! loop, which runs what is awaited, and one for each [`ThreadPool`] of threads, which run plain calls.
 
 use std::{
     collections::VecDeque,
@@ -22,7 +22,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{
     background::Background,
     call::{Job, Kind},
-    pool::{Demand, Pool, PoolThread, forget_closed},
+    pool::{Demand, PoolThread, ThreadPool, forget_closed},
     watched_thread::WatchedThread,
 };
 
@@ -30,12 +30,12 @@ use super::{
 const MOST_ABANDONED: usize = 8;
 
 /// State that workers and Python threads share.
-pub(crate) struct Shared {
+pub(crate) struct Queues {
     /// Of the event loop.
     queue: Mutex<VecDeque<Job>>,
     queued: AtomicUsize,
-    plain: Pool,
-    serial: Pool,
+    plain: ThreadPool,
+    serial: ThreadPool,
     /// Bound on calls that wait, wherever, and on tasks of the event loop.
     most: AtomicUsize,
     /// Python has been woken, or takes calls.
@@ -57,16 +57,16 @@ pub(crate) struct Shared {
     pub(crate) background: Background,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for Queues {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("Queues")
             .field("running", &self.running)
             .field("abandoned", &self.abandoned)
             .finish_non_exhaustive()
     }
 }
 
-impl Shared {
+impl Queues {
     pub(crate) fn new(limits: &FunctionLimits) -> std::io::Result<Arc<Self>> {
         let (wake_writer, wake_reader) = UnixStream::pair()?;
         wake_writer.set_nonblocking(true)?;
@@ -74,8 +74,8 @@ impl Shared {
         Ok(Arc::new(Self {
             queue: Mutex::default(),
             queued: AtomicUsize::new(0),
-            plain: Pool::new(threads(limits)),
-            serial: Pool::new(1),
+            plain: ThreadPool::new(threads(limits)),
+            serial: ThreadPool::new(1),
             most: AtomicUsize::new(limits.queue.max(1)),
             awake: AtomicBool::new(false),
             held: AtomicBool::new(false),
@@ -142,7 +142,7 @@ impl Shared {
         self.queued.load(Ordering::Relaxed) + self.plain.waiting() + self.serial.waiting()
     }
 
-    pub(crate) fn pool(&self, kind: Kind) -> Option<&Pool> {
+    pub(crate) fn pool(&self, kind: Kind) -> Option<&ThreadPool> {
         match kind {
             Kind::Loop => None,
             Kind::Plain => Some(&self.plain),
@@ -306,9 +306,9 @@ fn threads(limits: &FunctionLimits) -> usize {
 /// Wakes Python when it is dropped.
 #[derive(Debug)]
 pub(crate) enum WakeOnDrop {
-    Loop(Arc<Shared>),
+    Loop(Arc<Queues>),
     Thread(Arc<PoolThread>),
-    Start(Arc<Shared>, Kind),
+    Start(Arc<Queues>, Kind),
 }
 
 impl Drop for WakeOnDrop {
@@ -323,10 +323,10 @@ impl Drop for WakeOnDrop {
 
 /// A task that counts as running, for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Running(Arc<Shared>);
+pub(crate) struct Running(Arc<Queues>);
 
 impl Running {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: &Arc<Queues>) -> Self {
         shared.running.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(shared))
     }

@@ -17,7 +17,7 @@ use pyo3::{
 use tokio::sync::oneshot;
 
 use super::{
-    Callable,
+    PythonCallable,
     call::{Job, Settled, Views},
     loop_queue::LoopState,
     outcome::{CallSite, cancelled},
@@ -42,7 +42,7 @@ enum State {
 
 /// A call between two steps.
 struct Going {
-    callables: Arc<[Callable]>,
+    callables: Arc<[PythonCallable]>,
     index: usize,
     phase: Phase,
     timeout: std::time::Duration,
@@ -63,7 +63,7 @@ impl Going {
     }
 }
 
-enum Step<'py> {
+enum CoroutineStep<'py> {
     Send(Bound<'py, PyAny>),
     Throw(Bound<'py, PyTuple>),
 }
@@ -165,7 +165,7 @@ impl TaskCall {
         }
     }
 
-    fn step(&self, py: Python<'_>, step: Step<'_>) -> PyResult<Py<PyAny>> {
+    fn step(&self, py: Python<'_>, step: CoroutineStep<'_>) -> PyResult<Py<PyAny>> {
         let over = || Err(PyStopIteration::new_err(()));
         let Some(going) = self.going(py)? else {
             self.loop_state.forget(self.key);
@@ -189,8 +189,8 @@ impl TaskCall {
         let coroutine = going.coroutine.bind(py);
         self.loop_state.thread.enter(limit);
         let stepped = match step {
-            Step::Send(value) => coroutine.call_method1(intern!(py, "send"), (value,)),
-            Step::Throw(what) => coroutine.call_method1(intern!(py, "throw"), what),
+            CoroutineStep::Send(value) => coroutine.call_method1(intern!(py, "send"), (value,)),
+            CoroutineStep::Throw(what) => coroutine.call_method1(intern!(py, "throw"), what),
         };
         self.loop_state.thread.leave(py);
         callable.held_loop(py, now);
@@ -232,17 +232,17 @@ impl TaskCall {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.step(py, Step::Send(py.None().into_bound(py)))
+        self.step(py, CoroutineStep::Send(py.None().into_bound(py)))
     }
 
     #[pyo3(signature = (value, /))]
     fn send(&self, py: Python<'_>, value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        self.step(py, Step::Send(value))
+        self.step(py, CoroutineStep::Send(value))
     }
 
     #[pyo3(signature = (*what))]
     fn throw(&self, py: Python<'_>, what: Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
-        self.step(py, Step::Throw(what))
+        self.step(py, CoroutineStep::Throw(what))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

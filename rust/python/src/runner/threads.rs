@@ -14,8 +14,8 @@ use super::{
     call::{Job, Kind, Work},
     loop_queue::LoopQueue,
     outcome::CallSite,
-    pool::Next,
-    queue::Shared,
+    pool::ThreadStep,
+    queue::Queues,
     scope,
     watched_thread::{Interrupt, WatchedThread},
 };
@@ -24,12 +24,12 @@ use super::{
 #[pyclass(frozen, module = "edgerouter._core")]
 #[derive(Debug)]
 pub(crate) struct Runner {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Queues>,
 }
 
 impl Runner {
     pub(crate) fn new(limits: &FunctionLimits) -> PyResult<Self> {
-        let shared = Shared::new(limits)?;
+        let shared = Queues::new(limits)?;
         shared.background.bound(limits);
         Ok(Self { shared })
     }
@@ -58,12 +58,12 @@ impl Runner {
         let worked = WatchedThread::current(py, shared, false, Some(kind)).map(|thread| {
             loop {
                 let (job, demand) = match pool.next(&pool_thread) {
-                    Next::Take(job, demand) => (job, demand),
-                    Next::Park => {
+                    ThreadStep::Take(job, demand) => (job, demand),
+                    ThreadStep::Park => {
                         py.detach(|| pool_thread.park());
                         continue;
                     }
-                    Next::End(demand) => return shared.follow(kind, demand),
+                    ThreadStep::End(demand) => return shared.follow(kind, demand),
                 };
                 shared.follow(kind, demand);
                 let running = pool.run();

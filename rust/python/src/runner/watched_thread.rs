@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::{call::Kind, queue::Shared, runtime};
+use super::{call::Kind, queue::Queues, runtime};
 
 /// Time for an interrupted callable to end before its thread is abandoned.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct WatchedThread {
-    shared: Weak<Shared>,
+    shared: Weak<Queues>,
     /// `threading.get_ident()`.
     ident: u64,
     /// The pool that the thread belongs to.
@@ -49,7 +49,7 @@ impl WatchedThread {
     /// This thread, registered at the first call; `foreign`: Python has not started it.
     pub(crate) fn current(
         py: Python<'_>,
-        shared: &Arc<Shared>,
+        shared: &Arc<Queues>,
         foreign: bool,
         pool: Option<Kind>,
     ) -> PyResult<Arc<Self>> {

@@ -70,7 +70,7 @@ impl Slot {
 
 /// An entry on its way to the disk.
 #[derive(Debug, Clone)]
-pub(super) struct Pending {
+pub(super) struct PendingWrite {
     /// Which of the writes of this key it is.
     pub ticket: u64,
     pub entry: Arc<Entry>,
@@ -80,22 +80,22 @@ pub(super) struct Pending {
 
 /// The result of a look-up.
 #[derive(Debug, Clone)]
-pub(super) enum Found {
+pub(super) enum FoundRecord {
     Pending(Arc<Entry>),
     Stored(Slot),
 }
 
 #[derive(Debug)]
 pub(super) struct Index {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Mutex<IndexShard>]>,
     entries: AtomicU64,
     bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Shard {
+pub(super) struct IndexShard {
     slots: HashTable<Slot>,
-    pending: HashMap<u64, Pending, foldhash::fast::RandomState>,
+    pending: HashMap<u64, PendingWrite, foldhash::fast::RandomState>,
     hasher: foldhash::fast::RandomState,
 }
 
@@ -130,12 +130,12 @@ impl Index {
         }
     }
 
-    pub(super) fn find(&self, hash: u64) -> Option<Found> {
+    pub(super) fn find(&self, hash: u64) -> Option<FoundRecord> {
         let locked = self.lock(hash);
         if let Some(pending) = locked.shard.pending.get(&hash) {
-            return Some(Found::Pending(Arc::clone(&pending.entry)));
+            return Some(FoundRecord::Pending(Arc::clone(&pending.entry)));
         }
-        locked.slot().map(Found::Stored)
+        locked.slot().map(FoundRecord::Stored)
     }
 
     /// Drops every slot of one segment.
@@ -177,7 +177,7 @@ impl Index {
 /// One hash's place in the index, for a change that must not be seen half done.
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
-    shard: MutexGuard<'a, Shard>,
+    shard: MutexGuard<'a, IndexShard>,
     index: &'a Index,
     hash: u64,
 }
@@ -230,7 +230,7 @@ impl Locked<'_> {
     pub(super) fn put(&mut self, slot: Slot) {
         let hashed = self.hashed();
         let hash = self.hash;
-        let Shard { slots, hasher, .. } = &mut *self.shard;
+        let IndexShard { slots, hasher, .. } = &mut *self.shard;
         let old = match slots.entry(
             hashed,
             |slot| slot.hash() == hash,
@@ -255,16 +255,16 @@ impl Locked<'_> {
         }
     }
 
-    pub(super) fn pending(&self) -> Option<&Pending> {
+    pub(super) fn pending(&self) -> Option<&PendingWrite> {
         self.shard.pending.get(&self.hash)
     }
 
-    pub(super) fn set_pending(&mut self, pending: Pending) {
+    pub(super) fn set_pending(&mut self, pending: PendingWrite) {
         let hash = self.hash;
         self.shard.pending.insert(hash, pending);
     }
 
-    pub(super) fn take_pending(&mut self) -> Option<Pending> {
+    pub(super) fn take_pending(&mut self) -> Option<PendingWrite> {
         let hash = self.hash;
         self.shard.pending.remove(&hash)
     }

@@ -44,8 +44,8 @@ use figures::Counters;
 pub use figures::DiskFigures;
 use folder::{Folder, Sealed};
 pub use folder::{FolderError, private_or_new};
-use index::{Found, Index, Pending, Slot};
-use queue::Queue;
+use index::{FoundRecord, Index, PendingWrite, Slot};
+use queue::ChangeQueue;
 use readers::Readers;
 use segment::Segment;
 pub use walk::{DiskCursor, DiskResponse, Meta};
@@ -63,7 +63,7 @@ pub struct Disk {
 
 /// The place of an entry on disk.
 #[derive(Debug, Clone)]
-pub struct Location(Found);
+pub struct Location(FoundRecord);
 
 /// The state that the threads share.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ struct Inner {
     folder: Folder,
     memory: Arc<MemoryStore>,
     index: Index,
-    queue: Queue,
+    queue: ChangeQueue,
     readers: Readers,
     /// Full segments, oldest first.
     sealed: RwLock<BTreeMap<u32, Sealed>>,
@@ -143,7 +143,7 @@ impl Disk {
         );
         let bytes = found.segments.values().map(|sealed| sealed.bytes).sum();
         let inner = Arc::new(Inner {
-            queue: Queue::new(settings.queue_bytes),
+            queue: ChangeQueue::new(settings.queue_bytes),
             settings: settings.clone(),
             folder,
             memory,
@@ -208,14 +208,14 @@ impl Disk {
     /// Reads an entry and puts it into memory.
     pub(super) async fn load(&self, location: Location, key: &[u8]) -> Option<Arc<Entry>> {
         match location.0 {
-            Found::Pending(entry) => {
+            FoundRecord::Pending(entry) => {
                 if entry.key() != key {
                     return None;
                 }
                 readers::promote_pending(&self.inner, self.inner.hash(key), &entry);
                 Some(entry)
             }
-            Found::Stored(slot) => readers::load(&self.inner, slot, key).await,
+            FoundRecord::Stored(slot) => readers::load(&self.inner, slot, key).await,
         }
     }
 
@@ -234,7 +234,7 @@ impl Disk {
         let before = stored.is_some() || waiting.is_some();
         let over = stored.or(waiting.and_then(|pending| pending.over));
         if fits && inner.queue.put(hash, ticket, entry.size()) {
-            place.set_pending(Pending {
+            place.set_pending(PendingWrite {
                 ticket,
                 entry: Arc::clone(entry),
                 over,

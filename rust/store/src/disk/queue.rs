@@ -11,7 +11,7 @@ use super::index::Slot;
 
 /// A change of the disk, in the order of the index.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(super) enum DiskOp {
     /// The pending entry of this hash, if it still is the one with this ticket.
     Put { hash: u64, ticket: u64, size: u64 },
     /// This hash has no entry any more; the record that it had, if known.
@@ -19,7 +19,7 @@ pub(super) enum Change {
 }
 
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct ChangeQueue {
     state: Mutex<State>,
     filled: Condvar,
     most_bytes: u64,
@@ -27,7 +27,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    changes: VecDeque<Change>,
+    changes: VecDeque<DiskOp>,
     /// Of changes that wait or are being made.
     bytes: u64,
     puts: usize,
@@ -40,7 +40,7 @@ const MOST_PUTS: usize = 65_536;
 /// Changes that the writer takes at once.
 const BATCH: usize = 512;
 
-impl Queue {
+impl ChangeQueue {
     pub(super) fn new(most_bytes: u64) -> Self {
         Self {
             state: Mutex::default(),
@@ -50,7 +50,7 @@ impl Queue {
     }
 
     /// Bytes that a waiting removal counts as.
-    pub(super) const REMOVAL_BYTES: u64 = size_of::<Change>() as u64;
+    pub(super) const REMOVAL_BYTES: u64 = size_of::<DiskOp>() as u64;
 
     /// False when there is no room for an entry of this size.
     pub(super) fn put(&self, hash: u64, ticket: u64, size: u64) -> bool {
@@ -60,7 +60,7 @@ impl Queue {
         }
         state.bytes += size;
         state.puts += 1;
-        state.changes.push_back(Change::Put { hash, ticket, size });
+        state.changes.push_back(DiskOp::Put { hash, ticket, size });
         self.filled.notify_one();
         true
     }
@@ -69,12 +69,12 @@ impl Queue {
     pub(super) fn remove(&self, hash: u64, over: Option<Slot>) {
         let mut state = self.state.lock();
         state.bytes += Self::REMOVAL_BYTES;
-        state.changes.push_back(Change::Remove { hash, over });
+        state.changes.push_back(DiskOp::Remove { hash, over });
         self.filled.notify_one();
     }
 
     /// Waits for changes, at most `patience`. `None` when all are done and no more will come.
-    pub(super) fn take(&self, patience: Duration) -> Option<Vec<Change>> {
+    pub(super) fn take(&self, patience: Duration) -> Option<Vec<DiskOp>> {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
         while state.changes.is_empty() {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Inner, form,
-    index::{Pending, Slot},
+    index::{PendingWrite, Slot},
 };
 use crate::Entry;
 
@@ -37,14 +37,14 @@ pub(super) struct Readers {
 
 #[derive(Debug, Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<ReadJob>,
     /// By the record's place: a look-up after a replacement must not get the previous record.
     waiting: HashMap<(u32, u32), Vec<Waiter>, foldhash::fast::RandomState>,
     ended: bool,
 }
 
 #[derive(Debug)]
-struct Job {
+struct ReadJob {
     slot: Slot,
     key: Box<[u8]>,
 }
@@ -68,7 +68,7 @@ impl Readers {
                 first.insert(vec![answer]);
             }
         }
-        state.jobs.push_back(Job {
+        state.jobs.push_back(ReadJob {
             slot,
             key: key.into(),
         });
@@ -76,7 +76,7 @@ impl Readers {
         Some(answered)
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<ReadJob> {
         let mut state = self.state.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
@@ -134,7 +134,7 @@ pub(super) async fn load(inner: &Inner, slot: Slot, key: &[u8]) -> Option<Arc<En
     (entry.key() == key).then_some(entry)
 }
 
-fn read(inner: &Inner, job: &Job) -> Option<Arc<Entry>> {
+fn read(inner: &Inner, job: &ReadJob) -> Option<Arc<Entry>> {
     let slot = &job.slot;
     // A segment that was removed meanwhile took its slots with it.
     let segment = inner.segment(slot.segment)?;
@@ -179,7 +179,7 @@ pub(super) fn promote_pending(inner: &Inner, hash: u64, entry: &Arc<Entry>) {
     let place = inner.index.lock(hash);
     if place
         .pending()
-        .is_some_and(|Pending { entry: own, .. }| Arc::ptr_eq(own, entry))
+        .is_some_and(|PendingWrite { entry: own, .. }| Arc::ptr_eq(own, entry))
     {
         inner.memory.insert(Arc::clone(entry));
     }

@@ -28,7 +28,7 @@ use self::trouble::Failing;
 use super::{
     Inner, form,
     index::Slot,
-    queue::{Change, Queue},
+    queue::{ChangeQueue, DiskOp},
     segment,
 };
 
@@ -118,13 +118,13 @@ impl Writer {
             let (mut bytes, mut puts) = (0, 0);
             for change in changes {
                 match change {
-                    Change::Put { hash, ticket, size } => {
+                    DiskOp::Put { hash, ticket, size } => {
                         bytes += size;
                         puts += 1;
                         self.put(hash, ticket);
                     }
-                    Change::Remove { hash, over } => {
-                        bytes += Queue::REMOVAL_BYTES;
+                    DiskOp::Remove { hash, over } => {
+                        bytes += ChangeQueue::REMOVAL_BYTES;
                         self.remove(hash, over);
                     }
                 }

@@ -86,7 +86,7 @@ pub struct Output {
 struct Inner {
     name: &'static str,
     capacity: &'static AtomicUsize,
-    queue: Mutex<Queue>,
+    queue: Mutex<LogBuffer>,
     /// There is work for the thread.
     filled: Condvar,
     /// The thread has made progress.
@@ -96,7 +96,7 @@ struct Inner {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct LogBuffer {
     bytes: Vec<u8>,
     /// Taken by the thread and not written yet.
     under_way: usize,

@@ -19,7 +19,7 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
 }
 
 /// The result for hooks that read like this, on a route whose key has something of each kind.
-fn part(read: impl FnOnce(&mut Reads)) -> Part {
+fn part(read: impl FnOnce(&mut Reads)) -> HookEffect {
     let policy = CachePolicy {
         key_headers: vec![HeaderName::from_static("x-plan")],
         key_cookies: Some(Select::Only(names(&["theme"]))),
@@ -50,7 +50,7 @@ fn part(read: impl FnOnce(&mut Reads)) -> Part {
     };
     let mut reads = Reads::default();
     read(&mut reads);
-    let mut part = Part::default();
+    let mut part = HookEffect::default();
     Facts {
         policy: &policy,
         forward_query: &Select::All,
@@ -81,12 +81,22 @@ fn what_the_key_has_and_what_is_the_same_for_all_selects_nothing() {
         "range",
         "no field name",
     ] {
-        assert_eq!(part(|reads| reads.field(name)), Part::default(), "{name}");
+        assert_eq!(
+            part(|reads| reads.field(name)),
+            HookEffect::default(),
+            "{name}"
+        );
     }
-    assert_eq!(part(|_| {}), Part::default());
-    assert_eq!(part(|reads| reads.cookie("theme")), Part::default());
-    assert_eq!(part(|reads| reads.query.note("page")), Part::default());
-    assert_eq!(part(|reads| reads.claims.note("sub")), Part::default());
+    assert_eq!(part(|_| {}), HookEffect::default());
+    assert_eq!(part(|reads| reads.cookie("theme")), HookEffect::default());
+    assert_eq!(
+        part(|reads| reads.query.note("page")),
+        HookEffect::default()
+    );
+    assert_eq!(
+        part(|reads| reads.claims.note("sub")),
+        HookEffect::default()
+    );
 }
 
 #[test]
@@ -140,13 +150,13 @@ fn reading_back_what_was_written_reads_nothing() {
         reads.cookie("variant");
         reads.all_cookies();
     });
-    assert_eq!(own, Part::default());
+    assert_eq!(own, HookEffect::default());
     let cleared = part(|reads| {
         reads.clear();
         reads.all_fields();
         reads.field("accept-language");
     });
-    assert_eq!(cleared, Part::default());
+    assert_eq!(cleared, HookEffect::default());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use memchr::memchr;
 use smallvec::SmallVec;
 
-use super::{AnsweredRequest, BadFraming, Framing, FramingFields, response, trimmed};
+use super::{BadFraming, Framing, FramingContext, FramingFields, response, trimmed};
 
 /// Bounds on a response's head (`limits.origins.head_bytes`, `limits.origins.head_fields`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ const MOST_EMPTY: usize = 4;
 pub fn read(
     bytes: &[u8],
     searched: usize,
-    awaited: AnsweredRequest,
+    awaited: FramingContext,
     limits: HeadLimits,
 ) -> Result<Option<(usize, OriginHead)>, BadResponse> {
     let empty = bytes
@@ -155,11 +155,11 @@ fn early(text: &[u8]) -> Result<(), BadResponse> {
 fn parse(
     head: &Bytes,
     mut lines: Lines<'_>,
-    awaited: AnsweredRequest,
+    awaited: FramingContext,
     limits: HeadLimits,
 ) -> Result<OriginHead, BadResponse> {
     let (version, status) = status_line(lines.next().unwrap_or_default())?;
-    let mut fields = Fields {
+    let mut fields = FieldReader {
         head,
         limits,
         headers: HeaderMap::with_capacity(24),
@@ -176,7 +176,7 @@ fn parse(
         number += folded.as_ref().map_or(0, |folded| folded.lines);
         fields.add(name, value, folded, bad)?;
     }
-    let Fields {
+    let FieldReader {
         mut headers,
         framing: present,
         ..
@@ -289,7 +289,7 @@ fn unfold(first: &[u8], rest: &mut Lines<'_>) -> Option<Folded> {
 }
 
 /// A header section that is being read.
-struct Fields<'a> {
+struct FieldReader<'a> {
     head: &'a Bytes,
     limits: HeadLimits,
     headers: HeaderMap,
@@ -313,7 +313,7 @@ impl Present {
     }
 }
 
-impl Fields<'_> {
+impl FieldReader<'_> {
     /// `value` is a part of the head.
     fn add(
         &mut self,
@@ -341,7 +341,7 @@ impl Fields<'_> {
 
 /// Removes the framing fields from a head and adds the one length that may be forwarded.
 fn framed(
-    awaited: AnsweredRequest,
+    awaited: FramingContext,
     version: Version,
     status: StatusCode,
     headers: &mut HeaderMap,
@@ -388,7 +388,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const GET: AnsweredRequest = AnsweredRequest {
+    const GET: FramingContext = FramingContext {
         head: false,
         upgrade: false,
     };

@@ -91,7 +91,7 @@ pub fn chunked<'a>(lines: impl IntoIterator<Item = &'a [u8]>) -> Result<bool, Ba
 
 /// The request that a response answers, as far as framing depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AnsweredRequest {
+pub struct FramingContext {
     /// Its method was HEAD.
     pub head: bool,
     /// It requested another protocol.
@@ -100,7 +100,7 @@ pub struct AnsweredRequest {
 
 /// The framing of a response's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub enum BodyFraming {
     /// The status or the method allows none: 1xx, 204, 304, or a response to HEAD.
     None,
     /// Bytes that follow the head.
@@ -117,7 +117,7 @@ pub enum Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Framing {
     /// The bytes that follow the head.
-    pub content: Content,
+    pub content: BodyFraming,
     /// The length to forward and store: of the content, or of the content that a HEAD or a 304 describes.
     pub length: Option<u64>,
     /// True if another request may be sent on the connection.
@@ -137,7 +137,7 @@ pub struct FramingFields<'a> {
 
 /// Decides how a response is framed (RFC 9112 §6.3). `http_11`: the origin speaks HTTP/1.1 or a later minor version.
 pub fn response(
-    awaited: AnsweredRequest,
+    awaited: FramingContext,
     http_11: bool,
     status: u16,
     fields: &FramingFields<'_>,
@@ -154,7 +154,7 @@ pub fn response(
         101 if !awaited.upgrade => return Err(BadFraming::Unrequested),
         101 => {
             return Ok(Framing {
-                content: Content::Tunnel,
+                content: BodyFraming::Tunnel,
                 length: None,
                 reusable: false,
             });
@@ -164,7 +164,7 @@ pub fn response(
         100..=199 | 204 => {
             let bare = fields.lengths.iter().all(|line| *line == b"0") && !coded;
             return Ok(Framing {
-                content: Content::None,
+                content: BodyFraming::None,
                 length: None,
                 reusable: persistent && bare,
             });
@@ -178,21 +178,21 @@ pub fn response(
     let reusable = persistent && !suspect;
     if awaited.head || status == 304 {
         return Ok(Framing {
-            content: Content::None,
+            content: BodyFraming::None,
             length,
             reusable,
         });
     }
     let chunked = chunked(fields.codings.iter().copied())?;
     let content = match length {
-        _ if chunked => Content::Chunked,
-        Some(length) => Content::Length(length),
-        None => Content::UntilClose,
+        _ if chunked => BodyFraming::Chunked,
+        Some(length) => BodyFraming::Length(length),
+        None => BodyFraming::UntilClose,
     };
     Ok(Framing {
         content,
         length,
-        reusable: reusable && content != Content::UntilClose,
+        reusable: reusable && content != BodyFraming::UntilClose,
     })
 }
 
@@ -270,7 +270,7 @@ mod tests {
             codings: field(2),
             connection: field(3),
         };
-        let awaited = AnsweredRequest {
+        let awaited = FramingContext {
             head: start.first() == Some(&"HEAD"),
             upgrade: start.first() == Some(&"UPGRADE"),
         };
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn responses_are_framed_as_rfc_9112_section_6_3_says() {
-        use Content::{Chunked, Length, None as Nothing, Tunnel, UntilClose};
+        use BodyFraming::{Chunked, Length, None as Nothing, Tunnel, UntilClose};
         for (case, content, length, reusable) in [
             // 1: HEAD, 1xx, 204, 304
             ("HEAD 1.1 200 | 5", Nothing, Some(5), true),

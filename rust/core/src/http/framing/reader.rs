@@ -2,7 +2,7 @@
 //! which to no response.
 
 use super::{
-    AnsweredRequest, Content,
+    BodyFraming, FramingContext,
     head::{self, BadResponse, HeadLimits, OriginHead},
 };
 use crate::admit::Chunked;
@@ -12,7 +12,7 @@ use crate::admit::Chunked;
 enum State {
     /// No request waits for a response.
     Idle,
-    Head(AnsweredRequest),
+    Head(FramingContext),
     Length(u64),
     Chunked(Box<Chunked>),
     UntilClose,
@@ -62,7 +62,7 @@ pub enum Expected {
 
 impl ResponseReader {
     /// Notes that a request is being sent.
-    pub fn begin_response(&mut self, awaited: AnsweredRequest, limits: HeadLimits) {
+    pub fn begin_response(&mut self, awaited: FramingContext, limits: HeadLimits) {
         self.limits = limits;
         self.searched = 0;
         self.state = State::Head(awaited);
@@ -91,14 +91,14 @@ impl ResponseReader {
         };
         self.searched = 0;
         self.state = match head.framing.content {
-            Content::None if head.status.is_informational() => {
+            BodyFraming::None if head.status.is_informational() => {
                 return Ok(Some((length, ArrivedHead::Interim(head))));
             }
-            Content::None | Content::Length(0) => State::Idle,
-            Content::Length(length) => State::Length(length),
-            Content::Chunked => State::Chunked(Box::new(Chunked::of_response())),
-            Content::UntilClose => State::UntilClose,
-            Content::Tunnel => State::Tunnel,
+            BodyFraming::None | BodyFraming::Length(0) => State::Idle,
+            BodyFraming::Length(length) => State::Length(length),
+            BodyFraming::Chunked => State::Chunked(Box::new(Chunked::of_response())),
+            BodyFraming::UntilClose => State::UntilClose,
+            BodyFraming::Tunnel => State::Tunnel,
         };
         Ok(Some((length, ArrivedHead::Final(head))))
     }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     /// Follows a connection whose bytes come in pieces of `step`: gives statuses, content, and the surplus.
-    fn follow(question: AnsweredRequest, bytes: &[u8], step: usize) -> Result<String, BadResponse> {
+    fn follow(question: FramingContext, bytes: &[u8], step: usize) -> Result<String, BadResponse> {
         let mut reader = ResponseReader::default();
         reader.begin_response(question, HeadLimits::default());
         let mut seen = String::new();
@@ -173,9 +173,9 @@ mod tests {
 
     #[test]
     fn every_byte_has_one_place_however_the_bytes_come() {
-        let get = AnsweredRequest::default();
-        let head = AnsweredRequest { head: true, ..get };
-        let upgrade = AnsweredRequest {
+        let get = FramingContext::default();
+        let head = FramingContext { head: true, ..get };
+        let upgrade = FramingContext {
             upgrade: true,
             ..get
         };

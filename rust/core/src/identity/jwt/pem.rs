@@ -17,7 +17,7 @@ pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(JwtKey, Vec<u8>), 
         "PUBLIC KEY" => family(&der).ok_or(
             "is a public key of a kind that is not supported: take RSA, EC on P-256, P-384 or P-521, or Ed25519",
         )?,
-        "RSA PUBLIC KEY" => Found::of(Family::Rsa, &der),
+        "RSA PUBLIC KEY" => EncodedKey::of(Family::Rsa, &der),
         "CERTIFICATE" => {
             return Err("is a certificate; give its public key: openssl x509 -pubkey -noout -in FILE".into());
         }
@@ -87,12 +87,12 @@ fn block(pem: &str) -> Result<(&str, Vec<u8>), String> {
 }
 
 /// A key as its family's own encoding: PKCS#1, uncompressed point, or 32 bytes.
-struct Found<'a> {
+struct EncodedKey<'a> {
     family: Family,
     raw: &'a [u8],
 }
 
-impl<'a> Found<'a> {
+impl<'a> EncodedKey<'a> {
     fn of(family: Family, raw: &'a [u8]) -> Self {
         Self { family, raw }
     }
@@ -106,7 +106,7 @@ const P521: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x23];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// The content of a SubjectPublicKeyInfo: SEQUENCE { SEQUENCE { OID, parameters }, BIT STRING }.
-fn family(der: &[u8]) -> Option<Found<'_>> {
+fn family(der: &[u8]) -> Option<EncodedKey<'_>> {
     let (info, rest) = element(der, 0x30)?;
     if !rest.is_empty() {
         return None;
@@ -131,7 +131,7 @@ fn family(der: &[u8]) -> Option<Found<'_>> {
         },
         _ => return None,
     };
-    Some(Found::of(family, raw))
+    Some(EncodedKey::of(family, raw))
 }
 
 /// Content of the DER element with `tag` at the start of `der`, and the rest.

@@ -86,7 +86,7 @@ const NOT_FORWARDED: [HeaderName; 15] = [
 impl JwtPolicy {
     /// Compiles a spec. The limit on a token's length is the default; the plan's own is set on the policy.
     pub fn compile(spec: JwtSpec) -> Result<Self, Vec<SubProblem>> {
-        let mut problems = Problems::default();
+        let mut problems = SubProblems::default();
         let algorithms = problems.algorithms(&spec);
         let source = problems.keys(&spec.keys, algorithms.as_deref());
         let forward = problems.forward(&spec.forward);
@@ -213,9 +213,9 @@ pub(crate) fn is_token(text: &str) -> bool {
 type Source = (KeySource, Vec<u8>, Option<(usize, usize)>);
 
 #[derive(Default)]
-struct Problems(Vec<SubProblem>);
+struct SubProblems(Vec<SubProblem>);
 
-impl Problems {
+impl SubProblems {
     fn add(&mut self, path: &str, value: Option<String>, message: impl Into<String>) {
         self.0.push((path.into(), value, message.into()));
     }

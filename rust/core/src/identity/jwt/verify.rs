@@ -36,7 +36,7 @@ pub fn verify(
             limit: policy.token_bytes,
         });
     }
-    let parts = Parts::of(token)?;
+    let parts = TokenParts::of(token)?;
     let header = Header::read(parts.header)?;
     let signature = base64url(parts.signature)
         .ok_or(TokenError::Malformed("the signature is not base64url"))?;
@@ -46,7 +46,7 @@ pub fn verify(
     accept(policy, &payload, now)
 }
 
-struct Parts<'a> {
+struct TokenParts<'a> {
     header: &'a [u8],
     payload: &'a [u8],
     signature: &'a [u8],
@@ -54,7 +54,7 @@ struct Parts<'a> {
     signed: &'a [u8],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> TokenParts<'a> {
     fn of(token: &'a [u8]) -> Result<Self, TokenError> {
         const NOT_THREE: TokenError = TokenError::Malformed("it has not three parts");
         let mut dots = memchr::memchr_iter(b'.', token);

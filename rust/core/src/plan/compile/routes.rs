@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::{
-    Names,
+    DeclaredNames,
     fit::{cache_fits, pages, predict_fits, preflight_fits, target_fits},
     host, index,
     paths::{location, prefix, rewrite},
@@ -27,7 +27,7 @@ use crate::{
 pub(super) fn route(
     spec: RouteSpec,
     at: usize,
-    names: &mut Names,
+    names: &mut DeclaredNames,
     fields: &mut Vec<HeaderName>,
     problems: &Problems,
 ) -> Option<Route> {

@@ -2,7 +2,7 @@
 
 /// A part of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Piece<'t> {
+pub(crate) enum TemplatePart<'t> {
     Text(&'t str),
     Parameter(&'t str),
 }
@@ -13,7 +13,7 @@ pub(crate) struct Template<'t>(pub &'t str);
 
 impl<'t> Template<'t> {
     /// The pieces from left to right; an unmatched brace is text.
-    pub(crate) fn pieces(self) -> impl Iterator<Item = Piece<'t>> {
+    pub(crate) fn pieces(self) -> impl Iterator<Item = TemplatePart<'t>> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
             if rest.is_empty() {
@@ -23,7 +23,7 @@ impl<'t> Template<'t> {
                 && let Some((name, after)) = inside.split_once('}')
             {
                 rest = after;
-                return Some(Piece::Parameter(name));
+                return Some(TemplatePart::Parameter(name));
             }
             let end = rest
                 .char_indices()
@@ -32,22 +32,22 @@ impl<'t> Template<'t> {
                 .map_or(rest.len(), |(at, _)| at);
             let (text, after) = rest.split_at(end);
             rest = after;
-            Some(Piece::Text(text))
+            Some(TemplatePart::Text(text))
         })
     }
 
     pub(crate) fn parameters(self) -> impl Iterator<Item = &'t str> {
         self.pieces().filter_map(|piece| match piece {
-            Piece::Parameter(name) => Some(name),
-            Piece::Text(_) => None,
+            TemplatePart::Parameter(name) => Some(name),
+            TemplatePart::Text(_) => None,
         })
     }
 
     /// True if every brace is matched.
     pub(crate) fn is_balanced(self) -> bool {
         self.pieces().all(|piece| match piece {
-            Piece::Text(text) => !text.contains(['{', '}']),
-            Piece::Parameter(name) => !name.contains('{'),
+            TemplatePart::Text(text) => !text.contains(['{', '}']),
+            TemplatePart::Parameter(name) => !name.contains('{'),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! A radix tree over the literal prefixes of patterns: one walk over the path visits every pattern that could match.
 
-use super::Entry;
+use super::Ranked;
 
 /// The tree's nodes, the root first.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ struct Node {
     keys: Vec<u8>,
     children: Vec<u32>,
     /// Patterns whose literal prefix ends here, best first.
-    entries: Vec<Entry>,
+    entries: Vec<Ranked>,
     /// The nearest node above that has entries.
     above: Option<u32>,
     /// The best rank here and above.
@@ -24,7 +24,7 @@ struct Node {
 }
 
 impl Trie {
-    pub(super) fn insert(&mut self, prefix: &[u8], entry: Entry) {
+    pub(super) fn insert(&mut self, prefix: &[u8], entry: Ranked) {
         if self.nodes.is_empty() {
             self.nodes.push(Node::default());
         }
@@ -132,7 +132,7 @@ impl Trie {
 
     /// The entries whose literal prefix begins `path`, from the longest prefix to the shortest; `visit` gets a node's
     /// entries with the best rank from there on and decides whether to continue.
-    pub(super) fn visit(&self, path: &[u8], mut visit: impl FnMut(&[Entry], u32) -> bool) {
+    pub(super) fn visit(&self, path: &[u8], mut visit: impl FnMut(&[Ranked], u32) -> bool) {
         let Some(mut node) = self.nodes.first() else {
             return;
         };

@@ -16,12 +16,12 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
     let Some(mut groups) = Fields::open(value, "limits", problems) else {
         return limits;
     };
-    let mut read_group = |name, read: &mut dyn FnMut(&mut Group<'_>)| {
+    let mut read_group = |name, read: &mut dyn FnMut(&mut LimitsGroup<'_>)| {
         let Some(value) = groups.raw(name) else {
             return;
         };
         if let Some(fields) = Fields::open(value, groups.at(name), problems) {
-            let mut group = Group(fields);
+            let mut group = LimitsGroup(fields);
             read(&mut group);
             group.0.end();
         }
@@ -105,9 +105,9 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
 }
 
 /// One group of limits being read.
-struct Group<'v>(Fields<'v>);
+struct LimitsGroup<'v>(Fields<'v>);
 
-impl Group<'_> {
+impl LimitsGroup<'_> {
     fn whole<N: TryFrom<u64>>(&mut self, name: &'static str, limit: &mut N, least: u64, most: u64) {
         if let Some(value) = self.0.raw(name)
             && let Some(number) = self.0.whole_of(name, value, least, most, "")

@@ -8,7 +8,7 @@ use std::{
 
 use edgerouter_core::{
     cache::{
-        decide::{self, Failure},
+        decide::{self, Outage},
         tags, validate, vary,
     },
     http::{range::Range, structured::Forward},
@@ -138,7 +138,7 @@ impl Miss<'_> {
                             return Ok(Some(self.on_failure(&error.into())));
                         }
                         self.x.note.collapsed = true;
-                        if let Some(stale) = self.stand_in(Failure::Error) {
+                        if let Some(stale) = self.stand_in(Outage::Error) {
                             return Ok(Some(stale));
                         }
                         self.x.note.collapsed = false;
@@ -151,7 +151,7 @@ impl Miss<'_> {
                 // Another request for this key has led within the second, and brought nothing. If no stored response
                 // may be used, this one waits for the next turn once, so that a failure is known soon.
                 Join::Wait(wait) => {
-                    if let Some(stale) = self.stand_in(Failure::Disconnected) {
+                    if let Some(stale) = self.stand_in(Outage::Disconnected) {
                         return Ok(Some(stale));
                     }
                     if waited {
@@ -335,7 +335,7 @@ impl Miss<'_> {
                 }
                 fetch.spare(&x.worker, &received);
                 if decide::is_error(received.status)
-                    && let Some(stale) = self.stand_in(Failure::Error)
+                    && let Some(stale) = self.stand_in(Outage::Error)
                 {
                     return Ok(stale);
                 }

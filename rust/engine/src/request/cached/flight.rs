@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Instant};
 use edgerouter_core::{
     cache::{
         arrival::{ArrivalDecision, ArrivedResponse, StoreBounds, as_whole},
-        decide::{self, Failure},
+        decide::{self, Outage},
         slices::{First, strong_validator},
         tags, validate, vary,
     },
@@ -126,7 +126,7 @@ async fn depart(
             fetch.spare(worker, received);
             birth.tags = tags::take(&mut received.headers, &route.cache);
             let status = received.status;
-            decide::is_error(status).then_some((Failure::Error, Some(status), received.received_at))
+            decide::is_error(status).then_some((Outage::Error, Some(status), received.received_at))
         }
         Err(Unanswered::Failed(error)) => Some((error.failure(), None, worker.clock.unix_now())),
         Err(Unanswered::Early(_)) => None,

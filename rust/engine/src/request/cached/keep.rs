@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use edgerouter_core::{
     cache::{
         arrival::{self, Freshened, Revalidation, SharedHead},
-        hooked::Part,
+        hooked::HookEffect,
         levels::{Level, Selected, Variants},
         question::Question,
         slices,
@@ -28,7 +28,7 @@ use crate::{
     request::origin::{Received, ReceivedBody},
     store::{
         Birth, Content, Entry, Object,
-        arriving::{End, Writing},
+        arriving::{ArrivalEnd, Writing},
         compact_body,
         flight::Reuse,
     },
@@ -51,26 +51,26 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
     let end = match received {
         ReceivedBody::Whole(bytes) => {
             if body.push(bytes, fetch.stall).await {
-                End::Complete
+                ArrivalEnd::Complete
             } else {
-                End::Broken
+                ArrivalEnd::Broken
             }
         }
         ReceivedBody::Upstream(mut upstream) => loop {
             let frame =
                 std::future::poll_fn(|cx| std::pin::Pin::new(&mut upstream).poll_frame(cx)).await;
             match frame {
-                None => break End::Complete,
+                None => break ArrivalEnd::Complete,
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "the origin stopped in the middle of a body");
-                    break End::Broken;
+                    break ArrivalEnd::Broken;
                 }
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
                     if !body.push(data, fetch.stall).await {
-                        break End::Broken;
+                        break ArrivalEnd::Broken;
                     }
                     if body.length() > largest {
                         body.stop_keeping();
@@ -81,7 +81,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
                 tokio::time::timeout(fetch.stall, std::future::poll_fn(|cx| body.poll_room(cx)))
                     .await;
             if !matches!(room, Ok(Ok(()))) {
-                break End::Broken;
+                break ArrivalEnd::Broken;
             }
         },
     };
@@ -90,8 +90,8 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
         && arriving
             .content_length
             .is_some_and(|length| length != body.length());
-    let end = if short { End::Broken } else { end };
-    if end == End::Complete
+    let end = if short { ArrivalEnd::Broken } else { end };
+    if end == ArrivalEnd::Complete
         && let Some(pieces) = body.pieces()
     {
         let length = body.length();
@@ -112,7 +112,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
             ..Object::new(arriving.status, head, freshness, took, beta)
         };
         keep(worker, fetch, &arriving.vary, object, birth);
-    } else if end == End::Complete {
+    } else if end == ArrivalEnd::Complete {
         worker.metrics.not_stored(NotStored::TooLarge);
     }
     // Only now: who finds the flight over must find the entry.
@@ -297,7 +297,7 @@ pub(super) fn freshen(
 }
 
 /// True if the key of a stored response sees everything that the hooks read this time.
-fn selected_by(worker: &Worker, question: &Question<'_>, entry: &Entry, part: &Part) -> bool {
+fn selected_by(worker: &Worker, question: &Question<'_>, entry: &Entry, part: &HookEffect) -> bool {
     if part.selects.is_empty() {
         return true;
     }

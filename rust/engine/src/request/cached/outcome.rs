@@ -13,7 +13,7 @@ use crate::{
     request::origin::{Received, ReceivedBody, Unanswered},
     store::{
         Birth, Entry, FlightState,
-        arriving::Reader,
+        arriving::ArrivalReader,
         flight::{ArrivingResponse, Reuse},
         run,
     },
@@ -26,9 +26,9 @@ pub(super) enum FetchOutcome {
     /// For that client only.
     Own(Received, NotStored),
     /// On its way into the store.
-    Arriving(Arc<ArrivingResponse>, Option<Reader>, HeaderMap),
+    Arriving(Arc<ArrivingResponse>, Option<ArrivalReader>, HeaderMap),
     /// Stored, or still arriving in slices, with a reader where that is known to start at the first byte.
-    Stored(Arc<Entry>, Reuse, Option<run::Reader>, HeaderMap),
+    Stored(Arc<Entry>, Reuse, Option<run::RunReader>, HeaderMap),
     /// The response to a request for a slice cannot be stored in slices.
     NotSliceable(Detail, Option<(Received, ContentRange)>),
     Failed(Unanswered),

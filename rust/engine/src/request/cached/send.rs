@@ -29,7 +29,7 @@ use crate::{
         Exchange, answer,
         origin::{Received, ReceivedBody},
     },
-    store::{Entry, Object, arriving::Reader, flight::ArrivingResponse, range_of},
+    store::{Entry, Object, arriving::ArrivalReader, flight::ArrivingResponse, range_of},
     telemetry::Outcome,
 };
 
@@ -346,7 +346,7 @@ pub(crate) fn straight(received: Received) -> Response<EdgeBody> {
 pub(super) fn read_along(
     x: &mut Exchange,
     arriving: &Arc<ArrivingResponse>,
-    reader: Reader,
+    reader: ArrivalReader,
 ) -> Response<EdgeBody> {
     let mut headers = arriving.headers.clone();
     match arriving.freshness.age(x.worker.clock.unix_now()) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use edgerouter_core::{
-    cache::decide::{self, Allowance, Failure},
+    cache::decide::{self, Allowance, Outage},
     outcome::Detail,
 };
 use http::{Response, StatusCode, header};
@@ -48,7 +48,7 @@ impl Miss<'_> {
     }
 
     /// The stored response in place of an origin that failed, where it may be.
-    pub(super) fn stand_in(&mut self, failure: Failure) -> Option<Response<EdgeBody>> {
+    pub(super) fn stand_in(&mut self, failure: Outage) -> Option<Response<EdgeBody>> {
         let (x, missing) = (&mut *self.x, &self.missing);
         x.now = x.worker.clock.unix_now();
         let (stale, question) = (missing.stale.as_ref()?, &missing.question);
@@ -70,7 +70,7 @@ impl Miss<'_> {
         &self,
         entry: &Arc<Entry>,
         object: &Object,
-        failure: Failure,
+        failure: Outage,
     ) -> Option<(Allowance, Begin)> {
         let (x, question) = (&*self.x, &self.missing.question);
         let (freshness, own) = (&object.freshness, &question.directives);
@@ -85,7 +85,7 @@ impl Miss<'_> {
         let key = &self.missing.question.key;
         let flights = &self.x.worker.shared.cache.flights;
         let retry_after = flights.retry_after(key.url(), key.dimensions())?;
-        if let Some(stale) = self.stand_in(Failure::Error) {
+        if let Some(stale) = self.stand_in(Outage::Error) {
             return Some(stale);
         }
         let note = &mut self.x.note;
@@ -110,7 +110,7 @@ impl Miss<'_> {
         let stale = self.missing.stale.as_ref();
         let allowed = stale.and_then(|entry| {
             let object = entry.object()?;
-            self.covers(entry, &object, Failure::Disconnected)
+            self.covers(entry, &object, Outage::Disconnected)
         });
         let Some(group) = allowed.and_then(|_| group_of(x, self.route)) else {
             return Some(outcome.await);

@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use edgerouter_core::{
-    cache::hooked::{Facts, Part, Reads, Written},
+    cache::hooked::{Facts, HookEffect, Reads, Written},
     identity::jwt::Claims,
     plan::{CallableId, Route},
 };
@@ -42,7 +42,7 @@ impl HookContext {
         due: &Due,
         reads: &Reads,
         shown: &HeaderMap,
-        part: &mut Part,
+        part: &mut HookEffect,
     ) {
         if !self.judged {
             return;

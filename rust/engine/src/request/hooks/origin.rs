@@ -6,7 +6,7 @@ use bytes::Bytes;
 use edgerouter_core::{
     admit,
     cache::{
-        hooked::{Part, Reads},
+        hooked::{HookEffect, Reads},
         storable::NotStored,
     },
     finish, forward,
@@ -30,7 +30,7 @@ use crate::{
 pub(crate) async fn origin_request(
     request: &mut OriginRequest,
     context: &HookContext,
-    part: &mut Part,
+    part: &mut HookEffect,
 ) -> Result<Option<Answer>, Early> {
     let live = Rc::clone(&request.live);
     let method = request.method.clone();

@@ -23,7 +23,7 @@ use crate::{
     request::Exchange,
     store::{
         Entry, Object,
-        run::{End, Next, Reader},
+        run::{Next, RunEnd, RunReader},
     },
     upstream::BoxError,
 };
@@ -84,7 +84,7 @@ struct SlicedBody {
 enum Source {
     None,
     Slice(Arc<Entry>),
-    Run(Reader),
+    Run(RunReader),
     Disk(Pin<Box<dyn Future<Output = Option<Arc<Entry>>>>>),
 }
 
@@ -154,12 +154,12 @@ impl SlicedBody {
         }
     }
 
-    fn failed(&mut self, end: End) -> Option<Interrupted> {
+    fn failed(&mut self, end: RunEnd) -> Option<Interrupted> {
         self.source = Source::None;
         match end {
-            End::Changed => Some(Interrupted::Changed),
+            RunEnd::Changed => Some(Interrupted::Changed),
             // The bytes that have arrived are in the store, and more can be fetched: look again.
-            End::Complete | End::Stopped | End::Broken => {
+            RunEnd::Complete | RunEnd::Stopped | RunEnd::Broken => {
                 self.failures += 1;
                 (self.failures > MOST_FAILURES).then_some(Interrupted::Origin)
             }

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::{
     cache::Cache,
-    store::{Entry, Object, Slices, Store, run::Reader},
+    store::{Entry, Object, Slices, Store, run::RunReader},
 };
 
 /// Slices of one response that are looked for before its head is sent.
@@ -26,7 +26,7 @@ pub(crate) enum Begin {
     /// In any place where they are found.
     Anywhere,
     Slice(Arc<Entry>),
-    Run(Reader),
+    Run(RunReader),
 }
 
 /// The part of a stored response that is here when the head is to be sent, of all that a request needs.

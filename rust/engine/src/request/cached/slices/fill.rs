@@ -24,7 +24,7 @@ use crate::{
     },
     store::{
         Claim, Claimed, Content, Entry, NobodyReads, Object, Slices,
-        run::{Begun, End, Reader, Run},
+        run::{Begun, Run, RunEnd, RunReader},
     },
     upstream::{RequestBody, Unavailable, UpstreamBody},
     worker::Worker,
@@ -85,8 +85,8 @@ pub(crate) struct Filler {
 
 pub(crate) enum Filling {
     Stored,
-    Joined(Reader),
-    Started(Reader),
+    Joined(RunReader),
+    Started(RunReader),
 }
 
 impl Filler {
@@ -154,7 +154,7 @@ impl Filler {
                     entry: Arc::clone(&self.entry),
                     cut: self.cut,
                     run,
-                    end: End::Broken,
+                    end: RunEnd::Broken,
                 };
                 spawn_local(writer.fetch(self.request.clone()));
                 reader.map_or(Filling::Stored, Filling::Started)
@@ -177,7 +177,7 @@ pub(crate) async fn receive(
         entry,
         cut,
         run,
-        end: End::Broken,
+        end: RunEnd::Broken,
     };
     writer.end = writer.pump(upstream, begins).await;
 }
@@ -188,16 +188,16 @@ struct RunWriter {
     entry: Arc<Entry>,
     cut: Slices,
     run: Arc<Run>,
-    end: End,
+    end: RunEnd,
 }
 
 impl Drop for RunWriter {
     fn drop(&mut self) {
         self.worker.metrics.slices(match self.end {
-            End::Complete => "complete",
-            End::Stopped => "stopped",
-            End::Broken => "broken",
-            End::Changed => "changed",
+            RunEnd::Complete => "complete",
+            RunEnd::Stopped => "stopped",
+            RunEnd::Broken => "broken",
+            RunEnd::Changed => "changed",
         });
         // Only then does no reader wait for it that could not find its slices.
         self.worker.shared.cache.runs.end(self.cut.nonce, &self.run);
@@ -217,7 +217,7 @@ impl RunWriter {
                 if matches!(begun, Begun::Changed) {
                     // The stored response is out of date, and cannot be completed any more.
                     self.remove();
-                    self.end = End::Changed;
+                    self.end = RunEnd::Changed;
                 }
                 self.run.begin(begun);
             }
@@ -280,20 +280,20 @@ impl RunWriter {
     }
 
     /// Moves a body that begins at `begins` into the store, slice by slice, and past the run's readers.
-    async fn pump(&self, mut upstream: UpstreamBody, begins: u64) -> End {
+    async fn pump(&self, mut upstream: UpstreamBody, begins: u64) -> RunEnd {
         let (run, entry) = (&self.run, &self.entry);
         let Some(object) = entry.object() else {
-            return End::Broken;
+            return RunEnd::Broken;
         };
         let mut cutter = Cutter::new(self.cut, object.length, begins);
         loop {
             let frame = poll_fn(|cx| Pin::new(&mut upstream).poll_frame(cx)).await;
             let data = match frame {
-                None if cutter.position > run.last() => return End::Complete,
-                None => return End::Broken,
+                None if cutter.position > run.last() => return RunEnd::Complete,
+                None => return RunEnd::Broken,
                 Some(Err(error)) => {
                     tracing::warn!(error = %error, "the origin stopped in the middle of a large body");
-                    return End::Broken;
+                    return RunEnd::Broken;
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => data,
@@ -305,7 +305,7 @@ impl RunWriter {
                 // any.
                 cutter.leave_out();
                 if !run.room_for(data.len(), STALL).await {
-                    return End::Stopped;
+                    return RunEnd::Stopped;
                 }
             }
             let start = cutter.position;
@@ -319,20 +319,20 @@ impl RunWriter {
             let passed = run.first().saturating_sub(start).min(data.len() as u64);
             let passed = usize::try_from(passed).unwrap_or(data.len());
             if !run.push(data.slice(passed..), cutter.stored(), cutter.cutting()) {
-                return End::Stopped;
+                return RunEnd::Stopped;
             }
             if cutter.position > run.last() {
-                return End::Complete;
+                return RunEnd::Complete;
             }
             if cut_off && self.met(cutter.position) {
-                return End::Stopped;
+                return RunEnd::Stopped;
             }
             let room = tokio::time::timeout(STALL, poll_fn(|cx| run.poll_room(cx))).await;
             match room {
                 Ok(Ok(())) => {}
                 // The part of the current slice that has arrived is worth the rest of it, if that is stored.
                 Ok(Err(NobodyReads)) if !cutter.between() => {}
-                Ok(Err(NobodyReads)) | Err(_) => return End::Stopped,
+                Ok(Err(NobodyReads)) | Err(_) => return RunEnd::Stopped,
             }
         }
     }
