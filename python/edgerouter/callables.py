@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
 
 from edgerouter.cache import Duration
-from edgerouter.checks import Check, Value
+from edgerouter.checks import Check, Value, helpful
 from edgerouter.errors import ConfigError, Problem
+from edgerouter.experiments import Experiment
+from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
+from edgerouter.identity import Jwt
+from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Route, ViewerPolicy, When
 
-__all__ = ["CallableSpec", "Called"]
+if TYPE_CHECKING:
+    from edgerouter.declarations import Declarations
+
+__all__ = ["CallableSpec", "Callables", "Called"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Called(Value, frozen=True, kw_only=True):
@@ -43,6 +52,138 @@ class CallableSpec(NamedTuple):
     serial: bool
     timeout: float | None
     name: str
+
+
+class _HookOptions(TypedDict, total=False):
+    """The options of ``Callables.on``."""
+
+    host: str | None
+    inline: bool
+    serial: bool
+    blocking: bool
+    timeout: Duration | None
+    fail: Literal["open", "closed"]
+    varies: Collection[str] | None
+
+
+class Callables:
+    """The functions and hooks of an ``Edge``, which keeps them with the rest of its declarations."""
+
+    _declared: Declarations
+
+    @helpful
+    def function(
+        self,
+        pattern: str,
+        *,
+        host: str | Collection[str] | None = None,
+        methods: Collection[str] | None = None,
+        when: When | Collection[When | Mapping[str, Any]] = (),
+        priority: int = 0,
+        viewer: ViewerPolicy = "allow-all",
+        headers: HeaderPolicy | Mapping[str, Any] | None = None,
+        auth: Jwt | None = None,
+        experiment: Experiment | Collection[Experiment] = (),
+        inline: bool = False,
+        serial: bool = False,
+        blocking: bool = False,
+        timeout: Duration | None = None,
+    ) -> FunctionDecorator:
+        """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
+
+        A function returns a ``Response``, text, bytes, or a dictionary or list that JSON can hold. An async one gets an
+        ``AsyncContext``. A plain ``def`` runs on a thread, and may run several times at once; an ``async def`` on the
+        event loop.
+
+        ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``experiment``  see ``route``
+        ``inline``  it promises never to block or wait, and is called on the worker itself
+        ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
+        ``blocking``  does nothing any more, and the log says so
+        ``timeout``  seconds it may take; ``limits.functions.timeout`` when ``None``
+        """
+
+        check_decorator("function", pattern, '@edge.function("/hello/{name}")')
+
+        def register(function: F) -> F:
+            check_arguments(function, "request", "ctx")
+            called = declared(function, inline, serial, blocking, timeout)
+            self._declared.add_route(
+                lambda: Route(
+                    pattern,
+                    function=len(self._declared.callables),
+                    host=host,
+                    methods=methods,
+                    when=(when,) if isinstance(when, When) else when,
+                    priority=priority,
+                    viewer=viewer,
+                    headers=headers or UNEDITED,
+                    auth=auth,
+                    experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
+                )
+            )
+            self._declared.callables.append((called, function))
+            return function
+
+        return register
+
+    @overload
+    def on(
+        self, phase: Literal["viewer_request", "origin_request"], pattern: str = ..., **options: Unpack[_HookOptions]
+    ) -> RequestHookDecorator: ...
+    @overload
+    def on(
+        self, phase: Literal["origin_response", "viewer_response"], pattern: str = ..., **options: Unpack[_HookOptions]
+    ) -> ResponseHookDecorator: ...
+    @overload
+    def on(self, phase: Phase, pattern: str = ..., **options: Unpack[_HookOptions]) -> Callable[[F], F]: ...
+    @helpful
+    def on(
+        self,
+        phase: Phase,
+        pattern: str = "/*",
+        *,
+        host: str | None = None,
+        inline: bool = False,
+        serial: bool = False,
+        blocking: bool = False,
+        timeout: Duration | None = None,
+        fail: Literal["open", "closed"] = "closed",
+        varies: Collection[str] | None = None,
+    ) -> RequestHookDecorator | ResponseHookDecorator | Callable[[F], F]:
+        """Declares a hook: it is called in ``phase`` for every request that matches ``pattern``.
+
+        ``viewer_request`` and ``origin_request`` hooks take ``(request, ctx)``; ``origin_response`` and
+        ``viewer_response`` hooks take ``(request, response, ctx)``. A hook returns nothing to go on, the changed
+        request or response, or in the request phases a ``Response`` to answer now. Async hooks get an ``AsyncContext``.
+
+        A stored response is given only to requests that agree in everything that hooks had a part in: the fields that a
+        ``viewer_request`` hook sets or removes are part of the key, and a field or cookie that an ``origin_request`` or
+        ``origin_response`` hook reads selects, as ``Vary`` would.
+
+        ``host``  the one host on which it runs; ``None``: any
+        ``inline``, ``serial``, ``blocking``, ``timeout``  as for ``function``
+        ``fail``  ``"closed"``: a hook that fails costs its request a 502 or 504; ``"open"``: go on without it, and
+        store nothing of that request
+        ``varies``  for the origin phases: the request fields (``"x-country"``) and cookies (``"cookie:variant"``) that
+        the hook's effect depends on, in place of what it is seen to read; ``[]``: on nothing of the request
+        """
+
+        check_decorator("on", phase, '@edge.on("viewer_request", "/*")')
+
+        def register(function: F) -> F:
+            check_arguments(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
+            called = declared(function, inline, serial, blocking, timeout, fail)
+            self._declared.note("hooks")
+            call = len(self._declared.callables)
+            self._declared.hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=call, varies=varies))
+            self._declared.callables.append((called, function))
+            return function
+
+        return register
+
+    def callables(self) -> list[CallableSpec]:
+        """The functions and hooks, in the plan's order."""
+        return self._declared.specs()
 
 
 def declared(

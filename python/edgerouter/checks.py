@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import msgspec
 
@@ -96,6 +96,7 @@ class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, fo
 V = TypeVar("V", bound=Value)
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 def helpful(method: Callable[P, R]) -> Callable[P, R]:
@@ -114,13 +115,30 @@ def helpful(method: Callable[P, R]) -> Callable[P, R]:
             if not unknown:
                 raise
             problems = []
+            place = f"{type(args[0]).__name__}.{method.__name__}"
             for name in unknown:
                 near = difflib.get_close_matches(name, parameters, 1)
                 remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
-                problems.append(Problem(f"{method.__qualname__}.{name}", None, f"no such argument; {remedy}"))
+                problems.append(Problem(f"{place}.{name}", None, f"no such argument; {remedy}"))
             raise ConfigError(problems) from None
 
     return called
+
+
+def accepts(make: Callable[P, V]) -> Callable[[Callable[[S, V], R]], Callable[Concatenate[S, P], R]]:
+    """Gives a method the parameters of a value in place of the value, so that these are declared once."""
+
+    def decorate(method: Callable[[S, V], R]) -> Callable[Concatenate[S, P], R]:
+        @functools.wraps(method)
+        def accepting(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return method(self, make(*args, **kwargs))
+
+        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        parameters = [first, *inspect.signature(make).parameters.values()]
+        accepting.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return accepting
+
+    return decorate
 
 
 def shown(value: object) -> str:

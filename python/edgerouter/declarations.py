@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from edgerouter import error_pages, secrets
 from edgerouter.callables import CallableSpec, Called, is_async
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.origins import Group, Origin
@@ -37,6 +39,43 @@ class Declarations:
         self.prefetch: list[Prefetch] = []
         self.callables: list[tuple[Called, Callable[..., Any]]] = []
         self.places = Places()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Declarations:
+        """The declarations of a plan's data, which has no callables."""
+        if not isinstance(data, Mapping):
+            raise ConfigError("a plan must be a table (mapping) at its top")
+        for field in ("callables", "hooks"):
+            if data.get(field):
+                raise ConfigError([Problem(field, None, "functions and hooks need a Python file; remove them here")])
+        return cls(base=data)
+
+    @classmethod
+    def from_file(cls, file: Path) -> Declarations:
+        """The declarations of a plan file, TOML or JSON, with the line of each."""
+        import json
+        import tomllib
+
+        try:
+            text = file.read_bytes().decode()
+            data = tomllib.loads(text) if file.suffix.lower() == ".toml" else json.loads(text)
+        except OSError as error:
+            raise ConfigError([Problem(str(file), None, f"cannot read the plan: {error.strerror or error}")]) from None
+        except UnicodeDecodeError:
+            raise ConfigError([Problem(str(file), None, "is not UTF-8 text")]) from None
+        except ValueError as error:
+            kind = "TOML" if file.suffix.lower() == ".toml" else "JSON"
+            raise ConfigError([Problem(str(file), None, f"is not valid {kind}: {error}")]) from None
+        places = Places()
+        places.read(file, text)
+        try:
+            declared = cls.from_dict(data)
+        except ConfigError as error:
+            raise places.placed(error) from None
+        declared.places = places
+        for rebase in (secrets.rebase, error_pages.rebase):
+            rebase(declared.base, file.resolve().parent)
+        return declared
 
     def count(self, field: str) -> int:
         """The number of values of a kind, those of a plan file included."""

@@ -6,29 +6,25 @@ in the rooms beside this one, the decisions in the core.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edgerouter import callables, error_pages, places, plugins, secrets
+from edgerouter import error_pages, places, plugins, secrets
 from edgerouter.access_log import AccessLog
 from edgerouter.cache import STANDARD, CachePolicy, Duration
-from edgerouter.callables import CallableSpec
-from edgerouter.checks import Value, helpful
+from edgerouter.callables import Callables
+from edgerouter.checks import accepts, helpful
 from edgerouter.declarations import Declarations
 from edgerouter.error_pages import ErrorPage
-from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.experiments import Experiment
-from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.identity import Jwt
 from edgerouter.limits import Limits
 from edgerouter.origins import Group, Origin
-from edgerouter.places import Places
 from edgerouter.plan import Plan
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
@@ -37,8 +33,6 @@ from edgerouter.routes import (
     UNEDITED,
     ForwardPolicy,
     HeaderPolicy,
-    Hook,
-    Phase,
     Preflight,
     Redirect,
     Respond,
@@ -57,29 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Edge"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-P = ParamSpec("P")
-R = TypeVar("R")
-V = TypeVar("V", bound=Value)
 
-
-def _accepts(make: Callable[P, V]) -> Callable[[Callable[[Edge, V], R]], Callable[Concatenate[Edge, P], R]]:
-    """Gives a method the parameters of a value in place of the value, so that these are declared once."""
-
-    def decorate(method: Callable[[Edge, V], R]) -> Callable[Concatenate[Edge, P], R]:
-        @functools.wraps(method)
-        def accepting(self: Edge, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            return method(self, make(*args, **kwargs))
-
-        first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-        parameters = [first, *inspect.signature(make).parameters.values()]
-        accepting.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return accepting
-
-    return decorate
-
-
-class Edge(Purging):
+class Edge(Callables, Purging):
     """A site's whole policy: origins, routes, hooks and functions.
 
     ``name``  1 to 64 letters, digits, ``-`` or ``_``; also the distribution id
@@ -134,7 +107,7 @@ class Edge(Purging):
 
     # -- origins ---------------------------------------------------------------------------------------------------
 
-    @_accepts(Origin)
+    @accepts(Origin)
     def origin(self, origin: Origin) -> Origin:
         """Declares a server that answers for the edge; the arguments are the fields of ``Origin``."""
         self._declared.check_free(origin.name)
@@ -244,7 +217,7 @@ class Edge(Purging):
 
     # -- latency ---------------------------------------------------------------------------------------------------
 
-    @_accepts(Prefetch)
+    @accepts(Prefetch)
     def prefetch(self, listed: Prefetch) -> Prefetch:
         """Fetches URLs before a visitor requests them, through the routes, keys and hooks of a visitor's request.
 
@@ -297,152 +270,6 @@ class Edge(Purging):
         self._declared.service_workers.append(worker)
         return worker
 
-    # -- callables -------------------------------------------------------------------------------------------------
-
-    @helpful
-    def function(
-        self,
-        pattern: str,
-        *,
-        host: str | Collection[str] | None = None,
-        methods: Collection[str] | None = None,
-        when: When | Collection[When | Mapping[str, Any]] = (),
-        priority: int = 0,
-        viewer: ViewerPolicy = "allow-all",
-        headers: HeaderPolicy | Mapping[str, Any] | None = None,
-        auth: Jwt | None = None,
-        experiment: Experiment | Collection[Experiment] = (),
-        inline: bool = False,
-        serial: bool = False,
-        blocking: bool = False,
-        timeout: Duration | None = None,
-    ) -> FunctionDecorator:
-        """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
-
-        A function returns a ``Response``, text, bytes, or a dictionary or list that JSON can hold. An async one gets an
-        ``AsyncContext``. A plain
-        ``def`` runs on a thread, and may run several times at once; an ``async def`` on the event loop.
-
-        ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``experiment``  see ``route``
-        ``inline``  it promises never to block or wait, and is called on the worker itself
-        ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
-        ``blocking``  does nothing any more, and the log says so
-        ``timeout``  seconds it may take; ``limits.functions.timeout`` when ``None``
-        """
-
-        callables.check_decorator("function", pattern, '@edge.function("/hello/{name}")')
-
-        def register(function: F) -> F:
-            callables.check_arguments(function, "request", "ctx")
-            called = callables.declared(function, inline, serial, blocking, timeout)
-            self._declared.add_route(
-                lambda: Route(
-                    pattern,
-                    function=len(self._declared.callables),
-                    host=host,
-                    methods=methods,
-                    when=(when,) if isinstance(when, When) else when,
-                    priority=priority,
-                    viewer=viewer,
-                    headers=headers or UNEDITED,
-                    auth=auth,
-                    experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
-                )
-            )
-            self._declared.callables.append((called, function))
-            return function
-
-        return register
-
-    @overload
-    def on(
-        self,
-        phase: Literal["viewer_request", "origin_request"],
-        pattern: str = ...,
-        *,
-        host: str | None = ...,
-        inline: bool = ...,
-        serial: bool = ...,
-        blocking: bool = ...,
-        timeout: Duration | None = ...,
-        fail: Literal["open", "closed"] = ...,
-        varies: Collection[str] | None = ...,
-    ) -> RequestHookDecorator: ...
-    @overload
-    def on(
-        self,
-        phase: Literal["origin_response", "viewer_response"],
-        pattern: str = ...,
-        *,
-        host: str | None = ...,
-        inline: bool = ...,
-        serial: bool = ...,
-        blocking: bool = ...,
-        timeout: Duration | None = ...,
-        fail: Literal["open", "closed"] = ...,
-        varies: Collection[str] | None = ...,
-    ) -> ResponseHookDecorator: ...
-    @overload
-    def on(
-        self,
-        phase: Phase,
-        pattern: str = ...,
-        *,
-        host: str | None = ...,
-        inline: bool = ...,
-        serial: bool = ...,
-        blocking: bool = ...,
-        timeout: Duration | None = ...,
-        fail: Literal["open", "closed"] = ...,
-        varies: Collection[str] | None = ...,
-    ) -> Callable[[F], F]: ...
-    @helpful
-    def on(
-        self,
-        phase: Phase,
-        pattern: str = "/*",
-        *,
-        host: str | None = None,
-        inline: bool = False,
-        serial: bool = False,
-        blocking: bool = False,
-        timeout: Duration | None = None,
-        fail: Literal["open", "closed"] = "closed",
-        varies: Collection[str] | None = None,
-    ) -> RequestHookDecorator | ResponseHookDecorator | Callable[[F], F]:
-        """Declares a hook: it is called in ``phase`` for every request that matches ``pattern``.
-
-        ``viewer_request`` and ``origin_request`` hooks take ``(request, ctx)``; ``origin_response`` and
-        ``viewer_response`` hooks take ``(request, response, ctx)``. A hook returns nothing to go on, the changed
-        request or response, or in the request phases a ``Response`` to answer now. Async hooks get an ``AsyncContext``.
-
-        A stored response is given only to requests that agree in everything that hooks had a part in: the fields that a
-        ``viewer_request`` hook sets or removes are part of the key, and a field or cookie that an ``origin_request`` or
-        ``origin_response`` hook reads selects, as ``Vary`` would.
-
-        ``host``  the one host on which it runs; ``None``: any
-        ``inline``, ``serial``, ``blocking``, ``timeout``  as for ``function``
-        ``fail``  ``"closed"``: a hook that fails costs its request a 502 or 504; ``"open"``: go on without it, and
-        store nothing of that request
-        ``varies``  for the origin phases: the request fields (``"x-country"``) and cookies (``"cookie:variant"``) that
-        the hook's effect depends on, in place of what it is seen to read; ``[]``: on nothing of the request
-        """
-
-        callables.check_decorator("on", phase, '@edge.on("viewer_request", "/*")')
-
-        def register(function: F) -> F:
-            callables.check_arguments(
-                function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx"
-            )
-            called = callables.declared(function, inline, serial, blocking, timeout, fail)
-            self._declared.note("hooks")
-            call = len(self._declared.callables)
-            self._declared.hooks.append(Hook(phase=phase, pattern=pattern, host=host, call=call, varies=varies))
-            self._declared.callables.append((called, function))
-            return function
-
-        return register
-
     def use(self, plugin: Plugin | str, settings: Mapping[str, object] | None = None) -> Plugin:
         """Adds a plugin, given as a value or by the name of an installed one with its settings."""
         if isinstance(plugin, str):
@@ -463,42 +290,18 @@ class Edge(Purging):
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Edge:
         """An edge from a plan's data. ``compile`` validates it as a whole, and names every mistake in it."""
-        if not isinstance(data, Mapping):
-            raise ConfigError("a plan must be a table (mapping) at its top")
-        for field in ("callables", "hooks"):
-            if data.get(field):
-                raise ConfigError([Problem(field, None, "functions and hooks need a Python file; remove them here")])
-        edge = cls.__new__(cls)
-        Edge.__init__(edge, "plan")
-        edge._declared = Declarations(base=data)
-        return edge
+        return cls._of(Declarations.from_dict(data))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Edge:
         """An edge from a plan file, TOML or JSON. Its relative secret files are relative to its directory."""
-        import json
-        import tomllib
+        return cls._of(Declarations.from_file(Path(path)))
 
-        file = Path(path)
-        try:
-            text = file.read_bytes().decode()
-            data = tomllib.loads(text) if file.suffix.lower() == ".toml" else json.loads(text)
-        except OSError as error:
-            raise ConfigError([Problem(str(file), None, f"cannot read the plan: {error.strerror or error}")]) from None
-        except UnicodeDecodeError:
-            raise ConfigError([Problem(str(file), None, "is not UTF-8 text")]) from None
-        except ValueError as error:
-            kind = "TOML" if file.suffix.lower() == ".toml" else "JSON"
-            raise ConfigError([Problem(str(file), None, f"is not valid {kind}: {error}")]) from None
-        try:
-            edge = cls.from_dict(data)
-        except ConfigError as error:
-            lines = Places()
-            lines.read(file, text)
-            raise lines.placed(error) from None
-        edge._declared.places.read(file, text)
-        secrets.rebase(edge._declared.base, file.resolve().parent)
-        error_pages.rebase(edge._declared.base, file.resolve().parent)
+    @classmethod
+    def _of(cls, declared: Declarations) -> Edge:
+        edge = cls.__new__(cls)
+        Edge.__init__(edge, "plan")
+        edge._declared = declared
         return edge
 
     @staticmethod
@@ -517,10 +320,6 @@ class Edge(Purging):
             return msgspec.json.encode(data)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"the plan cannot be written as JSON: {error}") from None
-
-    def callables(self) -> list[CallableSpec]:
-        """The functions and hooks, in the plan's order."""
-        return self._declared.specs()
 
     def compile(self) -> _core.PlanTable:
         """Validates the whole and gives the compiled table.
@@ -558,7 +357,7 @@ class Edge(Purging):
 
     # -- service ---------------------------------------------------------------------------------------------------
 
-    @_accepts(Settings)
+    @accepts(Settings)
     def serve(self, settings: Settings) -> None:
         """Serves until SIGTERM or SIGINT (in the main thread), or until another thread calls ``stop``.
 
@@ -567,18 +366,19 @@ class Edge(Purging):
         """
         from edgerouter import serving
 
-        _not_while_loading("serve")
+        serving.refuse_while_loading("serve")
         serving.serve(self, settings, say=serving.to_stdout)
 
-    @_accepts(Settings)
+    @accepts(Settings)
     def start(self, settings: Settings) -> Server:
         """Serves in the background; the ``Server`` stops it. Returns when connections are accepted.
 
         The arguments are the fields of ``Settings``.
         """
+        from edgerouter import serving
         from edgerouter.server import Server
 
-        _not_while_loading("start")
+        serving.refuse_while_loading("start")
         return Server.start(self, settings)
 
     def reload(self) -> int:
@@ -616,15 +416,3 @@ class Edge(Purging):
         if self.server is None:
             raise EdgeError("the edge is not being served; call serve() or start() first")
         return self.server
-
-
-def _not_while_loading(method: str) -> None:
-    """``edgerouter run`` loads the file again for each reload: what it serves must not depend on that."""
-    from edgerouter import serving
-
-    if serving.loading():
-        message = (
-            "is called while edgerouter loads this file, and edgerouter serves the edge itself; "
-            'put the call under if __name__ == "__main__":'
-        )
-        raise ConfigError([Problem(f"Edge.{method}", None, message)])

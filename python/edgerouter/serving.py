@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from edgerouter import logs
 from edgerouter.edge import Edge
-from edgerouter.errors import ConfigError, EdgeError, ListenError
+from edgerouter.errors import ConfigError, EdgeError, ListenError, Problem
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 from edgerouter.signals import Event, Signals, Stopping
@@ -231,9 +231,14 @@ def _nowhere(_line: str) -> None:
 _loading = threading.local()
 
 
-def loading() -> bool:
-    """Whether this thread runs an application's file to find its edge."""
-    return bool(getattr(_loading, "files", 0))
+def refuse_while_loading(method: str) -> None:
+    """``edgerouter run`` loads the file again for each reload: what it serves must not depend on that."""
+    if getattr(_loading, "files", 0):
+        message = (
+            "is called while edgerouter loads this file, and edgerouter serves the edge itself; "
+            'put the call under if __name__ == "__main__":'
+        )
+        raise ConfigError([Problem(f"Edge.{method}", None, message)])
 
 
 @contextlib.contextmanager
