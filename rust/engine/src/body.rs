@@ -22,6 +22,9 @@ use crate::{
 
 pub(crate) use excerpt::{Excerpt, Interrupted};
 
+/// A response as the request path makes it.
+pub(crate) type EdgeResponse = http::Response<EdgeBody>;
+
 #[derive(Debug)]
 pub(crate) struct EdgeBody {
     source: Source,

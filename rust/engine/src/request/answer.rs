@@ -8,14 +8,15 @@ use bytes::Bytes;
 use edgerouter_core::{admit::Refusal, http::problem, identity::jwt::TokenError, path::PathEnd};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-use crate::{body::EdgeBody, telemetry::Refused, worker::Worker};
+use crate::body::{EdgeBody, EdgeResponse};
+use crate::{telemetry::Refused, worker::Worker};
 
 /// A response that ends the path of a request early. Boxed, so that the happy path moves a pointer.
 #[derive(Debug)]
-pub(crate) struct Early(pub Box<Response<EdgeBody>>);
+pub(crate) struct Early(pub Box<EdgeResponse>);
 
-impl From<Response<EdgeBody>> for Early {
-    fn from(response: Response<EdgeBody>) -> Self {
+impl From<EdgeResponse> for Early {
+    fn from(response: EdgeResponse) -> Self {
         Self(Box::new(response))
     }
 }
@@ -33,7 +34,7 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Puts the trace in the body, in the media type that the request prefers.
-    pub(crate) fn show(&self, response: &mut Response<EdgeBody>, request: &HeaderMap) {
+    pub(crate) fn show(&self, response: &mut EdgeResponse, request: &HeaderMap) {
         let accept = request.get_all(header::ACCEPT).iter();
         let lines = accept.filter_map(|line| line.to_str().ok());
         let page = problem::page(lines, response.status(), &self.message, Some(&self.trace));
@@ -46,7 +47,7 @@ impl Trace {
 }
 
 /// A plain text answer.
-pub(crate) fn text(status: StatusCode, message: &str) -> Response<EdgeBody> {
+pub(crate) fn text(status: StatusCode, message: &str) -> EdgeResponse {
     let mut body = Vec::with_capacity(message.len() + 1);
     body.extend_from_slice(message.as_bytes());
     body.push(b'\n');
@@ -67,15 +68,15 @@ pub(crate) fn text(status: StatusCode, message: &str) -> Response<EdgeBody> {
 }
 
 pub(crate) fn with(
-    mut response: Response<EdgeBody>,
+    mut response: EdgeResponse,
     name: HeaderName,
     value: HeaderValue,
-) -> Response<EdgeBody> {
+) -> EdgeResponse {
     response.headers_mut().insert(name, value);
     response
 }
 
-pub(crate) fn redirect(status: StatusCode, location: HeaderValue) -> Response<EdgeBody> {
+pub(crate) fn redirect(status: StatusCode, location: HeaderValue) -> EdgeResponse {
     let mut response = Response::new(EdgeBody::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(header::LOCATION, location);
@@ -83,7 +84,7 @@ pub(crate) fn redirect(status: StatusCode, location: HeaderValue) -> Response<Ed
     response
 }
 
-pub(crate) fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> Response<EdgeBody> {
+pub(crate) fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> EdgeResponse {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -91,7 +92,7 @@ pub(crate) fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> Resp
 }
 
 /// The answer to a client that has too many requests under way (RFC 6585 §4).
-pub(crate) fn too_many() -> Response<EdgeBody> {
+pub(crate) fn too_many() -> EdgeResponse {
     with(
         text(
             StatusCode::TOO_MANY_REQUESTS,
@@ -103,7 +104,7 @@ pub(crate) fn too_many() -> Response<EdgeBody> {
 }
 
 /// The answer when there is no memory for a request: it may come again soon (RFC 9110 §15.6.4).
-pub(crate) fn overloaded() -> Response<EdgeBody> {
+pub(crate) fn overloaded() -> EdgeResponse {
     with(
         text(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -115,7 +116,7 @@ pub(crate) fn overloaded() -> Response<EdgeBody> {
 }
 
 /// The answer when no origin answered.
-pub(crate) fn origin_failed(timed_out: bool) -> Response<EdgeBody> {
+pub(crate) fn origin_failed(timed_out: bool) -> EdgeResponse {
     if timed_out {
         text(
             StatusCode::GATEWAY_TIMEOUT,
@@ -177,7 +178,7 @@ pub(crate) fn refuse(worker: &Worker, refusal: Refusal) -> Early {
 }
 
 /// The answer to a request that may not be believed. The connection ends with it: what follows on it is not trusted.
-pub(crate) fn refused(refusal: Refusal) -> Response<EdgeBody> {
+pub(crate) fn refused(refusal: Refusal) -> EdgeResponse {
     let response = text(
         refusal.status(),
         &format!("{} ({})", refusal.message(), refusal.as_str()),

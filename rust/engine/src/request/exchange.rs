@@ -19,7 +19,7 @@ use edgerouter_core::{
     request_record::RequestRecord,
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header,
     request::Parts, uri::PathAndQuery,
 };
 use http_body::Body as _;
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     account::{Hold, Owner, UnderWay},
-    body::EdgeBody,
+    body::{EdgeBody, EdgeResponse},
     connection::Stream,
     live::LocalLive,
     telemetry::{Outcome, Refused, access::Logged},
@@ -429,7 +429,7 @@ impl Exchange {
     }
 
     /// Phase 16: one record of the request, for everything that keeps account of it.
-    pub(crate) fn account(&self, response: &mut Response<EdgeBody>) {
+    pub(crate) fn account(&self, response: &mut EdgeResponse) {
         let plan = &self.live.plan;
         let route = self.route.and_then(|id| plan.route(id));
         let variants: SmallVec<[(&str, &str); 2]> =
@@ -502,10 +502,10 @@ fn micros(since: Instant) -> u64 {
 }
 
 /// The answer to a request whose body broke off or turned out to be malformed.
-pub(crate) fn broken_body(x: &mut Exchange) -> Early {
-    x.note.outcome = Outcome::Error;
+pub(crate) fn broken_body(exchange: &mut Exchange) -> Early {
+    exchange.note.outcome = Outcome::Error;
     answer::refuse(
-        &x.worker,
-        x.stream.take_refusal().unwrap_or(Refusal::BadChunk),
+        &exchange.worker,
+        exchange.stream.take_refusal().unwrap_or(Refusal::BadChunk),
     )
 }

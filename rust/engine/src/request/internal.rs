@@ -80,12 +80,13 @@ pub(crate) async fn prefetch(
     let connection = Connection::new(peer, target.scheme, worker.clock.ticks());
     let stream = Rc::new(Stream::new(Rc::new(connection)));
     let (head, ()) = request.into_parts();
-    let mut x = match Exchange::admit_internal(Rc::clone(worker), stream, head, Instant::now()) {
-        Ok(x) => x,
-        Err(early) => return Prefetched::Failed(Some(early.0.status())),
-    };
-    x.fresh_for = fresh_for;
-    let response = match path(&mut x).await {
+    let mut exchange =
+        match Exchange::admit_internal(Rc::clone(worker), stream, head, Instant::now()) {
+            Ok(exchange) => exchange,
+            Err(early) => return Prefetched::Failed(Some(early.0.status())),
+        };
+    exchange.fresh_for = fresh_for;
+    let response = match path(&mut exchange).await {
         Ok(response) => response,
         Err(early) => return Prefetched::Failed(Some(early.0.status())),
     };
@@ -101,12 +102,12 @@ pub(crate) async fn prefetch(
     if status.is_client_error() || status.is_server_error() {
         return Prefetched::Failed(Some(status));
     }
-    match x.note.outcome {
+    match exchange.note.outcome {
         Outcome::StaleOnError | Outcome::Disconnected | Outcome::Error => Prefetched::Failed(None),
         Outcome::Revalidated => Prefetched::Revalidated,
         Outcome::Hit | Outcome::Stale => Prefetched::Fresh,
         Outcome::Coalesced => Prefetched::Stored { bytes },
-        _ if x.note.stored => Prefetched::Stored { bytes },
+        _ if exchange.note.stored => Prefetched::Stored { bytes },
         _ => Prefetched::NotStored { bytes },
     }
 }

@@ -32,12 +32,12 @@ use edgerouter_core::{
     request_record::RequestRecord,
     service_worker,
 };
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 
 use self::{answer::Early, cached::Found, decided::Worked, exchange::Exchange};
 use crate::{
-    body::{Busy, EdgeBody},
+    body::{Busy, EdgeBody, EdgeResponse},
     connection::{ConnectionOwner, Connections, Stream, queue},
     telemetry::{Outcome, Refused, WorkerMetrics},
     worker::Worker,
@@ -50,7 +50,7 @@ impl ConnectionOwner for Worker {
         self: Rc<Self>,
         stream: Rc<Stream>,
         request: Result<Request<Incoming>, Refusal>,
-    ) -> Result<Response<EdgeBody>, Infallible> {
+    ) -> Result<EdgeResponse, Infallible> {
         let started = Instant::now();
         let busy = Busy(Rc::clone(&stream));
         let request = match request {
@@ -124,7 +124,7 @@ impl ConnectionOwner for Worker {
 }
 
 /// The phases.
-async fn path(exchange: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
+async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     let live = Rc::clone(&exchange.live);
     // 2 was admission: here is a Request that may be believed in its framing, Host and path.
     // 3 route, 4 viewer, 5 identify, 6 bucket
@@ -192,7 +192,7 @@ async fn path(exchange: &mut Exchange) -> Result<Response<EdgeBody>, Early> {
 }
 
 /// A fixed response, as its conditions leave it (RFC 9110 §13).
-fn responded(exchange: &mut Exchange, fixed: &FixedResponse) -> Response<EdgeBody> {
+fn responded(exchange: &mut Exchange, fixed: &FixedResponse) -> EdgeResponse {
     exchange.note.detail = Some(Detail::Fixed);
     let (outcome, mut headers) = exchange.fixed(fixed);
     match outcome {
@@ -210,7 +210,7 @@ fn responded(exchange: &mut Exchange, fixed: &FixedResponse) -> Response<EdgeBod
     }
 }
 
-fn has_length(response: &Response<EdgeBody>) -> bool {
+fn has_length(response: &EdgeResponse) -> bool {
     http_body::Body::size_hint(response.body())
         .exact()
         .is_some()
@@ -219,7 +219,7 @@ fn has_length(response: &Response<EdgeBody>) -> bool {
 
 impl Exchange {
     /// Phase 15: what every response gets, wherever it came from.
-    fn finish(&mut self, response: &mut Response<EdgeBody>) {
+    fn finish(&mut self, response: &mut EdgeResponse) {
         let live = Rc::clone(&self.live);
         let route = self.route.and_then(|id| live.plan.route(id));
         let headers = response.headers_mut();

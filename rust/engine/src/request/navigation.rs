@@ -8,19 +8,15 @@ use edgerouter_core::{
     predict,
     request_record::RequestRecord,
 };
-use http::{Response, header, uri::PathAndQuery};
+use http::{header, uri::PathAndQuery};
 
 use super::Exchange;
-use crate::{body::EdgeBody, navigation::Navigation};
+use crate::{body::EdgeResponse, navigation::Navigation};
 
 impl Exchange {
     /// Reports a navigation to the model: only of a page that any visitor may be sent, and never with a query, which may
     /// be private. For the visitor it gets a number that means nothing outside this process.
-    pub(super) fn tell_of_navigation(
-        &self,
-        response: &Response<EdgeBody>,
-        record: &RequestRecord<'_>,
-    ) {
+    pub(super) fn tell_of_navigation(&self, response: &EdgeResponse, record: &RequestRecord<'_>) {
         let Some(route) = self.route.and_then(|id| self.live.plan.route(id)) else {
             return;
         };

@@ -9,7 +9,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::{ErrorPage, FixedResponse, Route, Target},
 };
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
 use http_body::Body as _;
 
 use super::{
@@ -21,65 +21,66 @@ use super::{
     tunnel,
 };
 use crate::{
-    body::EdgeBody,
+    body::{EdgeBody, EdgeResponse},
     telemetry::Outcome,
     upstream::{FetchError, RequestBody, Unavailable},
 };
 
 /// Phases 10 to 12 where the cache may not be used: methods other than GET and HEAD, routes without caching, upgrades.
-pub(crate) async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<EdgeBody>, Early> {
-    x.note.outcome = Outcome::Pass;
-    let by_method = !matches!(x.head.method, Method::GET | Method::HEAD);
+pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<EdgeResponse, Early> {
+    exchange.note.outcome = Outcome::Pass;
+    let by_method = !matches!(exchange.head.method, Method::GET | Method::HEAD);
     let (forward, why) = if !route.cache.enabled {
         (Forward::Bypass, Detail::Disabled)
-    } else if x.wants_upgrade {
+    } else if exchange.wants_upgrade {
         (Forward::Bypass, Detail::Upgrade)
-    } else if !by_method && x.has_body {
+    } else if !by_method && exchange.has_body {
         (Forward::Bypass, Detail::RequestBody)
     } else if !by_method {
         (Forward::Bypass, Detail::Unkeyed)
     } else {
         (Forward::Method, Detail::Method)
     };
-    x.note.forward = Some(forward);
-    x.note.detail = Some(why);
-    let body = if x.wants_upgrade {
+    exchange.note.forward = Some(forward);
+    exchange.note.detail = Some(why);
+    let body = if exchange.wants_upgrade {
         RequestBody::Empty
     } else {
-        x.replayable_body().await?
+        exchange.replayable_body().await?
     };
     // Such a hook gets the whole response; the origin evaluates the conditions of other methods.
-    let hooked = matches!(x.head.method, Method::GET | Method::HEAD)
-        && !x.wants_upgrade
-        && x.runs_any(&route.hooks.origin_response);
-    let keeps_headers = route.fallback.is_some() || !route.errors.is_empty() || x.needs_headers_later(route)
+    let hooked = matches!(exchange.head.method, Method::GET | Method::HEAD)
+        && !exchange.wants_upgrade
+        && exchange.runs_any(&route.hooks.origin_response);
+    let keeps_headers = route.fallback.is_some() || !route.errors.is_empty() || exchange.needs_headers_later(route)
         // They are evaluated once the hooks have changed the response.
         || hooked
         // They may select the response that a POST leaves for its URL.
-        || (route.cache.enabled && x.head.method == Method::POST);
+        || (route.cache.enabled && exchange.head.method == Method::POST);
     let mut ask = if keeps_headers {
-        x.origin_request(route, hooked)?
+        exchange.origin_request(route, hooked)?
     } else {
-        x.origin_request_taking(route)?
+        exchange.origin_request_taking(route)?
     };
-    ask.wanted = Some(x.wanted());
+    ask.wanted = Some(exchange.wanted());
     match origin::fetch(&mut ask, body).await {
         Ok(mut received) => {
-            x.note.forward_status = Some(received.status);
+            exchange.note.forward_status = Some(received.status);
             if received.status == StatusCode::SWITCHING_PROTOCOLS {
-                return tunnel::open(x, *received);
+                return tunnel::open(exchange, *received);
             }
             received.upgrade = None;
-            if route_invalidates(x) {
+            if route_invalidates(exchange) {
                 let (status, headers) = (received.status, &received.headers);
-                cached::invalidate(&x.worker, &x.live, x, status, [headers, &received.own]);
+                let (worker, live) = (&exchange.worker, &exchange.live);
+                cached::invalidate(worker, live, exchange, status, [headers, &received.own]);
             }
-            if cached::represents(x, route, &received) {
-                return Ok(cached::take_posted(x, route, *received));
+            if cached::represents(exchange, route, &received) {
+                return Ok(cached::take_posted(exchange, route, *received));
             }
             tags::take(&mut received.headers, &route.cache);
             Ok(if hooked {
-                cached::as_asked(x, *received)
+                cached::as_asked(exchange, *received)
             } else {
                 cached::straight(*received)
             })
@@ -88,14 +89,14 @@ pub(crate) async fn passed(x: &mut Exchange, route: &Route) -> Result<Response<E
         Err(Unanswered::Failed(Unavailable {
             error: FetchError::RequestBody(_),
             ..
-        })) => Err(exchange::broken_body(x)),
-        Err(Unanswered::Failed(error)) => Ok(cached::failed(x, &error)),
+        })) => Err(exchange::broken_body(exchange)),
+        Err(Unanswered::Failed(error)) => Ok(cached::failed(exchange, &error)),
     }
 }
 
-fn route_invalidates(x: &Exchange) -> bool {
+fn route_invalidates(exchange: &Exchange) -> bool {
     !matches!(
-        x.head.method,
+        exchange.head.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
     )
 }
@@ -142,19 +143,19 @@ const OF_STATUS: [HeaderName; 3] = [header::ALLOW, header::RETRY_AFTER, header::
 
 /// The page that stands in for this answer, if any.
 pub(crate) fn stand_in<'r>(
-    x: &Exchange,
+    exchange: &Exchange,
     route: &'r Route,
-    response: &Response<EdgeBody>,
+    response: &EdgeResponse,
 ) -> Option<StandIn<'r>> {
     if !matches!(route.target, Target::Group(_)) {
         return None;
     }
     let status = response.status();
-    let gets = matches!(x.head.method, Method::GET | Method::HEAD);
+    let gets = matches!(exchange.head.method, Method::GET | Method::HEAD);
     if gets
         && let Some(fallback) = &route.fallback
         && matches!(status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN)
-        && wants_html(x)
+        && wants_html(exchange)
     {
         let page = PathAndQuery::try_from(&**fallback).ok()?;
         return Some(StandIn::Path(page, None));
@@ -170,20 +171,19 @@ pub(crate) fn stand_in<'r>(
     }
 }
 
-fn wants_html(x: &Exchange) -> bool {
-    x.head
-        .headers
-        .get(header::ACCEPT)
+fn wants_html(exchange: &Exchange) -> bool {
+    let accept = exchange.head.headers.get(header::ACCEPT);
+    accept
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.to_ascii_lowercase().contains("text/html"))
 }
 
 /// Puts the page in the answer's place; the answer stays when the page cannot be had.
 pub(crate) async fn replace(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     route: &Route,
     page: StandIn<'_>,
-    response: &mut Response<EdgeBody>,
+    response: &mut EdgeResponse,
 ) {
     let replaced = response.status();
     let said = response.headers();
@@ -197,11 +197,11 @@ pub(crate) async fn replace(
         .collect();
     match page {
         StandIn::Held(held) => {
-            x.note.written = false;
+            exchange.note.written = false;
             let headers = held.headers.iter().cloned().collect();
             *response = answer::of(held.status, headers, EdgeBody::bytes(held.body.clone()));
         }
-        StandIn::Path(page, status) => replace_by_path(x, route, page, status, response).await,
+        StandIn::Path(page, to) => replace_by_path(exchange, route, page, to, response).await,
     }
     if response.status() != replaced {
         return;
@@ -215,50 +215,50 @@ pub(crate) async fn replace(
 }
 
 async fn replace_by_path(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     route: &Route,
     page: PathAndQuery,
     status: Option<StatusCode>,
-    response: &mut Response<EdgeBody>,
+    response: &mut EdgeResponse,
 ) {
-    if x.head.uri.path_and_query() == Some(&page) {
+    if exchange.head.uri.path_and_query() == Some(&page) {
         return;
     }
     // The page has a route of its own: another origin may have it, or it is a fixed text. If that route requires
     // something of the visitor or calls Python, the page is fetched from the origin of the answer.
-    let live = Rc::clone(&x.live);
-    let own = x
+    let live = Rc::clone(&exchange.live);
+    let own = exchange
         .route_for_get(&live, page.path(), page.query())
         .filter(|own| own.id != route.id && is_plain(own));
-    x.head.uri = http::Uri::from(page);
+    exchange.head.uri = http::Uri::from(page);
     for conditional in [
         header::IF_NONE_MATCH,
         header::IF_MODIFIED_SINCE,
         header::RANGE,
     ] {
-        x.head.headers.remove(conditional);
+        exchange.head.headers.remove(conditional);
     }
     if let Some(Target::Respond(fixed)) = own.map(|own| &own.target) {
-        let mut page = super::responded(x, fixed);
-        x.note.written = false;
+        let mut page = super::responded(exchange, fixed);
+        exchange.note.written = false;
         if let Some(status) = status {
             *page.status_mut() = status;
         }
         *response = page;
         return;
     }
-    let chosen = std::mem::take(&mut x.chosen);
+    let chosen = std::mem::take(&mut exchange.chosen);
     if let Some(own) = own
-        && x.rewrite(own).is_err()
+        && exchange.rewrite(own).is_err()
     {
-        x.chosen = chosen;
+        exchange.chosen = chosen;
         return;
     }
     if own.is_none() {
-        x.chosen.clone_from(&chosen);
+        exchange.chosen.clone_from(&chosen);
     }
-    fetch_page(x, own.unwrap_or(route), status, response).await;
-    x.chosen = chosen;
+    fetch_page(exchange, own.unwrap_or(route), status, response).await;
+    exchange.chosen = chosen;
 }
 
 /// True if a page behind this route can be shown to every visitor.
@@ -272,19 +272,19 @@ fn is_plain(route: &Route) -> bool {
 }
 
 async fn fetch_page(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     route: &Route,
     status: Option<StatusCode>,
-    response: &mut Response<EdgeBody>,
+    response: &mut EdgeResponse,
 ) {
-    x.note.written = false;
-    let fetched = if cached::cacheable(&x.head.method, route) && x.agrees(route) {
-        match cached::look_up(x, route).await {
+    exchange.note.written = false;
+    let fetched = if cached::cacheable(&exchange.head.method, route) && exchange.agrees(route) {
+        match cached::look_up(exchange, route).await {
             Found::Answer(page) => Ok(page),
-            Found::Missing(missing) => cached::fetch(x, route, missing, RequestBody::Empty).await,
+            Found::Missing(miss) => cached::fetch(exchange, route, miss, RequestBody::Empty).await,
         }
     } else {
-        match x.origin_request(route, true) {
+        match exchange.origin_request(route, true) {
             Ok(mut ask) => match origin::fetch(&mut ask, RequestBody::Empty).await {
                 Ok(mut received) => {
                     tags::take(&mut received.headers, &route.cache);

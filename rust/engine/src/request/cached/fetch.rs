@@ -15,7 +15,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::Route,
 };
-use http::{Method, Response, StatusCode};
+use http::{Method, StatusCode};
 use tokio::{
     sync::{oneshot, watch},
     task::spawn_local,
@@ -32,10 +32,10 @@ use super::{
         coverage::{Begin, Coverage, at_hand},
         fill::{Fetched, first},
     },
-    stand_in::{self, stands},
+    stand_in::{failed, stands},
 };
 use crate::{
-    body::EdgeBody,
+    body::EdgeResponse,
     connection::Stream,
     request::{
         Exchange,
@@ -55,19 +55,24 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Phases 10 to 13 for a request that may use the cache.
 pub(crate) async fn fetch(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     route: &Route,
     missing: Box<Missing>,
     body: RequestBody,
-) -> Result<Response<EdgeBody>, Early> {
-    x.note.forward = Some(missing.why);
-    x.note.detail = Some(missing.detail);
-    x.note.outcome = Outcome::Miss;
-    Miss { x, route, missing }.answer(body).await
+) -> Result<EdgeResponse, Early> {
+    exchange.note.forward = Some(missing.why);
+    exchange.note.detail = Some(missing.detail);
+    exchange.note.outcome = Outcome::Miss;
+    let mut miss = Miss {
+        exchange,
+        route,
+        missing,
+    };
+    miss.answer(body).await
 }
 
 impl Miss<'_> {
-    async fn answer(&mut self, body: RequestBody) -> Result<Response<EdgeBody>, Early> {
+    async fn answer(&mut self, body: RequestBody) -> Result<EdgeResponse, Early> {
         if let Some((entry, lacking)) = self.missing.held.take()
             && let Some(object) = entry.object()
         {
@@ -75,12 +80,12 @@ impl Miss<'_> {
                 Filled::Answer(response) => return Ok(response),
                 Filled::Changed => {
                     // It is out of the store: the response that there is now comes as for any first request.
-                    self.x.note.forward = Some(Forward::UriMiss);
-                    self.x.note.detail = Some(Detail::Changed);
+                    self.exchange.note.forward = Some(Forward::UriMiss);
+                    self.exchange.note.detail = Some(Detail::Changed);
                 }
                 Filled::Refused => {
                     // The origin may send this client whatever else it has.
-                    self.x.note.detail = Some(Detail::SliceRefused);
+                    self.exchange.note.detail = Some(Detail::SliceRefused);
                     self.missing.collapse = false;
                 }
             }
@@ -100,11 +105,11 @@ impl Miss<'_> {
     }
 
     /// Leads a flight or follows one; `None` where the request has to go alone.
-    async fn share(&mut self) -> Result<Option<Response<EdgeBody>>, Early> {
+    async fn share(&mut self) -> Result<Option<EdgeResponse>, Early> {
         let began = Instant::now();
-        let live = Rc::clone(&self.x.live);
+        let live = Rc::clone(&self.exchange.live);
         let patience = live.plan.limits.cache.coalesce_timeout;
-        let group = group_of(self.x, self.route);
+        let group = group_of(self.exchange, self.route);
         let limit = group.map_or(Duration::ZERO, |group| live.plan.deadline(group));
         let group = group.map_or_else(String::new, |group| group.name.to_string());
         let end = began + limit;
@@ -115,7 +120,7 @@ impl Miss<'_> {
             let (flight, url) = (&self.missing.flight, self.missing.question.key.url());
             let joined = match took_over.take() {
                 Some(lead) => Join::Lead(lead),
-                None => join(self.x, self.route, flight, url),
+                None => join(self.exchange, self.route, flight, url),
             };
             match joined {
                 Join::Lead(lead) => {
@@ -137,12 +142,12 @@ impl Miss<'_> {
                             let error = FetchError::Deadline(group, limit);
                             return Ok(Some(self.on_failure(&error.into())));
                         }
-                        self.x.note.collapsed = true;
+                        self.exchange.note.collapsed = true;
                         if let Some(stale) = self.stand_in(Outage::Error) {
                             return Ok(Some(stale));
                         }
-                        self.x.note.collapsed = false;
-                        let cache = &self.x.worker.shared.cache;
+                        self.exchange.note.collapsed = false;
+                        let cache = &self.exchange.worker.shared.cache;
                         let (flight, now) = (&self.missing.flight, cache.departure());
                         took_over = cache.flights.take_over(flight, now);
                         until = (Instant::now() + RETRY).min(end);
@@ -160,7 +165,7 @@ impl Miss<'_> {
                     waited = true;
                     let turn = (Instant::now() + wait).min(end);
                     tokio::time::sleep_until(turn.into()).await;
-                    self.x.now = self.x.worker.clock.unix_now();
+                    self.exchange.now = self.exchange.worker.clock.unix_now();
                 }
             }
             if took_over.is_none()
@@ -178,27 +183,27 @@ impl Miss<'_> {
         object: Object,
         lacking: Range,
     ) -> Result<Filled, Early> {
-        let fetched = first(self.x, self.route, entry, &object, lacking).await?;
-        let x = &mut *self.x;
-        x.now = x.worker.clock.unix_now();
+        let fetched = first(self.exchange, self.route, entry, &object, lacking).await?;
+        let exchange = &mut *self.exchange;
+        exchange.now = exchange.worker.clock.unix_now();
         let (served, begin) = match fetched {
             Fetched::Own(begin, status) => {
-                x.note.forward_status = Some(status);
-                x.note.stored = true;
+                exchange.note.forward_status = Some(status);
+                exchange.note.stored = true;
                 (Served::Filled, begin)
             }
             Fetched::Shared(begin) => (Served::Joined, begin),
             Fetched::Changed => return Ok(Filled::Changed),
             Fetched::Refused => return Ok(Filled::Refused),
-            Fetched::Failed(error) => return Ok(Filled::Answer(stand_in::failed(x, &error))),
+            Fetched::Failed(error) => return Ok(Filled::Answer(failed(exchange, &error))),
         };
-        let response = stored(x, self.route, entry, object, served, begin);
+        let response = stored(exchange, self.route, entry, object, served, begin);
         Ok(Filled::Answer(response))
     }
 
     /// Starts a flight and takes its response; `None` when the request has to be made alone.
-    async fn lead(&mut self, lead: Lead) -> Result<Option<Response<EdgeBody>>, Early> {
-        let request = self.x.origin_request(self.route, true)?;
+    async fn lead(&mut self, lead: Lead) -> Result<Option<EdgeResponse>, Early> {
+        let request = self.exchange.origin_request(self.route, true)?;
         self.fly(request, self.fetch(), Some(lead)).await
     }
 
@@ -208,22 +213,23 @@ impl Miss<'_> {
         mut request: OriginRequest,
         fetch: CacheFetch,
         lead: Option<Lead>,
-    ) -> Result<Option<Response<EdgeBody>>, Early> {
+    ) -> Result<Option<EdgeResponse>, Early> {
         let (sender, leader) = oneshot::channel();
-        let waits = Rc::new(Waits(Rc::clone(&self.x.stream)));
+        let waits = Rc::new(Waits(Rc::clone(&self.exchange.stream)));
         let (own, followed) = (Rc::downgrade(&waits), lead.as_ref().map(Lead::followed));
         request.wanted = Some(Wanted::new(move || {
             followed.as_ref().is_some_and(|followed| followed()) || still(&own)
         }));
-        let worker = Rc::clone(&self.x.worker);
+        let worker = Rc::clone(&self.exchange.worker);
         spawn_local(fly(worker, request, fetch, lead, Some(sender)));
         match self.patiently(Instant::now(), leader).await {
             None => Ok(Some(self.unhealthy())),
             Some(Ok(FetchOutcome::NotSliceable(why, came))) => {
-                self.x.note.detail = Some(why);
-                self.x.note.forward_status = came.as_ref().map(|(received, _)| received.status);
+                let note = &mut self.exchange.note;
+                note.detail = Some(why);
+                note.forward_status = came.as_ref().map(|(received, _)| received.status);
                 // A request for more than the part that arrived holds is made by itself.
-                Ok(came.and_then(|(received, part)| part_of(self.x, received, &part)))
+                Ok(came.and_then(|(received, part)| part_of(self.exchange, received, &part)))
             }
             Some(Ok(outcome)) => self.arrive(outcome).await.map(Some),
             Some(Err(_)) => Err(answer::origin_failed(false).into()),
@@ -242,7 +248,7 @@ impl Miss<'_> {
         );
         let state = match self.patiently(since, reported).await {
             None => {
-                self.x.note.collapsed = true;
+                self.exchange.note.collapsed = true;
                 return Ok(Followed::Answer(self.unhealthy()));
             }
             Some(Err(_)) => return Ok(Followed::Late),
@@ -250,7 +256,7 @@ impl Miss<'_> {
             // The sender is gone without a result: the same as lost.
             Some(Ok(Err(_))) => FlightState::Lost,
         };
-        self.x.now = self.x.worker.clock.unix_now();
+        self.exchange.now = self.exchange.worker.clock.unix_now();
         match state {
             FlightState::Arriving(arriving) => {
                 let question = &self.missing.question;
@@ -263,9 +269,9 @@ impl Miss<'_> {
                 if self.may_share(&arriving.freshness)
                     && let Some(reader) = arriving.body.reader()
                 {
-                    self.x.note.collapsed = true;
-                    self.x.note.outcome = Outcome::Coalesced;
-                    let response = read_along(self.x, &arriving, reader);
+                    self.exchange.note.collapsed = true;
+                    self.exchange.note.outcome = Outcome::Coalesced;
+                    let response = read_along(self.exchange, &arriving, reader);
                     return Ok(Followed::Answer(response));
                 }
                 Ok(Followed::Alone)
@@ -280,12 +286,13 @@ impl Miss<'_> {
                         Served::Collapsed
                     }
                     Reuse::StaleOnError(_, failure, status) => {
-                        let (own, policy) = (&self.missing.question.directives, &self.route.cache);
-                        let allowed = decide::on_error(freshness, own, policy, failure, self.x.now);
+                        let request = &self.missing.question.directives;
+                        let (policy, now) = (&self.route.cache, self.exchange.now);
+                        let allowed = decide::on_error(freshness, request, policy, failure, now);
                         let Some(allowance) = allowed else {
                             return Ok(Followed::Alone);
                         };
-                        self.x.note.forward_status = status;
+                        self.exchange.note.forward_status = status;
                         Served::StaleOnError(allowance)
                     }
                     _ => return Ok(Followed::Alone),
@@ -293,13 +300,13 @@ impl Miss<'_> {
                 if !self.suits(&entry) {
                     return Ok(Followed::Alone);
                 }
-                self.x.note.collapsed = true;
-                let (x, route) = (&mut *self.x, self.route);
-                let response = stored(x, route, &entry, object, served, Begin::Anywhere);
+                self.exchange.note.collapsed = true;
+                let (exchange, route) = (&mut *self.exchange, self.route);
+                let response = stored(exchange, route, &entry, object, served, Begin::Anywhere);
                 Ok(Followed::Answer(response))
             }
             FlightState::Failed(error) => {
-                self.x.note.collapsed = true;
+                self.exchange.note.collapsed = true;
                 Ok(Followed::Answer(self.on_failure(&error)))
             }
             FlightState::Lost => Ok(Followed::Lead),
@@ -308,39 +315,39 @@ impl Miss<'_> {
     }
 
     /// Without company: the response is streamed to this client, and stored on the side when it may be.
-    async fn alone(&mut self, body: RequestBody) -> Result<Response<EdgeBody>, Early> {
+    async fn alone(&mut self, body: RequestBody) -> Result<EdgeResponse, Early> {
         let fetch = self.fetch();
-        let (x, route) = (&mut *self.x, self.route);
+        let (exchange, route) = (&mut *self.exchange, self.route);
         // If responses are not stored anyway, it is better that the origin evaluates the client's own conditions.
-        let own_conditions = self.missing.unshared && validate::is_conditional(&x.head.headers);
-        let hooked = x.runs_any(&route.hooks.origin_response);
-        let whole = x.head.method == Method::GET
-            && !x.has_body
+        let conditional = self.missing.unshared && validate::is_conditional(&exchange.head.headers);
+        let hooked = exchange.runs_any(&route.hooks.origin_response);
+        let whole = exchange.head.method == Method::GET
+            && !exchange.has_body
             // A part of a stale response that is stored whole is cut from the response that the validation brings.
             && (hooked
                 || ((fetch.question.range().is_none() || fetch.stale.is_some())
-                    && !own_conditions));
-        let mut request = x.origin_request(route, whole || hooked)?;
+                    && !conditional));
+        let mut request = exchange.origin_request(route, whole || hooked)?;
         if whole {
             let answer = self.fly(request, fetch, None).await?;
             return answer.ok_or_else(|| answer::origin_failed(false).into());
         }
-        request.wanted = Some(x.wanted());
+        request.wanted = Some(exchange.wanted());
         match origin::fetch(&mut request, body).await {
             Ok(mut received) => {
-                x.note.forward_status = Some(received.status);
+                exchange.note.forward_status = Some(received.status);
                 tags::take(&mut received.headers, &route.cache);
-                if x.head.method == Method::HEAD {
-                    head_effects(&x.worker, route, &fetch, &received);
+                if exchange.head.method == Method::HEAD {
+                    head_effects(&exchange.worker, route, &fetch, &received);
                 }
-                fetch.spare(&x.worker, &received);
+                fetch.spare(&exchange.worker, &received);
                 if decide::is_error(received.status)
                     && let Some(stale) = self.stand_in(Outage::Error)
                 {
                     return Ok(stale);
                 }
                 Ok(if hooked {
-                    as_asked(self.x, *received)
+                    as_asked(self.exchange, *received)
                 } else {
                     straight(*received)
                 })
@@ -351,20 +358,21 @@ impl Miss<'_> {
     }
 
     /// The leader's view of the outcome of its flight.
-    async fn arrive(&mut self, outcome: FetchOutcome) -> Result<Response<EdgeBody>, Early> {
-        let note = &mut self.x.note;
+    async fn arrive(&mut self, outcome: FetchOutcome) -> Result<EdgeResponse, Early> {
+        let note = &mut self.exchange.note;
         match outcome {
             FetchOutcome::Own(received, why) => {
                 note.forward_status = Some(received.status);
                 note.stored = false;
                 note.detail = Some(why.into());
-                Ok(as_asked(self.x, received))
+                Ok(as_asked(self.exchange, received))
             }
             FetchOutcome::Arriving(_, None, _) => Err(answer::origin_failed(false).into()),
             FetchOutcome::Arriving(arriving, Some(reader), aside) => {
                 note.forward_status = Some(arriving.status);
                 note.stored = true;
-                Ok(with_aside(read_along(self.x, &arriving, reader), aside))
+                let response = read_along(self.exchange, &arriving, reader);
+                Ok(with_aside(response, aside))
             }
             FetchOutcome::Stored(entry, reuse, reader, aside) => {
                 let Some(object) = entry.object() else {
@@ -381,7 +389,8 @@ impl Miss<'_> {
                     }
                 };
                 note.forward_status = status;
-                let (cache, question) = (&self.x.worker.shared.cache, &self.missing.question);
+                let (cache, question) =
+                    (&self.exchange.worker.shared.cache, &self.missing.question);
                 let coverage = match served {
                     Served::Cut => Coverage::Whole(reader.map_or(Begin::Anywhere, Begin::Run)),
                     _ => at_hand(cache, question, &entry, &object),
@@ -399,15 +408,15 @@ impl Miss<'_> {
                     (_, Coverage::Partly(begin)) => Some(begin),
                 };
                 let Some(begin) = begin else {
-                    self.x.note.outcome = Outcome::Error;
+                    self.exchange.note.outcome = Outcome::Error;
                     return Ok(answer::origin_failed(false));
                 };
-                let response = stored(self.x, self.route, &entry, object, served, begin);
+                let response = stored(self.exchange, self.route, &entry, object, served, begin);
                 Ok(with_aside(response, aside))
             }
             FetchOutcome::NotSliceable(..) => Err(answer::origin_failed(false).into()),
             FetchOutcome::Failed(Unanswered::Early(early)) => Err(early),
-            FetchOutcome::Failed(Unanswered::Failed(error)) => Ok(stand_in::failed(self.x, &error)),
+            FetchOutcome::Failed(Unanswered::Failed(error)) => Ok(failed(self.exchange, &error)),
         }
     }
 }
@@ -421,7 +430,7 @@ fn still(waits: &Weak<Waits>) -> bool {
 
 /// The outcome of following a flight.
 enum Followed {
-    Answer(Response<EdgeBody>),
+    Answer(EdgeResponse),
     /// No request leads any more: this one may.
     Lead,
     /// The response is for requests that differ from this one in what `Vary` names: those that agree with it meet here.
@@ -434,7 +443,7 @@ enum Followed {
 
 /// The outcome for a stored response that lacked its first bytes.
 enum Filled {
-    Answer(Response<EdgeBody>),
+    Answer(EdgeResponse),
     Changed,
     Refused,
 }

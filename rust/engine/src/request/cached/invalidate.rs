@@ -13,31 +13,29 @@ use crate::{live::LocalLive, request::Exchange, worker::Worker};
 pub(crate) fn invalidate(
     worker: &Rc<Worker>,
     live: &Rc<LocalLive>,
-    x: &Exchange,
+    exchange: &Exchange,
     status: StatusCode,
     headers: [&HeaderMap; 2],
 ) {
-    if !validate::invalidates(&x.head.method, status) {
+    if !validate::invalidates(&exchange.head.method, status) {
         return;
     }
     let mut targets: SmallVec<[(String, Option<String>); 3]> = SmallVec::new();
-    targets.push((
-        x.viewer_path.path().to_owned(),
-        x.viewer_path.query().map(str::to_owned),
-    ));
+    let viewer = &exchange.viewer_path;
+    targets.push((viewer.path().to_owned(), viewer.query().map(str::to_owned)));
     for headers in headers {
-        let named = validate::invalidation_targets(x.base(), x.viewer_path.path(), headers);
+        let named = validate::invalidation_targets(exchange.base(), viewer.path(), headers);
         targets.extend(named);
     }
     for (path, query) in targets {
         // The key of a URL depends on the policy of the route that would serve it.
-        let Some(route) = x.route_for_get(live, &path, query.as_deref()) else {
+        let Some(route) = exchange.route_for_get(live, &path, query.as_deref()) else {
             continue;
         };
         let target = edgerouter_core::viewer::target_path(route, &path);
         let key = Key::of(
             Vec::new(),
-            x.base(),
+            exchange.base(),
             &target,
             query.as_deref(),
             &route.cache,

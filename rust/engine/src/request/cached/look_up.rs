@@ -17,7 +17,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::{Route, Target},
 };
-use http::{Method, Response, StatusCode};
+use http::{Method, StatusCode};
 
 use super::{
     from_disk::{Loaded, OnDisk},
@@ -28,7 +28,7 @@ use super::{
     slices::coverage::{Begin, Coverage, coverage},
 };
 use crate::{
-    body::EdgeBody,
+    body::EdgeResponse,
     request::{Exchange, answer},
     store::{Entry, Object, View},
     telemetry::Outcome,
@@ -41,7 +41,7 @@ pub(crate) fn cacheable(method: &Method, route: &Route) -> bool {
 
 /// The outcome of phases 8 and 9.
 pub(crate) enum Found {
-    Answer(Response<EdgeBody>),
+    Answer(EdgeResponse),
     /// The response has to be fetched.
     Missing(Box<Missing>),
 }
@@ -58,32 +58,32 @@ enum LookedUp {
 type Refresh = Option<(Arc<Entry>, Detail)>;
 
 /// Phases 8 and 9. Waits only when memory lacks what the disk has.
-pub(crate) async fn look_up(x: &mut Exchange, route: &Route) -> Found {
-    let worker = Rc::clone(&x.worker);
-    let mut question = x.question(route, worker.key.take());
+pub(crate) async fn look_up(exchange: &mut Exchange, route: &Route) -> Found {
+    let worker = Rc::clone(&exchange.worker);
+    let mut question = exchange.question(route, worker.key.take());
     let shown = (route.cache.status_key).then(|| key::describe(question.key.bytes()).into());
-    let mut now = x.now;
-    let (found, refresh) = match decide(x, route, &mut question, &Loaded::default(), now) {
+    let mut now = exchange.now;
+    let (found, refresh) = match decide(exchange, route, &mut question, &Loaded::default(), now) {
         Ok(found) => found,
-        Err(on_disk) => Box::pin(from_disk(x, route, &mut question, on_disk, &mut now)).await,
+        Err(disk) => Box::pin(from_disk(exchange, route, &mut question, disk, &mut now)).await,
     };
     if let Some((entry, why)) = refresh {
-        refresh_behind(x, route, &question, entry, why);
+        refresh_behind(exchange, route, &question, entry, why);
     }
     worker.key.replace(question.key.into_buffer());
-    x.now = now;
+    exchange.now = now;
     if shown.is_some() {
-        x.note.key = shown;
+        exchange.note.key = shown;
     }
     match found {
         LookedUp::Hit(entry, object, served, begin) => {
-            Found::Answer(stored(x, route, &entry, object, served, begin))
+            Found::Answer(stored(exchange, route, &entry, object, served, begin))
         }
         LookedUp::Missing(missing) => Found::Missing(missing),
         LookedUp::Refused => {
-            x.note.detail = Some(Detail::OnlyIfCached);
-            x.note.forward = None;
-            x.note.outcome = Outcome::Error;
+            exchange.note.detail = Some(Detail::OnlyIfCached);
+            exchange.note.forward = None;
+            exchange.note.outcome = Outcome::Error;
             Found::Answer(answer::text(
                 StatusCode::GATEWAY_TIMEOUT,
                 "Not in the cache, and the request allows no other source (only-if-cached).",
@@ -94,17 +94,18 @@ pub(crate) async fn look_up(x: &mut Exchange, route: &Route) -> Found {
 
 /// Reads the entries that the look-up lacks, and looks up again, until it needs nothing more from disk.
 async fn from_disk(
-    x: &Exchange,
+    exchange: &Exchange,
     route: &Route,
     question: &mut Question<'_>,
     mut lacking: Box<OnDisk>,
     now: &mut u64,
 ) -> (LookedUp, Refresh) {
     let mut loaded = Loaded::default();
+    let worker = &exchange.worker;
     loop {
-        loaded.load(&x.worker.shared.cache.store, *lacking).await;
-        *now = x.worker.clock.unix_now();
-        match decide(x, route, question, &loaded, *now) {
+        loaded.load(&worker.shared.cache.store, *lacking).await;
+        *now = worker.clock.unix_now();
+        match decide(exchange, route, question, &loaded, *now) {
             Ok(found) => return found,
             Err(next) => lacking = next,
         }
@@ -113,24 +114,24 @@ async fn from_disk(
 
 /// Looks in memory and among the entries read for this request; `Err` with the entries that must be read first.
 fn decide(
-    x: &Exchange,
+    exchange: &Exchange,
     route: &Route,
     question: &mut Question<'_>,
     loaded: &Loaded,
     now: u64,
 ) -> Result<(LookedUp, Refresh), Box<OnDisk>> {
-    let shared = &x.worker.shared;
+    let shared = &exchange.worker.shared;
     let find = |key: &[u8]| loaded.find(&shared.cache.store, key);
     let Selected { found, above } = question.descend(find)?;
     let question = &*question;
     let mut directives = question.directives;
-    if x.fresh_for.is_some() {
-        directives.min_fresh = x.fresh_for;
+    if exchange.fresh_for.is_some() {
+        directives.min_fresh = exchange.fresh_for;
     }
     let (mut why, mut detail) = match (&found, above) {
         (_, None) => (Forward::UriMiss, Detail::Absent),
         // After the sweep the URL is gone, not only this variant of it.
-        (None, Some(above)) => match unpurged(x, above) {
+        (None, Some(above)) => match unpurged(exchange, above) {
             None => (Forward::UriMiss, Detail::Purged),
             Some(_) => (Forward::VaryMiss, Detail::VariantAbsent),
         },
@@ -141,7 +142,7 @@ fn decide(
     if let Some(entry) = found {
         match entry.view() {
             View::Object => {
-                response = unpurged(x, entry);
+                response = unpurged(exchange, entry);
                 if response.is_none() {
                     (why, detail) = (Forward::UriMiss, Detail::Purged);
                 }
@@ -158,7 +159,7 @@ fn decide(
     if let Some(entry) = response
         && let Some(object) = entry.object()
     {
-        let health = origin_health(x, route, &object, now);
+        let health = origin_health(exchange, route, &object, now);
         let decision = decide::decide(&object.freshness, &directives, &route.cache, health, now);
         let coverage = match decision {
             Decision::Validate(_) => None,
@@ -169,7 +170,7 @@ fn decide(
         let served = match decision {
             Decision::Fresh => {
                 if object.freshness.age(now) >= u64::from(object.refresh_from)
-                    && refreshes_ahead(x, route, &object)
+                    && refreshes_ahead(exchange, route, &object)
                 {
                     refresh = Some((Arc::clone(&entry), Detail::Ahead));
                 }
@@ -191,7 +192,7 @@ fn decide(
         };
         // Missing slices are fetched only where this request may have them filled.
         if let Some(Coverage::Partly(_) | Coverage::Lacking(_)) = coverage
-            && let Err(reason) = fills(x, question, route.cache.fill, now, || true)
+            && let Err(reason) = fills(exchange, question, route.cache.fill, now, || true)
         {
             not_filled = Some(reason);
         }
@@ -219,13 +220,13 @@ fn decide(
         return Ok((LookedUp::Refused, refresh));
     }
     // A hook of that phase is shown the whole response, so the whole is requested.
-    let whole = x.runs_any(&route.hooks.origin_response);
+    let whole = exchange.runs_any(&route.hooks.origin_response);
     let slice = (question.range())
         .filter(|_| {
             let sliced = route.cache.slices && question.method == Method::GET;
             sliced && !whole && not_filled.is_none()
         })
-        .and_then(|range| slices::first(range, x.worker.slice_bytes(&x.live)?));
+        .and_then(|range| slices::first(range, exchange.worker.slice_bytes(&exchange.live)?));
     // For a response that is held this has been decided. A stale one is checked as a whole, whatever the policy says of
     // parts, and may turn out to be another object.
     let slice = slice.filter(|_| {
@@ -235,7 +236,7 @@ fn decide(
         } else {
             let fill = of_stale.unwrap_or(route.cache.fill);
             let again = || shared.fills.seen(question.key.url(), now);
-            fills(x, question, fill, now, again)
+            fills(exchange, question, fill, now, again)
         };
         not_filled = filled.err();
         filled.is_ok()
@@ -245,7 +246,7 @@ fn decide(
     }
     // A body would be part of the question, but not of the key.
     let plain = question.method == Method::GET
-        && !x.has_body
+        && !exchange.has_body
         && (slice.is_some() || whole || question.range().is_none());
     if !plain {
         stale = stale.filter(|_| question.method == Method::HEAD);
@@ -292,7 +293,7 @@ fn decide(
 
 /// True if the slices that this request needs are fetched and stored. A request for the whole takes all of them.
 fn fills(
-    x: &Exchange,
+    exchange: &Exchange,
     question: &Question<'_>,
     fill: Fill,
     now: u64,
@@ -301,36 +302,34 @@ fn fills(
     if question.range().is_none() {
         return Ok(());
     }
-    let bytes = x.worker.slice_bytes(&x.live).unwrap_or(0);
-    let grant = x.live.plan.limits.cache.fill_bytes;
-    let fills = &x.worker.shared.fills;
+    let bytes = exchange.worker.slice_bytes(&exchange.live).unwrap_or(0);
+    let grant = exchange.live.plan.limits.cache.fill_bytes;
+    let fills = &exchange.worker.shared.fills;
     fill::decide(fill, again, || {
-        fills.fetch(x.client.address, bytes, grant, now)
+        fills.fetch(exchange.client.address, bytes, grant, now)
     })
 }
 
 /// The health of the route's origins, read only for a stale response: a fresh one needs no origin.
-fn origin_health(x: &Exchange, route: &Route, object: &Object, now: u64) -> OriginHealth {
+fn origin_health(exchange: &Exchange, route: &Route, object: &Object, now: u64) -> OriginHealth {
     let Target::Group(group) = route.target else {
         return OriginHealth::Healthy;
     };
     if route.cache.sick_grace.is_none() || object.freshness.fresh(now) {
         return OriginHealth::Healthy;
     }
-    x.live
-        .plan
-        .group(group)
-        .map_or(OriginHealth::Healthy, |group| {
-            x.worker.shared.health.of_group(&x.live.plan, group)
-        })
+    let (plan, health) = (&exchange.live.plan, &exchange.worker.shared.health);
+    plan.group(group)
+        .map_or(OriginHealth::Healthy, |group| health.of_group(plan, group))
 }
 
 /// True if this hit is the one that refreshes the response ahead of its expiry.
-fn refreshes_ahead(x: &Exchange, route: &Route, object: &Object) -> bool {
+fn refreshes_ahead(exchange: &Exchange, route: &Route, object: &Object) -> bool {
     let Some(beta) = route.cache.refresh_ahead else {
         return false;
     };
-    let now = x.worker.clock.unix_millis(x.started);
-    x.head.method == Method::GET
-        && refresh_ahead::due(&object.freshness, object.took, beta, now, x.worker.random())
+    let (worker, freshness) = (&exchange.worker, &object.freshness);
+    let now = worker.clock.unix_millis(exchange.started);
+    exchange.head.method == Method::GET
+        && refresh_ahead::due(freshness, object.took, beta, now, worker.random())
 }

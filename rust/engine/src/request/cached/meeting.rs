@@ -11,7 +11,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::Route,
 };
-use http::{HeaderName, Method, Response};
+use http::{HeaderName, Method};
 use tokio::task::spawn_local;
 
 use super::{
@@ -22,16 +22,16 @@ use super::{
     slices::coverage::Begin,
 };
 use crate::{
-    body::EdgeBody,
+    body::EdgeResponse,
     request::Exchange,
     store::{Entry, Join},
 };
 
 /// Follows the flight under way for this request, or leads one.
-pub(super) fn join(x: &Exchange, route: &Route, flight: &[u8], url: &[u8]) -> Join {
-    let (shared, plan) = (&x.worker.shared, &x.live.plan);
-    let spare = group_of(x, route).is_some_and(|group| shared.health.is_silent(plan, group));
-    shared.cache.join(flight, url, asked(x), spare)
+pub(super) fn join(exchange: &Exchange, route: &Route, flight: &[u8], url: &[u8]) -> Join {
+    let (shared, plan) = (&exchange.worker.shared, &exchange.live.plan);
+    let spare = group_of(exchange, route).is_some_and(|group| shared.health.is_silent(plan, group));
+    shared.cache.join(flight, url, asked(exchange), spare)
 }
 
 impl Miss<'_> {
@@ -39,25 +39,26 @@ impl Miss<'_> {
     pub(super) fn may_share(&self, freshness: &Freshness) -> bool {
         let (own, policy) = (&self.missing.question.directives, &self.route.cache);
         let healthy = OriginHealth::Healthy;
-        let decision = decide::decide(freshness, own, policy, healthy, self.x.now);
+        let decision = decide::decide(freshness, own, policy, healthy, self.exchange.now);
         !matches!(decision, Decision::Validate(_))
     }
 
     /// The response that this request may use and did not find when it was looked up.
-    pub(super) fn arrived_meanwhile(&mut self) -> Option<Response<EdgeBody>> {
+    pub(super) fn arrived_meanwhile(&mut self) -> Option<EdgeResponse> {
         let entry = self.selected()?;
         let known = self.missing.stale.as_ref();
         if known.is_some_and(|stale| Arc::ptr_eq(stale, &entry)) {
             return None;
         }
-        let entry = unpurged(self.x, entry)?;
+        let entry = unpurged(self.exchange, entry)?;
         let object = entry.object()?;
         if !self.may_share(&object.freshness) {
             return None;
         }
-        self.x.note.collapsed = true;
+        self.exchange.note.collapsed = true;
         let (served, begin) = (Served::Collapsed, Begin::Anywhere);
-        Some(stored(self.x, self.route, &entry, object, served, begin))
+        let (exchange, route) = (&mut *self.exchange, self.route);
+        Some(stored(exchange, route, &entry, object, served, begin))
     }
 
     /// True if a follower's own request selects this entry.
@@ -67,7 +68,7 @@ impl Miss<'_> {
     }
 
     fn selected(&self) -> Option<Arc<Entry>> {
-        let cache = &self.x.worker.shared.cache;
+        let cache = &self.exchange.worker.shared.cache;
         cache.selected(&self.missing.question)
     }
 
@@ -87,14 +88,15 @@ impl Miss<'_> {
 /// Refreshes a stored response while the client is served with it: one fetch a key at a time, and from an
 /// unhealthy origin as its trial only. `why` is for the metrics.
 pub(super) fn refresh_behind(
-    x: &Exchange,
+    exchange: &Exchange,
     route: &Route,
     question: &Question<'_>,
     entry: Arc<Entry>,
     why: Detail,
 ) {
-    let shared = &x.worker.shared;
-    let admits = group_of(x, route).is_some_and(|group| shared.health.admits(&x.live.plan, group));
+    let (worker, plan) = (&exchange.worker, &exchange.live.plan);
+    let shared = &worker.shared;
+    let admits = group_of(exchange, route).is_some_and(|group| shared.health.admits(plan, group));
     let key = &question.key;
     // Nothing would come of it that may be stored.
     if !admits
@@ -107,15 +109,15 @@ pub(super) fn refresh_behind(
     {
         return;
     }
-    let Join::Lead(lead) = join(x, route, key.bytes(), key.url()) else {
+    let Join::Lead(lead) = join(exchange, route, key.bytes(), key.url()) else {
         return;
     };
-    let Ok(mut ask) = x.origin_request(route, true) else {
+    let Ok(mut request) = exchange.origin_request(route, true) else {
         return;
     };
-    ask.interims = None;
-    ask.method = Method::GET;
-    x.worker.metrics.refreshed(why);
+    request.interims = None;
+    request.method = Method::GET;
+    worker.metrics.refreshed(why);
     let question = Question {
         method: Method::GET,
         ..question.owned()
@@ -123,7 +125,8 @@ pub(super) fn refresh_behind(
     let fetch = CacheFetch {
         stale: Some(entry),
         awaited: false,
-        ..CacheFetch::new(x, route, Rc::new(question))
+        ..CacheFetch::new(exchange, route, Rc::new(question))
     };
-    spawn_local(fly(Rc::clone(&x.worker), ask, fetch, Some(lead), None));
+    let worker = Rc::clone(worker);
+    spawn_local(fly(worker, request, fetch, Some(lead), None));
 }

@@ -40,7 +40,7 @@ pub(crate) struct Missing {
 
 /// Such a request until it is answered.
 pub(super) struct Miss<'x> {
-    pub x: &'x mut Exchange,
+    pub exchange: &'x mut Exchange,
     pub route: &'x Route,
     pub missing: Box<Missing>,
 }
@@ -51,7 +51,7 @@ impl Miss<'_> {
         CacheFetch {
             stale: self.missing.stale.clone(),
             slice: self.missing.slice,
-            ..CacheFetch::new(self.x, self.route, Rc::clone(&self.missing.question))
+            ..CacheFetch::new(self.exchange, self.route, Rc::clone(&self.missing.question))
         }
     }
 }
@@ -115,25 +115,25 @@ impl CacheFetch {
     }
 
     /// A fetch that departs now, of a whole response that is not stored.
-    pub(super) fn new(x: &Exchange, route: &Route, question: Rc<Question<'static>>) -> Self {
-        let viewer = x.viewer_path.path();
+    pub(super) fn new(exchange: &Exchange, route: &Route, question: Rc<Question<'static>>) -> Self {
+        let viewer = exchange.viewer_path.path();
         Self {
             question,
             stale: None,
             slice: None,
             awaited: true,
-            departs: x.worker.shared.cache.departure(),
-            viewer: (viewer != x.head.uri.path()).then(|| viewer.into()),
-            stall: x.live.plan.limits.http.body_timeout,
-            owner: x.owner(route),
+            departs: exchange.worker.shared.cache.departure(),
+            viewer: (viewer != exchange.head.uri.path()).then(|| viewer.into()),
+            stall: exchange.live.plan.limits.http.body_timeout,
+            owner: exchange.owner(route),
         }
     }
 }
 
 /// The origins of a route that has some.
-pub(super) fn group_of<'x>(x: &'x Exchange, route: &Route) -> Option<&'x Group> {
+pub(super) fn group_of<'x>(exchange: &'x Exchange, route: &Route) -> Option<&'x Group> {
     match route.target {
-        Target::Group(group) => x.live.plan.group(group),
+        Target::Group(group) => exchange.live.plan.group(group),
         _ => None,
     }
 }

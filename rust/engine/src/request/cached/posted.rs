@@ -7,7 +7,7 @@ use edgerouter_core::{
     http::cache_control::ResponseDirectives,
     plan::Route,
 };
-use http::{Method, Response};
+use http::Method;
 use tokio::task::spawn_local;
 
 use super::{
@@ -18,62 +18,60 @@ use super::{
     send::{read_along, straight, with_aside},
 };
 use crate::{
-    body::EdgeBody,
+    body::EdgeResponse,
     request::{Exchange, answer, origin::Received},
 };
 
 /// True if an answer is worth looking at: it is to a POST, about the POST's own URL, for an explicit time, and a GET of
 /// that URL would take the same route.
-pub(crate) fn represents(x: &Exchange, route: &Route, received: &Received) -> bool {
-    if x.head.method != Method::POST || !route.cache.enabled || x.wants_upgrade {
+pub(crate) fn represents(exchange: &Exchange, route: &Route, received: &Received) -> bool {
+    if exchange.head.method != Method::POST || !route.cache.enabled || exchange.wants_upgrade {
         return false;
     }
-    let (path, query) = (x.viewer_path.path(), x.viewer_path.query());
+    let (path, query) = (exchange.viewer_path.path(), exchange.viewer_path.query());
+    let (head, claims) = (&exchange.head, exchange.claims.as_deref());
     let directives = ResponseDirectives::parse(&received.headers, &route.cache.targets);
     // A larger one would be fetched slice by slice, which a POST must not be.
-    let small = match (
-        content_length(&received.headers),
-        x.worker.slice_bytes(&x.live),
-    ) {
+    let slice_bytes = exchange.worker.slice_bytes(&exchange.live);
+    let small = match (content_length(&received.headers), slice_bytes) {
         (Some(length), Some(slice)) => length <= slice,
         _ => true,
     };
     small
-        && x.sees(route)
-            .posted(&x.head.headers, x.head.uri.query(), x.claims.as_deref())
+        && (exchange.sees(route)).posted(&head.headers, head.uri.query(), claims)
         && validate::represents_target(
-            x.base(),
+            exchange.base(),
             (path, query),
             received.status,
             &received.headers,
             &directives,
         )
-        && x.route_for_get(&x.live, path, query)
+        && (exchange.route_for_get(&exchange.live, path, query))
             .is_some_and(|of_get| of_get.id == route.id)
 }
 
 /// Answers the client, and stores the answer for the URL when it may be.
 pub(crate) fn take_posted(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     route: &Route,
     mut received: Received,
-) -> Response<EdgeBody> {
+) -> EdgeResponse {
     let question = Question {
         method: Method::GET,
-        ..x.question(route, Vec::new()).owned()
+        ..exchange.question(route, Vec::new()).owned()
     };
     // After the invalidation that the POST itself was.
-    let fetch = CacheFetch::new(x, route, Rc::new(question));
+    let fetch = CacheFetch::new(exchange, route, Rc::new(question));
     let birth = fetch.birth(tags::take(&mut received.headers, &route.cache));
-    match judge(&x.worker, route, &fetch, received, Instant::now(), birth) {
+    let worker = Rc::clone(&exchange.worker);
+    match judge(&worker, route, &fetch, received, Instant::now(), birth) {
         (FetchOutcome::Arriving(arriving, Some(reader), aside), Some(arrival)) => {
-            x.note.stored = true;
-            let worker = Rc::clone(&x.worker);
+            exchange.note.stored = true;
             spawn_local(async move { take_in(&worker, arrival, &fetch).await });
-            with_aside(read_along(x, &arriving, reader), aside)
+            with_aside(read_along(exchange, &arriving, reader), aside)
         }
         (FetchOutcome::Own(received, why), _) => {
-            x.worker.metrics.not_stored(why);
+            exchange.worker.metrics.not_stored(why);
             straight(received)
         }
         _ => answer::origin_failed(false),

@@ -16,7 +16,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::Route,
 };
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use smallvec::SmallVec;
 
 use super::slices::{
@@ -24,7 +24,7 @@ use super::slices::{
     coverage::Begin,
 };
 use crate::{
-    body::{EdgeBody, Excerpt},
+    body::{EdgeBody, EdgeResponse, Excerpt},
     request::{
         Exchange, answer,
         origin::{Received, ReceivedBody},
@@ -53,16 +53,16 @@ pub(super) enum Served {
 
 /// A response from the store, with conditions and ranges of the request answered.
 pub(super) fn stored(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     route: &Route,
     entry: &Arc<Entry>,
     mut object: Object,
     served: Served,
     begin: Begin,
-) -> Response<EdgeBody> {
-    let age = object.freshness.age(x.now);
-    let ttl = object.freshness.ttl(x.now);
-    x.note.outcome = match served {
+) -> EdgeResponse {
+    let age = object.freshness.age(exchange.now);
+    let ttl = object.freshness.ttl(exchange.now);
+    exchange.note.outcome = match served {
         Served::Fresh => Outcome::Hit,
         Served::Stale(_) => Outcome::Stale,
         Served::Revalidated => Outcome::Revalidated,
@@ -74,46 +74,43 @@ pub(super) fn stored(
     let status_field = match served {
         Served::Fresh | Served::Stale(_) => {
             if let Served::Stale(allowance) = served {
-                x.note.detail = Some(allowance.into());
+                exchange.note.detail = Some(allowance.into());
             }
-            x.note.hit = true;
+            exchange.note.hit = true;
             let plain = served == Served::Fresh && ttl >= 0;
-            if plain && object.upstream_status.is_none() && x.note.key.is_none() {
-                Some(
-                    x.worker
-                        .values
-                        .hit(x.live.plan.via.pseudonym(), ttl.unsigned_abs()),
-                )
+            if plain && object.upstream_status.is_none() && exchange.note.key.is_none() {
+                let pseudonym = exchange.live.plan.via.pseudonym();
+                Some((exchange.worker.values).hit(pseudonym, ttl.unsigned_abs()))
             } else {
-                x.note.ttl = Some(ttl);
+                exchange.note.ttl = Some(ttl);
                 None
             }
         }
         _ => {
             if matches!(served, Served::Filled | Served::Joined) {
-                x.note.forward = Some(Forward::Partial);
-                x.note.detail = Some(Detail::SliceAbsent);
-                x.note.collapsed = served == Served::Joined;
+                exchange.note.forward = Some(Forward::Partial);
+                exchange.note.detail = Some(Detail::SliceAbsent);
+                exchange.note.collapsed = served == Served::Joined;
             }
             if let Served::StaleOnError(allowance) = served {
-                x.note.detail = Some(allowance.into());
+                exchange.note.detail = Some(allowance.into());
                 if allowance == Allowance::Disconnected {
                     // There was no origin to which the request could have been forwarded (RFC 9211 §2.1).
-                    x.note.hit = true;
-                    x.note.forward = None;
-                    x.note.collapsed = false;
+                    exchange.note.hit = true;
+                    exchange.note.forward = None;
+                    exchange.note.collapsed = false;
                 }
             }
-            x.note.ttl = Some(ttl);
+            exchange.note.ttl = Some(ttl);
             None
         }
     };
     let mut headers = std::mem::take(&mut object.headers);
-    headers.insert(header::AGE, x.worker.values.age(age));
+    headers.insert(header::AGE, exchange.worker.values.age(age));
     match status_field {
         Some(value) => {
             headers.insert(CACHE_STATUS, value);
-            x.note.written = true;
+            exchange.note.written = true;
         }
         None => match object.upstream_status.take() {
             Some(upstream) => {
@@ -124,26 +121,26 @@ pub(super) fn stored(
             }
         },
     }
-    if let Some(unmet) = unmet(x, object.status, &mut headers) {
+    if let Some(unmet) = unmet(exchange, object.status, &mut headers) {
         return unmet;
     }
-    if x.head.method == Method::HEAD {
+    if exchange.head.method == Method::HEAD {
         return answer::of(object.status, headers, EdgeBody::empty());
     }
     let ranged = match object.status {
-        StatusCode::OK => ranged(x, &mut headers, object.length),
+        StatusCode::OK => ranged(exchange, &mut headers, object.length),
         _ => Ranged::Whole,
     };
     match ranged {
         Ranged::Unsatisfiable(refused) => refused,
         Ranged::Whole => {
-            let body = whole_body(x, route, entry, &object, begin);
+            let body = whole_body(exchange, route, entry, &object, begin);
             answer::of(object.status, headers, body)
         }
         Ranged::Partial(Partial::Single(range)) => {
             let parts = || [Part::Range(range)].into();
-            let body = body(x, route, entry, &object, begin, parts)
-                .map(|body| taken(x, body))
+            let body = body(exchange, route, entry, &object, begin, parts)
+                .map(|body| taken(exchange, body))
                 .unwrap_or_else(|| EdgeBody::stored_range(&object.body, range.first, range.last));
             answer::of(StatusCode::PARTIAL_CONTENT, headers, body)
         }
@@ -155,8 +152,8 @@ pub(super) fn stored(
                     .chain([Part::Bytes(end.clone())])
                     .collect()
             };
-            let body = body(x, route, entry, &object, begin, in_slices)
-                .map(|body| taken(x, body))
+            let body = body(exchange, route, entry, &object, begin, in_slices)
+                .map(|body| taken(exchange, body))
                 .unwrap_or_else(|| {
                     let mut pieces = SmallVec::new();
                     for (head, range) in &parts {
@@ -172,9 +169,9 @@ pub(super) fn stored(
 }
 
 /// The answer to a request whose conditions a response does not meet (RFC 9110 §13).
-fn unmet(x: &Exchange, status: StatusCode, headers: &mut HeaderMap) -> Option<Response<EdgeBody>> {
-    let conditions = &x.head.headers;
-    let status = match validate::precondition(&x.head.method, conditions, status, headers) {
+fn unmet(exchange: &Exchange, status: StatusCode, headers: &mut HeaderMap) -> Option<EdgeResponse> {
+    let conditions = &exchange.head.headers;
+    let status = match validate::precondition(&exchange.head.method, conditions, status, headers) {
         Precondition::Send => return None,
         Precondition::NotModified => {
             validate::not_modified(headers);
@@ -185,28 +182,26 @@ fn unmet(x: &Exchange, status: StatusCode, headers: &mut HeaderMap) -> Option<Re
             StatusCode::PRECONDITION_FAILED
         }
     };
-    Some(answer::of(
-        status,
-        std::mem::take(headers),
-        EdgeBody::empty(),
-    ))
+    let headers = std::mem::take(headers);
+    Some(answer::of(status, headers, EdgeBody::empty()))
 }
 
 fn whole_body(
-    x: &Exchange,
+    exchange: &Exchange,
     route: &Route,
     entry: &Arc<Entry>,
     object: &Object,
     begin: Begin,
 ) -> EdgeBody {
     let parts = || [Part::Range(object.range())].into();
-    body(x, route, entry, object, begin, parts)
+    body(exchange, route, entry, object, begin, parts)
         .unwrap_or_else(|| EdgeBody::stored(&object.body, object.length))
 }
 
 /// Adds the sent bytes of a range to the account of the client, which bounds the bytes that are fetched for it.
-fn taken(x: &Exchange, body: EdgeBody) -> EdgeBody {
-    let (shared, client, now) = (Arc::clone(&x.worker.shared), x.client.address, x.now);
+fn taken(exchange: &Exchange, body: EdgeBody) -> EdgeBody {
+    let shared = Arc::clone(&exchange.worker.shared);
+    let (client, now) = (exchange.client.address, exchange.now);
     body.on_end(move |bytes| shared.fills.sent(client, bytes, now))
 }
 
@@ -214,12 +209,12 @@ fn taken(x: &Exchange, body: EdgeBody) -> EdgeBody {
 enum Ranged {
     Whole,
     Partial(Partial),
-    Unsatisfiable(Response<EdgeBody>),
+    Unsatisfiable(EdgeResponse),
 }
 
 /// Turns the header section of a 200 into that of a 206 if the client requests parts.
-fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
-    let request = &x.head.headers;
+fn ranged(exchange: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
+    let request = &exchange.head.headers;
     let Some(asked) = request.get(header::RANGE) else {
         return Ranged::Whole;
     };
@@ -242,7 +237,7 @@ fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
             ))
         }
         RangeRequest::Satisfiable(ranges) => {
-            let random = x.worker.shared.unguessable();
+            let random = exchange.worker.shared.unguessable();
             finish::partial(headers, &ranges, length, random).map_or(Ranged::Whole, Ranged::Partial)
         }
     }
@@ -250,19 +245,19 @@ fn ranged(x: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
 
 /// An answer that is not stored, to a request whose conditions and range were not sent on: they are evaluated here. If
 /// several parts are requested, or the length is unknown, all of it is sent (RFC 9110 §14.2).
-pub(crate) fn as_asked(x: &Exchange, mut received: Received) -> Response<EdgeBody> {
-    if let Some(unmet) = unmet(x, received.status, &mut received.headers) {
+pub(crate) fn as_asked(exchange: &Exchange, mut received: Received) -> EdgeResponse {
+    if let Some(unmet) = unmet(exchange, received.status, &mut received.headers) {
         return unmet;
     }
     let length = match &received.body {
         ReceivedBody::Whole(bytes) => Some(bytes.len() as u64),
         ReceivedBody::Upstream(_) => content_length(&received.headers),
     };
-    let part = received.status == StatusCode::OK && x.head.method == Method::GET;
+    let part = received.status == StatusCode::OK && exchange.head.method == Method::GET;
     let mut headers = received.headers.clone();
     match length
         .filter(|_| part)
-        .map(|length| ranged(x, &mut headers, length))
+        .map(|length| ranged(exchange, &mut headers, length))
     {
         Some(Ranged::Unsatisfiable(refused)) => refused,
         Some(Ranged::Partial(Partial::Single(range))) => {
@@ -286,13 +281,13 @@ pub(crate) fn as_asked(x: &Exchange, mut received: Received) -> Response<EdgeBod
 
 /// The requested bytes of a part that arrived and is not stored; `None` when the part does not hold all of them.
 pub(super) fn part_of(
-    x: &Exchange,
+    exchange: &Exchange,
     received: Received,
     part: &ContentRange,
-) -> Option<Response<EdgeBody>> {
-    let asked = x.head.headers.get(header::RANGE)?;
+) -> Option<EdgeResponse> {
+    let asked = exchange.head.headers.get(header::RANGE)?;
     // The origin decides whether the parts of another representation are wanted.
-    if x.head.headers.contains_key(header::IF_RANGE) {
+    if exchange.head.headers.contains_key(header::IF_RANGE) {
         return None;
     }
     let found = cache_slices::within(asked, part)?;
@@ -300,7 +295,7 @@ pub(super) fn part_of(
         return None;
     };
     let mut headers = received.headers;
-    if let Some(unmet) = unmet(x, StatusCode::OK, &mut headers) {
+    if let Some(unmet) = unmet(exchange, StatusCode::OK, &mut headers) {
         return Some(unmet);
     }
     Some(match found {
@@ -309,7 +304,7 @@ pub(super) fn part_of(
                 &mut headers,
                 &[range],
                 part.complete,
-                x.worker.shared.unguessable(),
+                exchange.worker.shared.unguessable(),
             )?;
             let skip = range.first - part.range.first;
             let body = Excerpt::new(body, skip, range.last - range.first + 1);
@@ -328,7 +323,7 @@ pub(super) fn part_of(
 }
 
 /// An answer that is not stored, passed on as it comes.
-pub(crate) fn straight(received: Received) -> Response<EdgeBody> {
+pub(crate) fn straight(received: Received) -> EdgeResponse {
     let Received {
         status,
         headers,
@@ -344,29 +339,29 @@ pub(crate) fn straight(received: Received) -> Response<EdgeBody> {
 
 /// An answer read while it arrives.
 pub(super) fn read_along(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     arriving: &Arc<ArrivingResponse>,
     reader: ArrivalReader,
-) -> Response<EdgeBody> {
+) -> EdgeResponse {
     let mut headers = arriving.headers.clone();
-    match arriving.freshness.age(x.worker.clock.unix_now()) {
+    match arriving.freshness.age(exchange.worker.clock.unix_now()) {
         0 => headers.remove(header::AGE),
-        age => headers.insert(header::AGE, x.worker.values.age(age)),
+        age => headers.insert(header::AGE, exchange.worker.values.age(age)),
     };
-    x.note.ttl = Some(arriving.freshness.ttl(x.worker.clock.unix_now()));
+    exchange.note.ttl = Some(arriving.freshness.ttl(exchange.worker.clock.unix_now()));
     match &arriving.upstream_status {
         Some(upstream) => headers.insert(CACHE_STATUS, upstream.clone()),
         None => headers.remove(CACHE_STATUS),
     };
-    if let Some(unmet) = unmet(x, arriving.status, &mut headers) {
+    if let Some(unmet) = unmet(exchange, arriving.status, &mut headers) {
         return unmet;
     }
     if arriving.status == StatusCode::OK
-        && x.head.method == Method::GET
+        && exchange.head.method == Method::GET
         && let Some(length) = arriving.content_length
     {
         let mut ranged_headers = headers.clone();
-        match ranged(x, &mut ranged_headers, length) {
+        match ranged(exchange, &mut ranged_headers, length) {
             Ranged::Unsatisfiable(refused) => return refused,
             Ranged::Partial(Partial::Single(range)) => {
                 let body = EdgeBody::arriving_range(reader, range.first, range.last);
@@ -384,7 +379,7 @@ pub(super) fn read_along(
 }
 
 /// Adds the fields that only the client gets whose request brought the response.
-pub(super) fn with_aside(mut response: Response<EdgeBody>, aside: HeaderMap) -> Response<EdgeBody> {
+pub(super) fn with_aside(mut response: EdgeResponse, aside: HeaderMap) -> EdgeResponse {
     if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().extend(aside);
     }

@@ -9,7 +9,7 @@ use edgerouter_core::{
     cache::decide::{self, Allowance, Outage},
     outcome::Detail,
 };
-use http::{Response, StatusCode, header};
+use http::{StatusCode, header};
 
 use super::{
     missing::{Miss, group_of},
@@ -18,7 +18,7 @@ use super::{
     slices::coverage::{Begin, Coverage, at_hand},
 };
 use crate::{
-    body::EdgeBody,
+    body::EdgeResponse,
     request::{Exchange, answer},
     store::{Entry, Object},
     telemetry::Outcome,
@@ -29,9 +29,9 @@ use crate::{
 const SHORT_WAIT: Duration = Duration::from_millis(250);
 
 /// The response when no origin answered and nothing stands in for it.
-pub(crate) fn failed(x: &mut Exchange, failed: &Unavailable) -> Response<EdgeBody> {
-    x.note.outcome = Outcome::Error;
-    x.note.detail = Some((&failed.error).into());
+pub(crate) fn failed(exchange: &mut Exchange, failed: &Unavailable) -> EdgeResponse {
+    exchange.note.outcome = Outcome::Error;
+    exchange.note.detail = Some((&failed.error).into());
     match &failed.error {
         FetchError::NoMemory => answer::overloaded(),
         error => answer::origin_failed(error.is_timeout()),
@@ -40,29 +40,29 @@ pub(crate) fn failed(x: &mut Exchange, failed: &Unavailable) -> Response<EdgeBod
 
 impl Miss<'_> {
     /// The last good response, where it may stand in, or the news that no origin answered.
-    pub(super) fn on_failure(&mut self, error: &Unavailable) -> Response<EdgeBody> {
+    pub(super) fn on_failure(&mut self, error: &Unavailable) -> EdgeResponse {
         match self.stand_in(error.failure()) {
             Some(stale) => stale,
-            None => failed(self.x, error),
+            None => failed(self.exchange, error),
         }
     }
 
     /// The stored response in place of an origin that failed, where it may be.
-    pub(super) fn stand_in(&mut self, failure: Outage) -> Option<Response<EdgeBody>> {
-        let (x, missing) = (&mut *self.x, &self.missing);
-        x.now = x.worker.clock.unix_now();
+    pub(super) fn stand_in(&mut self, failure: Outage) -> Option<EdgeResponse> {
+        let (exchange, missing) = (&mut *self.exchange, &self.missing);
+        exchange.now = exchange.worker.clock.unix_now();
         let (stale, question) = (missing.stale.as_ref()?, &missing.question);
-        let cache = &x.worker.shared.cache;
+        let cache = &exchange.worker.shared.cache;
         // RFC 9111 §4.4: a response that an unsafe request has invalidated meanwhile does not stand in, and nor does
         // one that was purged.
         if cache.is_invalid(question.key.url(), missing.since) {
             return None;
         }
-        let entry = unpurged(x, Arc::clone(stale))?;
+        let entry = unpurged(exchange, Arc::clone(stale))?;
         let object = entry.object()?;
         let (allowance, begin) = self.covers(&entry, &object, failure)?;
-        let (served, x) = (Served::StaleOnError(allowance), &mut *self.x);
-        Some(stored(x, self.route, &entry, object, served, begin))
+        let (served, exchange) = (Served::StaleOnError(allowance), &mut *self.exchange);
+        Some(stored(exchange, self.route, &entry, object, served, begin))
     }
 
     /// The rule by which a stored response may stand in for an origin that failed so, and the place where it begins.
@@ -72,23 +72,23 @@ impl Miss<'_> {
         object: &Object,
         failure: Outage,
     ) -> Option<(Allowance, Begin)> {
-        let (x, question) = (&*self.x, &self.missing.question);
+        let (exchange, question) = (&*self.exchange, &self.missing.question);
         let (freshness, own) = (&object.freshness, &question.directives);
-        let allowance = decide::on_error(freshness, own, &self.route.cache, failure, x.now)?;
-        let coverage = at_hand(&x.worker.shared.cache, question, entry, object);
+        let allowance = decide::on_error(freshness, own, &self.route.cache, failure, exchange.now)?;
+        let coverage = at_hand(&exchange.worker.shared.cache, question, entry, object);
         Some((allowance, stands(coverage, allowance)?))
     }
 
     /// The answer while the `Retry-After` of a 503 on this key runs: a stale response that an error allows, or the
     /// edge's own 503, which has nothing of the origin's but its `Retry-After`.
-    pub(super) fn spared(&mut self) -> Option<Response<EdgeBody>> {
+    pub(super) fn spared(&mut self) -> Option<EdgeResponse> {
         let key = &self.missing.question.key;
-        let flights = &self.x.worker.shared.cache.flights;
+        let flights = &self.exchange.worker.shared.cache.flights;
         let retry_after = flights.retry_after(key.url(), key.dimensions())?;
         if let Some(stale) = self.stand_in(Outage::Error) {
             return Some(stale);
         }
-        let note = &mut self.x.note;
+        let note = &mut self.exchange.note;
         note.outcome = Outcome::Error;
         note.forward = None;
         note.detail = Some(Detail::OriginBusy);
@@ -106,28 +106,28 @@ impl Miss<'_> {
         since: Instant,
         outcome: impl Future<Output = T>,
     ) -> Option<T> {
-        let x = &*self.x;
+        let exchange = &*self.exchange;
         let stale = self.missing.stale.as_ref();
         let allowed = stale.and_then(|entry| {
             let object = entry.object()?;
             self.covers(entry, &object, Outage::Disconnected)
         });
-        let Some(group) = allowed.and_then(|_| group_of(x, self.route)) else {
+        let Some(group) = allowed.and_then(|_| group_of(exchange, self.route)) else {
             return Some(outcome.await);
         };
         tokio::select! {
             biased;
             outcome = outcome => Some(outcome),
             () = async {
-                let silent = x.worker.shared.health.silent(&x.live.plan, group).await;
+                let silent = exchange.worker.shared.health.silent(&exchange.live.plan, group).await;
                 tokio::time::sleep_until((silent.max(since) + SHORT_WAIT).into()).await;
             } => None,
         }
     }
 
     /// The stored response because every origin is unhealthy and silent.
-    pub(super) fn unhealthy(&mut self) -> Response<EdgeBody> {
-        let group = group_of(self.x, self.route);
+    pub(super) fn unhealthy(&mut self) -> EdgeResponse {
+        let group = group_of(self.exchange, self.route);
         let name = group.map_or_else(String::new, |group| group.name.to_string());
         self.on_failure(&Unavailable {
             error: FetchError::Unhealthy(name),

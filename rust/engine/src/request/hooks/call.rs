@@ -4,10 +4,10 @@ use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use edgerouter_core::plan::{CallableId, FailMode};
-use http::{HeaderValue, Response, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode, header, uri::PathAndQuery};
 
 use crate::{
-    body::EdgeBody,
+    body::{EdgeBody, EdgeResponse},
     functions::{
         Answer, FunctionError, FunctionOutput, Invocation, Phase, RequestHead, ResponseHead,
     },
@@ -118,7 +118,7 @@ pub(super) fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Ea
         })
 }
 
-pub(super) fn answered(answer: Answer) -> Response<EdgeBody> {
+pub(super) fn answered(answer: Answer) -> EdgeResponse {
     let Answer {
         status,
         mut headers,

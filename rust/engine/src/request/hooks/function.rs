@@ -7,14 +7,14 @@ use edgerouter_core::{
     outcome::Detail,
     {bounds::memory::Purpose, plan::CallableId},
 };
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::call::{answered, failed, invoke};
 use crate::{
     account::Owner,
-    body::EdgeBody,
+    body::EdgeResponse,
     functions::{FunctionOutput, Phase},
     request::{
         answer::{self, Early},
@@ -25,33 +25,35 @@ use crate::{
 
 /// An edge function in the place of phases 8 to 13.
 pub(crate) async fn function(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     call: CallableId,
-) -> Result<Response<EdgeBody>, Early> {
-    let live = Rc::clone(&x.live);
-    let route = x.route.and_then(|id| live.plan.route(id));
+) -> Result<EdgeResponse, Early> {
+    let live = Rc::clone(&exchange.live);
+    let route = exchange.route.and_then(|id| live.plan.route(id));
     let Some(route) = route else {
         return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, "This route is gone.").into());
     };
-    x.note.outcome = Outcome::Function;
-    x.note.detail = Some(Detail::Function);
-    let body = match x.body.take() {
-        Some(body) if x.has_body => collect(x, body, live.plan.limits.functions.body_bytes).await?,
+    exchange.note.outcome = Outcome::Function;
+    exchange.note.detail = Some(Detail::Function);
+    let most = live.plan.limits.functions.body_bytes;
+    let body = match exchange.body.take() {
+        Some(body) if exchange.has_body => collect(exchange, body, most).await?,
         _ => Bytes::new(),
     };
-    let headers = if x.needs_headers_later(route) {
-        x.head.headers.clone()
+    let headers = if exchange.needs_headers_later(route) {
+        exchange.head.headers.clone()
     } else {
         // The page that shows what went wrong comes in the form that the client prefers.
-        let accept = x.head.headers.get(header::ACCEPT).cloned();
+        let accept = exchange.head.headers.get(header::ACCEPT).cloned();
         let kept = accept.map(|accept| (header::ACCEPT, accept)).into_iter();
-        std::mem::replace(&mut x.head.headers, kept.collect())
+        std::mem::replace(&mut exchange.head.headers, kept.collect())
     };
-    let head = x.request_head(route, headers);
-    match invoke(&x.worker, &live, call, Phase::Function, head, body, None).await {
+    let head = exchange.request_head(route, headers);
+    let (worker, phase) = (&exchange.worker, Phase::Function);
+    match invoke(worker, &live, call, phase, head, body, None).await {
         Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
         Ok(FunctionOutput::Continue { .. }) => {
-            x.note.detail = Some(Detail::FunctionFailed);
+            exchange.note.detail = Some(Detail::FunctionFailed);
             Err(answer::text(
                 StatusCode::BAD_GATEWAY,
                 "The function returned no response.",
@@ -59,8 +61,8 @@ pub(crate) async fn function(
             .into())
         }
         Err(error) => {
-            x.note.outcome = Outcome::Error;
-            x.note.detail = Some(Detail::FunctionFailed);
+            exchange.note.outcome = Outcome::Error;
+            exchange.note.detail = Some(Detail::FunctionFailed);
             Err(failed(&live, call, &error).unwrap_or_else(|| {
                 answer::text(StatusCode::BAD_GATEWAY, "The function failed.").into()
             }))
@@ -70,7 +72,7 @@ pub(crate) async fn function(
 
 /// Takes the whole body of a request in.
 pub(crate) async fn collect(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     mut body: Incoming,
     most: usize,
 ) -> Result<Bytes, Early> {
@@ -91,10 +93,10 @@ pub(crate) async fn collect(
         return Err(too_large());
     }
     let mut whole = BytesMut::new();
-    let patience = x.live.plan.limits.http.body_timeout;
-    let route = x.route.and_then(|id| x.live.plan.route(id));
-    let owner = route.map_or_else(Owner::default, |route| x.owner(route));
-    let account = &x.worker.shared.account;
+    let patience = exchange.live.plan.limits.http.body_timeout;
+    let route = exchange.route.and_then(|id| exchange.live.plan.route(id));
+    let owner = route.map_or_else(Owner::default, |route| exchange.owner(route));
+    let account = &exchange.worker.shared.account;
     let hold = account.open_uncut(Purpose::Bodies, owner);
     loop {
         let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx));
@@ -107,10 +109,10 @@ pub(crate) async fn collect(
                 .into());
             }
             Ok(None) => {
-                x.held_body = Some(hold);
+                exchange.held_body = Some(hold);
                 return Ok(whole.freeze());
             }
-            Ok(Some(Err(_))) => return Err(exchange::broken_body(x)),
+            Ok(Some(Err(_))) => return Err(exchange::broken_body(exchange)),
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else {
                     continue;
@@ -119,8 +121,8 @@ pub(crate) async fn collect(
                     return Err(too_large());
                 }
                 if hold.drawn(data.len() as u64, patience).await.is_err() {
-                    x.note.outcome = Outcome::Error;
-                    x.note.detail = Some(Detail::NoMemory);
+                    exchange.note.outcome = Outcome::Error;
+                    exchange.note.detail = Some(Detail::NoMemory);
                     return Err(answer::overloaded().into());
                 }
                 whole.extend_from_slice(&data);

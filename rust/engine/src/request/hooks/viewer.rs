@@ -14,14 +14,14 @@ use edgerouter_core::{
     outcome::Detail,
     plan::{Hook, Route},
 };
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 
 use super::{
     call::{answered, failed, invoke, target},
     context::{Due, HookContext},
 };
 use crate::{
-    body::EdgeBody,
+    body::EdgeResponse,
     functions::{FunctionOutput, Notes, Phase, RequestHead, ResponseHead},
     request::{answer::Early, exchange::Exchange},
     telemetry::Outcome,
@@ -120,59 +120,60 @@ impl Exchange {
 }
 
 /// Phase 7.
-pub(crate) async fn viewer_request(x: &mut Exchange, route: &Route) -> Result<(), Early> {
-    let live = Rc::clone(&x.live);
+pub(crate) async fn viewer_request(exchange: &mut Exchange, route: &Route) -> Result<(), Early> {
+    let live = Rc::clone(&exchange.live);
     let mut written = Written::default();
-    for Due { call, .. } in x.matching(&route.hooks.viewer_request) {
-        let mut head = x.request_head(route, x.head.headers.clone());
+    for Due { call, .. } in exchange.matching(&route.hooks.viewer_request) {
+        let mut head = exchange.request_head(route, exchange.head.headers.clone());
         let notes = Arc::<Notes>::default();
         head.notes = route.cache.enabled.then(|| Arc::clone(&notes));
-        let (worker, phase) = (&x.worker, Phase::ViewerRequest);
+        let (worker, phase) = (&exchange.worker, Phase::ViewerRequest);
         match invoke(worker, &live, call, phase, head, Bytes::new(), None).await {
             Ok(FunctionOutput::Continue { request, .. }) => {
-                let changed = request.path != x.head.uri.path()
-                    || request.query.as_deref() != x.head.uri.query();
+                let changed = request.path != exchange.head.uri.path()
+                    || request.query.as_deref() != exchange.head.uri.query();
                 if changed {
-                    x.head.uri = http::Uri::from(target(&request.path, request.query.as_deref())?);
+                    let target = target(&request.path, request.query.as_deref())?;
+                    exchange.head.uri = http::Uri::from(target);
                 }
-                let before = std::mem::replace(&mut x.head.headers, request.headers);
-                x.head.method = request.method;
-                written.by(call, &notes.lock(), &before, &x.head.headers);
-                admit::without_twins_of_changes(&before, &mut x.head.headers);
+                let before = std::mem::replace(&mut exchange.head.headers, request.headers);
+                exchange.head.method = request.method;
+                written.by(call, &notes.lock(), &before, &exchange.head.headers);
+                admit::without_twins_of_changes(&before, &mut exchange.head.headers);
             }
             Ok(FunctionOutput::Answer(answer)) => {
-                x.note.outcome = Outcome::Function;
-                x.note.detail = Some(Detail::Hook);
+                exchange.note.outcome = Outcome::Function;
+                exchange.note.detail = Some(Detail::Hook);
                 return Err(answered(answer).into());
             }
             Err(error) => {
                 if let Some(early) = failed(&live, call, &error) {
-                    x.note.outcome = Outcome::Error;
-                    x.note.detail = Some(Detail::HookFailed);
+                    exchange.note.outcome = Outcome::Error;
+                    exchange.note.detail = Some(Detail::HookFailed);
                     return Err(early);
                 }
                 written.failed_open = true;
             }
         }
     }
-    watch(x, &written);
-    x.hooked = written.names();
-    x.written = Some(Rc::new(written));
+    watch(exchange, &written);
+    exchange.hooked = written.names();
+    exchange.written = Some(Rc::new(written));
     Ok(())
 }
 
 /// Counts the values that hooks set, and warns once of a field that has too many.
-fn watch(x: &Exchange, written: &Written) {
+fn watch(exchange: &Exchange, written: &Written) {
     for (call, field) in &written.fields {
-        let Some(callable) = x.live.plan.callable(*call) else {
+        let Some(callable) = exchange.live.plan.callable(*call) else {
             continue;
         };
         let mut hasher = DefaultHasher::new();
-        for value in x.head.headers.get_all(field) {
+        for value in exchange.head.headers.get_all(field) {
             value.as_bytes().hash(&mut hasher);
         }
-        let watched = &x.worker.shared.watched;
-        let tells = watched.note(&callable.name, field, hasher.finish(), x.now);
+        let watched = &exchange.worker.shared.watched;
+        let tells = watched.note(&callable.name, field, hasher.finish(), exchange.now);
         if tells {
             tracing::warn!(
                 hook = &*callable.name,
@@ -185,29 +186,29 @@ fn watch(x: &Exchange, written: &Written) {
 }
 
 /// Notes that a response was found by the values that these hooks set.
-pub(crate) fn found(x: &Exchange) {
-    let Some(written) = &x.written else { return };
-    for (call, field) in &written.fields {
-        if let Some(callable) = x.live.plan.callable(*call) {
-            x.worker.shared.watched.hit(&callable.name, field, x.now);
+pub(crate) fn found(exchange: &Exchange) {
+    let watched = &exchange.worker.shared.watched;
+    for (call, field) in exchange.written.iter().flat_map(|written| &written.fields) {
+        if let Some(callable) = exchange.live.plan.callable(*call) {
+            watched.hit(&callable.name, field, exchange.now);
         }
     }
 }
 
 /// Phase 14.
 pub(crate) async fn viewer_response(
-    x: &mut Exchange,
+    exchange: &mut Exchange,
     route: &Route,
-    response: &mut Response<EdgeBody>,
+    response: &mut EdgeResponse,
 ) -> Result<(), Early> {
-    let live = Rc::clone(&x.live);
-    for Due { call, .. } in x.matching(&route.hooks.viewer_response) {
+    let live = Rc::clone(&exchange.live);
+    for Due { call, .. } in exchange.matching(&route.hooks.viewer_response) {
         let head = ResponseHead {
             status: response.status(),
             headers: response.headers().clone(),
         };
-        let seen = x.request_head(route, x.head.headers.clone());
-        let (worker, phase) = (&x.worker, Phase::ViewerResponse);
+        let seen = exchange.request_head(route, exchange.head.headers.clone());
+        let (worker, phase) = (&exchange.worker, Phase::ViewerResponse);
         match invoke(worker, &live, call, phase, seen, Bytes::new(), Some(head)).await {
             Ok(FunctionOutput::Continue {
                 response: changed, ..
@@ -220,12 +221,12 @@ pub(crate) async fn viewer_response(
             Ok(FunctionOutput::Answer(answer)) => {
                 *response = answered(answer);
                 finish::whole(response.status_mut());
-                x.note.replaced(Detail::Hook);
+                exchange.note.replaced(Detail::Hook);
             }
             Err(error) => {
                 if let Some(early) = failed(&live, call, &error) {
-                    x.note.outcome = Outcome::Error;
-                    x.note.replaced(Detail::HookFailed);
+                    exchange.note.outcome = Outcome::Error;
+                    exchange.note.replaced(Detail::HookFailed);
                     return Err(early);
                 }
             }

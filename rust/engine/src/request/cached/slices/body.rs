@@ -39,14 +39,14 @@ pub(crate) enum Part {
 
 /// A response's body of these parts of an object; `None` for one that is not in slices.
 pub(crate) fn body(
-    x: &Exchange,
+    exchange: &Exchange,
     route: &Route,
     entry: &Arc<Entry>,
     object: &Object,
     begin: Begin,
     parts: impl FnOnce() -> VecDeque<Part>,
 ) -> Option<EdgeBody> {
-    let filler = Filler::new(x, route, entry, object).ok()??;
+    let filler = Filler::new(exchange, route, entry, object).ok()??;
     let parts = parts();
     let left = parts.iter().map(Part::length).sum();
     let cached = Rc::new(Cell::new(false));

@@ -50,13 +50,13 @@ pub(crate) enum Fetched {
 
 /// Has the first bytes of a response fetched. Nothing of it has been sent: whatever the origin answers can be acted on.
 pub(crate) async fn first(
-    x: &Exchange,
+    exchange: &Exchange,
     route: &Route,
     entry: &Arc<Entry>,
     object: &Object,
     lacking: Range,
 ) -> Result<Fetched, Early> {
-    let Some(filler) = Filler::new(x, route, entry, object)? else {
+    let Some(filler) = Filler::new(exchange, route, entry, object)? else {
         return Ok(Fetched::Refused);
     };
     let (mut reader, own) = match filler.fill(lacking, false) {
@@ -92,7 +92,7 @@ pub(crate) enum Filling {
 impl Filler {
     /// `None` for a response that is not in slices.
     pub(crate) fn new(
-        x: &Exchange,
+        exchange: &Exchange,
         route: &Route,
         entry: &Arc<Entry>,
         object: &Object,
@@ -100,7 +100,7 @@ impl Filler {
         let Some(cut) = object.slices else {
             return Ok(None);
         };
-        let mut request = x.origin_request(route, true)?;
+        let mut request = exchange.origin_request(route, true)?;
         // The head of a stored response has been through the hooks that are shown responses.
         if let Some(context) = &mut request.hooks
             && let Some(context) = Rc::get_mut(context)
@@ -108,7 +108,7 @@ impl Filler {
             context.origin_response.clear();
         }
         Ok(Some(Self {
-            worker: Rc::clone(&x.worker),
+            worker: Rc::clone(&exchange.worker),
             request,
             entry: Arc::clone(entry),
             cut,
