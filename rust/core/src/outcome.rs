@@ -1,17 +1,31 @@
-//! How a request was answered: its outcome, and the detail that `Cache-Status`, metrics and logs give. One list of words.
+//! How a request was answered: its outcome, and the detail that `Cache-Status`, metrics and logs give. One list of words,
+//! with those that the other counters are indexed by.
 
 /// A closed set of words, which counters are indexed by.
-pub trait Word: Copy {
-    /// The number of words: the length of an array of counters.
-    const COUNT: usize;
-    /// Position in the order of declaration, less than [`COUNT`](Self::COUNT).
-    fn index(self) -> usize;
-    /// The word at a position; empty past the last.
-    fn at(index: usize) -> &'static str;
+pub trait Word {
+    /// All of them: as many as an array of counters is long.
+    const WORDS: &'static [&'static str];
+    /// Position in [`WORDS`](Self::WORDS).
+    fn index(&self) -> usize;
+    /// Its word.
+    fn as_str(&self) -> &'static str {
+        Self::WORDS.get(self.index()).copied().unwrap_or_default()
+    }
 }
 
-/// An enum whose variants each have a word, which ends the variant's documentation.
+/// An enum whose variants each have a word, which ends the variant's documentation; or the words of one that is declared
+/// elsewhere, whatever its variants hold.
 macro_rules! words {
+    (impl $name:ident { $($variant:ident = $word:literal,)+ }) => {
+        impl $crate::outcome::Word for $name {
+            const WORDS: &'static [&'static str] = &[$($word),+];
+
+            fn index(&self) -> usize {
+                enum Position { $($variant),+ }
+                (match self { $(Self::$variant { .. } => Position::$variant,)+ }) as usize
+            }
+        }
+    };
     ($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,17 +41,7 @@ macro_rules! words {
             }
         }
 
-        impl $crate::outcome::Word for $name {
-            const COUNT: usize = Self::ALL.len();
-
-            fn index(self) -> usize {
-                self as usize
-            }
-
-            fn at(index: usize) -> &'static str {
-                Self::ALL.get(index).map_or("", |word| word.as_str())
-            }
-        }
+        $crate::outcome::words!(impl $name { $($variant = $word,)+ });
     };
 }
 pub(crate) use words;
@@ -151,5 +155,85 @@ words! {
         Tls = "tls",
         TotalTimeout = "total-timeout",
         Unhealthy = "unhealthy",
+    }
+}
+
+words! {
+    /// The phase of a request in which a callable is called (docs/design.md §3).
+    pub enum Phase {
+        /// Before the look-up in the cache; may answer by itself.
+        ViewerRequest = "viewer_request",
+        /// Before a request to an origin; not for a hit.
+        OriginRequest = "origin_request",
+        /// After the origin's response head, before the response is stored.
+        OriginResponse = "origin_response",
+        /// Before a response goes to the client, from the store or not.
+        ViewerResponse = "viewer_response",
+        /// A terminal edge function.
+        Function = "function",
+    }
+}
+
+words! {
+    /// The end of a call of a callable.
+    pub enum CallResult {
+        Ok = "ok",
+        QueueFull = "queue-full",
+        TimedOut = "timeout",
+        Raised = "raised",
+        WrongType = "wrong-type",
+        Gone = "gone",
+    }
+}
+
+words! {
+    /// A look at a request's token that has not refused it.
+    pub enum TokenResult {
+        Absent = "absent",
+        /// Verified for an earlier request.
+        Remembered = "remembered",
+        Verified = "verified",
+    }
+}
+
+words! {
+    /// The end of a fetch of slices of a large object.
+    pub enum RunEnd {
+        /// Every byte has arrived.
+        Complete = "complete",
+        /// Nobody read on; the bytes that have arrived are stored.
+        Stopped = "stopped",
+        /// The origin failed or stopped early.
+        Broken = "broken",
+        /// The origin has another representation by now.
+        Changed = "changed",
+    }
+}
+
+words! {
+    /// The origin of a prefetch.
+    pub enum PrefetchSource {
+        /// A list of the plan.
+        List = "list",
+        /// The next-page model.
+        Predict = "predict",
+    }
+}
+
+words! {
+    /// The end of a prefetch.
+    pub enum PrefetchResult {
+        /// As many are on their way as may be.
+        Busy = "busy",
+        OverBudget = "over-budget",
+        /// It was stored already, and fresh for long enough.
+        Fresh = "fresh",
+        Stored = "stored",
+        /// The origin confirmed the stored response.
+        Revalidated = "revalidated",
+        /// Answered well, and not to be stored.
+        NotStored = "not-stored",
+        /// No response, an error, or one cut off.
+        Failed = "failed",
     }
 }

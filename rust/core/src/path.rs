@@ -1,6 +1,6 @@
 //! Phases 2 to 6 of a request, once: admission, its route, the viewer policy, identity, variants.
 //!
-//! [`admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the [`PathEnd`] that
+//! [`admit()`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the [`PathEnd`] that
 //! gives the reason why there is none. The engine acts on them and `explain` writes them down, so neither has an order
 //! of its own.
 
@@ -22,6 +22,7 @@ use crate::{
         client_address::{self, ResolvedClient},
         jwt::{self, Claims, Extracted, JwtPolicy, TokenError},
     },
+    outcome::{Detail, Outcome},
     plan::{FixedResponse, Plan, Preflight, Redirect, Route, RouteId, matcher::Probe},
     viewer::{self, Https},
 };
@@ -111,6 +112,24 @@ impl PathEnd {
             Self::Variant(_) => StatusCode::FOUND,
             Self::NoVariant | Self::NoLocation | Self::NoPath => StatusCode::BAD_REQUEST,
         }
+    }
+
+    /// The response's outcome and detail.
+    pub fn noted(&self) -> (Outcome, Option<Detail>) {
+        let (outcome, detail) = match self {
+            Self::Refused(_) | Self::Loop | Self::Evades(_) | Self::NoPath => {
+                return (Outcome::Pass, None);
+            }
+            Self::Server => (Outcome::Pass, Detail::Options),
+            Self::NoRoute => (Outcome::Error, Detail::NoRoute),
+            Self::MethodNotAllowed(_) => (Outcome::Error, Detail::MethodNotAllowed),
+            Self::HttpsOnly => (Outcome::Error, Detail::HttpsOnly),
+            Self::Unauthorized(..) => (Outcome::Error, Detail::Unauthorized),
+            Self::Https(..) | Self::Variant(_) | Self::NoVariant | Self::NoLocation => {
+                (Outcome::Redirect, Detail::Redirect)
+            }
+        };
+        (outcome, Some(detail))
     }
 
     /// For the client; empty if the status is enough.

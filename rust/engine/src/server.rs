@@ -39,7 +39,7 @@ use crate::{
     purge,
     secret::SecretNumbers,
     store::{Fills, disk::FolderError},
-    telemetry::{Metrics, access::AccessLog},
+    telemetry::{Metrics, access::AccessLog, log},
     upstream::{self, HealthBoard},
     watched::Watched,
     worker::{Shared, Worker},
@@ -217,7 +217,7 @@ impl Engine {
         self.shared
             .function_caches
             .allow(plan.limits.functions.named_caches);
-        self.shared.metrics.plan_changed(&plan, version);
+        log::bound(&plan.limits.log);
         self.shared.live.store(Arc::new(Live {
             plan,
             functions,
@@ -494,7 +494,7 @@ impl Shared {
         self.account.render(&mut text);
         self.cache.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
-        crate::telemetry::log::render(&mut text, access);
+        log::render(&mut text, access);
         text
     }
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use edgerouter_core::outcome::{CallResult, Phase};
 use edgerouter_core::{
     cache::{
         api::{CacheUrl, NameError, PutRefused},
@@ -23,34 +24,6 @@ use edgerouter_core::{
 use http::{HeaderMap, Method, StatusCode};
 
 use edgerouter_telemetry::text;
-
-/// Phase of a request in which a callable is called (docs/design.md §3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Before the look-up in the cache; may answer by itself.
-    ViewerRequest,
-    /// Before a request to an origin; not for a hit.
-    OriginRequest,
-    /// After the origin's response head, before the response is stored.
-    OriginResponse,
-    /// Before a response goes to the client, from the store or not.
-    ViewerResponse,
-    /// A terminal edge function.
-    Function,
-}
-
-impl Phase {
-    /// The name of the phase in logs and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ViewerRequest => "viewer_request",
-            Self::OriginRequest => "origin_request",
-            Self::OriginResponse => "origin_response",
-            Self::ViewerResponse => "viewer_response",
-            Self::Function => "function",
-        }
-    }
-}
 
 /// The place where the views on a request note what a hook reads and writes of it.
 pub type Notes = parking_lot::Mutex<edgerouter_core::cache::hooked::Reads>;
@@ -177,15 +150,14 @@ pub enum FunctionError {
     Gone,
 }
 
-impl FunctionError {
-    /// As metrics name it.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::QueueFull(_) => "queue-full",
-            Self::TimedOut(_) => "timeout",
-            Self::Raised { .. } => "raised",
-            Self::WrongType { .. } => "wrong-type",
-            Self::Gone => "gone",
+impl From<&FunctionError> for CallResult {
+    fn from(error: &FunctionError) -> Self {
+        match error {
+            FunctionError::QueueFull(_) => Self::QueueFull,
+            FunctionError::TimedOut(_) => Self::TimedOut,
+            FunctionError::Raised { .. } => Self::Raised,
+            FunctionError::WrongType { .. } => Self::WrongType,
+            FunctionError::Gone => Self::Gone,
         }
     }
 }

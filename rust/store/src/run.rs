@@ -19,6 +19,7 @@ use edgerouter_core::{
     bounds::memory::Purpose,
     http::range::Range,
     origin::unanswered::{FetchError, Unavailable},
+    outcome::RunEnd,
 };
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -28,19 +29,6 @@ use super::buffer::{Buffer, NobodyReads};
 /// Least number of bytes that a writer runs ahead of its readers, however little memory there is: the next piece comes
 /// when all before it have been read.
 const LEAST_AHEAD: u64 = 1;
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunEnd {
-    /// Every byte has arrived.
-    Complete,
-    /// Nobody read on; the bytes that have arrived are stored.
-    Stopped,
-    /// The origin failed or stopped early.
-    Broken,
-    /// The origin has another representation by now.
-    Changed,
-}
 
 /// The origin's response to a run's request.
 #[derive(Debug, Clone)]

@@ -145,12 +145,13 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use bytes::Bytes;
+    use edgerouter_core::outcome::RunEnd;
     use http::StatusCode;
 
     use super::*;
     use crate::{
         NobodyReads,
-        run::{Begun, Next, RunEnd},
+        run::{Begun, Next},
     };
 
     fn account() -> Arc<Account> {

@@ -1,122 +1,26 @@
 //! The counters as metrics.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt::Write as _, sync::atomic::Ordering};
 
 use super::{
     Metrics, Outcome,
-    text::{self, escaped, head},
+    family::{Counts, FAMILIES, Family},
+    text::{self, head},
     worker::{BUCKETS, Histogram},
 };
-
-const FAMILIES: [(&str, &str, &str); 12] = [
-    (
-        "refused",
-        "edgerouter_refused_total",
-        "Requests and connections turned away before routing, by reason.",
-    ),
-    (
-        "gave_way",
-        "edgerouter_connections_gave_way_total",
-        "Idle connections that were ended so that a new one had room.",
-    ),
-    (
-        "jwt",
-        "edgerouter_jwt_total",
-        "Tokens looked at, by result.",
-    ),
-    (
-        "not_stored",
-        "edgerouter_not_stored_total",
-        "Responses that were not stored, by reason.",
-    ),
-    (
-        "refresh",
-        "edgerouter_refreshes_total",
-        "Refreshes of stored responses that nobody waited for, by what let them be served meanwhile.",
-    ),
-    (
-        "interim_responses",
-        "edgerouter_interim_responses_total",
-        "Interim responses (1xx) of origins, by whether they could be passed on to the client.",
-    ),
-    (
-        "slices",
-        "edgerouter_slice_fetches_total",
-        "Fetches of slices of large objects, by how they ended.",
-    ),
-    (
-        "prefetch",
-        "edgerouter_prefetches_total",
-        "Fetches that nobody had asked for, by what wanted them and by result.",
-    ),
-    (
-        "forwarded",
-        "edgerouter_cache_forwarded_total",
-        "Responses that were not served from the cache, by the reason that Cache-Status gives as detail.",
-    ),
-    (
-        "failover",
-        "edgerouter_failover_total",
-        "Requests that went on to the next member of a group.",
-    ),
-    (
-        "origin",
-        "edgerouter_origin_requests_total",
-        "Requests to origins, by result.",
-    ),
-    (
-        "hook",
-        "edgerouter_function_calls_total",
-        "Calls of hooks and functions, by result.",
-    ),
-];
 
 impl Metrics {
     /// `connections`: those of clients that are open. `plan_version`: of the plan in service.
     pub fn render(&self, out: &mut String, connections: u64, plan_version: u64) {
-        self.requests(out);
+        let counts = self.counts();
+        family(out, &counts, Family::Requests as usize);
         self.latencies(out);
+        for index in Family::Requests as usize + 1..FAMILIES.len() {
+            family(out, &counts, index);
+        }
         let sum = |of: fn(&super::worker::Cells) -> u64| {
             self.workers.iter().map(|cells| of(cells)).sum::<u64>()
         };
-        let remembered = sum(|cells| cells.remembered.load(Ordering::Relaxed));
-        let mut rare: BTreeMap<(&'static str, String), u64> = BTreeMap::new();
-        for cells in &self.workers {
-            for ((family, labels), count) in &*cells.rare.lock() {
-                *rare.entry((family, labels.clone())).or_default() += count.load(Ordering::Relaxed);
-            }
-            let mut add = |family, word, count| {
-                *rare
-                    .entry((family, format!("reason=\"{word}\"")))
-                    .or_default() += count;
-            };
-            cells
-                .refused
-                .each(|word, count| add("refused", word, count));
-            let details = [
-                ("forwarded", &cells.forwarded),
-                ("not_stored", &cells.not_stored),
-                ("refresh", &cells.refreshed),
-            ];
-            for (family, counts) in details {
-                counts.each(|word, count| add(family, word, count));
-            }
-        }
-        if remembered > 0 {
-            *rare
-                .entry(("jwt", "result=\"remembered\"".to_owned()))
-                .or_default() += remembered;
-        }
-        for (family, name, help) in FAMILIES {
-            head(out, name, "counter", help);
-            for ((_, labels), count) in rare.iter().filter(|((of, _), _)| *of == family) {
-                let _ = writeln!(out, "{name}{{{labels}}} {count}");
-            }
-        }
         for (name, help, value) in [
             (
                 "edgerouter_response_bytes_total",
@@ -202,33 +106,15 @@ impl Metrics {
         let _ = writeln!(out, "{name} {precision}");
     }
 
-    fn requests(&self, out: &mut String) {
-        let mut counts: BTreeMap<(Arc<str>, usize, usize), u64> = self.retired.lock().clone();
+    /// Of all workers, and of all plans that have been in service.
+    fn counts(&self) -> Counts {
+        // Held until the end: a table that a worker retires meanwhile is neither left out nor counted twice.
+        let retired = self.retired.lock();
+        let mut counts = retired.clone();
         for cells in &self.workers {
-            let table = Arc::clone(&cells.routes.lock());
-            table.each(|label, outcome, class, count| {
-                *counts
-                    .entry((Arc::clone(label), outcome, class))
-                    .or_default() += count;
-            });
+            cells.tables.lock().sum(&mut counts);
         }
-        head(
-            out,
-            "edgerouter_requests_total",
-            "counter",
-            "Requests answered, by route, cache outcome and status class.",
-        );
-        for ((label, outcome, class), count) in counts {
-            let outcome = Outcome::ALL
-                .get(outcome)
-                .map_or("", |outcome| outcome.as_str());
-            let _ = writeln!(
-                out,
-                "edgerouter_requests_total{{route=\"{}\",cache=\"{outcome}\",status=\"{}xx\"}} {count}",
-                escaped(&label),
-                class + 1
-            );
-        }
+        counts
     }
 
     fn latencies(&self, out: &mut String) {
@@ -260,6 +146,25 @@ impl Metrics {
             .map(|cells| &cells.origin_latency)
             .collect();
         histogram(out, name, "", &all);
+    }
+}
+
+/// Requests in the order of the words, the others in that of their text.
+fn family(out: &mut String, counts: &Counts, index: usize) {
+    let Some(about) = FAMILIES.get(index) else {
+        return;
+    };
+    head(out, about.name, "counter", about.help);
+    let mut lines: Vec<_> = counts
+        .iter()
+        .filter(|((family, ..), _)| *family == index)
+        .map(|((_, row, column), count)| (about.labels(row, *column), count))
+        .collect();
+    if index != Family::Requests as usize {
+        lines.sort();
+    }
+    for (labels, count) in lines {
+        let _ = writeln!(out, "{}{{{labels}}} {count}", about.name);
     }
 }
 

@@ -2,32 +2,32 @@
 
 use std::{
     cell::RefCell,
-    marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use edgerouter_core::{
-    outcome::{Detail, Word},
+    identity::jwt::TokenError,
+    outcome::{
+        CallResult, Detail, Outcome, Phase, PrefetchResult, PrefetchSource, RunEnd, TokenResult,
+        Word,
+    },
     plan::{CallableId, GroupId, OriginId, Plan},
     request_record::RequestRecord,
 };
-use hashbrown::HashMap;
 use http::StatusCode;
 use parking_lot::Mutex;
 
-use super::{Metrics, Outcome, Rare, Refused};
+use super::{
+    Metrics, Refused,
+    family::{CLASSES, Family, Tables, add},
+};
 
 /// Upper bounds of the latency buckets, in microseconds.
 pub(super) const BUCKETS: [u64; 16] = [
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
     1_000_000, 5_000_000, 10_000_000,
 ];
-pub(super) const CLASSES: usize = 5;
-const OUTCOMES: usize = Outcome::ALL.len();
 
 /// Latencies of one outcome.
 #[derive(Debug, Default)]
@@ -49,105 +49,20 @@ impl Histogram {
     }
 }
 
-/// Requests by route, outcome and status class, for one plan.
-#[derive(Debug, Default)]
-pub(super) struct RouteTable {
-    /// Labels of the routes, and after them one for requests without a route.
-    labels: Vec<Arc<str>>,
-    cells: Vec<AtomicU64>,
-}
-
-impl RouteTable {
-    pub(super) fn new(plan: &Plan) -> Self {
-        let labels: Vec<Arc<str>> = plan
-            .routes
-            .iter()
-            .map(|route| Arc::clone(&route.label))
-            .chain([Arc::from("")])
-            .collect();
-        let cells = (0..labels.len() * OUTCOMES * CLASSES)
-            .map(|_| AtomicU64::new(0))
-            .collect();
-        Self { labels, cells }
-    }
-
-    fn cell(&self, record: &RequestRecord<'_>) -> Option<&AtomicU64> {
-        let none = self.labels.len().checked_sub(1)?;
-        let route = record
-            .route
-            .map_or(none, |route| (route as usize).min(none));
-        let class = usize::from(record.status / 100).clamp(1, CLASSES) - 1;
-        self.cells
-            .get((route * OUTCOMES + record.outcome as usize) * CLASSES + class)
-    }
-
-    /// Label, outcome, class and count of every cell that is not zero.
-    pub(super) fn each(&self, mut visit: impl FnMut(&Arc<str>, usize, usize, u64)) {
-        for (index, cell) in self.cells.iter().enumerate() {
-            let count = cell.load(Ordering::Relaxed);
-            if count > 0
-                && let Some(label) = self.labels.get(index / CLASSES / OUTCOMES)
-            {
-                visit(label, index / CLASSES % OUTCOMES, index % CLASSES, count);
-            }
-        }
-    }
-}
-
-/// Counters of one family, one for each word of its label.
-#[derive(Debug)]
-pub(super) struct Counts<W> {
-    cells: Vec<AtomicU64>,
-    words: PhantomData<W>,
-}
-
-impl<W: Word> Default for Counts<W> {
-    fn default() -> Self {
-        Self {
-            cells: (0..W::COUNT).map(|_| AtomicU64::new(0)).collect(),
-            words: PhantomData,
-        }
-    }
-}
-
-impl<W: Word> Counts<W> {
-    fn note(&self, word: W) {
-        if let Some(cell) = self.cells.get(word.index()) {
-            add(cell, 1);
-        }
-    }
-
-    /// Word and count of every cell that is not zero.
-    pub(super) fn each(&self, mut visit: impl FnMut(&'static str, u64)) {
-        for (index, cell) in self.cells.iter().enumerate() {
-            match cell.load(Ordering::Relaxed) {
-                0 => {}
-                count => visit(W::at(index), count),
-            }
-        }
-    }
-}
-
 /// Counters that a worker writes and a scrape reads.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
-    pub routes: Mutex<Arc<RouteTable>>,
-    pub latency: [Histogram; OUTCOMES],
+    pub tables: Mutex<Arc<Tables>>,
+    pub latency: [Histogram; Outcome::ALL.len()],
     pub bytes_out: AtomicU64,
     pub accepted: AtomicU64,
-    pub remembered: AtomicU64,
     pub origin_latency: Histogram,
-    pub refused: Counts<Refused>,
-    pub forwarded: Counts<Detail>,
-    pub not_stored: Counts<Detail>,
-    pub refreshed: Counts<Detail>,
-    pub rare: Mutex<Rare>,
 }
 
 impl Cells {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
-            routes: Mutex::new(Arc::new(RouteTable::new(plan))),
+            tables: Mutex::new(Arc::new(Tables::new(plan))),
             ..Self::default()
         }
     }
@@ -158,38 +73,24 @@ impl Cells {
 pub struct WorkerMetrics {
     metrics: Arc<Metrics>,
     cells: Arc<Cells>,
-    routes: RefCell<Arc<RouteTable>>,
-    /// This worker's cells of what is counted with many requests, for the plan in service.
-    often: RefCell<HashMap<Often, Arc<AtomicU64>, foldhash::fast::RandomState>>,
-}
-
-/// Family, position in the plan, result, and phase where there is one.
-type Often = (&'static str, u32, &'static str, &'static str);
-
-/// One writer: a load and a store, no locked instruction.
-fn add(cell: &AtomicU64, n: u64) {
-    cell.store(
-        cell.load(Ordering::Relaxed).wrapping_add(n),
-        Ordering::Relaxed,
-    );
+    /// Those of the plan in service.
+    tables: RefCell<Arc<Tables>>,
 }
 
 impl WorkerMetrics {
     pub(super) fn new(metrics: Arc<Metrics>, cells: Arc<Cells>) -> Self {
-        let routes = RefCell::new(Arc::clone(&cells.routes.lock()));
+        let tables = RefCell::new(Arc::clone(&cells.tables.lock()));
         Self {
             metrics,
             cells,
-            routes,
-            often: RefCell::default(),
+            tables,
         }
     }
 
     /// Phase 16.
     pub fn count(&self, record: &RequestRecord<'_>) {
-        if let Some(cell) = self.routes.borrow().cell(record) {
-            add(cell, 1);
-        }
+        let column = record.outcome as usize * CLASSES.len() + class(record.status);
+        self.note(Family::Requests, record.route, column);
         if let Some(histogram) = self.cells.latency.get(record.outcome as usize) {
             histogram.note(record.head);
         }
@@ -197,17 +98,17 @@ impl WorkerMetrics {
         if !record.hit
             && let Some(detail) = record.detail
         {
-            self.cells.forwarded.note(detail);
+            self.note(Family::Forwarded, None, detail.index());
         }
     }
 
-    /// From now on routes are those of `plan`; what was counted before stays.
+    /// From now on names are those of `plan`; the counts until now stay.
     pub fn plan_changed(&self, plan: &Plan) {
-        let fresh = Arc::new(RouteTable::new(plan));
-        let old = std::mem::replace(&mut *self.cells.routes.lock(), Arc::clone(&fresh));
-        self.metrics.retire(&old);
-        *self.routes.borrow_mut() = fresh;
-        self.often.borrow_mut().clear();
+        let fresh = Arc::new(Tables::new(plan));
+        let mut retired = self.metrics.retired.lock();
+        self.tables.borrow().sum(&mut retired);
+        *self.cells.tables.lock() = Arc::clone(&fresh);
+        *self.tables.borrow_mut() = fresh;
     }
 
     /// Content was sent to a client: that many bytes.
@@ -221,115 +122,76 @@ impl WorkerMetrics {
 
     /// Something was refused before a route was known.
     pub fn refused(&self, refused: Refused) {
-        self.cells.refused.note(refused);
+        self.note(Family::Refused, None, refused.index());
     }
 
     /// An idle connection was ended so that a new one had room.
     pub fn gave_way(&self) {
-        self.often(("gave_way", 0, "", ""), String::new);
+        self.note(Family::GaveWay, None, 0);
     }
 
     /// The result of looking at a token.
-    pub fn jwt(&self, result: &'static str) {
-        if result == "remembered" {
-            add(&self.cells.remembered, 1);
-        } else {
-            self.result("jwt", result);
-        }
+    pub fn jwt(&self, result: Result<TokenResult, &TokenError>) {
+        let column = match result {
+            Ok(result) => result.index(),
+            Err(error) => TokenResult::WORDS.len() + error.index(),
+        };
+        self.note(Family::Jwt, None, column);
     }
 
     /// A response was not stored, for this reason.
     pub fn not_stored(&self, reason: impl Into<Detail>) {
-        self.cells.not_stored.note(reason.into());
+        self.note(Family::NotStored, None, reason.into().index());
     }
 
     /// A stored response is refreshed while nobody waits for it.
     pub fn refreshed(&self, why: Detail) {
-        self.cells.refreshed.note(why);
+        self.note(Family::Refreshed, None, why.index());
     }
 
     /// An origin sent an interim response; whether it was passed on.
     pub fn interim(&self, sent: bool) {
-        let result = if sent { "passed" } else { "dropped" };
-        self.result("interim_responses", result);
+        self.note(Family::Interim, None, usize::from(sent));
     }
 
     /// A fetch of slices of a large object ended.
-    pub fn slices(&self, result: &'static str) {
-        self.result("slices", result);
+    pub fn slices(&self, end: RunEnd) {
+        self.note(Family::Slices, None, end.index());
     }
 
     /// Something was fetched ahead of any request for it.
-    pub fn prefetched(&self, source: &'static str, result: &'static str) {
-        self.often(("prefetch", 0, result, source), || {
-            format!("source=\"{source}\",result=\"{result}\"")
-        });
+    pub fn prefetched(&self, source: PrefetchSource, result: PrefetchResult) {
+        let column = source.index() * PrefetchResult::WORDS.len() + result.index();
+        self.note(Family::Prefetch, None, column);
     }
 
     /// A group had to go on to its next member.
     pub fn failover(&self, group: GroupId) {
-        self.often(("failover", group.0, "", ""), || {
-            let names = self.metrics.names.lock();
-            let name = names.groups.get(group.0 as usize);
-            format!("group=\"{}\"", name.map_or("", |name| name))
-        });
+        self.note(Family::Failover, Some(group.0), 0);
     }
 
-    /// A request to an origin has ended: with a status, or with the word for its failure.
-    pub fn origin(
-        &self,
-        origin: OriginId,
-        result: Result<StatusCode, &'static str>,
-        took: Duration,
-    ) {
+    /// A request to an origin has ended: with a status, or with its failure.
+    pub fn origin(&self, origin: OriginId, result: Result<StatusCode, Detail>, took: Duration) {
         self.cells.origin_latency.note(took.as_micros() as u64);
-        let result = match result {
-            Ok(status) => class(status),
-            Err(error) => error,
+        let column = match result {
+            Ok(status) => class(status.as_u16()),
+            Err(error) => CLASSES.len() + error.index(),
         };
-        self.often(("origin", origin.0, result, ""), || {
-            let names = self.metrics.names.lock();
-            let name = names.origins.get(origin.0 as usize);
-            let name = super::text::escaped(name.map_or("", |name| name));
-            format!("origin=\"{name}\",result=\"{result}\"")
-        });
+        self.note(Family::Origin, Some(origin.0), column);
     }
 
-    /// A callable was called in `phase`; `result` is a word.
-    pub fn hook(&self, call: CallableId, phase: &'static str, result: &'static str) {
-        self.often(("hook", call.0, result, phase), || {
-            let names = self.metrics.names.lock();
-            let name = names.callables.get(call.0 as usize);
-            let name = super::text::escaped(name.map_or("", |name| name));
-            format!("callable=\"{name}\",phase=\"{phase}\",result=\"{result}\"")
-        });
+    /// A callable was called.
+    pub fn hook(&self, call: CallableId, phase: Phase, result: CallResult) {
+        let column = phase.index() * CallResult::WORDS.len() + result.index();
+        self.note(Family::Calls, Some(call.0), column);
     }
 
-    /// Counts what happens with many requests: its labels are made once.
-    fn often(&self, key: Often, labels: impl FnOnce() -> String) {
-        let mut often = self.often.borrow_mut();
-        let cell = often
-            .entry(key)
-            .or_insert_with(|| self.cell(key.0, labels()));
-        add(cell, 1);
-    }
-
-    fn cell(&self, family: &'static str, labels: String) -> Arc<AtomicU64> {
-        let mut rare = self.cells.rare.lock();
-        Arc::clone(rare.entry((family, labels)).or_default())
-    }
-
-    fn result(&self, family: &'static str, result: &'static str) {
-        self.often((family, 0, result, ""), || format!("result=\"{result}\""));
+    fn note(&self, family: Family, row: Option<u32>, column: usize) {
+        self.tables.borrow().note(family, row, column);
     }
 }
 
-fn class(status: StatusCode) -> &'static str {
-    match status.as_u16() / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
+/// Position in [`CLASSES`].
+fn class(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, CLASSES.len()) - 1
 }

@@ -12,6 +12,7 @@ use std::{
 
 use edgerouter_core::{
     admit,
+    outcome::{PrefetchResult, PrefetchSource},
     plan::{Plan, Predict, PrefetchTarget, Route, matcher::Probe},
     predict::{Ledger, Likely, MinuteBudget, Model, ModelBounds},
 };
@@ -135,7 +136,9 @@ impl Oracle {
             return;
         }
         let Ok(permit) = Arc::clone(&self.gate).try_acquire_owned() else {
-            self.worker.metrics.prefetched("predict", "busy");
+            self.worker
+                .metrics
+                .prefetched(PrefetchSource::Predict, PrefetchResult::Busy);
             return;
         };
         let label = Arc::clone(&route.label);
@@ -152,7 +155,9 @@ impl Oracle {
                 now,
             );
         if !affordable {
-            self.worker.metrics.prefetched("predict", "over-budget");
+            self.worker
+                .metrics
+                .prefetched(PrefetchSource::Predict, PrefetchResult::OverBudget);
             return;
         }
         let (worker, known) = (Rc::clone(&self.worker), Rc::clone(&self.known));
@@ -163,7 +168,9 @@ impl Oracle {
                 .await
                 .unwrap_or(Prefetched::Failed(None));
             drop(permit);
-            worker.metrics.prefetched("predict", fetched.as_str());
+            worker
+                .metrics
+                .prefetched(PrefetchSource::Predict, fetched.result());
             let mut known = known.borrow_mut();
             let cost = match fetched {
                 Prefetched::Stored { bytes } | Prefetched::NotStored { bytes } => bytes,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use edgerouter_core::plan::Prefetch;
+use edgerouter_core::{outcome::PrefetchSource, plan::Prefetch};
 use hashbrown::HashSet;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -84,7 +84,9 @@ async fn round(
                 .await
                 .unwrap_or(Prefetched::Failed(None));
             drop(permit);
-            worker.metrics.prefetched("list", fetched.as_str());
+            worker
+                .metrics
+                .prefetched(PrefetchSource::List, fetched.result());
             let mut failing = failing.borrow_mut();
             let host = target.authority.to_str().unwrap_or_default();
             let path = target.path_and_query.path();

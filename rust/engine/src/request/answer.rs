@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgerouter_core::{admit::Refusal, http::problem, identity::jwt::TokenError, path::PathEnd};
+use edgerouter_core::{admit::Refusal, http::problem, outcome::TokenResult, path::PathEnd};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::body::{EdgeBody, EdgeResponse};
@@ -153,9 +153,8 @@ pub(super) fn ended(worker: &Worker, end: PathEnd) -> Early {
             HeaderValue::from_static("no-store"),
         ),
         PathEnd::Unauthorized(error, _, challenge) => {
-            worker
-                .metrics
-                .jwt(error.as_ref().map_or("absent", TokenError::as_str));
+            let result = error.as_ref().map_or(Ok(TokenResult::Absent), Err);
+            worker.metrics.jwt(result);
             if let Some(error) = error {
                 tracing::debug!(reason = %error, "token refused");
             }

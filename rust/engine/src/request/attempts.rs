@@ -12,6 +12,7 @@ use edgerouter_core::{
     cache::{decide, hooked::HookEffect},
     finish, forward,
     origin::attempts::{Attempts, Event, GiveUp, Members, Step, Why, is_idempotent},
+    outcome::Detail,
     outward::Outward,
     plan::{Origin, OriginId, Plan},
 };
@@ -278,10 +279,9 @@ async fn attempt(
     {
         return Err(error.clone());
     }
-    request
-        .worker
-        .metrics
-        .origin(id, outcome(&fetched), ended.duration_since(started));
+    let result = fetched.as_ref().map(|response| response.status);
+    let (result, took) = (result.map_err(Detail::from), ended.duration_since(started));
+    request.worker.metrics.origin(id, result, took);
     if let (Some(logged), Ok(_)) = (&request.logged, &fetched) {
         logged.origin.set(Some(id));
     }
@@ -335,13 +335,6 @@ async fn attempt(
             tracing::warn!(origin = %origin.name, error = %error, "origin request failed");
             Err(error)
         }
-    }
-}
-
-fn outcome(fetched: &Result<UpstreamResponse, FetchError>) -> Result<StatusCode, &'static str> {
-    match fetched {
-        Ok(response) => Ok(response.status),
-        Err(error) => Err(error.as_str()),
     }
 }
 

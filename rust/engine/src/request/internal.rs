@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 
-use edgerouter_core::plan::PrefetchTarget;
+use edgerouter_core::{outcome::PrefetchResult, plan::PrefetchTarget};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body as _;
 
@@ -32,13 +32,14 @@ pub(crate) enum Prefetched {
 }
 
 impl Prefetched {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// Its word.
+    pub(crate) fn result(self) -> PrefetchResult {
         match self {
-            Self::Fresh => "fresh",
-            Self::Stored { .. } => "stored",
-            Self::Revalidated => "revalidated",
-            Self::NotStored { .. } => "not-stored",
-            Self::Failed(_) => "failed",
+            Self::Fresh => PrefetchResult::Fresh,
+            Self::Stored { .. } => PrefetchResult::Stored,
+            Self::Revalidated => PrefetchResult::Revalidated,
+            Self::NotStored { .. } => PrefetchResult::NotStored,
+            Self::Failed(_) => PrefetchResult::Failed,
         }
     }
 }

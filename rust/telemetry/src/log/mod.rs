@@ -103,7 +103,7 @@ pub fn flush() {
 }
 
 /// Sets the bounds of the plan in service.
-pub(crate) fn bound(limits: &LogLimits) {
+pub fn bound(limits: &LogLimits) {
     CAPACITY.store(limits.queue_bytes, Ordering::Relaxed);
     SUMS.lock().most = limits.lines_per_second;
 }

@@ -3,10 +3,13 @@
 use aws_lc_rs::signature::KeyPair;
 
 use super::*;
-use crate::identity::jwt::{
-    JwtKeysSpec, JwtPolicy, TokenError,
-    tests::{PAIRS, SECRET, b64, policy, token, value},
-    verify,
+use crate::{
+    identity::jwt::{
+        JwtKeysSpec, JwtPolicy, TokenError,
+        tests::{PAIRS, SECRET, b64, policy, token, value},
+        verify,
+    },
+    outcome::Word,
 };
 
 const CLAIMS: &str = r#"{"exp":1800000100}"#;

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::Algorithm;
+use crate::outcome::words;
 
 /// Why a token was refused. The text is for the log; the visitor gets the status and, if the policy allows it, the
 /// description of RFC 6750. Never holds the token or a secret.
@@ -84,30 +85,29 @@ pub enum TokenError {
     WrongAudience,
 }
 
-impl TokenError {
-    /// The reason as a label of metrics and of `Cache-Status`-like fields.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Request(_) => "request",
-            Self::TooLong { .. } => "too_long",
-            Self::Malformed(_) => "malformed",
-            Self::NotSigned => "not_signed",
-            Self::UnknownAlgorithm => "unknown_algorithm",
-            Self::WrongAlgorithm { .. } => "wrong_algorithm",
-            Self::ForbiddenHeader(_) => "forbidden_header",
-            Self::WrongType => "wrong_type",
-            Self::UnknownKey { .. } => "unknown_key",
-            Self::NoKey => "no_key",
-            Self::BadSignature { .. } => "bad_signature",
-            Self::BadClaims(_) => "bad_claims",
-            Self::MissingClaim { .. } => "missing_claim",
-            Self::Expired { .. } => "expired",
-            Self::NotYetValid { .. } => "not_yet_valid",
-            Self::WrongIssuer => "wrong_issuer",
-            Self::WrongAudience => "wrong_audience",
-        }
+words! {
+    impl TokenError {
+        Request = "request",
+        TooLong = "too_long",
+        Malformed = "malformed",
+        NotSigned = "not_signed",
+        UnknownAlgorithm = "unknown_algorithm",
+        WrongAlgorithm = "wrong_algorithm",
+        ForbiddenHeader = "forbidden_header",
+        WrongType = "wrong_type",
+        UnknownKey = "unknown_key",
+        NoKey = "no_key",
+        BadSignature = "bad_signature",
+        BadClaims = "bad_claims",
+        MissingClaim = "missing_claim",
+        Expired = "expired",
+        NotYetValid = "not_yet_valid",
+        WrongIssuer = "wrong_issuer",
+        WrongAudience = "wrong_audience",
     }
+}
 
+impl TokenError {
     /// The description for the visitor (RFC 6750 §3: printable ASCII without `"` and `\`).
     pub(super) fn description(&self) -> &'static str {
         match self {

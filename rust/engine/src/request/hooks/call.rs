@@ -9,7 +9,8 @@ use http::{HeaderValue, StatusCode, header, uri::PathAndQuery};
 use crate::{
     body::{EdgeBody, EdgeResponse},
     functions::{
-        Answer, FunctionError, FunctionOutput, Invocation, Phase, RequestHead, ResponseHead,
+        Answer, CallResult, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
+        ResponseHead,
     },
     live::LocalLive,
     request::answer::{self, Early},
@@ -44,8 +45,8 @@ pub(super) async fn invoke(
         Ok(output) => output,
         Err(_) => Err(FunctionError::TimedOut(timeout)),
     };
-    let result = output.as_ref().map_or_else(FunctionError::as_str, |_| "ok");
-    worker.metrics.hook(call, phase.as_str(), result);
+    let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
+    worker.metrics.hook(call, phase, result);
     output
 }
 

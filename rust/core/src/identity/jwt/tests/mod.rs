@@ -25,7 +25,7 @@ use base64::{
 };
 
 use super::*;
-use crate::secret::Secret;
+use crate::{outcome::Word, secret::Secret};
 
 pub(crate) const SECRET: &[u8] =
     b"a secret of quite some length that only tests know, 64 bytes....";

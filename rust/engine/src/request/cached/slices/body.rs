@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::outcome::RunEnd;
 use edgerouter_core::{cache::slices, http::range::Range, plan::Route};
 use http_body::{Body, Frame, SizeHint};
 
@@ -23,7 +24,7 @@ use crate::{
     request::Exchange,
     store::{
         Entry, Object,
-        run::{Next, RunEnd, RunReader},
+        run::{Next, RunReader},
     },
     upstream::BoxError,
 };

@@ -6,6 +6,7 @@ use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 use edgerouter_core::{
     cache::slices::{self, First, Unusable, content_length},
     http::{etag::EntityTag, range::Range},
+    outcome::RunEnd,
     plan::Route,
 };
 use http::{StatusCode, header};
@@ -24,7 +25,7 @@ use crate::{
     },
     store::{
         Claim, Claimed, Content, Entry, NobodyReads, Object, Slices,
-        run::{Begun, Run, RunEnd, RunReader},
+        run::{Begun, Run, RunReader},
     },
     upstream::{RequestBody, Unavailable, UpstreamBody},
     worker::Worker,
@@ -193,12 +194,7 @@ struct RunWriter {
 
 impl Drop for RunWriter {
     fn drop(&mut self) {
-        self.worker.metrics.slices(match self.end {
-            RunEnd::Complete => "complete",
-            RunEnd::Stopped => "stopped",
-            RunEnd::Broken => "broken",
-            RunEnd::Changed => "changed",
-        });
+        self.worker.metrics.slices(self.end);
         // Only then does no reader wait for it that could not find its slices.
         self.worker.shared.cache.runs.end(self.cut.nonce, &self.run);
         self.run.finish(self.end);

@@ -1,0 +1,325 @@
+//! Families of counters, and their tables: arrays that the closed sets of labels index, formatted for a scrape only.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use edgerouter_core::{
+    admit::Refusal,
+    identity::jwt::TokenError,
+    outcome::{
+        CallResult, Detail, Outcome, Phase, PrefetchResult, PrefetchSource, RunEnd, TokenResult,
+        Word,
+    },
+    plan::Plan,
+};
+
+use super::text::escaped;
+
+/// Reasons for refusals before a route is known, after those of [`Refusal`].
+pub(super) const REFUSED: [&str; 4] = [
+    "too-many-connections",
+    "client-connections",
+    "client-requests",
+    "no-memory",
+];
+/// Classes of status codes.
+pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Interim responses, by whether they could be passed on.
+pub(super) const INTERIM: [&str; 2] = ["dropped", "passed"];
+
+/// Positions in [`FAMILIES`].
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Family {
+    Requests,
+    Refused,
+    GaveWay,
+    Jwt,
+    NotStored,
+    Refreshed,
+    Interim,
+    Slices,
+    Prefetch,
+    Forwarded,
+    Failover,
+    Origin,
+    Calls,
+}
+
+/// Name, help and labels of a family.
+pub(super) struct About {
+    pub name: &'static str,
+    pub help: &'static str,
+    /// The label whose values a plan names, and those names.
+    rows: Option<(&'static str, fn(&Plan) -> Vec<Arc<str>>)>,
+    /// The other labels, each with the lists of its words.
+    words: &'static [(&'static str, &'static [&'static [&'static str]])],
+}
+
+/// All families, in the order of [`Family`] and of a scrape.
+pub(super) const FAMILIES: [About; Family::Calls as usize + 1] = [
+    About {
+        name: "edgerouter_requests_total",
+        help: "Requests answered, by route, cache outcome and status class.",
+        rows: Some(("route", |plan| {
+            plan.routes
+                .iter()
+                .map(|one| Arc::clone(&one.label))
+                .collect()
+        })),
+        words: &[("cache", &[Outcome::WORDS]), ("status", &[&CLASSES])],
+    },
+    About {
+        name: "edgerouter_refused_total",
+        help: "Requests and connections turned away before routing, by reason.",
+        rows: None,
+        words: &[("reason", &[Refusal::WORDS, &REFUSED])],
+    },
+    About {
+        name: "edgerouter_connections_gave_way_total",
+        help: "Idle connections that were ended so that a new one had room.",
+        rows: None,
+        words: &[],
+    },
+    About {
+        name: "edgerouter_jwt_total",
+        help: "Tokens looked at, by result.",
+        rows: None,
+        words: &[("result", &[TokenResult::WORDS, TokenError::WORDS])],
+    },
+    About {
+        name: "edgerouter_not_stored_total",
+        help: "Responses that were not stored, by reason.",
+        rows: None,
+        words: &[("reason", &[Detail::WORDS])],
+    },
+    About {
+        name: "edgerouter_refreshes_total",
+        help: "Refreshes of stored responses that nobody waited for, by what let them be served meanwhile.",
+        rows: None,
+        words: &[("reason", &[Detail::WORDS])],
+    },
+    About {
+        name: "edgerouter_interim_responses_total",
+        help: "Interim responses (1xx) of origins, by whether they could be passed on to the client.",
+        rows: None,
+        words: &[("result", &[&INTERIM])],
+    },
+    About {
+        name: "edgerouter_slice_fetches_total",
+        help: "Fetches of slices of large objects, by how they ended.",
+        rows: None,
+        words: &[("result", &[RunEnd::WORDS])],
+    },
+    About {
+        name: "edgerouter_prefetches_total",
+        help: "Fetches that nobody had asked for, by what wanted them and by result.",
+        rows: None,
+        words: &[
+            ("source", &[PrefetchSource::WORDS]),
+            ("result", &[PrefetchResult::WORDS]),
+        ],
+    },
+    About {
+        name: "edgerouter_cache_forwarded_total",
+        help: "Responses that were not served from the cache, by the reason that Cache-Status gives as detail.",
+        rows: None,
+        words: &[("reason", &[Detail::WORDS])],
+    },
+    About {
+        name: "edgerouter_failover_total",
+        help: "Requests that went on to the next member of a group.",
+        rows: Some(("group", |plan| {
+            plan.groups
+                .iter()
+                .map(|one| Arc::clone(&one.name))
+                .collect()
+        })),
+        words: &[],
+    },
+    About {
+        name: "edgerouter_origin_requests_total",
+        help: "Requests to origins, by result.",
+        rows: Some(("origin", |plan| {
+            plan.origins
+                .iter()
+                .map(|one| Arc::clone(&one.name))
+                .collect()
+        })),
+        words: &[("result", &[&CLASSES, Detail::WORDS])],
+    },
+    About {
+        name: "edgerouter_function_calls_total",
+        help: "Calls of hooks and functions, by result.",
+        rows: Some(("callable", |plan| {
+            plan.callables
+                .iter()
+                .map(|one| Arc::clone(&one.name))
+                .collect()
+        })),
+        words: &[("phase", &[Phase::WORDS]), ("result", &[CallResult::WORDS])],
+    },
+];
+
+impl About {
+    /// The labels of a cell, as a scrape prints them.
+    pub(super) fn labels(&self, row: &str, mut column: usize) -> String {
+        let mut labels = Vec::new();
+        for (label, words) in self.words.iter().rev() {
+            let words = words.concat();
+            let word = words.get(column % words.len()).copied();
+            labels.push(format!("{label}=\"{}\"", word.unwrap_or_default()));
+            column /= words.len();
+        }
+        if let Some((label, _)) = self.rows {
+            labels.push(format!("{label}=\"{}\"", escaped(row)));
+        }
+        labels.reverse();
+        labels.join(",")
+    }
+}
+
+/// Counts by family, name in the plan, and column.
+pub(super) type Counts = BTreeMap<(usize, Arc<str>, usize), u64>;
+
+/// One writer: a load and a store, no locked instruction.
+pub(super) fn add(cell: &AtomicU64, n: u64) {
+    cell.store(
+        cell.load(Ordering::Relaxed).wrapping_add(n),
+        Ordering::Relaxed,
+    );
+}
+
+/// The counters of a family for one plan: a row for each name, and after them one for none.
+#[derive(Debug)]
+struct Table {
+    names: Vec<Arc<str>>,
+    columns: usize,
+    cells: Vec<AtomicU64>,
+}
+
+/// The counters of all families for one plan.
+#[derive(Debug, Default)]
+pub(super) struct Tables(Vec<Table>);
+
+impl Tables {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let tables = FAMILIES.iter().map(|about| {
+            let mut names = about.rows.map_or_else(Vec::new, |(_, names)| names(plan));
+            names.push(Arc::from(""));
+            let lengths = about.words.iter().map(|(_, words)| words.concat().len());
+            let columns = lengths.product();
+            let cells = (0..names.len() * columns).map(|_| AtomicU64::new(0));
+            Table {
+                columns,
+                cells: cells.collect(),
+                names,
+            }
+        });
+        Self(tables.collect())
+    }
+
+    /// Counts one. Without a row: one for what belongs to no name of the plan.
+    pub(super) fn note(&self, family: Family, row: Option<u32>, column: usize) {
+        let Some(table) = self.0.get(family as usize) else {
+            return;
+        };
+        let none = table.names.len() - 1;
+        let row = row.map_or(none, |row| (row as usize).min(none));
+        if let Some(cell) = table.cells.get(row * table.columns + column) {
+            add(cell, 1);
+        }
+    }
+
+    /// Adds every cell that is not zero.
+    pub(super) fn sum(&self, counts: &mut Counts) {
+        for (family, table) in self.0.iter().enumerate() {
+            for (index, cell) in table.cells.iter().enumerate() {
+                let count = cell.load(Ordering::Relaxed);
+                if count > 0
+                    && let Some(name) = table.names.get(index / table.columns)
+                {
+                    let key = (family, Arc::clone(name), index % table.columns);
+                    *counts.entry(key).or_default() += count;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_has_the_name_and_the_labels_that_it_is_counted_by() {
+        let stale = Outcome::Stale.index() * CLASSES.len() + 1;
+        let listed = PrefetchSource::Predict.index() * PrefetchResult::WORDS.len();
+        let called = Phase::Function.index() * CallResult::WORDS.len() + CallResult::Gone.index();
+        let reset = CLASSES.len() + Detail::Reset.index();
+        let expired = TokenResult::WORDS.len() + TokenError::NoKey.index();
+        for (family, column, want) in [
+            (
+                Family::Requests,
+                stale,
+                r#"requests_total{route="a\"b",cache="stale",status="2xx"}"#,
+            ),
+            (
+                Family::Refused,
+                Refusal::WORDS.len() + 3,
+                r#"refused_total{reason="no-memory"}"#,
+            ),
+            (Family::GaveWay, 0, "connections_gave_way_total{}"),
+            (Family::Jwt, expired, r#"jwt_total{result="no_key"}"#),
+            (
+                Family::NotStored,
+                Detail::Private.index(),
+                r#"not_stored_total{reason="private"}"#,
+            ),
+            (
+                Family::Refreshed,
+                Detail::Grace.index(),
+                r#"refreshes_total{reason="grace"}"#,
+            ),
+            (
+                Family::Interim,
+                1,
+                r#"interim_responses_total{result="passed"}"#,
+            ),
+            (
+                Family::Slices,
+                RunEnd::Changed.index(),
+                r#"slice_fetches_total{result="changed"}"#,
+            ),
+            (
+                Family::Prefetch,
+                listed,
+                r#"prefetches_total{source="predict",result="busy"}"#,
+            ),
+            (
+                Family::Forwarded,
+                Detail::Absent.index(),
+                r#"cache_forwarded_total{reason="absent"}"#,
+            ),
+            (Family::Failover, 0, r#"failover_total{group="a\"b"}"#),
+            (
+                Family::Origin,
+                reset,
+                r#"origin_requests_total{origin="a\"b",result="reset"}"#,
+            ),
+            (
+                Family::Calls,
+                called,
+                r#"function_calls_total{callable="a\"b",phase="function",result="gone"}"#,
+            ),
+        ] {
+            let about = &FAMILIES[family as usize];
+            let found = format!("{}{{{}}}", about.name, about.labels("a\"b", column));
+            assert_eq!(found, format!("edgerouter_{want}"));
+        }
+    }
+}
