@@ -1,6 +1,7 @@
 """Hooks and edge functions: what they see (``Request``, ``Response``, ``Context``) and the threads that run them.
 
-The values are views on the core's own; ``runtime`` is the Python side of the queue between workers and callables.
+The values are views on the core's own. ``runtime`` is the Python side of the queue between workers and callables; it
+uses ``event_loop`` for async callables and ``threads`` for plain ones.
 """
 
 from __future__ import annotations

@@ -1,49 +1,32 @@
 """The Python side of the queue: a thread with an event loop, threads for plain callables, and a watchdog.
 
-Calls are run and answered in Rust (``rust/python/src/runner``); here are the threads. Async callables are tasks
-of the event loop; plain ones never run there, but on threads that take them from the queue themselves. The watchdog
-starts those threads when they are wanted, and interrupts what is past its time. Where that does not help (it is blocked
-in C), a fresh thread takes over, and the stuck one is left behind and counted.
+Calls are run and answered in Rust (``rust/python/src/runner``); these are the threads. Async callables are tasks of an
+``event_loop``. Plain ones never run there, but on threads that take them from the queue themselves. The watchdog starts
+those threads on demand and interrupts calls that exceed their time. A fresh thread replaces one that cannot be
+interrupted because it is blocked in C; the stuck one is abandoned and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import functools
 import logging
-import os
-import queue
 import secrets
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from contextvars import Context
-from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 from typing import TYPE_CHECKING
 
 from edgerouter.functions import TimeLimit, logs
+from edgerouter.functions.event_loop import PATIENCE, Loop
+from edgerouter.functions.threads import Pool, give_way, interrupt
 
 if TYPE_CHECKING:
-    from edgerouter._core import BackgroundCall, LoopQueue, Runner
+    from edgerouter._core import BackgroundCall, Runner
 
-__all__ = [
-    "Runtime",
-    "call_off",
-    "crowded",
-    "held",
-    "interrupted",
-    "moved",
-    "prepare_thread",
-    "report",
-    "start",
-    "traced",
-    "within",
-]
+__all__ = ["Runtime", "crowded", "held", "interrupted", "moved", "report", "start", "traced", "within"]
 
 log = logging.getLogger("edgerouter.functions")
 
@@ -51,15 +34,6 @@ log = logging.getLogger("edgerouter.functions")
 ASIDE = 8
 #: Seconds between two looks of the watchdog.
 LOOK = 0.05
-#: The niceness that threads for callables have above that of the workers (``setpriority(2)``).
-NICE = 10
-_PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
-_ASYNCIO = str(Path(asyncio.__file__).resolve().parent) + os.sep
-#: Seconds that ``stop`` waits for a loop, and that a loop which was left behind gives its tasks.
-PATIENCE = 1.0
-
-
-# -- what Rust calls ---------------------------------------------------------------------------------------------------
 
 
 def report(name: str, what: str, happened: str, error: BaseException | None, request: str | None = None) -> str:
@@ -107,201 +81,6 @@ def held(name: str, seconds: float) -> None:
     )
 
 
-def prepare_thread(foreign: bool) -> int:
-    """Prepares this thread for running callables; gives its identity.
-
-    Python keeps a state for each thread, and discards that of a foreign one (a worker's) after each use; making it anew
-    costs more than a quick call. Holding it once, and never releasing it, keeps it for as long as the thread lives.
-    """
-    if foreign:
-        ctypes.pythonapi.PyGILState_Ensure()
-    return threading.get_ident()
-
-
-def call_off(thread: int) -> None:
-    """Takes back an interrupt that has not arrived."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
-
-
-def interrupt(thread: int) -> None:
-    """Raises ``TimeLimit`` in a thread, at its next bytecode."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimeLimit))
-
-
-def give_way() -> None:
-    """Gives the workers precedence over this thread on a shared core: requests that need no Python do not wait for it.
-
-    Linux has a niceness for each thread; elsewhere it is the whole process's, and stays as it is.
-    """
-    if sys.platform == "linux":
-        # The process's, not this thread's own, which may be inherited from one that gives way already.
-        usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + NICE)
-
-
-# -- threads -----------------------------------------------------------------------------------------------------------
-
-
-class Loop:
-    """An event loop on a thread of its own, which takes calls from the queue."""
-
-    def __init__(self, runtime: Runtime, number: int) -> None:
-        self.runtime = runtime
-        self.loop = asyncio.new_event_loop()
-        self.queue: LoopQueue | None = None
-        #: Turns that the watchdog has requested, the number due at its next look, and the code that it saw at the last.
-        self.beats = 0
-        self.expected: int | None = None
-        self.seen: CodeType | None = None
-        self.thread = threading.Thread(target=self.run, name=f"edge-python-{number}", daemon=True)
-
-    def run(self) -> None:
-        give_way()
-        create = functools.partial(asyncio.Task, loop=self.loop)
-        if sys.version_info >= (3, 12):
-            # A call that ends without waiting needs no turn of the loop.
-            create = functools.partial(create, eager_start=True)
-        asyncio.set_event_loop(self.loop)
-        self.queue = self.runtime.runner.loop_queue(create)
-        self.loop.add_reader(self.runtime.runner.fileno(), self.take, True)
-        self.loop.call_soon(self.take, False)
-        try:
-            self.turn()
-        finally:
-            with contextlib.suppress(TimeLimit):
-                self.loop.close()
-
-    def turn(self) -> None:
-        """Turns the loop until it is stopped."""
-        while True:
-            try:
-                self.loop.run_forever()
-            except TimeLimit:
-                # It arrived between two steps of the loop, where no call is past its time.
-                continue
-            return
-
-    def take(self, woken: bool) -> None:
-        """Takes a batch and starts all of it."""
-        queue = self.queue
-        if queue is None:
-            return
-        if queue.run(woken):
-            self.loop.call_soon(self.take, False)
-        if queue.replaced:
-            # Another loop replaced it while it was stuck. Calls that it has begun may end.
-            self.loop.remove_reader(self.runtime.runner.fileno())
-            self.end(cancel=False)
-
-    def beat(self) -> None:
-        """Counts a turn of the loop."""
-        self.beats += 1
-
-    def holder(self) -> FrameType | None:
-        """The frame that has blocked the loop since the last look, callables apart, which are watched exactly.
-
-        A task of the program's own, or a callback while there are tasks: its outermost frame.
-        """
-        expected, self.expected = self.expected, None
-        before, self.seen = self.seen, None
-        if self.queue is None or self.queue.busy or self.thread.ident is None:
-            return None
-        # An idle loop is left to sleep. What the set of tasks looks like while it changes does not matter.
-        tasks = None
-        with contextlib.suppress(RuntimeError):
-            tasks = asyncio.all_tasks(self.loop)
-        if not tasks:
-            return None
-        self.expected = self.beats + 1
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self.beat)
-        if expected is None or self.beats >= expected:
-            return None
-        frame = sys._current_frames().get(self.thread.ident)
-        outermost = None
-        while frame is not None and frame.f_code is not Loop.turn.__code__:
-            if not frame.f_code.co_filename.startswith((_ASYNCIO, _PACKAGE)):
-                outermost = frame
-            frame = frame.f_back
-        if outermost is None:
-            return None
-        # One look may find what is innocent, of many that are quick; it must be the same twice.
-        self.seen = outermost.f_code
-        return outermost if before is self.seen else None
-
-    def end(self, *, cancel: bool) -> None:
-        """Ends the loop when its tasks have ended."""
-
-        async def ending() -> None:
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            if cancel:
-                for task in tasks:
-                    task.cancel()
-            if tasks:
-                await asyncio.wait(tasks, timeout=PATIENCE)
-            await self.loop.shutdown_asyncgens()
-            self.loop.stop()
-
-        self.last = self.loop.create_task(ending())
-
-    def stop(self) -> None:
-        """Cancels what runs and ends the loop, if it can be ended."""
-        try:
-            self.loop.call_soon_threadsafe(functools.partial(self.end, cancel=True))
-        except RuntimeError:
-            return
-        self.thread.join(PATIENCE)
-
-
-class Pool:
-    """Threads for what ``wait_until`` was given. Daemons, unlike the standard pool's: a stuck one must not keep the
-    process.
-    """
-
-    def __init__(self, runner: Runner, most: int, name: str) -> None:
-        self.runner = runner
-        self.most = most
-        self.name = name
-        self.calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self.idle = threading.Semaphore(0)
-        self.threads: list[threading.Thread] = []
-
-    def submit(self, call: Callable[[], None]) -> None:
-        """Runs ``call`` on a thread that is idle, on a new one, or on the first that becomes idle. From one thread."""
-        self.calls.put(call)
-        if self.idle.acquire(blocking=False):
-            return
-        _waiting, _running, abandoned = self.runner.load()
-        if len(self.threads) < self.most + abandoned:
-            name = f"edge-{self.name}-{len(self.threads) + 1}"
-            thread = threading.Thread(target=self.work, name=name, daemon=True)
-            self.threads.append(thread)
-            thread.start()
-
-    def work(self) -> None:
-        give_way()
-        while True:
-            try:
-                call = self.calls.get_nowait()
-            except queue.Empty:
-                self.idle.release()
-                call = self.calls.get()
-            if call is None:
-                return
-            call()
-            # Its objects are not needed while this thread waits for the next.
-            del call
-
-    def stop(self) -> None:
-        """Drops the calls that have not begun, and ends the threads that can be ended."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self.calls.get_nowait()
-        for _ in self.threads:
-            self.calls.put(None)
-
-
 class Runtime:
     """All Python threads of an engine."""
 
@@ -309,7 +88,7 @@ class Runtime:
         self.runner = runner
         self.aside = Pool(runner, ASIDE, "background")
         self.aside_lock = threading.Lock()
-        #: Of what ``wait_until`` was given: its task, and when that must end.
+        #: The tasks of ``wait_until``, and the time limit of each.
         self.timers: dict[asyncio.Task[None], asyncio.TimerHandle] = {}
         logs.install()
         self.stopping = threading.Event()
@@ -326,7 +105,7 @@ class Runtime:
     def fresh(self) -> Loop:
         """A loop of its own thread, which takes calls from now on."""
         self.count += 1
-        loop = Loop(self, self.count)
+        loop = Loop(self.runner, self.count)
         self.loops = [old for old in self.loops if old.thread.is_alive()]
         self.loops.append(loop)
         loop.thread.start()

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::{call::Kind, queue::Queues, runtime};
+use super::{call::Kind, queue::Queues};
 
 /// Time for an interrupted callable to end before its thread is abandoned.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -41,6 +41,11 @@ struct Now {
     abandoned: bool,
 }
 
+/// The half of this module that Python has.
+fn threads(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    py.import("edgerouter.functions.threads")
+}
+
 thread_local! {
     static CURRENT: RefCell<Option<Arc<WatchedThread>>> = const { RefCell::new(None) };
 }
@@ -61,7 +66,7 @@ impl WatchedThread {
         if let Some(thread) = found {
             return Ok(thread);
         }
-        let ident = runtime(py)?
+        let ident = threads(py)?
             .call_method1("prepare_thread", (foreign,))?
             .extract()?;
         let thread = Arc::new(Self {
@@ -96,7 +101,7 @@ impl WatchedThread {
         };
         if left.first.is_some() {
             // An exception does not matter: after the call no interrupt is on its way any more.
-            let _ = runtime(py).and_then(|runtime| runtime.call_method1("call_off", (self.ident,)));
+            let _ = threads(py).and_then(|threads| threads.call_method1("call_off", (self.ident,)));
         }
         if left.abandoned
             && let Some(shared) = self.shared.upgrade()

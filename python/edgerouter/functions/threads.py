@@ -1,0 +1,103 @@
+"""Threads that run callables: how they are prepared and interrupted, and the ones for plain calls in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edgerouter.functions import TimeLimit
+
+if TYPE_CHECKING:
+    from edgerouter._core import Runner
+
+__all__ = ["Pool", "call_off", "give_way", "interrupt", "prepare_thread"]
+
+#: The niceness that threads for callables have above that of the workers (``setpriority(2)``).
+NICE = 10
+
+
+def prepare_thread(foreign: bool) -> int:
+    """Prepares this thread for running callables; gives its identity.
+
+    Python keeps a state for each thread, and discards that of a foreign one (a worker's) after each use; making it anew
+    costs more than a quick call. Holding it once, and never releasing it, keeps it for as long as the thread lives.
+    """
+    if foreign:
+        ctypes.pythonapi.PyGILState_Ensure()
+    return threading.get_ident()
+
+
+def call_off(thread: int) -> None:
+    """Takes back an interrupt that has not arrived."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+
+
+def interrupt(thread: int) -> None:
+    """Raises ``TimeLimit`` in a thread, at its next bytecode."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimeLimit))
+
+
+def give_way() -> None:
+    """Gives the workers precedence over this thread on a shared core: requests that need no Python do not wait for it.
+
+    Linux has a niceness for each thread; elsewhere it is the whole process's, and stays as it is.
+    """
+    if sys.platform == "linux":
+        # The process's, not this thread's own, which may be inherited from one that gives way already.
+        usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + NICE)
+
+
+class Pool:
+    """Threads for what ``wait_until`` was given. Daemons, unlike the standard pool's: a stuck one must not keep the
+    process.
+    """
+
+    def __init__(self, runner: Runner, most: int, name: str) -> None:
+        self.runner = runner
+        self.most = most
+        self.name = name
+        self.calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.idle = threading.Semaphore(0)
+        self.threads: list[threading.Thread] = []
+
+    def submit(self, call: Callable[[], None]) -> None:
+        """Runs ``call`` on a thread that is idle, on a new one, or on the first that becomes idle. From one thread."""
+        self.calls.put(call)
+        if self.idle.acquire(blocking=False):
+            return
+        _waiting, _running, abandoned = self.runner.load()
+        if len(self.threads) < self.most + abandoned:
+            name = f"edge-{self.name}-{len(self.threads) + 1}"
+            thread = threading.Thread(target=self.work, name=name, daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    def work(self) -> None:
+        give_way()
+        while True:
+            try:
+                call = self.calls.get_nowait()
+            except queue.Empty:
+                self.idle.release()
+                call = self.calls.get()
+            if call is None:
+                return
+            call()
+            # Its objects are not needed while this thread waits for the next.
+            del call
+
+    def stop(self) -> None:
+        """Drops the calls that have not begun, and ends the threads that can be ended."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.calls.get_nowait()
+        for _ in self.threads:
+            self.calls.put(None)
