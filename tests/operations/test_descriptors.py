@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -69,6 +70,23 @@ def test_silent_connections_beyond_the_limit_shut_nobody_out(
     [line] = [line for line in process.lines if "leaves room for" in line]
     assert " INFO " in line, "nobody chose the bound"
     assert process.end() == 0
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_of_connections_that_come_all_at_once_the_last_are_kept(tmp_path: Path, limited: Limited) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', respond='here')\n")
+    port = free_port()
+    process = limited(1_024, 1_024, "run", str(app), "--listen", f"127.0.0.1:{port}", "--workers", "3")
+    wait_until(lambda: reachable(port), 20, "the listener")
+    # The kernel takes all of them before a worker accepts the first.
+    process.process.send_signal(signal.SIGSTOP)
+    with ExitStack() as stack:
+        waiting = silent(stack, port, 1_100)
+        process.process.send_signal(signal.SIGCONT)
+        for last in reversed(waiting[-30:]):
+            last.sendall(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+            assert last.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(("limits", "level"), [("connections=20_000", "WARN"), ("connections=100", None), ("", "INFO")])

@@ -69,13 +69,15 @@ pub(super) fn take<O: ConnectionOwner>(
     let others = all.count.fetch_add(1, Ordering::AcqRel);
     let full = others >= most;
     // An idle one of this worker, or soon of another: the new one may have a request.
-    if full && !tight::give_way(&**owner, others - most) {
+    if full && !tight::give_way(&**owner, others, most) {
         all.count.fetch_sub(1, Ordering::AcqRel);
         owner.metrics().refused(Refused::TooManyConnections);
         return Taken::No;
     }
     owner.metrics().accepted();
-    let connection = Rc::new(Connection::new(peer, scheme, owner.ticks()));
+    let serial = connections.accepted.get();
+    connections.accepted.set(serial + 1);
+    let connection = Rc::new(Connection::new(peer, scheme, owner.ticks(), serial));
     if draining {
         connection.set_state(ConnectionState::Drain);
     }

@@ -1,7 +1,8 @@
 //! Room for new connections when connections or descriptors run out: the one that has been idle longest gives way.
 //!
-//! A worker ends connections of its own; where it has none that are idle, it has the other workers end one. No
-//! connection is left in the kernel's queue: one for which nothing gives way is accepted, closed and counted.
+//! A worker ends connections of its own; where it has fewer than its share, or none that are idle, it has the other
+//! workers end one. No connection is left in the kernel's queue: one for which nothing gives way is accepted, closed and
+//! counted.
 
 use std::{
     fs::File,
@@ -71,16 +72,15 @@ pub(crate) fn exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
 }
 
-/// Makes an idle connection end so that another can take its place: one of this worker's, or else one of the others',
-/// as long as not too many (`beyond`) wait for that already.
-pub(crate) fn give_way(owner: &impl ConnectionOwner, beyond: usize) -> bool {
-    if end_idlest(owner) {
-        return true;
-    }
-    if beyond >= WAITING {
-        return false;
-    }
-    press_others(owner.connections(), false)
+/// Makes an idle connection end so that another can take its place: one of this worker's if it has its share of `all`,
+/// otherwise one of the others', as long as not too many beyond the bound (`most`) wait for that already.
+pub(crate) fn give_way(owner: &impl ConnectionOwner, all: usize, most: usize) -> bool {
+    let connections = owner.connections();
+    let own = connections.open.borrow().len();
+    let has_its_share = descriptors::has_its_share(own, all, connections.all.pressure.len());
+    (has_its_share && end_idlest(owner))
+        || (all - most < WAITING && press_others(connections, false))
+        || (!has_its_share && end_idlest(owner))
 }
 
 /// False when there is no other worker.
@@ -115,7 +115,8 @@ fn end_idlest(owner: &impl ConnectionOwner) -> bool {
             let idle: Vec<_> = connections
                 .iter()
                 .filter_map(|(index, connection)| {
-                    connection.idle_since().map(|since| (since, (index, since)))
+                    let since = connection.idle_since()?;
+                    Some(((since, connection.serial), (index, since)))
                 })
                 .collect();
             let most = FOUND.max(idle.len() / 16);

@@ -58,9 +58,15 @@ impl Descriptors {
     }
 }
 
+/// Whether a worker with `own` of `all` connections has its share of them: one with fewer would close new connections,
+/// while others keep old ones.
+pub fn has_its_share(own: usize, all: usize, workers: usize) -> bool {
+    own >= all / workers.max(1)
+}
+
 /// The idle connections to close first: the `most` that have waited longest for a request, the longest first. Each is
-/// given with the time at which its wait began.
-pub fn longest_idle<T>(mut idle: Vec<(u64, T)>, most: usize) -> Vec<T> {
+/// given with the time at which its wait began, or a key that orders those of one time as well.
+pub fn longest_idle<K: Ord + Copy, T>(mut idle: Vec<(K, T)>, most: usize) -> Vec<T> {
     if idle.len() > most && most > 0 {
         idle.select_nth_unstable_by_key(most - 1, |(since, _)| *since);
     }
@@ -108,6 +114,27 @@ mod tests {
             let fits = descriptors(limit).connections(&plan(more));
             assert_eq!(fits, connections, "{more} {limit}");
         }
+    }
+
+    #[test]
+    fn a_worker_with_fewer_connections_than_the_average_does_not_have_its_share() {
+        for (own, all, workers, has) in [
+            (100, 100, 1, true),
+            (34, 100, 3, true),
+            (33, 100, 3, true),
+            (32, 100, 3, false),
+            (0, 100, 3, false),
+            (0, 0, 0, true),
+        ] {
+            let found = has_its_share(own, all, workers);
+            assert_eq!(found, has, "{own} of {all}, {workers} workers");
+        }
+    }
+
+    #[test]
+    fn of_those_that_wait_for_the_same_time_the_first_accepted_comes_first() {
+        let idle = vec![((5, 2), 'a'), ((5, 0), 'b'), ((5, 1), 'c'), ((4, 9), 'd')];
+        assert_eq!(longest_idle(idle, 3), ['d', 'b', 'c']);
     }
 
     #[test]

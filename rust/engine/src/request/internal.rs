@@ -78,7 +78,7 @@ pub(crate) async fn prefetch(
         fields.insert(name.clone(), value.clone());
     }
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));
-    let connection = Connection::new(peer, target.scheme, worker.clock.ticks());
+    let connection = Connection::new(peer, target.scheme, worker.clock.ticks(), 0);
     let stream = Rc::new(Stream::new(Rc::new(connection)));
     let (head, ()) = request.into_parts();
     let mut exchange =

@@ -1,7 +1,7 @@
 //! The connections of one worker and of the process, and the worker as their owner.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     convert::Infallible,
     error::Error,
@@ -87,6 +87,8 @@ pub struct Connections {
     pub(crate) account: Arc<Account>,
     pub(crate) index: usize,
     pub(crate) open: RefCell<Slab<Rc<Connection>>>,
+    /// Connections that this worker has accepted.
+    pub(crate) accepted: Cell<u64>,
     pub(crate) idlest: RefCell<Idlest>,
     /// Bytes as they come from a socket, before the guard has judged them.
     pub(crate) inbox: RefCell<Box<[u8]>>,
@@ -100,6 +102,7 @@ impl Connections {
             account,
             index,
             open: RefCell::default(),
+            accepted: Cell::default(),
             idlest: RefCell::default(),
             inbox: RefCell::new(vec![0; INBOX].into_boxed_slice()),
         }

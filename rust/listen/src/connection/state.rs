@@ -23,6 +23,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// `https` behind TLS.
     pub scheme: Scheme,
+    /// Its place in the order in which its worker has accepted connections.
+    pub serial: u64,
     address: OnceCell<HeaderValue>,
     state: Cell<ConnectionState>,
     /// Requests whose responses have not ended.
@@ -66,11 +68,12 @@ pub enum ConnectionState {
 }
 
 impl Connection {
-    /// A connection accepted at `ticks` (milliseconds since the worker's start).
-    pub fn new(peer: SocketAddr, scheme: Scheme, ticks: u64) -> Self {
+    /// A connection accepted at `ticks` (milliseconds since the worker's start), after `serial` others.
+    pub fn new(peer: SocketAddr, scheme: Scheme, ticks: u64, serial: u64) -> Self {
         Self {
             peer,
             scheme,
+            serial,
             address: OnceCell::new(),
             state: Cell::new(ConnectionState::Live),
             streams: Cell::new(0),
