@@ -1,4 +1,4 @@
-"""The page on metrics names every family that a scrape has, with its type and labels, and no other."""
+"""The page on metrics names every family that a scrape has, with its type, labels and help text, and no other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from edgerouter.testing import running
 from ..origins import Origin, Reply
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-ROW = re.compile(r"^\| `(edgerouter_\w+)` \| (counter|gauge|histogram) \| (.*?) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `(edgerouter_\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$", re.MULTILINE)
 
 
-def documented() -> dict[str, tuple[str, set[str]]]:
-    return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in ROW.findall(PAGE.read_text())}
+def documented() -> dict[str, tuple[str, str, set[str]]]:
+    """Each family's type, its help text, which has no markup in a scrape, and its labels."""
+    return {
+        name: (kind, text.replace("`", ""), set(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels, text in ROW.findall(PAGE.read_text())
+    }
 
 
-def test_the_page_and_a_scrape_agree_on_families_types_and_labels(origin: Origin, tmp_path: Path) -> None:
+def test_the_page_and_a_scrape_agree_on_families_types_labels_and_help_texts(origin: Origin, tmp_path: Path) -> None:
     edge = Edge("test", disk_cache=DiskCache(str(tmp_path / "cache"), size=64 << 20))
     edge.route("/*", to=edge.origin("site", origin.url))
 
@@ -35,8 +39,10 @@ def test_the_page_and_a_scrape_agree_on_families_types_and_labels(origin: Origin
         scrape = httpx.get(f"{served.admin_url}/metrics").text
     types = dict(re.findall(r"^# TYPE (edgerouter_\w+) (\w+)$", scrape, re.MULTILINE))
     page = documented()
-    assert {name: kind for name, (kind, _) in page.items()} == types
+    assert {name: kind for name, (kind, _, _) in page.items()} == types
+    helps = dict(re.findall(r"^# HELP (edgerouter_\w+) (.*)$", scrape, re.MULTILINE))
+    assert {name: text for name, (_, text, _) in page.items()} == helps
     for name, labels in re.findall(r"^(edgerouter_\w+)\{(.*?)\} ", scrape, re.MULTILINE):
         family = name if name in types else re.sub(r"_(bucket|sum|count)$", "", name)
         seen = set(re.findall(r'(\w+)="', labels)) - {"le"}
-        assert seen <= page[family][1], (family, seen)
+        assert seen <= page[family][2], (family, seen)

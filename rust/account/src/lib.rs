@@ -236,7 +236,7 @@ impl Account {
         let name = "edgerouter_request_memory_bytes";
         let _ = writeln!(
             out,
-            "# HELP {name} Memory that requests under way hold, by what for.\n# TYPE {name} gauge"
+            "# HELP {name} Memory of requests, by kind.\n# TYPE {name} gauge"
         );
         for kind in Purpose::ALL {
             let used = figures.used.get(kind as usize).copied().unwrap_or(0);
@@ -247,19 +247,19 @@ impl Account {
             (
                 "edgerouter_request_memory_capacity_bytes",
                 "gauge",
-                "What of it may be drawn: three eighths of limits.http.request_memory_bytes.",
+                "Memory that requests may draw: three eighths of limits.http.request_memory_bytes.",
                 figures.capacity,
             ),
             (
                 "edgerouter_request_memory_cut_total",
                 "counter",
-                "Holders that had to let go of what they held, as others needed memory.",
+                "Holders from which memory was reclaimed for others.",
                 figures.cut,
             ),
             (
                 "edgerouter_request_memory_refused_total",
                 "counter",
-                "Requests and responses for which there was no memory in time.",
+                "Requests and responses that got no memory in time.",
                 figures.refused,
             ),
         ] {

@@ -269,14 +269,14 @@ impl FunctionsLoad {
             ),
             (
                 "edgerouter_background_tasks_running",
-                "Things that wait_until goes on with.",
+                "Tasks of wait_until in progress.",
                 self.background.running,
             ),
         ] {
             text::one(out, name, help, value);
         }
         let name = "edgerouter_background_tasks_total";
-        let help = "Things that wait_until was given, by how they ended.";
+        let help = "Tasks of wait_until, by result.";
         text::head(out, name, "counter", help);
         for (result, count) in [
             ("ok", self.background.finished),

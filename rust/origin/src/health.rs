@@ -260,12 +260,12 @@ pub fn render_states(states: &[OriginState], out: &mut String) {
     for (name, help, of) in [
         (
             "edgerouter_origin_up",
-            "Whether the last probe of an origin, or the last request to it, was answered.",
+            "1 if the last probe of an origin, or the last request to it, was answered.",
             (|state| state.up) as Of,
         ),
         (
             "edgerouter_origin_healthy",
-            "Whether an origin is asked in its turn: 0 where it has failed too often, and is asked last.",
+            "1 if an origin is requested in its turn; 0 if it is unhealthy, and requested last.",
             |state| state.healthy,
         ),
     ] {

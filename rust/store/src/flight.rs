@@ -241,7 +241,7 @@ impl Flights {
     /// The number of flights, as a metric.
     pub fn render(&self, out: &mut String) {
         let name = "edgerouter_fetches_in_flight";
-        text::one(out, name, "Shared fetches going on now.", self.len());
+        text::one(out, name, "Shared fetches in progress.", self.len());
     }
 
     /// Shared fetches going on now.

@@ -75,19 +75,19 @@ pub(super) const FAMILIES: [About; Family::Calls as usize + 1] = [
     },
     About {
         name: "edgerouter_refused_total",
-        help: "Requests and connections turned away before routing, by reason.",
+        help: "Requests and connections that were refused before routing, by reason.",
         rows: None,
         words: &[("reason", &[Refusal::WORDS, &REFUSED])],
     },
     About {
         name: "edgerouter_connections_gave_way_total",
-        help: "Idle connections that were ended so that a new one had room.",
+        help: "Idle connections that were closed for a new one.",
         rows: None,
         words: &[],
     },
     About {
         name: "edgerouter_jwt_total",
-        help: "Tokens looked at, by result.",
+        help: "Tokens, by result of the verification.",
         rows: None,
         words: &[("result", &[TokenResult::WORDS, TokenError::WORDS])],
     },
@@ -99,25 +99,25 @@ pub(super) const FAMILIES: [About; Family::Calls as usize + 1] = [
     },
     About {
         name: "edgerouter_refreshes_total",
-        help: "Refreshes of stored responses that nobody waited for, by what let them be served meanwhile.",
+        help: "Background refreshes of stored responses, by the rule that allowed a stale response meanwhile.",
         rows: None,
         words: &[("reason", &[Detail::WORDS])],
     },
     About {
         name: "edgerouter_interim_responses_total",
-        help: "Interim responses (1xx) of origins, by whether they could be passed on to the client.",
+        help: "Interim responses (1xx) of origins that were passed on to the client or dropped.",
         rows: None,
         words: &[("result", &[&INTERIM])],
     },
     About {
         name: "edgerouter_slice_fetches_total",
-        help: "Fetches of slices of large objects, by how they ended.",
+        help: "Fetches of slices of large objects, by result.",
         rows: None,
         words: &[("result", &[RunEnd::WORDS])],
     },
     About {
         name: "edgerouter_prefetches_total",
-        help: "Fetches that nobody had asked for, by what wanted them and by result.",
+        help: "Prefetches, by source and result.",
         rows: None,
         words: &[
             ("source", &[PrefetchSource::WORDS]),
@@ -126,13 +126,13 @@ pub(super) const FAMILIES: [About; Family::Calls as usize + 1] = [
     },
     About {
         name: "edgerouter_cache_forwarded_total",
-        help: "Responses that were not served from the cache, by the reason that Cache-Status gives as detail.",
+        help: "Responses that were not served from the cache, by the detail of Cache-Status.",
         rows: None,
         words: &[("reason", &[Detail::WORDS])],
     },
     About {
         name: "edgerouter_failover_total",
-        help: "Requests that went on to the next member of a group.",
+        help: "Requests that continued with the next member of a group.",
         rows: Some(("group", |plan| {
             plan.groups
                 .iter()

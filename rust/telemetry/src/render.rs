@@ -72,7 +72,7 @@ impl Metrics {
             out,
             name,
             "counter",
-            "Navigations that the next-page model was told of, or that it had no time for.",
+            "Navigations that the next-page model learned from, or dropped.",
         );
         for (result, cell) in [("learnt", &own.learnt), ("dropped", &own.dropped)] {
             let count = cell.load(Ordering::Relaxed);
@@ -83,21 +83,21 @@ impl Metrics {
             out,
             name,
             "counter",
-            "Pages fetched as the likely next ones, and what became of them: used by a visitor in time, or wasted.",
+            "Predicted pages that were fetched, and then used by a visitor in time or wasted.",
         );
         let fetched = own.fetched.load(Ordering::Relaxed);
         for (result, count) in [("fetched", fetched), ("used", used), ("wasted", wasted)] {
             let _ = writeln!(out, "{name}{{result=\"{result}\"}} {count}");
         }
         let name = "edgerouter_predict_wasted_bytes_total";
-        head(out, name, "counter", "Bytes of the wasted ones.");
-        let _ = writeln!(out, "{name} {}", own.wasted_bytes.load(Ordering::Relaxed));
+        let bytes = own.wasted_bytes.load(Ordering::Relaxed);
+        text::one(out, name, "Bytes of the wasted pages.", bytes);
         let name = "edgerouter_predict_precision";
         head(
             out,
             name,
             "gauge",
-            "The part of the judged guesses that was used; not a number before the first.",
+            "Share of the predicted pages that was used; NaN before the first result.",
         );
         let precision = match used + wasted {
             0 => "NaN".to_owned(),
@@ -138,7 +138,7 @@ impl Metrics {
             out,
             name,
             "histogram",
-            "Time from asking an origin to the head of its answer, or its failure.",
+            "Time from a request to an origin to the head of its response, or its failure.",
         );
         let all: Vec<&Histogram> = self
             .workers

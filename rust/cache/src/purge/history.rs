@@ -180,14 +180,14 @@ impl History {
     /// Purges by kind, those in progress, and what they matched, in Prometheus' text format.
     pub(super) fn render(&self, log_errors: u64, out: &mut String) {
         let name = "edgerouter_purges_total";
-        text::head(out, name, "counter", "Things that purges named, by kind.");
+        text::head(out, name, "counter", "Scopes of purges, by kind.");
         for (kind, count) in KINDS.iter().zip(self.ordered) {
             let _ = writeln!(out, "{name}{{scope=\"{kind}\"}} {count}");
         }
         for (name, help, value) in [
             (
                 "edgerouter_purges_in_progress",
-                "Purges in effect whose sweep through the store has not ended.",
+                "Purges in effect whose walk through the store has not ended.",
                 self.pending().count() as u64,
             ),
             (
@@ -202,7 +202,7 @@ impl History {
             ),
             (
                 "edgerouter_purges_not_durable",
-                "Purges in effect that the disk has not taken.",
+                "Purges in effect that are not on disk yet.",
                 self.all().filter(|purge| !purge.durable()).count() as u64,
             ),
             (

@@ -72,30 +72,26 @@ impl DiskFigures {
                 "1 while the disk cache cannot be written.",
                 u64::from(self.failing),
             ),
-            ("hits_total", "Entries read from the disk cache.", self.hits),
+            ("hits_total", "Entries read from disk.", self.hits),
             (
                 "unread_total",
-                "Look-ups that did not wait for the disk, as too many reads were waiting or one took too long.",
+                "Look-ups that did not wait for the disk, because too many reads were waiting or one took too long.",
                 self.unread,
             ),
             (
                 "damaged_total",
-                "Records that were damaged, and dropped.",
+                "Damaged records that were dropped.",
                 self.damaged,
             ),
-            (
-                "written_total",
-                "Entries written to the disk cache.",
-                self.written,
-            ),
+            ("written_total", "Entries written to disk.", self.written),
             (
                 "written_bytes_total",
-                "Bytes of entries written to the disk cache.",
+                "Bytes of entries written to disk.",
                 self.written_bytes,
             ),
             (
                 "dropped_total",
-                "Entries kept in memory only, as the queue was full, the disk could not be written, or they were too large for it.",
+                "Entries kept in memory only, because the queue was full, the disk could not be written, or the entry was too large.",
                 self.dropped,
             ),
             (

@@ -21,6 +21,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _};
 
 pub use self::output::{Output, Sink};
 use self::sums::{SUMS, Sums};
+use crate::text;
 
 /// The two streams that every process has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,9 +133,11 @@ impl MakeWriter<'_> for Lines {
 /// Counts of written and dropped lines, in Prometheus' text format.
 pub fn render(out: &mut String, access: Option<&Output>) {
     let name = "edgerouter_log_dropped_total";
-    let _ = writeln!(
+    text::head(
         out,
-        "# HELP {name} Log lines that were dropped, by log and reason.\n# TYPE {name} counter"
+        name,
+        "counter",
+        "Log lines that were dropped, by log and reason.",
     );
     let access = access.filter(|output| output.name() == "access");
     let outputs: Vec<&Output> = streams().chain(access).collect();
@@ -152,9 +155,10 @@ pub fn render(out: &mut String, access: Option<&Output>) {
         (sums.summed, sums.over)
     };
     let _ = writeln!(out, "{name}{{log=\"stderr\",reason=\"rate\"}} {over}");
-    let name = "edgerouter_log_summed_total";
-    let _ = writeln!(
+    text::one(
         out,
-        "# HELP {name} Log lines that were counted in another one instead of written.\n# TYPE {name} counter\n{name} {summed}"
+        "edgerouter_log_summed_total",
+        "Log lines that were summed in another line.",
+        summed,
     );
 }
