@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -17,7 +16,7 @@ from edgerouter import Edge, HttpLimits, Limits, cache
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply, Seen
-from ..raw import connect, read_all, responses
+from ..raw import connect, read_all, read_until, responses
 
 Serve = Callable[[Edge], Running]
 ClientFor = Callable[[Running], httpx.Client]
@@ -196,11 +195,5 @@ def test_an_origin_that_answers_before_it_has_read_an_upload_is_heard_at_once(se
             sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000000\r\n\r\n")
             if reset:
                 sock.sendall(bytes(1_000_000))
-            started = time.monotonic()
-            received = b""
-            while not received.endswith(b"big"):
-                more = sock.recv(4096)
-                assert more, received
-                received += more
-            assert received.startswith(b"HTTP/1.1 413 ")
-            assert time.monotonic() - started < 5
+            # Most of the upload is never sent, so that only an answer ahead of its end is an answer.
+            assert read_until(sock, b"big").startswith(b"HTTP/1.1 413 ")

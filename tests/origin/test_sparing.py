@@ -27,38 +27,35 @@ def healthy(edge: Running) -> bool:
     return 'edgerouter_origin_healthy{origin="first"} 1' in httpx.get(f"{edge.admin_url}/metrics").text
 
 
-def test_one_url_that_is_reset_does_not_put_a_probed_origin_out(
-    origin: Origin, serve: Serve, client_for: ClientFor
-) -> None:
+@pytest.fixture
+def probed(origin: Origin, serve: Serve) -> Running:
+    """An edge that has probed its origin, which answers everything but ``/broken``."""
     origin.default = Reply(200, {}, "fine")
     origin.on("/broken", resets)
     edge = Edge("test")
     edge.route("/*", to=edge.origin("first", origin.url, health=Health("/healthz", interval=60)))
     running = serve(edge)
-    client = client_for(running)
     origin.wait_for(1, "/healthz")
+    return running
+
+
+def test_one_url_that_is_reset_does_not_put_a_probed_origin_out(probed: Running, client_for: ClientFor) -> None:
+    client = client_for(probed)
     for _ in range(10):
         assert client.get("/broken").status_code == 502
-    assert healthy(running)
+    assert healthy(probed)
 
 
-def test_many_requests_of_which_half_fail_put_an_origin_out(
-    origin: Origin, serve: Serve, client_for: ClientFor
-) -> None:
-    origin.default = Reply(200, {}, "fine")
-    origin.on("/broken", resets)
-    edge = Edge("test")
-    edge.route("/*", to=edge.origin("first", origin.url, health=Health("/healthz", interval=60)))
-    running = serve(edge)
-    client = client_for(running)
+def test_many_requests_of_which_half_fail_put_an_origin_out(probed: Running, client_for: ClientFor) -> None:
+    client = client_for(probed)
     for at in range(15):
         assert client.get(f"/{at}").status_code == 200
     for _ in range(14):
         client.get("/broken")
-    assert healthy(running)
+    assert healthy(probed)
     for _ in range(2):
         client.get("/broken")
-    wait_until(lambda: not healthy(running), what="the verdict")
+    wait_until(lambda: not healthy(probed), what="the origin being found unhealthy")
 
 
 def test_a_busy_origin_is_spared_for_the_key_that_it_named(origin: Origin, site: Site) -> None:
