@@ -25,12 +25,6 @@ class Kept:
         self.served = served
         self.client = httpx.Client(base_url=served.url)
 
-    def put(self) -> None:
-        assert self.client.get("/put").json() == 2 * len(URLS)
-
-    def there(self) -> set[str]:
-        return set(self.client.get("/there").json())
-
     def purge(self, **what: Any) -> Purge:
         return completed(self.served, self.served.server.purge(**what))
 
@@ -82,11 +76,11 @@ def test_a_purge_means_what_functions_stored_and_nothing_else(
     kept: Kept, soft: bool, what: dict[str, Any], gone: set[str]
 ) -> None:
     """A stale response is not matched either, so a soft purge is a miss here."""
-    kept.put()
-    assert kept.there() == both(*URLS)
+    assert kept.client.get("/put").json() == 2 * len(URLS)
+    assert set(kept.client.get("/there").json()) == both(*URLS)
     assert kept.served.server.purge(**what, dry_run=True).matched.objects == len(gone)
     purge = kept.purge(**what, soft=soft)
-    assert kept.there() == both(*URLS) - gone
+    assert set(kept.client.get("/there").json()) == both(*URLS) - gone
     assert purge.matched.objects == len(gone)
-    kept.put()
-    assert kept.there() == both(*URLS), "what comes after a purge is none of its business"
+    assert kept.client.get("/put").json() == 2 * len(URLS)
+    assert set(kept.client.get("/there").json()) == both(*URLS), "what comes after a purge is none of its business"
