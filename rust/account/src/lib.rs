@@ -94,7 +94,7 @@ struct Holder {
     moved: Arc<AtomicU64>,
     cut: Weak<dyn Cut>,
     /// It was cut already.
-    told: bool,
+    notified: bool,
 }
 
 impl std::fmt::Debug for Holder {
@@ -202,7 +202,7 @@ impl Account {
             bytes: 0,
             moved: Arc::clone(&moved),
             cut,
-            told: false,
+            notified: false,
         });
         Hold {
             account: Arc::clone(self),
@@ -220,7 +220,7 @@ impl Account {
             bytes: 0,
             moved: Arc::clone(&self.still),
             cut: Weak::<Uncut>::new(),
-            told: false,
+            notified: false,
         });
         Hold {
             account: Arc::clone(self),
@@ -331,8 +331,8 @@ impl State {
         if self.vain.is_some_and(|vain| now < vain + PAUSE) {
             return None;
         }
-        let asking = self.holders.get(id)?;
-        let (kind, owner) = (asking.kind, asking.owner);
+        let holder = self.holders.get(id)?;
+        let (kind, owner) = (holder.kind, holder.owner);
         let newcomer = |has: bool| usize::from(!has);
         let clients = self.clients.len()
             + newcomer(
@@ -373,7 +373,7 @@ impl State {
             of_client || holder.owner.origin.is_some_and(of_origin)
         };
         let others = self.holders.iter().filter(|(other, holder)| {
-            *other != id && !holder.told && holder.cut.strong_count() > 0
+            *other != id && !holder.notified && holder.cut.strong_count() > 0
         });
         let candidates = others.map(|(other, holder)| Candidate {
             id: other,
@@ -387,7 +387,7 @@ impl State {
             return None;
         };
         let holder = self.holders.get_mut(chosen)?;
-        holder.told = true;
+        holder.notified = true;
         Some(holder.cut.clone())
     }
 }

@@ -28,7 +28,7 @@ use edgerouter_core::{
     plan::CachePolicy,
 };
 use edgerouter_functions::{Answer, CacheError, FunctionCaches};
-use edgerouter_store::{Birth, Content, Entry, Object, Store, compact_body, range_of};
+use edgerouter_store::{Content, Entry, Object, PurgeFacts, Store, compact_body, range_of};
 use edgerouter_telemetry::{secret::SecretNumbers, text};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
@@ -135,8 +135,8 @@ impl Registry {
             self.store.memory().remove(key.url());
             return false;
         }
-        let birth = Birth {
-            born: self.purges.newest(),
+        let facts = PurgeFacts {
+            last_purge: self.purges.newest(),
             viewer: None,
             tags: tags::of(&head.headers, &self.policy.tags),
         };
@@ -148,7 +148,7 @@ impl Registry {
         key.place(request, Reduced::default(), &names, |above, names| {
             self.lead(above, names)
         });
-        let entry = Entry::new(key.bytes(), Content::Object(object), birth);
+        let entry = Entry::new(key.bytes(), Content::Object(object), facts);
         self.store.memory().insert(Arc::new(entry))
     }
 
@@ -167,7 +167,7 @@ impl Registry {
             nonce: fastrand::u64(..),
         };
         let content = Content::Variants(variants.clone());
-        memory.insert(Arc::new(Entry::new(above, content, Birth::default())));
+        memory.insert(Arc::new(Entry::new(above, content, PurgeFacts::default())));
         variants
     }
 

@@ -69,16 +69,16 @@ impl Cache {
     }
 
     /// Follows the flight under way for `flight`, unless a purge or an unsafe request for its URL has come since it
-    /// departed, or leads one. `asked` and `spare` as for [`Purges::outdates`] and [`Flights::join`].
+    /// departed, or leads one. `requested` and `spare` as for [`Purges::outdates`] and [`Flights::join`].
     pub fn join(
         &self,
         flight: &[u8],
         url: &[u8],
-        asked: (&str, Option<&str>),
+        requested: (&str, Option<&str>),
         spare: bool,
     ) -> Join {
         let outdated = |then: Departure| {
-            self.purges.outdates(then.purge, url, asked) || self.is_invalid(url, then)
+            self.purges.outdates(then.purge, url, requested) || self.is_invalid(url, then)
         };
         let now = self.departure();
         self.flights.join(flight, now, outdated, spare)
@@ -110,7 +110,7 @@ impl Cache {
     }
 
     /// Orders a purge, as [`orders::place`] does.
-    pub fn purge(&self, plan: &Plan, asked: &Value) -> Result<Value, Denied> {
-        orders::place(&self.purges, &self.store, plan, asked)
+    pub fn purge(&self, plan: &Plan, order: &Value) -> Result<Value, Denied> {
+        orders::place(&self.purges, &self.store, plan, order)
     }
 }

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use http::{Method, StatusCode};
 use serde::Serialize;
 
-use self::caching::{fetch, look_up, store};
+use self::caching::{fetch, find, store};
 pub use self::stored::ExplainResponse;
 use crate::{
     cache::{question::Question, validate::Precondition},
@@ -69,8 +69,8 @@ pub fn explain(plan: &Plan, request: &ExplainRequest, now: u64) -> Explained {
         variants: Vec::new(),
         question: None,
     };
-    if let Some(asked) = admission::arrived(request, &mut steps) {
-        walk(asked, request, &mut steps);
+    if let Some(admitted) = admission::arrived(request, &mut steps) {
+        walk(admitted, request, &mut steps);
     }
     Explained {
         steps: steps.taken,
@@ -109,19 +109,20 @@ impl Steps<'_> {
     }
 }
 
-fn walk(mut asked: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>) {
+fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>) {
     let plan = steps.plan;
-    let route = match asked.decide(plan, steps) {
+    let route = match admitted.decide(plan, steps) {
         Ok(route) => route,
-        Err(answer) => return visitor::ended(&asked, &answer, steps),
+        Err(answer) => return visitor::ended(&admitted, &answer, steps),
     };
-    hooks("viewer_request", &route.hooks.viewer_request, &asked, steps);
+    let declared = &route.hooks;
+    hooks("viewer_request", &declared.viewer_request, &admitted, steps);
     match &route.target {
         Target::Group(group) => {
-            if let Err(answer) = asked.rewrite(route) {
-                return visitor::ended(&asked, &answer, steps);
+            if let Err(answer) = admitted.rewrite(route) {
+                return visitor::ended(&admitted, &answer, steps);
             }
-            let (viewer, path) = (asked.viewer_path.path(), asked.head.uri.path());
+            let (viewer, path) = (admitted.viewer_path.path(), admitted.head.uri.path());
             if path != viewer {
                 steps.add(
                     "viewer",
@@ -129,24 +130,24 @@ fn walk(mut asked: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>) {
                     "strip_prefix, rewrite, add_prefix and index, in this order",
                 );
             }
-            let stores = look_up(plan, route, &asked, steps);
-            hooks("origin_request", &route.hooks.origin_request, &asked, steps);
-            fetch(plan, route, *group, &asked, steps);
+            let stores = find(plan, route, &admitted, steps);
+            hooks("origin_request", &declared.origin_request, &admitted, steps);
+            fetch(plan, route, *group, &admitted, steps);
             hooks(
                 "origin_response",
                 &route.hooks.origin_response,
-                &asked,
+                &admitted,
                 steps,
             );
             match &request.response {
                 Some(given) if stores => {
-                    let authorization = asked.authorization(route);
-                    stored::response(route, &asked, authorization, given, steps.now, steps);
+                    let authorization = admitted.authorization(route);
+                    stored::response(route, &admitted, authorization, given, steps.now, steps);
                 }
-                _ => store(route, asked.claims.is_some(), stores, steps),
+                _ => store(route, admitted.claims.is_some(), stores, steps),
             }
             if let Some(given) = &request.response {
-                error_page(route, &asked, given.status, steps);
+                error_page(route, &admitted, given.status, steps);
             }
         }
         Target::Function(call) => steps.add(
@@ -154,7 +155,7 @@ fn walk(mut asked: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>) {
             table::callable(plan, *call),
             "an edge function takes the place of key, look up, fetch and store",
         ),
-        Target::Redirect(redirect) => match asked.location(route, redirect) {
+        Target::Redirect(redirect) => match admitted.location(route, redirect) {
             Ok(location) => steps.add(
                 "viewer",
                 format!(
@@ -164,11 +165,11 @@ fn walk(mut asked: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>) {
                 ),
                 format!("the route redirects to {}", redirect.location),
             ),
-            Err(answer) => visitor::ended(&asked, &answer, steps),
+            Err(answer) => visitor::ended(&admitted, &answer, steps),
         },
         Target::Respond(fixed) => {
             let reason = format!("a fixed response of {} bytes", fixed.body.len());
-            let status = match asked.fixed(fixed).0 {
+            let status = match admitted.fixed(fixed).0 {
                 Precondition::Send => fixed.status,
                 Precondition::NotModified => StatusCode::NOT_MODIFIED,
                 Precondition::Failed => StatusCode::PRECONDITION_FAILED,
@@ -179,24 +180,25 @@ fn walk(mut asked: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>) {
     hooks(
         "viewer_response",
         &route.hooks.viewer_response,
-        &asked,
+        &admitted,
         steps,
     );
 }
 
 /// The page that would stand in for an answer of that status.
-fn error_page(route: &Route, asked: &Admitted, status: StatusCode, steps: &mut Steps<'_>) {
+fn error_page(route: &Route, admitted: &Admitted, status: StatusCode, steps: &mut Steps<'_>) {
     let Some((_, page)) = route.errors.iter().find(|(of, _)| *of == status) else {
         return;
     };
     let reason = format!("the route's errors, {}", status.as_u16());
     match page {
-        ErrorPage::Path(path) if !matches!(asked.head.method, Method::GET | Method::HEAD) => steps
-            .add(
+        ErrorPage::Path(path) if !matches!(admitted.head.method, Method::GET | Method::HEAD) => {
+            steps.add(
                 "error page",
                 "none",
                 format!("{reason}: {path} is for GET and HEAD"),
-            ),
+            )
+        }
         ErrorPage::Path(path) => steps.add("error page", path.to_string(), reason),
         ErrorPage::Fixed(held) => steps.add(
             "error page",
@@ -206,9 +208,9 @@ fn error_page(route: &Route, asked: &Admitted, status: StatusCode, steps: &mut S
     }
 }
 
-fn hooks(phase: &'static str, hooks: &[Hook], asked: &Admitted, steps: &mut Steps<'_>) {
+fn hooks(phase: &'static str, hooks: &[Hook], admitted: &Admitted, steps: &mut Steps<'_>) {
     for hook in hooks {
-        if hook.runs(asked.host(), asked.viewer_path.path()) {
+        if hook.runs(admitted.host(), admitted.viewer_path.path()) {
             steps.add(
                 phase,
                 table::callable(steps.plan, hook.call),

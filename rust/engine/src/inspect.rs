@@ -214,7 +214,7 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, key: &[u8], own_tags: &[u64], keyed: &Keyed) -> bool {
+    fn takes(&self, key: &[u8], tags: &[u64], keyed: &Keyed) -> bool {
         self.host.as_ref().is_none_or(|host| *host == keyed.host)
             && self
                 .prefix
@@ -223,7 +223,7 @@ impl Filter {
             && self
                 .tag
                 .as_ref()
-                .is_none_or(|tag| tags::has(own_tags, tags::hash(tag.as_bytes())))
+                .is_none_or(|tag| tags::has(tags, tags::hash(tag.as_bytes())))
             && self.key.as_ref().is_none_or(|own| key.starts_with(own))
     }
 }
@@ -263,11 +263,11 @@ pub(crate) async fn list(
     let more = limit.saturating_sub(found.len());
     let mut described = all_described(cache, found, now).await;
     let (on_disk, rest) = on_disk(cache, filter, more, from, deadline).await;
-    for told in on_disk {
-        if let Some(Value::Object(mut entry)) = describe(cache, &told.entry, now).await {
-            entry.insert("bytes".to_owned(), told.bytes.into());
+    for response in on_disk {
+        if let Some(Value::Object(mut entry)) = describe(cache, &response.entry, now).await {
+            entry.insert("bytes".to_owned(), response.bytes.into());
             if entry.get("sliced") == Some(&Value::Bool(false)) {
-                entry.insert("length".to_owned(), told.body_bytes.into());
+                entry.insert("length".to_owned(), response.body_bytes.into());
             }
             entry.insert("tier".to_owned(), "disk".into());
             described.push(entry.into());
@@ -335,44 +335,44 @@ async fn describe(cache: &Cache, entry: &Arc<Entry>, now: u64) -> Option<Value> 
     };
     let freshness = softened.as_ref().and_then(Entry::freshness);
     let freshness = freshness.unwrap_or(object.freshness);
-    let mut told = Map::new();
-    let mut tell = |name: &str, value: Value| {
-        told.insert(name.to_owned(), value);
+    let mut described = Map::new();
+    let mut put = |name: &str, value: Value| {
+        described.insert(name.to_owned(), value);
     };
-    tell("url", keyed.address().into());
-    tell("scheme", keyed.scheme.as_str().into());
-    tell("host", keyed.host.as_str().into());
-    tell("port", keyed.port.into());
-    tell("path", keyed.path.as_str().into());
-    tell("query", keyed.query.as_deref().into());
-    tell("variant", variant.into());
+    put("url", keyed.address().into());
+    put("scheme", keyed.scheme.as_str().into());
+    put("host", keyed.host.as_str().into());
+    put("port", keyed.port.into());
+    put("path", keyed.path.as_str().into());
+    put("query", keyed.query.as_deref().into());
+    put("variant", variant.into());
     let function = keyed
         .function
         .as_ref()
         .map(|cache| json!({"cache": cache, "scheme": keyed.scheme.as_str()}));
-    tell("function", function.into());
-    tell("status", object.status.as_u16().into());
-    tell("bytes", entry.size().into());
-    tell("length", object.length.into());
-    tell("stored_at", freshness.stored_at.into());
-    tell("age", freshness.age(now).into());
-    tell("lifetime", freshness.lifetime.into());
-    tell("ttl", freshness.ttl(now).into());
-    tell("fresh", freshness.fresh(now).into());
-    tell("why", freshness.rule.as_str().into());
-    tell(
+    put("function", function.into());
+    put("status", object.status.as_u16().into());
+    put("bytes", entry.size().into());
+    put("length", object.length.into());
+    put("stored_at", freshness.stored_at.into());
+    put("age", freshness.age(now).into());
+    put("lifetime", freshness.lifetime.into());
+    put("ttl", freshness.ttl(now).into());
+    put("fresh", freshness.fresh(now).into());
+    put("why", freshness.rule.as_str().into());
+    put(
         "stale_while_revalidate",
         freshness.stale_while_revalidate.into(),
     );
-    tell("stale_if_error", freshness.stale_if_error.into());
-    tell("must_revalidate", freshness.must_revalidate.into());
-    tell("always_validate", freshness.always_validate.into());
-    tell("tags", tagged(entry).into());
-    tell("uses", entry.uses().into());
-    tell("sliced", object.slices.is_some().into());
+    put("stale_if_error", freshness.stale_if_error.into());
+    put("must_revalidate", freshness.must_revalidate.into());
+    put("always_validate", freshness.always_validate.into());
+    put("tags", tagged(entry).into());
+    put("uses", entry.uses().into());
+    put("sliced", object.slices.is_some().into());
     let on_disk = cache.store.find(entry.key()).is_some();
     let tiers = if on_disk { "memory, disk" } else { "memory" };
-    tell("tier", tiers.into());
+    put("tier", tiers.into());
     for name in [
         header::CACHE_CONTROL,
         header::EXPIRES,
@@ -386,9 +386,9 @@ async fn describe(cache: &Cache, entry: &Arc<Entry>, now: u64) -> Option<Value> 
             .headers
             .get(&name)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        tell(&name.as_str().replace('-', "_"), value.into());
+        put(&name.as_str().replace('-', "_"), value.into());
     }
-    Some(Value::Object(told))
+    Some(Value::Object(described))
 }
 
 /// The result of a request's look-up at `now`: the decisions, the selected response, and all that is stored for its URL.

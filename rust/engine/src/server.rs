@@ -152,7 +152,7 @@ impl Engine {
             .as_ref()
             .and_then(|socket| socket.local_addr().ok());
 
-        let (navigations, told) = mpsc::channel(QUEUE);
+        let (navigations, navigated) = mpsc::channel(QUEUE);
         let shared = share(plan, functions, workers, &settings, navigations)?;
         let (life, watched) = watch::channel(Life::Serving);
         let mut threads = Vec::new();
@@ -173,7 +173,7 @@ impl Engine {
             }
         }
         threads.push(
-            background::start(workers, Arc::clone(&shared), told, watched.clone())
+            background::start(workers, Arc::clone(&shared), navigated, watched.clone())
                 .map_err(StartError::Thread)?,
         );
         threads.push(

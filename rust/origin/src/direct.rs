@@ -61,7 +61,7 @@ pub(super) async fn send(
     text: &[u8],
     origin: &Origin,
     begun: Instant,
-    tell: &impl Fn(&Responses),
+    pass: &impl Fn(&Responses),
 ) -> Result<Option<Whole>, FetchError> {
     let (kept, link, spent) = (connected.kept, &mut connected.link, &mut connected.spent);
     let mut sent = 0;
@@ -80,7 +80,7 @@ pub(super) async fn send(
         if sent > 0 {
             let polled = wire.poll_direct(cx);
             drop(wire);
-            tell(&link.responses);
+            pass(&link.responses);
             return match polled {
                 Poll::Ready(Ok(Some(mut whole))) => {
                     whole.reusable &= is_sent;

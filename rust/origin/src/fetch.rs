@@ -151,9 +151,9 @@ impl Upstreams {
             head: request.method() == Method::HEAD,
             upgrade,
         };
-        let tell = |responses: &Responses| {
+        let pass = |responses: &Responses| {
             if let Some(hear) = &interims {
-                hear.tell(responses);
+                hear.pass(responses);
             }
         };
         let kept = if fresh || upgrade { None } else { pool.take() };
@@ -180,7 +180,7 @@ impl Upstreams {
         if upgrade {
             let responses = connected.link.responses.clone();
             let answer = Box::pin(send::upgraded(connected, request, origin)).await;
-            tell(&responses);
+            pass(&responses);
             return answer;
         }
         connected.sending.clone_from(&stream);
@@ -190,13 +190,13 @@ impl Upstreams {
                 if pool.is_short.get()
                     && let Some(text) = direct::head(&request)
                 {
-                    let whole = direct::send(&mut connected, &text, origin, begun, &tell).await?;
+                    let whole = direct::send(&mut connected, &text, origin, begun, &pass).await?;
                     if let Some(whole) = whole {
                         return Ok(Sent::Whole(whole));
                     }
                 }
                 let stream = stream.as_ref();
-                let sent = send::send(&mut connected, request, origin, begun, stream, &tell);
+                let sent = send::send(&mut connected, request, origin, begun, stream, &pass);
                 sent.await.map(Sent::Head)
             };
             tokio::pin!(sent);
@@ -229,10 +229,10 @@ impl Upstreams {
     ) -> Result<Connected, FetchError> {
         let exhausted =
             || FetchError::PoolExhausted(origin.max_connections, origin.name.to_string());
-        let seat = match Arc::clone(&pool.seats).try_acquire_owned() {
-            Ok(seat) => seat,
+        let permit = match Arc::clone(&pool.permits).try_acquire_owned() {
+            Ok(permit) => permit,
             Err(_) => {
-                let waiting = Arc::clone(&pool.seats).acquire_owned();
+                let waiting = Arc::clone(&pool.permits).acquire_owned();
                 // A connection that is given back keeps its permit: look there too while waiting.
                 let deadline = tokio::time::Instant::now() + origin.connect_timeout;
                 tokio::pin!(waiting);
@@ -255,7 +255,7 @@ impl Upstreams {
                     }
                     let step = tokio::time::Instant::now() + std::time::Duration::from_millis(5);
                     match tokio::time::timeout_at(step.min(deadline), &mut waiting).await {
-                        Ok(Ok(seat)) => break seat,
+                        Ok(Ok(permit)) => break permit,
                         Ok(Err(_)) => return Err(exhausted()),
                         Err(_) => {
                             if let Some(connected) = pool.take() {
@@ -284,7 +284,7 @@ impl Upstreams {
             responses,
             wire,
             broken,
-            _seat: seat,
+            _permit: permit,
         };
         if !poll_fn(|cx| poll_ready(&mut link, cx)).await {
             return Err(send::ended(origin, None, false, false));

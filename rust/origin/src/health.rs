@@ -101,13 +101,13 @@ impl HealthBoard {
     /// Waits until `found` finds something: it is called now and whenever an origin is found unhealthy.
     pub async fn found_unhealthy<T>(&self, mut found: impl FnMut() -> Option<T>) -> T {
         loop {
-            let told = self.changes.notified();
-            tokio::pin!(told);
-            told.as_mut().enable();
+            let changed = self.changes.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
             if let Some(found) = found() {
                 return found;
             }
-            told.await;
+            changed.await;
         }
     }
 
@@ -132,7 +132,7 @@ impl HealthBoard {
         if members(plan, group).any(|origin| self.knows_healthy(origin)) {
             OriginHealth::Healthy
         } else {
-            OriginHealth::Sick
+            OriginHealth::Unhealthy
         }
     }
 

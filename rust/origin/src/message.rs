@@ -42,7 +42,7 @@ impl std::fmt::Debug for HearInterims {
 
 impl HearInterims {
     /// Passes on the interim responses that have come in on a connection since the last call.
-    pub(super) fn tell(&self, responses: &Responses) {
+    pub(super) fn pass(&self, responses: &Responses) {
         for head in responses.interims() {
             (self.0)(head.status, head.version, head.headers);
         }

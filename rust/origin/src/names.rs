@@ -58,7 +58,7 @@ struct Known {
     failed: Option<(Instant, Arc<str>)>,
     looking: bool,
     /// Notified when a look-up ends.
-    told: Arc<Notify>,
+    ended: Arc<Notify>,
 }
 
 #[derive(Clone)]
@@ -95,19 +95,19 @@ impl Resolver {
     pub(super) async fn of(&self, host: &Arc<str>, port: u16) -> Result<Arc<[SocketAddr]>, String> {
         let name = (Arc::clone(host), port);
         loop {
-            let told = match self.now(&name, Instant::now()) {
+            let ended = match self.now(&name, Instant::now()) {
                 State::Addresses(addresses) => return Ok(addresses),
                 State::Failed(why) => return Err(why.to_string()),
-                State::Wait(told) => told,
+                State::Wait(ended) => ended,
             };
-            let told = told.notified();
-            tokio::pin!(told);
-            told.as_mut().enable();
+            let ended = ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
             // It may have ended since.
             match self.now(&name, Instant::now()) {
                 State::Addresses(addresses) => return Ok(addresses),
                 State::Failed(why) => return Err(why.to_string()),
-                State::Wait(_) => told.await,
+                State::Wait(_) => ended.await,
             }
         }
     }
@@ -121,7 +121,7 @@ impl Resolver {
             addresses: None,
             failed: None,
             looking: false,
-            told: Arc::default(),
+            ended: Arc::default(),
         });
         let since = |at: Instant| now.saturating_duration_since(at);
         let found = known
@@ -137,7 +137,7 @@ impl Resolver {
         let state = match (found, &failed) {
             (Some(found), _) => State::Addresses(found.addresses),
             (None, Some(why)) if !known.looking => State::Failed(Arc::clone(why)),
-            (None, _) => State::Wait(Arc::clone(&known.told)),
+            (None, _) => State::Wait(Arc::clone(&known.ended)),
         };
         if !fresh && failed.is_none() && !known.looking {
             known.looking = true;
@@ -216,7 +216,7 @@ impl Known {
                     at: now,
                 });
                 self.failed = None;
-                self.told.notify_waiters();
+                self.ended.notify_waiters();
                 return;
             }
             Ok(_) => "it has no address".to_owned(),
@@ -230,7 +230,7 @@ impl Known {
             );
         }
         self.failed = Some((now, why.into()));
-        self.told.notify_waiters();
+        self.ended.notify_waiters();
     }
 }
 
@@ -366,7 +366,7 @@ mod tests {
                 addresses: None,
                 failed: None,
                 looking: false,
-                told: Arc::default(),
+                ended: Arc::default(),
             };
             table.known.insert((at.to_string().into(), 80), known);
         }

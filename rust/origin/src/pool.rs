@@ -58,7 +58,7 @@ pub(super) struct Pool {
     idle: RefCell<Vec<Idle>>,
     most_idle: Cell<usize>,
     idle_timeout: Cell<Duration>,
-    pub(super) seats: Arc<Semaphore>,
+    pub(super) permits: Arc<Semaphore>,
     pub(super) holders: Holders,
     last_used: Cell<Instant>,
     /// Its last response was of HTTP/1.0.
@@ -85,7 +85,7 @@ pub(super) struct Link {
     /// A write on it has failed.
     pub(super) broken: Arc<AtomicBool>,
     /// The right to be one of `max_connections`.
-    pub(super) _seat: tokio::sync::OwnedSemaphorePermit,
+    pub(super) _permit: tokio::sync::OwnedSemaphorePermit,
 }
 
 impl std::fmt::Debug for Link {
@@ -207,7 +207,7 @@ impl Pools {
             idle: RefCell::new(Vec::new()),
             most_idle: Cell::new(origin.idle_connections),
             idle_timeout: Cell::new(origin.idle_timeout),
-            seats: Arc::new(Semaphore::new(
+            permits: Arc::new(Semaphore::new(
                 origin.max_connections.clamp(1, Semaphore::MAX_PERMITS),
             )),
             holders: Holders::default(),
@@ -230,7 +230,7 @@ impl Pools {
                 !one.link.is_closed() && now.saturating_duration_since(one.since) < timeout
             });
             let used =
-                before > 0 || Rc::strong_count(pool) > 1 || pool.seats.available_permits() == 0;
+                before > 0 || Rc::strong_count(pool) > 1 || pool.permits.available_permits() == 0;
             if used {
                 pool.last_used.set(now);
             }

@@ -262,7 +262,7 @@ impl Wire {
     }
 
     /// Takes in bytes from the origin. Afterwards hyper may have something to read.
-    fn judge(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> Result<(), BadResponse> {
+    fn check(&mut self, fresh: &[u8], buf: &mut ReadBufCursor<'_>) -> Result<(), BadResponse> {
         if self.reader.expected() != Expected::Head {
             return self.content(fresh, Some(buf));
         }
@@ -339,7 +339,7 @@ impl Wire {
     }
 
     /// Reads into scratch space and checks it. `Ok(false)`: the origin has closed.
-    fn poll_judged(
+    fn poll_checked(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBufCursor<'_>,
@@ -351,11 +351,11 @@ impl Wire {
             if fresh.is_empty() {
                 return Poll::Ready(Ok(false));
             }
-            let judged = match self.reader.expected() {
+            let checked = match self.reader.expected() {
                 Expected::Nothing => Err(BadResponse::Surplus),
-                _ => self.judge(fresh, buf),
+                _ => self.check(fresh, buf),
             };
-            Poll::Ready(match judged {
+            Poll::Ready(match checked {
                 Ok(()) => Ok(true),
                 Err(bad) => Err(self.break_off(bad)),
             })
@@ -405,7 +405,7 @@ impl Wire {
                     return polled;
                 }
                 _ => {
-                    if !ready!(self.poll_judged(cx, &mut buf))? {
+                    if !ready!(self.poll_checked(cx, &mut buf))? {
                         return Poll::Ready(Ok(()));
                     }
                 }

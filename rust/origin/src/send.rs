@@ -65,14 +65,14 @@ pub(super) async fn send(
     origin: &Origin,
     begun: Instant,
     stream: Option<&RequestStream>,
-    tell: &impl Fn(&Responses),
+    pass: &impl Fn(&Responses),
 ) -> Result<Response<Incoming>, FetchError> {
     let kept = connected.kept;
     let link = &mut connected.link;
     let mut answer = pin!(link.sender.try_send_request(request));
     in_time(origin, begun, stream, |cx| {
         link.drive(cx);
-        tell(&link.responses);
+        pass(&link.responses);
         answer.as_mut().poll(cx).map_err(|mut lost| {
             let sent = lost.take_message().is_none();
             ended(origin, link.responses.bad().filter(|_| sent), sent, kept)
@@ -91,7 +91,7 @@ pub(super) async fn upgraded(
         mut sender,
         driver,
         responses,
-        _seat,
+        _permit,
         ..
     } = connected.link;
     let Some(driver) = driver else {
@@ -101,7 +101,7 @@ pub(super) async fn upgraded(
     let driver = *std::pin::Pin::into_inner(driver);
     tokio::task::spawn_local(async move {
         let _ = driver.with_upgrades().await;
-        drop(_seat);
+        drop(_permit);
     });
     let mut answer = pin!(sender.send_request(request));
     let response = in_time(origin, Instant::now(), None, |cx| {

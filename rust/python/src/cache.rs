@@ -29,13 +29,13 @@ use crate::{
 };
 
 /// The subject of an operation: a request, or a URL as its GET without fields.
-struct Asked {
+struct Lookup {
     place: CacheUrl,
     method: Method,
     headers: HeaderMap,
 }
 
-impl Asked {
+impl Lookup {
     fn of(py: Python<'_>, given: &Bound<'_, PyAny>) -> PyResult<Self> {
         if let Ok(request) = given.cast::<Request>() {
             let head = request.get().edit(|parts| {
@@ -96,11 +96,11 @@ impl NamedCache {
         request: &Bound<'_, PyAny>,
         ignore_method: bool,
     ) -> PyResult<Option<Py<Response>>> {
-        let asked = Asked::of(py, request)?;
+        let lookup = Lookup::of(py, request)?;
         let found = py.detach(|| {
             let caches = running(&self.caches)?;
-            Ok(if asked.has_answer(ignore_method) {
-                caches.find(&self.name, &asked.place, &asked.headers)
+            Ok(if lookup.has_answer(ignore_method) {
+                caches.find(&self.name, &lookup.place, &lookup.headers)
             } else {
                 caches.miss();
                 None
@@ -124,7 +124,7 @@ impl NamedCache {
         request: &Bound<'_, PyAny>,
         response: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
-        let asked = Asked::of(py, request)?;
+        let lookup = Lookup::of(py, request)?;
         let Ok(response) = response.cast::<Response>() else {
             return Err(PyTypeError::new_err(format!(
                 "a cache stores a Response, not {}",
@@ -151,9 +151,9 @@ impl NamedCache {
         let stored = py.detach(|| {
             let stored = running(&self.caches)?.put(
                 &self.name,
-                &asked.place,
-                &asked.method,
-                &asked.headers,
+                &lookup.place,
+                &lookup.method,
+                &lookup.headers,
                 response,
             );
             if let Ok(Err(why)) = &stored {
@@ -170,11 +170,11 @@ impl NamedCache {
         request: &Bound<'_, PyAny>,
         ignore_method: bool,
     ) -> PyResult<bool> {
-        let asked = Asked::of(py, request)?;
-        if !asked.has_answer(ignore_method) {
+        let lookup = Lookup::of(py, request)?;
+        if !lookup.has_answer(ignore_method) {
             return Ok(false);
         }
-        let deleted = py.detach(|| Ok(running(&self.caches)?.delete(&self.name, &asked.place)));
+        let deleted = py.detach(|| Ok(running(&self.caches)?.delete(&self.name, &lookup.place)));
         Self::raised(py, deleted)
     }
 }

@@ -14,9 +14,9 @@ use super::pieces::Chunks;
 
 /// The data that purges are compared with.
 #[derive(Debug, Clone, Default)]
-pub struct Birth {
+pub struct PurgeFacts {
     /// The newest purge when its fetch started.
-    pub born: u64,
+    pub last_purge: u64,
     /// The path that the viewer requested, if it differs from the one in the key.
     pub viewer: Option<Box<str>>,
     /// As `edgerouter_core::cache::tags` makes them.

@@ -17,8 +17,8 @@ use http::StatusCode;
 use smallvec::SmallVec;
 
 use super::{
-    content::{Birth, Content, Object, View},
-    extra::{Extra, own_value},
+    content::{Content, Object, PurgeFacts, View},
+    extra::{Extra, compact_value},
     fields,
     pieces::{Chunks, SMALL, allocated},
 };
@@ -34,8 +34,8 @@ pub struct Entry {
     /// The body, unless it is in pieces.
     body: Box<[u8]>,
     extra: Option<Box<Extra>>,
-    /// As in [`Birth`].
-    born: u64,
+    /// As in [`PurgeFacts`].
+    last_purge: u64,
     /// All purges up to this number are known not to match it, for requests like the one it was stored for.
     cleared: AtomicU64,
     /// The parts of a [`Freshness`], whose flags are among `flags`. For a [`Content::Unshared`] the time `until`.
@@ -78,17 +78,17 @@ impl Entry {
 
     /// An entry that no purge matches, because it is not a response.
     pub fn marker(key: &[u8], content: Content) -> Self {
-        Self::new(key, content, Birth::default())
+        Self::new(key, content, PurgeFacts::default())
     }
 
-    /// Packs an entry. `birth`: its facts for purges.
-    pub fn new(key: &[u8], content: Content, birth: Birth) -> Self {
+    /// Packs an entry. `facts`: its facts for purges.
+    pub fn new(key: &[u8], content: Content, facts: PurgeFacts) -> Self {
         let mut entry = Self {
             text: Box::default(),
             body: Box::default(),
             extra: None,
-            born: birth.born,
-            cleared: AtomicU64::new(birth.born),
+            last_purge: facts.last_purge,
+            cleared: AtomicU64::new(facts.last_purge),
             stored_at: 0,
             lifetime: 0,
             initial_age: 0,
@@ -103,8 +103,8 @@ impl Entry {
         };
         let mut text = Vec::from(key);
         let mut extra = Extra {
-            viewer: birth.viewer,
-            tags: birth.tags,
+            viewer: facts.viewer,
+            tags: facts.tags,
             ..Extra::default()
         };
         match content {
@@ -130,7 +130,7 @@ impl Entry {
                 extra.upstream_status = object
                     .upstream_status
                     .as_ref()
-                    .and_then(own_value)
+                    .and_then(compact_value)
                     .map(Box::new);
                 extra.set_aside = object.set_aside.into_vec().into_boxed_slice();
                 if object.body.iter().map(Bytes::len).sum::<usize>() <= SMALL {
@@ -181,8 +181,8 @@ impl Entry {
     }
 
     /// Number of the newest purge when it was stored; only later purges can match it.
-    pub fn born(&self) -> u64 {
-        self.born
+    pub fn last_purge(&self) -> u64 {
+        self.last_purge
     }
 
     /// The path that the viewer requested, if it differs from the one in the key.
@@ -196,9 +196,9 @@ impl Entry {
     }
 
     /// A copy of its facts for purges, for an entry that replaces it.
-    pub fn birth(&self) -> Birth {
-        Birth {
-            born: self.born,
+    pub fn facts(&self) -> PurgeFacts {
+        PurgeFacts {
+            last_purge: self.last_purge,
             viewer: self.viewer().map(Box::from),
             tags: self.tags().into(),
         }
@@ -226,7 +226,7 @@ impl Entry {
             refresh_from: u32::MAX,
             ..self.object()?
         };
-        let entry = Self::new(self.key(), Content::Object(softened), self.birth());
+        let entry = Self::new(self.key(), Content::Object(softened), self.facts());
         entry.set_uses(self.uses());
         entry.clear(self.cleared());
         Some(entry)
@@ -417,12 +417,12 @@ mod tests {
             let mut stored = object(&headers, &body);
             stored.set_aside.push(http::header::EXPIRES);
             stored.upstream_status = Some(HeaderValue::from_static("shield; hit"));
-            let birth = Birth {
-                born: 5,
+            let facts = PurgeFacts {
+                last_purge: 5,
                 viewer: Some("/seen".into()),
                 tags: [1, 2].into(),
             };
-            let entry = Arc::new(Entry::new(b"key", Content::Object(stored), birth));
+            let entry = Arc::new(Entry::new(b"key", Content::Object(stored), facts));
             assert_eq!(entry.key(), b"key");
             assert!(matches!(entry.view(), View::Object));
             let back = entry.object().unwrap();
@@ -444,7 +444,7 @@ mod tests {
             let softened = Arc::new(entry.softened(1_000_010).unwrap());
             assert_eq!(softened.object().unwrap().body.concat(), body);
             for entry in [&entry, &softened] {
-                assert_eq!((entry.born(), entry.cleared()), (5, 5));
+                assert_eq!((entry.last_purge(), entry.cleared()), (5, 5));
                 assert_eq!(entry.viewer(), Some("/seen"));
                 assert_eq!(entry.tags(), [1, 2]);
             }
@@ -479,7 +479,7 @@ mod tests {
         let entry = Entry::new(
             b"https example.com /one",
             Content::Object(object(&headers, &[0; 1024])),
-            Birth::default(),
+            PurgeFacts::default(),
         );
         assert!(entry.size() <= 1024 + 300, "{}", entry.size());
         assert!(size_of::<Entry>() <= 96, "{}", size_of::<Entry>());

@@ -71,6 +71,6 @@ impl Extra {
 
 /// A value with its own text: one parsed from the wire is a slice of the connection's read buffer, and keeping it would
 /// keep that buffer, which is not accounted for.
-pub(super) fn own_value(value: &HeaderValue) -> Option<HeaderValue> {
+pub(super) fn compact_value(value: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(value.as_bytes()).ok()
 }

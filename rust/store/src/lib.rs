@@ -29,7 +29,7 @@ mod tiers;
 
 pub use arriving::Arriving;
 pub use buffer::NobodyReads;
-pub use content::{Birth, Content, Object, Slices, View};
+pub use content::{Content, Object, PurgeFacts, Slices, View};
 pub use disk::{Disk, DiskFigures, Location};
 pub use edgerouter_core::cache::levels::Variants;
 pub use entry::Entry;

@@ -107,8 +107,8 @@ impl Metrics {
     }
 
     /// Counts a navigation that was reported to the next-page model, or dropped because too many wait.
-    pub fn navigation(&self, told: bool) {
-        let counter = if told {
+    pub fn navigation(&self, queued: bool) {
+        let counter = if queued {
             &self.predictions.learnt
         } else {
             &self.predictions.dropped

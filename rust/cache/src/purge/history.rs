@@ -153,11 +153,11 @@ impl History {
         self.purges.iter().rev()
     }
 
-    /// Counts a match for the purges after `born` that match it and have not counted it: a completed soft one may have.
+    /// Counts a match for the purges after `since` that match it and have not counted it: a completed soft one may have.
     /// A completed hard one has not, or it would be removed: the walk ended between a removal and its count.
     pub(super) fn count(
         &mut self,
-        born: u64,
+        since: u64,
         objects: u64,
         bytes: u64,
         means: impl Fn(&Matcher) -> bool,
@@ -165,7 +165,7 @@ impl History {
         let mut matched = false;
         let open = |purge: &&Arc<Purge>| !(purge.soft && purge.completed());
         for purge in self.purges.iter().filter(open) {
-            if purge.sequence > born && means(&purge.matcher) {
+            if purge.sequence > since && means(&purge.matcher) {
                 purge.objects.fetch_add(objects, Ordering::Relaxed);
                 purge.bytes.fetch_add(bytes, Ordering::Relaxed);
                 matched = true;

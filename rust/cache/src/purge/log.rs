@@ -78,7 +78,7 @@ impl Log {
             // Not interrupted: as long as the damage is there, every start detects it.
             LogEnd::Damaged => contents.floor = newest(&contents),
         }
-        let oldest = disk.oldest_born();
+        let oldest = disk.oldest_purge();
         let compacted = contents.compacted(oldest, limits.remembered, log.most as usize);
         if (damaged || compacted.len() < good)
             && let Err(error) = log.replace(&compacted)

@@ -90,7 +90,7 @@ impl Purges {
             let purged = contents.records.last().map_or(0, |record| record.sequence);
             now.max(
                 purged
-                    .max(disk.newest_born())
+                    .max(disk.newest_purge())
                     .max(contents.floor)
                     .saturating_add(1),
             )
@@ -132,8 +132,8 @@ impl Purges {
     }
 
     /// The effect of the purges after number `since` on a response.
-    pub fn judge(&self, subject: &PurgeSubject<'_>, since: u64) -> PurgeEffect {
-        self.register.read().judge(subject, since)
+    pub fn effect(&self, subject: &PurgeSubject<'_>, since: u64) -> PurgeEffect {
+        self.register.read().effect(subject, since)
     }
 
     /// Applies the purges since `since` to a stored entry, and returns what they leave of it. `clears`: the number of
@@ -147,7 +147,7 @@ impl Purges {
         clears: Option<u64>,
     ) -> Option<Arc<Entry>> {
         let clear = |entry: &Entry| clears.map(|newest| entry.clear(newest)).is_some();
-        let (left, counts) = match self.judge(subject, since) {
+        let (left, counts) = match self.effect(subject, since) {
             PurgeEffect::Gone => (None, store.remove_same(entry)),
             PurgeEffect::Untouched => {
                 clear(entry);
@@ -163,7 +163,7 @@ impl Purges {
             },
         };
         if counts {
-            self.count(subject, entry.born(), entry);
+            self.count(subject, entry.last_purge(), entry);
         }
         left
     }
@@ -176,17 +176,17 @@ impl Purges {
         }
         let subject = PurgeSubject::of(entry.key(), entry.viewer(), entry.tags());
         subject.map_or(PurgeEffect::Untouched, |subject| {
-            self.judge(&subject, since)
+            self.effect(&subject, since)
         })
     }
 
-    /// True if a purge after `born` may match the response of a flight for this URL.
-    pub fn outdates(&self, born: u64, url_key: &[u8], asked: (&str, Option<&str>)) -> bool {
+    /// True if a purge after `since` may match the response of a flight for this URL.
+    pub fn outdates(&self, since: u64, url_key: &[u8], requested: (&str, Option<&str>)) -> bool {
         let Some(mut subject) = PurgeSubject::of(url_key, None, &[]) else {
             return false;
         };
-        subject.asked = Some(asked);
-        self.register.read().concerns_flight(&subject, born)
+        subject.requested = Some(requested);
+        self.register.read().concerns_flight(&subject, since)
     }
 
     /// Orders a purge; true when it is new, false when the same reference ordered the same before.
@@ -313,16 +313,16 @@ impl Purges {
     }
 
     /// Counts a response that was found purged, and removed, for the purges that match it.
-    pub fn count(&self, subject: &PurgeSubject<'_>, born: u64, entry: &Entry) {
-        self.count_one(subject, born, entry.is_object(), entry.size());
+    pub fn count(&self, subject: &PurgeSubject<'_>, since: u64, entry: &Entry) {
+        self.count_one(subject, since, entry.is_object(), entry.size());
     }
 
     /// Like `count`, for an entry known by its description only. Slices are bytes of an object that is counted itself.
-    pub fn count_one(&self, subject: &PurgeSubject<'_>, born: u64, is_object: bool, size: u64) {
+    pub fn count_one(&self, subject: &PurgeSubject<'_>, since: u64, is_object: bool, size: u64) {
         let objects = u64::from(is_object);
         let mut desk = self.desk.lock();
         desk.history
-            .count(born, objects, size, |matcher| matcher.matches(subject));
+            .count(since, objects, size, |matcher| matcher.matches(subject));
     }
 
     /// `None` if no purge has that id, or it has been forgotten.

@@ -11,8 +11,8 @@ use edgerouter_store::Store;
 
 /// Reads, checks and accepts an order; a dry run returns its matches. Writes to the disk, or walks the store: not for a
 /// thread that others wait for.
-pub fn place(purges: &Purges, store: &Store, plan: &Plan, asked: &Value) -> Result<Value, Denied> {
-    let order = Order::read(asked)?;
+pub fn place(purges: &Purges, store: &Store, plan: &Plan, order: &Value) -> Result<Value, Denied> {
+    let order = Order::read(order)?;
     if order.dry_run {
         order::bounded_number(&order, plan.limits.purge.scopes)?;
         let keys = scope::url_hashes(&order.scopes, plan);

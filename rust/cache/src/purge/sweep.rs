@@ -113,11 +113,11 @@ fn sweep_disk(purges: &Purges, store: &Store, disk: &Disk, pace: &mut Pace) {
         let Some(subject) = on_disk_only(store, meta) else {
             return false;
         };
-        let effect = purges.judge(&subject, meta.born);
+        let effect = purges.effect(&subject, meta.last_purge);
         if effect != PurgeEffect::Untouched {
             purges.count_one(
                 &subject,
-                meta.born,
+                meta.last_purge,
                 meta.kind == RecordKind::OBJECT,
                 meta.bytes,
             );

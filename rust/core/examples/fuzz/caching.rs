@@ -127,17 +127,23 @@ pub(crate) fn response(data: &[u8]) {
     let headers = head(data);
     let policy = CachePolicy::default();
     let directives = ResponseDirectives::parse(&headers, &policy.targets);
-    let asked = RequestDirectives::parse(&headers);
+    let requested = RequestDirectives::parse(&headers);
     let fresh = freshness::freshness(status, &headers, &directives, &policy, NOW - 1, NOW);
     for now in [0, NOW, NOW + 60, u64::MAX / 2] {
         assert_eq!(fresh.fresh(now), fresh.ttl(now) > 0);
         assert!(!fresh.fresh(now) || fresh.staleness(now) == 0);
-        let _ = decide::on_error(&fresh, &asked, &policy, decide::Outage::Disconnected, now);
+        let _ = decide::on_error(
+            &fresh,
+            &requested,
+            &policy,
+            decide::Outage::Disconnected,
+            now,
+        );
     }
     for authorization in [Authorization::None, Authorization::Present] {
         let stored = storable(&StoreInput {
             method: &Method::GET,
-            request_directives: &asked,
+            request_directives: &requested,
             authorization,
             status,
             response: &headers,

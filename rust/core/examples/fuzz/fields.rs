@@ -39,8 +39,8 @@ pub(crate) fn cache_control(data: &[u8]) {
             .flatten()
             .all(|n| n <= MOST_SECONDS)
     );
-    let asked = RequestDirectives::parse(&headers);
-    assert!(asked.max_age.is_none_or(|n| n <= MOST_SECONDS));
+    let requested = RequestDirectives::parse(&headers);
+    assert!(requested.max_age.is_none_or(|n| n <= MOST_SECONDS));
 
     // A stricter line always counts, whatever other lines say.
     headers.append(

@@ -31,7 +31,7 @@ pub(crate) fn purge_path(data: &[u8]) {
             path: path.map_or("/", String::as_str),
             query: None,
             viewer: None,
-            asked: None,
+            requested: None,
             tags: &[],
         };
         let _ = Matcher::new(std::slice::from_ref(&scope), &[]).matches(&subject);

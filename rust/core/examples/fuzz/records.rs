@@ -15,7 +15,7 @@ fn label(kind: RecordKind) -> Label {
     Label {
         kind,
         sequence: 5,
-        born: 6,
+        last_purge: 6,
         hash: 7,
     }
 }
@@ -60,9 +60,9 @@ pub(crate) fn record(data: &[u8]) {
         stored::write_head(&mut again, &head_ref).unwrap();
         assert_eq!(stored::read_head(&again).unwrap(), head);
     }
-    if let Ok((viewer, tags)) = stored::read_birth(data) {
+    if let Ok((viewer, tags)) = stored::read_facts(data) {
         let mut again = Vec::new();
-        stored::write_birth(&mut again, viewer, &tags).unwrap();
+        stored::write_facts(&mut again, viewer, &tags).unwrap();
         assert_eq!(again, data);
     }
     if let Ok((names, nonce)) = stored::read_variants(data) {

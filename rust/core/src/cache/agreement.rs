@@ -154,7 +154,7 @@ impl Sees<'_> {
     }
 
     /// True if a field of a claim may go upstream with a request whose response may be stored.
-    pub fn may_tell(&self, forwarded: &Forwarded) -> bool {
+    pub fn may_forward(&self, forwarded: &Forwarded) -> bool {
         let carried = Carried::Claim {
             claim: &forwarded.claim,
             field: &forwarded.field,
@@ -177,10 +177,10 @@ impl Sees<'_> {
         claims: Option<&Claims>,
     ) -> bool {
         let mut fields = headers.keys();
-        let mut told = claims.into_iter().flat_map(Claims::forward);
+        let mut forwarded = claims.into_iter().flat_map(Claims::forward);
         self.stray(headers, query).is_none()
             && fields.all(|name| self.because(Carried::Field(name)).is_some())
-            && told.all(|one| self.may_tell(one))
+            && forwarded.all(|one| self.may_forward(one))
     }
 
     /// The first thing that a client's request would carry upstream against the rule: the request passes the cache.

@@ -227,10 +227,10 @@ pub fn reply(
         }
         Precondition::Failed => return empty(StatusCode::PRECONDITION_FAILED, HeaderMap::new()),
     }
-    let asked = request
+    let field = request
         .get(header::RANGE)
         .filter(|_| status == StatusCode::OK && range::if_range(request, stored));
-    match asked.map(|asked| range::parse(asked, length)) {
+    match field.map(|field| range::parse(field, length)) {
         None | Some(RangeRequest::None) => {}
         Some(RangeRequest::Unsatisfiable) => {
             return empty(

@@ -68,7 +68,7 @@ pub enum OriginHealth {
     /// At least one of them is worth a request.
     Healthy,
     /// None of them is.
-    Sick,
+    Unhealthy,
 }
 
 /// The way in which the origins failed that would validate a stale response.
@@ -170,14 +170,14 @@ pub fn decide(
     }
     // s-maxage implies proxy-revalidate, but for an origin that sends both the window applies (RFC 5861 §3).
     if !stored.must_revalidate {
-        let sick = policy
+        let unhealthy = policy
             .sick_grace
-            .filter(|_| origin == OriginHealth::Sick)
+            .filter(|_| origin == OriginHealth::Unhealthy)
             .unwrap_or(0);
         let windows = [
             (stored.stale_while_revalidate, Allowance::WhileRevalidate),
             (policy.grace.unwrap_or(0), Allowance::Grace),
-            (sick, Allowance::SickGrace),
+            (unhealthy, Allowance::SickGrace),
         ];
         if let Some((_, allowance)) = windows
             .into_iter()
@@ -235,8 +235,8 @@ pub fn on_error(
 /// The default window for disconnected caches; none if the response or the policy sets how long a stale response stands
 /// in for its origin, which may be 0.
 fn when_disconnected(stored: &Freshness, policy: &CachePolicy, failure: Outage) -> u32 {
-    let told = policy.stale_if_error.is_some() || policy.sick_grace.is_some();
-    if failure == Outage::Disconnected && stored.when_disconnected && !told {
+    let configured = policy.stale_if_error.is_some() || policy.sick_grace.is_some();
+    if failure == Outage::Disconnected && stored.when_disconnected && !configured {
         policy.stale_when_disconnected
     } else {
         0
@@ -449,7 +449,7 @@ mod tests {
 
     #[test]
     fn grace_is_short_while_the_origin_is_healthy_and_long_while_it_is_sick() {
-        use OriginHealth::{Healthy, Sick};
+        use OriginHealth::{Healthy, Unhealthy};
         let none = RequestDirectives::default();
         let policy = CachePolicy {
             grace: Some(40),
@@ -473,24 +473,30 @@ mod tests {
         let expired = Decision::Validate(Reason::Expired);
         for (stored, request, health, at, want) in [
             (plain, none, Healthy, 1059, Decision::Fresh),
-            (plain, none, Sick, 1059, Decision::Fresh),
+            (plain, none, Unhealthy, 1059, Decision::Fresh),
             (plain, none, Healthy, 1060, stale(Allowance::Grace)),
             (plain, none, Healthy, 1099, stale(Allowance::Grace)),
             (plain, none, Healthy, 1100, expired),
-            (plain, none, Sick, 1100, stale(Allowance::SickGrace)),
-            (plain, none, Sick, 4659, stale(Allowance::SickGrace)),
-            (plain, none, Sick, 4660, expired),
+            (plain, none, Unhealthy, 1100, stale(Allowance::SickGrace)),
+            (plain, none, Unhealthy, 4659, stale(Allowance::SickGrace)),
+            (plain, none, Unhealthy, 4660, expired),
             // RFC 5861 §3: what the origin or the policy names there comes first.
-            (STORED, none, Sick, 1089, stale(Allowance::WhileRevalidate)),
-            (STORED, none, Sick, 1090, stale(Allowance::Grace)),
+            (
+                STORED,
+                none,
+                Unhealthy,
+                1089,
+                stale(Allowance::WhileRevalidate),
+            ),
+            (STORED, none, Unhealthy, 1090, stale(Allowance::Grace)),
             // RFC 9111 §5.2.2.2, §5.2.2.8, §5.2.2.10: no policy is above must-revalidate.
             (strict, none, Healthy, 1060, expired),
-            (strict, none, Sick, 1060, expired),
+            (strict, none, Unhealthy, 1060, expired),
             // §5.2.2.4.
             (
                 unusable,
                 none,
-                Sick,
+                Unhealthy,
                 1060,
                 Decision::Validate(Reason::NoCache),
             ),
@@ -501,7 +507,7 @@ mod tests {
                     no_cache: true,
                     ..none
                 },
-                Sick,
+                Unhealthy,
                 1060,
                 Decision::Validate(Reason::RequestNoCache),
             ),
@@ -511,7 +517,7 @@ mod tests {
                     max_age: Some(60),
                     ..none
                 },
-                Sick,
+                Unhealthy,
                 1061,
                 Decision::Validate(Reason::RequestMaxAge),
             ),

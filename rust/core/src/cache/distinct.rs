@@ -16,7 +16,7 @@ pub struct Distinct {
     bits: [u64; WORDS],
     ones: u32,
     hit: bool,
-    told: bool,
+    warned: bool,
 }
 
 impl Default for Distinct {
@@ -26,7 +26,7 @@ impl Default for Distinct {
             bits: [0; WORDS],
             ones: 0,
             hit: false,
-            told: false,
+            warned: false,
         }
     }
 }
@@ -41,9 +41,9 @@ impl Distinct {
             self.ones += u32::from(*word & mask == 0);
             *word |= mask;
         }
-        let tells = self.ones > MOST_BITS && !self.hit && !self.told;
-        self.told |= tells;
-        tells
+        let warns = self.ones > MOST_BITS && !self.hit && !self.warned;
+        self.warned |= warns;
+        warns
     }
 
     /// Notes that a response was found under a key with one of these values.
@@ -57,7 +57,7 @@ impl Distinct {
         if minute != self.minute {
             *self = Self {
                 minute,
-                told: self.told,
+                warned: self.warned,
                 ..Self::default()
             };
         }
@@ -78,16 +78,16 @@ mod tests {
     #[test]
     fn too_many_values_without_a_hit_are_told_once() {
         let mut distinct = Distinct::default();
-        let told = |distinct: &mut Distinct, values: u64, now| {
+        let warned = |distinct: &mut Distinct, values: u64, now| {
             (0..values)
                 .filter(|value| distinct.note(hash(*value), now))
                 .count()
         };
-        assert_eq!(told(&mut distinct, 900, 60), 0);
-        assert_eq!(told(&mut distinct, 900, 60), 0);
-        assert_eq!(told(&mut distinct, 1_200, 60), 1);
-        assert_eq!(told(&mut distinct, 2_000, 60), 0);
-        assert_eq!(told(&mut distinct, 2_000, 180), 0);
+        assert_eq!(warned(&mut distinct, 900, 60), 0);
+        assert_eq!(warned(&mut distinct, 900, 60), 0);
+        assert_eq!(warned(&mut distinct, 1_200, 60), 1);
+        assert_eq!(warned(&mut distinct, 2_000, 60), 0);
+        assert_eq!(warned(&mut distinct, 2_000, 180), 0);
     }
 
     #[test]

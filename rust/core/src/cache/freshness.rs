@@ -313,10 +313,10 @@ fn when_disconnected(
     lifetime: Lifetime,
     directives: &ResponseDirectives,
 ) -> bool {
-    let told =
+    let given =
         directives.no_cache || directives.s_maxage.is_some() || directives.stale_if_error.is_some();
     let rule = lifetime.rule;
-    !told
+    !given
         && match status.as_u16() {
             200..=399 => lifetime.seconds > 0 || rule != LifetimeRule::None,
             // An error is kept only if its lifetime was meant for errors.

@@ -2,7 +2,7 @@
 //!
 //! A `viewer_request` hook runs before the key, so the fields that it wrote are part of the key ([`Written`]). A hook
 //! of the origin phases runs after the look-up: it must not make a stored response depend on something that the look-up
-//! cannot see. So every field, cookie, parameter and claim that it read is noted ([`Reads`]), and [`Facts::judge`]
+//! cannot see. So every field, cookie, parameter and claim that it read is noted ([`Reads`]), and [`Facts::apply`]
 //! decides how the stored response is selected, as the origin's own `Vary` would select it (RFC 9111 §4.1), or that it
 //! is not stored.
 
@@ -286,7 +286,7 @@ const OF_THE_EDGE: [HeaderName; 8] = [
 ];
 
 /// True if a field names the source of a request: a client, or a proxy.
-fn tells_the_client(name: &str) -> bool {
+fn names_a_client(name: &str) -> bool {
     const NAMES: [&str; 12] = [
         "forwarded",
         "via",
@@ -310,7 +310,7 @@ fn tells_the_client(name: &str) -> bool {
 
 impl Facts<'_> {
     /// Decides how the reads affect the stored response.
-    pub fn judge(&self, reads: &Reads, part: &mut HookEffect) {
+    pub fn apply(&self, reads: &Reads, effect: &mut HookEffect) {
         let query_keyed =
             if reads.query.all {
                 self.policy.key_query.covers(self.forward_query)
@@ -333,17 +333,17 @@ impl Facts<'_> {
             || !token_keyed
             || (reads.params && !self.params)
         {
-            part.forbid(NotStored::Hook);
+            effect.forbid(NotStored::Hook);
         }
         for name in &reads.fields.names {
             match self.field(name) {
-                Ok(Some(name)) => part.select([name]),
+                Ok(Some(name)) => effect.select([name]),
                 Ok(None) => {}
-                Err(why) => part.forbid(why),
+                Err(why) => effect.forbid(why),
             }
         }
         if reads.cookies.all {
-            part.select([header::COOKIE]);
+            effect.select([header::COOKIE]);
         }
         for name in &reads.cookies.names {
             let keyed = self
@@ -353,7 +353,7 @@ impl Facts<'_> {
                 .is_some_and(|select| select.has(latin_1(name)))
                 || self.written.is_some_and(|written| written.wrote("cookie"));
             if !keyed {
-                part.select([vary::cookie(name)]);
+                effect.select([vary::cookie(name)]);
             }
         }
     }
@@ -380,7 +380,7 @@ impl Facts<'_> {
         if keyed || OF_THE_EDGE.contains(&field) {
             return Ok(None);
         }
-        if self.identity.contains(&field) || tells_the_client(name) {
+        if self.identity.contains(&field) || names_a_client(name) {
             return Err(NotStored::Hook);
         }
         let same = self

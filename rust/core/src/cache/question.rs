@@ -51,18 +51,18 @@ impl<'a> Question<'a> {
     pub fn of(
         plan: &Plan,
         route: &Route,
-        asked: &'a Admitted,
+        admitted: &'a Admitted,
         variants: &[(&str, &str)],
         hooked: &'a [HeaderName],
         buffer: Vec<u8>,
     ) -> Self {
-        let (uri, request) = (&asked.head.uri, &asked.head.headers);
+        let (uri, request) = (&admitted.head.uri, &admitted.head.headers);
         let policy = &route.cache;
-        let mut key = Key::of(buffer, asked.base(), uri.path(), uri.query(), policy);
-        let claims = asked.claims.as_deref();
+        let mut key = Key::of(buffer, admitted.base(), uri.path(), uri.query(), policy);
+        let claims = admitted.claims.as_deref();
         if has_dimensions(route, variants, hooked, claims) {
             let sees = Sees { route, hooked };
-            let hooks = origin_hooks(plan, route, asked.host(), asked.viewer_path.path());
+            let hooks = origin_hooks(plan, route, admitted.host(), admitted.viewer_path.path());
             let names = policy.key_claims.iter();
             let values = names.filter_map(|name| Some((&**name, claims?.claim(name)?)));
             key.add(&KeyParts {
@@ -77,7 +77,7 @@ impl<'a> Question<'a> {
         }
         Self {
             key,
-            method: asked.head.method.clone(),
+            method: admitted.head.method.clone(),
             request: Cow::Borrowed(request),
             hooked: Cow::Borrowed(hooked),
             directives: if policy.request_directives {
@@ -85,7 +85,7 @@ impl<'a> Question<'a> {
             } else {
                 RequestDirectives::default()
             },
-            authorization: asked.authorization(route),
+            authorization: admitted.authorization(route),
             forbidden: None,
             reduced: policy.reduced(),
         }

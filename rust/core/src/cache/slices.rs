@@ -203,10 +203,10 @@ impl From<Unusable> for Detail {
     }
 }
 
-/// Checks a 206 for a requested range `asked` of a representation that is not stored: the range that came, and the
+/// Checks a 206 for a requested range `requested` of a representation that is not stored: the range that came, and the
 /// complete length.
 pub fn usable(
-    asked: First,
+    requested: First,
     status: StatusCode,
     headers: &HeaderMap,
 ) -> Result<ContentRange, Unusable> {
@@ -221,7 +221,7 @@ pub fn usable(
     if headers.get(header::CONTENT_LENGTH).is_some_and(lies) {
         return Err(Unusable::NotCombinable);
     }
-    if came.range != asked.of(came.complete) {
+    if came.range != requested.of(came.complete) {
         return Err(Unusable::OtherRange);
     }
     Ok(came)
@@ -230,7 +230,7 @@ pub fn usable(
 /// Checks a response that should fill a stored representation of `length` bytes, and gives the position of its bytes. A
 /// 200, which a server may send for any range request (§14.2), has all of them.
 pub fn fills(
-    asked: Range,
+    requested: Range,
     length: u64,
     stored: &HeaderMap,
     status: StatusCode,
@@ -251,7 +251,7 @@ pub fn fills(
         }
         StatusCode::PARTIAL_CONTENT => {
             same()?;
-            let came = usable(First::Slice(asked), status, headers)?;
+            let came = usable(First::Slice(requested), status, headers)?;
             if came.complete != length {
                 return Err(Unusable::Changed);
             }
@@ -352,7 +352,7 @@ mod tests {
             },
             complete: 1000,
         };
-        for (asked, want) in [
+        for (requested, want) in [
             ("bytes=110-119", Some(Ok((110, 119)))),
             ("bytes=100-199", Some(Ok((100, 199)))),
             ("bytes=100-200", None),
@@ -365,9 +365,9 @@ mod tests {
         ] {
             let range = |(first, last)| Range { first, last };
             assert_eq!(
-                within(&HeaderValue::from_static(asked), &part),
+                within(&HeaderValue::from_static(requested), &part),
                 want.map(|found: Result<_, u64>| found.map(range)),
-                "{asked}"
+                "{requested}"
             );
         }
     }
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn an_answer_fills_only_the_representation_it_belongs_to() {
         let stored = headers(&[("etag", "\"a\"")]);
-        let asked = Range {
+        let requested = Range {
             first: 100,
             last: 199,
         };
@@ -483,7 +483,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                fills(asked, 1000, &stored, status, &answer, announced),
+                fills(requested, 1000, &stored, status, &answer, announced),
                 want,
                 "{status} {answer:?}"
             );

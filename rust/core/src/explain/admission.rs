@@ -50,8 +50,8 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
         has_body: false,
         length: None,
     };
-    let asked = match path::admit(plan, arrived) {
-        Ok(asked) => asked,
+    let admitted = match path::admit(plan, arrived) {
+        Ok(admitted) => admitted,
         Err(answer) => {
             let reason = match &answer {
                 PathEnd::Refused(Refusal::BadHost) => "no usable Host (RFC 9110 §7.2)",
@@ -64,12 +64,12 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
             return end(answer.status().as_str(), reason);
         }
     };
-    let client = &asked.client;
+    let client = &admitted.client;
     let mut reason = format!("from {} over {}", client.address, client.scheme.as_str());
     if client.trusted_peer {
         let _ = write!(reason, ", as the trusted proxy {} says", request.client);
     }
-    if asked.viewer_path.path() != url.path() {
+    if admitted.viewer_path.path() != url.path() {
         let _ = write!(
             reason,
             "; the path {} in its normal form (RFC 3986 §6.2.2)",
@@ -78,7 +78,7 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
     }
     let removed: Vec<&str> = before
         .keys()
-        .filter(|name| !asked.head.headers.contains_key(*name))
+        .filter(|name| !admitted.head.headers.contains_key(*name))
         .map(HeaderName::as_str)
         .collect();
     if !removed.is_empty() {
@@ -90,10 +90,10 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
     }
     let decision = format!(
         "{} {}{}",
-        asked.head.method,
-        asked.host(),
-        asked.viewer_path
+        admitted.head.method,
+        admitted.host(),
+        admitted.viewer_path
     );
     steps.add(PHASE, decision, reason);
-    Some(asked)
+    Some(admitted)
 }

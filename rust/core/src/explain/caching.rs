@@ -18,19 +18,19 @@ use crate::{
 };
 
 /// Phases 8 and 9; whether the response may be stored at all.
-pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut Steps<'_>) -> bool {
-    let claims = asked.claims.as_deref();
+pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut Steps<'_>) -> bool {
+    let claims = admitted.claims.as_deref();
     let policy = &route.cache;
     if !policy.enabled {
         steps.add("key", "none", "the route's cache policy is off");
         return false;
     }
-    if !matches!(asked.head.method, Method::GET | Method::HEAD) {
-        steps.add("key", "none", format!("{} passes the cache (RFC 9110 §9.2.3); a success invalidates the URL (RFC 9111 §4.4)", asked.head.method));
+    if !matches!(admitted.head.method, Method::GET | Method::HEAD) {
+        steps.add("key", "none", format!("{} passes the cache (RFC 9110 §9.2.3); a success invalidates the URL (RFC 9111 §4.4)", admitted.head.method));
         return false;
     }
     let sees = Sees { route, hooked: &[] };
-    if let Some(stray) = sees.stray(&asked.head.headers, asked.head.uri.query()) {
+    if let Some(stray) = sees.stray(&admitted.head.headers, admitted.head.uri.query()) {
         let reason = format!(
             "{stray} goes to the origin and is not in the key: put it there, forward it no more, or declare it in forward.unkeyed"
         );
@@ -41,7 +41,7 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
     let variants: Vec<(&str, &str)> = variants
         .map(|(name, variant)| (name.as_str(), variant.as_str()))
         .collect();
-    let question = Question::of(plan, route, asked, &variants, &[], Vec::new());
+    let question = Question::of(plan, route, admitted, &variants, &[], Vec::new());
     let mut parts: Vec<String> = steps
         .variants
         .iter()
@@ -60,7 +60,7 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
             .map(|(name, _)| format!("identity {name}=…")),
     );
     parts.extend(policy.key_headers.iter().map(|name| {
-        let values: Vec<_> = asked
+        let values: Vec<_> = admitted
             .head
             .headers
             .get_all(name)
@@ -77,15 +77,15 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
     if policy.accept_encoding {
         parts.push(format!(
             "encoding {}",
-            accept::normalised_encoding(&asked.head.headers)
+            accept::normalised_encoding(&admitted.head.headers)
         ));
     }
     parts.extend(route.key_tag.iter().map(|tag| format!("route {tag}")));
     parts.extend(hooked::origin_hooks(
         plan,
         route,
-        asked.host(),
-        asked.viewer_path.path(),
+        admitted.host(),
+        admitted.viewer_path.path(),
     ));
     if !route.hooks.viewer_request.is_empty() {
         parts.push("the fields that viewer_request hooks set or remove".to_owned());
@@ -110,7 +110,7 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
     // Holds the words to the bytes that serve.
     debug_assert!(!parts.is_empty() || question.key.dimensions().is_empty());
     steps.question = Some((route.id, question.owned()));
-    let directives = RequestDirectives::parse(&asked.head.headers);
+    let directives = RequestDirectives::parse(&admitted.head.headers);
     let own = [
         ("no-store", directives.no_store),
         ("no-cache", directives.no_cache),
@@ -140,8 +140,8 @@ pub(super) fn look_up(plan: &Plan, route: &Route, asked: &Admitted, steps: &mut 
     };
     steps.add("look up", decision, reason);
     if policy.slices
-        && asked.head.method == Method::GET
-        && asked.head.headers.contains_key(header::RANGE)
+        && admitted.head.method == Method::GET
+        && admitted.head.headers.contains_key(header::RANGE)
     {
         let decision = match policy.fill {
             Fill::Second => {
@@ -165,15 +165,15 @@ pub(super) fn fetch(
     plan: &Plan,
     route: &Route,
     group: GroupId,
-    asked: &Admitted,
+    admitted: &Admitted,
     steps: &mut Steps<'_>,
 ) {
     let Some(group) = plan.group(group) else {
         return;
     };
     let name = |id| plan.origin(id).map_or("?", |origin| &*origin.name);
-    let asked_in_turn = attempts::order(group, &asked.head.method);
-    let order: Vec<&str> = asked_in_turn.iter().map(|id| name(*id)).collect();
+    let in_turn = attempts::order(group, &admitted.head.method);
+    let order: Vec<&str> = in_turn.iter().map(|id| name(*id)).collect();
     let mut reason = if order.len() > 1 {
         let statuses: Vec<String> = group
             .failover_on
@@ -188,7 +188,7 @@ pub(super) fn fetch(
     } else if group.members.len() > 1 {
         format!(
             "{} is not idempotent (RFC 9110 §9.2.2): it is sent once, unless no connection came about",
-            asked.head.method
+            admitted.head.method
         )
     } else {
         "the only member".to_owned()
@@ -202,7 +202,7 @@ pub(super) fn fetch(
     for (what, select) in sent.iter().filter(|(_, select)| **select != Select::All) {
         let _ = write!(reason, "; {what} sent: {}", table::select(select));
     }
-    if asked.head.headers.contains_key(header::RANGE) && route.cache.enabled {
+    if admitted.head.headers.contains_key(header::RANGE) && route.cache.enabled {
         reason.push_str("; a range is cut from the stored response where there is one");
     }
     steps.add("fetch", order.join(", then "), reason);

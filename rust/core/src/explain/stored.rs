@@ -48,7 +48,7 @@ pub(crate) fn section(why: NotStored) -> &'static str {
 
 pub(super) fn response(
     route: &Route,
-    asked: &Admitted,
+    admitted: &Admitted,
     authorization: Authorization,
     response: &ExplainResponse,
     now: u64,
@@ -57,7 +57,7 @@ pub(super) fn response(
     let policy = &route.cache;
     let ExplainResponse { status, headers } = response;
     let request = if policy.request_directives {
-        RequestDirectives::parse(&asked.head.headers)
+        RequestDirectives::parse(&admitted.head.headers)
     } else {
         RequestDirectives::default()
     };

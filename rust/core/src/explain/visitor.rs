@@ -114,12 +114,12 @@ impl Steps<'_> {
 }
 
 /// The answer that ends the request, in words.
-pub(super) fn ended(asked: &Admitted, answer: &PathEnd, steps: &mut Steps<'_>) {
+pub(super) fn ended(admitted: &Admitted, answer: &PathEnd, steps: &mut Steps<'_>) {
     let plan = steps.plan;
     let status = answer.status().as_u16().to_string();
     let to = |location: &HeaderValue| format!("{status} to {}", text(location));
     let over_http = || {
-        let route = asked.route.and_then(|id| plan.route(id));
+        let route = admitted.route.and_then(|id| plan.route(id));
         let policy = route.map_or("?", |route| table::viewer(route.viewer));
         format!("viewer policy {policy}, and the request came over http")
     };
@@ -129,14 +129,14 @@ pub(super) fn ended(asked: &Admitted, answer: &PathEnd, steps: &mut Steps<'_>) {
             status,
             "the request is about the edge (RFC 9110 §9.3.7)".into(),
         ),
-        PathEnd::NoRoute => (ROUTE, status, no_route(plan, &asked.probe())),
+        PathEnd::NoRoute => (ROUTE, status, no_route(plan, &admitted.probe())),
         PathEnd::MethodNotAllowed(allowed) => {
             let methods: Vec<&str> = allowed.iter().map(Method::as_str).collect();
             let reason = format!("the URL takes {} only", methods.join(", "));
             (ROUTE, status, reason)
         }
         PathEnd::Evades(guarded) => {
-            let found = plan.router.find(&plan.routes, &asked.probe());
+            let found = plan.router.find(&plan.routes, &admitted.probe());
             let reason = format!(
                 "{} matches, but a lenient server would read the path as one of {}, whose guard it would go round",
                 found.map_or("?", |id| label(plan, id)),

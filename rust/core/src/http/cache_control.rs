@@ -63,8 +63,8 @@ impl RequestDirectives {
                     // An invalid number counts as the strictest.
                     smaller(&mut found.max_age, argument.and_then(seconds).unwrap_or(0));
                 } else if is("min-fresh") {
-                    let asked = argument.and_then(seconds).unwrap_or(MOST_SECONDS);
-                    found.min_fresh = Some(found.min_fresh.map_or(asked, |known| known.max(asked)));
+                    let given = argument.and_then(seconds).unwrap_or(MOST_SECONDS);
+                    found.min_fresh = Some(found.min_fresh.map_or(given, |known| known.max(given)));
                 } else if is("max-stale") {
                     match argument {
                         None => found.max_stale = found.max_stale.or(Some(None)),

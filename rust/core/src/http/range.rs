@@ -42,15 +42,15 @@ pub fn parse(value: &HeaderValue, length: u64) -> RangeRequest {
         return RangeRequest::None;
     }
     let mut ranges: SmallVec<[Range; 1]> = SmallVec::new();
-    let mut asked = 0usize;
+    let mut given = 0usize;
     for member in list(set.get(1..).unwrap_or_default()) {
-        asked += 1;
+        given += 1;
         match one(member, length) {
             Err(Invalid) => return RangeRequest::None,
             Ok(Some(range)) => ranges.push(range),
             Ok(None) => {}
         }
-        if asked > MOST_RANGES {
+        if given > MOST_RANGES {
             return RangeRequest::None;
         }
     }
@@ -59,7 +59,7 @@ pub fn parse(value: &HeaderValue, length: u64) -> RangeRequest {
         .map(|range| u128::from(range.last - range.first + 1))
         .sum();
     match ranges.len() {
-        0 if asked == 0 => RangeRequest::None,
+        0 if given == 0 => RangeRequest::None,
         0 => RangeRequest::Unsatisfiable,
         // Overlapping ranges that add up to more than the whole are answered with the whole.
         2.. if wanted > u128::from(length) => RangeRequest::None,
@@ -125,7 +125,7 @@ pub fn if_range(request: &HeaderMap, stored: &HeaderMap) -> bool {
             .and_then(|value| EntityTag::parse(value.as_bytes()));
         return stored.is_some_and(|stored| stored.strong_eq(&tag));
     }
-    let asked = date::parse(condition.as_bytes());
+    let given = date::parse(condition.as_bytes());
     let modified = stored
         .get(header::LAST_MODIFIED)
         .and_then(|value| date::parse(value.as_bytes()));
@@ -134,7 +134,7 @@ pub fn if_range(request: &HeaderMap, stored: &HeaderMap) -> bool {
         .and_then(|value| date::parse(value.as_bytes()));
     // A date is a strong validator only when it lies well before the response (§8.8.2.2).
     let strong = matches!((modified, sent), (Some(modified), Some(sent)) if sent > modified);
-    asked.is_some() && asked == modified && strong
+    given.is_some() && given == modified && strong
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
 /// Compiles the plan's JSON; reports all problems.
 pub fn compile(json: &[u8]) -> Result<Plan, Vec<Problem>> {
     let problems = Problems::default();
-    match spec::read(json, &problems).and_then(|spec| judge(spec, &problems)) {
+    match spec::read(json, &problems).and_then(|spec| checked(spec, &problems)) {
         Some(plan) if problems.is_empty() => Ok(plan),
         _ => Err(problems.into_inner()),
     }
@@ -116,7 +116,7 @@ impl DeclaredNames {
     }
 }
 
-fn judge(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
+fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
     let PlanSpec {
         name,
         via,
@@ -363,7 +363,7 @@ fn pattern(
     path: &str,
     problems: &Problems,
 ) -> Option<(Option<HostPattern>, PathPattern)> {
-    let (own_host, rest) = match text.find('/') {
+    let (name, rest) = match text.find('/') {
         Some(0) => (None, text),
         Some(slash) => (text.get(..slash), text.get(slash..).unwrap_or_default()),
         None => (None, text),
@@ -376,12 +376,12 @@ fn pattern(
         );
         return None;
     }
-    let own_host = match own_host {
+    let host = match name {
         None => None,
         Some(text) => Some(host(text, path, problems)?),
     };
     match PathPattern::parse(rest) {
-        Ok(pattern) => Some((own_host, pattern)),
+        Ok(pattern) => Some((host, pattern)),
         Err(error) => {
             problems.add(path, Some(format!("{text:?}")), error.to_string());
             None

@@ -68,7 +68,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
             }
             let members = plan.group(group).map(|group| group.members.as_slice());
             unverified(plan, members.unwrap_or_default(), &mut advice);
-            own_page(plan, group, &mut advice);
+            page_of_group(plan, group, &mut advice);
         }
         redirect(&mut advice);
         https(plan, &mut advice);
@@ -285,7 +285,7 @@ fn unverified(plan: &Plan, members: &[OriginId], advice: &mut Advice<'_>) {
 }
 
 /// Error pages for a failed origin that would be fetched from that very origin.
-fn own_page(plan: &Plan, group: GroupId, advice: &mut Advice<'_>) {
+fn page_of_group(plan: &Plan, group: GroupId, advice: &mut Advice<'_>) {
     let elsewhere = |page: &str| {
         let path = page.split_once('?').map_or(page, |(path, _)| path);
         let mut others = plan.routes.iter().filter(|other| other.path.matches(path));

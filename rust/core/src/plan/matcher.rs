@@ -391,7 +391,7 @@ fn holds(condition: &Condition, probe: &Probe<'_>) -> bool {
         ) {
             // A value that is not UTF-8 is present, and equal to no text.
             (Test::Present(wanted), value) => value.is_some() == *wanted,
-            (test, value) => judge(
+            (test, value) => meets(
                 test,
                 value.and_then(|value| std::str::from_utf8(value).ok()),
             ),
@@ -400,12 +400,12 @@ fn holds(condition: &Condition, probe: &Probe<'_>) -> bool {
             let value = probe
                 .query
                 .and_then(|query| crate::http::uri::get_query(query, name));
-            judge(&condition.test, value.as_deref())
+            meets(&condition.test, value.as_deref())
         }
     }
 }
 
-fn judge(test: &Test, value: Option<&str>) -> bool {
+fn meets(test: &Test, value: Option<&str>) -> bool {
     match test {
         Test::Present(wanted) => value.is_some() == *wanted,
         test => value.is_some_and(|value| passes(test, value)),

@@ -3,7 +3,7 @@
 //! ```text
 //!  0  magic "edR1"         4  version  5  kind  6  state  7  zero
 //!  8  key, 12 tags, 16 head, 20 body: lengths
-//! 24  sequence            32  born
+//! 24  sequence            32  last_purge
 //! 40  hash of the key     48  checksum of the body
 //! 56  checksum of bytes 0 to 55 (state as zero), key, tags and head
 //! 64  key, tags, head, body; zeros up to a multiple of 8
@@ -50,7 +50,7 @@ pub struct Label {
     /// Of two records under one hash the one with the larger number is valid.
     pub sequence: u64,
     /// The number of the newest purge when it was stored.
-    pub born: u64,
+    pub last_purge: u64,
     /// The store's hash of the key.
     pub hash: u64,
 }
@@ -64,7 +64,7 @@ pub struct Front<'a> {
     pub dead: bool,
     /// The whole cache key, compared because hashes may collide.
     pub key: &'a [u8],
-    /// The path that the viewer requested, and the hashes of the tags, as [`super::stored::read_birth`] reads them.
+    /// The path that the viewer requested, and the hashes of the tags, as [`super::stored::read_facts`] reads them.
     pub tags: &'a [u8],
     /// The packed head: its form depends on the kind.
     pub head: &'a [u8],
@@ -105,7 +105,7 @@ pub fn write_front<'a>(
         }
     }
     let body_sum = checksum_of(seed, body);
-    for number in [label.sequence, label.born, label.hash, body_sum] {
+    for number in [label.sequence, label.last_purge, label.hash, body_sum] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     let sum = checksum_of(
@@ -230,12 +230,12 @@ impl Fixed {
         from.u8()?;
         let (key, tags, head) = (from.u32()?, from.u32()?, from.u32()?);
         let body_length = from.u32()?;
-        let (sequence, born, hash) = (from.u64()?, from.u64()?, from.u64()?);
+        let (sequence, last_purge, hash) = (from.u64()?, from.u64()?, from.u64()?);
         Ok(Self {
             label: Label {
                 kind,
                 sequence,
-                born,
+                last_purge,
                 hash,
             },
             state,
@@ -257,7 +257,7 @@ mod tests {
     const LABEL: Label = Label {
         kind: RecordKind::OBJECT,
         sequence: 7,
-        born: 3,
+        last_purge: 3,
         hash: 11,
     };
 

@@ -5,7 +5,7 @@
 //! 16  number of lines            24  bytes of the names
 //! 32  checksum of the lines      40  checksum of the names
 //! 48  checksum of bytes 0 to 47
-//! 56  lines of 40 bytes: hash, sequence, born, offset (u32), length (u32), kind, zeros, names' offset (u32)
+//! 56  lines of 40 bytes: hash, sequence, last_purge, offset (u32), length (u32), kind, zeros, names' offset (u32)
 //!     names, for each line: key and tags, each behind its length (u32)
 //! ```
 //!
@@ -29,7 +29,7 @@ pub struct SidecarLine {
     /// Order among records under the same hash; the largest is valid.
     pub sequence: u64,
     /// Number of the newest purge when it was stored.
-    pub born: u64,
+    pub last_purge: u64,
     /// Position of the record in its segment, in bytes.
     pub offset: u32,
     /// Bytes of the whole record, with the zeros behind its body.
@@ -62,7 +62,7 @@ impl SegmentContents {
         self.lines.push(SidecarLine {
             hash: front.hash,
             sequence: front.sequence,
-            born: front.born,
+            last_purge: front.last_purge,
             offset,
             length,
             kind: front.kind,
@@ -99,7 +99,7 @@ impl SegmentContents {
     pub fn write(&self, seed: u64, length: u64) -> Vec<u8> {
         let mut lines = Vec::with_capacity(self.lines.len() * LINE_BYTES);
         for line in &self.lines {
-            for number in [line.hash, line.sequence, line.born] {
+            for number in [line.hash, line.sequence, line.last_purge] {
                 lines.extend_from_slice(&number.to_le_bytes());
             }
             lines.extend_from_slice(&line.offset.to_le_bytes());
@@ -212,14 +212,14 @@ impl SidecarHead {
 impl SidecarLine {
     fn read(bytes: &[u8]) -> Result<Self, Damage> {
         let mut from = Take(bytes);
-        let (hash, sequence, born) = (from.u64()?, from.u64()?, from.u64()?);
+        let (hash, sequence, last_purge) = (from.u64()?, from.u64()?, from.u64()?);
         let (offset, length) = (from.u32()?, from.u32()?);
         let kind = RecordKind(from.u8()?);
         from.bytes(3)?;
         Ok(Self {
             hash,
             sequence,
-            born,
+            last_purge,
             offset,
             length,
             kind,
@@ -245,7 +245,7 @@ mod tests {
             let label = Label {
                 kind: RecordKind(i as u8),
                 sequence: u64::from(i) + 100,
-                born: u64::from(i) + 200,
+                last_purge: u64::from(i) + 200,
                 hash: u64::from(i) + 300,
             };
             let key = format!("key-{i}");

@@ -219,7 +219,7 @@ pub fn read_variants(bytes: &[u8]) -> Result<(SmallVec<[HeaderName; 4]>, u64), D
 
 /// Appends the data that purges are compared with: the path that the viewer requested, if it differs from the key's,
 /// and the tags.
-pub fn write_birth(out: &mut Vec<u8>, viewer: Option<&str>, tags: &[u64]) -> Option<()> {
+pub fn write_facts(out: &mut Vec<u8>, viewer: Option<&str>, tags: &[u64]) -> Option<()> {
     out.push(u8::from(viewer.is_some()));
     if let Some(viewer) = viewer {
         long(out, viewer.as_bytes())?;
@@ -231,7 +231,7 @@ pub fn write_birth(out: &mut Vec<u8>, viewer: Option<&str>, tags: &[u64]) -> Opt
 }
 
 /// Reads the path that the viewer requested, if it differs from the key's, and the hashes of the tags.
-pub fn read_birth(bytes: &[u8]) -> Result<(Option<&str>, Box<[u64]>), Damage> {
+pub fn read_facts(bytes: &[u8]) -> Result<(Option<&str>, Box<[u64]>), Damage> {
     let mut from = Take(bytes);
     let viewer = match from.u8()? {
         0 => None,
@@ -371,13 +371,13 @@ mod tests {
     }
 
     #[test]
-    fn a_birth_reads_as_it_was_written() {
+    fn facts_for_purges_read_as_they_were_written() {
         for (viewer, tags) in [(None, &[][..]), (Some("/a"), &[1, u64::MAX][..])] {
             let mut out = Vec::new();
-            write_birth(&mut out, viewer, tags).unwrap();
-            let (read, read_tags) = read_birth(&out).unwrap();
+            write_facts(&mut out, viewer, tags).unwrap();
+            let (read, read_tags) = read_facts(&out).unwrap();
             assert_eq!((read, &*read_tags), (viewer, tags));
-            assert!(read_birth(&out[..out.len() - 1]).is_err());
+            assert!(read_facts(&out[..out.len() - 1]).is_err());
         }
     }
 

@@ -103,7 +103,7 @@ fn listed(call: &Call) -> Result<(Filter, usize, Cursor), Answer> {
 
 pub(super) fn entry(room: Rc<Room>, call: Call) -> Later {
     Box::pin(async move {
-        match asked(&call) {
+        match explained(&call) {
             Err(refused) => refused,
             Ok(request) => {
                 let live = room.shared.live.load_full();
@@ -115,7 +115,7 @@ pub(super) fn entry(room: Rc<Room>, call: Call) -> Later {
     })
 }
 
-fn asked(call: &Call) -> Result<ExplainRequest, Answer> {
+fn explained(call: &Call) -> Result<ExplainRequest, Answer> {
     if let Some(refused) = unknown(call, &["url", "header", "client"]) {
         return Err(refused);
     }

@@ -18,7 +18,7 @@ const RESERVE: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct AdminConnections {
-    seats: RefCell<Slab<Rc<State>>>,
+    slots: RefCell<Slab<Rc<State>>>,
     /// Grows with each event; the smallest is the oldest.
     time: Cell<u64>,
 }
@@ -36,21 +36,21 @@ impl AdminConnections {
     pub(super) fn enter(this: &Rc<Self>) -> Option<ConnectionSlot> {
         let state = Rc::new(State::default());
         state.silent_since.set(this.next());
-        let mut seats = this.seats.borrow_mut();
-        if seats.len() >= MOST {
-            let longest = seats
+        let mut slots = this.slots.borrow_mut();
+        if slots.len() >= MOST {
+            let longest = slots
                 .iter()
                 .filter(|(_, state)| state.answering.get() == 0)
                 .min_by_key(|(_, state)| state.silent_since.get())
                 .map(|(number, _)| number);
             match longest {
-                Some(number) => seats.remove(number).evicted.notify_one(),
-                None if seats.len() >= MOST + RESERVE => return None,
+                Some(number) => slots.remove(number).evicted.notify_one(),
+                None if slots.len() >= MOST + RESERVE => return None,
                 None => {}
             }
         }
-        let number = seats.insert(Rc::clone(&state));
-        drop(seats);
+        let number = slots.insert(Rc::clone(&state));
+        drop(slots);
         Some(ConnectionSlot {
             connections: Rc::clone(this),
             state,
@@ -87,13 +87,13 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut seats = self.connections.seats.borrow_mut();
+        let mut slots = self.connections.slots.borrow_mut();
         // The number of an evicted slot may belong to another connection by now.
-        if seats
+        if slots
             .get(self.number)
             .is_some_and(|state| Rc::ptr_eq(state, &self.state))
         {
-            seats.remove(self.number);
+            slots.remove(self.number);
         }
     }
 }
@@ -117,8 +117,8 @@ mod tests {
 
     use super::*;
 
-    fn is_evicted(seat: &ConnectionSlot) -> bool {
-        let future = std::pin::pin!(seat.evicted());
+    fn is_evicted(slot: &ConnectionSlot) -> bool {
+        let future = std::pin::pin!(slot.evicted());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         future.poll(&mut context).is_ready()
     }
@@ -126,29 +126,29 @@ mod tests {
     #[test]
     fn the_longest_silent_one_gives_way_and_never_one_that_is_being_answered() {
         let all = Rc::new(AdminConnections::default());
-        let seats: Vec<ConnectionSlot> = (0..MOST)
+        let slots: Vec<ConnectionSlot> = (0..MOST)
             .map(|_| AdminConnections::enter(&all).unwrap())
             .collect();
-        let busy = seats[0].answering();
+        let busy = slots[0].answering();
         let _newest = AdminConnections::enter(&all).unwrap();
-        assert!(!is_evicted(&seats[0]) && is_evicted(&seats[1]) && !is_evicted(&seats[2]));
+        assert!(!is_evicted(&slots[0]) && is_evicted(&slots[1]) && !is_evicted(&slots[2]));
         drop(busy);
         let _newer = AdminConnections::enter(&all).unwrap();
-        assert!(!is_evicted(&seats[0]) && is_evicted(&seats[2]));
+        assert!(!is_evicted(&slots[0]) && is_evicted(&slots[2]));
     }
 
     #[test]
     fn while_all_are_being_answered_a_reserve_is_let_in() {
         let all = Rc::new(AdminConnections::default());
-        let seats: Vec<ConnectionSlot> = (0..MOST + RESERVE)
+        let slots: Vec<ConnectionSlot> = (0..MOST + RESERVE)
             .map(|_| {
-                let seat = AdminConnections::enter(&all).unwrap();
-                std::mem::forget(seat.answering());
-                seat
+                let slot = AdminConnections::enter(&all).unwrap();
+                std::mem::forget(slot.answering());
+                slot
             })
             .collect();
         assert!(AdminConnections::enter(&all).is_none());
-        drop(seats);
+        drop(slots);
         assert!(AdminConnections::enter(&all).is_some());
     }
 }

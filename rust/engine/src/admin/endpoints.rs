@@ -115,12 +115,12 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
         let Some(parameters) = captured(endpoint.path, path) else {
             continue;
         };
-        let asked = if head.method == Method::HEAD {
+        let method = if head.method == Method::HEAD {
             &Method::GET
         } else {
             &head.method
         };
-        if endpoint.method == *asked {
+        if endpoint.method == *method {
             found = Some((endpoint, parameters));
             break;
         }

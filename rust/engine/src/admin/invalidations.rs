@@ -47,7 +47,7 @@ fn ordered(shared: &Shared, call: &Call) -> Result<Answer, ApiError> {
         .purges
         .order(order, &live.plan)
         .map_err(refused)?;
-    let created = xml(StatusCode::CREATED, told(&purge).to_xml());
+    let created = xml(StatusCode::CREATED, described(&purge).to_xml());
     let location = format!("{}/{}", call.path, purge.id);
     Ok(answer::with(created, header::LOCATION, &location))
 }
@@ -60,7 +60,7 @@ pub(super) fn get(room: &Room, call: &Call) -> Answer {
             let message = "The specified invalidation does not exist.";
             ApiError::new("NoSuchInvalidation", 404, message)
         })?;
-        Ok(xml(StatusCode::OK, told(&purge).to_xml()))
+        Ok(xml(StatusCode::OK, described(&purge).to_xml()))
     })
 }
 
@@ -91,7 +91,7 @@ pub(super) fn list(room: &Room, call: &Call) -> Answer {
             }
         };
         let rest = all.get(from..).unwrap_or_default();
-        let page: Vec<Invalidation<'_>> = rest.iter().take(most).map(|p| told(p)).collect();
+        let page: Vec<Invalidation<'_>> = rest.iter().take(most).map(|p| described(p)).collect();
         let next = page
             .last()
             .filter(|_| rest.len() > most)
@@ -176,7 +176,7 @@ fn refused(refused: Denied) -> ApiError {
     }
 }
 
-fn told(purge: &Purge) -> Invalidation<'_> {
+fn described(purge: &Purge) -> Invalidation<'_> {
     Invalidation {
         id: &purge.id,
         status: purge.status(),

@@ -99,10 +99,10 @@ async fn run(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 };
-                let Some(seat) = AdminConnections::enter(&connections) else {
+                let Some(slot) = AdminConnections::enter(&connections) else {
                     continue;
                 };
-                spawn_local(serve_connection(Rc::clone(&room), stream, seat));
+                spawn_local(serve_connection(Rc::clone(&room), stream, slot));
             }
             changed = life.changed() => {
                 if changed.is_err() || *life.borrow_and_update() == Life::Ended {
@@ -113,14 +113,14 @@ async fn run(
     }
 }
 
-async fn serve_connection(room: Rc<Room>, stream: TcpStream, seat: ConnectionSlot) {
-    let seat = Rc::new(seat);
+async fn serve_connection(room: Rc<Room>, stream: TcpStream, slot: ConnectionSlot) {
+    let slot = Rc::new(slot);
     let service = {
-        let seat = Rc::clone(&seat);
+        let slot = Rc::clone(&slot);
         service_fn(move |request| {
-            let (room, seat) = (Rc::clone(&room), Rc::clone(&seat));
+            let (room, slot) = (Rc::clone(&room), Rc::clone(&slot));
             async move {
-                let _answering = seat.answering();
+                let _answering = slot.answering();
                 Ok::<_, Infallible>(endpoints::answer(room, request).await)
             }
         })
@@ -134,7 +134,7 @@ async fn serve_connection(room: Rc<Room>, stream: TcpStream, seat: ConnectionSlo
     tokio::pin!(connection);
     let lived = tokio::select! {
         lived = tokio::time::timeout(CONNECTION_TIMEOUT, &mut connection) => lived.is_ok(),
-        () = seat.evicted() => true,
+        () = slot.evicted() => true,
     };
     if !lived {
         // The current request is answered first, with a notice that it is the last.

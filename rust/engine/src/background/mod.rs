@@ -30,13 +30,13 @@ use crate::{
 pub(crate) fn start(
     workers: usize,
     shared: Arc<Shared>,
-    told: mpsc::Receiver<Navigation>,
+    navigations: mpsc::Receiver<Navigation>,
     life: watch::Receiver<Life>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("edge-background".to_owned()).spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(workers, shared, told, life)),
+            Ok(runtime) => runtime.block_on(run(workers, shared, navigations, life)),
             Err(error) => tracing::error!(%error, "no health probes, no key refresh, no prefetching: the event loop could not be made"),
         }
     })
@@ -46,12 +46,12 @@ pub(crate) fn start(
 async fn run(
     workers: usize,
     shared: Arc<Shared>,
-    told: mpsc::Receiver<Navigation>,
+    navigations: mpsc::Receiver<Navigation>,
     mut life: watch::Receiver<Life>,
 ) {
     let worker = Worker::new(workers, workers, Arc::clone(&shared));
     let upstreams = Rc::clone(&worker.upstreams);
-    spawn_local(predicted::run(Rc::clone(&worker), told));
+    spawn_local(predicted::run(Rc::clone(&worker), navigations));
     let mut version = 0;
     let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
     let mut seconds = tokio::time::interval(std::time::Duration::from_millis(500));

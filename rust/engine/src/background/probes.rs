@@ -50,10 +50,10 @@ async fn keep_probing(
     let mut was_good = true;
     loop {
         ticks.tick().await;
-        let asked =
-            tokio::time::timeout(health.timeout, ask(upstreams, origin, &health.path)).await;
-        let answered = matches!(asked, Ok(Ok(_)));
-        let (good, why) = match asked {
+        let outcome =
+            tokio::time::timeout(health.timeout, probe(upstreams, origin, &health.path)).await;
+        let answered = matches!(outcome, Ok(Ok(_)));
+        let (good, why) = match outcome {
             Ok(Ok(status)) if health.status.is_empty() => {
                 (status.is_success(), format!("it answered {status}"))
             }
@@ -72,7 +72,7 @@ async fn keep_probing(
     }
 }
 
-async fn ask(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<StatusCode, String> {
+async fn probe(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<StatusCode, String> {
     let mut headers = HeaderMap::new();
     forward::address(&mut headers, origin, &origin.authority);
     headers.insert(

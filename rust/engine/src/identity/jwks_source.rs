@@ -121,7 +121,7 @@ impl JwksSource {
     }
 
     /// Requests a fetch as soon as the cooldown allows one. Any number of calls cause one.
-    pub(crate) fn ask(&self) {
+    pub(crate) fn request(&self) {
         self.wanted.notify_one();
     }
 

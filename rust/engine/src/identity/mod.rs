@@ -77,9 +77,9 @@ impl KeySources {
 
     /// Requests a fetch, because a token names a key that the policy's set lacks: its issuer may have a new one.
     /// Returns at once; the policy's cooldown bounds the requests to the issuer.
-    pub(crate) fn ask_for_more(&self, policy: &JwtPolicy) {
+    pub(crate) fn request_keys(&self, policy: &JwtPolicy) {
         if let Some(source) = self.source(policy) {
-            source.ask();
+            source.request();
         }
     }
 

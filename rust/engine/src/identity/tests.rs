@@ -58,7 +58,7 @@ fn without_fetched_keys_there_is_no_key() {
     let policy = fetched(300);
     let sources = KeySources::for_policies(&KeySources::default(), [&policy].into_iter());
     assert_eq!(sources.keys_of(&policy).unwrap_err(), TokenError::NoKey);
-    sources.ask_for_more(&policy);
+    sources.request_keys(&policy);
 }
 
 #[test]

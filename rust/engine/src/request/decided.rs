@@ -38,7 +38,7 @@ impl LookUps for Worked<'_> {
         if let Err(error) = &verified
             && policy.may_be_rotated(error)
         {
-            self.live.keys.ask_for_more(policy);
+            self.live.keys.request_keys(policy);
         }
         let claims = Arc::new(verified?);
         self.worker.metrics.jwt(Ok(TokenResult::Verified));

@@ -380,9 +380,9 @@ impl Exchange {
         if let Some(claims) = &self.claims {
             let storable = super::cached::cacheable(&self.head.method, route);
             let sees = self.sees(route);
-            let told = claims.forward().iter();
-            let told = told.filter(|one| !storable || sees.may_tell(one));
-            fields.extend(told.map(|one| (one.field.clone(), one.value.clone())));
+            let forwarded = claims.forward().iter();
+            let forwarded = forwarded.filter(|one| !storable || sees.may_forward(one));
+            fields.extend(forwarded.map(|one| (one.field.clone(), one.value.clone())));
         }
         for chosen in &self.chosen {
             if let Some(experiment) = route.experiments.get(chosen.experiment) {
@@ -466,7 +466,7 @@ impl Exchange {
         };
         self.worker.metrics.count(&record);
         if plan.predicts {
-            self.tell_of_navigation(response, &record);
+            self.report_navigation(response, &record);
         }
         let access = self.worker.shared.access_log.as_ref();
         let line = access.map(|access| access.begin(&record, &plan.access_log));

@@ -16,7 +16,7 @@ use crate::{body::EdgeResponse, navigation::Navigation};
 impl Exchange {
     /// Reports a navigation to the model: only of a page that any visitor may be sent, and never with a query, which may
     /// be private. For the visitor it gets a number that means nothing outside this process.
-    pub(super) fn tell_of_navigation(&self, response: &EdgeResponse, record: &RequestRecord<'_>) {
+    pub(super) fn report_navigation(&self, response: &EdgeResponse, record: &RequestRecord<'_>) {
         let Some(route) = self.route.and_then(|id| self.live.plan.route(id)) else {
             return;
         };
@@ -58,8 +58,8 @@ impl Exchange {
                 Outcome::Hit | Outcome::Stale | Outcome::Coalesced
             ),
         };
-        let told = self.worker.shared.navigations.try_send(navigation).is_ok();
-        self.worker.shared.metrics.navigation(told);
+        let queued = self.worker.shared.navigations.try_send(navigation).is_ok();
+        self.worker.shared.metrics.navigation(queued);
     }
 }
 

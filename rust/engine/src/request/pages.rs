@@ -57,13 +57,13 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
         || hooked
         // They may select the response that a POST leaves for its URL.
         || (route.cache.enabled && exchange.head.method == Method::POST);
-    let mut ask = if keeps_headers {
+    let mut request = if keeps_headers {
         exchange.origin_request(route, hooked)?
     } else {
         exchange.origin_request_taking(route)?
     };
-    ask.wanted = Some(exchange.wanted());
-    match origin::fetch(&mut ask, body).await {
+    request.wanted = Some(exchange.wanted());
+    match origin::fetch(&mut request, body).await {
         Ok(mut received) => {
             exchange.note.forward_status = Some(received.status);
             if received.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -80,7 +80,7 @@ pub(crate) async fn passed(exchange: &mut Exchange, route: &Route) -> Result<Edg
             }
             tags::take(&mut received.headers, &route.cache);
             Ok(if hooked {
-                cached::as_asked(exchange, *received)
+                cached::as_requested(exchange, *received)
             } else {
                 cached::straight(*received)
             })
@@ -285,7 +285,7 @@ async fn fetch_page(
         }
     } else {
         match exchange.origin_request(route, true) {
-            Ok(mut ask) => match origin::fetch(&mut ask, RequestBody::Empty).await {
+            Ok(mut request) => match origin::fetch(&mut request, RequestBody::Empty).await {
                 Ok(mut received) => {
                     tags::take(&mut received.headers, &route.cache);
                     Ok(cached::straight(*received))

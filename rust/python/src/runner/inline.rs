@@ -44,7 +44,7 @@ pub(crate) fn call(
     invocation: Invocation,
     deadline: Instant,
 ) -> Inline {
-    let asked = Instant::now();
+    let called = Instant::now();
     let called = Python::try_attach(|py| {
         let started = Instant::now();
         let site = CallSite {
@@ -56,7 +56,7 @@ pub(crate) fn call(
             Ok(done) => done,
             Err(error) => Ok(Err(site.raised(py, None, &error))),
         };
-        judge(py, callable, started - asked, started.elapsed());
+        review(py, callable, started - called, started.elapsed());
         done
     });
     called.unwrap_or(Ok(Err(FunctionError::Gone)))
@@ -122,7 +122,7 @@ fn wants_loop(py: Python<'_>, error: &PyErr) -> bool {
         && error.value(py).to_string() == "no running event loop"
 }
 
-fn judge(py: Python<'_>, callable: &PythonCallable, waited: Duration, took: Duration) {
+fn review(py: Python<'_>, callable: &PythonCallable, waited: Duration, took: Duration) {
     let worst = waited.max(took);
     if worst <= QUICK {
         if callable.broken.load(Ordering::Relaxed) > 0 {

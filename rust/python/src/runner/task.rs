@@ -203,7 +203,7 @@ impl TaskCall {
             let result = error.value(py).getattr(intern!(py, "value"))?;
             site.named(py, &going.views, site.settle(&going.views, &result))
         } else if cancelled(py, &error) {
-            let told = if self.loop_state.shared.stopped() {
+            let why = if self.loop_state.shared.stopped() {
                 FunctionError::Gone
             } else if Instant::now() >= going.deadline {
                 site.timed_out(py, &going.views)
@@ -211,7 +211,7 @@ impl TaskCall {
                 site.failed(py, &going.views, &error)
             };
             passed_on = Some(error);
-            Err(told)
+            Err(why)
         } else {
             site.ended(py, &going.views, &error)
         };

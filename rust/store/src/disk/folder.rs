@@ -186,9 +186,9 @@ pub(super) struct Sealed {
 pub(super) struct Recovered {
     pub segments: BTreeMap<u32, Sealed>,
     pub next_sequence: u64,
-    pub newest_born: u64,
+    pub newest_purge: u64,
     /// `u64::MAX` when nothing was found.
-    pub oldest_born: u64,
+    pub oldest_purge: u64,
     pub next_segment: u32,
     /// Segments that had to be scanned.
     pub scanned: usize,
@@ -203,7 +203,7 @@ pub(super) struct Recovered {
 /// older is dropped: one fetch too many, never a response that was replaced or removed.
 pub(super) fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
     let mut found = Recovered {
-        oldest_born: u64::MAX,
+        oldest_purge: u64::MAX,
         ..Recovered::default()
     };
     let mut removed: HashSet<u64, foldhash::fast::RandomState> = HashSet::default();
@@ -236,8 +236,8 @@ pub(super) fn recover(folder: &Folder, index: &Index) -> io::Result<Recovered> {
         for line in read.lines.iter().rev() {
             found.next_sequence = found.next_sequence.max(line.sequence + 1);
             if !matches!(line.kind, RecordKind::PROBE | RecordKind::REMOVED) {
-                found.newest_born = found.newest_born.max(line.born);
-                found.oldest_born = found.oldest_born.min(line.born);
+                found.newest_purge = found.newest_purge.max(line.last_purge);
+                found.oldest_purge = found.oldest_purge.min(line.last_purge);
             }
             take(line, id, index, &mut removed);
         }

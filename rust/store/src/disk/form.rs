@@ -9,7 +9,7 @@ use edgerouter_core::record::{
     stored::{self, HeadRef, StoredSlices},
 };
 
-use crate::{Birth, Chunks, Content, Entry, Object, Slices, Variants, View, compact_body};
+use crate::{Chunks, Content, Entry, Object, PurgeFacts, Slices, Variants, View, compact_body};
 
 /// The kind of an entry's record; `None` for entries that are not worth writing.
 pub(super) fn kind(entry: &Entry) -> Option<RecordKind> {
@@ -52,10 +52,10 @@ pub(super) fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Lab
         View::Slice(bytes) => body.push(bytes.clone()),
         View::Unshared { .. } => return None,
     }
-    let mut birth = Vec::new();
-    stored::write_birth(&mut birth, entry.viewer(), entry.tags())?;
+    let mut facts = Vec::new();
+    stored::write_facts(&mut facts, entry.viewer(), entry.tags())?;
     let pieces = body.iter().map(|piece| &piece[..]);
-    frame::write_front(out, seed, label, (entry.key(), &birth, &head), pieces)?;
+    frame::write_front(out, seed, label, (entry.key(), &facts, &head), pieces)?;
     for piece in &body {
         out.extend_from_slice(piece);
     }
@@ -74,7 +74,7 @@ pub(super) fn read_head(seed: u64, bytes: &[u8], key: &[u8]) -> Option<(Entry, u
         return None;
     }
     let object = object(&front, Chunks::new(), u64::from(front.body_length)).ok()?;
-    let entry = Entry::new(key, Content::Object(object), birth(&front).ok()?);
+    let entry = Entry::new(key, Content::Object(object), facts(&front).ok()?);
     Some((entry, u64::from(front.body_length)))
 }
 
@@ -98,10 +98,10 @@ fn object(front: &Front<'_>, body: Chunks, body_bytes: u64) -> Result<Object, Da
     })
 }
 
-fn birth(front: &Front<'_>) -> Result<Birth, Damage> {
-    let (viewer, tags) = stored::read_birth(front.tags)?;
-    Ok(Birth {
-        born: front.label.born,
+fn facts(front: &Front<'_>) -> Result<PurgeFacts, Damage> {
+    let (viewer, tags) = stored::read_facts(front.tags)?;
+    Ok(PurgeFacts {
+        last_purge: front.label.last_purge,
         viewer: viewer.map(Into::into),
         tags,
     })
@@ -126,5 +126,5 @@ pub(super) fn read(seed: u64, bytes: &Bytes, key: &[u8]) -> Result<Option<Entry>
         RecordKind::SLICE => Content::Slice(Bytes::copy_from_slice(body)),
         _ => return Ok(None),
     };
-    Ok(Some(Entry::new(key, content, birth(&front)?)))
+    Ok(Some(Entry::new(key, content, facts(&front)?)))
 }

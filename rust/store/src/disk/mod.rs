@@ -83,8 +83,8 @@ struct Inner {
     tickets: AtomicU64,
     failing: AtomicBool,
     counters: Counters,
-    /// The oldest and the newest `born` found at the start.
-    births: (u64, u64),
+    /// The oldest and the newest `last_purge` found at the start.
+    purges_found: (u64, u64),
 }
 
 impl Inner {
@@ -155,7 +155,7 @@ impl Disk {
             tickets: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             counters: Counters::default(),
-            births: (found.oldest_born, found.newest_born),
+            purges_found: (found.oldest_purge, found.newest_purge),
         });
         let mut threads = Vec::new();
         let mut spawn = |name: String, life: Box<dyn FnOnce() + Send>| {
@@ -191,14 +191,14 @@ impl Disk {
         self.inner.settings.size
     }
 
-    /// The oldest `born` found at the start; `u64::MAX` when nothing was found.
-    pub fn oldest_born(&self) -> u64 {
-        self.inner.births.0
+    /// The oldest `last_purge` found at the start; `u64::MAX` when nothing was found.
+    pub fn oldest_purge(&self) -> u64 {
+        self.inner.purges_found.0
     }
 
-    /// The newest `born` found at the start.
-    pub fn newest_born(&self) -> u64 {
-        self.inner.births.1
+    /// The newest `last_purge` found at the start.
+    pub fn newest_purge(&self) -> u64 {
+        self.inner.purges_found.1
     }
 
     pub(super) fn find(&self, key: &[u8]) -> Option<Location> {

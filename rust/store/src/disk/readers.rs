@@ -51,7 +51,7 @@ struct ReadJob {
 
 impl Readers {
     /// Queues a read; the receiver gets the entry. `None` when there is no room for another read.
-    fn ask(&self, slot: Slot, key: &[u8]) -> Option<oneshot::Receiver<Option<Arc<Entry>>>> {
+    fn request(&self, slot: Slot, key: &[u8]) -> Option<oneshot::Receiver<Option<Arc<Entry>>>> {
         let (answer, answered) = oneshot::channel();
         let mut state = self.state.lock();
         if state.ended {
@@ -119,7 +119,7 @@ pub(super) fn run(inner: &Inner) {
 
 /// Waits for an entry to be read.
 pub(super) async fn load(inner: &Inner, slot: Slot, key: &[u8]) -> Option<Arc<Entry>> {
-    let Some(answered) = inner.readers.ask(slot, key) else {
+    let Some(answered) = inner.readers.request(slot, key) else {
         inner.counters.unread.fetch_add(1, Ordering::Relaxed);
         return None;
     };

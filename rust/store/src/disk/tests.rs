@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Disk, DiskFigures, FolderError, segment};
-use crate::{Birth, Content, Entry, MemoryStore, Object, Store, Variants, View};
+use crate::{Content, Entry, MemoryStore, Object, PurgeFacts, Store, Variants, View};
 
 /// A directory that is removed at the end.
 struct Temporary(PathBuf);
@@ -103,12 +103,12 @@ fn object(key: &str, body: &[u8]) -> Arc<Entry> {
         set_aside: SmallVec::new(),
         has_validator: false,
     });
-    let birth = Birth {
-        born: 9,
+    let facts = PurgeFacts {
+        last_purge: 9,
         viewer: Some("/asked".into()),
         tags: Box::new([1, 2]),
     };
-    Arc::new(Entry::new(key.as_bytes(), content, birth))
+    Arc::new(Entry::new(key.as_bytes(), content, facts))
 }
 
 fn body_of(seed: usize) -> Vec<u8> {
@@ -165,9 +165,13 @@ fn what_was_stored_is_there_after_a_restart() {
         let entry = load(&store, &key).unwrap();
         assert_eq!(body(&entry), body_of(i));
         assert_eq!(entry.object().unwrap().headers["x-key"], key);
-        let Birth { born, viewer, tags } = entry.birth();
+        let PurgeFacts {
+            last_purge,
+            viewer,
+            tags,
+        } = entry.facts();
         assert_eq!(
-            (born, viewer.as_deref(), &tags[..]),
+            (last_purge, viewer.as_deref(), &tags[..]),
             (9, Some("/asked"), &[1, 2][..])
         );
     }

@@ -19,7 +19,7 @@ pub struct Meta<'a> {
     /// The whole cache key.
     pub key: &'a [u8],
     /// Number of the newest purge when it was stored.
-    pub born: u64,
+    pub last_purge: u64,
     /// The path that the viewer requested, if it differs from the one in the key.
     pub viewer: Option<&'a str>,
     /// Hashes of its tags, sorted.
@@ -100,7 +100,7 @@ impl Disk {
             let meta = Meta {
                 kind,
                 key: entry.key(),
-                born: entry.born(),
+                last_purge: entry.last_purge(),
                 viewer: entry.viewer(),
                 tags: entry.tags(),
                 bytes: entry.size(),
@@ -180,7 +180,7 @@ impl Disk {
                         && inner.memory.peek(meta.key).is_none()
                         && wants(meta)
                     {
-                        found.extend(tell(inner, slot, meta.key));
+                        found.extend(describe(inner, slot, meta.key));
                     }
                 });
             }
@@ -205,12 +205,12 @@ fn with_meta(
         return;
     }
     if let Ok((key, tags)) = contents.names(line)
-        && let Ok((viewer, tags)) = stored::read_birth(tags)
+        && let Ok((viewer, tags)) = stored::read_facts(tags)
     {
         let meta = Meta {
             kind: line.kind,
             key,
-            born: line.born,
+            last_purge: line.last_purge,
             viewer,
             tags: &tags,
             bytes: slot.length(),
@@ -219,7 +219,7 @@ fn with_meta(
     }
 }
 
-fn tell(inner: &Inner, slot: &Slot, key: &[u8]) -> Option<DiskResponse> {
+fn describe(inner: &Inner, slot: &Slot, key: &[u8]) -> Option<DiskResponse> {
     /// Usually the head ends within this.
     const FIRST: u64 = 4 << 10;
     let segment = inner.segment(slot.segment)?;

@@ -47,7 +47,7 @@ pub(super) struct Writer {
     /// queued.
     orphans: HashMap<u64, Slot, foldhash::fast::RandomState>,
     failing: Option<Failing>,
-    told: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 /// Records that are written at once.
@@ -105,7 +105,7 @@ impl Writer {
             batch: Batch::default(),
             orphans: HashMap::default(),
             failing: None,
-            told: None,
+            logged: None,
         }
     }
 
@@ -174,7 +174,7 @@ impl Writer {
         let label = Label {
             kind,
             sequence: self.next_sequence(),
-            born: pending.entry.born(),
+            last_purge: pending.entry.last_purge(),
             hash,
         };
         if self.failing.is_some() {
@@ -197,7 +197,7 @@ impl Writer {
         let label = Label {
             kind: RecordKind::REMOVED,
             sequence: self.next_sequence(),
-            born: 0,
+            last_purge: 0,
             hash,
         };
         let what = What::Remove { over };

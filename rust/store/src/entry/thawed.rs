@@ -57,7 +57,7 @@ pub(super) fn headers(entry: &Arc<Entry>) -> Option<HeaderMap> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{Birth, Content, Object};
+    use crate::{Content, Object, PurgeFacts};
 
     #[test]
     fn an_entry_gets_its_own_headers_however_many_share_its_place() {
@@ -67,7 +67,7 @@ mod tests {
             Arc::new(Entry::new(
                 b"key",
                 Content::Object(Object::sample(headers)),
-                Birth::default(),
+                PurgeFacts::default(),
             ))
         };
         for round in 0..20 {
@@ -89,7 +89,7 @@ mod tests {
         let entry = Arc::new(Entry::new(
             b"key",
             Content::Object(Object::sample(headers)),
-            Birth::default(),
+            PurgeFacts::default(),
         ));
         for _ in 0..3 {
             entry.object().unwrap();

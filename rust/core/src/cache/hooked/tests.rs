@@ -19,7 +19,7 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
 }
 
 /// The result for hooks that read like this, on a route whose key has something of each kind.
-fn part(read: impl FnOnce(&mut Reads)) -> HookEffect {
+fn effect(read: impl FnOnce(&mut Reads)) -> HookEffect {
     let policy = CachePolicy {
         key_headers: vec![HeaderName::from_static("x-plan")],
         key_cookies: Some(Select::Only(names(&["theme"]))),
@@ -50,7 +50,7 @@ fn part(read: impl FnOnce(&mut Reads)) -> HookEffect {
     };
     let mut reads = Reads::default();
     read(&mut reads);
-    let mut part = HookEffect::default();
+    let mut effect = HookEffect::default();
     Facts {
         policy: &policy,
         forward_query: &Select::All,
@@ -64,8 +64,8 @@ fn part(read: impl FnOnce(&mut Reads)) -> HookEffect {
         params: false,
         claims: None,
     }
-    .judge(&reads, &mut part);
-    part
+    .apply(&reads, &mut effect);
+    effect
 }
 
 #[test]
@@ -82,19 +82,19 @@ fn what_the_key_has_and_what_is_the_same_for_all_selects_nothing() {
         "no field name",
     ] {
         assert_eq!(
-            part(|reads| reads.field(name)),
+            effect(|reads| reads.field(name)),
             HookEffect::default(),
             "{name}"
         );
     }
-    assert_eq!(part(|_| {}), HookEffect::default());
-    assert_eq!(part(|reads| reads.cookie("theme")), HookEffect::default());
+    assert_eq!(effect(|_| {}), HookEffect::default());
+    assert_eq!(effect(|reads| reads.cookie("theme")), HookEffect::default());
     assert_eq!(
-        part(|reads| reads.query.note("page")),
+        effect(|reads| reads.query.note("page")),
         HookEffect::default()
     );
     assert_eq!(
-        part(|reads| reads.claims.note("sub")),
+        effect(|reads| reads.claims.note("sub")),
         HookEffect::default()
     );
 }
@@ -106,11 +106,14 @@ fn a_field_or_cookie_that_the_key_lacks_selects() {
         ("x-absent", HeaderName::from_static("x-absent")),
         ("cookie", header::COOKIE),
     ] {
-        let part = part(|reads| reads.field(name));
-        assert_eq!((&part.selects[..], part.forbids), (&[selects][..], None));
+        let effect = effect(|reads| reads.field(name));
+        assert_eq!(
+            (&effect.selects[..], effect.forbids),
+            (&[selects][..], None)
+        );
     }
-    let part = part(|reads| reads.cookie("variant"));
-    assert_eq!(part.selects[..], [vary::cookie("variant")]);
+    let effect = effect(|reads| reads.cookie("variant"));
+    assert_eq!(effect.selects[..], [vary::cookie("variant")]);
 }
 
 #[test]
@@ -137,13 +140,13 @@ fn what_nothing_later_could_be_compared_with_is_not_stored() {
         }),
     ];
     for (what, read) in reads {
-        assert_eq!(part(read).forbids, Some(NotStored::Hook), "{what}");
+        assert_eq!(effect(read).forbids, Some(NotStored::Hook), "{what}");
     }
 }
 
 #[test]
 fn reading_back_what_was_written_reads_nothing() {
-    let own = part(|reads| {
+    let own = effect(|reads| {
         reads.wrote(&HeaderName::from_static("x-own"));
         reads.field("X-Own");
         reads.wrote(&header::COOKIE);
@@ -151,7 +154,7 @@ fn reading_back_what_was_written_reads_nothing() {
         reads.all_cookies();
     });
     assert_eq!(own, HookEffect::default());
-    let cleared = part(|reads| {
+    let cleared = effect(|reads| {
         reads.clear();
         reads.all_fields();
         reads.field("accept-language");

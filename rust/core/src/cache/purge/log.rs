@@ -92,11 +92,11 @@ pub fn decode(bytes: &[u8]) -> (Vec<LogLine>, usize, LogEnd) {
         let Some((length, after)) = rest.split_first_chunk::<4>() else {
             return (lines, at, LogEnd::Torn);
         };
-        let Some((own_sum, after)) = after.split_first_chunk::<4>() else {
+        let Some((sum, after)) = after.split_first_chunk::<4>() else {
             return (lines, at, LogEnd::Torn);
         };
         let length = u32::from_le_bytes(*length);
-        if u32::from_le_bytes(*own_sum) != length_sum(length) {
+        if u32::from_le_bytes(*sum) != length_sum(length) {
             return (lines, at, LogEnd::Damaged);
         }
         let Some((sum, after)) = after.split_first_chunk::<8>() else {

@@ -165,7 +165,7 @@ impl Register {
     }
 
     /// The effect of the purges after `since` on a response.
-    pub fn judge(&self, subject: &PurgeSubject<'_>, since: u64) -> PurgeEffect {
+    pub fn effect(&self, subject: &PurgeSubject<'_>, since: u64) -> PurgeEffect {
         if since >= self.newest {
             return PurgeEffect::Untouched;
         }
@@ -221,7 +221,7 @@ impl Register {
     /// yet, so any tag purge counts.
     pub fn concerns_flight(&self, subject: &PurgeSubject<'_>, since: u64) -> bool {
         since < self.newest
-            && (self.newest_tag > since || self.judge(subject, since) != PurgeEffect::Untouched)
+            && (self.newest_tag > since || self.effect(subject, since) != PurgeEffect::Untouched)
     }
 }
 
@@ -250,7 +250,7 @@ mod tests {
             path,
             query,
             viewer: None,
-            asked: None,
+            requested: None,
             tags,
         }
     }
@@ -316,16 +316,16 @@ mod tests {
             register.add(11, false, 100, &matcher, BOUNDS);
             let (gone, kept) = (PurgeEffect::Gone, PurgeEffect::Untouched);
             assert_eq!(
-                register.judge(&item, 10),
+                register.effect(&item, 10),
                 if want { gone } else { kept },
                 "{scope:?}"
             );
-            assert_eq!(register.judge(&item, 11), kept, "fetched after: {scope:?}");
+            assert_eq!(register.effect(&item, 11), kept, "fetched after: {scope:?}");
             let mut register = Register::new(10);
             register.add(11, true, 100, &matcher, BOUNDS);
             let soft = PurgeEffect::Soft { at: 100 };
             assert_eq!(
-                register.judge(&item, 10),
+                register.effect(&item, 10),
                 if want { soft } else { kept },
                 "{scope:?}"
             );
@@ -336,7 +336,7 @@ mod tests {
     fn a_response_is_named_by_what_its_viewers_ask_for() {
         let aliased = PurgeSubject {
             viewer: Some("/"),
-            asked: Some(("/home", Some("x"))),
+            requested: Some(("/home", Some("x"))),
             ..subject("h", "/index.html", None, &[])
         };
         for (path, query, want) in [
@@ -358,20 +358,20 @@ mod tests {
         let mut register = Register::new(0);
         register.add(1, true, 100, &one, BOUNDS);
         register.add(2, true, 200, &all, BOUNDS);
-        assert_eq!(register.judge(&item, 0), PurgeEffect::Soft { at: 100 });
-        assert_eq!(register.judge(&item, 1), PurgeEffect::Soft { at: 200 });
+        assert_eq!(register.effect(&item, 0), PurgeEffect::Soft { at: 100 });
+        assert_eq!(register.effect(&item, 1), PurgeEffect::Soft { at: 200 });
         register.add(3, false, 300, &one, BOUNDS);
-        assert_eq!(register.judge(&item, 2), PurgeEffect::Gone);
+        assert_eq!(register.effect(&item, 2), PurgeEffect::Gone);
         register.add(4, true, 400, &one, BOUNDS);
-        assert_eq!(register.judge(&item, 2), PurgeEffect::Gone);
-        assert_eq!(register.judge(&item, 3), PurgeEffect::Soft { at: 400 });
+        assert_eq!(register.effect(&item, 2), PurgeEffect::Gone);
+        assert_eq!(register.effect(&item, 3), PurgeEffect::Soft { at: 400 });
         let pattern = matcher(&[Scope::Path {
             host: None,
             pattern: "/a*".to_owned(),
         }]);
         register.add(5, false, 500, &pattern, BOUNDS);
         register.add(6, true, 600, &pattern, BOUNDS);
-        assert_eq!(register.judge(&item, 4), PurgeEffect::Gone);
+        assert_eq!(register.effect(&item, 4), PurgeEffect::Gone);
     }
 
     #[test]
@@ -384,9 +384,9 @@ mod tests {
             register.add(n, false, 0, &matcher, BOUNDS);
         }
         assert!(register.marks() <= BOUNDS.marks);
-        assert_eq!(register.judge(&item, 0), PurgeEffect::Gone);
+        assert_eq!(register.effect(&item, 0), PurgeEffect::Gone);
         assert_eq!(
-            register.judge(&item, BOUNDS.marks as u64),
+            register.effect(&item, BOUNDS.marks as u64),
             PurgeEffect::Untouched
         );
         let mut register = Register::new(0);
@@ -404,9 +404,9 @@ mod tests {
             );
         }
         assert!(register.marks() <= BOUNDS.patterns);
-        assert_eq!(register.judge(&item, 0), PurgeEffect::Gone);
+        assert_eq!(register.effect(&item, 0), PurgeEffect::Gone);
         assert_eq!(
-            register.judge(&item, BOUNDS.patterns as u64),
+            register.effect(&item, BOUNDS.patterns as u64),
             PurgeEffect::Untouched
         );
     }

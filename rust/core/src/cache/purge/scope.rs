@@ -70,7 +70,7 @@ pub struct PurgeSubject<'a> {
     /// The path that the viewer requested when it was stored, if it differs.
     pub viewer: Option<&'a str>,
     /// Path and query of the current request.
-    pub asked: Option<(&'a str, Option<&'a str>)>,
+    pub requested: Option<(&'a str, Option<&'a str>)>,
     /// Hashes of the response's tags, sorted.
     pub tags: &'a [u64],
 }
@@ -85,7 +85,7 @@ impl<'a> PurgeSubject<'a> {
             path,
             query,
             viewer,
-            asked: None,
+            requested: None,
             tags,
         })
     }
@@ -94,10 +94,10 @@ impl<'a> PurgeSubject<'a> {
     fn spellings(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         let own = (self.path, self.query);
         let viewer = self.viewer.map(|path| (path, self.query));
-        let asked = self
-            .asked
-            .filter(|asked| *asked != own && Some(*asked) != viewer);
-        [Some(own), viewer, asked].into_iter().flatten()
+        let requested = self
+            .requested
+            .filter(|requested| *requested != own && Some(*requested) != viewer);
+        [Some(own), viewer, requested].into_iter().flatten()
     }
 
     pub(super) fn any_url(&self, mut has: impl FnMut(u64) -> bool) -> bool {

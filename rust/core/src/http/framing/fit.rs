@@ -37,9 +37,9 @@ pub fn fit(status: StatusCode, headers: &mut HeaderMap, known: Option<u64>, to_h
         }
         _ => {
             if !to_head && let Some(known) = known {
-                let told = headers.get(header::CONTENT_LENGTH);
+                let given = headers.get(header::CONTENT_LENGTH);
                 let mut digits = itoa::Buffer::new();
-                if told.is_some_and(|told| told.as_bytes() != digits.format(known).as_bytes()) {
+                if given.is_some_and(|given| given.as_bytes() != digits.format(known).as_bytes()) {
                     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(known));
                 }
             }
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn heads_fit_their_status() {
-        for (status, told, known, to_head, length, fit_as) in [
+        for (status, given, known, to_head, length, fit_as) in [
             (200, Some("5"), Some(5), false, Some("5"), Fit::Content),
             (200, Some("9"), Some(5), false, Some("5"), Fit::Content),
             (200, None, Some(5), false, None, Fit::Content),
@@ -70,8 +70,8 @@ mod tests {
             (416, Some("5"), Some(0), false, Some("0"), Fit::Content),
         ] {
             let mut headers = HeaderMap::new();
-            if let Some(told) = told {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static(told));
+            if let Some(given) = given {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static(given));
             }
             let chunked = HeaderValue::from_static("chunked");
             headers.insert(header::TRANSFER_ENCODING, chunked);
@@ -79,7 +79,7 @@ mod tests {
             let got = fit(status, &mut headers, known, to_head);
             let left = headers.get(header::CONTENT_LENGTH);
             let left = left.map(|length| length.to_str().unwrap());
-            assert_eq!((left, got), (length, fit_as), "{status} {told:?}");
+            assert_eq!((left, got), (length, fit_as), "{status} {given:?}");
             assert!(!headers.contains_key(header::TRANSFER_ENCODING));
         }
     }

@@ -157,7 +157,7 @@ fn an_unknown_key_asks_the_issuer_at_most_once_a_cooldown() {
         asked(&issuer, 1).await;
         let start = Instant::now();
         while issuer.count.get() < 3 {
-            source.ask();
+            source.request();
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         // Two more fetches took two cooldowns, however often a client requested one.

@@ -27,7 +27,7 @@ use super::{
     meeting::join,
     missing::{CacheFetch, Miss, Missing, group_of},
     outcome::FetchOutcome,
-    send::{Served, as_asked, part_of, read_along, stored, straight, with_aside},
+    send::{Served, as_requested, part_of, read_along, stored, straight, with_aside},
     slices::{
         coverage::{Begin, Coverage, at_hand},
         fill::{Fetched, first},
@@ -347,7 +347,7 @@ impl Miss<'_> {
                     return Ok(stale);
                 }
                 Ok(if hooked {
-                    as_asked(self.exchange, *received)
+                    as_requested(self.exchange, *received)
                 } else {
                     straight(*received)
                 })
@@ -365,7 +365,7 @@ impl Miss<'_> {
                 note.forward_status = Some(received.status);
                 note.stored = false;
                 note.detail = Some(why.into());
-                Ok(as_asked(self.exchange, received))
+                Ok(as_requested(self.exchange, received))
             }
             FetchOutcome::Arriving(_, None, _) => Err(answer::origin_failed(false).into()),
             FetchOutcome::Arriving(arriving, Some(reader), aside) => {

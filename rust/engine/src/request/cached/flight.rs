@@ -25,7 +25,7 @@ use super::{
 use crate::{
     request::origin::{self, OriginRequest, Received, ReceivedBody, Unanswered},
     store::{
-        Arriving, Birth, Entry, Object, Slices,
+        Arriving, Entry, Object, PurgeFacts, Slices,
         flight::{ArrivingResponse, Lead, Reuse},
         run::{Begun, Run},
     },
@@ -120,11 +120,11 @@ async fn depart(
         let error = FetchError::BadResponse("the origin".to_owned(), why);
         answer = Err(Unanswered::Failed(error.into()));
     }
-    let mut birth = fetch.birth(Box::default());
+    let mut facts = fetch.facts(Box::default());
     let failed = match &mut answer {
         Ok(received) => {
             fetch.spare(worker, received);
-            birth.tags = tags::take(&mut received.headers, &route.cache);
+            facts.tags = tags::take(&mut received.headers, &route.cache);
             let status = received.status;
             decide::is_error(status).then_some((Outage::Error, Some(status), received.received_at))
         }
@@ -151,20 +151,20 @@ async fn depart(
         && let Some((entry, ..)) = stale
     {
         let took = started.elapsed();
-        let fresh = freshen(worker, route, fetch, entry, &received, took, birth);
+        let fresh = freshen(worker, route, fetch, entry, &received, took, facts);
         return (fresh.unwrap_or_else(FetchOutcome::no_origin), None);
     }
-    judge(worker, route, fetch, *received, started, birth)
+    evaluate(worker, route, fetch, *received, started, facts)
 }
 
 /// How a response that is no 304 is stored, if it is.
-pub(super) fn judge(
+pub(super) fn evaluate(
     worker: &Rc<Worker>,
     route: &Route,
     fetch: &CacheFetch,
     mut received: Received,
     started: Instant,
-    birth: Birth,
+    facts: PurgeFacts,
 ) -> (FetchOutcome, Option<Arrival>) {
     let streamed = matches!(received.body, ReceivedBody::Upstream(_));
     let bounds = StoreBounds {
@@ -203,7 +203,7 @@ pub(super) fn judge(
                 ..object
             };
             let Some((entry, run)) =
-                slice_up(worker, fetch, object, &storing.vary, came, upstream, birth)
+                slice_up(worker, fetch, object, &storing.vary, came, upstream, facts)
             else {
                 return (FetchOutcome::no_origin(), None);
             };
@@ -218,8 +218,8 @@ pub(super) fn judge(
         (_, body) => body,
     };
     let mut secondary = Vec::new();
-    let (asked, reduced) = (&fetch.question.request, fetch.question.reduced);
-    vary::secondary(&mut secondary, &storing.vary, asked, reduced);
+    let (request, reduced) = (&fetch.question.request, fetch.question.reduced);
+    vary::secondary(&mut secondary, &storing.vary, request, reduced);
     let arriving = Arc::new(ArrivingResponse {
         status: received.status,
         headers: head.headers,
@@ -238,7 +238,7 @@ pub(super) fn judge(
         started,
         refresh_ahead: beta,
         set_aside: head.set_aside,
-        birth,
+        facts,
     };
     (outcome, Some(arrival))
 }
@@ -251,11 +251,11 @@ fn slice_up(
     names: &[HeaderName],
     came: Range,
     upstream: UpstreamBody,
-    birth: Birth,
+    facts: PurgeFacts,
 ) -> Option<(Arc<Entry>, Option<Arc<Run>>)> {
     let length = object.length;
     let validator = strong_validator(&object.headers).cloned();
-    let entry = keep(worker, fetch, names, object, birth)?;
+    let entry = keep(worker, fetch, names, object, facts)?;
     let kept = entry.object()?;
     let Some(cut) = kept
         .slices

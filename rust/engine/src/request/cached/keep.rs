@@ -27,7 +27,7 @@ use super::{
 use crate::{
     request::origin::{Received, ReceivedBody},
     store::{
-        Birth, Content, Entry, Object,
+        Content, Entry, Object, PurgeFacts,
         arriving::{ArrivalEnd, Writing},
         compact_body,
         flight::Reuse,
@@ -43,7 +43,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
         started,
         refresh_ahead: beta,
         set_aside,
-        birth,
+        facts,
     } = arrival;
     let body = &arriving.body;
     let _writing = Writing(body);
@@ -111,7 +111,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
             length,
             ..Object::new(arriving.status, head, freshness, took, beta)
         };
-        keep(worker, fetch, &arriving.vary, object, birth);
+        keep(worker, fetch, &arriving.vary, object, facts);
     } else if end == ArrivalEnd::Complete {
         worker.metrics.not_stored(NotStored::TooLarge);
     }
@@ -126,7 +126,7 @@ pub(super) fn keep(
     fetch: &CacheFetch,
     names: &[HeaderName],
     mut object: Object,
-    birth: Birth,
+    facts: PurgeFacts,
 ) -> Option<Arc<Entry>> {
     let question = &fetch.question;
     let mut key = question.key.clone();
@@ -134,14 +134,14 @@ pub(super) fn keep(
         &question.request,
         question.reduced,
         names,
-        |above, names| lead(worker, fetch, above, names, &birth),
+        |above, names| lead(worker, fetch, above, names, &facts),
     );
     let key = key.bytes();
     if let Some(newer) = newer(worker, key, &object) {
         return Some(newer);
     }
     adopt(worker, key, &mut object);
-    let entry = Arc::new(Entry::new(key, Content::Object(object), birth));
+    let entry = Arc::new(Entry::new(key, Content::Object(object), facts));
     fetch.put(worker, &entry);
     Some(entry)
 }
@@ -153,7 +153,7 @@ fn lead(
     fetch: &CacheFetch,
     parent: &[u8],
     names: &[HeaderName],
-    birth: &Birth,
+    facts: &PurgeFacts,
 ) -> Variants {
     let store = &worker.shared.cache.store;
     // Variants are found under no list that a purge named: it would say that they may be there still.
@@ -172,13 +172,13 @@ fn lead(
     let more: SmallVec<[HeaderName; 4]> = more.collect();
     all.extend(more);
     let nonce = worker.random();
-    let birth = Birth {
-        born: birth.born,
-        viewer: birth.viewer.clone(),
-        ..Birth::default()
+    let facts = PurgeFacts {
+        last_purge: facts.last_purge,
+        viewer: facts.viewer.clone(),
+        ..PurgeFacts::default()
     };
     let variants = |names| Variants { names, nonce };
-    let entry = Entry::new(parent, Content::Variants(variants(all.clone())), birth);
+    let entry = Entry::new(parent, Content::Variants(variants(all.clone())), facts);
     fetch.put(worker, &Arc::new(entry));
     variants(all)
 }
@@ -208,7 +208,7 @@ fn adopt(worker: &Worker, key: &[u8], object: &mut Object) {
 fn newer(worker: &Rc<Worker>, key: &[u8], object: &Object) -> Option<Arc<Entry>> {
     let known = worker.shared.cache.store.peek(key)?;
     // A purge since may have ended it.
-    if known.born() < worker.shared.cache.purges.newest() {
+    if known.last_purge() < worker.shared.cache.purges.newest() {
         return None;
     }
     let now = worker.clock.unix_now();
@@ -247,7 +247,7 @@ pub(super) fn freshen(
     entry: &Arc<Entry>,
     received: &Received,
     took: Duration,
-    mut birth: Birth,
+    mut facts: PurgeFacts,
 ) -> Option<FetchOutcome> {
     let object = entry.object()?;
     let selected = || selected_by(worker, &fetch.question, entry, &received.hooked);
@@ -275,10 +275,10 @@ pub(super) fn freshen(
             route.cache.refresh_ahead,
         )
     };
-    if birth.tags.is_empty() {
-        birth.tags = entry.tags().into();
+    if facts.tags.is_empty() {
+        facts.tags = entry.tags().into();
     }
-    let fresh = Arc::new(Entry::new(entry.key(), Content::Object(fresh), birth));
+    let fresh = Arc::new(Entry::new(entry.key(), Content::Object(fresh), facts));
     let reuse = match revalidation {
         Revalidation::Replaced | Revalidation::Shared => Reuse::Revalidated,
         Revalidation::Untouched | Revalidation::Removed(_) => Reuse::RevalidatedForOne,
@@ -327,8 +327,8 @@ pub(super) fn head_effects(
     match validate::head_effect(&object.headers, &received.headers) {
         HeadEffect::Update => {
             let took = Duration::from_millis(u64::from(object.took));
-            let birth = fetch.birth(entry.tags().into());
-            freshen(worker, route, fetch, entry, received, took, birth);
+            let facts = fetch.facts(entry.tags().into());
+            freshen(worker, route, fetch, entry, received, took, facts);
         }
         HeadEffect::Outdate => {
             worker.shared.cache.store.remove(entry.key());

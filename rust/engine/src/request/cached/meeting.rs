@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 use super::{
     flight::fly,
     missing::{CacheFetch, Miss, group_of},
-    purged::{asked, unpurged},
+    purged::{unpurged, viewer_url},
     send::{Served, stored},
     slices::coverage::Begin,
 };
@@ -31,7 +31,7 @@ use crate::{
 pub(super) fn join(exchange: &Exchange, route: &Route, flight: &[u8], url: &[u8]) -> Join {
     let (shared, plan) = (&exchange.worker.shared, &exchange.live.plan);
     let spare = group_of(exchange, route).is_some_and(|group| shared.health.is_silent(plan, group));
-    shared.cache.join(flight, url, asked(exchange), spare)
+    shared.cache.join(flight, url, viewer_url(exchange), spare)
 }
 
 impl Miss<'_> {

@@ -13,7 +13,7 @@ use edgerouter_core::{
 use crate::{
     account::Owner,
     request::{Exchange, origin::Received},
-    store::{Birth, Entry, flight::Departure},
+    store::{Entry, PurgeFacts, flight::Departure},
     worker::Worker,
 };
 
@@ -90,9 +90,9 @@ impl CacheFetch {
         }
     }
 
-    pub(super) fn birth(&self, tags: Box<[u64]>) -> Birth {
-        Birth {
-            born: self.departs.purge,
+    pub(super) fn facts(&self, tags: Box<[u64]>) -> PurgeFacts {
+        PurgeFacts {
+            last_purge: self.departs.purge,
             viewer: self.viewer.clone(),
             tags,
         }

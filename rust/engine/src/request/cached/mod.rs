@@ -26,5 +26,5 @@ pub(crate) use fetch::fetch;
 pub(crate) use invalidate::invalidate;
 pub(crate) use look_up::{Found, cacheable, look_up};
 pub(crate) use posted::{represents, take_posted};
-pub(crate) use send::{as_asked, straight};
+pub(crate) use send::{as_requested, straight};
 pub(crate) use stand_in::failed;

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use crate::{
     request::origin::{Received, ReceivedBody, Unanswered},
     store::{
-        Birth, Entry, FlightState,
+        Entry, FlightState, PurgeFacts,
         arriving::ArrivalReader,
         flight::{ArrivingResponse, Reuse},
         run,
@@ -70,5 +70,5 @@ pub(super) struct Arrival {
     /// XFetch's beta, where the route refreshes ahead.
     pub refresh_ahead: Option<f64>,
     pub set_aside: SmallVec<[HeaderName; 2]>,
-    pub birth: Birth,
+    pub facts: PurgeFacts,
 }

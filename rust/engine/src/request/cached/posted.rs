@@ -11,7 +11,7 @@ use http::Method;
 use tokio::task::spawn_local;
 
 use super::{
-    flight::judge,
+    flight::evaluate,
     keep::take_in,
     missing::CacheFetch,
     outcome::FetchOutcome,
@@ -62,9 +62,9 @@ pub(crate) fn take_posted(
     };
     // After the invalidation that the POST itself was.
     let fetch = CacheFetch::new(exchange, route, Rc::new(question));
-    let birth = fetch.birth(tags::take(&mut received.headers, &route.cache));
+    let facts = fetch.facts(tags::take(&mut received.headers, &route.cache));
     let worker = Rc::clone(&exchange.worker);
-    match judge(&worker, route, &fetch, received, Instant::now(), birth) {
+    match evaluate(&worker, route, &fetch, received, Instant::now(), facts) {
         (FetchOutcome::Arriving(arriving, Some(reader), aside), Some(arrival)) => {
             exchange.note.stored = true;
             spawn_local(async move { take_in(&worker, arrival, &fetch).await });

@@ -215,13 +215,13 @@ enum Ranged {
 /// Turns the header section of a 200 into that of a 206 if the client requests parts.
 fn ranged(exchange: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
     let request = &exchange.head.headers;
-    let Some(asked) = request.get(header::RANGE) else {
+    let Some(field) = request.get(header::RANGE) else {
         return Ranged::Whole;
     };
     if !range::if_range(request, headers) {
         return Ranged::Whole;
     }
-    match range::parse(asked, length) {
+    match range::parse(field, length) {
         RangeRequest::None => Ranged::Whole,
         RangeRequest::Unsatisfiable => {
             let mut refused = finish::unsatisfiable(length);
@@ -245,7 +245,7 @@ fn ranged(exchange: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
 
 /// An answer that is not stored, to a request whose conditions and range were not sent on: they are evaluated here. If
 /// several parts are requested, or the length is unknown, all of it is sent (RFC 9110 §14.2).
-pub(crate) fn as_asked(exchange: &Exchange, mut received: Received) -> EdgeResponse {
+pub(crate) fn as_requested(exchange: &Exchange, mut received: Received) -> EdgeResponse {
     if let Some(unmet) = unmet(exchange, received.status, &mut received.headers) {
         return unmet;
     }
@@ -285,12 +285,12 @@ pub(super) fn part_of(
     received: Received,
     part: &ContentRange,
 ) -> Option<EdgeResponse> {
-    let asked = exchange.head.headers.get(header::RANGE)?;
+    let field = exchange.head.headers.get(header::RANGE)?;
     // The origin decides whether the parts of another representation are wanted.
     if exchange.head.headers.contains_key(header::IF_RANGE) {
         return None;
     }
-    let found = cache_slices::within(asked, part)?;
+    let found = cache_slices::within(field, part)?;
     let ReceivedBody::Upstream(body) = received.body else {
         return None;
     };

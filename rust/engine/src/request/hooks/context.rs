@@ -23,7 +23,7 @@ pub(crate) struct HookContext {
     /// The path in the key determines the parameters of the route's pattern.
     pub(super) params_keyed: bool,
     /// The values that hooks read matter to the stored response.
-    pub(super) judged: bool,
+    pub(super) observed: bool,
     pub(super) request: RequestHead,
 }
 
@@ -36,19 +36,19 @@ pub(crate) struct Due {
 
 impl HookContext {
     /// Checks the values that a hook read, or takes its declaration instead.
-    pub(super) fn judge(
+    pub(super) fn apply(
         &self,
         route: Option<&Route>,
         due: &Due,
         reads: &Reads,
         shown: &HeaderMap,
-        part: &mut HookEffect,
+        effect: &mut HookEffect,
     ) {
-        if !self.judged {
+        if !self.observed {
             return;
         }
         if let Some(names) = &due.varies {
-            part.select(names.iter().cloned());
+            effect.select(names.iter().cloned());
             return;
         }
         let Some(route) = route else { return };
@@ -69,6 +69,6 @@ impl HookContext {
             params: self.params_keyed,
             claims: self.verified.as_deref(),
         }
-        .judge(reads, part);
+        .apply(reads, effect);
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 pub(crate) async fn origin_request(
     request: &mut OriginRequest,
     context: &HookContext,
-    part: &mut HookEffect,
+    effect: &mut HookEffect,
 ) -> Result<Option<Answer>, Early> {
     let live = Rc::clone(&request.live);
     let method = request.method.clone();
@@ -44,7 +44,7 @@ pub(crate) async fn origin_request(
             path: request.path_and_query.path().to_owned(),
             query: request.path_and_query.query().map(str::to_owned),
             headers: std::mem::take(&mut request.headers),
-            notes: context.judged.then(|| Arc::clone(&notes)),
+            notes: context.observed.then(|| Arc::clone(&notes)),
             ..context.request.clone()
         };
         let kept = head.headers.clone();
@@ -52,7 +52,7 @@ pub(crate) async fn origin_request(
         let output = invoke(worker, &live, call, phase, head, Bytes::new(), None).await;
         reads = notes.lock().clone();
         let route = live.plan.route(request.route);
-        context.judge(route, due, &reads, &shown, part);
+        context.apply(route, due, &reads, &shown, effect);
         match output {
             Ok(FunctionOutput::Continue { request: head, .. }) => {
                 request.path_and_query = target(&head.path, head.query.as_deref())?;
@@ -66,13 +66,13 @@ pub(crate) async fn origin_request(
                 if let Some(early) = failed(&live, call, &error) {
                     return Err(early);
                 }
-                part.forbid(NotStored::HookFailed);
+                effect.forbid(NotStored::HookFailed);
             }
         }
     }
     if request.method != method {
         // The key is that of the method which was looked up.
-        part.forbid(NotStored::Hook);
+        effect.forbid(NotStored::Hook);
     }
     Ok(None)
 }
@@ -92,7 +92,7 @@ pub(crate) async fn origin_response(
         let call = due.call;
         let seen = RequestHead {
             headers: shown.clone(),
-            notes: context.judged.then(|| Arc::clone(&notes)),
+            notes: context.observed.then(|| Arc::clone(&notes)),
             ..context.request.clone()
         };
         let head = ResponseHead {
@@ -103,7 +103,7 @@ pub(crate) async fn origin_response(
         let output = invoke(worker, live, call, phase, seen, Bytes::new(), Some(head)).await;
         let reads = notes.lock().clone();
         let route = live.plan.route(request.route);
-        context.judge(route, due, &reads, &shown, &mut received.hooked);
+        context.apply(route, due, &reads, &shown, &mut received.hooked);
         match output {
             Ok(FunctionOutput::Continue { response, .. }) => {
                 if let Some(response) = response {

@@ -74,7 +74,7 @@ impl Exchange {
             written: self.written.clone(),
             verified: self.claims.clone(),
             params_keyed: self.params_keyed(route),
-            judged: route.cache.enabled,
+            observed: route.cache.enabled,
             request: RequestHead {
                 // The parameters that the origin gets: there are no others for a stored response.
                 query: query.map(str::to_owned),

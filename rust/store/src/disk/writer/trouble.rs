@@ -65,14 +65,14 @@ impl Writer {
                 probe_at: Instant::now() + FIRST_PROBE,
                 pause: FIRST_PROBE,
             });
-            if self.told.is_none_or(|told| told.elapsed() > SAME_TROUBLE) {
+            if self.logged.is_none_or(|at| at.elapsed() > SAME_TROUBLE) {
                 tracing::error!(
                     %error,
                     path = %self.inner.folder.path.display(),
                     "the disk cache cannot be written; stored responses are served, new ones are kept in memory only until there is room again"
                 );
             }
-            self.told = Some(Instant::now());
+            self.logged = Some(Instant::now());
         }
         // After the last record there may be a part of another, or a whole one that does not count.
         let active = self

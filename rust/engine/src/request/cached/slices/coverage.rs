@@ -118,10 +118,10 @@ fn needed(question: &Question<'_>, object: &Object) -> SmallVec<[Range; 1]> {
     if *method == Method::HEAD || sends != Precondition::Send {
         return SmallVec::new();
     }
-    let asked = question
+    let field = question
         .range()
         .filter(|_| object.status == StatusCode::OK && range::if_range(request, &object.headers));
-    match asked.map(|asked| range::parse(asked, object.length)) {
+    match field.map(|field| range::parse(field, object.length)) {
         Some(RangeRequest::Satisfiable(ranges)) => ranges,
         Some(RangeRequest::Unsatisfiable) => SmallVec::new(),
         Some(RangeRequest::None) | None => [object.range()].into(),

@@ -309,7 +309,7 @@ impl RunWriter {
             let cut_off = !complete.is_empty();
             for (index, slice) in complete {
                 let key = self.cut.key(entry.key(), index);
-                let slice = Entry::new(&key, Content::Slice(slice), entry.birth());
+                let slice = Entry::new(&key, Content::Slice(slice), entry.facts());
                 self.worker.shared.cache.store.insert(Arc::new(slice));
             }
             let passed = run.first().saturating_sub(start).min(data.len() as u64);
