@@ -46,7 +46,7 @@ class Isolation:
 
     @property
     def within(self) -> bool | None:
-        """Whether P6 is met; None when the quiet rounds were not quiet enough for an answer."""
+        """True if P6 is met; None when the quiet rounds were not quiet enough for an answer."""
         return None if self.quiet_p99 > NOISY_P99 else self.ratio <= LIMIT and not self.lost
 
 

@@ -47,7 +47,7 @@ class Cache:
         raise NotImplementedError
 
     def adjust(self, held: int) -> bool:
-        """Whether the replay must be repeated with another setting, as the bytes were not the intended ones."""
+        """True if the replay must be repeated with another setting, as the bytes were not the intended ones."""
         return False
 
 

@@ -204,13 +204,13 @@ class LoopQueue:
     def expired(self) -> list[Task[None]]:
         """Tasks past their time, to be cancelled; one that goes on all the same is given again."""
     def stuck(self) -> bool:
-        """Whether the event loop is stuck; then another replaces it, and this one takes no more calls."""
+        """True if the event loop is stuck; then another replaces it, and this one takes no more calls."""
     @property
     def busy(self) -> bool:
-        """Whether a callable is in one of its steps."""
+        """True if a callable is in one of its steps."""
     @property
     def replaced(self) -> bool:
-        """Whether another event loop has replaced this one."""
+        """True if another event loop has replaced this one."""
 
 @final
 class Interrupt:
@@ -508,7 +508,7 @@ def flush_streams() -> None:
 # -- decisions, for property tests -------------------------------------------------------------------------------------
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a path pattern matches a path; ``ValueError`` for what is no pattern."""
+    """True if a path pattern matches a path; ``ValueError`` for what is no pattern."""
 
 def captures(pattern: str, path: str) -> dict[str, str] | None:
     """The decoded parameters of a path; ``None`` when the pattern does not match."""

@@ -1,6 +1,6 @@
 """All the mistakes of an application file, not just the first.
 
-A value is judged when it is made, so the first mistake ends the file. Then it is run once more, a statement at a time,
+A value is checked when it is made, so the first mistake ends the file. Then it is run once more, a statement at a time,
 going on after each that is refused; what it made in spite of them is compiled, for the mistakes that need the whole.
 """
 

@@ -60,7 +60,7 @@ class Purge(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def completed(self) -> bool:
-        """Whether the counts are final."""
+        """True if the counts are final."""
         return self.status == "Completed"
 
 

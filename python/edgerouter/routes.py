@@ -37,7 +37,7 @@ Phase: TypeAlias = Literal["viewer_request", "origin_request", "origin_response"
 ViewerPolicy: TypeAlias = Literal["allow-all", "https-only", "redirect-to-https"]
 """The requirement on the viewer's connection."""
 Preflight: TypeAlias = Literal["token", "origin"]
-"""Whether a CORS preflight needs a token like any request, or goes to the origin without identity."""
+"""A CORS preflight needs a token like any request, or goes to the origin without identity."""
 
 RedirectStatus: TypeAlias = Literal[301, 302, 303, 307, 308]
 

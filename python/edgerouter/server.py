@@ -197,5 +197,5 @@ def resolved(address: str) -> list[str]:
 
 
 def _is_loopback(address: str) -> bool:
-    """Whether only this machine reaches a resolved address."""
+    """True if only this machine reaches a resolved address."""
     return ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).is_loopback

@@ -100,7 +100,7 @@ class _Process:
                 return True
             current, server = started
             self.signals.guard(server)
-            threading.Thread(target=_tell_when_stopped, args=(server, self.signals.events), daemon=True).start()
+            threading.Thread(target=_report_when_stopped, args=(server, self.signals.events), daemon=True).start()
             for line in announcement(current, server):
                 self.out(line)
             if self.watcher is not None:
@@ -195,7 +195,7 @@ class _Process:
         return drained != [False]
 
 
-def _tell_when_stopped(server: Server, events: queue.SimpleQueue[Event]) -> None:
+def _report_when_stopped(server: Server, events: queue.SimpleQueue[Event]) -> None:
     server.wait()
     events.put("stopped")
 

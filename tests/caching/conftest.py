@@ -48,7 +48,7 @@ class Cached:
     def reuses(
         self, fields: Fields, *, status: int = 200, after: int = 0, first: Mapping[str, str] = {}, **then: str
     ) -> bool:
-        """Whether a second request, ``after`` seconds, is answered without the origin."""
+        """True if a second request, ``after`` seconds, is answered without the origin."""
         path = self.answer(fields, status=status)
         self.at(0)
         self.client.get(path, headers=first)

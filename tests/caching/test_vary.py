@@ -1,4 +1,4 @@
-"""Which stored response a request selects (RFC 9111 §4.1)."""
+"""The stored response that a request selects (RFC 9111 §4.1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .conftest import Cached, Fields, MakeCached, status_of
 
 
 def vary(cached: Cached, names: str, stored: Fields, asked: Fields) -> bool:
-    """Whether a response with this Vary, to a request with some fields, is reused for one with others."""
+    """True if a response with this Vary, to a request with some fields, is reused for one with others."""
     path = cached.answer({"Cache-Control": "max-age=60", "Vary": names})
     for headers in (stored, asked):
         cached.client.get(path, headers=headers)

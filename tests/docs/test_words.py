@@ -14,6 +14,7 @@ CHECK = Path(__file__).parents[2] / "scripts/check-words"
 BAD = {
     "opening.rs": ("/// What the client sent.\nfn head() {}\n", "1: opens with “What”"),
     "second_paragraph.rs": ("//! Heads.\n//!\n//! Whoever waits gets one.\n", "3: opens with “Whoever”"),
+    "boolean.rs": ("/// Whether it is fresh.\nfn fresh() {}\n", "1: opens with “Whether”"),
     "behind_code.rs": ('fn f() {}\nlet url = "http://x/"; // Who waits.\n', "2: opens with “Who”"),
     "block.rs": ("/* Where the field goes. */\n", "1: opens with “Where the”"),
     "filled.rs": ("// One fetch\n// that asks the origin.\n", "1: “asks”"),

@@ -66,13 +66,13 @@ class Admin:
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
         """The answer to ``GET path``; ``AdminError`` where there is none."""
-        return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
+        return self._send("GET", f"{path}?{urlencode(query)}" if query else path)
 
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         """The answer to ``POST path``; ``AdminError`` where there is none."""
-        return self._ask("POST", path, json.dumps(body).encode())
+        return self._send("POST", path, json.dumps(body).encode())
 
-    def _ask(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
+    def _send(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
         where = f"{self.host}:{self.port}"
         fields = {"Accept": "application/json"}
         if body is not None:
@@ -106,8 +106,8 @@ class Admin:
         if not isinstance(answer, dict):
             raise self.stranger(response.status)
         if response.status >= 400:
-            told = answer.get("error") or {}
-            raise AdminError(": ".join(str(told[part]) for part in ("field", "message") if told.get(part)) or where)
+            why = answer.get("error") or {}
+            raise AdminError(": ".join(str(why[part]) for part in ("field", "message") if why.get(part)) or where)
         return answer
 
     def stranger(self, status: int) -> AdminError:

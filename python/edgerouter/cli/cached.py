@@ -25,7 +25,7 @@ Entry = Mapping[str, Any]
 PAGE = 1_000
 
 
-def _asked(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _fetched(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return question()
     except EdgeError as error:
@@ -38,7 +38,7 @@ def _asked(question: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 @app.command()
 def stats(admin: Where = "127.0.0.1:9090", admin_token_env: Whose = None, as_json: Json = False) -> None:
     """The store in numbers: bytes, entries, hosts, and by which rules responses are kept."""
-    found = _asked(lambda: Admin(admin, admin_token_env).get("/v1/cache/stats"))
+    found = _fetched(lambda: Admin(admin, admin_token_env).get("/v1/cache/stats"))
     if as_json:
         return show.as_json(found)
     console = show.console()
@@ -120,7 +120,7 @@ def entries(
             if cursor is None or len(found) >= limit:
                 return {"entries": found, "more": cursor is not None}
 
-    answer = _asked(question)
+    answer = _fetched(question)
     if as_json:
         return show.as_json(answer)
     grid = Table(box=None, pad_edge=False, header_style="bold")
@@ -168,7 +168,7 @@ def entry(
     The exit code is 1 when nothing is stored.
     """
     query = [("url", url), *(("header", line) for line in header or ())]
-    found = _asked(lambda: Admin(admin, admin_token_env).get("/v1/cache/entry", query))
+    found = _fetched(lambda: Admin(admin, admin_token_env).get("/v1/cache/entry", query))
     if as_json:
         show.as_json(found)
     else:

@@ -244,17 +244,17 @@ def warm(
     from edgerouter.cli import urls as sources
 
     with _mistakes():
-        asked = warming.Edge(edge, _fields(header, "'-H' / '--header'"), timeout)
+        target = warming.Edge(edge, _fields(header, "'-H' / '--header'"), timeout)
         given = chain(
             urls or (),
-            *(sources.sitemap(place, asked.fetch) for place in sitemap or ()),
+            *(sources.sitemap(place, target.fetch) for place in sitemap or ()),
             *(sources.from_list(place) for place in listed or ()),
             *(sources.from_log(place) for place in log or ()),
         )
-        found = list(islice(sources.absolute(given, asked.url), top))
+        found = list(islice(sources.absolute(given, target.url), top))
         if not (urls or sitemap or listed or log):
             raise typer.BadParameter("give URLs, --sitemap, --list or --log")
-        tally = warming.warm(found, asked, concurrency=concurrency, rate=rate)
+        tally = warming.warm(found, target, concurrency=concurrency, rate=rate)
     if as_json:
         show.as_json(tally.as_dict())
     else:

@@ -162,7 +162,7 @@ def from_list(place: str) -> Iterator[str]:
     for number, line in enumerate(_lines(place), 1):
         text = line.strip()
         if text and not text.startswith("#"):
-            if not _is_askable(text):
+            if not _is_requestable(text):
                 raise SourceError(f"{place}: line {number}: {_no_url(text)}")
             yield text
 
@@ -197,7 +197,7 @@ def from_log(place: str) -> Iterator[str]:
             continue
         entries += 1
         method, target, status = entry
-        if "=***" in target or not _is_askable(target):
+        if "=***" in target or not _is_requestable(target):
             continue
         if method == "GET" and status[:1] in ("2", "3") and (target in counts or len(counts) < MOST_URLS):
             counts[target] += 1
@@ -230,7 +230,7 @@ def absolute(given: Iterable[str], base: str) -> Iterator[str]:
     for text in given:
         url = urljoin(base, text) if text.startswith("/") and not text.startswith("//") else text
         url = url.partition("#")[0]
-        if not _is_askable(url):
+        if not _is_requestable(url):
             raise SourceError(_no_url(text))
         if url not in seen:
             if len(seen) >= MOST_URLS:
@@ -239,8 +239,8 @@ def absolute(given: Iterable[str], base: str) -> Iterator[str]:
             yield url
 
 
-def _is_askable(text: str) -> bool:
-    """Whether it is a URL or a path that can stand in a request."""
+def _is_requestable(text: str) -> bool:
+    """True if it is a URL or a path that can stand in a request."""
     if len(text) > MOST_URL or any(c <= " " or c > "~" for c in text):
         return False
     if text.startswith("/") and not text.startswith("//"):

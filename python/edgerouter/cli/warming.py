@@ -56,7 +56,7 @@ class Edge:
             return http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout, context=context)
         return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
 
-    def ask(self, connection: http.client.HTTPConnection, url: str) -> http.client.HTTPResponse:
+    def request(self, connection: http.client.HTTPConnection, url: str) -> http.client.HTTPResponse:
         """The head of the answer; requests a second time when a connection that was kept turns out to be closed."""
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -65,18 +65,18 @@ class Edge:
             fields.setdefault("X-Forwarded-Proto", "https")
         kept = connection.sock is not None
         try:
-            return _ask(connection, target, fields)
+            return _send(connection, target, fields)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
             connection.close()
             if not kept:
                 raise
-            return _ask(connection, target, fields)
+            return _send(connection, target, fields)
 
     def fetch(self, url: str) -> bytes:
         """A sitemap, through the edge."""
         connection = self.connection()
         try:
-            response = self.ask(connection, url)
+            response = self.request(connection, url)
             content = response.read(MOST_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             raise SourceError(f"{url}: {self.url} did not answer: {_reason(error)}") from None
@@ -90,7 +90,7 @@ class Edge:
         return content
 
 
-def _ask(connection: http.client.HTTPConnection, target: str, fields: Mapping[str, str]) -> http.client.HTTPResponse:
+def _send(connection: http.client.HTTPConnection, target: str, fields: Mapping[str, str]) -> http.client.HTTPResponse:
     connection.putrequest("GET", target, skip_host=True, skip_accept_encoding=True)
     for name, value in fields.items():
         connection.putheader(name, value)
@@ -174,7 +174,7 @@ class _Run:
         """Outcome, reason and bytes."""
         length, deadline = 0, time.monotonic() + self.edge.timeout
         try:
-            response = self.edge.ask(connection, url)
+            response = self.edge.request(connection, url)
             while piece := response.read(PIECE):
                 length += len(piece)
                 if time.monotonic() > deadline:

@@ -95,7 +95,7 @@ class Runtime:
         self.count = 0
         self.workers = 0
         #: Code that was reported for holding the event loop.
-        self.told: set[CodeType] = set()
+        self.reported: set[CodeType] = set()
         self.loops: list[Loop] = []
         self.active = self.fresh()
         runner.background(self.background)
@@ -188,8 +188,8 @@ class Runtime:
                 with contextlib.suppress(RuntimeError):
                     loop.loop.call_soon_threadsafe(task.cancel)
         holder = self.active.holder()
-        if holder is not None and holder.f_code not in self.told:
-            self.told.add(holder.f_code)
+        if holder is not None and holder.f_code not in self.reported:
+            self.reported.add(holder.f_code)
             code = holder.f_code
             name = f"{holder.f_globals.get('__name__', '?')}.{code.co_qualname} ({code.co_filename}:{holder.f_lineno})"
             held(name, LOOK)

@@ -66,7 +66,7 @@ pub fn fit(descriptors: Option<Descriptors>, plan: &Plan, before: Option<&Plan>)
     fits
 }
 
-/// Whether an error says that the process or the machine has no more descriptors or memory for sockets.
+/// True if an error says that the process or the machine has no more descriptors or memory for sockets.
 pub(crate) fn exhausted(error: &io::Error) -> bool {
     // EMFILE, ENFILE, ENOBUFS, ENOMEM.
     matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))

@@ -31,7 +31,7 @@ pub struct AnsweredRequest<'a> {
     pub method: &'a Method,
     /// The request's `Cache-Control`; empty if the policy ignores it.
     pub directives: &'a RequestDirectives,
-    /// Whether the request had credentials, and who verified them (RFC 9111 §3.5).
+    /// The credentials of the request, and who verified them (RFC 9111 §3.5).
     pub authorization: Authorization,
     /// The reason why nothing may be stored, regardless of the response.
     pub forbidden: Option<NotStored>,

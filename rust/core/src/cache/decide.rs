@@ -9,7 +9,7 @@ use crate::{
     plan::CachePolicy,
 };
 
-/// Whether a stored response may be sent without a request to the origin (RFC 9111 §4).
+/// The use of a stored response: sent as it is, sent stale, or validated at the origin first (RFC 9111 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Sent as it is: its age is below its lifetime, and the request accepts that age.

@@ -37,7 +37,7 @@ pub struct Question<'a> {
     pub hooked: Cow<'a, [HeaderName]>,
     /// Empty if the policy ignores them.
     pub directives: RequestDirectives,
-    /// Whether the request has credentials, and who verified them (RFC 9111 §3.5).
+    /// The credentials of the request, and who verified them (RFC 9111 §3.5).
     pub authorization: Authorization,
     /// Why nothing may be stored, whatever the response.
     pub forbidden: Option<NotStored>,

@@ -25,7 +25,7 @@ pub struct ExplainResponse {
     pub headers: HeaderMap,
 }
 
-/// Which rule keeps a response from being stored.
+/// The rule that keeps a response from being stored.
 pub(crate) fn section(why: NotStored) -> &'static str {
     match why {
         NotStored::Method | NotStored::Status => "RFC 9111 §3",

@@ -1,4 +1,4 @@
-//! Which page follows which, counted over recent visits.
+//! The pages that follow one another, counted over recent visits.
 
 use std::sync::Arc;
 

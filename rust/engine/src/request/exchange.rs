@@ -182,7 +182,7 @@ impl Exchange {
         })
     }
 
-    /// Whether the client is on this machine: its connection, and what a trusted proxy says of it.
+    /// True if the client is on this machine: its connection, and what a trusted proxy says of it.
     pub(crate) fn client_is_local(&self) -> bool {
         let addresses = [self.stream.connection.peer.ip(), self.client.address];
         addresses
@@ -239,7 +239,7 @@ impl Exchange {
         }
     }
 
-    /// Whether nothing goes upstream that would make the request pass the cache.
+    /// True if nothing goes upstream that would make the request pass the cache.
     pub(crate) fn agrees(&self, route: &Route) -> bool {
         let stray = self
             .sees(route)

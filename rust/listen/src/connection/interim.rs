@@ -36,7 +36,7 @@ pub struct Interims {
     count: Cell<u32>,
     bytes: Cell<usize>,
     waiting: RefCell<Vec<u8>>,
-    /// Whether anything waits.
+    /// True if anything waits.
     some: Cell<bool>,
 }
 

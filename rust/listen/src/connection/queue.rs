@@ -55,7 +55,7 @@ impl Cut for Ending {
     }
 }
 
-/// Whether a response with content of this length is counted: hyper always gets as much as a small one has.
+/// True if a response with content of this length is counted: hyper always gets as much as a small one has.
 pub fn is_counted(length: Option<u64>) -> bool {
     length.is_none_or(|length| length > LEAST)
 }
@@ -77,7 +77,7 @@ impl Queue {
         });
     }
 
-    /// Whether others need the memory more.
+    /// True if others need the memory more.
     pub fn is_cut(&self) -> bool {
         let open = self.open.borrow();
         open.as_ref()

@@ -110,12 +110,12 @@ impl Connection {
         self.since.set(self.now.get());
     }
 
-    /// Whether no request is under way.
+    /// True if no request is under way.
     pub fn is_idle(&self) -> bool {
         self.streams.get() == 0
     }
 
-    /// Whether a request has come in on it.
+    /// True if a request has come in on it.
     pub fn has_served(&self) -> bool {
         self.has_served.get()
     }
@@ -157,7 +157,7 @@ impl Connection {
         self.refused.set(true);
     }
 
-    /// Whether something that the client sent was refused: unread bytes may remain, and a close at once would destroy
+    /// True if something that the client sent was refused: unread bytes may remain, and a close at once would destroy
     /// the response on its way.
     pub fn was_refused(&self) -> bool {
         self.refused.get()
@@ -180,7 +180,7 @@ impl Connection {
         self.write_blocked.get()
     }
 
-    /// Whether only the socket is kept from now on: it was idle at the last check, and still is.
+    /// True if only the socket is kept from now on: it was idle at the last check, and still is.
     pub fn take_rest(&self) -> bool {
         self.rest.take()
             && self.is_idle()

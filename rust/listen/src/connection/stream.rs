@@ -56,7 +56,7 @@ impl Stream {
         self.connection.end();
     }
 
-    /// Whether its client still waits for the response, as far as can be seen: one that has closed its side may.
+    /// True if its client still waits for the response, as far as can be seen: one that has closed its side may.
     pub fn is_wanted(&self) -> bool {
         !self.connection.is_half_closed()
     }

@@ -71,7 +71,7 @@ impl Slot {
 /// An entry on its way to the disk.
 #[derive(Debug, Clone)]
 pub(super) struct PendingWrite {
-    /// Which of the writes of this key it is.
+    /// The number of this write among those of its key.
     pub ticket: u64,
     pub entry: Arc<Entry>,
     /// The record that it replaces.

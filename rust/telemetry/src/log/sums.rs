@@ -64,7 +64,7 @@ impl LineCounts {
         }
     }
 
-    /// Whether a line may be written now. `key`: set if the line is summed.
+    /// True if a line may be written now. `key`: set if the line is summed.
     fn admit(&mut self, now: Instant, key: Option<(u64, &Said)>) -> bool {
         if let Some((key, said)) = key {
             let kinds = self

@@ -1,4 +1,4 @@
-//! Whether the parts of a route fit together: target and path, key and forwarding, pages.
+//! Checks that the parts of a route fit together: target and path, key and forwarding, pages.
 
 use http::{Method, uri::PathAndQuery};
 

@@ -1,4 +1,4 @@
-//! Which routes must put their own name into the cache key.
+//! The routes that must put their own name into the cache key.
 //!
 //! A stored response is found by host, path and query as they go to the origin. Usually the URL alone determines the
 //! route and nothing else is needed. If it does not (the path is rewritten, a condition chooses between routes, another

@@ -1,4 +1,4 @@
-//! Whether a service worker fits the route table: its script is reachable, and the paths that it precaches have routes.
+//! Checks that a service worker fits the route table: its script is reachable, and the paths that it precaches have routes.
 
 use super::{Problems, host};
 use crate::{
