@@ -58,7 +58,7 @@ impl Descriptors {
     }
 }
 
-/// Whether a worker with `own` of `all` connections has its share of them: one with fewer would close new connections,
+/// True if a worker with `own` of `all` connections has its share of them: one with fewer would close new connections,
 /// while others keep old ones.
 pub fn has_its_share(own: usize, all: usize, workers: usize) -> bool {
     own >= all / workers.max(1)
