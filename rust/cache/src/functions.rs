@@ -45,11 +45,11 @@ pub struct Registry {
     secret: SecretNumbers,
     policy: CachePolicy,
     names: Mutex<HashSet<Arc<str>>>,
-    counts: Counts,
+    counts: CacheCounts,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct CacheCounts {
     hits: AtomicU64,
     misses: AtomicU64,
     stored: AtomicU64,
@@ -69,7 +69,7 @@ impl Registry {
             secret: SecretNumbers::default(),
             policy: api::policy(),
             names: Mutex::default(),
-            counts: Counts::default(),
+            counts: CacheCounts::default(),
         }
     }
 

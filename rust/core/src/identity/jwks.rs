@@ -4,7 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::jwt::{Algorithm, Family, Json, JsonMembers, JwtKey, RSA_BITS, base64url, member};
+use super::jwt::{Algorithm, Json, JsonMembers, JwtKey, KeyFamily, RSA_BITS, base64url, member};
 
 /// Bound on a published set, which is normally a few kilobytes (docs/limits.md).
 pub const MOST_BYTES: usize = 256 << 10;
@@ -162,12 +162,12 @@ fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Jwt
         Some(_) => return,
     };
     let family = match (text("kty"), text("crv")) {
-        (Some("oct"), _) => Family::Secret,
-        (Some("RSA"), _) => Family::Rsa,
-        (Some("EC"), Some("P-256")) => Family::P256,
-        (Some("EC"), Some("P-384")) => Family::P384,
-        (Some("EC"), Some("P-521")) => Family::P521,
-        (Some("OKP"), Some("Ed25519")) => Family::Ed25519,
+        (Some("oct"), _) => KeyFamily::Secret,
+        (Some("RSA"), _) => KeyFamily::Rsa,
+        (Some("EC"), Some("P-256")) => KeyFamily::P256,
+        (Some("EC"), Some("P-384")) => KeyFamily::P384,
+        (Some("EC"), Some("P-521")) => KeyFamily::P521,
+        (Some("OKP"), Some("Ed25519")) => KeyFamily::Ed25519,
         _ => return,
     };
     let named = match member(jwk, "alg") {
@@ -182,20 +182,20 @@ fn read(jwk: &JsonMembers<'_>, allowed: Option<&[Algorithm]>, keys: &mut Vec<Jwt
             && named.is_none_or(|named| named == algorithm)
             && match allowed {
                 Some(list) => list.contains(&algorithm),
-                None => family != Family::Secret && (named.is_some() || algorithm.is_default()),
+                None => family != KeyFamily::Secret && (named.is_some() || algorithm.is_default()),
             };
         if !fits {
             continue;
         }
         let key = match family {
-            Family::Secret => bytes("k")
+            KeyFamily::Secret => bytes("k")
                 .filter(|secret| !secret.is_empty())
                 .and_then(|secret| JwtKey::secret(algorithm, &secret)),
-            Family::Rsa => rsa(algorithm, bytes("n"), bytes("e")),
-            Family::P256 => point(algorithm, 32, bytes("x"), bytes("y")),
-            Family::P384 => point(algorithm, 48, bytes("x"), bytes("y")),
-            Family::P521 => point(algorithm, 66, bytes("x"), bytes("y")),
-            Family::Ed25519 => bytes("x")
+            KeyFamily::Rsa => rsa(algorithm, bytes("n"), bytes("e")),
+            KeyFamily::P256 => point(algorithm, 32, bytes("x"), bytes("y")),
+            KeyFamily::P384 => point(algorithm, 48, bytes("x"), bytes("y")),
+            KeyFamily::P521 => point(algorithm, 66, bytes("x"), bytes("y")),
+            KeyFamily::Ed25519 => bytes("x")
                 .filter(|x| x.len() == 32)
                 .and_then(|x| JwtKey::public(algorithm, &x)),
         };

@@ -35,7 +35,7 @@ pub enum Algorithm {
 
 /// The kind of an algorithm's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
+pub(crate) enum KeyFamily {
     Secret,
     Rsa,
     P256,
@@ -44,7 +44,7 @@ pub(crate) enum Family {
     Ed25519,
 }
 
-impl Family {
+impl KeyFamily {
     pub(crate) fn describe(self) -> &'static str {
         match self {
             Self::Secret => "a shared secret",
@@ -94,17 +94,17 @@ impl Algorithm {
         }
     }
 
-    pub(crate) fn family(self) -> Family {
+    pub(crate) fn family(self) -> KeyFamily {
         match self {
-            Self::Hs256 | Self::Hs384 | Self::Hs512 => Family::Secret,
+            Self::Hs256 | Self::Hs384 | Self::Hs512 => KeyFamily::Secret,
             Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => {
-                Family::Rsa
+                KeyFamily::Rsa
             }
-            Self::Es256 => Family::P256,
-            Self::Es384 => Family::P384,
+            Self::Es256 => KeyFamily::P256,
+            Self::Es384 => KeyFamily::P384,
             // 521 bits, not 512 (RFC 7518 §3.4).
-            Self::Es512 => Family::P521,
-            Self::EdDsa => Family::Ed25519,
+            Self::Es512 => KeyFamily::P521,
+            Self::EdDsa => KeyFamily::Ed25519,
         }
     }
 

@@ -25,7 +25,7 @@ pub use policy::{JwtPolicy, KeySource};
 pub use spec::{JwtKeysSpec, JwtSpec};
 pub use verify::verify;
 
-pub(super) use algorithm::Family;
+pub(super) use algorithm::KeyFamily;
 pub(super) use json::{Json, JsonMembers, member};
 pub(super) use key::RSA_BITS;
 

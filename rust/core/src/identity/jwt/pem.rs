@@ -4,7 +4,7 @@
 use aws_lc_rs::signature::RsaParameters;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{Algorithm, JwtKey, algorithm::Family, key::RSA_BITS};
+use super::{Algorithm, JwtKey, algorithm::KeyFamily, key::RSA_BITS};
 
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
@@ -17,7 +17,7 @@ pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(JwtKey, Vec<u8>), 
         "PUBLIC KEY" => family(&der).ok_or(
             "is a public key of a kind that is not supported: take RSA, EC on P-256, P-384 or P-521, or Ed25519",
         )?,
-        "RSA PUBLIC KEY" => EncodedKey::of(Family::Rsa, &der),
+        "RSA PUBLIC KEY" => EncodedKey::of(KeyFamily::Rsa, &der),
         "CERTIFICATE" => {
             return Err("is a certificate; give its public key: openssl x509 -pubkey -noout -in FILE".into());
         }
@@ -35,7 +35,7 @@ pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(JwtKey, Vec<u8>), 
             algorithm.family().describe()
         ));
     }
-    if found.family == Family::Rsa {
+    if found.family == KeyFamily::Rsa {
         let bits = RsaParameters::public_modulus_len(found.raw)
             .map_err(|_| "is not a valid RSA public key")?;
         if !RSA_BITS.contains(&bits) {
@@ -88,12 +88,12 @@ fn block(pem: &str) -> Result<(&str, Vec<u8>), String> {
 
 /// A key as its family's own encoding: PKCS#1, uncompressed point, or 32 bytes.
 struct EncodedKey<'a> {
-    family: Family,
+    family: KeyFamily,
     raw: &'a [u8],
 }
 
 impl<'a> EncodedKey<'a> {
-    fn of(family: Family, raw: &'a [u8]) -> Self {
+    fn of(family: KeyFamily, raw: &'a [u8]) -> Self {
         Self { family, raw }
     }
 }
@@ -121,12 +121,12 @@ fn family(der: &[u8]) -> Option<EncodedKey<'_>> {
     }
     let (oid, parameters) = element(algorithm, 0x06)?;
     let family = match oid {
-        RSA => Family::Rsa,
-        ED25519 => Family::Ed25519,
+        RSA => KeyFamily::Rsa,
+        ED25519 => KeyFamily::Ed25519,
         EC => match element(parameters, 0x06)? {
-            (P256, []) => Family::P256,
-            (P384, []) => Family::P384,
-            (P521, []) => Family::P521,
+            (P256, []) => KeyFamily::P256,
+            (P384, []) => KeyFamily::P384,
+            (P521, []) => KeyFamily::P521,
             _ => return None,
         },
         _ => return None,
