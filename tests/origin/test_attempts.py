@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
@@ -174,11 +175,13 @@ def test_an_origin_that_answers_before_it_has_read_an_upload_is_heard_at_once(se
     """RFC 9112 §9.5. With ``reset`` it closes with bytes unread, so that what is sent next fails."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer() -> None:
-            sock, _ = listener.accept()
+        def answer(sock: socket.socket) -> None:
             received = b""
             while b"\r\n\r\n" not in received or (reset and len(received) < 100_000):
-                received += sock.recv(4096)
+                more = sock.recv(4096)
+                if not more:
+                    return  # connected, and closed without a request
+                received += more
             sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
             if reset:
                 sock.close()
@@ -188,7 +191,12 @@ def test_an_origin_that_answers_before_it_has_read_an_upload_is_heard_at_once(se
                     pass
                 sock.close()
 
-        threading.Thread(target=answer, daemon=True).start()
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
         edge = Edge("test")
         edge.route("/*", to=edge.origin("early", f"http://127.0.0.1:{listener.getsockname()[1]}"), cache=cache.DISABLED)
         with connect(serve(edge).url) as sock:
