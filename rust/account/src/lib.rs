@@ -5,16 +5,16 @@
 //! wait for it.
 
 mod clients;
+mod hold;
 
 use std::{
     fmt::Write as _,
-    future::poll_fn,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    task::Waker,
+    time::Instant,
 };
 
 pub use clients::{PerClientCounts, UnderWay};
@@ -23,6 +23,7 @@ use edgerouter_core::bounds::{
     memory::{self, Budget, Candidate, KINDS, Purpose, Used},
 };
 use hashbrown::HashMap;
+pub use hold::Hold;
 use parking_lot::Mutex;
 use slab::Slab;
 
@@ -32,9 +33,6 @@ const PAUSE: u64 = 50;
 const FEW: usize = 128;
 /// Part of the account that evicted entries with readers may take before these readers are cut.
 const PINNED: u64 = 8;
-/// After waiting this long, and again each time, a holder has another one cut.
-const AGAIN: Duration = Duration::from_millis(250);
-
 /// A holder that frees its memory when it is cut.
 pub trait Cut: Send + Sync {
     /// Called from any thread, while no lock of the account is held.
@@ -121,15 +119,6 @@ pub struct AccountFigures {
     pub cut: u64,
     /// Draws that found no memory in time, since the start.
     pub refused: u64,
-}
-
-/// One holder's part of the account. It is returned when this is dropped.
-#[derive(Debug)]
-pub struct Hold {
-    account: Arc<Account>,
-    id: usize,
-    kind: Purpose,
-    moved: Arc<AtomicU64>,
 }
 
 /// For holders whose memory is not worth cutting.
@@ -400,135 +389,6 @@ fn less<K: std::hash::Hash + Eq>(totals: &mut HashMap<K, Total>, key: K, bytes: 
         if known.holders == 0 {
             total.remove();
         }
-    }
-}
-
-impl Hold {
-    /// Draws `bytes` more, if there is room for them, or if others can be cut at once.
-    pub fn draw(&self, bytes: u64) -> Result<(), Spent> {
-        loop {
-            let victim = {
-                let mut state = self.account.state.lock();
-                if state.budget.room(&state.used, self.kind) >= bytes {
-                    state.take(self.id, bytes);
-                    return Ok(());
-                }
-                state
-                    .victim(self.id, bytes, self.account.now())
-                    .ok_or(Spent)?
-            };
-            // The memory of the cut holder may be freed a moment later, by its own thread: then this one waits, or cuts
-            // another.
-            self.account.cut.fetch_add(1, Ordering::Relaxed);
-            if let Some(victim) = victim.upgrade() {
-                victim.cut();
-            }
-        }
-    }
-
-    /// Draws without a check: for bytes that have arrived already and are bounded otherwise.
-    pub fn take(&self, bytes: u64) {
-        self.account.state.lock().take(self.id, bytes);
-    }
-
-    /// Like `draw`, without cutting any holder.
-    pub fn draw_free(&self, bytes: u64) -> Result<(), Spent> {
-        let mut state = self.account.state.lock();
-        if state.budget.room(&state.used, self.kind) < bytes {
-            return Err(Spent);
-        }
-        state.take(self.id, bytes);
-        Ok(())
-    }
-
-    /// Like `draw_free`, ready when there is room.
-    fn poll_draw(&self, bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.account.state.lock();
-        if state.budget.room(&state.used, self.kind) >= bytes {
-            state.take(self.id, bytes);
-            return Poll::Ready(());
-        }
-        if !state
-            .waiting
-            .iter()
-            .any(|known| known.will_wake(cx.waker()))
-        {
-            state.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    /// Draws, waiting for at most `patience` for others to return memory. No holder is cut as long as they do.
-    pub async fn drawn(&self, bytes: u64, patience: Duration) -> Result<(), Spent> {
-        if self.draw_free(bytes).is_ok() {
-            return Ok(());
-        }
-        let waited = async {
-            loop {
-                let room = poll_fn(|cx| self.poll_draw(bytes, cx));
-                if tokio::time::timeout(AGAIN, room).await.is_ok() || self.draw(bytes).is_ok() {
-                    break;
-                }
-            }
-        };
-        let drawn = Box::pin(tokio::time::timeout(patience, waited)).await;
-        drawn.map_err(|_| {
-            self.account.refused.fetch_add(1, Ordering::Relaxed);
-            Spent
-        })
-    }
-
-    /// Returns `bytes` that this holder has drawn.
-    pub fn give(&self, bytes: u64) {
-        if bytes > 0 {
-            self.account.state.lock().give(self.id, bytes);
-        }
-    }
-
-    /// Returns all but `bytes`.
-    pub fn keep(&self, bytes: u64) {
-        let mut state = self.account.state.lock();
-        if let Some(holder) = state.holders.get(self.id) {
-            let over = holder.bytes.saturating_sub(bytes);
-            state.give(self.id, over);
-        }
-    }
-
-    /// Holds `bytes` from now on: returns the rest, or takes the difference, like `take`.
-    pub fn settle(&self, bytes: u64) {
-        let mut state = self.account.state.lock();
-        let held = state.holders.get(self.id).map_or(0, |holder| holder.bytes);
-        if held < bytes {
-            state.take(self.id, bytes - held);
-        } else {
-            state.give(self.id, held - bytes);
-        }
-    }
-
-    /// The bytes that this kind may draw now without cutting any holder.
-    pub fn room(&self) -> u64 {
-        let state = self.account.state.lock();
-        state.budget.room(&state.used, self.kind)
-    }
-
-    /// Notes progress: some of the held bytes were passed on.
-    pub fn moved(&self) {
-        self.moved.store(self.account.now(), Ordering::Relaxed);
-    }
-
-    /// The size that a buffer may have now, of the `most` that it wants.
-    pub fn allowance(&self, least: u64, most: u64) -> u64 {
-        let state = self.account.state.lock();
-        state.budget.allowance(&state.used, self.kind, least, most)
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut state = self.account.state.lock();
-        let all = state.holders.get(self.id).map_or(0, |holder| holder.bytes);
-        state.give(self.id, all);
-        state.holders.try_remove(self.id);
     }
 }
 

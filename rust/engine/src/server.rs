@@ -1,5 +1,7 @@
 //! Start, reload and stop: the engine as its owner sees it.
 
+mod thread;
+
 use std::{
     hash::RandomState,
     net::{SocketAddr, TcpListener},
@@ -15,11 +17,7 @@ use std::{
 use arc_swap::ArcSwap;
 use edgerouter_core::{bounds::memory::Budget, plan::Plan};
 use parking_lot::Mutex;
-use tokio::{
-    runtime::{Builder, LocalOptions},
-    sync::{mpsc, watch},
-    task::spawn_local,
-};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     account::{Account, PerClientCounts},
@@ -30,7 +28,6 @@ use crate::{
     identity::KeySources,
     life::Life,
     listen::{
-        self,
         tcp::{self, BindError},
         tight,
     },
@@ -40,9 +37,9 @@ use crate::{
     secret::SecretNumbers,
     store::{Fills, disk::FolderError},
     telemetry::{Metrics, access::AccessLog, log},
-    upstream::{self, HealthBoard},
+    upstream::HealthBoard,
     watched::Watched,
-    worker::{Shared, Worker},
+    worker::Shared,
 };
 
 /// Addresses and workers of the engine. Everything else is in the plan.
@@ -161,7 +158,7 @@ impl Engine {
             let (shared, life, ready) = (Arc::clone(&shared), watched.clone(), ready.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("edge-{index}"))
-                .spawn(move || work(index, workers, shared, sockets, life, &ready))
+                .spawn(move || thread::work(index, workers, shared, sockets, life, &ready))
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
@@ -407,110 +404,4 @@ fn default_capacity() -> u64 {
         })
         .map_or(1 << 30, |kib| kib << 10);
     (total / 4).min(MOST)
-}
-
-/// The life of one worker thread.
-fn work(
-    index: usize,
-    workers: usize,
-    shared: Arc<Shared>,
-    sockets: Vec<TcpListener>,
-    life: watch::Receiver<Life>,
-    ready: &signals::Sender<std::io::Result<()>>,
-) {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            let _ = ready.send(Err(error));
-            return;
-        }
-    };
-    runtime.block_on(async {
-        let worker = Worker::new(index, workers, shared);
-        for socket in sockets {
-            match tokio::net::TcpListener::from_std(socket) {
-                Ok(listener) => {
-                    spawn_local(listen::tcp::accept(
-                        std::rc::Rc::clone(&worker),
-                        listener,
-                        life.clone(),
-                    ));
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    return;
-                }
-            }
-        }
-        let _ = ready.send(Ok(()));
-        tend(&worker, life).await;
-    });
-    runtime.shutdown_timeout(Duration::from_millis(100));
-}
-
-/// The worker's housekeeping, until the engine ends.
-async fn tend(worker: &std::rc::Rc<Worker>, mut life: watch::Receiver<Life>) {
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = seconds.tick() => {
-                if worker.tick() {
-                    tight::end_stalled(&worker.connections, worker.clock.ticks());
-                }
-            }
-            () = tight::give_way_to_others(&**worker) => {}
-            changed = life.changed() => {
-                let now = if changed.is_err() { Life::Ended } else { *life.borrow_and_update() };
-                match now {
-                    Life::Serving => {}
-                    Life::Draining => {
-                        worker.connections.drain();
-                        worker.upstreams.clear();
-                    }
-                    Life::Ended => return,
-                }
-            }
-        }
-    }
-}
-
-impl Shared {
-    pub(crate) fn metrics(&self) -> String {
-        let live = self.live.load();
-        let mut text = String::with_capacity(16 << 10);
-        let connections = self.connections.count() as u64;
-        self.metrics.render(&mut text, connections, live.version);
-        self.cache.store.render(&mut text);
-        self.cache.flights.render(&mut text);
-        live.functions.load().render(&mut text);
-        self.function_caches.render(&mut text);
-        let origins = live.plan.origins.iter();
-        let states: Vec<_> = origins.map(|origin| self.health.state(origin)).collect();
-        upstream::render_states(&states, &mut text);
-        self.account.render(&mut text);
-        self.cache.purges.render(&mut text);
-        let access = self.access_log.as_ref().map(AccessLog::output);
-        log::render(&mut text, access);
-        text
-    }
-
-    /// `Err`: why the process should get no traffic now.
-    pub(crate) fn readiness(&self) -> Result<(), Vec<String>> {
-        let mut reasons = Vec::new();
-        if self.draining.load(Ordering::Acquire) {
-            reasons.push("draining: no new connections are taken".to_owned());
-        }
-        if !self.live.load().functions.load().ready {
-            reasons.push("functions: too many callables had to be abandoned".to_owned());
-        }
-        if reasons.is_empty() {
-            Ok(())
-        } else {
-            Err(reasons)
-        }
-    }
 }

@@ -29,8 +29,8 @@ use crate::{
     navigation::Navigation,
     secret::SecretNumbers,
     store::Fills,
-    telemetry::{Metrics, WorkerMetrics, access::AccessLog},
-    upstream::{HealthBoard, Upstreams},
+    telemetry::{Metrics, WorkerMetrics, access::AccessLog, log},
+    upstream::{self, HealthBoard, Upstreams},
     values::FieldValues,
     watched::Watched,
 };
@@ -103,6 +103,41 @@ impl Shared {
         self.test_clock
             .as_ref()
             .map_or(0, |shift| shift.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let live = self.live.load();
+        let mut text = String::with_capacity(16 << 10);
+        let connections = self.connections.count() as u64;
+        self.metrics.render(&mut text, connections, live.version);
+        self.cache.store.render(&mut text);
+        self.cache.flights.render(&mut text);
+        live.functions.load().render(&mut text);
+        self.function_caches.render(&mut text);
+        let origins = live.plan.origins.iter();
+        let states: Vec<_> = origins.map(|origin| self.health.state(origin)).collect();
+        upstream::render_states(&states, &mut text);
+        self.account.render(&mut text);
+        self.cache.purges.render(&mut text);
+        let access = self.access_log.as_ref().map(AccessLog::output);
+        log::render(&mut text, access);
+        text
+    }
+
+    /// `Err`: why the process should get no traffic now.
+    pub(crate) fn readiness(&self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Acquire) {
+            reasons.push("draining: no new connections are taken".to_owned());
+        }
+        if !self.live.load().functions.load().ready {
+            reasons.push("functions: too many callables had to be abandoned".to_owned());
+        }
+        if reasons.is_empty() {
+            Ok(())
+        } else {
+            Err(reasons)
+        }
     }
 }
 

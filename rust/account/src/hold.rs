@@ -1,0 +1,156 @@
+//! One holder's part of the account: it draws memory, waits for it, and returns it.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use edgerouter_core::bounds::memory::Purpose;
+
+use super::{Account, Spent};
+
+/// After waiting this long, and again each time, a holder has another one cut.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// One holder's part of the account. It is returned when this is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    pub(super) account: Arc<Account>,
+    pub(super) id: usize,
+    pub(super) kind: Purpose,
+    pub(super) moved: Arc<AtomicU64>,
+}
+
+impl Hold {
+    /// Draws `bytes` more, if there is room for them, or if others can be cut at once.
+    pub fn draw(&self, bytes: u64) -> Result<(), Spent> {
+        loop {
+            let victim = {
+                let mut state = self.account.state.lock();
+                if state.budget.room(&state.used, self.kind) >= bytes {
+                    state.take(self.id, bytes);
+                    return Ok(());
+                }
+                state
+                    .victim(self.id, bytes, self.account.now())
+                    .ok_or(Spent)?
+            };
+            // The memory of the cut holder may be freed a moment later, by its own thread: then this one waits, or cuts
+            // another.
+            self.account.cut.fetch_add(1, Ordering::Relaxed);
+            if let Some(victim) = victim.upgrade() {
+                victim.cut();
+            }
+        }
+    }
+
+    /// Draws without a check: for bytes that have arrived already and are bounded otherwise.
+    pub fn take(&self, bytes: u64) {
+        self.account.state.lock().take(self.id, bytes);
+    }
+
+    /// Like `draw`, without cutting any holder.
+    pub fn draw_free(&self, bytes: u64) -> Result<(), Spent> {
+        let mut state = self.account.state.lock();
+        if state.budget.room(&state.used, self.kind) < bytes {
+            return Err(Spent);
+        }
+        state.take(self.id, bytes);
+        Ok(())
+    }
+
+    /// Like `draw_free`, ready when there is room.
+    fn poll_draw(&self, bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.account.state.lock();
+        if state.budget.room(&state.used, self.kind) >= bytes {
+            state.take(self.id, bytes);
+            return Poll::Ready(());
+        }
+        if !state
+            .waiting
+            .iter()
+            .any(|known| known.will_wake(cx.waker()))
+        {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Draws, waiting for at most `patience` for others to return memory. No holder is cut as long as they do.
+    pub async fn drawn(&self, bytes: u64, patience: Duration) -> Result<(), Spent> {
+        if self.draw_free(bytes).is_ok() {
+            return Ok(());
+        }
+        let waited = async {
+            loop {
+                let room = poll_fn(|cx| self.poll_draw(bytes, cx));
+                if tokio::time::timeout(AGAIN, room).await.is_ok() || self.draw(bytes).is_ok() {
+                    break;
+                }
+            }
+        };
+        let drawn = Box::pin(tokio::time::timeout(patience, waited)).await;
+        drawn.map_err(|_| {
+            self.account.refused.fetch_add(1, Ordering::Relaxed);
+            Spent
+        })
+    }
+
+    /// Returns `bytes` that this holder has drawn.
+    pub fn give(&self, bytes: u64) {
+        if bytes > 0 {
+            self.account.state.lock().give(self.id, bytes);
+        }
+    }
+
+    /// Returns all but `bytes`.
+    pub fn keep(&self, bytes: u64) {
+        let mut state = self.account.state.lock();
+        if let Some(holder) = state.holders.get(self.id) {
+            let over = holder.bytes.saturating_sub(bytes);
+            state.give(self.id, over);
+        }
+    }
+
+    /// Holds `bytes` from now on: returns the rest, or takes the difference, like `take`.
+    pub fn settle(&self, bytes: u64) {
+        let mut state = self.account.state.lock();
+        let held = state.holders.get(self.id).map_or(0, |holder| holder.bytes);
+        if held < bytes {
+            state.take(self.id, bytes - held);
+        } else {
+            state.give(self.id, held - bytes);
+        }
+    }
+
+    /// The bytes that this kind may draw now without cutting any holder.
+    pub fn room(&self) -> u64 {
+        let state = self.account.state.lock();
+        state.budget.room(&state.used, self.kind)
+    }
+
+    /// Notes progress: some of the held bytes were passed on.
+    pub fn moved(&self) {
+        self.moved.store(self.account.now(), Ordering::Relaxed);
+    }
+
+    /// The size that a buffer may have now, of the `most` that it wants.
+    pub fn allowance(&self, least: u64, most: u64) -> u64 {
+        let state = self.account.state.lock();
+        state.budget.allowance(&state.used, self.kind, least, most)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.account.state.lock();
+        let all = state.holders.get(self.id).map_or(0, |holder| holder.bytes);
+        state.give(self.id, all);
+        state.holders.try_remove(self.id);
+    }
+}
