@@ -1,8 +1,8 @@
 //! Phases 2 to 6 of a request, once: admission, its route, the viewer policy, identity, variants.
 //!
-//! [`admit()`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the [`PathEnd`] that
-//! gives the reason why there is none. The engine acts on them and `explain` writes them down, so neither has an order
-//! of its own.
+//! [`Admitted::admit`] and [`Admitted::decide`] take values and [`LookUps`], and end with a route or with the
+//! [`PathEnd`] that gives the reason why there is none. The engine acts on them and `explain` writes them down, so
+//! neither has an order of its own.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
         jwt::{self, Claims, Extracted, JwtPolicy, TokenError},
     },
     outcome::{Detail, Outcome},
-    plan::{FixedResponse, Plan, Preflight, Redirect, Route, RouteId, matcher::Probe},
+    plan::{FixedResponse, Plan, Preflight, Redirect, Route, RouteId, Scheme, matcher::Probe},
     viewer::{self, Https},
 };
 
@@ -154,21 +154,6 @@ impl PathEnd {
     }
 }
 
-/// A request from its connection: framed, and its head parsed.
-#[derive(Debug)]
-pub struct Arrived {
-    /// The connection's other end.
-    pub peer: IpAddr,
-    /// The connection is TLS; a trusted proxy may still say otherwise about the viewer's.
-    pub tls: bool,
-    /// Method, target, version and fields, as parsed.
-    pub head: Parts,
-    /// False if the content is known to be empty.
-    pub has_body: bool,
-    /// Of the content, if it is announced.
-    pub length: Option<u64>,
-}
-
 /// A request whose framing, host and path are accepted, and the decisions of phases 3 to 6 about it.
 #[derive(Debug)]
 pub struct Admitted {
@@ -214,56 +199,6 @@ pub struct Chosen {
 /// How often a request may pass the same edge: more than once, for origins that call back through it.
 const MOST_LOOPS: usize = 4;
 
-/// Phase 2: checks that the guard could not make from the bytes alone. Fields that only the edge may set are removed
-/// before anything else is read (docs/design.md §3, spoofing rule).
-pub fn admit(plan: &Plan, arrived: Arrived) -> Result<Admitted, PathEnd> {
-    let Arrived {
-        peer,
-        tls,
-        mut head,
-        has_body,
-        length,
-    } = arrived;
-    let client = client_address::resolve(peer, &head.headers, &plan.trusted_proxies, tls);
-    let present = plan.sanitiser(client.trusted_peer).clean(&mut head.headers);
-    let (authority, port) = admit::authority(&head, client.scheme).map_err(PathEnd::Refused)?;
-    let outer = client
-        .trusted_peer
-        .then(|| admit::forwarded_host(&head.headers, client.scheme))
-        .flatten()
-        .filter(|outer| *outer != authority);
-    let viewer_path = normalised(&head.uri).map_err(|()| PathEnd::Refused(Refusal::BadTarget))?;
-    if head.uri.scheme().is_some() || head.uri.path_and_query() != Some(&viewer_path) {
-        head.uri = Uri::from(viewer_path.clone());
-    }
-    if present.via && plan.via.loops(&head.headers, MOST_LOOPS) {
-        return Err(PathEnd::Loop);
-    }
-    if present.content_length {
-        admit::plain_length(&mut head.headers);
-    }
-    if length.is_some_and(|length| length > plan.limits.http.body_bytes) {
-        return Err(PathEnd::Refused(Refusal::BodyTooLarge));
-    }
-    let modern = head.version == Version::HTTP_11;
-    Ok(Admitted {
-        wants_upgrade: present.upgrade && admit::upgrade(&head, has_body).is_some(),
-        expects: has_body && modern && head.headers.contains_key(header::EXPECT),
-        wants_trailers: present.te && modern && admit::accepts_trailers(&head.headers),
-        host_length: admit::host_length(&authority),
-        head,
-        client,
-        has_body,
-        authority,
-        port,
-        outer,
-        viewer_path,
-        route: None,
-        claims: None,
-        chosen: SmallVec::new(),
-    })
-}
-
 /// The target's path and query, normalised; unchanged if it already was.
 fn normalised(target: &Uri) -> Result<PathAndQuery, ()> {
     let Some(given) = target.path_and_query() else {
@@ -286,6 +221,67 @@ fn with_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, http::uri
 }
 
 impl Admitted {
+    /// A request from its connection, framed and parsed, before phase 2. `has_body`: false if the content is known to be
+    /// empty. `scheme`: of the connection from `peer`; a trusted proxy may still say otherwise about the viewer's.
+    #[inline]
+    pub fn arriving(head: Parts, has_body: bool, peer: IpAddr, scheme: Scheme) -> Self {
+        Self {
+            head,
+            client: ResolvedClient {
+                address: peer,
+                scheme,
+                trusted_peer: false,
+            },
+            has_body,
+            wants_upgrade: false,
+            expects: false,
+            wants_trailers: false,
+            authority: HeaderValue::from_static(""),
+            host_length: 0,
+            port: None,
+            outer: None,
+            viewer_path: PathAndQuery::from_static("/"),
+            route: None,
+            claims: None,
+            chosen: SmallVec::new(),
+        }
+    }
+
+    /// Phase 2, in place: checks that the guard could not make from the bytes alone. Fields that only the edge may set are
+    /// removed before anything else is read (docs/design.md §3, spoofing rule). `length`: of the content, if announced.
+    pub fn admit(&mut self, plan: &Plan, length: Option<u64>) -> Result<(), PathEnd> {
+        let (head, peer, proxies) = (&mut self.head, self.client.address, &plan.trusted_proxies);
+        let tls = self.client.scheme == Scheme::Https;
+        self.client = client_address::resolve(peer, &head.headers, proxies, tls);
+        let (scheme, trusted) = (self.client.scheme, self.client.trusted_peer);
+        let present = plan.sanitiser(trusted).clean(&mut head.headers);
+        (self.authority, self.port) = admit::authority(head, scheme).map_err(PathEnd::Refused)?;
+        self.host_length = admit::host_length(&self.authority);
+        self.outer = trusted
+            .then(|| admit::forwarded_host(&head.headers, scheme))
+            .flatten()
+            .filter(|outer| *outer != self.authority);
+        self.viewer_path =
+            normalised(&head.uri).map_err(|()| PathEnd::Refused(Refusal::BadTarget))?;
+        if head.uri.scheme().is_some() || head.uri.path_and_query() != Some(&self.viewer_path) {
+            head.uri = Uri::from(self.viewer_path.clone());
+        }
+        if present.via && plan.via.loops(&head.headers, MOST_LOOPS) {
+            return Err(PathEnd::Loop);
+        }
+        if present.content_length {
+            admit::plain_length(&mut head.headers);
+        }
+        if length.is_some_and(|length| length > plan.limits.http.body_bytes) {
+            return Err(PathEnd::Refused(Refusal::BodyTooLarge));
+        }
+        let modern = head.version == Version::HTTP_11;
+        self.wants_upgrade = present.upgrade && admit::upgrade(head, self.has_body).is_some();
+        self.expects = self.has_body && modern && head.headers.contains_key(header::EXPECT);
+        self.wants_trailers = present.te && modern && admit::accepts_trailers(&head.headers);
+        Ok(())
+    }
+
     /// Phases 3 to 6: the route of the request, if every phase before the first hook lets it continue.
     pub fn decide<'p>(
         &mut self,

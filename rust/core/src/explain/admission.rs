@@ -5,11 +5,7 @@ use std::fmt::Write as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use super::{Admitted, ExplainRequest, Steps};
-use crate::{
-    admit::Refusal,
-    path::{self, Arrived, PathEnd},
-    plan::Scheme,
-};
+use crate::{admit::Refusal, path::PathEnd, plan::Scheme};
 
 /// The request as it would arrive, admitted; `None` ends it.
 pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option<Admitted> {
@@ -37,33 +33,25 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
             _ => return end("400", "a header field is malformed (RFC 9110 §5)"),
         };
     }
-    let tls = match url.scheme_str() {
-        Some(scheme) => scheme == "https",
-        None => request.scheme == Some(Scheme::Https),
+    let scheme = match url.scheme_str() {
+        Some("https") => Scheme::Https,
+        Some(_) => Scheme::Http,
+        None => request.scheme.unwrap_or(Scheme::Http),
     };
     (head.method, head.uri) = (method, url.clone());
     let before: HeaderMap = head.headers.clone();
-    let arrived = Arrived {
-        peer: request.client,
-        tls,
-        head,
-        has_body: false,
-        length: None,
-    };
-    let admitted = match path::admit(plan, arrived) {
-        Ok(admitted) => admitted,
-        Err(answer) => {
-            let reason = match &answer {
-                PathEnd::Refused(Refusal::BadHost) => "no usable Host (RFC 9110 §7.2)",
-                PathEnd::Refused(Refusal::BadTarget) => {
-                    "the path has an invalid escape (RFC 3986 §2.1)"
-                }
-                PathEnd::Loop => "Via says that the request has passed this edge before",
-                other => other.message(),
-            };
-            return end(answer.status().as_str(), reason);
-        }
-    };
+    let mut admitted = Admitted::arriving(head, false, request.client, scheme);
+    if let Err(answer) = admitted.admit(plan, None) {
+        let reason = match &answer {
+            PathEnd::Refused(Refusal::BadHost) => "no usable Host (RFC 9110 §7.2)",
+            PathEnd::Refused(Refusal::BadTarget) => {
+                "the path has an invalid escape (RFC 3986 §2.1)"
+            }
+            PathEnd::Loop => "Via says that the request has passed this edge before",
+            other => other.message(),
+        };
+        return end(answer.status().as_str(), reason);
+    }
     let client = &admitted.client;
     let mut reason = format!("from {} over {}", client.address, client.scheme.as_str());
     if client.trusted_peer {

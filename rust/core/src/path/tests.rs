@@ -62,16 +62,8 @@ fn admitted(
         request = request.header(*name, *value);
     }
     let (head, ()) = request.body(()).unwrap().into_parts();
-    admit(
-        plan,
-        Arrived {
-            peer: [10, 0, 0, 1].into(),
-            tls: false,
-            head,
-            has_body: false,
-            length: None,
-        },
-    )
+    let mut request = Admitted::arriving(head, false, [10, 0, 0, 1].into(), Scheme::Http);
+    request.admit(plan, None).map(|()| request)
 }
 
 #[test]

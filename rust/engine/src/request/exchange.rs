@@ -14,13 +14,13 @@ use edgerouter_core::{
     forward::{self, Viewer},
     http::{structured::Forward, uri},
     outcome::Detail,
-    path::{Admitted, Arrived, admit},
-    plan::{Route, Scheme, Select, Target, matcher::Probe},
+    path::Admitted,
+    plan::{Route, Select, Target, matcher::Probe},
     request_record::RequestRecord,
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header,
-    request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
+    uri::PathAndQuery,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -110,53 +110,26 @@ impl Note {
 }
 
 impl Exchange {
-    /// Phase 2: what the guard could not judge from the bytes alone.
-    pub(crate) fn admit(
-        worker: Rc<Worker>,
-        stream: Rc<Stream>,
-        request: Request<Incoming>,
-        started: Instant,
-    ) -> Result<Self, Early> {
-        let (head, body) = request.into_parts();
-        Self::admit_head(worker, stream, head, Some(body), started)
-    }
-
-    /// As `admit`, for a request that the edge makes of itself.
-    pub(crate) fn admit_internal(
-        worker: Rc<Worker>,
-        stream: Rc<Stream>,
-        head: Parts,
-        started: Instant,
-    ) -> Result<Self, Early> {
-        Self::admit_head(worker, stream, head, None, started)
-    }
-
-    fn admit_head(
+    /// An exchange before phase 2. Without a body: a request that the edge makes of itself.
+    pub(crate) fn new(
         worker: Rc<Worker>,
         stream: Rc<Stream>,
         head: Parts,
         body: Option<Incoming>,
         started: Instant,
-    ) -> Result<Self, Early> {
+    ) -> Self {
         let logged = worker
             .shared
             .access_log
             .as_ref()
             .map(|_| Rc::new(Logged::of(&head)));
-        let live = worker.live();
-        let arrived = Arrived {
-            peer: stream.connection.peer.ip(),
-            tls: stream.connection.scheme == Scheme::Https,
-            head,
-            has_body: body.as_ref().is_some_and(|body| !body.is_end_stream()),
-            length: body.as_ref().and_then(|body| body.size_hint().exact()),
-        };
-        let request = admit(&live.plan, arrived).map_err(|end| answer::ended(&worker, end))?;
-        Ok(Self {
+        let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+        let (peer, scheme) = (stream.connection.peer.ip(), stream.connection.scheme);
+        Self {
+            live: worker.live(),
             now: worker.clock.unix(started),
-            request,
+            request: Admitted::arriving(head, has_body, peer, scheme),
             worker,
-            live,
             stream,
             started,
             body,
@@ -179,7 +152,14 @@ impl Exchange {
             },
             held_body: None,
             under_way: None,
-        })
+        }
+    }
+
+    /// Phase 2: checks that the guard could not make from the bytes alone.
+    pub(crate) fn admit(&mut self) -> Result<(), Early> {
+        let length = self.body.as_ref().and_then(|body| body.size_hint().exact());
+        let admitted = self.request.admit(&self.live.plan, length);
+        admitted.map_err(|end| answer::ended(&self.worker, end))
     }
 
     /// True if the client is on this machine: its connection, and what a trusted proxy says of it.
@@ -220,10 +200,9 @@ impl Exchange {
     pub(crate) fn question(&self, route: &Route, buffer: Vec<u8>) -> Question<'_> {
         let (plan, request) = (&self.live.plan, &self.request);
         let variants: SmallVec<[_; 2]> = self.variants(route).collect();
-        Question {
-            forbidden: self.forbidden(),
-            ..Question::of(plan, route, request, &variants, &self.hooked, buffer)
-        }
+        let mut question = Question::of(plan, route, request, &variants, &self.hooked, buffer);
+        question.forbidden = self.forbidden();
+        question
     }
 
     /// Why no response to this request may be stored, whatever it says.

@@ -81,12 +81,11 @@ pub(crate) async fn prefetch(
     let connection = Connection::new(peer, target.scheme, worker.clock.ticks(), 0);
     let stream = Rc::new(Stream::new(Rc::new(connection)));
     let (head, ()) = request.into_parts();
-    let mut exchange =
-        match Exchange::admit_internal(Rc::clone(worker), stream, head, Instant::now()) {
-            Ok(exchange) => exchange,
-            Err(early) => return Prefetched::Failed(Some(early.0.status())),
-        };
+    let mut exchange = Exchange::new(Rc::clone(worker), stream, head, None, Instant::now());
     exchange.fresh_for = fresh_for;
+    if let Err(early) = exchange.admit() {
+        return Prefetched::Failed(Some(early.0.status()));
+    }
     let response = match path(&mut exchange).await {
         Ok(response) => response,
         Err(early) => return Prefetched::Failed(Some(early.0.status())),

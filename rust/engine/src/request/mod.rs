@@ -70,10 +70,11 @@ impl ConnectionOwner for Worker {
                 return Ok(answer::refused(refusal).map(|body| body.with_busy(busy)));
             }
         };
-        let mut exchange = match Exchange::admit(self, stream, request, started) {
-            Ok(exchange) => exchange,
-            Err(early) => return Ok(early.0.map(|body| body.with_busy(busy))),
-        };
+        let (head, body) = request.into_parts();
+        let mut exchange = Exchange::new(self, stream, head, Some(body), started);
+        if let Err(early) = exchange.admit() {
+            return Ok(early.0.map(|body| body.with_busy(busy)));
+        }
         let mut response = match path(&mut exchange).await {
             Ok(response) => response,
             Err(early) => {
