@@ -6,16 +6,18 @@
 pub mod functions;
 pub mod purge;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use edgerouter_core::{
     cache::{key::Key, question::Question},
     plan::Plan,
 };
 use edgerouter_store::{
-    Disk, Entry, Flights, Invalidations, Join, MemoryStore, Runs, Store, disk::FolderError,
-    flight::Departure,
+    Disk, Entry, Flights, Invalidations, Join, MemoryStore, Runs, Store,
+    disk::FolderError,
+    flight::{Departure, Lead},
 };
+use http::HeaderValue;
 use serde_json::Value;
 
 use crate::purge::{Denied, Purges, orders};
@@ -26,7 +28,7 @@ pub struct Cache {
     /// Responses in memory and on disk.
     pub store: Arc<Store>,
     /// Fetches under way that several requests may share.
-    pub flights: Arc<Flights>,
+    flights: Arc<Flights>,
     /// Large objects that are coming in.
     pub runs: Arc<Runs>,
     invalidations: Invalidations,
@@ -82,6 +84,33 @@ impl Cache {
         };
         let now = self.departure();
         self.flights.join(flight, now, outdated, spare)
+    }
+
+    /// Leads a new flight in place of one that takes too long, as [`Flights::take_over`] allows.
+    pub fn take_over(&self, flight: &[u8]) -> Option<Lead> {
+        self.flights.take_over(flight, self.departure())
+    }
+
+    /// Notes that the origin is to be spared requests for this key.
+    pub fn spare(&self, key: &Key, pause: Duration, retry_after: HeaderValue) {
+        self.flights
+            .spare(key.url(), key.dimensions(), pause, retry_after);
+    }
+
+    /// The `Retry-After` of a key whose origin is to be spared now.
+    pub fn retry_after(&self, key: &Key) -> Option<HeaderValue> {
+        self.flights.retry_after(key.url(), key.dimensions())
+    }
+
+    /// Shared fetches going on now.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Writes the metrics of what is stored and of what is being fetched.
+    pub fn render(&self, out: &mut String) {
+        self.store.render(out);
+        self.flights.render(out);
     }
 
     /// True if an unsafe request has invalidated a URL since `then` (RFC 9111 §4.4).

@@ -150,7 +150,7 @@ pub(crate) async fn stats(cache: &Cache, now: u64) -> Value {
             .into_iter()
             .map(|(host, (responses, bytes))| json!({"host": host, "responses": responses, "bytes": bytes}))
             .collect::<Vec<_>>(),
-        "fetches_in_flight": cache.flights.len(),
+        "fetches_in_flight": cache.in_flight(),
         // False: the store is so large that counting it took too long, and only a part of the responses was counted.
         "complete": rest.is_none(),
     })

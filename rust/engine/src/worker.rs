@@ -110,8 +110,7 @@ impl Shared {
         let mut text = String::with_capacity(16 << 10);
         let connections = self.connections.count() as u64;
         self.metrics.render(&mut text, connections, live.version);
-        self.cache.store.render(&mut text);
-        self.cache.flights.render(&mut text);
+        self.cache.render(&mut text);
         live.functions.load().render(&mut text);
         self.function_caches.render(&mut text);
         let origins = live.plan.origins.iter();

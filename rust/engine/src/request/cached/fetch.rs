@@ -148,8 +148,7 @@ impl Miss<'_> {
                         }
                         self.exchange.note.collapsed = false;
                         let cache = &self.exchange.worker.shared.cache;
-                        let (flight, now) = (&self.missing.flight, cache.departure());
-                        took_over = cache.flights.take_over(flight, now);
+                        took_over = cache.take_over(&self.missing.flight);
                         until = (Instant::now() + RETRY).min(end);
                     }
                 },

@@ -99,14 +99,7 @@ pub(super) fn refresh_behind(
     let admits = group_of(exchange, route).is_some_and(|group| shared.health.admits(plan, group));
     let key = &question.key;
     // Nothing would come of it that may be stored.
-    if !admits
-        || question.forbidden.is_some()
-        || (shared
-            .cache
-            .flights
-            .retry_after(key.url(), key.dimensions()))
-        .is_some()
-    {
+    if !admits || question.forbidden.is_some() || shared.cache.retry_after(key).is_some() {
         return;
     }
     let Join::Lead(lead) = join(exchange, route, key.bytes(), key.url()) else {

@@ -108,9 +108,8 @@ impl CacheFetch {
     pub(super) fn spare(&self, worker: &Worker, received: &Received) {
         let now = received.received_at;
         if let Some((pause, field)) = retry_after::pause(received.status, &received.headers, now) {
-            let key = &self.question.key;
-            let flights = &worker.shared.cache.flights;
-            flights.spare(key.url(), key.dimensions(), pause, field);
+            let cache = &worker.shared.cache;
+            cache.spare(&self.question.key, pause, field);
         }
     }
 

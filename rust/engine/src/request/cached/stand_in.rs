@@ -83,8 +83,7 @@ impl Miss<'_> {
     /// edge's own 503, which has nothing of the origin's but its `Retry-After`.
     pub(super) fn spared(&mut self) -> Option<EdgeResponse> {
         let key = &self.missing.question.key;
-        let flights = &self.exchange.worker.shared.cache.flights;
-        let retry_after = flights.retry_after(key.url(), key.dimensions())?;
+        let retry_after = self.exchange.worker.shared.cache.retry_after(key)?;
         if let Some(stale) = self.stand_in(Outage::Error) {
             return Some(stale);
         }
