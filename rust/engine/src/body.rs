@@ -31,8 +31,6 @@ pub(crate) struct EdgeBody {
     /// Ends the stream when this is dropped.
     _busy: Option<Busy>,
     account: Option<Box<StreamAccount>>,
-    /// The error that ends it early; given once the bytes before it are on their way.
-    broken: Option<Box<BoxError>>,
     /// True if the last piece of a stream is in the cache as well.
     cached: Option<Rc<Cell<bool>>>,
     /// The request counts as one of its client's for as long as the body lives.
@@ -185,7 +183,6 @@ impl EdgeBody {
             source,
             _busy: None,
             account: None,
-            broken: None,
             cached: None,
             _under_way: None,
         }
@@ -238,10 +235,6 @@ impl Body for EdgeBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if let Some(error) = this.broken.take() {
-            this.source = Source::Empty;
-            return Poll::Ready(Some(Err(*error)));
-        }
         let queue = match &this._busy {
             Some(busy) if this.streams() => Some(&busy.0.queue),
             _ => None,
@@ -295,13 +288,6 @@ impl Body for EdgeBody {
                 }
             },
         };
-        // At an error hyper drops the connection with whatever it has not written yet, the head of the response included.
-        // A turn without anything new makes it write that first.
-        if let Poll::Ready(Some(Err(error))) = polled {
-            this.broken = Some(Box::new(error));
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
@@ -339,53 +325,5 @@ impl Body for EdgeBody {
                     SizeHint::with_exact(length.saturating_sub(*sent))
                 }),
         }
-    }
-}
-
-/// A request's body on its way in, counted: one without a length must not grow without end.
-#[derive(Debug)]
-pub(crate) struct Inbound {
-    body: hyper::body::Incoming,
-    left: u64,
-}
-
-impl Inbound {
-    pub(crate) fn new(body: hyper::body::Incoming, most: u64) -> Self {
-        Self { body, left: most }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the request body is larger than limits.http.body_bytes")]
-pub(crate) struct BodyTooLarge;
-
-impl Body for Inbound {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body)
-            .poll_frame(cx)
-            .map_err(BoxError::from);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-        {
-            match self.left.checked_sub(data.len() as u64) {
-                Some(left) => self.left = left,
-                None => return Poll::Ready(Some(Err(Box::new(BodyTooLarge)))),
-            }
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

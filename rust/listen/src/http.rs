@@ -1,9 +1,9 @@
-//! The life of a connection: HTTP/1.1 by hyper, then a tunnel or a lingering close.
+//! The life of a connection: HTTP/1.1, then a tunnel or a lingering close.
 
 use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
+    pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     task::Poll,
@@ -12,12 +12,11 @@ use std::{
 
 use edgerouter_account::{PerClientCounts, UnderWay};
 use edgerouter_core::{
-    admit::{GuardLimits, HeadGuard},
     bounds::clients::Client,
+    http::h1::request::RequestLimits,
     plan::{Plan, Scheme},
 };
 use edgerouter_telemetry::Refused;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::spawn_local,
@@ -26,7 +25,7 @@ use tokio::{
 use crate::{
     Transport,
     connection::{Connection, ConnectionOwner, ConnectionState, Stream},
-    guarded::{Guarded, REFUSED_METHOD, Unread},
+    http1::{Ended, Http1, Unread},
     tight, tunnel,
 };
 
@@ -154,58 +153,30 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
     transport: T,
     connection: &Rc<Connection>,
 ) -> Option<T> {
-    let limits = owner.with_plan(|plan, _| GuardLimits {
+    let limits = owner.with_plan(|plan, _| RequestLimits {
         head_bytes: plan.limits.http.head_bytes,
         head_fields: plan.limits.http.head_fields,
         url_bytes: plan.limits.http.url_bytes,
         body_bytes: plan.limits.http.body_bytes,
     });
-    let guard = HeadGuard::new(limits);
     connection.set_active(true);
     let stream = Rc::new(Stream::new(Rc::clone(connection)));
-    let io = Guarded::new(transport, guard, Rc::clone(owner), Rc::clone(&stream));
-    let service = {
-        let (owner, stream) = (Rc::clone(owner), Rc::clone(&stream));
-        service_fn(move |request: Request<Incoming>| {
-            stream.begin(request.version());
-            let is_refused = stream.connection.was_refused()
-                && request.method().as_str() == REFUSED_METHOD.as_str();
-            let refusal = is_refused.then(|| stream.take_refusal()).flatten();
-            let request = refusal.map_or(Ok(request), Err);
-            Rc::clone(&owner).serve(Rc::clone(&stream), request)
-        })
-    };
-    // The guard's bounds are the ones that count; hyper's only need to be no tighter.
-    let http = http1::Builder::new()
-        .half_close(true)
-        .header_read_timeout(None)
-        .max_headers(limits.head_fields + 8)
-        .max_buf_size((limits.head_bytes + (16 << 10)).max(128 << 10))
-        .serve_connection(io, service);
-    let mut http = Box::pin(http);
-    let ended = poll_fn(|cx| {
-        connection.listen(cx.waker());
-        if stream.queue.is_cut() {
-            connection.set_state(ConnectionState::End);
-        }
-        match connection.state() {
-            ConnectionState::End => return Poll::Ready(Ended::CutOff),
-            ConnectionState::Drain => http.as_mut().graceful_shutdown(),
-            _ => {}
-        }
-        match http.as_mut().poll(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ended::All),
-            Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, peer = %connection.peer, "connection ended in an error");
-                let refused = connection.was_refused();
-                Poll::Ready(if refused { Ended::All } else { Ended::CutOff })
+    let mut http = Http1::new(transport, limits, Rc::clone(owner), Rc::clone(&stream));
+    let ended = {
+        let mut run = pin!(http.run());
+        poll_fn(|cx| {
+            connection.listen(cx.waker());
+            if stream.queue.is_cut() {
+                connection.set_state(ConnectionState::End);
             }
-            Poll::Pending if connection.take_rest() => Poll::Ready(Ended::Silent),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
-    let (mut transport, unread) = Pin::into_inner(http).into_parts().io.into_parts();
+            if connection.state() == ConnectionState::End {
+                return Poll::Ready(Ended::CutOff);
+            }
+            run.as_mut().poll(cx)
+        })
+        .await
+    };
+    let (mut transport, unread) = http.into_parts();
     connection.set_active(false);
     match ended {
         Ended::CutOff => return None,
@@ -215,21 +186,12 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
     if let Some(upstream) = stream.take_tunnel() {
         let idle = owner.with_plan(|plan, _| plan.limits.http.tunnel_idle_timeout);
         tunnel::join(connection, transport, upstream, &unread.bytes, idle).await;
-    } else if connection.was_refused() || unread.in_body {
+    } else if connection.was_refused() || unread.in_content {
         linger(transport).await;
     } else {
         let _ = transport.shutdown().await;
     }
     None
-}
-
-/// The end of HTTP on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    All,
-    CutOff,
-    /// It goes on when there is something to read.
-    Silent,
 }
 
 /// Time and bytes for which a client's input is still read and dropped, so that no reset destroys the response that it

@@ -1,13 +1,14 @@
-//! Client connections, from the socket to a request: accepting, guarding the bytes that come in, and the end.
+//! Client connections, from the socket to a request and from a response to the socket: accepting, HTTP, and the end.
 //!
-//! `tcp` accepts and is the only file that knows what a connection runs over: `http`, `guarded` and `tunnel` serve any
+//! `tcp` accepts and is the only file that knows what a connection runs over: `http`, `http1` and `tunnel` serve any
 //! [`Transport`]. `connection` is a connection as requests see it, and all connections of a worker; `tight` ends idle
 //! ones for new ones. The worker is known as a [`ConnectionOwner`](connection::ConnectionOwner) only: it responds to the
 //! requests. No route is known here.
 
 pub mod connection;
-mod guarded;
 mod http;
+mod http1;
+mod output;
 pub mod tcp;
 pub mod tight;
 mod tunnel;

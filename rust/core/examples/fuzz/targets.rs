@@ -29,8 +29,8 @@ pub(crate) struct FuzzTarget {
 
 pub(crate) const TARGETS: &[FuzzTarget] = &[
     FuzzTarget {
-        name: "guard",
-        run: admission::guard,
+        name: "requests",
+        run: admission::requests,
         seeds: corpus::messages,
     },
     FuzzTarget {

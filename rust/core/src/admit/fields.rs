@@ -3,8 +3,11 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
 use smallvec::SmallVec;
 
-use super::{Refusal, guard::is_host};
-use crate::{http::list, plan::Scheme};
+use super::Refusal;
+use crate::{
+    http::{h1::request::is_host, list},
+    plan::Scheme,
+};
 
 /// Fields that end at each hop, whether or not `Connection` names them.
 const HOP_BY_HOP: [HeaderName; 8] = [

@@ -1,22 +1,17 @@
 //! Admission: which requests are accepted, and in which form (phase 2; RFC 9112, RFC 9110 §5–7).
 //!
-//! `guard` checks the bytes of a connection before any parser reads them; `fields` decides which fields a parsed header
-//! section may keep, `evasion` whether the path could be read as another one. Everything ambiguous is refused: request
-//! smuggling needs two programs that read one message differently.
+//! `http::h1` has read the message and refused what has more than one reading; `fields` decides which fields its header
+//! section may keep, `evasion` whether the path could be read as another one.
 
-mod chunked;
 mod evasion;
 mod fields;
-mod guard;
 mod sanitise;
 
-pub(crate) use chunked::Chunked;
 pub use evasion::evades;
 pub use fields::{
     accepts_trailers, authority, forwarded_host, host_length, plain_length, port, strip_hop_by_hop,
     upgrade,
 };
-pub use guard::{GuardLimits, GuardStep, HeadGuard};
 pub use sanitise::{
     NAMED, NAMED_PREFIX, Sanitiser, is_named, is_twin_of_any, keep_only, late, trailers,
     without_twins, without_twins_of_changes,

@@ -9,6 +9,7 @@ pub mod cookie;
 pub mod date;
 pub mod etag;
 pub mod framing;
+pub mod h1;
 pub mod problem;
 pub mod range;
 pub mod structured;

@@ -23,7 +23,6 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body::Body as _;
-use hyper::body::Incoming;
 use smallvec::SmallVec;
 
 use super::{
@@ -33,7 +32,7 @@ use super::{
 use crate::{
     account::{Hold, Owner, UnderWay},
     body::{EdgeBody, EdgeResponse},
-    connection::Stream,
+    connection::{ClientBody, Stream},
     live::LocalLive,
     telemetry::{Outcome, Refused, access::Logged},
     upstream::{RequestBody, Wanted},
@@ -50,7 +49,7 @@ pub(crate) struct Exchange {
     pub now: u64,
     /// The request, and the decisions of phases 2 to 6.
     pub request: Admitted,
-    pub body: Option<Incoming>,
+    pub body: Option<ClientBody>,
     /// Edits by `viewer_request` hooks; `None` before them, and where there are none.
     pub written: Option<Rc<Written>>,
     /// Seconds for which a stored response must stay fresh to answer; only internal requests set it.
@@ -115,7 +114,7 @@ impl Exchange {
         worker: Rc<Worker>,
         stream: Rc<Stream>,
         head: Parts,
-        body: Option<Incoming>,
+        body: Option<ClientBody>,
         started: Instant,
     ) -> Self {
         let logged = worker
@@ -399,10 +398,7 @@ impl Exchange {
     /// The request's body for the origin, counted against the limit.
     pub(crate) fn take_body(&mut self) -> RequestBody {
         match self.body.take() {
-            Some(body) if !body.is_end_stream() => RequestBody::stream(crate::body::Inbound::new(
-                body,
-                self.live.plan.limits.http.body_bytes,
-            )),
+            Some(body) if !body.is_end_stream() => RequestBody::stream(body),
             _ => RequestBody::Empty,
         }
     }

@@ -32,13 +32,12 @@ use edgerouter_core::{
     request_record::RequestRecord,
     service_worker,
 };
-use http::{HeaderValue, Method, Request, StatusCode, Version, header};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Request, StatusCode, header};
 
 use self::{answer::Early, cached::Found, decided::Worked, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody, EdgeResponse},
-    connection::{ConnectionOwner, Connections, Stream, queue},
+    connection::{ClientBody, ConnectionOwner, Connections, Stream, queue},
     telemetry::{Outcome, Refused, WorkerMetrics},
     worker::Worker,
 };
@@ -49,7 +48,7 @@ impl ConnectionOwner for Worker {
     async fn serve(
         self: Rc<Self>,
         stream: Rc<Stream>,
-        request: Result<Request<Incoming>, Refusal>,
+        request: Result<Request<ClientBody>, Refusal>,
     ) -> Result<EdgeResponse, Infallible> {
         let started = Instant::now();
         let busy = Busy(Rc::clone(&stream));
@@ -88,13 +87,7 @@ impl ConnectionOwner for Worker {
                 response
             }
         };
-        if response.status().canonical_reason().is_none() {
-            // A reason is for people and may be empty (RFC 9112 §4); hyper would make one up.
-            let none = hyper::ext::ReasonPhrase::from_static(b"");
-            response.extensions_mut().insert(none);
-        }
         exchange.account(&mut response);
-        exchange.stream.interims.answered();
         let length = http_body::Body::size_hint(response.body()).exact();
         if response.body().streams() && queue::is_counted(length) {
             let route = exchange.route.and_then(|id| exchange.live.plan.route(id));
@@ -211,13 +204,6 @@ fn responded(exchange: &mut Exchange, fixed: &FixedResponse) -> EdgeResponse {
     }
 }
 
-fn has_length(response: &EdgeResponse) -> bool {
-    http_body::Body::size_hint(response.body())
-        .exact()
-        .is_some()
-        || response.headers().contains_key(header::CONTENT_LENGTH)
-}
-
 impl Exchange {
     /// Phase 15: what every response gets, wherever it came from.
     fn finish(&mut self, response: &mut EdgeResponse) {
@@ -278,11 +264,6 @@ impl Exchange {
         // A field that announces trailers goes where none can follow (RFC 9110 §6.6.2).
         if !(self.wants_trailers && response.body().may_end_in_trailers()) {
             response.headers_mut().remove(header::TRAILER);
-        }
-        if self.head.version == Version::HTTP_10 && !to_head && !has_length(response) {
-            // Only the end of the connection can end it, so that no other request may follow (RFC 9112 §6.3, §9.3): a
-            // response of HTTP/1.0 gets no keep-alive.
-            *response.version_mut() = Version::HTTP_10;
         }
         if to_head {
             let body = std::mem::replace(response.body_mut(), EdgeBody::empty());

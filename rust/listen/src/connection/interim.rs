@@ -1,8 +1,5 @@
-//! Interim responses (1xx) on their way to a client (RFC 9110 §15.2).
-//!
-//! hyper's server sends final responses only. Interim ones wait here until the connection's socket (`guarded`) is
-//! between two messages: everything before is written, and nothing of the final response. Where there is no such moment
-//! they are dropped, so that the client learns their content with the final response only.
+//! Interim responses (1xx) on their way to a client (RFC 9110 §15.2): they wait here until the connection is written, and
+//! may come as long as the head of the final response has not been.
 
 use std::cell::{Cell, RefCell};
 
@@ -24,8 +21,6 @@ enum State {
     Closed,
     /// The final response is still to come.
     Open,
-    /// hyper has the final response.
-    Final,
 }
 
 /// Interim responses of one stream (RFC 9110 §15.2): those that wait, and whether one may still be sent.
@@ -46,7 +41,8 @@ impl Interims {
         self.requests.set(self.requests.get().wrapping_add(1));
         self.count.set(0);
         self.bytes.set(0);
-        self.clear();
+        self.some.set(false);
+        self.waiting.borrow_mut().clear();
         self.state.set(if version >= Version::HTTP_11 {
             State::Open
         } else {
@@ -54,11 +50,9 @@ impl Interims {
         });
     }
 
-    /// The final response is ready, and hyper writes it next.
-    pub fn answered(&self) {
-        if self.state.get() == State::Open {
-            self.state.set(State::Final);
-        }
+    /// The final response is written: none may follow it.
+    pub(crate) fn close(&self) {
+        self.state.set(State::Closed);
     }
 
     /// Entitles to send interim responses to the request that is under way.
@@ -83,36 +77,10 @@ impl Interims {
         true
     }
 
-    /// True if an interim response waits to be written.
-    pub fn some(&self) -> bool {
-        self.some.get()
-    }
-
-    /// Responses that may be written when all bytes of hyper's are written.
-    pub fn after_all(&self) -> Option<Vec<u8>> {
-        let open = self.state.get() == State::Open;
-        open.then(|| self.take()).flatten()
-    }
-
-    /// Responses to write before hyper's next bytes. `between`: hyper's bytes before are written, so that the next ones
-    /// begin the final response.
-    pub fn before_final(&self, between: bool) -> Option<Vec<u8>> {
-        if self.state.get() != State::Final {
-            return None;
-        }
-        let waiting = self.take();
-        waiting.filter(|_| between)
-    }
-
-    fn take(&self) -> Option<Vec<u8>> {
-        self.some.set(false);
-        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
-        (!waiting.is_empty()).then_some(waiting)
-    }
-
-    fn clear(&self) {
-        if self.some.get() {
-            drop(self.take());
+    /// Moves those that wait behind `output`.
+    pub(crate) fn take(&self, output: &mut Vec<u8>) {
+        if self.some.take() {
+            output.append(&mut self.waiting.borrow_mut());
         }
     }
 }
@@ -132,31 +100,20 @@ mod tests {
     }
 
     #[test]
-    fn they_are_written_between_messages_and_nowhere_else() {
+    fn they_come_before_the_final_response_or_never() {
         let link = HeaderMap::from_iter([(header::LINK, HeaderValue::from_static("</a>"))]);
-        let bytes = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
         let interims = begun(Version::HTTP_11);
         let ticket = interims.ticket().unwrap();
         assert!(interims.add(ticket, HINTS, &link));
-        // Bytes that hyper writes before the final response is known belong to another message.
-        assert_eq!(interims.before_final(true), None);
-        assert_eq!(interims.after_all().as_deref(), Some(&bytes[..]));
-        assert!(!interims.some());
-        // Together with the final response: before it, where that is the next to be written.
-        assert!(interims.add(ticket, HINTS, &link));
-        interims.answered();
-        assert_eq!(interims.after_all(), None);
-        assert_eq!(interims.before_final(true).as_deref(), Some(&bytes[..]));
-        assert!(
-            !interims.add(ticket, HINTS, &link),
-            "the final response is on its way"
+        let mut output = b"before ".to_vec();
+        interims.take(&mut output);
+        interims.take(&mut output);
+        assert_eq!(
+            output,
+            b"before HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
         );
-        // Never where the end of an earlier response comes first.
-        let interims = begun(Version::HTTP_11);
-        interims.add(interims.ticket().unwrap(), HINTS, &link);
-        interims.answered();
-        assert_eq!(interims.before_final(false), None);
-        assert_eq!(interims.before_final(true), None);
+        interims.close();
+        assert!(!interims.add(ticket, HINTS, &link));
     }
 
     #[test]
@@ -167,7 +124,9 @@ mod tests {
         let first = interims.ticket().unwrap();
         assert!(interims.add(first, HINTS, &none));
         interims.begin(Version::HTTP_11);
-        assert!(!interims.some(), "what the first request left is gone");
+        let mut output = Vec::new();
+        interims.take(&mut output);
+        assert_eq!(output, b"", "the first request's are gone");
         assert!(!interims.add(first, HINTS, &none));
     }
 

@@ -4,12 +4,15 @@
 //! No bytes are read or written here: the rest of the crate does that, for whatever protocol the client speaks.
 //! Requests get the `Stream` and leave interim responses, an upgrade or a refusal with it.
 
+mod content;
 pub mod interim;
 mod owner;
 pub mod queue;
 mod state;
 mod stream;
 
+pub use content::ClientBody;
+pub(crate) use content::Inflow;
 pub use owner::{AllConnections, ConnectionOwner, Connections};
 pub use state::{Connection, ConnectionState};
 pub use stream::Stream;

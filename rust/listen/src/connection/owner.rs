@@ -13,6 +13,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use edgerouter_account::{Account, PerClientCounts};
 use edgerouter_core::{
     admit::Refusal,
@@ -21,11 +22,10 @@ use edgerouter_core::{
 use edgerouter_telemetry::WorkerMetrics;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::{Connection, ConnectionState, Stream};
+use super::{ClientBody, Connection, ConnectionState, Stream};
 
 /// Most bytes that one read takes from a socket.
 const INBOX: usize = 64 << 10;
@@ -33,13 +33,13 @@ const INBOX: usize = 64 << 10;
 /// The worker that connections belong to, and that serves their requests.
 pub trait ConnectionOwner: 'static {
     /// Content of the responses.
-    type Body: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + 'static;
 
     /// Responds to a request, or to one whose bytes were refused.
     fn serve(
         self: Rc<Self>,
         stream: Rc<Stream>,
-        request: Result<Request<Incoming>, Refusal>,
+        request: Result<Request<ClientBody>, Refusal>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + 'static;
 
     /// The connections of this worker.
@@ -90,7 +90,7 @@ pub struct Connections {
     /// Connections that this worker has accepted.
     pub(crate) accepted: Cell<u64>,
     pub(crate) idlest: RefCell<Idlest>,
-    /// Bytes as they come from a socket, before the guard has judged them.
+    /// Bytes as they come from a socket, before they are read.
     pub(crate) inbox: RefCell<Box<[u8]>>,
 }
 

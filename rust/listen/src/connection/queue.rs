@@ -1,6 +1,6 @@
-//! Bytes of a response that hyper has and that are not written into the client's socket yet.
+//! Bytes of a response that its body has given and that are not written into the client's socket yet.
 //!
-//! A response that streams gives hyper no more than a part of the free memory, and draws those bytes on the account.
+//! A response that streams gives no more than a part of the free memory, and draws those bytes on the account.
 //! One that is in memory anyway draws nothing.
 
 use std::{
@@ -16,14 +16,14 @@ use edgerouter_account::{Account, Cut, Hold, Owner};
 use edgerouter_core::bounds::memory::Purpose;
 use parking_lot::Mutex;
 
-/// Bytes that hyper gets ahead of the socket, at most and at least.
+/// Bytes that are taken ahead of the socket, at most and at least.
 const MOST: u64 = 64 << 10;
 const LEAST: u64 = 4 << 10;
 
 /// Bytes of responses that the socket has not taken yet.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// Bytes given to hyper and not written.
+    /// Bytes taken and not written.
     waiting: Cell<u64>,
     /// Those of them that are drawn.
     drawn: Cell<u64>,
@@ -55,7 +55,7 @@ impl Cut for Ending {
     }
 }
 
-/// True if a response with content of this length is counted: hyper always gets as much as a small one has.
+/// True if a response with content of this length is counted: as much as a small one has is always taken.
 pub fn is_counted(length: Option<u64>) -> bool {
     length.is_none_or(|length| length > LEAST)
 }
@@ -84,7 +84,7 @@ impl Queue {
             .is_some_and(|open| open.ending.cut.load(Ordering::Acquire))
     }
 
-    /// Ready when hyper may get more.
+    /// Ready when more may be taken.
     pub fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         let waiting = self.waiting.get();
         let open = self.open.borrow();
@@ -98,7 +98,7 @@ impl Queue {
         Poll::Pending
     }
 
-    /// Hyper has got so many bytes. `cached`: the cache has them, too.
+    /// So many bytes were taken. `cached`: the cache has them, too.
     pub fn put(&self, bytes: u64, cached: bool) {
         let open = self.open.borrow();
         let Some(open) = open.as_ref() else { return };
@@ -135,7 +135,7 @@ impl Queue {
         }
     }
 
-    /// The body is over; hyper may have some of it still.
+    /// The body is over; some of it may still be unwritten.
     pub fn close(&self) {
         let mut open = self.open.borrow_mut();
         if self.waiting.get() == 0 {

@@ -5,7 +5,7 @@ use super::{
     BodyFraming, FramingContext,
     head::{self, BadResponse, HeadLimits, OriginHead},
 };
-use crate::admit::Chunked;
+use crate::http::h1::chunked::Chunked;
 
 /// The next part expected on a connection to an origin.
 #[derive(Debug)]

@@ -9,12 +9,12 @@ use edgerouter_core::{
 };
 use http::{HeaderValue, StatusCode, header};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::call::{answered, failed, invoke};
 use crate::{
     account::Owner,
     body::EdgeResponse,
+    connection::ClientBody,
     functions::{FunctionOutput, Phase},
     request::{
         answer::{self, Early},
@@ -73,7 +73,7 @@ pub(crate) async fn function(
 /// Takes the whole body of a request in.
 pub(crate) async fn collect(
     exchange: &mut Exchange,
-    mut body: Incoming,
+    mut body: ClientBody,
     most: usize,
 ) -> Result<Bytes, Early> {
     let too_large = || {

@@ -3,4 +3,4 @@
 #[path = "../../rust/core/examples/fuzz/targets.rs"]
 mod targets;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::admission::guard(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::admission::requests(data));

@@ -1,7 +1,10 @@
-//! The end of a chunked body (RFC 9112 §7.1), read more strictly than the next parser does for clients, as origins
-//! write it for responses.
+//! Chunked content (RFC 9112 §7.1): strict for the requests of clients, for responses as kind as origins need it.
 
-use super::Refusal;
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::{ContentPiece, field_lines};
+use crate::admit::Refusal;
 
 /// Bytes of extensions of one chunk, and of a whole body.
 const MOST_EXTENSION: usize = 1 << 10;
@@ -37,7 +40,8 @@ enum State {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Chunked {
+/// A reader of chunked content.
+pub struct Chunked {
     lenient: bool,
     state: State,
     /// Remaining bytes of the current chunk.
@@ -48,6 +52,7 @@ pub(crate) struct Chunked {
     trailer: usize,
     name: [u8; 18],
     name_length: usize,
+    trailers: Vec<u8>,
 }
 
 impl Chunked {
@@ -63,6 +68,7 @@ impl Chunked {
             trailer: 0,
             name: [0; 18],
             name_length: 0,
+            trailers: Vec::new(),
         }
     }
 
@@ -75,17 +81,56 @@ impl Chunked {
         }
     }
 
+    /// Reads up to the end of the next run of content, or of the input. `most` bounds the bytes of the content.
+    pub fn decode(&mut self, bytes: &[u8], most: u64) -> Result<ContentPiece, Refusal> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            if self.state == State::Data {
+                let count = self.pass(bytes.len() - at);
+                return Ok(ContentPiece {
+                    consumed: at + count,
+                    data: at..at + count,
+                    is_last: false,
+                });
+            }
+            at += 1;
+            if self.step(byte, most)? {
+                return Ok(ContentPiece {
+                    consumed: at,
+                    data: 0..0,
+                    is_last: true,
+                });
+            }
+        }
+        Ok(ContentPiece {
+            consumed: at,
+            data: 0..0,
+            is_last: false,
+        })
+    }
+
+    /// The trailer section, once the content is complete; `None` if it is empty.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        let text = Bytes::from(std::mem::take(&mut self.trailers));
+        field_lines(&text).filter(|trailers| !trailers.is_empty())
+    }
+
+    /// Passes bytes of the current chunk, as many of `available` as it still has.
+    fn pass(&mut self, available: usize) -> usize {
+        let count = (available as u64).min(self.left);
+        self.left -= count;
+        if self.left == 0 {
+            self.state = State::DataCr;
+        }
+        count as usize
+    }
+
+    /// The length of the chunked content in `bytes`; `None` while it is incomplete.
     pub(crate) fn follow(&mut self, bytes: &[u8], most: u64) -> Result<Option<usize>, Refusal> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if self.state == State::Data {
-                let here = (bytes.len() - at) as u64;
-                let now = here.min(self.left);
-                self.left -= now;
-                at += now as usize;
-                if self.left == 0 {
-                    self.state = State::DataCr;
-                }
+                at += self.pass(bytes.len() - at);
                 continue;
             }
             at += 1;
@@ -172,6 +217,7 @@ impl Chunked {
                 if !self.lenient && self.forbidden_name() {
                     return bad;
                 }
+                self.trailers.push(byte);
                 State::TrailerValue
             }
             (State::TrailerName { .. }, byte) if crate::http::is_token_byte(byte) => {
@@ -180,27 +226,30 @@ impl Chunked {
             }
             (State::TrailerValue, b'\r') => State::TrailerLf,
             (State::TrailerValue, b'\t' | 0x20..=0x7e | 0x80..) => {
-                self.count_trailer()?;
+                self.count_trailer(byte)?;
                 State::TrailerValue
             }
-            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::TrailerLf, b'\n') => {
+                self.trailers.extend_from_slice(b"\r\n");
+                State::TrailerStart
+            }
             (State::EndLf, b'\n') => return Ok(true),
             _ => return bad,
         };
         Ok(false)
     }
 
-    fn count_trailer(&mut self) -> Result<(), Refusal> {
+    fn count_trailer(&mut self, byte: u8) -> Result<(), Refusal> {
         self.trailer += 1;
         if self.trailer > MOST_TRAILER {
-            Err(Refusal::HeadTooLarge)
-        } else {
-            Ok(())
+            return Err(Refusal::HeadTooLarge);
         }
+        self.trailers.push(byte);
+        Ok(())
     }
 
     fn note_name(&mut self, byte: u8) -> Result<(), Refusal> {
-        self.count_trailer()?;
+        self.count_trailer(byte)?;
         if let Some(slot) = self.name.get_mut(self.name_length) {
             *slot = byte;
         }

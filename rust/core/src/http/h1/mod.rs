@@ -1,0 +1,46 @@
+//! HTTP/1.1 as a codec without I/O: bytes to heads, content and refusals, and the way back (RFC 9112).
+//!
+//! `request` reads the requests of clients, `chunked` content in chunks, `write` makes the bytes of responses. Nothing
+//! here reads a socket or a clock; the drivers are loops around it. Responses of origins are read in `http::framing`.
+
+pub mod chunked;
+pub mod request;
+pub mod write;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::framing::trimmed;
+
+/// A piece of a message's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentPiece {
+    /// Bytes of the input that are done with.
+    pub consumed: usize,
+    /// Those of them that are content.
+    pub data: Range<usize>,
+    /// The content and its trailers are complete.
+    pub is_last: bool,
+}
+
+/// Field lines, each with its CR LF; `None` if one of them is not a field.
+fn field_lines(text: &Bytes) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for line in text.split(|&byte| byte == b'\n') {
+        let Some(line) = line.strip_suffix(b"\r") else {
+            continue;
+        };
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let (name, value) = line.split_at_checked(colon)?;
+        let value = text.slice_ref(trimmed(value.get(1..)?));
+        headers
+            .try_append(
+                HeaderName::from_bytes(name).ok()?,
+                HeaderValue::from_maybe_shared(value).ok()?,
+            )
+            .ok()?;
+    }
+    Some(headers)
+}

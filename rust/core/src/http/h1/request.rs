@@ -1,0 +1,729 @@
+//! Requests of a client, from their bytes (RFC 9112): a head is read once and whole, and only if it has one possible
+//! reading.
+//!
+//! Everything ambiguous is refused: request smuggling needs two programs that read one message differently.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
+use memchr::memchr;
+use smallvec::SmallVec;
+
+use super::{ContentPiece, chunked::Chunked};
+use crate::{admit::Refusal, http::is_token_byte};
+
+/// Bounds on a request (docs/design.md §11).
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Bytes of a head.
+    pub head_bytes: usize,
+    /// Fields of a head.
+    pub head_fields: usize,
+    /// Bytes of a request target.
+    pub url_bytes: usize,
+    /// Bytes of a request's content.
+    pub body_bytes: u64,
+}
+
+/// The head of a request.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// RFC 9110 §9.
+    pub method: Method,
+    /// Origin, absolute or asterisk form.
+    pub uri: Uri,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// Fields in their order, those that frame the message included.
+    pub headers: HeaderMap,
+    /// Its content, which follows.
+    pub content: RequestContent,
+    /// The client may send another request on the connection (RFC 9112 §9.3).
+    pub is_persistent: bool,
+    /// The client waits for a 100 before it sends the content (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+}
+
+/// The framing of a request's content (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestContent {
+    /// No content.
+    None,
+    /// Bytes that follow the head; more than none.
+    Length(u64),
+    /// RFC 9112 §7.1.
+    Chunked,
+}
+
+/// Reads the heads of one connection's requests.
+#[derive(Debug)]
+pub struct RequestReader {
+    limits: RequestLimits,
+    /// Bytes of an incomplete head that were searched for its end.
+    searched: usize,
+}
+
+/// Cuts the content of a request out of the bytes after its head.
+#[derive(Debug)]
+pub enum ContentReader {
+    /// Bytes left.
+    Length(u64),
+    /// RFC 9112 §7.1.
+    Chunked(Box<Chunked>),
+}
+
+impl ContentReader {
+    /// For the content that a head announces; `None` if there is none.
+    pub fn of(content: RequestContent) -> Option<Self> {
+        match content {
+            RequestContent::None => None,
+            RequestContent::Length(length) => Some(Self::Length(length)),
+            RequestContent::Chunked => Some(Self::Chunked(Box::new(Chunked::new()))),
+        }
+    }
+
+    /// Reads up to the end of the next run of content, or of the input; `most` bounds chunked content.
+    pub fn read(&mut self, bytes: &[u8], most: u64) -> Result<ContentPiece, Refusal> {
+        match self {
+            Self::Chunked(chunked) => chunked.decode(bytes, most),
+            Self::Length(left) => {
+                let count = (bytes.len() as u64).min(*left);
+                *left -= count;
+                Ok(ContentPiece {
+                    consumed: count as usize,
+                    data: 0..count as usize,
+                    is_last: *left == 0,
+                })
+            }
+        }
+    }
+
+    /// The trailer section behind the content that has been read; `None` if it is empty.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::Length(_) => None,
+            Self::Chunked(chunked) => chunked.take_trailers(),
+        }
+    }
+}
+
+/// The ends of a head's lines: positions of LF.
+type LineEnds = SmallVec<[usize; 24]>;
+
+impl RequestReader {
+    /// A reader for a new connection.
+    pub fn new(limits: RequestLimits) -> Self {
+        Self {
+            limits,
+            searched: 0,
+        }
+    }
+
+    /// Reads a whole head at the start of `bytes`, which are all bytes since the previous message, and gives its length.
+    /// `None` while it is incomplete.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<(usize, RequestHead)>, Refusal> {
+        // §2.2: one empty line before the request line is ignored.
+        let skipped = match bytes {
+            [b'\r', b'\n', ..] => 2,
+            [] | [b'\r'] => return Ok(None),
+            _ => 0,
+        };
+        let text = bytes.get(skipped..).unwrap_or_default();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let mut ends = LineEnds::new();
+        let from = self.searched.saturating_sub(3);
+        let Some(length) = end(text, from, &mut ends) else {
+            // The incomplete head may already be enough to refuse it.
+            self.early(text)?;
+            self.searched = text.len();
+            return Ok(None);
+        };
+        if length > self.limits.head_bytes {
+            self.early(text)?;
+            return Err(Refusal::HeadTooLarge);
+        }
+        if from > 0 {
+            ends.clear();
+            end(text, 0, &mut ends);
+        }
+        self.searched = 0;
+        let text = text.get(..length).unwrap_or_default();
+        let head = read(text, &ends, &self.limits)?;
+        Ok(Some((skipped + length, head)))
+    }
+
+    /// Refuses an incomplete head as soon as it cannot become a good one.
+    fn early(&self, text: &[u8]) -> Result<(), Refusal> {
+        match memchr(b'\n', text) {
+            None => {
+                if text
+                    .iter()
+                    .take(64)
+                    .any(|byte| byte.is_ascii_control() && *byte != b'\r')
+                {
+                    return Err(Refusal::BadRequestLine);
+                }
+                // Room for method, spaces and version beside the URL.
+                if text.len() > self.limits.url_bytes + 64 {
+                    let spaces = text.iter().filter(|byte| **byte == b' ').count();
+                    return Err(if spaces == 0 {
+                        Refusal::MethodTooLong
+                    } else {
+                        Refusal::UrlTooLong
+                    });
+                }
+            }
+            Some(end) => {
+                request_line(line(text.get(..=end).unwrap_or_default())?, &self.limits)?;
+                // Each complete line is checked now, so that it is refused without waiting for the rest.
+                if text.len() <= self.limits.head_bytes {
+                    let whole = memchr::memrchr(b'\n', text).unwrap_or(end);
+                    let fields = text.get(end + 1..=whole).unwrap_or_default();
+                    let count = memchr::memchr_iter(b'\n', fields).count();
+                    if count > self.limits.head_fields {
+                        return Err(Refusal::TooManyFields);
+                    }
+                }
+            }
+        }
+        if text.len() > self.limits.head_bytes {
+            Err(Refusal::HeadTooLarge)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The length of the head: up to the first empty line, whatever its line ends (a bare LF is refused when its line is
+/// read).
+fn end(text: &[u8], mut from: usize, ends: &mut LineEnds) -> Option<usize> {
+    loop {
+        let at = from + memchr(b'\n', text.get(from..)?)?;
+        ends.push(at);
+        match text.get(at + 1..) {
+            Some([b'\n', ..]) => return Some(at + 2),
+            Some([b'\r', b'\n', ..]) => return Some(at + 3),
+            _ => from = at + 1,
+        }
+    }
+}
+
+/// A line without its CR LF, which must be there.
+fn line(with_end: &[u8]) -> Result<&[u8], Refusal> {
+    let line = with_end.strip_suffix(b"\r\n").ok_or(Refusal::BadLineEnd)?;
+    if memchr(b'\r', line).is_some() {
+        Err(Refusal::BadLineEnd)
+    } else {
+        Ok(line)
+    }
+}
+
+/// Reads a complete head, whose lines end at `ends`; the last line is empty.
+fn read(text: &[u8], ends: &[usize], limits: &RequestLimits) -> Result<RequestHead, Refusal> {
+    let text = Bytes::copy_from_slice(text);
+    let first = ends.first().map_or(text.len(), |end| end + 1);
+    let start = request_line(line(text.get(..first).unwrap_or_default())?, limits)?;
+    let mut found = Found {
+        headers: HeaderMap::with_capacity((ends.len() + 4).min(limits.head_fields + 4)),
+        ..Found::default()
+    };
+    let mut at = first;
+    for (count, end) in ends.iter().skip(1).enumerate() {
+        let field = line(text.get(at..=*end).unwrap_or_default())?;
+        at = end + 1;
+        if count >= limits.head_fields {
+            return Err(Refusal::TooManyFields);
+        }
+        found.field(&text, field)?;
+    }
+    // The empty line at the end must be one of its own kind.
+    line(text.get(at..).unwrap_or_default())?;
+    match (&found.host, start.authority) {
+        (Some(host), Some(authority)) if !host.as_bytes().eq_ignore_ascii_case(authority) => {
+            return Err(Refusal::BadHost);
+        }
+        (_, Some(authority)) if !is_host(authority) => return Err(Refusal::BadHost),
+        (None, _) if start.http_11 => return Err(Refusal::BadHost),
+        _ => {}
+    }
+    let content = match found.length {
+        _ if found.chunked && found.length.is_some() => return Err(Refusal::AmbiguousFraming),
+        _ if found.chunked && !start.http_11 => return Err(Refusal::BadTransferEncoding),
+        _ if found.chunked => RequestContent::Chunked,
+        Some(length) if length > limits.body_bytes => return Err(Refusal::BodyTooLarge),
+        Some(length @ 1..) => RequestContent::Length(length),
+        _ => RequestContent::None,
+    };
+    let method = Method::from_bytes(start.method).map_err(|_| Refusal::BadMethod)?;
+    let uri = Uri::from_maybe_shared(text.slice_ref(start.target)).map_err(|_| {
+        if start.target.len() > usize::from(u16::MAX) {
+            Refusal::UrlTooLong
+        } else {
+            Refusal::BadTarget
+        }
+    })?;
+    Ok(RequestHead {
+        method,
+        uri,
+        version: if start.http_11 {
+            Version::HTTP_11
+        } else {
+            Version::HTTP_10
+        },
+        headers: found.headers,
+        content,
+        is_persistent: !found.close && (start.http_11 || found.keep_alive),
+        expects_continue: found.expects && start.http_11,
+    })
+}
+
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    /// Authority of an absolute-form target.
+    authority: Option<&'a [u8]>,
+    http_11: bool,
+}
+
+const MOST_METHOD: usize = 32;
+
+fn request_line<'a>(line: &'a [u8], limits: &RequestLimits) -> Result<RequestLine<'a>, Refusal> {
+    let mut parts = line.split(|&byte| byte == b' ');
+    let method = parts.next().unwrap_or_default();
+    if method.is_empty() || !method.iter().all(|&byte| is_token_byte(byte)) {
+        return Err(if method.is_empty() {
+            Refusal::BadRequestLine
+        } else {
+            Refusal::BadMethod
+        });
+    }
+    if method.len() > MOST_METHOD {
+        return Err(Refusal::MethodTooLong);
+    }
+    let (Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(Refusal::BadRequestLine);
+    };
+    if target.len() > limits.url_bytes {
+        return Err(Refusal::UrlTooLong);
+    }
+    let http_11 = match version {
+        b"HTTP/1.1" => true,
+        b"HTTP/1.0" => false,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            return Err(Refusal::Version);
+        }
+        _ => return Err(Refusal::BadRequestLine),
+    };
+    if method == b"CONNECT" {
+        return Err(Refusal::Connect);
+    }
+    if method == b"TRACE" {
+        return Err(Refusal::Trace);
+    }
+    let authority = match target {
+        [b'/', ..] => None,
+        b"*" if method == b"OPTIONS" => None,
+        _ => Some(absolute(target).ok_or(Refusal::BadTarget)?),
+    };
+    let (path, query) = match memchr(b'?', target) {
+        Some(at) => target.split_at_checked(at).unwrap_or((target, &[])),
+        None => (target, &[][..]),
+    };
+    let class = |byte: u8| TARGET.get(usize::from(byte)).copied().unwrap_or(0);
+    if !path.iter().all(|&byte| class(byte) & PATH != 0)
+        || !query.iter().all(|&byte| class(byte) & QUERY != 0)
+    {
+        return Err(Refusal::BadTarget);
+    }
+    Ok(RequestLine {
+        method,
+        target,
+        authority,
+        http_11,
+    })
+}
+
+fn absolute(target: &[u8]) -> Option<&[u8]> {
+    let at = memchr::memmem::find(target, b"://")?;
+    let scheme = target.get(..at)?;
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return None;
+    }
+    let rest = target.get(at + 3..)?;
+    let end = rest
+        .iter()
+        .position(|byte| b"/?".contains(byte))
+        .unwrap_or(rest.len());
+    rest.get(..end)
+}
+
+/// Bits of `TARGET`: the byte may occur in a path, in a query.
+const PATH: u8 = 1;
+const QUERY: u8 = 2;
+static TARGET: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] =
+            (is_path_byte(byte as u8) as u8 * PATH) | (is_query_byte(byte as u8) as u8 * QUERY);
+        byte += 1;
+    }
+    classes
+};
+
+/// Bytes of a path, or of an authority before it: visible ASCII without a fragment. Brackets, braces and the like are
+/// not in RFC 3986's grammar, but browsers send them and they are harmless; quotes, angle brackets and backslashes are
+/// not.
+const fn is_path_byte(byte: u8) -> bool {
+    is_query_byte(byte) && !matches!(byte, b'\\' | b'^' | b'`')
+}
+
+/// Bytes of a query: all that browsers send unescaped (the query percent-encode set of the WHATWG URL standard has
+/// controls, space and these four).
+const fn is_query_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>')
+}
+
+/// The fields of a head as they are read, and those of them that decide about the message and the connection.
+#[derive(Default)]
+struct Found {
+    headers: HeaderMap,
+    host: Option<HeaderValue>,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    expects: bool,
+}
+
+impl Found {
+    /// `field` is a line of `text`.
+    fn field(&mut self, text: &Bytes, field: &[u8]) -> Result<(), Refusal> {
+        if matches!(field.first(), Some(b' ' | b'\t')) {
+            return Err(Refusal::Folded);
+        }
+        // Names are short: a search made for long texts would cost more.
+        let colon = field.iter().position(|&byte| byte == b':');
+        let (name, value) = field
+            .split_at_checked(colon.ok_or(Refusal::BadField)?)
+            .unwrap_or_default();
+        // Names with other bytes than a token's, and without any, are none; so is a value with controls.
+        let name = HeaderName::from_bytes(name).map_err(|_| Refusal::BadField)?;
+        let value = super::trimmed(value.get(1..).unwrap_or_default());
+        let value =
+            HeaderValue::from_maybe_shared(text.slice_ref(value)).map_err(|_| Refusal::BadField)?;
+        match name {
+            header::HOST => {
+                if self.host.is_some() || !is_host(value.as_bytes()) {
+                    return Err(Refusal::BadHost);
+                }
+                self.host = Some(value.clone());
+            }
+            header::EXPECT => {
+                if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Refusal::Expectation);
+                }
+                self.expects = true;
+            }
+            header::CONNECTION => self.connection(value.as_bytes())?,
+            header::CONTENT_LENGTH => {
+                if self.length.is_some() {
+                    return Err(Refusal::BadContentLength);
+                }
+                self.length = Some(length(value.as_bytes()).ok_or(Refusal::BadContentLength)?);
+            }
+            header::TRANSFER_ENCODING => {
+                if self.chunked {
+                    return Err(Refusal::BadTransferEncoding);
+                }
+                if !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    return Err(transfer_coding(value.as_bytes()));
+                }
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        self.headers
+            .try_append(name, value)
+            .map(drop)
+            .map_err(|_| Refusal::TooManyFields)
+    }
+
+    /// Nominating a field as hop-by-hop removes it: some must not be removed (RFC 9110 §7.6.1).
+    fn connection(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        const ESSENTIAL: [&str; 6] = [
+            "host",
+            "content-length",
+            "transfer-encoding",
+            "authorization",
+            "cookie",
+            "cache-control",
+        ];
+        for option in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            if ESSENTIAL
+                .iter()
+                .any(|name| option.eq_ignore_ascii_case(name.as_bytes()))
+            {
+                return Err(Refusal::BadField);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a transfer coding other than `chunked` is refused: one that repeats or hides `chunked` is an attack, an unknown
+/// one is not implemented.
+fn transfer_coding(value: &[u8]) -> Refusal {
+    let codings: smallvec::SmallVec<[&[u8]; 4]> = value
+        .split(|&byte| byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    let chunked = codings
+        .iter()
+        .filter(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+        .count();
+    let tokens = codings
+        .iter()
+        .all(|coding| !coding.is_empty() && coding.iter().all(|&byte| is_token_byte(byte)));
+    let last = codings
+        .last()
+        .is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    if !tokens || chunked > 1 || (chunked == 1 && !last) {
+        Refusal::BadTransferEncoding
+    } else {
+        Refusal::UnknownTransferCoding
+    }
+}
+
+/// Digits only (RFC 9110 §8.6); a number that does not fit is malformed.
+fn length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 {
+        return None;
+    }
+    value.iter().try_fold(0u64, |n, &byte| {
+        byte.is_ascii_digit()
+            .then(|| n.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
+    })
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one. The grammar of RFC 3986
+/// allows escapes and punctuation in names; they are refused, because DNS does not allow them and origins print `Host`
+/// into pages.
+pub(crate) fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value.first() {
+        Some(b'[') => {
+            let Some(end) = memchr(b']', value) else {
+                return false;
+            };
+            let inside = value.get(1..end).unwrap_or_default();
+            let valid = std::str::from_utf8(inside)
+                .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+            if !valid {
+                return false;
+            }
+            (&b"ok"[..], value.get(end + 1..).unwrap_or_default())
+        }
+        _ => {
+            let end = memchr(b':', value).unwrap_or(value.len());
+            value.split_at_checked(end).unwrap_or((value, &[]))
+        }
+    };
+    let good_port = match port {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => {
+            digits.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok())
+        }
+        _ => false,
+    };
+    let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    good_port && !host.is_empty() && host.len() <= 255 && host.iter().all(good)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+
+    const LIMITS: RequestLimits = RequestLimits {
+        head_bytes: 4096,
+        head_fields: 20,
+        url_bytes: 1024,
+        body_bytes: 1000,
+    };
+
+    /// Follows a connection whose bytes come in pieces of `step`: its messages, and the refusal at its end.
+    fn follow(bytes: &[u8], step: usize) -> (Vec<String>, Option<Refusal>) {
+        let mut reader = RequestReader::new(LIMITS);
+        let (mut seen, mut held) = (Vec::new(), Vec::new());
+        let mut content: Option<ContentReader> = None;
+        for piece in bytes.chunks(step) {
+            held.extend_from_slice(piece);
+            loop {
+                if let Some(under_way) = &mut content {
+                    let piece = match under_way.read(&held, LIMITS.body_bytes) {
+                        Ok(piece) => piece,
+                        Err(refusal) => return (seen, Some(refusal)),
+                    };
+                    let text = String::from_utf8_lossy(&held[piece.data]).into_owned();
+                    *seen.last_mut().unwrap() += &text;
+                    held.drain(..piece.consumed);
+                    if piece.is_last {
+                        if let Some(trailers) = under_way.take_trailers() {
+                            *seen.last_mut().unwrap() += &format!("{trailers:?}");
+                        }
+                        content = None;
+                    } else if piece.consumed == 0 {
+                        break;
+                    }
+                } else {
+                    match reader.read(&held) {
+                        Ok(None) => break,
+                        Err(refusal) => return (seen, Some(refusal)),
+                        Ok(Some((length, head))) => {
+                            held.drain(..length);
+                            seen.push(format!("{} {} ", head.method, head.uri));
+                            content = ContentReader::of(head.content);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(held.is_empty() || content.is_none());
+        (seen, None)
+    }
+
+    #[test]
+    fn good_messages_are_read_however_they_arrive() {
+        for (bytes, want) in [
+            (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], &["GET / "][..]),
+            (b"\r\nGET /a?b=c HTTP/1.1\r\nhost: a:80\r\naccept: */*\r\n\r\n", &["GET /a?b=c "]),
+            (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", &["GET http://a/ "]),
+            (b"OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", &["OPTIONS * "]),
+            (b"GET / HTTP/1.0\r\n\r\n", &["GET / "]),
+            (
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                &["POST / abc", "GET / "],
+            ),
+            (
+                b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=\"y\"\r\nabc\r\n1\r\nd\r\n0\r\nX-T:  1 \r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+                &["POST / abcd{\"x-t\": \"1\"}", "GET / "],
+            ),
+        ] {
+            for step in 1..=bytes.len() {
+                let (seen, refusal) = follow(bytes, step);
+                assert_eq!(seen, want, "{} by {step}", bytes.escape_ascii());
+                assert_eq!(refusal, None);
+            }
+        }
+    }
+
+    #[test]
+    fn bad_messages_are_refused_however_they_arrive() {
+        use Refusal::*;
+        for (message, refusal) in [
+            (&b"GET / HTTP/1.1\r\n\r\n"[..], BadHost),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", BadHost),
+            (b"GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", BadHost),
+            (b"GET / HTTP/1.1\r\nHost: \r\n\r\n", BadHost),
+            (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", BadHost),
+            (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", BadRequestLine),
+            (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", Version),
+            (b"GET / HTTP/1.1\nHost: a\n\n", BadLineEnd),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", BadLineEnd),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n", BadField),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c\r\n\r\n", Folded),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n", BadField),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", AmbiguousFraming),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", AmbiguousFraming),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", UnknownTransferCoding),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", BadTransferEncoding),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", BadContentLength),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", BodyTooLarge),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n", BodyTooLarge),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\n", BadChunk),
+            (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nHost: b\r\n\r\n", BadChunk),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nConnection: host\r\n\r\n", BadField),
+            (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Expectation),
+            (b"GET a HTTP/1.1\r\nHost: a\r\n\r\n", BadTarget),
+            (b"GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", BadTarget),
+            (b"TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", Trace),
+            (b"GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n", BadHost),
+            (b"GET / HTTP/1.1\r\nHost: a%00b\r\n\r\n", BadHost),
+        ] {
+            for step in 1..=message.len() {
+                assert_eq!(follow(message, step).1, Some(refusal), "{} by {step}", message.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn messages_before_a_bad_one_are_read() {
+        let both = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nx\r\n\r\n";
+        let (seen, refusal) = follow(both, both.len());
+        assert_eq!((seen.len(), refusal), (1, Some(Refusal::BadRequestLine)));
+    }
+
+    #[test]
+    fn a_head_says_whether_its_connection_goes_on() {
+        for (text, persistent, expects) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", true, false),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n",
+                false,
+                false,
+            ),
+            ("GET / HTTP/1.0\r\n\r\n", false, false),
+            (
+                "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+                true,
+                false,
+            ),
+            (
+                "GET / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n",
+                false,
+                false,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\n\r\n",
+                true,
+                true,
+            ),
+        ] {
+            let (_, head) = RequestReader::new(LIMITS)
+                .read(text.as_bytes())
+                .unwrap()
+                .unwrap();
+            assert_eq!(
+                (head.is_persistent, head.expects_continue),
+                (persistent, expects),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn endless_heads_are_refused_in_time() {
+        let start = "GET / HTTP/1.1\r\nHost: a\r\n";
+        for (text, refusal) in [
+            ("a".repeat(2000), Refusal::MethodTooLong),
+            (format!("GET /{}", "a".repeat(1200)), Refusal::UrlTooLong),
+            (
+                format!("{start}{}", "a: b\r\n".repeat(30)),
+                Refusal::TooManyFields,
+            ),
+            (
+                format!("{start}X: {}", "a".repeat(5000)),
+                Refusal::HeadTooLarge,
+            ),
+        ] {
+            let read = RequestReader::new(LIMITS).read(text.as_bytes());
+            assert_eq!(read.err(), Some(refusal), "{text}");
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The bytes of a response (RFC 9112 §4, §6, §7.1): its head with the framing that its connection needs, and its content
+//! in that framing.
+
+use std::io::Write as _;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+
+use crate::http::{framing::fit::bodiless, list};
+
+/// The request that a response is written for, as far as the framing depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// Its method was HEAD.
+    pub is_head: bool,
+    /// Another request may follow on its connection.
+    pub is_persistent: bool,
+}
+
+/// Content of a response as it is written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum ContentWriter {
+    /// The status or the method allows none; any is dropped.
+    #[default]
+    None,
+    /// Bytes that are still to be written. Surplus ones are dropped: they would be read as another response.
+    Length(u64),
+    /// RFC 9112 §7.1.
+    Chunked,
+    /// Its end is the connection's.
+    UntilClose,
+}
+
+/// Framing of a response whose head was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The framing of the content that follows.
+    pub content: ContentWriter,
+    /// Another request may follow on the connection.
+    pub is_persistent: bool,
+}
+
+/// Longest content that is announced in decimal: 64 bits.
+const MOST_DIGITS: usize = 20;
+
+/// Writes the head of a response. `known`: the length of the content, if known before it is read. `date`: the value of
+/// `Date` if the response has none (RFC 9110 §6.6.1).
+pub fn head(
+    out: &mut Vec<u8>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    request: RequestFacts,
+    known: Option<u64>,
+    date: &[u8],
+) -> Written {
+    let http_11 = request.version == Version::HTTP_11;
+    out.extend_from_slice(if http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    // A reason is for people and may be empty.
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let mut present = Present::default();
+    for (name, value) in headers {
+        present.note(name, value);
+        field(out, name.as_str(), value.as_bytes());
+    }
+    let has_content = !request.is_head && !bodiless(status);
+    let content = match present.length.or(known) {
+        _ if !has_content => ContentWriter::None,
+        Some(length) => {
+            if present.length.is_none() {
+                let mut digits = itoa::Buffer::new();
+                field(out, "content-length", digits.format(length).as_bytes());
+            }
+            ContentWriter::Length(length)
+        }
+        None if http_11 => {
+            field(out, "transfer-encoding", b"chunked");
+            ContentWriter::Chunked
+        }
+        None => ContentWriter::UntilClose,
+    };
+    let is_persistent =
+        request.is_persistent && !present.close && content != ContentWriter::UntilClose;
+    if !present.connection {
+        match (http_11, is_persistent) {
+            (true, false) => field(out, "connection", b"close"),
+            (false, true) => field(out, "connection", b"keep-alive"),
+            _ => {}
+        }
+    }
+    if !present.date {
+        field(out, "date", date);
+    }
+    out.extend_from_slice(b"\r\n");
+    Written {
+        content,
+        is_persistent,
+    }
+}
+
+/// Fields of a head that its framing depends on.
+#[derive(Debug, Default)]
+struct Present {
+    length: Option<u64>,
+    connection: bool,
+    close: bool,
+    date: bool,
+}
+
+impl Present {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+        match *name {
+            header::CONTENT_LENGTH if value.len() < MOST_DIGITS => {
+                self.length = value.to_str().ok().and_then(|digits| digits.parse().ok());
+            }
+            header::CONNECTION => {
+                self.connection = true;
+                self.close |=
+                    list(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"close"));
+            }
+            header::DATE => self.date = true,
+            _ => {}
+        }
+    }
+}
+
+/// Writes one field line.
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the line before a chunk (RFC 9112 §7.1). The chunk and CR LF follow.
+pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{size:x}\r\n");
+}
+
+/// Writes the end of chunked content: the last chunk, and those of the trailers that the head announced (RFC 9110
+/// §6.6.2).
+pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>, announced: &[HeaderName]) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        if announced.contains(name) {
+            field(out, name.as_str(), value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Trailers that a head announces in `Trailer`.
+pub fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(header::TRAILER).iter();
+    lines
+        .flat_map(|line| list(line.as_bytes()))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: RequestFacts = RequestFacts {
+        version: Version::HTTP_11,
+        is_head: false,
+        is_persistent: true,
+    };
+
+    fn written(
+        status: u16,
+        fields: &[(&'static str, &'static str)],
+        request: RequestFacts,
+        known: Option<u64>,
+    ) -> (String, Written) {
+        let headers = fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect();
+        let mut out = Vec::new();
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        let written = head(&mut out, status, &headers, request, known, b"now");
+        let text = String::from_utf8_lossy(&out).replace("\r\n", "|");
+        (text, written)
+    }
+
+    #[test]
+    fn heads_announce_how_their_content_ends() {
+        use ContentWriter::{Chunked, Length, None as Nothing, UntilClose};
+        let head = RequestFacts {
+            is_head: true,
+            ..GET
+        };
+        let http_10 = RequestFacts {
+            version: Version::HTTP_10,
+            ..GET
+        };
+        let closing = RequestFacts {
+            is_persistent: false,
+            ..GET
+        };
+        let length = ("content-length", "5");
+        let date = ("date", "then");
+        for (status, fields, request, known, text, content, is_persistent) in [
+            (
+                200,
+                &[length][..],
+                GET,
+                Some(5),
+                "HTTP/1.1 200 OK|content-length: 5|date: now||",
+                Length(5),
+                true,
+            ),
+            (
+                200,
+                &[date],
+                GET,
+                Some(5),
+                "HTTP/1.1 200 OK|date: then|content-length: 5||",
+                Length(5),
+                true,
+            ),
+            (
+                200,
+                &[],
+                GET,
+                None,
+                "HTTP/1.1 200 OK|transfer-encoding: chunked|date: now||",
+                Chunked,
+                true,
+            ),
+            (
+                200,
+                &[],
+                closing,
+                Some(0),
+                "HTTP/1.1 200 OK|content-length: 0|connection: close|date: now||",
+                Length(0),
+                false,
+            ),
+            (
+                413,
+                &[("connection", "close")],
+                GET,
+                Some(0),
+                "HTTP/1.1 413 Payload Too Large|connection: close|content-length: 0|date: now||",
+                Length(0),
+                false,
+            ),
+            (
+                200,
+                &[length],
+                head,
+                Some(0),
+                "HTTP/1.1 200 OK|content-length: 5|date: now||",
+                Nothing,
+                true,
+            ),
+            (
+                204,
+                &[],
+                GET,
+                None,
+                "HTTP/1.1 204 No Content|date: now||",
+                Nothing,
+                true,
+            ),
+            (
+                304,
+                &[],
+                GET,
+                Some(0),
+                "HTTP/1.1 304 Not Modified|date: now||",
+                Nothing,
+                true,
+            ),
+            (
+                799,
+                &[],
+                GET,
+                Some(1),
+                "HTTP/1.1 799 |content-length: 1|date: now||",
+                Length(1),
+                true,
+            ),
+            (
+                200,
+                &[],
+                http_10,
+                None,
+                "HTTP/1.0 200 OK|date: now||",
+                UntilClose,
+                false,
+            ),
+            (
+                200,
+                &[],
+                http_10,
+                Some(1),
+                "HTTP/1.0 200 OK|content-length: 1|connection: keep-alive|date: now||",
+                Length(1),
+                true,
+            ),
+        ] {
+            let want = Written {
+                content,
+                is_persistent,
+            };
+            assert_eq!(
+                written(status, fields, request, known),
+                (text.to_owned(), want)
+            );
+        }
+    }
+
+    #[test]
+    fn chunks_end_with_the_announced_trailers_only() {
+        let mut out = Vec::new();
+        chunk_size(&mut out, 26);
+        let trailers = HeaderMap::from_iter([
+            (
+                HeaderName::from_static("x-sum"),
+                HeaderValue::from_static("1"),
+            ),
+            (
+                HeaderName::from_static("x-other"),
+                HeaderValue::from_static("2"),
+            ),
+        ]);
+        let head =
+            HeaderMap::from_iter([(header::TRAILER, HeaderValue::from_static("X-Sum, x-none"))]);
+        last_chunk(&mut out, Some(&trailers), &announced_trailers(&head));
+        last_chunk(&mut out, None, &[]);
+        assert_eq!(out, b"1a\r\n0\r\nx-sum: 1\r\n\r\n0\r\n\r\n");
+    }
+}

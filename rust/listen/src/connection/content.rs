@@ -1,0 +1,161 @@
+//! Content of a request on its way from the connection that it comes by to its reader.
+
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::Connection;
+
+/// Content of a client's request. The connection is read only while somebody waits for a frame.
+#[derive(Debug, Default)]
+pub struct ClientBody(Option<Rc<Inflow>>);
+
+/// One piece of content between the connection, which puts it, and the body, which takes it.
+#[derive(Debug)]
+pub(crate) struct Inflow {
+    connection: Rc<Connection>,
+    state: Cell<InflowState>,
+    /// Bytes that the reader has still to get, if their number is known.
+    left: Cell<Option<u64>>,
+    piece: RefCell<Bytes>,
+    trailers: RefCell<Option<HeaderMap>>,
+    reader: RefCell<Option<Waker>>,
+    is_dropped: Cell<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InflowState {
+    /// More comes.
+    Open,
+    Complete,
+    /// The client broke off, or sent bytes that are not its content.
+    Broken,
+}
+
+/// The content of a request broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("the content of the request broke off or is malformed")]
+struct Broken;
+
+impl Inflow {
+    /// A body without any piece yet, of `length` bytes if that is known.
+    pub(crate) fn open(connection: &Rc<Connection>, length: Option<u64>) -> Rc<Self> {
+        Rc::new(Self {
+            connection: Rc::clone(connection),
+            state: Cell::new(InflowState::Open),
+            left: Cell::new(length),
+            piece: RefCell::default(),
+            trailers: RefCell::default(),
+            reader: RefCell::default(),
+            is_dropped: Cell::new(false),
+        })
+    }
+
+    /// True if a reader waits for the next piece.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.reader.borrow().is_some()
+    }
+
+    /// True if nobody will read the rest.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.is_dropped.get()
+    }
+
+    /// Gives the reader a piece; the one before has been taken.
+    pub(crate) fn put(&self, piece: Bytes) {
+        self.piece.replace(piece);
+        self.wake();
+    }
+
+    /// Ends the content after the piece that was put last.
+    pub(crate) fn complete(&self, trailers: Option<HeaderMap>) {
+        self.trailers.replace(trailers);
+        self.state.set(InflowState::Complete);
+        self.wake();
+    }
+
+    /// Ends the content in an error.
+    pub(crate) fn break_off(&self) {
+        self.state.set(InflowState::Broken);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(reader) = self.reader.borrow_mut().take() {
+            reader.wake();
+        }
+    }
+}
+
+impl ClientBody {
+    /// The reader's side of `inflow`.
+    pub(crate) fn reading(inflow: Rc<Inflow>) -> Self {
+        Self(Some(inflow))
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if let Some(inflow) = &self.0 {
+            inflow.is_dropped.set(true);
+            inflow.reader.take();
+        }
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Some(inflow) = &self.0 else {
+            return Poll::Ready(None);
+        };
+        let piece = inflow.piece.take();
+        if !piece.is_empty() {
+            let left = inflow.left.get();
+            let left = left.map(|left| left.saturating_sub(piece.len() as u64));
+            inflow.left.set(left);
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match inflow.state.get() {
+            InflowState::Open => {
+                *inflow.reader.borrow_mut() = Some(cx.waker().clone());
+                inflow.connection.wake();
+                Poll::Pending
+            }
+            InflowState::Complete => {
+                let trailers = inflow.trailers.take();
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            InflowState::Broken => Poll::Ready(Some(Err(Box::new(Broken)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|inflow| inflow.left.get() == Some(0))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            None => SizeHint::with_exact(0),
+            Some(inflow) => inflow
+                .left
+                .get()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
