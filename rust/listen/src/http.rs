@@ -78,7 +78,7 @@ pub(super) fn take<O: ConnectionOwner>(
     connections.accepted.set(serial + 1);
     let connection = Rc::new(Connection::new(peer, scheme, owner.ticks(), serial));
     if draining {
-        connection.set_state(ConnectionState::Drain);
+        connection.accept_late();
     }
     let index = connections.open.borrow_mut().insert(Rc::clone(&connection));
     let counted = Counted {
@@ -137,10 +137,7 @@ async fn is_readable(transport: &impl Transport, connection: &Connection) -> boo
         connection.listen(cx.waker());
         match connection.state() {
             ConnectionState::End => Poll::Ready(false),
-            // The first request of a connection gets a response, and any that is on its way.
-            ConnectionState::Drain => {
-                Poll::Ready(!connection.has_served() || transport.poll_readable(cx).is_ready())
-            }
+            _ if connection.is_drained() => Poll::Ready(transport.poll_readable(cx).is_ready()),
             _ => transport.poll_readable(cx).map(|()| true),
         }
     })

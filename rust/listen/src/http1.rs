@@ -175,9 +175,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 .is_pending()
             {
                 let is_empty = self.input.is_empty();
-                let drained =
-                    connection.state() == ConnectionState::Drain && connection.has_served();
-                return if is_empty && drained {
+                return if is_empty && connection.is_drained() {
                     Poll::Ready(Ok(Next::End(Ended::All)))
                 } else if is_empty && connection.take_rest() {
                     Poll::Ready(Ok(Next::End(Ended::Silent)))

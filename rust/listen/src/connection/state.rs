@@ -29,8 +29,8 @@ pub struct Connection {
     state: Cell<ConnectionState>,
     /// Requests whose responses have not ended.
     streams: Cell<u32>,
-    /// A request has come in on it.
-    has_served: Cell<bool>,
+    /// It was accepted while the worker drains, and no request has come in on it: its first one gets a response.
+    is_late: Cell<bool>,
     /// A part of a request's head has come in.
     in_head: Cell<bool>,
     /// Ticks (ms) since which it has waited for a request, or for the rest of its head.
@@ -77,7 +77,7 @@ impl Connection {
             address: OnceCell::new(),
             state: Cell::new(ConnectionState::Live),
             streams: Cell::new(0),
-            has_served: Cell::new(false),
+            is_late: Cell::new(false),
             in_head: Cell::new(false),
             since: Cell::new(ticks),
             half_closed: Cell::new(None),
@@ -100,7 +100,7 @@ impl Connection {
     /// A stream begins.
     pub fn begin(&self) {
         self.streams.set(self.streams.get() + 1);
-        self.has_served.set(true);
+        self.is_late.set(false);
         self.in_head.set(false);
     }
 
@@ -115,9 +115,15 @@ impl Connection {
         self.streams.get() == 0
     }
 
-    /// True if a request has come in on it.
-    pub fn has_served(&self) -> bool {
-        self.has_served.get()
+    /// Notes that it was accepted while the worker drains.
+    pub(crate) fn accept_late(&self) {
+        self.is_late.set(true);
+        self.set_state(ConnectionState::Drain);
+    }
+
+    /// True if it ends unless a request is on its way.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.state.get() == ConnectionState::Drain && !self.is_late.get()
     }
 
     /// Bytes of an incomplete head have come in.
