@@ -8,7 +8,6 @@
 pub mod connection;
 mod http;
 mod http1;
-mod output;
 pub mod tcp;
 pub mod tight;
 mod tunnel;

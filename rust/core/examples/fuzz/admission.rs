@@ -3,7 +3,7 @@
 
 use edgerouter_core::{
     admit::{Refusal, Sanitiser, strip_hop_by_hop},
-    http::h1::request::{ContentReader, RequestHead, RequestLimits, RequestReader},
+    http::h1::request::{ClientHead, ContentReader, RequestLimits, RequestReader},
 };
 use http::HeaderName;
 
@@ -105,7 +105,7 @@ fn follow(data: &[u8], limits: RequestLimits, mut piece: impl FnMut() -> usize) 
 }
 
 /// Another parser sees the same head in the same bytes.
-fn reads_alike(text: &[u8], head: &RequestHead) {
+fn reads_alike(text: &[u8], head: &ClientHead) {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut other = httparse::Request::new(&mut fields);
     let length = other.parse(text).expect("is accepted by the other parser");

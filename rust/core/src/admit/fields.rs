@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::Refusal;
 use crate::{
-    http::{h1::request::is_host, list},
+    http::{h1::is_host, list},
     plan::Scheme,
 };
 

@@ -5,6 +5,7 @@
 
 pub mod chunked;
 pub mod request;
+mod request_line;
 pub mod write;
 
 use std::ops::Range;
@@ -12,6 +13,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub(crate) use self::request_line::is_host;
 use super::framing::trimmed;
 
 /// A piece of a message's content.

@@ -34,7 +34,7 @@ pub enum ContentWriter {
 
 /// Framing of a response whose head was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenHead {
     /// The framing of the content that follows.
     pub content: ContentWriter,
     /// Another request may follow on the connection.
@@ -53,7 +53,7 @@ pub fn head(
     request: RequestFacts,
     known: Option<u64>,
     date: &[u8],
-) -> Written {
+) -> WrittenHead {
     let http_11 = request.version == Version::HTTP_11;
     out.extend_from_slice(if http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
     out.extend_from_slice(status.as_str().as_bytes());
@@ -95,7 +95,7 @@ pub fn head(
         field(out, "date", date);
     }
     out.extend_from_slice(b"\r\n");
-    Written {
+    WrittenHead {
         content,
         is_persistent,
     }
@@ -178,7 +178,7 @@ mod tests {
         fields: &[(&'static str, &'static str)],
         request: RequestFacts,
         known: Option<u64>,
-    ) -> (String, Written) {
+    ) -> (String, WrittenHead) {
         let headers = fields
             .iter()
             .map(|(name, value)| {
@@ -313,7 +313,7 @@ mod tests {
                 true,
             ),
         ] {
-            let want = Written {
+            let want = WrittenHead {
                 content,
                 is_persistent,
             };

@@ -19,7 +19,7 @@ const PIECES: usize = 32;
 const KEPT: usize = 4 << 10;
 
 #[derive(Debug, Default)]
-pub(crate) struct Output {
+pub(crate) struct Outgoing {
     /// Heads, and small content.
     pub(crate) text: Vec<u8>,
     /// Bytes of `text` that have been written.
@@ -30,7 +30,7 @@ pub(crate) struct Output {
     content: usize,
 }
 
-impl Output {
+impl Outgoing {
     /// Bytes that wait to be written.
     pub(crate) fn len(&self) -> usize {
         self.text.len() - self.written + self.content
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn bytes_leave_in_their_order_however_few_are_taken() {
         for step in [1, 2, 7, 1000, 5000, 1 << 20] {
-            let (mut output, mut want) = (Output::default(), Vec::new());
+            let (mut output, mut want) = (Outgoing::default(), Vec::new());
             for at in 0..40u8 {
                 output.text.extend_from_slice(b"head");
                 want.extend_from_slice(b"head");

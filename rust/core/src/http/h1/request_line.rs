@@ -1,0 +1,154 @@
+//! The request line (RFC 9112 §3) and the host that a request is for.
+
+use memchr::memchr;
+
+use super::request::RequestLimits;
+use crate::{admit::Refusal, http::is_token_byte};
+
+/// The parts of a request line.
+pub(super) struct RequestLine<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) target: &'a [u8],
+    /// Authority of an absolute-form target.
+    pub(super) authority: Option<&'a [u8]>,
+    pub(super) http_11: bool,
+}
+
+const MOST_METHOD: usize = 32;
+
+/// Reads `method SP request-target SP HTTP-version` (RFC 9112 §3), without its line end.
+pub(super) fn request_line<'a>(
+    line: &'a [u8],
+    limits: &RequestLimits,
+) -> Result<RequestLine<'a>, Refusal> {
+    let mut parts = line.split(|&byte| byte == b' ');
+    let method = parts.next().unwrap_or_default();
+    if method.is_empty() || !method.iter().all(|&byte| is_token_byte(byte)) {
+        return Err(if method.is_empty() {
+            Refusal::BadRequestLine
+        } else {
+            Refusal::BadMethod
+        });
+    }
+    if method.len() > MOST_METHOD {
+        return Err(Refusal::MethodTooLong);
+    }
+    let (Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(Refusal::BadRequestLine);
+    };
+    if target.len() > limits.url_bytes {
+        return Err(Refusal::UrlTooLong);
+    }
+    let http_11 = match version {
+        b"HTTP/1.1" => true,
+        b"HTTP/1.0" => false,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            return Err(Refusal::Version);
+        }
+        _ => return Err(Refusal::BadRequestLine),
+    };
+    if method == b"CONNECT" {
+        return Err(Refusal::Connect);
+    }
+    if method == b"TRACE" {
+        return Err(Refusal::Trace);
+    }
+    let authority = match target {
+        [b'/', ..] => None,
+        b"*" if method == b"OPTIONS" => None,
+        _ => Some(absolute(target).ok_or(Refusal::BadTarget)?),
+    };
+    let (path, query) = match memchr(b'?', target) {
+        Some(at) => target.split_at_checked(at).unwrap_or((target, &[])),
+        None => (target, &[][..]),
+    };
+    let class = |byte: u8| TARGET.get(usize::from(byte)).copied().unwrap_or(0);
+    if !path.iter().all(|&byte| class(byte) & PATH != 0)
+        || !query.iter().all(|&byte| class(byte) & QUERY != 0)
+    {
+        return Err(Refusal::BadTarget);
+    }
+    Ok(RequestLine {
+        method,
+        target,
+        authority,
+        http_11,
+    })
+}
+
+fn absolute(target: &[u8]) -> Option<&[u8]> {
+    let at = memchr::memmem::find(target, b"://")?;
+    let scheme = target.get(..at)?;
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return None;
+    }
+    let rest = target.get(at + 3..)?;
+    let end = rest
+        .iter()
+        .position(|byte| b"/?".contains(byte))
+        .unwrap_or(rest.len());
+    rest.get(..end)
+}
+
+/// Bits of `TARGET`: the byte may occur in a path, in a query.
+const PATH: u8 = 1;
+const QUERY: u8 = 2;
+static TARGET: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] =
+            (is_path_byte(byte as u8) as u8 * PATH) | (is_query_byte(byte as u8) as u8 * QUERY);
+        byte += 1;
+    }
+    classes
+};
+
+/// Bytes of a path, or of an authority before it: visible ASCII without a fragment. Brackets, braces and the like are
+/// not in RFC 3986's grammar, but browsers send them and they are harmless; quotes, angle brackets and backslashes are
+/// not.
+const fn is_path_byte(byte: u8) -> bool {
+    is_query_byte(byte) && !matches!(byte, b'\\' | b'^' | b'`')
+}
+
+/// Bytes of a query: all that browsers send unescaped (the query percent-encode set of the WHATWG URL standard has
+/// controls, space and these four).
+const fn is_query_byte(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>')
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110 §7.2): a name, an IPv4 address or a bracketed IPv6 one. The grammar of RFC 3986
+/// allows escapes and punctuation in names; they are refused, because DNS does not allow them and origins print `Host`
+/// into pages.
+pub(crate) fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value.first() {
+        Some(b'[') => {
+            let Some(end) = memchr(b']', value) else {
+                return false;
+            };
+            let inside = value.get(1..end).unwrap_or_default();
+            let valid = std::str::from_utf8(inside)
+                .is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+            if !valid {
+                return false;
+            }
+            (&b"ok"[..], value.get(end + 1..).unwrap_or_default())
+        }
+        _ => {
+            let end = memchr(b':', value).unwrap_or(value.len());
+            value.split_at_checked(end).unwrap_or((value, &[]))
+        }
+    };
+    let good_port = match port {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => {
+            digits.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok())
+        }
+        _ => false,
+    };
+    let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    good_port && !host.is_empty() && host.len() <= 255 && host.iter().all(good)
+}

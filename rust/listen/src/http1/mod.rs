@@ -1,0 +1,195 @@
+//! HTTP/1.1 on one connection: loops around the codec of `core::http::h1`, which knows the bytes. Requests are served in
+//! turn; while one is under way its content is read as it is wanted, and nothing else but the end of the client's bytes
+//! is looked for.
+//!
+//! `reading` takes bytes in, `sending` writes responses, `outgoing` holds the bytes that wait to be written.
+
+mod outgoing;
+mod reading;
+mod sending;
+
+use std::{io, pin::pin, rc::Rc, task::Poll};
+
+use bytes::BytesMut;
+use edgerouter_account::Hold;
+use edgerouter_core::{
+    admit::Refusal,
+    http::h1::{
+        request::{ClientHead, ContentReader, RequestLimits, RequestReader},
+        write::RequestFacts,
+    },
+};
+use http::{Method, Request, Version};
+
+use self::{outgoing::Outgoing, reading::NextMessage};
+use crate::{
+    Transport,
+    connection::{ConnectionOwner, Inflow, Stream},
+};
+
+pub(crate) struct Http1<T, O> {
+    transport: T,
+    owner: Rc<O>,
+    stream: Rc<Stream>,
+    reader: RequestReader,
+    limits: RequestLimits,
+    /// Bytes that have come and belong to no message yet: an incomplete head, or what is behind a request under way.
+    input: BytesMut,
+    /// The client has sent the end of its bytes.
+    ended: bool,
+    /// The account's part in the incomplete head, and its bytes.
+    hold: Option<(Hold, u64)>,
+    /// Content of the request under way that has not come yet.
+    content: Option<(ContentReader, Rc<Inflow>)>,
+    output: Outgoing,
+}
+
+/// The end of HTTP on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Every request has its response.
+    All,
+    /// Something is missing: the connection is closed at once.
+    CutOff,
+    /// It goes on when there is something to read.
+    Silent,
+}
+
+/// Input that HTTP has left unread at its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) bytes: BytesMut,
+    /// The client has not sent all of the last message.
+    pub(crate) in_content: bool,
+}
+
+impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
+    pub(crate) fn new(
+        transport: T,
+        limits: RequestLimits,
+        owner: Rc<O>,
+        stream: Rc<Stream>,
+    ) -> Self {
+        Self {
+            transport,
+            owner,
+            stream,
+            reader: RequestReader::new(limits),
+            limits,
+            input: BytesMut::new(),
+            ended: false,
+            hold: None,
+            content: None,
+            output: Outgoing::default(),
+        }
+    }
+
+    /// The transport, and the input that nobody has read: for the time after HTTP.
+    pub(crate) fn into_parts(self) -> (T, Unread) {
+        let unread = Unread {
+            bytes: self.input,
+            in_content: self.content.is_some(),
+        };
+        (self.transport, unread)
+    }
+
+    /// Serves requests until HTTP on the connection ends.
+    pub(crate) async fn run(&mut self) -> Ended {
+        loop {
+            let next = std::future::poll_fn(|cx| self.poll_next(cx)).await;
+            let served = match next {
+                Ok(NextMessage::Request(head)) => self.serve(head).await,
+                Ok(NextMessage::Refused(refusal)) => self.refuse(refusal).await,
+                Ok(NextMessage::End(ended)) => return ended,
+                Err(error) => Err(error),
+            };
+            match served {
+                Ok(None) => {}
+                Ok(Some(ended)) => return self.or_refused(ended),
+                Err(error) => {
+                    let peer = self.stream.connection.peer;
+                    tracing::debug!(%error, %peer, "connection ended in an error");
+                    return self.or_refused(Ended::CutOff);
+                }
+            }
+        }
+    }
+
+    /// A refusal has still to reach its client (RFC 9112 §9.6): such a connection is not closed at once.
+    fn or_refused(&self, ended: Ended) -> Ended {
+        if self.stream.connection.was_refused() {
+            Ended::All
+        } else {
+            ended
+        }
+    }
+
+    /// Serves one request to the end of its response. `Some`: HTTP ends with it.
+    async fn serve(&mut self, head: ClientHead) -> io::Result<Option<Ended>> {
+        let facts = RequestFacts {
+            version: head.version,
+            is_head: head.method == Method::HEAD,
+            is_persistent: head.is_persistent,
+        };
+        let body = match self.open_content(head.content) {
+            Ok(body) => body,
+            Err(refusal) => return self.refuse(refusal).await,
+        };
+        let mut expects = head.expects_continue;
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.uri;
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers;
+        self.stream.begin(facts.version);
+        let owner = Rc::clone(&self.owner);
+        let mut serving = pin!(owner.serve(Rc::clone(&self.stream), Ok(request)));
+        let response = std::future::poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(Ok(response)) = serving.as_mut().poll(cx) {
+                    return Poll::Ready(io::Result::Ok(response));
+                }
+                let awaited = self.content.as_ref().is_some_and(|(_, to)| to.is_awaited());
+                if expects && awaited {
+                    expects = false;
+                    let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+                    self.output.text.extend_from_slice(go_on);
+                }
+                self.stream.interims.take(&mut self.output.text);
+                let _ = self.poll_write(cx)?;
+                if self.poll_content(cx).is_pending() {
+                    self.look_behind(cx);
+                    return Poll::Pending;
+                }
+            }
+        });
+        let response = response.await?;
+        // Without a 100 the client may send the content or not: no other request can be found behind it.
+        let unread = |http: &Self| {
+            let content = http.content.as_ref();
+            content.is_some_and(|(_, inflow)| expects || inflow.is_dropped())
+        };
+        let facts = RequestFacts {
+            is_persistent: facts.is_persistent && !unread(self),
+            ..facts
+        };
+        self.send(response, facts).await
+    }
+
+    /// Responds to a message that is refused; nothing that follows it is trusted.
+    async fn refuse(&mut self, refusal: Refusal) -> io::Result<Option<Ended>> {
+        self.input.clear();
+        self.hold = None;
+        self.stream.begin(Version::HTTP_11);
+        self.stream.connection.refused();
+        let owner = Rc::clone(&self.owner);
+        let response = owner.serve(Rc::clone(&self.stream), Err(refusal)).await;
+        let facts = RequestFacts {
+            version: Version::HTTP_11,
+            is_head: false,
+            is_persistent: false,
+        };
+        let Ok(response) = response;
+        self.send(response, facts).await
+    }
+}

@@ -1,0 +1,198 @@
+//! A response on its way to a client.
+
+use std::{
+    cell::RefCell,
+    error::Error,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use edgerouter_core::http::{
+    date,
+    h1::write::{self, ContentWriter, RequestFacts},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body::Body;
+
+use super::{Ended, Http1, outgoing::Outgoing};
+use crate::{
+    Transport,
+    connection::{ConnectionOwner, ConnectionState},
+};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Bytes of a response that are taken from its body ahead of the socket.
+const MOST_AHEAD: usize = 256 << 10;
+
+impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
+    /// Writes all that waits to be written.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        while !self.output.is_empty() {
+            let polled = self.output.poll_write(&mut self.transport, cx);
+            self.stream.connection.write_blocked(polled.is_pending());
+            match polled {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(count) => self.stream.queue.written(count?),
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    /// Sends a response. `Some`: HTTP ends with it.
+    pub(super) async fn send(
+        &mut self,
+        response: Response<O::Body>,
+        facts: RequestFacts,
+    ) -> io::Result<Option<Ended>> {
+        let (head, body) = response.into_parts();
+        self.stream.interims.take(&mut self.output.text);
+        self.stream.interims.close();
+        let facts = RequestFacts {
+            is_persistent: facts.is_persistent
+                && self.stream.connection.state() == ConnectionState::Live,
+            ..facts
+        };
+        let known = body.size_hint().exact();
+        let text = &mut self.output.text;
+        let written =
+            with_date(|date| write::head(text, head.status, &head.headers, facts, known, date));
+        let has_trailers = head.headers.contains_key(header::TRAILER);
+        let mut sending = Sending {
+            body: Some(body),
+            content: written.content,
+            trailers: has_trailers.then(|| write::announced_trailers(&head.headers)),
+            is_broken: false,
+        };
+        std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await?;
+        if sending.is_broken {
+            return Ok(Some(Ended::CutOff));
+        }
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Some(Ended::All));
+        }
+        self.skip_content();
+        let goes_on = written.is_persistent && self.content.is_none();
+        Ok((!goes_on).then_some(Ended::All))
+    }
+
+    /// Takes content from the body and writes it, to its end.
+    fn poll_send(
+        &mut self,
+        sending: &mut Sending<O::Body>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let waits = sending.take(&mut self.output, cx);
+            if self.poll_write(cx)?.is_ready() {
+                if sending.body.is_none() {
+                    return Poll::Ready(Ok(()));
+                }
+                if !waits {
+                    continue;
+                }
+            }
+            // The response may be made of the request's content.
+            if self.poll_content(cx).is_pending() {
+                self.look_behind(cx);
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// A response whose head was written.
+struct Sending<B> {
+    /// `None` at the end of the content.
+    body: Option<B>,
+    content: ContentWriter,
+    /// Trailers that the head announced.
+    trailers: Option<Vec<HeaderName>>,
+    /// The content ended before its end.
+    is_broken: bool,
+}
+
+impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
+    /// Takes content until the output is full or the body has none; true if the body has to be waited for.
+    fn take(&mut self, output: &mut Outgoing, cx: &mut Context<'_>) -> bool {
+        while let Some(body) = &mut self.body {
+            if matches!(self.content, ContentWriter::None | ContentWriter::Length(0)) {
+                self.body = None;
+                return false;
+            }
+            if output.len() >= MOST_AHEAD {
+                return false;
+            }
+            let polled = Pin::new(&mut *body).poll_frame(cx);
+            let is_last = body.is_end_stream();
+            match polled {
+                Poll::Pending => return true,
+                Poll::Ready(None) => self.end(output, None),
+                Poll::Ready(Some(Err(error))) => {
+                    let error = error.into();
+                    tracing::debug!(%error, "the content of a response broke off");
+                    self.is_broken = true;
+                    self.body = None;
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        self.put(output, data);
+                        if is_last {
+                            self.end(output, None);
+                        }
+                    }
+                    Err(frame) => self.end(output, frame.into_trailers().ok().as_ref()),
+                },
+            }
+        }
+        false
+    }
+
+    fn put(&mut self, output: &mut Outgoing, mut data: Bytes) {
+        match &mut self.content {
+            _ if data.is_empty() => {}
+            ContentWriter::None => {}
+            ContentWriter::UntilClose => output.push(data),
+            ContentWriter::Length(left) => {
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data.len() as u64;
+                output.push(data);
+            }
+            ContentWriter::Chunked => {
+                write::chunk_size(&mut output.text, data.len());
+                output.push(data);
+                output.text.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    fn end(&mut self, output: &mut Outgoing, trailers: Option<&HeaderMap>) {
+        self.body = None;
+        match self.content {
+            ContentWriter::Chunked => {
+                let announced = self.trailers.as_deref().unwrap_or_default();
+                write::last_chunk(&mut output.text, trailers, announced);
+            }
+            ContentWriter::Length(left) => self.is_broken = left > 0,
+            ContentWriter::None | ContentWriter::UntilClose => {}
+        }
+    }
+}
+
+/// Calls with the value of `Date` for now (RFC 9110 §6.6.1), which is made once a second.
+fn with_date<R>(write: impl FnOnce(&[u8]) -> R) -> R {
+    thread_local! {
+        static DATE: RefCell<(u64, HeaderValue)> = RefCell::new((0, date::format(0)));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |now| now.as_secs());
+    DATE.with_borrow_mut(|(second, value)| {
+        if *second != now {
+            (*second, *value) = (now, date::format(now));
+        }
+        write(value.as_bytes())
+    })
+}
