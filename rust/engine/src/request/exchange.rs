@@ -154,7 +154,7 @@ impl Exchange {
         }
     }
 
-    /// Phase 2: checks that the guard could not make from the bytes alone.
+    /// Phase 2: checks that could not be made from the bytes alone.
     pub(crate) fn admit(&mut self) -> Result<(), Early> {
         let length = self.body.as_ref().and_then(|body| body.size_hint().exact());
         let admitted = self.request.admit(&self.live.plan, length);
