@@ -179,7 +179,10 @@ impl RequestReader {
                 }
             }
             Some(end) => {
-                request_line(line(text.get(..=end).unwrap_or_default())?, &self.limits)?;
+                request_line(
+                    line(text.get(..=end).unwrap_or_default())?,
+                    self.limits.url_bytes,
+                )?;
                 // Each complete line is checked now, so that it is refused without waiting for the rest.
                 if text.len() <= self.limits.head_bytes {
                     let whole = memchr::memrchr(b'\n', text).unwrap_or(end);
@@ -227,7 +230,10 @@ fn line(with_end: &[u8]) -> Result<&[u8], Refusal> {
 fn read(text: &[u8], ends: &[usize], limits: &RequestLimits) -> Result<ClientHead, Refusal> {
     let text = Bytes::copy_from_slice(text);
     let first = ends.first().map_or(text.len(), |end| end + 1);
-    let start = request_line(line(text.get(..first).unwrap_or_default())?, limits)?;
+    let start = request_line(
+        line(text.get(..first).unwrap_or_default())?,
+        limits.url_bytes,
+    )?;
     let mut found = HeadFields {
         headers: HeaderMap::with_capacity((ends.len() + 4).min(limits.head_fields + 4)),
         ..HeadFields::default()

@@ -2,7 +2,6 @@
 
 use memchr::memchr;
 
-use super::request::RequestLimits;
 use crate::{admit::Refusal, http::is_token_byte};
 
 /// The parts of a request line.
@@ -19,7 +18,7 @@ const MOST_METHOD: usize = 32;
 /// Reads `method SP request-target SP HTTP-version` (RFC 9112 §3), without its line end.
 pub(super) fn request_line<'a>(
     line: &'a [u8],
-    limits: &RequestLimits,
+    most_target: usize,
 ) -> Result<RequestLine<'a>, Refusal> {
     let mut parts = line.split(|&byte| byte == b' ');
     let method = parts.next().unwrap_or_default();
@@ -36,7 +35,7 @@ pub(super) fn request_line<'a>(
     let (Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next()) else {
         return Err(Refusal::BadRequestLine);
     };
-    if target.len() > limits.url_bytes {
+    if target.len() > most_target {
         return Err(Refusal::UrlTooLong);
     }
     let http_11 = match version {
