@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::Instant,
@@ -18,7 +16,7 @@ use tokio::{
 
 use crate::{
     Transport,
-    connection::{Connection, ConnectionState},
+    connection::{Connection, ConnectionState, TunnelEnd},
 };
 
 /// Joins the two until both have ended, or nothing has passed for `idle`. The transport finds peers that are
@@ -26,14 +24,10 @@ use crate::{
 pub(super) async fn join(
     connection: &Connection,
     client: impl Transport,
-    upstream: OnUpgrade,
+    upstream: Box<dyn TunnelEnd>,
     early: &[u8],
     idle: Duration,
 ) {
-    let patience = Duration::from_secs(10);
-    let Ok(Ok(upstream)) = tokio::time::timeout(patience, upstream).await else {
-        return;
-    };
     client.keep_alive();
     let last = Cell::new(Instant::now());
     let mut client = Noted {
@@ -41,7 +35,7 @@ pub(super) async fn join(
         last: &last,
     };
     let mut upstream = Noted {
-        stream: TokioIo::new(upstream),
+        stream: upstream,
         last: &last,
     };
     if !early.is_empty() && upstream.write_all(early).await.is_err() {

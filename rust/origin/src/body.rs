@@ -4,32 +4,32 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use edgerouter_core::admit;
+use edgerouter_account::Hold;
+use edgerouter_core::{http::framing::BodyFraming, origin::unanswered::FetchError};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::pool::Connected;
-use edgerouter_account::Hold;
-use edgerouter_core::origin::unanswered::FetchError;
 
 /// A response's body. It drives its connection while it is read, and gives it back to the pool at its end; dropped
 /// before, it closes the connection.
 pub struct UpstreamBody {
-    /// `None`: all of it is held.
-    incoming: Option<Incoming>,
+    /// `None`: the rest of it is held.
     connected: Option<Connected>,
     between: Duration,
     total: Option<(Instant, Duration)>,
-    /// Armed only while nothing comes.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Frames taken in before the first read.
+    /// The end of the wait for more, where nothing comes.
+    deadline: Option<Instant>,
+    /// Frames taken in before the first read: the first, and those behind it.
+    first: Option<Frame<Bytes>>,
     held: VecDeque<Frame<Bytes>>,
+    /// The length was known from the head, or the end was reached: nobody can rely on it before.
+    is_counted: bool,
     /// There is content that is not passed on.
     dropped: bool,
     /// The request's part of the account.
@@ -39,68 +39,83 @@ pub struct UpstreamBody {
 impl std::fmt::Debug for UpstreamBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("UpstreamBody")
-            .field("incoming", &self.incoming)
+            .field("connected", &self.connected)
             .finish_non_exhaustive()
     }
 }
 
 impl UpstreamBody {
+    /// No content.
+    pub(super) fn empty() -> Self {
+        Self {
+            connected: None,
+            between: Duration::ZERO,
+            total: None,
+            deadline: None,
+            first: None,
+            held: VecDeque::new(),
+            is_counted: true,
+            dropped: false,
+            hold: None,
+        }
+    }
+
+    /// The content of the response whose head was read. One that came whole needs its connection no more.
     pub(super) fn new(
-        incoming: Incoming,
-        connected: Option<Connected>,
+        connected: Connected,
+        framing: BodyFraming,
         between: Duration,
         total: Option<(Instant, Duration)>,
     ) -> Self {
-        let is_over = incoming.is_end_stream();
         let mut body = Self {
-            incoming: Some(incoming),
-            connected,
+            connected: Some(connected),
+            is_counted: matches!(framing, BodyFraming::None | BodyFraming::Length(_)),
             between,
             total,
-            timer: None,
-            held: VecDeque::new(),
-            dropped: false,
-            hold: None,
+            ..Self::empty()
         };
-        if is_over {
-            body.give_back();
+        while body.is_here()
+            && let Poll::Ready(Some(Ok(frame))) =
+                body.poll_incoming(&mut Context::from_waker(Waker::noop()))
+        {
+            body.put(frame);
         }
         body
     }
 
-    /// A body that has come whole.
-    pub(super) fn whole(content: Bytes) -> Self {
-        let frame = (!content.is_empty()).then(|| Frame::data(content));
-        Self {
-            incoming: None,
-            connected: None,
-            between: Duration::ZERO,
-            total: None,
-            timer: None,
-            held: frame.into_iter().collect(),
-            dropped: false,
-            hold: None,
+    /// True if nothing more has to be read from the connection.
+    fn is_here(&self) -> bool {
+        self.connected
+            .as_ref()
+            .is_some_and(|connected| connected.connection.is_here())
+    }
+
+    fn put(&mut self, frame: Frame<Bytes>) {
+        if self.first.is_none() && self.held.is_empty() {
+            self.first = Some(frame);
+        } else {
+            self.held.push_back(frame);
         }
     }
 
-    /// Size of the content that is still to come.
-    fn coming(&self) -> SizeHint {
-        match &self.incoming {
-            Some(incoming) => incoming.size_hint(),
-            None => SizeHint::with_exact(0),
-        }
+    /// Length of the content that is still to come, if it is known.
+    fn coming(&self) -> Option<u64> {
+        let left = |connected: &Connected| connected.connection.content_left();
+        self.is_counted
+            .then(|| self.connected.as_ref().map_or(Some(0), left))
+            .flatten()
     }
 
     /// Takes in a body of at most `most` bytes before its response is passed on, for at most `patience`. `Err` when
     /// it breaks off meanwhile: then another origin may still answer.
     pub async fn hold(&mut self, most: u64, patience: Duration) -> Result<(), FetchError> {
-        match self.coming().exact() {
+        match self.coming() {
             Some(length) if length > 0 && length <= most => {}
             _ => return Ok(()),
         }
         let whole = async {
             while let Some(frame) = poll_fn(|cx| self.poll_incoming(cx)).await {
-                self.held.push_back(frame?);
+                self.put(frame?);
             }
             Ok(())
         };
@@ -121,8 +136,8 @@ impl UpstreamBody {
         }
     }
 
-    /// Reads the content and drops it, so that the connection can be used again; past `most` bytes, or when more takes too
-    /// long, the connection is closed.
+    /// Reads the content and drops it, so that the connection can be used again; past `most` bytes, or when more takes
+    /// too long, the connection is closed.
     pub(super) async fn drop_content(&mut self, most: u64) {
         let patience = self.between;
         let _ = tokio::time::timeout(patience, self.read_away(most)).await;
@@ -160,63 +175,42 @@ impl UpstreamBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, FetchError>>> {
-        for turn in 0..2 {
-            let Some(incoming) = &mut self.incoming else {
-                return Poll::Ready(None);
-            };
-            match Pin::new(&mut *incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(mut frame))) => {
-                    self.timer = None;
-                    if let Some(trailers) = frame.trailers_mut() {
-                        admit::late(trailers);
-                    }
-                    if incoming.is_end_stream() {
-                        self.give_back();
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                Poll::Ready(None) => {
+        let Some(connected) = &mut self.connected else {
+            return Poll::Ready(None);
+        };
+        let error = match connected.connection.poll_content(cx) {
+            Poll::Ready(Ok(frame)) => {
+                self.deadline = None;
+                if connected.connection.is_over() {
                     self.give_back();
-                    return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    let error = FetchError::BodyAborted(self.name(), error.to_string());
-                    self.connected = None;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                Poll::Pending if turn == 0 => {
-                    if let Some(connected) = &mut self.connected {
-                        connected.drive(cx);
-                    }
-                }
-                Poll::Pending => {}
+                return Poll::Ready(frame.map(Ok));
             }
-        }
-        match self.timed_out(cx) {
-            Some(error) => {
-                self.connected = None;
-                Poll::Ready(Some(Err(error)))
-            }
-            None => Poll::Pending,
-        }
+            Poll::Ready(Err(why)) => FetchError::BodyAborted(self.name(), why),
+            Poll::Pending => match self.timed_out(cx) {
+                Some(error) => error,
+                None => return Poll::Pending,
+            },
+        };
+        self.connected = None;
+        Poll::Ready(Some(Err(error)))
     }
 
     fn timed_out(&mut self, cx: &mut Context<'_>) -> Option<FetchError> {
-        let between = self.between;
-        let total = self.total;
-        let timer = self.timer.get_or_insert_with(|| {
+        let (between, total) = (self.between, self.total);
+        let deadline = *self.deadline.get_or_insert_with(|| {
             let next = Instant::now() + between;
-            let until = total.map_or(next, |(end, _)| end.min(next));
-            Box::pin(tokio::time::sleep_until(until))
+            total.map_or(next, |(end, _)| end.min(next))
         });
-        if timer.as_mut().poll(cx).is_pending() {
+        let connected = self.connected.as_mut()?;
+        if connected.connection.poll_until(deadline, cx).is_pending() {
             return None;
         }
-        match self.total {
+        match total {
             Some((end, limit)) if Instant::now() >= end => {
                 Some(FetchError::TotalTimeout(self.name(), limit))
             }
-            _ => Some(FetchError::BetweenBytesTimeout(self.name(), self.between)),
+            _ => Some(FetchError::BetweenBytesTimeout(self.name(), between)),
         }
     }
 }
@@ -232,33 +226,36 @@ impl Body for UpstreamBody {
         if self.dropped {
             return Poll::Ready(None);
         }
-        match self.held.pop_front() {
+        match self.first.take().or_else(|| self.held.pop_front()) {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => self.poll_incoming(cx),
+            None => {
+                let polled = self.poll_incoming(cx);
+                self.is_counted |= matches!(polled, Poll::Ready(None));
+                polled
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_over = || self.incoming.as_ref().is_none_or(Body::is_end_stream);
-        self.dropped || self.held.is_empty() && is_over()
+        let is_over = |connected: &Connected| connected.connection.is_over();
+        let is_held = self.first.is_some() || !self.held.is_empty();
+        self.dropped || self.is_counted && !is_held && self.connected.as_ref().is_none_or(is_over)
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.dropped {
             return SizeHint::with_exact(0);
         }
-        let mut hint = self.coming();
-        let held: usize = self
-            .held
-            .iter()
-            .filter_map(Frame::data_ref)
-            .map(Bytes::len)
-            .sum();
+        let frames = self.first.iter().chain(&self.held);
+        let held: usize = frames.filter_map(Frame::data_ref).map(Bytes::len).sum();
         let held = held as u64;
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper.saturating_add(held));
+        match self.coming() {
+            Some(coming) => SizeHint::with_exact(held.saturating_add(coming)),
+            None => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(held);
+                hint
+            }
         }
-        hint.set_lower(hint.lower().saturating_add(held));
-        hint
     }
 }

@@ -5,10 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -28,52 +25,10 @@ use super::{
 
 /// A connection's bytes.
 #[derive(Debug)]
-pub(super) struct OriginStream {
-    wire: OriginSocket,
-    /// A write has failed: the connection serves no further request.
-    broken: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-enum OriginSocket {
+pub(super) enum OriginStream {
     Plain(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl OriginStream {
-    fn new(wire: OriginSocket) -> Self {
-        Self {
-            wire,
-            broken: Arc::default(),
-        }
-    }
-
-    /// Becomes true when a write fails.
-    pub(super) fn broken(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.broken)
-    }
-
-    /// An origin that answers early closes the connection while it is still being sent to, and its answer waits to be
-    /// read: a write that fails is for the next read to judge (RFC 9112 §9.5).
-    fn written(&self, polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
-        match polled {
-            Poll::Ready(Err(error)) if is_closed(&error) => {
-                self.broken.store(true, Ordering::Relaxed);
-                Poll::Ready(Ok(length))
-            }
-            polled => polled,
-        }
-    }
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-    )
 }
 
 impl AsyncRead for OriginStream {
@@ -82,10 +37,10 @@ impl AsyncRead for OriginStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().wire {
-            OriginSocket::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            OriginSocket::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            OriginSocket::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -96,16 +51,11 @@ impl AsyncWrite for OriginStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.broken.load(Ordering::Relaxed) {
-            return Poll::Ready(Ok(bytes.len()));
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
-        let polled = match &mut this.wire {
-            OriginSocket::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            OriginSocket::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            OriginSocket::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        };
-        this.written(polled, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -113,45 +63,34 @@ impl AsyncWrite for OriginStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        if this.broken.load(Ordering::Relaxed) {
-            return Poll::Ready(Ok(length));
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
-        let polled = match &mut this.wire {
-            OriginSocket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            OriginSocket::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            OriginSocket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        };
-        this.written(polled, length)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.wire {
-            OriginSocket::Plain(stream) => stream.is_write_vectored(),
-            OriginSocket::Unix(stream) => stream.is_write_vectored(),
-            OriginSocket::Tls(stream) => stream.is_write_vectored(),
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.broken.load(Ordering::Relaxed) {
-            return Poll::Ready(Ok(()));
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
-        let polled = match &mut this.wire {
-            OriginSocket::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            OriginSocket::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            OriginSocket::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        };
-        this.written(polled.map_ok(|()| 0), 0).map_ok(|_| ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().wire {
-            OriginSocket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            OriginSocket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            OriginSocket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -183,7 +122,7 @@ impl Addresses {
         if let Some(path) = &origin.socket {
             return socket(path)
                 .await
-                .map(|stream| OriginStream::new(OriginSocket::Unix(stream)))
+                .map(OriginStream::Unix)
                 .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()));
         }
         let addresses = self.of(&origin.host, origin.port).await?;
@@ -192,7 +131,7 @@ impl Addresses {
             .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
         let _ = tcp.set_nodelay(true);
         if origin.scheme == Scheme::Http {
-            return Ok(OriginStream::new(OriginSocket::Plain(tcp)));
+            return Ok(OriginStream::Plain(tcp));
         }
         let failed = |error: String| FetchError::Tls(origin.name.to_string(), error);
         let config = self.tls.of(&origin.tls).map_err(failed)?;
@@ -201,7 +140,7 @@ impl Addresses {
             .connect(name, tcp)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        Ok(OriginStream::new(OriginSocket::Tls(Box::new(stream))))
+        Ok(OriginStream::Tls(Box::new(stream)))
     }
 
     async fn of(&self, host: &Arc<str>, port: u16) -> Result<Arc<[SocketAddr]>, FetchError> {

@@ -1,29 +1,32 @@
 //! One request to one origin, on a connection of the worker's own.
 
-use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use edgerouter_core::{
     admit,
-    http::{framing::FramingContext, is_event_stream},
+    http::{
+        framing::{BodyFraming, head::OriginHead},
+        is_event_stream,
+    },
     plan::Origin,
 };
-use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
-    uri::PathAndQuery,
-};
-use hyper::{body::Incoming, client::conn::http1};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
 
 use super::{
     FetchError,
     body::UpstreamBody,
     connect::Addresses,
-    direct,
+    connection::{HearInterims, NoResponse, OriginConnection, OutboundRequest},
     message::{UpstreamRequest, UpstreamResponse},
-    pool::{Connected, Link, Pool, Pools, poll_ready},
-    request_body::{Gate, Outbound, RequestBody},
-    responses::{Answering, Responses, Whole},
-    send,
-    wanted::Wanted,
+    pool::{Connected, Pool, Pools},
+    request_body::{RequestBody, RequestStream, Turn},
+    wanted::{Holder, Wanted},
 };
 
 /// The connections of a worker to all origins.
@@ -33,8 +36,6 @@ pub struct Upstreams {
     addresses: Addresses,
 }
 
-/// Content that hyper reads at a time.
-const READ_BYTES: usize = 128 << 10;
 /// Content of a 205 that is read and dropped, so that its connection can be used again.
 const MOST_DROPPED: u64 = 64 << 10;
 
@@ -57,8 +58,8 @@ impl Upstreams {
         self.pools.clear();
     }
 
-    /// One attempt at an origin. `fresh`: on a new connection. `edgerouter_core::origin::attempts` decides whether and where
-    /// to try again.
+    /// One attempt at an origin. `fresh`: on a new connection. `edgerouter_core::origin::attempts` decides whether and
+    /// where to try again.
     pub async fn fetch(
         &self,
         origin: &Origin,
@@ -139,23 +140,6 @@ impl Upstreams {
             let expectation = HeaderValue::from_static("100-continue");
             headers.insert(header::EXPECT, expectation);
         }
-        let mut request = Request::new(Outbound {
-            body,
-            trailers,
-            gate: None,
-        });
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::from(path_and_query);
-        *request.headers_mut() = headers;
-        let awaited = FramingContext {
-            head: request.method() == Method::HEAD,
-            upgrade,
-        };
-        let pass = |responses: &Responses| {
-            if let Some(hear) = &interims {
-                hear.pass(responses);
-            }
-        };
         let kept = if fresh || upgrade { None } else { pool.take() };
         let (mut connected, begun) = match kept {
             Some(connected) => (connected, begun),
@@ -165,60 +149,27 @@ impl Upstreams {
                 (connected, Instant::now())
             }
         };
-        connected
-            .link
-            .responses
-            .begin_response(awaited, origin.head_limits);
-        if expects {
-            let timer = tokio::time::sleep(origin.expect_timeout);
-            connected.link.responses.gate();
-            request.body_mut().gate = Some(Gate {
-                responses: connected.link.responses.clone(),
-                timer: Box::pin(timer),
-            });
-        }
-        if upgrade {
-            let responses = connected.link.responses.clone();
-            let answer = Box::pin(send::upgraded(connected, request, origin)).await;
-            pass(&responses);
-            return answer;
-        }
-        connected.sending.clone_from(&stream);
-        let holder = wanted.map(|wanted| pool.holders.hold(wanted));
-        let sent = {
-            let sent = async {
-                if pool.is_short.get()
-                    && let Some(text) = direct::head(&request)
-                {
-                    let whole = direct::send(&mut connected, &text, origin, begun, &pass).await?;
-                    if let Some(whole) = whole {
-                        return Ok(Sent::Whole(whole));
-                    }
-                }
-                let stream = stream.as_ref();
-                let sent = send::send(&mut connected, request, origin, begun, stream, &pass);
-                sent.await.map(Sent::Head)
-            };
-            tokio::pin!(sent);
-            poll_fn(|cx| {
-                if let Poll::Ready(sent) = sent.as_mut().poll(cx) {
-                    return Poll::Ready(sent);
-                }
-                let gave_way = || Err(FetchError::GaveWay(origin.name.to_string()));
-                holder.as_ref().map_or(Poll::Pending, |holder| {
-                    holder.poll_revoked(cx).map(|()| gave_way())
-                })
-            })
-            .await
+        let outbound = OutboundRequest {
+            method: &method,
+            target: path_and_query.as_str(),
+            headers: &headers,
+            body,
+            trailers,
+            gate: expects.then(|| tokio::time::Instant::now() + origin.expect_timeout),
+            is_upgrade: upgrade,
         };
-        match sent {
-            Ok(Sent::Whole(whole)) => Ok(direct::respond(whole, connected)),
-            Ok(Sent::Head(response)) => respond(response, connected, origin, end).await,
-            Err(error) => match stream.and_then(|stream| stream.fault()) {
-                Some(why) => Err(FetchError::RequestBody(why)),
-                None => Err(error),
-            },
-        }
+        connected.connection.begin(outbound, origin.head_limits);
+        let waiting = AwaitedHead {
+            origin,
+            begun: begun.into(),
+            stream: stream.as_ref(),
+            interims: interims.as_ref(),
+            holder: wanted.map(|wanted| pool.holders.hold(wanted)),
+        };
+        let head = poll_fn(|cx| waiting.poll(&mut connected, cx)).await?;
+        drop(waiting);
+        pool.http_10.set(head.version == Version::HTTP_10);
+        Ok(respond(head, connected, origin, end).await)
     }
 
     async fn fresh(
@@ -270,65 +221,85 @@ impl Upstreams {
             }
         };
         let stream = self.addresses.connect(origin).await?;
-        let responses = Responses::default();
-        let broken = stream.broken();
-        let (answering, wire) = Answering::new(stream, responses.clone());
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(READ_BYTES)
-            .handshake(answering)
-            .await
-            .map_err(|error| FetchError::Connect(origin.name.to_string(), error.to_string()))?;
-        let mut link = Link {
-            sender,
-            driver: Some(Box::pin(driver)),
-            responses,
-            wire,
-            broken,
-            _permit: permit,
-        };
-        if !poll_fn(|cx| poll_ready(&mut link, cx)).await {
-            return Err(send::ended(origin, None, false, false));
-        }
-        Ok(Connected::new(link, pool, false))
+        let connection = Box::new(OriginConnection::new(stream, permit));
+        Ok(Connected::new(connection, pool, false))
     }
 }
 
-/// The part of a response that is here.
-enum Sent {
-    Whole(Whole),
-    Head(Response<Incoming>),
+/// A request on a connection, until the head of its response is here.
+struct AwaitedHead<'r> {
+    origin: &'r Origin,
+    begun: tokio::time::Instant,
+    /// The content that is still read while it is sent.
+    stream: Option<&'r RequestStream>,
+    interims: Option<&'r HearInterims>,
+    holder: Option<Rc<Holder>>,
 }
 
-/// The response of which hyper has read the head.
+impl AwaitedHead<'_> {
+    /// The head, unless its first byte is late: counted from the start, or from the time at which the origin got the
+    /// last piece of the content (RFC 9110 §15.6.5).
+    fn poll(
+        &self,
+        connected: &mut Connected,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<OriginHead, FetchError>> {
+        let name = || self.origin.name.to_string();
+        let connection = &mut connected.connection;
+        if let Poll::Ready(read) = connection.poll_head(self.interims, cx) {
+            let sent = connection.is_sent();
+            return Poll::Ready(read.map_err(|why| match why {
+                NoResponse::Closed => FetchError::Reset {
+                    origin: name(),
+                    sent,
+                    kept: connected.kept,
+                },
+                NoResponse::Bad(bad) => FetchError::BadResponse(name(), bad.to_string()),
+                NoResponse::Request(why) => FetchError::RequestBody(why.to_string()),
+            }));
+        }
+        let is_revoked = |holder: &Rc<Holder>| holder.poll_revoked(cx).is_ready();
+        if self.holder.as_ref().is_some_and(is_revoked) {
+            return Poll::Ready(Err(FetchError::GaveWay(name())));
+        }
+        let since = match self.stream.map(RequestStream::turn) {
+            Some(Turn::Client) => return Poll::Pending,
+            Some(Turn::Origin(since) | Turn::Whole(since)) => since,
+            None => self.begun,
+        };
+        let limit = self.origin.first_byte_timeout;
+        let late = || Err(FetchError::FirstByteTimeout(name(), limit));
+        connection.poll_until(since + limit, cx).map(|()| late())
+    }
+}
+
+/// The response whose head was read.
 async fn respond(
-    response: Response<Incoming>,
+    head: OriginHead,
     connected: Connected,
     origin: &Origin,
     end: Option<(tokio::time::Instant, std::time::Duration)>,
-) -> Result<UpstreamResponse, FetchError> {
-    let Some(head) = connected.link.responses.head() else {
-        return Err(send::ended(origin, None, true, false));
-    };
-    if let Some(pool) = connected.pool.upgrade() {
-        pool.http_10.set(head.version == Version::HTTP_10);
-        pool.is_short.set(direct::is_short(&head));
+) -> UpstreamResponse {
+    let (mut body, mut upgrade) = (UpstreamBody::empty(), None);
+    if head.framing.content == BodyFraming::Tunnel {
+        upgrade = Some(connected.connection.upgrade());
+    } else {
+        let kind = head.headers.get(header::CONTENT_TYPE);
+        let between = match kind {
+            Some(kind) if is_event_stream(kind.as_bytes()) => origin.event_idle,
+            _ => origin.between_bytes_timeout,
+        };
+        body = UpstreamBody::new(connected, head.framing.content, between, end);
     }
-    let incoming = response.into_body();
-    let kind = head.headers.get(header::CONTENT_TYPE);
-    let between = match kind {
-        Some(kind) if is_event_stream(kind.as_bytes()) => origin.event_idle,
-        _ => origin.between_bytes_timeout,
-    };
-    let mut body = UpstreamBody::new(incoming, Some(connected), between, end);
     if head.status == StatusCode::RESET_CONTENT {
         // It is framed as any response and has no content all the same (RFC 9110 §15.3.6).
         body.drop_content(MOST_DROPPED).await;
     }
-    Ok(UpstreamResponse {
+    UpstreamResponse {
         status: head.status,
         version: head.version,
         headers: head.headers,
         body,
-        upgrade: None,
-    })
+        upgrade,
+    }
 }

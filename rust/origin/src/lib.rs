@@ -5,24 +5,25 @@
 
 mod body;
 mod connect;
-mod direct;
+mod connection;
 mod fetch;
 mod health;
 mod message;
 mod names;
 mod pool;
 mod request_body;
-mod responses;
-mod send;
-mod short;
+mod space;
 mod tls;
+mod upgraded;
 mod wanted;
 
 pub use body::UpstreamBody;
+pub use connection::HearInterims;
 pub use fetch::Upstreams;
 pub use health::{HealthBoard, OriginState, render_states};
-pub use message::{HearInterims, UpstreamRequest, UpstreamResponse};
+pub use message::{UpstreamRequest, UpstreamResponse};
 pub use request_body::{BoxError, RequestBody, RequestStream, Turn};
+pub use upgraded::Upgraded;
 pub use wanted::Wanted;
 
 pub use edgerouter_core::origin::unanswered::{FetchError, Unavailable};

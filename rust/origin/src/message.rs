@@ -1,11 +1,13 @@
 //! Requests to an origin and its responses, as the engine gives and takes them.
 
-use std::{rc::Rc, time::Instant};
+use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, Version, uri::PathAndQuery};
-use hyper::upgrade::OnUpgrade;
 
-use super::{body::UpstreamBody, request_body::RequestBody, responses::Responses, wanted::Wanted};
+use super::{
+    body::UpstreamBody, connection::HearInterims, request_body::RequestBody, upgraded::Upgraded,
+    wanted::Wanted,
+};
 
 /// A request to an origin: fields final, `Host` set.
 #[derive(Debug)]
@@ -30,25 +32,6 @@ pub struct UpstreamRequest {
     pub begun: Instant,
 }
 
-/// Receives the interim responses to a request on its worker, before the final response is there.
-#[derive(Clone)]
-pub struct HearInterims(pub Rc<dyn Fn(StatusCode, Version, HeaderMap)>);
-
-impl std::fmt::Debug for HearInterims {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HearInterims")
-    }
-}
-
-impl HearInterims {
-    /// Passes on the interim responses that have come in on a connection since the last call.
-    pub(super) fn pass(&self, responses: &Responses) {
-        for head in responses.interims() {
-            (self.0)(head.status, head.version, head.headers);
-        }
-    }
-}
-
 /// A final response, or the 101 of an upgrade.
 #[derive(Debug)]
 pub struct UpstreamResponse {
@@ -61,5 +44,5 @@ pub struct UpstreamResponse {
     /// Read while it comes.
     pub body: UpstreamBody,
     /// The connection, once both sides have switched protocols; `None` unless the status is 101.
-    pub upgrade: Option<OnUpgrade>,
+    pub upgrade: Option<Upgraded>,
 }

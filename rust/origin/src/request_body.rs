@@ -4,18 +4,15 @@ use std::{
     cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use edgerouter_core::admit;
-use http::HeaderName;
-use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use edgerouter_core::http::h1::request::RequestContent;
+use http_body::{Body, Frame};
+use tokio::time::Instant;
 
-use super::responses::Responses;
-
-/// Boxed errors as hyper takes them.
+/// Errors of a client's content.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body. Attempts in turn, or beside each other where it can be sent again, hold the same.
@@ -45,8 +42,22 @@ impl RequestBody {
         Self::Stream(RequestStream(Rc::new(Streaming {
             body: RefCell::new(Box::pin(body)),
             turn: Cell::new(Turn::Origin(Instant::now())),
-            fault: RefCell::new(None),
         })))
+    }
+
+    /// The framing that it needs.
+    pub(super) fn content(&self) -> RequestContent {
+        let length = match self {
+            Self::Empty => Some(0),
+            Self::Full(content) => Some(content.len() as u64),
+            Self::Stream(stream) if stream.is_over() => Some(0),
+            Self::Stream(stream) => stream.0.body.borrow().size_hint().exact(),
+        };
+        match length {
+            None => RequestContent::Chunked,
+            Some(0) => RequestContent::None,
+            Some(length) => RequestContent::Length(length),
+        }
     }
 
     /// True if it can be sent any number of times.
@@ -68,8 +79,6 @@ impl std::fmt::Debug for RequestStream {
 struct Streaming {
     body: RefCell<Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>>,
     turn: Cell<Turn>,
-    /// The reason why it broke off, which is not in hyper's error.
-    fault: RefCell<Option<String>>,
 }
 
 /// The side that is waited for while a request is being sent.
@@ -89,90 +98,25 @@ impl RequestStream {
         self.0.turn.get()
     }
 
-    /// Why the client's request broke off, if it did.
-    pub(super) fn fault(&self) -> Option<String> {
-        self.0.fault.borrow_mut().take()
-    }
-
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    /// The next frame. While bytes of those before are still being written, it is the origin that is waited for.
+    pub(super) fn poll(
+        &self,
+        is_writing: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut body = self.0.body.borrow_mut();
         let polled = body.as_mut().poll_frame(cx);
         self.0.turn.set(match &polled {
+            Poll::Pending if is_writing => return polled,
             Poll::Pending => Turn::Client,
             Poll::Ready(Some(Ok(_))) if !body.is_end_stream() => Turn::Origin(Instant::now()),
             Poll::Ready(_) => Turn::Whole(Instant::now()),
         });
-        if let Poll::Ready(Some(Err(error))) = &polled {
-            *self.0.fault.borrow_mut() = Some(error.to_string());
-        }
         polled
     }
-}
 
-/// A request's body as hyper takes it.
-pub(super) struct Outbound {
-    pub(super) body: RequestBody,
-    /// The trailers that may be sent.
-    pub(super) trailers: Vec<HeaderName>,
-    /// The condition under which the content is read.
-    pub(super) gate: Option<Gate>,
-}
-
-/// The content of a request with `Expect: 100-continue` waits for the origin's 100, or for so long (RFC 9110 §10.1.1).
-pub(super) struct Gate {
-    pub(super) responses: Responses,
-    pub(super) timer: Pin<Box<Sleep>>,
-}
-
-impl Body for Outbound {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        if let Some(gate) = &mut this.gate {
-            // The connection is driven by the same task: the 100 has been read when this is polled after it.
-            if !gate.responses.continued() {
-                ready!(gate.timer.as_mut().poll(cx));
-            }
-            this.gate = None;
-        }
-        match &mut this.body {
-            RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Full(_) => match std::mem::replace(&mut this.body, RequestBody::Empty) {
-                RequestBody::Full(bytes) if !bytes.is_empty() => {
-                    Poll::Ready(Some(Ok(Frame::data(bytes))))
-                }
-                _ => Poll::Ready(None),
-            },
-            RequestBody::Stream(stream) => {
-                stream.poll(cx).map_ok(|frame| match frame.into_trailers() {
-                    Ok(mut trailers) => {
-                        admit::keep_only(&mut trailers, &this.trailers);
-                        Frame::trailers(trailers)
-                    }
-                    Err(frame) => frame,
-                })
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.body {
-            RequestBody::Empty => true,
-            RequestBody::Full(bytes) => bytes.is_empty(),
-            RequestBody::Stream(stream) => stream.0.body.borrow().is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            RequestBody::Empty => SizeHint::with_exact(0),
-            RequestBody::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            RequestBody::Stream(stream) => stream.0.body.borrow().size_hint(),
-        }
+    /// True if no frame follows.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.body.borrow().is_end_stream()
     }
 }

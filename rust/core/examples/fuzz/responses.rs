@@ -12,11 +12,12 @@ const LIMITS: HeadLimits = HeadLimits {
     fields: 6,
 };
 
-/// Statuses, fields and content of a connection whose bytes come in pieces; `None`: they are refused.
+/// Heads, content and trailers of a connection whose bytes come in pieces, and the bytes that they take; `None`: they
+/// are refused.
 fn follow(awaited: FramingContext, data: &[u8], piece: usize) -> Option<(String, usize)> {
     let mut reader = ResponseReader::default();
     reader.begin_response(awaited, LIMITS);
-    let mut seen = String::new();
+    let (mut seen, mut content) = (String::new(), Vec::new());
     let (mut read, mut arrived) = (0, 0);
     while arrived < data.len() {
         arrived = data.len().min(arrived + piece);
@@ -34,10 +35,23 @@ fn follow(awaited: FramingContext, data: &[u8], piece: usize) -> Option<(String,
             seen += &format!("{} {:?} {:?};", head.status, head.headers, head.framing);
         }
         if reader.expected() != Expected::Head {
-            let held = data.get(read..arrived).unwrap_or_default();
-            read += reader.content(held).ok()?;
+            let mut held = data.get(read..arrived).unwrap_or_default().to_vec();
+            let expected = reader.expected();
+            let piece = reader.content(&mut held).ok()?;
+            assert!(piece.data.end <= piece.consumed && piece.consumed <= held.len());
+            if let Expected::Length(left) = expected {
+                assert!(
+                    piece.data.len() as u64 <= left,
+                    "reads more than its length"
+                );
+            }
+            content.extend_from_slice(held.get(piece.data).unwrap_or_default());
+            read += piece.consumed;
         }
     }
+    seen += &format!("{:?} {:?}", content, reader.take_trailers());
+    let ends = reader.close();
+    seen += &format!(" {ends} {:?}", reader.expected());
     Some((seen, read))
 }
 
@@ -62,7 +76,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "1HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
         "2HTTP/1.1 101 Go\r\nUpgrade: x\r\n\r\nany",
         "0HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
-        "0HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3 ;a=\"b\"\r\nabc\r\n0\r\nT: 1\r\n\r\n",
+        "0HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3 ;a=\"b\"\r\nabc\r\n2\r\nde\r\n0\r\nT: 1\r\n\r\nX",
         "0HTTP/1.1 200\r\nConnection: close\r\n\r\nuntil the end",
     ] {
         seeds.push(text.as_bytes().to_vec());

@@ -16,7 +16,7 @@ use crate::{
     connection::{Stream, interim::Ticket},
     live::LocalLive,
     telemetry::access::Logged,
-    upstream::{HearInterims, Unavailable, UpstreamBody, Wanted},
+    upstream::{HearInterims, Unavailable, Upgraded, UpstreamBody, Wanted},
     worker::Worker,
 };
 
@@ -83,7 +83,7 @@ pub(crate) struct Received {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: ReceivedBody,
-    pub upgrade: Option<hyper::upgrade::OnUpgrade>,
+    pub upgrade: Option<Upgraded>,
     pub requested_at: u64,
     pub received_at: u64,
     /// `Location` and `Content-Location` as the origin wrote them, where they were rewritten.

@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use edgerouter_core::http::framing::head;
+use edgerouter_core::http::h1::write;
 use http::{HeaderMap, StatusCode, Version};
 
 /// Most interim responses to one request, and their bytes.
@@ -65,8 +65,8 @@ impl Interims {
         if self.ticket() != Some(ticket) || self.count.get() >= MOST {
             return false;
         }
-        let reason = status.canonical_reason().unwrap_or_default();
-        let head = head::write(&["HTTP/1.1 ", status.as_str(), " ", reason], headers);
+        let mut head = Vec::with_capacity(512);
+        write::interim(&mut head, status, headers);
         if self.bytes.get() + head.len() > MOST_BYTES {
             return false;
         }

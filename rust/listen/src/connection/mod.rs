@@ -15,4 +15,4 @@ pub use content::ClientBody;
 pub(crate) use content::Inflow;
 pub use owner::{AllConnections, ConnectionOwner, Connections};
 pub use state::{Connection, ConnectionState};
-pub use stream::Stream;
+pub use stream::{Stream, TunnelEnd};

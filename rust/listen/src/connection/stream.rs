@@ -10,13 +10,18 @@ use std::{
 use edgerouter_account::{Account, Owner};
 use edgerouter_core::admit::Refusal;
 use http::{HeaderMap, StatusCode, Version};
-use hyper::upgrade::OnUpgrade;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Connection,
     interim::{Interims, Ticket},
     queue::Queue,
 };
+
+/// The origin's side of a tunnel.
+pub trait TunnelEnd: AsyncRead + AsyncWrite + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + std::fmt::Debug> TunnelEnd for T {}
 
 /// One request. HTTP/1.1 has one at a time and uses it again for the next; a protocol that multiplexes makes one for
 /// each.
@@ -25,7 +30,7 @@ pub struct Stream {
     /// The connection that the request came by.
     pub connection: Rc<Connection>,
     refusal: Cell<Option<Refusal>>,
-    tunnel: RefCell<Option<OnUpgrade>>,
+    tunnel: RefCell<Option<Box<dyn TunnelEnd>>>,
     /// Interim responses on their way to the client.
     pub interims: Interims,
     /// Bytes on their way to the client.
@@ -88,13 +93,13 @@ impl Stream {
 
     /// Joins the client to the origin's side of an upgrade when the response is sent. A tunnel is a stream until it
     /// ends.
-    pub fn tunnel_to(&self, upstream: OnUpgrade) {
+    pub fn tunnel_to(&self, upstream: impl TunnelEnd + 'static) {
         self.connection.begin();
-        *self.tunnel.borrow_mut() = Some(upstream);
+        *self.tunnel.borrow_mut() = Some(Box::new(upstream));
     }
 
     /// The upgraded connection that a tunnel takes over (RFC 9110 §7.8); once.
-    pub fn take_tunnel(&self) -> Option<OnUpgrade> {
+    pub(crate) fn take_tunnel(&self) -> Option<Box<dyn TunnelEnd>> {
         self.tunnel.borrow_mut().take()
     }
 }

@@ -2,9 +2,8 @@
 //! turn; while one is under way its content is read as it is wanted, and nothing else but the end of the client's bytes
 //! is looked for.
 //!
-//! `reading` takes bytes in, `sending` writes responses, `outgoing` holds the bytes that wait to be written.
+//! `reading` takes bytes in, `sending` writes responses.
 
-mod outgoing;
 mod reading;
 mod sending;
 
@@ -15,13 +14,14 @@ use edgerouter_account::Hold;
 use edgerouter_core::{
     admit::Refusal,
     http::h1::{
+        outgoing::Outgoing,
         request::{ClientHead, ContentReader, RequestLimits, RequestReader},
         write::RequestFacts,
     },
 };
 use http::{Method, Request, Version};
 
-use self::{outgoing::Outgoing, reading::NextMessage};
+use self::reading::NextMessage;
 use crate::{
     Transport,
     connection::{ConnectionOwner, Inflow, Stream},

@@ -12,12 +12,15 @@ use std::{
 use bytes::Bytes;
 use edgerouter_core::http::{
     date,
-    h1::write::{self, ContentWriter, RequestFacts},
+    h1::{
+        outgoing::Outgoing,
+        write::{self, ContentWriter, RequestFacts},
+    },
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Body;
 
-use super::{Ended, Http1, outgoing::Outgoing};
+use super::{Ended, Http1};
 use crate::{
     Transport,
     connection::{ConnectionOwner, ConnectionState},
@@ -32,7 +35,11 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     /// Writes all that waits to be written.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
         while !self.output.is_empty() {
-            let polled = self.output.poll_write(&mut self.transport, cx);
+            let transport = Pin::new(&mut self.transport);
+            let polled = self.output.poll_write(|slices| match slices {
+                [text] => transport.poll_write(cx, text),
+                slices => transport.poll_write_vectored(cx, slices),
+            });
             self.stream.connection.write_blocked(polled.is_pending());
             match polled {
                 Poll::Pending => return Ok(Poll::Pending),
@@ -139,7 +146,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
-                        self.put(output, data);
+                        output.put(&mut self.content, data);
                         if is_last {
                             self.end(output, None);
                         }
@@ -151,34 +158,10 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
         false
     }
 
-    fn put(&mut self, output: &mut Outgoing, mut data: Bytes) {
-        match &mut self.content {
-            _ if data.is_empty() => {}
-            ContentWriter::None => {}
-            ContentWriter::UntilClose => output.push(data),
-            ContentWriter::Length(left) => {
-                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= data.len() as u64;
-                output.push(data);
-            }
-            ContentWriter::Chunked => {
-                write::chunk_size(&mut output.text, data.len());
-                output.push(data);
-                output.text.extend_from_slice(b"\r\n");
-            }
-        }
-    }
-
     fn end(&mut self, output: &mut Outgoing, trailers: Option<&HeaderMap>) {
         self.body = None;
-        match self.content {
-            ContentWriter::Chunked => {
-                let announced = self.trailers.as_deref().unwrap_or_default();
-                write::last_chunk(&mut output.text, trailers, announced);
-            }
-            ContentWriter::Length(left) => self.is_broken = left > 0,
-            ContentWriter::None | ContentWriter::UntilClose => {}
-        }
+        let announced = self.trailers.as_deref().unwrap_or_default();
+        self.is_broken = !output.finish(self.content, trailers, announced);
     }
 }
 

@@ -66,23 +66,6 @@ pub struct OriginHead {
     pub framing: Framing,
 }
 
-/// Writes a head: the pieces of its first line, and its fields (RFC 9112 §2.1).
-pub fn write(first_line: &[&str], headers: &HeaderMap) -> Vec<u8> {
-    let mut text = Vec::with_capacity(512);
-    for piece in first_line {
-        text.extend_from_slice(piece.as_bytes());
-    }
-    text.extend_from_slice(b"\r\n");
-    for (name, value) in headers {
-        text.extend_from_slice(name.as_str().as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(b"\r\n");
-    }
-    text.extend_from_slice(b"\r\n");
-    text
-}
-
 /// Bytes of empty lines before a status line that are ignored.
 const MOST_EMPTY: usize = 4;
 

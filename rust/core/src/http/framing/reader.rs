@@ -1,11 +1,13 @@
 //! The responses of one connection, followed on its raw bytes: which bytes belong to a head, which to the content, and
 //! which to no response.
 
+use http::HeaderMap;
+
 use super::{
     BodyFraming, FramingContext,
     head::{self, BadResponse, HeadLimits, OriginHead},
 };
-use crate::http::h1::chunked::Chunked;
+use crate::http::h1::{ContentPiece, chunked::Chunked};
 
 /// The next part expected on a connection to an origin.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct ResponseReader {
     state: State,
     /// Bytes of an incomplete head that were searched for its end.
     searched: usize,
+    /// Those of content that is complete.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl Default for ResponseReader {
@@ -34,6 +38,7 @@ impl Default for ResponseReader {
             limits: HeadLimits::default(),
             state: State::Idle,
             searched: 0,
+            trailers: None,
         }
     }
 }
@@ -52,10 +57,10 @@ pub enum ArrivedHead {
 pub enum Expected {
     /// A head: call `head` as it grows.
     Head,
-    /// Framed content: call `content`.
-    Framed,
-    /// This many bytes of content; they may pass unread: call `passed`.
-    Plain(u64),
+    /// Content of this length.
+    Length(u64),
+    /// Content that says itself where it ends, or that ends with the connection.
+    Unknown,
     /// No part: further bytes are a fault.
     Nothing,
 }
@@ -65,6 +70,7 @@ impl ResponseReader {
     pub fn begin_response(&mut self, awaited: FramingContext, limits: HeadLimits) {
         self.limits = limits;
         self.searched = 0;
+        self.trailers = None;
         self.state = State::Head(awaited);
     }
 
@@ -73,9 +79,8 @@ impl ResponseReader {
         match &self.state {
             State::Idle => Expected::Nothing,
             State::Head(_) => Expected::Head,
-            State::Length(left) => Expected::Plain(*left),
-            State::Chunked(_) => Expected::Framed,
-            State::UntilClose | State::Tunnel => Expected::Plain(u64::MAX),
+            State::Length(left) => Expected::Length(*left),
+            State::Chunked(_) | State::UntilClose | State::Tunnel => Expected::Unknown,
         }
     }
 
@@ -103,35 +108,59 @@ impl ResponseReader {
         Ok(Some((length, ArrivedHead::Final(head))))
     }
 
-    /// The number of these bytes that belong to the response; any others are surplus.
-    pub fn content(&mut self, bytes: &[u8]) -> Result<usize, BadResponse> {
-        match &mut self.state {
-            State::Idle | State::Head(_) => Ok(0),
-            State::UntilClose | State::Tunnel => Ok(bytes.len()),
-            State::Length(left) => {
-                let now = (bytes.len() as u64).min(*left) as usize;
-                self.passed(now as u64);
-                Ok(now)
+    /// Reads the content in `bytes`, up to its end; bytes behind that are surplus. The data of several chunks are moved
+    /// together.
+    pub fn content(&mut self, bytes: &mut [u8]) -> Result<ContentPiece, BadResponse> {
+        let chunked = match &mut self.state {
+            State::Idle | State::Head(_) => return Ok(ContentPiece::plain(0, true)),
+            State::UntilClose | State::Tunnel => {
+                return Ok(ContentPiece::plain(bytes.len(), false));
             }
-            State::Chunked(chunked) => match chunked.follow(bytes, u64::MAX) {
-                Ok(None) => Ok(bytes.len()),
-                Ok(Some(end)) => {
+            State::Length(left) => {
+                let now = (bytes.len() as u64).min(*left);
+                *left -= now;
+                let is_last = *left == 0;
+                if is_last {
                     self.state = State::Idle;
-                    Ok(end)
                 }
-                Err(_) => Err(BadResponse::Chunk),
-            },
+                return Ok(ContentPiece::plain(now as usize, is_last));
+            }
+            State::Chunked(chunked) => chunked,
+        };
+        let mut all = ContentPiece::plain(0, false);
+        while !all.is_last && all.consumed < bytes.len() {
+            let rest = bytes.get(all.consumed..).unwrap_or_default();
+            let piece = chunked.decode(rest, u64::MAX);
+            let piece = piece.map_err(|_| BadResponse::Chunk)?;
+            let data = all.consumed + piece.data.start..all.consumed + piece.data.end;
+            if all.data.is_empty() {
+                all.data = data;
+            } else {
+                let to = all.data.end;
+                all.data.end += data.len();
+                bytes.copy_within(data, to);
+            }
+            all.consumed += piece.consumed;
+            all.is_last = piece.is_last;
         }
+        if all.is_last {
+            self.trailers = chunked.take_trailers().map(Box::new);
+            self.state = State::Idle;
+        }
+        Ok(all)
     }
 
-    /// Notes that this many bytes of plain content have passed.
-    pub fn passed(&mut self, count: u64) {
-        if let State::Length(left) = &mut self.state {
-            *left = left.saturating_sub(count);
-            if *left == 0 {
-                self.state = State::Idle;
-            }
+    /// Notes that the origin has closed; true if that is the end of the response (RFC 9112 §6.3, rule 8).
+    pub fn close(&mut self) -> bool {
+        if matches!(self.state, State::UntilClose) {
+            self.state = State::Idle;
         }
+        matches!(self.state, State::Idle)
+    }
+
+    /// The trailers behind content that has been read; `None` if there are none.
+    pub fn take_trailers(&mut self) -> Option<Box<HeaderMap>> {
+        self.trailers.take()
     }
 }
 
@@ -159,10 +188,13 @@ mod tests {
                 }
             }
             if reader.expected() != Expected::Head {
-                let count = reader.content(&held)?;
-                seen += &String::from_utf8_lossy(&held[..count]);
-                held.drain(..count);
+                let piece = reader.content(&mut held)?;
+                seen += &String::from_utf8_lossy(&held[piece.data]);
+                held.drain(..piece.consumed);
             }
+        }
+        for (name, value) in reader.take_trailers().iter().flat_map(|all| all.iter()) {
+            seen += &format!("<{name}={}>", value.to_str().unwrap());
         }
         let end = match reader.expected() {
             Expected::Nothing => "",
@@ -209,8 +241,8 @@ mod tests {
             (upgrade, "HTTP/1.1 101 Go\n\nabc", "101 abc…[]"),
             (
                 get,
-                "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n1  \r\nx\r\n0\r\na: 1\r\n\r\nsurplus",
-                "200 1  \r\nx\r\n0\r\na: 1\r\n\r\n[surplus]",
+                "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n1  \r\nx\r\n3;a=b\r\nyz!\r\n0\r\na: 1\r\n\r\nsurplus",
+                "200 xyz!<a=1>[surplus]",
             ),
         ] {
             for step in 1..=text.len() {
@@ -220,5 +252,27 @@ mod tests {
         }
         let bad = "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\nx";
         assert_eq!(follow(get, bad.as_bytes(), 1), Err(BadResponse::Chunk));
+    }
+
+    #[test]
+    fn the_end_of_the_connection_ends_content_of_unknown_length_only() {
+        let get = FramingContext::default();
+        for (text, ends) in [
+            ("HTTP/1.1 200 OK\n\nabc", true),
+            ("HTTP/1.1 204 No\n\n", true),
+            ("HTTP/1.1 200 OK\nContent-Length: 4\n\nabc", false),
+            (
+                "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\r\nabc\r\n",
+                false,
+            ),
+            ("HTTP/1.1 200", false),
+        ] {
+            let mut reader = ResponseReader::default();
+            reader.begin_response(get, HeadLimits::default());
+            let head = reader.head(text.as_bytes()).unwrap();
+            let mut rest = text.as_bytes()[head.map_or(0, |(length, _)| length)..].to_vec();
+            reader.content(&mut rest).unwrap();
+            assert_eq!(reader.close(), ends, "{text:?}");
+        }
     }
 }

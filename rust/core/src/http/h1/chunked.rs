@@ -125,22 +125,6 @@ impl Chunked {
         count as usize
     }
 
-    /// The length of the chunked content in `bytes`; `None` while it is incomplete.
-    pub(crate) fn follow(&mut self, bytes: &[u8], most: u64) -> Result<Option<usize>, Refusal> {
-        let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            if self.state == State::Data {
-                at += self.pass(bytes.len() - at);
-                continue;
-            }
-            at += 1;
-            if self.step(byte, most)? {
-                return Ok(Some(at));
-            }
-        }
-        Ok(None)
-    }
-
     fn step(&mut self, byte: u8, most: u64) -> Result<bool, Refusal> {
         let bad = Err(Refusal::BadChunk);
         self.state = match (self.state, byte) {

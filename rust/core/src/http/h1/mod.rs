@@ -1,9 +1,11 @@
 //! HTTP/1.1 as a codec without I/O: bytes to heads, content and refusals, and the way back (RFC 9112).
 //!
-//! `request` reads the requests of clients, `chunked` content in chunks, `write` makes the bytes of responses. Nothing
-//! here reads a socket or a clock; the drivers are loops around it. Responses of origins are read in `http::framing`.
+//! `request` reads the requests of clients, `chunked` content in chunks; `write` makes the bytes of both messages, and
+//! `outgoing` keeps them until they are written. Nothing here reads a socket or a clock; the drivers are loops around
+//! it. Responses of origins are read in `http::framing`.
 
 pub mod chunked;
+pub mod outgoing;
 pub mod request;
 mod request_line;
 pub mod write;
@@ -25,6 +27,17 @@ pub struct ContentPiece {
     pub data: Range<usize>,
     /// The content and its trailers are complete.
     pub is_last: bool,
+}
+
+impl ContentPiece {
+    /// Content without any framing between it.
+    pub(crate) fn plain(length: usize, is_last: bool) -> Self {
+        Self {
+            consumed: length,
+            data: 0..length,
+            is_last,
+        }
+    }
 }
 
 /// Field lines, each with its CR LF; `None` if one of them is not a field.

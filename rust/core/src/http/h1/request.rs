@@ -92,11 +92,7 @@ impl ContentReader {
             Self::Length(left) => {
                 let count = (bytes.len() as u64).min(*left);
                 *left -= count;
-                Ok(ContentPiece {
-                    consumed: count as usize,
-                    data: 0..count as usize,
-                    is_last: *left == 0,
-                })
+                Ok(ContentPiece::plain(count as usize, *left == 0))
             }
         }
     }

@@ -1,10 +1,11 @@
-//! The bytes of a response (RFC 9112 §4, §6, §7.1): its head with the framing that its connection needs, and its content
-//! in that framing.
+//! The bytes of a message (RFC 9112 §3, §4, §6, §7.1): its head with the framing that its connection needs, and its
+//! content in that framing.
 
 use std::io::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
+use super::request::RequestContent;
 use crate::http::{framing::fit::bodiless, list};
 
 /// The request that a response is written for, as far as the framing depends on it.
@@ -18,13 +19,13 @@ pub struct RequestFacts {
     pub is_persistent: bool,
 }
 
-/// Content of a response as it is written.
+/// Content of a message as it is written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum ContentWriter {
-    /// The status or the method allows none; any is dropped.
+    /// The message has none; any is dropped.
     #[default]
     None,
-    /// Bytes that are still to be written. Surplus ones are dropped: they would be read as another response.
+    /// Bytes that are still to be written. Surplus ones are dropped: they would be read as another message.
     Length(u64),
     /// RFC 9112 §7.1.
     Chunked,
@@ -55,12 +56,11 @@ pub fn head(
     date: &[u8],
 ) -> WrittenHead {
     let http_11 = request.version == Version::HTTP_11;
-    out.extend_from_slice(if http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " });
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    // A reason is for people and may be empty.
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    status_line(
+        out,
+        if http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " },
+        status,
+    );
     let mut present = Present::default();
     for (name, value) in headers {
         present.note(name, value);
@@ -71,8 +71,7 @@ pub fn head(
         _ if !has_content => ContentWriter::None,
         Some(length) => {
             if present.length.is_none() {
-                let mut digits = itoa::Buffer::new();
-                field(out, "content-length", digits.format(length).as_bytes());
+                length_field(out, length);
             }
             ContentWriter::Length(length)
         }
@@ -101,6 +100,72 @@ pub fn head(
     }
 }
 
+fn status_line(out: &mut Vec<u8>, version: &[u8], status: StatusCode) {
+    out.extend_from_slice(version);
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    // A reason is for people and may be empty.
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim response (RFC 9110 §15.2).
+pub fn interim(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+    status_line(out, b"HTTP/1.1 ", status);
+    for (name, value) in headers {
+        field(out, name.as_str(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of a request to an origin, with the fields that frame its content in place of any others.
+pub fn request(
+    out: &mut Vec<u8>,
+    method: &Method,
+    target: &str,
+    headers: &HeaderMap,
+    content: RequestContent,
+) -> ContentWriter {
+    for piece in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(piece.as_bytes());
+    }
+    let mut announced = None;
+    for (name, value) in headers {
+        match *name {
+            header::CONTENT_LENGTH if announced.is_none() => {
+                announced = match content {
+                    RequestContent::Length(length) => Some(length),
+                    RequestContent::None => Some(0),
+                    RequestContent::Chunked => number(value),
+                };
+                if let Some(length) = announced {
+                    length_field(out, length);
+                }
+            }
+            header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {}
+            _ => field(out, name.as_str(), value.as_bytes()),
+        }
+    }
+    let writer = match (content, announced) {
+        (RequestContent::None, _) => ContentWriter::None,
+        (RequestContent::Length(length), None) => {
+            length_field(out, length);
+            ContentWriter::Length(length)
+        }
+        (_, Some(length)) => ContentWriter::Length(length),
+        // Hardly any server reads content of theirs: it would take the chunks for the next request.
+        (RequestContent::Chunked, None) if matches!(*method, Method::GET | Method::HEAD) => {
+            ContentWriter::None
+        }
+        (RequestContent::Chunked, None) => {
+            field(out, "transfer-encoding", b"chunked");
+            ContentWriter::Chunked
+        }
+    };
+    out.extend_from_slice(b"\r\n");
+    writer
+}
+
 /// Fields of a head that its framing depends on.
 #[derive(Debug, Default)]
 struct Present {
@@ -111,11 +176,10 @@ struct Present {
 }
 
 impl Present {
+    #[inline]
     fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
         match *name {
-            header::CONTENT_LENGTH if value.len() < MOST_DIGITS => {
-                self.length = value.to_str().ok().and_then(|digits| digits.parse().ok());
-            }
+            header::CONTENT_LENGTH => self.length = number(value),
             header::CONNECTION => {
                 self.connection = true;
                 self.close |=
@@ -125,6 +189,20 @@ impl Present {
             _ => {}
         }
     }
+}
+
+/// The number in a Content-Length.
+fn number(value: &HeaderValue) -> Option<u64> {
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|digits| digits.len() < MOST_DIGITS);
+    digits?.parse().ok()
+}
+
+fn length_field(out: &mut Vec<u8>, length: u64) {
+    let mut digits = itoa::Buffer::new();
+    field(out, "content-length", digits.format(length).as_bytes());
 }
 
 /// Writes one field line.
@@ -173,21 +251,23 @@ mod tests {
         is_persistent: true,
     };
 
+    fn header_map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let fields = fields.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
+        fields.collect()
+    }
+
     fn written(
         status: u16,
         fields: &[(&'static str, &'static str)],
         request: RequestFacts,
         known: Option<u64>,
     ) -> (String, WrittenHead) {
-        let headers = fields
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            })
-            .collect();
+        let headers = header_map(fields);
         let mut out = Vec::new();
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let written = head(&mut out, status, &headers, request, known, b"now");
@@ -322,6 +402,79 @@ mod tests {
                 (text.to_owned(), want)
             );
         }
+    }
+
+    #[test]
+    fn requests_announce_the_content_that_they_have() {
+        use ContentWriter::{Chunked, Length, None as Nothing};
+        let host = ("host", "a");
+        let length = ("content-length", "5");
+        for (method, fields, content, text, framing) in [
+            (
+                Method::GET,
+                &[host][..],
+                RequestContent::None,
+                "GET /a?b HTTP/1.1|host: a||",
+                Nothing,
+            ),
+            (
+                Method::POST,
+                &[("content-length", "0"), host],
+                RequestContent::None,
+                "POST /a?b HTTP/1.1|content-length: 0|host: a||",
+                Nothing,
+            ),
+            // Content that is gone must not be announced: the next request would be taken for it.
+            (
+                Method::POST,
+                &[length],
+                RequestContent::None,
+                "POST /a?b HTTP/1.1|content-length: 0||",
+                Nothing,
+            ),
+            (
+                Method::PUT,
+                &[length, ("transfer-encoding", "chunked")],
+                RequestContent::Length(7),
+                "PUT /a?b HTTP/1.1|content-length: 7||",
+                Length(7),
+            ),
+            (
+                Method::PUT,
+                &[length],
+                RequestContent::Chunked,
+                "PUT /a?b HTTP/1.1|content-length: 5||",
+                Length(5),
+            ),
+            (
+                Method::PUT,
+                &[host, ("trailer", "x-sum")],
+                RequestContent::Chunked,
+                "PUT /a?b HTTP/1.1|host: a|trailer: x-sum|transfer-encoding: chunked||",
+                Chunked,
+            ),
+            (
+                Method::GET,
+                &[host],
+                RequestContent::Chunked,
+                "GET /a?b HTTP/1.1|host: a||",
+                Nothing,
+            ),
+        ] {
+            let headers = header_map(fields);
+            let mut out = Vec::new();
+            let written = request(&mut out, &method, "/a?b", &headers, content);
+            let out = String::from_utf8_lossy(&out).replace("\r\n", "|");
+            assert_eq!((out.as_str(), written), (text, framing));
+        }
+    }
+
+    #[test]
+    fn interim_responses_are_a_head_and_nothing_else() {
+        let mut out = Vec::new();
+        let headers = header_map(&[("link", "</a>")]);
+        interim(&mut out, StatusCode::EARLY_HINTS, &headers);
+        assert_eq!(out, b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
     }
 
     #[test]

@@ -1,27 +1,30 @@
-//! Bytes on their way to a client: heads and the lines between chunks in one buffer, content between them as it came.
+//! Bytes on their way to the other side of a connection: heads and the lines between chunks in one buffer, content
+//! between them as it came.
 
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
+use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
-use tokio::io::AsyncWrite;
+
+use super::write::{self, ContentWriter};
 
 /// Content up to this size is copied behind the head: one piece is written faster than two.
 const COPIED: usize = 2 << 10;
 /// Most pieces of one write.
 const PIECES: usize = 32;
-/// Capacity that is kept for the next response.
+/// Capacity that is kept for the next message.
 const KEPT: usize = 4 << 10;
 
+/// Bytes that wait to be written.
 #[derive(Debug, Default)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     /// Heads, and small content.
-    pub(crate) text: Vec<u8>,
+    pub text: Vec<u8>,
     /// Bytes of `text` that have been written.
     written: usize,
     /// Content that follows the first so many bytes of `text`.
@@ -32,16 +35,17 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     /// Bytes that wait to be written.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.text.len() - self.written + self.content
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// True if nothing waits to be written.
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Adds content.
-    pub(crate) fn push(&mut self, content: Bytes) {
+    pub fn push(&mut self, content: Bytes) {
         if content.len() <= COPIED {
             self.text.extend_from_slice(&content);
         } else {
@@ -50,18 +54,52 @@ impl Outgoing {
         }
     }
 
-    /// Writes as much as the transport takes now; gives the number of bytes.
-    pub(crate) fn poll_write<T: AsyncWrite + Unpin>(
+    /// Adds content in the framing that its head announced. Bytes past its length are dropped: they would be read as
+    /// another message.
+    pub fn put(&mut self, framing: &mut ContentWriter, mut data: Bytes) {
+        match framing {
+            _ if data.is_empty() => {}
+            ContentWriter::None => {}
+            ContentWriter::UntilClose => self.push(data),
+            ContentWriter::Length(left) => {
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= data.len() as u64;
+                self.push(data);
+            }
+            ContentWriter::Chunked => {
+                write::chunk_size(&mut self.text, data.len());
+                self.push(data);
+                self.text.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    /// Adds the end of content, with those trailers that its head announced; false if the content is shorter than its
+    /// length.
+    pub fn finish(
         &mut self,
-        transport: &mut T,
-        cx: &mut Context<'_>,
+        framing: ContentWriter,
+        trailers: Option<&HeaderMap>,
+        announced: &[HeaderName],
+    ) -> bool {
+        match framing {
+            ContentWriter::Chunked => write::last_chunk(&mut self.text, trailers, announced),
+            ContentWriter::Length(left) => return left == 0,
+            ContentWriter::None | ContentWriter::UntilClose => {}
+        }
+        true
+    }
+
+    /// Calls `write` with what waits to be written and notes the number of bytes that it took.
+    pub fn poll_write(
+        &mut self,
+        write: impl FnOnce(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let transport = Pin::new(transport);
         let count = if self.pieces.is_empty() {
             let text = self.text.get(self.written..).unwrap_or_default();
-            ready!(transport.poll_write(cx, text))?
+            ready!(write(&[IoSlice::new(text)]))?
         } else {
-            ready!(transport.poll_write_vectored(cx, &self.slices()))?
+            ready!(write(&self.slices()))?
         };
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -117,38 +155,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Takes at most so many bytes at a time.
-    struct Narrow(usize, Vec<u8>);
-
-    impl AsyncWrite for Narrow {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            let count = bytes.len().min(self.0);
-            self.1.extend_from_slice(&bytes[..count]);
-            Poll::Ready(Ok(count))
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            slices: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-            self.poll_write(cx, &all)
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
     #[test]
     fn bytes_leave_in_their_order_however_few_are_taken() {
         for step in [1, 2, 7, 1000, 5000, 1 << 20] {
@@ -161,12 +167,17 @@ mod tests {
                 output.push(piece.into());
             }
             assert_eq!(output.len(), want.len());
-            let mut client = Narrow(step, Vec::new());
+            let mut taken = Vec::new();
             while !output.is_empty() {
-                let mut cx = Context::from_waker(std::task::Waker::noop());
-                assert!(output.poll_write(&mut client, &mut cx).is_ready());
+                let polled = output.poll_write(|slices| {
+                    let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                    let count = all.len().min(step);
+                    taken.extend_from_slice(&all[..count]);
+                    Poll::Ready(Ok(count))
+                });
+                assert!(polled.is_ready());
             }
-            assert_eq!(client.1, want, "by {step}");
+            assert_eq!(taken, want, "by {step}");
             assert_eq!(output.text.capacity().max(KEPT), KEPT);
         }
     }
