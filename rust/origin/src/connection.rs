@@ -44,6 +44,10 @@ use super::{
 /// Bytes of a request that are taken from its body ahead of the socket.
 const MOST_AHEAD: usize = 64 << 10;
 
+/// Content that is read at a stretch. A fast origin would leave the worker no time for its clients otherwise: it looks for
+/// what has happened on its sockets only every so many turns of its tasks.
+const MOST_AT_A_STRETCH: usize = 256 << 10;
+
 /// A connection to an origin, between requests or in one.
 pub(super) struct OriginConnection {
     stream: OriginStream,
@@ -63,6 +67,8 @@ pub(super) struct OriginConnection {
     held: BytesMut,
     /// Content that came with the head.
     first: Bytes,
+    /// Bytes of content read since the reader last waited.
+    stretch: usize,
     trailers: Option<Box<HeaderMap>>,
     /// No further request may be sent.
     is_spent: bool,
@@ -135,6 +141,7 @@ impl OriginConnection {
             reader: ResponseReader::default(),
             held: BytesMut::new(),
             first: Bytes::new(),
+            stretch: 0,
             trailers: None,
             is_spent: false,
             timer: None,
@@ -349,8 +356,16 @@ impl OriginConnection {
                     return Poll::Ready(Ok(trailers));
                 }
             };
+            if self.stretch >= MOST_AT_A_STRETCH {
+                self.stretch = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let mut space = Space::of(length);
-            let read = ready!(space.poll_read(&mut self.stream, cx));
+            let Poll::Ready(read) = space.poll_read(&mut self.stream, cx) else {
+                self.stretch = 0;
+                return Poll::Pending;
+            };
             if read.map_err(|error| error.to_string())? == 0 {
                 return Poll::Ready(if self.reader.close() {
                     Ok(None)
@@ -361,6 +376,7 @@ impl OriginConnection {
             let piece = self.take_content(space, 0);
             let piece = piece.map_err(|bad| bad.to_string())?;
             if !piece.is_empty() {
+                self.stretch += piece.len();
                 return Poll::Ready(Ok(Some(Frame::data(piece))));
             }
         }
