@@ -1,15 +1,17 @@
 """The edge that is measured: default configuration, one route for each work of the harness.
 
-BENCH_ORIGIN  the port of the origin on 127.0.0.1
-JWT_SECRET    the HS256 secret of the ``/jwt/`` route
+BENCH_ORIGIN   the port of the origin on 127.0.0.1
+JWT_SECRET     the HS256 secret of the ``/jwt/`` route
+BENCH_THREADS  the number of threads for plain functions, if not the default
 """
 
 import os
 import time
 
-from edgerouter import Context, Edge, Experiment, Jwt, Request, Response, cache, env
+from edgerouter import Context, Edge, Experiment, FunctionLimits, Jwt, Limits, Request, Response, cache, env
 
-edge = Edge("bench")
+threads = os.environ.get("BENCH_THREADS")
+edge = Edge("bench", limits=Limits(functions=FunctionLimits(threads=int(threads))) if threads else None)
 origin = edge.origin("origin", f"http://127.0.0.1:{os.environ.get('BENCH_ORIGIN', '9000')}")
 
 edge.route("/hit/*", to=origin)
@@ -20,6 +22,13 @@ edge.route(
     auth=Jwt.hs256(env("JWT_SECRET"), shared=True),
     experiment=Experiment("home", cookie="ab-variant", variants={"control": 50, "treatment": 50}),
 )
+edge.route("/hook/*", to=origin)
+
+
+@edge.on("viewer_request", "/hook/*", inline=True)
+def market(request: Request, ctx: Context) -> None:
+    """A field of the key from another field, as for pages by language."""
+    request.headers["x-market"] = request.headers.get("accept-language", "en")[:2]
 
 
 @edge.function("/fn/{name}")

@@ -33,7 +33,7 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
         if chromium is None or driver is None:
-            raise AssertionError("chromium and chromedriver are needed for this test: run scripts/install-chromium")
+            raise AssertionError("chromium and chromedriver are needed for this test: run scripts/install-packages")
         self._process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True)
         try:
             self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port()}", timeout=60.0, trust_env=False)
