@@ -16,10 +16,10 @@ export PYTHON
 export CARGO_TERM_COLOR ?= auto
 
 .DELETE_ON_ERROR:
-.PHONY: help tools build release wheels demo check test audit fmt loadtest bench clean
+.PHONY: help tools build release wheels demo check test audit fmt loadtest bench instructions clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
 
 demo: release ## build, start the storefront behind the edge, print URLs and curl lines (DEMO_PORT, DEMO_SECONDS)
 	@exec $(RELEASE)/bin/python examples/storefront/demo.py
@@ -47,6 +47,9 @@ fmt: build ## format everything
 
 loadtest: $(RELEASE)/.loadtest ## locust against the demo (LOADTEST_SECONDS, LOADTEST_USERS)
 	@exec $(RELEASE)/bin/python -m loadtests.run
+
+instructions: release ## instructions a request beside their budget (INSTRUCTIONS=--check or --write)
+	@exec $(RELEASE)/bin/python -m benchmarks.instructions $(INSTRUCTIONS)
 
 bench: release ## edgerouter beside nginx, Varnish and HAProxy (BENCH=--quick for a trial)
 	@exec $(RELEASE)/bin/python -m benchmarks $(BENCH)
