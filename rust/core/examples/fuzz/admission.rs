@@ -49,12 +49,24 @@ fn follow(data: &[u8], limits: RequestLimits, mut piece: impl FnMut() -> usize) 
     while arrived < data.len() {
         arrived = data.len().min(arrived + piece().max(1));
         loop {
-            let held = &data[read..arrived];
+            let held = &mut data[read..arrived].to_vec()[..];
             let last = messages.last_mut();
             if let (Some(under_way), Some(message)) = (&mut content, last) {
+                let mut before = under_way.clone();
                 let piece = match under_way.read(held, limits.body_bytes) {
                     Ok(piece) => piece,
                     Err(refusal) => {
+                        // Nothing is given of a piece that is malformed further on: byte by byte, all before that is.
+                        for byte in &data[read..arrived] {
+                            match before.read(&mut [*byte], limits.body_bytes) {
+                                Ok(piece) if piece.data.is_empty() => {}
+                                Ok(_) => message.content.push(*byte),
+                                Err(same) => {
+                                    assert_eq!(same, refusal);
+                                    break;
+                                }
+                            }
+                        }
                         return Followed {
                             messages,
                             refusal: Some(refusal),

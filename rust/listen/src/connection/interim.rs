@@ -14,25 +14,15 @@ const MOST_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(u64);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum State {
-    /// No request is under way, or one of HTTP/1.0, which knows no interim responses.
-    #[default]
-    Closed,
-    /// The final response is still to come.
-    Open,
-}
-
 /// Interim responses of one stream (RFC 9110 §15.2): those that wait, and whether one may still be sent.
 #[derive(Debug, Default)]
 pub struct Interims {
     requests: Cell<u64>,
-    state: Cell<State>,
+    /// A request of HTTP/1.1 is under way whose final response is still to come. HTTP/1.0 knows no interim responses.
+    is_open: Cell<bool>,
     count: Cell<u32>,
     bytes: Cell<usize>,
     waiting: RefCell<Vec<u8>>,
-    /// True if anything waits.
-    some: Cell<bool>,
 }
 
 impl Interims {
@@ -41,23 +31,18 @@ impl Interims {
         self.requests.set(self.requests.get().wrapping_add(1));
         self.count.set(0);
         self.bytes.set(0);
-        self.some.set(false);
         self.waiting.borrow_mut().clear();
-        self.state.set(if version >= Version::HTTP_11 {
-            State::Open
-        } else {
-            State::Closed
-        });
+        self.is_open.set(version >= Version::HTTP_11);
     }
 
     /// The final response is written: none may follow it.
     pub(crate) fn close(&self) {
-        self.state.set(State::Closed);
+        self.is_open.set(false);
     }
 
     /// Entitles to send interim responses to the request that is under way.
     pub fn ticket(&self) -> Option<Ticket> {
-        (self.state.get() == State::Open).then(|| Ticket(self.requests.get()))
+        self.is_open.get().then(|| Ticket(self.requests.get()))
     }
 
     /// Queues a response, where it is not too late and not too much.
@@ -73,15 +58,12 @@ impl Interims {
         self.count.set(self.count.get() + 1);
         self.bytes.set(self.bytes.get() + head.len());
         self.waiting.borrow_mut().extend_from_slice(&head);
-        self.some.set(true);
         true
     }
 
     /// Moves those that wait behind `output`.
     pub(crate) fn take(&self, output: &mut Vec<u8>) {
-        if self.some.take() {
-            output.append(&mut self.waiting.borrow_mut());
-        }
+        output.append(&mut self.waiting.borrow_mut());
     }
 }
 

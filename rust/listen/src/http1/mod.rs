@@ -86,6 +86,9 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
 
     /// The transport, and the input that nobody has read: for the time after HTTP.
     pub(crate) fn into_parts(self) -> (T, Unread) {
+        if let Some((_, inflow)) = &self.content {
+            inflow.break_off();
+        }
         let unread = Unread {
             bytes: self.input,
             in_content: self.content.is_some(),
@@ -165,12 +168,10 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         });
         let response = response.await?;
         // Without a 100 the client may send the content or not: no other request can be found behind it.
-        let unread = |http: &Self| {
-            let content = http.content.as_ref();
-            content.is_some_and(|(_, inflow)| expects || inflow.is_dropped())
-        };
+        let content = self.content.as_ref();
+        let is_unread = content.is_some_and(|(_, inflow)| expects || inflow.is_dropped());
         let facts = RequestFacts {
-            is_persistent: facts.is_persistent && !unread(self),
+            is_persistent: facts.is_persistent && !is_unread,
             ..facts
         };
         self.send(response, facts).await

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BytesMut};
 use edgerouter_account::Owner;
 use edgerouter_core::{
     admit::Refusal,
@@ -150,7 +150,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let inflow = Inflow::open(&self.stream.connection, length);
         self.content = Some((reader, Rc::clone(&inflow)));
         if !self.input.is_empty() {
-            let fresh = self.input.split().freeze();
+            let fresh = self.input.split();
             if let Err(refusal) = self.take_content(fresh) {
                 self.content = None;
                 return Err(refusal);
@@ -159,40 +159,21 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         Ok(ClientBody::reading(inflow))
     }
 
-    /// Gives the reader of the content what `fresh` has of it, and keeps the rest. No piece may wait for the reader.
-    pub(super) fn take_content(&mut self, mut fresh: Bytes) -> Result<(), Refusal> {
+    /// Gives the reader of the content what `fresh` has of it, and keeps the rest. Neither a piece nor input waits.
+    pub(super) fn take_content(&mut self, mut fresh: BytesMut) -> Result<(), Refusal> {
         let Some((reader, inflow)) = &mut self.content else {
             return Ok(());
         };
-        let mut pieces = BytesMut::new();
-        let (mut first, mut is_last) = (Bytes::new(), false);
-        while !is_last && !fresh.is_empty() {
-            let piece = reader.read(&fresh, self.limits.body_bytes)?;
-            is_last = piece.is_last;
-            let data = fresh.slice(piece.data);
-            fresh.advance(piece.consumed);
-            // One piece is passed on as it came; more of them become one, so that small chunks are not passed singly.
-            if first.is_empty() {
-                first = data;
-            } else if !data.is_empty() {
-                if pieces.is_empty() {
-                    pieces.extend_from_slice(&first);
-                }
-                pieces.extend_from_slice(&data);
-            }
+        let piece = reader.read(&mut fresh, self.limits.body_bytes)?;
+        let data = fresh.split_to(piece.consumed).freeze().slice(piece.data);
+        if !data.is_empty() {
+            inflow.put(data);
         }
-        if !first.is_empty() {
-            inflow.put(if pieces.is_empty() {
-                first
-            } else {
-                pieces.freeze()
-            });
-        }
-        if is_last {
+        if piece.is_last {
             inflow.complete(reader.take_trailers());
             self.content = None;
         }
-        self.input.extend_from_slice(&fresh);
+        self.input = fresh;
         Ok(())
     }
 
@@ -219,9 +200,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                     connection.read_blocked(true);
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
-                    Bytes::copy_from_slice(read.filled())
-                }
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => BytesMut::from(read.filled()),
                 Poll::Ready(_) => {
                     self.ended = true;
                     self.break_off(None);
@@ -229,7 +208,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 }
             }
         } else {
-            self.input.split().freeze()
+            self.input.split()
         };
         connection.read_blocked(false);
         if let Err(refusal) = self.take_content(fresh) {
@@ -280,8 +259,9 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
 
     /// Drops content that nobody reads, as far as it has come.
     pub(super) fn skip_content(&mut self) {
-        if self.content.is_some() {
-            let fresh = self.input.split().freeze();
+        let content = self.content.as_ref();
+        if content.is_some_and(|(_, inflow)| inflow.is_dropped()) {
+            let fresh = self.input.split();
             if self.take_content(fresh).is_err() {
                 self.stream.connection.refused();
             }

@@ -17,7 +17,7 @@ use edgerouter_core::http::{
         write::{self, ContentWriter, RequestFacts},
     },
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body;
 
 use super::{Ended, Http1};
@@ -67,11 +67,10 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         let text = &mut self.output.text;
         let written =
             with_date(|date| write::head(text, head.status, &head.headers, facts, known, date));
-        let has_trailers = head.headers.contains_key(header::TRAILER);
         let mut sending = Sending {
             body: Some(body),
             content: written.content,
-            trailers: has_trailers.then(|| write::announced_trailers(&head.headers)),
+            trailers: write::announced_trailers(&head.headers),
             is_broken: false,
         };
         std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await?;
@@ -117,7 +116,7 @@ struct Sending<B> {
     body: Option<B>,
     content: ContentWriter,
     /// Trailers that the head announced.
-    trailers: Option<Vec<HeaderName>>,
+    trailers: Vec<HeaderName>,
     /// The content ended before its end.
     is_broken: bool,
 }
@@ -160,8 +159,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
 
     fn end(&mut self, output: &mut Outgoing, trailers: Option<&HeaderMap>) {
         self.body = None;
-        let announced = self.trailers.as_deref().unwrap_or_default();
-        self.is_broken = !output.finish(self.content, trailers, announced);
+        self.is_broken = !output.finish(self.content, trailers, &self.trailers);
     }
 }
 

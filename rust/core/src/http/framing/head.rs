@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use memchr::memchr;
-use smallvec::SmallVec;
 
-use super::{BadFraming, Framing, FramingContext, FramingFields, response, trimmed};
+use super::{
+    BadFraming, Framing, FramingContext, FramingFields, lines::head_lines, response, trimmed,
+};
 
 /// Bounds on a response's head (`limits.origins.head_bytes`, `limits.origins.head_fields`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +83,7 @@ pub fn read(
         .take_while(|byte| matches!(byte, b'\r' | b'\n'))
         .count();
     let text = bytes.get(empty..).unwrap_or_default();
-    let mut ends = Ends::new();
-    let from = searched.saturating_sub(empty + 3);
-    let Some(length) = end(text, from, &mut ends) else {
+    let Some((length, ends)) = head_lines(text, searched.saturating_sub(empty)) else {
         if text.len() > limits.bytes {
             return Err(BadResponse::TooLarge(limits.bytes));
         }
@@ -95,10 +93,6 @@ pub fn read(
     if length > limits.bytes {
         return Err(BadResponse::TooLarge(limits.bytes));
     }
-    if from > 0 {
-        ends.clear();
-        end(text, 0, &mut ends);
-    }
     let head = Bytes::copy_from_slice(text.get(..length).unwrap_or_default());
     let lines = Lines {
         head: &head,
@@ -107,22 +101,6 @@ pub fn read(
     };
     let head = parse(&head, lines, awaited, limits)?;
     Ok(Some((empty + length, head)))
-}
-
-/// The ends of a head's lines.
-type Ends = SmallVec<[usize; 24]>;
-
-/// The length of the head: up to the first empty line. A bare LF ends a line as well (RFC 9112 §2.2).
-fn end(text: &[u8], mut from: usize, ends: &mut Ends) -> Option<usize> {
-    loop {
-        let at = from + memchr(b'\n', text.get(from..)?)?;
-        ends.push(at);
-        match text.get(at + 1..) {
-            Some([b'\n', ..]) => return Some(at + 2),
-            Some([b'\r', b'\n', ..]) => return Some(at + 3),
-            _ => from = at + 1,
-        }
-    }
 }
 
 /// Refuses bytes that cannot become a response before the end of the head is known: a server of another protocol may

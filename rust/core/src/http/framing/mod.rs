@@ -7,6 +7,7 @@
 
 pub mod fit;
 pub mod head;
+pub(crate) mod lines;
 pub mod reader;
 
 use super::list;

@@ -127,27 +127,13 @@ impl ResponseReader {
             }
             State::Chunked(chunked) => chunked,
         };
-        let mut all = ContentPiece::plain(0, false);
-        while !all.is_last && all.consumed < bytes.len() {
-            let rest = bytes.get(all.consumed..).unwrap_or_default();
-            let piece = chunked.decode(rest, u64::MAX);
-            let piece = piece.map_err(|_| BadResponse::Chunk)?;
-            let data = all.consumed + piece.data.start..all.consumed + piece.data.end;
-            if all.data.is_empty() {
-                all.data = data;
-            } else {
-                let to = all.data.end;
-                all.data.end += data.len();
-                bytes.copy_within(data, to);
-            }
-            all.consumed += piece.consumed;
-            all.is_last = piece.is_last;
-        }
-        if all.is_last {
+        let piece = chunked.read(bytes, u64::MAX);
+        let piece = piece.map_err(|_| BadResponse::Chunk)?;
+        if piece.is_last {
             self.trailers = chunked.take_trailers().map(Box::new);
             self.state = State::Idle;
         }
-        Ok(all)
+        Ok(piece)
     }
 
     /// Notes that the origin has closed; true if that is the end of the response (RFC 9112 §6.3, rule 8).

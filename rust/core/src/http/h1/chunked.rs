@@ -81,32 +81,29 @@ impl Chunked {
         }
     }
 
-    /// Reads up to the end of the next run of content, or of the input. `most` bounds the bytes of the content.
-    pub fn decode(&mut self, bytes: &[u8], most: u64) -> Result<ContentPiece, Refusal> {
-        let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            if self.state == State::Data {
-                let count = self.pass(bytes.len() - at);
-                return Ok(ContentPiece {
-                    consumed: at + count,
-                    data: at..at + count,
-                    is_last: false,
-                });
+    /// Reads the content in `bytes`, up to its end. The data of several chunks are moved together. `most` bounds the bytes
+    /// of the content.
+    pub fn read(&mut self, bytes: &mut [u8], most: u64) -> Result<ContentPiece, Refusal> {
+        let mut piece = ContentPiece::plain(0, false);
+        while !piece.is_last
+            && let Some(&byte) = bytes.get(piece.consumed)
+        {
+            if self.state != State::Data {
+                piece.consumed += 1;
+                piece.is_last = self.step(byte, most)?;
+                continue;
             }
-            at += 1;
-            if self.step(byte, most)? {
-                return Ok(ContentPiece {
-                    consumed: at,
-                    data: 0..0,
-                    is_last: true,
-                });
+            let at = piece.consumed;
+            let count = self.pass(bytes.len() - at);
+            if piece.data.is_empty() {
+                piece.data = at..at + count;
+            } else {
+                bytes.copy_within(at..at + count, piece.data.end);
+                piece.data.end += count;
             }
+            piece.consumed += count;
         }
-        Ok(ContentPiece {
-            consumed: at,
-            data: 0..0,
-            is_last: false,
-        })
+        Ok(piece)
     }
 
     /// The trailer section, once the content is complete; `None` if it is empty.

@@ -6,14 +6,16 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use memchr::memchr;
-use smallvec::SmallVec;
 
 use super::{
     ContentPiece,
     chunked::Chunked,
     request_line::{is_host, request_line},
 };
-use crate::{admit::Refusal, http::is_token_byte};
+use crate::{
+    admit::Refusal,
+    http::{framing::lines::head_lines, is_token_byte},
+};
 
 /// Bounds on a request (docs/design.md §11).
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +69,7 @@ pub struct RequestReader {
 }
 
 /// Cuts the content of a request out of the bytes after its head.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum ContentReader {
     /// Bytes left.
     Length(u64),
@@ -85,10 +87,10 @@ impl ContentReader {
         }
     }
 
-    /// Reads up to the end of the next run of content, or of the input; `most` bounds chunked content.
-    pub fn read(&mut self, bytes: &[u8], most: u64) -> Result<ContentPiece, Refusal> {
+    /// Reads the content in `bytes`, up to its end; `most` bounds chunked content, whose data are moved together.
+    pub fn read(&mut self, bytes: &mut [u8], most: u64) -> Result<ContentPiece, Refusal> {
         match self {
-            Self::Chunked(chunked) => chunked.decode(bytes, most),
+            Self::Chunked(chunked) => chunked.read(bytes, most),
             Self::Length(left) => {
                 let count = (bytes.len() as u64).min(*left);
                 *left -= count;
@@ -105,9 +107,6 @@ impl ContentReader {
         }
     }
 }
-
-/// The ends of a head's lines: positions of LF.
-type LineEnds = SmallVec<[usize; 24]>;
 
 impl RequestReader {
     /// A reader for a new connection.
@@ -131,9 +130,7 @@ impl RequestReader {
         if text.is_empty() {
             return Ok(None);
         }
-        let mut ends = LineEnds::new();
-        let from = self.searched.saturating_sub(3);
-        let Some(length) = end(text, from, &mut ends) else {
+        let Some((length, ends)) = head_lines(text, self.searched) else {
             // The incomplete head may already be enough to refuse it.
             self.early(text)?;
             self.searched = text.len();
@@ -142,10 +139,6 @@ impl RequestReader {
         if length > self.limits.head_bytes {
             self.early(text)?;
             return Err(Refusal::HeadTooLarge);
-        }
-        if from > 0 {
-            ends.clear();
-            end(text, 0, &mut ends);
         }
         self.searched = 0;
         let text = text.get(..length).unwrap_or_default();
@@ -194,20 +187,6 @@ impl RequestReader {
             Err(Refusal::HeadTooLarge)
         } else {
             Ok(())
-        }
-    }
-}
-
-/// The length of the head: up to the first empty line, whatever its line ends (a bare LF is refused when its line is
-/// read).
-fn end(text: &[u8], mut from: usize, ends: &mut LineEnds) -> Option<usize> {
-    loop {
-        let at = from + memchr(b'\n', text.get(from..)?)?;
-        ends.push(at);
-        match text.get(at + 1..) {
-            Some([b'\n', ..]) => return Some(at + 2),
-            Some([b'\r', b'\n', ..]) => return Some(at + 3),
-            _ => from = at + 1,
         }
     }
 }
@@ -429,7 +408,7 @@ mod tests {
             held.extend_from_slice(piece);
             loop {
                 if let Some(under_way) = &mut content {
-                    let piece = match under_way.read(&held, LIMITS.body_bytes) {
+                    let piece = match under_way.read(&mut held, LIMITS.body_bytes) {
                         Ok(piece) => piece,
                         Err(refusal) => return (seen, Some(refusal)),
                     };

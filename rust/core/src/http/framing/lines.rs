@@ -1,0 +1,33 @@
+//! The lines of a head, for requests and responses.
+
+use memchr::memchr;
+use smallvec::SmallVec;
+
+/// The ends of a head's lines: positions of LF.
+pub(crate) type LineEnds = SmallVec<[usize; 24]>;
+
+/// The length of the head at the start of `text`, up to its first empty line, and the ends of its lines. A bare LF ends
+/// a line as well (RFC 9112 §2.2). `searched`: the number of bytes already searched for the end.
+pub(crate) fn head_lines(text: &[u8], searched: usize) -> Option<(usize, LineEnds)> {
+    let mut ends = LineEnds::new();
+    // The end may have begun in the bytes that were searched.
+    let from = searched.saturating_sub(3);
+    let length = head_end(text, from, &mut ends)?;
+    if from > 0 {
+        ends.clear();
+        head_end(text, 0, &mut ends);
+    }
+    Some((length, ends))
+}
+
+fn head_end(text: &[u8], mut from: usize, ends: &mut LineEnds) -> Option<usize> {
+    loop {
+        let at = from + memchr(b'\n', text.get(from..)?)?;
+        ends.push(at);
+        match text.get(at + 1..) {
+            Some([b'\n', ..]) => return Some(at + 2),
+            Some([b'\r', b'\n', ..]) => return Some(at + 3),
+            _ => from = at + 1,
+        }
+    }
+}
