@@ -13,7 +13,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from queue import SimpleQueue
 from benchmarks import budget, servers, works
 from benchmarks.budget import Budget
 from benchmarks.machine import version
-from benchmarks.processes import BenchError, Child, free_port
+from benchmarks.processes import BenchError, Child, exit_status, free_port
 from benchmarks.servers import Place
 from benchmarks.works import Answer, Work
 
@@ -98,15 +97,7 @@ def is_a_range(answer: Answer) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children are stopped then, too
-    try:
-        return bench(options)
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nbench: stopped", file=sys.stderr)
-        return 130
+    return exit_status(lambda: bench(options))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

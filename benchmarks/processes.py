@@ -11,8 +11,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 class BenchError(Exception):
     """Something the person who runs the benchmark can act on; the text is all they need."""
+
+
+def exit_status(bench: Callable[[], int]) -> int:
+    """The exit status of a benchmark, whose problems are printed. Children are stopped by SIGTERM as by Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return bench()
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of the tables has gone
+        sys.stdout = None
+        return 1
+    except KeyboardInterrupt:
+        print("\nbench: stopped", file=sys.stderr)
+        return 130
 
 
 def free_port() -> int:

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ if __package__ in (None, ""):  # run as a file: make the package importable, its
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks import generator, isolation, machine, report, servers, works
-from benchmarks.processes import BenchError, Child, free_port
+from benchmarks.processes import BenchError, Child, exit_status, free_port
 from benchmarks.report import Figures, Sample
 from benchmarks.servers import Place, Server
 from benchmarks.works import Work
@@ -57,18 +56,7 @@ class Running:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children are stopped then, too
-    try:
-        return bench(options)
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader of the tables has gone
-        sys.stdout = None
-        return 1
-    except KeyboardInterrupt:
-        print("\nbench: stopped", file=sys.stderr)
-        return 130
+    return exit_status(lambda: bench(options))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -7,7 +7,7 @@ import inspect
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
@@ -53,6 +53,23 @@ class Reply:
 
 
 Answer = Reply | Callable[["Seen"], Reply | None] | Callable[["Seen", socket.socket], None]
+
+
+@contextlib.contextmanager
+def raw_origin(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The URL of an origin that handles each connection by ``answer``, on a thread of its own.
+
+    The edge may close a connection without a request.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 class Origin:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.cache import disk, hit_ratio, memory, peers, purge, restart, traces
-from benchmarks.processes import BenchError
+from benchmarks.processes import BenchError, exit_status
 
 WORKS = ("hit-ratio", "memory", "purge", "restart", "disk")
 CAPACITY = 32 << 20
@@ -21,17 +20,14 @@ CAPACITY = 32 << 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children are stopped then, too
+    return exit_status(lambda: bench_in_a_folder(options))
+
+
+def bench_in_a_folder(options: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="edgerouter-cache-", dir=options.disk))
     folder.chmod(0o755)
     try:
         bench(options, folder)
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nbench: stopped", file=sys.stderr)
-        return 130
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0

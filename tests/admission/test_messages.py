@@ -13,7 +13,7 @@ import pytest
 from edgerouter import Context, Edge, HttpLimits, Limits, OriginLimits, Request, Response, cache
 
 from ..conftest import Serve
-from ..origins import Origin, Reply, Seen
+from ..origins import Origin, Reply, Seen, raw_origin
 from ..raw import RawResponse, connect, exchange, read_all, responses
 
 Site = Callable[..., httpx.Client]
@@ -74,7 +74,6 @@ def test_http_1_0_keeps_the_connection_only_with_a_length(origin: Origin, site: 
 
 def test_an_upload_that_an_origin_answers_early_ends_at_once(serve: Serve) -> None:
     """The origin answers after the head, keeps the connection and reads no more."""
-    listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()
 
     def answer(connection: socket.socket) -> None:
@@ -83,23 +82,13 @@ def test_an_upload_that_an_origin_answers_early_ends_at_once(serve: Serve) -> No
                 connection.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
                 over.wait(60)
 
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    edge = Edge("test")
-    origin = edge.origin("first", f"http://127.0.0.1:{listener.getsockname()[1]}")
-    edge.route("/*", to=origin, cache=cache.DISABLED)
-    began = time.monotonic()
-    answered = upload(serve(edge).url, "/", 48 << 20)
-    took = time.monotonic() - began
-    over.set()
-    listener.close()
+    with raw_origin(answer) as origin:
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("first", origin), cache=cache.DISABLED)
+        began = time.monotonic()
+        answered = upload(serve(edge).url, "/", 48 << 20)
+        took = time.monotonic() - began
+        over.set()
     assert (answered.status, answered.body) == (413, b"big")
     # In steps of a second, 48 MiB took longer than the minute after which the rest was given up.
     assert took < 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import threading
@@ -16,7 +15,7 @@ import pytest
 from edgerouter import Edge, HttpLimits, Limits, cache
 from edgerouter.testing import Running
 
-from ..origins import Origin, Reply, Seen
+from ..origins import Origin, Reply, Seen, raw_origin
 from ..raw import connect, read_all, read_until, responses
 
 Serve = Callable[[Edge], Running]
@@ -173,32 +172,26 @@ def test_a_client_that_stalls_in_its_upload_is_told_408_and_the_origin_is_not_bl
 @pytest.mark.parametrize("reset", [False, True])
 def test_an_origin_that_answers_before_it_has_read_an_upload_is_heard_at_once(serve: Serve, reset: bool) -> None:
     """RFC 9112 §9.5. With ``reset`` it closes with bytes unread, so that what is sent next fails."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer(sock: socket.socket) -> None:
-            received = b""
-            while b"\r\n\r\n" not in received or (reset and len(received) < 100_000):
-                more = sock.recv(4096)
-                if not more:
-                    return  # connected, and closed without a request
-                received += more
-            sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
-            if reset:
-                sock.close()
-            else:
-                sock.shutdown(socket.SHUT_WR)
-                while sock.recv(65536):
-                    pass
-                sock.close()
+    def answer(sock: socket.socket) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received or (reset and len(received) < 100_000):
+            more = sock.recv(4096)
+            if not more:
+                return  # connected, and closed without a request
+            received += more
+        sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+        if reset:
+            sock.close()
+        else:
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(65536):
+                pass
+            sock.close()
 
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
+    with raw_origin(answer) as origin:
         edge = Edge("test")
-        edge.route("/*", to=edge.origin("early", f"http://127.0.0.1:{listener.getsockname()[1]}"), cache=cache.DISABLED)
+        edge.route("/*", to=edge.origin("early", origin), cache=cache.DISABLED)
         with connect(serve(edge).url) as sock:
             sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000000\r\n\r\n")
             if reset:

@@ -10,7 +10,7 @@ import pytest
 from edgerouter import Edge, cache
 
 from ..conftest import Serve
-from ..origins import Origin, Reply, Seen, read_request
+from ..origins import Origin, Reply, Seen, raw_origin, read_request
 from ..raw import connect, exchange, read_until, responses
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontent"
@@ -83,7 +83,6 @@ def test_bodies_of_every_size_leave_a_connection_that_is_used_again(size: int, o
 
 
 def test_a_response_to_half_a_request_is_passed_on_and_ends_its_connection(serve: Serve) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
     closed = threading.Semaphore(0)
 
     def answer(connection: socket.socket) -> None:
@@ -101,24 +100,15 @@ def test_a_response_to_half_a_request_is_passed_on_and_ends_its_connection(serve
             if connection.recv(1000) == b"":
                 closed.release()
 
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    edge = Edge("test")
-    edge.route("/*", to=edge.origin("first", f"http://127.0.0.1:{listener.getsockname()[1]}"), cache=cache.DISABLED)
-    url = serve(edge).url
-    for _ in range(2):
-        with connect(url) as sock:
-            sock.sendall(b"PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 10000000\r\n\r\n")
-            assert responses(read_until(sock, b"big"))[0].status == 413
-        assert closed.acquire(timeout=10)
-    listener.close()
+    with raw_origin(answer) as origin:
+        edge = Edge("test")
+        edge.route("/*", to=edge.origin("first", origin), cache=cache.DISABLED)
+        url = serve(edge).url
+        for _ in range(2):
+            with connect(url) as sock:
+                sock.sendall(b"PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 10000000\r\n\r\n")
+                assert responses(read_until(sock, b"big"))[0].status == 413
+            assert closed.acquire(timeout=10)
 
 
 def test_bytes_behind_a_101_belong_to_the_tunnel(origin: Origin, serve: Serve) -> None:
