@@ -168,8 +168,13 @@ class Runner:
 
     def fileno(self) -> int:
         """Readable when calls wait."""
-    def loop_queue(self, create: Callable[[Coroutine[Any, Any, None]], Task[None]]) -> LoopQueue:
-        """The queue of this thread's event loop; ``create`` makes a task."""
+    def loop_queue(
+        self, create: Callable[[Coroutine[Any, Any, None]], Task[None]], later: Callable[[], None]
+    ) -> LoopQueue:
+        """The queue of this thread's event loop.
+
+        ``create`` makes a task; ``later`` has the loop call ``announce`` at the end of its turn.
+        """
     def work(self, serial: bool) -> None:
         """Runs plain calls on this thread until it is not needed any more; ``serial``: those that run one at a time."""
     def watch(self, seconds: float) -> list[bool]:
@@ -201,6 +206,8 @@ class LoopQueue:
 
     def run(self, woken: bool) -> bool:
         """Takes and starts calls; ``woken``: because the descriptor is readable. True when more wait."""
+    def announce(self) -> None:
+        """Wakes the workers whose calls were answered in this turn of the loop."""
     def expired(self) -> list[Task[None]]:
         """Tasks past their time, to be cancelled; one that goes on all the same is given again."""
     def stuck(self) -> bool:

@@ -46,7 +46,7 @@ class Loop:
             # A call that ends without waiting needs no turn of the loop.
             create = functools.partial(create, eager_start=True)
         asyncio.set_event_loop(self.loop)
-        self.queue = self.runner.loop_queue(create)
+        self.queue = self.runner.loop_queue(create, self.later)
         self.loop.add_reader(self.runner.fileno(), self.take, True)
         self.loop.call_soon(self.take, False)
         try:
@@ -76,6 +76,11 @@ class Loop:
             # Another loop replaced it while it was stuck. Calls that it has begun may end.
             self.loop.remove_reader(self.runner.fileno())
             self.end(cancel=False)
+
+    def later(self) -> None:
+        """Has the workers woken at the end of this turn, once for all calls that it answers."""
+        if self.queue is not None:
+            self.loop.call_soon(self.queue.announce)
 
     def beat(self) -> None:
         """Counts a turn of the loop."""

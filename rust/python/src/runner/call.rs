@@ -19,9 +19,8 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyList, PyString},
 };
-use tokio::sync::oneshot;
 
-use super::{PythonCallable, framing::KeptFraming};
+use super::{PythonCallable, answers::AnswerTo, framing::KeptFraming};
 use crate::{
     context::CallContext,
     json,
@@ -41,7 +40,7 @@ pub(crate) struct Job {
     pub(crate) timeout: Duration,
     pub(crate) deadline: Instant,
     pub(crate) work: Work,
-    pub(crate) answer: oneshot::Sender<Settled>,
+    pub(crate) answer: AnswerTo,
 }
 
 /// The threads on which a call runs.

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use super::{
-    call::Job,
+    answers::AnswerTo,
+    call::{Job, Settled},
     queue::{Queues, Running},
     task::TaskCall,
     watched_thread::{GRACE, WatchedThread},
@@ -34,12 +35,24 @@ pub(crate) struct LoopState {
     pub(crate) shared: Arc<Queues>,
     pub(crate) thread: Arc<WatchedThread>,
     tasks: Mutex<Tasks>,
+    /// Has the loop call [`LoopQueue::announce`] at the end of its turn.
+    later: Py<PyAny>,
     numbers: AtomicU64,
     last_run: Mutex<Instant>,
     replaced: AtomicBool,
 }
 
 impl LoopState {
+    /// Answers a call. Its worker is woken at the end of the loop's turn, once for all answers; at once when no other
+    /// call goes on.
+    pub(crate) fn answer(&self, py: Python<'_>, to: AnswerTo, settled: Settled) {
+        let first = self.thread.answer(to, settled);
+        let alone = self.shared.going_on() <= 1;
+        if alone || (first && self.later.call0(py).is_err()) {
+            self.thread.announce();
+        }
+    }
+
     pub(crate) fn forget(&self, key: (Instant, u64)) {
         let mut tasks = self.tasks.lock();
         let mut found = tasks.remove(&key);
@@ -62,12 +75,18 @@ pub(crate) struct LoopQueue {
 }
 
 impl LoopQueue {
-    pub(crate) fn new(py: Python<'_>, shared: &Arc<Queues>, create: Py<PyAny>) -> PyResult<Self> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        shared: &Arc<Queues>,
+        create: Py<PyAny>,
+        later: Py<PyAny>,
+    ) -> PyResult<Self> {
         Ok(Self {
             loop_state: Arc::new(LoopState {
                 shared: Arc::clone(shared),
                 thread: WatchedThread::current(py, shared, false, None)?,
                 tasks: Mutex::default(),
+                later,
                 numbers: AtomicU64::new(0),
                 last_run: Mutex::new(Instant::now()),
                 replaced: AtomicBool::new(false),
@@ -121,6 +140,11 @@ impl LoopQueue {
         }
         *self.loop_state.last_run.lock() = Instant::now();
         more
+    }
+
+    /// Wakes the workers whose calls were answered in this turn of the loop.
+    fn announce(&self) {
+        self.loop_state.thread.announce();
     }
 
     /// Tasks past their time, to be cancelled; one that goes on all the same is given again.

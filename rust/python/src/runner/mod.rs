@@ -3,11 +3,12 @@
 //! A worker puts a call into a bounded queue, wakes a Python thread when none is awake, and goes on: it never waits for
 //! the interpreter and touches no Python object. Python's event loop takes async calls from its
 //! [`loop_queue::LoopQueue`], which makes a task of each (`task`); threads of a [`pool::Pool`] take plain ones
-//! (`threads`), each in a context of its own (`scope`). A [`watched_thread::WatchedThread`] shows the watchdog what runs
-//! on a thread and until when. `inline` callables are called on the worker itself until they break their promise to be
-//! quick.
+//! (`threads`), each in a context of its own (`scope`). Answers go back in batches (`answers`). A
+//! [`watched_thread::WatchedThread`] shows the watchdog what runs on a thread and until when. `inline` callables are
+//! called on the worker itself until they break their promise to be quick.
 
 mod abort;
+mod answers;
 mod background;
 mod call;
 mod framing;
@@ -31,8 +32,8 @@ use std::{
 
 use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, Pending};
 use pyo3::{call::PyCallArgs, prelude::*};
-use tokio::sync::oneshot;
 
+use answers::UnderWay;
 pub(crate) use background::wait_until;
 use call::{Job, Kind, Work};
 use pool::PATIENCE;
@@ -67,15 +68,27 @@ pub(crate) struct PythonCallable {
     broken: AtomicI32,
     /// A warning that it held the event loop was logged.
     warned: AtomicBool,
+    /// Its last step took less than [`QUICK`]: answers of other calls may wait for the next one.
+    quick: AtomicBool,
 }
+
+/// A step that takes less may have answers of other calls wait for it.
+const QUICK: Duration = Duration::from_micros(100);
 
 /// A step that holds the event loop for longer is worth a warning.
 const HOLD: Duration = Duration::from_millis(50);
 
 impl PythonCallable {
+    /// Notes how long a step of it took.
+    fn took(&self, step: Duration) {
+        let quick = step < QUICK;
+        if quick != self.quick.load(Ordering::Relaxed) {
+            self.quick.store(quick, Ordering::Relaxed);
+        }
+    }
+
     /// Warns once when a step of it held the event loop for too long: every other async call waited meanwhile.
-    fn held_loop(&self, py: Python<'_>, since: Instant) {
-        let held = since.elapsed();
+    fn held_loop(&self, py: Python<'_>, held: Duration) {
         if held <= HOLD || self.warned.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -137,6 +150,7 @@ impl CallableTable {
                 inline: AtomicBool::new(inline),
                 broken: AtomicI32::new(0),
                 warned: AtomicBool::new(false),
+                quick: AtomicBool::new(false),
             });
         }
         Ok(Self {
@@ -166,7 +180,7 @@ impl Functions for CallableTable {
         } else {
             Work::Fresh(Box::new(invocation))
         };
-        let (answer, mut output) = oneshot::channel();
+        let (answer, mut under_way) = UnderWay::new();
         let job = Job {
             callables: Arc::clone(&self.callables),
             index,
@@ -191,15 +205,17 @@ impl Functions for CallableTable {
             }
             if kind == Kind::Plain {
                 let patience = Instant::now() + PATIENCE;
-                match tokio::time::timeout_at(patience.into(), &mut output).await {
+                match tokio::time::timeout_at(patience.into(), under_way.answer()).await {
                     Ok(answered) => return answered.unwrap_or(Err(FunctionError::Gone)),
                     // The threads that are awake may all be in slow calls.
                     Err(_) => shared.nudge(kind),
                 }
             }
-            match tokio::time::timeout_at(deadline.into(), output).await {
+            match tokio::time::timeout_at(deadline.into(), under_way.answer()).await {
                 Ok(answered) => answered.unwrap_or(Err(FunctionError::Gone)),
-                Err(_) => Err(FunctionError::TimedOut(timeout)),
+                Err(_) => under_way
+                    .last_look()
+                    .unwrap_or(Err(FunctionError::TimedOut(timeout))),
             }
         })
     }

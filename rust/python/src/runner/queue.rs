@@ -227,6 +227,11 @@ impl Queues {
         }
     }
 
+    /// Calls that the event loop has, or is about to take.
+    pub(crate) fn going_on(&self) -> usize {
+        self.running.load(Ordering::Relaxed) + self.queued.load(Ordering::Relaxed)
+    }
+
     /// Time that the first call for the event loop has waited.
     pub(crate) fn waited(&self, now: Instant) -> Option<Duration> {
         let queue = self.queue.lock();

@@ -14,10 +14,10 @@ use pyo3::{
     prelude::*,
     types::PyTuple,
 };
-use tokio::sync::oneshot;
 
 use super::{
     PythonCallable,
+    answers::AnswerTo,
     call::{Job, Settled, Views},
     loop_queue::LoopState,
     outcome::{CallSite, cancelled},
@@ -49,15 +49,15 @@ struct Going {
     deadline: Instant,
     views: Views,
     coroutine: Py<PyAny>,
-    end: Mutex<Option<(oneshot::Sender<Settled>, Running)>>,
+    end: Mutex<Option<(AnswerTo, Running)>>,
 }
 
 impl Going {
-    fn conclude(&self, settled: Settled) {
+    fn conclude(&self, settled: Settled, send: impl FnOnce(AnswerTo, Settled)) {
         let end = self.end.lock().take();
         self.views.end();
         if let Some((answer, running)) = end {
-            let _ = answer.send(settled);
+            send(answer, settled);
             drop(running);
         }
     }
@@ -113,7 +113,7 @@ impl TaskCall {
     fn begin(&self, py: Python<'_>, job: Job, running: Running) -> Option<Arc<Going>> {
         let callables = Arc::clone(&job.callables);
         let Some(callable) = callables.get(job.index) else {
-            let _ = job.answer.send(Err(FunctionError::Gone));
+            job.answer.send(Err(FunctionError::Gone));
             return None;
         };
         let site = CallSite {
@@ -124,7 +124,7 @@ impl TaskCall {
         let (views, begun) = match job.work.views(py) {
             Ok(views) => views,
             Err(error) => {
-                let _ = job.answer.send(Err(site.raised(py, None, &error)));
+                job.answer.send(Err(site.raised(py, None, &error)));
                 return None;
             }
         };
@@ -159,7 +159,7 @@ impl TaskCall {
             Err(error) => {
                 let ended = site.ended(py, &views, &error);
                 views.end();
-                let _ = job.answer.send(ended);
+                job.answer.send(ended);
                 None
             }
         }
@@ -187,13 +187,16 @@ impl TaskCall {
             now + GRACE
         };
         let coroutine = going.coroutine.bind(py);
+        self.loop_state.thread.announce_before(Some(callable), now);
         self.loop_state.thread.enter(limit);
         let stepped = match step {
             CoroutineStep::Send(value) => coroutine.call_method1(intern!(py, "send"), (value,)),
             CoroutineStep::Throw(what) => coroutine.call_method1(intern!(py, "throw"), what),
         };
         self.loop_state.thread.leave(py);
-        callable.held_loop(py, now);
+        let took = now.elapsed();
+        callable.took(took);
+        callable.held_loop(py, took);
         let error = match stepped {
             Ok(yielded) => return Ok(yielded.unbind()),
             Err(error) => error,
@@ -215,7 +218,9 @@ impl TaskCall {
         } else {
             site.ended(py, &going.views, &error)
         };
-        going.conclude(settled);
+        going.conclude(settled, |answer, settled| {
+            self.loop_state.answer(py, answer, settled)
+        });
         self.finish();
         passed_on.map_or_else(over, Err)
     }
@@ -250,7 +255,7 @@ impl TaskCall {
         self.loop_state.forget(self.key);
         if let State::Going(going) = state {
             let closed = going.coroutine.call_method0(py, intern!(py, "close"));
-            going.conclude(Err(FunctionError::Gone));
+            going.conclude(Err(FunctionError::Gone), AnswerTo::send);
             if closed.is_err() {
                 return Err(PyRuntimeError::new_err("the coroutine ignored its end"));
             }

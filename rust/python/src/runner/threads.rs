@@ -42,9 +42,15 @@ impl Runner {
         self.shared.fileno()
     }
 
-    /// The queue for the event loop of this very thread; `create(coroutine)` makes a task.
-    fn loop_queue(&self, py: Python<'_>, create: Py<PyAny>) -> PyResult<LoopQueue> {
-        LoopQueue::new(py, &self.shared, create)
+    /// The queue for the event loop of this very thread; `create(coroutine)` makes a task, `later()` has the loop call
+    /// `announce` at the end of its turn.
+    fn loop_queue(
+        &self,
+        py: Python<'_>,
+        create: Py<PyAny>,
+        later: Py<PyAny>,
+    ) -> PyResult<LoopQueue> {
+        LoopQueue::new(py, &self.shared, create, later)
     }
 
     /// Runs plain calls on this very thread until it is not needed any more; `serial`: those that run one at a time.
@@ -60,10 +66,14 @@ impl Runner {
                 let (job, demand) = match pool.next(&pool_thread) {
                     ThreadStep::Take(job, demand) => (job, demand),
                     ThreadStep::Park => {
+                        thread.announce();
                         py.detach(|| pool_thread.park());
                         continue;
                     }
-                    ThreadStep::End(demand) => return shared.follow(kind, demand),
+                    ThreadStep::End(demand) => {
+                        thread.announce();
+                        return shared.follow(kind, demand);
+                    }
                 };
                 shared.follow(kind, demand);
                 let running = pool.run();
@@ -73,7 +83,7 @@ impl Runner {
                 if let Some(job) = rest
                     && let Err((job, error)) = shared.push(job)
                 {
-                    let _ = job.answer.send(Err(error));
+                    job.answer.send(Err(error));
                 }
             }
         });
@@ -128,7 +138,7 @@ impl Runner {
 /// event loop.
 fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
     let Some(callable) = job.callables.get(job.index) else {
-        let _ = job.answer.send(Err(FunctionError::Gone));
+        job.answer.send(Err(FunctionError::Gone));
         return None;
     };
     let site = CallSite {
@@ -139,7 +149,7 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
     let views = match job.work.views(py) {
         Ok((views, _)) => views,
         Err(error) => {
-            let _ = job.answer.send(Err(site.raised(py, None, &error)));
+            job.answer.send(Err(site.raised(py, None, &error)));
             return None;
         }
     };
@@ -148,9 +158,12 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
         .and_then(|context| {
             let scope = scope::copy(py)?;
             let _named = scope::name(&context);
+            let now = Instant::now();
+            thread.announce_before(Some(callable), now);
             thread.enter(job.deadline);
             let result = views.call_in(&scope, callable, &context);
             thread.leave(py);
+            callable.took(now.elapsed());
             result
         });
     let settled = match result {
@@ -165,7 +178,7 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
     };
     let settled = site.named(py, &views, settled);
     views.end();
-    let _ = job.answer.send(settled);
+    thread.answer(job.answer, settled);
     None
 }
 

@@ -6,14 +6,19 @@
 
 use std::{
     cell::RefCell,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use super::{call::Kind, queue::Queues};
+use super::{
+    PythonCallable,
+    answers::{AnswerTo, Unannounced},
+    call::{Kind, Settled},
+    queue::Queues,
+};
 
 /// Time for an interrupted callable to end before its thread is abandoned.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
@@ -28,6 +33,7 @@ pub(crate) struct WatchedThread {
     /// The pool that the thread belongs to.
     pool: Option<Kind>,
     now: Mutex<Now>,
+    unannounced: Mutex<Unannounced>,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +80,7 @@ impl WatchedThread {
             ident,
             pool,
             now: Mutex::default(),
+            unannounced: Mutex::default(),
         });
         let mut watched = shared.watched.lock();
         watched.retain(|thread| thread.strong_count() > 0);
@@ -81,6 +88,25 @@ impl WatchedThread {
         drop(watched);
         CURRENT.set(Some(Arc::clone(&thread)));
         Ok(thread)
+    }
+
+    /// Answers a call; true if its worker is woken by the next [`WatchedThread::announce`] and none is due yet.
+    pub(crate) fn answer(&self, to: AnswerTo, settled: Settled) -> bool {
+        self.unannounced.lock().put(to, settled)
+    }
+
+    /// Wakes the workers whose calls this thread has answered.
+    pub(crate) fn announce(&self) {
+        self.unannounced.lock().announce();
+    }
+
+    /// The same before a step that answers should not wait for. `None`: not of a callable that is known.
+    pub(crate) fn announce_before(&self, callable: Option<&PythonCallable>, now: Instant) {
+        let quick = callable.is_some_and(|callable| callable.quick.load(Ordering::Relaxed));
+        let mut unannounced = self.unannounced.lock();
+        if !quick || unannounced.is_late(now) {
+            unannounced.announce();
+        }
     }
 
     pub(crate) fn enter(&self, deadline: Instant) {
