@@ -193,3 +193,37 @@ def accepts(url: str) -> bool:
     except ConnectionError:
         return False
     return True
+
+
+@pytest.mark.parametrize("awaits", [True, False])
+def test_a_call_ends_in_its_own_time_beside_one_that_has_more(serve: Serve, awaits: bool) -> None:
+    release, begun = threading.Event(), threading.Semaphore(0)
+    edge = Edge("test")
+
+    async def awaited(request: Request, ctx: AsyncContext) -> str:
+        begun.release()
+        while not release.is_set():
+            await asyncio.sleep(0.001)
+        return "released"
+
+    def plain(request: Request, ctx: Context) -> str:
+        begun.release()
+        release.wait(PATIENCE)
+        return "released"
+
+    for path, timeout in (("/long", PATIENCE), ("/short", 0.1)):
+        if awaits:
+            edge.function(path, timeout=timeout)(awaited)
+        else:
+            edge.function(path, timeout=timeout)(plain)
+    served = serve(edge)
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(httpx.get, f"{served.url}/long", timeout=PATIENCE)
+        try:
+            assert begun.acquire(timeout=PATIENCE)
+            for _ in range(3):
+                assert httpx.get(f"{served.url}/short", timeout=PATIENCE).status_code == 504
+            assert not long.done()
+        finally:
+            release.set()
+        assert long.result().text == "released"

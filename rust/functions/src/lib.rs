@@ -1,7 +1,7 @@
 //! The border to functions and hooks: the values that the engine hands over, and those that it takes back.
 //!
-//! The engine knows no Python. The crate that runs the callables implements [`Functions`]; the engine awaits the answer on
-//! its own worker and enforces the deadline itself, so a callable that never answers costs its own request only.
+//! The engine knows no Python. The crate that runs the callables implements [`Functions`] and ends a call that is not
+//! answered in time, on the worker that awaits it, so a callable that never answers costs its own request only.
 
 use std::{
     fmt::{self, Write as _},
@@ -81,7 +81,7 @@ pub struct Invocation {
     pub body: Bytes,
     /// Present in the response phases.
     pub response: Option<ResponseHead>,
-    /// The engine stops waiting after this long; the runner should interrupt the callable then.
+    /// The call ends with [`FunctionError::TimedOut`] after this long; the runner should interrupt the callable then.
     pub timeout: Duration,
     /// Does not keep the store alive: a function may keep its caches for as long as it likes.
     pub caches: Weak<dyn FunctionCaches>,

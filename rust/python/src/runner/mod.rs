@@ -36,7 +36,6 @@ use pyo3::{call::PyCallArgs, prelude::*};
 use answers::UnderWay;
 pub(crate) use background::wait_until;
 use call::{Job, Kind, Work};
-use pool::PATIENCE;
 pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
 pub(crate) use threads::Runner;
@@ -171,7 +170,8 @@ impl Functions for CallableTable {
             return ready(Err(FunctionError::Gone));
         };
         let (phase, timeout) = (invocation.phase, invocation.timeout);
-        let deadline = Instant::now() + timeout;
+        let now = Instant::now();
+        let deadline = now + timeout;
         let work = if callable.inline.load(Ordering::Relaxed) {
             match inline::call(&self.shared, callable, invocation, deadline) {
                 Ok(output) => return ready(output),
@@ -180,7 +180,7 @@ impl Functions for CallableTable {
         } else {
             Work::Fresh(Box::new(invocation))
         };
-        let (answer, mut under_way) = UnderWay::new();
+        let (answer, mut under_way) = UnderWay::new(&self.shared, (now, deadline));
         let job = Job {
             callables: Arc::clone(&self.callables),
             index,
@@ -190,8 +190,9 @@ impl Functions for CallableTable {
             work,
             answer,
         };
-        let kind = job.kind();
-        let shared = Arc::clone(&self.shared);
+        if job.kind() == Kind::Plain {
+            under_way.is_plain(now);
+        }
         let wake = match self.shared.push(job) {
             Ok(wake) => wake,
             Err((_, error)) => return ready(Err(error)),
@@ -203,20 +204,8 @@ impl Functions for CallableTable {
                 tokio::task::yield_now().await;
                 drop(wake);
             }
-            if kind == Kind::Plain {
-                let patience = Instant::now() + PATIENCE;
-                match tokio::time::timeout_at(patience.into(), under_way.answer()).await {
-                    Ok(answered) => return answered.unwrap_or(Err(FunctionError::Gone)),
-                    // The threads that are awake may all be in slow calls.
-                    Err(_) => shared.nudge(kind),
-                }
-            }
-            match tokio::time::timeout_at(deadline.into(), under_way.answer()).await {
-                Ok(answered) => answered.unwrap_or(Err(FunctionError::Gone)),
-                Err(_) => under_way
-                    .last_look()
-                    .unwrap_or(Err(FunctionError::TimedOut(timeout))),
-            }
+            let answer = under_way.answer().await;
+            answer.unwrap_or(Err(FunctionError::TimedOut(timeout)))
         })
     }
 

@@ -41,10 +41,7 @@ pub(super) async fn invoke(
         timeout,
         caches: worker.shared.function_caches(),
     };
-    let output = match tokio::time::timeout(timeout, live.functions.invoke(invocation)).await {
-        Ok(output) => output,
-        Err(_) => Err(FunctionError::TimedOut(timeout)),
-    };
+    let output = live.functions.invoke(invocation).await;
     let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
     worker.metrics.hook(call, phase, result);
     output
