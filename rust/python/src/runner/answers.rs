@@ -31,8 +31,25 @@ use super::{
     queue::Queues,
 };
 
-/// The time for which an answer may be held back while further quick calls run.
-const LATE: Duration = Duration::from_micros(200);
+/// Bound on the answers that a thread holds back while further quick calls run, and on the time for which it does.
+#[derive(Debug, Clone, Copy)]
+struct HoldLimits {
+    answers: usize,
+    time: Duration,
+}
+
+/// The turn of an event loop bounds them, too.
+const LOOP: HoldLimits = HoldLimits {
+    answers: usize::MAX,
+    time: Duration::from_micros(200),
+};
+/// A thread of a pool takes calls for as long as there are any. On a core of its own the worker is to send the first
+/// answers while the thread makes the next.
+const POOL: HoldLimits = HoldLimits {
+    answers: 8,
+    time: Duration::from_micros(50),
+};
+
 /// Intervals at which a worker with several calls under way, or a plain one, looks at them itself: a Python thread that
 /// holds answers back may be stuck in a step that was quick before, and a plain call may need a further thread. The
 /// intervals double while no answer comes.
@@ -79,13 +96,25 @@ impl AnswerTo {
 }
 
 /// The workers for which one Python thread has put answers and has not woken yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Unannounced {
+    limits: HoldLimits,
     workers: Vec<Arc<ReadyAnswers>>,
     since: Option<Instant>,
+    answers: usize,
 }
 
 impl Unannounced {
+    /// Of a thread of a pool, or of one that runs an event loop.
+    pub(crate) fn new(of_pool: bool) -> Self {
+        Self {
+            limits: if of_pool { POOL } else { LOOP },
+            workers: Vec::new(),
+            since: None,
+            answers: 0,
+        }
+    }
+
     /// Puts an answer among those of its worker; true if it is the first since the workers were woken.
     pub(crate) fn put(&mut self, to: AnswerTo, settled: Settled) -> bool {
         if to.is_closed() {
@@ -99,6 +128,7 @@ impl Unannounced {
         {
             self.workers.push(to.worker);
         }
+        self.answers += 1;
         let first = self.since.is_none();
         self.since.get_or_insert_with(Instant::now);
         first
@@ -107,15 +137,18 @@ impl Unannounced {
     /// Wakes each worker that has answers.
     pub(crate) fn announce(&mut self) {
         self.since = None;
+        self.answers = 0;
         for worker in self.workers.drain(..) {
             worker.announced.notify_one();
         }
     }
 
-    /// True if the first has been held back for long.
-    pub(crate) fn is_late(&self, now: Instant) -> bool {
-        self.since
-            .is_some_and(|since| now.saturating_duration_since(since) > LATE)
+    /// True if many have been held back, or the first for long.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.answers >= self.limits.answers
+            || self
+                .since
+                .is_some_and(|since| now.saturating_duration_since(since) > self.limits.time)
     }
 }
 

@@ -80,7 +80,7 @@ impl WatchedThread {
             ident,
             pool,
             now: Mutex::default(),
-            unannounced: Mutex::default(),
+            unannounced: Mutex::new(Unannounced::new(pool.is_some())),
         });
         let mut watched = shared.watched.lock();
         watched.retain(|thread| thread.strong_count() > 0);
@@ -104,7 +104,7 @@ impl WatchedThread {
     pub(crate) fn announce_before(&self, callable: Option<&PythonCallable>, now: Instant) {
         let quick = callable.is_some_and(|callable| callable.quick.load(Ordering::Relaxed));
         let mut unannounced = self.unannounced.lock();
-        if !quick || unannounced.is_late(now) {
+        if !quick || unannounced.is_due(now) {
             unannounced.announce();
         }
     }
