@@ -209,7 +209,7 @@ class Edge(Callables, Purging):
                 auth=auth,
                 preflight=preflight,
                 experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
-                errors=error_pages.located(errors or {}, places.folder_of_caller()),
+                errors=error_pages.located(errors, places.folder_of_caller()) if errors else {},
                 compress=compress,
                 predict=predict,
             )

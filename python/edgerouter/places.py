@@ -21,30 +21,32 @@ _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 _TABLE = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\s\"'-]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _NAME = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: In JSON: a member's name, another string, or a character that matters to the structure.
+_MARK = re.compile(r'(?P<member>"(?:[^"\\]|\\.)*")(?=\s*:)|"(?:[^"\\]|\\.)*"|[{}\[\],\n]')
 
 
 class Places:
     """Lines of an edge's declarations, as ``file:line`` by their path in the plan."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, str] = {}
+        self._lines: dict[str, tuple[str, int]] = {}
 
     def note(self, path: str) -> None:
         """Remembers the user's line that declares a value now."""
         frame = _caller()
-        self._lines[path] = f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"
+        self._lines[path] = (frame.f_code.co_filename, frame.f_lineno)
 
     def read(self, file: Path, text: str) -> None:
         """Remembers the lines of a plan file."""
         found = _of_toml(text) if file.suffix.lower() == ".toml" else _of_json(text)
-        self._lines = {path: f"{_shown(str(file))}:{line}" for path, line in found.items()}
+        self._lines = {path: (str(file), line) for path, line in found.items()}
 
     def nearest(self, path: str) -> str | None:
         """The line of a value, or of the nearest thing around it that has one."""
         while path:
             if path in self._lines:
-                return self._lines[path]
+                file, line = self._lines[path]
+                return f"{_shown(file)}:{line}"
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return None
 
@@ -118,28 +120,25 @@ def _of_json(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     #: The path of each container that is open, and the index in it, ``None`` in an object.
     open_: list[tuple[str, int | None]] = []
-    path, line, at = "", 1, 0
-    while at < len(text):
-        character = text[at]
-        if character == "\n":
+    path, line = "", 1
+    for mark in _MARK.finditer(text):
+        kind = text[mark.start()]
+        if kind == "\n":
             line += 1
-        elif character == '"' and (string := _STRING.match(text, at)) is not None:
-            at = string.end()
-            after = text[at:].lstrip()
-            if open_ and open_[-1][1] is None and after.startswith(":"):
+        elif kind == '"':
+            if mark["member"] is not None and open_ and open_[-1][1] is None:
                 parent = open_[-1][0]
-                name = json.loads(string[0], strict=False)
+                name = json.loads(mark["member"], strict=False)
                 path = f"{parent}.{name}" if parent else str(name)
                 found.setdefault(path, line)
-            continue
-        elif character in "{[":
+        elif kind in "{[":
             if open_ and open_[-1][1] is not None:
                 path = f"{open_[-1][0]}[{open_[-1][1]}]"
                 found.setdefault(path, line)
-            open_.append((path, 0 if character == "[" else None))
-        elif character in "}]" and open_:
-            open_.pop()
-        elif character == "," and open_ and (index := open_[-1][1]) is not None:
+            open_.append((path, 0 if kind == "[" else None))
+        elif kind in "}]":
+            if open_:
+                open_.pop()
+        elif open_ and (index := open_[-1][1]) is not None:
             open_[-1] = (open_[-1][0], index + 1)
-        at += 1
     return found

@@ -181,3 +181,16 @@ def test_a_mistake_in_the_name_of_a_field_is_told_with_its_line(tmp_path: Path, 
     done = command("check", str(file))
     assert done.returncode == 1
     assert re.search(rf"^error: \S*app\.py:4: {reason}", done.stderr, re.MULTILINE), done.stderr
+
+
+def test_check_names_the_line_of_a_route_far_down_in_a_large_plan_file(tmp_path: Path) -> None:
+    routes: list[dict[str, object]] = [
+        {"pattern": f"/r{number}", "respond": {"body": 'a\\"]},\t:'}} for number in range(10_000)
+    ]
+    routes[9_000]["viewer"] = "nobody"
+    lines = ",\n".join(json.dumps(route) for route in routes)
+    file = tmp_path / "site.json"
+    file.write_text(f'{{"version": 1, "name": "a",\n"routes": [\n{lines}]}}')
+    refused = command("check", str(file))
+    assert refused.returncode == 1
+    assert "site.json:9003: routes[9000].viewer" in refused.stderr, refused.stderr[:2000]

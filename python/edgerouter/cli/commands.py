@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a configuration or an address was refused, 2 the command l
 
 from __future__ import annotations
 
+import gc
 import inspect
 import ipaddress
 from collections.abc import Iterator
@@ -115,13 +116,16 @@ def check(
     from edgerouter import _core, storage
     from edgerouter.cli import show
 
+    # The process ends soon, and until then the plan of a large site would be walked again and again.
+    gc.disable()
     with _mistakes(as_json=as_json):
         edge = _application(application).load()
         table = edge.compile()
-        if (problem := storage.problem(edge.to_dict())) is not None:
+        plan = edge.to_dict()
+        if (problem := storage.problem(plan)) is not None:
             raise ConfigError([problem])
         advice = _core.lint(edge.encode())
-        if (shortage := storage.shortage(edge.to_dict())) is not None:
+        if (shortage := storage.shortage(plan)) is not None:
             advice.append(
                 {
                     "path": "disk_cache.size",
