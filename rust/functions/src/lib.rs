@@ -206,13 +206,40 @@ pub trait FunctionCaches: Send + Sync + fmt::Debug {
     fn delete(&self, cache: &str, place: &CacheUrl) -> bool;
 }
 
-/// The future of an output; it lives on the worker that called.
-pub type Pending = Pin<Box<dyn Future<Output = Result<FunctionOutput, FunctionError>>>>;
+/// The output of a call, or its failure.
+pub type CallOutput = Result<FunctionOutput, FunctionError>;
+
+/// A call that was started.
+pub enum StartedCall {
+    /// It has ended already.
+    Ended(CallOutput),
+    /// It goes on; the future lives on the worker that called.
+    GoesOn(Pin<Box<dyn Future<Output = CallOutput>>>),
+}
+
+impl fmt::Debug for StartedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(output) => f.debug_tuple("Ended").field(output).finish(),
+            Self::GoesOn(_) => f.write_str("GoesOn"),
+        }
+    }
+}
+
+impl StartedCall {
+    /// Waits for the end of the call.
+    pub async fn output(self) -> CallOutput {
+        match self {
+            Self::Ended(output) => output,
+            Self::GoesOn(future) => future.await,
+        }
+    }
+}
 
 /// Runs callables. Shared by all workers.
 pub trait Functions: Send + Sync + fmt::Debug {
-    /// Starts a call. Never blocks: a full queue is an error of the returned future, at once.
-    fn invoke(&self, invocation: Invocation) -> Pending;
+    /// Starts a call. Never blocks: a full queue is an error at once.
+    fn invoke(&self, invocation: Invocation) -> StartedCall;
 
     /// Calls waiting or running now, and callables abandoned because they could not be interrupted.
     fn load(&self) -> FunctionsLoad;
@@ -294,8 +321,8 @@ impl FunctionsLoad {
 pub struct NoFunctions;
 
 impl Functions for NoFunctions {
-    fn invoke(&self, _invocation: Invocation) -> Pending {
-        Box::pin(std::future::ready(Err(FunctionError::Gone)))
+    fn invoke(&self, _invocation: Invocation) -> StartedCall {
+        StartedCall::Ended(Err(FunctionError::Gone))
     }
     fn load(&self) -> FunctionsLoad {
         FunctionsLoad {

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
     prelude::*,
-    types::{PyBytes, PyDict},
+    types::{PyBytes, PyDict, PyString},
 };
 
 use super::headers::{self, Headers, latin_1};
@@ -116,8 +116,10 @@ fn first_of<'py, N: AsRef<str>, V: AsRef<str>>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let found = PyDict::new(py);
     for (name, value) in pairs {
-        if !found.contains(name.as_ref())? {
-            found.set_item(name.as_ref(), value.as_ref())?;
+        let name = PyString::new(py, name.as_ref());
+        // Most have one pair, if any: there is nothing to look through.
+        if found.is_empty() || !found.contains(&name)? {
+            found.set_item(name, value.as_ref())?;
         }
     }
     Ok(found)

@@ -15,12 +15,11 @@ use edgerouter_functions::{
 use http::{Method, StatusCode, header};
 use parking_lot::Mutex;
 use pyo3::{
-    intern,
     prelude::*,
     types::{PyBytes, PyDict, PyList, PyString},
 };
 
-use super::{PythonCallable, answers::AnswerTo, framing::KeptFraming};
+use super::{PythonCallable, answers::AnswerTo, framing::KeptFraming, scope};
 use crate::{
     context::CallContext,
     json,
@@ -173,11 +172,11 @@ impl Views {
         callable: &PythonCallable,
         context: &Bound<'py, CallContext>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let run = intern!(context.py(), "run");
+        let run = scope::run(context.py())?;
         let function = &callable.function;
         match &self.response {
-            Some(response) => scope.call_method1(run, (function, &self.request, response, context)),
-            None => scope.call_method1(run, (function, &self.request, context)),
+            Some(response) => run.call1((scope, function, &self.request, response, context)),
+            None => run.call1((scope, function, &self.request, context)),
         }
     }
 

@@ -42,32 +42,33 @@ pub(crate) fn call(
     shared: &Arc<Queues>,
     callable: &PythonCallable,
     invocation: Invocation,
-    deadline: Instant,
+    (called, deadline): (Instant, Instant),
 ) -> Inline {
-    let called = Instant::now();
-    let called = Python::try_attach(|py| {
+    let done = Python::try_attach(|py| {
         let started = Instant::now();
         let site = CallSite {
             callable,
             phase: invocation.phase,
             timeout: invocation.timeout.min(MOST),
         };
-        let done = match attached(py, shared, site, invocation, deadline) {
+        let until = deadline.min(started + MOST);
+        let done = match attached(py, shared, site, invocation, (deadline, until)) {
             Ok(done) => done,
             Err(error) => Ok(Err(site.raised(py, None, &error))),
         };
         review(py, callable, started - called, started.elapsed());
         done
     });
-    called.unwrap_or(Ok(Err(FunctionError::Gone)))
+    done.unwrap_or(Ok(Err(FunctionError::Gone)))
 }
 
+/// `until`: the time at which the watchdog interrupts it.
 fn attached(
     py: Python<'_>,
     shared: &Arc<Queues>,
     site: CallSite<'_>,
     invocation: Invocation,
-    deadline: Instant,
+    (deadline, until): (Instant, Instant),
 ) -> PyResult<Inline> {
     let CallSite {
         callable, phase, ..
@@ -77,15 +78,14 @@ fn attached(
     let context = views.context(py, callable, phase, deadline)?;
     let scope = scope::copy(py)?;
     let _named = scope::name(&context);
-    thread.enter(deadline.min(Instant::now() + MOST));
+    thread.enter(until);
     let mut result = views.call_in(&scope, callable, &context);
     if callable.is_async
         && let Ok(coroutine) = &result
     {
         // One step is all there is; most coroutines that promise not to wait end in it.
         let send = coroutine.getattr(intern!(py, "send"));
-        let stepped =
-            send.and_then(|send| scope.call_method1(intern!(py, "run"), (send, py.None())));
+        let stepped = send.and_then(|send| scope::run(py)?.call1((&scope, send, py.None())));
         match stepped {
             Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
                 result = stop.value(py).getattr(intern!(py, "value"));

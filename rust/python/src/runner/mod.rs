@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, Pending};
+use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, StartedCall};
 use pyo3::{call::PyCallArgs, prelude::*};
 
 use answers::UnderWay;
@@ -164,17 +164,17 @@ impl CallableTable {
 }
 
 impl Functions for CallableTable {
-    fn invoke(&self, invocation: Invocation) -> Pending {
+    fn invoke(&self, invocation: Invocation) -> StartedCall {
         let index = invocation.call.0 as usize;
         let Some(callable) = self.callables.get(index) else {
-            return ready(Err(FunctionError::Gone));
+            return StartedCall::Ended(Err(FunctionError::Gone));
         };
         let (phase, timeout) = (invocation.phase, invocation.timeout);
         let now = Instant::now();
         let deadline = now + timeout;
         let work = if callable.inline.load(Ordering::Relaxed) {
-            match inline::call(&self.shared, callable, invocation, deadline) {
-                Ok(output) => return ready(output),
+            match inline::call(&self.shared, callable, invocation, (now, deadline)) {
+                Ok(output) => return StartedCall::Ended(output),
                 Err(work) => *work,
             }
         } else {
@@ -195,9 +195,9 @@ impl Functions for CallableTable {
         }
         let wake = match self.shared.push(job) {
             Ok(wake) => wake,
-            Err((_, error)) => return ready(Err(error)),
+            Err((_, error)) => return StartedCall::Ended(Err(error)),
         };
-        Box::pin(async move {
+        StartedCall::GoesOn(Box::pin(async move {
             if let Some(wake) = wake {
                 // Other work of this worker runs first: Python wakes up once for all its calls. On a busy
                 // core it would otherwise take turns with the worker, call by call.
@@ -206,14 +206,10 @@ impl Functions for CallableTable {
             }
             let answer = under_way.answer().await;
             answer.unwrap_or(Err(FunctionError::TimedOut(timeout)))
-        })
+        }))
     }
 
     fn load(&self) -> FunctionsLoad {
         self.shared.load()
     }
-}
-
-fn ready(output: Result<edgerouter_functions::FunctionOutput, FunctionError>) -> Pending {
-    Box::pin(std::future::ready(output))
 }

@@ -12,6 +12,7 @@ use pyo3::{prelude::*, sync::PyOnceLock};
 use crate::context::CallContext;
 
 static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static RUN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Sets the variable that names the call.
@@ -28,6 +29,17 @@ fn setter(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 /// A copy of this thread's context.
 pub(crate) fn copy(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     COPY.import(py, "contextvars", "copy_context")?.call0()
+}
+
+/// `contextvars.Context.run`, whose first argument is the context. Looking it up on each copy would make a bound method.
+pub(crate) fn run(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    let run = RUN.get_or_try_init(py, || {
+        py.import("contextvars")?
+            .getattr("Context")?
+            .getattr("run")
+            .map(Bound::unbind)
+    })?;
+    Ok(run.bind(py))
 }
 
 thread_local! {

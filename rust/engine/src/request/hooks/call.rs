@@ -41,7 +41,7 @@ pub(super) async fn invoke(
         timeout,
         caches: worker.shared.function_caches(),
     };
-    let output = live.functions.invoke(invocation).await;
+    let output = live.functions.invoke(invocation).output().await;
     let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
     worker.metrics.hook(call, phase, result);
     output
