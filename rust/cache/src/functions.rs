@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     cache::{
         api::{self, CacheUrl, ReplyContent},
@@ -30,7 +31,7 @@ use edgerouter_core::{
 use edgerouter_functions::{Answer, CacheError, FunctionCaches};
 use edgerouter_store::{Content, Entry, Object, PurgeFacts, Store, compact_body, range_of};
 use edgerouter_telemetry::{secret::SecretNumbers, text};
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 
 use crate::purge::Purges;
@@ -104,7 +105,7 @@ impl Registry {
 
 impl Registry {
     /// The response under a key that a request selects, unless it was purged.
-    fn stored(&self, mut key: Key, request: &HeaderMap) -> Option<Arc<Entry>> {
+    fn stored(&self, mut key: Key, request: &Fields) -> Option<Arc<Entry>> {
         let get = |key: &[u8]| self.store.memory().get(key);
         let found = key.select(request, Reduced::default(), get).found?;
         let newest = self.purges.newest();
@@ -120,7 +121,7 @@ impl Registry {
     fn keep(
         &self,
         mut key: Key,
-        request: &HeaderMap,
+        request: &Fields,
         status: StatusCode,
         kept: api::Kept,
         body: Bytes,
@@ -154,7 +155,7 @@ impl Registry {
 
     /// The entry that leads to variants by these names. If the previous response selected by other fields, the newest
     /// one decides how the next request selects.
-    fn lead(&self, above: &[u8], names: &[HeaderName]) -> Variants {
+    fn lead(&self, above: &[u8], names: &[FieldName]) -> Variants {
         let memory = self.store.memory();
         let known = memory.peek(above);
         if let Some(known) = known.as_ref().and_then(Level::variants)
@@ -171,7 +172,7 @@ impl Registry {
         variants
     }
 
-    fn answer(&self, object: &Object, request: &HeaderMap, now: u64) -> Answer {
+    fn answer(&self, object: &Object, request: &Fields, now: u64) -> Answer {
         let api::Reply {
             status,
             mut headers,
@@ -227,7 +228,7 @@ impl FunctionCaches for Registry {
         Ok(name)
     }
 
-    fn find(&self, cache: &str, place: &CacheUrl, request: &HeaderMap) -> Option<Answer> {
+    fn find(&self, cache: &str, place: &CacheUrl, request: &Fields) -> Option<Answer> {
         let now = now();
         let found = self.stored(place.key(cache), request).and_then(|entry| {
             let object = entry.object()?;
@@ -252,7 +253,7 @@ impl FunctionCaches for Registry {
         cache: &str,
         place: &CacheUrl,
         method: &Method,
-        request: &HeaderMap,
+        request: &Fields,
         response: Answer,
     ) -> Result<Result<(), NotStored>, CacheError> {
         let Self { policy, counts, .. } = self;

@@ -16,7 +16,8 @@ mod bucket;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use crate::http::{FieldName, FieldValue, Fields};
+use http::HeaderValue;
 
 use crate::{
     http::cookie,
@@ -83,7 +84,7 @@ pub enum By {
     Claim(Arc<str>),
     /// A request field. Unless something in front of the edge sets it, the client can choose its variant by trying ids:
     /// good enough for experiments, never for entitlements.
-    Header(HeaderName),
+    Header(FieldName),
 }
 
 /// An experiment, compiled.
@@ -98,7 +99,7 @@ pub struct Experiment {
     /// Source of the id that decides.
     pub by: By,
     /// The field that carries the variant to the origin.
-    pub header: HeaderName,
+    pub header: FieldName,
     variants: Vec<Variant>,
     total: u64,
 }
@@ -177,7 +178,7 @@ impl Experiment {
             ExperimentBy::Cookie => By::Chance,
             ExperimentBy::Sub => By::Claim(Arc::from("sub")),
             ExperimentBy::Claim(claim) => By::Claim(Arc::from(claim.as_str())),
-            ExperimentBy::Header(header) => match HeaderName::from_bytes(header.as_bytes()) {
+            ExperimentBy::Header(header) => match FieldName::from_bytes(header.as_bytes()) {
                 Ok(header) => By::Header(header),
                 Err(_) => {
                     add(
@@ -189,7 +190,7 @@ impl Experiment {
                 }
             },
         };
-        let header = HeaderName::from_bytes(spec.header.as_bytes());
+        let header = FieldName::from_bytes(spec.header.as_bytes());
         if header.is_err() {
             add(
                 "header",
@@ -232,12 +233,7 @@ impl Experiment {
 
     /// The variant of the visitor who sent `headers`. `random` is fresh and uniform; it is used only if nothing else
     /// decides. The same request, claims and `random` always give the same result.
-    pub fn assign(
-        &self,
-        headers: &HeaderMap,
-        claims: Option<&Claims>,
-        random: u64,
-    ) -> Assignment<'_> {
+    pub fn assign(&self, headers: &Fields, claims: Option<&Claims>, random: u64) -> Assignment<'_> {
         let (named, has_cookie) = self.cookie_variant(headers);
         let by_id = self.id(headers, claims).map(|id| self.bucket(id));
         let (index, reason) = match (by_id, named) {
@@ -285,7 +281,7 @@ impl Experiment {
     }
 
     /// The first variant in use that a cookie names, and whether there is any cookie of that name.
-    fn cookie_variant(&self, headers: &HeaderMap) -> (Option<usize>, bool) {
+    fn cookie_variant(&self, headers: &Fields) -> (Option<usize>, bool) {
         let mut any = false;
         for (_, value) in cookie::pairs(headers).filter(|(name, _)| *name == self.cookie.as_bytes())
         {
@@ -301,11 +297,11 @@ impl Experiment {
         (None, any)
     }
 
-    fn id<'a>(&self, headers: &'a HeaderMap, claims: Option<&'a Claims>) -> Option<&'a [u8]> {
+    fn id<'a>(&self, headers: &'a Fields, claims: Option<&'a Claims>) -> Option<&'a [u8]> {
         match &self.by {
             By::Chance => None,
             By::Claim(name) => claims?.claim(name).map(str::as_bytes),
-            By::Header(name) => headers.get(name).map(HeaderValue::as_bytes),
+            By::Header(name) => headers.get(name).map(FieldValue::as_bytes),
         }
         .filter(|id| !id.is_empty())
     }

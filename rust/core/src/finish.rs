@@ -1,7 +1,8 @@
 //! The last decisions about a response to a viewer (phase 15), and its preparation for the store.
 
+use crate::http::{FieldName, Fields, header};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, StatusCode, Version};
 
 pub use crate::http::framing::fit::bodiless;
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 
 /// Prepares an origin's header section to be sent on or stored: removes hop-by-hop fields (RFC 9110 §7.6.1) and adds
 /// this hop to `Via`.
-pub fn received(headers: &mut HeaderMap, version: Version, via: &Via) {
+pub fn received(headers: &mut Fields, version: Version, via: &Via) {
     admit::strip_hop_by_hop(headers);
     via.append(headers, version);
 }
@@ -21,9 +22,9 @@ pub fn received(headers: &mut HeaderMap, version: Version, via: &Via) {
 /// A response chosen by a verified claim is private to its holder (RFC 9111 §5.2.2.7). Never part of what is stored
 /// here: the key has the variant itself.
 pub fn experiments<'e>(
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     experiments: impl Iterator<Item = &'e Experiment>,
-    targets: &[HeaderName],
+    targets: &[FieldName],
 ) {
     for experiment in experiments {
         match &experiment.by {
@@ -34,22 +35,22 @@ pub fn experiments<'e>(
     }
 }
 
-fn vary(headers: &mut HeaderMap, name: &HeaderName) {
+fn vary(headers: &mut Fields, name: &FieldName) {
     let named = headers
         .get_all(header::VARY)
         .iter()
         .flat_map(|line| list(line.as_bytes()))
         .any(|member| member == b"*" || member.eq_ignore_ascii_case(name.as_str().as_bytes()));
     if !named {
-        headers.append(header::VARY, HeaderValue::from(name.clone()));
+        headers.append(header::VARY, name.to_value());
     }
 }
 
 /// Removes targeted fields for downstream caches: caches that understand them ignore the others (RFC 9213 §2.1).
-fn private(headers: &mut HeaderMap, targets: &[HeaderName]) {
+fn private(headers: &mut Fields, targets: &[FieldName]) {
     let of_cdns = [
-        HeaderName::from_static("cdn-cache-control"),
-        HeaderName::from_static("surrogate-control"),
+        FieldName::from_static("cdn-cache-control"),
+        FieldName::from_static("surrogate-control"),
     ];
     for name in targets.iter().chain(&of_cdns) {
         headers.remove(name);
@@ -79,26 +80,22 @@ fn private(headers: &mut HeaderMap, targets: &[HeaderName]) {
 
 /// Fields that describe the content, or a part of it, and nothing else: they are wrong beside other content (RFC 9110
 /// §8.4, §8.6, §8.8, §14.3, §14.4; RFC 9530; RFC 3230; RFC 1864).
-const OF_THE_CONTENT: [HeaderName; 10] = [
+const OF_THE_CONTENT: [FieldName; 10] = [
     header::CONTENT_LENGTH,
     header::CONTENT_RANGE,
     header::CONTENT_ENCODING,
     header::ETAG,
     header::LAST_MODIFIED,
     header::ACCEPT_RANGES,
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-    HeaderName::from_static("content-md5"),
+    FieldName::from_static("digest"),
+    FieldName::from_static("content-digest"),
+    FieldName::from_static("repr-digest"),
+    FieldName::from_static("content-md5"),
 ];
 
 /// Fits a head to content that a hook gave it: a 206 or 416 becomes a 200, and fields that described the old content
 /// are removed, except those that the hook `set` itself.
-pub fn replaced(
-    status: &mut StatusCode,
-    headers: &mut HeaderMap,
-    set: impl Fn(&HeaderName) -> bool,
-) {
+pub fn replaced(status: &mut StatusCode, headers: &mut Fields, set: impl Fn(&FieldName) -> bool) {
     whole(status);
     for name in &OF_THE_CONTENT {
         if !set(name) {
@@ -118,7 +115,7 @@ pub fn whole(status: &mut StatusCode) {
 }
 
 /// Sets the date of arrival on a response whose `Date` is absent or invalid (RFC 9110 §6.6.1).
-pub fn date(headers: &mut HeaderMap, received_at: u64) {
+pub fn date(headers: &mut Fields, received_at: u64) {
     let known = headers
         .get(header::DATE)
         .is_some_and(|value| date::parse(value.as_bytes()).is_some());
@@ -147,7 +144,7 @@ pub enum Partial {
 /// unpredictable generator: a predictable boundary could be written into the content, which would then forge parts (RFC
 /// 2046 §5.1.1 forbids it there).
 pub fn partial(
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     ranges: &[Range],
     length: u64,
     random: u128,
@@ -167,7 +164,7 @@ pub fn partial(
         }
         ranges => {
             let boundary = format!("{random:032x}");
-            let kind = headers.remove(header::CONTENT_TYPE);
+            let kind = headers.take(header::CONTENT_TYPE);
             let kind = kind
                 .as_ref()
                 .map_or(&b"application/octet-stream"[..], HeaderValue::as_bytes);
@@ -203,8 +200,8 @@ pub fn partial(
 }
 
 /// The header section of a 416 (RFC 9110 §15.5.17).
-pub fn unsatisfiable(length: u64) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+pub fn unsatisfiable(length: u64) -> Fields {
+    let mut headers = Fields::new();
     if let Some(value) = text(&format!("bytes */{length}")) {
         headers.insert(header::CONTENT_RANGE, value);
     }
@@ -214,19 +211,19 @@ pub fn unsatisfiable(length: u64) -> HeaderMap {
 
 /// Makes the header section of a response that of a 412 (RFC 9110 §15.5.13): keeps the fields that name the response's
 /// source and its validators.
-pub fn condition_failed(headers: &mut HeaderMap) {
+pub fn condition_failed(headers: &mut Fields) {
     let kept = [
         header::AGE,
-        HeaderName::from_static("cache-status"),
+        FieldName::from_static("cache-status"),
         header::DATE,
         header::ETAG,
         header::LAST_MODIFIED,
         header::VIA,
     ];
-    let mut fields = HeaderMap::with_capacity(kept.len());
+    let mut fields = Fields::with_capacity(kept.len());
     for name in kept {
         for value in headers.get_all(&name) {
-            fields.append(name.clone(), value.clone());
+            fields.append(&name, value);
         }
     }
     *headers = fields;
@@ -238,13 +235,14 @@ fn text(value: &str) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     #![allow(clippy::indexing_slicing)]
     use super::*;
 
     #[test]
     fn other_content_keeps_nothing_that_was_said_of_the_old() {
         for (status, want) in [(200, 200), (206, 200), (416, 200), (404, 404), (203, 203)] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             for name in OF_THE_CONTENT.into_iter().chain([header::CONTENT_TYPE]) {
                 headers.insert(name, HeaderValue::from_static("old"));
             }
@@ -253,7 +251,7 @@ mod tests {
             replaced(&mut status, &mut headers, |name| *name == header::ETAG);
             assert_eq!(status.as_u16(), want);
             assert_eq!(headers.len(), 2);
-            assert_eq!(headers[header::ETAG], "\"own\"");
+            assert_eq!(headers.get(header::ETAG).unwrap(), "\"own\"");
         }
     }
 }

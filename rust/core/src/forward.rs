@@ -6,7 +6,8 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use crate::http::{FieldName, Fields, header};
+use http::{HeaderValue, Method, Version};
 
 use crate::{
     admit,
@@ -14,13 +15,13 @@ use crate::{
     plan::{ForwardPolicy, HeaderEdits, Origin, Route, Scheme, Select, UpstreamHost},
 };
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_FORWARDED_FOR: FieldName = FieldName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: FieldName = FieldName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: FieldName = FieldName::from_static("x-forwarded-host");
+const X_FORWARDED_PREFIX: FieldName = FieldName::from_static("x-forwarded-prefix");
 
 /// Fields that describe the body or the message itself: a forward policy never drops them.
-const ALWAYS: [HeaderName; 5] = [
+const ALWAYS: [FieldName; 5] = [
     header::HOST,
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
@@ -43,10 +44,10 @@ pub struct Viewer<'a> {
 
 /// The part that is the same for every member of a group: policy applied, edge fields set.
 pub fn base(
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     route: &Route,
     viewer: Viewer<'_>,
-    edge_set: &[(HeaderName, HeaderValue)],
+    edge_set: &[(FieldName, HeaderValue)],
     via: &Via,
 ) {
     // The canonical spelling of the cookies in the key: pieces of `Cookie` that are not cookies are not in it.
@@ -72,7 +73,7 @@ pub fn base(
 }
 
 /// The part that differs between origins: `Host` and the origin's own fields.
-pub fn address(headers: &mut HeaderMap, origin: &Origin, viewer_authority: &HeaderValue) {
+pub fn address(headers: &mut Fields, origin: &Origin, viewer_authority: &HeaderValue) {
     let host = match &origin.upstream_host {
         UpstreamHost::Origin => &origin.authority,
         UpstreamHost::Viewer => viewer_authority,
@@ -90,7 +91,7 @@ pub fn address(headers: &mut HeaderMap, origin: &Origin, viewer_authority: &Head
 
 /// Removes fields that would make the origin send less than the whole response: the edge evaluates conditions and
 /// ranges on the response that it stores.
-pub fn unconditional(headers: &mut HeaderMap) {
+pub fn unconditional(headers: &mut Fields) {
     for name in [
         header::IF_NONE_MATCH,
         header::IF_MODIFIED_SINCE,
@@ -104,21 +105,21 @@ pub fn unconditional(headers: &mut HeaderMap) {
 }
 
 /// Fields by which frameworks change the URL or the method that a request is for.
-pub const REWRITING: [HeaderName; 9] = [
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-host"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-host"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
+pub const REWRITING: [FieldName; 9] = [
+    FieldName::from_static("x-forwarded-prefix"),
+    FieldName::from_static("x-forwarded-scheme"),
+    FieldName::from_static("x-host"),
+    FieldName::from_static("x-http-method"),
+    FieldName::from_static("x-http-method-override"),
+    FieldName::from_static("x-method-override"),
+    FieldName::from_static("x-original-host"),
+    FieldName::from_static("x-original-url"),
+    FieldName::from_static("x-rewrite-url"),
 ];
 
 /// Makes a preflight that was let through without a token a plain preflight: removes credentials, and fields that would
 /// turn it into another method or URL.
-pub fn preflight(headers: &mut HeaderMap) {
+pub fn preflight(headers: &mut Fields) {
     headers.remove(header::AUTHORIZATION);
     headers.remove(header::COOKIE);
     for name in REWRITING {
@@ -130,7 +131,7 @@ pub fn preflight(headers: &mut HeaderMap) {
 /// unless the route forwards the field by name or has it in its key. Proxies in front forward such fields from clients,
 /// so theirs are removed, too. A field that is forwarded and not keyed makes the request pass the cache
 /// (`cache::agreement`).
-pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method) {
+pub fn without_rewriting(headers: &mut Fields, route: &Route, method: &Method) {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return;
     }
@@ -147,7 +148,7 @@ pub fn without_rewriting(headers: &mut HeaderMap, route: &Route, method: &Method
 }
 
 /// Sends the prefix that was removed from the path to the origin, after that of a trusted proxy if it names one.
-pub fn prefix(headers: &mut HeaderMap, route: &Route) {
+pub fn prefix(headers: &mut Fields, route: &Route) {
     let edits = &route.request_headers;
     let edited = edits.remove.contains(&X_FORWARDED_PREFIX)
         || edits
@@ -174,7 +175,7 @@ pub fn prefix(headers: &mut HeaderMap, route: &Route) {
 }
 
 /// Applies edits: `remove`, then `set`, then `add`.
-pub fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+pub fn edit(headers: &mut Fields, edits: &HeaderEdits) {
     for name in &edits.remove {
         headers.remove(name);
     }
@@ -186,27 +187,20 @@ pub fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
     }
 }
 
-fn select(headers: &mut HeaderMap, policy: &ForwardPolicy, one_spelling: bool) {
+fn select(headers: &mut Fields, policy: &ForwardPolicy, one_spelling: bool) {
     if policy.headers != Select::All {
-        let dropped: Vec<HeaderName> = headers
-            .keys()
-            .filter(|name| !ALWAYS.contains(name) && !policy.headers.has(name.as_str()))
-            .cloned()
-            .collect();
-        for name in dropped {
-            headers.remove(name);
-        }
+        headers.retain(|name, _| name.is_in(&ALWAYS) || policy.headers.has(&*name.lower()));
     }
     keep_cookies(headers, policy, one_spelling);
 }
 
 /// Keeps the cookies that the origin may see.
-pub fn cookies(headers: &mut HeaderMap, route: &Route) {
+pub fn cookies(headers: &mut Fields, route: &Route) {
     let one_spelling = route.cache.enabled && route.cache.key_cookies.is_some();
     keep_cookies(headers, &route.forward, one_spelling);
 }
 
-fn keep_cookies(headers: &mut HeaderMap, policy: &ForwardPolicy, one_spelling: bool) {
+fn keep_cookies(headers: &mut Fields, policy: &ForwardPolicy, one_spelling: bool) {
     match &policy.cookies {
         Select::All if !one_spelling => {}
         Select::None => {
@@ -216,19 +210,19 @@ fn keep_cookies(headers: &mut HeaderMap, policy: &ForwardPolicy, one_spelling: b
     }
 }
 
-fn normalise_accept_language(headers: &mut HeaderMap) {
+fn normalise_accept_language(headers: &mut Fields) {
     if let Some(value) = crate::http::accept::normalised_language(headers) {
         headers.insert(header::ACCEPT_LANGUAGE, value);
     }
 }
 
-fn normalise_accept_encoding(headers: &mut HeaderMap) {
+fn normalise_accept_encoding(headers: &mut Fields) {
     let encodings = crate::http::accept::normalised_encoding(headers);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encodings));
 }
 
 /// Appends the peer to `X-Forwarded-For`; whether an earlier value may stay was decided on admission.
-fn forwarded(headers: &mut HeaderMap, viewer: Viewer<'_>) {
+fn forwarded(headers: &mut Fields, viewer: Viewer<'_>) {
     let peer = viewer.peer;
     let chain = match headers.get(&X_FORWARDED_FOR) {
         None => peer.clone(),

@@ -9,14 +9,13 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use crate::http::{Fields, KnownSet, header, known};
+use http::HeaderValue;
 
 use crate::{
     admit,
     plan::{Origin, Route, Scheme, UpstreamHost},
 };
-
-const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 /// The inner names of one origin on one route, and the outer ones.
 #[derive(Debug, Clone, Copy)]
@@ -86,47 +85,30 @@ impl<'a> Outward<'a> {
 
     /// Rewrites the origin's URLs in a response. `own` receives the replaced values of `Location` and
     /// `Content-Location`.
-    pub fn apply(&self, headers: &mut HeaderMap, own: &mut HeaderMap) {
+    pub fn apply(&self, headers: &mut Fields, own: &mut Fields) {
         // Most responses have none of them.
-        const NAMING: [HeaderName; 4] = [
-            header::LOCATION,
-            header::CONTENT_LOCATION,
-            REFRESH,
-            header::SET_COOKIE,
-        ];
-        if !headers.keys().any(|name| NAMING.contains(name)) {
+        const NAMING: KnownSet = KnownSet::of(&[
+            known::LOCATION,
+            known::CONTENT_LOCATION,
+            known::REFRESH,
+            known::SET_COOKIE,
+        ]);
+        if headers.has_none_of(NAMING) {
             return;
         }
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let header::Entry::Occupied(mut lines) = headers.entry(name.clone()) else {
-                continue;
-            };
-            for line in lines.iter_mut() {
-                if let Some(outer) = line.to_str().ok().and_then(|url| self.url(url))
-                    && let Ok(outer) = HeaderValue::from_str(&outer)
-                {
-                    own.append(name.clone(), std::mem::replace(line, outer));
-                }
-            }
+            headers.edit(&name, |line| {
+                let outer = HeaderValue::from_str(&self.url(line.to_str().ok()?)?).ok()?;
+                own.append(&name, line);
+                Some(outer)
+            });
         }
-        if let header::Entry::Occupied(mut lines) = headers.entry(REFRESH) {
-            for line in lines.iter_mut() {
-                if let Some(outer) = line.to_str().ok().and_then(|value| self.refresh(value))
-                    && let Ok(outer) = HeaderValue::from_str(&outer)
-                {
-                    *line = outer;
-                }
-            }
-        }
-        if let header::Entry::Occupied(mut lines) = headers.entry(header::SET_COOKIE) {
-            for line in lines.iter_mut() {
-                if let Some(outer) = self.cookie(line.as_bytes())
-                    && let Ok(outer) = HeaderValue::from_bytes(&outer)
-                {
-                    *line = outer;
-                }
-            }
-        }
+        headers.edit(header::REFRESH, |line| {
+            HeaderValue::from_str(&self.refresh(line.to_str().ok()?)?).ok()
+        });
+        headers.edit(header::SET_COOKIE, |line| {
+            HeaderValue::from_bytes(&self.cookie(line.as_bytes())?).ok()
+        });
     }
 
     /// The viewer's form of a URL reference; `None` if it stays.
@@ -341,7 +323,7 @@ mod tests {
     use crate::plan::compile;
 
     /// `Location` as the viewer gets it, from an origin at `http://app.internal/app` behind `/shop/*`.
-    fn seen(said: &[u8]) -> HeaderMap {
+    fn seen(said: &[u8]) -> Fields {
         let plan = compile(
             &serde_json::to_vec(&json!({
                 "name": "t",
@@ -360,11 +342,11 @@ mod tests {
             Scheme::Https,
         )
         .unwrap();
-        let mut headers = HeaderMap::new();
-        for name in [header::LOCATION, REFRESH, header::SET_COOKIE] {
+        let mut headers = Fields::new();
+        for name in [header::LOCATION, header::REFRESH, header::SET_COOKIE] {
             headers.insert(name, HeaderValue::from_bytes(said).unwrap());
         }
-        outward.apply(&mut headers, &mut HeaderMap::new());
+        outward.apply(&mut headers, &mut Fields::new());
         headers
     }
 

@@ -6,10 +6,8 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use http::{
-    HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts,
-    uri::PathAndQuery,
-};
+use crate::http::{Fields, RequestParts, header};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, uri::PathAndQuery};
 use smallvec::SmallVec;
 
 use crate::{
@@ -158,7 +156,7 @@ impl PathEnd {
 #[derive(Debug)]
 pub struct Admitted {
     /// The head, its path normalised and, once the route is found, rewritten.
-    pub head: Parts,
+    pub head: RequestParts,
     /// The viewer's address and scheme, from a trusted proxy if there is one.
     pub client: ResolvedClient,
     /// False if the content is known to be empty.
@@ -224,7 +222,7 @@ impl Admitted {
     /// A request from its connection, framed and parsed, before phase 2. `has_body`: false if the content is known to be
     /// empty. `scheme`: of the connection from `peer`; a trusted proxy may still say otherwise about the viewer's.
     #[inline]
-    pub fn arriving(head: Parts, has_body: bool, peer: IpAddr, scheme: Scheme) -> Self {
+    pub fn arriving(head: RequestParts, has_body: bool, peer: IpAddr, scheme: Scheme) -> Self {
         Self {
             head,
             client: ResolvedClient {
@@ -419,8 +417,8 @@ impl Admitted {
     }
 
     /// A fixed response's fields, and whether its validators make it conditional (RFC 9110 §13).
-    pub fn fixed(&self, fixed: &FixedResponse) -> (validate::Precondition, HeaderMap) {
-        let fields: HeaderMap = fixed.headers.iter().cloned().collect();
+    pub fn fixed(&self, fixed: &FixedResponse) -> (validate::Precondition, Fields) {
+        let fields: Fields = fixed.headers.iter().cloned().collect();
         let outcome = if validate::has_validator(&fields) {
             validate::precondition(&self.head.method, &self.head.headers, fixed.status, &fields)
         } else {

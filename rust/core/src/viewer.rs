@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+use crate::http::{Fields, header};
+use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
 use crate::plan::{
     Redirect, Route, Scheme, ViewerPolicy,
@@ -37,7 +38,7 @@ pub fn https(policy: ViewerPolicy, scheme: Scheme) -> Https {
 
 /// True if a request is a CORS preflight (Fetch §4.8, "CORS-preflight fetch"). One with content is not: browsers send
 /// none with it.
-pub fn is_preflight(method: &Method, headers: &HeaderMap, has_body: bool) -> bool {
+pub fn is_preflight(method: &Method, headers: &Fields, has_body: bool) -> bool {
     *method == Method::OPTIONS
         && !has_body
         && headers.contains_key(header::ORIGIN)

@@ -23,7 +23,7 @@ use crate::{
 pub(crate) use excerpt::{Excerpt, Interrupted};
 
 /// A response as the request path makes it.
-pub(crate) type EdgeResponse = http::Response<EdgeBody>;
+pub(crate) type EdgeResponse = edgerouter_core::http::Response<EdgeBody>;
 
 #[derive(Debug)]
 pub(crate) struct EdgeBody {

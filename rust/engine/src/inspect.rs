@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgerouter_core::http::header;
 use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
@@ -24,7 +25,6 @@ use edgerouter_core::{
     explain::{self, ExplainRequest, Explained},
     plan::Plan,
 };
-use http::header;
 use serde_json::{Map, Value, json};
 
 use crate::{

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use edgerouter_core::cache::distinct::Distinct;
+use edgerouter_core::http::FieldName;
 use hashbrown::{HashMap, hash_map::Entry};
-use http::HeaderName;
 use parking_lot::Mutex;
 
 /// Bound on fields of hooks whose values are counted.
@@ -13,11 +13,11 @@ const MOST_WATCHED: usize = 256;
 /// The values that `viewer_request` hooks give fields, by the hook's name and the field's: a field with a different
 /// value for every request would let the cache store everything and find nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Watched(Mutex<HashMap<(Arc<str>, HeaderName), Distinct>>);
+pub(crate) struct Watched(Mutex<HashMap<(Arc<str>, FieldName), Distinct>>);
 
 impl Watched {
     /// Counts a value; true once, when there are too many.
-    pub(crate) fn note(&self, hook: &Arc<str>, field: &HeaderName, value: u64, now: u64) -> bool {
+    pub(crate) fn note(&self, hook: &Arc<str>, field: &FieldName, value: u64, now: u64) -> bool {
         let mut watched = self.0.lock();
         let full = watched.len() >= MOST_WATCHED;
         match watched.entry((Arc::clone(hook), field.clone())) {
@@ -27,7 +27,7 @@ impl Watched {
     }
 
     /// Notes that a stored response was found whose key has the field.
-    pub(crate) fn hit(&self, hook: &Arc<str>, field: &HeaderName, now: u64) {
+    pub(crate) fn hit(&self, hook: &Arc<str>, field: &FieldName, now: u64) {
         if let Some(distinct) = self.0.lock().get_mut(&(Arc::clone(hook), field.clone())) {
             distinct.hit(now);
         }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::http::Fields;
 pub use edgerouter_core::outcome::{CallResult, Phase};
 use edgerouter_core::{
     cache::{
@@ -21,7 +22,7 @@ use edgerouter_core::{
     },
     plan::{CallableId, Scheme},
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use edgerouter_telemetry::text;
 
@@ -44,7 +45,7 @@ pub struct RequestHead {
     /// Without the `?`.
     pub query: Option<String>,
     /// A name may occur more than once.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The viewer's address, from a trusted proxy if there is one.
     pub client: IpAddr,
     /// Parameters of the route's pattern, percent-decoded.
@@ -65,7 +66,7 @@ pub struct ResponseHead {
     /// A final status, never 1xx.
     pub status: StatusCode,
     /// A name may occur more than once.
-    pub headers: HeaderMap,
+    pub headers: Fields,
 }
 
 /// One call.
@@ -93,7 +94,7 @@ pub struct Answer {
     /// A final status, never 1xx.
     pub status: StatusCode,
     /// The fields, before the edge adds those that frame the message.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The whole content.
     pub body: Bytes,
 }
@@ -187,7 +188,7 @@ pub trait FunctionCaches: Send + Sync + fmt::Debug {
     fn open(&self, name: &str) -> Result<Arc<str>, CacheError>;
 
     /// The stored response for a request, if there is one and it is fresh; conditions and ranges are answered from it.
-    fn find(&self, cache: &str, place: &CacheUrl, request: &HeaderMap) -> Option<Answer>;
+    fn find(&self, cache: &str, place: &CacheUrl, request: &Fields) -> Option<Answer>;
 
     /// Counts a request that can have nothing stored: its method is not GET.
     fn miss(&self);
@@ -198,7 +199,7 @@ pub trait FunctionCaches: Send + Sync + fmt::Debug {
         cache: &str,
         place: &CacheUrl,
         method: &Method,
-        request: &HeaderMap,
+        request: &Fields,
         response: Answer,
     ) -> Result<Result<(), NotStored>, CacheError>;
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     admit,
     http::{
@@ -26,7 +27,7 @@ use edgerouter_core::{
         },
     },
 };
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body::Frame;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
@@ -69,7 +70,7 @@ pub(super) struct OriginConnection {
     first: Bytes,
     /// Bytes of content read since the reader last waited.
     stretch: usize,
-    trailers: Option<Box<HeaderMap>>,
+    trailers: Option<Box<Fields>>,
     /// No further request may be sent.
     is_spent: bool,
     timer: Option<Pin<Box<Sleep>>>,
@@ -89,7 +90,7 @@ struct Sending {
     stream: RequestStream,
     framing: ContentWriter,
     /// The trailers that may be sent.
-    trailers: Vec<HeaderName>,
+    trailers: Vec<FieldName>,
     /// The content waits for the origin's 100, or for so long (RFC 9110 §10.1.1).
     gate: Option<Pin<Box<Sleep>>>,
 }
@@ -98,10 +99,10 @@ struct Sending {
 pub(super) struct OutboundRequest<'r> {
     pub(super) method: &'r Method,
     pub(super) target: &'r str,
-    pub(super) headers: &'r HeaderMap,
+    pub(super) headers: &'r Fields,
     pub(super) body: RequestBody,
     /// The trailers that may be sent.
-    pub(super) trailers: Vec<HeaderName>,
+    pub(super) trailers: Vec<FieldName>,
     /// The end of the wait for a 100; `None`: the request has no expectation.
     pub(super) gate: Option<Instant>,
     pub(super) is_upgrade: bool,
@@ -109,7 +110,7 @@ pub(super) struct OutboundRequest<'r> {
 
 /// Receives the interim responses to a request on its worker, before the final response is there.
 #[derive(Clone)]
-pub struct HearInterims(pub Rc<dyn Fn(StatusCode, Version, HeaderMap)>);
+pub struct HearInterims(pub Rc<dyn Fn(StatusCode, Version, Fields)>);
 
 impl std::fmt::Debug for HearInterims {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -351,7 +352,7 @@ impl OriginConnection {
                 Expected::Head | Expected::Nothing => {
                     let trailers = self.trailers.take().map(|mut trailers| {
                         admit::late(&mut trailers);
-                        Frame::trailers(*trailers)
+                        Frame::trailers((*trailers).into())
                     });
                     return Poll::Ready(Ok(trailers));
                 }
@@ -453,7 +454,9 @@ impl OriginConnection {
                         continue;
                     }
                 }
-                Some(Err(frame)) => trailers = frame.into_trailers().ok(),
+                Some(Err(frame)) => {
+                    trailers = frame.into_trailers().ok().as_ref().map(Fields::from);
+                }
             }
             let is_whole =
                 self.output

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     admit,
     http::{
@@ -16,7 +17,7 @@ use edgerouter_core::{
     },
     plan::Origin,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 
 use super::{
     FetchError,
@@ -86,7 +87,7 @@ impl Upstreams {
         &self,
         origin: &Origin,
         path_and_query: &PathAndQuery,
-        headers: &HeaderMap,
+        headers: &Fields,
     ) -> Result<UpstreamResponse, FetchError> {
         let request = || UpstreamRequest {
             method: Method::GET,

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use http::{HeaderMap, Method, StatusCode, Version, uri::PathAndQuery};
+use edgerouter_core::http::Fields;
+use http::{Method, StatusCode, Version, uri::PathAndQuery};
 
 use super::{
     body::UpstreamBody, connection::HearInterims, request_body::RequestBody, upgraded::Upgraded,
@@ -17,7 +18,7 @@ pub struct UpstreamRequest {
     /// After the route's rewrite.
     pub path_and_query: PathAndQuery,
     /// Without those that frame the message: the connection adds them.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Its kind decides the framing.
     pub body: RequestBody,
     /// Switch to the protocol named in `Upgrade`.
@@ -40,7 +41,7 @@ pub struct UpstreamResponse {
     /// Version of the origin's HTTP.
     pub version: Version,
     /// Without those that frame the message.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Read while it comes.
     pub body: UpstreamBody,
     /// The connection, once both sides have switched protocols; `None` unless the status is 101.

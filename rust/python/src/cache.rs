@@ -10,8 +10,9 @@ use edgerouter_core::cache::{
     hooked::Reads,
     storable::NotStored,
 };
+use edgerouter_core::http::Fields;
 use edgerouter_functions::{Answer, CacheError, FunctionCaches};
-use http::{HeaderMap, Method};
+use http::Method;
 use parking_lot::Mutex;
 use pyo3::{
     IntoPyObjectExt as _,
@@ -32,7 +33,7 @@ use crate::{
 struct Lookup {
     place: CacheUrl,
     method: Method,
-    headers: HeaderMap,
+    headers: Fields,
 }
 
 impl Lookup {
@@ -63,7 +64,7 @@ impl Lookup {
         Ok(Self {
             place,
             method: Method::GET,
-            headers: HeaderMap::new(),
+            headers: Fields::new(),
         })
     }
 

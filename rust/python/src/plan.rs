@@ -1,10 +1,11 @@
 //! A plan for inspection: the table, advice and explanations of the core as Python's own values.
 
+use edgerouter_core::http::Fields;
 use edgerouter_core::{
     explain::{self as core_explain, ExplainResponse},
     plan::{self, Plan},
 };
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
@@ -89,7 +90,7 @@ fn lint<'py>(py: Python<'py>, plan: &[u8]) -> PyResult<Bound<'py, PyAny>> {
 fn response_of((status, fields): (u16, Vec<(String, String)>)) -> PyResult<ExplainResponse> {
     let status = StatusCode::from_u16(status)
         .map_err(|_| PyValueError::new_err(format!("{status} is no status")))?;
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     for (name, value) in &fields {
         headers.append(name_of(name)?, value_of(name, value)?);
     }

@@ -1,11 +1,12 @@
 //! Pure decisions, opened to property tests. Thin: each calls the function that serves.
 
+use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     cache::key::{Base, Key, KeyParts},
     http::{cache_control::ResponseDirectives, cookie, uri},
     plan::{self, PathPattern, Plan, Scheme},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::HeaderValue;
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -68,9 +69,9 @@ fn cache_key(
         .first()
         .ok_or_else(|| PyValueError::new_err("no route"))?
         .cache;
-    let mut map = HeaderMap::new();
+    let mut map = Fields::new();
     for (name, value) in headers {
-        let name = HeaderName::from_bytes(name.as_bytes())
+        let name = FieldName::from_bytes(name.as_bytes())
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
         let value = HeaderValue::from_str(&value)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -105,7 +106,7 @@ fn parse_cookies(field: &str) -> Vec<(String, String)> {
 /// The directives of response `Cache-Control` lines.
 #[pyfunction]
 fn parse_cache_control<'py>(py: Python<'py>, lines: Vec<String>) -> PyResult<Bound<'py, PyDict>> {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     for line in lines {
         let line = HeaderValue::from_str(&line)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;

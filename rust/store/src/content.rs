@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     cache::{arrival::SharedHead, freshness::Freshness, levels::Variants, refresh_ahead, validate},
     http::range::Range,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::pieces::Chunks;
@@ -56,14 +57,13 @@ pub enum View<'a> {
     Slice(&'a Bytes),
 }
 
-/// An unpacked response. Values and body share the memory of their entry.
+/// An unpacked response. The body shares the memory of its entry.
 #[derive(Debug)]
 pub struct Object {
     /// The response's own status, before conditions and ranges.
     pub status: StatusCode,
-    /// As they will be sent: without hop-by-hop fields, with `Via`. `Age` and `Cache-Status` are not stored; unpacked
-    /// fields have placeholders for them, so that setting them does not make the map grow.
-    pub headers: HeaderMap,
+    /// As they will be sent: without hop-by-hop fields, with `Via`. `Age` and `Cache-Status` are not stored.
+    pub headers: Fields,
     /// Its times, computed on arrival.
     pub freshness: Freshness,
     /// Milliseconds that its fetch took.
@@ -79,7 +79,7 @@ pub struct Object {
     /// The origin's own `Cache-Status` members, before ours (RFC 9211 §2).
     pub upstream_status: Option<HeaderValue>,
     /// Fields named by `no-cache="…"`/`private="…"`: never sent from the store.
-    pub set_aside: SmallVec<[HeaderName; 2]>,
+    pub set_aside: SmallVec<[FieldName; 2]>,
     /// True if the response can be revalidated with the origin by a conditional request.
     pub has_validator: bool,
 }
@@ -143,7 +143,7 @@ impl Slices {
 #[cfg(test)]
 impl Object {
     /// A response without a body.
-    pub(super) fn sample(headers: HeaderMap) -> Self {
+    pub(super) fn sample(headers: Fields) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
             headers,

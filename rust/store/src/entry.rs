@@ -298,8 +298,7 @@ impl Entry {
     /// The response, ready to be sent; only the positions of its fields are copied.
     pub fn object(self: &Arc<Self>) -> Option<Object> {
         let freshness = self.freshness()?;
-        let headers = thawed::headers(self)
-            .unwrap_or_else(|| fields::unpack(&Bytes::from_owner(SharedFields(Arc::clone(self)))));
+        let headers = thawed::headers(self).unwrap_or_else(|| fields::unpack(self.fields()));
         let mut object = Object {
             status: self.status,
             headers,
@@ -357,15 +356,6 @@ fn flag(flag: u8, set: bool) -> u8 {
 /// all of them grow in steps.
 pub(super) const INDEX: usize = 42;
 
-/// The fields of an entry, as memory that header values share.
-struct SharedFields(Arc<Entry>);
-
-impl AsRef<[u8]> for SharedFields {
-    fn as_ref(&self) -> &[u8] {
-        self.0.fields()
-    }
-}
-
 /// The body of an entry, as memory that responses share.
 struct Body(Arc<Entry>);
 
@@ -378,7 +368,8 @@ impl AsRef<[u8]> for Body {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use http::{HeaderMap, HeaderValue};
+    use edgerouter_core::http::Fields;
+    use http::HeaderValue;
 
     use super::*;
     use crate::{
@@ -386,7 +377,7 @@ mod tests {
         pieces::{PIECE, compact_body},
     };
 
-    fn object(headers: &HeaderMap, body: &[u8]) -> Object {
+    fn object(headers: &Fields, body: &[u8]) -> Object {
         let pieces = body.chunks(1009).map(Bytes::copy_from_slice).collect();
         Object {
             body: compact_body(pieces, body.len()),
@@ -397,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_was_stored_comes_out_again() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.append("x-one", HeaderValue::from_static("1"));
         headers.append("x-two", HeaderValue::from_static("2"));
         headers.append("x-one", HeaderValue::from_static("3"));
@@ -415,7 +406,9 @@ mod tests {
         ] {
             let body: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
             let mut stored = object(&headers, &body);
-            stored.set_aside.push(http::header::EXPIRES);
+            stored
+                .set_aside
+                .push(edgerouter_core::http::header::EXPIRES);
             stored.upstream_status = Some(HeaderValue::from_static("shield; hit"));
             let facts = PurgeFacts {
                 last_purge: 5,
@@ -439,7 +432,10 @@ mod tests {
             assert_eq!(back.freshness, entry.freshness().unwrap());
             assert_eq!(back.freshness.stale_if_error, 6);
             assert_eq!(back.upstream_status.unwrap(), "shield; hit");
-            assert_eq!(back.set_aside.as_slice(), [http::header::EXPIRES]);
+            assert_eq!(
+                back.set_aside.as_slice(),
+                [edgerouter_core::http::header::EXPIRES]
+            );
             assert!(back.has_validator);
             let softened = Arc::new(entry.softened(1_000_010).unwrap());
             assert_eq!(softened.object().unwrap().body.concat(), body);
@@ -455,7 +451,7 @@ mod tests {
     #[test]
     fn an_entry_that_is_no_response_has_no_object() {
         let nonce = 7;
-        let names = SmallVec::from_iter([http::header::ACCEPT]);
+        let names = SmallVec::from_iter([edgerouter_core::http::header::ACCEPT]);
         let variants = Content::Variants(Variants { names, nonce });
         let entry = Arc::new(Entry::marker(b"key", variants));
         assert!(matches!(entry.view(), View::Variants(found) if found.nonce == 7));
@@ -472,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_small_response_costs_its_bytes_and_little_more() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.append("content-type", HeaderValue::from_static("text/plain"));
         headers.append("content-length", HeaderValue::from_static("1024"));
         headers.append("etag", HeaderValue::from_static("\"0123456789abcdef\""));

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use edgerouter_core::cache::levels::Variants;
-use http::{HeaderName, HeaderValue};
+use edgerouter_core::http::FieldName;
+use http::HeaderValue;
 
 use super::{
     content::Slices,
@@ -17,7 +18,7 @@ pub(super) struct Extra {
     /// With the length of the whole body.
     pub slices: Option<(Slices, u64)>,
     pub upstream_status: Option<Box<HeaderValue>>,
-    pub set_aside: Box<[HeaderName]>,
+    pub set_aside: Box<[FieldName]>,
     pub variants: Option<Box<Variants>>,
     pub viewer: Option<Box<str>>,
     pub tags: Box<[u64]>,
@@ -65,7 +66,7 @@ impl Extra {
                 .as_ref()
                 .map_or(0, |viewer| allocated(viewer.len()))
             + allocated(self.tags.len() * size_of::<u64>())
-            + allocated(self.set_aside.len() * size_of::<HeaderName>())
+            + allocated(self.set_aside.len() * size_of::<FieldName>())
     }
 }
 

@@ -1,17 +1,15 @@
-//! A header section in few bytes, for stored responses, and quick to turn into a `HeaderMap` again.
+//! A header section in few bytes, for stored responses, and quick to turn into `Fields` again.
 //!
-//! A `HeaderMap` of ten fields takes 1.5 KiB besides its text, so a million small responses would be more map than
-//! response. But nearly all of them have the same names in the same order, and the same values in some fields. So these
-//! are kept once, as a map with placeholders for other values, and a packed section is the number of that map and the
-//! other values. Unpacking copies the map, which is three times as quick as making one, and fills in the values. Dates
-//! take five bytes instead of 29.
+//! A million small responses would be more header section than response. But nearly all of them have the same names in
+//! the same order, and the same values in some fields. So these are kept once, as fields with empty values in place of
+//! the others, and a packed section is the number of that list and the other values. Dates take five bytes instead of
+//! 29.
 
 use std::sync::{LazyLock, OnceLock};
 
-use bytes::Bytes;
-use edgerouter_core::http::{date, structured::CACHE_STATUS};
+use edgerouter_core::http::{FieldValue, Fields, KnownSet, WireName, date, known};
 use hashbrown::HashMap;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::HeaderValue;
 use parking_lot::RwLock;
 
 /// Number of shapes; an origin that invents more uses no more memory than this. Sections of other shapes are spelt out.
@@ -22,24 +20,27 @@ const MOST_WITH_VALUES: usize = 2048;
 const LONGEST_SHAPE: usize = 2048;
 
 /// Fields that have the same value in many responses.
-const COMMON: [HeaderName; 12] = [
-    header::CONTENT_TYPE,
-    header::CACHE_CONTROL,
-    header::VIA,
-    header::SERVER,
-    header::VARY,
-    header::ACCEPT_RANGES,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LANGUAGE,
-    header::ACCESS_CONTROL_ALLOW_ORIGIN,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::X_CONTENT_TYPE_OPTIONS,
-    header::X_FRAME_OPTIONS,
-];
+const COMMON: KnownSet = KnownSet::of(&[
+    known::CONTENT_TYPE,
+    known::CACHE_CONTROL,
+    known::VIA,
+    known::SERVER,
+    known::VARY,
+    known::ACCEPT_RANGES,
+    known::CONTENT_ENCODING,
+    known::CONTENT_LANGUAGE,
+    known::ACCESS_CONTROL_ALLOW_ORIGIN,
+    known::STRICT_TRANSPORT_SECURITY,
+    known::X_CONTENT_TYPE_OPTIONS,
+    known::X_FRAME_OPTIONS,
+]);
+
+/// Fields whose value is a date.
+const DATES: KnownSet = KnownSet::of(&[known::DATE, known::LAST_MODIFIED, known::EXPIRES]);
 
 /// A map for each list of names and common values, in the order in which they were first stored. Shared by the whole
 /// process, because entries outlive plans and move between stores; a number never changes its map.
-static SHAPES: [OnceLock<HeaderMap>; MOST_SHAPES] = [const { OnceLock::new() }; MOST_SHAPES];
+static SHAPES: [OnceLock<Fields>; MOST_SHAPES] = [const { OnceLock::new() }; MOST_SHAPES];
 static NUMBERS: LazyLock<RwLock<HashMap<Box<[u8]>, usize>>> = LazyLock::new(RwLock::default);
 
 /// The number of a section in which each value's name precedes it.
@@ -48,29 +49,21 @@ const SPELT: usize = 0;
 /// In place of a value's length plus one: the seconds of a date follow.
 const DATE: usize = 0;
 
-/// Set on every hit, so not packed; a map has placeholders for them, because it would have to grow otherwise.
-fn is_place(name: &HeaderName) -> bool {
-    *name == header::AGE || *name == CACHE_STATUS
-}
-
-/// `Age` and `Cache-Status` last, to be replaced or removed.
-fn add_places(headers: &mut HeaderMap) {
-    headers.insert(header::AGE, HeaderValue::from_static("0"));
-    headers.insert(CACHE_STATUS, HeaderValue::from_static(""));
-}
+/// Set on every hit, so not packed.
+const SET: KnownSet = KnownSet::of(&[known::AGE, known::CACHE_STATUS]);
 
 /// Appends `headers` to `out`, without `Age` and `Cache-Status`. The mark of sensitive values is not kept:
 /// those are not stored.
-pub(super) fn pack(headers: &HeaderMap, out: &mut Vec<u8>) {
+pub(super) fn pack(headers: &Fields, out: &mut Vec<u8>) {
     let (number, with_values) = number(headers);
     put(out, number);
-    for (name, value) in headers.iter().filter(|(name, _)| !is_place(name)) {
+    for (name, value) in headers.iter().filter(|(name, _)| !name.is_of(SET)) {
         if with_values && is_common(name, value) {
             continue;
         }
         if number == SPELT {
-            put(out, name.as_str().len());
-            out.extend_from_slice(name.as_str().as_bytes());
+            put(out, name.as_wire().len());
+            out.extend_from_slice(name.as_wire());
         }
         if let Some(seconds) = date_in(name, value) {
             put(out, DATE);
@@ -83,44 +76,41 @@ pub(super) fn pack(headers: &HeaderMap, out: &mut Vec<u8>) {
 }
 
 /// A date that is unpacked to exactly the same text.
-fn date_in(name: &HeaderName, value: &HeaderValue) -> Option<usize> {
-    if ![header::DATE, header::LAST_MODIFIED, header::EXPIRES].contains(name) {
+fn date_in(name: WireName<'_>, value: FieldValue<'_>) -> Option<usize> {
+    if !name.is_of(DATES) {
         return None;
     }
     let seconds = date::parse(value.as_bytes())?;
-    (date::format(seconds) == *value).then_some(seconds as usize)
+    (value == date::format(seconds)).then_some(seconds as usize)
 }
 
-/// The header section that was packed into `text`, with placeholders for `Age` and `Cache-Status`. Values share
-/// `text`'s memory.
-pub(super) fn unpack(text: &Bytes) -> HeaderMap {
-    let mut rest = Rest { text, at: 0 };
+/// The header section that was packed into `text`.
+pub(super) fn unpack(text: &[u8]) -> Fields {
+    let mut rest = Rest(text);
     let number = rest.number().unwrap_or(SPELT);
     let shape = number.checked_sub(1).and_then(|at| SHAPES.get(at)?.get());
-    if let Some(shape) = shape {
-        let mut headers = shape.clone();
-        for place in headers.values_mut().filter(|place| place.is_empty()) {
-            let Some(value) = rest.value() else { break };
-            *place = value;
+    let mut headers = Fields::with_capacity(24);
+    match shape {
+        Some(shape) => {
+            for (name, common) in shape {
+                if !common.is_empty() {
+                    headers.append(name, common);
+                } else if rest.value(|value| headers.append(name, value)).is_none() {
+                    break;
+                }
+            }
         }
-        return headers;
+        None => while rest.field(&mut headers).is_some() {},
     }
-    let mut headers = HeaderMap::new();
-    while let Some((name, value)) = rest.field() {
-        if headers.try_append(name, value).is_err() {
-            break;
-        }
-    }
-    add_places(&mut headers);
     headers
 }
 
-fn is_common(name: &HeaderName, value: &HeaderValue) -> bool {
-    !value.is_empty() && COMMON.contains(name)
+fn is_common(name: WireName<'_>, value: FieldValue<'_>) -> bool {
+    !value.is_empty() && name.is_of(COMMON)
 }
 
 /// The number of the map that fits, from 1, and whether it has the common values; `SPELT` if there is none.
-fn number(headers: &HeaderMap) -> (usize, bool) {
+fn number(headers: &Fields) -> (usize, bool) {
     if let Some(number) = numbered(headers, true, MOST_WITH_VALUES) {
         return (number, true);
     }
@@ -129,11 +119,11 @@ fn number(headers: &HeaderMap) -> (usize, bool) {
 }
 
 /// The number of the map for `headers`; a new one as long as there are fewer than `most`.
-fn numbered(headers: &HeaderMap, with_values: bool, most: usize) -> Option<usize> {
+fn numbered(headers: &Fields, with_values: bool, most: usize) -> Option<usize> {
     let mut list = Vec::with_capacity(512);
     list.push(u8::from(with_values));
-    for (name, value) in headers.iter().filter(|(name, _)| !is_place(name)) {
-        list.extend_from_slice(name.as_str().as_bytes());
+    for (name, value) in headers.iter().filter(|(name, _)| !name.is_of(SET)) {
+        list.extend_from_slice(name.as_wire());
         // Neither byte occurs in a name or a value.
         list.push(0);
         if with_values && is_common(name, value) {
@@ -156,71 +146,55 @@ fn numbered(headers: &HeaderMap, with_values: bool, most: usize) -> Option<usize
     }
     SHAPES
         .get(numbers.len())?
-        .set(shape(headers, with_values)?)
+        .set(shape(headers, with_values))
         .ok()?;
     let number = numbers.len() + 1;
     numbers.insert(list.into_boxed_slice(), number);
     Some(number)
 }
 
-fn shape(headers: &HeaderMap, with_values: bool) -> Option<HeaderMap> {
-    let mut shape = HeaderMap::with_capacity(headers.len() + 2);
-    for (name, value) in headers.iter().filter(|(name, _)| !is_place(name)) {
-        // Text of its own: text parsed from the wire shares the connection's read buffer. It is never freed, because
-        // the shape is not, and so needs no reference count.
-        let text: &'static str = Box::leak(name.as_str().into());
-        let common = if with_values && is_common(name, value) {
-            let text: &'static [u8] = Box::leak(value.as_bytes().into());
-            HeaderValue::from_maybe_shared(Bytes::from_static(text)).ok()?
+fn shape(headers: &Fields, with_values: bool) -> Fields {
+    let mut shape = Fields::with_capacity(headers.len());
+    for (name, value) in headers.iter().filter(|(name, _)| !name.is_of(SET)) {
+        if with_values && is_common(name, value) {
+            shape.append(name, value);
         } else {
-            HeaderValue::from_static("")
-        };
-        shape
-            .try_append(HeaderName::from_static(text), common)
-            .ok()?;
+            shape.append(name, HeaderValue::from_static(""));
+        }
     }
-    add_places(&mut shape);
-    Some(shape)
+    shape
 }
 
 /// The unread rest. Sections written by `pack` are never truncated, but nothing here relies on that.
-struct Rest<'a> {
-    text: &'a Bytes,
-    at: usize,
-}
+struct Rest<'a>(&'a [u8]);
 
-impl Rest<'_> {
-    fn field(&mut self) -> Option<(HeaderName, HeaderValue)> {
+impl<'a> Rest<'a> {
+    fn field(&mut self, headers: &mut Fields) -> Option<()> {
         let length = self.number()?;
         let name = self.piece(length)?;
-        let name = HeaderName::from_lowercase(self.text.get(name)?).ok()?;
-        Some((name, self.value()?))
+        self.value(|value| headers.append_wire(name, value).ok())?
     }
 
-    fn value(&mut self) -> Option<HeaderValue> {
-        let value = match self.number()?.checked_sub(1) {
-            Some(length) => self.piece(length)?,
-            None => return Some(date::format(self.number()? as u64)),
-        };
-        HeaderValue::from_maybe_shared(self.text.slice(value)).ok()
+    /// Hands the next value over.
+    fn value<R>(&mut self, take: impl FnOnce(FieldValue<'_>) -> R) -> Option<R> {
+        Some(match self.number()?.checked_sub(1) {
+            Some(length) => take(FieldValue::of(self.piece(length)?)?),
+            None => take((&date::format(self.number()? as u64)).into()),
+        })
     }
 
-    /// The position of the next `length` bytes.
-    fn piece(&mut self, length: usize) -> Option<std::ops::Range<usize>> {
-        let start = self.at;
-        let end = start.checked_add(length)?;
-        if end > self.text.len() {
-            return None;
-        }
-        self.at = end;
-        Some(start..end)
+    /// The next `length` bytes.
+    fn piece(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (piece, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(piece)
     }
 
     fn number(&mut self) -> Option<usize> {
         let mut number = 0;
         for shift in (0..usize::BITS).step_by(7) {
-            let byte = *self.text.get(self.at)?;
-            self.at += 1;
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
             number |= usize::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 return Some(number);
@@ -243,25 +217,23 @@ fn put(out: &mut Vec<u8>, mut number: usize) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use edgerouter_core::http::{FieldName, header};
 
     /// The fields in order.
-    fn list(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    fn list(headers: &Fields) -> Vec<(FieldName, HeaderValue)> {
         let fields = headers.iter();
-        fields.map(|(n, v)| (n.clone(), v.clone())).collect()
+        fields.map(|(n, v)| (n.owned(), v.owned())).collect()
     }
 
-    /// Packed and unpacked, without the two placeholders.
-    fn round(headers: &HeaderMap) -> HeaderMap {
+    /// Packed and unpacked.
+    fn round(headers: &Fields) -> Fields {
         let mut text = Vec::new();
         pack(headers, &mut text);
-        let mut back = unpack(&Bytes::from(text));
-        assert!(back.remove(header::AGE).is_some());
-        assert!(back.remove(CACHE_STATUS).is_some());
-        back
+        unpack(&text)
     }
 
-    fn sample() -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn sample() -> Fields {
+        let mut headers = Fields::new();
         for (name, value) in [
             ("content-type", "text/html".to_owned()),
             ("x-one", "1".to_owned()),
@@ -284,7 +256,7 @@ mod tests {
 
     #[test]
     fn unpacked_fields_are_those_packed_in_order_with_repeats() {
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         assert_eq!(round(&headers), headers);
         let mut headers = sample();
         for _ in 0..3 {
@@ -298,8 +270,8 @@ mod tests {
 
     #[test]
     fn dates_are_five_bytes_and_a_mark() {
-        let mut headers = HeaderMap::new();
-        let length = |headers: &HeaderMap| {
+        let mut headers = Fields::new();
+        let length = |headers: &Fields| {
             let mut text = Vec::new();
             pack(headers, &mut text);
             text.len()
@@ -319,7 +291,7 @@ mod tests {
     fn names_too_long_for_a_number_are_spelt_out() {
         let mut headers = sample();
         for i in 0..300 {
-            let name = HeaderName::from_bytes(format!("x-made-up-{i}").as_bytes()).unwrap();
+            let name = FieldName::from_bytes(format!("x-made-up-{i}").as_bytes()).unwrap();
             headers.insert(name, HeaderValue::from(i));
         }
         assert_eq!(number(&headers), (SPELT, false));
@@ -340,16 +312,14 @@ mod tests {
     }
 
     #[test]
-    fn age_and_cache_status_are_places_whatever_they_said() {
+    fn age_and_cache_status_are_not_packed() {
         let mut headers = sample();
-        headers.insert(CACHE_STATUS, HeaderValue::from_static("shield; hit"));
+        headers.insert(
+            header::CACHE_STATUS,
+            HeaderValue::from_static("shield; hit"),
+        );
         headers.insert(header::AGE, HeaderValue::from_static("7"));
-        let mut text = Vec::new();
-        pack(&headers, &mut text);
-        let back = unpack(&Bytes::from(text));
-        assert_eq!(back.get(header::AGE).unwrap(), "0");
-        assert_eq!(back.get(CACHE_STATUS).unwrap(), "");
-        assert_eq!(back.len(), headers.len());
+        assert_eq!(list(&round(&headers)), list(&sample()));
     }
 
     #[test]
@@ -357,7 +327,7 @@ mod tests {
         let mut text = Vec::new();
         pack(&sample(), &mut text);
         for end in 0..60 {
-            assert!(unpack(&Bytes::copy_from_slice(&text[..end])).len() <= sample().len() + 2);
+            assert!(unpack(&text[..end]).len() <= sample().len());
         }
     }
 }

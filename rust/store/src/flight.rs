@@ -17,8 +17,9 @@ use edgerouter_core::cache::{
     decide::{Allowance, Outage},
     freshness::Freshness,
 };
+use edgerouter_core::http::{FieldName, Fields};
 use hashbrown::HashMap;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::watch;
@@ -64,7 +65,7 @@ pub struct ArrivingResponse {
     /// The final status.
     pub status: StatusCode,
     /// As an [`super::Object`]'s headers.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The announced length in bytes; `None` if the origin sent none.
     pub content_length: Option<u64>,
     /// Its times, computed on arrival.
@@ -73,7 +74,7 @@ pub struct ArrivingResponse {
     pub upstream_status: Option<HeaderValue>,
     /// Selecting names, and the secondary key of the request that was sent: a follower may read along only when its
     /// own request gives the same (RFC 9111 §4.1).
-    pub vary: SmallVec<[HeaderName; 4]>,
+    pub vary: SmallVec<[FieldName; 4]>,
     /// The secondary key of the request that was sent.
     pub secondary: Box<[u8]>,
     /// The body, which followers read while it arrives.

@@ -354,7 +354,7 @@ mod tests {
         let store = MemoryStore::new(256 << 20, None);
         assert_eq!(store.shards.len(), 64);
         let large = |key: &str, length: usize| {
-            let mut object = Object::sample(http::HeaderMap::new());
+            let mut object = Object::sample(edgerouter_core::http::Fields::new());
             object.body.push(bytes::Bytes::from(vec![0; length]));
             Arc::new(Entry::marker(key.as_bytes(), Content::Object(object)))
         };

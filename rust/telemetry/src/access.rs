@@ -5,12 +5,13 @@
 use std::{cell::Cell, path::PathBuf};
 
 pub use edgerouter_core::access_log::Form;
+use edgerouter_core::http::{FieldValue, RequestParts, header};
 use edgerouter_core::{
     access_log::{self, AccessLogPolicy, UnfinishedLine},
     plan::OriginId,
     request_record::RequestRecord,
 };
-use http::{HeaderValue, Method, header, request::Parts};
+use http::{HeaderValue, Method};
 
 use super::log::{self, Output, Sink, StandardStream};
 
@@ -80,7 +81,7 @@ impl Line {
     }
 }
 
-/// Parts of a request that the phases may change or use up.
+/// RequestParts of a request that the phases may change or use up.
 #[derive(Debug)]
 pub struct Logged {
     /// As the client requested it.
@@ -95,11 +96,11 @@ pub struct Logged {
 
 impl Logged {
     /// Copies the parts from a head; the origin is noted later.
-    pub fn of(head: &Parts) -> Self {
+    pub fn of(head: &RequestParts) -> Self {
         Self {
             method: head.method.clone(),
-            referer: head.headers.get(header::REFERER).cloned(),
-            agent: head.headers.get(header::USER_AGENT).cloned(),
+            referer: head.headers.get(header::REFERER).map(FieldValue::owned),
+            agent: head.headers.get(header::USER_AGENT).map(FieldValue::owned),
             origin: Cell::new(None),
         }
     }

@@ -1,11 +1,11 @@
 //! Requests: the reading must not depend on how the bytes arrive, a body ends at the byte that the RFC names, and a head
 //! that is accepted reads the same to another parser.
 
+use edgerouter_core::http::FieldName;
 use edgerouter_core::{
     admit::{Refusal, Sanitiser, strip_hop_by_hop},
     http::h1::request::{ClientHead, ContentReader, RequestLimits, RequestReader},
 };
-use http::HeaderName;
 
 use super::{digest, head};
 
@@ -122,17 +122,17 @@ fn reads_alike(text: &[u8], head: &ClientHead) {
     let mut other = httparse::Request::new(&mut fields);
     let length = other.parse(text).expect("is accepted by the other parser");
     assert_eq!(length, httparse::Status::Complete(text.len()));
-    assert_eq!(other.method, Some(head.method.as_str()));
-    if head.uri.scheme().is_none() {
-        assert_eq!(other.path, Some(head.uri.to_string()).as_deref());
+    assert_eq!(other.method, Some(head.parts.method.as_str()));
+    if head.parts.uri.scheme().is_none() {
+        assert_eq!(other.path, Some(head.parts.uri.to_string()).as_deref());
     }
     assert_eq!(
         other.version,
-        Some(u8::from(head.version == http::Version::HTTP_11))
+        Some(u8::from(head.parts.version == http::Version::HTTP_11))
     );
-    assert_eq!(other.headers.len(), head.headers.len());
+    assert_eq!(other.headers.len(), head.parts.headers.len());
     for field in other.headers {
-        let mut values = head.headers.get_all(field.name).iter();
+        let mut values = head.parts.headers.get_all(field.name).iter();
         assert!(
             values.any(|value| value.as_bytes() == field.value.trim_ascii()),
             "{}",
@@ -224,7 +224,7 @@ fn obvious_end(data: &[u8]) -> Option<usize> {
 }
 
 pub(crate) fn head_fields(data: &[u8]) {
-    let own = [HeaderName::from_static("x-user-id")];
+    let own = [FieldName::from_static("x-user-id")];
     for trusted in [false, true] {
         let mut headers = head(data);
         let rule = Sanitiser {

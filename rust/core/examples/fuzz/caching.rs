@@ -1,5 +1,6 @@
 //! Caching: different requests get different keys, and any response can be classified without a panic.
 
+use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     cache::{
         api::CacheUrl,
@@ -12,7 +13,7 @@ use edgerouter_core::{
     http::cache_control::{RequestDirectives, ResponseDirectives},
     plan::{CachePolicy, Scheme, Select},
 };
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{Method, StatusCode};
 
 use super::{NOW, head, lines, value};
 
@@ -60,7 +61,7 @@ pub(crate) fn key(data: &[u8]) {
         let mut key = Key::default();
         let headers = head(data);
         let policy = CachePolicy {
-            key_headers: vec![HeaderName::from_static("x-a")],
+            key_headers: vec![FieldName::from_static("x-a")],
             key_cookies: Some(Select::All),
             accept_encoding: true,
             ..CachePolicy::default()
@@ -90,14 +91,14 @@ pub(crate) fn key(data: &[u8]) {
 /// The first line is `Vary`, the others are the fields of a request.
 pub(crate) fn vary(data: &[u8]) {
     let (first, rest) = data.split_at(data.iter().position(|&b| b == b'\n').unwrap_or(data.len()));
-    let mut response = HeaderMap::new();
+    let mut response = Fields::new();
     response.insert(header::VARY, value(first));
     let request = head(rest);
     let selecting::Vary::Names(names) = selecting::of(&response) else {
         return;
     };
     assert!(names.is_sorted_by(|a, b| a.as_str() < b.as_str()));
-    let of = |request: &HeaderMap| {
+    let of = |request: &Fields| {
         let mut out = Vec::new();
         selecting::secondary(&mut out, &names, request, selecting::Reduced::default());
         out
@@ -111,7 +112,7 @@ pub(crate) fn vary(data: &[u8]) {
     }
     for name in &names {
         let mut other = request.clone();
-        if other.remove(name).is_none() {
+        if !other.remove(name) {
             other.insert(name, value(b"another"));
         }
         assert_ne!(of(&other), before, "{name} does not count");

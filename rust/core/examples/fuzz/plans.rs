@@ -2,11 +2,12 @@
 
 use std::sync::LazyLock;
 
+use edgerouter_core::http::FieldName;
 use edgerouter_core::{
     explain::{self as explaining, ExplainRequest, ExplainResponse},
     plan::{self, PathPattern, Plan, lint, table},
 };
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use super::{NOW, lines};
 
@@ -79,7 +80,7 @@ fn request(text: &str) -> ExplainRequest {
     let answer = headers
         .iter()
         .filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)))
-        .collect::<Vec<(HeaderName, HeaderValue)>>();
+        .collect::<Vec<(FieldName, HeaderValue)>>();
     ExplainRequest {
         method: method.to_owned(),
         url: url.to_owned(),

@@ -5,7 +5,7 @@ use edgerouter_core::http::framing::{
     head::HeadLimits,
     reader::{ArrivedHead, Expected, ResponseReader},
 };
-use http::header;
+use edgerouter_core::http::header;
 
 const LIMITS: HeadLimits = HeadLimits {
     bytes: 400,

@@ -16,7 +16,8 @@ pub(crate) mod plans;
 pub(crate) mod records;
 pub(crate) mod responses;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use edgerouter_core::http::{FieldName, Fields};
+use http::HeaderValue;
 
 /// A parser under test.
 #[derive(Debug, Clone, Copy)]
@@ -183,12 +184,12 @@ fn value(bytes: &[u8]) -> HeaderValue {
 }
 
 /// Fields from lines of `name: value`; other lines are left out.
-fn head(bytes: &[u8]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn head(bytes: &[u8]) -> Fields {
+    let mut headers = Fields::new();
     for line in bytes.split(|&byte| byte == b'\n').take(64) {
         if let Some(colon) = line.iter().position(|&byte| byte == b':')
             && let (name, text) = line.split_at(colon)
-            && let Ok(name) = HeaderName::from_bytes(name)
+            && let Ok(name) = FieldName::from_bytes(name)
         {
             headers.append(name, value(text.get(1..).unwrap_or_default().trim_ascii()));
         }

@@ -105,7 +105,8 @@ fn decoded(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use http::{HeaderMap, Method};
+    use crate::http::Fields;
+    use http::Method;
     use serde_json::json;
 
     use super::*;
@@ -152,7 +153,7 @@ mod tests {
             .unwrap(),
         )
         .unwrap();
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         for (path, refused) in [
             ("/page//x", false),
             ("/page", false),

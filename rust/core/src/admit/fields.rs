@@ -1,6 +1,7 @@
 //! Fields that a client's header section may keep (docs/design.md §3, spoofing rule; RFC 9110 §7.6.1).
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts};
+use crate::http::{FieldName, FieldValue, Fields, KnownSet, RequestParts, header, known};
+use http::{HeaderValue, Method, Version};
 use smallvec::SmallVec;
 
 use super::Refusal;
@@ -10,22 +11,22 @@ use crate::{
 };
 
 /// Fields that end at each hop, whether or not `Connection` names them.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
+const HOP_BY_HOP: KnownSet = KnownSet::of(&[
+    known::CONNECTION,
+    known::TE,
+    known::TRANSFER_ENCODING,
+    known::UPGRADE,
+    known::PROXY_AUTHENTICATE,
+    known::KEEP_ALIVE,
+    known::PROXY_CONNECTION,
+    known::HTTP2_SETTINGS,
+]);
 
 /// Removes the fields that `Connection` names, before anything reads them: they are not forwarded (RFC 9110 §7.6.1), so
 /// a key, a hook or `Vary` that read them would store one client's response under another's field. Fields that frame
 /// the message or lead to a tunnel stay until the message is forwarded.
-pub(super) fn strip_named(headers: &mut HeaderMap) {
-    let plain = |line: &HeaderValue| {
+pub(super) fn strip_named(headers: &mut Fields) {
+    let plain = |line: FieldValue<'_>| {
         let line = line.as_bytes();
         line.eq_ignore_ascii_case(b"keep-alive") || line.eq_ignore_ascii_case(b"close")
     };
@@ -41,11 +42,11 @@ pub(super) fn strip_named(headers: &mut HeaderMap) {
         "transfer-encoding",
         "upgrade",
     ];
-    let named: SmallVec<[HeaderName; 4]> = headers
+    let named: SmallVec<[FieldName; 4]> = headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|line| list(line.as_bytes()))
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter_map(|name| FieldName::from_bytes(name).ok())
         .filter(|name| !STAY.contains(&name.as_str()))
         .collect();
     for name in named {
@@ -54,30 +55,23 @@ pub(super) fn strip_named(headers: &mut HeaderMap) {
 }
 
 /// Removes hop-by-hop fields (RFC 9110 §7.6.1): the well-known ones and those that `Connection` names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub fn strip_hop_by_hop(headers: &mut Fields) {
     if headers.contains_key(header::CONNECTION) {
-        let named: SmallVec<[HeaderName; 4]> = headers
+        let named: SmallVec<[FieldName; 4]> = headers
             .get_all(header::CONNECTION)
             .iter()
             .flat_map(|line| list(line.as_bytes()))
-            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            .filter_map(|name| FieldName::from_bytes(name).ok())
             .collect();
         for name in named {
             headers.remove(name);
         }
     }
-    let present: SmallVec<[HeaderName; 4]> = headers
-        .keys()
-        .filter(|name| HOP_BY_HOP.contains(name))
-        .cloned()
-        .collect();
-    for name in present {
-        headers.remove(name);
-    }
+    headers.remove_all(HOP_BY_HOP);
 }
 
 /// True if the client declares that it accepts trailers (RFC 9110 §10.1.4).
-pub fn accepts_trailers(headers: &HeaderMap) -> bool {
+pub fn accepts_trailers(headers: &Fields) -> bool {
     headers
         .get_all(header::TE)
         .iter()
@@ -87,7 +81,7 @@ pub fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 /// Writes a length without the leading zeros that its grammar allows (RFC 9110 §8.6): a server that reads them as an
 /// octal number would take another length.
-pub fn plain_length(headers: &mut HeaderMap) {
+pub fn plain_length(headers: &mut Fields) {
     let Some(value) = headers.get(header::CONTENT_LENGTH) else {
         return;
     };
@@ -109,7 +103,7 @@ pub fn plain_length(headers: &mut HeaderMap) {
 /// without content, as WebSocket's is (RFC 6455 §4.1), and the protocol is neither another HTTP nor TLS, whose requests
 /// would pass none of our phases (`h2c` is used to evade access rules). Any other upgrade is ignored and the request is
 /// served normally.
-pub fn upgrade(head: &Parts, has_body: bool) -> Option<&HeaderValue> {
+pub fn upgrade(head: &RequestParts, has_body: bool) -> Option<FieldValue<'_>> {
     const HTTP: [&[u8]; 5] = [b"h2c", b"h2", b"h3", b"http", b"tls"];
     if head.method != Method::GET || head.version != Version::HTTP_11 || has_body {
         return None;
@@ -138,13 +132,16 @@ pub fn upgrade(head: &Parts, has_body: bool) -> Option<&HeaderValue> {
 /// Host and port that the request is for: from the target if it names them (RFC 9112 §3.2.2), else from `Host`. An
 /// HTTP/1.0 request may name none. All spellings of one authority become one (RFC 3986 §6.2.2.1, §6.2.3): lower case,
 /// no dot at the end, no default port. So the origin cannot distinguish requests that share a cache key.
-pub fn authority(head: &Parts, scheme: Scheme) -> Result<(HeaderValue, Option<u16>), Refusal> {
+pub fn authority(
+    head: &RequestParts,
+    scheme: Scheme,
+) -> Result<(HeaderValue, Option<u16>), Refusal> {
     let named = match head.uri.authority() {
         Some(authority) => {
             HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?
         }
         None => match head.headers.get(header::HOST) {
-            Some(host) => host.clone(),
+            Some(host) => host.owned(),
             None if head.version == Version::HTTP_10 => HeaderValue::from_static("localhost"),
             None => return Err(Refusal::BadHost),
         },
@@ -154,7 +151,7 @@ pub fn authority(head: &Parts, scheme: Scheme) -> Result<(HeaderValue, Option<u1
 
 /// Host and port that the viewer requested from a trusted proxy, if the field names exactly one: like the scheme, it is
 /// the last member.
-pub fn forwarded_host(headers: &HeaderMap, scheme: Scheme) -> Option<HeaderValue> {
+pub fn forwarded_host(headers: &Fields, scheme: Scheme) -> Option<HeaderValue> {
     let line = headers.get_all("x-forwarded-host").iter().next_back()?;
     let last = line.as_bytes().rsplit(|&byte| byte == b',').next()?;
     let (host, _) = spelled(HeaderValue::from_bytes(last.trim_ascii()).ok()?, scheme)?;
@@ -217,12 +214,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn headers(names: &[&str]) -> HeaderMap {
+    fn headers(names: &[&str]) -> Fields {
         names
             .iter()
             .map(|name| {
                 (
-                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    FieldName::from_bytes(name.as_bytes()).unwrap(),
                     HeaderValue::from_static("1"),
                 )
             })
@@ -243,12 +240,16 @@ mod tests {
             ("GET", "TLS/1.0", "Upgrade", false, false),
             ("GET", "", "Upgrade", false, false),
         ] {
-            let (mut head, ()) = http::Request::new(()).into_parts();
-            head.method = method.parse().unwrap();
+            let mut head = RequestParts {
+                method: method.parse().unwrap(),
+                ..RequestParts::default()
+            };
             head.headers
-                .insert(header::UPGRADE, upgrade.parse().unwrap());
-            head.headers
-                .insert(header::CONNECTION, connection.parse().unwrap());
+                .insert(header::UPGRADE, HeaderValue::from_str(upgrade).unwrap());
+            head.headers.insert(
+                header::CONNECTION,
+                HeaderValue::from_str(connection).unwrap(),
+            );
             assert_eq!(
                 super::upgrade(&head, body).is_some(),
                 want,
@@ -260,8 +261,11 @@ mod tests {
     #[test]
     fn lengths_are_written_plainly() {
         for (length, want) in [("0", "0"), ("000", "0"), ("007", "7"), ("70", "70")] {
-            let mut some = HeaderMap::new();
-            some.insert(header::CONTENT_LENGTH, length.parse().unwrap());
+            let mut some = Fields::new();
+            some.insert(
+                header::CONTENT_LENGTH,
+                HeaderValue::from_str(length).unwrap(),
+            );
             plain_length(&mut some);
             assert_eq!(some.get(header::CONTENT_LENGTH).unwrap(), want, "{length}");
         }
@@ -294,15 +298,17 @@ mod tests {
             (Https, "[::A]:443", "[::a]", None),
             (Https, "[::1]:0", "[::1]:0", Some(0)),
         ] {
-            let (mut head, ()) = http::Request::new(()).into_parts();
-            head.headers.insert(header::HOST, host.parse().unwrap());
+            let mut head = RequestParts::default();
+            head.headers
+                .insert(header::HOST, HeaderValue::from_str(host).unwrap());
             let found = authority(&head, scheme).unwrap();
             assert_eq!(found, (HeaderValue::from_static(want), port), "{host}");
             assert_eq!(super::port(&found.0), port, "{host}");
         }
         for host in ["a:65536", "a:x", "a:-1", "a:+1", "a:80:80", ":80"] {
-            let (mut head, ()) = http::Request::new(()).into_parts();
-            head.headers.insert(header::HOST, host.parse().unwrap());
+            let mut head = RequestParts::default();
+            head.headers
+                .insert(header::HOST, HeaderValue::from_str(host).unwrap());
             assert_eq!(authority(&head, Http), Err(Refusal::BadHost), "{host}");
         }
     }

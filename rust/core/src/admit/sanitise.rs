@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, header};
+use crate::http::{FieldName, Fields, WireName, header};
 use smallvec::SmallVec;
 
 use crate::http::{is_token_byte, list};
@@ -95,12 +95,14 @@ pub struct Present {
 }
 
 impl Present {
-    fn note(&mut self, name: &HeaderName) {
-        self.connection |= *name == header::CONNECTION;
-        self.content_length |= *name == header::CONTENT_LENGTH;
-        self.te |= *name == header::TE;
-        self.upgrade |= *name == header::UPGRADE;
-        self.via |= *name == header::VIA;
+    fn of(headers: &Fields) -> Self {
+        Self {
+            connection: headers.contains_key(header::CONNECTION),
+            content_length: headers.contains_key(header::CONTENT_LENGTH),
+            te: headers.contains_key(header::TE),
+            upgrade: headers.contains_key(header::UPGRADE),
+            via: headers.contains_key(header::VIA),
+        }
     }
 }
 
@@ -108,7 +110,7 @@ impl Present {
 #[derive(Debug, Clone, Copy)]
 pub struct Sanitiser<'a> {
     /// Fields that the edge sets according to the plan: for tokens and experiments.
-    pub edge_fields: &'a [HeaderName],
+    pub edge_fields: &'a [FieldName],
     /// Fields of `NAMED` that trusted proxies set, in lower case.
     pub proxy_fields: &'a [Box<str>],
     /// The request came from a trusted proxy.
@@ -155,21 +157,12 @@ impl Sanitiser<'_> {
 
     /// Removes all fields that `forbids` names, and all that are not forwarded. Reports which of the rare fields may be
     /// present, so that later phases need not search for the others.
-    pub fn clean(&self, headers: &mut HeaderMap) -> Present {
-        let mut forged: SmallVec<[HeaderName; 4]> = SmallVec::new();
-        let mut present = Present::default();
-        for name in headers.keys() {
-            present.note(name);
-            if self.forbids(name.as_str()) {
-                forged.push(name.clone());
-            }
-        }
+    pub fn clean(&self, headers: &mut Fields) -> Present {
+        let present = Present::of(headers);
         if present.connection {
             super::fields::strip_named(headers);
         }
-        for name in forged {
-            headers.remove(name);
-        }
+        headers.retain(|name, _| !self.forbids(&name.lower()));
         present
     }
 }
@@ -188,49 +181,39 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 /// True if `name` is one of `names`, or another spelling of one.
-pub fn is_twin_of_any<'a>(name: &str, names: impl IntoIterator<Item = &'a HeaderName>) -> bool {
+pub fn is_twin_of_any<'a>(name: &str, names: impl IntoIterator<Item = &'a FieldName>) -> bool {
     names.into_iter().any(|known| same(known.as_str(), name))
 }
 
 /// Removes the other spellings of a field that was just set or removed for the client; after a removal only those with
 /// `_`, which nobody names on purpose.
-pub fn without_twins(headers: &mut HeaderMap, name: &HeaderName) {
+pub fn without_twins(headers: &mut Fields, name: &FieldName) {
     let some = headers.contains_key(name);
-    let twins: SmallVec<[HeaderName; 2]> = headers
-        .keys()
-        .filter(|known| *known != name && same(known.as_str(), name.as_str()))
-        .filter(|known| some || known.as_str().contains('_'))
-        .cloned()
-        .collect();
-    for twin in twins {
-        headers.remove(twin);
-    }
+    headers.retain(|known, _| known == *name || !is_twin(known, name, some));
+}
+
+/// True if `known` is another spelling of a name that is removed; of one that is not set only if it has `_`.
+fn is_twin(known: WireName<'_>, name: &FieldName, set: bool) -> bool {
+    let known = known.lower();
+    same(&known, name.as_str()) && (set || known.contains('_'))
 }
 
 /// After a hook: removes the client's spellings of the fields that the hook set, changed or removed. `before`: the
 /// fields that it was given.
-pub fn without_twins_of_changes(before: &HeaderMap, after: &mut HeaderMap) {
-    let ambiguous = |headers: &HeaderMap| headers.keys().any(|name| name.as_str().contains('_'));
+pub fn without_twins_of_changes(before: &Fields, after: &mut Fields) {
+    let ambiguous = |headers: &Fields| headers.keys().any(|name| name.as_wire().contains(&b'_'));
     if !ambiguous(before) && !ambiguous(after) {
         return;
     }
-    let changed: SmallVec<[HeaderName; 4]> = before
+    let changed: SmallVec<[FieldName; 4]> = before
         .keys()
         .chain(after.keys())
         .filter(|name| !before.get_all(*name).iter().eq(after.get_all(*name).iter()))
-        .cloned()
+        .map(WireName::owned)
         .collect();
     for name in &changed {
         let some = after.contains_key(name);
-        let twins: SmallVec<[HeaderName; 2]> = after
-            .keys()
-            .filter(|known| !changed.contains(known) && same(known.as_str(), name.as_str()))
-            .filter(|known| some || known.as_str().contains('_'))
-            .cloned()
-            .collect();
-        for twin in twins {
-            after.remove(twin);
-        }
+        after.retain(|known, _| known.is_in(&changed) || !is_twin(known, name, some));
     }
 }
 
@@ -283,17 +266,17 @@ fn may_be_late(name: &str) -> bool {
 /// The trailers that a request announces and may have (RFC 9110 §6.6.2): rewrites `Trailer` to name those, and removes
 /// it if none is left. `kept`: whether the route forwards the field at all. No trailer repeats a field of the head, in
 /// any spelling: it could override one that the edge set.
-pub fn trailers(headers: &mut HeaderMap, kept: impl Fn(&str) -> bool) -> Vec<HeaderName> {
+pub fn trailers(headers: &mut Fields, kept: impl Fn(&str) -> bool) -> Vec<FieldName> {
     if !headers.contains_key(header::TRAILER) {
         return Vec::new();
     }
-    let mut names: Vec<HeaderName> = Vec::new();
+    let mut names: Vec<FieldName> = Vec::new();
     let announced = headers.get_all(header::TRAILER).iter();
     for member in announced.flat_map(|line| list(line.as_bytes())) {
         if !member.iter().all(|&byte| is_token_byte(byte)) {
             continue;
         }
-        let Ok(name) = HeaderName::from_bytes(member) else {
+        let Ok(name) = FieldName::from_bytes(member) else {
             continue;
         };
         let text = name.as_str();
@@ -301,44 +284,32 @@ pub fn trailers(headers: &mut HeaderMap, kept: impl Fn(&str) -> bool) -> Vec<Hea
             && may_be_late(text)
             && kept(text)
             && !names.iter().any(|known| same(known.as_str(), text))
-            && !headers.keys().any(|known| same(known.as_str(), text))
+            && !headers.keys().any(|known| same(&known.lower(), text))
         {
             names.push(name);
         }
     }
-    let text: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
+    let text: Vec<&str> = names.iter().map(FieldName::as_str).collect();
     match http::HeaderValue::from_str(&text.join(", ")) {
-        Ok(value) if !names.is_empty() => drop(headers.insert(header::TRAILER, value)),
-        _ => drop(headers.remove(header::TRAILER)),
+        Ok(value) if !names.is_empty() => headers.insert(header::TRAILER, value),
+        _ => {
+            headers.remove(header::TRAILER);
+        }
     }
     names
 }
 
 /// Removes the trailers that are not among `names`.
-pub fn keep_only(trailers: &mut HeaderMap, names: &[HeaderName]) {
-    let others: SmallVec<[HeaderName; 2]> = trailers
-        .keys()
-        .filter(|name| !names.contains(name))
-        .cloned()
-        .collect();
-    for name in others {
-        trailers.remove(name);
-    }
+pub fn keep_only(trailers: &mut Fields, names: &[FieldName]) {
+    trailers.retain(|name, _| name.is_in(names));
 }
 
 /// Largest number of trailer fields that one request forwards.
 const MOST_TRAILERS: usize = 32;
 
 /// Removes a response's trailers that may not be trailers, even if announced.
-pub fn late(trailers: &mut HeaderMap) {
-    let early: SmallVec<[HeaderName; 2]> = trailers
-        .keys()
-        .filter(|name| !may_be_late(name.as_str()))
-        .cloned()
-        .collect();
-    for name in early {
-        trailers.remove(name);
-    }
+pub fn late(trailers: &mut Fields) {
+    trailers.retain(|name, _| may_be_late(&name.lower()));
 }
 
 #[cfg(test)]
@@ -348,11 +319,11 @@ mod tests {
 
     use super::*;
 
-    fn headers(names: &[&str]) -> HeaderMap {
+    fn headers(names: &[&str]) -> Fields {
         names
             .iter()
             .map(|name| {
-                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                let name = FieldName::from_bytes(name.as_bytes()).unwrap();
                 (name, HeaderValue::from_static("1"))
             })
             .collect()
@@ -382,7 +353,7 @@ mod tests {
     #[test]
     fn the_table_in_the_docs_is_true() {
         let rows = rows();
-        let edge = [HeaderName::from_static("x-team")];
+        let edge = [FieldName::from_static("x-team")];
         for (name, client, proxy) in &rows {
             for (trusted_peer, passes) in [(false, client), (true, proxy)] {
                 let rule = Sanitiser {
@@ -454,11 +425,11 @@ mod tests {
             ),
         ] {
             let mut some = headers(given);
-            without_twins(&mut some, &HeaderName::from_bytes(set.as_bytes()).unwrap());
+            without_twins(&mut some, &FieldName::from_bytes(set.as_bytes()).unwrap());
             assert_eq!(some, headers(left), "{set}");
         }
         let mut removed = headers(&["x_debug", "x-debug-id"]);
-        without_twins(&mut removed, &HeaderName::from_static("x-debug"));
+        without_twins(&mut removed, &FieldName::from_static("x-debug"));
         assert_eq!(removed, headers(&["x-debug-id"]));
         let before = headers(&[
             "x_token", "x-gone", "x_gone", "x_kept", "x-plain", "x_plain",
@@ -479,7 +450,10 @@ mod tests {
             ("", ""),
         ] {
             let mut head = headers(&["x-known"]);
-            head.insert(header::TRAILER, announced.parse().unwrap());
+            head.insert(
+                header::TRAILER,
+                http::HeaderValue::from_str(announced).unwrap(),
+            );
             let names = trailers(&mut head, |name| name != "x-refused");
             let left = head
                 .get(header::TRAILER)

@@ -5,7 +5,8 @@
 //! it. If the client sent it and the forward policy forwards it, the request passes the cache: its response is not
 //! stored, and no stored response is used for it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use crate::http::{FieldName, Fields, header};
+use http::HeaderValue;
 use smallvec::SmallVec;
 
 use crate::{
@@ -37,18 +38,18 @@ pub enum Carried<'a> {
     /// A cookie, by its name.
     Cookie(&'a [u8]),
     /// A field that the client sent.
-    Field(&'a HeaderName),
+    Field(&'a FieldName),
     /// A field that carries a verified claim to the origin.
     Claim {
         /// The claim's name in the token.
         claim: &'a str,
         /// The request field in which the origin receives it.
-        field: &'a HeaderName,
+        field: &'a FieldName,
     },
     /// The field that carries an experiment's variant to the origin.
     Variant,
     /// A field that a hook set, changed or removed.
-    Hook(&'a HeaderName),
+    Hook(&'a FieldName),
 }
 
 /// Fields that the edge writes for its hop. A client's own copies are removed, or are those of a trusted proxy.
@@ -67,7 +68,7 @@ pub struct Sees<'a> {
     /// The route that the request matched; its policy and experiments decide what the key contains.
     pub route: &'a Route,
     /// Fields that hooks set, changed or removed before the key was made.
-    pub hooked: &'a [HeaderName],
+    pub hooked: &'a [FieldName],
 }
 
 impl Sees<'_> {
@@ -83,7 +84,7 @@ impl Sees<'_> {
     }
 
     /// True if the key contains all that goes upstream of a field. For `Cookie`: only the key's cookies go upstream.
-    pub fn field(&self, name: &HeaderName) -> bool {
+    pub fn field(&self, name: &FieldName) -> bool {
         let cache = &self.route.cache;
         cache.key_headers.contains(name)
             || self.hooked.contains(name)
@@ -99,7 +100,7 @@ impl Sees<'_> {
     }
 
     /// True if the policy declares that responses do not depend on a field.
-    pub fn declared(&self, name: &HeaderName) -> bool {
+    pub fn declared(&self, name: &FieldName) -> bool {
         self.route.forward.unkeyed.fields.contains(name)
     }
 
@@ -134,7 +135,7 @@ impl Sees<'_> {
         }
     }
 
-    fn shares_claim(&self, claim: &str, field: &HeaderName) -> bool {
+    fn shares_claim(&self, claim: &str, field: &FieldName) -> bool {
         self.route.auth.as_ref().is_some_and(|auth| auth.shared)
             || self.declared(field)
             || select::any(&self.route.forward.unkeyed.claims, claim.as_bytes())
@@ -142,7 +143,7 @@ impl Sees<'_> {
 
     /// The fields of verified claims that become part of the key by themselves: they are forwarded to the origin, and
     /// the policy neither names other claims nor declares that responses do not depend on these.
-    pub fn identity(&self, claims: Option<&Claims>) -> SmallVec<[(HeaderName, HeaderValue); 2]> {
+    pub fn identity(&self, claims: Option<&Claims>) -> SmallVec<[(FieldName, HeaderValue); 2]> {
         let Some(claims) = claims.filter(|_| self.route.cache.key_claims.is_empty()) else {
             return SmallVec::new();
         };
@@ -164,27 +165,22 @@ impl Sees<'_> {
 
     /// Keeps the names of `Vary` by which stored responses are selected: all but those that are in the key anyway, and
     /// those that the policy declares not to select.
-    pub fn selecting(&self, names: &mut SmallVec<[HeaderName; 4]>) {
+    pub fn selecting(&self, names: &mut SmallVec<[FieldName; 4]>) {
         names.retain(|name| !self.field(name) && !self.declared(name));
     }
 
     /// True if the response to a POST may be stored for its URL: nothing was removed from the request on its way
     /// upstream.
-    pub fn posted(
-        &self,
-        headers: &HeaderMap,
-        query: Option<&str>,
-        claims: Option<&Claims>,
-    ) -> bool {
+    pub fn posted(&self, headers: &Fields, query: Option<&str>, claims: Option<&Claims>) -> bool {
         let mut fields = headers.keys();
         let mut forwarded = claims.into_iter().flat_map(Claims::forward);
         self.stray(headers, query).is_none()
-            && fields.all(|name| self.because(Carried::Field(name)).is_some())
+            && fields.all(|name| self.because(Carried::Field(&name.owned())).is_some())
             && forwarded.all(|one| self.may_forward(one))
     }
 
     /// The first thing that a client's request would carry upstream against the rule: the request passes the cache.
-    pub fn stray(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Stray> {
+    pub fn stray(&self, headers: &Fields, query: Option<&str>) -> Option<Stray> {
         let sent = &self.route.forward;
         if !sent.strays {
             return None;
@@ -203,10 +199,11 @@ impl Sees<'_> {
         if matches!(sent.headers, Select::Only(_)) {
             for name in headers
                 .keys()
-                .filter(|name| sent.headers.has(name.as_str()))
+                .filter(|name| sent.headers.has(&*name.lower()))
             {
-                if self.because(Carried::Field(name)).is_none() {
-                    return Some(Stray::Field(name.clone()));
+                let name = name.owned();
+                if self.because(Carried::Field(&name)).is_none() {
+                    return Some(Stray::Field(name));
                 }
             }
         }
@@ -222,7 +219,7 @@ pub enum Stray {
     /// A cookie, by its name; bytes that are not UTF-8 are replaced.
     Cookie(String),
     /// A request field.
-    Field(HeaderName),
+    Field(FieldName),
 }
 
 impl std::fmt::Display for Stray {
@@ -267,16 +264,16 @@ mod tests {
         });
         let plan = plan(keyed, sent, false);
         let route = plan.routes.first().unwrap();
-        let hooked = [HeaderName::from_static("x-h")];
+        let hooked = [FieldName::from_static("x-h")];
         let sees = Sees {
             route,
             hooked: &hooked,
         };
-        let field = HeaderName::from_static;
+        let field = FieldName::from_static;
         let claim =
-            |claim: &'static str, name: &'static HeaderName| Carried::Claim { claim, field: name };
-        static USER: HeaderName = HeaderName::from_static("x-user-id");
-        static OTHER: HeaderName = HeaderName::from_static("x-other");
+            |claim: &'static str, name: &'static FieldName| Carried::Claim { claim, field: name };
+        static USER: FieldName = FieldName::from_static("x-user-id");
+        static OTHER: FieldName = FieldName::from_static("x-other");
         let names = [
             "x-k",
             "x-d",
@@ -327,7 +324,7 @@ mod tests {
 
     #[test]
     fn strays_are_found_only_where_they_go_upstream() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(
             header::COOKIE,
             HeaderValue::from_bytes(b"a=1; s=\xff").unwrap(),

@@ -4,8 +4,9 @@
 //! A function's responses have keys of their own kind: the URL, then a mark that no route's key can have. So a function
 //! cannot change the responses that a route serves.
 
+use crate::http::{FieldName, Fields, header};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
 use super::{
@@ -105,7 +106,7 @@ pub struct Kept {
     /// The times from which a later `match` decides whether it may still be sent.
     pub freshness: Freshness,
     /// The fields that select among variants, sorted.
-    pub vary: SmallVec<[HeaderName; 4]>,
+    pub vary: SmallVec<[FieldName; 4]>,
 }
 
 /// Decides about a response given to `put`. `Err`: a mistake of the caller; `Ok(Err(…))`: a response that forbids
@@ -113,7 +114,7 @@ pub struct Kept {
 pub fn put(
     method: &Method,
     status: StatusCode,
-    mut headers: HeaderMap,
+    mut headers: Fields,
     length: u64,
     policy: &CachePolicy,
     now: u64,
@@ -179,7 +180,7 @@ pub struct Reply {
     /// The stored status, or 206, 304, 412 or 416 by the request's conditions and ranges.
     pub status: StatusCode,
     /// The stored fields with `Age`, changed for a 206, 304, 412 or 416.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The bytes to send, as positions in the stored body.
     pub content: ReplyContent,
 }
@@ -205,9 +206,9 @@ pub enum ReplyContent {
 /// Answers the request's conditions (RFC 9110 §13) and ranges (§14) from a stored response. `random` as for
 /// [`finish::partial`].
 pub fn reply(
-    request: &HeaderMap,
+    request: &Fields,
     status: StatusCode,
-    stored: &HeaderMap,
+    stored: &Fields,
     length: u64,
     age: u64,
     random: u128,
@@ -225,7 +226,7 @@ pub fn reply(
             validate::not_modified(&mut headers);
             return empty(StatusCode::NOT_MODIFIED, headers);
         }
-        Precondition::Failed => return empty(StatusCode::PRECONDITION_FAILED, HeaderMap::new()),
+        Precondition::Failed => return empty(StatusCode::PRECONDITION_FAILED, Fields::new()),
     }
     let field = request
         .get(header::RANGE)
@@ -276,8 +277,8 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000;
 
-    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn fields(lines: &[(&'static str, &str)]) -> Fields {
+        let mut headers = Fields::new();
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
@@ -425,7 +426,7 @@ mod tests {
         let posted = put(
             &Method::POST,
             StatusCode::OK,
-            HeaderMap::new(),
+            Fields::new(),
             0,
             &policy(),
             NOW,

@@ -1,7 +1,8 @@
 //! Decides about a response that has just arrived: it is for its own client only, is stored whole or in slices (RFC 9111
 //! §3), or freshens a stored one as a 304 (§4.3.4).
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use crate::http::{FieldName, Fields, header};
+use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
 use super::{
@@ -47,7 +48,7 @@ pub struct ArrivedResponse<'a> {
     /// The final status; interim responses (1xx) never get here.
     pub status: StatusCode,
     /// The header section, before anything is set aside from it.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
     /// The effect of the hooks on storing it: fields that select, and reasons against it.
     pub hooked: &'a HookEffect,
     /// The time at which the request was sent (Unix seconds; RFC 9111 §4.2.3, `request_time`).
@@ -82,7 +83,7 @@ pub struct Storing {
     /// Its times, computed on arrival.
     pub freshness: Freshness,
     /// Selecting fields that the key does not see.
-    pub vary: SmallVec<[HeaderName; 4]>,
+    pub vary: SmallVec<[FieldName; 4]>,
     /// Of the whole, as announced.
     pub length: Option<u64>,
     /// The size of its slices, and the part of it that has arrived.
@@ -102,7 +103,7 @@ impl AnsweredRequest<'_> {
         &self,
         response: &ArrivedResponse<'_>,
         status: StatusCode,
-        headers: &HeaderMap,
+        headers: &Fields,
         directives: &ResponseDirectives,
     ) -> Result<(), NotStored> {
         storable::storable(&StoreInput {
@@ -193,7 +194,7 @@ impl AnsweredRequest<'_> {
     pub fn freshen(
         &self,
         status: StatusCode,
-        mut stored: HeaderMap,
+        mut stored: Fields,
         response: &ArrivedResponse<'_>,
         selected: impl FnOnce() -> bool,
     ) -> Freshened {
@@ -234,7 +235,7 @@ impl AnsweredRequest<'_> {
         let mut head = SharedHead::take(&mut stored, &directives, policy);
         if policy.set_cookie == SetCookiePolicy::Refuse {
             for cookie in response.headers.get_all(header::SET_COOKIE) {
-                head.aside.append(header::SET_COOKIE, cookie.clone());
+                head.aside.append(header::SET_COOKIE, cookie);
             }
         }
         Freshened {
@@ -250,7 +251,7 @@ impl Storing {
     pub fn head(
         &self,
         status: &mut StatusCode,
-        headers: &mut HeaderMap,
+        headers: &mut Fields,
         policy: &CachePolicy,
     ) -> SharedHead {
         if let Some(part) = self.part {
@@ -261,7 +262,7 @@ impl Storing {
 }
 
 /// Gives a part the status and the length of the whole that it is of.
-pub fn as_whole(status: &mut StatusCode, headers: &mut HeaderMap, part: ContentRange) {
+pub fn as_whole(status: &mut StatusCode, headers: &mut Fields, part: ContentRange) {
     *status = StatusCode::OK;
     headers.remove(header::CONTENT_RANGE);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(part.complete));
@@ -293,17 +294,17 @@ pub enum Revalidation {
 }
 
 /// For one hop only (RFC 9111 §3.1).
-const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+const PROXY_AUTHENTICATION_INFO: FieldName = FieldName::from_static("proxy-authentication-info");
 
 /// A header section as it is stored, and sent from the store.
 #[derive(Debug)]
 pub struct SharedHead {
     /// The fields that every client gets.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The fields that `no-cache="…"` and `private="…"` name are left out …
-    pub set_aside: SmallVec<[HeaderName; 2]>,
+    pub set_aside: SmallVec<[FieldName; 2]>,
     /// … but for the client whose request brought them (RFC 9111 §5.2.2.4, §5.2.2.7).
-    pub aside: HeaderMap,
+    pub aside: Fields,
     /// The origin's `Cache-Status`, kept apart because the edge appends its own member.
     pub upstream_status: Option<HeaderValue>,
 }
@@ -311,17 +312,17 @@ pub struct SharedHead {
 impl SharedHead {
     /// Takes a header section without what is set aside, and without `Set-Cookie` unless the policy stores it.
     pub(super) fn take(
-        headers: &mut HeaderMap,
+        headers: &mut Fields,
         directives: &ResponseDirectives,
         policy: &CachePolicy,
     ) -> Self {
-        let set_aside: SmallVec<[HeaderName; 2]> = directives.unshared_fields().cloned().collect();
-        let mut aside = HeaderMap::new();
+        let set_aside: SmallVec<[FieldName; 2]> = directives.unshared_fields().cloned().collect();
+        let mut aside = Fields::new();
         for name in &set_aside {
             // Fields that frame a message are generated for each message.
             if *name != header::CONTENT_LENGTH && *name != header::CONTENT_RANGE {
                 for line in headers.get_all(name) {
-                    aside.append(name.clone(), line.clone());
+                    aside.append(name, line);
                 }
             }
             headers.remove(name);
@@ -347,11 +348,11 @@ impl SharedHead {
 }
 
 /// All lines of a list as one.
-fn joined(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
+fn joined(headers: &Fields, name: FieldName) -> Option<HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next()?;
     let Some(second) = lines.next() else {
-        return Some(first.clone());
+        return Some(first.owned());
     };
     let mut whole = first.as_bytes().to_vec();
     for line in std::iter::once(second).chain(lines) {
@@ -363,8 +364,8 @@ fn joined(headers: &HeaderMap, name: HeaderName) -> Option<HeaderValue> {
 
 /// True if a stored response stays in place of one that arrives: it is fresh and was made later, by its `Date`.
 /// Responses may overtake one another, and the most recent one is to be used (RFC 9111 §4).
-pub fn stays(freshness: &Freshness, stored: &HeaderMap, arrived: &HeaderMap, now: u64) -> bool {
-    let made = |headers: &HeaderMap| date::parse(headers.get(header::DATE)?.as_bytes());
+pub fn stays(freshness: &Freshness, stored: &Fields, arrived: &Fields, now: u64) -> bool {
+    let made = |headers: &Fields| date::parse(headers.get(header::DATE)?.as_bytes());
     freshness.fresh(now)
         && !freshness.always_validate
         && made(stored)

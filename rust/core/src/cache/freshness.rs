@@ -2,7 +2,8 @@
 //!
 //! All times are whole seconds since the Unix epoch, given by the caller: nothing here reads a clock.
 
-use http::{HeaderMap, StatusCode, header};
+use crate::http::{Fields, header};
+use http::StatusCode;
 
 use crate::{
     http::{cache_control::ResponseDirectives, date, list},
@@ -79,7 +80,7 @@ const MOST_HEURISTIC: u64 = 7 * 86_400;
 /// may not be reused without validation.
 pub fn lifetime(
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
     directives: &ResponseDirectives,
     policy: &CachePolicy,
     now: u64,
@@ -155,7 +156,7 @@ pub fn lifetime(
 }
 
 /// §5.3: an invalid or repeated date means already expired.
-fn expires(headers: &HeaderMap, now: u64) -> u32 {
+fn expires(headers: &Fields, now: u64) -> u32 {
     let mut lines = headers.get_all(header::EXPIRES).iter();
     let (Some(first), rest) = (lines.next(), lines.next()) else {
         return 0;
@@ -171,18 +172,18 @@ fn expires(headers: &HeaderMap, now: u64) -> u32 {
 }
 
 /// A tenth of the time since the last change.
-fn heuristic(headers: &HeaderMap, now: u64) -> Option<u32> {
+fn heuristic(headers: &Fields, now: u64) -> Option<u32> {
     let modified = date::parse(headers.get(header::LAST_MODIFIED)?.as_bytes())?;
     let age = sent(headers).unwrap_or(now).checked_sub(modified)?;
     u32::try_from((age / 10).min(MOST_HEURISTIC)).ok()
 }
 
-fn sent(headers: &HeaderMap) -> Option<u64> {
+fn sent(headers: &Fields) -> Option<u64> {
     date::parse(headers.get(header::DATE)?.as_bytes())
 }
 
 /// The age of a response when it arrived (§4.2.3).
-pub fn initial_age(headers: &HeaderMap, request_time: u64, response_time: u64) -> u32 {
+pub fn initial_age(headers: &Fields, request_time: u64, response_time: u64) -> u32 {
     let apparent = sent(headers).map_or(0, |sent| response_time.saturating_sub(sent));
     let delay = response_time.saturating_sub(request_time);
     let corrected = age_value(headers).saturating_add(delay);
@@ -190,7 +191,7 @@ pub fn initial_age(headers: &HeaderMap, request_time: u64, response_time: u64) -
 }
 
 /// The first member of the first `Age` line; anything but digits is ignored (§5.1).
-fn age_value(headers: &HeaderMap) -> u64 {
+fn age_value(headers: &Fields) -> u64 {
     let first = headers
         .get(header::AGE)
         .and_then(|line| list(line.as_bytes()).next());
@@ -270,7 +271,7 @@ impl Freshness {
 /// Computes the times of a response on its arrival. `request_time` and `response_time` are Unix seconds (§4.2.3).
 pub fn freshness(
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
     directives: &ResponseDirectives,
     policy: &CachePolicy,
     request_time: u64,

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, header};
+use crate::http::{FieldName, Fields, header};
 use smallvec::SmallVec;
 
 use super::{storable::NotStored, vary};
@@ -66,7 +66,7 @@ pub struct Reads {
     /// Something specific to one request: the client's address or location, the request's id.
     pub personal: bool,
     /// Fields that were written: reading them afterwards does not read the client's.
-    pub written: SmallVec<[HeaderName; 4]>,
+    pub written: SmallVec<[FieldName; 4]>,
     /// Every field was removed; the present ones were set afterwards.
     pub cleared: bool,
 }
@@ -113,7 +113,7 @@ impl Reads {
     }
 
     /// Notes that a field was set or removed: later reads of it are not reads of the request.
-    pub fn wrote(&mut self, name: &HeaderName) {
+    pub fn wrote(&mut self, name: &FieldName) {
         if !self.written.contains(name) {
             self.written.push(name.clone());
         }
@@ -138,7 +138,7 @@ impl Reads {
 #[derive(Debug, Default)]
 pub struct Written {
     /// Each once, with the hook that wrote it first.
-    pub fields: SmallVec<[(CallableId, HeaderName); 2]>,
+    pub fields: SmallVec<[(CallableId, FieldName); 2]>,
     /// A hook removed every field, so that each counts as written.
     pub cleared: bool,
     /// The request continues without the changes that the failed hook would have made.
@@ -147,11 +147,11 @@ pub struct Written {
 
 impl Written {
     /// Adds the fields that one hook wrote. `before` and `after`: the header sections that it received and left.
-    pub fn by(&mut self, call: CallableId, reads: &Reads, before: &HeaderMap, after: &HeaderMap) {
+    pub fn by(&mut self, call: CallableId, reads: &Reads, before: &Fields, after: &Fields) {
         if reads.cleared {
             self.cleared = true;
             for name in before.keys().chain(after.keys()) {
-                self.add(call, name);
+                self.add(call, &name.owned());
             }
         }
         for name in &reads.written {
@@ -159,7 +159,7 @@ impl Written {
         }
     }
 
-    fn add(&mut self, call: CallableId, name: &HeaderName) {
+    fn add(&mut self, call: CallableId, name: &FieldName) {
         if self.fields.iter().all(|(_, known)| known != name) {
             self.fields.push((call, name.clone()));
         }
@@ -171,8 +171,8 @@ impl Written {
     }
 
     /// The names, sorted, each once.
-    pub fn names(&self) -> Vec<HeaderName> {
-        let mut names: Vec<HeaderName> = self.fields.iter().map(|(_, name)| name.clone()).collect();
+    pub fn names(&self) -> Vec<FieldName> {
+        let mut names: Vec<FieldName> = self.fields.iter().map(|(_, name)| name.clone()).collect();
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names
     }
@@ -215,7 +215,7 @@ pub fn tag<'r>(route: &'r Route, hooks: &[String]) -> Option<Cow<'r, str>> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookEffect {
     /// The response is selected by these besides the origin's `Vary`; cookies as [`vary::cookie`] names them.
-    pub selects: SmallVec<[HeaderName; 4]>,
+    pub selects: SmallVec<[FieldName; 4]>,
     /// Why it may not be stored.
     pub forbids: Option<NotStored>,
 }
@@ -227,7 +227,7 @@ impl HookEffect {
     }
 
     /// Adds fields that select among variants, each once.
-    pub fn select(&mut self, names: impl IntoIterator<Item = HeaderName>) {
+    pub fn select(&mut self, names: impl IntoIterator<Item = FieldName>) {
         for name in names {
             if !self.selects.contains(&name) {
                 self.selects.push(name);
@@ -236,7 +236,7 @@ impl HookEffect {
     }
 
     /// Adds these names to the origin's selecting names, each once.
-    pub fn join(&self, names: &mut SmallVec<[HeaderName; 4]>) {
+    pub fn join(&self, names: &mut SmallVec<[FieldName; 4]>) {
         for name in &self.selects {
             if !names.contains(name) {
                 names.push(name.clone());
@@ -255,15 +255,15 @@ pub struct Facts<'a> {
     /// The fields that `viewer_request` hooks wrote; `None` if no such hook ran.
     pub written: Option<&'a Written>,
     /// The request's fields from which variants are selected.
-    pub viewer: &'a HeaderMap,
+    pub viewer: &'a Fields,
     /// The fields that the hooks were shown.
-    pub shown: &'a HeaderMap,
+    pub shown: &'a Fields,
     /// The route's own edits of what is sent.
     pub edits: &'a HeaderEdits,
     /// Names of the fields that carry a verified token's claims to the origin.
-    pub identity: &'a [HeaderName],
+    pub identity: &'a [FieldName],
     /// Names of the fields that carry variants to the origin; variants are in the key.
-    pub experiments: &'a [HeaderName],
+    pub experiments: &'a [FieldName],
     /// True if the route also accepts requests without a token.
     pub anonymous: bool,
     /// True if the key's path determines the parameters of the route's pattern.
@@ -274,7 +274,7 @@ pub struct Facts<'a> {
 
 /// Fields of the message and of conditions, which the edge answers or sets itself: upstream they carry nothing of the
 /// client's.
-const OF_THE_EDGE: [HeaderName; 8] = [
+const OF_THE_EDGE: [FieldName; 8] = [
     header::HOST,
     header::IF_MATCH,
     header::IF_NONE_MATCH,
@@ -367,8 +367,8 @@ impl Facts<'_> {
     }
 
     /// The name by which a field that was read selects; `None` if the key contains it, or if it is the same for all.
-    fn field(&self, name: &str) -> Result<Option<HeaderName>, NotStored> {
-        let Ok(field) = HeaderName::from_bytes(name.as_bytes()) else {
+    fn field(&self, name: &str) -> Result<Option<FieldName>, NotStored> {
+        let Ok(field) = FieldName::from_bytes(name.as_bytes()) else {
             // The field is always absent.
             return Ok(None);
         };

@@ -8,7 +8,8 @@
 //! characters), and values that could hold anything are preceded by their length. So no two different requests share a
 //! key.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use crate::http::{FieldName, Fields, header};
+use http::HeaderValue;
 
 use crate::{
     http::{
@@ -155,7 +156,7 @@ impl Key {
 #[derive(Debug, Clone, Copy)]
 pub struct KeyParts<'a> {
     /// As they go upstream: sent by the viewer, and changed by viewer hooks.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
     /// The route's policy, which selects the fields, cookies, parameters and claims.
     pub policy: &'a CachePolicy,
     /// Experiment and variant.
@@ -163,10 +164,10 @@ pub struct KeyParts<'a> {
     /// Claims with a text form; those that the token lacks are left out.
     pub claims: &'a [(&'a str, &'a str)],
     /// Request fields that the edge sets from verified data, if they depend on more than `claims`.
-    pub edge_set: &'a [(HeaderName, HeaderValue)],
+    pub edge_set: &'a [(FieldName, HeaderValue)],
     /// Fields that hooks set, changed or removed before the key was made, sorted, each once: their values are those of
     /// `headers`.
-    pub hooked: &'a [HeaderName],
+    pub hooked: &'a [FieldName],
     /// Set for routes that share a URL with others by conditions.
     pub tag: Option<&'a str>,
 }
@@ -180,7 +181,7 @@ fn all_dimensions(out: &mut Vec<u8>, parts: &KeyParts<'_>) {
     }
     for name in &parts.policy.key_headers {
         if parts.policy.accept_language
-            && name == header::ACCEPT_LANGUAGE
+            && *name == header::ACCEPT_LANGUAGE
             && let Some(value) = normalised_language(parts.headers)
         {
             pair(out, b'h', name.as_str().as_bytes(), value.as_bytes());
@@ -364,7 +365,7 @@ mod tests {
     #[test]
     fn dimensions_cannot_be_shifted_into_one_another() {
         let policy = CachePolicy::default();
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         let of = |variants: &[(&str, &str)]| {
             let mut key = Key::default();
             key.add(&KeyParts {

@@ -3,7 +3,7 @@
 //! Parts that distinguish visitors may be personal or secret (cookies, claims, credentials): they are named, and not
 //! shown.
 
-use http::HeaderName;
+use crate::http::FieldName;
 
 use super::{
     key::{Base, DIMENSIONS, FUNCTION, base_of},
@@ -127,7 +127,7 @@ impl Keyed {
     }
 
     /// The fields that select this variant, with `names` from the entry that names its siblings.
-    pub fn selected_by(&self, names: &[HeaderName]) -> Vec<String> {
+    pub fn selected_by(&self, names: &[FieldName]) -> Vec<String> {
         let values = self.variant.iter().flat_map(|(_, values)| values);
         names
             .iter()
@@ -181,7 +181,8 @@ fn counted<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use http::{HeaderMap, HeaderValue, header};
+    use crate::http::{Fields, header};
+    use http::HeaderValue;
 
     use super::*;
     use crate::{
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_key_is_read_back_to_what_it_was_made_of() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in [
             ("accept-language", "de"),
             ("cookie", "session=secret"),
@@ -203,7 +204,7 @@ mod tests {
             headers.insert(name, HeaderValue::from_static(value));
         }
         let policy = CachePolicy {
-            key_headers: vec![HeaderName::from_static("x-plan")],
+            key_headers: vec![FieldName::from_static("x-plan")],
             key_cookies: Some(Select::All),
             ..CachePolicy::default()
         };

@@ -7,7 +7,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use http::{HeaderMap, HeaderName};
+use crate::http::{FieldName, Fields};
 use smallvec::SmallVec;
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct Variants {
     /// The selecting fields, sorted, each once. Empty for the entry that leads to dimensions.
-    pub names: SmallVec<[HeaderName; 4]>,
+    pub names: SmallVec<[FieldName; 4]>,
     /// Random; part of the key of every variant.
     pub nonce: u64,
 }
@@ -29,7 +29,7 @@ pub struct Variants {
 impl Variants {
     /// Extends the key of a URL and its dimensions to that of the variant which a request selects. `reduced` as for
     /// [`vary::secondary`].
-    pub fn select(&self, key: &mut Vec<u8>, request: &HeaderMap, reduced: Reduced) {
+    pub fn select(&self, key: &mut Vec<u8>, request: &Fields, reduced: Reduced) {
         key.push(0);
         key.extend_from_slice(&self.nonce.to_le_bytes());
         vary::secondary(key, &self.names, request, reduced);
@@ -62,7 +62,7 @@ impl Key {
     /// key.
     pub fn descend<E: Level, Error>(
         &mut self,
-        request: &HeaderMap,
+        request: &Fields,
         reduced: Reduced,
         mut find: impl FnMut(&[u8]) -> Result<Option<E>, Error>,
     ) -> Result<Selected<E>, Error> {
@@ -84,7 +84,7 @@ impl Key {
     /// As `descend`, of a store that can always be read.
     pub fn select<E: Level>(
         &mut self,
-        request: &HeaderMap,
+        request: &Fields,
         reduced: Reduced,
         mut find: impl FnMut(&[u8]) -> Option<E>,
     ) -> Selected<E> {
@@ -99,10 +99,10 @@ impl Key {
     /// that leads to variants by at least these names.
     pub fn place(
         &mut self,
-        request: &HeaderMap,
+        request: &Fields,
         reduced: Reduced,
-        names: &[HeaderName],
-        mut lead: impl FnMut(&[u8], &[HeaderName]) -> Variants,
+        names: &[FieldName],
+        mut lead: impl FnMut(&[u8], &[FieldName]) -> Variants,
     ) {
         if !self.dimensions().is_empty() {
             lead(self.top(), &[]).select(&mut self.bytes, request, reduced);
@@ -126,7 +126,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use std::collections::HashMap;
 
-    use http::{HeaderValue, header};
+    use crate::http::header;
+    use http::HeaderValue;
 
     use super::*;
     use crate::{
@@ -160,7 +161,7 @@ mod tests {
         let policy = CachePolicy::default();
         let mut key = Key::of(b"left over".to_vec(), base, "/a", None, &policy);
         key.add(&KeyParts {
-            headers: &HeaderMap::new(),
+            headers: &Fields::new(),
             policy: &policy,
             variants: &[("home", variant)][usize::from(variant.is_empty())..],
             claims: &[],
@@ -171,15 +172,15 @@ mod tests {
         key
     }
 
-    fn language(value: &'static str) -> HeaderMap {
-        HeaderMap::from_iter([(header::ACCEPT_LANGUAGE, HeaderValue::from_static(value))])
+    fn language(value: &'static str) -> Fields {
+        Fields::from_iter([(header::ACCEPT_LANGUAGE, HeaderValue::from_static(value))])
     }
 
     fn place(
         store: &mut Kepts,
         mut key: Key,
-        request: &HeaderMap,
-        names: &[HeaderName],
+        request: &Fields,
+        names: &[FieldName],
         response: &'static str,
     ) {
         key.place(request, Reduced::default(), names, |above, names| {
@@ -193,7 +194,7 @@ mod tests {
         store.insert(key.into_buffer(), Kept::Response(response));
     }
 
-    fn find(store: &Kepts, mut key: Key, request: &HeaderMap) -> Option<&'static str> {
+    fn find(store: &Kepts, mut key: Key, request: &Fields) -> Option<&'static str> {
         let get = |key: &[u8]| store.get(key).cloned();
         match key.select(request, Reduced::default(), get).found? {
             Kept::Response(response) => Some(response),

@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use crate::http::{FieldName, FieldValue, Fields, header};
+use http::Method;
 use smallvec::SmallVec;
 
 use super::{
@@ -32,9 +33,9 @@ pub struct Question<'a> {
     /// The method as the client sent it.
     pub method: Method,
     /// The header section as viewer hooks left it.
-    pub request: Cow<'a, HeaderMap>,
+    pub request: Cow<'a, Fields>,
     /// Fields that viewer hooks changed: the key contains them.
-    pub hooked: Cow<'a, [HeaderName]>,
+    pub hooked: Cow<'a, [FieldName]>,
     /// Empty if the policy ignores them.
     pub directives: RequestDirectives,
     /// The credentials of the request, and who verified them (RFC 9111 §3.5).
@@ -53,7 +54,7 @@ impl<'a> Question<'a> {
         route: &Route,
         admitted: &'a Admitted,
         variants: &[(&str, &str)],
-        hooked: &'a [HeaderName],
+        hooked: &'a [FieldName],
         buffer: Vec<u8>,
     ) -> Self {
         let (uri, request) = (&admitted.head.uri, &admitted.head.headers);
@@ -106,7 +107,7 @@ impl<'a> Question<'a> {
     }
 
     /// The request's `Range`, not parsed yet.
-    pub fn range(&self) -> Option<&HeaderValue> {
+    pub fn range(&self) -> Option<FieldValue<'_>> {
         self.request.get(header::RANGE)
     }
 
@@ -129,7 +130,7 @@ impl<'a> Question<'a> {
 fn has_dimensions(
     route: &Route,
     variants: &[(&str, &str)],
-    hooked: &[HeaderName],
+    hooked: &[FieldName],
     claims: Option<&Claims>,
 ) -> bool {
     let policy = &route.cache;

@@ -5,7 +5,8 @@
 //! same slices. Slices of one representation may come in different responses, at different times and from different
 //! members of a group: only a strong validator shows that they are parts of one whole.
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use crate::http::{FieldValue, Fields, header};
+use http::{HeaderValue, StatusCode};
 
 use crate::{
     http::{
@@ -20,7 +21,7 @@ use crate::{
 const STRONG_AFTER: u64 = 60;
 
 /// The validator that identifies the bytes of a representation: a strong entity tag, or a strong modification date.
-pub fn strong_validator(headers: &HeaderMap) -> Option<&HeaderValue> {
+pub fn strong_validator(headers: &Fields) -> Option<FieldValue<'_>> {
     if let Some(value) = headers.get(header::ETAG) {
         let tag = EntityTag::parse(value.as_bytes())?;
         return (!tag.weak).then_some(value);
@@ -33,11 +34,11 @@ pub fn strong_validator(headers: &HeaderMap) -> Option<&HeaderValue> {
 
 /// True if a complete response of `length` bytes may be cut and is worth it: it has more than one slice, and the origin
 /// does not refuse ranges.
-pub fn worth_cutting(headers: &HeaderMap, length: u64, slice: u64) -> bool {
+pub fn worth_cutting(headers: &Fields, length: u64, slice: u64) -> bool {
     length > slice && strong_validator(headers).is_some() && !refuses_ranges(headers)
 }
 
-fn refuses_ranges(headers: &HeaderMap) -> bool {
+fn refuses_ranges(headers: &Fields) -> bool {
     headers
         .get(header::ACCEPT_RANGES)
         .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"none"))
@@ -80,7 +81,7 @@ impl First {
 
 /// The first range to request for a range request on an unknown representation. `None`: the field is not one that is
 /// followed. If several ranges count from the end, the first slice reveals the length.
-pub fn first(value: &HeaderValue, slice: u64) -> Option<First> {
+pub fn first(value: FieldValue<'_>, slice: u64) -> Option<First> {
     let RangeRequest::Satisfiable(ranges) = range::parse(value, u64::MAX) else {
         return None;
     };
@@ -95,7 +96,7 @@ pub fn first(value: &HeaderValue, slice: u64) -> Option<First> {
 
 /// The one range that a client gets of a part which is not stored: it lies wholly in the part, and nothing else is
 /// requested. `Err`: none of the requested ranges exists in a representation of this length.
-pub fn within(value: &HeaderValue, part: &ContentRange) -> Option<Result<Range, u64>> {
+pub fn within(value: FieldValue<'_>, part: &ContentRange) -> Option<Result<Range, u64>> {
     match range::parse(value, part.complete) {
         RangeRequest::Unsatisfiable => Some(Err(part.complete)),
         RangeRequest::Satisfiable(ranges) => match ranges.as_slice() {
@@ -151,7 +152,7 @@ impl ContentRange {
     }
 
     /// `None` for other units, an unknown complete length, or bounds that contradict each other.
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
+    pub fn of(headers: &Fields) -> Option<Self> {
         let mut lines = headers.get_all(header::CONTENT_RANGE).iter();
         let (Some(value), None) = (lines.next(), lines.next()) else {
             return None;
@@ -174,7 +175,7 @@ impl ContentRange {
 }
 
 /// The length that a response announces (RFC 9110 §8.6).
-pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub fn content_length(headers: &Fields) -> Option<u64> {
     let value = headers.get(header::CONTENT_LENGTH)?;
     value.to_str().ok()?.parse().ok()
 }
@@ -208,7 +209,7 @@ impl From<Unusable> for Detail {
 pub fn usable(
     requested: First,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
 ) -> Result<ContentRange, Unusable> {
     if status != StatusCode::PARTIAL_CONTENT {
         return Err(Unusable::Status);
@@ -217,7 +218,7 @@ pub fn usable(
     if strong_validator(headers).is_none() {
         return Err(Unusable::NotCombinable);
     }
-    let lies = |length: &HeaderValue| length.as_bytes() != came.length().to_string().as_bytes();
+    let lies = |length: FieldValue<'_>| length.as_bytes() != came.length().to_string().as_bytes();
     if headers.get(header::CONTENT_LENGTH).is_some_and(lies) {
         return Err(Unusable::NotCombinable);
     }
@@ -232,9 +233,9 @@ pub fn usable(
 pub fn fills(
     requested: Range,
     length: u64,
-    stored: &HeaderMap,
+    stored: &Fields,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
     announced: Option<u64>,
 ) -> Result<u64, Unusable> {
     let same = || match (strong_validator(stored), strong_validator(headers)) {
@@ -265,14 +266,14 @@ pub fn fills(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use http::HeaderName;
+    use crate::http::FieldName;
 
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    fn headers(fields: &[(&'static str, &str)]) -> Fields {
         fields
             .iter()
             .map(|(name, value)| {
                 (
-                    HeaderName::from_static(name),
+                    FieldName::from_static(name),
                     HeaderValue::from_str(value).unwrap(),
                 )
             })
@@ -310,7 +311,7 @@ mod tests {
 
     #[test]
     fn requests_for_overlapping_ranges_ask_for_the_same_slices() {
-        let first = |value: &'static str| first(&HeaderValue::from_static(value), 100);
+        let first = |value: &'static str| first((&HeaderValue::from_static(value)).into(), 100);
         let range = |first, last| Some(First::Slice(Range { first, last }));
         assert_eq!(first("bytes=0-5"), range(0, 99));
         assert_eq!(first("bytes=150-"), range(100, 199));
@@ -365,7 +366,7 @@ mod tests {
         ] {
             let range = |(first, last)| Range { first, last };
             assert_eq!(
-                within(&HeaderValue::from_static(requested), &part),
+                within((&HeaderValue::from_static(requested)).into(), &part),
                 want.map(|found: Result<_, u64>| found.map(range)),
                 "{requested}"
             );
@@ -415,7 +416,7 @@ mod tests {
             ("content-range", "bytes 0-4/10"),
             ("content-range", "bytes 0-5/10"),
         ];
-        let mut two = HeaderMap::new();
+        let mut two = Fields::new();
         for (name, value) in twice {
             two.append(name, HeaderValue::from_static(value));
         }

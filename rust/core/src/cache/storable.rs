@@ -1,6 +1,7 @@
 //! Decides whether a response may be stored (RFC 9111 §3).
 
-use http::{HeaderMap, Method, StatusCode, header};
+use crate::http::{Fields, header};
+use http::{Method, StatusCode};
 
 use super::{freshness, validate};
 use crate::{
@@ -35,7 +36,7 @@ pub struct StoreInput<'a> {
     /// The response's final status.
     pub status: StatusCode,
     /// The response's header section, after the hooks.
-    pub response: &'a HeaderMap,
+    pub response: &'a Fields,
     /// The response's own `Cache-Control`, or the targeted field that replaces it (RFC 9213).
     pub directives: &'a ResponseDirectives,
     /// The route's policy.
@@ -183,7 +184,7 @@ pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStored> {
     }
     let set_aside = directives
         .unshared_fields()
-        .any(|name| name == header::SET_COOKIE);
+        .any(|name| *name == header::SET_COOKIE);
     if policy.set_cookie == SetCookiePolicy::Refuse
         && response.contains_key(header::SET_COOKIE)
         && !set_aside

@@ -2,7 +2,7 @@
 //!
 //! A stored response keeps hashes, sorted. Two tags with one hash would only be purged together, which costs a fetch.
 
-use http::{HeaderMap, HeaderName};
+use crate::http::{FieldName, Fields};
 
 use crate::plan::CachePolicy;
 
@@ -25,7 +25,7 @@ pub fn hash(text: &[u8]) -> u64 {
 
 /// The hashes of the tags in the named fields. Tags are separated by commas (`Cache-Tag`) or white space
 /// (`Surrogate-Key`), and compared byte by byte.
-pub fn of(headers: &HeaderMap, names: &[HeaderName]) -> Box<[u64]> {
+pub fn of(headers: &Fields, names: &[FieldName]) -> Box<[u64]> {
     let mut hashes: Vec<u64> = Vec::new();
     for name in names {
         for value in headers.get_all(name) {
@@ -47,7 +47,7 @@ pub fn of(headers: &HeaderMap, names: &[HeaderName]) -> Box<[u64]> {
 }
 
 /// Takes the tags from a response; viewers see the fields only if the policy allows it.
-pub fn take(headers: &mut HeaderMap, policy: &CachePolicy) -> Box<[u64]> {
+pub fn take(headers: &mut Fields, policy: &CachePolicy) -> Box<[u64]> {
     let tags = of(headers, &policy.tags);
     if !policy.send_tags {
         for name in &policy.tags {
@@ -75,10 +75,10 @@ mod tests {
     #[test]
     fn tags_are_read_from_every_named_field() {
         let names = [
-            HeaderName::from_static("cache-tag"),
-            HeaderName::from_static("surrogate-key"),
+            FieldName::from_static("cache-tag"),
+            FieldName::from_static("surrogate-key"),
         ];
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.append("cache-tag", HeaderValue::from_static("a, b,,c"));
         headers.append("cache-tag", HeaderValue::from_static("d"));
         headers.append("surrogate-key", HeaderValue::from_static("e  f\tb"));
@@ -97,11 +97,11 @@ mod tests {
     #[test]
     fn too_many_tags_match_every_purge() {
         let many = (0..=MOST_TAGS).map(|n| n.to_string()).collect::<Vec<_>>();
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         if let Ok(value) = HeaderValue::from_str(&many.join(",")) {
             headers.insert("cache-tag", value);
         }
-        let tags = of(&headers, &[HeaderName::from_static("cache-tag")]);
+        let tags = of(&headers, &[FieldName::from_static("cache-tag")]);
         assert!(has(&tags, hash(b"7")) && has(&tags, hash(b"never seen")));
     }
 

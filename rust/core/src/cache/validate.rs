@@ -1,6 +1,7 @@
 //! Conditional requests on both sides (RFC 9110 §13, RFC 9111 §4.3), and invalidation (§4.4).
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use crate::http::{FieldName, Fields, KnownSet, header, known};
+use http::{Method, StatusCode, Uri};
 use smallvec::SmallVec;
 
 use super::{key::Base, url::CacheUrl};
@@ -22,26 +23,26 @@ pub enum Precondition {
 }
 
 /// Fields that make a request conditional on the stored response (RFC 9110 §13.1).
-const CONDITIONS: [HeaderName; 4] = [
-    header::IF_MATCH,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_UNMODIFIED_SINCE,
-];
+const CONDITIONS: KnownSet = KnownSet::of(&[
+    known::IF_MATCH,
+    known::IF_NONE_MATCH,
+    known::IF_MODIFIED_SINCE,
+    known::IF_UNMODIFIED_SINCE,
+]);
 
 /// Evaluates conditions (RFC 9110 §13.2.2), for responses that a GET would get with 200; others ignore conditions
 /// (§13.2.1).
 pub fn precondition(
     method: &Method,
-    request: &HeaderMap,
+    request: &Fields,
     status: StatusCode,
-    stored: &HeaderMap,
+    stored: &Fields,
 ) -> Precondition {
     if status != StatusCode::OK || !(method == Method::GET || method == Method::HEAD) {
         return Precondition::Send;
     }
     // Most requests have no condition: nothing is looked up for them.
-    if !request.keys().any(|name| CONDITIONS.contains(name)) {
+    if request.has_none_of(CONDITIONS) {
         return Precondition::Send;
     }
     let tag = stored.get(header::ETAG);
@@ -50,7 +51,7 @@ pub fn precondition(
             .get(header::LAST_MODIFIED)
             .and_then(|value| date::parse(value.as_bytes()))
     };
-    let condition = |name: HeaderName| {
+    let condition = |name: FieldName| {
         request
             .get(name)
             .and_then(|value| date::parse(value.as_bytes()))
@@ -87,14 +88,14 @@ pub fn precondition(
 }
 
 /// Adds the stored validators to a request (§4.3.1); false when there are none.
-pub fn conditional_headers(stored: &HeaderMap, into: &mut HeaderMap) -> bool {
+pub fn conditional_headers(stored: &Fields, into: &mut Fields) -> bool {
     let mut any = false;
     for (from, to) in [
         (header::ETAG, header::IF_NONE_MATCH),
         (header::LAST_MODIFIED, header::IF_MODIFIED_SINCE),
     ] {
         if let Some(value) = stored.get(from) {
-            into.insert(to, value.clone());
+            into.insert(to, value);
             any = true;
         }
     }
@@ -102,36 +103,29 @@ pub fn conditional_headers(stored: &HeaderMap, into: &mut HeaderMap) -> bool {
 }
 
 /// True if a request has conditions of its own.
-pub fn is_conditional(request: &HeaderMap) -> bool {
-    [
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_MATCH,
-        header::IF_UNMODIFIED_SINCE,
-    ]
-    .iter()
-    .any(|name| request.contains_key(name))
+pub fn is_conditional(request: &Fields) -> bool {
+    !request.has_none_of(CONDITIONS)
 }
 
 /// True if the response has an `ETag` or a `Last-Modified` with which it can be validated (RFC 9110 §8.8).
-pub fn has_validator(headers: &HeaderMap) -> bool {
+pub fn has_validator(headers: &Fields) -> bool {
     headers.contains_key(header::ETAG) || headers.contains_key(header::LAST_MODIFIED)
 }
 
 /// Fields of a 304 that do not replace the stored ones (§3.2): they describe the message, or how the stored bytes are
 /// encoded.
-const KEPT: [HeaderName; 5] = [
-    header::CONTENT_LENGTH,
-    header::CONTENT_ENCODING,
-    header::CONTENT_RANGE,
-    header::TRANSFER_ENCODING,
-    header::VIA,
-];
+const KEPT: KnownSet = KnownSet::of(&[
+    known::CONTENT_LENGTH,
+    known::CONTENT_ENCODING,
+    known::CONTENT_RANGE,
+    known::TRANSFER_ENCODING,
+    known::VIA,
+]);
 
 /// True if a 304 is about this stored response (§4.3.4): if it has a validator, weak or strong, the stored response
 /// must have the same one. The tag takes precedence over the date; a 304 without either is about the request's own
 /// validators.
-pub fn selects(stored: &HeaderMap, from_304: &HeaderMap) -> bool {
+pub fn selects(stored: &Fields, from_304: &Fields) -> bool {
     if let Some(new) = from_304.get(header::ETAG) {
         let Some(known) = stored.get(header::ETAG) else {
             return false;
@@ -168,7 +162,7 @@ pub enum HeadEffect {
 }
 
 /// Compares a response to HEAD with the stored one (RFC 9111 §4.3.5).
-pub fn head_effect(stored: &HeaderMap, from_head: &HeaderMap) -> HeadEffect {
+pub fn head_effect(stored: &Fields, from_head: &Fields) -> HeadEffect {
     let mut effect = HeadEffect::Leave;
     for name in [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH] {
         match (stored.get(&name), from_head.get(&name)) {
@@ -182,29 +176,23 @@ pub fn head_effect(stored: &HeaderMap, from_head: &HeaderMap) -> HeadEffect {
 }
 
 /// Updates stored fields from a 304 (§3.2, §4.3.4).
-pub fn freshen(stored: &mut HeaderMap, from_304: &HeaderMap) {
-    for name in from_304.keys() {
-        if KEPT.contains(name) {
-            continue;
-        }
+pub fn freshen(stored: &mut Fields, from_304: &Fields) {
+    let replaced = || from_304.iter().filter(|(name, _)| !name.is_of(KEPT));
+    for (name, _) in replaced() {
         stored.remove(name);
-        for value in from_304.get_all(name) {
-            stored.append(name.clone(), value.clone());
-        }
     }
+    stored.append_all(replaced());
 }
 
 /// Makes the header section of a stored 200 that of a 304 (RFC 9110 §15.4.5): removes fields that describe the content.
-pub fn not_modified(headers: &mut HeaderMap) {
-    for name in [
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::CONTENT_LANGUAGE,
-        header::CONTENT_RANGE,
-    ] {
-        headers.remove(name);
-    }
+pub fn not_modified(headers: &mut Fields) {
+    headers.remove_all(KnownSet::of(&[
+        known::CONTENT_LENGTH,
+        known::CONTENT_TYPE,
+        known::CONTENT_ENCODING,
+        known::CONTENT_LANGUAGE,
+        known::CONTENT_RANGE,
+    ]));
 }
 
 /// True if a response to this method invalidates stored ones (§4.4): the method is unsafe or unknown, and the response
@@ -221,7 +209,7 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
 pub fn invalidation_targets(
     base: Base<'_>,
     base_path: &str,
-    response: &HeaderMap,
+    response: &Fields,
 ) -> SmallVec<[(String, Option<String>); 2]> {
     [header::LOCATION, header::CONTENT_LOCATION]
         .iter()
@@ -236,7 +224,7 @@ pub fn represents_target(
     base: Base<'_>,
     target: (&str, Option<&str>),
     status: StatusCode,
-    response: &HeaderMap,
+    response: &Fields,
     directives: &ResponseDirectives,
 ) -> bool {
     let explicit = directives.max_age.is_some()
@@ -291,12 +279,12 @@ mod tests {
     use crate::plan::Scheme;
     use http::HeaderValue;
 
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    fn headers(fields: &[(&'static str, &str)]) -> Fields {
         fields
             .iter()
             .map(|(name, value)| {
                 (
-                    HeaderName::from_static(name),
+                    FieldName::from_static(name),
                     HeaderValue::from_str(value).unwrap(),
                 )
             })

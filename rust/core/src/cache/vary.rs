@@ -3,7 +3,7 @@
 //! A hook may have read a single cookie: its selecting name is `cookie|` and the hexadecimal digits of the cookie's
 //! name ([`cookie`]), which is not a valid field name.
 
-use http::{HeaderMap, HeaderName, header};
+use crate::http::{FieldName, Fields, header};
 use smallvec::SmallVec;
 
 use crate::http::{
@@ -19,15 +19,15 @@ pub enum Vary {
     /// Never matches a later request.
     Star,
     /// Sorted, each once.
-    Names(SmallVec<[HeaderName; 4]>),
+    Names(SmallVec<[FieldName; 4]>),
 }
 
 /// Reads all lines. A member that is not a field name counts as `*`: it cannot be matched.
-pub fn of(response: &HeaderMap) -> Vary {
-    let mut names: SmallVec<[HeaderName; 4]> = SmallVec::new();
+pub fn of(response: &Fields) -> Vary {
+    let mut names: SmallVec<[FieldName; 4]> = SmallVec::new();
     for line in response.get_all(header::VARY) {
         for member in list(line.as_bytes()) {
-            match HeaderName::from_bytes(member) {
+            match FieldName::from_bytes(member) {
                 Ok(name) if member != b"*" && !name.as_str().starts_with(ONE_COOKIE) => {
                     names.push(name);
                 }
@@ -47,7 +47,7 @@ pub fn of(response: &HeaderMap) -> Vary {
 const ONE_COOKIE: &str = "cookie|";
 
 /// The selecting name of one cookie. A cookie whose name is too long for a field name selects by the whole field.
-pub fn cookie(name: &str) -> HeaderName {
+pub fn cookie(name: &str) -> FieldName {
     let mut text = String::with_capacity(ONE_COOKIE.len() + name.len() * 2);
     text.push_str(ONE_COOKIE);
     for byte in name.bytes() {
@@ -55,11 +55,11 @@ pub fn cookie(name: &str) -> HeaderName {
             text.extend(char::from_digit(u32::from(digit), 16));
         }
     }
-    HeaderName::from_bytes(text.as_bytes()).unwrap_or(header::COOKIE)
+    FieldName::from_bytes(text.as_bytes()).unwrap_or(header::COOKIE)
 }
 
 /// The cookie of a selecting name.
-pub fn cookie_of(name: &HeaderName) -> Option<String> {
+pub fn cookie_of(name: &FieldName) -> Option<String> {
     let digits = name.as_str().strip_prefix(ONE_COOKIE)?.as_bytes();
     let (pairs, []) = digits.as_chunks::<2>() else {
         return None;
@@ -75,7 +75,7 @@ pub fn cookie_of(name: &HeaderName) -> Option<String> {
 }
 
 /// Fields that are not lists: white space and commas in them are significant.
-const NO_LISTS: [HeaderName; 5] = [
+const NO_LISTS: [FieldName; 5] = [
     header::AUTHORIZATION,
     header::COOKIE,
     header::ORIGIN,
@@ -95,9 +95,9 @@ pub struct Reduced {
 /// Appends the selecting fields of a request, normalised where the meaning stays the same (§4.1): lines joined, white
 /// space around members dropped, `Accept-Encoding` and `Accept-Language` in lower case, codings sorted. An absent field
 /// differs from an empty one.
-pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, reduced: Reduced) {
+pub fn secondary(out: &mut Vec<u8>, names: &[FieldName], request: &Fields, reduced: Reduced) {
     for name in names {
-        if name == header::ACCEPT_ENCODING {
+        if *name == header::ACCEPT_ENCODING {
             if reduced.encoding {
                 out.push(1);
                 out.extend_from_slice(normalised_encoding(request).as_bytes());
@@ -108,7 +108,7 @@ pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, r
             out.push(0);
             continue;
         }
-        if name == header::ACCEPT_LANGUAGE && request.contains_key(name) {
+        if *name == header::ACCEPT_LANGUAGE && request.contains_key(name) {
             out.push(1);
             match normalised_language(request).filter(|_| reduced.language) {
                 Some(value) => out.extend_from_slice(value.as_bytes()),
@@ -154,7 +154,7 @@ pub fn secondary(out: &mut Vec<u8>, names: &[HeaderName], request: &HeaderMap, r
 }
 
 /// Appends the members of a list of weighted tokens in lower case, without white space and without weights of 1.
-fn weighted(out: &mut Vec<u8>, name: &HeaderName, request: &HeaderMap, sort: bool) {
+fn weighted(out: &mut Vec<u8>, name: &FieldName, request: &Fields, sort: bool) {
     let mut members: SmallVec<[SmallVec<[u8; 16]>; 8]> = request
         .get_all(name)
         .iter()
@@ -193,8 +193,8 @@ mod tests {
 
     use super::*;
 
-    fn request(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn request(fields: &[(&'static str, &str)]) -> Fields {
+        let mut headers = Fields::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn requests_match_by_meaning_not_by_spelling() {
-        let names = [HeaderName::from_static("x-a")];
+        let names = [FieldName::from_static("x-a")];
         let key = |fields: &[(&'static str, &str)]| {
             let mut out = Vec::new();
             secondary(&mut out, &names, &request(fields), Reduced::default());

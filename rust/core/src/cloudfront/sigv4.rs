@@ -1,7 +1,8 @@
 //! AWS Signature Version 4, the verifying side: canonical request, string to sign, a chain of HMACs.
 
+use crate::http::Fields;
 use aws_lc_rs::{constant_time, digest, hmac};
-use http::{HeaderMap, Method};
+use http::Method;
 
 use super::time;
 use crate::http::uri;
@@ -46,7 +47,7 @@ pub struct Signed<'a> {
     /// Without the `?`, as sent.
     pub query: &'a str,
     /// All fields; the signature names those that it covers.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
     /// Whole.
     pub body: &'a [u8],
 }
@@ -60,9 +61,9 @@ struct SignedAuthorization<'a> {
     signature: &'a str,
 }
 
-fn authorization(headers: &HeaderMap) -> Result<SignedAuthorization<'_>, SignatureError> {
+fn authorization(headers: &Fields) -> Result<SignedAuthorization<'_>, SignatureError> {
     let value = headers
-        .get(http::header::AUTHORIZATION)
+        .get(crate::http::header::AUTHORIZATION)
         .ok_or(SignatureError::Missing)?;
     let value = value.to_str().map_err(|_| SignatureError::Malformed)?;
     let parameters = value
@@ -94,7 +95,7 @@ fn authorization(headers: &HeaderMap) -> Result<SignedAuthorization<'_>, Signatu
 }
 
 /// Checks that the request carries a signature at all, valid or not: no form of a web page can add one.
-pub fn is_signed(headers: &HeaderMap) -> Result<(), SignatureError> {
+pub fn is_signed(headers: &Fields) -> Result<(), SignatureError> {
     authorization(headers).map(|_| ())
 }
 

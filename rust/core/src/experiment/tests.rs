@@ -36,10 +36,10 @@ fn named(experiment: &Experiment, variant: usize) -> &str {
     experiment.variant(variant)
 }
 
-fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-    let mut map = HeaderMap::new();
+fn headers(fields: &[(&'static str, &str)]) -> Fields {
+    let mut map = Fields::new();
     for (name, value) in fields {
-        map.append(*name, value.parse().unwrap());
+        map.append(*name, http::HeaderValue::from_str(value).unwrap());
     }
     map
 }
@@ -111,7 +111,7 @@ fn a_cookie_is_kept_when_it_names_a_variant_in_use() {
 #[test]
 fn chance_follows_the_weights_exactly() {
     let experiment = weighted(&[("off", 0), ("a", 1), ("b", 2), ("none", 0), ("c", 1)]);
-    let none = HeaderMap::new();
+    let none = Fields::new();
     let quarter = 1u64 << 62;
     for (random, want) in [
         (0, "a"),

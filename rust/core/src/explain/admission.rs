@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use crate::http::{FieldName, Fields, RequestParts, WireName};
+use http::{HeaderValue, Method, Uri};
 
 use super::{Admitted, ExplainRequest, Steps};
 use crate::{admit::Refusal, path::PathEnd, plan::Scheme};
@@ -23,10 +24,10 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
         let reason = format!("the URL is longer than limits.http.url_bytes ({most})");
         return end("414", &reason);
     }
-    let (mut head, ()) = http::Request::new(()).into_parts();
+    let mut head = RequestParts::default();
     for (name, value) in &request.headers {
         match (
-            HeaderName::from_bytes(name.as_bytes()),
+            FieldName::from_bytes(name.as_bytes()),
             HeaderValue::from_bytes(value.as_bytes()),
         ) {
             (Ok(name), Ok(value)) => head.headers.append(name, value),
@@ -39,7 +40,7 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
         None => request.scheme.unwrap_or(Scheme::Http),
     };
     (head.method, head.uri) = (method, url.clone());
-    let before: HeaderMap = head.headers.clone();
+    let before: Fields = head.headers.clone();
     let mut admitted = Admitted::arriving(head, false, request.client, scheme);
     if let Err(answer) = admitted.admit(plan, None) {
         let reason = match &answer {
@@ -64,10 +65,10 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
             url.path()
         );
     }
-    let removed: Vec<&str> = before
+    let removed: Vec<_> = before
         .keys()
         .filter(|name| !admitted.head.headers.contains_key(*name))
-        .map(HeaderName::as_str)
+        .map(WireName::lower)
         .collect();
     if !removed.is_empty() {
         let _ = write!(

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use http::{Method, StatusCode, header};
+use crate::http::header;
+use http::{Method, StatusCode};
 
 use super::{Admitted, Steps};
 use crate::{

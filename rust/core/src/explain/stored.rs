@@ -1,7 +1,8 @@
 //! Explains the storing of a response: whether it is stored, for how long it is fresh and why, and what it is good for
 //! after that. Uses the functions that serve.
 
-use http::{HeaderMap, Method, StatusCode};
+use crate::http::Fields;
+use http::{Method, StatusCode};
 
 use super::{Admitted, Steps};
 use crate::{
@@ -22,7 +23,7 @@ pub struct ExplainResponse {
     /// The final status, never 1xx.
     pub status: StatusCode,
     /// The response's fields, `Date` included if the origin sends one.
-    pub headers: HeaderMap,
+    pub headers: Fields,
 }
 
 /// The rule that keeps a response from being stored.

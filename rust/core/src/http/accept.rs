@@ -1,12 +1,13 @@
 //! `Accept-Encoding` and `Accept-Language`, to one spelling of each meaning (RFC 9110 §12.5.3 and §12.5.4).
 
-use http::{HeaderMap, HeaderValue, header};
+use crate::http::{Fields, header};
+use http::HeaderValue;
 use smallvec::SmallVec;
 
 use super::list;
 
 /// The codings that the edge keeps apart, of those that the request takes: `br,gzip`, `br`, `gzip` or `identity`.
-pub fn normalised_encoding(headers: &HeaderMap) -> &'static str {
+pub fn normalised_encoding(headers: &Fields) -> &'static str {
     let (mut brotli, mut gzip) = (false, false);
     for line in headers.get_all(header::ACCEPT_ENCODING) {
         for member in list(line.as_bytes()) {
@@ -44,7 +45,7 @@ pub fn normalised_encoding(headers: &HeaderMap) -> &'static str {
 
 /// `Accept-Language` in canonical spelling: lower case, without white space, by weight and then by name. `None` if it
 /// is absent, or if a weight is invalid (RFC 9110 §12.4.2): then it is forwarded as it is.
-pub fn normalised_language(request: &HeaderMap) -> Option<HeaderValue> {
+pub fn normalised_language(request: &Fields) -> Option<HeaderValue> {
     if !request.contains_key(header::ACCEPT_LANGUAGE) {
         return None;
     }
@@ -112,10 +113,10 @@ mod tests {
 
     use super::*;
 
-    fn request(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn request(fields: &[(&'static str, &'static str)]) -> Fields {
         fields
             .iter()
-            .map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .map(|&(name, value)| (name, HeaderValue::from_static(value)))
             .collect()
     }
 

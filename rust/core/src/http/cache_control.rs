@@ -1,7 +1,7 @@
 //! `Cache-Control` on requests and responses (RFC 9111 §5.2), `Pragma` (§5.4), targeted fields (RFC 9213), and
 //! `Surrogate-Control` (Edge Architecture Specification §2.2).
 
-use http::{HeaderMap, HeaderName, header};
+use crate::http::{FieldName, Fields, header};
 use smallvec::SmallVec;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     structured::{self, Bare},
 };
 
-const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+const SURROGATE_CONTROL: FieldName = FieldName::from_static("surrogate-control");
 
 /// Larger numbers of seconds count as this (RFC 9111 §1.2.2).
 pub const MOST_SECONDS: u32 = 1 << 31;
@@ -37,7 +37,7 @@ pub struct RequestDirectives {
 
 impl RequestDirectives {
     /// Reads all lines of `Cache-Control`; only if there is none, `Pragma`.
-    pub fn parse(headers: &HeaderMap) -> Self {
+    pub fn parse(headers: &Fields) -> Self {
         let mut found = Self::default();
         if !headers.contains_key(header::CACHE_CONTROL) {
             if headers.contains_key(header::PRAGMA) {
@@ -116,12 +116,12 @@ pub struct ResponseDirectives {
     pub stale_if_error: Option<u32>,
     /// From a targeted field: `Expires` and `Cache-Control` do not count (RFC 9213 §2.2).
     pub targeted: bool,
-    fields: SmallVec<[HeaderName; 2]>,
+    fields: SmallVec<[FieldName; 2]>,
 }
 
 impl ResponseDirectives {
     /// Reads the first of `targets` that is present, valid and not empty, alone; otherwise `Cache-Control`.
-    pub fn parse(headers: &HeaderMap, targets: &[HeaderName]) -> Self {
+    pub fn parse(headers: &Fields, targets: &[FieldName]) -> Self {
         for target in targets {
             if headers.contains_key(target) {
                 let found = if *target == SURROGATE_CONTROL {
@@ -143,7 +143,7 @@ impl ResponseDirectives {
         found
     }
 
-    fn targeted(headers: &HeaderMap, target: &HeaderName) -> Option<Self> {
+    fn targeted(headers: &Fields, target: &FieldName) -> Option<Self> {
         let mut found = Self {
             targeted: true,
             ..Self::default()
@@ -167,7 +167,7 @@ impl ResponseDirectives {
     }
 
     /// Like `Cache-Control`, except `max-age=N+M`: M more seconds for which it may be served stale.
-    fn surrogate(headers: &HeaderMap, target: &HeaderName) -> Option<Self> {
+    fn surrogate(headers: &Fields, target: &FieldName) -> Option<Self> {
         let mut found = Self {
             targeted: true,
             ..Self::default()
@@ -190,7 +190,7 @@ impl ResponseDirectives {
     }
 
     /// Fields that may not be sent from the store without validation: those that `no-cache="…"` and `private="…"` name.
-    pub fn unshared_fields(&self) -> impl Iterator<Item = &HeaderName> {
+    pub fn unshared_fields(&self) -> impl Iterator<Item = &FieldName> {
         self.fields.iter()
     }
 
@@ -199,10 +199,10 @@ impl ResponseDirectives {
         if is("no-store") {
             self.no_store = true;
         } else if is("no-cache") || is("private") {
-            let names: SmallVec<[HeaderName; 2]> = argument
+            let names: SmallVec<[FieldName; 2]> = argument
                 .map(|argument| {
                     list(argument)
-                        .filter_map(|name| HeaderName::from_bytes(name).ok())
+                        .filter_map(|name| FieldName::from_bytes(name).ok())
                         .collect()
                 })
                 .unwrap_or_default();
@@ -289,11 +289,11 @@ mod tests {
     use http::HeaderValue;
 
     fn response(fields: &[(&'static str, &str)]) -> ResponseDirectives {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        ResponseDirectives::parse(&headers, &[HeaderName::from_static("cdn-cache-control")])
+        ResponseDirectives::parse(&headers, &[FieldName::from_static("cdn-cache-control")])
     }
 
     #[test]
@@ -327,7 +327,7 @@ mod tests {
             "no-cache=\"set-cookie, x-a\", private=\"x-b\"",
         )]);
         assert!(!found.no_cache && !found.private);
-        let names: Vec<_> = found.unshared_fields().map(HeaderName::as_str).collect();
+        let names: Vec<_> = found.unshared_fields().map(FieldName::as_str).collect();
         assert_eq!(names, ["set-cookie", "x-a", "x-b"]);
     }
 
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn surrogate_control_is_read_in_its_own_way() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in [
             ("cache-control", "no-store"),
             ("surrogate-control", "Max-Age=60+30, content=\"ESI/1.0\""),
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn requests_are_read() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(
             header::CACHE_CONTROL,
             HeaderValue::from_static("max-stale, min-fresh=5, max-age=0, only-if-cached"),
@@ -384,7 +384,7 @@ mod tests {
             (found.min_fresh, found.max_age, found.only_if_cached),
             (Some(5), Some(0), true)
         );
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(header::PRAGMA, HeaderValue::from_static("No-Cache"));
         assert!(RequestDirectives::parse(&headers).no_cache);
         for (value, want) in [
@@ -392,7 +392,7 @@ mod tests {
             ("max-stale, max-stale=10", Some(Some(10))),
             ("max-stale=x", Some(Some(0))),
         ] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(value));
             let found = RequestDirectives::parse(&headers);
             assert_eq!(found.max_stale, want, "{value}");

@@ -3,17 +3,18 @@
 //! A line is octets split at `;` (RFC 6265 §4.2.2; a field value may hold bytes from 0x80 up, RFC 9110 §5.5): a cookie
 //! that is not UTF-8 hides no other.
 
-use http::{HeaderMap, HeaderValue, header};
+use crate::http::{Fields, header};
+use http::HeaderValue;
 
 /// The value of the first cookie of that name; surrounding double quotes are part of it.
-pub fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub fn get<'a>(headers: &'a Fields, name: &str) -> Option<&'a [u8]> {
     pairs(headers)
         .find(|(known, _)| *known == name.as_bytes())
         .map(|(_, value)| value)
 }
 
 /// All pairs of all lines. Pieces without `=` or without a name are not cookies (RFC 6265 §4.2.1) and left out.
-pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub fn pairs(headers: &Fields) -> impl Iterator<Item = (&[u8], &[u8])> {
     headers
         .get_all(header::COOKIE)
         .iter()
@@ -39,12 +40,12 @@ fn trim(mut text: &[u8]) -> &[u8] {
 }
 
 /// Removes one cookie from the request.
-pub fn remove(headers: &mut HeaderMap, name: &str) {
+pub fn remove(headers: &mut Fields, name: &str) {
     retain(headers, |known| known != name.as_bytes());
 }
 
 /// Keeps the chosen cookies, as one line in canonical spelling; removes the field if none is left.
-pub fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
+pub fn retain(headers: &mut Fields, keep: impl Fn(&[u8]) -> bool) {
     if !headers.contains_key(header::COOKIE) {
         return;
     }
@@ -72,8 +73,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn headers(lines: &[&[u8]]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn headers(lines: &[&[u8]]) -> Fields {
+        let mut headers = Fields::new();
         for line in lines {
             headers.append(header::COOKIE, HeaderValue::from_bytes(line).unwrap());
         }

@@ -1,6 +1,6 @@
 //! Entity tags and the conditions on them (RFC 9110 §8.8.3, §13.1).
 
-use http::{HeaderMap, HeaderValue, header};
+use crate::http::{FieldValue, Fields, header};
 
 /// An entity tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,19 +35,19 @@ impl<'a> EntityTag<'a> {
 }
 
 /// True if `If-None-Match` names the stored tag (weak comparison, §13.1.2); `None` without the field.
-pub fn if_none_match(request: &HeaderMap, stored: Option<&HeaderValue>) -> Option<bool> {
+pub fn if_none_match(request: &Fields, stored: Option<FieldValue<'_>>) -> Option<bool> {
     condition(request, header::IF_NONE_MATCH, stored, |a, b| a.weak_eq(b))
 }
 
 /// True if `If-Match` names the stored tag (strong comparison, §13.1.1); `None` without the field.
-pub fn if_match(request: &HeaderMap, stored: Option<&HeaderValue>) -> Option<bool> {
+pub fn if_match(request: &Fields, stored: Option<FieldValue<'_>>) -> Option<bool> {
     condition(request, header::IF_MATCH, stored, |a, b| a.strong_eq(b))
 }
 
 fn condition(
-    request: &HeaderMap,
-    name: http::HeaderName,
-    stored: Option<&HeaderValue>,
+    request: &Fields,
+    name: crate::http::FieldName,
+    stored: Option<FieldValue<'_>>,
     equal: impl Fn(&EntityTag<'_>, &EntityTag<'_>) -> bool,
 ) -> Option<bool> {
     if !request.contains_key(&name) {
@@ -77,6 +77,7 @@ fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use http::HeaderValue;
 
     #[test]
     fn comparison_follows_the_table_of_rfc_9110_section_8_8_3_2() {
@@ -104,25 +105,25 @@ mod tests {
             ("\"a\", b\"", false),
             ("a,b", false),
         ] {
-            let mut request = HeaderMap::new();
+            let mut request = Fields::new();
             request.insert(header::IF_NONE_MATCH, HeaderValue::from_str(value).unwrap());
             assert_eq!(
-                if_none_match(&request, Some(&stored)),
+                if_none_match(&request, Some((&stored).into())),
                 Some(want),
                 "{value}"
             );
         }
-        assert_eq!(if_none_match(&HeaderMap::new(), Some(&stored)), None);
+        assert_eq!(if_none_match(&Fields::new(), Some((&stored).into())), None);
     }
 
     #[test]
     fn a_backslash_in_a_tag_escapes_nothing() {
         let stored = HeaderValue::from_static(r#""a""#);
-        let mut request = HeaderMap::new();
+        let mut request = Fields::new();
         let both = HeaderValue::from_static(r#""a", "b""#);
         request.insert(header::IF_NONE_MATCH, both.clone());
         request.insert(header::IF_MATCH, both);
-        assert_eq!(if_none_match(&request, Some(&stored)), Some(true));
-        assert_eq!(if_match(&request, Some(&stored)), Some(true));
+        assert_eq!(if_none_match(&request, Some((&stored).into())), Some(true));
+        assert_eq!(if_match(&request, Some((&stored).into())), Some(true));
     }
 }

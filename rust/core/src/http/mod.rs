@@ -8,18 +8,22 @@ pub mod cache_control;
 pub mod cookie;
 pub mod date;
 pub mod etag;
+pub mod fields;
 pub mod framing;
 pub mod h1;
+mod message;
 pub mod problem;
 pub mod range;
 pub mod structured;
+mod token;
 pub mod uri;
 pub(crate) mod via;
 
-/// True if `byte` is allowed in a token (RFC 9110 §5.6.2).
-pub fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
+pub use self::fields::{
+    FieldName, FieldValue, Fields, KnownSet, Named, Value, WireName, header, known,
+};
+pub use self::message::{RequestParts, Response};
+pub use self::token::is_token_byte;
 
 /// True if a Content-Type is an event stream's, which may be silent as long as nothing happens.
 pub fn is_event_stream(content_type: &[u8]) -> bool {

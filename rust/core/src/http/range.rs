@@ -1,6 +1,6 @@
 //! Byte ranges (RFC 9110 §14).
 
-use http::{HeaderMap, HeaderValue, header};
+use crate::http::{FieldValue, Fields, header};
 use smallvec::SmallVec;
 
 use super::{date, etag::EntityTag, list};
@@ -29,7 +29,7 @@ pub enum RangeRequest {
 const MOST_RANGES: usize = 16;
 
 /// Reads a `Range` field against a length.
-pub fn parse(value: &HeaderValue, length: u64) -> RangeRequest {
+pub fn parse(value: FieldValue<'_>, length: u64) -> RangeRequest {
     let value = value.as_bytes();
     let Some((unit, set)) = value
         .iter()
@@ -115,7 +115,7 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// True if the ranges may be used: no `If-Range`, or one that names exactly the stored representation (§13.1.5).
-pub fn if_range(request: &HeaderMap, stored: &HeaderMap) -> bool {
+pub fn if_range(request: &Fields, stored: &Fields) -> bool {
     let Some(condition) = request.get(header::IF_RANGE) else {
         return true;
     };
@@ -141,6 +141,7 @@ pub fn if_range(request: &HeaderMap, stored: &HeaderMap) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use http::HeaderValue;
 
     #[test]
     fn ranges_are_read_against_the_length() {
@@ -163,14 +164,14 @@ mod tests {
             ("bytes=0-99999999999999999999999", some(0, 9)),
         ] {
             assert_eq!(
-                parse(&HeaderValue::from_str(value).unwrap(), 10),
+                parse((&HeaderValue::from_str(value).unwrap()).into(), 10),
                 want,
                 "{value}"
             );
         }
         let endless = HeaderValue::from_static("bytes=0-,0-");
-        assert_eq!(parse(&endless, u64::MAX), RangeRequest::None);
-        let two = parse(&HeaderValue::from_static("bytes=0-1, 4-5"), 10);
+        assert_eq!(parse((&endless).into(), u64::MAX), RangeRequest::None);
+        let two = parse((&HeaderValue::from_static("bytes=0-1, 4-5")).into(), 10);
         assert!(matches!(two, RangeRequest::Satisfiable(ranges) if ranges.len() == 2));
     }
 }

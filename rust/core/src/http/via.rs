@@ -1,6 +1,7 @@
 //! This hop in `Via` (RFC 9110 §7.6.3).
 
-use http::{HeaderMap, HeaderValue, Version, header};
+use crate::http::{Fields, header};
+use http::{HeaderValue, Version};
 
 /// The edge's pseudonym, and its members of `Via`, one for each protocol version of a received message: made once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Via {
     }
 
     /// Appends this hop: the protocol version as received, and the pseudonym.
-    pub fn append(&self, headers: &mut HeaderMap, received: Version) {
+    pub fn append(&self, headers: &mut Fields, received: Version) {
         let value = match received {
             Version::HTTP_10 => &self.http_10,
             Version::HTTP_2 => &self.http_2,
@@ -44,7 +45,7 @@ impl Via {
     }
 
     /// True if the message has already passed this edge: `Via` names the pseudonym more than `most` times.
-    pub fn loops(&self, headers: &HeaderMap, most: usize) -> bool {
+    pub fn loops(&self, headers: &Fields, most: usize) -> bool {
         headers
             .get_all(header::VIA)
             .iter()
@@ -58,12 +59,13 @@ impl Via {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn a_hop_is_appended_and_counted() -> Result<(), &'static str> {
         let via = Via::new("edge").ok_or("a token")?;
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (version, written) in [
             (Version::HTTP_10, "1.0 edge"),
             (Version::HTTP_11, "1.1 edge"),
@@ -71,11 +73,11 @@ mod tests {
         ] {
             via.append(&mut headers, version);
             let last = headers.get_all(header::VIA).iter().next_back();
-            assert_eq!(last, Some(&HeaderValue::from_static(written)));
+            assert_eq!(last.unwrap(), written);
         }
         assert!(via.loops(&headers, 2));
         assert!(!via.loops(&headers, 3));
-        let others = HeaderMap::from_iter([(
+        let others = Fields::from_iter([(
             header::VIA,
             HeaderValue::from_static("1.1 other, 1.1 edge.example, 1.1 edge (edge)"),
         )]);

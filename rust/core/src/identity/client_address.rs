@@ -7,13 +7,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName};
+use crate::http::{FieldName, Fields, header};
 use ipnet::IpNet;
 
 use crate::plan::Scheme;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PROTO: FieldName = FieldName::from_static("x-forwarded-proto");
 
 /// More hops than this are a loop or an attack.
 const MOST_HOPS: usize = 32;
@@ -30,7 +29,7 @@ pub struct ResolvedClient {
 }
 
 /// The client of a request that came from `peer`, over TLS or not.
-pub fn resolve(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], tls: bool) -> ResolvedClient {
+pub fn resolve(peer: IpAddr, headers: &Fields, trusted: &[IpNet], tls: bool) -> ResolvedClient {
     let peer = peer.to_canonical();
     let scheme = if tls { Scheme::Https } else { Scheme::Http };
     if trusted.is_empty() || !is_trusted(peer, trusted) {
@@ -53,10 +52,10 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 
 /// The first address from the right that is not a trusted proxy's; the farthest known one if the list ends before, or
 /// is unreadable.
-fn forwarded_for(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+fn forwarded_for(peer: IpAddr, headers: &Fields, trusted: &[IpNet]) -> IpAddr {
     let mut farthest = peer;
     let hops = headers
-        .get_all(&X_FORWARDED_FOR)
+        .get_all(header::X_FORWARDED_FOR)
         .iter()
         .rev()
         .flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
@@ -87,7 +86,7 @@ fn parse(hop: &[u8]) -> Option<IpAddr> {
 }
 
 /// The scheme that the peer reports: the last member, which the peer itself wrote.
-fn forwarded_proto(headers: &HeaderMap) -> Option<Scheme> {
+fn forwarded_proto(headers: &Fields) -> Option<Scheme> {
     let value = headers.get_all(&X_FORWARDED_PROTO).iter().next_back()?;
     let last = value.as_bytes().rsplit(|byte| *byte == b',').next()?;
     let last = last.trim_ascii();
@@ -105,10 +104,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
+    fn headers(lines: &[(&'static str, &'static str)]) -> Fields {
+        let mut map = Fields::new();
         for (name, value) in lines {
-            map.append(*name, value.parse().unwrap());
+            map.append(*name, http::HeaderValue::from_str(value).unwrap());
         }
         map
     }
@@ -188,10 +187,10 @@ mod tests {
     #[test]
     fn a_very_long_chain_is_given_up() {
         let chain = vec!["10.0.0.2"; 40].join(",");
-        let mut map = HeaderMap::new();
+        let mut map = Fields::new();
         map.append(
             "x-forwarded-for",
-            format!("203.0.113.7,{chain}").parse().unwrap(),
+            http::HeaderValue::from_str(&format!("203.0.113.7,{chain}")).unwrap(),
         );
         let client = resolve(
             "10.0.0.1".parse().unwrap(),

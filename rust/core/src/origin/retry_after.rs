@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use crate::http::{Fields, header};
+use http::{HeaderValue, StatusCode};
 
 use crate::http::date;
 
@@ -10,7 +11,7 @@ use crate::http::date;
 pub const MOST: Duration = Duration::from_secs(1);
 
 /// The time for which the edge answers requests for the same key, and the field that they get. `now` is Unix seconds.
-pub fn pause(status: StatusCode, headers: &HeaderMap, now: u64) -> Option<(Duration, HeaderValue)> {
+pub fn pause(status: StatusCode, headers: &Fields, now: u64) -> Option<(Duration, HeaderValue)> {
     if status != StatusCode::SERVICE_UNAVAILABLE {
         return None;
     }
@@ -27,7 +28,7 @@ pub fn pause(status: StatusCode, headers: &HeaderMap, now: u64) -> Option<(Durat
         date::parse(text.as_bytes())?.saturating_sub(now)
     };
     let pause = Duration::from_secs(seconds).min(MOST);
-    (!pause.is_zero()).then(|| (pause, value.clone()))
+    (!pause.is_zero()).then(|| (pause, value.owned()))
 }
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ mod tests {
             (429, &["1"], 0, None),
             (200, &["1"], 0, None),
         ] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             for value in values {
                 headers.append(header::RETRY_AFTER, HeaderValue::from_str(value).unwrap());
             }

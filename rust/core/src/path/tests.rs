@@ -54,14 +54,15 @@ fn admitted(
     url: &str,
     fields: &[(&str, &str)],
 ) -> Result<Admitted, PathEnd> {
-    let mut request = http::Request::builder()
-        .method(method)
-        .uri(url)
-        .header("host", "H.:80");
-    for (name, value) in fields {
-        request = request.header(*name, *value);
+    let mut head = RequestParts {
+        method: method.parse().unwrap(),
+        uri: url.parse().unwrap(),
+        ..RequestParts::default()
+    };
+    for (name, value) in [("host", "H.:80")].iter().chain(fields) {
+        head.headers
+            .append(*name, HeaderValue::from_str(value).unwrap());
     }
-    let (head, ()) = request.body(()).unwrap().into_parts();
     let mut request = Admitted::arriving(head, false, [10, 0, 0, 1].into(), Scheme::Http);
     request.admit(plan, None).map(|()| request)
 }

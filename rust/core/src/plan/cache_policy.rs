@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode};
+use crate::http::FieldName;
+use http::StatusCode;
 
 use super::Select;
 use crate::cache::{fill::Fill, vary::Reduced};
@@ -41,7 +42,7 @@ pub struct CachePolicy {
     /// The query is sorted by name, in the key and upstream.
     pub sort_query: bool,
     /// Request fields in the key, besides those that `Vary` names.
-    pub key_headers: Vec<HeaderName>,
+    pub key_headers: Vec<FieldName>,
     /// `None`: cookies follow HTTP (they go upstream and only `Vary: Cookie` selects by them).
     pub key_cookies: Option<Select>,
     /// Verified claims in the key; only these go upstream, unless it is empty.
@@ -63,9 +64,9 @@ pub struct CachePolicy {
     /// The range requests that do.
     pub fill: Fill,
     /// Targeted fields (RFC 9213), the most specific first; they win over `Cache-Control`.
-    pub targets: Vec<HeaderName>,
+    pub targets: Vec<FieldName>,
     /// Fields that name the tags of a response.
-    pub tags: Vec<HeaderName>,
+    pub tags: Vec<FieldName>,
     /// Viewers see those fields.
     pub send_tags: bool,
     /// `Cache-Status` shows the key.
@@ -115,12 +116,12 @@ impl Default for CachePolicy {
             slices: true,
             fill: Fill::Second,
             targets: vec![
-                HeaderName::from_static("cdn-cache-control"),
-                HeaderName::from_static("surrogate-control"),
+                FieldName::from_static("cdn-cache-control"),
+                FieldName::from_static("surrogate-control"),
             ],
             tags: vec![
-                HeaderName::from_static("cache-tag"),
-                HeaderName::from_static("surrogate-key"),
+                FieldName::from_static("cache-tag"),
+                FieldName::from_static("surrogate-key"),
             ],
             send_tags: false,
             status_key: false,

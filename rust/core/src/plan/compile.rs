@@ -16,7 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::HeaderName;
+use crate::http::FieldName;
 
 pub(crate) use templates::{Template, TemplatePart};
 
@@ -182,9 +182,9 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         .enumerate()
         .map(|(at, spec)| hook(spec, &format!("hooks[{at}]"), &names, problems))
         .collect();
-    let mut edge_fields: Vec<HeaderName> = EDGE_FIELDS
+    let mut edge_fields: Vec<FieldName> = EDGE_FIELDS
         .into_iter()
-        .map(HeaderName::from_static)
+        .map(FieldName::from_static)
         .collect();
     let mut compiled = Vec::with_capacity(routes.len());
     for (at, spec) in routes.into_iter().enumerate() {
@@ -280,7 +280,7 @@ fn hook(
 }
 
 /// The declared dependencies of a hook's effect: names of fields, and of cookies as `cookie:NAME`.
-fn varies(spec: &HookSpec, path: &str, problems: &Problems) -> Option<Arc<[HeaderName]>> {
+fn varies(spec: &HookSpec, path: &str, problems: &Problems) -> Option<Arc<[FieldName]>> {
     let given = spec.varies.as_ref()?;
     if matches!(
         spec.phase,
@@ -299,7 +299,7 @@ fn varies(spec: &HookSpec, path: &str, problems: &Problems) -> Option<Arc<[Heade
             Some(cookie) => Some(cookie)
                 .filter(|cookie| !cookie.is_empty() && cookie.bytes().all(is_cookie_name))
                 .map(vary::cookie),
-            None => HeaderName::from_bytes(text.as_bytes())
+            None => FieldName::from_bytes(text.as_bytes())
                 .ok()
                 .filter(|name| name.as_str() != "*" && vary::cookie_of(name).is_none()),
         };

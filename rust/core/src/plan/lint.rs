@@ -200,7 +200,7 @@ fn unkeyed(advice: &mut Advice<'_>) {
             .iter()
             .map(|name| &**name)
             .filter(|name| {
-                let is = |other: &http::HeaderName| other.as_str() == *name;
+                let is = |other: &crate::http::FieldName| other.as_str() == *name;
                 forward::REWRITING.iter().any(is)
                     && !cache.key_headers.iter().any(is)
                     && !sent.unkeyed.fields.iter().any(is)

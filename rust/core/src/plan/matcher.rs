@@ -16,8 +16,9 @@ mod trie;
 
 use std::cmp::Reverse;
 
+use crate::http::Fields;
 use foldhash::fast::RandomState;
-use http::{HeaderMap, Method};
+use http::Method;
 use smallvec::SmallVec;
 
 pub use host::{HostError, HostPattern};
@@ -43,7 +44,7 @@ pub struct Probe<'a> {
     /// Case matters (RFC 9110 §9.1); HEAD matches routes for GET.
     pub method: &'a Method,
     /// The fields that [`Condition`]s test, cookies included.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
 }
 
 /// A route under one of its hosts.

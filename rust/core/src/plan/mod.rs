@@ -19,7 +19,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, StatusCode, uri::PathAndQuery};
+use crate::http::FieldName;
+use http::{HeaderValue, StatusCode, uri::PathAndQuery};
 use ipnet::IpNet;
 
 pub use crate::{problem::Problem, select::Select};
@@ -78,7 +79,7 @@ pub struct Plan {
     pub router: Router,
     /// Request fields that only the edge may set: removed from every client request (docs/design.md §3, spoofing rule).
     /// Contains the names of all JWT `forward` maps and experiment headers besides the built-in list.
-    pub edge_fields: Vec<HeaderName>,
+    pub edge_fields: Vec<FieldName>,
     /// Responses that set a cookie are marked for the site's service workers, which cannot see the cookie.
     pub marks_personal: bool,
     /// Lists of URLs that the edge requests itself; empty: none.
@@ -226,7 +227,7 @@ pub struct Origin {
     /// The plan's bound on the silence of an event stream.
     pub event_idle: Duration,
     /// Fields set on every request to it, over the client's; a value from a secret is marked sensitive.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(FieldName, HeaderValue)>,
     /// `None`: only requests decide whether it is healthy.
     pub health: Option<HealthCheck>,
     /// Without effect for `http`.
@@ -273,7 +274,7 @@ pub struct Prefetch {
     /// At the start and after a reload.
     pub on_start: bool,
     /// Request fields besides those that every such request has.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(FieldName, HeaderValue)>,
 }
 
 /// The extent to which a visitor's next pages are predicted and fetched.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use crate::http::FieldName;
+use http::{HeaderValue, Method, StatusCode};
 
 use super::{CachePolicy, CallableId, GroupId, HostPattern, PathPattern, Predict, RouteId, Select};
 use crate::{experiment::Experiment, identity::jwt::JwtPolicy};
@@ -20,7 +21,7 @@ pub struct Hook {
     pub always: bool,
     /// The selecting names that the declaration gives in place of the hook's observed reads; cookies as
     /// [`crate::cache::vary::cookie`] names them.
-    pub varies: Option<Arc<[HeaderName]>>,
+    pub varies: Option<Arc<[FieldName]>>,
 }
 
 impl Hook {
@@ -142,7 +143,7 @@ pub struct FixedResponse {
     /// 200 to 599; 200 by default.
     pub status: StatusCode,
     /// In declaration order; names may repeat.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(FieldName, HeaderValue)>,
     /// Text in UTF-8; may be empty.
     pub body: bytes::Bytes,
 }
@@ -188,7 +189,7 @@ pub struct Condition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// Every line of the field is tested on its own.
-    Header(HeaderName),
+    Header(FieldName),
     /// The name of a cookie; case matters.
     Cookie(Arc<str>),
     /// The name of a query parameter, decoded; the first of that name counts.
@@ -231,11 +232,11 @@ pub enum Preflight {
 #[derive(Debug, Clone, Default)]
 pub struct HeaderEdits {
     /// All lines of these fields.
-    pub remove: Vec<HeaderName>,
+    pub remove: Vec<FieldName>,
     /// Replace all lines of their fields.
-    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub set: Vec<(FieldName, HeaderValue)>,
     /// Added beside the lines that are there.
-    pub add: Vec<(HeaderName, HeaderValue)>,
+    pub add: Vec<(FieldName, HeaderValue)>,
 }
 
 impl HeaderEdits {
@@ -245,7 +246,7 @@ impl HeaderEdits {
     }
 
     /// Every field that they remove, set or add.
-    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+    pub fn names(&self) -> impl Iterator<Item = &FieldName> {
         let given = self.set.iter().chain(&self.add);
         self.remove.iter().chain(given.map(|(name, _)| name))
     }
@@ -272,7 +273,7 @@ pub struct ForwardPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unkeyed {
     /// Request fields, even if the response's `Vary` names them.
-    pub fields: Vec<HeaderName>,
+    pub fields: Vec<FieldName>,
     /// Query parameters, declared as `query:NAME`.
     pub query: Vec<Arc<str>>,
     /// Cookies, declared as `cookie:NAME`.

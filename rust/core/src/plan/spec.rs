@@ -15,7 +15,8 @@ mod spelling;
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use crate::http::FieldName;
+use http::{HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{
@@ -60,7 +61,7 @@ pub(crate) struct PrefetchSpec {
     pub on_start: bool,
     pub host: Option<String>,
     pub scheme: Scheme,
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(FieldName, HeaderValue)>,
 }
 
 #[derive(Debug)]
@@ -78,7 +79,7 @@ pub(crate) struct OriginSpec {
     pub idle_connections: usize,
     pub idle_timeout: Duration,
     pub retries: u8,
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(FieldName, HeaderValue)>,
     pub health: Option<HealthCheck>,
     pub tls_server_name: Option<String>,
     pub tls_ca: Option<Secret>,
@@ -131,7 +132,7 @@ pub(crate) enum TargetSpec {
     Redirect(Redirect),
     Respond {
         status: StatusCode,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: Vec<(FieldName, HeaderValue)>,
         body: String,
     },
     /// Unreadable, missing or given twice: reported already.
@@ -180,7 +181,7 @@ pub(crate) struct ForwardSpec {
 /// One member of `forward.unkeyed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UnkeyedSpec {
-    Field(HeaderName),
+    Field(FieldName),
     Query(String),
     Cookie(String),
     Claim(String),

@@ -9,33 +9,34 @@ mod generations;
 mod ledger;
 mod model;
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use crate::http::{FieldName, Fields, header};
+use http::{Method, StatusCode};
 
 pub use budget::MinuteBudget;
 pub use generations::Generations;
 pub use ledger::Ledger;
 pub use model::{Likely, Model, ModelBounds};
 
-const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-const PURPOSES: [HeaderName; 3] = [
-    HeaderName::from_static("sec-purpose"),
-    HeaderName::from_static("purpose"),
-    HeaderName::from_static("x-moz"),
+const SEC_FETCH_MODE: FieldName = FieldName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: FieldName = FieldName::from_static("sec-fetch-dest");
+const PURPOSES: [FieldName; 3] = [
+    FieldName::from_static("sec-purpose"),
+    FieldName::from_static("purpose"),
+    FieldName::from_static("x-moz"),
 ];
 
 /// True if a request is a navigation: a page's resources, or a browser's own speculation, predict nothing about the
 /// next page.
 pub fn is_navigation(
     method: &Method,
-    request: &HeaderMap,
+    request: &Fields,
     status: StatusCode,
-    response: &HeaderMap,
+    response: &Fields,
 ) -> bool {
     if method != Method::GET || status != StatusCode::OK {
         return false;
     }
-    let has = |headers: &HeaderMap, name: &HeaderName, text: &str| {
+    let has = |headers: &Fields, name: &FieldName, text: &str| {
         headers
             .get(name)
             .and_then(|value| value.to_str().ok())
@@ -64,12 +65,12 @@ mod tests {
 
     use super::*;
 
-    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn fields(lines: &[(&'static str, &'static str)]) -> Fields {
         lines
             .iter()
             .map(|(name, value)| {
                 (
-                    HeaderName::from_static(name),
+                    FieldName::from_static(name),
                     HeaderValue::from_static(value),
                 )
             })

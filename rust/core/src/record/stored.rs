@@ -1,7 +1,7 @@
 //! The content of records: the head of a response, and the list of names that select among variants.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use crate::http::{FieldName, FieldValue, Fields};
+use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 
 use super::{Damage, Take};
@@ -13,7 +13,7 @@ pub struct StoredHead {
     /// The response's own status, before conditions and ranges.
     pub status: StatusCode,
     /// The fields that every client gets.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Its times, computed on arrival.
     pub freshness: Freshness,
     /// Milliseconds that its fetch took.
@@ -23,7 +23,7 @@ pub struct StoredHead {
     /// The origin's own `Cache-Status`, kept apart from `headers`.
     pub upstream_status: Option<HeaderValue>,
     /// Fields that `no-cache="…"` and `private="…"` name, left out of `headers` (RFC 9111 §5.2.2.4, §5.2.2.7).
-    pub set_aside: SmallVec<[HeaderName; 2]>,
+    pub set_aside: SmallVec<[FieldName; 2]>,
     /// It has an `ETag` or a `Last-Modified`.
     pub has_validator: bool,
     /// Present if the body is in separate records.
@@ -55,7 +55,7 @@ pub struct HeadRef<'a> {
     /// The response's own status, before conditions and ranges.
     pub status: StatusCode,
     /// The fields that every client gets.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
     /// Its times, computed on arrival.
     pub freshness: &'a Freshness,
     /// Milliseconds that its fetch took.
@@ -65,7 +65,7 @@ pub struct HeadRef<'a> {
     /// The origin's own `Cache-Status`, kept apart from `headers`.
     pub upstream_status: Option<&'a HeaderValue>,
     /// Fields that are left out of `headers` for every client but the first.
-    pub set_aside: &'a [HeaderName],
+    pub set_aside: &'a [FieldName],
     /// It has an `ETag` or a `Last-Modified`.
     pub has_validator: bool,
     /// Present if the body is in separate records.
@@ -123,13 +123,13 @@ pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
     }
     count(out, head.headers.len())?;
     for (name, value) in head.headers {
-        short(out, name.as_str().as_bytes())?;
+        short(out, name.as_wire())?;
         long(out, value.as_bytes())?;
     }
     Some(())
 }
 
-/// Reads what `write_head` wrote. Field values share one allocation of their own length.
+/// Reads what `write_head` wrote.
 pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
     let mut from = Take(bytes);
     let status = StatusCode::from_u16(from.u16()?).map_err(|_| Damage::Content)?;
@@ -168,18 +168,13 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
         set_aside.push(name(from.short()?)?);
     }
     let fields = usize::from(from.u16()?);
-    let text = Bytes::copy_from_slice(from.0);
-    let whole = from.0.len();
-    let mut headers = HeaderMap::try_with_capacity(fields).map_err(|_| Damage::Lengths)?;
+    let mut headers = Fields::new();
     for _ in 0..fields {
-        let name = name(from.short()?)?;
-        let value = from.long()?;
-        let end = whole - from.0.len();
-        let value = HeaderValue::from_maybe_shared(text.slice(end - value.len()..end))
-            .map_err(|_| Damage::Content)?;
+        let name = from.short()?;
+        let value = FieldValue::of(from.long()?).ok_or(Damage::Content)?;
         headers
-            .try_append(name, value)
-            .map_err(|_| Damage::Lengths)?;
+            .append_wire(name, value)
+            .map_err(|_| Damage::Content)?;
     }
     from.end()?;
     Ok(StoredHead {
@@ -196,7 +191,7 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
 }
 
 /// Appends the names and the nonce of a variants' list.
-pub fn write_variants(out: &mut Vec<u8>, names: &[HeaderName], nonce: u64) -> Option<()> {
+pub fn write_variants(out: &mut Vec<u8>, names: &[FieldName], nonce: u64) -> Option<()> {
     out.extend_from_slice(&nonce.to_le_bytes());
     count(out, names.len())?;
     for name in names {
@@ -206,7 +201,7 @@ pub fn write_variants(out: &mut Vec<u8>, names: &[HeaderName], nonce: u64) -> Op
 }
 
 /// Reads the selecting names and the nonce that [`write_variants`] wrote.
-pub fn read_variants(bytes: &[u8]) -> Result<(SmallVec<[HeaderName; 4]>, u64), Damage> {
+pub fn read_variants(bytes: &[u8]) -> Result<(SmallVec<[FieldName; 4]>, u64), Damage> {
     let mut from = Take(bytes);
     let nonce = from.u64()?;
     let mut names = SmallVec::new();
@@ -248,8 +243,8 @@ pub fn read_facts(bytes: &[u8]) -> Result<(Option<&str>, Box<[u64]>), Damage> {
     ))
 }
 
-fn name(bytes: &[u8]) -> Result<HeaderName, Damage> {
-    HeaderName::from_bytes(bytes).map_err(|_| Damage::Content)
+fn name(bytes: &[u8]) -> Result<FieldName, Damage> {
+    FieldName::from_bytes(bytes).map_err(|_| Damage::Content)
 }
 
 fn count(out: &mut Vec<u8>, number: usize) -> Option<()> {
@@ -272,12 +267,12 @@ fn long(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use http::header;
+    use crate::http::header;
 
     use super::*;
 
     fn head() -> StoredHead {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         headers.append("x-many", HeaderValue::from_static("1"));
         headers.append("x-many", HeaderValue::from_static("2"));

@@ -5,12 +5,13 @@
 
 use std::fmt::Write as _;
 
+use crate::http::FieldName;
 use aws_lc_rs::digest;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use serde_json::json;
 
 /// Marks responses that set a cookie, which a service worker cannot see: they are personal.
-pub const PERSONAL: HeaderName = HeaderName::from_static("x-edge-personal");
+pub const PERSONAL: FieldName = FieldName::from_static("x-edge-personal");
 /// The value of [`PERSONAL`].
 pub const PERSONAL_VALUE: HeaderValue = HeaderValue::from_static("1");
 

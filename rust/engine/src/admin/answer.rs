@@ -1,7 +1,8 @@
 //! Responses of the admin listener: text, JSON, and JSON about the fault of a request.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use edgerouter_core::http::FieldName;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -35,8 +36,11 @@ pub(super) fn of(status: StatusCode, kind: &'static str, body: String) -> Answer
     response
 }
 
-pub(super) fn with(mut answer: Answer, name: header::HeaderName, value: &str) -> Answer {
-    if let Ok(value) = HeaderValue::from_str(value) {
+pub(super) fn with(mut answer: Answer, name: FieldName, value: &str) -> Answer {
+    if let (Ok(name), Ok(value)) = (
+        HeaderName::try_from(name.as_str()),
+        HeaderValue::from_str(value),
+    ) {
         answer.headers_mut().insert(name, value);
     }
     answer

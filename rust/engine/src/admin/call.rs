@@ -3,7 +3,8 @@
 use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use edgerouter_core::http::Fields;
+use http::{Method, StatusCode};
 use smallvec::SmallVec;
 
 use super::{
@@ -44,7 +45,7 @@ pub(super) struct Call {
     /// The path as it was sent.
     pub path: String,
     pub query: String,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: Bytes,
     pub(super) parameters: SmallVec<[(&'static str, String); 2]>,
 }

@@ -6,7 +6,8 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use edgerouter_core::http::{Fields, header};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
@@ -105,7 +106,8 @@ impl Room {
 /// Answers one request.
 pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
-    if let Err(refused) = room.guard.admit(&head.headers) {
+    let headers = Fields::from(&head.headers);
+    if let Err(refused) = room.guard.admit(&headers) {
         return refused;
     }
     let path = head.uri.path();
@@ -140,13 +142,13 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
         return answer::with(refused, header::ALLOW, &allowed);
     };
     if endpoint.access == Access::Token
-        && let Err(refused) = room.guard.check_token(&head.headers)
+        && let Err(refused) = room.guard.check_token(&headers)
     {
         return refused;
     }
     if endpoint.method != Method::GET
         && endpoint.access != Access::Signed
-        && let Err(refused) = guard::check_no_form(&head.headers)
+        && let Err(refused) = guard::check_no_form(&headers)
     {
         return refused;
     }
@@ -161,7 +163,7 @@ pub(super) async fn answer(room: Rc<Room>, request: Request<Incoming>) -> Answer
         path: path.to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
         method: head.method,
-        headers: head.headers,
+        headers,
         body,
         parameters,
     };

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, StatusCode, header};
+use edgerouter_core::http::{Fields, header};
+use http::StatusCode;
 
 use super::answer::{self, Answer};
 
@@ -33,7 +34,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Refuses host names that a foreign DNS server can point here (DNS rebinding), and pages of other origins.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    pub(super) fn admit(&self, headers: &Fields) -> Result<(), Answer> {
         if !self.host_is_ours(headers) {
             return Err(answer::error(
                 StatusCode::MISDIRECTED_REQUEST,
@@ -51,7 +52,7 @@ impl Guard {
         Ok(())
     }
 
-    pub(super) fn check_token(&self, headers: &HeaderMap) -> Result<(), Answer> {
+    pub(super) fn check_token(&self, headers: &Fields) -> Result<(), Answer> {
         if self.token_is_right(headers) {
             return Ok(());
         }
@@ -72,7 +73,7 @@ impl Guard {
         self.address.is_some_and(|own| own.ip().is_loopback())
     }
 
-    fn host_is_ours(&self, headers: &HeaderMap) -> bool {
+    fn host_is_ours(&self, headers: &Fields) -> bool {
         let Some(host) = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok())
@@ -95,7 +96,7 @@ impl Guard {
             })
     }
 
-    fn token_is_right(&self, headers: &HeaderMap) -> bool {
+    fn token_is_right(&self, headers: &Fields) -> bool {
         let Some(token) = &self.credentials.token else {
             return true;
         };
@@ -110,7 +111,7 @@ impl Guard {
 }
 
 /// A browser names the origin of the requesting page: it must have the same host and port.
-fn origin_is_ours(headers: &HeaderMap) -> bool {
+fn origin_is_ours(headers: &Fields) -> bool {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
@@ -125,7 +126,7 @@ fn origin_is_ours(headers: &HeaderMap) -> bool {
 
 /// A form can send neither a JSON body nor a custom field; a script that does must send a preflight first (CORS), which
 /// is refused here. So a browser that does not send `Origin` cannot be made to change anything either.
-pub(super) fn check_no_form(headers: &HeaderMap) -> Result<(), Answer> {
+pub(super) fn check_no_form(headers: &Fields) -> Result<(), Answer> {
     let kind = headers
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())

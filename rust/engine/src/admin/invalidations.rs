@@ -11,7 +11,8 @@ use edgerouter_core::cloudfront::{
     invalidation::{self, ApiError, Invalidation},
     sigv4::{self, Signed},
 };
-use http::{StatusCode, header};
+use edgerouter_core::http::{FieldName, header};
+use http::StatusCode;
 
 use super::{
     answer::{self, Answer},
@@ -196,7 +197,7 @@ fn wrong(error: &ApiError) -> Answer {
     answer::with(xml(status, error.to_xml(&id)), REQUEST_ID, &id)
 }
 
-const REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-amzn-requestid");
+const REQUEST_ID: FieldName = FieldName::from_static("x-amzn-requestid");
 
 fn xml(status: StatusCode, body: String) -> Answer {
     answer::of(status, "text/xml", body)

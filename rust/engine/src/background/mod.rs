@@ -5,12 +5,13 @@ mod probes;
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     http::framing::head::HeadLimits,
     identity::jwks::MOST_BYTES,
     plan::{Origin, OriginTls, Scheme, UpstreamHost},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode, Uri, uri::PathAndQuery};
 use http_body::Body as _;
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -94,7 +95,7 @@ impl Fetch for KeyFetch {
         Box::pin(async move {
             let (origin, path_and_query) =
                 issuer(&url).ok_or_else(|| "the URL is not one of http or https".to_owned())?;
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             headers.insert(header::HOST, origin.authority.clone());
             headers.insert(
                 header::ACCEPT,

@@ -3,11 +3,12 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     forward,
     plan::{HealthCheck, Origin},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode, uri::PathAndQuery};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -73,7 +74,7 @@ async fn keep_probing(
 }
 
 async fn probe(upstreams: &Upstreams, origin: &Origin, path: &str) -> Result<StatusCode, String> {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     forward::address(&mut headers, origin, &origin.authority);
     headers.insert(
         header::USER_AGENT,

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use edgerouter_core::http::Fields;
 use edgerouter_core::{
     admit,
     outcome::{PrefetchResult, PrefetchSource},
@@ -17,7 +18,7 @@ use edgerouter_core::{
     predict::{Ledger, Likely, MinuteBudget, Model, ModelBounds},
 };
 use hashbrown::HashMap;
-use http::{HeaderMap, Method};
+use http::Method;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
@@ -217,7 +218,7 @@ fn predicting<'p>(plan: &'p Plan, target: &PrefetchTarget) -> Option<(&'p Route,
         path: target.path_and_query.path(),
         query: None,
         method: &Method::GET,
-        headers: &HeaderMap::new(),
+        headers: &Fields::new(),
     };
     let route = plan.route(plan.router.find(&plan.routes, &probe)?)?;
     Some((route, route.predict.as_ref()?))

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use edgerouter_core::http::{FieldName, Fields, Response, header};
 use edgerouter_core::{admit::Refusal, http::problem, outcome::TokenResult, path::PathEnd};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::body::{EdgeBody, EdgeResponse};
 use crate::{telemetry::Refused, worker::Worker};
@@ -34,7 +35,7 @@ pub(crate) struct Trace {
 
 impl Trace {
     /// Puts the trace in the body, in the media type that the request prefers.
-    pub(crate) fn show(&self, response: &mut EdgeResponse, request: &HeaderMap) {
+    pub(crate) fn show(&self, response: &mut EdgeResponse, request: &Fields) {
         let accept = request.get_all(header::ACCEPT).iter();
         let lines = accept.filter_map(|line| line.to_str().ok());
         let page = problem::page(lines, response.status(), &self.message, Some(&self.trace));
@@ -51,8 +52,11 @@ pub(crate) fn text(status: StatusCode, message: &str) -> EdgeResponse {
     let mut body = Vec::with_capacity(message.len() + 1);
     body.extend_from_slice(message.as_bytes());
     body.push(b'\n');
-    let mut response = Response::new(EdgeBody::bytes(Bytes::from(body)));
-    *response.status_mut() = status;
+    let mut response = of(
+        status,
+        Fields::with_capacity(8),
+        EdgeBody::bytes(Bytes::from(body)),
+    );
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,
@@ -69,7 +73,7 @@ pub(crate) fn text(status: StatusCode, message: &str) -> EdgeResponse {
 
 pub(crate) fn with(
     mut response: EdgeResponse,
-    name: HeaderName,
+    name: FieldName,
     value: HeaderValue,
 ) -> EdgeResponse {
     response.headers_mut().insert(name, value);
@@ -77,18 +81,14 @@ pub(crate) fn with(
 }
 
 pub(crate) fn redirect(status: StatusCode, location: HeaderValue) -> EdgeResponse {
-    let mut response = Response::new(EdgeBody::empty());
-    *response.status_mut() = status;
+    let mut response = of(status, Fields::new(), EdgeBody::empty());
     response.headers_mut().insert(header::LOCATION, location);
     response.extensions_mut().insert(EdgeMade);
     response
 }
 
-pub(crate) fn of(status: StatusCode, headers: HeaderMap, body: EdgeBody) -> EdgeResponse {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+pub(crate) fn of(status: StatusCode, headers: Fields, body: EdgeBody) -> EdgeResponse {
+    Response::new(status, headers, body)
 }
 
 /// The answer to a client that has too many requests under way (RFC 6585 §4).
@@ -137,7 +137,7 @@ pub(super) fn ended(worker: &Worker, end: PathEnd) -> Early {
     let response = match &end {
         PathEnd::Refused(refusal) => return refuse(worker, *refusal),
         PathEnd::Evades(_) => return refuse(worker, Refusal::AmbiguousPath),
-        PathEnd::Server => of(status, HeaderMap::new(), EdgeBody::empty()),
+        PathEnd::Server => of(status, Fields::new(), EdgeBody::empty()),
         PathEnd::MethodNotAllowed(allowed) => {
             let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
             let allowed = HeaderValue::from_str(&allowed.join(", "));

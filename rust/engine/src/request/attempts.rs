@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgerouter_core::http::Fields;
 use edgerouter_core::{
     cache::{decide, hooked::HookEffect},
     finish, forward,
@@ -16,7 +17,7 @@ use edgerouter_core::{
     outward::Outward,
     plan::{Origin, OriginId, Plan},
 };
-use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
+use http::{Method, StatusCode, uri::PathAndQuery};
 use smallvec::SmallVec;
 use tokio::time::Sleep;
 
@@ -305,7 +306,7 @@ async fn attempt(
             }
             let received_at = request.worker.clock.unix(ended);
             finish::date(&mut headers, received_at);
-            let mut own = HeaderMap::new();
+            let mut own = Fields::new();
             if let Some(outward) = request.live.plan.route(request.route).and_then(|route| {
                 Outward::new(
                     origin,

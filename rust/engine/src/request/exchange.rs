@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use edgerouter_core::http::{FieldName, FieldValue, Fields, RequestParts, header};
 use edgerouter_core::{
     admit::{self, Refusal},
     bounds,
@@ -18,10 +19,7 @@ use edgerouter_core::{
     plan::{Route, Select, Target, matcher::Probe},
     request_record::RequestRecord,
 };
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
-    uri::PathAndQuery,
-};
+use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
 use http_body::Body as _;
 use smallvec::SmallVec;
 
@@ -55,7 +53,7 @@ pub(crate) struct Exchange {
     /// Seconds for which a stored response must stay fresh to answer; only internal requests set it.
     pub fresh_for: Option<u32>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
-    pub hooked: Vec<HeaderName>,
+    pub hooked: Vec<FieldName>,
     /// Where there is an access log.
     pub(crate) logged: Option<Rc<Logged>>,
     id: Cell<Option<u64>>,
@@ -113,7 +111,7 @@ impl Exchange {
     pub(crate) fn new(
         worker: Rc<Worker>,
         stream: Rc<Stream>,
-        head: Parts,
+        head: RequestParts,
         body: Option<ClientBody>,
         started: Instant,
     ) -> Self {
@@ -285,7 +283,7 @@ impl Exchange {
     fn origin_request_with(
         &self,
         route: &Route,
-        mut headers: HeaderMap,
+        mut headers: Fields,
     ) -> Result<OriginRequest, Early> {
         let Target::Group(group) = route.target else {
             return Err(answer::text(
@@ -298,7 +296,7 @@ impl Exchange {
         let hooks = self.hook_context(route, path_and_query.query(), &headers);
         let upgrade = self
             .wants_upgrade
-            .then(|| headers.get(header::UPGRADE).cloned())
+            .then(|| headers.get(header::UPGRADE).map(FieldValue::owned))
             .flatten();
         admit::strip_hop_by_hop(&mut headers);
         let viewer = Viewer {
@@ -353,7 +351,7 @@ impl Exchange {
     }
 
     /// Fields that the edge answers for: identity and variants.
-    fn edge_set(&self, route: &Route) -> SmallVec<[(HeaderName, HeaderValue); 4]> {
+    fn edge_set(&self, route: &Route) -> SmallVec<[(FieldName, HeaderValue); 4]> {
         let mut fields = SmallVec::new();
         if let Some(claims) = &self.claims {
             let storable = super::cached::cacheable(&self.head.method, route);

@@ -2,8 +2,9 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 
+use edgerouter_core::http::{FieldName, RequestParts, header};
 use edgerouter_core::{outcome::PrefetchResult, plan::PrefetchTarget};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderValue, StatusCode, Uri};
 use http_body::Body as _;
 
 use super::{Exchange, path};
@@ -45,7 +46,7 @@ impl Prefetched {
 }
 
 /// Fields of such a request beside `Host`; those of the list come last and win.
-const FIELDS: [(HeaderName, HeaderValue); 4] = [
+const FIELDS: [(FieldName, HeaderValue); 4] = [
     (header::ACCEPT, HeaderValue::from_static("*/*")),
     (
         header::ACCEPT_ENCODING,
@@ -56,7 +57,7 @@ const FIELDS: [(HeaderName, HeaderValue); 4] = [
         HeaderValue::from_static("edgerouter-prefetch"),
     ),
     (
-        HeaderName::from_static("sec-purpose"),
+        FieldName::from_static("sec-purpose"),
         HeaderValue::from_static("prefetch"),
     ),
 ];
@@ -66,21 +67,20 @@ const FIELDS: [(HeaderName, HeaderValue); 4] = [
 pub(crate) async fn prefetch(
     worker: &Rc<Worker>,
     target: &PrefetchTarget,
-    headers: &[(HeaderName, HeaderValue)],
+    headers: &[(FieldName, HeaderValue)],
     fresh_for: Option<u32>,
 ) -> Prefetched {
-    let mut request = Request::new(());
-    *request.method_mut() = Method::GET;
-    *request.uri_mut() = Uri::from(target.path_and_query.clone());
-    let fields = request.headers_mut();
-    fields.insert(header::HOST, target.authority.clone());
+    let mut head = RequestParts {
+        uri: Uri::from(target.path_and_query.clone()),
+        ..RequestParts::default()
+    };
+    head.headers.insert(header::HOST, &target.authority);
     for (name, value) in FIELDS.iter().chain(headers) {
-        fields.insert(name.clone(), value.clone());
+        head.headers.insert(name, value);
     }
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));
     let connection = Connection::new(peer, target.scheme, worker.clock.ticks(), 0);
     let stream = Rc::new(Stream::new(Rc::new(connection)));
-    let (head, ()) = request.into_parts();
     let mut exchange = Exchange::new(Rc::clone(worker), stream, head, None, Instant::now());
     exchange.fresh_for = fresh_for;
     if let Err(early) = exchange.admit() {

@@ -18,6 +18,7 @@ pub(crate) mod tunnel;
 
 use std::{convert::Infallible, rc::Rc, time::Instant};
 
+use edgerouter_core::http::{RequestParts, header};
 use edgerouter_core::{
     access_log::AccessLogPolicy,
     admit::Refusal,
@@ -32,7 +33,7 @@ use edgerouter_core::{
     request_record::RequestRecord,
     service_worker,
 };
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 
 use self::{answer::Early, cached::Found, decided::Worked, exchange::Exchange};
 use crate::{
@@ -48,11 +49,11 @@ impl ConnectionOwner for Worker {
     async fn serve(
         self: Rc<Self>,
         stream: Rc<Stream>,
-        request: Result<Request<ClientBody>, Refusal>,
+        request: Result<(RequestParts, ClientBody), Refusal>,
     ) -> Result<EdgeResponse, Infallible> {
         let started = Instant::now();
         let busy = Busy(Rc::clone(&stream));
-        let request = match request {
+        let (head, body) = match request {
             Ok(request) => request,
             Err(refusal) => {
                 self.metrics.refused(Refused::Request(refusal));
@@ -69,7 +70,6 @@ impl ConnectionOwner for Worker {
                 return Ok(answer::refused(refusal).map(|body| body.with_busy(busy)));
             }
         };
-        let (head, body) = request.into_parts();
         let mut exchange = Exchange::new(self, stream, head, Some(body), started);
         if let Err(early) = exchange.admit() {
             return Ok(early.0.map(|body| body.with_busy(busy)));

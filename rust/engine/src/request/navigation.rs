@@ -2,13 +2,14 @@
 
 use std::hash::BuildHasher;
 
+use edgerouter_core::http::header;
 use edgerouter_core::{
     outcome::Outcome,
     plan::{PrefetchTarget, Select},
     predict,
     request_record::RequestRecord,
 };
-use http::{header, uri::PathAndQuery};
+use http::uri::PathAndQuery;
 
 use super::Exchange;
 use crate::{body::EdgeResponse, navigation::Navigation};

@@ -1,7 +1,7 @@
 //! Phases 10 to 12: the hooks around a request to the origins of a group, and the memory that it takes.
 
+use edgerouter_core::http::Fields;
 use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect};
-use http::HeaderMap;
 
 pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Unanswered};
 use super::{attempts, hooks};
@@ -30,7 +30,7 @@ pub(crate) async fn fetch(
             upgrade: None,
             requested_at: now,
             received_at: now,
-            own: HeaderMap::new(),
+            own: Fields::new(),
             hooked,
         }));
     }

@@ -3,12 +3,13 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     cache::{hooked::HookEffect, tags},
     finish,
     plan::{GroupId, RouteId, Scheme},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 
 use super::{answer::Early, hooks::context::HookContext};
 use crate::{
@@ -31,7 +32,7 @@ pub(crate) struct OriginRequest {
     /// Path and query as the origin gets them, before the origin's own prefix.
     pub path_and_query: PathAndQuery,
     /// As prepared by `forward::base`.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub authority: HeaderValue,
     /// Host and port as the viewer requested them, of a trusted proxy where there is one.
     pub outer: HeaderValue,
@@ -81,13 +82,13 @@ impl InterimReceiver {
 /// The response of an origin, before the cache decides about it.
 pub(crate) struct Received {
     pub status: StatusCode,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: ReceivedBody,
     pub upgrade: Option<Upgraded>,
     pub requested_at: u64,
     pub received_at: u64,
     /// `Location` and `Content-Location` as the origin wrote them, where they were rewritten.
-    pub own: HeaderMap,
+    pub own: Fields,
     /// The effect of hooks on it.
     pub hooked: HookEffect,
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use edgerouter_core::http::{FieldName, header};
 use edgerouter_core::{
     cache::tags,
     http::structured::Forward,
@@ -9,7 +10,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::{ErrorPage, FixedResponse, Route, Target},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use http_body::Body as _;
 
 use super::{
@@ -139,7 +140,7 @@ pub(crate) enum StandIn<'r> {
 }
 
 /// Fields that explain the status of an answer, whatever page stands in for it (RFC 9110 §10.2.1, §10.2.3, §11.6.1).
-const OF_STATUS: [HeaderName; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
+const OF_STATUS: [FieldName; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
 
 /// The page that stands in for this answer, if any.
 pub(crate) fn stand_in<'r>(
@@ -187,12 +188,12 @@ pub(crate) async fn replace(
 ) {
     let replaced = response.status();
     let said = response.headers();
-    let kept: Vec<(HeaderName, HeaderValue)> = OF_STATUS
+    let kept: Vec<(FieldName, HeaderValue)> = OF_STATUS
         .iter()
         .flat_map(|name| {
             said.get_all(name)
                 .iter()
-                .map(|value| (name.clone(), value.clone()))
+                .map(|value| (name.clone(), value.owned()))
         })
         .collect();
     match page {

@@ -1,6 +1,7 @@
 //! Upgrades: after a 101 the connection is a tunnel (RFC 9110 §7.8), for WebSocket and whatever else was agreed on.
 
-use http::{HeaderValue, StatusCode, header};
+use edgerouter_core::http::header;
+use http::{HeaderValue, StatusCode};
 
 use super::{
     answer::{self, Early},

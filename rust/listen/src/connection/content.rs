@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use edgerouter_core::http::Fields;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Connection;
@@ -26,7 +26,7 @@ pub(crate) struct Inflow {
     /// Bytes that the reader has still to get, if their number is known.
     left: Cell<Option<u64>>,
     piece: RefCell<Bytes>,
-    trailers: RefCell<Option<HeaderMap>>,
+    trailers: RefCell<Option<Fields>>,
     reader: RefCell<Option<Waker>>,
     is_dropped: Cell<bool>,
 }
@@ -76,7 +76,7 @@ impl Inflow {
     }
 
     /// Ends the content after the piece that was put last.
-    pub(crate) fn complete(&self, trailers: Option<HeaderMap>) {
+    pub(crate) fn complete(&self, trailers: Option<Fields>) {
         self.trailers.replace(trailers);
         self.state.set(InflowState::Complete);
         self.wake();
@@ -137,7 +137,7 @@ impl Body for ClientBody {
             }
             InflowState::Complete => {
                 let trailers = inflow.trailers.take();
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers.into()))))
             }
             InflowState::Broken => Poll::Ready(Some(Err(Box::new(Broken)))),
         }

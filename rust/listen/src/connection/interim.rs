@@ -3,8 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 
+use edgerouter_core::http::Fields;
 use edgerouter_core::http::h1::write;
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 
 /// Most interim responses to one request, and their bytes.
 const MOST: u32 = 16;
@@ -46,7 +47,7 @@ impl Interims {
     }
 
     /// Queues a response, where it is not too late and not too much.
-    pub fn add(&self, ticket: Ticket, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub fn add(&self, ticket: Ticket, status: StatusCode, headers: &Fields) -> bool {
         if self.ticket() != Some(ticket) || self.count.get() >= MOST {
             return false;
         }
@@ -71,7 +72,8 @@ impl Interims {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use http::{HeaderValue, header};
+    use edgerouter_core::http::header;
+    use http::HeaderValue;
 
     const HINTS: StatusCode = StatusCode::EARLY_HINTS;
 
@@ -83,7 +85,7 @@ mod tests {
 
     #[test]
     fn they_come_before_the_final_response_or_never() {
-        let link = HeaderMap::from_iter([(header::LINK, HeaderValue::from_static("</a>"))]);
+        let link = Fields::from_iter([(header::LINK, HeaderValue::from_static("</a>"))]);
         let interims = begun(Version::HTTP_11);
         let ticket = interims.ticket().unwrap();
         assert!(interims.add(ticket, HINTS, &link));
@@ -100,7 +102,7 @@ mod tests {
 
     #[test]
     fn they_are_for_one_request_and_not_for_http_1_0() {
-        let none = HeaderMap::new();
+        let none = Fields::new();
         assert_eq!(begun(Version::HTTP_10).ticket(), None);
         let interims = begun(Version::HTTP_11);
         let first = interims.ticket().unwrap();
@@ -116,12 +118,12 @@ mod tests {
     fn they_are_bounded() {
         let interims = begun(Version::HTTP_11);
         let ticket = interims.ticket().unwrap();
-        let taken = (0..100).filter(|_| interims.add(ticket, HINTS, &HeaderMap::new()));
+        let taken = (0..100).filter(|_| interims.add(ticket, HINTS, &Fields::new()));
         assert_eq!(taken.count(), MOST as usize);
         let interims = begun(Version::HTTP_11);
         let ticket = interims.ticket().unwrap();
         let value = HeaderValue::from_str(&"x".repeat(MOST_BYTES / 2)).unwrap();
-        let large = HeaderMap::from_iter([(header::LINK, value)]);
+        let large = Fields::from_iter([(header::LINK, value)]);
         assert!(interims.add(ticket, HINTS, &large));
         assert!(!interims.add(ticket, HINTS, &large));
     }

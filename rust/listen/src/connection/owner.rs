@@ -15,12 +15,12 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_account::{Account, PerClientCounts};
+use edgerouter_core::http::{RequestParts, Response};
 use edgerouter_core::{
     admit::Refusal,
     plan::{Plan, limits::HttpLimits},
 };
 use edgerouter_telemetry::WorkerMetrics;
-use http::{Request, Response};
 use http_body::Body;
 use slab::Slab;
 use tokio::sync::Notify;
@@ -39,7 +39,7 @@ pub trait ConnectionOwner: 'static {
     fn serve(
         self: Rc<Self>,
         stream: Rc<Stream>,
-        request: Result<Request<ClientBody>, Refusal>,
+        request: Result<(RequestParts, ClientBody), Refusal>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + 'static;
 
     /// The connections of this worker.

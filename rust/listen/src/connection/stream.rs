@@ -9,7 +9,8 @@ use std::{
 
 use edgerouter_account::{Account, Owner};
 use edgerouter_core::admit::Refusal;
-use http::{HeaderMap, StatusCode, Version};
+use edgerouter_core::http::Fields;
+use http::{StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -67,7 +68,7 @@ impl Stream {
     }
 
     /// Sends an interim response to the request that `ticket` was given for, unless it is too late or too much.
-    pub fn send_interim(&self, ticket: Ticket, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub fn send_interim(&self, ticket: Ticket, status: StatusCode, headers: &Fields) -> bool {
         let sent = self.interims.add(ticket, status, headers);
         if sent {
             self.connection.wake();

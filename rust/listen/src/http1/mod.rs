@@ -19,7 +19,7 @@ use edgerouter_core::{
         write::RequestFacts,
     },
 };
-use http::{Method, Request, Version};
+use http::{Method, Version};
 
 use self::reading::NextMessage;
 use crate::{
@@ -130,8 +130,8 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     /// Serves one request to the end of its response. `Some`: HTTP ends with it.
     async fn serve(&mut self, head: ClientHead) -> io::Result<Option<Ended>> {
         let facts = RequestFacts {
-            version: head.version,
-            is_head: head.method == Method::HEAD,
+            version: head.parts.version,
+            is_head: head.parts.method == Method::HEAD,
             is_persistent: head.is_persistent,
         };
         let body = match self.open_content(head.content) {
@@ -139,11 +139,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             Err(refusal) => return self.refuse(refusal).await,
         };
         let mut expects = head.expects_continue;
-        let mut request = Request::new(body);
-        *request.method_mut() = head.method;
-        *request.uri_mut() = head.uri;
-        *request.version_mut() = head.version;
-        *request.headers_mut() = head.headers;
+        let request = (head.parts, body);
         self.stream.begin(facts.version);
         let owner = Rc::clone(&self.owner);
         let mut serving = pin!(owner.serve(Rc::clone(&self.stream), Ok(request)));

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::http::{FieldName, Fields, Response};
 use edgerouter_core::http::{
     date,
     h1::{
@@ -17,7 +18,7 @@ use edgerouter_core::http::{
         write::{self, ContentWriter, RequestFacts},
     },
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use http_body::Body;
 
 use super::{Ended, Http1};
@@ -55,7 +56,6 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         response: Response<O::Body>,
         facts: RequestFacts,
     ) -> io::Result<Option<Ended>> {
-        let (head, body) = response.into_parts();
         self.stream.interims.take(&mut self.output.text);
         self.stream.interims.close();
         let facts = RequestFacts {
@@ -63,21 +63,22 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 && self.stream.connection.state() == ConnectionState::Live,
             ..facts
         };
-        let known = body.size_hint().exact();
+        let known = response.body().size_hint().exact();
+        let status = response.status();
         let text = &mut self.output.text;
         let written =
-            with_date(|date| write::head(text, head.status, &head.headers, facts, known, date));
+            with_date(|date| write::head(text, status, response.headers(), facts, known, date));
         let mut sending = Sending {
-            body: Some(body),
             content: written.content,
-            trailers: write::announced_trailers(&head.headers),
+            trailers: write::announced_trailers(response.headers()),
+            body: Some(response.into_body()),
             is_broken: false,
         };
         std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await?;
         if sending.is_broken {
             return Ok(Some(Ended::CutOff));
         }
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Some(Ended::All));
         }
         self.skip_content();
@@ -116,7 +117,7 @@ struct Sending<B> {
     body: Option<B>,
     content: ContentWriter,
     /// Trailers that the head announced.
-    trailers: Vec<HeaderName>,
+    trailers: Vec<FieldName>,
     /// The content ended before its end.
     is_broken: bool,
 }
@@ -150,14 +151,17 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
                             self.end(output, None);
                         }
                     }
-                    Err(frame) => self.end(output, frame.into_trailers().ok().as_ref()),
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().ok();
+                        self.end(output, trailers.as_ref().map(Fields::from).as_ref());
+                    }
                 },
             }
         }
         false
     }
 
-    fn end(&mut self, output: &mut Outgoing, trailers: Option<&HeaderMap>) {
+    fn end(&mut self, output: &mut Outgoing, trailers: Option<&Fields>) {
         self.body = None;
         self.is_broken = !output.finish(self.content, trailers, &self.trailers);
     }

@@ -2,7 +2,8 @@
 //! read, and no lock is held while Python runs.
 
 use edgerouter_core::cache::hooked::Reads;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use edgerouter_core::http::{FieldName, FieldValue, Fields, Named, Value};
+use http::HeaderValue;
 use pyo3::{
     exceptions::{PyKeyError, PyValueError},
     prelude::*,
@@ -25,8 +26,8 @@ enum HeadersOwner {
     Response(Py<Response>),
 }
 
-pub(crate) fn name_of(name: &str) -> PyResult<HeaderName> {
-    HeaderName::from_bytes(name.as_bytes())
+pub(crate) fn name_of(name: &str) -> PyResult<FieldName> {
+    FieldName::from_bytes(name.as_bytes())
         .map_err(|_| PyValueError::new_err(format!("{name:?} is no field name")))
 }
 
@@ -48,7 +49,7 @@ pub(crate) fn value_of(name: &str, value: &str) -> PyResult<HeaderValue> {
     })
 }
 
-fn text_of(value: &HeaderValue) -> String {
+fn text_of(value: FieldValue<'_>) -> String {
     latin_1(value.as_bytes())
 }
 
@@ -59,13 +60,13 @@ pub(crate) fn latin_1(bytes: &[u8]) -> String {
 
 /// Puts the fields that Python gives for a header section into `map`. The first of a name replaces what was there, the
 /// next ones stand beside it.
-pub(crate) fn fill(map: &mut HeaderMap, given: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn fill(map: &mut Fields, given: &Bound<'_, PyAny>) -> PyResult<()> {
     let items = if given.hasattr("items")? {
         given.call_method0("items")?
     } else {
         given.clone()
     };
-    let mut given = HeaderMap::new();
+    let mut given = Fields::new();
     for item in items.try_iter()? {
         let (name, value): (Bound<'_, PyString>, Bound<'_, PyString>) = item?.extract()?;
         let name = name.to_str()?;
@@ -75,38 +76,36 @@ pub(crate) fn fill(map: &mut HeaderMap, given: &Bound<'_, PyAny>) -> PyResult<()
     replace(map, &given)
 }
 
-/// Fields that one header section may have: a `HeaderMap` panics at 24,577 names, and the edge adds some of its own.
+/// Fields that one header section may have.
 const MOST_FIELDS: usize = 10_000;
 
 fn too_many() -> PyErr {
     PyValueError::new_err(format!("a head has at most {MOST_FIELDS} fields"))
 }
 
-fn append(map: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> PyResult<()> {
+fn append(map: &mut Fields, name: impl Named, value: impl Value) -> PyResult<()> {
     if map.len() >= MOST_FIELDS {
         return Err(too_many());
     }
-    map.try_append(name, value)
-        .map(drop)
-        .map_err(|_| too_many())
+    map.append(name, value);
+    Ok(())
 }
 
-fn insert(map: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> PyResult<()> {
+fn insert(map: &mut Fields, name: FieldName, value: HeaderValue) -> PyResult<()> {
     if map.len() >= MOST_FIELDS && !map.contains_key(&name) {
         return Err(too_many());
     }
-    map.try_insert(name, value)
-        .map(drop)
-        .map_err(|_| too_many())
+    map.insert(name, value);
+    Ok(())
 }
 
 /// Puts fields in the place of those with the same names.
-fn replace(map: &mut HeaderMap, given: &HeaderMap) -> PyResult<()> {
+fn replace(map: &mut Fields, given: &Fields) -> PyResult<()> {
     for name in given.keys() {
         map.remove(name);
     }
     for (name, value) in given {
-        append(map, name.clone(), value.clone())?;
+        append(map, name, value)?;
     }
     Ok(())
 }
@@ -128,7 +127,7 @@ impl Headers {
     fn edit<R>(
         &self,
         note: impl FnOnce(&mut Reads),
-        edit: impl FnOnce(&mut HeaderMap) -> R,
+        edit: impl FnOnce(&mut Fields) -> R,
     ) -> PyResult<R> {
         match &self.owner {
             HeadersOwner::Request(request) => request.get().edit(|parts| {
@@ -152,7 +151,7 @@ impl Headers {
 /// Notes a field that is read and written at once.
 fn take(reads: &mut Reads, name: &str) {
     reads.field(name);
-    if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+    if let Ok(name) = FieldName::from_bytes(name.as_bytes()) {
         reads.wrote(&name);
     }
 }
@@ -177,7 +176,7 @@ impl Headers {
 
     fn __delitem__(&self, name: &str) -> PyResult<()> {
         self.edit(|reads| take(reads, name), |map| map.remove(name))?
-            .map(drop)
+            .then_some(())
             .ok_or_else(|| PyKeyError::new_err(name.to_owned()))
     }
 
@@ -192,7 +191,7 @@ impl Headers {
     }
 
     fn __len__(&self) -> PyResult<usize> {
-        self.edit(Reads::all_fields, |map| map.keys_len())
+        self.edit(Reads::all_fields, |map| map.names().count())
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -210,14 +209,14 @@ impl Headers {
     /// Names, each once, in lower case.
     fn keys(&self) -> PyResult<Vec<String>> {
         self.edit(Reads::all_fields, |map| {
-            map.keys().map(|name| name.as_str().to_owned()).collect()
+            map.names().map(|name| name.lower().into_owned()).collect()
         })
     }
 
     /// The first value of each name.
     fn values(&self) -> PyResult<Vec<String>> {
         self.edit(Reads::all_fields, |map| {
-            map.keys()
+            map.names()
                 .filter_map(|name| map.get(name))
                 .map(text_of)
                 .collect()
@@ -228,7 +227,7 @@ impl Headers {
     fn items(&self) -> PyResult<Vec<(String, String)>> {
         self.edit(Reads::all_fields, |map| {
             map.iter()
-                .map(|(name, value)| (name.as_str().to_owned(), text_of(value)))
+                .map(|(name, value)| (name.lower().into_owned(), text_of(value)))
                 .collect()
         })
     }
@@ -270,9 +269,9 @@ impl Headers {
 
     /// Sets every field of a mapping or of pairs; repeated names in pairs stand beside one another.
     fn update(&self, fields: &Bound<'_, PyAny>) -> PyResult<()> {
-        let mut given = HeaderMap::new();
+        let mut given = Fields::new();
         fill(&mut given, fields)?;
-        let wrote = |reads: &mut Reads| given.keys().for_each(|name| reads.wrote(name));
+        let wrote = |reads: &mut Reads| given.names().for_each(|name| reads.wrote(&name.owned()));
         self.edit(wrote, |map| replace(map, &given))?
     }
 
@@ -299,8 +298,8 @@ impl Headers {
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(
-            match self.edit(|reads| take(reads, name), |map| map.remove(name))? {
-                Some(value) => Some(PyString::new(py, &text_of(&value)).into_any()),
+            match self.edit(|reads| take(reads, name), |map| map.take(name))? {
+                Some(value) => Some(PyString::new(py, &latin_1(value.as_bytes())).into_any()),
                 None => default,
             },
         )
@@ -315,6 +314,6 @@ impl Headers {
 
     /// Removes every field.
     fn clear(&self) -> PyResult<()> {
-        self.edit(Reads::clear, HeaderMap::clear)
+        self.edit(Reads::clear, Fields::clear)
     }
 }

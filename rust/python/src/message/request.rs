@@ -9,13 +9,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::http::Fields;
 use edgerouter_core::{
     cache::{api::CacheUrl, hooked::Reads},
     http::{cookie, uri},
     plan::Scheme,
 };
 use edgerouter_functions::{Notes, RequestHead};
-use http::{HeaderMap, Method};
+use http::Method;
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
@@ -140,7 +141,7 @@ impl Request {
             .map_err(|error| errors::cache(py, &format!("{url:?}: {error}")))?;
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|_| PyValueError::new_err(format!("{method:?} is no method")))?;
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         if let Some(given) = headers {
             headers::fill(&mut fields, given)?;
         }

@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 use edgerouter_core::cache::hooked::Reads;
+use edgerouter_core::http::{Fields, header};
 use edgerouter_functions::ResponseHead;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
@@ -30,7 +31,7 @@ pub(crate) struct Response {
 #[derive(Debug, Clone)]
 pub(crate) struct ResponseParts {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Fields,
     /// `None`: the body of what is seen streams past, and was not replaced.
     pub(crate) body: Option<Bytes>,
     /// Of one that passes: the fields that the callable wrote.
@@ -75,7 +76,7 @@ const HTML: &str = "text/html; charset=utf-8";
 
 impl ResponseParts {
     pub(crate) fn new(status: StatusCode, body: Bytes, kind: Option<&'static str>) -> Self {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         if let Some(kind) = kind {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }

@@ -1,9 +1,9 @@
 //! `raise Abort(status, detail)`: an answer that a callable chose, not a failure of it.
 
 use bytes::Bytes;
-use edgerouter_core::http::problem;
+use edgerouter_core::http::{Fields, header, problem};
 use edgerouter_functions::Answer;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use pyo3::{intern, prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::call::Views;
@@ -31,7 +31,7 @@ fn made(views: &Views, abort: &Bound<'_, PyAny>) -> PyResult<Answer> {
         let lines = accept.iter().filter_map(|line| line.to_str().ok());
         problem::page(lines, status, &detail, None)
     })?;
-    let mut fields = HeaderMap::new();
+    let mut fields = Fields::new();
     fields.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static(page.media_type),

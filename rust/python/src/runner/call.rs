@@ -8,11 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::finish;
+use edgerouter_core::http::header;
 use edgerouter_functions::{
     Answer, FunctionCaches, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
     ResponseHead,
 };
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,

@@ -2,9 +2,10 @@
 //! §7.6.1) is put back after a callable edited a head. A body that streams past has the length that it has; a hook that
 //! said otherwise would desynchronise the connection, which is how requests are smuggled.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use edgerouter_core::http::{FieldName, FieldValue, Fields, header};
+use http::HeaderValue;
 
-fn fields() -> [HeaderName; 4] {
+fn fields() -> [FieldName; 4] {
     [
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,
@@ -18,17 +19,19 @@ fn fields() -> [HeaderName; 4] {
 pub(crate) struct KeptFraming([Option<HeaderValue>; 4]);
 
 impl KeptFraming {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        Self(fields().map(|name| headers.get(name).cloned()))
+    pub(crate) fn of(headers: &Fields) -> Self {
+        Self(fields().map(|name| headers.get(name).map(FieldValue::owned)))
     }
 
-    pub(crate) fn restore(self, headers: &mut HeaderMap) {
+    pub(crate) fn restore(self, headers: &mut Fields) {
         for (name, value) in fields().into_iter().zip(self.0) {
             match value {
                 // Untouched ones stay as they are, several lines included.
-                Some(value) if headers.get(&name) == Some(&value) => {}
-                Some(value) => drop(headers.insert(name, value)),
-                None => drop(headers.remove(name)),
+                Some(value) if headers.get(&name).is_some_and(|now| now == value) => {}
+                Some(value) => headers.insert(name, value),
+                None => {
+                    headers.remove(name);
+                }
             }
         }
     }
@@ -36,11 +39,12 @@ impl KeptFraming {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn what_frames_a_message_is_put_back() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("10"));
         let framing = KeptFraming::of(&headers);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("3"));
@@ -51,7 +55,7 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         framing.restore(&mut headers);
         assert_eq!(headers.len(), 2);
-        assert_eq!(headers[header::CONTENT_LENGTH], "10");
-        assert_eq!(headers[header::CONTENT_TYPE], "text/plain");
+        assert_eq!(headers.get(header::CONTENT_LENGTH).unwrap(), "10");
+        assert_eq!(headers.get(header::CONTENT_TYPE).unwrap(), "text/plain");
     }
 }

@@ -11,12 +11,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::http::Fields;
 use edgerouter_core::{
     cache::freshness::{Freshness, LifetimeRule},
     plan::DiskCache,
     record::frame::{DEAD, FRONT_BYTES, STATE_AT},
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use smallvec::{SmallVec, smallvec};
 
 use super::{Disk, DiskFigures, FolderError, segment};
@@ -76,7 +77,7 @@ fn open(path: &Path, size: u64) -> Store {
 }
 
 fn object(key: &str, body: &[u8]) -> Arc<Entry> {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     headers.insert("x-key", HeaderValue::from_str(key).unwrap());
     let freshness = Freshness {
         lifetime: 60,
@@ -151,7 +152,7 @@ fn what_was_stored_is_there_after_a_restart() {
         store.insert(object(&format!("key-{i}"), &body_of(i)));
     }
     let variants = Variants {
-        names: smallvec![http::header::ACCEPT_ENCODING],
+        names: smallvec![edgerouter_core::http::header::ACCEPT_ENCODING],
         nonce: 77,
     };
     store.insert(Arc::new(Entry::marker(b"v", Content::Variants(variants))));
@@ -164,7 +165,7 @@ fn what_was_stored_is_there_after_a_restart() {
         let key = format!("key-{i}");
         let entry = load(&store, &key).unwrap();
         assert_eq!(body(&entry), body_of(i));
-        assert_eq!(entry.object().unwrap().headers["x-key"], key);
+        assert_eq!(entry.object().unwrap().headers.get("x-key").unwrap(), *key);
         let PurgeFacts {
             last_purge,
             viewer,
@@ -181,7 +182,7 @@ fn what_was_stored_is_there_after_a_restart() {
     };
     assert_eq!(
         (&read.names[..], read.nonce),
-        (&[http::header::ACCEPT_ENCODING][..], 77)
+        (&[edgerouter_core::http::header::ACCEPT_ENCODING][..], 77)
     );
     assert_eq!(load(&store, "s").unwrap().slice(), Some(&slice));
     assert_eq!(figures(&store).damaged, 0);
@@ -311,7 +312,7 @@ fn no_flipped_bit_is_ever_served() {
         let key = format!("key-{i}");
         if let Some(entry) = load(&store, &key) {
             assert_eq!(body(&entry), body_of(i), "{key}");
-            assert_eq!(entry.object().unwrap().headers["x-key"], key);
+            assert_eq!(entry.object().unwrap().headers.get("x-key").unwrap(), *key);
             whole += 1;
         }
     }

@@ -6,8 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use bytes::Bytes;
-use http::HeaderMap;
+use edgerouter_core::http::Fields;
 
 use super::Entry;
 use crate::fields;
@@ -19,7 +18,7 @@ const PLACES: usize = 256;
 struct Place {
     /// Compared by address. A weak reference keeps the address from being used again, and nothing else of the entry.
     entry: Weak<Entry>,
-    headers: HeaderMap,
+    headers: Fields,
     /// The address of the last entry that was not found here: at its second time in a row it takes the slot.
     next: usize,
 }
@@ -29,7 +28,7 @@ thread_local! {
 }
 
 /// A copy of the header map of `entry`, if this thread sends it often.
-pub(super) fn headers(entry: &Arc<Entry>) -> Option<HeaderMap> {
+pub(super) fn headers(entry: &Arc<Entry>) -> Option<Fields> {
     let address = Arc::as_ptr(entry).addr();
     PLACES_OF_THREAD.with(|places| {
         let mut places = places.try_borrow_mut().ok()?;
@@ -45,10 +44,8 @@ pub(super) fn headers(entry: &Arc<Entry>) -> Option<HeaderMap> {
             place.next = address;
             return None;
         }
-        // Text of its own: sharing the entry's would keep its body, too.
-        let text = Bytes::copy_from_slice(entry.fields());
         place.entry = Arc::downgrade(entry);
-        place.headers = fields::unpack(&text);
+        place.headers = fields::unpack(entry.fields());
         Some(place.headers.clone())
     })
 }
@@ -62,8 +59,8 @@ mod tests {
     #[test]
     fn an_entry_gets_its_own_headers_however_many_share_its_place() {
         let entry = |i: u64| {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-number", i.into());
+            let mut headers = Fields::new();
+            headers.insert("x-number", http::HeaderValue::from(i));
             Arc::new(Entry::new(
                 b"key",
                 Content::Object(Object::sample(headers)),
@@ -75,7 +72,13 @@ mod tests {
             for _ in 0..3 {
                 for (i, entry) in entries.iter().enumerate() {
                     for _ in 0..2 {
-                        let number = entry.object().unwrap().headers["x-number"].clone();
+                        let number = entry
+                            .object()
+                            .unwrap()
+                            .headers
+                            .get("x-number")
+                            .unwrap()
+                            .owned();
                         assert_eq!(number, (i as u64 * 20 + round).to_string());
                     }
                 }
@@ -85,7 +88,7 @@ mod tests {
 
     #[test]
     fn nothing_of_an_entry_is_kept_but_its_address() {
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         let entry = Arc::new(Entry::new(
             b"key",
             Content::Object(Object::sample(headers)),

@@ -6,8 +6,8 @@ use http::HeaderValue;
 
 use super::*;
 
-fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(fields: &[(&'static str, &'static str)]) -> Fields {
+    let mut headers = Fields::new();
     for (name, value) in fields {
         headers.append(*name, HeaderValue::from_static(value));
     }
@@ -21,7 +21,7 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
 /// The result for hooks that read like this, on a route whose key has something of each kind.
 fn effect(read: impl FnOnce(&mut Reads)) -> HookEffect {
     let policy = CachePolicy {
-        key_headers: vec![HeaderName::from_static("x-plan")],
+        key_headers: vec![FieldName::from_static("x-plan")],
         key_cookies: Some(Select::Only(names(&["theme"]))),
         key_query: Select::Only(names(&["page"])),
         key_claims: vec!["sub".into()],
@@ -40,10 +40,10 @@ fn effect(read: impl FnOnce(&mut Reads)) -> HookEffect {
     let mut written = Written::default();
     written
         .fields
-        .push((CallableId(0), HeaderName::from_static("x-written")));
+        .push((CallableId(0), FieldName::from_static("x-written")));
     let edits = HeaderEdits {
         set: vec![(
-            HeaderName::from_static("x-fixed"),
+            FieldName::from_static("x-fixed"),
             HeaderValue::from_static("1"),
         )],
         ..HeaderEdits::default()
@@ -58,8 +58,8 @@ fn effect(read: impl FnOnce(&mut Reads)) -> HookEffect {
         written: Some(&written),
         viewer: &viewer,
         shown: &shown,
-        identity: &[HeaderName::from_static("x-role")],
-        experiments: &[HeaderName::from_static("x-home")],
+        identity: &[FieldName::from_static("x-role")],
+        experiments: &[FieldName::from_static("x-home")],
         anonymous: true,
         params: false,
         claims: None,
@@ -103,7 +103,7 @@ fn what_the_key_has_and_what_is_the_same_for_all_selects_nothing() {
 fn a_field_or_cookie_that_the_key_lacks_selects() {
     for (name, selects) in [
         ("Accept-Language", header::ACCEPT_LANGUAGE),
-        ("x-absent", HeaderName::from_static("x-absent")),
+        ("x-absent", FieldName::from_static("x-absent")),
         ("cookie", header::COOKIE),
     ] {
         let effect = effect(|reads| reads.field(name));
@@ -147,7 +147,7 @@ fn what_nothing_later_could_be_compared_with_is_not_stored() {
 #[test]
 fn reading_back_what_was_written_reads_nothing() {
     let own = effect(|reads| {
-        reads.wrote(&HeaderName::from_static("x-own"));
+        reads.wrote(&FieldName::from_static("x-own"));
         reads.field("X-Own");
         reads.wrote(&header::COOKIE);
         reads.cookie("variant");
@@ -167,9 +167,9 @@ fn what_hooks_wrote_is_named_once_and_in_order() {
     let mut written = Written::default();
     let mut reads = Reads::default();
     for name in ["x-b", "x-a", "x-b"] {
-        reads.wrote(&HeaderName::from_static(name));
+        reads.wrote(&FieldName::from_static(name));
     }
-    let nothing = HeaderMap::new();
+    let nothing = Fields::new();
     written.by(CallableId(1), &reads, &nothing, &nothing);
     written.by(CallableId(2), &reads, &nothing, &nothing);
     assert_eq!(written.names(), ["x-a", "x-b"]);

@@ -1,7 +1,8 @@
 //! The final head of a response, adjusted to its status: which statuses have no content, and which Content-Length they
 //! may have.
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use crate::http::{Fields, header};
+use http::{HeaderValue, StatusCode};
 
 /// How the content of a response is sent to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub fn bodiless(status: StatusCode) -> bool {
 
 /// Adjusts the head. `known`: the length of the content, if known; not for a response to HEAD, whose length is that of
 /// the content which a GET would get.
-pub fn fit(status: StatusCode, headers: &mut HeaderMap, known: Option<u64>, to_head: bool) -> Fit {
+pub fn fit(status: StatusCode, headers: &mut Fields, known: Option<u64>, to_head: bool) -> Fit {
     // The writer of the message frames it (RFC 9112 §6.1).
     headers.remove(header::TRANSFER_ENCODING);
     match status {
@@ -69,7 +70,7 @@ mod tests {
             (304, Some("5"), Some(0), false, None, Fit::NoContent),
             (416, Some("5"), Some(0), false, Some("0"), Fit::Content),
         ] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             if let Some(given) = given {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static(given));
             }

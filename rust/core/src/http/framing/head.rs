@@ -1,8 +1,8 @@
 //! A response's head from its bytes (RFC 9112 §4, §5), read as a proxy must: white space before a colon is removed,
 //! folded lines are unfolded, and equal lengths become one.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use crate::http::{FieldValue, Fields, header};
+use http::{HeaderValue, StatusCode, Version};
 
 use super::{
     BadFraming, Framing, FramingContext, FramingFields, lines::head_lines, response, trimmed,
@@ -61,7 +61,7 @@ pub struct OriginHead {
     /// May be 1xx.
     pub status: StatusCode,
     /// Fields in their order, less those that frame the message.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Extent of the content that follows, and whether the connection is reusable.
     pub framing: Framing,
 }
@@ -93,13 +93,12 @@ pub fn read(
     if length > limits.bytes {
         return Err(BadResponse::TooLarge(limits.bytes));
     }
-    let head = Bytes::copy_from_slice(text.get(..length).unwrap_or_default());
     let lines = Lines {
-        head: &head,
+        head: text.get(..length).unwrap_or_default(),
         at: 0,
         ends: ends.iter(),
     };
-    let head = parse(&head, lines, awaited, limits)?;
+    let head = parse(lines, awaited, limits)?;
     Ok(Some((empty + length, head)))
 }
 
@@ -114,18 +113,15 @@ fn early(text: &[u8]) -> Result<(), BadResponse> {
 }
 
 fn parse(
-    head: &Bytes,
     mut lines: Lines<'_>,
     awaited: FramingContext,
     limits: HeadLimits,
 ) -> Result<OriginHead, BadResponse> {
     let (version, status) = status_line(lines.next().unwrap_or_default())?;
     let mut fields = FieldReader {
-        head,
         limits,
-        headers: HeaderMap::with_capacity(24),
+        headers: Fields::with_capacity(24),
         count: 0,
-        framing: Present::default(),
     };
     // Lines of the head are counted from 1, the status line included.
     let mut number = 1;
@@ -137,12 +133,8 @@ fn parse(
         number += folded.as_ref().map_or(0, |folded| folded.lines);
         fields.add(name, value, folded, bad)?;
     }
-    let FieldReader {
-        mut headers,
-        framing: present,
-        ..
-    } = fields;
-    let framing = framed(awaited, version, status, &mut headers, present)?;
+    let mut headers = fields.headers;
+    let framing = framed(awaited, version, status, &mut headers)?;
     Ok(OriginHead {
         version,
         status,
@@ -250,32 +242,13 @@ fn unfold(first: &[u8], rest: &mut Lines<'_>) -> Option<Folded> {
 }
 
 /// A header section that is being read.
-struct FieldReader<'a> {
-    head: &'a Bytes,
+struct FieldReader {
     limits: HeadLimits,
-    headers: HeaderMap,
+    headers: Fields,
     count: usize,
-    framing: Present,
 }
 
-/// The fields of a head that frame its message: most heads have one of them.
-#[derive(Debug, Default, Clone, Copy)]
-struct Present {
-    length: bool,
-    coding: bool,
-    connection: bool,
-}
-
-impl Present {
-    fn note(&mut self, name: &HeaderName) {
-        self.length |= *name == header::CONTENT_LENGTH;
-        self.coding |= *name == header::TRANSFER_ENCODING;
-        self.connection |= *name == header::CONNECTION;
-    }
-}
-
-impl FieldReader<'_> {
-    /// `value` is a part of the head.
+impl FieldReader {
     fn add(
         &mut self,
         name: &[u8],
@@ -287,16 +260,9 @@ impl FieldReader<'_> {
         if self.count > self.limits.fields {
             return Err(BadResponse::TooManyFields(self.limits.fields));
         }
-        let name = HeaderName::from_bytes(name).map_err(|_| bad)?;
-        self.framing.note(&name);
-        let value = match folded {
-            None => HeaderValue::from_maybe_shared(self.head.slice_ref(value)),
-            Some(folded) => HeaderValue::from_bytes(&folded.value),
-        };
-        self.headers
-            .try_append(name, value.map_err(|_| bad)?)
-            .map_err(|_| BadResponse::TooManyFields(self.limits.fields))?;
-        Ok(())
+        let value = folded.as_ref().map_or(value, |folded| &folded.value);
+        let value = FieldValue::of(value).ok_or(bad)?;
+        self.headers.append_wire(name, value).map_err(|_| bad)
     }
 }
 
@@ -305,21 +271,13 @@ fn framed(
     awaited: FramingContext,
     version: Version,
     status: StatusCode,
-    headers: &mut HeaderMap,
-    present: Present,
+    headers: &mut Fields,
 ) -> Result<Framing, BadFraming> {
-    let lines = |name, present: bool| {
-        let lines = present.then(|| headers.get_all(name).iter());
-        lines
-            .into_iter()
-            .flatten()
-            .map(HeaderValue::as_bytes)
-            .collect()
-    };
+    let lines = |name| headers.get_all(name).map(FieldValue::as_bytes).collect();
     let fields = FramingFields {
-        lengths: lines(header::CONTENT_LENGTH, present.length),
-        codings: lines(header::TRANSFER_ENCODING, present.coding),
-        connection: lines(header::CONNECTION, present.connection),
+        lengths: lines(header::CONTENT_LENGTH),
+        codings: lines(header::TRANSFER_ENCODING),
+        connection: lines(header::CONNECTION),
     };
     let http_11 = version == Version::HTTP_11;
     let framing = response(awaited, http_11, status.as_u16(), &fields)?;
@@ -337,8 +295,10 @@ fn framed(
     }
     if !canonical {
         match framing.length {
-            Some(length) => drop(headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
-            None => drop(headers.remove(header::CONTENT_LENGTH)),
+            Some(length) => headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+            None => {
+                headers.remove(header::CONTENT_LENGTH);
+            }
         }
     }
     Ok(framing)

@@ -1,7 +1,7 @@
 //! The responses of one connection, followed on its raw bytes: which bytes belong to a head, which to the content, and
 //! which to no response.
 
-use http::HeaderMap;
+use crate::http::Fields;
 
 use super::{
     BodyFraming, FramingContext,
@@ -29,7 +29,7 @@ pub struct ResponseReader {
     /// Bytes of an incomplete head that were searched for its end.
     searched: usize,
     /// Those of content that is complete.
-    trailers: Option<Box<HeaderMap>>,
+    trailers: Option<Box<Fields>>,
 }
 
 impl Default for ResponseReader {
@@ -145,7 +145,7 @@ impl ResponseReader {
     }
 
     /// The trailers behind content that has been read; `None` if there are none.
-    pub fn take_trailers(&mut self) -> Option<Box<HeaderMap>> {
+    pub fn take_trailers(&mut self) -> Option<Box<Fields>> {
         self.trailers.take()
     }
 }

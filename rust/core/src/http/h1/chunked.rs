@@ -1,7 +1,6 @@
 //! Chunked content (RFC 9112 §7.1): strict for the requests of clients, for responses as kind as origins need it.
 
-use bytes::Bytes;
-use http::HeaderMap;
+use crate::http::Fields;
 
 use super::{ContentPiece, field_lines};
 use crate::admit::Refusal;
@@ -107,8 +106,8 @@ impl Chunked {
     }
 
     /// The trailer section, once the content is complete; `None` if it is empty.
-    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
-        let text = Bytes::from(std::mem::take(&mut self.trailers));
+    pub fn take_trailers(&mut self) -> Option<Fields> {
+        let text = std::mem::take(&mut self.trailers);
         field_lines(&text).filter(|trailers| !trailers.is_empty())
     }
 

@@ -12,8 +12,7 @@ pub mod write;
 
 use std::ops::Range;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use crate::http::{FieldValue, Fields};
 
 pub(crate) use self::request_line::is_host;
 use super::framing::trimmed;
@@ -41,21 +40,16 @@ impl ContentPiece {
 }
 
 /// Field lines, each with its CR LF; `None` if one of them is not a field.
-fn field_lines(text: &Bytes) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::new();
+fn field_lines(text: &[u8]) -> Option<Fields> {
+    let mut headers = Fields::new();
     for line in text.split(|&byte| byte == b'\n') {
         let Some(line) = line.strip_suffix(b"\r") else {
             continue;
         };
         let colon = line.iter().position(|&byte| byte == b':')?;
         let (name, value) = line.split_at_checked(colon)?;
-        let value = text.slice_ref(trimmed(value.get(1..)?));
-        headers
-            .try_append(
-                HeaderName::from_bytes(name).ok()?,
-                HeaderValue::from_maybe_shared(value).ok()?,
-            )
-            .ok()?;
+        let value = FieldValue::of(trimmed(value.get(1..)?))?;
+        headers.append_wire(name, value).ok()?;
     }
     Some(headers)
 }

@@ -7,8 +7,8 @@ use std::{
     task::{Poll, ready},
 };
 
+use crate::http::{FieldName, Fields};
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
 use super::write::{self, ContentWriter};
@@ -79,8 +79,8 @@ impl Outgoing {
     pub fn finish(
         &mut self,
         framing: ContentWriter,
-        trailers: Option<&HeaderMap>,
-        announced: &[HeaderName],
+        trailers: Option<&Fields>,
+        announced: &[FieldName],
     ) -> bool {
         match framing {
             ContentWriter::Chunked => write::last_chunk(&mut self.text, trailers, announced),

@@ -3,7 +3,8 @@
 
 use std::io::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use crate::http::{FieldName, FieldValue, Fields, KnownSet, Named, header, known};
+use http::{Method, StatusCode, Version};
 
 use super::request::RequestContent;
 use crate::http::{framing::fit::bodiless, list};
@@ -50,7 +51,7 @@ const MOST_DIGITS: usize = 20;
 pub fn head(
     out: &mut Vec<u8>,
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
     request: RequestFacts,
     known: Option<u64>,
     date: &[u8],
@@ -61,10 +62,9 @@ pub fn head(
         if http_11 { b"HTTP/1.1 " } else { b"HTTP/1.0 " },
         status,
     );
-    let mut present = Present::default();
+    let present = Present::of(headers);
     for (name, value) in headers {
-        present.note(name, value);
-        field(out, name.as_str(), value.as_bytes());
+        field(out, name.as_wire(), value.as_bytes());
     }
     let has_content = !request.is_head && !bodiless(status);
     let content = match present.length.or(known) {
@@ -76,7 +76,7 @@ pub fn head(
             ContentWriter::Length(length)
         }
         None if http_11 => {
-            field(out, "transfer-encoding", b"chunked");
+            field(out, b"transfer-encoding", b"chunked");
             ContentWriter::Chunked
         }
         None => ContentWriter::UntilClose,
@@ -85,13 +85,13 @@ pub fn head(
         request.is_persistent && !present.close && content != ContentWriter::UntilClose;
     if !present.connection {
         match (http_11, is_persistent) {
-            (true, false) => field(out, "connection", b"close"),
-            (false, true) => field(out, "connection", b"keep-alive"),
+            (true, false) => field(out, b"connection", b"close"),
+            (false, true) => field(out, b"connection", b"keep-alive"),
             _ => {}
         }
     }
     if !present.date {
-        field(out, "date", date);
+        field(out, b"date", date);
     }
     out.extend_from_slice(b"\r\n");
     WrittenHead {
@@ -110,10 +110,10 @@ fn status_line(out: &mut Vec<u8>, version: &[u8], status: StatusCode) {
 }
 
 /// Writes an interim response (RFC 9110 §15.2).
-pub fn interim(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap) {
+pub fn interim(out: &mut Vec<u8>, status: StatusCode, headers: &Fields) {
     status_line(out, b"HTTP/1.1 ", status);
     for (name, value) in headers {
-        field(out, name.as_str(), value.as_bytes());
+        field(out, name.as_wire(), value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -123,7 +123,7 @@ pub fn request(
     out: &mut Vec<u8>,
     method: &Method,
     target: &str,
-    headers: &HeaderMap,
+    headers: &Fields,
     content: RequestContent,
 ) -> ContentWriter {
     for piece in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
@@ -131,8 +131,8 @@ pub fn request(
     }
     let mut announced = None;
     for (name, value) in headers {
-        match *name {
-            header::CONTENT_LENGTH if announced.is_none() => {
+        match name.known() {
+            Some(known::CONTENT_LENGTH) if announced.is_none() => {
                 announced = match content {
                     RequestContent::Length(length) => Some(length),
                     RequestContent::None => Some(0),
@@ -142,8 +142,8 @@ pub fn request(
                     length_field(out, length);
                 }
             }
-            header::CONTENT_LENGTH | header::TRANSFER_ENCODING => {}
-            _ => field(out, name.as_str(), value.as_bytes()),
+            Some(known::CONTENT_LENGTH | known::TRANSFER_ENCODING) => {}
+            _ => field(out, name.as_wire(), value.as_bytes()),
         }
     }
     let writer = match (content, announced) {
@@ -158,7 +158,7 @@ pub fn request(
             ContentWriter::None
         }
         (RequestContent::Chunked, None) => {
-            field(out, "transfer-encoding", b"chunked");
+            field(out, b"transfer-encoding", b"chunked");
             ContentWriter::Chunked
         }
     };
@@ -177,22 +177,29 @@ struct Present {
 
 impl Present {
     #[inline]
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
-        match *name {
-            header::CONTENT_LENGTH => self.length = number(value),
-            header::CONNECTION => {
-                self.connection = true;
-                self.close |=
-                    list(value.as_bytes()).any(|option| option.eq_ignore_ascii_case(b"close"));
-            }
-            header::DATE => self.date = true,
-            _ => {}
+    fn of(headers: &Fields) -> Self {
+        const FRAMING: KnownSet =
+            KnownSet::of(&[known::CONTENT_LENGTH, known::CONNECTION, known::DATE]);
+        if headers.has_none_of(FRAMING) {
+            return Self::default();
+        }
+        let is_close = |option: &[u8]| option.eq_ignore_ascii_case(b"close");
+        Self {
+            length: headers
+                .get_all(header::CONTENT_LENGTH)
+                .next_back()
+                .and_then(number),
+            connection: headers.contains_key(header::CONNECTION),
+            close: headers
+                .get_all(header::CONNECTION)
+                .any(|line| list(line.as_bytes()).any(is_close)),
+            date: headers.contains_key(header::DATE),
         }
     }
 }
 
 /// The number in a Content-Length.
-fn number(value: &HeaderValue) -> Option<u64> {
+fn number(value: FieldValue<'_>) -> Option<u64> {
     let digits = value
         .to_str()
         .ok()
@@ -202,13 +209,13 @@ fn number(value: &HeaderValue) -> Option<u64> {
 
 fn length_field(out: &mut Vec<u8>, length: u64) {
     let mut digits = itoa::Buffer::new();
-    field(out, "content-length", digits.format(length).as_bytes());
+    field(out, b"content-length", digits.format(length).as_bytes());
 }
 
 /// Writes one field line.
-fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
@@ -222,28 +229,29 @@ pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
 
 /// Writes the end of chunked content: the last chunk, and those of the trailers that the head announced (RFC 9110
 /// §6.6.2).
-pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>, announced: &[HeaderName]) {
+pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>, announced: &[FieldName]) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
-        if announced.contains(name) {
-            field(out, name.as_str(), value.as_bytes());
+        if name.is_in(announced) {
+            field(out, name.as_wire(), value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");
 }
 
 /// Trailers that a head announces in `Trailer`.
-pub fn announced_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
+pub fn announced_trailers(headers: &Fields) -> Vec<FieldName> {
     let lines = headers.get_all(header::TRAILER).iter();
     lines
         .flat_map(|line| list(line.as_bytes()))
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter_map(|name| FieldName::from_bytes(name).ok())
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
 
     const GET: RequestFacts = RequestFacts {
         version: Version::HTTP_11,
@@ -251,10 +259,10 @@ mod tests {
         is_persistent: true,
     };
 
-    fn header_map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn header_map(fields: &[(&'static str, &'static str)]) -> Fields {
         let fields = fields.iter().map(|(name, value)| {
             (
-                HeaderName::from_static(name),
+                FieldName::from_static(name),
                 HeaderValue::from_static(value),
             )
         });
@@ -481,18 +489,18 @@ mod tests {
     fn chunks_end_with_the_announced_trailers_only() {
         let mut out = Vec::new();
         chunk_size(&mut out, 26);
-        let trailers = HeaderMap::from_iter([
+        let trailers = Fields::from_iter([
             (
-                HeaderName::from_static("x-sum"),
+                FieldName::from_static("x-sum"),
                 HeaderValue::from_static("1"),
             ),
             (
-                HeaderName::from_static("x-other"),
+                FieldName::from_static("x-other"),
                 HeaderValue::from_static("2"),
             ),
         ]);
         let head =
-            HeaderMap::from_iter([(header::TRAILER, HeaderValue::from_static("X-Sum, x-none"))]);
+            Fields::from_iter([(header::TRAILER, HeaderValue::from_static("X-Sum, x-none"))]);
         last_chunk(&mut out, Some(&trailers), &announced_trailers(&head));
         last_chunk(&mut out, None, &[]);
         assert_eq!(out, b"1a\r\n0\r\nx-sum: 1\r\n\r\n0\r\n\r\n");

@@ -3,7 +3,8 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use http::{HeaderName, HeaderValue};
+use crate::http::FieldName;
+use http::HeaderValue;
 use serde_json::Number;
 
 use super::json::{Json, JsonMembers, member};
@@ -25,7 +26,7 @@ pub struct Forwarded {
     /// The source of the value: `sub` if it replaces a missing `userId`.
     pub claim: Arc<str>,
     /// The field, which replaces any that the client sent.
-    pub field: HeaderName,
+    pub field: FieldName,
     /// The claim as text; see [`Claims::claim`].
     pub value: HeaderValue,
 }
@@ -48,7 +49,7 @@ impl Claims {
     pub(super) fn new(
         json: &str,
         members: &JsonMembers<'_>,
-        forward: &[(Arc<str>, HeaderName)],
+        forward: &[(Arc<str>, FieldName)],
         expires: Option<u64>,
         not_before: Option<u64>,
     ) -> Self {

@@ -1,6 +1,7 @@
 //! The place of a token in a request (RFC 6750 §2.1), and the response to a request without a valid one (§3).
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use crate::http::{FieldValue, Fields, header};
+use http::{HeaderValue, StatusCode};
 
 use super::{JwtPolicy, TokenError};
 use crate::http::cookie;
@@ -19,7 +20,7 @@ pub enum Extracted<'a> {
 /// The bearer token of a request, or else the cookie that the policy names.
 ///
 /// Another scheme in `Authorization` (`Basic` for the origin, say) is not a bearer token and does not hide the cookie.
-pub fn extract<'a>(policy: &JwtPolicy, headers: &'a HeaderMap) -> Extracted<'a> {
+pub fn extract<'a>(policy: &JwtPolicy, headers: &'a Fields) -> Extracted<'a> {
     let mut fields = headers.get_all(header::AUTHORIZATION).iter();
     match (fields.next(), fields.next()) {
         (Some(_), Some(_)) => return malformed("more than one Authorization field"),
@@ -45,7 +46,7 @@ const NO_TOKEN: Extracted<'static> = Extracted::Malformed(TokenError::Malformed(
 ));
 
 /// `Bearer 1*SP b64token` (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1).
-fn bearer(field: &HeaderValue) -> Extracted<'_> {
+fn bearer(field: FieldValue<'_>) -> Extracted<'_> {
     const SCHEME: &[u8] = b"Bearer";
     let value = field.as_bytes().trim_ascii();
     let (scheme, rest) = value.split_at_checked(SCHEME.len()).unwrap_or_default();
@@ -70,7 +71,7 @@ fn is_token68(byte: u8) -> bool {
 
 /// Two cookies of the name with different values are refused: a neighbour domain can set one of its own beside ours
 /// (RFC 6265 §8.6), and nothing shows which was set first.
-fn from_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Extracted<'a> {
+fn from_cookie<'a>(headers: &'a Fields, name: &str) -> Extracted<'a> {
     let mut found = None;
     for (_, value) in cookie::pairs(headers).filter(|(other, _)| *other == name.as_bytes()) {
         match found {

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, StatusCode, header, uri::Uri};
+use crate::http::{FieldName, header};
+use http::{HeaderValue, StatusCode, uri::Uri};
 
 use super::{Algorithm, JwtKey, JwtKeysSpec, JwtSpec, TokenError, pem};
 use crate::{
@@ -32,7 +33,7 @@ pub struct JwtPolicy {
     /// 403, or 401 with the error of RFC 6750.
     pub invalid_status: StatusCode,
     /// Claim → field of the request to the origin.
-    pub forward: Vec<(Arc<str>, HeaderName)>,
+    pub forward: Vec<(Arc<str>, FieldName)>,
     /// Responses behind this policy do not depend on the token.
     pub shared: bool,
     /// A request without a token continues anonymously. One with an invalid token does not.
@@ -65,7 +66,7 @@ pub enum KeySource {
 const TOKEN_BYTES: usize = 8 << 10;
 
 /// Fields that frame or route a message, or that carry other credentials: no claim may be forwarded in them.
-const NOT_FORWARDED: [HeaderName; 15] = [
+const NOT_FORWARDED: [FieldName; 15] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
@@ -169,7 +170,7 @@ impl JwtPolicy {
     }
 
     /// Names of the fields that only this policy may set on a request.
-    pub fn forward_names(&self) -> impl Iterator<Item = &HeaderName> {
+    pub fn forward_names(&self) -> impl Iterator<Item = &FieldName> {
         self.forward.iter().map(|(_, name)| name)
     }
 
@@ -355,12 +356,12 @@ impl SubProblems {
         good.then(|| Arc::from(url))
     }
 
-    fn forward(&mut self, map: &[(String, String)]) -> Vec<(Arc<str>, HeaderName)> {
-        let mut forward: Vec<(Arc<str>, HeaderName)> = Vec::with_capacity(map.len());
+    fn forward(&mut self, map: &[(String, String)]) -> Vec<(Arc<str>, FieldName)> {
+        let mut forward: Vec<(Arc<str>, FieldName)> = Vec::with_capacity(map.len());
         for (claim, header) in map {
             let path = format!("forward.{claim}");
             let shown = Some(header.clone());
-            match HeaderName::from_bytes(header.as_bytes()) {
+            match FieldName::from_bytes(header.as_bytes()) {
                 Err(_) => self.add(&path, shown, "must be a header name (RFC 9110 §5.1)"),
                 Ok(name) if NOT_FORWARDED.contains(&name) => {
                     self.add(

@@ -128,7 +128,7 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
         ))
     };
     match unkeyed {
-        UnkeyedSpec::Field(name) if *name == http::header::COOKIE => Some(
+        UnkeyedSpec::Field(name) if *name == crate::http::header::COOKIE => Some(
             "would give one visitor's page to all: declare cookies by name, as \"cookie:NAME\""
                 .to_owned(),
         ),

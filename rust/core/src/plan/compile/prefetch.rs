@@ -1,6 +1,7 @@
 //! Lists of URLs to prefetch: each is resolved to the request of a visitor, and must find a route that stores.
 
-use http::{HeaderMap, HeaderValue, Method, Uri, uri::PathAndQuery};
+use crate::http::Fields;
+use http::{HeaderValue, Method, Uri, uri::PathAndQuery};
 
 use super::Problems;
 use crate::{
@@ -55,7 +56,7 @@ fn list(
         Some(host) => exact(host, &format!("{path}.host"), problems),
         None => only_host(routes),
     };
-    let headers: HeaderMap = spec.headers.iter().cloned().collect();
+    let headers: Fields = spec.headers.iter().cloned().collect();
     let mut targets = Vec::with_capacity(spec.urls.len());
     for (place, url) in &spec.urls {
         let target = match target(url, host.as_deref(), spec.scheme) {
@@ -132,7 +133,7 @@ fn target(url: &str, host: Option<&str>, scheme: Scheme) -> Result<PrefetchTarge
 /// Checks that the response could be stored at all.
 fn finds(
     target: &PrefetchTarget,
-    headers: &HeaderMap,
+    headers: &Fields,
     routes: &[Route],
     router: &Router,
 ) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
+use crate::http::FieldName;
 
 use super::{
     DeclaredNames,
@@ -28,7 +28,7 @@ pub(super) fn route(
     spec: RouteSpec,
     at: usize,
     names: &mut DeclaredNames,
-    fields: &mut Vec<HeaderName>,
+    fields: &mut Vec<FieldName>,
     problems: &Problems,
 ) -> Option<Route> {
     let path = format!("routes[{at}]");
@@ -80,10 +80,10 @@ pub(super) fn route(
         TargetSpec::Broken => None,
     };
     let auth = spec.auth.and_then(|auth| {
-        let forwarded: Vec<HeaderName> = auth
+        let forwarded: Vec<FieldName> = auth
             .forward
             .iter()
-            .filter_map(|(_, field)| HeaderName::from_bytes(field.as_bytes()).ok())
+            .filter_map(|(_, field)| FieldName::from_bytes(field.as_bytes()).ok())
             .collect();
         fields.extend(forwarded);
         match JwtPolicy::compile(auth) {
@@ -236,7 +236,7 @@ fn experiments(
     specs: Vec<(usize, ExperimentSpec)>,
     has_auth: bool,
     path: &str,
-    fields: &mut Vec<HeaderName>,
+    fields: &mut Vec<FieldName>,
     problems: &Problems,
 ) -> Vec<Experiment> {
     let mut seen: Vec<(usize, String, String, String)> = Vec::new();
@@ -278,7 +278,7 @@ fn experiments(
             spec.cookie.clone(),
             spec.header.clone(),
         ));
-        fields.extend(HeaderName::from_bytes(spec.header.as_bytes()).ok());
+        fields.extend(FieldName::from_bytes(spec.header.as_bytes()).ok());
         match Experiment::compile(spec) {
             Ok(experiment) => compiled.push(experiment),
             Err(found) => within(&place, found, problems),

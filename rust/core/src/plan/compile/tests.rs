@@ -189,7 +189,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         ("www.example.com/sw.js", true)
     );
     assert!(matches!(&worker.target, Target::Respond(fixed) if fixed.headers.len() == 5));
-    let fields: Vec<&str> = plan.edge_fields.iter().map(HeaderName::as_str).collect();
+    let fields: Vec<&str> = plan.edge_fields.iter().map(FieldName::as_str).collect();
     assert_eq!(
         fields,
         ["x-user-id", "x-user-role", "x-variant", "x-tier", "x-home"]

@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 
-use http::{HeaderMap, HeaderValue, Method};
+use crate::http::Fields;
+use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::*;
@@ -303,11 +304,11 @@ fn ask(
         .split_once('?')
         .map_or((target, None), |(path, query)| (path, Some(query)));
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let headers: HeaderMap = headers
+    let headers: Fields = headers
         .iter()
         .map(|(name, value)| {
             (
-                http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                crate::http::FieldName::from_bytes(name.as_bytes()).unwrap(),
                 HeaderValue::from_str(value).unwrap(),
             )
         })
@@ -384,7 +385,7 @@ fn methods_and_conditions_choose() {
     assert_eq!(ask(&plan, "HEAD", "h", "/api/x", &[]), Some(0));
     assert_eq!(ask(&plan, "PUT", "h", "/api/x", &[]), Some(1));
     assert_eq!(ask(&plan, "DELETE", "h", "/api/x", &[]), None);
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let probe = Probe {
         host: "h",
         path: "/api/x",
@@ -483,7 +484,7 @@ fn the_router_agrees_with_the_rule() {
             routes.push(route);
         }
         let plan = plan(Value::Array(routes));
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         let unreachable = plan.router.unreachable(&plan.routes);
         for _ in 0..60 {
             let path = format!("/{}", dice.text(&["/", "x", "y", "xy"], 6));
@@ -573,7 +574,7 @@ fn ten_thousand_routes_match_fast() {
         .chain([json!({"pattern": "/*"})])
         .collect();
     let plan = plan(Value::Array(routes));
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let cases = [
         ("x", "/exact/5000"),
         ("x", "/prefix5001/a/b"),

@@ -1,6 +1,7 @@
 //! Names and values of fields, statuses, methods: single values with a grammar of their own.
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use crate::http::FieldName;
+use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 use super::{
@@ -24,11 +25,11 @@ const CONNECTION: [&str; 10] = [
     "upgrade",
 ];
 
-pub(super) fn header_name(path: &str, text: &str, problems: &Problems) -> Option<HeaderName> {
+pub(super) fn header_name(path: &str, text: &str, problems: &Problems) -> Option<FieldName> {
     if !unstarred(path, text, problems) {
         return None;
     }
-    match HeaderName::from_bytes(text.as_bytes()) {
+    match FieldName::from_bytes(text.as_bytes()) {
         Ok(name) => Some(name),
         Err(_) => {
             problems.add(
@@ -42,7 +43,7 @@ pub(super) fn header_name(path: &str, text: &str, problems: &Problems) -> Option
 }
 
 /// A field name that a policy may edit.
-pub(super) fn editable_name(path: &str, text: &str, problems: &Problems) -> Option<HeaderName> {
+pub(super) fn editable_name(path: &str, text: &str, problems: &Problems) -> Option<FieldName> {
     let name = header_name(path, text, problems)?;
     if CONNECTION.contains(&name.as_str()) {
         let message = "belongs to the connection or to the framing (RFC 9110 §7.6.1): the edge writes it, a policy can't";
@@ -86,7 +87,7 @@ pub(super) fn header_value(path: &str, value: &Value, problems: &Problems) -> Op
 pub(super) fn header_map(
     fields: &mut Fields<'_>,
     name: &'static str,
-) -> Vec<(HeaderName, HeaderValue)> {
+) -> Vec<(FieldName, HeaderValue)> {
     header_map_with(fields, name, |_, _, _| None)
 }
 
@@ -94,7 +95,7 @@ pub(super) fn header_map(
 pub(super) fn secret_header_map(
     fields: &mut Fields<'_>,
     name: &'static str,
-) -> Vec<(HeaderName, HeaderValue)> {
+) -> Vec<(FieldName, HeaderValue)> {
     let secret = |path: &str, value: &Value, problems: &Problems| {
         value
             .is_object()
@@ -126,7 +127,7 @@ fn header_map_with(
     fields: &mut Fields<'_>,
     name: &'static str,
     other: impl Fn(&str, &Value, &Problems) -> Option<Option<HeaderValue>>,
-) -> Vec<(HeaderName, HeaderValue)> {
+) -> Vec<(FieldName, HeaderValue)> {
     let mut read = Vec::new();
     for (path, key, value) in fields.map(name) {
         let Some(name) = editable_name(&path, key, fields.problems) else {
@@ -159,7 +160,7 @@ pub(super) fn edits(value: Option<&Value>, path: String, problems: &Problems) ->
         .filter_map(|(path, text)| editable_name(path, text, problems))
         .collect();
     for (name, _) in set.iter().chain(&add) {
-        if name == http::header::HOST {
+        if name == crate::http::header::HOST {
             let message = "is the origin's to choose: set `host` of the origin";
             problems.add(fields.path.clone(), Some("\"host\"".to_owned()), message);
         }

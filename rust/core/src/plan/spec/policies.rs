@@ -158,8 +158,8 @@ pub(super) fn cache(value: &Value, path: String, problems: &Problems) -> CachePo
 fn names(
     fields: &mut Fields<'_>,
     name: &'static str,
-    default: Vec<http::HeaderName>,
-) -> Vec<http::HeaderName> {
+    default: Vec<crate::http::FieldName>,
+) -> Vec<crate::http::FieldName> {
     match fields.raw(name) {
         None => default,
         Some(value) => {

@@ -1,7 +1,8 @@
 //! `ROUTE`.
 
+use crate::http::header;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
+use crate::http::FieldName;
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         let name = text.to_ascii_lowercase();
         let known = match name.strip_suffix('*') {
             Some(prefix) => prefix == admit::NAMED_PREFIX,
-            None => admit::is_named(&name) && HeaderName::from_bytes(name.as_bytes()).is_ok(),
+            None => admit::is_named(&name) && FieldName::from_bytes(name.as_bytes()).is_ok(),
         };
         if !known {
             let names = admit::NAMED.join(", ");

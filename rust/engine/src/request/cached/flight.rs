@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
+use edgerouter_core::http::{FieldName, FieldValue, Fields, header};
 use edgerouter_core::{
     cache::{
         arrival::{ArrivalDecision, ArrivedResponse, StoreBounds, as_whole},
@@ -12,7 +13,7 @@ use edgerouter_core::{
     http::range::Range,
     plan::Route,
 };
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::{
@@ -140,7 +141,7 @@ async fn depart(
         && !(worker.shared.cache).is_invalid(fetch.question.key.url(), fetch.departs)
     {
         let reuse = Reuse::StaleOnError(allowance, failure, status);
-        let stored = FetchOutcome::Stored(Arc::clone(entry), reuse, None, HeaderMap::new());
+        let stored = FetchOutcome::Stored(Arc::clone(entry), reuse, None, Fields::new());
         return (stored, None);
     }
     let received = match answer {
@@ -248,19 +249,19 @@ fn slice_up(
     worker: &Rc<Worker>,
     fetch: &CacheFetch,
     object: Object,
-    names: &[HeaderName],
+    names: &[FieldName],
     came: Range,
     upstream: UpstreamBody,
     facts: PurgeFacts,
 ) -> Option<(Arc<Entry>, Option<Arc<Run>>)> {
     let length = object.length;
-    let validator = strong_validator(&object.headers).cloned();
+    let validator = strong_validator(&object.headers).map(FieldValue::owned);
     let entry = keep(worker, fetch, names, object, facts)?;
     let kept = entry.object()?;
-    let Some(cut) = kept
-        .slices
-        .filter(|_| kept.length == length && strong_validator(&kept.headers) == validator.as_ref())
-    else {
+    let Some(cut) = kept.slices.filter(|_| {
+        kept.length == length
+            && strong_validator(&kept.headers) == validator.as_ref().map(FieldValue::from)
+    }) else {
         // A newer one that another flight has brought: these bytes are not part of it.
         return Some((entry, None));
     };

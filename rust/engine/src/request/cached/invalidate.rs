@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use edgerouter_core::cache::{key::Key, validate};
-use http::{HeaderMap, StatusCode};
+use edgerouter_core::http::Fields;
+use http::StatusCode;
 use smallvec::SmallVec;
 
 use crate::{live::LocalLive, request::Exchange, worker::Worker};
@@ -15,7 +16,7 @@ pub(crate) fn invalidate(
     live: &Rc<LocalLive>,
     exchange: &Exchange,
     status: StatusCode,
-    headers: [&HeaderMap; 2],
+    headers: [&Fields; 2],
 ) {
     if !validate::invalidates(&exchange.head.method, status) {
         return;

@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     cache::{
         arrival::{self, Freshened, Revalidation, SharedHead},
@@ -15,7 +16,7 @@ use edgerouter_core::{
     finish,
     plan::Route,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 use smallvec::SmallVec;
 
@@ -102,7 +103,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
         let head = SharedHead {
             headers,
             set_aside,
-            aside: HeaderMap::new(),
+            aside: Fields::new(),
             upstream_status: arriving.upstream_status.clone(),
         };
         let (freshness, took) = (arriving.freshness, started.elapsed());
@@ -124,7 +125,7 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
 pub(super) fn keep(
     worker: &Rc<Worker>,
     fetch: &CacheFetch,
-    names: &[HeaderName],
+    names: &[FieldName],
     mut object: Object,
     facts: PurgeFacts,
 ) -> Option<Arc<Entry>> {
@@ -152,13 +153,13 @@ fn lead(
     worker: &Rc<Worker>,
     fetch: &CacheFetch,
     parent: &[u8],
-    names: &[HeaderName],
+    names: &[FieldName],
     facts: &PurgeFacts,
 ) -> Variants {
     let store = &worker.shared.cache.store;
     // Variants are found under no list that a purge named: it would say that they may be there still.
     let known = (store.peek(parent)).filter(|known| !gone(worker, known));
-    let mut all: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    let mut all: SmallVec<[FieldName; 4]> = SmallVec::new();
     if let Some(known) = known.as_ref().and_then(Level::variants) {
         all.clone_from(&known.names);
         if names.iter().all(|name| all.contains(name)) {
@@ -169,7 +170,7 @@ fn lead(
         }
     }
     let more = names.iter().filter(|name| !all.contains(name)).cloned();
-    let more: SmallVec<[HeaderName; 4]> = more.collect();
+    let more: SmallVec<[FieldName; 4]> = more.collect();
     all.extend(more);
     let nonce = worker.random();
     let facts = PurgeFacts {

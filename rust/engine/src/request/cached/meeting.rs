@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use edgerouter_core::http::FieldName;
 use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
@@ -11,7 +12,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::Route,
 };
-use http::{HeaderName, Method};
+use http::Method;
 use tokio::task::spawn_local;
 
 use super::{
@@ -73,7 +74,7 @@ impl Miss<'_> {
     }
 
     /// The key under which requests meet that agree in the fields that `Vary` names.
-    pub(super) fn split(&self, names: &[HeaderName], secondary: &[u8]) -> Vec<u8> {
+    pub(super) fn split(&self, names: &[FieldName], secondary: &[u8]) -> Vec<u8> {
         let mut flight = self.missing.question.key.bytes().to_vec();
         for name in names {
             flight.push(b'\n');

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
+use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     cache::{slices::ContentRange, storable::NotStored},
     outcome::Detail,
 };
-use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
 use crate::{
@@ -26,9 +26,9 @@ pub(super) enum FetchOutcome {
     /// For that client only.
     Own(Received, NotStored),
     /// On its way into the store.
-    Arriving(Arc<ArrivingResponse>, Option<ArrivalReader>, HeaderMap),
+    Arriving(Arc<ArrivingResponse>, Option<ArrivalReader>, Fields),
     /// Stored, or still arriving in slices, with a reader where that is known to start at the first byte.
-    Stored(Arc<Entry>, Reuse, Option<run::RunReader>, HeaderMap),
+    Stored(Arc<Entry>, Reuse, Option<run::RunReader>, Fields),
     /// The response to a request for a slice cannot be stored in slices.
     NotSliceable(Detail, Option<(Received, ContentRange)>),
     Failed(Unanswered),
@@ -69,6 +69,6 @@ pub(super) struct Arrival {
     pub started: Instant,
     /// XFetch's beta, where the route refreshes ahead.
     pub refresh_ahead: Option<f64>,
-    pub set_aside: SmallVec<[HeaderName; 2]>,
+    pub set_aside: SmallVec<[FieldName; 2]>,
     pub facts: PurgeFacts,
 }

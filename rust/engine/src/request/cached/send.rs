@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     cache::{
         decide::Allowance,
@@ -16,7 +17,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::Route,
 };
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use smallvec::SmallVec;
 
 use super::slices::{
@@ -169,7 +170,7 @@ pub(super) fn stored(
 }
 
 /// The answer to a request whose conditions a response does not meet (RFC 9110 §13).
-fn unmet(exchange: &Exchange, status: StatusCode, headers: &mut HeaderMap) -> Option<EdgeResponse> {
+fn unmet(exchange: &Exchange, status: StatusCode, headers: &mut Fields) -> Option<EdgeResponse> {
     let conditions = &exchange.head.headers;
     let status = match validate::precondition(&exchange.head.method, conditions, status, headers) {
         Precondition::Send => return None,
@@ -213,7 +214,7 @@ enum Ranged {
 }
 
 /// Turns the header section of a 200 into that of a 206 if the client requests parts.
-fn ranged(exchange: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
+fn ranged(exchange: &Exchange, headers: &mut Fields, length: u64) -> Ranged {
     let request = &exchange.head.headers;
     let Some(field) = request.get(header::RANGE) else {
         return Ranged::Whole;
@@ -226,7 +227,7 @@ fn ranged(exchange: &Exchange, headers: &mut HeaderMap, length: u64) -> Ranged {
         RangeRequest::Unsatisfiable => {
             let mut refused = finish::unsatisfiable(length);
             for name in [header::AGE, CACHE_STATUS, header::VIA, header::DATE] {
-                if let Some(value) = headers.remove(&name) {
+                if let Some(value) = headers.get(&name) {
                     refused.insert(name, value);
                 }
             }
@@ -345,14 +346,18 @@ pub(super) fn read_along(
 ) -> EdgeResponse {
     let mut headers = arriving.headers.clone();
     match arriving.freshness.age(exchange.worker.clock.unix_now()) {
-        0 => headers.remove(header::AGE),
+        0 => {
+            headers.remove(header::AGE);
+        }
         age => headers.insert(header::AGE, exchange.worker.values.age(age)),
-    };
+    }
     exchange.note.ttl = Some(arriving.freshness.ttl(exchange.worker.clock.unix_now()));
     match &arriving.upstream_status {
         Some(upstream) => headers.insert(CACHE_STATUS, upstream.clone()),
-        None => headers.remove(CACHE_STATUS),
-    };
+        None => {
+            headers.remove(CACHE_STATUS);
+        }
+    }
     if let Some(unmet) = unmet(exchange, arriving.status, &mut headers) {
         return unmet;
     }
@@ -379,9 +384,9 @@ pub(super) fn read_along(
 }
 
 /// Adds the fields that only the client gets whose request brought the response.
-pub(super) fn with_aside(mut response: EdgeResponse, aside: HeaderMap) -> EdgeResponse {
+pub(super) fn with_aside(mut response: EdgeResponse, aside: Fields) -> EdgeResponse {
     if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
-        response.headers_mut().extend(aside);
+        response.headers_mut().append_all(&aside);
     }
     response
 }

@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgerouter_core::http::header;
 use edgerouter_core::{
     cache::decide::{self, Allowance, Outage},
     outcome::Detail,
 };
-use http::{StatusCode, header};
+use http::StatusCode;
 
 use super::{
     missing::{Miss, group_of},

@@ -3,8 +3,9 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use edgerouter_core::http::header;
 use edgerouter_core::plan::{CallableId, FailMode};
-use http::{HeaderValue, StatusCode, header, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode, uri::PathAndQuery};
 
 use crate::{
     body::{EdgeBody, EdgeResponse},

@@ -2,12 +2,12 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use edgerouter_core::http::{FieldName, Fields};
 use edgerouter_core::{
     cache::hooked::{Facts, HookEffect, Reads, Written},
     identity::jwt::Claims,
     plan::{CallableId, Route},
 };
-use http::{HeaderMap, HeaderName};
 
 use crate::functions::RequestHead;
 
@@ -31,7 +31,7 @@ pub(crate) struct HookContext {
 #[derive(Debug, Clone)]
 pub(crate) struct Due {
     pub(super) call: CallableId,
-    pub(super) varies: Option<Arc<[HeaderName]>>,
+    pub(super) varies: Option<Arc<[FieldName]>>,
 }
 
 impl HookContext {
@@ -41,7 +41,7 @@ impl HookContext {
         route: Option<&Route>,
         due: &Due,
         reads: &Reads,
-        shown: &HeaderMap,
+        shown: &Fields,
         effect: &mut HookEffect,
     ) {
         if !self.observed {

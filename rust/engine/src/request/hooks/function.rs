@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use edgerouter_core::http::{FieldValue, header};
 use edgerouter_core::{
     outcome::Detail,
     {bounds::memory::Purpose, plan::CallableId},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use super::call::{answered, failed, invoke};
@@ -44,7 +45,11 @@ pub(crate) async fn function(
         exchange.head.headers.clone()
     } else {
         // The page that shows what went wrong comes in the form that the client prefers.
-        let accept = exchange.head.headers.get(header::ACCEPT).cloned();
+        let accept = exchange
+            .head
+            .headers
+            .get(header::ACCEPT)
+            .map(FieldValue::owned);
         let kept = accept.map(|accept| (header::ACCEPT, accept)).into_iter();
         std::mem::replace(&mut exchange.head.headers, kept.collect())
     };

@@ -3,6 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use edgerouter_core::http::{FieldName, header};
 use edgerouter_core::{
     admit,
     cache::{
@@ -12,7 +13,7 @@ use edgerouter_core::{
     finish, forward,
     plan::CallableId,
 };
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 
 use super::{
     call::{failed, invoke, target},
@@ -149,7 +150,7 @@ fn no_content(request: &OriginRequest, call: CallableId) -> Early {
         &format!("The function failed (error id {id})."),
     );
     match HeaderValue::from_str(&id) {
-        Ok(id) => answer::with(response, HeaderName::from_static("x-error-id"), id).into(),
+        Ok(id) => answer::with(response, FieldName::from_static("x-error-id"), id).into(),
         Err(_) => response.into(),
     }
 }

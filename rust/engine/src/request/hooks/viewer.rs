@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use edgerouter_core::http::Fields;
 use edgerouter_core::{
     admit,
     cache::{distinct::MOST_VALUES, hooked::Written},
@@ -14,7 +15,6 @@ use edgerouter_core::{
     outcome::Detail,
     plan::{Hook, Route},
 };
-use http::HeaderMap;
 
 use super::{
     call::{answered, failed, invoke, target},
@@ -56,7 +56,7 @@ impl Exchange {
         &self,
         route: &Route,
         query: Option<&str>,
-        headers: &HeaderMap,
+        headers: &Fields,
     ) -> Option<Rc<HookContext>> {
         let origin_request = self.matching(&route.hooks.origin_request);
         let origin_response = self.matching(&route.hooks.origin_response);
@@ -94,7 +94,7 @@ impl Exchange {
             .collect()
     }
 
-    pub(super) fn request_head(&self, route: &Route, headers: HeaderMap) -> RequestHead {
+    pub(super) fn request_head(&self, route: &Route, headers: Fields) -> RequestHead {
         RequestHead {
             method: self.head.method.clone(),
             scheme: self.client.scheme,

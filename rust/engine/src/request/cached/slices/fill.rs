@@ -3,13 +3,14 @@
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
+use edgerouter_core::http::header;
 use edgerouter_core::{
     cache::slices::{self, First, Unusable, content_length},
     http::{etag::EntityTag, range::Range},
     outcome::RunEnd,
     plan::Route,
 };
-use http::{StatusCode, header};
+use http::StatusCode;
 use http_body::Body as _;
 use tokio::task::spawn_local;
 
@@ -249,7 +250,7 @@ impl RunWriter {
         if let Some(tag) = object.headers.get(header::ETAG)
             && EntityTag::parse(tag.as_bytes()).is_some()
         {
-            request.headers.insert(header::IF_RANGE, tag.clone());
+            request.headers.insert(header::IF_RANGE, tag);
         }
         let received = origin::fetch(&mut request, RequestBody::Empty).await;
         let received = received.map_err(|unanswered| match unanswered {

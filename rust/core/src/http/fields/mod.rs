@@ -1,0 +1,547 @@
+//! A message's fields (RFC 9110 §5): one buffer with their text, and a short line for each with its places.
+//!
+//! Names, values and the order are those of the wire, so that a message can be forwarded as it came. A known name has a
+//! number, and a set of bits says which of them are present: most look-ups end there.
+
+mod name;
+mod value;
+
+use std::{fmt, ops::Range};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub use self::{
+    name::{FieldName, InvalidFieldName, Known, KnownSet, Named, WireName, header, known},
+    value::{FieldValue, Value},
+};
+
+/// A list of fields.
+#[derive(Clone, Default)]
+pub struct Fields {
+    text: Vec<u8>,
+    lines: Vec<Line>,
+    /// Known names that are present.
+    present: KnownSet,
+}
+
+/// Places of a field in the text.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    name: u32,
+    value: u32,
+    value_length: u32,
+    /// None for a known name in lower case, which has no text of its own.
+    name_length: u16,
+    /// The number of a known name.
+    known: u8,
+}
+
+impl Fields {
+    /// Without any field; takes no memory.
+    pub const fn new() -> Self {
+        Self {
+            text: Vec::new(),
+            lines: Vec::new(),
+            present: KnownSet::of(&[]),
+        }
+    }
+
+    /// With room for so many fields of common length.
+    pub fn with_capacity(fields: usize) -> Self {
+        Self {
+            text: Vec::with_capacity(fields * 24),
+            lines: Vec::with_capacity(fields),
+            present: KnownSet::of(&[]),
+        }
+    }
+
+    /// Without any field yet: `text` holds those that `add_line` will add. `lines`: their number, about.
+    pub(crate) fn over(text: &[u8], lines: usize) -> Self {
+        /// Room for what the edge adds to a message.
+        const MORE_TEXT: usize = 256;
+        const MORE_LINES: usize = 8;
+        let mut own = Vec::with_capacity(text.len() + MORE_TEXT);
+        own.extend_from_slice(text);
+        Self {
+            text: own,
+            lines: Vec::with_capacity(lines + MORE_LINES),
+            present: KnownSet::of(&[]),
+        }
+    }
+
+    /// Adds the field whose name and value stand at these places of the text, and gives its name if it is a known one.
+    /// The bytes of the value are the caller's to check.
+    #[inline]
+    pub(crate) fn add_line(
+        &mut self,
+        name: Range<usize>,
+        value: Range<usize>,
+    ) -> Result<Option<Known>, InvalidFieldName> {
+        let text = self.text.get(name.clone()).unwrap_or_default();
+        let known = match Known::of(text) {
+            Some(known) => known.number(),
+            None if name::is_name(text) => Known::NONE,
+            None => return Err(InvalidFieldName),
+        };
+        let place = |at: usize| u32::try_from(at).map_err(|_| InvalidFieldName);
+        self.lines.push(Line {
+            name: place(name.start)?,
+            value: place(value.start)?,
+            value_length: place(value.len())?,
+            name_length: u16::try_from(name.len()).map_err(|_| InvalidFieldName)?,
+            known,
+        });
+        self.present.add(known);
+        Ok(Known::numbered(known))
+    }
+
+    /// The number of fields.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// True without any field.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Removes all fields.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.lines.clear();
+        self.present = KnownSet::default();
+    }
+
+    /// True if there is a field of a name.
+    #[inline]
+    pub fn contains_key(&self, name: impl Named) -> bool {
+        self.first(&name).is_some()
+    }
+
+    /// The value of a name's first field.
+    #[inline]
+    pub fn get(&self, name: impl Named) -> Option<FieldValue<'_>> {
+        let (_, line) = self.first(&name)?;
+        Some(self.value(line))
+    }
+
+    /// The values of a name's fields in their order.
+    #[inline]
+    pub fn get_all<N: Named>(&self, name: N) -> Values<'_, N> {
+        // Most names that are looked for are absent.
+        let from = self.first(&name).map_or(self.lines.len(), |(at, _)| at);
+        let lines = self.lines.get(from..).unwrap_or_default().iter();
+        Values {
+            fields: self,
+            lines,
+            name,
+        }
+    }
+
+    /// The fields in their order.
+    #[inline]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter {
+            fields: self,
+            lines: self.lines.iter(),
+        }
+    }
+
+    /// The names of the fields in their order: one for each field.
+    #[inline]
+    pub fn keys(&self) -> impl Iterator<Item = WireName<'_>> {
+        self.lines.iter().map(|line| self.name(line))
+    }
+
+    /// The names, each once, in the order of their first fields.
+    pub fn names(&self) -> impl Iterator<Item = WireName<'_>> {
+        let lines = self.lines.iter().enumerate();
+        lines.filter_map(|(at, line)| {
+            let name = self.name(line);
+            let (first, _) = self.first(&name)?;
+            (first == at).then_some(name)
+        })
+    }
+
+    /// True if no name of a set is present.
+    #[inline]
+    pub fn has_none_of(&self, names: KnownSet) -> bool {
+        !self.present.meets(names)
+    }
+
+    /// Sets the one value of a name: in the place of its first field, or at the end.
+    pub fn insert(&mut self, name: impl Named, value: impl Value) {
+        let Some((at, _)) = self.first(&name) else {
+            return self.append(name, value);
+        };
+        self.set(at, value.bytes());
+        self.remove_from(&name, at + 1);
+    }
+
+    /// Adds a field at the end.
+    pub fn append(&mut self, name: impl Named, value: impl Value) {
+        let known = name.known().map_or(Known::NONE, Known::number);
+        let text = name.text();
+        self.make_room(text.len() + value.bytes().len());
+        // A known name has its text elsewhere, unless it is in another case.
+        let own = known == Known::NONE || text.iter().any(u8::is_ascii_uppercase);
+        let (place, name_length) = match own.then(|| self.store(text)) {
+            None => (0, 0),
+            Some(Some((place, length))) if let Ok(length) = u16::try_from(length) => {
+                (place, length)
+            }
+            Some(_) => return,
+        };
+        if let Some((value, value_length)) = self.store(value.bytes()) {
+            self.present.add(known);
+            self.lines.push(Line {
+                name: place,
+                value,
+                value_length,
+                name_length,
+                known,
+            });
+        }
+    }
+
+    /// Adds a field under a name in the case given.
+    pub fn append_wire(&mut self, name: &[u8], value: impl Value) -> Result<(), InvalidFieldName> {
+        if !name::is_name(name) {
+            return Err(InvalidFieldName);
+        }
+        let known = Known::of(name).map_or(Known::NONE, Known::number);
+        self.append(
+            WireName {
+                number: known,
+                text: name,
+            },
+            value,
+        );
+        Ok(())
+    }
+
+    /// Removes the fields of a name; true if there were any.
+    pub fn remove(&mut self, name: impl Named) -> bool {
+        match self.first(&name) {
+            Some((at, _)) => {
+                self.remove_from(&name, at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Removes the fields of all names of a set.
+    pub fn remove_all(&mut self, names: KnownSet) {
+        if !self.has_none_of(names) {
+            self.retain(|name, _| !name.is_of(names));
+        }
+    }
+
+    /// Removes the fields of a name and gives the first one's value.
+    pub fn take(&mut self, name: impl Named) -> Option<HeaderValue> {
+        let value = self.get(&name)?.owned();
+        self.remove(name);
+        Some(value)
+    }
+
+    /// Keeps the fields for which `keep` is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(WireName<'_>, FieldValue<'_>) -> bool) {
+        let text = &self.text;
+        let mut present = KnownSet::default();
+        self.lines.retain(|line| {
+            let kept = keep(wire_name(text, line), value_of(text, line));
+            if kept {
+                present.add(line.known);
+            }
+            kept
+        });
+        self.present = present;
+    }
+
+    /// Replaces the values of a name's fields by what `edit` makes of them; `None` leaves one as it is.
+    pub fn edit(
+        &mut self,
+        name: impl Named,
+        mut edit: impl FnMut(FieldValue<'_>) -> Option<HeaderValue>,
+    ) {
+        for at in 0..self.lines.len() {
+            let Some(line) = self.lines.get(at).filter(|line| self.name(line) == name) else {
+                continue;
+            };
+            if let Some(value) = edit(self.value(line)) {
+                self.set(at, value.as_bytes());
+            }
+        }
+    }
+
+    /// Adds copies of fields at the end.
+    pub fn append_all<'a>(
+        &mut self,
+        fields: impl IntoIterator<Item = (WireName<'a>, FieldValue<'a>)>,
+    ) {
+        for (name, value) in fields {
+            self.append(name, value);
+        }
+    }
+
+    /// Bytes of names and values.
+    pub fn bytes(&self) -> usize {
+        self.iter()
+            .map(|(name, value)| name.as_wire().len() + value.len())
+            .sum()
+    }
+
+    /// The place and the line of a name's first field.
+    #[inline]
+    fn first(&self, name: &impl Named) -> Option<(usize, &Line)> {
+        if let Some(known) = name.known() {
+            let known = known.number();
+            if !self.present.contains(known) {
+                return None;
+            }
+            return self
+                .lines
+                .iter()
+                .enumerate()
+                .find(|(_, line)| line.known == known);
+        }
+        let text = name.text();
+        self.lines.iter().enumerate().find(|(_, line)| {
+            line.known == Known::NONE
+                && usize::from(line.name_length) == text.len()
+                && self.name(line).text.eq_ignore_ascii_case(text)
+        })
+    }
+
+    /// Removes the fields of a name from a place on.
+    fn remove_from(&mut self, name: &impl Named, from: usize) {
+        let (text, mut at) = (&self.text, 0);
+        self.lines.retain(|line| {
+            at += 1;
+            at <= from || wire_name(text, line) != *name
+        });
+        if let Some(known) = name.known().map(Known::number)
+            && !self.lines.iter().any(|line| line.known == known)
+        {
+            self.present.remove(known);
+        }
+    }
+
+    /// Sets a line's value, in the place of the old one if that is as long.
+    fn set(&mut self, at: usize, value: &[u8]) {
+        let Self { text, lines, .. } = self;
+        if let Some(line) = lines.get_mut(at)
+            && let Ok(length) = u32::try_from(value.len())
+            && length <= line.value_length
+            && let Some(place) = text.get_mut(line.value as usize..)
+            && let Some(place) = place.get_mut(..value.len())
+        {
+            place.copy_from_slice(value);
+            line.value_length = length;
+            return;
+        }
+        self.make_room(value.len());
+        if let Some((start, length)) = self.store(value)
+            && let Some(line) = self.lines.get_mut(at)
+        {
+            (line.value, line.value_length) = (start, length);
+        }
+    }
+
+    /// Drops the text of removed fields and replaced values before a long text grows, if that is most of it.
+    fn make_room(&mut self, more: usize) {
+        const LONG: usize = 64 << 10;
+        if self.text.len() > LONG
+            && self.text.len() + more > self.text.capacity()
+            && self.bytes() < self.text.len() / 2
+        {
+            let mut compact = Self::with_capacity(self.lines.len());
+            compact.append_all(&*self);
+            *self = compact;
+        }
+    }
+
+    /// Adds bytes to the text; `None` past 4 GiB, which no bound on a message allows.
+    fn store(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
+        let place = u32::try_from(self.text.len()).ok()?;
+        let length = u32::try_from(bytes.len()).ok()?;
+        self.text.extend_from_slice(bytes);
+        Some((place, length))
+    }
+
+    #[inline]
+    fn name(&self, line: &Line) -> WireName<'_> {
+        wire_name(&self.text, line)
+    }
+
+    #[inline]
+    fn value(&self, line: &Line) -> FieldValue<'_> {
+        value_of(&self.text, line)
+    }
+}
+
+#[inline]
+fn wire_name<'a>(text: &'a [u8], line: &Line) -> WireName<'a> {
+    let known = line.known;
+    let text = match Known::numbered(known) {
+        Some(name) if line.name_length == 0 => name.as_str().as_bytes(),
+        _ => part(text, line.name, u32::from(line.name_length)),
+    };
+    WireName {
+        number: known,
+        text,
+    }
+}
+
+#[inline]
+fn value_of<'a>(text: &'a [u8], line: &Line) -> FieldValue<'a> {
+    FieldValue::known(part(text, line.value, line.value_length))
+}
+
+#[inline]
+fn part(text: &[u8], start: u32, length: u32) -> &[u8] {
+    let start = start as usize;
+    text.get(start..start + length as usize).unwrap_or_default()
+}
+
+/// The values of one name.
+#[derive(Debug, Clone)]
+pub struct Values<'a, N> {
+    fields: &'a Fields,
+    lines: std::slice::Iter<'a, Line>,
+    name: N,
+}
+
+impl<N: Named> Values<'_, N> {
+    /// In their order.
+    #[inline]
+    pub fn iter(self) -> Self {
+        self
+    }
+}
+
+impl<'a, N: Named> Iterator for Values<'a, N> {
+    type Item = FieldValue<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<FieldValue<'a>> {
+        let Self {
+            fields,
+            lines,
+            name,
+        } = self;
+        let line = lines.find(|line| fields.name(line) == *name)?;
+        Some(fields.value(line))
+    }
+}
+
+impl<N: Named> DoubleEndedIterator for Values<'_, N> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let Self {
+            fields,
+            lines,
+            name,
+        } = self;
+        let line = lines.rfind(|line| fields.name(line) == *name)?;
+        Some(fields.value(line))
+    }
+}
+
+/// The fields of a list.
+#[derive(Debug, Clone)]
+pub struct Iter<'a> {
+    fields: &'a Fields,
+    lines: std::slice::Iter<'a, Line>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (WireName<'a>, FieldValue<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = self.lines.next()?;
+        Some((self.fields.name(line), self.fields.value(line)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.lines.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+impl<'a> IntoIterator for &'a Fields {
+    type Item = (WireName<'a>, FieldValue<'a>);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl<N: Named, V: Value> Extend<(N, V)> for Fields {
+    fn extend<I: IntoIterator<Item = (N, V)>>(&mut self, fields: I) {
+        for (name, value) in fields {
+            self.append(name, value);
+        }
+    }
+}
+
+impl<N: Named, V: Value> FromIterator<(N, V)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
+        let mut all = Self::new();
+        all.extend(fields);
+        all
+    }
+}
+
+impl From<Fields> for HeaderMap {
+    /// For a library that has fields of its own.
+    fn from(fields: Fields) -> Self {
+        let mut map = Self::new();
+        for (name, value) in &fields {
+            if let Ok(name) = HeaderName::from_bytes(name.as_wire()) {
+                // Fails beyond 32,768 names: no message has as many.
+                let _ = map.try_append(name, value.owned());
+            }
+        }
+        map
+    }
+}
+
+impl From<&HeaderMap> for Fields {
+    fn from(map: &HeaderMap) -> Self {
+        let mut fields = Self::with_capacity(map.len());
+        for (name, value) in map {
+            fields.append(name.as_str(), value);
+        }
+        fields
+    }
+}
+
+impl PartialEq for Fields {
+    /// The same names with the same values, those of one name in the same order.
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && self.present == other.present
+            && self
+                .keys()
+                .all(|name| self.get_all(name).iter().eq(other.get_all(name).iter()))
+    }
+}
+
+impl Eq for Fields {}
+
+impl fmt::Debug for Fields {
+    /// Without the values: some are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

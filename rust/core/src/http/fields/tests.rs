@@ -1,0 +1,141 @@
+#![allow(clippy::unwrap_used)]
+
+use http::HeaderValue;
+
+use super::*;
+
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap()
+}
+
+fn fields(lines: &[(&str, &str)]) -> Fields {
+    let mut fields = Fields::new();
+    for (name, text) in lines {
+        fields.append_wire(name.as_bytes(), value(text)).unwrap();
+    }
+    fields
+}
+
+/// Lines as they would be written.
+fn lines(fields: &Fields) -> Vec<String> {
+    fields
+        .iter()
+        .map(|(name, value)| {
+            let name = String::from_utf8_lossy(name.as_wire());
+            format!("{name}: {}", value.to_str().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn order_and_case_are_those_of_the_wire() {
+    let fields = fields(&[
+        ("Host", "a"),
+        ("X-OWN", "1"),
+        ("accept", "*/*"),
+        ("x-own", "2"),
+    ]);
+    let want = ["Host: a", "X-OWN: 1", "accept: */*", "x-own: 2"];
+    assert_eq!(lines(&fields), want);
+    let names: Vec<_> = fields.names().map(WireName::lower).collect();
+    assert_eq!(names, ["host", "x-own", "accept"]);
+    assert!(
+        fields
+            .get_all("X-Own")
+            .eq(["1", "2"].map(value).iter().map(FieldValue::from))
+    );
+    assert_eq!(fields.get_all("X-Own").next_back().unwrap(), "2");
+}
+
+#[test]
+fn fields_are_found_by_names_known_and_unknown_in_any_case() {
+    let fields = fields(&[("HOST", "a"), ("x-Own", "1")]);
+    for name in ["host", "Host", "X-OWN", "x-own"] {
+        assert!(fields.contains_key(name), "{name}");
+    }
+    assert_eq!(fields.get(header::HOST).unwrap(), "a");
+    for name in ["", "x-ow", "x-owner", "age"] {
+        assert!(!fields.contains_key(name), "{name}");
+    }
+    assert!(!fields.has_none_of(KnownSet::of(&[known::AGE, known::HOST])));
+    assert!(fields.has_none_of(KnownSet::of(&[known::AGE])));
+}
+
+#[test]
+fn inserting_replaces_all_of_a_name_in_the_place_of_the_first() {
+    for long in ["", "3", &"3".repeat(1000)] {
+        let mut fields = fields(&[("X-A", "10"), ("age", "20"), ("x-a", "30"), ("AGE", "40")]);
+        fields.insert("x-a", value(long));
+        fields.insert(header::AGE, value(long));
+        fields.insert(header::ETAG, value(long));
+        let want = [
+            format!("X-A: {long}"),
+            format!("age: {long}"),
+            format!("etag: {long}"),
+        ];
+        assert_eq!(lines(&fields), want);
+    }
+}
+
+#[test]
+fn what_is_removed_is_not_found_and_the_rest_keeps_its_order() {
+    let mut fields = fields(&[
+        ("a", "1"),
+        ("age", "2"),
+        ("A", "3"),
+        ("b", "4"),
+        ("Age", "5"),
+    ]);
+    assert!(fields.remove("a") && !fields.remove("a"));
+    assert_eq!(fields.take(header::AGE).unwrap(), "2");
+    assert!(fields.has_none_of(KnownSet::of(&[known::AGE])));
+    assert_eq!(lines(&fields), ["b: 4"]);
+    fields.append(header::VIA, value("5"));
+    fields.retain(|name, _| name != "b");
+    fields.remove_all(KnownSet::of(&[known::VIA, known::DATE]));
+    assert_eq!(lines(&fields), [""; 0]);
+    assert_eq!(fields, Fields::new());
+}
+
+#[test]
+fn edited_values_stand_where_they_stood() {
+    let mut fields = fields(&[("Link", "a"), ("x", "a"), ("link", "b")]);
+    fields.edit(header::LINK, |link| (link == "b").then(|| value("longer")));
+    assert_eq!(lines(&fields), ["Link: a", "x: a", "link: longer"]);
+}
+
+#[test]
+fn equal_lists_may_differ_in_case_and_in_the_order_of_names() {
+    let one = fields(&[("A", "1"), ("host", "h"), ("a", "2")]);
+    for (other, want) in [
+        (fields(&[("Host", "h"), ("a", "1"), ("a", "2")]), true),
+        (fields(&[("Host", "h"), ("a", "2"), ("a", "1")]), false),
+        (fields(&[("Host", "h"), ("a", "1")]), false),
+        (fields(&[("Host", "H"), ("a", "1"), ("a", "2")]), false),
+        (fields(&[("b", "h"), ("a", "1"), ("a", "2")]), false),
+    ] {
+        assert_eq!(one == other, want, "{other:?}");
+        let map = HeaderMap::from(other.clone());
+        assert_eq!(Fields::from(&map), other);
+    }
+}
+
+#[test]
+fn values_set_again_and_again_take_no_more_and_more_memory() {
+    let mut fields = fields(&[("X-Kept", "kept")]);
+    for round in 1..3_000 {
+        fields.insert(header::AGE, value(&"9".repeat(round)));
+        fields.append("x-more", value(&"8".repeat(round)));
+        fields.remove("x-more");
+    }
+    assert!(
+        fields.text.capacity() < 1 << 20,
+        "{}",
+        fields.text.capacity()
+    );
+    let want = [
+        "X-Kept: kept".to_owned(),
+        format!("age: {}", "9".repeat(2_999)),
+    ];
+    assert_eq!(lines(&fields), want);
+}

@@ -1,0 +1,94 @@
+//! Messages (RFC 9110 §6), of any version of HTTP.
+
+use http::{Extensions, Method, StatusCode, Uri, Version};
+
+use super::fields::Fields;
+
+/// The head of a request.
+#[derive(Debug, Clone, Default)]
+pub struct RequestParts {
+    /// RFC 9110 §9.
+    pub method: Method,
+    /// Origin, absolute or asterisk form.
+    pub uri: Uri,
+    /// Of the connection that it came on.
+    pub version: Version,
+    /// Its fields.
+    pub headers: Fields,
+}
+
+/// A response with its content.
+#[derive(Debug)]
+pub struct Response<B> {
+    status: StatusCode,
+    headers: Fields,
+    extensions: Extensions,
+    body: B,
+}
+
+impl<B> Response<B> {
+    /// A response with these parts.
+    pub fn new(status: StatusCode, headers: Fields, body: B) -> Self {
+        Self {
+            status,
+            headers,
+            extensions: Extensions::new(),
+            body,
+        }
+    }
+
+    /// RFC 9110 §15.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The same, to be changed.
+    pub fn status_mut(&mut self) -> &mut StatusCode {
+        &mut self.status
+    }
+
+    /// Its fields.
+    pub fn headers(&self) -> &Fields {
+        &self.headers
+    }
+
+    /// The same, to be changed.
+    pub fn headers_mut(&mut self) -> &mut Fields {
+        &mut self.headers
+    }
+
+    /// Its content.
+    pub fn body(&self) -> &B {
+        &self.body
+    }
+
+    /// The same, to be changed.
+    pub fn body_mut(&mut self) -> &mut B {
+        &mut self.body
+    }
+
+    /// Only its content.
+    pub fn into_body(self) -> B {
+        self.body
+    }
+
+    /// What the edge notes about it.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// The same, to be changed.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// The response with other content.
+    pub fn map<C>(self, change: impl FnOnce(B) -> C) -> Response<C> {
+        Response {
+            status: self.status,
+            headers: self.headers,
+            extensions: self.extensions,
+            body: change(self.body),
+        }
+    }
+}
