@@ -76,8 +76,8 @@ pub struct Invocation {
     pub call: CallableId,
     /// Decides which parts of the request and the response may be edited.
     pub phase: Phase,
-    /// A copy: edits count only if the output brings them back.
-    pub request: RequestHead,
+    /// A copy: edits count only if the output brings them back. On the heap, as calls and outputs change hands often.
+    pub request: Box<RequestHead>,
     /// The whole request body for functions (bounded by `limits.functions.body_bytes`); empty for hooks.
     pub body: Bytes,
     /// Present in the response phases.
@@ -105,7 +105,7 @@ pub enum FunctionOutput {
     /// Go on with the heads as they are now (edited or not).
     Continue {
         /// Edits count in the two request phases only.
-        request: RequestHead,
+        request: Box<RequestHead>,
         /// Present in the response phases.
         response: Option<ResponseHead>,
     },

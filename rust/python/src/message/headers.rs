@@ -55,7 +55,10 @@ fn text_of(value: FieldValue<'_>) -> String {
 
 /// Bytes of a field as text (RFC 9110 §5.5).
 pub(crate) fn latin_1(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(char::from).collect()
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => text.to_owned(),
+        _ => bytes.iter().copied().map(char::from).collect(),
+    }
 }
 
 /// Puts the fields that Python gives for a header section into `map`. The first of a name replaces what was there, the

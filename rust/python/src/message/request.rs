@@ -43,7 +43,7 @@ pub(crate) struct Request {
 
 #[derive(Debug)]
 pub(crate) struct RequestParts {
-    pub(crate) head: RequestHead,
+    pub(crate) head: Box<RequestHead>,
     pub(crate) body: Bytes,
 }
 
@@ -57,14 +57,14 @@ impl RequestParts {
 }
 
 impl Request {
-    pub(crate) fn new(head: RequestHead, body: Bytes) -> Self {
+    pub(crate) fn new(head: Box<RequestHead>, body: Bytes) -> Self {
         Self {
             parts: Mutex::new(Some(RequestParts { head, body })),
         }
     }
 
     /// Takes the value back; the view is dead after.
-    pub(crate) fn take(&self) -> Option<RequestHead> {
+    pub(crate) fn take(&self) -> Option<Box<RequestHead>> {
         self.parts.lock().take().map(|parts| parts.head)
     }
 
@@ -145,7 +145,7 @@ impl Request {
         if let Some(given) = headers {
             headers::fill(&mut fields, given)?;
         }
-        let head = RequestHead {
+        let head = Box::new(RequestHead {
             method,
             scheme: place.scheme,
             host: place.host.into(),
@@ -159,7 +159,7 @@ impl Request {
             variants: Vec::new(),
             id: 0,
             notes: None,
-        };
+        });
         Ok(Self::new(head, Bytes::new()))
     }
 

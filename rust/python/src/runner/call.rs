@@ -198,7 +198,7 @@ impl Views {
     /// The request continues with the heads as they are now.
     fn go_on(&self) -> Result<FunctionOutput, String> {
         let gone = || "a request that is over".to_owned();
-        let mut request: RequestHead = self.request.get().take().ok_or_else(gone)?;
+        let mut request = self.request.get().take().ok_or_else(gone)?;
         let framing = self.framing.lock().take();
         let Some(response) = &self.response else {
             if let Some(framing) = framing {

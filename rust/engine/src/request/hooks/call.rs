@@ -1,6 +1,6 @@
 //! One call of a callable: its time-out, its failure, and its answer as a response.
 
-use std::{rc::Rc, sync::Arc};
+use std::{future::Future, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use edgerouter_core::http::header;
@@ -18,22 +18,23 @@ use crate::{
     worker::Worker,
 };
 
-pub(super) async fn invoke(
+/// Starts a call; the future waits for its output.
+pub(super) fn invoke(
     worker: &Rc<Worker>,
     live: &LocalLive,
     call: CallableId,
     phase: Phase,
-    request: RequestHead,
+    request: Box<RequestHead>,
     body: Bytes,
     response: Option<ResponseHead>,
-) -> Result<FunctionOutput, FunctionError> {
+) -> impl Future<Output = Result<FunctionOutput, FunctionError>> {
     let timeout = live
         .plan
         .callable(call)
         .map_or(live.plan.limits.functions.timeout, |callable| {
             callable.timeout
         });
-    let invocation = Invocation {
+    let started = live.functions.invoke(Invocation {
         call,
         phase,
         request,
@@ -41,11 +42,13 @@ pub(super) async fn invoke(
         response,
         timeout,
         caches: worker.shared.function_caches(),
-    };
-    let output = live.functions.invoke(invocation).output().await;
-    let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
-    worker.metrics.hook(call, phase, result);
-    output
+    });
+    async move {
+        let output = started.output().await;
+        let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
+        worker.metrics.hook(call, phase, result);
+        output
+    }
 }
 
 /// The effect of a failed call: none when it fails open, a response to the request otherwise.

@@ -40,14 +40,14 @@ pub(crate) async fn origin_request(
     for due in &context.origin_request {
         let notes = Arc::new(Notes::new(reads.next()));
         let call = due.call;
-        let head = RequestHead {
+        let head = Box::new(RequestHead {
             method: request.method.clone(),
             path: request.path_and_query.path().to_owned(),
             query: request.path_and_query.query().map(str::to_owned),
             headers: std::mem::take(&mut request.headers),
             notes: context.observed.then(|| Arc::clone(&notes)),
             ..context.request.clone()
-        };
+        });
         let kept = head.headers.clone();
         let (worker, phase) = (&request.worker, Phase::OriginRequest);
         let output = invoke(worker, &live, call, phase, head, Bytes::new(), None).await;
@@ -91,11 +91,11 @@ pub(crate) async fn origin_response(
     for due in &context.origin_response {
         let notes = Arc::<Notes>::default();
         let call = due.call;
-        let seen = RequestHead {
+        let seen = Box::new(RequestHead {
             headers: shown.clone(),
             notes: context.observed.then(|| Arc::clone(&notes)),
             ..context.request.clone()
-        };
+        });
         let head = ResponseHead {
             status: received.status,
             headers: received.headers.clone(),

@@ -78,7 +78,7 @@ impl Exchange {
             request: RequestHead {
                 // The parameters that the origin gets: there are no others for a stored response.
                 query: query.map(str::to_owned),
-                ..self.request_head(route, headers)
+                ..*self.request_head(route, headers)
             },
         }))
     }
@@ -94,8 +94,8 @@ impl Exchange {
             .collect()
     }
 
-    pub(super) fn request_head(&self, route: &Route, headers: Fields) -> RequestHead {
-        RequestHead {
+    pub(super) fn request_head(&self, route: &Route, headers: Fields) -> Box<RequestHead> {
+        Box::new(RequestHead {
             method: self.head.method.clone(),
             scheme: self.client.scheme,
             host: self.host().into(),
@@ -115,7 +115,7 @@ impl Exchange {
                 .collect(),
             id: self.id(),
             notes: None,
-        }
+        })
     }
 }
 
