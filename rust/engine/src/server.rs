@@ -61,6 +61,8 @@ pub struct Settings {
     pub access_log: Option<AccessLog>,
     /// Tests may move the wall clock.
     pub test_clock: bool,
+    /// Returns memory that is free for a while to the system. Called every few seconds, by the thread of the background.
+    pub give_back: fn(),
 }
 
 impl std::fmt::Debug for Settings {
@@ -170,8 +172,14 @@ impl Engine {
             }
         }
         threads.push(
-            background::start(workers, Arc::clone(&shared), navigated, watched.clone())
-                .map_err(StartError::Thread)?,
+            background::start(
+                workers,
+                Arc::clone(&shared),
+                navigated,
+                watched.clone(),
+                settings.give_back,
+            )
+            .map_err(StartError::Thread)?,
         );
         threads.push(
             purge::sweep::start(

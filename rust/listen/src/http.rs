@@ -26,6 +26,7 @@ use crate::{
     Transport,
     connection::{Connection, ConnectionOwner, ConnectionState, Stream},
     http1::{Ended, Http1, Unread},
+    spread::Place,
     tight, tunnel,
 };
 
@@ -55,6 +56,7 @@ pub(super) fn take<O: ConnectionOwner>(
     transport: impl Transport,
     peer: SocketAddr,
     scheme: Scheme,
+    place: Place,
     draining: bool,
 ) -> Taken {
     let connections = owner.connections();
@@ -85,6 +87,7 @@ pub(super) fn take<O: ConnectionOwner>(
         owner: Rc::clone(owner),
         index,
         _of_peer: of_peer,
+        _place: place,
     };
     spawn_local(async move {
         serve_connection(&counted.owner, transport, connection).await;
@@ -102,6 +105,7 @@ struct Counted<O: ConnectionOwner> {
     owner: Rc<O>,
     index: usize,
     _of_peer: Option<UnderWay>,
+    _place: Place,
 }
 
 impl<O: ConnectionOwner> Drop for Counted<O> {

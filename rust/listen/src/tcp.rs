@@ -21,6 +21,7 @@ use crate::{
     Transport,
     connection::ConnectionOwner,
     http::{self, Taken},
+    spread,
     tight::{self, Spare},
 };
 
@@ -145,7 +146,9 @@ pub async fn accept<O: ConnectionOwner>(
             biased;
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if http::take(&owner, stream, peer, Scheme::Http, false) == Taken::InPlaceOfAnother {
+                    if let Some((stream, place)) = spread::kept(&*owner, stream, peer)
+                        && http::take(&owner, stream, peer, Scheme::Http, place, false) == Taken::InPlaceOfAnother
+                    {
                         // The other one closes before the next one is accepted.
                         tokio::task::yield_now().await;
                     }
@@ -167,7 +170,9 @@ pub async fn accept<O: ConnectionOwner>(
         let Poll::Ready(Ok((stream, peer))) = accepted else {
             return;
         };
-        http::take(&owner, stream, peer, Scheme::Http, true);
+        if let Some((stream, place)) = spread::kept(&*owner, stream, peer) {
+            http::take(&owner, stream, peer, Scheme::Http, place, true);
+        }
     }
 }
 

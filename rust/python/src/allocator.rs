@@ -16,6 +16,17 @@ const PLAIN: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Allocator;
 
+unsafe extern "C" {
+    fn mi_collect(force: bool);
+}
+
+/// Returns pages that have been free for a second to the system. mimalloc itself looks for them only when it frees a page,
+/// so a process that has just become idle would keep them.
+pub(crate) fn give_back() {
+    // SAFETY: looks over the heap of the calling thread and the pages that no thread has; any thread may call it.
+    unsafe { mi_collect(false) }
+}
+
 fn is_plain(layout: Layout) -> bool {
     layout.align() <= PLAIN && layout.align() <= layout.size()
 }

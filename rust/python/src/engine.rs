@@ -80,6 +80,7 @@ impl PyEngine {
             workers,
             descriptors,
             test_clock,
+            give_back: crate::allocator::give_back,
         };
         let runner = Runner::new(&plan.limits.functions)?;
         runner.shared.show_traces(traces);

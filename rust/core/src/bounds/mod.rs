@@ -4,3 +4,4 @@
 pub mod clients;
 pub mod descriptors;
 pub mod memory;
+pub mod spread;

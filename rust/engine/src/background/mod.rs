@@ -33,11 +33,12 @@ pub(crate) fn start(
     shared: Arc<Shared>,
     navigations: mpsc::Receiver<Navigation>,
     life: watch::Receiver<Life>,
+    give_back: fn(),
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("edge-background".to_owned()).spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(workers, shared, navigations, life)),
+            Ok(runtime) => runtime.block_on(run(workers, shared, navigations, life, give_back)),
             Err(error) => tracing::error!(%error, "no health probes, no key refresh, no prefetching: the event loop could not be made"),
         }
     })
@@ -49,6 +50,7 @@ async fn run(
     shared: Arc<Shared>,
     navigations: mpsc::Receiver<Navigation>,
     mut life: watch::Receiver<Life>,
+    give_back: fn(),
 ) {
     let worker = Worker::new(workers, workers, Arc::clone(&shared));
     let upstreams = Rc::clone(&worker.upstreams);
@@ -56,10 +58,15 @@ async fn run(
     let mut version = 0;
     let mut tasks: Vec<tokio::task::JoinHandle<()>> = Vec::new();
     let mut seconds = tokio::time::interval(std::time::Duration::from_millis(500));
+    let mut turn = 0_u32;
     loop {
         tokio::select! {
             _ = seconds.tick() => {
                 worker.tick();
+                turn = (turn + 1) % 4;
+                if turn == 0 {
+                    give_back();
+                }
                 let live = shared.live.load_full();
                 if live.version != version {
                     version = live.version;

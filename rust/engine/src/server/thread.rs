@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     life::Life,
-    listen::{tcp, tight},
+    listen::{spread, tcp, tight},
     worker::{Shared, Worker},
 };
 
@@ -40,6 +40,7 @@ pub(super) fn work(
     };
     runtime.block_on(async {
         let worker = Worker::new(index, workers, shared);
+        spawn_local(spread::take_handed(Rc::clone(&worker), life.clone()));
         for socket in sockets {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {

@@ -26,6 +26,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::{ClientBody, Connection, ConnectionState, Stream};
+use crate::spread::Share;
 
 /// Most bytes that one read takes from a socket.
 const INBOX: usize = 64 << 10;
@@ -62,6 +63,8 @@ pub struct AllConnections {
     pub(crate) by_peer: Arc<PerClientCounts>,
     /// For each worker, the demand of others that it ends a connection.
     pub(crate) pressure: Box<[Pressure]>,
+    /// For each worker, its part of them.
+    pub(crate) shares: Box<[Share]>,
 }
 
 impl AllConnections {
@@ -71,6 +74,7 @@ impl AllConnections {
             count: AtomicUsize::new(0),
             by_peer: PerClientCounts::new(),
             pressure: (0..workers).map(|_| Pressure::default()).collect(),
+            shares: (0..workers).map(|_| Share::new()).collect(),
         })
     }
 
