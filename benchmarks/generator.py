@@ -27,8 +27,19 @@ class Load:
     p999: float = 0.0
 
 
-def wrk(core: int, port: int, path: str, seconds: float, headers: Mapping[str, str], connections: int = 64) -> Load:
+def wrk(
+    core: int,
+    port: int,
+    path: str,
+    seconds: float,
+    headers: Mapping[str, str],
+    connections: int = 64,
+    script: Path | None = None,
+) -> Load:
+    """``script``: a file in Lua that makes the requests, where they differ."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
+    if script is not None:
+        command += ["-s", str(script)]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
     out = _run(pinned(core, [*command, f"http://127.0.0.1:{port}{path}"]), seconds)

@@ -7,10 +7,8 @@ in the plan's own shape: durations as numbers, collections as tuples.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -62,6 +60,8 @@ def _misnamed(kind: type, given: int, named: Collection[str]) -> Iterator[Proble
     known = [*fields, *_grouped(fields)]
     for name in named:
         if name not in fields:
+            import difflib
+
             near = difflib.get_close_matches(name, known, 1)
             remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
             yield Problem(f"{kind.__name__}.{name}", None, f"no such field; {remedy}")
@@ -114,6 +114,8 @@ def helpful(method: Callable[P, R]) -> Callable[P, R]:
             unknown = [name for name in kwargs if name not in parameters]
             if not unknown:
                 raise
+            import difflib
+
             problems = []
             place = f"{type(args[0]).__name__}.{method.__name__}"
             for name in unknown:
@@ -143,6 +145,8 @@ def accepts(make: Callable[P, V]) -> Callable[[Callable[[S, V], R]], Callable[Co
 
 def shown(value: object) -> str:
     """A value as it stands in a message: short, on one line."""
+    import json
+
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -10,7 +10,7 @@ import _posixsubprocess
 import contextlib
 import os
 import resource
-import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -50,7 +50,8 @@ def _restore_in_children() -> None:
     if hasattr(resource, "prlimit"):
         # ``subprocess``, ``asyncio`` and ``multiprocessing`` start programs by this one function. A ``preexec_fn``
         # would be the other way, and make a busy process copy its page tables for each program.
-        for module, name in ((_posixsubprocess, "fork_exec"), (subprocess, "_fork_exec")):
+        # ``subprocess`` has the function under a name of its own, unless it is imported later.
+        for module, name in ((_posixsubprocess, "fork_exec"), (sys.modules.get("subprocess"), "_fork_exec")):
             if callable(start := getattr(module, name, None)):
                 setattr(module, name, _restoring(start))
 

@@ -6,8 +6,6 @@ that cannot be used becomes a problem of the plan, reported at its path like any
 
 from __future__ import annotations
 
-import base64
-import mimetypes
 import os
 import stat
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -97,6 +95,9 @@ def _places(plan: Mapping[str, Any]) -> Iterator[tuple[dict[Any, Any], Any]]:
 
 
 def _read(name: str, content_type: object) -> dict[str, Any]:
+    import base64
+    import mimetypes
+
     try:
         # Opening a pipe would wait for its writer.
         if not stat.S_ISREG(Path(name).stat().st_mode):

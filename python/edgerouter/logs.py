@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import sys
 import threading
@@ -144,6 +143,9 @@ def _is_standard(stream: TextIO, number: int) -> bool:
 
 def _point_handlers(old: object, new: Any) -> None:
     """Handlers of ``logging`` that were made before write where new ones do."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return
     loggers = [logging.root, *logging.Logger.manager.loggerDict.values()]
     for logger in loggers:
         for handler in getattr(logger, "handlers", ()):

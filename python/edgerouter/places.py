@@ -5,7 +5,6 @@ They only show where a mistake is: a plan file has been read by then, so nothing
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -120,6 +119,8 @@ def _of_json(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     #: The path of each container that is open, and the index in it, ``None`` in an object.
     open_: list[tuple[str, int | None]] = []
+    import json
+
     path, line = "", 1
     for mark in _MARK.finditer(text):
         kind = text[mark.start()]

@@ -7,7 +7,6 @@ variable or the file, never the value.
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -174,6 +173,8 @@ def _carried(data: bytes, *, trim: bool = False) -> dict[str, str]:
     try:
         text = data.decode()
     except UnicodeDecodeError:
+        import base64
+
         return {"base64": base64.b64encode(data).decode()}
     if trim:
         text = text.removesuffix("\n").removesuffix("\r")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import os
-import socket
 import sys
 import threading
 from datetime import timedelta
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
     from edgerouter.edge import Edge
 
 __all__ = ["Server"]
-
-log = logging.getLogger("edgerouter.functions")
 
 
 class Server(Purging):
@@ -157,7 +152,9 @@ def _warn_of_blocking(edge: Edge) -> None:
     if names and not _warned_of_blocking:
         _warned_of_blocking = True
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        log.warning(
+        import logging
+
+        logging.getLogger("edgerouter.functions").warning(
             "blocking=True of %s%s has no effect: plain functions always run on threads; remove it",
             names[0],
             others,
@@ -183,10 +180,18 @@ def _open_access_log(engine: _core.Engine, settings: Settings, *, watched: bool)
         raise ConfigError([Problem("Settings.access_log", place, error.strerror or str(error))]) from None
 
 
+#: The usual hosts, which need no look-up: the module for it takes milliseconds to import.
+_LITERAL = frozenset({"127.0.0.1", "0.0.0.0"})
+
+
 def resolved(address: str) -> list[str]:
     """``HOST:PORT`` with the host as an IP address, as the engine takes it."""
     host, _, port = address.rpartition(":")
     bare = host.strip("[]")
+    if bare in _LITERAL:
+        return [f"{host}:{int(port)}"]
+    import socket
+
     try:
         found = socket.getaddrinfo(bare or "0.0.0.0", int(port), type=socket.SOCK_STREAM)
     except OSError as error:
@@ -198,4 +203,6 @@ def resolved(address: str) -> list[str]:
 
 def _is_loopback(address: str) -> bool:
     """True if only this machine reaches a resolved address."""
+    import ipaddress
+
     return ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).is_loopback

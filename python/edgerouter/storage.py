@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +88,8 @@ def shortage(plan: Mapping[str, Any]) -> str | None:
     disk = plan.get("disk_cache")
     if not disk:
         return None
+    import shutil
+
     path = Path(disk["path"])
     own = sum(file.stat().st_size for file in path.glob("*.seg")) if path.is_dir() else 0
     room = shutil.disk_usage(_nearest(path)).free + own

@@ -24,9 +24,8 @@ use tokio::{
 
 use crate::{
     Transport,
-    connection::{Connection, ConnectionOwner, ConnectionState, Stream},
+    connection::{Connection, ConnectionOwner, ConnectionState, Place, Stream},
     http1::{Ended, Http1, Unread},
-    spread::Place,
     tight, tunnel,
 };
 

@@ -1,86 +1,16 @@
-//! Hands connections on to the worker with the fewest (docs/decisions/0054): one that has accepted more than its share puts
+//! Hands connections on to the worker with the fewest (docs/decisions/0055): one that has accepted more than its share puts
 //! the socket into the queue of another, which serves it as if it had accepted it itself.
 
-use std::{
-    net::SocketAddr,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering};
 
 use edgerouter_core::{bounds::spread, plan::Scheme};
 use edgerouter_telemetry::life::Life;
-use parking_lot::Mutex;
-use tokio::{
-    net::TcpStream,
-    sync::{mpsc, watch},
-};
+use tokio::{net::TcpStream, sync::watch};
 
 use crate::{
-    connection::{AllConnections, ConnectionOwner},
+    connection::{ConnectionOwner, Handed, Place},
     http,
 };
-
-/// Sockets that may wait in the queue of a worker, within its reserve of descriptors (`core::bounds::descriptors`). Beyond
-/// them each worker serves what it accepts.
-const QUEUE: usize = 4;
-
-/// The connections of one worker, and the queue of those that others hand on to it.
-#[derive(Debug)]
-pub(crate) struct Share {
-    open: AtomicUsize,
-    queue: mpsc::Sender<Handed>,
-    /// Until the worker takes it.
-    waiting: Mutex<Option<mpsc::Receiver<Handed>>>,
-}
-
-/// A socket on its way to another worker.
-#[derive(Debug)]
-struct Handed {
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    place: Place,
-}
-
-/// One of the connections of a worker, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    all: Arc<AllConnections>,
-    index: usize,
-}
-
-impl Share {
-    pub(crate) fn new() -> Self {
-        let (queue, waiting) = mpsc::channel(QUEUE);
-        Self {
-            open: AtomicUsize::new(0),
-            queue,
-            waiting: Mutex::new(Some(waiting)),
-        }
-    }
-}
-
-impl Place {
-    fn of(all: &Arc<AllConnections>, index: usize) -> Self {
-        if let Some(share) = all.shares.get(index) {
-            share.open.fetch_add(1, Ordering::Relaxed);
-        }
-        Self {
-            all: Arc::clone(all),
-            index,
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(share) = self.all.shares.get(self.index) {
-            share.open.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
 
 /// A new connection that this worker serves; `None`: another one does.
 pub(crate) fn kept(

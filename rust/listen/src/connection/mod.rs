@@ -8,11 +8,13 @@ mod content;
 pub mod interim;
 mod owner;
 pub mod queue;
+mod share;
 mod state;
 mod stream;
 
 pub use content::ClientBody;
 pub(crate) use content::Inflow;
 pub use owner::{AllConnections, ConnectionOwner, Connections};
+pub(crate) use share::{Handed, Place, Share};
 pub use state::{Connection, ConnectionState};
 pub use stream::{Stream, TunnelEnd};

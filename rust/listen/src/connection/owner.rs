@@ -25,8 +25,7 @@ use http_body::Body;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::{ClientBody, Connection, ConnectionState, Stream};
-use crate::spread::Share;
+use super::{ClientBody, Connection, ConnectionState, Share, Stream};
 
 /// Most bytes that one read takes from a socket.
 const INBOX: usize = 64 << 10;

@@ -1,0 +1,198 @@
+"""CPU a request while something grows: ``python -m benchmarks.scaling [WORK …] [--rounds N] [--seconds S]``.
+
+Each work compares two states of the edge, in turn within one run: workers, routes, redirects, hosts, stored objects,
+connections. A ratio near 1.0 says that a request costs the same in both. CPU is user and system time of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import socket
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import generator, machine, servers
+from benchmarks.processes import BenchError, Child, exit_status, family, free_port, threads
+
+APP = """
+import os
+from edgerouter import Edge
+
+edge = Edge("scaling")
+origin = edge.origin("origin", f"http://127.0.0.1:{os.environ['BENCH_ORIGIN']}")
+for number in range(int(os.environ["BENCH_ROUTES"])):
+    edge.route(f"/section{number}/*", to=origin)
+for number in range(int(os.environ["BENCH_REDIRECTS"])):
+    edge.route(f"/old{number}", redirect=f"/new{number}")
+for number in range(int(os.environ["BENCH_HOSTS"])):
+    edge.route(f"site{number}.example/*", to=origin)
+edge.route("/*", to=origin)
+"""
+
+
+@dataclass(frozen=True)
+class State:
+    """One side of a comparison."""
+
+    workers: int = 1
+    routes: int = 0
+    redirects: int = 0
+    hosts: int = 0
+    objects: int = 1
+    connections: int = 64
+    host: str = "127.0.0.1"
+    path: str = "/hit/1k"
+
+
+WORKS = {
+    "workers": ("1 and 2 workers", State(), State(workers=2)),
+    "routes": (
+        "1 and 10,000 routes",
+        State(routes=1, path="/section0/1k"),
+        State(routes=10_000, path="/section7777/1k"),
+    ),
+    "redirects": (
+        "1 and 100,000 redirects",
+        State(redirects=1, path="/old0"),
+        State(redirects=100_000, path="/old77777"),
+    ),
+    "hosts": (
+        "1 and 10,000 hosts",
+        State(hosts=1, host="site0.example"),
+        State(hosts=10_000, host="site7777.example"),
+    ),
+    "objects": ("1,000 and 1,000,000 objects", State(objects=1_000), State(objects=1_000_000)),
+    "connections": ("64 and 10,000 connections", State(), State(connections=10_000)),
+}
+
+
+class Scaled(servers.Edgerouter):
+    """The edge in one of the states."""
+
+    def __init__(self, python: str, state: State, name: str) -> None:
+        super().__init__(python)
+        self.state = state
+        self.name = name
+
+    def child(self, place: servers.Place) -> Child:
+        app = place.scratch / "app.py"
+        app.write_text(APP)
+        command = [self.python, "-m", "edgerouter", "run", str(app), "--listen", f"127.0.0.1:{self.port}"]
+        command += ["--workers", str(self.state.workers), "--memory-cache-size", "4GiB"]
+        counts = {name: str(getattr(self.state, name)) for name in ("routes", "redirects", "hosts")}
+        environment = {f"BENCH_{name.upper()}": count for name, count in counts.items()}
+        return self._child(place, command, {"BENCH_ORIGIN": str(place.origin), **environment})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("works", nargs="*", metavar="WORK", help=", ".join(WORKS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that has the release wheel")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: bench(options))
+
+
+def bench(options: argparse.Namespace) -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print("  ".join(f"{name}: {value}" for name, value in machine.describe().items()))
+    print("| | µs a request | then | ratio | lowest and highest ratio of a round |\n|---|---|---|---|---|")
+    for name in options.works or WORKS:
+        title, *states = WORKS[name]
+        print(compare(title, states, options), flush=True)
+    return 0
+
+
+def compare(title: str, states: Sequence[State], options: argparse.Namespace) -> str:
+    """The line of one work."""
+    spent: list[list[float]] = [[] for _ in states]
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scaling-")))
+        port = free_port()
+        program = [str(servers.compile_c("origin")), str(port)]
+        origin = stack.enter_context(Child("origin", program, 1, scratch / "origin.log"))
+        origin.wait_until_listening(port)
+        edges = []
+        for index, state in enumerate(states):
+            edge = Scaled(options.python, state, f"edge{index}")
+            if edge.missing:
+                raise BenchError(edge.missing)
+            child = stack.enter_context(edge.child(servers.Place(0, scratch, port, "")))
+            child.wait_until_listening(edge.port, 120)
+            if state.workers > 1:
+                spread(child)
+            fill(edge.port, state)
+            edges.append((edge, child))
+        for _ in range(options.rounds):
+            for (edge, child), of_state in zip(edges, spent, strict=True):
+                of_state.append(micros(edge, child, options.seconds, scratch))
+    first, last = (statistics.median(of_state) for of_state in spent)
+    ratios = [then / before for before, then in zip(*spent, strict=True)]
+    ratio = statistics.median(ratios)
+    return f"| {title} | {first:.2f} | {last:.2f} | {ratio:.2f} | {min(ratios):.2f}–{max(ratios):.2f} |"
+
+
+def spread(child: Child) -> None:
+    """Lets the workers run on both cores; the generator shares one of them."""
+    for pid in family(child.pid):
+        for thread in threads(pid):
+            os.sched_setaffinity(thread, {0, 1})
+
+
+def paths(state: State) -> list[str]:
+    return [state.path] if state.objects == 1 else [f"{state.path}?n={number}" for number in range(state.objects)]
+
+
+def fill(port: int, state: State) -> None:
+    """Requests every path of the state once, a hundred at a time."""
+    wanted = paths(state)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as edge:
+        for at in range(0, len(wanted), 100):
+            part = wanted[at : at + 100]
+            edge.sendall("".join(f"GET {path} HTTP/1.1\r\nHost: {state.host}\r\n\r\n" for path in part).encode())
+            seen, tail = 0, b""
+            while seen < len(part):
+                if not (got := edge.recv(1 << 18)):
+                    raise BenchError(f"the edge closed the connection after {at + seen} of {len(wanted)} requests")
+                seen += (tail + got).count(b"HTTP/1.1 ") - tail.count(b"HTTP/1.1 ")
+                tail = got[-8:]
+
+
+SCRIPT = """
+local number = 0
+request = function()
+    number = (number + 7919) % {objects}
+    return wrk.format("GET", "{path}?n=" .. number)
+end
+"""
+
+
+def micros(edge: Scaled, child: Child, seconds: float, scratch: Path) -> float:
+    """CPU of the edge a request, in µs."""
+    state = edge.state
+    script = None
+    if state.objects > 1:
+        script = scratch / f"{edge.name}.lua"
+        script.write_text(SCRIPT.format(objects=state.objects, path=state.path))
+    before = child.cpu_seconds()
+    # Ten thousand connections take some seconds to open.
+    seconds = max(seconds, state.connections / 1_000)
+    load = generator.wrk(1, edge.port, state.path, seconds, {"Host": state.host}, state.connections, script)
+    spent = child.cpu_seconds() - before
+    wrong = [problem for problem in load.problems if "Non-2xx" not in problem or "/old" not in state.path]
+    if wrong:
+        raise BenchError(f"{edge.name}: {'; '.join(wrong)}")
+    return spent / load.requests * 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())
