@@ -3,14 +3,15 @@
 //! A worker puts a call into a bounded queue, wakes a Python thread when none is awake, and goes on: it never waits for
 //! the interpreter and touches no Python object. Python's event loop takes async calls from its
 //! [`loop_queue::LoopQueue`], which makes a task of each (`task`); threads of a [`pool::Pool`] take plain ones
-//! (`threads`), each in a context of its own (`scope`). Answers go back in batches (`answers`). A
-//! [`watched_thread::WatchedThread`] shows the watchdog what runs on a thread and until when. `inline` callables are
-//! called on the worker itself until they break their promise to be quick.
+//! (`threads`), each in a context of its own (`scope`). Answers go back in batches (`answers`) to the worker that
+//! waits for them (`calls`). A [`watched_thread::WatchedThread`] shows the watchdog what runs on a thread and until when.
+//! `inline` callables are called on the worker itself until they break their promise to be quick.
 
 mod abort;
 mod answers;
 mod background;
 mod call;
+mod calls;
 mod framing;
 mod inline;
 mod loop_queue;
@@ -33,9 +34,9 @@ use std::{
 use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, StartedCall};
 use pyo3::{call::PyCallArgs, prelude::*};
 
-use answers::UnderWay;
 pub(crate) use background::wait_until;
 use call::{Job, Kind, Work};
+use calls::UnderWay;
 pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
 pub(crate) use threads::Runner;
