@@ -6,7 +6,10 @@ use smallvec::SmallVec;
 
 use super::Refusal;
 use crate::{
-    http::{h1::is_host, list},
+    http::{
+        h1::{self, is_host},
+        list,
+    },
     plan::Scheme,
 };
 
@@ -141,7 +144,8 @@ pub fn authority(
             HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?
         }
         None => match head.headers.get(header::HOST) {
-            Some(host) => host.owned(),
+            // The parser has looked at it.
+            Some(host) => return canonical(host.owned(), scheme).ok_or(Refusal::BadHost),
             None if head.version == Version::HTTP_10 => HeaderValue::from_static("localhost"),
             None => return Err(Refusal::BadHost),
         },
@@ -160,9 +164,12 @@ pub fn forwarded_host(headers: &Fields, scheme: Scheme) -> Option<HeaderValue> {
 
 /// An authority in its canonical spelling, and its port; `None`: it is not an authority.
 fn spelled(named: HeaderValue, scheme: Scheme) -> Option<(HeaderValue, Option<u16>)> {
-    if !is_host(named.as_bytes()) {
-        return None;
-    }
+    is_host(named.as_bytes()).then_some(())?;
+    canonical(named, scheme)
+}
+
+/// As `spelled`, for what is known to be an authority.
+fn canonical(named: HeaderValue, scheme: Scheme) -> Option<(HeaderValue, Option<u16>)> {
     let bytes = named.as_bytes();
     let (host, after) = bytes
         .split_at_checked(host_length(&named))
@@ -193,7 +200,7 @@ pub fn port(authority: &HeaderValue) -> Option<u16> {
 fn port_in(after: &[u8]) -> Option<u16> {
     let digits = after.strip_prefix(b".").unwrap_or(after);
     let digits = digits.strip_prefix(b":")?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    h1::port_number(digits)
 }
 
 /// Length of the host in an authority, without port and trailing dot.

@@ -4,9 +4,9 @@
 //! Servers behind the edge may read `_` as `-` (RFC 3875 §4.1.18 makes both `_`), so names are compared as if these
 //! were one: a second spelling of a field that only the edge or a proxy may set is removed as well.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
-use crate::http::{FieldName, Fields, WireName, header};
+use crate::http::{FieldName, Fields, Known, KnownSet, Named, WireName, header};
 use smallvec::SmallVec;
 
 use crate::http::{is_token_byte, list};
@@ -117,6 +117,18 @@ pub struct Sanitiser<'a> {
     pub trusted_peer: bool,
 }
 
+/// Known names that are forbidden to some clients: most names are known and none of these.
+static SUSPECT: LazyLock<KnownSet> = LazyLock::new(|| {
+    let strictest = Sanitiser {
+        edge_fields: &[],
+        proxy_fields: &[],
+        trusted_peer: false,
+    };
+    Known::all()
+        .filter(|known| strictest.forbids(known.as_str()))
+        .collect()
+});
+
 impl Sanitiser<'_> {
     /// True if a client's copy of the field is removed. `name` is in lower case.
     pub fn forbids(&self, name: &str) -> bool {
@@ -162,7 +174,12 @@ impl Sanitiser<'_> {
         if present.connection {
             super::fields::strip_named(headers);
         }
-        headers.retain(|name, _| !self.forbids(&name.lower()));
+        headers.retain(|name, _| match name.known() {
+            Some(known) if !SUSPECT.has(known) => {
+                !self.edge_fields.iter().any(|edge| name == *edge)
+            }
+            _ => !self.forbids(&name.lower()),
+        });
         present
     }
 }

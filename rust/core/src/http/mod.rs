@@ -20,7 +20,7 @@ pub mod uri;
 pub(crate) mod via;
 
 pub use self::fields::{
-    FieldName, FieldValue, Fields, KnownSet, Named, Value, WireName, header, known,
+    FieldName, FieldValue, Fields, Known, KnownSet, Named, Value, WireName, header, known,
 };
 pub use self::message::{RequestParts, Response};
 pub use self::token::is_token_byte;

@@ -26,7 +26,14 @@ pub fn normalise_path(path: &str) -> Result<Cow<'_, str>, PathError> {
     if !path.starts_with('/') {
         return Err(PathError::NotAbsolute);
     }
-    if !path.contains('%') && !has_dot_segment(path) {
+    // Most paths have neither: one look at each byte.
+    let mut before = 0;
+    let is_plain = path.bytes().all(|byte| {
+        let plain = byte != b'%' && !(byte == b'.' && before == b'/');
+        before = byte;
+        plain
+    });
+    if is_plain || (!path.contains('%') && !has_dot_segment(path)) {
         return Ok(Cow::Borrowed(path));
     }
     let escaped = normalise_escapes(path)?;

@@ -16,9 +16,10 @@ pub use self::{
 };
 
 /// A list of fields.
-#[derive(Clone, Default)]
 pub struct Fields {
     text: Vec<u8>,
+    /// The text is the fields in their order as they are written, and nothing else.
+    is_wire: bool,
     lines: Vec<Line>,
     /// Known names that are present.
     present: KnownSet,
@@ -30,7 +31,6 @@ struct Line {
     name: u32,
     value: u32,
     value_length: u32,
-    /// None for a known name in lower case, which has no text of its own.
     name_length: u16,
     /// The number of a known name.
     known: u8,
@@ -41,6 +41,7 @@ impl Fields {
     pub const fn new() -> Self {
         Self {
             text: Vec::new(),
+            is_wire: true,
             lines: Vec::new(),
             present: KnownSet::of(&[]),
         }
@@ -49,7 +50,8 @@ impl Fields {
     /// With room for so many fields of common length.
     pub fn with_capacity(fields: usize) -> Self {
         Self {
-            text: Vec::with_capacity(fields * 24),
+            text: Vec::with_capacity(fields * 32),
+            is_wire: true,
             lines: Vec::with_capacity(fields),
             present: KnownSet::of(&[]),
         }
@@ -57,13 +59,11 @@ impl Fields {
 
     /// Without any field yet: `text` holds those that `add_line` will add. `lines`: their number, about.
     pub(crate) fn over(text: &[u8], lines: usize) -> Self {
-        /// Room for what the edge adds to a message.
-        const MORE_TEXT: usize = 256;
-        const MORE_LINES: usize = 8;
         let mut own = Vec::with_capacity(text.len() + MORE_TEXT);
         own.extend_from_slice(text);
         Self {
             text: own,
+            is_wire: false,
             lines: Vec::with_capacity(lines + MORE_LINES),
             present: KnownSet::of(&[]),
         }
@@ -110,6 +110,7 @@ impl Fields {
     /// Removes all fields.
     pub fn clear(&mut self) {
         self.text.clear();
+        self.is_wire = true;
         self.lines.clear();
         self.present = KnownSet::default();
     }
@@ -177,28 +178,30 @@ impl Fields {
             return self.append(name, value);
         };
         self.set(at, value.bytes());
-        self.remove_from(&name, at + 1);
+        if self.get_all(&name).nth(1).is_some() {
+            self.remove_from(&name, at + 1);
+        }
     }
 
     /// Adds a field at the end.
     pub fn append(&mut self, name: impl Named, value: impl Value) {
         let known = name.known().map_or(Known::NONE, Known::number);
-        let text = name.text();
-        self.make_room(text.len() + value.bytes().len());
-        // A known name has its text elsewhere, unless it is in another case.
-        let own = known == Known::NONE || text.iter().any(u8::is_ascii_uppercase);
-        let (place, name_length) = match own.then(|| self.store(text)) {
-            None => (0, 0),
-            Some(Some((place, length))) if let Ok(length) = u16::try_from(length) => {
-                (place, length)
-            }
-            Some(_) => return,
-        };
-        if let Some((value, value_length)) = self.store(value.bytes()) {
+        let (name, value) = (name.text(), value.bytes());
+        self.make_room(name.len() + value.len() + 4);
+        // Nothing is added past 4 GiB, which no bound on a message allows.
+        if let Ok(place) = u32::try_from(self.text.len())
+            && let Ok(name_length) = u16::try_from(name.len())
+            && let Ok(value_length) = u32::try_from(value.len())
+        {
+            self.text.reserve(name.len() + value.len() + 4);
+            self.text.extend_from_slice(name);
+            self.text.extend_from_slice(b": ");
+            self.text.extend_from_slice(value);
+            self.text.extend_from_slice(b"\r\n");
             self.present.add(known);
             self.lines.push(Line {
                 name: place,
-                value,
+                value: place.saturating_add(u32::from(name_length) + 2),
                 value_length,
                 name_length,
                 known,
@@ -249,7 +252,7 @@ impl Fields {
 
     /// Keeps the fields for which `keep` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(WireName<'_>, FieldValue<'_>) -> bool) {
-        let text = &self.text;
+        let (text, before) = (&self.text, self.lines.len());
         let mut present = KnownSet::default();
         self.lines.retain(|line| {
             let kept = keep(wire_name(text, line), value_of(text, line));
@@ -259,6 +262,21 @@ impl Fields {
             kept
         });
         self.present = present;
+        self.is_wire &= self.lines.len() == before;
+    }
+
+    /// Writes the lines of the fields (RFC 9112 §5).
+    pub fn write(&self, out: &mut Vec<u8>) {
+        if self.is_wire {
+            return out.extend_from_slice(&self.text);
+        }
+        out.reserve(self.text.len() + 4 * self.lines.len());
+        for (name, value) in self {
+            out.extend_from_slice(name.as_wire());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
     }
 
     /// Replaces the values of a name's fields by what `edit` makes of them; `None` leaves one as it is.
@@ -295,20 +313,22 @@ impl Fields {
     }
 
     /// The place and the line of a name's first field.
-    #[inline]
+    #[inline(always)]
     fn first(&self, name: &impl Named) -> Option<(usize, &Line)> {
-        if let Some(known) = name.known() {
-            let known = known.number();
-            if !self.present.contains(known) {
-                return None;
-            }
-            return self
-                .lines
-                .iter()
-                .enumerate()
-                .find(|(_, line)| line.known == known);
+        match name.known() {
+            // The name is a constant nearly everywhere: this is one test of a bit.
+            Some(known) if !self.present.has(known) => None,
+            Some(known) => self.first_known(known.number()),
+            None => self.first_unknown(name.text()),
         }
-        let text = name.text();
+    }
+
+    fn first_known(&self, known: u8) -> Option<(usize, &Line)> {
+        let mut lines = self.lines.iter().enumerate();
+        lines.find(|(_, line)| line.known == known)
+    }
+
+    fn first_unknown(&self, text: &[u8]) -> Option<(usize, &Line)> {
         self.lines.iter().enumerate().find(|(_, line)| {
             line.known == Known::NONE
                 && usize::from(line.name_length) == text.len()
@@ -318,6 +338,7 @@ impl Fields {
 
     /// Removes the fields of a name from a place on.
     fn remove_from(&mut self, name: &impl Named, from: usize) {
+        self.is_wire = false;
         let (text, mut at) = (&self.text, 0);
         self.lines.retain(|line| {
             at += 1;
@@ -332,7 +353,12 @@ impl Fields {
 
     /// Sets a line's value, in the place of the old one if that is as long.
     fn set(&mut self, at: usize, value: &[u8]) {
-        let Self { text, lines, .. } = self;
+        let Self {
+            text,
+            lines,
+            is_wire,
+            ..
+        } = self;
         if let Some(line) = lines.get_mut(at)
             && let Ok(length) = u32::try_from(value.len())
             && length <= line.value_length
@@ -340,14 +366,18 @@ impl Fields {
             && let Some(place) = place.get_mut(..value.len())
         {
             place.copy_from_slice(value);
+            *is_wire &= length == line.value_length;
             line.value_length = length;
             return;
         }
         self.make_room(value.len());
-        if let Some((start, length)) = self.store(value)
+        if let Ok(place) = u32::try_from(self.text.len())
+            && let Ok(length) = u32::try_from(value.len())
             && let Some(line) = self.lines.get_mut(at)
         {
-            (line.value, line.value_length) = (start, length);
+            self.text.extend_from_slice(value);
+            self.is_wire = false;
+            (line.value, line.value_length) = (place, length);
         }
     }
 
@@ -364,14 +394,6 @@ impl Fields {
         }
     }
 
-    /// Adds bytes to the text; `None` past 4 GiB, which no bound on a message allows.
-    fn store(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
-        let place = u32::try_from(self.text.len()).ok()?;
-        let length = u32::try_from(bytes.len()).ok()?;
-        self.text.extend_from_slice(bytes);
-        Some((place, length))
-    }
-
     #[inline]
     fn name(&self, line: &Line) -> WireName<'_> {
         wire_name(&self.text, line)
@@ -385,14 +407,9 @@ impl Fields {
 
 #[inline]
 fn wire_name<'a>(text: &'a [u8], line: &Line) -> WireName<'a> {
-    let known = line.known;
-    let text = match Known::numbered(known) {
-        Some(name) if line.name_length == 0 => name.as_str().as_bytes(),
-        _ => part(text, line.name, u32::from(line.name_length)),
-    };
     WireName {
-        number: known,
-        text,
+        number: line.known,
+        text: part(text, line.name, u32::from(line.name_length)),
     }
 }
 
@@ -520,6 +537,34 @@ impl From<&HeaderMap> for Fields {
             fields.append(name.as_str(), value);
         }
         fields
+    }
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Room for what the edge adds to a message.
+const MORE_TEXT: usize = 256;
+const MORE_LINES: usize = 8;
+
+impl Clone for Fields {
+    /// With room for more: who copies a list wants to change it.
+    fn clone(&self) -> Self {
+        if self.is_empty() {
+            return Self::new();
+        }
+        let mut text = Vec::with_capacity(self.text.len() + MORE_TEXT);
+        text.extend_from_slice(&self.text);
+        let mut lines = Vec::with_capacity(self.lines.len() + MORE_LINES);
+        lines.extend_from_slice(&self.lines);
+        Self {
+            text,
+            lines,
+            ..*self
+        }
     }
 }
 

@@ -53,6 +53,11 @@ impl Known {
         (number != Self::NONE).then_some(Self(number))
     }
 
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (1..).map(Self).take(TEXTS.len())
+    }
+
     /// Its number.
     #[inline]
     pub(super) const fn number(self) -> u8 {
@@ -290,6 +295,12 @@ impl KnownSet {
         set
     }
 
+    /// True if a name is in it.
+    #[inline]
+    pub const fn has(self, name: Known) -> bool {
+        self.contains(name.0)
+    }
+
     /// True if the two have a name in common.
     #[inline]
     pub(super) const fn meets(self, other: Self) -> bool {
@@ -309,6 +320,14 @@ impl KnownSet {
     #[inline]
     pub(super) const fn remove(&mut self, number: u8) {
         self.0 &= !bit(number);
+    }
+}
+
+impl FromIterator<Known> for KnownSet {
+    fn from_iter<I: IntoIterator<Item = Known>>(names: I) -> Self {
+        let mut set = Self::default();
+        names.into_iter().for_each(|name| set.add(name.0));
+        set
     }
 }
 

@@ -48,6 +48,46 @@ fn order_and_case_are_those_of_the_wire() {
 }
 
 #[test]
+fn fields_are_written_as_they_are_however_they_were_changed() {
+    let written = |fields: &Fields| {
+        let mut out = Vec::new();
+        fields.write(&mut out);
+        let want: String = lines(fields)
+            .iter()
+            .map(|line| format!("{line}\r\n"))
+            .collect();
+        assert_eq!(String::from_utf8(out).unwrap(), want);
+    };
+    let mut fields = fields(&[
+        ("Host", "a"),
+        ("X-OWN", "12"),
+        ("accept", "*/*"),
+        ("x-own", "2"),
+    ]);
+    written(&fields);
+    fields.insert(header::AGE, value("7"));
+    written(&fields);
+    fields.insert(header::AGE, value("8"));
+    written(&fields);
+    for change in [
+        |fields: &mut Fields| fields.insert("host", value("")),
+        |fields: &mut Fields| fields.insert("host", value("longer")),
+        |fields: &mut Fields| fields.insert("x-own", value("34")),
+        |fields: &mut Fields| drop(fields.take("accept")),
+        |fields: &mut Fields| fields.retain(|name, _| name != header::AGE),
+        |fields: &mut Fields| fields.edit("host", |_| Some(value("b"))),
+    ] {
+        let mut changed = fields.clone();
+        change(&mut changed);
+        written(&changed);
+        changed.append("x-after", value("1"));
+        written(&changed);
+    }
+    fields.clear();
+    written(&fields);
+}
+
+#[test]
 fn fields_are_found_by_names_known_and_unknown_in_any_case() {
     let fields = fields(&[("HOST", "a"), ("x-Own", "1")]);
     for name in ["host", "Host", "X-OWN", "x-own"] {

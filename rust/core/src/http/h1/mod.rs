@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use crate::http::{FieldValue, Fields};
 
-pub(crate) use self::request_line::is_host;
+pub(crate) use self::request_line::{is_host, port_number};
 use super::framing::trimmed;
 
 /// A piece of a message's content.

@@ -142,12 +142,37 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     };
     let good_port = match port {
         [] | [b':'] => true,
-        [b':', digits @ ..] => {
-            digits.iter().all(u8::is_ascii_digit)
-                && std::str::from_utf8(digits).is_ok_and(|text| text.parse::<u16>().is_ok())
-        }
+        [b':', digits @ ..] => port_number(digits).is_some(),
         _ => false,
     };
-    let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    good_port && !host.is_empty() && host.len() <= 255 && host.iter().all(good)
+    good_port
+        && !host.is_empty()
+        && host.len() <= 255
+        && host.iter().all(|&byte| is_name_byte(byte))
+}
+
+/// True for the bytes of registered names that DNS allows, and those of IPv4 addresses.
+fn is_name_byte(byte: u8) -> bool {
+    static NAME: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            let other = matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
+            table[byte] = (byte as u8).is_ascii_alphanumeric() || other;
+            byte += 1;
+        }
+        table
+    };
+    NAME.get(usize::from(byte)).is_some_and(|is| *is)
+}
+
+/// A port's number; `None` if it has other bytes than digits or does not fit.
+pub(crate) fn port_number(digits: &[u8]) -> Option<u16> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u16, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }

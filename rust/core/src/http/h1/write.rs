@@ -63,9 +63,7 @@ pub fn head(
         status,
     );
     let present = Present::of(headers);
-    for (name, value) in headers {
-        field(out, name.as_wire(), value.as_bytes());
-    }
+    headers.write(out);
     let has_content = !request.is_head && !bodiless(status);
     let content = match present.length.or(known) {
         _ if !has_content => ContentWriter::None,
@@ -112,9 +110,7 @@ fn status_line(out: &mut Vec<u8>, version: &[u8], status: StatusCode) {
 /// Writes an interim response (RFC 9110 §15.2).
 pub fn interim(out: &mut Vec<u8>, status: StatusCode, headers: &Fields) {
     status_line(out, b"HTTP/1.1 ", status);
-    for (name, value) in headers {
-        field(out, name.as_wire(), value.as_bytes());
-    }
+    headers.write(out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -200,11 +196,14 @@ impl Present {
 
 /// The number in a Content-Length.
 fn number(value: FieldValue<'_>) -> Option<u64> {
-    let digits = value
-        .to_str()
-        .ok()
-        .filter(|digits| digits.len() < MOST_DIGITS);
-    digits?.parse().ok()
+    let digits = value.as_bytes();
+    if digits.is_empty() || digits.len() >= MOST_DIGITS {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 fn length_field(out: &mut Vec<u8>, length: u64) {
