@@ -144,8 +144,7 @@ pub fn authority(
             HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?
         }
         None => match head.headers.get(header::HOST) {
-            // The parser has looked at it.
-            Some(host) => return canonical(host.owned(), scheme).ok_or(Refusal::BadHost),
+            Some(host) => host.owned(),
             None if head.version == Version::HTTP_10 => HeaderValue::from_static("localhost"),
             None => return Err(Refusal::BadHost),
         },
@@ -164,12 +163,9 @@ pub fn forwarded_host(headers: &Fields, scheme: Scheme) -> Option<HeaderValue> {
 
 /// An authority in its canonical spelling, and its port; `None`: it is not an authority.
 fn spelled(named: HeaderValue, scheme: Scheme) -> Option<(HeaderValue, Option<u16>)> {
-    is_host(named.as_bytes()).then_some(())?;
-    canonical(named, scheme)
-}
-
-/// As `spelled`, for what is known to be an authority.
-fn canonical(named: HeaderValue, scheme: Scheme) -> Option<(HeaderValue, Option<u16>)> {
+    if !is_host(named.as_bytes()) {
+        return None;
+    }
     let bytes = named.as_bytes();
     let (host, after) = bytes
         .split_at_checked(host_length(&named))

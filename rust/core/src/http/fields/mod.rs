@@ -95,6 +95,23 @@ impl Fields {
         Ok(Known::numbered(known))
     }
 
+    /// All lines of the text that `over` was given have been added. If it is what would be written, it is kept so.
+    pub(crate) fn seal(&mut self) {
+        let mut at = 0;
+        self.is_wire = self.lines.iter().all(|line| {
+            let (name, value) = (line.name as usize, line.value as usize);
+            let (name_end, value_end) = (
+                name + usize::from(line.name_length),
+                value + line.value_length as usize,
+            );
+            let as_written = name == at
+                && self.text.get(name_end..value) == Some(b": ")
+                && self.text.get(value_end..value_end + 2) == Some(b"\r\n");
+            at = value_end + 2;
+            as_written
+        }) && at == self.text.len();
+    }
+
     /// The number of fields.
     #[inline]
     pub fn len(&self) -> usize {

@@ -1,6 +1,8 @@
 //! A response's head from its bytes (RFC 9112 §4, §5), read as a proxy must: white space before a colon is removed,
 //! folded lines are unfolded, and equal lengths become one.
 
+use std::ops::Range;
+
 use crate::http::{FieldValue, Fields, header};
 use http::{HeaderValue, StatusCode, Version};
 
@@ -118,22 +120,36 @@ fn parse(
     limits: HeadLimits,
 ) -> Result<OriginHead, BadResponse> {
     let (version, status) = status_line(lines.next().unwrap_or_default())?;
-    let mut fields = FieldReader {
-        limits,
-        headers: Fields::with_capacity(24),
-        count: 0,
-    };
+    let first = lines.at;
+    let mut headers = Fields::over(lines.section(), lines.ends.len());
     // Lines of the head are counted from 1, the status line included.
-    let mut number = 1;
-    while let Some(line) = lines.next() {
+    let (mut number, mut count) = (1, 0);
+    loop {
+        let at = lines.at - first;
+        let Some(line) = lines.next() else {
+            break;
+        };
         number += 1;
+        count += 1;
         let bad = BadResponse::Field(number);
         let (name, value) = split(line).ok_or(bad)?;
-        let folded = unfold(value, &mut lines);
-        number += folded.as_ref().map_or(0, |folded| folded.lines);
-        fields.add(name, value, folded, bad)?;
+        if count > limits.fields {
+            return Err(BadResponse::TooManyFields(limits.fields));
+        }
+        let bytes = |range: &Range<usize>| line.get(range.clone()).unwrap_or_default();
+        if let Some(folded) = unfold(bytes(&value), &mut lines) {
+            number += folded.lines;
+            let value = FieldValue::of(&folded.value).ok_or(bad)?;
+            headers.append_wire(bytes(&name), value).map_err(|_| bad)?;
+        } else {
+            FieldValue::of(bytes(&value)).ok_or(bad)?;
+            let placed = |range: Range<usize>| at + range.start..at + range.end;
+            headers
+                .add_line(placed(name), placed(value))
+                .map_err(|_| bad)?;
+        }
     }
-    let mut headers = fields.headers;
+    headers.seal();
     let framing = framed(awaited, version, status, &mut headers)?;
     Ok(OriginHead {
         version,
@@ -150,7 +166,18 @@ struct Lines<'a> {
     ends: std::slice::Iter<'a, usize>,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    /// The lines from here on without the empty one.
+    fn section(&self) -> &'a [u8] {
+        let before = self
+            .ends
+            .as_slice()
+            .split_last()
+            .map_or(&[][..], |(_, ends)| ends);
+        let end = before.last().map_or(self.at, |end| end + 1);
+        self.head.get(self.at..end).unwrap_or_default()
+    }
+
     /// True if the next line belongs to the one before.
     fn is_folded(&self) -> bool {
         matches!(self.head.get(self.at), Some(b' ' | b'\t'))
@@ -208,14 +235,21 @@ fn is_value_byte(byte: u8) -> bool {
 
 /// Name and value of a field line. White space before the colon is removed from a response (RFC 9112 §5.1); a line that
 /// begins with white space is not a field if there is no line that it could continue (§2.2).
-fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split(line: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     // Names are short: a search made for long texts would cost more.
     let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = line.split_at_checked(colon)?;
     if matches!(name.first(), Some(b' ' | b'\t')) {
         return None;
     }
-    Some((trimmed(name), trimmed(value.get(1..)?)))
+    let is_space = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let name_end = colon - name.iter().rev().take_while(is_space).count();
+    let value = value.get(1..)?;
+    let start = value.iter().take_while(is_space).count();
+    let value = value.get(start..)?;
+    let length = value.len() - value.iter().rev().take_while(is_space).count();
+    let start = colon + 1 + start;
+    Some((0..name_end, start..start + length))
 }
 
 /// A value with the folded lines that follow it: a proxy refuses them or replaces each fold by a space (RFC 9112 §5.2).
@@ -239,31 +273,6 @@ fn unfold(first: &[u8], rest: &mut Lines<'_>) -> Option<Folded> {
         value.extend_from_slice(more);
     }
     folded
-}
-
-/// A header section that is being read.
-struct FieldReader {
-    limits: HeadLimits,
-    headers: Fields,
-    count: usize,
-}
-
-impl FieldReader {
-    fn add(
-        &mut self,
-        name: &[u8],
-        value: &[u8],
-        folded: Option<Folded>,
-        bad: BadResponse,
-    ) -> Result<(), BadResponse> {
-        self.count += 1;
-        if self.count > self.limits.fields {
-            return Err(BadResponse::TooManyFields(self.limits.fields));
-        }
-        let value = folded.as_ref().map_or(value, |folded| &folded.value);
-        let value = FieldValue::of(value).ok_or(bad)?;
-        self.headers.append_wire(name, value).map_err(|_| bad)
-    }
 }
 
 /// Removes the framing fields from a head and adds the one length that may be forwarded.
