@@ -143,9 +143,11 @@ def _is_standard(stream: TextIO, number: int) -> bool:
 
 def _point_handlers(old: object, new: Any) -> None:
     """Handlers of ``logging`` that were made before write where new ones do."""
-    logging = sys.modules.get("logging")
-    if logging is None:
+    if "logging" not in sys.modules:
         return
+    # Waits for another thread that is just importing it.
+    import logging
+
     loggers = [logging.root, *logging.Logger.manager.loggerDict.values()]
     for logger in loggers:
         for handler in getattr(logger, "handlers", ()):

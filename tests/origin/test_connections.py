@@ -132,3 +132,23 @@ def test_a_response_without_a_switch_to_a_request_for_one_is_passed_on(origin: O
     for _ in range(2):
         assert responses(exchange(url, upgrade))[0].status == 200
     assert origin.count("/") == 2
+
+
+@pytest.mark.parametrize("policy", [cache.DISABLED, cache.OPTIMIZED], ids=["passed", "stored"])
+def test_fields_keep_their_order_and_the_case_of_their_names(
+    policy: cache.CachePolicy, origin: Origin, serve: Serve
+) -> None:
+    fields = [("X-One", "1"), ("cache-CONTROL", "max-age=60"), ("x-two", "2"), ("X-ONE", "3"), ("ETag", '"a"')]
+    origin.default = Reply(200, fields, "content")
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("first", origin.url), cache=policy)
+    url = serve(edge).url
+    sent = b"GET / HTTP/1.1\r\nHost: a.example\r\nX-B: 1\r\nx-a: 2\r\nX-b: 3\r\nConnection: close\r\n\r\n"
+    for _ in range(2):
+        head = exchange(url, sent).partition(b"\r\n\r\n")[0]
+        lines = [line.partition(b": ")[0].decode() for line in head.split(b"\r\n")[1:]]
+        assert [name for name in lines if name.lower() in {name.lower() for name, _ in fields}] == [
+            name for name, _ in fields
+        ]
+    seen = [name for name, _ in origin.requests[0].headers if name.lower() in ("x-a", "x-b")]
+    assert seen == ["X-B", "x-a", "X-b"]

@@ -46,6 +46,11 @@ mod tests {
                 *count += 1;
             }
         }
-        assert_eq!(open, [16; 4]);
+        // A sixteenth more than the fewest is kept.
+        assert!(
+            open.iter().all(|count| (15..=17).contains(count)),
+            "{open:?}"
+        );
+        assert_eq!(open.iter().sum::<usize>(), 64);
     }
 }

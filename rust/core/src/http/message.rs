@@ -72,7 +72,7 @@ impl<B> Response<B> {
         self.body
     }
 
-    /// What the edge notes about it.
+    /// Notes of the edge about it.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }

@@ -169,12 +169,7 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// The lines from here on without the empty one.
     fn section(&self) -> &'a [u8] {
-        let before = self
-            .ends
-            .as_slice()
-            .split_last()
-            .map_or(&[][..], |(_, ends)| ends);
-        let end = before.last().map_or(self.at, |end| end + 1);
+        let end = self.ends.as_slice().last().map_or(self.at, |end| end + 1);
         self.head.get(self.at..end).unwrap_or_default()
     }
 
