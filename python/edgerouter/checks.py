@@ -78,13 +78,6 @@ def _grouped(fields: Mapping[str, inspect.Parameter]) -> Iterator[str]:
             yield from (f"{group}.{name}" for name in field.default.__struct_fields__)
 
 
-def _grouped(fields: Mapping[str, inspect.Parameter]) -> Iterator[str]:
-    """``group.field`` of each field that is itself a value."""
-    for group, field in fields.items():
-        if isinstance(field.default, Value):
-            yield from (f"{group}.{name}" for name in field.default.__struct_fields__)
-
-
 class Value(msgspec.Struct, metaclass=_Kind, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The base of every policy value: immutable, compared by content, shown without its secrets."""
 
