@@ -181,7 +181,7 @@ pub fn freshen(stored: &mut Fields, from_304: &Fields) {
     for (name, _) in replaced() {
         stored.remove(name);
     }
-    stored.append_all(replaced());
+    stored.extend(replaced());
 }
 
 /// Makes the header section of a stored 200 that of a 304 (RFC 9110 §15.4.5): removes fields that describe the content.

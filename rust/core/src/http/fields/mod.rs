@@ -210,11 +210,7 @@ impl Fields {
             && let Ok(name_length) = u16::try_from(name.len())
             && let Ok(value_length) = u32::try_from(value.len())
         {
-            self.text.reserve(name.len() + value.len() + 4);
-            self.text.extend_from_slice(name);
-            self.text.extend_from_slice(b": ");
-            self.text.extend_from_slice(value);
-            self.text.extend_from_slice(b"\r\n");
+            write_line(&mut self.text, name, value);
             self.present.add(known);
             self.lines.push(Line {
                 name: place,
@@ -289,10 +285,7 @@ impl Fields {
         }
         out.reserve(self.text.len() + 4 * self.lines.len());
         for (name, value) in self {
-            out.extend_from_slice(name.as_wire());
-            out.extend_from_slice(b": ");
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(b"\r\n");
+            write_line(out, name.as_wire(), value.as_bytes());
         }
     }
 
@@ -309,16 +302,6 @@ impl Fields {
             if let Some(value) = edit(self.value(line)) {
                 self.set(at, value.as_bytes());
             }
-        }
-    }
-
-    /// Adds copies of fields at the end.
-    pub fn append_all<'a>(
-        &mut self,
-        fields: impl IntoIterator<Item = (WireName<'a>, FieldValue<'a>)>,
-    ) {
-        for (name, value) in fields {
-            self.append(name, value);
         }
     }
 
@@ -406,7 +389,7 @@ impl Fields {
             && self.bytes() < self.text.len() / 2
         {
             let mut compact = Self::with_capacity(self.lines.len());
-            compact.append_all(&*self);
+            compact.extend(&*self);
             *self = compact;
         }
     }
@@ -420,6 +403,15 @@ impl Fields {
     fn value(&self, line: &Line) -> FieldValue<'_> {
         value_of(&self.text, line)
     }
+}
+
+/// Writes one field line (RFC 9112 §5).
+pub(crate) fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[inline]

@@ -3,7 +3,9 @@
 
 use std::io::Write as _;
 
-use crate::http::{FieldName, FieldValue, Fields, KnownSet, Named, header, known};
+use crate::http::{
+    FieldName, FieldValue, Fields, KnownSet, Named, fields::write_line, header, known,
+};
 use http::{Method, StatusCode, Version};
 
 use super::request::RequestContent;
@@ -74,7 +76,7 @@ pub fn head(
             ContentWriter::Length(length)
         }
         None if http_11 => {
-            field(out, b"transfer-encoding", b"chunked");
+            write_line(out, b"transfer-encoding", b"chunked");
             ContentWriter::Chunked
         }
         None => ContentWriter::UntilClose,
@@ -83,13 +85,13 @@ pub fn head(
         request.is_persistent && !present.close && content != ContentWriter::UntilClose;
     if !present.connection {
         match (http_11, is_persistent) {
-            (true, false) => field(out, b"connection", b"close"),
-            (false, true) => field(out, b"connection", b"keep-alive"),
+            (true, false) => write_line(out, b"connection", b"close"),
+            (false, true) => write_line(out, b"connection", b"keep-alive"),
             _ => {}
         }
     }
     if !present.date {
-        field(out, b"date", date);
+        write_line(out, b"date", date);
     }
     out.extend_from_slice(b"\r\n");
     WrittenHead {
@@ -139,7 +141,7 @@ pub fn request(
                 }
             }
             Some(known::CONTENT_LENGTH | known::TRANSFER_ENCODING) => {}
-            _ => field(out, name.as_wire(), value.as_bytes()),
+            _ => write_line(out, name.as_wire(), value.as_bytes()),
         }
     }
     let writer = match (content, announced) {
@@ -154,7 +156,7 @@ pub fn request(
             ContentWriter::None
         }
         (RequestContent::Chunked, None) => {
-            field(out, b"transfer-encoding", b"chunked");
+            write_line(out, b"transfer-encoding", b"chunked");
             ContentWriter::Chunked
         }
     };
@@ -208,16 +210,7 @@ fn number(value: FieldValue<'_>) -> Option<u64> {
 
 fn length_field(out: &mut Vec<u8>, length: u64) {
     let mut digits = itoa::Buffer::new();
-    field(out, b"content-length", digits.format(length).as_bytes());
-}
-
-/// Writes one field line.
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    write_line(out, b"content-length", digits.format(length).as_bytes());
 }
 
 /// Writes the line before a chunk (RFC 9112 §7.1). The chunk and CR LF follow.
@@ -232,7 +225,7 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>, announced: &[Fie
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
         if name.is_in(announced) {
-            field(out, name.as_wire(), value.as_bytes());
+            write_line(out, name.as_wire(), value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");

@@ -386,7 +386,7 @@ pub(super) fn read_along(
 /// Adds the fields that only the client gets whose request brought the response.
 pub(super) fn with_aside(mut response: EdgeResponse, aside: Fields) -> EdgeResponse {
     if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
-        response.headers_mut().append_all(&aside);
+        response.headers_mut().extend(&aside);
     }
     response
 }
