@@ -38,6 +38,20 @@ AT_ONCE = 2
 TRIES = 3
 MOVED = "is not called inline any more"
 PATIENCE = 120.0  # seconds to start and to stop: a program under valgrind runs about fifty times slower
+# The processors whose counts the budget is for. Valgrind shows a program on any other an older CPU, or an unlike one.
+COMPARABLE = "x86_64 with AVX2"
+# The variables that a program cannot do without; no other one of the machine's reaches the program that is counted.
+KEPT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
+# Valgrind shows programs a CPU of 2013 with AVX2. The C library would choose its functions for memory and text by that
+# CPU's features and caches; these are the choices that it makes there, made for whatever CPU valgrind will show.
+TUNABLES = {
+    "glibc.cpu.hwcaps": "-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ,-RTM,-FSRM,-Prefer_ERMS,-Prefer_FSRM",
+    "glibc.cpu.x86_data_cache_size": "0x8000",
+    "glibc.cpu.x86_shared_cache_size": "0x800000",
+    "glibc.cpu.x86_non_temporal_threshold": "0x200000",
+    "glibc.cpu.x86_rep_movsb_threshold": "0x2000",
+    "glibc.cpu.x86_rep_stosb_threshold": "0x800",
+}
 
 
 class MovedError(BenchError):
@@ -60,8 +74,15 @@ class UnderCallgrind(servers.Edgerouter):
         counting = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes", "--fair-sched=try"]
         counting.append(f"--callgrind-out-file={place.scratch / 'callgrind.out'}")
         # With one thread for functions none takes a few calls only, and is left out like a thread of timers.
-        fixed = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "VALGRIND_OPTS": "", "BENCH_THREADS": "1"}
-        return super()._child(place, counting + command, {**(environment or {}), **fixed})
+        fixed = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8", "BENCH_THREADS": "1"}
+        fixed["GLIBC_TUNABLES"] = ":".join(f"{name}={value}" for name, value in TUNABLES.items())
+        child = super()._child(place, counting + command)
+        child.environment = {**kept_environment(), **(environment or {}), **fixed}
+        return child
+
+
+def kept_environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in KEPT if name in os.environ}
 
 
 def counted() -> list[Counted]:
@@ -115,6 +136,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def bench(options: argparse.Namespace) -> int:
     chosen = choose(options.works)
     check_machine(options.python)
+    if options.check and processor() != COMPARABLE:
+        raise BenchError(f"the budget is for {COMPARABLE}; what {processor()} counts cannot be compared with it")
     now = count_all(chosen, options.python)
     tools = counted_with(options.python)
     kept = Budget.read(FILE)
@@ -155,9 +178,13 @@ def counted_with(python: str) -> str:
     """Valgrind shows programs a CPU of its own, so the model of the machine's is no part of it; its AVX2 is."""
     interpreter = version([python, "-V"], r"(Python [\d.]+)")
     valgrind = version(["valgrind", "--version"], r"valgrind-([\d.]+)")
+    return f"{interpreter}, {processor()}, valgrind {valgrind}"
+
+
+def processor() -> str:
     cpu = Path("/proc/cpuinfo")
     avx2 = " with AVX2" if cpu.exists() and re.search(r"\bavx2\b", cpu.read_text()) else ""
-    return f"{interpreter}, {platform.machine()}{avx2}, valgrind {valgrind}"
+    return platform.machine() + avx2
 
 
 def count_all(chosen: Sequence[Counted], python: str) -> dict[str, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from benchmarks import budget, instructions
 from benchmarks.budget import Budget, Comparison
 from benchmarks.processes import BenchError
+from benchmarks.servers import Place
 
 
 @pytest.mark.parametrize(
@@ -106,3 +108,21 @@ def test_without_valgrind_the_command_says_how_to_install_it(tmp_path: Path, mon
 def test_an_unknown_work_is_refused_by_name() -> None:
     with pytest.raises(BenchError, match="no such work: hit-2k; there are hit-1k, "):
         instructions.choose("hit-1k,hit-2k")
+
+
+def test_a_processor_that_the_budget_is_not_for_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "check_machine", lambda _python: None)
+    monkeypatch.setattr(instructions, "processor", lambda: "aarch64")
+    with pytest.raises(BenchError, match="the budget is for x86_64 with AVX2; what aarch64 counts cannot be compared"):
+        instructions.bench(instructions.parse(["--check"]))
+
+
+def test_nothing_of_the_machine_chooses_the_code_that_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GLIBC_TUNABLES", "PYTHONMALLOC", "MIMALLOC_VERBOSE", "EDGEROUTER_WORKERS"):
+        monkeypatch.setenv(name, "glibc.cpu.hwcaps=-AVX2" if name == "GLIBC_TUNABLES" else "1")
+    edge = instructions.UnderCallgrind(sys.executable)
+    found = edge.child(Place(0, tmp_path, 9, "secret")).environment
+    assert set(found) & {"PYTHONMALLOC", "MIMALLOC_VERBOSE", "EDGEROUTER_WORKERS"} == set()
+    assert found["GLIBC_TUNABLES"].startswith("glibc.cpu.hwcaps=-AVX512F")
