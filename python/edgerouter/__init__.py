@@ -36,7 +36,9 @@ from edgerouter.limits import (
     OriginLimits,
     PrefetchLimits,
     PurgeLimits,
+    TlsLimits,
 )
+from edgerouter.listening import Certificate, Listener, Tls
 from edgerouter.origins import Group, Health, Origin
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
@@ -64,6 +66,7 @@ __all__ = [
     "CacheError",
     "CacheLimits",
     "CachePolicy",
+    "Certificate",
     "ConfigError",
     "Context",
     "DiskCache",
@@ -84,6 +87,7 @@ __all__ = [
     "Jwt",
     "Limits",
     "ListenError",
+    "Listener",
     "LogLimits",
     "MissingError",
     "Origin",
@@ -104,6 +108,8 @@ __all__ = [
     "Route",
     "Secret",
     "ServiceWorker",
+    "Tls",
+    "TlsLimits",
     "When",
     "all_except",
     "cache",

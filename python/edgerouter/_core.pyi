@@ -144,6 +144,9 @@ class Engine:
     def addresses(self) -> list[str]:
         """The bound addresses; empty when it is not running."""
     @property
+    def urls(self) -> list[str]:
+        """Their URLs; empty when it is not running."""
+    @property
     def admin_address(self) -> str | None: ...
     def metrics(self) -> str:
         """Prometheus text."""

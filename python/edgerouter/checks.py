@@ -396,3 +396,14 @@ def is_token(value: object) -> bool:
 
 def is_status(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 200 <= value <= 599
+
+
+def address_problem(address: object) -> str | None:
+    """The fault of an address to listen on; ``None`` if it has none."""
+    wanted = "must be HOST:PORT such as 127.0.0.1:8080 or [::]:8080"
+    if not isinstance(address, str):
+        return wanted
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        return wanted
+    return wanted if ":" in host and not (host.startswith("[") and host.endswith("]")) else None

@@ -11,6 +11,7 @@ import msgspec
 from edgerouter import error_pages, secrets
 from edgerouter.callables import CallableSpec, Called, is_async
 from edgerouter.errors import ConfigError, Problem
+from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
 from edgerouter.places import Places
 from edgerouter.prefetch import Prefetch
@@ -31,6 +32,7 @@ class Declarations:
         self.base: dict[str, Any] = _plain(base or {})
         known = {key: self.base[key] for key in ("version", "name") if key in self.base}
         self.head: dict[str, Any] = {"version": 1, **known} if head is None else _data(head)
+        self.listeners: list[Listener] = []
         self.origins: dict[str, Origin] = {}
         self.groups: dict[str, Group] = {}
         self.routes: list[Route] = []
@@ -121,6 +123,7 @@ class Declarations:
         """The plan's data."""
         data = {**_plain(self.base), **self.head}
         for field, own in (
+            ("listeners", self.listeners),
             ("origins", self.origins.values()),
             ("groups", self.groups.values()),
             ("callables", [called for called, _ in self.callables]),

@@ -24,6 +24,7 @@ from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.experiments import Experiment
 from edgerouter.identity import Jwt
 from edgerouter.limits import Limits
+from edgerouter.listening import Listener, Tls
 from edgerouter.origins import Group, Origin
 from edgerouter.plan import Plan
 from edgerouter.plugins import Plugin
@@ -104,6 +105,30 @@ class Edge(Callables, Purging):
     def routes(self) -> tuple[Route, ...]:
         """The routes that were declared, in their order."""
         return tuple(self._declared.routes)
+
+    @property
+    def listeners(self) -> tuple[str, ...]:
+        """The addresses of ``listen``, and of a plan file."""
+        declared = self._declared.data().get("listeners", ())
+        return tuple(str(it.get("address", "")) for it in declared if isinstance(it, Mapping))
+
+    # -- listeners -------------------------------------------------------------------------------------------------
+
+    @helpful
+    def listen(
+        self, address: str, *, tls: Tls | Collection[Tls] = (), http: Collection[str] = ("http/1.1",)
+    ) -> Listener:
+        """Declares an address for clients, with TLS or in plain text.
+
+        ``address``  ``IP:PORT``, ``[IPv6]:PORT`` or ``:PORT``; ``[::]`` serves IPv4, too; port 0 takes a free one
+        ``tls``  a TLS policy, or several, which the names of their certificates select; the first is for clients that
+            name no host of any
+        ``http``  the protocols that are offered: ``"http/1.1"``
+        """
+        listener = Listener(address, tls=tls, http=http)
+        self._declared.note("listeners")
+        self._declared.listeners.append(listener)
+        return listener
 
     # -- origins ---------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ __all__ = [
     "OriginLimits",
     "PrefetchLimits",
     "PurgeLimits",
+    "TlsLimits",
 ]
 
 
@@ -203,12 +204,31 @@ class LogLimits(Value, frozen=True, kw_only=True):
         check.whole("lines_per_second", least=1, most=1_000_000)
 
 
+class TlsLimits(Value, frozen=True, kw_only=True):
+    """TLS with clients.
+
+    ``handshake_timeout``  seconds from the connection to the end of the handshake
+    ``handshakes``  that have begun and not ended; further ones wait for a place
+    ``sessions``  of each TLS policy that are kept for clients of TLS 1.2 without tickets; 0 keeps none
+    """
+
+    handshake_timeout: Duration = 10.0
+    handshakes: int = 4_096
+    sessions: int = 4_096
+
+    def _check(self, check: Check) -> None:
+        check.seconds("handshake_timeout", positive=True)
+        check.whole("handshakes", least=1, most=1_000_000)
+        check.whole("sessions", most=1_000_000)
+
+
 class Limits(Value, frozen=True, kw_only=True):
     """Every bound of an edge, by the part that keeps it. Sizes are bytes, or text such as ``"1GB"``; times are seconds.
 
     ``http``, ``origins``  connections, requests and responses on the clients' side and on the origins'
     ``cache``, ``purge``  the memory cache and its fetches, and purges
     ``functions``, ``identity``, ``prefetch``, ``log``  calls into Python, tokens, prefetches, and lines of logs
+    ``tls``  handshakes and sessions
     """
 
     http: HttpLimits = HttpLimits()
@@ -219,6 +239,7 @@ class Limits(Value, frozen=True, kw_only=True):
     prefetch: PrefetchLimits = PrefetchLimits()
     purge: PurgeLimits = PurgeLimits()
     log: LogLimits = LogLimits()
+    tls: TlsLimits = TlsLimits()
 
     def _check(self, check: Check) -> None:
         for field in msgspec.structs.fields(type(self)):

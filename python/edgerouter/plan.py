@@ -13,6 +13,7 @@ from edgerouter.access_log import AccessLog
 from edgerouter.callables import Called
 from edgerouter.checks import Check, Value
 from edgerouter.limits import Limits
+from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
 from edgerouter.prefetch import Prefetch
 from edgerouter.routes import Hook, Route
@@ -28,6 +29,7 @@ class Plan(Value, frozen=True, kw_only=True):
     version: Literal[1]
     name: str
     limits: Limits = Limits()
+    listeners: Collection[Listener] = ()
     disk_cache: DiskCache | None = None
     trusted_proxies: Collection[str] = ()
     trusted_proxy_fields: Collection[str] = ()

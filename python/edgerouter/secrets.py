@@ -121,6 +121,12 @@ def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:
 
 def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """The places of a plan that may hold secrets. Anything of another shape is left for the compiler to refuse."""
+    for listener in _dicts(plan.get("listeners")):
+        for policy in _dicts(listener.get("tls")):
+            for certificate in _dicts(policy.get("certificates")):
+                yield from (
+                    (certificate, field) for field in ("chain", "key") if isinstance(certificate.get(field), dict)
+                )
     for origin in _dicts(plan.get("origins")):
         if isinstance(origin.get("tls_ca"), dict):
             yield origin, "tls_ca"

@@ -46,7 +46,10 @@ class Server(Purging):
         from edgerouter import _core
 
         settings = settings or Settings()
-        listen = [address for given in settings.listen for address in resolved(given)]
+        addresses = settings.listen
+        if addresses is None:
+            addresses = () if edge.listeners else ("127.0.0.1:8080",)
+        listen = [address for given in addresses for address in resolved(given)]
         admin = None if settings.admin is None else resolved(settings.admin)[0]
         token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")
         keys = [(key, reveal(as_secret(secret), f"admin_keys[{key}]")) for key, secret in settings.admin_keys.items()]
@@ -61,7 +64,8 @@ class Server(Purging):
                 descriptors=raise_limit(),
                 test_clock=test_clock,
                 # Behind a proxy, a tunnel or a container's network every client may look like one on this machine.
-                traces=settings.debug_errors or (watched and all(map(_is_loopback, [*listen, *filter(None, [admin])]))),
+                traces=settings.debug_errors
+                or (watched and all(map(_is_loopback, [*listen, *edge.listeners, *filter(None, [admin])]))),
             )
             engine.admin_keys(keys)
             _open_access_log(engine, settings, watched=watched)
@@ -84,7 +88,7 @@ class Server(Purging):
     @property
     def urls(self) -> list[str]:
         """The URLs served, as one would type them."""
-        return [f"http://{address}" for address in self.addresses]
+        return list(self._engine.urls)
 
     @property
     def admin_url(self) -> str | None:
@@ -205,4 +209,5 @@ def _is_loopback(address: str) -> bool:
     """True if only this machine reaches a resolved address."""
     import ipaddress
 
-    return ipaddress.ip_address(address.rpartition(":")[0].strip("[]")).is_loopback
+    host = address.rpartition(":")[0].strip("[]")
+    return host == "localhost" or (host != "" and ipaddress.ip_address(host).is_loopback)

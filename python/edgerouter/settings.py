@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-from edgerouter.checks import Check, Value
+from edgerouter.checks import Check, Value, address_problem
 from edgerouter.secrets import Secret, as_secret
 
 __all__ = ["Settings"]
@@ -15,7 +15,8 @@ __all__ = ["Settings"]
 class Settings(Value, frozen=True, kw_only=True):
     """The addresses, threads and logs with which a plan is served.
 
-    ``listen``  addresses ``HOST:PORT``; port 0 takes a free one
+    ``listen``  addresses ``HOST:PORT`` in plain text, besides those of ``Edge.listen``; port 0 takes a free one.
+        ``None``: 127.0.0.1:8080, if the edge has no listeners of its own
     ``admin``  the address of the admin listener, ``None`` for none
     ``admin_token``  demanded as a Bearer token by the admin listener
     ``admin_keys``  access keys of the CloudFront-compatible calls and their secrets
@@ -26,7 +27,7 @@ class Settings(Value, frozen=True, kw_only=True):
         ``serve(watch=True)`` does so by itself where it listens on loopback addresses only
     """
 
-    listen: str | Collection[str] = ("127.0.0.1:8080",)
+    listen: str | Collection[str] | None = None
     admin: str | None = None
     admin_token: Secret | str | None = None
     admin_keys: Mapping[str, Secret | str] = {}
@@ -36,14 +37,14 @@ class Settings(Value, frozen=True, kw_only=True):
     access_log_format: Literal["combined", "json", "short"] = "combined"
 
     def _check(self, check: Check) -> None:
-        check.texts("listen")
-        if not self.listen:
+        check.texts("listen", optional=True)
+        if self.listen is not None and not self.listen:
             check.fail("listen", "must name at least one address such as 127.0.0.1:8080")
         with contextlib.suppress(TypeError):
-            for address in self.listen:
-                if isinstance(address, str) and (message := _address_problem(address)):
+            for address in self.listen or ():
+                if isinstance(address, str) and (message := address_problem(address)):
                     check.fail("listen", message, value=address)
-        if self.admin is not None and (message := _address_problem(self.admin)):
+        if self.admin is not None and (message := address_problem(self.admin)):
             check.fail("admin", message)
         if self.admin_token is not None:
             check.keep("admin_token", as_secret(self.admin_token))
@@ -55,13 +56,3 @@ class Settings(Value, frozen=True, kw_only=True):
         check.text("access_log", optional=True)
         check.choice("access_log_format", ("combined", "json", "short"))
         check.flag("debug_errors")
-
-
-def _address_problem(address: object) -> str | None:
-    wanted = "must be HOST:PORT such as 127.0.0.1:8080 or [::]:8080"
-    if not isinstance(address, str):
-        return wanted
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        return wanted
-    return wanted if ":" in host and not (host.startswith("[") and host.endswith("]")) else None

@@ -30,7 +30,9 @@ class Options:
 
     application: str = ""
     listen: list[str] = _option(  # noqa: RUF009
-        "The address to serve on; may be repeated.  [default: 127.0.0.1:8080]", "HOST:PORT", default=list
+        "The address to serve on, in plain text; may be repeated.  [default: 127.0.0.1:8080, or as APP says]",
+        "HOST:PORT",
+        default=list,
     )
     admin: str | None = _option(
         "The address of the admin listener (/healthz, /readyz, /metrics, purges).",
@@ -109,7 +111,7 @@ class Options:
     def settings(self) -> Settings:
         """Raises ``ConfigError`` when an address or a number is not one."""
         return Settings(
-            listen=[item for given in self.listen for item in given.replace(",", " ").split()] or ["127.0.0.1:8080"],
+            listen=[item for given in self.listen for item in given.replace(",", " ").split()] or None,
             admin=self.admin or None,
             admin_token=env(self.admin_token_env) if self.admin_token_env else None,
             admin_keys=dict(_key_env(given) for given in self.admin_key_env),

@@ -28,4 +28,5 @@ pub mod request_record;
 pub mod secret;
 mod select;
 pub mod service_worker;
+pub mod tls;
 pub mod viewer;

@@ -26,5 +26,5 @@ use edgerouter_origin as upstream;
 use edgerouter_store as store;
 use edgerouter_telemetry::{self as telemetry, life, secret};
 
-pub use server::{Engine, Settings, StartError};
+pub use server::{Engine, Settings, StartError, check_tls};
 pub use telemetry::{access, log};

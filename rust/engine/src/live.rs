@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use edgerouter_core::plan::Plan;
 
-use crate::{functions::Functions, identity::KeySources};
+use crate::{functions::Functions, identity::KeySources, listen::tls::TlsListeners};
 
 /// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct Live {
     pub functions: Arc<dyn Functions>,
     pub version: u64,
     pub keys: KeySources,
+    pub tls: TlsListeners,
     /// Bound on client connections: the plan's, as far as the process has descriptors for them.
     pub connections: usize,
 }

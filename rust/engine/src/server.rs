@@ -15,7 +15,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edgerouter_core::{bounds::memory::Budget, plan::Plan};
+use edgerouter_core::{
+    bounds::memory::Budget,
+    plan::{Listener, ListenerId, Plan, Problem, Scheme},
+};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -30,6 +33,7 @@ use crate::{
     listen::{
         tcp::{self, BindError},
         tight,
+        tls::{HandshakeCounts, TlsListeners},
     },
     live::Live,
     navigation::{Navigation, QUEUE},
@@ -45,7 +49,7 @@ use crate::{
 /// Addresses and workers of the engine. Everything else is in the plan.
 #[derive(Clone)]
 pub struct Settings {
-    /// Addresses for clients; port 0 takes a free one.
+    /// Addresses for clients besides the plan's listeners, in plain text; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
     /// Address of the admin listener; `None`: there is none.
     pub admin: Option<SocketAddr>,
@@ -82,7 +86,7 @@ impl std::fmt::Debug for Settings {
 /// Why the engine did not start; one line, with the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// `listen` is empty.
+    /// There is none in `listen`, nor in the plan.
     #[error("no address to listen on; give at least one, such as --listen 127.0.0.1:8080")]
     NoAddress,
     /// An address could not be listened on.
@@ -93,6 +97,9 @@ pub enum StartError {
         "the admin listener on {0} can be reached from other machines and needs a token; set one, or use a loopback address such as --admin 127.0.0.1:9090"
     )]
     AdminNeedsToken(SocketAddr),
+    /// Certificates or keys of the plan's listeners cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Tls(Vec<Problem>),
     /// The folder of the disk cache cannot be used.
     #[error(transparent)]
     Disk(#[from] FolderError),
@@ -109,7 +116,8 @@ pub enum StartError {
 pub struct Engine {
     shared: Arc<Shared>,
     life: watch::Sender<Life>,
-    addresses: Vec<SocketAddr>,
+    /// The address of each listener, and its scheme.
+    listeners: Vec<(SocketAddr, Option<ListenerId>)>,
     admin_address: Option<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Plans are swapped one at a time.
@@ -123,7 +131,7 @@ impl Engine {
         functions: Arc<dyn Functions>,
         settings: Settings,
     ) -> Result<Self, StartError> {
-        if settings.listen.is_empty() {
+        if settings.listen.is_empty() && plan.listeners.is_empty() {
             return Err(StartError::NoAddress);
         }
         if let Some(admin) = settings.admin
@@ -134,13 +142,20 @@ impl Engine {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = settings.workers.unwrap_or(cores).clamp(1, 1024);
-        let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut addresses = Vec::new();
-        for &address in &settings.listen {
-            let bound = tcp::bind(address, workers, "--listen")?;
-            addresses.extend(bound.first().and_then(|socket| socket.local_addr().ok()));
+        let mut sockets: Vec<Vec<(TcpListener, Option<ListenerId>)>> =
+            (0..workers).map(|_| Vec::new()).collect();
+        let mut listeners = Vec::new();
+        for (address, id) in all_listeners(&settings.listen, &plan.listeners) {
+            let option = if id.is_some() {
+                "Edge.listen"
+            } else {
+                "--listen"
+            };
+            let bound = tcp::bind(address, workers, option)?;
+            let bound_to = bound.first().and_then(|socket| socket.local_addr().ok());
+            listeners.extend(bound_to.map(|address| (address, id)));
             for (socket, worker) in bound.into_iter().zip(&mut sockets) {
-                worker.push(socket);
+                worker.push((socket, id));
             }
         }
         let admin_socket = match settings.admin {
@@ -198,21 +213,23 @@ impl Engine {
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
-        tracing::debug!(workers, addresses = ?addresses, admin = ?admin_address, "serving");
+        tracing::debug!(workers, ?listeners, admin = ?admin_address, "serving");
         Ok(Self {
             shared,
             life,
-            addresses,
+            listeners,
             admin_address,
             threads: Mutex::new(threads),
             reloading: Mutex::new(()),
         })
     }
 
-    /// Puts a plan in service; requests on their way keep the one they started with. Returns its version.
-    pub fn reload(&self, plan: Plan, functions: Arc<dyn Functions>) -> u64 {
+    /// Puts a plan in service; requests on their way keep the one they started with, and connections their TLS. Returns
+    /// its version, or why its certificates cannot be used.
+    pub fn reload(&self, plan: Plan, functions: Arc<dyn Functions>) -> Result<u64, Vec<Problem>> {
         let _one = self.reloading.lock();
         let previous = self.shared.live.load_full();
+        let tls = TlsListeners::of(&plan, Some(&previous.tls))?;
         let version = previous.version + 1;
         let keys = KeySources::succeed(&previous.keys, &plan);
         let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
@@ -228,12 +245,13 @@ impl Engine {
             functions,
             version,
             keys,
+            tls,
             connections,
         }));
         self.shared.epoch.fetch_add(1, Ordering::AcqRel);
         self.shared.metrics.reload(true);
         tracing::debug!(version, "plan reloaded");
-        version
+        Ok(version)
     }
 
     /// Moves the wall clock of every decision to `seconds` from the real one, from the next request on. False, and nothing
@@ -259,9 +277,28 @@ impl Engine {
         self.shared.live.load().plan.disk_cache == plan.disk_cache
     }
 
-    /// Addresses of the listeners for clients, with the ports that the system chose.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.addresses.clone()
+    /// True if the plan's listeners are the ones that are bound: a reload binds and closes none.
+    pub fn keeps_listeners(&self, plan: &Plan) -> bool {
+        let bound = &self.shared.live.load().plan.listeners;
+        bound.len() == plan.listeners.len()
+            && bound
+                .iter()
+                .zip(&plan.listeners)
+                .all(|(bound, wanted)| bound.address == wanted.address)
+    }
+
+    /// Addresses of the listeners for clients, with the ports that the system chose, and their schemes: those of the
+    /// settings first.
+    pub fn addresses(&self) -> Vec<(Scheme, SocketAddr)> {
+        let live = self.shared.live.load();
+        let scheme = |id: Option<ListenerId>| match id.and_then(|id| live.tls.get(id)) {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        };
+        self.listeners
+            .iter()
+            .map(|(address, id)| (scheme(*id), *address))
+            .collect()
     }
 
     /// Address of the admin listener, if there is one.
@@ -351,6 +388,23 @@ impl Drop for Engine {
     }
 }
 
+/// The addresses of the settings, and those of the plan with their positions in it.
+fn all_listeners(
+    settings: &[SocketAddr],
+    plan: &[Listener],
+) -> impl Iterator<Item = (SocketAddr, Option<ListenerId>)> {
+    let of_plan = plan.iter().zip(0u16..);
+    settings
+        .iter()
+        .map(|address| (*address, None))
+        .chain(of_plan.map(|(listener, at)| (listener.address, Some(ListenerId(at)))))
+}
+
+/// Every problem of a plan's certificates and keys.
+pub fn check_tls(plan: &Plan) -> Result<(), Vec<Problem>> {
+    TlsListeners::of(plan, None).map(drop)
+}
+
 fn share(
     plan: Plan,
     functions: Arc<dyn Functions>,
@@ -358,6 +412,7 @@ fn share(
     settings: &Settings,
     navigations: mpsc::Sender<Navigation>,
 ) -> Result<Arc<Shared>, StartError> {
+    let tls = TlsListeners::of(&plan, None).map_err(StartError::Tls)?;
     // Before the disk tier opens files of its own, which are reckoned with apart.
     let descriptors = settings
         .descriptors
@@ -375,6 +430,7 @@ fn share(
         functions,
         version: 1,
         keys,
+        tls,
         connections,
     }));
     let (store, purges) = (Arc::clone(&cache.store), Arc::clone(&cache.purges));
@@ -390,6 +446,7 @@ fn share(
         health,
         metrics,
         connections: AllConnections::new(workers),
+        handshakes: HandshakeCounts::default(),
         account,
         client_requests: PerClientCounts::new(),
         descriptors,

@@ -25,6 +25,7 @@ use crate::{
     connection::{AllConnections, Connections},
     functions::FunctionCaches,
     identity::Remembered,
+    listen::tls::HandshakeCounts,
     live::{Live, LocalLive},
     navigation::Navigation,
     secret::SecretNumbers,
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub metrics: Arc<Metrics>,
     pub account: Arc<Account>,
     pub connections: Arc<AllConnections>,
+    pub handshakes: HandshakeCounts,
     /// Requests that are not answered from memory, by client.
     pub client_requests: Arc<PerClientCounts>,
     /// `None` where the limit of the process is not known.
@@ -117,6 +119,7 @@ impl Shared {
         let states: Vec<_> = origins.map(|origin| self.health.state(origin)).collect();
         upstream::render_states(&states, &mut text);
         self.account.render(&mut text);
+        self.handshakes.render(&mut text);
         self.cache.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         log::render(&mut text, access);

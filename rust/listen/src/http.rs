@@ -1,4 +1,4 @@
-//! The life of a connection: HTTP/1.1, then a tunnel or a lingering close.
+//! The life of a connection: TLS where the listener has it, HTTP/1.1, then a tunnel or a lingering close.
 
 use std::{
     future::poll_fn,
@@ -14,7 +14,7 @@ use edgerouter_account::{PerClientCounts, UnderWay};
 use edgerouter_core::{
     bounds::clients::Client,
     http::h1::request::RequestLimits,
-    plan::{Plan, Scheme},
+    plan::{ListenerId, Plan, Scheme},
 };
 use edgerouter_telemetry::Refused;
 use tokio::{
@@ -25,8 +25,11 @@ use tokio::{
 use crate::{
     Transport,
     connection::{Connection, ConnectionOwner, ConnectionState, Place, Stream},
+    handshake::{Unshaken, handshake},
     http1::{Ended, Http1, Unread},
-    tight, tunnel,
+    tight,
+    tls::TlsListener,
+    tunnel,
 };
 
 /// Counts one more connection of a peer; `Err` when it has enough.
@@ -49,12 +52,12 @@ pub(super) enum Taken {
     No,
 }
 
-/// Serves a new connection, where there is room for it.
+/// Serves a new connection, where there is room for it. `listener`: its listener, if it is one of the plan.
 pub(super) fn take<O: ConnectionOwner>(
     owner: &Rc<O>,
     transport: impl Transport,
     peer: SocketAddr,
-    scheme: Scheme,
+    listener: Option<ListenerId>,
     place: Place,
     draining: bool,
 ) -> Taken {
@@ -77,6 +80,12 @@ pub(super) fn take<O: ConnectionOwner>(
     owner.metrics().accepted();
     let serial = connections.accepted.get();
     connections.accepted.set(serial + 1);
+    let tls = listener.and_then(|id| owner.tls(id));
+    let scheme = if tls.is_some() {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    };
     let connection = Rc::new(Connection::new(peer, scheme, owner.ticks(), serial));
     if draining {
         connection.accept_late();
@@ -89,7 +98,10 @@ pub(super) fn take<O: ConnectionOwner>(
         _place: place,
     };
     spawn_local(async move {
-        serve_connection(&counted.owner, transport, connection).await;
+        match tls {
+            None => serve_connection(&counted.owner, transport, connection).await,
+            Some(tls) => serve_secured(&counted.owner, tls, transport, connection).await,
+        }
         drop(counted);
     });
     if full {
@@ -115,6 +127,28 @@ impl<O: ConnectionOwner> Drop for Counted<O> {
     }
 }
 
+/// Serves a connection that begins with TLS.
+async fn serve_secured<T: Transport, O: ConnectionOwner>(
+    owner: &Rc<O>,
+    listener: Arc<TlsListener>,
+    transport: T,
+    connection: Rc<Connection>,
+) {
+    let counts = owner.handshakes();
+    let shaken = Box::pin(handshake(listener, counts, transport, &connection)).await;
+    match shaken {
+        Ok(transport) => {
+            if connection.state() == ConnectionState::Drain {
+                // The client may have sent its request as soon as it could.
+                connection.accept_late();
+            }
+            serve_connection(owner, transport, connection).await;
+        }
+        Err(Unshaken::Refused(transport)) => linger(transport).await,
+        Err(Unshaken::Gone) => {}
+    }
+}
+
 /// Serves a connection to its end. As long as nothing comes only its socket is kept: the machinery of HTTP is made when
 /// there is something to read, and dropped once the connection has been idle for a second.
 async fn serve_connection<T: Transport, O: ConnectionOwner>(
@@ -123,8 +157,8 @@ async fn serve_connection<T: Transport, O: ConnectionOwner>(
     connection: Rc<Connection>,
 ) {
     loop {
-        if !is_readable(&transport, &connection).await {
-            let _ = transport.shutdown().await;
+        if !connection.until_readable(&transport).await {
+            close(transport).await;
             return;
         }
         match Box::pin(serve_requests(owner, transport, &connection)).await {
@@ -132,19 +166,6 @@ async fn serve_connection<T: Transport, O: ConnectionOwner>(
             None => return,
         }
     }
-}
-
-/// Waits for bytes, or the end of them. False when the connection is to end.
-async fn is_readable(transport: &impl Transport, connection: &Connection) -> bool {
-    poll_fn(|cx| {
-        connection.listen(cx.waker());
-        match connection.state() {
-            ConnectionState::End => Poll::Ready(false),
-            _ if connection.is_drained() => Poll::Ready(transport.poll_readable(cx).is_ready()),
-            _ => transport.poll_readable(cx).map(|()| true),
-        }
-    })
-    .await
 }
 
 /// Serves requests until the connection is over, or idle for a while: then its socket is given back.
@@ -176,7 +197,7 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
         })
         .await
     };
-    let (mut transport, unread) = http.into_parts();
+    let (transport, unread) = http.into_parts();
     connection.set_active(false);
     match ended {
         Ended::CutOff => return None,
@@ -189,9 +210,14 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
     } else if connection.was_refused() || unread.in_content {
         linger(transport).await;
     } else {
-        let _ = transport.shutdown().await;
+        close(transport).await;
     }
     None
+}
+
+/// Closes a connection that has nothing left to read. TLS says so to the client, which may not read that.
+async fn close(mut transport: impl Transport) {
+    let _ = tokio::time::timeout(LINGER_QUIET, transport.shutdown()).await;
 }
 
 /// Time and bytes for which a client's input is still read and dropped, so that no reset destroys the response that it
@@ -201,7 +227,7 @@ const LINGER_QUIET: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 256 << 20;
 
 async fn linger(mut transport: impl Transport) {
-    let _ = transport.shutdown().await;
+    let _ = tokio::time::timeout(LINGER_QUIET, transport.shutdown()).await;
     let read_away = async {
         let mut scrap = vec![0u8; 16 << 10];
         let mut left = LINGER_BYTES;

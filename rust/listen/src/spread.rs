@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::atomic::Ordering};
 
-use edgerouter_core::{bounds::spread, plan::Scheme};
+use edgerouter_core::{bounds::spread, plan::ListenerId};
 use edgerouter_telemetry::life::Life;
 use tokio::{net::TcpStream, sync::watch};
 
@@ -17,6 +17,7 @@ pub(crate) fn kept(
     owner: &impl ConnectionOwner,
     stream: TcpStream,
     peer: SocketAddr,
+    listener: Option<ListenerId>,
 ) -> Option<(TcpStream, Place)> {
     let connections = owner.connections();
     let (all, own) = (&connections.all, connections.index);
@@ -38,6 +39,7 @@ pub(crate) fn kept(
         Ok(stream) => free.send(Handed {
             stream,
             peer,
+            listener,
             place: Place::of(all, to),
         }),
         Err(error) => tracing::debug!(%error, %peer, "a connection could not be handed on"),
@@ -57,11 +59,11 @@ pub async fn take_handed<O: ConnectionOwner>(owner: Rc<O>, mut life: watch::Rece
         tokio::select! {
             biased;
             handed = queue.recv() => {
-                let Some(Handed { stream, peer, place }) = handed else {
+                let Some(Handed { stream, peer, listener, place }) = handed else {
                     return;
                 };
                 match TcpStream::from_std(stream) {
-                    Ok(stream) => drop(http::take(&owner, stream, peer, Scheme::Http, place, draining)),
+                    Ok(stream) => drop(http::take(&owner, stream, peer, listener, place, draining)),
                     Err(error) => tracing::debug!(%error, %peer, "a connection could not be taken over"),
                 }
             }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use edgerouter_core::plan::Scheme;
+use edgerouter_core::plan::ListenerId;
 use edgerouter_telemetry::life::Life;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
@@ -134,10 +134,11 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
     Ok(socket.into())
 }
 
-/// Accepts until the engine drains, and then those that the kernel has accepted by then.
+/// Accepts until the engine drains, and then those that the kernel has accepted by then. `id`: of a listener of the plan.
 pub async fn accept<O: ConnectionOwner>(
     owner: Rc<O>,
     listener: TcpListener,
+    id: Option<ListenerId>,
     mut life: watch::Receiver<Life>,
 ) {
     let mut spare = Spare::new();
@@ -146,8 +147,8 @@ pub async fn accept<O: ConnectionOwner>(
             biased;
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some((stream, place)) = spread::kept(&*owner, stream, peer)
-                        && http::take(&owner, stream, peer, Scheme::Http, place, false) == Taken::InPlaceOfAnother
+                    if let Some((stream, place)) = spread::kept(&*owner, stream, peer, id)
+                        && http::take(&owner, stream, peer, id, place, false) == Taken::InPlaceOfAnother
                     {
                         // The other one closes before the next one is accepted.
                         tokio::task::yield_now().await;
@@ -170,8 +171,8 @@ pub async fn accept<O: ConnectionOwner>(
         let Poll::Ready(Ok((stream, peer))) = accepted else {
             return;
         };
-        if let Some((stream, place)) = spread::kept(&*owner, stream, peer) {
-            http::take(&owner, stream, peer, Scheme::Http, place, true);
+        if let Some((stream, place)) = spread::kept(&*owner, stream, peer, id) {
+            http::take(&owner, stream, peer, id, place, true);
         }
     }
 }

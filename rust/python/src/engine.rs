@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::plan::{Plan, Problem};
+use edgerouter_core::plan::{Plan, Problem, Scheme};
 use edgerouter_engine::{
     self as engine, Settings, StartError,
     access::{AccessLog, Form},
@@ -112,6 +112,7 @@ impl PyEngine {
             Err(error) => {
                 self.end_runtime(py);
                 match error {
+                    StartError::Tls(problems) => Err(errors::config(py, &problems)),
                     StartError::Disk(_) => Err(errors::plain_config(py, &error.to_string())),
                     _ => Err(errors::listen(py, &error.to_string())),
                 }
@@ -132,12 +133,23 @@ impl PyEngine {
             };
             return Err(errors::config(py, &[problem]));
         }
+        if !running.keeps_listeners(&plan) {
+            let problem = Problem {
+                path: "listeners".to_owned(),
+                value: None,
+                message: "cannot be added, removed or moved while the edge serves; restore the old addresses, or stop and \
+                          start the edge"
+                    .to_owned(),
+            };
+            return Err(errors::config(py, &[problem]));
+        }
         let runner = self.runner.get();
         let table = Arc::new(CallableTable::new(&runner.shared, callables)?);
         self.ensure_runtime(py, &table)?;
         runner.shared.bound(&plan.limits.functions);
         let functions: Arc<dyn Functions> = table;
-        Ok(py.detach(|| running.reload(plan, functions)))
+        py.detach(|| running.reload(plan, functions))
+            .map_err(|problems| errors::config(py, &problems))
     }
 
     /// Moves the wall clock to `seconds` from the real one. Raises `RuntimeError` unless it was made with `test_clock`.
@@ -180,16 +192,16 @@ impl PyEngine {
 
     #[getter]
     fn addresses(&self) -> Vec<String> {
-        self.running
-            .lock()
-            .as_ref()
-            .map_or_else(Vec::new, |running| {
-                running
-                    .addresses()
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect()
-            })
+        let addresses = self.listening().into_iter();
+        addresses.map(|(_, address)| address.to_string()).collect()
+    }
+
+    #[getter]
+    fn urls(&self) -> Vec<String> {
+        let addresses = self.listening().into_iter();
+        addresses
+            .map(|(scheme, address)| format!("{}://{address}", scheme.as_str()))
+            .collect()
     }
 
     #[getter]
@@ -269,6 +281,11 @@ impl PyEngine {
 }
 
 impl PyEngine {
+    fn listening(&self) -> Vec<(Scheme, SocketAddr)> {
+        let running = self.running.lock().clone();
+        running.map_or_else(Vec::new, |running| running.addresses())
+    }
+
     fn engine(&self) -> PyResult<Arc<engine::Engine>> {
         self.running
             .lock()

@@ -22,7 +22,12 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Compiles beside the interpreter: a plan of a thousand routes must not stop Python.
 pub(crate) fn compiled(py: Python<'_>, plan: &[u8]) -> PyResult<Plan> {
-    py.detach(|| plan::compile(plan))
+    let checked = || {
+        let plan = plan::compile(plan)?;
+        edgerouter_engine::check_tls(&plan)?;
+        Ok::<_, Vec<plan::Problem>>(plan)
+    };
+    py.detach(checked)
         .map_err(|problems| errors::config(py, &problems))
 }
 

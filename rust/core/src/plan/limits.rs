@@ -25,6 +25,8 @@ pub struct Limits {
     pub purge: PurgeLimits,
     /// Lines of logs; more are dropped and counted.
     pub log: LogLimits,
+    /// Handshakes and sessions of TLS with clients.
+    pub tls: TlsLimits,
 }
 
 /// Declares groups of limits, each field with its default.
@@ -165,6 +167,16 @@ limits! {
         patterns: usize = 1_000,
         /// `None`: a 64th of the disk cache, from 1 MiB to 64 MiB.
         log_bytes: Option<u64> = None,
+    }
+
+    /// Handshakes and sessions of TLS with clients.
+    TlsLimits {
+        /// Time from the connection to the end of the handshake.
+        handshake_timeout: Duration = seconds(10),
+        /// Handshakes whose first bytes have come and that have not ended; further ones wait.
+        handshakes: usize = 4_096,
+        /// Sessions of one TLS policy that are kept for clients of TLS 1.2 without tickets.
+        sessions: usize = 4_096,
     }
 
     /// Lines of logs.

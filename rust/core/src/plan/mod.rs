@@ -8,6 +8,7 @@ mod cache_policy;
 pub(crate) mod compile;
 pub mod limits;
 pub mod lint;
+mod listener;
 pub mod matcher;
 mod route;
 pub(crate) mod spec;
@@ -27,6 +28,7 @@ pub use crate::{problem::Problem, select::Select};
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
 pub use limits::Limits;
+pub use listener::{Certificate, HttpProtocol, Listener, ListenerId, SecurityPolicy, TlsPolicy};
 pub use matcher::{HostPattern, PathPattern, Router};
 pub use route::{
     Condition, ErrorPage, FixedResponse, ForwardPolicy, HeaderEdits, Hook, Hooks, Preflight,
@@ -61,6 +63,8 @@ pub struct Plan {
     pub via: Via,
     /// Bounds on what clients, origins and hooks can make grow; defaults where the declaration sets none.
     pub limits: Limits,
+    /// Addresses for clients besides those that the process is started with; [`ListenerId`] is the position.
+    pub listeners: Vec<Listener>,
     /// The cache's second tier; `None`: memory only.
     pub disk_cache: Option<DiskCache>,
     /// Peers whose `X-Forwarded-*` fields are trusted.

@@ -6,6 +6,7 @@
 mod headers;
 mod latency;
 mod limits;
+mod listener;
 mod numbers;
 mod policies;
 mod reader;
@@ -21,7 +22,7 @@ use ipnet::IpNet;
 
 use super::{
     CachePolicy, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits, HealthCheck, Limits,
-    Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
+    Listener, Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
 };
 
 use crate::{
@@ -39,6 +40,7 @@ pub(crate) struct PlanSpec {
     pub name: String,
     pub via: String,
     pub limits: Limits,
+    pub listeners: Vec<Listener>,
     pub disk_cache: Option<DiskCache>,
     pub trusted_proxies: Vec<IpNet>,
     pub trusted_proxy_fields: Vec<Box<str>>,

@@ -16,7 +16,7 @@ pub(crate) mod origin_request;
 pub(crate) mod pages;
 pub(crate) mod tunnel;
 
-use std::{convert::Infallible, rc::Rc, time::Instant};
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::Instant};
 
 use edgerouter_core::http::{RequestParts, header};
 use edgerouter_core::{
@@ -29,7 +29,7 @@ use edgerouter_core::{
         structured::{CACHE_STATUS, CacheStatus},
     },
     outcome::Detail,
-    plan::{FixedResponse, Plan, Target},
+    plan::{FixedResponse, ListenerId, Plan, Target},
     request_record::RequestRecord,
     service_worker,
 };
@@ -39,6 +39,7 @@ use self::{answer::Early, cached::Found, decided::Worked, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody, EdgeResponse},
     connection::{ClientBody, ConnectionOwner, Connections, Stream, queue},
+    listen::tls::{HandshakeCounts, TlsListener},
     telemetry::{Outcome, Refused, WorkerMetrics},
     worker::Worker,
 };
@@ -106,6 +107,14 @@ impl ConnectionOwner for Worker {
     fn with_plan<R>(&self, read: impl FnOnce(&Plan, usize) -> R) -> R {
         let live = self.live();
         read(&live.plan, live.connections)
+    }
+
+    fn tls(&self, listener: ListenerId) -> Option<Arc<TlsListener>> {
+        self.live().tls.get(listener).cloned()
+    }
+
+    fn handshakes(&self) -> &HandshakeCounts {
+        &self.shared.handshakes
     }
 
     fn ticks(&self) -> u64 {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use edgerouter_core::plan::ListenerId;
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::watch,
@@ -24,7 +25,7 @@ pub(super) fn work(
     index: usize,
     workers: usize,
     shared: Arc<Shared>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<(TcpListener, Option<ListenerId>)>,
     life: watch::Receiver<Life>,
     ready: &signals::Sender<std::io::Result<()>>,
 ) {
@@ -41,10 +42,10 @@ pub(super) fn work(
     runtime.block_on(async {
         let worker = Worker::new(index, workers, shared);
         spawn_local(spread::take_handed(Rc::clone(&worker), life.clone()));
-        for socket in sockets {
+        for (socket, id) in sockets {
             match tokio::net::TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    spawn_local(tcp::accept(Rc::clone(&worker), listener, life.clone()));
+                    spawn_local(tcp::accept(Rc::clone(&worker), listener, id, life.clone()));
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));

@@ -18,12 +18,14 @@ use edgerouter_account::{Account, PerClientCounts};
 use edgerouter_core::http::{RequestParts, Response};
 use edgerouter_core::{
     admit::Refusal,
-    plan::{Plan, limits::HttpLimits},
+    plan::{ListenerId, Plan, limits::HttpLimits},
 };
 use edgerouter_telemetry::WorkerMetrics;
 use http_body::Body;
 use slab::Slab;
 use tokio::sync::Notify;
+
+use crate::tls::{HandshakeCounts, TlsListener};
 
 use super::{ClientBody, Connection, ConnectionState, Share, Stream};
 
@@ -47,6 +49,12 @@ pub trait ConnectionOwner: 'static {
 
     /// Reads the plan in service, and the bound on the connections of the process.
     fn with_plan<R>(&self, read: impl FnOnce(&Plan, usize) -> R) -> R;
+
+    /// TLS of a listener of the plan in service; `None` where the listener has none.
+    fn tls(&self, listener: ListenerId) -> Option<Arc<TlsListener>>;
+
+    /// Counts of TLS handshakes.
+    fn handshakes(&self) -> &HandshakeCounts;
 
     /// Milliseconds since the worker's start.
     fn ticks(&self) -> u64;

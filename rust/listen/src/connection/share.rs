@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use edgerouter_core::plan::ListenerId;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -31,6 +32,7 @@ pub(crate) struct Share {
 pub(crate) struct Handed {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
+    pub(crate) listener: Option<ListenerId>,
     pub(crate) place: Place,
 }
 

@@ -5,8 +5,9 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    future::poll_fn,
     net::SocketAddr,
-    task::Waker,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -15,6 +16,8 @@ use edgerouter_core::{
     plan::{Scheme, limits::HttpLimits},
 };
 use http::HeaderValue;
+
+use crate::Transport;
 
 /// A client connection.
 #[derive(Debug)]
@@ -223,6 +226,19 @@ impl Connection {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Waits for bytes, or the end of them. False when the connection is to end.
+    pub(crate) async fn until_readable(&self, transport: &impl Transport) -> bool {
+        poll_fn(|cx| {
+            self.listen(cx.waker());
+            match self.state() {
+                ConnectionState::End => Poll::Ready(false),
+                _ if self.is_drained() => Poll::Ready(transport.poll_readable(cx).is_ready()),
+                _ => transport.poll_readable(cx).map(|()| true),
+            }
+        })
+        .await
     }
 
     /// The waker of its task; `None` before the first poll.

@@ -47,7 +47,10 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 Poll::Ready(count) => self.stream.queue.written(count?),
             }
         }
-        Ok(Poll::Ready(()))
+        // TLS may hold bytes that the socket has not taken.
+        let flushed = Pin::new(&mut self.transport).poll_flush(cx)?;
+        self.stream.connection.write_blocked(flushed.is_pending());
+        Ok(flushed)
     }
 
     /// Sends a response. `Some`: HTTP ends with it.

@@ -4,7 +4,9 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::{CachePolicy, ForwardPolicy, Scheme, Select, Target, UpstreamHost};
+use crate::plan::{
+    CachePolicy, ForwardPolicy, HttpProtocol, Scheme, SecurityPolicy, Select, Target, UpstreamHost,
+};
 
 fn compiled(plan: &Value) -> Plan {
     compile(&serde_json::to_vec(plan).unwrap()).unwrap_or_else(|problems| {
@@ -56,6 +58,19 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     let plan = compiled(&full());
     assert_eq!((&*plan.name, plan.trusted_proxies.len()), ("storefront", 2));
     assert!(plan.callables[0].serial && !plan.callables[1].serial);
+    let [listener] = plan.listeners.as_slice() else {
+        panic!()
+    };
+    assert_eq!(listener.address.to_string(), "0.0.0.0:443");
+    assert_eq!(listener.protocols, [HttpProtocol::Http1]);
+    let [tls] = listener.tls.as_slice() else {
+        panic!()
+    };
+    assert_eq!(tls.security, SecurityPolicy::Tls13From2025);
+    assert_eq!(
+        tls.certificates[0].key.as_bytes(),
+        b"-----BEGIN PRIVATE KEY-----"
+    );
     let disk = plan.disk_cache.as_ref().unwrap();
     assert_eq!(disk.path.to_str(), Some("/var/cache/edgerouter"));
     assert_eq!(
@@ -727,4 +742,72 @@ fn only_routes_that_could_find_anothers_response_are_tagged() {
     ] {
         assert_eq!(tags(routes.clone()), want, "{routes}");
     }
+}
+
+#[test]
+fn a_listener_is_refused_where_its_address_protocols_or_policy_say_nothing_that_can_be_served() {
+    let certificate = json!({"chain": {"value": "c"}, "key": {"value": "k-secret"}});
+    let tls = json!([{"certificates": [certificate]}]);
+    for (listener, want) in [
+        (json!({}), "listeners[0].address: is required"),
+        (
+            json!({"address": "example.com:443"}),
+            "listeners[0].address: \"example.com:443\": must be IP:PORT",
+        ),
+        (
+            json!({"address": "0.0.0.0"}),
+            "listeners[0].address: \"0.0.0.0\": must be IP:PORT",
+        ),
+        (
+            json!({"address": ":443", "http": []}),
+            "listeners[0].http: must name at least one protocol",
+        ),
+        (
+            json!({"address": ":443", "http": ["http/1.1", "http/1.1"]}),
+            "listeners[0].http[1]: \"http/1.1\": is named twice",
+        ),
+        (
+            json!({"address": ":443", "http": ["h3"]}),
+            "listeners[0].http[0]: \"h3\": is not a protocol of HTTP over TCP",
+        ),
+        (
+            json!({"address": ":443", "tls": [{}]}),
+            "listeners[0].tls[0].certificates: is required",
+        ),
+        (
+            json!({"address": ":443", "tls": [{"certificates": []}]}),
+            "listeners[0].tls[0].certificates: must have at least one certificate",
+        ),
+        (
+            json!({"address": ":443", "tls": [{"certificates": [{"chain": {"value": "c"}}]}]}),
+            "listeners[0].tls[0].certificates[0].key: is required",
+        ),
+        (
+            json!({"address": ":443", "tls": [{"certificates": [{"chain": {"value": "c"}, "key": "k-secret"}]}]}),
+            "listeners[0].tls[0].certificates[0].key: must be a secret",
+        ),
+        (
+            json!({"address": ":443", "tls": tls.as_array().map(|tls| {
+                let mut tls = tls.clone();
+                tls[0]["policy"] = json!("TLSv1.4");
+                tls
+            })}),
+            "listeners[0].tls[0].policy: \"TLSv1.4\": must be one of \"TLSv1.2_2021\", \"TLSv1.2_2025\" or",
+        ),
+    ] {
+        let found = problems(&json!({"name": "t", "listeners": [listener]}));
+        assert!(found[0].starts_with(want), "{listener}: {found:?}");
+        assert!(
+            !found.iter().any(|text| text.contains("k-secret")),
+            "{found:?}"
+        );
+    }
+    let twice = problems(&json!({
+        "name": "t",
+        "listeners": [{"address": "127.0.0.1:443"}, {"address": "localhost:443", "tls": tls}],
+    }));
+    assert!(
+        twice[0].starts_with("listeners[1].address: \"127.0.0.1:443\": is listened on already"),
+        "{twice:?}"
+    );
 }

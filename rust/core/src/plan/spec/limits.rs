@@ -100,6 +100,12 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("queue_bytes", &mut log.queue_bytes, 64 * KIB, 1_024 * MIB);
         group.whole("lines_per_second", &mut log.lines_per_second, 1, 1_000_000);
     });
+    let tls = &mut limits.tls;
+    read_group("tls", &mut |group| {
+        group.positive("handshake_timeout", &mut tls.handshake_timeout);
+        group.whole("handshakes", &mut tls.handshakes, 1, 1_000_000);
+        group.whole("sessions", &mut tls.sessions, 0, 1_000_000);
+    });
     groups.end();
     limits
 }

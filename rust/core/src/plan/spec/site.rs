@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec,
     headers::{secret_header_map, select, status},
-    latency, limits,
+    latency, limits, listener,
     policies::secret,
     reader::{Fields, Problems},
     route,
@@ -56,6 +56,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
     let limits = fields
         .raw("limits")
         .map_or_else(Limits::default, |value| limits::read(value, problems));
+    let listeners = listener::all(&mut fields);
     let disk_cache = fields
         .some("disk_cache")
         .and_then(|value| disk_cache(value, problems));
@@ -130,6 +131,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         name,
         via,
         limits,
+        listeners,
         disk_cache,
         trusted_proxies,
         trusted_proxy_fields,

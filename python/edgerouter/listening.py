@@ -1,0 +1,122 @@
+"""Listeners: the addresses that an edge serves on by its plan, with TLS or in plain text.
+
+Values only. Files of certificates and keys are read when the plan is compiled and at every reload; sockets and
+handshakes are the engine's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import Any, Literal, TypeAlias
+
+from edgerouter.checks import Check, Value, address_problem, listed
+from edgerouter.secrets import Secret, secret_file
+
+__all__ = ["Certificate", "Listener", "SecurityPolicy", "Tls"]
+
+SecurityPolicy: TypeAlias = Literal["TLSv1.2_2021", "TLSv1.2_2025", "TLSv1.3_2025"]
+"""Versions and cipher suites, by the names of CloudFront's security policies."""
+
+_POLICIES: tuple[SecurityPolicy, ...] = ("TLSv1.2_2021", "TLSv1.2_2025", "TLSv1.3_2025")
+_OUTDATED = ("SSLv3", "TLSv1", "TLSv1_2016", "TLSv1.1_2016", "TLSv1.2_2018", "TLSv1.2_2019")
+
+
+class _Pair(Value, frozen=True):
+    chain: Secret | str | os.PathLike[str]
+    key: Secret | str | os.PathLike[str]
+
+
+class Certificate(_Pair, frozen=True):
+    """A certificate and its key, in PEM. A text or a path is a file, read at the start and at every reload.
+
+    ``chain``  the certificate, and after it those that issued it: ``"fullchain.pem"``
+    ``key``  its private key, not encrypted: ``"privkey.pem"``, or ``env("NAME")``
+    """
+
+    def _check(self, check: Check) -> None:
+        for field in ("chain", "key"):
+            given = check.get(field)
+            if isinstance(given, (str, os.PathLike)):
+                path = os.fspath(given)
+                if not isinstance(path, str) or not path or "\0" in path:
+                    check.fail_secretly(field, "must be the name of a file such as fullchain.pem")
+                elif "-----BEGIN" in path:
+                    check.fail_secretly(field, "must be the name of a file; give PEM itself as Secret.literal(text)")
+                else:
+                    check.keep(field, secret_file(path))
+            else:
+                check.instance(field, Secret)
+
+
+class _Certified(Value, frozen=True):
+    certificates: Certificate | Collection[Certificate]
+
+
+class Tls(_Certified, frozen=True):
+    """A TLS policy: the terms of connections to the names of its certificates.
+
+    ``certificates``  one, or several: by the name that the client gives (SNI), the exact one before a wildcard; a
+        client without a name, or with one that none is for, gets the first that it can verify
+    ``policy``  versions and cipher suites: ``"TLSv1.2_2021"``, ``"TLSv1.2_2025"`` or ``"TLSv1.3_2025"``
+    """
+
+    policy: SecurityPolicy = "TLSv1.2_2021"
+
+    def _check(self, check: Check) -> None:
+        kept = certificates(check.get("certificates"))
+        if kept is None:
+            check.fail_secretly(
+                "certificates", 'must be Certificate("fullchain.pem", "privkey.pem"), or a list of them'
+            )
+        elif not kept:
+            check.fail_secretly("certificates", "must have at least one certificate")
+        else:
+            check.keep("certificates", kept)
+        if self.policy in _OUTDATED:
+            check.fail("policy", f"is no longer secure; the nearest policy is {_POLICIES[0]}")
+        else:
+            check.choice("policy", _POLICIES)
+
+
+def certificates(given: object) -> tuple[Any, ...] | None:
+    """The certificates of a policy; ``None`` if one is something else."""
+    items = [given] if isinstance(given, Certificate) else listed(given)
+    if items is None or not all(isinstance(item, Certificate) for item in items):
+        return None
+    return tuple(items)
+
+
+class _Address(Value, frozen=True):
+    address: str
+
+
+class Listener(_Address, frozen=True, kw_only=True):
+    """An address for clients.
+
+    ``address``  ``IP:PORT``, ``[IPv6]:PORT`` or ``:PORT``; ``[::]`` serves IPv4, too; port 0 takes a free one
+    ``tls``  the TLS policy of its connections, or several, which the names of their certificates select; a client that
+        names no host of any gets the first. Without one, plain text
+    ``http``  the protocols that are offered: ``"http/1.1"``
+    """
+
+    tls: Tls | Collection[Tls] = ()
+    http: Collection[str] = ("http/1.1",)
+
+    def _check(self, check: Check) -> None:
+        if message := address_problem(self.address):
+            check.fail("address", message)
+        given = check.get("tls")
+        items = [given] if isinstance(given, Tls) else listed(given)
+        if items is None or not all(isinstance(item, Tls) for item in items):
+            check.fail_secretly("tls", "must be a Tls, or a list of them")
+        else:
+            check.keep("tls", tuple(items))
+        check.texts("http")
+        if not listed(self.http):
+            check.fail("http", 'must name at least one protocol: "http/1.1"')
+        for item in listed(self.http) or ():
+            if item == "h2":
+                check.fail("http", "h2 is not served yet; leave it out, and clients use HTTP/1.1")
+            elif isinstance(item, str) and item != "http/1.1":
+                check.fail("http", 'must be "http/1.1"', value=item)

@@ -1,0 +1,79 @@
+//! Listeners of a plan: addresses for clients, the TLS policies of each, and the protocols that it speaks.
+
+use std::net::SocketAddr;
+
+use crate::{outcome::words, secret::Secret};
+
+/// Position of a listener in [`super::Plan::listeners`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u16);
+
+/// An address for clients.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// The first is for clients that name no host, or one of which no certificate is. Empty: plain text.
+    pub tls: Vec<TlsPolicy>,
+    /// By preference, as in ALPN (RFC 7301); never empty.
+    pub protocols: Vec<HttpProtocol>,
+}
+
+/// A protocol that a listener offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpProtocol {
+    /// HTTP/1.1, and HTTP/1.0 for clients that speak no other.
+    Http1,
+}
+
+impl HttpProtocol {
+    /// Its name in ALPN.
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+        }
+    }
+}
+
+/// The terms of TLS for the names of some certificates.
+#[derive(Debug, Clone)]
+pub struct TlsPolicy {
+    /// Never empty. The names that they are for select the policy.
+    pub certificates: Vec<Certificate>,
+    /// Versions and cipher suites.
+    pub security: SecurityPolicy,
+}
+
+/// A certificate with its key.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// PEM: the certificate, and after it those that issued it.
+    pub chain: Secret,
+    /// PEM: PKCS#8, PKCS#1 or SEC1.
+    pub key: Secret,
+}
+
+words! {
+    /// Versions and cipher suites of TLS by the names of CloudFront's security policies.
+    pub enum SecurityPolicy {
+        /// TLS 1.2 and 1.3, with AES-GCM and ChaCha20.
+        Tls12From2021 = "TLSv1.2_2021",
+        /// The same without ChaCha20 in TLS 1.2.
+        Tls12From2025 = "TLSv1.2_2025",
+        /// TLS 1.3 with AES-GCM.
+        Tls13From2025 = "TLSv1.3_2025",
+    }
+}
+
+/// CloudFront's policies that allow what RFC 8996 and RFC 9325 forbid, or cipher suites without forward secrecy.
+pub(super) const OUTDATED_SECURITY_POLICIES: [&str; 6] = [
+    "SSLv3",
+    "TLSv1",
+    "TLSv1_2016",
+    "TLSv1.1_2016",
+    "TLSv1.2_2018",
+    "TLSv1.2_2019",
+];
+
+/// Most listeners of a plan.
+pub(super) const MOST_LISTENERS: usize = 64;

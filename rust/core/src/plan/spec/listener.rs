@@ -1,0 +1,154 @@
+//! Listeners: an address, the TLS policies on it, and the protocols.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::{
+    policies::secret,
+    reader::{Fields, Problems},
+    spelling::listed,
+};
+use crate::{
+    outcome::Word as _,
+    plan::listener::{
+        Certificate, HttpProtocol, Listener, MOST_LISTENERS, OUTDATED_SECURITY_POLICIES,
+        SecurityPolicy, TlsPolicy,
+    },
+};
+
+/// Reads all listeners; no two may have the same address.
+pub(super) fn all(fields: &mut Fields<'_>) -> Vec<Listener> {
+    let listeners: Vec<Listener> = fields.each("listeners", listener);
+    if listeners.len() > MOST_LISTENERS {
+        fields.problems.add(
+            "listeners",
+            Some(listeners.len().to_string()),
+            format!("must be at most {MOST_LISTENERS}"),
+        );
+    }
+    for (at, one) in listeners.iter().enumerate() {
+        let before = listeners.iter().take(at);
+        if one.address.port() != 0 && before.clone().any(|other| other.address == one.address) {
+            fields.problems.add(
+                format!("listeners[{at}].address"),
+                Some(format!("\"{}\"", one.address)),
+                "is listened on already: give all of its TLS policies to one listener",
+            );
+        }
+    }
+    listeners
+}
+
+fn listener(value: &Value, path: String, problems: &Problems) -> Option<Listener> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let address = fields.required_text("address");
+    let address = address.and_then(|text| {
+        let address = address_of(text);
+        if address.is_none() {
+            problems.add(
+                fields.at("address"),
+                Some(format!("{text:?}")),
+                "must be IP:PORT such as \"0.0.0.0:443\" or \"[::]:443\"",
+            );
+        }
+        address
+    });
+    let tls = fields.each("tls", policy);
+    let protocols = protocols(&mut fields);
+    fields.end();
+    Some(Listener {
+        address: address?,
+        tls,
+        protocols,
+    })
+}
+
+/// `IP:PORT`, `:PORT` for all addresses of IPv4, or `localhost:PORT`.
+fn address_of(text: &str) -> Option<SocketAddr> {
+    match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {
+        (Some(port), _) => format!("127.0.0.1:{port}").parse().ok(),
+        (None, Some(port)) => format!("0.0.0.0:{port}").parse().ok(),
+        (None, None) => text.parse().ok(),
+    }
+}
+
+fn protocols(fields: &mut Fields<'_>) -> Vec<HttpProtocol> {
+    let Some(value) = fields.raw("http") else {
+        return vec![HttpProtocol::Http1];
+    };
+    let items = fields.list_of("http", value);
+    let texts = fields.only_texts(items);
+    let mut found = Vec::new();
+    for (path, text) in texts {
+        let why = match text {
+            "http/1.1" if found.contains(&HttpProtocol::Http1) => "is named twice",
+            "http/1.1" => {
+                found.push(HttpProtocol::Http1);
+                continue;
+            }
+            "h2" => "is not served yet: leave it out, and clients use HTTP/1.1",
+            _ => "is not a protocol of HTTP over TCP: the one served is \"http/1.1\"",
+        };
+        fields.problems.add(path, Some(format!("{text:?}")), why);
+    }
+    if value.as_array().is_some_and(Vec::is_empty) {
+        let why = "must name at least one protocol: \"http/1.1\"";
+        fields.problems.add(fields.at("http"), None, why);
+    }
+    found
+}
+
+fn policy(value: &Value, path: String, problems: &Problems) -> Option<TlsPolicy> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let declared = fields.required("certificates").is_some();
+    let certificates = fields.each("certificates", certificate);
+    let is_empty = value
+        .get("certificates")
+        .and_then(Value::as_array)
+        .is_some_and(Vec::is_empty);
+    if declared && is_empty {
+        let why =
+            "must have at least one certificate: Certificate(\"fullchain.pem\", \"privkey.pem\")";
+        problems.add(fields.at("certificates"), None, why);
+    }
+    let security = fields.raw("policy").map(|value| security(&fields, value));
+    fields.end();
+    Some(TlsPolicy {
+        certificates,
+        security: security.unwrap_or(Some(SecurityPolicy::Tls12From2021))?,
+    })
+}
+
+fn security(fields: &Fields<'_>, value: &Value) -> Option<SecurityPolicy> {
+    let text = fields.text_of("policy", value)?;
+    let known = SecurityPolicy::ALL;
+    if let Some(policy) = known.iter().find(|policy| policy.as_str() == text) {
+        return Some(*policy);
+    }
+    let why = if OUTDATED_SECURITY_POLICIES.contains(&text) {
+        format!(
+            "allows protocols or ciphers that are no longer secure (RFC 8996, RFC 9325); the nearest policy is {:?}",
+            SecurityPolicy::Tls12From2021.as_str()
+        )
+    } else {
+        format!("must be one of {}", listed(SecurityPolicy::WORDS))
+    };
+    fields.wrong("policy", value, why);
+    None
+}
+
+fn certificate(value: &Value, path: String, problems: &Problems) -> Option<Certificate> {
+    let mut fields = Fields::open(value, path, problems)?;
+    fields.secret = true;
+    let mut pem = |name: &'static str| {
+        let value = fields.required(name)?;
+        secret(value, fields.at(name), problems)
+    };
+    let (chain, key) = (pem("chain"), pem("key"));
+    fields.end();
+    Some(Certificate {
+        chain: chain?,
+        key: key?,
+    })
+}

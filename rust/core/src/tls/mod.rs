@@ -1,0 +1,8 @@
+//! Decisions about TLS with clients: the policy that a name selects.
+//!
+//! No cryptography and no sockets are here: `listen` makes handshakes and keeps keys. Names flow in as the client sent
+//! them, in SNI or in the authority of a request; a position or a reason flows out.
+
+mod names;
+
+pub use names::NameTable;

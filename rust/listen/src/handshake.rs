@@ -1,0 +1,87 @@
+//! One handshake with a client, within its time and within the bound on those under way.
+
+use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
+
+use rustls::server::Acceptor;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
+
+use crate::{
+    Transport,
+    connection::{Connection, ConnectionState},
+    tls::{HandshakeCounts, TlsListener, TlsTransport},
+};
+
+/// The end of a handshake that gives no transport.
+#[derive(Debug)]
+pub(crate) enum Unshaken<T> {
+    /// The client was sent an alert, which it may still have to read.
+    Refused(T),
+    /// Nothing more is to be said.
+    Gone,
+}
+
+/// Makes a handshake. Until the client's first bytes come, nothing but the socket is kept, and no place is taken.
+pub(crate) async fn handshake<T: Transport>(
+    listener: Arc<TlsListener>,
+    counts: &HandshakeCounts,
+    transport: T,
+    connection: &Connection,
+) -> Result<TlsTransport<T>, Unshaken<T>> {
+    let deadline = Instant::now() + listener.timeout;
+    let shaken = async {
+        if !connection.until_readable(&transport).await {
+            return Err(Unshaken::Gone);
+        }
+        let Ok(_place) = listener.places.acquire().await else {
+            return Err(Unshaken::Gone);
+        };
+        let _started = counts.start();
+        let shaken = Box::pin(shake(&listener, transport)).await;
+        shaken.map_err(|(error, transport)| {
+            tracing::debug!(%error, peer = %connection.peer, "a TLS handshake failed");
+            counts.failed();
+            transport.map_or(Unshaken::Gone, Unshaken::Refused)
+        })
+    };
+    let mut shaken = pin!(timeout_at(deadline, shaken));
+    let ended = poll_fn(|cx| {
+        connection.listen(cx.waker());
+        if connection.state() == ConnectionState::End {
+            return Poll::Ready(None);
+        }
+        shaken.as_mut().poll(cx).map(Some)
+    });
+    match ended.await {
+        None => Err(Unshaken::Gone),
+        Some(Err(_)) => {
+            counts.timed_out();
+            Err(Unshaken::Gone)
+        }
+        Some(Ok(shaken)) => {
+            let transport = shaken?;
+            counts.completed(transport.session());
+            Ok(transport)
+        }
+    }
+}
+
+/// The handshake itself: reads the client's hello, selects the policy by the name in it, and goes on by that policy.
+async fn shake<T: Transport>(
+    listener: &TlsListener,
+    transport: T,
+) -> Result<TlsTransport<T>, (io::Error, Option<T>)> {
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), transport);
+    let started = match (&mut acceptor).await {
+        Ok(started) => started,
+        Err(error) => return Err((error, acceptor.take_io())),
+    };
+    let Some(policy) = listener.select(started.client_hello().server_name()) else {
+        return Err((io::ErrorKind::NotFound.into(), None));
+    };
+    let shaken = started.into_stream(Arc::clone(policy)).into_fallible();
+    match shaken.await {
+        Ok(stream) => Ok(TlsTransport::new(stream)),
+        Err((error, transport)) => Err((error, Some(transport))),
+    }
+}

@@ -1,0 +1,281 @@
+//! From a plan's listeners to configurations of rustls. Every problem is reported at its path, and none shows a key.
+
+use std::sync::{Arc, OnceLock};
+
+use ::aws_lc_rs::digest::{Context, SHA256};
+use edgerouter_core::{
+    plan::{Certificate, HttpProtocol, Listener, Plan, Problem, SecurityPolicy, TlsPolicy},
+    tls::NameTable,
+};
+use rustls::{
+    ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{self, cipher_suite, kx_group},
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+use tokio::sync::Semaphore;
+use webpki::EndEntityCert;
+
+use super::{
+    TlsListener, TlsListeners,
+    certificates::Certificates,
+    resumption::{PolicyDigest, Resumptions},
+};
+
+type Problems = Vec<Problem>;
+
+pub(super) fn listeners(
+    plan: &Plan,
+    before: Option<&Resumptions>,
+) -> Result<TlsListeners, Problems> {
+    let mut resumptions = Resumptions::default();
+    let mut problems = Problems::new();
+    let places = Arc::new(Semaphore::new(plan.limits.tls.handshakes));
+    let mut listeners = Vec::with_capacity(plan.listeners.len());
+    for (at, listener) in plan.listeners.iter().enumerate() {
+        let mut names = NameTable::default();
+        let mut policies = Vec::with_capacity(listener.tls.len());
+        for (position, policy) in listener.tls.iter().enumerate() {
+            let mut made = PolicyBuild {
+                path: format!("listeners[{at}].tls[{position}]"),
+                position,
+                names: &mut names,
+                problems: &mut problems,
+            };
+            let Some((certificates, digest)) = made.certificates(policy) else {
+                continue;
+            };
+            let sessions = plan.limits.tls.sessions;
+            let config = resumptions
+                .of(digest, before, sessions)
+                .and_then(|resumption| {
+                    let mut config = configured(policy, listener, certificates)?;
+                    config.ticketer = resumption.tickets;
+                    config.session_storage = resumption.sessions;
+                    Ok(config)
+                });
+            match config {
+                Ok(config) => policies.push(Arc::new(config)),
+                Err(error) => made.refuse("", error.to_string()),
+            }
+        }
+        listeners.push((!policies.is_empty()).then(|| {
+            Arc::new(TlsListener {
+                policies,
+                names,
+                timeout: plan.limits.tls.handshake_timeout,
+                places: Arc::clone(&places),
+            })
+        }));
+    }
+    if problems.is_empty() {
+        Ok(TlsListeners {
+            listeners,
+            resumptions,
+        })
+    } else {
+        Err(problems)
+    }
+}
+
+fn configured(
+    policy: &TlsPolicy,
+    listener: &Listener,
+    certificates: Certificates,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider(policy.security))
+        .with_protocol_versions(versions(policy.security))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(certificates));
+    // CloudFront's policies are in the order of the server's preference.
+    config.ignore_client_order = true;
+    config.alpn_protocols = listener
+        .protocols
+        .iter()
+        .map(|protocol| HttpProtocol::alpn(*protocol).to_vec())
+        .collect();
+    Ok(config)
+}
+
+fn versions(security: SecurityPolicy) -> &'static [&'static SupportedProtocolVersion] {
+    static BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+    static MODERN: [&SupportedProtocolVersion; 1] = [&TLS13];
+    match security {
+        SecurityPolicy::Tls12From2021 | SecurityPolicy::Tls12From2025 => &BOTH,
+        SecurityPolicy::Tls13From2025 => &MODERN,
+    }
+}
+
+fn cipher_suites(security: SecurityPolicy) -> Vec<SupportedCipherSuite> {
+    use cipher_suite::*;
+    let mut suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384];
+    if security == SecurityPolicy::Tls13From2025 {
+        return suites;
+    }
+    suites.extend([
+        TLS13_CHACHA20_POLY1305_SHA256,
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    ]);
+    if security == SecurityPolicy::Tls12From2021 {
+        suites.extend([
+            TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ]);
+    }
+    suites
+}
+
+/// Cryptography by a policy, made once. The client chooses among the groups of key exchange, by its preference.
+fn provider(security: SecurityPolicy) -> Arc<CryptoProvider> {
+    static MADE: [OnceLock<Arc<CryptoProvider>>; SecurityPolicy::ALL.len()] =
+        [const { OnceLock::new() }; SecurityPolicy::ALL.len()];
+    let make = || {
+        Arc::new(CryptoProvider {
+            cipher_suites: cipher_suites(security),
+            kx_groups: vec![
+                kx_group::X25519MLKEM768,
+                kx_group::X25519,
+                kx_group::SECP256R1,
+                kx_group::SECP384R1,
+            ],
+            ..aws_lc_rs::default_provider()
+        })
+    };
+    match MADE.get(security as usize) {
+        Some(made) => Arc::clone(made.get_or_init(make)),
+        None => make(),
+    }
+}
+
+/// One policy being built.
+struct PolicyBuild<'a> {
+    path: String,
+    position: usize,
+    /// The names of the listener's certificates, each with the position of its policy.
+    names: &'a mut NameTable<usize>,
+    problems: &'a mut Problems,
+}
+
+impl PolicyBuild<'_> {
+    fn refuse(&mut self, field: &str, message: impl Into<String>) {
+        self.problems.push(Problem {
+            path: format!("{}{field}", self.path),
+            value: None,
+            message: message.into(),
+        });
+    }
+
+    /// The certificates, and the digest of the whole policy. `None`: at least one cannot be used.
+    fn certificates(&mut self, policy: &TlsPolicy) -> Option<(Certificates, PolicyDigest)> {
+        let mut digest = Context::new(&SHA256);
+        digest.update(policy.security.as_str().as_bytes());
+        let mut certificates = Certificates::default();
+        let before = self.problems.len();
+        for (at, certificate) in policy.certificates.iter().enumerate() {
+            let field = format!(".certificates[{at}]");
+            if let Some(key) = self.certificate(certificate, &field, policy.security) {
+                for der in &key.cert {
+                    digest.update(&(der.len() as u64).to_be_bytes());
+                    digest.update(der);
+                }
+                // The end of the chain.
+                digest.update(&0u64.to_be_bytes());
+                self.add(key, &mut certificates, &field);
+            }
+        }
+        let digest = digest.finish();
+        let digest = PolicyDigest::try_from(digest.as_ref()).ok()?;
+        (self.problems.len() == before).then_some((certificates, digest))
+    }
+
+    fn certificate(
+        &mut self,
+        certificate: &Certificate,
+        field: &str,
+        security: SecurityPolicy,
+    ) -> Option<CertifiedKey> {
+        let chain: Result<Vec<CertificateDer<'static>>, _> =
+            CertificateDer::pem_slice_iter(certificate.chain.as_bytes()).collect();
+        let chain = chain.unwrap_or_default();
+        if chain.is_empty() {
+            self.refuse(
+                &format!("{field}.chain"),
+                "holds no certificate in PEM; give the file with the certificate and those that issued it, such as \
+                 fullchain.pem",
+            );
+        }
+        let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes());
+        let Ok(key) = key else {
+            self.refuse(
+                &format!("{field}.key"),
+                "holds no private key in PEM; give the certificate's own, such as privkey.pem, not encrypted",
+            );
+            return None;
+        };
+        let key = match provider(security).key_provider.load_private_key(key) {
+            Ok(key) => key,
+            Err(_) => {
+                self.refuse(
+                    &format!("{field}.key"),
+                    "is of a kind that is not supported; use ECDSA P-256 or P-384, RSA of 2,048 bits or more, or Ed25519",
+                );
+                return None;
+            }
+        };
+        if chain.is_empty() {
+            return None;
+        }
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+                Some(key)
+            }
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                self.refuse(
+                    &format!("{field}.key"),
+                    "is not the key of the certificate; give the two that were issued together",
+                );
+                None
+            }
+            Err(error) => {
+                self.refuse(
+                    &format!("{field}.chain"),
+                    format!("does not begin with a certificate of a server: {error}"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Adds a certificate by its names, each of which may select one policy of the listener only.
+    fn add(&mut self, key: CertifiedKey, certificates: &mut Certificates, field: &str) {
+        let key = Arc::new(key);
+        let end_entity = key.cert.first().map(EndEntityCert::try_from);
+        let Some(Ok(end_entity)) = end_entity else {
+            let why =
+                "does not begin with a certificate of a server; put the one for this host first";
+            return self.refuse(&format!("{field}.chain"), why);
+        };
+        let mut names = Vec::new();
+        for name in end_entity.valid_dns_names() {
+            let position = *self.names.entry(name, || self.position);
+            if position == self.position {
+                names.push(name);
+            } else {
+                let why = format!(
+                    "is for {name}, and so is a certificate of tls[{position}]: a name selects one TLS policy; remove one \
+                     of them"
+                );
+                self.refuse(&format!("{field}.chain"), why);
+            }
+        }
+        certificates.add(Arc::clone(&key), names.into_iter());
+    }
+}

@@ -1,0 +1,86 @@
+//! Handshakes with clients, counted by their end.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use edgerouter_telemetry::text;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+
+/// Results and versions, as the labels are written.
+const SERIES: [(&str, &str); 6] = [
+    ("full", "TLSv1.2"),
+    ("full", "TLSv1.3"),
+    ("resumed", "TLSv1.2"),
+    ("resumed", "TLSv1.3"),
+    ("failed", ""),
+    ("timeout", ""),
+];
+
+/// Handshakes of the process.
+#[derive(Debug, Default)]
+pub struct HandshakeCounts {
+    ended: [AtomicU64; SERIES.len()],
+    under_way: AtomicU64,
+}
+
+/// A handshake under way, until it is dropped.
+pub(crate) struct Started<'a>(&'a HandshakeCounts);
+
+impl HandshakeCounts {
+    pub(crate) fn start(&self) -> Started<'_> {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        Started(self)
+    }
+
+    pub(crate) fn completed(&self, session: &ServerConnection) {
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let modern = session.protocol_version() != Some(ProtocolVersion::TLSv1_2);
+        self.count(usize::from(resumed) * 2 + usize::from(modern));
+    }
+
+    pub(crate) fn failed(&self) {
+        self.count(4);
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.count(5);
+    }
+
+    fn count(&self, series: usize) {
+        if let Some(count) = self.ended.get(series) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes them in the format of Prometheus.
+    pub fn render(&self, out: &mut String) {
+        let name = "edgerouter_tls_handshakes_total";
+        text::head(
+            out,
+            name,
+            "counter",
+            "TLS handshakes with clients, by result and version.",
+        );
+        for ((result, version), count) in SERIES.iter().zip(&self.ended) {
+            let count = count.load(Ordering::Relaxed);
+            let _ = writeln!(
+                out,
+                "{name}{{result=\"{result}\",version=\"{version}\"}} {count}"
+            );
+        }
+        text::one(
+            out,
+            "edgerouter_tls_handshakes_under_way",
+            "TLS handshakes that have begun and not ended.",
+            self.under_way.load(Ordering::Relaxed),
+        );
+    }
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}

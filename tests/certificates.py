@@ -1,0 +1,95 @@
+"""Certificates for tests: an authority, and what it issues for servers and clients."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from edgerouter import Certificate
+
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def pem_of(key: Key) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@dataclass
+class Issued:
+    """A certificate in files, as an edge or a client is given it."""
+
+    chain: Path
+    key: Path
+    der: bytes
+
+    @property
+    def certificate(self) -> Certificate:
+        return Certificate(self.chain, self.key)
+
+
+class Authority:
+    """An authority of its own, whose files are in ``folder``."""
+
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        self.folder = folder
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.certificate = self._sign(self.name, self.key, [x509.BasicConstraints(ca=True, path_length=None)])
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+        self.issued = 0
+
+    def _sign(
+        self, subject: x509.Name, key: Key, extensions: list[x509.ExtensionType], days: int = 30
+    ) -> x509.Certificate:
+        now = dt.datetime.now(dt.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=60))
+            .not_valid_after(now + dt.timedelta(days=days))
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return builder.sign(self.key, hashes.SHA256())
+
+    def issue(self, *names: str, client: bool = False, kind: str = "ec", subject: str = "", days: int = 30) -> Issued:
+        """A certificate for host names, addresses or URIs."""
+        key: Key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
+        extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage([usage])]
+        if names:
+            extensions.append(x509.SubjectAlternativeName([_general(name) for name in names]))
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else [])
+        made = self._sign(name, key, extensions, days)
+        self.issued += 1
+        chain, private = self.folder / f"{self.issued}.pem", self.folder / f"{self.issued}.key"
+        chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        private.write_bytes(pem_of(key))
+        return Issued(chain, private, made.public_bytes(serialization.Encoding.DER))
+
+    def trusted(self) -> ssl.SSLContext:
+        """A client that trusts this authority."""
+        return ssl.create_default_context(cafile=str(self.file))
+
+
+def _general(name: str) -> x509.GeneralName:
+    if "://" in name:
+        return x509.UniformResourceIdentifier(name)
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
