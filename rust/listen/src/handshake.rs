@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
 
+use edgerouter_core::{plan::ListenerId, tls::TermsDigest};
 use rustls::server::Acceptor;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
@@ -9,7 +10,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use crate::{
     Transport,
     connection::{Connection, ConnectionState},
-    tls::{HandshakeCounts, TlsListener, TlsTransport},
+    tls::{HandshakeCounts, TlsListener, TlsSession, TlsTransport},
 };
 
 /// The end of a handshake that gives no transport.
@@ -23,7 +24,7 @@ pub(crate) enum Unshaken<T> {
 
 /// Makes a handshake. Until the client's first bytes come, nothing but the socket is kept, and no place is taken.
 pub(crate) async fn handshake<T: Transport>(
-    listener: Arc<TlsListener>,
+    (id, listener): (ListenerId, Arc<TlsListener>),
     counts: &HandshakeCounts,
     transport: T,
     connection: &Connection,
@@ -59,8 +60,15 @@ pub(crate) async fn handshake<T: Transport>(
             Err(Unshaken::Gone)
         }
         Some(Ok(shaken)) => {
-            let transport = shaken?;
-            counts.completed(transport.session());
+            let (transport, terms) = shaken?;
+            let session = transport.session();
+            counts.completed(session);
+            connection.secure(TlsSession::new(
+                id,
+                Arc::clone(&listener),
+                session.server_name(),
+                terms,
+            ));
             Ok(transport)
         }
     }
@@ -70,18 +78,18 @@ pub(crate) async fn handshake<T: Transport>(
 async fn shake<T: Transport>(
     listener: &TlsListener,
     transport: T,
-) -> Result<TlsTransport<T>, (io::Error, Option<T>)> {
+) -> Result<(TlsTransport<T>, TermsDigest), (io::Error, Option<T>)> {
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), transport);
     let started = match (&mut acceptor).await {
         Ok(started) => started,
         Err(error) => return Err((error, acceptor.take_io())),
     };
-    let Some(policy) = listener.select(started.client_hello().server_name()) else {
+    let Some((policy, terms)) = listener.select(started.client_hello().server_name()) else {
         return Err((io::ErrorKind::NotFound.into(), None));
     };
     let shaken = started.into_stream(Arc::clone(policy)).into_fallible();
     match shaken.await {
-        Ok(stream) => Ok(TlsTransport::new(stream)),
+        Ok(stream) => Ok((TlsTransport::new(stream), terms)),
         Err((error, transport)) => Err((error, Some(transport))),
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn take<O: ConnectionOwner>(
     owner.metrics().accepted();
     let serial = connections.accepted.get();
     connections.accepted.set(serial + 1);
-    let tls = listener.and_then(|id| owner.tls(id));
+    let tls = listener.and_then(|id| Some((id, owner.tls(id)?)));
     let scheme = if tls.is_some() {
         Scheme::Https
     } else {
@@ -130,7 +130,7 @@ impl<O: ConnectionOwner> Drop for Counted<O> {
 /// Serves a connection that begins with TLS.
 async fn serve_secured<T: Transport, O: ConnectionOwner>(
     owner: &Rc<O>,
-    listener: Arc<TlsListener>,
+    listener: (ListenerId, Arc<TlsListener>),
     transport: T,
     connection: Rc<Connection>,
 ) {

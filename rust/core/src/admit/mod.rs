@@ -72,6 +72,8 @@ words! {
         HeadTooSlow = "head-too-slow",
         /// No content has come for longer than the limit.
         BodyTooSlow = "body-too-slow",
+        /// RFC 9110 §15.5.20: the host selects another TLS policy than the connection has.
+        Misdirected = "misdirected",
     }
 }
 
@@ -88,6 +90,7 @@ impl Refusal {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::HeadTooSlow | Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -121,6 +124,9 @@ impl Refusal {
             Self::Trace => "TRACE is not offered.",
             Self::HeadTooSlow => "The request's head did not arrive in time.",
             Self::BodyTooSlow => "The request's body did not arrive in time.",
+            Self::Misdirected => {
+                "This host is not served on this connection; open another one for it."
+            }
         }
     }
 }

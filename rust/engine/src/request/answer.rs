@@ -176,6 +176,13 @@ pub(crate) fn refuse(worker: &Worker, refusal: Refusal) -> Early {
     refused(refusal).into()
 }
 
+/// The answer to a request whose host is not served on its connection. The connection stays, for the hosts that are.
+pub(super) fn misdirected(worker: &Worker) -> Early {
+    let refusal = Refusal::Misdirected;
+    worker.metrics.refused(Refused::Request(refusal));
+    text(refusal.status(), refusal.message()).into()
+}
+
 /// The answer to a request that may not be believed. The connection ends with it: what follows on it is not trusted.
 pub(crate) fn refused(refusal: Refusal) -> EdgeResponse {
     let response = text(

@@ -156,7 +156,13 @@ impl Exchange {
     pub(crate) fn admit(&mut self) -> Result<(), Early> {
         let length = self.body.as_ref().and_then(|body| body.size_hint().exact());
         let admitted = self.request.admit(&self.live.plan, length);
-        admitted.map_err(|end| answer::ended(&self.worker, end))
+        admitted.map_err(|end| answer::ended(&self.worker, end))?;
+        if let Some(session) = self.stream.connection.tls()
+            && self.live.tls.misdirects(session, self.request.host())
+        {
+            return Err(answer::misdirected(&self.worker));
+        }
+        Ok(())
     }
 
     /// True if the client is on this machine: its connection, and what a trusted proxy says of it.

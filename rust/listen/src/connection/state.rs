@@ -17,7 +17,7 @@ use edgerouter_core::{
 };
 use http::HeaderValue;
 
-use crate::Transport;
+use crate::{Transport, tls::TlsSession};
 
 /// A client connection.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Connection {
     /// Its place in the order in which its worker has accepted connections.
     pub serial: u64,
     address: OnceCell<HeaderValue>,
+    /// Set by the handshake; boxed, as most connections may have none.
+    tls: OnceCell<Box<TlsSession>>,
     state: Cell<ConnectionState>,
     /// Requests whose responses have not ended.
     streams: Cell<u32>,
@@ -78,6 +80,7 @@ impl Connection {
             scheme,
             serial,
             address: OnceCell::new(),
+            tls: OnceCell::new(),
             state: Cell::new(ConnectionState::Live),
             streams: Cell::new(0),
             is_late: Cell::new(false),
@@ -98,6 +101,16 @@ impl Connection {
     pub fn address(&self) -> &HeaderValue {
         self.address
             .get_or_init(|| forward::address_value(self.peer.ip()))
+    }
+
+    /// The TLS that it runs inside; `None` in plain text.
+    pub fn tls(&self) -> Option<&TlsSession> {
+        self.tls.get().map(|session| &**session)
+    }
+
+    /// Notes the result of the handshake.
+    pub(crate) fn secure(&self, session: TlsSession) {
+        let _ = self.tls.set(Box::new(session));
     }
 
     /// A stream begins.

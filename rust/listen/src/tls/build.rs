@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use ::aws_lc_rs::digest::{Context, SHA256};
 use edgerouter_core::{
     plan::{Certificate, HttpProtocol, Listener, Plan, Problem, SecurityPolicy, TlsPolicy},
-    tls::NameTable,
+    tls::{NameTable, PolicyNames, TermsDigest},
 };
 use rustls::{
     ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
@@ -35,15 +35,18 @@ pub(super) fn listeners(
     let mut resumptions = Resumptions::default();
     let mut problems = Problems::new();
     let places = Arc::new(Semaphore::new(plan.limits.tls.handshakes));
+    let mut all = NameTable::default();
     let mut listeners = Vec::with_capacity(plan.listeners.len());
     for (at, listener) in plan.listeners.iter().enumerate() {
         let mut names = NameTable::default();
         let mut policies = Vec::with_capacity(listener.tls.len());
+        let mut terms = Vec::with_capacity(listener.tls.len());
         for (position, policy) in listener.tls.iter().enumerate() {
             let mut made = PolicyBuild {
                 path: format!("listeners[{at}].tls[{position}]"),
                 position,
                 names: &mut names,
+                all: &mut all,
                 problems: &mut problems,
             };
             let Some((certificates, digest)) = made.certificates(policy) else {
@@ -59,27 +62,44 @@ pub(super) fn listeners(
                     Ok(config)
                 });
             match config {
-                Ok(config) => policies.push(Arc::new(config)),
+                Ok(config) => {
+                    policies.push(Arc::new(config));
+                    terms.push(terms_of(policy));
+                }
                 Err(error) => made.refuse("", error.to_string()),
             }
         }
-        listeners.push((!policies.is_empty()).then(|| {
+        listeners.push((policies, names, terms));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let all = Arc::new(all);
+    let made = listeners.into_iter().map(|(policies, own, terms)| {
+        (!policies.is_empty()).then(|| {
             Arc::new(TlsListener {
                 policies,
-                names,
+                names: PolicyNames {
+                    own,
+                    all: Arc::clone(&all),
+                    terms,
+                },
                 timeout: plan.limits.tls.handshake_timeout,
                 places: Arc::clone(&places),
             })
-        }));
-    }
-    if problems.is_empty() {
-        Ok(TlsListeners {
-            listeners,
-            resumptions,
         })
-    } else {
-        Err(problems)
-    }
+    });
+    Ok(TlsListeners {
+        listeners: made.collect(),
+        resumptions,
+    })
+}
+
+/// Digest of what a client has to meet.
+fn terms_of(policy: &TlsPolicy) -> TermsDigest {
+    let mut digest = Context::new(&SHA256);
+    digest.update(policy.security.as_str().as_bytes());
+    TermsDigest::try_from(digest.finish().as_ref()).unwrap_or_default()
 }
 
 fn configured(
@@ -160,6 +180,8 @@ struct PolicyBuild<'a> {
     position: usize,
     /// The names of the listener's certificates, each with the position of its policy.
     names: &'a mut NameTable<usize>,
+    /// The names of all listeners' certificates.
+    all: &'a mut NameTable<()>,
     problems: &'a mut Problems,
 }
 
@@ -265,6 +287,7 @@ impl PolicyBuild<'_> {
         };
         let mut names = Vec::new();
         for name in end_entity.valid_dns_names() {
+            self.all.entry(name, || ());
             let position = *self.names.entry(name, || self.position);
             if position == self.position {
                 names.push(name);

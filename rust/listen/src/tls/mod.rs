@@ -8,18 +8,20 @@ mod build;
 mod certificates;
 mod counts;
 mod resumption;
+mod session;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
 
 use edgerouter_core::{
     plan::{ListenerId, Plan, Problem},
-    tls::NameTable,
+    tls::{PolicyNames, TermsDigest},
 };
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 pub use counts::HandshakeCounts;
+pub use session::TlsSession;
 pub(crate) use transport::TlsTransport;
 
 use resumption::Resumptions;
@@ -36,8 +38,7 @@ pub struct TlsListeners {
 pub struct TlsListener {
     /// In the order of the plan; never empty.
     policies: Vec<Arc<ServerConfig>>,
-    /// Positions among them.
-    names: NameTable<usize>,
+    pub(crate) names: PolicyNames,
     pub(crate) timeout: Duration,
     /// Handshakes that may be under way, on all listeners together.
     pub(crate) places: Arc<Semaphore>,
@@ -49,6 +50,13 @@ impl TlsListeners {
         build::listeners(plan, before.map(|before| &before.resumptions))
     }
 
+    /// True if a request for `host` may not be served on a connection with this TLS (RFC 9110 §15.5.20). A connection whose
+    /// listener has no TLS any more is as good as one in plain text.
+    pub fn misdirects(&self, session: &TlsSession, host: &str) -> bool {
+        self.get(session.listener_id)
+            .is_some_and(|listener| session.is_misdirected(listener, host))
+    }
+
     /// The listener at a position; `None` for one without TLS.
     pub fn get(&self, id: ListenerId) -> Option<&Arc<TlsListener>> {
         self.listeners.get(usize::from(id.0))?.as_ref()
@@ -56,9 +64,10 @@ impl TlsListeners {
 }
 
 impl TlsListener {
-    /// The policy for the host that a client names, or for one that names none.
-    pub(crate) fn select(&self, host: Option<&str>) -> Option<&Arc<ServerConfig>> {
-        let position = host.and_then(|host| self.names.find(host));
-        self.policies.get(position.copied().unwrap_or(0))
+    /// The policy for the host that a client names, or for one that names none, and its terms.
+    pub(crate) fn select(&self, host: Option<&str>) -> Option<(&Arc<ServerConfig>, TermsDigest)> {
+        let position = self.names.select(host);
+        let terms = self.names.terms.get(position)?;
+        Some((self.policies.get(position)?, *terms))
     }
 }
