@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import importlib.machinery
 import importlib.util
+import os
 import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from edgerouter import error_pages
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, Problem
 from edgerouter.serving import Application, while_loading
@@ -51,8 +50,7 @@ class FileApplication(Application):
 
     def load(self) -> Edge:
         edge = self._loaded()
-        # They are read when the edge is compiled, so a change of one needs a reload.
-        self._pages = frozenset(error_pages.files(edge.to_dict()))
+        self._pages = frozenset(edge.pages())
         return edge
 
     def _loaded(self) -> Edge:
@@ -119,6 +117,7 @@ class FileApplication(Application):
 
     def _own_modules(self) -> Iterator[tuple[str, ModuleType]]:
         """The modules imported from beside the application, environments inside that folder excepted."""
+        beside = str(self._root).rstrip(os.sep) + os.sep
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if name == "__main__" or not isinstance(file, str):
@@ -126,8 +125,10 @@ class FileApplication(Application):
             if name == self._module:
                 yield name, module
                 continue
+            if not file.startswith(beside):
+                continue
             path = Path(file)
-            if path.is_relative_to(self._root) and not path.is_relative_to(_PACKAGE):
+            if not path.is_relative_to(_PACKAGE):
                 inside = path.relative_to(self._root).parts
                 if not any(part in ("site-packages", "dist-packages") or part.startswith(".") for part in inside):
                     yield name, module
@@ -227,6 +228,8 @@ class FileApplication(Application):
                 "", None, f"{type(error).__name__}: {error.msg}", f"{self._near(error.filename)}:{error.lineno}"
             )
             return AppError("\n".join([text, *([f"    {error.text.strip()}"] if error.text else [])]), [problem])
+        import traceback
+
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if self._is_users(frame.filename)]
         where = f"{self._near(frames[-1].filename)}:{frames[-1].lineno}" if frames else self._shown()
         if isinstance(error, EdgeError):
@@ -252,8 +255,7 @@ class FileApplication(Application):
 
 def _serving(edge: Edge, place: str) -> Edge:
     """Refuses an edge that would answer every request with 404."""
-    plan = edge.to_dict()
-    if not plan.get("routes") and not plan.get("service_workers"):
+    if not edge.count("routes") and not edge.count("service_workers"):
         message = 'there are none, so nothing would be served; declare one, as in edge.route("/*", to=...)'
         raise ConfigError([Problem("routes", None, message, place)])
     return edge

@@ -29,7 +29,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _UNITS |= {f"{unit}IB": factor for unit, factor in _UNITS.items() if unit} | {"B": 1}
 _UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([KMGT]?I?B?)", re.IGNORECASE | re.ASCII)
+_SIZE = r"(?ai)([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([KMGT]?I?B?)"
 
 Size: TypeAlias = int | str
 """Bytes, or a number with a unit: ``"1GB"``, ``"512MiB"``."""
@@ -37,7 +37,7 @@ Size: TypeAlias = int | str
 
 def size(text: str) -> int:
     """Bytes, from a number and a unit: ``10GiB``, ``512M`` (1,024 times 1,024 each), ``20GB`` (a thousand)."""
-    found = _SIZE.fullmatch(text.strip())
+    found = re.fullmatch(_SIZE, text.strip())
     if found is None or found[2].upper() not in _UNITS:
         raise ValueError("must be bytes, or a number with a unit such as 10GiB or 512MiB")
     return int(Decimal(found[1]) * _UNITS[found[2].upper()])
@@ -153,6 +153,8 @@ def shown(value: object) -> str:
 
 class Check:
     """Collects the problems of one value."""
+
+    __slots__ = ("_problems", "_value")
 
     def __init__(self, value: Value) -> None:
         self._value = value

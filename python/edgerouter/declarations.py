@@ -136,6 +136,12 @@ class Declarations:
                 data[field] = [*data.get(field, ()), *(_data(item) for item in own)]
         return data
 
+    def pages(self) -> set[Path]:
+        """The files of error pages."""
+        routes = self.base.get("routes")
+        own = [_data(route) for route in self.routes if route.errors]
+        return error_pages.files({"routes": [*(routes if isinstance(routes, list) else ()), *own]})
+
     def specs(self) -> list[CallableSpec]:
         """The functions and hooks, in the plan's order."""
         return [

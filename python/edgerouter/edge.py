@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,6 @@ from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
 from edgerouter.purging import Purging
 from edgerouter.routes import (
-    UNEDITED,
     ForwardPolicy,
     HeaderPolicy,
     Preflight,
@@ -210,35 +210,53 @@ class Edge(Callables, Purging):
         ``compress``  reserved for compression at the edge
         ``predict``  fetches the pages that visitors will most likely request next
         """
-        return self._declared.add_route(
-            lambda: Route(
-                pattern,
-                to=self._declared.known(to) if isinstance(to, (Origin, Group)) else to,
-                redirect={"location": redirect} if isinstance(redirect, str) else redirect,
-                respond={"body": respond} if isinstance(respond, str) else respond,
-                host=host,
-                methods=methods,
-                when=(when,) if isinstance(when, When) else when,
-                priority=priority,
-                viewer=viewer,
-                index=index,
-                fallback=fallback,
-                strip_prefix=strip_prefix,
-                add_prefix=add_prefix,
-                rewrite=dict(zip(("pattern", "to"), rewrite, strict=True))
-                if isinstance(rewrite, tuple) and len(rewrite) == 2
-                else rewrite,
-                headers=headers or UNEDITED,
-                forward=forward,
-                cache=cache,
-                auth=auth,
-                preflight=preflight,
-                experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
-                errors=error_pages.located(errors, places.folder_of_caller()) if errors else {},
-                compress=compress,
-                predict=predict,
-            )
-        )
+        # Only the arguments that differ from their default: a large site has ten thousands of routes.
+        given: dict[str, Any] = {"priority": priority}
+        if to is not None:
+            given["to"] = self._declared.known(to) if isinstance(to, (Origin, Group)) else to
+        if redirect is not None:
+            given["redirect"] = {"location": redirect} if isinstance(redirect, str) else redirect
+        if respond is not None:
+            given["respond"] = {"body": respond} if isinstance(respond, str) else respond
+        if host is not None:
+            given["host"] = host
+        if methods is not None:
+            given["methods"] = methods
+        if when != ():
+            given["when"] = (when,) if isinstance(when, When) else when
+        if viewer != "allow-all":
+            given["viewer"] = viewer
+        if index is not None:
+            given["index"] = index
+        if fallback is not None:
+            given["fallback"] = fallback
+        if strip_prefix is not None:
+            given["strip_prefix"] = strip_prefix
+        if add_prefix is not None:
+            given["add_prefix"] = add_prefix
+        if rewrite is not None:
+            if isinstance(rewrite, tuple) and len(rewrite) == 2:
+                rewrite = {"pattern": rewrite[0], "to": rewrite[1]}
+            given["rewrite"] = rewrite
+        if headers:
+            given["headers"] = headers
+        if forward is not None:
+            given["forward"] = forward
+        if cache is not STANDARD:
+            given["cache"] = cache
+        if auth is not None:
+            given["auth"] = auth
+        if preflight != "token":
+            given["preflight"] = preflight
+        if experiment != ():
+            given["experiments"] = (experiment,) if isinstance(experiment, Experiment) else experiment
+        if errors:
+            given["errors"] = error_pages.located(errors, places.folder_of_caller())
+        if compress is not False:
+            given["compress"] = compress
+        if predict is not None:
+            given["predict"] = predict
+        return self._declared.add_route(partial(Route, pattern, **given))
 
     # -- latency ---------------------------------------------------------------------------------------------------
 
@@ -426,8 +444,21 @@ class Edge(Callables, Purging):
 
     def apply_sizes(self, sizes: Sizes) -> Edge:
         """Changes the sizes of the store to those of the command line; gives this edge."""
-        self._declared.head.update(sizes.over(self.to_dict()))
+        declared = self._declared
+        declared.head.update(sizes.over({**declared.base, **declared.head}))
         return self
+
+    def count(self, field: str) -> int:
+        """The number of values in a list of the plan."""
+        return self._declared.count(field)
+
+    def pages(self) -> set[Path]:
+        """The files of error pages; a change of one needs a reload, as they are read when the edge is compiled."""
+        return self._declared.pages()
+
+    def without_effect(self) -> list[str]:
+        """The callables with ``blocking=True``, which has no effect any more."""
+        return [called.name for called, _ in self._declared.callables if called.blocking]
 
     def place(self, path: str) -> str | None:
         """The user's line of the value at a path of the plan, where it is known."""

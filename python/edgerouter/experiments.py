@@ -14,8 +14,8 @@ from edgerouter.checks import Check, Value, is_token, listed
 
 __all__ = ["Experiment"]
 
-_BY = re.compile(r"sub|header:.+|claim:.+")
-_VARIANT = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+_BY = r"sub|header:.+|claim:.+"
+_VARIANT = r"[A-Za-z0-9_.-]{1,64}\Z"
 
 
 class _Named(Value, frozen=True):
@@ -50,7 +50,7 @@ class Experiment(_Named, frozen=True, kw_only=True):
         self._check_variants(check)
         check.token("cookie", "header")
         check.choice("mode", ("cookie", "redirect"))
-        if self.by is not None and (not isinstance(self.by, str) or not _BY.fullmatch(self.by)):
+        if self.by is not None and (not isinstance(self.by, str) or not re.fullmatch(_BY, self.by)):
             check.fail("by", 'must be "sub", "claim:NAME", "header:NAME" or None')
         elif self.by is not None and self.by.startswith("header:") and not is_token(self.by[7:]):
             check.fail("by", "must name a header after header:")
@@ -68,7 +68,7 @@ class Experiment(_Named, frozen=True, kw_only=True):
             return
         total = 0.0
         for variant, weight in items:
-            if not isinstance(variant, str) or not _VARIANT.match(variant):
+            if not isinstance(variant, str) or not re.match(_VARIANT, variant):
                 check.fail("variants", "must be named with letters, digits, ., - or _", value=variant)
             elif isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
                 check.fail(f"variants[{variant!r}]", "must be a weight ≥ 0", value=weight)

@@ -17,11 +17,12 @@ __all__ = ["Places", "folder_of_caller"]
 
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 
-_TABLE = re.compile(r"\s*(\[\[?)\s*([A-Za-z0-9_.\s\"'-]+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_NAME = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
+# Only plan files are read by these patterns, so they are compiled at their first use.
+_TABLE = r"\s*(\[\[?)\s*([A-Za-z0-9_.\s\"'-]+?)\s*\]\]?\s*(?:#.*)?$"
+_KEY = r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
+_NAME = r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'"""
 #: In JSON: a member's name, another string, or a character that matters to the structure.
-_MARK = re.compile(r'(?P<member>"(?:[^"\\]|\\.)*")(?=\s*:)|"(?:[^"\\]|\\.)*"|[{}\[\],\n]')
+_MARK = r'(?P<member>"(?:[^"\\]|\\.)*")(?=\s*:)|"(?:[^"\\]|\\.)*"|[{}\[\],\n]'
 
 
 class Places:
@@ -56,7 +57,7 @@ class Places:
 
 def _caller() -> FrameType:
     """The user's own frame, outside this package."""
-    frame = sys._getframe(1)
+    frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame
@@ -86,15 +87,15 @@ def _of_toml(text: str) -> dict[str, int]:
             quotes = None if quotes == mark else quotes or mark
         if opened is not None:
             continue
-        if (head := _TABLE.match(line)) is not None:
+        if (head := re.match(_TABLE, line)) is not None:
             table = _joined(head[2], counts)
             if head[1] == "[[":
                 counts[table] = counts.get(table, -1) + 1
                 table = f"{table}[{counts[table]}]"
             found.setdefault(table, number)
-        elif (key := _KEY.match(line)) is not None:
+        elif (key := re.match(_KEY, line)) is not None:
             path = table
-            for name in _NAME.findall(key[1]):
+            for name in re.findall(_NAME, key[1]):
                 path = f"{path}.{name.strip(_QUOTES)}" if path else name.strip(_QUOTES)
                 found.setdefault(path, number)
     return found
@@ -106,7 +107,7 @@ _QUOTES = "\"'"
 def _joined(dotted: str, counts: dict[str, int]) -> str:
     """A table's name as a path: below an array of tables, its last entry is meant."""
     path = ""
-    names = [name.strip(_QUOTES) for name in _NAME.findall(dotted)]
+    names = [name.strip(_QUOTES) for name in re.findall(_NAME, dotted)]
     for index, name in enumerate(names):
         path = f"{path}.{name}" if path else name
         if index < len(names) - 1 and path in counts:
@@ -122,7 +123,7 @@ def _of_json(text: str) -> dict[str, int]:
     import json
 
     path, line = "", 1
-    for mark in _MARK.finditer(text):
+    for mark in re.finditer(_MARK, text):
         kind = text[mark.start()]
         if kind == "\n":
             line += 1

@@ -225,6 +225,9 @@ class Hook(Value, frozen=True, kw_only=True):
             check.fail("varies", "is for origin_request and origin_response hooks; remove it")
 
 
+_NO_PRIORITY = 0
+
+
 class _Pattern(Value, frozen=True):
     pattern: str
 
@@ -264,29 +267,39 @@ class Route(_Pattern, frozen=True, kw_only=True):
         check.text("pattern")
         if isinstance(self.pattern, str) and "/" not in self.pattern:
             check.fail("pattern", "must be a path such as /static/* or a host and path such as *.example.com/*")
+        # Most fields are left at their default, which is right: a large site has ten thousands of routes.
         if isinstance(self.host, str):
             check.text("host")
-        else:
-            check.texts("host", optional=True)
-        check.texts("methods", optional=True, test=is_token, must="must be a method such as GET")
-        self._check_when(check)
-        check.whole("priority", least=-(2**31), most=2**31 - 1)
+        elif self.host is not None:
+            check.texts("host")
+        if self.methods is not None:
+            check.texts("methods", test=is_token, must="must be a method such as GET")
+        if self.when != ():
+            self._check_when(check)
+        if self.priority is not _NO_PRIORITY:
+            check.whole("priority", least=-(2**31), most=2**31 - 1)
         self._check_target(check)
-        check.choice("viewer", _VIEWER)
-        check.text("index", optional=True)
-        check.path("fallback", "strip_prefix", "add_prefix", optional=True)
-        check.instance("rewrite", Rewrite, optional=True)
-        check.instance("headers", HeaderPolicy)
-        check.instance("forward", ForwardPolicy, optional=True)
-        check.instance("cache", CachePolicy)
-        check.instance("auth", Jwt, optional=True)
-        check.choice("preflight", _PREFLIGHT)
-        if self.preflight == "origin" and self.auth is None:
-            check.fail("preflight", "has no effect without auth: a preflight goes to the origin anyway")
-        self._check_experiments(check)
-        self._check_errors(check)
-        check.flag("compress")
-        check.instance("predict", Predict, optional=True)
+        if self.viewer != "allow-all":
+            check.choice("viewer", _VIEWER)
+        self._check_path(check)
+        if self.headers is not UNEDITED:
+            check.instance("headers", HeaderPolicy)
+        if self.forward is not None:
+            check.instance("forward", ForwardPolicy, optional=True)
+        if self.cache is not STANDARD:
+            check.instance("cache", CachePolicy)
+        if self.auth is not None:
+            check.instance("auth", Jwt, optional=True)
+        if self.preflight != "token":
+            self._check_preflight(check)
+        if self.experiments != ():
+            self._check_experiments(check)
+        if self.errors != {}:
+            self._check_errors(check)
+        if self.compress is not False:
+            check.flag("compress")
+        if self.predict is not None:
+            check.instance("predict", Predict, optional=True)
 
     def _check_when(self, check: Check) -> None:
         items = listed(self.when)
@@ -302,15 +315,31 @@ class Route(_Pattern, frozen=True, kw_only=True):
             check.keep("when", tuple(made))
 
     def _check_target(self, check: Check) -> None:
-        targets = ("to", "function", "redirect", "respond")
-        given = [target for target in targets if check.get(target) is not None]
+        targets = {"to": self.to, "function": self.function, "redirect": self.redirect, "respond": self.respond}
+        given = [target for target, value in targets.items() if value is not None]
         if not given:
             check.fail_secretly("to", "must be given, or redirect, or respond: a route needs one target")
         elif len(given) > 1:
             check.fail_secretly(given[1], f"cannot be combined with {given[0]}: a route has one target")
-        check.text("to", optional=True)
-        check.instance("redirect", Redirect, optional=True)
-        check.instance("respond", Respond, optional=True)
+        if self.to is not None:
+            check.text("to", optional=True)
+        if self.redirect is not None:
+            check.instance("redirect", Redirect, optional=True)
+        if self.respond is not None:
+            check.instance("respond", Respond, optional=True)
+
+    def _check_path(self, check: Check) -> None:
+        if self.index is not None:
+            check.text("index", optional=True)
+        if self.fallback is not None or self.strip_prefix is not None or self.add_prefix is not None:
+            check.path("fallback", "strip_prefix", "add_prefix", optional=True)
+        if self.rewrite is not None:
+            check.instance("rewrite", Rewrite, optional=True)
+
+    def _check_preflight(self, check: Check) -> None:
+        check.choice("preflight", _PREFLIGHT)
+        if self.preflight == "origin" and self.auth is None:
+            check.fail("preflight", "has no effect without auth: a preflight goes to the origin anyway")
 
     def _check_experiments(self, check: Check) -> None:
         items = listed(self.experiments)

@@ -152,7 +152,7 @@ class Server(Purging):
 def _warn_of_blocking(edge: Edge) -> None:
     """Warns, once in the life of the process, that ``blocking=True`` has no effect any more."""
     global _warned_of_blocking
-    names = [it["name"] for it in edge.to_dict().get("callables", ()) if it.get("blocking")]
+    names = edge.without_effect()
     if names and not _warned_of_blocking:
         _warned_of_blocking = True
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""

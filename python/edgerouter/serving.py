@@ -204,8 +204,7 @@ def announcement(edge: Edge, server: Server) -> list[str]:
     """The lines to print at the start."""
     from edgerouter import _core
 
-    plan = edge.to_dict()
-    counts = [(len(plan.get(field, ())), field[:-1]) for field in ("routes", "origins")]
+    counts = [(edge.count(field), field[:-1]) for field in ("routes", "origins")]
     count = ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counts)
     lines = [f"edgerouter {_core.__version__} serves {edge.name} ({count})"]
     lines += [f"  {url}" for url in server.urls]
