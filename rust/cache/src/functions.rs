@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use edgerouter_core::http::{FieldName, Fields};
+use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
     cache::{
         api::{self, CacheUrl, ReplyContent},
@@ -25,7 +25,6 @@ use edgerouter_core::{
         tags,
         vary::Reduced,
     },
-    http::structured::CACHE_STATUS,
     plan::CachePolicy,
 };
 use edgerouter_functions::{Answer, CacheError, FunctionCaches};
@@ -186,7 +185,7 @@ impl Registry {
             self.secret.unguessable(),
         );
         // The placeholder that a route would fill in.
-        headers.remove(CACHE_STATUS);
+        headers.remove(header::CACHE_STATUS);
         let body = match content {
             ReplyContent::Empty => Bytes::new(),
             ReplyContent::Whole => joined(object.body.iter().cloned()),

@@ -122,7 +122,7 @@ fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>)
             if let Err(answer) = admitted.rewrite(route) {
                 return visitor::ended(&admitted, &answer, steps);
             }
-            let (viewer, path) = (admitted.viewer_path.path(), admitted.head.uri.path());
+            let (viewer, path) = (admitted.viewer_path.path(), admitted.head.target.path());
             if path != viewer {
                 steps.add(
                     "viewer",

@@ -1,6 +1,6 @@
 //! The last decisions about a response to a viewer (phase 15), and its preparation for the store.
 
-use crate::http::{FieldName, Fields, header};
+use crate::http::{FieldName, Fields, KnownSet, header};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version};
 
@@ -28,7 +28,7 @@ pub fn experiments<'e>(
 ) {
     for experiment in experiments {
         match &experiment.by {
-            By::Chance => vary(headers, &header::COOKIE),
+            By::Chance => vary(headers, &header::COOKIE.into()),
             By::Header(name) => vary(headers, name),
             By::Claim(_) => private(headers, targets),
         }
@@ -48,13 +48,11 @@ fn vary(headers: &mut Fields, name: &FieldName) {
 
 /// Removes targeted fields for downstream caches: caches that understand them ignore the others (RFC 9213 §2.1).
 fn private(headers: &mut Fields, targets: &[FieldName]) {
-    let of_cdns = [
-        FieldName::from_static("cdn-cache-control"),
-        FieldName::from_static("surrogate-control"),
-    ];
-    for name in targets.iter().chain(&of_cdns) {
+    const OF_CDNS: KnownSet = KnownSet::of(&[header::CDN_CACHE_CONTROL, header::SURROGATE_CONTROL]);
+    for name in targets {
         headers.remove(name);
     }
+    headers.remove_all(OF_CDNS);
     let mut kept: Vec<u8> = Vec::new();
     for line in headers.get_all(header::CACHE_CONTROL) {
         for member in list(line.as_bytes()) {
@@ -80,28 +78,24 @@ fn private(headers: &mut Fields, targets: &[FieldName]) {
 
 /// Fields that describe the content, or a part of it, and nothing else: they are wrong beside other content (RFC 9110
 /// §8.4, §8.6, §8.8, §14.3, §14.4; RFC 9530; RFC 3230; RFC 1864).
-const OF_THE_CONTENT: [FieldName; 10] = [
+const OF_THE_CONTENT: KnownSet = KnownSet::of(&[
     header::CONTENT_LENGTH,
     header::CONTENT_RANGE,
     header::CONTENT_ENCODING,
     header::ETAG,
     header::LAST_MODIFIED,
     header::ACCEPT_RANGES,
-    FieldName::from_static("digest"),
-    FieldName::from_static("content-digest"),
-    FieldName::from_static("repr-digest"),
-    FieldName::from_static("content-md5"),
-];
+    header::DIGEST,
+    header::CONTENT_DIGEST,
+    header::REPR_DIGEST,
+    header::CONTENT_MD5,
+]);
 
 /// Fits a head to content that a hook gave it: a 206 or 416 becomes a 200, and fields that described the old content
 /// are removed, except those that the hook `set` itself.
 pub fn replaced(status: &mut StatusCode, headers: &mut Fields, set: impl Fn(&FieldName) -> bool) {
     whole(status);
-    for name in &OF_THE_CONTENT {
-        if !set(name) {
-            headers.remove(name);
-        }
-    }
+    headers.retain(|name, _| !name.is_of(OF_THE_CONTENT) || set(&name.owned()));
 }
 
 /// Makes the response to content from a hook a whole one; ranges are cut from it afterwards.
@@ -214,7 +208,7 @@ pub fn unsatisfiable(length: u64) -> Fields {
 pub fn condition_failed(headers: &mut Fields) {
     let kept = [
         header::AGE,
-        FieldName::from_static("cache-status"),
+        header::CACHE_STATUS,
         header::DATE,
         header::ETAG,
         header::LAST_MODIFIED,
@@ -238,19 +232,22 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     #![allow(clippy::indexing_slicing)]
     use super::*;
+    use crate::http::{Known, Named as _};
 
     #[test]
     fn other_content_keeps_nothing_that_was_said_of_the_old() {
         for (status, want) in [(200, 200), (206, 200), (416, 200), (404, 404), (203, 203)] {
             let mut headers = Fields::new();
-            for name in OF_THE_CONTENT.into_iter().chain([header::CONTENT_TYPE]) {
+            for name in Known::all() {
                 headers.insert(name, HeaderValue::from_static("old"));
             }
             headers.insert(header::ETAG, HeaderValue::from_static("\"own\""));
             let mut status = StatusCode::from_u16(status).unwrap_or_default();
             replaced(&mut status, &mut headers, |name| *name == header::ETAG);
             assert_eq!(status.as_u16(), want);
-            assert_eq!(headers.len(), 2);
+            let removed = |name: &Known| OF_THE_CONTENT.has(*name) && *name != header::ETAG;
+            let kept = Known::all().filter(|name| !removed(name));
+            assert!(kept.eq(headers.keys().filter_map(|name| name.known())));
             assert_eq!(headers.get(header::ETAG).unwrap(), "\"own\"");
         }
     }

@@ -6,28 +6,23 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use crate::http::{FieldName, Fields, header};
+use crate::http::{FieldName, Fields, KnownSet, header};
 use http::{HeaderValue, Method, Version};
 
 use crate::{
-    admit,
-    http::{cookie, via::Via},
+    admit::{self, Authority},
+    http::{Value, cookie, via::Via},
     plan::{ForwardPolicy, HeaderEdits, Origin, Route, Scheme, Select, UpstreamHost},
 };
 
-const X_FORWARDED_FOR: FieldName = FieldName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: FieldName = FieldName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: FieldName = FieldName::from_static("x-forwarded-host");
-const X_FORWARDED_PREFIX: FieldName = FieldName::from_static("x-forwarded-prefix");
-
 /// Fields that describe the body or the message itself: a forward policy never drops them.
-const ALWAYS: [FieldName; 5] = [
+const ALWAYS: KnownSet = KnownSet::of(&[
     header::HOST,
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::CONTENT_ENCODING,
     header::COOKIE,
-];
+]);
 
 /// The viewer's data that a request to an origin carries.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +32,7 @@ pub struct Viewer<'a> {
     /// Scheme of the viewer's connection, for `X-Forwarded-Proto`.
     pub scheme: Scheme,
     /// `Host` as the viewer sent it, including the port.
-    pub authority: &'a HeaderValue,
+    pub authority: &'a Authority,
     /// HTTP version of the viewer's request, for `Via`.
     pub version: Version,
 }
@@ -73,13 +68,12 @@ pub fn base(
 }
 
 /// The part that differs between origins: `Host` and the origin's own fields.
-pub fn address(headers: &mut Fields, origin: &Origin, viewer_authority: &HeaderValue) {
-    let host = match &origin.upstream_host {
-        UpstreamHost::Origin => &origin.authority,
-        UpstreamHost::Viewer => viewer_authority,
-        UpstreamHost::Literal(host) => host,
-    };
-    headers.insert(header::HOST, host.clone());
+pub fn address(headers: &mut Fields, origin: &Origin, viewer_authority: &impl Value) {
+    match &origin.upstream_host {
+        UpstreamHost::Origin => headers.insert(header::HOST, &origin.authority),
+        UpstreamHost::Viewer => headers.insert(header::HOST, viewer_authority),
+        UpstreamHost::Literal(host) => headers.insert(header::HOST, host),
+    }
     for (name, _) in &origin.headers {
         headers.remove(name);
     }
@@ -106,15 +100,15 @@ pub fn unconditional(headers: &mut Fields) {
 
 /// Fields by which frameworks change the URL or the method that a request is for.
 pub const REWRITING: [FieldName; 9] = [
-    FieldName::from_static("x-forwarded-prefix"),
+    FieldName::known(header::X_FORWARDED_PREFIX),
     FieldName::from_static("x-forwarded-scheme"),
     FieldName::from_static("x-host"),
     FieldName::from_static("x-http-method"),
     FieldName::from_static("x-http-method-override"),
     FieldName::from_static("x-method-override"),
-    FieldName::from_static("x-original-host"),
-    FieldName::from_static("x-original-url"),
-    FieldName::from_static("x-rewrite-url"),
+    FieldName::known(header::X_ORIGINAL_HOST),
+    FieldName::known(header::X_ORIGINAL_URL),
+    FieldName::known(header::X_REWRITE_URL),
 ];
 
 /// Makes a preflight that was let through without a token a plain preflight: removes credentials, and fields that would
@@ -150,16 +144,19 @@ pub fn without_rewriting(headers: &mut Fields, route: &Route, method: &Method) {
 /// Sends the prefix that was removed from the path to the origin, after that of a trusted proxy if it names one.
 pub fn prefix(headers: &mut Fields, route: &Route) {
     let edits = &route.request_headers;
-    let edited = edits.remove.contains(&X_FORWARDED_PREFIX)
+    let edited = edits
+        .remove
+        .iter()
+        .any(|name| *name == header::X_FORWARDED_PREFIX)
         || edits
             .set
             .iter()
             .chain(&edits.add)
-            .any(|(name, _)| *name == X_FORWARDED_PREFIX);
+            .any(|(name, _)| *name == header::X_FORWARDED_PREFIX);
     let Some(stripped) = route.strip_prefix.as_ref().filter(|_| !edited) else {
         return;
     };
-    let mut whole = match headers.get(&X_FORWARDED_PREFIX) {
+    let mut whole = match headers.get(&header::X_FORWARDED_PREFIX) {
         Some(outer) if outer.as_bytes().starts_with(b"/") => {
             outer.as_bytes().trim_ascii_end().to_vec()
         }
@@ -170,7 +167,7 @@ pub fn prefix(headers: &mut Fields, route: &Route) {
     }
     whole.extend_from_slice(stripped.as_bytes());
     if let Ok(value) = HeaderValue::from_bytes(&whole) {
-        headers.insert(X_FORWARDED_PREFIX, value);
+        headers.insert(header::X_FORWARDED_PREFIX, value);
     }
 }
 
@@ -189,7 +186,7 @@ pub fn edit(headers: &mut Fields, edits: &HeaderEdits) {
 
 fn select(headers: &mut Fields, policy: &ForwardPolicy, one_spelling: bool) {
     if policy.headers != Select::All {
-        headers.retain(|name, _| name.is_in(&ALWAYS) || policy.headers.has(&*name.lower()));
+        headers.retain(|name, _| name.is_of(ALWAYS) || policy.headers.has(&*name.lower()));
     }
     keep_cookies(headers, policy, one_spelling);
 }
@@ -224,11 +221,11 @@ fn normalise_accept_encoding(headers: &mut Fields) {
 /// Appends the peer to `X-Forwarded-For`; whether an earlier value may stay was decided on admission.
 fn forwarded(headers: &mut Fields, viewer: Viewer<'_>) {
     let peer = viewer.peer;
-    let chain = match headers.get(&X_FORWARDED_FOR) {
+    let chain = match headers.get(&header::X_FORWARDED_FOR) {
         None => peer.clone(),
         Some(_) => {
             let mut chain = Vec::new();
-            for value in headers.get_all(&X_FORWARDED_FOR) {
+            for value in headers.get_all(&header::X_FORWARDED_FOR) {
                 chain.extend_from_slice(value.as_bytes());
                 chain.extend_from_slice(b", ");
             }
@@ -236,15 +233,15 @@ fn forwarded(headers: &mut Fields, viewer: Viewer<'_>) {
             HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.clone())
         }
     };
-    headers.insert(X_FORWARDED_FOR, chain);
+    headers.insert(header::X_FORWARDED_FOR, chain);
     headers.insert(
-        X_FORWARDED_PROTO,
+        header::X_FORWARDED_PROTO,
         HeaderValue::from_static(match viewer.scheme {
             Scheme::Http => "http",
             Scheme::Https => "https",
         }),
     );
-    headers.insert(X_FORWARDED_HOST, viewer.authority.clone());
+    headers.insert(header::X_FORWARDED_HOST, viewer.authority);
 }
 
 /// An address as a field value.

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use crate::http::{Fields, KnownSet, header, known};
+use crate::http::{Fields, KnownSet, header};
 use http::HeaderValue;
 
 use crate::{
@@ -35,22 +35,21 @@ pub struct Outward<'a> {
 }
 
 impl<'a> Outward<'a> {
-    /// `sent` is the host of the request to the origin, `viewer` the one that the viewer requested. `None` if the
+    /// `sent` is the host of the request to the origin, `outer` the one that the viewer requested. `None` if the
     /// origin's names are the viewer's, or if the origin's settings leave them as they are.
     pub fn new(
         origin: &'a Origin,
         route: &'a Route,
-        sent: &'a HeaderValue,
-        viewer: &'a HeaderValue,
+        sent: &'a str,
+        outer: &'a str,
         scheme: Scheme,
     ) -> Option<Self> {
         if !origin.rewrite_urls {
             return None;
         }
-        let outer = viewer.to_str().ok()?;
         let own = origin.authority.to_str().unwrap_or_default();
         let inner = match &origin.upstream_host {
-            UpstreamHost::Viewer => [sent.to_str().unwrap_or_default(), ""],
+            UpstreamHost::Viewer => [sent, ""],
             UpstreamHost::Origin => [own, ""],
             UpstreamHost::Literal(host) => [host.to_str().unwrap_or_default(), own],
         };
@@ -70,7 +69,9 @@ impl<'a> Outward<'a> {
         if inner == ["", ""] && !paths {
             return None;
         }
-        let host = outer.get(..admit::host_length(viewer)).unwrap_or(outer);
+        let host = outer
+            .get(..admit::host_length(outer.as_bytes()))
+            .unwrap_or(outer);
         Some(Self {
             inner,
             inner_scheme: origin.scheme,
@@ -88,10 +89,10 @@ impl<'a> Outward<'a> {
     pub fn apply(&self, headers: &mut Fields, own: &mut Fields) {
         // Most responses have none of them.
         const NAMING: KnownSet = KnownSet::of(&[
-            known::LOCATION,
-            known::CONTENT_LOCATION,
-            known::REFRESH,
-            known::SET_COOKIE,
+            header::LOCATION,
+            header::CONTENT_LOCATION,
+            header::REFRESH,
+            header::SET_COOKIE,
         ]);
         if headers.has_none_of(NAMING) {
             return;
@@ -333,12 +334,12 @@ mod tests {
             .unwrap(),
         )
         .unwrap();
-        let viewer = HeaderValue::from_static("shop.example:8443");
+        let viewer = "shop.example:8443";
         let outward = Outward::new(
             plan.origins.first().unwrap(),
             plan.routes.first().unwrap(),
-            &viewer,
-            &viewer,
+            viewer,
+            viewer,
             Scheme::Https,
         )
         .unwrap();

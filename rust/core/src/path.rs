@@ -6,12 +6,12 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-use crate::http::{Fields, RequestParts, header};
-use http::{HeaderValue, Method, StatusCode, Uri, Version, uri::PathAndQuery};
+use crate::http::{Fields, PathAndQuery, RequestParts, header};
+use http::{HeaderValue, Method, StatusCode, Version};
 use smallvec::SmallVec;
 
 use crate::{
-    admit::{self, Refusal},
+    admit::{self, Authority, LastAuthority, Refusal},
     cache::{key::Base, storable::Authorization, validate},
     experiment::{Assignment, Experiment, Mode},
     forward,
@@ -167,12 +167,10 @@ pub struct Admitted {
     pub expects: bool,
     /// The client takes trailers (RFC 9110 §6.5.1, §10.1.4).
     pub wants_trailers: bool,
-    /// The host that the viewer requested and its port, in canonical spelling.
-    pub authority: HeaderValue,
-    host_length: usize,
-    port: Option<u16>,
+    /// The host that the viewer requested and its port.
+    pub authority: Authority,
     /// The authority that the viewer requested from a trusted proxy, if it differs.
-    outer: Option<HeaderValue>,
+    outer: Option<Authority>,
     /// Path and query as the viewer requested them, normalised, before any rewrite.
     pub viewer_path: PathAndQuery,
     /// `None` until phase 3 has found one.
@@ -197,17 +195,14 @@ pub struct Chosen {
 /// How often a request may pass the same edge: more than once, for origins that call back through it.
 const MOST_LOOPS: usize = 4;
 
-/// The target's path and query, normalised; unchanged if it already was.
-fn normalised(target: &Uri) -> Result<PathAndQuery, ()> {
-    let Some(given) = target.path_and_query() else {
-        return Ok(PathAndQuery::from_static("/"));
-    };
-    if given.as_str() == "*" {
-        return Ok(given.clone());
+/// The target, normalised; `None` if it already was.
+fn normalised(target: &PathAndQuery) -> Result<Option<PathAndQuery>, ()> {
+    if target.as_str() == "*" {
+        return Ok(None);
     }
-    match uri::normalise_path(given.path()).map_err(|_| ())? {
-        Cow::Borrowed(same) if same.len() == given.path().len() => Ok(given.clone()),
-        path => with_query(&path, given.query()).map_err(|_| ()),
+    match uri::normalise_path(target.path()).map_err(|_| ())? {
+        Cow::Borrowed(same) if same.len() == target.path().len() => Ok(None),
+        path => Ok(Some(with_query(&path, target.query()).map_err(|_| ())?)),
     }
 }
 
@@ -224,6 +219,7 @@ impl Admitted {
     #[inline]
     pub fn arriving(head: RequestParts, has_body: bool, peer: IpAddr, scheme: Scheme) -> Self {
         Self {
+            viewer_path: head.target.clone(),
             head,
             client: ResolvedClient {
                 address: peer,
@@ -234,11 +230,8 @@ impl Admitted {
             wants_upgrade: false,
             expects: false,
             wants_trailers: false,
-            authority: HeaderValue::from_static(""),
-            host_length: 0,
-            port: None,
+            authority: Authority::default(),
             outer: None,
-            viewer_path: PathAndQuery::from_static("/"),
             route: None,
             claims: None,
             chosen: SmallVec::new(),
@@ -246,23 +239,28 @@ impl Admitted {
     }
 
     /// Phase 2, in place: checks that the guard could not make from the bytes alone. Fields that only the edge may set are
-    /// removed before anything else is read (docs/design.md §3, spoofing rule). `length`: of the content, if announced.
-    pub fn admit(&mut self, plan: &Plan, length: Option<u64>) -> Result<(), PathEnd> {
+    /// removed before anything else is read (docs/design.md §3, spoofing rule). `length`: of the content, if announced;
+    /// `last`: of the connection.
+    pub fn admit(
+        &mut self,
+        plan: &Plan,
+        length: Option<u64>,
+        last: &LastAuthority,
+    ) -> Result<(), PathEnd> {
         let (head, peer, proxies) = (&mut self.head, self.client.address, &plan.trusted_proxies);
         let tls = self.client.scheme == Scheme::Https;
         self.client = client_address::resolve(peer, &head.headers, proxies, tls);
         let (scheme, trusted) = (self.client.scheme, self.client.trusted_peer);
         let present = plan.sanitiser(trusted).clean(&mut head.headers);
-        (self.authority, self.port) = admit::authority(head, scheme).map_err(PathEnd::Refused)?;
-        self.host_length = admit::host_length(&self.authority);
+        self.authority = Authority::of(head, scheme, last).map_err(PathEnd::Refused)?;
         self.outer = trusted
-            .then(|| admit::forwarded_host(&head.headers, scheme))
+            .then(|| Authority::forwarded(&head.headers, scheme))
             .flatten()
             .filter(|outer| *outer != self.authority);
-        self.viewer_path =
-            normalised(&head.uri).map_err(|()| PathEnd::Refused(Refusal::BadTarget))?;
-        if head.uri.scheme().is_some() || head.uri.path_and_query() != Some(&self.viewer_path) {
-            head.uri = Uri::from(self.viewer_path.clone());
+        let normalised = normalised(&head.target);
+        if let Some(path) = normalised.map_err(|()| PathEnd::Refused(Refusal::BadTarget))? {
+            head.target = path.clone();
+            self.viewer_path = path;
         }
         if present.via && plan.via.loops(&head.headers, MOST_LOOPS) {
             return Err(PathEnd::Loop);
@@ -325,7 +323,7 @@ impl Admitted {
             Https::Proceed => Ok(()),
             Https::Forbid => Err(PathEnd::HttpsOnly),
             Https::Redirect => {
-                let authority = self.outer().to_str().unwrap_or_default();
+                let authority = self.outer().as_str();
                 // A request without a host has no other URL.
                 viewer::https_location(authority, &self.viewer_path).map_or(Ok(()), |location| {
                     let status = viewer::https_redirect_status(&self.head.method);
@@ -405,14 +403,14 @@ impl Admitted {
             .get(header::REFERER)
             .and_then(|referer| referer.to_str().ok())
             .and_then(|referer| referer.split_once("://"))
-            .and_then(|(_, rest)| rest.strip_prefix(self.authority.to_str().unwrap_or_default()))
+            .and_then(|(_, rest)| rest.strip_prefix(self.authority.as_str()))
             .is_some_and(|path| path == self.viewer_path.as_str())
             && !self.head.headers.contains_key(header::COOKIE)
     }
 
     /// The `Location` of a redirect route.
     pub fn location(&self, route: &Route, redirect: &Redirect) -> Result<HeaderValue, PathEnd> {
-        let (path, query) = (self.head.uri.path(), self.head.uri.query());
+        let (path, query) = (self.head.target.path(), self.head.target.query());
         viewer::redirect_location(route, redirect, path, query).ok_or(PathEnd::NoLocation)
     }
 
@@ -429,49 +427,40 @@ impl Admitted {
 
     /// Index document, prefixes, rewrite: from here on the path is the origin's.
     pub fn rewrite(&mut self, route: &Route) -> Result<(), PathEnd> {
-        let (path, query) = (self.head.uri.path(), self.head.uri.query());
+        let (path, query) = (self.head.target.path(), self.head.target.query());
         let target = match viewer::target_path(route, path) {
             Cow::Borrowed(same) if same.len() == path.len() => return Ok(()),
             target => with_query(&target, query).map_err(|_| PathEnd::NoPath)?,
         };
-        self.head.uri = Uri::from(target);
+        self.head.target = target;
         Ok(())
     }
 
     /// The requested host: lower case, without port.
+    #[inline]
     pub fn host(&self) -> &str {
-        let authority = std::str::from_utf8(self.authority.as_bytes()).unwrap_or_default();
-        authority.get(..self.host_length).unwrap_or(authority)
+        self.authority.host()
     }
 
-    /// The requested port, if it is named.
+    /// The requested port, if it is not the scheme's default.
+    #[inline]
     pub fn port(&self) -> Option<u16> {
-        self.port
+        self.authority.port()
     }
 
     /// Origin of the URL that the viewer requested.
     pub fn base(&self) -> Base<'_> {
-        let scheme = self.client.scheme;
-        match &self.outer {
-            None => Base {
-                scheme,
-                host: self.host(),
-                port: self.port,
-            },
-            Some(outer) => Base {
-                scheme,
-                host: outer
-                    .to_str()
-                    .ok()
-                    .and_then(|text| text.get(..admit::host_length(outer)))
-                    .unwrap_or_default(),
-                port: admit::port(outer),
-            },
+        let outer = self.outer();
+        Base {
+            scheme: self.client.scheme,
+            host: outer.host(),
+            port: outer.port(),
         }
     }
 
     /// Host and port in the URL that the viewer requested, from a trusted proxy if there is one.
-    pub fn outer(&self) -> &HeaderValue {
+    #[inline]
+    pub fn outer(&self) -> &Authority {
         self.outer.as_ref().unwrap_or(&self.authority)
     }
 
@@ -479,8 +468,8 @@ impl Admitted {
     pub fn probe(&self) -> Probe<'_> {
         Probe {
             host: self.host(),
-            path: self.head.uri.path(),
-            query: self.head.uri.query(),
+            path: self.head.target.path(),
+            query: self.head.target.query(),
             method: &self.head.method,
             headers: &self.head.headers,
         }

@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
+use crate::http::PathAndQuery;
 use crate::http::{Fields, header};
-use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::plan::{
     Redirect, Route, Scheme, ViewerPolicy,

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     admit,
@@ -17,7 +18,7 @@ use edgerouter_core::{
     },
     plan::Origin,
 };
-use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::{
     FetchError,

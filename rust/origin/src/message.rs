@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use edgerouter_core::http::Fields;
-use http::{Method, StatusCode, Version, uri::PathAndQuery};
+use edgerouter_core::http::PathAndQuery;
+use http::{Method, StatusCode, Version};
 
 use super::{
     body::UpstreamBody, connection::HearInterims, request_body::RequestBody, upgraded::Upgraded,

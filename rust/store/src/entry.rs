@@ -408,7 +408,7 @@ mod tests {
             let mut stored = object(&headers, &body);
             stored
                 .set_aside
-                .push(edgerouter_core::http::header::EXPIRES);
+                .push(edgerouter_core::http::header::EXPIRES.into());
             stored.upstream_status = Some(HeaderValue::from_static("shield; hit"));
             let facts = PurgeFacts {
                 last_purge: 5,
@@ -451,7 +451,7 @@ mod tests {
     #[test]
     fn an_entry_that_is_no_response_has_no_object() {
         let nonce = 7;
-        let names = SmallVec::from_iter([edgerouter_core::http::header::ACCEPT]);
+        let names = SmallVec::from_iter([edgerouter_core::http::header::ACCEPT.into()]);
         let variants = Content::Variants(Variants { names, nonce });
         let entry = Arc::new(Entry::marker(b"key", variants));
         assert!(matches!(entry.view(), View::Variants(found) if found.nonce == 7));

@@ -7,7 +7,7 @@
 
 use std::sync::{LazyLock, OnceLock};
 
-use edgerouter_core::http::{FieldValue, Fields, KnownSet, WireName, date, known};
+use edgerouter_core::http::{FieldValue, Fields, KnownSet, WireName, date, header};
 use hashbrown::HashMap;
 use http::HeaderValue;
 use parking_lot::RwLock;
@@ -21,22 +21,22 @@ const LONGEST_SHAPE: usize = 2048;
 
 /// Fields that have the same value in many responses.
 const COMMON: KnownSet = KnownSet::of(&[
-    known::CONTENT_TYPE,
-    known::CACHE_CONTROL,
-    known::VIA,
-    known::SERVER,
-    known::VARY,
-    known::ACCEPT_RANGES,
-    known::CONTENT_ENCODING,
-    known::CONTENT_LANGUAGE,
-    known::ACCESS_CONTROL_ALLOW_ORIGIN,
-    known::STRICT_TRANSPORT_SECURITY,
-    known::X_CONTENT_TYPE_OPTIONS,
-    known::X_FRAME_OPTIONS,
+    header::CONTENT_TYPE,
+    header::CACHE_CONTROL,
+    header::VIA,
+    header::SERVER,
+    header::VARY,
+    header::ACCEPT_RANGES,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::X_CONTENT_TYPE_OPTIONS,
+    header::X_FRAME_OPTIONS,
 ]);
 
 /// Fields whose value is a date.
-const DATES: KnownSet = KnownSet::of(&[known::DATE, known::LAST_MODIFIED, known::EXPIRES]);
+const DATES: KnownSet = KnownSet::of(&[header::DATE, header::LAST_MODIFIED, header::EXPIRES]);
 
 /// A map for each list of names and common values, in the order in which they were first stored. Shared by the whole
 /// process, because entries outlive plans and move between stores; a number never changes its map.
@@ -50,7 +50,7 @@ const SPELT: usize = 0;
 const DATE: usize = 0;
 
 /// Set on every hit, so not packed.
-const SET: KnownSet = KnownSet::of(&[known::AGE, known::CACHE_STATUS]);
+const SET: KnownSet = KnownSet::of(&[header::AGE, header::CACHE_STATUS]);
 
 /// Appends `headers` to `out`, without `Age` and `Cache-Status`. The mark of sensitive values is not kept:
 /// those are not stored.

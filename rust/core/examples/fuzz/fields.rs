@@ -54,9 +54,9 @@ pub(crate) fn cache_control(data: &[u8]) {
     let stricter = RequestDirectives::parse(&headers);
     assert!(stricter.no_store && stricter.max_age.is_some_and(|n| n <= 5));
 
-    let target = FieldName::from_static("cdn-cache-control");
+    let target = header::CDN_CACHE_CONTROL;
     headers.insert(target.clone(), value(data));
-    let targeted = ResponseDirectives::parse(&headers, &[target]);
+    let targeted = ResponseDirectives::parse(&headers, &[target.into()]);
     assert_eq!(
         targeted.targeted,
         dictionary(value(data).as_bytes()).is_some_and(|members| !members.is_empty())
@@ -76,9 +76,9 @@ static SHOP: LazyLock<Plan> = LazyLock::new(|| {
 });
 
 pub(crate) fn outward(data: &[u8]) {
-    let viewer = HeaderValue::from_static("shop.example");
+    let viewer = "shop.example";
     let (origin, route) = (SHOP.origins.first().unwrap(), SHOP.routes.first().unwrap());
-    let outward = Outward::new(origin, route, &viewer, &viewer, Scheme::Https).unwrap();
+    let outward = Outward::new(origin, route, viewer, viewer, Scheme::Https).unwrap();
     let said = value(data);
     let mut headers = Fields::new();
     for name in ["location", "content-location", "refresh", "set-cookie"] {

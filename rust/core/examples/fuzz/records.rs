@@ -1,7 +1,7 @@
 //! Records and sidecars: any bytes are read without a panic, a record that was read is written again to the same bytes,
 //! and nothing is accepted that was not written with the seed.
 
-use edgerouter_core::http::FieldName;
+use edgerouter_core::http::{FieldName, header};
 use edgerouter_core::record::{
     Front, Record, RecordKind, checksum,
     frame::{self, Label},
@@ -122,7 +122,7 @@ fn mend(bytes: &mut [u8]) -> &[u8] {
 
 pub(crate) fn records() -> Vec<Vec<u8>> {
     let mut variants = Vec::new();
-    let names = [FieldName::from_static("accept-encoding")];
+    let names = [header::ACCEPT_ENCODING].map(FieldName::known);
     stored::write_variants(&mut variants, &names, 9).unwrap();
     let mut head = vec![200, 0, 0, 0];
     head.extend_from_slice(&[1; 32]);

@@ -1,28 +1,21 @@
 //! Fields that a client's header section may keep (docs/design.md §3, spoofing rule; RFC 9110 §7.6.1).
 
-use crate::http::{FieldName, FieldValue, Fields, KnownSet, RequestParts, header, known};
+use crate::http::{FieldName, FieldValue, Fields, KnownSet, RequestParts, header};
 use http::{HeaderValue, Method, Version};
 use smallvec::SmallVec;
 
-use super::Refusal;
-use crate::{
-    http::{
-        h1::{self, is_host},
-        list,
-    },
-    plan::Scheme,
-};
+use crate::http::list;
 
 /// Fields that end at each hop, whether or not `Connection` names them.
 const HOP_BY_HOP: KnownSet = KnownSet::of(&[
-    known::CONNECTION,
-    known::TE,
-    known::TRANSFER_ENCODING,
-    known::UPGRADE,
-    known::PROXY_AUTHENTICATE,
-    known::KEEP_ALIVE,
-    known::PROXY_CONNECTION,
-    known::HTTP2_SETTINGS,
+    header::CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::KEEP_ALIVE,
+    header::PROXY_CONNECTION,
+    header::HTTP2_SETTINGS,
 ]);
 
 /// Removes the fields that `Connection` names, before anything reads them: they are not forwarded (RFC 9110 §7.6.1), so
@@ -132,86 +125,6 @@ pub fn upgrade(head: &RequestParts, has_body: bool) -> Option<FieldValue<'_>> {
         .then_some(line)
 }
 
-/// Host and port that the request is for: from the target if it names them (RFC 9112 §3.2.2), else from `Host`. An
-/// HTTP/1.0 request may name none. All spellings of one authority become one (RFC 3986 §6.2.2.1, §6.2.3): lower case,
-/// no dot at the end, no default port. So the origin cannot distinguish requests that share a cache key.
-pub fn authority(
-    head: &RequestParts,
-    scheme: Scheme,
-) -> Result<(HeaderValue, Option<u16>), Refusal> {
-    let named = match head.uri.authority() {
-        Some(authority) => {
-            HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?
-        }
-        None => match head.headers.get(header::HOST) {
-            Some(host) => host.owned(),
-            None if head.version == Version::HTTP_10 => HeaderValue::from_static("localhost"),
-            None => return Err(Refusal::BadHost),
-        },
-    };
-    spelled(named, scheme).ok_or(Refusal::BadHost)
-}
-
-/// Host and port that the viewer requested from a trusted proxy, if the field names exactly one: like the scheme, it is
-/// the last member.
-pub fn forwarded_host(headers: &Fields, scheme: Scheme) -> Option<HeaderValue> {
-    let line = headers.get_all("x-forwarded-host").iter().next_back()?;
-    let last = line.as_bytes().rsplit(|&byte| byte == b',').next()?;
-    let (host, _) = spelled(HeaderValue::from_bytes(last.trim_ascii()).ok()?, scheme)?;
-    Some(host)
-}
-
-/// An authority in its canonical spelling, and its port; `None`: it is not an authority.
-fn spelled(named: HeaderValue, scheme: Scheme) -> Option<(HeaderValue, Option<u16>)> {
-    if !is_host(named.as_bytes()) {
-        return None;
-    }
-    let bytes = named.as_bytes();
-    let (host, after) = bytes
-        .split_at_checked(host_length(&named))
-        .unwrap_or((bytes, &[]));
-    let port = port_in(after).filter(|port| *port != scheme.port());
-    let plain = match (after, port) {
-        ([], _) => true,
-        ([b':', digits @ ..], Some(_)) => digits == b"0" || digits.first() != Some(&b'0'),
-        _ => false,
-    };
-    if plain && !host.iter().any(u8::is_ascii_uppercase) {
-        return Some((named, port));
-    }
-    let mut spelled = host.to_ascii_lowercase();
-    if let Some(port) = port {
-        spelled.extend_from_slice(format!(":{port}").as_bytes());
-    }
-    Some((HeaderValue::from_bytes(&spelled).ok()?, port))
-}
-
-/// The port of an authority.
-pub fn port(authority: &HeaderValue) -> Option<u16> {
-    let bytes = authority.as_bytes();
-    port_in(bytes.get(host_length(authority)..)?)
-}
-
-/// The port in an authority, after its host.
-fn port_in(after: &[u8]) -> Option<u16> {
-    let digits = after.strip_prefix(b".").unwrap_or(after);
-    let digits = digits.strip_prefix(b":")?;
-    h1::port_number(digits)
-}
-
-/// Length of the host in an authority, without port and trailing dot.
-pub fn host_length(authority: &HeaderValue) -> usize {
-    let bytes = authority.as_bytes();
-    let end = match bytes.first() {
-        Some(b'[') => memchr::memchr(b']', bytes).map_or(bytes.len(), |at| at + 1),
-        _ => memchr::memchr(b':', bytes).unwrap_or(bytes.len()),
-    };
-    match end.checked_sub(1).and_then(|last| bytes.get(last)) {
-        Some(b'.') if end > 1 => end - 1,
-        _ => end,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -283,53 +196,5 @@ mod tests {
         );
         strip_hop_by_hop(&mut some);
         assert_eq!(some, headers(&["x-kept"]));
-    }
-
-    #[test]
-    fn an_authority_has_one_spelling() {
-        use Scheme::{Http, Https};
-        for (scheme, host, want, port) in [
-            (Http, "a.example", "a.example", None),
-            (Http, "A.Example.:80", "a.example", None),
-            (Http, "a.example:", "a.example", None),
-            (Http, "a.example.:", "a.example", None),
-            (Http, "a.example:080", "a.example", None),
-            (Http, "a.example:08080", "a.example:8080", Some(8080)),
-            (Http, "a.example.:443", "a.example:443", Some(443)),
-            (Https, "a.example:443", "a.example", None),
-            (Https, "a.example:80", "a.example:80", Some(80)),
-            (Https, "[::A]:443", "[::a]", None),
-            (Https, "[::1]:0", "[::1]:0", Some(0)),
-        ] {
-            let mut head = RequestParts::default();
-            head.headers
-                .insert(header::HOST, HeaderValue::from_str(host).unwrap());
-            let found = authority(&head, scheme).unwrap();
-            assert_eq!(found, (HeaderValue::from_static(want), port), "{host}");
-            assert_eq!(super::port(&found.0), port, "{host}");
-        }
-        for host in ["a:65536", "a:x", "a:-1", "a:+1", "a:80:80", ":80"] {
-            let mut head = RequestParts::default();
-            head.headers
-                .insert(header::HOST, HeaderValue::from_str(host).unwrap());
-            assert_eq!(authority(&head, Http), Err(Refusal::BadHost), "{host}");
-        }
-    }
-
-    #[test]
-    fn hosts_are_measured() {
-        for (authority, want) in [
-            ("a.b:80", 3),
-            ("a.b", 3),
-            ("a.b.", 3),
-            ("[::1]:80", 5),
-            ("[::1]", 5),
-        ] {
-            assert_eq!(
-                host_length(&HeaderValue::from_static(authority)),
-                want,
-                "{authority}"
-            );
-        }
     }
 }

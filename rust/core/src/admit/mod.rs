@@ -1,17 +1,17 @@
 //! Admission: which requests are accepted, and in which form (phase 2; RFC 9112, RFC 9110 §5–7).
 //!
-//! `http::h1` has read the message and refused what has more than one reading; `fields` decides which fields its header
+//! `http::h1` has read the message and refused what has more than one reading; `authority` gives its host one
+//! spelling, `fields` decides which fields its header
 //! section may keep, `evasion` whether the path could be read as another one.
 
+mod authority;
 mod evasion;
 mod fields;
 mod sanitise;
 
+pub use authority::{Authority, LastAuthority, host_length};
 pub use evasion::evades;
-pub use fields::{
-    accepts_trailers, authority, forwarded_host, host_length, plain_length, port, strip_hop_by_hop,
-    upgrade,
-};
+pub use fields::{accepts_trailers, plain_length, strip_hop_by_hop, upgrade};
 pub use sanitise::{
     NAMED, NAMED_PREFIX, Sanitiser, is_named, is_twin_of_any, keep_only, late, trailers,
     without_twins, without_twins_of_changes,

@@ -88,9 +88,9 @@ impl Sees<'_> {
         let cache = &self.route.cache;
         cache.key_headers.contains(name)
             || self.hooked.contains(name)
-            || (name == header::ACCEPT_ENCODING && cache.accept_encoding)
-            || (name == header::COOKIE && cache.key_cookies.is_some())
-            || name == header::HOST
+            || (*name == header::ACCEPT_ENCODING && cache.accept_encoding)
+            || (*name == header::COOKIE && cache.key_cookies.is_some())
+            || *name == header::HOST
     }
 
     /// True if the key contains a claim of the token, by its name.
@@ -272,7 +272,7 @@ mod tests {
         let field = FieldName::from_static;
         let claim =
             |claim: &'static str, name: &'static FieldName| Carried::Claim { claim, field: name };
-        static USER: FieldName = FieldName::from_static("x-user-id");
+        static USER: FieldName = FieldName::known(header::X_USER_ID);
         static OTHER: FieldName = FieldName::from_static("x-other");
         let names = [
             "x-k",

@@ -1,7 +1,7 @@
 //! Decides about a response that has just arrived: it is for its own client only, is stored whole or in slices (RFC 9111
 //! §3), or freshens a stored one as a 304 (§4.3.4).
 
-use crate::http::{FieldName, Fields, header};
+use crate::http::{FieldName, Fields, Known, header};
 use http::{HeaderValue, Method, StatusCode};
 use smallvec::SmallVec;
 
@@ -19,7 +19,6 @@ use crate::{
         cache_control::{RequestDirectives, ResponseDirectives},
         date,
         range::Range,
-        structured::CACHE_STATUS,
     },
     outcome::Detail,
     plan::{CachePolicy, SetCookiePolicy},
@@ -200,7 +199,7 @@ impl AnsweredRequest<'_> {
     ) -> Freshened {
         let policy = self.policy();
         stored.remove(header::AGE);
-        stored.remove(CACHE_STATUS);
+        stored.remove(header::CACHE_STATUS);
         let before = vary::of(&stored);
         validate::freshen(&mut stored, response.headers);
         let varies = vary::of(&stored);
@@ -294,7 +293,6 @@ pub enum Revalidation {
 }
 
 /// For one hop only (RFC 9111 §3.1).
-const PROXY_AUTHENTICATION_INFO: FieldName = FieldName::from_static("proxy-authentication-info");
 
 /// A header section as it is stored, and sent from the store.
 #[derive(Debug)]
@@ -330,11 +328,14 @@ impl SharedHead {
         if policy.set_cookie != SetCookiePolicy::Store {
             headers.remove(header::SET_COOKIE);
         }
-        for name in [PROXY_AUTHENTICATION_INFO, header::PROXY_AUTHORIZATION] {
+        for name in [
+            header::PROXY_AUTHENTICATION_INFO,
+            header::PROXY_AUTHORIZATION,
+        ] {
             headers.remove(name);
         }
-        let upstream_status = joined(headers, CACHE_STATUS);
-        for name in [CACHE_STATUS, header::AGE] {
+        let upstream_status = joined(headers, header::CACHE_STATUS);
+        for name in [header::CACHE_STATUS, header::AGE] {
             headers.remove(&name);
             aside.remove(name);
         }
@@ -348,7 +349,7 @@ impl SharedHead {
 }
 
 /// All lines of a list as one.
-fn joined(headers: &Fields, name: FieldName) -> Option<HeaderValue> {
+fn joined(headers: &Fields, name: Known) -> Option<HeaderValue> {
     let mut lines = headers.get_all(name).iter();
     let first = lines.next()?;
     let Some(second) = lines.next() else {

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use crate::http::{FieldName, Fields, header};
+use crate::http::{FieldName, Fields, KnownSet, header};
 use smallvec::SmallVec;
 
 use super::{storable::NotStored, vary};
@@ -109,7 +109,7 @@ impl Reads {
     }
 
     fn owns_cookies(&self) -> bool {
-        self.cleared || self.written.contains(&header::COOKIE)
+        self.cleared || self.written.iter().any(|name| *name == header::COOKIE)
     }
 
     /// Notes that a field was set or removed: later reads of it are not reads of the request.
@@ -274,7 +274,7 @@ pub struct Facts<'a> {
 
 /// Fields of the message and of conditions, which the edge answers or sets itself: upstream they carry nothing of the
 /// client's.
-const OF_THE_EDGE: [FieldName; 8] = [
+const OF_THE_EDGE: KnownSet = KnownSet::of(&[
     header::HOST,
     header::IF_MATCH,
     header::IF_NONE_MATCH,
@@ -283,7 +283,7 @@ const OF_THE_EDGE: [FieldName; 8] = [
     header::IF_RANGE,
     header::RANGE,
     header::CONTENT_LENGTH,
-];
+]);
 
 /// True if a field names the source of a request: a client, or a proxy.
 fn names_a_client(name: &str) -> bool {
@@ -343,7 +343,7 @@ impl Facts<'_> {
             }
         }
         if reads.cookies.all {
-            effect.select([header::COOKIE]);
+            effect.select([header::COOKIE.into()]);
         }
         for name in &reads.cookies.names {
             let keyed = self
@@ -377,7 +377,7 @@ impl Facts<'_> {
             || (field == header::ACCEPT_ENCODING && self.policy.accept_encoding)
             || self.experiments.contains(&field)
             || self.edits.set.iter().any(|(known, _)| *known == field);
-        if keyed || OF_THE_EDGE.contains(&field) {
+        if keyed || field.is_of(OF_THE_EDGE) {
             return Ok(None);
         }
         if self.identity.contains(&field) || names_a_client(name) {

@@ -234,7 +234,8 @@ mod tests {
             header::ACCEPT_LANGUAGE,
             header::COOKIE,
             header::ACCEPT_ENCODING,
-        ];
+        ]
+        .map(FieldName::known);
         vary::secondary(&mut bytes, &names, &headers, vary::Reduced::default());
 
         let keyed = Keyed::read(&bytes).unwrap();

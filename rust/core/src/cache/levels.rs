@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_response_is_found_where_it_was_placed_and_by_no_other_request() {
         let mut store = Kepts::new();
-        let by_language = [header::ACCEPT_LANGUAGE];
+        let by_language = [header::ACCEPT_LANGUAGE].map(FieldName::known);
         place(
             &mut store,
             key("control"),
@@ -254,7 +254,7 @@ mod tests {
             &mut store,
             key(""),
             &language("de"),
-            &[header::ACCEPT_LANGUAGE],
+            &[header::ACCEPT_LANGUAGE.into()],
             "de",
         );
         let get = |key: &[u8]| store.get(key).cloned();
@@ -272,7 +272,7 @@ mod tests {
             &mut store,
             key("bold"),
             &request,
-            &[header::ACCEPT_LANGUAGE],
+            &[header::ACCEPT_LANGUAGE.into()],
             "bold",
         );
         place(&mut store, key(""), &request, &[], "plain");

@@ -57,9 +57,15 @@ impl<'a> Question<'a> {
         hooked: &'a [FieldName],
         buffer: Vec<u8>,
     ) -> Self {
-        let (uri, request) = (&admitted.head.uri, &admitted.head.headers);
+        let (target, request) = (&admitted.head.target, &admitted.head.headers);
         let policy = &route.cache;
-        let mut key = Key::of(buffer, admitted.base(), uri.path(), uri.query(), policy);
+        let mut key = Key::of(
+            buffer,
+            admitted.base(),
+            target.path(),
+            target.query(),
+            policy,
+        );
         let claims = admitted.claims.as_deref();
         if has_dimensions(route, variants, hooked, claims) {
             let sees = Sees { route, hooked };

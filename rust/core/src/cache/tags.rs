@@ -70,14 +70,12 @@ pub fn has_any(tags: &[u64]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::header;
     use http::HeaderValue;
 
     #[test]
     fn tags_are_read_from_every_named_field() {
-        let names = [
-            FieldName::from_static("cache-tag"),
-            FieldName::from_static("surrogate-key"),
-        ];
+        let names = [header::CACHE_TAG, header::SURROGATE_KEY].map(FieldName::known);
         let mut headers = Fields::new();
         headers.append("cache-tag", HeaderValue::from_static("a, b,,c"));
         headers.append("cache-tag", HeaderValue::from_static("d"));
@@ -101,7 +99,7 @@ mod tests {
         if let Ok(value) = HeaderValue::from_str(&many.join(",")) {
             headers.insert("cache-tag", value);
         }
-        let tags = of(&headers, &[FieldName::from_static("cache-tag")]);
+        let tags = of(&headers, &[header::CACHE_TAG.into()]);
         assert!(has(&tags, hash(b"7")) && has(&tags, hash(b"never seen")));
     }
 

@@ -1,6 +1,6 @@
 //! Conditional requests on both sides (RFC 9110 §13, RFC 9111 §4.3), and invalidation (§4.4).
 
-use crate::http::{FieldName, Fields, KnownSet, header, known};
+use crate::http::{Fields, Known, KnownSet, header};
 use http::{Method, StatusCode, Uri};
 use smallvec::SmallVec;
 
@@ -24,10 +24,10 @@ pub enum Precondition {
 
 /// Fields that make a request conditional on the stored response (RFC 9110 §13.1).
 const CONDITIONS: KnownSet = KnownSet::of(&[
-    known::IF_MATCH,
-    known::IF_NONE_MATCH,
-    known::IF_MODIFIED_SINCE,
-    known::IF_UNMODIFIED_SINCE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
 ]);
 
 /// Evaluates conditions (RFC 9110 §13.2.2), for responses that a GET would get with 200; others ignore conditions
@@ -51,7 +51,7 @@ pub fn precondition(
             .get(header::LAST_MODIFIED)
             .and_then(|value| date::parse(value.as_bytes()))
     };
-    let condition = |name: FieldName| {
+    let condition = |name: Known| {
         request
             .get(name)
             .and_then(|value| date::parse(value.as_bytes()))
@@ -115,11 +115,11 @@ pub fn has_validator(headers: &Fields) -> bool {
 /// Fields of a 304 that do not replace the stored ones (§3.2): they describe the message, or how the stored bytes are
 /// encoded.
 const KEPT: KnownSet = KnownSet::of(&[
-    known::CONTENT_LENGTH,
-    known::CONTENT_ENCODING,
-    known::CONTENT_RANGE,
-    known::TRANSFER_ENCODING,
-    known::VIA,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::TRANSFER_ENCODING,
+    header::VIA,
 ]);
 
 /// True if a 304 is about this stored response (§4.3.4): if it has a validator, weak or strong, the stored response
@@ -187,11 +187,11 @@ pub fn freshen(stored: &mut Fields, from_304: &Fields) {
 /// Makes the header section of a stored 200 that of a 304 (RFC 9110 §15.4.5): removes fields that describe the content.
 pub fn not_modified(headers: &mut Fields) {
     headers.remove_all(KnownSet::of(&[
-        known::CONTENT_LENGTH,
-        known::CONTENT_TYPE,
-        known::CONTENT_ENCODING,
-        known::CONTENT_LANGUAGE,
-        known::CONTENT_RANGE,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LANGUAGE,
+        header::CONTENT_RANGE,
     ]));
 }
 
@@ -276,7 +276,7 @@ fn resolve(base: Base<'_>, base_path: &str, reference: &str) -> Option<(String, 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::plan::Scheme;
+    use crate::{http::FieldName, plan::Scheme};
     use http::HeaderValue;
 
     fn headers(fields: &[(&'static str, &str)]) -> Fields {

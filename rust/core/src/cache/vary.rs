@@ -3,7 +3,7 @@
 //! A hook may have read a single cookie: its selecting name is `cookie|` and the hexadecimal digits of the cookie's
 //! name ([`cookie`]), which is not a valid field name.
 
-use crate::http::{FieldName, Fields, header};
+use crate::http::{FieldName, Fields, KnownSet, header};
 use smallvec::SmallVec;
 
 use crate::http::{
@@ -55,7 +55,7 @@ pub fn cookie(name: &str) -> FieldName {
             text.extend(char::from_digit(u32::from(digit), 16));
         }
     }
-    FieldName::from_bytes(text.as_bytes()).unwrap_or(header::COOKIE)
+    FieldName::from_bytes(text.as_bytes()).unwrap_or(FieldName::known(header::COOKIE))
 }
 
 /// The cookie of a selecting name.
@@ -75,13 +75,13 @@ pub fn cookie_of(name: &FieldName) -> Option<String> {
 }
 
 /// Fields that are not lists: white space and commas in them are significant.
-const NO_LISTS: [FieldName; 5] = [
+const NO_LISTS: KnownSet = KnownSet::of(&[
     header::AUTHORIZATION,
     header::COOKIE,
     header::ORIGIN,
     header::REFERER,
     header::USER_AGENT,
-];
+]);
 
 /// Fields that the edge reduces before it forwards them, so that variants are selected by the reduced values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,7 +128,7 @@ pub fn secondary(out: &mut Vec<u8>, names: &[FieldName], request: &Fields, reduc
             out.push(0);
             continue;
         }
-        if NO_LISTS.contains(name) {
+        if name.is_of(NO_LISTS) {
             for line in request.get_all(name) {
                 out.push(1);
                 out.extend_from_slice(line.as_bytes());
@@ -230,7 +230,7 @@ mod tests {
     fn what_is_no_list_is_compared_as_it_stands() {
         let key = |value: &str| {
             let mut out = Vec::new();
-            let names = [header::COOKIE];
+            let names = [header::COOKIE].map(FieldName::known);
             secondary(
                 &mut out,
                 &names,
@@ -248,7 +248,7 @@ mod tests {
     fn a_single_cookie_selects_by_its_own_values() {
         let name = cookie("Variant");
         assert_eq!(cookie_of(&name).as_deref(), Some("Variant"));
-        assert_eq!(cookie_of(&header::COOKIE), None);
+        assert_eq!(cookie_of(&header::COOKIE.into()), None);
         assert_eq!(of(&request(&[("vary", name.as_str())])), Vary::Star);
         let key = |lines: &[&str]| {
             let fields: Vec<_> = lines.iter().map(|line| ("cookie", *line)).collect();
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn encodings_and_languages_are_told_apart_by_meaning() {
-        let names = [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE];
+        let names = [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE].map(FieldName::known);
         let key = |field: &'static str, value: &str, reduced: bool| {
             let mut out = Vec::new();
             let reduced = Reduced {

@@ -2,11 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::http::{FieldName, Fields, RequestParts, WireName};
+use crate::http::{FieldName, Fields, PathAndQuery, RequestParts, WireName};
 use http::{HeaderValue, Method, Uri};
 
 use super::{Admitted, ExplainRequest, Steps};
-use crate::{admit::Refusal, path::PathEnd, plan::Scheme};
+use crate::{
+    admit::{LastAuthority, Refusal},
+    path::PathEnd,
+    plan::Scheme,
+};
 
 /// The request as it would arrive, admitted; `None` ends it.
 pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option<Admitted> {
@@ -39,10 +43,23 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
         Some(_) => Scheme::Http,
         None => request.scheme.unwrap_or(Scheme::Http),
     };
-    (head.method, head.uri) = (method, url.clone());
+    let target = url
+        .path_and_query()
+        .map(|target| PathAndQuery::try_from(target.as_str()));
+    let (Ok(target), Ok(authority)) = (
+        target.transpose(),
+        url.authority()
+            .map(|authority| HeaderValue::from_str(authority.as_str()))
+            .transpose(),
+    ) else {
+        return end("400", "the URL is malformed (RFC 9112 §3.2)");
+    };
+    head.method = method;
+    head.target = target.unwrap_or_default();
+    head.authority = authority;
     let before: Fields = head.headers.clone();
     let mut admitted = Admitted::arriving(head, false, request.client, scheme);
-    if let Err(answer) = admitted.admit(plan, None) {
+    if let Err(answer) = admitted.admit(plan, None, &LastAuthority::default()) {
         let reason = match &answer {
             PathEnd::Refused(Refusal::BadHost) => "no usable Host (RFC 9110 §7.2)",
             PathEnd::Refused(Refusal::BadTarget) => {

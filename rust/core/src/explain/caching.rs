@@ -31,7 +31,7 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
         return false;
     }
     let sees = Sees { route, hooked: &[] };
-    if let Some(stray) = sees.stray(&admitted.head.headers, admitted.head.uri.query()) {
+    if let Some(stray) = sees.stray(&admitted.head.headers, admitted.head.target.query()) {
         let reason = format!(
             "{stray} goes to the origin and is not in the key: put it there, forward it no more, or declare it in forward.unkeyed"
         );

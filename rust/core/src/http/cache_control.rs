@@ -9,8 +9,6 @@ use super::{
     structured::{self, Bare},
 };
 
-const SURROGATE_CONTROL: FieldName = FieldName::from_static("surrogate-control");
-
 /// Larger numbers of seconds count as this (RFC 9111 §1.2.2).
 pub const MOST_SECONDS: u32 = 1 << 31;
 
@@ -124,7 +122,7 @@ impl ResponseDirectives {
     pub fn parse(headers: &Fields, targets: &[FieldName]) -> Self {
         for target in targets {
             if headers.contains_key(target) {
-                let found = if *target == SURROGATE_CONTROL {
+                let found = if *target == header::SURROGATE_CONTROL {
                     Self::surrogate(headers, target)
                 } else {
                     Self::targeted(headers, target)
@@ -293,7 +291,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        ResponseDirectives::parse(&headers, &[FieldName::from_static("cdn-cache-control")])
+        ResponseDirectives::parse(&headers, &[header::CDN_CACHE_CONTROL.into()])
     }
 
     #[test]
@@ -364,7 +362,7 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        let found = ResponseDirectives::parse(&headers, &[SURROGATE_CONTROL]);
+        let found = ResponseDirectives::parse(&headers, &[header::SURROGATE_CONTROL.into()]);
         assert_eq!(
             (found.no_store, found.max_age, found.stale_while_revalidate),
             (false, Some(60), Some(30))

@@ -1,6 +1,6 @@
 //! Entity tags and the conditions on them (RFC 9110 §8.8.3, §13.1).
 
-use crate::http::{FieldValue, Fields, header};
+use crate::http::{FieldValue, Fields, Known, header};
 
 /// An entity tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +46,15 @@ pub fn if_match(request: &Fields, stored: Option<FieldValue<'_>>) -> Option<bool
 
 fn condition(
     request: &Fields,
-    name: crate::http::FieldName,
+    name: Known,
     stored: Option<FieldValue<'_>>,
     equal: impl Fn(&EntityTag<'_>, &EntityTag<'_>) -> bool,
 ) -> Option<bool> {
-    if !request.contains_key(&name) {
+    if !request.contains_key(name) {
         return None;
     }
     let stored = stored.and_then(|value| EntityTag::parse(value.as_bytes()));
-    let mut lines = request.get_all(&name).iter();
+    let mut lines = request.get_all(name).iter();
     Some(lines.any(|line| {
         line.as_bytes().trim_ascii() == b"*"
             || members(line.as_bytes())

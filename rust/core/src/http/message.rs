@@ -1,16 +1,18 @@
 //! Messages (RFC 9110 §6), of any version of HTTP.
 
-use http::{Extensions, Method, StatusCode, Uri, Version};
+use http::{Extensions, HeaderValue, Method, StatusCode, Version};
 
-use super::fields::Fields;
+use super::{fields::Fields, path_and_query::PathAndQuery};
 
 /// The head of a request.
 #[derive(Debug, Clone, Default)]
 pub struct RequestParts {
     /// RFC 9110 §9.
     pub method: Method,
-    /// Origin, absolute or asterisk form.
-    pub uri: Uri,
+    /// Path and query of the target, or `*`.
+    pub target: PathAndQuery,
+    /// The authority in a target of absolute form (RFC 9112 §3.2.2).
+    pub authority: Option<HeaderValue>,
     /// Of the connection that it came on.
     pub version: Version,
     /// Its fields.

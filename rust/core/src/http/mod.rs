@@ -12,6 +12,7 @@ pub mod fields;
 pub mod framing;
 pub mod h1;
 mod message;
+mod path_and_query;
 pub mod problem;
 pub mod range;
 pub mod structured;
@@ -20,9 +21,10 @@ pub mod uri;
 pub(crate) mod via;
 
 pub use self::fields::{
-    FieldName, FieldValue, Fields, Known, KnownSet, Named, Value, WireName, header, known,
+    FieldName, FieldValue, Fields, Known, KnownSet, Named, Value, WireName, header,
 };
 pub use self::message::{RequestParts, Response};
+pub use self::path_and_query::PathAndQuery;
 pub use self::token::is_token_byte;
 
 /// True if a Content-Type is an event stream's, which may be silent as long as nothing happens.

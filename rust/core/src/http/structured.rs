@@ -1,14 +1,12 @@
 //! Structured fields as far as the edge needs them (RFC 9651): the dictionaries of targeted cache control, and
 //! `Cache-Status` (RFC 9211).
 
-use crate::http::FieldName;
 use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::outcome::words;
 
 /// RFC 9211.
-pub const CACHE_STATUS: FieldName = FieldName::from_static("cache-status");
 
 /// A dictionary member's value, as targeted cache control uses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::http::{FieldName, Fields, header};
+use crate::http::{Fields, header};
 use ipnet::IpNet;
 
 use crate::plan::Scheme;
-
-const X_FORWARDED_PROTO: FieldName = FieldName::from_static("x-forwarded-proto");
 
 /// More hops than this are a loop or an attack.
 const MOST_HOPS: usize = 32;
@@ -87,7 +85,10 @@ fn parse(hop: &[u8]) -> Option<IpAddr> {
 
 /// The scheme that the peer reports: the last member, which the peer itself wrote.
 fn forwarded_proto(headers: &Fields) -> Option<Scheme> {
-    let value = headers.get_all(&X_FORWARDED_PROTO).iter().next_back()?;
+    let value = headers
+        .get_all(&header::X_FORWARDED_PROTO)
+        .iter()
+        .next_back()?;
     let last = value.as_bytes().rsplit(|byte| *byte == b',').next()?;
     let last = last.trim_ascii();
     if last.eq_ignore_ascii_case(b"https") {

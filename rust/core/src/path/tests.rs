@@ -56,7 +56,7 @@ fn admitted(
 ) -> Result<Admitted, PathEnd> {
     let mut head = RequestParts {
         method: method.parse().unwrap(),
-        uri: url.parse().unwrap(),
+        target: url.try_into().unwrap(),
         ..RequestParts::default()
     };
     for (name, value) in [("host", "H.:80")].iter().chain(fields) {
@@ -64,7 +64,9 @@ fn admitted(
             .append(*name, HeaderValue::from_str(value).unwrap());
     }
     let mut request = Admitted::arriving(head, false, [10, 0, 0, 1].into(), Scheme::Http);
-    request.admit(plan, None).map(|()| request)
+    request
+        .admit(plan, None, &LastAuthority::default())
+        .map(|()| request)
 }
 
 #[test]

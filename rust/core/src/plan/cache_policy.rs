@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::http::FieldName;
+use crate::http::{FieldName, header};
 use http::StatusCode;
 
 use super::Select;
@@ -116,13 +116,10 @@ impl Default for CachePolicy {
             slices: true,
             fill: Fill::Second,
             targets: vec![
-                FieldName::from_static("cdn-cache-control"),
-                FieldName::from_static("surrogate-control"),
+                header::CDN_CACHE_CONTROL.into(),
+                header::SURROGATE_CONTROL.into(),
             ],
-            tags: vec![
-                FieldName::from_static("cache-tag"),
-                FieldName::from_static("surrogate-key"),
-            ],
+            tags: vec![header::CACHE_TAG.into(), header::SURROGATE_KEY.into()],
             send_tags: false,
             status_key: false,
         }

@@ -21,7 +21,8 @@ use std::{
 };
 
 use crate::http::FieldName;
-use http::{HeaderValue, StatusCode, uri::PathAndQuery};
+use crate::http::PathAndQuery;
+use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 pub use crate::{problem::Problem, select::Select};

@@ -9,7 +9,7 @@ mod generations;
 mod ledger;
 mod model;
 
-use crate::http::{FieldName, Fields, header};
+use crate::http::{Fields, Known, header};
 use http::{Method, StatusCode};
 
 pub use budget::MinuteBudget;
@@ -17,13 +17,7 @@ pub use generations::Generations;
 pub use ledger::Ledger;
 pub use model::{Likely, Model, ModelBounds};
 
-const SEC_FETCH_MODE: FieldName = FieldName::from_static("sec-fetch-mode");
-const SEC_FETCH_DEST: FieldName = FieldName::from_static("sec-fetch-dest");
-const PURPOSES: [FieldName; 3] = [
-    FieldName::from_static("sec-purpose"),
-    FieldName::from_static("purpose"),
-    FieldName::from_static("x-moz"),
-];
+const PURPOSES: [Known; 3] = [header::SEC_PURPOSE, header::PURPOSE, header::X_MOZ];
 
 /// True if a request is a navigation: a page's resources, or a browser's own speculation, predict nothing about the
 /// next page.
@@ -36,27 +30,27 @@ pub fn is_navigation(
     if method != Method::GET || status != StatusCode::OK {
         return false;
     }
-    let has = |headers: &Fields, name: &FieldName, text: &str| {
+    let has = |headers: &Fields, name: Known, text: &str| {
         headers
             .get(name)
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.to_ascii_lowercase().contains(text))
     };
-    if PURPOSES.iter().any(|name| has(request, name, "prefetch")) {
+    if PURPOSES.iter().any(|name| has(request, *name, "prefetch")) {
         return false;
     }
-    let wanted = match request.get(SEC_FETCH_MODE) {
+    let wanted = match request.get(header::SEC_FETCH_MODE) {
         Some(mode) => {
             mode == "navigate"
                 && request
-                    .get(SEC_FETCH_DEST)
+                    .get(header::SEC_FETCH_DEST)
                     .is_none_or(|dest| dest == "document")
         }
-        None => has(request, &header::ACCEPT, "text/html"),
+        None => has(request, header::ACCEPT, "text/html"),
     };
     wanted
-        && (has(response, &header::CONTENT_TYPE, "text/html")
-            || has(response, &header::CONTENT_TYPE, "application/xhtml+xml"))
+        && (has(response, header::CONTENT_TYPE, "text/html")
+            || has(response, header::CONTENT_TYPE, "application/xhtml+xml"))
 }
 
 #[cfg(test)]
@@ -64,6 +58,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::http::FieldName;
 
     fn fields(lines: &[(&'static str, &'static str)]) -> Fields {
         lines

@@ -175,7 +175,8 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, uri::PathAndQuery};
+    use crate::http::PathAndQuery;
+    use http::HeaderValue;
 
     use super::*;
     use crate::plan::Scheme;

@@ -296,7 +296,7 @@ mod tests {
             took: 12,
             refresh_from: 50,
             upstream_status: Some(HeaderValue::from_static("far; hit")),
-            set_aside: SmallVec::from_iter([header::SET_COOKIE]),
+            set_aside: SmallVec::from_iter([header::SET_COOKIE.into()]),
             has_validator: true,
             cut: Some(StoredSlices {
                 size: 1 << 20,
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn variants_read_as_they_were_written() {
-        let names = [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE];
+        let names = [header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE].map(FieldName::known);
         let mut out = Vec::new();
         write_variants(&mut out, &names, 99).unwrap();
         let (read, nonce) = read_variants(&out).unwrap();

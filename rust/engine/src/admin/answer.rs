@@ -1,7 +1,7 @@
 //! Responses of the admin listener: text, JSON, and JSON about the fault of a request.
 
 use bytes::Bytes;
-use edgerouter_core::http::FieldName;
+use edgerouter_core::http::Named;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
@@ -36,9 +36,9 @@ pub(super) fn of(status: StatusCode, kind: &'static str, body: String) -> Answer
     response
 }
 
-pub(super) fn with(mut answer: Answer, name: FieldName, value: &str) -> Answer {
+pub(super) fn with(mut answer: Answer, name: impl Named, value: &str) -> Answer {
     if let (Ok(name), Ok(value)) = (
-        HeaderName::try_from(name.as_str()),
+        HeaderName::from_bytes(name.text()),
         HeaderValue::from_str(value),
     ) {
         answer.headers_mut().insert(name, value);

@@ -5,13 +5,14 @@ mod probes;
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     http::framing::head::HeadLimits,
     identity::jwks::MOST_BYTES,
     plan::{Origin, OriginTls, Scheme, UpstreamHost},
 };
-use http::{HeaderValue, StatusCode, Uri, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode, Uri};
 use http_body::Body as _;
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -171,9 +172,6 @@ fn issuer(url: &str) -> Option<(Origin, PathAndQuery)> {
         socket: None,
         rewrite_urls: false,
     };
-    let path = uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Some((origin, path))
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Some((origin, PathAndQuery::try_from(path).ok()?))
 }

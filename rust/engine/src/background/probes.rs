@@ -3,12 +3,13 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     forward,
     plan::{HealthCheck, Origin},
 };
-use http::{HeaderValue, StatusCode, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode};
 use tokio::task::JoinSet;
 
 use crate::{

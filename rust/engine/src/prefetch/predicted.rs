@@ -207,7 +207,7 @@ fn bounds(plan: &Plan) -> ModelBounds {
 
 fn host(target: &PrefetchTarget) -> &str {
     let host = target.authority.to_str().unwrap_or_default();
-    host.get(..admit::host_length(&target.authority))
+    host.get(..admit::host_length(target.authority.as_bytes()))
         .unwrap_or(host)
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgerouter_core::http::{FieldName, Fields, Response, header};
+use edgerouter_core::http::{Fields, Known, Named, Response, header};
 use edgerouter_core::{admit::Refusal, http::problem, outcome::TokenResult, path::PathEnd};
 use http::{HeaderValue, Method, StatusCode};
 
@@ -73,7 +73,7 @@ pub(crate) fn text(status: StatusCode, message: &str) -> EdgeResponse {
 
 pub(crate) fn with(
     mut response: EdgeResponse,
-    name: FieldName,
+    name: impl Named,
     value: HeaderValue,
 ) -> EdgeResponse {
     response.headers_mut().insert(name, value);
@@ -133,7 +133,7 @@ pub(crate) fn origin_failed(timed_out: bool) -> EdgeResponse {
 /// The response for an answer of phases 2 to 6.
 pub(super) fn ended(worker: &Worker, end: PathEnd) -> Early {
     let status = end.status();
-    let with_text = |name, value| with(text(status, end.message()), name, value);
+    let with_text = |name: Known, value| with(text(status, end.message()), name, value);
     let response = match &end {
         PathEnd::Refused(refusal) => return refuse(worker, *refusal),
         PathEnd::Evades(_) => return refuse(worker, Refusal::AmbiguousPath),

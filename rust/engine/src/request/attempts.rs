@@ -9,6 +9,7 @@ use std::{
 };
 
 use edgerouter_core::http::Fields;
+use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::{
     cache::{decide, hooked::HookEffect},
     finish, forward,
@@ -17,7 +18,7 @@ use edgerouter_core::{
     outward::Outward,
     plan::{Origin, OriginId, Plan},
 };
-use http::{Method, StatusCode, uri::PathAndQuery};
+use http::{Method, StatusCode};
 use smallvec::SmallVec;
 use tokio::time::Sleep;
 
@@ -311,8 +312,8 @@ async fn attempt(
                 Outward::new(
                     origin,
                     route,
-                    &request.authority,
-                    &request.outer,
+                    request.authority.as_str(),
+                    request.outer.as_str(),
                     request.scheme,
                 )
             }) {

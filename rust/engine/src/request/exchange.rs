@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use edgerouter_core::http::{FieldName, FieldValue, Fields, RequestParts, header};
+use edgerouter_core::http::{FieldName, FieldValue, Fields, PathAndQuery, RequestParts, header};
 use edgerouter_core::{
     admit::{self, Refusal},
     bounds,
@@ -19,7 +19,7 @@ use edgerouter_core::{
     plan::{Route, Select, Target, matcher::Probe},
     request_record::RequestRecord,
 };
-use http::{HeaderValue, Method, StatusCode, Version, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
 use smallvec::SmallVec;
 
@@ -155,7 +155,8 @@ impl Exchange {
     /// Phase 2: checks that could not be made from the bytes alone.
     pub(crate) fn admit(&mut self) -> Result<(), Early> {
         let length = self.body.as_ref().and_then(|body| body.size_hint().exact());
-        let admitted = self.request.admit(&self.live.plan, length);
+        let last = &self.stream.last_authority;
+        let admitted = self.request.admit(&self.live.plan, length, last);
         admitted.map_err(|end| answer::ended(&self.worker, end))?;
         if let Some(session) = self.stream.connection.tls()
             && self.live.tls.misdirects(session, self.request.host())
@@ -225,7 +226,7 @@ impl Exchange {
     pub(crate) fn agrees(&self, route: &Route) -> bool {
         let stray = self
             .sees(route)
-            .stray(&self.head.headers, self.head.uri.query());
+            .stray(&self.head.headers, self.head.target.query());
         stray.is_none()
     }
 
@@ -375,28 +376,25 @@ impl Exchange {
     }
 
     fn upstream_path(&self, route: &Route) -> PathAndQuery {
-        let own = || {
-            self.head
-                .uri
-                .path_and_query()
-                .cloned()
-                .unwrap_or_else(|| PathAndQuery::from_static("/"))
-        };
-        let Some(query) = self.head.uri.query() else {
+        let own = || self.head.target.clone();
+        let Some(query) = self.head.target.query() else {
             return own();
         };
         let sorted = route.cache.enabled && route.cache.sort_query;
         if route.forward.query == Select::All && !sorted {
             return own();
         }
-        let mut target = self.head.uri.path().as_bytes().to_vec();
+        let mut target = self.head.target.path().as_bytes().to_vec();
         target.push(b'?');
         let before = target.len();
         uri::select_query(query, &route.forward.query, sorted, &mut target);
         if target.len() == before {
             target.pop();
         }
-        PathAndQuery::from_maybe_shared(bytes::Bytes::from(target)).unwrap_or_else(|_| own())
+        let target = String::from_utf8(target).ok();
+        target
+            .and_then(|target| PathAndQuery::try_from(target).ok())
+            .unwrap_or_else(own)
     }
 
     /// The request's body for the origin, counted against the limit.
@@ -420,7 +418,7 @@ impl Exchange {
             client: self.client.address,
             user: self.claims.as_ref().and_then(|claims| claims.sub()),
             scheme: self.client.scheme.as_str(),
-            host: self.authority.to_str().unwrap_or_default(),
+            host: self.authority.as_str(),
             method: logged
                 .map_or(&self.head.method, |logged| &logged.method)
                 .as_str(),

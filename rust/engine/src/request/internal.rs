@@ -2,9 +2,9 @@
 
 use std::{future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc, time::Instant};
 
-use edgerouter_core::http::{FieldName, RequestParts, header};
+use edgerouter_core::http::{FieldName, Known, RequestParts, header};
 use edgerouter_core::{outcome::PrefetchResult, plan::PrefetchTarget};
-use http::{HeaderValue, StatusCode, Uri};
+use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use super::{Exchange, path};
@@ -46,7 +46,7 @@ impl Prefetched {
 }
 
 /// Fields of such a request beside `Host`; those of the list come last and win.
-const FIELDS: [(FieldName, HeaderValue); 4] = [
+const FIELDS: [(Known, HeaderValue); 4] = [
     (header::ACCEPT, HeaderValue::from_static("*/*")),
     (
         header::ACCEPT_ENCODING,
@@ -56,10 +56,7 @@ const FIELDS: [(FieldName, HeaderValue); 4] = [
         header::USER_AGENT,
         HeaderValue::from_static("edgerouter-prefetch"),
     ),
-    (
-        FieldName::from_static("sec-purpose"),
-        HeaderValue::from_static("prefetch"),
-    ),
+    (header::SEC_PURPOSE, HeaderValue::from_static("prefetch")),
 ];
 
 /// Requests, and takes the whole response in. `fresh_for`: seconds for which a stored response must stay fresh to be left
@@ -71,11 +68,14 @@ pub(crate) async fn prefetch(
     fresh_for: Option<u32>,
 ) -> Prefetched {
     let mut head = RequestParts {
-        uri: Uri::from(target.path_and_query.clone()),
+        target: target.path_and_query.clone(),
         ..RequestParts::default()
     };
     head.headers.insert(header::HOST, &target.authority);
-    for (name, value) in FIELDS.iter().chain(headers) {
+    for (name, value) in &FIELDS {
+        head.headers.insert(*name, value);
+    }
+    for (name, value) in headers {
         head.headers.insert(name, value);
     }
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -26,7 +26,7 @@ use edgerouter_core::{
     finish, forward,
     http::{
         framing::fit::{self, Fit},
-        structured::{CACHE_STATUS, CacheStatus},
+        structured::CacheStatus,
     },
     outcome::Detail,
     plan::{FixedResponse, ListenerId, Plan, Target},
@@ -259,7 +259,7 @@ impl Exchange {
                 &status,
                 self.note.key.as_deref(),
             );
-            headers.append(CACHE_STATUS, field);
+            headers.append(header::CACHE_STATUS, field);
         }
         let to_head = self.head.method == Method::HEAD;
         let status = response.status();

@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 
+use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::header;
 use edgerouter_core::{
     outcome::Outcome,
@@ -9,7 +10,6 @@ use edgerouter_core::{
     predict,
     request_record::RequestRecord,
 };
-use http::uri::PathAndQuery;
 
 use super::Exchange;
 use crate::{body::EdgeResponse, navigation::Navigation};
@@ -50,7 +50,7 @@ impl Exchange {
             visitor,
             target: PrefetchTarget {
                 scheme: self.client.scheme,
-                authority: self.authority.clone(),
+                authority: self.authority.to_value(),
                 path_and_query,
             },
             bytes: record.bytes.unwrap_or(0),

@@ -3,13 +3,15 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use edgerouter_core::admit::Authority;
+use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     cache::{hooked::HookEffect, tags},
     finish,
     plan::{GroupId, RouteId, Scheme},
 };
-use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http::{Method, StatusCode};
 
 use super::{answer::Early, hooks::context::HookContext};
 use crate::{
@@ -33,9 +35,9 @@ pub(crate) struct OriginRequest {
     pub path_and_query: PathAndQuery,
     /// As prepared by `forward::base`.
     pub headers: Fields,
-    pub authority: HeaderValue,
+    pub authority: Authority,
     /// Host and port as the viewer requested them, of a trusted proxy where there is one.
-    pub outer: HeaderValue,
+    pub outer: Authority,
     pub scheme: Scheme,
     pub upgrade: bool,
     /// The client waits for a 100 before it sends the content (RFC 9110 §10.1.1).

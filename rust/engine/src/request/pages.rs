@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use edgerouter_core::http::{FieldName, header};
+use edgerouter_core::http::PathAndQuery;
+use edgerouter_core::http::{Known, header};
 use edgerouter_core::{
     cache::tags,
     http::structured::Forward,
@@ -10,7 +11,7 @@ use edgerouter_core::{
     outcome::Detail,
     plan::{ErrorPage, FixedResponse, Route, Target},
 };
-use http::{HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 
 use super::{
@@ -140,7 +141,7 @@ pub(crate) enum StandIn<'r> {
 }
 
 /// Fields that explain the status of an answer, whatever page stands in for it (RFC 9110 §10.2.1, §10.2.3, §11.6.1).
-const OF_STATUS: [FieldName; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
+const OF_STATUS: [Known; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
 
 /// The page that stands in for this answer, if any.
 pub(crate) fn stand_in<'r>(
@@ -188,12 +189,12 @@ pub(crate) async fn replace(
 ) {
     let replaced = response.status();
     let said = response.headers();
-    let kept: Vec<(FieldName, HeaderValue)> = OF_STATUS
+    let kept: Vec<(Known, HeaderValue)> = OF_STATUS
         .iter()
         .flat_map(|name| {
             said.get_all(name)
                 .iter()
-                .map(|value| (name.clone(), value.owned()))
+                .map(|value| (*name, value.owned()))
         })
         .collect();
     match page {
@@ -208,7 +209,7 @@ pub(crate) async fn replace(
         return;
     }
     for (name, _) in &kept {
-        response.headers_mut().remove(name);
+        response.headers_mut().remove(*name);
     }
     for (name, value) in kept {
         response.headers_mut().append(name, value);
@@ -222,7 +223,7 @@ async fn replace_by_path(
     status: Option<StatusCode>,
     response: &mut EdgeResponse,
 ) {
-    if exchange.head.uri.path_and_query() == Some(&page) {
+    if exchange.head.target == page {
         return;
     }
     // The page has a route of its own: another origin may have it, or it is a fixed text. If that route requires
@@ -231,7 +232,7 @@ async fn replace_by_path(
     let own = exchange
         .route_for_get(&live, page.path(), page.query())
         .filter(|own| own.id != route.id && is_plain(own));
-    exchange.head.uri = http::Uri::from(page);
+    exchange.head.target = page;
     for conditional in [
         header::IF_NONE_MATCH,
         header::IF_MODIFIED_SINCE,

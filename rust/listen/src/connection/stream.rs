@@ -8,7 +8,7 @@ use std::{
 };
 
 use edgerouter_account::{Account, Owner};
-use edgerouter_core::admit::Refusal;
+use edgerouter_core::admit::{LastAuthority, Refusal};
 use edgerouter_core::http::Fields;
 use http::{StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +32,8 @@ pub struct Stream {
     pub connection: Rc<Connection>,
     refusal: Cell<Option<Refusal>>,
     tunnel: RefCell<Option<Box<dyn TunnelEnd>>>,
+    /// The authority of the request before this one.
+    pub last_authority: LastAuthority,
     /// Interim responses on their way to the client.
     pub interims: Interims,
     /// Bytes on their way to the client.
@@ -45,6 +47,7 @@ impl Stream {
             connection,
             refusal: Cell::new(None),
             tunnel: RefCell::new(None),
+            last_authority: LastAuthority::default(),
             interims: Interims::default(),
             queue: Queue::default(),
         }

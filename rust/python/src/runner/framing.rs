@@ -2,17 +2,15 @@
 //! §7.6.1) is put back after a callable edited a head. A body that streams past has the length that it has; a hook that
 //! said otherwise would desynchronise the connection, which is how requests are smuggled.
 
-use edgerouter_core::http::{FieldName, FieldValue, Fields, header};
+use edgerouter_core::http::{FieldValue, Fields, Known, header};
 use http::HeaderValue;
 
-fn fields() -> [FieldName; 4] {
-    [
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::UPGRADE,
-    ]
-}
+const FIELDS: [Known; 4] = [
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+];
 
 /// The framing fields of a head as they were.
 #[derive(Debug)]
@@ -20,14 +18,14 @@ pub(crate) struct KeptFraming([Option<HeaderValue>; 4]);
 
 impl KeptFraming {
     pub(crate) fn of(headers: &Fields) -> Self {
-        Self(fields().map(|name| headers.get(name).map(FieldValue::owned)))
+        Self(FIELDS.map(|name| headers.get(name).map(FieldValue::owned)))
     }
 
     pub(crate) fn restore(self, headers: &mut Fields) {
-        for (name, value) in fields().into_iter().zip(self.0) {
+        for (name, value) in FIELDS.into_iter().zip(self.0) {
             match value {
                 // Untouched ones stay as they are, several lines included.
-                Some(value) if headers.get(&name).is_some_and(|now| now == value) => {}
+                Some(value) if headers.get(name).is_some_and(|now| now == value) => {}
                 Some(value) => headers.insert(name, value),
                 None => {
                     headers.remove(name);

@@ -152,7 +152,7 @@ fn what_was_stored_is_there_after_a_restart() {
         store.insert(object(&format!("key-{i}"), &body_of(i)));
     }
     let variants = Variants {
-        names: smallvec![edgerouter_core::http::header::ACCEPT_ENCODING],
+        names: smallvec![edgerouter_core::http::header::ACCEPT_ENCODING.into()],
         nonce: 77,
     };
     store.insert(Arc::new(Entry::marker(b"v", Content::Variants(variants))));
@@ -182,7 +182,10 @@ fn what_was_stored_is_there_after_a_restart() {
     };
     assert_eq!(
         (&read.names[..], read.nonce),
-        (&[edgerouter_core::http::header::ACCEPT_ENCODING][..], 77)
+        (
+            &[edgerouter_core::http::header::ACCEPT_ENCODING.into()][..],
+            77
+        )
     );
     assert_eq!(load(&store, "s").unwrap().slice(), Some(&slice));
     assert_eq!(figures(&store).damaged, 0);

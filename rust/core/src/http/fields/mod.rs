@@ -11,7 +11,7 @@ use std::{fmt, ops::Range};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::{
-    name::{FieldName, InvalidFieldName, Known, KnownSet, Named, WireName, header, known},
+    name::{FieldName, InvalidFieldName, Known, KnownSet, Named, WireName, header},
     value::{FieldValue, Value},
 };
 

@@ -151,12 +151,6 @@ macro_rules! known {
 
         /// The known names.
         pub mod header {
-            use super::FieldName;
-            $(#[doc = $text] pub const $constant: FieldName = FieldName::from_static($text);)*
-        }
-
-        /// Their numbers.
-        pub mod known {
             use super::Known;
             $(#[doc = $text] pub const $constant: Known = Known::from_static($text);)*
         }
@@ -365,6 +359,12 @@ impl FieldName {
         }
     }
 
+    /// A known name.
+    #[inline]
+    pub const fn known(known: Known) -> Self {
+        Self(Repr::Known(known))
+    }
+
     /// The name with a text in any case.
     pub fn from_bytes(text: &[u8]) -> Result<Self, InvalidFieldName> {
         if let Some(known) = Known::of(text) {
@@ -375,6 +375,12 @@ impl FieldName {
         }
         let text = std::str::from_utf8(text).map_err(|_| InvalidFieldName)?;
         Ok(Self(Repr::Shared(text.to_ascii_lowercase().into())))
+    }
+
+    /// True if it is one of a set.
+    #[inline]
+    pub fn is_of(&self, names: KnownSet) -> bool {
+        matches!(&self.0, Repr::Known(known) if names.has(*known))
     }
 
     /// As the value of a field that lists names.
@@ -400,8 +406,9 @@ pub(super) fn is_name(text: &[u8]) -> bool {
 }
 
 impl From<Known> for FieldName {
+    #[inline]
     fn from(known: Known) -> Self {
-        Self(Repr::Known(known))
+        Self::known(known)
     }
 }
 
@@ -438,6 +445,13 @@ impl PartialEq<FieldName> for &FieldName {
     #[inline]
     fn eq(&self, other: &FieldName) -> bool {
         **self == *other
+    }
+}
+
+impl PartialEq<Known> for FieldName {
+    #[inline]
+    fn eq(&self, other: &Known) -> bool {
+        matches!(&self.0, Repr::Known(known) if known == other)
     }
 }
 
@@ -589,6 +603,18 @@ impl<N: Named + ?Sized> Named for &N {
     }
 }
 
+impl Named for Known {
+    #[inline]
+    fn known(&self) -> Option<Known> {
+        Some(*self)
+    }
+
+    #[inline]
+    fn text(&self) -> &[u8] {
+        self.as_str().as_bytes()
+    }
+}
+
 impl Named for FieldName {
     #[inline]
     fn known(&self) -> Option<Known> {
@@ -653,6 +679,9 @@ mod tests {
             FieldName::from_bytes(&[b'a'; MOST_NAME + 1]),
             Err(InvalidFieldName)
         );
-        assert_eq!(FieldName::try_from("X-Own").unwrap_or(header::AGE), "x-own");
+        assert_eq!(
+            FieldName::try_from("X-Own").unwrap_or(header::AGE.into()),
+            "x-own"
+        );
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use http::HeaderValue;
 
+use crate::admit::Authority;
+
 /// A field's value in its list.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldValue<'a>(&'a [u8]);
@@ -129,12 +131,21 @@ impl Value for FieldValue<'_> {
     }
 }
 
+impl Value for Authority {
+    /// A host's bytes are visible.
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.as_str().as_bytes()
+    }
+}
+
 mod private {
-    use super::FieldValue;
+    use super::{Authority, FieldValue};
     use http::HeaderValue;
 
     pub trait Sealed {}
     impl<V: Sealed + ?Sized> Sealed for &V {}
     impl Sealed for HeaderValue {}
     impl Sealed for FieldValue<'_> {}
+    impl Sealed for Authority {}
 }

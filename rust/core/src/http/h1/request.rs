@@ -3,9 +3,8 @@
 //!
 //! Everything ambiguous is refused: request smuggling needs two programs that read one message differently.
 
-use crate::http::{FieldValue, Fields, RequestParts, header, known};
-use bytes::Bytes;
-use http::{Method, Uri, Version};
+use crate::http::{FieldValue, Fields, RequestParts, header};
+use http::{HeaderValue, Method, Version};
 use memchr::memchr;
 
 use super::{
@@ -237,17 +236,12 @@ fn read(text: &[u8], ends: &[usize], limits: &RequestLimits) -> Result<ClientHea
         _ => RequestContent::None,
     };
     let method = Method::from_bytes(start.method).map_err(|_| Refusal::BadMethod)?;
-    let uri = Uri::from_maybe_shared(Bytes::copy_from_slice(start.target)).map_err(|_| {
-        if start.target.len() > usize::from(u16::MAX) {
-            Refusal::UrlTooLong
-        } else {
-            Refusal::BadTarget
-        }
-    })?;
+    let authority = start.authority.map(HeaderValue::from_bytes).transpose();
     Ok(ClientHead {
         parts: RequestParts {
             method,
-            uri,
+            target: start.target,
+            authority: authority.map_err(|_| Refusal::BadHost)?,
             version: if start.http_11 {
                 Version::HTTP_11
             } else {
@@ -295,26 +289,26 @@ impl HeadFields {
             .add_line(at..at + colon, place..place + value.len())
             .map_err(|_| Refusal::BadField)?;
         match name {
-            Some(known::HOST) => {
+            Some(header::HOST) => {
                 if self.has_host || !is_host(value) {
                     return Err(Refusal::BadHost);
                 }
                 self.has_host = true;
             }
-            Some(known::EXPECT) => {
+            Some(header::EXPECT) => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Refusal::Expectation);
                 }
                 self.expects = true;
             }
-            Some(known::CONNECTION) => self.connection(value)?,
-            Some(known::CONTENT_LENGTH) => {
+            Some(header::CONNECTION) => self.connection(value)?,
+            Some(header::CONTENT_LENGTH) => {
                 if self.length.is_some() {
                     return Err(Refusal::BadContentLength);
                 }
                 self.length = Some(length(value).ok_or(Refusal::BadContentLength)?);
             }
-            Some(known::TRANSFER_ENCODING) => {
+            Some(header::TRANSFER_ENCODING) => {
                 if self.chunked {
                     return Err(Refusal::BadTransferEncoding);
                 }
@@ -434,7 +428,16 @@ mod tests {
                         Err(refusal) => return (seen, Some(refusal)),
                         Ok(Some((length, head))) => {
                             held.drain(..length);
-                            seen.push(format!("{} {} ", head.parts.method, head.parts.uri));
+                            let RequestParts {
+                                method,
+                                authority,
+                                target,
+                                ..
+                            } = &head.parts;
+                            let authority =
+                                authority.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+                            let authority = authority.escape_ascii();
+                            seen.push(format!("{method} {authority}{target} "));
                             content = ContentReader::of(head.content);
                         }
                     }
@@ -450,7 +453,8 @@ mod tests {
         for (bytes, want) in [
             (&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], &["GET / "][..]),
             (b"\r\nGET /a?b=c HTTP/1.1\r\nhost: a:80\r\naccept: */*\r\n\r\n", &["GET /a?b=c "]),
-            (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", &["GET http://a/ "]),
+            (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", &["GET a/ "]),
+            (b"GET HTTP://A:80?b HTTP/1.1\r\nHost: a:80\r\n\r\n", &["GET A:80/?b "]),
             (b"OPTIONS * HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", &["OPTIONS * "]),
             (b"GET / HTTP/1.0\r\n\r\n", &["GET / "]),
             (

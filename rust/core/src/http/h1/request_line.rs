@@ -2,12 +2,15 @@
 
 use memchr::memchr;
 
-use crate::{admit::Refusal, http::is_token_byte};
+use crate::{
+    admit::Refusal,
+    http::{PathAndQuery, is_token_byte},
+};
 
 /// The parts of a request line.
 pub(super) struct RequestLine<'a> {
     pub(super) method: &'a [u8],
-    pub(super) target: &'a [u8],
+    pub(super) target: PathAndQuery,
     /// Authority of an absolute-form target.
     pub(super) authority: Option<&'a [u8]>,
     pub(super) http_11: bool,
@@ -54,21 +57,30 @@ pub(super) fn request_line<'a>(
     if method == b"TRACE" {
         return Err(Refusal::Trace);
     }
-    let authority = match target {
-        [b'/', ..] => None,
-        b"*" if method == b"OPTIONS" => None,
-        _ => Some(absolute(target).ok_or(Refusal::BadTarget)?),
+    let (authority, origin_form) = match target {
+        [b'/', ..] => (None, target),
+        b"*" if method == b"OPTIONS" => (None, target),
+        _ => {
+            let (authority, rest) = absolute(target).ok_or(Refusal::BadTarget)?;
+            (Some(authority), rest)
+        }
     };
-    let (path, query) = match memchr(b'?', target) {
-        Some(at) => target.split_at_checked(at).unwrap_or((target, &[])),
-        None => (target, &[][..]),
-    };
+    let end = memchr(b'?', origin_form).unwrap_or(origin_form.len());
+    let (path, query) = origin_form.split_at_checked(end).unwrap_or_default();
     let class = |byte: u8| TARGET.get(usize::from(byte)).copied().unwrap_or(0);
     if !path.iter().all(|&byte| class(byte) & PATH != 0)
         || !query.iter().all(|&byte| class(byte) & QUERY != 0)
     {
         return Err(Refusal::BadTarget);
     }
+    // The bytes are ASCII.
+    let text = std::str::from_utf8(origin_form).map_err(|_| Refusal::BadTarget)?;
+    let target = if path.is_empty() {
+        // Of an absolute form without one (RFC 9112 §3.2.1).
+        PathAndQuery::checked(&format!("/{text}"), 1)
+    } else {
+        PathAndQuery::checked(text, path.len())
+    };
     Ok(RequestLine {
         method,
         target,
@@ -77,7 +89,8 @@ pub(super) fn request_line<'a>(
     })
 }
 
-fn absolute(target: &[u8]) -> Option<&[u8]> {
+/// The authority of an absolute form, and the rest behind it.
+fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = memchr::memmem::find(target, b"://")?;
     let scheme = target.get(..at)?;
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
@@ -88,7 +101,7 @@ fn absolute(target: &[u8]) -> Option<&[u8]> {
         .iter()
         .position(|byte| b"/?".contains(byte))
         .unwrap_or(rest.len());
-    rest.get(..end)
+    rest.split_at_checked(end)
 }
 
 /// Bits of `TARGET`: the byte may occur in a path, in a query.

@@ -3,9 +3,7 @@
 
 use std::io::Write as _;
 
-use crate::http::{
-    FieldName, FieldValue, Fields, KnownSet, Named, fields::write_line, header, known,
-};
+use crate::http::{FieldName, FieldValue, Fields, KnownSet, Named, fields::write_line, header};
 use http::{Method, StatusCode, Version};
 
 use super::request::RequestContent;
@@ -130,7 +128,7 @@ pub fn request(
     let mut announced = None;
     for (name, value) in headers {
         match name.known() {
-            Some(known::CONTENT_LENGTH) if announced.is_none() => {
+            Some(header::CONTENT_LENGTH) if announced.is_none() => {
                 announced = match content {
                     RequestContent::Length(length) => Some(length),
                     RequestContent::None => Some(0),
@@ -140,7 +138,7 @@ pub fn request(
                     length_field(out, length);
                 }
             }
-            Some(known::CONTENT_LENGTH | known::TRANSFER_ENCODING) => {}
+            Some(header::CONTENT_LENGTH | header::TRANSFER_ENCODING) => {}
             _ => write_line(out, name.as_wire(), value.as_bytes()),
         }
     }
@@ -177,7 +175,7 @@ impl Present {
     #[inline]
     fn of(headers: &Fields) -> Self {
         const FRAMING: KnownSet =
-            KnownSet::of(&[known::CONTENT_LENGTH, known::CONNECTION, known::DATE]);
+            KnownSet::of(&[header::CONTENT_LENGTH, header::CONNECTION, header::DATE]);
         if headers.has_none_of(FRAMING) {
             return Self::default();
         }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::http::{FieldName, header};
+use crate::http::{FieldName, KnownSet, header};
 use http::{HeaderValue, StatusCode, uri::Uri};
 
 use super::{Algorithm, JwtKey, JwtKeysSpec, JwtSpec, TokenError, pem};
@@ -66,7 +66,7 @@ pub enum KeySource {
 const TOKEN_BYTES: usize = 8 << 10;
 
 /// Fields that frame or route a message, or that carry other credentials: no claim may be forwarded in them.
-const NOT_FORWARDED: [FieldName; 15] = [
+const NOT_FORWARDED: KnownSet = KnownSet::of(&[
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
@@ -82,7 +82,7 @@ const NOT_FORWARDED: [FieldName; 15] = [
     header::PROXY_AUTHORIZATION,
     header::VIA,
     header::RANGE,
-];
+]);
 
 impl JwtPolicy {
     /// Compiles a spec. The limit on a token's length is the default; the plan's own is set on the policy.
@@ -363,7 +363,7 @@ impl SubProblems {
             let shown = Some(header.clone());
             match FieldName::from_bytes(header.as_bytes()) {
                 Err(_) => self.add(&path, shown, "must be a header name (RFC 9110 §5.1)"),
-                Ok(name) if NOT_FORWARDED.contains(&name) => {
+                Ok(name) if name.is_of(NOT_FORWARDED) => {
                     self.add(
                         &path,
                         shown,

@@ -1,7 +1,8 @@
 //! Lists of URLs to prefetch: each is resolved to the request of a visitor, and must find a route that stores.
 
 use crate::http::Fields;
-use http::{HeaderValue, Method, Uri, uri::PathAndQuery};
+use crate::http::PathAndQuery;
+use http::{HeaderValue, Method, Uri};
 
 use super::Problems;
 use crate::{
@@ -140,7 +141,7 @@ fn finds(
     let host = target.authority.to_str().unwrap_or_default();
     let probe = Probe {
         host: host
-            .get(..admit::host_length(&target.authority))
+            .get(..admit::host_length(target.authority.as_bytes()))
             .unwrap_or(host),
         path: target.path_and_query.path(),
         query: target.path_and_query.query(),

@@ -160,7 +160,7 @@ pub(super) fn edits(value: Option<&Value>, path: String, problems: &Problems) ->
         .filter_map(|(path, text)| editable_name(path, text, problems))
         .collect();
     for (name, _) in set.iter().chain(&add) {
-        if name == crate::http::header::HOST {
+        if *name == crate::http::header::HOST {
             let message = "is the origin's to choose: set `host` of the origin";
             problems.add(fields.path.clone(), Some("\"host\"".to_owned()), message);
         }

@@ -421,10 +421,13 @@ fn error_page(
         status,
         // For an error page: the next request may get another response.
         headers: vec![
-            (header::CONTENT_TYPE, content_type),
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (header::CONTENT_TYPE.into(), content_type),
             (
-                header::X_CONTENT_TYPE_OPTIONS,
+                header::CACHE_CONTROL.into(),
+                HeaderValue::from_static("no-store"),
+            ),
+            (
+                header::X_CONTENT_TYPE_OPTIONS.into(),
                 HeaderValue::from_static("nosniff"),
             ),
         ],

@@ -122,7 +122,7 @@ impl CacheFetch {
             slice: None,
             awaited: true,
             departs: exchange.worker.shared.cache.departure(),
-            viewer: (viewer != exchange.head.uri.path()).then(|| viewer.into()),
+            viewer: (viewer != exchange.head.target.path()).then(|| viewer.into()),
             stall: exchange.live.plan.limits.http.body_timeout,
             owner: exchange.owner(route),
         }

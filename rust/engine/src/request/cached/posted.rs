@@ -38,7 +38,7 @@ pub(crate) fn represents(exchange: &Exchange, route: &Route, received: &Received
         _ => true,
     };
     small
-        && (exchange.sees(route)).posted(&head.headers, head.uri.query(), claims)
+        && (exchange.sees(route)).posted(&head.headers, head.target.query(), claims)
         && validate::represents_target(
             exchange.base(),
             (path, query),

@@ -32,7 +32,7 @@ fn compared(exchange: &Exchange, entry: Arc<Entry>, newest: u64) -> Option<Arc<E
     // An entry that the sweep cleared is cleared for the URLs that lead here by the same name; a request that comes by
     // another one (a rewrite, an error page) is compared again, with that name.
     let stored_for = entry.viewer();
-    let same = exchange.viewer_path.path() == stored_for.unwrap_or(exchange.head.uri.path());
+    let same = exchange.viewer_path.path() == stored_for.unwrap_or(exchange.head.target.path());
     let since = if same {
         entry.cleared()
     } else {

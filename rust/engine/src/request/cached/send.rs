@@ -12,7 +12,7 @@ use edgerouter_core::{
     finish::{self, Partial},
     http::{
         range::{self, RangeRequest},
-        structured::{CACHE_STATUS, Forward},
+        structured::Forward,
     },
     outcome::Detail,
     plan::Route,
@@ -110,15 +110,15 @@ pub(super) fn stored(
     headers.insert(header::AGE, exchange.worker.values.age(age));
     match status_field {
         Some(value) => {
-            headers.insert(CACHE_STATUS, value);
+            headers.insert(header::CACHE_STATUS, value);
             exchange.note.written = true;
         }
         None => match object.upstream_status.take() {
             Some(upstream) => {
-                headers.insert(CACHE_STATUS, upstream);
+                headers.insert(header::CACHE_STATUS, upstream);
             }
             None => {
-                headers.remove(CACHE_STATUS);
+                headers.remove(header::CACHE_STATUS);
             }
         },
     }
@@ -226,7 +226,7 @@ fn ranged(exchange: &Exchange, headers: &mut Fields, length: u64) -> Ranged {
         RangeRequest::None => Ranged::Whole,
         RangeRequest::Unsatisfiable => {
             let mut refused = finish::unsatisfiable(length);
-            for name in [header::AGE, CACHE_STATUS, header::VIA, header::DATE] {
+            for name in [header::AGE, header::CACHE_STATUS, header::VIA, header::DATE] {
                 if let Some(value) = headers.get(&name) {
                     refused.insert(name, value);
                 }
@@ -353,9 +353,9 @@ pub(super) fn read_along(
     }
     exchange.note.ttl = Some(arriving.freshness.ttl(exchange.worker.clock.unix_now()));
     match &arriving.upstream_status {
-        Some(upstream) => headers.insert(CACHE_STATUS, upstream.clone()),
+        Some(upstream) => headers.insert(header::CACHE_STATUS, upstream.clone()),
         None => {
-            headers.remove(CACHE_STATUS);
+            headers.remove(header::CACHE_STATUS);
         }
     }
     if let Some(unmet) = unmet(exchange, arriving.status, &mut headers) {

@@ -3,9 +3,10 @@
 use std::{future::Future, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
+use edgerouter_core::http::PathAndQuery;
 use edgerouter_core::http::header;
 use edgerouter_core::plan::{CallableId, FailMode};
-use http::{HeaderValue, StatusCode, uri::PathAndQuery};
+use http::{HeaderValue, StatusCode};
 
 use crate::{
     body::{EdgeBody, EdgeResponse},

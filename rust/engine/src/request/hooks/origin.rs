@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use edgerouter_core::http::{FieldName, header};
+use edgerouter_core::http::header;
 use edgerouter_core::{
     admit,
     cache::{
@@ -150,7 +150,7 @@ fn no_content(request: &OriginRequest, call: CallableId) -> Early {
         &format!("The function failed (error id {id})."),
     );
     match HeaderValue::from_str(&id) {
-        Ok(id) => answer::with(response, FieldName::from_static("x-error-id"), id).into(),
+        Ok(id) => answer::with(response, header::X_ERROR_ID, id).into(),
         Err(_) => response.into(),
     }
 }

@@ -40,7 +40,7 @@ impl Exchange {
     /// True if every request that shares this one's key has the same parameters of the route's pattern: nothing but
     /// prefixes may have changed the path.
     fn params_keyed(&self, route: &Route) -> bool {
-        let path = self.head.uri.path();
+        let path = self.head.target.path();
         route.rewrite.is_none()
             && route.hooks.viewer_request.is_empty()
             && route.fallback.is_none()
@@ -100,8 +100,8 @@ impl Exchange {
             scheme: self.client.scheme,
             host: self.host().into(),
             port: self.port(),
-            path: self.head.uri.path().to_owned(),
-            query: self.head.uri.query().map(str::to_owned),
+            path: self.head.target.path().to_owned(),
+            query: self.head.target.query().map(str::to_owned),
             headers,
             client: self.client.address,
             params: route
@@ -130,11 +130,11 @@ pub(crate) async fn viewer_request(exchange: &mut Exchange, route: &Route) -> Re
         let (worker, phase) = (&exchange.worker, Phase::ViewerRequest);
         match invoke(worker, &live, call, phase, head, Bytes::new(), None).await {
             Ok(FunctionOutput::Continue { request, .. }) => {
-                let changed = request.path != exchange.head.uri.path()
-                    || request.query.as_deref() != exchange.head.uri.query();
+                let changed = request.path != exchange.head.target.path()
+                    || request.query.as_deref() != exchange.head.target.query();
                 if changed {
                     let target = target(&request.path, request.query.as_deref())?;
-                    exchange.head.uri = http::Uri::from(target);
+                    exchange.head.target = target;
                 }
                 let before = std::mem::replace(&mut exchange.head.headers, request.headers);
                 exchange.head.method = request.method;

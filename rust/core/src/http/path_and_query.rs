@@ -1,0 +1,115 @@
+//! Path and query of a URL (RFC 9112 §3.2.1), in one text that its copies share.
+
+use std::{fmt, sync::Arc};
+
+use http::uri::{self, InvalidUri};
+
+/// Path and query, as they stand in an origin-form target; or `*`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct PathAndQuery {
+    text: Arc<str>,
+    /// Bytes of the path.
+    path: usize,
+}
+
+impl PathAndQuery {
+    /// A text whose bytes have been checked; `path`: the number of those before the query and its `?`.
+    #[inline]
+    pub(super) fn checked(text: &str, path: usize) -> Self {
+        Self {
+            text: text.into(),
+            path,
+        }
+    }
+
+    /// Of a constant, which is one.
+    pub fn from_static(text: &'static str) -> Self {
+        let path = memchr::memchr(b'?', text.as_bytes()).unwrap_or(text.len());
+        Self::checked(text, path)
+    }
+
+    /// The whole text.
+    #[inline]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The path; it begins with `/`, unless it is `*`.
+    #[inline]
+    pub fn path(&self) -> &str {
+        self.text.get(..self.path).unwrap_or(&self.text)
+    }
+
+    /// The query, without its `?`. An empty one is not the same as none.
+    #[inline]
+    pub fn query(&self) -> Option<&str> {
+        self.text.get(self.path + 1..)
+    }
+}
+
+impl TryFrom<&str> for PathAndQuery {
+    type Error = InvalidUri;
+
+    fn try_from(text: &str) -> Result<Self, InvalidUri> {
+        let parsed = uri::PathAndQuery::try_from(text)?;
+        Ok(match parsed.query() {
+            None => Self::checked(parsed.path(), parsed.path().len()),
+            Some(query) => {
+                let path = parsed.path();
+                Self::checked(&format!("{path}?{query}"), path.len())
+            }
+        })
+    }
+}
+
+impl TryFrom<String> for PathAndQuery {
+    type Error = InvalidUri;
+
+    fn try_from(text: String) -> Result<Self, InvalidUri> {
+        Self::try_from(text.as_str())
+    }
+}
+
+impl Default for PathAndQuery {
+    /// The root.
+    fn default() -> Self {
+        Self::from_static("/")
+    }
+}
+
+impl fmt::Display for PathAndQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for PathAndQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_query_is_not_the_same_as_none() {
+        for (text, path, query) in [
+            ("/", "/", None),
+            ("*", "*", None),
+            ("/a", "/a", None),
+            ("/a?", "/a", Some("")),
+            ("/a?b?c", "/a", Some("b?c")),
+            ("", "/", None),
+            ("?q", "/", Some("q")),
+            ("/a#f", "/a", None),
+        ] {
+            let read = PathAndQuery::try_from(text).unwrap_or_default();
+            assert_eq!((read.path(), read.query()), (path, query), "{text}");
+            let again = PathAndQuery::try_from(read.as_str()).unwrap_or_default();
+            assert_eq!(again, read, "{text}");
+        }
+        assert!(PathAndQuery::try_from("/a b").is_err());
+    }
+}
