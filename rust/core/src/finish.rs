@@ -217,7 +217,7 @@ pub fn condition_failed(headers: &mut Fields) {
     let mut fields = Fields::with_capacity(kept.len());
     for name in kept {
         for value in headers.get_all(&name) {
-            fields.append(&name, value);
+            fields.append(name, value);
         }
     }
     *headers = fields;

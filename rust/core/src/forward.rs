@@ -156,7 +156,7 @@ pub fn prefix(headers: &mut Fields, route: &Route) {
     let Some(stripped) = route.strip_prefix.as_ref().filter(|_| !edited) else {
         return;
     };
-    let mut whole = match headers.get(&header::X_FORWARDED_PREFIX) {
+    let mut whole = match headers.get(header::X_FORWARDED_PREFIX) {
         Some(outer) if outer.as_bytes().starts_with(b"/") => {
             outer.as_bytes().trim_ascii_end().to_vec()
         }
@@ -221,7 +221,7 @@ fn normalise_accept_encoding(headers: &mut Fields) {
 /// Appends the peer to `X-Forwarded-For`; whether an earlier value may stay was decided on admission.
 fn forwarded(headers: &mut Fields, viewer: Viewer<'_>) {
     let peer = viewer.peer;
-    let chain = match headers.get(&header::X_FORWARDED_FOR) {
+    let chain = match headers.get(header::X_FORWARDED_FOR) {
         None => peer.clone(),
         Some(_) => {
             let mut chain = Vec::new();

@@ -98,9 +98,9 @@ impl<'a> Outward<'a> {
             return;
         }
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            headers.edit(&name, |line| {
+            headers.edit(name, |line| {
                 let outer = HeaderValue::from_str(&self.url(line.to_str().ok()?)?).ok()?;
-                own.append(&name, line);
+                own.append(name, line);
                 Some(outer)
             });
         }

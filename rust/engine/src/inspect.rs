@@ -384,7 +384,7 @@ async fn describe(cache: &Cache, entry: &Arc<Entry>, now: u64) -> Option<Value> 
     ] {
         let value = object
             .headers
-            .get(&name)
+            .get(name)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         put(&name.as_str().replace('-', "_"), value.into());
     }

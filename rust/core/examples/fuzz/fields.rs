@@ -55,7 +55,7 @@ pub(crate) fn cache_control(data: &[u8]) {
     assert!(stricter.no_store && stricter.max_age.is_some_and(|n| n <= 5));
 
     let target = header::CDN_CACHE_CONTROL;
-    headers.insert(target.clone(), value(data));
+    headers.insert(target, value(data));
     let targeted = ResponseDirectives::parse(&headers, &[target.into()]);
     assert_eq!(
         targeted.targeted,

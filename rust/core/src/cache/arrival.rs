@@ -292,8 +292,6 @@ pub enum Revalidation {
     Removed(Option<NotStored>),
 }
 
-/// For one hop only (RFC 9111 §3.1).
-
 /// A header section as it is stored, and sent from the store.
 #[derive(Debug)]
 pub struct SharedHead {
@@ -336,7 +334,7 @@ impl SharedHead {
         }
         let upstream_status = joined(headers, header::CACHE_STATUS);
         for name in [header::CACHE_STATUS, header::AGE] {
-            headers.remove(&name);
+            headers.remove(name);
             aside.remove(name);
         }
         Self {

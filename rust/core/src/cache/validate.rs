@@ -165,7 +165,7 @@ pub enum HeadEffect {
 pub fn head_effect(stored: &Fields, from_head: &Fields) -> HeadEffect {
     let mut effect = HeadEffect::Leave;
     for name in [header::ETAG, header::LAST_MODIFIED, header::CONTENT_LENGTH] {
-        match (stored.get(&name), from_head.get(&name)) {
+        match (stored.get(name), from_head.get(name)) {
             (Some(stored), Some(new)) if stored != new => return HeadEffect::Outdate,
             (None, Some(_)) if name != header::CONTENT_LENGTH => return HeadEffect::Outdate,
             (Some(_), Some(_)) if name != header::CONTENT_LENGTH => effect = HeadEffect::Update,

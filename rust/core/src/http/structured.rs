@@ -6,8 +6,6 @@ use http::HeaderValue;
 
 use crate::outcome::words;
 
-/// RFC 9211.
-
 /// A dictionary member's value, as targeted cache control uses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bare<'a> {

@@ -227,7 +227,7 @@ fn ranged(exchange: &Exchange, headers: &mut Fields, length: u64) -> Ranged {
         RangeRequest::Unsatisfiable => {
             let mut refused = finish::unsatisfiable(length);
             for name in [header::AGE, header::CACHE_STATUS, header::VIA, header::DATE] {
-                if let Some(value) = headers.get(&name) {
+                if let Some(value) = headers.get(name) {
                     refused.insert(name, value);
                 }
             }
