@@ -7,10 +7,10 @@ handshakes are the engine's.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
-from edgerouter.checks import Check, Value, address_problem, listed
+from edgerouter.checks import Check, Value, address_problem, is_token, listed
 from edgerouter.secrets import Secret, secret_file
 
 __all__ = ["Certificate", "Listener", "SecurityPolicy", "Tls"]
@@ -20,6 +20,24 @@ SecurityPolicy: TypeAlias = Literal["TLSv1.2_2021", "TLSv1.2_2025", "TLSv1.3_202
 
 _POLICIES: tuple[SecurityPolicy, ...] = ("TLSv1.2_2021", "TLSv1.2_2025", "TLSv1.3_2025")
 _OUTDATED = ("SSLv3", "TLSv1", "TLSv1_2016", "TLSv1.1_2016", "TLSv1.2_2018", "TLSv1.2_2019")
+
+
+_FACTS = ("certificate", "fingerprint", "subject", "names", "serial")
+
+
+def _file(check: Check, field: str, example: str) -> None:
+    """A secret; a text or a path is the name of its file."""
+    given = check.get(field)
+    if not isinstance(given, (str, os.PathLike)):
+        check.instance(field, Secret)
+        return
+    path = os.fspath(given)
+    if not isinstance(path, str) or not path or "\0" in path:
+        check.fail_secretly(field, f"must be the name of a file such as {example}")
+    elif "-----BEGIN" in path:
+        check.fail_secretly(field, "must be the name of a file; give PEM itself as Secret.literal(text)")
+    else:
+        check.keep(field, secret_file(path))
 
 
 class _Pair(Value, frozen=True):
@@ -35,18 +53,8 @@ class Certificate(_Pair, frozen=True):
     """
 
     def _check(self, check: Check) -> None:
-        for field in ("chain", "key"):
-            given = check.get(field)
-            if isinstance(given, (str, os.PathLike)):
-                path = os.fspath(given)
-                if not isinstance(path, str) or not path or "\0" in path:
-                    check.fail_secretly(field, "must be the name of a file such as fullchain.pem")
-                elif "-----BEGIN" in path:
-                    check.fail_secretly(field, "must be the name of a file; give PEM itself as Secret.literal(text)")
-                else:
-                    check.keep(field, secret_file(path))
-            else:
-                check.instance(field, Secret)
+        _file(check, "chain", "fullchain.pem")
+        _file(check, "key", "privkey.pem")
 
 
 class _Certified(Value, frozen=True):
@@ -59,9 +67,17 @@ class Tls(_Certified, frozen=True):
     ``certificates``  one, or several: by the name that the client gives (SNI), the exact one before a wildcard; a
         client without a name, or with one that none is for, gets the first that it can verify
     ``policy``  versions and cipher suites: ``"TLSv1.2_2021"``, ``"TLSv1.2_2025"`` or ``"TLSv1.3_2025"``
+    ``client_ca``  clients show a certificate (mutual TLS) that one of these authorities has issued: a PEM file
+    ``client_certificates``  ``"required"``: without one there is no connection; ``"optional"``: without one a client is
+        served, and the fields of ``client_fields`` are absent
+    ``client_fields``  request fields that say who the client is: ``certificate`` (RFC 9440), ``fingerprint``,
+        ``subject``, ``names``, ``serial``, each with the name of its field. Clients' own copies are removed
     """
 
     policy: SecurityPolicy = "TLSv1.2_2021"
+    client_ca: Secret | str | os.PathLike[str] | None = None
+    client_certificates: Literal["required", "optional"] | None = None
+    client_fields: Mapping[str, str] = {}
 
     def _check(self, check: Check) -> None:
         kept = certificates(check.get("certificates"))
@@ -73,6 +89,21 @@ class Tls(_Certified, frozen=True):
             check.fail_secretly("certificates", "must have at least one certificate")
         else:
             check.keep("certificates", kept)
+        if self.client_ca is not None:
+            _file(check, "client_ca", "clients.pem")
+        for field in ("client_certificates", "client_fields"):
+            if self.client_ca is None and check.get(field):
+                check.fail(
+                    field, "has no effect; give client_ca, the authorities that issue the certificates of clients"
+                )
+        check.choice("client_certificates", (None, "required", "optional"))
+        check.pairs("client_fields")
+        if isinstance(self.client_fields, Mapping):
+            for fact, name in self.client_fields.items():
+                if fact not in _FACTS:
+                    check.fail("client_fields", f"must be one of {', '.join(_FACTS)}", value=fact)
+                elif not is_token(name):
+                    check.fail("client_fields", "must be the name of a request field", value=name)
         if self.policy in _OUTDATED:
             check.fail("policy", f"is no longer secure; the nearest policy is {_POLICIES[0]}")
         else:

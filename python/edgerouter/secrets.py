@@ -123,6 +123,8 @@ def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     """The places of a plan that may hold secrets. Anything of another shape is left for the compiler to refuse."""
     for listener in _dicts(plan.get("listeners")):
         for policy in _dicts(listener.get("tls")):
+            if isinstance(policy.get("client_ca"), dict):
+                yield policy, "client_ca"
             for certificate in _dicts(policy.get("certificates")):
                 yield from (
                     (certificate, field) for field in ("chain", "key") if isinstance(certificate.get(field), dict)

@@ -1,9 +1,21 @@
 //! One handshake with a client, within its time and within the bound on those under way.
 
-use std::{future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use edgerouter_core::{plan::ListenerId, tls::TermsDigest};
-use rustls::server::Acceptor;
+use edgerouter_core::{
+    http::FieldName,
+    plan::{ClientAuthentication, ListenerId},
+    tls::{TermsDigest, certificate_facts, client_fields},
+};
+use http::HeaderValue;
+use rustls::{ServerConnection, server::Acceptor};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -60,25 +72,54 @@ pub(crate) async fn handshake<T: Transport>(
             Err(Unshaken::Gone)
         }
         Some(Ok(shaken)) => {
-            let (transport, terms) = shaken?;
-            let session = transport.session();
-            counts.completed(session);
-            connection.secure(TlsSession::new(
-                id,
-                Arc::clone(&listener),
-                session.server_name(),
+            let Shaken {
+                transport,
                 terms,
-            ));
+                client,
+            } = shaken?;
+            let session = transport.session();
+            let Some(fields) = identity(session, client.as_deref()) else {
+                tracing::debug!(peer = %connection.peer, "the certificate of a client has expired");
+                counts.failed();
+                return Err(Unshaken::Gone);
+            };
+            counts.completed(session);
+            let name = session.server_name();
+            let listener = Arc::clone(&listener);
+            connection.secure(TlsSession::new(id, listener, name, terms, fields));
             Ok(transport)
         }
     }
+}
+
+/// The fields that say who the client is. `None`: its certificate has expired since the session began, which resumption
+/// does not look at.
+fn identity(
+    session: &ServerConnection,
+    policy: Option<&ClientAuthentication>,
+) -> Option<Vec<(FieldName, HeaderValue)>> {
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    let (Some(policy), Some(certificate)) = (policy, certificate) else {
+        return Some(Vec::new());
+    };
+    let facts = certificate_facts(certificate)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let is_valid = u64::try_from(facts.valid.1).is_ok_and(|end| now.as_secs() <= end);
+    is_valid.then(|| client_fields(policy, certificate, &facts))
+}
+
+/// A handshake that was completed, and the policy by which.
+struct Shaken<T> {
+    transport: TlsTransport<T>,
+    terms: TermsDigest,
+    client: Option<Arc<ClientAuthentication>>,
 }
 
 /// The handshake itself: reads the client's hello, selects the policy by the name in it, and goes on by that policy.
 async fn shake<T: Transport>(
     listener: &TlsListener,
     transport: T,
-) -> Result<(TlsTransport<T>, TermsDigest), (io::Error, Option<T>)> {
+) -> Result<Shaken<T>, (io::Error, Option<T>)> {
     let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), transport);
     let started = match (&mut acceptor).await {
         Ok(started) => started,
@@ -87,9 +128,16 @@ async fn shake<T: Transport>(
     let Some((policy, terms)) = listener.select(started.client_hello().server_name()) else {
         return Err((io::ErrorKind::NotFound.into(), None));
     };
-    let shaken = started.into_stream(Arc::clone(policy)).into_fallible();
+    let client = policy.client.clone();
+    let shaken = started
+        .into_stream(Arc::clone(&policy.config))
+        .into_fallible();
     match shaken.await {
-        Ok(stream) => Ok((TlsTransport::new(stream), terms)),
+        Ok(stream) => Ok(Shaken {
+            transport: TlsTransport::new(stream),
+            terms,
+            client,
+        }),
         Err((error, transport)) => Err((error, Some(transport))),
     }
 }

@@ -30,9 +30,11 @@ const EDGE_PREFIX: &str = "x-geo-";
 /// Fields by which servers in front name the client, and `Proxy`, which CGI scripts mistake for their own proxy's
 /// address (httpoxy). They are accepted from a trusted proxy only, and only if the plan names them
 /// (`trusted_proxy_fields`).
-pub const NAMED: [&str; 10] = [
+pub const NAMED: [&str; 12] = [
     "cf-connecting-ip",
     "cf-ipcountry",
+    "client-cert",
+    "client-cert-chain",
     "client-ip",
     "fastly-client-ip",
     "proxy",
@@ -68,6 +70,23 @@ const PLAIN_ONLY: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// True for a field in which the edge may say who a client is: none that frames or routes a request, or that the edge or
+/// a proxy fills otherwise. `name` is in lower case.
+pub fn may_identify(name: &str) -> bool {
+    const OTHERS: [&str; 8] = [
+        "accept-encoding",
+        "content-type",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "range",
+        "trailer",
+        "via",
+    ];
+    let plain = plain(name);
+    !PLAIN_ONLY.contains(&&*plain) && !OTHERS.contains(&&*plain) && !is_proxy_field(&plain)
+}
 
 /// A name that the plan lets trusted proxies set: one of `NAMED`, one that begins with `NAMED_PREFIX`, or all of those
 /// (`cloudfront-viewer-*`).

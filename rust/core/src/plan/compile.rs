@@ -187,6 +187,13 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         .into_iter()
         .map(FieldName::from_static)
         .collect();
+    let policies = listeners.iter().flat_map(|listener| &listener.tls);
+    let of_clients = policies.filter_map(|policy| policy.client.as_ref());
+    for (_, field) in of_clients.flat_map(|client| &client.fields) {
+        if !edge_fields.contains(field) {
+            edge_fields.push(field.clone());
+        }
+    }
     let mut compiled = Vec::with_capacity(routes.len());
     for (at, spec) in routes.into_iter().enumerate() {
         let mut fields = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{outcome::words, secret::Secret};
+use crate::{http::FieldName, outcome::words, secret::Secret};
 
 /// Position of a listener in [`super::Plan::listeners`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +42,35 @@ pub struct TlsPolicy {
     pub certificates: Vec<Certificate>,
     /// Versions and cipher suites.
     pub security: SecurityPolicy,
+    /// `None`: clients need no certificate, and none is requested.
+    pub client: Option<ClientAuthentication>,
+}
+
+/// The certificates that clients of a TLS policy have to show.
+#[derive(Debug, Clone)]
+pub struct ClientAuthentication {
+    /// PEM: the authorities that issue them.
+    pub ca: Secret,
+    /// A client without one gets no connection; otherwise it is served without an identity.
+    pub required: bool,
+    /// Request fields that say who the client is. A client's own copies are removed from every request.
+    pub fields: Vec<(ClientFact, FieldName)>,
+}
+
+words! {
+    /// A fact about the client's certificate that a request field holds.
+    pub enum ClientFact {
+        /// The certificate itself, as `Client-Cert` has it (RFC 9440 §2.2).
+        Certificate = "certificate",
+        /// SHA-256 of it, in hexadecimal.
+        Fingerprint = "fingerprint",
+        /// Its subject by RFC 4514.
+        Subject = "subject",
+        /// Its alternative names.
+        Names = "names",
+        /// Its serial number, in hexadecimal.
+        Serial = "serial",
+    }
 }
 
 /// A certificate with its key.

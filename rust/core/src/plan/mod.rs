@@ -29,7 +29,10 @@ pub use crate::{problem::Problem, select::Select};
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
 pub use limits::Limits;
-pub use listener::{Certificate, HttpProtocol, Listener, ListenerId, SecurityPolicy, TlsPolicy};
+pub use listener::{
+    Certificate, ClientAuthentication, ClientFact, HttpProtocol, Listener, ListenerId,
+    SecurityPolicy, TlsPolicy,
+};
 pub use matcher::{HostPattern, PathPattern, Router};
 pub use route::{
     Condition, ErrorPage, FixedResponse, ForwardPolicy, HeaderEdits, Hook, Hooks, Preflight,

@@ -163,7 +163,35 @@ impl Exchange {
         {
             return Err(answer::misdirected(&self.worker));
         }
+        self.identify_client();
         Ok(())
+    }
+
+    /// Sets the fields that say who a client with a certificate is. Its own copies are gone.
+    fn identify_client(&mut self) {
+        let Some(session) = self.stream.connection.tls() else {
+            return;
+        };
+        for (name, value) in &session.client {
+            self.request
+                .head
+                .headers
+                .insert(name.clone(), value.clone());
+        }
+    }
+
+    /// Makes these fields a part of the key, as those that hooks set, where the origin gets them and the policy does not
+    /// declare that responses do not depend on them.
+    pub(super) fn key_client(&mut self, route: &Route) {
+        let Some(session) = self.stream.connection.tls() else {
+            return;
+        };
+        for (name, _) in &session.client {
+            let is_sent = route.forward.headers.has(name.as_str());
+            if is_sent && !self.hooked.contains(name) && !self.sees(route).declared(name) {
+                self.hooked.push(name.clone());
+            }
+        }
     }
 
     /// True if the client is on this machine: its connection, and what a trusted proxy says of it.

@@ -142,6 +142,7 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     if !route.hooks.viewer_request.is_empty() {
         Box::pin(hooks::viewer_request(exchange, route)).await?;
     }
+    exchange.key_client(route);
     let mut response = match &route.target {
         Target::Redirect(redirect) => {
             let location = exchange

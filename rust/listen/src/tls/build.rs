@@ -4,16 +4,20 @@ use std::sync::{Arc, OnceLock};
 
 use ::aws_lc_rs::digest::{Context, SHA256};
 use edgerouter_core::{
-    plan::{Certificate, HttpProtocol, Listener, Plan, Problem, SecurityPolicy, TlsPolicy},
+    plan::{
+        Certificate, ClientAuthentication, HttpProtocol, Listener, Plan, Problem, SecurityPolicy,
+        TlsPolicy,
+    },
     tls::{NameTable, PolicyNames, TermsDigest},
 };
 use rustls::{
-    ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+    RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
     crypto::{
         CryptoProvider,
         aws_lc_rs::{self, cipher_suite, kx_group},
     },
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
@@ -21,7 +25,7 @@ use tokio::sync::Semaphore;
 use webpki::EndEntityCert;
 
 use super::{
-    TlsListener, TlsListeners,
+    PolicyService, TlsListener, TlsListeners,
     certificates::Certificates,
     resumption::{PolicyDigest, Resumptions},
 };
@@ -49,22 +53,30 @@ pub(super) fn listeners(
                 all: &mut all,
                 problems: &mut problems,
             };
-            let Some((certificates, digest)) = made.certificates(policy) else {
+            let terms_digest = terms_of(policy);
+            let verifier = made.verifier(policy);
+            let Some((certificates, digest)) = made.certificates(policy, &terms_digest) else {
+                continue;
+            };
+            let Some(verifier) = verifier else {
                 continue;
             };
             let sessions = plan.limits.tls.sessions;
             let config = resumptions
                 .of(digest, before, sessions)
                 .and_then(|resumption| {
-                    let mut config = configured(policy, listener, certificates)?;
+                    let mut config = configured(policy, listener, verifier, certificates)?;
                     config.ticketer = resumption.tickets;
                     config.session_storage = resumption.sessions;
                     Ok(config)
                 });
             match config {
                 Ok(config) => {
-                    policies.push(Arc::new(config));
-                    terms.push(terms_of(policy));
+                    policies.push(PolicyService {
+                        config: Arc::new(config),
+                        client: policy.client.clone().map(Arc::new),
+                    });
+                    terms.push(terms_digest);
                 }
                 Err(error) => made.refuse("", error.to_string()),
             }
@@ -99,17 +111,31 @@ pub(super) fn listeners(
 fn terms_of(policy: &TlsPolicy) -> TermsDigest {
     let mut digest = Context::new(&SHA256);
     digest.update(policy.security.as_str().as_bytes());
+    if let Some(client) = &policy.client {
+        digest.update(if client.required {
+            b"\0required"
+        } else {
+            b"\0optional"
+        });
+        for (fact, field) in &client.fields {
+            digest.update(fact.as_str().as_bytes());
+            digest.update(field.as_str().as_bytes());
+            digest.update(b"\0");
+        }
+        digest.update(client.ca.as_bytes());
+    }
     TermsDigest::try_from(digest.finish().as_ref()).unwrap_or_default()
 }
 
 fn configured(
     policy: &TlsPolicy,
     listener: &Listener,
+    verifier: Arc<dyn ClientCertVerifier>,
     certificates: Certificates,
 ) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider(policy.security))
         .with_protocol_versions(versions(policy.security))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(certificates));
     // CloudFront's policies are in the order of the server's preference.
     config.ignore_client_order = true;
@@ -174,6 +200,22 @@ fn provider(security: SecurityPolicy) -> Arc<CryptoProvider> {
     }
 }
 
+fn authorities(client: &ClientAuthentication) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(client.ca.as_bytes()) {
+        let added = certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
+        added.map_err(|error| format!("holds a certificate that cannot be used: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Err(
+            "holds no certificate in PEM; give those of the authorities that issue the certificates of clients".to_owned(),
+        );
+    }
+    Ok(roots)
+}
+
 /// One policy being built.
 struct PolicyBuild<'a> {
     path: String,
@@ -195,9 +237,13 @@ impl PolicyBuild<'_> {
     }
 
     /// The certificates, and the digest of the whole policy. `None`: at least one cannot be used.
-    fn certificates(&mut self, policy: &TlsPolicy) -> Option<(Certificates, PolicyDigest)> {
+    fn certificates(
+        &mut self,
+        policy: &TlsPolicy,
+        terms: &TermsDigest,
+    ) -> Option<(Certificates, PolicyDigest)> {
         let mut digest = Context::new(&SHA256);
-        digest.update(policy.security.as_str().as_bytes());
+        digest.update(terms);
         let mut certificates = Certificates::default();
         let before = self.problems.len();
         for (at, certificate) in policy.certificates.iter().enumerate() {
@@ -215,6 +261,34 @@ impl PolicyBuild<'_> {
         let digest = digest.finish();
         let digest = PolicyDigest::try_from(digest.as_ref()).ok()?;
         (self.problems.len() == before).then_some((certificates, digest))
+    }
+
+    /// The verifier of clients' certificates. `None`: the authorities cannot be used.
+    fn verifier(&mut self, policy: &TlsPolicy) -> Option<Arc<dyn ClientCertVerifier>> {
+        let Some(client) = &policy.client else {
+            return Some(WebPkiClientVerifier::no_client_auth());
+        };
+        let roots = match authorities(client) {
+            Ok(roots) => Arc::new(roots),
+            Err(why) => {
+                self.refuse(".client_ca", why);
+                return None;
+            }
+        };
+        let provider = provider(policy.security);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+        let verifier = if client.required {
+            verifier
+        } else {
+            verifier.allow_unauthenticated()
+        };
+        match verifier.build() {
+            Ok(verifier) => Some(verifier),
+            Err(error) => {
+                self.refuse(".client_ca", format!("cannot be used: {error}"));
+                None
+            }
+        }
     }
 
     fn certificate(

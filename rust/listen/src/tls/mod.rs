@@ -14,7 +14,7 @@ mod transport;
 use std::{sync::Arc, time::Duration};
 
 use edgerouter_core::{
-    plan::{ListenerId, Plan, Problem},
+    plan::{ClientAuthentication, ListenerId, Plan, Problem},
     tls::{PolicyNames, TermsDigest},
 };
 use rustls::ServerConfig;
@@ -33,11 +33,18 @@ pub struct TlsListeners {
     resumptions: Resumptions,
 }
 
+/// One TLS policy made ready.
+#[derive(Debug)]
+pub(crate) struct PolicyService {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) client: Option<Arc<ClientAuthentication>>,
+}
+
 /// The TLS policies of one listener.
 #[derive(Debug)]
 pub struct TlsListener {
     /// In the order of the plan; never empty.
-    policies: Vec<Arc<ServerConfig>>,
+    policies: Vec<PolicyService>,
     pub(crate) names: PolicyNames,
     pub(crate) timeout: Duration,
     /// Handshakes that may be under way, on all listeners together.
@@ -65,7 +72,7 @@ impl TlsListeners {
 
 impl TlsListener {
     /// The policy for the host that a client names, or for one that names none, and its terms.
-    pub(crate) fn select(&self, host: Option<&str>) -> Option<(&Arc<ServerConfig>, TermsDigest)> {
+    pub(crate) fn select(&self, host: Option<&str>) -> Option<(&PolicyService, TermsDigest)> {
         let position = self.names.select(host);
         let terms = self.names.terms.get(position)?;
         Some((self.policies.get(position)?, *terms))

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use edgerouter_core::{
+    http::FieldName,
     plan::ListenerId,
     tls::{ConnectionTerms, TermsDigest},
 };
+use http::HeaderValue;
 
 use super::TlsListener;
 
@@ -19,6 +21,8 @@ pub struct TlsSession {
     terms: TermsDigest,
     /// The name itself may be requested, by the plan of the handshake.
     is_name_served: bool,
+    /// Fields that say who the client is, for each of its requests.
+    pub client: Vec<(FieldName, HeaderValue)>,
 }
 
 impl TlsSession {
@@ -27,6 +31,7 @@ impl TlsSession {
         listener: Arc<TlsListener>,
         name: Option<&str>,
         terms: TermsDigest,
+        client: Vec<(FieldName, HeaderValue)>,
     ) -> Self {
         let name: Option<Box<str>> = name.map(Into::into);
         let of_connection = ConnectionTerms {
@@ -42,6 +47,7 @@ impl TlsSession {
             name,
             terms,
             is_name_served,
+            client,
         }
     }
 

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::plan::{
-    CachePolicy, ForwardPolicy, HttpProtocol, Scheme, SecurityPolicy, Select, Target, UpstreamHost,
+    CachePolicy, ClientFact, ForwardPolicy, HttpProtocol, Scheme, SecurityPolicy, Select, Target,
+    UpstreamHost,
 };
 
 fn compiled(plan: &Value) -> Plan {
@@ -67,6 +68,17 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         panic!()
     };
     assert_eq!(tls.security, SecurityPolicy::Tls13From2025);
+    let client = tls.client.as_ref().unwrap();
+    assert!(!client.required);
+    let field = |name: &'static str| FieldName::from_static(name);
+    assert_eq!(
+        client.fields,
+        [
+            (ClientFact::Certificate, field("client-cert")),
+            (ClientFact::Subject, field("x-client-subject"))
+        ]
+    );
+    assert!(plan.edge_fields.contains(&field("x-client-subject")));
     assert_eq!(
         tls.certificates[0].key.as_bytes(),
         b"-----BEGIN PRIVATE KEY-----"
@@ -785,6 +797,26 @@ fn a_listener_is_refused_where_its_address_protocols_or_policy_say_nothing_that_
         (
             json!({"address": ":443", "tls": [{"certificates": [{"chain": {"value": "c"}, "key": "k-secret"}]}]}),
             "listeners[0].tls[0].certificates[0].key: must be a secret",
+        ),
+        (
+            json!({"address": ":443", "tls": [{"certificates": [certificate], "client_certificates": "required"}]}),
+            "listeners[0].tls[0].client_certificates: has no effect: give client_ca",
+        ),
+        (
+            json!({"address": ":443", "tls": [{"certificates": [certificate], "client_fields": {"subject": "x-s"}}]}),
+            "listeners[0].tls[0].client_fields: has no effect: give client_ca",
+        ),
+        (
+            json!({"address": ":443", "tls": [
+                {"certificates": [certificate], "client_ca": {"value": "c"}, "client_fields": {"subject": "Host"}}
+            ]}),
+            "listeners[0].tls[0].client_fields.subject: \"Host\": must be the name of a request field",
+        ),
+        (
+            json!({"address": ":443", "tls": [
+                {"certificates": [certificate], "client_ca": {"value": "c"}, "client_fields": {"name": "x-n"}}
+            ]}),
+            "listeners[0].tls[0].client_fields.name: \"name\": must be one of \"certificate\"",
         ),
         (
             json!({"address": ":443", "tls": tls.as_array().map(|tls| {

@@ -10,10 +10,12 @@ use super::{
     spelling::listed,
 };
 use crate::{
+    admit,
+    http::FieldName,
     outcome::Word as _,
     plan::listener::{
-        Certificate, HttpProtocol, Listener, MOST_LISTENERS, OUTDATED_SECURITY_POLICIES,
-        SecurityPolicy, TlsPolicy,
+        Certificate, ClientAuthentication, ClientFact, HttpProtocol, Listener, MOST_LISTENERS,
+        OUTDATED_SECURITY_POLICIES, SecurityPolicy, TlsPolicy,
     },
 };
 
@@ -113,10 +115,65 @@ fn policy(value: &Value, path: String, problems: &Problems) -> Option<TlsPolicy>
         problems.add(fields.at("certificates"), None, why);
     }
     let security = fields.raw("policy").map(|value| security(&fields, value));
+    let client = client(&mut fields);
     fields.end();
     Some(TlsPolicy {
         certificates,
+        client,
         security: security.unwrap_or(Some(SecurityPolicy::Tls12From2021))?,
+    })
+}
+
+fn client(fields: &mut Fields<'_>) -> Option<ClientAuthentication> {
+    let ca = fields.some("client_ca");
+    let is_declared = ca.is_some();
+    let ca = ca.and_then(|value| secret(value, fields.at("client_ca"), fields.problems));
+    let modes = [("required", true), ("optional", false)];
+    let mode = fields.some("client_certificates");
+    let required = mode.and_then(|value| fields.choice_of("client_certificates", value, &modes));
+    let named = fields.map("client_fields");
+    if !is_declared {
+        let why =
+            "has no effect: give client_ca, the authorities that issue the certificates of clients";
+        for (name, is_given) in [
+            ("client_certificates", mode.is_some()),
+            ("client_fields", !named.is_empty()),
+        ] {
+            if is_given {
+                fields.problems.add(fields.at(name), None, why);
+            }
+        }
+    }
+    let mut found: Vec<(ClientFact, FieldName)> = Vec::new();
+    for (path, fact, value) in named {
+        let shown = Some(format!("{fact:?}"));
+        let Some(fact) = ClientFact::ALL
+            .into_iter()
+            .find(|known| known.as_str() == fact)
+        else {
+            let why = format!("must be one of {}", listed(ClientFact::WORDS));
+            fields.problems.add(path, shown, why);
+            continue;
+        };
+        let field = value
+            .as_str()
+            .and_then(|text| FieldName::from_bytes(text.as_bytes()).ok());
+        match field {
+            Some(field) if found.iter().any(|(_, other)| *other == field) => {
+                fields.problems.add(path, Some(format!("{:?}", field.as_str())), "is the field of another fact");
+            }
+            Some(field) if admit::may_identify(field.as_str()) => found.push((fact, field)),
+            _ => fields.problems.add(
+                path,
+                Some(value.to_string()),
+                "must be the name of a request field that neither frames nor routes a request, such as \"Client-Cert\"",
+            ),
+        }
+    }
+    Some(ClientAuthentication {
+        ca: ca?,
+        required: required.unwrap_or(true),
+        fields: found,
     })
 }
 
