@@ -147,6 +147,14 @@ def target_results(all_figures: Sequence[Figures], isolation: Sequence[Isolation
         ),
         at_least("P4 proxied: 1.1 × better than HAProxy", 1.1, "pass-1k", "HAProxy"),
         at_least("P4 proxied: 1.1 × better than nginx", 1.1, "pass-1k", "nginx"),
+        *(
+            at_least(f"P5 {name}: {limit} × better than {peer}", limit, work, peer)
+            for name, work, limits in (
+                ("function, queued", "function", (1.5, 1.8, 3.0)),
+                ("function, inline", "function-inline", (2.3, 2.7, 3.0)),
+            )
+            for peer, limit in zip(("granian RSGI", "uvicorn", "workerd"), limits, strict=True)
+        ),
     ]
     for one in isolation:
         if one.placement.startswith("the function"):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures edgerouter beside nginx, Varnish and HAProxy: ``python -m benchmarks``.
+"""Measures edgerouter beside nginx, Varnish, HAProxy and servers of functions: ``python -m benchmarks``.
 
 Each server has one worker on one core, the generator another core. The rounds are interleaved (A B C D, A B C D, …),
 so that a machine that gets slower or faster meanwhile does so for all of them.
@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: make the package importable, its modules not top-level names
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks import generator, isolation, machine, report, servers, works
+from benchmarks import function_peers, generator, isolation, machine, report, servers, works
 from benchmarks.processes import BenchError, Child, exit_status, free_port
 from benchmarks.report import Figures, Sample
 from benchmarks.servers import Place, Server
@@ -67,7 +67,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--works", help="only these, comma-separated: " + ", ".join(w.key for w in works.works("")) + ", spin"
     )
-    parser.add_argument("--servers", help="only these, comma-separated: raw, edgerouter, nginx, varnish, haproxy")
+    parser.add_argument(
+        "--servers",
+        help="only these, comma-separated: raw, edgerouter, nginx, varnish, haproxy, granian, uvicorn, workerd",
+    )
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has edgerouter installed")
     parser.add_argument(
         "--json", type=Path, default=servers.HERE / "results" / "latest.json", help="where the figures go"
@@ -169,12 +172,15 @@ def choose_works(wanted: str | None, secret: str) -> tuple[list[Work], bool]:
 
 
 def choose_servers(options: argparse.Namespace) -> tuple[list[Server], list[Server]]:
-    make = {
+    make: dict[str, Callable[[], Server]] = {
         "raw": lambda: servers.Raw(servers.compile_c("raw")),
         "edgerouter": lambda: servers.Edgerouter(options.python),
         "nginx": servers.Nginx,
         "varnish": servers.Varnish,
         "haproxy": servers.Haproxy,
+        "granian": function_peers.Granian,
+        "uvicorn": function_peers.Uvicorn,
+        "workerd": function_peers.Workerd,
     }
     keys = [key.strip().lower() for key in options.servers.split(",")] if options.servers else list(make)
     unknown = set(keys) - set(make)
