@@ -24,10 +24,12 @@ from edgerouter.errors import (
     Problem,
 )
 from edgerouter.experiments import Experiment
+from edgerouter.files import Files
 from edgerouter.functions import AsyncContext, Context, Request, Response
 from edgerouter.identity import Jwt
 from edgerouter.limits import (
     CacheLimits,
+    FileLimits,
     FunctionLimits,
     HttpLimits,
     IdentityLimits,
@@ -75,6 +77,8 @@ __all__ = [
     "EdgeError",
     "ErrorPage",
     "Experiment",
+    "FileLimits",
+    "Files",
     "ForwardPolicy",
     "FunctionError",
     "FunctionLimits",

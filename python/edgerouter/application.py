@@ -1,8 +1,8 @@
 """Finding and running the file that makes the edge.
 
-``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``. Each load runs the Python file
-in a fresh module, with the modules beside it imported anew, so a reload sees what is on the disk. A failed load puts
-the old modules back.
+``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``, or a folder of files. Each load
+runs the Python file in a fresh module, with the modules beside it imported anew, so a reload sees what is on the disk.
+A failed load puts the old modules back.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class FileApplication(Application):
         self._spec = spec
         self._attribute: str | None = None
         self._plan_file: Path | None = None
+        self._served: Path | None = None
         self._tried: frozenset[Path] = frozenset()
         self._pages: frozenset[Path] = frozenset()
         self._file: Path
@@ -54,6 +55,9 @@ class FileApplication(Application):
         return edge
 
     def _loaded(self) -> Edge:
+        if self._served is not None:
+            files = {"pattern": "/*", "files": {"folder": str(self._served)}}
+            return Edge.from_dict({"version": 1, "name": "files", "routes": [files]})
         if self._plan_file is not None:
             return _serving(Edge.from_file(self._plan_file), self._plan_file.name)
         root = str(self._root)
@@ -76,7 +80,12 @@ class FileApplication(Application):
             raise
 
     def files(self) -> set[Path]:
-        """The plan file, or the application's file and the modules beside it that it imported; the error pages."""
+        """The plan file, or the application's file and the modules beside it that it imported; the error pages.
+
+        A folder that is served has none: its files are opened for each request.
+        """
+        if self._served is not None:
+            return set()
         if self._plan_file is not None:
             return {self._plan_file, *self._pages}
         found = {Path(module.__file__).resolve() for _, module in self._own_modules() if module.__file__}
@@ -89,6 +98,9 @@ class FileApplication(Application):
         self._attribute = attribute or None
         path = self._folder / name
         if path.is_dir():
+            if not (path / "app.py").is_file():
+                self._serve_folder(path)
+                return
             path = path / "app.py"
         if path.suffix.lower() in (".toml", ".json"):
             if self._attribute:
@@ -105,6 +117,13 @@ class FileApplication(Application):
             raise ConfigError([Problem("", name, "no such file; edgerouter init makes a starter project")])
         self._file = path.resolve()
         self._module, self._root = self._named(name)
+
+    def _serve_folder(self, folder: Path) -> None:
+        """The application is a folder of files, unless it looks like one of Python code: that would be shown."""
+        if any(name.suffix == ".py" for name in folder.iterdir()):
+            message = "is a folder with Python files and no app.py; name the file, as in site.py"
+            raise ConfigError([Problem("", self._spec, message)])
+        self._served = folder
 
     def _named(self, name: str) -> tuple[str, Path]:
         """The module's name and the folder that is its import root."""

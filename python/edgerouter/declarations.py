@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edgerouter import error_pages, secrets
+from edgerouter import error_pages, files, secrets
 from edgerouter.callables import CallableSpec, Called, is_async
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.listening import Listener
@@ -75,7 +75,7 @@ class Declarations:
         except ConfigError as error:
             raise places.placed(error) from None
         declared.places = places
-        for rebase in (secrets.rebase, error_pages.rebase):
+        for rebase in (secrets.rebase, error_pages.rebase, files.rebase):
             rebase(declared.base, file.resolve().parent)
         return declared
 

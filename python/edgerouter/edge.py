@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edgerouter import error_pages, places, plugins, secrets
+from edgerouter import files as folders
 from edgerouter.access_log import AccessLog
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.callables import Callables
@@ -23,6 +24,7 @@ from edgerouter.declarations import Declarations
 from edgerouter.error_pages import ErrorPage
 from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.experiments import Experiment
+from edgerouter.files import Files
 from edgerouter.identity import Jwt
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener, Tls
@@ -32,6 +34,7 @@ from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
 from edgerouter.purging import Purging
 from edgerouter.routes import (
+    UNEDITED,
     ForwardPolicy,
     HeaderPolicy,
     Preflight,
@@ -258,6 +261,68 @@ class Edge(Callables, Purging):
             given["predict"] = predict
         return self._declared.add_route(partial(Route, pattern, **given))
 
+    @helpful
+    def files(
+        self,
+        prefix: str,
+        folder: str | os.PathLike[str],
+        *,
+        index: str | None = "index.html",
+        fallback: str | None = None,
+        precompressed: bool = True,
+        listing: bool = False,
+        immutable: str | None = None,
+        host: str | Collection[str] | None = None,
+        when: When | Collection[When | Mapping[str, Any]] = (),
+        priority: int = 0,
+        viewer: ViewerPolicy = "allow-all",
+        headers: HeaderPolicy | Mapping[str, Any] | None = None,
+        auth: Jwt | None = None,
+        experiment: Experiment | Collection[Experiment] = (),
+        errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
+    ) -> Route:
+        """Serves the files of a folder below a prefix: ``edge.files("/assets", "dist/")``.
+
+        Declares a route for the paths below the prefix, which is returned, and one for the prefix itself, which
+        redirects to the folder. Both answer GET and HEAD, with validators, conditions and ranges.
+
+        ``prefix``  ``/path`` or ``host/path``; ``/`` for the whole site
+        ``folder``, ``index``, ``fallback``, ``precompressed``, ``listing``, ``immutable``  see ``Files``
+        ``host``, ``when``, ``priority``, ``viewer``, ``auth``, ``experiment``  as in ``Edge.route``
+        ``headers``  edits of the response to the viewer
+        ``errors``  pages for error statuses, as in ``Edge.route``: ``{404: "/404.html"}`` is served from the folder
+        """
+        below, itself = folders.pattern(prefix) if isinstance(prefix, str) else (prefix, None)
+        pages = error_pages.located(errors, places.folder_of_caller()) if errors else {}
+        declaring, start = places.file_of_caller(), places.folder_of_caller()
+
+        def declare(pattern: str) -> Route:
+            served = Files(
+                folder,
+                index=index,
+                fallback=fallback,
+                precompressed=precompressed,
+                listing=listing,
+                immutable=immutable,
+            )
+            return Route(
+                pattern,
+                files=folders.located(served, start, declaring),
+                host=host,
+                when=(when,) if isinstance(when, When) else when,
+                priority=priority,
+                viewer=viewer,
+                headers=headers or UNEDITED,
+                auth=auth,
+                experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
+                errors=pages,
+            )
+
+        route = self._declared.add_route(lambda: declare(below))
+        if itself is not None:
+            self._declared.add_route(lambda: declare(itself))
+        return route
+
     # -- latency ---------------------------------------------------------------------------------------------------
 
     @accepts(Prefetch)
@@ -359,6 +424,7 @@ class Edge(Callables, Purging):
         data = self.to_dict()
         secrets.resolve(data)
         error_pages.resolve(data)
+        folders.resolve(data)
         try:
             return msgspec.json.encode(data)
         except (TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from edgerouter.checks import Check, Size, Value
 
 __all__ = [
     "CacheLimits",
+    "FileLimits",
     "FunctionLimits",
     "HttpLimits",
     "IdentityLimits",
@@ -137,6 +138,28 @@ class FunctionLimits(Value, frozen=True, kw_only=True):
         check.seconds("timeout", "background_timeout", positive=True)
 
 
+class FileLimits(Value, frozen=True, kw_only=True):
+    """Files that routes serve (``Edge.files``).
+
+    ``threads``, ``queue``  that open and read files, and requests that wait for one of them; past it 503
+    ``open_files``  that are open while they are sent, at most a quarter of the process's limit; past it 503
+    ``timeout``  seconds for a file to be opened, and for a piece of it to be read
+    ``listed_names``  in the list of a folder
+    """
+
+    threads: int = 8
+    queue: int = 1_024
+    open_files: int = 1_024
+    timeout: Duration = 10.0
+    listed_names: int = 1_000
+
+    def _check(self, check: Check) -> None:
+        check.whole("threads", least=1, most=256)
+        check.whole("queue", "open_files", least=1, most=1_000_000)
+        check.whole("listed_names", least=1, most=100_000)
+        check.seconds("timeout", positive=True)
+
+
 class IdentityLimits(Value, frozen=True, kw_only=True):
     """Tokens: ``token_bytes`` is the largest, ``remembered_tokens`` is how many verified ones are remembered."""
 
@@ -227,7 +250,8 @@ class Limits(Value, frozen=True, kw_only=True):
 
     ``http``, ``origins``  connections, requests and responses on the clients' side and on the origins'
     ``cache``, ``purge``  the memory cache and its fetches, and purges
-    ``functions``, ``identity``, ``prefetch``, ``log``  calls into Python, tokens, prefetches, and lines of logs
+    ``functions``, ``files``  calls into Python, and files that routes serve
+    ``identity``, ``prefetch``, ``log``  tokens, prefetches, and lines of logs
     ``tls``  handshakes and sessions
     """
 
@@ -235,6 +259,7 @@ class Limits(Value, frozen=True, kw_only=True):
     origins: OriginLimits = OriginLimits()
     cache: CacheLimits = CacheLimits()
     functions: FunctionLimits = FunctionLimits()
+    files: FileLimits = FileLimits()
     identity: IdentityLimits = IdentityLimits()
     prefetch: PrefetchLimits = PrefetchLimits()
     purge: PurgeLimits = PurgeLimits()

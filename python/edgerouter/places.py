@@ -13,7 +13,7 @@ from types import FrameType
 
 from edgerouter.errors import ConfigError
 
-__all__ = ["Places", "folder_of_caller"]
+__all__ = ["Places", "file_of_caller", "folder_of_caller"]
 
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 
@@ -63,10 +63,16 @@ def _caller() -> FrameType:
     return frame
 
 
-def folder_of_caller() -> Path:
-    """The folder of the user's file; the current one where there is no file, as at a prompt."""
+def file_of_caller() -> Path | None:
+    """The user's file; ``None`` where there is none, as at a prompt."""
     file = Path(_caller().f_code.co_filename)
-    return file.resolve().parent if file.is_file() else Path.cwd()
+    return file.resolve() if file.is_file() else None
+
+
+def folder_of_caller() -> Path:
+    """The folder of the user's file; the current one where there is no file."""
+    file = file_of_caller()
+    return file.parent if file else Path.cwd()
 
 
 def _shown(file: str) -> str:

@@ -13,6 +13,7 @@ from edgerouter.cache import STANDARD, CachePolicy, Selection, check_selection, 
 from edgerouter.checks import Check, Value, is_status, is_token, listed
 from edgerouter.error_pages import ErrorPage
 from edgerouter.experiments import Experiment
+from edgerouter.files import Files
 from edgerouter.identity import Jwt
 from edgerouter.prefetch import Predict
 
@@ -236,6 +237,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
     """One line of the route table; see ``Edge.route`` for what each field means.
 
     ``function``  the place of an edge function among the callables, instead of ``to``, ``redirect`` or ``respond``
+    ``files``  the folder of ``Edge.files``, instead of the others
     ``experiments``  as ``experiment`` of ``Edge.route``
     """
 
@@ -247,6 +249,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
     function: int | None = None
     redirect: Redirect | Mapping[str, Any] | None = None
     respond: Respond | Mapping[str, Any] | None = None
+    files: Files | Mapping[str, Any] | None = None
     viewer: ViewerPolicy = "allow-all"
     index: str | None = None
     fallback: str | None = None
@@ -315,7 +318,13 @@ class Route(_Pattern, frozen=True, kw_only=True):
             check.keep("when", tuple(made))
 
     def _check_target(self, check: Check) -> None:
-        targets = {"to": self.to, "function": self.function, "redirect": self.redirect, "respond": self.respond}
+        targets = {
+            "to": self.to,
+            "function": self.function,
+            "redirect": self.redirect,
+            "respond": self.respond,
+            "files": self.files,
+        }
         given = [target for target, value in targets.items() if value is not None]
         if not given:
             check.fail_secretly("to", "must be given, or redirect, or respond: a route needs one target")
@@ -327,6 +336,8 @@ class Route(_Pattern, frozen=True, kw_only=True):
             check.instance("redirect", Redirect, optional=True)
         if self.respond is not None:
             check.instance("respond", Respond, optional=True)
+        if self.files is not None:
+            check.instance("files", Files, optional=True)
 
     def _check_path(self, check: Check) -> None:
         if self.index is not None:

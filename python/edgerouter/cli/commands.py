@@ -58,7 +58,7 @@ App = Annotated[
     str,
     typer.Argument(
         metavar="APP",
-        help="app.py, app.py:name, package.module:name, or a plan file (site.toml, site.json).",
+        help="app.py, app.py:name, package.module:name, a plan file (site.toml, site.json), or a folder of files.",
         show_default=False,
     ),
 ]

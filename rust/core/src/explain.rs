@@ -5,6 +5,7 @@
 
 mod admission;
 mod caching;
+mod files;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -176,6 +177,7 @@ fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>)
             };
             steps.add("viewer", status.as_u16().to_string(), reason);
         }
+        Target::Files(folder) => files::file(folder, &admitted, steps),
     }
     hooks(
         "viewer_response",

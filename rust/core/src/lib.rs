@@ -12,6 +12,7 @@ pub mod cache;
 pub mod cloudfront;
 pub mod experiment;
 pub mod explain;
+pub mod files;
 pub mod finish;
 pub mod forward;
 pub mod http;

@@ -69,6 +69,8 @@ words! {
         Function = "function",
         /// A redirect that the edge generates.
         Redirect = "redirect",
+        /// A file of a folder.
+        File = "file",
         /// A 101: another protocol follows.
         Tunnel = "tunnel",
         /// The edge's own refusal or failure.
@@ -81,6 +83,10 @@ words! {
     pub enum Detail {
         // The edge answers by itself.
         ClientRequests = "client-requests",
+        File = "file",
+        FileAbsent = "file-absent",
+        FileRefused = "file-refused",
+        FilesBusy = "files-busy",
         Fixed = "fixed",
         Function = "function",
         FunctionFailed = "function-failed",

@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use edgerouter_core::{
-    bounds::memory::Budget,
+    bounds::{descriptors::Descriptors, memory::Budget},
     plan::{Listener, ListenerId, Plan, Problem, Scheme},
 };
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ use crate::{
     admin, background,
     cache::{Cache, functions::Registry},
     connection::AllConnections,
+    files::Files,
     functions::Functions,
     identity::KeySources,
     life::Life,
@@ -239,6 +240,8 @@ impl Engine {
         self.shared
             .function_caches
             .allow(plan.limits.functions.named_caches);
+        let open_files = open_files(self.shared.descriptors, &plan);
+        self.shared.files.bound(&plan.limits.files, open_files);
         log::bound(&plan.limits.log);
         self.shared.live.store(Arc::new(Live {
             plan,
@@ -373,6 +376,7 @@ impl Engine {
         if let Some(disk) = self.shared.cache.store.disk() {
             disk.close();
         }
+        self.shared.files.close();
         if let Some(access) = &self.shared.access_log {
             access.close();
         }
@@ -424,6 +428,7 @@ fn share(
     let connections = tight::fit(descriptors, &plan, None);
     let health = Arc::new(HealthBoard::new(&plan));
     let account = Account::new(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
+    let files = Files::new(&plan.limits.files, open_files(descriptors, &plan));
     let named_caches = plan.limits.functions.named_caches;
     let live = Arc::new(ArcSwap::from_pointee(Live {
         plan,
@@ -443,6 +448,7 @@ fn share(
         visitors: RandomState::new(),
         secret: SecretNumbers::default(),
         function_caches: Arc::new(function_caches),
+        files,
         health,
         metrics,
         connections: AllConnections::new(workers),
@@ -456,6 +462,13 @@ fn share(
         test_clock: settings.test_clock.then(AtomicI64::default),
         live,
     }))
+}
+
+/// The number of files of routes that may be open at a time.
+fn open_files(descriptors: Option<Descriptors>, plan: &Plan) -> usize {
+    descriptors.map_or(plan.limits.files.open_files, |descriptors| {
+        descriptors.open_files(plan)
+    })
 }
 
 /// A quarter of the machine's memory, at most 4 GiB (docs/design.md §11).

@@ -23,6 +23,7 @@ use crate::{
     cache::{Cache, functions::Registry},
     clock::{self, Clock},
     connection::{AllConnections, Connections},
+    files::Files,
     functions::FunctionCaches,
     identity::Remembered,
     listen::tls::HandshakeCounts,
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub visitors: RandomState,
     pub secret: SecretNumbers,
     pub function_caches: Arc<Registry>,
+    /// Files that routes serve.
+    pub files: Arc<Files>,
     /// The fields that hooks make part of the key.
     pub watched: Watched,
     pub health: Arc<HealthBoard>,
@@ -120,6 +123,7 @@ impl Shared {
         upstream::render_states(&states, &mut text);
         self.account.render(&mut text);
         self.handshakes.render(&mut text);
+        self.files.render(&mut text);
         self.cache.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         log::render(&mut text, access);

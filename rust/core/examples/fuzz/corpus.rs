@@ -193,6 +193,16 @@ pub(crate) fn paths() -> Vec<Vec<u8>> {
     ])
 }
 
+pub(crate) fn file_paths() -> Vec<Vec<u8>> {
+    all(&[
+        b"/assets/a/b.js",
+        b"/assets/../x",
+        b"/assets/%2e%2e%2Fx%00",
+        b"/assets//a/./.env/",
+        b"/assets/.well-known/%C3%BC",
+    ])
+}
+
 pub(crate) fn urls() -> Vec<Vec<u8>> {
     all(&[
         b"a.example\n/a\nb=c\na.example\n/a\nb=c",

@@ -1,9 +1,10 @@
 //! Field values: parsed values stay within their bounds, and written values can be read back.
 
-use std::sync::LazyLock;
+use std::{path::Path, sync::LazyLock};
 
 use edgerouter_core::http::{FieldName, Fields, header};
 use edgerouter_core::{
+    files::path,
     finish,
     http::{
         cache_control::{MOST_SECONDS, RequestDirectives, ResponseDirectives},
@@ -14,11 +15,52 @@ use edgerouter_core::{
         uri as uris,
     },
     outward::Outward,
-    plan::{Plan, Scheme, Select, compile},
+    plan::{FileFolder, Plan, Scheme, Select, compile},
 };
 use http::HeaderValue;
 
 use super::{lines, value};
+
+/// A path names a file only if it stays in the folder, is not hidden, and is the one spelling of its name.
+pub(crate) fn file_path(data: &[u8]) {
+    static FOLDER: LazyLock<FileFolder> = LazyLock::new(|| FileFolder {
+        root: Path::new("/srv").into(),
+        prefix: "/assets/".into(),
+        index: None,
+        fallback: None,
+        precompressed: true,
+        listing: false,
+        immutable: None,
+    });
+    let Ok(path) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(found) = path::locate(&FOLDER, path) else {
+        return;
+    };
+    assert!(path.starts_with("/assets"));
+    for name in found.names.split(|&byte| byte == b'/') {
+        assert!(found.names.is_empty() || !name.is_empty());
+        assert!(name.len() <= path::LONGEST_NAME);
+        assert!(!name.iter().any(u8::is_ascii_control));
+        assert!(name == b".well-known" || !name.starts_with(b"."));
+    }
+    // Escaped and located again it is the same file.
+    let mut again = String::from("/assets/");
+    for byte in &found.names {
+        if *byte == b'/' {
+            again.push('/');
+        } else {
+            again.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    if found.is_folder && !found.names.is_empty() {
+        again.push('/');
+    }
+    if !found.names.is_empty() {
+        assert_eq!(path::locate(&FOLDER, &again), Ok(found));
+    }
+}
 
 pub(crate) fn cache_control(data: &[u8]) {
     let mut headers = Fields::new();

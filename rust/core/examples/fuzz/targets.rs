@@ -50,6 +50,11 @@ pub(crate) const TARGETS: &[FuzzTarget] = &[
         seeds: corpus::heads,
     },
     FuzzTarget {
+        name: "file_path",
+        run: fields::file_path,
+        seeds: corpus::file_paths,
+    },
+    FuzzTarget {
         name: "cache_control",
         run: fields::cache_control,
         seeds: corpus::cache_control,

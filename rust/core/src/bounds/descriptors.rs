@@ -1,6 +1,6 @@
 //! How the file descriptors of the process are divided up (setrlimit(2), `RLIMIT_NOFILE`).
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Target};
 
 /// For the admin listener's connections and the files that its answers open, and for log files, name look-ups and
 /// descriptors that Python code opens.
@@ -8,6 +8,9 @@ const ADMIN: u64 = 72;
 const PYTHON: u64 = 64;
 /// For each event loop: its epoll instance, its waker, and the sockets that it has accepted but not counted yet.
 const A_LOOP: u64 = 12;
+/// For each thread that opens files: the folder of the route, a folder on the way, a file and a coding of it, and one for
+/// a change of folders.
+const A_FILE_THREAD: u64 = 5;
 /// Connections that are always allowed: with fewer an edge is useless.
 const LEAST: u64 = 16;
 
@@ -41,9 +44,29 @@ impl Descriptors {
             // Each segment has a file that stays open and a sidecar that is read at times.
             disk.size.div_ceil(segment).saturating_add(8)
         });
-        [self.open, ADMIN, PYTHON, loops, disk, self.origins(plan)]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        let files = if serves_files(plan) {
+            let threads = (plan.limits.files.threads as u64).saturating_mul(A_FILE_THREAD);
+            threads.saturating_add(self.open_files(plan) as u64)
+        } else {
+            0
+        };
+        [
+            self.open,
+            ADMIN,
+            PYTHON,
+            loops,
+            disk,
+            files,
+            self.origins(plan),
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+    }
+
+    /// The number of files that routes may have open: the configured one, up to a quarter of all.
+    pub fn open_files(&self, plan: &Plan) -> usize {
+        let quarter = usize::try_from(self.limit / 4).unwrap_or(usize::MAX);
+        plan.limits.files.open_files.min(quarter.max(1))
     }
 
     /// For connections to origins: their configured maximum, up to a quarter of all.
@@ -56,6 +79,10 @@ impl Descriptors {
             .saturating_mul(self.loops);
         most.min(self.limit / 4)
     }
+}
+
+fn serves_files(plan: &Plan) -> bool {
+    (plan.routes.iter()).any(|route| matches!(route.target, Target::Files(_)))
 }
 
 /// True if a worker with `own` of `all` connections has its share of them: one with fewer would close new connections,
@@ -99,6 +126,7 @@ mod tests {
         let origin = r#","origins":[{"name":"a","url":"http://a.example"}]"#;
         let disk = r#","disk_cache":{"path":"/d","size":134217728,"segment_bytes":1048576}"#;
         let wanted = r#","limits":{"http":{"connections":100}}"#;
+        let files = r#","routes":[{"pattern":"/*","files":{"folder":"/srv"}}]"#;
         // open + admin + Python + loops: 40 + 72 + 64 + 48.
         for (more, limit, connections) in [
             ("", 1_048_576, 50_000),
@@ -108,6 +136,8 @@ mod tests {
             (origin, 1_024, 800 - 256),
             (origin, 65_536, 50_000),
             (disk, 1_024, 800 - 136),
+            // 5 for each of 8 threads, and a quarter of all for open files.
+            (files, 1_024, 800 - 40 - 256),
             ("", 230, 16),
             ("", 0, 16),
         ] {

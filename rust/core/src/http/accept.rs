@@ -81,7 +81,7 @@ pub fn normalised_language(request: &Fields) -> Option<HeaderValue> {
 }
 
 /// `q=` and a weight, in thousandths (RFC 9110 §12.4.2).
-fn thousandths(parameter: &[u8]) -> Option<u16> {
+pub(super) fn thousandths(parameter: &[u8]) -> Option<u16> {
     let (name, value) = parameter.split_first_chunk::<2>()?;
     if !name.eq_ignore_ascii_case(b"q=") {
         return None;

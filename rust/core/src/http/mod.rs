@@ -5,12 +5,14 @@
 
 pub mod accept;
 pub mod cache_control;
+pub mod coding;
 pub mod cookie;
 pub mod date;
 pub mod etag;
 pub mod fields;
 pub mod framing;
 pub mod h1;
+pub mod media_type;
 mod message;
 mod path_and_query;
 pub mod problem;

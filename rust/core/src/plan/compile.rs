@@ -3,6 +3,7 @@
 //! Names are resolved, patterns and policies compiled, hooks assigned to the routes they can meet. Checking continues
 //! after a problem, so that one run reports all of them.
 
+mod files;
 mod fit;
 mod keys;
 mod origins;

@@ -17,6 +17,8 @@ pub struct Limits {
     pub cache: CacheLimits,
     /// Calls into Python.
     pub functions: FunctionLimits,
+    /// Files that routes serve.
+    pub files: FileLimits,
     /// Sizes and numbers of tokens.
     pub identity: IdentityLimits,
     /// Prefetches, and the model of next pages.
@@ -131,6 +133,20 @@ limits! {
         background_timeout: Duration = seconds(30),
         /// Caches that functions open by name.
         named_caches: usize = 32,
+    }
+
+    /// Files that routes serve.
+    FileLimits {
+        /// Threads that open and read files.
+        threads: usize = 8,
+        /// Requests that wait for one of them; past it 503.
+        queue: usize = 1_024,
+        /// Files that are open while they are sent; past it 503.
+        open_files: usize = 1_024,
+        /// Time for a file to be opened, and for a piece of it to be read.
+        timeout: Duration = seconds(10),
+        /// Names in the list of a folder.
+        listed_names: usize = 1_000,
     }
 
     /// Tokens.

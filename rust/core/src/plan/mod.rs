@@ -6,6 +6,7 @@
 
 mod cache_policy;
 pub(crate) mod compile;
+mod file_folder;
 pub mod limits;
 pub mod lint;
 mod listener;
@@ -28,6 +29,7 @@ use ipnet::IpNet;
 pub use crate::{problem::Problem, select::Select};
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
+pub use file_folder::FileFolder;
 pub use limits::Limits;
 pub use listener::{
     Certificate, ClientAuthentication, ClientFact, HttpProtocol, Listener, ListenerId,

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::http::FieldName;
 use http::{HeaderValue, Method, StatusCode};
 
-use super::{CachePolicy, CallableId, GroupId, HostPattern, PathPattern, Predict, RouteId, Select};
+use super::{
+    CachePolicy, CallableId, FileFolder, GroupId, HostPattern, PathPattern, Predict, RouteId,
+    Select,
+};
 use crate::{experiment::Experiment, identity::jwt::JwtPolicy};
 
 /// A hook that may run on a route: it runs if `pattern` and `host` match the request.
@@ -124,6 +127,8 @@ pub enum Target {
     Redirect(Redirect),
     /// A fixed response that the edge answers itself.
     Respond(FixedResponse),
+    /// The files of a folder.
+    Files(Arc<FileFolder>),
 }
 
 /// A redirect that a route answers with (RFC 9110 §15.4).

@@ -137,6 +137,7 @@ pub(crate) enum TargetSpec {
         headers: Vec<(FieldName, HeaderValue)>,
         body: String,
     },
+    Files(FilesSpec),
     /// Unreadable, missing or given twice: reported already.
     Broken,
 }
@@ -168,6 +169,17 @@ pub(crate) struct RouteSpec {
     pub errors: Vec<(StatusCode, ErrorPage)>,
     pub compress: bool,
     pub predict: Option<Predict>,
+}
+
+/// `files` as declared.
+#[derive(Debug)]
+pub(crate) struct FilesSpec {
+    pub folder: String,
+    pub index: Option<String>,
+    pub fallback: Option<String>,
+    pub precompressed: bool,
+    pub listing: bool,
+    pub immutable: Option<String>,
 }
 
 /// `forward` as declared; `None`: derived from the key.

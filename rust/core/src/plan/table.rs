@@ -115,6 +115,7 @@ pub fn target(plan: &Plan, target: &Target) -> String {
         Target::Function(id) => format!("function {}", callable(plan, *id)),
         Target::Redirect(redirect) => format!("{} {}", redirect.status.as_u16(), redirect.location),
         Target::Respond(fixed) => format!("respond {}", fixed.status.as_u16()),
+        Target::Files(folder) => format!("files {}", folder.root.display()),
     }
 }
 

@@ -8,6 +8,7 @@ mod attempts;
 pub(crate) mod cached;
 mod decided;
 pub(crate) mod exchange;
+mod files;
 pub(crate) mod hooks;
 pub(crate) mod internal;
 mod navigation;
@@ -156,6 +157,10 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         Target::Function(call) => {
             exchange.enter()?;
             Box::pin(hooks::function(exchange, *call)).await?
+        }
+        Target::Files(folder) => {
+            exchange.enter()?;
+            Box::pin(files::file(exchange, route, folder)).await?
         }
         Target::Group(_) => {
             exchange.rewrite(route).map_err(|end| exchange.end(end))?;

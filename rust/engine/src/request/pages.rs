@@ -18,7 +18,7 @@ use super::{
     answer::{self, Early},
     cached::{self, Found},
     exchange::{self, Exchange},
-    hooks,
+    files, hooks,
     origin::{self, Unanswered},
     tunnel,
 };
@@ -149,7 +149,7 @@ pub(crate) fn stand_in<'r>(
     route: &'r Route,
     response: &EdgeResponse,
 ) -> Option<StandIn<'r>> {
-    if !matches!(route.target, Target::Group(_)) {
+    if !matches!(route.target, Target::Group(_) | Target::Files(_)) {
         return None;
     }
     let status = response.status();
@@ -270,7 +270,10 @@ fn is_plain(route: &Route) -> bool {
         && route.experiments.is_empty()
         && hooks.viewer_request.is_empty()
         && hooks.viewer_response.is_empty()
-        && matches!(route.target, Target::Group(_) | Target::Respond(_))
+        && matches!(
+            route.target,
+            Target::Group(_) | Target::Respond(_) | Target::Files(_)
+        )
 }
 
 async fn fetch_page(
@@ -280,7 +283,9 @@ async fn fetch_page(
     response: &mut EdgeResponse,
 ) {
     exchange.note.written = false;
-    let fetched = if cached::cacheable(&exchange.head.method, route) && exchange.agrees(route) {
+    let fetched = if let Target::Files(folder) = &route.target {
+        files::file(exchange, route, folder).await
+    } else if cached::cacheable(&exchange.head.method, route) && exchange.agrees(route) {
         match cached::look_up(exchange, route).await {
             Found::Answer(page) => Ok(page),
             Found::Missing(miss) => cached::fetch(exchange, route, miss, RequestBody::Empty).await,

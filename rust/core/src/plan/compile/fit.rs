@@ -14,6 +14,7 @@ pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
         TargetSpec::Function(_) => "function",
         TargetSpec::Redirect(_) => "redirect",
         TargetSpec::Respond { .. } => "respond",
+        TargetSpec::Files(_) => "files",
     };
     let given = [
         ("index", spec.index.is_some()),
@@ -22,13 +23,17 @@ pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
         ("add_prefix", spec.add_prefix.is_some()),
         ("rewrite", spec.rewrite.is_some()),
         ("forward", spec.forward.is_some()),
-        ("errors", !spec.errors.is_empty()),
+        ("errors", !spec.errors.is_empty() && target != "files"),
     ];
     for (name, _) in given.iter().filter(|(_, given)| *given) {
+        let instead = match *name {
+            "index" | "fallback" if target == "files" => format!(": give files.{name}"),
+            _ => String::new(),
+        };
         problems.add(
             format!("{path}.{name}"),
             None,
-            format!("is for routes that go to an origin; this one has {target}"),
+            format!("is for routes that go to an origin; this one has {target}{instead}"),
         );
     }
 }

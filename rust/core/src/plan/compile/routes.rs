@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::http::FieldName;
 
 use super::{
-    DeclaredNames,
+    DeclaredNames, files,
     fit::{cache_fits, pages, predict_fits, preflight_fits, target_fits},
     host, index,
     paths::{location, prefix, rewrite},
@@ -34,6 +34,7 @@ pub(super) fn route(
     let path = format!("routes[{at}]");
     let (hosts, own) = places(&spec, &path, problems);
     target_fits(&spec, &path, problems);
+    files::files_fit(&spec, &path, problems);
     cache_fits(&spec, &path, problems);
     preflight_fits(&spec, &path, problems);
     predict_fits(&spec, &path, problems);
@@ -77,6 +78,9 @@ pub(super) fn route(
             headers,
             body: bytes::Bytes::from(body),
         })),
+        TargetSpec::Files(spec) => {
+            files::folder(spec, own.as_ref(), &path, problems).map(Target::Files)
+        }
         TargetSpec::Broken => None,
     };
     let auth = spec.auth.and_then(|auth| {

@@ -33,7 +33,7 @@ fn problems(plan: &Value) -> Vec<String> {
 /// A plan with one origin, and this route to it unless the route names another target.
 fn with_route(route: &Value) -> Value {
     let mut route = route.clone();
-    let has_target = ["to", "function", "redirect", "respond"]
+    let has_target = ["to", "function", "redirect", "respond", "files"]
         .iter()
         .any(|target| route.get(target).is_some());
     if !has_target {
@@ -210,7 +210,20 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         })
     );
     assert!(plan.predicts);
-    let worker = &plan.routes[6];
+    let Target::Files(folder) = &plan.routes[6].target else {
+        panic!()
+    };
+    assert_eq!(
+        (folder.root.to_str(), &*folder.prefix),
+        (Some("/srv/dist"), "/assets/")
+    );
+    assert_eq!(
+        (folder.index.as_deref(), folder.fallback.as_deref()),
+        (Some("home.html"), Some("app/index.html"))
+    );
+    assert!(folder.listing && !folder.precompressed);
+    assert!((folder.immutable.as_ref()).is_some_and(|names| names.matches("a.12345678.js")));
+    let worker = &plan.routes[7];
     assert_eq!(
         (&*worker.label, plan.marks_personal),
         ("www.example.com/sw.js", true)
@@ -480,6 +493,22 @@ fn each_mistake_is_told_at_its_place() {
         (
             json!({"headers": {"response": {"set": {"x": "a\nb"}}}}),
             "routes[0].headers.response.set.x: has a control character",
+        ),
+        (
+            json!({"files": {"folder": "/srv", "index": ".x"}}),
+            "routes[0].files.index: \".x\": must be the name of a file",
+        ),
+        (
+            json!({"files": {"folder": "/srv", "problem": "cannot be opened"}}),
+            "routes[0].files.folder: \"/srv\": cannot be opened",
+        ),
+        (
+            json!({"files": {"folder": "/srv"}, "pattern": "/*.js"}),
+            "routes[0].pattern: \"/*.js\": must be a path as in /assets/*",
+        ),
+        (
+            json!({"files": {"folder": "/srv"}, "methods": ["PUT"]}),
+            "routes[0].methods: \"PUT\": has no effect on a route with files",
         ),
         (
             json!({"headers": {"respond": {}}}),

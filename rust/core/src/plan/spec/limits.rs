@@ -73,6 +73,14 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.positive("background_timeout", &mut functions.background_timeout);
         group.whole("named_caches", &mut functions.named_caches, 0, 10_000);
     });
+    let files = &mut limits.files;
+    read_group("files", &mut |group| {
+        group.whole("threads", &mut files.threads, 1, 256);
+        group.whole("queue", &mut files.queue, 1, 1_000_000);
+        group.whole("open_files", &mut files.open_files, 1, 1_000_000);
+        group.positive("timeout", &mut files.timeout);
+        group.whole("listed_names", &mut files.listed_names, 1, 100_000);
+    });
     let identity = &mut limits.identity;
     read_group("identity", &mut |group| {
         group.whole("token_bytes", &mut identity.token_bytes, 64, MIB);

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 use super::{
-    ForwardSpec, RouteSpec, TargetSpec, UnkeyedSpec,
+    FilesSpec, ForwardSpec, RouteSpec, TargetSpec, UnkeyedSpec,
     headers::{edits, header_map, header_name, select_of, starred, status, status_key},
     latency,
     policies::{cache, experiment, jwt},
@@ -268,6 +268,7 @@ fn target(fields: &mut Fields<'_>) -> TargetSpec {
         ("function", fields.some("function")),
         ("redirect", fields.some("redirect")),
         ("respond", fields.some("respond")),
+        ("files", fields.some("files")),
     ];
     let mut chosen = given
         .iter()
@@ -277,7 +278,7 @@ fn target(fields: &mut Fields<'_>) -> TargetSpec {
         fields.problems.add(
             fields.path.clone(),
             None,
-            "must have one target: to, function, redirect or respond",
+            "must have one target: to, function, redirect, respond or files",
         );
         return TargetSpec::Broken;
     };
@@ -297,7 +298,8 @@ fn target(fields: &mut Fields<'_>) -> TargetSpec {
             .whole_of(name, value, 0, u64::from(u32::MAX), "")
             .map(TargetSpec::Function),
         "redirect" => redirect(value, fields.at(name), fields.problems),
-        _ => respond(value, fields.at(name), fields.problems),
+        "respond" => respond(value, fields.at(name), fields.problems),
+        _ => files(value, fields.at(name), fields.problems),
     };
     read.unwrap_or(TargetSpec::Broken)
 }
@@ -354,6 +356,36 @@ fn respond(value: &Value, path: String, problems: &Problems) -> Option<TargetSpe
         headers,
         body,
     })
+}
+
+/// A folder. Python looks whether it is there: compiling a plan does no I/O.
+fn files(value: &Value, path: String, problems: &Problems) -> Option<TargetSpec> {
+    let mut fields = Fields::open(value, path, problems)?;
+    let folder = fields.required_text("folder").map(str::to_owned);
+    let problem = fields.text("problem");
+    let index = match fields.raw("index") {
+        None => Some("index.html".to_owned()),
+        Some(_) => fields.text("index").map(str::to_owned),
+    };
+    let fallback = fields.text("fallback").map(str::to_owned);
+    let precompressed = fields.flag("precompressed", true);
+    let listing = fields.flag("listing", false);
+    let immutable = fields.text("immutable").map(str::to_owned);
+    let place = fields.at("folder");
+    fields.end();
+    let folder = folder?;
+    if let Some(problem) = problem {
+        problems.add(place, Some(format!("{folder:?}")), problem);
+        return None;
+    }
+    Some(TargetSpec::Files(FilesSpec {
+        folder,
+        index,
+        fallback,
+        precompressed,
+        listing,
+        immutable,
+    }))
 }
 
 /// A path, or a page that Python has read: compiling a plan does no I/O.

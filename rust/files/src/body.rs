@@ -1,0 +1,158 @@
+//! The content of a file on its way to a client, a piece at a time.
+//!
+//! No piece is read ahead of the socket: the system's own buffer is written from while the next piece is read, and a
+//! client that does not read holds no memory here.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use edgerouter_account::Hold;
+use http_body::{Body, Frame, SizeHint};
+
+use super::{FileTrouble, Files, OpenFile};
+
+/// Sizes of a piece, by the memory that is free.
+const LEAST_PIECE: u64 = 16 << 10;
+const MOST_PIECE: u64 = 256 << 10;
+
+/// A part of a body.
+#[derive(Debug, Clone)]
+pub enum FilePart {
+    /// Bytes that are here.
+    Bytes(Bytes),
+    /// Bytes of the file.
+    Range {
+        /// Position of the first one.
+        offset: u64,
+        /// Their number.
+        length: u64,
+    },
+}
+
+/// A read that is under way, and the bytes of memory that were drawn for it.
+type Reading = Pin<Box<dyn Future<Output = (u64, Result<Bytes, FileTrouble>)>>>;
+
+/// The parts of a file. Memory for a piece is drawn before it is read, and given back when the piece goes on to the queue
+/// of the connection, which counts it from there.
+pub struct FileBody {
+    files: Arc<Files>,
+    file: Arc<OpenFile>,
+    parts: VecDeque<FilePart>,
+    left: u64,
+    hold: Arc<Hold>,
+    reading: Option<Reading>,
+}
+
+impl std::fmt::Debug for FileBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileBody")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileBody {
+    /// `hold`: the request's part of the account.
+    pub fn new(
+        files: &Arc<Files>,
+        file: Arc<OpenFile>,
+        parts: impl IntoIterator<Item = FilePart>,
+        hold: Hold,
+    ) -> Self {
+        let parts: VecDeque<FilePart> = parts.into_iter().collect();
+        let length = |part: &FilePart| match part {
+            FilePart::Bytes(bytes) => bytes.len() as u64,
+            FilePart::Range { length, .. } => *length,
+        };
+        Self {
+            files: Arc::clone(files),
+            file,
+            left: parts.iter().map(length).sum(),
+            parts,
+            hold: Arc::new(hold),
+            reading: None,
+        }
+    }
+
+    /// Begins to read the next piece, if one is left to read.
+    fn begin(&mut self) {
+        let Some(FilePart::Range { offset, length }) = self.parts.front_mut() else {
+            return;
+        };
+        let piece = self.hold.allowance(LEAST_PIECE, MOST_PIECE).min(*length);
+        let at = *offset;
+        *offset += piece;
+        *length -= piece;
+        if *length == 0 {
+            self.parts.pop_front();
+        }
+        let (files, file) = (Arc::clone(&self.files), Arc::clone(&self.file));
+        let hold = Arc::clone(&self.hold);
+        self.reading = Some(Box::pin(async move {
+            if hold.drawn(piece, files.timeout()).await.is_err() {
+                files.figures.failed(FileTrouble::Memory);
+                return (0, Err(FileTrouble::Memory));
+            }
+            let length = usize::try_from(piece).unwrap_or(usize::MAX);
+            (piece, files.read(&file, at, length).await)
+        }));
+    }
+}
+
+impl Body for FileBody {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if this.reading.is_none() {
+            match this.parts.pop_front() {
+                None => return Poll::Ready(None),
+                Some(FilePart::Bytes(bytes)) => {
+                    this.left = this.left.saturating_sub(bytes.len() as u64);
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                Some(range) => {
+                    this.parts.push_front(range);
+                    this.begin();
+                }
+            }
+        }
+        let Some(reading) = &mut this.reading else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready((drawn, read)) = reading.as_mut().poll(cx) else {
+            return Poll::Pending;
+        };
+        this.reading = None;
+        this.hold.give(drawn);
+        match read {
+            Ok(bytes) => {
+                this.hold.moved();
+                this.left = this.left.saturating_sub(bytes.len() as u64);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Err(trouble) => {
+                this.parts.clear();
+                Poll::Ready(Some(Err(trouble.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

@@ -1,0 +1,74 @@
+//! Counters of files.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::FileTrouble;
+
+const REASONS: [(FileTrouble, &str); 6] = [
+    (FileTrouble::Busy, "busy"),
+    (FileTrouble::Descriptors, "descriptors"),
+    (FileTrouble::TimedOut, "timeout"),
+    (FileTrouble::Memory, "memory"),
+    (FileTrouble::Changed, "changed"),
+    (FileTrouble::Unreadable, "unreadable"),
+];
+
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    bytes: AtomicU64,
+    failed: [AtomicU64; REASONS.len()],
+}
+
+impl Figures {
+    pub(crate) fn read(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed(&self, trouble: FileTrouble) {
+        for ((known, _), counter) in REASONS.iter().zip(&self.failed) {
+            if *known == trouble {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn render(&self, open: usize, threads: usize, out: &mut String) {
+        for (name, kind, help, value) in [
+            (
+                "edgerouter_files_open",
+                "gauge",
+                "Files of routes that are open.",
+                open as u64,
+            ),
+            (
+                "edgerouter_files_threads",
+                "gauge",
+                "Threads that open and read files.",
+                threads as u64,
+            ),
+            (
+                "edgerouter_files_read_bytes_total",
+                "counter",
+                "Bytes read from files of routes.",
+                self.bytes.load(Ordering::Relaxed),
+            ),
+        ] {
+            let _ = writeln!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+            );
+        }
+        let name = "edgerouter_files_failed_total";
+        let _ = writeln!(
+            out,
+            "# HELP {name} Files that could not be opened or read, by reason.\n# TYPE {name} counter"
+        );
+        for ((_, reason), counter) in REASONS.iter().zip(&self.failed) {
+            let value = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {value}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A file that is open while its content is sent, and the number of them.
+
+use std::{
+    fs::File,
+    os::unix::fs::{FileExt, MetadataExt},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use edgerouter_core::files::FileFacts;
+
+use super::{FileTrouble, threads::FileThreads};
+
+/// Files that are open now, and how many may be.
+#[derive(Debug, Default)]
+pub(crate) struct OpenFiles {
+    count: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl OpenFiles {
+    pub(crate) fn bound(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn enter(self: &Arc<Self>) -> Option<Permit> {
+        let most = self.most.load(Ordering::Relaxed);
+        let permit = Permit(Arc::clone(self));
+        // The permit that is dropped here counts back.
+        (self.count.fetch_add(1, Ordering::AcqRel) < most).then_some(permit)
+    }
+}
+
+/// Counts a file as open.
+#[derive(Debug)]
+struct Permit(Arc<OpenFiles>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A file that is open for reading. A thread closes it when this is dropped.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: Option<File>,
+    facts: FileFacts,
+    threads: Arc<FileThreads>,
+    _permit: Permit,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            self.threads.close(file);
+        }
+    }
+}
+
+/// The facts about a regular file; `None` for anything else: reading it might wait, or act on a device.
+pub(crate) fn facts(file: &File) -> Result<Option<FileFacts>, FileTrouble> {
+    let metadata = file.metadata().map_err(|_| FileTrouble::Unreadable)?;
+    let time = |seconds: i64, nanos: i64| {
+        (
+            u64::try_from(seconds).unwrap_or(0),
+            u32::try_from(nanos).unwrap_or(0),
+        )
+    };
+    Ok(metadata.is_file().then(|| FileFacts {
+        length: metadata.len(),
+        modified: time(metadata.mtime(), metadata.mtime_nsec()),
+        changed: time(metadata.ctime(), metadata.ctime_nsec()),
+    }))
+}
+
+/// Reads `length` bytes at `offset`; all of them, or it is not the file any more that was opened.
+pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> Result<Bytes, FileTrouble> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => return Err(FileTrouble::Changed),
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(FileTrouble::Unreadable),
+        }
+    }
+    Ok(Bytes::from(bytes))
+}
+
+impl OpenFile {
+    /// `Err` if as many are open as may.
+    pub(crate) fn new(
+        file: File,
+        facts: FileFacts,
+        open: &Arc<OpenFiles>,
+        threads: &Arc<FileThreads>,
+    ) -> Result<Self, FileTrouble> {
+        let permit = open.enter().ok_or(FileTrouble::Descriptors)?;
+        Ok(Self {
+            file: Some(file),
+            facts,
+            threads: Arc::clone(threads),
+            _permit: permit,
+        })
+    }
+
+    /// A part of the file, as long as the file is the one that was opened: two versions are not sent as one.
+    pub(crate) fn read(&self, offset: u64, length: usize) -> Result<Bytes, FileTrouble> {
+        let file = self.file.as_ref().ok_or(FileTrouble::Unreadable)?;
+        let bytes = read_at(file, offset, length)?;
+        let now = facts(file)?;
+        // The inode also changes when a name of the file is removed, which leaves its content.
+        let same = now.is_some_and(|now| {
+            (now.length, now.modified) == (self.facts.length, self.facts.modified)
+        });
+        if same {
+            Ok(bytes)
+        } else {
+            Err(FileTrouble::Changed)
+        }
+    }
+}
