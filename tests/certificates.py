@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edgerouter import Certificate
@@ -80,6 +81,22 @@ class Authority:
         chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
         private.write_bytes(pem_of(key))
         return Issued(chain, private, made.public_bytes(serialization.Encoding.DER))
+
+    def ocsp(self, issued: Issued) -> bytes:
+        """A response of OCSP by which a certificate is good, in DER."""
+        now = dt.datetime.now(dt.UTC)
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            cert=x509.load_der_x509_certificate(issued.der),
+            issuer=self.certificate,
+            algorithm=hashes.SHA256(),
+            cert_status=ocsp.OCSPCertStatus.GOOD,
+            this_update=now,
+            next_update=now + dt.timedelta(days=1),
+            revocation_time=None,
+            revocation_reason=None,
+        )
+        signed = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, self.certificate).sign(self.key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.DER)
 
     def trusted(self) -> ssl.SSLContext:
         """A client that trusts this authority."""

@@ -509,6 +509,12 @@ class SignalWatch:
         """Python stops what it serves by itself."""
     def close(self) -> None: ...
 
+def development_authority(now: int, days: int) -> tuple[str, str]:
+    """A new authority, as the PEM of its certificate and of its key."""
+
+def issue_certificate(authority_key: str, names: list[str], now: int, days: int) -> tuple[str, str]:
+    """A certificate for host names and addresses, as its PEM and that of its key. Raises ``ValueError``."""
+
 def write_stream(error: bool, text: bytes) -> bool:
     """Queues text for standard output or standard error; false when it was dropped."""
 

@@ -119,7 +119,12 @@ class Edge(Callables, Purging):
 
     @helpful
     def listen(
-        self, address: str, *, tls: Tls | Collection[Tls] = (), http: Collection[str] = ("http/1.1",)
+        self,
+        address: str,
+        *,
+        tls: Tls | Collection[Tls] = (),
+        http: Collection[str] = ("http/1.1",),
+        proxy_protocol: Collection[str] = (),
     ) -> Listener:
         """Declares an address for clients, with TLS or in plain text.
 
@@ -127,8 +132,9 @@ class Edge(Callables, Purging):
         ``tls``  a TLS policy, or several, which the names of their certificates select; the first is for clients that
             name no host of any
         ``http``  the protocols that are offered: ``"http/1.1"``
+        ``proxy_protocol``  networks of proxies that begin each connection with a header of the PROXY protocol
         """
-        listener = Listener(address, tls=tls, http=http)
+        listener = Listener(address, tls=tls, http=http, proxy_protocol=proxy_protocol)
         self._declared.note("listeners")
         self._declared.listeners.append(listener)
         return listener

@@ -50,11 +50,16 @@ class Certificate(_Pair, frozen=True):
 
     ``chain``  the certificate, and after it those that issued it: ``"fullchain.pem"``
     ``key``  its private key, not encrypted: ``"privkey.pem"``, or ``env("NAME")``
+    ``ocsp``  a response of OCSP in DER, which clients get with the certificate: ``"ocsp.der"``
     """
+
+    ocsp: Secret | str | os.PathLike[str] | None = None
 
     def _check(self, check: Check) -> None:
         _file(check, "chain", "fullchain.pem")
         _file(check, "key", "privkey.pem")
+        if self.ocsp is not None:
+            _file(check, "ocsp", "ocsp.der")
 
 
 class _Certified(Value, frozen=True):
@@ -129,10 +134,13 @@ class Listener(_Address, frozen=True, kw_only=True):
     ``tls``  the TLS policy of its connections, or several, which the names of their certificates select; a client that
         names no host of any gets the first. Without one, plain text
     ``http``  the protocols that are offered: ``"http/1.1"``
+    ``proxy_protocol``  networks of proxies, such as ``"10.0.0.0/8"``, that begin each connection with a header of the
+        PROXY protocol, version 1 or 2; connections without one, or from other peers, are closed
     """
 
     tls: Tls | Collection[Tls] = ()
     http: Collection[str] = ("http/1.1",)
+    proxy_protocol: Collection[str] = ()
 
     def _check(self, check: Check) -> None:
         if message := address_problem(self.address):
@@ -143,6 +151,7 @@ class Listener(_Address, frozen=True, kw_only=True):
             check.fail_secretly("tls", "must be a Tls, or a list of them")
         else:
             check.keep("tls", tuple(items))
+        check.texts("proxy_protocol")
         check.texts("http")
         if not listed(self.http):
             check.fail("http", 'must name at least one protocol: "http/1.1"')

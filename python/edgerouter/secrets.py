@@ -127,7 +127,9 @@ def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
                 yield policy, "client_ca"
             for certificate in _dicts(policy.get("certificates")):
                 yield from (
-                    (certificate, field) for field in ("chain", "key") if isinstance(certificate.get(field), dict)
+                    (certificate, field)
+                    for field in ("chain", "key", "ocsp")
+                    if isinstance(certificate.get(field), dict)
                 )
     for origin in _dicts(plan.get("origins")):
         if isinstance(origin.get("tls_ca"), dict):

@@ -368,3 +368,31 @@ def test_an_idle_connection_ends_by_the_close_of_tls_when_the_edge_stops(authori
         # An end without it would raise SSLEOFError.
         assert sock.recv(100) == b""
         stopper.join(10)
+
+
+def test_an_address_of_ipv6_serves_ipv4_too(authority: Authority, start: Start) -> None:
+    edge = Edge("test")
+    edge.listen("[::]:0", tls=Tls(authority.issue("www.example.com").certificate))
+    edge.route("/*", respond="hello")
+    port = address_of(start(edge).urls[0])[1]
+    for host in ("[::1]", "127.0.0.1"):
+        with connected(f"https://{host}:{port}", authority.trusted()) as sock:
+            assert get(sock).status == 200
+
+
+def test_a_response_of_ocsp_is_stapled(authority: Authority, start: Start, tmp_path: Path) -> None:
+    issued = authority.issue("www.example.com")
+    (tmp_path / "ocsp.der").write_bytes(authority.ocsp(issued))
+    server = start(site(Tls(Certificate(issued.chain, issued.key, ocsp=tmp_path / "ocsp.der"))))
+    host, port = address_of(server.urls[0])
+    client = subprocess.run(
+        [*f"openssl s_client -connect {host}:{port} -servername www.example.com -status".split()],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert b"OCSP Response Status: successful" in client.stdout
+    (tmp_path / "ocsp.der").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match=r"certificates\[0\]\.ocsp: is no successful response of OCSP in DER"):
+        site(Tls(Certificate(issued.chain, issued.key, ocsp=tmp_path / "ocsp.der"))).compile()

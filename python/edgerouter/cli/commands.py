@@ -20,6 +20,7 @@ from edgerouter import logs
 from edgerouter.application import AppError, FileApplication
 from edgerouter.cli import cached
 from edgerouter.cli.admin import Admin, Where, Whose
+from edgerouter.cli.certificates import cert
 from edgerouter.cli.running import Options, refuse, say, serve, variable
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cached.app, name="cache")
+app.command()(cert)
 
 
 @app.callback()

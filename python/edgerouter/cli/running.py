@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
+import msgspec
+
 from edgerouter import logs, serving, storage
 from edgerouter.application import FileApplication
 from edgerouter.edge import Edge
@@ -61,6 +63,11 @@ class Options:
     )
     access_log: str | None = _option("A file with a line for each request; - is standard output.", "FILE")
     access_log_format: str | None = _option("Its form.", "combined|json|short", show_default="combined")
+    tls_self_signed: bool = _option(
+        "Serve https on the addresses of --listen, by a certificate for development (edgerouter cert).  "
+        "[default address: 127.0.0.1:8443]",
+        default=False,
+    )
     reload: bool = _option("Reload when a file of the application changes.", default=False)
     debug_errors: bool = _option(
         "Show tracebacks of failed functions to clients on this machine, whatever the addresses are; "
@@ -100,6 +107,10 @@ class Options:
                     return False
         return True
 
+    def addresses(self) -> list[str]:
+        """The addresses of ``--listen``."""
+        return [item for given in self.listen for item in given.replace(",", " ").split()]
+
     def sizes(self) -> storage.Sizes:
         """Raises ``ConfigError`` when a size is not one."""
         return storage.Sizes(
@@ -111,7 +122,7 @@ class Options:
     def settings(self) -> Settings:
         """Raises ``ConfigError`` when an address or a number is not one."""
         return Settings(
-            listen=[item for given in self.listen for item in given.replace(",", " ").split()] or None,
+            listen=self.addresses() or None,
             admin=self.admin or None,
             admin_token=env(self.admin_token_env) if self.admin_token_env else None,
             admin_keys=dict(_key_env(given) for given in self.admin_key_env),
@@ -192,19 +203,49 @@ def run(options: Options) -> int:
         return 0
 
 
-class _Sized(FileApplication):
-    """An application whose store is as the command line says, at the start and after each reload."""
+class _Changed(FileApplication):
+    """An application whose store and listeners are as the command line says, at the start and after each reload."""
 
-    def __init__(self, spec: str, sizes: storage.Sizes) -> None:
+    def __init__(self, spec: str, sizes: storage.Sizes, secured: Secured | None) -> None:
         super().__init__(spec)
         self._sizes = sizes
+        self._secured = secured
 
     def load(self) -> Edge:
-        return super().load().apply_sizes(self._sizes)
+        edge = super().load().apply_sizes(self._sizes)
+        if self._secured is not None:
+            self._secured.apply(edge)
+        return edge
+
+
+class Secured:
+    """The listeners of ``--tls-self-signed``, with one certificate for the life of the process."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        from edgerouter.development import LOCAL_NAMES, Authority
+        from edgerouter.listening import Certificate, Tls
+        from edgerouter.server import resolved
+
+        addresses = addresses or ["127.0.0.1:8443"]
+        hosts = (address.rpartition(":")[0].strip("[]") for address in addresses)
+        names = dict.fromkeys([*LOCAL_NAMES, *(host for host in hosts if host not in ("", "0.0.0.0", "::"))])
+        self.authority = Authority.of_user()
+        chain, key = self.authority.issue(list(names), days=90)
+        self._tls = Tls(Certificate(Secret.literal(chain), Secret.literal(key)))
+        self._addresses = [address for given in addresses for address in resolved(given)]
+
+    def apply(self, edge: Edge) -> None:
+        for address in self._addresses:
+            edge.listen(address, tls=self._tls)
 
 
 def serve(options: Options, settings: Settings) -> None:
-    application = _Sized(options.application, options.sizes())
+    secured = Secured(options.addresses()) if options.tls_self_signed else None
+    application = _Changed(options.application, options.sizes(), secured)
+    if secured is not None:
+        say(f"clients verify the certificate by {secured.authority.certificate}")
+        # They are listeners of the plan now.
+        settings = msgspec.structs.replace(settings, listen=None)
     if not serving.serve(application, settings, watch=options.reload, say=say, warn=warn):
         serving.leave(0)
 

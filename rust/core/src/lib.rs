@@ -24,6 +24,7 @@ pub mod path;
 pub mod plan;
 pub mod predict;
 pub mod problem;
+pub mod proxy_protocol;
 pub mod record;
 pub mod request_record;
 pub mod secret;

@@ -27,5 +27,6 @@ use edgerouter_origin as upstream;
 use edgerouter_store as store;
 use edgerouter_telemetry::{self as telemetry, life, secret};
 
+pub use listen::tls::development;
 pub use server::{Engine, Settings, StartError, check_tls};
 pub use telemetry::{access, log};

@@ -1,11 +1,8 @@
 //! One handshake with a client, within its time and within the bound on those under way.
 
 use std::{
-    future::poll_fn,
     io,
-    pin::pin,
     sync::Arc,
-    task::Poll,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -21,7 +18,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use crate::{
     Transport,
-    connection::{Connection, ConnectionState},
+    connection::Connection,
     tls::{HandshakeCounts, TlsListener, TlsSession, TlsTransport},
 };
 
@@ -57,15 +54,7 @@ pub(crate) async fn handshake<T: Transport>(
             transport.map_or(Unshaken::Gone, Unshaken::Refused)
         })
     };
-    let mut shaken = pin!(timeout_at(deadline, shaken));
-    let ended = poll_fn(|cx| {
-        connection.listen(cx.waker());
-        if connection.state() == ConnectionState::End {
-            return Poll::Ready(None);
-        }
-        shaken.as_mut().poll(cx).map(Some)
-    });
-    match ended.await {
+    match connection.unless_ended(timeout_at(deadline, shaken)).await {
         None => Err(Unshaken::Gone),
         Some(Err(_)) => {
             counts.timed_out();

@@ -14,7 +14,8 @@ use edgerouter_account::{PerClientCounts, UnderWay};
 use edgerouter_core::{
     bounds::clients::Client,
     http::h1::request::RequestLimits,
-    plan::{ListenerId, Plan, Scheme},
+    plan::{ListenerId, Plan, ProxyRule, Scheme},
+    proxy_protocol::ProxySource,
 };
 use edgerouter_telemetry::Refused;
 use tokio::{
@@ -27,7 +28,7 @@ use crate::{
     connection::{Connection, ConnectionOwner, ConnectionState, Place, Stream},
     handshake::{Unshaken, handshake},
     http1::{Ended, Http1, Unread},
-    tight,
+    proxied, tight,
     tls::TlsListener,
     tunnel,
 };
@@ -63,8 +64,20 @@ pub(super) fn take<O: ConnectionOwner>(
 ) -> Taken {
     let connections = owner.connections();
     let all = &connections.all;
-    let (of_peer, most) =
-        owner.with_plan(|plan, most| (of_peer(&all.by_peer, plan, peer.ip()), most));
+    let (rule, of_peer, most) = owner.with_plan(|plan, most| {
+        let listener = listener.and_then(|id| plan.listeners.get(usize::from(id.0)));
+        let rule = listener.map_or(ProxyRule::None, |listener| listener.proxy_rule(peer.ip()));
+        let of_peer = match rule {
+            ProxyRule::None => of_peer(&all.by_peer, plan, peer.ip()),
+            // The client that the header names is counted.
+            ProxyRule::Header | ProxyRule::Untrusted => Ok(None),
+        };
+        (rule, of_peer, most)
+    });
+    if rule == ProxyRule::Untrusted {
+        owner.metrics().refused(Refused::ProxyProtocol);
+        return Taken::No;
+    }
     let Ok(of_peer) = of_peer else {
         owner.metrics().refused(Refused::ClientConnections);
         return Taken::No;
@@ -91,13 +104,24 @@ pub(super) fn take<O: ConnectionOwner>(
         connection.accept_late();
     }
     let index = connections.open.borrow_mut().insert(Rc::clone(&connection));
-    let counted = Counted {
+    let mut counted = Counted {
         owner: Rc::clone(owner),
         index,
-        _of_peer: of_peer,
+        of_peer,
         _place: place,
     };
     spawn_local(async move {
+        let mut transport = transport;
+        let connection = match rule {
+            ProxyRule::Header => {
+                let announced = counted.announced(&mut transport, connection);
+                match Box::pin(announced).await {
+                    Some(announced) => announced,
+                    None => return,
+                }
+            }
+            _ => connection,
+        };
         match tls {
             None => serve_connection(&counted.owner, transport, connection).await,
             Some(tls) => serve_secured(&counted.owner, tls, transport, connection).await,
@@ -115,8 +139,47 @@ pub(super) fn take<O: ConnectionOwner>(
 struct Counted<O: ConnectionOwner> {
     owner: Rc<O>,
     index: usize,
-    _of_peer: Option<UnderWay>,
+    of_peer: Option<UnderWay>,
     _place: Place,
+}
+
+impl<O: ConnectionOwner> Counted<O> {
+    /// Reads the header of a proxy: the connection is its client's from here on.
+    async fn announced<T: Transport>(
+        &mut self,
+        transport: &mut T,
+        connection: Rc<Connection>,
+    ) -> Option<Rc<Connection>> {
+        let limit = self
+            .owner
+            .with_plan(|plan, _| plan.limits.http.head_timeout);
+        let Some(source) = proxied::source(transport, &connection, limit).await else {
+            self.owner.metrics().refused(Refused::ProxyProtocol);
+            return None;
+        };
+        let ProxySource::Client(client) = source else {
+            return Some(connection);
+        };
+        let connections = self.owner.connections();
+        let by_peer = &connections.all.by_peer;
+        let of_peer = self
+            .owner
+            .with_plan(|plan, _| of_peer(by_peer, plan, client.ip()));
+        let Ok(of_peer) = of_peer else {
+            self.owner.metrics().refused(Refused::ClientConnections);
+            return None;
+        };
+        self.of_peer = of_peer;
+        let (scheme, ticks) = (connection.scheme, self.owner.ticks());
+        let announced = Rc::new(Connection::new(client, scheme, ticks, connection.serial));
+        if connection.state() == ConnectionState::Drain {
+            announced.accept_late();
+        }
+        if let Some(open) = connections.open.borrow_mut().get_mut(self.index) {
+            *open = Rc::clone(&announced);
+        }
+        Some(announced)
+    }
 }
 
 impl<O: ConnectionOwner> Drop for Counted<O> {

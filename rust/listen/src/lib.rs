@@ -9,6 +9,7 @@ pub mod connection;
 mod handshake;
 mod http;
 mod http1;
+mod proxied;
 pub mod spread;
 pub mod tcp;
 pub mod tight;

@@ -3,10 +3,11 @@
 //! `engine` starts and stops, `plan` compiles plans. `message`, `values`, `cache` and `context` are the views on the
 //! engine's values that callables get. `runner` carries calls to Python's own threads and their answers back.
 //! `allocator` is the one of the Rust side. `output` carries printed lines, and signals. `properties` exposes pure
-//! decisions to property tests.
+//! decisions to property tests, `certificates` those for development.
 
 mod allocator;
 mod cache;
+mod certificates;
 mod context;
 mod engine;
 mod errors;
@@ -43,5 +44,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     logs::add(module)?;
     plan::add(module)?;
     runner::add(module)?;
+    certificates::add(module)?;
     properties::add(module)
 }

@@ -21,11 +21,12 @@ use edgerouter_core::{
 use super::text::escaped;
 
 /// Reasons for refusals before a route is known, after those of [`Refusal`].
-pub(super) const REFUSED: [&str; 4] = [
+pub(super) const REFUSED: [&str; 5] = [
     "too-many-connections",
     "client-connections",
     "client-requests",
     "no-memory",
+    "proxy-protocol",
 ];
 /// Classes of status codes.
 pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -39,6 +39,8 @@ pub enum Refused {
     ClientRequests,
     /// For a head.
     NoMemory,
+    /// No header of the PROXY protocol, or not from a proxy of the listener.
+    ProxyProtocol,
 }
 
 impl Refused {
@@ -50,6 +52,7 @@ impl Refused {
             Self::ClientConnections => 1,
             Self::ClientRequests => 2,
             Self::NoMemory => 3,
+            Self::ProxyProtocol => 4,
         };
         Refusal::WORDS.len() + other
     }

@@ -1,6 +1,8 @@
 //! Listeners of a plan: addresses for clients, the TLS policies of each, and the protocols that it speaks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use crate::{http::FieldName, outcome::words, secret::Secret};
 
@@ -17,6 +19,33 @@ pub struct Listener {
     pub tls: Vec<TlsPolicy>,
     /// By preference, as in ALPN (RFC 7301); never empty.
     pub protocols: Vec<HttpProtocol>,
+    /// Proxies that begin each connection with a header of the PROXY protocol. Empty: none does.
+    pub proxies: Vec<IpNet>,
+}
+
+/// The place of the PROXY protocol on a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyRule {
+    /// The peer is the client.
+    None,
+    /// A header comes first.
+    Header,
+    /// The peer is none of the proxies of a listener that only they may use.
+    Untrusted,
+}
+
+impl Listener {
+    /// The rule for a peer.
+    pub fn proxy_rule(&self, peer: IpAddr) -> ProxyRule {
+        let peer = peer.to_canonical();
+        if self.proxies.is_empty() {
+            ProxyRule::None
+        } else if self.proxies.iter().any(|network| network.contains(&peer)) {
+            ProxyRule::Header
+        } else {
+            ProxyRule::Untrusted
+        }
+    }
 }
 
 /// A protocol that a listener offers.
@@ -80,6 +109,8 @@ pub struct Certificate {
     pub chain: Secret,
     /// PEM: PKCS#8, PKCS#1 or SEC1.
     pub key: Secret,
+    /// DER: a response of OCSP about it, which is stapled (RFC 6066 §8).
+    pub ocsp: Option<Secret>,
 }
 
 words! {

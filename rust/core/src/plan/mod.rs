@@ -32,7 +32,7 @@ pub use compile::compile;
 pub use file_folder::FileFolder;
 pub use limits::Limits;
 pub use listener::{
-    Certificate, ClientAuthentication, ClientFact, HttpProtocol, Listener, ListenerId,
+    Certificate, ClientAuthentication, ClientFact, HttpProtocol, Listener, ListenerId, ProxyRule,
     SecurityPolicy, TlsPolicy,
 };
 pub use matcher::{HostPattern, PathPattern, Router};

@@ -50,6 +50,18 @@ pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
     })
 }
 
+/// True for a response of OCSP (RFC 6960 §4.2.1) that is about a certificate, and no error.
+pub fn is_ocsp_response(der: &[u8]) -> bool {
+    const ENUMERATED: u8 = 0x0a;
+    let mut outside = Der(der);
+    let fields = outside.next_of(SEQUENCE).map(|response| response.inside());
+    let (Some(mut fields), None) = (fields, outside.next()) else {
+        return false;
+    };
+    let status = fields.next_of(ENUMERATED);
+    status.is_some_and(|status| status.content == [0]) && fields.next_of(0xa0).is_some()
+}
+
 /// Lower-case hexadecimal digits.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);

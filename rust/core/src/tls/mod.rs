@@ -11,6 +11,6 @@ mod der;
 mod names;
 
 pub use authority::{ConnectionTerms, PolicyNames, TermsDigest};
-pub use certificate::{CertificateFacts, certificate_facts, hexadecimal};
+pub use certificate::{CertificateFacts, certificate_facts, hexadecimal, is_ocsp_response};
 pub use client::client_fields;
 pub use names::NameTable;

@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     future::poll_fn,
     net::SocketAddr,
+    pin::pin,
     task::{Poll, Waker},
     time::Duration,
 };
@@ -239,6 +240,19 @@ impl Connection {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Waits for a future; `None` if the connection is to end before.
+    pub(crate) async fn unless_ended<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            self.listen(cx.waker());
+            if self.state() == ConnectionState::End {
+                return Poll::Ready(None);
+            }
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 
     /// Waits for bytes, or the end of them. False when the connection is to end.

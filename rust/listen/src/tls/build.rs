@@ -8,7 +8,7 @@ use edgerouter_core::{
         Certificate, ClientAuthentication, HttpProtocol, Listener, Plan, Problem, SecurityPolicy,
         TlsPolicy,
     },
-    tls::{NameTable, PolicyNames, TermsDigest},
+    tls::{NameTable, PolicyNames, TermsDigest, is_ocsp_response},
 };
 use rustls::{
     RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
@@ -328,7 +328,17 @@ impl PolicyBuild<'_> {
         if chain.is_empty() {
             return None;
         }
-        let key = CertifiedKey::new(chain, key);
+        let mut key = CertifiedKey::new(chain, key);
+        if let Some(ocsp) = &certificate.ocsp {
+            if is_ocsp_response(ocsp.as_bytes()) {
+                key.ocsp = Some(ocsp.as_bytes().to_vec());
+            } else {
+                self.refuse(
+                    &format!("{field}.ocsp"),
+                    "is no successful response of OCSP in DER; fetch it again, as with openssl ocsp -respout",
+                );
+            }
+        }
         match key.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
                 Some(key)

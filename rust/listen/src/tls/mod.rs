@@ -1,12 +1,13 @@
 //! TLS with clients (RFC 8446, RFC 5246): the listeners of a plan made ready for handshakes.
 //!
 //! `build` makes a plan's certificates into configurations and reports every problem of them, `certificates` chooses one
-//! by SNI, `resumption` keeps the keys of tickets across plans. HTTP is served over a `TlsTransport` like over any other;
+//! by SNI, `development` makes some for local names, `resumption` keeps the keys of tickets across plans. HTTP is served over a `TlsTransport` like over any other;
 //! `crate::handshake` makes one. The policy that a name selects is decided by `core::tls`.
 
 mod build;
 mod certificates;
 mod counts;
+pub mod development;
 mod resumption;
 mod session;
 mod transport;

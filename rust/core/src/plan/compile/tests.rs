@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::plan::{
-    CachePolicy, ClientFact, ForwardPolicy, HttpProtocol, Scheme, SecurityPolicy, Select, Target,
-    UpstreamHost,
+    CachePolicy, ClientFact, ForwardPolicy, HttpProtocol, ProxyRule, Scheme, SecurityPolicy,
+    Select, Target, UpstreamHost,
 };
 
 fn compiled(plan: &Value) -> Plan {
@@ -64,6 +64,14 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     };
     assert_eq!(listener.address.to_string(), "0.0.0.0:443");
     assert_eq!(listener.protocols, [HttpProtocol::Http1]);
+    assert_eq!(
+        listener.proxy_rule("::ffff:10.1.2.3".parse().unwrap()),
+        ProxyRule::Header
+    );
+    assert_eq!(
+        listener.proxy_rule("192.0.2.1".parse().unwrap()),
+        ProxyRule::Untrusted
+    );
     let [tls] = listener.tls.as_slice() else {
         panic!()
     };

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     policies::secret,
     reader::{Fields, Problems},
+    site::networks,
     spelling::listed,
 };
 use crate::{
@@ -58,11 +59,13 @@ fn listener(value: &Value, path: String, problems: &Problems) -> Option<Listener
     });
     let tls = fields.each("tls", policy);
     let protocols = protocols(&mut fields);
+    let proxies = networks(fields.texts("proxy_protocol"), problems);
     fields.end();
     Some(Listener {
         address: address?,
         tls,
         protocols,
+        proxies,
     })
 }
 
@@ -203,9 +206,12 @@ fn certificate(value: &Value, path: String, problems: &Problems) -> Option<Certi
         secret(value, fields.at(name), problems)
     };
     let (chain, key) = (pem("chain"), pem("key"));
+    let ocsp = fields.some("ocsp");
+    let ocsp = ocsp.and_then(|value| secret(value, fields.at("ocsp"), problems));
     fields.end();
     Some(Certificate {
         chain: chain?,
         key: key?,
+        ocsp,
     })
 }

@@ -60,18 +60,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
     let disk_cache = fields
         .some("disk_cache")
         .and_then(|value| disk_cache(value, problems));
-    let mut trusted_proxies = Vec::new();
-    for (path, text) in fields.texts("trusted_proxies") {
-        let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-        match text.parse::<IpNet>().or_else(|_| address()) {
-            Ok(net) => trusted_proxies.push(net.trunc()),
-            Err(_) => problems.add(
-                path,
-                Some(format!("{text:?}")),
-                "must be an address or a network as in \"10.0.0.0/8\"",
-            ),
-        }
-    }
+    let trusted_proxies = networks(fields.texts("trusted_proxies"), problems);
     let mut trusted_proxy_fields: Vec<Box<str>> = Vec::new();
     for (path, text) in fields.texts("trusted_proxy_fields") {
         let name = text.to_ascii_lowercase();
@@ -143,6 +132,23 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         service_workers,
         prefetch,
     })
+}
+
+/// Addresses and networks.
+pub(super) fn networks(texts: Vec<(String, &str)>, problems: &Problems) -> Vec<IpNet> {
+    let mut found = Vec::with_capacity(texts.len());
+    for (path, text) in texts {
+        let address = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+        match text.parse::<IpNet>().or_else(|_| address()) {
+            Ok(net) => found.push(net.trunc()),
+            Err(_) => problems.add(
+                path,
+                Some(format!("{text:?}")),
+                "must be an address or a network as in \"10.0.0.0/8\"",
+            ),
+        }
+    }
+    found
 }
 
 fn access_log(value: &Value, problems: &Problems) -> Option<AccessLogPolicy> {

@@ -1,0 +1,32 @@
+//! Certificates for development, as the command line makes them.
+
+use edgerouter_engine::development::{self, PemPair};
+use pyo3::{exceptions::PyValueError, prelude::*};
+
+pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(development_authority, module)?)?;
+    module.add_function(wrap_pyfunction!(issue_certificate, module)?)
+}
+
+fn pair(made: Result<PemPair, impl std::fmt::Display>) -> PyResult<(String, String)> {
+    made.map(|pair| (pair.certificate, pair.key))
+        .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// A new authority, as the PEM of its certificate and of its key.
+#[pyfunction]
+fn development_authority(py: Python<'_>, now: u64, days: u32) -> PyResult<(String, String)> {
+    pair(py.detach(|| development::authority(now, days)))
+}
+
+/// A certificate for host names and addresses, as its PEM and that of its key. Raises `ValueError`.
+#[pyfunction]
+fn issue_certificate(
+    py: Python<'_>,
+    authority_key: &str,
+    names: Vec<String>,
+    now: u64,
+    days: u32,
+) -> PyResult<(String, String)> {
+    pair(py.detach(|| development::issue(authority_key, names, now, days)))
+}

@@ -1,0 +1,113 @@
+"""Certificates for development: `edgerouter cert` and `edgerouter run --tls-self-signed`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgerouter import Certificate, Edge, Tls
+
+from ..certificates import Authority
+from ..processes import Process
+from .clients import connected, get
+from .conftest import Start
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment with a data folder of its own."""
+    return {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+
+
+def cert(home: dict[str, str], folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgerouter", "cert", *options]
+    return subprocess.run(command, env=home, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_certificate_for_this_machine_is_verified_by_the_authority_that_was_made(
+    home: dict[str, str], tmp_path: Path, start: Start
+) -> None:
+    done = cert(home, tmp_path)
+    authority = tmp_path / "data" / "edgerouter" / "development-ca"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no trust store was changed" in done.stdout
+    assert str(authority / "ca.pem") in done.stdout
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=Tls(Certificate(tmp_path / "localhost.pem", tmp_path / "localhost.key")))
+    edge.route("/*", respond="hello")
+    server = start(edge)
+    for name in ("localhost", "127.0.0.1", "::1"):
+        context = ssl.create_default_context(cafile=str(authority / "ca.pem"))
+        with connected(server.urls[0], context, name) as sock:
+            assert get(sock, "localhost").status == 200
+
+
+def test_keys_are_for_the_user_only_and_the_authority_is_made_once(home: dict[str, str], tmp_path: Path) -> None:
+    authority = tmp_path / "data" / "edgerouter" / "development-ca"
+    assert cert(home, tmp_path).returncode == 0
+    before = (authority / "ca.pem").read_bytes()
+    second = cert(home, tmp_path, "--name", "app.test", "--name", "*.app.test", "--days", "7", "--json")
+    assert json.loads(second.stdout) == {
+        "names": ["app.test", "*.app.test"],
+        "chain": "app.test.pem",
+        "key": "app.test.key",
+        "authority": str(authority / "ca.pem"),
+    }
+    assert (authority / "ca.pem").read_bytes() == before
+    for file in (authority / "ca.key", tmp_path / "localhost.key", tmp_path / "app.test.key"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(authority.stat().st_mode) == 0o700
+    assert [it.name for it in authority.parent.iterdir()] == ["development-ca"]
+    assert sorted(it.name for it in tmp_path.iterdir() if it.name != "data") == [
+        "app.test.key",
+        "app.test.pem",
+        "localhost.key",
+        "localhost.pem",
+    ]
+
+
+def test_what_cannot_be_written_or_certified_is_refused_with_the_remedy(home: dict[str, str], tmp_path: Path) -> None:
+    absent = cert(home, tmp_path, "--dir", str(tmp_path / "absent"))
+    assert (absent.returncode, "give another folder with --dir" in absent.stderr) == (1, True)
+    odd = cert(home, tmp_path, "--name", "münchen.example")
+    assert (odd.returncode, "cannot be issued" in odd.stderr) == (1, True)
+    (tmp_path / "file").write_text("")
+    blocked = cert({**home, "XDG_DATA_HOME": str(tmp_path / "file")}, tmp_path)
+    assert (blocked.returncode, "XDG_DATA_HOME" in blocked.stderr) == (1, True)
+
+
+def test_run_serves_https_at_once(home: dict[str, str], tmp_path: Path, run: Callable[..., Process]) -> None:
+    app = tmp_path / "app.py"
+    app.write_text("from edgerouter import Edge\nedge = Edge('test')\nedge.route('/*', respond='hello')\n")
+    process = run("run", str(app), "--listen", "127.0.0.1:0", "--tls-self-signed", env=home)
+    url = process.wait_for(r"(https://127\.0\.0\.1:\d+)")[1]
+    authority = tmp_path / "data" / "edgerouter" / "development-ca" / "ca.pem"
+    context = ssl.create_default_context(cafile=str(authority))
+    with connected(url, context, "localhost") as sock:
+        assert get(sock, "localhost").body == b"hello"
+        app.write_text(app.read_text().replace("hello", "again"))
+        process.process.send_signal(signal.SIGHUP)
+        process.wait_for("reloaded: version 2")
+        assert get(sock, "localhost").body == b"again"
+
+
+def test_the_file_of_another_authority_does_not_verify_it(home: dict[str, str], tmp_path: Path, start: Start) -> None:
+    assert cert(home, tmp_path).returncode == 0
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=Tls(Certificate(tmp_path / "localhost.pem", tmp_path / "localhost.key")))
+    edge.route("/*", respond="hello")
+    server = start(edge)
+    with (
+        pytest.raises(ssl.SSLCertVerificationError),
+        connected(server.urls[0], Authority(tmp_path).trusted(), "localhost"),
+    ):
+        pass

@@ -1,0 +1,96 @@
+"""Memory of TLS connections, and certificates that change under load."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from edgerouter import Certificate, Edge, Tls
+
+from ..certificates import Authority
+from ..processes import Process
+from .clients import connected, get, until
+from .conftest import Start
+
+
+def resident(process: Process) -> int:
+    """Bytes of memory that a process has."""
+    status = Path(f"/proc/{process.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) << 10
+
+
+def test_a_tls_connection_that_is_idle_after_a_request_takes_less_than_24_kib(
+    authority: Authority, run: Callable[..., Process], tmp_path: Path
+) -> None:
+    issued = authority.issue("www.example.com")
+    app = tmp_path / "app.py"
+    app.write_text(
+        "from edgerouter import Certificate, Edge, Tls\n"
+        "edge = Edge('test')\n"
+        f"edge.listen('127.0.0.1:0', tls=Tls(Certificate({str(issued.chain)!r}, {str(issued.key)!r})))\n"
+        "edge.route('/*', respond='hello')\n"
+    )
+    process = run("run", str(app), "--workers", "1")
+    url = process.wait_for(r"(https://127\.0\.0\.1:\d+)")[1]
+    context, count = authority.trusted(), 1_500
+    with ExitStack() as stack:
+
+        def grow(number: int) -> None:
+            for _ in range(number):
+                assert get(stack.enter_context(connected(url, context))).status == 200
+
+        # The memory of the first ones is there for those that come later.
+        grow(100)
+        before = resident(process)
+        grow(count)
+        until(lambda: (resident(process) - before) / count < 24 << 10)
+        assert (resident(process) - before) / count < 24 << 10
+
+
+def test_no_request_fails_while_certificates_change_under_load(
+    authority: Authority, start: Start, tmp_path: Path
+) -> None:
+    chain, key = tmp_path / "live.pem", tmp_path / "live.key"
+
+    def renew() -> None:
+        issued = authority.issue("www.example.com")
+        chain.write_bytes(issued.chain.read_bytes())
+        key.write_bytes(issued.key.read_bytes())
+
+    renew()
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=Tls(Certificate(chain, key)))
+    edge.route("/*", respond="hello")
+    server = start(edge)
+    over = threading.Event()
+    served: list[int] = []
+    failed: list[object] = []
+
+    def load(requests: int, context: ssl.SSLContext) -> None:
+        session = None
+        while not over.is_set():
+            try:
+                with connected(server.urls[0], context, session=session) as sock:
+                    statuses = [get(sock).status for _ in range(requests)]
+                    session = sock.session
+            except (OSError, AssertionError) as error:
+                failed.append(error)
+                continue
+            served.append(len(statuses))
+            failed.extend(status for status in statuses if status != 200)
+
+    threads = [threading.Thread(target=load, args=(many, authority.trusted())) for many in (1, 20, 200)]
+    for thread in threads:
+        thread.start()
+    for number in range(20):
+        renew()
+        before = len(served)
+        assert server.reload(edge) == number + 2
+        until(lambda before=before: len(served) > before)  # type: ignore[misc]
+    over.set()
+    for thread in threads:
+        thread.join(20)
+    assert (failed, len(served) >= 20) == ([], True)
