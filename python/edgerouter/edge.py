@@ -128,7 +128,8 @@ class Edge(Callables, Purging):
     ) -> Listener:
         """Declares an address for clients, with TLS or in plain text.
 
-        ``address``  ``IP:PORT``, ``[IPv6]:PORT`` or ``:PORT``; ``[::]`` serves IPv4, too; port 0 takes a free one
+        ``address``  ``IP:PORT``, ``[IPv6]:PORT`` or ``:PORT``; ``[::]`` serves IPv4, too; port 0 takes a free one. Or a
+            unix socket, ``unix:/run/edge.sock``
         ``tls``  a TLS policy, or several, which the names of their certificates select; the first is for clients that
             name no host of any
         ``http``  the protocols that are offered: ``"http/1.1"``

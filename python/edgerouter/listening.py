@@ -130,7 +130,8 @@ class _Address(Value, frozen=True):
 class Listener(_Address, frozen=True, kw_only=True):
     """An address for clients.
 
-    ``address``  ``IP:PORT``, ``[IPv6]:PORT`` or ``:PORT``; ``[::]`` serves IPv4, too; port 0 takes a free one
+    ``address``  ``IP:PORT``, ``[IPv6]:PORT`` or ``:PORT``; ``[::]`` serves IPv4, too; port 0 takes a free one. Or a
+        unix socket, ``unix:/run/edge.sock``
     ``tls``  the TLS policy of its connections, or several, which the names of their certificates select; a client that
         names no host of any gets the first. Without one, plain text
     ``http``  the protocols that are offered: ``"http/1.1"``
@@ -143,7 +144,10 @@ class Listener(_Address, frozen=True, kw_only=True):
     proxy_protocol: Collection[str] = ()
 
     def _check(self, check: Check) -> None:
-        if message := address_problem(self.address):
+        if isinstance(self.address, str) and self.address.startswith("unix:"):
+            if not self.address.startswith("unix:/") or len(os.fsencode(self.address)) > 112:
+                check.fail("address", "must be unix: and an absolute path of at most 107 bytes")
+        elif message := address_problem(self.address):
             check.fail("address", message)
         given = check.get("tls")
         items = [given] if isinstance(given, Tls) else listed(given)

@@ -209,5 +209,8 @@ def _is_loopback(address: str) -> bool:
     """True if only this machine reaches a resolved address."""
     import ipaddress
 
+    # A unix socket is there for a proxy, whose clients may be anywhere.
+    if address.startswith("unix:"):
+        return False
     host = address.rpartition(":")[0].strip("[]")
     return host == "localhost" or (host != "" and ipaddress.ip_address(host).is_loopback)

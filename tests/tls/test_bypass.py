@@ -195,7 +195,7 @@ def test_early_data_is_not_offered(authority: Authority, start: Start, www: Issu
     server = start(site(www, admin))
     host, port = address_of(server.urls[0])
     client = subprocess.run(
-        ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", "www.example.com", "-tls1_3"],
+        ["openssl", "s_client", "-connect", f"{host}:{port}", "-servername", "www.example.com", "-tls1_3", "-ign_eof"],
         input=b"GET / HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n",
         capture_output=True,
         timeout=30,

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -396,3 +397,25 @@ def test_a_response_of_ocsp_is_stapled(authority: Authority, start: Start, tmp_p
     (tmp_path / "ocsp.der").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match=r"certificates\[0\]\.ocsp: is no successful response of OCSP in DER"):
         site(Tls(Certificate(issued.chain, issued.key, ocsp=tmp_path / "ocsp.der"))).compile()
+
+
+def test_the_end_of_each_certificate_is_a_metric_and_is_logged_when_it_is_near(
+    authority: Authority, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ends = {"late": 30, "soon": 3, "over": -1}
+    late, soon, over = (authority.issue(f"{name}.example.com", days=days) for name, days in ends.items())
+    server = start(site([Tls([late.certificate, soon.certificate]), Tls(over.certificate)]))
+    now = time.time()
+    for name, days in ends.items():
+        end = sample(server, f'edgerouter_tls_certificate_expiry_timestamp_seconds{{name="{name}.example.com"}}')
+        assert abs(end - now - days * 86_400) < 600
+    logged = ""
+
+    def told() -> bool:
+        nonlocal logged
+        logged += capfd.readouterr().err
+        return "certificate for over.example.com has expired" in logged
+
+    until(told)
+    assert re.search(r"certificate for soon\.example\.com expires in [23] days", logged)
+    assert "late.example.com" not in logged

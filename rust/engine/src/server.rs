@@ -4,7 +4,7 @@ mod thread;
 
 use std::{
     hash::RandomState,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
@@ -17,10 +17,12 @@ use std::{
 use arc_swap::ArcSwap;
 use edgerouter_core::{
     bounds::{descriptors::Descriptors, memory::Budget},
-    plan::{Listener, ListenerId, Plan, Problem, Scheme},
+    plan::{ListenAddress, Listener, ListenerId, Plan, Problem, Scheme},
 };
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
+
+use thread::WorkerSocket;
 
 use crate::{
     account::{Account, PerClientCounts},
@@ -35,6 +37,7 @@ use crate::{
         tcp::{self, BindError},
         tight,
         tls::{HandshakeCounts, TlsListeners},
+        unix::{self, SocketFile, UnixBindError},
     },
     live::Live,
     navigation::{Navigation, QUEUE},
@@ -93,6 +96,9 @@ pub enum StartError {
     /// An address could not be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A unix socket could not be listened on.
+    #[error(transparent)]
+    Unix(#[from] UnixBindError),
     /// The admin listener would be open to other machines.
     #[error(
         "the admin listener on {0} can be reached from other machines and needs a token; set one, or use a loopback address such as --admin 127.0.0.1:9090"
@@ -118,7 +124,9 @@ pub struct Engine {
     shared: Arc<Shared>,
     life: watch::Sender<Life>,
     /// The address of each listener, and its scheme.
-    listeners: Vec<(SocketAddr, Option<ListenerId>)>,
+    listeners: Vec<(ListenAddress, Option<ListenerId>)>,
+    /// Those of unix sockets, for as long as they are listened on.
+    files: Mutex<Vec<SocketFile>>,
     admin_address: Option<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Plans are swapped one at a time.
@@ -143,20 +151,33 @@ impl Engine {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = settings.workers.unwrap_or(cores).clamp(1, 1024);
-        let mut sockets: Vec<Vec<(TcpListener, Option<ListenerId>)>> =
-            (0..workers).map(|_| Vec::new()).collect();
-        let mut listeners = Vec::new();
+        let mut sockets: Vec<Vec<WorkerSocket>> = (0..workers).map(|_| Vec::new()).collect();
+        let (mut listeners, mut files) = (Vec::new(), Vec::new());
         for (address, id) in all_listeners(&settings.listen, &plan.listeners) {
-            let option = if id.is_some() {
-                "Edge.listen"
-            } else {
-                "--listen"
+            let bound: Vec<WorkerSocket> = match (address, id) {
+                (ListenAddress::Unix(path), Some(id)) => {
+                    let (bound, file) = unix::bind(&path, workers)?;
+                    files.push(file);
+                    listeners.push((ListenAddress::Unix(path), Some(id)));
+                    let of_worker = |socket| WorkerSocket::Unix(socket, id);
+                    bound.into_iter().map(of_worker).collect()
+                }
+                (ListenAddress::Tcp(address), id) => {
+                    let option = match id {
+                        Some(_) => "Edge.listen",
+                        None => "--listen",
+                    };
+                    let bound = tcp::bind(address, workers, option)?;
+                    let bound_to = bound.first().and_then(|socket| socket.local_addr().ok());
+                    listeners.extend(bound_to.map(|address| (ListenAddress::Tcp(address), id)));
+                    let of_worker = |socket| WorkerSocket::Tcp(socket, id);
+                    bound.into_iter().map(of_worker).collect()
+                }
+                // The settings have addresses of TCP only.
+                (ListenAddress::Unix(_), None) => continue,
             };
-            let bound = tcp::bind(address, workers, option)?;
-            let bound_to = bound.first().and_then(|socket| socket.local_addr().ok());
-            listeners.extend(bound_to.map(|address| (address, id)));
             for (socket, worker) in bound.into_iter().zip(&mut sockets) {
-                worker.push((socket, id));
+                worker.push(socket);
             }
         }
         let admin_socket = match settings.admin {
@@ -214,11 +235,13 @@ impl Engine {
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
+        shared.live.load().tls.warn_of_expiry(shared.unix_now());
         tracing::debug!(workers, ?listeners, admin = ?admin_address, "serving");
         Ok(Self {
             shared,
             life,
             listeners,
+            files: Mutex::new(files),
             admin_address,
             threads: Mutex::new(threads),
             reloading: Mutex::new(()),
@@ -231,6 +254,7 @@ impl Engine {
         let _one = self.reloading.lock();
         let previous = self.shared.live.load_full();
         let tls = TlsListeners::of(&plan, Some(&previous.tls))?;
+        tls.warn_of_expiry(self.shared.unix_now());
         let version = previous.version + 1;
         let keys = KeySources::succeed(&previous.keys, &plan);
         let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
@@ -292,7 +316,7 @@ impl Engine {
 
     /// Addresses of the listeners for clients, with the ports that the system chose, and their schemes: those of the
     /// settings first.
-    pub fn addresses(&self) -> Vec<(Scheme, SocketAddr)> {
+    pub fn addresses(&self) -> Vec<(Scheme, ListenAddress)> {
         let live = self.shared.live.load();
         let scheme = |id: Option<ListenerId>| match id.and_then(|id| live.tls.get(id)) {
             Some(_) => Scheme::Https,
@@ -300,7 +324,7 @@ impl Engine {
         };
         self.listeners
             .iter()
-            .map(|(address, id)| (scheme(*id), *address))
+            .map(|(address, id)| (scheme(*id), address.clone()))
             .collect()
     }
 
@@ -372,6 +396,7 @@ impl Engine {
         for thread in self.threads.lock().drain(..) {
             let _ = thread.join();
         }
+        self.files.lock().clear();
         self.shared.cache.purges.close();
         if let Some(disk) = self.shared.cache.store.disk() {
             disk.close();
@@ -396,12 +421,12 @@ impl Drop for Engine {
 fn all_listeners(
     settings: &[SocketAddr],
     plan: &[Listener],
-) -> impl Iterator<Item = (SocketAddr, Option<ListenerId>)> {
+) -> impl Iterator<Item = (ListenAddress, Option<ListenerId>)> {
     let of_plan = plan.iter().zip(0u16..);
     settings
         .iter()
-        .map(|address| (*address, None))
-        .chain(of_plan.map(|(listener, at)| (listener.address, Some(ListenerId(at)))))
+        .map(|address| (ListenAddress::Tcp(*address), None))
+        .chain(of_plan.map(|(listener, at)| (listener.address.clone(), Some(ListenerId(at)))))
 }
 
 /// Every problem of a plan's certificates and keys.

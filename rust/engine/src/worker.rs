@@ -123,6 +123,7 @@ impl Shared {
         upstream::render_states(&states, &mut text);
         self.account.render(&mut text);
         self.handshakes.render(&mut text);
+        live.tls.render(&mut text);
         self.files.render(&mut text);
         self.cache.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);

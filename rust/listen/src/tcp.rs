@@ -22,8 +22,14 @@ use crate::{
     connection::ConnectionOwner,
     http::{self, Taken},
     spread,
-    tight::{self, Spare},
+    tight::{self, Listening, Spare},
 };
+
+impl Listening for TcpListener {
+    fn poll_refuse(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_accept(cx).map_ok(drop)
+    }
+}
 
 impl Transport for TcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {

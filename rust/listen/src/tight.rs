@@ -9,10 +9,11 @@ use std::{
     future::poll_fn,
     io,
     sync::atomic::Ordering,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use crate::connection::{ConnectionOwner, ConnectionState, Connections};
 use edgerouter_core::{
     bounds::{
         descriptors::{self, Descriptors},
@@ -21,9 +22,6 @@ use edgerouter_core::{
     plan::{Plan, limits::HttpLimits},
 };
 use edgerouter_telemetry::Refused;
-use tokio::net::TcpListener;
-
-use crate::connection::{ConnectionOwner, ConnectionState, Connections};
 
 /// New connections that wait for another worker to end one, beyond the bound.
 const WAITING: usize = 32;
@@ -157,6 +155,12 @@ pub async fn give_way_to_others(owner: &impl ConnectionOwner) {
     }
 }
 
+/// A socket that connections are accepted from.
+pub(crate) trait Listening {
+    /// Accepts a connection and closes it.
+    fn poll_refuse(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
 /// A spare descriptor, so that there is one for a connection that has to be refused.
 pub(crate) struct Spare(Option<File>);
 
@@ -169,7 +173,7 @@ impl Spare {
     pub(crate) async fn refuse_one(
         &mut self,
         owner: &impl ConnectionOwner,
-        listener: &TcpListener,
+        listener: &impl Listening,
         error: &io::Error,
     ) {
         log(owner.connections(), error);
@@ -180,9 +184,8 @@ impl Spare {
         }
         press_others(owner.connections(), true);
         if self.0.take().is_some() {
-            let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
-            if let Poll::Ready(Ok((stream, _))) = accepted {
-                drop(stream);
+            let refused = poll_fn(|cx| Poll::Ready(listener.poll_refuse(cx))).await;
+            if matches!(refused, Poll::Ready(Ok(()))) {
                 owner.metrics().refused(Refused::TooManyConnections);
             }
         } else {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use edgerouter_core::plan::{Plan, Problem, Scheme};
+use edgerouter_core::plan::{ListenAddress, Plan, Problem, Scheme};
 use edgerouter_engine::{
     self as engine, Settings, StartError,
     access::{AccessLog, Form},
@@ -200,7 +200,12 @@ impl PyEngine {
     fn urls(&self) -> Vec<String> {
         let addresses = self.listening().into_iter();
         addresses
-            .map(|(scheme, address)| format!("{}://{address}", scheme.as_str()))
+            .map(|(scheme, address)| match address {
+                ListenAddress::Tcp(address) => format!("{}://{address}", scheme.as_str()),
+                ListenAddress::Unix(path) => {
+                    format!("{}+unix:{}", scheme.as_str(), path.display())
+                }
+            })
             .collect()
     }
 
@@ -281,7 +286,7 @@ impl PyEngine {
 }
 
 impl PyEngine {
-    fn listening(&self) -> Vec<(Scheme, SocketAddr)> {
+    fn listening(&self) -> Vec<(Scheme, ListenAddress)> {
         let running = self.running.lock().clone();
         running.map_or_else(Vec::new, |running| running.addresses())
     }

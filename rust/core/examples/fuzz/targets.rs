@@ -12,6 +12,7 @@ pub(crate) mod caching;
 pub(crate) mod corpus;
 pub(crate) mod fields;
 pub(crate) mod identity;
+pub(crate) mod listening;
 pub(crate) mod plans;
 pub(crate) mod records;
 pub(crate) mod responses;
@@ -43,6 +44,16 @@ pub(crate) const TARGETS: &[FuzzTarget] = &[
         name: "responses",
         run: responses::responses,
         seeds: responses::seeds,
+    },
+    FuzzTarget {
+        name: "proxy_header",
+        run: listening::proxy_header,
+        seeds: listening::proxy_headers,
+    },
+    FuzzTarget {
+        name: "certificate",
+        run: listening::certificate,
+        seeds: listening::certificates,
     },
     FuzzTarget {
         name: "head_fields",

@@ -1,6 +1,10 @@
 //! Listeners of a plan: addresses for clients, the TLS policies of each, and the protocols that it speaks.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use ipnet::IpNet;
 
@@ -10,11 +14,57 @@ use crate::{http::FieldName, outcome::words, secret::Secret};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub u16);
 
+/// An address that can be listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// Port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// From `IP:PORT`, `:PORT` for all addresses of IPv4, `localhost:PORT`, or `unix:` and an absolute path.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let fits = path.starts_with('/') && path.len() <= MOST_PATH && !path.contains('\0');
+            return (fits && Path::new(path).file_name().is_some())
+                .then(|| Self::Unix(path.into()));
+        }
+        let parsed = match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {
+            (Some(port), _) => format!("127.0.0.1:{port}").parse(),
+            (None, Some(port)) => format!("0.0.0.0:{port}").parse(),
+            (None, None) => text.parse(),
+        };
+        parsed.ok().map(Self::Tcp)
+    }
+
+    /// True if another listener can have the same: a free port is another each time.
+    pub fn excludes(&self, other: &Self) -> bool {
+        match self {
+            Self::Tcp(address) => address.port() != 0 && self == other,
+            Self::Unix(_) => self == other,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Bytes of a path that `sockaddr_un` holds.
+const MOST_PATH: usize = 107;
+
 /// An address for clients.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// Port 0 takes a free one.
-    pub address: SocketAddr,
+    /// Its address.
+    pub address: ListenAddress,
     /// The first is for clients that name no host, or one of which no certificate is. Empty: plain text.
     pub tls: Vec<TlsPolicy>,
     /// By preference, as in ALPN (RFC 7301); never empty.

@@ -32,8 +32,8 @@ pub use compile::compile;
 pub use file_folder::FileFolder;
 pub use limits::Limits;
 pub use listener::{
-    Certificate, ClientAuthentication, ClientFact, HttpProtocol, Listener, ListenerId, ProxyRule,
-    SecurityPolicy, TlsPolicy,
+    Certificate, ClientAuthentication, ClientFact, HttpProtocol, ListenAddress, Listener,
+    ListenerId, ProxyRule, SecurityPolicy, TlsPolicy,
 };
 pub use matcher::{HostPattern, PathPattern, Router};
 pub use route::{

@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    os::unix::net::UnixListener,
     rc::Rc,
     sync::{Arc, mpsc as signals},
     time::Duration,
@@ -16,16 +17,23 @@ use tokio::{
 
 use crate::{
     life::Life,
-    listen::{spread, tcp, tight},
+    listen::{spread, tcp, tight, unix},
     worker::{Shared, Worker},
 };
+
+/// A listening socket of a worker.
+pub(super) enum WorkerSocket {
+    /// Without a position: an address of the settings.
+    Tcp(TcpListener, Option<ListenerId>),
+    Unix(UnixListener, ListenerId),
+}
 
 /// The life of one worker thread.
 pub(super) fn work(
     index: usize,
     workers: usize,
     shared: Arc<Shared>,
-    sockets: Vec<(TcpListener, Option<ListenerId>)>,
+    sockets: Vec<WorkerSocket>,
     life: watch::Receiver<Life>,
     ready: &signals::Sender<std::io::Result<()>>,
 ) {
@@ -42,15 +50,17 @@ pub(super) fn work(
     runtime.block_on(async {
         let worker = Worker::new(index, workers, shared);
         spawn_local(spread::take_handed(Rc::clone(&worker), life.clone()));
-        for (socket, id) in sockets {
-            match tokio::net::TcpListener::from_std(socket) {
-                Ok(listener) => {
-                    spawn_local(tcp::accept(Rc::clone(&worker), listener, id, life.clone()));
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    return;
-                }
+        for socket in sockets {
+            let (owner, life) = (Rc::clone(&worker), life.clone());
+            let accepting = match socket {
+                WorkerSocket::Tcp(socket, id) => tokio::net::TcpListener::from_std(socket)
+                    .map(|listener| spawn_local(tcp::accept(owner, listener, id, life))),
+                WorkerSocket::Unix(socket, id) => tokio::net::UnixListener::from_std(socket)
+                    .map(|listener| spawn_local(unix::accept(owner, listener, id, life))),
+            };
+            if let Err(error) = accepting {
+                let _ = ready.send(Err(error));
+                return;
             }
         }
         let _ = ready.send(Ok(()));

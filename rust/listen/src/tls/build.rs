@@ -8,7 +8,7 @@ use edgerouter_core::{
         Certificate, ClientAuthentication, HttpProtocol, Listener, Plan, Problem, SecurityPolicy,
         TlsPolicy,
     },
-    tls::{NameTable, PolicyNames, TermsDigest, is_ocsp_response},
+    tls::{NameTable, PolicyNames, TermsDigest, certificate_facts, is_ocsp_response},
 };
 use rustls::{
     RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
@@ -27,6 +27,7 @@ use webpki::EndEntityCert;
 use super::{
     PolicyService, TlsListener, TlsListeners,
     certificates::Certificates,
+    expiry::Expiries,
     resumption::{PolicyDigest, Resumptions},
 };
 
@@ -40,6 +41,7 @@ pub(super) fn listeners(
     let mut problems = Problems::new();
     let places = Arc::new(Semaphore::new(plan.limits.tls.handshakes));
     let mut all = NameTable::default();
+    let mut expiries = Expiries::default();
     let mut listeners = Vec::with_capacity(plan.listeners.len());
     for (at, listener) in plan.listeners.iter().enumerate() {
         let mut names = NameTable::default();
@@ -51,6 +53,7 @@ pub(super) fn listeners(
                 position,
                 names: &mut names,
                 all: &mut all,
+                expiries: &mut expiries,
                 problems: &mut problems,
             };
             let terms_digest = terms_of(policy);
@@ -104,6 +107,7 @@ pub(super) fn listeners(
     Ok(TlsListeners {
         listeners: made.collect(),
         resumptions,
+        expiries,
     })
 }
 
@@ -224,6 +228,7 @@ struct PolicyBuild<'a> {
     names: &'a mut NameTable<usize>,
     /// The names of all listeners' certificates.
     all: &'a mut NameTable<()>,
+    expiries: &'a mut Expiries,
     problems: &'a mut Problems,
 }
 
@@ -382,6 +387,10 @@ impl PolicyBuild<'_> {
                 );
                 self.refuse(&format!("{field}.chain"), why);
             }
+        }
+        if let Some(facts) = key.cert.first().and_then(|der| certificate_facts(der)) {
+            let first = names.first().copied().unwrap_or(&facts.subject);
+            self.expiries.note(first, facts.valid.1);
         }
         certificates.add(Arc::clone(&key), names.into_iter());
     }

@@ -8,6 +8,7 @@ mod build;
 mod certificates;
 mod counts;
 pub mod development;
+mod expiry;
 mod resumption;
 mod session;
 mod transport;
@@ -25,6 +26,7 @@ pub use counts::HandshakeCounts;
 pub use session::TlsSession;
 pub(crate) use transport::TlsTransport;
 
+use expiry::Expiries;
 use resumption::Resumptions;
 
 /// The listeners of a plan that speak TLS.
@@ -32,6 +34,7 @@ use resumption::Resumptions;
 pub struct TlsListeners {
     listeners: Vec<Option<Arc<TlsListener>>>,
     resumptions: Resumptions,
+    expiries: Expiries,
 }
 
 /// One TLS policy made ready.
@@ -63,6 +66,16 @@ impl TlsListeners {
     pub fn misdirects(&self, session: &TlsSession, host: &str) -> bool {
         self.get(session.listener_id)
             .is_some_and(|listener| session.is_misdirected(listener, host))
+    }
+
+    /// Writes the ends of the certificates' validity in the format of Prometheus.
+    pub fn render(&self, out: &mut String) {
+        self.expiries.render(out);
+    }
+
+    /// Logs the certificates that have expired, or soon will. `now`: Unix seconds.
+    pub fn warn_of_expiry(&self, now: u64) {
+        self.expiries.warn(now);
     }
 
     /// The listener at a position; `None` for one without TLS.

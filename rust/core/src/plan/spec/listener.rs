@@ -1,7 +1,5 @@
 //! Listeners: an address, the TLS policies on it, and the protocols.
 
-use std::net::SocketAddr;
-
 use serde_json::Value;
 
 use super::{
@@ -15,8 +13,8 @@ use crate::{
     http::FieldName,
     outcome::Word as _,
     plan::listener::{
-        Certificate, ClientAuthentication, ClientFact, HttpProtocol, Listener, MOST_LISTENERS,
-        OUTDATED_SECURITY_POLICIES, SecurityPolicy, TlsPolicy,
+        Certificate, ClientAuthentication, ClientFact, HttpProtocol, ListenAddress, Listener,
+        MOST_LISTENERS, OUTDATED_SECURITY_POLICIES, SecurityPolicy, TlsPolicy,
     },
 };
 
@@ -32,7 +30,10 @@ pub(super) fn all(fields: &mut Fields<'_>) -> Vec<Listener> {
     }
     for (at, one) in listeners.iter().enumerate() {
         let before = listeners.iter().take(at);
-        if one.address.port() != 0 && before.clone().any(|other| other.address == one.address) {
+        if before
+            .clone()
+            .any(|other| other.address.excludes(&one.address))
+        {
             fields.problems.add(
                 format!("listeners[{at}].address"),
                 Some(format!("\"{}\"", one.address)),
@@ -47,12 +48,12 @@ fn listener(value: &Value, path: String, problems: &Problems) -> Option<Listener
     let mut fields = Fields::open(value, path, problems)?;
     let address = fields.required_text("address");
     let address = address.and_then(|text| {
-        let address = address_of(text);
+        let address = ListenAddress::parse(text);
         if address.is_none() {
             problems.add(
                 fields.at("address"),
                 Some(format!("{text:?}")),
-                "must be IP:PORT such as \"0.0.0.0:443\" or \"[::]:443\"",
+                "must be IP:PORT such as \"0.0.0.0:443\" or \"[::]:443\", or unix: and an absolute path of at most 107 bytes",
             );
         }
         address
@@ -67,15 +68,6 @@ fn listener(value: &Value, path: String, problems: &Problems) -> Option<Listener
         protocols,
         proxies,
     })
-}
-
-/// `IP:PORT`, `:PORT` for all addresses of IPv4, or `localhost:PORT`.
-fn address_of(text: &str) -> Option<SocketAddr> {
-    match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {
-        (Some(port), _) => format!("127.0.0.1:{port}").parse().ok(),
-        (None, Some(port)) => format!("0.0.0.0:{port}").parse().ok(),
-        (None, None) => text.parse().ok(),
-    }
 }
 
 fn protocols(fields: &mut Fields<'_>) -> Vec<HttpProtocol> {

@@ -1,0 +1,52 @@
+//! The ends of the certificates' validity.
+
+use std::fmt::Write as _;
+
+use edgerouter_telemetry::text;
+
+/// Each certificate's first name, and the Unix second until which it is valid.
+#[derive(Debug, Default)]
+pub(super) struct Expiries(Vec<(String, i64)>);
+
+const DAY: i64 = 86_400;
+/// Time before the end of a certificate from which a warning is logged: those that are renewed by programs are new by then.
+const SOON: i64 = 14 * DAY;
+
+impl Expiries {
+    /// Notes a certificate; of several with one name the first that ends counts.
+    pub(super) fn note(&mut self, name: &str, end: i64) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = end.min(*known),
+            None => self.0.push((name.to_owned(), end)),
+        }
+    }
+
+    pub(super) fn render(&self, out: &mut String) {
+        let name = "edgerouter_tls_certificate_expiry_timestamp_seconds";
+        text::head(
+            out,
+            name,
+            "gauge",
+            "Unix time until which the certificate of a listener is valid, by its first name.",
+        );
+        for (of, end) in &self.0 {
+            let _ = writeln!(out, "{name}{{name=\"{}\"}} {end}", text::escaped(of));
+        }
+    }
+
+    pub(super) fn warn(&self, now: u64) {
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        for (name, end) in &self.0 {
+            let days = (end - now) / DAY;
+            if *end < now {
+                tracing::warn!(
+                    "the certificate for {name} has expired: clients refuse it; renew it and reload"
+                );
+            } else if end - now < SOON {
+                tracing::warn!(
+                    "the certificate for {name} expires in {days} days; renew it and reload"
+                );
+            }
+        }
+    }
+}

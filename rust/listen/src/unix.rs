@@ -1,0 +1,163 @@
+//! Listeners on unix sockets: one socket, whose connections any worker accepts. Clients are processes of this machine.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _},
+        net::{UnixListener as BoundListener, UnixStream as ProbeStream},
+    },
+    path::{Path, PathBuf},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use edgerouter_core::plan::ListenerId;
+use edgerouter_telemetry::life::Life;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
+
+use crate::{
+    Transport,
+    connection::{ConnectionOwner, Place},
+    http::{self, Taken},
+    tight::{self, Listening, Spare},
+};
+
+impl Transport for UnixStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_read_ready(cx).map(drop)
+    }
+
+    /// The kernel knows when the process at the other end is gone.
+    fn keep_alive(&self) {}
+}
+
+/// The reason why a unix socket could not be listened on, with the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum UnixBindError {
+    /// Another process listens there.
+    #[error("unix:{} is already in use; stop the other program or give another path", .0.display())]
+    InUse(PathBuf),
+    /// Something else has the name.
+    #[error("unix:{} is there and is no socket; remove it or give another path", .0.display())]
+    NoSocket(PathBuf),
+    /// Any other error.
+    #[error("unix:{} could not be listened on: {source}; its folder must be there and writable", path.display())]
+    Other {
+        /// The path of the socket.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+/// The file of a bound socket, which is removed when this is dropped, unless another process has replaced it.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if inode(&self.path) == Some(self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|found| found.ino())
+}
+
+/// One listening socket, in as many handles as there are workers. The file of one that nobody listens on any more is
+/// replaced.
+pub fn bind(path: &Path, count: usize) -> Result<(Vec<BoundListener>, SocketFile), UnixBindError> {
+    let fail = |source| UnixBindError::Other {
+        path: path.into(),
+        source,
+    };
+    if let Ok(found) = fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(UnixBindError::NoSocket(path.into()));
+        }
+        match ProbeStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(fail)?;
+            }
+            Ok(_) => return Err(UnixBindError::InUse(path.into())),
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    let bound = BoundListener::bind(path).map_err(fail)?;
+    let file = SocketFile {
+        path: path.into(),
+        inode: inode(path).unwrap_or_default(),
+    };
+    bound.set_nonblocking(true).map_err(fail)?;
+    let mut handles = Vec::with_capacity(count.max(1));
+    for _ in 1..count {
+        handles.push(bound.try_clone().map_err(fail)?);
+    }
+    handles.push(bound);
+    Ok((handles, file))
+}
+
+/// Accepts until the engine drains, and then those that the kernel has accepted by then. `id`: of a listener of the plan.
+pub async fn accept<O: ConnectionOwner>(
+    owner: Rc<O>,
+    listener: UnixListener,
+    id: ListenerId,
+    mut life: watch::Receiver<Life>,
+) {
+    let mut spare = Spare::new();
+    loop {
+        tokio::select! {
+            biased;
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    if taken(&owner, stream, id, false) == Taken::InPlaceOfAnother {
+                        // The other one closes before the next one is accepted.
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Err(error) if tight::exhausted(&error) => spare.refuse_one(&*owner, &listener, &error).await,
+                Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
+            },
+            changed = life.changed() => {
+                if changed.is_err() || *life.borrow_and_update() != Life::Serving {
+                    break;
+                }
+            }
+        }
+    }
+    loop {
+        let accepted = std::future::poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+        let Poll::Ready(Ok((stream, _))) = accepted else {
+            return;
+        };
+        taken(&owner, stream, id, true);
+    }
+}
+
+/// Serves a connection, whose peer counts as this machine.
+fn taken<O: ConnectionOwner>(
+    owner: &Rc<O>,
+    stream: UnixStream,
+    id: ListenerId,
+    draining: bool,
+) -> Taken {
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let connections = owner.connections();
+    let place = Place::of(&connections.all, connections.index);
+    http::take(owner, stream, peer, Some(id), place, draining)
+}
+
+impl Listening for UnixListener {
+    fn poll_refuse(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_accept(cx).map_ok(drop)
+    }
+}
