@@ -150,12 +150,12 @@ def test_large_objects_that_many_download_at_once_come_whole_however_little_memo
 
 
 @pytest.mark.usefixtures("many_descriptors")
-def test_a_connection_that_is_idle_after_a_request_takes_less_than_8_kib(
+def test_a_connection_that_is_idle_after_a_request_takes_less_than_4_kib(
     origin: Origin, started: Callable[..., tuple[Process, str, str]]
 ) -> None:
     origin.default = Reply(200, {"cache-control": "max-age=600"}, "x" * 1_000)
     process, url, _ = started()
-    count = 6_000
+    count = 4_000
 
     def grow(stack: ExitStack, number: int) -> None:
         for _ in range(number):
@@ -169,15 +169,29 @@ def test_a_connection_that_is_idle_after_a_request_takes_less_than_8_kib(
         wait_until(lambda: steady(process), 20, "resident memory to settle")
         before = resident(process)
         grow(stack, count)
+        wait_until(lambda: (resident(process) - before) / count < 4 << 10, 40, "less than 4 KiB a connection")
 
-        def little() -> bool:
-            # The allocator gives back its surplus at the next allocations.
-            for _ in range(20):
-                assert httpx.get(f"{url}/hit", timeout=20).status_code == 200
-            return (resident(process) - before) / count < 8 << 10
 
-        wait_until(little, 40, "less than 8 KiB a connection")
-        print(f"{(resident(process) - before) / count / 1024:.1f} KiB a connection")
+def huge_pages(process: Process) -> bool:
+    text = Path(f"/proc/{process.process.pid}/status").read_text()
+    found = re.search(r"THP_enabled:\s+(\d)", text)
+    assert found
+    return found[1] == "1"
+
+
+def test_the_kernel_makes_huge_pages_for_a_process_while_it_has_work_only(
+    origin: Origin, started: Callable[..., tuple[Process, str, str]]
+) -> None:
+    origin.default = Reply(200, {"cache-control": "max-age=600"}, "x" * 1_000)
+    process, url, _ = started()
+    wait_until(lambda: not huge_pages(process), 20, "no huge pages while it is idle")
+    with httpx.Client(base_url=url, timeout=20) as client:
+
+        def works() -> bool:
+            assert {client.get("/hit").status_code for _ in range(200)} == {200}
+            return huge_pages(process)
+
+        wait_until(works, 20, "huge pages while it works")
 
 
 def closed(client: socket.socket) -> bool:

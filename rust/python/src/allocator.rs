@@ -21,10 +21,66 @@ unsafe extern "C" {
 }
 
 /// Returns pages that have been free for a second to the system. mimalloc itself looks for them only when it frees a page,
-/// so a process that has just become idle would keep them.
+/// so a process that has just become idle would keep them. Called every two seconds.
 pub(crate) fn give_back() {
     // SAFETY: looks over the heap of the calling thread and the pages that no thread has; any thread may call it.
     unsafe { mi_collect(false) }
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    huge_pages::follow_load();
+}
+
+/// Huge pages while there is work only. They make hits in a large cache cheaper; but the kernel also puts small pages
+/// together, in the background, and fills those in between that have been given back.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod huge_pages {
+    use std::{
+        ffi::{c_int, c_long, c_ulong},
+        sync::atomic::{AtomicI64, AtomicU8, Ordering},
+    };
+
+    const PR_SET_THP_DISABLE: c_int = 41;
+    const PR_GET_THP_DISABLE: c_int = 42;
+    /// In units of `clock`, millionths of a second (POSIX): a hundredth of the time between two calls.
+    const LITTLE: i64 = 20_000;
+
+    unsafe extern "C" {
+        fn prctl(option: c_int, ...) -> c_int;
+        fn clock() -> c_long;
+    }
+
+    /// Time on processors at the last call.
+    static SPENT: AtomicI64 = AtomicI64::new(0);
+    static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
+    const UNKNOWN: u8 = 0;
+    const ALLOWED: u8 = 1;
+    const WITHHELD: u8 = 2;
+    /// Disabled by somebody else, such as `MIMALLOC_ALLOW_THP=0`, and left so.
+    const FORBIDDEN: u8 = 3;
+
+    pub(super) fn follow_load() {
+        // SAFETY: `clock` takes nothing, and is safe on any thread.
+        let spent = unsafe { clock() };
+        let idle = spent - SPENT.swap(spent, Ordering::Relaxed) < LITTLE;
+        let state = match STATE.load(Ordering::Relaxed) {
+            // SAFETY: takes five numbers and gives one.
+            UNKNOWN if unsafe { prctl(PR_GET_THP_DISABLE, 0_u64, 0_u64, 0_u64, 0_u64) } != 0 => {
+                FORBIDDEN
+            }
+            UNKNOWN => ALLOWED,
+            known => known,
+        };
+        let wanted = match state {
+            FORBIDDEN => FORBIDDEN,
+            _ if idle => WITHHELD,
+            _ => ALLOWED,
+        };
+        if wanted != state {
+            let disable = c_ulong::from(wanted == WITHHELD);
+            // SAFETY: as above. It concerns pages to come: those that are there stay as they are.
+            unsafe { prctl(PR_SET_THP_DISABLE, disable, 0_u64, 0_u64, 0_u64) };
+        }
+        STATE.store(wanted, Ordering::Relaxed);
+    }
 }
 
 fn is_plain(layout: Layout) -> bool {
