@@ -40,6 +40,8 @@ def wrk(
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
     if script is not None:
         command += ["-s", str(script)]
+    if connections > 1_000:  # they take longer to open than wrk waits for a response
+        command += ["--timeout", "60s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
     out = _run(pinned(core, [*command, f"http://127.0.0.1:{port}{path}"]), seconds)

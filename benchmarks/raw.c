@@ -55,7 +55,7 @@ int main(int argc, char **argv) {
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(argv[1])), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     if (bind(listener, (struct sockaddr *)&at, sizeof at) < 0) die("bind");
-    if (listen(listener, 1024) < 0) die("listen");
+    if (listen(listener, 65535) < 0) die("listen");
     int poll = epoll_create1(0);
     if (poll < 0) die("epoll_create1");
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener}, events[EVENTS];

@@ -2,6 +2,7 @@
 
 Each work compares two states of the edge, in turn within one run: workers, routes, redirects, hosts, stored objects,
 connections. A ratio near 1.0 says that a request costs the same in both. CPU is user and system time of the process.
+The raw limit (``raw.c``) has the kernel's part of many connections only.
 """
 
 from __future__ import annotations
@@ -49,8 +50,13 @@ class State:
     connections: int = 64
     host: str = "127.0.0.1"
     path: str = "/hit/1k"
+    server: str = "edgerouter"
 
 
+OBJECT = "/hit/sized/{:08}/1024"
+FILLERS, PIPELINED = 16, 100
+FEW = 1_000
+VERSION = b"HTTP/1.1 "
 WORKS = {
     "workers": ("1 and 2 workers", State(), State(workers=2)),
     "routes": (
@@ -70,6 +76,11 @@ WORKS = {
     ),
     "objects": ("1,000 and 1,000,000 objects", State(objects=1_000), State(objects=1_000_000)),
     "connections": ("64 and 10,000 connections", State(), State(connections=10_000)),
+    "raw-connections": (
+        "the same, the raw limit",
+        State(server="raw"),
+        State(server="raw", connections=10_000),
+    ),
 }
 
 
@@ -121,20 +132,22 @@ def compare(title: str, states: Sequence[State], options: argparse.Namespace) ->
         program = [str(servers.compile_c("origin")), str(port)]
         origin = stack.enter_context(Child("origin", program, 1, scratch / "origin.log"))
         origin.wait_until_listening(port)
-        edges = []
+        started: list[tuple[servers.Server, Child, State]] = []
         for index, state in enumerate(states):
-            edge = Scaled(options.python, state, f"edge{index}")
-            if edge.missing:
-                raise BenchError(edge.missing)
-            child = stack.enter_context(edge.child(servers.Place(0, scratch, port, "")))
-            child.wait_until_listening(edge.port, 120)
+            server: servers.Server = Scaled(options.python, state, f"edge{index}")
+            if state.server == "raw":
+                server = servers.Raw(servers.compile_c("raw"))
+            if server.missing:
+                raise BenchError(server.missing)
+            child = stack.enter_context(server.child(servers.Place(0, scratch, port, "")))
+            child.wait_until_listening(server.port, 120)
             if state.workers > 1:
                 spread(child)
-            fill(edge.port, state)
-            edges.append((edge, child))
+            fill(server.port, state)
+            started.append((server, child, state))
         for _ in range(options.rounds):
-            for (edge, child), of_state in zip(edges, spent, strict=True):
-                of_state.append(micros(edge, child, options.seconds, scratch))
+            for (server, child, state), of_state in zip(started, spent, strict=True):
+                of_state.append(micros(server, child, state, options.seconds, scratch))
     first, last = (statistics.median(of_state) for of_state in spent)
     ratios = [then / before for before, then in zip(*spent, strict=True)]
     ratio = statistics.median(ratios)
@@ -149,49 +162,70 @@ def spread(child: Child) -> None:
 
 
 def paths(state: State) -> list[str]:
-    return [state.path] if state.objects == 1 else [f"{state.path}?n={number}" for number in range(state.objects)]
+    return [state.path] if state.objects == 1 else [OBJECT.format(number) for number in range(state.objects)]
 
 
 def fill(port: int, state: State) -> None:
-    """Requests every path of the state once, a hundred at a time."""
+    """Requests every path of the state once, over some connections, a hundred at a time on each."""
     wanted = paths(state)
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as edge:
-        for at in range(0, len(wanted), 100):
-            part = wanted[at : at + 100]
-            edge.sendall("".join(f"GET {path} HTTP/1.1\r\nHost: {state.host}\r\n\r\n" for path in part).encode())
-            seen, tail = 0, b""
-            while seen < len(part):
-                if not (got := edge.recv(1 << 18)):
-                    raise BenchError(f"the edge closed the connection after {at + seen} of {len(wanted)} requests")
-                seen += (tail + got).count(b"HTTP/1.1 ") - tail.count(b"HTTP/1.1 ")
-                tail = got[-8:]
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(FILLERS)
+        ]
+        for at in range(0, len(wanted), FILLERS * PIPELINED):
+            parts = [
+                (connection, wanted[start : start + PIPELINED])
+                for connection, start in zip(connections, range(at, len(wanted), PIPELINED), strict=False)
+            ]
+            for connection, part in parts:
+                lines = (f"GET {path} HTTP/1.1\r\nHost: {state.host}\r\n\r\n" for path in part)
+                connection.sendall("".join(lines).encode())
+            for connection, part in parts:
+                receive(connection, len(part), b"HTTP/1.1 3" if "/old" in state.path else b"HTTP/1.1 200")
+
+
+def receive(connection: socket.socket, responses: int, status: bytes) -> None:
+    """Reads as many status lines, all of which must have one status. Bytes after the last are left or dropped."""
+    received = bytearray()
+    while received.count(VERSION) < responses or len(received) < received.rfind(VERSION) + len(status):
+        if not (got := connection.recv(1 << 18)):
+            raise BenchError(f"the edge closed the connection after {received.count(VERSION)} of {responses} responses")
+        received += got
+    if (right := received.count(status)) != responses:
+        raise BenchError(f"{responses - right} of {responses} responses are not {status.decode()}")
 
 
 SCRIPT = """
 local number = 0
 request = function()
     number = (number + 7919) % {objects}
-    return wrk.format("GET", "{path}?n=" .. number)
+    return wrk.format("GET", string.format("/hit/sized/%08d/1024", number))
 end
 """
 
 
-def micros(edge: Scaled, child: Child, seconds: float, scratch: Path) -> float:
-    """CPU of the edge a request, in µs."""
-    state = edge.state
+def micros(server: servers.Server, child: Child, state: State, seconds: float, scratch: Path) -> float:
+    """CPU of the server a request, in µs."""
     script = None
     if state.objects > 1:
-        script = scratch / f"{edge.name}.lua"
-        script.write_text(SCRIPT.format(objects=state.objects, path=state.path))
-    before = child.cpu_seconds()
-    # Ten thousand connections take some seconds to open.
-    seconds = max(seconds, state.connections / 1_000)
-    load = generator.wrk(1, edge.port, state.path, seconds, {"Host": state.host}, state.connections, script)
-    spent = child.cpu_seconds() - before
-    wrong = [problem for problem in load.problems if "Non-2xx" not in problem or "/old" not in state.path]
-    if wrong:
-        raise BenchError(f"{edge.name}: {'; '.join(wrong)}")
-    return spent / load.requests * 1e6
+        script = scratch / f"{server.name}.lua"
+        script.write_text(SCRIPT.format(objects=state.objects))
+
+    def spent(seconds: float) -> tuple[float, int]:
+        before = child.cpu_seconds()
+        load = generator.wrk(1, server.port, state.path, seconds, {"Host": state.host}, state.connections, script)
+        wrong = [problem for problem in load.problems if "Non-2xx" not in problem or "/old" not in state.path]
+        if wrong:
+            raise BenchError(f"{server.name}: {'; '.join(wrong)}")
+        return child.cpu_seconds() - before, load.requests
+
+    if state.connections <= FEW:
+        cpu, requests = spent(seconds)
+        return cpu / requests * 1e6
+    # Thousands of connections take seconds to open, and CPU: it is in both of two loads, and not in their difference.
+    opening = state.connections / 2_500
+    shorter, longer = spent(opening), spent(opening + seconds)
+    return (longer[0] - shorter[0]) / (longer[1] - shorter[1]) * 1e6
 
 
 if __name__ == "__main__":

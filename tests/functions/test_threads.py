@@ -26,6 +26,7 @@ from edgerouter.functions import TimeLimit, runtime
 from edgerouter.testing import Running
 
 from ..origins import Origin, Reply
+from ..processes import Process
 from ..raw import connect
 
 PATIENCE = 20.0
@@ -425,3 +426,39 @@ def test_a_plugin_says_that_its_hooks_are_serial(serve: Serve, client_for: Clien
     edge.route("/", respond="")
     edge.use(plugin)
     assert client_for(serve(edge)).get("/").text.startswith("edge-serial-")
+
+
+POLICY = """
+import asyncio
+
+from edgerouter import AsyncContext, Edge, Request
+
+
+class OwnLoop(asyncio.SelectorEventLoop):
+    pass
+
+
+class Policy(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self):
+        return OwnLoop()
+
+
+asyncio.set_event_loop_policy(Policy())
+edge = Edge("test")
+
+
+@edge.function("/*")
+async def loop(request: Request, ctx: AsyncContext) -> str:
+    return type(asyncio.get_running_loop()).__name__
+"""
+
+
+def test_async_functions_run_on_the_loop_of_the_policy_that_the_file_sets(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(POLICY)
+    process = Process("run", str(app), "--listen", "127.0.0.1:0", "--workers", "1")
+    try:
+        url = process.wait_for(r"\n  (http://\S+)")[1]
+        assert httpx.get(url, timeout=PATIENCE).text == "OwnLoop"
+    finally:
+        assert process.end() == 0
