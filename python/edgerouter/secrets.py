@@ -18,6 +18,7 @@ from edgerouter.errors import ConfigError, Problem
 __all__ = ["Secret", "env", "secret_file"]
 
 _LARGEST = 1 << 20
+_NAMED = ("chain", "key", "ocsp", "client_ca")
 
 
 class Secret(Value, frozen=True, kw_only=True):
@@ -108,7 +109,9 @@ def resolve(plan: MutableMapping[str, Any], *, environ: Mapping[str, str] | None
                 key = (kind, name)
                 if key not in known:
                     known[key] = _read_env(name, environment) if kind == "env" else _read_file(name)
-                holder[field] = known[key]
+                # Its file is named in what is said about its content.
+                is_named = kind == "file" and field in _NAMED
+                holder[field] = {**known[key], "file": name} if is_named else known[key]
 
 
 def rebase(plan: MutableMapping[str, Any], folder: Path) -> None:

@@ -216,7 +216,7 @@ def test_settings_that_would_do_nothing_or_cannot_be_used_are_refused(
             Tls(certificate, **given)
     (tmp_path / "empty.pem").write_text("nothing")
     for file, fields, message in (
-        (tmp_path / "empty.pem", {}, r"tls\[0\]\.client_ca: holds no certificate in PEM"),
+        (tmp_path / "empty.pem", {}, r"tls\[0\]\.client_ca: file .*empty\.pem: holds no certificate in PEM"),
         (tmp_path / "absent.pem", {}, r"tls\[0\]\.client_ca: file .*absent\.pem: cannot be read"),
         (clients.file, {"subject": "Host"}, r"client_fields\.subject: .*neither frames nor routes"),
         (clients.file, {"subject": "X-A", "serial": "x-a"}, r"is the field of another fact"),

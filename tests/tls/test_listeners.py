@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edgerouter import Certificate, ConfigError, Edge, Limits, Secret, Tls, TlsLimits, cache, secret_file
+from edgerouter import Certificate, ConfigError, Edge, Limits, Secret, Tls, TlsLimits, _core, cache, secret_file
 
 from ..certificates import Authority
 from ..origins import Origin, Reply
+from ..processes import free_port
 from ..raw import responses
 from .clients import address_of, connected, get, read, sample, until
 from .conftest import Start
@@ -244,10 +245,10 @@ def test_a_certificate_file_that_cannot_be_used_is_refused_with_file_and_remedy(
     for certificate, path, message in (
         (Certificate(missing, good.key), "chain", f"file {missing}: cannot be read: No such file"),
         (Certificate(good.chain, missing), "key", f"file {missing}: cannot be read: No such file"),
-        (Certificate(text, good.key), "chain", "holds no certificate in PEM; give the file"),
-        (Certificate(good.chain, text), "key", "holds no private key in PEM; give the certificate's own"),
-        (Certificate(good.chain, other.key), "key", "is not the key of the certificate"),
-        (Certificate(good.key, good.key), "chain", "holds no certificate in PEM"),
+        (Certificate(text, good.key), "chain", f"file {text}: holds no certificate in PEM; give the file"),
+        (Certificate(good.chain, text), "key", f"file {text}: holds no private key in PEM; give the certificate's own"),
+        (Certificate(good.chain, other.key), "key", f"file {other.key}: is not the key of the certificate"),
+        (Certificate(good.key, good.key), "chain", f"file {good.key}: holds no certificate in PEM"),
         (Certificate(authority.file, good.key), "key", "is not the key of the certificate"),
     ):
         edge = site(Tls([good.certificate, certificate]))
@@ -395,7 +396,9 @@ def test_a_response_of_ocsp_is_stapled(authority: Authority, start: Start, tmp_p
     )
     assert b"OCSP Response Status: successful" in client.stdout
     (tmp_path / "ocsp.der").write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match=r"certificates\[0\]\.ocsp: is no successful response of OCSP in DER"):
+    with pytest.raises(
+        ConfigError, match=r"certificates\[0\]\.ocsp: file .*ocsp\.der: is no successful response of OCSP in DER"
+    ):
         site(Tls(Certificate(issued.chain, issued.key, ocsp=tmp_path / "ocsp.der"))).compile()
 
 
@@ -419,3 +422,32 @@ def test_the_end_of_each_certificate_is_a_metric_and_is_logged_when_it_is_near(
     until(told)
     assert re.search(r"certificate for soon\.example\.com expires in [23] days", logged)
     assert "late.example.com" not in logged
+
+
+def test_a_redirect_to_https_names_the_port_of_the_listener_with_tls(authority: Authority, start: Start) -> None:
+    port = free_port()
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0")
+    edge.listen(f"127.0.0.1:{port}", tls=Tls(authority.issue("www.example.com").certificate))
+    edge.route("/*", respond="hello", viewer="redirect-to-https")
+    plain, _ = start(edge).urls
+    with socket.create_connection(address_of(plain), timeout=10) as sock:
+        for host, location in (
+            ("www.example.com:8080", f"https://www.example.com:{port}/a?b"),
+            ("[::1]:8080", f"https://[::1]:{port}/a?b"),
+            ("www.example.com", "https://www.example.com/a?b"),
+            ("[::1]", "https://[::1]/a?b"),
+        ):
+            assert get(sock, host, "/a?b").get("location") == location
+
+
+def test_check_advises_on_https_only_where_nobody_speaks_it(authority: Authority) -> None:
+    tls = Tls(authority.issue("www.example.com").certificate, client_ca=authority.file)
+    edge = Edge("test")
+    edge.route("/*", respond="hello", viewer="https-only")
+    assert [it["rule"] for it in _core.lint(edge.encode())] == ["https"]
+    edge.listen("127.0.0.1:0", tls=tls)
+    assert _core.lint(edge.encode()) == []
+    edge.listen("127.0.0.1:0")
+    edge.route("/open", respond="hello")
+    assert [(it["rule"], it["path"]) for it in _core.lint(edge.encode())] == [("client-certificates", "listeners[1]")]

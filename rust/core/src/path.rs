@@ -288,7 +288,7 @@ impl Admitted {
             return Err(PathEnd::Server);
         }
         let route = self.find_route(plan, look_ups)?;
-        self.viewer(route)?;
+        self.viewer(plan, route)?;
         look_ups.decided(PathDecision::Viewer(route));
         self.identify(route, look_ups)?;
         self.bucket(route, look_ups)?;
@@ -318,14 +318,17 @@ impl Admitted {
         Ok(route)
     }
 
-    fn viewer(&self, route: &Route) -> Result<(), PathEnd> {
+    fn viewer(&self, plan: &Plan, route: &Route) -> Result<(), PathEnd> {
         match viewer::https(route.viewer, self.client.scheme) {
             Https::Proceed => Ok(()),
             Https::Forbid => Err(PathEnd::HttpsOnly),
             Https::Redirect => {
                 let authority = self.outer().as_str();
                 // A request without a host has no other URL.
-                viewer::https_location(authority, &self.viewer_path).map_or(Ok(()), |location| {
+                // A proxy in front has ports of its own.
+                let port = plan.https_port().filter(|_| self.outer.is_none());
+                let location = viewer::https_location(authority, &self.viewer_path, port);
+                location.map_or(Ok(()), |location| {
                     let status = viewer::https_redirect_status(&self.head.method);
                     Err(PathEnd::Https(status, location))
                 })

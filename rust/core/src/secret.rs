@@ -16,3 +16,27 @@ impl Secret {
         &self.0
     }
 }
+
+/// A secret, and the file that it was read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSecret {
+    /// The content.
+    pub secret: Secret,
+    /// `None`: it was given otherwise.
+    pub file: Option<Box<str>>,
+}
+
+impl FileSecret {
+    /// The secret's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.secret.as_bytes()
+    }
+
+    /// A fault of it, with the name of the file.
+    pub fn fault(&self, why: &str) -> String {
+        match &self.file {
+            Some(file) => format!("file {file}: {why}"),
+            None => why.to_owned(),
+        }
+    }
+}

@@ -55,9 +55,21 @@ pub fn https_redirect_status(method: &Method) -> StatusCode {
     }
 }
 
-/// The same URL over https. A port other than http's is kept, as browsers do when they switch to https by themselves
-/// (RFC 6797 §8.3). `None`: the host is not valid in a field.
-pub fn https_location(authority: &str, target: &PathAndQuery) -> Option<HeaderValue> {
+/// The same URL over https. A port other than http's becomes `port`, where the edge serves https itself; otherwise it is
+/// kept, as browsers do when they switch to https by themselves (RFC 6797 §8.3). `None`: the host is not valid in a field.
+pub fn https_location(
+    authority: &str,
+    target: &PathAndQuery,
+    port: Option<u16>,
+) -> Option<HeaderValue> {
+    let explicit = authority
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.ends_with(']'));
+    let served = match (explicit, port) {
+        (Some((host, _)), Some(port)) => Some(format!("{host}:{port}")),
+        _ => None,
+    };
+    let authority = served.as_deref().unwrap_or(authority);
     let host = authority.strip_suffix(":443").unwrap_or(authority);
     if host.is_empty() {
         return None;

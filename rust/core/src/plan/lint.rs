@@ -10,7 +10,7 @@ use crate::forward;
 
 use super::{
     GroupId, OriginId, Plan, PrefetchTarget, Preflight, Route, Scheme, Select, SetCookiePolicy,
-    Target, ViewerPolicy,
+    Target, TlsPolicy, ViewerPolicy,
     compile::{Template, TemplatePart},
     table,
 };
@@ -77,7 +77,28 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         misread(&mut advice);
     }
     found.extend(idle(plan));
+    found.extend(beside_certificates(plan));
     found
+}
+
+/// Listeners in plain text beside those that demand certificates of clients.
+fn beside_certificates(plan: &Plan) -> Option<Lint> {
+    let demands = |policy: &TlsPolicy| policy.client.as_ref().is_some_and(|client| client.required);
+    let mut policies = plan.listeners.iter().flat_map(|listener| &listener.tls);
+    let plain = plan
+        .listeners
+        .iter()
+        .position(|listener| listener.tls.is_empty())?;
+    let mut routes = plan.routes.iter();
+    let route = routes.find(|route| route.viewer == ViewerPolicy::AllowAll)?;
+    policies.any(demands).then(|| Lint {
+        path: format!("listeners[{plain}]"),
+        route: route.label.to_string(),
+        level: LintLevel::Warning,
+        rule: "client-certificates",
+        message: "requests in plain text reach this route without the certificate of a client that another listener demands".to_owned(),
+        remedy: "set viewer=\"https-only\" or \"redirect-to-https\" on the routes, or remove the listener",
+    })
 }
 
 /// Declarations that never take effect.
@@ -94,16 +115,17 @@ fn idle(plan: &Plan) -> Vec<Lint> {
             remedy: "correct its pattern or host, choose a viewer phase where a function or fixed words answer, or remove it",
         });
     }
-    // Only a trusted proxy that terminates TLS can bring https requests.
+    // Only a listener with TLS, or a trusted proxy that has it, can bring https requests.
     let https = |target: &PrefetchTarget| target.scheme == Scheme::Https;
     for (at, list) in plan.prefetch.iter().enumerate() {
-        if plan.trusted_proxies.is_empty() && list.targets.iter().any(https) {
+        if plan.trusted_proxies.is_empty() && !plan.serves_https() && list.targets.iter().any(https)
+        {
             found.push(Lint {
                 path: format!("prefetch[{at}]"),
                 route: String::new(),
                 level: LintLevel::Warning,
                 rule: "prefetch-scheme",
-                message: "https URLs are fetched, and no visitor can request them: the edge does not terminate TLS, and no proxy is trusted to report it".to_owned(),
+                message: "https URLs are fetched, and no visitor can request them: no listener has TLS, and no proxy is trusted to report it".to_owned(),
                 remedy: "write scheme=\"http\", or name the proxy in trusted_proxies",
             });
         }
@@ -324,12 +346,16 @@ fn redirect(advice: &mut Advice<'_>) {
 
 fn https(plan: &Plan, advice: &mut Advice<'_>) {
     if advice.route.viewer != ViewerPolicy::AllowAll {
-        if plan.trusted_proxies.is_empty() {
+        if plan.trusted_proxies.is_empty() && !plan.serves_https() {
             let message = format!(
-                "viewer={:?} can only be met behind a proxy that terminates TLS, and no proxy is trusted to report it: no request gets through",
+                "viewer={:?} can only be met by TLS: no listener of the edge has it, and no proxy is trusted to report it, so no request gets through",
                 table::viewer(advice.route.viewer)
             );
-            advice.warn("https", message, "name the proxy in trusted_proxies");
+            advice.warn(
+                "https",
+                message,
+                "give the edge a listener with tls=Tls(...), or name the proxy in trusted_proxies",
+            );
         }
     } else if advice.route.auth.is_some() {
         advice.note(

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::{http::FieldName, outcome::words, secret::Secret};
+use crate::{http::FieldName, outcome::words, secret::FileSecret};
 
 /// Position of a listener in [`super::Plan::listeners`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,7 +129,7 @@ pub struct TlsPolicy {
 #[derive(Debug, Clone)]
 pub struct ClientAuthentication {
     /// PEM: the authorities that issue them.
-    pub ca: Secret,
+    pub ca: FileSecret,
     /// A client without one gets no connection; otherwise it is served without an identity.
     pub required: bool,
     /// Request fields that say who the client is. A client's own copies are removed from every request.
@@ -156,11 +156,11 @@ words! {
 #[derive(Debug, Clone)]
 pub struct Certificate {
     /// PEM: the certificate, and after it those that issued it.
-    pub chain: Secret,
+    pub chain: FileSecret,
     /// PEM: PKCS#8, PKCS#1 or SEC1.
-    pub key: Secret,
+    pub key: FileSecret,
     /// DER: a response of OCSP about it, which is stapled (RFC 6066 §8).
-    pub ocsp: Option<Secret>,
+    pub ocsp: Option<FileSecret>,
 }
 
 words! {

@@ -124,6 +124,26 @@ impl Plan {
         }
     }
 
+    /// True if at least one listener has TLS.
+    pub fn serves_https(&self) -> bool {
+        self.listeners
+            .iter()
+            .any(|listener| !listener.tls.is_empty())
+    }
+
+    /// The port of the first listener with TLS; `None` where there is none, or the system chooses it.
+    pub fn https_port(&self) -> Option<u16> {
+        let mut secured = self
+            .listeners
+            .iter()
+            .filter(|listener| !listener.tls.is_empty());
+        let port = secured.find_map(|listener| match &listener.address {
+            ListenAddress::Tcp(address) => Some(address.port()),
+            ListenAddress::Unix(_) => None,
+        });
+        port.filter(|port| *port != 0)
+    }
+
     /// Callable at a position; `None` for an id of another plan.
     pub fn callable(&self, id: CallableId) -> Option<&Callable> {
         self.callables.get(id.0 as usize)

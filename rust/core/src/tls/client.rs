@@ -36,12 +36,15 @@ pub fn client_fields(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::secret::Secret;
+    use crate::secret::{FileSecret, Secret};
 
     #[test]
     fn each_fact_has_its_field_and_an_absent_fact_has_none() {
         let policy = ClientAuthentication {
-            ca: Secret(Vec::new()),
+            ca: FileSecret {
+                secret: Secret(Vec::new()),
+                file: None,
+            },
             required: true,
             fields: ClientFact::ALL
                 .into_iter()

@@ -8,6 +8,7 @@ use edgerouter_core::{
         Certificate, ClientAuthentication, HttpProtocol, Listener, Plan, Problem, SecurityPolicy,
         TlsPolicy,
     },
+    secret::FileSecret,
     tls::{NameTable, PolicyNames, TermsDigest, certificate_facts, is_ocsp_response},
 };
 use rustls::{
@@ -241,6 +242,10 @@ impl PolicyBuild<'_> {
         });
     }
 
+    fn refuse_file(&mut self, secret: &FileSecret, field: &str, message: &str) {
+        self.refuse(field, secret.fault(message));
+    }
+
     /// The certificates, and the digest of the whole policy. `None`: at least one cannot be used.
     fn certificates(
         &mut self,
@@ -276,7 +281,7 @@ impl PolicyBuild<'_> {
         let roots = match authorities(client) {
             Ok(roots) => Arc::new(roots),
             Err(why) => {
-                self.refuse(".client_ca", why);
+                self.refuse_file(&client.ca, ".client_ca", &why);
                 return None;
             }
         };
@@ -290,7 +295,11 @@ impl PolicyBuild<'_> {
         match verifier.build() {
             Ok(verifier) => Some(verifier),
             Err(error) => {
-                self.refuse(".client_ca", format!("cannot be used: {error}"));
+                self.refuse_file(
+                    &client.ca,
+                    ".client_ca",
+                    &format!("cannot be used: {error}"),
+                );
                 None
             }
         }
@@ -306,7 +315,8 @@ impl PolicyBuild<'_> {
             CertificateDer::pem_slice_iter(certificate.chain.as_bytes()).collect();
         let chain = chain.unwrap_or_default();
         if chain.is_empty() {
-            self.refuse(
+            self.refuse_file(
+                &certificate.chain,
                 &format!("{field}.chain"),
                 "holds no certificate in PEM; give the file with the certificate and those that issued it, such as \
                  fullchain.pem",
@@ -314,7 +324,8 @@ impl PolicyBuild<'_> {
         }
         let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes());
         let Ok(key) = key else {
-            self.refuse(
+            self.refuse_file(
+                &certificate.key,
                 &format!("{field}.key"),
                 "holds no private key in PEM; give the certificate's own, such as privkey.pem, not encrypted",
             );
@@ -323,7 +334,8 @@ impl PolicyBuild<'_> {
         let key = match provider(security).key_provider.load_private_key(key) {
             Ok(key) => key,
             Err(_) => {
-                self.refuse(
+                self.refuse_file(
+                    &certificate.key,
                     &format!("{field}.key"),
                     "is of a kind that is not supported; use ECDSA P-256 or P-384, RSA of 2,048 bits or more, or Ed25519",
                 );
@@ -338,7 +350,8 @@ impl PolicyBuild<'_> {
             if is_ocsp_response(ocsp.as_bytes()) {
                 key.ocsp = Some(ocsp.as_bytes().to_vec());
             } else {
-                self.refuse(
+                self.refuse_file(
+                    ocsp,
                     &format!("{field}.ocsp"),
                     "is no successful response of OCSP in DER; fetch it again, as with openssl ocsp -respout",
                 );
@@ -349,7 +362,8 @@ impl PolicyBuild<'_> {
                 Some(key)
             }
             Err(rustls::Error::InconsistentKeys(_)) => {
-                self.refuse(
+                self.refuse_file(
+                    &certificate.key,
                     &format!("{field}.key"),
                     "is not the key of the certificate; give the two that were issued together",
                 );

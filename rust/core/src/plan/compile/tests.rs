@@ -240,7 +240,15 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     let fields: Vec<&str> = plan.edge_fields.iter().map(FieldName::as_str).collect();
     assert_eq!(
         fields,
-        ["x-user-id", "x-user-role", "x-variant", "x-tier", "x-home"]
+        [
+            "x-user-id",
+            "x-user-role",
+            "x-variant",
+            "client-cert",
+            "x-client-subject",
+            "x-tier",
+            "x-home"
+        ]
     );
     assert!(matches!(plan.routes[2].target, Target::Redirect(ref redirect) if !redirect.query));
     assert_eq!(plan.callables[0].timeout.as_secs(), 3);

@@ -16,6 +16,7 @@ use crate::{
         Certificate, ClientAuthentication, ClientFact, HttpProtocol, ListenAddress, Listener,
         MOST_LISTENERS, OUTDATED_SECURITY_POLICIES, SecurityPolicy, TlsPolicy,
     },
+    secret::FileSecret,
 };
 
 /// Reads all listeners; no two may have the same address.
@@ -122,7 +123,7 @@ fn policy(value: &Value, path: String, problems: &Problems) -> Option<TlsPolicy>
 fn client(fields: &mut Fields<'_>) -> Option<ClientAuthentication> {
     let ca = fields.some("client_ca");
     let is_declared = ca.is_some();
-    let ca = ca.and_then(|value| secret(value, fields.at("client_ca"), fields.problems));
+    let ca = ca.and_then(|value| file_secret(value, fields.at("client_ca"), fields.problems));
     let modes = [("required", true), ("optional", false)];
     let mode = fields.some("client_certificates");
     let required = mode.and_then(|value| fields.choice_of("client_certificates", value, &modes));
@@ -190,16 +191,21 @@ fn security(fields: &Fields<'_>, value: &Value) -> Option<SecurityPolicy> {
     None
 }
 
+fn file_secret(value: &Value, path: String, problems: &Problems) -> Option<FileSecret> {
+    let file = value.get("file").and_then(Value::as_str).map(Into::into);
+    secret(value, path, problems).map(|secret| FileSecret { secret, file })
+}
+
 fn certificate(value: &Value, path: String, problems: &Problems) -> Option<Certificate> {
     let mut fields = Fields::open(value, path, problems)?;
     fields.secret = true;
     let mut pem = |name: &'static str| {
         let value = fields.required(name)?;
-        secret(value, fields.at(name), problems)
+        file_secret(value, fields.at(name), problems)
     };
     let (chain, key) = (pem("chain"), pem("key"));
     let ocsp = fields.some("ocsp");
-    let ocsp = ocsp.and_then(|value| secret(value, fields.at("ocsp"), problems));
+    let ocsp = ocsp.and_then(|value| file_secret(value, fields.at("ocsp"), problems));
     fields.end();
     Some(Certificate {
         chain: chain?,
