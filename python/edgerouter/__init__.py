@@ -26,6 +26,7 @@ from edgerouter.errors import (
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files
 from edgerouter.functions import AsyncContext, Context, Request, Response
+from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, Hsts, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.limits import (
     CacheLimits,
@@ -62,7 +63,9 @@ from edgerouter.storage import DiskCache
 __all__ = [
     "Abort",
     "AccessLog",
+    "AddressPolicy",
     "AsyncContext",
+    "BasicAuth",
     "BindingError",
     "BodyError",
     "CacheError",
@@ -71,6 +74,7 @@ __all__ = [
     "Certificate",
     "ConfigError",
     "Context",
+    "Cors",
     "DiskCache",
     "DryRun",
     "Edge",
@@ -86,6 +90,7 @@ __all__ = [
     "HeaderEdits",
     "HeaderPolicy",
     "Health",
+    "Hsts",
     "HttpLimits",
     "IdentityLimits",
     "Jwt",
@@ -104,6 +109,7 @@ __all__ = [
     "Problem",
     "Purge",
     "PurgeLimits",
+    "RateLimit",
     "Redirect",
     "Request",
     "Respond",
@@ -111,7 +117,9 @@ __all__ = [
     "Rewrite",
     "Route",
     "Secret",
+    "SecurityHeaders",
     "ServiceWorker",
+    "SignedUrls",
     "Tls",
     "TlsLimits",
     "When",

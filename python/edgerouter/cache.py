@@ -127,6 +127,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     ``set_cookie``  a response with ``Set-Cookie`` is not stored (``"refuse"``), stored without it (``"strip"``) or
         stored with it (``"store"``), which RFC 9111 §7.3 allows: everybody gets one visitor's cookie
     ``negative_ttl``  lifetime of error statuses where the origin gives none or ``ttl`` overrides it: ``{404: 10}``
+    ``extension_guard``  HTML and JSON under the name of a static file (``/account/x.css``) are not stored
     ``request_directives``  honour ``Cache-Control`` and ``Pragma`` of the request
     ``collapse``  concurrent misses of one key make one request to the origin
     ``slices``  responses larger than ``limits.cache.slice_bytes`` are stored in slices, which range requests fill
@@ -164,6 +165,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     normalise: Collection[Literal["accept-language"]] = ()
     set_cookie: Literal["refuse", "strip", "store"] = "refuse"
     negative_ttl: Mapping[int, Duration] = {}
+    extension_guard: bool = False
     request_directives: bool = True
     collapse: bool = True
     slices: bool = True
@@ -174,7 +176,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     status_key: bool = False
 
     def _check(self, check: Check) -> None:
-        check.flag("enabled", "heuristics", "accept_encoding", "request_directives", "collapse")
+        check.flag("enabled", "heuristics", "accept_encoding", "extension_guard", "request_directives", "collapse")
         check.flag("slices", "refresh_ahead", "status_key")
         check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
         check.seconds("stale_while_revalidate", "stale_if_error", "grace", "sick_grace", optional=True, whole=True)
@@ -241,6 +243,7 @@ OPTIMIZED = CachePolicy(
     query="none",
     cookies="none",
     accept_encoding=True,
+    extension_guard=True,
     request_directives=False,
     fill="first",
 )

@@ -11,6 +11,7 @@ from edgerouter.checks import Check, Value, helpful
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
+from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Route, ViewerPolicy, When
 
@@ -83,6 +84,12 @@ class Callables:
         viewer: ViewerPolicy = "allow-all",
         headers: HeaderPolicy | Mapping[str, Any] | None = None,
         auth: Jwt | None = None,
+        addresses: AddressPolicy | Mapping[str, Any] | None = None,
+        cors: Cors | Mapping[str, Any] | None = None,
+        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
+        signed: SignedUrls | Mapping[str, Any] | None = None,
+        basic: BasicAuth | Mapping[str, Any] | None = None,
+        security: SecurityHeaders | Mapping[str, Any] | None = None,
         experiment: Experiment | Collection[Experiment] = (),
         inline: bool = False,
         serial: bool = False,
@@ -95,7 +102,8 @@ class Callables:
         ``AsyncContext``. A plain ``def`` runs on a thread, and may run several times at once; an ``async def`` on the
         event loop.
 
-        ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``experiment``  see ``route``
+        ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
+        ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
         ``inline``  it promises never to block or wait, and is called on the worker itself
         ``serial``  a plain callable that must not run beside itself or another serial one: all run on one thread
         ``blocking``  does nothing any more, and the log says so
@@ -118,6 +126,12 @@ class Callables:
                     viewer=viewer,
                     headers=headers or UNEDITED,
                     auth=auth,
+                    addresses=addresses,
+                    cors=cors,
+                    rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
+                    signed=signed,
+                    basic=basic,
+                    security=security,
                     experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                 )
             )

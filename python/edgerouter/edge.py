@@ -25,6 +25,7 @@ from edgerouter.error_pages import ErrorPage
 from edgerouter.errors import ConfigError, EdgeError
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files
+from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener, Tls
@@ -65,6 +66,9 @@ class Edge(Callables, Purging):
     ``trusted_proxies``  networks whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed
     ``trusted_proxy_fields``  fields with which these proxies say who a client is (``CF-Connecting-IP``,
         ``CloudFront-Viewer-*``, …), which are removed otherwise (``docs/request-fields.md``)
+    ``hosts``  hosts that the edge serves, such as ``["www.example.com", "*.example.com"]``; others get 421
+    ``addresses``  clients that the edge serves; others get 403
+    ``security``  fields that restrict browsers, for all routes without ``security`` of their own
     ``via``  the pseudonym in ``Via`` and ``Cache-Status``
     ``access_log``  what lines of the access log show of a request
     """
@@ -78,6 +82,9 @@ class Edge(Callables, Purging):
         disk_cache: DiskCache | None = None,
         trusted_proxies: Collection[str] = (),
         trusted_proxy_fields: Collection[str] = (),
+        hosts: Collection[str] = (),
+        addresses: AddressPolicy | Mapping[str, Any] | None = None,
+        security: SecurityHeaders | Mapping[str, Any] | None = None,
         via: str = "edgerouter",
         access_log: AccessLog | None = None,
     ) -> None:
@@ -88,6 +95,9 @@ class Edge(Callables, Purging):
             disk_cache=disk_cache,
             trusted_proxies=trusted_proxies,
             trusted_proxy_fields=trusted_proxy_fields,
+            hosts=hosts,
+            addresses=addresses,
+            security=security,
             via=via,
             access_log=access_log,
         )
@@ -193,6 +203,12 @@ class Edge(Callables, Purging):
         cache: CachePolicy = STANDARD,
         auth: Jwt | None = None,
         preflight: Preflight = "token",
+        addresses: AddressPolicy | Mapping[str, Any] | None = None,
+        cors: Cors | Mapping[str, Any] | None = None,
+        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
+        signed: SignedUrls | Mapping[str, Any] | None = None,
+        basic: BasicAuth | Mapping[str, Any] | None = None,
+        security: SecurityHeaders | Mapping[str, Any] | None = None,
         experiment: Experiment | Collection[Experiment] = (),
         errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
         compress: bool = False,
@@ -214,6 +230,12 @@ class Edge(Callables, Purging):
         ``auth``  the token that a request must bring
         ``preflight``  ``"origin"``: OPTIONS with ``Origin`` and ``Access-Control-Request-Method`` goes to the origin
             without a token, cookies and identity; ``"token"``: it is refused without one
+        ``addresses``  clients that the route serves, by address or network; others get 403
+        ``cors``  pages of other origins that may use it; the edge answers preflights itself, before any token
+        ``rate_limit``  one or several bounds on requests in a time; past them 429
+        ``signed``  URLs that only a signature opens, in the query or in cookies
+        ``basic``  users with passwords; not together with ``auth``
+        ``security``  fields that restrict browsers: HSTS, Content-Security-Policy and others
         ``experiment``  one or several experiments
         ``errors``  pages for error statuses: a path, whose own route answers (``{404: "/404.html"}``), or what the edge
             holds itself (``{502: ErrorPage(file="errors/502.html"), 504: ErrorPage(body="Back soon.")}``)
@@ -258,6 +280,18 @@ class Edge(Callables, Purging):
             given["auth"] = auth
         if preflight != "token":
             given["preflight"] = preflight
+        if addresses is not None:
+            given["addresses"] = addresses
+        if cors is not None:
+            given["cors"] = cors
+        if rate_limit != ():
+            given["rate_limits"] = (rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit
+        if signed is not None:
+            given["signed"] = signed
+        if basic is not None:
+            given["basic"] = basic
+        if security is not None:
+            given["security"] = security
         if experiment != ():
             given["experiments"] = (experiment,) if isinstance(experiment, Experiment) else experiment
         if errors:

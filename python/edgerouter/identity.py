@@ -14,7 +14,7 @@ import msgspec
 
 from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value, is_token
-from edgerouter.secrets import Secret, as_secret, secret_file
+from edgerouter.secrets import Secret, as_secret, text_or_file
 
 __all__ = ["Algorithm", "Demands", "Jwt", "KeySource"]
 
@@ -142,7 +142,7 @@ class Jwt(Value, frozen=True, kw_only=True):
     @classmethod
     def pem(cls, key: Secret | str | os.PathLike[str], algorithm: Asymmetric, **demands: Unpack[Demands]) -> Jwt:
         """Tokens signed with the private half of this public key or certificate: PEM text, a path, or a secret."""
-        return cls(keys=KeySource(kind="pem", pem=_text_or_file(key, "-----BEGIN"), algorithm=algorithm), **demands)
+        return cls(keys=KeySource(kind="pem", pem=text_or_file(key, "-----BEGIN"), algorithm=algorithm), **demands)
 
     @classmethod
     def jwks(
@@ -163,14 +163,5 @@ class Jwt(Value, frozen=True, kw_only=True):
         if isinstance(url_or_file, str) and url_or_file.startswith(("http://", "https://")):
             keys = KeySource(kind="jwks_url", url=url_or_file, refresh=refresh, cooldown=cooldown, max_stale=max_stale)
         else:
-            keys = KeySource(kind="jwks", jwks=_text_or_file(url_or_file, "{"))
+            keys = KeySource(kind="jwks", jwks=text_or_file(url_or_file, "{"))
         return cls(keys=keys, algorithms=algorithms, **demands)
-
-
-def _text_or_file(source: Secret | str | os.PathLike[str], start: str) -> Secret:
-    """Distinguishes key material from the name of its file by its first characters."""
-    if isinstance(source, Secret):
-        return source
-    if isinstance(source, str) and source.lstrip().startswith(start):
-        return Secret.literal(source)
-    return secret_file(os.fspath(source))

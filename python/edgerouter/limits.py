@@ -35,6 +35,11 @@ class HttpLimits(Value, frozen=True, kw_only=True):
     ``client_connections``  of one peer; an IPv6 network of 64 bits is one, trusted proxies are not counted. ``None``:
         1,000, and no bound on loopback
     ``client_requests``  of one client, under way and not answered from memory. ``None``: 256, and no bound on loopback
+    ``connection_requests``  of one connection, which is closed after them
+    ``min_rate``  bytes a second, over ``body_timeout``, that a client must send of a body or take of a response while
+        the edge waits for it; 0: no bound
+    ``rate_keys``  clients, fields or claims whose counts under rate limits are kept, 16 bytes each; read at the start
+    ``delayed_requests``  that wait for their turn under a rate limit; more are refused
     ``request_memory_bytes``  beside the cache, for all that clients can make grow: responses on their way, bodies and
         heads that are held
     ``drain_timeout``  seconds for requests under way when the edge stops
@@ -52,6 +57,10 @@ class HttpLimits(Value, frozen=True, kw_only=True):
     connections: int = 50_000
     client_connections: int | None = None
     client_requests: int | None = None
+    connection_requests: int = 100_000
+    min_rate: int = 240
+    rate_keys: int = 131_072
+    delayed_requests: int = 1_000
     request_memory_bytes: Size = 67_108_864
     drain_timeout: Duration = 30.0
 
@@ -59,6 +68,10 @@ class HttpLimits(Value, frozen=True, kw_only=True):
         check.whole("head_bytes", "head_fields", "url_bytes", "connections", least=1)
         check.whole("body_bytes")
         check.whole("client_connections", "client_requests", least=1, most=10_000_000, optional=True)
+        check.whole("connection_requests", least=1)
+        check.whole("min_rate")
+        check.whole("rate_keys", least=1_024, most=16_777_216)
+        check.whole("delayed_requests", most=1_048_576)
         check.whole("request_memory_bytes", least=1_048_576)
         check.seconds("head_timeout", "body_timeout", "half_close_timeout", "tunnel_idle_timeout", positive=True)
         check.seconds("idle_timeout", positive=True)

@@ -6,12 +6,13 @@ this is only the shape.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 from edgerouter.access_log import AccessLog
 from edgerouter.callables import Called
 from edgerouter.checks import Check, Value
+from edgerouter.guarding import AddressPolicy, SecurityHeaders
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
@@ -33,6 +34,9 @@ class Plan(Value, frozen=True, kw_only=True):
     disk_cache: DiskCache | None = None
     trusted_proxies: Collection[str] = ()
     trusted_proxy_fields: Collection[str] = ()
+    hosts: Collection[str] = ()
+    addresses: AddressPolicy | Mapping[str, Any] | None = None
+    security: SecurityHeaders | Mapping[str, Any] | None = None
     via: str = "edgerouter"
     access_log: AccessLog | None = None
     origins: Collection[Origin] = ()
@@ -48,6 +52,9 @@ class Plan(Value, frozen=True, kw_only=True):
         check.token("via")
         check.texts("trusted_proxies")
         check.texts("trusted_proxy_fields")
+        check.texts("hosts")
+        check.instance("addresses", AddressPolicy, optional=True)
+        check.instance("security", SecurityHeaders, optional=True)
         check.instance("limits", Limits)
         check.instance("access_log", AccessLog, optional=True)
         check.instance("disk_cache", DiskCache, optional=True)

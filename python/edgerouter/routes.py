@@ -14,6 +14,7 @@ from edgerouter.checks import Check, Value, is_status, is_token, listed
 from edgerouter.error_pages import ErrorPage
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files
+from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.prefetch import Predict
 
@@ -238,7 +239,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
 
     ``function``  the place of an edge function among the callables, instead of ``to``, ``redirect`` or ``respond``
     ``files``  the folder of ``Edge.files``, instead of the others
-    ``experiments``  as ``experiment`` of ``Edge.route``
+    ``experiments``, ``rate_limits``  as ``experiment`` and ``rate_limit`` of ``Edge.route``
     """
 
     host: str | Collection[str] | None = None
@@ -261,6 +262,12 @@ class Route(_Pattern, frozen=True, kw_only=True):
     cache: CachePolicy = STANDARD
     auth: Jwt | None = None
     preflight: Preflight = "token"
+    addresses: AddressPolicy | Mapping[str, Any] | None = None
+    cors: Cors | Mapping[str, Any] | None = None
+    rate_limits: Collection[RateLimit | Mapping[str, Any]] = ()
+    signed: SignedUrls | Mapping[str, Any] | None = None
+    basic: BasicAuth | Mapping[str, Any] | None = None
+    security: SecurityHeaders | Mapping[str, Any] | None = None
     experiments: Collection[Experiment] = ()
     errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] = {}
     compress: bool = False
@@ -295,6 +302,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
             check.instance("auth", Jwt, optional=True)
         if self.preflight != "token":
             self._check_preflight(check)
+        self._check_guards(check)
         if self.experiments != ():
             self._check_experiments(check)
         if self.errors != {}:
@@ -316,6 +324,42 @@ class Route(_Pattern, frozen=True, kw_only=True):
                 for index, item in enumerate(items)
             ]
             check.keep("when", tuple(made))
+
+    def _check_guards(self, check: Check) -> None:
+        if self.addresses is not None:
+            check.instance("addresses", AddressPolicy, optional=True)
+        if self.cors is not None:
+            check.instance("cors", Cors, optional=True)
+            if self.preflight == "origin":
+                must = "has no effect beside cors, which answers preflights at the edge: leave one out"
+                check.fail("preflight", must)
+        if self.rate_limits != ():
+            self._check_rate_limits(check)
+        if self.signed is not None:
+            check.instance("signed", SignedUrls, optional=True)
+        if self.basic is not None:
+            check.instance("basic", BasicAuth, optional=True)
+            if self.auth is not None:
+                must = "cannot be combined with auth: both are met by the one Authorization field"
+                check.fail_secretly("basic", must)
+        if self.security is not None:
+            check.instance("security", SecurityHeaders, optional=True)
+
+    def _check_rate_limits(self, check: Check) -> None:
+        items = listed(self.rate_limits)
+        if items == []:
+            check.keep("rate_limits", ())
+        elif items is None or not all(isinstance(item, (RateLimit, Mapping)) for item in items):
+            check.fail("rate_limits", 'must be a RateLimit such as RateLimit("api", 100, per=60), or a list of them')
+        else:
+            made = [
+                item if isinstance(item, RateLimit) else check.made(f"rate_limits[{index}]", RateLimit, item)
+                for index, item in enumerate(items)
+            ]
+            check.keep("rate_limits", tuple(made))
+            names = [limit.name for limit in made if limit is not None]
+            if len(set(names)) != len(names):
+                check.fail("rate_limits", "must differ in name: each request would count twice", value=", ".join(names))
 
     def _check_target(self, check: Check) -> None:
         targets = {

@@ -78,6 +78,15 @@ def as_secret(value: Secret | str | bytes) -> Secret:
     return value if isinstance(value, Secret) else Secret.literal(value)
 
 
+def text_or_file(source: Secret | str | os.PathLike[str], start: str) -> Secret:
+    """Distinguishes key material from the name of its file by its first characters."""
+    if isinstance(source, Secret):
+        return source
+    if isinstance(source, str) and source.lstrip().startswith(start):
+        return Secret.literal(source)
+    return secret_file(os.fspath(source))
+
+
 def reveal(secret: Secret, place: str) -> str:
     """The text of a secret that is not part of a plan. Raises ``ConfigError`` that names ``place``."""
     found = {"value": secret.value, "base64": secret.base64}
@@ -152,6 +161,12 @@ def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
             for field in ("secret", "pem", "jwks"):
                 if isinstance(keys.get(field), dict):
                     yield keys, field
+        basic = route.get("basic")
+        if isinstance(basic, dict) and isinstance(basic.get("users"), dict):
+            yield basic, "users"
+        signed = route.get("signed")
+        for keys in _dicts([signed.get("keys"), signed.get("secrets")] if isinstance(signed, dict) else None):
+            yield from ((keys, name) for name, key in keys.items() if isinstance(key, dict))
 
 
 def _dicts(value: object) -> Iterator[dict[str, Any]]:

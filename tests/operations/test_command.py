@@ -68,6 +68,7 @@ def test_check_advises_on_what_is_dangerous(app: str) -> None:
         ("/poisoned/*", "cache-poisoning", "warning"),
         ("/cookies/*", "set-cookie", "warning"),
         ("/forced/*", "set-cookie", "warning"),
+        ("/forced/*", "cache-deception", "info"),
         ("/go/{host}", "open-redirect", "warning"),
         ("/secure/*", "https", "warning"),
         ("/api/*", "weak-secret", "warning"),

@@ -117,11 +117,11 @@ def test_check_json_has_path_and_place_of_every_mistake(tmp_path: Path) -> None:
 def test_a_decorator_says_which_argument_was_probably_meant(declare: str) -> None:
     edge = Edge("test")
     with pytest.raises(ConfigError) as refused:
-        getattr(edge, declare)("viewer_request" if declare == "on" else "/a", time_out=5, colour="red")
-    timeout, colour = refused.value.problems
-    assert (timeout.path, colour.path) == (f"Edge.{declare}.time_out", f"Edge.{declare}.colour")
+        getattr(edge, declare)("viewer_request" if declare == "on" else "/a", time_out=5, hue="red")
+    timeout, hue = refused.value.problems
+    assert (timeout.path, hue.path) == (f"Edge.{declare}.time_out", f"Edge.{declare}.hue")
     assert "did you mean timeout?" in timeout.message
-    assert "there are " in colour.message
+    assert "there are " in hue.message
     with pytest.raises(TypeError, match=r"pattern|phase"):
         getattr(edge, declare)()
 

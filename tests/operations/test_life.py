@@ -163,7 +163,7 @@ TEN = {
         {"pattern": "/c", "to": "o", "viewer": "http-only"},
         {"pattern": "/d", "to": "o", "experiments": [{"name": "e", "cookie": "c d", "variants": [["a", 0]]}]},
         {"pattern": "/e", "to": "o", "redirect": {"location": "/x"}},
-        {"pattern": "/f", "to": "o", "colour": "red"},
+        {"pattern": "/f", "to": "o", "hue": "red"},
         {"pattern": "/g", "to": "o", "cache": {"min_ttl": 9, "max_ttl": 3}},
     ],
 }
@@ -185,7 +185,7 @@ def test_ten_mistakes_get_ten_messages(tmp_path: Path, run: Callable[..., Proces
         r"routes\[3\]\.viewer",
         r"routes\[4\]\.experiments\[0\]\.cookie",
         r"routes\[5\]",
-        r"routes\[6\]\.colour",
+        r"routes\[6\]\.hue",
         r"routes\[7\]\.cache",
     ):
         assert re.search(expected, process.output), (expected, process.output)
@@ -209,7 +209,7 @@ edge.route("/g/{a}{b}", to=site)
 edge.route("/h", to=spare)
 edge.route("/i/{n}", redirect="/{m}")
 edge.route("/j", to=site, experiment=Experiment("e", cookie="c d", variants={"a": 1}))
-edge.route("/l", to=site, colour="red")
+edge.route("/l", to=site, hue="red")
 
 
 @edge.function("k")
@@ -239,7 +239,7 @@ def test_ten_mistakes_of_a_python_file_get_ten_messages_with_their_lines(
             (15, r"routes\[6\]\.pattern: .*two parameters touch"),
             (17, r"routes\[8\]\.redirect\.location: .*m"),
             (18, r'Experiment\.cookie: "c d": must be'),
-            (19, r"Edge\.route\.colour: .*no such argument; there are pattern"),
+            (19, r"Edge\.route\.hue: .*no such argument; there are pattern"),
             (22, r'routes\[11\]\.pattern: "k": must be'),
         ):
             found = [message for message in messages if re.search(rf"app\.py:{line}: {expected}", message)]

@@ -44,6 +44,7 @@ def table(plan: _core.PlanTable) -> None:
             "to": _text(route.get("target")),
             "viewer": _text(route.get("viewer")),
             "auth": _text(route.get("auth")),
+            "guards": _text(route.get("guards")),
             "experiments": _text(route.get("experiments")),
             "cache": _text(route.get("cache")),
             "python": _python(route),

@@ -6,6 +6,7 @@
 
 mod clients;
 mod hold;
+mod rates;
 
 use std::{
     fmt::Write as _,
@@ -25,6 +26,7 @@ use edgerouter_core::bounds::{
 use hashbrown::HashMap;
 pub use hold::Hold;
 use parking_lot::Mutex;
+pub use rates::{RateTable, Rates, Waiting};
 use slab::Slab;
 
 /// After a search that found no holder to cut, no other search begins for this long (ms).

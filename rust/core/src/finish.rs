@@ -8,7 +8,7 @@ pub use crate::http::framing::fit::bodiless;
 use crate::{
     admit,
     experiment::{By, Experiment},
-    http::{date, list, range::Range, via::Via},
+    http::{date, list, range::Range, vary, via::Via},
 };
 
 /// Prepares an origin's header section to be sent on or stored: removes hop-by-hop fields (RFC 9110 §7.6.1) and adds
@@ -28,21 +28,10 @@ pub fn experiments<'e>(
 ) {
     for experiment in experiments {
         match &experiment.by {
-            By::Chance => vary(headers, &header::COOKIE.into()),
-            By::Header(name) => vary(headers, name),
+            By::Chance => vary::add(headers, header::COOKIE),
+            By::Header(name) => vary::add(headers, name),
             By::Claim(_) => private(headers, targets),
         }
-    }
-}
-
-fn vary(headers: &mut Fields, name: &FieldName) {
-    let named = headers
-        .get_all(header::VARY)
-        .iter()
-        .flat_map(|line| list(line.as_bytes()))
-        .any(|member| member == b"*" || member.eq_ignore_ascii_case(name.as_str().as_bytes()));
-    if !named {
-        headers.append(header::VARY, name.to_value());
     }
 }
 

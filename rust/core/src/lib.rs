@@ -15,6 +15,7 @@ pub mod explain;
 pub mod files;
 pub mod finish;
 pub mod forward;
+pub mod guard;
 pub mod http;
 pub mod identity;
 pub mod origin;

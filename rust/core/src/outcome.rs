@@ -82,6 +82,7 @@ words! {
     /// Why a response is what it is: the detail of `Cache-Status` (RFC 9211 §2.8). docs/caching.md explains each word.
     pub enum Detail {
         // The edge answers by itself.
+        Address = "address",
         ClientRequests = "client-requests",
         File = "file",
         FileAbsent = "file-absent",
@@ -94,10 +95,14 @@ words! {
         HookFailed = "hook-failed",
         HttpsOnly = "https-only",
         MethodNotAllowed = "method-not-allowed",
+        Misdirected = "misdirected",
         NoRoute = "no-route",
         OnlyIfCached = "only-if-cached",
         Options = "options",
+        Preflight = "preflight",
+        RateLimited = "rate-limited",
         Redirect = "redirect",
+        Signature = "signature",
         Unauthorized = "unauthorized",
         // The request passes the cache.
         Disabled = "disabled",
@@ -132,6 +137,7 @@ words! {
         StaleWhileRevalidate = "stale-while-revalidate",
         // A response is not stored.
         Authorization = "authorization",
+        Extension = "extension",
         NoStore = "no-store",
         NotCombinable = "not-combinable",
         NotReusable = "not-reusable",
@@ -198,6 +204,16 @@ words! {
         Absent = "absent",
         /// Verified for an earlier request.
         Remembered = "remembered",
+        Verified = "verified",
+    }
+}
+
+words! {
+    /// A look at a user's password that has not refused it.
+    pub enum PasswordResult {
+        /// Let through, verified now or some minutes ago.
+        Accepted = "accepted",
+        /// Verified by its hash.
         Verified = "verified",
     }
 }

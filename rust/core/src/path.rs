@@ -15,6 +15,12 @@ use crate::{
     cache::{key::Base, storable::Authorization, validate},
     experiment::{Assignment, Experiment, Mode},
     forward,
+    guard::{
+        addresses::AddressRefusal,
+        basic::{BasicPolicy, BasicRefusal, Credentials},
+        rate::{RateDecision, RateKey, RateLimit},
+        signed::SignatureRefusal,
+    },
     http::uri,
     identity::{
         client_address::{self, ResolvedClient},
@@ -25,6 +31,7 @@ use crate::{
     viewer::{self, Https},
 };
 
+mod guarded;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +43,15 @@ pub trait LookUps {
         policy: &Arc<JwtPolicy>,
         token: &str,
     ) -> Result<Option<Arc<Claims>>, TokenError>;
+
+    /// Counts the request under a rate limit, and gives the answer of the limit.
+    fn rate(&mut self, limit: &RateLimit, key: RateKey<'_>) -> RateDecision;
+
+    /// True if the credentials are the policy's; `None`: they must be verified elsewhere first, which takes long.
+    fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool>;
+
+    /// Unix seconds of every decision about the request.
+    fn now(&self) -> u64;
 
     /// A fresh uniform number.
     fn chance(&mut self) -> u64;
@@ -52,6 +68,14 @@ pub enum PathDecision<'a> {
     Routed(&'a Route, &'a Probe<'a>),
     /// The route's https policy is met.
     Viewer(&'a Route),
+    /// The route's policy serves the client's address.
+    Address(IpAddr),
+    /// The route's policy for pages of other origins, and the value for the page that may read the response.
+    Cors(Option<&'a HeaderValue>),
+    /// The signature of the URL opens it.
+    Signed,
+    /// The password is the user's.
+    Password(&'a Credentials),
     /// A preflight that the route lets through without a token.
     Preflight,
     /// There is no token, and the policy is optional.
@@ -71,6 +95,20 @@ pub enum PathEnd {
     Refused(Refusal),
     /// It has passed this edge before (RFC 9110 §7.6.3).
     Loop,
+    /// The site or the route does not serve the client's address.
+    Address(AddressRefusal),
+    /// The site does not serve the host (RFC 9110 §15.5.20).
+    Misdirected,
+    /// The answer to a preflight (Fetch §4.8); `None`: pages of its origin may not use the route.
+    Preflight(Option<Box<Fields>>),
+    /// No user with that password (RFC 7617), and the value of `WWW-Authenticate`.
+    Basic(BasicRefusal, HeaderValue),
+    /// The password must be verified first; [`Admitted::identify_again`] continues.
+    Password,
+    /// Too many requests (RFC 6585 §4): the seconds after which another one may come.
+    RateLimited(u32),
+    /// The URL is not signed as the route demands.
+    Signature(SignatureRefusal),
     /// It is about the server itself, which is the edge (RFC 9110 §9.3.7).
     Server,
     /// No route matches host, path, method and fields, and none matches with another method.
@@ -101,7 +139,12 @@ impl PathEnd {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::Server => StatusCode::NO_CONTENT,
+            Self::Address(_) | Self::Preflight(None) | Self::Signature(_) => StatusCode::FORBIDDEN,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Basic(BasicRefusal::Busy, _) | Self::Password => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Basic(..) => StatusCode::UNAUTHORIZED,
+            Self::Server | Self::Preflight(Some(_)) => StatusCode::NO_CONTENT,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Evades(_) => Refusal::AmbiguousPath.status(),
@@ -119,10 +162,17 @@ impl PathEnd {
                 return (Outcome::Pass, None);
             }
             Self::Server => (Outcome::Pass, Detail::Options),
+            Self::Address(_) => (Outcome::Error, Detail::Address),
+            Self::Misdirected => (Outcome::Error, Detail::Misdirected),
+            Self::Preflight(_) => (Outcome::Pass, Detail::Preflight),
+            Self::Signature(_) => (Outcome::Error, Detail::Signature),
+            Self::RateLimited(_) => (Outcome::Error, Detail::RateLimited),
             Self::NoRoute => (Outcome::Error, Detail::NoRoute),
             Self::MethodNotAllowed(_) => (Outcome::Error, Detail::MethodNotAllowed),
             Self::HttpsOnly => (Outcome::Error, Detail::HttpsOnly),
-            Self::Unauthorized(..) => (Outcome::Error, Detail::Unauthorized),
+            Self::Unauthorized(..) | Self::Basic(..) | Self::Password => {
+                (Outcome::Error, Detail::Unauthorized)
+            }
             Self::Https(..) | Self::Variant(_) | Self::NoVariant | Self::NoLocation => {
                 (Outcome::Redirect, Detail::Redirect)
             }
@@ -136,6 +186,15 @@ impl PathEnd {
             Self::Refused(refusal) => refusal.message(),
             Self::Evades(_) => Refusal::AmbiguousPath.message(),
             Self::Loop => "The request has passed this edge before (Via).",
+            Self::Address(_) => "The edge does not serve this address.",
+            Self::Misdirected => "The edge does not serve this host.",
+            Self::Signature(refusal) => refusal.message(),
+            Self::RateLimited(_) => "Too many requests.",
+            Self::Basic(BasicRefusal::Busy, _) | Self::Password => {
+                "Passwords cannot be verified right now."
+            }
+            Self::Basic(..) => "Unauthorized",
+            Self::Preflight(None) => "Pages of this origin may not use the URL.",
             Self::NoRoute => "No route of this edge matches the request.",
             Self::MethodNotAllowed(_) => "This URL does not allow that method.",
             Self::HttpsOnly => "This URL is served over HTTPS only.",
@@ -147,7 +206,7 @@ impl PathEnd {
             Self::NoVariant => "The URL cannot be redirected to.",
             Self::NoLocation => "The URL cannot be redirected from.",
             Self::NoPath => "The URL cannot be rewritten.",
-            Self::Server | Self::Https(..) | Self::Variant(_) => "",
+            Self::Server | Self::Https(..) | Self::Variant(_) | Self::Preflight(Some(_)) => "",
         }
     }
 }
@@ -173,6 +232,10 @@ pub struct Admitted {
     outer: Option<Authority>,
     /// Path and query as the viewer requested them, normalised, before any rewrite.
     pub viewer_path: PathAndQuery,
+    /// The edge makes the request of itself, for no client.
+    pub internal: bool,
+    readable_for: guarded::ReadableFor,
+    met: guarded::MetLimits,
     /// `None` until phase 3 has found one.
     pub route: Option<RouteId>,
     /// Of a verified token; `None` if there is none.
@@ -232,6 +295,9 @@ impl Admitted {
             wants_trailers: false,
             authority: Authority::default(),
             outer: None,
+            internal: false,
+            readable_for: None,
+            met: Vec::new(),
             route: None,
             claims: None,
             chosen: SmallVec::new(),
@@ -284,13 +350,48 @@ impl Admitted {
         plan: &'p Plan,
         look_ups: &mut impl LookUps,
     ) -> Result<&'p Route, PathEnd> {
+        self.pass_site(&plan.guard)?;
         if self.viewer_path.as_str() == "*" {
             return Err(PathEnd::Server);
         }
         let route = self.find_route(plan, look_ups)?;
+        let guard = route.guard.as_deref();
+        if let Some(guard) = guard {
+            self.pass_route(guard, look_ups)?;
+        }
         self.viewer(plan, route)?;
         look_ups.decided(PathDecision::Viewer(route));
+        if let Some(guard) = guard {
+            self.pass_preflight(guard, look_ups)?;
+            self.pass_limits(&guard.limits, look_ups)?;
+            self.pass_signed(guard, look_ups)?;
+        }
+        self.identify_on(route, look_ups)
+    }
+
+    /// Continues where [`PathEnd::Password`] ended the request.
+    pub fn identify_again<'p>(
+        &mut self,
+        plan: &'p Plan,
+        look_ups: &mut impl LookUps,
+    ) -> Result<&'p Route, PathEnd> {
+        let route = self.route.and_then(|id| plan.route(id));
+        self.identify_on(route.ok_or(PathEnd::NoRoute)?, look_ups)
+    }
+
+    fn identify_on<'p>(
+        &mut self,
+        route: &'p Route,
+        look_ups: &mut impl LookUps,
+    ) -> Result<&'p Route, PathEnd> {
+        let guard = route.guard.as_deref();
+        if let Some(guard) = guard {
+            self.pass_basic(guard, look_ups)?;
+        }
         self.identify(route, look_ups)?;
+        if let Some(guard) = guard {
+            self.pass_limits(&guard.claim_limits, look_ups)?;
+        }
         self.bucket(route, look_ups)?;
         Ok(route)
     }
@@ -300,7 +401,19 @@ impl Admitted {
         plan: &'p Plan,
         look_ups: &mut impl LookUps,
     ) -> Result<&'p Route, PathEnd> {
-        let probe = self.probe();
+        // A preflight is for the route of the request that it precedes.
+        let requested = self.preflight_method(plan);
+        let mut probe = self.probe();
+        if let Some(method) = &requested {
+            let preflighted = Probe { method, ..probe };
+            let answers = plan
+                .router
+                .find(&plan.routes, &preflighted)
+                .and_then(|id| plan.route(id));
+            if answers.is_some_and(Route::answers_preflights) {
+                probe = preflighted;
+            }
+        }
         let found = plan.router.find(&plan.routes, &probe);
         let Some(route) = found.and_then(|id| plan.route(id)) else {
             let allowed = plan.router.allowed_methods(&plan.routes, &probe);

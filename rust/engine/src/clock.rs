@@ -39,6 +39,11 @@ impl Clock {
         (self.unix_at_start.get() + now.duration_since(self.start)).as_millis() as u64
     }
 
+    /// Nanoseconds since the Unix epoch at `now`; until the year 2554.
+    pub(crate) fn unix_nanos(&self, now: Instant) -> u64 {
+        (self.unix_at_start.get() + now.duration_since(self.start)).as_nanos() as u64
+    }
+
     pub(crate) fn unix_now(&self) -> u64 {
         self.unix(Instant::now())
     }

@@ -31,7 +31,7 @@ use crate::{
     connection::AllConnections,
     files::Files,
     functions::Functions,
-    identity::KeySources,
+    identity::{KeySources, Passwords},
     life::Life,
     listen::{
         tcp::{self, BindError},
@@ -480,6 +480,8 @@ fn share(
         handshakes: HandshakeCounts::default(),
         account,
         client_requests: PerClientCounts::new(),
+        rates: Arc::default(),
+        passwords: Passwords::default(),
         descriptors,
         draining: AtomicBool::new(false),
         access_log: settings.access_log.clone(),

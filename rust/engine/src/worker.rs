@@ -19,19 +19,19 @@ use edgerouter_core::bounds::descriptors::Descriptors;
 use tokio::sync::mpsc;
 
 use crate::{
-    account::{Account, PerClientCounts},
+    account::{Account, PerClientCounts, Rates},
     cache::{Cache, functions::Registry},
     clock::{self, Clock},
     connection::{AllConnections, Connections},
     files::Files,
     functions::FunctionCaches,
-    identity::Remembered,
+    identity::{Passwords, Remembered},
     listen::tls::HandshakeCounts,
     live::{Live, LocalLive},
     navigation::Navigation,
     secret::SecretNumbers,
     store::Fills,
-    telemetry::{Metrics, WorkerMetrics, access::AccessLog, log},
+    telemetry::{Metrics, Refused, WorkerMetrics, access::AccessLog, log},
     upstream::{self, HealthBoard, Upstreams},
     values::FieldValues,
     watched::Watched,
@@ -65,6 +65,9 @@ pub(crate) struct Shared {
     pub handshakes: HandshakeCounts,
     /// Requests that are not answered from memory, by client.
     pub client_requests: Arc<PerClientCounts>,
+    /// Counts of rate limits.
+    pub rates: Arc<Rates>,
+    pub passwords: Passwords,
     /// `None` where the limit of the process is not known.
     pub descriptors: Option<Descriptors>,
     pub draining: AtomicBool,
@@ -125,6 +128,7 @@ impl Shared {
         self.handshakes.render(&mut text);
         live.tls.render(&mut text);
         self.files.render(&mut text);
+        self.rates.render(&mut text);
         self.cache.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         log::render(&mut text, access);
@@ -227,7 +231,9 @@ impl Worker {
         self.clock.synchronise(self.shared.clock_shift());
         let live = self.live();
         let now = self.clock.ticks();
-        self.connections.check(now, &live.plan.limits.http);
+        for _ in 0..self.connections.check(now, &live.plan.limits.http) {
+            self.metrics.refused(Refused::SlowReader);
+        }
         self.upstreams.sweep(Instant::now());
         let pinned = self.shared.cache.store.memory().pinned();
         self.shared.account.pinned(pinned)

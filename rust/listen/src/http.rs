@@ -100,6 +100,7 @@ pub(super) fn take<O: ConnectionOwner>(
         Scheme::Http
     };
     let connection = Rc::new(Connection::new(peer, scheme, owner.ticks(), serial));
+    connection.bound_requests(owner.with_plan(|plan, _| plan.limits.http.connection_requests));
     if draining {
         connection.accept_late();
     }

@@ -10,10 +10,11 @@ use std::{
 
 use edgerouter_core::{
     admit::Refusal,
+    guard::{basic::BasicRefusal, signed::SignatureRefusal},
     identity::jwt::TokenError,
     outcome::{
-        CallResult, Detail, Outcome, Phase, PrefetchResult, PrefetchSource, RunEnd, TokenResult,
-        Word,
+        CallResult, Detail, Outcome, PasswordResult, Phase, PrefetchResult, PrefetchSource, RunEnd,
+        TokenResult, Word,
     },
     plan::Plan,
 };
@@ -21,15 +22,18 @@ use edgerouter_core::{
 use super::text::escaped;
 
 /// Reasons for refusals before a route is known, after those of [`Refusal`].
-pub(super) const REFUSED: [&str; 5] = [
+pub(super) const REFUSED: [&str; 6] = [
     "too-many-connections",
     "client-connections",
     "client-requests",
     "no-memory",
     "proxy-protocol",
+    "slow-reader",
 ];
 /// Classes of status codes.
 pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Requests that met a rate limit.
+pub(super) const RATES: [&str; 3] = ["passed", "delayed", "refused"];
 /// Interim responses, by whether they could be passed on.
 pub(super) const INTERIM: [&str; 2] = ["dropped", "passed"];
 
@@ -40,6 +44,9 @@ pub(super) enum Family {
     Refused,
     GaveWay,
     Jwt,
+    Signed,
+    Rates,
+    Passwords,
     NotStored,
     Refreshed,
     Interim,
@@ -91,6 +98,27 @@ pub(super) const FAMILIES: [About; Family::Calls as usize + 1] = [
         help: "Tokens, by result of the verification.",
         rows: None,
         words: &[("result", &[TokenResult::WORDS, TokenError::WORDS])],
+    },
+    About {
+        name: "edgerouter_signed_urls_total",
+        help: "Signatures of URLs and cookies, by result of the verification.",
+        rows: None,
+        words: &[("result", &[&["verified"], SignatureRefusal::WORDS])],
+    },
+    About {
+        name: "edgerouter_rate_limit_requests_total",
+        help: "Requests that met a rate limit, by what became of them.",
+        rows: Some(("limit", |plan| {
+            let limits = plan.guard.limits.iter();
+            limits.map(|one| Arc::from(&*one.name)).collect()
+        })),
+        words: &[("result", &[&RATES])],
+    },
+    About {
+        name: "edgerouter_passwords_total",
+        help: "Passwords of Basic authentication, by result.",
+        rows: None,
+        words: &[("result", &[PasswordResult::WORDS, BasicRefusal::WORDS])],
     },
     About {
         name: "edgerouter_not_stored_total",
@@ -276,6 +304,21 @@ mod tests {
             ),
             (Family::GaveWay, 0, "connections_gave_way_total{}"),
             (Family::Jwt, expired, r#"jwt_total{result="no_key"}"#),
+            (
+                Family::Signed,
+                1 + SignatureRefusal::Expired.index(),
+                r#"signed_urls_total{result="expired"}"#,
+            ),
+            (
+                Family::Rates,
+                2,
+                r#"rate_limit_requests_total{limit="a\"b",result="refused"}"#,
+            ),
+            (
+                Family::Passwords,
+                PasswordResult::WORDS.len() + BasicRefusal::Wrong.index(),
+                r#"passwords_total{result="wrong"}"#,
+            ),
             (
                 Family::NotStored,
                 Detail::Private.index(),

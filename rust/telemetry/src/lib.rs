@@ -41,6 +41,8 @@ pub enum Refused {
     NoMemory,
     /// No header of the PROXY protocol, or not from a proxy of the listener.
     ProxyProtocol,
+    /// A response is taken too slowly (`limits.http.min_rate`).
+    SlowReader,
 }
 
 impl Refused {
@@ -53,6 +55,7 @@ impl Refused {
             Self::ClientRequests => 2,
             Self::NoMemory => 3,
             Self::ProxyProtocol => 4,
+            Self::SlowReader => 5,
         };
         Refusal::WORDS.len() + other
     }

@@ -7,10 +7,15 @@ use std::{
 };
 
 use edgerouter_core::{
+    guard::{
+        basic::BasicRefusal,
+        rate::{RateDecision, RateLimit},
+        signed::SignatureRefusal,
+    },
     identity::jwt::TokenError,
     outcome::{
-        CallResult, Detail, Outcome, Phase, PrefetchResult, PrefetchSource, RunEnd, TokenResult,
-        Word,
+        CallResult, Detail, Outcome, PasswordResult, Phase, PrefetchResult, PrefetchSource, RunEnd,
+        TokenResult, Word,
     },
     plan::{CallableId, GroupId, OriginId, Plan},
     request_record::RequestRecord,
@@ -137,6 +142,31 @@ impl WorkerMetrics {
             Err(error) => TokenResult::WORDS.len() + error.index(),
         };
         self.note(Family::Jwt, None, column);
+    }
+
+    /// The result of looking at a user's password.
+    pub fn password(&self, result: Result<PasswordResult, BasicRefusal>) {
+        let column = match result {
+            Ok(result) => result.index(),
+            Err(refusal) => PasswordResult::WORDS.len() + refusal.index(),
+        };
+        self.note(Family::Passwords, None, column);
+    }
+
+    /// A request met a rate limit.
+    pub fn rate(&self, limit: &RateLimit, decision: &RateDecision) {
+        let column = match decision.result {
+            Ok(wait) if wait.is_zero() => 0,
+            Ok(_) => 1,
+            Err(_) => 2,
+        };
+        self.note(Family::Rates, Some(limit.index), column);
+    }
+
+    /// The result of looking at the signature of a URL.
+    pub fn signed(&self, result: Result<(), SignatureRefusal>) {
+        let column = result.map_or_else(|refusal| 1 + refusal.index(), |()| 0);
+        self.note(Family::Signed, None, column);
     }
 
     /// A response was not stored, for this reason.

@@ -150,6 +150,7 @@ pub(crate) fn response(data: &[u8]) {
             response: &headers,
             directives: &directives,
             policy: &policy,
+            is_static: true,
             now: NOW,
         });
         if stored.is_ok() {

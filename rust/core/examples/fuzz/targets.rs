@@ -11,6 +11,7 @@ pub(crate) mod admission;
 pub(crate) mod caching;
 pub(crate) mod corpus;
 pub(crate) mod fields;
+pub(crate) mod guarding;
 pub(crate) mod identity;
 pub(crate) mod listening;
 pub(crate) mod plans;
@@ -129,6 +130,16 @@ pub(crate) const TARGETS: &[FuzzTarget] = &[
         name: "sidecar",
         run: records::sidecar,
         seeds: records::sidecars,
+    },
+    FuzzTarget {
+        name: "signed_url",
+        run: guarding::signed_url,
+        seeds: guarding::queries,
+    },
+    FuzzTarget {
+        name: "signed_policy",
+        run: guarding::signed_policy,
+        seeds: guarding::policies,
     },
     FuzzTarget {
         name: "jwt",

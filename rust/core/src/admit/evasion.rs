@@ -2,8 +2,8 @@
 //!
 //! `//api/me`, `/x%2F..%2Fapi/me` and `/;v=1/api/me` are not below `/api/`, but many servers read them as `/api/me`:
 //! they merge slashes, decode `%2F`, drop path parameters, or decode twice. Rewriting such a path would break the sites
-//! that use it legitimately, so it is left alone, unless the lenient reading leads to a token, a hook, a redirect or a
-//! fixed response that the strict reading does not meet: the latter two keep viewers from the origin's content at that
+//! that use it legitimately, so it is left alone, unless the lenient reading leads to a token, a guard, a hook, a redirect
+//! or a fixed response that the strict reading does not meet: the latter two keep viewers from the origin's content at that
 //! path.
 
 use std::borrow::Cow;
@@ -30,7 +30,7 @@ pub fn evades<'p>(plan: &'p Plan, route: &Route, probe: &Probe<'_>) -> Option<&'
     let blocks = matches!(other.target, Target::Redirect(_) | Target::Respond(_))
         // A route with a fixed answer cannot be used to evade another one.
         && !matches!(route.target, Target::Redirect(_) | Target::Respond(_));
-    (other.auth.is_some() || blocks || hooked(other, probe, &path)).then_some(other)
+    (other.refuses() || blocks || hooked(other, probe, &path)).then_some(other)
 }
 
 /// True if a hook that runs for the lenient reading does not run for the strict one.

@@ -140,6 +140,8 @@ pub fn put(
         response: &headers,
         directives: &directives,
         policy,
+        // The function chose the URL.
+        is_static: false,
         now,
     };
     if let Err(why) = storable::storable(&input) {

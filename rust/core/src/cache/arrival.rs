@@ -35,6 +35,8 @@ pub struct AnsweredRequest<'a> {
     pub authorization: Authorization,
     /// The reason why nothing may be stored, regardless of the response.
     pub forbidden: Option<NotStored>,
+    /// The URL promises a static file, and the policy wants the promise kept.
+    pub is_static: bool,
     /// The part that was requested, if not the whole.
     pub slice: Option<First>,
     /// Fields that the key sees.
@@ -113,6 +115,7 @@ impl AnsweredRequest<'_> {
             response: headers,
             directives,
             policy: self.policy(),
+            is_static: self.is_static,
             now: response.received_at,
         })?;
         let forbidden = self.forbidden.or(response.hooked.forbids);

@@ -5,7 +5,7 @@
 //! decides what a response becomes (by `storable` and `freshness`), `decide` whether a stored one is reused, `validate`
 //! implements conditional requests (RFC 9110 §13), `purge` and `tags` decide what is invalidated, `api` applies these rules
 //! for functions, `hooked` decides which requests may share a response that hooks took part in, and `distinct` counts the
-//! values of the fields that hooks set. There is no store here and no clock is read.
+//! values of the fields that hooks set; `promised` detects pages under the names of static files. There is no store here and no clock is read.
 
 pub mod agreement;
 pub mod api;
@@ -18,6 +18,7 @@ pub mod hooked;
 pub mod key;
 pub mod keyed;
 pub mod levels;
+pub mod promised;
 pub mod purge;
 pub mod question;
 pub mod refresh_ahead;

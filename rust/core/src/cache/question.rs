@@ -15,6 +15,7 @@ use super::{
     hooked::{origin_hooks, tag},
     key::{Key, KeyParts},
     levels::{Level, Selected},
+    promised,
     storable::{Authorization, NotStored},
     vary::Reduced,
 };
@@ -42,6 +43,8 @@ pub struct Question<'a> {
     pub authorization: Authorization,
     /// Why nothing may be stored, whatever the response.
     pub forbidden: Option<NotStored>,
+    /// The URL promises a static file, and the policy wants the promise kept.
+    pub is_static: bool,
     /// As for [`super::vary::secondary`].
     pub reduced: Reduced,
 }
@@ -94,6 +97,7 @@ impl<'a> Question<'a> {
             },
             authorization: admitted.authorization(route),
             forbidden: None,
+            is_static: policy.extension_guard && promised::is_static(admitted.viewer_path.path()),
             reduced: policy.reduced(),
         }
     }
@@ -108,6 +112,7 @@ impl<'a> Question<'a> {
             directives: self.directives,
             authorization: self.authorization,
             forbidden: self.forbidden,
+            is_static: self.is_static,
             reduced: self.reduced,
         }
     }

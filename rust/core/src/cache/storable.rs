@@ -3,7 +3,7 @@
 use crate::http::{Fields, header};
 use http::{Method, StatusCode};
 
-use super::{freshness, validate};
+use super::{freshness, promised, validate};
 use crate::{
     http::cache_control::{RequestDirectives, ResponseDirectives},
     outcome::Detail,
@@ -41,6 +41,8 @@ pub struct StoreInput<'a> {
     pub directives: &'a ResponseDirectives,
     /// The route's policy.
     pub policy: &'a CachePolicy,
+    /// The URL promises a static file, and the policy wants the promise kept.
+    pub is_static: bool,
     /// Unix seconds.
     pub now: u64,
 }
@@ -68,6 +70,8 @@ pub enum NotStored {
     VaryStar,
     /// §7.3: a personal response.
     SetCookie,
+    /// A page or data under the name of a static file.
+    Extension,
     /// Neither a lifetime nor a validator: it could never be reused.
     NotReusable,
     /// Its body is larger than the largest entry that the store takes.
@@ -91,6 +95,7 @@ impl From<NotStored> for Detail {
             NotStored::Authorization => Self::Authorization,
             NotStored::VaryStar => Self::VaryStar,
             NotStored::SetCookie => Self::SetCookie,
+            NotStored::Extension => Self::Extension,
             NotStored::NotReusable => Self::NotReusable,
             NotStored::TooLarge => Self::TooLarge,
             NotStored::Hook => Self::Hook,
@@ -190,6 +195,9 @@ pub fn storable(input: &StoreInput<'_>) -> Result<(), NotStored> {
         && !set_aside
     {
         return Err(NotStored::SetCookie);
+    }
+    if input.is_static && status.is_success() && promised::is_document(response) {
+        return Err(NotStored::Extension);
     }
     let lifetime = freshness::lifetime(status, response, directives, policy, input.now);
     if !lifetime.may_store {

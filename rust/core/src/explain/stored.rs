@@ -9,6 +9,7 @@ use crate::{
     cache::{
         decide::{self, Allowance, Decision, OriginHealth, Outage},
         freshness::{self, Freshness},
+        promised,
         storable::{self, Authorization, NotStored, StoreInput},
         validate,
         vary::{self, Vary},
@@ -37,6 +38,9 @@ pub(crate) fn section(why: NotStored) -> &'static str {
         NotStored::Private => "RFC 9111 §5.2.2.7",
         NotStored::Authorization => "RFC 9111 §3.5",
         NotStored::VaryStar => "RFC 9111 §4.1",
+        NotStored::Extension => {
+            "a page or data under the name of a static file, and extension_guard of the policy"
+        }
         NotStored::SetCookie => "RFC 9111 §7.3, and set_cookie of the policy",
         NotStored::NotReusable => {
             "no lifetime, no validator and no window for stale use: it could never be used"
@@ -72,6 +76,7 @@ pub(super) fn response(
         response: headers,
         directives: &directives,
         policy,
+        is_static: policy.extension_guard && promised::is_static(admitted.viewer_path.path()),
         now,
     });
     if let Err(why) = judged {

@@ -22,6 +22,8 @@ fn plan() -> Plan {
             {"pattern": "/hello/{name}", "function": 0},
             {"pattern": "/old/{rest:path}", "redirect": {"location": "/new/{rest}", "status": 301}},
             {"pattern": "/form", "methods": ["POST"], "to": "site"},
+            {"pattern": "/guarded/*", "to": "site", "addresses": {"allow": ["127.0.0.0/8", "10.0.0.0/8"]},
+             "cors": {"origins": ["https://app.test"]}, "rate_limits": [{"name": "api", "requests": 5, "per": 10}]},
             {"pattern": "only.example/*", "methods": ["PUT"], "priority": 1, "to": "site"},
         ],
     });
@@ -103,6 +105,34 @@ fn each_decision_is_told_with_its_reason() {
             ],
         ),
         ("GET", "http://h/api/x", &[], &["viewer: 403"]),
+        (
+            "GET",
+            "https://h/guarded/x",
+            &[("origin", "https://app.test")],
+            &[
+                "route: served (127.0.0.1 is allowed by the route's addresses)",
+                "viewer: readable for pages of https://app.test (the route's cors)",
+                "identify: rate limit api (5 requests in 10 s by address; counts are not read here)",
+            ],
+        ),
+        (
+            "OPTIONS",
+            "https://h/guarded/x",
+            &[
+                ("origin", "https://app.test"),
+                ("access-control-request-method", "GET"),
+            ],
+            &["viewer: 204 (the route's cors answers the preflight, before any token is read)"],
+        ),
+        (
+            "OPTIONS",
+            "https://h/guarded/x",
+            &[
+                ("origin", "https://other.test"),
+                ("access-control-request-method", "GET"),
+            ],
+            &["viewer: 403 (the preflight's origin is not in cors.origins of the route)"],
+        ),
         ("GET", "https://h/api/x", &[], &["identify: 401"]),
         (
             "GET",
@@ -212,4 +242,13 @@ fn fields_are_removed_before_the_host_is_read_as_they_are_when_served() {
         let told = told_to([10, 0, 0, 1], "GET", "https://h/static/a", headers);
         assert!(told.contains(want), "{headers:?}: no {want:?} in\n{told}");
     }
+}
+
+#[test]
+fn an_address_that_is_not_served_is_named_with_its_list() {
+    let text = told_to([192, 0, 2, 1], "GET", "https://h/guarded/x", &[]);
+    assert!(
+        text.contains("admit: 403 (192.0.2.1 is not in addresses.allow of the route)"),
+        "{text}"
+    );
 }

@@ -7,6 +7,10 @@ use http::{HeaderValue, Method};
 use super::{Admitted, Steps};
 use crate::{
     experiment::{AssignedBy, Assignment, Experiment},
+    guard::{
+        basic::{BasicPolicy, Credentials},
+        rate::{RateDecision, RateKey, RateLimit},
+    },
     identity::jwt::{self, Claims, JwtPolicy, TokenError},
     path::{LookUps, PathDecision, PathEnd},
     plan::{
@@ -16,6 +20,7 @@ use crate::{
     },
 };
 
+const ADMIT: &str = "admit";
 const ROUTE: &str = "route";
 const VIEWER: &str = "viewer";
 const IDENTIFY: &str = "identify";
@@ -33,6 +38,23 @@ impl LookUps for Steps<'_> {
             .transpose()
     }
 
+    fn rate(&mut self, limit: &RateLimit, _: RateKey<'_>) -> RateDecision {
+        let reason = format!(
+            "{} requests in {} s by {}; counts are not read here",
+            limit.quota, limit.window, limit.by
+        );
+        self.add(IDENTIFY, format!("rate limit {}", limit.name), reason);
+        limit.decide(0, 1).0
+    }
+
+    fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool> {
+        Some(policy.verifies(credentials))
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
     fn chance(&mut self) -> u64 {
         0
     }
@@ -47,6 +69,28 @@ impl LookUps for Steps<'_> {
                 let policy = table::viewer(route.viewer);
                 self.add(VIEWER, "proceed", format!("viewer policy {policy}"));
             }
+            PathDecision::Address(address) => self.add(
+                ROUTE,
+                "served",
+                format!("{address} is allowed by the route's addresses"),
+            ),
+            PathDecision::Cors(readable_for) => {
+                let decision = readable_for.map_or_else(
+                    || "readable for pages of this site only".to_owned(),
+                    |origin| format!("readable for pages of {}", text(origin)),
+                );
+                self.add(VIEWER, decision, "the route's cors");
+            }
+            PathDecision::Password(credentials) => self.add(
+                IDENTIFY,
+                format!("user {}", credentials.user),
+                "the password is the user's; Authorization does not go to the origin",
+            ),
+            PathDecision::Signed => self.add(
+                IDENTIFY,
+                "signed",
+                "the signature opens the URL; its parts leave the query and the cookies",
+            ),
             PathDecision::Preflight => self.add(
                 IDENTIFY,
                 "nobody",
@@ -129,6 +173,42 @@ pub(super) fn ended(admitted: &Admitted, answer: &PathEnd, steps: &mut Steps<'_>
             status,
             "the request is about the edge (RFC 9110 §9.3.7)".into(),
         ),
+        PathEnd::Address(refusal) => {
+            let whose = if admitted.route.is_some() {
+                "route"
+            } else {
+                "site"
+            };
+            let reason = format!(
+                "{} {} of the {whose}",
+                admitted.client.address,
+                refusal.rule()
+            );
+            (ADMIT, status, reason)
+        }
+        PathEnd::Misdirected => {
+            let hosts: Vec<String> = plan.guard.hosts.iter().map(ToString::to_string).collect();
+            (
+                ADMIT,
+                status,
+                format!("the site serves {} only", hosts.join(", ")),
+            )
+        }
+        PathEnd::Basic(refusal, _) => {
+            let reason = format!("the route needs a user's password: {}", refusal.as_str());
+            (IDENTIFY, status, reason)
+        }
+        PathEnd::Signature(refusal) => {
+            let reason = format!("the route's URLs must be signed: {}", refusal.as_str());
+            (IDENTIFY, status, reason)
+        }
+        PathEnd::Preflight(answer) => {
+            let reason = match answer {
+                Some(_) => "the route's cors answers the preflight, before any token is read",
+                None => "the preflight's origin is not in cors.origins of the route",
+            };
+            (VIEWER, status, reason.into())
+        }
         PathEnd::NoRoute => (ROUTE, status, no_route(plan, &admitted.probe())),
         PathEnd::MethodNotAllowed(allowed) => {
             let methods: Vec<&str> = allowed.iter().map(Method::as_str).collect();

@@ -20,6 +20,7 @@ pub mod range;
 pub mod structured;
 mod token;
 pub mod uri;
+pub mod vary;
 pub(crate) mod via;
 
 pub use self::fields::{

@@ -9,6 +9,7 @@ use crate::plan::compile;
 #[derive(Default)]
 struct Known {
     tokens: usize,
+    rates: Vec<String>,
 }
 
 impl LookUps for Known {
@@ -19,6 +20,24 @@ impl LookUps for Known {
     ) -> Result<Option<Arc<Claims>>, TokenError> {
         self.tokens += 1;
         (token == "good").then_some(None).ok_or(TokenError::NoKey)
+    }
+
+    fn rate(&mut self, limit: &RateLimit, key: RateKey<'_>) -> RateDecision {
+        self.rates.push(format!("{} {key:?}", limit.name));
+        let (decision, _) = limit.decide(0, 1);
+        let refused = limit.name.starts_with("never");
+        RateDecision {
+            result: if refused { Err(7) } else { decision.result },
+            ..decision
+        }
+    }
+
+    fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool> {
+        (credentials.user != "new").then(|| policy.verifies(credentials))
+    }
+
+    fn now(&self) -> u64 {
+        1_000
     }
 
     fn chance(&mut self) -> u64 {
@@ -150,4 +169,248 @@ fn a_redirect_keeps_what_its_parameters_hold() {
         panic!("{route:?}")
     };
     assert_eq!(asked.location(route, redirect).unwrap(), "/new/a/b?c");
+}
+
+fn guarded() -> Plan {
+    let plan = json!({
+        "name": "t",
+        "hosts": ["h", "*.h"],
+        "addresses": {"deny": ["192.0.2.0/24"]},
+        "origins": [{"name": "o", "url": "http://a"}],
+        "routes": [
+            {"pattern": "/*", "to": "o"},
+            {"pattern": "/office/*", "to": "o", "addresses": {"allow": ["10.0.0.0/8"]}},
+            {"pattern": "/api/*", "to": "o", "methods": ["GET", "PUT"], "cors": {"origins": ["https://a.test"]},
+             "auth": {"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}}},
+            {"pattern": "/tls/*", "to": "o", "viewer": "https-only", "cors": {"origins": "*"}},
+        ],
+    });
+    compile(&serde_json::to_vec(&plan).unwrap()).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+#[test]
+fn guards_answer_in_their_order_and_a_preflight_before_any_token() {
+    let plan = guarded();
+    let office = [10, 0, 0, 1];
+    let preflight = |origin: &'static str, method: &'static str| {
+        vec![
+            ("origin", origin),
+            ("access-control-request-method", method),
+        ]
+    };
+    for (client, method, host, url, fields, want) in [
+        (office, "GET", "h", "/x", vec![], Ok("/*")),
+        (office, "GET", "a.h:8080", "/x", vec![], Ok("/*")),
+        (office, "GET", "other", "/x", vec![], Err(421)),
+        (office, "OPTIONS", "other", "*", vec![], Err(421)),
+        ([192, 0, 2, 7], "GET", "h", "/x", vec![], Err(403)),
+        ([192, 0, 2, 7], "GET", "other", "/x", vec![], Err(403)),
+        (office, "GET", "h", "/office/x", vec![], Ok("/office/*")),
+        ([198, 51, 100, 1], "GET", "h", "/office/x", vec![], Err(403)),
+        // A lenient server would read it as below /office/.
+        (
+            [198, 51, 100, 1],
+            "GET",
+            "h",
+            "/x%2F..%2Foffice/x",
+            vec![],
+            Err(400),
+        ),
+        (office, "GET", "h", "/api/x", vec![], Err(401)),
+        (
+            office,
+            "OPTIONS",
+            "h",
+            "/api/x",
+            preflight("https://a.test", "PUT"),
+            Err(204),
+        ),
+        (
+            office,
+            "OPTIONS",
+            "h",
+            "/api/x",
+            preflight("https://b.test", "PUT"),
+            Err(403),
+        ),
+        // The route does not take DELETE: the catch-all does, which answers no preflights.
+        (
+            office,
+            "OPTIONS",
+            "h",
+            "/api/x",
+            preflight("https://a.test", "DELETE"),
+            Ok("/*"),
+        ),
+        (
+            office,
+            "OPTIONS",
+            "h",
+            "/tls/x",
+            preflight("https://a.test", "GET"),
+            Err(403),
+        ),
+        (
+            office,
+            "OPTIONS",
+            "h",
+            "/x",
+            preflight("https://a.test", "GET"),
+            Ok("/*"),
+        ),
+    ] {
+        let mut head = RequestParts {
+            method: method.parse().unwrap(),
+            target: url.try_into().unwrap(),
+            ..RequestParts::default()
+        };
+        for (name, value) in [("host", host)].into_iter().chain(fields.clone()) {
+            head.headers
+                .append(name, HeaderValue::from_str(value).unwrap());
+        }
+        let mut request = Admitted::arriving(head, false, client.into(), Scheme::Http);
+        request
+            .admit(&plan, None, &LastAuthority::default())
+            .unwrap();
+        let mut known = Known::default();
+        let found = request.decide(&plan, &mut known);
+        let found = found
+            .map(|route| &*route.label)
+            .map_err(|end| end.status().as_u16());
+        assert_eq!(found, want, "{method} {host} {url} {fields:?}");
+        assert_eq!(known.tokens, 0);
+    }
+}
+
+#[test]
+fn what_the_edge_requests_of_itself_passes_the_lists_of_addresses_and_hosts() {
+    let plan = guarded();
+    for (internal, want) in [(false, Some(421)), (true, None)] {
+        let mut head = RequestParts {
+            target: "/office/x".try_into().unwrap(),
+            ..RequestParts::default()
+        };
+        head.headers
+            .append("host", HeaderValue::from_static("other"));
+        let mut request = Admitted::arriving(head, false, [127, 0, 0, 1].into(), Scheme::Http);
+        request.internal = internal;
+        request
+            .admit(&plan, None, &LastAuthority::default())
+            .unwrap();
+        let ended = request.decide(&plan, &mut Known::default()).err();
+        assert_eq!(ended.map(|end| end.status().as_u16()), want);
+    }
+}
+
+#[test]
+fn limits_by_address_come_before_tokens_and_limits_by_claim_after() {
+    let auth = json!({"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}});
+    let limit = |name: &str, by: &str| json!({"name": name, "requests": 5, "by": by});
+    let plan = json!({
+        "name": "t",
+        "origins": [{"name": "o", "url": "http://a"}],
+        "routes": [
+            {"pattern": "/a", "to": "o", "auth": auth, "rate_limits": [limit("first", "address"), limit("claim", "claim:sub")]},
+            {"pattern": "/b", "to": "o", "auth": auth, "rate_limits": [limit("never", "header:x-key"), limit("claim", "claim:sub")]},
+            {"pattern": "/c", "to": "o", "rate_limits": [limit("first", "address"), limit("never-c", "route")]},
+        ],
+    });
+    let plan = compile(&serde_json::to_vec(&plan).unwrap())
+        .unwrap_or_else(|problems| panic!("{problems:?}"));
+    let names: Vec<&str> = plan.guard.limits.iter().map(|limit| &*limit.name).collect();
+    assert_eq!(names, ["first", "claim", "never", "never-c"]);
+    let client = "Client(V4(167772161))";
+    for (url, token, internal, tokens, want, end) in [
+        (
+            "/a",
+            "Bearer good",
+            false,
+            1,
+            vec![format!("first {client}"), format!("claim {client}")],
+            None,
+        ),
+        (
+            "/a",
+            "Bearer bad",
+            false,
+            1,
+            vec![format!("first {client}")],
+            Some(503),
+        ),
+        (
+            "/b",
+            "Bearer good",
+            false,
+            0,
+            vec!["never Value([107])".to_owned()],
+            Some(429),
+        ),
+        (
+            "/c",
+            "",
+            false,
+            0,
+            vec![format!("first {client}"), "never-c All".to_owned()],
+            Some(429),
+        ),
+        ("/c", "", true, 0, vec![], None),
+    ] {
+        let mut request = admitted(
+            &plan,
+            "GET",
+            url,
+            &[("authorization", token), ("x-key", "k")],
+        )
+        .unwrap();
+        request.internal = internal;
+        let mut known = Known::default();
+        let found = request
+            .decide(&plan, &mut known)
+            .err()
+            .map(|end| end.status().as_u16());
+        assert_eq!(
+            (found, known.rates, known.tokens),
+            (end, want, tokens),
+            "{url} {token}"
+        );
+    }
+}
+
+#[test]
+fn a_password_opens_its_route_and_leaves_the_request() {
+    let users = "ann:$2b$04$KBCwKxOzLha2MUDcmMfM6.nlgvSZfcmmZkrYKQMtWsiIv1xlNzTYa";
+    let plan = json!({
+        "name": "t",
+        "origins": [{"name": "o", "url": "http://a"}],
+        "routes": [
+            {"pattern": "/staff/*", "to": "o", "basic": {"users": {"value": users}}},
+            {"pattern": "/*", "to": "o"},
+        ],
+    });
+    let plan = compile(&serde_json::to_vec(&plan).unwrap())
+        .unwrap_or_else(|problems| panic!("{problems:?}"));
+    for (url, user, want) in [
+        ("/staff/x", None, Err(401)),
+        ("/staff/x", Some("eve:one"), Err(401)),
+        ("/staff/x", Some("ann:other"), Err(401)),
+        ("/staff/x", Some("new:one"), Err(503)),
+        ("/x%2F..%2Fstaff/x", None, Err(400)),
+        ("/x", None, Ok(false)),
+    ] {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let field = user.map(|user| format!("Basic {}", STANDARD.encode(user)));
+        let fields: Vec<(&str, &str)> = field
+            .iter()
+            .map(|field| ("authorization", &**field))
+            .collect();
+        let found = admitted(&plan, "GET", url, &fields).and_then(|mut request| {
+            request.decide(&plan, &mut Known::default())?;
+            Ok(request.head.headers.contains_key("authorization"))
+        });
+        assert_eq!(
+            found.map_err(|end| end.status().as_u16()),
+            want,
+            "{url} {user:?}"
+        );
+    }
 }

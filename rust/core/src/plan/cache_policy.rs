@@ -55,6 +55,8 @@ pub struct CachePolicy {
     pub set_cookie: SetCookiePolicy,
     /// Lifetimes by status of errors that have none of their own, or if `ttl` is set.
     pub negative_ttl: Vec<(StatusCode, u32)>,
+    /// A page or data under the name of a static file is not stored.
+    pub extension_guard: bool,
     /// Honours the request's `Cache-Control` and `Pragma` (RFC 9111 §5.2.1, §5.4).
     pub request_directives: bool,
     /// Concurrent misses of one key share one fetch.
@@ -111,6 +113,7 @@ impl Default for CachePolicy {
             accept_language: false,
             set_cookie: SetCookiePolicy::Refuse,
             negative_ttl: Vec::new(),
+            extension_guard: false,
             request_directives: true,
             collapse: true,
             slices: true,

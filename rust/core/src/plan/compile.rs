@@ -5,6 +5,7 @@
 
 mod files;
 mod fit;
+mod guard;
 mod keys;
 mod origins;
 mod paths;
@@ -23,11 +24,15 @@ pub(crate) use templates::{Template, TemplatePart};
 
 use super::{
     Callable, CallableId, Group, GroupId, Hook, HostPattern, Origin, OriginId, PathPattern, Plan,
-    Problem, Route, Router,
+    Problem, Route, Router, SiteGuard,
     matcher::host::{hosts_cover, hosts_intersect},
     spec::{self, HookPhase, HookSpec, PlanSpec, Problems, nearest, suggestion},
 };
-use crate::{cache::vary, http::via::Via};
+use crate::{
+    cache::vary,
+    guard::{rate::RateLimit, security::SecurityFields},
+    http::via::Via,
+};
 
 /// Request fields that only the edge may set, whatever the plan says.
 const EDGE_FIELDS: [&str; 3] = ["x-user-id", "x-user-role", "x-variant"];
@@ -49,6 +54,10 @@ pub(super) struct DeclaredNames {
     declared: usize,
     callables: usize,
     token_bytes: usize,
+    /// The site's fields for browsers.
+    security: Option<Arc<SecurityFields>>,
+    /// The rate limits of the routes so far.
+    limits: Vec<Arc<RateLimit>>,
 }
 
 impl DeclaredNames {
@@ -126,6 +135,9 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         disk_cache,
         trusted_proxies,
         trusted_proxy_fields,
+        hosts,
+        addresses,
+        security,
         origins,
         groups,
         callables,
@@ -178,6 +190,8 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         groups,
         callables: callables.len(),
         token_bytes: limits.identity.token_bytes,
+        security: security.map(Arc::new),
+        limits: Vec::new(),
     };
     let hooks: Vec<Option<(HookPhase, Hook)>> = hooks
         .into_iter()
@@ -207,6 +221,8 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         compiled.push(route);
     }
     service_workers::fit(&service_workers, compiled.iter().flatten(), problems);
+    let hosts = guard::hosts(&hosts, problems);
+    guard::hosts_fit(&hosts, compiled.iter().flatten(), problems);
     if !problems.is_empty() {
         return None;
     }
@@ -235,6 +251,13 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         disk_cache,
         trusted_proxies,
         trusted_proxy_fields,
+        guard: SiteGuard {
+            hosts,
+            addresses,
+            security: names.security,
+            limits: names.limits,
+            has_cors: routes.iter().any(Route::answers_preflights),
+        },
         origins: origins.into_iter().collect::<Option<_>>()?,
         groups: names.groups,
         callables,

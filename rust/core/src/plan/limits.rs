@@ -83,6 +83,14 @@ limits! {
         client_connections: PerClient = per_client(1_000),
         /// Requests of one client that are under way and not answered from memory.
         client_requests: PerClient = per_client(256),
+        /// Requests of one connection, after which it is closed.
+        connection_requests: u64 = 100_000,
+        /// Bytes a second that a client must send or take while it is waited for; 0: no bound.
+        min_rate: u64 = 240,
+        /// Keys of rate limits whose counts are kept, 16 bytes each.
+        rate_keys: usize = 128 << 10,
+        /// Requests that wait for their turn under a rate limit.
+        delayed_requests: usize = 1_000,
         /// The account of memory that clients can make grow.
         request_memory_bytes: u64 = 64 << 20,
         /// Time for requests under way when the edge stops.

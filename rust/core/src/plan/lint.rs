@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::forward;
 
 use super::{
-    GroupId, OriginId, Plan, PrefetchTarget, Preflight, Route, Scheme, Select, SetCookiePolicy,
-    Target, TlsPolicy, ViewerPolicy,
+    GroupId, OriginId, PathPattern, Plan, PrefetchTarget, Preflight, Route, Scheme, Select,
+    SetCookiePolicy, Target, TlsPolicy, ViewerPolicy,
     compile::{Template, TemplatePart},
     table,
 };
@@ -64,6 +64,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
             if route.cache.enabled {
                 unkeyed(&mut advice);
                 cookies(&mut advice);
+                deception(&mut advice);
                 shared_identity(&mut advice);
             }
             let members = plan.group(group).map(|group| group.members.as_slice());
@@ -272,6 +273,23 @@ fn cookies(advice: &mut Advice<'_>) {
     }
 }
 
+/// A page under the name of a static file, stored because the policy gives it a lifetime.
+fn deception(advice: &mut Advice<'_>) {
+    let cache = &advice.route.cache;
+    let gives = cache.ttl.is_some() || cache.default_ttl.is_some() || cache.min_ttl > 0;
+    // Without cookies the origin does not know the visitor.
+    let personal = cache.key_cookies != Some(Select::None);
+    let named =
+        PathPattern::parse("/*.css").is_ok_and(|named| named.intersects(&advice.route.path));
+    if gives && personal && named && !cache.extension_guard {
+        advice.note(
+            "cache-deception",
+            "the policy gives lifetimes, and a page that the origin sends for a name such as /account/x.css would be stored for everybody",
+            "set extension_guard=True, or have the origin send Cache-Control: private",
+        );
+    }
+}
+
 fn shared_identity(advice: &mut Advice<'_>) {
     let Some(policy) = &advice.route.auth else {
         return;
@@ -357,10 +375,16 @@ fn https(plan: &Plan, advice: &mut Advice<'_>) {
                 "give the edge a listener with tls=Tls(...), or name the proxy in trusted_proxies",
             );
         }
-    } else if advice.route.auth.is_some() {
+    } else if advice.route.auth.is_some()
+        || advice
+            .route
+            .guard
+            .as_ref()
+            .is_some_and(|guard| guard.basic.is_some())
+    {
         advice.note(
             "auth-without-https",
-            "tokens may travel over plain http",
+            "tokens or passwords may travel over plain http",
             "set viewer=\"https-only\"",
         );
     }
@@ -391,12 +415,13 @@ fn preflight(advice: &mut Advice<'_>) {
     if demands
         && takes_options
         && route.preflight == Preflight::Token
+        && !route.answers_preflights()
         && matches!(route.target, Target::Group(_))
     {
         advice.note(
             "preflight",
             "CORS preflights have no token and are refused: pages of other origins cannot call it",
-            "preflight=\"origin\" lets the origin answer them; leave it if only pages of this site call it",
+            "cors=Cors(...) answers them, preflight=\"origin\" lets the origin do so; leave it if only pages of this site call it",
         );
     }
 }
@@ -510,7 +535,14 @@ mod tests {
                 json!({"to": "o", "cache": {"set_cookie": "strip", "cookies": {"only": ["a"]}}}),
                 vec![],
             ),
-            (json!({"to": "o", "cache": {"ttl": 60}}), vec!["set-cookie"]),
+            (
+                json!({"to": "o", "cache": {"ttl": 60}}),
+                vec!["set-cookie", "cache-deception"],
+            ),
+            (
+                json!({"to": "o", "cache": {"default_ttl": 60, "extension_guard": true}}),
+                vec![],
+            ),
             (
                 json!({"to": "o", "cache": {"set_cookie": "store", "cookies": "none"}}),
                 vec!["set-cookie"],
@@ -523,7 +555,7 @@ mod tests {
             (json!({"to": "o", "errors": {"502": {"body": "x"}}}), vec![]),
             (
                 json!({"to": "o", "cache": {"min_ttl": 3600}}),
-                vec!["set-cookie"],
+                vec!["set-cookie", "cache-deception"],
             ),
             (
                 json!({"to": "o", "cache": {"ttl": 60, "cookies": "none"}}),

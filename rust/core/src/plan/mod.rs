@@ -7,6 +7,7 @@
 mod cache_policy;
 pub(crate) mod compile;
 mod file_folder;
+mod guard;
 pub mod limits;
 pub mod lint;
 mod listener;
@@ -30,6 +31,7 @@ pub use crate::{problem::Problem, select::Select};
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
 pub use file_folder::FileFolder;
+pub use guard::{RouteGuard, SiteGuard};
 pub use limits::Limits;
 pub use listener::{
     Certificate, ClientAuthentication, ClientFact, HttpProtocol, ListenAddress, Listener,
@@ -77,6 +79,8 @@ pub struct Plan {
     pub trusted_proxies: Vec<IpNet>,
     /// Fields of `admit::NAMED` that they set, in lower case.
     pub trusted_proxy_fields: Vec<Box<str>>,
+    /// Policies for every request.
+    pub guard: SiteGuard,
     /// In declaration order; [`OriginId`] is the position.
     pub origins: Vec<Origin>,
     /// Declared groups, and after them one group of one for each origin that a route names directly.

@@ -6,8 +6,8 @@ use crate::http::FieldName;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::{
-    CachePolicy, CallableId, FileFolder, GroupId, HostPattern, PathPattern, Predict, RouteId,
-    Select,
+    CachePolicy, CallableId, FileFolder, GroupId, HostPattern, PathPattern, Predict, RouteGuard,
+    RouteId, Select,
 };
 use crate::{experiment::Experiment, identity::jwt::JwtPolicy};
 
@@ -100,6 +100,8 @@ pub struct Route {
     /// Part of the cache key if another route could store its own response under the same URL: after a rewrite, under a
     /// condition, for a page in place of another. `None` if the URL is enough.
     pub key_tag: Option<Arc<str>>,
+    /// Policies about clients and browsers; `None`: there are none, which costs a request one branch.
+    pub guard: Option<Box<RouteGuard>>,
     /// Rules for the token of a request; `None`: no token is read.
     pub auth: Option<Arc<JwtPolicy>>,
     /// Matters only together with `auth`.
@@ -114,6 +116,20 @@ pub struct Route {
     pub compress: bool,
     /// `None`: the route's next pages are not predicted.
     pub predict: Option<Predict>,
+}
+
+impl Route {
+    /// True if some requests may not have its responses, so that no other path may lead to them.
+    pub fn refuses(&self) -> bool {
+        self.auth.is_some() || self.guard.as_ref().is_some_and(|guard| guard.refuses())
+    }
+
+    /// True if the edge answers preflights in place of the origin.
+    pub fn answers_preflights(&self) -> bool {
+        self.guard
+            .as_ref()
+            .is_some_and(|guard| guard.cors.is_some())
+    }
 }
 
 /// The source of a route's responses.

@@ -3,6 +3,7 @@
 //! The reader knows the type and range of each single field; rules about two fields or the rest of the plan belong to
 //! `compile`. It never stops at the first problem, and none of its messages ever holds a secret.
 
+mod guard;
 mod headers;
 mod latency;
 mod limits;
@@ -26,8 +27,15 @@ use super::{
 };
 
 use crate::{
-    access_log::AccessLogPolicy, experiment::ExperimentSpec, identity::jwt::JwtSpec,
-    secret::Secret, service_worker::ServiceWorker,
+    access_log::AccessLogPolicy,
+    experiment::ExperimentSpec,
+    guard::{
+        addresses::AddressPolicy, basic::BasicPolicy, cors::Cors, rate::RateLimit,
+        security::SecurityFields, signed::SignedPolicy,
+    },
+    identity::jwt::JwtSpec,
+    secret::Secret,
+    service_worker::ServiceWorker,
 };
 
 pub(crate) use reader::{Problems, join};
@@ -44,6 +52,10 @@ pub(crate) struct PlanSpec {
     pub disk_cache: Option<DiskCache>,
     pub trusted_proxies: Vec<IpNet>,
     pub trusted_proxy_fields: Vec<Box<str>>,
+    /// With the path of each.
+    pub hosts: Vec<(String, String)>,
+    pub addresses: Option<AddressPolicy>,
+    pub security: Option<SecurityFields>,
     pub origins: Vec<OriginSpec>,
     pub groups: Vec<GroupSpec>,
     pub callables: Vec<CallableSpec>,
@@ -162,6 +174,7 @@ pub(crate) struct RouteSpec {
     pub cache: CachePolicy,
     pub auth: Option<JwtSpec>,
     pub preflight: Preflight,
+    pub guard: GuardSpec,
     /// `auth` was given, readable or not.
     pub has_auth: bool,
     /// With the position in the declared list.
@@ -180,6 +193,18 @@ pub(crate) struct FilesSpec {
     pub precompressed: bool,
     pub listing: bool,
     pub immutable: Option<String>,
+}
+
+/// The guards of a route as declared.
+#[derive(Debug, Default)]
+pub(crate) struct GuardSpec {
+    pub addresses: Option<AddressPolicy>,
+    pub cors: Option<Cors>,
+    /// With the path of each.
+    pub limits: Vec<(String, RateLimit)>,
+    pub signed: Option<SignedPolicy>,
+    pub basic: Option<BasicPolicy>,
+    pub security: Option<SecurityFields>,
 }
 
 /// `forward` as declared; `None`: derived from the key.

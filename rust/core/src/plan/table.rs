@@ -31,6 +31,8 @@ pub struct RouteRow {
     pub viewer: &'static str,
     /// The source of the keys and the options that differ; `None`: no token is read.
     pub auth: Option<String>,
+    /// Names of the policies about clients and browsers, as in `cors`.
+    pub guards: Vec<&'static str>,
     /// Each with its variants and their weights.
     pub experiments: Vec<String>,
     /// As [`cache`] writes it; `-` for targets other than a group.
@@ -86,6 +88,7 @@ fn row(plan: &Plan, route: &Route) -> RouteRow {
         target: target(plan, &route.target),
         viewer: viewer(route.viewer),
         auth: auth(route),
+        guards: route.guard.iter().flat_map(|guard| guard.names()).collect(),
         experiments: route.experiments.iter().map(experiment).collect(),
         cache: cache_of(route),
         hooks: HookNames {
@@ -215,6 +218,7 @@ pub fn cache(policy: &CachePolicy) -> String {
     for (word, holds) in [
         ("encoding in key", policy.accept_encoding),
         ("query sorted", policy.sort_query),
+        ("extension guard", policy.extension_guard),
         ("languages normalised", policy.accept_language),
         (
             "stores Set-Cookie",

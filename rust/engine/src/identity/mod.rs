@@ -1,9 +1,10 @@
 //! Keys and remembered tokens: the state that the verification of `edgerouter_core` needs.
 //!
-//! `jwks_source` keeps the keys of one URL fresh for all workers; `remembered` keeps one worker's verified tokens. The
-//! core decides whether a token is valid. Data flows plan → [`KeySources`] → keys for `verify`.
+//! `jwks_source` keeps the keys of one URL fresh for all workers; `remembered` keeps one worker's verified tokens,
+//! `passwords` the verified passwords of all. The core decides whether a token is valid. Data flows plan → [`KeySources`] → keys for `verify`.
 
 pub(crate) mod jwks_source;
+mod passwords;
 mod remembered;
 
 use std::{ops::Deref, sync::Arc};
@@ -17,6 +18,7 @@ use edgerouter_core::{
 };
 
 pub(crate) use jwks_source::JwksSource;
+pub(crate) use passwords::{Busy, Passwords};
 pub(crate) use remembered::Remembered;
 
 /// The key sets that a plan's policies fetch, each once.

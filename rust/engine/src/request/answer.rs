@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgerouter_core::http::{Fields, Known, Named, Response, header};
-use edgerouter_core::{admit::Refusal, http::problem, outcome::TokenResult, path::PathEnd};
+use edgerouter_core::{
+    admit::Refusal, guard::basic::BasicRefusal, http::problem, outcome::TokenResult, path::PathEnd,
+};
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::body::{EdgeBody, EdgeResponse};
@@ -138,6 +140,25 @@ pub(super) fn ended(worker: &Worker, end: PathEnd) -> Early {
         PathEnd::Refused(refusal) => return refuse(worker, *refusal),
         PathEnd::Evades(_) => return refuse(worker, Refusal::AmbiguousPath),
         PathEnd::Server => of(status, Fields::new(), EdgeBody::empty()),
+        PathEnd::Basic(refusal, challenge) => {
+            worker.metrics.password(Err(*refusal));
+            match refusal {
+                BasicRefusal::Busy => with_text(header::RETRY_AFTER, HeaderValue::from_static("5")),
+                _ => with_text(header::WWW_AUTHENTICATE, challenge.clone()),
+            }
+        }
+        PathEnd::RateLimited(seconds) => {
+            with_text(header::RETRY_AFTER, HeaderValue::from(*seconds))
+        }
+        PathEnd::Signature(refusal) => {
+            worker.metrics.signed(Err(*refusal));
+            text(status, end.message())
+        }
+        PathEnd::Preflight(Some(fields)) => {
+            let mut response = of(status, (**fields).clone(), EdgeBody::empty());
+            response.extensions_mut().insert(EdgeMade);
+            response
+        }
         PathEnd::MethodNotAllowed(allowed) => {
             let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
             let allowed = HeaderValue::from_str(&allowed.join(", "));

@@ -1,24 +1,43 @@
 //! Phases 2 to 6, acted on: the look-ups that their decisions need, and the response to an answer that ends them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use edgerouter_core::{
+    bounds::clients::Client,
+    guard::{
+        basic::{self, BasicPolicy, BasicRefusal, Credentials},
+        rate::{RateDecision, RateKey, RateLimit},
+    },
     identity::jwt::{self, Claims, JwtPolicy, TokenError},
-    outcome::TokenResult,
-    path::{LookUps, PathEnd},
+    outcome::{PasswordResult, TokenResult},
+    path::{LookUps, PathDecision, PathEnd},
+    plan::Route,
 };
 
 use super::{
     answer::{self, Early},
     exchange::Exchange,
 };
-use crate::{live::LocalLive, worker::Worker};
+use crate::{identity::Busy, live::LocalLive, worker::Worker};
 
 /// Look-ups of one worker, at `now` (Unix seconds).
-pub(super) struct Worked<'a> {
-    pub worker: &'a Worker,
-    pub live: &'a LocalLive,
-    pub now: u64,
+struct Worked<'a> {
+    worker: &'a Worker,
+    live: &'a LocalLive,
+    now: u64,
+    /// The same time as an instant.
+    started: Instant,
+}
+
+impl<'a> Worked<'a> {
+    fn of(worker: &'a Worker, live: &'a LocalLive, now: u64, started: Instant) -> Self {
+        Self {
+            worker,
+            live,
+            now,
+            started,
+        }
+    }
 }
 
 impl LookUps for Worked<'_> {
@@ -46,9 +65,102 @@ impl LookUps for Worked<'_> {
         Ok(Some(claims))
     }
 
+    fn rate(&mut self, limit: &RateLimit, key: RateKey<'_>) -> RateDecision {
+        let now = self.worker.clock.unix_nanos(self.started);
+        let keys = self.live.plan.limits.http.rate_keys;
+        let decision = self.worker.shared.rates.decide(limit, key, now, keys);
+        self.worker.metrics.rate(limit, &decision);
+        decision
+    }
+
+    fn password(&mut self, policy: &Arc<BasicPolicy>, credentials: &Credentials) -> Option<bool> {
+        let known = self
+            .worker
+            .shared
+            .passwords
+            .knows(policy, credentials, self.now);
+        known.then_some(true)
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    #[inline]
+    fn decided(&mut self, decision: PathDecision<'_>) {
+        match decision {
+            PathDecision::Signed => self.worker.metrics.signed(Ok(())),
+            PathDecision::Password(_) => self.worker.metrics.password(Ok(PasswordResult::Accepted)),
+            _ => {}
+        }
+    }
+
     fn chance(&mut self) -> u64 {
         self.worker.random()
     }
+}
+
+/// Phases 3 to 6.
+pub(super) fn decide<'l>(
+    exchange: &mut Exchange,
+    live: &'l LocalLive,
+) -> Result<&'l Route, PathEnd> {
+    let mut look_ups = Worked::of(&exchange.worker, live, exchange.now, exchange.started);
+    exchange.request.decide(&live.plan, &mut look_ups)
+}
+
+/// The route of a request whose password is verified first. Each client may fail a few times a minute.
+pub(super) async fn verified<'l>(
+    exchange: &mut Exchange,
+    live: &'l LocalLive,
+) -> Result<&'l Route, Early> {
+    let shared = Arc::clone(&exchange.worker.shared);
+    let route = exchange.route.and_then(|id| live.plan.route(id));
+    let policy = route.and_then(|route| route.guard.as_ref()?.basic.clone());
+    let credentials = basic::credentials(&exchange.head.headers);
+    let (Some(policy), Ok(credentials)) = (policy, credentials) else {
+        return Err(exchange.end(PathEnd::Password));
+    };
+    let refused = |why| PathEnd::Basic(why, policy.challenge.clone());
+    let key = RateKey::Client(Client::of(exchange.client.address));
+    let failures = &shared.passwords.failures;
+    let now = exchange.worker.clock.unix_nanos(exchange.started);
+    let keys = live.plan.limits.http.rate_keys;
+    if let Err(seconds) = shared.rates.decide(failures, key, now, keys).result {
+        return Err(exchange.end(PathEnd::RateLimited(seconds)));
+    }
+    let verified = shared
+        .passwords
+        .verify(Arc::clone(&policy), credentials.clone())
+        .await;
+    if verified != Ok(false) {
+        shared.rates.give_back(failures, key, now);
+    }
+    match verified {
+        Ok(true) => shared
+            .passwords
+            .remember(&policy, &credentials, exchange.now),
+        Ok(false) => return Err(exchange.end(refused(BasicRefusal::Wrong))),
+        Err(Busy) => return Err(exchange.end(refused(BasicRefusal::Busy))),
+    }
+    exchange
+        .worker
+        .metrics
+        .password(Ok(PasswordResult::Verified));
+    let mut look_ups = Worked::of(&exchange.worker, live, exchange.now, exchange.started);
+    let decided = exchange.request.identify_again(&live.plan, &mut look_ups);
+    decided.map_err(|end| exchange.end(end))
+}
+
+/// Waits until it is the request's turn under its rate limits. Only so many wait at a time; the others are refused.
+pub(super) async fn wait_for_turn(exchange: &mut Exchange) -> Result<(), Early> {
+    let most = exchange.live.plan.limits.http.delayed_requests;
+    let Some(waiting) = exchange.worker.shared.rates.wait(most) else {
+        return Err(exchange.end(PathEnd::RateLimited(1)));
+    };
+    tokio::time::sleep(exchange.turn_in()).await;
+    drop(waiting);
+    Ok(())
 }
 
 impl Exchange {

@@ -83,6 +83,7 @@ pub(crate) async fn prefetch(
     let stream = Rc::new(Stream::new(Rc::new(connection)));
     let mut exchange = Exchange::new(Rc::clone(worker), stream, head, None, Instant::now());
     exchange.fresh_for = fresh_for;
+    exchange.internal = true;
     if let Err(early) = exchange.admit() {
         return Prefetched::Failed(Some(early.0.status()));
     }

@@ -30,13 +30,14 @@ use edgerouter_core::{
         structured::CacheStatus,
     },
     outcome::Detail,
+    path::PathEnd,
     plan::{FixedResponse, ListenerId, Plan, Target},
     request_record::RequestRecord,
     service_worker,
 };
 use http::{HeaderValue, Method, StatusCode};
 
-use self::{answer::Early, cached::Found, decided::Worked, exchange::Exchange};
+use self::{answer::Early, cached::Found, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody, EdgeResponse},
     connection::{ClientBody, ConnectionOwner, Connections, Stream, queue},
@@ -132,13 +133,13 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     let live = Rc::clone(&exchange.live);
     // 2 was admission: here is a Request that may be believed in its framing, Host and path.
     // 3 route, 4 viewer, 5 identify, 6 bucket
-    let mut look_ups = Worked {
-        worker: &exchange.worker,
-        live: &live,
-        now: exchange.now,
+    let route = match decided::decide(exchange, &live) {
+        Err(PathEnd::Password) => Box::pin(decided::verified(exchange, &live)).await?,
+        decided => decided.map_err(|end| exchange.end(end))?,
     };
-    let decided = exchange.request.decide(&live.plan, &mut look_ups);
-    let route = decided.map_err(|end| exchange.end(end))?;
+    if !exchange.turn_in().is_zero() {
+        Box::pin(decided::wait_for_turn(exchange)).await?;
+    }
     // 7 viewer_request hook
     if !route.hooks.viewer_request.is_empty() {
         Box::pin(hooks::viewer_request(exchange, route)).await?;
@@ -229,6 +230,7 @@ impl Exchange {
         if live.plan.marks_personal && headers.contains_key(header::SET_COOKIE) {
             headers.insert(service_worker::PERSONAL, service_worker::PERSONAL_VALUE);
         }
+        self.request.guard_response(&live.plan, route, headers);
         if let Some(route) = route {
             for chosen in &self.chosen {
                 if chosen.fresh

@@ -266,7 +266,7 @@ async fn replace_by_path(
 /// True if a page behind this route can be shown to every visitor.
 fn is_plain(route: &Route) -> bool {
     let hooks = &route.hooks;
-    route.auth.is_none()
+    !route.refuses()
         && route.experiments.is_empty()
         && hooks.viewer_request.is_empty()
         && hooks.viewer_response.is_empty()

@@ -7,6 +7,7 @@
 mod content;
 pub mod interim;
 mod owner;
+mod pace;
 pub mod queue;
 mod share;
 mod state;

@@ -119,11 +119,14 @@ impl Connections {
         }
     }
 
-    /// Ends those that have waited too long. To be called once a second.
-    pub fn check(&self, now: u64, limits: &HttpLimits) {
-        for (_, connection) in self.open.borrow().iter() {
-            connection.check(now, limits);
-        }
+    /// Ends those that have waited too long. To be called once a second. The number of those whose clients take responses
+    /// too slowly.
+    pub fn check(&self, now: u64, limits: &HttpLimits) -> usize {
+        let open = self.open.borrow();
+        let slow = open
+            .iter()
+            .filter(|(_, connection)| connection.check(now, limits));
+        slow.count()
     }
 
     /// Ends each when it has responded to the requests that have come in.

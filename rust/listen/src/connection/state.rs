@@ -18,6 +18,7 @@ use edgerouter_core::{
 };
 use http::HeaderValue;
 
+use super::pace::Pace;
 use crate::{Transport, tls::TlsSession};
 
 /// A client connection.
@@ -46,6 +47,11 @@ pub struct Connection {
     /// Ticks at which a read of a body, or a write, began to block.
     read_blocked: Cell<Option<u64>>,
     write_blocked: Cell<Option<u64>>,
+    /// Bytes of bodies that the client sends, and bytes that it takes.
+    sent: Pace,
+    taken: Pace,
+    /// Requests that it may still bring.
+    left: Cell<u64>,
     now: Cell<u64>,
     refused: Cell<bool>,
     /// HTTP is read and written on it.
@@ -90,12 +96,30 @@ impl Connection {
             half_closed: Cell::new(None),
             read_blocked: Cell::new(None),
             write_blocked: Cell::new(None),
+            sent: Pace::default(),
+            taken: Pace::default(),
+            left: Cell::new(u64::MAX),
             now: Cell::new(ticks),
             refused: Cell::new(false),
             is_active: Cell::new(false),
             rest: Cell::new(false),
             waker: RefCell::new(None),
         }
+    }
+
+    /// It ends after so many requests.
+    pub(crate) fn bound_requests(&self, most: u64) {
+        self.left.set(most);
+    }
+
+    /// The client has sent bytes of a body.
+    pub(crate) fn sent(&self, count: usize) {
+        self.sent.moved(count);
+    }
+
+    /// The client has taken bytes.
+    pub(crate) fn taken(&self, count: usize) {
+        self.taken.moved(count);
     }
 
     /// The peer's address as it stands in fields.
@@ -119,6 +143,11 @@ impl Connection {
         self.streams.set(self.streams.get() + 1);
         self.is_late.set(false);
         self.in_head.set(false);
+        let left = self.left.get().saturating_sub(1);
+        self.left.set(left);
+        if left == 0 && self.state.get() == ConnectionState::Live {
+            self.set_state(ConnectionState::Drain);
+        }
     }
 
     /// A stream has ended.
@@ -273,12 +302,13 @@ impl Connection {
         self.waker.borrow().clone()
     }
 
-    /// Ends a connection that has waited too long. To be called once a second.
-    pub fn check(&self, now: u64, limits: &HttpLimits) {
+    /// Ends a connection that has waited too long. To be called once a second. True if its client takes a response too
+    /// slowly.
+    pub fn check(&self, now: u64, limits: &HttpLimits) -> bool {
         use ConnectionState::{BodyTooSlow, End, HeadTooSlow};
         self.now.set(now);
         if self.state.get() == End {
-            return;
+            return false;
         }
         let over =
             |since: u64, limit: Duration| now.saturating_sub(since) > limit.as_millis() as u64;
@@ -302,9 +332,17 @@ impl Connection {
         {
             self.set_state(End);
         }
-        if blocked(&self.write_blocked) {
+        let is_waited_for =
+            |since: &Cell<Option<u64>>| self.is_active.get() && since.get().is_some();
+        let takes_slowly = self
+            .taken
+            .is_slow(is_waited_for(&self.write_blocked), now, limits);
+        let sends_slowly = self
+            .sent
+            .is_slow(is_waited_for(&self.read_blocked), now, limits);
+        if takes_slowly || blocked(&self.write_blocked) {
             self.set_state(End);
-        } else if blocked(&self.read_blocked) {
+        } else if sends_slowly || blocked(&self.read_blocked) {
             // A request that stalls is the client's fault and gets a response that says so (RFC 9110 §15.5.9); after
             // that, or where a response is under way already, the connection ends.
             let is_first = !self.is_idle() && self.state.get() != BodyTooSlow;
@@ -313,5 +351,6 @@ impl Connection {
             }
             self.set_state(if is_first { BodyTooSlow } else { End });
         }
+        takes_slowly
     }
 }

@@ -211,6 +211,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             self.input.split()
         };
         connection.read_blocked(false);
+        connection.sent(fresh.len());
         if let Err(refusal) = self.take_content(fresh) {
             self.break_off(Some(refusal));
         }

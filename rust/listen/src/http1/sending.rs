@@ -44,7 +44,11 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             self.stream.connection.write_blocked(polled.is_pending());
             match polled {
                 Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(count) => self.stream.queue.written(count?),
+                Poll::Ready(count) => {
+                    let count = count?;
+                    self.stream.connection.taken(count);
+                    self.stream.queue.written(count);
+                }
             }
         }
         // TLS may hold bytes that the socket has not taken.

@@ -64,6 +64,7 @@ impl Requests {
             directives: &self.directives,
             authorization: Authorization::None,
             forbidden: None,
+            is_static: false,
             slice: None,
             sees: Sees {
                 route: self.plan.routes.first().unwrap(),

@@ -1,8 +1,8 @@
 //! Tokens: JSON Web Signatures in compact form that carry claims (RFC 7515, 7519), verified according to RFC 8725.
 //!
 //! `policy` compiles a route's requirements, `pem` and `key` read keys, `extract` finds the token in a request,
-//! `verify` checks it, `claims` keeps its content. Encrypted tokens (RFC 7516) and signed URLs are not here. A token
-//! never chooses how it is checked: algorithms come with the key, keys come from the policy.
+//! `verify` checks it, `claims` keeps its content. Encrypted tokens (RFC 7516) are not here, signed URLs are in
+//! `guard::signed`. A token never chooses how it is checked: algorithms come with the key, keys come from the policy.
 
 mod algorithm;
 mod claims;
@@ -20,6 +20,7 @@ pub use claims::{Claims, Forwarded};
 pub use error::{KeyId, TokenError};
 pub use extract::{Extracted, challenge, extract};
 pub use key::JwtKey;
+pub(crate) use pem::{PemFamily, public_pem};
 pub(crate) use policy::is_token;
 pub use policy::{JwtPolicy, KeySource};
 pub use spec::{JwtKeysSpec, JwtSpec};

@@ -10,16 +10,62 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
+/// The kind of a public key, for those that are not tokens'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PemFamily {
+    /// RSA of a length that is allowed.
+    Rsa,
+    /// EC on P-256.
+    P256,
+    /// Another one, in words.
+    Other(&'static str),
+}
+
+/// A public key in its family's own encoding; or the fault of the PEM, in words that do not repeat its content.
+pub(crate) fn public_pem(pem: &str) -> Result<(PemFamily, Vec<u8>), String> {
+    let der = public_der(pem)?;
+    let found = encoded_key(&der)?;
+    let family = match found.family {
+        KeyFamily::Rsa => PemFamily::Rsa,
+        KeyFamily::P256 => PemFamily::P256,
+        other => PemFamily::Other(other.describe()),
+    };
+    Ok((family, found.raw.to_vec()))
+}
+
 /// The key for `algorithm`, and its DER; or the fault of the PEM, in words that do not repeat its content.
 pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(JwtKey, Vec<u8>), String> {
-    let (label, der) = block(pem)?;
-    let found = match label {
-        "PUBLIC KEY" => family(&der).ok_or(
-            "is a public key of a kind that is not supported: take RSA, EC on P-256, P-384 or P-521, or Ed25519",
-        )?,
-        "RSA PUBLIC KEY" => EncodedKey::of(KeyFamily::Rsa, &der),
+    let der = public_der(pem)?;
+    let found = encoded_key(&der)?;
+    if found.family != algorithm.family() {
+        return Err(format!(
+            "is {}; {algorithm} needs {}",
+            found.family.describe(),
+            algorithm.family().describe()
+        ));
+    }
+    let key = JwtKey::public(algorithm, found.raw)
+        .ok_or_else(|| format!("is not a valid key for {algorithm}"))?;
+    Ok((key, der.content))
+}
+
+/// The content of a PEM block.
+struct PublicDer {
+    content: Vec<u8>,
+    /// PKCS#1, without the algorithm.
+    is_pkcs1: bool,
+}
+
+fn public_der(pem: &str) -> Result<PublicDer, String> {
+    let (label, content) = block(pem)?;
+    let is_pkcs1 = match label {
+        "PUBLIC KEY" => false,
+        "RSA PUBLIC KEY" => true,
         "CERTIFICATE" => {
-            return Err("is a certificate; give its public key: openssl x509 -pubkey -noout -in FILE".into());
+            return Err(
+                "is a certificate; give its public key: openssl x509 -pubkey -noout -in FILE"
+                    .into(),
+            );
         }
         label if label.ends_with("PRIVATE KEY") => {
             return Err(
@@ -28,13 +74,17 @@ pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(JwtKey, Vec<u8>), 
         }
         _ => return Err("is PEM, but of neither PUBLIC KEY nor RSA PUBLIC KEY".into()),
     };
-    if found.family != algorithm.family() {
-        return Err(format!(
-            "is {}; {algorithm} needs {}",
-            found.family.describe(),
-            algorithm.family().describe()
-        ));
-    }
+    Ok(PublicDer { content, is_pkcs1 })
+}
+
+fn encoded_key(der: &PublicDer) -> Result<EncodedKey<'_>, String> {
+    let found = if der.is_pkcs1 {
+        EncodedKey::of(KeyFamily::Rsa, &der.content)
+    } else {
+        family(&der.content).ok_or(
+            "is a public key of a kind that is not supported: take RSA, EC on P-256, P-384 or P-521, or Ed25519",
+        )?
+    };
     if found.family == KeyFamily::Rsa {
         let bits = RsaParameters::public_modulus_len(found.raw)
             .map_err(|_| "is not a valid RSA public key")?;
@@ -46,9 +96,7 @@ pub(super) fn key(pem: &str, algorithm: Algorithm) -> Result<(JwtKey, Vec<u8>), 
             ));
         }
     }
-    let key = JwtKey::public(algorithm, found.raw)
-        .ok_or_else(|| format!("is not a valid key for {algorithm}"))?;
-    Ok((key, der))
+    Ok(found)
 }
 
 /// The label and content of the only block.

@@ -175,6 +175,10 @@ pub(super) fn predict_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
         "is for routes that go to an origin"
     } else if spec.has_auth {
         "is for pages that anybody may see: this route demands a token (auth)"
+    } else if spec.guard.signed.is_some() {
+        "is for pages that anybody may see: this route demands a signature (signed)"
+    } else if spec.guard.basic.is_some() {
+        "is for pages that anybody may see: this route demands a password (basic)"
     } else if !spec.cache.enabled {
         "needs a route that stores: its cache is off"
     } else {

@@ -7,7 +7,7 @@ use crate::http::FieldName;
 use super::{
     DeclaredNames, files,
     fit::{cache_fits, pages, predict_fits, preflight_fits, target_fits},
-    host, index,
+    guard, host, index,
     paths::{location, prefix, rewrite},
     pattern,
 };
@@ -37,6 +37,7 @@ pub(super) fn route(
     files::files_fit(&spec, &path, problems);
     cache_fits(&spec, &path, problems);
     preflight_fits(&spec, &path, problems);
+    guard::fits(&spec, &path, problems);
     predict_fits(&spec, &path, problems);
     pages(&spec, &path, problems);
     let strip_prefix = prefix(
@@ -101,6 +102,7 @@ pub(super) fn route(
             }
         }
     });
+    let guard = guard::route(spec.guard, spec.has_auth, &path, names, problems);
     let experiments = experiments(spec.experiments, spec.has_auth, &path, fields, problems);
     let own = own?;
     let label = label(&hosts, own.as_str());
@@ -128,6 +130,7 @@ pub(super) fn route(
         forward: forward(spec.forward, &spec.cache),
         cache: spec.cache,
         key_tag: None,
+        guard,
         auth,
         preflight: spec.preflight,
         experiments,

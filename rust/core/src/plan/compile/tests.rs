@@ -150,7 +150,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     );
     assert_eq!(shop.cache.stale_when_disconnected, 0);
     assert_eq!(shop.cache.refresh_ahead, Some(1.5));
-    assert!(shop.cache.status_key);
+    assert!(shop.cache.status_key && shop.cache.extension_guard);
     assert_eq!(shop.forward.headers, Select::Only(vec!["accept".into()]));
     assert!(
         shop.auth
@@ -162,6 +162,81 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         Some(4_096),
         "the plan's limit reaches the policy"
     );
+    assert_eq!((plan.guard.hosts.len(), plan.guard.has_cors), (1, true));
+    let judged = [[203, 0, 113, 9], [192, 0, 2, 1]].map(|address| {
+        let policy = plan.guard.addresses.as_ref().unwrap();
+        policy.judge(address.into()).is_ok()
+    });
+    assert_eq!(judged, [false, true]);
+    let fields = |security: &crate::guard::security::SecurityFields| {
+        let hsts = security
+            .hsts
+            .as_ref()
+            .map(|value| value.to_str().unwrap().to_owned());
+        (security.fields.len(), hsts, security.replaces)
+    };
+    let preloaded = "max-age=31536000; includeSubDomains; preload".to_owned();
+    let of_site = plan.guard.security.as_deref().unwrap();
+    assert_eq!(fields(of_site), (8, Some(preloaded), false));
+    let guard = shop.guard.as_ref().unwrap();
+    assert_eq!(fields(guard.security.as_deref().unwrap()), (2, None, true));
+    let cors = guard.cors.as_ref().unwrap();
+    assert_eq!(
+        (cors.origins.as_ref().map(|all| all.len()), cors.credentials),
+        (Some(2), true)
+    );
+    assert!(guard.addresses.is_some());
+    let [limit] = guard.claim_limits.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        (&*limit.name, limit.quota, limit.window, limit.burst),
+        ("api", 100, 10, 20)
+    );
+    assert_eq!(
+        (limit.delay.as_millis(), limit.by.to_string()),
+        (1_500, "claim:userId".to_owned())
+    );
+    assert!(guard.limits.is_empty() && Arc::ptr_eq(limit, &plan.guard.limits[0]));
+    assert_eq!(
+        (
+            plan.limits.http.rate_keys,
+            plan.limits.http.delayed_requests
+        ),
+        (131_073, 1_001)
+    );
+    let staff = plan
+        .routes
+        .iter()
+        .find(|route| &*route.label == "/staff/*")
+        .unwrap();
+    let basic = staff
+        .guard
+        .as_ref()
+        .and_then(|guard| guard.basic.as_ref())
+        .unwrap();
+    assert_eq!(
+        (basic.len(), &basic.challenge),
+        (
+            1,
+            &http::HeaderValue::from_static("Basic realm=\"Staff\", charset=\"UTF-8\"")
+        )
+    );
+    let signed = guard.signed.as_ref().unwrap();
+    let keys: Vec<_> = signed
+        .keys
+        .iter()
+        .map(|(name, key)| (&**name, key.is_secret()))
+        .collect();
+    assert_eq!(
+        (keys, signed.sha1),
+        (vec![("K2JCJMDEHXQW5F", false), ("own", true)], false)
+    );
+    let other = plan.routes[1].guard.as_ref().unwrap();
+    assert!(Arc::ptr_eq(
+        other.security.as_ref().unwrap(),
+        plan.guard.security.as_ref().unwrap()
+    ));
     assert_eq!(shop.errors[0].0, StatusCode::NOT_FOUND);
     let hooks = &shop.hooks;
     assert_eq!(
@@ -207,7 +282,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     );
     assert_eq!(list.headers.len(), 1);
     assert_eq!(
-        plan.routes[5].predict,
+        plan.routes[6].predict,
         Some(crate::plan::Predict {
             confidence: 0.4,
             support: 5,
@@ -218,7 +293,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         })
     );
     assert!(plan.predicts);
-    let Target::Files(folder) = &plan.routes[6].target else {
+    let Target::Files(folder) = &plan.routes[7].target else {
         panic!()
     };
     assert_eq!(
@@ -231,7 +306,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     );
     assert!(folder.listing && !folder.precompressed);
     assert!((folder.immutable.as_ref()).is_some_and(|names| names.matches("a.12345678.js")));
-    let worker = &plan.routes[7];
+    let worker = &plan.routes[8];
     assert_eq!(
         (&*worker.label, plan.marks_personal),
         ("www.example.com/sw.js", true)
@@ -887,4 +962,187 @@ fn a_listener_is_refused_where_its_address_protocols_or_policy_say_nothing_that_
         twice[0].starts_with("listeners[1].address: \"127.0.0.1:443\": is listened on already"),
         "{twice:?}"
     );
+}
+
+#[test]
+fn a_guard_that_contradicts_itself_or_has_no_effect_is_refused() {
+    for (route, want) in [
+        (
+            json!({"addresses": {"deny": ["10.0.0.0/33"]}}),
+            "addresses.deny[0]: \"10.0.0.0/33\": must be an address or a network",
+        ),
+        (
+            json!({"addresses": {"allow": ["::ffff:10.0.0.0/104"]}}),
+            "addresses.allow[0]: \"::ffff:10.0.0.0/104\": must be written as IPv4",
+        ),
+        (
+            json!({"addresses": {}}),
+            "routes[0].addresses: has no effect",
+        ),
+        (
+            json!({"addresses": {"deny": []}}),
+            "routes[0].addresses: has no effect",
+        ),
+        (json!({"cors": {}}), "routes[0].cors.origins: is required"),
+        (
+            json!({"cors": {"origins": []}}),
+            "routes[0].cors.origins: must name at least one",
+        ),
+        (
+            json!({"cors": {"origins": ["*"]}}),
+            "routes[0].cors.origins[0]: \"*\": must be an origin",
+        ),
+        (
+            json!({"cors": {"origins": "*", "credentials": true}}),
+            "routes[0].cors.origins: must be a list where credentials",
+        ),
+        (
+            json!({"cors": {"origins": ["https://a"], "headers": "*", "credentials": true}}),
+            "routes[0].cors.headers: must be a list",
+        ),
+        (
+            json!({"cors": {"origins": "*", "methods": ["put"]}}),
+            "routes[0].cors.methods[0]: \"put\": must be a method",
+        ),
+        (
+            json!({"cors": {"origins": "*", "methods": ["TRACE"]}}),
+            "must be a method that browsers send",
+        ),
+        (
+            json!({"cors": {"origins": "*", "headers": ["*", "x-a"]}}),
+            "routes[0].cors.headers[0]: \"*\": must be the whole value",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a b", "requests": 5}]}),
+            "rate_limits[0].name: \"a b\": must be 1 to 64",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a"}]}),
+            "rate_limits[0].requests: is required",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a", "requests": 0}]}),
+            "rate_limits[0].requests: 0: must be ≥ 1",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a", "requests": 5, "per": 0}]}),
+            "rate_limits[0].per: 0: must be",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a", "requests": 1, "per": 86400, "burst": 8}]}),
+            "rate_limits[0].burst: 8: is more than",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a", "requests": 5, "delay": 31}]}),
+            "rate_limits[0].delay: 31: must be ≤ 30 seconds",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a", "requests": 5, "by": "ip"}]}),
+            "rate_limits[0].by: \"ip\": must be \"address\"",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a", "requests": 5, "by": "claim:sub"}]}),
+            "rate_limits[0].by: needs auth",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a", "requests": 5}, {"name": "a", "requests": 5}]}),
+            "rate_limits[1].name: \"a\": is a limit of this route already",
+        ),
+        (
+            json!({"rate_limits": [{"name": "a", "requests": 5}, {"name": "a", "requests": 6}]}),
+            "rate_limits[1].name: \"a\": is the name of another limit",
+        ),
+        (json!({"basic": {}}), "routes[0].basic.users: is required"),
+        (
+            json!({"basic": {"users": {"value": "ann:hunter2"}}}),
+            "routes[0].basic.users: line 1: the password is neither",
+        ),
+        (
+            json!({"basic": {"users": {"file": "x", "problem": "cannot be read"}}}),
+            "routes[0].basic.users: file x: cannot be read",
+        ),
+        (
+            json!({"signed": {}}),
+            "routes[0].signed: must have 1 to 100 keys",
+        ),
+        (
+            json!({"signed": {"secrets": {"k": {"value": "hunter2"}}}}),
+            "routes[0].signed.secrets.k: has 7 bytes; it must have at least 32",
+        ),
+        (
+            json!({"signed": {"keys": {"k": {"value": "hunter2"}}}}),
+            "routes[0].signed.keys.k: is not PEM",
+        ),
+        (
+            json!({"signed": {"keys": {"a&b": {"value": "x"}}}}),
+            "must be a name of letters, digits",
+        ),
+        (
+            json!({"signed": {"secrets": {"k": {"env": "NONE", "problem": "is not set"}}}}),
+            "routes[0].signed.secrets.k: environment variable NONE: is not set",
+        ),
+        (
+            json!({"security": {"csp": "default-src self"}}),
+            "routes[0].security.csp: needs quotes",
+        ),
+        (
+            json!({"security": {"permissions_policy": "camera"}}),
+            "routes[0].security.permissions_policy: \"camera\": must be features",
+        ),
+        (
+            json!({"security": {"hsts": {"preload": true}}}),
+            "routes[0].security.hsts.preload: true: needs include_subdomains",
+        ),
+        (
+            json!({"security": {"nosniff": false, "frame": null, "referrer_policy": null}}),
+            "routes[0].security: has no effect",
+        ),
+        (
+            json!({"security": {"frame": "ALLOW-FROM x"}}),
+            "routes[0].security.frame: \"ALLOW-FROM x\": must be one of",
+        ),
+    ] {
+        let got = problems(&with_route(&route));
+        assert!(
+            got.iter().any(|problem| problem.contains(want)),
+            "{route}\nwant {want}\ngot  {got:#?}"
+        );
+        assert!(
+            !got.iter().any(|problem| problem.contains("hunter2")),
+            "a secret is shown: {got:?}"
+        );
+    }
+    let auth = json!({"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}});
+    let both = json!({"cors": {"origins": "*"}, "auth": auth, "preflight": "origin"});
+    let got = problems(&with_route(&both));
+    assert!(
+        got.iter()
+            .any(|problem| problem.contains("has no effect beside cors")),
+        "{got:?}"
+    );
+    for (hosts, host, want) in [
+        (
+            json!(["*"]),
+            "a.test",
+            "hosts[0]: \"*\": would be every host",
+        ),
+        (
+            json!(["a.test:80"]),
+            "a.test",
+            "hosts[0]: \"a.test:80\": must have no port",
+        ),
+        (
+            json!(["a.test", "*.b.test"]),
+            "c.test",
+            "routes[0].host: \"c.test/*\": is never requested",
+        ),
+    ] {
+        let mut plan = with_route(&json!({"host": host}));
+        plan["hosts"] = hosts;
+        let got = problems(&plan);
+        assert!(
+            got.iter().any(|problem| problem.contains(want)),
+            "want {want}\ngot  {got:#?}"
+        );
+    }
 }

@@ -40,6 +40,11 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("connections", &mut http.connections, 1, 10_000_000);
         group.per_client("client_connections", &mut http.client_connections);
         group.per_client("client_requests", &mut http.client_requests);
+        let requests = &mut http.connection_requests;
+        group.whole("connection_requests", requests, 1, LARGEST);
+        group.whole("min_rate", &mut http.min_rate, 0, LARGEST);
+        group.whole("rate_keys", &mut http.rate_keys, KIB, 16 * MIB);
+        group.whole("delayed_requests", &mut http.delayed_requests, 0, MIB);
         let memory = &mut http.request_memory_bytes;
         group.whole("request_memory_bytes", memory, MIB, LARGEST);
         group.seconds("drain_timeout", &mut http.drain_timeout);

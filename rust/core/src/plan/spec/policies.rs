@@ -74,6 +74,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &Problems) -> CachePo
         let seconds = fields.delta_of(&format!("negative_ttl.{key}"), value);
         negative_ttl.extend(status.zip(seconds));
     }
+    let extension_guard = fields.flag("extension_guard", standard.extension_guard);
     let request_directives = fields.flag("request_directives", standard.request_directives);
     let collapse = fields.flag("collapse", standard.collapse);
     let slices = fields.flag("slices", standard.slices);
@@ -143,6 +144,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &Problems) -> CachePo
         accept_language,
         set_cookie,
         negative_ttl,
+        extension_guard,
         request_directives,
         collapse,
         slices,

@@ -116,6 +116,14 @@ impl<'v> Fields<'v> {
         self.raw(name).filter(|value| !value.is_null())
     }
 
+    /// True if the field is there and has members.
+    pub(super) fn declares(&self, name: &str) -> bool {
+        self.map
+            .get(name)
+            .and_then(Value::as_object)
+            .is_some_and(|map| !map.is_empty())
+    }
+
     pub(super) fn at(&self, name: &str) -> String {
         join(&self.path, name)
     }

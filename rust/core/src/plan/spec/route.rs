@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 use super::{
-    FilesSpec, ForwardSpec, RouteSpec, TargetSpec, UnkeyedSpec,
+    FilesSpec, ForwardSpec, RouteSpec, TargetSpec, UnkeyedSpec, guard,
     headers::{edits, header_map, header_name, select_of, starred, status, status_key},
     latency,
     policies::{cache, experiment, jwt},
@@ -96,6 +96,7 @@ pub(super) fn route(
     let auth = auth.and_then(|value| jwt(value, fields.at("auth"), name, problems));
     let preflights = [("token", Preflight::Token), ("origin", Preflight::Origin)];
     let preflight = fields.choice("preflight", &preflights, Preflight::Token);
+    let guard = guard::guards(&mut fields, name);
     let experiments = fields
         .list("experiments")
         .into_iter()
@@ -135,6 +136,7 @@ pub(super) fn route(
         cache,
         auth,
         preflight,
+        guard,
         has_auth,
         experiments,
         errors,

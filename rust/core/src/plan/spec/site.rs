@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{
-    CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec,
+    CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec, guard,
     headers::{secret_header_map, select, status},
     latency, limits, listener,
     policies::secret,
@@ -61,6 +61,10 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         .some("disk_cache")
         .and_then(|value| disk_cache(value, problems));
     let trusted_proxies = networks(fields.texts("trusted_proxies"), problems);
+    let hosts = fields.texts("hosts").into_iter();
+    let hosts = hosts.map(|(path, text)| (path, text.to_owned())).collect();
+    let addresses = guard::addresses(&mut fields);
+    let security = guard::security(&mut fields);
     let mut trusted_proxy_fields: Vec<Box<str>> = Vec::new();
     for (path, text) in fields.texts("trusted_proxy_fields") {
         let name = text.to_ascii_lowercase();
@@ -124,6 +128,9 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         disk_cache,
         trusted_proxies,
         trusted_proxy_fields,
+        hosts,
+        addresses,
+        security,
         origins,
         groups,
         callables,

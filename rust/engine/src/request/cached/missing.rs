@@ -82,6 +82,7 @@ impl CacheFetch {
             directives: &self.question.directives,
             authorization: self.question.authorization,
             forbidden: self.question.forbidden,
+            is_static: self.question.is_static,
             slice: self.slice,
             sees: Sees {
                 route,

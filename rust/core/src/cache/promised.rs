@@ -1,0 +1,105 @@
+//! Cache deception: a page under the name of a static file.
+//!
+//! Many servers answer `/account/x.css` with the page of `/account`. A cache that goes by the name would store a visitor's
+//! own page for everybody. So a name that promises a static file keeps documents and data from being stored.
+
+use crate::http::{Fields, header};
+
+/// The last extension of a path, if it is one of static files.
+pub fn is_static(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    // Path parameters are behind the name, and some servers cut the name there.
+    let name = name.split([';', ',']).next().unwrap_or_default();
+    let Some((_, extension)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let mut lower = [0; LONGEST];
+    let Some(lower) = lower.get_mut(..extension.len()) else {
+        return false;
+    };
+    lower.copy_from_slice(extension.as_bytes());
+    lower.make_ascii_lowercase();
+    EXTENSIONS
+        .binary_search_by(|known| known.as_bytes().cmp(lower))
+        .is_ok()
+}
+
+const LONGEST: usize = 8;
+
+/// In order. Neither pages nor data: `html`, `json`, `xml` and `txt` promise what may be personal.
+const EXTENSIONS: [&str; 50] = [
+    "7z", "aac", "apk", "avi", "avif", "bin", "bmp", "bz2", "class", "css", "cur", "dmg", "ejs",
+    "eot", "eps", "exe", "flac", "flv", "gif", "gz", "ico", "iso", "jar", "jpeg", "jpg", "js",
+    "m4a", "m4v", "map", "mid", "mjs", "mkv", "mov", "mp3", "mp4", "mpeg", "ogg", "otf", "png",
+    "svg", "swf", "tar", "tif", "tiff", "ttf", "wasm", "webm", "webp", "woff", "woff2",
+];
+
+/// True if the response is a page or data, whatever its URL is called.
+pub fn is_document(response: &Fields) -> bool {
+    let Some(kind) = response.get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    let kind = kind
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
+    let kind = kind.trim_ascii().to_ascii_lowercase();
+    matches!(
+        &*kind,
+        b"text/html" | b"application/xhtml+xml" | b"application/json" | b"text/json"
+    ) || (kind.starts_with(b"application/") && kind.ends_with(b"+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_path_promises_a_static_file_by_its_last_extension() {
+        assert!(EXTENSIONS.is_sorted());
+        assert!(EXTENSIONS.iter().all(|one| one.len() <= LONGEST));
+        for (path, want) in [
+            ("/account/x.css", true),
+            ("/account/x.CSS", true),
+            ("/account.css/", false),
+            ("/account/.css", true),
+            ("/a.b.woff2", true),
+            ("/account/x.css;jsessionid=1", true),
+            ("/account;x.css", false),
+            ("/account", false),
+            ("/index.html", false),
+            ("/data.json", false),
+            ("/x.css.php", false),
+            ("/x.", false),
+            ("/x.averylongextension", false),
+            ("/x.ä", false),
+            ("", false),
+        ] {
+            assert_eq!(is_static(path), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn pages_and_data_are_documents() {
+        for (kind, want) in [
+            (Some("text/html; charset=utf-8"), true),
+            (Some("Text/HTML"), true),
+            (Some("application/json"), true),
+            (Some("application/problem+json"), true),
+            (Some("text/css"), false),
+            (Some("image/svg+xml"), false),
+            (Some("application/octet-stream"), false),
+            (None, false),
+        ] {
+            let mut headers = Fields::new();
+            if let Some(kind) = kind {
+                headers.append(header::CONTENT_TYPE, HeaderValue::from_str(kind).unwrap());
+            }
+            assert_eq!(is_document(&headers), want, "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Networks of clients that a site or a route serves, and those that it refuses.
+
+use std::{fmt, net::IpAddr};
+
+use ipnet::IpNet;
+
+/// The most networks of one list; `docs/limits.md` names it.
+pub const MOST_NETWORKS: usize = 100_000;
+
+/// Networks as sorted ranges that neither overlap nor touch, so that a look-up is one binary search.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AddressSet {
+    v4: Box<[(u32, u32)]>,
+    v6: Box<[(u128, u128)]>,
+}
+
+impl AddressSet {
+    /// The addresses of all these networks.
+    pub fn new(networks: &[IpNet]) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for network in networks {
+            match network {
+                IpNet::V4(net) => v4.push((net.network().to_bits(), net.broadcast().to_bits())),
+                IpNet::V6(net) => v6.push((net.network().to_bits(), net.broadcast().to_bits())),
+            }
+        }
+        Self {
+            v4: merged(v4, |bound| bound.checked_add(1)),
+            v6: merged(v6, |bound| bound.checked_add(1)),
+        }
+    }
+
+    /// True if the address is in one of the networks. An IPv4-mapped address counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address.to_canonical() {
+            IpAddr::V4(address) => within(&self.v4, address.to_bits()),
+            IpAddr::V6(address) => within(&self.v6, address.to_bits()),
+        }
+    }
+
+    /// The number of ranges.
+    pub fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
+
+    /// True without any network.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for AddressSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AddressSet({} ranges)", self.len())
+    }
+}
+
+fn merged<T: Ord + Copy>(mut ranges: Vec<(T, T)>, next: impl Fn(T) -> Option<T>) -> Box<[(T, T)]> {
+    ranges.sort_unstable();
+    let mut kept: Vec<(T, T)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match kept.last_mut() {
+            // No address follows the last one.
+            Some((_, end)) if next(*end).is_none_or(|next| first <= next) => *end = last.max(*end),
+            _ => kept.push((first, last)),
+        }
+    }
+    kept.into()
+}
+
+fn within<T: Ord + Copy>(ranges: &[(T, T)], address: T) -> bool {
+    let after = ranges.partition_point(|(first, _)| *first <= address);
+    after
+        .checked_sub(1)
+        .and_then(|at| ranges.get(at))
+        .is_some_and(|(_, last)| address <= *last)
+}
+
+/// Addresses that are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressPolicy {
+    /// Only these are served; `None`: all.
+    pub allow: Option<AddressSet>,
+    /// These are not served, even if they are allowed.
+    pub deny: AddressSet,
+}
+
+/// Why an address is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressRefusal {
+    /// It is in `deny`.
+    Denied,
+    /// It is not in `allow`.
+    NotAllowed,
+}
+
+impl AddressRefusal {
+    /// The rule that refuses, for `explain`.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Denied => "is in addresses.deny",
+            Self::NotAllowed => "is not in addresses.allow",
+        }
+    }
+}
+
+impl AddressPolicy {
+    /// The decision about a client's address; `deny` has precedence.
+    pub fn judge(&self, address: IpAddr) -> Result<(), AddressRefusal> {
+        if self.deny.contains(address) {
+            return Err(AddressRefusal::Denied);
+        }
+        match &self.allow {
+            Some(allow) if !allow.contains(address) => Err(AddressRefusal::NotAllowed),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn set(networks: &[&str]) -> AddressSet {
+        let networks: Vec<IpNet> = networks.iter().map(|net| net.parse().unwrap()).collect();
+        AddressSet::new(&networks)
+    }
+
+    #[test]
+    fn deny_has_precedence_and_an_allow_list_excludes_all_others() {
+        use AddressRefusal::{Denied, NotAllowed};
+        for (allow, deny, address, want) in [
+            (None, &[][..], "203.0.113.7", Ok(())),
+            (None, &["203.0.113.0/24"], "203.0.113.7", Err(Denied)),
+            (None, &["203.0.113.0/24"], "203.0.114.0", Ok(())),
+            (None, &["203.0.113.0/24"], "::ffff:203.0.113.7", Err(Denied)),
+            (None, &["0.0.0.0/0"], "255.255.255.255", Err(Denied)),
+            (None, &["0.0.0.0/0"], "2001:db8::1", Ok(())),
+            (None, &["::/0"], "2001:db8::1", Err(Denied)),
+            (Some(&["10.0.0.0/8"][..]), &[], "10.255.255.255", Ok(())),
+            (Some(&["10.0.0.0/8"]), &[], "11.0.0.0", Err(NotAllowed)),
+            (Some(&["10.0.0.0/8"]), &[], "2001:db8::1", Err(NotAllowed)),
+            (
+                Some(&["10.0.0.0/8"]),
+                &["10.1.0.0/16"],
+                "10.1.2.3",
+                Err(Denied),
+            ),
+            (Some(&["10.0.0.0/8"]), &["10.1.0.0/16"], "10.2.0.0", Ok(())),
+            (Some(&["2001:db8::/32"]), &[], "2001:db8:ffff::1", Ok(())),
+            (Some(&[]), &[], "127.0.0.1", Err(NotAllowed)),
+        ] {
+            let policy = AddressPolicy {
+                allow: allow.map(set),
+                deny: set(deny),
+            };
+            let found = policy.judge(address.parse().unwrap());
+            assert_eq!(found, want, "{allow:?} {deny:?} {address}");
+        }
+    }
+
+    #[test]
+    fn networks_that_overlap_or_touch_become_one_range() {
+        for (networks, ranges) in [
+            (&["10.0.0.0/9", "10.128.0.0/9"][..], 1),
+            (&["10.0.0.0/8", "10.1.0.0/16", "10.0.0.0/8"], 1),
+            (&["10.0.0.1/32", "10.0.0.3/32"], 2),
+            (&["255.255.255.255/32", "255.255.255.254/32"], 1),
+            (&["0.0.0.0/0", "10.0.0.0/8"], 1),
+            (&["::/0", "0.0.0.0/0", "2001:db8::/32"], 2),
+        ] {
+            assert_eq!(set(networks).len(), ranges, "{networks:?}");
+        }
+        let around = set(&["10.0.0.1/32", "10.0.0.3/32"]);
+        let found = [0, 1, 2, 3, 4].map(|last| around.contains([10, 0, 0, last].into()));
+        assert_eq!(found, [false, true, false, true, false]);
+    }
+}

@@ -1,0 +1,94 @@
+"""Bounds on a connection: its requests, and clients that take or send bytes too slowly."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from edgerouter import Edge, HttpLimits, Limits, cache
+from edgerouter.testing import Running
+
+from ..conftest import Serve
+from ..metrics import metric
+from ..origins import Origin, Reply, wait_until
+
+LARGE = b"x" * (16 << 20)
+
+
+def connect(edge: Running, *, window: int | None = None) -> socket.socket:
+    host, _, port = edge.url.removeprefix("http://").partition(":")
+    client = socket.socket()
+    if window is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    client.settimeout(20)
+    client.connect((host, int(port)))
+    return client
+
+
+@pytest.fixture
+def slow(origin: Origin, serve: Serve) -> Running:
+    """An edge that gives a client two seconds, and wants a megabyte a second of it."""
+    origin.on("/large", Reply(200, {}, LARGE))
+    edge = Edge("test", limits=Limits(http=HttpLimits(body_timeout=2, min_rate=1_000_000)))
+    edge.route("/*", to=edge.origin("first", origin.url), cache=cache.DISABLED)
+    return serve(edge)
+
+
+def test_a_connection_ends_after_its_requests(origin: Origin, serve: Serve) -> None:
+    origin.default = Reply(200, {}, "content")
+    edge = Edge("test", limits=Limits(http=HttpLimits(connection_requests=2)))
+    edge.route("/*", to=edge.origin("first", origin.url))
+    with connect(serve(edge)) as client, client.makefile("rb") as responses:
+        client.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+        text = responses.read().lower()
+    assert text.count(b"http/1.1 200") == 2
+    assert text.count(b"connection: close") == 1
+
+
+def test_a_client_that_takes_a_response_too_slowly_is_disconnected(slow: Running) -> None:
+    pause = threading.Event()
+    taken = 0
+    with connect(slow, window=4_096) as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        try:
+            while piece := client.recv(1_024):
+                taken += len(piece)
+                pause.wait(0.02)
+                if metric(slow, "edgerouter_refused_total", '{reason="slow-reader"}'):
+                    break
+        except ConnectionError:
+            pass
+    assert taken < len(LARGE)
+    wait_until(lambda: metric(slow, "edgerouter_refused_total", '{reason="slow-reader"}') == 1, what="the count")
+
+
+def test_a_client_that_sends_a_body_too_slowly_gets_408(slow: Running) -> None:
+    pause = threading.Event()
+    with connect(slow) as client, client.makefile("rb") as responses:
+        client.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+        stop = threading.Event()
+
+        def trickle() -> None:
+            while not stop.is_set():
+                try:
+                    client.sendall(b"x")
+                except OSError:
+                    return
+                pause.wait(0.05)
+
+        sender = threading.Thread(target=trickle)
+        sender.start()
+        try:
+            assert responses.readline().startswith(b"HTTP/1.1 408")
+        finally:
+            stop.set()
+            sender.join(10)
+
+
+def test_a_client_that_keeps_the_pace_gets_all_of_it(slow: Running) -> None:
+    with connect(slow) as client, client.makefile("rb") as responses:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert responses.read().endswith(LARGE)
+    assert metric(slow, "edgerouter_refused_total", '{reason="slow-reader"}') == 0
