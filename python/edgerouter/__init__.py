@@ -30,6 +30,7 @@ from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, Hsts, RateLimit,
 from edgerouter.identity import Jwt
 from edgerouter.limits import (
     CacheLimits,
+    CompressionLimits,
     FileLimits,
     FunctionLimits,
     HttpLimits,
@@ -72,6 +73,7 @@ __all__ = [
     "CacheLimits",
     "CachePolicy",
     "Certificate",
+    "CompressionLimits",
     "ConfigError",
     "Context",
     "Cors",

@@ -239,7 +239,8 @@ class Edge(Callables, Purging):
         ``experiment``  one or several experiments
         ``errors``  pages for error statuses: a path, whose own route answers (``{404: "/404.html"}``), or what the edge
             holds itself (``{502: ErrorPage(file="errors/502.html"), 504: ErrorPage(body="Back soon.")}``)
-        ``compress``  reserved for compression at the edge
+        ``compress``  sends responses in Brotli, Zstandard or gzip to clients that accept it, if their type shrinks;
+            refused where responses depend on a token
         ``predict``  fetches the pages that visitors will most likely request next
         """
         # Only the arguments that differ from their default: a large site has ten thousands of routes.

@@ -9,6 +9,7 @@ from edgerouter.checks import Check, Size, Value
 
 __all__ = [
     "CacheLimits",
+    "CompressionLimits",
     "FileLimits",
     "FunctionLimits",
     "HttpLimits",
@@ -173,6 +174,24 @@ class FileLimits(Value, frozen=True, kw_only=True):
         check.seconds("timeout", positive=True)
 
 
+class CompressionLimits(Value, frozen=True, kw_only=True):
+    """Compression of responses (``compress=True``).
+
+    ``threads``  that compress; ``None``: one for each core
+    ``responses``  that are being compressed at a time; further ones are sent as they are
+    ``timeout``  seconds for a step of 64 KiB, the wait for a thread included
+    """
+
+    threads: int | None = None
+    responses: int = 256
+    timeout: Duration = 30.0
+
+    def _check(self, check: Check) -> None:
+        check.whole("threads", least=1, most=1_000, optional=True)
+        check.whole("responses", least=1, most=1_000_000)
+        check.seconds("timeout", positive=True)
+
+
 class IdentityLimits(Value, frozen=True, kw_only=True):
     """Tokens: ``token_bytes`` is the largest, ``remembered_tokens`` is how many verified ones are remembered."""
 
@@ -263,7 +282,7 @@ class Limits(Value, frozen=True, kw_only=True):
 
     ``http``, ``origins``  connections, requests and responses on the clients' side and on the origins'
     ``cache``, ``purge``  the memory cache and its fetches, and purges
-    ``functions``, ``files``  calls into Python, and files that routes serve
+    ``functions``, ``files``, ``compression``  calls into Python, files that routes serve, compressed responses
     ``identity``, ``prefetch``, ``log``  tokens, prefetches, and lines of logs
     ``tls``  handshakes and sessions
     """
@@ -273,6 +292,7 @@ class Limits(Value, frozen=True, kw_only=True):
     cache: CacheLimits = CacheLimits()
     functions: FunctionLimits = FunctionLimits()
     files: FileLimits = FileLimits()
+    compression: CompressionLimits = CompressionLimits()
     identity: IdentityLimits = IdentityLimits()
     prefetch: PrefetchLimits = PrefetchLimits()
     purge: PurgeLimits = PurgeLimits()

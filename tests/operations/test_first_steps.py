@@ -85,7 +85,6 @@ def never(request, ctx):
     found = {item["rule"]: item for item in advice(tmp_path, text)}
     for rule, path, line in [
         ("double-star", "routes[0]", 4),
-        ("compress", "routes[0]", 4),
         ("path-as-host", "routes[1]", 5),
         ("prefetch-scheme", "prefetch[0]", 6),
         ("unreached-hook", "hooks[0]", 7),

@@ -10,6 +10,7 @@ pub mod admit;
 pub mod bounds;
 pub mod cache;
 pub mod cloudfront;
+pub mod compression;
 pub mod experiment;
 pub mod explain;
 pub mod files;

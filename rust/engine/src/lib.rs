@@ -20,6 +20,7 @@ mod worker;
 
 use edgerouter_account as account;
 use edgerouter_cache::{self as cache, purge};
+use edgerouter_compress as compress;
 use edgerouter_files as files;
 use edgerouter_functions as functions;
 use edgerouter_listen::{self as listen, connection};

@@ -28,6 +28,7 @@ use crate::{
     account::{Account, PerClientCounts},
     admin, background,
     cache::{Cache, functions::Registry},
+    compress::Compressors,
     connection::AllConnections,
     files::Files,
     functions::Functions,
@@ -265,6 +266,7 @@ impl Engine {
             .function_caches
             .allow(plan.limits.functions.named_caches);
         let open_files = open_files(self.shared.descriptors, &plan);
+        self.shared.compressors.bound(&plan.limits.compression);
         self.shared.files.bound(&plan.limits.files, open_files);
         log::bound(&plan.limits.log);
         self.shared.live.store(Arc::new(Live {
@@ -402,6 +404,7 @@ impl Engine {
             disk.close();
         }
         self.shared.files.close();
+        self.shared.compressors.close();
         if let Some(access) = &self.shared.access_log {
             access.close();
         }
@@ -453,6 +456,7 @@ fn share(
     let connections = tight::fit(descriptors, &plan, None);
     let health = Arc::new(HealthBoard::new(&plan));
     let account = Account::new(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
+    let compressors = Compressors::new(&plan.limits.compression);
     let files = Files::new(&plan.limits.files, open_files(descriptors, &plan));
     let named_caches = plan.limits.functions.named_caches;
     let live = Arc::new(ArcSwap::from_pointee(Live {
@@ -473,6 +477,7 @@ fn share(
         visitors: RandomState::new(),
         secret: SecretNumbers::default(),
         function_caches: Arc::new(function_caches),
+        compressors,
         files,
         health,
         metrics,

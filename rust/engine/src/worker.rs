@@ -22,6 +22,7 @@ use crate::{
     account::{Account, PerClientCounts, Rates},
     cache::{Cache, functions::Registry},
     clock::{self, Clock},
+    compress::Compressors,
     connection::{AllConnections, Connections},
     files::Files,
     functions::FunctionCaches,
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub visitors: RandomState,
     pub secret: SecretNumbers,
     pub function_caches: Arc<Registry>,
+    pub compressors: Arc<Compressors>,
     /// Files that routes serve.
     pub files: Arc<Files>,
     /// The fields that hooks make part of the key.
@@ -129,6 +131,7 @@ impl Shared {
         live.tls.render(&mut text);
         self.files.render(&mut text);
         self.rates.render(&mut text);
+        self.compressors.render(&mut text);
         self.cache.purges.render(&mut text);
         let access = self.access_log.as_ref().map(AccessLog::output);
         log::render(&mut text, access);

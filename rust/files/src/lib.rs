@@ -10,7 +10,6 @@ mod confine;
 mod figures;
 mod open_file;
 mod search;
-mod threads;
 
 use std::{
     sync::{
@@ -22,6 +21,7 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::plan::limits::FileLimits;
+use edgerouter_threads::{NotDone, ThreadPool};
 
 pub use body::{FileBody, FilePart};
 pub use open_file::OpenFile;
@@ -30,7 +30,6 @@ pub use search::{Found, FoundFile, Search};
 use confine::Confined;
 use figures::Figures;
 use open_file::OpenFiles;
-use threads::FileThreads;
 
 /// Why a file, or the rest of it, cannot be had now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,10 +54,19 @@ pub enum FileTrouble {
     Unreadable,
 }
 
+impl From<NotDone> for FileTrouble {
+    fn from(why: NotDone) -> Self {
+        match why {
+            NotDone::Busy => Self::Busy,
+            NotDone::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
 /// All files of the process.
 #[derive(Debug)]
 pub struct Files {
-    threads: Arc<FileThreads>,
+    threads: Arc<ThreadPool>,
     confined: Confined,
     open: Arc<OpenFiles>,
     figures: Figures,
@@ -71,7 +79,7 @@ impl Files {
     /// Without any thread yet: they are started on demand. `open_files`: how many may be open at a time.
     pub fn new(limits: &FileLimits, open_files: usize) -> Arc<Self> {
         let files = Self {
-            threads: FileThreads::new(),
+            threads: ThreadPool::new("edge-files"),
             confined: Confined::default(),
             open: Arc::default(),
             figures: Figures::default(),
@@ -100,7 +108,8 @@ impl Files {
     pub async fn find(self: &Arc<Self>, search: Search) -> Result<Found, FileTrouble> {
         let own = Arc::clone(self);
         let job = move || search.run(&own);
-        let found = self.threads.search(self.timeout(), job).await.flatten();
+        let found = self.threads.submit(self.timeout(), job).await;
+        let found = found.map_err(FileTrouble::from).flatten();
         found.inspect_err(|trouble| self.figures.failed(*trouble))
     }
 
@@ -113,7 +122,8 @@ impl Files {
     ) -> Result<Bytes, FileTrouble> {
         let own = Arc::clone(file);
         let job = move || own.read(offset, length);
-        let read = self.threads.read(self.timeout(), job).await.flatten();
+        let read = self.threads.proceed(self.timeout(), job).await;
+        let read = read.map_err(FileTrouble::from).flatten();
         match &read {
             Ok(bytes) => self.figures.read(bytes.len()),
             Err(trouble) => self.figures.failed(*trouble),

@@ -11,8 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use edgerouter_core::files::FileFacts;
+use edgerouter_threads::ThreadPool;
 
-use super::{FileTrouble, threads::FileThreads};
+use super::FileTrouble;
 
 /// Files that are open now, and how many may be.
 #[derive(Debug, Default)]
@@ -53,14 +54,14 @@ impl Drop for Permit {
 pub struct OpenFile {
     file: Option<File>,
     facts: FileFacts,
-    threads: Arc<FileThreads>,
+    threads: Arc<ThreadPool>,
     _permit: Permit,
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if let Some(file) = self.file.take() {
-            self.threads.close(file);
+            self.threads.drop_aside(file);
         }
     }
 }
@@ -102,7 +103,7 @@ impl OpenFile {
         file: File,
         facts: FileFacts,
         open: &Arc<OpenFiles>,
-        threads: &Arc<FileThreads>,
+        threads: &Arc<ThreadPool>,
     ) -> Result<Self, FileTrouble> {
         let permit = open.enter().ok_or(FileTrouble::Descriptors)?;
         Ok(Self {

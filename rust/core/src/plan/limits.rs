@@ -19,6 +19,8 @@ pub struct Limits {
     pub functions: FunctionLimits,
     /// Files that routes serve.
     pub files: FileLimits,
+    /// Compression of responses.
+    pub compression: CompressionLimits,
     /// Sizes and numbers of tokens.
     pub identity: IdentityLimits,
     /// Prefetches, and the model of next pages.
@@ -155,6 +157,16 @@ limits! {
         timeout: Duration = seconds(10),
         /// Names in the list of a folder.
         listed_names: usize = 1_000,
+    }
+
+    /// Compression of responses.
+    CompressionLimits {
+        /// Threads that compress; `None`: one for each core.
+        threads: Option<usize> = None,
+        /// Responses that are being compressed; further ones are sent as they are.
+        responses: usize = 256,
+        /// Time for a step of 64 KiB, the wait for a thread included.
+        timeout: Duration = seconds(30),
     }
 
     /// Tokens.

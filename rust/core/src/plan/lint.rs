@@ -155,11 +155,11 @@ fn misread(advice: &mut Advice<'_>) {
             );
         }
     }
-    if route.compress {
+    if route.compress && !route.cache.enabled && matches!(route.target, Target::Group(_)) {
         advice.warn(
             "compress",
-            "compress=True has no effect yet: responses are passed on as the origin encodes them",
-            "remove it, or have the origin compress",
+            "responses that no cache may have are compressed: the length of a personal page with text that a visitor chose betrays its secrets (BREACH)",
+            "remove compress=True unless these responses hold no secrets such as tokens of forms",
         );
     }
 }

@@ -112,7 +112,7 @@ pub struct Route {
     pub hooks: Hooks,
     /// Pages by status, from 400 to 599; others are sent as they are.
     pub errors: Vec<(StatusCode, ErrorPage)>,
-    /// Reserved for compression at the edge; has no effect yet.
+    /// Responses are compressed for clients that accept it; never those that depend on a token.
     pub compress: bool,
     /// `None`: the route's next pages are not predicted.
     pub predict: Option<Predict>,

@@ -6,6 +6,7 @@
 pub(crate) mod answer;
 mod attempts;
 pub(crate) mod cached;
+mod compression;
 mod decided;
 pub(crate) mod exchange;
 mod files;
@@ -197,6 +198,9 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         Box::pin(hooks::viewer_response(exchange, route, &mut response)).await?;
     }
     // 15 finish
+    if route.compress {
+        compression::compress(exchange, route, &mut response);
+    }
     exchange.finish(&mut response);
     Ok(response)
 }

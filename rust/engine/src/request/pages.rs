@@ -128,6 +128,7 @@ impl Exchange {
     /// True if a later phase reads the request's fields.
     pub(super) fn needs_headers_later(&self, route: &Route) -> bool {
         !route.hooks.viewer_response.is_empty()
+            || route.compress
             || !matches!(self.head.method, Method::GET | Method::HEAD)
     }
 }

@@ -166,6 +166,28 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
     }
 }
 
+/// Responses that depend on a token may hold a secret beside text that the client chose, and their length would betray it
+/// (BREACH); the other targets make no content that compression would help.
+pub(super) fn compress_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
+    if !spec.compress {
+        return;
+    }
+    let message = match &spec.target {
+        TargetSpec::Redirect(_) => "has no effect on a redirect, which has no content; remove it",
+        TargetSpec::Files(_) => {
+            "is for routes that go to an origin; put .br, .zst or .gz files beside the files (precompressed)"
+        }
+        TargetSpec::Function(_) => {
+            "would betray secrets by the length of responses (BREACH): a function makes them for each request; remove it"
+        }
+        _ if (spec.auth.as_ref()).is_some_and(|auth| !auth.shared) => {
+            "would betray secrets by the length of responses that depend on a token (BREACH); remove it, or declare with shared=True that they do not"
+        }
+        _ => return,
+    };
+    problems.add(format!("{path}.compress"), Some("true".to_owned()), message);
+}
+
 /// Predicted pages are fetched anonymously and stored for everybody.
 pub(super) fn predict_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
     if spec.predict.is_none() {

@@ -6,7 +6,7 @@ use crate::http::FieldName;
 
 use super::{
     DeclaredNames, files,
-    fit::{cache_fits, pages, predict_fits, preflight_fits, target_fits},
+    fit::{cache_fits, compress_fits, pages, predict_fits, preflight_fits, target_fits},
     guard, host, index,
     paths::{location, prefix, rewrite},
     pattern,
@@ -39,6 +39,7 @@ pub(super) fn route(
     preflight_fits(&spec, &path, problems);
     guard::fits(&spec, &path, problems);
     predict_fits(&spec, &path, problems);
+    compress_fits(&spec, &path, problems);
     pages(&spec, &path, problems);
     let strip_prefix = prefix(
         spec.strip_prefix.as_deref(),

@@ -598,6 +598,22 @@ fn each_mistake_is_told_at_its_place() {
             "routes[0].pattern: \"/*.js\": must be a path as in /assets/*",
         ),
         (
+            json!({"redirect": {"location": "/"}, "compress": true}),
+            "routes[0].compress: true: has no effect on a redirect",
+        ),
+        (
+            json!({"function": 0, "compress": true}),
+            "routes[0].compress: true: would betray secrets",
+        ),
+        (
+            json!({"compress": true, "auth": {"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}}}),
+            "routes[0].compress: true: would betray secrets by the length of responses that depend on a token",
+        ),
+        (
+            json!({"files": {"folder": "/srv"}, "compress": true}),
+            "routes[0].compress: true: is for routes that go to an origin",
+        ),
+        (
             json!({"files": {"folder": "/srv"}, "methods": ["PUT"]}),
             "routes[0].methods: \"PUT\": has no effect on a route with files",
         ),

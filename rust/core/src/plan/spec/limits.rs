@@ -86,6 +86,12 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.positive("timeout", &mut files.timeout);
         group.whole("listed_names", &mut files.listed_names, 1, 100_000);
     });
+    let compression = &mut limits.compression;
+    read_group("compression", &mut |group| {
+        group.maybe("threads", &mut compression.threads, 1, 1_000);
+        group.whole("responses", &mut compression.responses, 1, 1_000_000);
+        group.positive("timeout", &mut compression.timeout);
+    });
     let identity = &mut limits.identity;
     read_group("identity", &mut |group| {
         group.whole("token_bytes", &mut identity.token_bytes, 64, MIB);

@@ -1,16 +1,32 @@
-//! The threads that open and read files: started on demand up to a bound, with a bounded queue before them.
+//! Threads beside the workers, for work that waits for a disk or takes long.
+//!
+//! A [`ThreadPool`] starts its threads on demand, up to a bound, and has a bounded queue before them. It knows nothing of
+//! the work: a job is a closure, and its result comes back to the task that waits for it. Jobs that nobody waits for any
+//! more are left out.
 
-use std::{collections::VecDeque, fs::File, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::FileTrouble;
-
 type Job = Box<dyn FnOnce() + Send>;
 
-#[derive(Debug, Default)]
-pub(crate) struct FileThreads {
+/// Why a job was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// As many wait as may, no thread could be started, or the pool has ended.
+    #[error("too many jobs wait for a thread")]
+    Busy,
+    /// It did not end in the time that its caller waits.
+    #[error("the job did not end in time")]
+    TimedOut,
+}
+
+/// Threads of one kind.
+#[derive(Debug)]
+pub struct ThreadPool {
+    /// Of the threads, before a number.
+    name: &'static str,
     state: Mutex<State>,
     work: Condvar,
 }
@@ -19,13 +35,10 @@ pub(crate) struct FileThreads {
 struct State {
     most_threads: usize,
     most_waiting: usize,
-    /// Searches, which are refused when too many wait.
-    searches: VecDeque<Job>,
-    /// Reads of files that are open, at most one for each of them: they come first, since clients wait in the middle of
-    /// a response.
-    reads: VecDeque<Job>,
-    /// Files to close: the last holder of a removed file waits for its blocks to be freed.
-    closing: Vec<File>,
+    /// New work, which is refused when too much waits.
+    submitted: VecDeque<Job>,
+    /// Work that goes on for a response that has begun, at most one job for each: it comes first.
+    continued: VecDeque<Job>,
     threads: usize,
     idle: usize,
     ended: bool,
@@ -35,99 +48,98 @@ impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State")
             .field("threads", &self.threads)
-            .field("searches", &self.searches.len())
-            .field("reads", &self.reads.len())
+            .field("submitted", &self.submitted.len())
+            .field("continued", &self.continued.len())
             .finish_non_exhaustive()
     }
 }
 
-enum Work {
-    Job(Job),
-    Close(Vec<File>),
-}
-
-impl FileThreads {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
+impl ThreadPool {
+    /// Without any thread yet. `name`: of the threads, before a number.
+    pub fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            state: Mutex::default(),
+            work: Condvar::new(),
+        })
     }
 
     /// Sets the bounds. Threads beyond a lower bound stay until the end; they are idle.
-    pub(crate) fn bound(&self, threads: usize, waiting: usize) {
+    pub fn bound(&self, threads: usize, waiting: usize) {
         let mut state = self.state.lock();
         state.most_threads = threads.max(1);
         state.most_waiting = waiting.max(1);
     }
 
-    pub(crate) fn count(&self) -> usize {
+    /// Threads that were started.
+    pub fn count(&self) -> usize {
         self.state.lock().threads
     }
 
-    /// Has a thread do a search; refused if too many wait.
-    pub(crate) async fn search<T: Send + 'static>(
+    /// Has a thread do new work; refused if too much waits.
+    pub async fn submit<T: Send + 'static>(
         self: &Arc<Self>,
         patience: Duration,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, FileTrouble> {
+    ) -> Result<T, NotDone> {
         let (job, done) = answered(job);
         {
             let mut state = self.state.lock();
-            if state.ended || state.searches.len() >= state.most_waiting {
-                return Err(FileTrouble::Busy);
+            if state.ended || state.submitted.len() >= state.most_waiting {
+                return Err(NotDone::Busy);
             }
-            state.searches.push_back(job);
+            state.submitted.push_back(job);
             self.wake(&mut state)?;
         }
         wait(patience, done).await
     }
 
-    /// Has a thread read from an open file.
-    pub(crate) async fn read<T: Send + 'static>(
+    /// Has a thread go on with work for a response that has begun. The caller bounds the number of them.
+    pub async fn proceed<T: Send + 'static>(
         self: &Arc<Self>,
         patience: Duration,
         job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, FileTrouble> {
+    ) -> Result<T, NotDone> {
         let (job, done) = answered(job);
         {
             let mut state = self.state.lock();
             if state.ended {
-                return Err(FileTrouble::Busy);
+                return Err(NotDone::Busy);
             }
-            state.reads.push_back(job);
+            state.continued.push_back(job);
             self.wake(&mut state)?;
         }
         wait(patience, done).await
     }
 
-    /// Has a thread close a file.
-    pub(crate) fn close(self: &Arc<Self>, file: File) {
+    /// Has a thread drop a value whose end may take a while. Without a thread it is dropped here.
+    pub fn drop_aside<T: Send + 'static>(self: &Arc<Self>, value: T) {
         let mut state = self.state.lock();
-        // Without a thread it is closed here, when the process ends anyway.
         if !state.ended {
-            state.closing.push(file);
+            state.continued.push_back(Box::new(move || drop(value)));
             let _ = self.wake(&mut state);
         }
     }
 
-    /// The threads end once nothing is left to do.
-    pub(crate) fn end(&self) {
+    /// The threads end once they are idle.
+    pub fn end(&self) {
         let mut state = self.state.lock();
         state.ended = true;
-        state.searches.clear();
-        state.reads.clear();
+        state.submitted.clear();
+        state.continued.clear();
         self.work.notify_all();
     }
 
     /// Wakes an idle thread, or starts a further one while there are few.
-    fn wake(self: &Arc<Self>, state: &mut State) -> Result<(), FileTrouble> {
-        let waiting =
-            state.searches.len() + state.reads.len() + usize::from(!state.closing.is_empty());
+    fn wake(self: &Arc<Self>, state: &mut State) -> Result<(), NotDone> {
+        let waiting = state.submitted.len() + state.continued.len();
         if state.idle >= waiting || state.threads >= state.most_threads {
             self.work.notify_one();
             return Ok(());
         }
         let own = Arc::clone(self);
         let thread = std::thread::Builder::new()
-            .name(format!("edge-files-{}", state.threads))
+            .name(format!("{}-{}", self.name, state.threads))
             .spawn(move || own.run());
         match thread {
             Ok(_) => state.threads += 1,
@@ -135,35 +147,27 @@ impl FileThreads {
                 self.work.notify_one();
             }
             Err(error) => {
-                tracing::warn!(%error, "no thread to read files could be started");
-                state.searches.clear();
-                state.reads.clear();
-                return Err(FileTrouble::Busy);
+                tracing::warn!(%error, name = self.name, "a thread could not be started");
+                state.submitted.clear();
+                state.continued.clear();
+                return Err(NotDone::Busy);
             }
         }
         Ok(())
     }
 
     fn run(&self) {
-        while let Some(work) = self.next() {
-            match work {
-                Work::Job(job) => job(),
-                Work::Close(files) => drop(files),
-            }
+        while let Some(job) = self.next() {
+            job();
         }
     }
 
-    fn next(&self) -> Option<Work> {
+    fn next(&self) -> Option<Job> {
         let mut state = self.state.lock();
         loop {
-            if let Some(job) = state.reads.pop_front() {
-                return Some(Work::Job(job));
-            }
-            if let Some(job) = state.searches.pop_front() {
-                return Some(Work::Job(job));
-            }
-            if !state.closing.is_empty() {
-                return Some(Work::Close(std::mem::take(&mut state.closing)));
+            let continued = state.continued.pop_front();
+            if let Some(job) = continued.or_else(|| state.submitted.pop_front()) {
+                return Some(job);
             }
             if state.ended {
                 return None;
@@ -188,10 +192,10 @@ fn answered<T: Send + 'static>(
     (job, done)
 }
 
-async fn wait<T>(patience: Duration, done: oneshot::Receiver<T>) -> Result<T, FileTrouble> {
+async fn wait<T>(patience: Duration, done: oneshot::Receiver<T>) -> Result<T, NotDone> {
     match tokio::time::timeout(patience, done).await {
-        Ok(done) => done.map_err(|_| FileTrouble::Busy),
-        Err(_) => Err(FileTrouble::TimedOut),
+        Ok(done) => done.map_err(|_| NotDone::Busy),
+        Err(_) => Err(NotDone::TimedOut),
     }
 }
 
@@ -205,14 +209,14 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn threads(most: usize, waiting: usize) -> Arc<FileThreads> {
-        let threads = FileThreads::new();
+    fn threads(most: usize, waiting: usize) -> Arc<ThreadPool> {
+        let threads = ThreadPool::new("test");
         threads.bound(most, waiting);
         threads
     }
 
     /// Occupies a thread until the sender is dropped; returns when the thread has begun.
-    async fn occupy(threads: &Arc<FileThreads>) -> mpsc::Sender<()> {
+    async fn occupy(threads: &Arc<ThreadPool>) -> mpsc::Sender<()> {
         let (release, released) = mpsc::channel::<()>();
         let (begun, begins) = oneshot::channel();
         let own = Arc::clone(threads);
@@ -221,23 +225,23 @@ mod tests {
                 let _ = begun.send(());
                 let _ = released.recv();
             };
-            own.search(PATIENCE, job).await
+            own.submit(PATIENCE, job).await
         });
         begins.await.unwrap();
         release
     }
 
     #[tokio::test]
-    async fn a_search_is_refused_when_as_many_wait_as_may() {
+    async fn a_job_is_refused_when_as_many_wait_as_may() {
         let threads = threads(1, 1);
         let release = occupy(&threads).await;
-        let mut waiting = Box::pin(threads.search(PATIENCE, || 1));
+        let mut waiting = Box::pin(threads.submit(PATIENCE, || 1));
         let polled = std::future::poll_fn(|cx| {
             std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending())
         });
         assert!(polled.await);
-        let refused = threads.search(PATIENCE, || 2).await;
-        assert_eq!(refused, Err(FileTrouble::Busy));
+        let refused = threads.submit(PATIENCE, || 2).await;
+        assert_eq!(refused, Err(NotDone::Busy));
         drop(release);
         assert_eq!(waiting.await, Ok(1));
         assert_eq!(threads.count(), 1);
@@ -245,14 +249,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_search_that_nobody_waits_for_any_more_is_not_done() {
+    async fn a_job_that_nobody_waits_for_any_more_is_not_done() {
         let threads = threads(1, 10);
         let release = occupy(&threads).await;
         let (done, doing) = mpsc::channel();
-        let late = threads.search(Duration::from_millis(1), move || done.send(()));
-        assert!(matches!(late.await, Err(FileTrouble::TimedOut)));
+        let late = threads.submit(Duration::from_millis(1), move || done.send(()));
+        assert!(matches!(late.await, Err(NotDone::TimedOut)));
         drop(release);
-        assert_eq!(threads.search(PATIENCE, || 3).await, Ok(3));
+        assert_eq!(threads.submit(PATIENCE, || 3).await, Ok(3));
         assert!(doing.try_recv().is_err());
         threads.end();
     }
@@ -261,11 +265,11 @@ mod tests {
     async fn threads_are_no_more_than_the_bound_and_none_is_started_while_one_is_idle() {
         let threads = threads(2, 10);
         for _ in 0..5 {
-            let _ = threads.read(PATIENCE, || ()).await;
+            let _ = threads.proceed(PATIENCE, || ()).await;
         }
         let some = threads.count();
         let all = [occupy(&threads).await, occupy(&threads).await];
-        let mut more = Box::pin(threads.read(PATIENCE, || ()));
+        let mut more = Box::pin(threads.proceed(PATIENCE, || ()));
         let polled =
             std::future::poll_fn(|cx| std::task::Poll::Ready(more.as_mut().poll(cx).is_pending()));
         assert!(polled.await);

@@ -1,0 +1,179 @@
+//! Compression of responses on their way to clients.
+//!
+//! [`Compressors::begin`] gives a [`CompressedBody`] around a body, or none when memory is short or too many are being
+//! compressed: then the response is sent as it is. Which response is compressed, in which coding, and its fields are
+//! decided in `edgerouter_core::compression`. The bytes go to a thread and come back; no worker compresses.
+
+mod body;
+mod coder;
+
+use std::{
+    fmt::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use edgerouter_account::{Account, Owner};
+use edgerouter_core::{
+    bounds::memory::Purpose, http::coding::ContentCoding, plan::limits::CompressionLimits,
+};
+use edgerouter_threads::ThreadPool;
+
+pub use body::CompressedBody;
+pub use coder::CompressionError;
+
+use coder::Coder;
+
+/// The codings that the edge makes, in the order of the counters.
+const MADE: [ContentCoding; 3] = [
+    ContentCoding::Brotli,
+    ContentCoding::Zstd,
+    ContentCoding::Gzip,
+];
+
+/// The threads that compress, and the responses that they have under way.
+#[derive(Debug)]
+pub struct Compressors {
+    threads: Arc<ThreadPool>,
+    under_way: AtomicUsize,
+    most: AtomicUsize,
+    /// In milliseconds.
+    timeout: AtomicU64,
+    made: [AtomicU64; MADE.len()],
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Compressors {
+    /// Without any thread yet: they are started on demand.
+    pub fn new(limits: &CompressionLimits) -> Arc<Self> {
+        let own = Self {
+            threads: ThreadPool::new("edge-compress"),
+            under_way: AtomicUsize::default(),
+            most: AtomicUsize::default(),
+            timeout: AtomicU64::default(),
+            made: Default::default(),
+            bytes_in: AtomicU64::default(),
+            bytes_out: AtomicU64::default(),
+            refused: AtomicU64::default(),
+            failed: AtomicU64::default(),
+        };
+        own.bound(limits);
+        Arc::new(own)
+    }
+
+    /// Sets the bounds, which a reload may change.
+    pub fn bound(&self, limits: &CompressionLimits) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        // Every response has at most one job; none is refused once it has begun.
+        self.threads
+            .bound(limits.threads.unwrap_or(cores), limits.responses);
+        self.most.store(limits.responses, Ordering::Relaxed);
+        let timeout = u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX);
+        self.timeout.store(timeout, Ordering::Relaxed);
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout.load(Ordering::Relaxed))
+    }
+
+    /// A compressor for one response; `None` if as many are under way as may, or there is no memory for another.
+    pub fn begin(
+        self: &Arc<Self>,
+        coding: ContentCoding,
+        account: &Arc<Account>,
+        owner: Owner,
+    ) -> Option<Compressing> {
+        let (made, coder) = MADE
+            .iter()
+            .zip(&self.made)
+            .find(|(made, _)| **made == coding)
+            .and_then(|(_, counter)| Some((counter, Coder::new(coding)?)))?;
+        let most = self.most.load(Ordering::Relaxed);
+        let compressing = Compressing {
+            all: Arc::clone(self),
+            coder: Some(coder),
+            hold: account.open_uncut(Purpose::Bodies, owner),
+        };
+        // Counted back when it is dropped, here as well.
+        let before = self.under_way.fetch_add(1, Ordering::AcqRel);
+        if before >= most || compressing.hold.draw_free(coder::memory(coding)).is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        made.fetch_add(1, Ordering::Relaxed);
+        Some(compressing)
+    }
+
+    /// Ends the threads once they are idle.
+    pub fn close(&self) {
+        self.threads.end();
+    }
+
+    /// The figures as metrics.
+    pub fn render(&self, out: &mut String) {
+        let name = "edgerouter_compressed_responses_total";
+        let _ = writeln!(
+            out,
+            "# HELP {name} Responses that the edge compressed, by coding.\n# TYPE {name} counter"
+        );
+        for (coding, counter) in MADE.iter().zip(&self.made) {
+            let value = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{coding=\"{}\"}} {value}", coding.as_str());
+        }
+        let name = "edgerouter_compressed_bytes_total";
+        let _ = writeln!(
+            out,
+            "# HELP {name} Bytes of responses before and after compression.\n# TYPE {name} counter"
+        );
+        for (when, counter) in [("before", &self.bytes_in), ("after", &self.bytes_out)] {
+            let value = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{side=\"{when}\"}} {value}");
+        }
+        for (name, kind, help, value) in [
+            (
+                "edgerouter_compression_under_way",
+                "gauge",
+                "Responses that are being compressed.",
+                self.under_way.load(Ordering::Relaxed) as u64,
+            ),
+            (
+                "edgerouter_compression_refused_total",
+                "counter",
+                "Responses sent as they are because too many were being compressed or memory was short.",
+                self.refused.load(Ordering::Relaxed),
+            ),
+            (
+                "edgerouter_compression_failed_total",
+                "counter",
+                "Responses cut off because compression failed or took too long.",
+                self.failed.load(Ordering::Relaxed),
+            ),
+        ] {
+            let _ = writeln!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+            );
+        }
+    }
+}
+
+/// One response's compressor, and its part of the account.
+#[derive(Debug)]
+pub struct Compressing {
+    all: Arc<Compressors>,
+    /// `None` while a thread has it.
+    coder: Option<Coder>,
+    hold: edgerouter_account::Hold,
+}
+
+impl Drop for Compressing {
+    fn drop(&mut self) {
+        self.all.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
