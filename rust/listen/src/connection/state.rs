@@ -340,7 +340,8 @@ impl Connection {
         let sends_slowly = self
             .sent
             .is_slow(is_waited_for(&self.read_blocked), now, limits);
-        if takes_slowly || blocked(&self.write_blocked) {
+        let takes_slowly = takes_slowly || blocked(&self.write_blocked);
+        if takes_slowly {
             self.set_state(End);
         } else if sends_slowly || blocked(&self.read_blocked) {
             // A request that stalls is the client's fault and gets a response that says so (RFC 9110 §15.5.9); after
