@@ -215,7 +215,7 @@ impl PathEnd {
 #[derive(Debug)]
 pub struct Admitted {
     /// The head, its path normalised and, once the route is found, rewritten.
-    pub head: RequestParts,
+    pub head: Box<RequestParts>,
     /// The viewer's address and scheme, from a trusted proxy if there is one.
     pub client: ResolvedClient,
     /// False if the content is known to be empty.
@@ -280,7 +280,7 @@ impl Admitted {
     /// A request from its connection, framed and parsed, before phase 2. `has_body`: false if the content is known to be
     /// empty. `scheme`: of the connection from `peer`; a trusted proxy may still say otherwise about the viewer's.
     #[inline]
-    pub fn arriving(head: RequestParts, has_body: bool, peer: IpAddr, scheme: Scheme) -> Self {
+    pub fn arriving(head: Box<RequestParts>, has_body: bool, peer: IpAddr, scheme: Scheme) -> Self {
         Self {
             viewer_path: head.target.clone(),
             head,

@@ -207,14 +207,10 @@ impl EdgeBody {
         self
     }
 
-    pub(crate) fn with_under_way(mut self, under_way: Option<UnderWay>) -> Self {
-        self._under_way = under_way;
-        self
-    }
-
-    pub(crate) fn with_busy(mut self, busy: Busy) -> Self {
+    /// Keeps these for as long as it lives.
+    pub(crate) fn hold(&mut self, busy: Busy, under_way: Option<UnderWay>) {
         self._busy = Some(busy);
-        self
+        self._under_way = under_way;
     }
 
     pub(crate) fn on_end(mut self, done: impl FnOnce(u64) + 'static) -> Self {

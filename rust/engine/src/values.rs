@@ -2,7 +2,10 @@
 
 use std::cell::RefCell;
 
-use edgerouter_core::http::structured::{self, CacheStatus};
+use edgerouter_core::http::{
+    FieldLine, header,
+    structured::{self, CacheStatus},
+};
 use hashbrown::HashMap;
 use http::HeaderValue;
 
@@ -10,20 +13,22 @@ use http::HeaderValue;
 /// forwarded requests by all of their parameters.
 #[derive(Debug, Default)]
 pub(crate) struct FieldValues {
-    ages: RefCell<Vec<Option<HeaderValue>>>,
-    hits: RefCell<Vec<Option<HeaderValue>>>,
+    ages: RefCell<Vec<Option<FieldLine>>>,
+    hits: RefCell<Vec<Option<FieldLine>>>,
     forwards: RefCell<HashMap<CacheStatus, HeaderValue>>,
 }
 
 const VALUES: usize = 4096;
 
 impl FieldValues {
-    pub(crate) fn age(&self, age: u64) -> HeaderValue {
-        Self::nth(&self.ages, age, || HeaderValue::from(age))
+    pub(crate) fn age(&self, age: u64) -> FieldLine {
+        Self::nth(&self.ages, age, || {
+            FieldLine::new(header::AGE, HeaderValue::from(age))
+        })
     }
 
     /// `node; hit; ttl=N`.
-    pub(crate) fn hit(&self, node: &str, ttl: u64) -> HeaderValue {
+    pub(crate) fn hit(&self, node: &str, ttl: u64) -> FieldLine {
         Self::nth(&self.hits, ttl, || {
             let mut value = Vec::with_capacity(32);
             edgerouter_core::http::structured::hit(
@@ -31,8 +36,9 @@ impl FieldValues {
                 node.as_bytes(),
                 i64::try_from(ttl).unwrap_or(i64::MAX),
             );
-            HeaderValue::from_maybe_shared(bytes::Bytes::from(value))
-                .unwrap_or(HeaderValue::from_static("hit"))
+            let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(value));
+            let value = value.unwrap_or(HeaderValue::from_static("hit"));
+            FieldLine::new(header::CACHE_STATUS, value)
         })
     }
 
@@ -65,10 +71,10 @@ impl FieldValues {
     }
 
     fn nth(
-        table: &RefCell<Vec<Option<HeaderValue>>>,
+        table: &RefCell<Vec<Option<FieldLine>>>,
         n: u64,
-        make: impl FnOnce() -> HeaderValue,
-    ) -> HeaderValue {
+        make: impl FnOnce() -> FieldLine,
+    ) -> FieldLine {
         let Some(index) = usize::try_from(n).ok().filter(|&n| n < VALUES) else {
             return make();
         };

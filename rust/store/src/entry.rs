@@ -17,7 +17,7 @@ use http::StatusCode;
 use smallvec::SmallVec;
 
 use super::{
-    content::{Content, Object, PurgeFacts, View},
+    content::{Content, Object, PurgeFacts, Slices, View},
     extra::{Extra, compact_value},
     fields,
     pieces::{Chunks, SMALL, allocated},
@@ -297,7 +297,11 @@ impl Entry {
 
     /// The response, ready to be sent; only the positions of its fields are copied.
     pub fn object(self: &Arc<Self>) -> Option<Object> {
-        let freshness = self.freshness()?;
+        Some(self.unpack(self.freshness()?))
+    }
+
+    /// As `object`, for a response whose times have been read.
+    pub fn unpack(self: &Arc<Self>, freshness: Freshness) -> Object {
         let headers = thawed::headers(self).unwrap_or_else(|| fields::unpack(self.fields()));
         let mut object = Object {
             status: self.status,
@@ -327,7 +331,23 @@ impl Entry {
                 object.length = length;
             }
         }
-        Some(object)
+        object
+    }
+
+    /// The size of the slices that hold the body, if any do.
+    pub fn slices(&self) -> Option<Slices> {
+        let (slices, _) = self.extra.as_ref()?.slices?;
+        Some(slices)
+    }
+
+    /// Milliseconds that the response's fetch took.
+    pub fn took(&self) -> u32 {
+        self.took
+    }
+
+    /// The age in seconds from which on a hit may refresh it ahead of its expiry.
+    pub fn refresh_from(&self) -> u32 {
+        self.refresh_from
     }
 
     /// Notes a use. A hot entry is only read, so that cores do not contend for its cache line.

@@ -58,7 +58,7 @@ pub(super) fn arrived(request: &ExplainRequest, steps: &mut Steps<'_>) -> Option
     head.target = target.unwrap_or_default();
     head.authority = authority;
     let before: Fields = head.headers.clone();
-    let mut admitted = Admitted::arriving(head, false, request.client, scheme);
+    let mut admitted = Admitted::arriving(Box::new(head), false, request.client, scheme);
     if let Err(answer) = admitted.admit(plan, None, &LastAuthority::default()) {
         let reason = match &answer {
             PathEnd::Refused(Refusal::BadHost) => "no usable Host (RFC 9110 §7.2)",

@@ -24,7 +24,7 @@ pub mod vary;
 pub(crate) mod via;
 
 pub use self::fields::{
-    FieldName, FieldValue, Fields, Known, KnownSet, Named, Value, WireName, header,
+    FieldLine, FieldName, FieldValue, Fields, Known, KnownSet, Named, Value, WireName, header,
 };
 pub use self::message::{RequestParts, Response};
 pub use self::path_and_query::PathAndQuery;

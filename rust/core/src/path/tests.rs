@@ -82,7 +82,7 @@ fn admitted(
         head.headers
             .append(*name, HeaderValue::from_str(value).unwrap());
     }
-    let mut request = Admitted::arriving(head, false, [10, 0, 0, 1].into(), Scheme::Http);
+    let mut request = Admitted::arriving(Box::new(head), false, [10, 0, 0, 1].into(), Scheme::Http);
     request
         .admit(plan, None, &LastAuthority::default())
         .map(|()| request)

@@ -111,7 +111,7 @@ impl Exchange {
     pub(crate) fn new(
         worker: Rc<Worker>,
         stream: Rc<Stream>,
-        head: RequestParts,
+        head: Box<RequestParts>,
         body: Option<ClientBody>,
         started: Instant,
     ) -> Self {
@@ -442,7 +442,8 @@ impl Exchange {
         let logged = self.logged.as_deref();
         let origin = logged.and_then(|logged| plan.origin(logged.origin.get()?));
         let record = RequestRecord {
-            at: self.worker.clock.unix_millis(self.started),
+            // Only lines of the log name it.
+            at: logged.map_or(0, |_| self.worker.clock.unix_millis(self.started)),
             client: self.client.address,
             user: self.claims.as_ref().and_then(|claims| claims.sub()),
             scheme: self.client.scheme.as_str(),

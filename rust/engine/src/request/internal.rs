@@ -81,7 +81,13 @@ pub(crate) async fn prefetch(
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));
     let connection = Connection::new(peer, target.scheme, worker.clock.ticks(), 0);
     let stream = Rc::new(Stream::new(Rc::new(connection)));
-    let mut exchange = Exchange::new(Rc::clone(worker), stream, head, None, Instant::now());
+    let mut exchange = Exchange::new(
+        Rc::clone(worker),
+        stream,
+        Box::new(head),
+        None,
+        Instant::now(),
+    );
     exchange.fresh_for = fresh_for;
     exchange.internal = true;
     if let Err(early) = exchange.admit() {

@@ -53,7 +53,7 @@ impl ConnectionOwner for Worker {
     async fn serve(
         self: Rc<Self>,
         stream: Rc<Stream>,
-        request: Result<(RequestParts, ClientBody), Refusal>,
+        request: Result<(Box<RequestParts>, ClientBody), Refusal>,
     ) -> Result<EdgeResponse, Infallible> {
         let started = Instant::now();
         let busy = Busy(Rc::clone(&stream));
@@ -71,12 +71,16 @@ impl ConnectionOwner for Worker {
                     );
                     access.begin(&record, &AccessLogPolicy::default()).end(0, 0);
                 }
-                return Ok(answer::refused(refusal).map(|body| body.with_busy(busy)));
+                let mut response = answer::refused(refusal);
+                response.body_mut().hold(busy, None);
+                return Ok(response);
             }
         };
         let mut exchange = Exchange::new(self, stream, head, Some(body), started);
         if let Err(early) = exchange.admit() {
-            return Ok(early.0.map(|body| body.with_busy(busy)));
+            let mut response = *early.0;
+            response.body_mut().hold(busy, None);
+            return Ok(response);
         }
         let mut response = match path(&mut exchange).await {
             Ok(response) => response,
@@ -100,7 +104,8 @@ impl ConnectionOwner for Worker {
             exchange.stream.count(account, owner);
         }
         let under_way = exchange.under_way.take();
-        Ok(response.map(|body| body.with_under_way(under_way).with_busy(busy)))
+        response.body_mut().hold(busy, under_way);
+        Ok(response)
     }
 
     fn connections(&self) -> &Connections {

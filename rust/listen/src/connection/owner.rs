@@ -41,7 +41,7 @@ pub trait ConnectionOwner: 'static {
     fn serve(
         self: Rc<Self>,
         stream: Rc<Stream>,
-        request: Result<(RequestParts, ClientBody), Refusal>,
+        request: Result<(Box<RequestParts>, ClientBody), Refusal>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + 'static;
 
     /// The connections of this worker.

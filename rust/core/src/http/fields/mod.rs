@@ -3,6 +3,7 @@
 //! Names, values and the order are those of the wire, so that a message can be forwarded as it came. A known name has a
 //! number, and a set of bits says which of them are present: most look-ups end there.
 
+mod line;
 mod name;
 mod value;
 
@@ -11,6 +12,7 @@ use std::{fmt, ops::Range};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::{
+    line::FieldLine,
     name::{FieldName, InvalidFieldName, Known, KnownSet, Named, WireName, header},
     value::{FieldValue, Value},
 };

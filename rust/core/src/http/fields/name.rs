@@ -28,7 +28,7 @@ impl Known {
             if number == Self::NONE {
                 return None;
             }
-            if known_text(number).as_bytes().eq_ignore_ascii_case(text) {
+            if is_spelling(text, known_text(number).as_bytes()) {
                 return Some(Self(number));
             }
             slot = (slot + 1) % SLOTS;
@@ -69,6 +69,25 @@ impl Known {
     pub fn as_str(self) -> &'static str {
         known_text(self.0)
     }
+}
+
+/// True if a text is a known name in any case: eight bytes at a time, since every field is compared so.
+#[inline]
+fn is_spelling(text: &[u8], known: &[u8]) -> bool {
+    /// The bits that differ, but for the case of letters: those are the bytes of a known name that have 0x40.
+    const fn differing(text: u64, known: u64) -> u64 {
+        const LETTER: u64 = 0x4040_4040_4040_4040;
+        (text ^ known) & !((known & LETTER) >> 1)
+    }
+    if text.len() != known.len() {
+        return false;
+    }
+    let (texts, text) = text.as_chunks();
+    let (knowns, known) = known.as_chunks();
+    let mut pairs = texts.iter().zip(knowns);
+    let mut rest = text.iter().zip(known);
+    pairs.all(|(text, known)| differing(u64::from_le_bytes(*text), u64::from_le_bytes(*known)) == 0)
+        && rest.all(|(text, known)| differing(u64::from(*text), u64::from(*known)) == 0)
 }
 
 #[inline]
@@ -654,6 +673,7 @@ impl Named for str {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -667,6 +687,20 @@ mod tests {
         }
         for unknown in ["", "x", "hos", "hostt", "x-forwarded-fo", "\u{e4}ge"] {
             assert_eq!(Known::of(unknown.as_bytes()), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn only_the_case_of_letters_may_differ() {
+        for text in TEXTS {
+            for at in 0..text.len() {
+                let mut other = text.as_bytes().to_vec();
+                for byte in 0..=u8::MAX {
+                    other[at] = byte;
+                    let same = other.eq_ignore_ascii_case(text.as_bytes());
+                    assert_eq!(is_spelling(&other, text.as_bytes()), same, "{text} {byte}");
+                }
+            }
         }
     }
 

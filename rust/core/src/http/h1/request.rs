@@ -34,7 +34,7 @@ pub struct RequestLimits {
 #[derive(Debug)]
 pub struct ClientHead {
     /// HTTP/1.0 or HTTP/1.1, with fields in their order, those that frame the message included.
-    pub parts: RequestParts,
+    pub parts: Box<RequestParts>,
     /// Its content, which follows.
     pub content: RequestContent,
     /// The client may send another request on the connection (RFC 9112 §9.3).
@@ -60,6 +60,8 @@ pub struct RequestReader {
     limits: RequestLimits,
     /// Bytes of an incomplete head that were searched for its end.
     searched: usize,
+    /// The last `Host`, which is one: the next is nearly always the same.
+    host: Vec<u8>,
 }
 
 /// Cuts the content of a request out of the bytes after its head.
@@ -108,6 +110,7 @@ impl RequestReader {
         Self {
             limits,
             searched: 0,
+            host: Vec::new(),
         }
     }
 
@@ -136,7 +139,7 @@ impl RequestReader {
         }
         self.searched = 0;
         let text = text.get(..length).unwrap_or_default();
-        let head = read(text, &ends, &self.limits)?;
+        let head = read(text, &ends, &self.limits, &mut self.host)?;
         Ok(Some((skipped + length, head)))
     }
 
@@ -191,8 +194,13 @@ fn line(with_end: &[u8]) -> Result<&[u8], Refusal> {
     with_end.strip_suffix(b"\r\n").ok_or(Refusal::BadLineEnd)
 }
 
-/// Reads a complete head, whose lines end at `ends`; the last line is empty.
-fn read(text: &[u8], ends: &[usize], limits: &RequestLimits) -> Result<ClientHead, Refusal> {
+/// Reads a complete head, whose lines end at `ends`; the last line is empty. `last_host`: one that is valid.
+fn read(
+    text: &[u8],
+    ends: &[usize],
+    limits: &RequestLimits,
+    last_host: &mut Vec<u8>,
+) -> Result<ClientHead, Refusal> {
     let first = ends.first().map_or(text.len(), |end| end + 1);
     let (start, section) = text.split_at_checked(first).unwrap_or_default();
     let start = line(start)?;
@@ -211,10 +219,12 @@ fn read(text: &[u8], ends: &[usize], limits: &RequestLimits) -> Result<ClientHea
         if count >= limits.head_fields {
             return Err(Refusal::TooManyFields);
         }
-        found.field(at, field).map_err(|refusal| match refusal {
-            Refusal::BadField if memchr(b'\r', field).is_some() => Refusal::BadLineEnd,
-            other => other,
-        })?;
+        found
+            .field(at, field, last_host)
+            .map_err(|refusal| match refusal {
+                Refusal::BadField if memchr(b'\r', field).is_some() => Refusal::BadLineEnd,
+                other => other,
+            })?;
         at = end;
     }
     // The empty line at the end must be one of its own kind.
@@ -238,7 +248,7 @@ fn read(text: &[u8], ends: &[usize], limits: &RequestLimits) -> Result<ClientHea
     let method = Method::from_bytes(start.method).map_err(|_| Refusal::BadMethod)?;
     let authority = start.authority.map(HeaderValue::from_bytes).transpose();
     Ok(ClientHead {
-        parts: RequestParts {
+        parts: Box::new(RequestParts {
             method,
             target: start.target,
             authority: authority.map_err(|_| Refusal::BadHost)?,
@@ -248,7 +258,7 @@ fn read(text: &[u8], ends: &[usize], limits: &RequestLimits) -> Result<ClientHea
                 Version::HTTP_10
             },
             headers: found.headers,
-        },
+        }),
         content,
         is_persistent: !found.close && (start.http_11 || found.keep_alive),
         expects_continue: found.expects && start.http_11,
@@ -269,7 +279,7 @@ struct HeadFields {
 
 impl HeadFields {
     /// `field` is the line at a place of the section.
-    fn field(&mut self, at: usize, field: &[u8]) -> Result<(), Refusal> {
+    fn field(&mut self, at: usize, field: &[u8], last_host: &mut Vec<u8>) -> Result<(), Refusal> {
         if matches!(field.first(), Some(b' ' | b'\t')) {
             return Err(Refusal::Folded);
         }
@@ -290,8 +300,15 @@ impl HeadFields {
             .map_err(|_| Refusal::BadField)?;
         match name {
             Some(header::HOST) => {
-                if self.has_host || !is_host(value) {
+                if self.has_host {
                     return Err(Refusal::BadHost);
+                }
+                if *value != **last_host {
+                    if !is_host(value) {
+                        return Err(Refusal::BadHost);
+                    }
+                    last_host.clear();
+                    last_host.extend_from_slice(value);
                 }
                 self.has_host = true;
             }
@@ -433,7 +450,7 @@ mod tests {
                                 authority,
                                 target,
                                 ..
-                            } = &head.parts;
+                            } = &*head.parts;
                             let authority =
                                 authority.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
                             let authority = authority.escape_ascii();

@@ -23,21 +23,11 @@ pub(super) fn request_line<'a>(
     line: &'a [u8],
     most_target: usize,
 ) -> Result<RequestLine<'a>, Refusal> {
-    let mut parts = line.split(|&byte| byte == b' ');
-    let method = parts.next().unwrap_or_default();
-    if method.is_empty() || !method.iter().all(|&byte| is_token_byte(byte)) {
-        return Err(if method.is_empty() {
-            Refusal::BadRequestLine
-        } else {
-            Refusal::BadMethod
-        });
-    }
-    if method.len() > MOST_METHOD {
-        return Err(Refusal::MethodTooLong);
-    }
-    let (Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(Refusal::BadRequestLine);
+    let (method, rest) = match line.strip_prefix(b"GET ") {
+        Some(rest) => (&b"GET"[..], Some(rest)),
+        None => method(line)?,
     };
+    let (target, version) = target_and_version(rest.ok_or(Refusal::BadRequestLine)?)?;
     if target.len() > most_target {
         return Err(Refusal::UrlTooLong);
     }
@@ -87,6 +77,38 @@ pub(super) fn request_line<'a>(
         authority,
         http_11,
     })
+}
+
+/// The method, and the rest of the line behind the space after it.
+fn method(line: &[u8]) -> Result<(&[u8], Option<&[u8]>), Refusal> {
+    let end = line.iter().position(|&byte| byte == b' ');
+    let (method, rest) = line
+        .split_at_checked(end.unwrap_or(line.len()))
+        .unwrap_or((line, &[]));
+    if method.is_empty() {
+        return Err(Refusal::BadRequestLine);
+    }
+    if !method.iter().all(|&byte| is_token_byte(byte)) {
+        return Err(Refusal::BadMethod);
+    }
+    if method.len() > MOST_METHOD {
+        return Err(Refusal::MethodTooLong);
+    }
+    Ok((method, rest.get(1..)))
+}
+
+/// The two parts that are left of the line; there must be one space between them.
+fn target_and_version(rest: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    if let Some(target) = rest.strip_suffix(b" HTTP/1.1")
+        && memchr(b' ', target).is_none()
+    {
+        return Ok((target, b"HTTP/1.1"));
+    }
+    let mut parts = rest.split(|&byte| byte == b' ');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(target), Some(version), None) => Ok((target, version)),
+        _ => Err(Refusal::BadRequestLine),
+    }
 }
 
 /// The authority of an absolute form, and the rest behind it.

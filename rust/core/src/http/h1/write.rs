@@ -99,6 +99,9 @@ pub fn head(
 }
 
 fn status_line(out: &mut Vec<u8>, version: &[u8], status: StatusCode) {
+    if status == StatusCode::OK && version == b"HTTP/1.1 " {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
@@ -231,6 +234,9 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>, announced: &[Fie
 
 /// Trailers that a head announces in `Trailer`.
 pub fn announced_trailers(headers: &Fields) -> Vec<FieldName> {
+    if !headers.contains_key(header::TRAILER) {
+        return Vec::new();
+    }
     let lines = headers.get_all(header::TRAILER).iter();
     lines
         .flat_map(|line| list(line.as_bytes()))

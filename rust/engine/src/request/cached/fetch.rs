@@ -392,7 +392,7 @@ impl Miss<'_> {
                     (&self.exchange.worker.shared.cache, &self.missing.question);
                 let coverage = match served {
                     Served::Cut => Coverage::Whole(reader.map_or(Begin::Anywhere, Begin::Run)),
-                    _ => at_hand(cache, question, &entry, &object),
+                    _ => at_hand(cache, question, &entry),
                 };
                 let begin = match (served, coverage) {
                     (Served::StaleOnError(allowance), coverage) => stands(coverage, allowance),

@@ -6,6 +6,7 @@ use edgerouter_core::{
     cache::{
         decide::{self, Decision, OriginHealth},
         fill::{self, Fill, NotFilled},
+        freshness::Freshness,
         key,
         levels::Selected,
         question::Question,
@@ -30,7 +31,7 @@ use super::{
 use crate::{
     body::EdgeResponse,
     request::{Exchange, answer},
-    store::{Entry, Object, View},
+    store::{Entry, View},
     telemetry::Outcome,
 };
 
@@ -48,7 +49,7 @@ pub(crate) enum Found {
 
 /// The outcome of a look-up.
 enum LookedUp {
-    Hit(Arc<Entry>, Object, Served, Begin),
+    Hit(Arc<Entry>, Freshness, Served, Begin),
     /// The request wants nothing but a stored response (`only-if-cached`).
     Refused,
     Missing(Box<Missing>),
@@ -76,7 +77,8 @@ pub(crate) async fn look_up(exchange: &mut Exchange, route: &Route) -> Found {
         exchange.note.key = shown;
     }
     match found {
-        LookedUp::Hit(entry, object, served, begin) => {
+        LookedUp::Hit(entry, freshness, served, begin) => {
+            let object = entry.unpack(freshness);
             Found::Answer(stored(exchange, route, &entry, object, served, begin))
         }
         LookedUp::Missing(missing) => Found::Missing(missing),
@@ -157,20 +159,20 @@ fn decide(
     let mut shares = true;
     let mut stale = None;
     if let Some(entry) = response
-        && let Some(object) = entry.object()
+        && let Some(freshness) = entry.freshness()
     {
-        let health = origin_health(exchange, route, &object, now);
-        let decision = decide::decide(&object.freshness, &directives, &route.cache, health, now);
+        let health = origin_health(exchange, route, &freshness, now);
+        let decision = decide::decide(&freshness, &directives, &route.cache, health, now);
         let coverage = match decision {
             Decision::Validate(_) => None,
-            _ => Some(coverage(&shared.cache, question, &entry, &object, |key| {
+            _ => Some(coverage(&shared.cache, question, &entry, |key| {
                 find(key).map(|slice| slice.map(Begin::Slice))
             })?),
         };
         let served = match decision {
             Decision::Fresh => {
-                if object.freshness.age(now) >= u64::from(object.refresh_from)
-                    && refreshes_ahead(exchange, route, &object)
+                if freshness.age(now) >= u64::from(entry.refresh_from())
+                    && refreshes_ahead(exchange, route, &freshness, entry.took())
                 {
                     refresh = Some((Arc::clone(&entry), Detail::Ahead));
                 }
@@ -184,8 +186,7 @@ fn decide(
             }
             Decision::Validate(reason) => {
                 (why, detail) = (reason.forward(), reason.into());
-                shares =
-                    object.freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
+                shares = freshness.shares() || route.cache.grace.is_some_and(|grace| grace > 0);
                 stale = Some(Arc::clone(&entry));
                 Served::Revalidated
             }
@@ -213,7 +214,7 @@ fn decide(
             }
         };
         if let Some((served, begin)) = begin {
-            return Ok((LookedUp::Hit(entry, object, served, begin), refresh));
+            return Ok((LookedUp::Hit(entry, freshness, served, begin), refresh));
         }
     }
     if directives.only_if_cached {
@@ -311,11 +312,16 @@ fn fills(
 }
 
 /// The health of the route's origins, read only for a stale response: a fresh one needs no origin.
-fn origin_health(exchange: &Exchange, route: &Route, object: &Object, now: u64) -> OriginHealth {
+fn origin_health(
+    exchange: &Exchange,
+    route: &Route,
+    freshness: &Freshness,
+    now: u64,
+) -> OriginHealth {
     let Target::Group(group) = route.target else {
         return OriginHealth::Healthy;
     };
-    if route.cache.sick_grace.is_none() || object.freshness.fresh(now) {
+    if route.cache.sick_grace.is_none() || freshness.fresh(now) {
         return OriginHealth::Healthy;
     }
     let (plan, health) = (&exchange.live.plan, &exchange.worker.shared.health);
@@ -324,12 +330,12 @@ fn origin_health(exchange: &Exchange, route: &Route, object: &Object, now: u64) 
 }
 
 /// True if this hit is the one that refreshes the response ahead of its expiry.
-fn refreshes_ahead(exchange: &Exchange, route: &Route, object: &Object) -> bool {
+fn refreshes_ahead(exchange: &Exchange, route: &Route, freshness: &Freshness, took: u32) -> bool {
     let Some(beta) = route.cache.refresh_ahead else {
         return false;
     };
-    let (worker, freshness) = (&exchange.worker, &object.freshness);
+    let worker = &exchange.worker;
     let now = worker.clock.unix_millis(exchange.started);
     exchange.head.method == Method::GET
-        && refresh_ahead::due(freshness, object.took, beta, now, worker.random())
+        && refresh_ahead::due(freshness, took, beta, now, worker.random())
 }

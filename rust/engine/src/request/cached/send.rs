@@ -107,10 +107,10 @@ pub(super) fn stored(
         }
     };
     let mut headers = std::mem::take(&mut object.headers);
-    headers.insert(header::AGE, exchange.worker.values.age(age));
+    headers.insert_line(&exchange.worker.values.age(age));
     match status_field {
         Some(value) => {
-            headers.insert(header::CACHE_STATUS, value);
+            headers.insert_line(&value);
             exchange.note.written = true;
         }
         None => match object.upstream_status.take() {
@@ -349,7 +349,7 @@ pub(super) fn read_along(
         0 => {
             headers.remove(header::AGE);
         }
-        age => headers.insert(header::AGE, exchange.worker.values.age(age)),
+        age => headers.insert_line(&exchange.worker.values.age(age)),
     }
     exchange.note.ttl = Some(arriving.freshness.ttl(exchange.worker.clock.unix_now()));
     match &arriving.upstream_status {

@@ -76,7 +76,7 @@ impl Miss<'_> {
         let (exchange, question) = (&*self.exchange, &self.missing.question);
         let (freshness, own) = (&object.freshness, &question.directives);
         let allowance = decide::on_error(freshness, own, &self.route.cache, failure, exchange.now)?;
-        let coverage = at_hand(&exchange.worker.shared.cache, question, entry, object);
+        let coverage = at_hand(&exchange.worker.shared.cache, question, entry);
         Some((allowance, stands(coverage, allowance)?))
     }
 

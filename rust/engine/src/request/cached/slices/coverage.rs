@@ -41,18 +41,13 @@ pub(crate) enum Coverage {
 }
 
 /// As `coverage`, for a response that is sent without another look at the disk.
-pub(crate) fn at_hand(
-    cache: &Cache,
-    question: &Question<'_>,
-    entry: &Entry,
-    object: &Object,
-) -> Coverage {
+pub(crate) fn at_hand(cache: &Cache, question: &Question<'_>, entry: &Arc<Entry>) -> Coverage {
     let store = &cache.store;
     let find = |key: &[u8]| -> Result<_, Infallible> {
         let slice = store.get(key).map(Begin::Slice);
         Ok(slice.or_else(|| store.find(key).map(|_| Begin::Anywhere)))
     };
-    match coverage(cache, question, entry, object, find) {
+    match coverage(cache, question, entry, find) {
         Ok(coverage) => coverage,
         Err(never) => match never {},
     }
@@ -62,15 +57,15 @@ pub(crate) fn at_hand(
 pub(crate) fn coverage<E>(
     cache: &Cache,
     question: &Question<'_>,
-    entry: &Entry,
-    object: &Object,
+    entry: &Arc<Entry>,
     find: impl FnOnce(&[u8]) -> Result<Option<Begin>, E>,
 ) -> Result<Coverage, E> {
-    let ranges = match object.slices {
-        Some(_) => needed(question, object),
-        None => SmallVec::new(),
+    let Some(cut) = entry.slices() else {
+        return Ok(Coverage::Whole(Begin::Anywhere));
     };
-    let (Some(cut), Some(&first)) = (object.slices, ranges.first()) else {
+    let ranges = entry.object().map(|object| needed(question, &object));
+    let ranges = ranges.unwrap_or_default();
+    let Some(&first) = ranges.first() else {
         return Ok(Coverage::Whole(Begin::Anywhere));
     };
     let size = cut.size.max(1);
