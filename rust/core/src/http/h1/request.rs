@@ -303,7 +303,8 @@ impl HeadFields {
                 if self.has_host {
                     return Err(Refusal::BadHost);
                 }
-                if *value != **last_host {
+                // Before the first there is none: the empty text is no host.
+                if last_host.is_empty() || *value != **last_host {
                     if !is_host(value) {
                         return Err(Refusal::BadHost);
                     }
