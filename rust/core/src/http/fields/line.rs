@@ -76,7 +76,7 @@ mod tests {
             let (mut one, mut other) = (Fields::new(), Fields::new());
             for fields in [&mut one, &mut other] {
                 fields.append(header::ETAG, HeaderValue::from_static("\"a\""));
-                for value in before {
+                if let Some(value) = before {
                     fields.append(header::AGE, HeaderValue::from_static(value));
                 }
             }
