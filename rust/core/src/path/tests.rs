@@ -268,7 +268,7 @@ fn guards_answer_in_their_order_and_a_preflight_before_any_token() {
             head.headers
                 .append(name, HeaderValue::from_str(value).unwrap());
         }
-        let mut request = Admitted::arriving(head, false, client.into(), Scheme::Http);
+        let mut request = Admitted::arriving(Box::new(head), false, client.into(), Scheme::Http);
         request
             .admit(&plan, None, &LastAuthority::default())
             .unwrap();
@@ -292,7 +292,8 @@ fn what_the_edge_requests_of_itself_passes_the_lists_of_addresses_and_hosts() {
         };
         head.headers
             .append("host", HeaderValue::from_static("other"));
-        let mut request = Admitted::arriving(head, false, [127, 0, 0, 1].into(), Scheme::Http);
+        let mut request =
+            Admitted::arriving(Box::new(head), false, [127, 0, 0, 1].into(), Scheme::Http);
         request.internal = internal;
         request
             .admit(&plan, None, &LastAuthority::default())
