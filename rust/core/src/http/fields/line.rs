@@ -3,10 +3,8 @@
 use std::rc::Rc;
 
 use super::{
-    Fields, Line,
     name::{Known, Named},
     value::{FieldValue, Value},
-    write_line,
 };
 
 /// A field as it is written.
@@ -27,6 +25,18 @@ impl FieldLine {
         }
     }
 
+    /// The name.
+    #[inline]
+    pub(super) fn name(&self) -> Known {
+        self.name
+    }
+
+    /// The whole line.
+    #[inline]
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The value.
     pub fn value(&self) -> FieldValue<'_> {
         let end = self.text.len().saturating_sub(2);
@@ -35,58 +45,11 @@ impl FieldLine {
     }
 }
 
-impl Fields {
-    /// As `insert`, of a field that is written already.
-    pub fn insert_line(&mut self, line: &FieldLine) {
-        if self.contains_key(line.name) {
-            return self.insert(line.name, line.value());
-        }
-        let name_length = line.name.text().len();
-        self.make_room(line.text.len());
-        // Nothing is added past 4 GiB, as in `append`.
-        if let Ok(name) = u32::try_from(self.text.len())
-            && let Ok(value) = u32::try_from(self.text.len() + name_length + 2)
-            && let Ok(name_length) = u16::try_from(name_length)
-        {
-            self.text.extend_from_slice(&line.text);
-            self.present.add(line.name.number());
-            self.lines.push(Line {
-                name,
-                value,
-                value_length: line.value().len() as u32,
-                name_length,
-                known: line.name.number(),
-            });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-    use crate::http::header;
-
-    #[test]
-    fn a_written_line_is_as_good_as_its_name_and_value() {
-        let line = FieldLine::new(header::AGE, HeaderValue::from_static("12"));
-        assert_eq!(line.value(), "12");
-        for before in [None, Some("7"), Some("700")] {
-            let (mut one, mut other) = (Fields::new(), Fields::new());
-            for fields in [&mut one, &mut other] {
-                fields.append(header::ETAG, HeaderValue::from_static("\"a\""));
-                if let Some(value) = before {
-                    fields.append(header::AGE, HeaderValue::from_static(value));
-                }
-            }
-            one.insert_line(&line);
-            other.insert(header::AGE, line.value());
-            let (mut left, mut right) = (Vec::new(), Vec::new());
-            one.write(&mut left);
-            other.write(&mut right);
-            assert_eq!(left, right);
-            assert_eq!(one, other);
-        }
-    }
+/// Writes one field line (RFC 9112 §5).
+pub(crate) fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }

@@ -11,6 +11,7 @@ use std::{fmt, ops::Range};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+pub(crate) use self::line::write_line;
 pub use self::{
     line::FieldLine,
     name::{FieldName, InvalidFieldName, Known, KnownSet, Named, WireName, header},
@@ -199,6 +200,30 @@ impl Fields {
         self.set(at, value.bytes());
         if self.get_all(&name).nth(1).is_some() {
             self.remove_from(&name, at + 1);
+        }
+    }
+
+    /// As `insert`, of a field that is written already.
+    pub fn insert_line(&mut self, line: &FieldLine) {
+        if self.contains_key(line.name()) {
+            return self.insert(line.name(), line.value());
+        }
+        let name_length = line.name().text().len();
+        self.make_room(line.text().len());
+        // Nothing is added past 4 GiB, as in `append`.
+        if let Ok(name) = u32::try_from(self.text.len())
+            && let Ok(value) = u32::try_from(self.text.len() + name_length + 2)
+            && let Ok(name_length) = u16::try_from(name_length)
+        {
+            self.text.extend_from_slice(line.text());
+            self.present.add(line.name().number());
+            self.lines.push(Line {
+                name,
+                value,
+                value_length: line.value().len() as u32,
+                name_length,
+                known: line.name().number(),
+            });
         }
     }
 
@@ -405,15 +430,6 @@ impl Fields {
     fn value(&self, line: &Line) -> FieldValue<'_> {
         value_of(&self.text, line)
     }
-}
-
-/// Writes one field line (RFC 9112 §5).
-pub(crate) fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[inline]

@@ -179,3 +179,25 @@ fn values_set_again_and_again_take_no_more_and_more_memory() {
     ];
     assert_eq!(lines(&fields), want);
 }
+
+#[test]
+fn a_written_line_is_as_good_as_its_name_and_value() {
+    let line = FieldLine::new(header::AGE, HeaderValue::from_static("12"));
+    assert_eq!(line.value(), "12");
+    for before in [None, Some("7"), Some("700")] {
+        let (mut one, mut other) = (Fields::new(), Fields::new());
+        for fields in [&mut one, &mut other] {
+            fields.append(header::ETAG, HeaderValue::from_static("\"a\""));
+            if let Some(value) = before {
+                fields.append(header::AGE, HeaderValue::from_static(value));
+            }
+        }
+        one.insert_line(&line);
+        other.insert(header::AGE, line.value());
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        one.write(&mut left);
+        other.write(&mut right);
+        assert_eq!(left, right);
+        assert_eq!(one, other);
+    }
+}
