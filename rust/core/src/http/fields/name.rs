@@ -170,7 +170,7 @@ macro_rules! known {
 
         /// The known names.
         pub mod header {
-            use super::Known;
+            use crate::http::fields::name::Known;
             $(#[doc = $text] pub const $constant: Known = Known::from_static($text);)*
         }
     };

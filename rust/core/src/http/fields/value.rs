@@ -140,7 +140,7 @@ impl Value for Authority {
 }
 
 mod private {
-    use super::{Authority, FieldValue};
+    use crate::{admit::Authority, http::fields::value::FieldValue};
     use http::HeaderValue;
 
     pub trait Sealed {}
