@@ -1,7 +1,6 @@
 //! TCP listeners: one socket a worker and address, shared out by the kernel (SO_REUSEPORT).
 
 use std::{
-    future::poll_fn,
     io,
     net::SocketAddr,
     rc::Rc,
@@ -18,16 +17,18 @@ use tokio::{
 };
 
 use crate::{
-    Transport,
+    Transport, accept,
     connection::ConnectionOwner,
     http::{self, Taken},
     spread,
-    tight::{self, Listening, Spare},
+    tight::Listening,
 };
 
 impl Listening for TcpListener {
-    fn poll_refuse(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_accept(cx).map_ok(drop)
+    type Accepted = (TcpStream, SocketAddr);
+
+    fn poll_accepted(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>> {
+        self.poll_accept(cx)
     }
 }
 
@@ -145,42 +146,14 @@ pub async fn accept<O: ConnectionOwner>(
     owner: Rc<O>,
     listener: TcpListener,
     id: Option<ListenerId>,
-    mut life: watch::Receiver<Life>,
+    life: watch::Receiver<Life>,
 ) {
-    let mut spare = Spare::new();
-    loop {
-        tokio::select! {
-            biased;
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    if let Some((stream, place)) = spread::kept(&*owner, stream, peer, id)
-                        && http::take(&owner, stream, peer, id, place, false) == Taken::InPlaceOfAnother
-                    {
-                        // The other one closes before the next one is accepted.
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Err(error) if tight::exhausted(&error) => spare.refuse_one(&*owner, &listener, &error).await,
-                // It was closed before it was accepted; the next one may be well.
-                Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
-            },
-            changed = life.changed() => {
-                if changed.is_err() || *life.borrow_and_update() != Life::Serving {
-                    break;
-                }
-            }
-        }
-    }
-    // Handshakes that the kernel completed before the socket closes would be reset otherwise.
-    loop {
-        let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
-        let Poll::Ready(Ok((stream, peer))) = accepted else {
-            return;
-        };
-        if let Some((stream, place)) = spread::kept(&*owner, stream, peer, id) {
-            http::take(&owner, stream, peer, id, place, true);
-        }
-    }
+    accept::accept(owner, listener, life, |owner, (stream, peer), draining| {
+        spread::kept(&**owner, stream, peer, id).map_or(Taken::No, |(stream, place)| {
+            http::take(owner, stream, peer, id, place, draining)
+        })
+    })
+    .await;
 }
 
 #[cfg(test)]

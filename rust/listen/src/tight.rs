@@ -157,8 +157,11 @@ pub async fn give_way_to_others(owner: &impl ConnectionOwner) {
 
 /// A socket that connections are accepted from.
 pub(crate) trait Listening {
-    /// Accepts a connection and closes it.
-    fn poll_refuse(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// A connection, and the address of its peer where that has one.
+    type Accepted;
+
+    /// Accepts a connection.
+    fn poll_accepted(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Accepted>>;
 }
 
 /// A spare descriptor, so that there is one for a connection that has to be refused.
@@ -184,7 +187,7 @@ impl Spare {
         }
         press_others(owner.connections(), true);
         if self.0.take().is_some() {
-            let refused = poll_fn(|cx| Poll::Ready(listener.poll_refuse(cx))).await;
+            let refused = poll_fn(|cx| Poll::Ready(listener.poll_accepted(cx).map_ok(drop))).await;
             if matches!(refused, Poll::Ready(Ok(()))) {
                 owner.metrics().refused(Refused::TooManyConnections);
             }

@@ -20,10 +20,10 @@ use tokio::{
 };
 
 use crate::{
-    Transport,
+    Transport, accept,
     connection::{ConnectionOwner, Place},
     http::{self, Taken},
-    tight::{self, Listening, Spare},
+    tight::Listening,
 };
 
 impl Transport for UnixStream {
@@ -111,36 +111,12 @@ pub async fn accept<O: ConnectionOwner>(
     owner: Rc<O>,
     listener: UnixListener,
     id: ListenerId,
-    mut life: watch::Receiver<Life>,
+    life: watch::Receiver<Life>,
 ) {
-    let mut spare = Spare::new();
-    loop {
-        tokio::select! {
-            biased;
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    if taken(&owner, stream, id, false) == Taken::InPlaceOfAnother {
-                        // The other one closes before the next one is accepted.
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Err(error) if tight::exhausted(&error) => spare.refuse_one(&*owner, &listener, &error).await,
-                Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
-            },
-            changed = life.changed() => {
-                if changed.is_err() || *life.borrow_and_update() != Life::Serving {
-                    break;
-                }
-            }
-        }
-    }
-    loop {
-        let accepted = std::future::poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
-        let Poll::Ready(Ok((stream, _))) = accepted else {
-            return;
-        };
-        taken(&owner, stream, id, true);
-    }
+    accept::accept(owner, listener, life, |owner, stream, draining| {
+        taken(owner, stream, id, draining)
+    })
+    .await;
 }
 
 /// Serves a connection, whose peer counts as this machine.
@@ -157,7 +133,9 @@ fn taken<O: ConnectionOwner>(
 }
 
 impl Listening for UnixListener {
-    fn poll_refuse(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_accept(cx).map_ok(drop)
+    type Accepted = UnixStream;
+
+    fn poll_accepted(&self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
+        self.poll_accept(cx).map_ok(|(stream, _)| stream)
     }
 }
