@@ -23,6 +23,7 @@ use edgerouter_core::bounds::{
     clients::Client,
     memory::{self, Budget, Candidate, KINDS, Purpose, Used},
 };
+use edgerouter_telemetry::text;
 use hashbrown::HashMap;
 pub use hold::Hold;
 use parking_lot::Mutex;
@@ -225,39 +226,30 @@ impl Account {
     pub fn render(&self, out: &mut String) {
         let figures = self.figures();
         let name = "edgerouter_request_memory_bytes";
-        let _ = writeln!(
-            out,
-            "# HELP {name} Memory of requests, by kind.\n# TYPE {name} gauge"
-        );
+        text::head(out, name, "gauge", "Memory of requests, by kind.");
         for kind in Purpose::ALL {
             let used = figures.used.get(kind as usize).copied().unwrap_or(0);
             let _ = writeln!(out, "{name}{{kind=\"{}\"}} {used}", kind.as_str());
         }
         let _ = writeln!(out, "{name}{{kind=\"evicted\"}} {}", figures.pinned);
-        for (name, kind, help, value) in [
+        for (name, help, value) in [
             (
                 "edgerouter_request_memory_capacity_bytes",
-                "gauge",
                 "Memory that requests may draw: three eighths of limits.http.request_memory_bytes.",
                 figures.capacity,
             ),
             (
                 "edgerouter_request_memory_cut_total",
-                "counter",
                 "Holders from which memory was reclaimed for others.",
                 figures.cut,
             ),
             (
                 "edgerouter_request_memory_refused_total",
-                "counter",
                 "Requests and responses that got no memory in time.",
                 figures.refused,
             ),
         ] {
-            let _ = writeln!(
-                out,
-                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-            );
+            text::one(out, name, help, value);
         }
     }
 

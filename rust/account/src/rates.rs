@@ -5,7 +5,6 @@
 //! the lock of a shard for eight comparisons.
 
 use std::{
-    fmt::Write as _,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, OnceLock,
@@ -14,6 +13,7 @@ use std::{
 };
 
 use edgerouter_core::guard::rate::{RateDecision, RateKey, RateLimit};
+use edgerouter_telemetry::text;
 use parking_lot::Mutex;
 
 /// The counts of all rate limits, and the requests that wait for their turn.
@@ -69,24 +69,19 @@ impl Rates {
             self.waiting.load(Ordering::Relaxed) as u64,
             self.forgotten(),
         );
-        for (name, kind, help, value) in [
+        for (name, help, value) in [
             (
                 "edgerouter_rate_limit_waiting",
-                "gauge",
                 "Requests that wait for their turn under a rate limit.",
                 waiting,
             ),
             (
                 "edgerouter_rate_limit_keys_forgotten_total",
-                "counter",
                 "Keys of rate limits that were forgotten while they were limited, because others needed the room.",
                 forgotten,
             ),
         ] {
-            let _ = writeln!(
-                out,
-                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-            );
+            text::one(out, name, help, value);
         }
     }
 

@@ -20,6 +20,7 @@ use edgerouter_account::{Account, Owner};
 use edgerouter_core::{
     bounds::memory::Purpose, http::coding::ContentCoding, plan::limits::CompressionLimits,
 };
+use edgerouter_telemetry::text;
 use edgerouter_threads::ThreadPool;
 
 pub use body::CompressedBody;
@@ -118,47 +119,45 @@ impl Compressors {
     /// The figures as metrics.
     pub fn render(&self, out: &mut String) {
         let name = "edgerouter_compressed_responses_total";
-        let _ = writeln!(
+        text::head(
             out,
-            "# HELP {name} Responses that the edge compressed, by coding.\n# TYPE {name} counter"
+            name,
+            "counter",
+            "Responses that the edge compressed, by coding.",
         );
         for (coding, counter) in MADE.iter().zip(&self.made) {
             let value = counter.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{coding=\"{}\"}} {value}", coding.as_str());
         }
         let name = "edgerouter_compressed_bytes_total";
-        let _ = writeln!(
+        text::head(
             out,
-            "# HELP {name} Bytes of responses before and after compression.\n# TYPE {name} counter"
+            name,
+            "counter",
+            "Bytes of responses before and after compression.",
         );
         for (when, counter) in [("before", &self.bytes_in), ("after", &self.bytes_out)] {
             let value = counter.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{side=\"{when}\"}} {value}");
         }
-        for (name, kind, help, value) in [
+        for (name, help, value) in [
             (
                 "edgerouter_compression_under_way",
-                "gauge",
                 "Responses that are being compressed.",
                 self.under_way.load(Ordering::Relaxed) as u64,
             ),
             (
                 "edgerouter_compression_refused_total",
-                "counter",
                 "Responses sent as they are because too many were being compressed or memory was short.",
                 self.refused.load(Ordering::Relaxed),
             ),
             (
                 "edgerouter_compression_failed_total",
-                "counter",
                 "Responses cut off because compression failed or took too long.",
                 self.failed.load(Ordering::Relaxed),
             ),
         ] {
-            let _ = writeln!(
-                out,
-                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-            );
+            text::one(out, name, help, value);
         }
     }
 }

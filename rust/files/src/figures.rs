@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use edgerouter_telemetry::text;
+
 use super::FileTrouble;
 
 const REASONS: [(FileTrouble, &str); 6] = [
@@ -36,35 +38,31 @@ impl Figures {
     }
 
     pub(crate) fn render(&self, open: usize, threads: usize, out: &mut String) {
-        for (name, kind, help, value) in [
+        for (name, help, value) in [
             (
                 "edgerouter_files_open",
-                "gauge",
                 "Files of routes that are open.",
                 open as u64,
             ),
             (
                 "edgerouter_files_threads",
-                "gauge",
                 "Threads that open and read files.",
                 threads as u64,
             ),
             (
                 "edgerouter_files_read_bytes_total",
-                "counter",
                 "Bytes read from files of routes.",
                 self.bytes.load(Ordering::Relaxed),
             ),
         ] {
-            let _ = writeln!(
-                out,
-                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
-            );
+            text::one(out, name, help, value);
         }
         let name = "edgerouter_files_failed_total";
-        let _ = writeln!(
+        text::head(
             out,
-            "# HELP {name} Files that could not be opened or read, by reason.\n# TYPE {name} counter"
+            name,
+            "counter",
+            "Files that could not be opened or read, by reason.",
         );
         for ((_, reason), counter) in REASONS.iter().zip(&self.failed) {
             let value = counter.load(Ordering::Relaxed);
