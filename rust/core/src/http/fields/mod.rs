@@ -205,39 +205,34 @@ impl Fields {
 
     /// As `insert`, of a field that is written already.
     pub fn insert_line(&mut self, line: &FieldLine) {
-        if self.contains_key(line.name()) {
-            return self.insert(line.name(), line.value());
+        let (name, value) = (line.name(), line.value());
+        if self.contains_key(name) {
+            return self.insert(name, value);
         }
-        let name_length = line.name().text().len();
-        self.make_room(line.text().len());
-        // Nothing is added past 4 GiB, as in `append`.
-        if let Ok(name) = u32::try_from(self.text.len())
-            && let Ok(value) = u32::try_from(self.text.len() + name_length + 2)
-            && let Ok(name_length) = u16::try_from(name_length)
-        {
-            self.text.extend_from_slice(line.text());
-            self.present.add(line.name().number());
-            self.lines.push(Line {
-                name,
-                value,
-                value_length: line.value().len() as u32,
-                name_length,
-                known: line.name().number(),
-            });
-        }
+        self.push(name.number(), name.text().len(), value.len(), |text| {
+            text.extend_from_slice(line.text());
+        });
     }
 
     /// Adds a field at the end.
     pub fn append(&mut self, name: impl Named, value: impl Value) {
         let known = name.known().map_or(Known::NONE, Known::number);
         let (name, value) = (name.text(), value.bytes());
-        self.make_room(name.len() + value.len() + 4);
+        self.push(known, name.len(), value.len(), |text| {
+            write_line(text, name, value);
+        });
+    }
+
+    /// Adds a field at the end, whose line `write` adds to the text; `name` and `value` are bytes of it.
+    #[inline]
+    fn push(&mut self, known: u8, name: usize, value: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.make_room(name + value + 4);
         // Nothing is added past 4 GiB, which no bound on a message allows.
         if let Ok(place) = u32::try_from(self.text.len())
-            && let Ok(name_length) = u16::try_from(name.len())
-            && let Ok(value_length) = u32::try_from(value.len())
+            && let Ok(name_length) = u16::try_from(name)
+            && let Ok(value_length) = u32::try_from(value)
         {
-            write_line(&mut self.text, name, value);
+            write(&mut self.text);
             self.present.add(known);
             self.lines.push(Line {
                 name: place,
