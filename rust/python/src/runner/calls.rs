@@ -138,7 +138,7 @@ impl CallingWorker {
     }
 
     /// Brings the next look forward to the time that a new call needs.
-    fn expect(&self, at: Instant) {
+    fn bring_forward(&self, at: Instant) {
         if self.due.get().is_none_or(|due| due > at) {
             self.due.set(Some(at));
             self.ready.announced.notify_one();
@@ -175,7 +175,7 @@ impl UnderWay {
             deadline
         };
         drop(calls);
-        worker.expect(at);
+        worker.bring_forward(at);
         (
             to,
             Self {
@@ -191,7 +191,7 @@ impl UnderWay {
     pub(crate) fn is_plain(&mut self, now: Instant) {
         self.plain = true;
         self.worker.plain.set(self.worker.plain.get() + 1);
-        self.worker.expect(now + PATIENCE);
+        self.worker.bring_forward(now + PATIENCE);
     }
 
     /// Waits for the answer. `None`: there was none in time.
