@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import resource
 import socket
 import statistics
 import sys
@@ -36,9 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print("  ".join(f"{name}: {value}" for name, value in machine.describe().items()))
+    machine.prepare()
     found = [a_round(options) for _ in range(options.rounds)]
     print("| | at once, KiB | idle, KiB | least and greatest |\n|---|---:|---:|---:|")
     for name, column in (("resident", 0), ("of it the program's own", 1)):

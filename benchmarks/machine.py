@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,13 @@ def describe() -> dict[str, str]:
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or "not visible",
         "python": platform.python_version(),
     }
+
+
+def prepare() -> None:
+    """Allows this program and those that it starts all the open files there may be, and prints what the machine is."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print("  ".join(f"{name}: {value}" for name, value in describe().items()))
 
 
 def version(command: Sequence[str], pattern: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import socket
 import statistics
 import sys
@@ -113,9 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print("  ".join(f"{name}: {value}" for name, value in machine.describe().items()))
+    machine.prepare()
     print("| | µs a request | then | ratio | lowest and highest ratio of a round |\n|---|---|---|---|---|")
     for name in options.works or WORKS:
         title, *states = WORKS[name]
