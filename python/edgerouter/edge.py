@@ -251,56 +251,44 @@ class Edge(Callables, Purging):
             given["redirect"] = {"location": redirect} if isinstance(redirect, str) else redirect
         if respond is not None:
             given["respond"] = {"body": respond} if isinstance(respond, str) else respond
-        if host is not None:
-            given["host"] = host
-        if methods is not None:
-            given["methods"] = methods
         if when != ():
             given["when"] = (when,) if isinstance(when, When) else when
         if viewer != "allow-all":
             given["viewer"] = viewer
-        if index is not None:
-            given["index"] = index
-        if fallback is not None:
-            given["fallback"] = fallback
-        if strip_prefix is not None:
-            given["strip_prefix"] = strip_prefix
-        if add_prefix is not None:
-            given["add_prefix"] = add_prefix
-        if rewrite is not None:
-            if isinstance(rewrite, tuple) and len(rewrite) == 2:
-                rewrite = {"pattern": rewrite[0], "to": rewrite[1]}
-            given["rewrite"] = rewrite
+        if isinstance(rewrite, tuple) and len(rewrite) == 2:
+            rewrite = {"pattern": rewrite[0], "to": rewrite[1]}
         if headers:
             given["headers"] = headers
-        if forward is not None:
-            given["forward"] = forward
         if cache is not STANDARD:
             given["cache"] = cache
-        if auth is not None:
-            given["auth"] = auth
         if preflight != "token":
             given["preflight"] = preflight
-        if addresses is not None:
-            given["addresses"] = addresses
-        if cors is not None:
-            given["cors"] = cors
         if rate_limit != ():
             given["rate_limits"] = (rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit
-        if signed is not None:
-            given["signed"] = signed
-        if basic is not None:
-            given["basic"] = basic
-        if security is not None:
-            given["security"] = security
         if experiment != ():
             given["experiments"] = (experiment,) if isinstance(experiment, Experiment) else experiment
         if errors:
             given["errors"] = error_pages.located(errors, places.folder_of_caller())
         if compress is not False:
             given["compress"] = compress
-        if predict is not None:
-            given["predict"] = predict
+        plain = {
+            "host": host,
+            "methods": methods,
+            "index": index,
+            "fallback": fallback,
+            "strip_prefix": strip_prefix,
+            "add_prefix": add_prefix,
+            "rewrite": rewrite,
+            "forward": forward,
+            "auth": auth,
+            "addresses": addresses,
+            "cors": cors,
+            "signed": signed,
+            "basic": basic,
+            "security": security,
+            "predict": predict,
+        }
+        given |= {name: value for name, value in plain.items() if value is not None}
         return self._declared.add_route(partial(Route, pattern, **given))
 
     @helpful
