@@ -1,10 +1,24 @@
-"""Samples of a scrape of the admin listener."""
+"""Samples of a scrape of the admin listener, and the families that docs/metrics.md names."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import httpx
 
 from edgerouter.testing import Running
+
+PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+ROW = re.compile(r"^\| `(edgerouter_\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$", re.MULTILINE)
+
+
+def documented() -> dict[str, tuple[str, str, set[str]]]:
+    """Each family's type, its help text, which has no markup in a scrape, and its labels."""
+    return {
+        name: (kind, text.replace("`", ""), set(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels, text in ROW.findall(PAGE.read_text())
+    }
 
 
 def metric(edge: Running, name: str, labels: str = "") -> float:

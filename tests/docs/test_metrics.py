@@ -10,18 +10,8 @@ import httpx
 from edgerouter import DiskCache, Edge
 from edgerouter.testing import running
 
+from ..metrics import documented
 from ..origins import Origin, Reply
-
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
-ROW = re.compile(r"^\| `(edgerouter_\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$", re.MULTILINE)
-
-
-def documented() -> dict[str, tuple[str, str, set[str]]]:
-    """Each family's type, its help text, which has no markup in a scrape, and its labels."""
-    return {
-        name: (kind, text.replace("`", ""), set(re.findall(r"`(\w+)`", labels)))
-        for name, kind, labels, text in ROW.findall(PAGE.read_text())
-    }
 
 
 def test_the_page_and_a_scrape_agree_on_families_types_labels_and_help_texts(origin: Origin, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from edgerouter.application import AppError, FileApplication
 from edgerouter.cli import cached
 from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.certificates import cert
+from edgerouter.cli.monitoring import dashboard, rules
 from edgerouter.cli.running import Options, refuse, say, serve, variable
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
@@ -44,6 +45,8 @@ app = typer.Typer(
 
 app.add_typer(cached.app, name="cache")
 app.command()(cert)
+app.command()(rules)
+app.command()(dashboard)
 
 
 @app.callback()
