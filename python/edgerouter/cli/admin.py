@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import typer
 
 from edgerouter.errors import ConfigError, EdgeError, Problem
+from edgerouter.monitoring.samples import Samples
 
 __all__ = ["Admin", "AdminError", "Where", "Whose"]
 
@@ -72,7 +74,29 @@ class Admin:
         """The answer to ``POST path``; ``AdminError`` where there is none."""
         return self._send("POST", path, json.dumps(body).encode())
 
+    def samples(self) -> Samples:
+        """A scrape of the metrics, with the time of this machine."""
+        status, content = self._exchange("GET", "/metrics")
+        text = content.decode(errors="replace")
+        if status != 200 or len(content) > MOST_BYTES or "edgerouter_plan_version" not in text:
+            raise self.stranger(status)
+        return Samples.read(text, time.time())
+
     def _send(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
+        status, content = self._exchange(method, target, body)
+        try:
+            answer = json.loads(content) if len(content) <= MOST_BYTES else None
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise self.stranger(status)
+        if status >= 400:
+            why = answer.get("error") or {}
+            where = f"{self.host}:{self.port}"
+            raise AdminError(": ".join(str(why[part]) for part in ("field", "message") if why.get(part)) or where)
+        return answer
+
+    def _exchange(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
         where = f"{self.host}:{self.port}"
         fields = {"Accept": "application/json"}
         if body is not None:
@@ -99,16 +123,7 @@ class Admin:
             connection.close()
         if response.status == 401:
             raise AdminError(f"{where}: the token is missing or wrong; name its variable with --admin-token-env")
-        try:
-            answer = json.loads(content) if len(content) <= MOST_BYTES else None
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise self.stranger(response.status)
-        if response.status >= 400:
-            why = answer.get("error") or {}
-            raise AdminError(": ".join(str(why[part]) for part in ("field", "message") if why.get(part)) or where)
-        return answer
+        return response.status, content
 
     def stranger(self, status: int) -> AdminError:
         """The answer is not one of an admin listener."""

@@ -23,6 +23,7 @@ from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.certificates import cert
 from edgerouter.cli.monitoring import dashboard, rules
 from edgerouter.cli.running import Options, refuse, say, serve, variable
+from edgerouter.cli.watching import origins, top
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
 __all__ = ["app"]
@@ -47,6 +48,8 @@ app.add_typer(cached.app, name="cache")
 app.command()(cert)
 app.command()(rules)
 app.command()(dashboard)
+app.command()(origins)
+app.command()(top)
 
 
 @app.callback()

@@ -1,7 +1,7 @@
-"""Alerting rules and dashboards, made from the metrics of docs/metrics.md, for other people's programs.
+"""Views of a running edge by its metrics: alerting rules and dashboards for other programs, and samples for our own.
 
-Texts only: nothing here reads a metric or evaluates a rule; Prometheus and Grafana do. ``alerts`` has the rules as
-values and ``rules`` writes them as Prometheus reads them; ``grafana`` has the dashboard.
+Nothing here fetches, prints or waits. ``alerts`` has the rules as values and ``rules`` writes them as Prometheus reads
+them; ``grafana`` has the dashboard; ``samples`` reads a scrape, for the commands in ``edgerouter.cli``.
 """
 
 from __future__ import annotations

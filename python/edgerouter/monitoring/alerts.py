@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["ALERTS", "ANSWERED_BY_CACHE", "HIT_RATE", "Alert", "Severity"]
+__all__ = ["ALERTS", "ANSWERED_BY_CACHE", "HIT_RATE", "LOOKED_UP", "Alert", "Severity"]
 
 Severity: TypeAlias = Literal["warning", "critical"]
 
@@ -14,12 +14,12 @@ HOUR = 3_600
 
 #: Outcomes in which the cache was used, and those of them that a client got without waiting for an answer of its own.
 ANSWERED_BY_CACHE = "hit|stale|coalesced|stale-on-error|disconnected"
-_LOOKED_UP = f"{ANSWERED_BY_CACHE}|revalidated|miss"
+LOOKED_UP = f"{ANSWERED_BY_CACHE}|revalidated|miss"
 
 #: Made from the misses: a counter that was never counted is absent, and a cache without any hit would have no rate.
 HIT_RATE = (
     '1 - sum by (job) (rate(edgerouter_requests_total{cache=~"miss|revalidated"}[5m]))'
-    f' / sum by (job) (rate(edgerouter_requests_total{{cache=~"{_LOOKED_UP}"}}[5m]))'
+    f' / sum by (job) (rate(edgerouter_requests_total{{cache=~"{LOOKED_UP}"}}[5m]))'
 )
 
 
