@@ -21,6 +21,7 @@ from edgerouter.application import AppError, FileApplication
 from edgerouter.cli import cached
 from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.certificates import cert
+from edgerouter.cli.diagnosis import doctor
 from edgerouter.cli.monitoring import dashboard, rules
 from edgerouter.cli.running import Options, refuse, say, serve, variable
 from edgerouter.cli.watching import origins, top
@@ -50,6 +51,7 @@ app.command()(rules)
 app.command()(dashboard)
 app.command()(origins)
 app.command()(top)
+app.command()(doctor)
 
 
 @app.callback()
