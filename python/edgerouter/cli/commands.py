@@ -1,6 +1,7 @@
 """The commands, as typer shows and parses them; what ``run`` does is in ``cli.running``.
 
-Exit codes: 0 done, 1 a configuration or an address was refused, 2 the command line was not understood.
+Exit codes: 0 done, 1 a configuration or an address was refused, 2 the command line was not understood. ``import`` also
+ends with 3, when it left something out.
 """
 
 from __future__ import annotations
@@ -349,6 +350,52 @@ def init(
     with _mistakes():
         for line in starting.write(directory):
             say(line)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A distribution of CloudFront (CloudFormation, Terraform, API), a wrangler file, Page Rules, "
+            "an nginx configuration or a Caddyfile.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The program to write; - is standard output.")
+    ] = "app.py",
+    of: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FORMAT", help="The format of FILE.", show_default="by its name and content"),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--origin", metavar="NAME=URL", help="Another URL for an origin; may be repeated."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report there, too; as JSON if it ends in .json.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the configuration of another edge as an app.py, and report every difference.
+
+    Nothing in FILE is executed. Exit codes: 0 done, 1 a file could not be written, 2 FILE was not understood,
+    3 done, and something has no counterpart.
+    """
+    from edgerouter.cli import importing
+    from edgerouter.importing import FORMATS
+
+    if of is not None and of not in FORMATS:
+        raise typer.BadParameter(f"{of!r} is none of {', '.join(FORMATS)}", param_hint="'--from'")
+    origins = {}
+    for given in origin or ():
+        name, equals, url = given.partition("=")
+        if not equals or not name or not url:
+            raise typer.BadParameter(f"{given!r} is not NAME=URL", param_hint="'--origin'")
+        origins[name] = url
+    raise typer.Exit(importing.run(importing.Order(file, output, report, of, origins, as_json)))
 
 
 @contextmanager

@@ -1,0 +1,126 @@
+"""Reads a file of any format: finds out which one it is, makes the site, and has edgerouter accept it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from edgerouter.errors import ConfigError
+from edgerouter.importing import cloudformation, terraform
+from edgerouter.importing.documents import read_hcl, read_json, read_text, read_yaml
+from edgerouter.importing.model import Site
+from edgerouter.importing.nodes import Node
+from edgerouter.importing.report import Report, SourceError
+from edgerouter.importing.writing import program
+from edgerouter.origins import Origin
+
+__all__ = ["FORMATS", "Imported", "read"]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The program that a source became, and the report.
+
+    ``format``  the format of the source; ``name``  of the edge
+    """
+
+    format: str
+    name: str
+    program: str
+    report: Report
+
+
+_Reader = Callable[[Path, str, Report], tuple[Site, Node | None]]
+
+
+def _read_cloudformation(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
+    root = _document(path, text, report)
+    if not cloudformation.is_template(root):
+        raise SourceError("is no CloudFormation template: it has no Resources")
+    return cloudformation.read_template(root, report, path), root
+
+
+def _read_cloudfront(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
+    root = _document(path, text, report)
+    if not cloudformation.is_api(root):
+        raise SourceError("is no distribution of CloudFront's API: it has no DistributionConfig")
+    return cloudformation.read_api(root, report, path), root
+
+
+def _read_terraform(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
+    return terraform.read_terraform(read_hcl(text, report), report, path), None
+
+
+def _document(path: Path, text: str, report: Report) -> Node:
+    """YAML, or JSON: what begins with a brace is JSON."""
+    if text.lstrip().startswith("{") and path.suffix.lower() not in (".yaml", ".yml"):
+        return read_json(text, report)
+    return read_yaml(text, report)
+
+
+#: By the name that ``--from`` has.
+_READERS: dict[str, _Reader] = {
+    "cloudformation": _read_cloudformation,
+    "cloudfront": _read_cloudfront,
+    "terraform": _read_terraform,
+}
+
+FORMATS = tuple(_READERS)
+
+
+def read(path: Path, *, of: str | None = None, origins: Mapping[str, str] | None = None) -> Imported:
+    """Imports a file.
+
+    ``of``  its format, one of ``FORMATS``; ``None``: by its name and its first values
+    ``origins``  URLs for origins by their names, instead of those of the source
+
+    Raises ``SourceError``, one line, when the file cannot be understood.
+    """
+    report = Report()
+    text = read_text(path)
+    try:
+        kind = of or _format(path, text)
+        site, root = _READERS[kind](path, text, report)
+        for node in root.unread() if root is not None else ():
+            node.left_out("has no counterpart in edgerouter")
+        _move(site, origins or {})
+        site.accept()
+    except RecursionError:
+        raise SourceError("is nested too deep") from None
+    if not site.routes:
+        raise SourceError(_nothing(report))
+    return Imported(kind, site.name, program(site, path.name), report)
+
+
+def _nothing(report: Report) -> str:
+    first = next((note for note in report.notes if note.kind == "left-out"), None)
+    why = f": {first.path}: {first.message}" if first is not None else ""
+    return f"has no route that edgerouter could serve{why}"
+
+
+def _format(path: Path, text: str) -> str:
+    if path.suffix.lower() in (".tf", ".hcl"):
+        return "terraform"
+    root = _document(path, text, Report())
+    if cloudformation.is_template(root):
+        return "cloudformation"
+    if cloudformation.is_api(root):
+        return "cloudfront"
+    raise SourceError(f"is of no known format; name it with --from: {', '.join(FORMATS)}")
+
+
+def _move(site: Site, origins: Mapping[str, str]) -> None:
+    """Gives origins other URLs."""
+    for name, url in origins.items():
+        declared = site.origins.get(name)
+        if declared is None or not isinstance(declared.value, Origin):
+            known = ", ".join(site.origins) or "there is none"
+            raise SourceError(f"has no origin {name!r} for --origin: {known}")
+        try:
+            declared.value = msgspec.structs.replace(declared.value, url=url)
+        except ConfigError as error:
+            raise SourceError(f"--origin {name}: {error.problems[0].message}") from None
+        declared.comments = [text for text in declared.comments if not text.startswith("Replace the host")]
