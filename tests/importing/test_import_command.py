@@ -221,5 +221,5 @@ def test_any_value_in_any_place_is_reported_or_refused(
     imported = None
     with contextlib.suppress(SourceError):
         imported = read(tmp_path / "site.json")
-    assert imported is None or compile(imported.program, "app.py", "exec")
+    assert imported is None or compile(imported.program, "app.py", "exec") is not None
     assert imported is None or all(note.text("x").isprintable() for note in imported.report.notes)
