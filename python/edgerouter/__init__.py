@@ -26,6 +26,7 @@ from edgerouter.errors import (
 from edgerouter.experiments import Experiment
 from edgerouter.files import Files
 from edgerouter.functions import AsyncContext, Context, Request, Response
+from edgerouter.functions.events import Event
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, Hsts, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
 from edgerouter.limits import (
@@ -82,6 +83,7 @@ __all__ = [
     "Edge",
     "EdgeError",
     "ErrorPage",
+    "Event",
     "Experiment",
     "FileLimits",
     "Files",

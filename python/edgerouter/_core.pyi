@@ -1,7 +1,8 @@
 """The engine and the decisions in Rust; ``rust/python/src`` documents each class."""
 
 from asyncio import Task
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from logging import Logger
 from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
@@ -20,11 +21,14 @@ __all__ = [
     "Headers",
     "Interrupt",
     "LoopQueue",
+    "PieceSink",
+    "PieceSource",
     "PlanTable",
     "Request",
     "Response",
     "Runner",
     "SignalWatch",
+    "Values",
     "__version__",
     "bucket",
     "cache_key",
@@ -49,7 +53,8 @@ _T = TypeVar("_T")
 
 _Phase: TypeAlias = Literal["function", "viewer_request", "origin_request", "origin_response", "viewer_response"]
 _Fields: TypeAlias = Mapping[str, str] | Headers | Iterable[tuple[str, str]]
-_Body: TypeAlias = str | bytes | bytearray | memoryview
+_Pieces: TypeAlias = AsyncIterator[str] | AsyncIterator[bytes] | Iterator[str] | Iterator[bytes]
+_Body: TypeAlias = str | bytes | bytearray | memoryview | _Pieces
 #: Callable, is it async, inline, serial, time-out in seconds, name.
 _Callable: TypeAlias = tuple[Callable[..., Any], bool, bool, bool, float | None, str]
 
@@ -168,6 +173,33 @@ class Engine:
         """The remembered purges, or the one of this id, as JSON; ``null`` when there is none."""
 
 @final
+class PieceSink:
+    """The end of a response's content that Python writes."""
+
+    def put(self, piece: Any) -> bool | None:
+        """Sends a piece: true while there is room for another, ``None`` when the client is gone."""
+    def when_room(self, call: Callable[[], object]) -> bool:
+        """Has ``call()`` made, once, when there is room or the client is gone; false when that is so already."""
+    def when_unwanted(self, call: Callable[[], object]) -> bool:
+        """Has ``call()`` made, once, when the client is gone; false when it is already."""
+    @property
+    def unwanted(self) -> bool:
+        """True if the client is gone."""
+    def end(self, complete: bool) -> None:
+        """Ends the content; not ``complete``: the client sees that it broke off."""
+
+@final
+class PieceSource:
+    """The end of a request's content that Python reads."""
+
+    def take(self) -> bytes | None:
+        """The next piece; ``None``: none yet; empty: the content is complete. ``BodyError`` when it broke off."""
+    def when_ready(self, call: Callable[[], object]) -> bool:
+        """Has ``call()`` made, once, when there is a piece or the end; false when there is one already."""
+    def wait(self, seconds: float) -> None:
+        """Waits for a piece or the end, for ``seconds`` at most."""
+
+@final
 class Runner:
     """The Python side's end of the queue."""
 
@@ -188,6 +220,8 @@ class Runner:
         """A thread that was wanted could not be started."""
     def background(self, start: Callable[[BackgroundCall, bool], None]) -> None:
         """Sets how work of ``wait_until`` starts: ``start(call, awaited)``."""
+    def streams(self, start: Callable[[Any, PieceSink, AsyncContext | Context | None], None]) -> None:
+        """Sets how the content of a streamed response is made: ``start(source, sink, call)``."""
     def overdue(self) -> list[Interrupt]:
         """Threads whose callable is past its time: each is to be interrupted, then confirmed by ``sent()``."""
     def load(self) -> tuple[int, int, int]:
@@ -325,7 +359,7 @@ class Request:
     def host(self) -> str:
         """Lower case, without port."""
     @property
-    def query(self) -> Mapping[str, str]:
+    def query(self) -> Values:
         """Decoded parameters of the query; of repeated ones the first."""
     @property
     def url(self) -> str:
@@ -334,7 +368,7 @@ class Request:
     def headers(self) -> Headers:
         """Its header fields; hooks of the request phases may change them."""
     @property
-    def cookies(self) -> Mapping[str, str]:
+    def cookies(self) -> Values:
         """Of repeated ones the first."""
     @property
     def params(self) -> dict[str, str]:
@@ -362,11 +396,31 @@ class Request:
         """Its name in logs and error answers."""
     @property
     def body(self) -> bytes:
-        """The whole body; hooks see none."""
+        """The whole body; hooks see none. A larger one than ``limits.functions.body_bytes`` is answered with 413."""
     def text(self) -> str:
         """The body as UTF-8; ``BodyError``, a ``ValueError`` that is answered with 400, when it is not."""
     def json(self) -> Any:
         """The body as JSON; ``BodyError``, a ``ValueError`` that is answered with 400, when it is not."""
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body in pieces, of whatever size, once."""
+    def __iter__(self) -> Iterator[bytes]:
+        """The body in pieces, of whatever size, once. Waits for each: for plain functions."""
+
+@final
+class Values(Mapping[str, str]):
+    """Values by name; of repeated names the first. In hooks reading all of it is reading everything of its kind."""
+
+    def __getitem__(self, name: str, /) -> str: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    @overload
+    def get(self, name: str, default: None = None) -> str | None: ...
+    @overload
+    def get(self, name: str, default: _T) -> str | _T: ...
+    def get_all(self, name: str) -> list[str]:
+        """All values of that name, in their order."""
 
 @final
 class Response:
@@ -385,6 +439,13 @@ class Response:
     def html(html: str, status: int = 200, headers: _Fields | None = None) -> Response:
         """HTML in UTF-8."""
     @staticmethod
+    def events(source: Any, heartbeat: float = 15.0, headers: _Fields | None = None) -> Response:
+        """Server-sent events: each item of ``source`` is an ``Event``, text, or data for JSON.
+
+        ``heartbeat``  seconds without an event after which a comment keeps the connection open; 0 for none. Async
+            iterators only.
+        """
+    @staticmethod
     def redirect(url: str, status: int = 302, headers: _Fields | None = None) -> Response:
         """301, 302, 303, 307 or 308."""
     @property
@@ -392,9 +453,26 @@ class Response:
         """Its header fields; they may be changed."""
     @property
     def body(self) -> bytes:
-        """``RuntimeError`` while it streams past; set it to replace it."""
+        """``RuntimeError`` while it is streamed; set it to replace it."""
     @body.setter
     def body(self, body: _Body | None) -> None: ...
+    def set_cookie(
+        self,
+        name: str,
+        value: str = "",
+        *,
+        max_age: int | timedelta | None = None,
+        expires: datetime | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: Literal["strict", "lax", "none"] | None = "lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Adds a ``Set-Cookie`` field (RFC 6265 §4.1); ``ValueError`` for what clients would ignore or misread."""
+    def delete_cookie(self, name: str, *, path: str = "/", domain: str | None = None) -> None:
+        """Has the client forget a cookie: name it with the path and domain that it was set with."""
 
 @disjoint_base
 class CallContext:

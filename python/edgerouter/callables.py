@@ -10,6 +10,7 @@ from edgerouter.cache import Duration
 from edgerouter.checks import Check, Value, helpful
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.experiments import Experiment
+from edgerouter.functions.parameters import filled
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
@@ -98,9 +99,11 @@ class Callables:
     ) -> FunctionDecorator:
         """Declares an edge function: ``function(request, ctx)`` answers the route with a ``Response``.
 
-        A function returns a ``Response``, text, bytes, or a dictionary or list that JSON can hold. An async one gets an
-        ``AsyncContext``. A plain ``def`` runs on a thread, and may run several times at once; an ``async def`` on the
-        event loop.
+        A function returns a ``Response``, text, bytes, a value that JSON can hold (also a dataclass, a msgspec struct
+        or a pydantic model), a pair of such a value and a status, or an iterator of text or bytes, which is streamed.
+        Parameters beside ``request`` and ``ctx`` are filled from the path and the query by their annotations. An async
+        function gets an ``AsyncContext``. A plain ``def`` runs on a thread, and may run several times at once; an
+        ``async def`` on the event loop.
 
         ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
         ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
@@ -113,8 +116,10 @@ class Callables:
         check_decorator("function", pattern, '@edge.function("/hello/{name}")')
 
         def register(function: F) -> F:
-            check_arguments(function, "request", "ctx")
-            called = declared(function, inline, serial, blocking, timeout)
+            called = declared(function, inline, serial, blocking, timeout, streams=True)
+            given = filled(function, pattern, called.name)
+            if given is function:
+                check_arguments(function, "request", "ctx")
             self._declared.add_route(
                 lambda: Route(
                     pattern,
@@ -135,7 +140,7 @@ class Callables:
                     experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                 )
             )
-            self._declared.callables.append((called, function))
+            self._declared.callables.append((called, given))
             return function
 
         return register
@@ -207,22 +212,24 @@ def declared(
     blocking: bool,
     timeout: Duration | None,
     fail: Literal["open", "closed"] = "closed",
+    *,
+    streams: bool = False,
 ) -> Called:
-    """The plan's entry for a function or hook; refuses one that cannot be called so."""
+    """The plan's entry for a function, which ``streams``, or a hook; refuses one that cannot be called so."""
     if not callable(function):
         raise ConfigError([Problem("callables", repr(function)[:80], "must be callable")])
     module = getattr(function, "__module__", None) or "?"
     name = f"{module}.{getattr(function, '__qualname__', None) or type(function).__qualname__}"
+    kinds = (function, type(function).__call__)
+    if not streams and any(inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
+        message = "is a generator, and hooks do not stream; return a Response with the whole body, or use edge.function"
+        raise ConfigError([Problem("callables", name, message)])
     _contradicts(function, name, serial=serial, blocking=blocking)
     return Called(name=name, inline=inline, serial=serial, blocking=blocking, timeout=timeout, fail=fail)
 
 
 def _contradicts(function: Callable[..., Any], name: str, *, serial: bool, blocking: bool) -> None:
-    """Refuses generators, and options that contradict an async callable."""
-    kinds = (function, type(function).__call__)
-    if any(inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds):
-        message = "is a generator, and responses are not streamed from functions yet; return the whole body instead"
-        raise ConfigError([Problem("callables", name, message)])
+    """Refuses options that contradict an async callable."""
     if not is_async(function):
         return
     for said, keyword in ((blocking, "blocking"), (serial, "serial")):
@@ -254,4 +261,5 @@ def check_arguments(function: Callable[..., Any], *arguments: str) -> None:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    kinds = (function, type(function).__call__)
+    return any(inspect.iscoroutinefunction(kind) or inspect.isasyncgenfunction(kind) for kind in kinds)

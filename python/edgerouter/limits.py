@@ -135,6 +135,7 @@ class FunctionLimits(Value, frozen=True, kw_only=True):
     ``body_bytes``  the largest request body that a function is given; past it 413
     ``background_tasks``, ``background_timeout``  of ``ctx.wait_until``: how many at a time, and seconds for each
     ``named_caches``  that functions may open
+    ``streams``  responses that functions stream at a time; past it 503
     """
 
     queue: int = 1_000
@@ -144,11 +145,12 @@ class FunctionLimits(Value, frozen=True, kw_only=True):
     background_tasks: int = 1_000
     background_timeout: Duration = 30.0
     named_caches: int = 32
+    streams: int = 1_000
 
     def _check(self, check: Check) -> None:
         check.whole("queue", least=1)
         check.whole("threads", least=1, most=1_000, optional=True)
-        check.whole("body_bytes", "background_tasks", "named_caches")
+        check.whole("body_bytes", "background_tasks", "named_caches", "streams")
         check.seconds("timeout", "background_timeout", positive=True)
 
 

@@ -392,10 +392,7 @@ class Streams:
         (coroutine, {"serial": True}, "is async, which serial=True contradicts"),
         (plain, {"inline": True, "blocking": True}, "cannot be combined with blocking"),
         (plain, {"inline": True, "serial": True}, "cannot be combined with serial"),
-        (generator, {}, "is a generator"),
-        (functools.partial(generator), {}, "is a generator"),
-        (async_generator, {}, "is a generator"),
-        (Streams(), {}, "is a generator"),
+        (async_generator, {"blocking": True}, "is a"),
     ],
 )
 def test_what_contradicts_the_callable_is_refused(function: Any, mode: dict[str, Any], message: str) -> None:
@@ -403,6 +400,15 @@ def test_what_contradicts_the_callable_is_refused(function: Any, mode: dict[str,
         Edge("test").function("/", **mode)(function)
     with pytest.raises(ConfigError, match=message):
         Edge("test").on("viewer_request", **mode)(function)
+
+
+@pytest.mark.parametrize("function", [generator, functools.partial(generator), async_generator, Streams()])
+def test_a_generator_is_a_function_that_streams_and_no_hook(function: Any, serve: Serve, client_for: ClientFor) -> None:
+    edge = Edge("test")
+    edge.function("/")(function)
+    assert client_for(serve(edge)).get("/").text == ""
+    with pytest.raises(ConfigError, match="is a generator, and hooks do not stream"):
+        edge.on("viewer_request")(function)
 
 
 def test_a_decorator_without_parentheses_is_refused_at_the_users_line(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def limited() -> Iterator[Limited]:
 
 
 def silent(stack: ExitStack, port: int, count: int) -> list[socket.socket]:
-    return [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(count)]
+    return [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(count)]
 
 
 @pytest.mark.usefixtures("many_descriptors")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from edgerouter.functions import TimeLimit, logs
 from edgerouter.functions.event_loop import PATIENCE, Loop
+from edgerouter.functions.streams import Pump
 from edgerouter.functions.threads import Pool, give_way, interrupt
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class Runtime:
         self.loops: list[Loop] = []
         self.active = self.fresh()
         runner.background(self.background)
+        self.pump = Pump(lambda: self.active.loop)
+        runner.streams(self.pump.start)
         self.watchdog = threading.Thread(target=self.watch, name="edge-python-watchdog", daemon=True)
         self.watchdog.start()
 
@@ -203,6 +206,7 @@ class Runtime:
         self.stopping.set()
         self.active.stop()
         self.aside.stop()
+        self.pump.stop()
         logs.uninstall()
 
 

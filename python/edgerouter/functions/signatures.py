@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeAlias, TypeVar, overload
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, ClassVar, Concatenate, Protocol, TypeAlias, TypeVar, overload
 
 from edgerouter._core import AsyncContext, Context, Request, Response
 
@@ -24,11 +24,31 @@ __all__ = [
     "Result",
 ]
 
-#: The results of a function: a response, text, bytes, or a value that JSON can hold.
-Result: TypeAlias = Response | str | bytes | dict[Any, Any] | list[Any]
 
-Function: TypeAlias = Callable[[Request, Context], Result]
-AsyncFunction: TypeAlias = Callable[[Request, AsyncContext], Awaitable[Result]]
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class _Struct(Protocol):
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
+
+class _Model(Protocol):
+    def model_dump(self, *, mode: Any) -> dict[str, Any]: ...
+
+
+Data: TypeAlias = dict[Any, Any] | list[Any] | _Dataclass | _Struct | _Model
+Pieces: TypeAlias = AsyncIterator[str] | AsyncIterator[bytes] | Iterator[str] | Iterator[bytes]
+#: The results of a function: a response, text, bytes, a value that JSON can hold, such a value with a status, or an
+#: iterator that is streamed.
+Result: TypeAlias = Response | str | bytes | Data | tuple[Response | str | bytes | Data, int] | Pieces
+
+Function: TypeAlias = Callable[Concatenate[Request, Context, ...], Result]
+AsyncFunction: TypeAlias = (
+    Callable[Concatenate[Request, AsyncContext, ...], Awaitable[Result]]
+    | Callable[Concatenate[Request, AsyncContext, ...], AsyncIterator[str]]
+    | Callable[Concatenate[Request, AsyncContext, ...], AsyncIterator[bytes]]
+)
 RequestHook: TypeAlias = Callable[[Request, Context], Request | Response | None]
 AsyncRequestHook: TypeAlias = Callable[[Request, AsyncContext], Awaitable[Request | Response | None]]
 ResponseHook: TypeAlias = Callable[[Request, Response, Context], Response | None]
@@ -43,7 +63,7 @@ _AsyncResponseHook = TypeVar("_AsyncResponseHook", bound=AsyncResponseHook)
 
 
 class FunctionDecorator(Protocol):
-    """Takes ``(request, ctx)`` that gives a response."""
+    """Takes ``(request, ctx, …)`` that gives a response."""
 
     @overload
     def __call__(self, function: _AsyncFunction, /) -> _AsyncFunction: ...

@@ -3,6 +3,8 @@
 //! The engine knows no Python. The crate that runs the callables implements [`Functions`] and ends a call that is not
 //! answered in time, on the worker that awaits it, so a callable that never answers costs its own request only.
 
+pub mod pipe;
+
 use std::{
     fmt::{self, Write as _},
     future::Future,
@@ -25,6 +27,7 @@ use edgerouter_core::{
 use http::{Method, StatusCode};
 
 use edgerouter_telemetry::text;
+use pipe::PieceReader;
 
 /// The place where the views on a request note what a hook reads and writes of it.
 pub type Notes = parking_lot::Mutex<edgerouter_core::cache::hooked::Reads>;
@@ -78,8 +81,10 @@ pub struct Invocation {
     pub phase: Phase,
     /// A copy: edits count only if the output brings them back. On the heap, as calls and outputs change hands often.
     pub request: Box<RequestHead>,
-    /// The whole request body for functions (bounded by `limits.functions.body_bytes`); empty for hooks.
+    /// The request body for functions, as far as `limits.functions.body_bytes` reaches; empty for hooks.
     pub body: Bytes,
+    /// The rest of a larger body.
+    pub rest: Option<PieceReader>,
     /// Present in the response phases.
     pub response: Option<ResponseHead>,
     /// The call ends with [`FunctionError::TimedOut`] after this long; the runner should interrupt the callable then.
@@ -99,6 +104,17 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// An answer whose content a callable makes while it is sent.
+#[derive(Debug)]
+pub struct StreamedAnswer {
+    /// A final status, never 1xx.
+    pub status: StatusCode,
+    /// The fields, before the edge adds those that frame the message.
+    pub headers: Fields,
+    /// The content. Dropping it ends the callable's work.
+    pub pieces: PieceReader,
+}
+
 /// The output of a callable.
 #[derive(Debug)]
 pub enum FunctionOutput {
@@ -111,6 +127,8 @@ pub enum FunctionOutput {
     },
     /// Answer now.
     Answer(Answer),
+    /// Answer now with a head whose content follows; functions only.
+    Stream(StreamedAnswer),
 }
 
 /// Why a call gave no output.
@@ -119,6 +137,9 @@ pub enum FunctionError {
     /// The number of calls that may wait.
     #[error("the queue of calls is full ({0} waiting)")]
     QueueFull(usize),
+    /// The number of responses that may be streamed at a time.
+    #[error("as many responses are streamed as limits.functions.streams allows ({0})")]
+    TooManyStreams(usize),
     /// The callable's timeout.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -154,7 +175,7 @@ pub enum FunctionError {
 impl From<&FunctionError> for CallResult {
     fn from(error: &FunctionError) -> Self {
         match error {
-            FunctionError::QueueFull(_) => Self::QueueFull,
+            FunctionError::QueueFull(_) | FunctionError::TooManyStreams(_) => Self::QueueFull,
             FunctionError::TimedOut(_) => Self::TimedOut,
             FunctionError::Raised { .. } => Self::Raised,
             FunctionError::WrongType { .. } => Self::WrongType,
@@ -255,6 +276,8 @@ pub struct FunctionsLoad {
     pub running: usize,
     /// Callables that run past their timeout and cannot be interrupted.
     pub abandoned: usize,
+    /// Responses that are streamed now.
+    pub streams: usize,
     /// False when too many threads had to be abandoned: the process says so on `/readyz`.
     pub ready: bool,
     /// Tasks of `wait_until`.
@@ -294,6 +317,11 @@ impl FunctionsLoad {
                 "edgerouter_function_threads_abandoned",
                 "Python threads that could not be interrupted.",
                 self.abandoned,
+            ),
+            (
+                "edgerouter_function_streams_open",
+                "Responses that functions stream now.",
+                self.streams,
             ),
             (
                 "edgerouter_background_tasks_running",

@@ -114,6 +114,7 @@ impl NamedCache {
             status: found.status,
             headers: found.headers,
             body: Some(found.body),
+            stream: None,
             wrote: None,
         };
         Py::new(py, Response::of(parts)).map(Some)

@@ -35,6 +35,16 @@ pub(crate) fn body(py: Python<'_>, message: &str) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// `Abort` with 413: a request's body is larger than what is handed over at once.
+pub(crate) fn too_large(py: Python<'_>) -> PyErr {
+    let made = || {
+        let detail =
+            "The body is larger than the limit of functions (limits.functions.body_bytes).";
+        class(py, "Abort")?.call1((413, detail))
+    };
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
 /// `MissingError` for a field, cookie or query parameter that a request does not have.
 pub(crate) fn missing(py: Python<'_>, name: &str, kind: &str) -> PyErr {
     let made = || class(py, "MissingError")?.call1((name, kind));

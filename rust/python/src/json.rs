@@ -13,6 +13,15 @@ use crate::{errors, values};
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
+/// True if an object's class says how JSON holds it: a dataclass, a msgspec struct, a pydantic model.
+pub(crate) fn is_data(value: &Bound<'_, PyAny>) -> bool {
+    let asked = || {
+        let results = value.py().import("edgerouter.functions.results")?;
+        results.call_method1("is_data", (value,))?.extract()
+    };
+    asked().unwrap_or(false)
+}
+
 /// Compact JSON in UTF-8.
 pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     let py = value.py();

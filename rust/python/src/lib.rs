@@ -33,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<message::request::Geo>()?;
     module.add_class::<message::response::Response>()?;
     module.add_class::<message::headers::Headers>()?;
+    module.add_class::<values::Values>()?;
     values::register(module.py())?;
     module.add_class::<context::CallContext>()?;
     module.add_class::<context::Context>()?;

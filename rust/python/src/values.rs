@@ -5,7 +5,7 @@ use std::sync::Arc;
 use edgerouter_core::cache::hooked::Reads;
 use edgerouter_functions::Notes;
 use pyo3::{
-    exceptions::{PyKeyError, PyTypeError},
+    exceptions::PyKeyError,
     prelude::*,
     types::{PyDict, PyString},
 };
@@ -26,19 +26,26 @@ pub(crate) enum ValuesKind {
 pub(crate) struct Values {
     kind: ValuesKind,
     found: Py<PyDict>,
+    /// The further values of repeated names, as they came.
+    further: Vec<(String, String)>,
     /// `None` in functions, whose reads select nothing.
     notes: Option<Arc<Notes>>,
 }
 
 impl Values {
     pub(crate) fn given(
-        found: Bound<'_, PyDict>,
+        (found, further): (Bound<'_, PyDict>, Vec<(String, String)>),
         kind: ValuesKind,
         notes: Option<Arc<Notes>>,
     ) -> PyResult<Bound<'_, Self>> {
         let py = found.py();
-        let found = found.unbind();
-        Bound::new(py, Self { kind, found, notes })
+        let values = Self {
+            kind,
+            found: found.unbind(),
+            further,
+            notes,
+        };
+        Bound::new(py, values)
     }
 
     fn note(&self, note: impl FnOnce(&mut Reads)) {
@@ -128,6 +135,20 @@ impl Values {
         Ok(self.found.bind(name.py()).get_item(name)?.or(default))
     }
 
+    /// All values of that name, in their order.
+    fn get_all<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.read(name)?;
+        let py = name.py();
+        let first = self.found.bind(py).get_item(name)?;
+        let mut all: Vec<_> = first.into_iter().collect();
+        if let Ok(name) = name.cast::<PyString>() {
+            let name = name.to_str()?;
+            let same = self.further.iter().filter(|(other, _)| other == name);
+            all.extend(same.map(|(_, value)| PyString::new(py, value).into_any()));
+        }
+        Ok(all)
+    }
+
     fn keys<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.all(py).keys().into_any()
     }
@@ -141,15 +162,15 @@ impl Values {
     }
 }
 
-/// For encoders: the dictionary of such a mapping, and `TypeError` for any other object.
+/// For encoders: the dictionary of such a mapping, the plain values of a model, and `TypeError` for any other object.
 #[pyfunction]
-pub(crate) fn plain<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn plain<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
     match value.cast::<Values>() {
-        Ok(values) => values.get().all(value.py()).copy(),
-        Err(_) => Err(PyTypeError::new_err(format!(
-            "Encoding objects of type {} is unsupported",
-            value.get_type().name()?
-        ))),
+        Ok(values) => values.get().all(py).copy().map(Bound::into_any),
+        Err(_) => py
+            .import("edgerouter.functions.results")?
+            .call_method1("plain", (value,)),
     }
 }
 

@@ -143,6 +143,8 @@ limits! {
         background_timeout: Duration = seconds(30),
         /// Caches that functions open by name.
         named_caches: usize = 32,
+        /// Responses that functions stream at a time; past it 503.
+        streams: usize = 1_000,
     }
 
     /// Files that routes serve.

@@ -15,7 +15,7 @@ use edgerouter_core::{
     http::{cookie, uri},
     plan::Scheme,
 };
-use edgerouter_functions::{Notes, RequestHead};
+use edgerouter_functions::{Notes, RequestHead, pipe::PieceReader};
 use http::Method;
 use parking_lot::Mutex;
 use pyo3::{
@@ -27,6 +27,7 @@ use pyo3::{
 use super::headers::{self, Headers, latin_1};
 use crate::{
     errors, json,
+    runner::PieceSource,
     values::{Values, ValuesKind},
 };
 
@@ -45,6 +46,15 @@ pub(crate) struct Request {
 pub(crate) struct RequestParts {
     pub(crate) head: Box<RequestHead>,
     pub(crate) body: Bytes,
+    /// The rest of a body that is larger than what is handed over at once, until it is read.
+    pub(crate) rest: Option<BodyRest>,
+}
+
+/// The rest of a request's body.
+#[derive(Debug)]
+pub(crate) enum BodyRest {
+    Unread(PieceReader),
+    Read,
 }
 
 impl RequestParts {
@@ -57,10 +67,17 @@ impl RequestParts {
 }
 
 impl Request {
-    pub(crate) fn new(head: Box<RequestHead>, body: Bytes) -> Self {
+    pub(crate) fn new(head: Box<RequestHead>, body: Bytes, rest: Option<PieceReader>) -> Self {
+        let rest = rest.map(BodyRest::Unread);
         Self {
-            parts: Mutex::new(Some(RequestParts { head, body })),
+            parts: Mutex::new(Some(RequestParts { head, body, rest })),
         }
+    }
+
+    /// The whole body; past what is handed over at once `Abort` with 413.
+    fn whole(&self, py: Python<'_>) -> PyResult<Bytes> {
+        let whole = self.edit(|parts| parts.rest.is_none().then(|| parts.body.clone()))?;
+        whole.ok_or_else(|| errors::too_large(py))
     }
 
     /// Takes the value back; the view is dead after.
@@ -110,20 +127,48 @@ pub(crate) struct Geo {
     longitude: Option<f64>,
 }
 
-/// A dictionary of pairs; of repeated names the first.
-fn first_of<'py, N: AsRef<str>, V: AsRef<str>>(
+/// A dictionary of pairs; of repeated names the first, and the others beside it.
+fn by_name<'py, N: AsRef<str>, V: AsRef<str>>(
     py: Python<'py>,
     pairs: impl IntoIterator<Item = (N, V)>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<(Bound<'py, PyDict>, Vec<(String, String)>)> {
     let found = PyDict::new(py);
+    let mut further = Vec::new();
     for (name, value) in pairs {
-        let name = PyString::new(py, name.as_ref());
+        let named = PyString::new(py, name.as_ref());
         // Most have one pair, if any: there is nothing to look through.
-        if found.is_empty() || !found.contains(&name)? {
-            found.set_item(name, value.as_ref())?;
+        if found.is_empty() || !found.contains(&named)? {
+            found.set_item(named, value.as_ref())?;
+        } else {
+            further.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         }
     }
-    Ok(found)
+    Ok((found, further))
+}
+
+impl Request {
+    /// The iterator over the pieces of the body that a function of `edgerouter.functions.streams` makes.
+    fn pieces<'py>(&self, py: Python<'py>, made_by: &str) -> PyResult<Bound<'py, PyAny>> {
+        let (first, rest) = self.edit(|parts| {
+            let rest = match &mut parts.rest {
+                None => Ok(None),
+                Some(rest) => match std::mem::replace(rest, BodyRest::Read) {
+                    BodyRest::Unread(reader) => Ok(Some(reader)),
+                    BodyRest::Read => Err(()),
+                },
+            };
+            (parts.body.clone(), rest)
+        })?;
+        let Ok(rest) = rest else {
+            return Err(PyRuntimeError::new_err(
+                "the body has been read: it is streamed, and can be iterated over once",
+            ));
+        };
+        let first = PyBytes::new(py, &first);
+        let rest = rest.map(PieceSource::new);
+        py.import("edgerouter.functions.streams")?
+            .call_method1(made_by, (first, rest))
+    }
 }
 
 #[pymethods]
@@ -160,7 +205,7 @@ impl Request {
             id: 0,
             notes: None,
         });
-        Ok(Self::new(head, Bytes::new()))
+        Ok(Self::new(head, Bytes::new(), None))
     }
 
     /// As it was sent; hooks of the request phases may change it.
@@ -238,7 +283,7 @@ impl Request {
         })?;
         let pairs =
             uri::query_pairs(&query).map(|(name, value)| (uri::decode(name), uri::decode(value)));
-        Values::given(first_of(py, pairs)?, ValuesKind::Query, notes)
+        Values::given(by_name(py, pairs)?, ValuesKind::Query, notes)
     }
 
     /// Scheme, host, path and query.
@@ -276,7 +321,7 @@ impl Request {
                 .collect();
             (pairs, parts.head.notes.clone())
         })?;
-        Values::given(first_of(py, pairs)?, ValuesKind::Cookies, notes)
+        Values::given(by_name(py, pairs)?, ValuesKind::Cookies, notes)
     }
 
     /// Parameters of the route's pattern, decoded.
@@ -286,7 +331,7 @@ impl Request {
             parts.note(|reads| reads.params = true);
             parts.head.params.clone()
         })?;
-        first_of(py, params)
+        by_name(py, params).map(|(found, _)| found)
     }
 
     /// The client's address.
@@ -309,7 +354,7 @@ impl Request {
             return Ok(None);
         };
         let claims = json::decode(py, claims.as_bytes())?.cast_into::<PyDict>()?;
-        Values::given(claims, ValuesKind::Claims, notes).map(Some)
+        Values::given((claims, Vec::new()), ValuesKind::Claims, notes).map(Some)
     }
 
     /// The user by the verified token: its `userId`, or else its `sub`.
@@ -343,7 +388,8 @@ impl Request {
     /// Experiment → variant.
     #[getter]
     fn variants<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        first_of(py, self.edit(|parts| parts.head.variants.clone())?)
+        let variants = self.edit(|parts| parts.head.variants.clone())?;
+        by_name(py, variants).map(|(found, _)| found)
     }
 
     /// The variant of the route's first experiment; `None` without one.
@@ -371,24 +417,34 @@ impl Request {
         })
     }
 
-    /// The whole body; hooks see none.
+    /// The whole body; hooks see none. Past `limits.functions.body_bytes` it is answered with 413: `async for` streams.
     #[getter]
     fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let body = self.edit(|parts| parts.body.clone())?;
+        let body = self.whole(py)?;
         Ok(PyBytes::new(py, &body))
     }
 
     /// The body as UTF-8; `BodyError`, which is answered with 400, when it is not.
     fn text(&self, py: Python<'_>) -> PyResult<String> {
-        let body = self.edit(|parts| parts.body.clone())?;
+        let body = self.whole(py)?;
         let text = String::from_utf8(body.into());
         text.map_err(|_| errors::body(py, "The body is not UTF-8 text."))
     }
 
     /// The body as JSON; `BodyError`, which is answered with 400, when it is not.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let body = self.edit(|parts| parts.body.clone())?;
+        let body = self.whole(py)?;
         json::decode(py, &body).map_err(|error| json::of_body(py, error))
+    }
+
+    /// The body in pieces, of whatever size, once: `async for piece in request`.
+    fn __aiter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.pieces(py, "awaited")
+    }
+
+    /// The body in pieces, of whatever size, once. Waits for each: for plain functions.
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.pieces(py, "waited_for")
     }
 
     fn __repr__(&self) -> String {

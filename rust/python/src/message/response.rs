@@ -3,6 +3,8 @@
 //! One that passes is dead when its call is over, like the request. One that a callable made belongs to Python: it may
 //! be kept and returned again, so it is copied when it is answered with.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use edgerouter_core::cache::hooked::Reads;
 use edgerouter_core::http::{Fields, header};
@@ -11,8 +13,9 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
+    intern,
     prelude::*,
-    types::{PyByteArray, PyBytes, PyMemoryView, PyString},
+    types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString},
 };
 
 use super::{
@@ -34,11 +37,30 @@ pub(crate) struct ResponseParts {
     pub(crate) headers: Fields,
     /// `None`: the body of what is seen streams past, and was not replaced.
     pub(crate) body: Option<Bytes>,
+    /// The iterator that gives the body, in the place of `body`.
+    pub(crate) stream: Option<Arc<BodyIterator>>,
     /// Of one that passes: the fields that the callable wrote.
     pub(crate) wrote: Option<Box<Reads>>,
 }
 
-fn status_of(status: u16) -> PyResult<StatusCode> {
+/// An iterator that gives a body. It does so once.
+#[derive(Debug)]
+pub(crate) struct BodyIterator(Mutex<Option<Py<PyAny>>>);
+
+impl BodyIterator {
+    /// Takes the iterator; `None`: it was taken before.
+    pub(crate) fn take(&self) -> Option<Py<PyAny>> {
+        self.0.lock().take()
+    }
+}
+
+/// True if an object gives pieces, awaited or not.
+pub(crate) fn gives_pieces(body: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = body.py();
+    Ok(body.hasattr(intern!(py, "__aiter__"))? || body.hasattr(intern!(py, "__next__"))?)
+}
+
+pub(crate) fn status_of(status: u16) -> PyResult<StatusCode> {
     StatusCode::from_u16(status)
         .ok()
         .filter(|status| (200..=599).contains(&status.as_u16()))
@@ -48,7 +70,7 @@ fn status_of(status: u16) -> PyResult<StatusCode> {
 }
 
 /// The bytes of a body, and whether it is text.
-fn bytes_of(body: &Bound<'_, PyAny>) -> PyResult<(Bytes, bool)> {
+pub(crate) fn bytes_of(body: &Bound<'_, PyAny>) -> PyResult<(Bytes, bool)> {
     if let Ok(text) = body.cast::<PyString>() {
         return Ok((Bytes::copy_from_slice(text.to_str()?.as_bytes()), true));
     }
@@ -64,7 +86,7 @@ fn bytes_of(body: &Bound<'_, PyAny>) -> PyResult<(Bytes, bool)> {
         return Ok((Bytes::copy_from_slice(copied.as_bytes()), false));
     }
     Err(PyTypeError::new_err(format!(
-        "a body is str or bytes, not {}; for data use Response.json",
+        "a body is str, bytes or an iterator of them, not {}; for data use Response.json",
         body.get_type().name()?
     )))
 }
@@ -72,6 +94,7 @@ fn bytes_of(body: &Bound<'_, PyAny>) -> PyResult<(Bytes, bool)> {
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const BYTES: &str = "application/octet-stream";
+const EVENTS: &str = "text/event-stream; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 
 impl ResponseParts {
@@ -84,8 +107,26 @@ impl ResponseParts {
             status,
             headers,
             body: Some(body),
+            stream: None,
             wrote: None,
         }
+    }
+
+    /// Of what an iterator gives.
+    pub(crate) fn streamed(
+        status: StatusCode,
+        iterator: &Bound<'_, PyAny>,
+        kind: Option<&'static str>,
+    ) -> Self {
+        let mut parts = Self::new(status, Bytes::new(), kind);
+        parts.stream_from(iterator);
+        parts
+    }
+
+    fn stream_from(&mut self, iterator: &Bound<'_, PyAny>) {
+        self.body = None;
+        let iterator = iterator.clone().unbind();
+        self.stream = Some(Arc::new(BodyIterator(Mutex::new(Some(iterator)))));
     }
 
     fn with(mut self, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Response> {
@@ -111,6 +152,7 @@ impl Response {
                 status: head.status,
                 headers: head.headers,
                 body: None,
+                stream: None,
                 wrote: Some(Box::default()),
             })),
         }
@@ -140,6 +182,11 @@ impl Response {
         status: u16,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        if let Some(body) = body
+            && gives_pieces(body)?
+        {
+            return ResponseParts::streamed(status_of(status)?, body, None).with(headers);
+        }
         let (body, is_text) = body.map_or_else(|| Ok((Bytes::new(), false)), bytes_of)?;
         ResponseParts::new(status_of(status)?, body, is_text.then_some(TEXT)).with(headers)
     }
@@ -167,6 +214,25 @@ impl Response {
     #[pyo3(signature = (html, status=200, headers=None))]
     fn html(html: String, status: u16, headers: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         ResponseParts::new(status_of(status)?, Bytes::from(html), Some(HTML)).with(headers)
+    }
+
+    /// Server-sent events (HTML, 9.2): each item is an `Event`, text, or data for JSON. Every `heartbeat` seconds without an
+    /// event a comment keeps the connection open.
+    #[staticmethod]
+    #[pyo3(signature = (source, heartbeat=15.0, headers=None))]
+    fn events(
+        source: &Bound<'_, PyAny>,
+        heartbeat: f64,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = source.py();
+        let lines = py
+            .import("edgerouter.functions.events")?
+            .call_method1("lines", (source, heartbeat))?;
+        let mut made = ResponseParts::streamed(StatusCode::OK, &lines, Some(EVENTS));
+        made.headers
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        made.with(headers)
     }
 
     /// 301, 302, 303, 307 or 308.
@@ -202,21 +268,68 @@ impl Response {
         Headers::of_response(slf.unbind())
     }
 
+    /// Adds a `Set-Cookie` field (RFC 6265 §4.1). `ValueError` for what clients would ignore or misread.
+    #[pyo3(signature = (name, value="", **attributes))]
+    fn set_cookie(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        value: &str,
+        attributes: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        let line: String = py
+            .import("edgerouter.functions.cookies")?
+            .call_method("line", (name, value), attributes)?
+            .extract()?;
+        let line = headers::value_of("set-cookie", &line)?;
+        self.edit(|parts| {
+            if let Some(wrote) = &mut parts.wrote {
+                wrote.wrote(&header::SET_COOKIE.into());
+            }
+            parts.headers.append(header::SET_COOKIE, line);
+        })
+    }
+
+    /// Has the client forget a cookie: it must be named with the path and domain that it was set with.
+    #[pyo3(signature = (name, *, path="/", domain=None))]
+    fn delete_cookie(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        path: &str,
+        domain: Option<&str>,
+    ) -> PyResult<()> {
+        let attributes = PyDict::new(py);
+        attributes.set_item("max_age", 0)?;
+        attributes.set_item("path", path)?;
+        attributes.set_item("domain", domain)?;
+        if name.starts_with("__") {
+            attributes.set_item("secure", true)?;
+        }
+        self.set_cookie(py, name, "", Some(&attributes))
+    }
+
     /// `RuntimeError` while it streams past; set it to replace it.
     #[getter]
     fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         match self.edit(|parts| parts.body.clone())? {
             Some(body) => Ok(PyBytes::new(py, &body)),
             None => Err(PyRuntimeError::new_err(
-                "this body streams past and cannot be read; set it to replace it",
+                "this body is streamed and cannot be read; set it to replace it",
             )),
         }
     }
 
     #[setter]
     fn set_body(&self, body: &Bound<'_, PyAny>) -> PyResult<()> {
+        if gives_pieces(body)? {
+            return self.edit(|parts| parts.stream_from(body));
+        }
         let (body, _) = bytes_of(body)?;
-        self.edit(|parts| parts.body = Some(body))
+        self.edit(|parts| {
+            parts.stream = None;
+            parts.body = Some(body);
+        })
     }
 
     fn __repr__(&self) -> String {

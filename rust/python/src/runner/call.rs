@@ -2,7 +2,7 @@
 //! exception to an output.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -11,16 +11,22 @@ use edgerouter_core::finish;
 use edgerouter_core::http::header;
 use edgerouter_functions::{
     Answer, FunctionCaches, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
-    ResponseHead,
+    ResponseHead, StreamedAnswer,
 };
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use pyo3::{
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyString},
+    types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple},
 };
 
-use super::{PythonCallable, answers::AnswerTo, framing::KeptFraming, scope};
+use super::{
+    PythonCallable,
+    answers::AnswerTo,
+    framing::KeptFraming,
+    scope,
+    streams::{self, Streams},
+};
 use crate::{
     context::CallContext,
     json,
@@ -31,6 +37,20 @@ use crate::{
 };
 
 pub(crate) type Settled = Result<FunctionOutput, FunctionError>;
+
+/// A result that gives no output.
+pub(crate) enum Misfit {
+    /// It has no meaning in its phase; names it.
+    Kind(String),
+    /// It has one that is refused now.
+    Refused(FunctionError),
+}
+
+impl From<String> for Misfit {
+    fn from(kind: String) -> Self {
+        Self::Kind(kind)
+    }
+}
 
 /// A call that waits for Python.
 pub(crate) struct Job {
@@ -62,9 +82,13 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    pub(crate) fn views(self, py: Python<'_>) -> PyResult<(Views, Option<Py<PyAny>>)> {
+    pub(crate) fn views(
+        self,
+        py: Python<'_>,
+        streams: &Arc<Streams>,
+    ) -> PyResult<(Views, Option<Py<PyAny>>)> {
         match self {
-            Self::Fresh(invocation) => Ok((Views::new(py, *invocation)?, None)),
+            Self::Fresh(invocation) => Ok((Views::new(py, streams, *invocation)?, None)),
             Self::Begun(views, coroutine) => Ok((views, coroutine)),
         }
     }
@@ -105,12 +129,19 @@ pub(crate) struct Views {
     /// Of the message that continues after a hook: the response where there is one, the request otherwise.
     framing: Mutex<Option<KeptFraming>>,
     caches: Weak<dyn FunctionCaches>,
+    streams: Arc<Streams>,
+    /// Names what a stream logs.
+    call: OnceLock<Py<CallContext>>,
     /// A 304 may answer: the request has a condition that leads to one, or the response that a hook sees is one.
     may_be_unmodified: bool,
 }
 
 impl Views {
-    pub(crate) fn new(py: Python<'_>, invocation: Invocation) -> PyResult<Self> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        streams: &Arc<Streams>,
+        invocation: Invocation,
+    ) -> PyResult<Self> {
         let framing = match &invocation.response {
             Some(response) => Some(KeptFraming::of(&response.headers)),
             None if invocation.phase == Phase::Function => None,
@@ -120,7 +151,8 @@ impl Views {
             Some(response) if response.status == StatusCode::NOT_MODIFIED => true,
             _ => may_be_unmodified(&invocation.request),
         };
-        let request = Py::new(py, Request::new(invocation.request, invocation.body))?;
+        let request = Request::new(invocation.request, invocation.body, invocation.rest);
+        let request = Py::new(py, request)?;
         let response = invocation
             .response
             .map(|head| Py::new(py, Response::seen(head)))
@@ -130,6 +162,8 @@ impl Views {
             response,
             framing: Mutex::new(framing),
             caches: invocation.caches,
+            streams: Arc::clone(streams),
+            call: OnceLock::new(),
             may_be_unmodified,
         })
     }
@@ -143,14 +177,18 @@ impl Views {
     ) -> PyResult<Bound<'py, CallContext>> {
         let request = self.request.get();
         let request = (request.number(), request.notes());
-        CallContext::of(
+        let context = CallContext::of(
             py,
             callable.into(),
             phase,
             deadline,
             request,
             self.caches.clone(),
-        )
+        )?;
+        if phase == Phase::Function {
+            let _ = self.call.set(context.clone().unbind());
+        }
+        Ok(context)
     }
 
     /// Calls the callable in this thread's context.
@@ -185,6 +223,13 @@ impl Views {
     pub(crate) fn request_id(&self) -> Option<String> {
         let number = self.request.get().number();
         (number != 0).then(|| request::id(number))
+    }
+
+    /// Ends them, unless an iterator that answers still reads them.
+    pub(crate) fn end_after(&self, settled: &Settled) {
+        if !matches!(settled, Ok(FunctionOutput::Stream(_))) {
+            self.end();
+        }
     }
 
     /// Ends them: nothing can be read through them any more.
@@ -235,54 +280,65 @@ impl Views {
         })
     }
 
-    /// The output that the callable's result stands for. `Err`: names a result that has no meaning here.
+    /// The output that the callable's result stands for.
     pub(crate) fn output(
         &self,
         phase: Phase,
         result: &Bound<'_, PyAny>,
-    ) -> Result<FunctionOutput, String> {
+    ) -> Result<FunctionOutput, Misfit> {
         let output = self.meaning(phase, result)?;
         let status = match &output {
             FunctionOutput::Answer(answer) => Some(answer.status),
+            FunctionOutput::Stream(answer) => Some(answer.status),
             FunctionOutput::Continue { response, .. } => response.as_ref().map(|head| head.status),
         };
         // A client that has nothing stored can do nothing with it (RFC 9110 §15.4.5).
         if status == Some(StatusCode::NOT_MODIFIED) && !self.may_be_unmodified {
-            return Err("a 304 to a request without If-None-Match or If-Modified-Since".to_owned());
+            let kind = "a 304 to a request without If-None-Match or If-Modified-Since";
+            return Err(kind.to_owned().into());
         }
         Ok(output)
     }
 
-    fn meaning(&self, phase: Phase, result: &Bound<'_, PyAny>) -> Result<FunctionOutput, String> {
+    fn meaning(&self, phase: Phase, result: &Bound<'_, PyAny>) -> Result<FunctionOutput, Misfit> {
         let hook = phase != Phase::Function;
         if let Ok(response) = result.cast::<Response>() {
             if self.response.as_ref().is_some_and(|seen| response.is(seen)) {
-                return self.go_on();
+                return Ok(self.go_on()?);
             }
             let parts = if is_only_one(result) {
                 response.get().take()
             } else {
                 response.get().copy()
             };
-            return parts
-                .map(answer)
-                .ok_or_else(|| "the response of another request".to_owned());
+            let parts = parts.ok_or_else(|| "the response of another request".to_owned())?;
+            return self.answer(result.py(), phase, parts);
         }
-        if result.is_none() && hook {
-            return self.go_on();
-        }
-        if result.is(&self.request) && hook {
-            return self.go_on();
+        if hook && (result.is_none() || result.is(&self.request)) {
+            return Ok(self.go_on()?);
         }
         if result.is_instance_of::<Request>() {
-            return Err("a Request that it was not given".to_owned());
+            return Err("a Request that it was not given".to_owned().into());
         }
         let named = || {
             let kind = result.get_type().name();
             kind.map_or_else(|_| "something".to_owned(), |name| name.to_string())
         };
         if hook {
-            return Err(named());
+            return Err(named().into());
+        }
+        if let Ok(pair) = result.cast::<PyTuple>()
+            && let Some((value, status)) = with_status(pair)
+        {
+            return self.meaning(phase, &value).map(|output| match output {
+                FunctionOutput::Answer(answer) => {
+                    FunctionOutput::Answer(Answer { status, ..answer })
+                }
+                FunctionOutput::Stream(answer) => {
+                    FunctionOutput::Stream(StreamedAnswer { status, ..answer })
+                }
+                other => other,
+            });
         }
         let (body, kind) = if let Ok(text) = result.cast::<PyString>() {
             let text = text
@@ -291,14 +347,56 @@ impl Views {
             (Bytes::copy_from_slice(text.as_bytes()), response::TEXT)
         } else if let Ok(body) = result.cast::<PyBytes>() {
             (Bytes::copy_from_slice(body.as_bytes()), response::BYTES)
-        } else if result.is_instance_of::<PyDict>() || result.is_instance_of::<PyList>() {
+        } else if result.is_instance_of::<PyDict>()
+            || result.is_instance_of::<PyList>()
+            || json::is_data(result)
+        {
             let body = json::encode(result)
                 .map_err(|error| format!("a {} that JSON cannot hold ({error})", named()))?;
             (body, response::JSON)
+        } else if response::gives_pieces(result).unwrap_or(false) {
+            let parts = ResponseParts::streamed(StatusCode::OK, result, Some(response::BYTES));
+            return self.answer(result.py(), phase, parts);
         } else {
-            return Err(named());
+            return Err(named().into());
         };
-        Ok(answer(ResponseParts::new(StatusCode::OK, body, Some(kind))))
+        let parts = ResponseParts::new(StatusCode::OK, body, Some(kind));
+        self.answer(result.py(), phase, parts)
+    }
+}
+
+impl Views {
+    /// The answer of a response that a callable made.
+    fn answer(
+        &self,
+        py: Python<'_>,
+        phase: Phase,
+        parts: ResponseParts,
+    ) -> Result<FunctionOutput, Misfit> {
+        let Some(stream) = &parts.stream else {
+            return Ok(FunctionOutput::Answer(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body: parts.body.unwrap_or_default(),
+            }));
+        };
+        if phase != Phase::Function {
+            let kind = "a response that is streamed, which functions send and hooks do not";
+            return Err(kind.to_owned().into());
+        }
+        let iterator = stream.take();
+        let iterator =
+            iterator.ok_or_else(|| "a response whose iterator was sent before".to_owned())?;
+        let begun = streams::begin(&self.streams, iterator.bind(py), self.call.get());
+        match begun {
+            Ok(Ok(pieces)) => Ok(FunctionOutput::Stream(StreamedAnswer {
+                status: parts.status,
+                headers: parts.headers,
+                pieces,
+            })),
+            Ok(Err(refused)) => Err(Misfit::Refused(refused)),
+            Err(error) => Err(format!("an iterator that could not be sent ({error})").into()),
+        }
     }
 }
 
@@ -308,17 +406,16 @@ fn is_only_one(result: &Bound<'_, PyAny>) -> bool {
     result.get_refcnt() == 1
 }
 
+/// The two parts of a pair whose second is a final status.
+fn with_status<'py>(pair: &Bound<'py, PyTuple>) -> Option<(Bound<'py, PyAny>, StatusCode)> {
+    let (value, status): (Bound<'_, PyAny>, Bound<'_, PyInt>) = pair.extract().ok()?;
+    let status = response::status_of(status.extract().ok()?).ok()?;
+    Some((value, status))
+}
+
 /// True if the conditions of a request can be answered by a 304 (RFC 9110 §13.1.2, §13.1.3).
 fn may_be_unmodified(request: &RequestHead) -> bool {
     matches!(request.method, Method::GET | Method::HEAD)
         && (request.headers.contains_key(header::IF_NONE_MATCH)
             || request.headers.contains_key(header::IF_MODIFIED_SINCE))
-}
-
-fn answer(parts: ResponseParts) -> FunctionOutput {
-    FunctionOutput::Answer(Answer {
-        status: parts.status,
-        headers: parts.headers,
-        body: parts.body.unwrap_or_default(),
-    })
 }

@@ -74,7 +74,7 @@ fn attached(
         callable, phase, ..
     } = site;
     let thread = WatchedThread::current(py, shared, true, None)?;
-    let views = Views::new(py, invocation)?;
+    let views = Views::new(py, &shared.streams, invocation)?;
     let context = views.context(py, callable, phase, deadline)?;
     let scope = scope::copy(py)?;
     let _named = scope::name(&context);
@@ -112,7 +112,7 @@ fn attached(
         }
         Err(error) => site.ended(py, &views, &error),
     };
-    views.end();
+    views.end_after(&settled);
     Ok(Ok(settled))
 }
 

@@ -19,8 +19,10 @@ mod outcome;
 mod pool;
 mod queue;
 mod scope;
+mod streams;
 mod task;
 mod threads;
+mod wake;
 mod watched_thread;
 
 use std::{
@@ -39,6 +41,7 @@ use call::{Job, Kind, Work};
 use calls::UnderWay;
 pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
+pub(crate) use streams::PieceSource;
 pub(crate) use threads::Runner;
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -46,6 +49,8 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<loop_queue::LoopQueue>()?;
     module.add_class::<background::BackgroundCall>()?;
     module.add_class::<watched_thread::Interrupt>()?;
+    module.add_class::<streams::PieceSink>()?;
+    module.add_class::<streams::PieceSource>()?;
     module.add_function(wrap_pyfunction!(scope::current_call, module)?)
 }
 

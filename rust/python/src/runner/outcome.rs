@@ -7,14 +7,14 @@ use pyo3::{prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::{
     PythonCallable, abort,
-    call::{Settled, Views},
+    call::{Misfit, Settled, Views},
     notify, runtime,
 };
 use crate::errors;
 
 fn expected(phase: Phase) -> &'static str {
     match phase {
-        Phase::Function => "a Response, str, bytes, dict or list",
+        Phase::Function => "a Response, str, bytes, dict, list or an iterator of str or bytes",
         Phase::ViewerRequest | Phase::OriginRequest => "None, the request or a Response",
         Phase::OriginResponse | Phase::ViewerResponse => "None, the response or a Response",
     }
@@ -50,11 +50,14 @@ impl CallSite<'_> {
     pub(crate) fn settle(&self, views: &Views, result: &Bound<'_, PyAny>) -> Settled {
         views
             .output(self.phase, result)
-            .map_err(|got| FunctionError::WrongType {
-                id: views.request.get().what(),
-                got,
-                expected: expected(self.phase).to_owned(),
-                trace: None,
+            .map_err(|misfit| match misfit {
+                Misfit::Kind(got) => FunctionError::WrongType {
+                    id: views.request.get().what(),
+                    got,
+                    expected: expected(self.phase).to_owned(),
+                    trace: None,
+                },
+                Misfit::Refused(error) => error,
             })
     }
 

@@ -23,6 +23,7 @@ use super::{
     background::Background,
     call::{Job, Kind},
     pool::{Demand, PoolThread, ThreadPool, forget_closed},
+    streams::Streams,
     watched_thread::WatchedThread,
 };
 
@@ -55,6 +56,7 @@ pub(crate) struct Queues {
     traces: AtomicBool,
     pub(crate) watched: Mutex<Vec<Weak<WatchedThread>>>,
     pub(crate) background: Background,
+    pub(crate) streams: Arc<Streams>,
 }
 
 impl std::fmt::Debug for Queues {
@@ -89,6 +91,7 @@ impl Queues {
             traces: AtomicBool::new(false),
             watched: Mutex::default(),
             background: Background::default(),
+            streams: Arc::default(),
         }))
     }
 
@@ -277,6 +280,7 @@ impl Queues {
                 + self.plain.running()
                 + self.serial.running(),
             abandoned,
+            streams: self.streams.open(),
             ready: abandoned <= MOST_ABANDONED,
             background: self.background.load(),
         }
@@ -286,6 +290,7 @@ impl Queues {
         self.most.store(limits.queue.max(1), Ordering::Relaxed);
         self.plain.bound(threads(limits));
         self.background.bound(limits);
+        self.streams.bound(limits.streams);
     }
 
     pub(crate) fn stop(&self) {

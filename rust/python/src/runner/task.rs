@@ -55,7 +55,7 @@ struct Going {
 impl Going {
     fn conclude(&self, settled: Settled, send: impl FnOnce(AnswerTo, Settled)) {
         let end = self.end.lock().take();
-        self.views.end();
+        self.views.end_after(&settled);
         if let Some((answer, running)) = end {
             send(answer, settled);
             drop(running);
@@ -121,7 +121,7 @@ impl TaskCall {
             phase: job.phase,
             timeout: job.timeout,
         };
-        let (views, begun) = match job.work.views(py) {
+        let (views, begun) = match job.work.views(py, &self.loop_state.shared.streams) {
             Ok(views) => views,
             Err(error) => {
                 job.answer.send(Err(site.raised(py, None, &error)));

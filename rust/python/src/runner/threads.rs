@@ -31,6 +31,7 @@ impl Runner {
     pub(crate) fn new(limits: &FunctionLimits) -> PyResult<Self> {
         let shared = Queues::new(limits)?;
         shared.background.bound(limits);
+        shared.streams.bound(limits.streams);
         Ok(Self { shared })
     }
 }
@@ -111,6 +112,11 @@ impl Runner {
         self.shared.background.attach(Some(start));
     }
 
+    /// Sets how the content of a streamed response is made: `start(source, sink, call)`.
+    fn streams(&self, start: Py<PyAny>) {
+        self.shared.streams.attach(start);
+    }
+
     /// Threads whose callable is past its time: each is to be interrupted, then confirmed by `sent()`.
     fn overdue(&self) -> Vec<Interrupt> {
         let now = Instant::now();
@@ -146,7 +152,7 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
         phase: job.phase,
         timeout: job.timeout,
     };
-    let views = match job.work.views(py) {
+    let views = match job.work.views(py, &callable.shared.streams) {
         Ok((views, _)) => views,
         Err(error) => {
             job.answer.send(Err(site.raised(py, None, &error)));
@@ -177,7 +183,7 @@ fn run(job: Job, py: Python<'_>, thread: &WatchedThread) -> Option<Job> {
         Err(error) => site.ended(py, &views, &error),
     };
     let settled = site.named(py, &views, settled);
-    views.end();
+    views.end_after(&settled);
     thread.answer(job.answer, settled);
     None
 }

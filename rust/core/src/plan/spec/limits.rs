@@ -77,6 +77,7 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("background_tasks", tasks, 0, 1_000_000);
         group.positive("background_timeout", &mut functions.background_timeout);
         group.whole("named_caches", &mut functions.named_caches, 0, 10_000);
+        group.whole("streams", &mut functions.streams, 0, 1_000_000);
     });
     let files = &mut limits.files;
     read_group("files", &mut |group| {

@@ -1,21 +1,29 @@
 //! One call of a callable: its time-out, its failure, and its answer as a response.
 
-use std::{future::Future, rc::Rc, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
-use edgerouter_core::http::PathAndQuery;
-use edgerouter_core::http::header;
+use edgerouter_core::http::{Fields, PathAndQuery, header};
 use edgerouter_core::plan::{CallableId, FailMode};
 use http::{HeaderValue, StatusCode};
+use http_body::{Body, Frame};
 
 use crate::{
+    account::Hold,
     body::{EdgeBody, EdgeResponse},
     functions::{
         Answer, CallResult, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
-        ResponseHead,
+        ResponseHead, StreamedAnswer, pipe::PieceReader,
     },
     live::LocalLive,
     request::answer::{self, Early},
+    upstream::BoxError,
     worker::Worker,
 };
 
@@ -26,7 +34,7 @@ pub(super) fn invoke(
     call: CallableId,
     phase: Phase,
     request: Box<RequestHead>,
-    body: Bytes,
+    (body, rest): (Bytes, Option<PieceReader>),
     response: Option<ResponseHead>,
 ) -> impl Future<Output = Result<FunctionOutput, FunctionError>> {
     let timeout = live
@@ -40,6 +48,7 @@ pub(super) fn invoke(
         phase,
         request,
         body,
+        rest,
         response,
         timeout,
         caches: worker.shared.function_caches(),
@@ -71,6 +80,13 @@ pub(super) fn failed(live: &LocalLive, call: CallableId, error: &FunctionError) 
             StatusCode::GATEWAY_TIMEOUT,
             "The function did not answer in time.",
         ),
+        FunctionError::TooManyStreams(_) => {
+            let busy = answer::text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many responses are streamed.",
+            );
+            answer::with(busy, header::RETRY_AFTER, HeaderValue::from_static("1"))
+        }
         FunctionError::QueueFull(_) => {
             let busy = answer::text(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -104,6 +120,15 @@ pub(super) fn failed(live: &LocalLive, call: CallableId, error: &FunctionError) 
     Some(response.into())
 }
 
+/// The response to a request whose hook gave a stream: the runner gives none.
+pub(super) fn no_stream() -> Early {
+    answer::text(
+        StatusCode::BAD_GATEWAY,
+        "A hook gave a response that is streamed.",
+    )
+    .into()
+}
+
 pub(super) fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Early> {
     let target = match query {
         Some(query) if !query.is_empty() => format!("{path}?{query}"),
@@ -122,14 +147,45 @@ pub(super) fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Ea
 }
 
 pub(super) fn answered(answer: Answer) -> EdgeResponse {
-    let Answer {
-        status,
-        mut headers,
-        body,
-    } = answer;
-    // Framing is ours to say.
+    framed(answer.status, answer.headers, EdgeBody::made(answer.body))
+}
+
+/// A response whose content a callable makes while it is sent. `hold`: the memory for the pieces that wait.
+pub(super) fn streamed(answer: StreamedAnswer, hold: Hold) -> EdgeResponse {
+    let body = PipedBody {
+        pieces: answer.pieces,
+        _hold: hold,
+    };
+    framed(answer.status, answer.headers, EdgeBody::streamed(body))
+}
+
+/// Framing is the edge's own.
+fn framed(status: StatusCode, mut headers: Fields, body: EdgeBody) -> EdgeResponse {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
     headers.remove(header::CONNECTION);
-    answer::of(status, headers, EdgeBody::made(body))
+    answer::of(status, headers, body)
+}
+
+/// The content that comes through a pipe.
+struct PipedBody {
+    pieces: PieceReader,
+    _hold: Hold,
+}
+
+impl Body for PipedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = self.pieces.poll_piece(cx);
+        polled.map(|piece| piece.map(|piece| piece.map(Frame::data).map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_at_end()
+    }
 }

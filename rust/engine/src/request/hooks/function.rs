@@ -1,6 +1,6 @@
 //! Edge functions: a callable in the place of phases 8 to 13.
 
-use std::rc::Rc;
+use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use edgerouter_core::http::{FieldValue, header};
@@ -11,12 +11,17 @@ use edgerouter_core::{
 use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 
-use super::call::{answered, failed, invoke};
+use tokio::{task::spawn_local, time::timeout};
+
+use super::call::{answered, failed, invoke, streamed};
 use crate::{
-    account::Owner,
+    account::{Hold, Owner},
     body::EdgeResponse,
     connection::ClientBody,
-    functions::{FunctionOutput, Phase},
+    functions::{
+        FunctionOutput, Phase,
+        pipe::{PieceReader, PieceWriter, ROOM, pipe},
+    },
     request::{
         answer::{self, Early},
         exchange::{self, Exchange},
@@ -38,8 +43,8 @@ pub(crate) async fn function(
     exchange.note.detail = Some(Detail::Function);
     let most = live.plan.limits.functions.body_bytes;
     let body = match exchange.body.take() {
-        Some(body) if exchange.has_body => collect(exchange, body, most).await?,
-        _ => Bytes::new(),
+        Some(body) if exchange.has_body => content(exchange, body, most).await?,
+        _ => Default::default(),
     };
     let headers = if exchange.needs_headers_later(route) {
         exchange.head.headers.clone()
@@ -57,6 +62,10 @@ pub(crate) async fn function(
     let (worker, phase) = (&exchange.worker, Phase::Function);
     match invoke(worker, &live, call, phase, head, body, None).await {
         Ok(FunctionOutput::Answer(answer)) => Ok(answered(answer)),
+        Ok(FunctionOutput::Stream(answer)) => {
+            let hold = waiting_pieces(exchange).await?;
+            Ok(streamed(answer, hold))
+        }
         Ok(FunctionOutput::Continue { .. }) => {
             exchange.note.detail = Some(Detail::FunctionFailed);
             Err(answer::text(
@@ -75,37 +84,123 @@ pub(crate) async fn function(
     }
 }
 
+/// The content of a request for a function: all of it if it has no more than `most` bytes, otherwise its beginning and a
+/// pipe for the rest.
+async fn content(
+    exchange: &mut Exchange,
+    body: ClientBody,
+    most: usize,
+) -> Result<(Bytes, Option<PieceReader>), Early> {
+    match gather(exchange, body, most).await? {
+        (whole, None) => Ok((whole, None)),
+        (begun, Some(rest)) => {
+            let hold = waiting_pieces(exchange).await?;
+            let limits = &exchange.live.plan.limits.http;
+            let (writer, reader) = pipe();
+            let left = limits.body_bytes.saturating_sub(begun.len() as u64);
+            spawn_local(feed(rest, writer, left, limits.body_timeout, hold));
+            Ok((begun, Some(reader)))
+        }
+    }
+}
+
+/// Draws the memory for the pieces that wait in a pipe.
+async fn waiting_pieces(exchange: &mut Exchange) -> Result<Hold, Early> {
+    let hold = hold(exchange);
+    let patience = exchange.live.plan.limits.http.body_timeout;
+    match hold.drawn(ROOM as u64, patience).await {
+        Ok(()) => Ok(hold),
+        Err(_) => Err(no_memory(exchange)),
+    }
+}
+
+/// Puts the rest of a request's content into a pipe, as it comes and is wanted. It breaks off where the client does, after
+/// `patience` without a piece, and past `left` bytes.
+async fn feed(
+    mut body: ClientBody,
+    writer: PieceWriter,
+    mut left: u64,
+    patience: Duration,
+    _hold: Hold,
+) {
+    loop {
+        let room = poll_fn(|cx| writer.poll_room(cx)).await;
+        if room.is_err() {
+            return;
+        }
+        let next = poll_fn(|cx| match writer.poll_unwanted(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => Pin::new(&mut body).poll_frame(cx).map(Some),
+        });
+        match timeout(patience, next).await {
+            Ok(Some(None)) => return writer.finish(),
+            Ok(Some(Some(Ok(frame)))) => {
+                let Ok(piece) = frame.into_data() else {
+                    continue;
+                };
+                left = match left.checked_sub(piece.len() as u64) {
+                    Some(left) => left,
+                    None => return,
+                };
+                if writer.put(piece).is_err() {
+                    return;
+                }
+            }
+            Ok(None | Some(Some(Err(_)))) | Err(_) => return,
+        }
+    }
+}
+
 /// Takes the whole body of a request in.
 pub(crate) async fn collect(
     exchange: &mut Exchange,
-    mut body: ClientBody,
+    body: ClientBody,
     most: usize,
 ) -> Result<Bytes, Early> {
-    let too_large = || {
-        let refused = answer::text(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            &format!(
-                "The body is larger than the limit of functions ({most} bytes; limits.functions.body_bytes)."
-            ),
-        );
-        Early::from(answer::with(
-            refused,
-            header::CONNECTION,
-            HeaderValue::from_static("close"),
-        ))
-    };
-    if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
+    match gather(exchange, body, most).await? {
+        (whole, None) => Ok(whole),
+        (_, Some(_)) => {
+            let refused = answer::text(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                &format!(
+                    "The body is larger than the limit of functions ({most} bytes; limits.functions.body_bytes)."
+                ),
+            );
+            let close = HeaderValue::from_static("close");
+            Err(answer::with(refused, header::CONNECTION, close).into())
+        }
     }
-    let mut whole = BytesMut::new();
-    let patience = exchange.live.plan.limits.http.body_timeout;
+}
+
+fn hold(exchange: &Exchange) -> Hold {
     let route = exchange.route.and_then(|id| exchange.live.plan.route(id));
     let owner = route.map_or_else(Owner::default, |route| exchange.owner(route));
     let account = &exchange.worker.shared.account;
-    let hold = account.open_uncut(Purpose::Bodies, owner);
+    account.open_uncut(Purpose::Bodies, owner)
+}
+
+fn no_memory(exchange: &mut Exchange) -> Early {
+    exchange.note.outcome = Outcome::Error;
+    exchange.note.detail = Some(Detail::NoMemory);
+    answer::overloaded().into()
+}
+
+/// Takes the body of a request in, up to `most` bytes; with the rest if there is more. One that is known to be larger is
+/// left alone.
+async fn gather(
+    exchange: &mut Exchange,
+    mut body: ClientBody,
+    most: usize,
+) -> Result<(Bytes, Option<ClientBody>), Early> {
+    if body.size_hint().lower() > most as u64 {
+        return Ok((Bytes::new(), Some(body)));
+    }
+    let mut whole = BytesMut::new();
+    let patience = exchange.live.plan.limits.http.body_timeout;
+    let hold = hold(exchange);
     loop {
-        let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx));
-        match tokio::time::timeout(patience, next).await {
+        let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        match timeout(patience, next).await {
             Err(_) => {
                 return Err(answer::text(
                     StatusCode::REQUEST_TIMEOUT,
@@ -115,22 +210,21 @@ pub(crate) async fn collect(
             }
             Ok(None) => {
                 exchange.held_body = Some(hold);
-                return Ok(whole.freeze());
+                return Ok((whole.freeze(), None));
             }
             Ok(Some(Err(_))) => return Err(exchange::broken_body(exchange)),
             Ok(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else {
                     continue;
                 };
-                if whole.len() + data.len() > most {
-                    return Err(too_large());
-                }
                 if hold.drawn(data.len() as u64, patience).await.is_err() {
-                    exchange.note.outcome = Outcome::Error;
-                    exchange.note.detail = Some(Detail::NoMemory);
-                    return Err(answer::overloaded().into());
+                    return Err(no_memory(exchange));
                 }
                 whole.extend_from_slice(&data);
+                if whole.len() > most {
+                    exchange.held_body = Some(hold);
+                    return Ok((whole.freeze(), Some(body)));
+                }
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use bytes::Bytes;
 use edgerouter_core::http::header;
 use edgerouter_core::{
     admit,
@@ -16,7 +15,7 @@ use edgerouter_core::{
 use http::{HeaderValue, StatusCode};
 
 use super::{
-    call::{failed, invoke, target},
+    call::{failed, invoke, no_stream, target},
     context::HookContext,
 };
 use crate::{
@@ -50,7 +49,7 @@ pub(crate) async fn origin_request(
         });
         let kept = head.headers.clone();
         let (worker, phase) = (&request.worker, Phase::OriginRequest);
-        let output = invoke(worker, &live, call, phase, head, Bytes::new(), None).await;
+        let output = invoke(worker, &live, call, phase, head, Default::default(), None).await;
         reads = notes.lock().clone();
         let route = live.plan.route(request.route);
         context.apply(route, due, &reads, &shown, effect);
@@ -62,6 +61,7 @@ pub(crate) async fn origin_request(
                 admit::without_twins_of_changes(&kept, &mut request.headers);
             }
             Ok(FunctionOutput::Answer(answer)) => return Ok(Some(answer)),
+            Ok(FunctionOutput::Stream(_)) => return Err(no_stream()),
             Err(error) => {
                 request.headers = kept;
                 if let Some(early) = failed(&live, call, &error) {
@@ -101,7 +101,16 @@ pub(crate) async fn origin_response(
             headers: received.headers.clone(),
         };
         let (worker, phase) = (&request.worker, Phase::OriginResponse);
-        let output = invoke(worker, live, call, phase, seen, Bytes::new(), Some(head)).await;
+        let output = invoke(
+            worker,
+            live,
+            call,
+            phase,
+            seen,
+            Default::default(),
+            Some(head),
+        )
+        .await;
         let reads = notes.lock().clone();
         let route = live.plan.route(request.route);
         context.apply(route, due, &reads, &shown, &mut received.hooked);
@@ -115,6 +124,7 @@ pub(crate) async fn origin_response(
             Ok(FunctionOutput::Answer(_)) if received.status == StatusCode::NOT_MODIFIED => {
                 return Err(no_content(request, call));
             }
+            Ok(FunctionOutput::Stream(_)) => return Err(no_stream()),
             Ok(FunctionOutput::Answer(answer)) => {
                 received.status = answer.status;
                 finish::whole(&mut received.status);

@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use edgerouter_core::http::Fields;
 use edgerouter_core::{
     admit,
@@ -17,7 +16,7 @@ use edgerouter_core::{
 };
 
 use super::{
-    call::{answered, failed, invoke, target},
+    call::{answered, failed, invoke, no_stream, target},
     context::{Due, HookContext},
 };
 use crate::{
@@ -128,7 +127,7 @@ pub(crate) async fn viewer_request(exchange: &mut Exchange, route: &Route) -> Re
         let notes = Arc::<Notes>::default();
         head.notes = route.cache.enabled.then(|| Arc::clone(&notes));
         let (worker, phase) = (&exchange.worker, Phase::ViewerRequest);
-        match invoke(worker, &live, call, phase, head, Bytes::new(), None).await {
+        match invoke(worker, &live, call, phase, head, Default::default(), None).await {
             Ok(FunctionOutput::Continue { request, .. }) => {
                 let changed = request.path != exchange.head.target.path()
                     || request.query.as_deref() != exchange.head.target.query();
@@ -141,6 +140,7 @@ pub(crate) async fn viewer_request(exchange: &mut Exchange, route: &Route) -> Re
                 written.by(call, &notes.lock(), &before, &exchange.head.headers);
                 admit::without_twins_of_changes(&before, &mut exchange.head.headers);
             }
+            Ok(FunctionOutput::Stream(_)) => return Err(no_stream()),
             Ok(FunctionOutput::Answer(answer)) => {
                 exchange.note.outcome = Outcome::Function;
                 exchange.note.detail = Some(Detail::Hook);
@@ -209,7 +209,17 @@ pub(crate) async fn viewer_response(
         };
         let seen = exchange.request_head(route, exchange.head.headers.clone());
         let (worker, phase) = (&exchange.worker, Phase::ViewerResponse);
-        match invoke(worker, &live, call, phase, seen, Bytes::new(), Some(head)).await {
+        match invoke(
+            worker,
+            &live,
+            call,
+            phase,
+            seen,
+            Default::default(),
+            Some(head),
+        )
+        .await
+        {
             Ok(FunctionOutput::Continue {
                 response: changed, ..
             }) => {
@@ -218,6 +228,7 @@ pub(crate) async fn viewer_response(
                     *response.headers_mut() = changed.headers;
                 }
             }
+            Ok(FunctionOutput::Stream(_)) => return Err(no_stream()),
             Ok(FunctionOutput::Answer(answer)) => {
                 *response = answered(answer);
                 finish::whole(response.status_mut());

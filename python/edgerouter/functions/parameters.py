@@ -1,0 +1,174 @@
+"""Further parameters of a function, filled from the path and the query by their annotations.
+
+``def book(request, ctx, id: int, page: int = 1)`` on ``/books/{id}``: ``id`` comes from the path, ``page`` from the
+query. A path that does not convert is 404, as no such resource can exist; a query that does not is 400, with the name.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgerouter.errors import Abort, ConfigError, Problem
+
+if TYPE_CHECKING:
+    from edgerouter._core import Request
+
+__all__ = ["filled"]
+
+_WHOLE = re.compile(r"-?[0-9]+\Z")
+_IN_PATTERN = re.compile(r"\{([^{}]*)\}")
+
+
+class _Parameter(typing.NamedTuple):
+    name: str
+    kind: Any
+    default: Any
+    in_path: bool
+    many: bool
+
+    def read(self, request: Request) -> Any:
+        """Its value in a request."""
+        if self.in_path:
+            try:
+                return self.convert(request.params[self.name])
+            except msgspec.ValidationError:
+                raise Abort(404) from None
+        if self.many:
+            given: Any = request.query.get_all(self.name)
+            absent = not given
+        else:
+            given = request.query.get(self.name)
+            absent = given is None
+        if absent and self.default is not inspect.Parameter.empty:
+            return self.default
+        if absent and not self.many:
+            # Raises the error that names it.
+            return request.query[self.name]
+        try:
+            return self.convert(given)
+        except msgspec.ValidationError as error:
+            raise Abort(400, f"The query parameter {self.name} is not valid: {error}") from None
+
+    def convert(self, given: Any) -> Any:
+        value = msgspec.convert(given, self.kind, strict=False)
+        # 7.0 is no spelling of a whole number in a URL.
+        if type(value) is int and not _WHOLE.match(given):
+            raise msgspec.ValidationError("Expected `int`, got `float`")
+        return value
+
+
+def filled(function: Callable[..., Any], pattern: str, name: str) -> Callable[..., Any]:
+    """A callable that takes ``(request, ctx)`` and gives the function all of its parameters."""
+    parameters = _parameters(function, pattern, name)
+    kinds = (function, type(function).__call__)
+    generates = any(inspect.isasyncgenfunction(kind) for kind in kinds)
+    if not parameters and not generates:
+        return function
+
+    def values(request: Request) -> dict[str, Any]:
+        return {parameter.name: parameter.read(request) for parameter in parameters}
+
+    if generates:
+
+        @functools.wraps(function)
+        async def begun(request: Request, ctx: Any) -> Any:
+            # It runs on an event loop from the start, as any async function.
+            return function(request, ctx, **values(request))
+
+        return begun
+
+    if any(inspect.iscoroutinefunction(kind) for kind in kinds):
+
+        @functools.wraps(function)
+        async def awaited(request: Request, ctx: Any) -> Any:
+            return await function(request, ctx, **values(request))
+
+        return awaited
+
+    @functools.wraps(function)
+    def called(request: Request, ctx: Any) -> Any:
+        return function(request, ctx, **values(request))
+
+    return called
+
+
+def _parameters(function: Callable[..., Any], pattern: str, name: str) -> list[_Parameter]:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return []
+    positional = 0
+    further = []
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            positional += 1
+            if positional <= 2:
+                continue
+        further.append(parameter)
+    if not further:
+        return []
+    in_pattern = set(_IN_PATTERN.findall(pattern)) if isinstance(pattern, str) else set()
+    try:
+        kinds = typing.get_type_hints(function, include_extras=True)
+    except Exception as error:  # noqa: BLE001  # whatever an annotation raises
+        raise _refused(name, "its annotations", f"cannot be read: {error}") from None
+    return [_parameter(parameter, kinds, in_pattern, name) for parameter in further]
+
+
+def _parameter(parameter: inspect.Parameter, kinds: dict[str, Any], in_pattern: set[str], name: str) -> _Parameter:
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise _refused(name, parameter.name, "must not be positional-only: it is given by name")
+    kind = kinds.get(parameter.name, str)
+    in_path = parameter.name in in_pattern
+    if not _converts(kind):
+        raise _refused(
+            name,
+            parameter.name,
+            f"is annotated {kind!r}, which text cannot be converted to; use int, float, bool, str, …",
+        )
+    many = _bare(kind) in (list, set, tuple, frozenset)
+    if many and in_path:
+        raise _refused(name, parameter.name, "has one value in the path: annotate it with one type")
+    return _Parameter(parameter.name, kind, parameter.default, in_path, many)
+
+
+def _refused(name: str, parameter: str, message: str) -> ConfigError:
+    return ConfigError([Problem("callables", name, f"{parameter} {message}")])
+
+
+def _bare(kind: Any) -> Any:
+    origin = typing.get_origin(kind)
+    if origin is typing.Annotated:
+        return _bare(typing.get_args(kind)[0])
+    return origin or kind
+
+
+def _converts(kind: Any) -> bool:
+    """True if text, or a list of texts, may convert to it."""
+    import msgspec.inspect as kinds
+
+    try:
+        found = kinds.type_info(kind)
+    except Exception:  # noqa: BLE001  # whatever an annotation raises
+        return False
+    inner = getattr(found, "item_type", None)
+    refused = (
+        kinds.CustomType,
+        kinds.DictType,
+        kinds.DataclassType,
+        kinds.StructType,
+        kinds.TypedDictType,
+        kinds.NamedTupleType,
+        kinds.BytesType,
+        kinds.RawType,
+    )
+    return not isinstance(found, refused) and not isinstance(inner, refused)

@@ -1,0 +1,203 @@
+"""Content in pieces: the pump that sends what a function's iterator gives, and the iterators over a request's content.
+
+The pump runs on the event loop. An iterator that is not async runs on a thread, which it has for as long as it gives
+pieces without a wait for the client. The client that is gone ends the pump, which closes the iterator: its ``finally``
+runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from edgerouter.errors import Abort
+from edgerouter.functions import TimeLimit, logs
+from edgerouter.functions.threads import give_way
+
+if TYPE_CHECKING:
+    from edgerouter._core import AsyncContext, Context, PieceSink, PieceSource
+
+__all__ = ["Pump", "awaited", "waited_for"]
+
+log = logging.getLogger("edgerouter.functions")
+
+#: Seconds for which a plain iterator may keep its thread while others wait for one.
+TURN = 0.05
+#: Seconds that a plain function waits for a piece at a time: the watchdog reaches it in between.
+SLICE = 0.05
+_END = object()
+
+
+class Pump:
+    """Sends what iterators give; one for an engine."""
+
+    def __init__(self, active: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self.active = active
+        self.tasks: set[asyncio.Task[None]] = set()
+        #: The threads of plain iterators: no more than there are cores and a few, as for plain functions.
+        self.threads = concurrent.futures.ThreadPoolExecutor(
+            min(32, (os.cpu_count() or 1) + 4), "edge-stream", initializer=give_way
+        )
+
+    def start(self, source: Any, sink: PieceSink, call: AsyncContext | Context | None) -> None:
+        """Starts to send what ``source`` gives: on the loop that calls this, or else on the one in service."""
+        loop = asyncio._get_running_loop()
+        if loop is not None:
+            self.begin(loop, source, sink, call)
+            return
+        try:
+            loop = self.active()
+            loop.call_soon_threadsafe(self.begin, loop, source, sink, call)
+        except RuntimeError:
+            sink.end(False)
+
+    def begin(
+        self, loop: asyncio.AbstractEventLoop, source: Any, sink: PieceSink, call: AsyncContext | Context | None
+    ) -> None:
+        """Makes it a task, which ends when the client is gone."""
+        task = loop.create_task(self.send(source, sink, call))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+        def gone() -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+
+        if not sink.when_unwanted(gone):
+            task.cancel()
+
+    async def send(self, source: Any, sink: PieceSink, call: AsyncContext | Context | None) -> None:
+        """Sends all pieces, and closes the iterator."""
+        if call is not None:
+            logs.CURRENT.set(call)
+        complete = False
+        try:
+            if hasattr(source, "__aiter__"):
+                complete = await self.async_pieces(source, sink)
+            else:
+                complete = await self.plain_pieces(source, sink)
+        except asyncio.CancelledError:
+            if not sink.unwanted:
+                raise
+        except (Exception, TimeLimit) as error:  # noqa: BLE001  # whatever the iterator raises
+            failed(call, error)
+        finally:
+            sink.end(complete)
+
+    async def async_pieces(self, source: Any, sink: PieceSink) -> bool:
+        """True at the end, false when the client is gone."""
+        pieces = source.__aiter__()
+        try:
+            async for piece in pieces:
+                room = sink.put(piece)
+                if room is None:
+                    return False
+                if not room:
+                    await ready(sink.when_room)
+        finally:
+            if (close := getattr(pieces, "aclose", None)) is not None:
+                await close()
+        return True
+
+    async def plain_pieces(self, source: Any, sink: PieceSink) -> bool:
+        """As ``async_pieces``, with the steps of the iterator on a thread."""
+        loop = asyncio.get_running_loop()
+        scope = contextvars.copy_context()
+        pieces = iter(source)
+        step: asyncio.Future[bool | None] | None = None
+        try:
+            while True:
+                step = loop.run_in_executor(self.threads, scope.run, turn, pieces, sink)
+                goes_on = await asyncio.shield(step)
+                step = None
+                if goes_on is not True:
+                    return goes_on is None and not sink.unwanted
+                await ready(sink.when_room)
+        finally:
+            if (close := getattr(pieces, "close", None)) is not None:
+                if step is not None:
+                    # A generator cannot be closed while it runs.
+                    with contextlib.suppress(Exception):
+                        await step
+                await loop.run_in_executor(self.threads, scope.run, close)
+
+    def stop(self) -> None:
+        """Takes no more steps."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def turn(pieces: Iterator[Any], sink: PieceSink) -> bool | None:
+    """Sends pieces while there is room. True: it goes on; false: the client is gone; ``None``: that was all."""
+    until = time.monotonic() + TURN
+    while (piece := next(pieces, _END)) is not _END:
+        room = sink.put(piece)
+        if room is None:
+            return False
+        if not room or time.monotonic() > until:
+            return True
+    return None
+
+
+async def ready(when: Callable[[Callable[[], object]], bool]) -> None:
+    """Waits until ``when``'s event."""
+    loop = asyncio.get_running_loop()
+    happened = loop.create_future()
+
+    def settle() -> None:
+        if not happened.done():
+            happened.set_result(None)
+
+    def call() -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle)
+
+    if when(call):
+        await happened
+
+
+def failed(call: AsyncContext | Context | None, error: BaseException) -> None:
+    """Logs the failure of an iterator; the client sees that the content breaks off."""
+    name = call.name if call is not None else "?"
+    identifier = secrets.token_hex(6)
+    trace = (type(error), error, error.__traceback__)
+    extra = logs.about(name, call.log_id if call is not None else None)
+    happened = "broke its content off"
+    if isinstance(error, Abort):
+        happened = "raised Abort after its response had begun"
+    log.error("error id %s: %s %s: %s", identifier, name, happened, type(error).__name__, exc_info=trace, extra=extra)
+
+
+async def awaited(first: bytes, rest: PieceSource | None) -> AsyncIterator[bytes]:
+    """The pieces of a request's content, for async functions."""
+    if first:
+        yield first
+    while rest is not None:
+        piece = rest.take()
+        if piece is None:
+            await ready(rest.when_ready)
+        elif piece:
+            yield piece
+        else:
+            return
+
+
+def waited_for(first: bytes, rest: PieceSource | None) -> Iterator[bytes]:
+    """The pieces of a request's content, for plain functions."""
+    if first:
+        yield first
+    while rest is not None:
+        piece = rest.take()
+        if piece is None:
+            rest.wait(SLICE)
+        elif piece:
+            yield piece
+        else:
+            return

@@ -1,0 +1,297 @@
+//! A pipe for the pieces of a body between a worker and the threads that run callables, in either direction.
+//!
+//! Neither end ever blocks on the other: each polls, and is woken by the [`Waker`] that it left. The bytes that wait are
+//! bounded by the writer, which puts no further piece while there is no room; one piece may exceed the bound.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// Bytes that wait in a pipe before its writer has to.
+pub const ROOM: usize = 64 << 10;
+
+/// The reader is gone: nothing more is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nothing more is wanted: the reader is gone")]
+pub struct Unwanted;
+
+/// The pieces broke off: the content is incomplete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the content broke off")]
+pub struct BrokenOff;
+
+#[derive(Debug, Default)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    /// `Some(true)`: the content is complete; `Some(false)`: it broke off.
+    end: Option<bool>,
+    unwanted: bool,
+    reader: Option<Waker>,
+    /// Waits for room.
+    writer: Option<Waker>,
+    /// Waits for the end of the reader.
+    watcher: Option<Waker>,
+}
+
+/// Keeps the waker of a poll that has to wait.
+fn keep(kept: &mut Option<Waker>, cx: &Context<'_>) {
+    match kept {
+        Some(waker) if waker.will_wake(cx.waker()) => {}
+        _ => *kept = Some(cx.waker().clone()),
+    }
+}
+
+/// A new pipe.
+pub fn pipe() -> (PieceWriter, PieceReader) {
+    let state = Arc::new(Mutex::new(State::default()));
+    (PieceWriter(Arc::clone(&state)), PieceReader(state))
+}
+
+/// The end that puts pieces. Dropped without [`PieceWriter::finish`] the content breaks off.
+#[derive(Debug)]
+pub struct PieceWriter(Arc<Mutex<State>>);
+
+impl PieceWriter {
+    /// Puts a piece, whatever room there is; true while there is room for another.
+    pub fn put(&self, piece: Bytes) -> Result<bool, Unwanted> {
+        let mut state = self.0.lock();
+        if state.unwanted {
+            return Err(Unwanted);
+        }
+        if !piece.is_empty() && state.end.is_none() {
+            state.bytes += piece.len();
+            state.pieces.push_back(piece);
+        }
+        let (room, reader) = (state.bytes < ROOM, state.reader.take());
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Ok(room)
+    }
+
+    /// Waits for room for a piece.
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<(), Unwanted>> {
+        let mut state = self.0.lock();
+        if state.unwanted {
+            return Poll::Ready(Err(Unwanted));
+        }
+        if state.bytes < ROOM {
+            return Poll::Ready(Ok(()));
+        }
+        keep(&mut state.writer, cx);
+        Poll::Pending
+    }
+
+    /// Waits until the reader is gone.
+    pub fn poll_unwanted(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.unwanted {
+            return Poll::Ready(());
+        }
+        keep(&mut state.watcher, cx);
+        Poll::Pending
+    }
+
+    /// The content is complete.
+    pub fn finish(&self) {
+        self.end(true);
+    }
+
+    fn end(&self, complete: bool) {
+        let mut state = self.0.lock();
+        state.end.get_or_insert(complete);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+}
+
+impl Drop for PieceWriter {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
+
+/// The end that takes pieces. Dropping it wakes its writer, which puts no more.
+#[derive(Debug)]
+pub struct PieceReader(Arc<Mutex<State>>);
+
+impl PieceReader {
+    /// Takes the next piece; `None`: the content is complete.
+    pub fn poll_piece(&self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        let mut state = self.0.lock();
+        if let Some(piece) = state.pieces.pop_front() {
+            state.bytes -= piece.len();
+            // A writer that waits is woken for half of the room, not for each piece.
+            let half = state.bytes < ROOM / 2;
+            let writer = half.then(|| state.writer.take()).flatten();
+            drop(state);
+            if let Some(writer) = writer {
+                writer.wake();
+            }
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match state.end {
+            Some(true) => Poll::Ready(None),
+            Some(false) => Poll::Ready(Some(Err(BrokenOff))),
+            None => {
+                keep(&mut state.reader, cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits until there is a piece or the end, and takes nothing.
+    pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if !state.pieces.is_empty() || state.end.is_some() {
+            return Poll::Ready(());
+        }
+        keep(&mut state.reader, cx);
+        Poll::Pending
+    }
+
+    /// True if every piece has been taken and the content is complete.
+    pub fn is_at_end(&self) -> bool {
+        let state = self.0.lock();
+        state.pieces.is_empty() && state.end == Some(true)
+    }
+}
+
+impl Drop for PieceReader {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.unwanted = true;
+        let left = std::mem::take(&mut state.pieces);
+        state.bytes = 0;
+        let waiting = [state.writer.take(), state.watcher.take()];
+        drop(state);
+        drop(left);
+        for waiting in waiting.into_iter().flatten() {
+            waiting.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn piece(length: usize) -> Bytes {
+        Bytes::from(vec![b'x'; length])
+    }
+
+    #[test]
+    fn pieces_arrive_in_order_and_then_the_end() {
+        let (writer, reader) = pipe();
+        let cx = Context::from_waker(Waker::noop());
+        assert_eq!(reader.poll_piece(&cx), Poll::Pending);
+        assert!(writer.put(Bytes::from_static(b"a")).unwrap());
+        assert!(writer.put(Bytes::new()).unwrap());
+        assert!(writer.put(Bytes::from_static(b"b")).unwrap());
+        writer.finish();
+        assert_eq!(
+            reader.poll_piece(&cx),
+            Poll::Ready(Some(Ok(Bytes::from_static(b"a"))))
+        );
+        assert!(!reader.is_at_end());
+        assert_eq!(
+            reader.poll_piece(&cx),
+            Poll::Ready(Some(Ok(Bytes::from_static(b"b"))))
+        );
+        assert!(reader.is_at_end());
+        drop(writer);
+        assert_eq!(reader.poll_piece(&cx), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_breaks_the_content_off_after_its_pieces() {
+        let (writer, reader) = pipe();
+        let cx = Context::from_waker(Waker::noop());
+        writer.put(Bytes::from_static(b"a")).unwrap();
+        drop(writer);
+        assert_eq!(
+            reader.poll_piece(&cx),
+            Poll::Ready(Some(Ok(Bytes::from_static(b"a"))))
+        );
+        assert_eq!(reader.poll_piece(&cx), Poll::Ready(Some(Err(BrokenOff))));
+    }
+
+    #[test]
+    fn a_writer_waits_for_room_and_is_woken_once_for_half_of_it() {
+        let (writer, reader) = pipe();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        for _ in 0..3 {
+            assert!(writer.put(piece(ROOM / 4)).unwrap());
+        }
+        assert!(!writer.put(piece(ROOM / 4)).unwrap());
+        assert_eq!(writer.poll_room(&cx), Poll::Pending);
+        let noop = Context::from_waker(Waker::noop());
+        for (taken, wakes) in [(1, 0), (2, 0), (3, 1), (4, 1)] {
+            assert!(reader.poll_piece(&noop).is_ready());
+            assert_eq!(woken.0.load(Ordering::Relaxed), wakes, "after {taken}");
+        }
+        assert_eq!(writer.poll_room(&cx), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn a_reader_that_waits_is_woken_by_a_piece_and_by_the_end() {
+        for end in [false, true] {
+            let (writer, reader) = pipe();
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            assert_eq!(
+                reader.poll_piece(&Context::from_waker(&waker)),
+                Poll::Pending
+            );
+            if end {
+                writer.finish();
+            } else {
+                writer.put(piece(1)).unwrap();
+            }
+            assert_eq!(woken.0.load(Ordering::Relaxed), 1, "end: {end}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_wakes_the_writer_and_frees_what_waits() {
+        let (writer, reader) = pipe();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        let large = piece(2 * ROOM);
+        assert!(!writer.put(large.clone()).unwrap());
+        assert_eq!(writer.poll_room(&cx), Poll::Pending);
+        drop(reader);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert_eq!(writer.poll_room(&cx), Poll::Ready(Err(Unwanted)));
+        assert_eq!(writer.put(piece(1)), Err(Unwanted));
+        assert!(large.is_unique());
+    }
+}

@@ -1,0 +1,237 @@
+//! Content in pieces between callables and workers: the iterator that a function answers with, and the rest of a request's
+//! content that is larger than what is handed over at once.
+//!
+//! Python pumps an iterator into a pipe (`edgerouter.functions.streams`), the worker sends from the pipe, and each waits
+//! for the other without blocking a thread. When the client is gone, the iterator is closed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use edgerouter_functions::{
+    FunctionError,
+    pipe::{PieceReader, PieceWriter, pipe},
+};
+use parking_lot::Mutex;
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyString},
+};
+
+use super::wake;
+use crate::{context::CallContext, errors};
+
+/// The streams of responses that are open.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// Starts the pump in Python: `(source, sink, call)`.
+    start: Mutex<Option<Py<PyAny>>>,
+    open: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Streams {
+    pub(crate) fn attach(&self, start: Py<PyAny>) {
+        // The old value is freed after the lock.
+        let before = self.start.lock().replace(start);
+        drop(before);
+    }
+
+    pub(crate) fn bound(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// A place among the streams that may be open.
+#[derive(Debug)]
+struct Place(Arc<Streams>);
+
+impl Place {
+    fn take(streams: &Arc<Streams>) -> Result<Self, usize> {
+        let most = streams.most.load(Ordering::Relaxed);
+        let place = Self(Arc::clone(streams));
+        if streams.open.fetch_add(1, Ordering::AcqRel) >= most {
+            return Err(most);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Starts to send what `source` gives.
+pub(crate) fn begin(
+    streams: &Arc<Streams>,
+    source: &Bound<'_, PyAny>,
+    call: Option<&Py<CallContext>>,
+) -> PyResult<Result<PieceReader, FunctionError>> {
+    let py = source.py();
+    let place = match Place::take(streams) {
+        Ok(place) => place,
+        Err(most) => return Ok(Err(FunctionError::TooManyStreams(most))),
+    };
+    // Not called under the lock.
+    let start = streams
+        .start
+        .lock()
+        .as_ref()
+        .map(|start| start.clone_ref(py));
+    let Some(start) = start else {
+        return Ok(Err(FunctionError::Gone));
+    };
+    let (writer, reader) = pipe();
+    let sink = PieceSink {
+        writer: Mutex::new(Some(writer)),
+        place: Mutex::new(Some(place)),
+    };
+    start.call1(py, (source, sink, call))?;
+    Ok(Ok(reader))
+}
+
+/// The end of a response's content that Python writes.
+#[pyclass(frozen, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct PieceSink {
+    writer: Mutex<Option<PieceWriter>>,
+    place: Mutex<Option<Place>>,
+}
+
+#[pymethods]
+impl PieceSink {
+    /// Sends a piece: true while there is room for another, `None` when the client is gone.
+    fn put(&self, piece: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
+        let bytes = piece_of(piece)?;
+        let writer = self.writer.lock();
+        Ok(writer.as_ref().and_then(|writer| writer.put(bytes).ok()))
+    }
+
+    /// Has `call()` made, once, when there is room or the client is gone; false when that is so already.
+    fn when_room(&self, call: Py<PyAny>) -> bool {
+        let waker = wake::waker(call);
+        let writer = self.writer.lock();
+        let polled = writer
+            .as_ref()
+            .map(|writer| writer.poll_room(&Context::from_waker(&waker)));
+        polled.is_some_and(|polled| polled.is_pending())
+    }
+
+    /// Has `call()` made, once, when the client is gone; false when it is already.
+    fn when_unwanted(&self, call: Py<PyAny>) -> bool {
+        let waker = wake::waker(call);
+        let writer = self.writer.lock();
+        let polled = writer
+            .as_ref()
+            .map(|writer| writer.poll_unwanted(&Context::from_waker(&waker)));
+        polled.is_some_and(|polled| polled.is_pending())
+    }
+
+    /// True if the client is gone.
+    #[getter]
+    fn unwanted(&self) -> bool {
+        let writer = self.writer.lock();
+        let cx = Context::from_waker(std::task::Waker::noop());
+        !matches!(
+            writer.as_ref().map(|writer| writer.poll_room(&cx)),
+            Some(Poll::Pending | Poll::Ready(Ok(())))
+        )
+    }
+
+    /// Ends the content; not `complete`: the client sees that it broke off.
+    fn end(&self, complete: bool) {
+        let writer = self.writer.lock().take();
+        if let (Some(writer), true) = (&writer, complete) {
+            writer.finish();
+        }
+        drop(writer);
+        self.place.lock().take();
+    }
+}
+
+/// The bytes of a piece.
+fn piece_of(piece: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+    if let Ok(bytes) = piece.cast::<PyBytes>() {
+        return Ok(Bytes::copy_from_slice(bytes.as_bytes()));
+    }
+    if let Ok(text) = piece.cast::<PyString>() {
+        return Ok(Bytes::copy_from_slice(text.to_str()?.as_bytes()));
+    }
+    crate::message::response::bytes_of(piece).map(|(bytes, _)| bytes)
+}
+
+/// The end of a request's content that Python reads.
+#[pyclass(frozen, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct PieceSource(Mutex<PieceReader>);
+
+impl PieceSource {
+    pub(crate) fn new(reader: PieceReader) -> Self {
+        Self(Mutex::new(reader))
+    }
+}
+
+#[pymethods]
+impl PieceSource {
+    /// The next piece; `None`: there is none yet; empty: the content is complete. `BodyError` when it broke off.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let cx = Context::from_waker(std::task::Waker::noop());
+        let polled = self.0.lock().poll_piece(&cx);
+        match polled {
+            Poll::Pending => Ok(None),
+            Poll::Ready(None) => Ok(Some(PyBytes::new(py, b""))),
+            Poll::Ready(Some(Ok(piece))) => Ok(Some(PyBytes::new(py, &piece))),
+            Poll::Ready(Some(Err(_))) => Err(errors::body(
+                py,
+                "The body broke off, came too slowly or is too large.",
+            )),
+        }
+    }
+
+    /// Has `call()` made, once, when there is a piece or the end; false when there is one already.
+    fn when_ready(&self, call: Py<PyAny>) -> bool {
+        let waker = wake::waker(call);
+        self.0
+            .lock()
+            .poll_ready(&Context::from_waker(&waker))
+            .is_pending()
+    }
+
+    /// Waits for a piece or the end, for `seconds` at most.
+    fn wait(&self, py: Python<'_>, seconds: f64) {
+        let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        py.detach(|| {
+            let until = Instant::now() + patience;
+            let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+            let cx = Context::from_waker(&waker);
+            while self.0.lock().poll_ready(&cx).is_pending() {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return;
+                }
+                std::thread::park_timeout(left);
+            }
+        });
+    }
+}
+
+/// Ends the wait of a thread.
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
