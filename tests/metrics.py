@@ -10,14 +10,16 @@ import httpx
 from edgerouter.testing import Running
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+#: Has the families that `edgerouter cost watch` writes.
+COSTS = PAGE.with_name("costs.md")
 ROW = re.compile(r"^\| `(edgerouter_\w+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$", re.MULTILINE)
 
 
-def documented() -> dict[str, tuple[str, str, set[str]]]:
+def documented(page: Path = PAGE) -> dict[str, tuple[str, str, set[str]]]:
     """Each family's type, its help text, which has no markup in a scrape, and its labels."""
     return {
         name: (kind, text.replace("`", ""), set(re.findall(r"`(\w+)`", labels)))
-        for name, kind, labels, text in ROW.findall(PAGE.read_text())
+        for name, kind, labels, text in ROW.findall(page.read_text())
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..metrics import PAGE, ROW, documented
+from ..metrics import COSTS, PAGE, ROW, documented
 
 #: Prometheus adds them to each series of a target, and ``le`` to the buckets of a histogram.
 ADDED = {"job", "instance", "le"}
@@ -14,9 +14,11 @@ OTHERS = {"up"}
 
 
 def unknown(expression: str) -> Iterator[str]:
-    """Each metric, label and word of a matcher in an expression that docs/metrics.md does not have."""
-    families = documented()
-    words = {name: set(re.findall(r"[\w-]+", row)) for name, _, row, _ in ROW.findall(PAGE.read_text())}
+    """Each metric, label and word of a matcher in an expression that neither docs/metrics.md nor docs/costs.md has."""
+    families = documented() | documented(COSTS)
+    words = {
+        name: set(re.findall(r"[\w-]+", row)) for name, _, row, _ in ROW.findall(PAGE.read_text() + COSTS.read_text())
+    }
     labels = set(ADDED)
     for name, matchers in re.findall(r"\b(edgerouter_\w+)(?:\{(.*?)\})?", expression):
         family = re.sub(r"_bucket$", "", name)
@@ -35,6 +37,6 @@ def unknown(expression: str) -> Iterator[str]:
                 yield from (f"{name}{{{label}={value}}}" for value in values.split("|") if value not in known)
     for group in re.findall(r"\b(?:by|on) \((.*?)\)", expression):
         yield from (f"by {label}" for label in re.split(r",\s*", group) if label not in labels)
-    for name in re.findall(r"(?<![\w\"$.|])([a-z]\w+)(?= (?:==|and\b)|\{)", expression):
+    for name in re.findall(r"(?<![\w\"$.|])([a-z]\w+)(?= (?:==|>|and\b)|\{)", expression):
         if name not in families and name not in OTHERS and not name.startswith("edgerouter_"):
             yield name

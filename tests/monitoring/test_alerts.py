@@ -180,6 +180,16 @@ CASES = {
         labels=EDGE,
         description="Requests take more than 90 % of the memory that they may draw, or some got none.",
     ),
+    "EdgeBudgetExceeded": Case(
+        {
+            sample("cost_spent", 'currency="USD"'): "0+100x30",
+            sample("cost_budget", 'currency="USD"'): "1000x30",
+        },
+        silent=[5, 10],
+        firing=[11],
+        labels={**EDGE, "currency": "USD"},
+        description="1.1k USD are spent.",
+    ),
 }
 
 

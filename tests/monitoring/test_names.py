@@ -11,7 +11,7 @@ import pytest
 from edgerouter.monitoring.alerts import ALERTS, Alert
 from edgerouter.monitoring.grafana import Panel, dashboard, panels
 
-from ..metrics import documented
+from ..metrics import COSTS, documented
 from ..processes import command
 from .expressions import unknown
 
@@ -21,7 +21,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
 def test_an_alert_uses_metrics_and_labels_of_the_page(alert: Alert) -> None:
     assert list(unknown(alert.expression)) == []
-    allowed = {"job", "instance"} | set().union(*(labels for _, _, labels in documented().values()))
+    allowed = {"job", "instance"} | set().union(
+        *(labels for _, _, labels in (documented() | documented(COSTS)).values())
+    )
     named = re.findall(r"\$labels\.(\w+)", alert.summary + alert.description)
     assert set(named) <= allowed
 
@@ -52,7 +54,7 @@ def test_pages_name_metrics_and_commands_that_exist() -> None:
     pages = [*DOCS.glob("runbooks/*.md"), DOCS / "monitoring.md"]
     text = "\n".join(page.read_text() for page in pages)
     names = {re.sub(r"_bucket$", "", name) for name in re.findall(r"\bedgerouter_\w+", text)}
-    assert names - set(documented()) == set()
+    assert names - set(documented() | documented(COSTS)) == set()
     commands = set(re.findall(r"\bedgerouter ([a-z]+)\b", re.sub(r"[^`]*?(`[^`]*`|```.*?```|$)", r"\1\n", text)))
     listed = command("--help").stdout
     assert commands and [name for name in commands if f" {name} " not in listed] == []

@@ -154,4 +154,13 @@ ALERTS = (
         "Requests take more than 90 % of the memory that they may draw, or some got none.",
         "memory",
     ),
+    Alert(
+        "EdgeBudgetExceeded",
+        "edgerouter_cost_spent > edgerouter_cost_budget",
+        0,
+        "warning",
+        "The budget of the month is spent",
+        "{{ $value | humanize }} {{ $labels.currency }} are spent.",
+        "budget",
+    ),
 )

@@ -1,0 +1,81 @@
+"""The cost report: usage, bill, savings, projection and budget, for people, programs and Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgerouter.costs.budget import projected
+from edgerouter.costs.ledger import Ledger, Month
+from edgerouter.costs.prices import Line, Prices
+from edgerouter.costs.usage import Usage
+
+__all__ = ["FAMILIES", "of_ledger", "of_usage", "textfile"]
+
+#: Gauges of the text file, with their help texts.
+FAMILIES = {
+    "edgerouter_cost_spent": "Cost of this month until now, by the prices of the file.",
+    "edgerouter_cost_projected": "Cost of the whole month, by the bound of its interval.",
+    "edgerouter_cost_budget": "Budget of a month.",
+    "edgerouter_cost_alarms_waiting": "Budget alarms that no webhook has taken yet.",
+}
+
+
+def of_usage(prices: Prices, usage: Usage) -> dict[str, Any]:
+    """The report on the counters of an edge since its start, without a month."""
+    return _report(prices, usage, "since the start of the edge", 0.0)
+
+
+def of_ledger(prices: Prices, ledger: Ledger, now: float) -> dict[str, Any]:
+    """The report on the month."""
+    month = Month.of(now)
+    report = _report(prices, ledger.month(now), month.name, month.share(now))
+    report["projected"] = projected(prices, ledger, now)
+    if prices.budget is not None:
+        report["budget"] = {
+            "per_month": prices.budget.per_month,
+            "spent_share": report["total"] / prices.budget.per_month,
+        }
+    report["alarms_waiting"] = len(ledger.waiting)
+    return report
+
+
+def _report(prices: Prices, usage: Usage, span: str, share_of_month: float) -> dict[str, Any]:
+    lines, savings = prices.bill(usage, share_of_month), prices.savings(usage)
+    uncompressed = usage.bytes + usage.before_compression - usage.after_compression
+    return {
+        "span": span,
+        "prices": prices.name,
+        "source": prices.source,
+        "currency": prices.currency,
+        "usage": usage.as_dict(),
+        "hit_rate": usage.answered_by_cache / usage.looked_up if usage.looked_up else None,
+        "compression_saves": 1 - usage.bytes / uncompressed if uncompressed > 0 else None,
+        "bill": [line._asdict() for line in lines],
+        "total": _sum(lines),
+        "savings": [line._asdict() for line in savings],
+        "saved": _sum(savings),
+    }
+
+
+def _sum(lines: list[Line]) -> float:
+    return sum(line.cost for line in lines)
+
+
+def textfile(report: dict[str, Any]) -> str:
+    """The report for the textfile collector of Prometheus' node exporter."""
+    currency = report["currency"].replace("\\", "\\\\").replace('"', '\\"')
+    labels = f'currency="{currency}"'
+    bounds = report["projected"] or {}
+    values = {
+        "edgerouter_cost_spent": [(labels, report["total"])],
+        "edgerouter_cost_projected": [
+            (f'bound="{bound}",{labels}', bounds[bound]) for bound in ("low", "expected", "high") if bound in bounds
+        ],
+        "edgerouter_cost_budget": [(labels, report["budget"]["per_month"])] if "budget" in report else [],
+        "edgerouter_cost_alarms_waiting": [("", report["alarms_waiting"])],
+    }
+    lines = []
+    for name, help_text in FAMILIES.items():
+        lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge"]
+        lines += [f"{name}{{{of}}} {value}" if of else f"{name} {value}" for of, value in values[name]]
+    return "\n".join(lines) + "\n"
