@@ -16,6 +16,8 @@ KINDS = {
     "cloudformation": "site.yaml",
     "cloudfront": "site.json",
     "terraform": "site.tf",
+    "wrangler": "wrangler.toml",
+    "page-rules": "rules.json",
 }
 
 
@@ -32,7 +34,9 @@ class Sample:
     @property
     def file(self) -> str:
         """The name of its file."""
-        return "site.json" if self.source.lstrip().startswith("{") else KINDS[self.kind]
+        if self.source.startswith("{"):
+            return "wrangler.jsonc" if self.kind == "wrangler" else "site.json"
+        return "wrangler.yaml" if self.source.startswith("name: ") else KINDS[self.kind]
 
 
 def samples(kind: str) -> list[Sample]:

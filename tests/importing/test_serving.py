@@ -20,8 +20,8 @@ Serve = Callable[..., tuple[httpx.Client, httpx.Client]]
 
 @pytest.fixture
 def serve_import(tmp_path: Path, run: Callable[..., Process]) -> Iterator[Serve]:
-    """``serve_import(file, NAME=url)`` imports a fixture with these origins and serves it: a client over http and one
-    over https."""
+    """``serve_import(file, **{name: url})`` imports a fixture and serves it. Gives a client over http and one over
+    https."""
     home = {"XDG_DATA_HOME": str(tmp_path / "data")}
     with ExitStack() as stack:
 
@@ -85,3 +85,14 @@ def test_the_origin_group_of_terraform_fails_over_on_its_statuses_and_on_a_dead_
     assert origin.count("/403") == origin.count("/404") == origin.count("/500") == 1
     origin.kill()
     assert secure.get("/dead").text == "from the second"
+
+
+def test_a_zone_with_a_worker_that_caches_is_served_from_the_cache(serve_import: Serve, origin: Origin) -> None:
+    origin.default = Reply(200, {"cache-control": "max-age=60"}, "made")
+    plain, _ = serve_import("article-cloudflare.yaml", **{"example.com": origin.url})
+    for host in ("www.example.com", "cdn.example.com"):
+        assert not is_hit(plain.get("/static/site.css", headers={"host": host}))
+        assert is_hit(plain.get("/static/site.css", headers={"host": host}))
+    assert [request.get("host") for request in origin.requests] == ["www.example.com", "cdn.example.com"]
+    assert plain.get("/page", headers={"host": "example.com"}).text == "made"
+    assert plain.get("/static/site.css", headers={"host": "www.example.net"}).status_code == 404

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import keyword
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from edgerouter.cache import CachePolicy
@@ -84,6 +84,7 @@ class Site:
         self.groups: dict[str, Declared] = {}
         self.policies: dict[str, Declared] = {}
         self.routes: list[SiteRoute] = []
+        self._folder = ""
 
     def free_name(self, wanted: str) -> str:
         """A name for an origin or group that no other has."""
@@ -111,6 +112,11 @@ class Site:
         if len(self.routes) > MOST_ROUTES:
             self.report.note("left-out", "routes", f"has {len(self.routes)} routes; {MOST_ROUTES} are read")
             del self.routes[MOST_ROUTES:]
+        with tempfile.TemporaryDirectory() as folder:
+            self._folder = folder
+            self._accept()
+
+    def _accept(self) -> None:
         for _ in range(6):
             edge, kept = self._built()
             refused: dict[int, str] = {}
@@ -160,7 +166,7 @@ class Site:
             edge.route(route.pattern, **arguments)
             return
         # The folder of the source's machine need not be here: any folder shows whether the rest is accepted.
-        edge.files(route.pattern, Path("/"), **arguments)
+        edge.files(route.pattern, self._folder, **arguments)
 
     def _head(self) -> Edge:
         while True:

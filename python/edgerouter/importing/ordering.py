@@ -6,6 +6,9 @@ Where an earlier route of the source would lose to a later one that matches some
 
 from __future__ import annotations
 
+import re
+
+from edgerouter.checks import listed
 from edgerouter.importing.model import SiteRoute
 
 __all__ = ["covers", "keep_order", "overlap"]
@@ -17,7 +20,7 @@ _COMPARED = 400
 def keep_order(routes: list[SiteRoute]) -> bool:
     """Gives routes a priority if edgerouter would take them in another order. The last is for all other requests."""
     if len(routes) <= _COMPARED and not any(
-        _precedence(later) < _precedence(earlier) and overlap(later.pattern, earlier.pattern)
+        _precedence(later) < _precedence(earlier) and overlap(_paths(later), _paths(earlier))
         for at, earlier in enumerate(routes)
         for later in routes[at + 1 :]
     ):
@@ -28,11 +31,19 @@ def keep_order(routes: list[SiteRoute]) -> bool:
     return True
 
 
-def _precedence(route: SiteRoute) -> tuple[bool, int, int]:
-    """Sorts as edgerouter does: exact paths, then the longer literal prefix, then fewer wildcards."""
-    pattern = route.pattern
+def _precedence(route: SiteRoute) -> tuple[int, bool, int, int]:
+    """Sorts as edgerouter does: exact hosts, exact paths, then the longer literal prefix, then fewer wildcards."""
+    host, slash, path = route.pattern.partition("/")
+    pattern = slash + path
+    named = [host] if host else listed(route.arguments.get("host")) or []
     wild = [at for at, sign in enumerate(pattern) if sign in "*?{"]
-    return bool(wild), -(wild[0] if wild else len(pattern)), len(wild)
+    rank = 2 if not named else 1 if any("*" in name for name in named) else 0
+    return rank, bool(wild), -(wild[0] if wild else len(pattern)), len(wild)
+
+
+def _paths(route: SiteRoute) -> str:
+    """The pattern of the path, with parameters as wildcards."""
+    return re.sub(r"\{[^{}]*\}", "*", "/" + route.pattern.partition("/")[2])
 
 
 def overlap(one: str, other: str) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from edgerouter.errors import ConfigError
-from edgerouter.importing import cloudformation, terraform
-from edgerouter.importing.documents import read_hcl, read_json, read_text, read_yaml
+from edgerouter.importing import cloudflare, cloudformation, terraform
+from edgerouter.importing.documents import read_hcl, read_json, read_text, read_toml, read_yaml
 from edgerouter.importing.model import Site
 from edgerouter.importing.nodes import Node
 from edgerouter.importing.report import Report, SourceError
@@ -54,9 +54,25 @@ def _read_terraform(path: Path, text: str, report: Report) -> tuple[Site, Node |
     return terraform.read_terraform(read_hcl(text, report), report, path), None
 
 
+def _read_wrangler(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
+    root = _document(path, text, report)
+    if not cloudflare.is_wrangler(root):
+        raise SourceError("is no wrangler file: it has no main, assets or routes")
+    return cloudflare.read_wrangler(root, report, path), root
+
+
+def _read_page_rules(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
+    root = _document(path, text, report)
+    return cloudflare.read_page_rules(root, report, path), root
+
+
 def _document(path: Path, text: str, report: Report) -> Node:
-    """YAML, or JSON: what begins with a brace is JSON."""
-    if text.lstrip().startswith("{") and path.suffix.lower() not in (".yaml", ".yml"):
+    """TOML, JSON with comments, or YAML; text that begins with a bracket is JSON, if its name does not differ."""
+    if path.suffix.lower() == ".toml":
+        return read_toml(text, report)
+    if path.suffix.lower() == ".jsonc":
+        return read_json(text, report, comments=True)
+    if text.lstrip()[:1] in ("{", "[") and path.suffix.lower() not in (".yaml", ".yml"):
         return read_json(text, report)
     return read_yaml(text, report)
 
@@ -66,6 +82,8 @@ _READERS: dict[str, _Reader] = {
     "cloudformation": _read_cloudformation,
     "cloudfront": _read_cloudfront,
     "terraform": _read_terraform,
+    "wrangler": _read_wrangler,
+    "page-rules": _read_page_rules,
 }
 
 FORMATS = tuple(_READERS)
@@ -109,6 +127,10 @@ def _format(path: Path, text: str) -> str:
         return "cloudformation"
     if cloudformation.is_api(root):
         return "cloudfront"
+    if cloudflare.is_page_rules(root):
+        return "page-rules"
+    if cloudflare.is_wrangler(root):
+        return "wrangler"
     raise SourceError(f"is of no known format; name it with --from: {', '.join(FORMATS)}")
 
 
