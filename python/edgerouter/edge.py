@@ -133,7 +133,7 @@ class Edge(Callables, Purging):
         address: str,
         *,
         tls: Tls | Collection[Tls] = (),
-        http: Collection[str] = ("http/1.1",),
+        http: Collection[str] | None = None,
         proxy_protocol: Collection[str] = (),
     ) -> Listener:
         """Declares an address for clients, with TLS or in plain text.
@@ -142,7 +142,8 @@ class Edge(Callables, Purging):
             unix socket, ``unix:/run/edge.sock``
         ``tls``  a TLS policy, or several, which the names of their certificates select; the first is for clients that
             name no host of any
-        ``http``  the protocols that are offered: ``"http/1.1"``
+        ``http``  the protocols that are offered, by preference: ``"h2"`` and ``"http/1.1"`` where nothing is said of a
+            listener with TLS, otherwise ``"http/1.1"``
         ``proxy_protocol``  networks of proxies that begin each connection with a header of the PROXY protocol
         """
         listener = Listener(address, tls=tls, http=http, proxy_protocol=proxy_protocol)

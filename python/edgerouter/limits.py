@@ -12,6 +12,7 @@ __all__ = [
     "CompressionLimits",
     "FileLimits",
     "FunctionLimits",
+    "Http2Limits",
     "HttpLimits",
     "IdentityLimits",
     "Limits",
@@ -77,6 +78,32 @@ class HttpLimits(Value, frozen=True, kw_only=True):
         check.seconds("head_timeout", "body_timeout", "half_close_timeout", "tunnel_idle_timeout", positive=True)
         check.seconds("idle_timeout", positive=True)
         check.seconds("drain_timeout")
+
+
+class Http2Limits(Value, frozen=True, kw_only=True):
+    """Streams and frames of one connection of HTTP/2. A stream past ``streams`` is refused; past the others the
+    connection is closed.
+
+    ``streams``  requests at a time
+    ``stream_window_bytes``, ``connection_window_bytes``  content that a client may send ahead of its reader: of one
+        request, and of all
+    ``resets``  streams a minute that the client resets, or that are reset for its errors
+    ``control_frames``  a minute, that carry neither fields nor content (PING, SETTINGS, PRIORITY, unknown ones); twenty
+        times as many with a few bytes of content
+    """
+
+    streams: int = 128
+    stream_window_bytes: Size = 65_536
+    connection_window_bytes: Size = 1_048_576
+    resets: int = 100
+    control_frames: int = 1_000
+
+    def _check(self, check: Check) -> None:
+        check.whole("streams", least=1, most=10_000)
+        check.whole("stream_window_bytes", least=16_384, most=16_777_216)
+        check.whole("connection_window_bytes", least=65_536, most=67_108_864)
+        check.whole("resets", least=1, most=1_000_000)
+        check.whole("control_frames", least=10, most=1_000_000)
 
 
 class OriginLimits(Value, frozen=True, kw_only=True):
@@ -282,7 +309,7 @@ class TlsLimits(Value, frozen=True, kw_only=True):
 class Limits(Value, frozen=True, kw_only=True):
     """Every bound of an edge, by the part that keeps it. Sizes are bytes, or text such as ``"1GB"``; times are seconds.
 
-    ``http``, ``origins``  connections, requests and responses on the clients' side and on the origins'
+    ``http``, ``http2``, ``origins``  connections, requests and responses on the clients' side and on the origins'
     ``cache``, ``purge``  the memory cache and its fetches, and purges
     ``functions``, ``files``, ``compression``  calls into Python, files that routes serve, compressed responses
     ``identity``, ``prefetch``, ``log``  tokens, prefetches, and lines of logs
@@ -290,6 +317,7 @@ class Limits(Value, frozen=True, kw_only=True):
     """
 
     http: HttpLimits = HttpLimits()
+    http2: Http2Limits = Http2Limits()
     origins: OriginLimits = OriginLimits()
     cache: CacheLimits = CacheLimits()
     functions: FunctionLimits = FunctionLimits()

@@ -22,6 +22,7 @@ _POLICIES: tuple[SecurityPolicy, ...] = ("TLSv1.2_2021", "TLSv1.2_2025", "TLSv1.
 _OUTDATED = ("SSLv3", "TLSv1", "TLSv1_2016", "TLSv1.1_2016", "TLSv1.2_2018", "TLSv1.2_2019")
 
 
+_PROTOCOLS = ("h2", "http/1.1")
 _FACTS = ("certificate", "fingerprint", "subject", "names", "serial")
 
 
@@ -134,13 +135,14 @@ class Listener(_Address, frozen=True, kw_only=True):
         unix socket, ``unix:/run/edge.sock``
     ``tls``  the TLS policy of its connections, or several, which the names of their certificates select; a client that
         names no host of any gets the first. Without one, plain text
-    ``http``  the protocols that are offered: ``"http/1.1"``
+    ``http``  the protocols that are offered, by preference: ``"h2"``, ``"http/1.1"``. ``None``: both with TLS, and only
+        ``"http/1.1"`` in plain text, where clients of ``"h2"`` need to know it beforehand
     ``proxy_protocol``  networks of proxies, such as ``"10.0.0.0/8"``, that begin each connection with a header of the
         PROXY protocol, version 1 or 2; connections without one, or from other peers, are closed
     """
 
     tls: Tls | Collection[Tls] = ()
-    http: Collection[str] = ("http/1.1",)
+    http: Collection[str] | None = None
     proxy_protocol: Collection[str] = ()
 
     def _check(self, check: Check) -> None:
@@ -156,11 +158,11 @@ class Listener(_Address, frozen=True, kw_only=True):
         else:
             check.keep("tls", tuple(items))
         check.texts("proxy_protocol")
+        if self.http is None:
+            return
         check.texts("http")
         if not listed(self.http):
-            check.fail("http", 'must name at least one protocol: "http/1.1"')
+            check.fail("http", 'must name at least one protocol: "h2" or "http/1.1"')
         for item in listed(self.http) or ():
-            if item == "h2":
-                check.fail("http", "h2 is not served yet; leave it out, and clients use HTTP/1.1")
-            elif isinstance(item, str) and item != "http/1.1":
-                check.fail("http", 'must be "http/1.1"', value=item)
+            if isinstance(item, str) and item not in _PROTOCOLS:
+                check.fail("http", 'must be "h2" or "http/1.1"', value=item)

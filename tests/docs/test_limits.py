@@ -62,7 +62,9 @@ def test_struct_core_documentation_and_golden_plans_have_the_same_limits_and_def
 def test_a_limit_outside_its_group_is_refused_with_its_place(flat: str, grouped: str) -> None:
     with pytest.raises(ConfigError, match=rf"Limits\.{flat}: no such field; did you mean {grouped}\?"):
         Limits(**{flat: 5})  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=rf"limits\.{flat}: is not a field; the fields here are http, origins, "):
+    with pytest.raises(
+        ConfigError, match=rf"limits\.{flat}: is not a field; the fields here are http, http2, origins, "
+    ):
         Edge.from_dict({"version": 1, "name": "a", "limits": {flat: 5}}).compile()
 
 

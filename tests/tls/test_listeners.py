@@ -120,26 +120,41 @@ def test_an_outdated_policy_is_refused_with_the_nearest_one(authority: Authority
         Edge.from_dict(plan).compile()
 
 
-def test_alpn_selects_http_1_1_and_refuses_a_client_that_offers_only_others(authority: Authority, start: Start) -> None:
-    server = start(site(Tls(authority.issue("www.example.com").certificate)))
-    context = authority.trusted()
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    with connected(server.urls[0], context) as sock:
-        assert sock.selected_alpn_protocol() == "http/1.1"
-    context = authority.trusted()
-    context.set_alpn_protocols(["h2"])
-    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"), connected(server.urls[0], context):
-        pass
-
-
-def test_h2_is_refused_with_the_remedy(authority: Authority) -> None:
+def test_alpn_selects_an_offered_protocol_and_refuses_a_client_that_offers_only_others(
+    authority: Authority, start: Start
+) -> None:
+    edge = Edge("test")
     tls = Tls(authority.issue("www.example.com").certificate)
-    with pytest.raises(ConfigError, match=r"Listener\.http: .*h2 is not served yet; leave it out"):
-        Edge("test").listen("127.0.0.1:0", tls=tls, http=("h2", "http/1.1"))
-    plan = site(tls).to_dict()
-    plan["listeners"][0]["http"] = ["h2"]
-    with pytest.raises(ConfigError, match=r"listeners\[0\]\.http\[0\]: \"h2\": is not served yet"):
-        Edge.from_dict(plan).compile()
+    edge.listen("127.0.0.1:0", tls=tls, http=("http/1.1",))
+    edge.listen("127.0.0.1:0", tls=tls, http=("h2",))
+    edge.route("/*", respond="hello")
+    old, new = start(edge).urls
+    for url, want, other in ((old, "http/1.1", "h2"), (new, "h2", "http/1.1")):
+        context = authority.trusted()
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with connected(url, context) as sock:
+            assert sock.selected_alpn_protocol() == want
+        context = authority.trusted()
+        context.set_alpn_protocols([other])
+        with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"), connected(url, context):
+            pass
+
+
+def test_a_protocol_that_is_not_served_is_refused_with_those_that_are(authority: Authority) -> None:
+    tls = Tls(authority.issue("www.example.com").certificate)
+    with pytest.raises(ConfigError, match=r"Listener\.http: .*must be .h2. or .http/1\.1."):
+        Edge("test").listen("127.0.0.1:0", tls=tls, http=("h3", "http/1.1"))
+    with pytest.raises(ConfigError, match=r"Listener\.http: .*must name at least one protocol"):
+        Edge("test").listen("127.0.0.1:0", tls=tls, http=())
+    for protocols, problem in (
+        (["h3"], r"listeners\[0\]\.http\[0\]: \"h3\": is not a protocol of HTTP over TCP"),
+        (["h2", "h2"], r"listeners\[0\]\.http\[1\]: \"h2\": is named twice"),
+        ([], r"listeners\[0\]\.http: .*must name at least one protocol"),
+    ):
+        plan = site(tls).to_dict()
+        plan["listeners"][0]["http"] = protocols
+        with pytest.raises(ConfigError, match=problem):
+            Edge.from_dict(plan).compile()
 
 
 def test_the_scheme_of_a_request_is_https_for_routes_keys_and_origins(

@@ -337,7 +337,7 @@ impl Admitted {
         if length.is_some_and(|length| length > plan.limits.http.body_bytes) {
             return Err(PathEnd::Refused(Refusal::BodyTooLarge));
         }
-        let modern = head.version == Version::HTTP_11;
+        let modern = head.version >= Version::HTTP_11;
         self.wants_upgrade = present.upgrade && admit::upgrade(head, self.has_body).is_some();
         self.expects = self.has_body && modern && head.headers.contains_key(header::EXPECT);
         self.wants_trailers = present.te && modern && admit::accepts_trailers(&head.headers);

@@ -1,4 +1,4 @@
-//! The life of a connection: TLS where the listener has it, HTTP/1.1, then a tunnel or a lingering close.
+//! The life of a connection: TLS where the listener has it, HTTP/1.1 or HTTP/2, then a tunnel or a lingering close.
 
 use std::{
     future::poll_fn,
@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use edgerouter_account::{PerClientCounts, UnderWay};
 use edgerouter_core::{
     bounds::clients::Client,
     http::h1::request::RequestLimits,
-    plan::{ListenerId, Plan, ProxyRule, Scheme},
+    plan::{HttpProtocol, ListenerId, Plan, ProxyRule, Scheme},
     proxy_protocol::ProxySource,
 };
 use edgerouter_telemetry::Refused;
@@ -28,6 +29,7 @@ use crate::{
     connection::{Connection, ConnectionOwner, ConnectionState, Place, Stream},
     handshake::{Unshaken, handshake},
     http1::{Ended, Http1, Unread},
+    http2::{self, Closing},
     proxied, tight,
     tls::TlsListener,
     tunnel,
@@ -64,15 +66,16 @@ pub(super) fn take<O: ConnectionOwner>(
 ) -> Taken {
     let connections = owner.connections();
     let all = &connections.all;
-    let (rule, of_peer, most) = owner.with_plan(|plan, most| {
+    let (rule, of_peer, most, protocols) = owner.with_plan(|plan, most| {
         let listener = listener.and_then(|id| plan.listeners.get(usize::from(id.0)));
+        let protocols = Protocols::of(listener.map_or(&[], |listener| &listener.protocols));
         let rule = listener.map_or(ProxyRule::None, |listener| listener.proxy_rule(peer.ip()));
         let of_peer = match rule {
             ProxyRule::None => of_peer(&all.by_peer, plan, peer.ip()),
             // The client that the header names is counted.
             ProxyRule::Header | ProxyRule::Untrusted => Ok(None),
         };
-        (rule, of_peer, most)
+        (rule, of_peer, most, protocols)
     });
     if rule == ProxyRule::Untrusted {
         owner.metrics().refused(Refused::ProxyProtocol);
@@ -124,8 +127,10 @@ pub(super) fn take<O: ConnectionOwner>(
             _ => connection,
         };
         match tls {
-            None => serve_connection(&counted.owner, transport, connection).await,
-            Some(tls) => serve_secured(&counted.owner, tls, transport, connection).await,
+            None => serve_connection(&counted.owner, protocols, transport, connection).await,
+            Some(tls) => {
+                serve_secured(&counted.owner, tls, protocols, transport, connection).await;
+            }
         }
         drop(counted);
     });
@@ -133,6 +138,36 @@ pub(super) fn take<O: ConnectionOwner>(
         Taken::InPlaceOfAnother
     } else {
         Taken::Beside
+    }
+}
+
+/// The protocols that a client may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocols {
+    Http1,
+    Http2,
+    /// Its first bytes say which (RFC 9113 §3.3).
+    Both,
+}
+
+impl Protocols {
+    fn of(offered: &[HttpProtocol]) -> Self {
+        let has = |protocol| offered.contains(&protocol);
+        match (has(HttpProtocol::Http1), has(HttpProtocol::Http2)) {
+            (true, true) => Self::Both,
+            (false, true) => Self::Http2,
+            _ => Self::Http1,
+        }
+    }
+
+    /// After a handshake of TLS: it says which (RFC 9113 §3.2). A client that has named none speaks HTTP/1.1, where that is
+    /// offered.
+    fn agreed(self, alpn: Option<&[u8]>) -> Self {
+        match (self, alpn) {
+            (_, Some(name)) if name == HttpProtocol::Http2.alpn() => Self::Http2,
+            (Self::Http2, None) => Self::Http2,
+            _ => Self::Http1,
+        }
     }
 }
 
@@ -195,6 +230,7 @@ impl<O: ConnectionOwner> Drop for Counted<O> {
 async fn serve_secured<T: Transport, O: ConnectionOwner>(
     owner: &Rc<O>,
     listener: (ListenerId, Arc<TlsListener>),
+    protocols: Protocols,
     transport: T,
     connection: Rc<Connection>,
 ) {
@@ -206,7 +242,8 @@ async fn serve_secured<T: Transport, O: ConnectionOwner>(
                 // The client may have sent its request as soon as it could.
                 connection.accept_late();
             }
-            serve_connection(owner, transport, connection).await;
+            let agreed = protocols.agreed(transport.session().alpn_protocol());
+            serve_connection(owner, agreed, transport, connection).await;
         }
         Err(Unshaken::Refused(transport)) => linger(transport).await,
         Err(Unshaken::Gone) => {}
@@ -217,6 +254,7 @@ async fn serve_secured<T: Transport, O: ConnectionOwner>(
 /// there is something to read, and dropped once the connection has been idle for a second.
 async fn serve_connection<T: Transport, O: ConnectionOwner>(
     owner: &Rc<O>,
+    mut protocols: Protocols,
     mut transport: T,
     connection: Rc<Connection>,
 ) {
@@ -225,16 +263,36 @@ async fn serve_connection<T: Transport, O: ConnectionOwner>(
             close(transport).await;
             return;
         }
-        match Box::pin(serve_requests(owner, transport, &connection)).await {
+        if protocols == Protocols::Http2 {
+            return serve_http2(owner, transport, BytesMut::new(), &connection).await;
+        }
+        let knows_http2 = protocols == Protocols::Both;
+        match Box::pin(serve_requests(owner, knows_http2, transport, &connection)).await {
             Some(silent) => transport = silent,
             None => return,
         }
+        protocols = Protocols::Http1;
+    }
+}
+
+/// Serves HTTP/2 to its end. `early`: bytes of it that were read already.
+async fn serve_http2<T: Transport, O: ConnectionOwner>(
+    owner: &Rc<O>,
+    transport: T,
+    early: BytesMut,
+    connection: &Rc<Connection>,
+) {
+    match Box::pin(http2::serve(owner, transport, early, connection)).await {
+        Closing::CutOff => {}
+        Closing::Done(transport) => close(transport).await,
+        Closing::Linger(transport) => linger(transport).await,
     }
 }
 
 /// Serves requests until the connection is over, or idle for a while: then its socket is given back.
 async fn serve_requests<T: Transport, O: ConnectionOwner>(
     owner: &Rc<O>,
+    knows_http2: bool,
     transport: T,
     connection: &Rc<Connection>,
 ) -> Option<T> {
@@ -246,7 +304,13 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
     });
     connection.set_active(true);
     let stream = Rc::new(Stream::new(Rc::clone(connection)));
-    let mut http = Http1::new(transport, limits, Rc::clone(owner), Rc::clone(&stream));
+    let mut http = Http1::new(
+        transport,
+        limits,
+        knows_http2,
+        Rc::clone(owner),
+        Rc::clone(&stream),
+    );
     let ended = {
         let mut run = pin!(http.run());
         poll_fn(|cx| {
@@ -266,6 +330,10 @@ async fn serve_requests<T: Transport, O: ConnectionOwner>(
     match ended {
         Ended::CutOff => return None,
         Ended::Silent if unread == Unread::default() => return Some(transport),
+        Ended::Preface => {
+            serve_http2(owner, transport, unread.bytes, connection).await;
+            return None;
+        }
         Ended::Silent | Ended::All => {}
     }
     if let Some(upstream) = stream.take_tunnel() {

@@ -1,7 +1,7 @@
 //! Client connections, from the socket to a request and from a response to the socket: accepting, HTTP, and the end.
 //!
 //! `tcp` and `unix` are the only files that know what a connection runs over, and `accept` is their loop: `tls`, `http`,
-//! `http1` and `tunnel` serve any [`Transport`]. `connection` is a connection as requests see it, and all connections of
+//! `http1`, `http2` and `tunnel` serve any [`Transport`]. `connection` is a connection as requests see it, and all connections of
 //! a worker; `spread` hands new ones on to the worker with the fewest, `tight` ends idle ones for new ones. The worker is
 //! known as a [`ConnectionOwner`](connection::ConnectionOwner) only: it responds to the requests. No route is known here.
 
@@ -10,6 +10,7 @@ pub mod connection;
 mod handshake;
 mod http;
 mod http1;
+mod http2;
 mod proxied;
 pub mod spread;
 pub mod tcp;

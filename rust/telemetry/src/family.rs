@@ -11,6 +11,7 @@ use std::{
 use edgerouter_core::{
     admit::Refusal,
     guard::{basic::BasicRefusal, signed::SignatureRefusal},
+    http::h2::flood::Flood,
     identity::jwt::TokenError,
     outcome::{
         CallResult, Detail, Outcome, PasswordResult, Phase, PrefetchResult, PrefetchSource, RunEnd,
@@ -85,7 +86,7 @@ pub(super) const FAMILIES: [About; Family::Calls as usize + 1] = [
         name: "edgerouter_refused_total",
         help: "Requests and connections that were refused before routing, by reason.",
         rows: None,
-        words: &[("reason", &[Refusal::WORDS, &REFUSED])],
+        words: &[("reason", &[Refusal::WORDS, &REFUSED, Flood::WORDS])],
     },
     About {
         name: "edgerouter_connections_gave_way_total",

@@ -19,7 +19,9 @@ use std::sync::{
 };
 
 pub use edgerouter_core::outcome::Outcome;
-use edgerouter_core::{admit::Refusal, outcome::Word, plan::Plan, predict::Ledger};
+use edgerouter_core::{
+    admit::Refusal, http::h2::flood::Flood, outcome::Word, plan::Plan, predict::Ledger,
+};
 use parking_lot::Mutex;
 
 use family::Counts;
@@ -43,6 +45,8 @@ pub enum Refused {
     ProxyProtocol,
     /// A response is taken too slowly (`limits.http.min_rate`).
     SlowReader,
+    /// Frames of HTTP/2.
+    Flood(Flood),
 }
 
 impl Refused {
@@ -56,6 +60,7 @@ impl Refused {
             Self::NoMemory => 3,
             Self::ProxyProtocol => 4,
             Self::SlowReader => 5,
+            Self::Flood(flood) => family::REFUSED.len() + flood.index(),
         };
         Refusal::WORDS.len() + other
     }

@@ -33,6 +33,16 @@ impl Metrics {
                 sum(|c| c.accepted.load(Ordering::Relaxed)),
             ),
             (
+                "edgerouter_http2_connections_total",
+                "Client connections that speak HTTP/2.",
+                sum(|c| c.http2_connections.load(Ordering::Relaxed)),
+            ),
+            (
+                "edgerouter_http2_requests_total",
+                "Requests of clients by HTTP/2.",
+                sum(|c| c.http2_requests.load(Ordering::Relaxed)),
+            ),
+            (
                 "edgerouter_connections",
                 "Client connections open now.",
                 connections,

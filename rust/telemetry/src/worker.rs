@@ -61,6 +61,8 @@ pub(super) struct Cells {
     pub latency: [Histogram; Outcome::ALL.len()],
     pub bytes_out: AtomicU64,
     pub accepted: AtomicU64,
+    pub http2_connections: AtomicU64,
+    pub http2_requests: AtomicU64,
     pub origin_latency: Histogram,
 }
 
@@ -123,6 +125,16 @@ impl WorkerMetrics {
     /// A connection was accepted.
     pub fn accepted(&self) {
         add(&self.cells.accepted, 1);
+    }
+
+    /// A connection speaks HTTP/2.
+    pub fn http2_connection(&self) {
+        add(&self.cells.http2_connections, 1);
+    }
+
+    /// A request came in by HTTP/2.
+    pub fn http2_request(&self) {
+        add(&self.cells.http2_requests, 1);
     }
 
     /// Something was refused before a route was known.

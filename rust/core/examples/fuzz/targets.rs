@@ -12,6 +12,7 @@ pub(crate) mod caching;
 pub(crate) mod corpus;
 pub(crate) mod fields;
 pub(crate) mod guarding;
+pub(crate) mod http2;
 pub(crate) mod identity;
 pub(crate) mod listening;
 pub(crate) mod plans;
@@ -45,6 +46,16 @@ pub(crate) const TARGETS: &[FuzzTarget] = &[
         name: "responses",
         run: responses::responses,
         seeds: responses::seeds,
+    },
+    FuzzTarget {
+        name: "field_section",
+        run: http2::field_section,
+        seeds: http2::field_sections,
+    },
+    FuzzTarget {
+        name: "frame_heads",
+        run: http2::frame_heads,
+        seeds: http2::frames,
     },
     FuzzTarget {
         name: "proxy_header",

@@ -39,6 +39,8 @@ words! {
         Version = "version",
         /// RFC 9112 §2.2: bare CR or LF.
         BadLineEnd = "bad-line-end",
+        /// RFC 9113 §8.3: absent, repeated, unknown, or behind other fields.
+        BadPseudoField = "bad-pseudo-field",
         /// RFC 9110 §5.1, §5.5; RFC 9112 §5.1.
         BadField = "bad-field",
         /// RFC 9112 §5.2.
@@ -105,6 +107,7 @@ impl Refusal {
             Self::UrlTooLong => "The URL is too long.",
             Self::Version => "Only HTTP/1.0 and HTTP/1.1 are supported.",
             Self::BadLineEnd => "Lines must end in CR LF; neither may occur alone.",
+            Self::BadPseudoField => "A pseudo-header field is missing, repeated or malformed.",
             Self::BadField => "A header field is malformed.",
             Self::Folded => "Header fields may not be folded over lines.",
             Self::HeadTooLarge => "The request's head is too large.",

@@ -12,6 +12,7 @@ pub mod etag;
 pub mod fields;
 pub mod framing;
 pub mod h1;
+pub mod h2;
 pub mod media_type;
 mod message;
 mod path_and_query;

@@ -11,6 +11,8 @@ use crate::bounds::clients::PerClient;
 pub struct Limits {
     /// Connections and requests of clients.
     pub http: HttpLimits,
+    /// Streams and frames of HTTP/2.
+    pub http2: Http2Limits,
     /// Requests to origins and their responses.
     pub origins: OriginLimits,
     /// The memory cache and its fetches.
@@ -97,6 +99,20 @@ limits! {
         request_memory_bytes: u64 = 64 << 20,
         /// Time for requests under way when the edge stops.
         drain_timeout: Duration = seconds(30),
+    }
+
+    /// Streams and frames of one connection of HTTP/2.
+    Http2Limits {
+        /// Requests at a time.
+        streams: u32 = 128,
+        /// Content of one request that a client may send ahead of its reader.
+        stream_window_bytes: u32 = 64 << 10,
+        /// That of all requests of a connection.
+        connection_window_bytes: u32 = 1 << 20,
+        /// Streams a minute that the client resets, or that are reset for its errors.
+        resets: u32 = 100,
+        /// Frames a minute that carry neither fields nor content; twenty times as many with a few bytes of content.
+        control_frames: u32 = 1_000,
     }
 
     /// Requests to origins and their responses.

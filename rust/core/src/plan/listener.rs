@@ -67,7 +67,7 @@ pub struct Listener {
     pub address: ListenAddress,
     /// The first is for clients that name no host, or one of which no certificate is. Empty: plain text.
     pub tls: Vec<TlsPolicy>,
-    /// By preference, as in ALPN (RFC 7301); never empty.
+    /// By preference, as in ALPN (RFC 7301); never empty. Without TLS a client chooses by its first bytes (RFC 9113 §3.3).
     pub protocols: Vec<HttpProtocol>,
     /// Proxies that begin each connection with a header of the PROXY protocol. Empty: none does.
     pub proxies: Vec<IpNet>,
@@ -103,6 +103,8 @@ impl Listener {
 pub enum HttpProtocol {
     /// HTTP/1.1, and HTTP/1.0 for clients that speak no other.
     Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 impl HttpProtocol {
@@ -110,6 +112,7 @@ impl HttpProtocol {
     pub fn alpn(self) -> &'static [u8] {
         match self {
             Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
         }
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Inflow {
     piece: RefCell<Bytes>,
     trailers: RefCell<Option<Fields>>,
     reader: RefCell<Option<Waker>>,
+    /// The task that puts pieces; `None`: the connection's.
+    sender: RefCell<Option<Waker>>,
     is_dropped: Cell<bool>,
 }
 
@@ -55,8 +57,24 @@ impl Inflow {
             piece: RefCell::default(),
             trailers: RefCell::default(),
             reader: RefCell::default(),
+            sender: RefCell::default(),
             is_dropped: Cell::new(false),
         })
+    }
+
+    /// Pieces are put by the task of `waker`.
+    pub(crate) fn sent_by(&self, waker: &Waker) {
+        let mut sender = self.sender.borrow_mut();
+        if !sender.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *sender = Some(waker.clone());
+        }
+    }
+
+    fn wake_sender(&self) {
+        match &*self.sender.borrow() {
+            Some(sender) => sender.wake_by_ref(),
+            None => self.connection.wake(),
+        }
     }
 
     /// True if a reader waits for the next piece.
@@ -132,7 +150,7 @@ impl Body for ClientBody {
         match inflow.state.get() {
             InflowState::Open => {
                 *inflow.reader.borrow_mut() = Some(cx.waker().clone());
-                inflow.connection.wake();
+                inflow.wake_sender();
                 Poll::Pending
             }
             InflowState::Complete => {

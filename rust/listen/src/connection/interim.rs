@@ -10,6 +10,8 @@ use http::{StatusCode, Version};
 /// Most interim responses to one request, and their bytes.
 const MOST: u32 = 16;
 const MOST_BYTES: usize = 16 << 10;
+/// Bytes of a line beside its name and value.
+const FRAMING: usize = 4;
 
 /// The request of a connection that an interim response is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub struct Interims {
     is_open: Cell<bool>,
     count: Cell<u32>,
     bytes: Cell<usize>,
-    waiting: RefCell<Vec<u8>>,
+    waiting: RefCell<Vec<(StatusCode, Fields)>>,
 }
 
 impl Interims {
@@ -51,20 +53,31 @@ impl Interims {
         if self.ticket() != Some(ticket) || self.count.get() >= MOST {
             return false;
         }
-        let mut head = Vec::with_capacity(512);
-        write::interim(&mut head, status, headers);
-        if self.bytes.get() + head.len() > MOST_BYTES {
+        let bytes = self.bytes.get() + headers.bytes() + headers.len() * FRAMING + FRAMING;
+        if bytes > MOST_BYTES {
             return false;
         }
         self.count.set(self.count.get() + 1);
-        self.bytes.set(self.bytes.get() + head.len());
-        self.waiting.borrow_mut().extend_from_slice(&head);
+        self.bytes.set(bytes);
+        self.waiting.borrow_mut().push((status, headers.clone()));
         true
     }
 
-    /// Moves those that wait behind `output`.
-    pub(crate) fn take(&self, output: &mut Vec<u8>) {
-        output.append(&mut self.waiting.borrow_mut());
+    /// Those that wait.
+    pub(crate) fn take(&self) -> Vec<(StatusCode, Fields)> {
+        self.waiting.take()
+    }
+
+    /// True if no request but the one that comes next has come in.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.requests.get() == 0
+    }
+
+    /// Writes those that wait behind `output`.
+    pub(crate) fn write(&self, output: &mut Vec<u8>) {
+        for (status, headers) in self.waiting.borrow_mut().drain(..) {
+            write::interim(output, status, &headers);
+        }
     }
 }
 
@@ -90,8 +103,8 @@ mod tests {
         let ticket = interims.ticket().unwrap();
         assert!(interims.add(ticket, HINTS, &link));
         let mut output = b"before ".to_vec();
-        interims.take(&mut output);
-        interims.take(&mut output);
+        interims.write(&mut output);
+        interims.write(&mut output);
         assert_eq!(
             output,
             b"before HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
@@ -109,7 +122,7 @@ mod tests {
         assert!(interims.add(first, HINTS, &none));
         interims.begin(Version::HTTP_11);
         let mut output = Vec::new();
-        interims.take(&mut output);
+        interims.write(&mut output);
         assert_eq!(output, b"", "the first request's are gone");
         assert!(!interims.add(first, HINTS, &none));
     }

@@ -6,6 +6,7 @@
 
 mod content;
 pub mod interim;
+mod multiplexed;
 mod owner;
 mod pace;
 pub mod queue;

@@ -77,6 +77,11 @@ impl Queue {
         });
     }
 
+    /// True if bytes of it are counted.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.borrow().is_some()
+    }
+
     /// True if others need the memory more.
     pub fn is_cut(&self) -> bool {
         let open = self.open.borrow();

@@ -18,7 +18,7 @@ use edgerouter_core::{
 };
 use http::HeaderValue;
 
-use super::pace::Pace;
+use super::{multiplexed::Multiplexed, pace::Pace};
 use crate::{Transport, tls::TlsSession};
 
 /// A client connection.
@@ -33,6 +33,8 @@ pub struct Connection {
     address: OnceCell<HeaderValue>,
     /// Set by the handshake; boxed, as most connections may have none.
     tls: OnceCell<Box<TlsSession>>,
+    /// Set where many requests are under way at a time.
+    multiplexed: OnceCell<Box<Multiplexed>>,
     state: Cell<ConnectionState>,
     /// Requests whose responses have not ended.
     streams: Cell<u32>,
@@ -88,6 +90,7 @@ impl Connection {
             serial,
             address: OnceCell::new(),
             tls: OnceCell::new(),
+            multiplexed: OnceCell::new(),
             state: Cell::new(ConnectionState::Live),
             streams: Cell::new(0),
             is_late: Cell::new(false),
@@ -136,6 +139,16 @@ impl Connection {
     /// Notes the result of the handshake.
     pub(crate) fn secure(&self, session: TlsSession) {
         let _ = self.tls.set(Box::new(session));
+    }
+
+    /// Many requests may be under way from here on.
+    pub(crate) fn multiplex(&self) -> &Multiplexed {
+        self.multiplexed.get_or_init(Box::default)
+    }
+
+    /// Ticks at the last check.
+    pub(crate) fn now(&self) -> u64 {
+        self.now.get()
     }
 
     /// A stream begins.
@@ -302,6 +315,31 @@ impl Connection {
         self.waker.borrow().clone()
     }
 
+    /// As `check`, with many requests: those are the driver's to look at.
+    fn check_multiplexed(&self, multiplexed: &Multiplexed, now: u64, limits: &HttpLimits) -> bool {
+        let over =
+            |since: u64, limit: Duration| now.saturating_sub(since) > limit.as_millis() as u64;
+        if let Some(since) = multiplexed.incomplete_since() {
+            if over(since, limits.head_timeout) {
+                self.set_state(ConnectionState::HeadTooSlow);
+            }
+        } else if self.is_idle() && over(self.since.get(), limits.idle_timeout) {
+            self.set_state(ConnectionState::End);
+        }
+        let blocked = self.write_blocked.get();
+        let awaits = blocked.is_some() || multiplexed.awaits_room();
+        let takes_slowly = self.taken.is_slow(awaits, now, limits)
+            || blocked.is_some_and(|since| over(since, limits.body_timeout));
+        let sends_slowly = self.sent.is_slow(multiplexed.awaits_content(), now, limits);
+        if takes_slowly || sends_slowly {
+            self.set_state(ConnectionState::End);
+        } else if !self.is_idle() || self.state.get() == ConnectionState::Drain {
+            multiplexed.check();
+            self.wake();
+        }
+        takes_slowly
+    }
+
     /// Ends a connection that has waited too long. To be called once a second. True if its client takes a response too
     /// slowly.
     pub fn check(&self, now: u64, limits: &HttpLimits) -> bool {
@@ -309,6 +347,9 @@ impl Connection {
         self.now.set(now);
         if self.state.get() == End {
             return false;
+        }
+        if let Some(multiplexed) = self.multiplexed.get() {
+            return self.check_multiplexed(multiplexed, now, limits);
         }
         let over =
             |since: u64, limit: Duration| now.saturating_sub(since) > limit.as_millis() as u64;

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
+    task::Waker,
 };
 
 use edgerouter_account::{Account, Owner};
@@ -32,6 +33,8 @@ pub struct Stream {
     pub connection: Rc<Connection>,
     refusal: Cell<Option<Refusal>>,
     tunnel: RefCell<Option<Box<dyn TunnelEnd>>>,
+    /// The task that sends the response; `None`: the connection's.
+    task: RefCell<Option<Waker>>,
     /// The authority of the request before this one.
     pub last_authority: LastAuthority,
     /// Interim responses on their way to the client.
@@ -47,9 +50,26 @@ impl Stream {
             connection,
             refusal: Cell::new(None),
             tunnel: RefCell::new(None),
+            task: RefCell::new(None),
             last_authority: LastAuthority::default(),
             interims: Interims::default(),
             queue: Queue::default(),
+        }
+    }
+
+    /// Its response is sent by the task of `waker`.
+    pub(crate) fn sent_by(&self, waker: &Waker) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *task = Some(waker.clone());
+        }
+    }
+
+    /// Makes the task that sends its response look at its state.
+    pub(crate) fn wake(&self) {
+        match &*self.task.borrow() {
+            Some(task) => task.wake_by_ref(),
+            None => self.connection.wake(),
         }
     }
 
@@ -74,14 +94,16 @@ impl Stream {
     pub fn send_interim(&self, ticket: Ticket, status: StatusCode, headers: &Fields) -> bool {
         let sent = self.interims.add(ticket, status, headers);
         if sent {
-            self.connection.wake();
+            self.wake();
         }
         sent
     }
 
     /// Counts the bytes of a response that streams from here on.
     pub fn count(&self, account: &Arc<Account>, owner: Owner) {
-        self.queue.open(account, owner, self.connection.waker());
+        let task = self.task.borrow().clone();
+        let task = task.or_else(|| self.connection.waker());
+        self.queue.open(account, owner, task);
     }
 
     /// Refuses the request whose bytes are read next, or now.

@@ -9,14 +9,19 @@ mod sending;
 
 use std::{io, pin::pin, rc::Rc, task::Poll};
 
+pub(crate) use self::sending::with_date;
+
 use bytes::BytesMut;
 use edgerouter_account::Hold;
 use edgerouter_core::{
     admit::Refusal,
-    http::h1::{
-        outgoing::Outgoing,
-        request::{ClientHead, ContentReader, RequestLimits, RequestReader},
-        write::RequestFacts,
+    http::{
+        h1::{
+            outgoing::Outgoing,
+            request::{ClientHead, ContentReader, RequestLimits, RequestReader},
+            write::RequestFacts,
+        },
+        h2::frames::PREFACE_LINE,
     },
 };
 use http::{Method, Version};
@@ -33,6 +38,8 @@ pub(crate) struct Http1<T, O> {
     stream: Rc<Stream>,
     reader: RequestReader,
     limits: RequestLimits,
+    /// The client may begin with the preface of HTTP/2 instead.
+    knows_http2: bool,
     /// Bytes that have come and belong to no message yet: an incomplete head, or what is behind a request under way.
     input: BytesMut,
     /// The client has sent the end of its bytes.
@@ -53,6 +60,8 @@ pub(crate) enum Ended {
     CutOff,
     /// It goes on when there is something to read.
     Silent,
+    /// The client speaks HTTP/2: its bytes are unread.
+    Preface,
 }
 
 /// Input that HTTP has left unread at its end.
@@ -67,6 +76,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
     pub(crate) fn new(
         transport: T,
         limits: RequestLimits,
+        knows_http2: bool,
         owner: Rc<O>,
         stream: Rc<Stream>,
     ) -> Self {
@@ -76,6 +86,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             stream,
             reader: RequestReader::new(limits),
             limits,
+            knows_http2,
             input: BytesMut::new(),
             ended: false,
             hold: None,
@@ -102,6 +113,9 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
             let next = std::future::poll_fn(|cx| self.poll_next(cx)).await;
             let served = match next {
                 Ok(NextMessage::Request(head)) => self.serve(head).await,
+                Ok(NextMessage::Refused(Refusal::Version)) if self.is_preface() => {
+                    return Ended::Preface;
+                }
                 Ok(NextMessage::Refused(refusal)) => self.refuse(refusal).await,
                 Ok(NextMessage::End(ended)) => return ended,
                 Err(error) => Err(error),
@@ -116,6 +130,12 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                 }
             }
         }
+    }
+
+    /// True if the connection begins with the preface of HTTP/2, and may: behind a request the bytes could be those of
+    /// another client of the same proxy.
+    fn is_preface(&self) -> bool {
+        self.knows_http2 && self.stream.interims.is_unused() && self.input.starts_with(PREFACE_LINE)
     }
 
     /// A refusal has still to reach its client (RFC 9112 §9.6): such a connection is not closed at once.
@@ -154,7 +174,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
                     let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
                     self.output.text.extend_from_slice(go_on);
                 }
-                self.stream.interims.take(&mut self.output.text);
+                self.stream.interims.write(&mut self.output.text);
                 let _ = self.poll_write(cx)?;
                 if self.poll_content(cx).is_pending() {
                     self.look_behind(cx);

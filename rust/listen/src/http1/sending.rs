@@ -63,7 +63,7 @@ impl<T: Transport, O: ConnectionOwner> Http1<T, O> {
         response: Response<O::Body>,
         facts: RequestFacts,
     ) -> io::Result<Option<Ended>> {
-        self.stream.interims.take(&mut self.output.text);
+        self.stream.interims.write(&mut self.output.text);
         self.stream.interims.close();
         let facts = RequestFacts {
             is_persistent: facts.is_persistent
@@ -175,7 +175,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Sending<B> {
 }
 
 /// Calls with the value of `Date` for now (RFC 9110 §6.6.1), which is made once a second.
-fn with_date<R>(write: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn with_date<R>(write: impl FnOnce(&[u8]) -> R) -> R {
     thread_local! {
         static DATE: RefCell<(u64, HeaderValue)> = RefCell::new((0, date::format(0)));
     }

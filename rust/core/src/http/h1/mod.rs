@@ -14,7 +14,10 @@ use std::ops::Range;
 
 use crate::http::{FieldValue, Fields};
 
-pub(crate) use self::request_line::{is_host, port_number};
+pub(crate) use self::{
+    request::length as content_length,
+    request_line::{MOST_METHOD, is_host, origin_form, port_number},
+};
 use super::framing::trimmed;
 
 /// A piece of a message's content.

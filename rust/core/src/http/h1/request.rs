@@ -389,7 +389,7 @@ fn transfer_coding(value: &[u8]) -> Refusal {
 }
 
 /// Digits only (RFC 9110 §8.6); a number that does not fit is malformed.
-fn length(value: &[u8]) -> Option<u64> {
+pub(crate) fn length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
     }

@@ -16,7 +16,8 @@ pub(super) struct RequestLine<'a> {
     pub(super) http_11: bool,
 }
 
-const MOST_METHOD: usize = 32;
+/// Bytes of a method.
+pub(crate) const MOST_METHOD: usize = 32;
 
 /// Reads `method SP request-target SP HTTP-version` (RFC 9112 §3), without its line end.
 pub(super) fn request_line<'a>(
@@ -55,8 +56,20 @@ pub(super) fn request_line<'a>(
             (Some(authority), rest)
         }
     };
-    let end = memchr(b'?', origin_form).unwrap_or(origin_form.len());
-    let (path, query) = origin_form.split_at_checked(end).unwrap_or_default();
+    let target = self::origin_form(origin_form)?;
+    Ok(RequestLine {
+        method,
+        target,
+        authority,
+        http_11,
+    })
+}
+
+/// The path and query of a target, whose bytes must be those of a URI (RFC 3986 §3.3, §3.4).
+#[inline]
+pub(crate) fn origin_form(target: &[u8]) -> Result<PathAndQuery, Refusal> {
+    let end = memchr(b'?', target).unwrap_or(target.len());
+    let (path, query) = target.split_at_checked(end).unwrap_or_default();
     let class = |byte: u8| TARGET.get(usize::from(byte)).copied().unwrap_or(0);
     if !path.iter().all(|&byte| class(byte) & PATH != 0)
         || !query.iter().all(|&byte| class(byte) & QUERY != 0)
@@ -64,18 +77,12 @@ pub(super) fn request_line<'a>(
         return Err(Refusal::BadTarget);
     }
     // The bytes are ASCII.
-    let text = std::str::from_utf8(origin_form).map_err(|_| Refusal::BadTarget)?;
-    let target = if path.is_empty() {
+    let text = std::str::from_utf8(target).map_err(|_| Refusal::BadTarget)?;
+    Ok(if path.is_empty() {
         // Of an absolute form without one (RFC 9112 §3.2.1).
         PathAndQuery::checked(&format!("/{text}"), 1)
     } else {
         PathAndQuery::checked(text, path.len())
-    };
-    Ok(RequestLine {
-        method,
-        target,
-        authority,
-        http_11,
     })
 }
 

@@ -63,7 +63,10 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         panic!()
     };
     assert_eq!(listener.address.to_string(), "0.0.0.0:443");
-    assert_eq!(listener.protocols, [HttpProtocol::Http1]);
+    assert_eq!(
+        listener.protocols,
+        [HttpProtocol::Http2, HttpProtocol::Http1]
+    );
     assert_eq!(
         listener.proxy_rule("::ffff:10.1.2.3".parse().unwrap()),
         ProxyRule::Header

@@ -49,6 +49,17 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("request_memory_bytes", memory, MIB, LARGEST);
         group.seconds("drain_timeout", &mut http.drain_timeout);
     });
+    let http2 = &mut limits.http2;
+    read_group("http2", &mut |group| {
+        group.whole("streams", &mut http2.streams, 1, 10_000);
+        let window = &mut http2.stream_window_bytes;
+        group.whole("stream_window_bytes", window, 16 * KIB, 16 * MIB);
+        let window = &mut http2.connection_window_bytes;
+        group.whole("connection_window_bytes", window, 64 * KIB, 64 * MIB);
+        group.whole("resets", &mut http2.resets, 1, 1_000_000);
+        let frames = &mut http2.control_frames;
+        group.whole("control_frames", frames, 10, 1_000_000);
+    });
     let origins = &mut limits.origins;
     read_group("origins", &mut |group| {
         group.whole("head_bytes", &mut origins.head_bytes, KIB, 16 * MIB);

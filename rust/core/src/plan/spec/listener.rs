@@ -60,7 +60,7 @@ fn listener(value: &Value, path: String, problems: &Problems) -> Option<Listener
         address
     });
     let tls = fields.each("tls", policy);
-    let protocols = protocols(&mut fields);
+    let protocols = protocols(&mut fields, !tls.is_empty());
     let proxies = networks(fields.texts("proxy_protocol"), problems);
     fields.end();
     Some(Listener {
@@ -71,27 +71,33 @@ fn listener(value: &Value, path: String, problems: &Problems) -> Option<Listener
     })
 }
 
-fn protocols(fields: &mut Fields<'_>) -> Vec<HttpProtocol> {
-    let Some(value) = fields.raw("http") else {
-        return vec![HttpProtocol::Http1];
+fn protocols(fields: &mut Fields<'_>, is_secured: bool) -> Vec<HttpProtocol> {
+    use HttpProtocol::{Http1, Http2};
+    let Some(value) = fields.some("http") else {
+        return if is_secured {
+            vec![Http2, Http1]
+        } else {
+            vec![Http1]
+        };
     };
     let items = fields.list_of("http", value);
     let texts = fields.only_texts(items);
     let mut found = Vec::new();
     for (path, text) in texts {
-        let why = match text {
-            "http/1.1" if found.contains(&HttpProtocol::Http1) => "is named twice",
-            "http/1.1" => {
-                found.push(HttpProtocol::Http1);
+        let known = [Http2, Http1];
+        let protocol = known.iter().find(|known| known.alpn() == text.as_bytes());
+        let why = match protocol {
+            Some(protocol) if !found.contains(protocol) => {
+                found.push(*protocol);
                 continue;
             }
-            "h2" => "is not served yet: leave it out, and clients use HTTP/1.1",
-            _ => "is not a protocol of HTTP over TCP: the one served is \"http/1.1\"",
+            Some(_) => "is named twice",
+            None => "is not a protocol of HTTP over TCP: those are \"h2\" and \"http/1.1\"",
         };
         fields.problems.add(path, Some(format!("{text:?}")), why);
     }
     if value.as_array().is_some_and(Vec::is_empty) {
-        let why = "must name at least one protocol: \"http/1.1\"";
+        let why = "must name at least one protocol: \"h2\" or \"http/1.1\"";
         fields.problems.add(fields.at("http"), None, why);
     }
     found

@@ -1,0 +1,389 @@
+//! The field section of a request (RFC 9113 §8): read once and whole, and only if it has one possible reading. The
+//! same is refused as in HTTP/1.1, since it may be forwarded in HTTP/1.1.
+
+use http::{HeaderValue, Method, Version};
+
+use crate::{
+    admit::Refusal,
+    http::{
+        FieldValue, Fields, Known, PathAndQuery, RequestParts,
+        h1::{MOST_METHOD, content_length, is_host, origin_form, request::RequestLimits},
+        header, is_token_byte,
+    },
+};
+
+/// The head of a request.
+#[derive(Debug)]
+pub struct StreamHead {
+    /// With `Host` as the first field, whichever field named the authority.
+    pub parts: Box<RequestParts>,
+    /// Bytes of the content, if the client declares them.
+    pub length: Option<u64>,
+    /// The client waits for a 100 before it sends the content (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+}
+
+/// Reads the fields of a section in their order, pseudo-fields included. `is_whole`: no content follows.
+pub fn read<'a>(
+    fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    is_whole: bool,
+    limits: &RequestLimits,
+) -> Result<StreamHead, Refusal> {
+    let mut pseudo = PseudoFields::default();
+    let mut fields = fields.into_iter().peekable();
+    while let Some((name, value)) = fields.next_if(|(name, _)| name.starts_with(b":")) {
+        pseudo.set(name, value)?;
+    }
+    let line = pseudo.line(limits)?;
+    let mut section = Section::default();
+    if let Some(authority) = line.authority {
+        section.headers.append(header::HOST, authority);
+    }
+    for (name, value) in fields {
+        section.field(name, value, line.authority, limits)?;
+    }
+    section.end();
+    if !section.headers.contains_key(header::HOST) {
+        return Err(Refusal::BadHost);
+    }
+    match section.length {
+        Some(1..) if is_whole => return Err(Refusal::BadContentLength),
+        Some(length) if length > limits.body_bytes => return Err(Refusal::BodyTooLarge),
+        _ => {}
+    }
+    Ok(StreamHead {
+        parts: Box::new(RequestParts {
+            method: line.method,
+            target: line.target,
+            authority: None,
+            version: Version::HTTP_2,
+            headers: section.headers,
+        }),
+        length: section.length,
+        expects_continue: section.expects && !is_whole,
+    })
+}
+
+/// Pseudo-fields of a request (RFC 9113 §8.3.1).
+#[derive(Default)]
+struct PseudoFields<'a> {
+    method: Option<&'a [u8]>,
+    scheme: Option<&'a [u8]>,
+    authority: Option<&'a [u8]>,
+    path: Option<&'a [u8]>,
+}
+
+/// The parts of a request line.
+struct Line<'a> {
+    method: Method,
+    target: PathAndQuery,
+    authority: Option<FieldValue<'a>>,
+}
+
+impl<'a> PseudoFields<'a> {
+    fn set(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
+        let field = match name {
+            b":method" => &mut self.method,
+            b":scheme" => &mut self.scheme,
+            b":authority" => &mut self.authority,
+            b":path" => &mut self.path,
+            _ => return Err(Refusal::BadPseudoField),
+        };
+        match field.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(Refusal::BadPseudoField),
+        }
+    }
+
+    fn line(&self, limits: &RequestLimits) -> Result<Line<'a>, Refusal> {
+        let method = self.method.ok_or(Refusal::BadPseudoField)?;
+        match method {
+            b"CONNECT" => return Err(Refusal::Connect),
+            b"TRACE" => return Err(Refusal::Trace),
+            _ if method.is_empty() || !method.iter().all(|&byte| is_token_byte(byte)) => {
+                return Err(Refusal::BadMethod);
+            }
+            _ if method.len() > MOST_METHOD => return Err(Refusal::MethodTooLong),
+            _ => {}
+        }
+        let scheme = self.scheme.ok_or(Refusal::BadPseudoField)?;
+        if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+            return Err(Refusal::BadPseudoField);
+        }
+        let path = self.path.ok_or(Refusal::BadPseudoField)?;
+        if path.len() > limits.url_bytes {
+            return Err(Refusal::UrlTooLong);
+        }
+        let target = match path {
+            [b'/', ..] => origin_form(path)?,
+            b"*" if method == b"OPTIONS" => origin_form(path)?,
+            _ => return Err(Refusal::BadTarget),
+        };
+        let authority = match self.authority {
+            Some(authority) if !is_host(authority) => return Err(Refusal::BadHost),
+            Some(authority) => Some(FieldValue::of(authority).ok_or(Refusal::BadHost)?),
+            None => None,
+        };
+        Ok(Line {
+            method: Method::from_bytes(method).map_err(|_| Refusal::BadMethod)?,
+            target,
+            authority,
+        })
+    }
+}
+
+/// The regular fields as they are read, and those of them that decide about the message.
+#[derive(Default)]
+struct Section {
+    headers: Fields,
+    /// Fields that have been read; all of `Cookie` are one.
+    count: usize,
+    has_host: bool,
+    length: Option<u64>,
+    expects: bool,
+    /// Values of `Cookie`, joined (RFC 9113 §8.2.3).
+    cookie: Vec<u8>,
+}
+
+impl Section {
+    fn field(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        authority: Option<FieldValue<'_>>,
+        limits: &RequestLimits,
+    ) -> Result<(), Refusal> {
+        if name.starts_with(b":") {
+            return Err(Refusal::BadPseudoField);
+        }
+        // §8.2.1: lower case only, and no white space around a value.
+        if name.iter().any(u8::is_ascii_uppercase) || value.trim_ascii().len() != value.len() {
+            return Err(Refusal::BadField);
+        }
+        let value = FieldValue::of(value).ok_or(Refusal::BadField)?;
+        let known = Known::of(name);
+        if known != Some(header::COOKIE) || self.cookie.is_empty() {
+            self.count += 1;
+        }
+        if self.count > limits.head_fields {
+            return Err(Refusal::TooManyFields);
+        }
+        match known {
+            // §8.2.2.
+            Some(
+                header::CONNECTION
+                | header::KEEP_ALIVE
+                | header::PROXY_CONNECTION
+                | header::TRANSFER_ENCODING
+                | header::UPGRADE
+                | header::HTTP2_SETTINGS,
+            ) => return Err(Refusal::BadField),
+            Some(header::TE) if !value.as_bytes().eq_ignore_ascii_case(b"trailers") => {
+                return Err(Refusal::BadField);
+            }
+            Some(header::HOST) => {
+                if std::mem::replace(&mut self.has_host, true) || !is_host(value.as_bytes()) {
+                    return Err(Refusal::BadHost);
+                }
+                // §8.3.1: it must name the same.
+                if let Some(authority) = authority {
+                    let same = value.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
+                    return if same { Ok(()) } else { Err(Refusal::BadHost) };
+                }
+            }
+            Some(header::CONTENT_LENGTH) => {
+                if self.length.is_some() {
+                    return Err(Refusal::BadContentLength);
+                }
+                let length = content_length(value.as_bytes());
+                self.length = Some(length.ok_or(Refusal::BadContentLength)?);
+            }
+            Some(header::EXPECT) => {
+                if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Refusal::Expectation);
+                }
+                self.expects = true;
+            }
+            Some(header::COOKIE) => {
+                if value.is_empty() {
+                    return Ok(());
+                }
+                if self.cookie.is_empty() {
+                    self.headers.append(header::COOKIE, value);
+                } else {
+                    self.cookie.extend_from_slice(b"; ");
+                }
+                self.cookie.extend_from_slice(value.as_bytes());
+                return Ok(());
+            }
+            _ => {}
+        }
+        let added = self.headers.append_wire(name, value);
+        added.map_err(|_| Refusal::BadField)
+    }
+
+    fn end(&mut self) {
+        let first = self.headers.get(header::COOKIE).map(FieldValue::len);
+        if first.is_some_and(|length| length < self.cookie.len())
+            && let Ok(cookie) = HeaderValue::from_bytes(&self.cookie)
+        {
+            self.headers.insert(header::COOKIE, cookie);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const LIMITS: RequestLimits = RequestLimits {
+        head_bytes: 4096,
+        head_fields: 5,
+        url_bytes: 64,
+        body_bytes: 1000,
+    };
+
+    /// The head of lines such as `:path /a`, each a name and a value with one space between.
+    fn head(lines: &str, is_whole: bool) -> Result<StreamHead, Refusal> {
+        let fields = lines.lines().map(|line| {
+            let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+            (name.as_bytes(), value.as_bytes())
+        });
+        read(fields, is_whole, &LIMITS)
+    }
+
+    const GET: &str = ":method GET\n:scheme https\n:authority a.example\n:path /a?b";
+
+    fn get(more: &str) -> Result<StreamHead, Refusal> {
+        head(&format!("{GET}\n{more}"), true)
+    }
+
+    fn shown(head: &StreamHead) -> String {
+        let parts = &head.parts;
+        let mut shown = format!("{} {}", parts.method, parts.target);
+        for (name, value) in &parts.headers {
+            shown += &format!(" {name}={}", value.to_str().unwrap());
+        }
+        shown
+    }
+
+    #[test]
+    fn a_request_of_each_spelling_becomes_the_same() {
+        let want = "GET /a?b host=a.example";
+        for lines in [
+            GET,
+            ":path /a?b\n:authority a.example\n:scheme http\n:method GET",
+            ":method GET\n:scheme HTTPS\n:path /a?b\nhost a.example",
+            ":method GET\n:scheme https\n:authority a.example\n:path /a?b\nhost a.example",
+        ] {
+            assert_eq!(shown(&head(lines, true).unwrap()), want, "{lines}");
+        }
+        let other = ":method OPTIONS\n:scheme https\n:authority a.example:8443\n:path *";
+        let read = head(other, true).unwrap();
+        assert_eq!(shown(&read), "OPTIONS * host=a.example:8443");
+        assert_eq!(read.parts.version, Version::HTTP_2);
+        let spelled = get("host A.Example").unwrap();
+        assert_eq!(shown(&spelled), want, "the same host in another case");
+    }
+
+    #[test]
+    fn crumbs_of_a_cookie_are_joined_in_the_place_of_the_first() {
+        let read = get("x 1\ncookie a=1\ny 2\ncookie b=2\ncookie\ncookie c=3").unwrap();
+        let want = "GET /a?b host=a.example x=1 cookie=a=1; b=2; c=3 y=2";
+        assert_eq!(shown(&read), want);
+    }
+
+    #[test]
+    fn pseudo_fields_are_complete_single_and_first() {
+        use Refusal::{BadHost, BadMethod, BadPseudoField, BadTarget, Connect, MethodTooLong};
+        let without = |name: &str| {
+            let lines: Vec<_> = GET.lines().filter(|line| !line.starts_with(name)).collect();
+            lines.join("\n")
+        };
+        let with = |line: &str| {
+            let (name, _) = line.split_once(' ').unwrap();
+            format!("{}\n{line}", without(name))
+        };
+        for (lines, want) in [
+            (without(":method"), BadPseudoField),
+            (without(":scheme"), BadPseudoField),
+            (without(":path"), BadPseudoField),
+            (without(":authority"), BadHost),
+            (format!("{GET}\n:path /a?b"), BadPseudoField),
+            (format!("{GET}\nx 1\n:authority a.example"), BadPseudoField),
+            (format!("{GET}\n:status 200"), BadPseudoField),
+            (format!("{GET}\n:protocol websocket"), BadPseudoField),
+            (with(":scheme ftp"), BadPseudoField),
+            (with(":scheme "), BadPseudoField),
+            (with(":path "), BadTarget),
+            (with(":path a"), BadTarget),
+            (with(":path *"), BadTarget),
+            (with(":path https://a.example/"), BadTarget),
+            (with(":path /a#b"), BadTarget),
+            (with(":path /a b"), BadTarget),
+            (with(":path /\u{e9}"), BadTarget),
+            (with(":authority "), BadHost),
+            (with(":authority user@a.example"), BadHost),
+            (with(":authority a.example/b"), BadHost),
+            (with(":method "), BadMethod),
+            (with(":method G T"), BadMethod),
+            (with(":method CONNECT"), Connect),
+            (with(":method TRACE"), Refusal::Trace),
+            (with(&format!(":method {}", "A".repeat(33))), MethodTooLong),
+            (
+                with(&format!(":path /{}", "a".repeat(64))),
+                Refusal::UrlTooLong,
+            ),
+        ] {
+            assert_eq!(head(&lines, true).unwrap_err(), want, "{lines}");
+        }
+    }
+
+    #[test]
+    fn fields_of_a_connection_and_malformed_ones_are_refused() {
+        use Refusal::{BadContentLength, BadField, BadHost};
+        for (line, want) in [
+            ("connection close", BadField),
+            ("keep-alive 1", BadField),
+            ("proxy-connection keep-alive", BadField),
+            ("transfer-encoding chunked", BadField),
+            ("upgrade websocket", BadField),
+            ("http2-settings AAAA", BadField),
+            ("te gzip", BadField),
+            ("te trailers, gzip", BadField),
+            ("X-Upper 1", BadField),
+            ("x@y 1", BadField),
+            (" 1", BadField),
+            ("x  1", BadField),
+            ("x 1 ", BadField),
+            ("x \t1", BadField),
+            ("x a\0b", BadField),
+            ("x a\rb", BadField),
+            ("host b.example", BadHost),
+            ("host a.example\nhost a.example", BadHost),
+            ("host", BadHost),
+            ("content-length 1", BadContentLength),
+            ("content-length 0\ncontent-length 0", BadContentLength),
+            ("content-length +1", BadContentLength),
+            ("content-length 1, 1", BadContentLength),
+            ("content-length", BadContentLength),
+            ("expect something", Refusal::Expectation),
+            ("a 1\nb 1\nc 1\nd 1\ne 1\nf 1", Refusal::TooManyFields),
+        ] {
+            assert_eq!(get(line).unwrap_err(), want, "{line}");
+        }
+        assert!(get("te trailers\ncontent-length 0").is_ok());
+        assert!(get("a 1\nb 1\nc 1\nd 1\ncookie a=1\ncookie b=2").is_ok());
+    }
+
+    #[test]
+    fn content_is_declared_within_its_bound() {
+        let post = |length: &str| head(&format!("{GET}\ncontent-length {length}"), false);
+        assert_eq!(post("1000").unwrap().length, Some(1000));
+        assert_eq!(post("1001").unwrap_err(), Refusal::BodyTooLarge);
+        let expects = |is_whole| head(&format!("{GET}\nexpect 100-continue"), is_whole);
+        assert!(expects(false).unwrap().expects_continue);
+        assert!(!expects(true).unwrap().expects_continue, "nothing follows");
+    }
+}

@@ -1,0 +1,343 @@
+//! The task of a connection: makes the library read and write, begins requests, and ends the connection in stages.
+
+use std::{
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use edgerouter_account::{Hold, Owner};
+use edgerouter_core::{
+    admit::Refusal,
+    bounds::{clients::Client, memory::Purpose},
+    http::{
+        h1::request::RequestLimits,
+        h2::flood::{Flood, FrameLimits},
+    },
+    plan::limits::Limits,
+};
+use edgerouter_telemetry::Refused;
+use h2::{
+    Reason, RecvStream,
+    server::{self, SendResponse},
+};
+use http::{Method, Request, Version};
+use tokio::{task::spawn_local, time::timeout};
+
+use super::{
+    convert,
+    meter::{Meter, is_over},
+    response::{Content, Exchange, MOST_AHEAD},
+    wire::{Wire, WireEnd},
+};
+use crate::{
+    Transport,
+    connection::{ClientBody, Connection, ConnectionOwner, ConnectionState, Inflow, Stream},
+};
+
+/// Bytes that wait to be read that each connection may hold beside the account.
+const FREE: u64 = 4 << 10;
+/// Time for a client to take the last frames.
+const LAST_FRAMES: Duration = Duration::from_secs(2);
+/// Time for a client without requests to learn that its connection drains.
+const DRAIN_QUIET: Duration = Duration::from_secs(2);
+
+/// The way a connection is closed after HTTP/2.
+pub(crate) enum Closing<T> {
+    /// At once.
+    CutOff,
+    /// It has nothing left to read.
+    Done(T),
+    /// Unread bytes remain: a close at once could destroy the last frames on their way.
+    Linger(T),
+}
+
+/// The bounds of a connection, as they are when it begins.
+struct Terms {
+    request: RequestLimits,
+    streams: u32,
+    stream_window: u32,
+    connection_window: u32,
+    frames: FrameLimits,
+}
+
+impl Terms {
+    fn of(limits: &Limits) -> Self {
+        let Limits { http, http2, .. } = limits;
+        Self {
+            request: RequestLimits {
+                head_bytes: http.head_bytes,
+                head_fields: http.head_fields,
+                url_bytes: http.url_bytes,
+                body_bytes: http.body_bytes,
+            },
+            streams: http2.streams,
+            stream_window: http2.stream_window_bytes,
+            connection_window: http2.connection_window_bytes,
+            frames: FrameLimits {
+                resets: http2.resets,
+                control_frames: http2.control_frames,
+            },
+        }
+    }
+
+    fn builder(&self) -> server::Builder {
+        // The meter counts these, too, as soon as their frames are written.
+        let resets = (self.frames.resets as usize).saturating_mul(10);
+        let mut builder = server::Builder::new();
+        builder
+            .max_concurrent_streams(self.streams)
+            .max_header_list_size(u32::try_from(self.request.head_bytes).unwrap_or(u32::MAX))
+            .initial_window_size(self.stream_window)
+            .initial_connection_window_size(self.connection_window)
+            .max_send_buffer_size(MOST_AHEAD)
+            .max_pending_accept_reset_streams(resets)
+            .max_local_error_reset_streams(Some(resets));
+        builder
+    }
+}
+
+/// Serves requests until the connection ends. `early`: bytes of the client that were read before.
+pub(crate) async fn serve<T: Transport, O: ConnectionOwner>(
+    owner: &Rc<O>,
+    transport: T,
+    early: BytesMut,
+    connection: &Rc<Connection>,
+) -> Closing<T> {
+    let terms = owner.with_plan(|plan, _| Terms::of(&plan.limits));
+    let multiplexed = connection.multiplex();
+    multiplexed.note_incomplete(true, connection.now());
+    connection.set_active(true);
+    let meter = Rc::new(Meter::new(Rc::clone(connection), terms.frames));
+    let wire = Wire::new(transport, early, Rc::clone(&meter));
+    let driver = Driver {
+        owner: Rc::clone(owner),
+        connection: Rc::clone(connection),
+        meter: Rc::clone(&meter),
+        terms,
+        hold: None,
+        drains_since: None,
+    };
+    let ended = driver.run(WireEnd(Rc::clone(&wire))).await;
+    connection.set_active(false);
+    meter.close();
+    let Some(transport) = wire.into_transport() else {
+        return Closing::CutOff;
+    };
+    match ended {
+        Ended::CutOff => Closing::CutOff,
+        Ended::Done => Closing::Done(transport),
+        Ended::Refused => Closing::Linger(transport),
+    }
+}
+
+/// The end of HTTP/2 on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Its client does not take the last frames, or is gone.
+    CutOff,
+    Done,
+    /// The client broke the protocol.
+    Refused,
+}
+
+/// The end that the driver has decided on, or the library.
+enum End {
+    /// The last frame is GOAWAY with a reason.
+    GoAway(Reason),
+    Done,
+    Error(h2::Error),
+}
+
+struct Driver<O> {
+    owner: Rc<O>,
+    connection: Rc<Connection>,
+    meter: Rc<Meter>,
+    terms: Terms,
+    /// The account's part in the bytes that wait to be read, and their number.
+    hold: Option<(Hold, u64)>,
+    /// Ticks (ms) at which the connection began to drain.
+    drains_since: Option<u64>,
+}
+
+type Http2<T> = server::Connection<WireEnd<T>, Bytes>;
+
+impl<O: ConnectionOwner> Driver<O> {
+    async fn run<T: Transport>(mut self, wire: WireEnd<T>) -> Ended {
+        let builder = self.terms.builder();
+        let mut http = {
+            let mut begun = pin!(builder.handshake::<_, Bytes>(wire));
+            let begun = std::future::poll_fn(|cx| {
+                self.connection.listen(cx.waker());
+                match self.connection.state() {
+                    ConnectionState::HeadTooSlow => {
+                        let too_slow = Refused::Request(Refusal::HeadTooSlow);
+                        self.owner.metrics().refused(too_slow);
+                        Poll::Ready(None)
+                    }
+                    ConnectionState::End => Poll::Ready(None),
+                    // A client that has not begun is not waited for.
+                    _ if self.connection.is_drained() => Poll::Ready(None),
+                    _ => begun.as_mut().poll(cx).map(Some),
+                }
+            });
+            match begun.await {
+                Some(Ok(http)) => http,
+                Some(Err(error)) => return self.failed(&error),
+                None => return Ended::CutOff,
+            }
+        };
+        self.owner.metrics().http2_connection();
+        match std::future::poll_fn(|cx| self.poll(&mut http, cx)).await {
+            End::Done => Ended::Done,
+            End::Error(error) => self.failed(&error),
+            End::GoAway(reason) => {
+                http.abrupt_shutdown(reason);
+                let last = std::future::poll_fn(|cx| http.poll_closed(cx));
+                match timeout(LAST_FRAMES, last).await {
+                    Ok(_) if reason == Reason::NO_ERROR => Ended::Done,
+                    Ok(_) => Ended::Refused,
+                    Err(_) => Ended::CutOff,
+                }
+            }
+        }
+    }
+
+    fn failed(&self, error: &h2::Error) -> Ended {
+        let peer = self.connection.peer;
+        tracing::debug!(%error, %peer, "a connection of HTTP/2 ended in an error");
+        if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+            self.owner
+                .metrics()
+                .refused(Refused::Flood(Flood::Overhead));
+        }
+        if error.is_io() {
+            Ended::CutOff
+        } else {
+            Ended::Refused
+        }
+    }
+
+    fn poll<T: Transport>(&mut self, http: &mut Http2<T>, cx: &mut Context<'_>) -> Poll<End> {
+        self.connection.listen(cx.waker());
+        loop {
+            match self.connection.state() {
+                ConnectionState::End => return Poll::Ready(End::GoAway(Reason::NO_ERROR)),
+                ConnectionState::HeadTooSlow | ConnectionState::BodyTooSlow => {
+                    self.owner
+                        .metrics()
+                        .refused(Refused::Request(Refusal::HeadTooSlow));
+                    return Poll::Ready(End::GoAway(Reason::ENHANCE_YOUR_CALM));
+                }
+                ConnectionState::Live | ConnectionState::Drain => {}
+            }
+            if let Some(flood) = self.meter.flood() {
+                let peer = self.connection.peer;
+                tracing::debug!(flood = flood.as_str(), %peer, "too many frames of a kind");
+                self.owner.metrics().refused(Refused::Flood(flood));
+                return Poll::Ready(End::GoAway(Reason::ENHANCE_YOUR_CALM));
+            }
+            if self.connection.is_drained() && self.drains_since.is_none() {
+                self.drains_since = Some(self.connection.now());
+                http.graceful_shutdown();
+            }
+            if self.connection.multiplex().take_check() && self.check() {
+                return Poll::Ready(End::GoAway(Reason::NO_ERROR));
+            }
+            match http.poll_accept(cx) {
+                Poll::Ready(None) => return Poll::Ready(End::Done),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Error(error)),
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Pending => {
+                    self.meter.settle();
+                    if self.account_for_unread().is_err() {
+                        self.owner.metrics().refused(Refused::NoMemory);
+                        return Poll::Ready(End::GoAway(Reason::ENHANCE_YOUR_CALM));
+                    }
+                    if self.meter.flood().is_none() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the requests, once a second. True if the connection is over: it drains, and has none.
+    fn check(&self) -> bool {
+        let meter = &self.meter;
+        let slow = self
+            .owner
+            .with_plan(|plan, _| meter.check(&plan.limits.http));
+        for _ in 0..slow {
+            self.owner.metrics().refused(Refused::SlowReader);
+        }
+        let is_quiet = self.connection.is_idle() && self.meter.has_left();
+        let now = self.connection.now();
+        let is_drained = self
+            .drains_since
+            .is_some_and(|since| is_over(since, now, DRAIN_QUIET));
+        is_quiet && is_drained
+    }
+
+    /// Draws the memory of content and of field sections that wait to be read.
+    fn account_for_unread(&mut self) -> Result<(), edgerouter_account::Spent> {
+        let bytes = self.meter.unread(self.terms.stream_window.into());
+        if bytes <= FREE {
+            self.hold = None;
+            return Ok(());
+        }
+        let (hold, drawn) = self.hold.get_or_insert_with(|| {
+            let owner = Owner {
+                client: Some(Client::of(self.connection.peer.ip())),
+                origin: None,
+            };
+            let account = &self.owner.connections().account;
+            (account.open_uncut(Purpose::Heads, owner), 0)
+        });
+        if bytes > *drawn {
+            hold.draw(bytes - *drawn)?;
+        } else if bytes < *drawn {
+            hold.give(*drawn - bytes);
+        }
+        *drawn = bytes;
+        Ok(())
+    }
+
+    /// Begins a request.
+    fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let (parts, body) = request.into_parts();
+        let is_whole = body.is_end_stream();
+        let limits = &self.terms.request;
+        let head = convert::request(&parts, is_whole, limits);
+        let stream = Rc::new(Stream::new(Rc::clone(&self.connection)));
+        stream.begin(Version::HTTP_2);
+        self.owner.metrics().http2_request();
+        let open = self.meter.open(respond.stream_id().as_u32(), stream);
+        let (mut content, mut expects_continue) = (None, false);
+        let request = head.map(|head| {
+            expects_continue = head.expects_continue;
+            if is_whole {
+                return (head.parts, ClientBody::default());
+            }
+            let inflow = Inflow::open(&self.connection, head.length);
+            content = Some(Content {
+                body,
+                inflow: Rc::clone(&inflow),
+                left: limits.body_bytes,
+            });
+            (head.parts, ClientBody::reading(inflow))
+        });
+        let exchange = Exchange {
+            owner: Rc::clone(&self.owner),
+            meter: Rc::clone(&self.meter),
+            open,
+            respond,
+            content,
+            expects_continue,
+            is_head: parts.method == Method::HEAD,
+        };
+        spawn_local(exchange.run(request));
+    }
+}

@@ -1,0 +1,274 @@
+//! The frames of a connection as they are counted: who sends too many, what waits to be read or to be written.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use edgerouter_core::{
+    http::h2::{
+        flood::{Flood, FrameCounter, FrameLimits},
+        frames::{END_HEADERS, FrameHead, FrameReader, kind},
+    },
+    plan::limits::HttpLimits,
+};
+
+use crate::connection::{Connection, Stream};
+
+/// One connection, by its frames.
+#[derive(Debug)]
+pub(super) struct Meter {
+    pub(super) connection: Rc<Connection>,
+    received: RefCell<FrameReader>,
+    sent: RefCell<FrameReader>,
+    counter: RefCell<FrameCounter>,
+    flood: Cell<Option<Flood>>,
+    /// Bytes of a field section that has not ended.
+    section: Cell<u64>,
+    /// Streams whose last frame has not left.
+    open: RefCell<HashMap<u32, Rc<OpenStream>>>,
+    /// Content of streams that the library has not given out yet, with the last one that it has.
+    ahead: RefCell<HashMap<u32, u64>>,
+    last: Cell<u32>,
+}
+
+/// A stream whose last frame has not left.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    pub(super) id: u32,
+    pub(super) stream: Rc<Stream>,
+    /// Content that nobody has taken from the library yet.
+    unread: Cell<u64>,
+    /// Ticks (ms) since which nothing has come of the content that is waited for, or nothing could be sent.
+    reads_since: Cell<Option<u64>>,
+    writes_since: Cell<Option<u64>>,
+    fault: Cell<Option<StreamFault>>,
+    has_left: Cell<bool>,
+}
+
+/// A client that keeps a request from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamFault {
+    /// The rest of the content does not come.
+    SendsNothing,
+    /// It leaves no room for the response.
+    TakesNothing,
+}
+
+impl Meter {
+    pub(super) fn new(connection: Rc<Connection>, limits: FrameLimits) -> Self {
+        Self {
+            connection,
+            received: RefCell::new(FrameReader::of_client()),
+            sent: RefCell::new(FrameReader::of_server()),
+            counter: RefCell::new(FrameCounter::new(limits)),
+            flood: Cell::new(None),
+            section: Cell::new(0),
+            open: RefCell::default(),
+            ahead: RefCell::default(),
+            last: Cell::new(0),
+        }
+    }
+
+    /// Frames of which the client has sent too many.
+    pub(super) fn flood(&self) -> Option<Flood> {
+        self.flood.get()
+    }
+
+    fn note(&self, counted: Result<(), Flood>) {
+        if let Err(flood) = counted
+            && self.flood.get().is_none()
+        {
+            self.flood.set(Some(flood));
+            self.connection.wake();
+        }
+    }
+
+    /// Reads bytes of the client.
+    pub(super) fn receive(&self, bytes: &[u8]) {
+        let now = self.connection.now();
+        let mut reader = self.received.borrow_mut();
+        let mut is_another = false;
+        reader.read(bytes, |head| {
+            // More of the same section is no progress.
+            is_another |= head.kind != kind::CONTINUATION;
+            self.note(self.counter.borrow_mut().received(&head, now));
+            self.received(&head);
+        });
+        let is_incomplete = reader.is_incomplete();
+        let multiplexed = self.connection.multiplex();
+        if is_another {
+            multiplexed.note_incomplete(false, now);
+        }
+        multiplexed.note_incomplete(is_incomplete, now);
+    }
+
+    fn received(&self, head: &FrameHead) {
+        match head.kind {
+            kind::HEADERS | kind::CONTINUATION if head.flags & END_HEADERS != 0 => {
+                self.section.set(0);
+            }
+            kind::HEADERS => self.section.set(head.length.into()),
+            kind::CONTINUATION => {
+                let section = self.section.get() + u64::from(head.length);
+                self.section.set(section);
+            }
+            kind::DATA => {
+                if let Some(open) = self.open.borrow().get(&head.stream) {
+                    open.unread.set(open.unread.get() + u64::from(head.length));
+                } else if head.stream > self.last.get() {
+                    let mut ahead = self.ahead.borrow_mut();
+                    *ahead.entry(head.stream).or_default() += u64::from(head.length);
+                }
+            }
+            kind::RST_STREAM => self.leave(head.stream),
+            _ => {}
+        }
+    }
+
+    /// Reads bytes that the transport has taken.
+    pub(super) fn send(&self, bytes: &[u8]) {
+        let now = self.connection.now();
+        self.sent.borrow_mut().read(bytes, |head| {
+            self.note(self.counter.borrow_mut().sent(&head, now));
+            if head.kind == kind::DATA {
+                let open = self.open.borrow().get(&head.stream).map(Rc::clone);
+                if let Some(open) = open {
+                    open.stream.queue.written(head.length as usize);
+                }
+            }
+            if head.ends_stream() || head.kind == kind::RST_STREAM {
+                self.leave(head.stream);
+            }
+        });
+    }
+
+    /// Counts content that is sent in small frames because there is room for no more.
+    pub(super) fn send_little(&self) {
+        let now = self.connection.now();
+        self.note(self.counter.borrow_mut().sent_little(now));
+    }
+
+    /// A stream begins.
+    pub(super) fn open(&self, id: u32, stream: Rc<Stream>) -> Rc<OpenStream> {
+        let open = Rc::new(OpenStream {
+            id,
+            stream,
+            unread: Cell::new(self.ahead.borrow_mut().remove(&id).unwrap_or(0)),
+            reads_since: Cell::new(None),
+            writes_since: Cell::new(None),
+            fault: Cell::new(None),
+            has_left: Cell::new(false),
+        });
+        self.last.set(id.max(self.last.get()));
+        self.open.borrow_mut().insert(id, Rc::clone(&open));
+        open
+    }
+
+    /// The last frame of a stream has left, or it was reset.
+    pub(super) fn leave(&self, id: u32) {
+        let left = self.open.borrow_mut().remove(&id);
+        if let Some(open) = left {
+            open.has_left.set(true);
+            open.stream.wake();
+        }
+    }
+
+    /// The library has no more streams to give out for now.
+    pub(super) fn settle(&self) {
+        // Those that are left were reset or refused.
+        self.ahead.borrow_mut().clear();
+    }
+
+    /// No frame leaves any more.
+    pub(super) fn close(&self) {
+        let open: Vec<u32> = self.open.borrow().keys().copied().collect();
+        for id in open {
+            self.leave(id);
+        }
+    }
+
+    /// True if every response has left.
+    pub(super) fn has_left(&self) -> bool {
+        self.open.borrow().is_empty()
+    }
+
+    /// Bytes of the client that wait to be read, each stream's within its `window`.
+    pub(super) fn unread(&self, window: u64) -> u64 {
+        let open = self.open.borrow();
+        let content = open.values().map(|open| open.unread.get().min(window));
+        content.sum::<u64>() + self.section.get()
+    }
+
+    /// Looks for streams that their client keeps from their end, once a second. The number of those whose responses it
+    /// does not take.
+    pub(super) fn check(&self, limits: &HttpLimits) -> usize {
+        let (mut reads, mut writes, mut slow) = (0, 0, 0);
+        let now = self.connection.now();
+        let over = |since: &Cell<Option<u64>>, count: &mut usize| {
+            *count += usize::from(since.get().is_some());
+            since
+                .get()
+                .is_some_and(|since| is_over(since, now, limits.body_timeout))
+        };
+        for open in self.open.borrow().values() {
+            let fault = if over(&open.writes_since, &mut writes) {
+                slow += 1;
+                StreamFault::TakesNothing
+            } else if over(&open.reads_since, &mut reads) {
+                StreamFault::SendsNothing
+            } else {
+                continue;
+            };
+            open.fault.set(Some(fault));
+            open.stream.wake();
+        }
+        self.connection.multiplex().note_waiting(reads, writes);
+        slow
+    }
+}
+
+pub(super) fn is_over(since: u64, now: u64, limit: Duration) -> bool {
+    u128::from(now.saturating_sub(since)) > limit.as_millis()
+}
+
+impl OpenStream {
+    /// Content was taken from the library.
+    pub(super) fn read(&self, bytes: usize) {
+        let left = self.unread.get().saturating_sub(bytes as u64);
+        self.unread.set(left);
+        self.stream.connection.sent(bytes);
+        self.reads_since.set(None);
+    }
+
+    /// Notes that content is waited for, or no longer.
+    pub(super) fn awaits_content(&self, awaits: bool) {
+        let now = self.stream.connection.now();
+        self.reads_since
+            .set(awaits.then(|| self.reads_since.get().unwrap_or(now)));
+    }
+
+    /// Notes that room for the response is waited for, or no longer.
+    pub(super) fn awaits_room(&self, awaits: bool) {
+        let now = self.stream.connection.now();
+        self.writes_since
+            .set(awaits.then(|| self.writes_since.get().unwrap_or(now)));
+    }
+
+    /// The client's fault, once.
+    pub(super) fn take_fault(&self) -> Option<StreamFault> {
+        let fault = self.fault.take();
+        if fault.is_some() {
+            self.reads_since.set(None);
+            self.writes_since.set(None);
+        }
+        fault
+    }
+
+    /// True if its last frame has left, or it was reset.
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left.get()
+    }
+}

@@ -1,0 +1,13 @@
+//! HTTP/2 on one connection: the border to the library that knows HPACK, streams and windows (RFC 9113).
+//!
+//! `driver` runs the connection, `response` one request to the end of its response, each in a task of its own. `wire`
+//! is the transport as the library sees it: frames are counted in `meter`, by their heads, before the library has them.
+//! `convert` is the only place with the library's kind of messages. Requests are those of every protocol.
+
+mod convert;
+mod driver;
+mod meter;
+mod response;
+mod wire;
+
+pub(crate) use driver::{Closing, serve};

@@ -1,0 +1,390 @@
+//! One request, to the end of its response: a task of its own, which the connection's task gives frames and room.
+
+use std::{
+    error::Error,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use edgerouter_core::{
+    admit::Refusal,
+    http::{
+        FieldName, Fields, RequestParts, Response, framing::fit::bodiless, h1::write,
+        h2::flood::FrameCounter,
+    },
+};
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderMap, StatusCode};
+use http_body::Body;
+
+use super::{
+    convert,
+    meter::{Meter, OpenStream, StreamFault},
+};
+use crate::{
+    connection::{ClientBody, ConnectionOwner, Inflow},
+    http1::with_date,
+};
+
+/// Bytes of a response that the library is given ahead of the socket.
+pub(super) const MOST_AHEAD: usize = 64 << 10;
+
+/// The end of a response before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// The client has reset the stream, or its connection has ended.
+    Gone,
+    /// The edge resets it.
+    Reset(Reason),
+}
+
+/// A request under way.
+pub(super) struct Exchange<O> {
+    pub(super) owner: Rc<O>,
+    pub(super) meter: Rc<Meter>,
+    pub(super) open: Rc<OpenStream>,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) content: Option<Content>,
+    /// The client waits for a 100.
+    pub(super) expects_continue: bool,
+    pub(super) is_head: bool,
+}
+
+/// Content of the request that has not come yet.
+pub(super) struct Content {
+    pub(super) body: RecvStream,
+    pub(super) inflow: Rc<Inflow>,
+    /// Bytes that it may still have.
+    pub(super) left: u64,
+}
+
+impl<O: ConnectionOwner> Exchange<O> {
+    /// Responds to the request.
+    pub(super) async fn run(mut self, request: Result<(Box<RequestParts>, ClientBody), Refusal>) {
+        let Err(broken) = self.serve(request).await else {
+            return;
+        };
+        if let Some(content) = &self.content {
+            content.inflow.break_off();
+        }
+        if let Broken::Reset(reason) = broken {
+            self.respond.send_reset(reason);
+        }
+        self.meter.leave(self.open.id);
+    }
+
+    async fn serve(
+        &mut self,
+        request: Result<(Box<RequestParts>, ClientBody), Refusal>,
+    ) -> Result<(), Broken> {
+        let owner = Rc::clone(&self.owner);
+        let mut serving = pin!(owner.serve(Rc::clone(&self.open.stream), request));
+        let response = std::future::poll_fn(|cx| {
+            self.open.stream.sent_by(cx.waker());
+            loop {
+                if let Poll::Ready(Ok(response)) = serving.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(response));
+                }
+                if self.respond.poll_reset(cx).is_ready() {
+                    return Poll::Ready(Err(Broken::Gone));
+                }
+                self.send_interims();
+                if self.poll_content(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        });
+        let response = response.await?;
+        self.send_interims();
+        self.open.stream.interims.close();
+        let mut sending = self.begin(response)?;
+        std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await
+    }
+
+    /// Sends the interim responses that wait, and the one that the client waits for.
+    fn send_interims(&mut self) {
+        let content = self.content.as_ref();
+        if self.expects_continue && content.is_some_and(|content| content.inflow.is_awaited()) {
+            self.expects_continue = false;
+            self.send_interim(StatusCode::CONTINUE, HeaderMap::new());
+        }
+        for (status, headers) in self.open.stream.interims.take() {
+            self.send_interim(status, convert::response(&headers, None, None));
+        }
+    }
+
+    fn send_interim(&mut self, status: StatusCode, headers: HeaderMap) {
+        // Fails where the stream has ended, which is seen elsewhere.
+        let _ = self.respond.send_informational(head(status, headers));
+    }
+
+    /// Takes content from the library while somebody waits for it. Ready when some has come, or its end.
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(content) = &mut self.content else {
+            return Poll::Pending;
+        };
+        content.inflow.sent_by(cx.waker());
+        if content.inflow.is_dropped() {
+            self.content = None;
+            return Poll::Pending;
+        }
+        if !content.inflow.is_awaited() {
+            self.open.awaits_content(false);
+            return Poll::Pending;
+        }
+        if self.open.take_fault() == Some(StreamFault::SendsNothing) {
+            self.refuse_content(Refusal::BodyTooSlow);
+            return Poll::Ready(());
+        }
+        match content.body.poll_data(cx) {
+            Poll::Pending => {
+                self.open.awaits_content(true);
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(data))) => {
+                let length = data.len();
+                self.open.read(length);
+                // Fails where the stream has ended.
+                let _ = content.body.flow_control().release_capacity(length);
+                match content.left.checked_sub(length as u64) {
+                    None => self.refuse_content(Refusal::BodyTooLarge),
+                    Some(left) => {
+                        content.left = left;
+                        if length > 0 {
+                            content.inflow.put(data);
+                        }
+                    }
+                }
+                Poll::Ready(())
+            }
+            Poll::Ready(None) => match content.body.poll_trailers(cx) {
+                Poll::Pending => {
+                    self.open.awaits_content(true);
+                    Poll::Pending
+                }
+                Poll::Ready(Ok(trailers)) => {
+                    content.inflow.complete(trailers.as_ref().map(Fields::from));
+                    self.end_content();
+                    Poll::Ready(())
+                }
+                Poll::Ready(Err(_)) => self.break_off(),
+            },
+            Poll::Ready(Some(Err(_))) => self.break_off(),
+        }
+    }
+
+    fn break_off(&mut self) -> Poll<()> {
+        if let Some(content) = &self.content {
+            content.inflow.break_off();
+        }
+        self.end_content();
+        Poll::Ready(())
+    }
+
+    fn end_content(&mut self) {
+        self.open.awaits_content(false);
+        self.content = None;
+    }
+
+    fn refuse_content(&mut self, refusal: Refusal) {
+        self.open.stream.refuse(refusal);
+        let _ = self.break_off();
+    }
+
+    /// Sends the head of a response.
+    fn begin(&mut self, response: Response<O::Body>) -> Result<Sending<O::Body>, Broken> {
+        let status = response.status();
+        let has_content = !self.is_head && !bodiless(status);
+        let known = response.body().size_hint().exact();
+        let is_whole = !has_content || response.body().is_end_stream();
+        let length = known.filter(|_| has_content);
+        let headers = with_date(|date| convert::response(response.headers(), length, Some(date)));
+        let trailers = write::announced_trailers(response.headers());
+        let declared = headers
+            .get(http::header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        if is_whole && has_content && declared.is_some_and(|length: u64| length > 0) {
+            return Err(Broken::Reset(Reason::INTERNAL_ERROR));
+        }
+        let sent = self.respond.send_response(head(status, headers), is_whole);
+        let stream = sent.map_err(|error| {
+            tracing::debug!(%error, "the head of a response could not be sent");
+            Broken::Reset(Reason::INTERNAL_ERROR)
+        })?;
+        Ok(Sending {
+            stream,
+            body: Some(response.into_body()),
+            left: declared,
+            piece: Bytes::new(),
+            has_ended: is_whole,
+            is_sent: is_whole,
+            announced: trailers,
+            trailers: None,
+        })
+    }
+
+    /// Takes content from the body and sends it as the client leaves room, until the last frame has left.
+    fn poll_send(
+        &mut self,
+        sending: &mut Sending<O::Body>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Broken>> {
+        self.open.stream.sent_by(cx.waker());
+        loop {
+            if sending.is_sent {
+                // The account counts the bytes until they are written.
+                sending.body = None;
+                let is_done = self.open.has_left() || !self.open.stream.queue.is_open();
+                if is_done {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            if self.open.stream.queue.is_cut() {
+                return Poll::Ready(Err(Broken::Reset(Reason::ENHANCE_YOUR_CALM)));
+            }
+            if !sending.is_sent && sending.stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Broken::Gone));
+            }
+            match self.open.take_fault() {
+                Some(StreamFault::TakesNothing) => {
+                    return Poll::Ready(Err(Broken::Reset(Reason::CANCEL)));
+                }
+                Some(StreamFault::SendsNothing) => self.refuse_content(Refusal::BodyTooSlow),
+                None => {}
+            }
+            if !sending.is_sent {
+                let sent = sending.poll_piece(&self.meter, cx)?;
+                self.open
+                    .awaits_room(sent.is_pending() && !sending.piece.is_empty());
+                if sent.is_ready() {
+                    continue;
+                }
+            }
+            // The response may be made of the request's content.
+            if self.poll_content(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// A message without its fields' kind of body.
+fn head(status: StatusCode, headers: HeaderMap) -> http::Response<()> {
+    let mut head = http::Response::new(());
+    *head.status_mut() = status;
+    *head.headers_mut() = headers;
+    head
+}
+
+/// A response whose head was sent.
+struct Sending<B> {
+    stream: SendStream<Bytes>,
+    /// Until all of it was sent: then the request is no longer under way.
+    body: Option<B>,
+    /// Bytes that the head declares and that are still to come.
+    left: Option<u64>,
+    piece: Bytes,
+    /// Nothing comes after the piece but trailers.
+    has_ended: bool,
+    is_sent: bool,
+    /// Trailers that the head announced.
+    announced: Vec<FieldName>,
+    trailers: Option<HeaderMap>,
+}
+
+impl<B> Sending<B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,
+{
+    /// Sends what there is room for of the next piece, or the end. Ready if anything was done.
+    fn poll_piece(&mut self, meter: &Meter, cx: &mut Context<'_>) -> Result<Poll<()>, Broken> {
+        if self.piece.is_empty() && !self.has_ended {
+            if self.poll_body(cx)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+            if self.piece.is_empty() && !self.has_ended {
+                return Ok(Poll::Ready(()));
+            }
+        }
+        let ended = self.has_ended && self.trailers.is_none();
+        if self.piece.is_empty() {
+            self.is_sent = true;
+            let sent = match self.trailers.take() {
+                Some(trailers) => self.stream.send_trailers(trailers),
+                None => self.stream.send_data(Bytes::new(), true),
+            };
+            sent.map_err(|_| Broken::Gone)?;
+            return Ok(Poll::Ready(()));
+        }
+        let wanted = self.piece.len().min(MOST_AHEAD);
+        self.stream.reserve_capacity(wanted);
+        let room = match self.stream.capacity() {
+            0 => match self.stream.poll_capacity(cx) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Some(Ok(0))) => return Ok(Poll::Ready(())),
+                Poll::Ready(Some(Ok(room))) => room,
+                Poll::Ready(_) => return Err(Broken::Gone),
+            },
+            room => room,
+        };
+        let room = room.min(wanted);
+        if room < wanted && FrameCounter::is_small(room) {
+            meter.send_little();
+        }
+        let data = self.piece.split_to(room);
+        let is_last = ended && self.piece.is_empty();
+        let sent = self.stream.send_data(data, is_last);
+        sent.map_err(|_| Broken::Gone)?;
+        self.is_sent = is_last;
+        Ok(Poll::Ready(()))
+    }
+
+    /// Takes the next piece from the body, or its end.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Broken> {
+        let Some(body) = &mut self.body else {
+            return Ok(Poll::Pending);
+        };
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        let is_last = body.is_end_stream();
+        match polled {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(None) => self.has_ended = true,
+            Poll::Ready(Some(Err(error))) => {
+                let error = error.into();
+                tracing::debug!(%error, "the content of a response broke off");
+                return Err(Broken::Reset(Reason::INTERNAL_ERROR));
+            }
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(mut data) => {
+                    if let Some(left) = &mut self.left {
+                        // Bytes past the declared length would make the response malformed.
+                        data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                        *left -= data.len() as u64;
+                    }
+                    self.piece = data;
+                    self.has_ended = is_last || self.left == Some(0);
+                }
+                Err(frame) => {
+                    self.has_ended = true;
+                    if let Ok(mut trailers) = frame.into_trailers() {
+                        let announced = &self.announced;
+                        let is_announced = |name: &http::HeaderName| {
+                            announced.iter().any(|one| one.as_str() == name.as_str())
+                        };
+                        let names: Vec<_> = trailers.keys().cloned().collect();
+                        for name in names.iter().filter(|name| !is_announced(name)) {
+                            trailers.remove(name);
+                        }
+                        self.trailers = (!trailers.is_empty()).then_some(trailers);
+                    }
+                }
+            },
+        }
+        if self.has_ended && self.left.is_some_and(|left| left > 0) {
+            return Err(Broken::Reset(Reason::INTERNAL_ERROR));
+        }
+        Ok(Poll::Ready(()))
+    }
+}

@@ -1,0 +1,138 @@
+"""The life of a connection of HTTP/2: times, and its end by a stop, a reload or its own bounds."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from edgerouter import Edge, HttpLimits, Limits, Tls, cache
+from edgerouter.server import Server
+from edgerouter.settings import Settings
+
+from ..certificates import Authority
+from ..origins import Origin, Reply, Seen
+from ..tls.clients import sample, until
+from ..tls.conftest import Start
+from .clients import head, http2
+
+NO_ERROR = 0
+
+
+def site(authority: Authority, origin: Origin | None = None, **limits: object) -> Edge:
+    edge = Edge("test", limits=Limits(http=HttpLimits(**limits)))  # type: ignore[arg-type]
+    edge.listen("127.0.0.1:0", tls=Tls(authority.issue("www.example.com").certificate))
+    if origin is not None:
+        edge.route("/origin/*", to=edge.origin("site", origin.url), cache=cache.DISABLED)
+    edge.route("/*", respond="hello")
+    return edge
+
+
+def test_a_stop_answers_the_requests_that_have_come_in_and_ends_the_connection(
+    authority: Authority, origin: Origin
+) -> None:
+    release = threading.Event()
+
+    def answer(seen: Seen) -> Reply:
+        release.wait(10)
+        return Reply(body="whole")
+
+    origin.default = answer
+    server = Server.start(site(authority, origin), Settings(workers=1))
+    stopped: list[bool] = []
+    stopper = threading.Thread(target=lambda: stopped.append(server.stop(10.0)))
+    try:
+        with http2(server.urls[0], authority) as client:
+            stream = client.request(head("/origin/a"))
+            origin.wait_for(1)
+            stopper.start()
+            while client.goaway is None:
+                assert client.step()
+            release.set()
+            assert client.response(stream).body == b"whole"
+            assert client.until_closed() == NO_ERROR
+    finally:
+        release.set()
+        stopper.join()
+    assert stopped == [True]
+
+
+def test_a_stop_ends_a_connection_without_requests(authority: Authority) -> None:
+    server = Server.start(site(authority), Settings(workers=1))
+    with http2(server.urls[0], authority) as client:
+        assert client.get().status == 200
+        stopper = threading.Thread(target=server.stop, args=(20.0,))
+        stopper.start()
+        assert client.until_closed() == NO_ERROR
+        stopper.join()
+
+
+def test_a_stop_does_not_wait_for_a_client_that_reads_nothing(authority: Authority) -> None:
+    server = Server.start(site(authority), Settings(workers=1))
+    with http2(server.urls[0], authority) as client:
+        assert client.get().status == 200
+        assert server.stop(20.0), "its GOAWAY is not acknowledged"
+
+
+def test_a_connection_without_requests_ends_however_many_pings_it_sends(start: Start, authority: Authority) -> None:
+    server = start(site(authority, idle_timeout=1))
+    with http2(server.urls[0], authority) as client:
+        assert client.get().status == 200
+        client.http.ping(b"12345678")
+        client.flush()
+        assert client.until_closed() == NO_ERROR
+
+
+def test_an_upload_that_stalls_gets_a_408_and_the_connection_goes_on(
+    start: Start, authority: Authority, origin: Origin
+) -> None:
+    server = start(site(authority, origin, body_timeout=1))
+    with http2(server.urls[0], authority) as client:
+        stalled = client.request(head("/origin/a", "POST"), b"some", end=False)
+        assert client.response(stalled).status == 408
+        assert client.get().body == b"hello"
+
+
+def test_a_broken_response_resets_its_stream_and_not_the_connection(
+    start: Start, authority: Authority, origin: Origin
+) -> None:
+    origin.default = Reply(raw=b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nshort")
+    server = start(site(authority, origin))
+    with http2(server.urls[0], authority) as client:
+        broken = client.response(client.request(head("/origin/a")))
+        assert (broken.ended, broken.reset) == (False, 2), "INTERNAL_ERROR"
+        assert client.get().body == b"hello"
+
+
+def test_a_client_that_disconnects_leaves_nothing_behind(start: Start, authority: Authority, origin: Origin) -> None:
+    origin.default = lambda seen: Reply(chunks=iter(lambda: b"x" * 10_000, b""))
+    server = start(site(authority, origin))
+    for _ in range(3):
+        with http2(server.urls[0], authority) as client:
+            stream = client.request(head("/origin/endless"))
+            while not client.responses[stream].body:
+                assert client.step()
+    until(lambda: sample(server, "edgerouter_connections") == 0)
+    until(lambda: sample(server, 'edgerouter_request_memory_bytes{kind="queues"}') == 0)
+    assert sample(server, "edgerouter_http2_connections_total") == 3
+    assert sample(server, "edgerouter_http2_requests_total") == 3
+
+
+@pytest.mark.parametrize("credit", [True, False])
+def test_memory_of_responses_on_their_way_is_on_the_account(
+    start: Start, authority: Authority, origin: Origin, credit: bool
+) -> None:
+    """A response that is not taken keeps a bounded number of bytes, and none once it is."""
+    origin.default = lambda seen: Reply(body=b"x" * 3_000_000)
+    server = start(site(authority, origin))
+    queues = 'edgerouter_request_memory_bytes{kind="queues"}'
+    with http2(server.urls[0], authority, credit=credit) as client:
+        stream = client.request(head("/origin/a"))
+        if credit:
+            assert len(client.response(stream).body) == 3_000_000
+            until(lambda: sample(server, queues) == 0)
+        else:
+            while len(client.responses[stream].body) < 65_535:
+                assert client.step()
+            assert 0 < sample(server, queues) <= 200_000
+    until(lambda: sample(server, queues) == 0)

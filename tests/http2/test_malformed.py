@@ -1,0 +1,154 @@
+"""Requests that have more than one reading, or none: refused as in HTTP/1.1, and no further than their stream."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from edgerouter import Edge, HttpLimits, Limits
+
+from ..origins import Origin, Reply
+from ..tls.clients import address_of, sample, until
+from ..tls.conftest import Start
+from .clients import Field, head, http2
+
+PROTOCOL_ERROR = 1
+
+
+def site(**limits: object) -> Edge:
+    edge = Edge("test", limits=Limits(http=HttpLimits(**limits)))  # type: ignore[arg-type]
+    edge.listen("127.0.0.1:0", http=("h2",))
+    edge.route("/*", respond="hello")
+    return edge
+
+
+def without(name: str) -> list[Field]:
+    return [field for field in head() if field[0] != name]
+
+
+def changed(name: str, value: str) -> list[Field]:
+    return [(known, value if known == name else text) for known, text in head()]
+
+
+REFUSED = [
+    # Reset by the library, before a request is made of it (RFC 9113 §8.1.1).
+    (without(":method"), None),
+    (without(":scheme"), None),
+    (without(":path"), None),
+    (changed(":path", ""), None),
+    ([*head(), (":path", "/")], None),
+    ([("x", "1"), *head()], None),
+    ([*head(), ("connection", "close")], None),
+    ([*head(), ("keep-alive", "1")], None),
+    ([*head(), ("proxy-connection", "keep-alive")], None),
+    ([*head(), ("transfer-encoding", "chunked")], None),
+    ([*head(), ("upgrade", "websocket")], None),
+    ([*head(), ("te", "gzip")], None),
+    ([*head(), ("content-length", "1")], None),
+    ([*head(), ("content-length", "x")], None),
+    (changed(":path", "no-slash"), None),
+    # Refused by the guard.
+    (without(":authority"), 400),
+    (changed(":authority", "user@www.example.com"), 400),
+    (changed(":scheme", "ftp"), 400),
+    (changed(":path", "*"), 400),
+    (changed(":path", '/a"b'), 400),
+    (changed(":method", "TRACE"), 501),
+    ([(":method", "CONNECT"), (":authority", "www.example.com:443")], 501),
+    ([*head(), ("host", "other.example.com")], 400),
+    ([*head(), ("host", "www.example.com"), ("host", "www.example.com")], 400),
+    ([*head(), ("content-length", "0"), ("content-length", "0")], 400),
+    ([*head(), ("http2-settings", "AAAA")], 400),
+    ([*head(), ("x", " 1")], 400),
+    ([*head(), ("x", "1\t")], 400),
+    ([*head(), ("expect", "more")], 417),
+    ([*head(), *((f"x-{at}", "1") for at in range(101))], 431),
+    (changed(":path", "/" + "a" * 20_000), 414),
+    ([*head("/", "POST"), ("content-length", str(1 << 40))], 413),
+]
+
+
+@pytest.mark.parametrize(("fields", "status"), REFUSED, ids=[str(at) for at in range(len(REFUSED))])
+def test_a_malformed_request_ends_its_stream_and_not_its_connection(
+    start: Start, fields: list[Field], status: int | None
+) -> None:
+    server = start(site())
+    with http2(server.urls[0], None) as client:
+        received = client.response(client.request(fields, end=("content-length", str(1 << 40)) not in fields))
+        if status is None:
+            assert (received.headers, received.reset) == ([], PROTOCOL_ERROR)
+        else:
+            assert received.status == status
+            refused = sum(
+                float(line.rpartition(" ")[2])
+                for line in server.metrics().splitlines()
+                if line.startswith("edgerouter_refused_total")
+            )
+            assert refused == 1
+        assert client.get().body == b"hello"
+
+
+@pytest.mark.parametrize("field", [(":other", "1"), ("X-Upper", "1")])
+def test_a_field_that_has_no_name_of_http_2_ends_the_connection(start: Start, field: Field) -> None:
+    server = start(site())
+    with http2(server.urls[0], None) as client:
+        client.request([*head(), field])
+        assert client.until_closed() == PROTOCOL_ERROR
+
+
+def test_a_field_list_past_its_bound_is_refused_and_one_far_past_it_ends_the_connection(start: Start) -> None:
+    server = start(site(head_bytes=4_096))
+    with http2(server.urls[0], None) as client:
+        received = client.response(client.request([*head(), *((f"x-{at}", "1" * 100) for at in range(50))]))
+        assert received.status == 431
+        assert client.get().body == b"hello"
+
+
+@pytest.mark.parametrize(("declared", "sent"), [("5", b"abc"), ("2", b"abc")])
+def test_content_of_another_length_than_declared_reaches_no_origin_as_whole(
+    start: Start, origin: Origin, declared: str, sent: bytes
+) -> None:
+    origin.default = Reply(body="taken")
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", http=("h2",))
+    edge.route("/*", to=edge.origin("site", origin.url))
+    server = start(edge)
+    with http2(server.urls[0], None) as client:
+        fields = head("/", "POST", "www.example.com", ("content-length", declared))
+        received = client.response(client.request(fields, sent))
+        assert (received.headers, received.reset) == ([], PROTOCOL_ERROR)
+        assert client.response(client.request(head("/next"))).body == b"taken"
+    assert origin.count("/") == 0
+
+
+def test_content_past_the_bound_is_refused_when_it_comes(start: Start, origin: Origin) -> None:
+    edge = Edge("test", limits=Limits(http=HttpLimits(body_bytes=1_000)))
+    edge.listen("127.0.0.1:0", http=("h2",))
+    edge.route("/*", to=edge.origin("site", origin.url))
+    server = start(edge)
+    with http2(server.urls[0], None) as client:
+        assert client.response(client.request(head("/", "POST"), b"x" * 1_001)).status == 413
+
+
+@pytest.mark.parametrize(
+    "preface", [b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" + b"x" * 100_000, b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"]
+)
+def test_a_bad_preface_closes_the_connection_in_stages(start: Start, preface: bytes) -> None:
+    """The client gets the end of the edge's bytes, and no reset that would destroy what it has yet to read."""
+    server = start(site())
+    with socket.create_connection(address_of(server.urls[0]), timeout=10) as sock:
+        sock.sendall(preface)
+        received = b""
+        while data := sock.recv(65_536):
+            received += data
+        assert received[3] == 4, "SETTINGS, and the end"
+        sock.sendall(b"more that is read and dropped")
+    until(lambda: sample(server, "edgerouter_connections") == 0)
+
+
+def test_frames_of_another_protocol_end_the_connection_with_the_reason(start: Start) -> None:
+    server = start(site())
+    with http2(server.urls[0], None) as client:
+        client.send(b"\0\0\1\0\0\0\0\0\0x")  # DATA on stream 0
+        assert client.until_closed() == PROTOCOL_ERROR
