@@ -45,6 +45,7 @@ from edgerouter.limits import (
     TlsLimits,
 )
 from edgerouter.listening import Certificate, Listener, Tls
+from edgerouter.obtaining import Acme, Issuer
 from edgerouter.origins import Group, Health, Origin
 from edgerouter.plugins import Plugin
 from edgerouter.prefetch import Predict, Prefetch
@@ -66,6 +67,7 @@ from edgerouter.storage import DiskCache
 __all__ = [
     "Abort",
     "AccessLog",
+    "Acme",
     "AddressPolicy",
     "AsyncContext",
     "BasicAuth",
@@ -99,6 +101,7 @@ __all__ = [
     "Http2Limits",
     "HttpLimits",
     "IdentityLimits",
+    "Issuer",
     "Jwt",
     "Limits",
     "ListenError",

@@ -294,16 +294,23 @@ class TlsLimits(Value, frozen=True, kw_only=True):
     ``handshake_timeout``  seconds from the connection to the end of the handshake
     ``handshakes``  that have begun and not ended; further ones wait for a place
     ``sessions``  of each TLS policy that are kept for clients of TLS 1.2 without tickets; 0 keeps none
+    ``issuer_timeout``, ``order_timeout``  seconds for one exchange with an issuer of certificates (``Acme``), and for a
+        whole order
+    ``orders_per_minute``  orders of certificates that may begin within a minute
     """
 
     handshake_timeout: Duration = 10.0
     handshakes: int = 4_096
     sessions: int = 4_096
+    issuer_timeout: Duration = 30.0
+    order_timeout: Duration = 300.0
+    orders_per_minute: int = 10
 
     def _check(self, check: Check) -> None:
-        check.seconds("handshake_timeout", positive=True)
+        check.seconds("handshake_timeout", "issuer_timeout", "order_timeout", positive=True)
         check.whole("handshakes", least=1, most=1_000_000)
         check.whole("sessions", most=1_000_000)
+        check.whole("orders_per_minute", least=1, most=6_000)
 
 
 class Limits(Value, frozen=True, kw_only=True):

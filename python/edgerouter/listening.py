@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
 from edgerouter.checks import Check, Value, address_problem, is_token, listed
-from edgerouter.secrets import Secret, secret_file
+from edgerouter.obtaining import Acme
+from edgerouter.secrets import Secret, file_field
 
 __all__ = ["Certificate", "Listener", "SecurityPolicy", "Tls"]
 
@@ -24,21 +25,6 @@ _OUTDATED = ("SSLv3", "TLSv1", "TLSv1_2016", "TLSv1.1_2016", "TLSv1.2_2018", "TL
 
 _PROTOCOLS = ("h2", "http/1.1")
 _FACTS = ("certificate", "fingerprint", "subject", "names", "serial")
-
-
-def _file(check: Check, field: str, example: str) -> None:
-    """A secret; a text or a path is the name of its file."""
-    given = check.get(field)
-    if not isinstance(given, (str, os.PathLike)):
-        check.instance(field, Secret)
-        return
-    path = os.fspath(given)
-    if not isinstance(path, str) or not path or "\0" in path:
-        check.fail_secretly(field, f"must be the name of a file such as {example}")
-    elif "-----BEGIN" in path:
-        check.fail_secretly(field, "must be the name of a file; give PEM itself as Secret.literal(text)")
-    else:
-        check.keep(field, secret_file(path))
 
 
 class _Pair(Value, frozen=True):
@@ -57,14 +43,14 @@ class Certificate(_Pair, frozen=True):
     ocsp: Secret | str | os.PathLike[str] | None = None
 
     def _check(self, check: Check) -> None:
-        _file(check, "chain", "fullchain.pem")
-        _file(check, "key", "privkey.pem")
+        file_field(check, "chain", "fullchain.pem")
+        file_field(check, "key", "privkey.pem")
         if self.ocsp is not None:
-            _file(check, "ocsp", "ocsp.der")
+            file_field(check, "ocsp", "ocsp.der")
 
 
 class _Certified(Value, frozen=True):
-    certificates: Certificate | Collection[Certificate]
+    certificates: Certificate | Collection[Certificate] = ()
 
 
 class Tls(_Certified, frozen=True):
@@ -72,6 +58,7 @@ class Tls(_Certified, frozen=True):
 
     ``certificates``  one, or several: by the name that the client gives (SNI), the exact one before a wildcard; a
         client without a name, or with one that none is for, gets the first that it can verify
+    ``acme``  certificates that the edge obtains and renews by itself, beside those or in their place
     ``policy``  versions and cipher suites: ``"TLSv1.2_2021"``, ``"TLSv1.2_2025"`` or ``"TLSv1.3_2025"``
     ``client_ca``  clients show a certificate (mutual TLS) that one of these authorities has issued: a PEM file
     ``client_certificates``  ``"required"``: without one there is no connection; ``"optional"``: without one a client is
@@ -80,6 +67,7 @@ class Tls(_Certified, frozen=True):
         ``subject``, ``names``, ``serial``, each with the name of its field. Clients' own copies are removed
     """
 
+    acme: Acme | None = None
     policy: SecurityPolicy = "TLSv1.2_2021"
     client_ca: Secret | str | os.PathLike[str] | None = None
     client_certificates: Literal["required", "optional"] | None = None
@@ -91,12 +79,13 @@ class Tls(_Certified, frozen=True):
             check.fail_secretly(
                 "certificates", 'must be Certificate("fullchain.pem", "privkey.pem"), or a list of them'
             )
-        elif not kept:
-            check.fail_secretly("certificates", "must have at least one certificate")
+        elif not kept and self.acme is None:
+            check.fail_secretly("certificates", "must have at least one certificate, unless acme obtains some")
         else:
             check.keep("certificates", kept)
+        check.instance("acme", Acme, optional=True)
         if self.client_ca is not None:
-            _file(check, "client_ca", "clients.pem")
+            file_field(check, "client_ca", "clients.pem")
         for field in ("client_certificates", "client_fields"):
             if self.client_ca is None and check.get(field):
                 check.fail(

@@ -18,7 +18,7 @@ from edgerouter.errors import ConfigError, Problem
 __all__ = ["Secret", "env", "secret_file"]
 
 _LARGEST = 1 << 20
-_NAMED = ("chain", "key", "ocsp", "client_ca")
+_NAMED = ("chain", "key", "ocsp", "client_ca", "ca_file")
 
 
 class Secret(Value, frozen=True, kw_only=True):
@@ -103,6 +103,21 @@ def reveal(secret: Secret, place: str) -> str:
     return value
 
 
+def file_field(check: Check, field: str, example: str) -> None:
+    """A field that holds a secret; a text or a path is the name of its file."""
+    given = check.get(field)
+    if not isinstance(given, (str, os.PathLike)):
+        check.instance(field, Secret)
+        return
+    path = os.fspath(given)
+    if not isinstance(path, str) or not path or "\0" in path:
+        check.fail_secretly(field, f"must be the name of a file such as {example}")
+    elif "-----BEGIN" in path:
+        check.fail_secretly(field, "must be the name of a file; give PEM itself as Secret.literal(text)")
+    else:
+        check.keep(field, secret_file(path))
+
+
 def resolve(plan: MutableMapping[str, Any], *, environ: Mapping[str, str] | None = None) -> None:
     """Reads every secret of a plan's data in place.
 
@@ -137,6 +152,9 @@ def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
         for policy in _dicts(listener.get("tls")):
             if isinstance(policy.get("client_ca"), dict):
                 yield policy, "client_ca"
+            acme = policy.get("acme")
+            for issuer in _dicts(acme.get("issuers") if isinstance(acme, dict) else None):
+                yield from ((issuer, field) for field in ("ca_file", "hmac_key") if isinstance(issuer.get(field), dict))
             for certificate in _dicts(policy.get("certificates")):
                 yield from (
                     (certificate, field)

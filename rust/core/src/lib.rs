@@ -6,6 +6,7 @@
 //! `origin` ← `admit`, `viewer`, `finish`, `explain`, which answer the phases of a request.
 
 pub mod access_log;
+pub mod acme;
 pub mod admit;
 pub mod bounds;
 pub mod cache;

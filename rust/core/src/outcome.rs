@@ -83,6 +83,7 @@ words! {
     pub enum Detail {
         // The edge answers by itself.
         Address = "address",
+        Challenge = "challenge",
         ClientRequests = "client-requests",
         File = "file",
         FileAbsent = "file-absent",

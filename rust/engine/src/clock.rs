@@ -2,6 +2,10 @@
 
 use std::{
     cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -52,6 +56,16 @@ impl Clock {
     pub(crate) fn ticks(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }
+}
+
+/// The wall clock for other crates, with the shift of tests.
+pub(crate) fn shared(shift: Option<Arc<AtomicI64>>) -> crate::acme::Clock {
+    let shifted = move || {
+        shift
+            .as_ref()
+            .map_or(0, |shift| shift.load(Ordering::Acquire))
+    };
+    Arc::new(move || wall(shifted()).as_secs())
 }
 
 /// Time since the Unix epoch, `shift` seconds from the system's.

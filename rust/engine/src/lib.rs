@@ -19,6 +19,7 @@ mod watched;
 mod worker;
 
 use edgerouter_account as account;
+use edgerouter_acme as acme;
 use edgerouter_cache::{self as cache, purge};
 use edgerouter_compress as compress;
 use edgerouter_files as files;

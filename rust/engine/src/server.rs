@@ -26,8 +26,10 @@ use thread::WorkerSocket;
 
 use crate::{
     account::{Account, PerClientCounts},
+    acme::AcmeService,
     admin, background,
     cache::{Cache, functions::Registry},
+    clock,
     compress::Compressors,
     connection::AllConnections,
     files::Files,
@@ -254,8 +256,12 @@ impl Engine {
     pub fn reload(&self, plan: Plan, functions: Arc<dyn Functions>) -> Result<u64, Vec<Problem>> {
         let _one = self.reloading.lock();
         let previous = self.shared.live.load_full();
-        let tls = TlsListeners::of(&plan, Some(&previous.tls))?;
+        let issued = self.shared.acme.certificates();
+        let tls = TlsListeners::of(&plan, Some(&previous.tls), issued)?;
         tls.warn_of_expiry(self.shared.unix_now());
+        if let Err(error) = self.shared.acme.serve(&plan) {
+            tracing::error!(%error, "no certificates are obtained: a thread could not be started");
+        }
         let version = previous.version + 1;
         let keys = KeySources::succeed(&previous.keys, &plan);
         let connections = tight::fit(self.shared.descriptors, &plan, Some(&previous.plan));
@@ -399,6 +405,7 @@ impl Engine {
             let _ = thread.join();
         }
         self.files.lock().clear();
+        self.shared.acme.close();
         self.shared.cache.purges.close();
         if let Some(disk) = self.shared.cache.store.disk() {
             disk.close();
@@ -434,7 +441,7 @@ fn all_listeners(
 
 /// Every problem of a plan's certificates and keys.
 pub fn check_tls(plan: &Plan) -> Result<(), Vec<Problem>> {
-    TlsListeners::of(plan, None).map(drop)
+    TlsListeners::of(plan, None, &Arc::default()).map(drop)
 }
 
 fn share(
@@ -444,7 +451,10 @@ fn share(
     settings: &Settings,
     navigations: mpsc::Sender<Navigation>,
 ) -> Result<Arc<Shared>, StartError> {
-    let tls = TlsListeners::of(&plan, None).map_err(StartError::Tls)?;
+    let test_clock = settings.test_clock.then(Arc::<AtomicI64>::default);
+    let acme = AcmeService::new(clock::shared(test_clock.clone()));
+    let tls = TlsListeners::of(&plan, None, acme.certificates()).map_err(StartError::Tls)?;
+    acme.serve(&plan).map_err(StartError::Thread)?;
     // Before the disk tier opens files of its own, which are reckoned with apart.
     let descriptors = settings
         .descriptors
@@ -491,7 +501,8 @@ fn share(
         draining: AtomicBool::new(false),
         access_log: settings.access_log.clone(),
         epoch: AtomicU64::new(0),
-        test_clock: settings.test_clock.then(AtomicI64::default),
+        test_clock,
+        acme,
         live,
     }))
 }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     account::{Account, PerClientCounts, Rates},
+    acme::AcmeService,
     cache::{Cache, functions::Registry},
     clock::{self, Clock},
     compress::Compressors,
@@ -46,7 +47,7 @@ pub(crate) struct Shared {
     /// pointer's counter.
     pub epoch: AtomicU64,
     /// Seconds that tests have moved the wall clock by. Only an engine that was started for tests has it.
-    pub test_clock: Option<AtomicI64>,
+    pub test_clock: Option<Arc<AtomicI64>>,
     pub cache: Cache,
     pub fills: Fills,
     /// To the next-page model; full: dropped.
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     /// Counts of rate limits.
     pub rates: Arc<Rates>,
     pub passwords: Passwords,
+    /// Certificates that are obtained.
+    pub acme: AcmeService,
     /// `None` where the limit of the process is not known.
     pub descriptors: Option<Descriptors>,
     pub draining: AtomicBool,
@@ -129,6 +132,7 @@ impl Shared {
         self.account.render(&mut text);
         self.handshakes.render(&mut text);
         live.tls.render(&mut text);
+        self.acme.certificates().render(&mut text, self.unix_now());
         self.files.render(&mut text);
         self.rates.render(&mut text);
         self.compressors.render(&mut text);

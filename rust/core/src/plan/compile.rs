@@ -243,10 +243,13 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
     keys::tag(&mut routes, &router);
     let predicts = routes.iter().any(|route| route.predict.is_some());
     let prefetch = prefetch::lists(prefetch, &routes, &router, problems);
+    let mut policies = listeners.iter().flat_map(|listener| &listener.tls);
+    let answers_challenges = policies.any(|policy| policy.acme.is_some());
     Some(Plan {
         name: name.into(),
         via: hop?,
         limits,
+        answers_challenges,
         listeners,
         disk_cache,
         trusted_proxies,

@@ -231,6 +231,12 @@ limits! {
         handshakes: usize = 4_096,
         /// Sessions of one TLS policy that are kept for clients of TLS 1.2 without tickets.
         sessions: usize = 4_096,
+        /// Time for one exchange with an issuer of certificates.
+        issuer_timeout: Duration = seconds(30),
+        /// Time for one order of a certificate.
+        order_timeout: Duration = seconds(300),
+        /// Orders of certificates that may begin within a minute.
+        orders_per_minute: u32 = 10,
     }
 
     /// Lines of logs.

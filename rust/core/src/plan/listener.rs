@@ -8,6 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::AcmePolicy;
 use crate::{http::FieldName, outcome::words, secret::FileSecret};
 
 /// Position of a listener in [`super::Plan::listeners`].
@@ -120,8 +121,10 @@ impl HttpProtocol {
 /// The terms of TLS for the names of some certificates.
 #[derive(Debug, Clone)]
 pub struct TlsPolicy {
-    /// Never empty. The names that they are for select the policy.
+    /// Empty only where some are obtained. The names that they are for select the policy.
     pub certificates: Vec<Certificate>,
+    /// Certificates that the edge obtains by itself.
+    pub acme: Option<AcmePolicy>,
     /// Versions and cipher suites.
     pub security: SecurityPolicy,
     /// `None`: clients need no certificate, and none is requested.

@@ -4,6 +4,7 @@
 //! finds the route of a request. The types here are the ones that the engine and the other rooms read; nothing in them
 //! changes after compilation, so a plan is shared by pointer and swapped whole.
 
+mod acme;
 mod cache_policy;
 pub(crate) mod compile;
 mod file_folder;
@@ -28,6 +29,7 @@ use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 pub use crate::{problem::Problem, select::Select};
+pub use acme::{AcmePolicy, ChallengeKind, ExternalAccount, Issuer};
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
 pub use file_folder::FileFolder;
@@ -73,6 +75,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Addresses for clients besides those that the process is started with; [`ListenerId`] is the position.
     pub listeners: Vec<Listener>,
+    /// At least one TLS policy obtains its certificates, so that requests may be those of an issuer.
+    pub answers_challenges: bool,
     /// The cache's second tier; `None`: memory only.
     pub disk_cache: Option<DiskCache>,
     /// Peers whose `X-Forwarded-*` fields are trusted.
@@ -126,6 +130,12 @@ impl Plan {
             proxy_fields: &self.trusted_proxy_fields,
             trusted_peer,
         }
+    }
+
+    /// The terms by which the TLS policies of all listeners obtain certificates.
+    pub fn acme(&self) -> impl Iterator<Item = &AcmePolicy> {
+        let policies = self.listeners.iter().flat_map(|listener| &listener.tls);
+        policies.filter_map(|policy| policy.acme.as_ref())
     }
 
     /// True if at least one listener has TLS.

@@ -3,6 +3,7 @@
 //! The reader knows the type and range of each single field; rules about two fields or the rest of the plan belong to
 //! `compile`. It never stops at the first problem, and none of its messages ever holds a secret.
 
+mod acme;
 mod guard;
 mod headers;
 mod latency;

@@ -6,6 +6,7 @@
 pub(crate) mod answer;
 mod attempts;
 pub(crate) mod cached;
+mod challenge;
 mod compression;
 mod decided;
 pub(crate) mod exchange;
@@ -138,6 +139,13 @@ impl ConnectionOwner for Worker {
 async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     let live = Rc::clone(&exchange.live);
     // 2 was admission: here is a Request that may be believed in its framing, Host and path.
+    // An issuer of certificates has no token, and follows no redirect to https.
+    if live.plan.answers_challenges
+        && let Some(token) = challenge::token(exchange)
+        && let Some(response) = Box::pin(challenge::answer(exchange, &token)).await
+    {
+        return Err(response.into());
+    }
     // 3 route, 4 viewer, 5 identify, 6 bucket
     let route = match decided::decide(exchange, &live) {
         Err(PathEnd::Password) => Box::pin(decided::verified(exchange, &live)).await?,

@@ -3,10 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use ::aws_lc_rs::digest::{Context, SHA256};
+use edgerouter_acme::{IssuedCertificates, issuer_fault};
 use edgerouter_core::{
     plan::{
-        Certificate, ClientAuthentication, HttpProtocol, Listener, Plan, Problem, SecurityPolicy,
-        TlsPolicy,
+        AcmePolicy, Certificate, ClientAuthentication, HttpProtocol, Listener, Plan, Problem,
+        SecurityPolicy, TlsPolicy,
     },
     secret::FileSecret,
     tls::{NameTable, PolicyNames, TermsDigest, certificate_facts, is_ocsp_response},
@@ -37,6 +38,7 @@ type Problems = Vec<Problem>;
 pub(super) fn listeners(
     plan: &Plan,
     before: Option<&Resumptions>,
+    issued: &Arc<IssuedCertificates>,
 ) -> Result<TlsListeners, Problems> {
     let mut resumptions = Resumptions::default();
     let mut problems = Problems::new();
@@ -55,6 +57,7 @@ pub(super) fn listeners(
                 names: &mut names,
                 all: &mut all,
                 expiries: &mut expiries,
+                issued,
                 problems: &mut problems,
             };
             let terms_digest = terms_of(policy);
@@ -109,6 +112,7 @@ pub(super) fn listeners(
         listeners: made.collect(),
         resumptions,
         expiries,
+        issued: Arc::clone(issued),
     })
 }
 
@@ -230,6 +234,7 @@ struct PolicyBuild<'a> {
     /// The names of all listeners' certificates.
     all: &'a mut NameTable<()>,
     expiries: &'a mut Expiries,
+    issued: &'a Arc<IssuedCertificates>,
     problems: &'a mut Problems,
 }
 
@@ -268,9 +273,40 @@ impl PolicyBuild<'_> {
                 self.add(key, &mut certificates, &field);
             }
         }
+        if let Some(terms) = &policy.acme {
+            self.obtained(terms, &mut certificates, &mut digest);
+        }
         let digest = digest.finish();
         let digest = PolicyDigest::try_from(digest.as_ref()).ok()?;
         (self.problems.len() == before).then_some((certificates, digest))
+    }
+
+    /// Adds the names that certificates are obtained for. A certificate that is renewed changes nothing here, so sessions
+    /// are resumed after it.
+    fn obtained(
+        &mut self,
+        terms: &AcmePolicy,
+        certificates: &mut Certificates,
+        digest: &mut Context,
+    ) {
+        for (at, issuer) in terms.issuers.iter().enumerate() {
+            if let Some(why) = issuer_fault(issuer) {
+                self.refuse(&format!(".acme.issuers[{at}].ca_file"), why);
+            }
+        }
+        for (at, name) in terms.names.iter().enumerate() {
+            digest.update(name.as_bytes());
+            digest.update(b"\0");
+            self.all.entry(name, || ());
+            let position = *self.names.entry(name, || self.position);
+            if position != self.position {
+                let why = format!(
+                    "is a name of tls[{position}]: a name selects one TLS policy; remove one of them"
+                );
+                self.refuse(&format!(".acme.names[{at}]"), why);
+            }
+        }
+        certificates.add_obtained(self.issued, &terms.names);
     }
 
     /// The verifier of clients' certificates. `None`: the authorities cannot be used.

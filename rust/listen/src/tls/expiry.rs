@@ -21,7 +21,8 @@ impl Expiries {
         }
     }
 
-    pub(super) fn render(&self, out: &mut String) {
+    /// Writes them, and those of certificates that were obtained.
+    pub(super) fn render(&self, out: &mut String, obtained: &[(Box<str>, i64)]) {
         let name = "edgerouter_tls_certificate_expiry_timestamp_seconds";
         text::head(
             out,
@@ -29,7 +30,11 @@ impl Expiries {
             "gauge",
             "Unix time until which the certificate of a listener is valid, by its first name.",
         );
-        for (of, end) in &self.0 {
+        let given = self.0.iter().map(|(of, end)| (&**of, end));
+        let obtained = obtained.iter().map(|(of, end)| (&**of, end));
+        // A name that has one of each is known by the one that handshakes use.
+        let obtained = obtained.filter(|(of, _)| self.0.iter().all(|(known, _)| known != of));
+        for (of, end) in given.chain(obtained) {
             let _ = writeln!(out, "{name}{{name=\"{}\"}} {end}", text::escaped(of));
         }
     }

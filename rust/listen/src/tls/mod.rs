@@ -15,6 +15,7 @@ mod transport;
 
 use std::{sync::Arc, time::Duration};
 
+use edgerouter_acme::IssuedCertificates;
 use edgerouter_core::{
     plan::{ClientAuthentication, ListenerId, Plan, Problem},
     tls::{PolicyNames, TermsDigest},
@@ -35,6 +36,7 @@ pub struct TlsListeners {
     listeners: Vec<Option<Arc<TlsListener>>>,
     resumptions: Resumptions,
     expiries: Expiries,
+    issued: Arc<IssuedCertificates>,
 }
 
 /// One TLS policy made ready.
@@ -56,9 +58,14 @@ pub struct TlsListener {
 }
 
 impl TlsListeners {
-    /// Those of a plan, with the keys of the plan before it where its TLS policies are the same.
-    pub fn of(plan: &Plan, before: Option<&Self>) -> Result<Self, Vec<Problem>> {
-        build::listeners(plan, before.map(|before| &before.resumptions))
+    /// Those of a plan, with the keys of the plan before it where its TLS policies are the same. `issued` has the
+    /// certificates that are obtained for it.
+    pub fn of(
+        plan: &Plan,
+        before: Option<&Self>,
+        issued: &Arc<IssuedCertificates>,
+    ) -> Result<Self, Vec<Problem>> {
+        build::listeners(plan, before.map(|before| &before.resumptions), issued)
     }
 
     /// True if a request for `host` may not be served on a connection with this TLS (RFC 9110 §15.5.20). A connection whose
@@ -70,7 +77,7 @@ impl TlsListeners {
 
     /// Writes the ends of the certificates' validity in the format of Prometheus.
     pub fn render(&self, out: &mut String) {
-        self.expiries.render(out);
+        self.expiries.render(out, &self.issued.expiries());
     }
 
     /// Logs the certificates that have expired, or soon will. `now`: Unix seconds.

@@ -79,6 +79,23 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         panic!()
     };
     assert_eq!(tls.security, SecurityPolicy::Tls13From2025);
+    let acme = tls.acme.as_ref().unwrap();
+    assert_eq!(*acme.names, ["www.example.com".into()]);
+    assert_eq!(acme.storage.to_str(), Some("/var/lib/edgerouter/acme"));
+    assert_eq!(acme.email.as_deref(), Some("ops@example.com"));
+    assert_eq!(*acme.challenges, [ChallengeKind::Http01]);
+    let [issuer] = acme.issuers.as_slice() else {
+        panic!()
+    };
+    assert_eq!(issuer.host(), "acme.example.net");
+    let ca = issuer.ca.as_ref().unwrap();
+    assert_eq!(ca.as_bytes(), b"-----BEGIN CERTIFICATE-----");
+    let account = issuer.external_account.as_ref().unwrap();
+    assert_eq!(
+        (&*account.key_id, account.hmac_key.as_bytes()),
+        ("kid-1", &b"secret-key"[..])
+    );
+    assert!(plan.answers_challenges);
     let client = tls.client.as_ref().unwrap();
     assert!(!client.required);
     let field = |name: &'static str| FieldName::from_static(name);
@@ -893,6 +910,86 @@ fn only_routes_that_could_find_anothers_response_are_tagged() {
     ] {
         assert_eq!(tags(routes.clone()), want, "{routes}");
     }
+}
+
+#[test]
+fn terms_of_certificates_are_refused_where_nothing_could_be_obtained_by_them() {
+    let acme = |more: Value| {
+        let mut acme = json!({"names": ["a.example"], "storage": "/s"});
+        for (name, value) in more.as_object().unwrap() {
+            acme[name] = value.clone();
+        }
+        acme
+    };
+    for (more, want) in [
+        (json!({"names": []}), "names: must have at least one name"),
+        (
+            json!({"names": ["a b"]}),
+            "names[0]: \"a b\": must be a DNS name",
+        ),
+        (
+            json!({"names": ["localhost"]}),
+            "names[0]: \"localhost\": must be a full name",
+        ),
+        (
+            json!({"names": ["192.0.2.1"]}),
+            "names[0]: \"192.0.2.1\": must be a DNS name: no certificate",
+        ),
+        (
+            json!({"names": ["A.example.", "a.example"]}),
+            "names[1]: \"a.example\": is named twice",
+        ),
+        (
+            json!({"names": ["*.a.example"]}),
+            "names[0]: \"*.a.example\": no certificate for a wildcard",
+        ),
+        (json!({"storage": ""}), "storage: must be a folder"),
+        (
+            json!({"email": "ops"}),
+            "email: \"ops\": must be an address",
+        ),
+        (
+            json!({"challenges": []}),
+            "challenges: must have at least one of \"http-01\"",
+        ),
+        (
+            json!({"challenges": ["http-02"]}),
+            "challenges[0]: \"http-02\": must be one of",
+        ),
+        (
+            json!({"issuers": []}),
+            "issuers: must have at least one issuer",
+        ),
+        (
+            json!({"issuers": [{"directory": "http://a.example/d"}]}),
+            "issuers[0].directory: \"http://a.example/d\": must be the URL of a directory of ACME by https",
+        ),
+        (
+            json!({"issuers": [{"key_id": "k"}]}),
+            "issuers[0].hmac_key: is required",
+        ),
+        (
+            json!({"issuers": [{"hmac_key": {"value": "a"}}]}),
+            "issuers[0].key_id: is required",
+        ),
+        (
+            json!({"issuers": [{"key_id": "k", "hmac_key": {"value": "§"}}]}),
+            "issuers[0].hmac_key: must be the key in Base64",
+        ),
+        (json!({"name": "a.example"}), "name: is not a field"),
+    ] {
+        let listener = json!({"address": ":443", "tls": [{"acme": acme(more.clone())}]});
+        let found = problems(&json!({"name": "t", "listeners": [listener]}));
+        let want = format!("listeners[0].tls[0].acme.{want}");
+        assert!(found[0].starts_with(&want), "{more}: {found:?}");
+    }
+    let listeners = json!([
+        {"address": ":443", "tls": [{"acme": acme(json!({}))}]},
+        {"address": ":444", "tls": [{"acme": acme(json!({"storage": "/other"}))}]},
+    ]);
+    let found = problems(&json!({"name": "t", "listeners": listeners}));
+    let want = "listeners[1].tls[0].acme.names[0]: \"a.example\": is obtained by other terms";
+    assert!(found[0].starts_with(want), "{found:?}");
 }
 
 #[test]

@@ -136,6 +136,9 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.positive("handshake_timeout", &mut tls.handshake_timeout);
         group.whole("handshakes", &mut tls.handshakes, 1, 1_000_000);
         group.whole("sessions", &mut tls.sessions, 0, 1_000_000);
+        group.positive("issuer_timeout", &mut tls.issuer_timeout);
+        group.positive("order_timeout", &mut tls.order_timeout);
+        group.whole("orders_per_minute", &mut tls.orders_per_minute, 1, 6_000);
     });
     groups.end();
     limits

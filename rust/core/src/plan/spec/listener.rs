@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{
+    acme,
     policies::secret,
     reader::{Fields, Problems},
     site::networks,
@@ -42,6 +43,7 @@ pub(super) fn all(fields: &mut Fields<'_>) -> Vec<Listener> {
             );
         }
     }
+    acme::agree(&listeners, fields.problems);
     listeners
 }
 
@@ -105,7 +107,12 @@ fn protocols(fields: &mut Fields<'_>, is_secured: bool) -> Vec<HttpProtocol> {
 
 fn policy(value: &Value, path: String, problems: &Problems) -> Option<TlsPolicy> {
     let mut fields = Fields::open(value, path, problems)?;
-    let declared = fields.required("certificates").is_some();
+    let acme = fields.some("acme");
+    let obtained = acme.and_then(|value| acme::terms(value, fields.at("acme"), problems));
+    let declared = match acme {
+        Some(_) => false,
+        None => fields.required("certificates").is_some(),
+    };
     let certificates = fields.each("certificates", certificate);
     let is_empty = value
         .get("certificates")
@@ -119,8 +126,12 @@ fn policy(value: &Value, path: String, problems: &Problems) -> Option<TlsPolicy>
     let security = fields.raw("policy").map(|value| security(&fields, value));
     let client = client(&mut fields);
     fields.end();
+    if acme.is_some() && obtained.is_none() {
+        return None;
+    }
     Some(TlsPolicy {
         certificates,
+        acme: obtained,
         client,
         security: security.unwrap_or(Some(SecurityPolicy::Tls12From2021))?,
     })
@@ -197,7 +208,7 @@ fn security(fields: &Fields<'_>, value: &Value) -> Option<SecurityPolicy> {
     None
 }
 
-fn file_secret(value: &Value, path: String, problems: &Problems) -> Option<FileSecret> {
+pub(super) fn file_secret(value: &Value, path: String, problems: &Problems) -> Option<FileSecret> {
     let file = value.get("file").and_then(Value::as_str).map(Into::into);
     secret(value, path, problems).map(|secret| FileSecret { secret, file })
 }

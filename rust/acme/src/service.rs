@@ -1,0 +1,434 @@
+//! The thread that obtains and renews: which certificates are due, and what became of each attempt.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use edgerouter_core::{
+    acme::{may_retry, renewal, retry_wait},
+    plan::{AcmePolicy, Plan},
+    tls::NameTable,
+};
+use parking_lot::Mutex;
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::{mpsc, watch},
+    task::{Id, JoinSet},
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::{
+    issued::{IssuedCertificates, NameState, TokenQuery},
+    order::{Obtained, OrderContext, OrderFault},
+    pair::{self, Pair},
+    storage::{Stamp, Storage},
+};
+
+/// The wall clock, in Unix seconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Orders under way at a time. Further ones wait.
+const MOST_ORDERS: usize = 8;
+/// Seconds between two looks at the file of a certificate, which another process may have replaced.
+const LOOK: i64 = 30;
+/// The same while another process is obtaining it.
+const SOON: i64 = 2;
+
+/// The certificates of the plan in service, and their bounds.
+struct Wanted {
+    names: BTreeMap<Box<str>, Arc<AcmePolicy>>,
+    exchange_timeout: Duration,
+    order_timeout: Duration,
+    orders_per_minute: usize,
+}
+
+/// Obtains the certificates of plans. Its thread is started with the first plan that wants any, and ends with this.
+pub struct AcmeService {
+    certificates: Arc<IssuedCertificates>,
+    clock: Clock,
+    running: Mutex<Option<(watch::Sender<Arc<Wanted>>, JoinHandle<()>)>>,
+}
+
+impl std::fmt::Debug for AcmeService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AcmeService")
+            .field("certificates", &self.certificates)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AcmeService {
+    /// One that has nothing to do yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            certificates: Arc::default(),
+            clock,
+            running: Mutex::new(None),
+        }
+    }
+
+    /// The certificates as handshakes and requests see them.
+    pub fn certificates(&self) -> &Arc<IssuedCertificates> {
+        &self.certificates
+    }
+
+    /// Obtains what a plan wants from now on, and nothing else. Certificates that are stored already are in use when this
+    /// returns; it reads files, so it belongs to a start or a reload.
+    pub fn serve(&self, plan: &Plan) -> io::Result<()> {
+        let mut names = BTreeMap::new();
+        for policy in plan.acme() {
+            let policy = Arc::new(policy.clone());
+            for name in &policy.names {
+                names
+                    .entry(name.clone())
+                    .or_insert_with(|| Arc::clone(&policy));
+            }
+        }
+        let limits = &plan.limits.tls;
+        let wanted = Arc::new(Wanted {
+            names,
+            exchange_timeout: limits.issuer_timeout,
+            order_timeout: limits.order_timeout,
+            orders_per_minute: limits.orders_per_minute as usize,
+        });
+        let mut running = self.running.lock();
+        if let Some((wants, _)) = &*running {
+            wants.send_replace(wanted);
+            return Ok(());
+        }
+        let asked = self.certificates.asked.lock().take();
+        let (false, Some(asked)) = (wanted.names.is_empty(), asked) else {
+            return Ok(());
+        };
+        let (wants, watched) = watch::channel(wanted);
+        let mut keeper = Keeper {
+            certificates: Arc::clone(&self.certificates),
+            clock: Arc::clone(&self.clock),
+            wanted: watched,
+            held: BTreeMap::new(),
+            begun: VecDeque::new(),
+            attempts: JoinSet::new(),
+            names: HashMap::new(),
+        };
+        keeper.take_over();
+        let thread = std::thread::Builder::new().name("edge-acme".to_owned()).spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                // Names of issuers are looked up there.
+                .max_blocking_threads(2)
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(keeper.run(asked)),
+                Err(error) => tracing::error!(%error, "no certificates are obtained: the event loop could not be made"),
+            }
+        })?;
+        *running = Some((wants, thread));
+        Ok(())
+    }
+
+    /// Ends the thread. Orders under way are given up; the next process begins them anew.
+    pub fn close(&self) {
+        if let Some((wants, thread)) = self.running.lock().take() {
+            drop(wants);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A certificate that is looked after.
+struct Held {
+    policy: Arc<AcmePolicy>,
+    storage: Storage,
+    pair: Option<Pair>,
+    stamp: Option<Stamp>,
+    /// The text of a certificate that could not be stored yet.
+    unsaved: Option<String>,
+    /// Unix seconds from which the certificate is renewed.
+    renew_at: i64,
+    /// Unix seconds before which no attempt is made again; `None`: the last one succeeded, or there was none.
+    retry_at: Option<i64>,
+    /// Unix seconds of the next look at the file.
+    look: i64,
+    failures: u32,
+    under_way: bool,
+}
+
+/// The end of an attempt.
+enum Ended {
+    /// With the result of storing it.
+    Obtained(Obtained, io::Result<()>),
+    /// Another process is at it, or has done it.
+    Elsewhere,
+    Failed(Vec<(String, OrderFault)>),
+}
+
+struct Keeper {
+    certificates: Arc<IssuedCertificates>,
+    clock: Clock,
+    wanted: watch::Receiver<Arc<Wanted>>,
+    held: BTreeMap<Box<str>, Held>,
+    /// Starts of orders within the last minute.
+    begun: VecDeque<Instant>,
+    attempts: JoinSet<Ended>,
+    /// The name of each.
+    names: HashMap<Id, Box<str>>,
+}
+
+impl Keeper {
+    fn now(&self) -> i64 {
+        i64::try_from((self.clock)()).unwrap_or(i64::MAX)
+    }
+
+    async fn run(mut self, mut asked: mpsc::Receiver<TokenQuery>) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = self.wanted.changed() => match changed {
+                    Ok(()) => self.take_over(),
+                    Err(_) => return,
+                },
+                Some(ended) = self.attempts.join_next_with_id() => {
+                    let (id, ended) = match ended {
+                        Ok(ended) => ended,
+                        Err(error) => (error.id(), Ended::Failed(vec![("none".to_owned(), OrderFault::BrokenOff)])),
+                    };
+                    if let Some(name) = self.names.remove(&id) {
+                        self.settle(&name, ended);
+                    }
+                }
+                Some((token, answer)) = asked.recv() => {
+                    let mut storages = self.held.values().map(|held| &held.storage);
+                    let _ = answer.send(storages.find_map(|storage| storage.read_token(&token)));
+                }
+                _ = seconds.tick() => self.look(),
+            }
+        }
+    }
+
+    /// Looks after the names that are wanted now. Those that were wanted before keep their certificates.
+    fn take_over(&mut self) {
+        let wanted = Arc::clone(&self.wanted.borrow_and_update());
+        let now = self.now();
+        self.held.retain(|name, _| wanted.names.contains_key(name));
+        for (name, policy) in &wanted.names {
+            let storage = Storage::new(&policy.storage);
+            match self.held.get_mut(name) {
+                // Other terms may succeed where the ones before did not.
+                Some(held) if held.policy != *policy => {
+                    (held.policy, held.storage) = (Arc::clone(policy), storage);
+                    (held.failures, held.stamp, held.look) = (0, None, now);
+                    held.retry_at = None;
+                }
+                Some(_) => {}
+                None => {
+                    storage.sweep();
+                    let mut held = Held {
+                        policy: Arc::clone(policy),
+                        storage,
+                        pair: None,
+                        stamp: None,
+                        unsaved: None,
+                        renew_at: now,
+                        retry_at: None,
+                        look: now,
+                        failures: 0,
+                        under_way: false,
+                    };
+                    held.read(name, now);
+                    self.held.insert(name.clone(), held);
+                }
+            }
+        }
+        self.publish();
+    }
+
+    /// Reads files that have changed, and begins the attempts that are due.
+    fn look(&mut self) {
+        let now = self.now();
+        let mut changed = false;
+        for (name, held) in &mut self.held {
+            if now >= held.look || held.look - now > LOOK {
+                changed |= held.read(name, now);
+            }
+        }
+        if changed {
+            self.publish();
+        }
+        let wanted = Arc::clone(&self.wanted.borrow());
+        let minute = Duration::from_secs(60);
+        while self
+            .begun
+            .front()
+            .is_some_and(|begun| begun.elapsed() > minute)
+        {
+            self.begun.pop_front();
+        }
+        for (name, held) in &mut self.held {
+            if self.attempts.len() >= MOST_ORDERS || self.begun.len() >= wanted.orders_per_minute {
+                return;
+            }
+            if held.under_way || !held.is_due(now) {
+                continue;
+            }
+            held.under_way = true;
+            self.begun.push_back(Instant::now());
+            let context = OrderContext {
+                name: name.clone(),
+                policy: Arc::clone(&held.policy),
+                storage: held.storage.clone(),
+                certificates: Arc::clone(&self.certificates),
+                exchange_timeout: wanted.exchange_timeout,
+                order_timeout: wanted.order_timeout,
+                failures: held.failures,
+                now,
+            };
+            let stamp = held.stamp;
+            let task = self.attempts.spawn_local(attempt(context, stamp));
+            self.names.insert(task.id(), name.clone());
+        }
+    }
+
+    fn settle(&mut self, name: &str, ended: Ended) {
+        let now = self.now();
+        let counts = &self.certificates.counts;
+        let Some(held) = self.held.get_mut(name) else {
+            return;
+        };
+        held.under_way = false;
+        match ended {
+            Ended::Elsewhere => (held.look, held.retry_at) = (now, Some(now + SOON)),
+            Ended::Obtained(Obtained { pem, pair }, stored) => {
+                counts.issued.fetch_add(1, Ordering::Relaxed);
+                tracing::info!("a certificate for {name} was issued");
+                held.take(pair);
+                held.unsaved = Some(pem);
+                held.stored(name, stored);
+            }
+            Ended::Failed(faults) => {
+                counts.failed.fetch_add(1, Ordering::Relaxed);
+                held.failures = held.failures.saturating_add(1);
+                let wait = retry_wait(held.failures, fastrand::u32(..));
+                held.retry_at = Some(now.saturating_add(wait));
+                for (issuer, fault) in faults {
+                    tracing::warn!(
+                        "no certificate for {name} by {issuer}: {fault}; the next attempt is in {wait} seconds"
+                    );
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let mut pairs = NameTable::default();
+        let mut states = BTreeMap::new();
+        for (name, held) in &self.held {
+            let state = NameState {
+                valid: held.pair.as_ref().map(|pair| pair.valid),
+                failures: held.failures,
+            };
+            states.insert(name.clone(), state);
+            if let Some(pair) = &held.pair {
+                pairs.entry(name, || pair.clone());
+            }
+        }
+        *self.certificates.states.lock() = states;
+        self.certificates.publish(pairs);
+    }
+}
+
+impl Held {
+    /// Uses a certificate, and renews it when it is time.
+    fn take(&mut self, pair: Pair) {
+        self.renew_at = renewal(pair.valid, None, fastrand::u32(..)).at;
+        self.pair = Some(pair);
+        (self.retry_at, self.failures) = (None, 0);
+    }
+
+    fn is_due(&self, now: i64) -> bool {
+        let is_wanted = self.pair.is_none() || now >= self.renew_at;
+        is_wanted && self.retry_at.is_none_or(|at| may_retry(at, now))
+    }
+
+    /// Reads the certificate if its file has changed. One that cannot be used, or that is gone, replaces none that can.
+    fn read(&mut self, name: &str, now: i64) -> bool {
+        self.look = now + LOOK;
+        if self.unsaved.is_some() {
+            self.save(name);
+            return false;
+        }
+        let stamp = self.storage.stamp(name);
+        if stamp.is_none() || stamp == self.stamp {
+            self.stamp = stamp;
+            return false;
+        }
+        match self.storage.read_certificate(name) {
+            Ok(Some((pem, stamp))) => {
+                self.stamp = Some(stamp);
+                match pair::read(&pem, name, None) {
+                    Ok(pair) => {
+                        self.take(pair);
+                        return true;
+                    }
+                    Err(fault) => {
+                        tracing::warn!("the stored certificate for {name} is not used: {fault}")
+                    }
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!("the stored certificate for {name} cannot be read: {error}")
+            }
+        }
+        false
+    }
+
+    /// Stores a certificate that could not be stored before.
+    fn save(&mut self, name: &str) {
+        if let Some(pem) = &self.unsaved {
+            let stored = self.storage.write_certificate(name, pem.as_bytes());
+            self.stored(name, stored);
+        }
+    }
+
+    /// A certificate that cannot be stored is used all the same, and stored later.
+    fn stored(&mut self, name: &str, stored: io::Result<()>) {
+        match stored {
+            Ok(()) => {
+                self.unsaved = None;
+                self.stamp = self.storage.stamp(name);
+            }
+            Err(error) => tracing::warn!(
+                "the certificate for {name} cannot be stored in {}: {error}; it is used, and stored as soon as that is possible",
+                self.policy.storage.display()
+            ),
+        }
+    }
+}
+
+/// Obtains a certificate, unless another process does, or has just done so.
+async fn attempt(context: OrderContext, known: Option<Stamp>) -> Ended {
+    let _locked = match context.storage.lock(&context.name) {
+        Ok(Some(locked)) => locked,
+        Ok(None) => return Ended::Elsewhere,
+        Err(error) => return Ended::Failed(vec![("none".to_owned(), error.into())]),
+    };
+    if context.storage.stamp(&context.name) != known {
+        return Ended::Elsewhere;
+    }
+    match context.obtain().await {
+        // Before the lock is given up.
+        Ok(obtained) => {
+            let stored = context
+                .storage
+                .write_certificate(&context.name, obtained.pem.as_bytes());
+            Ended::Obtained(obtained, stored)
+        }
+        Err(faults) => Ended::Failed(faults),
+    }
+}

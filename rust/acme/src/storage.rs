@@ -1,0 +1,279 @@
+//! The folder of accounts, keys and certificates. Processes share it: a file is replaced as a whole, and an order holds a lock.
+//!
+//! A key and its chain are one file, so that no process ever reads two that do not belong together.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use edgerouter_core::acme::is_token;
+
+/// Largest file that is read.
+const LARGEST: u64 = 1 << 20;
+/// Age from which the file of a token is left over from a process that ended.
+const STALE: Duration = Duration::from_secs(3_600);
+
+/// A folder, made when something is first stored in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Storage(PathBuf);
+
+/// A lock on a certificate or an account, until it is dropped or the process ends.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    _file: File,
+}
+
+/// A file as it was last seen: changed if another process has replaced it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl Storage {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+
+    fn certificate(&self, name: &str) -> PathBuf {
+        // An underscore is in no name, so this is no other's file.
+        let file = match name.strip_prefix("*.") {
+            Some(rest) => format!("_wildcard.{rest}.pem"),
+            None => format!("{name}.pem"),
+        };
+        self.0.join("certificates").join(file)
+    }
+
+    fn account(&self, name: &str) -> PathBuf {
+        self.0.join("accounts").join(format!("{name}.json"))
+    }
+
+    fn challenge(&self, token: &str) -> PathBuf {
+        self.0.join("challenges").join(token)
+    }
+
+    /// The key and chain of a name with the stamp of their file; `None`: there are none.
+    pub(crate) fn read_certificate(&self, name: &str) -> io::Result<Option<(Vec<u8>, Stamp)>> {
+        read(&self.certificate(name))
+    }
+
+    /// The stamp of a name's file.
+    pub(crate) fn stamp(&self, name: &str) -> Option<Stamp> {
+        fs::metadata(self.certificate(name))
+            .ok()
+            .map(|it| stamp(&it))
+    }
+
+    pub(crate) fn write_certificate(&self, name: &str, pem: &[u8]) -> io::Result<()> {
+        replace(&self.certificate(name), pem)
+    }
+
+    pub(crate) fn read_account(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(read(&self.account(name))?.map(|(bytes, _)| bytes))
+    }
+
+    pub(crate) fn write_account(&self, name: &str, json: &[u8]) -> io::Result<()> {
+        replace(&self.account(name), json)
+    }
+
+    /// Keeps the account of which an issuer knows nothing any more under another name.
+    pub(crate) fn retire_account(&self, name: &str) -> io::Result<()> {
+        let path = self.account(name);
+        fs::rename(&path, path.with_extension("json.gone"))
+    }
+
+    /// The key authorization that another process has stored for a token.
+    pub(crate) fn read_token(&self, token: &str) -> Option<String> {
+        if !is_token(token) {
+            return None;
+        }
+        let path = self.challenge(token);
+        let written = fs::metadata(&path).and_then(|it| it.modified()).ok()?;
+        if is_stale(written) {
+            return None;
+        }
+        String::from_utf8(read(&path).ok()??.0).ok()
+    }
+
+    pub(crate) fn write_token(&self, token: &str, authorization: &str) -> io::Result<()> {
+        replace(&self.challenge(token), authorization.as_bytes())
+    }
+
+    pub(crate) fn remove_token(&self, token: &str) {
+        let _ = fs::remove_file(self.challenge(token));
+    }
+
+    /// Removes tokens that processes which ended have left.
+    pub(crate) fn sweep(&self) {
+        let Ok(files) = fs::read_dir(self.0.join("challenges")) else {
+            return;
+        };
+        for file in files.flatten() {
+            let written = file.metadata().and_then(|it| it.modified());
+            if written.is_ok_and(is_stale) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+
+    /// The lock of a certificate or an account; `None`: another process has it. It ends with the process, however that ends.
+    pub(crate) fn lock(&self, name: &str) -> io::Result<Option<Locked>> {
+        let folder = self.0.join("locks");
+        make_folder(&folder)?;
+        let name = name
+            .strip_prefix("*.")
+            .map_or_else(|| name.to_owned(), |rest| format!("_wildcard.{rest}"));
+        let file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(folder.join(format!("{name}.lock")))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Locked { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn is_stale(written: SystemTime) -> bool {
+    written.elapsed().is_ok_and(|age| age > STALE)
+}
+
+fn stamp(metadata: &fs::Metadata) -> Stamp {
+    Stamp {
+        inode: metadata.ino(),
+        length: metadata.len(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let stamp = stamp(&file.metadata()?);
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::other(format!("is larger than {LARGEST} bytes")));
+    }
+    Ok(Some((bytes, stamp)))
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file that only this user may read, in place of the one before: whole, or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make_folder(folder)?;
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let fresh = folder.join(format!(".{}.{number}.new", std::process::id()));
+    // One that a process of the same number has left.
+    let _ = fs::remove_file(&fresh);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        File::open(folder)?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder =
+            std::env::temp_dir().join(format!("edgerouter-acme-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn keys_are_readable_for_the_user_only_and_replaced_as_a_whole() {
+        let folder = folder("keys");
+        let storage = Storage::new(&folder);
+        assert!(storage.read_certificate("a.example").unwrap().is_none());
+        storage.write_certificate("a.example", b"one").unwrap();
+        let (one, before) = storage.read_certificate("a.example").unwrap().unwrap();
+        storage.write_certificate("a.example", b"two").unwrap();
+        let (two, after) = storage.read_certificate("a.example").unwrap().unwrap();
+        assert_eq!((&*one, &*two), (&b"one"[..], &b"two"[..]));
+        assert!(before != after && storage.stamp("a.example") == Some(after));
+        storage.write_certificate("*.example", b"wild").unwrap();
+        for (path, mode) in [
+            ("certificates/a.example.pem", 0o600),
+            ("certificates/_wildcard.example.pem", 0o600),
+            ("certificates", 0o700),
+        ] {
+            let found = fs::metadata(folder.join(path))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(found & 0o777, mode, "{path}");
+        }
+        assert_eq!(
+            fs::read_dir(folder.join("certificates")).unwrap().count(),
+            2
+        );
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_one_holders_at_a_time() {
+        let folder = folder("locks");
+        let storage = Storage::new(&folder);
+        let first = storage.lock("a.example").unwrap();
+        assert!(first.is_some() && storage.lock("a.example").unwrap().is_none());
+        assert!(storage.lock("b.example").unwrap().is_some());
+        drop(first);
+        assert!(storage.lock("a.example").unwrap().is_some());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_token_is_read_while_it_is_live_and_never_from_another_path() {
+        let folder = folder("tokens");
+        let storage = Storage::new(&folder);
+        let token = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
+        assert_eq!(storage.read_token(token), None);
+        storage.write_token(token, "answer").unwrap();
+        assert_eq!(storage.read_token(token).as_deref(), Some("answer"));
+        assert_eq!(storage.read_token(&format!("../challenges/{token}")), None);
+        let old = SystemTime::now() - STALE - Duration::from_secs(1);
+        let file = File::options()
+            .write(true)
+            .open(folder.join("challenges").join(token))
+            .unwrap();
+        file.set_modified(old).unwrap();
+        assert_eq!(storage.read_token(token), None);
+        storage.sweep();
+        assert_eq!(fs::read_dir(folder.join("challenges")).unwrap().count(), 0);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

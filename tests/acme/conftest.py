@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgerouter import Acme, Edge, Tls
+from edgerouter.server import Server
+from edgerouter.settings import Settings
+
+from ..processes import free_port
+from .issuers import Pebble
+
+Start = Callable[[Edge], Server]
+
+
+@dataclass
+class Ports:
+    http: int
+    tls: int
+
+
+@dataclass
+class Site:
+    """An edge on the ports at which the issuer looks."""
+
+    ports: Ports
+    storage: Path
+
+    def edge(self, *names: str, issuers: Any, **more: Any) -> Edge:
+        edge = Edge("test")
+        acme = Acme(list(names), storage=self.storage, issuers=issuers, **more)
+        edge.listen(f"127.0.0.1:{self.ports.tls}", tls=Tls(acme=acme))
+        edge.listen(f"127.0.0.1:{self.ports.http}")
+        edge.route("/*", respond="hello", viewer="redirect-to-https")
+        return edge
+
+
+@pytest.fixture
+def ports() -> Ports:
+    return Ports(free_port(), free_port())
+
+
+@pytest.fixture
+def site(ports: Ports, tmp_path: Path) -> Site:
+    return Site(ports, tmp_path / "storage")
+
+
+@pytest.fixture
+def pebbles(ports: Ports, tmp_path: Path) -> Iterator[Callable[..., Pebble]]:
+    made: list[Pebble] = []
+
+    def make(**settings: Any) -> Pebble:
+        made.append(Pebble(tmp_path / f"pebble-{len(made)}", ports.http, ports.tls, **settings))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for pebble in made:
+            pebble.stop()
+
+
+@pytest.fixture
+def pebble(pebbles: Callable[..., Pebble]) -> Pebble:
+    return pebbles()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """``start(edge)`` serves the listeners of ``edge`` alone, by two workers, and stops it after the test."""
+    with ExitStack() as stack:
+
+        def make(edge: Edge) -> Server:
+            server = Server.start(edge, Settings(admin="127.0.0.1:0", workers=2), test_clock=True)
+            stack.callback(server.stop, 5.0)
+            return server
+
+        yield make

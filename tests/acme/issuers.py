@@ -1,0 +1,94 @@
+"""A real issuer of certificates, Pebble, with its faults on, and the server of names that it uses."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import ssl
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from edgerouter import Issuer
+
+from ..certificates import Authority
+from ..origins import wait_until
+from ..processes import free_port, reachable
+
+ROOT = Path(__file__).parents[2]
+DAY = 86_400
+
+
+@functools.cache
+def tool(name: str) -> str:
+    found = subprocess.run(
+        [str(ROOT / "scripts" / "install-tool"), name], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return f"{found.stdout.strip()}/{name}"
+
+
+class Pebble:
+    """An issuer, which looks at ``http_port`` and ``tls_port`` of this machine for every name."""
+
+    def __init__(self, folder: Path, http_port: int, tls_port: int, **settings: Any) -> None:
+        self.folder = folder
+        self.folder.mkdir(exist_ok=True)
+        self.authority = Authority(folder, "pebble")
+        self.http_port, self.tls_port = http_port, tls_port
+        self.port, self.management, self.names, self.names_management = (free_port() for _ in range(4))
+        own = self.authority.issue("127.0.0.1", "localhost")
+        self.settings = {
+            "listenAddress": f"127.0.0.1:{self.port}",
+            "managementListenAddress": f"127.0.0.1:{self.management}",
+            "certificate": str(own.chain),
+            "privateKey": str(own.key),
+            "httpPort": http_port,
+            "tlsPort": tls_port,
+            **settings,
+        }
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.start()
+
+    def start(self) -> None:
+        config = self.folder / "pebble.json"
+        config.write_text(json.dumps({"pebble": self.settings}))
+        names = [
+            tool("pebble-challtestsrv"),
+            *("-dnsserver", f"127.0.0.1:{self.names}", "-management", f"127.0.0.1:{self.names_management}"),
+            *("-defaultIPv6", "", "-doh", "", "-http01", "", "-https01", "", "-tlsalpn01", ""),
+        ]
+        issuer = [tool("pebble"), "-strict", "-config", str(config), "-dnsserver", f"127.0.0.1:{self.names}"]
+        # Half of the nonces are refused, and authorizations are never reused: each order shows its proof.
+        faults = {"PEBBLE_WFE_NONCEREJECT": "50", "PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"}
+        log = (self.folder / "pebble.log").open("ab")
+        with log:
+            for arguments in (names, issuer):
+                self.processes.append(
+                    subprocess.Popen(arguments, env={**os.environ, **faults}, stdout=log, stderr=subprocess.STDOUT)
+                )
+        wait_until(lambda: reachable(self.port) and reachable(self.names_management), what="pebble")
+
+    @property
+    def directory(self) -> str:
+        return f"https://127.0.0.1:{self.port}/dir"
+
+    def issuer(self, **more: Any) -> Issuer:
+        return Issuer(self.directory, ca_file=self.authority.file, **more)
+
+    def log(self) -> str:
+        return (self.folder / "pebble.log").read_text()
+
+    def trusted(self) -> ssl.SSLContext:
+        """A client that trusts what this issuer issues."""
+        with httpx.Client(verify=ssl.create_default_context(cafile=str(self.authority.file))) as client:
+            root = client.get(f"https://127.0.0.1:{self.management}/roots/0").text
+        return ssl.create_default_context(cadata=root)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait(10)
+        self.processes.clear()
