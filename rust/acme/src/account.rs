@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     client::IssuerClient,
-    order::{OrderFault, insist},
+    fault::{OrderFault, insist},
     storage::Storage,
 };
 

@@ -7,6 +7,7 @@
 
 mod account;
 mod client;
+mod fault;
 mod issued;
 mod order;
 mod pair;

@@ -22,8 +22,9 @@ use tokio::{
 };
 
 use crate::{
+    fault::OrderFault,
     issued::{IssuedCertificates, NameState, TokenQuery},
-    order::{Obtained, OrderContext, OrderFault},
+    order::{Obtained, OrderContext},
     pair::{self, Pair},
     storage::{Stamp, Storage},
 };

@@ -83,7 +83,7 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     assert_eq!(*acme.names, ["www.example.com".into()]);
     assert_eq!(acme.storage.to_str(), Some("/var/lib/edgerouter/acme"));
     assert_eq!(acme.email.as_deref(), Some("ops@example.com"));
-    assert_eq!(*acme.challenges, [ChallengeKind::Http01]);
+    assert_eq!(*acme.challenges, [crate::plan::ChallengeKind::Http01]);
     let [issuer] = acme.issuers.as_slice() else {
         panic!()
     };
