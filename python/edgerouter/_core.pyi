@@ -132,21 +132,28 @@ class Engine:
         descriptors: int | None = None,
         test_clock: bool = False,
         traces: bool = False,
+        ended: Callable[[], object] | None = None,
     ) -> Engine:
         """Compiles; raises ``ConfigError`` with every problem.
 
         ``traces``: error pages show clients on this machine the traceback.
+        ``ended()`` is called after the last call of these callables.
         """
     def start(self) -> None:
         """Binds and serves; returns when every worker accepts. Raises ``ListenError``."""
-    def reload(self, plan: bytes, callables: Iterable[_Callable]) -> int:
+    def runtime(self) -> Any:
+        """The ``functions.runtime.Runtime``, started if need be."""
+    def reload(self, plan: bytes, callables: Iterable[_Callable], ended: Callable[[], object] | None = None) -> int:
         """Puts a new plan in service and returns its version. Raises ``ConfigError``, and then the old one stays."""
     def shift_clock(self, seconds: int) -> None:
         """Moves the wall clock. Raises ``RuntimeError`` unless it was made with ``test_clock``."""
     def reload_failed(self, reason: str) -> None:
         """Notes in log and metrics that a new plan was refused."""
-    def stop(self, drain: float | None = None) -> bool:
-        """Drains and ends; true when nothing was cut off. Seconds; ``None``: the plan's limit."""
+    def stop(self, drain: float | None = None, ending: Callable[[], object] | None = None) -> bool:
+        """Drains and ends; true when nothing was cut off. Seconds; ``None``: the plan's limit.
+
+        ``ending()`` is called when no call runs any more, and the event loop still does.
+        """
     @property
     def addresses(self) -> list[str]:
         """The bound addresses; empty when it is not running."""

@@ -1,6 +1,7 @@
 """Finding and running the file that makes the edge.
 
-``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``, or a folder of files. Each load
+``app.py``, ``app.py:name``, ``package.module:name``, ``site.toml`` or ``site.json``, or a folder of files. A name may
+be that of an ASGI or WSGI application. Each load
 runs the Python file in a fresh module, with the modules beside it imported anew, so a reload sees what is on the disk.
 A failed load puts the old modules back.
 """
@@ -216,6 +217,8 @@ class FileApplication(Application):
                     f"there are {len(edges)} edges: {', '.join(names)}; say which one, as in {self._shown()}:{names[0]}"
                 )
                 raise ConfigError([Problem(self._shown(), None, message)])
+        if self._attribute is not None and not isinstance(found, Edge) and (mounted := _mounted(found, wanted)):
+            return mounted
         if callable(found) and not isinstance(found, Edge):
             try:
                 found = found()
@@ -277,6 +280,19 @@ def _serving(edge: Edge, place: str) -> Edge:
     if not edge.count("routes") and not edge.count("service_workers"):
         message = 'there are none, so nothing would be served; declare one, as in edge.route("/*", to=...)'
         raise ConfigError([Problem("routes", None, message, place)])
+    return edge
+
+
+def _mounted(app: object, name: str) -> Edge | None:
+    """An edge around an application of another framework; ``None`` where it is none."""
+    if not callable(app):
+        return None
+    from edgerouter.mounting import interface_of
+
+    if interface_of(app) is None:
+        return None
+    edge = Edge(name)
+    edge.mount("/", app)
     return edge
 
 

@@ -14,14 +14,18 @@ from edgerouter.functions.parameters import filled
 from edgerouter.functions.signatures import FunctionDecorator, RequestHookDecorator, ResponseHookDecorator
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
+from edgerouter.jobs import Handler, job
 from edgerouter.routes import UNEDITED, HeaderPolicy, Hook, Phase, Route, ViewerPolicy, When
 
 if TYPE_CHECKING:
     from edgerouter.declarations import Declarations
+    from edgerouter.functions.lifecycle import Life
+    from edgerouter.mounting import Interface
 
 __all__ = ["CallableSpec", "Callables", "Called"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+G = TypeVar("G", bound=Callable[[], Any])
 
 
 class Called(Value, frozen=True, kw_only=True):
@@ -66,6 +70,25 @@ class _HookOptions(TypedDict, total=False):
     timeout: Duration | None
     fail: Literal["open", "closed"]
     varies: Collection[str] | None
+
+
+class _MountOptions(TypedDict, total=False):
+    """The options that ``Callables.mount`` has from ``Callables.function``."""
+
+    host: str | Collection[str] | None
+    methods: Collection[str] | None
+    when: When | Collection[When | Mapping[str, Any]]
+    priority: int
+    viewer: ViewerPolicy
+    headers: HeaderPolicy | Mapping[str, Any] | None
+    auth: Jwt | None
+    addresses: AddressPolicy | Mapping[str, Any] | None
+    cors: Cors | Mapping[str, Any] | None
+    rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]]
+    signed: SignedUrls | Mapping[str, Any] | None
+    basic: BasicAuth | Mapping[str, Any] | None
+    security: SecurityHeaders | Mapping[str, Any] | None
+    experiment: Experiment | Collection[Experiment]
 
 
 class Callables:
@@ -145,6 +168,72 @@ class Callables:
 
         return register
 
+    @helpful
+    def mount(
+        self,
+        path: str,
+        app: Callable[..., Any],
+        *,
+        interface: Interface | None = None,
+        timeout: Duration | None = None,
+        **options: Unpack[_MountOptions],
+    ) -> None:
+        """Declares a web application of another framework at ``path`` and below: ASGI 3.0, or WSGI.
+
+        It is called as a function is, with requests that the edge has cleaned; its lifespan begins before this version
+        serves, and ends after its last call. ``root_path`` and ``SCRIPT_NAME`` are ``path``.
+
+        ``interface``  ``"asgi"`` or ``"wsgi"``; ``None``: seen from the application
+        ``timeout``  seconds until its response begins; ``limits.functions.timeout`` when ``None``
+        ``host``, ``methods``, ``when``, ``priority``, ``viewer``, ``headers``, ``auth``, ``addresses``, ``cors``,
+        ``rate_limit``, ``signed``, ``basic``, ``security``, ``experiment``  see ``route``
+        """
+        from edgerouter import mounting
+
+        if not isinstance(path, str) or not path.startswith("/") or any(mark in path for mark in "*?{}#"):
+            raise mounting.refuse(path, "must be a path such as /app, without wildcards and parameters")
+        found = interface or mounting.interface_of(app)
+        if found not in ("asgi", "wsgi"):
+            message = f"{app!r:.80} is no ASGI or WSGI application; say interface='asgi' or 'wsgi' if it is one"
+            raise mounting.refuse(path, message)
+        root = path.rstrip("/")
+        mounted: Any
+        if found == "asgi":
+            mounted = asgi = mounting.AsgiMount(app, root)
+            for phase, handler in (("start", asgi.start), ("stop", asgi.stop)):
+                self.on(phase)(handler)  # type: ignore[call-overload]
+        else:
+            mounted = mounting.WsgiMount(app, root)
+        for pattern in (f"{root}/*", *((root,) if root else ())):
+            self.function(pattern, timeout=timeout, **options)(mounted)
+
+    def schedule(
+        self, expression: str, *, timezone: str = "UTC", timeout: Duration = 300
+    ) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+        """Declares a job: ``job()``, async or not, is called at the times of a cron expression while the edge serves.
+
+        Of several processes of one user on a machine, one runs it each time. A time that comes while the job still runs
+        is left out; a failure is logged under an id.
+
+        ``expression``  minute, hour, day, month and weekday, as in ``*/5 * * * *``
+        ``timezone``  an IANA name, by which they are read
+        ``timeout``  seconds that a run may take
+        """
+
+        check_decorator("schedule", expression, '@edge.schedule("*/5 * * * *")')
+
+        def register(function: Callable[[], Any]) -> Callable[[], Any]:
+            check_arguments(function)
+            called = declared(function, False, False, False, timeout)
+            # A timedelta became a number when it was checked.
+            seconds = float(called.timeout or 0)  # type: ignore[arg-type]
+            self._declared.jobs.append(job(called.name, function, expression, timezone, seconds))
+            return function
+
+        return register
+
+    @overload
+    def on(self, phase: Literal["start", "stop"], *, timeout: Duration = ...) -> Callable[[G], G]: ...
     @overload
     def on(
         self, phase: Literal["viewer_request", "origin_request"], pattern: str = ..., **options: Unpack[_HookOptions]
@@ -158,7 +247,7 @@ class Callables:
     @helpful
     def on(
         self,
-        phase: Phase,
+        phase: Phase | Literal["start", "stop"],
         pattern: str = "/*",
         *,
         host: str | None = None,
@@ -168,8 +257,12 @@ class Callables:
         timeout: Duration | None = None,
         fail: Literal["open", "closed"] = "closed",
         varies: Collection[str] | None = None,
-    ) -> RequestHookDecorator | ResponseHookDecorator | Callable[[F], F]:
+    ) -> Any:
         """Declares a hook: it is called in ``phase`` for every request that matches ``pattern``.
+
+        ``"start"`` and ``"stop"`` are no phases: such a handler takes nothing, and is called before this version of the
+        application serves, and after its last call. One that fails at the start keeps the version from serving. It may
+        take ``timeout`` seconds (30).
 
         ``viewer_request`` and ``origin_request`` hooks take ``(request, ctx)``; ``origin_response`` and
         ``viewer_response`` hooks take ``(request, response, ctx)``. A hook returns nothing to go on, the changed
@@ -189,6 +282,19 @@ class Callables:
 
         check_decorator("on", phase, '@edge.on("viewer_request", "/*")')
 
+        if phase == "start" or phase == "stop":  # a type checker reads it so
+            given = {
+                "pattern": pattern != "/*",
+                "host": host,
+                "inline": inline,
+                "serial": serial,
+                "fail": fail != "closed",
+            }
+            if without_effect := [name for name, value in (given | {"varies": varies}).items() if value]:
+                message = f"has no effect for {phase!r}: leave it out"
+                raise ConfigError(Problem(f"on.{name}", None, message) for name in without_effect)
+            return self._handler(phase, 30 if timeout is None else timeout)
+
         def register(function: F) -> F:
             check_arguments(function, "request", *(["response"] if str(phase).endswith("response") else []), "ctx")
             called = declared(function, inline, serial, blocking, timeout, fail)
@@ -199,6 +305,26 @@ class Callables:
             return function
 
         return register
+
+    def _handler(self, phase: Literal["start", "stop"], timeout: Duration) -> Callable[[F], F]:
+        def register(function: F) -> F:
+            check_arguments(function)
+            called = declared(function, False, False, False, timeout)
+            handlers = self._declared.starts if phase == "start" else self._declared.stops
+            # A timedelta became a number when it was checked.
+            handlers.append(Handler(called.name, function, float(called.timeout or 0)))  # type: ignore[arg-type]
+            return function
+
+        return register
+
+    def life(self) -> Life | None:
+        """The life of this version beside its calls; ``None`` where it has none."""
+        declared = self._declared
+        if not (declared.starts or declared.stops or declared.jobs):
+            return None
+        from edgerouter.functions.lifecycle import Life
+
+        return Life(str(declared.head.get("name", "")), declared.starts, declared.stops, declared.jobs)
 
     def callables(self) -> list[CallableSpec]:
         """The functions and hooks, in the plan's order."""

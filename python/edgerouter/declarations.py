@@ -11,6 +11,7 @@ import msgspec
 from edgerouter import error_pages, files, secrets
 from edgerouter.callables import CallableSpec, Called, is_async
 from edgerouter.errors import ConfigError, Problem
+from edgerouter.jobs import Handler, Job
 from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
 from edgerouter.places import Places
@@ -40,6 +41,9 @@ class Declarations:
         self.service_workers: list[ServiceWorker] = []
         self.prefetch: list[Prefetch] = []
         self.callables: list[tuple[Called, Callable[..., Any]]] = []
+        self.starts: list[Handler] = []
+        self.stops: list[Handler] = []
+        self.jobs: list[Job] = []
         self.places = Places()
 
     @classmethod

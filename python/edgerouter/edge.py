@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -104,6 +105,8 @@ class Edge(Callables, Purging):
         self._declared = Declarations(head)
         #: The server that serves this edge now.
         self.server: Server | None = None
+        #: Values that handlers and functions share: connections, caches, models.
+        self.state = SimpleNamespace()
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgerouter.cache import Duration
 from edgerouter.descriptors import raise_limit
-from edgerouter.errors import ConfigError, ListenError, Problem
+from edgerouter.errors import ConfigError, EdgeError, ListenError, Problem
 from edgerouter.purging import Purging
 from edgerouter.secrets import as_secret, reveal
 from edgerouter.settings import Settings
@@ -19,6 +19,7 @@ from edgerouter.settings import Settings
 if TYPE_CHECKING:
     from edgerouter import _core
     from edgerouter.edge import Edge
+    from edgerouter.functions.lifecycle import Life
 
 __all__ = ["Server"]
 
@@ -26,9 +27,10 @@ __all__ = ["Server"]
 class Server(Purging):
     """An edge that is being served. Also a context manager that stops it at the end."""
 
-    def __init__(self, engine: _core.Engine, edge: Edge) -> None:
+    def __init__(self, engine: _core.Engine, edge: Edge, life: Life | None) -> None:
         self._engine = engine
         self._edge = edge
+        self._life = life
         edge.server = self
         self._stopped = threading.Event()
 
@@ -46,6 +48,7 @@ class Server(Purging):
         from edgerouter import _core
 
         settings = settings or Settings()
+        life = edge.life()
         addresses = settings.listen
         if addresses is None:
             addresses = () if edge.listeners else ("127.0.0.1:8080",)
@@ -66,14 +69,22 @@ class Server(Purging):
                 # Behind a proxy, a tunnel or a container's network every client may look like one on this machine.
                 traces=settings.debug_errors
                 or (watched and all(map(_is_loopback, [*listen, *edge.listeners, *filter(None, [admin])]))),
+                ended=life.ended if life else None,
             )
             engine.admin_keys(keys)
             _open_access_log(engine, settings, watched=watched)
-            engine.start()
+            _begin(engine, life)
+            try:
+                engine.start()
+            except BaseException:
+                engine.stop(0, life.end if life else None)
+                raise
         except ConfigError as error:
             raise edge.placed(error) from None
         _warn_of_blocking(edge)
-        return cls(engine, edge)
+        if life:
+            life.serve()
+        return cls(engine, edge, life)
 
     @property
     def engine(self) -> _core.Engine:
@@ -101,12 +112,28 @@ class Server(Purging):
 
         Raises ``ConfigError`` when it is refused; the old plan keeps serving.
         """
+        life = edge.life()
         try:
-            version = self._engine.reload(edge.encode(), edge.callables())
+            plan = edge.encode()
+            _begin(self._engine, life)
+            try:
+                version = self._engine.reload(plan, edge.callables(), life.ended if life else None)
+            except BaseException:
+                if life:
+                    life.end()
+                raise
         except ConfigError as error:
             self._engine.reload_failed(str(error))
             raise edge.placed(error) from None
+        except EdgeError as error:
+            self._engine.reload_failed(str(error))
+            raise
         _warn_of_blocking(edge)
+        if self._life:
+            self._life.retire()
+        self._life = life
+        if life:
+            life.serve()
         self._edge.server = None
         edge.server = self
         self._edge = edge
@@ -130,7 +157,7 @@ class Server(Purging):
         ``True`` when all of them did.
         """
         seconds = drain.total_seconds() if isinstance(drain, timedelta) else drain
-        drained = self._engine.stop(None if seconds is None else float(seconds))
+        drained = self._engine.stop(None if seconds is None else float(seconds), self._life.end if self._life else None)
         self._edge.server = None
         self._stopped.set()
         return drained
@@ -147,6 +174,13 @@ class Server(Purging):
     ) -> None:
         if not self._stopped.is_set():
             self.stop(None if kind is None else 0.0)
+
+
+def _begin(engine: _core.Engine, life: Life | None) -> None:
+    """Begins the life of a version, on the event loop of functions."""
+    if life:
+        runtime = engine.runtime()
+        life.begin(lambda: runtime.active.loop)
 
 
 def _warn_of_blocking(edge: Edge) -> None:

@@ -50,7 +50,7 @@ fn address_of(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
 #[pymethods]
 impl PyEngine {
     #[new]
-    #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None, descriptors=None, test_clock=false, traces=false))]
+    #[pyo3(signature = (plan, callables, *, listen, admin=None, admin_token=None, workers=None, descriptors=None, test_clock=false, traces=false, ended=None))]
     #[allow(clippy::too_many_arguments)] // keywords on Python's side
     fn create(
         py: Python<'_>,
@@ -63,6 +63,7 @@ impl PyEngine {
         descriptors: Option<u64>,
         test_clock: bool,
         traces: bool,
+        ended: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let plan = compiled(py, plan)?;
         let settings = Settings {
@@ -84,7 +85,7 @@ impl PyEngine {
         };
         let runner = Runner::new(&plan.limits.functions)?;
         runner.shared.show_traces(traces);
-        let table = Arc::new(CallableTable::new(&runner.shared, callables)?);
+        let table = Arc::new(CallableTable::new(&runner.shared, callables, ended)?);
         Ok(Self {
             start: Mutex::new(Some((plan, table, settings))),
             running: Mutex::new(None),
@@ -101,7 +102,9 @@ impl PyEngine {
             ));
         };
         log(py)?;
-        self.ensure_runtime(py, &table)?;
+        if !table.is_empty() {
+            self.runtime(py)?;
+        }
         let functions: Arc<dyn Functions> = table;
         let started = py.detach(|| engine::Engine::start(plan, functions, settings));
         match started {
@@ -120,8 +123,33 @@ impl PyEngine {
         }
     }
 
+    /// The Python half of the runner, started if need be. Threads exist only where there is something to run on them; a
+    /// reload keeps them.
+    fn runtime(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let mut runtime = self
+            .runtime
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*runtime {
+            return Ok(runtime.clone_ref(py));
+        }
+        let made = py
+            .import("edgerouter.functions.runtime")?
+            .call_method1("start", (&self.runner,))?
+            .unbind();
+        *runtime = Some(made.clone_ref(py));
+        Ok(made)
+    }
+
     /// Puts a new plan in service and returns its version. Raises `ConfigError`, and then the old one stays.
-    fn reload(&self, py: Python<'_>, plan: &[u8], callables: &Bound<'_, PyAny>) -> PyResult<u64> {
+    #[pyo3(signature = (plan, callables, ended=None))]
+    fn reload(
+        &self,
+        py: Python<'_>,
+        plan: &[u8],
+        callables: &Bound<'_, PyAny>,
+        ended: Option<Py<PyAny>>,
+    ) -> PyResult<u64> {
         let plan = compiled(py, plan)?;
         let running = self.engine()?;
         if !running.keeps_disk(&plan) {
@@ -144,8 +172,10 @@ impl PyEngine {
             return Err(errors::config(py, &[problem]));
         }
         let runner = self.runner.get();
-        let table = Arc::new(CallableTable::new(&runner.shared, callables)?);
-        self.ensure_runtime(py, &table)?;
+        let table = Arc::new(CallableTable::new(&runner.shared, callables, ended)?);
+        if !table.is_empty() {
+            self.runtime(py)?;
+        }
         runner.shared.bound(&plan.limits.functions);
         let functions: Arc<dyn Functions> = table;
         py.detach(|| running.reload(plan, functions))
@@ -171,9 +201,15 @@ impl PyEngine {
         Ok(())
     }
 
-    /// Drains and ends; true when nothing was cut off. Seconds; `None`: the plan's limit.
-    #[pyo3(signature = (drain=None))]
-    fn stop(&self, py: Python<'_>, drain: Option<f64>) -> PyResult<bool> {
+    /// Drains and ends; true when nothing was cut off. Seconds; `None`: the plan's limit. `ending()` is called when no call
+    /// runs any more, and the event loop still does.
+    #[pyo3(signature = (drain=None, ending=None))]
+    fn stop(
+        &self,
+        py: Python<'_>,
+        drain: Option<f64>,
+        ending: Option<Py<PyAny>>,
+    ) -> PyResult<bool> {
         let running = self.running.lock().take();
         let drain = drain.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
         let background = &self.runner.get().shared.background;
@@ -186,6 +222,11 @@ impl PyEngine {
                 background.drain(patience.saturating_sub(began.elapsed())) && drained
             })
         });
+        if let Some(ending) = ending
+            && let Err(error) = ending.call0(py)
+        {
+            error.write_unraisable(py, None);
+        }
         self.end_runtime(py);
         Ok(drained)
     }
@@ -296,21 +337,6 @@ impl PyEngine {
             .lock()
             .clone()
             .ok_or_else(|| PyRuntimeError::new_err("the engine is not running"))
-    }
-
-    /// Python's threads exist only where there is something to run on them; a reload keeps them.
-    fn ensure_runtime(&self, py: Python<'_>, table: &CallableTable) -> PyResult<()> {
-        let mut runtime = self
-            .runtime
-            .lock_py_attached(py)
-            .unwrap_or_else(PoisonError::into_inner);
-        if runtime.is_none() && !table.is_empty() {
-            let made = py
-                .import("edgerouter.functions.runtime")?
-                .call_method1("start", (&self.runner,))?;
-            *runtime = Some(made.unbind());
-        }
-        Ok(())
     }
 
     fn end_runtime(&self, py: Python<'_>) {

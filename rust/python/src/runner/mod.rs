@@ -30,6 +30,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -73,8 +74,22 @@ pub(crate) struct PythonCallable {
     broken: AtomicI32,
     /// A warning that it held the event loop was logged.
     warned: AtomicBool,
+    /// Keeps its version alive, as each call does.
+    _version: Option<Arc<Version>>,
     /// Its last step took less than [`QUICK`]: answers of other calls may wait for the next one.
     quick: AtomicBool,
+}
+
+/// A version of an application: when its last call is over, a call of Python is made.
+#[derive(Debug)]
+struct Version(Option<Waker>);
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        if let Some(ended) = self.0.take() {
+            ended.wake();
+        }
+    }
 }
 
 /// A step that takes less may have answers of other calls wait for it.
@@ -135,14 +150,21 @@ impl From<&PythonCallable> for Caller {
 #[derive(Debug)]
 pub(crate) struct CallableTable {
     shared: Arc<Queues>,
+    _version: Option<Arc<Version>>,
     callables: Arc<[PythonCallable]>,
 }
 
 impl CallableTable {
     /// Makes the callables of a plan from the tuples that the Python side gives:
-    /// `(callable, is_async, inline, serial, timeout, name)`. The time-out is the engine's business.
-    pub(crate) fn new(shared: &Arc<Queues>, specs: &Bound<'_, PyAny>) -> PyResult<Self> {
+    /// `(callable, is_async, inline, serial, timeout, name)`. The time-out is the engine's business. `ended()` is called
+    /// when the last call of these is over and none can begin.
+    pub(crate) fn new(
+        shared: &Arc<Queues>,
+        specs: &Bound<'_, PyAny>,
+        ended: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
         type Spec = (Py<PyAny>, bool, bool, bool, Option<f64>, String);
+        let version = ended.map(|ended| Arc::new(Version(Some(wake::waker(ended)))));
         let mut callables = Vec::new();
         for spec in specs.try_iter()? {
             let (function, is_async, inline, serial, _, name): Spec = spec?.extract()?;
@@ -156,9 +178,11 @@ impl CallableTable {
                 broken: AtomicI32::new(0),
                 warned: AtomicBool::new(false),
                 quick: AtomicBool::new(false),
+                _version: version.clone(),
             });
         }
         Ok(Self {
+            _version: version,
             shared: Arc::clone(shared),
             callables: callables.into(),
         })

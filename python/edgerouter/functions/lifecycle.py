@@ -1,0 +1,159 @@
+"""The life of an application beside its calls: handlers of its start and its stop, and its scheduled jobs.
+
+They run on the event loop of functions, plain ones on a thread. Each version of an application has a life of its own: a
+reload begins that of the new one before it serves, and ends that of the old one after its last call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import inspect
+import logging
+import os
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgerouter.errors import EdgeError
+
+if TYPE_CHECKING:
+    from edgerouter.jobs import Handler, Job
+
+__all__ = ["Life"]
+
+log = logging.getLogger("edgerouter.functions")
+
+
+class Life:
+    """The life of one version of an application."""
+
+    def __init__(self, name: str, starts: Sequence[Handler], stops: Sequence[Handler], jobs: Sequence[Job]) -> None:
+        self.name = name
+        self.starts = tuple(starts)
+        self.stops = tuple(stops)
+        self.jobs = tuple(jobs)
+        self.loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+        self.running: list[asyncio.Task[None]] = []
+        self.begun = False
+        self.lock = threading.Lock()
+
+    def begin(self, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        """Runs the handlers of the start in their order; ``EdgeError`` when one fails, after those of the stop."""
+        self.loop = loop
+        self.begun = True
+        for handler in self.starts:
+            try:
+                self.wait(handler)
+            except Exception as error:
+                self.end()
+                if isinstance(error, TimeoutError):
+                    message = f"the start handler {handler.name} did not end within {handler.timeout:g} s"
+                else:
+                    message = f"the start handler {handler.name} raised {type(error).__name__}: {error}"
+                raise EdgeError(message) from error
+
+    def serve(self) -> None:
+        """Starts the scheduled jobs: this version is in service."""
+        if self.jobs and self.loop is not None:
+            loop = self.loop()
+            loop.call_soon_threadsafe(
+                lambda: self.running.extend(loop.create_task(self.repeat(job)) for job in self.jobs)
+            )
+
+    def retire(self) -> None:
+        """Starts no further jobs: another version is in service, and calls of this one may still run."""
+        if self.jobs and self.loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self.loop().call_soon_threadsafe(lambda: [task.cancel() for task in self.running])
+
+    def ended(self) -> None:
+        """Ends it from a thread that must not wait."""
+        threading.Thread(target=self.end, name="edge-stop", daemon=True).start()
+
+    def end(self) -> None:
+        """Runs the handlers of the stop, once; a failure of one is logged and skips no other."""
+        # A second caller waits for the first.
+        with self.lock:
+            begun, self.begun = self.begun, False
+            if not begun:
+                return
+            self.retire()
+            for handler in self.stops:
+                try:
+                    self.wait(handler)
+                except TimeoutError:
+                    log.error("the stop handler %s did not end within %g s", handler.name, handler.timeout)
+                except Exception as error:
+                    what = f"error id {secrets.token_hex(6)}: the stop handler {handler.name} raised"
+                    log.error(what, exc_info=error)
+
+    def wait(self, handler: Handler) -> None:
+        """Runs a handler on the loop and waits for it."""
+        assert self.loop is not None  # set by ``begin``
+        running = asyncio.run_coroutine_threadsafe(called(handler.function, handler.timeout), self.loop())
+        # The loop itself may be stuck.
+        running.result(handler.timeout + 1)
+
+    async def repeat(self, job: Job) -> None:
+        """Runs a job at its times."""
+        after = datetime.datetime.now(datetime.UTC)
+        for due in job.times(after):
+            while (left := due.timestamp() - time.time()) > 0:
+                # Clocks are set: one long sleep would miss that.
+                await asyncio.sleep(min(left, 60))
+            if time.time() - due.timestamp() > 60:
+                # The machine slept, or the job before took longer.
+                continue
+            try:
+                with alone(self.name, job, due) as first:
+                    if first:
+                        await called(job.function, job.timeout)
+            except TimeoutError:
+                log.error("the scheduled job %s did not end within %g s", job.name, job.timeout)
+            except Exception as error:
+                log.error("error id %s: the scheduled job %s raised", secrets.token_hex(6), job.name, exc_info=error)
+
+
+async def called(function: Callable[[], Any], timeout: float) -> None:
+    """Calls and awaits; a plain function runs on a thread."""
+
+    async def run() -> None:
+        result: Any = await asyncio.to_thread(function) if not inspect.iscoroutinefunction(function) else function()
+        if isinstance(result, Awaitable):
+            await result
+
+    await asyncio.wait_for(run(), timeout)
+
+
+@contextlib.contextmanager
+def alone(name: str, job: Job, due: datetime.datetime) -> Iterator[bool]:
+    """True in one process of this user on this machine for each time of a job."""
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"edgerouter-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise EdgeError(f"{folder} belongs to another user; set XDG_RUNTIME_DIR")
+    key = hashlib.sha256(f"{name}\0{job.name}\0{job.expression}".encode()).hexdigest()[:32]
+    with (folder / f"{key}.job").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        file.seek(0)
+        text = file.read(32)
+        if text.isdigit() and int(text) >= int(due.timestamp()):
+            yield False
+            return
+        file.seek(0)
+        file.truncate()
+        file.write(str(int(due.timestamp())))
+        file.flush()
+        yield True

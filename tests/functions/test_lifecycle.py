@@ -1,0 +1,205 @@
+"""An application opens at its start and closes at its stop, over reloads; its scheduled jobs run at their times."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import AsyncContext, ConfigError, Context, Edge, EdgeError, Request
+from edgerouter.functions import lifecycle
+from edgerouter.jobs import Job, job
+from edgerouter.testing import running
+
+from ..origins import wait_until
+
+PATIENCE = 20.0
+
+
+def versioned(name: str, events: list[str], *, fails: bool = False) -> Edge:
+    edge = Edge("test")
+
+    @edge.on("start")
+    async def opens() -> None:
+        edge.state.loop = asyncio.get_running_loop()
+        events.append(f"{name} opens")
+
+    @edge.on("start")
+    def opens_plain() -> None:
+        if fails:
+            raise ValueError("no database")
+        edge.state.thread = threading.current_thread()
+
+    @edge.on("stop")
+    async def closes() -> None:
+        assert asyncio.get_running_loop() is edge.state.loop
+        events.append(f"{name} closes")
+
+    @edge.on("stop")
+    def closes_plain() -> None:
+        raise ValueError("one that fails skips no other")
+
+    @edge.on("stop")
+    def closes_last() -> None:
+        events.append(f"{name} closed")
+
+    @edge.function("/")
+    async def function(request: Request, ctx: AsyncContext) -> str:
+        assert asyncio.get_running_loop() is edge.state.loop
+        return name
+
+    @edge.function("/slow")
+    async def slow(request: Request, ctx: AsyncContext) -> str:
+        events.append(f"{name} slow")
+        while "release" not in events:
+            await asyncio.sleep(0.01)
+        events.append(f"{name} ends")
+        return name
+
+    return edge
+
+
+def test_handlers_run_before_the_first_call_and_after_the_last_of_each_version() -> None:
+    events: list[str] = []
+    with running(versioned("one", events)) as served:
+        assert events == ["one opens"]
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.append(httpx.get(f"{served}/slow", timeout=PATIENCE).text))
+        asking.start()
+        wait_until(lambda: "one slow" in events, PATIENCE, "the slow call")
+        served.server.reload(versioned("two", events))
+        assert httpx.get(served, timeout=PATIENCE).text == "two"
+        assert events == ["one opens", "one slow", "two opens"]
+        events.append("release")
+        wait_until(lambda: "one closed" in events, PATIENCE, "the end of the first version")
+        asking.join(PATIENCE)
+        assert answers == ["one"]
+        assert events[3:] == ["release", "one ends", "one closes", "one closed"]
+    assert events[7:] == ["two closes", "two closed"]
+
+
+def test_a_start_that_fails_keeps_the_version_from_serving() -> None:
+    events: list[str] = []
+    with (
+        pytest.raises(EdgeError, match=r"opens_plain raised ValueError: no database"),
+        running(versioned("bad", events, fails=True)),
+    ):
+        pass
+    assert events == ["bad opens", "bad closes", "bad closed"]
+    events.clear()
+    with running(versioned("good", events)) as served:
+        with pytest.raises(EdgeError, match="no database"):
+            served.server.reload(versioned("bad", events, fails=True))
+        assert httpx.get(served, timeout=PATIENCE).text == "good"
+        assert events == ["good opens", "bad opens", "bad closes", "bad closed"]
+
+
+def test_a_version_without_functions_has_a_life_as_well() -> None:
+    events: list[str] = []
+    edge = Edge("test")
+    edge.route("/", respond="fixed")
+    edge.on("start", timeout=5)(lambda: events.append("opens"))
+    edge.on("stop")(lambda: events.append("closes"))
+    plain = Edge("test")
+    plain.route("/", respond="plain")
+    with running(edge) as served:
+        assert httpx.get(served, timeout=PATIENCE).text == "fixed" and events == ["opens"]
+        served.server.reload(plain)
+        wait_until(lambda: events == ["opens", "closes"], PATIENCE, "the end of the first version")
+
+
+def test_a_start_that_takes_too_long_is_refused() -> None:
+    edge = Edge("test")
+    edge.route("/", respond="fixed")
+
+    @edge.on("start", timeout=0.1)
+    async def hangs() -> None:
+        await asyncio.sleep(3_600)
+
+    with pytest.raises(EdgeError, match=r"hangs did not end within 0\.1 s"), running(edge):
+        pass
+
+
+def test_what_has_no_effect_for_a_handler_is_refused() -> None:
+    for options in ({"pattern": "/a"}, {"host": "a"}, {"fail": "open"}, {"varies": ["x"]}, {"inline": True}):
+        with pytest.raises(ConfigError, match=f"on.{next(iter(options))}.*no effect"):
+            Edge("test").on("start", **options)
+    with pytest.raises(ConfigError, match="must take"):
+        Edge("test").on("start")(lambda request: None)  # type: ignore[type-var]
+
+
+def test_a_job_runs_at_its_times_and_its_failures_are_logged(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    ran: list[float] = []
+    edge = Edge("test")
+    edge.route("/", respond="fixed")
+
+    # cronsim reads a sixth field, seconds, in front.
+    @edge.schedule("* * * * * *")
+    async def counts() -> None:
+        ran.append(time.time())
+        raise ValueError("each time")
+
+    with running(edge):
+        wait_until(lambda: len(ran) >= 2, PATIENCE, "two runs")
+    runs = len(ran)
+    assert len({int(at) for at in ran}) == runs
+    records = [record for record in caplog.records if "scheduled job" in record.getMessage()]
+    assert len(records) == runs and records[0].exc_info is not None
+
+
+def test_of_several_processes_one_runs_a_job_at_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    counted = job("counts", lambda: None, "* * * * *", "UTC", 1)
+    due = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
+
+    def first(name: str, of: Job, at: datetime.datetime) -> bool:
+        with lifecycle.alone(name, of, at) as is_first:
+            return is_first
+
+    with lifecycle.alone("a", counted, due) as holds:
+        assert holds and not first("a", counted, due)
+    assert not first("a", counted, due)
+    assert first("a", counted, due + datetime.timedelta(minutes=1))
+    assert not first("a", counted, due)
+    assert first("b", counted, due)
+
+
+@pytest.mark.parametrize(
+    ("expression", "options", "message"),
+    [
+        ("* * * *", {}, "no cron expression"),
+        ("61 * * * *", {}, "no cron expression"),
+        ("", {}, "no cron expression"),
+        ("0 0 30 2 *", {}, "never comes true|no cron expression"),
+        ("* * * * *", {"timezone": "Mars/Phobos"}, "IANA"),
+        ("* * * * *", {"timezone": "../../etc/passwd"}, "IANA"),
+        ("* * * * *", {"timeout": 0}, "timeout"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(expression: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Edge("test").schedule(expression, **options)(lambda: None)
+
+
+def test_a_plain_function_shares_what_the_start_opened() -> None:
+    edge = Edge("test")
+
+    @edge.on("start")
+    def opens() -> None:
+        edge.state.greeting = "hello"
+
+    @edge.function("/")
+    def greets(request: Request, ctx: Context) -> str:
+        return str(edge.state.greeting)
+
+    with running(edge) as served:
+        assert httpx.get(served, timeout=PATIENCE).text == "hello"
