@@ -25,6 +25,7 @@ from edgerouter.cli.certificates import cert
 from edgerouter.cli.diagnosis import doctor
 from edgerouter.cli.monitoring import dashboard, rules
 from edgerouter.cli.running import Options, refuse, say, serve, variable
+from edgerouter.cli.tailing import tail
 from edgerouter.cli.watching import origins, top
 from edgerouter.errors import ConfigError, EdgeError, Problem
 
@@ -53,6 +54,7 @@ app.command()(rules)
 app.command()(dashboard)
 app.command()(origins)
 app.command()(top)
+app.command()(tail)
 app.command()(doctor)
 
 
