@@ -121,7 +121,9 @@ class CachePolicy(Value, frozen=True, kw_only=True):
         ``cookies=None`` follows HTTP: cookies go upstream and only ``Vary: Cookie`` tells responses apart
     ``sort_query``  the query is sorted by name, those of one name in their order, in the key and upstream; ``None``:
         where ``query`` is a list or ``all_except``
-    ``accept_encoding``  the normalised ``Accept-Encoding`` (br, gzip, identity) is in the key and goes upstream
+    ``compress``  routes compress their responses unless they say ``compress=False``, or demand a token, a password or
+        a signature
+    ``accept_encoding``  the normalised ``Accept-Encoding`` (br, zstd, gzip, identity) is in the key and goes upstream
     ``normalise``  ``["accept-language"]``: the field goes upstream, and counts, in one spelling: lower case, by weight
         and then by name
     ``set_cookie``  a response with ``Set-Cookie`` is not stored (``"refuse"``), stored without it (``"strip"``) or
@@ -161,6 +163,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
     headers: Collection[str] = ()
     cookies: Selection | None = None
     claims: Collection[str] = ()
+    compress: bool = False
     accept_encoding: bool = False
     normalise: Collection[Literal["accept-language"]] = ()
     set_cookie: Literal["refuse", "strip", "store"] = "refuse"
@@ -177,7 +180,7 @@ class CachePolicy(Value, frozen=True, kw_only=True):
 
     def _check(self, check: Check) -> None:
         check.flag("enabled", "heuristics", "accept_encoding", "extension_guard", "request_directives", "collapse")
-        check.flag("slices", "refresh_ahead", "status_key")
+        check.flag("slices", "refresh_ahead", "status_key", "compress")
         check.seconds("ttl", "default_ttl", "max_ttl", optional=True, whole=True)
         check.seconds("stale_while_revalidate", "stale_if_error", "grace", "sick_grace", optional=True, whole=True)
         check.number("refresh_beta", above=0, most=1_000)
@@ -242,6 +245,7 @@ OPTIMIZED = CachePolicy(
     max_ttl=31_536_000,
     query="none",
     cookies="none",
+    compress=True,
     accept_encoding=True,
     extension_guard=True,
     request_directives=False,

@@ -215,7 +215,7 @@ class Edge(Callables, Purging):
         security: SecurityHeaders | Mapping[str, Any] | None = None,
         experiment: Experiment | Collection[Experiment] = (),
         errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
-        compress: bool = False,
+        compress: bool | None = None,
         predict: Predict | None = None,
     ) -> Route:
         """Declares a route. Order of precedence: host-specific, exact, longer literal prefix, fewer wildcards, order.
@@ -244,7 +244,8 @@ class Edge(Callables, Purging):
         ``errors``  pages for error statuses: a path, whose own route answers (``{404: "/404.html"}``), or what the edge
             holds itself (``{502: ErrorPage(file="errors/502.html"), 504: ErrorPage(body="Back soon.")}``)
         ``compress``  sends responses in Brotli, Zstandard or gzip to clients that accept it, if their type shrinks;
-            refused where responses depend on a token
+            ``None``: as the cache policy says (``cache.OPTIMIZED`` does);
+            refused where responses depend on a token, and behind a password or a signature
         ``predict``  fetches the pages that visitors will most likely request next
         """
         # Only the arguments that differ from their default: a large site has ten thousands of routes.
@@ -273,7 +274,7 @@ class Edge(Callables, Purging):
             given["experiments"] = (experiment,) if isinstance(experiment, Experiment) else experiment
         if errors:
             given["errors"] = error_pages.located(errors, places.folder_of_caller())
-        if compress is not False:
+        if compress is not None:
             given["compress"] = compress
         plain = {
             "host": host,

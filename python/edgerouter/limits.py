@@ -208,16 +208,19 @@ class CompressionLimits(Value, frozen=True, kw_only=True):
 
     ``threads``  that compress; ``None``: one for each core
     ``responses``  that are being compressed at a time; further ones are sent as they are
+    ``variants``  of stored responses that are being made at a time; further ones are made later, with 0 none
     ``timeout``  seconds for a step of 64 KiB, the wait for a thread included
     """
 
     threads: int | None = None
     responses: int = 256
+    variants: int = 8
     timeout: Duration = 30.0
 
     def _check(self, check: Check) -> None:
         check.whole("threads", least=1, most=1_000, optional=True)
         check.whole("responses", least=1, most=1_000_000)
+        check.whole("variants", least=0, most=1_000_000)
         check.seconds("timeout", positive=True)
 
 

@@ -270,7 +270,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
     security: SecurityHeaders | Mapping[str, Any] | None = None
     experiments: Collection[Experiment] = ()
     errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] = {}
-    compress: bool = False
+    compress: bool | None = None
     predict: Predict | None = None
 
     def _check(self, check: Check) -> None:
@@ -307,7 +307,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
             self._check_experiments(check)
         if self.errors != {}:
             self._check_errors(check)
-        if self.compress is not False:
+        if self.compress is not None:
             check.flag("compress")
         if self.predict is not None:
             check.instance("predict", Predict, optional=True)

@@ -94,6 +94,23 @@ def never(request, ctx):
         assert found[rule]["remedy"], rule
 
 
+def test_a_route_that_does_not_follow_a_policy_that_compresses_is_named_with_the_reason(tmp_path: Path) -> None:
+    text = """from edgerouter import Edge, Jwt, SignedUrls, cache
+edge = Edge("test")
+first = edge.origin("first", "http://127.0.0.1:9")
+secret = "0123456789abcdef0123456789abcdef"
+edge.route("/a/*", to=first, cache=cache.OPTIMIZED)
+edge.route("/b/*", to=first, cache=cache.OPTIMIZED, auth=Jwt.hs256(secret))
+edge.route("/c/*", to=first, cache=cache.OPTIMIZED, signed=SignedUrls(secrets={"own": secret}))
+edge.route("/d/*", to=first, cache=cache.OPTIMIZED, auth=Jwt.hs256(secret), compress=False)
+"""
+    found = [item for item in advice(tmp_path, text) if item["rule"] == "uncompressed"]
+    assert [(item["path"], item["level"]) for item in found] == [("routes[1]", "info"), ("routes[2]", "info")]
+    for item, why in zip(found, ("depend on a token", "behind a signature"), strict=True):
+        assert why in item["message"]
+        assert "compress=False" in item["remedy"]
+
+
 def test_check_json_has_path_and_place_of_every_mistake(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(

@@ -6,13 +6,50 @@ use bytes::Bytes;
 use edgerouter_core::http::coding::ContentCoding;
 use flate2::write::GzEncoder;
 
-/// Levels for responses that are compressed once for each client: near the knee of each coding's curve.
-const BROTLI_QUALITY: u32 = 4;
-const ZSTD_LEVEL: i32 = 3;
-const GZIP_LEVEL: u32 = 5;
-/// Windows: 256 KiB. A browser takes up to 8 MiB of zstd (RFC 9659); a longer one costs memory for each response.
-const WINDOW_BITS: u32 = 18;
 const BROTLI_BUFFER: usize = 4 << 10;
+
+/// The effort for a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// It is compressed once for each client: near the knee of each coding's curve, with a window of 256 KiB.
+    Sent,
+    /// It is compressed once and stored. The length is known.
+    Stored(u64),
+}
+
+/// The settings of the three libraries.
+struct Levels {
+    brotli: u32,
+    zstd: i32,
+    gzip: u32,
+    window_bits: u32,
+}
+
+impl Effort {
+    fn levels(self) -> Levels {
+        match self {
+            Self::Sent => Levels {
+                brotli: 4,
+                zstd: 3,
+                gzip: 5,
+                window_bits: 18,
+            },
+            // More than this costs Brotli 32 MiB and ten times the time, for some hundredths of the length.
+            Self::Stored(length) => Levels {
+                brotli: 7,
+                zstd: 9,
+                gzip: 9,
+                window_bits: window_bits(length),
+            },
+        }
+    }
+}
+
+/// The smallest window that holds all of the content. A browser takes up to 8 MiB of zstd (RFC 9659), Brotli up to
+/// 16 MiB (RFC 7932); 4 MiB serve both.
+fn window_bits(length: u64) -> u32 {
+    length.next_power_of_two().ilog2().clamp(17, 22)
+}
 
 /// Why a response could not be compressed to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,13 +62,21 @@ pub enum CompressionError {
     Failed,
 }
 
-/// Memory that a stream of a coding takes, with the bytes on their way through it.
-pub(crate) fn memory(coding: ContentCoding) -> u64 {
-    match coding {
-        ContentCoding::Brotli => 1 << 20,
-        ContentCoding::Zstd => 768 << 10,
-        ContentCoding::Gzip | ContentCoding::Identity => 384 << 10,
-    }
+/// Memory that a stream of a coding takes, with the bytes on their way through it; for a stored one with the result,
+/// which is held twice when it is joined.
+pub(crate) fn memory(coding: ContentCoding, effort: Effort) -> u64 {
+    let (window, result) = match effort {
+        Effort::Sent => (0, 0),
+        Effort::Stored(length) => (1 << window_bits(length), 2 * length),
+    };
+    result
+        + match (coding, effort) {
+            (ContentCoding::Brotli, Effort::Sent) => 1 << 20,
+            (ContentCoding::Brotli, Effort::Stored(_)) => (8 << 20) + 2 * window,
+            (ContentCoding::Zstd, Effort::Sent) => 768 << 10,
+            (ContentCoding::Zstd, Effort::Stored(_)) => (1 << 20) + 6 * window,
+            (ContentCoding::Gzip | ContentCoding::Identity, _) => 384 << 10,
+        }
 }
 
 pub(crate) enum Coder {
@@ -63,22 +108,28 @@ pub(crate) enum Until {
 
 impl Coder {
     /// `None` for the identity, and if the library has no memory.
-    pub(crate) fn new(coding: ContentCoding) -> Option<Self> {
+    pub(crate) fn new(coding: ContentCoding, effort: Effort) -> Option<Self> {
+        let levels = effort.levels();
         Some(match coding {
             ContentCoding::Brotli => Self::Brotli(Box::new(brotli::CompressorWriter::new(
                 Vec::new(),
                 BROTLI_BUFFER,
-                BROTLI_QUALITY,
-                WINDOW_BITS,
+                levels.brotli,
+                levels.window_bits,
             ))),
             ContentCoding::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL).ok()?;
-                encoder.window_log(WINDOW_BITS).ok()?;
+                let mut encoder =
+                    zstd::stream::write::Encoder::new(Vec::new(), levels.zstd).ok()?;
+                // The library takes less memory for content that it knows to be short.
+                if let Effort::Stored(length) = effort {
+                    encoder.set_pledged_src_size(Some(length)).ok()?;
+                }
+                encoder.window_log(levels.window_bits).ok()?;
                 Self::Zstd(Box::new(encoder))
             }
             ContentCoding::Gzip => Self::Gzip(Box::new(GzEncoder::new(
                 Vec::new(),
-                flate2::Compression::new(GZIP_LEVEL),
+                flate2::Compression::new(levels.gzip),
             ))),
             ContentCoding::Identity => return None,
         })
@@ -177,7 +228,7 @@ mod tests {
                 .map(Bytes::copy_from_slice)
                 .collect();
             for coding in CODINGS {
-                let mut coder = Coder::new(coding);
+                let mut coder = Coder::new(coding, Effort::Sent);
                 let mut coded = Vec::new();
                 for few in pieces.chunks(3) {
                     let until = if round % 3 == 0 {
@@ -198,9 +249,44 @@ mod tests {
     }
 
     #[test]
+    fn stored_content_comes_back_and_is_not_longer_than_sent_content() {
+        let words = ["edge ", "cache ", "origin ", "<p>", "route ", "\n"];
+        let mut seed = 11;
+        for length in [1_000, 70_000, 300_000] {
+            let picks = random_bytes(&mut seed, 1 << 20);
+            let text: String = (picks.iter().cycle().zip(0..))
+                .map(|(pick, at)| words[(usize::from(*pick) + at % 7) % words.len()])
+                .take(length / 5)
+                .collect();
+            let body = Bytes::from(text);
+            for coding in CODINGS {
+                let coded = |effort| {
+                    let coder = Coder::new(coding, effort).unwrap();
+                    let pieces = [body.clone()];
+                    coder.feed(&pieces, Until::End).unwrap().1
+                };
+                let stored = coded(Effort::Stored(body.len() as u64));
+                assert_eq!(decoded(coding, &stored), body, "{coding:?}");
+                assert!(stored.len() <= coded(Effort::Sent).len(), "{coding:?}");
+            }
+        }
+    }
+
+    /// RFC 8878, section 3.1.1.1: a frame of one segment has no descriptor of its window, which is then the content.
+    #[test]
+    fn the_window_of_zstandard_is_at_most_8_mib() {
+        let body = Bytes::from(vec![b'a'; 10_000_000]);
+        let coder = Coder::new(ContentCoding::Zstd, Effort::Stored(body.len() as u64)).unwrap();
+        let (_, coded) = coder.feed(&[body], Until::End).unwrap();
+        let (descriptor, window) = (coded[4], coded[5]);
+        assert_eq!(descriptor & 0x20, 0, "not one segment");
+        assert!(window >> 3 <= 23 - 10, "{window:#x}");
+    }
+
+    #[test]
     fn flushed_bytes_can_be_decoded_before_the_end() {
         for coding in CODINGS {
-            let coder = Coder::new(coding).unwrap();
+            let coder = Coder::new(coding, Effort::Sent).unwrap();
             let (_coder, out) = coder
                 .feed(&[Bytes::from_static(b"data: 1\n\n")], Until::Flushed)
                 .unwrap();

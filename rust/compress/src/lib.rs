@@ -1,11 +1,12 @@
-//! Compression of responses on their way to clients.
+//! Compression of responses, on their way to clients and for the store.
 //!
 //! [`Compressors::begin`] gives a [`CompressedBody`] around a body, or none when memory is short or too many are being
-//! compressed: then the response is sent as it is. Which response is compressed, in which coding, and its fields are
+//! compressed: then the response is sent as it is. [`Compressors::begin_variant`] codes a stored body once. Which response is compressed, in which coding, and its fields are
 //! decided in `edgerouter_core::compression`. The bytes go to a thread and come back; no worker compresses.
 
 mod body;
 mod coder;
+mod variant;
 
 use std::{
     fmt::Write as _,
@@ -25,8 +26,9 @@ use edgerouter_threads::ThreadPool;
 
 pub use body::CompressedBody;
 pub use coder::CompressionError;
+pub use variant::CodingVariant;
 
-use coder::Coder;
+use coder::{Coder, Effort};
 
 /// The codings that the edge makes, in the order of the counters.
 const MADE: [ContentCoding; 3] = [
@@ -41,6 +43,8 @@ pub struct Compressors {
     threads: Arc<ThreadPool>,
     under_way: AtomicUsize,
     most: AtomicUsize,
+    variants_under_way: AtomicUsize,
+    most_variants: AtomicUsize,
     /// In milliseconds.
     timeout: AtomicU64,
     made: [AtomicU64; MADE.len()],
@@ -48,6 +52,8 @@ pub struct Compressors {
     bytes_out: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
+    variants: [AtomicU64; MADE.len()],
+    variants_refused: AtomicU64,
 }
 
 impl Compressors {
@@ -57,12 +63,16 @@ impl Compressors {
             threads: ThreadPool::new("edge-compress"),
             under_way: AtomicUsize::default(),
             most: AtomicUsize::default(),
+            variants_under_way: AtomicUsize::default(),
+            most_variants: AtomicUsize::default(),
             timeout: AtomicU64::default(),
             made: Default::default(),
             bytes_in: AtomicU64::default(),
             bytes_out: AtomicU64::default(),
             refused: AtomicU64::default(),
             failed: AtomicU64::default(),
+            variants: Default::default(),
+            variants_refused: AtomicU64::default(),
         };
         own.bound(limits);
         Arc::new(own)
@@ -75,6 +85,7 @@ impl Compressors {
         self.threads
             .bound(limits.threads.unwrap_or(cores), limits.responses);
         self.most.store(limits.responses, Ordering::Relaxed);
+        self.most_variants.store(limits.variants, Ordering::Relaxed);
         let timeout = u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX);
         self.timeout.store(timeout, Ordering::Relaxed);
     }
@@ -94,7 +105,7 @@ impl Compressors {
             .iter()
             .zip(&self.made)
             .find(|(made, _)| **made == coding)
-            .and_then(|(_, counter)| Some((counter, Coder::new(coding)?)))?;
+            .and_then(|(_, counter)| Some((counter, Coder::new(coding, Effort::Sent)?)))?;
         let most = self.most.load(Ordering::Relaxed);
         let compressing = Compressing {
             all: Arc::clone(self),
@@ -103,12 +114,42 @@ impl Compressors {
         };
         // Counted back when it is dropped, here as well.
         let before = self.under_way.fetch_add(1, Ordering::AcqRel);
-        if before >= most || compressing.hold.draw_free(coder::memory(coding)).is_err() {
+        if before >= most
+            || compressing
+                .hold
+                .draw_free(coder::memory(coding, Effort::Sent))
+                .is_err()
+        {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         made.fetch_add(1, Ordering::Relaxed);
         Some(compressing)
+    }
+
+    /// A coder for the variant of a stored response of `length` bytes; `None` if as many are being made as may, or there is
+    /// no memory for another.
+    pub fn begin_variant(
+        self: &Arc<Self>,
+        coding: ContentCoding,
+        length: u64,
+        account: &Arc<Account>,
+        owner: Owner,
+    ) -> Option<CodingVariant> {
+        let most = self.most_variants.load(Ordering::Relaxed);
+        if most == 0 {
+            return None;
+        }
+        let effort = Effort::Stored(length);
+        let hold = account.open_uncut(Purpose::Bodies, owner);
+        // Counted back when it is dropped, here as well.
+        let before = self.variants_under_way.fetch_add(1, Ordering::AcqRel);
+        let variant = CodingVariant::new(Arc::clone(self), coding, effort, hold);
+        if before >= most || !variant.draw() {
+            self.variants_refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(variant)
     }
 
     /// Ends the threads once they are idle.
@@ -140,7 +181,28 @@ impl Compressors {
             let value = counter.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{side=\"{when}\"}} {value}");
         }
+        let name = "edgerouter_compressed_variants_total";
+        text::head(
+            out,
+            name,
+            "counter",
+            "Coded variants of stored responses that the edge made, by coding.",
+        );
+        for (coding, counter) in MADE.iter().zip(&self.variants) {
+            let value = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{coding=\"{}\"}} {value}", coding.as_str());
+        }
         for (name, help, value) in [
+            (
+                "edgerouter_compression_variants_under_way",
+                "Coded variants of stored responses that are being made.",
+                self.variants_under_way.load(Ordering::Relaxed) as u64,
+            ),
+            (
+                "edgerouter_compression_variants_refused_total",
+                "Coded variants that were put off because too many were being made, memory was short or a thread was late.",
+                self.variants_refused.load(Ordering::Relaxed),
+            ),
             (
                 "edgerouter_compression_under_way",
                 "Responses that are being compressed.",

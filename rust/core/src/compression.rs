@@ -15,6 +15,8 @@ use crate::{
 
 /// Shorter content is sent as it is: it fits into one packet either way.
 const LEAST_BYTES: u64 = 1_000;
+/// Longer content is sent as it is, as CloudFront does: it would keep a thread for seconds.
+const MOST_BYTES: u64 = 10_000_000;
 
 /// Why a response is sent as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +42,9 @@ pub enum NotCompressed {
     /// The coding would take more than it saves.
     #[error("it is too short")]
     Short,
+    /// It would keep a thread for too long.
+    #[error("it is too long")]
+    Long,
     /// The client takes no coding that the route makes, or likes the identity better.
     #[error("the request accepts no coding of the route before the identity")]
     NotAccepted,
@@ -65,6 +70,19 @@ pub fn decide(
     response: &Fields,
     length: Option<u64>,
 ) -> Compressed {
+    compressible(status, response, length)?;
+    if forbids(request) {
+        return Err(NotCompressed::NoTransform);
+    }
+    preferred(request).ok_or(NotCompressed::NotAccepted)
+}
+
+/// The part of the decision that is the same for every request: only such a response has coded variants in the store.
+pub fn compressible(
+    status: StatusCode,
+    response: &Fields,
+    length: Option<u64>,
+) -> Result<(), NotCompressed> {
     if bodiless(status)
         || matches!(
             status,
@@ -81,7 +99,7 @@ pub fn decide(
     if response.contains_key(header::CONTENT_ENCODING) {
         return Err(NotCompressed::Coded);
     }
-    if forbids(response) || forbids(request) {
+    if forbids(response) {
         return Err(NotCompressed::NoTransform);
     }
     if response.contains_key(header::SET_COOKIE) {
@@ -94,10 +112,26 @@ pub fn decide(
     if kind != Some(true) || kinds.next().is_some() {
         return Err(NotCompressed::Type);
     }
-    if length.is_some_and(|length| length < LEAST_BYTES) {
-        return Err(NotCompressed::Short);
+    match length {
+        Some(..LEAST_BYTES) => Err(NotCompressed::Short),
+        Some(length) if length > MOST_BYTES => Err(NotCompressed::Long),
+        _ => Ok(()),
     }
-    preferred(request).ok_or(NotCompressed::NotAccepted)
+}
+
+/// The coding in which a request takes a stored response, and `None` for the response as it is. A range counts the bytes
+/// of the response as it is, in whatever state its variants are.
+pub fn wanted(request: &Fields) -> Option<ContentCoding> {
+    if request.contains_key(header::RANGE) || forbids(request) {
+        return None;
+    }
+    preferred(request)
+}
+
+/// Fits the head of a stored response to its variant in a coding, which has this many bytes.
+pub fn coded(coding: ContentCoding, length: u64, headers: &mut Fields) {
+    apply(Ok(coding), headers);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
 }
 
 /// The coding that a request likes best; `None` if that is the identity.
@@ -200,7 +234,7 @@ mod tests {
     #[test]
     fn a_response_is_compressed_unless_something_forbids_it() {
         use NotCompressed::{
-            Coded, NoTransform, NotAccepted, Part, SetCookie, Short, Status, Type,
+            Coded, Long, NoTransform, NotAccepted, Part, SetCookie, Short, Status, Type,
         };
         let gzip = Ok(ContentCoding::Gzip);
         for (status, response, request, length, want) in [
@@ -208,6 +242,8 @@ mod tests {
             (200, &[HTML], &[TAKES], None, gzip),
             (404, &[HTML], &[TAKES], Some(5_000), gzip),
             (200, &[HTML], &[TAKES], Some(999), Err(Short)),
+            (200, &[HTML], &[TAKES], Some(10_000_000), gzip),
+            (200, &[HTML], &[TAKES], Some(10_000_001), Err(Long)),
             (200, &[HTML], &[], None, Err(NotAccepted)),
             (
                 200,
@@ -347,6 +383,29 @@ mod tests {
         );
         assert_eq!(headers.get(header::ETAG).unwrap(), "W/\"a\"");
         assert_eq!(headers.get(header::CONTENT_ENCODING).unwrap(), "zstd");
+    }
+
+    #[test]
+    fn a_range_and_no_transform_want_the_response_as_it_is() {
+        for (request, want) in [
+            (&[TAKES][..], Some(ContentCoding::Gzip)),
+            (&[], None),
+            (&[("accept-encoding", "identity, br;q=0.5")], None),
+            (&[TAKES, ("range", "bytes=0-9")], None),
+            (&[TAKES, ("cache-control", "no-transform")], None),
+        ] {
+            assert_eq!(wanted(&fields(request)), want, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_variant_has_its_own_length_and_a_weak_tag() {
+        let mut headers = fields(&[HTML, ("content-length", "5000"), ("etag", "\"a\"")]);
+        coded(ContentCoding::Brotli, 700, &mut headers);
+        assert_eq!(headers.get(header::CONTENT_LENGTH).unwrap(), "700");
+        assert_eq!(headers.get(header::CONTENT_ENCODING).unwrap(), "br");
+        assert_eq!(headers.get(header::ETAG).unwrap(), "W/\"a\"");
+        assert_eq!(headers.get(header::VARY).unwrap(), "accept-encoding");
     }
 
     #[test]

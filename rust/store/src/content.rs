@@ -76,6 +76,9 @@ pub struct Object {
     pub length: u64,
     /// Set if the body is stored in separate entries.
     pub slices: Option<Slices>,
+    /// The part of the keys of its coded variants that no other response shares; set if it may have any. The variants are
+    /// found only through it, so they go when it goes.
+    pub variants: Option<u64>,
     /// The origin's own `Cache-Status` members, before ours (RFC 9211 §2).
     pub upstream_status: Option<HeaderValue>,
     /// Fields named by `no-cache="…"`/`private="…"`: never sent from the store.
@@ -112,6 +115,7 @@ impl Object {
             body: Chunks::new(),
             length: 0,
             slices: None,
+            variants: None,
             upstream_status: head.upstream_status,
             set_aside: head.set_aside,
         }
@@ -164,6 +168,7 @@ impl Object {
             body: Chunks::new(),
             length: 0,
             slices: None,
+            variants: None,
             upstream_status: None,
             set_aside: SmallVec::new(),
             has_validator: true,

@@ -17,6 +17,7 @@ use http::StatusCode;
 use smallvec::SmallVec;
 
 use super::{
+    coded::CodedVariants,
     content::{Content, Object, PurgeFacts, Slices, View},
     extra::{Extra, compact_value},
     fields,
@@ -127,6 +128,7 @@ impl Entry {
                     | flag(IMMUTABLE, freshness.immutable)
                     | flag(WHEN_DISCONNECTED, freshness.when_disconnected);
                 extra.slices = object.slices.map(|slices| (slices, object.length));
+                extra.coded = object.variants.map(CodedVariants::new);
                 extra.upstream_status = object
                     .upstream_status
                     .as_ref()
@@ -312,6 +314,7 @@ impl Entry {
             body: Chunks::new(),
             length: self.body.len() as u64,
             slices: None,
+            variants: None,
             upstream_status: None,
             set_aside: SmallVec::new(),
             has_validator: self.is(HAS_VALIDATOR),
@@ -322,6 +325,7 @@ impl Entry {
         if let Some(extra) = &self.extra {
             object.upstream_status = extra.upstream_status.as_deref().cloned();
             object.set_aside = SmallVec::from(&*extra.set_aside);
+            object.variants = extra.coded.as_ref().map(CodedVariants::nonce);
             if !extra.pieces.is_empty() {
                 object.body = Chunks::from(&*extra.pieces);
                 object.length = extra.pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -338,6 +342,11 @@ impl Entry {
     pub fn slices(&self) -> Option<Slices> {
         let (slices, _) = self.extra.as_ref()?.slices?;
         Some(slices)
+    }
+
+    /// The coded variants that it may have.
+    pub fn coded(&self) -> Option<&CodedVariants> {
+        self.extra.as_ref()?.coded.as_ref()
     }
 
     /// Milliseconds that the response's fetch took.

@@ -6,6 +6,7 @@ use edgerouter_core::http::FieldName;
 use http::HeaderValue;
 
 use super::{
+    coded::CodedVariants,
     content::Slices,
     pieces::{SHARED, allocated},
 };
@@ -17,6 +18,7 @@ pub(super) struct Extra {
     pub pieces: Box<[Bytes]>,
     /// With the length of the whole body.
     pub slices: Option<(Slices, u64)>,
+    pub coded: Option<CodedVariants>,
     pub upstream_status: Option<Box<HeaderValue>>,
     pub set_aside: Box<[FieldName]>,
     pub variants: Option<Box<Variants>>,
@@ -33,6 +35,7 @@ impl Extra {
             && self.viewer.is_none()
             && self.tags.is_empty()
             && self.slices.is_none()
+            && self.coded.is_none()
     }
 
     /// Bytes of the allocations that it keeps alive.

@@ -1,7 +1,7 @@
 //! The store, and the place where requests for the same response meet.
 //!
-//! `entry` is one stored response, `content` its content unpacked, `extra` the rare parts, `pieces` the memory of
-//! bodies, `fields` its packed header section, `thawed` unpacked sections of hot responses, `memory` the sharded table
+//! `entry` is one stored response, `content` its content unpacked, `extra` the rare parts, `coded` the way to its coded
+//! variants and `making` the making of them, `pieces` the memory of bodies, `fields` its packed header section, `thawed` unpacked sections of hot responses, `memory` the sharded table
 //! of entries, `shard` its eviction order, `ghosts` the recently evicted keys, `disk` the tier that survives a restart,
 //! `tiers` the two as one store, `flight` the meeting place of concurrent misses, `invalidations` the URLs outdated
 //! during a fetch, `arriving` a body that is still arriving, `run` a stretch of a large one and `runs` all of these, by
@@ -10,6 +10,7 @@
 pub mod arriving;
 mod buffer;
 mod busy;
+mod coded;
 mod content;
 pub mod disk;
 mod entry;
@@ -19,6 +20,7 @@ mod fills;
 pub mod flight;
 mod ghosts;
 mod invalidations;
+mod making;
 pub mod memory;
 mod pieces;
 mod pinned;
@@ -29,6 +31,7 @@ mod tiers;
 
 pub use arriving::Arriving;
 pub use buffer::NobodyReads;
+pub use coded::CodedVariants;
 pub use content::{Content, Object, PurgeFacts, Slices, View};
 pub use disk::{Disk, DiskFigures, Location};
 pub use edgerouter_core::cache::levels::Variants;
@@ -36,6 +39,7 @@ pub use entry::Entry;
 pub use fills::Fills;
 pub use flight::{FlightState, Flights, Join};
 pub use invalidations::Invalidations;
+pub use making::MakesVariant;
 pub use memory::MemoryStore;
 pub use pieces::{Chunks, compact_body, range_of};
 pub use pinned::Pinned;

@@ -56,6 +56,7 @@ pub(crate) fn record(data: &[u8]) {
             set_aside: &head.set_aside,
             has_validator: head.has_validator,
             cut: head.cut,
+            variants: head.variants,
         };
         stored::write_head(&mut again, &head_ref).unwrap();
         assert_eq!(stored::read_head(&again).unwrap(), head);

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     http::{
         cache_control::{RequestDirectives, ResponseDirectives},
-        date,
+        coding, date,
         range::Range,
     },
     outcome::Detail,
@@ -167,6 +167,12 @@ impl AnsweredRequest<'_> {
             // `*` is not storable.
             Vary::None | Vary::Star => SmallVec::new(),
         };
+        // A client that does not take the coding cannot read the content, whether the origin says so or not.
+        let by_coding = FieldName::known(header::ACCEPT_ENCODING);
+        if coding::is_coded(headers) && !vary.contains(&by_coding) {
+            vary.push(by_coding);
+            vary.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        }
         self.sees.selecting(&mut vary);
         response.hooked.join(&mut vary);
         let freshness = freshness::freshness(

@@ -291,7 +291,9 @@ mod tests {
         assert_ne!(encoding("gzip, zstd"), encoding("gzip"));
         assert_ne!(encoding("gzip;q=0"), encoding("gzip"));
         let reduced = |value| key("accept-encoding", value, true);
-        assert_eq!(reduced("gzip, zstd"), reduced("gzip"));
+        assert_eq!(reduced("gzip, deflate"), reduced("gzip"));
+        assert_eq!(reduced("zstd;q=0.5, gzip"), reduced("gzip, zstd"));
+        assert_ne!(reduced("gzip, zstd"), reduced("gzip"));
         let language = |value| key("accept-language", value, false);
         assert_eq!(language("en, de"), language("eN,De"));
         assert_ne!(language("en, de"), language("de, en"));

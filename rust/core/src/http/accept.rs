@@ -4,42 +4,30 @@ use crate::http::{Fields, header};
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::list;
+use super::{
+    coding::{self, ContentCoding},
+    list,
+};
 
-/// The codings that the edge keeps apart, of those that the request takes: `br,gzip`, `br`, `gzip` or `identity`.
+/// The codings that the edge keeps apart, of those that the request takes: `br`, `zstd`, `gzip` or several of them in
+/// this order, or `identity`.
 pub fn normalised_encoding(headers: &Fields) -> &'static str {
-    let (mut brotli, mut gzip) = (false, false);
-    for line in headers.get_all(header::ACCEPT_ENCODING) {
-        for member in list(line.as_bytes()) {
-            let mut parts = member.split(|&b| b == b';');
-            let coding = parts.next().unwrap_or_default().trim_ascii();
-            let refused = parts.any(|parameter| {
-                let parameter = parameter.trim_ascii();
-                let weight = parameter
-                    .strip_prefix(b"q=")
-                    .or_else(|| parameter.strip_prefix(b"Q="));
-                weight.is_some_and(|weight| {
-                    !weight.is_empty() && weight.iter().all(|b| b"0.".contains(b))
-                })
-            });
-            if refused {
-                continue;
-            }
-            if coding.eq_ignore_ascii_case(b"br") {
-                brotli = true;
-            } else if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
-            {
-                gzip = true;
-            } else if coding == b"*" {
-                (brotli, gzip) = (true, true);
-            }
-        }
-    }
-    match (brotli, gzip) {
-        (true, true) => "br,gzip",
-        (true, false) => "br",
-        (false, true) => "gzip",
-        (false, false) => "identity",
+    let accepted = coding::accepted(headers);
+    let takes = |coding| accepted.contains(&coding);
+    let (brotli, zstd, gzip) = (
+        takes(ContentCoding::Brotli),
+        takes(ContentCoding::Zstd),
+        takes(ContentCoding::Gzip),
+    );
+    match (brotli, zstd, gzip) {
+        (true, true, true) => "br,zstd,gzip",
+        (true, true, false) => "br,zstd",
+        (true, false, true) => "br,gzip",
+        (true, false, false) => "br",
+        (false, true, true) => "zstd,gzip",
+        (false, true, false) => "zstd",
+        (false, false, true) => "gzip",
+        (false, false, false) => "identity",
     }
 }
 
@@ -126,7 +114,12 @@ mod tests {
             ("gzip, deflate, br", "br,gzip"),
             ("br;q=0, gzip", "gzip"),
             ("BR", "br"),
-            ("*", "br,gzip"),
+            ("gzip, deflate, br, zstd", "br,zstd,gzip"),
+            ("zstd, br", "br,zstd"),
+            ("gzip;q=1.0, zstd;q=0.1", "zstd,gzip"),
+            ("zstd", "zstd"),
+            ("*", "br,zstd,gzip"),
+            ("br;q=0, *", "zstd,gzip"),
             ("identity", "identity"),
             ("gzip;q=0.000", "identity"),
             ("gzip;q=0.5", "gzip"),

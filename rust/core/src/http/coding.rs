@@ -58,6 +58,14 @@ impl ContentCoding {
     }
 }
 
+/// True if the content of a response is coded.
+pub fn is_coded(response: &Fields) -> bool {
+    let lines = response.get_all(header::CONTENT_ENCODING).iter();
+    lines
+        .flat_map(|line| list(line.as_bytes()))
+        .any(|member| !member.eq_ignore_ascii_case(b"identity"))
+}
+
 /// The codings that a request accepts, the one that it likes best first.
 ///
 /// Without `Accept-Encoding`, or with an empty one, it is the identity alone: a client that takes codings says so.

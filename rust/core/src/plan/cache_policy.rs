@@ -47,7 +47,9 @@ pub struct CachePolicy {
     pub key_cookies: Option<Select>,
     /// Verified claims in the key; only these go upstream, unless it is empty.
     pub key_claims: Vec<Arc<str>>,
-    /// `Accept-Encoding`, reduced to `br`, `gzip` or `identity`, is in the key and goes upstream.
+    /// Responses are compressed, unless the route says otherwise or they may hold secrets.
+    pub compress: bool,
+    /// `Accept-Encoding`, reduced to `br`, `zstd`, `gzip` or `identity`, is in the key and goes upstream.
     pub accept_encoding: bool,
     /// `Accept-Language` goes upstream, and selects if `Vary` names it, in one canonical spelling of each meaning.
     pub accept_language: bool,
@@ -109,6 +111,7 @@ impl Default for CachePolicy {
             key_headers: Vec::new(),
             key_cookies: None,
             key_claims: Vec::new(),
+            compress: false,
             accept_encoding: false,
             accept_language: false,
             set_cookie: SetCookiePolicy::Refuse,

@@ -183,6 +183,8 @@ limits! {
         threads: Option<usize> = None,
         /// Responses that are being compressed; further ones are sent as they are.
         responses: usize = 256,
+        /// Coded variants of stored responses that are being made; 0: none are made.
+        variants: usize = 8,
         /// Time for a step of 64 KiB, the wait for a thread included.
         timeout: Duration = seconds(30),
     }

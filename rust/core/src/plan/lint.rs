@@ -76,6 +76,7 @@ pub fn lint(plan: &Plan) -> Vec<Lint> {
         secret(&mut advice);
         preflight(&mut advice);
         misread(&mut advice);
+        uncompressed(&mut advice);
     }
     found.extend(idle(plan));
     found.extend(beside_certificates(plan));
@@ -160,6 +161,19 @@ fn misread(advice: &mut Advice<'_>) {
             "compress",
             "responses that no cache may have are compressed: the length of a personal page with text that a visitor chose betrays its secrets (BREACH)",
             "remove compress=True unless these responses hold no secrets such as tokens of forms",
+        );
+    }
+}
+
+/// A cache policy that compresses, on a route that does not.
+fn uncompressed(advice: &mut Advice<'_>) {
+    if let Some(of) = advice.route.uncompressed {
+        advice.note(
+            "uncompressed",
+            format!(
+                "the cache policy compresses and this route does not: the length of responses {of} would betray their secrets (BREACH)"
+            ),
+            "say compress=False on the route if that is meant",
         );
     }
 }

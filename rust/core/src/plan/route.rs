@@ -114,6 +114,8 @@ pub struct Route {
     pub errors: Vec<(StatusCode, ErrorPage)>,
     /// Responses are compressed for clients that accept it; never those that depend on a token.
     pub compress: bool,
+    /// The responses for whose sake it does not follow its cache policy, which compresses.
+    pub uncompressed: Option<&'static str>,
     /// `None`: the route's next pages are not predicted.
     pub predict: Option<Predict>,
 }

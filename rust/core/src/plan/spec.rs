@@ -181,7 +181,8 @@ pub(crate) struct RouteSpec {
     /// With the position in the declared list.
     pub experiments: Vec<(usize, ExperimentSpec)>,
     pub errors: Vec<(StatusCode, ErrorPage)>,
-    pub compress: bool,
+    /// `None`: as the cache policy says.
+    pub compress: Option<bool>,
     pub predict: Option<Predict>,
 }
 

@@ -216,6 +216,7 @@ pub fn cache(policy: &CachePolicy) -> String {
         }
     }
     for (word, holds) in [
+        ("compresses", policy.compress),
         ("encoding in key", policy.accept_encoding),
         ("query sorted", policy.sort_query),
         ("extension guard", policy.extension_guard),

@@ -23,7 +23,7 @@ pub const STATE_AT: u64 = 6;
 pub const DEAD: u8 = 0xdd;
 
 const MAGIC: [u8; 4] = *b"edR1";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// The kind of a record. Kinds that a release does not know are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,8 @@ pub struct StoredHead {
     pub has_validator: bool,
     /// Present if the body is in separate records.
     pub cut: Option<StoredSlices>,
+    /// The part of the keys of its coded variants that no other response shares, if it may have any.
+    pub variants: Option<u64>,
 }
 
 /// A body that is stored in separate records.
@@ -48,6 +50,7 @@ const HAS_UPSTREAM_STATUS: u8 = 8;
 const IS_CUT: u8 = 16;
 const IMMUTABLE: u8 = 32;
 const WHEN_DISCONNECTED: u8 = 64;
+const HAS_VARIANTS: u8 = 128;
 
 /// A stored head, borrowed from its entry.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +73,8 @@ pub struct HeadRef<'a> {
     pub has_validator: bool,
     /// Present if the body is in separate records.
     pub cut: Option<StoredSlices>,
+    /// The number in the keys of its coded variants, if it may have any.
+    pub variants: Option<u64>,
 }
 
 /// Appends a head. `None` when a name or a list is too long for its length field.
@@ -95,7 +100,8 @@ pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
             | flag(when_disconnected, WHEN_DISCONNECTED)
             | flag(head.has_validator, HAS_VALIDATOR)
             | flag(head.upstream_status.is_some(), HAS_UPSTREAM_STATUS)
-            | flag(head.cut.is_some(), IS_CUT),
+            | flag(head.cut.is_some(), IS_CUT)
+            | flag(head.variants.is_some(), HAS_VARIANTS),
     );
     out.push(rule.number());
     out.extend_from_slice(&stored_at.to_le_bytes());
@@ -113,6 +119,9 @@ pub fn write_head(out: &mut Vec<u8>, head: &HeadRef<'_>) -> Option<()> {
         for number in [cut.size, cut.nonce, cut.length] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+    }
+    if let Some(nonce) = head.variants {
+        out.extend_from_slice(&nonce.to_le_bytes());
     }
     if let Some(value) = head.upstream_status {
         long(out, value.as_bytes())?;
@@ -158,6 +167,11 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
     } else {
         None
     };
+    let variants = if flags & HAS_VARIANTS != 0 {
+        Some(from.u64()?)
+    } else {
+        None
+    };
     let upstream_status = if flags & HAS_UPSTREAM_STATUS != 0 {
         Some(HeaderValue::from_bytes(from.long()?).map_err(|_| Damage::Content)?)
     } else {
@@ -187,6 +201,7 @@ pub fn read_head(bytes: &[u8]) -> Result<StoredHead, Damage> {
         set_aside,
         has_validator: flags & HAS_VALIDATOR != 0,
         cut,
+        variants,
     })
 }
 
@@ -303,6 +318,7 @@ mod tests {
                 nonce: 3,
                 length: 5 << 30,
             }),
+            variants: Some(u64::MAX - 1),
         }
     }
 
@@ -318,6 +334,7 @@ mod tests {
             set_aside: &head.set_aside,
             has_validator: head.has_validator,
             cut: head.cut,
+            variants: head.variants,
         };
         write_head(&mut out, &head).unwrap();
         out

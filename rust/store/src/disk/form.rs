@@ -42,6 +42,7 @@ pub(super) fn write(out: &mut Vec<u8>, seed: u64, entry: &Arc<Entry>, label: Lab
                     nonce: slices.nonce,
                     length: object.length,
                 }),
+                variants: object.variants,
             };
             stored::write_head(&mut head, &head_ref)?;
             body = object.body;
@@ -94,6 +95,7 @@ fn object(front: &Front<'_>, body: Chunks, body_bytes: u64) -> Result<Object, Da
             size: cut.size,
             nonce: cut.nonce,
         }),
+        variants: head.variants,
         body,
     })
 }

@@ -99,6 +99,7 @@ fn object(key: &str, body: &[u8]) -> Arc<Entry> {
         refresh_from: u32::MAX,
         length: body.len() as u64,
         slices: None,
+        variants: Some(5),
         body: smallvec![Bytes::copy_from_slice(body)],
         upstream_status: None,
         set_aside: SmallVec::new(),

@@ -166,12 +166,64 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
     }
 }
 
-/// Responses that depend on a token may hold a secret beside text that the client chose, and their length would betray it
-/// (BREACH); the other targets make no content that compression would help.
-pub(super) fn compress_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
-    if !spec.compress {
-        return;
+/// Responses that only some clients may have can hold a secret beside text that the client chose, and their length would
+/// betray it (BREACH).
+#[derive(Debug, Clone, Copy)]
+struct Secret {
+    /// Which responses they are.
+    of: &'static str,
+    remedy: &'static str,
+}
+
+fn secret(spec: &RouteSpec) -> Option<Secret> {
+    let token = spec.auth.as_ref().is_some_and(|auth| !auth.shared);
+    let (of, remedy) = if token {
+        (
+            "that depend on a token",
+            "declare with shared=True that they do not",
+        )
+    } else if spec.guard.basic.is_some() {
+        (
+            "behind a password",
+            "serve what is no secret by a route without basic",
+        )
+    } else if spec.guard.signed.is_some() {
+        (
+            "behind a signature",
+            "serve what is no secret by a route without signed",
+        )
+    } else {
+        return None;
+    };
+    Some(Secret { of, remedy })
+}
+
+/// True if the route compresses, because it says so or because its cache policy does. Reports a route that says so and
+/// must not, or cannot. If the policy says so, the other value is the reason why the route does not follow it.
+pub(super) fn compress(
+    spec: &RouteSpec,
+    path: &str,
+    problems: &Problems,
+) -> (bool, Option<&'static str>) {
+    match spec.compress {
+        Some(false) => (false, None),
+        Some(true) => {
+            if let Some(message) = uncompressed(spec) {
+                problems.add(format!("{path}.compress"), Some("true".to_owned()), message);
+            }
+            (true, None)
+        }
+        None => {
+            let follows = spec.cache.compress && matches!(spec.target, TargetSpec::To(_));
+            match secret(spec).filter(|_| follows) {
+                Some(secret) => (false, Some(secret.of)),
+                None => (follows, None),
+            }
+        }
     }
+}
+
+fn uncompressed(spec: &RouteSpec) -> Option<String> {
     let message = match &spec.target {
         TargetSpec::Redirect(_) => "has no effect on a redirect, which has no content; remove it",
         TargetSpec::Files(_) => {
@@ -180,12 +232,15 @@ pub(super) fn compress_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
         TargetSpec::Function(_) => {
             "would betray secrets by the length of responses (BREACH): a function makes them for each request; remove it"
         }
-        _ if (spec.auth.as_ref()).is_some_and(|auth| !auth.shared) => {
-            "would betray secrets by the length of responses that depend on a token (BREACH); remove it, or declare with shared=True that they do not"
+        _ => {
+            return secret(spec).map(|Secret { of, remedy }| {
+                format!(
+                    "would betray secrets by the length of responses {of} (BREACH); remove it, or {remedy}"
+                )
+            });
         }
-        _ => return,
     };
-    problems.add(format!("{path}.compress"), Some("true".to_owned()), message);
+    Some(message.to_owned())
 }
 
 /// Predicted pages are fetched anonymously and stored for everybody.

@@ -6,7 +6,7 @@ use crate::http::FieldName;
 
 use super::{
     DeclaredNames, files,
-    fit::{cache_fits, compress_fits, pages, predict_fits, preflight_fits, target_fits},
+    fit::{cache_fits, compress, pages, predict_fits, preflight_fits, target_fits},
     guard, host, index,
     paths::{location, prefix, rewrite},
     pattern,
@@ -39,7 +39,7 @@ pub(super) fn route(
     preflight_fits(&spec, &path, problems);
     guard::fits(&spec, &path, problems);
     predict_fits(&spec, &path, problems);
-    compress_fits(&spec, &path, problems);
+    let (compress, uncompressed) = compress(&spec, &path, problems);
     pages(&spec, &path, problems);
     let strip_prefix = prefix(
         spec.strip_prefix.as_deref(),
@@ -137,7 +137,8 @@ pub(super) fn route(
         experiments,
         hooks: Hooks::default(),
         errors: spec.errors,
-        compress: spec.compress,
+        compress,
+        uncompressed,
         predict: spec.predict,
     })
 }

@@ -155,9 +155,10 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         "www.example.com|*.shop.example.com/shop/{rest:path}"
     );
     assert_eq!(
-        (shop.strip_prefix.as_deref(), shop.priority, shop.compress),
-        (Some("/shop"), 5, true)
+        (shop.strip_prefix.as_deref(), shop.priority),
+        (Some("/shop"), 5)
     );
+    assert!(shop.cache.compress && !shop.compress && plan.routes[6].compress);
     assert_eq!(shop.when.len(), 3);
     assert_eq!(shop.request_headers.add.len(), 2);
     assert_eq!(shop.cache.key_headers, ["accept"]);
@@ -628,6 +629,14 @@ fn each_mistake_is_told_at_its_place() {
         (
             json!({"compress": true, "auth": {"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}}}),
             "routes[0].compress: true: would betray secrets by the length of responses that depend on a token",
+        ),
+        (
+            json!({"compress": true, "basic": {"users": {"value": "ann:$2b$04$KBCwKxOzLha2MUDcmMfM6.nlgvSZfcmmZkrYKQMtWsiIv1xlNzTYa"}}}),
+            "routes[0].compress: true: would betray secrets by the length of responses behind a password",
+        ),
+        (
+            json!({"compress": true, "signed": {"secrets": {"k": {"value": "0123456789abcdef0123456789abcdef"}}}}),
+            "routes[0].compress: true: would betray secrets by the length of responses behind a signature",
         ),
         (
             json!({"files": {"folder": "/srv"}, "compress": true}),

@@ -102,6 +102,7 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
     read_group("compression", &mut |group| {
         group.maybe("threads", &mut compression.threads, 1, 1_000);
         group.whole("responses", &mut compression.responses, 1, 1_000_000);
+        group.whole("variants", &mut compression.variants, 0, 1_000_000);
         group.positive("timeout", &mut compression.timeout);
     });
     let identity = &mut limits.identity;

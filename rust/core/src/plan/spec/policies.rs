@@ -51,6 +51,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &Problems) -> CachePo
         .filter(|(path, claim)| unstarred(path, claim, problems))
         .map(|(_, claim)| claim.into())
         .collect();
+    let compress = fields.flag("compress", standard.compress);
     let accept_encoding = fields.flag("accept_encoding", standard.accept_encoding);
     let choices = [
         ("refuse", SetCookiePolicy::Refuse),
@@ -140,6 +141,7 @@ pub(super) fn cache(value: &Value, path: String, problems: &Problems) -> CachePo
         key_headers,
         key_cookies,
         key_claims,
+        compress,
         accept_encoding,
         accept_language,
         set_cookie,

@@ -112,7 +112,8 @@ pub(super) fn route(
             errors.push((status, page));
         }
     }
-    let compress = fields.flag("compress", false);
+    let compress = fields.some("compress").is_some();
+    let compress = compress.then(|| fields.flag("compress", false));
     let predict = fields
         .some("predict")
         .and_then(|value| latency::predict(value, fields.at("predict"), problems));

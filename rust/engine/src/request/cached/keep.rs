@@ -21,6 +21,7 @@ use http_body::Body as _;
 use smallvec::SmallVec;
 
 use super::{
+    coded,
     missing::CacheFetch,
     outcome::{Arrival, FetchOutcome},
     purged::gone,
@@ -107,7 +108,9 @@ pub(super) async fn take_in(worker: &Rc<Worker>, arrival: Arrival, fetch: &Cache
             upstream_status: arriving.upstream_status.clone(),
         };
         let (freshness, took) = (arriving.freshness, started.elapsed());
+        let variants = fetch.compresses && coded::may_have(arriving.status, &head.headers, length);
         let object = Object {
+            variants: variants.then(|| worker.random()),
             body: compact_body(pieces, usize::try_from(length).unwrap_or(usize::MAX)),
             length,
             ..Object::new(arriving.status, head, freshness, took, beta)
@@ -263,7 +266,10 @@ pub(super) fn freshen(
         selected,
     );
     let aside = std::mem::take(&mut head.aside);
+    // The body is the same, and so are its variants.
+    let may_have = |_: &u64| coded::may_have(object.status, &head.headers, object.length);
     let fresh = Object {
+        variants: object.variants.filter(may_have),
         slices: object.slices,
         body: object.body,
         length: object.length,

@@ -21,6 +21,7 @@ use edgerouter_core::{
 use http::{Method, StatusCode};
 
 use super::{
+    coded,
     from_disk::{Loaded, OnDisk},
     meeting::refresh_behind,
     missing::Missing,
@@ -213,7 +214,12 @@ fn decide(
                 None
             }
         };
-        if let Some((served, begin)) = begin {
+        if let Some((served, mut begin)) = begin {
+            if route.compress
+                && let Some(coded) = coded::find(exchange, route, &entry, find)?
+            {
+                begin = Begin::Coded(coded);
+            }
             return Ok((LookedUp::Hit(entry, freshness, served, begin), refresh));
         }
     }

@@ -68,6 +68,8 @@ pub(super) struct CacheFetch {
     pub viewer: Option<Box<str>>,
     /// True if a client waits for it.
     pub awaited: bool,
+    /// True if the route compresses: the response may have coded variants.
+    pub compresses: bool,
     /// How long the slowest reader may hold up an object that is too large to be stored.
     pub stall: Duration,
     /// The client and the origin whose shares of memory it draws on.
@@ -122,6 +124,7 @@ impl CacheFetch {
             stale: None,
             slice: None,
             awaited: true,
+            compresses: route.compress,
             departs: exchange.worker.shared.cache.departure(),
             viewer: (viewer != exchange.head.target.path()).then(|| viewer.into()),
             stall: exchange.live.plan.limits.http.body_timeout,

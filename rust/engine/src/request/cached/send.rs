@@ -20,9 +20,12 @@ use edgerouter_core::{
 use http::{Method, StatusCode};
 use smallvec::SmallVec;
 
-use super::slices::{
-    body::{Part, body},
-    coverage::Begin,
+use super::{
+    coded,
+    slices::{
+        body::{Part, body},
+        coverage::Begin,
+    },
 };
 use crate::{
     body::{EdgeBody, EdgeResponse, Excerpt},
@@ -124,6 +127,20 @@ pub(super) fn stored(
     }
     if let Some(unmet) = unmet(exchange, object.status, &mut headers) {
         return unmet;
+    }
+    let begin = match begin {
+        // The look-up of a fresh one has tried.
+        Begin::Anywhere
+            if route.compress && !matches!(served, Served::Fresh | Served::Stale(_)) =>
+        {
+            let coded = coded::in_memory(exchange, route, entry);
+            coded.map_or(Begin::Anywhere, Begin::Coded)
+        }
+        begin => begin,
+    };
+    if let Begin::Coded(coded) = begin {
+        let body = coded.apply(&exchange.head.method, &mut headers);
+        return answer::of(object.status, headers, body);
     }
     if exchange.head.method == Method::HEAD {
         return answer::of(object.status, headers, EdgeBody::empty());

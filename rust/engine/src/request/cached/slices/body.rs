@@ -92,7 +92,8 @@ enum Source {
 impl From<Begin> for Source {
     fn from(begin: Begin) -> Self {
         match begin {
-            Begin::Anywhere => Self::None,
+            // A variant is never in slices.
+            Begin::Anywhere | Begin::Coded(_) => Self::None,
             Begin::Slice(entry) => Self::Slice(entry),
             Begin::Run(reader) => Self::Run(reader),
         }

@@ -12,6 +12,7 @@ use edgerouter_core::{
 use http::{Method, StatusCode};
 use smallvec::SmallVec;
 
+use super::super::coded::CodedBody;
 use crate::{
     cache::Cache,
     store::{Entry, Object, Slices, Store, run::RunReader},
@@ -27,6 +28,8 @@ pub(crate) enum Begin {
     Anywhere,
     Slice(Arc<Entry>),
     Run(RunReader),
+    /// It is sent in a coding, from this variant.
+    Coded(CodedBody),
 }
 
 /// The part of a stored response that is here when the head is to be sent, of all that a request needs.

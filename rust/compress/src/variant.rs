@@ -1,0 +1,117 @@
+//! The coded variant of a stored response, made once by the threads, a step at a time.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use bytes::Bytes;
+use edgerouter_account::Hold;
+use edgerouter_core::http::coding::ContentCoding;
+
+use super::{
+    Compressors, MADE,
+    coder::{self, Coder, CompressionError, Effort, Until},
+};
+
+/// Bytes that go to a thread in one step. Responses that are being sent wait for no longer step.
+const STEP: usize = 64 << 10;
+
+/// One variant that is being made, and its part of the account.
+#[derive(Debug)]
+pub struct CodingVariant {
+    all: Arc<Compressors>,
+    coding: ContentCoding,
+    effort: Effort,
+    hold: Hold,
+}
+
+impl CodingVariant {
+    pub(crate) fn new(
+        all: Arc<Compressors>,
+        coding: ContentCoding,
+        effort: Effort,
+        hold: Hold,
+    ) -> Self {
+        Self {
+            all,
+            coding,
+            effort,
+            hold,
+        }
+    }
+
+    /// False if there is no memory for it.
+    pub(crate) fn draw(&self) -> bool {
+        let bytes = coder::memory(self.coding, self.effort);
+        self.hold.draw_free(bytes).is_ok()
+    }
+
+    /// Codes the pieces of the body.
+    pub async fn code(
+        self,
+        body: impl IntoIterator<Item = Bytes>,
+    ) -> Result<Bytes, CompressionError> {
+        let coded = self.steps(body).await;
+        let counter = match &coded {
+            Ok(_) => MADE
+                .iter()
+                .zip(&self.all.variants)
+                .find(|(made, _)| **made == self.coding)
+                .map(|(_, counter)| counter),
+            Err(_) => Some(&self.all.variants_refused),
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        coded
+    }
+
+    async fn steps(
+        &self,
+        body: impl IntoIterator<Item = Bytes>,
+    ) -> Result<Bytes, CompressionError> {
+        let (coding, effort) = (self.coding, self.effort);
+        // A coder of megabytes is allocated and filled with zeros by the thread, too.
+        let mut coder = None;
+        let mut parts = Vec::new();
+        for mut piece in body {
+            while !piece.is_empty() {
+                let step = piece.split_to(piece.len().min(STEP));
+                let (next, out) = self
+                    .step(coder.take(), move |coder| {
+                        let coder = coder.or_else(|| Coder::new(coding, effort));
+                        let coder = coder.ok_or(CompressionError::Failed)?;
+                        coder.feed(&[step], Until::More)
+                    })
+                    .await?;
+                coder = next;
+                parts.push(out);
+            }
+        }
+        let joined = self.step(coder, move |coder| {
+            let coder = coder.or_else(|| Coder::new(coding, effort));
+            let (_, end) = coder
+                .ok_or(CompressionError::Failed)?
+                .feed(&[], Until::End)?;
+            parts.push(end);
+            Ok((None, Bytes::from(parts.concat().into_boxed_slice())))
+        });
+        Ok(joined.await?.1)
+    }
+
+    async fn step(
+        &self,
+        coder: Option<Coder>,
+        step: impl FnOnce(Option<Coder>) -> Result<(Option<Coder>, Bytes), CompressionError>
+        + Send
+        + 'static,
+    ) -> Result<(Option<Coder>, Bytes), CompressionError> {
+        let all = &self.all;
+        let done = all.threads.proceed(all.timeout(), move || step(coder));
+        done.await.map_err(|_| CompressionError::TimedOut).flatten()
+    }
+}
+
+impl Drop for CodingVariant {
+    fn drop(&mut self) {
+        self.all.variants_under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
