@@ -70,6 +70,7 @@ class Edge(Callables, Purging):
     ``hosts``  hosts that the edge serves, such as ``["www.example.com", "*.example.com"]``; others get 421
     ``addresses``  clients that the edge serves; others get 403
     ``security``  fields that restrict browsers, for all routes without ``security`` of their own
+    ``rate_limit``  one or several bounds on the requests in a time of all routes together, before those of a route
     ``via``  the pseudonym in ``Via`` and ``Cache-Status``
     ``access_log``  what lines of the access log show of a request
     """
@@ -86,6 +87,7 @@ class Edge(Callables, Purging):
         hosts: Collection[str] = (),
         addresses: AddressPolicy | Mapping[str, Any] | None = None,
         security: SecurityHeaders | Mapping[str, Any] | None = None,
+        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
         via: str = "edgerouter",
         access_log: AccessLog | None = None,
     ) -> None:
@@ -99,6 +101,7 @@ class Edge(Callables, Purging):
             hosts=hosts,
             addresses=addresses,
             security=security,
+            rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
             via=via,
             access_log=access_log,
         )
@@ -313,8 +316,15 @@ class Edge(Callables, Purging):
         viewer: ViewerPolicy = "allow-all",
         headers: HeaderPolicy | Mapping[str, Any] | None = None,
         auth: Jwt | None = None,
+        addresses: AddressPolicy | Mapping[str, Any] | None = None,
+        cors: Cors | Mapping[str, Any] | None = None,
+        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
+        signed: SignedUrls | Mapping[str, Any] | None = None,
+        basic: BasicAuth | Mapping[str, Any] | None = None,
+        security: SecurityHeaders | Mapping[str, Any] | None = None,
         experiment: Experiment | Collection[Experiment] = (),
         errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
+        compress: bool | None = None,
     ) -> Route:
         """Serves the files of a folder below a prefix: ``edge.files("/assets", "dist/")``.
 
@@ -324,6 +334,9 @@ class Edge(Callables, Purging):
         ``prefix``  ``/path`` or ``host/path``; ``/`` for the whole site
         ``folder``, ``index``, ``fallback``, ``precompressed``, ``listing``, ``immutable``  see ``Files``
         ``host``, ``when``, ``priority``, ``viewer``, ``auth``, ``experiment``  as in ``Edge.route``
+        ``addresses``, ``cors``, ``rate_limit``, ``signed``, ``basic``, ``security``  the same
+        ``compress``  sends files that have no ``precompressed`` one beside them in Brotli, Zstandard or gzip; as in
+            ``Edge.route``
         ``headers``  edits of the response to the viewer
         ``errors``  pages for error statuses, as in ``Edge.route``: ``{404: "/404.html"}`` is served from the folder
         """
@@ -349,8 +362,15 @@ class Edge(Callables, Purging):
                 viewer=viewer,
                 headers=headers or UNEDITED,
                 auth=auth,
+                addresses=addresses,
+                cors=cors,
+                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
+                signed=signed,
+                basic=basic,
+                security=security,
                 experiments=(experiment,) if isinstance(experiment, Experiment) else experiment,
                 errors=pages,
+                compress=compress,
             )
 
         route = self._declared.add_route(lambda: declare(below))

@@ -12,12 +12,12 @@ from typing import Any, Literal
 from edgerouter.access_log import AccessLog
 from edgerouter.callables import Called
 from edgerouter.checks import Check, Value
-from edgerouter.guarding import AddressPolicy, SecurityHeaders
+from edgerouter.guarding import AddressPolicy, RateLimit, SecurityHeaders
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
 from edgerouter.prefetch import Prefetch
-from edgerouter.routes import Hook, Route
+from edgerouter.routes import Hook, Route, check_rate_limits
 from edgerouter.service_worker import ServiceWorker
 from edgerouter.storage import DiskCache
 
@@ -37,6 +37,7 @@ class Plan(Value, frozen=True, kw_only=True):
     hosts: Collection[str] = ()
     addresses: AddressPolicy | Mapping[str, Any] | None = None
     security: SecurityHeaders | Mapping[str, Any] | None = None
+    rate_limits: Collection[RateLimit | Mapping[str, Any]] = ()
     via: str = "edgerouter"
     access_log: AccessLog | None = None
     origins: Collection[Origin] = ()
@@ -55,6 +56,7 @@ class Plan(Value, frozen=True, kw_only=True):
         check.texts("hosts")
         check.instance("addresses", AddressPolicy, optional=True)
         check.instance("security", SecurityHeaders, optional=True)
+        check_rate_limits(check, self.rate_limits)
         check.instance("limits", Limits)
         check.instance("access_log", AccessLog, optional=True)
         check.instance("disk_cache", DiskCache, optional=True)

@@ -227,6 +227,24 @@ class Hook(Value, frozen=True, kw_only=True):
             check.fail("varies", "is for origin_request and origin_response hooks; remove it")
 
 
+def check_rate_limits(check: Check, limits: Any) -> None:
+    """The field ``rate_limits`` of a site or a route: a list of limits with different names."""
+    items = listed(limits)
+    if items == []:
+        check.keep("rate_limits", ())
+    elif items is None or not all(isinstance(item, (RateLimit, Mapping)) for item in items):
+        check.fail("rate_limits", 'must be a RateLimit such as RateLimit("api", 100, per=60), or a list of them')
+    else:
+        made = [
+            item if isinstance(item, RateLimit) else check.made(f"rate_limits[{index}]", RateLimit, item)
+            for index, item in enumerate(items)
+        ]
+        check.keep("rate_limits", tuple(made))
+        names = [limit.name for limit in made if limit is not None]
+        if len(set(names)) != len(names):
+            check.fail("rate_limits", "must differ in name: each request would count twice", value=", ".join(names))
+
+
 _NO_PRIORITY = 0
 
 
@@ -334,7 +352,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
                 must = "has no effect beside cors, which answers preflights at the edge: leave one out"
                 check.fail("preflight", must)
         if self.rate_limits != ():
-            self._check_rate_limits(check)
+            check_rate_limits(check, self.rate_limits)
         if self.signed is not None:
             check.instance("signed", SignedUrls, optional=True)
         if self.basic is not None:
@@ -344,22 +362,6 @@ class Route(_Pattern, frozen=True, kw_only=True):
                 check.fail_secretly("basic", must)
         if self.security is not None:
             check.instance("security", SecurityHeaders, optional=True)
-
-    def _check_rate_limits(self, check: Check) -> None:
-        items = listed(self.rate_limits)
-        if items == []:
-            check.keep("rate_limits", ())
-        elif items is None or not all(isinstance(item, (RateLimit, Mapping)) for item in items):
-            check.fail("rate_limits", 'must be a RateLimit such as RateLimit("api", 100, per=60), or a list of them')
-        else:
-            made = [
-                item if isinstance(item, RateLimit) else check.made(f"rate_limits[{index}]", RateLimit, item)
-                for index, item in enumerate(items)
-            ]
-            check.keep("rate_limits", tuple(made))
-            names = [limit.name for limit in made if limit is not None]
-            if len(set(names)) != len(names):
-                check.fail("rate_limits", "must differ in name: each request would count twice", value=", ".join(names))
 
     def _check_target(self, check: Check) -> None:
         targets = {

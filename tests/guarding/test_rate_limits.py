@@ -214,3 +214,16 @@ def test_limits_of_one_name_must_be_the_same() -> None:
         edge.compile()
     with pytest.raises(ConfigError, match="would count twice"):
         edge.route("/c", respond="c", rate_limit=[RateLimit("x", 5), RateLimit("x", 5)])
+
+
+def test_a_limit_of_the_site_counts_the_requests_of_all_routes(origin: Origin, serve: Serve) -> None:
+    origin.on("/a", Reply(200, {}, "a"))
+    edge = Edge("test", rate_limit=RateLimit("site", 3, per=HOUR))
+    edge.route("/a", to=edge.origin("first", origin.url), rate_limit=RateLimit("a", 1, per=HOUR))
+    edge.route("/b", respond="b")
+    with httpx.Client(base_url=serve(edge).url) as client:
+        first = client.get("/a")
+        assert (first.status_code, first.headers["ratelimit-policy"]) == (200, '"site";q=3;w=3600, "a";q=1;w=3600')
+        assert [client.get("/b").status_code for _ in range(2)] == [200, 200]
+        assert [client.get(path).status_code for path in ("/a", "/b")] == [429, 429]
+        assert client.get("/none").status_code == 404

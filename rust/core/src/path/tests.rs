@@ -304,6 +304,67 @@ fn what_the_edge_requests_of_itself_passes_the_lists_of_addresses_and_hosts() {
 }
 
 #[test]
+fn limits_of_the_site_are_those_of_every_route_and_come_first() {
+    let limit = |name: &str, by: &str| json!({"name": name, "requests": 5, "by": by});
+    let plan = |site: Value, own: Value| {
+        let plan = json!({
+            "name": "t",
+            "rate_limits": site,
+            "routes": [
+                {"pattern": "/a", "respond": {"status": 200}, "rate_limits": own},
+                {"pattern": "/b", "respond": {"status": 200}},
+            ],
+        });
+        compile(&serde_json::to_vec(&plan).unwrap())
+    };
+    let made = plan(
+        json!([limit("all", "address")]),
+        json!([limit("own", "route")]),
+    )
+    .unwrap();
+    let names = |at: usize| -> Vec<String> {
+        let guard = made.routes[at].guard.as_ref().unwrap();
+        guard
+            .limits
+            .iter()
+            .map(|limit| limit.name.to_string())
+            .collect()
+    };
+    assert_eq!(
+        (names(0), names(1)),
+        (
+            vec!["all".to_owned(), "own".to_owned()],
+            vec!["all".to_owned()]
+        )
+    );
+    for (site, own, want) in [
+        (
+            json!([limit("all", "claim:sub")]),
+            json!([]),
+            "rate_limits[0].by: is for routes with auth",
+        ),
+        (
+            json!([limit("all", "address"), limit("all", "address")]),
+            json!([]),
+            "rate_limits[1].name: \"all\": is a limit of the site already",
+        ),
+        (
+            json!([limit("all", "address")]),
+            json!([limit("all", "address")]),
+            "routes[0].rate_limits[0].name: \"all\": is a limit of this route or of the site already",
+        ),
+    ] {
+        let problems = plan(site, own).unwrap_err();
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.to_string().starts_with(want)),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
 fn limits_by_address_come_before_tokens_and_limits_by_claim_after() {
     let auth = json!({"keys": {"kind": "secret", "secret": {"value": "0123456789abcdef0123456789abcdef"}, "algorithm": "HS256"}});
     let limit = |name: &str, by: &str| json!({"name": name, "requests": 5, "by": by});

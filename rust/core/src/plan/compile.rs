@@ -56,7 +56,9 @@ pub(super) struct DeclaredNames {
     token_bytes: usize,
     /// The site's fields for browsers.
     security: Option<Arc<SecurityFields>>,
-    /// The rate limits of the routes so far.
+    /// The site's rate limits, which every route has.
+    site_limits: Vec<Arc<RateLimit>>,
+    /// The rate limits of the site and of the routes so far.
     limits: Vec<Arc<RateLimit>>,
 }
 
@@ -138,6 +140,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         hosts,
         addresses,
         security,
+        rate_limits,
         origins,
         groups,
         callables,
@@ -191,8 +194,10 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         callables: callables.len(),
         token_bytes: limits.identity.token_bytes,
         security: security.map(Arc::new),
+        site_limits: Vec::new(),
         limits: Vec::new(),
     };
+    guard::site_limits(rate_limits, &mut names, problems);
     let hooks: Vec<Option<(HookPhase, Hook)>> = hooks
         .into_iter()
         .enumerate()

@@ -57,6 +57,8 @@ pub(crate) struct PlanSpec {
     pub hosts: Vec<(String, String)>,
     pub addresses: Option<AddressPolicy>,
     pub security: Option<SecurityFields>,
+    /// Of every route, with the path of each.
+    pub rate_limits: Vec<(String, RateLimit)>,
     pub origins: Vec<OriginSpec>,
     pub groups: Vec<GroupSpec>,
     pub callables: Vec<CallableSpec>,

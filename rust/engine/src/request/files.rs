@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgerouter_core::http::{Fields, coding, header};
+use edgerouter_core::http::{
+    Fields,
+    coding::{self, ContentCoding},
+    header,
+};
 use edgerouter_core::{
     bounds::memory::Purpose,
     cache::validate,
@@ -63,7 +67,7 @@ pub(crate) async fn file(
     let search = Search {
         folder: Arc::clone(folder),
         path,
-        accepted: coding::accepted(&head.headers).into_vec(),
+        accepted: accepted(route, &head.headers),
         takes_fallback: response::wants_page(&head.method, &head.headers),
         first: usize::try_from(first).unwrap_or_default(),
     };
@@ -91,6 +95,15 @@ pub(crate) async fn file(
         Ok(Found::NotAcceptable) => Ok(not_acceptable()),
         Err(trouble) => Err(troubled(exchange, trouble)),
     }
+}
+
+/// The codings in which the file may be found, the best first. A route that compresses makes a coding of the plain file.
+fn accepted(route: &Route, request: &Fields) -> Vec<ContentCoding> {
+    let mut accepted = coding::accepted(request).into_vec();
+    if route.compress && !accepted.is_empty() && !accepted.contains(&ContentCoding::Identity) {
+        accepted.push(ContentCoding::Identity);
+    }
+    accepted
 }
 
 fn not_allowed(exchange: &mut Exchange) -> EdgeResponse {

@@ -226,9 +226,6 @@ pub(super) fn compress(
 fn uncompressed(spec: &RouteSpec) -> Option<String> {
     let message = match &spec.target {
         TargetSpec::Redirect(_) => "has no effect on a redirect, which has no content; remove it",
-        TargetSpec::Files(_) => {
-            "is for routes that go to an origin; put .br, .zst or .gz files beside the files (precompressed)"
-        }
         TargetSpec::Function(_) => {
             "would betray secrets by the length of responses (BREACH): a function makes them for each request; remove it"
         }

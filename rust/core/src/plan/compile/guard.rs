@@ -72,6 +72,33 @@ fn one_authorization(spec: &RouteSpec, path: &str, problems: &Problems) {
     }
 }
 
+/// The limits that every route has, before its own.
+pub(super) fn site_limits(
+    specs: Vec<(String, RateLimit)>,
+    names: &mut DeclaredNames,
+    problems: &Problems,
+) {
+    for (place, limit) in specs {
+        if matches!(limit.by, RateBy::Claim(_)) {
+            let message =
+                "is for routes with auth, and this limit is for all: give it to those routes";
+            problems.add(join(&place, "by"), None, message);
+        } else if names
+            .site_limits
+            .iter()
+            .any(|known| known.name == limit.name)
+        {
+            problems.add(
+                join(&place, "name"),
+                Some(format!("{:?}", limit.name)),
+                "is a limit of the site already: each request would count twice",
+            );
+        } else if let Some(limit) = shared(limit, &place, &mut names.limits, problems) {
+            names.site_limits.push(limit);
+        }
+    }
+}
+
 /// The guards of a route; the site's fields for browsers where it has none of its own.
 pub(super) fn route(
     spec: GuardSpec,
@@ -89,10 +116,11 @@ pub(super) fn route(
             .security
             .map(Arc::new)
             .or_else(|| names.security.clone()),
+        limits: names.site_limits.clone(),
         ..RouteGuard::default()
     };
-    if spec.limits.len() > MOST_LIMITS {
-        let message = format!("must be at most {MOST_LIMITS} limits");
+    if spec.limits.len() + guard.limits.len() > MOST_LIMITS {
+        let message = format!("must be at most {MOST_LIMITS} limits, those of the site included");
         problems.add(format!("{path}.rate_limits"), None, message);
     }
     for (place, limit) in spec.limits {
@@ -106,7 +134,8 @@ pub(super) fn route(
         };
         let met = guard.limits.iter().chain(&guard.claim_limits);
         if met.into_iter().any(|known| known.name == limit.name) {
-            let message = "is a limit of this route already: each request would count twice";
+            let message =
+                "is a limit of this route or of the site already: each request would count twice";
             problems.add(
                 join(&place, "name"),
                 Some(format!("{:?}", limit.name)),

@@ -639,8 +639,8 @@ fn each_mistake_is_told_at_its_place() {
             "routes[0].compress: true: would betray secrets by the length of responses behind a signature",
         ),
         (
-            json!({"files": {"folder": "/srv"}, "compress": true}),
-            "routes[0].compress: true: is for routes that go to an origin",
+            json!({"files": {"folder": "/srv"}, "compress": true, "signed": {"secrets": {"k": {"value": "0123456789abcdef0123456789abcdef"}}}}),
+            "routes[0].compress: true: would betray secrets by the length of responses behind a signature",
         ),
         (
             json!({"files": {"folder": "/srv"}, "methods": ["PUT"]}),
@@ -1171,7 +1171,7 @@ fn a_guard_that_contradicts_itself_or_has_no_effect_is_refused() {
         ),
         (
             json!({"rate_limits": [{"name": "a", "requests": 5}, {"name": "a", "requests": 5}]}),
-            "rate_limits[1].name: \"a\": is a limit of this route already",
+            "rate_limits[1].name: \"a\": is a limit of this route or of the site already",
         ),
         (
             json!({"rate_limits": [{"name": "a", "requests": 5}, {"name": "a", "requests": 6}]}),

@@ -181,7 +181,11 @@ fn cors(outer: &mut Fields<'_>) -> Option<Cors> {
     compiled
 }
 
-fn rate_limit(value: &Value, path: String, problems: &Problems) -> Option<(String, RateLimit)> {
+pub(super) fn rate_limit(
+    value: &Value,
+    path: String,
+    problems: &Problems,
+) -> Option<(String, RateLimit)> {
     const DAY: u64 = 86_400;
     let mut fields = Fields::open(value, path.clone(), problems)?;
     let name = fields.required_text("name").unwrap_or_default();

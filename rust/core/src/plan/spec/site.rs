@@ -65,6 +65,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
     let hosts = hosts.map(|(path, text)| (path, text.to_owned())).collect();
     let addresses = guard::addresses(&mut fields);
     let security = guard::security(&mut fields);
+    let rate_limits = fields.each("rate_limits", guard::rate_limit);
     let mut trusted_proxy_fields: Vec<Box<str>> = Vec::new();
     for (path, text) in fields.texts("trusted_proxy_fields") {
         let name = text.to_ascii_lowercase();
@@ -131,6 +132,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         hosts,
         addresses,
         security,
+        rate_limits,
         origins,
         groups,
         callables,
