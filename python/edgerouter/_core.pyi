@@ -348,6 +348,32 @@ class Geo:
         """Degrees."""
 
 @final
+class ClientCertificate:
+    """A certificate that a client has proved to hold, verified by the authority of the listener (``Tls.client_ca``)."""
+
+    @property
+    def subject(self) -> str:
+        """The subject by RFC 4514, as ``"CN=ann,O=Shop"``; empty if it has none."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Alternative names, as ``"DNS:a.example"``, ``"URI:spiffe://a/b"``, ``"email:…"`` and ``"IP:…"``."""
+    @property
+    def serial(self) -> str:
+        """The serial number in hexadecimal."""
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate in hexadecimal."""
+    @property
+    def not_before(self) -> int:
+        """Unix seconds from which it is valid."""
+    @property
+    def not_after(self) -> int:
+        """Unix seconds until which it is valid."""
+    @property
+    def der(self) -> bytes:
+        """The certificate in DER, for whatever else it says."""
+
+@final
 class Request:
     """A request. Alive for as long as its call: ``RuntimeError`` afterwards."""
 
@@ -383,6 +409,9 @@ class Request:
     @property
     def client(self) -> str:
         """The client's address."""
+    @property
+    def client_certificate(self) -> ClientCertificate | None:
+        """The verified certificate of the client of the connection; ``None`` without one, and for plain text."""
     @property
     def claims(self) -> Mapping[str, Any] | None:
         """Verified claims; ``None`` without a token."""

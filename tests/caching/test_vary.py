@@ -94,7 +94,7 @@ def test_the_normalised_encoding_is_what_the_origin_is_asked_and_what_counts(mak
     cached.origin.on(path, lambda seen: Reply(200, fields, seen.get("accept-encoding") or ""))
     for asked, sent in (
         ("gzip, deflate, br, zstd", "br,zstd,gzip"),
-        ("br, gzip", "br,gzip"),
+        ("br, gzip, zstd;q=0.1", "br,zstd,gzip"),
         ("gzip;q=0.5", "gzip"),
         ("deflate", "identity"),
         ("identity", "identity"),

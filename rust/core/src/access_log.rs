@@ -169,6 +169,16 @@ fn fields<'a>(
         ("route", entry.label),
         ("origin", entry.origin.unwrap_or("")),
         ("variant", variant),
+        ("tls", entry.tls.map_or("", |tls| tls.version)),
+        ("cipher", entry.tls.map_or("", |tls| tls.cipher)),
+        (
+            "sni",
+            entry.tls.and_then(|tls| tls.server_name).unwrap_or(""),
+        ),
+        (
+            "resumed",
+            entry.tls.filter(|tls| tls.resumed).map_or("", |_| "yes"),
+        ),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
@@ -406,7 +416,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::outcome::Outcome;
+    use crate::{outcome::Outcome, request_record::TlsRecord};
 
     fn entry(target: &str) -> RequestRecord<'_> {
         RequestRecord {
@@ -434,7 +444,17 @@ mod tests {
             variants: &[("home", "control")],
             id: 26,
             head: 1_500,
+            tls: None,
         }
+    }
+
+    fn secured(server_name: &str) -> Option<TlsRecord<'_>> {
+        Some(TlsRecord {
+            version: "TLSv1.2",
+            cipher: "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+            server_name: Some(server_name),
+            resumed: true,
+        })
     }
 
     fn line(entry: &RequestRecord<'_>, policy: &AccessLogPolicy, form: Form) -> String {
@@ -485,6 +505,26 @@ mod tests {
     }
 
     #[test]
+    fn the_tls_of_a_connection_is_in_both_forms() {
+        let mut entry = entry("/");
+        entry.tls = secured("example.com");
+        let policy = AccessLogPolicy::default();
+        let read: serde_json::Value =
+            serde_json::from_str(&line(&entry, &policy, Form::Json)).unwrap();
+        for (field, want) in [
+            ("tls", "TLSv1.2"),
+            ("cipher", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"),
+            ("sni", "example.com"),
+            ("resumed", "yes"),
+        ] {
+            assert_eq!(read[field], want, "{field}");
+        }
+        let combined = line(&entry, &policy, Form::Combined);
+        assert!(combined.contains(" tls=\"TLSv1.2\" cipher=\"TLS_ECDHE"));
+        assert!(combined.contains(" sni=\"example.com\" resumed=\"yes\" id="));
+    }
+
+    #[test]
     fn secrets_in_queries_are_masked_however_they_are_spelt() {
         let policy = AccessLogPolicy::default();
         let only = AccessLogPolicy {
@@ -518,6 +558,7 @@ mod tests {
             let variants = [(&*text, &*text)];
             entry.variants = &variants;
             entry.user = Some(&text);
+            entry.tls = secured(&text);
             for form in [Form::Combined, Form::Json] {
                 let policy = AccessLogPolicy {
                     user: true,

@@ -9,6 +9,19 @@ use crate::{
     outcome::{Detail, Outcome},
 };
 
+/// The TLS of a connection, for the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsRecord<'a> {
+    /// As in `TLSv1.3`.
+    pub version: &'static str,
+    /// The name of the cipher suite at IANA.
+    pub cipher: &'static str,
+    /// The host of the handshake (SNI).
+    pub server_name: Option<&'a str>,
+    /// The handshake resumed an earlier session.
+    pub resumed: bool,
+}
+
 /// One request and its answer, as metrics, access log and next-page model see them.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestRecord<'a> {
@@ -60,6 +73,8 @@ pub struct RequestRecord<'a> {
     pub head: u64,
     /// Length of the content, where it is known before the end.
     pub bytes: Option<u64>,
+    /// `None` in plain text.
+    pub tls: Option<TlsRecord<'a>>,
 }
 
 impl<'a> RequestRecord<'a> {
@@ -96,6 +111,7 @@ impl<'a> RequestRecord<'a> {
             id,
             head: 0,
             bytes: Some(0),
+            tls: None,
         }
     }
 

@@ -23,6 +23,7 @@ use edgerouter_core::{
         storable::NotStored,
     },
     plan::{CallableId, Scheme},
+    tls::ClientCertificate,
 };
 use http::{Method, StatusCode};
 
@@ -55,6 +56,8 @@ pub struct RequestHead {
     pub params: Vec<(String, String)>,
     /// Verified claims as JSON text.
     pub claims: Option<Arc<str>>,
+    /// The verified certificate of the client of the connection.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Experiment name and variant.
     pub variants: Vec<(Arc<str>, Arc<str>)>,
     /// Request id, in the log and in error answers.

@@ -7,11 +7,9 @@ use std::{
 };
 
 use edgerouter_core::{
-    http::FieldName,
     plan::{ClientAuthentication, ListenerId},
-    tls::{TermsDigest, certificate_facts, client_fields},
+    tls::{ClientCertificate, TermsDigest, certificate_facts, client_fields},
 };
-use http::HeaderValue;
 use rustls::{ServerConnection, server::Acceptor};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
@@ -19,7 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use crate::{
     Transport,
     connection::Connection,
-    tls::{HandshakeCounts, TlsListener, TlsSession, TlsTransport},
+    tls::{HandshakeCounts, TlsListener, TlsSession, TlsTransport, VerifiedClient},
 };
 
 /// The end of a handshake that gives no transport.
@@ -67,34 +65,37 @@ pub(crate) async fn handshake<T: Transport>(
                 client,
             } = shaken?;
             let session = transport.session();
-            let Some(fields) = identity(session, client.as_deref()) else {
+            let Some(verified) = identity(session, client.as_deref()) else {
                 tracing::debug!(peer = %connection.peer, "the certificate of a client has expired");
                 counts.failed();
                 return Err(Unshaken::Gone);
             };
             counts.completed(session);
-            let name = session.server_name();
             let listener = Arc::clone(&listener);
-            connection.secure(TlsSession::new(id, listener, name, terms, fields));
+            connection.secure(TlsSession::new(id, listener, session, terms, verified));
             Ok(transport)
         }
     }
 }
 
-/// The fields that say who the client is. `None`: its certificate has expired since the session began, which resumption
+/// The client, as its certificate says who it is. `None`: its certificate has expired since the session began, which resumption
 /// does not look at.
 fn identity(
     session: &ServerConnection,
     policy: Option<&ClientAuthentication>,
-) -> Option<Vec<(FieldName, HeaderValue)>> {
+) -> Option<VerifiedClient> {
     let certificate = session.peer_certificates().and_then(<[_]>::first);
     let (Some(policy), Some(certificate)) = (policy, certificate) else {
-        return Some(Vec::new());
+        return Some(VerifiedClient::default());
     };
     let facts = certificate_facts(certificate)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let is_valid = u64::try_from(facts.valid.1).is_ok_and(|end| now.as_secs() <= end);
-    is_valid.then(|| client_fields(policy, certificate, &facts))
+    is_valid.then(|| {
+        let fields = client_fields(policy, certificate, &facts);
+        let certificate = ClientCertificate::new(certificate, facts);
+        (fields, Some(Arc::new(certificate)))
+    })
 }
 
 /// A handshake that was completed, and the policy by which.

@@ -31,6 +31,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::PyEngine>()?;
     module.add_class::<message::request::Request>()?;
     module.add_class::<message::request::Geo>()?;
+    module.add_class::<message::certificate::PyClientCertificate>()?;
     module.add_class::<message::response::Response>()?;
     module.add_class::<message::headers::Headers>()?;
     module.add_class::<values::Values>()?;

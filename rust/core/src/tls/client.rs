@@ -1,4 +1,4 @@
-//! The request fields that say who a client with a certificate is.
+//! The certificate of a client, and the request fields that say who it is.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -9,6 +9,28 @@ use crate::{
     http::FieldName,
     plan::{ClientAuthentication, ClientFact},
 };
+
+/// The verified certificate of a client, for the callables that its requests reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// What it says of itself.
+    pub facts: CertificateFacts,
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub fingerprint: String,
+    /// The certificate.
+    pub der: Box<[u8]>,
+}
+
+impl ClientCertificate {
+    /// Of a certificate in DER.
+    pub fn new(der: &[u8], facts: CertificateFacts) -> Self {
+        Self {
+            facts,
+            fingerprint: hexadecimal(digest(&SHA256, der).as_ref()),
+            der: der.into(),
+        }
+    }
+}
 
 /// The fields for a verified certificate, given in DER and by its facts. A fact that it does not have gets no field.
 pub fn client_fields(

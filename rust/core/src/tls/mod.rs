@@ -12,5 +12,5 @@ mod names;
 
 pub use authority::{ConnectionTerms, PolicyNames, TermsDigest};
 pub use certificate::{CertificateFacts, certificate_facts, hexadecimal, is_ocsp_response};
-pub use client::client_fields;
+pub use client::{ClientCertificate, client_fields};
 pub use names::NameTable;

@@ -469,6 +469,7 @@ impl Exchange {
             id: self.id(),
             head: micros(self.started),
             bytes: response.body().size_hint().exact(),
+            tls: logged.and_then(|_| Some(self.stream.connection.tls()?.record())),
         };
         self.worker.metrics.count(&record);
         if plan.predicts {

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 
 pub use counts::HandshakeCounts;
 pub use session::TlsSession;
+pub(crate) use session::VerifiedClient;
 pub(crate) use transport::TlsTransport;
 
 use expiry::Expiries;

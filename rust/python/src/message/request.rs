@@ -24,7 +24,10 @@ use pyo3::{
     types::{PyBytes, PyDict, PyString},
 };
 
-use super::headers::{self, Headers, latin_1};
+use super::{
+    certificate::PyClientCertificate,
+    headers::{self, Headers, latin_1},
+};
 use crate::{
     errors, json,
     runner::PieceSource,
@@ -201,6 +204,7 @@ impl Request {
             client: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             params: Vec::new(),
             claims: None,
+            certificate: None,
             variants: Vec::new(),
             id: 0,
             notes: None,
@@ -340,6 +344,15 @@ impl Request {
         self.edit(|parts| {
             parts.note(|reads| reads.personal = true);
             parts.head.client.to_string()
+        })
+    }
+
+    /// The certificate of the connection's client; `None` without one.
+    #[getter]
+    fn client_certificate(&self) -> PyResult<Option<PyClientCertificate>> {
+        self.edit(|parts| {
+            parts.note(|reads| reads.personal = true);
+            parts.head.certificate.clone().map(PyClientCertificate)
         })
     }
 

@@ -108,6 +108,8 @@ impl Exchange {
                 .captures(self.viewer_path.path())
                 .unwrap_or_default(),
             claims: self.claims.as_ref().map(|claims| claims.json().clone()),
+            certificate: (self.stream.connection.tls())
+                .and_then(|session| session.certificate.clone()),
             variants: self
                 .variants(route)
                 .map(|(name, variant)| (name.into(), variant.into()))
