@@ -55,7 +55,9 @@ def test_a_folder_and_its_prefix_are_behind_the_guards_of_a_route(
 
 def test_a_signature_and_a_password_open_a_file(served: Served) -> None:
     client = served("/assets", signed=SIGNED)
-    link = SIGNED.sign(f"{client.base_url}/assets/app.3f2a9c1b.js".replace("//assets", "/assets"), expires=timedelta(hours=1))
+    link = SIGNED.sign(
+        f"{client.base_url}/assets/app.3f2a9c1b.js".replace("//assets", "/assets"), expires=timedelta(hours=1)
+    )
     assert client.get(link).text == "x = 1\n"
     client = served("/assets", basic=BasicAuth(Secret.literal(USERS)))
     assert client.get("/assets/app.3f2a9c1b.js", auth=("ann", "open sesame")).text == "x = 1\n"

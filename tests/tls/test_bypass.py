@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import ssl
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from edgerouter import Edge, Tls
+from edgerouter.server import Server
+from edgerouter.settings import Settings
 
 from ..certificates import Authority, Issued
 from .clients import address_of, connected, get, sample
@@ -133,6 +138,39 @@ def resumed(
         assert get(sock, name).status == 200
         assert sock.session
         return bool(sock.session_reused), sock.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_access_log_says_which_tls_a_request_came_by(
+    authority: Authority, www: Issued, admin: Issued, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    log = tmp_path / "access.log"
+    served = Settings(workers=1, access_log=str(log), access_log_format="json")
+    context = authority.trusted()
+    context.minimum_version = context.maximum_version = version
+    edge = site(www, admin)
+    edge.listen("127.0.0.1:0")
+    server = Server.start(edge, served)
+    try:
+        with connected(server.urls[0], context) as sock:
+            assert get(sock).status == 200
+            cipher, session = (sock.cipher() or ("",))[0], sock.session
+        with connected(server.urls[0], context, session=session) as sock:
+            assert get(sock).status == 200
+            assert sock.session_reused
+        with socket.create_connection(address_of(server.urls[1]), timeout=10) as plain:
+            assert get(plain).status == 200
+    finally:
+        server.stop(5.0)
+    first, second, clear = (json.loads(line) for line in log.read_text().splitlines())
+    dotted = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}[version]
+    assert (first["tls"], first["sni"], "resumed" in first) == (dotted, "www.example.com", False)
+    if version is ssl.TLSVersion.TLSv1_3:
+        assert first["cipher"] == cipher
+    else:
+        assert first["cipher"].startswith("TLS_ECDHE_")
+    assert (second["tls"], second["resumed"]) == (dotted, "yes")
+    assert not {"tls", "cipher", "sni", "resumed"} & set(clear)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import socket
 import ssl
 from pathlib import Path
@@ -156,6 +157,54 @@ def test_routes_and_functions_see_who_the_client_is(authority: Authority, client
         with connected(server.urls[0], client_of(authority, issued)) as sock:
             assert get(sock, path="/admin", fields="x-client-subject: CN=ada\r\n").status == status
             assert get(sock, path="/who").body == body
+
+
+def test_functions_and_hooks_have_the_certificate_without_any_field(
+    authority: Authority, clients: Authority, start: Start, origin: Origin
+) -> None:
+    origin.default = Reply(200, {"cache-control": "max-age=60"}, "from origin")
+    tls = Tls(authority.issue("www.example.com").certificate, client_ca=clients.file, client_certificates="optional")
+    edge = Edge("test")
+    edge.listen("127.0.0.1:0", tls=tls)
+    edge.route("/origin", to=edge.origin("first", origin.url))
+
+    @edge.function("/who")
+    def who(request: Request, ctx: Context) -> Response:
+        held = request.client_certificate
+        if held is None:
+            return Response.text("nobody")
+        facts = {
+            "subject": held.subject,
+            "names": held.names,
+            "fingerprint": held.fingerprint,
+            "der": held.der.hex(),
+            "valid": held.not_before < held.not_after and int(held.serial, 16) > 0,
+        }
+        return Response.json(facts)
+
+    @edge.on("origin_request", "/origin")
+    def signs(request: Request, ctx: Context) -> None:
+        held = request.client_certificate
+        request.headers["x-subject"] = held.subject if held else "nobody"
+
+    server = start(edge)
+    ada = clients.issue("ada.example.com", client=True, subject="ada")
+    for issued, subject in ((ada, "CN=ada"), (None, "nobody")):
+        with connected(server.urls[0], client_of(authority, issued)) as sock:
+            body = get(sock, path="/who").body
+            if issued is None:
+                assert body == b"nobody"
+            else:
+                assert json.loads(body) == {
+                    "subject": "CN=ada",
+                    "names": ["DNS:ada.example.com"],
+                    "fingerprint": hashlib.sha256(ada.der).hexdigest(),
+                    "der": ada.der.hex(),
+                    "valid": True,
+                }
+            # The response depends on who the client is, so it is not stored.
+            assert get(sock, path="/origin").body == b"from origin"
+            assert origin.requests[-1].get("x-subject") == subject
 
 
 def test_a_host_with_client_certificates_is_not_reached_by_a_connection_of_another_host(

@@ -1,8 +1,8 @@
 //! TLS with clients (RFC 8446, RFC 5246): the listeners of a plan made ready for handshakes.
 //!
 //! `build` makes a plan's certificates into configurations and reports every problem of them, `certificates` chooses one
-//! by SNI, `development` makes some for local names, `resumption` keeps the keys of tickets across plans. HTTP is served over a `TlsTransport` like over any other;
-//! `crate::handshake` makes one. The policy that a name selects is decided by `core::tls`.
+//! by SNI, `development` makes some for local names, `resumption` keeps the keys of tickets across plans and `tickets`
+//! changes them. HTTP is served over a `TlsTransport` like over any other; `crate::handshake` makes one. The policy that a name selects is decided by `core::tls`.
 
 mod build;
 mod certificates;
@@ -11,6 +11,7 @@ pub mod development;
 mod expiry;
 mod resumption;
 mod session;
+mod tickets;
 mod transport;
 
 use std::{sync::Arc, time::Duration};

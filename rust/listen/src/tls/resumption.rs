@@ -3,14 +3,16 @@
 //! A session proves what its first handshake proved. Another policy must not accept it, or a client would get past the
 //! terms of that policy: each has keys of its own, found by a digest of everything that the policy says.
 
-use std::sync::Arc;
-
-use rustls::{
-    crypto::aws_lc_rs::Ticketer,
-    server::{
-        NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
-    },
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
+
+use rustls::server::{
+    NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
+};
+
+use super::tickets::RotatingTickets;
 
 /// Digest of a TLS policy (SHA-256).
 pub(super) type PolicyDigest = [u8; 32];
@@ -63,7 +65,7 @@ impl Resumptions {
 impl Resumption {
     fn new(most_sessions: usize) -> Result<Self, rustls::Error> {
         Ok(Self {
-            tickets: Ticketer::new()?,
+            tickets: Arc::new(RotatingTickets::new(unix_now)?),
             sessions: match most_sessions {
                 0 => Arc::new(NoServerSessionStorage {}),
                 most => ServerSessionMemoryCache::new(most),
@@ -71,6 +73,11 @@ impl Resumption {
             most_sessions,
         })
     }
+}
+
+fn unix_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]
