@@ -306,7 +306,7 @@ fn what_the_edge_requests_of_itself_passes_the_lists_of_addresses_and_hosts() {
 #[test]
 fn limits_of_the_site_are_those_of_every_route_and_come_first() {
     let limit = |name: &str, by: &str| json!({"name": name, "requests": 5, "by": by});
-    let plan = |site: Value, own: Value| {
+    let plan = |site: serde_json::Value, own: serde_json::Value| {
         let plan = json!({
             "name": "t",
             "rate_limits": site,

@@ -13,7 +13,7 @@ use crate::{
 /// The verified certificate of a client, for the callables that its requests reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// What it says of itself.
+    /// Its subject, names, number and validity.
     pub facts: CertificateFacts,
     /// SHA-256 of the certificate, in hexadecimal.
     pub fingerprint: String,

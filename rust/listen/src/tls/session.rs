@@ -68,7 +68,7 @@ impl TlsSession {
         }
     }
 
-    /// What the access log says of it.
+    /// Its part of a line in the access log.
     pub fn record(&self) -> TlsRecord<'_> {
         TlsRecord {
             version: self.version,

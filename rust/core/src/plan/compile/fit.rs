@@ -170,7 +170,7 @@ fn no_unkeyed(spec: &RouteSpec, forward: &ForwardSpec, unkeyed: &UnkeyedSpec) ->
 /// betray it (BREACH).
 #[derive(Debug, Clone, Copy)]
 struct Secret {
-    /// Which responses they are.
+    /// The responses that may hold it, in words.
     of: &'static str,
     remedy: &'static str,
 }
