@@ -125,6 +125,13 @@ CASES = {
         labels={**EDGE, "name": "a.test"},
         description=["Time left: 1d 23h 53m 0s.", "Time left: 1d 23h 10m 0s."],
     ),
+    "EdgeCertificateNotObtained": Case(
+        {sample("acme_failures", 'name="a.test"'): "0x10 2x10 3x20 0x10"},
+        silent=[10, 20, 30, 45],
+        firing=[32, 40],
+        labels={**EDGE, "name": "a.test"},
+        description="3 attempts have failed since the last success; the log has the reason of each.",
+    ),
     "EdgePurgeBacklog": Case(
         {
             sample("purges_in_progress"): "100x10 101x20 0x20",

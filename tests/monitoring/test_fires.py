@@ -226,4 +226,5 @@ def test_each_panel_of_the_dashboard_is_a_query_and_those_of_a_plain_edge_have_d
         "Disk cache fails",
         "Failovers",
         "Certificates: time left",
+        "Failed attempts to obtain certificates",
     }

@@ -154,6 +154,12 @@ def _running(samples: Samples) -> Iterator[Finding]:
             "the log has the error of the system",
         ),
         (
+            "edgerouter_acme_failures",
+            "certificates by ACME",
+            "attempts to obtain one have failed",
+            "the log has the reason of each",
+        ),
+        (
             "edgerouter_function_threads_abandoned",
             "functions",
             "threads are blocked and were abandoned",

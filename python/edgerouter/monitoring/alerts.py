@@ -105,6 +105,15 @@ ALERTS = (
         "certificate",
     ),
     Alert(
+        "EdgeCertificateNotObtained",
+        "edgerouter_acme_failures >= 3",
+        10 * MINUTE,
+        "warning",
+        "{{ $labels.instance }} obtains no certificate for {{ $labels.name }}",
+        "{{ $value }} attempts have failed since the last success; the log has the reason of each.",
+        "certificate",
+    ),
+    Alert(
         "EdgePurgeBacklog",
         "edgerouter_purges_in_progress > 100 or edgerouter_purges_not_durable > 0",
         5 * MINUTE,

@@ -190,6 +190,11 @@ _ROWS: dict[str, tuple[Panel, ...]] = {
             ((_by("result, version", "edgerouter_tls_handshakes_total"), "{{result}} {{version}}"),),
         ),
         Panel(
+            "Failed attempts to obtain certificates",
+            "short",
+            ((_gauge("edgerouter_acme_failures"), "{{name}} {{instance}}"),),
+        ),
+        Panel(
             "Compression",
             "Bps",
             ((_by("side", "edgerouter_compressed_bytes_total"), "{{side}}"),),
