@@ -18,6 +18,7 @@ KINDS = {
     "terraform": "site.tf",
     "wrangler": "wrangler.toml",
     "page-rules": "rules.json",
+    "nginx": "nginx.conf",
 }
 
 

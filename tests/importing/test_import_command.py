@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from edgerouter.importing import FORMATS, read
 from edgerouter.importing.report import SourceError
 
 from ..processes import command
-from .samples import FIXTURES
+from .samples import ALL, FIXTURES, Sample
 
 ARTICLE = str(FIXTURES / "article-cloudfront.yaml")
 
@@ -115,6 +116,14 @@ HOSTILE: dict[str, tuple[str, bytes]] = {
     "resources of the wrong type": ("wrong.yaml", b"Resources: {Site: 17, Other: [a], Third: {Type: [b]}}\n"),
     "HCL that is none": ("none.tf", b"resource resource resource\n"),
     "HCL without a distribution": ("empty.tf", b"locals { a = 1 }\n"),
+    "deep nginx": ("deep.conf", b"server {" * 5_000),
+    "an nginx configuration that does not end": ("open.conf", b"server { listen 80;"),
+    "an nginx configuration that ends twice": ("twice.conf", b"server { listen 80; } }"),
+    "nginx without a server": ("none.conf", b"worker_processes 1;\n"),
+    "nginx that includes itself": ("self.conf", b"include self.conf;\n"),
+    "a key of very many parts": ("parts.toml", b".".join([b"a"] * 100_000) + b" = 1\n"),
+    "deep TOML": ("deep.toml", b"a = " + b"[" * 50_000),
+    "open comments": ("comments.jsonc", b'{"main": 1 ' + b",/*" * 100_000),
     "another language": ("page.html", b"<!doctype html><title>x</title>\n"),
     "a distribution of nothing": (
         "nothing.yaml",
@@ -205,6 +214,26 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
+
+
+@settings(max_examples=300)
+@given(sample=st.sampled_from(ALL), data=st.data())
+def test_a_source_with_parts_missing_doubled_or_exchanged_is_read_or_refused(
+    sample: Sample, data: st.DataObject, tmp_path: Path
+) -> None:
+    parts = re.split(r"(\W)", sample.source)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(parts) - 1))
+        other = data.draw(
+            st.sampled_from(parts) | st.sampled_from(["", "{", "}", "[", "-1", "é", '"', "$x", "*", "/", "~"])
+        )
+        parts[at : at + data.draw(st.integers(0, 2))] = [other]
+    (tmp_path / sample.file).write_text("".join(parts))
+    imported = None
+    with contextlib.suppress(SourceError):
+        imported = read(tmp_path / sample.file)
+    assert imported is None or compile(imported.program, "app.py", "exec") is not None
+    assert imported is None or all(note.text("x").isprintable() for note in imported.report.notes)
 
 
 @settings(max_examples=150)

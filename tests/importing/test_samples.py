@@ -11,6 +11,7 @@ import pytest
 from edgerouter.application import FileApplication
 from edgerouter.importing import FORMATS, Imported, read, writing
 
+from ..certificates import Authority
 from .samples import ALL, KINDS, Sample, samples
 
 Import = Callable[[Sample], Imported]
@@ -60,6 +61,10 @@ def test_the_program_passes_the_checks_of_edgerouter(
         there = tmp_path / "folders" / folder.strip("/.")
         there.mkdir(parents=True, exist_ok=True)
         program = program.replace(f'"{folder}"', f'"{there}"')
+    issued = Authority(tmp_path).issue("www.example.com")
+    (tmp_path / "htpasswd").write_text(f"name:$2y$05${'.' * 53}\n")
+    for name, there in (("ssl/www.pem", issued.chain), ("ssl/www.key", issued.key), ("nginx/htpasswd", "htpasswd")):
+        program = program.replace(f'"/etc/{name}"', f'"{tmp_path / there}"')
     file = tmp_path / "app.py"
     file.write_text(program)
     edge = FileApplication(str(file)).load()

@@ -42,6 +42,8 @@ def run(order: Order) -> int:
         return _failed(f"{shown}: {error}", REFUSED)
     except SourceError as error:
         return _failed(f"{shown}: {error}", NOT_UNDERSTOOD)
+    except Exception as error:  # noqa: BLE001 - a file of anybody: what no test has found is one line, too
+        return _failed(f"{shown}: has a shape that is not understood ({type(error).__name__})", NOT_UNDERSTOOD)
     lines = _lines(imported, order.file.name)
     if (message := _write(order, imported, lines)) is not None:
         return _failed(message, REFUSED)

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from edgerouter.cache import CachePolicy
 from edgerouter.edge import Edge
+from edgerouter.error_pages import ErrorPage
 from edgerouter.errors import ConfigError
 from edgerouter.guarding import BasicAuth
 from edgerouter.importing.report import Report
@@ -154,12 +155,17 @@ class Site:
             except ConfigError as error:
                 if not self._refuse(route, error.problems[0].message if error.problems else str(error)):
                     continue
-                self._declare(edge, route)
+                try:
+                    self._declare(edge, route)
+                except ConfigError:
+                    continue
             kept += [route] * (edge.count("routes") - before)
         return edge, kept
 
     def _declare(self, edge: Edge, route: SiteRoute) -> None:
         arguments = dict(route.arguments)
+        if any(isinstance(page, ErrorPage) for page in arguments.get("errors", {}).values()):
+            arguments["errors"] = dict.fromkeys(arguments["errors"], ErrorPage(body="x"))
         if isinstance(arguments.get("basic"), BasicAuth):
             arguments["basic"] = BasicAuth(Secret.literal(_USERS))
         if route.folder is None:

@@ -140,8 +140,9 @@ class Program:
         """The call that makes a value, even if the program has a name for it."""
         kind = type(value).__name__
         self.imports.add(kind)
-        positional: tuple[str, ...] = type(value).__match_args__
-        first = [self._field(value, name) for name in positional if not _is_default(value, name)]
+        fields = _fields(type(value))
+        positional = [name for name in type(value).__match_args__ if fields[name].required]
+        first = [self._field(value, name) for name in positional]
         named = {
             name: self._field(value, name)
             for name in value.__struct_fields__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from edgerouter.errors import ConfigError
-from edgerouter.importing import cloudflare, cloudformation, terraform
+from edgerouter.importing import cloudflare, cloudformation, nginx, terraform
 from edgerouter.importing.documents import read_hcl, read_json, read_text, read_toml, read_yaml
 from edgerouter.importing.model import Site
 from edgerouter.importing.nodes import Node
@@ -66,6 +67,10 @@ def _read_page_rules(path: Path, text: str, report: Report) -> tuple[Site, Node 
     return cloudflare.read_page_rules(root, report, path), root
 
 
+def _read_nginx(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
+    return nginx.read_nginx(path, text, report)[0], None
+
+
 def _document(path: Path, text: str, report: Report) -> Node:
     """TOML, JSON with comments, or YAML; text that begins with a bracket is JSON, if its name does not differ."""
     if path.suffix.lower() == ".toml":
@@ -84,6 +89,7 @@ _READERS: dict[str, _Reader] = {
     "terraform": _read_terraform,
     "wrangler": _read_wrangler,
     "page-rules": _read_page_rules,
+    "nginx": _read_nginx,
 }
 
 FORMATS = tuple(_READERS)
@@ -122,6 +128,8 @@ def _nothing(report: Report) -> str:
 def _format(path: Path, text: str) -> str:
     if path.suffix.lower() in (".tf", ".hcl"):
         return "terraform"
+    if path.suffix.lower() == ".conf" or re.search(r"^\s*(server|http|upstream\s+\S+)\s*\{", text, re.MULTILINE):
+        return "nginx"
     root = _document(path, text, Report())
     if cloudformation.is_template(root):
         return "cloudformation"

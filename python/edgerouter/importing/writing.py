@@ -16,6 +16,7 @@ from edgerouter.cache import CachePolicy
 from edgerouter.checks import listed
 from edgerouter.importing.model import Declared, Site, SiteRoute, variable
 from edgerouter.importing.printing import Call, Name, Program, comment, rendered
+from edgerouter.importing.report import Note
 from edgerouter.listening import Listener
 from edgerouter.origins import Group, Origin
 
@@ -51,6 +52,7 @@ class _Writer:
         self._program.imports.add("Edge")
         self._names: dict[str, str] = {}
         self._taken: set[str] = set()
+        self._said: set[Note] = set()
 
     def text(self) -> str:
         for name in self._site.policies:
@@ -66,9 +68,7 @@ class _Writer:
     def _docstring(self) -> str:
         lines = [f"{self._site.name}: made from {self._source} by edgerouter import.", ""]
         lines += [wrapped for line in self._site.about for wrapped in _plain_lines(line)]
-        left = dict.fromkeys(
-            note.path.rpartition(".")[2] for note in self._site.report.notes if note.kind == "left-out"
-        )
+        left = dict.fromkeys(_last(note.path) for note in self._site.report.notes if note.kind == "left-out")
         if left:
             shown = ", ".join([*left][:12]) + (f" and {len(left) - 12} more" if len(left) > 12 else "")
             lines += _plain_lines(f"Left out: {shown}. The report of the import has the reasons.")
@@ -159,8 +159,11 @@ class _Writer:
             yield from comment(text)
         for note in self._site.report.notes:
             below = note.path[len(declared.path) :] if declared.path and note.path.startswith(declared.path) else "-"
-            if note.kind == "choice" and (not below or below[0] in ".["):
-                said = note.path.rpartition(".")[2].partition("[")[0]
+            if note.kind == "choice" and (not below or below[0] in ".[" or below.startswith(" / ")):
+                if note in self._said:
+                    continue
+                self._said.add(note)
+                said = _last(note.path).partition("[")[0]
                 yield from comment(f"{said}: {note.message}." if said else f"{note.message}.")
 
     # -- lines -----------------------------------------------------------------------------------------------------
@@ -181,6 +184,11 @@ class _Writer:
 
     def _statement(self, call: Call) -> str:
         return rendered(call)
+
+
+def _last(path: str) -> str:
+    """The name at the end of a place."""
+    return path.rpartition(" / ")[2] if " / " in path else path.rpartition(".")[2]
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,544 @@
+"""Locations of nginx as routes: which paths, in which order, and what answers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from edgerouter.cache import DISABLED, CachePolicy
+from edgerouter.error_pages import ErrorPage
+from edgerouter.errors import ConfigError
+from edgerouter.guarding import AddressPolicy, BasicAuth, RateLimit
+from edgerouter.importing.expressions import as_patterns
+from edgerouter.importing.model import Site, SiteRoute
+from edgerouter.importing.nginx_directives import Directive, seconds
+from edgerouter.importing.nginx_origins import Origins
+from edgerouter.importing.nginx_scope import Scope
+from edgerouter.importing.ordering import keep_order
+from edgerouter.routes import HeaderEdits, HeaderPolicy, Redirect, Respond, Rewrite, When
+
+__all__ = ["Locations", "Scope"]
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+#: Fields that the edge sets itself, or passes by itself.
+_OWN_FIELDS = ("host", "upgrade", "connection", "x-real-ip", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
+               "x-forwarded-port", "x-forwarded-server", "x-scheme")  # fmt: skip
+_OTHER_PROTOCOLS = ("fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass", "perl", "js_content",
+                    "content_by_lua_block", "content_by_lua_file")  # fmt: skip
+
+
+class Locations:
+    """Reads the locations of one server after another."""
+
+    def __init__(self, site: Site, upstreams: dict[str, Directive], limits: dict[str, RateLimit]) -> None:
+        self._site = site
+        self._origins = Origins(site, upstreams)
+        self._limits = limits
+        self._reordered = False
+
+    def server(self, scope: Scope) -> None:
+        """Reads a server."""
+        routes: list[SiteRoute] = []
+        named: dict[str, Directive] = {}
+        found = self._ordered(scope, named)
+        for inner, patterns, prefix in found:
+            routes += self._location(scope_of(scope, inner), patterns, prefix, named)
+        routes = [*self._rewrites(scope), *routes]
+        returned = scope.server.one("return")
+        has_root = any(prefix == "/" for _, _, prefix in found)
+        if returned is not None:
+            routes += self._returned(returned, scope, ["/*"], "/")
+        elif not has_root:
+            folder = scope.last("root")
+            if folder is not None and folder.args:
+                routes += self._location(scope, ["/*"], "/", named)
+        for route in routes:
+            self._finish(route, scope)
+        if keep_order(routes):
+            comment = "nginx has another order of precedence; priority= keeps it here."
+            if comment not in self._site.comments:
+                self._site.comments.append(comment)
+        self._site.routes += routes
+
+    # -- which paths -----------------------------------------------------------------------------------------------
+
+    def _ordered(
+        self, scope: Scope, named: dict[str, Directive]
+    ) -> list[tuple[tuple[Directive, ...], list[str], str | None]]:
+        """The locations in the order in which nginx prefers them: patterns, and the prefix if it is one."""
+        exact: list[Any] = []
+        firm: list[Any] = []
+        expressions: list[Any] = []
+        prefixes: list[Any] = []
+        waiting: list[tuple[Directive, ...]] = [(location,) for location in scope.server.all("location")]
+        while waiting:
+            around = waiting.pop(0)
+            location = around[-1]
+            waiting += [(*around, inner) for inner in location.all("location")]
+            if not location.args:
+                location.left_out("has no path that a route can have")
+                continue
+            modifier = location.args[0] if len(location.args) > 1 else ""
+            path = location.args[-1]
+            if modifier == "" and not path.startswith(("/", "@")):
+                location.left_out("has no path that a route can have")
+            elif path.startswith("@"):
+                named[path] = location
+                location.take()
+            elif modifier in ("~", "~*"):
+                patterns = as_patterns(path)
+                if patterns is None:
+                    location.left_out(
+                        "the expression says more than a pattern with * and ? can: write the routes by hand"
+                    )
+                    continue
+                if modifier == "~*" and re.search("[A-Za-z]", path):
+                    location.choice("paths are compared with their case, which nginx does not do here")
+                expressions.append((around, patterns, None))
+            elif re.search(r"[{}*?\s#]", path):
+                location.left_out("has no path that a route can have")
+            elif modifier == "=":
+                exact.append((around, [path], None))
+            else:
+                entry = (around, [f"{path}*"], path)
+                (firm if modifier == "^~" else prefixes).append(entry)
+        firm.sort(key=lambda entry: -len(entry[2]))
+        prefixes.sort(key=lambda entry: -len(entry[2]))
+        return [*exact, *firm, *expressions, *prefixes]
+
+    def _finish(self, route: SiteRoute, scope: Scope) -> None:
+        """Adds the host of the server."""
+        if scope.hosts:
+            if len(scope.hosts) == 1:
+                route.pattern = f"{scope.hosts[0]}{route.pattern}"
+            else:
+                route.arguments = {"host": list(scope.hosts), **route.arguments}
+
+    # -- what answers ----------------------------------------------------------------------------------------------
+
+    def _location(
+        self, scope: Scope, patterns: list[str], prefix: str | None, named: dict[str, Directive]
+    ) -> list[SiteRoute]:
+        place = scope.place
+        rewrites = self._rewrites(scope) if place.name == "location" else []
+        passed = place.one("proxy_pass")
+        returned = place.one("return") if place.name == "location" else None
+        closed = self._closed(scope)
+        if closed is not None:
+            return self._answers(scope, patterns, {"respond": closed}, guards=False)
+        if returned is not None:
+            return [*rewrites, *self._returned(returned, scope, patterns, prefix)]
+        for other in _OTHER_PROTOCOLS:
+            for directive in place.all(other):
+                directive.left_out("the edge speaks HTTP with origins; requests get 501 until there is one")
+                return self._answers(scope, patterns, {"respond": Respond(status=501, body="not served yet\n")})
+        for block in place.all("if", "limit_except"):
+            block.left_out("conditions of nginx are written as when=, methods= or hooks")
+        if passed is None and (tried := scope.last("try_files")) is not None and tried.args[-1:]:
+            fallback = named.get(tried.args[-1])
+            if fallback is not None and fallback.one("proxy_pass") is not None:
+                tried.left_out("files are not looked for first: all requests go to the origin; see edge.files")
+                scope = scope.within(fallback)
+                passed = fallback.one("proxy_pass")
+        if passed is not None:
+            return [*rewrites, *self._proxied(passed, scope, patterns, prefix)]
+        return [*rewrites, *self._files(scope, patterns, prefix)]
+
+    def _closed(self, scope: Scope) -> Respond | None:
+        """The answer of a place that nobody may use, or whose guard is unknown here."""
+        place = scope.place
+        if place.one("internal") is not None:
+            return Respond(status=404, body="not found\n")
+        for name in ("auth_request", "auth_jwt", "auth_digest", "ssl_verify_client"):
+            directive = scope.last(name)
+            if directive is not None and directive.args[:1] not in (["off"], ["optional_no_ca"]):
+                directive.left_out("who may pass is decided elsewhere: requests get 403 until auth= or basic= is here")
+                return Respond(status=403, body="not served yet\n")
+        rules = scope.level("allow", "deny")
+        if [(rule.name, rule.args) for rule in rules] == [("deny", ["all"])]:
+            return Respond(status=403, body="forbidden\n")
+        if place.one("stub_status") is not None:
+            place.left_out("see /metrics of the admin listener")
+            return Respond(status=404, body="not found\n")
+        return None
+
+    def _answers(
+        self, scope: Scope, patterns: list[str], answer: dict[str, Any], *, guards: bool = True
+    ) -> list[SiteRoute]:
+        """A route for each pattern, with what the location has in common for all answers."""
+        arguments = dict(answer)
+        if guards:
+            arguments |= self._guards(scope)
+        else:
+            scope.level("allow", "deny")
+        if scope.upgraded:
+            arguments["viewer"] = "redirect-to-https"
+        if (edits := self._fields(scope, "redirect" not in answer and "respond" not in answer)) is not None:
+            arguments["headers"] = edits
+        place = scope.place
+        return [SiteRoute(pattern, dict(arguments), [], place.path, place.line) for pattern in patterns]
+
+    def _proxied(self, passed: Directive, scope: Scope, patterns: list[str], prefix: str | None) -> list[SiteRoute]:
+        target = self._origins.target(passed, scope)
+        if target is None:
+            return self._answers(scope, patterns, {"respond": Respond(status=501, body="not served yet\n")})
+        name, path = target
+        answer: dict[str, Any] = {"to": name}
+        if path is not None and prefix is not None:
+            # With a path in proxy_pass nginx puts it in the place of the location's.
+            if len(prefix) > 1 and prefix != path:
+                answer["strip_prefix"] = prefix.rstrip("/")
+                if not prefix.endswith("/"):
+                    passed.choice(f"{prefix} and the paths below it are passed on without it")
+                    patterns = [prefix, f"{prefix}/*"]
+            if path.rstrip("/") and prefix != path:
+                answer["add_prefix"] = path.rstrip("/")
+        elif path not in (None, "/", patterns[0]) and len(patterns) == 1 and "*" not in patterns[0]:
+            answer["rewrite"] = Rewrite(patterns[0], str(path))
+        if (rewrite := self._inner_rewrite(scope)) is not None and "strip_prefix" not in answer:
+            answer["rewrite"] = rewrite
+        answer["cache"], whens = self._cache(scope)
+        if scope.is_on("gzip") or scope.is_on("brotli"):
+            answer["compress"] = True
+        answer |= self._errors(scope)
+        routes = self._answers(scope, patterns, answer)
+        passing = [
+            SiteRoute(route.pattern, {**route.arguments, "cache": DISABLED, "when": when}, [], route.path, route.line)
+            for route in routes
+            for when in whens
+        ]
+        return [*passing, *routes]
+
+    def _files(self, scope: Scope, patterns: list[str], prefix: str | None) -> list[SiteRoute]:
+        place = scope.place
+        alias, root = place.one("alias"), scope.last("root")
+        source = alias or root
+        folder = source.args[0] if source is not None and source.args else None
+        if folder is None:
+            if place.name == "location":
+                place.left_out("has no proxy_pass, root or return: nothing answers here")
+            return []
+        if prefix is None or "$" in folder:
+            place.left_out("files are declared by the folder of a prefix; see edge.files, and its immutable=")
+            return []
+        if alias is None and prefix != "/":
+            folder = f"{folder.rstrip('/')}/{prefix.strip('/')}"
+        arguments: dict[str, Any] = {}
+        index = scope.last("index")
+        if index is not None and index.args and index.args[0] != "index.html":
+            usable = [name for name in index.args if re.fullmatch(r"[\w-][\w.-]*\.html?", name)]
+            if usable and usable[0] != "index.html":
+                arguments["index"] = usable[0]
+            if not usable or len(usable) < len(index.args):
+                index.choice("a folder has one index file, which is sent as it is")
+        tried = scope.last("try_files")
+        if tried is not None and tried.args:
+            last = tried.args[-1].partition("?")[0]
+            if last.startswith("/") and "$" not in last:
+                if last.endswith((".html", ".htm")):
+                    arguments["fallback"] = last.lstrip("/")
+                else:
+                    tried.left_out("only a page can answer for a path without a file")
+            elif not last.startswith("=") and last not in ("$uri", "$uri/"):
+                tried.left_out("only a page of the folder can answer for a path without a file")
+        if scope.is_on("autoindex"):
+            arguments["listing"] = True
+        guards = self._guards(scope)
+        if guards:
+            place.left_out("a folder takes no address lists, passwords or rate limits: requests get 403")
+            return self._answers(scope, patterns, {"respond": Respond(status=403, body="not served yet\n")})
+        arguments |= self._errors(scope)
+        if (edits := self._fields(scope, False)) is not None:
+            arguments["headers"] = edits
+        if scope.upgraded:
+            arguments["viewer"] = "redirect-to-https"
+        at = prefix.rstrip("/") or "/"
+        route = SiteRoute(at, arguments, [], place.path, place.line, folder=folder or "/")
+        return [route]
+
+    # -- redirects and rewrites ------------------------------------------------------------------------------------
+
+    def _returned(self, returned: Directive, scope: Scope, patterns: list[str], prefix: str | None) -> list[SiteRoute]:
+        args = returned.args
+        code = args[0] if args else ""
+        if not code.isdigit():
+            args, code = ["302", *args], "302"
+        status = int(code[:4])
+        if status in _REDIRECTS and len(args) > 1:
+            return self._redirect(returned, scope, patterns, prefix, status, args[1])
+        if status == 444:
+            returned.choice("the connection is not closed without a response; requests get 403")
+            status = 403
+        body = args[1] if len(args) > 1 else ""
+        for escaped, sign in (("\\n", "\n"), ("\\t", "\t"), ("\\r", "\r")):
+            body = body.replace(escaped, sign)
+        if "$" in body:
+            returned.left_out("texts with variables are written as a function: @edge.function")
+            body = ""
+        if not 200 <= status <= 599:
+            returned.left_out("is no status of a response")
+            return []
+        headers: dict[str, str] = {}
+        kind = scope.place.value("default_type")
+        if kind is not None:
+            headers["Content-Type"] = kind
+        return self._answers(scope, patterns, {"respond": Respond(status=status, body=body, headers=headers)})
+
+    def _redirect(
+        self, returned: Directive, scope: Scope, patterns: list[str], prefix: str | None, status: int, target: str
+    ) -> list[SiteRoute]:
+        target = re.sub(r"\$is_args\$args$|\?\$args$", "", target)
+        if re.fullmatch(r"https://(\$host|\$server_name|\$http_host)(\$request_uri|\$uri)", target):
+            made = self._answers(scope, patterns, {"respond": Respond(status=404, body="not found\n")})
+            for route in made:
+                route.arguments["viewer"] = "redirect-to-https"
+            returned.choice("browsers are sent to https; no server of the source answers there")
+            return made
+        if target.startswith("$scheme://"):
+            returned.choice("the redirect leads to https, whatever the scheme of the request")
+            target = f"https{target[7:]}"
+        kept = re.fullmatch(r"([^$]*)(?:\$request_uri|\$uri)", target)
+        query = False
+        if kept is not None and prefix is not None:
+            base = kept[1].rstrip("/")
+            below = prefix if prefix.endswith("/") else f"{prefix}/"
+            patterns = [f"{below}{{rest:path}}"]
+            target, query = f"{base}{below}{{rest}}", True
+        elif kept is not None and len(patterns) == 1 and "*" not in patterns[0]:
+            target, query = f"{kept[1].rstrip('/')}{patterns[0]}", True
+        if "$" in target or re.search(r"[{}]", target.replace("{rest}", "")):
+            returned.left_out("the target has variables that no parameter of a pattern has")
+            return []
+        redirect = Redirect(target, status=status, query=query)  # type: ignore[arg-type]
+        return self._answers(scope, patterns, {"redirect": redirect}, guards=False)
+
+    def _rewrites(self, scope: Scope) -> list[SiteRoute]:
+        """Rewrites that end in a redirect, in the innermost block."""
+        found: list[SiteRoute] = []
+        for rewrite in scope.place.all("rewrite"):
+            flag = rewrite.args[2] if len(rewrite.args) > 2 else ""
+            target = rewrite.args[1] if len(rewrite.args) > 1 else ""
+            if flag not in ("permanent", "redirect") and not target.startswith(("http://", "https://")):
+                if scope.place.name != "location":
+                    rewrite.left_out("rewrites of a server are written as rewrite= of a route")
+                continue
+            parts = _rewrite(rewrite)
+            if parts is None:
+                rewrite.left_out("the expression says more than a pattern can: write a route with redirect=")
+                continue
+            status = 301 if flag == "permanent" else 302
+            redirect = Redirect(parts[1], status=status)  # type: ignore[arg-type]
+            found += self._answers(scope, [parts[0]], {"redirect": redirect}, guards=False)
+        return found
+
+    def _inner_rewrite(self, scope: Scope) -> Rewrite | None:
+        chosen: Rewrite | None = None
+        for rewrite in scope.place.all("rewrite"):
+            flag = rewrite.args[2] if len(rewrite.args) > 2 else ""
+            if flag in ("permanent", "redirect"):
+                continue
+            parts = _rewrite(rewrite)
+            if parts is None or chosen is not None or not parts[1].startswith("/"):
+                rewrite.left_out("the expression says more than rewrite= can; write it in a hook")
+            else:
+                chosen = Rewrite(*parts)
+        return chosen
+
+    # -- guards, fields, cache -------------------------------------------------------------------------------------
+
+    def _guards(self, scope: Scope) -> dict[str, Any]:
+        guards: dict[str, Any] = {}
+        if (addresses := self._addresses(scope)) is not None:
+            guards["addresses"] = addresses
+        realm, users = scope.last("auth_basic"), scope.last("auth_basic_user_file")
+        if realm is not None and realm.args[:1] != ["off"] and users is not None and users.args:
+            users.choice("passwords must be bcrypt or argon2 (htpasswd -B); those of apr1 or crypt are refused")
+            name = realm.args[0] if realm.args and "$" not in realm.args[0] else None
+            guards["basic"] = BasicAuth(users.args[0], realm=name)
+        satisfy = scope.last("satisfy")
+        if satisfy is not None and satisfy.args[:1] == ["any"] and len(guards) > 1:
+            satisfy.left_out("a client must meet all guards, not any of them")
+        found = (self._limit(directive) for directive in scope.level("limit_req"))
+        limits = [limit for limit in found if limit is not None]
+        if limits:
+            guards["rate_limit"] = tuple(limits)
+        return guards
+
+    def _limit(self, directive: Directive) -> RateLimit | None:
+        options = dict(part.split("=", 1) for part in directive.args if "=" in part)
+        zone = self._limits.get(options.get("zone", ""))
+        if zone is None:
+            directive.left_out("its zone is not in this file, or no rate limit")
+            return None
+        burst = int(options.get("burst", "0")[:6]) if options.get("burst", "0").isdigit() else 0
+        fields: dict[str, Any] = {"burst": burst + 1}
+        if burst and "nodelay" not in directive.args:
+            wait = burst * float(zone.per if isinstance(zone.per, (int, float)) else 60) / zone.requests
+            fields = {"burst": 1, "delay": min(30, round(wait, 1))}
+        return RateLimit(zone.name, zone.requests, per=zone.per, by=zone.by, **fields)
+
+    def _addresses(self, scope: Scope) -> AddressPolicy | None:
+        rules = [rule for rule in scope.level("allow", "deny") if rule.args and rule.args[0] != "unix:"]
+        allow: list[str] = []
+        deny: list[str] = []
+        closed = False
+        for rule in rules:
+            if rule.args[0] == "all":
+                closed = rule.name == "deny"
+                break
+            (allow if rule.name == "allow" else deny).append(rule.args[0])
+        if not deny and not closed:
+            return None
+        try:
+            return AddressPolicy(allow=allow if closed else None, deny=deny)
+        except ConfigError as error:
+            rules[0].left_out(f"edgerouter refuses the list, and nobody passes: {error.problems[0].message}")
+            return AddressPolicy(deny=["0.0.0.0/0", "::/0"])
+
+    def _fields(self, scope: Scope, upstream: bool) -> HeaderPolicy | None:
+        added: dict[str, list[str]] = {}
+        for header in scope.level("add_header"):
+            if len(header.args) >= 2 and "$" not in header.args[1]:
+                added.setdefault(header.args[0], []).append(header.args[1])
+            elif len(header.args) < 2 or header.args[0].lower() not in ("x-cache", "x-cache-status", "x-proxy-cache"):
+                header.left_out("values with variables are set by a viewer_response hook")
+            else:
+                header.choice("Cache-Status says how a response was made")
+        request: dict[str, str] = {}
+        remove: list[str] = []
+        hidden = [name for directive in scope.level("proxy_hide_header") for name in directive.args[:1]]
+        if upstream:
+            for header in scope.level("proxy_set_header"):
+                if len(header.args) != 2 or header.args[0].lower() in _OWN_FIELDS:
+                    continue
+                name, value = header.args
+                if value == "":
+                    remove.append(name)
+                elif "$" in value:
+                    if value != f"$http_{name.lower().replace('-', '_')}":
+                        header.left_out("values with variables are set by an origin_request hook")
+                else:
+                    request[name] = value
+        expires = scope.last("expires")
+        set_: dict[str, str] = {}
+        if expires is not None and expires.args and expires.args[0] != "off":
+            value = expires.args[-1]
+            number = 315_360_000 if value == "max" else seconds(value)
+            if value == "epoch" or value.startswith("-"):
+                set_["Cache-Control"] = "no-cache"
+            elif number is None or value.startswith("@"):
+                expires.left_out("is no time that Cache-Control can have")
+            else:
+                set_["Cache-Control"] = f"max-age={number}"
+                if names := [name for name in added if name.lower() == "cache-control"]:
+                    set_["Cache-Control"] = ", ".join([*added.pop(names[0]), set_["Cache-Control"]])
+        plain = {name: values[0] if len(values) == 1 else tuple(values) for name, values in added.items()}
+        try:
+            edits = HeaderPolicy(
+                request=HeaderEdits(set=request, remove=remove),
+                response=HeaderEdits(set=set_, add=plain, remove=hidden if upstream else ()),
+            )
+        except ConfigError as error:
+            scope.place.left_out(f"edgerouter refuses its fields: {error.problems[0].message}")
+            return None
+        return None if edits == HeaderPolicy() else edits
+
+    def _errors(self, scope: Scope) -> dict[str, Any]:
+        pages: dict[int, str | ErrorPage] = {}
+        for directive in scope.level("error_page"):
+            statuses = [int(part) for part in directive.args[:-1] if re.fullmatch(r"[45]\d\d", part)]
+            page = directive.args[-1] if directive.args else ""
+            if any(part.startswith("=") for part in directive.args):
+                directive.left_out("a page is sent with the status of the error")
+            if not page.startswith("/") or "$" in page:
+                directive.left_out("a page is a path; see errors=")
+                continue
+            pages |= dict.fromkeys(statuses, page)
+        return {"errors": pages} if pages else {}
+
+    def _cache(self, scope: Scope) -> tuple[CachePolicy, list[When]]:
+        zone = scope.last("proxy_cache")
+        valid = scope.level("proxy_cache_valid")
+        key, stale = scope.last("proxy_cache_key"), scope.last("proxy_cache_use_stale")
+        bypass = scope.level("proxy_cache_bypass", "proxy_no_cache")
+        ignored = scope.last("proxy_ignore_headers")
+        scope.last("proxy_cache_background_update")
+        if zone is None or zone.args[:1] == ["off"]:
+            return DISABLED, []
+        fields: dict[str, Any] = {}
+        for directive in valid:
+            self._valid(directive, fields, ignored is not None and "Cache-Control" in ignored.args)
+        if ignored is not None and "Set-Cookie" in ignored.args:
+            ignored.choice("responses with Set-Cookie are stored without it")
+            fields["set_cookie"] = "strip"
+        if key is not None and not re.search(r"\$(request_uri|args|query_string|is_args)", key.text):
+            fields["query"] = "none"
+        if key is not None and (cookies := re.findall(r"\$cookie_(\w+)", key.text)):
+            fields["cookies"] = cookies
+        if key is not None and (headers := re.findall(r"\$http_(\w+)", key.text)):
+            fields["headers"] = [name.replace("_", "-") for name in headers if name != "host"]
+        if stale is not None and set(stale.args) - {"off", "updating"}:
+            fields["stale_if_error"] = 86_400
+            stale.choice("nginx sends stale responses of any age; here they are a day past their expiry at most")
+        if stale is not None and "updating" in stale.args:
+            fields["stale_while_revalidate"] = 86_400
+        for directive in scope.level("proxy_cache_min_uses"):
+            directive.left_out("a response is stored at its first request")
+        whens: list[When] = []
+        for directive in bypass:
+            for name in directive.args:
+                found = re.fullmatch(r"\$(cookie|http|arg)_(\w+)", name)
+                if found is None:
+                    directive.left_out("is no cookie, field or parameter that when= could test")
+                    continue
+                kind = {"cookie": "cookie", "http": "header", "arg": "query"}[found[1]]
+                value = found[2].replace("_", "-") if kind == "header" else found[2]
+                when = When(**{kind: value})  # type: ignore[arg-type]
+                if when not in whens:
+                    whens.append(when)
+        try:
+            return CachePolicy(**fields), whens
+        except ConfigError as error:
+            zone.left_out(f"edgerouter refuses the policy, nothing is stored: {error.problems[0].message}")
+            return DISABLED, []
+
+    def _valid(self, directive: Directive, fields: dict[str, Any], overriding: bool) -> None:
+        time = seconds(directive.args[-1]) if directive.args else None
+        statuses = directive.args[:-1] or ["200", "301", "302"]
+        if time is None:
+            directive.left_out("is no time")
+            return
+        if "200" in statuses or "any" in statuses:
+            fields.setdefault("ttl" if overriding else "default_ttl", time)
+        errors = [int(status) for status in statuses if re.fullmatch(r"[345]\d\d", status) and int(status) >= 400]
+        if "any" in statuses:
+            errors += [404, 410]
+            directive.choice("any stands for 200, 404 and 410")
+        if errors:
+            fields.setdefault("negative_ttl", {})
+            fields["negative_ttl"] |= {status: time for status in errors if status not in fields["negative_ttl"]}
+
+
+def scope_of(scope: Scope, locations: tuple[Directive, ...]) -> Scope:
+    """The scope of nested locations."""
+    for location in locations:
+        scope = scope.within(location)
+    return scope
+
+
+def _rewrite(rewrite: Directive) -> tuple[str, str] | None:
+    """Pattern and target of a rewrite of a whole path, or of all paths below a prefix."""
+    if len(rewrite.args) < 2:
+        return None
+    expression, target = rewrite.args[0], rewrite.args[1]
+    target = re.sub(r"\$is_args\$args$|\?\$args$|\?$", "", target)
+    below = re.fullmatch(r"\^(/(?:[\w./~-]|\\\.)*)\((?:\.\*|\.\+)\)\$?", expression)
+    if below is not None and target.count("$") == target.count("$1") <= 1:
+        prefix = below[1].replace("\\.", ".")
+        if not prefix.endswith("/") or re.search(r"[{}]", target) or ("$1" in target and not target.endswith("/$1")):
+            return None
+        return f"{prefix}{{rest:path}}", target.replace("$1", "{rest}")
+    exact = re.fullmatch(r"\^(/(?:[\w./~-]|\\\.)*)\$", expression)
+    if exact is not None and "$" not in target and not re.search(r"[{}]", target):
+        return exact[1].replace("\\.", "."), target
+    return None
