@@ -141,7 +141,12 @@ class Program:
         kind = type(value).__name__
         self.imports.add(kind)
         fields = _fields(type(value))
-        positional = [name for name in type(value).__match_args__ if fields[name].required]
+        named_first = type(value).__match_args__[:1]
+        positional = [
+            name
+            for name in type(value).__match_args__
+            if fields[name].required or (name in named_first and not _is_default(value, name))
+        ]
         first = [self._field(value, name) for name in positional]
         named = {
             name: self._field(value, name)
