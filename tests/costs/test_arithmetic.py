@@ -76,7 +76,7 @@ def test_a_bill_and_its_savings_are_counters_times_prices() -> None:
         {
             "cache: requests to origins": 20.0,
             "cache: bytes from origins (estimated)": 4.0,
-            "compression: bytes to viewers": 0.25,
+            "compression: bytes to viewers (at least)": 0.25,
         }
     )
 

@@ -238,7 +238,7 @@ def _print(found: dict[str, Any]) -> None:
         f"{usage['requests']:,.0f} requests",
         f"{usage['bytes'] / 1e9:,.3f} GB to viewers",
         *([f"hit rate {found['hit_rate'] * 100:.1f} %"] if found["hit_rate"] is not None else []),
-        *([f"compression {found['compression_saves'] * 100:.1f} %"] if found["compression_saves"] else []),
+        *([f"compression at least {found['compression_saves'] * 100:.1f} %"] if found["compression_saves"] else []),
     ]
     console.print(", ".join(shares))
     for heading, lines, total in (("costs", "bill", "total"), ("saved", "savings", "saved")):

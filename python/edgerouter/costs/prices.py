@@ -167,6 +167,8 @@ class Prices:
         """The items that the bill would have in addition without the cache, and without compression.
 
         The price of each is that of the next units. Bytes that the cache answered are estimated by the mean response.
+        Compression is that of responses that were compressed while they were sent: the edge does not count the bytes
+        that its stored variants spare.
         """
         if not usage.requests:
             return []
@@ -188,7 +190,7 @@ class Prices:
                 self.origin_bytes.more(self._from_origins(usage), cached),
             ),
             Line(
-                "compression: bytes to viewers",
+                "compression: bytes to viewers (at least)",
                 spared,
                 "GB",
                 sum(region.per_gb.more(gigabytes * region.share, spared * region.share) for region in self.regions),

@@ -24,7 +24,7 @@ class Usage:
     bytes: float = 0.0
     """Bytes that were sent to viewers."""
     before_compression: float = 0.0
-    """Bytes of the compressed responses before they were compressed."""
+    """Bytes before compression of responses that were compressed while they were sent, without stored variants."""
     after_compression: float = 0.0
     origin_requests: float = 0.0
     function_calls: float = 0.0
