@@ -38,6 +38,7 @@ __all__ = [
     "development_authority",
     "explain",
     "flush_streams",
+    "inherited_addresses",
     "issue_certificate",
     "lint",
     "log",
@@ -141,6 +142,8 @@ class Engine:
         """
     def start(self) -> None:
         """Binds and serves; returns when every worker accepts. Raises ``ListenError``."""
+    def silence(self) -> float:
+        """Seconds since the last beat of the worker whose last one is oldest: each beats once a second."""
     def runtime(self) -> Any:
         """The ``functions.runtime.Runtime``, started if need be."""
     def reload(self, plan: bytes, callables: Iterable[_Callable], ended: Callable[[], object] | None = None) -> int:
@@ -633,6 +636,9 @@ def issue_certificate(authority_key: str, names: list[str], now: int, days: int)
 
 def write_stream(error: bool, text: bytes) -> bool:
     """Queues text for standard output or standard error; false when it was dropped."""
+
+def inherited_addresses() -> list[str]:
+    """The addresses of the sockets that a service manager listens on for this process, as far as none is taken."""
 
 def flush_streams() -> None:
     """Waits for what is queued, as long as the readers take it."""

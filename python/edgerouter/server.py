@@ -51,7 +51,8 @@ class Server(Purging):
         life = edge.life()
         addresses = settings.listen
         if addresses is None:
-            addresses = () if edge.listeners else ("127.0.0.1:8080",)
+            # A service manager says by its sockets where to listen.
+            addresses = () if edge.listeners else tuple(_core.inherited_addresses()) or ("127.0.0.1:8080",)
         listen = [address for given in addresses for address in resolved(given)]
         admin = None if settings.admin is None else resolved(settings.admin)[0]
         token = None if settings.admin_token is None else reveal(as_secret(settings.admin_token), "admin_token")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from edgerouter import logs
+from edgerouter import logs, service_manager
 from edgerouter.edge import Edge
 from edgerouter.errors import ConfigError, EdgeError, ListenError, Problem
 from edgerouter.server import Server
@@ -103,6 +103,8 @@ class _Process:
             threading.Thread(target=_report_when_stopped, args=(server, self.signals.events), daemon=True).start()
             for line in announcement(current, server):
                 self.out(line)
+            service_manager.notify("READY=1", f"STATUS=serving {', '.join(server.urls)}")
+            watchdog = service_manager.Watchdog(server.engine.silence)
             if self.watcher is not None:
                 self.watcher.renew()
             try:
@@ -111,13 +113,17 @@ class _Process:
                         server.reopen_logs()
                     if event == "reopen":
                         continue
+                    service_manager.reloading()
                     self.reload(server)
+                    service_manager.notify("READY=1")
                     if self.watcher is not None:
                         self.watcher.renew()
             finally:
                 if self.watcher is not None:
                     self.watcher.close()
             self.signals.heard()
+            watchdog.end()
+            service_manager.notify("STOPPING=1")
             if event == "stop":
                 self.out("stopping: requests may finish; signal again to end at once")
                 return self.stop(server)

@@ -5,6 +5,7 @@
 
 mod admin;
 mod background;
+mod beats;
 mod body;
 mod clock;
 mod identity;
@@ -29,6 +30,6 @@ use edgerouter_origin as upstream;
 use edgerouter_store as store;
 use edgerouter_telemetry::{self as telemetry, life, secret};
 
-pub use listen::tls::development;
+pub use listen::{inherited::addresses as inherited_addresses, tls::development};
 pub use server::{Engine, Settings, StartError, check_tls};
 pub use telemetry::{access, log};

@@ -28,6 +28,7 @@ use crate::{
     account::{Account, PerClientCounts},
     acme::AcmeService,
     admin, background,
+    beats::Beats,
     cache::{Cache, functions::Registry},
     clock,
     compress::Compressors,
@@ -160,7 +161,7 @@ impl Engine {
             let bound: Vec<WorkerSocket> = match (address, id) {
                 (ListenAddress::Unix(path), Some(id)) => {
                     let (bound, file) = unix::bind(&path, workers)?;
-                    files.push(file);
+                    files.extend(file);
                     listeners.push((ListenAddress::Unix(path), Some(id)));
                     let of_worker = |socket| WorkerSocket::Unix(socket, id);
                     bound.into_iter().map(of_worker).collect()
@@ -249,6 +250,11 @@ impl Engine {
             threads: Mutex::new(threads),
             reloading: Mutex::new(()),
         })
+    }
+
+    /// Time since the last beat of the worker whose last one is oldest: each beats once a second while it serves.
+    pub fn silence(&self) -> Duration {
+        self.shared.beats.silence()
     }
 
     /// Puts a plan in service; requests on their way keep the one they started with, and connections their TLS. Returns
@@ -499,6 +505,7 @@ fn share(
         passwords: Passwords::default(),
         descriptors,
         draining: AtomicBool::new(false),
+        beats: Beats::new(workers),
         access_log: settings.access_log.clone(),
         epoch: AtomicU64::new(0),
         test_clock,

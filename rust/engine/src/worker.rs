@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::{
     account::{Account, PerClientCounts, Rates},
     acme::AcmeService,
+    beats::Beats,
     cache::{Cache, functions::Registry},
     clock::{self, Clock},
     compress::Compressors,
@@ -76,12 +77,14 @@ pub(crate) struct Shared {
     /// `None` where the limit of the process is not known.
     pub descriptors: Option<Descriptors>,
     pub draining: AtomicBool,
+    pub beats: Beats,
     /// `None`: no line is written for each request.
     pub access_log: Option<AccessLog>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Worker {
+    index: usize,
     pub shared: Arc<Shared>,
     pub upstreams: Rc<Upstreams>,
     pub metrics: WorkerMetrics,
@@ -174,6 +177,7 @@ impl Worker {
         let (all, account) = (Arc::clone(&shared.connections), Arc::clone(&shared.account));
         let connections = Connections::new(index, all, account);
         Rc::new(Self {
+            index,
             upstreams: Rc::new(Upstreams::new()),
             metrics: shared.metrics.worker(index),
             clock: Clock::new(shared.clock_shift()),
@@ -235,6 +239,7 @@ impl Worker {
     /// Once a second: the wall clock, idle connections on both sides. True: clients that do not read hold more memory than they
     /// may, and some have to go.
     pub(crate) fn tick(self: &Rc<Self>) -> bool {
+        self.shared.beats.beat(self.index);
         self.clock.synchronise(self.shared.clock_shift());
         let live = self.live();
         let now = self.clock.ticks();

@@ -11,6 +11,7 @@ mod handshake;
 mod http;
 mod http1;
 mod http2;
+pub mod inherited;
 mod proxied;
 pub mod spread;
 pub mod tcp;

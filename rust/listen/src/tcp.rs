@@ -20,7 +20,7 @@ use crate::{
     Transport, accept,
     connection::ConnectionOwner,
     http::{self, Taken},
-    spread,
+    inherited, spread,
     tight::Listening,
 };
 
@@ -109,6 +109,10 @@ pub fn bind(
     option: &'static str,
 ) -> Result<Vec<std::net::TcpListener>, BindError> {
     let fail = |source| BindError::new(address, option, source);
+    if let Some(socket) = inherited::tcp(address) {
+        prepare(&SockRef::from(&socket)).map_err(fail)?;
+        return inherited::handles(socket, count, std::net::TcpListener::try_clone).map_err(fail);
+    }
     // With SO_REUSEPORT a second edge on the same port would silently take half of the connections: try without first.
     // The socket has to listen, as one that is only bound excludes no other.
     let probe = open(address, false).map_err(fail)?;
@@ -131,14 +135,18 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> 
         // `[::]` means both families unless the system says otherwise.
         let _ = socket.set_only_v6(false);
     }
-    // Accepted sockets inherit both.
-    socket.set_tcp_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT)?;
-    socket.set_nonblocking(true)?;
+    prepare(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Sets what accepted sockets inherit.
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_nonblocking(true)
 }
 
 /// Accepts until the engine drains, and then those that the kernel has accepted by then. `id`: of a listener of the plan.

@@ -23,6 +23,7 @@ use crate::{
     Transport, accept,
     connection::{ConnectionOwner, Place},
     http::{self, Taken},
+    inherited,
     tight::Listening,
 };
 
@@ -75,11 +76,19 @@ fn inode(path: &Path) -> Option<u64> {
 
 /// One listening socket, in as many handles as there are workers. The file of one that nobody listens on any more is
 /// replaced.
-pub fn bind(path: &Path, count: usize) -> Result<(Vec<BoundListener>, SocketFile), UnixBindError> {
+pub fn bind(
+    path: &Path,
+    count: usize,
+) -> Result<(Vec<BoundListener>, Option<SocketFile>), UnixBindError> {
     let fail = |source| UnixBindError::Other {
         path: path.into(),
         source,
     };
+    if let Some(bound) = inherited::unix(path) {
+        bound.set_nonblocking(true).map_err(fail)?;
+        // The file is the service manager's.
+        return Ok((handles(bound, count).map_err(fail)?, None));
+    }
     if let Ok(found) = fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
             return Err(UnixBindError::NoSocket(path.into()));
@@ -98,12 +107,11 @@ pub fn bind(path: &Path, count: usize) -> Result<(Vec<BoundListener>, SocketFile
         inode: inode(path).unwrap_or_default(),
     };
     bound.set_nonblocking(true).map_err(fail)?;
-    let mut handles = Vec::with_capacity(count.max(1));
-    for _ in 1..count {
-        handles.push(bound.try_clone().map_err(fail)?);
-    }
-    handles.push(bound);
-    Ok((handles, file))
+    Ok((handles(bound, count).map_err(fail)?, Some(file)))
+}
+
+fn handles(bound: BoundListener, count: usize) -> io::Result<Vec<BoundListener>> {
+    inherited::handles(bound, count, BoundListener::try_clone)
 }
 
 /// Accepts until the engine drains, and then those that the kernel has accepted by then. `id`: of a listener of the plan.

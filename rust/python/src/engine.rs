@@ -34,6 +34,13 @@ pub(crate) struct PyEngine {
     runtime: std::sync::Mutex<Option<Py<PyAny>>>,
 }
 
+/// The addresses of the sockets that a service manager listens on for this process, as far as none has been taken.
+#[pyfunction]
+pub(crate) fn inherited_addresses() -> Vec<String> {
+    let addresses = engine::inherited_addresses();
+    addresses.iter().map(SocketAddr::to_string).collect()
+}
+
 fn address_of(py: Python<'_>, text: &str) -> PyResult<SocketAddr> {
     let spelled = match (text.strip_prefix("localhost:"), text.strip_prefix(':')) {
         (Some(port), _) => format!("127.0.0.1:{port}"),
@@ -121,6 +128,11 @@ impl PyEngine {
                 }
             }
         }
+    }
+
+    /// Seconds since the last beat of the worker whose last one is oldest: each beats once a second.
+    fn silence(&self) -> PyResult<f64> {
+        Ok(self.engine()?.silence().as_secs_f64())
     }
 
     /// The Python half of the runner, started if need be. Threads exist only where there is something to run on them; a

@@ -29,6 +29,7 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<engine::PyEngine>()?;
+    module.add_function(wrap_pyfunction!(engine::inherited_addresses, module)?)?;
     module.add_class::<message::request::Request>()?;
     module.add_class::<message::request::Geo>()?;
     module.add_class::<message::certificate::PyClientCertificate>()?;
