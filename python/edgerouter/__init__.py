@@ -7,6 +7,7 @@ nothing here holds state or does I/O when imported. Decisions live in the Rust c
 
 from edgerouter import cache
 from edgerouter.access_log import AccessLog
+from edgerouter.bindings import Binding
 from edgerouter.cache import CachePolicy, all_except, only
 from edgerouter.edge import Edge
 from edgerouter.error_pages import ErrorPage
@@ -32,6 +33,7 @@ from edgerouter.identity import Jwt
 from edgerouter.limits import (
     CacheLimits,
     CompressionLimits,
+    DataLimits,
     FileLimits,
     FunctionLimits,
     Http2Limits,
@@ -71,6 +73,7 @@ __all__ = [
     "AddressPolicy",
     "AsyncContext",
     "BasicAuth",
+    "Binding",
     "BindingError",
     "BodyError",
     "CacheError",
@@ -81,6 +84,7 @@ __all__ = [
     "ConfigError",
     "Context",
     "Cors",
+    "DataLimits",
     "DiskCache",
     "DryRun",
     "Edge",

@@ -11,15 +11,21 @@ from typing_extensions import disjoint_base
 __all__ = [
     "AsyncCache",
     "AsyncContext",
+    "AsyncKv",
     "BackgroundCall",
     "Cache",
     "Caches",
     "CallContext",
+    "Chunks",
     "Context",
     "Engine",
+    "Env",
     "Geo",
     "Headers",
     "Interrupt",
+    "Kv",
+    "KvEntry",
+    "KvKeys",
     "LoopQueue",
     "PieceSink",
     "PieceSource",
@@ -529,6 +535,9 @@ class CallContext:
     @property
     def log_id(self) -> str:
         """The id of its request for the log; reading it does not make the response depend on the request."""
+    @property
+    def env(self) -> Env:
+        """The data that the edge is bound to, by name. An async callable awaits its operations."""
     def remaining(self) -> float:
         """Seconds left for the call; its time in the queue counts."""
     @property
@@ -616,6 +625,137 @@ class AsyncCaches:
     @property
     def default(self) -> AsyncCache: ...
     def open(self, name: str) -> Awaitable[AsyncCache]: ...
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+@final
+class Env:
+    """Bindings by name: ``ctx.env.CARTS`` is what ``edge.kv("CARTS", ...)`` declared.
+
+    A ``Kv`` in a plain callable, an ``AsyncKv`` in an async one; ``AttributeError`` for a name that is not declared.
+    """
+
+    def __getattr__(self, name: str) -> Any: ...
+    def __contains__(self, name: str) -> bool: ...
+
+@final
+class Kv:
+    """A key-value store. ``BindingError`` when it cannot be reached, is full or is too slow; ``ValueError`` for bounds.
+
+    The callable waits for each operation, ``limits.data.timeout`` at most.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the binding."""
+    @overload
+    def get(self, key: str, type: Literal["text"] = "text") -> str | None: ...
+    @overload
+    def get(self, key: str, type: Literal["json"]) -> Any: ...
+    @overload
+    def get(self, key: str, type: Literal["bytes"]) -> bytes | None: ...
+    @overload
+    def get(self, key: str, type: Literal["stream"]) -> Chunks | None: ...
+    def entry(self, key: str) -> KvEntry | None:
+        """The entry of a key with metadata and version, never from the read cache."""
+    def put(
+        self,
+        key: str,
+        value: object,
+        *,
+        ttl: float | timedelta | None = None,
+        metadata: object = None,
+        if_absent: bool = False,
+        if_version: str | None = None,
+    ) -> bool:
+        """Stores a value: text and bytes as they are, others as JSON.
+
+        ``ttl``  seconds until it expires
+        ``metadata``  up to 1,024 bytes of JSON, read with ``entry``
+        ``if_absent``, ``if_version``  a condition; ``False``, and nothing changes, where it does not hold
+        """
+    def delete(self, key: str) -> bool:
+        """Removes a key; whether there was an entry."""
+    def list(self, prefix: str = "", *, cursor: str | None = None, limit: int = 1_000) -> KvKeys:
+        """A page of keys, at most 1,000."""
+    def add(self, key: str, by: int = 1, *, ttl: float | timedelta | None = None) -> int:
+        """Adds to a counter and gives its new number. A counter that is not there begins at 0, and gets the ``ttl``."""
+
+@final
+class AsyncKv:
+    """``Kv``, to be awaited. An operation begins when it is called."""
+
+    @property
+    def name(self) -> str:
+        """The name of the binding."""
+    @overload
+    def get(self, key: str, type: Literal["text"] = "text") -> Awaitable[str | None]: ...
+    @overload
+    def get(self, key: str, type: Literal["json"]) -> Awaitable[Any]: ...
+    @overload
+    def get(self, key: str, type: Literal["bytes"]) -> Awaitable[bytes | None]: ...
+    @overload
+    def get(self, key: str, type: Literal["stream"]) -> Awaitable[Chunks | None]: ...
+    def entry(self, key: str) -> Awaitable[KvEntry | None]:
+        """As ``Kv.entry``."""
+    def put(
+        self,
+        key: str,
+        value: object,
+        *,
+        ttl: float | timedelta | None = None,
+        metadata: object = None,
+        if_absent: bool = False,
+        if_version: str | None = None,
+    ) -> Awaitable[bool]:
+        """As ``Kv.put``."""
+    def delete(self, key: str) -> Awaitable[bool]:
+        """As ``Kv.delete``."""
+    def list(self, prefix: str = "", *, cursor: str | None = None, limit: int = 1_000) -> Awaitable[KvKeys]:
+        """As ``Kv.list``."""
+    def add(self, key: str, by: int = 1, *, ttl: float | timedelta | None = None) -> Awaitable[int]:
+        """As ``Kv.add``."""
+
+@final
+class KvEntry:
+    """A stored entry."""
+
+    @property
+    def value(self) -> bytes:
+        """The value."""
+    def text(self) -> str:
+        """The value as text."""
+    def json(self) -> Any:
+        """The value, which is JSON."""
+    @property
+    def metadata(self) -> Any:
+        """As it was put; ``None`` where there is none."""
+    @property
+    def version(self) -> str:
+        """For ``if_version``."""
+    @property
+    def expires(self) -> float | None:
+        """Seconds since the Unix epoch; ``None``: it does not expire."""
+
+@final
+class KvKeys:
+    """A page of keys."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys."""
+    @property
+    def cursor(self) -> str | None:
+        """Leads to the next page; ``None``: there is none."""
+
+@final
+class Chunks:
+    """A value in pieces of 64 KiB, for ``for`` and for ``async for``."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    def __anext__(self) -> Awaitable[bytes]: ...
 
 # -- what is printed, and signals --------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from edgerouter import error_pages, files, secrets
+from edgerouter.bindings import Binding
 from edgerouter.callables import CallableSpec, Called, is_async
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.jobs import Handler, Job
@@ -40,6 +41,7 @@ class Declarations:
         self.hooks: list[Hook] = []
         self.service_workers: list[ServiceWorker] = []
         self.prefetch: list[Prefetch] = []
+        self.bindings: list[Binding] = []
         self.callables: list[tuple[Called, Callable[..., Any]]] = []
         self.starts: list[Handler] = []
         self.stops: list[Handler] = []
@@ -135,6 +137,7 @@ class Declarations:
             ("routes", self.routes),
             ("service_workers", self.service_workers),
             ("prefetch", self.prefetch),
+            ("bindings", self.bindings),
         ):
             if own:
                 data[field] = [*data.get(field, ()), *(_data(item) for item in own)]

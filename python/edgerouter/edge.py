@@ -18,6 +18,7 @@ import msgspec
 from edgerouter import error_pages, places, plugins, secrets
 from edgerouter import files as folders
 from edgerouter.access_log import AccessLog
+from edgerouter.bindings import Binding
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.callables import Callables
 from edgerouter.checks import accepts, helpful
@@ -47,6 +48,7 @@ from edgerouter.routes import (
     ViewerPolicy,
     When,
 )
+from edgerouter.secrets import Secret
 from edgerouter.service_worker import ServiceWorker
 from edgerouter.settings import Settings
 from edgerouter.storage import DiskCache, Sizes
@@ -432,6 +434,24 @@ class Edge(Callables, Purging):
         self._declared.note("service_workers")
         self._declared.service_workers.append(worker)
         return worker
+
+    # -- data ------------------------------------------------------------------------------------------------------
+
+    @helpful
+    def kv(self, name: str, url: Secret | str = "sqlite:kv.db", *, staleness: Duration = 0) -> Binding:
+        """Binds a key-value store to ``ctx.env``: ``edge.kv("CARTS", "redis://cache.internal/0")``.
+
+        ``name``  the attribute of ``ctx.env``
+        ``url``  ``memory:`` for this process only; ``sqlite:FILE``, which is made when it is not there (a relative path
+            starts at the current directory); or a Redis server, ``redis://`` or ``rediss://`` with TLS. With a
+            password: ``env("KV_URL")``
+        ``staleness``  seconds for which a read may be answered from this process, where others may have changed the
+            entry; changes made through this edge are seen at once. 0: never
+        """
+        binding = Binding(name, "kv", url, staleness=staleness)
+        self._declared.note("bindings")
+        self._declared.bindings.append(binding)
+        return binding
 
     def use(self, plugin: Plugin | str, settings: Mapping[str, object] | None = None) -> Plugin:
         """Adds a plugin, given as a value or by the name of an installed one with its settings."""

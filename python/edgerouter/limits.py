@@ -10,6 +10,7 @@ from edgerouter.checks import Check, Size, Value
 __all__ = [
     "CacheLimits",
     "CompressionLimits",
+    "DataLimits",
     "FileLimits",
     "FunctionLimits",
     "Http2Limits",
@@ -181,6 +182,34 @@ class FunctionLimits(Value, frozen=True, kw_only=True):
         check.seconds("timeout", "background_timeout", positive=True)
 
 
+class DataLimits(Value, frozen=True, kw_only=True):
+    """Key-value stores that functions are bound to; each bound is for one binding.
+
+    ``value_bytes``  of one value
+    ``store_bytes``, ``store_entries``  of a store in memory; past them a put is refused
+    ``cache_bytes``  of the read cache of a store elsewhere
+    ``connections``  threads that read a file, each with a connection; one more writes
+    ``operations``  under way at a time; past it ``BindingError``
+    ``timeout``  seconds for one operation
+    """
+
+    value_bytes: Size = 1_048_576
+    store_bytes: Size = 67_108_864
+    store_entries: int = 100_000
+    cache_bytes: Size = 16_777_216
+    connections: int = 4
+    operations: int = 1_000
+    timeout: Duration = 5.0
+
+    def _check(self, check: Check) -> None:
+        check.whole("value_bytes", least=1, most=67_108_864)
+        check.whole("store_bytes", "cache_bytes", least=1_048_576)
+        check.whole("store_entries", least=1, most=100_000_000)
+        check.whole("connections", least=1, most=256)
+        check.whole("operations", least=1, most=1_000_000)
+        check.seconds("timeout", positive=True)
+
+
 class FileLimits(Value, frozen=True, kw_only=True):
     """Files that routes serve (``Edge.files``).
 
@@ -321,7 +350,8 @@ class Limits(Value, frozen=True, kw_only=True):
 
     ``http``, ``http2``, ``origins``  connections, requests and responses on the clients' side and on the origins'
     ``cache``, ``purge``  the memory cache and its fetches, and purges
-    ``functions``, ``files``, ``compression``  calls into Python, files that routes serve, compressed responses
+    ``functions``, ``data``  calls into Python, and the stores that they use
+    ``files``, ``compression``  files that routes serve, compressed responses
     ``identity``, ``prefetch``, ``log``  tokens, prefetches, and lines of logs
     ``tls``  handshakes and sessions
     """
@@ -331,6 +361,7 @@ class Limits(Value, frozen=True, kw_only=True):
     origins: OriginLimits = OriginLimits()
     cache: CacheLimits = CacheLimits()
     functions: FunctionLimits = FunctionLimits()
+    data: DataLimits = DataLimits()
     files: FileLimits = FileLimits()
     compression: CompressionLimits = CompressionLimits()
     identity: IdentityLimits = IdentityLimits()

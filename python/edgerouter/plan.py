@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from edgerouter.access_log import AccessLog
+from edgerouter.bindings import Binding
 from edgerouter.callables import Called
 from edgerouter.checks import Check, Value
 from edgerouter.guarding import AddressPolicy, RateLimit, SecurityHeaders
@@ -47,6 +48,7 @@ class Plan(Value, frozen=True, kw_only=True):
     routes: Collection[Route] = ()
     service_workers: Collection[ServiceWorker] = ()
     prefetch: Collection[Prefetch] = ()
+    bindings: Collection[Binding] = ()
 
     def _check(self, check: Check) -> None:
         check.name("name")

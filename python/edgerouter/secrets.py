@@ -172,6 +172,9 @@ def _places(plan: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
                 elif isinstance(value, (list, tuple)):
                     values[name] = items = list(value)
                     yield from ((items, at) for at, item in enumerate(items) if isinstance(item, dict))
+    for binding in _dicts(plan.get("bindings")):
+        if isinstance(binding.get("url"), dict):
+            yield binding, "url"
     for route in _dicts(plan.get("routes")):
         auth = route.get("auth")
         keys = auth.get("keys") if isinstance(auth, dict) else None

@@ -8,9 +8,36 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from edgerouter._core import AsyncCache, AsyncContext, Cache, Context, Headers, Request, Response
+from edgerouter._core import (
+    AsyncCache,
+    AsyncContext,
+    AsyncKv,
+    Cache,
+    Context,
+    Env,
+    Headers,
+    Kv,
+    KvEntry,
+    KvKeys,
+    Request,
+    Response,
+)
 
-__all__ = ["AsyncCache", "AsyncContext", "Cache", "Context", "Headers", "Request", "Response", "TimeLimit"]
+__all__ = [
+    "AsyncCache",
+    "AsyncContext",
+    "AsyncKv",
+    "Cache",
+    "Context",
+    "Env",
+    "Headers",
+    "Kv",
+    "KvEntry",
+    "KvKeys",
+    "Request",
+    "Response",
+    "TimeLimit",
+]
 
 MutableMapping.register(Headers)
 

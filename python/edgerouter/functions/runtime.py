@@ -27,7 +27,7 @@ from edgerouter.functions.threads import Pool, give_way, interrupt
 if TYPE_CHECKING:
     from edgerouter._core import BackgroundCall, Runner
 
-__all__ = ["Runtime", "crowded", "held", "interrupted", "moved", "report", "start", "traced", "within"]
+__all__ = ["Runtime", "crowded", "held", "interrupted", "moved", "report", "settle", "start", "traced", "within"]
 
 log = logging.getLogger("edgerouter.functions")
 
@@ -80,6 +80,20 @@ def held(name: str, seconds: float) -> None:
         name,
         seconds * 1000,
     )
+
+
+def settle(owner: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    """Wakes a task that waits for data. It may belong to a loop that another one has replaced."""
+    if owner is asyncio._get_running_loop():
+        _wake(future)
+        return
+    with contextlib.suppress(RuntimeError):
+        owner.call_soon_threadsafe(_wake, future)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class Runtime:

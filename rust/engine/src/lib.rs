@@ -23,6 +23,7 @@ use edgerouter_account as account;
 use edgerouter_acme as acme;
 use edgerouter_cache::{self as cache, purge};
 use edgerouter_compress as compress;
+use edgerouter_data as data;
 use edgerouter_files as files;
 use edgerouter_functions as functions;
 use edgerouter_listen::{self as listen, connection};

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use edgerouter_core::plan::Plan;
 
-use crate::{functions::Functions, identity::KeySources, listen::tls::TlsListeners};
+use crate::{
+    data::Bindings, functions::Functions, identity::KeySources, listen::tls::TlsListeners,
+};
 
 /// A plan in service with the runner of its callables and the holder of its keys: swapped as one.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub plan: Plan,
     pub functions: Arc<dyn Functions>,
+    /// Data that functions find on their context.
+    pub bindings: Arc<Bindings>,
     pub version: u64,
     pub keys: KeySources,
     pub tls: TlsListeners,

@@ -33,6 +33,7 @@ use crate::{
     clock,
     compress::Compressors,
     connection::AllConnections,
+    data::Bindings,
     files::Files,
     functions::Functions,
     identity::{KeySources, Passwords},
@@ -142,6 +143,7 @@ impl Engine {
     pub fn start(
         plan: Plan,
         functions: Arc<dyn Functions>,
+        bindings: Arc<Bindings>,
         settings: Settings,
     ) -> Result<Self, StartError> {
         if settings.listen.is_empty() && plan.listeners.is_empty() {
@@ -193,7 +195,7 @@ impl Engine {
             .and_then(|socket| socket.local_addr().ok());
 
         let (navigations, navigated) = mpsc::channel(QUEUE);
-        let shared = share(plan, functions, workers, &settings, navigations)?;
+        let shared = share(plan, (functions, bindings), workers, &settings, navigations)?;
         let (life, watched) = watch::channel(Life::Serving);
         let mut threads = Vec::new();
         let (ready, started) = signals::channel();
@@ -259,7 +261,12 @@ impl Engine {
 
     /// Puts a plan in service; requests on their way keep the one they started with, and connections their TLS. Returns
     /// its version, or why its certificates cannot be used.
-    pub fn reload(&self, plan: Plan, functions: Arc<dyn Functions>) -> Result<u64, Vec<Problem>> {
+    pub fn reload(
+        &self,
+        plan: Plan,
+        functions: Arc<dyn Functions>,
+        bindings: Arc<Bindings>,
+    ) -> Result<u64, Vec<Problem>> {
         let _one = self.reloading.lock();
         let previous = self.shared.live.load_full();
         let issued = self.shared.acme.certificates();
@@ -284,6 +291,7 @@ impl Engine {
         self.shared.live.store(Arc::new(Live {
             plan,
             functions,
+            bindings,
             version,
             keys,
             tls,
@@ -452,7 +460,7 @@ pub fn check_tls(plan: &Plan) -> Result<(), Vec<Problem>> {
 
 fn share(
     plan: Plan,
-    functions: Arc<dyn Functions>,
+    (functions, bindings): (Arc<dyn Functions>, Arc<Bindings>),
     workers: usize,
     settings: &Settings,
     navigations: mpsc::Sender<Navigation>,
@@ -478,6 +486,7 @@ fn share(
     let live = Arc::new(ArcSwap::from_pointee(Live {
         plan,
         functions,
+        bindings,
         version: 1,
         keys,
         tls,

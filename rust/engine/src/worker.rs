@@ -129,6 +129,7 @@ impl Shared {
         self.cache.render(&mut text);
         live.functions.load().render(&mut text);
         self.function_caches.render(&mut text);
+        live.bindings.render(&mut text);
         let origins = live.plan.origins.iter();
         let states: Vec<_> = origins.map(|origin| self.health.state(origin)).collect();
         upstream::render_states(&states, &mut text);

@@ -351,7 +351,7 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
-    fn of<T>(py: Python<'_>, result: PyResult<T>) -> Self
+    pub(crate) fn of<T>(py: Python<'_>, result: PyResult<T>) -> Self
     where
         T: for<'py> IntoPyObject<'py>,
     {

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::{
     cache::{self, Caches},
+    data::Env,
     message::request,
     runner::{Caller, enter, wait_until},
 };
@@ -120,6 +121,12 @@ impl CallContext {
     #[getter]
     fn log_id(&self) -> String {
         request::id(self.request)
+    }
+
+    /// The data that the edge is bound to, by name. An async callable awaits its operations.
+    #[getter]
+    fn env(&self) -> Env {
+        Env::new(&self.caller, self.deadline)
     }
 
     /// Seconds left for the call; its time in the queue counts.

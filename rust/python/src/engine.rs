@@ -8,6 +8,7 @@ use std::{
 };
 
 use edgerouter_core::plan::{ListenAddress, Plan, Problem, Scheme};
+use edgerouter_data::Bindings;
 use edgerouter_engine::{
     self as engine, Settings, StartError,
     access::{AccessLog, Form},
@@ -28,6 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct PyEngine {
     start: Mutex<Option<(Plan, Arc<CallableTable>, Settings)>>,
+    bindings: Mutex<Arc<Bindings>>,
     running: Mutex<Option<Arc<engine::Engine>>>,
     runner: Py<Runner>,
     /// Python code runs while it is locked: the lock must let go of the interpreter when it waits.
@@ -92,8 +94,17 @@ impl PyEngine {
         };
         let runner = Runner::new(&plan.limits.functions)?;
         runner.shared.show_traces(traces);
-        let table = Arc::new(CallableTable::new(&runner.shared, callables, ended)?);
+        let bindings = py
+            .detach(|| Bindings::open(&plan))
+            .map_err(|problems| errors::config(py, &problems))?;
+        let table = Arc::new(CallableTable::new(
+            &runner.shared,
+            &bindings,
+            callables,
+            ended,
+        )?);
         Ok(Self {
+            bindings: Mutex::new(bindings),
             start: Mutex::new(Some((plan, table, settings))),
             running: Mutex::new(None),
             runner: Py::new(py, runner)?,
@@ -113,7 +124,8 @@ impl PyEngine {
             self.runtime(py)?;
         }
         let functions: Arc<dyn Functions> = table;
-        let started = py.detach(|| engine::Engine::start(plan, functions, settings));
+        let bindings = self.bindings();
+        let started = py.detach(|| engine::Engine::start(plan, functions, bindings, settings));
         match started {
             Ok(running) => {
                 *self.running.lock() = Some(Arc::new(running));
@@ -121,6 +133,7 @@ impl PyEngine {
             }
             Err(error) => {
                 self.end_runtime(py);
+                py.detach(|| self.bindings().close());
                 match error {
                     StartError::Tls(problems) => Err(errors::config(py, &problems)),
                     StartError::Disk(_) => Err(errors::plain_config(py, &error.to_string())),
@@ -184,20 +197,32 @@ impl PyEngine {
             return Err(errors::config(py, &[problem]));
         }
         let runner = self.runner.get();
-        let table = Arc::new(CallableTable::new(&runner.shared, callables, ended)?);
+        let bindings = py
+            .detach(|| self.bindings().succeed(&plan))
+            .map_err(|problems| errors::config(py, &problems))?;
+        let table = Arc::new(CallableTable::new(
+            &runner.shared,
+            &bindings,
+            callables,
+            ended,
+        )?);
         if !table.is_empty() {
             self.runtime(py)?;
         }
         runner.shared.bound(&plan.limits.functions);
         let functions: Arc<dyn Functions> = table;
-        py.detach(|| running.reload(plan, functions))
-            .map_err(|problems| errors::config(py, &problems))
+        let version = py
+            .detach(|| running.reload(plan, functions, Arc::clone(&bindings)))
+            .map_err(|problems| errors::config(py, &problems))?;
+        *self.bindings.lock() = bindings;
+        Ok(version)
     }
 
     /// Moves the wall clock to `seconds` from the real one. Raises `RuntimeError` unless it was made with `test_clock`.
     fn shift_clock(&self, py: Python<'_>, seconds: i64) -> PyResult<()> {
         let running = self.engine()?;
         if py.detach(|| running.shift_clock(seconds)) {
+            self.bindings().shift_clock(seconds);
             Ok(())
         } else {
             Err(PyRuntimeError::new_err(
@@ -240,6 +265,7 @@ impl PyEngine {
             error.write_unraisable(py, None);
         }
         self.end_runtime(py);
+        py.detach(|| self.bindings().close());
         Ok(drained)
     }
 
@@ -342,6 +368,10 @@ impl PyEngine {
     fn listening(&self) -> Vec<(Scheme, ListenAddress)> {
         let running = self.running.lock().clone();
         running.map_or_else(Vec::new, |running| running.addresses())
+    }
+
+    fn bindings(&self) -> Arc<Bindings> {
+        Arc::clone(&self.bindings.lock())
     }
 
     fn engine(&self) -> PyResult<Arc<engine::Engine>> {

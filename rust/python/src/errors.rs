@@ -62,6 +62,12 @@ pub(crate) fn listen(py: Python<'_>, message: &str) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// `BindingError` with one line that names the binding.
+pub(crate) fn binding(py: Python<'_>, message: &str) -> PyErr {
+    let made = || class(py, "BindingError")?.call1((message,));
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
 /// `CacheError` with one line that holds the remedy.
 pub(crate) fn cache(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "CacheError")?.call1((message,));

@@ -1,6 +1,6 @@
 //! The module `edgerouter._core`: converts between Python and the engine, and decides nothing.
 //!
-//! `engine` starts and stops, `plan` compiles plans. `message`, `values`, `cache` and `context` are the views on the
+//! `engine` starts and stops, `plan` compiles plans. `message`, `values`, `cache`, `data` and `context` are the views on the
 //! engine's values that callables get. `runner` carries calls to Python's own threads and their answers back.
 //! `allocator` is the one of the Rust side. `output` carries printed lines, and signals. `properties` exposes pure
 //! decisions to property tests, `certificates` those for development.
@@ -9,6 +9,7 @@ mod allocator;
 mod cache;
 mod certificates;
 mod context;
+mod data;
 mod engine;
 mod errors;
 mod json;
@@ -43,6 +44,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cache::PyCache>()?;
     module.add_class::<cache::AsyncCache>()?;
     module.add_class::<cache::Caches>()?;
+    data::add(module)?;
     output::add(module)?;
     logs::add(module)?;
     plan::add(module)?;

@@ -25,6 +25,10 @@ pub(crate) fn compiled(py: Python<'_>, plan: &[u8]) -> PyResult<Plan> {
     let checked = || {
         let plan = plan::compile(plan)?;
         edgerouter_engine::check_tls(&plan)?;
+        let problems = edgerouter_data::check(&plan);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         Ok::<_, Vec<plan::Problem>>(plan)
     };
     py.detach(checked)

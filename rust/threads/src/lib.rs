@@ -94,6 +94,23 @@ impl ThreadPool {
         wait(patience, done).await
     }
 
+    /// True if new work is not refused.
+    pub fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        !state.ended && state.submitted.len() < state.most_waiting
+    }
+
+    /// Has a thread do new work that delivers its result itself; refused if too much waits. The work is dropped when the
+    /// pool ends before.
+    pub fn enqueue(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) -> Result<(), NotDone> {
+        let mut state = self.state.lock();
+        if state.ended || state.submitted.len() >= state.most_waiting {
+            return Err(NotDone::Busy);
+        }
+        state.submitted.push_back(Box::new(job));
+        self.wake(&mut state)
+    }
+
     /// Has a thread go on with work for a response that has begun. The caller bounds the number of them.
     pub async fn proceed<T: Send + 'static>(
         self: &Arc<Self>,

@@ -149,6 +149,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         access_log,
         service_workers,
         prefetch,
+        bindings,
     } = spec;
     let hop = Via::new(&via);
     if hop.is_none() {
@@ -274,6 +275,7 @@ fn checked(spec: PlanSpec, problems: &Problems) -> Option<Plan> {
         edge_fields,
         marks_personal: !service_workers.is_empty(),
         prefetch,
+        bindings,
         predicts,
         access_log,
         idle_hooks,

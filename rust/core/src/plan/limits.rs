@@ -19,6 +19,8 @@ pub struct Limits {
     pub cache: CacheLimits,
     /// Calls into Python.
     pub functions: FunctionLimits,
+    /// Key-value stores that functions are bound to.
+    pub data: DataLimits,
     /// Files that routes serve.
     pub files: FileLimits,
     /// Compression of responses.
@@ -175,6 +177,24 @@ limits! {
         timeout: Duration = seconds(10),
         /// Names in the list of a folder.
         listed_names: usize = 1_000,
+    }
+
+    /// Key-value stores that functions are bound to; each bound is for one binding.
+    DataLimits {
+        /// Of one value.
+        value_bytes: usize = 1 << 20,
+        /// Of all entries of a store in memory.
+        store_bytes: usize = 64 << 20,
+        /// Entries of a store in memory.
+        store_entries: usize = 100_000,
+        /// Of a read cache.
+        cache_bytes: usize = 16 << 20,
+        /// Threads that read a file, each with a connection.
+        connections: usize = 4,
+        /// Operations under way; past it an error.
+        operations: usize = 1_000,
+        /// Time for one operation.
+        timeout: Duration = seconds(5),
     }
 
     /// Compression of responses.

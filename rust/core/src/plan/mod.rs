@@ -5,6 +5,7 @@
 //! changes after compilation, so a plan is shared by pointer and swapped whole.
 
 mod acme;
+pub mod binding;
 mod cache_policy;
 pub(crate) mod compile;
 mod file_folder;
@@ -30,6 +31,7 @@ use ipnet::IpNet;
 
 pub use crate::{problem::Problem, select::Select};
 pub use acme::{AcmePolicy, ChallengeKind, ExternalAccount, Issuer};
+pub use binding::Binding;
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
 pub use file_folder::FileFolder;
@@ -102,6 +104,8 @@ pub struct Plan {
     pub marks_personal: bool,
     /// Lists of URLs that the edge requests itself; empty: none.
     pub prefetch: Vec<Prefetch>,
+    /// Data that functions find on `ctx.env`.
+    pub bindings: Vec<Binding>,
     /// At least one route predicts.
     pub predicts: bool,
     /// The parts of a request that the access log shows.

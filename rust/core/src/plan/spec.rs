@@ -4,6 +4,7 @@
 //! `compile`. It never stops at the first problem, and none of its messages ever holds a secret.
 
 mod acme;
+mod binding;
 mod guard;
 mod headers;
 mod latency;
@@ -23,8 +24,8 @@ use http::{HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 
 use super::{
-    CachePolicy, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits, HealthCheck, Limits,
-    Listener, Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
+    Binding, CachePolicy, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits, HealthCheck,
+    Limits, Listener, Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
 };
 
 use crate::{
@@ -67,6 +68,7 @@ pub(crate) struct PlanSpec {
     /// Service workers, whose routes are in `routes` already.
     pub service_workers: Vec<ServiceWorker>,
     pub prefetch: Vec<PrefetchSpec>,
+    pub bindings: Vec<Binding>,
     pub access_log: AccessLogPolicy,
 }
 

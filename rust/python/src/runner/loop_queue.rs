@@ -123,6 +123,7 @@ impl LoopQueue {
         }
         if woken {
             shared.drain_wakes();
+            shared.arrivals.settle(py);
         }
         let mut more = true;
         for _ in 0..BATCH {

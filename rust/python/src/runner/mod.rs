@@ -5,10 +5,11 @@
 //! [`loop_queue::LoopQueue`], which makes a task of each (`task`); threads of a [`pool::Pool`] take plain ones
 //! (`threads`), each in a context of its own (`scope`). Answers go back in batches (`answers`) to the worker that
 //! waits for them (`calls`). A [`watched_thread::WatchedThread`] shows the watchdog what runs on a thread and until when.
-//! `inline` callables are called on the worker itself until they break their promise to be quick.
+//! `arrivals` wake tasks whose operation on a binding has ended. `inline` callables are called on the worker itself until they break their promise to be quick.
 
 mod abort;
 mod answers;
+mod arrivals;
 mod background;
 mod call;
 mod calls;
@@ -34,9 +35,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgerouter_data::Bindings;
 use edgerouter_functions::{FunctionError, Functions, FunctionsLoad, Invocation, StartedCall};
 use pyo3::{call::PyCallArgs, prelude::*};
 
+pub(crate) use arrivals::Waiter;
 pub(crate) use background::wait_until;
 use call::{Job, Kind, Work};
 use calls::UnderWay;
@@ -69,6 +72,7 @@ pub(crate) struct PythonCallable {
     serial: bool,
     name: Arc<str>,
     shared: Arc<Queues>,
+    bindings: Arc<Bindings>,
     inline: AtomicBool,
     /// Points against an inline callable that breaks its promise.
     broken: AtomicI32,
@@ -133,7 +137,10 @@ fn notify<'py>(py: Python<'py>, function: &str, arguments: impl PyCallArgs<'py>)
 pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
     pub(crate) shared: Arc<Queues>,
+    pub(crate) bindings: Arc<Bindings>,
     pub(crate) awaits: bool,
+    /// It runs on a worker, where nothing may wait.
+    pub(crate) inline: bool,
 }
 
 impl From<&PythonCallable> for Caller {
@@ -141,7 +148,9 @@ impl From<&PythonCallable> for Caller {
         Self {
             name: Arc::clone(&callable.name),
             shared: Arc::clone(&callable.shared),
+            bindings: Arc::clone(&callable.bindings),
             awaits: callable.is_async,
+            inline: callable.inline.load(Ordering::Relaxed),
         }
     }
 }
@@ -160,6 +169,7 @@ impl CallableTable {
     /// when the last call of these is over and none can begin.
     pub(crate) fn new(
         shared: &Arc<Queues>,
+        bindings: &Arc<Bindings>,
         specs: &Bound<'_, PyAny>,
         ended: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
@@ -174,6 +184,7 @@ impl CallableTable {
                 serial,
                 name: name.into(),
                 shared: Arc::clone(shared),
+                bindings: Arc::clone(bindings),
                 inline: AtomicBool::new(inline),
                 broken: AtomicI32::new(0),
                 warned: AtomicBool::new(false),

@@ -20,6 +20,7 @@ use edgerouter_functions::{FunctionError, FunctionsLoad};
 use parking_lot::{Condvar, Mutex};
 
 use super::{
+    arrivals::{Arrivals, Waiter},
     background::Background,
     call::{Job, Kind},
     pool::{Demand, PoolThread, ThreadPool, forget_closed},
@@ -57,6 +58,7 @@ pub(crate) struct Queues {
     pub(crate) watched: Mutex<Vec<Weak<WatchedThread>>>,
     pub(crate) background: Background,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) arrivals: Arrivals,
 }
 
 impl std::fmt::Debug for Queues {
@@ -92,6 +94,7 @@ impl Queues {
             watched: Mutex::default(),
             background: Background::default(),
             streams: Arc::default(),
+            arrivals: Arrivals::default(),
         }))
     }
 
@@ -186,6 +189,13 @@ impl Queues {
     /// Readable when calls wait for the event loop.
     pub(crate) fn fileno(&self) -> RawFd {
         self.wake_reader.as_raw_fd()
+    }
+
+    /// Has a task of the event loop wake up. Needs no interpreter.
+    pub(crate) fn arrived(&self, waiter: Waiter) {
+        if self.arrivals.keep(waiter) {
+            self.wake_loop();
+        }
     }
 
     fn wake_loop(&self) {

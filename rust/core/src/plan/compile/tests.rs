@@ -111,6 +111,15 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         tls.certificates[0].key.as_bytes(),
         b"-----BEGIN PRIVATE KEY-----"
     );
+    let [binding] = plan.bindings.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        (&*binding.name, binding.kind.as_str()),
+        ("EXPERIMENTS", "kv")
+    );
+    assert_eq!(binding.staleness.as_millis(), 2_500);
+    assert!(!format!("{plan:?}").contains("password@"));
     let disk = plan.disk_cache.as_ref().unwrap();
     assert_eq!(disk.path.to_str(), Some("/var/cache/edgerouter"));
     assert_eq!(

@@ -90,6 +90,16 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("named_caches", &mut functions.named_caches, 0, 10_000);
         group.whole("streams", &mut functions.streams, 0, 1_000_000);
     });
+    let data = &mut limits.data;
+    read_group("data", &mut |group| {
+        group.whole("value_bytes", &mut data.value_bytes, 1, 64 * MIB);
+        group.whole("store_bytes", &mut data.store_bytes, MIB, LARGEST);
+        group.whole("store_entries", &mut data.store_entries, 1, 100_000_000);
+        group.whole("cache_bytes", &mut data.cache_bytes, MIB, LARGEST);
+        group.whole("connections", &mut data.connections, 1, 256);
+        group.whole("operations", &mut data.operations, 1, 1_000_000);
+        group.positive("timeout", &mut data.timeout);
+    });
     let files = &mut limits.files;
     read_group("files", &mut |group| {
         group.whole("threads", &mut files.threads, 1, 256);

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{
-    CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec, guard,
+    CallableSpec, GroupSpec, HookPhase, HookSpec, OriginSpec, PlanSpec, binding, guard,
     headers::{secret_header_map, select, status},
     latency, limits, listener,
     policies::secret,
@@ -115,6 +115,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         routes.extend(latency::route(worker, &name, &routes, problems));
     }
     let prefetch = fields.each("prefetch", latency::prefetch);
+    let bindings = binding::all(&mut fields);
     let access_log = fields
         .some("access_log")
         .and_then(|value| access_log(value, problems))
@@ -140,6 +141,7 @@ pub(crate) fn read(json: &[u8], problems: &Problems) -> Option<PlanSpec> {
         routes,
         service_workers,
         prefetch,
+        bindings,
     })
 }
 

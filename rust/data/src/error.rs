@@ -1,0 +1,48 @@
+//! Why an operation on a binding failed. The text is for the program that called it, and never holds a secret.
+
+use std::time::Duration;
+
+/// The failure of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DataError {
+    /// An argument is not what the operation takes.
+    #[error("{0}")]
+    Invalid(String),
+    /// The number of operations that may be under way.
+    #[error(
+        "{0} operations are under way already, which is as many as limits.data.operations allows; retry later, or raise it"
+    )]
+    Busy(usize),
+    /// The time limit.
+    #[error("no answer within {} s (limits.data.timeout); whether it took effect is not known", .0.as_secs_f64())]
+    TimedOut(Duration),
+    /// The file or the server cannot be used now.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// The engine refused the operation.
+    #[error("{0}")]
+    Refused(String),
+    /// A binding in memory has no room.
+    #[error("has no room for this: {0}")]
+    Full(&'static str),
+    /// A function may keep a binding for longer than the edge lives.
+    #[error("is closed: the edge has stopped, or was reloaded without this binding")]
+    Closed,
+}
+
+impl DataError {
+    /// The label in metrics.
+    pub(crate) fn label(&self) -> usize {
+        match self {
+            Self::Invalid(_) | Self::Refused(_) | Self::Full(_) => 1,
+            Self::Busy(_) => 2,
+            Self::TimedOut(_) => 3,
+            Self::Unreachable(_) | Self::Closed => 4,
+        }
+    }
+
+    /// True if it says that the file or the server did not do its work.
+    pub(crate) fn is_outage(&self) -> bool {
+        matches!(self, Self::TimedOut(_) | Self::Unreachable(_))
+    }
+}

@@ -1,0 +1,289 @@
+//! Data that functions are bound to: the bindings of a plan, opened once and used by every call.
+//!
+//! A [`Binding`](Bound) is called with a [`DataCall`]. Memory and the read cache answer at once; otherwise the result is
+//! delivered later, on a thread of the engine that did the work, within the time that the plan allows. A binding that
+//! cannot be reached is an error of that call only. This crate knows no Python and no workers.
+
+mod answer;
+mod clock;
+mod error;
+mod kv;
+mod meter;
+mod remote;
+mod reply;
+mod sqlite;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use edgerouter_core::plan::{
+    Plan, Problem,
+    binding::{Binding, BindingKind, DataAddress},
+    limits::DataLimits,
+};
+
+pub use answer::DataResult;
+pub use error::DataError;
+pub use kv::call::{
+    Entry, KeyPage, KvCall, KvReply, LONGEST_KEY, LONGEST_METADATA, MOST_LISTED, PutCondition,
+};
+pub use reply::DataReply;
+pub use sqlite::is_open;
+
+use clock::WallClock;
+use kv::KeyValues;
+use meter::{Meter, Metered};
+use remote::RemoteThread;
+
+/// An operation on a binding, by its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataCall {
+    /// Of a key-value store.
+    KeyValue(KvCall),
+}
+
+/// The clock and the thread that all bindings share, also across reloads.
+#[derive(Debug, Default)]
+struct DataRoom {
+    clock: Arc<WallClock>,
+    remote: RemoteThread,
+}
+
+/// A binding that is open.
+#[derive(Debug)]
+pub struct Bound {
+    binding: Binding,
+    limits: DataLimits,
+    store: KeyValues,
+    meter: Arc<Meter>,
+    room: Arc<DataRoom>,
+    closed: AtomicBool,
+}
+
+impl Bound {
+    fn open(
+        binding: &Binding,
+        limits: &DataLimits,
+        room: &Arc<DataRoom>,
+    ) -> Result<Arc<Self>, String> {
+        let thread = |error| format!("the thread for data could not be started: {error}");
+        let in_memory = matches!(binding.address, DataAddress::Memory);
+        if !in_memory {
+            room.remote.handle().map_err(thread)?;
+        }
+        let bound = Arc::new(Self {
+            store: KeyValues::open(binding, limits, &room.clock, &room.remote)?,
+            binding: binding.clone(),
+            limits: limits.clone(),
+            meter: Arc::default(),
+            room: Arc::clone(room),
+            closed: AtomicBool::new(false),
+        });
+        if !in_memory {
+            let weak = Arc::downgrade(&bound);
+            room.remote.watch(weak, Self::look).map_err(thread)?;
+        }
+        Ok(bound)
+    }
+
+    /// The name, as `ctx.env` has it.
+    pub fn name(&self) -> &Arc<str> {
+        &self.binding.name
+    }
+
+    /// The kind of its calls.
+    pub fn kind(&self) -> BindingKind {
+        self.binding.kind
+    }
+
+    /// True if each call is answered at once, so that even a worker may make it.
+    pub fn is_immediate(&self) -> bool {
+        self.store.is_immediate()
+    }
+
+    /// Begins an operation. `Some`: the result, and `deliver` is not called; otherwise it is called once, on another
+    /// thread.
+    pub fn call(
+        &self,
+        call: DataCall,
+        deliver: impl FnOnce(DataResult) + Send + 'static,
+    ) -> Option<DataResult> {
+        if self.closed.load(Ordering::Acquire) {
+            return Some(Err(DataError::Closed));
+        }
+        let DataCall::KeyValue(call) = call;
+        let operation = call.operation();
+        if let Some(result) = self.store.at_once(&call) {
+            self.meter.count(operation, result.as_ref().err(), None);
+            return Some(result.map(Into::into));
+        }
+        let under_way = self.meter.under_way.fetch_add(1, Ordering::AcqRel);
+        if under_way >= self.limits.operations {
+            self.meter.under_way.fetch_sub(1, Ordering::AcqRel);
+            let error = DataError::Busy(self.limits.operations);
+            self.meter.count(operation, Some(&error), None);
+            return Some(Err(error));
+        }
+        let learning = self.store.learning(&call);
+        let (meter, began) = (Arc::clone(&self.meter), Instant::now());
+        let name = Arc::clone(&self.binding.name);
+        let answer = self
+            .room
+            .remote
+            .deadlines
+            .answer(self.limits.timeout, move |result| {
+                meter.under_way.fetch_sub(1, Ordering::AcqRel);
+                if let Some(learning) = learning {
+                    learning.learn(match &result {
+                        Ok(DataReply::KeyValue(reply)) => Some(reply),
+                        Err(_) => None,
+                    });
+                }
+                meter.count(operation, result.as_ref().err(), Some(began.elapsed()));
+                note(&meter, &name, &result);
+                deliver(result);
+            });
+        self.store.begin(call, answer);
+        None
+    }
+
+    /// Finds out whether the engine can be reached.
+    fn look(bound: &Arc<Self>) {
+        let (meter, name) = (Arc::clone(&bound.meter), Arc::clone(&bound.binding.name));
+        let patience = bound.limits.timeout;
+        let answer = bound
+            .room
+            .remote
+            .deadlines
+            .answer(patience, move |result| note(&meter, &name, &result));
+        bound.store.begin(KvCall::Ping, answer);
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.store.close();
+    }
+}
+
+/// Notes whether the engine was reached, and logs a change.
+fn note(meter: &Meter, binding: &str, result: &DataResult) {
+    match result {
+        Err(error) if error.is_outage() => {
+            if meter.reached(false) {
+                tracing::warn!(binding, %error, "a binding cannot be reached; calls of it fail");
+            }
+        }
+        Err(DataError::Closed) => {}
+        _ => {
+            if meter.reached(true) {
+                tracing::info!(binding, "a binding can be reached again");
+            }
+        }
+    }
+}
+
+/// Problems of the bindings of a plan that opening them would show; opens nothing.
+pub fn check(plan: &Plan) -> Vec<Problem> {
+    let bindings = plan.bindings.iter().enumerate();
+    let problems = bindings.filter_map(|(at, binding)| {
+        let message = kv::check(&binding.address).err()?;
+        Some(problem(at, message))
+    });
+    problems.collect()
+}
+
+fn problem(at: usize, message: String) -> Problem {
+    Problem {
+        path: format!("bindings[{at}].url"),
+        value: None,
+        message,
+    }
+}
+
+/// The bindings of a plan.
+#[derive(Debug, Default)]
+pub struct Bindings {
+    bound: BTreeMap<Arc<str>, Arc<Bound>>,
+    room: Arc<DataRoom>,
+}
+
+impl Bindings {
+    /// Opens the bindings of a plan. Files and servers that cannot be reached are no error.
+    pub fn open(plan: &Plan) -> Result<Arc<Self>, Vec<Problem>> {
+        Self::default().succeed(plan)
+    }
+
+    /// The bindings of a new plan: those that stay the same stay open.
+    pub fn succeed(&self, plan: &Plan) -> Result<Arc<Self>, Vec<Problem>> {
+        let limits = &plan.limits.data;
+        let mut bound = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (at, binding) in plan.bindings.iter().enumerate() {
+            let kept = self
+                .bound
+                .get(&binding.name)
+                .filter(|open| open.binding == *binding && open.limits == *limits);
+            let opened = match kept {
+                Some(open) => Ok(Arc::clone(open)),
+                None => Bound::open(binding, limits, &self.room),
+            };
+            match opened {
+                Ok(open) => {
+                    bound.insert(Arc::clone(&binding.name), open);
+                }
+                Err(message) => problems.push(problem(at, message)),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Arc::new(Self {
+            bound,
+            room: Arc::clone(&self.room),
+        }))
+    }
+
+    /// The binding of a name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Bound>> {
+        self.bound.get(name)
+    }
+
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.bound.keys().map(|name| &**name)
+    }
+
+    /// Moves the wall clock of expiry, in tests.
+    pub fn shift_clock(&self, seconds: i64) {
+        self.room.clock.shift(seconds);
+    }
+
+    /// The bindings as metrics.
+    pub fn render(&self, out: &mut String) {
+        let all: Vec<Metered<'_>> = self
+            .bound
+            .values()
+            .map(|bound| Metered {
+                name: &bound.binding.name,
+                kind: bound.binding.kind.as_str(),
+                meter: &bound.meter,
+                cache: bound.store.cache_counts(),
+            })
+            .collect();
+        meter::render(&all, out);
+    }
+
+    /// Ends all operations and closes files and connections.
+    pub fn close(&self) {
+        for bound in self.bound.values() {
+            bound.close();
+        }
+        self.room.remote.end();
+    }
+}

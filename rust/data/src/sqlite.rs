@@ -1,0 +1,314 @@
+//! A SQLite file: its connections, and the threads that use them, one for writes and several for reads.
+//!
+//! Writes in one file are made one after another, so one thread makes them all and none waits for another's lock.
+//! Readers see the last commit meanwhile (WAL). The lock of another process is waited for until the operation's time is
+//! over.
+
+use std::{
+    collections::HashMap,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use edgerouter_core::plan::limits::DataLimits;
+use edgerouter_threads::ThreadPool;
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::{
+    answer::{Answer, DataResult},
+    error::DataError,
+};
+
+/// Virtual instructions of SQLite between two looks at the deadline.
+const INSTRUCTIONS: i32 = 4_000;
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 128;
+
+/// Files that this process has open, by device and inode, with the number of their holders.
+static OPEN: Mutex<Option<HashMap<(u64, u64), usize>>> = Mutex::new(None);
+
+/// True if this process has a file open as a binding. Another copy of SQLite in this process must not open it: it would
+/// drop the locks of this one, as POSIX locks belong to the process.
+pub fn is_open(device: u64, inode: u64) -> bool {
+    let open = OPEN.lock();
+    open.as_ref()
+        .is_some_and(|open| open.contains_key(&(device, inode)))
+}
+
+/// Keeps a file in [`OPEN`].
+#[derive(Debug)]
+struct HeldFile((u64, u64));
+
+impl HeldFile {
+    fn of(path: &Path) -> Option<Self> {
+        let about = std::fs::metadata(path).ok()?;
+        let id = (about.dev(), about.ino());
+        *OPEN.lock().get_or_insert_default().entry(id).or_default() += 1;
+        Some(Self(id))
+    }
+}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        let mut open = OPEN.lock();
+        let Some(open) = open.as_mut() else { return };
+        if let Some(holders) = open.get_mut(&self.0) {
+            *holders -= 1;
+            if *holders == 0 {
+                open.remove(&self.0);
+            }
+        }
+    }
+}
+
+/// The time at which a commit is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// After the next checkpoint: power failure may undo the last commits, a crash of the process does not.
+    Normal,
+}
+
+impl Durability {
+    fn synchronous(self) -> &'static str {
+        match self {
+            Self::Normal => "NORMAL",
+        }
+    }
+}
+
+/// The kind of work that a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// A connection, and the end of the time of its current work.
+struct HeldConnection {
+    connection: Connection,
+    since: Instant,
+    /// Microseconds after `since`.
+    until: Arc<AtomicU64>,
+    _file: Option<HeldFile>,
+}
+
+impl std::fmt::Debug for HeldConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HeldConnection").finish_non_exhaustive()
+    }
+}
+
+/// A SQLite file.
+#[derive(Debug)]
+pub(crate) struct SqliteFile {
+    path: PathBuf,
+    durability: Durability,
+    /// Statements that make what the binding needs.
+    schema: &'static str,
+    prepared: AtomicBool,
+    readers: Arc<ThreadPool>,
+    writer: Arc<ThreadPool>,
+    idle: [Mutex<Vec<HeldConnection>>; 2],
+    patience: Duration,
+    closed: AtomicBool,
+}
+
+impl SqliteFile {
+    pub(crate) fn new(
+        path: &str,
+        durability: Durability,
+        schema: &'static str,
+        limits: &DataLimits,
+    ) -> Arc<Self> {
+        let readers = ThreadPool::new("edge-data-read");
+        readers.bound(limits.connections, limits.operations);
+        let writer = ThreadPool::new("edge-data-write");
+        writer.bound(1, limits.operations);
+        Arc::new(Self {
+            path: path.into(),
+            durability,
+            schema,
+            prepared: AtomicBool::new(false),
+            readers,
+            writer,
+            idle: Default::default(),
+            patience: limits.timeout,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Has a thread do work on a connection, and sends its result.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        access: Access,
+        answer: Answer,
+        work: impl FnOnce(&mut Connection) -> DataResult + Send + 'static,
+    ) {
+        let pool = match access {
+            Access::Read => &self.readers,
+            Access::Write => &self.writer,
+        };
+        if !pool.has_room() {
+            let error = "too many operations wait for the file; it is locked, or the disk is slow";
+            answer.send(Err(DataError::Unreachable(error.to_owned())));
+            return;
+        }
+        let file = Arc::clone(self);
+        // Refused only if no thread can be started, or at the end: the answer says that the binding is closed.
+        let _ = pool.enqueue(move || {
+            if !answer.is_over() {
+                let deadline = answer.deadline();
+                answer.send(file.run(access, deadline, work));
+            }
+        });
+    }
+
+    fn idle(&self, access: Access) -> &Mutex<Vec<HeldConnection>> {
+        let [reading, writing] = &self.idle;
+        match access {
+            Access::Read => reading,
+            Access::Write => writing,
+        }
+    }
+
+    fn run(
+        &self,
+        access: Access,
+        deadline: Instant,
+        work: impl FnOnce(&mut Connection) -> DataResult,
+    ) -> DataResult {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(DataError::Closed);
+        }
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let idle = self.idle(access).lock().pop();
+        let mut held = match idle {
+            Some(held) => held,
+            None => self.open(access, patience)?,
+        };
+        let until = held.since.elapsed() + patience;
+        let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
+        held.until.store(until, Ordering::Relaxed);
+        let timed = held.connection.busy_timeout(patience);
+        let result = timed
+            .map_err(|error| self.failure(&error))
+            .and_then(|()| work(&mut held.connection));
+        let broken =
+            !held.connection.is_autocommit() || result.as_ref().is_err_and(DataError::is_outage);
+        if !broken && !self.closed.load(Ordering::Acquire) {
+            self.idle(access).lock().push(held);
+        }
+        result
+    }
+
+    fn open(&self, access: Access, patience: Duration) -> Result<HeldConnection, DataError> {
+        let failed = |error: rusqlite::Error| self.failure(&error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
+        let file = HeldFile::of(&self.path);
+        connection.busy_timeout(patience).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        let journal = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        let journal = journal.map_err(failed)?;
+        if !journal.eq_ignore_ascii_case("wal") {
+            return Err(DataError::Unreachable(format!(
+                "{}: the file system does not allow a write-ahead log; use a local disk",
+                self.path.display()
+            )));
+        }
+        let durable = self.durability.synchronous();
+        connection
+            .pragma_update(None, "synchronous", durable)
+            .map_err(failed)?;
+        if !self.prepared.load(Ordering::Acquire) {
+            connection.execute_batch(self.schema).map_err(failed)?;
+            self.prepared.store(true, Ordering::Release);
+        }
+        if access == Access::Read {
+            connection
+                .pragma_update(None, "query_only", true)
+                .map_err(failed)?;
+        }
+        let (since, until) = (Instant::now(), Arc::new(AtomicU64::new(u64::MAX)));
+        let over = {
+            let until = Arc::clone(&until);
+            move || since.elapsed().as_micros() > u128::from(until.load(Ordering::Relaxed))
+        };
+        let mut held = HeldConnection {
+            connection,
+            since,
+            until,
+            _file: file,
+        };
+        held.connection
+            .progress_handler(INSTRUCTIONS, Some(over))
+            .map_err(failed)?;
+        Ok(held)
+    }
+
+    /// A failure of SQLite, for the program that called.
+    pub(crate) fn failure(&self, error: &rusqlite::Error) -> DataError {
+        let Some(code) = error.sqlite_error_code() else {
+            return DataError::Refused(error.to_string());
+        };
+        let path = self.path.display();
+        match code {
+            ErrorCode::OperationInterrupted => DataError::TimedOut(self.patience),
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+                DataError::Unreachable(format!("{path}: another process keeps it locked"))
+            }
+            ErrorCode::CannotOpen => DataError::Unreachable(format!(
+                "{path}: cannot be opened; its folder must exist, and this user must be allowed to write in it"
+            )),
+            ErrorCode::NotADatabase
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::PermissionDenied
+            | ErrorCode::ReadOnly
+            | ErrorCode::DiskFull
+            | ErrorCode::FileLockingProtocolFailed => {
+                DataError::Unreachable(format!("{path}: {error}"))
+            }
+            _ => DataError::Refused(error.to_string()),
+        }
+    }
+
+    /// Ends the threads and closes the file. Work that waits fails.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.readers.end();
+        self.writer.end();
+        drop(self.take_idle());
+    }
+
+    fn take_idle(&self) -> Vec<HeldConnection> {
+        let mut all = Vec::new();
+        for idle in &self.idle {
+            all.append(&mut idle.lock());
+        }
+        all
+    }
+}
+
+impl Drop for SqliteFile {
+    fn drop(&mut self) {
+        self.readers.end();
+        self.writer.end();
+        let connections = self.take_idle();
+        if !connections.is_empty() {
+            // Closing the last one writes its log back into the file, and this may be a thread that must not wait.
+            let _ = std::thread::Builder::new()
+                .name("edge-data-close".to_owned())
+                .spawn(move || drop(connections));
+        }
+    }
+}

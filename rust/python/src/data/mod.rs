@@ -1,0 +1,87 @@
+//! The data that callables are bound to, as Python sees it: `ctx.env`.
+//!
+//! `kv` has the operations of key-value stores. `operation` is one that is under way: a plain callable waits for it
+//! without the interpreter, an async one awaits it.
+
+mod kv;
+mod operation;
+
+use std::{sync::Arc, time::Instant};
+
+use edgerouter_core::plan::binding::BindingKind;
+use edgerouter_data::Bindings;
+use pyo3::{exceptions::PyAttributeError, prelude::*};
+
+use crate::runner::{Caller, Queues};
+use operation::Handle;
+
+pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Env>()?;
+    module.add_class::<kv::Kv>()?;
+    module.add_class::<kv::AsyncKv>()?;
+    module.add_class::<kv::KvEntry>()?;
+    module.add_class::<kv::KvKeys>()?;
+    module.add_class::<kv::Chunks>()
+}
+
+/// Bindings by name.
+#[pyclass(frozen, module = "edgerouter")]
+#[derive(Debug)]
+pub(crate) struct Env {
+    bindings: Arc<Bindings>,
+    shared: Arc<Queues>,
+    awaits: bool,
+    inline: bool,
+    deadline: Instant,
+}
+
+impl Env {
+    pub(crate) fn new(caller: &Caller, deadline: Instant) -> Self {
+        Self {
+            bindings: Arc::clone(&caller.bindings),
+            shared: Arc::clone(&caller.shared),
+            awaits: caller.awaits,
+            inline: caller.inline,
+            deadline,
+        }
+    }
+}
+
+#[pymethods]
+impl Env {
+    fn __getattr__(&self, py: Python<'_>, name: &str) -> PyResult<Py<PyAny>> {
+        let Some(bound) = self.bindings.get(name) else {
+            let names: Vec<&str> = self.bindings.names().collect();
+            let known = match names.is_empty() {
+                true => "the edge has none".to_owned(),
+                false => format!("there are {}", names.join(", ")),
+            };
+            return Err(PyAttributeError::new_err(format!(
+                "{name}: no binding has this name, and {known}; declare it, as in edge.kv(\"{name}\", \"memory:\")"
+            )));
+        };
+        let handle = Handle {
+            bound: Arc::clone(bound),
+            shared: Arc::clone(&self.shared),
+            inline: self.inline,
+            deadline: self.deadline,
+        };
+        match (bound.kind(), self.awaits) {
+            (BindingKind::KeyValue, false) => Ok(Py::new(py, kv::Kv::new(handle))?.into_any()),
+            (BindingKind::KeyValue, true) => Ok(Py::new(py, kv::AsyncKv::new(handle))?.into_any()),
+        }
+    }
+
+    fn __contains__(&self, name: &str) -> bool {
+        self.bindings.get(name).is_some()
+    }
+
+    fn __dir__(&self) -> Vec<&str> {
+        self.bindings.names().collect()
+    }
+
+    fn __repr__(&self) -> String {
+        let names: Vec<&str> = self.bindings.names().collect();
+        format!("<Env {}>", names.join(", "))
+    }
+}

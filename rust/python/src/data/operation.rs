@@ -1,0 +1,248 @@
+//! An operation on a binding, from its begin to the value that Python gets.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use edgerouter_data::{Bound as Binding, DataCall, DataError, DataReply, DataResult};
+use parking_lot::{Condvar, Mutex};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyStopIteration, PyValueError},
+    prelude::*,
+};
+
+use crate::{
+    errors,
+    runner::{Queues, Waiter},
+};
+
+/// Time that a plain callable waits past the end of its call, which its own time limit then ends.
+const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
+/// A binding, as one call of a callable has it.
+#[derive(Debug, Clone)]
+pub(super) struct Handle {
+    pub(super) bound: Arc<Binding>,
+    pub(super) shared: Arc<Queues>,
+    /// The callable runs on a worker, where nothing may wait.
+    pub(super) inline: bool,
+    /// The end of the call's time.
+    pub(super) deadline: Instant,
+}
+
+/// Makes Python's value of a result.
+pub(super) type Convert = Box<dyn FnOnce(Python<'_>, DataReply) -> PyResult<Py<PyAny>> + Send>;
+
+/// An operation that has begun.
+pub(super) enum Begun {
+    Ended(DataResult),
+    GoesOn(Arc<Slot>),
+}
+
+impl Handle {
+    /// Begins an operation. Raises `BindingError` where it would have to wait on a worker.
+    pub(super) fn begin(&self, py: Python<'_>, call: DataCall) -> PyResult<Begun> {
+        if self.inline && !self.bound.is_immediate() {
+            let name = self.bound.name();
+            return Err(errors::binding(
+                py,
+                &format!(
+                    "{name}: a callable with inline=True cannot wait for a file or server; remove inline=True, or bind memory:"
+                ),
+            ));
+        }
+        let slot = Arc::new(Slot {
+            state: Mutex::new(SlotState::Waiting(None)),
+            arrived: Condvar::new(),
+            shared: Arc::clone(&self.shared),
+        });
+        let delivered = Arc::clone(&slot);
+        let ended = self
+            .bound
+            .call(call, move |result| delivered.deliver(result));
+        Ok(match ended {
+            Some(result) => Begun::Ended(result),
+            None => Begun::GoesOn(slot),
+        })
+    }
+
+    /// Python's value, or the exception for a failure.
+    pub(super) fn value(
+        &self,
+        py: Python<'_>,
+        result: DataResult,
+        convert: Convert,
+    ) -> PyResult<Py<PyAny>> {
+        match result {
+            Ok(reply) => convert(py, reply),
+            Err(error) => {
+                let text = format!("{}: {error}", self.bound.name());
+                Err(match error {
+                    DataError::Invalid(_) => PyValueError::new_err(text),
+                    _ => errors::binding(py, &text),
+                })
+            }
+        }
+    }
+
+    /// Does an operation while the callable waits.
+    pub(super) fn wait(
+        &self,
+        py: Python<'_>,
+        call: DataCall,
+        convert: Convert,
+    ) -> PyResult<Py<PyAny>> {
+        let result = match self.begin(py, call)? {
+            Begun::Ended(result) => result,
+            Begun::GoesOn(slot) => py.detach(|| slot.wait(self.deadline)),
+        };
+        self.value(py, result, convert)
+    }
+
+    /// Begins an operation that is awaited.
+    pub(super) fn awaitable(
+        &self,
+        py: Python<'_>,
+        call: DataCall,
+        convert: Convert,
+    ) -> PyResult<Operation> {
+        let slot = match self.begin(py, call)? {
+            Begun::GoesOn(slot) => slot,
+            Begun::Ended(result) => Arc::new(Slot {
+                state: Mutex::new(SlotState::Arrived(result)),
+                arrived: Condvar::new(),
+                shared: Arc::clone(&self.shared),
+            }),
+        };
+        Ok(Operation {
+            handle: self.clone(),
+            slot,
+            convert: Mutex::new(Some(convert)),
+        })
+    }
+}
+
+/// The place where a result arrives.
+#[derive(Debug)]
+pub(super) struct Slot {
+    state: Mutex<SlotState>,
+    arrived: Condvar,
+    shared: Arc<Queues>,
+}
+
+#[derive(Debug)]
+enum SlotState {
+    Waiting(Option<Waiter>),
+    Arrived(DataResult),
+    Taken,
+}
+
+impl Slot {
+    fn deliver(&self, result: DataResult) {
+        let before = std::mem::replace(&mut *self.state.lock(), SlotState::Arrived(result));
+        self.arrived.notify_all();
+        if let SlotState::Waiting(Some(waiter)) = before {
+            self.shared.arrived(waiter);
+        }
+    }
+
+    fn take(&self) -> Option<DataResult> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, SlotState::Taken) {
+            SlotState::Arrived(result) => Some(result),
+            before => {
+                *state = before;
+                None
+            }
+        }
+    }
+
+    /// Waits without the interpreter. The binding delivers within the time of an operation.
+    fn wait(&self, deadline: Instant) -> DataResult {
+        let now = Instant::now();
+        // Work after the response has a time limit of its own.
+        let until = if deadline > now {
+            deadline
+        } else {
+            now + LONGEST_WAIT
+        };
+        let mut state = self.state.lock();
+        while matches!(*state, SlotState::Waiting(_)) {
+            if self.arrived.wait_until(&mut state, until).timed_out() {
+                break;
+            }
+        }
+        drop(state);
+        let late = Err(DataError::TimedOut(until.saturating_duration_since(now)));
+        self.take().unwrap_or(late)
+    }
+}
+
+/// An operation that is awaited. It has begun already.
+#[pyclass(frozen, module = "edgerouter._core")]
+pub(crate) struct Operation {
+    handle: Handle,
+    slot: Arc<Slot>,
+    convert: Mutex<Option<Convert>>,
+}
+
+#[pymethods]
+impl Operation {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        if let Some(result) = self.slot.take() {
+            return Err(self.ended(py, result));
+        }
+        let (waiter, future) = Waiter::current(py)?;
+        let mut state = self.slot.state.lock();
+        let before = match &mut *state {
+            SlotState::Waiting(waiting) => waiting.replace(waiter),
+            SlotState::Taken => {
+                drop(state);
+                return Err(PyRuntimeError::new_err("this was awaited before"));
+            }
+            SlotState::Arrived(_) => {
+                drop(state);
+                let result = self.slot.take().unwrap_or(Err(DataError::Closed));
+                return Err(self.ended(py, result));
+            }
+        };
+        drop(state);
+        // A task that awaits it as well looks again.
+        if let Some(before) = before {
+            self.slot.shared.arrived(before);
+        }
+        Ok(future)
+    }
+}
+
+impl Operation {
+    fn ended(&self, py: Python<'_>, result: DataResult) -> PyErr {
+        let Some(convert) = self.convert.lock().take() else {
+            return PyRuntimeError::new_err("this was awaited before");
+        };
+        match self.handle.value(py, result, convert) {
+            Ok(value) => PyStopIteration::new_err((value,)),
+            Err(error) => error,
+        }
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if self.convert.lock().is_some()
+            && let Some(Err(error)) = self.slot.take()
+        {
+            let binding = self.handle.bound.name();
+            tracing::warn!(%binding, %error, "an operation on a binding failed, and was not awaited");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The way of a result from the thread of an engine of data to the task that waits for it.
+//!
+//! The thread that has the result never takes the interpreter: it leaves the task's future here and wakes the event loop,
+//! once for all results that it has not come to yet.
+
+use parking_lot::Mutex;
+use pyo3::{intern, prelude::*};
+
+use super::runtime;
+
+/// A task that waits: its event loop, and the future that wakes it.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    event_loop: Py<PyAny>,
+    future: Py<PyAny>,
+}
+
+impl Waiter {
+    /// For the task that runs now. Raises `RuntimeError` where no event loop runs.
+    pub(crate) fn current(py: Python<'_>) -> PyResult<(Self, Bound<'_, PyAny>)> {
+        let asyncio = py.import(intern!(py, "asyncio"))?;
+        let event_loop = asyncio.call_method0(intern!(py, "get_running_loop"))?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?;
+        // As `await` on the future would set it.
+        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        let waiter = Self {
+            event_loop: event_loop.unbind(),
+            future: future.clone().unbind(),
+        };
+        Ok((waiter, future))
+    }
+}
+
+/// Tasks whose result has come, at most one for each task of the event loop.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    waiters: Mutex<Vec<Waiter>>,
+}
+
+impl Arrivals {
+    /// Keeps a task; true if the event loop has to be woken for it.
+    pub(super) fn keep(&self, waiter: Waiter) -> bool {
+        let mut waiters = self.waiters.lock();
+        waiters.push(waiter);
+        waiters.len() == 1
+    }
+
+    /// Wakes the tasks, on the thread of the event loop.
+    pub(crate) fn settle(&self, py: Python<'_>) {
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        for waiter in waiters {
+            let settled = runtime(py).and_then(|runtime| {
+                runtime.call_method1(intern!(py, "settle"), (&waiter.event_loop, &waiter.future))
+            });
+            if let Err(error) = settled {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+"""Key-value stores of each engine, and a function that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import AsyncContext, Context, DataLimits, Edge, Limits, Request, Response
+from edgerouter.testing import Running
+
+from .servers import RedisServer
+
+Serve = Callable[[Edge], Running]
+ClientFor = Callable[[Running], httpx.Client]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def kv_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, of each engine in turn."""
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis")
+        return server.url
+    return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/kv.db"
+
+
+class Asking:
+    """``asking(question)`` calls ``question(request, ctx)`` in a function of an edge and gives its answer as JSON."""
+
+    def __init__(self, serve: Serve, client_for: ClientFor) -> None:
+        self.serve, self.client_for = serve, client_for
+        self.questions: list[Callable[[Any, Any], Any]] = []
+
+    def edge(self, url: str, *, limits: DataLimits | None = None, **options: Any) -> Edge:
+        edge = Edge("test", limits=Limits(data=limits or DataLimits()))
+        edge.kv("KV", url, **options)
+
+        @edge.function("/plain")
+        def plain(request: Request, ctx: Context) -> Response:
+            return Response.json({"is": self.questions[-1](request, ctx)})
+
+        @edge.function("/async")
+        async def awaiting(request: Request, ctx: AsyncContext) -> Response:
+            return Response.json({"is": await self.questions[-1](request, ctx)})
+
+        return edge
+
+    def open(self, url: str, **options: Any) -> Running:
+        self.running = self.serve(self.edge(url, **options))
+        self.client = self.client_for(self.running)
+        return self.running
+
+    def plain(self, question: Callable[[Request, Context], Any]) -> Any:
+        return self._ask("/plain", question)
+
+    def awaited(self, question: Callable[[Request, AsyncContext], Any]) -> Any:
+        return self._ask("/async", question)
+
+    def _ask(self, path: str, question: Callable[[Any, Any], Any]) -> Any:
+        self.questions.append(question)
+        response = self.client.get(path)
+        assert response.status_code == 200, response.text
+        return response.json()["is"]
+
+
+@pytest.fixture
+def asking(serve: Serve, client_for: ClientFor) -> Asking:
+    return Asking(serve, client_for)
