@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgerouter import ConfigError
@@ -156,9 +156,10 @@ def test_growth_over_several_hours_and_two_months_is_spread_evenly() -> None:
     st.lists(
         st.tuples(st.floats(0, 40 * DAY), st.integers(0, 10**9)),
         min_size=1,
-        max_size=20,
+        max_size=8,
     )
 )
+@settings(max_examples=25)
 def test_no_growth_is_lost_or_counted_twice_and_the_ledger_stays_bounded(steps: list[tuple[float, int]]) -> None:
     book, now, counter = Ledger(), NOVEMBER, 0
     book.observe("a", Usage(), now)

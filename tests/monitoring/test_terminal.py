@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -125,13 +126,16 @@ def test_top_in_a_terminal_goes_on_until_it_is_interrupted(served: Running) -> N
     )
     os.close(terminal)
     shown = b""
-    while shown.count(b"hit rate") < 4:
-        more = os.read(screen, 65_536)
-        assert more, shown
-        shown += more
+
+    def wait_for(text: bytes, count: int) -> None:
+        nonlocal shown
+        while shown.count(text) < count:
+            assert select.select([screen], [], [], 20)[0], shown
+            shown += os.read(screen, 65_536)
+
+    wait_for(b"hit rate", 4)
     served.server.stop(1)
-    while b"trying again" not in shown:
-        shown += os.read(screen, 65_536)
+    wait_for(b"trying again", 1)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     os.close(screen)
