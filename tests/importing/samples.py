@@ -19,6 +19,7 @@ KINDS = {
     "wrangler": "wrangler.toml",
     "page-rules": "rules.json",
     "nginx": "nginx.conf",
+    "caddy": "Caddyfile",
 }
 
 
@@ -35,7 +36,7 @@ class Sample:
     @property
     def file(self) -> str:
         """The name of its file."""
-        if self.source.startswith("{"):
+        if self.source.startswith("{") and self.kind != "caddy":
             return "wrangler.jsonc" if self.kind == "wrangler" else "site.json"
         return "wrangler.yaml" if self.source.startswith("name: ") else KINDS[self.kind]
 

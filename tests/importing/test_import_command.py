@@ -121,6 +121,16 @@ HOSTILE: dict[str, tuple[str, bytes]] = {
     "an nginx configuration that ends twice": ("twice.conf", b"server { listen 80; } }"),
     "nginx without a server": ("none.conf", b"worker_processes 1;\n"),
     "nginx that includes itself": ("self.conf", b"include self.conf;\n"),
+    "deep Caddyfile": ("Caddyfile.deep", b"a {\n" * 3_000),
+    "a Caddyfile that imports another folder": ("Caddyfile.passwd", b"import /etc/passwd\n"),
+    "a Caddyfile of snippets that double": (
+        "Caddyfile.bomb",
+        b"(a0) {\n\theader X-A b\n}\n"
+        + b"".join(b"(a%d) {\n\timport a%d\n\timport a%d\n}\n" % (at, at - 1, at - 1) for at in range(1, 40))
+        + b"example.com {\n\timport a39\n}\n",
+    ),
+    "a Caddyfile that is none": ("Caddyfile", b"example.com {\n\tno_such_directive\n}\n"),
+    "JSON of Caddy without a server": ("caddy.json", b'{"apps": {"http": {"servers": {}}}}'),
     "a key of very many parts": ("parts.toml", b".".join([b"a"] * 100_000) + b" = 1\n"),
     "deep TOML": ("deep.toml", b"a = " + b"[" * 50_000),
     "open comments": ("comments.jsonc", b'{"main": 1 ' + b",/*" * 100_000),

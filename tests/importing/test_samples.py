@@ -65,6 +65,7 @@ def test_the_program_passes_the_checks_of_edgerouter(
     (tmp_path / "htpasswd").write_text(f"name:$2y$05${'.' * 53}\n")
     for name, there in (("ssl/www.pem", issued.chain), ("ssl/www.key", issued.key), ("nginx/htpasswd", "htpasswd")):
         program = program.replace(f'"/etc/{name}"', f'"{tmp_path / there}"')
+    program = program.replace('"users.htpasswd"', f'"{tmp_path / "htpasswd"}"')
     file = tmp_path / "app.py"
     file.write_text(program)
     edge = FileApplication(str(file)).load()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgerouter.importing import Imported, read
+from edgerouter.importing.caddy_adapt import MissingCaddyError
 from edgerouter.importing.documents import MissingPackageError
 from edgerouter.importing.report import SourceError
 
@@ -38,7 +39,7 @@ def run(order: Order) -> int:
     shown = str(order.file)
     try:
         imported = read(order.file, of=order.of, origins=order.origins)
-    except MissingPackageError as error:
+    except (MissingPackageError, MissingCaddyError) as error:
         return _failed(f"{shown}: {error}", REFUSED)
     except SourceError as error:
         return _failed(f"{shown}: {error}", NOT_UNDERSTOOD)

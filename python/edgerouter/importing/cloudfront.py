@@ -393,7 +393,10 @@ class Distribution:
             self._site.policy(key.name, policy, *([origin_of] if origin_of else []), path=node.path, line=node.line)
         if (forward := self._forward(node, key, request)) is not None:
             route.arguments["forward"] = forward
-        if node.flag("Compress"):
+        if not node.flag("Compress"):
+            if policy.compress:
+                route.arguments["compress"] = False
+        elif not policy.compress:
             if policy.enabled:
                 route.arguments["compress"] = True
             elif (compress := node.child("Compress")) is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from edgerouter.errors import ConfigError
-from edgerouter.importing import cloudflare, cloudformation, nginx, terraform
+from edgerouter.importing import caddy, caddy_adapt, cloudflare, cloudformation, nginx, terraform
 from edgerouter.importing.documents import read_hcl, read_json, read_text, read_toml, read_yaml
 from edgerouter.importing.model import Site
 from edgerouter.importing.nodes import Node
@@ -71,6 +71,19 @@ def _read_nginx(path: Path, text: str, report: Report) -> tuple[Site, Node | Non
     return nginx.read_nginx(path, text, report)[0], None
 
 
+def _read_caddy(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
+    if not _is_caddy_json(path, text):
+        text = caddy_adapt.adapted(path, text, report)
+    root = read_json(text, report)
+    if not caddy.is_caddy(root):
+        raise SourceError("is no configuration of Caddy: it has no apps")
+    return caddy.read_caddy(root, report, path), root
+
+
+def _is_caddy_json(path: Path, text: str) -> bool:
+    return path.suffix.lower() == ".json" or (text.lstrip().startswith("{") and '"apps"' in text)
+
+
 def _document(path: Path, text: str, report: Report) -> Node:
     """TOML, JSON with comments, or YAML; text that begins with a bracket is JSON, if its name does not differ."""
     if path.suffix.lower() == ".toml":
@@ -90,6 +103,7 @@ _READERS: dict[str, _Reader] = {
     "wrangler": _read_wrangler,
     "page-rules": _read_page_rules,
     "nginx": _read_nginx,
+    "caddy": _read_caddy,
 }
 
 FORMATS = tuple(_READERS)
@@ -120,7 +134,8 @@ def read(path: Path, *, of: str | None = None, origins: Mapping[str, str] | None
 
 
 def _nothing(report: Report) -> str:
-    first = next((note for note in report.notes if note.kind == "left-out"), None)
+    left = [note for note in report.notes if note.kind == "left-out"]
+    first = next((note for note in left if "edgerouter refuses" in note.message), left[0] if left else None)
     why = f": {first.path}: {first.message}" if first is not None else ""
     return f"has no route that edgerouter could serve{why}"
 
@@ -128,6 +143,8 @@ def _nothing(report: Report) -> str:
 def _format(path: Path, text: str) -> str:
     if path.suffix.lower() in (".tf", ".hcl"):
         return "terraform"
+    if path.name.lower().startswith("caddyfile") or path.suffix.lower() == ".caddyfile":
+        return "caddy"
     if path.suffix.lower() == ".conf" or re.search(r"^\s*(server|http|upstream\s+\S+)\s*\{", text, re.MULTILINE):
         return "nginx"
     root = _document(path, text, Report())
@@ -135,6 +152,8 @@ def _format(path: Path, text: str) -> str:
         return "cloudformation"
     if cloudformation.is_api(root):
         return "cloudfront"
+    if caddy.is_caddy(root):
+        return "caddy"
     if cloudflare.is_page_rules(root):
         return "page-rules"
     if cloudflare.is_wrangler(root):
