@@ -6,6 +6,7 @@ Ranges and waiting times are a hundredth of theirs, so that five minutes are thr
 from __future__ import annotations
 
 import itertools
+import resource
 import shutil
 import subprocess
 import threading
@@ -17,14 +18,15 @@ from typing import Any
 import httpx
 import pytest
 
-from edgerouter import CachePolicy, Edge, EdgeError, cache
+from edgerouter import CachePolicy, Certificate, Edge, EdgeError, Secret, Tls, cache
+from edgerouter.development import Authority
 from edgerouter.monitoring.alerts import ALERTS
 from edgerouter.monitoring.grafana import CHOSEN, RANGE, panels
 from edgerouter.monitoring.rules import written
 from edgerouter.testing import Running, running
 
 from ..origins import Origin, Reply, Seen, wait_until
-from ..processes import free_port, reachable
+from ..processes import Process, free_port, reachable
 
 CONFIGURATION = """
 global: {{scrape_interval: 250ms, evaluation_interval: 250ms}}
@@ -58,6 +60,15 @@ class Prometheus:
             )
         wait_until(lambda: reachable(port) or self.process.poll() is not None, 20, what="a listening Prometheus")
         assert self.process.poll() is None, self.log.read_text()
+
+    @contextmanager
+    def running(self) -> Iterator[Prometheus]:
+        """The server until the end of the block."""
+        try:
+            yield self
+        finally:
+            self.process.terminate()
+            self.process.wait(20)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         answer = httpx.get(f"{self.url}/query", params={"query": expression}, timeout=10).json()
@@ -109,12 +120,9 @@ class Site:
     def started(self) -> Iterator[Site]:
         with ExitStack() as stack:
             self.served = stack.enter_context(running(self.edge()))
-            self.prometheus = Prometheus(self.folder, self.served.admin_url.removeprefix("http://"))
-            try:
-                yield self
-            finally:
-                self.prometheus.process.terminate()
-                self.prometheus.process.wait(20)
+            server = Prometheus(self.folder, self.served.admin_url.removeprefix("http://"))
+            self.prometheus = stack.enter_context(server.running())
+            yield self
 
     @contextmanager
     def load(self, path: Callable[[int], str], threads: int = 2, pause: float = 0.02) -> Iterator[None]:
@@ -228,3 +236,60 @@ def test_each_panel_of_the_dashboard_is_a_query_and_those_of_a_plain_edge_have_d
         "Certificates: time left",
         "Failed attempts to obtain certificates",
     }
+
+
+def test_a_disk_that_takes_nothing_fires_and_clears_when_it_does(
+    origin: Origin, run: Callable[..., Process], tmp_path: Path
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(
+        "from edgerouter import DiskCache, Edge\n"
+        f"edge = Edge('test', disk_cache=DiskCache({str(tmp_path / 'cache')!r}, 16 << 20))\n"
+        f"edge.route('/*', to=edge.origin('first', {origin.url!r}))\n"
+    )
+    origin.default = FRESH
+    process = run("run", str(app), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    found = process.wait_for(r"(http://[^ ]+)\n +http://([^ ]+)  admin")
+    url, admin = found[1], found[2]
+    whole = resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE)
+    over, numbers = threading.Event(), itertools.count()
+
+    def work() -> None:
+        with httpx.Client(base_url=url, timeout=10) as client:
+            while not over.wait(0.05):
+                # Mostly hits, so that the disk is the only trouble.
+                number = next(numbers)
+                client.get(f"/{number}" if number % 10 == 0 else "/usual")
+
+    load = threading.Thread(target=work)
+    load.start()
+    try:
+        with Prometheus(tmp_path, admin).running() as prometheus:
+            resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (10, whole[1]))
+            assert httpx.post(f"http://{admin}/v1/purges", json={"paths": ["/gone"]}, timeout=20).is_success
+            prometheus.wait_for("EdgeDiskFailing", "EdgePurgeBacklog")
+            resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, whole)
+            prometheus.wait_for()
+            assert prometheus.query("edgerouter_disk_failing")
+    finally:
+        over.set()
+        load.join(20)
+
+
+def test_a_certificate_that_expires_fires_and_clears_when_it_is_renewed(origin: Origin, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    authority.ensure()
+
+    def edge(days: int) -> Edge:
+        chain, key = authority.issue(["localhost"], days)
+        made = Edge("test")
+        made.listen("127.0.0.1:0", tls=Tls(Certificate(Secret.literal(chain), Secret.literal(key))))
+        made.route("/*", respond="x")
+        return made
+
+    with running(edge(1)) as served, Prometheus(tmp_path, served.admin_url[7:]).running() as prometheus:
+        # The other alert waits for an hour, which is 36 seconds here.
+        prometheus.wait_for("EdgeCertificateExpired")
+        served.reload(edge(90))
+        prometheus.wait_for()
+        assert prometheus.query("edgerouter_tls_certificate_expiry_timestamp_seconds - time() > 86400 * 80")
