@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from edgerouter.errors import ConfigError
-from edgerouter.importing import caddy, caddy_adapt, cloudflare, cloudformation, nginx, terraform
+from edgerouter.importing import caddy, caddy_adapt, cloudformation, nginx, page_rules, terraform, wrangler
 from edgerouter.importing.documents import read_hcl, read_json, read_text, read_toml, read_yaml
 from edgerouter.importing.model import Site
 from edgerouter.importing.nodes import Node
@@ -57,14 +57,14 @@ def _read_terraform(path: Path, text: str, report: Report) -> tuple[Site, Node |
 
 def _read_wrangler(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
     root = _document(path, text, report)
-    if not cloudflare.is_wrangler(root):
+    if not wrangler.is_wrangler(root):
         raise SourceError("is no wrangler file: it has no main, assets or routes")
-    return cloudflare.read_wrangler(root, report, path), root
+    return wrangler.read_wrangler(root, report, path), root
 
 
 def _read_page_rules(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
     root = _document(path, text, report)
-    return cloudflare.read_page_rules(root, report, path), root
+    return page_rules.read_page_rules(root, report, path), root
 
 
 def _read_nginx(path: Path, text: str, report: Report) -> tuple[Site, Node | None]:
@@ -154,9 +154,9 @@ def _format(path: Path, text: str) -> str:
         return "cloudfront"
     if caddy.is_caddy(root):
         return "caddy"
-    if cloudflare.is_page_rules(root):
+    if page_rules.is_page_rules(root):
         return "page-rules"
-    if cloudflare.is_wrangler(root):
+    if wrangler.is_wrangler(root):
         return "wrangler"
     raise SourceError(f"is of no known format; name it with --from: {', '.join(FORMATS)}")
 

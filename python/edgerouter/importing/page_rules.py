@@ -1,8 +1,4 @@
-"""Cloudflare: a wrangler file, or Page Rules in the API's JSON, to a site.
-
-The address behind a zone is in Cloudflare's DNS and not in these files, so the program has a name to be replaced. A
-script of a Worker is never run; see ``worker_scripts`` for the one kind that needs none here.
-"""
+"""Page Rules of Cloudflare, in the JSON of its API, to a site."""
 
 from __future__ import annotations
 
@@ -13,291 +9,16 @@ from typing import Any
 from edgerouter.cache import DISABLED, CachePolicy
 from edgerouter.errors import ConfigError
 from edgerouter.importing import patterns
-from edgerouter.importing.documents import LARGEST
 from edgerouter.importing.model import Declared, Site, SiteRoute
 from edgerouter.importing.nodes import Node
 from edgerouter.importing.ordering import keep_order
 from edgerouter.importing.patterns import UrlPattern
 from edgerouter.importing.report import Report, SourceError
-from edgerouter.importing.worker_scripts import only_caches
+from edgerouter.importing.zones import route_for, zone_origin
 from edgerouter.origins import Origin
-from edgerouter.routes import HeaderEdits, HeaderPolicy, Redirect, Respond, When
+from edgerouter.routes import HeaderEdits, HeaderPolicy, Redirect, When
 
-__all__ = ["is_page_rules", "is_wrangler", "read_page_rules", "read_wrangler"]
-
-_WRANGLER = ("main", "routes", "route", "compatibility_date", "assets", "workers", "site", "workers_dev")
-
-_BINDINGS = [
-    "ai",
-    "agent_memory",
-    "analytics_engine_datasets",
-    "browser",
-    "containers",
-    "d1_databases",
-    "dispatch_namespaces",
-    "durable_objects",
-    "hyperdrive",
-    "images",
-    "kv_namespaces",
-    "logfwdr",
-    "mtls_certificates",
-    "pipelines",
-    "queues",
-    "r2_buckets",
-    "secrets_store_secrets",
-    "send_email",
-    "services",
-    "tail_consumers",
-    "unsafe",
-    "vectorize",
-    "version_metadata",
-    "workflows",
-]
-_OF_THE_TOOL = [
-    "$schema",
-    "account_id",
-    "alias",
-    "base_dir",
-    "build",
-    "compatibility_date",
-    "compatibility_flags",
-    "define",
-    "dev",
-    "find_additional_modules",
-    "first_party_worker",
-    "jsx_factory",
-    "jsx_fragment",
-    "keep_names",
-    "keep_vars",
-    "legacy_env",
-    "migrations",
-    "minify",
-    "no_bundle",
-    "node_compat",
-    "preserve_file_names",
-    "preview_urls",
-    "rules",
-    "send_metrics",
-    "text_blobs",
-    "data_blobs",
-    "tsconfig",
-    "upload_source_maps",
-    "usage_model",
-    "wasm_modules",
-    "workers_dev",
-    "zone_id",
-    "type",
-    "webpack_config",
-    "entry-point",
-]
-
-
-def is_wrangler(root: Node) -> bool:
-    """The document has the shape of a wrangler file."""
-    return isinstance(root.value, dict) and any(name in root.value for name in _WRANGLER)
-
-
-def is_page_rules(root: Node) -> bool:
-    """The document has the shape of a list of Page Rules."""
-    rules = _rules(root)
-    return bool(rules) and all(isinstance(rule.value, dict) and "actions" in rule.value for rule in rules)
-
-
-def _zone_origin(site: Site, zone: str, report: Report, path: str, line: int | None, **fields: Any) -> str:
-    """The origin behind a zone, whose address only Cloudflare's DNS has."""
-    name = site.free_name(str(fields.pop("named", zone)))
-    host = f"{zone.replace('.', '-')}.invalid"
-    scheme = fields.pop("scheme", "https")
-    origin = Origin(name, f"{scheme}://{host}", **{"host": "viewer", **fields})
-    comments = [f"Replace the host by the address that the DNS of {zone} has at Cloudflare."]
-    site.origins[name] = Declared(origin, comments)
-    report.note("left-out", path, f"the address behind {zone} is in the DNS: replace {host} by it", line=line)
-    return name
-
-
-# -- wrangler ----------------------------------------------------------------------------------------------------------
-
-
-def read_wrangler(root: Node, report: Report, file: Path) -> Site:
-    """Reads a wrangler file: TOML, JSON with comments, or the same in YAML."""
-    return _Wrangler(root, report, file).read()
-
-
-class _Wrangler:
-    def __init__(self, root: Node, report: Report, file: Path) -> None:
-        self._root = root
-        self._report = report
-        self._file = file
-        self._site = Site(root.text("name") or file.stem, report)
-
-    def read(self) -> Site:
-        root = self._root
-        root.ignore(*_OF_THE_TOOL)
-        routes = self._patterns()
-        assets = self._assets(routes)
-        self._workers(routes, assets)
-        for name in _BINDINGS:
-            root.without(name, "a binding of the Worker; a hook or function in Python uses its own client")
-        root.without("vars", "variables of the Worker; functions read them with os.environ")
-        root.without("triggers", "run it by cron or a timer of systemd")
-        root.without("placement", "functions run where the edge runs")
-        root.without("limits", "Limits(functions=...) bounds functions")
-        root.without("observability", "see docs/logging.md and docs/metrics.md")
-        root.without("logpush", "start the edge with --access-log FILE for a log")
-        root.without("env", "one program is one environment: the one at the top")
-        return self._site
-
-    def _patterns(self) -> list[tuple[UrlPattern, str | None, Node]]:
-        """The routes: pattern, zone, and place. A custom domain is a host with every path."""
-        root = self._root
-        found = []
-        for node in (*root.items("routes"), *root.items("route")):
-            zone = None
-            if node.is_table:
-                text = node.text("pattern")
-                custom = node.flag("custom_domain") or False
-                zone = node.text("zone_name")
-                node.ignore("zone_id", "enabled")
-                if text and custom:
-                    text = f"{text}/*"
-            else:
-                text = node.as_text()
-                custom = False
-            pattern = patterns.split(text) if text else None
-            if pattern is None:
-                node.left_out("is no pattern such as example.com/* or *.example.com/images/*")
-            else:
-                if zone is None and not custom and pattern.hosts:
-                    zone = ".".join(pattern.hosts[0].removeprefix("*.").split(".")[-2:])
-                found.append((pattern, None if custom else zone, node))
-        return found
-
-    def _assets(self, routes: list[tuple[UrlPattern, str | None, Node]]) -> bool:
-        root = self._root
-        table = root.table("assets") if root.has("assets") else root.table("site")
-        folder = table.text("directory") or table.text("bucket")
-        if not folder:
-            return False
-        first = table.child("run_worker_first")
-        if first is not None and first.value is not False and not first.is_list:
-            first.left_out("the Worker decides about every file, so none is served without it")
-            table.plain()
-            return False
-        names = [name for name, _, _ in self._scripts()]
-        for node in table.items("run_worker_first"):
-            path = node.as_text() or ""
-            if path.startswith("/"):
-                self._closed(UrlPattern((), path, None, 0), node, ", ".join(names))
-            else:
-                node.left_out("the Worker comes first for all paths that are named")
-        arguments: dict[str, Any] = {}
-        handling = table.text("not_found_handling") or "none"
-        if handling == "single-page-application":
-            arguments["fallback"] = "index.html"
-        elif handling == "404-page":
-            arguments["errors"] = {404: "/404.html"}
-        html = table.child("html_handling")
-        if html is not None and html.value not in ("none", "auto-trailing-slash"):
-            html.left_out("files are served under their own names, and index.html for a folder")
-        elif html is None or html.value == "auto-trailing-slash":
-            table.choice("a page such as /about.html is served under that name, not as /about")
-        table.ignore("binding")
-        for name in ("include", "exclude"):
-            table.without(name, "every file of the folder is served; leave others out of it")
-        comments = ["A relative folder starts where this file is."]
-        hosts = [host for pattern, _, _ in routes for host in pattern.hosts]
-        if hosts:
-            arguments["host"] = list(dict.fromkeys(hosts))
-        self._site.routes.append(SiteRoute("/", arguments, comments, table.path, table.line, folder=folder))
-        return True
-
-    def _workers(self, routes: list[tuple[UrlPattern, str | None, Node]], assets: bool) -> None:
-        root = self._root
-        scripts = self._scripts()
-        if not scripts:
-            if not assets:
-                for pattern, zone, node in routes:
-                    self._to_zone(pattern, zone, node, [])
-            return
-        plain = all(only_caches(text) for _, text, _ in scripts if text is not None) and all(
-            text is not None for _, text, _ in scripts
-        )
-        for name, _, node in scripts:
-            if plain:
-                node.choice(f"the script {name} only stores what it fetches; the edge's cache does that", secret=True)
-            else:
-                node.left_out(
-                    f"the script {name} runs at Cloudflare only; write it in Python, as hooks or with @edge.function",
-                    secret=True,
-                )
-        if assets and not plain:
-            return
-        names = ", ".join(name for name, _, _ in scripts)
-        zones: dict[str, str] = {}
-        for pattern, zone, node in routes:
-            if plain and zone is not None:
-                comments = [f"The Worker {names} only stored what it fetched; the cache of the edge does that."]
-                zones[zone] = self._to_zone(pattern, zone, node, comments)
-            else:
-                self._closed(pattern, node, names)
-        if not routes:
-            self._closed(UrlPattern((), "/*", None, 0), root, names)
-        for zone, origin in zones.items():
-            hosts = [zone, f"*.{zone}"]
-            if any(route.pattern == "/*" and route.arguments.get("host") == hosts for route in self._site.routes):
-                continue
-            comment = (
-                "Cloudflare passes other requests of the zone to the same server, and stores files by their names."
-            )
-            self._site.routes.append(SiteRoute("/*", {"host": hosts, "to": origin}, [comment]))
-            self._report.note(
-                "choice", f"zone {zone}", "other requests of the zone go to its server, by cache.STANDARD"
-            )
-
-    def _scripts(self) -> list[tuple[str, str | None, Node]]:
-        """Name, text and place of each script. The text of a file is read if it is beside this one."""
-        found: list[tuple[str, str | None, Node]] = []
-        main = self._root.child("main")
-        if main is not None and (name := main.as_text()):
-            found.append((name, self._beside(name), main))
-        for node in self._root.items("workers"):
-            script = node.child("script")
-            text = script.as_text(raw=True) if script is not None else None
-            found.append((node.text("name") or "script", text, script or node))
-        return found
-
-    def _beside(self, name: str) -> str | None:
-        folder = self._file.resolve().parent
-        try:
-            script = (folder / name).resolve()
-            if not script.is_relative_to(folder) or not script.is_file() or script.stat().st_size > LARGEST:
-                return None
-            return script.read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            return None
-
-    def _to_zone(self, pattern: UrlPattern, zone: str | None, node: Node, comments: list[str]) -> str:
-        known = zone or "origin"
-        origin = next((name for name in self._site.origins if name == known), None)
-        if origin is None:
-            origin = _zone_origin(self._site, known, self._report, node.path, node.line)
-        self._site.routes.append(_route(pattern, {"to": origin}, comments, node))
-        return origin
-
-    def _closed(self, pattern: UrlPattern, node: Node, names: str) -> None:
-        comment = f"The Worker {names} answered here: write it in Python, with @edge.function or hooks and to=."
-        answer = Respond(status=501, body="not written yet\n")
-        self._site.routes.append(_route(pattern, {"respond": answer}, [comment], node))
-
-
-def _route(pattern: UrlPattern, arguments: dict[str, Any], comments: list[str], node: Node) -> SiteRoute:
-    host = {} if pattern.host is None else {"host": pattern.host}
-    if pattern.https is True and "viewer" not in arguments and "redirect" not in arguments:
-        arguments = {**arguments, "viewer": "https-only"}
-    return SiteRoute(pattern.pattern, {**host, **arguments}, comments, node.path, node.line)
-
-
-# -- Page Rules --------------------------------------------------------------------------------------------------------
+__all__ = ["is_page_rules", "read_page_rules"]
 
 #: Actions that change nothing here, with the reason if it is worth one.
 _WITHOUT = {
@@ -325,6 +46,12 @@ _WITHOUT = {
     "true_client_ip_header": "the origin gets X-Forwarded-For",
     "waf": "edgerouter has no web application firewall",
 }
+
+
+def is_page_rules(root: Node) -> bool:
+    """The document has the shape of a list of Page Rules."""
+    rules = _rules(root)
+    return bool(rules) and all(isinstance(rule.value, dict) and "actions" in rule.value for rule in rules)
 
 
 def _rules(root: Node) -> list[Node]:
@@ -398,7 +125,7 @@ class _PageRules:
                 self._site.origins[name] = Declared(origin)
             else:
                 named = str(fields.get("host") or (f"{zone}-http" if "scheme" in fields else zone))
-                name = _zone_origin(self._site, zone, self._report, f"zone {zone}", None, named=named, **fields)
+                name = zone_origin(self._site, zone, self._report, f"zone {zone}", None, named=named, **fields)
             self._origins[key] = name
         return self._origins[key]
 
@@ -441,10 +168,10 @@ class _PageRules:
         for name, action in actions.items():
             self._without(name, action)
         made = [
-            _route(pattern, {**arguments, "cache": DISABLED, "when": When(cookie=cookie)}, [], rule)
+            route_for(pattern, {**arguments, "cache": DISABLED, "when": When(cookie=cookie)}, [], rule)
             for cookie in cookies
         ]
-        return [*made, _route(pattern, arguments, [], rule)]
+        return [*made, route_for(pattern, arguments, [], rule)]
 
     def _without(self, name: str, action: Node) -> None:
         reason = _WITHOUT.get(name, "has no counterpart in edgerouter")
@@ -587,4 +314,4 @@ class _PageRules:
             return []
         # Cloudflare keeps no query unless a * stands for it.
         redirect = Redirect(url, status=status, query=bool(named))  # type: ignore[arg-type]
-        return [_route(made, {"redirect": redirect}, [], rule)]
+        return [route_for(made, {"redirect": redirect}, [], rule)]
