@@ -32,10 +32,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("sample", ALL, ids=[f"{sample.kind}: {sample.name}" for sample in ALL])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_there_are_ten_samples_of_each_kind(kind: str) -> None:
-    assert kind in FORMATS
+    assert kind in KINDS
     assert len({sample.name for sample in samples(kind)}) >= 10
+
+
+def test_the_page_names_every_format() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text().partition("## `edgerouter import FILE`")[2]
+    assert [kind for kind in FORMATS if f"`{kind}`" not in page.partition("\n## ")[0]] == []
 
 
 def test_a_source_is_recognised_and_each_difference_is_named(import_: Import, sample: Sample) -> None:
