@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgerouter.cache import DISABLED
 from edgerouter.errors import ConfigError
 from edgerouter.guarding import AddressPolicy, BasicAuth
+from edgerouter.importing import caddy_middleware
+from edgerouter.importing.caddy_answers import Answers
 from edgerouter.importing.caddy_matching import EVERYTHING, Match, matches
-from edgerouter.importing.caddy_origins import Origins
 from edgerouter.importing.model import Declared, Site, SiteRoute
 from edgerouter.importing.nodes import Node
 from edgerouter.importing.ordering import covers, keep_order
@@ -25,7 +25,7 @@ from edgerouter.importing.report import Report, SourceError
 from edgerouter.limits import HttpLimits, Limits
 from edgerouter.listening import Certificate, Listener, Tls
 from edgerouter.obtaining import Acme
-from edgerouter.routes import HeaderEdits, HeaderPolicy, Redirect, Respond, Rewrite
+from edgerouter.routes import HeaderEdits, HeaderPolicy, Respond
 
 __all__ = ["is_caddy", "read_caddy"]
 
@@ -85,7 +85,7 @@ def read_caddy(root: Node, report: Report, file: Path) -> Site:
 class _Caddy:
     def __init__(self, site: Site, apps: Node) -> None:
         self._site = site
-        self._origins = Origins(site)
+        self._answers = Answers(site)
         self._pairs: dict[str, Certificate] = {}
         self._body: list[int] = []
         self._email: str | None = None
@@ -241,7 +241,7 @@ class _Caddy:
             handler.plain()
             arguments = {"compress": True}
         elif kind == "headers":
-            arguments = self._headers(handler)
+            arguments = caddy_middleware.headers(handler)
         elif kind == "request_body":
             if size := handler.number("max_size"):
                 self._body.append(size)
@@ -250,7 +250,7 @@ class _Caddy:
             uri = handler.text("uri")
             if uri == "{http.matchers.file.relative}":
                 return replace(state, fallback=_fallback(found) or state.fallback)
-            arguments = self._rewrite(handler, uri, found)
+            arguments = caddy_middleware.rewrite(handler, uri, found)
         if not arguments:
             return state
         if (prefix := arguments.get("strip_prefix")) is not None:
@@ -260,61 +260,10 @@ class _Caddy:
         added = tuple(_Middleware(match, arguments) for match in found)
         return replace(state, middleware=(*state.middleware, *added))
 
-    def _headers(self, handler: Node) -> dict[str, Any]:
-        made: dict[str, HeaderEdits] = {}
-        for side in ("request", "response"):
-            table = handler.table(side)
-            if table.is_empty:
-                continue
-            table.ignore("deferred")
-            table.without("require", "conditions on responses are written as a viewer_response hook")
-            table.without("replace", "parts of fields are replaced by a hook")
-            edits: dict[str, Any] = {}
-            for name, argument in (("set", "set"), ("add", "add")):
-                values: dict[str, Any] = {}
-                for header, node in table.table(name):
-                    texts = [item.as_text(raw=True) or "" for item in listed_nodes(node)]
-                    if any("{" in text for text in texts):
-                        node.left_out("values with placeholders are set by a hook")
-                    else:
-                        values[header] = texts[0] if len(texts) == 1 else tuple(texts)
-                if values:
-                    edits[argument] = values
-            removed = table.texts("delete")
-            if plain := [name for name in removed if "*" not in name]:
-                edits["remove"] = plain
-            if len(plain) < len(removed):
-                table.without("delete", "names with * are removed by a hook")
-            try:
-                if edits:
-                    made[side] = HeaderEdits(**edits)
-            except ConfigError as error:
-                table.left_out(f"edgerouter refuses it: {error.problems[0].message}")
-        return {"headers": HeaderPolicy(**made)} if made else {}
-
-    def _rewrite(self, handler: Node, uri: str | None, found: list[Match]) -> dict[str, Any]:
-        prefix = handler.text("strip_path_prefix")
-        for name in ("strip_path_suffix", "uri_substring", "path_regexp", "method", "query"):
-            handler.without(name, "is written in a viewer_request hook, or as rewrite= of a route")
-        if prefix:
-            return {"strip_prefix": prefix if prefix.startswith("/") else f"/{prefix}"}
-        if uri is None:
-            return {}
-        uri = uri.removesuffix("?{http.request.uri.query}")
-        before = re.fullmatch(r"(/[^{}?*]*?)/?\{http\.request\.uri(?:\.path)?\}", uri)
-        if before is not None:
-            return {"add_prefix": before[1]} if before[1] != "/" else {}
-        if len(found) == 1 and found[0].path and "*" not in found[0].path and re.fullmatch(r"/[^{}?*]*", uri):
-            return {"rewrite": Rewrite(found[0].path, uri)}
-        if len(found) == 1 and re.fullmatch(r"/[^{}?*]*", uri) and (found[0].path or "/*").endswith("/*"):
-            return {"rewrite": Rewrite(f"{(found[0].path or '/*')[:-1]}{{rest:path}}", uri)}
-        handler.left_out("is written in a viewer_request hook, or as rewrite= of a route")
-        return {}
-
     # -- answers ---------------------------------------------------------------------------------------------------
 
     def _answer(self, kind: str, handler: Node, match: Match, state: _State, server: _Server) -> None:
-        answer = self._answering(kind, handler, match, state)
+        answer = self._answers.of(kind, handler, match, state.root, state.fallback)
         if answer is None:
             return
         folder, pattern = answer.pop("folder", None), answer.pop("pattern", None)
@@ -405,73 +354,6 @@ class _Caddy:
                 arguments["headers"] = HeaderPolicy(response=headers.response)
         return arguments
 
-    def _answering(self, kind: str, handler: Node, match: Match, state: _State) -> dict[str, Any] | None:
-        if kind == "reverse_proxy":
-            target = self._origins.target(handler)
-            if target is None:
-                return {"respond": Respond(status=501, body="not served yet\n")}
-            name, headers = target
-            return {"to": name, "cache": DISABLED, **({"headers": headers} if headers is not None else {})}
-        if kind == "file_server":
-            return self._folder(handler, state)
-        return self._fixed(kind, handler, match)
-
-    def _folder(self, handler: Node, state: _State) -> dict[str, Any] | None:
-        root = handler.text("root") or state.root or "."
-        if "{" in root:
-            handler.left_out("the folder is known only while a request is served")
-            return None
-        answer: dict[str, Any] = {"folder": root}
-        names = handler.texts("index_names")
-        if names and names[0] != "index.html":
-            answer["index"] = names[0]
-        if handler.has("browse"):
-            handler.ignore("browse")
-            answer["listing"] = True
-        if state.fallback:
-            answer["fallback"] = state.fallback
-        handler.without("pass_thru", "a path without a file gets 404")
-        handler.without("status_code", "files are sent with 200")
-        handler.ignore("hide", "canonical_uris", "precompressed", "precompressed_order", "suffix")
-        return answer
-
-    def _fixed(self, kind: str, handler: Node, match: Match) -> dict[str, Any] | None:
-        status = handler.number("status_code") or (500 if kind == "error" else 200)
-        body = handler.text("body") or handler.text("error") or ""
-        handler.ignore("close")
-        if handler.flag("abort"):
-            handler.choice("the connection is not closed without a response; requests get 403")
-            status, body = 403, ""
-        headers: dict[str, str] = {}
-        for name, node in handler.table("headers"):
-            headers[name] = next((item.as_text(raw=True) or "" for item in listed_nodes(node)), "")
-        location = headers.pop("Location", None)
-        if location is not None and status in (301, 302, 303, 307, 308):
-            return self._redirect(handler, match, status, location)
-        if any("{" in text for text in (body, *headers.values())):
-            handler.left_out("texts with placeholders are written as a function: @edge.function")
-            return None
-        try:
-            return {"respond": Respond(status=status, body=body, headers=headers)}
-        except ConfigError as error:
-            handler.left_out(f"edgerouter refuses it: {error.problems[0].message}")
-            return None
-
-    def _redirect(self, handler: Node, match: Match, status: int, location: str) -> dict[str, Any] | None:
-        kept = re.fullmatch(r"([^{}]*)\{http\.request\.uri(?:\.path)?\}", location)
-        if kept is not None:
-            path = match.path or "/*"
-            if not path.endswith("/*") or "*" in path[:-1]:
-                handler.left_out("the target has placeholders that no parameter of a pattern has")
-                return None
-            location = f"{kept[1].rstrip('/')}{path[:-1]}{{rest}}"
-            redirect = Redirect(location, status=status, query=True)  # type: ignore[arg-type]
-            return {"redirect": redirect, "pattern": f"{path[:-1]}{{rest:path}}"}
-        if "{" in location:
-            handler.left_out("the target has placeholders that no parameter of a pattern has")
-            return None
-        return {"redirect": Redirect(location, status=status, query=False)}  # type: ignore[arg-type]
-
 
 def _addresses(node: Node, outer: Match) -> _Middleware | None:
     """A route that refuses clients by their address, and nothing else."""
@@ -508,12 +390,6 @@ def _hosts(server: Node) -> list[str]:
         for match in route.items("match"):
             found += match.texts("host") if match.is_table else []
     return list(dict.fromkeys(found))
-
-
-def listed_nodes(node: Node) -> list[Node]:
-    """The items of a list, or the value itself."""
-    node.used = True
-    return node.value if isinstance(node.value, list) else [node]
 
 
 def _fallback(found: list[Match]) -> str | None:

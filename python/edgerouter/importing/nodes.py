@@ -127,6 +127,11 @@ class Node:
             return [item for item in found.value if item.value is not None]
         return [] if found.is_empty else [found]
 
+    def listed(self) -> list[Node]:
+        """The items of a list, or the value itself."""
+        self.used = True
+        return self.value if isinstance(self.value, list) else [self]
+
     # -- scalars ---------------------------------------------------------------------------------------------------
 
     def text(self, name: str) -> str | None:
