@@ -93,6 +93,13 @@ class Client:
         """A field section, in this connection's compression."""
         return bytes(self.http.encoder.encode(list(fields)))
 
+    def begin(self, fields: Sequence[Field]) -> int:
+        """Makes a request that goes with what is sent next."""
+        stream = self.http.get_next_available_stream_id()
+        self.responses[stream] = Received()
+        self.http.send_headers(stream, list(fields), end_stream=True)
+        return stream
+
     def request(self, fields: Sequence[Field], body: bytes | None = None, end: bool = True) -> int:
         """Begins a request, with content that fits into the window."""
         stream = self.http.get_next_available_stream_id()

@@ -265,3 +265,21 @@ def test_content_that_nobody_reads_is_within_the_windows_and_the_account(start: 
         client.send(DataFrame(streams[0], b"x" * 16_000))
         assert client.response(streams[0]).reset == FLOW_CONTROL_ERROR
     until(lambda: sample(server, heads) == 0)
+
+
+def test_window_stall_by_room_that_is_taken_back(start: Start) -> None:
+    """The client leaves room, and takes it back when the response has been given to the socket."""
+    server = start(site(http=HttpLimits(body_timeout=1)))
+    with http2(server.urls[0], None, credit=False) as client:
+        client.until_settled()
+        streams = [client.request(head("/large")) for _ in range(3)]
+        client.http.update_settings({4: 0})
+        client.flush()
+        for stream in streams:
+            while client.responses[stream].reset is None and not client.closed:
+                client.step()
+        until(lambda: sample(server, 'edgerouter_request_memory_bytes{kind="queues"}') == 0)
+        slow = [line for line in server.metrics().splitlines() if 'reason="slow-reader"' in line]
+        assert slow, "within its time"
+    with http2(server.urls[0], None) as other:
+        assert other.get("/large").body == LARGE

@@ -2,8 +2,8 @@
 
 use std::{
     cell::Cell,
-    future::poll_fn,
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -16,11 +16,19 @@ use tokio::{
 
 use crate::{
     Transport,
-    connection::{Connection, ConnectionState, TunnelEnd},
+    connection::{Connection, TunnelEnd},
 };
 
-/// Joins the two until both have ended, or nothing has passed for `idle`. The transport finds peers that are
-/// gone without a word before that.
+/// The end of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// Both sides have sent their end.
+    Ended,
+    Broken,
+}
+
+/// Joins a connection to an origin's until both have ended, or nothing has passed for `idle`. The transport finds peers
+/// that are gone without a word before that.
 pub(super) async fn join(
     connection: &Connection,
     client: impl Transport,
@@ -29,6 +37,18 @@ pub(super) async fn join(
     idle: Duration,
 ) {
     client.keep_alive();
+    let joined = between(connection.peer, client, upstream, early, idle);
+    connection.unless_ended(joined).await;
+}
+
+/// Joins the two until both have ended, or nothing has passed for `idle`.
+pub(super) async fn between(
+    peer: SocketAddr,
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    upstream: Box<dyn TunnelEnd>,
+    early: &[u8],
+    idle: Duration,
+) -> Joined {
     let last = Cell::new(Instant::now());
     let mut client = Noted {
         stream: client,
@@ -39,7 +59,7 @@ pub(super) async fn join(
         last: &last,
     };
     if !early.is_empty() && upstream.write_all(early).await.is_err() {
-        return;
+        return Joined::Broken;
     }
     let silence = async {
         loop {
@@ -51,18 +71,17 @@ pub(super) async fn join(
         }
     };
     tokio::select! {
-        joined = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {
-            if let Err(error) = joined {
-                tracing::debug!(%error, peer = %connection.peer, "tunnel ended in an error");
+        joined = tokio::io::copy_bidirectional(&mut client, &mut upstream) => match joined {
+            Ok(_) => Joined::Ended,
+            Err(error) => {
+                tracing::debug!(%error, %peer, "tunnel ended in an error");
+                Joined::Broken
             }
-        }
+        },
         () = silence => {
-            tracing::debug!(?idle, peer = %connection.peer, "tunnel was silent for too long");
+            tracing::debug!(?idle, %peer, "tunnel was silent for too long");
+            Joined::Broken
         }
-        () = poll_fn(|cx| {
-            connection.listen(cx.waker());
-            if connection.state() == ConnectionState::End { Poll::Ready(()) } else { Poll::Pending }
-        }) => {}
     }
 }
 

@@ -63,7 +63,8 @@ pub(crate) fn wanted(py: Python<'_>) -> PyResult<LogSettings> {
         );
         return Err(refuse("EDGEROUTER_LOG", text, &message));
     }
-    let filter = EnvFilter::try_new(parts.join(","))
+    // The library of HTTP/2 would let a client write lines, and its lines have fields of requests in them.
+    let filter = EnvFilter::try_new(parts.join(",") + ",h2=error")
         .map_err(|error| refuse("EDGEROUTER_LOG", text, &error.to_string()))?;
     let format = read("EDGEROUTER_LOG_FORMAT");
     let json = match format.as_str() {

@@ -97,11 +97,12 @@ pub fn plain_length(headers: &mut Fields) {
 
 /// The protocol of the request's `Upgrade` field (RFC 9110 §7.8), if a tunnel may be made for it: the request is a GET
 /// without content, as WebSocket's is (RFC 6455 §4.1), and the protocol is neither another HTTP nor TLS, whose requests
-/// would pass none of our phases (`h2c` is used to evade access rules). Any other upgrade is ignored and the request is
+/// would pass none of our phases (`h2c` is used to evade access rules). In HTTP/2 only the guard sets the field, for
+/// WebSocket (RFC 8441). Any other upgrade is ignored and the request is
 /// served normally.
 pub fn upgrade(head: &RequestParts, has_body: bool) -> Option<FieldValue<'_>> {
     const HTTP: [&[u8]; 5] = [b"h2c", b"h2", b"h3", b"http", b"tls"];
-    if head.method != Method::GET || head.version != Version::HTTP_11 || has_body {
+    if head.method != Method::GET || head.version < Version::HTTP_11 || has_body {
         return None;
     }
     let mut lines = head.headers.get_all(header::UPGRADE).iter();

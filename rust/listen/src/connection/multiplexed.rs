@@ -10,6 +10,8 @@ pub(crate) struct Multiplexed {
     /// Requests whose content is waited for, and responses that wait for room.
     awaits_content: Cell<usize>,
     awaits_room: Cell<usize>,
+    /// Some response has not left.
+    is_open: Cell<bool>,
     is_checked: Cell<bool>,
 }
 
@@ -36,6 +38,15 @@ impl Multiplexed {
 
     pub(super) fn awaits_room(&self) -> bool {
         self.awaits_room.get() > 0
+    }
+
+    /// Notes whether some response has not left.
+    pub(crate) fn note_open(&self, is_open: bool) {
+        self.is_open.set(is_open);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.get()
     }
 
     pub(super) fn check(&self) {

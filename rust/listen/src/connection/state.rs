@@ -333,7 +333,10 @@ impl Connection {
         let sends_slowly = self.sent.is_slow(multiplexed.awaits_content(), now, limits);
         if takes_slowly || sends_slowly {
             self.set_state(ConnectionState::End);
-        } else if !self.is_idle() || self.state.get() == ConnectionState::Drain {
+        } else if !self.is_idle()
+            || multiplexed.is_open()
+            || self.state.get() == ConnectionState::Drain
+        {
             multiplexed.check();
             self.wake();
         }

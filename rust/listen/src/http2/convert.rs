@@ -9,6 +9,7 @@ use edgerouter_core::{
         header,
     },
 };
+use h2::ext::Protocol;
 use http::{HeaderMap, HeaderName, HeaderValue, header as names, request::Parts};
 
 /// Fields that HTTP/2 has no use for (RFC 9113 §8.2.2).
@@ -33,11 +34,13 @@ pub(super) fn request(
     let authority = uri
         .authority()
         .map(|authority| authority.as_str().as_bytes());
-    let pseudo: [(&[u8], Option<&[u8]>); 4] = [
+    let protocol = parts.extensions.get::<Protocol>();
+    let pseudo: [(&[u8], Option<&[u8]>); 5] = [
         (b":method", Some(parts.method.as_str().as_bytes())),
         (b":scheme", Some(scheme.as_bytes())),
         (b":path", path),
         (b":authority", authority),
+        (b":protocol", protocol.map(AsRef::as_ref)),
     ];
     let pseudo = pseudo
         .into_iter()

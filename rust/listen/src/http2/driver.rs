@@ -7,14 +7,19 @@ use std::{
     time::Duration,
 };
 
+use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 use edgerouter_account::{Hold, Owner};
 use edgerouter_core::{
     admit::Refusal,
     bounds::{clients::Client, memory::Purpose},
     http::{
+        Fields,
         h1::request::RequestLimits,
-        h2::flood::{Flood, FrameLimits},
+        h2::{
+            flood::{Flood, FrameLimits},
+            priority::Priority,
+        },
     },
     plan::limits::Limits,
 };
@@ -23,13 +28,14 @@ use h2::{
     Reason, RecvStream,
     server::{self, SendResponse},
 };
-use http::{Method, Request, Version};
+use http::{HeaderValue, Method, Request, Version};
 use tokio::{task::spawn_local, time::timeout};
 
 use super::{
     convert,
     meter::{Meter, is_over},
-    response::{Content, Exchange, MOST_AHEAD},
+    response::{Content, Exchange},
+    turns::MOST_AHEAD,
     wire::{Wire, WireEnd},
 };
 use crate::{
@@ -92,7 +98,9 @@ impl Terms {
             .max_header_list_size(u32::try_from(self.request.head_bytes).unwrap_or(u32::MAX))
             .initial_window_size(self.stream_window)
             .initial_connection_window_size(self.connection_window)
-            .max_send_buffer_size(MOST_AHEAD)
+            // Turns are the bound: no response is full before them.
+            .max_send_buffer_size(2 * MOST_AHEAD)
+            .enable_connect_protocol()
             .max_pending_accept_reset_streams(resets)
             .max_local_error_reset_streams(Some(resets));
         builder
@@ -264,13 +272,15 @@ impl<O: ConnectionOwner> Driver<O> {
         }
     }
 
-    /// Looks at the requests, once a second. True if the connection is over: it drains, and has none.
+    /// Looks at the requests, once a second. True if the connection is over: it drains, and has none, or its
+    /// client takes nothing.
     fn check(&self) -> bool {
         let meter = &self.meter;
-        let slow = self
-            .owner
-            .with_plan(|plan, _| meter.check(&plan.limits.http));
-        for _ in 0..slow {
+        let (slow, is_stuck) = self.owner.with_plan(|plan, _| {
+            let limits = &plan.limits.http;
+            (meter.check(limits), meter.is_stuck(limits.body_timeout))
+        });
+        for _ in 0..slow + usize::from(is_stuck) {
             self.owner.metrics().refused(Refused::SlowReader);
         }
         let is_quiet = self.connection.is_idle() && self.meter.has_left();
@@ -278,7 +288,7 @@ impl<O: ConnectionOwner> Driver<O> {
         let is_drained = self
             .drains_since
             .is_some_and(|since| is_over(since, now, DRAIN_QUIET));
-        is_quiet && is_drained
+        is_stuck || (is_quiet && is_drained)
     }
 
     /// Draws the memory of content and of field sections that wait to be read.
@@ -315,9 +325,16 @@ impl<O: ConnectionOwner> Driver<O> {
         stream.begin(Version::HTTP_2);
         self.owner.metrics().http2_request();
         let open = self.meter.open(respond.stream_id().as_u32(), stream);
-        let (mut content, mut expects_continue) = (None, false);
-        let request = head.map(|head| {
+        let (mut content, mut tunnel, mut expects_continue) = (None, None, false);
+        let mut priority = Priority::default();
+        let request = head.map(|mut head| {
             expects_continue = head.expects_continue;
+            priority = Priority::of_request(&head.parts.headers);
+            if head.is_tunnel() {
+                websocket_key(&mut head.parts.headers);
+                tunnel = Some(body);
+                return (head.parts, ClientBody::default());
+            }
             if is_whole {
                 return (head.parts, ClientBody::default());
             }
@@ -337,7 +354,20 @@ impl<O: ConnectionOwner> Driver<O> {
             content,
             expects_continue,
             is_head: parts.method == Method::HEAD,
+            tunnel,
+            priority,
         };
         spawn_local(exchange.run(request));
+    }
+}
+
+/// The key by which an origin of HTTP/1.1 knows an upgrade to WebSocket (RFC 6455 §4.1).
+fn websocket_key(headers: &mut Fields) {
+    let mut key = [0; 16];
+    // Without random bytes the key is the same for each: it is no secret.
+    let _ = aws_lc_rs::rand::fill(&mut key);
+    let key = base64::engine::general_purpose::STANDARD.encode(key);
+    if let Ok(key) = HeaderValue::from_str(&key) {
+        headers.append("sec-websocket-key", key);
     }
 }

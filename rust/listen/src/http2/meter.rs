@@ -15,6 +15,7 @@ use edgerouter_core::{
     plan::limits::HttpLimits,
 };
 
+use super::turns::{Turn, Turns};
 use crate::connection::{Connection, Stream};
 
 /// One connection, by its frames.
@@ -32,6 +33,11 @@ pub(super) struct Meter {
     /// Content of streams that the library has not given out yet, with the last one that it has.
     ahead: RefCell<HashMap<u32, u64>>,
     last: Cell<u32>,
+    pub(super) turns: Turns,
+    /// Content has left since the last check.
+    has_moved: Cell<bool>,
+    /// Ticks (ms) since which the library has content and none has left.
+    stuck_since: Cell<Option<u64>>,
 }
 
 /// A stream whose last frame has not left.
@@ -39,6 +45,7 @@ pub(super) struct Meter {
 pub(super) struct OpenStream {
     pub(super) id: u32,
     pub(super) stream: Rc<Stream>,
+    pub(super) turn: Turn,
     /// Content that nobody has taken from the library yet.
     unread: Cell<u64>,
     /// Ticks (ms) since which nothing has come of the content that is waited for, or nothing could be sent.
@@ -69,6 +76,9 @@ impl Meter {
             open: RefCell::default(),
             ahead: RefCell::default(),
             last: Cell::new(0),
+            turns: Turns::default(),
+            has_moved: Cell::new(false),
+            stuck_since: Cell::new(None),
         }
     }
 
@@ -134,9 +144,12 @@ impl Meter {
         self.sent.borrow_mut().read(bytes, |head| {
             self.note(self.counter.borrow_mut().sent(&head, now));
             if head.kind == kind::DATA {
+                self.has_moved.set(true);
                 let open = self.open.borrow().get(&head.stream).map(Rc::clone);
                 if let Some(open) = open {
-                    open.stream.queue.written(head.length as usize);
+                    let length = head.length as usize;
+                    open.stream.queue.written(length);
+                    self.turns.taken(&open, length);
                 }
             }
             if head.ends_stream() || head.kind == kind::RST_STREAM {
@@ -156,6 +169,7 @@ impl Meter {
         let open = Rc::new(OpenStream {
             id,
             stream,
+            turn: Turn::default(),
             unread: Cell::new(self.ahead.borrow_mut().remove(&id).unwrap_or(0)),
             reads_since: Cell::new(None),
             writes_since: Cell::new(None),
@@ -164,6 +178,7 @@ impl Meter {
         });
         self.last.set(id.max(self.last.get()));
         self.open.borrow_mut().insert(id, Rc::clone(&open));
+        self.connection.multiplex().note_open(true);
         open
     }
 
@@ -171,7 +186,9 @@ impl Meter {
     pub(super) fn leave(&self, id: u32) {
         let left = self.open.borrow_mut().remove(&id);
         if let Some(open) = left {
+            self.connection.multiplex().note_open(!self.has_left());
             open.has_left.set(true);
+            self.turns.left(&open);
             open.stream.wake();
         }
     }
@@ -200,6 +217,16 @@ impl Meter {
         let open = self.open.borrow();
         let content = open.values().map(|open| open.unread.get().min(window));
         content.sum::<u64>() + self.section.get()
+    }
+
+    /// True if the library has had content for longer than `limit` and none has left, to be called once a second: a client
+    /// can take room back (RFC 9113 §6.9.2).
+    pub(super) fn is_stuck(&self, limit: Duration) -> bool {
+        let now = self.connection.now();
+        let is_still = self.turns.are_ahead() && !self.has_moved.take();
+        let since = is_still.then(|| self.stuck_since.get().unwrap_or(now));
+        self.stuck_since.set(since);
+        since.is_some_and(|since| is_over(since, now, limit))
     }
 
     /// Looks for streams that their client keeps from their end, once a second. The number of those whose responses it

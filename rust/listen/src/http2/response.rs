@@ -11,8 +11,10 @@ use bytes::Bytes;
 use edgerouter_core::{
     admit::Refusal,
     http::{
-        FieldName, Fields, RequestParts, Response, framing::fit::bodiless, h1::write,
-        h2::flood::FrameCounter,
+        FieldName, Fields, RequestParts, Response,
+        framing::fit::bodiless,
+        h1::write,
+        h2::{flood::FrameCounter, priority::Priority},
     },
 };
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
@@ -22,14 +24,16 @@ use http_body::Body;
 use super::{
     convert,
     meter::{Meter, OpenStream, StreamFault},
+    tunnel::StreamTunnel,
 };
 use crate::{
     connection::{ClientBody, ConnectionOwner, Inflow},
     http1::with_date,
+    tunnel::{self, Joined},
 };
 
-/// Bytes of a response that the library is given ahead of the socket.
-pub(super) const MOST_AHEAD: usize = 64 << 10;
+/// Content of one response that the library is given at a time.
+const A_TURN: usize = 32 << 10;
 
 /// The end of a response before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,9 @@ pub(super) struct Exchange<O> {
     /// The client waits for a 100.
     pub(super) expects_continue: bool,
     pub(super) is_head: bool,
+    /// The stream is to become a tunnel: the client's direction of it.
+    pub(super) tunnel: Option<RecvStream>,
+    pub(super) priority: Priority,
 }
 
 /// Content of the request that has not come yet.
@@ -99,8 +106,52 @@ impl<O: ConnectionOwner> Exchange<O> {
         let response = response.await?;
         self.send_interims();
         self.open.stream.interims.close();
+        if let Some(received) = self.tunnel.take() {
+            return self.join(received, response).await;
+        }
         let mut sending = self.begin(response)?;
         std::future::poll_fn(|cx| self.poll_send(&mut sending, cx)).await
+    }
+
+    /// Joins the stream to the origin's side of an upgrade (RFC 8441 §5).
+    async fn join(
+        &mut self,
+        received: RecvStream,
+        response: Response<O::Body>,
+    ) -> Result<(), Broken> {
+        let status = response.status();
+        let Some(upstream) = self.open.stream.take_tunnel() else {
+            // A success would be a tunnel.
+            let status = match status.is_success() {
+                true => StatusCode::BAD_GATEWAY,
+                false => status,
+            };
+            let head = head(status, convert::response(&Fields::new(), None, None));
+            let sent = self.respond.send_response(head, true);
+            return sent.map(drop).map_err(|_| Broken::Gone);
+        };
+        let mut headers = convert::response(response.headers(), None, None);
+        headers.remove("sec-websocket-accept");
+        drop(response);
+        let sent = self
+            .respond
+            .send_response(head(StatusCode::OK, headers), false);
+        let client = StreamTunnel {
+            open: Rc::clone(&self.open),
+            received,
+            sent: sent.map_err(|_| Broken::Gone)?,
+            piece: Bytes::new(),
+        };
+        let idle = self
+            .owner
+            .with_plan(|plan, _| plan.limits.http.tunnel_idle_timeout);
+        let connection = Rc::clone(&self.open.stream.connection);
+        let joined = tunnel::between(connection.peer, client, upstream, &[], idle).await;
+        connection.end();
+        match joined {
+            Joined::Ended => Ok(()),
+            Joined::Broken => Err(Broken::Reset(Reason::CANCEL)),
+        }
     }
 
     /// Sends the interim responses that wait, and the one that the client waits for.
@@ -202,6 +253,7 @@ impl<O: ConnectionOwner> Exchange<O> {
         let length = known.filter(|_| has_content);
         let headers = with_date(|date| convert::response(response.headers(), length, Some(date)));
         let trailers = write::announced_trailers(response.headers());
+        self.priority = self.priority.merged(response.headers());
         let declared = headers
             .get(http::header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse().ok());
@@ -218,6 +270,7 @@ impl<O: ConnectionOwner> Exchange<O> {
             body: Some(response.into_body()),
             left: declared,
             piece: Bytes::new(),
+            has_turn: false,
             has_ended: is_whole,
             is_sent: is_whole,
             announced: trailers,
@@ -255,9 +308,8 @@ impl<O: ConnectionOwner> Exchange<O> {
                 None => {}
             }
             if !sending.is_sent {
-                let sent = sending.poll_piece(&self.meter, cx)?;
-                self.open
-                    .awaits_room(sent.is_pending() && !sending.piece.is_empty());
+                let sent = self.poll_piece(sending, cx)?;
+                self.open.awaits_room(sent.is_pending() && sending.has_turn);
                 if sent.is_ready() {
                     continue;
                 }
@@ -267,6 +319,57 @@ impl<O: ConnectionOwner> Exchange<O> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Sends what there is room for of the next piece, or the end. Ready if anything was done.
+    fn poll_piece(
+        &self,
+        sending: &mut Sending<O::Body>,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, Broken> {
+        if sending.piece.is_empty() && !sending.has_ended {
+            let polled = sending.poll_body(cx)?;
+            if polled.is_pending() || (sending.piece.is_empty() && !sending.has_ended) {
+                return Ok(polled);
+            }
+        }
+        if sending.piece.is_empty() {
+            sending.is_sent = true;
+            let sent = match sending.trailers.take() {
+                Some(trailers) => sending.stream.send_trailers(trailers),
+                None => sending.stream.send_data(Bytes::new(), true),
+            };
+            sent.map_err(|_| Broken::Gone)?;
+            return Ok(Poll::Ready(()));
+        }
+        let turns = &self.meter.turns;
+        if !sending.has_turn && turns.poll_turn(&self.open, self.priority).is_pending() {
+            return Ok(Poll::Pending);
+        }
+        sending.has_turn = true;
+        let wanted = sending.piece.len().min(A_TURN);
+        sending.stream.reserve_capacity(wanted);
+        let room = match sending.stream.capacity() {
+            0 => match sending.stream.poll_capacity(cx) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Some(Ok(0))) => return Ok(Poll::Ready(())),
+                Poll::Ready(Some(Ok(room))) => room,
+                Poll::Ready(_) => return Err(Broken::Gone),
+            },
+            room => room,
+        };
+        let room = room.min(wanted);
+        if room < wanted && FrameCounter::is_small(room) {
+            self.meter.send_little();
+        }
+        let data = sending.piece.split_to(room);
+        let is_last = sending.has_ended && sending.trailers.is_none() && sending.piece.is_empty();
+        sending.has_turn = false;
+        turns.gave(&self.open, room);
+        let sent = sending.stream.send_data(data, is_last);
+        sent.map_err(|_| Broken::Gone)?;
+        sending.is_sent = is_last;
+        Ok(Poll::Ready(()))
     }
 }
 
@@ -286,6 +389,8 @@ struct Sending<B> {
     /// Bytes that the head declares and that are still to come.
     left: Option<u64>,
     piece: Bytes,
+    /// It may give the library content: only the client can keep it from that.
+    has_turn: bool,
     /// Nothing comes after the piece but trailers.
     has_ended: bool,
     is_sent: bool,
@@ -298,49 +403,6 @@ impl<B> Sending<B>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,
 {
-    /// Sends what there is room for of the next piece, or the end. Ready if anything was done.
-    fn poll_piece(&mut self, meter: &Meter, cx: &mut Context<'_>) -> Result<Poll<()>, Broken> {
-        if self.piece.is_empty() && !self.has_ended {
-            if self.poll_body(cx)?.is_pending() {
-                return Ok(Poll::Pending);
-            }
-            if self.piece.is_empty() && !self.has_ended {
-                return Ok(Poll::Ready(()));
-            }
-        }
-        let ended = self.has_ended && self.trailers.is_none();
-        if self.piece.is_empty() {
-            self.is_sent = true;
-            let sent = match self.trailers.take() {
-                Some(trailers) => self.stream.send_trailers(trailers),
-                None => self.stream.send_data(Bytes::new(), true),
-            };
-            sent.map_err(|_| Broken::Gone)?;
-            return Ok(Poll::Ready(()));
-        }
-        let wanted = self.piece.len().min(MOST_AHEAD);
-        self.stream.reserve_capacity(wanted);
-        let room = match self.stream.capacity() {
-            0 => match self.stream.poll_capacity(cx) {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Some(Ok(0))) => return Ok(Poll::Ready(())),
-                Poll::Ready(Some(Ok(room))) => room,
-                Poll::Ready(_) => return Err(Broken::Gone),
-            },
-            room => room,
-        };
-        let room = room.min(wanted);
-        if room < wanted && FrameCounter::is_small(room) {
-            meter.send_little();
-        }
-        let data = self.piece.split_to(room);
-        let is_last = ended && self.piece.is_empty();
-        let sent = self.stream.send_data(data, is_last);
-        sent.map_err(|_| Broken::Gone)?;
-        self.is_sent = is_last;
-        Ok(Poll::Ready(()))
-    }
-
     /// Takes the next piece from the body, or its end.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Broken> {
         let Some(body) = &mut self.body else {

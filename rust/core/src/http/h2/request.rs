@@ -21,6 +21,15 @@ pub struct StreamHead {
     pub length: Option<u64>,
     /// The client waits for a 100 before it sends the content (RFC 9110 §10.1.1).
     pub expects_continue: bool,
+    /// The stream is to become a tunnel (RFC 8441). The head is that of an upgrade in HTTP/1.1, without its key.
+    is_tunnel: bool,
+}
+
+impl StreamHead {
+    /// True if the stream is to become a tunnel: what follows the head is no content.
+    pub fn is_tunnel(&self) -> bool {
+        self.is_tunnel
+    }
 }
 
 /// Reads the fields of a section in their order, pseudo-fields included. `is_whole`: no content follows.
@@ -43,6 +52,18 @@ pub fn read<'a>(
         section.field(name, value, line.authority, limits)?;
     }
     section.end();
+    if line.is_tunnel {
+        // Content has no place in it, and the stream must be open (RFC 8441 §4).
+        if is_whole || section.length.is_some() || section.expects {
+            return Err(Refusal::BadPseudoField);
+        }
+        // The key of WebSocket is the edge's (RFC 8441 §5).
+        section.headers.remove("sec-websocket-key");
+        let upgrade = HeaderValue::from_static("websocket");
+        section.headers.append(header::UPGRADE, upgrade);
+        let connection = HeaderValue::from_static("Upgrade");
+        section.headers.append(header::CONNECTION, connection);
+    }
     if !section.headers.contains_key(header::HOST) {
         return Err(Refusal::BadHost);
     }
@@ -61,6 +82,7 @@ pub fn read<'a>(
         }),
         length: section.length,
         expects_continue: section.expects && !is_whole,
+        is_tunnel: line.is_tunnel,
     })
 }
 
@@ -71,6 +93,8 @@ struct PseudoFields<'a> {
     scheme: Option<&'a [u8]>,
     authority: Option<&'a [u8]>,
     path: Option<&'a [u8]>,
+    /// RFC 8441 §4.
+    protocol: Option<&'a [u8]>,
 }
 
 /// The parts of a request line.
@@ -78,6 +102,7 @@ struct Line<'a> {
     method: Method,
     target: PathAndQuery,
     authority: Option<FieldValue<'a>>,
+    is_tunnel: bool,
 }
 
 impl<'a> PseudoFields<'a> {
@@ -87,6 +112,7 @@ impl<'a> PseudoFields<'a> {
             b":scheme" => &mut self.scheme,
             b":authority" => &mut self.authority,
             b":path" => &mut self.path,
+            b":protocol" => &mut self.protocol,
             _ => return Err(Refusal::BadPseudoField),
         };
         match field.replace(value) {
@@ -97,8 +123,11 @@ impl<'a> PseudoFields<'a> {
 
     fn line(&self, limits: &RequestLimits) -> Result<Line<'a>, Refusal> {
         let method = self.method.ok_or(Refusal::BadPseudoField)?;
+        let is_tunnel = method == b"CONNECT" && self.protocol == Some(b"websocket");
         match method {
+            b"CONNECT" if is_tunnel => {}
             b"CONNECT" => return Err(Refusal::Connect),
+            _ if self.protocol.is_some() => return Err(Refusal::BadPseudoField),
             b"TRACE" => return Err(Refusal::Trace),
             _ if method.is_empty() || !method.iter().all(|&byte| is_token_byte(byte)) => {
                 return Err(Refusal::BadMethod);
@@ -124,10 +153,15 @@ impl<'a> PseudoFields<'a> {
             Some(authority) => Some(FieldValue::of(authority).ok_or(Refusal::BadHost)?),
             None => None,
         };
+        let method = match is_tunnel {
+            true => Method::GET,
+            false => Method::from_bytes(method).map_err(|_| Refusal::BadMethod)?,
+        };
         Ok(Line {
-            method: Method::from_bytes(method).map_err(|_| Refusal::BadMethod)?,
+            method,
             target,
             authority,
+            is_tunnel,
         })
     }
 }
@@ -375,6 +409,46 @@ mod tests {
         }
         assert!(get("te trailers\ncontent-length 0").is_ok());
         assert!(get("a 1\nb 1\nc 1\nd 1\ncookie a=1\ncookie b=2").is_ok());
+    }
+
+    #[test]
+    fn an_extended_connect_becomes_an_upgrade_and_nothing_else_does() {
+        let connect = |more: &str| format!("{}{more}", GET.replace(" GET", " CONNECT"));
+        let socket = connect("\n:protocol websocket\nsec-websocket-version 13");
+        let read = head(&format!("{socket}\nsec-websocket-key mine"), false).unwrap();
+        assert!(read.is_tunnel());
+        let want =
+            "GET /a?b host=a.example sec-websocket-version=13 upgrade=websocket connection=Upgrade";
+        assert_eq!(shown(&read), want);
+        for (lines, is_whole, want) in [
+            (socket.clone(), true, Refusal::BadPseudoField),
+            (
+                format!("{socket}\ncontent-length 0"),
+                false,
+                Refusal::BadPseudoField,
+            ),
+            (connect("\n:protocol h2c"), false, Refusal::Connect),
+            (connect("\n:protocol connect-udp"), false, Refusal::Connect),
+            (connect("\n:protocol "), false, Refusal::Connect),
+            (
+                format!("{socket}\nupgrade websocket"),
+                false,
+                Refusal::BadField,
+            ),
+            (
+                format!("{GET}\n:protocol websocket"),
+                false,
+                Refusal::BadPseudoField,
+            ),
+            (
+                ":method CONNECT\n:authority a:443".into(),
+                false,
+                Refusal::Connect,
+            ),
+        ] {
+            assert_eq!(head(&lines, is_whole).unwrap_err(), want, "{lines}");
+        }
+        assert!(!get("x 1").unwrap().is_tunnel());
     }
 
     #[test]

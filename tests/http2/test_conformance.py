@@ -1,0 +1,38 @@
+"""Conformance to RFC 9113 and RFC 7541, by h2spec."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgerouter import Edge, Tls, cache
+
+from ..certificates import Authority
+from ..origins import Origin, Reply
+from ..tls.clients import address_of
+from ..tls.conftest import Start
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def h2spec() -> str:
+    install = [str(ROOT / "scripts" / "install-tool"), "h2spec"]
+    folder = subprocess.run(install, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    return f"{folder}/h2spec"
+
+
+@pytest.mark.parametrize("secured", [True, False])
+def test_h2spec_finds_no_fault(authority: Authority, start: Start, origin: Origin, h2spec: str, secured: bool) -> None:
+    # The responses need the whole request: h2spec looks at streams that are open.
+    origin.default = Reply(body="hello" * 200)
+    edge = Edge("test")
+    tls = Tls(authority.issue("localhost", "127.0.0.1").certificate)
+    edge.listen("127.0.0.1:0", tls=tls if secured else (), http=("h2", "http/1.1") if secured else ("h2",))
+    edge.route("/*", to=edge.origin("site", origin.url), cache=cache.DISABLED)
+    host, port = address_of(start(edge).urls[0])
+    command = [h2spec, "-h", host, "-p", str(port), "-o", "10", *(["-t", "-k"] if secured else [])]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "145 tests, 145 passed, 0 skipped, 0 failed" in ran.stdout, ran.stdout[-3_000:]
