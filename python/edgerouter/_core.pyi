@@ -11,13 +11,18 @@ from typing_extensions import disjoint_base
 __all__ = [
     "AsyncCache",
     "AsyncContext",
+    "AsyncDatabase",
     "AsyncKv",
+    "AsyncStatement",
     "BackgroundCall",
+    "Bindings",
     "Cache",
     "Caches",
     "CallContext",
     "Chunks",
+    "ClientCertificate",
     "Context",
+    "Database",
     "Engine",
     "Env",
     "Geo",
@@ -34,6 +39,9 @@ __all__ = [
     "Response",
     "Runner",
     "SignalWatch",
+    "SqlResult",
+    "SqlScript",
+    "Statement",
     "Values",
     "__version__",
     "bucket",
@@ -45,6 +53,7 @@ __all__ = [
     "explain",
     "flush_streams",
     "inherited_addresses",
+    "is_bound_file",
     "issue_certificate",
     "lint",
     "log",
@@ -636,7 +645,7 @@ class Env:
     """
 
     def __getattr__(self, name: str) -> Any: ...
-    def __contains__(self, name: str) -> bool: ...
+    def __contains__(self, name: str, /) -> bool: ...
 
 @final
 class Kv:
@@ -715,6 +724,108 @@ class AsyncKv:
         """As ``Kv.list``."""
     def add(self, key: str, by: int = 1, *, ttl: float | timedelta | None = None) -> Awaitable[int]:
         """As ``Kv.add``."""
+
+@final
+class Database:
+    """A SQL database, in the shape of Cloudflare's D1. ``BindingError`` for what the engine refuses.
+
+    The callable waits for each operation, ``limits.data.timeout`` at most.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the binding."""
+    def prepare(self, sql: str) -> Statement:
+        """One statement, whose parameters are ``?``; nothing runs yet."""
+    def batch(self, statements: list[Statement]) -> list[SqlResult]:
+        """Runs statements in one transaction: all take effect, or none does."""
+    def exec(self, sql: str) -> SqlScript:
+        """Runs statements without parameters in one transaction."""
+    def apply(self, script: str, sql: str, values: tuple[object, ...]) -> list[SqlResult]:
+        """Runs a script and then a statement in one transaction, for migrations."""
+
+@final
+class AsyncDatabase:
+    """``Database``, to be awaited."""
+
+    @property
+    def name(self) -> str:
+        """The name of the binding."""
+    def prepare(self, sql: str) -> AsyncStatement:
+        """As ``Database.prepare``; it is not awaited."""
+    def batch(self, statements: list[AsyncStatement]) -> Awaitable[list[SqlResult]]:
+        """As ``Database.batch``."""
+    def exec(self, sql: str) -> Awaitable[SqlScript]:
+        """As ``Database.exec``."""
+
+@final
+class Statement:
+    """A statement of a ``Database``; it may run any number of times."""
+
+    def bind(self, *values: str | float | bytes | bytearray | memoryview | None) -> Statement:
+        """The same with values for its parameters."""
+    def all(self) -> SqlResult:
+        """All rows, in ``results``, with ``meta``."""
+    def run(self) -> SqlResult:
+        """As ``all``, for statements whose rows do not matter."""
+    def first(self, column: str | None = None) -> Any:
+        """The first row as a dictionary, or its value of a column; ``None`` where there is no row."""
+    def raw(self, *, column_names: bool = False) -> list[list[Any]]:
+        """All rows as lists, after the names of the columns if they are wanted."""
+
+@final
+class AsyncStatement:
+    """``Statement``, to be awaited."""
+
+    def bind(self, *values: str | float | bytes | bytearray | memoryview | None) -> AsyncStatement:
+        """As ``Statement.bind``; it is not awaited."""
+    def all(self) -> Awaitable[SqlResult]:
+        """As ``Statement.all``."""
+    def run(self) -> Awaitable[SqlResult]:
+        """As ``Statement.run``."""
+    def first(self, column: str | None = None) -> Awaitable[Any]:
+        """As ``Statement.first``."""
+    def raw(self, *, column_names: bool = False) -> Awaitable[list[list[Any]]]:
+        """As ``Statement.raw``."""
+
+@final
+class SqlResult:
+    """The result of a statement."""
+
+    @property
+    def success(self) -> bool:
+        """``True``: a failure is raised."""
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The rows."""
+    @property
+    def meta(self) -> dict[str, Any]:
+        """``duration`` (ms), ``changes``, ``last_row_id``, ``changed_db``, ``rows_read``, ``rows_written``."""
+
+@final
+class SqlScript:
+    """The result of a script."""
+
+    @property
+    def count(self) -> int:
+        """Statements that have run."""
+    @property
+    def duration(self) -> float:
+        """Milliseconds."""
+
+@final
+class Bindings:
+    """The bindings of a plan that is not served."""
+
+    def __new__(cls, plan: bytes) -> Bindings: ...
+    @property
+    def env(self) -> Env:
+        """As a plain callable finds them."""
+    def close(self) -> None:
+        """Closes files and connections."""
+
+def is_bound_file(device: int, inode: int) -> bool:
+    """True if a binding has a file open."""
 
 @final
 class KvEntry:

@@ -80,6 +80,11 @@ class FileApplication(Application):
             sys.modules.update(before)
             raise
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the application's file."""
+        return self._served or (self._plan_file or self._file).parent
+
     def files(self) -> set[Path]:
         """The plan file, or the application's file and the modules beside it that it imported; the error pages.
 

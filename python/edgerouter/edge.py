@@ -7,7 +7,8 @@ in the rooms beside this one, the decisions in the core.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ import msgspec
 from edgerouter import error_pages, places, plugins, secrets
 from edgerouter import files as folders
 from edgerouter.access_log import AccessLog
-from edgerouter.bindings import Binding
+from edgerouter.bindings import Binding, guard_files
 from edgerouter.cache import STANDARD, CachePolicy, Duration
 from edgerouter.callables import Callables
 from edgerouter.checks import accepts, helpful
@@ -453,6 +454,40 @@ class Edge(Callables, Purging):
         self._declared.bindings.append(binding)
         return binding
 
+    @helpful
+    def database(self, name: str, url: Secret | str = "sqlite:app.db") -> Binding:
+        """Binds a SQL database to ``ctx.env``: ``edge.database("DB", "sqlite:app.db")``.
+
+        ``name``  the attribute of ``ctx.env``
+        ``url``  ``sqlite:FILE``, which is made when it is not there; a relative path starts at the current directory
+        """
+        binding = Binding(name, "database", url)
+        self._declared.note("bindings")
+        self._declared.bindings.append(binding)
+        return binding
+
+    @contextmanager
+    def bindings(self, timeout: float | None = None) -> Iterator[_core.Env]:
+        """The bindings without serving, for programs and tests: ``with edge.bindings() as env: env.DB.exec(...)``.
+
+        ``timeout``  seconds for one operation; ``None``: ``limits.data.timeout``
+        """
+        from edgerouter import _core
+
+        data = self.to_dict()
+        if timeout is not None:
+            limits = data.get("limits") or {}
+            data["limits"] = {**limits, "data": {**limits.get("data", {}), "timeout": timeout}}
+        try:
+            opened = _core.Bindings(self._encoded(data))
+        except ConfigError as error:
+            raise self.placed(error) from None
+        guard_files(self._declared.data())
+        try:
+            yield opened.env
+        finally:
+            opened.close()
+
     def use(self, plugin: Plugin | str, settings: Mapping[str, object] | None = None) -> Plugin:
         """Adds a plugin, given as a value or by the name of an installed one with its settings."""
         if isinstance(plugin, str):
@@ -496,7 +531,10 @@ class Edge(Callables, Purging):
 
     def encode(self) -> bytes:
         """The plan as one message, with its secrets read now. Keep it out of logs."""
-        data = self.to_dict()
+        return self._encoded(self.to_dict())
+
+    @staticmethod
+    def _encoded(data: dict[str, Any]) -> bytes:
         secrets.resolve(data)
         error_pages.resolve(data)
         folders.resolve(data)

@@ -183,9 +183,10 @@ class FunctionLimits(Value, frozen=True, kw_only=True):
 
 
 class DataLimits(Value, frozen=True, kw_only=True):
-    """Key-value stores that functions are bound to; each bound is for one binding.
+    """Data that functions are bound to; each bound is for one binding.
 
-    ``value_bytes``  of one value
+    ``value_bytes``  of one value, stored or bound to a statement
+    ``result_bytes``  of the rows that one call of a database gives
     ``store_bytes``, ``store_entries``  of a store in memory; past them a put is refused
     ``cache_bytes``  of the read cache of a store elsewhere
     ``connections``  threads that read a file, each with a connection; one more writes
@@ -196,6 +197,7 @@ class DataLimits(Value, frozen=True, kw_only=True):
     value_bytes: Size = 1_048_576
     store_bytes: Size = 67_108_864
     store_entries: int = 100_000
+    result_bytes: Size = 16_777_216
     cache_bytes: Size = 16_777_216
     connections: int = 4
     operations: int = 1_000
@@ -203,6 +205,7 @@ class DataLimits(Value, frozen=True, kw_only=True):
 
     def _check(self, check: Check) -> None:
         check.whole("value_bytes", least=1, most=67_108_864)
+        check.whole("result_bytes", least=65_536, most=1_073_741_824)
         check.whole("store_bytes", "cache_bytes", least=1_048_576)
         check.whole("store_entries", least=1, most=100_000_000)
         check.whole("connections", least=1, most=256)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from edgerouter.bindings import guard_files
 from edgerouter.cache import Duration
 from edgerouter.descriptors import raise_limit
 from edgerouter.errors import ConfigError, EdgeError, ListenError, Problem
@@ -83,6 +84,7 @@ class Server(Purging):
         except ConfigError as error:
             raise edge.placed(error) from None
         _warn_of_blocking(edge)
+        guard_files(edge.to_dict())
         if life:
             life.serve()
         return cls(engine, edge, life)
@@ -130,6 +132,7 @@ class Server(Purging):
             self._engine.reload_failed(str(error))
             raise
         _warn_of_blocking(edge)
+        guard_files(edge.to_dict())
         if self._life:
             self._life.retire()
         self._life = life

@@ -34,6 +34,15 @@ def kv_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory:" if request.param == "memory" else f"sqlite:{tmp_path}/kv.db"
 
 
+def refused(operation: Callable[[], object]) -> str:
+    """The name and text of the exception that an operation raises."""
+    try:
+        operation()
+    except Exception as error:  # noqa: BLE001  # the test compares it
+        return f"{type(error).__name__}: {error}"
+    return "nothing was raised"
+
+
 class Asking:
     """``asking(question)`` calls ``question(request, ctx)`` in a function of an edge and gives its answer as JSON."""
 
@@ -41,9 +50,12 @@ class Asking:
         self.serve, self.client_for = serve, client_for
         self.questions: list[Callable[[Any, Any], Any]] = []
 
-    def edge(self, url: str, *, limits: DataLimits | None = None, **options: Any) -> Edge:
+    def edge(self, url: str, *, limits: DataLimits | None = None, kind: str = "kv", **options: Any) -> Edge:
         edge = Edge("test", limits=Limits(data=limits or DataLimits()))
-        edge.kv("KV", url, **options)
+        if kind == "kv":
+            edge.kv("KV", url, **options)
+        else:
+            edge.database("DB", url)
 
         @edge.function("/plain")
         def plain(request: Request, ctx: Context) -> Response:
@@ -59,6 +71,9 @@ class Asking:
         self.running = self.serve(self.edge(url, **options))
         self.client = self.client_for(self.running)
         return self.running
+
+    def database(self, url: str, **options: Any) -> Running:
+        return self.open(url, kind="database", **options)
 
     def plain(self, question: Callable[[Request, Context], Any]) -> Any:
         return self._ask("/plain", question)

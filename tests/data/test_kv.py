@@ -16,19 +16,10 @@ from edgerouter.functions import Kv
 
 from ..metrics import metric
 from ..origins import wait_until
-from .conftest import Asking
+from .conftest import Asking, refused
 from .servers import RedisServer
 
 GETS = '{{binding="KV",kind="kv",operation="get",result="{}"}}'
-
-
-def refused(operation: Callable[[], object]) -> str:
-    """The name and text of the exception that an operation raises."""
-    try:
-        operation()
-    except Exception as error:  # noqa: BLE001  # the test compares it
-        return f"{type(error).__name__}: {error}"
-    return "nothing was raised"
 
 
 def test_a_value_is_read_as_text_json_bytes_or_a_stream(asking: Asking, kv_url: str) -> None:

@@ -19,7 +19,7 @@ import typer
 
 from edgerouter import logs
 from edgerouter.application import AppError, FileApplication
-from edgerouter.cli import cached, costs
+from edgerouter.cli import cached, costs, database
 from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.certificates import cert
 from edgerouter.cli.diagnosis import doctor
@@ -48,6 +48,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cached.app, name="cache")
+app.add_typer(database.app, name="db")
 app.add_typer(costs.app, name="cost")
 app.command()(cert)
 app.command()(rules)

@@ -11,9 +11,12 @@ from collections.abc import MutableMapping
 from edgerouter._core import (
     AsyncCache,
     AsyncContext,
+    AsyncDatabase,
     AsyncKv,
+    AsyncStatement,
     Cache,
     Context,
+    Database,
     Env,
     Headers,
     Kv,
@@ -21,14 +24,20 @@ from edgerouter._core import (
     KvKeys,
     Request,
     Response,
+    SqlResult,
+    SqlScript,
+    Statement,
 )
 
 __all__ = [
     "AsyncCache",
     "AsyncContext",
+    "AsyncDatabase",
     "AsyncKv",
+    "AsyncStatement",
     "Cache",
     "Context",
+    "Database",
     "Env",
     "Headers",
     "Kv",
@@ -36,6 +45,9 @@ __all__ = [
     "KvKeys",
     "Request",
     "Response",
+    "SqlResult",
+    "SqlScript",
+    "Statement",
     "TimeLimit",
 ]
 

@@ -11,6 +11,7 @@ mod kv;
 mod meter;
 mod remote;
 mod reply;
+mod sql;
 mod sqlite;
 
 use std::{
@@ -34,18 +35,32 @@ pub use kv::call::{
     Entry, KeyPage, KvCall, KvReply, LONGEST_KEY, LONGEST_METADATA, MOST_LISTED, PutCondition,
 };
 pub use reply::DataReply;
+pub use sql::call::{
+    LONGEST_SQL, MOST_STATEMENTS, SqlCall, SqlMeta, SqlPart, SqlReply, SqlResult, SqlValue,
+    Statement,
+};
 pub use sqlite::is_open;
 
 use clock::WallClock;
 use kv::KeyValues;
 use meter::{Meter, Metered};
 use remote::RemoteThread;
+use sql::SqlDatabase;
 
 /// An operation on a binding, by its kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum DataCall {
     /// Of a key-value store.
     KeyValue(KvCall),
+    /// Of a database.
+    Sql(SqlCall),
+}
+
+/// The engine of a binding.
+#[derive(Debug)]
+enum Store {
+    KeyValue(KeyValues),
+    Sql(SqlDatabase),
 }
 
 /// The clock and the thread that all bindings share, also across reloads.
@@ -60,7 +75,7 @@ struct DataRoom {
 pub struct Bound {
     binding: Binding,
     limits: DataLimits,
-    store: KeyValues,
+    store: Store,
     meter: Arc<Meter>,
     room: Arc<DataRoom>,
     closed: AtomicBool,
@@ -78,7 +93,13 @@ impl Bound {
             room.remote.handle().map_err(thread)?;
         }
         let bound = Arc::new(Self {
-            store: KeyValues::open(binding, limits, &room.clock, &room.remote)?,
+            store: match binding.kind {
+                BindingKind::KeyValue => {
+                    let (clock, remote) = (&room.clock, &room.remote);
+                    Store::KeyValue(KeyValues::open(binding, limits, clock, remote)?)
+                }
+                BindingKind::Database => Store::Sql(SqlDatabase::open(binding, limits)?),
+            },
             binding: binding.clone(),
             limits: limits.clone(),
             meter: Arc::default(),
@@ -104,7 +125,7 @@ impl Bound {
 
     /// True if each call is answered at once, so that even a worker may make it.
     pub fn is_immediate(&self) -> bool {
-        self.store.is_immediate()
+        matches!(&self.store, Store::KeyValue(store) if store.is_immediate())
     }
 
     /// Begins an operation. `Some`: the result, and `deliver` is not called; otherwise it is called once, on another
@@ -117,11 +138,20 @@ impl Bound {
         if self.closed.load(Ordering::Acquire) {
             return Some(Err(DataError::Closed));
         }
-        let DataCall::KeyValue(call) = call;
-        let operation = call.operation();
-        if let Some(result) = self.store.at_once(&call) {
+        let (operation, ready, learning) = match (&self.store, &call) {
+            (Store::KeyValue(store), DataCall::KeyValue(call)) => {
+                let ready = store.at_once(call).map(|result| result.map(Into::into));
+                let learning = ready.is_none().then(|| store.learning(call)).flatten();
+                (call.operation(), ready, learning)
+            }
+            (Store::Sql(store), DataCall::Sql(call)) => {
+                (call.operation(), store.at_once(call).map(Err), None)
+            }
+            _ => return Some(Err(misdirected())),
+        };
+        if let Some(result) = ready {
             self.meter.count(operation, result.as_ref().err(), None);
-            return Some(result.map(Into::into));
+            return Some(result);
         }
         let under_way = self.meter.under_way.fetch_add(1, Ordering::AcqRel);
         if under_way >= self.limits.operations {
@@ -130,7 +160,6 @@ impl Bound {
             self.meter.count(operation, Some(&error), None);
             return Some(Err(error));
         }
-        let learning = self.store.learning(&call);
         let (meter, began) = (Arc::clone(&self.meter), Instant::now());
         let name = Arc::clone(&self.binding.name);
         let answer = self
@@ -142,14 +171,18 @@ impl Bound {
                 if let Some(learning) = learning {
                     learning.learn(match &result {
                         Ok(DataReply::KeyValue(reply)) => Some(reply),
-                        Err(_) => None,
+                        _ => None,
                     });
                 }
                 meter.count(operation, result.as_ref().err(), Some(began.elapsed()));
                 note(&meter, &name, &result);
                 deliver(result);
             });
-        self.store.begin(call, answer);
+        match (&self.store, call) {
+            (Store::KeyValue(store), DataCall::KeyValue(call)) => store.begin(call, answer),
+            (Store::Sql(store), DataCall::Sql(call)) => store.begin(call, answer),
+            _ => answer.send(Err(misdirected())),
+        }
         None
     }
 
@@ -162,13 +195,23 @@ impl Bound {
             .remote
             .deadlines
             .answer(patience, move |result| note(&meter, &name, &result));
-        bound.store.begin(KvCall::Ping, answer);
+        match &bound.store {
+            Store::KeyValue(store) => store.begin(KvCall::Ping, answer),
+            Store::Sql(store) => store.begin(SqlCall::Ping, answer),
+        }
     }
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.store.close();
+        match &self.store {
+            Store::KeyValue(store) => store.close(),
+            Store::Sql(store) => store.close(),
+        }
     }
+}
+
+fn misdirected() -> DataError {
+    DataError::Invalid("this operation is for another kind of binding".to_owned())
 }
 
 /// Notes whether the engine was reached, and logs a change.
@@ -273,7 +316,10 @@ impl Bindings {
                 name: &bound.binding.name,
                 kind: bound.binding.kind.as_str(),
                 meter: &bound.meter,
-                cache: bound.store.cache_counts(),
+                cache: match &bound.store {
+                    Store::KeyValue(store) => store.cache_counts(),
+                    Store::Sql(_) => None,
+                },
             })
             .collect();
         meter::render(&all, out);

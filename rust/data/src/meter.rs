@@ -11,7 +11,10 @@ use edgerouter_telemetry::text;
 use crate::error::DataError;
 
 /// Names of operations, as labels.
-const OPERATIONS: [&str; 5] = ["get", "put", "delete", "list", "add"];
+const OPERATIONS: [&str; 7] = ["get", "put", "delete", "list", "add", "query", "batch"];
+/// Those of each kind of binding.
+const KV: std::ops::Range<usize> = 0..5;
+const DATABASE: std::ops::Range<usize> = 5..7;
 const RESULTS: [&str; 5] = ["ok", "refused", "busy", "timed-out", "unreachable"];
 /// Upper bounds in microseconds.
 const BUCKETS: [u64; 9] = [
@@ -95,7 +98,9 @@ pub(crate) fn render(all: &[Metered<'_>], out: &mut String) {
     let name = "edgerouter_binding_operations_total";
     text::head(out, name, "counter", "Operations of a binding, by result.");
     for it in all {
-        for (operation, results) in OPERATIONS.iter().zip(&it.meter.operations) {
+        let own = if it.kind == "kv" { KV } else { DATABASE };
+        let all = OPERATIONS.iter().zip(&it.meter.operations);
+        for (operation, results) in all.skip(own.start).take(own.len()) {
             for (result, cell) in RESULTS.iter().zip(results) {
                 let count = cell.load(Ordering::Relaxed);
                 // The result of a right operation is there from the start.

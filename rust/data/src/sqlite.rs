@@ -72,15 +72,21 @@ impl Drop for HeldFile {
 pub(crate) enum Durability {
     /// After the next checkpoint: power failure may undo the last commits, a crash of the process does not.
     Normal,
+    /// When it is acknowledged.
+    Full,
 }
 
 impl Durability {
     fn synchronous(self) -> &'static str {
         match self {
             Self::Normal => "NORMAL",
+            Self::Full => "FULL",
         }
     }
 }
+
+/// Sets up a connection; true: the first one that the file has.
+type Setup = fn(&Connection, bool) -> rusqlite::Result<()>;
 
 /// The kind of work that a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +115,8 @@ impl std::fmt::Debug for HeldConnection {
 pub(crate) struct SqliteFile {
     path: PathBuf,
     durability: Durability,
-    /// Statements that make what the binding needs.
-    schema: &'static str,
+    /// Makes what the binding needs, and sets a connection up.
+    setup: Setup,
     prepared: AtomicBool,
     readers: Arc<ThreadPool>,
     writer: Arc<ThreadPool>,
@@ -123,7 +129,7 @@ impl SqliteFile {
     pub(crate) fn new(
         path: &str,
         durability: Durability,
-        schema: &'static str,
+        setup: Setup,
         limits: &DataLimits,
     ) -> Arc<Self> {
         let readers = ThreadPool::new("edge-data-read");
@@ -133,7 +139,7 @@ impl SqliteFile {
         Arc::new(Self {
             path: path.into(),
             durability,
-            schema,
+            setup,
             prepared: AtomicBool::new(false),
             readers,
             writer,
@@ -229,10 +235,9 @@ impl SqliteFile {
         connection
             .pragma_update(None, "synchronous", durable)
             .map_err(failed)?;
-        if !self.prepared.load(Ordering::Acquire) {
-            connection.execute_batch(self.schema).map_err(failed)?;
-            self.prepared.store(true, Ordering::Release);
-        }
+        let first = !self.prepared.load(Ordering::Acquire);
+        (self.setup)(&connection, first).map_err(failed)?;
+        self.prepared.store(true, Ordering::Release);
         if access == Access::Read {
             connection
                 .pragma_update(None, "query_only", true)

@@ -22,6 +22,8 @@ pub struct Binding {
 pub enum BindingKind {
     /// `edge.kv`.
     KeyValue,
+    /// `edge.database`.
+    Database,
 }
 
 impl BindingKind {
@@ -29,6 +31,7 @@ impl BindingKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::KeyValue => "kv",
+            Self::Database => "database",
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Limits {
     pub cache: CacheLimits,
     /// Calls into Python.
     pub functions: FunctionLimits,
-    /// Key-value stores that functions are bound to.
+    /// Data that functions are bound to.
     pub data: DataLimits,
     /// Files that routes serve.
     pub files: FileLimits,
@@ -179,14 +179,16 @@ limits! {
         listed_names: usize = 1_000,
     }
 
-    /// Key-value stores that functions are bound to; each bound is for one binding.
+    /// Data that functions are bound to; each bound is for one binding.
     DataLimits {
-        /// Of one value.
+        /// Of one value, stored or bound to a statement.
         value_bytes: usize = 1 << 20,
         /// Of all entries of a store in memory.
         store_bytes: usize = 64 << 20,
         /// Entries of a store in memory.
         store_entries: usize = 100_000,
+        /// Of the rows that one call of a database gives.
+        result_bytes: usize = 16 << 20,
         /// Of a read cache.
         cache_bytes: usize = 16 << 20,
         /// Threads that read a file, each with a connection.

@@ -48,6 +48,13 @@ DELETE FROM edgerouter_kv WHERE rowid IN (SELECT rowid FROM edgerouter_kv WHERE 
 /// One write in so many removes expired entries, too.
 const SWEEP_AFTER: u8 = 64;
 
+fn set_up(connection: &Connection, first: bool) -> rusqlite::Result<()> {
+    if first {
+        connection.execute_batch(SCHEMA)?;
+    }
+    Ok(())
+}
+
 /// A store in a SQLite file.
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
@@ -64,7 +71,7 @@ impl SqliteStore {
         clock: Arc<WallClock>,
     ) -> Self {
         Self {
-            file: SqliteFile::new(path, Durability::Normal, SCHEMA, limits),
+            file: SqliteFile::new(path, Durability::Normal, set_up, limits),
             binding: Arc::clone(binding),
             clock,
         }

@@ -1,10 +1,11 @@
 //! The data that callables are bound to, as Python sees it: `ctx.env`.
 //!
-//! `kv` has the operations of key-value stores. `operation` is one that is under way: a plain callable waits for it
+//! `kv` has the operations of key-value stores, `sql` those of databases. `operation` is one that is under way: a plain callable waits for it
 //! without the interpreter, an async one awaits it.
 
 mod kv;
 mod operation;
+mod sql;
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,7 +13,11 @@ use edgerouter_core::plan::binding::BindingKind;
 use edgerouter_data::Bindings;
 use pyo3::{exceptions::PyAttributeError, prelude::*};
 
-use crate::runner::{Caller, Queues};
+use crate::{
+    errors,
+    plan::compiled,
+    runner::{Caller, Queues},
+};
 use operation::Handle;
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -21,7 +26,60 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<kv::AsyncKv>()?;
     module.add_class::<kv::KvEntry>()?;
     module.add_class::<kv::KvKeys>()?;
-    module.add_class::<kv::Chunks>()
+    module.add_class::<kv::Chunks>()?;
+    module.add_class::<sql::Database>()?;
+    module.add_class::<sql::AsyncDatabase>()?;
+    module.add_class::<sql::PyStatement>()?;
+    module.add_class::<sql::AsyncStatement>()?;
+    module.add_class::<sql::PySqlResult>()?;
+    module.add_class::<sql::SqlScript>()?;
+    module.add_class::<OpenBindings>()?;
+    module.add_function(wrap_pyfunction!(is_bound_file, module)?)
+}
+
+/// True if a binding has a file open, by its device and inode.
+#[pyfunction]
+fn is_bound_file(device: u64, inode: u64) -> bool {
+    edgerouter_data::is_open(device, inode)
+}
+
+/// The bindings of a plan that is not served, for programs and commands.
+#[pyclass(name = "Bindings", frozen, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct OpenBindings {
+    bindings: Arc<Bindings>,
+    shared: Arc<Queues>,
+}
+
+#[pymethods]
+impl OpenBindings {
+    #[new]
+    fn open(py: Python<'_>, plan: &[u8]) -> PyResult<Self> {
+        let plan = compiled(py, plan)?;
+        let bindings = py
+            .detach(|| Bindings::open(&plan))
+            .map_err(|problems| errors::config(py, &problems))?;
+        Ok(Self {
+            bindings,
+            shared: Queues::new(&plan.limits.functions)?,
+        })
+    }
+
+    /// As a plain callable finds them.
+    #[getter]
+    fn env(&self) -> Env {
+        Env {
+            bindings: Arc::clone(&self.bindings),
+            shared: Arc::clone(&self.shared),
+            awaits: false,
+            inline: false,
+            deadline: Instant::now(),
+        }
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.bindings.close());
+    }
 }
 
 /// Bindings by name.
@@ -69,6 +127,12 @@ impl Env {
         match (bound.kind(), self.awaits) {
             (BindingKind::KeyValue, false) => Ok(Py::new(py, kv::Kv::new(handle))?.into_any()),
             (BindingKind::KeyValue, true) => Ok(Py::new(py, kv::AsyncKv::new(handle))?.into_any()),
+            (BindingKind::Database, false) => {
+                Ok(Py::new(py, sql::Database::new(handle))?.into_any())
+            }
+            (BindingKind::Database, true) => {
+                Ok(Py::new(py, sql::AsyncDatabase::new(handle))?.into_any())
+            }
         }
     }
 

@@ -43,7 +43,10 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
             "must be a name for ctx.env: a letter, then letters, digits and \"_\", 64 at most",
         );
     }
-    let kinds = [("kv", BindingKind::KeyValue)];
+    let kinds = [
+        ("kv", BindingKind::KeyValue),
+        ("database", BindingKind::Database),
+    ];
     let kind = fields
         .required("kind")
         .and_then(|value| fields.choice_of("kind", value, &kinds));
@@ -59,6 +62,11 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
             None
         }
     });
+    if kind == Some(BindingKind::Database)
+        && matches!(address, Some(DataAddress::Memory | DataAddress::Redis(_)))
+    {
+        problems.add(fields.at("url"), None, "must be sqlite:FILE for a database");
+    }
     let staleness = fields.timeout("staleness", Duration::ZERO, false);
     if staleness > LONGEST_STALENESS {
         let value = Some(staleness.as_secs_f64().to_string());
@@ -71,6 +79,11 @@ fn binding(value: &Value, path: String, problems: &Problems) -> Option<Binding> 
             value,
             "has no effect on memory:, which is read directly; remove it",
         );
+    }
+    if !staleness.is_zero() && kind == Some(BindingKind::Database) {
+        let value = Some(staleness.as_secs_f64().to_string());
+        let why = "has no effect on a database, which is never read from a cache; remove it";
+        problems.add(fields.at("staleness"), value, why);
     }
     fields.end();
     Some(Binding {

@@ -95,6 +95,8 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("value_bytes", &mut data.value_bytes, 1, 64 * MIB);
         group.whole("store_bytes", &mut data.store_bytes, MIB, LARGEST);
         group.whole("store_entries", &mut data.store_entries, 1, 100_000_000);
+        let result = &mut data.result_bytes;
+        group.whole("result_bytes", result, 64 * KIB, 1_024 * MIB);
         group.whole("cache_bytes", &mut data.cache_bytes, MIB, LARGEST);
         group.whole("connections", &mut data.connections, 1, 256);
         group.whole("operations", &mut data.operations, 1, 1_000_000);
