@@ -121,6 +121,8 @@ HOSTILE: dict[str, tuple[str, bytes]] = {
     "an nginx configuration that ends twice": ("twice.conf", b"server { listen 80; } }"),
     "nginx without a server": ("none.conf", b"worker_processes 1;\n"),
     "nginx that includes itself": ("self.conf", b"include self.conf;\n"),
+    "very many locations": ("many.conf", b"server {" + b"location /a { return 200; }\n" * 1_100 + b"}"),
+    "large Terraform": ("large.tf", b"# comment\n" * 8_000),
     "deep Caddyfile": ("Caddyfile.deep", b"a {\n" * 3_000),
     "a Caddyfile that imports another folder": ("Caddyfile.passwd", b"import /etc/passwd\n"),
     "a Caddyfile of snippets that double": (

@@ -16,13 +16,15 @@ from edgerouter.importing.cloudfront_origins import CloudFrontOrigins
 from edgerouter.importing.managed_policies import METHODS, KeyPolicy, RequestPolicy, ResponsePolicy
 from edgerouter.importing.model import Declared, Site, SiteRoute, variable
 from edgerouter.importing.nodes import Node
-from edgerouter.importing.ordering import covers, keep_order, overlap
+from edgerouter.importing.ordering import covers, keep_order
 from edgerouter.importing.policies import Policies, extra_names, forwarded_values, united
+from edgerouter.importing.report import SourceError
 from edgerouter.origins import Group, Origin
 from edgerouter.routes import ForwardPolicy, HeaderEdits, HeaderPolicy, Respond, Rewrite
 
 __all__ = ["Distribution"]
 
+_MOST_BEHAVIOURS = 1_000
 _VIEWER = ("allow-all", "https-only", "redirect-to-https")
 
 
@@ -136,6 +138,8 @@ class Distribution:
 
     def _behaviours(self, config: Node) -> list[SiteRoute]:
         ordered = config.items("CacheBehaviors")
+        if len(ordered) > _MOST_BEHAVIOURS:
+            raise SourceError(f"has more than {_MOST_BEHAVIOURS} cache behaviours")
         default = config.table("DefaultCacheBehavior")
         routes: list[SiteRoute] = []
         for node in ordered:
@@ -350,7 +354,6 @@ class Distribution:
                 other
                 for other in routes
                 if other is not route
-                and overlap(other.pattern, route.pattern)
                 and covers(other.pattern, route.pattern)
                 and not set(other.arguments.get("methods") or METHODS) <= {*methods, "HEAD"}
             ]

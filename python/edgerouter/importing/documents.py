@@ -17,6 +17,8 @@ from edgerouter.importing.report import Report, SourceError
 __all__ = ["read_hcl", "read_json", "read_text", "read_toml", "read_yaml"]
 
 LARGEST = 2 << 20
+#: The parser of HCL is slow, and files of Terraform are small.
+LARGEST_HCL = 64 << 10
 DEEPEST = 60
 MOST_VALUES = 100_000
 
@@ -187,6 +189,8 @@ def read_hcl(text: str, report: Report) -> Node:
         import lark
     except ImportError:
         raise MissingPackageError("python-hcl2", "Terraform") from None
+    if len(text) > LARGEST_HCL:
+        raise SourceError(f"is larger than {LARGEST_HCL >> 10} KiB, the most that is read of Terraform")
     _bound_nesting(text)
     options = hcl2.SerializationOptions(
         with_comments=False, explicit_blocks=True, preserve_heredocs=False, strip_string_quotes=False

@@ -17,6 +17,9 @@ from edgerouter.listening import Certificate, Listener, Tls
 
 __all__ = ["read_nginx"]
 
+#: Every location looks through the blocks around it.
+_MOST_LOCATIONS = 1_000
+
 #: Settings of nginx itself, which say nothing about the site.
 _OF_NGINX = [
     "aio",
@@ -152,6 +155,8 @@ class _Nginx:
             for zone in block.all("limit_req_zone"):
                 self._zone(zone, limits)
             servers += [(server, block) for server in block.all("server")]
+        if len(_below(root, "location")) > _MOST_LOCATIONS or len(servers) > _MOST_LOCATIONS:
+            raise SourceError(f"has more than {_MOST_LOCATIONS} servers or locations")
         if not servers:
             raise SourceError("is no nginx configuration of a site: it has no server")
         names = [server for server, _ in servers]
