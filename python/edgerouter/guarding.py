@@ -293,7 +293,9 @@ class SecurityHeaders(Value, frozen=True, kw_only=True):
     """Fields that restrict browsers, set on every response and never stored. ``None`` leaves a field out.
 
     ``hsts``  ``Strict-Transport-Security``, over https only
-    ``csp``, ``csp_report_only``  ``Content-Security-Policy``, which may hold hashes but no nonce
+    ``csp``, ``csp_report_only``  ``Content-Security-Policy``, which may hold hashes, and ``'nonce-{nonce}'``
+    ``nonce``  the placeholder that pages have in the place of a nonce: 24 to 64 letters, digits, ``-`` and ``_``, as
+        random as a key. Each response gets another nonce, stored ones included
     ``permissions_policy``  ``Permissions-Policy``, such as ``"camera=(), geolocation=(self)"``
     ``nosniff``  ``X-Content-Type-Options: nosniff``
     ``frame``  ``X-Frame-Options``
@@ -305,6 +307,7 @@ class SecurityHeaders(Value, frozen=True, kw_only=True):
     hsts: Hsts | Mapping[str, Any] | None = None
     csp: str | None = None
     csp_report_only: str | None = None
+    nonce: Secret | str | None = None
     permissions_policy: str | None = None
     nosniff: bool = True
     frame: Literal["DENY", "SAMEORIGIN"] | None = "SAMEORIGIN"
@@ -317,6 +320,7 @@ class SecurityHeaders(Value, frozen=True, kw_only=True):
     def _check(self, check: Check) -> None:
         check.instance("hsts", Hsts, optional=True)
         check.text("csp", "csp_report_only", "permissions_policy", optional=True)
+        self._check_nonce(check)
         check.flag("nosniff", "override")
         for field, kind in (
             ("frame", Literal["DENY", "SAMEORIGIN"]),
@@ -327,3 +331,17 @@ class SecurityHeaders(Value, frozen=True, kw_only=True):
         ):
             if getattr(self, field) is not None:
                 check.choice(field, get_args(kind))
+
+    def _check_nonce(self, check: Check) -> None:
+        policies = [text for text in (self.csp, self.csp_report_only) if isinstance(text, str)]
+        named = any("'nonce-{nonce}'" in text for text in policies)
+        if self.nonce is None:
+            if named:
+                must = "is required: csp has 'nonce-{nonce}', and this is the text that pages have in its place"
+                check.fail_secretly("nonce", must)
+        elif not isinstance(self.nonce, (Secret, str, Mapping)):
+            check.fail_secretly("nonce", "must be a secret or a text")
+        elif not named:
+            check.fail_secretly("nonce", "has no effect: write 'nonce-{nonce}' in csp or csp_report_only")
+        else:
+            check.keep("nonce", _shared(self.nonce))

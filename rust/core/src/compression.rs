@@ -9,7 +9,7 @@ use crate::{
     http::{
         Fields, KnownSet,
         coding::{self, ContentCoding},
-        header, list, media_type,
+        etag, header, list, media_type,
     },
 };
 
@@ -169,7 +169,7 @@ pub fn apply(decision: Compressed, headers: &mut Fields) {
             if let Some(value) = coding.field() {
                 headers.insert(header::CONTENT_ENCODING, value);
             }
-            weaken(headers);
+            etag::weaken(headers);
             vary(headers);
         }
         Err(why) if why.may_differ() => vary(headers),
@@ -181,26 +181,8 @@ pub fn apply(decision: Compressed, headers: &mut Fields) {
 /// are, with which a range could be combined.
 pub fn not_modified(request: &Fields, headers: &mut Fields) {
     if preferred(request).is_some() {
-        weaken(headers);
+        etag::weaken(headers);
         vary(headers);
-    }
-}
-
-/// A strong tag names bytes, and the same tag must not name others (RFC 9110 §8.8.3.3). A weak one names the meaning,
-/// which every coding has in common.
-fn weaken(headers: &mut Fields) {
-    let Some(tag) = headers.get(header::ETAG).map(|tag| tag.owned()) else {
-        return;
-    };
-    let text = tag.as_bytes();
-    if text.starts_with(b"\"") {
-        let weak = HeaderValue::from_bytes(&[b"W/", text].concat());
-        match weak {
-            Ok(weak) => headers.insert(header::ETAG, weak),
-            Err(_) => {
-                headers.remove(header::ETAG);
-            }
-        }
     }
 }
 

@@ -53,6 +53,13 @@ pub fn base(
     if route.cache.enabled && route.cache.accept_encoding {
         normalise_accept_encoding(headers);
     }
+    // A placeholder cannot be found in coded content.
+    if route.nonce.is_some() {
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+    }
     if route.cache.enabled && route.cache.accept_language {
         normalise_accept_language(headers);
     }

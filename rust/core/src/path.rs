@@ -18,6 +18,7 @@ use crate::{
     guard::{
         addresses::AddressRefusal,
         basic::{BasicPolicy, BasicRefusal, Credentials},
+        nonce::PageNonce,
         rate::{RateDecision, RateKey, RateLimit},
         signed::SignatureRefusal,
     },
@@ -235,6 +236,8 @@ pub struct Admitted {
     /// The edge makes the request of itself, for no client.
     pub internal: bool,
     readable_for: guarded::ReadableFor,
+    /// The nonce in the content of the response.
+    pub page_nonce: PageNonce,
     met: guarded::MetLimits,
     /// `None` until phase 3 has found one.
     pub route: Option<RouteId>,
@@ -297,6 +300,7 @@ impl Admitted {
             outer: None,
             internal: false,
             readable_for: None,
+            page_nonce: PageNonce::Absent,
             met: Vec::new(),
             route: None,
             claims: None,

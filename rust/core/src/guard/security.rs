@@ -4,6 +4,7 @@
 
 use http::HeaderValue;
 
+use super::nonce::{self, NoncePlaceholder, NoncedPolicy, PageNonce};
 use crate::http::{FieldName, Fields, header};
 
 /// Fields for every response.
@@ -13,13 +14,17 @@ pub struct SecurityFields {
     pub fields: Vec<(FieldName, HeaderValue)>,
     /// `Strict-Transport-Security`, which may be sent over https only (RFC 6797 §7.2).
     pub hsts: Option<HeaderValue>,
+    /// Policies with a nonce, which depend on the response.
+    pub nonced: Vec<NoncedPolicy>,
+    /// The text in pages for which the nonce is put; present if a policy has one.
+    pub placeholder: Option<NoncePlaceholder>,
     /// They replace those of the origin; otherwise the origin's are kept.
     pub replaces: bool,
 }
 
 impl SecurityFields {
     /// Sets the fields on a response. `secure`: the viewer's connection is https.
-    pub fn finish(&self, secure: bool, headers: &mut Fields) {
+    pub fn finish(&self, secure: bool, nonce: &PageNonce, headers: &mut Fields) {
         let mut set = |name: &FieldName, value: &HeaderValue| {
             if self.replaces || !headers.contains_key(name) {
                 headers.insert(name, value);
@@ -27,6 +32,11 @@ impl SecurityFields {
         };
         for (name, value) in &self.fields {
             set(name, value);
+        }
+        for policy in &self.nonced {
+            if let Some(value) = policy.value(nonce) {
+                set(&policy.name, &value);
+            }
         }
         if let Some(value) = self.hsts.as_ref().filter(|_| secure) {
             set(&header::STRICT_TRANSPORT_SECURITY.into(), value);
@@ -100,9 +110,9 @@ pub fn check_csp(policy: &str) -> Result<(), String> {
                     "needs quotes in {name}: '{word}' is the keyword, {word} would be a host"
                 ));
             }
-            if word.to_ascii_lowercase().starts_with("'nonce-") {
+            if word != nonce::PLACE && word.to_ascii_lowercase().starts_with("'nonce-") {
                 return Err(format!(
-                    "has the nonce {word}, the same in all responses: anybody could use it. Name hashes ('sha256-…')"
+                    "has the nonce {word}, the same in all responses: anybody could use it. Name hashes ('sha256-…'), or write 'nonce-{{nonce}}' and give the placeholder of your pages as nonce"
                 ));
             }
         }
@@ -154,6 +164,8 @@ mod tests {
     #[test]
     fn hsts_goes_over_https_only_and_the_origins_fields_are_kept_on_request() {
         let policy = |replaces| SecurityFields {
+            nonced: Vec::new(),
+            placeholder: None,
             fields: vec![(
                 header::X_FRAME_OPTIONS.into(),
                 HeaderValue::from_static("DENY"),
@@ -182,7 +194,7 @@ mod tests {
                 header::X_FRAME_OPTIONS,
                 HeaderValue::from_static("SAMEORIGIN"),
             );
-            policy(replaces).finish(secure, &mut headers);
+            policy(replaces).finish(secure, &PageNonce::Absent, &mut headers);
             assert_eq!(headers.get(header::X_FRAME_OPTIONS).unwrap(), frame);
             let found = headers.get(header::STRICT_TRANSPORT_SECURITY);
             assert_eq!(

@@ -1,5 +1,7 @@
 //! Entity tags and the conditions on them (RFC 9110 §8.8.3, §13.1).
 
+use http::HeaderValue;
+
 use crate::http::{FieldValue, Fields, Known, header};
 
 /// An entity tag.
@@ -71,6 +73,24 @@ fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
         quoted ^= byte == b'"';
         byte == b',' && !quoted
     })
+}
+
+/// Makes the tag of a response weak. A strong tag names bytes, and the same tag must not name others (RFC 9110 §8.8.3.3). A weak one names the meaning,
+/// which every coding has in common.
+pub fn weaken(headers: &mut Fields) {
+    let Some(tag) = headers.get(header::ETAG).map(|tag| tag.owned()) else {
+        return;
+    };
+    let text = tag.as_bytes();
+    if text.starts_with(b"\"") {
+        let weak = HeaderValue::from_bytes(&[b"W/", text].concat());
+        match weak {
+            Ok(weak) => headers.insert(header::ETAG, weak),
+            Err(_) => {
+                headers.remove(header::ETAG);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -160,6 +160,13 @@ pub fn shrinks(content_type: &[u8]) -> bool {
             .any(|known| known.eq_ignore_ascii_case(kind))
 }
 
+/// True for a page of HTML or XHTML.
+pub fn is_page(content_type: &[u8]) -> bool {
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    let kind = content_type.get(..end).unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"text/html") || kind.eq_ignore_ascii_case(b"application/xhtml+xml")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -189,7 +189,11 @@ impl Admitted {
             rate::finish(met, headers);
         }
         if let Some(security) = security {
-            security.finish(self.client.scheme == Scheme::Https, headers);
+            security.finish(
+                self.client.scheme == Scheme::Https,
+                &self.page_nonce,
+                headers,
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     CachePolicy, CallableId, FileFolder, GroupId, HostPattern, PathPattern, Predict, RouteGuard,
     RouteId, Select,
 };
-use crate::{experiment::Experiment, identity::jwt::JwtPolicy};
+use crate::{experiment::Experiment, guard::nonce::NoncePlaceholder, identity::jwt::JwtPolicy};
 
 /// A hook that may run on a route: it runs if `pattern` and `host` match the request.
 #[derive(Debug, Clone)]
@@ -114,6 +114,8 @@ pub struct Route {
     pub errors: Vec<(StatusCode, ErrorPage)>,
     /// Responses are compressed for clients that accept it; never those that depend on a token.
     pub compress: bool,
+    /// The text in pages for which a nonce is put, as the fields for browsers say.
+    pub nonce: Option<NoncePlaceholder>,
     /// The responses for whose sake it does not follow its cache policy, which compresses.
     pub uncompressed: Option<&'static str>,
     /// `None`: the route's next pages are not predicted.

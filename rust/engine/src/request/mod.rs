@@ -14,6 +14,7 @@ mod files;
 pub(crate) mod hooks;
 pub(crate) mod internal;
 mod navigation;
+mod nonce;
 pub(crate) mod origin;
 pub(crate) mod origin_request;
 pub(crate) mod pages;
@@ -154,6 +155,9 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
     if !exchange.turn_in().is_zero() {
         Box::pin(decided::wait_for_turn(exchange)).await?;
     }
+    if route.nonce.is_some() {
+        nonce::without_range(exchange);
+    }
     // 7 viewer_request hook
     if !route.hooks.viewer_request.is_empty() {
         Box::pin(hooks::viewer_request(exchange, route)).await?;
@@ -211,6 +215,9 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         Box::pin(hooks::viewer_response(exchange, route, &mut response)).await?;
     }
     // 15 finish
+    if let Some(placeholder) = &route.nonce {
+        nonce::replace(exchange, placeholder, &mut response);
+    }
     if route.compress {
         compression::compress(exchange, route, &mut response);
     }

@@ -104,6 +104,8 @@ pub(super) fn route(
         }
     });
     let guard = guard::route(spec.guard, spec.has_auth, &path, names, problems);
+    let security = guard.as_ref().and_then(|guard| guard.security.as_ref());
+    let nonce = security.and_then(|security| security.placeholder.clone());
     let experiments = experiments(spec.experiments, spec.has_auth, &path, fields, problems);
     let own = own?;
     let label = label(&hosts, own.as_str());
@@ -139,6 +141,7 @@ pub(super) fn route(
         errors: spec.errors,
         compress,
         uncompressed,
+        nonce,
         predict: spec.predict,
     })
 }

@@ -207,7 +207,9 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     };
     let preloaded = "max-age=31536000; includeSubDomains; preload".to_owned();
     let of_site = plan.guard.security.as_deref().unwrap();
-    assert_eq!(fields(of_site), (8, Some(preloaded), false));
+    assert_eq!(fields(of_site), (7, Some(preloaded), false));
+    assert!(of_site.nonced.len() == 1 && of_site.placeholder.is_some());
+    assert!(plan.routes[6].nonce.is_some() && shop.nonce.is_none());
     let guard = shop.guard.as_ref().unwrap();
     assert_eq!(fields(guard.security.as_deref().unwrap()), (2, None, true));
     let cors = guard.cors.as_ref().unwrap();

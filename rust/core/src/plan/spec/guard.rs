@@ -17,6 +17,7 @@ use crate::{
         addresses::{AddressPolicy, AddressSet, MOST_NETWORKS},
         basic::BasicPolicy,
         cors::{Cors, CorsSpec, Named, OriginPattern},
+        nonce::{NoncePlaceholder, NoncedPolicy},
         rate::{RateBy, RateLimit},
         security::{self, SecurityFields},
         signed::{MOST_KEYS, SignedPolicy, UrlKey},
@@ -322,6 +323,29 @@ fn basic(outer: &mut Fields<'_>, site: &str) -> Option<BasicPolicy> {
     policy
 }
 
+/// `nonce` of `security`. `named`: a policy has a place for it.
+fn placeholder(fields: &mut Fields<'_>, named: bool) -> Option<NoncePlaceholder> {
+    let at = fields.at("nonce");
+    let Some(value) = fields.some("nonce") else {
+        if named {
+            let message = "is required: csp has 'nonce-{nonce}', and this is the text that pages have in its place";
+            fields.problems.add(at, None, message);
+        }
+        return None;
+    };
+    if !named {
+        let message = "has no effect: write 'nonce-{nonce}' in csp or csp_report_only";
+        fields.problems.add(at, None, message);
+        return None;
+    }
+    let placeholder = NoncePlaceholder::new(secret(value, at.clone(), fields.problems)?);
+    if placeholder.is_none() {
+        let message = "must be 24 to 64 letters, digits, \"-\" and \"_\", as random as a key";
+        fields.problems.add(at, None, message);
+    }
+    placeholder
+}
+
 /// `security` of a site or a route.
 pub(super) fn security(outer: &mut Fields<'_>) -> Option<SecurityFields> {
     let value = outer.some("security")?;
@@ -330,6 +354,7 @@ pub(super) fn security(outer: &mut Fields<'_>) -> Option<SecurityFields> {
         .some("hsts")
         .and_then(|value| hsts(value, fields.at("hsts"), fields.problems));
     let mut set: Vec<(FieldName, HeaderValue)> = Vec::new();
+    let mut nonced: Vec<NoncedPolicy> = Vec::new();
     for (name, field) in [
         ("csp", FieldName::from(header::CONTENT_SECURITY_POLICY)),
         (
@@ -339,7 +364,10 @@ pub(super) fn security(outer: &mut Fields<'_>) -> Option<SecurityFields> {
     ] {
         if let Some(text) = fields.text(name) {
             match (security::check_csp(text), HeaderValue::from_str(text)) {
-                (Ok(()), Ok(value)) => set.push((field, value)),
+                (Ok(()), Ok(value)) => match NoncedPolicy::new(field.clone(), text) {
+                    Some(policy) => nonced.push(policy),
+                    None => set.push((field, value)),
+                },
                 (Err(message), _) => fields.problems.add(fields.at(name), None, message),
                 _ => fields
                     .problems
@@ -416,13 +444,16 @@ pub(super) fn security(outer: &mut Fields<'_>) -> Option<SecurityFields> {
         };
         set.extend(word.map(|word| (field, HeaderValue::from_static(word))));
     }
+    let placeholder = placeholder(&mut fields, !nonced.is_empty());
     let replaces = fields.flag("override", true);
-    if set.is_empty() && hsts.is_none() {
+    if set.is_empty() && nonced.is_empty() && hsts.is_none() {
         let message = "has no effect: it sets no field";
         fields.problems.add(fields.path.clone(), None, message);
     }
     fields.end();
     Some(SecurityFields {
+        nonced,
+        placeholder,
         fields: set,
         hsts,
         replaces,

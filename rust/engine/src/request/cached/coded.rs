@@ -53,8 +53,8 @@ pub(super) fn find<E>(
     entry: &Arc<Entry>,
     find: impl FnOnce(&[u8]) -> Result<Option<Arc<Entry>>, E>,
 ) -> Result<Option<CodedBody>, E> {
-    // Hooks are shown the content as the origin sent it.
-    if !route.hooks.viewer_response.is_empty() {
+    // Hooks are shown the content as the origin sent it, and a nonce is put into it.
+    if !route.hooks.viewer_response.is_empty() || route.nonce.is_some() {
         return Ok(None);
     }
     let Some((coded, coding)) = entry
