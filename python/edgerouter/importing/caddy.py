@@ -29,6 +29,7 @@ from edgerouter.routes import HeaderEdits, HeaderPolicy, Respond
 
 __all__ = ["is_caddy", "read_caddy"]
 
+_PROTOCOLS = "listeners with TLS offer HTTP/2 by themselves, and none offers HTTP/3"
 _MOST_ROUTES = 2_000
 
 
@@ -128,7 +129,7 @@ class _Caddy:
         if node.has("logs"):
             node.without("logs", "start the edge with --access-log FILE for a log")
         node.ignore("strict_sni_host", "idle_timeout", "read_header_timeout", "max_header_bytes", "metrics")
-        node.without("protocols", "viewers use HTTP/1.1")
+        node.without("protocols", _PROTOCOLS)
         node.without("trusted_proxies", "name the networks of proxies: Edge(trusted_proxies=[...])")
         node.without("listener_wrappers", "name the proxies: edge.listen(..., proxy_protocol=[NETWORKS])")
         if keep_order(server.routes):

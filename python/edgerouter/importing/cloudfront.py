@@ -24,6 +24,7 @@ from edgerouter.routes import ForwardPolicy, HeaderEdits, HeaderPolicy, Respond,
 
 __all__ = ["Distribution"]
 
+_PROTOCOLS = "listeners with TLS offer HTTP/2 by themselves, and none offers HTTP/3"
 _MOST_BEHAVIOURS = 1_000
 _VIEWER = ("allow-all", "https-only", "redirect-to-https")
 
@@ -65,7 +66,7 @@ class Distribution:
         config.without("WebACLId", "edgerouter has no web application firewall; see addresses= and rate_limit=")
         shield = "there is no second layer of caches; concurrent misses share one fetch already"
         config.without("OriginShieldRegion", shield)
-        config.without("HttpVersion", "viewers use HTTP/1.1")
+        config.without("HttpVersion", _PROTOCOLS)
         for name in ("IPV6Enabled", "IsIPV6Enabled"):
             config.without(name, "addresses are chosen by edge.listen or --listen; [::] serves IPv6, too")
         for name in ("Logging", "RealtimeLogConfigArn"):
@@ -340,7 +341,7 @@ class Distribution:
         node.without("RealtimeLogConfigArn", "start the edge with --access-log FILE for a log")
         grpc = node.table("GrpcConfig")
         if grpc.flag("Enabled"):
-            grpc.left_out("gRPC needs HTTP/2, which the edge does not speak")
+            grpc.left_out("gRPC is not passed on to origins")
 
     # -- after all behaviours --------------------------------------------------------------------------------------
 

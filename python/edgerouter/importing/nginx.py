@@ -17,6 +17,7 @@ from edgerouter.listening import Certificate, Listener, Tls
 
 __all__ = ["read_nginx"]
 
+_PROTOCOLS = "listeners with TLS offer HTTP/2 by themselves, and none offers HTTP/3"
 #: Every location looks through the blocks around it.
 _MOST_LOCATIONS = 1_000
 
@@ -285,7 +286,7 @@ class _Nginx:
         server.ignore("ssl")
         for http2 in server.all("http2", "http3"):
             if http2.args[:1] == ["on"]:
-                http2.left_out("viewers use HTTP/1.1")
+                http2.left_out(_PROTOCOLS)
         for listen in server.all("listen"):
             address = _address(listen.args[0] if listen.args else "")
             if address is None:
@@ -293,9 +294,7 @@ class _Nginx:
                 continue
             options = set(listen.args[1:])
             if options & {"http2", "quic", "spdy"}:
-                self._site.report.note(
-                    "left-out", listen.path, "viewers use HTTP/1.1", value=listen.text, line=listen.line
-                )
+                self._site.report.note("left-out", listen.path, _PROTOCOLS, value=listen.text, line=listen.line)
             if "proxy_protocol" in options:
                 listen.left_out("name the proxies: edge.listen(..., proxy_protocol=[NETWORKS])")
             self._listeners.setdefault(address, []).append(listen)
