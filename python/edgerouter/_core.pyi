@@ -32,6 +32,7 @@ __all__ = [
     "KvEntry",
     "KvKeys",
     "LoopQueue",
+    "PendingFetch",
     "PieceSink",
     "PieceSource",
     "PlanTable",
@@ -62,6 +63,7 @@ __all__ = [
     "normalise_path",
     "parse_cache_control",
     "parse_cookies",
+    "serves",
     "write_stream",
 ]
 
@@ -196,6 +198,17 @@ class Engine:
         """Orders a purge; JSON in and out as at the admin listener. Raises ``CacheError``."""
     def purges(self, id: str | None = None) -> str:  # noqa: A002
         """The remembered purges, or the one of this id, as JSON; ``null`` when there is none."""
+
+@final
+class PendingFetch:
+    """A request that a callable has made and whose response it waits for."""
+
+    def when_ready(self, call: Callable[[], object]) -> bool:
+        """Has ``call()`` made, once, when the response is there; false when it is already."""
+    def wait(self, seconds: float) -> bool:
+        """Waits for the response, for ``seconds`` at most; true when it is there."""
+    def take(self) -> Response:
+        """The response, once; ``FetchError`` when there is none."""
 
 @final
 class PieceSink:
@@ -547,6 +560,20 @@ class CallContext:
     @property
     def env(self) -> Env:
         """The data that the edge is bound to, by name. An async callable awaits its operations."""
+    def fetch_origin(self) -> tuple[str, str]:
+        """Scheme and authority of its request."""
+    def begin_fetch(
+        self,
+        method: str,
+        scheme: str,
+        authority: str,
+        target: str,
+        fields: _Fields,
+        body: bytes,
+        cache: str,
+        seconds: float,
+    ) -> PendingFetch:
+        """Starts a request for ``fetch``, whose parts have been checked."""
     def remaining(self) -> float:
         """Seconds left for the call; its time in the queue counts."""
     @property
@@ -564,6 +591,26 @@ class CallContext:
 class Context(CallContext):
     """The call of a plain callable, and the services that it may use. Async ones get an ``AsyncContext``."""
 
+    def fetch(
+        self,
+        request: Request | str,
+        *,
+        method: str | None = None,
+        headers: _Fields | None = None,
+        body: str | bytes | None = None,
+        json: Any = None,
+        cache: Literal["default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached"] = "default",
+        timeout: float | None = None,
+    ) -> Response:
+        """Makes a request through the edge itself: routes, cache, pools, health and failover, as a client's would.
+
+        ``request``  a ``Request``, a path on the host of this request, or a URL of this host
+        ``method``, ``headers``, ``body``, ``json``  of the request, in the place of the ``Request``'s own
+        ``cache``  by the Fetch standard; ``timeout``  seconds, at most those that the call has left
+
+        A status of any kind is a response. Raises ``FetchError`` when there is no whole response, ``ValueError`` for a
+        request that cannot be made.
+        """
     @property
     def cache(self) -> Cache:
         """The cache of functions. No route is served from it, and it is not filled by any."""
@@ -575,6 +622,26 @@ class Context(CallContext):
 class AsyncContext(CallContext):
     """The context of an async callable: what waits for others is awaited."""
 
+    async def fetch(
+        self,
+        request: Request | str,
+        *,
+        method: str | None = None,
+        headers: _Fields | None = None,
+        body: str | bytes | None = None,
+        json: Any = None,
+        cache: Literal["default", "no-store", "reload", "no-cache", "force-cache", "only-if-cached"] = "default",
+        timeout: float | None = None,
+    ) -> Response:
+        """Makes a request through the edge itself: routes, cache, pools, health and failover, as a client's would.
+
+        ``request``  a ``Request``, a path on the host of this request, or a URL of this host
+        ``method``, ``headers``, ``body``, ``json``  of the request, in the place of the ``Request``'s own
+        ``cache``  by the Fetch standard; ``timeout``  seconds, at most those that the call has left
+
+        A status of any kind is a response. Raises ``FetchError`` when there is no whole response, ``ValueError`` for a
+        request that cannot be made.
+        """
     @property
     def cache(self) -> AsyncCache:
         """The cache of functions, to be awaited. No route is served from it, and it is not filled by any."""
@@ -887,6 +954,9 @@ def issue_certificate(authority_key: str, names: list[str], now: int, days: int)
 
 def write_stream(error: bool, text: bytes) -> bool:
     """Queues text for standard output or standard error; false when it was dropped."""
+
+def serves() -> bool:
+    """True in a callable that runs on a thread that serves: an inline one, which must not wait."""
 
 def inherited_addresses() -> list[str]:
     """The addresses of the sockets that a service manager listens on for this process, as far as none is taken."""

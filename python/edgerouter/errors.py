@@ -16,6 +16,7 @@ __all__ = [
     "CacheError",
     "ConfigError",
     "EdgeError",
+    "FetchError",
     "FunctionError",
     "ListenError",
     "MissingError",
@@ -72,6 +73,10 @@ class OriginError(EdgeError):
 
 class CacheError(EdgeError):
     """The store refused or lost something."""
+
+
+class FetchError(EdgeError):
+    """A request of ``ctx.fetch`` got no whole response."""
 
 
 class FunctionError(EdgeError):

@@ -164,6 +164,7 @@ class FunctionLimits(Value, frozen=True, kw_only=True):
     ``background_tasks``, ``background_timeout``  of ``ctx.wait_until``: how many at a time, and seconds for each
     ``named_caches``  that functions may open
     ``streams``  responses that functions stream at a time; past it 503
+    ``fetch_bytes``  the largest response that ``ctx.fetch`` takes in
     """
 
     queue: int = 1_000
@@ -174,11 +175,12 @@ class FunctionLimits(Value, frozen=True, kw_only=True):
     background_timeout: Duration = 30.0
     named_caches: int = 32
     streams: int = 1_000
+    fetch_bytes: Size = 10_485_760
 
     def _check(self, check: Check) -> None:
         check.whole("queue", least=1)
         check.whole("threads", least=1, most=1_000, optional=True)
-        check.whole("body_bytes", "background_tasks", "named_caches", "streams")
+        check.whole("body_bytes", "background_tasks", "named_caches", "streams", "fetch_bytes")
         check.seconds("timeout", "background_timeout", positive=True)
 
 

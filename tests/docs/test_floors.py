@@ -16,6 +16,8 @@ FLOORS = [
     "navigation",
     "watched",
     "clock",
+    "beats",
+    "fetches",
     "values",
     "identity",
     "live",

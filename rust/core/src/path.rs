@@ -235,6 +235,8 @@ pub struct Admitted {
     pub viewer_path: PathAndQuery,
     /// The edge makes the request of itself, for no client.
     pub internal: bool,
+    /// A function makes the request for a client whose own request has counted already.
+    pub counted_before: bool,
     readable_for: guarded::ReadableFor,
     /// The nonce in the content of the response.
     pub page_nonce: PageNonce,
@@ -299,6 +301,7 @@ impl Admitted {
             authority: Authority::default(),
             outer: None,
             internal: false,
+            counted_before: false,
             readable_for: None,
             page_nonce: PageNonce::Absent,
             met: Vec::new(),

@@ -8,6 +8,7 @@ mod background;
 mod beats;
 mod body;
 mod clock;
+mod fetches;
 mod identity;
 mod inspect;
 mod live;

@@ -26,6 +26,7 @@ use crate::{
     clock::{self, Clock},
     compress::Compressors,
     connection::{AllConnections, Connections},
+    fetches::Fetches,
     files::Files,
     functions::FunctionCaches,
     identity::{Passwords, Remembered},
@@ -97,6 +98,8 @@ pub(crate) struct Worker {
     pub random: RefCell<fastrand::Rng>,
     live: RefCell<Rc<LocalLive>>,
     ids: Cell<u64>,
+    /// Makes requests for functions.
+    pub fetches: Arc<Fetches>,
 }
 
 impl Shared {
@@ -164,7 +167,12 @@ impl Shared {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, workers: usize, shared: Arc<Shared>) -> Rc<Self> {
+    pub(crate) fn new(
+        index: usize,
+        workers: usize,
+        shared: Arc<Shared>,
+        fetches: Fetches,
+    ) -> Rc<Self> {
         let epoch = shared.epoch.load(Ordering::Acquire);
         let live = shared.live.load_full();
         let remembered = live
@@ -189,6 +197,7 @@ impl Worker {
             random: RefCell::new(random),
             live: RefCell::new(Rc::new(LocalLive { live, epoch })),
             ids,
+            fetches: Arc::new(fetches),
             shared,
         })
     }

@@ -3,6 +3,7 @@
 //! The engine knows no Python. The crate that runs the callables implements [`Functions`] and ends a call that is not
 //! answered in time, on the worker that awaits it, so a callable that never answers costs its own request only.
 
+pub mod fetch;
 pub mod pipe;
 
 use std::{
@@ -28,6 +29,7 @@ use edgerouter_core::{
 use http::{Method, StatusCode};
 
 use edgerouter_telemetry::text;
+use fetch::{FetchChain, Fetcher};
 use pipe::PieceReader;
 
 /// The place where the views on a request note what a hook reads and writes of it.
@@ -62,6 +64,8 @@ pub struct RequestHead {
     pub variants: Vec<(Arc<str>, Arc<str>)>,
     /// Request id, in the log and in error answers.
     pub id: u64,
+    /// The requests around this one, if a callable made it.
+    pub chain: FetchChain,
     /// `None` where nothing that is stored depends on it.
     pub notes: Option<Arc<Notes>>,
 }
@@ -92,6 +96,8 @@ pub struct Invocation {
     pub response: Option<ResponseHead>,
     /// The call ends with [`FunctionError::TimedOut`] after this long; the runner should interrupt the callable then.
     pub timeout: Duration,
+    /// Makes requests for the callable.
+    pub fetcher: Arc<dyn Fetcher>,
     /// Does not keep the store alive: a function may keep its caches for as long as it likes.
     pub caches: Weak<dyn FunctionCaches>,
 }

@@ -2,15 +2,16 @@
 
 use std::{
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use edgerouter_functions::{FunctionCaches, Notes, Phase};
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyDict};
 
 use crate::{
     cache::{self, Caches},
     data::Env,
+    fetch::{FetchFrom, PendingFetch},
     message::request,
     runner::{Caller, enter, wait_until},
 };
@@ -27,6 +28,8 @@ pub(crate) struct CallContext {
     /// Records that the id was read, as on the request itself.
     notes: Option<Arc<Notes>>,
     caches: Weak<dyn FunctionCaches>,
+    /// Of functions.
+    from: Option<Arc<FetchFrom>>,
 }
 
 /// Of a plain callable.
@@ -47,6 +50,7 @@ impl CallContext {
         deadline: Instant,
         (request, notes): (u64, Option<Arc<Notes>>),
         caches: Weak<dyn FunctionCaches>,
+        from: Option<Arc<FetchFrom>>,
     ) -> PyResult<Bound<'_, Self>> {
         let awaits = caller.awaits;
         let made = PyClassInitializer::from(Self {
@@ -56,6 +60,7 @@ impl CallContext {
             request,
             notes,
             caches,
+            from,
         });
         if awaits {
             return Ok(Bound::new(py, made.add_subclass(AsyncContext))?.into_super());
@@ -66,6 +71,16 @@ impl CallContext {
 
 #[pymethods]
 impl Context {
+    /// Makes a request through the edge and waits for its response: see `edgerouter.functions.fetching`.
+    #[pyo3(signature = (request, **options))]
+    fn fetch<'py>(
+        slf: &Bound<'py, Self>,
+        request: &Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        fetching(slf.as_any(), "wait_for", request, options)
+    }
+
     /// The cache of functions. No route is served from it, and it is not filled by any.
     #[getter]
     fn cache(slf: PyRef<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -79,8 +94,29 @@ impl Context {
     }
 }
 
+/// Calls a function of `edgerouter.functions.fetching`.
+fn fetching<'py>(
+    context: &Bound<'py, PyAny>,
+    function: &str,
+    request: &Bound<'py, PyAny>,
+    options: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let fetching = context.py().import("edgerouter.functions.fetching")?;
+    fetching.call_method(function, (context, request), options)
+}
+
 #[pymethods]
 impl AsyncContext {
+    /// Makes a request through the edge; awaited: see `edgerouter.functions.fetching`.
+    #[pyo3(signature = (request, **options))]
+    fn fetch<'py>(
+        slf: &Bound<'py, Self>,
+        request: &Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        fetching(slf.as_any(), "awaited", request, options)
+    }
+
     /// The cache of functions, to be awaited. No route is served from it, and it is not filled by any.
     #[getter]
     fn cache(slf: PyRef<'_, Self>) -> PyResult<Py<PyAny>> {
@@ -91,6 +127,14 @@ impl AsyncContext {
     #[getter]
     fn caches(slf: PyRef<'_, Self>) -> Caches {
         Caches::new(slf.as_super().caches.clone(), true)
+    }
+}
+
+impl CallContext {
+    fn from(&self) -> PyResult<&FetchFrom> {
+        self.from
+            .as_deref()
+            .ok_or_else(|| PyRuntimeError::new_err("ctx.fetch is for functions, not for hooks"))
     }
 }
 
@@ -127,6 +171,31 @@ impl CallContext {
     #[getter]
     fn env(&self) -> Env {
         Env::new(&self.caller, self.deadline)
+    }
+
+    /// Scheme and authority of its request.
+    fn fetch_origin(&self) -> PyResult<(&'static str, String)> {
+        Ok(self.from()?.origin())
+    }
+
+    /// Starts a request, whose parts have been checked.
+    #[allow(clippy::too_many_arguments)] // they are keywords to Python
+    fn begin_fetch(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        scheme: &str,
+        authority: String,
+        target: String,
+        fields: &Bound<'_, PyAny>,
+        body: &[u8],
+        cache: &str,
+        seconds: f64,
+    ) -> PyResult<PendingFetch> {
+        let timeout = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default();
+        self.from()?.start(
+            py, method, scheme, authority, target, fields, body, cache, timeout,
+        )
     }
 
     /// Seconds left for the call; its time in the queue counts.

@@ -68,6 +68,12 @@ pub(crate) fn binding(py: Python<'_>, message: &str) -> PyErr {
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
+/// `FetchError` with one line that holds the remedy.
+pub(crate) fn fetch(py: Python<'_>, message: &str) -> PyErr {
+    let made = || class(py, "FetchError")?.call1((message,));
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
 /// `CacheError` with one line that holds the remedy.
 pub(crate) fn cache(py: Python<'_>, message: &str) -> PyErr {
     let made = || class(py, "CacheError")?.call1((message,));

@@ -12,6 +12,7 @@ mod context;
 mod data;
 mod engine;
 mod errors;
+mod fetch;
 mod json;
 mod logs;
 mod message;
@@ -41,6 +42,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<context::CallContext>()?;
     module.add_class::<context::Context>()?;
     module.add_class::<context::AsyncContext>()?;
+    module.add_class::<fetch::PendingFetch>()?;
     module.add_class::<cache::PyCache>()?;
     module.add_class::<cache::AsyncCache>()?;
     module.add_class::<cache::Caches>()?;

@@ -80,13 +80,13 @@ impl Admitted {
         Ok(())
     }
 
-    /// Phase 5: limits on requests. Requests that the edge makes of itself do not count.
+    /// Phase 5: limits on requests. Requests that the edge or a function of it makes do not count.
     pub(super) fn pass_limits(
         &mut self,
         limits: &[Arc<RateLimit>],
         look_ups: &mut impl LookUps,
     ) -> Result<(), PathEnd> {
-        if self.internal {
+        if self.internal || self.counted_before {
             return Ok(());
         }
         for limit in limits {

@@ -163,6 +163,8 @@ limits! {
         named_caches: usize = 32,
         /// Responses that functions stream at a time; past it 503.
         streams: usize = 1_000,
+        /// Largest response that `ctx.fetch` takes in.
+        fetch_bytes: usize = 10 << 20,
     }
 
     /// Files that routes serve.

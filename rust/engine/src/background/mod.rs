@@ -21,10 +21,12 @@ use tokio::{
 };
 
 use crate::{
+    fetches::Fetches,
     identity::jwks_source::Fetch,
     life::Life,
     navigation::Navigation,
     prefetch::{predicted, schedule},
+    request::fetches,
     upstream::Upstreams,
     worker::{Shared, Worker},
 };
@@ -53,7 +55,9 @@ async fn run(
     mut life: watch::Receiver<Life>,
     give_back: fn(),
 ) {
-    let worker = Worker::new(workers, workers, Arc::clone(&shared));
+    let (fetches, wanted) = Fetches::new();
+    let worker = Worker::new(workers, workers, Arc::clone(&shared), fetches);
+    spawn_local(fetches::serve(Rc::clone(&worker), wanted));
     let upstreams = Rc::clone(&worker.upstreams);
     spawn_local(predicted::run(Rc::clone(&worker), navigations));
     let mut version = 0;

@@ -31,6 +31,7 @@ use crate::{
     account::{Hold, Owner, UnderWay},
     body::{EdgeBody, EdgeResponse},
     connection::{ClientBody, Stream},
+    functions::fetch::{FetchCache, FetchChain},
     live::LocalLive,
     telemetry::{Outcome, Refused, access::Logged},
     upstream::{RequestBody, Wanted},
@@ -52,6 +53,10 @@ pub(crate) struct Exchange {
     pub written: Option<Rc<Written>>,
     /// Seconds for which a stored response must stay fresh to answer; only internal requests set it.
     pub fresh_for: Option<u32>,
+    /// The part of stored responses in a request of a function.
+    pub fetch_cache: FetchCache,
+    /// The requests around this one, if a function made it.
+    pub chain: FetchChain,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
     pub hooked: Vec<FieldName>,
     /// Where there is an access log.
@@ -132,6 +137,8 @@ impl Exchange {
             body,
             written: None,
             fresh_for: None,
+            fetch_cache: FetchCache::Default,
+            chain: FetchChain::default(),
             hooked: Vec::new(),
             logged,
             id: Cell::new(None),

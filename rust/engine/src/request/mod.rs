@@ -10,6 +10,7 @@ mod challenge;
 mod compression;
 mod decided;
 pub(crate) mod exchange;
+pub(crate) mod fetches;
 mod files;
 pub(crate) mod hooks;
 pub(crate) mod internal;
@@ -44,6 +45,7 @@ use self::{answer::Early, cached::Found, exchange::Exchange};
 use crate::{
     body::{Busy, EdgeBody, EdgeResponse},
     connection::{ClientBody, ConnectionOwner, Connections, Stream, queue},
+    functions::fetch::FetchCache,
     listen::tls::{HandshakeCounts, TlsListener},
     telemetry::{Outcome, Refused, WorkerMetrics},
     worker::Worker,
@@ -184,7 +186,9 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         Target::Group(_) => {
             exchange.rewrite(route).map_err(|end| exchange.end(end))?;
             // The content of a request is not in the key.
-            let plain = !exchange.wants_upgrade && !exchange.has_body;
+            let plain = !exchange.wants_upgrade
+                && !exchange.has_body
+                && exchange.fetch_cache != FetchCache::NoStore;
             if cached::cacheable(&exchange.head.method, route) && plain && exchange.agrees(route) {
                 // 8 key, 9 look up
                 match cached::look_up(exchange, route).await {

@@ -16,8 +16,10 @@ use tokio::{
 };
 
 use crate::{
+    fetches::Fetches,
     life::Life,
     listen::{spread, tcp, tight, unix},
+    request::fetches,
     worker::{Shared, Worker},
 };
 
@@ -48,7 +50,9 @@ pub(super) fn work(
         }
     };
     runtime.block_on(async {
-        let worker = Worker::new(index, workers, shared);
+        let (fetches, wanted) = Fetches::new();
+        let worker = Worker::new(index, workers, shared, fetches);
+        spawn_local(fetches::serve(Rc::clone(&worker), wanted));
         spawn_local(spread::take_handed(Rc::clone(&worker), life.clone()));
         for socket in sockets {
             let (owner, life) = (Rc::clone(&worker), life.clone());

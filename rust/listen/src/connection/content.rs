@@ -114,6 +114,14 @@ impl Inflow {
 }
 
 impl ClientBody {
+    /// Content that is whole already, of a request that did not come by `connection`.
+    pub fn whole(connection: &Rc<Connection>, content: Bytes) -> Self {
+        let inflow = Inflow::open(connection, Some(content.len() as u64));
+        inflow.put(content);
+        inflow.complete(None);
+        Self(Some(inflow))
+    }
+
     /// The reader's side of `inflow`.
     pub(crate) fn reading(inflow: Rc<Inflow>) -> Self {
         Self(Some(inflow))

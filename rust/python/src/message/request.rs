@@ -15,7 +15,7 @@ use edgerouter_core::{
     http::{cookie, uri},
     plan::Scheme,
 };
-use edgerouter_functions::{Notes, RequestHead, pipe::PieceReader};
+use edgerouter_functions::{Notes, RequestHead, fetch::FetchChain, pipe::PieceReader};
 use http::Method;
 use parking_lot::Mutex;
 use pyo3::{
@@ -207,6 +207,7 @@ impl Request {
             certificate: None,
             variants: Vec::new(),
             id: 0,
+            chain: FetchChain::default(),
             notes: None,
         });
         Ok(Self::new(head, Bytes::new(), None))
@@ -474,7 +475,7 @@ impl Request {
     }
 }
 
-fn scheme_of(scheme: Scheme) -> &'static str {
+pub(crate) fn scheme_of(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::Http => "http",
         Scheme::Https => "https",

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     context::CallContext,
+    fetch::FetchFrom,
     json,
     message::{
         request::{self, Request},
@@ -61,6 +62,8 @@ pub(crate) struct Job {
     pub(crate) deadline: Instant,
     pub(crate) work: Work,
     pub(crate) answer: AnswerTo,
+    /// A callable made the request, and waits.
+    pub(crate) nested: bool,
 }
 
 /// The threads on which a call runs.
@@ -130,6 +133,8 @@ pub(crate) struct Views {
     framing: Mutex<Option<KeptFraming>>,
     caches: Weak<dyn FunctionCaches>,
     streams: Arc<Streams>,
+    /// Of a function.
+    from: Option<Arc<FetchFrom>>,
     /// Names what a stream logs.
     call: OnceLock<Py<CallContext>>,
     /// A 304 may answer: the request has a condition that leads to one, or the response that a hook sees is one.
@@ -151,6 +156,8 @@ impl Views {
             Some(response) if response.status == StatusCode::NOT_MODIFIED => true,
             _ => may_be_unmodified(&invocation.request),
         };
+        let from = (invocation.phase == Phase::Function)
+            .then(|| Arc::new(FetchFrom::new(&invocation.request, invocation.fetcher)));
         let request = Request::new(invocation.request, invocation.body, invocation.rest);
         let request = Py::new(py, request)?;
         let response = invocation
@@ -163,6 +170,7 @@ impl Views {
             framing: Mutex::new(framing),
             caches: invocation.caches,
             streams: Arc::clone(streams),
+            from,
             call: OnceLock::new(),
             may_be_unmodified,
         })
@@ -184,6 +192,7 @@ impl Views {
             deadline,
             request,
             self.caches.clone(),
+            self.from.clone(),
         )?;
         if phase == Phase::Function {
             let _ = self.call.set(context.clone().unbind());

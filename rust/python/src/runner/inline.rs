@@ -4,6 +4,7 @@
 //! queue for good, with one warning. One that does not come back is interrupted by the watchdog.
 
 use std::{
+    cell::Cell,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -62,6 +63,32 @@ pub(crate) fn call(
     done.unwrap_or(Ok(Err(FunctionError::Gone)))
 }
 
+thread_local! {
+    static SERVES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, a callable runs on a thread that serves, and must not wait.
+struct Serving(());
+
+impl Serving {
+    fn begin() -> Self {
+        SERVES.set(true);
+        Self(())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        SERVES.set(false);
+    }
+}
+
+/// True in a callable that runs on a thread that serves.
+#[pyfunction]
+pub(crate) fn serves() -> bool {
+    SERVES.get()
+}
+
 /// `until`: the time at which the watchdog interrupts it.
 fn attached(
     py: Python<'_>,
@@ -78,6 +105,7 @@ fn attached(
     let context = views.context(py, callable, phase, deadline)?;
     let scope = scope::copy(py)?;
     let _named = scope::name(&context);
+    let _serving = Serving::begin();
     thread.enter(until);
     let mut result = views.call_in(&scope, callable, &context);
     if callable.is_async

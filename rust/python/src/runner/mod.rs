@@ -47,6 +47,7 @@ pub(crate) use queue::Queues;
 pub(crate) use scope::enter;
 pub(crate) use streams::PieceSource;
 pub(crate) use threads::Runner;
+pub(crate) use wake::waker;
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Runner>()?;
@@ -55,6 +56,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<watched_thread::Interrupt>()?;
     module.add_class::<streams::PieceSink>()?;
     module.add_class::<streams::PieceSource>()?;
+    module.add_function(wrap_pyfunction!(inline::serves, module)?)?;
     module.add_function(wrap_pyfunction!(scope::current_call, module)?)
 }
 
@@ -211,6 +213,7 @@ impl Functions for CallableTable {
             return StartedCall::Ended(Err(FunctionError::Gone));
         };
         let (phase, timeout) = (invocation.phase, invocation.timeout);
+        let nested = invocation.request.chain.depth() > 0;
         let now = Instant::now();
         let deadline = now + timeout;
         let work = if callable.inline.load(Ordering::Relaxed) {
@@ -230,6 +233,7 @@ impl Functions for CallableTable {
             deadline,
             work,
             answer,
+            nested,
         };
         if job.kind() == Kind::Plain {
             under_way.is_plain(now);

@@ -287,6 +287,14 @@ impl ThreadPool {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// True if each thread that there may be runs a call, or one waits for it already.
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.state.lock();
+        let most = state.most + state.abandoned;
+        drop(state);
+        self.running() + self.waiting() >= most
+    }
+
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }

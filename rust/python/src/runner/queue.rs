@@ -113,6 +113,14 @@ impl Queues {
                 return Err((Box::new(job), FunctionError::QueueFull(most)));
             }
         }
+        // A call that another one waits for must not wait for that one's place.
+        let busy = match self.pool(job.kind()) {
+            Some(pool) => job.nested && pool.is_full(),
+            None => job.nested && self.running.load(Ordering::Acquire) >= most,
+        };
+        if busy {
+            return Err((Box::new(job), FunctionError::QueueFull(most)));
+        }
         if let Some(pool) = self.pool(job.kind()) {
             let kind = job.kind();
             return match pool.push(job) {

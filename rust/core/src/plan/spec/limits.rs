@@ -89,6 +89,7 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.positive("background_timeout", &mut functions.background_timeout);
         group.whole("named_caches", &mut functions.named_caches, 0, 10_000);
         group.whole("streams", &mut functions.streams, 0, 1_000_000);
+        group.whole("fetch_bytes", &mut functions.fetch_bytes, 0, 1_024 * MIB);
     });
     let data = &mut limits.data;
     read_group("data", &mut |group| {

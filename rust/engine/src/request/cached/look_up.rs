@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     body::EdgeResponse,
+    functions::fetch::FetchCache,
     request::{Exchange, answer},
     store::{Entry, View},
     telemetry::Outcome,
@@ -130,6 +131,15 @@ fn decide(
     let mut directives = question.directives;
     if exchange.fresh_for.is_some() {
         directives.min_fresh = exchange.fresh_for;
+    }
+    match exchange.fetch_cache {
+        FetchCache::Default | FetchCache::NoStore => {}
+        FetchCache::Reload | FetchCache::NoCache => directives.min_fresh = Some(u32::MAX),
+        FetchCache::ForceCache => directives.max_stale = Some(None),
+        FetchCache::OnlyIfCached => {
+            directives.max_stale = Some(None);
+            directives.only_if_cached = true;
+        }
     }
     let (mut why, mut detail) = match (&found, above) {
         (_, None) => (Forward::UriMiss, Detail::Absent),

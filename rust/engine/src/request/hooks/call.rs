@@ -19,7 +19,7 @@ use crate::{
     body::{EdgeBody, EdgeResponse},
     functions::{
         Answer, CallResult, FunctionError, FunctionOutput, Invocation, Phase, RequestHead,
-        ResponseHead, StreamedAnswer, pipe::PieceReader,
+        ResponseHead, StreamedAnswer, fetch::Fetcher, pipe::PieceReader,
     },
     live::LocalLive,
     request::answer::{self, Early},
@@ -51,6 +51,7 @@ pub(super) fn invoke(
         rest,
         response,
         timeout,
+        fetcher: Arc::clone(&worker.fetches) as Arc<dyn Fetcher>,
         caches: worker.shared.function_caches(),
     });
     async move {

@@ -115,6 +115,7 @@ impl Exchange {
                 .map(|(name, variant)| (name.into(), variant.into()))
                 .collect(),
             id: self.id(),
+            chain: self.chain.clone(),
             notes: None,
         })
     }

@@ -1,0 +1,160 @@
+//! Requests that callables make through the edge itself (`ctx.fetch`).
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use edgerouter_core::{
+    http::{Fields, PathAndQuery},
+    plan::Scheme,
+};
+use http::Method;
+
+use crate::Answer;
+
+/// Requests within one another, at most, the client's apart.
+pub const DEEPEST: usize = 4;
+
+/// The part that stored responses have in a request, by the words of the Fetch standard (§2.2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FetchCache {
+    /// As the route's policy says.
+    #[default]
+    Default,
+    /// Neither looked up nor stored.
+    NoStore,
+    /// Not looked up, but stored.
+    Reload,
+    /// A stored response is validated first.
+    NoCache,
+    /// A stored response is used, however old.
+    ForceCache,
+    /// As `ForceCache`; 504 where nothing is stored.
+    OnlyIfCached,
+}
+
+impl FetchCache {
+    /// From its word.
+    pub fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "default" => Self::Default,
+            "no-store" => Self::NoStore,
+            "reload" => Self::Reload,
+            "no-cache" => Self::NoCache,
+            "force-cache" => Self::ForceCache,
+            "only-if-cached" => Self::OnlyIfCached,
+            _ => return None,
+        })
+    }
+}
+
+/// The requests around one that a callable makes, the client's first.
+#[derive(Debug, Clone, Default)]
+pub struct FetchChain(Option<Arc<Link>>);
+
+#[derive(Debug)]
+struct Link {
+    name: Box<str>,
+    depth: usize,
+    outer: FetchChain,
+}
+
+impl FetchChain {
+    /// With one more, by its method and URL.
+    #[must_use]
+    pub fn with(&self, name: &str) -> Self {
+        Self(Some(Arc::new(Link {
+            name: name.into(),
+            depth: self.depth() + 1,
+            outer: self.clone(),
+        })))
+    }
+
+    /// Their number.
+    pub fn depth(&self) -> usize {
+        self.0.as_ref().map_or(0, |link| link.depth)
+    }
+
+    /// True if one of them has this method and URL.
+    pub fn contains(&self, name: &str) -> bool {
+        let mut at = self;
+        while let Some(link) = &at.0 {
+            if *link.name == *name {
+                return true;
+            }
+            at = &link.outer;
+        }
+        false
+    }
+}
+
+/// A request of a callable.
+#[derive(Debug)]
+pub struct Fetch {
+    /// Its method; CONNECT is refused.
+    pub method: Method,
+    /// Of the URL.
+    pub scheme: Scheme,
+    /// Host and port.
+    pub authority: String,
+    /// Path and query.
+    pub target: PathAndQuery,
+    /// Fields besides `Host` and those that frame the content.
+    pub headers: Fields,
+    /// The whole content.
+    pub body: Bytes,
+    /// The part of stored responses.
+    pub cache: FetchCache,
+    /// Time until the whole response is there.
+    pub timeout: Duration,
+    /// The address of the client whose request led to it.
+    pub client: IpAddr,
+    /// The requests around it, the callable's own included.
+    pub chain: FetchChain,
+}
+
+/// The reason why there is no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Its time.
+    #[error("there was no whole response within {0:?}; give it more by timeout=")]
+    TimedOut(Duration),
+    /// The bound on its content, in bytes.
+    #[error("the response has more than {0} bytes (limits.functions.fetch_bytes)")]
+    TooLarge(usize),
+    /// Its content is incomplete.
+    #[error("the response broke off")]
+    BrokenOff,
+    /// Requests of callables that one worker has under way.
+    #[error("{0} requests of functions are under way on this worker already")]
+    Busy(usize),
+    /// The edge stops.
+    #[error("the edge has stopped")]
+    Stopped,
+}
+
+/// The response to a request of a callable.
+pub type Fetched = Result<Answer, FetchError>;
+
+/// Takes the outcome, on the worker's thread: it must not block.
+pub type TakeFetched = Box<dyn FnOnce(Fetched) + Send>;
+
+/// A worker that makes requests for callables.
+pub trait Fetcher: Send + Sync + fmt::Debug {
+    /// Makes a request; `take` gets its outcome, in any case.
+    fn fetch(&self, fetch: Fetch, take: TakeFetched);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_knows_its_requests_and_their_number() {
+        let outer = FetchChain::default();
+        let (one, other) = (outer.with("GET a"), outer.with("GET b"));
+        let two = one.with("GET c");
+        assert_eq!((outer.depth(), one.depth(), two.depth()), (0, 1, 2));
+        assert!(two.contains("GET a") && two.contains("GET c"));
+        assert!(!two.contains("GET b") && other.contains("GET b") && !outer.contains("GET a"));
+    }
+}

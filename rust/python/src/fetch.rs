@@ -1,0 +1,204 @@
+//! `ctx.fetch`: requests that a callable makes through the edge itself.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use edgerouter_core::{
+    http::{Fields, PathAndQuery},
+    plan::Scheme,
+};
+use edgerouter_functions::{
+    RequestHead,
+    fetch::{Fetch, FetchCache, FetchChain, Fetched, Fetcher},
+};
+use http::Method;
+use parking_lot::{Condvar, Mutex};
+use pyo3::{exceptions::PyValueError, prelude::*};
+
+use crate::{
+    errors,
+    message::{
+        headers,
+        request::scheme_of,
+        response::{Response, ResponseParts},
+    },
+    runner,
+};
+
+/// The request of a call, as far as requests that it makes continue it.
+#[derive(Debug)]
+pub(crate) struct FetchFrom {
+    method: Method,
+    scheme: Scheme,
+    host: Arc<str>,
+    port: Option<u16>,
+    target: String,
+    client: IpAddr,
+    chain: FetchChain,
+    fetcher: Arc<dyn Fetcher>,
+}
+
+impl FetchFrom {
+    pub(crate) fn new(request: &RequestHead, fetcher: Arc<dyn Fetcher>) -> Self {
+        let target = match &request.query {
+            Some(query) => format!("{}?{query}", request.path),
+            None => request.path.clone(),
+        };
+        Self {
+            method: request.method.clone(),
+            scheme: request.scheme,
+            host: Arc::clone(&request.host),
+            port: request.port,
+            target,
+            client: request.client,
+            chain: request.chain.clone(),
+            fetcher,
+        }
+    }
+
+    /// Scheme and authority of its URL.
+    pub(crate) fn origin(&self) -> (&'static str, String) {
+        let port = self.port.map(|port| format!(":{port}"));
+        let authority = format!("{}{}", self.host, port.unwrap_or_default());
+        (scheme_of(self.scheme), authority)
+    }
+
+    /// Starts a request.
+    #[allow(clippy::too_many_arguments)] // they are keywords to Python
+    pub(crate) fn start(
+        &self,
+        py: Python<'_>,
+        method: &str,
+        scheme: &str,
+        authority: String,
+        target: String,
+        fields: &Bound<'_, PyAny>,
+        body: &[u8],
+        cache: &str,
+        timeout: Duration,
+    ) -> PyResult<PendingFetch> {
+        let method = Method::from_bytes(method.as_bytes())
+            .ok()
+            .filter(|method| *method != Method::CONNECT)
+            .ok_or_else(|| {
+                PyValueError::new_err(format!("fetch: {method:?} is no method to fetch with"))
+            })?;
+        let cache = FetchCache::of(cache).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "fetch: cache {cache:?} must be default, no-store, reload, no-cache, force-cache or only-if-cached"
+            ))
+        })?;
+        let target = PathAndQuery::try_from(target.clone())
+            .ok()
+            .filter(|parsed| parsed.path().starts_with('/'))
+            .ok_or_else(|| {
+                PyValueError::new_err(format!("fetch: {target:?} is no path and query"))
+            })?;
+        let mut given = Fields::new();
+        headers::fill(&mut given, fields)?;
+        let (own, own_authority) = self.origin();
+        let name = format!("{} {own}://{own_authority}{}", self.method, self.target);
+        let pending = Arc::new(Pending::default());
+        let arrived = Arc::clone(&pending);
+        let fetch = Fetch {
+            method,
+            scheme: if scheme == "https" {
+                Scheme::Https
+            } else {
+                Scheme::Http
+            },
+            authority,
+            target,
+            headers: given,
+            body: Bytes::copy_from_slice(body),
+            cache,
+            timeout,
+            client: self.client,
+            chain: self.chain.with(&name),
+        };
+        py.detach(|| {
+            self.fetcher
+                .fetch(fetch, Box::new(move |fetched| arrived.put(fetched)));
+        });
+        Ok(PendingFetch(pending))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    state: Mutex<PendingState>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct PendingState {
+    fetched: Option<Fetched>,
+    is_there: bool,
+    waker: Option<Waker>,
+}
+
+impl Pending {
+    /// On the worker's thread.
+    fn put(&self, fetched: Fetched) {
+        let mut state = self.state.lock();
+        state.fetched = Some(fetched);
+        state.is_there = true;
+        let waker = state.waker.take();
+        drop(state);
+        self.arrived.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A request that a callable has made and whose response it waits for.
+#[pyclass(frozen, module = "edgerouter._core")]
+#[derive(Debug)]
+pub(crate) struct PendingFetch(Arc<Pending>);
+
+#[pymethods]
+impl PendingFetch {
+    /// Has `call()` made, once, when the response is there; false when it is already.
+    fn when_ready(&self, call: Py<PyAny>) -> bool {
+        let mut state = self.0.state.lock();
+        if !state.is_there {
+            state.waker = Some(runner::waker(call));
+        }
+        !state.is_there
+    }
+
+    /// Waits for the response, for `seconds` at most; true when it is there.
+    fn wait(&self, py: Python<'_>, seconds: f64) -> bool {
+        let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        py.detach(|| {
+            let until = Instant::now() + patience;
+            let mut state = self.0.state.lock();
+            while !state.is_there {
+                if self.0.arrived.wait_until(&mut state, until).timed_out() {
+                    break;
+                }
+            }
+            state.is_there
+        })
+    }
+
+    /// The response, once; `FetchError` when there is none.
+    fn take(&self, py: Python<'_>) -> PyResult<Py<Response>> {
+        let fetched = self.0.state.lock().fetched.take();
+        match fetched {
+            Some(Ok(answer)) => {
+                let mut parts = ResponseParts::new(answer.status, answer.body, None);
+                parts.headers = answer.headers;
+                Py::new(py, Response::of(parts))
+            }
+            Some(Err(error)) => Err(errors::fetch(py, &error.to_string())),
+            None => Err(errors::fetch(py, "the response was taken before")),
+        }
+    }
+}

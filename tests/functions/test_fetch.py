@@ -1,0 +1,303 @@
+"""``ctx.fetch``: functions make requests through the edge's own routes, cache and origins."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from edgerouter import (
+    AddressPolicy,
+    AsyncContext,
+    CachePolicy,
+    Context,
+    Edge,
+    FetchError,
+    FunctionLimits,
+    Jwt,
+    Limits,
+    RateLimit,
+    Request,
+    Response,
+)
+from edgerouter.testing import Running, running
+
+from ..identity.tokens import SECRET, bearer, token
+from ..origins import Origin, Reply, Seen, wait_until
+
+PATIENCE = 20.0
+
+
+def client_of(served: Running) -> httpx.Client:
+    return httpx.Client(base_url=served.url, timeout=PATIENCE)
+
+
+def test_a_function_fetches_through_routes_cache_and_origins(origin: Origin) -> None:
+    origin.default = Reply(200, {"cache-control": "max-age=60", "x-a": "b"}, "the page")
+    edge = Edge("test")
+    edge.route("/pages/*", to=edge.origin("o", origin.url), cache=CachePolicy())
+
+    @edge.function("/async")
+    async def awaited(request: Request, ctx: AsyncContext) -> Response:
+        found = await ctx.fetch("/pages/a?x=1")
+        return Response(found.body.upper(), found.status, {"x-status": found.headers["cache-status"]})
+
+    @edge.function("/plain")
+    def plain(request: Request, ctx: Context) -> Response:
+        return ctx.fetch(f"http://{request.headers['host']}/pages/a?x=1")
+
+    @edge.function("/together")
+    async def together(request: Request, ctx: AsyncContext) -> list[str]:
+        found = await asyncio.gather(*(ctx.fetch("/pages/together") for _ in range(20)))
+        return [response.body.decode() for response in found]
+
+    with running(edge) as served, client_of(served) as client:
+        first = client.get("/async")
+        assert (first.status_code, first.text) == (200, "THE PAGE") and "fwd=" in first.headers["x-status"]
+        second = client.get("/plain")
+        assert second.text == "the page" and second.headers["x-a"] == "b"
+        assert client.get("/async").headers["x-status"].find("; hit") > 0
+        assert client.get("/together").json() == ["the page"] * 20
+    assert [seen.target for seen in origin.requests] == ["/pages/a?x=1", "/pages/together"]
+
+
+def test_method_fields_and_content_are_the_functions_own(origin: Origin) -> None:
+    origin.on("/echo", lambda seen: Reply(201, {"x-method": seen.method}, seen.body.decode()))
+    edge = Edge("test")
+    edge.route("/*", to=edge.origin("o", origin.url))
+
+    @edge.function("/call/{kind}")
+    async def call(request: Request, ctx: AsyncContext, kind: str) -> Response:
+        if kind == "json":
+            return await ctx.fetch("/echo", method="PUT", json={"a": [1]})
+        if kind == "text":
+            return await ctx.fetch(
+                "/echo", method="POST", body="ä", headers={"x-own": "1", "transfer-encoding": "chunked"}
+            )
+        if kind == "again":
+            return await ctx.fetch(request, method="POST") if "x-loop" in request.headers else Response("none")
+        made = Request(f"http://{request.headers['host']}/echo", "DELETE", {"x-made": "2"})
+        return await ctx.fetch(made)
+
+    with running(edge) as served, client_of(served) as client:
+        secret = {"authorization": "Bearer secret", "cookie": "session=secret"}
+        put = client.get("/call/json", headers=secret)
+        assert (put.status_code, put.text, put.headers["x-method"]) == (201, '{"a":[1]}', "PUT")
+        assert client.get("/call/text", headers=secret).text == "ä"
+        assert client.get("/call/made", headers=secret).headers["x-method"] == "DELETE"
+    first, second, third = origin.requests
+    for seen in origin.requests:
+        assert seen.get("authorization") is None and seen.get("cookie") is None
+        assert "secret" not in str(seen.headers)
+    assert first.get("content-type") == "application/json" and first.get("x-forwarded-for") == "127.0.0.1"
+    assert second.get("x-own") == "1" and third.get("x-made") == "2"
+
+
+def test_rules_of_the_inner_route_apply_and_its_limits_have_counted() -> None:
+    edge = Edge("test")
+    edge.route("/token", respond="inside", auth=Jwt.hs256(SECRET))
+    edge.route("/nobody", respond="inside", addresses=AddressPolicy(allow=["203.0.113.0/24"]))
+    edge.route("/limited", respond="inside", rate_limit=RateLimit("inner", 1, per=3_600))
+
+    @edge.function("/get/*")
+    async def get(request: Request, ctx: AsyncContext) -> list[int]:
+        path = request.path.removeprefix("/get")
+        given = {"authorization": request.headers["authorization"]} if "authorization" in request.headers else {}
+        return [(await ctx.fetch(path, headers=given)).status for _ in range(3)]
+
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/get/token").json() == [401] * 3
+        assert client.get("/get/token", headers=bearer(token())).json() == [200] * 3
+        assert client.get("/get/nobody").json() == [403] * 3
+        assert client.get("/get/limited").json() == [200] * 3
+        assert client.get("/get/none").json() == [404] * 3
+
+
+def test_a_request_that_is_waited_for_already_is_a_loop_and_so_is_a_deep_one() -> None:
+    edge = Edge("test")
+
+    @edge.function("/own")
+    async def own(request: Request, ctx: AsyncContext) -> Response:
+        return await ctx.fetch("/own")
+
+    @edge.function("/ping")
+    async def ping(request: Request, ctx: AsyncContext) -> Response:
+        return await ctx.fetch("/pong")
+
+    @edge.function("/pong")
+    def pong(request: Request, ctx: Context) -> Response:
+        return ctx.fetch("/ping")
+
+    @edge.function("/deep/{level}")
+    async def deep(request: Request, ctx: AsyncContext, level: int) -> Response:
+        return await ctx.fetch(f"/deep/{level + 1}")
+
+    @edge.function("/level/{level}")
+    async def level(request: Request, ctx: AsyncContext, level: int) -> Response:
+        return Response("bottom") if level == 4 else await ctx.fetch(f"/level/{level + 1}")
+
+    with running(edge) as served, client_of(served) as client:
+        began = time.monotonic()
+        assert client.get("/own").status_code == 508
+        assert client.get("/ping").status_code == 508
+        assert client.get("/deep/0").status_code == 508
+        assert client.get("/level/0").text == "bottom"
+        # Far from the time limit of a call.
+        assert time.monotonic() - began < 8
+
+
+def test_plain_functions_that_wait_for_plain_functions_do_not_wait_for_one_another() -> None:
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(threads=2)))
+    together = threading.Barrier(2)
+
+    @edge.function("/outer")
+    def outer(request: Request, ctx: Context) -> Response:
+        together.wait(PATIENCE)
+        return ctx.fetch("/inner")
+
+    @edge.function("/inner")
+    def inner(request: Request, ctx: Context) -> str:
+        return "inner"
+
+    @edge.function("/serial", serial=True)
+    def serial(request: Request, ctx: Context) -> Response:
+        return ctx.fetch("/serial-too")
+
+    @edge.function("/serial-too", serial=True)
+    def serial_too(request: Request, ctx: Context) -> str:
+        return "serial"
+
+    with running(edge) as served, client_of(served) as client:
+        answers: list[int] = []
+        asking = [
+            threading.Thread(target=lambda: answers.append(httpx.get(f"{served}/outer", timeout=PATIENCE).status_code))
+            for _ in range(2)
+        ]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join(PATIENCE)
+        assert 503 in answers and set(answers) <= {200, 503}
+        assert client.get("/inner").text == "inner"
+        assert client.get("/serial").status_code == 503
+
+
+def test_the_words_of_the_cache_are_those_of_the_fetch_standard(origin: Origin) -> None:
+    def page(seen: Seen) -> Reply:
+        return Reply(200, {"cache-control": "max-age=60"}, str(len(origin.requests)))
+
+    origin.on("/page", page)
+    edge = Edge("test")
+    edge.route("/page", to=edge.origin("o", origin.url), cache=CachePolicy())
+
+    @edge.function("/{word}")
+    async def get(request: Request, ctx: AsyncContext, word: Any) -> Response:
+        return await ctx.fetch("/page", cache=word)
+
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/only-if-cached").status_code == 504 and not origin.requests
+        assert client.get("/no-store").text == "1"
+        assert client.get("/only-if-cached").status_code == 504
+        assert client.get("/default").text == "2"
+        assert (
+            client.get("/default").text == client.get("/only-if-cached").text == client.get("/force-cache").text == "2"
+        )
+        assert client.get("/no-store").text == "3"
+        assert client.get("/default").text == "2"
+        assert client.get("/reload").text == "4"
+        assert client.get("/default").text == "4"
+        assert client.get("/no-cache").text == "5"
+        served.set_clock(120)
+        assert client.get("/force-cache").text == client.get("/only-if-cached").text == "5"
+        assert client.get("/default").text == "6"
+
+
+def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> None:
+    released = threading.Event()
+
+    def slow(_: Seen) -> Reply:
+        released.wait(PATIENCE)
+        return Reply(200, {}, "late")
+
+    origin.on("/slow", slow)
+    origin.on("/large", lambda _: Reply(200, {}, "x" * 2_000))
+    errors: list[str] = []
+    edge = Edge("test", limits=Limits(functions=FunctionLimits(fetch_bytes=1_000)))
+    edge.route("/*", to=edge.origin("o", origin.url))
+
+    @edge.function("/call/{path}")
+    async def call(request: Request, ctx: AsyncContext, path: str) -> str:
+        try:
+            await ctx.fetch(f"/{path}", timeout=0.2)
+        except FetchError as error:
+            errors.append(str(error))
+        return "caught"
+
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/call/slow").text == client.get("/call/large").text == "caught"
+        released.set()
+    assert "timeout=" in errors[0] and "limits.functions.fetch_bytes" in errors[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        ("page", {}, "starts with /"),
+        ("ftp://a.example/", {}, "http or https"),
+        ("http://other.example/", {}, "not the host"),
+        ("//other.example/", {}, "http or https"),
+        ("http://127.0.0.1@other.example/", {}, "not the host"),
+        ("/a b", {}, "no path"),
+        ("/", {"method": "CONNECT"}, "no method"),
+        ("/", {"method": "G T"}, "no method"),
+        ("/", {"cache": "never"}, "must be default"),
+        ("/", {"timeout": 0}, "timeout"),
+        ("/", {"timeout": float("nan")}, "timeout"),
+        ("/", {"body": "a", "json": {}}, "combined"),
+        ("/", {"headers": {"a b": "c"}}, "field name"),
+        ("/", {"headers": {"a": "b\r\nc: d"}}, "line ends"),
+    ],
+)
+def test_a_request_that_cannot_be_made_is_refused(url: str, options: dict[str, Any], message: str) -> None:
+    edge = Edge("test")
+    refused: list[str] = []
+
+    @edge.function("/*")
+    async def call(request: Request, ctx: AsyncContext) -> str:
+        with pytest.raises(ValueError) as caught:
+            await ctx.fetch(url, **options)
+        refused.append(str(caught.value))
+        return "refused"
+
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/").text == "refused"
+    assert message in refused[0]
+
+
+def test_neither_an_inline_callable_that_would_wait_nor_a_hook_fetches() -> None:
+    edge = Edge("test")
+    for path in ("/page", "/hooked"):
+        edge.route(path, respond="page")
+
+    @edge.function("/inline", inline=True)
+    def inline(request: Request, ctx: Context) -> Response:
+        return ctx.fetch("/page")
+
+    @edge.function("/inline-async", inline=True)
+    async def inline_async(request: Request, ctx: AsyncContext) -> Response:
+        return await ctx.fetch("/page")
+
+    @edge.on("viewer_request", "/hooked")
+    def hooked(request: Request, ctx: Context) -> Response:
+        return ctx.fetch("/page")
+
+    with running(edge) as served, client_of(served) as client:
+        assert client.get("/inline").status_code == 502
+        assert client.get("/inline-async").text == "page"
+        assert client.get("/hooked").status_code == 502
+        assert client.get("/page").text == "page"
+        wait_until(lambda: client.get("/inline-async").text == "page", PATIENCE, "the answer through the queue")
