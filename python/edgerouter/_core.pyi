@@ -190,6 +190,10 @@ class Engine:
         """Writes a line for each request to a file, or to standard output; before ``start``."""
     def reopen_logs(self) -> None:
         """Opens log files again by their names."""
+    def next_record(self) -> tuple[int, str, Literal["set", "remove", "allow"], str, str] | None:
+        """The next call for certificates: number, callable, purpose, name, text of a record. Waits half a second."""
+    def record_ended(self, number: int, result: bool, fault: str | None = None) -> None:
+        """The end of such a call, with the result, or the reason if it failed."""
     def watch_signals(self) -> SignalWatch:
         """Watches for signals to stop while Python is busy; for ``signal.set_wakeup_fd``."""
     def admin_keys(self, keys: list[tuple[str, str]]) -> None:
@@ -945,6 +949,9 @@ class SignalWatch:
     def heard(self) -> None:
         """Python stops what it serves by itself."""
     def close(self) -> None: ...
+
+def certificate_facts(der: bytes) -> tuple[list[str], int] | None:
+    """The DNS names of a certificate in DER, and the Unix second until which it is valid; ``None`` if it is none."""
 
 def development_authority(now: int, days: int) -> tuple[str, str]:
     """A new authority, as the PEM of its certificate and of its key."""

@@ -13,7 +13,8 @@ from edgerouter.bindings import Binding
 from edgerouter.callables import CallableSpec, Called, is_async
 from edgerouter.errors import ConfigError, Problem
 from edgerouter.jobs import Handler, Job
-from edgerouter.listening import Listener
+from edgerouter.listening import Listener, Tls
+from edgerouter.obtaining import named
 from edgerouter.origins import Group, Origin
 from edgerouter.places import Places
 from edgerouter.prefetch import Prefetch
@@ -35,6 +36,7 @@ class Declarations:
         known = {key: self.base[key] for key in ("version", "name") if key in self.base}
         self.head: dict[str, Any] = {"version": 1, **known} if head is None else _data(head)
         self.listeners: list[Listener] = []
+        self.certificate_callables: dict[str, Callable[..., object]] = {}
         self.origins: dict[str, Origin] = {}
         self.groups: dict[str, Group] = {}
         self.routes: list[Route] = []
@@ -113,6 +115,12 @@ class Declarations:
         elif declared != target:
             raise ConfigError([Problem("to", target.name, "another origin or group of this edge has this name")])
         return target.name
+
+    def with_named_callables(self, policy: Tls) -> Tls:
+        """A TLS policy as a plan has it: its callables are known by names."""
+        if policy.acme is None:
+            return policy
+        return msgspec.structs.replace(policy, acme=named(policy.acme, self.certificate_callables))
 
     def add_route(self, make: Callable[[], Route]) -> Route:
         """Declares the route that ``make`` gives; its problems get the route's place in the plan."""

@@ -7,7 +7,7 @@ in the rooms beside this one, the decisions in the core.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -156,6 +156,8 @@ class Edge(Callables, Purging):
         ``proxy_protocol``  networks of proxies that begin each connection with a header of the PROXY protocol
         """
         listener = Listener(address, tls=tls, http=http, proxy_protocol=proxy_protocol)
+        policies = tuple(self._declared.with_named_callables(policy) for policy in listener.tls)  # type: ignore[union-attr]
+        listener = msgspec.structs.replace(listener, tls=policies)
         self._declared.note("listeners")
         self._declared.listeners.append(listener)
         return listener
@@ -528,6 +530,10 @@ class Edge(Callables, Purging):
         from edgerouter import schema
 
         return schema.document()
+
+    def certificate_callables(self) -> dict[str, Callable[..., object]]:
+        """The callables for certificates, by the names that the plan has for them."""
+        return dict(self._declared.certificate_callables)
 
     def encode(self) -> bytes:
         """The plan as one message, with its secrets read now. Keep it out of logs."""

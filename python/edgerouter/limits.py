@@ -334,6 +334,7 @@ class TlsLimits(Value, frozen=True, kw_only=True):
     ``issuer_timeout``, ``order_timeout``  seconds for one exchange with an issuer of certificates (``Acme``), and for a
         whole order
     ``orders_per_minute``  orders of certificates that may begin within a minute
+    ``allowed_names``  names that the function of ``Acme(on_demand=)`` may have allowed
     """
 
     handshake_timeout: Duration = 10.0
@@ -342,12 +343,14 @@ class TlsLimits(Value, frozen=True, kw_only=True):
     issuer_timeout: Duration = 30.0
     order_timeout: Duration = 300.0
     orders_per_minute: int = 10
+    allowed_names: int = 1_000
 
     def _check(self, check: Check) -> None:
         check.seconds("handshake_timeout", "issuer_timeout", "order_timeout", positive=True)
         check.whole("handshakes", least=1, most=1_000_000)
         check.whole("sessions", most=1_000_000)
         check.whole("orders_per_minute", least=1, most=6_000)
+        check.whole("allowed_names", least=1, most=10_000)
 
 
 class Limits(Value, frozen=True, kw_only=True):

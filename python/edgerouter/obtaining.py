@@ -5,19 +5,36 @@ Values only. The engine speaks to issuers, by a thread of its own, and keeps wha
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import logging
 import os
-from collections.abc import Collection
-from typing import Literal, TypeAlias
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import msgspec
+
+from edgerouter.callables import is_async
 from edgerouter.checks import Check, Value, listed
 from edgerouter.secrets import Secret, file_field
 
-__all__ = ["Acme", "Challenge", "Issuer"]
+if TYPE_CHECKING:
+    from edgerouter import _core
 
-Challenge: TypeAlias = Literal["http-01"]
+__all__ = ["Acme", "Challenge", "Issuer", "Records", "SetRecord", "named"]
+
+_log = logging.getLogger("edgerouter.certificates")
+
+SetRecord: TypeAlias = Callable[[str, str, bool], object]
+"""Sets or removes a record of DNS."""
+AllowName: TypeAlias = Callable[[str], bool]
+"""True if a certificate may be obtained for a name."""
+
+Challenge: TypeAlias = Literal["http-01", "tls-alpn-01", "dns-01"]
 """A way to prove that a name is the edge's."""
 
-_CHALLENGES: tuple[Challenge, ...] = ("http-01",)
+_CHALLENGES: tuple[Challenge, ...] = ("http-01", "tls-alpn-01", "dns-01")
 _LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
 
@@ -52,7 +69,7 @@ class Issuer(_Directory, frozen=True, kw_only=True):
 
 
 class _Names(Value, frozen=True):
-    names: Collection[str]
+    names: Collection[str] = ()
 
 
 class Acme(_Names, frozen=True, kw_only=True):
@@ -63,17 +80,24 @@ class Acme(_Names, frozen=True, kw_only=True):
     ``email``  the address by which issuers reach the owner of the account
     ``issuers``  an ``Issuer``, or several, in the order in which they are tried; Let's Encrypt if none is given
     ``challenges``  the proofs that a name is this edge's, in the order in which they are tried: ``"http-01"``, which
-        needs a listener in plain text on port 80
+        needs a listener in plain text on port 80, ``"tls-alpn-01"``, which needs one with TLS on port 443, and
+        ``"dns-01"``, which needs ``dns`` and is the only one for wildcards; without any, all that can be shown
+    ``dns``  sets and removes a record: ``dns(name, text, present)``, with the name and the text of a TXT
+        record. It returns when servers of names have it. In a plan file ``"package.module:function"``
+    ``on_demand``  ``True``: a certificate is ordered when a client first comes with its name. Or a function that is
+        given a name and returns ``True`` where one may be obtained for it, beside ``names``; a no is kept for an hour
     """
 
     storage: str | os.PathLike[str]
     email: str | None = None
     issuers: Issuer | Collection[Issuer] = (Issuer(),)
-    challenges: Collection[Challenge] = _CHALLENGES
+    challenges: Collection[Challenge] | None = None
+    dns: SetRecord | str | None = None
+    on_demand: AllowName | str | bool = False
 
     def _check(self, check: Check) -> None:
         check.texts("names")
-        if not listed(check.get("names")):
+        if not listed(check.get("names")) and isinstance(self.on_demand, bool):
             check.fail("names", 'must have at least one name such as "www.example.com"')
         storage = os.fspath(self.storage) if isinstance(self.storage, (str, os.PathLike)) else self.storage
         if not isinstance(storage, str) or not storage or "\0" in storage:
@@ -88,7 +112,87 @@ class Acme(_Names, frozen=True, kw_only=True):
         else:
             check.keep("issuers", tuple(items))
         check.texts(
-            "challenges", test=lambda kind: kind in _CHALLENGES, must="must be one of " + ", ".join(_CHALLENGES)
+            "challenges",
+            optional=True,
+            test=lambda kind: kind in _CHALLENGES,
+            must="must be one of " + ", ".join(_CHALLENGES),
         )
-        if not listed(check.get("challenges")):
+        if self.challenges is not None and not listed(self.challenges):
             check.fail("challenges", "must have at least one of " + ", ".join(_CHALLENGES))
+        if self.dns is not None and not isinstance(self.dns, str) and not callable(self.dns):
+            check.fail("dns", "must be a callable that takes name, text and present")
+        elif self.dns is not None and not isinstance(self.dns, str) and is_async(self.dns):
+            check.fail("dns", "must be a plain function: it runs on a thread of its own")
+        if not isinstance(self.on_demand, (bool, str)) and not callable(self.on_demand):
+            check.fail("on_demand", "must be True, False, or a function that is given a name and returns True for yes")
+        elif not isinstance(self.on_demand, (bool, str)) and is_async(self.on_demand):
+            check.fail("on_demand", "must be a plain function: it runs on a thread of its own")
+
+
+def named(acme: Acme, known: dict[str, Callable[..., object]]) -> Acme:
+    """The terms as a plan has them: with the names of callables, which ``known`` then has."""
+    changes = {}
+    for field in ("dns", "on_demand"):
+        function = getattr(acme, field)
+        if not callable(function):
+            continue
+        module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", type(function).__name__)
+        unique, number = f"{module}.{name}", 1
+        while known.get(unique, function) != function:
+            number += 1
+            unique = f"{module}.{name}#{number}"
+        known[unique] = function
+        changes[field] = unique
+    return msgspec.structs.replace(acme, **changes) if changes else acme
+
+
+class Records:
+    """The thread that calls the callables for certificates, as the engine needs them."""
+
+    def __init__(self, engine: _core.Engine) -> None:
+        self._engine = engine
+        self._known: dict[str, Callable[..., object]] = {}
+        self._thread: threading.Thread | None = None
+
+    def serve(self, known: Mapping[str, Callable[..., object]], data: Mapping[str, Any]) -> None:
+        """Uses the callables of a plan, too. Those of plans before it finish what they began."""
+        self._known.update(known)
+        wanted = any(
+            isinstance((policy.get("acme") or {}).get(field), str)
+            for listener in data.get("listeners", ())
+            for policy in listener.get("tls", ())
+            for field in ("dns", "on_demand")
+        )
+        if wanted and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="edge-dns", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                call = self._engine.next_record()
+            except RuntimeError:
+                return
+            if call is None:
+                continue
+            number, name, purpose, subject, text = call
+            fault, result = None, False
+            try:
+                function = self._function(name)
+                if purpose == "allow":
+                    result = function(subject) is True
+                else:
+                    function(subject, text, purpose == "set")
+            except Exception as error:  # noqa: BLE001  # the owner's code may raise anything
+                fault = f"{name}: {type(error).__name__}: {error}"
+                _log.warning("could not %s %s: %s", purpose, subject, fault)
+            with contextlib.suppress(RuntimeError):
+                self._engine.record_ended(number, result, fault)
+
+    def _function(self, name: str) -> Callable[..., object]:
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        module, _, attribute = name.partition(":")
+        found: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+        return found

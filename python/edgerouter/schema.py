@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -75,7 +75,7 @@ def _union(arguments: tuple[Any, ...], definitions: dict[str, Schema]) -> Schema
         if item is not timedelta
         and not (struct and typing.get_origin(item) is Mapping)
         and not (item is int and float in arguments)
-        and typing.get_origin(item) is not os.PathLike
+        and typing.get_origin(item) not in (os.PathLike, Callable)
     ]
     found = [_of(item, definitions) for item in kept]
     return found[0] if len(found) == 1 else {"anyOf": found}

@@ -13,6 +13,7 @@ from edgerouter.bindings import guard_files
 from edgerouter.cache import Duration
 from edgerouter.descriptors import raise_limit
 from edgerouter.errors import ConfigError, EdgeError, ListenError, Problem
+from edgerouter.obtaining import Records
 from edgerouter.purging import Purging
 from edgerouter.secrets import as_secret, reveal
 from edgerouter.settings import Settings
@@ -34,6 +35,8 @@ class Server(Purging):
         self._life = life
         edge.server = self
         self._stopped = threading.Event()
+        self._records = Records(engine)
+        self._records.serve(edge.certificate_callables(), edge.to_dict())
 
     @classmethod
     def start(
@@ -138,6 +141,7 @@ class Server(Purging):
         self._life = life
         if life:
             life.serve()
+        self._records.serve(edge.certificate_callables(), edge.to_dict())
         self._edge.server = None
         edge.server = self
         self._edge = edge

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgerouter import Acme, Edge, Tls
+from edgerouter import Acme, Edge, Limits, Tls
 from edgerouter.server import Server
 from edgerouter.settings import Settings
 
@@ -31,11 +31,12 @@ class Site:
     ports: Ports
     storage: Path
 
-    def edge(self, *names: str, issuers: Any, **more: Any) -> Edge:
-        edge = Edge("test")
+    def edge(self, *names: str, issuers: Any, plain: bool = True, limits: Limits | None = None, **more: Any) -> Edge:
+        edge = Edge("test", limits=limits or Limits())
         acme = Acme(list(names), storage=self.storage, issuers=issuers, **more)
         edge.listen(f"127.0.0.1:{self.ports.tls}", tls=Tls(acme=acme))
-        edge.listen(f"127.0.0.1:{self.ports.http}")
+        if plain:
+            edge.listen(f"127.0.0.1:{self.ports.http}")
         edge.route("/*", respond="hello", viewer="redirect-to-https")
         return edge
 

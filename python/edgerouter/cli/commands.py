@@ -19,9 +19,8 @@ import typer
 
 from edgerouter import logs
 from edgerouter.application import AppError, FileApplication
-from edgerouter.cli import cached, costs, database
+from edgerouter.cli import cached, certificates, costs, database
 from edgerouter.cli.admin import Admin, Where, Whose
-from edgerouter.cli.certificates import cert
 from edgerouter.cli.diagnosis import doctor
 from edgerouter.cli.monitoring import dashboard, rules
 from edgerouter.cli.running import Options, refuse, say, serve, variable
@@ -50,7 +49,7 @@ app = typer.Typer(
 app.add_typer(cached.app, name="cache")
 app.add_typer(database.app, name="db")
 app.add_typer(costs.app, name="cost")
-app.command()(cert)
+app.add_typer(certificates.app, name="cert")
 app.command()(rules)
 app.command()(dashboard)
 app.command()(origins)
@@ -78,6 +77,23 @@ App = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+@certificates.app.command("list")
+def cert_list(application: App, as_json: Json = False) -> None:
+    """List the certificates of APP: given ones, and those that it obtains by itself, with the end of their validity."""
+    from edgerouter import secrets
+    from edgerouter.cli import show
+
+    with _mistakes(as_json=as_json):
+        plan = _application(application).load().to_dict()
+        secrets.resolve(plan)
+        rows = certificates.held(plan)
+    if as_json:
+        show.as_json({"certificates": rows})
+        return
+    for row in rows:
+        say(f"{row['name'] or '-'}  {row['state']}  {row['until'] or '-'}  {row['source']}  {row['file'] or '-'}")
 
 
 def run(application: str, **given: Any) -> None:
@@ -140,6 +156,7 @@ def check(
         if (problem := storage.problem(plan)) is not None:
             raise ConfigError([problem])
         advice = _core.lint(edge.encode())
+        advice.extend(certificates.advice(plan))
         if (shortage := storage.shortage(plan)) is not None:
             advice.append(
                 {

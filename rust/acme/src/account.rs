@@ -41,6 +41,11 @@ pub(crate) fn file_name(issuer: &Issuer) -> String {
     format!("{host}-{}", hash.get(..16).unwrap_or_default())
 }
 
+/// True if there is an account at an issuer.
+pub(crate) fn is_stored(issuer: &Issuer, storage: &Storage) -> bool {
+    matches!(storage.read_account(&file_name(issuer)), Ok(Some(_)))
+}
+
 /// The stored account, or a new one. Waits for another process that is making one; the caller bounds the time.
 pub(crate) async fn of(
     policy: &AcmePolicy,

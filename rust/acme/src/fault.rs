@@ -19,6 +19,8 @@ pub(crate) enum OrderFault {
     NoChallenge,
     #[error("the issuer's token is not one of RFC 8555")]
     BadToken,
+    #[error("the record of DNS was not set: {0}")]
+    Record(String),
     #[error("the issuer refused the proof: {0}")]
     Refused(String),
     #[error("no key could be made")]

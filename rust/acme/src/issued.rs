@@ -11,18 +11,33 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use edgerouter_core::tls::NameTable;
+use edgerouter_core::{acme::normalised_name, tls::NameTable};
 use edgerouter_telemetry::text;
 use parking_lot::{Mutex, RwLock};
-use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, sign::CertifiedKey};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::pair::Pair;
+use crate::{alpn, pair::Pair};
 
-/// A token that this process does not know, and the place for its answer: another process may have stored it.
-pub(crate) type TokenQuery = (Box<str>, oneshot::Sender<Option<String>>);
+/// A challenge that an issuer comes with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Challenge {
+    /// HTTP-01, by the token.
+    Token(Box<str>),
+    /// TLS-ALPN-01, by the name.
+    Handshake(Box<str>),
+}
 
-/// Tokens that requests may have looked up at a time.
+/// A name that a client has come with, and the place that is dropped when nothing more is to be waited for.
+pub(crate) type Demand = (Box<str>, oneshot::Sender<()>);
+
+/// Names that handshakes may bring at a time.
+const DEMANDS: usize = 256;
+
+/// A challenge that this process does not know, and the place for its key authorization: another process may have it.
+pub(crate) type ProofQuery = (Challenge, oneshot::Sender<Option<String>>);
+
+/// Challenges that requests and handshakes may have looked up at a time.
 const QUERIES: usize = 32;
 /// Time that a request waits for such a look-up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,11 +46,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct IssuedCertificates {
     by_name: ArcSwap<NameTable<Pair>>,
-    /// Key authorizations by token. At most one for each order under way.
-    tokens: RwLock<HashMap<Box<str>, Box<str>>>,
-    queries: mpsc::Sender<TokenQuery>,
-    /// For the service, which takes it when it starts.
-    pub(crate) asked: Mutex<Option<mpsc::Receiver<TokenQuery>>>,
+    /// Key authorizations of live challenges. At most one for each order under way.
+    live: RwLock<HashMap<Challenge, Box<str>>>,
+    queries: mpsc::Sender<ProofQuery>,
+    demands: mpsc::Sender<Demand>,
+    /// For the service, which takes them when it starts.
+    pub(crate) asked: Mutex<Option<(mpsc::Receiver<ProofQuery>, mpsc::Receiver<Demand>)>>,
     pub(crate) states: Mutex<BTreeMap<Box<str>, NameState>>,
     pub(crate) counts: Counts,
 }
@@ -60,11 +76,13 @@ pub(crate) struct Counts {
 impl Default for IssuedCertificates {
     fn default() -> Self {
         let (queries, asked) = mpsc::channel(QUERIES);
+        let (demands, demanded) = mpsc::channel(DEMANDS);
         Self {
             by_name: ArcSwap::default(),
-            tokens: RwLock::default(),
+            live: RwLock::default(),
             queries,
-            asked: Mutex::new(Some(asked)),
+            demands,
+            asked: Mutex::new(Some((asked, demanded))),
             states: Mutex::default(),
             counts: Counts::default(),
         }
@@ -83,38 +101,61 @@ impl IssuedCertificates {
         self.counts.uncertified.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The key authorization of a token as long as its challenge is live, in this process or in one that shares the folder.
-    pub async fn answer(&self, token: &str) -> Option<String> {
-        let known = self.tokens.read().get(token).map(|known| known.to_string());
-        let answer = match known {
-            Some(known) => Some(known),
-            None => self.elsewhere(token).await,
-        };
-        if answer.is_some() {
-            self.counts.answered.fetch_add(1, Ordering::Relaxed);
+    /// Has a certificate obtained for a name that has none, if that is allowed; returns when there is one, or will be
+    /// none for now. The caller bounds the time.
+    pub async fn demand(&self, name: &str) {
+        let is_name = normalised_name(name)
+            .ok()
+            .filter(|name| !name.starts_with('*'));
+        let Some(name) = is_name else { return };
+        let (waits, ended) = oneshot::channel();
+        // A full queue is one that is flooded.
+        if self.demands.try_send((name.into(), waits)).is_ok() {
+            let _ = ended.await;
         }
-        answer
     }
 
-    async fn elsewhere(&self, token: &str) -> Option<String> {
-        let (found, answer) = oneshot::channel();
+    /// The key authorization of a token as long as its challenge is live, in this process or in one that shares the
+    /// folder.
+    pub async fn answer(&self, token: &str) -> Option<String> {
+        self.proof(Challenge::Token(token.into())).await
+    }
+
+    /// The handshake that proves a name, as long as its challenge is live.
+    pub async fn handshake(&self, name: &str) -> Option<Arc<ServerConfig>> {
+        let authorization = self.proof(Challenge::Handshake(name.into())).await?;
+        alpn::proof(name, &authorization)
+    }
+
+    async fn proof(&self, challenge: Challenge) -> Option<String> {
+        let known = self.live.read().get(&challenge).map(|it| it.to_string());
+        let proof = match known {
+            Some(known) => Some(known),
+            None => self.elsewhere(challenge).await,
+        };
+        if proof.is_some() {
+            self.counts.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        proof
+    }
+
+    async fn elsewhere(&self, challenge: Challenge) -> Option<String> {
+        let (found, proof) = oneshot::channel();
         // A full queue is one that is flooded: the request goes on as any other.
-        self.queries.try_send((token.into(), found)).ok()?;
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?
+        self.queries.try_send((challenge, found)).ok()?;
+        tokio::time::timeout(PATIENCE, proof).await.ok()?.ok()?
     }
 
     pub(crate) fn publish(&self, pairs: NameTable<Pair>) {
         self.by_name.store(Arc::new(pairs));
     }
 
-    pub(crate) fn add_token(&self, token: &str, authorization: &str) {
-        self.tokens
-            .write()
-            .insert(token.into(), authorization.into());
+    pub(crate) fn add_proof(&self, challenge: Challenge, authorization: &str) {
+        self.live.write().insert(challenge, authorization.into());
     }
 
-    pub(crate) fn remove_token(&self, token: &str) {
-        self.tokens.write().remove(token);
+    pub(crate) fn remove_proof(&self, challenge: &Challenge) {
+        self.live.write().remove(challenge);
     }
 
     /// The name and the end of the validity of each certificate.
@@ -173,7 +214,7 @@ impl IssuedCertificates {
         for (name, help, count) in [
             (
                 "edgerouter_acme_challenges_answered_total",
-                "Requests of issuers for a live token that were answered.",
+                "Requests and handshakes of issuers for a live challenge that were answered.",
                 &self.counts.answered,
             ),
             (

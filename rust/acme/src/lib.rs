@@ -2,18 +2,22 @@
 //!
 //! `service` is a thread of its own that decides, second by second, what is due; `order` obtains one certificate by
 //! `account` and `client`; `storage` keeps everything in a folder that processes share; `issued` is the part that
-//! handshakes and requests see. Rules are in `core::acme`, handshakes in `listen`. Terms flow in with each plan, certificates
-//! and the answers to challenges flow out; no worker waits for an issuer or a disk.
+//! handshakes and requests see. Rules are in `core::acme`, handshakes in `listen`. Terms flow in with each plan,
+//! certificates and the answers to challenges flow out; no worker waits for an issuer or a disk.
 
 mod account;
+mod alpn;
 mod client;
 mod fault;
 mod issued;
 mod order;
 mod pair;
+mod records;
 mod service;
 mod storage;
 
+pub use alpn::ALPN;
 pub use client::issuer_fault;
 pub use issued::IssuedCertificates;
+pub use records::{CallKind, RecordCall, RecordCalls};
 pub use service::{AcmeService, Clock};

@@ -1,24 +1,35 @@
 //! One order: from a new account or a stored one to a certificate that has been looked at.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{io, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use edgerouter_core::{
-    acme::is_token,
+    acme::{RenewalWindow, is_token},
     plan::{AcmePolicy, ChallengeKind, Issuer},
+    tls::renewal_identifier,
 };
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, Error, Identifier, NewOrder, Order, OrderStatus,
-    RetryPolicy,
+    AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, Order,
+    OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls::pki_types::Der;
 
 use crate::{
     account,
     fault::{NONCES, OrderFault, described, insist, is_bad_nonce, is_problem},
-    issued::IssuedCertificates,
+    issued::{Challenge, IssuedCertificates},
     pair::{self, Pair},
+    records::RecordCalls,
     storage::Storage,
 };
+
+fn offered_as(kind: ChallengeKind) -> ChallengeType {
+    match kind {
+        ChallengeKind::Http01 => ChallengeType::Http01,
+        ChallengeKind::TlsAlpn01 => ChallengeType::TlsAlpn01,
+        ChallengeKind::Dns01 => ChallengeType::Dns01,
+    }
+}
 
 /// Everything that an order needs besides its issuer.
 pub(crate) struct OrderContext {
@@ -32,6 +43,15 @@ pub(crate) struct OrderContext {
     pub(crate) failures: u32,
     /// Unix seconds.
     pub(crate) now: i64,
+    /// The certificate in use.
+    pub(crate) held: Option<Pair>,
+    pub(crate) records: Arc<RecordCalls>,
+}
+
+fn identifier(pair: &Pair) -> Option<CertificateIdentifier<'static>> {
+    let (authority, serial) = renewal_identifier(pair.certified.cert.first()?)?;
+    let (authority, serial) = (Der::from_slice(authority), Der::from_slice(serial));
+    Some(CertificateIdentifier::new(authority, serial).into_owned())
 }
 
 /// A certificate that was issued: its text, and as it is used.
@@ -40,20 +60,56 @@ pub(crate) struct Obtained {
     pub(crate) pair: Pair,
 }
 
-/// A token that is live until this is dropped.
-struct LiveToken<'a> {
-    context: &'a OrderContext,
-    token: String,
+/// A challenge that is live until this is dropped.
+enum Live<'a> {
+    Here(&'a OrderContext, Challenge),
+    /// A record of DNS, with its text.
+    Record(&'a OrderContext, String),
 }
 
-impl Drop for LiveToken<'_> {
+impl<'a> Live<'a> {
+    fn new(
+        context: &'a OrderContext,
+        challenge: Challenge,
+        authorization: &str,
+    ) -> io::Result<Self> {
+        context
+            .certificates
+            .add_proof(challenge.clone(), authorization);
+        // Dropped, and so removed, if it cannot be stored.
+        let live = Self::Here(context, challenge.clone());
+        context.storage.write_proof(&challenge, authorization)?;
+        Ok(live)
+    }
+}
+
+impl Drop for Live<'_> {
     fn drop(&mut self) {
-        self.context.certificates.remove_token(&self.token);
-        self.context.storage.remove_token(&self.token);
+        match self {
+            Self::Here(context, challenge) => {
+                context.certificates.remove_proof(challenge);
+                context.storage.remove_proof(challenge);
+            }
+            Self::Record(context, value) => {
+                context
+                    .records
+                    .clear(context.dns(), &context.record(), value);
+            }
+        }
     }
 }
 
 impl OrderContext {
+    /// The record of DNS that proves the name (RFC 8555 §8.4).
+    fn record(&self) -> String {
+        let name = self.name.strip_prefix("*.").unwrap_or(&self.name);
+        format!("_acme-challenge.{name}")
+    }
+
+    fn dns(&self) -> &str {
+        self.policy.dns.as_deref().unwrap_or_default()
+    }
+
     /// Tries the issuers in their order; the reasons of all of them if none gives a certificate.
     pub(crate) async fn obtain(&self) -> Result<Obtained, Vec<(String, OrderFault)>> {
         let mut faults = Vec::new();
@@ -74,8 +130,22 @@ impl OrderContext {
         let account =
             account::of(&self.policy, issuer, &self.storage, self.exchange_timeout).await?;
         let identifiers = [Identifier::Dns(self.name.to_string())];
-        let new = NewOrder::new(&identifiers);
-        let order = match insist(async || account.new_order(&new).await).await {
+        let replaced = self
+            .replaced(issuer)
+            .map(|it| NewOrder::new(&identifiers).replaces(it));
+        let mut order = match &replaced {
+            Some(new) => insist(async || account.new_order(new).await).await,
+            None => Err(Error::Unsupported("")),
+        };
+        // An issuer that has no such thing, or thinks otherwise of what is replaced, gets an order without it.
+        let is_plain = order.as_ref().err().is_some_and(|error| {
+            !is_problem(error, "accountDoesNotExist") && !is_problem(error, "rateLimited")
+        });
+        if is_plain {
+            let new = NewOrder::new(&identifiers);
+            order = insist(async || account.new_order(&new).await).await;
+        }
+        let order = match order {
             // The issuer has lost the account, or it was closed there. The next attempt makes another.
             Err(error) if is_problem(&error, "accountDoesNotExist") => {
                 self.storage.retire_account(&account::file_name(issuer))?;
@@ -83,10 +153,43 @@ impl OrderContext {
             }
             ended => ended?,
         };
-        self.follow(&account, order).await
+        self.follow(issuer, order).await
     }
 
-    async fn follow(&self, _account: &Account, mut order: Order) -> Result<Obtained, OrderFault> {
+    /// The certificate that an order replaces, as this issuer knows it (RFC 9773 §5).
+    fn replaced(&self, issuer: &Issuer) -> Option<CertificateIdentifier<'static>> {
+        let pair = self.held.as_ref()?;
+        (pair.issuer.as_deref() == Some(&issuer.directory)).then(|| identifier(pair))?
+    }
+
+    /// The window in which the issuer wants the certificate to be renewed, and the seconds after which it is read
+    /// again.
+    pub(crate) async fn window(&self) -> (Option<RenewalWindow>, Option<i64>) {
+        let read = async {
+            let pair = self.held.as_ref()?;
+            let directory = pair.issuer.as_deref()?;
+            let issuer = self
+                .policy
+                .issuers
+                .iter()
+                .find(|it| *it.directory == *directory)?;
+            if !account::is_stored(issuer, &self.storage) {
+                return None;
+            }
+            let made = account::of(&self.policy, issuer, &self.storage, self.exchange_timeout);
+            let account = made.await.ok()?;
+            let (info, after) = account.renewal_info(&identifier(pair)?).await.ok()?;
+            let window = RenewalWindow {
+                start: info.suggested_window.start.unix_timestamp(),
+                end: info.suggested_window.end.unix_timestamp(),
+            };
+            Some((Some(window), i64::try_from(after.as_secs()).ok()))
+        };
+        let read = tokio::time::timeout(self.order_timeout, read).await;
+        read.ok().flatten().unwrap_or_default()
+    }
+
+    async fn follow(&self, issuer: &Issuer, mut order: Order) -> Result<Obtained, OrderFault> {
         let patience = RetryPolicy::new()
             .initial_delay(Duration::from_millis(500))
             .backoff(1.5)
@@ -103,13 +206,13 @@ impl OrderContext {
         let request = params.serialize_request(&key)?;
         insist(async || order.finalize_csr(request.der()).await).await?;
         let chain = insist(async || order.poll_certificate(&patience).await).await?;
-        let pem = format!("{}{chain}", key.serialize_pem());
+        let pem = pair::text(&issuer.directory, &key.serialize_pem(), &chain);
         let pair = pair::read(pem.as_bytes(), &self.name, Some(self.now))?;
         Ok(Obtained { pem, pair })
     }
 
     /// Answers a challenge of each authorization that is pending, and notifies the issuer.
-    async fn prove(&self, order: &mut Order) -> Result<Vec<LiveToken<'_>>, OrderFault> {
+    async fn prove(&self, order: &mut Order) -> Result<Vec<Live<'_>>, OrderFault> {
         let mut live = Vec::new();
         let mut tries = 0;
         'again: loop {
@@ -134,20 +237,29 @@ impl OrderContext {
                 }
                 let kind = self.kind(authorization.challenges.iter().map(|it| &it.r#type));
                 let kind = kind.ok_or(OrderFault::NoChallenge)?;
-                let mut challenge = authorization
-                    .challenge(kind)
-                    .ok_or(OrderFault::NoChallenge)?;
+                let offered = authorization.challenge(offered_as(kind));
+                let mut challenge = offered.ok_or(OrderFault::NoChallenge)?;
                 if !is_token(&challenge.token) {
                     return Err(OrderFault::BadToken);
                 }
-                let authorized = challenge.key_authorization();
-                let token = challenge.token.clone();
-                self.certificates.add_token(&token, authorized.as_str());
-                live.push(LiveToken {
-                    context: self,
-                    token: token.clone(),
-                });
-                self.storage.write_token(&token, authorized.as_str())?;
+                let shown = match kind {
+                    ChallengeKind::Http01 => Challenge::Token(challenge.token.as_str().into()),
+                    ChallengeKind::TlsAlpn01 => Challenge::Handshake(self.name.clone()),
+                    ChallengeKind::Dns01 => {
+                        let value = challenge.key_authorization().dns_value();
+                        let record = self.record();
+                        live.push(Live::Record(self, value.clone()));
+                        let set = self.records.set(self.dns(), &record, &value).await;
+                        set.map_err(OrderFault::Record)?;
+                        insist(async || challenge.set_ready().await).await?;
+                        continue;
+                    }
+                };
+                live.push(Live::new(
+                    self,
+                    shown,
+                    challenge.key_authorization().as_str(),
+                )?);
                 insist(async || challenge.set_ready().await).await?;
             }
             return Ok(live);
@@ -158,19 +270,12 @@ impl OrderContext {
     fn kind<'t>(
         &self,
         offered: impl Iterator<Item = &'t ChallengeType> + Clone,
-    ) -> Option<ChallengeType> {
+    ) -> Option<ChallengeKind> {
         let kinds = &self.policy.challenges;
         let first = self.failures as usize % kinds.len().max(1);
-        let mut turned =
-            kinds
-                .iter()
-                .cycle()
-                .skip(first)
-                .take(kinds.len())
-                .map(|kind| match kind {
-                    ChallengeKind::Http01 => ChallengeType::Http01,
-                });
-        turned.find(|kind| offered.clone().any(|it| it == kind))
+        let mut turned = kinds.iter().cycle().skip(first).take(kinds.len());
+        let found = turned.find(|kind| offered.clone().any(|it| *it == offered_as(**kind)));
+        found.copied()
     }
 
     /// The issuer's reason for not accepting a proof.

@@ -15,6 +15,22 @@ pub(crate) struct Pair {
     pub(crate) certified: Arc<CertifiedKey>,
     /// Unix seconds from which, and until which, it is valid.
     pub(crate) valid: (i64, i64),
+    /// The directory of its issuer, if the text names it.
+    pub(crate) issuer: Option<Box<str>>,
+}
+
+/// The start of the line that names the issuer, before the first block: readers of PEM skip it (RFC 7468 §2).
+const ISSUER: &str = "issuer: ";
+
+/// The text of a certificate as it is stored.
+pub(crate) fn text(issuer: &str, key: &str, chain: &str) -> String {
+    format!("{ISSUER}{issuer}\n{key}{chain}")
+}
+
+fn issuer_of(pem: &[u8]) -> Option<Box<str>> {
+    let first = pem.split(|byte| *byte == b'\n').next()?;
+    let line = std::str::from_utf8(first).ok()?.strip_prefix(ISSUER)?;
+    Some(line.trim().into())
 }
 
 /// The reason why a stored or issued certificate cannot be used.
@@ -48,5 +64,6 @@ pub(crate) fn read(pem: &[u8], name: &str, now: Option<i64>) -> Result<Pair, Pai
     Ok(Pair {
         certified: Arc::new(certified),
         valid,
+        issuer: issuer_of(pem),
     })
 }

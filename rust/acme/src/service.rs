@@ -9,23 +9,24 @@ use std::{
 };
 
 use edgerouter_core::{
-    acme::{may_retry, renewal, retry_wait},
-    plan::{AcmePolicy, Plan},
+    acme::{RenewalWindow, may_retry, renewal, retry_wait, window_wait},
+    plan::{AcmePolicy, OnDemand, Plan},
     tls::NameTable,
 };
 use parking_lot::Mutex;
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::{Id, JoinSet},
     time::{Instant, MissedTickBehavior},
 };
 
 use crate::{
     fault::OrderFault,
-    issued::{IssuedCertificates, NameState, TokenQuery},
+    issued::{Demand, IssuedCertificates, NameState, ProofQuery},
     order::{Obtained, OrderContext},
     pair::{self, Pair},
+    records::RecordCalls,
     storage::{Stamp, Storage},
 };
 
@@ -45,11 +46,25 @@ struct Wanted {
     exchange_timeout: Duration,
     order_timeout: Duration,
     orders_per_minute: usize,
+    /// The terms for names that a callable allows.
+    allowing: Option<Arc<AcmePolicy>>,
+    allowed_names: usize,
 }
+
+/// Handshakes that may wait for one name.
+const MOST_WAITING: usize = 64;
+/// Names that a callable may be deciding on.
+const MOST_UNDECIDED: usize = 64;
+/// Names that a callable has refused, which are remembered.
+const MOST_REFUSED: usize = 10_000;
+/// Seconds that a refusal is remembered, and a callable that failed is left alone.
+const REFUSED: i64 = 3_600;
+const FAILED: i64 = 60;
 
 /// Obtains the certificates of plans. Its thread is started with the first plan that wants any, and ends with this.
 pub struct AcmeService {
     certificates: Arc<IssuedCertificates>,
+    records: Arc<RecordCalls>,
     clock: Clock,
     running: Mutex<Option<(watch::Sender<Arc<Wanted>>, JoinHandle<()>)>>,
 }
@@ -67,6 +82,7 @@ impl AcmeService {
     pub fn new(clock: Clock) -> Self {
         Self {
             certificates: Arc::default(),
+            records: Arc::default(),
             clock,
             running: Mutex::new(None),
         }
@@ -77,8 +93,13 @@ impl AcmeService {
         &self.certificates
     }
 
-    /// Obtains what a plan wants from now on, and nothing else. Certificates that are stored already are in use when this
-    /// returns; it reads files, so it belongs to a start or a reload.
+    /// The records of DNS that are to be set.
+    pub fn records(&self) -> &Arc<RecordCalls> {
+        &self.records
+    }
+
+    /// Obtains what a plan wants from now on, and nothing else. Certificates that are stored already are in use when
+    /// this returns; it reads files, so it belongs to a start or a reload.
     pub fn serve(&self, plan: &Plan) -> io::Result<()> {
         let mut names = BTreeMap::new();
         for policy in plan.acme() {
@@ -90,8 +111,13 @@ impl AcmeService {
             }
         }
         let limits = &plan.limits.tls;
+        let mut allowing = plan
+            .acme()
+            .filter(|policy| policy.on_demand.callable().is_some());
         let wanted = Arc::new(Wanted {
             names,
+            allowing: allowing.next().cloned().map(Arc::new),
+            allowed_names: limits.allowed_names,
             exchange_timeout: limits.issuer_timeout,
             order_timeout: limits.order_timeout,
             orders_per_minute: limits.orders_per_minute as usize,
@@ -102,17 +128,21 @@ impl AcmeService {
             return Ok(());
         }
         let asked = self.certificates.asked.lock().take();
-        let (false, Some(asked)) = (wanted.names.is_empty(), asked) else {
+        let (true, Some((asked, demanded))) = (wanted.wants_any(), asked) else {
             return Ok(());
         };
         let (wants, watched) = watch::channel(wanted);
         let mut keeper = Keeper {
             certificates: Arc::clone(&self.certificates),
+            records: Arc::clone(&self.records),
             clock: Arc::clone(&self.clock),
             wanted: watched,
             held: BTreeMap::new(),
             begun: VecDeque::new(),
             attempts: JoinSet::new(),
+            decisions: JoinSet::new(),
+            waiting: HashMap::new(),
+            refused: HashMap::new(),
             names: HashMap::new(),
         };
         keeper.take_over();
@@ -123,7 +153,11 @@ impl AcmeService {
                 .max_blocking_threads(2)
                 .build_local(LocalOptions::default());
             match runtime {
-                Ok(runtime) => runtime.block_on(keeper.run(asked)),
+                Ok(runtime) => {
+                    runtime.block_on(keeper.run(asked, demanded));
+                    // A look-up of a name that is under way cannot be ended, and nobody waits for it.
+                    runtime.shutdown_background();
+                }
                 Err(error) => tracing::error!(%error, "no certificates are obtained: the event loop could not be made"),
             }
         })?;
@@ -140,6 +174,21 @@ impl AcmeService {
     }
 }
 
+impl Wanted {
+    fn wants_any(&self) -> bool {
+        !self.names.is_empty() || self.allowing.is_some()
+    }
+
+    fn keeps(&self, name: &str, held: &Held) -> bool {
+        self.names.contains_key(name)
+            || (held.is_allowed
+                && self
+                    .allowing
+                    .as_ref()
+                    .is_some_and(|policy| *policy == held.policy))
+    }
+}
+
 /// A certificate that is looked after.
 struct Held {
     policy: Arc<AcmePolicy>,
@@ -150,12 +199,20 @@ struct Held {
     unsaved: Option<String>,
     /// Unix seconds from which the certificate is renewed.
     renew_at: i64,
+    /// The jitter of that time, as long as the certificate is in use.
+    chance: u32,
+    /// Unix seconds of the next look at the issuer's window for it.
+    window_at: i64,
     /// Unix seconds before which no attempt is made again; `None`: the last one succeeded, or there was none.
     retry_at: Option<i64>,
     /// Unix seconds of the next look at the file.
     look: i64,
     failures: u32,
     under_way: bool,
+    /// It is not ordered before a client has come with the name.
+    is_awaited: bool,
+    /// A callable has allowed the name.
+    is_allowed: bool,
 }
 
 /// The end of an attempt.
@@ -165,10 +222,13 @@ enum Ended {
     /// Another process is at it, or has done it.
     Elsewhere,
     Failed(Vec<(String, OrderFault)>),
+    /// The issuer's window for a renewal, and the seconds after which it is read again.
+    Window(Option<RenewalWindow>, Option<i64>),
 }
 
 struct Keeper {
     certificates: Arc<IssuedCertificates>,
+    records: Arc<RecordCalls>,
     clock: Clock,
     wanted: watch::Receiver<Arc<Wanted>>,
     held: BTreeMap<Box<str>, Held>,
@@ -177,6 +237,12 @@ struct Keeper {
     attempts: JoinSet<Ended>,
     /// The name of each.
     names: HashMap<Id, Box<str>>,
+    /// Names that a callable is deciding on.
+    decisions: JoinSet<(Box<str>, Result<bool, String>)>,
+    /// Handshakes, by the name that they wait for.
+    waiting: HashMap<Box<str>, Vec<oneshot::Sender<()>>>,
+    /// Names that were refused, and the Unix second until which that is remembered.
+    refused: HashMap<Box<str>, i64>,
 }
 
 impl Keeper {
@@ -184,7 +250,11 @@ impl Keeper {
         i64::try_from((self.clock)()).unwrap_or(i64::MAX)
     }
 
-    async fn run(mut self, mut asked: mpsc::Receiver<TokenQuery>) {
+    async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<ProofQuery>,
+        mut demanded: mpsc::Receiver<Demand>,
+    ) {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -202,9 +272,15 @@ impl Keeper {
                         self.settle(&name, ended);
                     }
                 }
-                Some((token, answer)) = asked.recv() => {
+                Some((challenge, answer)) = asked.recv() => {
                     let mut storages = self.held.values().map(|held| &held.storage);
-                    let _ = answer.send(storages.find_map(|storage| storage.read_token(&token)));
+                    let _ = answer.send(storages.find_map(|storage| storage.read_proof(&challenge)));
+                }
+                Some((name, waits)) = demanded.recv() => self.demand(name, waits),
+                Some(decided) = self.decisions.join_next() => {
+                    if let Ok((name, decision)) = decided {
+                        self.decide(name, decision);
+                    }
                 }
                 _ = seconds.tick() => self.look(),
             }
@@ -215,7 +291,8 @@ impl Keeper {
     fn take_over(&mut self) {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
         let now = self.now();
-        self.held.retain(|name, _| wanted.names.contains_key(name));
+        self.held.retain(|name, held| wanted.keeps(name, held));
+        self.refused.clear();
         for (name, policy) in &wanted.names {
             let storage = Storage::new(&policy.storage);
             match self.held.get_mut(name) {
@@ -228,18 +305,8 @@ impl Keeper {
                 Some(_) => {}
                 None => {
                     storage.sweep();
-                    let mut held = Held {
-                        policy: Arc::clone(policy),
-                        storage,
-                        pair: None,
-                        stamp: None,
-                        unsaved: None,
-                        renew_at: now,
-                        retry_at: None,
-                        look: now,
-                        failures: 0,
-                        under_way: false,
-                    };
+                    let mut held = Held::new(policy, now);
+                    held.is_awaited = policy.on_demand != OnDemand::Never;
                     held.read(name, now);
                     self.held.insert(name.clone(), held);
                 }
@@ -259,6 +326,9 @@ impl Keeper {
         }
         if changed {
             self.publish();
+            let held = &self.held;
+            self.waiting
+                .retain(|name, _| held.get(name).is_none_or(|held| held.pair.is_none()));
         }
         let wanted = Arc::clone(&self.wanted.borrow());
         let minute = Duration::from_secs(60);
@@ -273,11 +343,16 @@ impl Keeper {
             if self.attempts.len() >= MOST_ORDERS || self.begun.len() >= wanted.orders_per_minute {
                 return;
             }
-            if held.under_way || !held.is_due(now) {
+            if held.under_way {
+                continue;
+            }
+            let is_due = held.is_due(now);
+            if is_due {
+                self.begun.push_back(Instant::now());
+            } else if held.pair.is_none() || !may_retry(held.window_at, now) {
                 continue;
             }
             held.under_way = true;
-            self.begun.push_back(Instant::now());
             let context = OrderContext {
                 name: name.clone(),
                 policy: Arc::clone(&held.policy),
@@ -287,11 +362,106 @@ impl Keeper {
                 order_timeout: wanted.order_timeout,
                 failures: held.failures,
                 now,
+                held: held.pair.clone(),
+                records: Arc::clone(&self.records),
             };
             let stamp = held.stamp;
-            let task = self.attempts.spawn_local(attempt(context, stamp));
+            let task = self.attempts.spawn_local(async move {
+                if is_due {
+                    return attempt(context, stamp).await;
+                }
+                let (window, after) = context.window().await;
+                Ended::Window(window, after)
+            });
             self.names.insert(task.id(), name.clone());
         }
+    }
+
+    /// Begins what a client's name needs. A sender that is dropped ends the wait of its handshake.
+    fn demand(&mut self, name: Box<str>, waits: oneshot::Sender<()>) {
+        let now = self.now();
+        if let Some(held) = self.held.get_mut(&name) {
+            let failed = held.retry_at.is_some() && held.failures > 0;
+            if held.pair.is_none() && !failed {
+                held.is_awaited = false;
+                self.wait(name, waits);
+                self.look();
+            }
+            return;
+        }
+        let wanted = Arc::clone(&self.wanted.borrow());
+        let Some(policy) = &wanted.allowing else {
+            return;
+        };
+        let Some(callable) = policy.on_demand.callable() else {
+            return;
+        };
+        if self
+            .refused
+            .get(&name)
+            .is_some_and(|until| now < *until && until - now <= REFUSED)
+        {
+            return;
+        }
+        if self.waiting.contains_key(&name) {
+            return self.wait(name, waits);
+        }
+        let allowed = self.held.values().filter(|held| held.is_allowed).count();
+        if self.decisions.len() >= MOST_UNDECIDED || allowed >= wanted.allowed_names {
+            tracing::debug!(
+                "no certificate for {name}: too many names are allowed, or being decided on"
+            );
+            return;
+        }
+        let (records, callable, of) =
+            (Arc::clone(&self.records), callable.to_owned(), name.clone());
+        let patience = wanted.exchange_timeout;
+        self.decisions.spawn_local(async move {
+            let decision = tokio::time::timeout(patience, records.allows(&callable, &of)).await;
+            let late = || Err("did not return in time (limits.tls.issuer_timeout)".to_owned());
+            (of, decision.unwrap_or_else(|_| late()))
+        });
+        self.wait(name, waits);
+    }
+
+    fn wait(&mut self, name: Box<str>, waits: oneshot::Sender<()>) {
+        let waiting = self.waiting.entry(name).or_default();
+        waiting.retain(|waits| !waits.is_closed());
+        if waiting.len() < MOST_WAITING {
+            waiting.push(waits);
+        }
+    }
+
+    /// Takes a callable's decision on a name.
+    fn decide(&mut self, name: Box<str>, decision: Result<bool, String>) {
+        let now = self.now();
+        let wanted = Arc::clone(&self.wanted.borrow());
+        let (Some(policy), Ok(true)) = (&wanted.allowing, &decision) else {
+            let seconds = match decision {
+                Err(why) => {
+                    tracing::warn!("no certificate for {name}: {why}");
+                    FAILED
+                }
+                Ok(_) => REFUSED,
+            };
+            self.refused
+                .retain(|_, until| now < *until && *until - now <= REFUSED);
+            if self.refused.len() < MOST_REFUSED {
+                self.refused.insert(name.clone(), now + seconds);
+            }
+            self.waiting.remove(&name);
+            return;
+        };
+        let mut held = Held::new(policy, now);
+        held.is_allowed = true;
+        held.read(&name, now);
+        let is_there = held.pair.is_some();
+        self.held.insert(name.clone(), held);
+        if is_there {
+            self.publish();
+            self.waiting.remove(&name);
+        }
+        self.look();
     }
 
     fn settle(&mut self, name: &str, ended: Ended) {
@@ -302,7 +472,17 @@ impl Keeper {
         };
         held.under_way = false;
         match ended {
-            Ended::Elsewhere => (held.look, held.retry_at) = (now, Some(now + SOON)),
+            Ended::Elsewhere => {
+                (held.look, held.retry_at) = (now, Some(now + SOON));
+                return;
+            }
+            Ended::Window(window, after) => {
+                held.window_at = now.saturating_add(window_wait(after));
+                if let (Some(pair), Some(_)) = (&held.pair, window) {
+                    held.renew_at = renewal(pair.valid, window, held.chance).at;
+                }
+                return;
+            }
             Ended::Obtained(Obtained { pem, pair }, stored) => {
                 counts.issued.fetch_add(1, Ordering::Relaxed);
                 tracing::info!("a certificate for {name} was issued");
@@ -323,6 +503,7 @@ impl Keeper {
             }
         }
         self.publish();
+        self.waiting.remove(name);
     }
 
     fn publish(&self) {
@@ -344,15 +525,39 @@ impl Keeper {
 }
 
 impl Held {
+    fn new(policy: &Arc<AcmePolicy>, now: i64) -> Self {
+        Self {
+            policy: Arc::clone(policy),
+            storage: Storage::new(&policy.storage),
+            pair: None,
+            stamp: None,
+            unsaved: None,
+            renew_at: now,
+            chance: 0,
+            window_at: now,
+            retry_at: None,
+            look: now,
+            failures: 0,
+            under_way: false,
+            is_awaited: false,
+            is_allowed: false,
+        }
+    }
+
     /// Uses a certificate, and renews it when it is time.
     fn take(&mut self, pair: Pair) {
-        self.renew_at = renewal(pair.valid, None, fastrand::u32(..)).at;
+        self.chance = fastrand::u32(..);
+        self.renew_at = renewal(pair.valid, None, self.chance).at;
+        self.window_at = i64::MIN;
         self.pair = Some(pair);
         (self.retry_at, self.failures) = (None, 0);
     }
 
     fn is_due(&self, now: i64) -> bool {
-        let is_wanted = self.pair.is_none() || now >= self.renew_at;
+        let is_wanted = match self.pair {
+            None => !self.is_awaited,
+            Some(_) => now >= self.renew_at,
+        };
         is_wanted && self.retry_at.is_none_or(|at| may_retry(at, now))
     }
 

@@ -1,4 +1,5 @@
-//! The folder of accounts, keys and certificates. Processes share it: a file is replaced as a whole, and an order holds a lock.
+//! The folder of accounts, keys and certificates. Processes share it: a file is replaced as a whole, and an order holds
+//! a lock.
 //!
 //! A key and its chain are one file, so that no process ever reads two that do not belong together.
 
@@ -11,7 +12,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use edgerouter_core::acme::is_token;
+use edgerouter_core::acme::{is_token, normalised_name};
+
+use crate::issued::Challenge;
 
 /// Largest file that is read.
 const LARGEST: u64 = 1 << 20;
@@ -54,8 +57,14 @@ impl Storage {
         self.0.join("accounts").join(format!("{name}.json"))
     }
 
-    fn challenge(&self, token: &str) -> PathBuf {
-        self.0.join("challenges").join(token)
+    /// `None` for texts that would lead elsewhere.
+    fn challenge(&self, challenge: &Challenge) -> Option<PathBuf> {
+        let file = match challenge {
+            Challenge::Token(token) => is_token(token).then(|| token.to_string())?,
+            // A dot is in no token.
+            Challenge::Handshake(name) => format!("tls.{}", normalised_name(name).ok()?),
+        };
+        Some(self.0.join("challenges").join(file))
     }
 
     /// The key and chain of a name with the stamp of their file; `None`: there are none.
@@ -88,12 +97,9 @@ impl Storage {
         fs::rename(&path, path.with_extension("json.gone"))
     }
 
-    /// The key authorization that another process has stored for a token.
-    pub(crate) fn read_token(&self, token: &str) -> Option<String> {
-        if !is_token(token) {
-            return None;
-        }
-        let path = self.challenge(token);
+    /// The key authorization that a process has stored for a challenge.
+    pub(crate) fn read_proof(&self, challenge: &Challenge) -> Option<String> {
+        let path = self.challenge(challenge)?;
         let written = fs::metadata(&path).and_then(|it| it.modified()).ok()?;
         if is_stale(written) {
             return None;
@@ -101,12 +107,17 @@ impl Storage {
         String::from_utf8(read(&path).ok()??.0).ok()
     }
 
-    pub(crate) fn write_token(&self, token: &str, authorization: &str) -> io::Result<()> {
-        replace(&self.challenge(token), authorization.as_bytes())
+    pub(crate) fn write_proof(&self, challenge: &Challenge, authorization: &str) -> io::Result<()> {
+        match self.challenge(challenge) {
+            Some(path) => replace(&path, authorization.as_bytes()),
+            None => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
-    pub(crate) fn remove_token(&self, token: &str) {
-        let _ = fs::remove_file(self.challenge(token));
+    pub(crate) fn remove_proof(&self, challenge: &Challenge) {
+        if let Some(path) = self.challenge(challenge) {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Removes tokens that processes which ended have left.
@@ -122,7 +133,8 @@ impl Storage {
         }
     }
 
-    /// The lock of a certificate or an account; `None`: another process has it. It ends with the process, however that ends.
+    /// The lock of a certificate or an account; `None`: another process has it. It ends with the process, however that
+    /// ends.
     pub(crate) fn lock(&self, name: &str) -> io::Result<Option<Locked>> {
         let folder = self.0.join("locks");
         make_folder(&folder)?;
@@ -261,17 +273,30 @@ mod tests {
         let folder = folder("tokens");
         let storage = Storage::new(&folder);
         let token = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
-        assert_eq!(storage.read_token(token), None);
-        storage.write_token(token, "answer").unwrap();
-        assert_eq!(storage.read_token(token).as_deref(), Some("answer"));
-        assert_eq!(storage.read_token(&format!("../challenges/{token}")), None);
+        let challenge = Challenge::Token(token.into());
+        assert_eq!(storage.read_proof(&challenge), None);
+        storage.write_proof(&challenge, "answer").unwrap();
+        assert_eq!(storage.read_proof(&challenge).as_deref(), Some("answer"));
+        let elsewhere = format!("../challenges/{token}");
+        for other in [
+            Challenge::Token(elsewhere.as_str().into()),
+            Challenge::Handshake(elsewhere.into()),
+        ] {
+            assert_eq!(storage.read_proof(&other), None);
+            assert!(storage.write_proof(&other, "").is_err());
+        }
+        let handshake = Challenge::Handshake("a.example".into());
+        storage.write_proof(&handshake, "shown").unwrap();
+        assert_eq!(storage.read_proof(&handshake).as_deref(), Some("shown"));
+        storage.remove_proof(&handshake);
+        assert_eq!(storage.read_proof(&handshake), None);
         let old = SystemTime::now() - STALE - Duration::from_secs(1);
         let file = File::options()
             .write(true)
             .open(folder.join("challenges").join(token))
             .unwrap();
         file.set_modified(old).unwrap();
-        assert_eq!(storage.read_token(token), None);
+        assert_eq!(storage.read_proof(&challenge), None);
         storage.sweep();
         assert_eq!(fs::read_dir(folder.join("challenges")).unwrap().count(), 0);
         fs::remove_dir_all(folder).unwrap();

@@ -26,7 +26,7 @@ use thread::WorkerSocket;
 
 use crate::{
     account::{Account, PerClientCounts},
-    acme::AcmeService,
+    acme::{AcmeService, RecordCalls},
     admin, background,
     beats::Beats,
     cache::{Cache, functions::Registry},
@@ -396,6 +396,11 @@ impl Engine {
         if let Some(access) = &self.shared.access_log {
             access.reopen();
         }
+    }
+
+    /// The records of DNS that issuers of certificates have to find.
+    pub fn dns_records(&self) -> &Arc<RecordCalls> {
+        self.shared.acme.records()
     }
 
     /// True if clients are connected.

@@ -47,8 +47,12 @@ pub(crate) async fn handshake<T: Transport>(
         let _started = counts.start();
         let shaken = Box::pin(shake(&listener, transport)).await;
         shaken.map_err(|(error, transport)| {
-            tracing::debug!(%error, peer = %connection.peer, "a TLS handshake failed");
-            counts.failed();
+            if error.kind() == io::ErrorKind::ConnectionAborted {
+                tracing::debug!(peer = %connection.peer, "an issuer of certificates was shown a proof");
+            } else {
+                tracing::debug!(%error, peer = %connection.peer, "a TLS handshake failed");
+                counts.failed();
+            }
             transport.map_or(Unshaken::Gone, Unshaken::Refused)
         })
     };
@@ -115,9 +119,22 @@ async fn shake<T: Transport>(
         Ok(started) => started,
         Err(error) => return Err((error, acceptor.take_io())),
     };
+    if let Some(proof) = listener.proof(&started.client_hello()).await {
+        // No request follows (RFC 8737 §3).
+        let shown = started.into_stream(proof).into_fallible().await;
+        return Err(match shown {
+            Ok(stream) => (
+                io::ErrorKind::ConnectionAborted.into(),
+                Some(stream.into_inner().0),
+            ),
+            Err((error, transport)) => (error, Some(transport)),
+        });
+    }
     let Some((policy, terms)) = listener.select(started.client_hello().server_name()) else {
         return Err((io::ErrorKind::NotFound.into(), None));
     };
+    // Within the time of the handshake.
+    policy.certified(started.client_hello().server_name()).await;
     let client = policy.client.clone();
     let shaken = started
         .into_stream(Arc::clone(&policy.config))

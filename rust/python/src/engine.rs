@@ -352,6 +352,30 @@ impl PyEngine {
         }))
     }
 
+    /// The next call for certificates: its number, callable, purpose (`set` or `remove` a record of DNS, `allow` a name), name,
+    /// and the text of a record. Waits for one, half a second at most. Raises `RuntimeError` when the engine does not run.
+    fn next_record(
+        &self,
+        py: Python<'_>,
+    ) -> PyResult<Option<(u64, String, &'static str, String, String)>> {
+        let running = self.engine()?;
+        let taken = py.detach(|| running.dns_records().take(Duration::from_millis(500)));
+        Ok(taken.map(|call| {
+            let (callable, kind) = (call.callable.into(), call.kind.as_str());
+            (call.id, callable, kind, call.record, call.value)
+        }))
+    }
+
+    /// The end of such a call, with the result, or the reason if it failed.
+    #[pyo3(signature = (number, result, fault=None))]
+    fn record_ended(&self, number: u64, result: bool, fault: Option<String>) -> PyResult<()> {
+        let running = self.engine()?;
+        running
+            .dns_records()
+            .answer(number, fault.map_or(Ok(result), Err));
+        Ok(())
+    }
+
     /// Watches for signals to stop while Python is busy; given to `signal.set_wakeup_fd`.
     fn watch_signals(&self) -> PyResult<SignalWatch> {
         Ok(SignalWatch::start(&self.engine()?)?)

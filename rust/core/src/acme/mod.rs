@@ -1,8 +1,9 @@
-//! Decisions about certificates that the edge obtains by ACME (RFC 8555): names, tokens, when to renew, when to try again,
-//! and what an issuer's certificate has to be.
+//! Decisions about certificates that the edge obtains by ACME (RFC 8555): names, tokens, when to renew, when to try
+//! again, and what an issuer's certificate has to be.
 //!
-//! No sockets, files, keys or clocks are here: the crate `acme` speaks to issuers and keeps what they issue. Values flow in
-//! from the plan, from requests and from issuers, none of which are trusted; a decision with its reason flows out.
+//! No sockets, files, keys or clocks are here: the crate `acme` speaks to issuers and keeps what they issue. Values
+//! flow in from the plan, from requests and from issuers, none of which are trusted; a decision with its reason flows
+//! out.
 
 mod issued;
 mod names;
@@ -11,5 +12,7 @@ mod token;
 
 pub use issued::{CertificateFault, judge};
 pub use names::{NameFault, normalised_name};
-pub use schedule::{Renewal, RenewalReason, RenewalWindow, may_retry, renewal, retry_wait};
+pub use schedule::{
+    Renewal, RenewalReason, RenewalWindow, may_retry, renewal, retry_wait, window_wait,
+};
 pub use token::{CHALLENGE_PATH, challenge_token, is_token};

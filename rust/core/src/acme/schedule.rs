@@ -1,5 +1,5 @@
-//! When a certificate is renewed, and when a failed order is tried again. All times are Unix seconds; chance is a number
-//! from the caller, over the whole range of its type.
+//! When a certificate is renewed, and when a failed order is tried again. All times are Unix seconds; chance is a
+//! number from the caller, over the whole range of its type.
 
 /// The window in which an issuer wants a certificate to be renewed (ACME Renewal Information, RFC 9773 §4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,9 @@ pub struct Renewal {
 }
 
 /// The time to renew a certificate that is valid from and until these seconds. An issuer's window counts as long as it
-/// begins before nine tenths of the validity: one that lies, or that has its clock wrong, cannot make a certificate expire.
-/// The part of the jitter is the same for one certificate each time, as `chance` is: it moves no time that was announced.
+/// begins before nine tenths of the validity: one that lies, or that has its clock wrong, cannot make a certificate
+/// expire. The part of the jitter is the same for one certificate each time, as `chance` is: it moves no time that was
+/// announced.
 pub fn renewal(valid: (i64, i64), window: Option<RenewalWindow>, chance: u32) -> Renewal {
     let (from, until) = valid;
     let Some(length) = until.checked_sub(from).filter(|length| *length > 0) else {
@@ -59,11 +60,17 @@ pub fn renewal(valid: (i64, i64), window: Option<RenewalWindow>, chance: u32) ->
     }
 }
 
+/// Seconds until an issuer's window is read again: as the issuer wishes (RFC 9773 §4.3.2), from a minute to a day; 6
+/// hours if it says nothing, or failed.
+pub fn window_wait(wished: Option<i64>) -> i64 {
+    wished.map_or(6 * 3_600, |seconds| seconds.clamp(60, LONGEST_WAIT))
+}
+
 /// Longest time between two attempts.
 const LONGEST_WAIT: i64 = 24 * 3_600;
 
-/// Seconds from the failure of an order to the next attempt: a minute, and twice as long after each further failure, up to a
-/// day. A half of it is left to chance, so that many edges do not return together.
+/// Seconds from the failure of an order to the next attempt: a minute, and twice as long after each further failure, up
+/// to a day. A half of it is left to chance, so that many edges do not return together.
 pub fn retry_wait(failures: u32, chance: u32) -> i64 {
     let doublings = failures.saturating_sub(1).min(11);
     let whole = (60_i64 << doublings).min(LONGEST_WAIT);
@@ -71,8 +78,8 @@ pub fn retry_wait(failures: u32, chance: u32) -> i64 {
     whole / 2 + part + 1
 }
 
-/// True if the wait until `at` after a failure is over. One that lies further ahead than any wait is over, too: the clock
-/// has been set back since.
+/// True if the wait until `at` after a failure is over. One that lies further ahead than any wait is over, too: the
+/// clock has been set back since.
 pub fn may_retry(at: i64, now: i64) -> bool {
     now >= at || at.saturating_sub(now) > LONGEST_WAIT + 1
 }
@@ -127,6 +134,19 @@ mod tests {
     fn a_validity_of_no_length_is_renewed_at_once() {
         for valid in [(5, 5), (5, 4), (i64::MIN, i64::MAX)] {
             assert_eq!(renewal(valid, None, 7).reason, RenewalReason::Unusable);
+        }
+    }
+
+    #[test]
+    fn a_window_is_read_again_as_the_issuer_wishes_within_bounds() {
+        for (wished, want) in [
+            (None, 21_600),
+            (Some(0), 60),
+            (Some(-5), 60),
+            (Some(7_200), 7_200),
+            (Some(i64::MAX), DAY),
+        ] {
+            assert_eq!(window_wait(wished), want);
         }
     }
 

@@ -10,7 +10,8 @@ use crate::{
 /// The terms by which certificates are obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmePolicy {
-    /// Each gets a certificate of its own, so that one that fails holds up no other. In lower case; never empty.
+    /// Each gets a certificate of its own, so that one that fails holds up no other. In lower case; empty only where a
+    /// callable allows names.
     pub names: Vec<Box<str>>,
     /// The address by which issuers reach the owner of the account.
     pub email: Option<Box<str>>,
@@ -20,6 +21,31 @@ pub struct AcmePolicy {
     pub storage: PathBuf,
     /// In the order in which they are tried; never empty.
     pub challenges: Vec<ChallengeKind>,
+    /// The name of the callable that sets records of DNS, which the Python side knows.
+    pub dns: Option<Box<str>>,
+    /// The time of the first order.
+    pub on_demand: OnDemand,
+}
+
+/// The time at which a certificate is ordered for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnDemand {
+    /// When the edge starts.
+    Never,
+    /// When a client first comes with one of the names.
+    Listed,
+    /// The same, and for any other name that the callable of this name allows.
+    Allowed(Box<str>),
+}
+
+impl OnDemand {
+    /// The callable that allows names.
+    pub fn callable(&self) -> Option<&str> {
+        match self {
+            Self::Allowed(callable) => Some(callable),
+            Self::Never | Self::Listed => None,
+        }
+    }
 }
 
 /// An issuer of certificates.
@@ -55,6 +81,10 @@ words! {
     pub enum ChallengeKind {
         /// A file, fetched in plain text from port 80 (RFC 8555 §8.3).
         Http01 = "http-01",
+        /// A certificate, shown in a handshake on port 443 (RFC 8737).
+        TlsAlpn01 = "tls-alpn-01",
+        /// A record of DNS, which a callable sets (RFC 8555 §8.4).
+        Dns01 = "dns-01",
     }
 }
 

@@ -263,6 +263,8 @@ limits! {
         order_timeout: Duration = seconds(300),
         /// Orders of certificates that may begin within a minute.
         orders_per_minute: u32 = 10,
+        /// Names that a callable has allowed certificates for.
+        allowed_names: usize = 1_000,
     }
 
     /// Lines of logs.

@@ -30,7 +30,7 @@ use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 pub use crate::{problem::Problem, select::Select};
-pub use acme::{AcmePolicy, ChallengeKind, ExternalAccount, Issuer};
+pub use acme::{AcmePolicy, ChallengeKind, ExternalAccount, Issuer, OnDemand};
 pub use binding::Binding;
 pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;

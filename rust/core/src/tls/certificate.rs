@@ -50,6 +50,37 @@ pub fn certificate_facts(der: &[u8]) -> Option<CertificateFacts> {
     })
 }
 
+/// The identifiers of a certificate's authority key and of itself, by which its issuer knows it (RFC 9773 §4.1): the content
+/// of `keyIdentifier`, and of the serial number. `None` if it has not both.
+pub fn renewal_identifier(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = Der(der)
+        .next_of(SEQUENCE)?
+        .inside()
+        .next_of(SEQUENCE)?
+        .inside();
+    fields.next_of(0xa0);
+    let serial = fields.next_of(INTEGER)?;
+    // Signature, issuer, validity, subject, key.
+    for _ in 0..5 {
+        fields.next_of(SEQUENCE)?;
+    }
+    fields.next_of(0x81);
+    fields.next_of(0x82);
+    let mut extensions = fields.next_of(0xa3)?.inside().next_of(SEQUENCE)?.inside();
+    while let Some(extension) = extensions.next_of(SEQUENCE) {
+        let mut parts = extension.inside();
+        let kind = parts.next_of(OBJECT_IDENTIFIER)?;
+        // RFC 5280 §4.2.1.1.
+        if kind.content == [0x55, 0x1d, 0x23] {
+            parts.next_of(BOOLEAN);
+            let value = parts.next_of(OCTET_STRING)?;
+            let key = value.inside().next_of(SEQUENCE)?.inside().next_of(0x80)?;
+            return Some((key.content, serial.content));
+        }
+    }
+    None
+}
+
 /// True for a response of OCSP (RFC 6960 §4.2.1) that is about a certificate, and no error.
 pub fn is_ocsp_response(der: &[u8]) -> bool {
     const ENUMERATED: u8 = 0x0a;

@@ -11,6 +11,8 @@ mod der;
 mod names;
 
 pub use authority::{ConnectionTerms, PolicyNames, TermsDigest};
-pub use certificate::{CertificateFacts, certificate_facts, hexadecimal, is_ocsp_response};
+pub use certificate::{
+    CertificateFacts, certificate_facts, hexadecimal, is_ocsp_response, renewal_identifier,
+};
 pub use client::{ClientCertificate, client_fields};
 pub use names::NameTable;

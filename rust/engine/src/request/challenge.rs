@@ -19,7 +19,8 @@ pub(super) fn token(exchange: &Exchange) -> Option<Box<str>> {
     (is_plain && head.method == Method::GET).then(|| token.into())
 }
 
-/// The answer to a live token; `None`: the request goes on as any other, so that an origin may have challenges of its own.
+/// The answer to a live token; `None`: the request goes on as any other, so that an origin may have challenges of its
+/// own.
 pub(super) async fn answer(exchange: &mut Exchange, token: &str) -> Option<EdgeResponse> {
     let shared = &exchange.worker.shared;
     let authorization = shared.acme.certificates().answer(token).await?;

@@ -68,11 +68,13 @@ pub(super) fn listeners(
             let Some(verifier) = verifier else {
                 continue;
             };
+            let certificates = Arc::new(certificates);
             let sessions = plan.limits.tls.sessions;
             let config = resumptions
                 .of(digest, before, sessions)
                 .and_then(|resumption| {
-                    let mut config = configured(policy, listener, verifier, certificates)?;
+                    let resolver = Arc::clone(&certificates);
+                    let mut config = configured(policy, listener, verifier, resolver)?;
                     config.ticketer = resumption.tickets;
                     config.session_storage = resumption.sessions;
                     Ok(config)
@@ -81,6 +83,7 @@ pub(super) fn listeners(
                 Ok(config) => {
                     policies.push(PolicyService {
                         config: Arc::new(config),
+                        certificates,
                         client: policy.client.clone().map(Arc::new),
                     });
                     terms.push(terms_digest);
@@ -103,6 +106,7 @@ pub(super) fn listeners(
                     all: Arc::clone(&all),
                     terms,
                 },
+                issued: plan.answers_challenges.then(|| Arc::clone(issued)),
                 timeout: plan.limits.tls.handshake_timeout,
                 places: Arc::clone(&places),
             })
@@ -140,12 +144,12 @@ fn configured(
     policy: &TlsPolicy,
     listener: &Listener,
     verifier: Arc<dyn ClientCertVerifier>,
-    certificates: Certificates,
+    certificates: Arc<Certificates>,
 ) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(provider(policy.security))
         .with_protocol_versions(versions(policy.security))?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(certificates));
+        .with_cert_resolver(certificates);
     // CloudFront's policies are in the order of the server's preference.
     config.ignore_client_order = true;
     config.alpn_protocols = listener
@@ -294,6 +298,7 @@ impl PolicyBuild<'_> {
                 self.refuse(&format!(".acme.issuers[{at}].ca_file"), why);
             }
         }
+        digest.update(terms.on_demand.callable().unwrap_or_default().as_bytes());
         for (at, name) in terms.names.iter().enumerate() {
             digest.update(name.as_bytes());
             digest.update(b"\0");
@@ -306,7 +311,7 @@ impl PolicyBuild<'_> {
                 self.refuse(&format!(".acme.names[{at}]"), why);
             }
         }
-        certificates.add_obtained(self.issued, &terms.names);
+        certificates.add_obtained(self.issued, terms);
     }
 
     /// The verifier of clients' certificates. `None`: the authorities cannot be used.

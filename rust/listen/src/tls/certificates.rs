@@ -3,7 +3,10 @@
 use std::{borrow::Cow, sync::Arc};
 
 use edgerouter_acme::IssuedCertificates;
-use edgerouter_core::tls::NameTable;
+use edgerouter_core::{
+    plan::{AcmePolicy, OnDemand},
+    tls::NameTable,
+};
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
@@ -22,7 +25,8 @@ struct Obtained {
     issued: Arc<IssuedCertificates>,
     names: NameTable<()>,
     /// For clients that name no host, or one that no certificate is for.
-    first: Box<str>,
+    first: Option<Box<str>>,
+    on_demand: OnDemand,
 }
 
 impl Certificates {
@@ -38,8 +42,8 @@ impl Certificates {
         self.all.push(certificate);
     }
 
-    pub(super) fn add_obtained(&mut self, issued: &Arc<IssuedCertificates>, names: &[Box<str>]) {
-        let Some(first) = names.first() else { return };
+    pub(super) fn add_obtained(&mut self, issued: &Arc<IssuedCertificates>, terms: &AcmePolicy) {
+        let names = &terms.names;
         let mut table = NameTable::default();
         for name in names {
             table.entry(name, || ());
@@ -47,7 +51,8 @@ impl Certificates {
         self.obtained = Some(Obtained {
             issued: Arc::clone(issued),
             names: table,
-            first: first.clone(),
+            first: names.first().cloned(),
+            on_demand: terms.on_demand.clone(),
         });
     }
 
@@ -59,15 +64,38 @@ impl Certificates {
         let Some(obtained) = &self.obtained else {
             return Cow::Borrowed(&self.all);
         };
-        let named = host.filter(|host| obtained.names.find(host).is_some());
+        let named = host.filter(|host| obtained.takes(host));
         if named.is_none() && !self.all.is_empty() {
             return Cow::Borrowed(&self.all);
         }
-        let found = obtained.issued.find(named.unwrap_or(&obtained.first));
+        let name = named.or(obtained.first.as_deref());
+        let found = name.and_then(|name| obtained.issued.find(name));
         if found.is_none() {
             obtained.issued.uncertified();
         }
         Cow::Owned(found.into_iter().collect())
+    }
+}
+
+impl Obtained {
+    fn takes(&self, host: &str) -> bool {
+        self.names.find(host).is_some()
+            || (self.on_demand.callable().is_some() && self.issued.find(host).is_some())
+    }
+}
+
+impl Certificates {
+    /// The place to demand a certificate for a host at, if it has none, and some are obtained on demand.
+    pub(super) fn lacks(&self, host: &str) -> Option<&IssuedCertificates> {
+        let obtained = self.obtained.as_ref()?;
+        let may = match obtained.on_demand {
+            OnDemand::Never => false,
+            OnDemand::Listed => obtained.names.find(host).is_some(),
+            OnDemand::Allowed(_) => true,
+        };
+        let lacks =
+            may && self.by_name.find(host).is_none() && obtained.issued.find(host).is_none();
+        lacks.then_some(&*obtained.issued)
     }
 }
 

@@ -16,12 +16,12 @@ mod transport;
 
 use std::{sync::Arc, time::Duration};
 
-use edgerouter_acme::IssuedCertificates;
+use edgerouter_acme::{ALPN, IssuedCertificates};
 use edgerouter_core::{
     plan::{ClientAuthentication, ListenerId, Plan, Problem},
     tls::{PolicyNames, TermsDigest},
 };
-use rustls::ServerConfig;
+use rustls::{ServerConfig, server::ClientHello};
 use tokio::sync::Semaphore;
 
 pub use counts::HandshakeCounts;
@@ -29,6 +29,7 @@ pub use session::TlsSession;
 pub(crate) use session::VerifiedClient;
 pub(crate) use transport::TlsTransport;
 
+use certificates::Certificates;
 use expiry::Expiries;
 use resumption::Resumptions;
 
@@ -45,6 +46,7 @@ pub struct TlsListeners {
 #[derive(Debug)]
 pub(crate) struct PolicyService {
     pub(crate) config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
     pub(crate) client: Option<Arc<ClientAuthentication>>,
 }
 
@@ -54,6 +56,8 @@ pub struct TlsListener {
     /// In the order of the plan; never empty.
     policies: Vec<PolicyService>,
     pub(crate) names: PolicyNames,
+    /// `None`: no policy obtains certificates.
+    issued: Option<Arc<IssuedCertificates>>,
     pub(crate) timeout: Duration,
     /// Handshakes that may be under way, on all listeners together.
     pub(crate) places: Arc<Semaphore>,
@@ -93,7 +97,26 @@ impl TlsListeners {
     }
 }
 
+impl PolicyService {
+    /// Waits for the certificate of a host, if it is obtained on demand and is not there.
+    pub(crate) async fn certified(&self, host: Option<&str>) {
+        if let Some(host) = host
+            && let Some(issued) = self.certificates.lacks(host)
+        {
+            issued.demand(host).await;
+        }
+    }
+}
+
 impl TlsListener {
+    /// The handshake for an issuer that offers no other protocol than that of its challenge, while one is live.
+    pub(crate) async fn proof(&self, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+        let mut offered = hello.alpn()?;
+        let is_challenge = offered.next() == Some(ALPN) && offered.next().is_none();
+        let issued = self.issued.as_ref().filter(|_| is_challenge)?;
+        issued.handshake(hello.server_name()?).await
+    }
+
     /// The policy for the host that a client names, or for one that names none, and its terms.
     pub(crate) fn select(&self, host: Option<&str>) -> Option<(&PolicyService, TermsDigest)> {
         let position = self.names.select(host);

@@ -83,10 +83,17 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     assert_eq!(*acme.names, ["www.example.com".into()]);
     assert_eq!(acme.storage.to_str(), Some("/var/lib/edgerouter/acme"));
     assert_eq!(acme.email.as_deref(), Some("ops@example.com"));
-    assert_eq!(*acme.challenges, [crate::plan::ChallengeKind::Http01]);
+    assert_eq!(
+        *acme.challenges,
+        [
+            crate::plan::ChallengeKind::TlsAlpn01,
+            crate::plan::ChallengeKind::Dns01
+        ]
+    );
     let [issuer] = acme.issuers.as_slice() else {
         panic!()
     };
+    assert_eq!(acme.on_demand.callable(), Some("app.is_ours"));
     assert_eq!(issuer.host(), "acme.example.net");
     let ca = issuer.ca.as_ref().unwrap();
     assert_eq!(ca.as_bytes(), b"-----BEGIN CERTIFICATE-----");
@@ -965,12 +972,20 @@ fn terms_of_certificates_are_refused_where_nothing_could_be_obtained_by_them() {
         ),
         (json!({"storage": ""}), "storage: must be a folder"),
         (
+            json!({"challenges": ["dns-01"]}),
+            "dns: is required by the challenge",
+        ),
+        (
+            json!({"challenges": ["http-01"], "dns": "app.f"}),
+            "dns: has no effect",
+        ),
+        (
             json!({"email": "ops"}),
             "email: \"ops\": must be an address",
         ),
         (
             json!({"challenges": []}),
-            "challenges: must have at least one of \"http-01\"",
+            "challenges: must have at least one of \"http-01\",",
         ),
         (
             json!({"challenges": ["http-02"]}),
@@ -997,6 +1012,7 @@ fn terms_of_certificates_are_refused_where_nothing_could_be_obtained_by_them() {
             "issuers[0].hmac_key: must be the key in Base64",
         ),
         (json!({"name": "a.example"}), "name: is not a field"),
+        (json!({"on_demand": 5}), "on_demand: 5: must be a string"),
     ] {
         let listener = json!({"address": ":443", "tls": [{"acme": acme(more.clone())}]});
         let found = problems(&json!({"name": "t", "listeners": [listener]}));

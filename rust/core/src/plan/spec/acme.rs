@@ -18,7 +18,7 @@ use crate::{
     acme::normalised_name,
     outcome::Word as _,
     plan::{
-        AcmePolicy, ChallengeKind, ExternalAccount, Issuer, Listener,
+        AcmePolicy, ChallengeKind, ExternalAccount, Issuer, Listener, OnDemand,
         acme::{DEFAULT_DIRECTORY, MOST_NAMES},
     },
     secret::Secret,
@@ -27,7 +27,14 @@ use crate::{
 /// Reads the terms of one TLS policy.
 pub(super) fn terms(value: &Value, path: String, problems: &Problems) -> Option<AcmePolicy> {
     let mut fields = Fields::open(value, path, problems)?;
-    let names = names(&mut fields);
+    let on_demand = match fields.some("on_demand") {
+        None | Some(Value::Bool(false)) => OnDemand::Never,
+        Some(Value::Bool(true)) => OnDemand::Listed,
+        Some(value) => fields
+            .text_of("on_demand", value)
+            .map_or(OnDemand::Never, |name| OnDemand::Allowed(name.into())),
+    };
+    let names = names(&mut fields, on_demand.callable().is_some());
     let email = fields.text("email").map(|email| {
         let is_address = email.split_once('@').is_some_and(|(user, host)| {
             !user.is_empty() && !host.is_empty() && !host.contains('@')
@@ -57,12 +64,24 @@ pub(super) fn terms(value: &Value, path: String, problems: &Problems) -> Option<
         let why = "must be a folder for accounts, keys and certificates, such as \"/var/lib/edgerouter/acme\"";
         problems.add(fields.at("storage"), None, why);
     }
-    let challenges = challenges(&mut fields);
+    let dns = fields.text("dns").map(Box::from);
+    let challenges = challenges(&mut fields, dns.is_some());
     let kinds = challenges.as_slice();
+    let by_dns = kinds.contains(&ChallengeKind::Dns01);
+    if by_dns != dns.is_some() {
+        let (field, why) = match by_dns {
+            true => (
+                "dns",
+                "is required by the challenge \"dns-01\": a callable that sets a record",
+            ),
+            false => ("dns", "has no effect: add \"dns-01\" to challenges"),
+        };
+        problems.add(fields.at(field), None, why);
+    }
     for (at, name) in names.iter().enumerate() {
-        if name.starts_with("*.") {
+        if name.starts_with("*.") && !by_dns {
             let why = format!(
-                "no certificate for a wildcard is obtained by {}; give each name, or a certificate from elsewhere",
+                "no certificate for a wildcard is obtained by {}; give each name, or dns, a callable that sets a record",
                 listed(&kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>())
             );
             problems.add(
@@ -79,12 +98,17 @@ pub(super) fn terms(value: &Value, path: String, problems: &Problems) -> Option<
         issuers,
         storage: storage?,
         challenges,
+        dns,
+        on_demand,
     })
 }
 
-fn names(fields: &mut Fields<'_>) -> Vec<Box<str>> {
+fn names(fields: &mut Fields<'_>, may_lack: bool) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = Vec::new();
-    let declared = fields.required("names");
+    let declared = match may_lack {
+        true => None,
+        false => fields.required("names"),
+    };
     for (path, text) in fields.texts("names") {
         let shown = Some(format!("{text:?}"));
         match normalised_name(text) {
@@ -105,7 +129,8 @@ fn names(fields: &mut Fields<'_>) -> Vec<Box<str>> {
     names
 }
 
-fn challenges(fields: &mut Fields<'_>) -> Vec<ChallengeKind> {
+/// Without any, those that need no callable, or the one that there is a callable for.
+fn challenges(fields: &mut Fields<'_>, by_dns: bool) -> Vec<ChallengeKind> {
     let mut kinds = Vec::new();
     let given = fields.raw("challenges").is_some();
     for (path, text) in fields.texts("challenges") {
@@ -122,8 +147,10 @@ fn challenges(fields: &mut Fields<'_>) -> Vec<ChallengeKind> {
         };
         fields.problems.add(path, Some(format!("{text:?}")), why);
     }
-    if !given {
-        kinds.push(ChallengeKind::Http01);
+    if !given && by_dns {
+        kinds.push(ChallengeKind::Dns01);
+    } else if !given {
+        kinds.extend([ChallengeKind::Http01, ChallengeKind::TlsAlpn01]);
     } else if kinds.is_empty() {
         let why = format!("must have at least one of {}", listed(ChallengeKind::WORDS));
         fields.problems.add(fields.at("challenges"), None, why);
@@ -199,9 +226,22 @@ fn decoded(secret: &Secret) -> Option<Secret> {
 /// Refuses names that two policies obtain by different terms, and more names than are looked after.
 pub(super) fn agree(listeners: &[Listener], problems: &Problems) {
     let mut known: HashMap<&str, &AcmePolicy> = HashMap::new();
+    let mut allowing: Option<&AcmePolicy> = None;
     for (at, listener) in listeners.iter().enumerate() {
         for (position, policy) in listener.tls.iter().enumerate() {
             let Some(terms) = &policy.acme else { continue };
+            if terms.on_demand.callable().is_some() {
+                let path = format!("listeners[{at}].tls[{position}].acme.on_demand");
+                if position > 0 {
+                    let why = "has no effect: names that are not listed select the first policy; make it the first one";
+                    problems.add(path, None, why);
+                } else if allowing.is_some_and(|other| !same_terms(other, terms)) {
+                    let why = "allows names by other terms than another listener; give both the same email, issuers, storage \
+                               and challenges";
+                    problems.add(path, None, why);
+                }
+                allowing = Some(terms);
+            }
             for (number, name) in terms.names.iter().enumerate() {
                 let other = *known.entry(name).or_insert(terms);
                 if !same_terms(other, terms) {
@@ -225,4 +265,6 @@ fn same_terms(one: &AcmePolicy, other: &AcmePolicy) -> bool {
         && one.issuers == other.issuers
         && one.storage == other.storage
         && one.challenges == other.challenges
+        && one.dns == other.dns
+        && one.on_demand == other.on_demand
 }

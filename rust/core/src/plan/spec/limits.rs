@@ -153,6 +153,7 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.positive("issuer_timeout", &mut tls.issuer_timeout);
         group.positive("order_timeout", &mut tls.order_timeout);
         group.whole("orders_per_minute", &mut tls.orders_per_minute, 1, 6_000);
+        group.whole("allowed_names", &mut tls.allowed_names, 1, 10_000);
     });
     groups.end();
     limits
