@@ -48,6 +48,7 @@ __all__ = [
     "bucket",
     "cache_key",
     "captures",
+    "certificate_facts",
     "compile",
     "current_call",
     "development_authority",

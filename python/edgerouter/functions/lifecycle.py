@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgerouter.errors import EdgeError
+from edgerouter.functions.threads import settled_by
 
 if TYPE_CHECKING:
     from edgerouter.jobs import Handler, Job
@@ -122,11 +123,16 @@ class Life:
                 log.error("error id %s: the scheduled job %s raised", secrets.token_hex(6), job.name, exc_info=error)
 
 
+def begin(call: Callable[[], None]) -> None:
+    """Runs a plain handler or job on a thread that does not keep the process from ending."""
+    threading.Thread(target=call, name="edge-life", daemon=True).start()
+
+
 async def called(function: Callable[[], Any], timeout: float) -> None:
     """Calls and awaits; a plain function runs on a thread."""
 
     async def run() -> None:
-        result: Any = await asyncio.to_thread(function) if not inspect.iscoroutinefunction(function) else function()
+        result: Any = function() if inspect.iscoroutinefunction(function) else await settled_by(function, begin)
         if isinstance(result, Awaitable):
             await result
 

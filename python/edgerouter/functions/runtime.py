@@ -114,7 +114,7 @@ class Runtime:
         self.loops: list[Loop] = []
         self.active = self.fresh()
         runner.background(self.background)
-        self.pump = Pump(lambda: self.active.loop)
+        self.pump = Pump(runner, lambda: self.active.loop)
         runner.streams(self.pump.start)
         self.watchdog = threading.Thread(target=self.watch, name="edge-python-watchdog", daemon=True)
         self.watchdog.start()

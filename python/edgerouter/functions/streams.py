@@ -8,22 +8,22 @@ runs.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import contextvars
 import logging
 import os
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgerouter.errors import Abort
 from edgerouter.functions import TimeLimit, logs
-from edgerouter.functions.threads import give_way
+from edgerouter.functions.threads import Pool, settled_by
 
 if TYPE_CHECKING:
-    from edgerouter._core import AsyncContext, Context, PieceSink, PieceSource
+    from edgerouter._core import AsyncContext, Context, PieceSink, PieceSource, Runner
 
 __all__ = ["Pump", "awaited", "waited_for"]
 
@@ -39,13 +39,12 @@ _END = object()
 class Pump:
     """Sends what iterators give; one for an engine."""
 
-    def __init__(self, active: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    def __init__(self, runner: Runner, active: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.active = active
         self.tasks: set[asyncio.Task[None]] = set()
         #: The threads of plain iterators: no more than there are cores and a few, as for plain functions.
-        self.threads = concurrent.futures.ThreadPoolExecutor(
-            min(32, (os.cpu_count() or 1) + 4), "edge-stream", initializer=give_way
-        )
+        self.threads = Pool(runner, min(32, (os.cpu_count() or 1) + 4), "stream")
+        self.lock = threading.Lock()
 
     def start(self, source: Any, sink: PieceSink, call: AsyncContext | Context | None) -> None:
         """Starts to send what ``source`` gives: on the loop that calls this, or else on the one in service."""
@@ -109,13 +108,12 @@ class Pump:
 
     async def plain_pieces(self, source: Any, sink: PieceSink) -> bool:
         """As ``async_pieces``, with the steps of the iterator on a thread."""
-        loop = asyncio.get_running_loop()
         scope = contextvars.copy_context()
         pieces = iter(source)
         step: asyncio.Future[bool | None] | None = None
         try:
             while True:
-                step = loop.run_in_executor(self.threads, scope.run, turn, pieces, sink)
+                step = self.on_thread(lambda: scope.run(turn, pieces, sink))
                 goes_on = await asyncio.shield(step)
                 step = None
                 if goes_on is not True:
@@ -127,11 +125,20 @@ class Pump:
                     # A generator cannot be closed while it runs.
                     with contextlib.suppress(Exception):
                         await step
-                await loop.run_in_executor(self.threads, scope.run, close)
+                await self.on_thread(lambda: scope.run(close))
+
+    def on_thread(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Runs a step on one of the threads."""
+
+        def submit(call: Callable[[], None]) -> None:
+            with self.lock:
+                self.threads.submit(call)
+
+        return settled_by(function, submit)
 
     def stop(self) -> None:
         """Takes no more steps."""
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.stop()
 
 
 def turn(pieces: Iterator[Any], sink: PieceSink) -> bool | None:

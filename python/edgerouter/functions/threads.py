@@ -9,14 +9,16 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgerouter.functions import TimeLimit
 
 if TYPE_CHECKING:
+    import asyncio
+
     from edgerouter._core import Runner
 
-__all__ = ["Pool", "call_off", "give_way", "interrupt", "prepare_thread"]
+__all__ = ["Pool", "call_off", "give_way", "interrupt", "prepare_thread", "settled_by"]
 
 #: The niceness that threads for callables have above that of the workers (``setpriority(2)``).
 NICE = 10
@@ -53,6 +55,38 @@ def give_way() -> None:
         usual = os.getpriority(os.PRIO_PROCESS, os.getpid())
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), usual + NICE)
+
+
+def settled_by(function: Callable[[], Any], submit: Callable[[Callable[[], None]], object]) -> asyncio.Future[Any]:
+    """A future of the running loop for the result of ``function``, which ``submit`` has a daemon thread run.
+
+    The executors of the standard library would keep the process from ending for as long as a call does.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def call() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as raised:  # noqa: BLE001  # whatever the call raises is its result
+            # A future cannot hold this one.
+            error = RuntimeError("StopIteration") if isinstance(raised, StopIteration) else raised
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result, error)
+
+    submit(call)
+    return future
 
 
 class Pool:

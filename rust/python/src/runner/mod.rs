@@ -50,6 +50,7 @@ pub(crate) use threads::Runner;
 pub(crate) use wake::waker;
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    wake::add(module)?;
     module.add_class::<Runner>()?;
     module.add_class::<loop_queue::LoopQueue>()?;
     module.add_class::<background::BackgroundCall>()?;

@@ -24,9 +24,32 @@ fn calls() -> Option<&'static Sender<Py<PyAny>>> {
     calls.as_ref()
 }
 
+/// True when the interpreter is about to end: a thread that enters it later would be ended inside Rust's frames, which
+/// aborts the process. Held for the length of a stay.
+static CLOSED: Mutex<bool> = Mutex::new(false);
+
+/// Lets the thread enter the interpreter no more; returns when it is outside.
+#[pyfunction]
+fn close_wakes(py: Python<'_>) {
+    py.detach(|| *CLOSED.lock() = true);
+}
+
+/// Has it closed when the interpreter ends.
+pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let close = wrap_pyfunction!(close_wakes, module)?;
+    let atexit = module.py().import("atexit")?;
+    atexit.call_method1("register", (close,)).map(drop)
+}
+
 /// Makes the calls as they come; those that came meanwhile share one stay in the interpreter.
 fn call_all(waiting: &Receiver<Py<PyAny>>) {
     while let Ok(first) = waiting.recv() {
+        let closed = CLOSED.lock();
+        if *closed {
+            // Nothing may be freed either.
+            std::mem::forget(first);
+            return;
+        }
         let called = Python::try_attach(|py| {
             for call in std::iter::once(first).chain(waiting.try_iter()) {
                 if let Err(error) = call.call0(py) {
