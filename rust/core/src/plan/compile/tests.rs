@@ -236,7 +236,13 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
         (limit.delay.as_millis(), limit.by.to_string()),
         (1_500, "claim:userId".to_owned())
     );
-    assert!(guard.limits.is_empty() && Arc::ptr_eq(limit, &plan.guard.limits[0]));
+    let [of_site] = guard.limits.as_slice() else {
+        panic!()
+    };
+    assert_eq!((&*of_site.name, of_site.quota), ("site", 1_000));
+    for known in [of_site, limit] {
+        assert!(plan.guard.limits.iter().any(|one| Arc::ptr_eq(one, known)));
+    }
     assert_eq!(
         (
             plan.limits.http.rate_keys,
