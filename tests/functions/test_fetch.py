@@ -251,6 +251,8 @@ def test_what_gets_no_whole_response_is_an_error_of_its_own(origin: Origin) -> N
         ("http://other.example/", {}, "not the host"),
         ("//other.example/", {}, "http or https"),
         ("http://127.0.0.1@other.example/", {}, "not the host"),
+        ("http://127.0.0.1:1/", {}, "not the host"),
+        ("http://127.0.0.1:x/", {}, "Port"),
         ("/a b", {}, "no path"),
         ("/", {"method": "CONNECT"}, "no method"),
         ("/", {"method": "G T"}, "no method"),

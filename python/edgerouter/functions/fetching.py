@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["awaited", "wait_for"]
 
+_PORTS = {"http": 80, "https": 443}
 #: Fields that are the edge's own to set.
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
 
@@ -72,8 +73,8 @@ def begin(
         url = request.url
         method = request.method if method is None else method
         given = dict.fromkeys(name.lower() for name in request.headers)
-        own = [(name, value) for name in given for value in request.headers.get_all(name)]
-        fields = own if headers is None else list(pairs(headers))
+        sent = [(name, value) for name in given for value in request.headers.get_all(name)]
+        fields = sent if headers is None else list(pairs(headers))
         if body is None and json is None:
             body = request.body
     elif isinstance(request, str):
@@ -90,10 +91,11 @@ def begin(
     if parts.scheme or parts.netloc:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"fetch: {url!r} is neither a path nor a URL of http or https")
-        if parts.hostname != urlsplit(f"//{authority}").hostname:
+        own = urlsplit(f"//{authority}")
+        if parts.hostname != own.hostname or parts.port not in (None, own.port or _PORTS[scheme]):
             raise ValueError(
-                f"fetch: {parts.hostname!r} is not the host of this request; declare it as an origin, route a path to "
-                "it, and fetch that path"
+                f"fetch: {parts.netloc.rpartition('@')[2]!r} is not the host of this request; declare it as an origin, "
+                "route a path to it, and fetch that path"
             )
         scheme = parts.scheme
     elif not url.startswith("/"):
