@@ -220,6 +220,18 @@ def test_a_request_without_its_content_gets_the_response_and_no_error(
         assert client.get("/").body == b"hello", "the connection goes on"
 
 
+def test_a_client_that_sends_all_of_its_content_first_gets_the_early_response(
+    authority: Authority, www: Issued, start: Start
+) -> None:
+    server = start(site(www))
+    url = server.urls[0].replace("127.0.0.1", "localhost")
+    with httpx.Client(http1=False, http2=True, verify=authority.trusted(), timeout=20) as client:
+        for _ in range(2):
+            # More than the windows of the stream and of the connection.
+            response = client.post(url + "/", content=bytes(5 << 20))
+            assert (response.status_code, response.text) == (200, "hello")
+
+
 def test_requests_of_one_connection_are_served_beside_each_other(
     authority: Authority, www: Issued, start: Start, origin: Origin
 ) -> None:

@@ -133,6 +133,10 @@ impl Drop for ClientBody {
         if let Some(inflow) = &self.0 {
             inflow.is_dropped.set(true);
             inflow.reader.take();
+            // A sender of its own goes on to the end of what nobody reads.
+            if let Some(sender) = inflow.sender.borrow_mut().take() {
+                sender.wake();
+            }
         }
     }
 }

@@ -343,6 +343,7 @@ impl<O: ConnectionOwner> Driver<O> {
                 body,
                 inflow: Rc::clone(&inflow),
                 left: limits.body_bytes,
+                discarded: 0,
             });
             (head.parts, ClientBody::reading(inflow))
         });

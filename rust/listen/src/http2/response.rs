@@ -5,6 +5,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -65,12 +66,25 @@ pub(super) struct Content {
     pub(super) inflow: Rc<Inflow>,
     /// Bytes that it may still have.
     pub(super) left: u64,
+    /// Bytes that nobody read.
+    pub(super) discarded: u64,
 }
+
+/// Bytes of content that are taken from a client although nobody reads them: it may send all of it before it looks at the
+/// response. Past them, or [`DISCARDING`], the stream is reset.
+const DISCARDED: u64 = 16 << 20;
+const DISCARDING: Duration = Duration::from_secs(10);
 
 impl<O: ConnectionOwner> Exchange<O> {
     /// Responds to the request.
     pub(super) async fn run(mut self, request: Result<(Box<RequestParts>, ClientBody), Refusal>) {
         let Err(broken) = self.serve(request).await else {
+            // The response has left.
+            if let Some(content) = &self.content {
+                content.inflow.break_off();
+                let discarded = std::future::poll_fn(|cx| self.poll_discard(cx));
+                let _ = tokio::time::timeout(DISCARDING, discarded).await;
+            }
             return;
         };
         if let Some(content) = &self.content {
@@ -178,8 +192,8 @@ impl<O: ConnectionOwner> Exchange<O> {
         };
         content.inflow.sent_by(cx.waker());
         if content.inflow.is_dropped() {
-            self.content = None;
-            return Poll::Pending;
+            self.open.awaits_content(false);
+            return self.poll_discard(cx).map(|()| self.content = None);
         }
         if !content.inflow.is_awaited() {
             self.open.awaits_content(false);
@@ -223,6 +237,28 @@ impl<O: ConnectionOwner> Exchange<O> {
                 Poll::Ready(Err(_)) => self.break_off(),
             },
             Poll::Ready(Some(Err(_))) => self.break_off(),
+        }
+    }
+
+    /// Takes content that nobody reads any more, or will: to its end, or as much of it as the bound allows.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(content) = &mut self.content else {
+            return Poll::Ready(());
+        };
+        loop {
+            match content.body.poll_data(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(data))) => {
+                    self.open.read(data.len());
+                    content.discarded += data.len() as u64;
+                    if content.discarded > DISCARDED {
+                        return Poll::Ready(());
+                    }
+                    // Fails where the stream has ended.
+                    let _ = content.body.flow_control().release_capacity(data.len());
+                }
+                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
+            }
         }
     }
 
