@@ -47,6 +47,11 @@ impl FetchCache {
     }
 }
 
+/// A request's name in a [`FetchChain`]: its method and URL.
+pub fn name(method: &Method, scheme: Scheme, authority: &str, target: &str) -> String {
+    format!("{method} {}://{authority}{target}", scheme.as_str())
+}
+
 /// The requests around one that a callable makes, the client's first.
 #[derive(Debug, Clone, Default)]
 pub struct FetchChain(Option<Arc<Link>>);

@@ -14,7 +14,7 @@ use edgerouter_core::{
 };
 use edgerouter_functions::{
     RequestHead,
-    fetch::{Fetch, FetchCache, FetchChain, Fetched, Fetcher},
+    fetch::{self, Fetch, FetchCache, FetchChain, Fetched, Fetcher},
 };
 use http::Method;
 use parking_lot::{Condvar, Mutex};
@@ -101,8 +101,8 @@ impl FetchFrom {
             })?;
         let mut given = Fields::new();
         headers::fill(&mut given, fields)?;
-        let (own, own_authority) = self.origin();
-        let name = format!("{} {own}://{own_authority}{}", self.method, self.target);
+        let (_, own) = self.origin();
+        let name = fetch::name(&self.method, self.scheme, &own, &self.target);
         let pending = Arc::new(Pending::default());
         let arrived = Arc::clone(&pending);
         let fetch = Fetch {

@@ -7,7 +7,6 @@ use bytes::BytesMut;
 use edgerouter_core::{
     bounds::memory::Purpose,
     http::{RequestParts, header},
-    plan::Scheme,
 };
 use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
@@ -20,7 +19,7 @@ use crate::{
     fetches::{MOST, Waiting},
     functions::{
         Answer,
-        fetch::{DEEPEST, Fetch, FetchError, Fetched},
+        fetch::{self, DEEPEST, Fetch, FetchError, Fetched},
     },
     worker::Worker,
 };
@@ -59,12 +58,8 @@ fn looped(message: &str) -> Answer {
 }
 
 async fn fetched(worker: &Rc<Worker>, fetch: Fetch) -> Fetched {
-    let scheme = match fetch.scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    };
-    let (method, authority, target) = (&fetch.method, &fetch.authority, &fetch.target);
-    let name = format!("{method} {scheme}://{authority}{}", target.as_str());
+    let target = fetch.target.as_str();
+    let name = fetch::name(&fetch.method, fetch.scheme, &fetch.authority, target);
     if fetch.chain.contains(&name) {
         return Ok(looped("A function waits for this very request already."));
     }
