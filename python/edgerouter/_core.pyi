@@ -8,6 +8,8 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, fin
 
 from typing_extensions import disjoint_base
 
+from edgerouter.functions.forms import Form
+
 __all__ = [
     "AsyncCache",
     "AsyncContext",
@@ -473,6 +475,19 @@ class Request:
         """The body as UTF-8; ``BodyError``, a ``ValueError`` that is answered with 400, when it is not."""
     def json(self) -> Any:
         """The body as JSON; ``BodyError``, a ``ValueError`` that is answered with 400, when it is not."""
+    def form(
+        self,
+        *,
+        max_fields: int = 1_000,
+        max_files: int = 20,
+        max_field_bytes: int = 65_536,
+        max_file_bytes: int = 10_485_760,
+        max_bytes: int = 33_554_432,
+    ) -> Form:
+        """The fields and files of a form, url-encoded or multipart, once. An async callable awaits it.
+
+        Over a bound it is answered with 413, a body of another media type with 415, one that is no form with 400.
+        """
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The body in pieces, of whatever size, once."""
     def __iter__(self) -> Iterator[bytes]:

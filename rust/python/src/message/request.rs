@@ -451,6 +451,16 @@ impl Request {
         json::decode(py, &body).map_err(|error| json::of_body(py, error))
     }
 
+    /// The fields and files of a form; an async callable awaits it: see `edgerouter.functions.forms`.
+    #[pyo3(signature = (**bounds))]
+    fn form<'py>(
+        slf: &Bound<'py, Self>,
+        bounds: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let forms = slf.py().import("edgerouter.functions.forms")?;
+        forms.call_method("read", (slf,), bounds)
+    }
+
     /// The body in pieces, of whatever size, once: `async for piece in request`.
     fn __aiter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.pieces(py, "awaited")

@@ -1,4 +1,4 @@
-"""A real edge on a free port, for tests of one's own site.
+"""A real edge on a free port, as it stands.
 
 >>> with running(edge) as base_url:          # doctest: +SKIP
 ...     assert httpx.get(f"{base_url}/hello/ada").status_code == 200

@@ -1,0 +1,1 @@
+"""The tools for tests of one's own site."""

@@ -1,0 +1,224 @@
+"""``Client``: an edge with the test's own origins, clock, addresses, variants and faults."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+
+from edgerouter import ConfigError, Context, Edge, Experiment, Jwt, RateLimit, Request, Secret, cache
+from edgerouter.testing import CacheResult, Client, FakeOrigin, Fault, Received, Reply
+
+SECRET = "a secret of thirty-two bytes or more"
+
+
+def application() -> Edge:
+    edge = Edge("site", hosts=["*.example.com", "127.0.0.1"])
+    site = edge.origin("site", "https://origin.example.net/base", retries=0, tls_server_name="other.example.net")
+    edge.origin("spare", "unix:/run/spare.sock")
+    edge.route("/page/*", to=site, cache=cache.STANDARD)
+    edge.route("/secure", respond="by TLS", viewer="https-only")
+    edge.route("/limited", respond="seldom", rate_limit=RateLimit("seldom", 1, per=60))
+    edge.route("/home", to=site, experiment=Experiment("home", variants={"old": 1, "new": 1}))
+    edge.route("/by-id", to=site, experiment=Experiment("ids", by="header:x-user", variants={"old": 1, "new": 9}))
+    token = Jwt.hs256(Secret.literal(SECRET))
+    edge.route("/mine", to=site, auth=token, experiment=Experiment("subs", by="sub", variants={"old": 1, "new": 1}))
+
+    @edge.function("/who")
+    def who(request: Request, ctx: Context) -> str:
+        return f"{request.client} {request.url}"
+
+    @edge.function("/fails")
+    def fails(request: Request, ctx: Context) -> str:
+        raise ValueError("a fault of the function")
+
+    return edge
+
+
+def page(request: Received) -> Reply:
+    shown = f"{request.path} {request.get('host')} {request.get('x-variant')}"
+    return Reply(200, {"cache-control": "max-age=60"}, shown)
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client(application(), origins={"site": page}) as made:
+        yield made
+
+
+def test_origins_reply_as_the_test_says_and_receive_what_they_would_in_service(client: Client) -> None:
+    assert client.get("/page/1?q=a").text == "/base/page/1 origin.example.net None"
+    received = client.origins["site"].requests[-1]
+    assert (received.method, received.target) == ("GET", "/base/page/1?q=a")
+    assert received.get("x-forwarded-for") == "127.0.0.1"
+    client.origins["site"].on("/base/page/2", Reply.json({"a": 1}, 201))
+    answer = client.get("/page/2")
+    assert (answer.status_code, answer.json()) == (201, {"a": 1})
+    client.origins["site"].on("/base/page/*", 418)
+    assert client.get("/page/3").status_code == 418
+    assert client.origins["site"].count("/base/page/3") == 1 and client.origins["spare"].count() == 0
+
+
+def test_the_clock_is_set_and_origins_follow_it(client: Client) -> None:
+    first = client.get("/page/a")
+    assert client.cache == CacheResult(False, "uri-miss", True, 60, "absent")
+    client.clock.advance(timedelta(seconds=30))
+    client.get("/page/a")
+    assert client.cache.hit and client.cache.ttl == 30
+    client.clock.advance(31)
+    client.get("/page/a")
+    assert client.cache.forwarded == "stale" and client.cache.ttl == 60
+    client.clock.set(datetime(2030, 1, 1, tzinfo=UTC))
+    assert client.get("/page/b").headers["date"].startswith("Tue, 01 Jan 2030 00:00:0")
+    assert client.cache.ttl == 60 and first.text == "/base/page/a origin.example.net None"
+    with pytest.raises(ValueError, match="time zone"):
+        client.clock.set(datetime(2030, 1, 1))  # noqa: DTZ001  # it is refused
+
+
+def test_a_client_has_any_address_and_host_with_and_without_tls(client: Client) -> None:
+    assert client.get("/who").text == "127.0.0.1 http://www.example.com/who"
+    client.address = "203.0.113.7"
+    assert client.get("https://shop.example.com:8443/who").text == "203.0.113.7 https://shop.example.com:8443/who"
+    client.address = "2001:db8::7"
+    forged = client.get("/who", headers={"x-forwarded-for": "198.51.100.1", "cf-connecting-ip": "198.51.100.1"})
+    assert forged.text == "2001:db8::7 http://www.example.com/who"
+    assert client.get("http://elsewhere.example/who").status_code == 421
+    assert client.get("/secure").status_code == 403
+    assert client.get("https://www.example.com/secure").text == "by TLS"
+    for address, expected in (("192.0.2.1", [200, 429]), ("192.0.2.2", [200, 429])):
+        client.address = address
+        assert [client.get("/limited").status_code for _ in expected] == expected
+    with pytest.raises(ValueError, match="must be an IP address"):
+        client.address = "nowhere"
+
+
+def test_a_client_is_in_the_variant_that_the_test_chooses(client: Client) -> None:
+    for variant in ("old", "new", "old"):
+        client.choose("home", variant)
+        assert client.get("/home").text.endswith(f" {variant}")
+        client.choose("ids", variant)
+        assert client.get("/by-id").text.endswith(f" {variant}")
+        token = jwt.encode({"sub": client.id_for("subs", variant), "exp": client.clock.now() + 60}, SECRET, "HS256")
+        assert client.get("/mine", headers={"authorization": f"Bearer {token}"}).text.endswith(f" {variant}")
+    for experiment, variant, message in (
+        ("none", "old", "no experiment of the edge; it has home, ids, subs"),
+        ("home", "none", "no variant of 'home'; it has old, new"),
+        ("subs", "old", "in the token"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            client.choose(experiment, variant)
+
+
+@pytest.mark.parametrize("kind", ["refuse", "reset", "truncate", "garbage"])
+def test_an_origin_fails_as_the_test_says_and_recovers(client: Client, kind: Fault) -> None:
+    origin = client.origins["site"]
+    origin.fault(kind)
+    assert client.get("/page/x").status_code == 502
+    origin.fault(None)
+    assert client.get("/page/x").status_code == 200
+    if kind != "refuse":
+        # A request whose connection was in use before is sent again when that ends without a response.
+        origin.fault(kind, times=2 if kind == "reset" else 1)
+        assert [client.get(f"/page/{it}").status_code for it in "yz"] == [502, 200]
+
+
+def test_a_stalled_origin_is_waited_for_and_goes_on() -> None:
+    edge = Edge("site")
+    edge.route("/*", to=edge.origin("site", "http://127.0.0.1:1", first_byte_timeout=0.2, retries=0))
+    with Client(edge, origins={"site": {"/": "there"}}) as client:
+        client.origins["site"].fault("stall")
+        assert client.get("/").status_code == 504
+        client.origins["site"].fault(None)
+        assert client.get("/").text == "there"
+    with pytest.raises(ValueError, match="must be one of refuse, reset"):
+        FakeOrigin().fault("burns")  # type: ignore[arg-type]  # it is refused
+
+
+def test_the_recorder_has_every_exchange_with_the_part_of_the_cache(client: Client) -> None:
+    client.get("/page/r")
+    client.address = "203.0.113.7"
+    client.post("/page/r", content=b"x")
+    client.get("/page/r")
+    seen = [(it.request.method, it.address, it.response.status_code, it.cache.hit) for it in client.exchanges]
+    assert seen == [
+        ("GET", "127.0.0.1", 200, False),
+        ("POST", "203.0.113.7", 200, False),
+        ("GET", "203.0.113.7", 200, False),
+    ]
+    assert [it.method for it in client.origins["site"].requests] == ["GET", "POST", "GET"]
+
+
+def test_tracebacks_are_for_clients_of_this_machine(client: Client) -> None:
+    assert "a fault of the function" in client.get("/fails").text
+    client.address = "203.0.113.7"
+    assert "a fault of the function" not in client.get("/fails").text
+
+
+def test_another_edge_is_put_in_service_and_the_user_s_own_is_not_changed(client: Client) -> None:
+    other = Edge("site")
+    other.route("/*", to=other.origin("site", "http://127.0.0.1:1"))
+    assert client.reload(other) == 2
+    assert client.get("/page/1").text == "/page/1 127.0.0.1:1 None"
+    assert other.to_dict()["origins"][0]["url"] == "http://127.0.0.1:1" and not other.listeners
+    assert other.server is client.server and other.purge(everything=True).id
+
+
+def test_names_and_errors_are_those_of_the_site_and_of_httpx(client: Client) -> None:
+    with pytest.raises(ConfigError, match=r"Client\.origins: other.*it has site, spare"):
+        Client(application(), origins={"other": page})
+    broken = Edge("broken")
+    broken.route("/*", to="nothing")
+    with pytest.raises(ConfigError, match="nothing"):
+        Client(broken)
+    client.server.stop(0)
+    with pytest.raises(httpx.TransportError):
+        client.get("/who")
+
+
+TEST = """
+from edgerouter.testing import FakeOrigin
+
+
+def test_the_application(edge_client, edge_app):
+    client = edge_client(edge_app, origins={"site": {"/a": "one"}})
+    assert client.get("/a").text == "one"
+
+
+def test_an_origin(edge_client, edge_app, fake_origin):
+    origin = fake_origin({"/b": "two"})
+    client = edge_client(edge_app, origins={"site": origin})
+    assert client.get("/b").text == "two" and origin.count() == 1
+"""
+UNUSED = """
+import sys
+
+
+def test_nothing_is_loaded():
+    assert not [name for name in sys.modules if name == "edgerouter" or name.startswith("edgerouter.")]
+"""
+
+
+def pytest_in(folder: Path) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    return subprocess.run(arguments, cwd=folder, env=clean, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(("text", "passed"), [(TEST, 2), (UNUSED, 1)], ids=["fixtures", "unused"])
+def test_the_plugin_of_pytest_has_fixtures_and_costs_nothing_unused(tmp_path: Path, text: str, passed: int) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nedgerouter_app = app.py\n")
+    (tmp_path / "app.py").write_text(
+        "from edgerouter import Edge\n"
+        "edge = Edge('site')\n"
+        "edge.route('/*', to=edge.origin('site', 'https://www.example.com'))\n"
+    )
+    (tmp_path / "test_app.py").write_text(text)
+    found = pytest_in(tmp_path)
+    assert f"{passed} passed" in found.stdout, found.stdout + found.stderr
