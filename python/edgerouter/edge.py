@@ -633,6 +633,14 @@ class Edge(Callables, Purging):
         declared.head.update(sizes.over({**declared.base, **declared.head}))
         return self
 
+    def without_listeners(self) -> Edge:
+        """Removes the listeners, for a service on others; gives this edge."""
+        declared = self._declared
+        declared.listeners.clear()
+        declared.base.pop("listeners", None)
+        declared.certificate_callables.clear()
+        return self
+
     def count(self, field: str) -> int:
         """The number of values in a list of the plan."""
         return self._declared.count(field)

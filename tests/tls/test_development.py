@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from edgerouter import Certificate, Edge, Tls
@@ -98,6 +99,46 @@ def test_run_serves_https_at_once(home: dict[str, str], tmp_path: Path, run: Cal
         process.process.send_signal(signal.SIGHUP)
         process.wait_for("reloaded: version 2")
         assert get(sock, "localhost").body == b"again"
+
+
+DEVELOPED = """
+from edgerouter import Certificate, Edge, Tls
+
+edge = Edge("test")
+edge.listen("192.0.2.1:443", tls=Tls(Certificate("/absent/chain.pem", "/absent/key.pem")))
+
+
+@edge.function("/*")
+def page(request, ctx):
+    raise ValueError("first fault")
+"""
+
+
+def test_dev_serves_a_site_with_listeners_for_service_on_this_machine(
+    home: dict[str, str], tmp_path: Path, run: Callable[..., Process]
+) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(DEVELOPED)
+    process = run("dev", str(app), "--listen", "127.0.0.1:0", "--tls", "127.0.0.1:0", env=home)
+    https = process.wait_for(r"(https://127\.0\.0\.1:\d+)")[1]
+    plain = process.wait_for(r"(http://127\.0\.0\.1:\d+)")[1]
+    authority = tmp_path / "data" / "edgerouter" / "development-ca" / "ca.pem"
+    with connected(https, ssl.create_default_context(cafile=str(authority)), "localhost") as sock:
+        page = get(sock, "localhost")
+        assert page.status == 502 and b'raise ValueError("first fault")' in page.body
+    assert "first fault" in httpx.get(plain, timeout=20).text
+    process.wait_for(r"502 .*GET .*")
+    app.write_text(DEVELOPED.replace('raise ValueError("first fault")', 'return "second"'))
+    process.wait_for("reloaded: version 2")
+    assert httpx.get(plain, timeout=20).text == "second"
+
+
+def test_dev_refuses_an_address_before_it_makes_an_authority(home: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(DEVELOPED)
+    command = [sys.executable, "-m", "edgerouter", "dev", "app.py", "--tls", "nowhere"]
+    done = subprocess.run(command, env=home, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "nowhere" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_file_of_another_authority_does_not_verify_it(home: dict[str, str], tmp_path: Path, start: Start) -> None:

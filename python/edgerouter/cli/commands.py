@@ -21,6 +21,7 @@ from edgerouter import logs
 from edgerouter.application import AppError, FileApplication
 from edgerouter.cli import cached, certificates, costs, database
 from edgerouter.cli.admin import Admin, Where, Whose
+from edgerouter.cli.developing import dev
 from edgerouter.cli.diagnosis import doctor
 from edgerouter.cli.monitoring import dashboard, rules
 from edgerouter.cli.running import Options, refuse, say, serve, variable
@@ -132,6 +133,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
 
 run.__signature__ = inspect.Signature(list(_parameters()))  # type: ignore[attr-defined]
 app.command()(run)
+app.command()(dev)
 
 
 @app.command()

@@ -1,0 +1,76 @@
+"""``edgerouter dev``: an application on this machine while it is written.
+
+It is ``run --reload`` on listeners of its own, in plain text and by a certificate for development, so a site whose
+listeners are for service starts here, too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgerouter import logs, serving
+from edgerouter.application import FileApplication
+from edgerouter.cli.running import Secured, refuse, say, warn
+from edgerouter.edge import Edge
+from edgerouter.errors import EdgeError
+from edgerouter.settings import Settings
+
+__all__ = ["dev"]
+
+
+class _Local(FileApplication):
+    """An application on listeners of this machine, at the start and after each reload."""
+
+    def __init__(self, spec: str, secured: Secured | None) -> None:
+        super().__init__(spec)
+        self._secured = secured
+
+    def load(self) -> Edge:
+        edge = super().load().without_listeners()
+        if self._secured is not None:
+            self._secured.apply(edge)
+        return edge
+
+
+def dev(
+    application: Annotated[
+        str,
+        typer.Argument(
+            metavar="APP",
+            help="As for run. Its own listeners are left out, as they are for service.",
+            show_default=False,
+        ),
+    ],
+    listen: Annotated[str, typer.Option("--listen", metavar="HOST:PORT", help="The address in plain text.")] = (
+        "127.0.0.1:8080"
+    ),
+    tls: Annotated[str, typer.Option("--tls", metavar="HOST:PORT", help="The address for https.")] = "127.0.0.1:8443",
+    no_tls: Annotated[bool, typer.Option("--no-tls", help="Serve in plain text only.", show_default=False)] = False,
+    admin: Annotated[
+        str | None, typer.Option("--admin", metavar="HOST:PORT", help="The address of the admin listener.")
+    ] = None,
+) -> None:
+    """Serve APP on this machine while you write it.
+
+    It reloads when a file of APP changes, shows tracebacks in error pages, prints a line for each request, and serves
+    https by a certificate for development (edgerouter cert).
+    """
+    logs.keep_standard_descriptors()
+    with logs.queued():
+        try:
+            # The address is checked before an authority is made.
+            settings = Settings(listen=listen, admin=admin)
+            Settings(listen=tls)
+            secured = None if no_tls else Secured([tls])
+            if secured is not None:
+                say(f"clients verify the certificate by {secured.authority.certificate}")
+            served = serving.serve(_Local(application, secured), settings, watch=True, say=say, warn=warn)
+        except EdgeError as error:
+            refuse(error)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+    if not served:
+        serving.leave(0)
