@@ -34,6 +34,22 @@ pub struct UpstreamBody {
     dropped: bool,
     /// The request's part of the account.
     hold: Option<Hold>,
+    received: Received,
+}
+
+/// Counts the bytes of a body, and reports them when it is over.
+#[derive(Default)]
+struct Received {
+    bytes: u64,
+    report: Option<Box<dyn FnOnce(u64)>>,
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if let Some(report) = self.report.take() {
+            report(self.bytes);
+        }
+    }
 }
 
 impl std::fmt::Debug for UpstreamBody {
@@ -57,6 +73,7 @@ impl UpstreamBody {
             is_counted: true,
             dropped: false,
             hold: None,
+            received: Received::default(),
         }
     }
 
@@ -136,6 +153,11 @@ impl UpstreamBody {
         }
     }
 
+    /// Has the bytes that came reported when the body is over, or dropped.
+    pub fn report(&mut self, report: impl FnOnce(u64) + 'static) {
+        self.received.report = Some(Box::new(report));
+    }
+
     /// Reads the content and drops it, so that the connection can be used again; past `most` bytes, or when more takes
     /// too long, the connection is closed.
     pub(super) async fn drop_content(&mut self, most: u64) {
@@ -181,6 +203,8 @@ impl UpstreamBody {
         let error = match connected.connection.poll_content(cx) {
             Poll::Ready(Ok(frame)) => {
                 self.deadline = None;
+                let data = frame.as_ref().and_then(Frame::data_ref);
+                self.received.bytes += data.map_or(0, |data| data.len() as u64);
                 if connected.connection.is_over() {
                     self.give_back();
                 }

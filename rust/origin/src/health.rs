@@ -176,6 +176,7 @@ impl HealthBoard {
             return;
         }
         let thresholds = Thresholds::of(origin.health.as_ref());
+        self.note_silence(origin, false);
         self.change(origin, |health| health.succeeded(thresholds));
     }
 
@@ -208,7 +209,7 @@ impl HealthBoard {
         let flag = self.flag(origin);
         OriginState {
             name: Arc::clone(&origin.name),
-            up: flag.spotless.load(Ordering::Relaxed),
+            up: !flag.silent.load(Ordering::Relaxed),
             healthy: flag.healthy.load(Ordering::Relaxed),
         }
     }
@@ -248,7 +249,7 @@ fn members<'p>(plan: &'p Plan, group: &'p Group) -> impl Iterator<Item = &'p Ori
 pub struct OriginState {
     /// As the plan names it.
     pub name: Arc<str>,
-    /// The last probe or request was answered, and with no error.
+    /// The last probe or request was answered, with an error or without.
     pub up: bool,
     /// It gets requests in its turn, not last.
     pub healthy: bool,
@@ -260,7 +261,7 @@ pub fn render_states(states: &[OriginState], out: &mut String) {
     for (name, help, of) in [
         (
             "edgerouter_origin_up",
-            "1 if the last probe of an origin, or the last request to it, was answered.",
+            "1 if the last probe of an origin, or the last request to it, was answered, with an error or without.",
             (|state| state.up) as Of,
         ),
         (

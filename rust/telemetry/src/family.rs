@@ -20,7 +20,10 @@ use edgerouter_core::{
     plan::Plan,
 };
 
-use super::text::escaped;
+use super::{
+    histogram::{BUCKETS, add, bucket},
+    text::escaped,
+};
 
 /// Reasons for refusals before a route is known, after those of [`Refusal`].
 pub(super) const REFUSED: [&str; 6] = [
@@ -57,6 +60,12 @@ pub(super) enum Family {
     Failover,
     Origin,
     Calls,
+    ResponseBytes,
+    RouteOriginBytes,
+    OriginBytes,
+    RouteDuration,
+    OriginDuration,
+    CallDuration,
 }
 
 /// Name, help and labels of a family.
@@ -64,22 +73,38 @@ pub(super) struct About {
     pub name: &'static str,
     pub help: &'static str,
     /// The label whose values a plan names, and those names.
-    rows: Option<(&'static str, fn(&Plan) -> Vec<Arc<str>>)>,
+    rows: Rows,
     /// The other labels, each with the lists of its words.
     words: &'static [(&'static str, &'static [&'static [&'static str]])],
 }
 
+/// The label of a family whose rows are the plan's routes, origins or callables.
+type Rows = Option<(&'static str, fn(&Plan) -> Vec<Arc<str>>)>;
+
+const BY_ROUTE: Rows = Some(("route", |plan| {
+    let routes = plan.routes.iter();
+    routes.map(|one| Arc::clone(&one.label)).collect()
+}));
+const BY_ORIGIN: Rows = Some(("origin", |plan| {
+    let origins = plan.origins.iter();
+    origins.map(|one| Arc::clone(&one.name)).collect()
+}));
+const BY_CALLABLE: Rows = Some(("callable", |plan| {
+    let callables = plan.callables.iter();
+    callables.map(|one| Arc::clone(&one.name)).collect()
+}));
+
+/// Columns of a histogram: one for each bucket, that of larger values, and the sum.
+pub(super) const HISTOGRAM: usize = BUCKETS.len() + 2;
+/// The column of the sum in microseconds.
+pub(super) const SUM: usize = HISTOGRAM - 1;
+
 /// All families, in the order of [`Family`] and of a scrape.
-pub(super) const FAMILIES: [About; Family::Calls as usize + 1] = [
+pub(super) const FAMILIES: [About; Family::CallDuration as usize + 1] = [
     About {
         name: "edgerouter_requests_total",
         help: "Requests answered, by route, cache outcome and status class.",
-        rows: Some(("route", |plan| {
-            plan.routes
-                .iter()
-                .map(|one| Arc::clone(&one.label))
-                .collect()
-        })),
+        rows: BY_ROUTE,
         words: &[("cache", &[Outcome::WORDS]), ("status", &[&CLASSES])],
     },
     About {
@@ -174,28 +199,67 @@ pub(super) const FAMILIES: [About; Family::Calls as usize + 1] = [
     About {
         name: "edgerouter_origin_requests_total",
         help: "Requests to origins, by result.",
-        rows: Some(("origin", |plan| {
-            plan.origins
-                .iter()
-                .map(|one| Arc::clone(&one.name))
-                .collect()
-        })),
+        rows: BY_ORIGIN,
         words: &[("result", &[&CLASSES, Detail::WORDS])],
     },
     About {
         name: "edgerouter_function_calls_total",
         help: "Calls of hooks and functions, by result.",
-        rows: Some(("callable", |plan| {
-            plan.callables
-                .iter()
-                .map(|one| Arc::clone(&one.name))
-                .collect()
-        })),
+        rows: BY_CALLABLE,
         words: &[("phase", &[Phase::WORDS]), ("result", &[CallResult::WORDS])],
+    },
+    About {
+        name: "edgerouter_response_bytes_total",
+        help: "Bytes of bodies sent to viewers, by route.",
+        rows: BY_ROUTE,
+        words: &[],
+    },
+    About {
+        name: "edgerouter_route_origin_bytes_total",
+        help: "Bytes of bodies that origins sent, by route.",
+        rows: BY_ROUTE,
+        words: &[],
+    },
+    About {
+        name: "edgerouter_origin_response_bytes_total",
+        help: "Bytes of bodies that origins sent, by origin.",
+        rows: BY_ORIGIN,
+        words: &[],
+    },
+    About {
+        name: "edgerouter_route_duration_seconds",
+        help: "Time from a request's head to its response's head, by route.",
+        rows: BY_ROUTE,
+        words: &[],
+    },
+    About {
+        name: "edgerouter_origin_duration_seconds",
+        help: "Time from a request to an origin to the head of its response, or its failure.",
+        rows: BY_ORIGIN,
+        words: &[],
+    },
+    About {
+        name: "edgerouter_function_duration_seconds",
+        help: "Time from the call of a hook or function to its end, with its time in the queue.",
+        rows: BY_CALLABLE,
+        words: &[],
     },
 ];
 
 impl About {
+    /// Durations are named by their unit; everything else here is a counter.
+    pub(super) fn is_histogram(&self) -> bool {
+        self.name.ends_with("_seconds")
+    }
+
+    fn columns(&self) -> usize {
+        if self.is_histogram() {
+            return HISTOGRAM;
+        }
+        let lengths = self.words.iter().map(|(_, words)| words.concat().len());
+        lengths.product()
+    }
+
     /// The labels of a cell, as a scrape prints them.
     pub(super) fn labels(&self, row: &str, mut column: usize) -> String {
         let mut labels = Vec::new();
@@ -216,14 +280,6 @@ impl About {
 /// Counts by family, name in the plan, and column.
 pub(super) type Counts = BTreeMap<(usize, Arc<str>, usize), u64>;
 
-/// One writer: a load and a store, no locked instruction.
-pub(super) fn add(cell: &AtomicU64, n: u64) {
-    cell.store(
-        cell.load(Ordering::Relaxed).wrapping_add(n),
-        Ordering::Relaxed,
-    );
-}
-
 /// The counters of a family for one plan: a row for each name, and after them one for none.
 #[derive(Debug)]
 struct Table {
@@ -241,8 +297,7 @@ impl Tables {
         let tables = FAMILIES.iter().map(|about| {
             let mut names = about.rows.map_or_else(Vec::new, |(_, names)| names(plan));
             names.push(Arc::from(""));
-            let lengths = about.words.iter().map(|(_, words)| words.concat().len());
-            let columns = lengths.product();
+            let columns = about.columns();
             let cells = (0..names.len() * columns).map(|_| AtomicU64::new(0));
             Table {
                 columns,
@@ -255,13 +310,30 @@ impl Tables {
 
     /// Counts one. Without a row: one for what belongs to no name of the plan.
     pub(super) fn note(&self, family: Family, row: Option<u32>, column: usize) {
+        self.note_all(family, row, [(column, 1)]);
+    }
+
+    /// Counts a duration in its bucket and in the sum.
+    pub(super) fn note_duration(&self, family: Family, row: Option<u32>, micros: u64) {
+        self.note_all(family, row, [(bucket(micros), 1), (SUM, micros)]);
+    }
+
+    /// Adds to cells of one row.
+    pub(super) fn note_all<const N: usize>(
+        &self,
+        family: Family,
+        row: Option<u32>,
+        counts: [(usize, u64); N],
+    ) {
         let Some(table) = self.0.get(family as usize) else {
             return;
         };
         let none = table.names.len() - 1;
         let row = row.map_or(none, |row| (row as usize).min(none));
-        if let Some(cell) = table.cells.get(row * table.columns + column) {
-            add(cell, 1);
+        for (column, count) in counts {
+            if let Some(cell) = table.cells.get(row * table.columns + column) {
+                add(cell, count);
+            }
         }
     }
 

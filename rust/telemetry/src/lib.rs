@@ -6,6 +6,7 @@
 
 pub mod access;
 mod family;
+mod histogram;
 pub mod life;
 pub mod log;
 mod render;

@@ -1,12 +1,12 @@
 //! The counters as metrics.
 
-use std::{fmt::Write as _, sync::atomic::Ordering};
+use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering};
 
 use super::{
     Metrics, Outcome,
-    family::{Counts, FAMILIES, Family},
+    family::{About, Counts, FAMILIES, Family},
+    histogram::Durations,
     text::{self, head},
-    worker::{BUCKETS, Histogram},
 };
 
 impl Metrics {
@@ -22,11 +22,6 @@ impl Metrics {
             self.workers.iter().map(|cells| of(cells)).sum::<u64>()
         };
         for (name, help, value) in [
-            (
-                "edgerouter_response_bytes_total",
-                "Bytes of bodies sent to viewers.",
-                sum(|c| c.bytes_out.load(Ordering::Relaxed)),
-            ),
             (
                 "edgerouter_connections_accepted_total",
                 "Client connections accepted.",
@@ -55,6 +50,9 @@ impl Metrics {
         ] {
             text::one(out, name, help, value);
         }
+        let name = "edgerouter_build_info";
+        head(out, name, "gauge", "1, with the version of the edge.");
+        let _ = writeln!(out, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
         self.predictions(out);
         head(
             out,
@@ -136,26 +134,13 @@ impl Metrics {
             "Time from a request's head to its response's head, by cache outcome.",
         );
         for outcome in Outcome::ALL {
-            let all: Vec<&Histogram> = self
-                .workers
-                .iter()
-                .filter_map(|cells| cells.latency.get(outcome as usize))
-                .collect();
-            histogram(out, name, &format!("cache=\"{}\"", outcome.as_str()), &all);
+            let mut sum = Durations::default();
+            let workers = self.workers.iter();
+            for histogram in workers.filter_map(|cells| cells.latency.get(outcome as usize)) {
+                sum.add(histogram);
+            }
+            sum.write(out, name, &format!("cache=\"{}\"", outcome.as_str()));
         }
-        let name = "edgerouter_origin_duration_seconds";
-        head(
-            out,
-            name,
-            "histogram",
-            "Time from a request to an origin to the head of its response, or its failure.",
-        );
-        let all: Vec<&Histogram> = self
-            .workers
-            .iter()
-            .map(|cells| &cells.origin_latency)
-            .collect();
-        histogram(out, name, "", &all);
     }
 }
 
@@ -164,6 +149,9 @@ fn family(out: &mut String, counts: &Counts, index: usize) {
     let Some(about) = FAMILIES.get(index) else {
         return;
     };
+    if about.is_histogram() {
+        return histograms(out, counts, index, about);
+    }
     head(out, about.name, "counter", about.help);
     let mut lines: Vec<_> = counts
         .iter()
@@ -178,33 +166,14 @@ fn family(out: &mut String, counts: &Counts, index: usize) {
     }
 }
 
-fn histogram(out: &mut String, name: &str, labels: &str, all: &[&Histogram]) {
-    let comma = if labels.is_empty() { "" } else { "," };
-    let mut total = 0;
-    for index in 0..=BUCKETS.len() {
-        total += all
-            .iter()
-            .filter_map(|one| one.buckets.get(index))
-            .map(|cell| cell.load(Ordering::Relaxed))
-            .sum::<u64>();
-        let bound = BUCKETS.get(index).map_or_else(
-            || "+Inf".to_owned(),
-            |&micros| format!("{}", micros as f64 / 1e6),
-        );
-        let _ = writeln!(
-            out,
-            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"
-        );
+/// A histogram for each row that has one.
+fn histograms(out: &mut String, counts: &Counts, index: usize, about: &About) {
+    head(out, about.name, "histogram", about.help);
+    let mut rows: BTreeMap<&str, Durations> = BTreeMap::new();
+    for ((_, row, column), count) in counts.iter().filter(|((family, ..), _)| *family == index) {
+        rows.entry(row).or_default().add_column(*column, *count);
     }
-    let micros: u64 = all
-        .iter()
-        .map(|one| one.micros.load(Ordering::Relaxed))
-        .sum();
-    let braces = if labels.is_empty() {
-        String::new()
-    } else {
-        format!("{{{labels}}}")
-    };
-    let _ = writeln!(out, "{name}_sum{braces} {}", micros as f64 / 1e6);
-    let _ = writeln!(out, "{name}_count{braces} {total}");
+    for (row, durations) in rows {
+        durations.write(out, about.name, &about.labels(row, 0));
+    }
 }

@@ -17,7 +17,7 @@ use edgerouter_core::{
         CallResult, Detail, Outcome, PasswordResult, Phase, PrefetchResult, PrefetchSource, RunEnd,
         TokenResult, Word,
     },
-    plan::{CallableId, GroupId, OriginId, Plan},
+    plan::{CallableId, GroupId, OriginId, Plan, RouteId},
     request_record::RequestRecord,
 };
 use http::StatusCode;
@@ -25,45 +25,18 @@ use parking_lot::Mutex;
 
 use super::{
     Metrics, Refused,
-    family::{CLASSES, Family, Tables, add},
+    family::{CLASSES, Family, SUM, Tables},
+    histogram::{Histogram, add, bucket},
 };
-
-/// Upper bounds of the latency buckets, in microseconds.
-pub(super) const BUCKETS: [u64; 16] = [
-    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 5_000_000, 10_000_000,
-];
-
-/// Latencies of one outcome.
-#[derive(Debug, Default)]
-pub(super) struct Histogram {
-    pub buckets: [AtomicU64; BUCKETS.len() + 1],
-    pub micros: AtomicU64,
-}
-
-impl Histogram {
-    fn note(&self, micros: u64) {
-        let bucket = BUCKETS
-            .iter()
-            .position(|&most| micros <= most)
-            .unwrap_or(BUCKETS.len());
-        if let Some(cell) = self.buckets.get(bucket) {
-            add(cell, 1);
-        }
-        add(&self.micros, micros);
-    }
-}
 
 /// Counters that a worker writes and a scrape reads.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
     pub tables: Mutex<Arc<Tables>>,
     pub latency: [Histogram; Outcome::ALL.len()],
-    pub bytes_out: AtomicU64,
     pub accepted: AtomicU64,
     pub http2_connections: AtomicU64,
     pub http2_requests: AtomicU64,
-    pub origin_latency: Histogram,
 }
 
 impl Cells {
@@ -97,15 +70,21 @@ impl WorkerMetrics {
     /// Phase 16.
     pub fn count(&self, record: &RequestRecord<'_>) {
         let column = record.outcome as usize * CLASSES.len() + class(record.status);
-        self.note(Family::Requests, record.route, column);
-        if let Some(histogram) = self.cells.latency.get(record.outcome as usize) {
-            histogram.note(record.head);
+        let bucket = bucket(record.head);
+        let (tables, route) = (self.tables.borrow(), record.route);
+        tables.note(Family::Requests, route, column);
+        let duration = [(bucket, 1), (SUM, record.head)];
+        tables.note_all(Family::RouteDuration, route, duration);
+        if let Some(bytes) = record.bytes {
+            tables.note_all(Family::ResponseBytes, route, [(0, bytes)]);
         }
-        add(&self.cells.bytes_out, record.bytes.unwrap_or(0));
+        if let Some(histogram) = self.cells.latency.get(record.outcome as usize) {
+            histogram.note(bucket, record.head);
+        }
         if !record.hit
             && let Some(detail) = record.detail
         {
-            self.note(Family::Forwarded, None, detail.index());
+            tables.note(Family::Forwarded, None, detail.index());
         }
     }
 
@@ -118,10 +97,19 @@ impl WorkerMetrics {
         *self.tables.borrow_mut() = fresh;
     }
 
-    /// Content was sent to a client: that many bytes.
-    pub fn bytes_out(&self, bytes: u64) {
-        add(&self.cells.bytes_out, bytes);
+    /// Content of a route, if there is one, was sent to a client: that many bytes.
+    pub fn bytes_out(&self, route: Option<u32>, bytes: u64) {
+        let tables = self.tables.borrow();
+        tables.note_all(Family::ResponseBytes, route, [(0, bytes)]);
     }
+
+    /// An origin sent content for a route: that many bytes.
+    pub fn bytes_in(&self, origin: OriginId, route: RouteId, bytes: u64) {
+        let (tables, counts) = (self.tables.borrow(), [(0, bytes)]);
+        tables.note_all(Family::OriginBytes, Some(origin.0), counts);
+        tables.note_all(Family::RouteOriginBytes, Some(route.0), counts);
+    }
+
     /// A connection was accepted.
     pub fn accepted(&self) {
         add(&self.cells.accepted, 1);
@@ -214,23 +202,30 @@ impl WorkerMetrics {
 
     /// A request to an origin has ended: with a status, or with its failure.
     pub fn origin(&self, origin: OriginId, result: Result<StatusCode, Detail>, took: Duration) {
-        self.cells.origin_latency.note(took.as_micros() as u64);
+        let (tables, row) = (self.tables.borrow(), Some(origin.0));
+        tables.note_duration(Family::OriginDuration, row, micros(took));
         let column = match result {
             Ok(status) => class(status.as_u16()),
             Err(error) => CLASSES.len() + error.index(),
         };
-        self.note(Family::Origin, Some(origin.0), column);
+        tables.note(Family::Origin, row, column);
     }
 
-    /// A callable was called.
-    pub fn hook(&self, call: CallableId, phase: Phase, result: CallResult) {
+    /// The call of a callable has ended.
+    pub fn hook(&self, call: CallableId, phase: Phase, result: CallResult, took: Duration) {
         let column = phase.index() * CallResult::WORDS.len() + result.index();
-        self.note(Family::Calls, Some(call.0), column);
+        let (tables, row) = (self.tables.borrow(), Some(call.0));
+        tables.note(Family::Calls, row, column);
+        tables.note_duration(Family::CallDuration, row, micros(took));
     }
 
     fn note(&self, family: Family, row: Option<u32>, column: usize) {
         self.tables.borrow().note(family, row, column);
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Position in [`CLASSES`].

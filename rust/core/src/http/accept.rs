@@ -1,4 +1,5 @@
-//! `Accept-Encoding` and `Accept-Language`, to one spelling of each meaning (RFC 9110 §12.5.3 and §12.5.4).
+//! `Accept-Encoding` and `Accept-Language`, to one spelling of each meaning (RFC 9110 §12.5.3 and §12.5.4), and `Accept`
+//! of those that scrape metrics.
 
 use crate::http::{Fields, header};
 use http::HeaderValue;
@@ -68,6 +69,30 @@ pub fn normalised_language(request: &Fields) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&out).ok()
 }
 
+/// True if the request names OpenMetrics, in a version before 2, and likes nothing in plain text better.
+pub fn prefers_open_metrics(request: &Fields) -> bool {
+    let (mut open, mut plain) = (0, 0);
+    let lines = request.get_all(header::ACCEPT).iter();
+    for range in lines.flat_map(|line| list(line.as_bytes())) {
+        let mut parts = range.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let name = parts.next().unwrap_or_default();
+        let (mut weight, mut known) = (1_000, true);
+        for part in parts {
+            if let Some(given) = thousandths(part) {
+                weight = given;
+            } else if let Some(version) = part.strip_prefix(b"version=") {
+                known = matches!(version, b"1.0.0" | b"0.0.1");
+            }
+        }
+        if name.eq_ignore_ascii_case(b"application/openmetrics-text") && known {
+            open = weight.max(open);
+        } else if name.eq_ignore_ascii_case(b"text/plain") {
+            plain = weight.max(plain);
+        }
+    }
+    open > 0 && open >= plain
+}
+
 /// `q=` and a weight, in thousandths (RFC 9110 §12.4.2).
 pub(super) fn thousandths(parameter: &[u8]) -> Option<u16> {
     let (name, value) = parameter.split_first_chunk::<2>()?;
@@ -106,6 +131,26 @@ mod tests {
             .iter()
             .map(|&(name, value)| (name, HeaderValue::from_static(value)))
             .collect()
+    }
+
+    #[test]
+    fn open_metrics_are_sent_to_those_that_prefer_them() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                          application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        for (accept, want) in [
+            (prometheus, true),
+            ("application/openmetrics-text", true),
+            ("Application/OpenMetrics-Text; version=1.0.0", true),
+            ("application/openmetrics-text;version=2.0.0", false),
+            ("application/openmetrics-text;q=0", false),
+            ("application/openmetrics-text;q=0.1, text/plain", false),
+            ("text/plain, application/openmetrics-text", true),
+            ("*/*", false),
+            ("", false),
+        ] {
+            let got = prefers_open_metrics(&request(&[("accept", accept)]));
+            assert_eq!(got, want, "{accept}");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Health, readiness and metrics.
 
+use edgerouter_core::http::{accept, header};
 use http::StatusCode;
 
 use super::{
     answer::{self, Answer},
     call::{Call, Room},
 };
+use crate::telemetry::text;
 
 pub(super) fn index(room: &Room, _call: &Call) -> Answer {
     let mut paths: Vec<&str> = room.paths().collect();
@@ -30,10 +32,18 @@ pub(super) fn readiness(room: &Room, _call: &Call) -> Answer {
     }
 }
 
-pub(super) fn metrics(room: &Room, _call: &Call) -> Answer {
-    answer::of(
-        StatusCode::OK,
-        "text/plain; version=0.0.4; charset=utf-8",
-        room.shared.metrics(),
+/// In the format that the scraper prefers.
+pub(super) fn metrics(room: &Room, call: &Call) -> Answer {
+    let metrics = room.shared.metrics();
+    let (kind, body) = if accept::prefers_open_metrics(&call.headers) {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        (kind, text::open_metrics(&metrics))
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", metrics)
+    };
+    answer::with(
+        answer::of(StatusCode::OK, kind, body),
+        header::VARY,
+        "accept",
     )
 }

@@ -292,9 +292,11 @@ async fn attempt(
             status,
             version,
             mut headers,
-            body,
+            mut body,
             upgrade,
         }) => {
+            let (worker, route) = (Rc::clone(&request.worker), request.route);
+            body.report(move |bytes| worker.metrics.bytes_in(id, route, bytes));
             if decide::is_error(status) {
                 request.worker.shared.health.note_error(origin);
             } else {

@@ -488,11 +488,11 @@ impl Exchange {
         if line.is_none() && count.is_none() {
             return;
         }
-        let started = self.started;
+        let (started, route) = (self.started, record.route);
         let body = std::mem::replace(response.body_mut(), EdgeBody::empty());
         *response.body_mut() = body.on_end(move |bytes| {
             if let Some(worker) = count {
-                worker.metrics.bytes_out(bytes);
+                worker.metrics.bytes_out(route, bytes);
             }
             if let Some(line) = line {
                 line.end(bytes, micros(started));

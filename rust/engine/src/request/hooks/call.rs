@@ -6,6 +6,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -43,6 +44,7 @@ pub(super) fn invoke(
         .map_or(live.plan.limits.functions.timeout, |callable| {
             callable.timeout
         });
+    let since = Instant::now();
     let started = live.functions.invoke(Invocation {
         call,
         phase,
@@ -57,7 +59,7 @@ pub(super) fn invoke(
     async move {
         let output = started.output().await;
         let result = output.as_ref().map_or_else(Into::into, |_| CallResult::Ok);
-        worker.metrics.hook(call, phase, result);
+        worker.metrics.hook(call, phase, result, since.elapsed());
         output
     }
 }

@@ -1,0 +1,93 @@
+//! Durations in buckets.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Upper bounds of the latency buckets, in microseconds.
+pub(super) const BUCKETS: [u64; 16] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000, 10_000_000,
+];
+
+/// One writer: a load and a store, no locked instruction.
+pub(super) fn add(cell: &AtomicU64, n: u64) {
+    cell.store(
+        cell.load(Ordering::Relaxed).wrapping_add(n),
+        Ordering::Relaxed,
+    );
+}
+
+/// The bucket of a duration.
+pub(super) fn bucket(micros: u64) -> usize {
+    let found = BUCKETS.iter().position(|&most| micros <= most);
+    found.unwrap_or(BUCKETS.len())
+}
+
+/// Durations with one set of labels.
+#[derive(Debug, Default)]
+pub(super) struct Histogram {
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+    micros: AtomicU64,
+}
+
+impl Histogram {
+    pub(super) fn note(&self, bucket: usize, micros: u64) {
+        if let Some(cell) = self.buckets.get(bucket) {
+            add(cell, 1);
+        }
+        add(&self.micros, micros);
+    }
+}
+
+/// Sums of histograms, for a scrape.
+#[derive(Debug, Default)]
+pub(super) struct Durations {
+    buckets: [u64; BUCKETS.len() + 1],
+    micros: u64,
+}
+
+impl Durations {
+    pub(super) fn add(&mut self, histogram: &Histogram) {
+        for (sum, cell) in self.buckets.iter_mut().zip(&histogram.buckets) {
+            *sum += cell.load(Ordering::Relaxed);
+        }
+        self.micros += histogram.micros.load(Ordering::Relaxed);
+    }
+
+    /// Adds a column of a table: a bucket, or the sum behind them.
+    pub(super) fn add_column(&mut self, column: usize, count: u64) {
+        match self.buckets.get_mut(column) {
+            Some(bucket) => *bucket += count,
+            None => self.micros += count,
+        }
+    }
+
+    /// The samples of these durations.
+    pub(super) fn write(&self, out: &mut String, name: &str, labels: &str) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut total = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            total += count;
+            let bound = BUCKETS.get(index).map_or_else(
+                || "+Inf".to_owned(),
+                |&micros| format!("{}", micros as f64 / 1e6),
+            );
+            let _ = writeln!(
+                out,
+                "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {total}"
+            );
+        }
+        let braces = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{labels}}}")
+        };
+        let seconds = self.micros as f64 / 1e6;
+        let _ = writeln!(
+            out,
+            "{name}_sum{braces} {seconds}\n{name}_count{braces} {total}"
+        );
+    }
+}
