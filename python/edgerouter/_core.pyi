@@ -4,7 +4,8 @@ from asyncio import Task
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from logging import Logger
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
+from pathlib import Path
+from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, TypeVar, final, overload, type_check_only
 
 from typing_extensions import disjoint_base
 
@@ -38,6 +39,7 @@ __all__ = [
     "PieceSink",
     "PieceSource",
     "PlanTable",
+    "Replay",
     "Request",
     "Response",
     "Runner",
@@ -134,6 +136,35 @@ def explain(
     response: tuple[int, list[tuple[str, str]]] | None = None,
 ) -> list[dict[str, Any]]:
     """The decisions about a request, phase by phase, without sending it anywhere."""
+
+@final
+class Replay:
+    """A run of the requests of access logs through the decisions of a plan."""
+
+    def __new__(
+        cls,
+        plan: bytes,
+        files: list[Path],
+        *,
+        tiers: list[int],
+        format: str | None,  # noqa: A002
+        host: str,
+        scheme: str,
+        lifetimes: list[tuple[str, str]],
+        sample: int,
+        most_entries: int,
+    ) -> Self:
+        """``tiers``: bytes of memory for each prediction; ``lifetimes``: path patterns with their ``Cache-Control``."""
+
+    @staticmethod
+    def memory(plan: bytes) -> int:
+        """Bytes of the plan's memory cache on a machine with the memory of this one."""
+    def run(self) -> dict[str, Any]:
+        """Reads the logs to their end. ``ValueError`` if there is no prediction."""
+    def progress(self) -> tuple[int, int]:
+        """Bytes and lines that have been read, from any thread."""
+    def stop(self) -> None:
+        """Ends the run soon, from any thread."""
 
 # -- service -----------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.developing import dev
 from edgerouter.cli.diagnosis import doctor
 from edgerouter.cli.monitoring import dashboard, rules
+from edgerouter.cli.replaying import replay
 from edgerouter.cli.running import Options, refuse, say, serve, variable
 from edgerouter.cli.tailing import tail
 from edgerouter.cli.watching import origins, top
@@ -57,6 +58,7 @@ app.command()(origins)
 app.command()(top)
 app.command()(tail)
 app.command()(doctor)
+app.command()(replay)
 
 
 @app.callback()

@@ -124,9 +124,14 @@ class Prices:
         fields.done()
         return prices
 
-    def bill(self, usage: Usage, share_of_month: float = 0.0) -> list[Line]:
-        """The items for the usage of one month, of which this share has passed."""
+    def bill(self, usage: Usage, share_of_month: float = 0.0, *, origin_bytes: float | None = None) -> list[Line]:
+        """The items for the usage of one month, of which this share has passed.
+
+        ``origin_bytes``  bytes from origins, if they are known; ``None``: they are estimated
+        """
         gigabytes = usage.bytes / self.bytes_per_gb
+        known = origin_bytes is not None
+        from_origins = self._from_origins(usage) if origin_bytes is None else origin_bytes / self.bytes_per_gb
         lines = [
             Line("requests", usage.requests, "requests", self.requests.cost(usage.requests / MILLION)),
             *(
@@ -145,10 +150,10 @@ class Prices:
                 self.origin_requests.cost(usage.origin_requests / MILLION),
             ),
             Line(
-                "from origins (estimated)",
-                self._from_origins(usage),
+                "from origins" if known else "from origins (estimated)",
+                from_origins,
                 "GB",
-                self.origin_bytes.cost(self._from_origins(usage)),
+                self.origin_bytes.cost(from_origins),
             ),
             Line(
                 "calls of functions",

@@ -33,5 +33,5 @@ use edgerouter_store as store;
 use edgerouter_telemetry::{self as telemetry, life, secret};
 
 pub use listen::{inherited::addresses as inherited_addresses, tls::development};
-pub use server::{Engine, Settings, StartError, check_tls};
+pub use server::{Engine, Settings, StartError, check_tls, default_capacity};
 pub use telemetry::{access, log};

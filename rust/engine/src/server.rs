@@ -535,8 +535,9 @@ fn open_files(descriptors: Option<Descriptors>, plan: &Plan) -> usize {
     })
 }
 
-/// A quarter of the machine's memory, at most 4 GiB (docs/design.md §11).
-fn default_capacity() -> u64 {
+/// Bytes of the memory cache if the plan sets none: a quarter of the machine's memory, at most 4 GiB (docs/design.md
+/// §11).
+pub fn default_capacity() -> u64 {
     const MOST: u64 = 4 << 30;
     let total = std::fs::read_to_string("/proc/meminfo")
         .ok()

@@ -233,13 +233,8 @@ impl Worker {
     /// The size of slices: the plan's, or less where the store would not take an entry of that size. `None` where that is
     /// too small for slices to make sense.
     pub(crate) fn slice_bytes(&self, live: &Live) -> Option<u64> {
-        let size = live
-            .plan
-            .limits
-            .cache
-            .slice_bytes
-            .min(self.shared.cache.store.largest() / 2);
-        (size >= LEAST_SLICE).then_some(size)
+        let memory = self.shared.cache.store.memory();
+        memory.slice_bytes(live.plan.limits.cache.slice_bytes)
     }
 
     pub(crate) fn random(&self) -> u64 {
@@ -261,6 +256,3 @@ impl Worker {
         self.shared.account.pinned(pinned)
     }
 }
-
-/// Below this a slice costs more to keep than it holds.
-const LEAST_SLICE: u64 = 4 << 10;

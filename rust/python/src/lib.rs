@@ -1,6 +1,6 @@
 //! The module `edgerouter._core`: converts between Python and the engine, and decides nothing.
 //!
-//! `engine` starts and stops, `plan` compiles plans. `message`, `values`, `cache`, `data` and `context` are the views on the
+//! `engine` starts and stops, `plan` compiles plans, `replay` predicts by one. `message`, `values`, `cache`, `data` and `context` are the views on the
 //! engine's values that callables get. `runner` carries calls to Python's own threads and their answers back.
 //! `allocator` is the one of the Rust side. `output` carries printed lines, and signals. `properties` exposes pure
 //! decisions to property tests, `certificates` those for development.
@@ -19,6 +19,7 @@ mod message;
 mod output;
 mod plan;
 mod properties;
+mod replay;
 mod runner;
 mod values;
 
@@ -50,6 +51,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     output::add(module)?;
     logs::add(module)?;
     plan::add(module)?;
+    replay::add(module)?;
     runner::add(module)?;
     certificates::add(module)?;
     properties::add(module)

@@ -41,6 +41,9 @@ pub enum Content {
     Slice(Bytes),
 }
 
+/// Seconds for which an answer that could not be stored switches coalescing off for its URL.
+pub const UNSHARED_FOR: u64 = 10;
+
 /// The kind of an entry, without unpacking it.
 #[derive(Debug, Clone, Copy)]
 pub enum View<'a> {

@@ -21,7 +21,7 @@ use super::{
     content::{Content, Object, PurgeFacts, Slices, View},
     extra::{Extra, compact_value},
     fields,
-    pieces::{Chunks, SMALL, allocated},
+    pieces::{Chunks, SMALL, allocated, in_pieces},
 };
 
 /// The value that the store keeps under a key.
@@ -241,6 +241,19 @@ impl Entry {
         (own + allocated(self.text.len()) + allocated(self.body.len()) + extra + INDEX) as u64
     }
 
+    /// Bytes that this entry, which has no body, would be charged for with a body of `length` bytes, or as a slice of them.
+    pub fn size_with(&self, length: u64) -> u64 {
+        if length <= SMALL as u64 || self.is(SLICE) {
+            return self.size() + allocated(usize::try_from(length).unwrap_or(SMALL)) as u64;
+        }
+        let extra = match self.extra {
+            Some(_) => 0,
+            None => allocated(size_of::<Extra>()),
+        };
+        let (pieces, count) = in_pieces(length);
+        self.size() + pieces + (extra + allocated(count * size_of::<Bytes>())) as u64
+    }
+
     /// The kind, with the small parts; an object is not unpacked.
     pub fn view(&self) -> View<'_> {
         if self.is_object() {
@@ -412,6 +425,36 @@ mod tests {
             body: compact_body(pieces, body.len()),
             length: body.len() as u64,
             ..Object::sample(headers.clone())
+        }
+    }
+
+    #[test]
+    fn an_entry_without_its_body_knows_what_it_would_be_charged_for_with_it() {
+        for length in [
+            0usize,
+            1,
+            1000,
+            SMALL,
+            SMALL + 1,
+            20_500,
+            PIECE,
+            PIECE + 1,
+            700_000,
+        ] {
+            for variants in [None, Some(7)] {
+                let entry = |body: &[u8]| {
+                    let object = Object {
+                        variants,
+                        ..object(&Fields::new(), body)
+                    };
+                    Entry::marker(b"key", Content::Object(object))
+                };
+                let (without, with) = (entry(b""), entry(&vec![0; length]));
+                assert_eq!(without.size_with(length as u64), with.size(), "{length}");
+            }
+            let slice = |bytes| Entry::marker(b"key", Content::Slice(Bytes::from(bytes)));
+            let (without, with) = (slice(Vec::new()), slice(vec![0; length]));
+            assert_eq!(without.size_with(length as u64), with.size(), "{length}");
         }
     }
 

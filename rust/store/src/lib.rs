@@ -1,11 +1,12 @@
 //! The store, and the place where requests for the same response meet.
 //!
 //! `entry` is one stored response, `content` its content unpacked, `extra` the rare parts, `coded` the way to its coded
-//! variants and `making` the making of them, `pieces` the memory of bodies, `fields` its packed header section, `thawed` unpacked sections of hot responses, `memory` the sharded table
-//! of entries, `shard` its eviction order, `ghosts` the recently evicted keys, `disk` the tier that survives a restart,
-//! `tiers` the two as one store, `flight` the meeting place of concurrent misses, `invalidations` the URLs outdated
-//! during a fetch, `arriving` a body that is still arriving, `run` a stretch of a large one and `runs` all of these, by
-//! one `buffer`. `edgerouter_core::cache` decides what may be stored and reused; nothing here knows the rules.
+//! variants and `making` the making of them, `pieces` the memory of bodies, `fields` its packed header section, `thawed`
+//! unpacked sections of hot responses, `memory` the sharded table of entries, `evictable` the facts that it needs of
+//! them, `shard` its eviction order, `ghosts` the recently evicted keys, `disk` the tier that survives a restart, `tiers`
+//! the two as one store, `flight` the meeting place of concurrent misses, `invalidations` the URLs outdated during a
+//! fetch, `arriving` a body that is still arriving, `run` a stretch of a large one and `runs` all of these, by one
+//! `buffer`. `edgerouter_core::cache` decides what may be stored and reused; nothing here knows the rules.
 
 pub mod arriving;
 mod buffer;
@@ -14,6 +15,7 @@ mod coded;
 mod content;
 pub mod disk;
 mod entry;
+mod evictable;
 mod extra;
 mod fields;
 mod fills;
@@ -32,10 +34,11 @@ mod tiers;
 pub use arriving::Arriving;
 pub use buffer::NobodyReads;
 pub use coded::CodedVariants;
-pub use content::{Content, Object, PurgeFacts, Slices, View};
+pub use content::{Content, Object, PurgeFacts, Slices, UNSHARED_FOR, View};
 pub use disk::{Disk, DiskFigures, Location};
 pub use edgerouter_core::cache::levels::Variants;
 pub use entry::Entry;
+pub use evictable::Evictable;
 pub use fills::Fills;
 pub use flight::{FlightState, Flights, Join};
 pub use invalidations::Invalidations;

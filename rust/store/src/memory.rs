@@ -17,6 +17,7 @@ use parking_lot::RwLock;
 
 use super::{
     entry::Entry,
+    evictable::Evictable,
     pinned::Pinned,
     shard::{Gone, Shard},
 };
@@ -25,20 +26,22 @@ use super::{
 const MOST_SHARDS: u64 = 64;
 /// With less per shard, chance would decide how many entries it gets.
 const LEAST_SHARD_BYTES: u64 = 4 << 20;
+/// Below this a slice costs more to keep than it holds.
+const LEAST_SLICE: u64 = 4 << 10;
 /// Evictions under one lock.
 const TURN: usize = 32;
 
 /// The tier in memory: sharded by the hash of the key, bounded by bytes.
 #[derive(Debug)]
-pub struct MemoryStore {
-    shards: Box<[RwLock<Shard>]>,
+pub struct MemoryStore<E = Entry> {
+    shards: Box<[RwLock<Shard<E>>]>,
     hasher: foldhash::fast::RandomState,
     capacity: u64,
     largest: u64,
     bytes: AtomicU64,
     entries: AtomicUsize,
     evicted: AtomicU64,
-    pinned: Pinned,
+    pinned: Pinned<E>,
 }
 
 /// The position of a walk through the store.
@@ -83,7 +86,7 @@ impl FromStr for MemoryCursor {
     }
 }
 
-impl MemoryStore {
+impl<E: Evictable> MemoryStore<E> {
     /// A store of at most `capacity` bytes, in which no entry is larger than `largest` (`None`: a tenth).
     pub fn new(capacity: u64, largest: Option<u64>) -> Self {
         let largest = largest.unwrap_or(capacity / 10).min(capacity);
@@ -113,21 +116,21 @@ impl MemoryStore {
     }
 
     /// Finds an entry, and counts a use of it.
-    pub fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
+    pub fn get(&self, key: &[u8]) -> Option<Arc<E>> {
         let entry = self.peek(key)?;
         entry.touch();
         Some(entry)
     }
 
     /// Looks up an entry without counting a use.
-    pub fn peek(&self, key: &[u8]) -> Option<Arc<Entry>> {
+    pub fn peek(&self, key: &[u8]) -> Option<Arc<E>> {
         let (hash, at) = self.locate(key);
         self.shards.get(at)?.read().get(hash, key).cloned()
     }
 
     /// Stores the entry; false when it is larger than any entry may be (the entry that it would have replaced is
     /// removed, because it is outdated).
-    pub fn insert(&self, entry: Arc<Entry>) -> bool {
+    pub fn insert(&self, entry: Arc<E>) -> bool {
         let size = entry.size();
         if size > self.largest {
             self.remove(entry.key());
@@ -158,7 +161,7 @@ impl MemoryStore {
     }
 
     /// Removes exactly this entry; false when it is no longer stored.
-    pub fn remove_same(&self, entry: &Arc<Entry>) -> bool {
+    pub fn remove_same(&self, entry: &Arc<E>) -> bool {
         let (hash, at) = self.locate(entry.key());
         let removed = self.shards.get(at).and_then(|shard| {
             let mut shard = shard.write();
@@ -173,7 +176,7 @@ impl MemoryStore {
     }
 
     /// Replaces an entry by another; false when it is no longer stored.
-    pub fn replace(&self, old: &Arc<Entry>, new: Arc<Entry>) -> bool {
+    pub fn replace(&self, old: &Arc<E>, new: Arc<E>) -> bool {
         let size = new.size();
         let (hash, at) = self.locate(old.key());
         let replaced = self.shards.get(at).and_then(|shard| {
@@ -193,7 +196,7 @@ impl MemoryStore {
 
     /// A step of a walk, which holds one lock for as long as it takes to copy `most` pointers. Entries stored during
     /// the walk may be left out.
-    pub fn step(&self, at: WalkStep, most: usize, found: &mut Vec<Arc<Entry>>) -> Option<WalkStep> {
+    pub fn step(&self, at: WalkStep, most: usize, found: &mut Vec<Arc<E>>) -> Option<WalkStep> {
         let shard = self.shards.get(at.shard)?.read();
         let more = shard.slots(at.slot, most, found);
         drop(shard);
@@ -210,7 +213,7 @@ impl MemoryStore {
         })
     }
 
-    fn leave(&self, entries: &[Arc<Entry>]) {
+    fn leave(&self, entries: &[Arc<E>]) {
         let bytes: u64 = entries.iter().map(|entry| entry.size()).sum();
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.entries.fetch_sub(entries.len(), Ordering::Relaxed);
@@ -250,7 +253,7 @@ impl MemoryStore {
         &self,
         cursor: MemoryCursor,
         most: usize,
-        into: &mut Vec<(MemoryCursor, Arc<Entry>)>,
+        into: &mut Vec<(MemoryCursor, Arc<E>)>,
     ) -> Option<MemoryCursor> {
         let shard = self.shards.get(cursor.shard)?.read();
         let Some(places) = shard.places(cursor.place, most) else {
@@ -271,7 +274,7 @@ impl MemoryStore {
     }
 
     /// Visits every entry, one shard after another under its lock; changes in between may be missed.
-    pub fn for_each(&self, mut visit: impl FnMut(&Arc<Entry>)) {
+    pub fn for_each(&self, mut visit: impl FnMut(&Arc<E>)) {
         for shard in &self.shards {
             shard.read().iter().for_each(&mut visit);
         }
@@ -284,6 +287,12 @@ impl MemoryStore {
     /// Bytes of the largest entry that is stored.
     pub fn largest(&self) -> u64 {
         self.largest
+    }
+    /// The size of slices of large objects: `wanted`, or less if no entry of that size is stored. `None` if that is too
+    /// small for slices to make sense.
+    pub fn slice_bytes(&self, wanted: u64) -> Option<u64> {
+        let size = wanted.min(self.largest / 2);
+        (size >= LEAST_SLICE).then_some(size)
     }
     /// Bytes that the entries take now.
     pub fn bytes(&self) -> u64 {

@@ -73,6 +73,18 @@ pub fn compact_body(pieces: Vec<Bytes>, length: usize) -> Chunks {
     chunks
 }
 
+/// Bytes that a body in pieces takes, and the number of its pieces.
+pub(super) fn in_pieces(length: u64) -> (u64, usize) {
+    let (mut rest, mut bytes, mut count) = (length, 0, 0);
+    while rest > 0 {
+        let piece = next_piece(usize::try_from(rest).unwrap_or(usize::MAX));
+        bytes += (allocated(piece) + SHARED) as u64;
+        count += 1;
+        rest = rest.saturating_sub(piece as u64);
+    }
+    (bytes, count)
+}
+
 /// The length of the next piece of a body of which `rest` bytes are left: all, unless rounding that up would waste more
 /// than a sixteenth; then as many as fit a size class of the allocator.
 fn next_piece(rest: usize) -> usize {

@@ -4,21 +4,29 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::entry::Entry;
+use super::evictable::Evictable;
 
 /// Smaller entries are not tracked: a connection may hold as much anyway.
 const LEAST: u64 = 64 << 10;
 
 /// Evicted entries of 64 KiB or more that clients still read: memory that the store does not count any more.
-#[derive(Debug, Default)]
-pub struct Pinned {
-    entries: Mutex<Vec<Arc<Entry>>>,
+#[derive(Debug)]
+pub struct Pinned<E> {
+    entries: Mutex<Vec<Arc<E>>>,
 }
 
-impl Pinned {
+impl<E> Default for Pinned<E> {
+    fn default() -> Self {
+        Self {
+            entries: Mutex::default(),
+        }
+    }
+}
+
+impl<E: Evictable> Pinned<E> {
     /// Notes evicted entries.
-    pub fn add(&self, gone: &[Arc<Entry>]) {
-        let read = |entry: &&Arc<Entry>| entry.size() >= LEAST && entry.read_bytes() > 0;
+    pub fn add(&self, gone: &[Arc<E>]) {
+        let read = |entry: &&Arc<E>| entry.size() >= LEAST && entry.read_bytes() > 0;
         let mut read = gone.iter().filter(read).peekable();
         if read.peek().is_some() {
             self.entries.lock().extend(read.cloned());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use super::{entry::Entry, ghosts::Ghosts};
+use super::{evictable::Evictable, ghosts::Ghosts};
 
 /// No node.
 const NONE: u32 = u32::MAX;
@@ -21,8 +21,8 @@ enum QueueKind {
 }
 
 #[derive(Debug)]
-struct Node {
-    entry: Option<Arc<Entry>>,
+struct Node<E> {
+    entry: Option<Arc<E>>,
     /// Half of the hash: enough to place the node in a larger table.
     hash: u32,
     /// The next newer node; of a free node: the next free one.
@@ -50,16 +50,16 @@ impl Default for List {
 }
 
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(super) struct Shard<E> {
     table: HashTable<u32>,
-    nodes: Vec<Node>,
+    nodes: Vec<Node<E>>,
     free: u32,
     small: List,
     main: List,
     ghosts: Ghosts,
 }
 
-impl Default for Shard {
+impl<E> Default for Shard<E> {
     fn default() -> Self {
         Self {
             table: HashTable::new(),
@@ -73,22 +73,22 @@ impl Default for Shard {
 }
 
 /// Removed entries, to be dropped after the shard's lock is released.
-pub(super) type Gone = SmallVec<[Arc<Entry>; 8]>;
+pub(super) type Gone<E> = SmallVec<[Arc<E>; 8]>;
 
 /// The hash that the table gets: it takes slots from the low bits and tags from the highest.
 fn spread(half: u32) -> u64 {
     u64::from(half) << 32 | u64::from(half)
 }
 
-impl Shard {
+impl<E: Evictable> Shard<E> {
     /// `hash` is the lower half of the key's.
-    pub(super) fn get(&self, hash: u32, key: &[u8]) -> Option<&Arc<Entry>> {
+    pub(super) fn get(&self, hash: u32, key: &[u8]) -> Option<&Arc<E>> {
         let index = self.find(hash, key)?;
         self.nodes.get(index as usize)?.entry.as_ref()
     }
 
     /// Inserts `entry`, and returns one with the same key that it replaces.
-    pub(super) fn insert(&mut self, hash: u32, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    pub(super) fn insert(&mut self, hash: u32, entry: Arc<E>) -> Option<Arc<E>> {
         let size = entry.size();
         if let Some(index) = self.find(hash, entry.key()) {
             let node = self.nodes.get_mut(index as usize)?;
@@ -118,7 +118,7 @@ impl Shard {
         None
     }
 
-    pub(super) fn remove(&mut self, hash: u32, key: &[u8]) -> Option<Arc<Entry>> {
+    pub(super) fn remove(&mut self, hash: u32, key: &[u8]) -> Option<Arc<E>> {
         let index = self.find(hash, key)?;
         self.unlink(index);
         self.release(index)
@@ -134,7 +134,7 @@ impl Shard {
         &self,
         from: usize,
         most: usize,
-    ) -> Option<impl Iterator<Item = (usize, Option<&Arc<Entry>>)>> {
+    ) -> Option<impl Iterator<Item = (usize, Option<&Arc<E>>)>> {
         let places = self.nodes.get(from..).filter(|rest| !rest.is_empty())?;
         Some(
             places
@@ -145,12 +145,12 @@ impl Shard {
         )
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<E>> {
         self.nodes.iter().filter_map(|node| node.entry.as_ref())
     }
 
     /// Copies the entries in `most` slots from `from` on; false when there are no more slots after them.
-    pub(super) fn slots(&self, from: usize, most: usize, found: &mut Vec<Arc<Entry>>) -> bool {
+    pub(super) fn slots(&self, from: usize, most: usize, found: &mut Vec<Arc<E>>) -> bool {
         let slots = self.nodes.get(from..).unwrap_or_default();
         found.extend(
             slots
@@ -162,7 +162,7 @@ impl Shard {
     }
 
     /// Moves the hand until one entry is evicted; false when there is none.
-    pub(super) fn evict(&mut self, gone: &mut Gone) -> bool {
+    pub(super) fn evict(&mut self, gone: &mut Gone<E>) -> bool {
         loop {
             let from_small = self.main.oldest == NONE
                 || (self.small.oldest != NONE
@@ -215,7 +215,7 @@ impl Shard {
     }
 
     /// A node outside the lists.
-    fn place(&mut self, entry: Arc<Entry>, hash: u32, queue: QueueKind) -> u32 {
+    fn place(&mut self, entry: Arc<E>, hash: u32, queue: QueueKind) -> u32 {
         let index = self.free;
         let node = Node {
             entry: Some(entry),
@@ -238,7 +238,7 @@ impl Shard {
     }
 
     /// Removes a node that is in no list from the table.
-    fn release(&mut self, index: u32) -> Option<Arc<Entry>> {
+    fn release(&mut self, index: u32) -> Option<Arc<E>> {
         let node = self.nodes.get_mut(index as usize)?;
         let entry = node.entry.take();
         node.newer = self.free;
@@ -291,12 +291,12 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Content, entry::INDEX};
+    use crate::{Content, Entry, entry::INDEX};
 
     #[test]
     fn what_an_entry_is_charged_for_its_places_is_what_they_take() {
-        let mut shard = Shard::default();
-        let mut gone = Gone::new();
+        let mut shard = Shard::<Entry>::default();
+        let mut gone = Gone::<Entry>::new();
         let (mut sum, mut looks) = (0, 0);
         for i in 1..=100_000u32 {
             let hash = i.wrapping_mul(0x9e37_79b9);
@@ -308,7 +308,7 @@ mod tests {
                 gone.clear();
             }
             if i >= 10_000 && i % 100 == 0 {
-                let taken = shard.nodes.capacity() * size_of::<Node>()
+                let taken = shard.nodes.capacity() * size_of::<Node<Entry>>()
                     + shard.table.allocation_size()
                     + shard.ghosts.allocated();
                 let each = taken / shard.len();

@@ -105,7 +105,7 @@ fn fixed(Text(text): Text<'_>) -> Option<u64> {
 }
 
 /// The second of a day; `60` is a leap second.
-pub(crate) fn clock(hour: u64, minute: u64, second: u64) -> Option<u64> {
+pub fn clock(hour: u64, minute: u64, second: u64) -> Option<u64> {
     (hour < 24 && minute < 60 && second <= 60).then_some((hour * 60 + minute) * 60 + second)
 }
 
@@ -188,7 +188,7 @@ impl Text<'_> {
 }
 
 /// `month` counts from 0, `day` from 1.
-pub(crate) fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
+pub fn seconds(year: u64, month: u64, day: u64, time: u64) -> Option<u64> {
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let length = match month {
         1 => 28 + u64::from(leap),

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     request::origin::{Received, ReceivedBody},
     store::{
-        Content, Entry, Object, PurgeFacts,
+        Content, Entry, Object, PurgeFacts, UNSHARED_FOR,
         arriving::{ArrivalEnd, Writing},
         compact_body,
         flight::Reuse,
@@ -238,9 +238,6 @@ pub(super) fn remember_unshared(worker: &Rc<Worker>, question: &Question<'_>) {
         .store
         .insert(Arc::new(Entry::marker(parent, Content::Unshared { until })));
 }
-
-/// Seconds for which an answer that could not be stored switches coalescing off for its URL.
-const UNSHARED_FOR: u64 = 10;
 
 /// Makes a stored response new by a 304 (RFC 9111 §4.3.4), unless that says that it may not be stored any longer.
 /// `None` for an entry that is no response.
