@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 
 import edgerouter
-from edgerouter import cache, functions, server, serving, settings, testing
+from edgerouter import cache, functions, lambda_edge, server, serving, settings, testing
 
-MODULES = [edgerouter, cache, functions, server, serving, settings, testing]
+MODULES = [edgerouter, cache, functions, lambda_edge, server, serving, settings, testing]
 
 
 def attribute_docstrings(kind: type) -> set[str]:

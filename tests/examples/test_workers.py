@@ -1,0 +1,65 @@
+"""The workers of the reference article, ported: each example does what its original does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jwt
+import pytest
+
+from edgerouter.testing import Client, Received, Reply
+
+from ..origins import wait_until
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SECRET = "a secret of thirty-two bytes or more"
+
+
+def shown(request: Received) -> Reply:
+    names = ("x-user-id", "x-user-role", "x-variant", "x-edge-function")
+    return Reply.json({"path": request.path, **{name: request.get(name) for name in names}})
+
+
+def example(name: str) -> Client:
+    return Client(EXAMPLES / name / "app.py", origins={"site": shown})
+
+
+def test_the_cache_worker_keeps_what_it_fetched() -> None:
+    with example("cache_api") as client:
+        first = client.get("/static/logo.svg")
+        assert first.json()["path"] == "/static/logo.svg" and "age" not in first.headers
+        wait_until(lambda: "age" in client.get("/static/logo.svg").headers, what="a response from the cache")
+        before = client.origins["site"].count()
+        assert client.get("/static/logo.svg").json() == first.json()
+        assert client.origins["site"].count() == before
+        assert client.post("/static/logo.svg").status_code == 405
+
+
+def test_the_authentication_worker_forwards_who_the_user_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JWT_SECRET", SECRET)
+    with example("jwt_auth") as client:
+        claims = {"userId": "ada", "role": "editor", "exp": client.clock.now() + 60}
+        right = {"authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256')}"}
+        wrong = {"authorization": f"Bearer {jwt.encode(claims, SECRET + '!', 'HS256')}"}
+        assert client.get("/").status_code == 401 and client.get("/", headers=wrong).status_code == 403
+        assert client.origins["site"].count() == 0
+        found = client.get("/", headers={**right, "x-user-role": "admin"}).json()
+        assert (found["x-user-id"], found["x-user-role"]) == ("ada", "editor")
+        assert client.get("/whoami", headers=right).json() == {"user": "ada", "role": "editor"}
+        client.clock.advance(600)
+        assert client.get("/whoami", headers=right).status_code == 403
+
+
+def test_the_lambda_function_assigns_a_variant_and_forwards_it() -> None:
+    with example("lambda_edge") as client:
+        first = client.get("/home")
+        assert (first.status_code, first.headers["location"]) == (302, "/home")
+        assert client.cookies["variant"] in ("a", "b")
+        found = client.get("/home").json()
+        assert (found["x-variant"], found["x-edge-function"]) == (client.cookies["variant"], "processed")
+
+
+@pytest.mark.parametrize("name", ["cache_api", "jwt_auth", "lambda_edge"])
+def test_a_readme_has_the_original_beside_the_port(name: str) -> None:
+    text = (EXAMPLES / name / "README.md").read_text()
+    assert "| in the article's " in text and "| here |" in text and len(text.splitlines()) <= 12
