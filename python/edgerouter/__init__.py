@@ -31,6 +31,7 @@ from edgerouter.functions import AsyncContext, Context, Request, Response
 from edgerouter.functions.events import Event
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, Hsts, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
+from edgerouter.images import Images, ImageSources
 from edgerouter.limits import (
     CacheLimits,
     CompressionLimits,
@@ -40,6 +41,7 @@ from edgerouter.limits import (
     Http2Limits,
     HttpLimits,
     IdentityLimits,
+    ImageLimits,
     Limits,
     LogLimits,
     OriginLimits,
@@ -107,6 +109,9 @@ __all__ = [
     "Http2Limits",
     "HttpLimits",
     "IdentityLimits",
+    "ImageLimits",
+    "ImageSources",
+    "Images",
     "Issuer",
     "Jwt",
     "Limits",

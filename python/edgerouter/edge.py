@@ -30,6 +30,7 @@ from edgerouter.experiments import Experiment
 from edgerouter.files import Files
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
+from edgerouter.images import Images, ImageSources
 from edgerouter.limits import Limits
 from edgerouter.listening import Listener, Tls
 from edgerouter.origins import Group, Origin
@@ -224,6 +225,7 @@ class Edge(Callables, Purging):
         experiment: Experiment | Collection[Experiment] = (),
         errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] | None = None,
         compress: bool | None = None,
+        images: Images | Mapping[str, Any] | None = None,
         predict: Predict | None = None,
     ) -> Route:
         """Declares a route. Order of precedence: host-specific, exact, longer literal prefix, fewer wildcards, order.
@@ -254,6 +256,7 @@ class Edge(Callables, Purging):
         ``compress``  sends responses in Brotli, Zstandard or gzip to clients that accept it, if their type shrinks;
             ``None``: as the cache policy says (``cache.OPTIMIZED`` does);
             refused where responses depend on a token, and behind a password or a signature
+        ``images``  scales and codes images: ``Images(widths=[320, 640], formats="auto")``
         ``predict``  fetches the pages that visitors will most likely request next
         """
         # Only the arguments that differ from their default: a large site has ten thousands of routes.
@@ -299,6 +302,7 @@ class Edge(Callables, Purging):
             "signed": signed,
             "basic": basic,
             "security": security,
+            "images": images,
             "predict": predict,
         }
         given |= {name: value for name, value in plain.items() if value is not None}
@@ -382,6 +386,57 @@ class Edge(Callables, Purging):
         if itself is not None:
             self._declared.add_route(lambda: declare(itself))
         return route
+
+    @helpful
+    def images(
+        self,
+        pattern: str,
+        *,
+        sources: Collection[Origin | Group | str],
+        images: Images | Mapping[str, Any] | None = None,
+        host: str | Collection[str] | None = None,
+        when: When | Collection[When | Mapping[str, Any]] = (),
+        priority: int = 0,
+        viewer: ViewerPolicy = "allow-all",
+        headers: HeaderPolicy | Mapping[str, Any] | None = None,
+        auth: Jwt | None = None,
+        addresses: AddressPolicy | Mapping[str, Any] | None = None,
+        cors: Cors | Mapping[str, Any] | None = None,
+        rate_limit: RateLimit | Collection[RateLimit | Mapping[str, Any]] = (),
+        signed: SignedUrls | Mapping[str, Any] | None = None,
+        basic: BasicAuth | Mapping[str, Any] | None = None,
+        security: SecurityHeaders | Mapping[str, Any] | None = None,
+    ) -> Route:
+        """Serves variants of images that the query names: ``/_image?url=/photo.jpg&w=640``.
+
+        ``pattern``  ``/path`` or ``host/path``
+        ``sources``  origins and groups of this edge, whose routes everybody may use
+        ``images``  the variants, see ``Images``
+        ``host``, ``when``, ``priority``, ``viewer``, ``auth``  as in ``Edge.route``
+        ``addresses``, ``cors``, ``rate_limit``, ``signed``, ``basic``, ``security``  the same
+        ``headers``  edits of the response to the viewer
+        """
+
+        def declare() -> Route:
+            return Route(
+                pattern,
+                image_sources=ImageSources(origins=[self._declared.known(source) for source in sources]),
+                images=images,
+                host=host,
+                when=(when,) if isinstance(when, When) else when,
+                priority=priority,
+                viewer=viewer,
+                headers=headers or UNEDITED,
+                auth=auth,
+                addresses=addresses,
+                cors=cors,
+                rate_limits=(rate_limit,) if isinstance(rate_limit, RateLimit) else rate_limit,
+                signed=signed,
+                basic=basic,
+                security=security,
+            )
+
+        return self._declared.add_route(declare)
 
     # -- latency ---------------------------------------------------------------------------------------------------
 

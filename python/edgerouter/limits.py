@@ -258,6 +258,32 @@ class CompressionLimits(Value, frozen=True, kw_only=True):
         check.seconds("timeout", positive=True)
 
 
+class ImageLimits(Value, frozen=True, kw_only=True):
+    """Variants of images (``Images``).
+
+    ``threads``  that make variants; ``None``: one for two cores. Half as many more, at least one, make AVIF
+    ``queue``  variants that wait for a thread, AVIF apart; past it 503
+    ``source_bytes``, ``pixels``  of an image as its origin sends it; past them 422
+    ``avif_pixels``  of a variant in AVIF; past it WebP, or 422 where a request insists on AVIF
+    ``timeout``  seconds for one variant, the wait for a thread included; past it 503
+    """
+
+    threads: int | None = None
+    queue: int = 64
+    source_bytes: Size = 20_971_520
+    pixels: int = 50_000_000
+    avif_pixels: int = 2_000_000
+    timeout: Duration = 30.0
+
+    def _check(self, check: Check) -> None:
+        check.whole("threads", least=1, most=256, optional=True)
+        check.whole("queue", least=1, most=100_000)
+        check.whole("source_bytes", least=1_024, most=1_073_741_824)
+        check.whole("pixels", least=1, most=1_000_000_000)
+        check.whole("avif_pixels", least=0, most=100_000_000)
+        check.seconds("timeout", positive=True)
+
+
 class IdentityLimits(Value, frozen=True, kw_only=True):
     """Tokens: ``token_bytes`` is the largest, ``remembered_tokens`` is how many verified ones are remembered."""
 
@@ -359,7 +385,7 @@ class Limits(Value, frozen=True, kw_only=True):
     ``http``, ``http2``, ``origins``  connections, requests and responses on the clients' side and on the origins'
     ``cache``, ``purge``  the memory cache and its fetches, and purges
     ``functions``, ``data``  calls into Python, and the stores that they use
-    ``files``, ``compression``  files that routes serve, compressed responses
+    ``files``, ``compression``, ``images``  files that routes serve, compressed responses, variants of images
     ``identity``, ``prefetch``, ``log``  tokens, prefetches, and lines of logs
     ``tls``  handshakes and sessions
     """
@@ -372,6 +398,7 @@ class Limits(Value, frozen=True, kw_only=True):
     data: DataLimits = DataLimits()
     files: FileLimits = FileLimits()
     compression: CompressionLimits = CompressionLimits()
+    images: ImageLimits = ImageLimits()
     identity: IdentityLimits = IdentityLimits()
     prefetch: PrefetchLimits = PrefetchLimits()
     purge: PurgeLimits = PurgeLimits()

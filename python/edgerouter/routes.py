@@ -16,6 +16,7 @@ from edgerouter.experiments import Experiment
 from edgerouter.files import Files
 from edgerouter.guarding import AddressPolicy, BasicAuth, Cors, RateLimit, SecurityHeaders, SignedUrls
 from edgerouter.identity import Jwt
+from edgerouter.images import Images, ImageSources
 from edgerouter.prefetch import Predict
 
 __all__ = [
@@ -257,6 +258,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
 
     ``function``  the place of an edge function among the callables, instead of ``to``, ``redirect`` or ``respond``
     ``files``  the folder of ``Edge.files``, instead of the others
+    ``image_sources``  the places of ``Edge.images``, instead of the others
     ``experiments``, ``rate_limits``  as ``experiment`` and ``rate_limit`` of ``Edge.route``
     """
 
@@ -269,6 +271,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
     redirect: Redirect | Mapping[str, Any] | None = None
     respond: Respond | Mapping[str, Any] | None = None
     files: Files | Mapping[str, Any] | None = None
+    image_sources: ImageSources | Mapping[str, Any] | None = None
     viewer: ViewerPolicy = "allow-all"
     index: str | None = None
     fallback: str | None = None
@@ -289,6 +292,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
     experiments: Collection[Experiment] = ()
     errors: Mapping[int, str | ErrorPage | Mapping[str, Any]] = {}
     compress: bool | None = None
+    images: Images | Mapping[str, Any] | None = None
     predict: Predict | None = None
 
     def _check(self, check: Check) -> None:
@@ -327,6 +331,8 @@ class Route(_Pattern, frozen=True, kw_only=True):
             self._check_errors(check)
         if self.compress is not None:
             check.flag("compress")
+        if self.images is not None:
+            check.instance("images", Images, optional=True)
         if self.predict is not None:
             check.instance("predict", Predict, optional=True)
 
@@ -370,6 +376,7 @@ class Route(_Pattern, frozen=True, kw_only=True):
             "redirect": self.redirect,
             "respond": self.respond,
             "files": self.files,
+            "image_sources": self.image_sources,
         }
         given = [target for target, value in targets.items() if value is not None]
         if not given:
@@ -384,6 +391,8 @@ class Route(_Pattern, frozen=True, kw_only=True):
             check.instance("respond", Respond, optional=True)
         if self.files is not None:
             check.instance("files", Files, optional=True)
+        if self.image_sources is not None:
+            check.instance("image_sources", ImageSources, optional=True)
 
     def _check_path(self, check: Check) -> None:
         if self.index is not None:

@@ -6,6 +6,7 @@
 mod admission;
 mod caching;
 mod files;
+mod images;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -120,6 +121,11 @@ fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>)
     hooks("viewer_request", &declared.viewer_request, &admitted, steps);
     match &route.target {
         Target::Group(group) => {
+            if let Some(policy) = &route.images
+                && images::variant(policy, &mut admitted, steps).is_none()
+            {
+                return;
+            }
             if let Err(answer) = admitted.rewrite(route) {
                 return visitor::ended(&admitted, &answer, steps);
             }
@@ -178,6 +184,7 @@ fn walk(mut admitted: Admitted, request: &ExplainRequest, steps: &mut Steps<'_>)
             steps.add("viewer", status.as_u16().to_string(), reason);
         }
         Target::Files(folder) => files::file(folder, &admitted, steps),
+        Target::Images(sources) => images::named(route, sources, &mut admitted, steps),
     }
     hooks(
         "viewer_response",

@@ -20,6 +20,7 @@ pub mod forward;
 pub mod guard;
 pub mod http;
 pub mod identity;
+pub mod images;
 pub mod origin;
 pub mod outcome;
 pub mod outward;

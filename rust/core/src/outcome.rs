@@ -95,6 +95,7 @@ words! {
         Hook = "hook",
         HookFailed = "hook-failed",
         HttpsOnly = "https-only",
+        Image = "image",
         MethodNotAllowed = "method-not-allowed",
         Misdirected = "misdirected",
         NoRoute = "no-route",

@@ -27,6 +27,7 @@ use edgerouter_compress as compress;
 use edgerouter_data as data;
 use edgerouter_files as files;
 use edgerouter_functions as functions;
+use edgerouter_images as image_variants;
 use edgerouter_listen::{self as listen, connection};
 use edgerouter_origin as upstream;
 use edgerouter_store as store;

@@ -37,6 +37,7 @@ use crate::{
     files::Files,
     functions::Functions,
     identity::{KeySources, Passwords},
+    image_variants::Images,
     life::Life,
     listen::{
         tcp::{self, BindError},
@@ -287,6 +288,7 @@ impl Engine {
         let open_files = open_files(self.shared.descriptors, &plan);
         self.shared.compressors.bound(&plan.limits.compression);
         self.shared.files.bound(&plan.limits.files, open_files);
+        self.shared.images.bound(&plan.limits.images);
         log::bound(&plan.limits.log);
         self.shared.live.store(Arc::new(Live {
             plan,
@@ -430,6 +432,7 @@ impl Engine {
             disk.close();
         }
         self.shared.files.close();
+        self.shared.images.close();
         self.shared.compressors.close();
         if let Some(access) = &self.shared.access_log {
             access.close();
@@ -487,6 +490,7 @@ fn share(
     let account = Account::new(Budget::of_bound(plan.limits.http.request_memory_bytes).capacity);
     let compressors = Compressors::new(&plan.limits.compression);
     let files = Files::new(&plan.limits.files, open_files(descriptors, &plan));
+    let images = Images::new(&plan.limits.images);
     let named_caches = plan.limits.functions.named_caches;
     let live = Arc::new(ArcSwap::from_pointee(Live {
         plan,
@@ -509,6 +513,7 @@ fn share(
         function_caches: Arc::new(function_caches),
         compressors,
         files,
+        images,
         health,
         metrics,
         connections: AllConnections::new(workers),

@@ -30,6 +30,7 @@ use crate::{
     files::Files,
     functions::FunctionCaches,
     identity::{Passwords, Remembered},
+    image_variants::Images,
     listen::tls::HandshakeCounts,
     live::{Live, LocalLive},
     navigation::Navigation,
@@ -61,6 +62,8 @@ pub(crate) struct Shared {
     pub compressors: Arc<Compressors>,
     /// Files that routes serve.
     pub files: Arc<Files>,
+    /// Threads that make variants of images.
+    pub images: Arc<Images>,
     /// The fields that hooks make part of the key.
     pub watched: Watched,
     pub health: Arc<HealthBoard>,
@@ -141,6 +144,7 @@ impl Shared {
         live.tls.render(&mut text);
         self.acme.certificates().render(&mut text, self.unix_now());
         self.files.render(&mut text);
+        self.images.render(&mut text);
         self.rates.render(&mut text);
         self.compressors.render(&mut text);
         self.cache.purges.render(&mut text);

@@ -9,7 +9,7 @@ use super::{
     key::{Base, DIMENSIONS, FUNCTION, base_of},
     vary,
 };
-use crate::plan::Scheme;
+use crate::{images::VARIANT, plan::Scheme};
 
 /// The parts of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,7 @@ impl Keyed {
                 b'v' => format!("experiment {name}={value}"),
                 b'c' => format!("claim {name}=…"),
                 b'i' => format!("identity {name}=…"),
+                b'f' if name == VARIANT.as_str() => format!("image {value}"),
                 b'f' => format!("hook {name}={}", shown(&name, &value)),
                 b'r' => format!("hook without {name}"),
                 b'k' => format!("cookie {name}=…"),

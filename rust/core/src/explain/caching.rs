@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::http::header;
+use crate::http::{FieldName, header};
+use crate::images::VARIANT;
 use http::{Method, StatusCode};
 
 use super::{Admitted, Steps};
@@ -30,7 +31,12 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
         steps.add("key", "none", format!("{} passes the cache (RFC 9110 §9.2.3); a success invalidates the URL (RFC 9111 §4.4)", admitted.head.method));
         return false;
     }
-    let sees = Sees { route, hooked: &[] };
+    let hooked: &[FieldName] = if admitted.head.headers.contains_key(VARIANT) {
+        &[VARIANT]
+    } else {
+        &[]
+    };
+    let sees = Sees { route, hooked };
     if let Some(stray) = sees.stray(&admitted.head.headers, admitted.head.target.query()) {
         let reason = format!(
             "{stray} goes to the origin and is not in the key: put it there, forward it no more, or declare it in forward.unkeyed"
@@ -42,12 +48,18 @@ pub(super) fn find(plan: &Plan, route: &Route, admitted: &Admitted, steps: &mut 
     let variants: Vec<(&str, &str)> = variants
         .map(|(name, variant)| (name.as_str(), variant.as_str()))
         .collect();
-    let question = Question::of(plan, route, admitted, &variants, &[], Vec::new());
+    let question = Question::of(plan, route, admitted, &variants, hooked, Vec::new());
     let mut parts: Vec<String> = steps
         .variants
         .iter()
         .map(|(name, variant)| format!("experiment {name}={variant}"))
         .collect();
+    if let Some(image) = admitted.head.headers.get(VARIANT) {
+        parts.push(format!(
+            "image {}",
+            String::from_utf8_lossy(image.as_bytes())
+        ));
+    }
     for claim in &policy.key_claims {
         parts.push(format!(
             "claim {claim}={}",

@@ -6,6 +6,7 @@
 mod files;
 mod fit;
 mod guard;
+mod images;
 mod keys;
 mod origins;
 mod paths;

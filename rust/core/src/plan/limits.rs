@@ -25,6 +25,8 @@ pub struct Limits {
     pub files: FileLimits,
     /// Compression of responses.
     pub compression: CompressionLimits,
+    /// Variants of images.
+    pub images: ImageLimits,
     /// Sizes and numbers of tokens.
     pub identity: IdentityLimits,
     /// Prefetches, and the model of next pages.
@@ -210,6 +212,22 @@ limits! {
         /// Coded variants of stored responses that are being made; 0: none are made.
         variants: usize = 8,
         /// Time for a step of 64 KiB, the wait for a thread included.
+        timeout: Duration = seconds(30),
+    }
+
+    /// Variants of images.
+    ImageLimits {
+        /// Threads that make variants; `None`: one for two cores. Half as many more, at least one, make AVIF.
+        threads: Option<usize> = None,
+        /// Variants that wait for a thread, AVIF apart; past it 503.
+        queue: usize = 64,
+        /// Of the image as its origin sends it; past it 422.
+        source_bytes: usize = 20 << 20,
+        /// Of an image that is decoded; past it 422.
+        pixels: u64 = 50_000_000,
+        /// Of a variant in AVIF; past it WebP where the format is negotiated, otherwise 422.
+        avif_pixels: u64 = 2_000_000,
+        /// Time for one variant, the wait for a thread included; past it 503.
         timeout: Duration = seconds(30),
     }
 

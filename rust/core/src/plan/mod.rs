@@ -10,6 +10,7 @@ mod cache_policy;
 pub(crate) mod compile;
 mod file_folder;
 mod guard;
+mod images;
 pub mod limits;
 pub mod lint;
 mod listener;
@@ -36,6 +37,7 @@ pub use cache_policy::{CachePolicy, SetCookiePolicy};
 pub use compile::compile;
 pub use file_folder::FileFolder;
 pub use guard::{RouteGuard, SiteGuard};
+pub use images::{ImageHost, ImagePolicy, ImageSources};
 pub use limits::Limits;
 pub use listener::{
     Certificate, ClientAuthentication, ClientFact, HttpProtocol, ListenAddress, Listener,

@@ -6,8 +6,8 @@ use crate::http::FieldName;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::{
-    CachePolicy, CallableId, FileFolder, GroupId, HostPattern, PathPattern, Predict, RouteGuard,
-    RouteId, Select,
+    CachePolicy, CallableId, FileFolder, GroupId, HostPattern, ImagePolicy, ImageSources,
+    PathPattern, Predict, RouteGuard, RouteId, Select,
 };
 use crate::{experiment::Experiment, guard::nonce::NoncePlaceholder, identity::jwt::JwtPolicy};
 
@@ -118,6 +118,8 @@ pub struct Route {
     pub nonce: Option<NoncePlaceholder>,
     /// The responses for whose sake it does not follow its cache policy, which compresses.
     pub uncompressed: Option<&'static str>,
+    /// Variants of images that it makes; `None`: images pass as they are.
+    pub images: Option<Arc<ImagePolicy>>,
     /// `None`: the route's next pages are not predicted.
     pub predict: Option<Predict>,
 }
@@ -149,6 +151,8 @@ pub enum Target {
     Respond(FixedResponse),
     /// The files of a folder.
     Files(Arc<FileFolder>),
+    /// Images that the query names.
+    Images(Arc<ImageSources>),
 }
 
 /// A redirect that a route answers with (RFC 9110 §15.4).

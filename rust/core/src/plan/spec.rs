@@ -7,6 +7,7 @@ mod acme;
 mod binding;
 mod guard;
 mod headers;
+mod images;
 mod latency;
 mod limits;
 mod listener;
@@ -25,7 +26,7 @@ use ipnet::IpNet;
 
 use super::{
     Binding, CachePolicy, Condition, DiskCache, ErrorPage, FailMode, HeaderEdits, HealthCheck,
-    Limits, Listener, Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
+    ImagePolicy, Limits, Listener, Predict, Preflight, Redirect, Scheme, Select, ViewerPolicy,
 };
 
 use crate::{
@@ -155,6 +156,7 @@ pub(crate) enum TargetSpec {
         body: String,
     },
     Files(FilesSpec),
+    Images(ImageSourcesSpec),
     /// Unreadable, missing or given twice: reported already.
     Broken,
 }
@@ -187,7 +189,18 @@ pub(crate) struct RouteSpec {
     pub errors: Vec<(StatusCode, ErrorPage)>,
     /// `None`: as the cache policy says.
     pub compress: Option<bool>,
+    pub images: Option<ImagePolicy>,
     pub predict: Option<Predict>,
+}
+
+/// `image_sources` as declared.
+#[derive(Debug)]
+pub(crate) struct ImageSourcesSpec {
+    /// Names of origins and groups, with the path of each.
+    pub origins: Vec<(String, String)>,
+    /// Other hosts, with the path of each.
+    pub hosts: Vec<(String, String)>,
+    pub networks: Vec<IpNet>,
 }
 
 /// `files` as declared.

@@ -119,6 +119,12 @@ pub fn target(plan: &Plan, target: &Target) -> String {
         Target::Redirect(redirect) => format!("{} {}", redirect.status.as_u16(), redirect.location),
         Target::Respond(fixed) => format!("respond {}", fixed.status.as_u16()),
         Target::Files(folder) => format!("files {}", folder.root.display()),
+        Target::Images(sources) => {
+            let origins = sources.origins.iter().filter_map(|id| plan.origin(*id));
+            let mut names: Vec<String> = origins.map(|origin| origin.name.to_string()).collect();
+            names.extend(sources.hosts.iter().map(ToString::to_string));
+            format!("images of {}", names.join(", "))
+        }
     }
 }
 

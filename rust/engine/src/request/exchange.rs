@@ -14,6 +14,7 @@ use edgerouter_core::{
     cache::{agreement::Sees, hooked::Written, question::Question, storable::NotStored},
     forward::{self, Viewer},
     http::{structured::Forward, uri},
+    images::{ImageRequest, VARIANT},
     outcome::Detail,
     path::Admitted,
     plan::{Route, Select, Target, matcher::Probe},
@@ -57,6 +58,8 @@ pub(crate) struct Exchange {
     pub fetch_cache: FetchCache,
     /// The requests around this one, if a function made it.
     pub chain: FetchChain,
+    /// The variant of an image that is requested.
+    pub image: Option<Rc<ImageRequest>>,
     /// Fields that viewer hooks set, changed or removed, sorted, each once: part of the key.
     pub hooked: Vec<FieldName>,
     /// Where there is an access log.
@@ -139,6 +142,7 @@ impl Exchange {
             fresh_for: None,
             fetch_cache: FetchCache::Default,
             chain: FetchChain::default(),
+            image: None,
             hooked: Vec::new(),
             logged,
             id: Cell::new(None),
@@ -334,6 +338,9 @@ impl Exchange {
             )
             .into());
         };
+        if self.image.is_some() {
+            headers.remove(VARIANT);
+        }
         let path_and_query = self.upstream_path(route);
         let hooks = self.hook_context(route, path_and_query.query(), &headers);
         let upgrade = self
@@ -373,7 +380,12 @@ impl Exchange {
             live: Rc::clone(&self.live),
             route: route.id,
             group,
-            method: self.head.method.clone(),
+            // The head of a variant is known once it is made.
+            method: match self.image {
+                Some(_) => Method::GET,
+                None => self.head.method.clone(),
+            },
+            image: self.image.clone(),
             path_and_query,
             headers,
             authority: self.authority.clone(),

@@ -13,6 +13,7 @@ pub(crate) mod exchange;
 pub(crate) mod fetches;
 mod files;
 pub(crate) mod hooks;
+mod images;
 pub(crate) mod internal;
 mod navigation;
 mod nonce;
@@ -20,6 +21,7 @@ pub(crate) mod origin;
 pub(crate) mod origin_request;
 pub(crate) mod pages;
 pub(crate) mod tunnel;
+mod variant;
 
 use std::{convert::Infallible, rc::Rc, sync::Arc, time::Instant};
 
@@ -182,6 +184,10 @@ async fn path(exchange: &mut Exchange) -> Result<EdgeResponse, Early> {
         Target::Files(folder) => {
             exchange.enter()?;
             Box::pin(files::file(exchange, route, folder)).await?
+        }
+        Target::Images(sources) => Box::pin(images::named(exchange, &live, route, sources)).await?,
+        Target::Group(_) if route.images.is_some() => {
+            Box::pin(images::on_route(exchange, route)).await?
         }
         Target::Group(_) => {
             exchange.rewrite(route).map_err(|end| exchange.end(end))?;

@@ -4,7 +4,7 @@ use edgerouter_core::http::Fields;
 use edgerouter_core::{bounds::memory::Purpose, cache::hooked::HookEffect};
 
 pub(crate) use super::origin_request::{OriginRequest, Received, ReceivedBody, Unanswered};
-use super::{attempts, hooks};
+use super::{attempts, hooks, variant};
 use crate::{
     account::Hold,
     upstream::{FetchError, RequestBody},
@@ -41,6 +41,9 @@ pub(crate) async fn fetch(
     let mut received = received.map_err(Unanswered::Failed)?;
     if let ReceivedBody::Upstream(body) = &mut received.body {
         body.keep(hold);
+    }
+    if let Some(image) = request.image.clone() {
+        received = Box::pin(variant::made(request, &image, received)).await?;
     }
     received.hooked = hooked;
     if let Some(context) = request.hooks.clone()

@@ -9,6 +9,7 @@ use edgerouter_core::http::{Fields, header};
 use edgerouter_core::{
     cache::{hooked::HookEffect, tags},
     finish,
+    images::ImageRequest,
     plan::{GroupId, RouteId, Scheme},
 };
 use http::{Method, StatusCode};
@@ -31,6 +32,8 @@ pub(crate) struct OriginRequest {
     pub route: RouteId,
     pub group: GroupId,
     pub method: Method,
+    /// The variant that the response becomes.
+    pub image: Option<Rc<ImageRequest>>,
     /// Path and query as the origin gets them, before the origin's own prefix.
     pub path_and_query: PathAndQuery,
     /// As prepared by `forward::base`.

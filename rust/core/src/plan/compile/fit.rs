@@ -15,6 +15,7 @@ pub(super) fn target_fits(spec: &RouteSpec, path: &str, problems: &Problems) {
         TargetSpec::Redirect(_) => "redirect",
         TargetSpec::Respond { .. } => "respond",
         TargetSpec::Files(_) => "files",
+        TargetSpec::Images(_) => "image_sources",
     };
     let given = [
         ("index", spec.index.is_some()),

@@ -7,7 +7,7 @@ use crate::http::FieldName;
 use super::{
     DeclaredNames, files,
     fit::{cache_fits, compress, pages, predict_fits, preflight_fits, target_fits},
-    guard, host, index,
+    guard, host, images, index,
     paths::{location, prefix, rewrite},
     pattern,
 };
@@ -39,6 +39,7 @@ pub(super) fn route(
     preflight_fits(&spec, &path, problems);
     guard::fits(&spec, &path, problems);
     predict_fits(&spec, &path, problems);
+    images::images_fit(&spec, &path, problems);
     let (compress, uncompressed) = compress(&spec, &path, problems);
     pages(&spec, &path, problems);
     let strip_prefix = prefix(
@@ -55,6 +56,9 @@ pub(super) fn route(
         .rewrite
         .as_ref()
         .and_then(|(from, to)| rewrite(from, to, &format!("{path}.rewrite"), problems));
+    let policy = spec.images;
+    let policy =
+        policy.or_else(|| matches!(spec.target, TargetSpec::Images(_)).then(Default::default));
     let target = match spec.target {
         TargetSpec::To(name) => names
             .group(&name, &format!("{path}.to"), problems)
@@ -82,6 +86,9 @@ pub(super) fn route(
         })),
         TargetSpec::Files(spec) => {
             files::folder(spec, own.as_ref(), &path, problems).map(Target::Files)
+        }
+        TargetSpec::Images(sources) => {
+            images::sources(sources, &path, names, problems).map(Target::Images)
         }
         TargetSpec::Broken => None,
     };
@@ -142,6 +149,7 @@ pub(super) fn route(
         compress,
         uncompressed,
         nonce,
+        images: policy.map(Arc::new),
         predict: spec.predict,
     })
 }

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::images::ImageFormat;
 use crate::plan::{
     CachePolicy, ClientFact, ForwardPolicy, HttpProtocol, ProxyRule, Scheme, SecurityPolicy,
     Select, Target, UpstreamHost,
@@ -33,9 +34,16 @@ fn problems(plan: &Value) -> Vec<String> {
 /// A plan with one origin, and this route to it unless the route names another target.
 fn with_route(route: &Value) -> Value {
     let mut route = route.clone();
-    let has_target = ["to", "function", "redirect", "respond", "files"]
-        .iter()
-        .any(|target| route.get(target).is_some());
+    let has_target = [
+        "to",
+        "function",
+        "redirect",
+        "respond",
+        "files",
+        "image_sources",
+    ]
+    .iter()
+    .any(|target| route.get(target).is_some());
     if !has_target {
         route["to"] = json!("o");
     }
@@ -351,7 +359,24 @@ fn a_plan_with_every_field_compiles_to_what_it_says() {
     );
     assert!(folder.listing && !folder.precompressed);
     assert!((folder.immutable.as_ref()).is_some_and(|names| names.matches("a.12345678.js")));
-    let worker = &plan.routes[8];
+    let Target::Images(sources) = &plan.routes[8].target else {
+        panic!()
+    };
+    assert_eq!(sources.origins.len(), 1);
+    assert_eq!(
+        plan.routes[8].images.as_deref(),
+        Some(&crate::plan::ImagePolicy {
+            widths: Some([100, 200].into()),
+            heights: Some([50].into()),
+            qualities: Some([50, 80].into()),
+            quality: 80,
+            formats: [ImageFormat::Webp, ImageFormat::Jpeg].into(),
+            svg: true,
+            avif: false,
+            hints: false,
+        })
+    );
+    let worker = &plan.routes[9];
     assert_eq!(
         (&*worker.label, plan.marks_personal),
         ("www.example.com/sw.js", true)
@@ -665,6 +690,34 @@ fn each_mistake_is_told_at_its_place() {
         (
             json!({"files": {"folder": "/srv"}, "compress": true, "signed": {"secrets": {"k": {"value": "0123456789abcdef0123456789abcdef"}}}}),
             "routes[0].compress: true: would betray secrets by the length of responses behind a signature",
+        ),
+        (
+            json!({"images": {"widths": null}}),
+            "routes[0].images.widths: null: would let anybody have any number of variants made",
+        ),
+        (
+            json!({"images": {"widths": [0]}}),
+            "routes[0].images.widths[0]: 0: must be a whole number from 1 to 16384",
+        ),
+        (
+            json!({"images": {"formats": ["gif"]}}),
+            "routes[0].images.formats[0]: \"gif\": must be one of avif, webp, jpeg, png",
+        ),
+        (
+            json!({"images": {}, "cache": {"enabled": false}}),
+            "routes[0].images: needs a route that stores",
+        ),
+        (
+            json!({"images": {}, "respond": {"body": "x"}}),
+            "routes[0].images: is for routes that go to an origin",
+        ),
+        (
+            json!({"image_sources": {}}),
+            "routes[0].image_sources: must name an origin or a host",
+        ),
+        (
+            json!({"image_sources": {"origins": ["x"]}}),
+            "routes[0].image_sources.origins[0]: \"x\": names no origin or group",
         ),
         (
             json!({"files": {"folder": "/srv"}, "methods": ["PUT"]}),

@@ -118,6 +118,15 @@ pub(super) fn read(value: &Value, problems: &Problems) -> Limits {
         group.whole("variants", &mut compression.variants, 0, 1_000_000);
         group.positive("timeout", &mut compression.timeout);
     });
+    let images = &mut limits.images;
+    read_group("images", &mut |group| {
+        group.maybe("threads", &mut images.threads, 1, 256);
+        group.whole("queue", &mut images.queue, 1, 100_000);
+        group.whole("source_bytes", &mut images.source_bytes, KIB, 1_024 * MIB);
+        group.whole("pixels", &mut images.pixels, 1, 1_000_000_000);
+        group.whole("avif_pixels", &mut images.avif_pixels, 0, 100_000_000);
+        group.positive("timeout", &mut images.timeout);
+    });
     let identity = &mut limits.identity;
     read_group("identity", &mut |group| {
         group.whole("token_bytes", &mut identity.token_bytes, 64, MIB);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     FilesSpec, ForwardSpec, RouteSpec, TargetSpec, UnkeyedSpec, guard,
     headers::{edits, header_map, header_name, select_of, starred, status, status_key},
-    latency,
+    images, latency,
     policies::{cache, experiment, jwt},
     reader::{Fields, Problems, shown},
 };
@@ -114,6 +114,9 @@ pub(super) fn route(
     }
     let compress = fields.some("compress").is_some();
     let compress = compress.then(|| fields.flag("compress", false));
+    let images = fields
+        .some("images")
+        .and_then(|value| images::policy(value, fields.at("images"), problems));
     let predict = fields
         .some("predict")
         .and_then(|value| latency::predict(value, fields.at("predict"), problems));
@@ -142,6 +145,7 @@ pub(super) fn route(
         experiments,
         errors,
         compress,
+        images,
         predict,
     })
 }
@@ -272,6 +276,7 @@ fn target(fields: &mut Fields<'_>) -> TargetSpec {
         ("redirect", fields.some("redirect")),
         ("respond", fields.some("respond")),
         ("files", fields.some("files")),
+        ("image_sources", fields.some("image_sources")),
     ];
     let mut chosen = given
         .iter()
@@ -281,7 +286,7 @@ fn target(fields: &mut Fields<'_>) -> TargetSpec {
         fields.problems.add(
             fields.path.clone(),
             None,
-            "must have one target: to, function, redirect, respond or files",
+            "must have one target: to, function, redirect, respond, files or image_sources",
         );
         return TargetSpec::Broken;
     };
@@ -302,7 +307,8 @@ fn target(fields: &mut Fields<'_>) -> TargetSpec {
             .map(TargetSpec::Function),
         "redirect" => redirect(value, fields.at(name), fields.problems),
         "respond" => respond(value, fields.at(name), fields.problems),
-        _ => files(value, fields.at(name), fields.problems),
+        "files" => files(value, fields.at(name), fields.problems),
+        _ => images::sources(value, fields.at(name), fields.problems),
     };
     read.unwrap_or(TargetSpec::Broken)
 }

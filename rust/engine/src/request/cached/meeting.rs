@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 
 use super::{
     flight::fly,
-    missing::{CacheFetch, Miss, group_of},
+    missing::{CacheFetch, Miss, Missing, group_of},
     purged::{unpurged, viewer_url},
     send::{Served, stored},
     slices::coverage::Begin,
@@ -122,5 +122,29 @@ pub(super) fn refresh_behind(
         ..CacheFetch::new(exchange, route, Rc::new(question))
     };
     let worker = Rc::clone(worker);
+    spawn_local(fly(worker, request, fetch, Some(lead), None));
+}
+
+/// Fetches a missing response while the client is served with another one: one fetch a key at a time.
+pub(crate) fn fetch_behind(exchange: &Exchange, route: &Route, missing: &Missing) {
+    let cache = &exchange.worker.shared.cache;
+    let question = &missing.question;
+    let barred = question.forbidden.is_some() || cache.retry_after(&question.key).is_some();
+    if barred || missing.unshared || !missing.collapse {
+        return;
+    }
+    let Join::Lead(lead) = join(exchange, route, &missing.flight, question.key.url()) else {
+        return;
+    };
+    let Ok(mut request) = exchange.origin_request(route, true) else {
+        return;
+    };
+    request.interims = None;
+    let fetch = CacheFetch {
+        stale: missing.stale.clone(),
+        awaited: false,
+        ..CacheFetch::new(exchange, route, Rc::clone(question))
+    };
+    let worker = Rc::clone(&exchange.worker);
     spawn_local(fly(worker, request, fetch, Some(lead), None));
 }

@@ -1,0 +1,149 @@
+//! A response with an image becomes one with a variant of it, made by threads of the crate `images`.
+
+use std::{future::poll_fn, pin::Pin};
+
+use bytes::{Bytes, BytesMut};
+use edgerouter_core::{
+    bounds::memory::Purpose,
+    cache::slices::content_length,
+    http::{Fields, header},
+    images::{self, ImageRequest},
+};
+use http::{HeaderValue, StatusCode};
+use http_body::Body as _;
+
+use super::{
+    answer,
+    origin_request::{OriginRequest, Received, ReceivedBody, Unanswered},
+};
+use crate::{
+    account::Hold,
+    image_variants::{ImageError, Made},
+    upstream::{FetchError, UpstreamBody},
+};
+
+/// Time for which a refusal is stored whose image says nothing of its own freshness.
+const REFUSAL_FRESH: HeaderValue = HeaderValue::from_static("max-age=60");
+
+/// Makes the response with an image that with a variant of it. A refusal has the freshness and the tags of the image, since
+/// the same image would be refused again.
+pub(super) async fn made(
+    request: &OriginRequest,
+    image: &ImageRequest,
+    mut received: Box<Received>,
+) -> Result<Box<Received>, Unanswered> {
+    if received.status == StatusCode::NOT_MODIFIED {
+        images::revalidated(&mut received.headers);
+        return Ok(received);
+    }
+    match images::passes_by(image, received.status, &received.headers) {
+        Ok(true) => return Ok(received),
+        Ok(false) => {}
+        Err(why) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return Ok(refusal(received, status, &why.to_string()));
+        }
+    }
+    let most = request.worker.shared.images.source_bytes();
+    let announced = content_length(&received.headers);
+    if announced.is_some_and(|length| length > most as u64) {
+        return Ok(too_large(received, most));
+    }
+    let body = std::mem::replace(&mut received.body, ReceivedBody::Whole(Bytes::new()));
+    let account = &request.worker.shared.account;
+    let hold = account.open_uncut(Purpose::Bodies, request.owner);
+    let source = match body {
+        ReceivedBody::Whole(bytes) => Some(bytes),
+        ReceivedBody::Upstream(body) => take_in(request, body, most, &hold).await?,
+    };
+    let Some(source) = source else {
+        return Ok(too_large(received, most));
+    };
+    let images = &request.worker.shared.images;
+    match images.make(source.clone(), image.clone()).await {
+        Ok(Made::Coded(format, bytes)) => {
+            images::head(Some(format), bytes.len(), &mut received.headers);
+            received.body = ReceivedBody::Whole(bytes);
+            Ok(received)
+        }
+        Ok(Made::Unchanged) => {
+            unchanged(&mut received.headers, source.len());
+            received.body = ReceivedBody::Whole(source);
+            Ok(received)
+        }
+        Err(error) if error.lasts() => {
+            let status = if error.is_type() {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            } else {
+                StatusCode::UNPROCESSABLE_ENTITY
+            };
+            Ok(refusal(received, status, &error.to_string()))
+        }
+        Err(error) => Err(busy(&error)),
+    }
+}
+
+/// An image that is passed by policy. Scripts in an SVG run nowhere.
+fn unchanged(headers: &mut Fields, length: usize) {
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+}
+
+fn busy(error: &ImageError) -> Unanswered {
+    let response = answer::text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+    let later = HeaderValue::from_static("1");
+    Unanswered::Early(answer::with(response, header::RETRY_AFTER, later).into())
+}
+
+fn too_large(received: Box<Received>, most: usize) -> Box<Received> {
+    let message = format!("The image has more than {most} bytes (limits.images.source_bytes).");
+    refusal(received, StatusCode::UNPROCESSABLE_ENTITY, &message)
+}
+
+fn refusal(mut received: Box<Received>, status: StatusCode, message: &str) -> Box<Received> {
+    let body = Bytes::from(format!("{message}\n"));
+    images::head(None, body.len(), &mut received.headers);
+    if !received.headers.contains_key(header::CACHE_CONTROL) {
+        received
+            .headers
+            .insert(header::CACHE_CONTROL, REFUSAL_FRESH);
+    }
+    received.status = status;
+    received.body = ReceivedBody::Whole(body);
+    received
+}
+
+/// Takes the image in; `None` if it has more than `most` bytes.
+async fn take_in(
+    request: &OriginRequest,
+    mut body: UpstreamBody,
+    most: usize,
+    hold: &Hold,
+) -> Result<Option<Bytes>, Unanswered> {
+    let patience = request.live.plan.limits.http.body_timeout;
+    let mut whole = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| {
+            let why = format!("broke off within an image: {error}");
+            let error = FetchError::BadResponse("the origin".to_owned(), why);
+            Unanswered::Failed(error.into())
+        })?;
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + piece.len() > most {
+            return Ok(None);
+        }
+        if hold.drawn(piece.len() as u64, patience).await.is_err() {
+            return Err(Unanswered::Failed(FetchError::NoMemory.into()));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(Some(whole.freeze()))
+}

@@ -1,0 +1,121 @@
+//! An image of a known format becomes pixels.
+
+use std::io::Cursor;
+
+use edgerouter_core::images::SourceFormat;
+use image::{
+    DynamicImage, ImageDecoder, ImageResult, Limits,
+    codecs::{gif::GifDecoder, jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder},
+    metadata::Orientation,
+};
+
+use super::ImageError;
+
+/// Memory of a decoder for each pixel: up to four channels of 16 bits, twice where it is converted.
+const BYTES_PER_PIXEL: u64 = 16;
+/// Memory of a decoder beside pixels, such as for colour profiles.
+const BYTES_BESIDE: u64 = 16 << 20;
+/// Columns or rows of an image: those of JPEG, at most.
+const MOST_SIDE: u32 = 65_535;
+
+/// Pixels, with what is still to be done with them.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// RGB or RGBA, 8 bits a channel.
+    pub pixels: DynamicImage,
+    /// How a viewer turns it.
+    pub orientation: Orientation,
+    /// The colour profile of its channels; `None`: sRGB.
+    pub profile: Option<Vec<u8>>,
+}
+
+impl Decoded {
+    /// Columns and rows as a viewer sees them.
+    pub(crate) fn turned_size(&self) -> (u32, u32) {
+        let (columns, rows) = (self.pixels.width(), self.pixels.height());
+        match self.orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (rows, columns),
+            _ => (columns, rows),
+        }
+    }
+
+    /// True without transparent pixels.
+    pub(crate) fn is_opaque(&self) -> bool {
+        !self.pixels.color().has_alpha()
+    }
+}
+
+/// Decodes an image, of an animation the first frame. `most`: columns times rows, which its head announces.
+pub(crate) fn decode(bytes: &[u8], format: SourceFormat, most: u64) -> Result<Decoded, ImageError> {
+    let limits = limits(most);
+    let mut decoder = opened(bytes, format, &limits).map_err(|error| broken(&error))?;
+    let (columns, rows) = decoder.dimensions();
+    let got = u64::from(columns) * u64::from(rows);
+    if got > most || columns > MOST_SIDE || rows > MOST_SIDE {
+        return Err(ImageError::Pixels {
+            got,
+            limit: most,
+            name: "limits.images.pixels",
+        });
+    }
+    if got == 0 {
+        return Err(ImageError::Broken);
+    }
+    decoder.set_limits(limits).map_err(|error| broken(&error))?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let profile = decoder.icc_profile().unwrap_or_default();
+    let pixels = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
+    Ok(Decoded {
+        pixels: in_bytes(pixels),
+        orientation,
+        profile,
+    })
+}
+
+fn limits(most: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MOST_SIDE);
+    limits.max_image_height = Some(MOST_SIDE);
+    limits.max_alloc = Some(
+        most.saturating_mul(BYTES_PER_PIXEL)
+            .saturating_add(BYTES_BESIDE),
+    );
+    limits
+}
+
+fn opened<'a>(
+    bytes: &'a [u8],
+    format: SourceFormat,
+    limits: &Limits,
+) -> ImageResult<Box<dyn ImageDecoder + 'a>> {
+    let reader = Cursor::new(bytes);
+    Ok(match format {
+        SourceFormat::Jpeg => Box::new(JpegDecoder::new(reader)?),
+        SourceFormat::Webp => Box::new(WebPDecoder::new(reader)?),
+        SourceFormat::Gif => Box::new(GifDecoder::new(reader)?),
+        _ => Box::new(PngDecoder::with_limits(reader, limits.clone())?),
+    })
+}
+
+fn broken(error: &image::ImageError) -> ImageError {
+    tracing::debug!(%error, "an image cannot be decoded");
+    ImageError::Broken
+}
+
+/// RGB, or RGBA where a pixel is transparent, of 8 bits a channel.
+fn in_bytes(pixels: DynamicImage) -> DynamicImage {
+    if !pixels.color().has_alpha() {
+        return match pixels {
+            DynamicImage::ImageRgb8(_) => pixels,
+            other => DynamicImage::ImageRgb8(other.into_rgb8()),
+        };
+    }
+    let pixels = pixels.into_rgba8();
+    if pixels.pixels().any(|pixel| pixel.0[3] != u8::MAX) {
+        return DynamicImage::ImageRgba8(pixels);
+    }
+    DynamicImage::ImageRgb8(DynamicImage::ImageRgba8(pixels).into_rgb8())
+}

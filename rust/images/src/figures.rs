@@ -1,0 +1,129 @@
+//! Counters of variants.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use edgerouter_core::images::ImageFormat;
+use edgerouter_core::outcome::Word;
+use edgerouter_telemetry::text;
+
+use super::{ImageError, Made};
+
+const FORMATS: usize = ImageFormat::ALL.len();
+const REASONS: [&str; 6] = ["busy", "timeout", "type", "pixels", "broken", "encoding"];
+
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    made: [AtomicU64; FORMATS],
+    passed: AtomicU64,
+    failed: [AtomicU64; REASONS.len()],
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    micros: AtomicU64,
+}
+
+fn reason(error: &ImageError) -> &'static str {
+    match error {
+        ImageError::Busy => "busy",
+        ImageError::TimedOut => "timeout",
+        ImageError::Format | ImageError::Svg | ImageError::Avif => "type",
+        ImageError::Pixels { .. } => "pixels",
+        ImageError::Broken => "broken",
+        ImageError::Encoding => "encoding",
+    }
+}
+
+impl Figures {
+    pub(crate) fn worked(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Counts the outcome for an image of so many bytes.
+    pub(crate) fn made(&self, length: usize, made: &Result<Made, ImageError>) {
+        let counter = match made {
+            Ok(Made::Coded(format, bytes)) => {
+                self.bytes_in.fetch_add(length as u64, Ordering::Relaxed);
+                self.bytes_out
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                self.made.get(format.index())
+            }
+            Ok(Made::Unchanged) => Some(&self.passed),
+            Err(error) => {
+                let reason = reason(error);
+                let place = REASONS.iter().position(|known| *known == reason);
+                place.and_then(|place| self.failed.get(place))
+            }
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn render(&self, threads: usize, out: &mut String) {
+        let name = "edgerouter_images_made_total";
+        text::head(
+            out,
+            name,
+            "counter",
+            "Variants of images that were encoded, by format.",
+        );
+        for (format, counter) in ImageFormat::ALL.iter().zip(&self.made) {
+            let value = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{format=\"{}\"}} {value}", format.as_str());
+        }
+        let name = "edgerouter_images_failed_total";
+        text::head(
+            out,
+            name,
+            "counter",
+            "Images of which no variant could be made, by reason.",
+        );
+        for (reason, counter) in REASONS.iter().zip(&self.failed) {
+            let value = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {value}");
+        }
+        let name = "edgerouter_images_bytes_total";
+        text::head(
+            out,
+            name,
+            "counter",
+            "Bytes of images before they were scaled and of their variants.",
+        );
+        for (side, counter) in [("before", &self.bytes_in), ("after", &self.bytes_out)] {
+            let value = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{side=\"{side}\"}} {value}");
+        }
+        let name = "edgerouter_images_seconds_total";
+        text::head(
+            out,
+            name,
+            "counter",
+            "Time that threads spent on variants of images.",
+        );
+        let micros = self.micros.load(Ordering::Relaxed);
+        let _ = writeln!(
+            out,
+            "{name} {}.{:06}",
+            micros / 1_000_000,
+            micros % 1_000_000
+        );
+        for (name, help, value) in [
+            (
+                "edgerouter_images_passed_total",
+                "Images that were passed as they are by policy (SVG, AVIF).",
+                self.passed.load(Ordering::Relaxed),
+            ),
+            (
+                "edgerouter_images_threads",
+                "Threads that make variants of images.",
+                threads as u64,
+            ),
+        ] {
+            text::one(out, name, help, value);
+        }
+    }
+}
