@@ -200,6 +200,8 @@ impl<'p> Site<'p> {
             Target::Files(_) => return Treated::Answered(Outcome::File),
             // As in the metrics: a fixed response is counted among those that pass.
             Target::Respond(_) => return Treated::Answered(Outcome::Pass),
+            // An image that the query names is stored with the URLs of another route.
+            Target::Images(_) => return Treated::Answered(Outcome::Pass),
         }
         if let Err(end) = admitted.rewrite(route) {
             return ended(&end, line.status);
