@@ -16,7 +16,7 @@ export PYTHON
 export CARGO_TERM_COLOR ?= auto
 
 .DELETE_ON_ERROR:
-.PHONY: help tools build release wheels demo check test audit fmt loadtest bench instructions clean
+.PHONY: help tools build release wheels demo check test audit fmt docs loadtest bench instructions clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -44,6 +44,9 @@ fmt: build ## format everything
 	cargo fmt --all
 	$(VENV)/bin/ruff check --quiet --fix-only .
 	$(VENV)/bin/ruff format .
+
+docs: build ## build/site: the documentation with search and the Python reference; links are checked
+	@$(VENV)/bin/python scripts/make-site
 
 loadtest: $(RELEASE)/.loadtest ## locust against the demo (LOADTEST_SECONDS, LOADTEST_USERS)
 	@exec $(RELEASE)/bin/python -m loadtests.run
@@ -81,7 +84,10 @@ $(RELEASE)/.built: $(RELEASE)/.made $(SOURCES) $(PACKAGE) pyproject.toml README.
 	@$(RELEASE)/bin/python $(PIP) install --force-reinstall --no-deps build/wheels/*.whl
 	@touch $@
 
-$(RELEASE)/.loadtest: $(RELEASE)/.built
+$(RELEASE)/.docs: build ## build/site: the documentation with search and the Python reference; links are checked
+	@$(VENV)/bin/python scripts/make-site
+
+loadtest: $(RELEASE)/.built
 	@echo "installing locust"
 	@wheel=$$(echo build/wheels/*.whl) && $(RELEASE)/bin/python $(PIP) install "$$wheel[loadtest]"
 	@touch $@

@@ -23,6 +23,7 @@ from edgerouter.cli import cached, certificates, costs, database
 from edgerouter.cli.admin import Admin, Where, Whose
 from edgerouter.cli.developing import dev
 from edgerouter.cli.diagnosis import doctor
+from edgerouter.cli.manual import docs
 from edgerouter.cli.monitoring import dashboard, rules
 from edgerouter.cli.replaying import replay
 from edgerouter.cli.running import Options, refuse, say, serve, variable
@@ -59,6 +60,7 @@ app.command()(top)
 app.command()(tail)
 app.command()(doctor)
 app.command()(replay)
+app.command()(docs)
 
 
 @app.callback()
