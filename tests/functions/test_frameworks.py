@@ -208,7 +208,8 @@ def test_the_documented_uses_of_asgiref_run_mounted() -> None:
         await send({"type": "http.response.body", "body": answer.encode()})
 
     edge = Edge("test")
-    edge.mount("/wsgi", validated(asgiref.wsgi.WsgiToAsgi(wsgi)))
+    bridged = asgiref.wsgi.WsgiToAsgi(wsgi)  # type: ignore[no-untyped-call]  # it has no types
+    edge.mount("/wsgi", validated(bridged))
     edge.mount("/sync", validated(app))
     with Client(edge) as client:
         assert client.post("/wsgi/a", content=b"body").text == "/a body"
